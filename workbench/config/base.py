@@ -1,0 +1,43 @@
+"""The base of every config: frozen, documented field by field, and strict about names."""
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from workbench.config.nearest import unknown
+
+
+class Config(BaseModel):
+    """A frozen group of settings. The string under a field documents it.
+
+    Raises:
+        ValueError: from :meth:`parse`, in one line, for an unknown key (with the nearest right one) or a bad value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and cls.model_config.get("extra") == "forbid":
+            for key in fields:
+                if key not in cls.model_fields:
+                    raise unknown("setting", str(key), cls.model_fields)
+        return fields
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Self:
+        """Validate plain data, as read from TOML."""
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise ValueError(_one_line(error)) from None
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] != "value_error":
+        message = f"{message[0].lower()}{message[1:]} (got {first['input']!r})"
+    return f"{place}: {message}" if place else message

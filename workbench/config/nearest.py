@@ -1,0 +1,16 @@
+"""Errors about a name that does not exist, with the nearest one that does."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> ValueError:
+    """The error for an unknown ``name``: offers the nearest choice, else lists them all.
+
+    >>> unknown("loss", "icll", ["icl", "fd"])
+    ValueError("unknown loss 'icll': did you mean 'icl'?")
+    """
+    known = sorted(choices)
+    close = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(known)}"
+    return ValueError(f"unknown {kind} '{name}': {remedy}")

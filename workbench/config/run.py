@@ -1,0 +1,170 @@
+"""Every knob of a run."""
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from workbench.config.base import Config
+
+
+class DataConfig(Config):
+    """Which pairs are trained on and evaluated, and in what order and crops."""
+
+    train: str = "samples:scenes"
+    """SPEC of the training pairs."""
+    num_pairs: int = Field(0, ge=0)
+    """How many training pairs to use, the first ones; 0 uses all."""
+    validation: str = "auto"
+    """SPEC of the pairs measured while training; auto is the sample set's own split (none for other data), empty none."""
+    num_validation_pairs: int = Field(0, ge=0)
+    """How many validation pairs to use; 0 uses all."""
+    test: str = "auto"
+    """SPEC of the pairs measured once, at the end; auto and empty as for validation."""
+    num_test_pairs: int = Field(0, ge=0)
+    """How many test pairs to use; 0 uses all."""
+    seed: int = 0
+    """Seeds the order, the crops and the choice of caption. A cohort shares it."""
+    views: int = Field(0, ge=0)
+    """Reproducible views a picture; the epoch picks one. 0 draws a new view every epoch."""
+    crop_scale: tuple[float, float] = (0.9, 1.0)
+    """Smallest and largest share of the picture's area that a training crop keeps."""
+    num_workers: int = Field(0, ge=0)
+    """Processes that decode; 0 decodes in a thread of the run. Never changes the order or the crops."""
+
+    @model_validator(mode="after")
+    def _crop_scale_is_a_range(self) -> "DataConfig":
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop_scale must rise from above 0 to at most 1 (got {low}, {high})")
+        return self
+
+
+class StudentConfig(Config):
+    """The model that learns."""
+
+    model: str = "mini-w64"
+    """SPEC of the student: a built-in size, open_clip:NAME[@weights], config:FILE, run:ID or sample:NAME."""
+    tokenizer: str = ""
+    """words:scenes, words:emoji or bpe; empty keeps the model's own."""
+
+
+class TeacherConfig(Config):
+    """The frozen model that is learnt from."""
+
+    model: str = ""
+    """SPEC of the teacher; empty for none."""
+    chunk_size: PositiveInt = 256
+    """Pairs in one forward of the teacher. Every forward has this many rows, padded if need be."""
+
+
+class LossConfig(Config):
+    """One loss. Keys beyond these are the loss's own options; `workbench losses` lists them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    weight: float = Field(1.0, ge=0)
+    """What the loss is multiplied by. 0 switches it off, and it is not computed."""
+    weight_at: Literal["published", "here"] = "published"
+    """Whether the weight belongs to the papers' batch and width, and is translated to this run's, or is used as it is."""
+
+    def options(self) -> dict[str, Any]:
+        """The loss's own options."""
+        return dict(self.model_extra or {})
+
+
+class OptimizerConfig(Config):
+    """AdamW, with no decay on gains, biases and scales."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate, reached at the end of the warm-up."""
+    weight_decay: float = Field(0.1, ge=0)
+    """Decoupled weight decay of the weight matrices."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decay rates of the first and second moment."""
+    eps: PositiveFloat = 1e-6
+    """Added to the root of the second moment."""
+    warmup_fraction: float = Field(0.025, ge=0, le=1)
+    """Share of the steps over which the learning rate rises linearly (the papers: 2.5 % and 2.7 %)."""
+    clip_norm: float = Field(0.0, ge=0)
+    """Largest norm of the gradient of all that learns; 0 does not clip."""
+
+
+class TrainConfig(Config):
+    """How long and how big."""
+
+    num_steps: PositiveInt = 600
+    """Optimiser steps."""
+    batch_size: int = Field(128, ge=2)
+    """Pairs in a batch: every one is every other's negative."""
+    micro_batch_size: int = Field(0, ge=0)
+    """Pairs whose activations are held at once; 0 for the whole batch. The gradient is that of the whole batch."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the towers. Normalisation, logits and losses are always float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU where there is one."""
+
+
+class EvaluateConfig(Config):
+    """What is measured, and when."""
+
+    every_steps: int = Field(0, ge=0)
+    """Evaluate on the validation pairs every so many steps; 0 only at the end."""
+    block_size: PositiveInt = 1000
+    """Pictures among which one is to be found."""
+
+
+class LogConfig(Config):
+    """What is kept while training."""
+
+    every_steps: PositiveInt = 10
+    """Steps between two StepDone events."""
+    checkpoint_every_steps: int = Field(200, ge=0)
+    """Steps between two checkpoints; 0 keeps only the last."""
+    keep_checkpoints: PositiveInt = 2
+    """How many of the newest checkpoints stay on disk."""
+
+
+class RunConfig(Config):
+    """Everything that decides a run's outcome, and how it is watched."""
+
+    recipe: str = "custom"
+    """The recipe this came from."""
+    question: str = ""
+    """What the recipe is for, in one line."""
+    seed: int = 0
+    """Seeds the initial weights."""
+    data: DataConfig = DataConfig()
+    student: StudentConfig = StudentConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    loss: dict[str, LossConfig] = {"clip": LossConfig()}
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    log: LogConfig = LogConfig()
+
+    def with_seed(self, seed: int) -> "RunConfig":
+        """The same run as another replicate: its own weights, order, crops and captions."""
+        data = self.data.model_copy(update={"seed": seed})
+        return self.model_copy(update={"seed": seed, "data": data})
+
+    def with_steps(self, num_steps: int) -> "RunConfig":
+        """The same run at another length: cadences counted in steps scale in proportion.
+
+        Raises:
+            ValueError: there would be no step.
+        """
+        if num_steps < 1:
+            raise ValueError(f"--steps must be at least 1 (got {num_steps})")
+        ratio = num_steps / self.train.num_steps
+
+        def scaled(steps: int) -> int:
+            return max(1, round(steps * ratio)) if steps else 0
+
+        log, evaluate = self.log, self.evaluate
+        return self.model_copy(
+            update={
+                "train": self.train.model_copy(update={"num_steps": num_steps}),
+                "evaluate": evaluate.model_copy(update={"every_steps": scaled(evaluate.every_steps)}),
+                "log": log.model_copy(update={"checkpoint_every_steps": scaled(log.checkpoint_every_steps)}),
+            }
+        )

@@ -1,0 +1,109 @@
+"""Configs as TOML: recipes that extend one another, and overrides from the command line."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from workbench.config.nearest import unknown
+from workbench.config.run import RunConfig
+from workbench.resources import find_resource, list_resources
+
+Table = dict[str, Any]
+
+
+def read_toml(path: Path) -> Table:
+    """The table in a TOML file.
+
+    Raises:
+        ValueError: the file is missing or is not TOML, naming the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
+
+
+def parse_override(text: str) -> Table:
+    """``a.b=value`` as a nested table; the value is TOML, and a bare word is a string.
+
+    Raises:
+        ValueError: there is no ``=``, or no key before it.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"--set {text!r}: write it as key=value, e.g. --set loss.icl.weight=2")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    table: Table = parsed
+    return table
+
+
+def merge(base: Table, changes: Table) -> Table:
+    """``base`` with ``changes`` laid over it, table by table."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def recipes() -> dict[str, Path]:
+    """Every recipe by name."""
+    return list_resources("recipes", ".toml")
+
+
+def recipe_table(name_or_file: str) -> Table:
+    """A recipe with everything it extends laid beneath it.
+
+    Raises:
+        ValueError: no such recipe or file, or recipes that extend each other in a circle.
+    """
+    return _recipe_table(name_or_file, seen=())
+
+
+def _recipe_table(name_or_file: str, seen: tuple[str, ...]) -> Table:
+    if name_or_file in seen:
+        raise ValueError(f"recipe '{name_or_file}' extends itself: {' -> '.join((*seen, name_or_file))}")
+    table = read_toml(_recipe_path(name_or_file))
+    parent = table.pop("extends", None)
+    if parent is None:
+        return table
+    return merge(_recipe_table(parent, (*seen, name_or_file)), table)
+
+
+def _recipe_path(name_or_file: str) -> Path:
+    if name_or_file.endswith(".toml"):
+        return Path(name_or_file)
+    path = find_resource(f"recipes/{name_or_file}.toml")
+    if path is None:
+        raise unknown("recipe", name_or_file, recipes())
+    return path
+
+
+def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> RunConfig:
+    """The run that a recipe describes, with ``--set`` overrides applied in order.
+
+    Raises:
+        ValueError: an unknown recipe, key or loss, or a bad value, in one line with the remedy.
+    """
+    table: Table = {"recipe": Path(name_or_file).stem} | recipe_table(name_or_file)
+    for override in overrides or []:
+        table = merge(table, parse_override(override))
+    return RunConfig.parse(table)
+
+
+def load_run_config(path: Path) -> RunConfig:
+    """The config that a run directory's ``run.toml`` holds; its ``[machine]`` table is not part of it.
+
+    Raises:
+        ValueError: the file cannot be read, or a setting is not understood.
+    """
+    table = read_toml(path)
+    table.pop("machine", None)
+    return RunConfig.parse(table)

@@ -1,0 +1,1 @@
+"""Batch -> Embeddings: the only door to open_clip."""

@@ -1,0 +1,66 @@
+"""A model as a folder, in open_clip's own layout, so that ``open_clip.create_model("local-dir:...")`` reads it too.
+
+``open_clip_config.json`` holds the architecture and the picture normalisation, ``open_clip_model.safetensors`` the
+weights, and ``tokenizer.json`` the tokenizer.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import save
+
+from workbench.models.clip import Clip
+from workbench.models.tokenizers import make_tokenizer
+from workbench.models.weights import load_weights, read_weights
+from workbench.runs.atomic import write_atomically
+
+CONFIG, WEIGHTS, TOKENIZER = "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"
+
+
+def config_files(model: Clip) -> dict[str, bytes]:
+    """The folder's small files: everything but the weights."""
+    preprocess = {"size": model.form.image_size, "mean": model.mean, "std": model.std}
+    config = {"model_cfg": model.config, "preprocess_cfg": preprocess}
+    return {
+        CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
+        TOKENIZER: (json.dumps(model.tokenizer.spec) + "\n").encode(),
+    }
+
+
+def save_folder(model: Clip, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write the model to ``folder``, its weights rounded to ``dtype``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.to(dtype).contiguous() for name, tensor in model.towers.state_dict().items()}
+    for name, content in (config_files(model) | {WEIGHTS: save(weights)}).items():
+        write_atomically(folder / name, content)
+
+
+def load_folder(folder: Path) -> Clip:
+    """The model in ``folder``, in float32.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    config, tokenizer = _read_json(folder / CONFIG), _read_json(folder / TOKENIZER)
+    preprocess = config.get("preprocess_cfg", {})
+    model = Clip(
+        config["model_cfg"],
+        make_tokenizer(tokenizer),
+        mean=preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN),
+        std=preprocess.get("std", open_clip.OPENAI_DATASET_STD),
+    )
+    load_weights(model.towers, read_weights(folder / WEIGHTS), str(folder / WEIGHTS))
+    return model
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"no model here: cannot read {path} ({error.strerror})") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    return content

@@ -1,0 +1,143 @@
+"""Model SPEC -> model: built-in sizes, open_clip names, config files, sample teachers and finished runs."""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from open_clip.factory import get_model_config
+
+from workbench.config.nearest import unknown
+from workbench.models.clip import Clip
+from workbench.models.folder import load_folder
+from workbench.models.tokenizers import named_tokenizer
+from workbench.models.weights import load_weights, read_weights
+from workbench.resources import PACKAGE, find_resource
+from workbench.runs.checkpoints import newest_checkpoint
+from workbench.runs.directory import find_run
+
+SIZES = PACKAGE / "models" / "sizes"
+FORMS = ("a built-in size", "open_clip:NAME[@WEIGHTS]", "config:FILE.json", "sample:NAME", "run:ID", "a model folder")
+
+
+def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_dir: Path | None = None) -> Clip:
+    """The model that a SPEC names.
+
+    Args:
+        spec: ``mini-w64``, ``open_clip:ViT-B-16@weights.pt``, ``config:file.json``, ``sample:scenes``, ``run:ID``
+            (its newest checkpoint), or the path of a model folder.
+        seed: of the initial weights, where the SPEC names an architecture only.
+            Without a seed, weights are demanded.
+        tokenizer: replaces the model's own where an architecture is built afresh; sizes its vocabulary.
+        runs_dir: where ``run:ID`` looks.
+
+    Raises:
+        ValueError: the SPEC names nothing, needs weights and has none, or the weights do not fit.
+    """
+    kind, colon, rest = spec.partition(":")
+    if kind == "open_clip" and colon:
+        return _open_clip(rest, seed, tokenizer)
+    if kind == "config" and colon:
+        return _from_config(_read_config(Path(rest)), spec, seed, tokenizer)
+    if kind == "sample" and colon:
+        return _folder(_sample_folder(rest), spec, tokenizer)
+    if kind == "run" and colon:
+        return _folder(_run_folder(rest, runs_dir), spec, tokenizer)
+    if (SIZES / f"{spec}.json").is_file():
+        return _from_config(_read_config(SIZES / f"{spec}.json"), spec, seed, tokenizer)
+    if Path(spec).is_dir():
+        return _folder(Path(spec), spec, tokenizer)
+    names = [path.stem for path in SIZES.glob("*.json")]
+    close = unknown("model", spec, names)
+    raise ValueError(f"{close} (a model is {', '.join(FORMS)})")
+
+
+def _folder(folder: Path, spec: str, tokenizer: str) -> Clip:
+    if tokenizer:
+        raise ValueError(f"{spec} comes with its weights and tokenizer: drop student.tokenizer")
+    return load_folder(folder)
+
+
+def _sample_folder(name: str) -> Path:
+    folder = find_resource(f"data_samples/{name}/teacher")
+    if folder is None:
+        raise unknown("sample model", name, ["scenes", "emoji"])
+    return folder
+
+
+def _run_folder(run_id: str, runs_dir: Path | None) -> Path:
+    run = find_run(runs_dir or Path("runs"), run_id)
+    checkpoint = newest_checkpoint(run)
+    if checkpoint is None:
+        raise ValueError(f"run {run.id} has no checkpoint yet: wait for one, or `workbench runs resume {run.id}`")
+    return checkpoint
+
+
+def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
+    name, _, weights = rest.partition("@")
+    name = name.replace("/", "-")
+    config = get_model_config(name)
+    if config is None and (SIZES / f"{name}.json").is_file():
+        config = _read_config(SIZES / f"{name}.json")
+    if config is None:
+        raise unknown("open_clip model", name, open_clip.list_models())
+    if not weights:
+        return _from_config(config, f"open_clip:{name}", seed, tokenizer)
+    if tokenizer:
+        raise ValueError(f"open_clip:{rest} comes with its weights and tokenizer: drop student.tokenizer")
+    path, preprocess = _weights_file(name, weights)
+    if preprocess.get("quick_gelu"):
+        config = config | {"quick_gelu": True}
+    model = _from_config(config, f"open_clip:{rest}", 0, "", preprocess)
+    load_weights(model.towers, read_weights(path), str(path))
+    return model
+
+
+def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
+    """A local file, or what open_clip's own code downloads for a pretrained tag, with the tag's preprocessing."""
+    if Path(weights).suffix or Path(weights).exists():
+        return Path(weights), {}
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if weights not in tags:
+        raise unknown(f"pretrained tag of {name} (or weights file)", weights, tags)
+    tag = open_clip.get_pretrained_cfg(name, weights)
+    try:
+        return Path(open_clip.download_pretrained(tag)), tag
+    except Exception as error:  # any of the hub client's and the network's many
+        reason = str(error).splitlines()[0][:120]
+        raise ValueError(
+            f"cannot download {name}@{weights} ({reason}): name a local file, open_clip:{name}@/path/to/weights"
+        ) from None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read the model config {path}: {error}") from None
+    content = content.get("model_cfg", content)
+    if missing := {"embed_dim", "vision_cfg", "text_cfg"} - content.keys():
+        raise ValueError(f"{path} is no open_clip model config: it lacks {', '.join(sorted(missing))}")
+    return content
+
+
+def _from_config(
+    config: dict[str, Any],
+    spec: str,
+    seed: int | None,
+    tokenizer: str,
+    preprocess: Mapping[str, Any] | None = None,
+) -> Clip:
+    if seed is None:
+        raise ValueError(f"{spec} names an architecture without weights: add @/path/to/weights, or name sample:scenes")
+    config = copy.deepcopy(config)
+    own = config.pop("tokenizer", "bpe")  # our sizes name theirs; open_clip's own configs mean its byte-pair one
+    text = config["text_cfg"]
+    if foreign := text.get("hf_tokenizer_name"):
+        raise ValueError(f"{spec} needs the tokenizer {foreign}, which the workbench does not read; pick a CLIP size")
+    made = named_tokenizer(tokenizer or own, text.get("context_length", 77))
+    text["vocab_size"], text["context_length"] = made.vocab_size, made.context_length
+    normalisation = {key: preprocess[key] for key in ("mean", "std") if preprocess and key in preprocess}
+    return Clip(config, made, seed=seed, **normalisation)

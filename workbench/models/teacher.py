@@ -1,0 +1,70 @@
+"""The teacher: a model that cannot learn."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workbench.embeddings import Embeddings, InputForm
+from workbench.models.clip import Clip
+from workbench.models.fingerprint import weights_sha256
+
+
+class Teacher:
+    """A frozen CLIP. It is no module, so nothing can put it in training mode or find its parameters to optimise.
+
+    Args:
+        model: its weights are taken as they are, and must not be used for training elsewhere.
+        chunk_size: rows in one forward; the last chunk is padded, so that every forward has the same shape.
+        precision: "bf16" runs the towers under autocast; what comes out is float32 either way.
+    """
+
+    def __init__(self, model: Clip, chunk_size: int = 256, precision: str = "fp32") -> None:
+        self._model = model.eval().requires_grad_(False)
+        self._chunk_size = chunk_size
+        self._precision = precision
+
+    @property
+    def width(self) -> int:
+        return self._model.width
+
+    @property
+    def form(self) -> InputForm:
+        return self._model.form
+
+    @property
+    def scale(self) -> Tensor:
+        return self._model.scale
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights, hex: equal for equal teachers."""
+        return weights_sha256(self._model.towers)
+
+    def tokenize(self, captions: Sequence[str]) -> Tensor:
+        """M captions -> token ids [M, L] in the teacher's vocabulary."""
+        return self._model.tokenizer(captions)
+
+    def embed(self, image_BCHW: Tensor, text_BL: Tensor) -> Embeddings:
+        """Unit-length embeddings of B pairs, without gradient."""
+        return Embeddings(self.embed_image(image_BCHW), self.embed_text(text_BL), self.scale)
+
+    def embed_image(self, image_NCHW: Tensor) -> Tensor:
+        """uint8 pictures -> unit-length embeddings [N, D]."""
+        return self._in_chunks(self._model.encode_image, image_NCHW)
+
+    def embed_text(self, text_ML: Tensor) -> Tensor:
+        """Token ids -> unit-length embeddings [M, D]."""
+        return self._in_chunks(self._model.encode_text, text_ML)
+
+    @torch.no_grad()
+    def _in_chunks(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        chunks = []
+        bf16 = self._precision == "bf16"
+        for chunk in inputs.split(self._chunk_size):
+            missing = self._chunk_size - len(chunk)
+            padded = torch.cat([chunk, chunk[:1].expand(missing, *chunk.shape[1:])]) if missing else chunk
+            with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=bf16):
+                raw = encode(padded)[: len(chunk)]
+            chunks.append(F.normalize(raw.float(), dim=1))
+        return torch.cat(chunks)

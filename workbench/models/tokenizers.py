@@ -1,0 +1,120 @@
+"""Captions -> token ids: a word-level tokenizer for the small models, open_clip's byte-pair one for the real sizes."""
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from workbench.config.nearest import unknown
+from workbench.resources import find_resource
+
+PAD = 0
+_WORD = re.compile(r"\w+")
+
+
+class Tokenizer(Protocol):
+    """Turns captions into rows of ids, padded with 0; the end token is the largest id, as CLIP's pooling expects."""
+
+    vocab_size: int
+    context_length: int
+
+    def __call__(self, captions: Sequence[str]) -> Tensor:
+        """B captions -> int64 [B, context_length]; what does not fit is cut, the end token stays."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What :func:`make_tokenizer` makes an equal tokenizer from."""
+
+
+@dataclass(frozen=True)
+class WordTokenizer:
+    """Lower-case words from a list; a word outside it falls into one of a few hashed buckets.
+
+    The table stays small (a byte-pair vocabulary of 49,408 would outweigh a model of width 64 forty times), and any
+    caption still has tokens.
+    """
+
+    words: tuple[str, ...]
+    context_length: int
+    num_buckets: int = 64
+    _ids: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ids", {word: 1 + index for index, word in enumerate(self.words)})
+
+    @property
+    def vocab_size(self) -> int:
+        return 1 + len(self.words) + self.num_buckets + 1
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {
+            "kind": "words",
+            "context_length": self.context_length,
+            "num_buckets": self.num_buckets,
+            "words": list(self.words),
+        }
+
+    def _id(self, word: str) -> int:
+        known = self._ids.get(word)
+        if known is not None:
+            return known
+        return 1 + len(self.words) + zlib.crc32(word.encode()) % self.num_buckets
+
+    def __call__(self, captions: Sequence[str]) -> Tensor:
+        rows = torch.full((len(captions), self.context_length), PAD, dtype=torch.int64)
+        end = self.vocab_size - 1
+        for row, caption in zip(rows, captions, strict=True):
+            words = _WORD.findall(caption.lower())[: self.context_length - 1]
+            ids = [*(self._id(word) for word in words), end]
+            row[: len(ids)] = torch.tensor(ids)
+        return rows
+
+
+@dataclass(frozen=True)
+class BytePairTokenizer:
+    """open_clip's byte-pair tokenizer, the one CLIP was trained with."""
+
+    context_length: int = 77
+    vocab_size: int = 49408
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {"kind": "bpe", "context_length": self.context_length}
+
+    def __call__(self, captions: Sequence[str]) -> Tensor:
+        tokens: Tensor = self._tokenize(list(captions), context_length=self.context_length)
+        return tokens
+
+    @cached_property
+    def _tokenize(self) -> Any:
+        from open_clip.tokenizer import SimpleTokenizer
+
+        return SimpleTokenizer()
+
+
+def make_tokenizer(spec: dict[str, Any]) -> Tokenizer:
+    """The tokenizer that a model folder's ``tokenizer.json`` describes."""
+    if spec["kind"] == "words":
+        return WordTokenizer(tuple(spec["words"]), spec["context_length"], spec["num_buckets"])
+    return BytePairTokenizer(spec["context_length"])
+
+
+def named_tokenizer(name: str, context_length: int) -> Tokenizer:
+    """``words:scenes``, ``words:emoji`` (the sample sets' word lists) or ``bpe``.
+
+    Raises:
+        ValueError: there is no tokenizer of this name.
+    """
+    if name == "bpe":
+        return BytePairTokenizer(context_length)
+    kind, _, sample = name.partition(":")
+    path = find_resource(f"data_samples/{sample}/words.txt") if kind == "words" and sample else None
+    if path is None:
+        raise unknown("tokenizer", name, ["words:scenes", "words:emoji", "bpe"])
+    return WordTokenizer(tuple(path.read_text(encoding="utf-8").split()), context_length)

@@ -1,0 +1,40 @@
+"""Where recipes, studies and sample data are found, and where derived files are kept.
+
+A named resource resolves file by file: the working directory first, so that a user's own copy wins, then the
+installed package, then the source checkout.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+def roots() -> Iterator[Path]:
+    """The folders that may hold ``recipes/``, ``studies/`` and ``data_samples/``, in order of precedence."""
+    yield Path.cwd()
+    yield PACKAGE
+    yield PACKAGE.parent
+
+
+def find_resource(relative: str) -> Path | None:
+    """The first existing ``root / relative``, or None."""
+    return next((root / relative for root in roots() if (root / relative).exists()), None)
+
+
+def list_resources(folder: str, suffix: str) -> dict[str, Path]:
+    """Every ``folder/*suffix`` by stem; a file in an earlier root hides its namesake in a later one."""
+    found: dict[str, Path] = {}
+    for root in roots():
+        for path in sorted((root / folder).glob(f"*{suffix}")):
+            found.setdefault(path.name.removesuffix(suffix), path)
+    return found
+
+
+def cache_dir() -> Path:
+    """Where drawn samples and shard indices are kept: ``$WORKBENCH_CACHE``, else the user's cache folder."""
+    if chosen := os.environ.get("WORKBENCH_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "clip-distillation-workbench"
