@@ -1,0 +1,91 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.data.samples.scenes.attributes import COLOURS, SHAPES, SIZES, TEXTURES
+from workbench.data.samples.scenes.captions import (
+    OPPOSITE,
+    PHRASINGS,
+    WORDS,
+    Thing,
+    full,
+    meaning,
+    shapes_only,
+    without_size_and_texture,
+)
+
+# Few values, so that equal meanings come up.
+THINGS = st.builds(Thing, st.sampled_from(SIZES[:2]), st.just("red"), st.just("plain"), st.sampled_from(SHAPES[:2]))
+SCENES = st.tuples(THINGS, st.sampled_from(tuple(OPPOSITE)), THINGS)
+STAR, RING = Thing("large", "red", "plain", "star"), Thing("small", "blue", "dotted", "ring")
+
+
+@given(SCENES, SCENES)
+def test_groups_are_equal_exactly_when_the_same_is_true(scene, other):
+    def truths(first, relation, second):
+        return {(first, relation, second), (second, OPPOSITE[relation], first)}
+
+    assert (meaning(*scene) == meaning(*other)) == (truths(*scene) == truths(*other))
+
+
+@given(SCENES)
+def test_scenes_of_one_group_can_be_given_the_same_captions(scene):
+    first, relation, second = scene
+    for phrasing in range(len(PHRASINGS)):
+        one = {full(*scene, phrasing, mirrored) for mirrored in (False, True)}
+        other = {full(second, OPPOSITE[relation], first, phrasing, mirrored) for mirrored in (False, True)}
+        assert one == other
+
+
+def test_the_phrasings_written_out():
+    assert [full(STAR, "left of", RING, phrasing, False) for phrasing in range(8)] == [
+        "a large red plain star to the left of a small blue dotted ring",
+        "a large red plain star left of a small blue dotted ring",
+        "there is a large red plain star to the left of a small blue dotted ring",
+        "to the left of a small blue dotted ring there is a large red plain star",
+        "a small blue dotted ring with a large red plain star on its left",
+        "a large red plain star and on its right a small blue dotted ring",
+        "a large red plain star on the left and a small blue dotted ring on the right",
+        "a picture of a large red plain star to the left of a small blue dotted ring",
+    ]
+
+
+def test_the_same_scene_from_the_other_side():
+    assert [full(STAR, "above", RING, phrasing, True) for phrasing in (0, 1, 4, 5, 6)] == [
+        "a small blue dotted ring below a large red plain star",
+        "a small blue dotted ring under a large red plain star",
+        "a large red plain star with a small blue dotted ring below it",
+        "a small blue dotted ring and above it a large red plain star",
+        "a small blue dotted ring at the bottom and a large red plain star at the top",
+    ]
+
+
+def test_shorter_captions_written_out():
+    orange = Thing("small", "orange", "plain", "star")
+    assert without_size_and_texture(STAR, "left of", RING, False) == "a red star to the left of a blue ring"
+    assert without_size_and_texture(STAR, "left of", orange, True) == "an orange star to the right of a red star"
+    assert shapes_only("circle", "star") == "circle and a star"
+    assert shapes_only("star", "star") == "star and another star"
+
+
+def test_the_words_are_those_of_all_captions_and_no_more():
+    used = set()
+    for index in range(max(len(SIZES), len(COLOURS), len(TEXTURES), len(SHAPES))):
+        thing = Thing(SIZES[index % 3], COLOURS[index % 8], TEXTURES[index % 4], SHAPES[index % 8])
+        for relation, phrasing in itertools.product(OPPOSITE, range(len(PHRASINGS))):
+            used |= set(full(thing, relation, thing, phrasing, False).split())
+        used |= set(without_size_and_texture(thing, "above", thing, False).split())
+    used |= set(shapes_only("star", "star").split())
+    assert tuple(sorted(used)) == WORDS
+
+
+@pytest.mark.parametrize("relation", OPPOSITE)
+def test_no_caption_has_more_than_18_words(relation):
+    lengths = [len(full(STAR, relation, RING, phrasing, False).split()) for phrasing in range(len(PHRASINGS))]
+    assert max(lengths) <= 18
+
+
+def test_captions_are_lower_case_words_and_nothing_else():
+    assert all(word.isascii() and word.isalpha() and word.islower() for word in WORDS)

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from workbench.data.samples.scenes.attributes import SHAPES, SPLITS, combinations
+from workbench.data.samples.scenes.draws import picture_seeds
+from workbench.data.samples.scenes.fields import SIDE_PX
+from workbench.data.samples.scenes.layout import GAP_PX, MARGIN_PX, MAX_DRIFT, RELATIONS, lay_out
+from workbench.data.samples.scenes.shapes import REACH
+
+REACHES = np.array([REACH[shape] for shape in SHAPES])
+
+
+@pytest.fixture(scope="module", params=SPLITS)
+def split(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def layout(split):
+    return lay_out(split, picture_seeds(split, 0, 5_000))
+
+
+def test_objects_are_of_the_split_only(split, layout):
+    shown = np.stack([layout.colour_N2, layout.texture_N2, layout.shape_N2], axis=-1).reshape(-1, 3)
+    assert {tuple(triple) for triple in shown.tolist()} == {tuple(triple) for triple in combinations(split).tolist()}
+
+
+def test_no_picture_shows_the_same_object_twice(layout):
+    attributes_N24 = np.stack([layout.size_N2, layout.colour_N2, layout.texture_N2, layout.shape_N2], axis=-1)
+    assert (attributes_N24[:, 0] != attributes_N24[:, 1]).any(axis=-1).all()
+
+
+def test_objects_stay_inside_the_picture(layout):
+    reach_N21 = (REACHES[layout.shape_N2] * layout.radius_N2)[..., None]
+    assert (layout.centre_N22 - reach_N21).min() >= MARGIN_PX - 1e-9
+    assert (layout.centre_N22 + reach_N21).max() <= SIDE_PX - MARGIN_PX + 1e-9
+
+
+def test_the_relation_is_that_of_the_centres_and_plain(layout):
+    step_N2 = layout.centre_N22[:, 0] - layout.centre_N22[:, 1]
+    signs = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
+    for index, relation in enumerate(RELATIONS):
+        axis, sign = signs[relation]
+        along, across = step_N2[layout.relation_N == index].T[[axis, 1 - axis]]
+        reach_N2 = REACHES[layout.shape_N2] * layout.radius_N2
+        assert (sign * along >= reach_N2[layout.relation_N == index].sum(1) + GAP_PX - 1e-9).all()
+        assert (abs(across) <= MAX_DRIFT * abs(along) + 1e-9).all()
+
+
+def test_relations_and_sizes_come_up_equally_often(layout):
+    assert abs(np.bincount(layout.relation_N) / 5_000 - 1 / 4).max() < 0.03
+    assert abs(np.bincount(layout.size_N2.ravel()) / 10_000 - 1 / 3).max() < 0.03

@@ -1,0 +1,27 @@
+"""How far the drawing of pictures has come, on stderr: a bar in a terminal, one line elsewhere."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
+    """Passes `items` through while showing their number, the rate and the time left (`total` 0: unknown)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        size = f" ({total:,} pairs)" if total else ""
+        print(f"{label}{size}", file=sys.stderr)
+        yield from items
+        return
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(label, total=total or None)
+        for done, item in enumerate(items, 1):
+            yield item
+            if done % 64 == 0:
+                bars.update(task, completed=done)

@@ -1,0 +1,121 @@
+"""The sample sets by name, and `samples:NAME/SPLIT` as a folder of shards: shipped, drawn before or drawn now."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from workbench.config.nearest import unknown
+from workbench.data.samples.picture import Picture
+from workbench.data.samples.progress import progress
+from workbench.data.samples.write import num_pairs_in, write_shards
+from workbench.data.samples.zero_shot import ZeroShotTask
+from workbench.resources import cache_dir, find_resource
+
+PAIRS_PER_SHARD = 2_000
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """What is known of a sample set without drawing it.
+
+    `version` rises whenever the same picture would be drawn differently, so that no stale cache is read.
+    `default_pairs` has the size of each split when none is asked for; 0 for a split that ends by itself.
+    """
+
+    name: str
+    version: int
+    image_format: str
+    default_pairs: Mapping[str, int]
+    draw: Callable[[str, int], Iterator[Picture]]  # (split, number of pairs; 0 for all there are)
+    zero_shot: Callable[[], ZeroShotTask] | None = None
+
+
+def sample_set(name: str) -> SampleSet:
+    """The sample set called `name`; ValueError with the nearest name when there is none."""
+    if name not in SAMPLE_SETS:
+        raise unknown("sample set", name, SAMPLE_SETS)
+    return SAMPLE_SETS[name]
+
+
+def zero_shot_task(name: str) -> ZeroShotTask | None:
+    """The classes and templates of a sample set, or None where it has no zero-shot task."""
+    task = sample_set(name).zero_shot
+    return task() if task else None
+
+
+def sample_shards(name: str, split: str, num_pairs: int = 0) -> Path:
+    """A folder of shards whose first `num_pairs` pairs are those of the split (0: the split's default size).
+
+    The shipped folder serves when it holds enough, and may hold more; else the pairs are drawn once into the
+    cache, with progress on stderr. ValueError when the set or the split is unknown, or the number negative.
+    """
+    chosen = sample_set(name)
+    wanted = _wanted(chosen, split, num_pairs)
+    shipped = find_resource(f"data_samples/{name}/{split}")
+    if shipped and _serves(shipped, chosen.default_pairs[split], wanted):
+        return shipped
+    folder = cache_dir() / "samples" / f"{name}-v{chosen.version}" / f"{split}-{wanted or 'all'}"
+    return folder if num_pairs_in(folder) else draw_shards(name, split, wanted, folder)
+
+
+def draw_shards(name: str, split: str, num_pairs: int, folder: Path) -> Path:
+    """Draws the first `num_pairs` pairs of a split (0: the default size) into `folder`; progress on stderr."""
+    chosen = sample_set(name)
+    wanted = _wanted(chosen, split, num_pairs)
+    pictures = progress(chosen.draw(split, wanted), wanted, f"drawing samples:{name}/{split}")
+    return write_shards(pictures, folder, image_format=chosen.image_format, pairs_per_shard=PAIRS_PER_SHARD)
+
+
+def _wanted(chosen: SampleSet, split: str, num_pairs: int) -> int:
+    """The number of pairs to draw; 0 for all of a split that ends by itself."""
+    if split not in chosen.default_pairs:
+        raise unknown(f"split of samples:{chosen.name}", split, chosen.default_pairs)
+    if num_pairs < 0:
+        raise ValueError(
+            f"samples:{chosen.name}/{split} cannot hold {num_pairs} pairs: ask for 0 (its usual size) or more"
+        )
+    return num_pairs or chosen.default_pairs[split]
+
+
+def _serves(shipped: Path, default: int, wanted: int) -> bool:
+    """Whether a shipped folder holds enough; one of a split that ends by itself holds all there is."""
+    held = num_pairs_in(shipped)
+    return held > 0 and (default == 0 or held >= wanted)
+
+
+def _draw_scenes(split: str, num_pairs: int) -> Iterator[Picture]:
+    from workbench.data.samples import scenes
+
+    return scenes.draw(split, 0, num_pairs)
+
+
+def _scenes_task() -> ZeroShotTask:
+    from workbench.data.samples import scenes
+
+    return scenes.zero_shot()
+
+
+def _draw_emoji(split: str, num_pairs: int) -> Iterator[Picture]:
+    from workbench.data.samples import emoji
+
+    return islice(emoji.draw(split), num_pairs or None)
+
+
+SAMPLE_SETS: dict[str, SampleSet] = {
+    "scenes": SampleSet(
+        name="scenes",
+        version=1,
+        image_format="jpeg",
+        default_pairs={"train": 4_000, "teacher": 60_000, "validation": 5_000, "test": 5_000},
+        draw=_draw_scenes,
+        zero_shot=_scenes_task,
+    ),
+    "emoji": SampleSet(
+        name="emoji",
+        version=1,
+        image_format="webp",
+        default_pairs={"train": 0, "teacher": 0, "validation": 0, "test": 0},
+        draw=_draw_emoji,
+    ),
+}

@@ -1,0 +1,92 @@
+"""Pictures of a split by index: layout, pixels, captions and record together."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from workbench.data.samples.picture import Picture
+from workbench.data.samples.scenes import captions, masks
+from workbench.data.samples.scenes.attributes import COLOURS, SHAPES, SIZES, TEXTURES
+from workbench.data.samples.scenes.captions import PHRASINGS, Thing
+from workbench.data.samples.scenes.draws import bits, picture_seeds, uniforms
+from workbench.data.samples.scenes.layout import RELATIONS, Layout, lay_out
+from workbench.data.samples.scenes.rendering import render
+from workbench.data.samples.scenes.zero_shot import class_name
+
+BATCH = 64  # pictures drawn at once: enough for numpy, few enough for the processor's cache
+NUM_FULL_CAPTIONS = 3
+SPLITS_OF_MANY_CAPTIONS = ("train", "teacher")
+
+
+def draw(split: str, start: int, count: int) -> Iterator[Picture]:
+    """Pictures `start` to `start + count` of "train", "teacher", "validation" or "test".
+
+    A picture is a function of (split, index) only. "teacher" shows the attribute combinations of "train" in
+    other pictures. The record holds
+
+    - captions: in train and teacher three full ones in different phrasings, one without size and texture, and
+      one of the two shapes alone; else one full one
+    - group: what the full captions mean; they are true of every picture of the same group
+    - class: the zero-shot class, an unordered pair of shapes
+    - relation: how the first object lies to the second
+    - objects: size, colour, texture, shape, box [x0, y0, x1, y1] in pixels (x1 and y1 exclusive) and mask (run
+      lengths row by row, beginning with zeros; `mask_of` reads them)
+
+    ValueError when there is no such split.
+    """
+    for first in range(start, start + count, BATCH):
+        yield from _batch(split, first, min(BATCH, start + count - first))
+
+
+def _batch(split: str, start: int, count: int) -> Iterator[Picture]:
+    layout_seeds_N, look_seeds_N, words_seeds_N = bits(picture_seeds(split, start, count), 3).T
+    layout = lay_out(split, layout_seeds_N)
+    pixels_NHW3, mask_MHW = render(layout, look_seeds_N)
+    runs, boxes = masks.run_lengths(mask_MHW), masks.boxes(mask_MHW).tolist()
+    draws_NU = uniforms(words_seeds_N, 2 * len(PHRASINGS))
+    for row in range(count):
+        things = _things(layout, row)
+        relation = RELATIONS[layout.relation_N[row]]
+        objects = [
+            {**vars(thing), "box": boxes[2 * row + which], "mask": runs[2 * row + which]}
+            for which, thing in enumerate(things)
+        ]
+        record: dict[str, Any] = {
+            "captions": _captions(split, things, relation, draws_NU[row]),
+            "group": captions.meaning(things[0], relation, things[1]),
+            "class": class_name(things[0].shape, things[1].shape),
+            "relation": relation,
+            "objects": objects,
+        }
+        yield Picture(f"{split}-{start + row:07d}", Image.fromarray(pixels_NHW3[row]), record)
+
+
+def _things(layout: Layout, row: int) -> tuple[Thing, Thing]:
+    first, second = (
+        Thing(
+            SIZES[layout.size_N2[row, which]],
+            COLOURS[layout.colour_N2[row, which]],
+            TEXTURES[layout.texture_N2[row, which]],
+            SHAPES[layout.shape_N2[row, which]],
+        )
+        for which in range(2)
+    )
+    return first, second
+
+
+def _captions(split: str, things: tuple[Thing, Thing], relation: str, draws_U: NDArray[np.float64]) -> list[str]:
+    """The captions of one picture: which phrasings and who comes first is drawn, the rest is fixed."""
+    phrasings = np.argsort(draws_U[: len(PHRASINGS)], kind="stable").tolist()
+    mirrored = (draws_U[len(PHRASINGS) :] < 0.5).tolist()
+    first, second = things
+    if split not in SPLITS_OF_MANY_CAPTIONS:
+        return [captions.full(first, relation, second, phrasings[0], mirrored[0])]
+    texts = [
+        captions.full(first, relation, second, phrasings[place], mirrored[place]) for place in range(NUM_FULL_CAPTIONS)
+    ]
+    texts.append(captions.without_size_and_texture(first, relation, second, mirrored[-2]))
+    shapes = (second.shape, first.shape) if mirrored[-1] else (first.shape, second.shape)
+    return [*texts, f"a {captions.shapes_only(*shapes)}"]

@@ -1,0 +1,109 @@
+"""Which two objects a scene shows and where: attributes, relation, positions, sizes and tilts of a batch.
+
+Legend: N pictures, 2 the first and the second object, the last 2 of a centre its x and y.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.data.samples.scenes.attributes import RADIUS_PX, SHAPES, SIZES, combinations
+from workbench.data.samples.scenes.draws import uniforms
+from workbench.data.samples.scenes.fields import SIDE_PX
+from workbench.data.samples.scenes.shapes import REACH
+
+MARGIN_PX = 0.6  # between an object and the picture's edge
+GAP_PX = 1.0  # between two objects, at least, along the relation's axis
+MAX_DRIFT = 0.5  # sideways distance of the centres over their distance along the relation's axis
+MAX_TILT = 0.11  # tangent of half the largest tilt: 12.6 degrees
+SIZE_JITTER = 0.03
+
+RELATIONS = ("left of", "right of", "above", "below")
+
+_REACH = np.array([REACH[shape] for shape in SHAPES])
+_RADIUS_PX = np.array(RADIUS_PX)
+_NUM_DRAWS = 13
+
+Columns = Iterator[NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A batch of scenes.
+
+    Attributes are indices into the names in `attributes`, `relation_N` into RELATIONS: how the first object lies
+    to the second. Centres are in pixels from the top left corner, radii in pixels.
+    """
+
+    size_N2: NDArray[np.int64]
+    colour_N2: NDArray[np.int64]
+    texture_N2: NDArray[np.int64]
+    shape_N2: NDArray[np.int64]
+    relation_N: NDArray[np.int64]
+    centre_N22: NDArray[np.float64]
+    radius_N2: NDArray[np.float64]
+    tilt_N2: NDArray[np.float64]  # tangent of half the angle
+
+
+def lay_out(split: str, seeds_N: NDArray[np.uint64]) -> Layout:
+    """The scenes of these seeds: two different objects of the split's combinations that do not touch."""
+    columns = iter(uniforms(seeds_N, _NUM_DRAWS).T)
+    triples_K3 = combinations(split)
+    triples_N23 = triples_K3[_choose(columns, len(triples_K3))]
+    size_N2 = _choose(columns, len(SIZES))
+    identical_N = (triples_N23[:, 0] == triples_N23[:, 1]).all(-1) & (size_N2[:, 0] == size_N2[:, 1])
+    size_N2[:, 1] = (size_N2[:, 1] + identical_N) % len(SIZES)
+
+    shape_N2 = triples_N23[..., 2]
+    radius_N2 = _RADIUS_PX[size_N2] * (1 + SIZE_JITTER * (2 * _pair(columns) - 1))
+    tilt_N2 = MAX_TILT * (2 * _pair(columns) - 1)
+    relation_N = np.floor(next(columns) * len(RELATIONS)).astype(np.int64)
+    centre_N22 = _place(columns, relation_N, _REACH[shape_N2] * radius_N2)
+    return Layout(
+        size_N2=size_N2,
+        colour_N2=triples_N23[..., 0],
+        texture_N2=triples_N23[..., 1],
+        shape_N2=shape_N2,
+        relation_N=relation_N,
+        centre_N22=centre_N22,
+        radius_N2=radius_N2,
+        tilt_N2=tilt_N2,
+    )
+
+
+def _pair(columns: Columns) -> NDArray[np.float64]:
+    """The next number for each of the two objects, [N, 2]."""
+    return np.stack([next(columns), next(columns)], axis=1)
+
+
+def _choose(columns: Columns, num: int) -> NDArray[np.int64]:
+    """One of `num` indices for each of the two objects, [N, 2]."""
+    return np.floor(_pair(columns) * num).astype(np.int64)
+
+
+def _place(columns: Columns, relation_N: NDArray[np.int64], reach_N2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The centres, [N, 2, 2].
+
+    Along the relation's axis the room left over falls before, between and behind the objects; sideways the second
+    lies near enough to the first for the relation to be plain.
+    """
+    backwards_N = relation_N % 2 == 1  # right of, below: the second object comes first along the axis
+    ahead_N2 = np.where(backwards_N[:, None], reach_N2[:, ::-1], reach_N2)
+    room_N = SIDE_PX - 2 * MARGIN_PX - GAP_PX - 2 * reach_N2.sum(1)
+    shares_N2 = np.sort(_pair(columns), axis=1)
+    front_N = MARGIN_PX + ahead_N2[:, 0] + room_N * shares_N2[:, 0]
+    back_N = SIDE_PX - MARGIN_PX - ahead_N2[:, 1] - room_N * (1 - shares_N2[:, 1])
+    along_N2 = np.stack([front_N, back_N], axis=1)
+    along_N2 = np.where(backwards_N[:, None], along_N2[:, ::-1], along_N2)
+
+    low_N2, high_N2 = MARGIN_PX + reach_N2, SIDE_PX - MARGIN_PX - reach_N2
+    first_N = low_N2[:, 0] + (high_N2 - low_N2)[:, 0] * next(columns)
+    drift_N = MAX_DRIFT * (back_N - front_N)
+    low_N, high_N = np.maximum(low_N2[:, 1], first_N - drift_N), np.minimum(high_N2[:, 1], first_N + drift_N)
+    across_N2 = np.stack([first_N, low_N + (high_N - low_N) * next(columns)], axis=1)
+
+    vertical_N = (relation_N >= 2)[:, None]
+    x_N2, y_N2 = np.where(vertical_N, across_N2, along_N2), np.where(vertical_N, along_N2, across_N2)
+    return np.stack([x_N2, y_N2], axis=-1)

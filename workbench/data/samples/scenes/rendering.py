@@ -1,0 +1,127 @@
+"""A layout as pixels: background, soft shadows, textured objects, light and noise, with each object's mask.
+
+Legend: N pictures, M = 2 N objects (the first and second of each picture in turn), H W pixels of a picture,
+P pixels along the side of an object's window, a patch that holds the object and its shadow.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from workbench.data.samples.scenes import backgrounds, shapes, textures
+from workbench.data.samples.scenes.attributes import COLOURS, TONES_RGB
+from workbench.data.samples.scenes.draws import bits, uniforms
+from workbench.data.samples.scenes.fields import SIDE_PX, Field, ramps
+from workbench.data.samples.scenes.layout import Layout
+
+WINDOW_PX = 27
+PAD_PX = 8  # how far a window may overhang the picture
+SHADOW_PX = 2.0
+SHADOW = 0.34  # darkest share taken from the background
+TEXTURE_SHIFT_PX = 8.0
+COLOUR_JITTER = 9.0  # of 255, each channel
+LIGHT_FALL = 0.10  # at most, from edge to edge, along x and along y
+NOISE_LEVEL = (1.5, 7.0)  # of 255, half the width of the noise
+
+_TONES_K23 = np.array([TONES_RGB[colour] for colour in COLOURS], np.float32)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What the objects look like in their own patches, and where the patches lie on the padded canvas."""
+
+    corner_M2: NDArray[np.int64]  # x, y
+    distance_px_MPP: Field
+    colour_M3PP: Field
+
+
+def render(layout: Layout, seeds_N: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Pictures [N, H, W, 3] and the objects' masks [M, H, W]."""
+    num = len(seeds_N)
+    draws_NU = uniforms(seeds_N, 15)
+    windows = _windows(layout, draws_NU[:, :12].reshape(2 * num, 6))
+    assert windows.corner_M2.min() >= 0, "an object's window leaves the canvas: raise PAD_PX"
+    padded = SIDE_PX + 2 * PAD_PX
+    canvas = np.zeros((num, 3, padded, padded), np.float32)
+    inner = (..., slice(PAD_PX, PAD_PX + SIDE_PX), slice(PAD_PX, PAD_PX + SIDE_PX))
+    backgrounds.paint(canvas[inner], seeds_N ^ np.uint64(1))
+    for which in range(2):
+        _composite(canvas, windows, which)
+    mask = np.zeros((2 * num, padded, padded), np.bool_)
+    columns, rows = windows.corner_M2.T
+    views = sliding_window_view(mask, (WINDOW_PX, WINDOW_PX), axis=(1, 2), writeable=True)
+    views[np.arange(2 * num), rows, columns] = windows.distance_px_MPP <= 0
+    return _develop(canvas[inner], draws_NU[:, 12:], seeds_N), mask[inner]
+
+
+def _windows(layout: Layout, draws_M6: NDArray[np.float64]) -> Windows:
+    """Distances and lit, textured colours of all objects in their own patches."""
+    centre_M2, tilt_M = layout.centre_N22.reshape(-1, 2), layout.tilt_N2.reshape(-1)
+    corner_M2 = np.floor(centre_M2).astype(np.int64) - WINDOW_PX // 2
+    axes_M2P = (corner_M2 - centre_M2 + 0.5)[..., None] + np.arange(WINDOW_PX)
+    radius_M11 = layout.radius_N2.reshape(-1, 1, 1)
+    u_MPP, down_MPP = _turned(axes_M2P / radius_M11, tilt_M)
+    v_MPP = -down_MPP
+    distance_px_MPP = shapes.distances(layout.shape_N2.reshape(-1), u_MPP, v_MPP)
+    distance_px_MPP *= radius_M11.astype(np.float32)
+
+    shifted_M2P = axes_M2P + TEXTURE_SHIFT_PX * draws_M6[:, 1:3, None]
+    x_MPP, y_MPP = _turned(shifted_M2P, 2 * draws_M6[:, 0] - 1)
+    share_MPP = textures.accents(layout.texture_N2.reshape(-1), x_MPP, y_MPP)
+    jitter_M3 = (COLOUR_JITTER * (2 * draws_M6[:, 3:] - 1)).astype(np.float32)
+    tone_M23 = _TONES_K23[layout.colour_N2.reshape(-1)] + jitter_M3[:, None]
+    main_M311, step_M311 = tone_M23[:, 0, :, None, None], (tone_M23[:, 1] - tone_M23[:, 0])[..., None, None]
+    rim_MPP = np.clip(1 + distance_px_MPP / 1.6, 0, 1)
+    light_MPP = 1 + 0.10 * np.clip(v_MPP - u_MPP, -1, 1) - 0.22 * rim_MPP
+    colour_M3PP = step_M311 * share_MPP[:, None]
+    colour_M3PP += main_M311
+    colour_M3PP *= light_MPP[:, None]
+    return Windows(corner_M2 + PAD_PX, distance_px_MPP, colour_M3PP)
+
+
+def _turned(axes_M2P: NDArray[np.float64], tilt_M: NDArray[np.float64]) -> tuple[Field, Field]:
+    """Coordinates of a patch's pixels along turned axes, from those along its sides.
+
+    `tilt` is the tangent of half the angle: no sine or cosine, whose last bits differ between machines.
+    """
+    scale_M = 1 / (1 + tilt_M * tilt_M)
+    cos_M11 = ((1 - tilt_M * tilt_M) * scale_M)[:, None, None]
+    sin_M11 = (2 * tilt_M * scale_M)[:, None, None]
+    cos_M2P, sin_M2P = (cos_M11 * axes_M2P).astype(np.float32), (sin_M11 * axes_M2P).astype(np.float32)
+    return (
+        cos_M2P[:, 0, None, :] + sin_M2P[:, 1, :, None],
+        cos_M2P[:, 1, :, None] - sin_M2P[:, 0, None, :],
+    )
+
+
+def _composite(canvas_N3HW: Field, windows: Windows, which: int) -> None:
+    """Lays the first (0) or the second (1) object of each picture, with its shadow, over the canvas."""
+    distance_NPP = windows.distance_px_MPP[which::2]
+    cover_NPP = np.clip(0.5 - distance_NPP, 0, 1)[:, None]
+    shade_NPP = np.clip(1 - distance_NPP / SHADOW_PX, 0, 1)[:, None]
+    shade_NPP = 1 - SHADOW * shade_NPP * shade_NPP
+    views = sliding_window_view(canvas_N3HW, (WINDOW_PX, WINDOW_PX), axis=(2, 3), writeable=True)
+    x_N, y_N = windows.corner_M2[which::2].T
+    place = (np.arange(len(canvas_N3HW)), slice(None), y_N, x_N)
+    patch_N3PP = views[place]
+    patch_N3PP *= shade_NPP
+    change_N3PP = windows.colour_M3PP[which::2] - patch_N3PP
+    change_N3PP *= cover_NPP
+    patch_N3PP += change_N3PP
+    views[place] = patch_N3PP
+
+
+def _develop(canvas_N3HW: Field, draws_N3: NDArray[np.float64], seeds_N: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Adds light that falls off to one side and noise of the picture's own level, then rounds, [N, H, W, 3]."""
+    light_NHW = 1 + ramps(LIGHT_FALL * (2 * draws_N3[:, :2] - 1))
+    grain = bits(seeds_N ^ np.uint64(2), SIDE_PX * SIDE_PX // 8).astype("<u8").view(np.uint8)
+    low, high = NOISE_LEVEL
+    level_N11 = ((low + (high - low) * draws_N3[:, 2]) / 127.5).astype(np.float32)[:, None, None]
+    noise_NHW = (grain.reshape(light_NHW.shape) - 127.5) * level_N11
+    canvas_N3HW *= light_NHW[:, None]
+    canvas_N3HW += noise_NHW[:, None] + 0.5  # truncation then rounds
+    picture_NHW3 = np.empty((len(seeds_N), SIDE_PX, SIDE_PX, 3), np.uint8)
+    np.clip(canvas_N3HW, 0, 255, out=picture_NHW3.transpose(0, 3, 1, 2), casting="unsafe")
+    return picture_NHW3
