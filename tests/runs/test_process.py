@@ -1,0 +1,106 @@
+"""Which processes live, and starting one that outlives its terminal."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workbench.runs import process
+from workbench.runs.process import boot_id, start_detached, started_at
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+
+
+def wait_for(condition, timeout_s=10.0):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
+
+
+def test_a_live_process_keeps_its_start_and_a_dead_one_has_none():
+    child = subprocess.Popen(["sleep", "60"])
+    start = started_at(child.pid)
+    assert start == started_at(child.pid)
+    assert start != started_at(os.getpid())
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert started_at(child.pid) is None  # a zombie
+    child.wait()
+    assert started_at(child.pid) is None
+
+
+@needs_proc
+def test_a_programs_name_cannot_forge_its_start(tmp_path):
+    nasty = tmp_path / "a) Z 1 (b"
+    nasty.symlink_to("/bin/sleep")
+    child = subprocess.Popen([nasty, "60"])
+    try:
+        wait_for(lambda: b"a) Z" in Path(f"/proc/{child.pid}/stat").read_bytes())
+        assert started_at(child.pid).startswith(boot_id())
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_without_proc_ps_is_asked(monkeypatch, tmp_path):
+    monkeypatch.setattr(process, "PROC", tmp_path)
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert started_at(child.pid) == started_at(child.pid)
+        assert started_at(child.pid)[-4:].isdecimal()  # it ends in the year
+    finally:
+        child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert started_at(child.pid) is None
+    child.wait()
+    assert started_at(child.pid) is None
+
+
+def test_a_detached_process_has_its_own_session_no_input_and_a_log(tmp_path):
+    log = tmp_path / "output.log"
+    log.write_text("before\n")
+    code = "import os, sys; print(os.getsid(0) == os.getpid(), sys.stdin.read() == '', flush=True); sys.exit('bad')"
+    pid = start_detached([sys.executable, "-c", code], log)
+    wait_for(lambda: started_at(pid) is None)
+    assert log.read_text() == "before\nTrue True\nbad\n"
+    wait_for(lambda: not Path(f"/proc/{pid}").exists())  # and leaves no zombie behind
+
+
+def test_it_survives_the_closing_of_the_terminal_it_was_started_from(tmp_path):
+    log = tmp_path / "output.log"
+    shell, terminal = pty.fork()
+    if shell == 0:
+        start_detached(["sh", "-c", "echo begun; sleep 0.5; echo survived"], log)
+        time.sleep(60)
+        os._exit(0)
+    wait_for(lambda: log.exists() and "begun" in log.read_text())
+    os.close(terminal)
+    _, status = os.waitpid(shell, 0)
+    assert os.WTERMSIG(status) == signal.SIGHUP
+    wait_for(lambda: "survived" in log.read_text())
+
+
+def test_what_cannot_be_started_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot start no-such-program .*: No such file"):
+        start_detached(["no-such-program"], tmp_path / "log")
+    with pytest.raises(ValueError, match=r"cannot start sh .*missing.*: No such file"):
+        start_detached(["sh"], tmp_path / "missing" / "log")
+
+
+def test_the_run_directory_is_quick_to_import_and_has_no_torch():
+    code = """
+import pkgutil, sys, importlib
+import workbench.runs
+for module in pkgutil.iter_modules(workbench.runs.__path__):
+    importlib.import_module(f"workbench.runs.{module.name}")
+heavy = {"torch", "open_clip", "numpy", "pandas", "scipy", "matplotlib", "seaborn"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(process.__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -1,0 +1,6 @@
+"""The run directory: create, write, read, command and lock it, without torch.
+
+``directory`` names its files · ``log`` appends and reads events · ``record`` writes a running loop's events
+down · ``liveness`` and ``summary`` say how a run is and what came out · ``control`` carries commands ·
+``lock`` admits one writer · ``atomic`` and ``process`` are the tools beneath.
+"""

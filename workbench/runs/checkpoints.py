@@ -1,0 +1,84 @@
+"""The checkpoints of a run: folders named for their step, whole once their manifest is in place.
+
+A manifest is written last and lists the SHA-256 of every other file, so a torn, truncated or bit-flipped checkpoint is
+recognised and the one before it is used.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.runs.atomic import commit_folder, write_atomically
+from workbench.runs.directory import RunDirectory
+
+MANIFEST = "manifest.json"
+
+
+def write_checkpoint(run: RunDirectory, step: int, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> Path:
+    """Write one checkpoint: all of it, or nothing.
+
+    Raises:
+        ValueError: the disk is full.
+    """
+    final = run.checkpoints / f"step-{step:08d}"
+    temporary = run.checkpoints / f".tmp-{final.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        for name, content in files.items():
+            write_atomically(temporary / name, content)
+        sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        manifest = {"step": step, **facts, "sha256": sums}
+        write_atomically(temporary / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        if final.exists():  # the same step again, after a resume from an older checkpoint
+            shutil.rmtree(final)
+        commit_folder(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return final
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose files are all as they were written.
+
+    Raises:
+        ValueError: the checkpoint is incomplete or damaged; names the file.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(f"{checkpoint} has no readable manifest: it was not finished") from None
+    for name, expected in manifest["sha256"].items():
+        try:
+            found = hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
+        except OSError:
+            raise ValueError(f"{checkpoint} lacks {name}") from None
+        if found != expected:
+            raise ValueError(f"{checkpoint / name} is damaged: its checksum is not the manifest's")
+    return manifest
+
+
+def checkpoints(run: RunDirectory) -> list[Path]:
+    """The finished-looking checkpoint folders, newest step first; their content is not checked."""
+    return sorted(run.checkpoints.glob("step-*"), reverse=True)
+
+
+def newest_checkpoint(run: RunDirectory) -> Path | None:
+    """The newest checkpoint that is whole, or None."""
+    for checkpoint in checkpoints(run):
+        try:
+            read_manifest(checkpoint)
+        except ValueError:
+            continue
+        return checkpoint
+    return None
+
+
+def prune_checkpoints(run: RunDirectory, keep: int) -> None:
+    """Remove all but the ``keep`` newest checkpoints."""
+    for checkpoint in checkpoints(run)[keep:]:
+        shutil.rmtree(checkpoint, ignore_errors=True)

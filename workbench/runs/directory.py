@@ -1,0 +1,176 @@
+"""A run is a directory: its files by name, and creating, finding and listing runs."""
+
+import errno
+import re
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from workbench.config.nearest import unknown
+from workbench.runs.atomic import (
+    FULL,
+    TEMPORARY,
+    DiskFullError,
+    commit_folder,
+    remove_orphans,
+    temporary_beside,
+)
+
+MAX_ID_LENGTH = 100
+ORPHAN_AGE_S = 3600.0
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """``runs/<id>/``: everything a run was told, said and saved."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved config and the machine."""
+        return self.path / "run.toml"
+
+    @property
+    def events_file(self) -> Path:
+        """One event a line; see workbench/events.py."""
+        return self.path / "events.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder a checkpoint."""
+        return self.path / "checkpoints"
+
+    @property
+    def snapshots(self) -> Path:
+        """The probe batch's embeddings and other tensors to look at, by step."""
+        return self.path / "snapshots"
+
+    @property
+    def control(self) -> Path:
+        """Commands waiting to be taken."""
+        return self.path / "control"
+
+    @property
+    def summary_file(self) -> Path:
+        """What came out, written when the run ends."""
+        return self.path / "summary.json"
+
+    @property
+    def output_file(self) -> Path:
+        """What a detached run prints."""
+        return self.path / "output.log"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the one process that writes here."""
+        return self.path / "lock"
+
+    @property
+    def owner_file(self) -> Path:
+        """Which process that is; left behind only by one that died."""
+        return self.path / "owner.json"
+
+    @property
+    def exists(self) -> bool:
+        return self.config_file.is_file()
+
+
+def create_run(runs_dir: Path, run_id: str, resolved_toml: str) -> RunDirectory:
+    """Makes ``runs_dir/run_id`` whole or not at all; of two processes creating one id exactly one succeeds.
+
+    Raises:
+        ValueError: the id is taken or ill-formed, or ``runs_dir`` is a file, read-only or full.
+    """
+    _check_id(run_id)
+    final = RunDirectory(runs_dir.absolute() / run_id)
+    building = RunDirectory(temporary_beside(final.path))
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        remove_orphans(runs_dir, older_than_s=ORPHAN_AGE_S)
+        for folder in (building.checkpoints, building.snapshots, building.control):
+            folder.mkdir(parents=True)
+        building.config_file.write_text(resolved_toml, encoding="utf-8")
+        building.events_file.touch()
+        _claim(building, final)
+    except OSError as error:
+        raise ValueError(_why_not(error, runs_dir, len(resolved_toml))) from None
+    finally:
+        shutil.rmtree(building.path, ignore_errors=True)
+    return final
+
+
+def _claim(building: RunDirectory, final: RunDirectory) -> None:
+    try:
+        commit_folder(building.path, final.path, replace=False)
+    except FileExistsError:
+        raise ValueError(
+            f"run '{final.id}' already exists in {final.path.parent}: choose another --name, "
+            f"or go on with it: workbench runs resume {final.id}"
+        ) from None
+
+
+def _why_not(error: OSError, runs_dir: Path, num_bytes: int) -> str:
+    if error.errno in FULL:
+        reason = str(DiskFullError(runs_dir, num_bytes))
+    elif error.errno in (errno.EEXIST, errno.ENOTDIR):
+        reason = "it is, or lies under, a file"
+    else:
+        reason = (error.strerror or str(error)).lower()
+    return f"cannot create a run in {runs_dir}: {reason}; choose another folder with --runs DIR"
+
+
+def _check_id(run_id: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", run_id) or len(run_id) > MAX_ID_LENGTH:
+        suggestion = re.sub(r"[^A-Za-z0-9._-]+", "-", run_id).lstrip(".-")[:MAX_ID_LENGTH] or "my-run"
+        raise ValueError(
+            f"run name {run_id!r}: use letters, digits, '.', '_' and '-', at most {MAX_ID_LENGTH}, "
+            f"the first a letter or digit, such as '{suggestion}'"
+        )
+
+
+def find_run(runs_dir: Path, run_id_or_path: str | Path) -> RunDirectory:
+    """The run with this id in ``runs_dir``, or at this path.
+
+    Raises:
+        ValueError: there is none; the nearest id is named.
+    """
+    for path in (runs_dir / run_id_or_path, Path(run_id_or_path)):
+        run = RunDirectory(path.resolve())
+        if run.exists:
+            return run
+    known = [run.id for run in list_runs(runs_dir)]
+    if not known:
+        raise ValueError(f"no run '{run_id_or_path}': {runs_dir} holds no runs yet; start one: workbench train")
+    raise unknown("run", str(run_id_or_path), known)
+
+
+def list_runs(runs_dir: Path) -> list[RunDirectory]:
+    """Every run in ``runs_dir``, the newest first; none where the folder is missing."""
+    if not runs_dir.is_dir():
+        return []
+    created = []
+    for path in runs_dir.absolute().iterdir():
+        run = RunDirectory(path)
+        if not run.id.startswith(TEMPORARY) and run.exists:
+            created.append((run.config_file.stat().st_mtime_ns, run.id))
+    return [RunDirectory(runs_dir.absolute() / run_id) for _, run_id in sorted(created, reverse=True)]
+
+
+def new_run_id(recipe: str, seed: int, runs_dir: Path) -> str:
+    """A readable id that is free now: ``clip-kd-s0-1122-1405`` (recipe, seed, month and day, time of day).
+
+    ``recipe`` may be a name or a file. Create each run before asking for the next id.
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(recipe).name.removesuffix(".toml")).strip(".-") or "run"
+    base = f"{stem[:60]}-s{seed}-{datetime.now():%m%d-%H%M}"
+    candidate, count = base, 1
+    while (runs_dir / candidate).exists():
+        count += 1
+        candidate = f"{base}-{count}"
+    return candidate

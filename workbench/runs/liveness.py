@@ -1,0 +1,77 @@
+"""How a run is: judged by its process on this host, and elsewhere by how long it has been silent."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from workbench.events import Event, RunFinished, RunResumed, RunStarted, RunState
+from workbench.runs.directory import RunDirectory
+from workbench.runs.lock import SILENT_AFTER_S, Owner, read_owner
+from workbench.runs.log import effective_events, first_events, last_events, quiet_s
+from workbench.runs.process import this_host
+
+State = Literal[RunState, "new", "running", "silent", "dead"]
+TAKES_COMMANDS = ("new", "running", "silent")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A glance at a run.
+
+    ``new`` has not begun; ``running`` has a live process; ``silent`` is on another host and has said nothing
+    for ten minutes; ``dead`` lost its process without a word and can be resumed; the others are how it ended.
+    """
+
+    state: State
+    step: int
+    num_steps: int  # 0 while unknown
+    quiet_s: float | None  # since the last event; None before the first
+    recipe: str  # empty if unknown
+    owner: Owner | None  # the process that writes, or died writing
+
+
+def run_status(run: RunDirectory) -> RunStatus:
+    """How the run is now, in time that does not grow with its log."""
+    first, last = first_events(run.events_file), last_events(run.events_file)
+    starts = [event for event in (*first, *last) if isinstance(event, RunStarted)]
+    owner = read_owner(run)
+    quiet = quiet_s(run.events_file, last)
+    return RunStatus(
+        state=_ending(run, last, owner) or _going(run, (*first, *last), owner, quiet),
+        step=last[-1].step if last else 0,
+        num_steps=starts[-1].num_steps if starts else 0,
+        quiet_s=quiet,
+        recipe=_recipe(run),
+        owner=owner,
+    )
+
+
+def _ending(run: RunDirectory, last: list[Event], owner: Owner | None) -> State | None:
+    """What the run said it ended as, unless a process has taken it up since."""
+    finished = [event for event in effective_events(last) if isinstance(event, RunFinished)]
+    if not finished or (owner and owner.since_s > finished[-1].time_s and owner.is_alive(run)):
+        return None
+    return finished[-1].state
+
+
+def _going(run: RunDirectory, events: Sequence[Event], owner: Owner | None, quiet: float | None) -> State:
+    """How a run is that has not ended."""
+    if owner and owner.is_alive(run):
+        return "running" if events else "new"
+    if owner is None and not events:
+        return "new"
+    hosts = [event.host for event in events if isinstance(event, RunStarted | RunResumed)]
+    host = owner.host if owner else next(reversed(hosts), this_host())
+    if host == this_host():
+        return "dead"
+    return "silent" if quiet is None or quiet >= SILENT_AFTER_S else "running"
+
+
+def _recipe(run: RunDirectory) -> str:
+    try:
+        text = run.config_file.read_text(encoding="utf-8")
+        # The run's own keys stand above the first table, and the rest is five times as long to parse.
+        return str(tomllib.loads(text.partition("\n[")[0]).get("recipe", ""))
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,88 @@
+"""``summary.json``: what came out of a run, computed from its log."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import from_json
+
+from workbench.events import CheckpointSaved, EvalDone, Event, RunFinished, RunResumed, StepDone
+from workbench.runs.atomic import write_atomically
+from workbench.runs.directory import RunDirectory
+from workbench.runs.liveness import State, run_status
+from workbench.runs.log import effective_events, last_events, read_events
+
+
+class Summary(BaseModel):
+    """A run in one document. ``errors`` are standard errors; without an evaluation both are empty."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    id: str
+    dir: str
+    state: State
+    num_steps: int
+    step: int
+    metrics: dict[str, float]
+    """Those of the last evaluation on "validation", or on any split where that one was never evaluated."""
+    errors: dict[str, float]
+    test_metrics: dict[str, float]
+    test_errors: dict[str, float]
+    weights_sha256: str
+    """Of the last checkpoint; empty before the first."""
+    kept_fraction: float = 1.0
+    """Share of the teacher's blocks kept by inheritance; 1 without."""
+    elapsed_s: float
+    reason: str
+
+    def to_document(self) -> dict[str, Any]:
+        """For ``--json``: plain values, with non-finite numbers as strings."""
+        document: dict[str, Any] = from_json(self.model_dump_json())
+        return document
+
+
+def summarise(run: RunDirectory) -> Summary:
+    """The summary as the log has it now, also of a run that is still going."""
+    kinds = (EvalDone, CheckpointSaved, RunResumed, RunFinished)
+    events = effective_events(read_events(run.events_file, kinds).events)
+    evaluations = [event for event in events if isinstance(event, EvalDone)]
+    tests = [event for event in evaluations if event.split == "test"]
+    shown = [event for event in evaluations if event.split == "validation"] or evaluations
+    checkpoints = [event for event in events if isinstance(event, CheckpointSaved)]
+    ends = [event for event in events if isinstance(event, RunFinished)]
+    status = run_status(run)
+    return Summary(
+        id=run.id,
+        dir=str(run.path),
+        state=status.state,
+        num_steps=status.num_steps,
+        step=status.step,
+        metrics=shown[-1].metrics if shown else {},
+        errors=shown[-1].errors if shown else {},
+        test_metrics=tests[-1].metrics if tests else {},
+        test_errors=tests[-1].errors if tests else {},
+        weights_sha256=checkpoints[-1].weights_sha256 if checkpoints else "",
+        elapsed_s=_elapsed_s([*last_events(run.events_file), *ends]),
+        reason=ends[-1].reason if ends else "",
+    )
+
+
+def _elapsed_s(events: list[Event]) -> float:
+    times_s = [event.elapsed_s for event in events if isinstance(event, StepDone | RunFinished)]
+    return times_s[-1] if times_s else 0.0
+
+
+def write_summary(run: RunDirectory) -> None:
+    """Writes ``summary.json``.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_atomically(run.summary_file, summarise(run).model_dump_json(indent=2) + "\n")
+
+
+def read_summary(run: RunDirectory) -> Summary:
+    """``summary.json`` where the run has left one, else what the log says now."""
+    try:
+        return Summary.model_validate_json(run.summary_file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return summarise(run)
