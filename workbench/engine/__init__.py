@@ -1,0 +1,1 @@
+"""Training. Start with ``loop.py``: everything else here serves it."""

@@ -1,0 +1,74 @@
+"""Saving and restoring everything a run needs to go on as if it had never stopped.
+
+A checkpoint is at the same time a model folder in open_clip's layout: the student's weights are one file, and what only
+training needs is another.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from workbench.engine.member import Member
+from workbench.events import CheckpointSaved
+from workbench.models.fingerprint import weights_sha256
+from workbench.models.folder import WEIGHTS, config_files
+from workbench.models.weights import load_weights
+from workbench.runs.checkpoints import prune_checkpoints, read_manifest, write_checkpoint
+
+TRAINING = "training.safetensors"
+
+
+def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
+    """Write the member's state after ``step`` steps; None where the member keeps nothing.
+
+    Raises:
+        ValueError: the disk is full. The checkpoints before it are intact.
+    """
+    if member.directory is None:
+        return None
+    state = member.state
+    training = {f"learnt/{name}": tensor for name, tensor in state.learnt.state_dict().items()}
+    training |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer_tensors().items()}
+    files = {
+        **config_files(state.student),
+        WEIGHTS: _to_bytes(state.student.towers.state_dict()),
+        TRAINING: _to_bytes(training),
+    }
+    digest = weights_sha256(state.student.towers)
+    facts = {"elapsed_s": member.elapsed_s, "weights_sha256": digest, "torch": torch.__version__}
+    path = write_checkpoint(member.directory, step, files, facts)
+    prune_checkpoints(member.directory, member.config.log.keep_checkpoints)
+    return CheckpointSaved(run=member.run, step=step, path=str(path), weights_sha256=digest)
+
+
+def load_checkpoint(member: Member, checkpoint: Path) -> int:
+    """Restore the member from a checkpoint; returns the number of steps taken.
+
+    Raises:
+        ValueError: the checkpoint is damaged or belongs to another architecture.
+    """
+    manifest = read_manifest(checkpoint)
+    state = member.state
+    load_weights(state.student.towers, load((checkpoint / WEIGHTS).read_bytes()), str(checkpoint / WEIGHTS))
+    training = load((checkpoint / TRAINING).read_bytes())
+    load_weights(state.learnt, _under("learnt/", training), str(checkpoint / TRAINING))
+    state.load_optimizer_tensors(_under("optimizer/", training))
+    member.elapsed_s = float(manifest["elapsed_s"])
+    member.step = int(manifest["step"])
+    return member.step
+
+
+def load_learnt(checkpoint: Path) -> dict[str, Tensor]:
+    """The projections and loss parts that a checkpoint holds beside its student."""
+    return _under("learnt/", load((checkpoint / TRAINING).read_bytes()))
+
+
+def _to_bytes(tensors: dict[str, Tensor]) -> bytes:
+    content: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    return content
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,102 @@
+"""Students that share their batches and their teacher's outputs: decode, augment and teacher are paid once."""
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import closing
+
+import torch
+
+from workbench.data.batches import BatchStream
+from workbench.data.spec import Role
+from workbench.embeddings import Batch, Embeddings
+from workbench.engine.evaluation import Evaluator, Measured
+from workbench.engine.member import Member
+from workbench.events import Event, RunResumed, RunStarted, Warned
+from workbench.models.counting import count_parameters
+from workbench.models.teacher import Teacher
+from workbench.runs.process import this_host
+
+
+class Cohort:
+    """One or more members in lockstep; a run alone is a cohort of one.
+
+    Args:
+        members: share data, teacher, batch size, number of steps and device; ``build_cohort`` sees to that.
+        num_pairs: training pairs.
+        evaluators: one for every split that is measured while training and at the end.
+        start_step: steps that the members have behind them.
+        notes: warnings to pass on at the start.
+    """
+
+    def __init__(
+        self,
+        members: list[Member],
+        stream: BatchStream,
+        teacher: Teacher | None,
+        evaluators: dict[Role, Evaluator],
+        *,
+        num_pairs: int,
+        start_step: int | None,
+        device: torch.device,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.members = members
+        self.active = list(members)
+        self.teacher = teacher
+        self.evaluators = evaluators
+        self.device = device
+        self.start_step = start_step or 0
+        self.num_steps = members[0].config.train.num_steps
+        self.batch_size = members[0].config.train.batch_size
+        self.measured: dict[tuple[str, str], Measured] = {}  # the newest, by run and split
+        self._stream = stream
+        self._num_pairs = num_pairs
+        self._is_resumed = start_step is not None
+        self._notes = notes
+
+    def announce(self) -> Iterator[Event]:
+        """The first event of every member, and what is worth warning of."""
+        for member in self.members:
+            if self._is_resumed:
+                yield RunResumed(run=member.run, step=self.start_step, host=this_host(), pid=os.getpid())
+                continue
+            sizes = count_parameters(member.state.student)
+            yield RunStarted(
+                run=member.run,
+                step=0,
+                num_steps=self.num_steps,
+                batch_size=self.batch_size,
+                num_pairs=self._num_pairs,
+                num_parameters=sizes["total"],
+                num_embedding_parameters=sizes["embeddings"],
+                weights=member.objective.weights,
+                host=this_host(),
+                pid=os.getpid(),
+            )
+            for note in self._notes:
+                yield Warned(run=member.run, step=0, message=note)
+
+    def batches(self) -> Generator[tuple[int, Batch], None, None]:
+        """(step, batch on the device), steps counted from 0; closing it ends the loader."""
+        with closing(self._stream.batches(self.start_step, self.num_steps)) as batches:
+            for step, batch in enumerate(batches, start=self.start_step):
+                yield step, batch.to(self.device)
+
+    def teach(self, batch: Batch) -> Embeddings | None:
+        """The teacher's embeddings of the batch; None when no active member learns from it."""
+        if self.teacher is None or not any(member.objective.needs_teacher for member in self.active):
+            return None
+        assert batch.teacher_image_BCHW is not None and batch.teacher_text_BL is not None
+        return self.teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL)
+
+    def reports_at(self, step: int) -> bool:
+        """Whether any member has something to say after ``step`` steps."""
+        return step == self.num_steps or any(member.reports_at(step) for member in self.active)
+
+    def evaluate(self, member: Member, step: int) -> Iterator[Event]:
+        """Measure the member on every split that is due: validation always, the others at the end."""
+        for split, evaluator in self.evaluators.items():
+            if split == "validation" or step == self.num_steps:
+                measured = evaluator.measure(member.state.student, member.state.learnt)
+                self.measured[member.run, split] = measured
+                yield measured.event(member.run, step, split)

@@ -1,0 +1,175 @@
+"""Measuring a model on a set of pairs: retrieval, zero-shot, and agreement with the teacher."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workbench.data.evaluation_set import EvaluationSet
+from workbench.data.samples.zero_shot import ZeroShotTask
+from workbench.embeddings import Embeddings
+from workbench.evaluation.agreement import agreement
+from workbench.evaluation.retrieval import retrieval
+from workbench.evaluation.zero_shot import build_classifier, zero_shot
+from workbench.events import EvalDone
+from workbench.losses.learnt import LearntParts
+from workbench.models.clip import Clip
+from workbench.models.teacher import Teacher
+
+CHUNK = 256  # pictures or captions in one forward
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one evaluation found; ``errors`` are standard errors."""
+
+    num_pairs: int
+    elapsed_s: float
+    metrics: dict[str, float]
+    errors: dict[str, float]
+    hits: dict[str, Tensor] = field(repr=False)
+
+    def event(self, run: str, step: int, split: str) -> EvalDone:
+        return EvalDone(
+            run=run,
+            step=step,
+            split=split,
+            num_pairs=self.num_pairs,
+            metrics=self.metrics,
+            errors=self.errors,
+            elapsed_s=self.elapsed_s,
+        )
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Raw embeddings of all pictures and all captions, and the scale."""
+
+    image_ND: Tensor
+    text_MD: Tensor
+    scale: Tensor
+
+
+class Evaluator:
+    """Measures students on one set; what the teacher says of the set is computed once.
+
+    Args:
+        teacher: compared with, where there is one.
+        task: classes and prompts for zero-shot, where the set's pictures have classes.
+        block_size: pictures among which one is to be found.
+    """
+
+    def __init__(
+        self,
+        pairs: EvaluationSet,
+        teacher: Teacher | None,
+        task: ZeroShotTask | None,
+        *,
+        block_size: int,
+        device: torch.device,
+    ) -> None:
+        self.pairs = pairs
+        self._teacher = teacher
+        self._task = task if pairs.classes_N is not None else None
+        self._block_size = block_size
+        self._device = device
+        self._teacher_encoded: _Encoded | None = None
+
+    def measure(self, student: Clip, learnt: LearntParts | None = None) -> Measured:
+        """Every metric of a student; ``learnt`` holds its projections, without which some agreement is unknown."""
+        start = time.perf_counter()
+        was_training = student.training
+        student.eval()
+        with torch.no_grad():
+            encoded = self._encode(
+                student.form.image_size, student.tokenizer, student.encode_image, student.encode_text, student.scale
+            )
+            projected = learnt.project(encoded.image_ND, *self._paired(encoded)[1:]) if learnt else None
+            measured = self._score(encoded, student.tokenizer, student.encode_text, projected, start)
+        student.train(was_training)
+        return measured
+
+    def measure_teacher(self) -> Measured:
+        """The teacher's own retrieval and zero-shot, the level to reach."""
+        assert self._teacher is not None
+        start = time.perf_counter()
+        return self._score(self._encode_teacher(), self._teacher.tokenize, self._teacher.embed_text, None, start, False)
+
+    def _score(
+        self,
+        encoded: _Encoded,
+        tokenize: Callable[[Sequence[str]], Tensor],
+        encode_text: Callable[[Tensor], Tensor],
+        projected: Embeddings | None,
+        start: float,
+        compare: bool = True,
+    ) -> Measured:
+        image_ND, text_MD = F.normalize(encoded.image_ND, dim=1), F.normalize(encoded.text_MD, dim=1)
+        found = retrieval(image_ND, text_MD, *self._groups(), block_size=self._block_size)
+        metrics, errors = dict(found.metrics), dict(found.errors)
+        if self._task is not None:
+            classifier_KD = build_classifier(
+                lambda prompts: self._in_chunks(encode_text, tokenize(prompts)),
+                self._task.classes,
+                self._task.templates,
+            )
+            scored = zero_shot(image_ND, classifier_KD, self._labels())
+            metrics |= scored.metrics
+            errors |= scored.errors
+        if compare and self._teacher is not None:
+            student, teacher = (_unit(*self._paired(e)) for e in (encoded, self._encode_teacher()))
+            metrics |= agreement(student, teacher, projected)
+        return Measured(self.pairs.num_images, time.perf_counter() - start, metrics, errors, found.hits)
+
+    def _encode_teacher(self) -> _Encoded:
+        assert self._teacher is not None
+        if self._teacher_encoded is None:
+            teacher = self._teacher
+            self._teacher_encoded = self._encode(
+                teacher.form.image_size, teacher.tokenize, teacher.embed_image, teacher.embed_text, teacher.scale
+            )
+        return self._teacher_encoded
+
+    def _encode(
+        self,
+        image_size: int,
+        tokenize: Callable[[Sequence[str]], Tensor],
+        encode_image: Callable[[Tensor], Tensor],
+        encode_text: Callable[[Tensor], Tensor],
+        scale: Tensor,
+    ) -> _Encoded:
+        chunks = self.pairs.image_chunks(image_size, CHUNK)
+        image_ND = torch.cat([encode_image(chunk.to(self._device)) for chunk in chunks])
+        return _Encoded(image_ND, self._in_chunks(encode_text, tokenize(self.pairs.captions)), scale.detach())
+
+    def _in_chunks(self, encode: Callable[[Tensor], Tensor], tokens_ML: Tensor) -> Tensor:
+        return torch.cat([encode(chunk.to(self._device)) for chunk in torch.split(tokens_ML, CHUNK)])
+
+    def _paired(self, encoded: _Encoded) -> tuple[Tensor, Tensor, Tensor]:
+        """Every picture with its first caption, [N, D] each, and the scale."""
+        first_N: dict[int, int] = {}
+        for caption, image in enumerate(self.pairs.caption_image_index_M):
+            first_N.setdefault(int(image), caption)
+        rows = torch.tensor([first_N[image] for image in range(self.pairs.num_images)], device=self._device)
+        return encoded.image_ND, encoded.text_MD[rows], encoded.scale
+
+    def _groups(self) -> tuple[Tensor, Tensor]:
+        """Group numbers of pictures and of captions."""
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(self.pairs.image_group_N))}
+
+        def numbered(groups: Sequence[str]) -> Tensor:
+            return torch.tensor([numbers[group] for group in groups], device=self._device)
+
+        return numbered(self.pairs.image_group_N), numbered(self.pairs.caption_group_M)
+
+    def _labels(self) -> Tensor:
+        assert self._task is not None and self.pairs.classes_N is not None
+        numbers = {name: number for number, names in enumerate(self._task.classes) for name in names}
+        return torch.tensor([numbers[name] for name in self.pairs.classes_N], device=self._device)
+
+
+def _unit(image_ND: Tensor, text_ND: Tensor, scale: Tensor) -> Embeddings:
+    return Embeddings(F.normalize(image_ND, dim=1), F.normalize(text_ND, dim=1), scale)

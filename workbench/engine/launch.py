@@ -1,0 +1,82 @@
+"""From configs to recorded runs: directories, locks, training and the log, for every door that starts one."""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import tomli_w
+
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_run_config
+from workbench.engine.build import build_cohort
+from workbench.engine.cohort import Cohort
+from workbench.engine.device import machine_facts, resolve_device
+from workbench.engine.loop import train
+from workbench.events import Event
+from workbench.runs.directory import RunDirectory, create_run
+from workbench.runs.lock import RunLock
+from workbench.runs.record import record
+
+Interrupted = Callable[[], bool]
+
+
+class Launch:
+    """Runs that have their directories and are ready to train; iterate :meth:`events` to train and record them."""
+
+    def __init__(self, cohort: Cohort, directories: Mapping[str, RunDirectory], locks: ExitStack) -> None:
+        self.cohort = cohort
+        self.directories = directories
+        self._locks = locks
+
+    def events(self, interrupted: Interrupted = lambda: False) -> Iterator[Event]:
+        """Train; every event is in the run's log before it is yielded. The locks are held until the end."""
+        with self._locks:
+            yield from record(train(self.cohort, interrupted), self.directories)
+
+
+def launch(configs: Mapping[str, RunConfig], runs_dir: Path) -> Launch:
+    """Create the runs in ``configs``, by id, as one cohort.
+
+    Raises:
+        ValueError: a setting that cannot be, a taken id, or an unusable folder; no directory is left behind.
+    """
+    directories: dict[str, RunDirectory] = {}
+    with ExitStack() as locks:
+        try:
+            for run, config in configs.items():
+                directories[run] = create(run, config, runs_dir)
+                locks.enter_context(RunLock(directories[run]))
+            cohort = build_cohort(configs, directories, runs_dir=runs_dir)
+        except BaseException:
+            for directory in directories.values():
+                shutil.rmtree(directory.path, ignore_errors=True)
+            raise
+        return Launch(cohort, directories, locks.pop_all())
+
+
+def relaunch(directory: RunDirectory) -> Launch:
+    """Go on with a run that stopped, was interrupted or died, from its newest whole checkpoint; or begin a new one.
+
+    Raises:
+        ValueError: the run is being trained by a live process.
+    """
+    config = load_run_config(directory.config_file)
+    with ExitStack() as locks:
+        locks.enter_context(RunLock(directory))
+        cohort = build_cohort(
+            {directory.id: config}, {directory.id: directory}, runs_dir=directory.path.parent, resume=True
+        )
+        return Launch(cohort, {directory.id: directory}, locks.pop_all())
+
+
+def create(run: str, config: RunConfig, runs_dir: Path) -> RunDirectory:
+    """The directory of a run that has not begun.
+
+    Its ``run.toml`` holds every setting, and the machine, which decides the last bits of the numbers.
+
+    Raises:
+        ValueError: the id is taken, or the folder cannot be used.
+    """
+    facts = machine_facts(resolve_device(config.train.device))
+    return create_run(runs_dir, run, tomli_w.dumps(config.model_dump(mode="json") | {"machine": facts}))

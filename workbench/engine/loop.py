@@ -1,0 +1,140 @@
+"""The training loop. START HERE.
+
+``train`` is a generator of events: whoever iterates it prints, plots, prunes or records. It trains the members of a
+cohort in lockstep on the same batches and the same teacher outputs.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from workbench.engine.checkpoint import save_checkpoint
+from workbench.engine.cohort import Cohort
+from workbench.engine.device import peak_memory_mb
+from workbench.engine.member import Member
+from workbench.events import Commanded, Event, RunFinished, RunState, Warned
+from workbench.runs.checkpoints import newest_checkpoint
+from workbench.runs.control import take_commands
+
+
+def train(cohort: Cohort, interrupted: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Train every member of the cohort to its last step.
+
+    Args:
+        interrupted: asked after every step; once true, the step's weights are saved and the runs end, resumable.
+
+    Yields:
+        what happens, as it happens. A member that diverges, or is told to stop, ends alone; an error ends all, and is
+        raised again after they have said so.
+    """
+    try:
+        yield from cohort.announce()
+        yield from take_steps(cohort, interrupted)
+    except Exception as error:
+        for member in cohort.active:
+            reason = f"{type(error).__name__}: {error}"
+            yield RunFinished(
+                run=member.run, step=member.step, state="failed", reason=reason, elapsed_s=member.elapsed_s
+            )
+        raise
+
+
+def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Event]:
+    """Every step of every member, from the cohort's start to its end."""
+    clock = StepClock(cohort.start_step)
+    with closing(cohort.batches()) as batches:
+        for step, batch in batches:
+            teacher = cohort.teach(batch)
+            for member in cohort.active:
+                member.learn(batch, teacher, step)
+            done = step + 1
+            clock.tick(cohort.active)
+            if cohort.reports_at(done):
+                step_time_s = clock.lap(done)
+                for member in list(cohort.active):
+                    yield from report(cohort, member, done, step_time_s)
+            for member in list(cohort.active):
+                yield from obey(cohort, member, done)
+            if interrupted():
+                for member in list(cohort.active):
+                    yield from finish(cohort, member, done, "interrupted", "asked to stop by a signal")
+            if not cohort.active:
+                return
+    for member in list(cohort.active):
+        yield from cohort.evaluate(member, cohort.num_steps)
+        yield from finish(cohort, member, cohort.num_steps, "finished")
+
+
+def report(cohort: Cohort, member: Member, step: int, step_time_s: float) -> Iterator[Event]:
+    """The member's last step in numbers, then the evaluation and the checkpoint that are due."""
+    if member.divergence() is not None:
+        yield from finish(cohort, member, step, "diverged")
+        return
+    yield member.step_done(step, cohort.batch_size, step_time_s, peak_memory_mb(cohort.device))
+    if step == cohort.num_steps:
+        return
+    if member.evaluates_at(step):
+        yield from cohort.evaluate(member, step)
+    if member.saves_at(step):
+        yield from save(member, step)
+
+
+def obey(cohort: Cohort, member: Member, step: int) -> Iterator[Event]:
+    """Carry out the commands that wait in the run's ``control/`` folder."""
+    for command in take_commands(member.directory) if member.directory else ():
+        yield Commanded(run=member.run, step=step, command=command.kind)
+        if command.kind == "stop":
+            yield from finish(cohort, member, step, "stopped", "asked to stop")
+            return
+        if command.kind == "checkpoint":
+            yield from save(member, step)
+        else:
+            yield Warned(run=member.run, step=step, message=f"command not understood: {command.kind}")
+
+
+def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: str = "") -> Iterator[Event]:
+    """Take the member out of the cohort, its weights saved unless a step was not finite."""
+    if (bad := member.divergence()) is not None:
+        state = "diverged"
+        last = newest_checkpoint(member.directory) if member.directory else None
+        reason = (
+            f"{bad.term} was not finite at step {bad.step}; last good checkpoint: {last or 'none'}; "
+            "lower the learning rate or the term's weight"
+        )
+    else:
+        yield from save(member, step)
+    cohort.active.remove(member)
+    yield RunFinished(run=member.run, step=step, state=state, reason=reason, elapsed_s=member.elapsed_s)
+
+
+def save(member: Member, step: int) -> Iterator[Event]:
+    """Write a checkpoint; failing to is a warning, for the run itself is sound."""
+    try:
+        saved = save_checkpoint(member, step)
+    except (OSError, ValueError) as error:
+        yield Warned(run=member.run, step=step, message=f"checkpoint not saved: {error}")
+        return
+    if saved is not None:
+        yield saved
+
+
+class StepClock:
+    """Where the time goes: seconds of every step to the members, and their mean between two reports."""
+
+    def __init__(self, start_step: int) -> None:
+        self._ticked = self._lapped = time.perf_counter()
+        self._step = start_step
+
+    def tick(self, members: list[Member]) -> None:
+        """Add the time since the last tick to the members' own."""
+        now = time.perf_counter()
+        for member in members:
+            member.elapsed_s += now - self._ticked
+        self._ticked = now
+
+    def lap(self, step: int) -> float:
+        """Mean seconds a step since the last lap."""
+        now = time.perf_counter()
+        mean_s = (now - self._lapped) / (step - self._step)
+        self._lapped, self._step = now, step
+        return mean_s

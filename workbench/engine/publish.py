@@ -1,0 +1,69 @@
+"""A finished run as a model folder small enough to ship, with its measurements and its log beside it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_run_config
+from workbench.engine.build import evaluated_splits, make_evaluator
+from workbench.engine.device import resolve_device
+from workbench.events import EvalDone, StepDone
+from workbench.models.counting import count_parameters
+from workbench.models.folder import load_folder, save_folder
+from workbench.models.spec import load_model
+from workbench.models.teacher import Teacher
+from workbench.runs.atomic import write_atomically
+from workbench.runs.directory import RunDirectory
+from workbench.runs.log import effective_events, read_events
+
+METRICS, LOG, CONFIG = "metrics.json", "log.jsonl", "run.toml"
+
+
+def publish_teacher(run: RunDirectory, folder: Path) -> dict[str, Any]:
+    """Write the run's model to ``folder``, its weights in half precision, and measure what was written.
+
+    Beside the weights go ``metrics.json`` (measured after rounding), ``run.toml`` and a thinned ``log.jsonl``.
+
+    Returns:
+        the content of ``metrics.json``.
+
+    Raises:
+        ValueError: the run has no checkpoint, or names no held-out pairs.
+    """
+    config = load_run_config(run.config_file)
+    save_folder(load_model(f"run:{run.path}"), folder, torch.float16)
+    document = measure_teacher(folder, config)
+    write_atomically(folder / METRICS, json.dumps(document, indent=2) + "\n")
+    write_atomically(folder / CONFIG, run.config_file.read_text(encoding="utf-8"))
+    write_atomically(folder / LOG, "".join(line + "\n" for line in _thinned(run)))
+    return document
+
+
+def measure_teacher(folder: Path, config: RunConfig) -> dict[str, Any]:
+    """Size and metrics of the model in ``folder`` on the splits that its config evaluates."""
+    device = resolve_device(config.train.device)
+    teacher_model = load_folder(folder).to(device)
+    sizes = count_parameters(teacher_model)
+    teacher = Teacher(teacher_model)
+    document: dict[str, Any] = {"num_params": sizes, "weights_sha256": teacher.fingerprint()}
+    for split, spec, number in evaluated_splits(config.data):
+        evaluator = make_evaluator(spec, split, number, teacher, config.evaluate.block_size, device)
+        measured = evaluator.measure_teacher()
+        document[split] = {
+            "data": spec,
+            "num_pairs": measured.num_pairs,
+            "metrics": measured.metrics,
+            "errors": measured.errors,
+        }
+    return document
+
+
+def _thinned(run: RunDirectory, num_steps: int = 100) -> list[str]:
+    """About a hundred steps of the log, and every evaluation."""
+    events = effective_events(read_events(run.events_file).events)
+    steps = [event for event in events if isinstance(event, StepDone)]
+    kept = set(map(id, steps[:: max(1, len(steps) // num_steps)]))
+    return [event.to_line() for event in events if isinstance(event, EvalDone) or id(event) in kept]

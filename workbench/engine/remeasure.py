@@ -1,0 +1,82 @@
+"""Measuring a model that is already there: a run, one of its checkpoints, or any model SPEC."""
+
+from pathlib import Path
+
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_run_config
+from workbench.engine.build import evaluated_splits, load_teacher, make_evaluator
+from workbench.engine.checkpoint import TRAINING, load_learnt
+from workbench.engine.device import resolve_device
+from workbench.engine.evaluation import Measured
+from workbench.losses.learnt import LearntParts
+from workbench.losses.objective import Objective
+from workbench.models.clip import Clip
+from workbench.models.folder import load_folder
+from workbench.models.spec import load_model
+from workbench.models.teacher import Teacher
+from workbench.models.weights import load_weights
+from workbench.runs.checkpoints import newest_checkpoint
+from workbench.runs.directory import RunDirectory
+
+
+def remeasure(
+    source: str, data: str | None, *, num_pairs: int = 0, block_size: int | None = None, runs_dir: Path = Path("runs")
+) -> Measured:
+    """Every metric of the model at ``source`` on the pairs of the SPEC ``data``.
+
+    Args:
+        source: a run's id or directory (its newest checkpoint), a checkpoint folder, or a model SPEC.
+        data: None takes the run's validation pairs.
+
+    Raises:
+        ValueError: nothing is found at ``source``, or there are no pairs to measure on.
+    """
+    checkpoint = _checkpoint(source, runs_dir)
+    run = _run_of(checkpoint) if checkpoint else None
+    config = load_run_config(run.config_file) if run else RunConfig()
+    device = resolve_device(config.train.device if run else "auto")
+    student = (load_folder(checkpoint) if checkpoint else load_model(source, runs_dir=runs_dir)).to(device)
+    teacher = load_teacher(config, device, runs_dir) if run else None
+    learnt = _learnt(config, student, teacher, checkpoint).to(device) if run and checkpoint else None
+    evaluator = make_evaluator(
+        data or _validation(config, source, bool(run)),
+        "validation",
+        num_pairs,
+        teacher,
+        block_size or config.evaluate.block_size,
+        device,
+    )
+    return evaluator.measure(student, learnt)
+
+
+def _checkpoint(source: str, runs_dir: Path) -> Path | None:
+    for path in (runs_dir / source, Path(source), runs_dir / source.removeprefix("run:")):
+        run = RunDirectory(path.absolute())
+        if run.exists:
+            found = newest_checkpoint(run)
+            if found is None:
+                raise ValueError(f"run {run.id} has no checkpoint yet: wait for one, or resume it")
+            return found
+        if (path / TRAINING).is_file():
+            return path.absolute()
+    return None
+
+
+def _run_of(checkpoint: Path) -> RunDirectory | None:
+    run = RunDirectory(checkpoint.parent.parent)
+    return run if run.exists else None
+
+
+def _validation(config: RunConfig, source: str, is_run: bool) -> str:
+    specs = [spec for split, spec, _ in evaluated_splits(config.data) if split == "validation"] if is_run else []
+    if not specs:
+        raise ValueError(f"{source} names no held-out pairs: name some with --data SPEC")
+    return specs[0]
+
+
+def _learnt(config: RunConfig, student: Clip, teacher: Teacher | None, checkpoint: Path) -> LearntParts:
+    width = teacher.width if teacher else None
+    losses = Objective(config.loss, config.train.batch_size, width).losses
+    learnt = LearntParts(losses, student.width, width)
+    load_weights(learnt, load_learnt(checkpoint), str(checkpoint / TRAINING))
+    return learnt
