@@ -52,9 +52,7 @@ class Batch:
 
         student_image, student_text = move(self.student_image_BCHW), move(self.student_text_BL)
         assert student_image is not None and student_text is not None
-        return Batch(
-            self.keys, student_image, student_text, move(self.teacher_image_BCHW), move(self.teacher_text_BL)
-        )
+        return Batch(self.keys, student_image, student_text, move(self.teacher_image_BCHW), move(self.teacher_text_BL))
 
 
 @dataclass(frozen=True)

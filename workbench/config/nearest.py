@@ -3,14 +3,17 @@
 import difflib
 from collections.abc import Iterable
 
+MAX_LISTED = 20
+
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> ValueError:
-    """The error for an unknown ``name``: offers the nearest choice, else lists them all.
+    """The error for an unknown ``name``: offers the nearest choice, else lists them.
 
     >>> unknown("loss", "icll", ["icl", "fd"])
     ValueError("unknown loss 'icll': did you mean 'icl'?")
     """
     known = sorted(choices)
     close = difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(known)}"
+    listed = ", ".join(known[:MAX_LISTED]) + (", ..." if len(known) > MAX_LISTED else "")
+    remedy = f"did you mean '{close[0]}'?" if close else f"choose one of: {listed}"
     return ValueError(f"unknown {kind} '{name}': {remedy}")

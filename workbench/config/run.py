@@ -1,10 +1,12 @@
 """Every knob of a run."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 
 from workbench.config.base import Config
+
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataConfig(Config):
@@ -15,7 +17,7 @@ class DataConfig(Config):
     num_pairs: int = Field(0, ge=0)
     """How many training pairs to use, the first ones; 0 uses all."""
     validation: str = "auto"
-    """SPEC of the pairs measured while training; auto is the sample set's own split (none for other data), empty none."""
+    """SPEC of the pairs measured while training; auto: the sample set's own (other data have none); empty: none."""
     num_validation_pairs: int = Field(0, ge=0)
     """How many validation pairs to use; 0 uses all."""
     test: str = "auto"
@@ -31,12 +33,13 @@ class DataConfig(Config):
     num_workers: int = Field(0, ge=0)
     """Processes that decode; 0 decodes in a thread of the run. Never changes the order or the crops."""
 
-    @model_validator(mode="after")
-    def _crop_scale_is_a_range(self) -> "DataConfig":
-        low, high = self.crop_scale
+    @field_validator("crop_scale")
+    @classmethod
+    def _is_a_range(cls, crop_scale: tuple[float, float]) -> tuple[float, float]:
+        low, high = crop_scale
         if not 0 < low <= high <= 1:
-            raise ValueError(f"crop_scale must rise from above 0 to at most 1 (got {low}, {high})")
-        return self
+            raise ValueError(f"must rise from above 0 to at most 1 (got {low}, {high})")
+        return crop_scale
 
 
 class StudentConfig(Config):
@@ -65,7 +68,7 @@ class LossConfig(Config):
     weight: float = Field(1.0, ge=0)
     """What the loss is multiplied by. 0 switches it off, and it is not computed."""
     weight_at: Literal["published", "here"] = "published"
-    """Whether the weight belongs to the papers' batch and width, and is translated to this run's, or is used as it is."""
+    """Whether the weight belongs to the papers' batch and width, and is translated to this run's, or used as it is."""
 
     def options(self) -> dict[str, Any]:
         """The loss's own options."""
@@ -79,7 +82,7 @@ class OptimizerConfig(Config):
     """Peak learning rate, reached at the end of the warm-up."""
     weight_decay: float = Field(0.1, ge=0)
     """Decoupled weight decay of the weight matrices."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[DecayRate, DecayRate] = (0.9, 0.98)
     """Decay rates of the first and second moment."""
     eps: PositiveFloat = 1e-6
     """Added to the root of the second moment."""
@@ -148,7 +151,7 @@ class RunConfig(Config):
         return self.model_copy(update={"seed": seed, "data": data})
 
     def with_steps(self, num_steps: int) -> "RunConfig":
-        """The same run at another length: cadences counted in steps scale in proportion.
+        """The same run at another length: it is evaluated and saved as often, at steps that scale in proportion.
 
         Raises:
             ValueError: there would be no step.

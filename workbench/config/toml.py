@@ -35,8 +35,8 @@ def parse_override(text: str) -> Table:
     if not equals or not key.strip():
         raise ValueError(f"--set {text!r}: write it as key=value, e.g. --set loss.icl.weight=2")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        (parsed,) = tomllib.loads(f"value = {value}").values()
+    except ValueError:  # no TOML, or more than one value
         parsed = value.strip()
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
@@ -59,7 +59,7 @@ def recipes() -> dict[str, Path]:
 
 
 def recipe_table(name_or_file: str) -> Table:
-    """A recipe with everything it extends laid beneath it.
+    """A recipe with everything it extends laid beneath it. A file that it extends is looked for beside it.
 
     Raises:
         ValueError: no such recipe or file, or recipes that extend each other in a circle.
@@ -70,10 +70,15 @@ def recipe_table(name_or_file: str) -> Table:
 def _recipe_table(name_or_file: str, seen: tuple[str, ...]) -> Table:
     if name_or_file in seen:
         raise ValueError(f"recipe '{name_or_file}' extends itself: {' -> '.join((*seen, name_or_file))}")
-    table = read_toml(_recipe_path(name_or_file))
+    path = _recipe_path(name_or_file)
+    table = read_toml(path)
     parent = table.pop("extends", None)
     if parent is None:
         return table
+    if not isinstance(parent, str):
+        raise ValueError(f"{path}: extends names one recipe or file (got {parent!r})")
+    if parent.endswith(".toml"):
+        parent = str((path.parent / parent).resolve())
     return merge(_recipe_table(parent, (*seen, name_or_file)), table)
 
 
@@ -90,9 +95,9 @@ def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> RunCon
     """The run that a recipe describes, with ``--set`` overrides applied in order.
 
     Raises:
-        ValueError: an unknown recipe, key or loss, or a bad value, in one line with the remedy.
+        ValueError: an unknown recipe or key, or a bad value, in one line with the remedy.
     """
-    table: Table = {"recipe": Path(name_or_file).stem} | recipe_table(name_or_file)
+    table: Table = {"recipe": Path(name_or_file).name.removesuffix(".toml")} | recipe_table(name_or_file)
     for override in overrides or []:
         table = merge(table, parse_override(override))
     return RunConfig.parse(table)

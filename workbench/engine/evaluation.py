@@ -109,7 +109,7 @@ class Evaluator:
     ) -> Measured:
         image_ND, text_MD = F.normalize(encoded.image_ND, dim=1), F.normalize(encoded.text_MD, dim=1)
         found = retrieval(image_ND, text_MD, *self._groups(), block_size=self._block_size)
-        metrics, errors = dict(found.metrics), dict(found.errors)
+        metrics, errors, hits = dict(found.metrics), dict(found.errors), dict(found.hits)
         if self._task is not None:
             classifier_KD = build_classifier(
                 lambda prompts: self._in_chunks(encode_text, tokenize(prompts)),
@@ -119,10 +119,11 @@ class Evaluator:
             scored = zero_shot(image_ND, classifier_KD, self._labels())
             metrics |= scored.metrics
             errors |= scored.errors
+            hits |= scored.hits
         if compare and self._teacher is not None:
             student, teacher = (_unit(*self._paired(e)) for e in (encoded, self._encode_teacher()))
             metrics |= agreement(student, teacher, projected)
-        return Measured(self.pairs.num_images, time.perf_counter() - start, metrics, errors, found.hits)
+        return Measured(self.pairs.num_images, time.perf_counter() - start, metrics, errors, hits)
 
     def _encode_teacher(self) -> _Encoded:
         assert self._teacher is not None

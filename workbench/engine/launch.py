@@ -14,6 +14,7 @@ from workbench.engine.cohort import Cohort
 from workbench.engine.device import machine_facts, resolve_device
 from workbench.engine.loop import train
 from workbench.events import Event
+from workbench.runs.control import take_commands
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.lock import RunLock
 from workbench.runs.record import record
@@ -64,6 +65,7 @@ def relaunch(directory: RunDirectory) -> Launch:
     config = load_run_config(directory.config_file)
     with ExitStack() as locks:
         locks.enter_context(RunLock(directory))
+        take_commands(directory)  # those meant for the process that died are void
         cohort = build_cohort(
             {directory.id: config}, {directory.id: directory}, runs_dir=directory.path.parent, resume=True
         )

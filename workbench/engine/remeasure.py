@@ -50,7 +50,7 @@ def remeasure(
 
 
 def _checkpoint(source: str, runs_dir: Path) -> Path | None:
-    for path in (runs_dir / source, Path(source), runs_dir / source.removeprefix("run:")):
+    for path in (runs_dir / source.removeprefix("run:"), Path(source)):
         run = RunDirectory(path.absolute())
         if run.exists:
             found = newest_checkpoint(run)

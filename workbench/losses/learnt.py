@@ -57,7 +57,12 @@ class LearntParts(nn.Module):
             {side: nn.Linear(*widths) for side in ("image", "text")} if needs_projection else {}
         )
         parts = {name: loss.learnt() for name, loss in losses.items()}
-        self.parts = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
+        self._parts = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """What single losses learn, by loss name."""
+        return dict(self._parts.items())
 
     def project(self, image_BD: Tensor, text_BD: Tensor, scale: Tensor) -> Embeddings | None:
         """Raw (not normalised) student embeddings at the teacher's width, unit length; None without projections."""
@@ -74,6 +79,4 @@ class LearntParts(nn.Module):
 
     def scales(self) -> dict[str, Tensor]:
         """The losses' own scales by loss name, 0-d, detached."""
-        return {
-            name: part().detach() for name, part in self.parts.items() if isinstance(part, LearntScale)
-        }
+        return {name: part().detach() for name, part in self.parts.items() if isinstance(part, LearntScale)}

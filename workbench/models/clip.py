@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.embeddings import Embeddings, InputForm
+from workbench.models.reasons import reason
 from workbench.models.tokenizers import Tokenizer
 from workbench.randomness import derive_seed
 
@@ -26,8 +27,11 @@ class Clip(nn.Module):
         seed: of the initial weights; the global random state is left as it was.
 
     Raises:
-        ValueError: open_clip cannot build this config.
+        ValueError: open_clip cannot build this config, its pictures are not square, or the tokenizer does not fit it.
     """
+
+    _mean: Tensor
+    _std: Tensor
 
     def __init__(
         self,
@@ -49,8 +53,10 @@ class Clip(nn.Module):
             torch.manual_seed(derive_seed(seed, "initial weights"))
             try:
                 self.towers = build(**arguments)
-            except (TypeError, KeyError, AssertionError) as error:
-                raise ValueError(f"open_clip cannot build this model config: {error}") from error
+            except Exception as error:  # open_clip checks little: a bad config stumbles anywhere in its code
+                raise ValueError(f"open_clip cannot build this model config: {reason(error)}") from error
+        self.image_size = _side(self.towers.visual.image_size)
+        _check_fit(tokenizer, config["text_cfg"])
         self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1) * 255, persistent=False)
 
@@ -62,9 +68,8 @@ class Clip(nn.Module):
     @property
     def form(self) -> InputForm:
         """What the model wants to be fed."""
-        size = self.config["vision_cfg"]["image_size"]
         identity = hashlib.sha256(json.dumps(self.tokenizer.spec, sort_keys=True).encode()).hexdigest()
-        return InputForm(size, self.tokenizer, identity)
+        return InputForm(self.image_size, self.tokenizer, identity)
 
     @property
     def scale(self) -> Tensor:
@@ -92,3 +97,19 @@ class Clip(nn.Module):
     def clamp_scale_(self) -> None:
         """Return the scale to CLIP's range [1, 100] after an optimiser step."""
         self.towers.logit_scale.clamp_(0, MAX_LOG_SCALE)
+
+
+def _side(image_size: int | tuple[int, int]) -> int:
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if height != width:
+        raise ValueError(f"image_size {height} x {width}: the workbench feeds square pictures only")
+    return height
+
+
+def _check_fit(tokenizer: Tokenizer, text: dict[str, Any]) -> None:
+    table = (text.get("vocab_size", 49408), text.get("context_length", 77))
+    if (tokenizer.vocab_size, tokenizer.context_length) != table:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} ids in rows of {tokenizer.context_length}, "
+            f"but the model is made for {table[0]} in rows of {table[1]}"
+        )

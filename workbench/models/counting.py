@@ -12,8 +12,6 @@ def count_parameters(model: Clip) -> dict[str, int]:
     """
     total = sum(parameter.numel() for parameter in model.parameters())
     tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
-    positions = [
-        parameter for name, parameter in model.named_parameters() if name.endswith("positional_embedding")
-    ]
+    positions = [parameter for name, parameter in model.named_parameters() if name.endswith("positional_embedding")]
     embeddings = sum(parameter.numel() for parameter in (*tables, *positions))
     return {"blocks": total - embeddings, "embeddings": embeddings, "total": total}

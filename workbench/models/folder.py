@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 
 from workbench.models.clip import Clip
+from workbench.models.reasons import reason
 from workbench.models.tokenizers import make_tokenizer
 from workbench.models.weights import load_weights, read_weights
 from workbench.runs.atomic import write_atomically
@@ -31,9 +32,12 @@ def config_files(model: Clip) -> dict[str, bytes]:
 
 
 def save_folder(model: Clip, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write the model to ``folder``, its weights rounded to ``dtype``."""
+    """Write the model to ``folder``, its weights rounded to ``dtype``; counters among them stay whole numbers."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.to(dtype).contiguous() for name, tensor in model.towers.state_dict().items()}
+    weights = {
+        name: tensor.to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in model.towers.state_dict().items()
+    }
     for name, content in (config_files(model) | {WEIGHTS: save(weights)}).items():
         write_atomically(folder / name, content)
 
@@ -46,21 +50,26 @@ def load_folder(folder: Path) -> Clip:
     """
     config, tokenizer = _read_json(folder / CONFIG), _read_json(folder / TOKENIZER)
     preprocess = config.get("preprocess_cfg", {})
-    model = Clip(
-        config["model_cfg"],
-        make_tokenizer(tokenizer),
-        mean=preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN),
-        std=preprocess.get("std", open_clip.OPENAI_DATASET_STD),
-    )
+    try:
+        model = Clip(
+            config["model_cfg"],
+            make_tokenizer(tokenizer),
+            mean=preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN),
+            std=preprocess.get("std", open_clip.OPENAI_DATASET_STD),
+        )
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder} holds no model of the workbench, or a damaged one: {reason(error)}") from None
     load_weights(model.towers, read_weights(folder / WEIGHTS), str(folder / WEIGHTS))
     return model
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"no model here: cannot read {path} ({error.strerror})") from None
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no table")
     return content

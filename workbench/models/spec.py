@@ -12,6 +12,7 @@ from open_clip.factory import get_model_config
 from workbench.config.nearest import unknown
 from workbench.models.clip import Clip
 from workbench.models.folder import load_folder
+from workbench.models.reasons import reason
 from workbench.models.tokenizers import named_tokenizer
 from workbench.models.weights import load_weights, read_weights
 from workbench.resources import PACKAGE, find_resource
@@ -45,12 +46,11 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
         return _folder(_sample_folder(rest), spec, tokenizer)
     if kind == "run" and colon:
         return _folder(_run_folder(rest, runs_dir), spec, tokenizer)
-    if (SIZES / f"{spec}.json").is_file():
+    if spec in _sizes():
         return _from_config(_read_config(SIZES / f"{spec}.json"), spec, seed, tokenizer)
-    if Path(spec).is_dir():
+    if spec and Path(spec).is_dir():
         return _folder(Path(spec), spec, tokenizer)
-    names = [path.stem for path in SIZES.glob("*.json")]
-    close = unknown("model", spec, names)
+    close = unknown("model", spec, _sizes())
     raise ValueError(f"{close} (a model is {', '.join(FORMS)})")
 
 
@@ -61,9 +61,10 @@ def _folder(folder: Path, spec: str, tokenizer: str) -> Clip:
 
 
 def _sample_folder(name: str) -> Path:
+    shipped = [sample for sample in ("scenes", "emoji") if find_resource(f"data_samples/{sample}/teacher")]
     folder = find_resource(f"data_samples/{name}/teacher")
     if folder is None:
-        raise unknown("sample model", name, ["scenes", "emoji"])
+        raise unknown("sample model", name, shipped)
     return folder
 
 
@@ -78,11 +79,12 @@ def _run_folder(run_id: str, runs_dir: Path | None) -> Path:
 def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
     name, _, weights = rest.partition("@")
     name = name.replace("/", "-")
-    config = get_model_config(name)
-    if config is None and (SIZES / f"{name}.json").is_file():
+    if name in open_clip.list_models():
+        config = get_model_config(name)
+    elif name in _sizes():
         config = _read_config(SIZES / f"{name}.json")
-    if config is None:
-        raise unknown("open_clip model", name, open_clip.list_models())
+    else:
+        raise unknown("open_clip model", name, [*open_clip.list_models(), *_sizes()])
     if not weights:
         return _from_config(config, f"open_clip:{name}", seed, tokenizer)
     if tokenizer:
@@ -97,7 +99,7 @@ def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
 
 def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
     """A local file, or what open_clip's own code downloads for a pretrained tag, with the tag's preprocessing."""
-    if Path(weights).suffix or Path(weights).exists():
+    if Path(weights).suffix or Path(weights).is_file():
         return Path(weights), {}
     tags = open_clip.list_pretrained_tags_by_model(name)
     if weights not in tags:
@@ -106,21 +108,26 @@ def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
     try:
         return Path(open_clip.download_pretrained(tag)), tag
     except Exception as error:  # any of the hub client's and the network's many
-        reason = str(error).splitlines()[0][:120]
         raise ValueError(
-            f"cannot download {name}@{weights} ({reason}): name a local file, open_clip:{name}@/path/to/weights"
+            f"cannot download {name}@{weights} ({reason(error)[:120]}): "
+            f"name a local file, open_clip:{name}@/path/to/weights"
         ) from None
+
+
+def _sizes() -> list[str]:
+    return [path.stem for path in SIZES.glob("*.json")]
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read the model config {path}: {error}") from None
-    content = content.get("model_cfg", content)
-    if missing := {"embed_dim", "vision_cfg", "text_cfg"} - content.keys():
-        raise ValueError(f"{path} is no open_clip model config: it lacks {', '.join(sorted(missing))}")
-    return content
+    config = content.get("model_cfg", content) if isinstance(content, dict) else None
+    kinds = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
+    if not isinstance(config, dict) or not all(isinstance(config.get(key), kind) for key, kind in kinds.items()):
+        raise ValueError(f"{path} is no open_clip model config: it needs {', '.join(kinds)}")
+    return config
 
 
 def _from_config(
@@ -131,7 +138,10 @@ def _from_config(
     preprocess: Mapping[str, Any] | None = None,
 ) -> Clip:
     if seed is None:
-        raise ValueError(f"{spec} names an architecture without weights: add @/path/to/weights, or name sample:scenes")
+        raise ValueError(
+            f"{spec} names an architecture without weights: name sample:scenes, run:ID, a model folder "
+            "or open_clip:NAME@/path/to/weights"
+        )
     config = copy.deepcopy(config)
     own = config.pop("tokenizer", "bpe")  # our sizes name theirs; open_clip's own configs mean its byte-pair one
     text = config["text_cfg"]

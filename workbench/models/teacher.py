@@ -8,6 +8,7 @@ from torch import Tensor
 
 from workbench.embeddings import Embeddings, InputForm
 from workbench.models.clip import Clip
+from workbench.models.counting import count_parameters
 from workbench.models.fingerprint import weights_sha256
 
 
@@ -28,6 +29,11 @@ class Teacher:
     @property
     def width(self) -> int:
         return self._model.width
+
+    @property
+    def num_parameters(self) -> dict[str, int]:
+        """Its size, as :func:`~workbench.models.counting.count_parameters` says it."""
+        return count_parameters(self._model)
 
     @property
     def form(self) -> InputForm:
@@ -61,7 +67,7 @@ class Teacher:
     def _in_chunks(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         chunks = []
         bf16 = self._precision == "bf16"
-        for chunk in inputs.split(self._chunk_size):
+        for chunk in torch.split(inputs, self._chunk_size):
             missing = self._chunk_size - len(chunk)
             padded = torch.cat([chunk, chunk[:1].expand(missing, *chunk.shape[1:])]) if missing else chunk
             with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=bf16):

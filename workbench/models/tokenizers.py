@@ -20,8 +20,13 @@ _WORD = re.compile(r"\w+")
 class Tokenizer(Protocol):
     """Turns captions into rows of ids, padded with 0; the end token is the largest id, as CLIP's pooling expects."""
 
-    vocab_size: int
-    context_length: int
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are."""
+
+    @property
+    def context_length(self) -> int:
+        """Ids in a row."""
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
         """B captions -> int64 [B, context_length]; what does not fit is cut, the end token stays."""
@@ -99,10 +104,18 @@ class BytePairTokenizer:
 
 
 def make_tokenizer(spec: dict[str, Any]) -> Tokenizer:
-    """The tokenizer that a model folder's ``tokenizer.json`` describes."""
-    if spec["kind"] == "words":
+    """The tokenizer that a model folder's ``tokenizer.json`` describes.
+
+    Raises:
+        ValueError: it describes none of ours.
+        KeyError: it lacks a setting.
+    """
+    kind = spec.get("kind")
+    if kind == "words":
         return WordTokenizer(tuple(spec["words"]), spec["context_length"], spec["num_buckets"])
-    return BytePairTokenizer(spec["context_length"])
+    if kind == "bpe":
+        return BytePairTokenizer(spec["context_length"])
+    raise unknown("kind of tokenizer", str(kind), ["words", "bpe"])
 
 
 def named_tokenizer(name: str, context_length: int) -> Tokenizer:

@@ -1,14 +1,16 @@
 """Reading other people's weight files: the usual wrappings undone, and a readable table of what does not fit."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from workbench.models.reasons import reason
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "student")
 PREFIXES = ("module.", "_orig_mod.", "towers.")
@@ -26,27 +28,34 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"no weights at {path}: check the path")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu")
-    except pickle.UnpicklingError:
-        raise ValueError(
-            f"{path} is refused: it is torn, or it holds Python objects that loading would execute; "
-            "save its state_dict alone, best as .safetensors"
-        ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it is empty"
-        raise ValueError(f"cannot read weights from {path}: {reason}") from None
+        content = _content(path)
+    except Exception as error:  # damaged files make the readers stumble in a dozen ways
+        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+            raise ValueError(
+                f"{path} is refused: it is torn, or it holds Python objects that loading would execute; "
+                "save its state_dict alone, best as .safetensors"
+            ) from None
+        raise ValueError(f"cannot read weights from {path}: {reason(error)}") from None
     tensors = unwrap(content)
     if not tensors:
         raise ValueError(f"{path} holds no tensors under any of the usual names ({', '.join(WRAPPERS)})")
     return tensors
 
 
+def _content(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch describes an odd file at length, and then raises
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def unwrap(content: Any) -> dict[str, Tensor]:
     """The innermost mapping of names to tensors, with prefixes that wrap every name removed."""
-    while isinstance(content, Mapping) and (inside := next((w for w in WRAPPERS if w in content), None)):
-        content = content[inside]
     if not isinstance(content, Mapping):
         return {}
+    while inside := next((w for w in WRAPPERS if isinstance(content.get(w), Mapping)), None):
+        content = content[inside]
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     while prefix := next((p for p in PREFIXES if tensors and all(n.startswith(p) for n in tensors)), None):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}

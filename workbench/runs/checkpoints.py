@@ -33,8 +33,6 @@ def write_checkpoint(run: RunDirectory, step: int, files: Mapping[str, bytes], f
         sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         manifest = {"step": step, **facts, "sha256": sums}
         write_atomically(temporary / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-        if final.exists():  # the same step again, after a resume from an older checkpoint
-            shutil.rmtree(final)
         commit_folder(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

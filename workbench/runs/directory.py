@@ -78,7 +78,7 @@ class RunDirectory:
 
     @property
     def exists(self) -> bool:
-        return self.config_file.is_file()
+        return self.config_file.is_file() and self.events_file.exists()
 
 
 def create_run(runs_dir: Path, run_id: str, resolved_toml: str) -> RunDirectory:

@@ -1,6 +1,7 @@
 """Processes: which machine this is, whether one still lives, and starting one that outlives the terminal."""
 
 import functools
+import os
 import socket
 import subprocess
 import threading
@@ -41,7 +42,9 @@ def started_at(pid: int) -> str | None:
 
 
 def _started_at_by_ps(pid: int) -> str | None:
-    asked = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    question = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
+    environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}  # two who ask must get the same text
+    asked = subprocess.run(question, capture_output=True, text=True, check=False, env=environment)
     state, _, start = asked.stdout.strip().partition(" ")
     return None if not start or state.startswith(("Z", "X")) else start.strip()
 

@@ -1,0 +1,31 @@
+"""An unknown name is answered with the nearest right one."""
+
+import doctest
+
+import pytest
+
+from workbench.config import nearest
+from workbench.config.nearest import MAX_LISTED, unknown
+
+
+def test_the_example_in_the_docstring_is_what_happens():
+    assert doctest.testmod(nearest) == doctest.TestResults(failed=0, attempted=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "remedy"),
+    [
+        ("clip_kd", ["baseline", "clip-kd"], "did you mean 'clip-kd'?"),
+        ("num_step", {"num_pairs", "num_steps"}, "did you mean 'num_steps'?"),
+        ("zzz", ("fd", "clip", "icl"), "choose one of: clip, fd, icl"),
+        ("", ["fd"], "choose one of: fd"),
+    ],
+)
+def test_the_remedy(name, choices, remedy):
+    assert str(unknown("thing", name, choices)) == f"unknown thing '{name}': {remedy}"
+
+
+def test_of_many_choices_only_the_first_are_listed():
+    names = [f"{number:03d}" for number in range(MAX_LISTED + 1)]
+    assert str(unknown("thing", "zzz", names[:-1])).endswith(": " + ", ".join(names[:-1]))
+    assert str(unknown("thing", "zzz", names)).endswith(": " + ", ".join(names[:-1]) + ", ...")

@@ -1,0 +1,75 @@
+"""Small pictures and tars, and a cache of each test's own."""
+
+import io
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Members = Mapping[str, bytes]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder, instead of the user's."""
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tar_bytes() -> Callable[[Members], bytes]:
+    """A tar of some files, as bytes."""
+    return _tar_bytes
+
+
+@pytest.fixture
+def write_tar(tmp_path: Path, cache: Path) -> Callable[..., Path]:  # noqa: ARG001 - whoever writes a tar indexes it
+    """Writes a tar of some files into the test's folder."""
+
+    def write(members: Members, name: str = "00000.tar") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_tar_bytes(members))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def picture() -> Callable[..., bytes]:
+    """A smooth random picture, encoded: the number decides what it shows."""
+    return _picture
+
+
+@pytest.fixture
+def pairs() -> Callable[..., dict[str, bytes]]:
+    """The members of some pairs: ``k000.jpg`` and ``k000.txt``, and so on."""
+
+    def make(count: int, size: tuple[int, int] = (40, 32), start: int = 0) -> dict[str, bytes]:
+        members: dict[str, bytes] = {}
+        for number in range(start, start + count):
+            members[f"k{number:03d}.jpg"] = _picture(number, size)
+            members[f"k{number:03d}.txt"] = f"caption {number}".encode()
+        return members
+
+    return make
+
+
+def _tar_bytes(members: Members) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            archive.addfile(header, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _picture(number: int, size: tuple[int, int] = (40, 32), image_format: str = "JPEG") -> bytes:
+    coarse = np.random.default_rng(number).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(buffer, image_format)
+    return buffer.getvalue()

@@ -1,0 +1,190 @@
+"""A step's batch depends on the data, the seed and the step: not on workers, nor on where the run began."""
+
+import multiprocessing
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from workbench.data.augment import crop_box, crop_HWC
+from workbench.data.batches import BatchStream, epoch_order
+from workbench.data.shards import ShardDataset
+from workbench.embeddings import Batch, InputForm
+
+
+def as_numbers(captions: Sequence[str]) -> Tensor:
+    """The number at a caption's end."""
+    return torch.tensor([[int(caption.split()[-1])] for caption in captions])
+
+
+def as_lengths(captions: Sequence[str]) -> Tensor:
+    return torch.tensor([[len(caption), 7] for caption in captions])
+
+
+STUDENT = InputForm(16, as_numbers, "numbers")
+TEACHER = InputForm(24, as_lengths, "lengths")
+
+
+@pytest.fixture
+def dataset(write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes]]) -> ShardDataset:
+    """23 pairs in two shards."""
+    return ShardDataset([write_tar(pairs(10), "00000.tar"), write_tar(pairs(13, start=10), "00001.tar")])
+
+
+def stream(dataset: ShardDataset, teacher: InputForm | None = TEACHER, **options: int) -> BatchStream:
+    return BatchStream(dataset, STUDENT, teacher, **({"batch_size": 5, "seed": 3} | options))
+
+
+def assert_equal(one: Batch, other: Batch) -> None:
+    assert one.keys == other.keys
+    for name, tensor in vars(one).items():
+        if isinstance(tensor, Tensor):
+            assert torch.equal(tensor, getattr(other, name)), name
+
+
+def left_running() -> int:
+    return len(multiprocessing.active_children()) + sum(
+        thread.name.startswith("look-ahead") for thread in threading.enumerate()
+    )
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_batches_do_not_depend_on_workers_nor_on_the_start(dataset: ShardDataset, num_workers: int) -> None:
+    alone = [stream(dataset).batch(step) for step in range(10)]
+    for start in (0, 3):
+        made = list(stream(dataset, num_workers=num_workers).batches(start, 10))
+        assert len(made) == 10 - start
+        for expected, batch in zip(alone[start:], made, strict=True):
+            assert_equal(expected, batch)
+    assert left_running() == 0
+
+
+def test_a_batch_holds_the_crop_and_caption_of_its_keys(dataset: ShardDataset) -> None:
+    batch = stream(dataset).batch(6)  # the third batch of epoch 1
+    order_N = epoch_order(23, 3, 1)
+    assert batch.keys == tuple(f"k{number:03d}" for number in order_N[10:15])
+    assert batch.student_text_BL.flatten().tolist() == order_N[10:15].tolist()
+    assert batch.teacher_text_BL is not None
+    assert batch.teacher_text_BL.tolist() == [[len(f"caption {number}"), 7] for number in order_N[10:15]]
+    image = dataset[int(order_N[12])].image
+    box = crop_box(3, batch.keys[2], 1, image.size)
+    for images_BCHW, size in ((batch.student_image_BCHW, 16), (batch.teacher_image_BCHW, 24)):
+        assert images_BCHW is not None
+        assert images_BCHW.dtype == torch.uint8
+        assert images_BCHW.shape == (5, 3, size, size)
+        np.testing.assert_array_equal(images_BCHW[2].permute(1, 2, 0).numpy(), crop_HWC(image, size, box))
+
+
+def test_an_epoch_goes_through_the_data_once_and_drops_the_tail(dataset: ShardDataset) -> None:
+    batches = stream(dataset)
+    assert batches.num_steps_per_epoch == 4
+    epochs = [
+        [key for step in range(4 * epoch, 4 * epoch + 4) for key in batches.batch(step).keys] for epoch in range(9)
+    ]
+    assert all(len(set(keys)) == 20 for keys in epochs)
+    assert len({tuple(keys) for keys in epochs}) == 9
+    assert len({key for keys in epochs for key in keys}) == 23
+    assert batches.batch(0).keys != stream(dataset, seed=4).batch(0).keys
+
+
+@pytest.mark.parametrize("num_samples", [1, 7, 1000])
+def test_an_order_is_a_permutation(num_samples: int) -> None:
+    orders = [epoch_order(num_samples, 0, epoch) for epoch in range(2)]
+    for order_N in orders:
+        assert sorted(order_N.tolist()) == list(range(num_samples))
+    assert num_samples == 1 or (orders[0] != orders[1]).any()
+    with pytest.raises(ValueError, match="read-only"):
+        orders[0][0] = 5  # it is kept and shared
+
+
+def test_views_come_round_again(dataset: ShardDataset) -> None:
+    def picture_of(key: str, batches: BatchStream, epoch: int) -> Tensor:
+        [image_CHW] = [
+            batch.student_image_BCHW[batch.keys.index(key)]
+            for batch in (batches.batch(step) for step in range(23 * epoch, 23 * epoch + 23))
+            if key in batch.keys
+        ]
+        return image_CHW
+
+    two = stream(dataset, batch_size=1, views=2)
+    shown = [picture_of("k004", two, epoch) for epoch in range(4)]
+    assert torch.equal(shown[0], shown[2])
+    assert torch.equal(shown[1], shown[3])
+    assert not torch.equal(shown[0], shown[1])
+    unlimited = stream(dataset, batch_size=1)
+    assert torch.equal(picture_of("k004", unlimited, 1), shown[1])
+    assert not torch.equal(picture_of("k004", unlimited, 2), shown[2])
+
+
+def test_captions_are_chosen_evenly_and_anew_with_every_view(
+    write_tar: Callable[..., Path], picture: Callable[..., bytes]
+) -> None:
+    dataset = ShardDataset([write_tar({"a.jpg": picture(0), "a.json": b'{"captions": ["is 0", "is 1", "is 2"]}'})])
+    batches = stream(dataset, batch_size=1)
+    counts = Counter(batches.batch(step).student_text_BL.item() for step in range(300))
+    assert sorted(counts) == [0, 1, 2]
+    assert all(abs(count - 100) < 4 * (300 * 2 / 9) ** 0.5 for count in counts.values())  # 4 sigma
+
+
+def test_models_of_one_form_share_their_tensors(dataset: ShardDataset) -> None:
+    calls: list[int] = []
+
+    def counted(captions: Sequence[str]) -> Tensor:
+        calls.append(len(captions))
+        return as_numbers(captions)
+
+    form = InputForm(16, counted, "counted")
+    for batch in (stream(dataset, STUDENT).batch(0), *stream(dataset, STUDENT, num_workers=1).batches(0, 1)):
+        assert batch.teacher_image_BCHW is batch.student_image_BCHW
+        assert batch.teacher_text_BL is batch.student_text_BL
+    BatchStream(dataset, form, form, batch_size=5, seed=0).batch(0)
+    assert calls == [5]
+    other_size = stream(dataset, InputForm(24, as_numbers, "numbers")).batch(0)
+    assert other_size.teacher_text_BL is other_size.student_text_BL
+    assert other_size.teacher_image_BCHW is not other_size.student_image_BCHW
+
+
+def test_without_a_teacher_there_is_none(dataset: ShardDataset) -> None:
+    batch = stream(dataset, None).batch(0)
+    assert batch.teacher_image_BCHW is None
+    assert batch.teacher_text_BL is None
+
+
+def test_a_batch_larger_than_the_data_is_refused(dataset: ShardDataset) -> None:
+    assert stream(dataset, batch_size=23).num_steps_per_epoch == 1
+    with pytest.raises(ValueError, match=r"^a batch of 24 needs as many pairs, and the data have 23: lower"):
+        stream(dataset, batch_size=24)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_leaving_early_leaves_nothing_behind(dataset: ShardDataset, num_workers: int) -> None:
+    for _ in stream(dataset, num_workers=num_workers).batches(0, 1000):
+        assert left_running() > 0
+        break
+    assert left_running() == 0
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_broken_picture_is_one_line_at_its_step(
+    write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes]], num_workers: int
+) -> None:
+    dataset = ShardDataset([write_tar(pairs(10) | {"k004.jpg": b"<html>"})])
+    place = epoch_order(10, 3, 0).tolist().index(4)
+    batches = stream(dataset, batch_size=1, num_workers=num_workers).batches(0, 10)
+    assert len([next(batches) for _ in range(place)]) == place
+    with pytest.raises(ValueError, match=r"^shard '.*', picture of 'k004': no JPEG[^\n]*$"):
+        next(batches)
+    assert left_running() == 0
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_global_generators_are_left_alone(dataset: ShardDataset, num_workers: int) -> None:
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    list(stream(dataset, num_workers=num_workers).batches(0, 3))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (np.random.get_state()[1] == numpy_before).all()

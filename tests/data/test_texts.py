@@ -1,0 +1,70 @@
+"""Which caption counts, and what becomes of odd bytes and types."""
+
+import json
+
+import pytest
+
+from workbench.data.texts import Texts, read_texts
+
+
+def document(**record: object) -> bytes:
+    return json.dumps(record).encode()
+
+
+@pytest.mark.parametrize(
+    ("txt", "record", "captions"),
+    [
+        (b"from txt", None, ("from txt",)),
+        (None, {"caption": "from json"}, ("from json",)),
+        (b"from txt", {"caption": "from json"}, ("from txt",)),
+        (b"from txt", {"captions": ["one", "two"], "caption": "three"}, ("one", "two")),
+        (b"from txt", {"captions": None}, ("from txt",)),
+        (None, {"caption": None}, ()),
+        (None, {"captions": ["", " \n", "kept "]}, ("kept",)),
+        (b" \n\t", None, ()),
+        (None, None, ()),
+    ],
+)
+def test_precedence(txt: bytes | None, record: dict[str, object] | None, captions: tuple[str, ...]) -> None:
+    assert read_texts(txt, None if record is None else document(**record)).captions == captions
+
+
+def test_group_and_class_may_be_numbers() -> None:
+    assert read_texts(None, document(caption="a", group=7, **{"class": 0})) == Texts(("a",), "7", "0")
+    assert read_texts(b"a", document(group="")) == Texts(("a",), None, None)
+
+
+@pytest.mark.parametrize(
+    ("txt", "caption"),
+    [
+        (b"caf\xe9 noir", "caf\ufffd noir"),
+        (b"\xef\xbb\xbfwith a mark", "with a mark"),
+        (b"nul \x00 and \x1b[31m stay", "nul \x00 and \x1b[31m stay"),
+    ],
+)
+def test_odd_bytes(txt: bytes, caption: str) -> None:
+    assert read_texts(txt, None).captions == (caption,)
+
+
+def test_half_characters_of_json_escapes_become_printable() -> None:
+    texts = read_texts(None, rb'{"caption": "half \ud83d here", "group": "\ud83d"}')
+    assert texts == Texts(("half ? here",), "?", None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[1, 2]",
+        b"[" * 100_000,
+        document(captions="one"),
+        document(captions=[1]),
+        document(caption=3),
+        document(caption="a", group=[1]),
+        document(caption="a", **{"class": True}),
+    ],
+)
+def test_json_that_cannot_be_used_is_one_line(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        read_texts(None, content)

@@ -1,0 +1,154 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tomli_w
+import torch
+
+from workbench.engine.build import build_cohort
+from workbench.engine.launch import launch, relaunch
+from workbench.engine.loop import train
+from workbench.events import CheckpointSaved, RunFinished, RunResumed
+from workbench.models.fingerprint import weights_sha256
+from workbench.models.spec import load_model
+from workbench.runs.checkpoints import newest_checkpoint
+from workbench.runs.control import Command
+from workbench.runs.directory import find_run
+from workbench.runs.summary import read_summary
+
+
+def undisturbed(config) -> str:
+    cohort = build_cohort({"run": config})
+    for _ in train(cohort):
+        pass
+    return weights_sha256(cohort.members[0].state)
+
+
+def run_to_end(started) -> str:
+    for _ in started.events():
+        pass
+    return weights_sha256(started.cohort.members[0].state)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 7, 12])
+def test_an_interrupted_run_goes_on_bit_identically(tiny, tmp_path: Path, stop_after: int) -> None:
+    calls = iter(range(100))
+    started = launch({"run": tiny()}, tmp_path)
+    *_, end = started.events(lambda: next(calls) + 1 == stop_after)
+    assert isinstance(end, RunFinished)
+    assert (end.state, end.step) == ("interrupted", stop_after)
+    resumed = relaunch(find_run(tmp_path, "run"))
+    events = list(resumed.events())
+    assert isinstance(events[0], RunResumed)
+    assert events[0].step == stop_after
+    assert weights_sha256(resumed.cohort.members[0].state) == undisturbed(tiny())
+    assert read_summary(find_run(tmp_path, "run")).state == "finished"
+
+
+def test_a_member_of_a_cohort_resumes_alone(tiny, tmp_path: Path) -> None:
+    calls = iter(range(100))
+    configs = {"one": tiny(), "two": tiny(loss={"fd": {"weight": 0.0}})}
+    for _ in launch(configs, tmp_path).events(lambda: next(calls) == 4):
+        pass
+    assert run_to_end(relaunch(find_run(tmp_path, "two"))) == undisturbed(configs["two"])
+
+
+def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path: Path) -> None:
+    for _ in launch({"run": tiny(log={"keep_checkpoints": 3})}, tmp_path).events():
+        pass
+    run = find_run(tmp_path, "run")
+    newest = newest_checkpoint(run)
+    assert newest is not None
+    assert newest.name == "step-00000012"
+    weights = newest / "open_clip_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    before = newest_checkpoint(run)
+    assert before is not None
+    assert before.name == "step-00000008"
+
+
+def test_old_checkpoints_make_room(tiny, tmp_path: Path) -> None:
+    for _ in launch({"run": tiny()}, tmp_path).events():
+        pass
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["step-00000008", "step-00000012"]
+
+
+def test_a_checkpoint_is_a_model_that_open_clip_reads(tiny, tmp_path: Path) -> None:
+    import open_clip
+
+    started = launch({"run": tiny()}, tmp_path)
+    *_, saved, _ = started.events()
+    assert isinstance(saved, CheckpointSaved)
+    theirs = open_clip.create_model(f"local-dir:{saved.path}").eval()
+    ours = load_model("run:run", runs_dir=tmp_path).eval()
+    tokens = ours.tokenizer(["a red circle above a blue square"])
+    with torch.no_grad():
+        assert torch.equal(theirs.encode_text(tokens), ours.encode_text(tokens))
+    assert weights_sha256(ours.towers) == saved.weights_sha256
+
+
+def test_a_full_disk_is_a_warning_and_the_run_goes_on(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.engine import checkpoint
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_checkpoint", full)
+    events = list(launch({"run": tiny()}, tmp_path).events())
+    assert sum("checkpoint not saved" in getattr(event, "message", "") for event in events) == 3
+    assert events[-1].state == "finished"
+
+
+def test_commands_for_a_run_that_died_are_void(tiny, tmp_path: Path) -> None:
+    calls = iter(range(100))
+    for _ in launch({"run": tiny()}, tmp_path).events(lambda: next(calls) == 4):
+        pass
+    run = find_run(tmp_path, "run")
+    (run.control / "00000000000000000001-aa.json").write_text(Command(kind="stop").model_dump_json())
+    assert run_to_end(relaunch(run)) == undisturbed(tiny())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_a_killed_run_ends_as_an_undisturbed_one(tiny_table, tiny, tmp_path: Path, seed: int) -> None:
+    """SIGKILL at a random moment, twice; what is resumed in the end is bit-identical."""
+    tiny_table["train"] |= {"num_steps": 60}
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tiny_table))
+    command = [sys.executable, "-m", "workbench", "train", "--recipe", str(tmp_path / "tiny.toml"), "--name", "run"]
+    again = [sys.executable, "-m", "workbench", "runs", "resume", "run"]
+    draw = random.Random(seed)
+    for arguments in (command, again):
+        process = subprocess.Popen(
+            [*arguments, "--runs", str(tmp_path)], env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+        )
+        _kill_after_events(process, tmp_path / "run" / "events.jsonl", draw.randrange(2, 12))
+    resumed = relaunch(find_run(tmp_path, "run"))
+    assert run_to_end(resumed) == undisturbed(tiny(train={"num_steps": 60}))
+
+
+def _kill_after_events(process: subprocess.Popen, log: Path, count: int) -> None:
+    """Kill the process once it has written that many more events."""
+    before = len(log.read_bytes().splitlines()) if log.exists() else 0
+    while process.poll() is None and len(log.read_bytes().splitlines() if log.exists() else []) < before + count:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_run_toml_holds_every_setting_and_the_machine(tiny, tmp_path: Path) -> None:
+    from workbench.config.toml import load_run_config, read_toml
+
+    launch({"run": tiny()}, tmp_path)
+    path = find_run(tmp_path, "run").config_file
+    assert load_run_config(path) == tiny()
+    assert read_toml(path)["machine"]["torch"] == torch.__version__
+    json.dumps(read_toml(path))

@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+
+from workbench.engine.build import build_cohort
+from workbench.engine.loop import train
+from workbench.events import EvalDone, RunFinished, RunStarted, StepDone
+from workbench.models.fingerprint import weights_sha256
+
+
+
+
+def weights(cohort, run: str) -> str:
+    return next(weights_sha256(member.state) for member in cohort.members if member.run == run)
+
+
+def test_it_says_what_happens_in_order(tiny) -> None:
+    events = list(train(build_cohort({"run": tiny(evaluate={"every_steps": 6})})))
+    assert isinstance(events[0], RunStarted)
+    assert [event.step for event in events if isinstance(event, StepDone)] == [1, 3, 4, 6, 8, 9, 12]
+    assert [event.step for event in events if isinstance(event, EvalDone)] == [6, 12]
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].state == "finished"
+
+
+def test_the_loss_falls(tiny) -> None:
+    config = tiny(train={"num_steps": 60}, optimizer={"learning_rate": 3e-3})
+    losses = [event.loss for event in train(build_cohort({"run": config})) if isinstance(event, StepDone)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_members_of_a_cohort_end_as_they_do_alone(tiny) -> None:
+    configs = {f"run{number}": tiny(loss={"fd": {"weight": float(number)}}) for number in range(4)}
+    cohort = build_cohort(configs)
+    for _ in train(cohort):
+        pass
+    found = {run: weights(cohort, run) for run in configs}
+    assert len(set(found.values())) == 4
+    for run, config in configs.items():
+        alone = build_cohort({run: config})
+        for _ in train(alone):
+            pass
+        assert weights(alone, run) == found[run]
+
+
+def test_a_member_that_diverges_ends_alone_with_step_and_term(tiny) -> None:
+    configs = {"good": tiny(), "bad": tiny(optimizer={"learning_rate": 1e20})}
+    cohort = build_cohort(configs)
+    ends = {event.run: event for event in train(cohort) if isinstance(event, RunFinished)}
+    assert ends["good"].state == "finished"
+    assert ends["bad"].state == "diverged"
+    assert "not finite at step" in ends["bad"].reason
+    alone = build_cohort({"good": tiny()})
+    for _ in train(alone):
+        pass
+    assert weights(cohort, "good") == weights(alone, "good")
+
+
+def test_a_step_that_is_not_finite_leaves_the_weights_finite(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.losses.crd import CrdLoss
+
+    honest, calls = CrdLoss.__call__, []
+
+    def broken(self, comparison):
+        calls.append(None)
+        return honest(self, comparison) * (math.nan if len(calls) == 5 else 1)
+
+    monkeypatch.setattr(CrdLoss, "__call__", broken)
+    cohort = build_cohort({"run": tiny()})
+    (end,) = [event for event in train(cohort) if isinstance(event, RunFinished)]
+    assert end.state == "diverged"
+    assert "crd was not finite at step 5" in end.reason
+    assert all(parameter.isfinite().all() for parameter in cohort.members[0].state.parameters())
+
+
+def test_an_interrupt_ends_after_the_step_that_is_under_way(tiny) -> None:
+    asked = iter([False, False, True])
+    cohort = build_cohort({"run": tiny()})
+    *_, end = train(cohort, lambda: next(asked))
+    assert isinstance(end, RunFinished)
+    assert (end.state, end.step) == ("interrupted", 3)
+
+
+def test_an_error_ends_every_run_before_it_is_raised(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = build_cohort({"a": tiny(), "b": tiny()})
+    monkeypatch.setattr(cohort, "teach", lambda _: 1 / 0)
+    events = []
+    with pytest.raises(ZeroDivisionError):
+        for event in train(cohort):
+            events.append(event)
+    assert [(event.run, event.state) for event in events if isinstance(event, RunFinished)] == [
+        ("a", "failed"),
+        ("b", "failed"),
+    ]
+
+
+def test_seeds_decide_weights_and_order(tiny) -> None:
+    def end(config) -> str:
+        cohort = build_cohort({"run": config})
+        for _ in train(cohort):
+            pass
+        return weights(cohort, "run")
+
+    same, again = end(tiny()), end(tiny())
+    assert same == again
+    assert len({same, end(tiny(seed=1)), end(tiny(data={"seed": 1})), end(tiny().with_seed(1))}) == 4
+
+
+def test_global_random_state_does_not_matter(tiny) -> None:
+    ends = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        cohort = build_cohort({"run": tiny()})
+        for _ in train(cohort):
+            torch.rand(3)
+        ends.append(weights(cohort, "run"))
+    assert ends[0] == ends[1]

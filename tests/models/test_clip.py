@@ -1,0 +1,166 @@
+"""A Clip is open_clip's towers on normalised pixels, seeded apart from everything else."""
+
+import math
+import random
+
+import open_clip
+import pytest
+import torch
+from torchvision.transforms import Normalize
+
+from workbench.models.clip import Clip
+from workbench.models.tokenizers import WordTokenizer
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+
+
+def change(config, path, value):
+    *groups, key = path.split(".")
+    for group in groups:
+        config = config[group]
+    config[key] = value
+
+
+def same_weights(first, second):
+    mine, other = first.state_dict(), second.state_dict()
+    return mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("custom_text", [False, True])
+def test_embeddings_are_open_clips_on_the_normalised_pixels(config, tokenizer, pictures, captions, custom_text):
+    model = Clip(config | {"custom_text": custom_text}, tokenizer, mean=MEAN, std=STD, seed=3).eval()
+    build = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+    reference = build(**config).eval()
+    reference.load_state_dict(model.towers.state_dict())
+    image, text = pictures(5), tokenizer(captions(5))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (MEAN, STD))
+    assert torch.equal(model.encode_image(image), reference.encode_image((image.float() - mean) / std))
+    assert torch.equal(model.encode_text(text), reference.encode_text(text))
+    embedded = model.embed(image, text)
+    for ours, theirs in (
+        (embedded.image_BD, reference.encode_image(Normalize(MEAN, STD)(image / 255), normalize=True)),
+        (embedded.text_BD, reference.encode_text(text, normalize=True)),
+    ):
+        assert ours.shape == (5, 16)
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours.norm(dim=1), torch.ones(5), atol=1e-6, rtol=0)
+    assert embedded.scale.shape == ()
+    assert float(embedded.scale) == pytest.approx(1 / 0.07)
+
+
+def test_pixels_are_normalised_as_torchvision_does(make_clip, pictures):
+    model = make_clip(mean=MEAN, std=STD)
+    seen = []
+    model.towers.visual.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    image = pictures(4)
+    image[0], image[1] = 0, 255
+    model.encode_image(image)
+    torch.testing.assert_close(seen[0], Normalize(MEAN, STD)(image / 255), atol=1e-6, rtol=0)
+
+
+def test_the_seed_alone_decides_the_weights(make_clip):
+    first = make_clip(1)
+    torch.manual_seed(99)
+    assert same_weights(first, make_clip(1))
+    assert not any(
+        torch.equal(mine, other)
+        for (name, mine), other in zip(first.named_parameters(), make_clip(2).parameters(), strict=True)
+        if name.endswith(("proj_weight", "fc.weight", "token_embedding.weight"))
+    )
+
+
+def test_the_global_random_state_is_left_as_it_was(make_clip):
+    torch.manual_seed(5)
+    random.seed(5)
+    before = torch.get_rng_state(), random.getstate()
+    make_clip(1)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+
+
+@pytest.mark.parametrize(
+    ("logarithm", "scale"), [(9.0, 100.0), (-0.5, 1.0), (2.0, math.exp(2.0)), (math.log(100), 100.0)]
+)
+def test_the_scale_stays_between_1_and_100(make_clip, logarithm, scale):
+    model = make_clip()
+    with torch.no_grad():
+        model.towers.logit_scale.fill_(logarithm)
+    model.clamp_scale_()
+    assert float(model.scale) == pytest.approx(scale, rel=1e-6)
+    assert model.towers.logit_scale.requires_grad
+
+
+def test_the_form_says_what_to_feed(make_clip, config, tokenizer):
+    form = make_clip().form
+    assert form.image_size == 16
+    assert torch.equal(form.tokenize(["a red square"]), tokenizer(["a red square"]))
+    other_words = WordTokenizer(("a", "blue", "circle", "red", "triangle"), 8, 4)
+    assert Clip(config, other_words).form.tokenizer_id != form.tokenizer_id
+    assert make_clip(7).form == form
+
+
+def test_what_a_config_leaves_out_is_open_clips_default(tokenizer):
+    vision = {"patch_size": 56, "width": 64, "layers": 1}
+    text = {"context_length": 8, "vocab_size": tokenizer.vocab_size, "width": 8, "heads": 1, "layers": 1}
+    model = Clip({"embed_dim": 4, "vision_cfg": vision, "text_cfg": text}, tokenizer)
+    assert (model.form.image_size, model.width) == (224, 4)
+
+
+def test_normalisation_and_width(make_clip):
+    model = make_clip()
+    assert (model.mean, model.std) == (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    assert model.width == 16
+    assert all(name.startswith("towers.") for name in model.state_dict())
+
+
+def test_raw_embeddings_are_float32_under_autocast_too(make_clip, pictures, captions, tokenizer):
+    model = make_clip()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        image, text = model.encode_image(pictures(2)), model.encode_text(tokenizer(captions(2)))
+    assert image.dtype == text.dtype == torch.float32
+
+
+def test_the_gradient_reaches_every_parameter(make_clip, pictures, captions, tokenizer):
+    model = make_clip()
+    embedded = model.embed(pictures(3), tokenizer(captions(3)))
+    (embedded.scale * (embedded.image_BD @ embedded.text_BD.T)).square().sum().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("vision_cfg.bogus", 1, "unexpected keyword argument 'bogus'"),
+        ("bogus", 1, "unexpected keyword argument 'bogus'"),
+        ("vision_cfg.patch_size", 0, "division"),
+        ("vision_cfg.head_width", 0, "division"),
+        ("vision_cfg.width", 33, "divisible"),
+        ("text_cfg.width", -4, "negative dimension"),
+        ("text_cfg.heads", 5, "divisible"),
+        ("text_cfg.layers", "two", "integer"),
+        ("text_cfg.pool_type", "best", "AssertionError"),
+        ("vision_cfg.timm_model_name", "nope", "nope"),
+        ("embed_dim", -1, "negative dimension"),
+        ("vision_cfg", 3, "attribute"),
+    ],
+)
+def test_a_config_that_open_clip_cannot_build_is_one_line(config, tokenizer, path, value, words):
+    change(config, path, value)
+    with pytest.raises(ValueError, match=rf"\Aopen_clip cannot build this model config: .*{words}.*\Z"):
+        Clip(config, tokenizer)
+
+
+def test_pictures_are_square(config, tokenizer):
+    change(config, "vision_cfg.image_size", [16, 16])
+    assert Clip(config, tokenizer).form.image_size == 16
+    change(config, "vision_cfg.image_size", [16, 24])
+    with pytest.raises(ValueError, match=r"^image_size 16 x 24: the workbench feeds square pictures only$"):
+        Clip(config, tokenizer)
+
+
+@pytest.mark.parametrize(("path", "value"), [("text_cfg.vocab_size", 12), ("text_cfg.context_length", 9)])
+def test_a_tokenizer_that_does_not_fit_is_refused(config, tokenizer, path, value):
+    change(config, path, value)
+    with pytest.raises(ValueError, match=r"^the tokenizer has 11 ids in rows of 8, but the model is made for \d+ in"):
+        Clip(config, tokenizer)

@@ -1,0 +1,56 @@
+import json
+import math
+
+import pytest
+
+from workbench.views.results import ResultRow, results_view
+
+ROWS = [
+    ResultRow("teacher", None, {"cka": 1.0, "image_to_text_r1": 0.85}, {"image_to_text_r1": 0.011}),
+    ResultRow("baseline", 0, {"image_to_text_r1": 0.30, "cka": 0.4}, {"image_to_text_r1": 0.03}, {"blocks": 9}),
+    ResultRow("baseline", 1, {"image_to_text_r1": 0.34, "cka": 0.5}, {"image_to_text_r1": 0.01}, {"blocks": 9}),
+    ResultRow("baseline", 2, {"image_to_text_r1": 0.35, "zzz": 2.0}),
+]
+
+
+def test_rows_are_gathered_by_model_in_a_fixed_order_of_columns() -> None:
+    view = results_view(ROWS)
+    assert [column.name for column in view.columns] == ["image_to_text_r1", "cka", "zzz"]
+    assert [(model.model, model.num_seeds) for model in view.models] == [("teacher", 1), ("baseline", 3)]
+    assert view.models[1].num_params == {"blocks": 9}
+
+
+def test_a_cell_has_mean_spread_over_seeds_and_error_over_items() -> None:
+    cells = results_view(ROWS).models[1].cells
+    retrieval = cells["image_to_text_r1"]
+    assert retrieval.mean == pytest.approx(0.33)
+    assert retrieval.spread == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.02**2) / 2))
+    assert retrieval.error == pytest.approx(math.sqrt((0.03**2 + 0.01**2) / 2))
+    assert retrieval.num_seeds == 3
+    assert (cells["cka"].error, cells["cka"].num_seeds) == (None, 2)
+    assert (cells["zzz"].spread, cells["zzz"].mean) == (None, 2.0)
+
+
+def test_cells_read_as_people_write_them() -> None:
+    view = results_view(ROWS)
+    teacher, baseline = view.models
+    retrieval, cka, other = view.columns
+    assert view.text(teacher, retrieval) == "85.0 ± 1.1"
+    assert view.text(baseline, retrieval) == "33.0 ± 2.2"
+    assert view.text(baseline, cka) == "0.45"
+    assert view.text(teacher, other) == "\N{EN DASH}"
+
+
+def test_a_row_is_json() -> None:
+    assert json.loads(json.dumps(ROWS[1].to_json())) == {
+        "model": "baseline",
+        "seed": 0,
+        "metrics": {"image_to_text_r1": 0.30, "cka": 0.4},
+        "errors": {"image_to_text_r1": 0.03},
+        "num_params": {"blocks": 9},
+    }
+
+
+def test_two_rows_of_one_seed_are_an_error() -> None:
+    with pytest.raises(ValueError, match="baseline has two rows of seed 1"):
+        results_view([*ROWS, ROWS[2]])

@@ -1,0 +1,44 @@
+"""``workbench``: the commands put together, and how errors reach a person."""
+
+import os
+import sys
+
+import typer
+
+from workbench.cli import catalogue, data, demo, evaluate, runs, teacher, train
+
+app = typer.Typer(
+    name="workbench",
+    help="Small-scale CLIP distillation: train, compare and understand, on a laptop or a GPU.",
+    epilog="Begin with: workbench demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo.demo)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.add_typer(runs.app, name="runs")
+app.command()(catalogue.losses)
+app.command()(catalogue.recipes)
+app.add_typer(teacher.app, name="teacher")
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run a command. What a person can mend is one line on stderr and exit status 2."""
+    try:
+        app()
+    except ValueError as error:
+        if os.environ.get("WORKBENCH_DEBUG"):
+            raise
+        print(f"workbench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""``workbench demo``: the tour."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Steps
+
+if TYPE_CHECKING:
+    from workbench.demo import Demo
+
+COLUMNS = (
+    "zero_shot_top1",
+    "image_to_text_r1",
+    "image_to_text_r5",
+    "text_to_image_r1",
+    "text_to_image_r5",
+    "similarity_single",
+    "cka",
+    "affinity_kl",
+)
+GAINED = ("image_to_text_r1", "text_to_image_r1")
+NEXT = """\
+What to try next
+  workbench runs list                                   every run so far, these among them
+  workbench train --recipe clip-kd --set loss.fd.weight=500
+  workbench train --recipe icl                          one loss at a time: see `workbench recipes`
+  workbench losses                                      what each loss compares, and its published weight
+  workbench train --set data.train=DIR --set data.validation=DIR     your own webdataset shards"""
+
+
+def demo(
+    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Replicates; the gain is paired by them.")] = 3,
+    steps: Steps = None,
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Distil a small CLIP and compare it with one that had no teacher.
+
+    A few minutes on a laptop: sample pictures are drawn, two students are trained at every seed on the same batches,
+    and both are measured on held-out pairs.
+
+    Examples:
+
+        workbench demo
+
+        workbench demo --seeds 2 --steps 100
+    """
+    from workbench.cli.interrupt import listening
+    from workbench.cli.output import errors, print_json
+    from workbench.cli.progress import show
+    from workbench.demo import Demo
+
+    tour = Demo(runs, tuple(range(seeds)), steps)
+    errors.print("Two students of one architecture, the same 1,000 pairs and batches; one also has a teacher.")
+    with listening() as interrupt:
+        for _ in show(tour.events(interrupt), tour.steps):
+            pass
+    if interrupt.exit_code:
+        errors.print("stopped; what was trained is kept, see: workbench runs list")
+        raise typer.Exit(interrupt.exit_code)
+    figure = tour.save_figure()
+    if json:
+        print_json(tour.to_json() | {"figure": str(figure)})
+        return
+    _print_results(tour)
+    errors.print(f"figure: {figure}    {tour.elapsed_s:.0f} s for {2 * seeds} students")
+
+
+def _print_results(tour: "Demo") -> None:
+    from workbench.cli.output import console, print_rows
+    from workbench.views.results import results_view
+
+    view = results_view(tour.rows)
+    by_name = {column.name: column for column in view.columns}
+    gains = tour.gains
+    rows = []
+    for column in (by_name[name] for name in COLUMNS if name in by_name):
+        gain = gains.get(column.name)
+        bounds = (gain.low, gain.high) if gain else ()
+        interval = " to ".join(column.number(bound, signed=True) for bound in bounds)
+        gained = column.number(gain.mean, signed=True) if gain else ""
+        rows.append([column.title, *(view.text(model, column) for model in view.models), gained, interval])
+    for part in ("blocks", "embeddings"):
+        rows.append([f"parameters, {part}", *(f"{model.num_params[part]:,}" for model in view.models)])
+    heads = [f"{model.model}, {model.num_seeds} seeds" if model.num_seeds > 1 else model.model for model in view.models]
+    print_rows(["on unseen pairs", *heads, "gain", "95 % interval"], rows)
+    by_seed = "; ".join(
+        f"{by_name[name].title} {', '.join(by_name[name].number(g, signed=True) for g in gains[name].per_seed)}"
+        for name in GAINED
+    )
+    console.print(f"gain by seed: {by_seed}", markup=False)
+    console.print("± one standard error over test pairs; intervals of R@k also cover the seeds", markup=False)
+    console.print(f"\n{NEXT}", markup=False)

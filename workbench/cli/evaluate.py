@@ -1,0 +1,49 @@
+"""``workbench evaluate``."""
+
+from typing import Annotated
+
+import typer
+
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+
+
+def evaluate(
+    source: Annotated[
+        str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run's id or directory, a model folder, or a model SPEC.")
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="SPEC", help="Pairs to measure on; the run's validation pairs.")
+    ] = None,
+    num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="How many pairs, the first ones; 0 for all.")] = 0,
+    block_size: Annotated[
+        int | None, typer.Option("--block-size", min=2, help="Pictures among which one is to be found.")
+    ] = None,
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Measure a student: retrieval, zero-shot, and agreement with its teacher.
+
+    Examples:
+
+        workbench evaluate clip-kd-s0-1122-1405
+
+        workbench evaluate clip-kd-s0-1122-1405 --data held-out.tar --json
+
+        workbench evaluate sample:scenes --data samples:scenes/test
+    """
+    from workbench.cli.output import print_json, print_metrics
+    from workbench.engine.remeasure import remeasure
+
+    measured = remeasure(source, data, num_pairs=num_pairs, block_size=block_size, runs_dir=runs)
+    if json:
+        print_json(
+            {
+                "source": source,
+                "num_pairs": measured.num_pairs,
+                "metrics": measured.metrics,
+                "errors": measured.errors,
+                "elapsed_s": measured.elapsed_s,
+            }
+        )
+        return
+    print_metrics(measured.metrics, measured.errors, f"{source}: {measured.num_pairs:,} pairs")

@@ -1,0 +1,43 @@
+"""Ctrl-C and SIGTERM ask a run to finish its step and save; a second one ends it at once."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt:
+    """Which signal came, if one did; call it to ask."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __call__(self) -> bool:
+        return self.number is not None
+
+    @property
+    def exit_code(self) -> int:
+        """The shell's convention: 130 after Ctrl-C, 143 after SIGTERM, 0 after neither."""
+        return 0 if self.number is None else 128 + self.number
+
+
+@contextmanager
+def listening() -> Iterator[Interrupt]:
+    """Turn the first signal into a request; the handlers are put back after."""
+    interrupt = Interrupt()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if interrupt():
+            raise KeyboardInterrupt
+        interrupt.number = number
+        print("\nfinishing this step and saving; once more to quit at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,101 @@
+"""A run's events as progress bars in a terminal, and as a line now and then elsewhere."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from workbench.cli.output import errors
+from workbench.events import EvalDone, Event, RunFinished, RunResumed, RunStarted, StepDone, Warned
+
+PLAIN_EVERY = 0.1  # of the run, between two lines where there is no terminal
+
+
+def show(events: Iterable[Event], num_steps: int) -> Iterator[Event]:
+    """Pass the events on and show them on stderr."""
+    view = _Bars(num_steps) if errors.is_terminal else _Lines(num_steps)
+    with view:
+        for event in events:
+            view.show(event)
+            yield event
+
+
+def _recall(event: EvalDone) -> str:
+    both = [event.metrics.get(f"{way}_r1") for way in ("image_to_text", "text_to_image")]
+    return " ".join(f"{value:.3f}" for value in both if value is not None)
+
+
+def _ending(event: RunFinished) -> str:
+    return event.state if not event.reason else f"{event.state}: {event.reason}"
+
+
+class _Bars:
+    def __init__(self, num_steps: int) -> None:
+        self._num_steps = num_steps
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[recall]}"),
+            TimeRemainingColumn(compact=True),
+            console=errors,
+            refresh_per_second=4,
+        )
+
+    def __enter__(self) -> "_Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        match event:
+            case RunStarted() | RunResumed():
+                self._tasks[event.run] = self._progress.add_task(
+                    escape(event.run), total=self._num_steps, completed=event.step, loss="-", rate="", recall=""
+                )
+            case StepDone():
+                self._update(event, loss=f"{event.loss:.3f}", rate=f"{event.pairs_per_s:,.0f} pairs/s")
+            case EvalDone():
+                self._update(event, recall=f"R@1 {_recall(event)}")
+            case RunFinished() if event.state != "finished":
+                self._progress.console.print(f"{escape(event.run)} {escape(_ending(event))}")
+            case Warned():
+                self._progress.console.print(f"[yellow]{escape(event.run)}: {escape(event.message)}")
+
+    def _update(self, event: Event, **fields: str) -> None:
+        self._progress.update(self._tasks[event.run], completed=event.step, **fields)  # type: ignore[arg-type]  # fields
+
+
+class _Lines:
+    def __init__(self, num_steps: int) -> None:
+        self._num_steps = num_steps
+        self._next: dict[str, float] = {}
+
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, event: Event) -> None:
+        match event:
+            case StepDone() if event.step >= self._next.get(event.run, 0):
+                self._next[event.run] = event.step + PLAIN_EVERY * self._num_steps
+                left_s = (self._num_steps - event.step) * event.step_time_s
+                numbers = f"loss {event.loss:.3f}  {event.pairs_per_s:,.0f} pairs/s  {left_s:.0f} s left"
+                self._say(event, f"step {event.step}/{self._num_steps}  {numbers}")
+            case EvalDone():
+                self._say(event, f"{event.split} R@1 {_recall(event)}")
+            case RunFinished():
+                self._say(event, _ending(event))
+            case Warned():
+                self._say(event, event.message)
+
+    @staticmethod
+    def _say(event: Event, text: str) -> None:
+        errors.print(f"{event.run}  {text}", markup=False, soft_wrap=True)

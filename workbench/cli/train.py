@@ -1,0 +1,129 @@
+"""``workbench train``."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps
+
+if TYPE_CHECKING:
+    from workbench.config.run import RunConfig
+    from workbench.engine.launch import Launch
+    from workbench.runs.directory import RunDirectory
+    from workbench.runs.summary import Summary
+
+
+def train(
+    recipe: Recipe = "clip-kd",
+    overrides: Overrides = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    name: Name = None,
+    runs: RunsDir = DEFAULT_RUNS,
+    detach: Annotated[bool, typer.Option("--detach", help="Train in a process of its own, and return.")] = False,
+    json: Json = False,
+) -> None:
+    """Train one student.
+
+    Examples:
+
+        workbench train --recipe clip-kd
+
+        workbench train --recipe clip-kd --set loss.icl.weight=2 --steps 100
+
+        workbench train --set data.train=pairs/{0000..0009}.tar --set data.validation=held-out.tar
+    """
+    from workbench.runs.directory import new_run_id
+
+    config = make_config(recipe, overrides, steps, seed)
+    run_id = name or new_run_id(recipe, config.seed, runs)
+    if detach:
+        start_detached_run(run_id, config, runs, json)
+        return
+    from workbench.engine.launch import launch
+
+    follow(launch({run_id: config}, runs), json)
+
+
+def make_config(recipe: str, overrides: list[str] | None, steps: int | None, seed: int | None) -> "RunConfig":
+    """The recipe with what the command line changes."""
+    from workbench.config.toml import load_recipe
+
+    config = load_recipe(recipe, overrides)
+    if seed is not None:
+        config = config.with_seed(seed)
+    return config if steps is None else config.with_steps(steps)
+
+
+def follow(started: "Launch", json: bool) -> None:
+    """Train the one run of a launch with progress on stderr, then print its summary; exits as the run ended."""
+    from workbench.cli.interrupt import listening
+    from workbench.cli.progress import show
+
+    (directory,) = started.directories.values()
+    with listening() as interrupt:
+        try:
+            for _ in show(started.events(interrupt), started.cohort.num_steps):
+                pass
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            print(f"workbench: run {directory.id} failed: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
+    summary = print_summary(directory, json)
+    if interrupt.exit_code:
+        raise typer.Exit(interrupt.exit_code)
+    if summary.state in ("diverged", "failed"):
+        raise typer.Exit(1)
+
+
+def print_summary(directory: "RunDirectory", json: bool) -> "Summary":
+    """What the run found, as a table or as JSON."""
+    from workbench.cli.output import print_json, print_line, print_metrics
+    from workbench.runs.summary import summarise
+
+    summary = summarise(directory)
+    if json:
+        print_json(summary.to_document())
+        return summary
+    print_line(f"{directory.path}: {summary.state} at step {summary.step} of {summary.num_steps}")
+    if summary.reason:
+        print_line(summary.reason)
+    for split, metrics, errors in (
+        ("validation", summary.metrics, summary.errors),
+        ("test", summary.test_metrics, summary.test_errors),
+    ):
+        if metrics:
+            print_metrics(metrics, errors, split)
+    if summary.state in ("stopped", "interrupted"):
+        print_line(f"go on with: workbench runs resume {directory.path}")
+    return summary
+
+
+def start_detached_run(run_id: str, config: "RunConfig", runs: Path, json: bool) -> None:
+    """Create the run here and train it in a process of its own, which outlives this terminal.
+
+    Raises:
+        ValueError: the process ended before its first step; its last line says why.
+    """
+    from workbench.cli.output import print_json, print_line
+    from workbench.engine.launch import create
+    from workbench.runs.process import start_detached, started_at
+    from workbench.runs.summary import summarise
+
+    directory = create(run_id, config, runs)
+    command = [sys.executable, "-m", "workbench", "runs", "resume", str(directory.path)]
+    pid = start_detached(command, directory.output_file)
+    while not (said := directory.events_file.stat().st_size) and started_at(pid):
+        time.sleep(0.1)
+    if not said:
+        lines = directory.output_file.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        shutil.rmtree(directory.path)
+        raise ValueError(f"the run did not start: {lines[-1].removeprefix('workbench: ')}")
+    if json:
+        print_json(summarise(directory).to_document())
+        return
+    print_line(f"{run_id} is training as process {pid}; its output goes to {directory.output_file}")
+    print_line(f"watch it with: workbench runs show {directory.path}")

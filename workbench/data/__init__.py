@@ -1,0 +1,1 @@
+"""Pictures with captions: from shards on disk to batches in the form that the models want."""

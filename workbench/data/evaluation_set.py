@@ -1,0 +1,77 @@
+"""Pictures with all their captions, in order and as the evaluation transform shows them.
+
+Shape letters: N pictures · M captions · C channels · H, W pixels.
+"""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from workbench.data.augment import evaluation_HWC, stack_BCHW
+from workbench.data.look_ahead import look_ahead
+from workbench.data.sample import Dataset
+from workbench.data.spec import Role, open_dataset
+
+MAX_THREADS = 8
+PICTURES_PER_CALL = 32
+
+
+class EvaluationSet:
+    """A data set as retrieval and zero-shot classification use it; pictures are decoded when asked for.
+
+    Attributes:
+        num_images: N.
+        captions: all captions, in the order of their pictures.
+        caption_image_index_M: int64, the picture of each caption.
+        image_group_N: the group of each picture; a caption is true of every picture of its group.
+        caption_group_M: the group of each caption's picture.
+        classes_N: the class of each picture; None if any has none.
+        fingerprint: that of the data.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        texts = [dataset.text(index) for index in range(len(dataset))]
+        labels = [text.label for text in texts if text.label is not None]
+        self._dataset = dataset
+        self.num_images = len(texts)
+        self.captions = [caption for text in texts for caption in text.captions]
+        self.caption_image_index_M = torch.tensor(
+            [index for index, text in enumerate(texts) for _ in text.captions], dtype=torch.int64
+        )
+        self.image_group_N = [text.group for text in texts]
+        self.caption_group_M = [text.group for text in texts for _ in text.captions]
+        self.classes_N = labels if len(labels) == len(texts) else None
+        self.fingerprint = dataset.fingerprint
+
+    def image_chunks(self, image_size: int, chunk: int = 256) -> Iterator[Tensor]:
+        """The pictures in order, uint8 [n, C, H, W] with n = ``chunk`` but for the last.
+
+        The shorter side is resized to ``image_size`` (bicubic) and the centre square kept, as open_clip does.
+
+        Raises:
+            ValueError: a picture cannot be read or decoded.
+        """
+        num_threads = min(MAX_THREADS, os.cpu_count() or 1)
+        starts = range(0, self.num_images, PICTURES_PER_CALL)
+        decode = partial(self._images, image_size)
+        held: list[Tensor] = []
+        for images_nCHW in look_ahead(decode, starts, num_threads=num_threads, depth=2 * num_threads):
+            held.extend(images_nCHW)
+            while len(held) >= chunk:
+                yield torch.stack(held[:chunk])
+                del held[:chunk]
+        if held:
+            yield torch.stack(held)
+
+    def _images(self, image_size: int, start: int) -> Tensor:
+        """The pictures from ``start`` on, enough of them for a thread to be worth its cost."""
+        end = min(start + PICTURES_PER_CALL, self.num_images)
+        return stack_BCHW([evaluation_HWC(self._dataset[i].image, image_size) for i in range(start, end)])
+
+
+def open_evaluation_set(spec: str, role: Role, num_pairs: int = 0) -> EvaluationSet:
+    """The evaluation set that a data SPEC names; see :func:`~workbench.data.spec.open_dataset`."""
+    return EvaluationSet(open_dataset(spec, role, num_pairs))

@@ -1,0 +1,39 @@
+"""What a data set is: samples by index, each a picture with its captions."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class SampleText:
+    """All of a sample but its picture; cheap to read."""
+
+    key: str  # unique within its data set
+    captions: tuple[str, ...]  # at least one, none of them blank
+    group: str  # pairs of the same group are true of one another; the key where the data name no group
+    label: str | None  # the class, where the data name one
+
+
+@dataclass(frozen=True)
+class Sample(SampleText):
+    """A picture (mode RGB, upright) with its captions."""
+
+    image: Image.Image
+
+
+class Dataset(Protocol):
+    """Samples in a fixed order, readable at random from several threads and processes; picklable."""
+
+    fingerprint: str
+    """Hexadecimal; changes when the content does, not when the files move."""
+
+    def __len__(self) -> int:
+        """How many samples there are; at least one."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads and decodes one sample. ``ValueError`` naming it if its picture cannot be decoded."""
+
+    def text(self, index: int) -> SampleText:
+        """One sample without its picture, from memory."""

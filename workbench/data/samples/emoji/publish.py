@@ -1,0 +1,38 @@
+"""Makes the emoji shards that ship: ``python -m workbench.data.samples.emoji.publish data_samples/emoji``."""
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from workbench.data.samples.emoji.artwork import EmojiFont
+from workbench.data.samples.emoji.drawing import draw, drawable, select
+from workbench.data.samples.emoji.vocabulary import FILE
+from workbench.data.samples.write import write_shards
+
+SHIPPED = ("train", "validation", "test")  # the teacher's pictures would take another 10 MB
+
+
+def publish(folder: Path) -> None:
+    """Writes the shipped splits, the words of all training captions, and what they were made with.
+
+    Raises:
+        ValueError: the font or the package with the names is missing, or other pictures are in the way.
+    """
+    font = EmojiFont()
+    captions, left_out = drawable(font)
+    for split in SHIPPED:
+        write_shards(draw(split), folder / split, image_format="webp", pairs_per_shard=2000)
+    known = {word for s in select(captions, "teacher") for caption in captions[s] for word in caption.split()}
+    (folder / FILE).write_text("".join(f"{word}\n" for word in sorted(known)), encoding="utf-8")
+    source = {
+        "font": f"Noto Color Emoji {font.version}",
+        "names": f"emoji {version('emoji')}",
+        "num_emoji_drawn": len(captions),
+        "num_left_out": dict(left_out),
+    }
+    (folder / "source.json").write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    publish(Path(sys.argv[1]))

@@ -1,0 +1,173 @@
+"""One pass over a tar shard: where each picture lies, and what its texts say.
+
+Nothing is ever extracted or unpickled.
+"""
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from workbench.data.texts import Texts, read_texts
+
+BLOCK_BYTES = 512
+DIGEST_BYTES = 65536
+MAX_TEXT_BYTES = 1 << 20
+PICTURE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+TEXT_EXTENSIONS = ("txt", "json")
+# What tarfile raises on damaged headers, beyond its own TarError.
+DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError)
+
+
+class IndexedSample(NamedTuple):
+    """A picture's place in its shard, in bytes, and its texts."""
+
+    key: str
+    offset: int
+    size: int
+    captions: tuple[str, ...]
+    group: str | None
+    label: str | None
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """What one shard held when it was read: its samples in order, and what was left out and why.
+
+    ``digest`` is a SHA-256 over the shard's name and size, its samples (keys, offsets, sizes and texts) and
+    its first and last 64 KiB. The pictures between are not read, for that would take as long as an epoch:
+    pictures replaced in the middle by others of the same sizes go unnoticed.
+    """
+
+    path: Path
+    size: int
+    mtime_ns: int
+    digest: str
+    samples: tuple[IndexedSample, ...]
+    ignored: tuple[str, ...]
+
+
+class _Span(NamedTuple):
+    offset: int
+    size: int
+
+
+def index_shard(path: Path) -> ShardIndex:
+    """Reads the headers and texts of a tar. A sample's key is its path up to the first dot of the base name.
+
+    Raises:
+        ValueError: the file is no plain tar, is cut short (in a member, in a header or between members), is
+            damaged, holds two pictures or texts of one kind under one key, or a text that cannot be used.
+    """
+    ignored: list[str] = []
+    members: dict[str, dict[str, _Span]] = {}
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        for member in _plain_files(file, path, status.st_size, ignored):
+            _add(members, member, path)
+        samples = tuple(_samples(file, path, members, ignored))
+        digest = _digest(file, path.name, status.st_size, samples)
+    return ShardIndex(path, status.st_size, status.st_mtime_ns, digest, samples, tuple(ignored))
+
+
+def _plain_files(file: BinaryIO, path: Path, size: int, ignored: list[str]) -> Iterator[tarfile.TarInfo]:
+    """The members that are plain files with plain names; all others but folders go to ``ignored``."""
+    end = 0
+    try:
+        # Names that are not UTF-8 must still be printable, hashable and distinct.
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="backslashreplace") as archive:
+            while (member := archive.next()) is not None:
+                if member.size < 0 or member.offset_data < end:
+                    raise tarfile.ReadError("a header points backwards")
+                end = member.offset_data + (0 if member.issparse() else member.size)
+                if reason := _refusal(member):
+                    ignored.append(f"{member.name!r} ({reason})")
+                elif member.isreg():
+                    yield member
+            end = archive.offset
+    except DAMAGE as error:
+        raise ValueError(
+            f"shard '{path}' is cut short, damaged or not a plain tar ({error}): "
+            "unpack it if it is compressed, else copy or make it again"
+        ) from error
+    _check_end(file, path, end, size)
+
+
+def _refusal(member: tarfile.TarInfo) -> str | None:
+    """Why a member is left out, or None. It can do no harm, as nothing is extracted."""
+    if member.name.startswith("/") or ".." in member.name.split("/"):
+        return "a name outside the archive"
+    if member.issparse():
+        return "a sparse file"
+    if not member.isreg() and not member.isdir():
+        return "a link or a device"
+    return None
+
+
+def _check_end(file: BinaryIO, path: Path, end: int, size: int) -> None:
+    """``tarfile`` stops at whatever is no header: that must be the zeros that end an archive, and no more."""
+    file.seek(end)
+    if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
+        raise ValueError(
+            f"shard '{path}' is cut short or damaged at byte {end} of {size} (no end-of-archive mark): "
+            "copy or make it again"
+        )
+    while chunk := file.read(1 << 20):
+        if chunk.strip(b"\0"):
+            raise ValueError(
+                f"shard '{path}' goes on after its end-of-archive mark at byte {end}: "
+                "join tars with tar --concatenate, not with cat"
+            )
+
+
+def _add(members: dict[str, dict[str, _Span]], member: tarfile.TarInfo, path: Path) -> None:
+    """Files a member under its key, if its extension is one that a sample is made of."""
+    folder, slash, name = member.name.removeprefix("./").rpartition("/")
+    stem, _, extension = name.partition(".")
+    extension = extension.lower()
+    if not stem or extension not in PICTURE_EXTENSIONS + TEXT_EXTENSIONS:
+        return
+    slot = "picture" if extension in PICTURE_EXTENSIONS else extension
+    key = folder + slash + stem
+    parts = members.setdefault(key, {})
+    if slot in parts:
+        raise ValueError(f"shard '{path}' holds a second {slot} for {key!r}: give each sample its own key")
+    parts[slot] = _Span(member.offset_data, member.size)
+
+
+def _samples(
+    file: BinaryIO, path: Path, members: dict[str, dict[str, _Span]], ignored: list[str]
+) -> Iterator[IndexedSample]:
+    for key, parts in members.items():
+        if "picture" not in parts:
+            ignored.append(f"{key!r} (no picture)")
+            continue
+        try:
+            texts = _read_texts(file, parts)
+        except ValueError as error:
+            raise ValueError(f"shard '{path}', sample {key!r}: {error}") from error
+        picture = parts["picture"]
+        yield IndexedSample(key, picture.offset, picture.size, texts.captions, texts.group, texts.label)
+
+
+def _read_texts(file: BinaryIO, parts: dict[str, _Span]) -> Texts:
+    def read(slot: str) -> bytes | None:
+        if slot not in parts:
+            return None
+        offset, size = parts[slot]
+        if size > MAX_TEXT_BYTES:
+            raise ValueError(f"its .{slot} has {size} bytes, where at most {MAX_TEXT_BYTES} are read")
+        return os.pread(file.fileno(), size, offset)
+
+    return read_texts(read("txt"), read("json"))
+
+
+def _digest(file: BinaryIO, name: str, size: int, samples: tuple[IndexedSample, ...]) -> str:
+    digest = hashlib.sha256(json.dumps([name, size, samples]).encode())
+    digest.update(os.pread(file.fileno(), DIGEST_BYTES, 0))
+    digest.update(os.pread(file.fileno(), DIGEST_BYTES, max(0, size - DIGEST_BYTES)))
+    return digest.hexdigest()

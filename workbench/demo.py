@@ -1,0 +1,122 @@
+"""The tour: a student taught by the pairs alone against one distilled with CLIP-KD, at several seeds."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_recipe
+from workbench.engine.cohort import Cohort
+from workbench.engine.evaluation import Measured
+from workbench.engine.launch import launch
+from workbench.events import Event
+from workbench.figures.demo import demo_figure
+from workbench.figures.save import save_figure
+from workbench.models.counting import count_parameters
+from workbench.runs.directory import RunDirectory, new_run_id
+from workbench.runs.log import read_events
+from workbench.statistics.intervals import Gain, paired_gain, seed_gain
+from workbench.views.curves import Curves, curves
+from workbench.views.learning import learning_view
+from workbench.views.paired import paired_view
+from workbench.views.results import ResultRow
+
+BASELINE, DISTILLED = "baseline", "clip-kd"
+SPLIT = "test"
+DRAWN = "image_to_text_r1"
+GAINED = ("image_to_text_r1", "text_to_image_r1")
+
+
+@dataclass
+class Demo:
+    """The tour under way; iterate :meth:`events`, then read what it found.
+
+    Args:
+        seeds: each is a replicate: its own initial weights, order and crops.
+        num_steps: of every student; None keeps the recipes' own.
+    """
+
+    runs_dir: Path
+    seeds: tuple[int, ...]
+    num_steps: int | None = None
+    rows: list[ResultRow] = field(default_factory=list)
+    elapsed_s: float = 0.0
+    _hits: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    _curves: dict[str, list[Curves]] = field(default_factory=dict)
+    _teacher: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Steps that each student takes."""
+        return self._config(BASELINE, self.seeds[0]).train.num_steps
+
+    def events(self, interrupted: Callable[[], bool]) -> Iterator[Event]:
+        """Train both students at every seed, each pair as one cohort; ends early when interrupted."""
+        start = time.perf_counter()
+        for seed in self.seeds:
+            configs = {model: self._config(model, seed) for model in (BASELINE, DISTILLED)}
+            ids = {model: new_run_id(f"demo-{model}", seed, self.runs_dir) for model in configs}
+            started = launch({ids[model]: config for model, config in configs.items()}, self.runs_dir)
+            yield from started.events(interrupted)
+            if interrupted():
+                return
+            for model, run in ids.items():
+                self._collect(started.cohort, model, seed, started.directories[run])
+            self.elapsed_s = time.perf_counter() - start
+
+    @property
+    def gains(self) -> dict[str, Gain]:
+        """What distillation adds to each metric, paired by seed; R@1 over seeds and test pairs, the rest over seeds."""
+        by_model = {model: [row.metrics for row in self.rows if row.model == model] for model in (BASELINE, DISTILLED)}
+        gains = {}
+        for metric in by_model[BASELINE][0]:
+            if metric in self._hits[BASELINE][0]:
+                both = [np.stack([hits[metric] for hits in self._hits[m]]) for m in (BASELINE, DISTILLED)]
+                gains[metric] = paired_gain(both[0], both[1])
+            elif all(metric in row for rows in by_model.values() for row in rows):
+                both_S = [[row[metric] for row in by_model[m]] for m in (BASELINE, DISTILLED)]
+                gains[metric] = seed_gain(both_S[0], both_S[1])
+        return gains
+
+    def save_figure(self) -> Path:
+        """Draw what was found into the runs folder."""
+        gains = self.gains
+        learning = learning_view(self._curves, DRAWN, "validation", teacher=self._teacher.get(DRAWN))
+        pairs = [paired_view(self.rows, metric, BASELINE, DISTILLED, gains[metric]) for metric in GAINED]
+        return save_figure(demo_figure(learning, pairs), self.runs_dir / "demo.png")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "rows": [row.to_json() for row in self.rows],
+            "gain": {metric: gain.to_json() for metric, gain in self.gains.items()},
+            "elapsed_s": self.elapsed_s,
+        }
+
+    def _config(self, model: str, seed: int) -> RunConfig:
+        config = load_recipe(model).with_seed(seed)
+        return config if self.num_steps is None else config.with_steps(self.num_steps)
+
+    def _collect(self, cohort: Cohort, model: str, seed: int, run: RunDirectory) -> None:
+        member = next(member for member in cohort.members if member.run == run.id)
+        if not self.rows:
+            self._measure_teacher(cohort)
+        measured = cohort.measured.get((run.id, SPLIT))
+        if measured is None:
+            raise RuntimeError(f"run {run.id} did not reach its end: see `workbench runs show {run.path}`")
+        self.rows.append(_row(model, seed, measured, count_parameters(member.state.student)))
+        self._hits.setdefault(model, []).append({name: hit.numpy() for name, hit in measured.hits.items()})
+        self._curves.setdefault(model, []).append(curves(read_events(run.events_file).events))
+
+    def _measure_teacher(self, cohort: Cohort) -> None:
+        assert cohort.teacher is not None
+        measured = cohort.evaluators[SPLIT].measure_teacher()
+        self._teacher = cohort.evaluators["validation"].measure_teacher().metrics
+        self.rows.append(_row("teacher", None, measured, cohort.teacher.num_parameters))
+
+
+def _row(model: str, seed: int | None, measured: Measured, num_params: dict[str, int]) -> ResultRow:
+    return ResultRow(model, seed, measured.metrics, measured.errors, num_params)

@@ -1,0 +1,1 @@
+"""Embeddings -> numbers: retrieval, zero-shot classification, agreement with the teacher."""

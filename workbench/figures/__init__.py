@@ -1,0 +1,1 @@
+"""Views -> matplotlib figures, styled by seaborn, without pyplot's global state."""

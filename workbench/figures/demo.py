@@ -1,0 +1,129 @@
+"""The picture of ``workbench demo``: how the students learnt, and what distillation was worth by seed."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from workbench.figures.style import FAINT, finish, marker, palette, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from workbench.views.learning import LearningView
+    from workbench.views.paired import PairedView
+
+SIZE_IN = (8.0, 3.4)
+HALF_PAIR = 0.23  # of the distance between two metrics
+BAR = 0.2
+NAME_HEIGHT = 0.06  # of the height of the axes
+HEADROOM = 0.2  # of the height, for the gain's text
+
+
+def demo_figure(learning: "LearningView", pairs: Sequence["PairedView"]) -> "Figure":
+    """Left, learning curves; right, two columns a metric, with the gain of the second model over the first.
+
+    Args:
+        learning: one metric of the models while training.
+        pairs: the final metrics to show, all in one unit.
+    """
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=SIZE_IN)
+        figure.set_layout_engine("constrained", w_pad=0.1)
+        left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+        draw_learning(left, learning)
+        draw_pairs(right, pairs)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once: another pass at every save would move things a little
+    return figure
+
+
+def draw_learning(axes: "Axes", view: "LearningView") -> None:
+    """A thin line a seed, their mean bold with the model's name at its end, the teacher's level dashed."""
+    import seaborn
+
+    factor = view.metric.factor
+    colours = palette(["teacher", *(curve.model for curve in view.models)])
+    ends = {}
+    for curve in view.models:
+        colour = colours[curve.model]
+        for series in curve.seeds:
+            seaborn.lineplot(x=series.step, y=series.value * factor, ax=axes, color=colour, linewidth=0.8, alpha=0.5)
+        mean_E = curve.mean.value * factor
+        seaborn.lineplot(x=curve.mean.step, y=mean_E, ax=axes, color=colour, linewidth=2.4)
+        ends[curve.model] = float(mean_E[-1])
+    last = max(int(curve.mean.step[-1]) for curve in view.models)
+    if view.teacher is not None:
+        ends["teacher"] = view.teacher * factor
+        level = [ends["teacher"]] * 2
+        axes.plot([0, last], level, color=colours["teacher"], linewidth=1.2, dashes=(5, 3))
+    axes.set(xlabel="training step", ylabel=view.metric.title, xlim=(0, last), ylim=(0, None))
+    axes.set_title(f"While training ({view.split} pairs)")
+    for model, height in _apart(ends, NAME_HEIGHT * axes.get_ylim()[1]).items():
+        axes.text(last, height, f" {model}", va="center", color=colours[model], weight="bold")
+    finish(axes)
+
+
+def _apart(heights: dict[str, float], gap: float) -> dict[str, float]:
+    """The same heights from the lowest up, each at least ``gap`` above the one before."""
+    moved, lowest = {}, -math.inf
+    for name, height in sorted(heights.items(), key=lambda item: item[1]):
+        moved[name] = max(height, lowest)
+        lowest = moved[name] + gap
+    return moved
+
+
+def draw_pairs(axes: "Axes", views: Sequence["PairedView"]) -> None:
+    """A line a seed from one model to the other, a bar at each mean, and above it all the gain."""
+    from matplotlib.ticker import MaxNLocator
+
+    for place, view in enumerate(views):
+        _draw_pair(axes, view, place)
+    bottom, top = axes.get_ylim()
+    axes.set(
+        xlim=(-0.5, len(views) - 0.5),
+        ylim=(bottom, top + HEADROOM * (top - bottom)),
+        ylabel=f"after training ({views[0].metric.unit})" if views[0].metric.unit else "after training",
+    )
+    for place, view in enumerate(views):
+        top_of_axes = axes.get_xaxis_transform()
+        axes.text(place, 0.99, view.gain_text, transform=top_of_axes, ha="center", va="top", weight="bold")
+        axes.text(place, 0.92, view.interval_text, transform=top_of_axes, ha="center", va="top", fontsize=8)
+    ends = [(place + offset, model) for place, view in enumerate(views) for offset, model in _columns(view)]
+    axes.set_xticks([x for x, _ in ends], [model for _, model in ends], minor=True)
+    for (_, model), name in zip(ends, axes.get_xticklabels(minor=True), strict=True):
+        name.set_color(palette([view.baseline, view.treated])[model])
+    axes.set_xticks(range(len(views)), [f"\n{view.metric.label}" for view in views], linespacing=1.4)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.set_title("Gain, paired by seed")
+    finish(axes)
+    axes.tick_params(axis="x", which="major", length=0)
+
+
+def _draw_pair(axes: "Axes", view: "PairedView", place: int) -> None:
+    factor = view.metric.factor
+    colours = palette([view.baseline, view.treated])
+    ends = [place + offset for offset, _ in _columns(view)]
+    for before, after in zip(view.baseline_S, view.treated_S, strict=True):
+        axes.plot(ends, [before * factor, after * factor], color=FAINT, linewidth=0.9, zorder=2)
+    for x, model, value_S in zip(ends, (view.baseline, view.treated), (view.baseline_S, view.treated_S), strict=True):
+        colour, mean = colours[model], value_S.mean() * factor
+        axes.plot([x - BAR / 2, x + BAR / 2], [mean, mean], color=colour, linewidth=2.4, zorder=3)
+        axes.plot(
+            [x] * len(value_S),
+            value_S * factor,
+            linestyle="",
+            marker=marker(model),
+            markersize=5.5,
+            color=colour,
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+            zorder=4,
+        )
+
+
+def _columns(view: "PairedView") -> tuple[tuple[float, str], tuple[float, str]]:
+    """Where each model of a pair stands, beside the place of its metric."""
+    return (-HALF_PAIR, view.baseline), (HALF_PAIR, view.treated)

@@ -1,0 +1,1 @@
+"""What a difference between runs is worth: intervals and paired gains."""

@@ -1,0 +1,152 @@
+"""Paired gains with their intervals: what a difference between two cells is worth, over seeds and test items.
+
+The model of an outcome difference (treated minus baseline) at seed s and test item i is
+
+    d[s, i] = gain + seed[s] + item[i] + residual[s, i]        (independent, mean zero)
+
+Seeds are drawn anew by retraining and items by collecting another test set; all seeds are tested on the same
+items, so an item effect does not average out over seeds. An interval that covers both is the one that says
+what would happen to somebody else, with other seeds and other pictures of the same kind.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Covers = Literal["seeds and items", "seeds", "items"]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A mean difference, treated minus baseline, in the metric's own unit, and its 95 % interval.
+
+    ``covers`` names what was treated as drawn at random; whatever it leaves out was taken as given.
+    """
+
+    mean: float
+    low: float
+    high: float
+    per_seed: tuple[float, ...]
+    covers: Covers
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+    def to_json(self) -> dict[str, object]:
+        """The mapping of ``--json``; a bound that is not known is null."""
+        low, high = (bound if math.isfinite(bound) else None for bound in (self.low, self.high))
+        return {
+            "mean": self.mean,
+            "low": low,
+            "high": high,
+            "per_seed": list(self.per_seed),
+            "covers": self.covers,
+        }
+
+
+def seed_gain(baseline_S: ArrayLike, treated_S: ArrayLike, *, level: float = 0.95) -> Gain:
+    """The gain of a metric known only as one number a seed: mean ± t(S - 1) · sd / √S of the differences.
+
+    It covers seeds; the test items are taken as given. With one seed nothing is known about another and the
+    bounds are infinite.
+
+    Raises:
+        ValueError: the seeds do not pair, or a number is not finite.
+    """
+    difference_S = _difference(baseline_S, treated_S, ndim=1)
+    num_seeds = len(difference_S)
+    variance = float(difference_S.var(ddof=1)) / num_seeds if num_seeds > 1 else math.inf
+    return _gain(difference_S, [(variance, num_seeds - 1)], level, "seeds")
+
+
+def paired_gain(
+    baseline_SN: ArrayLike,
+    treated_SN: ArrayLike,
+    *,
+    item_N: ArrayLike | None = None,
+    level: float = 0.95,
+) -> Gain:
+    """The gain of a metric that is a mean over test items, from each item's outcome at each seed.
+
+    It covers seeds and items. With the mean squares of the two-way table of differences (seeds, items,
+    residual),
+
+        variance_seeds = MS_seeds / (S·N): that of the per-seed gains over S, residual included
+        variance_items = max(0, MS_items - MS_residual) / (S·N): what the items add
+        interval       = mean ± t · √(variance_seeds + variance_items)
+
+    where t is the mean of t(S - 1) and t(N - 1) weighted by the two variances (Cochran's solution of the
+    Behrens-Fisher problem; Satterthwaite's covers only 89 to 92 % at 2 or 3 seeds). Simulated coverage is
+    94.7 to 97.7 %. Items are taken as independent: that those of one block compete with one another is left
+    out. One seed leaves the items alone, mean ± t(N - 1) · sd / √N, which is where a bootstrap of the items
+    ends up; it says nothing about another seed.
+
+    Args:
+        baseline_SN: bool or float; a row a seed, a column a test item.
+        treated_SN: the same seeds and items.
+        item_N: which outcomes belong together and are drawn as one item, such as the captions of one picture;
+            each column is its own by default. Items of different sizes keep their weight in the mean.
+        level: of the interval.
+
+    Raises:
+        ValueError: the tables do not pair, have fewer than 2 items, or hold a number that is not finite.
+    """
+    difference_SN = _difference(baseline_SN, treated_SN, ndim=2)
+    if item_N is not None:
+        difference_SN = _by_item(difference_SN, np.asarray(item_N))
+    num_seeds, num_items = difference_SN.shape
+    if num_items < 2:
+        raise ValueError("an interval over test items needs at least 2 of them: evaluate on more pairs")
+    per_seed_S, per_item_N = difference_SN.mean(1), difference_SN.mean(0)
+    if num_seeds == 1:
+        return _gain(per_seed_S, [(float(per_item_N.var(ddof=1)) / num_items, num_items - 1)], level, "items")
+    residual_SN = difference_SN - per_seed_S[:, None] - per_item_N + difference_SN.mean()
+    ms_residual = float((residual_SN**2).sum()) / ((num_seeds - 1) * (num_items - 1))
+    ms_items = num_seeds * float(per_item_N.var(ddof=1))
+    variance_seeds = float(per_seed_S.var(ddof=1)) / num_seeds
+    variance_items = max(0.0, ms_items - ms_residual) / (num_seeds * num_items)
+    variances = [(variance_seeds, num_seeds - 1), (variance_items, num_items - 1)]
+    return _gain(per_seed_S, variances, level, "seeds and items")
+
+
+def _difference(baseline: ArrayLike, treated: ArrayLike, *, ndim: int) -> Floats:
+    baseline, treated = np.asarray(baseline, dtype=float), np.asarray(treated, dtype=float)
+    if baseline.shape != treated.shape or baseline.ndim != ndim or baseline.size == 0:
+        raise ValueError(
+            f"a paired gain needs the same seeds and items twice: {baseline.shape} against {treated.shape}"
+        )
+    difference: Floats = treated - baseline
+    if not np.isfinite(difference).all():
+        raise ValueError("a paired gain needs finite numbers: leave out the seeds that diverged, on both sides")
+    return difference
+
+
+def _by_item(difference_SN: Floats, item_N: NDArray[np.generic]) -> Floats:
+    """Sums over each item's outcomes, scaled so that their mean over items is the mean over outcomes."""
+    if item_N.shape != difference_SN.shape[1:]:
+        raise ValueError(f"{difference_SN.shape[1]} outcomes have {item_N.size} items: name one for each")
+    items, index_N = np.unique(item_N, return_inverse=True)
+    total_IS = np.zeros((len(items), len(difference_SN)))
+    np.add.at(total_IS, index_N, difference_SN.T)
+    scaled: Floats = total_IS.T * (len(items) / len(item_N))
+    return scaled
+
+
+def _gain(per_seed_S: Floats, variances: Sequence[tuple[float, int]], level: float, covers: Covers) -> Gain:
+    """The gain from its parts of variance, each with its degrees of freedom."""
+    from scipy.special import stdtrit
+
+    mean, total = float(per_seed_S.mean()), sum(variance for variance, _ in variances)
+    if total > 0 and math.isfinite(total):
+        quantile = sum(variance * float(stdtrit(df, (1 + level) / 2)) for variance, df in variances) / total
+        half = quantile * math.sqrt(total)
+    else:
+        half = total
+    return Gain(mean, mean - half, mean + half, tuple(per_seed_S.tolist()), covers)

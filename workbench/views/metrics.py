@@ -1,0 +1,65 @@
+"""What each metric is called, its unit and its better direction: the one place that all tables ask."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MetricLabel:
+    """How people read one metric.
+
+    ``factor`` turns the stored number into ``unit`` (a fraction into per cent); ``digits`` are shown after
+    the point. ``higher_is_better`` is None where neither direction is.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    higher_is_better: bool | None = True
+    factor: float = 1.0
+    digits: int = 2
+
+    @property
+    def title(self) -> str:
+        """The label with its unit, for an axis or a column."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def number(self, value: float | None, *, signed: bool = False) -> str:
+        """``value`` as a number of units; a dash for what is not known."""
+        if value is None or not math.isfinite(value):
+            return "\N{EN DASH}"
+        return f"{value * self.factor:{'+' if signed else ''}.{self.digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _share(name: str, label: str) -> MetricLabel:
+    return MetricLabel(name, label, "%", factor=100.0, digits=1)
+
+
+METRIC_LABELS: dict[str, MetricLabel] = {
+    metric.name: metric
+    for metric in (
+        _share("zero_shot_top1", "zero-shot top-1"),
+        _share("zero_shot_top5", "zero-shot top-5"),
+        _share("image_to_text_r1", "image→text R@1"),
+        _share("image_to_text_r5", "image→text R@5"),
+        _share("image_to_text_r10", "image→text R@10"),
+        _share("text_to_image_r1", "text→image R@1"),
+        _share("text_to_image_r5", "text→image R@5"),
+        _share("text_to_image_r10", "text→image R@10"),
+        MetricLabel("similarity_single", "cosine, same modality"),
+        MetricLabel("similarity_cross", "cosine, across modalities"),
+        MetricLabel("cka", "linear CKA"),
+        MetricLabel("affinity_kl", "affinity KL", "nats", higher_is_better=False),
+        MetricLabel("affinity_entropy", "affinity entropy", "nats", higher_is_better=None),
+    )
+}
+
+
+def metric_label(name: str) -> MetricLabel:
+    """The label of ``name``; a metric that is not in ``METRIC_LABELS`` goes by its own name."""
+    return METRIC_LABELS.get(name) or MetricLabel(name, name.replace("_", " "), higher_is_better=None)
+
+
+def in_order(names: set[str]) -> list[str]:
+    """Metric names in the order of ``METRIC_LABELS``, then the others by alphabet."""
+    return [name for name in METRIC_LABELS if name in names] + sorted(names - METRIC_LABELS.keys())

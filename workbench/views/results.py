@@ -1,0 +1,107 @@
+"""Rows of (model, seed, metrics) -> a table by model: means, spreads over seeds, errors over test items."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from workbench.views.metrics import MetricLabel, in_order, metric_label
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One evaluated model; ``seed`` is None for one that was not trained here, such as the teacher.
+
+    ``num_params`` has ``blocks`` and ``embeddings``; ``errors`` are standard errors over test items.
+    """
+
+    model: str
+    seed: int | None
+    metrics: Mapping[str, float]
+    errors: Mapping[str, float] = field(default_factory=dict)
+    num_params: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """One of the ``rows`` of ``--json``."""
+        return {
+            "model": self.model,
+            "seed": self.seed,
+            "metrics": dict(self.metrics),
+            "errors": dict(self.errors),
+            "num_params": dict(self.num_params),
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model's metric over its seeds.
+
+    ``spread`` is the standard deviation over seeds (None for one seed). ``error`` is the standard error over
+    test items, the root mean square of the rows'; seeds share their test items, so it does not shrink with
+    their number.
+    """
+
+    mean: float
+    spread: float | None
+    error: float | None
+    num_seeds: int
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One line of the table; a metric that the model does not have is absent from ``cells``."""
+
+    model: str
+    num_seeds: int
+    cells: dict[str, Cell]
+    num_params: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ResultsView:
+    """The table: columns in the fixed order of ``METRIC_LABELS``, models in the order of their first row."""
+
+    columns: tuple[MetricLabel, ...]
+    models: tuple[ModelResult, ...]
+
+    def text(self, model: ModelResult, column: MetricLabel) -> str:
+        """A cell as people read it: the mean, ± its standard error over test items where there is one."""
+        cell = model.cells.get(column.name)
+        if cell is None:
+            return column.number(None)
+        mean = column.number(cell.mean)
+        return mean if cell.error is None else f"{mean} ± {column.number(cell.error)}"
+
+
+def results_view(rows: Sequence[ResultRow]) -> ResultsView:
+    """The table of ``rows``, aggregated over seeds.
+
+    Raises:
+        ValueError: a model has two rows of the same seed.
+    """
+    by_model: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        same = by_model.setdefault(row.model, [])
+        if any(other.seed == row.seed for other in same):
+            raise ValueError(f"{row.model} has two rows of seed {row.seed}: keep one")
+        same.append(row)
+    names = in_order({name for row in rows for name in row.metrics})
+    models = tuple(
+        ModelResult(model, len(same), _cells(same, names), dict(same[0].num_params)) for model, same in by_model.items()
+    )
+    return ResultsView(tuple(metric_label(name) for name in names), models)
+
+
+def _cells(rows: Sequence[ResultRow], names: Sequence[str]) -> dict[str, Cell]:
+    cells = {}
+    for name in names:
+        values = [row.metrics[name] for row in rows if name in row.metrics]
+        errors = [row.errors[name] for row in rows if name in row.errors]
+        if values:
+            cells[name] = Cell(
+                mean=float(np.mean(values)),
+                spread=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                error=float(np.sqrt(np.mean(np.square(errors)))) if errors else None,
+                num_seeds=len(values),
+            )
+    return cells
