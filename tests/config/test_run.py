@@ -162,6 +162,7 @@ def test_a_shorter_run_is_evaluated_and_saved_as_often():
     assert config.with_steps(300) == config
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(0, 10**6))
 def test_cadences_scale_in_proportion_and_never_to_0(before, after, every):
     config = RunConfig.parse({"train": {"num_steps": before}, "evaluate": {"every_steps": every}})

@@ -1,5 +1,7 @@
 """Recipes that extend one another, overrides from the command line, and the configs that come of them."""
 
+import re
+
 import pytest
 import tomli_w
 from hypothesis import given, settings
@@ -106,7 +108,7 @@ def test_a_circle_of_recipes_is_shown(write, links, circle):
 def test_a_circle_of_files_is_seen_however_they_are_spelt(write):
     write("x/a.toml", 'extends = "../x/b.toml"\n')
     write("x/b.toml", 'extends = "../x/./a.toml"\n')
-    with pytest.raises(ValueError, match="extends itself: x/a.toml -> "):
+    with pytest.raises(ValueError, match=r"extends itself: x/a\.toml -> "):
         load_recipe("x/a.toml")
 
 
@@ -123,9 +125,8 @@ def test_a_circle_of_files_is_seen_however_they_are_spelt(write):
 )
 def test_a_recipe_that_cannot_be_read_says_why(write, text, message):
     write("r.toml", text)
-    with pytest.raises(ValueError, match="") as raised:
+    with pytest.raises(ValueError, match=rf"\A.*{re.escape(message)}\Z"):
         load_recipe("r.toml")
-    assert str(raised.value).endswith(message)
 
 
 def test_an_unknown_recipe_offers_the_nearest():
@@ -172,7 +173,7 @@ tables = st.recursive(
 ).filter(lambda table: isinstance(table, dict))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(tables, tables)
 def test_a_merge_keeps_what_the_changes_do_not_name_and_leaves_both_as_they_were(base, changes):
     before = (repr(base), repr(changes))
@@ -208,10 +209,8 @@ def test_overrides_apply_in_order_on_top_of_the_recipe():
     ],
 )
 def test_a_bad_override_is_one_line_with_the_keys_path(override, message):
-    with pytest.raises(ValueError, match="") as raised:
+    with pytest.raises(ValueError, match=rf"\A{re.escape(message)}.*\Z"):
         load_recipe("baseline", [override])
-    assert str(raised.value).startswith(message)
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +237,7 @@ def test_a_run_is_read_from_its_directory_without_its_machine(tmp_path):
 def test_a_run_written_by_another_version_is_not_guessed_at(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text("[train]\nnum_epochs = 3\n")
-    with pytest.raises(ValueError, match="^train: unknown setting 'num_epochs'"):
+    with pytest.raises(ValueError, match=r"^train: unknown setting 'num_epochs'"):
         load_run_config(path)
     path.write_text("")
     assert load_run_config(path) == RunConfig()

@@ -9,8 +9,6 @@ from workbench.events import EvalDone, RunFinished, RunStarted, StepDone
 from workbench.models.fingerprint import weights_sha256
 
 
-
-
 def weights(cohort, run: str) -> str:
     return next(weights_sha256(member.state) for member in cohort.members if member.run == run)
 
@@ -87,8 +85,7 @@ def test_an_error_ends_every_run_before_it_is_raised(tiny, monkeypatch: pytest.M
     monkeypatch.setattr(cohort, "teach", lambda _: 1 / 0)
     events = []
     with pytest.raises(ZeroDivisionError):
-        for event in train(cohort):
-            events.append(event)
+        events.extend(train(cohort))
     assert [(event.run, event.state) for event in events if isinstance(event, RunFinished)] == [
         ("a", "failed"),
         ("b", "failed"),

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-
 from torch import Tensor
 
 from workbench.embeddings import Embeddings

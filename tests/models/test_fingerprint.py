@@ -17,7 +17,7 @@ class Mixed(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(2.5, dtype=torch.bfloat16))
         self.matrix = nn.Parameter(torch.arange(6.0).view(2, 3).T)
-        self.half = nn.Parameter(torch.tensor([0.5, -0.0], dtype=torch.float16))
+        self.gain = nn.Parameter(torch.tensor([0.5, -0.0], dtype=torch.float16))
         self.register_buffer("steps", torch.tensor(3))
         self.register_buffer("mask", torch.tensor([True, False]))
         self.register_buffer("scratch", torch.zeros(2), persistent=False)
@@ -25,7 +25,7 @@ class Mixed(nn.Module):
 
 def test_it_is_the_hash_of_names_and_bytes_in_the_order_of_the_names():
     expected = hashlib.sha256()
-    expected.update(b"half" + bytes.fromhex("00380080"))
+    expected.update(b"gain" + bytes.fromhex("00380080"))
     expected.update(b"mask" + b"\x01\x00")
     expected.update(b"matrix" + torch.tensor([0.0, 3, 1, 4, 2, 5]).numpy().tobytes())
     expected.update(b"scale" + bytes.fromhex("2040"))
@@ -40,7 +40,7 @@ def test_a_copy_has_the_same_name(make_clip):
     assert weights_sha256(model.train()) == weights_sha256(model.eval().requires_grad_(False))
 
 
-@pytest.mark.parametrize("name", ["scale", "matrix", "half", "steps", "mask"])
+@pytest.mark.parametrize("name", ["scale", "matrix", "gain", "steps", "mask"])
 def test_one_bit_changes_it(name):
     module = Mixed()
     before = weights_sha256(module)

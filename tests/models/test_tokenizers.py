@@ -4,7 +4,6 @@ import binascii
 import json
 import pickle
 import re
-from pathlib import Path
 
 import open_clip
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.models.tokenizers import BytePairTokenizer, WordTokenizer, make_tokenizer, named_tokenizer
+from workbench.resources import find_resource
 
 WORDS = WordTokenizer(words=("red", "cat", "straße"), context_length=6, num_buckets=5)
 BPE = BytePairTokenizer(context_length=12)
@@ -55,8 +55,7 @@ def test_a_known_word_has_its_place_and_any_other_a_bucket(caption, ids):
 
 
 def test_buckets_are_pinned_so_that_shipped_weights_keep_their_meaning():
-    assert [bucket(word) for word in ("dog", "a", "zebra")] == WORDS(["dog a zebra"])[0, :3].tolist()
-    assert [binascii.crc32(word) for word in (b"dog", b"zebra")] == [0x812A4890, 0x3F7A1B0E]
+    assert WORDS(["123456789"])[0, 0] == 1 + 3 + 0xCBF43926 % 5  # the check value of CRC-32 (ISO-HDLC)
 
 
 @pytest.mark.parametrize("tokenizer", [WORDS, BPE], ids=["words", "bpe"])
@@ -93,13 +92,13 @@ def test_a_row_does_not_depend_on_its_neighbours():
 
 def test_the_byte_pair_tokenizer_is_open_clips():
     captions = [*ODD_CAPTIONS.values(), "a photo of a cat", "It's 3 o'clock &amp; RAINING", "<end_of_text>"]
-    expected = open_clip.get_tokenizer("ViT-B-32")(captions)
-    assert torch.equal(BytePairTokenizer()(captions), expected)
-    assert BytePairTokenizer()(["a cat"])[0, :5].tolist() == [49406, 320, 2368, 49407, 0]
-    assert (BytePairTokenizer().vocab_size, BytePairTokenizer().context_length) == (49408, 77)
+    tokenizer = BytePairTokenizer()
+    assert torch.equal(tokenizer(captions), open_clip.get_tokenizer("ViT-B-32")(captions))
+    assert tokenizer(["a cat"])[0, :5].tolist() == [49406, 320, 2368, 49407, 0]
+    assert (tokenizer.vocab_size, tokenizer.context_length) == (49408, 77)
 
 
-@pytest.mark.parametrize("tokenizer", [WORDS, BPE, BytePairTokenizer()], ids=["words", "bpe", "bpe 77"])
+@pytest.mark.parametrize("tokenizer", [WORDS, BPE], ids=["words", "bpe"])
 def test_a_tokenizer_is_made_again_from_its_spec_or_its_pickle(tokenizer):
     ids = tokenizer(["a red cat", "x"])  # after use, when it holds its vocabulary
     for copy in (make_tokenizer(json.loads(json.dumps(tokenizer.spec))), pickle.loads(pickle.dumps(tokenizer))):
@@ -111,7 +110,7 @@ def test_a_tokenizer_is_made_again_from_its_spec_or_its_pickle(tokenizer):
 @pytest.mark.parametrize("name", ["scenes", "emoji"])
 def test_the_sample_sets_bring_their_words(name):
     tokenizer = named_tokenizer(f"words:{name}", 20)
-    words = Path(f"data_samples/{name}/words.txt").read_text(encoding="utf-8").split()
+    words = find_resource(f"data_samples/{name}/words.txt").read_text(encoding="utf-8").split()
     assert tokenizer.spec == {"kind": "words", "context_length": 20, "num_buckets": 64, "words": words}
     assert len(set(words)) == len(words)
     assert all(re.fullmatch(r"\w+", word) and word == word.lower() for word in words)

@@ -1,6 +1,5 @@
 """Model SPEC -> model: built-in sizes, open_clip names, config files, sample teachers and finished runs."""
 
-import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +49,7 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
         return _from_config(_read_config(SIZES / f"{spec}.json"), spec, seed, tokenizer)
     if spec and Path(spec).is_dir():
         return _folder(Path(spec), spec, tokenizer)
-    close = unknown("model", spec, _sizes())
+    close = unknown("model", spec, [f"open_clip:{spec}"] if spec in open_clip.list_models() else _sizes())
     raise ValueError(f"{close} (a model is {', '.join(FORMS)})")
 
 
@@ -92,8 +91,9 @@ def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
     path, preprocess = _weights_file(name, weights)
     if preprocess.get("quick_gelu"):
         config = config | {"quick_gelu": True}
+    tensors = read_weights(path)
     model = _from_config(config, f"open_clip:{rest}", 0, "", preprocess)
-    load_weights(model.towers, read_weights(path), str(path))
+    load_weights(model.towers, tensors, str(path))
     return model
 
 
@@ -142,7 +142,6 @@ def _from_config(
             f"{spec} names an architecture without weights: name sample:scenes, run:ID, a model folder "
             "or open_clip:NAME@/path/to/weights"
         )
-    config = copy.deepcopy(config)
     own = config.pop("tokenizer", "bpe")  # our sizes name theirs; open_clip's own configs mean its byte-pair one
     text = config["text_cfg"]
     if foreign := text.get("hf_tokenizer_name"):

@@ -21,12 +21,8 @@ OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "bel
 PHRASINGS = (
     "{one} {of} {two}",
     "{one} {beside} {two}",
-    "there is {one} {of} {two}",
-    "{of} {two} there is {one}",
-    "{two} with {one} {its}",
     "{one} and {back_its} {two}",
     "{one} {end} and {two} {back_end}",
-    "a picture of {one} {of} {two}",
 )
 
 _WORDS_OF = {

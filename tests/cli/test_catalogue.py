@@ -1,0 +1,22 @@
+import json
+
+import pytest
+
+
+def test_losses_translate_published_weights(workbench) -> None:
+    document = json.loads(workbench("losses", "--batch", "256", "--dim", "128", "--json").out)
+    by_name = {(row["name"], row["convention"]): row for row in document["losses"]}
+    assert by_name["fd", "released"]["weight"] == 2000
+    assert by_name["fd", "released"]["translated_weight"] == 500
+    assert by_name["fd", "paper"]["translated_weight"] == pytest.approx(3.90625)
+    assert by_name["crd", "paper"]["weight"] == 0.5
+
+
+def test_losses_print_their_equations(workbench) -> None:
+    assert "mean_k (‖vᵀ−vˢ‖² + ‖sᵀ−sˢ‖²)" in workbench("losses").out
+
+
+def test_recipes_have_a_question_each(workbench) -> None:
+    recipes = json.loads(workbench("recipes", "--json").out)["recipes"]
+    assert {"baseline", "clip-kd", "crd", "fd", "icl"} <= {recipe["name"] for recipe in recipes}
+    assert all(recipe["question"].endswith(("?", ".")) for recipe in recipes)

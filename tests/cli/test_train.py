@@ -1,0 +1,135 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workbench.runs.directory import RunDirectory
+from workbench.runs.liveness import run_status
+
+DOCUMENT = {"id", "dir", "state", "num_steps", "metrics", "weights_sha256", "kept_fraction"}
+
+
+def test_a_run_prints_its_metrics_and_leaves_a_directory(workbench, tiny_recipe: str) -> None:
+    result = workbench("train", "--recipe", tiny_recipe, "--name", "one")
+    assert result.code == 0
+    assert "image→text R@1" in result.out
+    assert "step 12/12" in result.err
+    assert Path("runs/one/summary.json").is_file()
+
+
+def test_json_is_one_document_and_nothing_else(workbench, tiny_recipe: str) -> None:
+    result = workbench("train", "--recipe", tiny_recipe, "--name", "one", "--json")
+    document = json.loads(result.out)
+    assert document.keys() >= DOCUMENT
+    assert (document["id"], document["state"], document["num_steps"]) == ("one", "finished", 12)
+    assert len(document["weights_sha256"]) == 64
+
+
+def test_steps_seed_and_settings_are_taken(workbench, tiny_recipe: str) -> None:
+    from workbench.config.toml import load_run_config
+
+    arguments = ["--steps", "6", "--seed", "3", "--set", "loss.icl.weight=2"]
+    assert workbench("train", "--recipe", tiny_recipe, "--name", "one", *arguments).code == 0
+    config = load_run_config(Path("runs/one/run.toml"))
+    assert (config.train.num_steps, config.log.checkpoint_every_steps) == (6, 2)
+    assert (config.seed, config.data.seed, config.loss["icl"].weight) == (3, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["--recipe", "clipkd"], "did you mean 'clip-kd'?"),
+        (["--recipe", "nowhere.toml"], "cannot read nowhere.toml"),
+        (["--set", "optimizer.learning_rat=1"], "did you mean 'learning_rate'?"),
+        (["--set", "loss.icll.weight=1"], "did you mean 'icl'?"),
+        (["--set", "loss.icl.weight=-1"], "loss.icl.weight"),
+        (["--set", "loss.icl.weight"], "write it as key=value"),
+        (["--set", "optimizer.learning_rate=nan"], "learning_rate"),
+        (["--set", "data.train=nowhere"], "no such data"),
+        (["--set", "train.batch_size=61"], "lower train.batch_size"),
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["--name", "a/b"], "use at most 100 letters"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_remedy(workbench, tiny_recipe: str, arguments: list[str], remedy: str) -> None:
+    if "--recipe" not in arguments:
+        arguments = ["--recipe", tiny_recipe, *arguments]
+    result = workbench("train", *arguments)
+    assert result.code == 2
+    assert remedy in result.err
+    assert result.err.count("\n") == 1
+    assert "Traceback" not in result.err
+    assert not list(Path("runs").glob("*"))
+
+
+def test_two_runs_cannot_share_a_name(workbench, tiny_recipe: str) -> None:
+    assert workbench("train", "--recipe", tiny_recipe, "--name", "one").code == 0
+    result = workbench("train", "--recipe", tiny_recipe, "--name", "one")
+    assert result.code == 2
+    assert "choose another --name" in result.err
+
+
+def test_a_run_that_diverges_exits_with_1_and_says_where(workbench, tiny_recipe: str) -> None:
+    result = workbench("train", "--recipe", tiny_recipe, "--set", "optimizer.learning_rate=1e20", "--name", "hot")
+    assert result.code == 1
+    assert "was not finite at step" in result.out
+
+
+def start(recipe: str, folder: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "workbench", "train", "--recipe", recipe, "--name", "one", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for_steps(run: RunDirectory, count: int = 3) -> None:
+    until = time.monotonic() + 120
+    while not run.events_file.exists() or len(run.events_file.read_bytes().splitlines()) < count:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_run_goes_on_later(
+    tiny_recipe: str, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    process = start(tiny_recipe, tmp_path, "--steps", "20000")
+    run = RunDirectory(tmp_path / "runs" / "one")
+    wait_for_steps(run)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert b"Traceback" not in err
+    assert b"workbench runs resume" in out
+    status = run_status(run)
+    assert status.state == "interrupted"
+    assert (run.checkpoints / f"step-{status.step:08d}").is_dir()
+
+
+@pytest.mark.slow
+def test_a_detached_run_outlives_its_command_and_takes_commands(workbench, tiny_recipe: str, tmp_path: Path) -> None:
+    result = workbench("train", "--recipe", tiny_recipe, "--steps", "20000", "--name", "one", "--detach", "--json")
+    assert json.loads(result.out)["state"] == "running"
+    run = RunDirectory(tmp_path / "runs" / "one")
+    wait_for_steps(run)
+    busy = workbench("runs", "resume", "one")
+    assert busy.code == 2
+    assert "is being written by process" in busy.err
+    assert workbench("runs", "stop", "one").code == 0
+    until = time.monotonic() + 60
+    while run_status(run).state == "running" and time.monotonic() < until:
+        time.sleep(0.1)
+    assert run_status(run).state == "stopped"
+
+
+@pytest.mark.slow
+def test_a_detached_run_that_cannot_start_says_why_and_leaves_nothing(workbench, tiny_recipe: str) -> None:
+    result = workbench("train", "--recipe", tiny_recipe, "--set", "data.train=nowhere", "--detach")
+    assert result.code == 2
+    assert "no such data" in result.err
+    assert list(Path("runs").iterdir()) == []

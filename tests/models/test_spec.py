@@ -1,0 +1,286 @@
+"""Every form of model SPEC, and what is said where one names nothing."""
+
+import json
+import re
+import urllib.error
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from open_clip import factory
+from safetensors.torch import save_file
+
+from workbench.models.clip import Clip
+from workbench.models.folder import CONFIG, WEIGHTS, config_files, save_folder
+from workbench.models.spec import load_model
+from workbench.models.tokenizers import BytePairTokenizer, named_tokenizer
+from workbench.resources import find_resource
+from workbench.runs.checkpoints import write_checkpoint
+from workbench.runs.directory import create_run
+
+ARCHITECTURE = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+}
+OFFLINE = urllib.error.URLError("[Errno -2] Name or service not known\nand a second line")
+
+
+def same_weights(first, second):
+    mine, other = first.towers.state_dict(), second.towers.state_dict()
+    return mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A small architecture among open_clip's own; returns its name."""
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "ViT-tiny-8", ARCHITECTURE)
+    return "ViT-tiny-8"
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    """``config_file(**changes)``: the small architecture in a file."""
+
+    def write(**changes):
+        path = tmp_path / "tiny.json"
+        path.write_text(json.dumps(ARCHITECTURE | changes))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def papers_file(tmp_path):
+    """``papers_file(seed)``: the small architecture's weights, wrapped as the papers' are, and their model."""
+
+    def write(seed):
+        torch.manual_seed(seed)
+        reference = open_clip.CLIP(**ARCHITECTURE).eval()
+        path = tmp_path / "epoch_32.pt"
+        torch.save({"epoch": 32, "state_dict": {f"module.{k}": v for k, v in reference.state_dict().items()}}, path)
+        return path, reference
+
+    return write
+
+
+def refused(spec, message, **options):
+    with pytest.raises(ValueError, match=rf"\A{message}\Z"):
+        load_model(spec, **options)
+
+
+@pytest.mark.parametrize(("name", "width"), [("mini-w64", 64), ("mini-w96", 96), ("mini-w128", 128)])
+def test_a_built_in_size_with_the_words_of_the_scenes(name, width):
+    model = load_model(name, seed=3)
+    assert model.towers.visual.conv1.weight.shape == (width, 3, 8, 8)
+    assert model.tokenizer == named_tokenizer("words:scenes", 20)
+    assert (model.width, model.form.image_size) == (512, 48)
+    assert same_weights(model, load_model(name, seed=3))
+    assert not same_weights(model, load_model(name, seed=4))
+
+
+@pytest.mark.parametrize("name", ["words:emoji", "bpe"])
+def test_another_tokenizer_sizes_the_vocabulary(name):
+    model = load_model("mini-w64", seed=0, tokenizer=name)
+    assert model.tokenizer == named_tokenizer(name, 20)
+    assert model.towers.token_embedding.weight.shape == (model.tokenizer.vocab_size, 64)
+
+
+def test_an_architecture_of_open_clips(tiny):
+    model = load_model(f"open_clip:{tiny}", seed=2)
+    assert model.config == ARCHITECTURE
+    assert model.tokenizer == BytePairTokenizer(77)
+    assert load_model(f"open_clip:{tiny}", seed=2, tokenizer="words:scenes").tokenizer.vocab_size < 200
+    assert factory._MODEL_CONFIGS[tiny]["text_cfg"]["vocab_size"] == 49408
+
+
+@torch.no_grad()
+def test_an_open_clip_name_with_a_file_wrapped_as_the_papers_wrap_theirs(tiny, papers_file, pictures):
+    path, reference = papers_file(5)
+    model = load_model(f"open_clip:{tiny}@{path}").eval()
+    captions = ["a red square", "x"]
+    image, text = pictures(2), open_clip.get_tokenizer("ViT-B-32")(captions)
+    mean, std = (
+        torch.tensor(values).view(1, 3, 1, 1) * 255
+        for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    )
+    assert torch.equal(model.tokenizer(captions), text)
+    assert torch.equal(model.encode_image(image), reference.encode_image((image - mean) / std))
+    assert torch.equal(model.encode_text(text), reference.encode_text(text))
+    assert model.scale == reference.logit_scale.exp()
+
+
+def test_open_clips_spelling_with_a_slash_and_safetensors(tiny, papers_file, tmp_path):
+    path, reference = papers_file(6)
+    save_file(reference.state_dict(), tmp_path / "w.safetensors")
+    first = load_model(f"open_clip:{tiny.replace('-8', '/8')}@{tmp_path / 'w.safetensors'}")
+    assert same_weights(first, load_model(f"open_clip:{tiny}@{path}", seed=99))
+
+
+def test_weights_of_another_architecture_are_a_table(tiny, tmp_path):
+    torch.save({"module.visual.proj": torch.ones(2, 2)}, tmp_path / "w.pt")
+    with pytest.raises(
+        ValueError, match=r"w\.pt does not fit the model:\n  reshaped    visual\.proj: model \(32, 16\)"
+    ):
+        load_model(f"open_clip:{tiny}@{tmp_path / 'w.pt'}")
+
+
+def test_the_real_sizes_are_known_too():
+    refused("open_clip:ViT-T-16@gone.pt", r"no weights at gone\.pt: check the path")
+
+
+def test_a_config_file(config_file):
+    model = load_model(f"config:{config_file()}", seed=1)
+    assert (model.config, model.tokenizer) == (ARCHITECTURE, BytePairTokenizer(77))
+    named = load_model(f"config:{config_file(tokenizer='words:scenes')}", seed=1)
+    assert named.tokenizer == named_tokenizer("words:scenes", 77)
+    inside = load_model(f"config:{config_file(model_cfg=ARCHITECTURE)}", seed=1)
+    assert same_weights(inside, model)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "cannot read the model config"),
+        ("{", "cannot read the model config"),
+        ("[]", "it needs embed_dim, vision_cfg, text_cfg"),
+        ("{}", "it needs embed_dim, vision_cfg, text_cfg"),
+        ('{"model_cfg": 3}', "it needs embed_dim, vision_cfg, text_cfg"),
+        ('{"embed_dim": 4, "vision_cfg": 3, "text_cfg": {}}', "it needs embed_dim, vision_cfg, text_cfg"),
+        ('{"embed_dim": 4, "vision_cfg": {"bogus": 1}, "text_cfg": {}}', "open_clip cannot build"),
+    ],
+)
+def test_a_config_file_that_holds_no_model_is_refused(tmp_path, content, words):
+    (tmp_path / "c.json").write_text(content)
+    refused(f"config:{tmp_path / 'c.json'}", f".*{words}.*", seed=0)
+    refused(f"config:{tmp_path / 'gone.json'}", r"cannot read the model config .*gone\.json: .*", seed=0)
+
+
+def test_a_model_folder(tmp_path, make_clip):
+    model = make_clip(3)
+    save_folder(model, tmp_path / "model")
+    assert same_weights(load_model(str(tmp_path / "model")), model)
+
+
+def test_a_runs_newest_checkpoint(tmp_path, make_clip):
+    run = create_run(tmp_path, "run-1", "")
+    refused(
+        "run:run-1",
+        "run run-1 has no checkpoint yet: wait for one, or `workbench runs resume run-1`",
+        runs_dir=tmp_path,
+    )
+    for step in (1, 2):
+        save_folder(make_clip(step), tmp_path / "model")
+        weights = (tmp_path / "model" / WEIGHTS).read_bytes()
+        checkpoint = write_checkpoint(run, step, {**config_files(make_clip(step)), WEIGHTS: weights}, {})
+    assert same_weights(load_model("run:run-1", runs_dir=tmp_path), make_clip(2))
+    assert same_weights(load_model(f"run:{run.path}"), make_clip(2))
+    (checkpoint / CONFIG).write_text("torn")
+    assert same_weights(load_model("run:run-1", runs_dir=tmp_path), make_clip(1))
+    refused("run:run-2", r"unknown run 'run-2': did you mean 'run-1'\?", runs_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["scenes", "emoji"])
+def test_a_sample_teacher(name):
+    folder = find_resource(f"data_samples/{name}/teacher")
+    if folder is None:
+        pytest.skip(f"data_samples/{name}/teacher is not trained yet")
+    model = load_model(f"sample:{name}")
+    assert isinstance(model, Clip)
+    assert model.tokenizer == named_tokenizer(f"words:{name}", model.tokenizer.context_length)
+    assert model.width == 512
+    assert sum(path.stat().st_size for path in Path(folder).iterdir()) <= 3e6
+
+
+def test_no_weights_and_no_seed_is_refused(config_file, tiny):
+    for spec in ("mini-w64", f"open_clip:{tiny}", f"config:{config_file()}"):
+        refused(spec, f"{re.escape(spec)} names an architecture without weights: name sample:scenes, .*")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mini-w644", r"unknown model 'mini-w644': did you mean 'mini-w64'\? \(a model is a built-in size, .*\)"),
+        ("ViT-B-16", r"unknown model 'ViT-B-16': did you mean 'open_clip:ViT-B-16'\? \(a model is .*\)"),
+        ("RN50", r"unknown model 'RN50': choose one of: open_clip:RN50 \(a model is .*\)"),
+        ("", r"unknown model '': choose one of: .*mini-w64.*"),
+        ("nowhere/at/all", r"unknown model 'nowhere/at/all': .*"),
+        ("openclip:ViT-B-16", r"unknown model 'openclip:ViT-B-16': .* \(a model is .*open_clip:NAME.*\)"),
+        ("open_clip:ViT-B-61", r"unknown open_clip model 'ViT-B-61': did you mean 'ViT-B-16'\?"),
+        ("open_clip:ViT-T-61", r"unknown open_clip model 'ViT-T-61': did you mean 'ViT-T-16'\?"),
+        ("open_clip:hf-hub:laion/CLIP-ViT-B-32", r"unknown open_clip model 'hf-hub:laion-CLIP-ViT-B-32': .*"),
+        ("sample:zzz", r"unknown sample model 'zzz': .*"),
+        (
+            "open_clip:ViT-B-32@laion400m_e33",
+            r"unknown pretrained tag of ViT-B-32 \(or weights file\) 'laion400m_e33': did you mean 'laion400m_e3.'\?",
+        ),
+    ],
+)
+def test_an_unknown_name_offers_the_nearest(spec, message):
+    refused(spec, message, seed=0)
+
+
+@pytest.mark.parametrize("error", [OFFLINE, RuntimeError(), FileNotFoundError(2, "No such file")])
+def test_a_pretrained_tag_offline_is_one_line_with_the_remedy(monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(open_clip, "download_pretrained", fail)
+    remedy = "name a local file, open_clip:ViT-B-32@/path/to/weights"
+    refused("open_clip:ViT-B-32@openai", rf"cannot download ViT-B-32@openai \(.+\): {remedy}")
+
+
+@torch.no_grad()
+def test_a_pretrained_tag_brings_its_normalisation_and_activation(monkeypatch, tiny, papers_file, pictures):
+    path, _ = papers_file(7)
+    tag = {"hf_hub": "x/y", "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "quick_gelu": True}
+    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda name: ["here"] if name == tiny else [])
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda *_: tag)
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda given: str(path) if given is tag else "")
+    model = load_model(f"open_clip:{tiny}@here").eval()
+    reference = open_clip.CLIP(**ARCHITECTURE, quick_gelu=True).eval()
+    reference.load_state_dict(model.towers.state_dict())
+    image = pictures(2)
+    torch.testing.assert_close(model.encode_image(image), reference.encode_image((image / 255 - 0.5) / 0.25))
+    assert not torch.allclose(load_model(f"open_clip:{tiny}@{path}").encode_image(image), model.encode_image(image))
+
+
+def test_a_tokenizer_for_given_weights_is_refused(tmp_path, tiny, papers_file, make_clip):
+    path, _ = papers_file(1)
+    save_folder(make_clip(), tmp_path / "model")
+    for spec in (f"open_clip:{tiny}@{path}", str(tmp_path / "model")):
+        message = f"{re.escape(spec)} comes with its weights and tokenizer: drop student.tokenizer"
+        refused(spec, message, tokenizer="bpe", seed=0)
+
+
+def test_an_unknown_tokenizer_offers_the_nearest():
+    refused(
+        "mini-w64", r"unknown tokenizer 'words:scene': did you mean 'words:scenes'\?", seed=0, tokenizer="words:scene"
+    )
+
+
+@pytest.mark.parametrize(
+    "spec", ["open_clip:ViT-B-16-SigLIP", "open_clip:roberta-ViT-B-32", "open_clip:ViT-H-14-CLIPA"]
+)
+def test_another_librarys_tokenizer_is_refused_before_anything_is_built(spec):
+    refused(spec, f"{spec} needs the tokenizer .*, which the workbench does not read; pick a CLIP size", seed=0)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_real_checkpoint_of_vit_b_16(tmp_path, pictures):
+    torch.manual_seed(0)
+    reference = open_clip.create_model("ViT-B-16").eval()
+    path = tmp_path / "ViT-B-16.pt"
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in reference.state_dict().items()}}, path)
+    model = load_model(f"open_clip:ViT-B-16@{path}").eval()
+    image, text = pictures(2, size=224), open_clip.get_tokenizer("ViT-B-16")(["a cat", "two dogs"])
+    mean, std = (
+        torch.tensor(values).view(1, 3, 1, 1)
+        for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    )
+    expected = reference.encode_image((image / 255 - mean) / std)
+    torch.testing.assert_close(model.encode_image(image), expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(model.encode_text(text), reference.encode_text(text))
+    assert model.form.image_size == 224

@@ -1,0 +1,115 @@
+"""The teacher cannot learn, and a row does not depend on the batch it came in."""
+
+import pytest
+import torch
+from torch import nn
+
+from workbench.models.counting import count_parameters
+from workbench.models.fingerprint import weights_sha256
+from workbench.models.teacher import Teacher
+
+
+@pytest.fixture
+def make_teacher(make_clip):
+    return lambda chunk_size=4, **options: Teacher(make_clip(1), chunk_size, **options)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_embeddings_are_those_of_its_model_at_unit_length(make_teacher, make_clip, pictures, captions, count):
+    teacher, model = make_teacher(), make_clip(1)
+    image, text = pictures(count), teacher.tokenize(captions(count))
+    embedded, expected = teacher.embed(image, text), model.embed(image, text)
+    for rows, reference in ((embedded.image_BD, expected.image_BD), (embedded.text_BD, expected.text_BD)):
+        assert rows.shape == (count, 16)
+        assert rows.dtype == torch.float32
+        assert not rows.requires_grad
+        torch.testing.assert_close(rows, reference.detach(), atol=1e-6, rtol=0)
+        torch.testing.assert_close(rows.norm(dim=1), torch.ones(count), atol=1e-6, rtol=0)
+    assert torch.equal(embedded.scale, model.scale.detach())
+    assert not embedded.scale.requires_grad
+
+
+@pytest.mark.parametrize("chunk_size", [4, 5])
+def test_a_row_is_bitwise_the_same_in_a_batch_of_any_size(make_teacher, pictures, captions, chunk_size):
+    teacher = make_teacher(chunk_size)
+    image, text = pictures(11), teacher.tokenize(captions(11))
+    whole_image, whole_text = teacher.embed_image(image), teacher.embed_text(text)
+    for count in range(1, 12):
+        assert torch.equal(teacher.embed_image(image[:count]), whole_image[:count])
+        assert torch.equal(teacher.embed_text(text[:count]), whole_text[:count])
+
+
+def test_a_row_is_the_same_wherever_it_stands(make_teacher, pictures, captions):
+    teacher = make_teacher()
+    image, text = pictures(9), teacher.tokenize(captions(9))
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
+    for embed, inputs in ((teacher.embed_image, image), (teacher.embed_text, text)):
+        whole = embed(inputs)
+        torch.testing.assert_close(embed(inputs[order]), whole[order], atol=1e-6, rtol=0)
+        for index in range(9):
+            torch.testing.assert_close(embed(inputs[index : index + 1])[0], whole[index], atol=1e-6, rtol=0)
+
+
+def test_every_forward_has_the_same_shape(make_clip, pictures):
+    model = make_clip()
+    shapes = []
+    model.towers.visual.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+    Teacher(model, chunk_size=4).embed_image(pictures(9))
+    assert shapes == [(4, 3, 16, 16)] * 3
+
+
+def test_it_cannot_learn(make_clip, pictures, captions):
+    model = make_clip().train()
+    teacher = Teacher(model)
+    assert not isinstance(teacher, nn.Module)
+    assert not any(hasattr(teacher, name) for name in ("train", "parameters", "modules", "state_dict"))
+    assert not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    before = teacher.fingerprint()
+    with torch.enable_grad():
+        embedded = teacher.embed(pictures(2), teacher.tokenize(captions(2)))
+    assert embedded.image_BD.grad_fn is embedded.text_BD.grad_fn is embedded.scale.grad_fn is None
+    assert teacher.fingerprint() == before
+
+
+def test_a_module_that_holds_it_neither_trains_nor_optimises_it(make_clip):
+    model = make_clip()
+
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.teacher = Teacher(model)
+
+    holder = Holder().train()
+    assert list(holder.parameters()) == []
+    assert not any(module.training for module in model.modules())
+
+
+def test_its_fingerprint_is_that_of_the_towers_and_changes_with_one_bit(make_clip):
+    model = make_clip()
+    teacher = Teacher(model)
+    before = teacher.fingerprint()
+    assert before == weights_sha256(make_clip().towers) != Teacher(make_clip(2)).fingerprint()
+    model.towers.ln_final.bias.view(torch.int32)[0] ^= 1
+    assert teacher.fingerprint() != before
+
+
+def test_it_tells_its_size_and_form(make_teacher, make_clip, tokenizer):
+    teacher, model = make_teacher(), make_clip()
+    assert (teacher.width, teacher.form) == (16, model.form)
+    assert teacher.num_parameters == count_parameters(model)
+    assert torch.equal(teacher.tokenize(["a red square"]), tokenizer(["a red square"]))
+
+
+def test_half_precision_stays_inside(make_teacher, pictures, captions):
+    exact, rounded = make_teacher(), make_teacher(precision="bf16")
+    image, text = pictures(5), exact.tokenize(captions(5))
+    for full, half in zip(
+        (exact.embed_image(image), exact.embed_text(text)),
+        (rounded.embed_image(image), rounded.embed_text(text)),
+        strict=True,
+    ):
+        assert half.dtype == torch.float32
+        assert not torch.equal(half, full)
+        torch.testing.assert_close((half * full).sum(dim=1), torch.ones(5), atol=1e-3, rtol=0)
+        torch.testing.assert_close(half.norm(dim=1), torch.ones(5), atol=1e-6, rtol=0)

@@ -1,0 +1,188 @@
+"""Other people's weight files: unwrapped, refused, or explained."""
+
+import os
+import pickle
+import re
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from workbench.models.weights import SHOWN, load_weights, read_weights, unwrap
+
+
+class Payload:
+    """Unpickling this creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def small():
+    return nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
+
+
+def prefixed(prefix, weights):
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+WRAPPINGS = {
+    "plain": lambda weights: weights,
+    "state_dict": lambda weights: {"epoch": 3, "state_dict": weights},
+    "model_state_dict": lambda weights: {"model_state_dict": weights},
+    "module.": lambda weights: prefixed("module.", weights),
+    "_orig_mod.": lambda weights: prefixed("_orig_mod.", weights),
+    "module._orig_mod.": lambda weights: prefixed("module._orig_mod.", weights),
+    "towers.": lambda weights: prefixed("towers.", weights),
+    "the papers'": lambda weights: {"epoch": 32, "name": "run", "state_dict": prefixed("module.", weights)},
+    "nested": lambda weights: {"model": {"state_dict": prefixed("module.", weights)}, "optimizer": {"state": {}}},
+    "student": lambda weights: {"student": prefixed("_orig_mod.module.", weights)},
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("wrap", WRAPPINGS.values(), ids=WRAPPINGS)
+def test_the_usual_wrappings_of_pytorch_files_are_undone(tmp_path, wrap, zipped):
+    module = small()
+    torch.save(wrap(module.state_dict()), tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    check_loads(module, tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "towers."])
+def test_the_usual_prefixes_of_safetensors_are_undone(tmp_path, prefix):
+    module = small()
+    save_file(prefixed(prefix, module.state_dict()), tmp_path / "w.safetensors")
+    check_loads(module, tmp_path / "w.safetensors")
+
+
+def check_loads(module, path):
+    tensors = read_weights(path)
+    assert tensors.keys() == module.state_dict().keys()
+    copy = small()
+    load_weights(copy, tensors, str(path))
+    assert all(torch.equal(copy.state_dict()[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_a_prefix_that_not_every_name_has_is_part_of_the_names():
+    weights = {"module.a": torch.ones(1), "b": torch.ones(2)}
+    assert unwrap(weights).keys() == weights.keys()
+
+
+def test_a_weight_called_like_a_wrapper_is_a_weight():
+    weights = {"model": torch.ones(1), "student": torch.ones(2), "step": 3}
+    assert unwrap(weights).keys() == {"model", "student"}
+
+
+@pytest.mark.parametrize("content", [{}, {"a": 1}, [1, 2], torch.ones(2), {"state_dict": {"epoch": 3}}, 7])
+def test_a_file_without_named_tensors_is_refused(tmp_path, content):
+    path = tmp_path / "w.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))} holds no tensors under any of the usual names"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"\x00", b"PK\x03\x04", b"not weights at all\n" * 10, b"\x80\x02."])
+def test_what_is_no_weights_file_is_refused_in_one_line(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    check_refused(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_a_file_torn_anywhere_is_refused_in_one_line(tmp_path, kind):
+    path = tmp_path / f"w.{kind}"
+    if kind == "safetensors":
+        save_file(small().state_dict(), path)
+    else:
+        torch.save(small().state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
+    whole = path.read_bytes()
+    for size in range(0, len(whole), max(1, len(whole) // 40)):
+        path.write_bytes(whole[:size])
+        check_refused(path)
+
+
+def check_refused(path):
+    with pytest.raises(ValueError, match=rf"\A(cannot read weights from )?{re.escape(str(path))}( is refused)?: .+\Z"):
+        read_weights(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for path in (tmp_path / "gone.pt", tmp_path):
+        with pytest.raises(ValueError, match=f"^no weights at {re.escape(str(path))}: check the path$"):
+            read_weights(path)
+
+
+@pytest.mark.parametrize("write", ["zip", "legacy", "pickle"])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, monkeypatch, write, recwarn):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    path, made = tmp_path / "w.pt", tmp_path / "made"
+    content = {"state_dict": {"a": torch.ones(1)}, "args": Payload(made)}
+    if write == "pickle":
+        path.write_bytes(pickle.dumps(Payload(made)))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=write == "zip")
+    with pytest.raises(ValueError, match=rf"\A{re.escape(str(path))} is refused: .* best as \.safetensors\Z"):
+        read_weights(path)
+    assert not made.exists()
+    assert not recwarn.list
+    torch.load(path, weights_only=False) if write != "pickle" else pickle.loads(path.read_bytes())
+    assert made.exists()  # the payload would have worked
+
+
+def test_a_whole_pickled_module_is_refused(tmp_path):
+    torch.save(small(), tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"save its state_dict alone, best as \.safetensors$"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_torchscript_archive_is_refused_with_the_remedy(tmp_path):
+    torch.jit.trace(small(), torch.ones(1, 3)).save(tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"\A.* is refused: .*save its state_dict alone, best as \.safetensors\Z"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_half_precision_weights_become_the_modules_own_precision(tmp_path):
+    module = small()
+    torch.save({name: tensor.half() for name, tensor in module.state_dict().items()}, tmp_path / "w.pt")
+    copy = small()
+    load_weights(copy, read_weights(tmp_path / "w.pt"), "w.pt")
+    for name, tensor in copy.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, module.state_dict()[name].half().float())
+
+
+def test_what_does_not_fit_is_a_table():
+    weights = small().state_dict()
+    weights["0.weight"] = torch.ones(5, 7)
+    weights["2.bias"] = weights.pop("1.bias")
+    module = small()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with pytest.raises(ValueError, match="does not fit") as raised:
+        load_weights(module, weights, "w.pt")
+    assert str(raised.value).splitlines() == [
+        "w.pt does not fit the model:",
+        "  reshaped    0.weight: model (2, 3), file (5, 7)",
+        "  missing     1.bias",
+        "  unexpected  2.bias",
+    ]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+@pytest.mark.parametrize("extra", [0, 1, 5])
+def test_a_long_table_is_shortened_kind_by_kind(extra):
+    module = nn.ModuleDict({f"m{number}": nn.Linear(1, 1, bias=False) for number in range(SHOWN + extra)})
+    other = {f"x{number}.weight": torch.ones(1, 1) for number in range(SHOWN + extra)}
+    with pytest.raises(ValueError, match="does not fit") as raised:
+        load_weights(module, other, "w.pt")
+    more = [[f"  ... and {extra} more {kind}"] if extra else [] for kind in ("missing", "unexpected")]
+    assert str(raised.value).splitlines()[1:] == [
+        *(f"  missing     m{number}.weight" for number in range(SHOWN)),
+        *more[0],
+        *(f"  unexpected  x{number}.weight" for number in range(SHOWN)),
+        *more[1],
+    ]

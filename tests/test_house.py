@@ -1,0 +1,63 @@
+"""The rules of the house, checked by the tools that know them: format, lint, types, and which floor imports which."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TOP_LEVEL = {
+    "workbench",
+    "notebooks",
+    "studies",
+    "data_samples",
+    "tests",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"], ["lint-imports", "--no-cache"]],
+    ids=["format", "lint", "types", "floors"],
+)
+def test_a_tool_finds_nothing(command: list[str]) -> None:
+    program = Path(sys.executable).with_name(command[0])
+    found = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_the_top_level_holds_what_was_agreed() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: what is tracked cannot be asked")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    entries = {line.split("/")[0] for line in tracked.splitlines()}
+    assert {entry for entry in entries if not entry.startswith(".")} <= TOP_LEVEL
+
+
+def test_the_samples_stay_small() -> None:
+    samples = ROOT / "data_samples"
+    sizes = {path: path.stat().st_size for path in samples.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 20e6
+    for teacher in samples.glob("*/teacher"):
+        assert sum(size for path, size in sizes.items() if teacher in path.parents) < 3e6
+
+
+def test_help_answers_at_once() -> None:
+    times_s = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "workbench", "--help"], check=True, capture_output=True)
+        times_s.append(time.perf_counter() - start)
+    assert min(times_s) < 0.5
+
+
+def test_help_loads_no_torch() -> None:
+    program = "import sys; from workbench.cli import app; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
