@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe
+from workbench.data.spec import Role
 from workbench.engine.cohort import Cohort
 from workbench.engine.evaluation import Measured
 from workbench.engine.launch import launch
@@ -26,7 +27,7 @@ from workbench.views.paired import paired_view
 from workbench.views.results import ResultRow
 
 BASELINE, DISTILLED = "baseline", "clip-kd"
-SPLIT = "test"
+SPLIT: Role = "test"
 DRAWN = "image_to_text_r1"
 GAINED = ("image_to_text_r1", "text_to_image_r1")
 

@@ -7,7 +7,7 @@ Shape letters, everywhere in this project:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -37,6 +37,7 @@ class Batch:
     student_text_BL: Tensor
     teacher_image_BCHW: Tensor | None = None
     teacher_text_BL: Tensor | None = None
+    view: int = 0  # which of its views every pair shows: equal (key, view) are equal pictures and captions
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -46,13 +47,19 @@ class Batch:
         moved: dict[int, Tensor] = {}
 
         def move(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None:
-                return None
-            return moved.setdefault(id(tensor), tensor.to(device, non_blocking=True))
+            if tensor is not None and id(tensor) not in moved:
+                moved[id(tensor)] = tensor.to(device, non_blocking=True)
+            return None if tensor is None else moved[id(tensor)]
 
         student_image, student_text = move(self.student_image_BCHW), move(self.student_text_BL)
         assert student_image is not None and student_text is not None
-        return Batch(self.keys, student_image, student_text, move(self.teacher_image_BCHW), move(self.teacher_text_BL))
+        return replace(
+            self,
+            student_image_BCHW=student_image,
+            student_text_BL=student_text,
+            teacher_image_BCHW=move(self.teacher_image_BCHW),
+            teacher_text_BL=move(self.teacher_text_BL),
+        )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ def finished(tiny, tmp_path: Path):
     return started.cohort
 
 
-def test_a_run_reads_back_as_it_was(finished, tiny, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("finished")
+def test_a_run_reads_back_as_it_was(tiny, tmp_path: Path) -> None:
     record = workbench.load_run("run", tmp_path)
     assert record.config == tiny()
     assert record.summary.state == "finished"

@@ -22,11 +22,11 @@ COLUMNS = (
 GAINED = ("image_to_text_r1", "text_to_image_r1")
 NEXT = """\
 What to try next
-  workbench runs list                                   every run so far, these among them
-  workbench train --recipe clip-kd --set loss.fd.weight=500
-  workbench train --recipe icl                          one loss at a time: see `workbench recipes`
-  workbench losses                                      what each loss compares, and its published weight
-  workbench train --set data.train=DIR --set data.validation=DIR     your own webdataset shards"""
+  workbench runs list                     every run so far, these among them
+  workbench train --recipe icl            one loss at a time: workbench recipes
+  workbench train --set loss.fd.weight=500
+  workbench losses                        what each compares, published weights
+  workbench train --set data.train=SHARDS --set data.validation=SHARDS"""
 
 
 def demo(
@@ -82,13 +82,16 @@ def _print_results(tour: "Demo") -> None:
         gained = column.number(gain.mean, signed=True) if gain else ""
         rows.append([column.title, *(view.text(model, column) for model in view.models), gained, interval])
     for part in ("blocks", "embeddings"):
-        rows.append([f"parameters, {part}", *(f"{model.num_params[part]:,}" for model in view.models)])
-    heads = [f"{model.model}, {model.num_seeds} seeds" if model.num_seeds > 1 else model.model for model in view.models]
-    print_rows(["on unseen pairs", *heads, "gain", "95 % interval"], rows)
+        rows.append([f"weights, {part}", *(f"{model.num_params[part]:,}" for model in view.models)])
+    heads = [model.model for model in view.models]
+    print_rows([f"mean of {len(tour.seeds)} seeds", *heads, "gain", "95 % interval"], rows)
     by_seed = "; ".join(
         f"{by_name[name].title} {', '.join(by_name[name].number(g, signed=True) for g in gains[name].per_seed)}"
         for name in GAINED
     )
     console.print(f"gain by seed: {by_seed}", markup=False)
-    console.print("± one standard error over test pairs; intervals of R@k also cover the seeds", markup=False)
+    console.print(
+        "On 5,000 unseen pairs, R@k in blocks of 1,000; ± is one standard error over the pairs.", markup=False
+    )
+    console.print("Gains are paired by seed; their intervals cover seeds and pairs.", markup=False)
     console.print(f"\n{NEXT}", markup=False)

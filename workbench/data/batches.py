@@ -4,7 +4,7 @@ Shape letters: B pairs of a batch · L tokens · C channels · H, W pixels · N 
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -93,7 +93,7 @@ class BatchStream:
         texts = [self.dataset.text(index) for index in indices]
         captions = [self._choose(text.key, view, text.captions) for text in texts]
         keys = tuple(text.key for text in texts)
-        return self._in_both_forms(keys, self._pictures(indices, view), captions)
+        return replace(self._in_both_forms(keys, self._pictures(indices, view), captions), view=view)
 
     def _choose(self, key: str, view: int, captions: Sequence[str]) -> str:
         return captions[derive_seed(self.seed, "caption", key, view) % len(captions)]

@@ -10,6 +10,7 @@ from workbench.data.batches import BatchStream
 from workbench.data.spec import Role
 from workbench.embeddings import Batch, Embeddings
 from workbench.engine.evaluation import Evaluator, Measured
+from workbench.engine.lessons import Lessons
 from workbench.engine.member import Member
 from workbench.events import Event, RunResumed, RunStarted, Warned
 from workbench.models.counting import count_parameters
@@ -50,6 +51,7 @@ class Cohort:
         self.batch_size = members[0].config.train.batch_size
         self.measured: dict[tuple[str, str], Measured] = {}  # the newest, by run and split
         self._stream = stream
+        self._lessons = Lessons(teacher, members[0].config.data.views, num_pairs) if teacher else None
         self._num_pairs = num_pairs
         self._is_resumed = start_step is not None
         self._notes = notes
@@ -84,10 +86,9 @@ class Cohort:
 
     def teach(self, batch: Batch) -> Embeddings | None:
         """The teacher's embeddings of the batch; None when no active member learns from it."""
-        if self.teacher is None or not any(member.objective.needs_teacher for member in self.active):
+        if self._lessons is None or not any(member.objective.needs_teacher for member in self.active):
             return None
-        assert batch.teacher_image_BCHW is not None and batch.teacher_text_BL is not None
-        return self.teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL)
+        return self._lessons.embed(batch)
 
     def reports_at(self, step: int) -> bool:
         """Whether any member has something to say after ``step`` steps."""

@@ -35,7 +35,7 @@ class Loss(ABC):
 
     def __init__(self, convention: Convention = "paper") -> None:
         if convention not in get_args(Convention):
-            raise unknown("convention", convention, get_args(Convention))
+            raise unknown("convention", str(convention), get_args(Convention))
         self.convention = convention
 
     def learnt(self) -> nn.Module | None:

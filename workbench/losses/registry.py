@@ -1,6 +1,7 @@
 """The losses by name. Adding one is adding its file to this folder: every Loss subclass found there is registered."""
 
 import importlib
+import inspect
 import pkgutil
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 import workbench.losses as package
 from workbench.config.nearest import unknown
+from workbench.config.run import LossConfig
 from workbench.embeddings import Comparison, Embeddings
 from workbench.losses.base import Loss
 from workbench.losses.learnt import LearntParts
@@ -20,22 +22,26 @@ def _discover() -> dict[str, type[Loss]]:
     return {loss.name: loss for loss in sorted(Loss.__subclasses__(), key=lambda loss: loss.name)}
 
 
-def make_loss(name: str, **options: Any) -> Loss:
+def make_loss(name: str, /, **options: Any) -> Loss:
     """The loss called ``name`` with its own options.
 
     Raises:
-        ValueError: no loss has this name, or it has no such option.
+        ValueError: no loss has this name, or it has no such option; offers the nearest.
     """
-    losses = LOSSES
-    if name not in losses:
-        raise unknown("loss", name, losses)
+    if name not in LOSSES:
+        raise unknown("loss", name, LOSSES)
+    loss = LOSSES[name]
+    known = [*inspect.signature(loss).parameters, *LossConfig.model_fields]
+    for option in options:
+        if option not in known:
+            raise unknown(f"setting of loss.{name}", option, known)
     try:
-        return losses[name](**options)
-    except TypeError as error:
-        raise ValueError(f"loss.{name}: {str(error).split('() ')[-1]}; see `workbench losses`") from None
+        return loss(**options)
+    except ValueError as error:
+        raise ValueError(f"loss.{name}: {error}") from None
 
 
-def build_loss(name: str, **options: Any) -> "StandaloneLoss":
+def build_loss(name: str, /, **options: Any) -> "StandaloneLoss":
     """A loss to call by itself: ``build_loss("fd", convention="released")(student, teacher)``.
 
     Raises:

@@ -40,23 +40,18 @@ def test_scenes_of_one_group_can_be_given_the_same_captions(scene):
 
 
 def test_the_phrasings_written_out():
-    assert [full(STAR, "left of", RING, phrasing, False) for phrasing in range(8)] == [
+    assert [full(STAR, "left of", RING, phrasing, False) for phrasing in range(4)] == [
         "a large red plain star to the left of a small blue dotted ring",
         "a large red plain star left of a small blue dotted ring",
-        "there is a large red plain star to the left of a small blue dotted ring",
-        "to the left of a small blue dotted ring there is a large red plain star",
-        "a small blue dotted ring with a large red plain star on its left",
         "a large red plain star and on its right a small blue dotted ring",
         "a large red plain star on the left and a small blue dotted ring on the right",
-        "a picture of a large red plain star to the left of a small blue dotted ring",
     ]
 
 
 def test_the_same_scene_from_the_other_side():
-    assert [full(STAR, "above", RING, phrasing, True) for phrasing in (0, 1, 4, 5, 6)] == [
+    assert [full(STAR, "above", RING, phrasing, True) for phrasing in range(4)] == [
         "a small blue dotted ring below a large red plain star",
         "a small blue dotted ring under a large red plain star",
-        "a large red plain star with a small blue dotted ring below it",
         "a small blue dotted ring and above it a large red plain star",
         "a small blue dotted ring at the bottom and a large red plain star at the top",
     ]
@@ -73,7 +68,7 @@ def test_shorter_captions_written_out():
 def test_the_words_are_those_of_all_captions_and_no_more():
     used = set()
     for index in range(max(len(SIZES), len(COLOURS), len(TEXTURES), len(SHAPES))):
-        thing = Thing(SIZES[index % 3], COLOURS[index % 8], TEXTURES[index % 4], SHAPES[index % 8])
+        thing = Thing(*(values[index % len(values)] for values in (SIZES, COLOURS, TEXTURES, SHAPES)))
         for relation, phrasing in itertools.product(OPPOSITE, range(len(PHRASINGS))):
             used |= set(full(thing, relation, thing, phrasing, False).split())
         used |= set(without_size_and_texture(thing, "above", thing, False).split())

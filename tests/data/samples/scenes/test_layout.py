@@ -4,7 +4,7 @@ import pytest
 from workbench.data.samples.scenes.attributes import SHAPES, SPLITS, combinations
 from workbench.data.samples.scenes.draws import picture_seeds
 from workbench.data.samples.scenes.fields import SIDE_PX
-from workbench.data.samples.scenes.layout import GAP_PX, MARGIN_PX, MAX_DRIFT, RELATIONS, lay_out
+from workbench.data.samples.scenes.layout import GAP_PX, MARGIN_PX, RELATIONS, WANDER_PX, lay_out
 from workbench.data.samples.scenes.shapes import REACH
 
 REACHES = np.array([REACH[shape] for shape in SHAPES])
@@ -44,9 +44,17 @@ def test_the_relation_is_that_of_the_centres_and_plain(layout):
         along, across = step_N2[layout.relation_N == index].T[[axis, 1 - axis]]
         reach_N2 = REACHES[layout.shape_N2] * layout.radius_N2
         assert (sign * along >= reach_N2[layout.relation_N == index].sum(1) + GAP_PX - 1e-9).all()
-        assert (abs(across) <= MAX_DRIFT * abs(along) + 1e-9).all()
+        assert (abs(across) <= 2 * WANDER_PX + 1e-9).all()
+
+
+def test_each_object_lies_within_its_half_of_the_picture(layout):
+    vertical_N = np.isin(layout.relation_N, [RELATIONS.index("above"), RELATIONS.index("below")])
+    along_N2 = np.where(vertical_N[:, None], layout.centre_N22[..., 1], layout.centre_N22[..., 0])
+    reach_N2 = REACHES[layout.shape_N2] * layout.radius_N2
+    assert (abs(along_N2 - SIDE_PX / 2) >= reach_N2 + GAP_PX / 2 - 1e-9).all()
+    assert ((along_N2[:, 0] < SIDE_PX / 2) != (along_N2[:, 1] < SIDE_PX / 2)).all()
 
 
 def test_relations_and_sizes_come_up_equally_often(layout):
     assert abs(np.bincount(layout.relation_N) / 5_000 - 1 / 4).max() < 0.03
-    assert abs(np.bincount(layout.size_N2.ravel()) / 10_000 - 1 / 3).max() < 0.03
+    assert abs(np.bincount(layout.size_N2.ravel()) / 10_000 - 1 / 2).max() < 0.03

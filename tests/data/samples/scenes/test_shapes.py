@@ -14,11 +14,9 @@ AREAS = {
     "circle": math.pi * 0.95**2,
     "ring": math.pi * (1.0**2 - 0.48**2),
     "square": 1.68**2,
-    "diamond": 2 * 0.70 * 1.06,
     "triangle": 1.66**2 / 3**0.5,
     "cross": 2 * 1.96 * 0.68 - 0.68**2,
     "star": 5 * 1.10 * 0.52 * math.sin(math.pi / 5),
-    "heart": 2 * 0.828**2 + math.pi * 0.586**2,
 }
 
 
@@ -49,8 +47,9 @@ def test_the_reach_is_that_of_the_shape_turned_either_way(name):
 
 
 def test_each_object_of_a_batch_gets_its_own_shape():
-    shape_M = np.array([7, 0, 4])
+    names = ["cross", "circle", "star"]
+    shape_M = np.array([SHAPES.index(name) for name in names])
     u_MPP, v_MPP = np.stack([U[::50, ::50]] * 3), np.stack([V[::50, ::50]] * 3)
     out_MPP = distances(shape_M, u_MPP, v_MPP)
-    for row, name in enumerate(["heart", "circle", "star"]):
+    for row, name in enumerate(names):
         assert (out_MPP[row] == DISTANCES[name](u_MPP[row], v_MPP[row])).all()

@@ -9,25 +9,26 @@ from numpy.typing import NDArray
 from workbench.config.nearest import unknown
 from workbench.randomness import derive_seed
 
-SIZES = ("small", "medium", "large")
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
-TEXTURES = ("plain", "striped", "dotted", "checkered")
-SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart")
+SIZES = ("small", "large")
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "black")
+TEXTURES = ("plain", "striped", "dotted")
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 SPLITS = ("train", "teacher", "validation", "test")
 
-RADIUS_PX = (5.6, 7.5, 9.9)  # half an object's extent, by size
-HOLDOUT_SEED = 3  # the first under which `split_of` keeps its promises
+RADIUS_PX = (6.4, 9.9)  # half an object's extent, by size
+HOLDOUT_SEED = 11  # the first under which `split_of` keeps its promises
 
-# Each colour's own tone, and the accent that its stripes, dots and squares are drawn in (sRGB, 0-255).
+# Each colour's own tone, and the accent that its stripes and dots are drawn in (sRGB, 0-255): the same hue in shade, so
+# that no texture turns one colour into another.
 TONES_RGB: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
-    "red": ((216, 32, 38), (255, 196, 190)),
-    "orange": ((250, 130, 18), (118, 44, 0)),
-    "yellow": ((252, 216, 32), (132, 92, 0)),
-    "green": ((34, 158, 62), (196, 242, 190)),
-    "blue": ((34, 84, 220), (184, 214, 255)),
-    "purple": ((124, 44, 172), (226, 196, 250)),
-    "pink": ((255, 126, 190), (172, 22, 104)),
-    "brown": ((124, 72, 34), (234, 200, 158)),
+    "red": ((222, 32, 38), (112, 12, 16)),
+    "orange": ((252, 140, 20), (140, 70, 4)),
+    "yellow": ((250, 220, 40), (146, 122, 8)),
+    "green": ((40, 168, 70), (12, 84, 30)),
+    "cyan": ((40, 200, 216), (8, 104, 116)),
+    "blue": ((40, 72, 222), (12, 26, 116)),
+    "purple": ((140, 48, 186), (68, 16, 96)),
+    "black": ((30, 30, 34), (168, 168, 174)),
 }
 
 

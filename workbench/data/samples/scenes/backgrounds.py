@@ -16,9 +16,9 @@ _NUM_DRAWS = 10 + GRID * GRID
 def paint(canvas_N3HW: Field, seeds_N: NDArray[np.uint64]) -> None:
     """Fills the canvas with one background for each seed, sRGB on a scale of 0 to 255."""
     draws_NU = uniforms(seeds_N, _NUM_DRAWS)
-    dark_N, kind_N = draws_NU[:, 0] < 0.25, np.floor(draws_NU[:, 1] * 3)
-    first_N3 = _muted(dark_N, draws_NU[:, 2:6])
-    second_N3 = _muted(dark_N, draws_NU[:, 6:10])
+    kind_N = np.floor(draws_NU[:, 1] * 3)
+    first_N3 = _muted(draws_NU[:, 2:6])
+    second_N3 = _muted(draws_NU[:, 6:10])
     mix_NHW = np.zeros((len(seeds_N), SIDE_PX, SIDE_PX), np.float32)
     mix_NHW[kind_N == 1] = _gradients(draws_NU[kind_N == 1, 10:12])
     mix_NHW[kind_N == 2] = _clouds(draws_NU[kind_N == 2, 10:])
@@ -27,9 +27,9 @@ def paint(canvas_N3HW: Field, seeds_N: NDArray[np.uint64]) -> None:
     canvas_N3HW += first_N3.astype(np.float32)[..., None, None]
 
 
-def _muted(dark_N: NDArray[np.bool_], draws_N4: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Dark slates or pale greys, with a faint tint, [N, 3]."""
-    grey_N = np.where(dark_N, 28 + 36 * draws_N4[:, 0], 172 + 68 * draws_N4[:, 0])
+def _muted(draws_N4: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pale greys with a faint tint, [N, 3]."""
+    grey_N = 184 + 56 * draws_N4[:, 0]
     return grey_N[:, None] + 26 * (draws_N4[:, 1:] - 0.5)
 
 

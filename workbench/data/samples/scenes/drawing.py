@@ -18,6 +18,7 @@ from workbench.data.samples.scenes.zero_shot import class_name
 
 BATCH = 64  # pictures drawn at once: enough for numpy, few enough for the processor's cache
 NUM_FULL_CAPTIONS = 3
+STARTS_FAR = 0.1  # share of captions that begin with the right or the lower object: people read the other way
 SPLITS_OF_MANY_CAPTIONS = ("train", "teacher")
 
 
@@ -80,7 +81,8 @@ def _things(layout: Layout, row: int) -> tuple[Thing, Thing]:
 def _captions(split: str, things: tuple[Thing, Thing], relation: str, draws_U: NDArray[np.float64]) -> list[str]:
     """The captions of one picture: which phrasings and who comes first is drawn, the rest is fixed."""
     phrasings = np.argsort(draws_U[: len(PHRASINGS)], kind="stable").tolist()
-    mirrored = (draws_U[len(PHRASINGS) :] < 0.5).tolist()
+    starts_far = draws_U[len(PHRASINGS) :] < STARTS_FAR
+    mirrored = (starts_far != (relation in ("right of", "below"))).tolist()
     first, second = things
     if split not in SPLITS_OF_MANY_CAPTIONS:
         return [captions.full(first, relation, second, phrasings[0], mirrored[0])]

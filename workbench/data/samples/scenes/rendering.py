@@ -21,6 +21,7 @@ PAD_PX = 8  # how far a window may overhang the picture
 SHADOW_PX = 2.0
 SHADOW = 0.34  # darkest share taken from the background
 TEXTURE_SHIFT_PX = 8.0
+TEXTURE_TILT = 0.1  # tangent of half the largest angle by which stripes lean
 COLOUR_JITTER = 9.0  # of 255, each channel
 LIGHT_FALL = 0.10  # at most, from edge to edge, along x and along y
 NOISE_LEVEL = (1.5, 7.0)  # of 255, half the width of the noise
@@ -68,7 +69,7 @@ def _windows(layout: Layout, draws_M6: NDArray[np.float64]) -> Windows:
     distance_px_MPP *= radius_M11.astype(np.float32)
 
     shifted_M2P = axes_M2P + TEXTURE_SHIFT_PX * draws_M6[:, 1:3, None]
-    x_MPP, y_MPP = _turned(shifted_M2P, 2 * draws_M6[:, 0] - 1)
+    x_MPP, y_MPP = _turned(shifted_M2P, TEXTURE_TILT * (2 * draws_M6[:, 0] - 1))
     share_MPP = textures.accents(layout.texture_N2.reshape(-1), x_MPP, y_MPP)
     jitter_M3 = (COLOUR_JITTER * (2 * draws_M6[:, 3:] - 1)).astype(np.float32)
     tone_M23 = _TONES_K23[layout.colour_N2.reshape(-1)] + jitter_M3[:, None]

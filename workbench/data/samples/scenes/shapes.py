@@ -32,13 +32,6 @@ def square(u: Field, v: Field) -> Field:
     return distance
 
 
-def diamond(u: Field, v: Field) -> Field:
-    """A rhombus, taller than wide so that it is no turned square."""
-    width, height = 0.70, 1.06
-    distance: Field = (np.abs(u) * height + np.abs(v) * width - width * height) / (width**2 + height**2) ** 0.5
-    return distance
-
-
 def triangle(u: Field, v: Field) -> Field:
     """An equilateral triangle, point up."""
     half_height = 0.83
@@ -66,15 +59,6 @@ def star(u: Field, v: Field) -> Field:
     return distance
 
 
-def heart(u: Field, v: Field) -> Field:
-    """A square on its corner with a half disc on each upper edge."""
-    corner, radius = 0.828, 0.586
-    u, v = np.abs(u), v + 0.086
-    lobe = _norm(u - corner / 2, v - corner / 2) - radius
-    distance: Field = np.minimum(lobe, (u + np.abs(v) - corner) * 0.5**0.5)
-    return distance
-
-
 def _norm(u: Field, v: Field) -> Field:
     length: Field = np.sqrt(u * u + v * v)
     return length
@@ -84,11 +68,9 @@ DISTANCES: dict[str, Callable[[Field, Field], Field]] = {
     "circle": circle,
     "square": square,
     "triangle": triangle,
-    "diamond": diamond,
     "star": star,
     "cross": cross,
     "ring": ring,
-    "heart": heart,
 }
 
 # How far each shape reaches from its middle along either axis when turned by up to layout.MAX_TILT, in radii.
@@ -96,11 +78,9 @@ REACH = {
     "circle": 0.96,
     "square": 1.01,
     "triangle": 1.12,
-    "diamond": 1.07,
     "star": 1.12,
     "cross": 1.04,
     "ring": 1.01,
-    "heart": 1.07,
 }
 
 

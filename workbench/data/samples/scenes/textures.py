@@ -11,7 +11,6 @@ from workbench.data.samples.scenes.fields import Field
 STRIPE_PERIOD_PX = 4.4
 DOT_PERIOD_PX = 4.8
 DOT_RADIUS_PX = 1.35
-CHECK_PERIOD_PX = 6.4
 
 
 def _bands(x: Field, period_px: float, share: float) -> Field:
@@ -25,12 +24,6 @@ def striped(x: Field, y: Field) -> Field:
     """Parallel stripes across x."""
     del y
     return _bands(x, STRIPE_PERIOD_PX, 0.42)
-
-
-def checkered(x: Field, y: Field) -> Field:
-    """A chessboard: one of the two bands, but not both."""
-    across, along = _bands(x, CHECK_PERIOD_PX, 0.5), _bands(y, CHECK_PERIOD_PX, 0.5)
-    return across + along - 2 * across * along
 
 
 def dotted(x: Field, y: Field) -> Field:
@@ -48,7 +41,6 @@ def _soft_edge(depth_px: Field) -> Field:
 ACCENTS: dict[str, Callable[[Field, Field], Field]] = {
     "striped": striped,
     "dotted": dotted,
-    "checkered": checkered,
 }
 
 

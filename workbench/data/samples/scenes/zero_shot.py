@@ -9,7 +9,7 @@ from workbench.data.samples.scenes.attributes import SHAPES
 from workbench.data.samples.scenes.captions import shapes_only
 from workbench.data.samples.zero_shot import ZeroShotTask
 
-TEMPLATES = ("a {}", "there is a {}", "a picture of a {}")
+TEMPLATES = ("a {}", "{}")
 
 
 @cache
