@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 import typer
 
@@ -27,6 +28,7 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run a command. What a person can mend is one line on stderr and exit status 2."""
+    warnings.showwarning = _print_warning
     try:
         app()
     except ValueError as error:
@@ -38,6 +40,10 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_warning(message: Warning | str, *_: object) -> None:
+    print(f"workbench: warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ class DataConfig(Config):
     train: str = "samples:scenes"
     """SPEC of the training pairs."""
     num_pairs: int = Field(0, ge=0)
-    """How many training pairs to use, the first ones; 0 uses all."""
+    """How many training pairs to use at most, the first ones; 0 uses all."""
     validation: str = "auto"
     """SPEC of the pairs measured while training; auto: the sample set's own (other data have none); empty: none."""
     num_validation_pairs: int = Field(0, ge=0)

@@ -1,6 +1,6 @@
 """From configs to a cohort that is ready to train."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -70,7 +70,6 @@ def build_cohort(
         split: make_evaluator(spec, split, number, teacher, first.evaluate.block_size, device)
         for split, spec, number in evaluated_splits(first.data)
     }
-    notes = () if evaluators else ("nothing is evaluated: name held-out pairs with --set data.validation=SPEC",)
     return Cohort(
         members,
         stream,
@@ -79,8 +78,16 @@ def build_cohort(
         num_pairs=len(dataset),
         start_step=_restore(members) if resume else None,
         device=device,
-        notes=notes,
+        notes=tuple(_notes(first.data, len(dataset), bool(evaluators))),
     )
+
+
+def _notes(data: DataConfig, num_pairs: int, is_evaluated: bool) -> Iterator[str]:
+    """What a person should know before the run is long under way."""
+    if not is_evaluated:
+        yield "nothing is evaluated: name held-out pairs with --set data.validation=SPEC"
+    if num_pairs == data.num_pairs and not data.train.startswith("samples:"):
+        yield f"only the first {num_pairs:,} pairs are trained on: --set data.num_pairs=0 takes all"
 
 
 def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Teacher | None:

@@ -10,7 +10,7 @@ from workbench.config.run import RunConfig
 from workbench.config.toml import load_run_config
 from workbench.engine.build import evaluated_splits, make_evaluator
 from workbench.engine.device import resolve_device
-from workbench.events import EvalDone, StepDone
+from workbench.events import StepDone
 from workbench.models.counting import count_parameters
 from workbench.models.folder import load_folder, save_folder
 from workbench.models.spec import load_model
@@ -62,8 +62,6 @@ def measure_teacher(folder: Path, config: RunConfig) -> dict[str, Any]:
 
 
 def _thinned(run: RunDirectory, num_steps: int = 100) -> list[str]:
-    """About a hundred steps of the log, and every evaluation."""
-    events = effective_events(read_events(run.events_file).events)
-    steps = [event for event in events if isinstance(event, StepDone)]
-    kept = set(map(id, steps[:: max(1, len(steps) // num_steps)]))
-    return [event.to_line() for event in events if isinstance(event, EvalDone) or id(event) in kept]
+    """About a hundred steps of the log."""
+    events = effective_events(read_events(run.events_file, (StepDone,)).events)
+    return [event.to_line() for event in events[:: max(1, len(events) // num_steps)]]

@@ -20,9 +20,11 @@ def layout(split):
     return lay_out(split, picture_seeds(split, 0, 5_000))
 
 
-def test_objects_are_of_the_split_only(split, layout):
-    shown = np.stack([layout.colour_N2, layout.texture_N2, layout.shape_N2], axis=-1).reshape(-1, 3)
-    assert {tuple(triple) for triple in shown.tolist()} == {tuple(triple) for triple in combinations(split).tolist()}
+def test_the_first_object_is_of_the_split_and_the_second_of_training(split, layout):
+    shown_N23 = np.stack([layout.colour_N2, layout.texture_N2, layout.shape_N2], axis=-1)
+    for which, of in enumerate((split, "train")):
+        shown = {tuple(triple) for triple in shown_N23[:, which].tolist()}
+        assert shown == {tuple(triple) for triple in combinations(of).tolist()}
 
 
 def test_no_picture_shows_the_same_object_twice(layout):

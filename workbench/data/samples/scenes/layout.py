@@ -48,11 +48,15 @@ class Layout:
 
 
 def lay_out(split: str, seeds_N: NDArray[np.uint64]) -> Layout:
-    """The scenes of these seeds: two different objects of the split's combinations that do not touch."""
+    """The scenes of these seeds: two different objects that do not touch.
+
+    The first is of the split's combinations, the second of those in training: a held-out picture shows one combination
+    that no training picture did.
+    """
     columns = iter(uniforms(seeds_N, _NUM_DRAWS).T)
-    triples_K3 = combinations(split)
-    triples_N23 = triples_K3[_choose(columns, len(triples_K3))]
-    size_N2 = _choose(columns, len(SIZES))
+    first_N3, second_N3 = (_choose(columns, combinations(of)) for of in (split, "train"))
+    triples_N23 = np.stack([first_N3, second_N3], axis=1)
+    size_N2 = np.floor(_pair(columns) * len(SIZES)).astype(np.int64)
     identical_N = (triples_N23[:, 0] == triples_N23[:, 1]).all(-1) & (size_N2[:, 0] == size_N2[:, 1])
     size_N2[:, 1] = (size_N2[:, 1] + identical_N) % len(SIZES)
 
@@ -78,9 +82,9 @@ def _pair(columns: Columns) -> NDArray[np.float64]:
     return np.stack([next(columns), next(columns)], axis=1)
 
 
-def _choose(columns: Columns, num: int) -> NDArray[np.int64]:
-    """One of `num` indices for each of the two objects, [N, 2]."""
-    return np.floor(_pair(columns) * num).astype(np.int64)
+def _choose(columns: Columns, triples_K3: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One of the combinations for each picture, [N, 3]."""
+    return triples_K3[np.floor(next(columns) * len(triples_K3)).astype(np.int64)]
 
 
 def _place(columns: Columns, relation_N: NDArray[np.int64], reach_N2: NDArray[np.float64]) -> NDArray[np.float64]:
