@@ -12,7 +12,7 @@ from workbench.data.evaluation_set import EvaluationSet
 from workbench.data.samples.zero_shot import ZeroShotTask
 from workbench.embeddings import Embeddings
 from workbench.evaluation.agreement import agreement
-from workbench.evaluation.retrieval import retrieval
+from workbench.evaluation.retrieval import false_negative_ceiling, retrieval
 from workbench.evaluation.zero_shot import build_classifier, zero_shot
 from workbench.events import EvalDone
 from workbench.losses.learnt import LearntParts
@@ -24,12 +24,17 @@ CHUNK = 256  # pictures or captions in one forward
 
 @dataclass(frozen=True)
 class Measured:
-    """What one evaluation found; ``errors`` are standard errors."""
+    """What one evaluation found.
+
+    ``errors`` are standard errors, ``hits`` each query's outcome. ``ceiling`` is what a perfect model would score if
+    only a picture's own caption counted as right: how much the captions that are true of several pictures matter.
+    """
 
     num_pairs: int
     elapsed_s: float
     metrics: dict[str, float]
     errors: dict[str, float]
+    ceiling: dict[str, float]
     hits: dict[str, Tensor] = field(repr=False)
 
     def event(self, run: str, step: int, split: str) -> EvalDone:
@@ -108,7 +113,9 @@ class Evaluator:
         compare: bool = True,
     ) -> Measured:
         image_ND, text_MD = F.normalize(encoded.image_ND, dim=1), F.normalize(encoded.text_MD, dim=1)
-        found = retrieval(image_ND, text_MD, *self._groups(), block_size=self._block_size)
+        groups = self._groups()
+        found = retrieval(image_ND, text_MD, *groups, block_size=self._block_size)
+        ceiling = false_negative_ceiling(*groups, block_size=self._block_size)
         metrics, errors, hits = dict(found.metrics), dict(found.errors), dict(found.hits)
         if self._task is not None:
             classifier_KD = build_classifier(
@@ -123,7 +130,7 @@ class Evaluator:
         if compare and self._teacher is not None:
             student, teacher = (_unit(*self._paired(e)) for e in (encoded, self._encode_teacher()))
             metrics |= agreement(student, teacher, projected)
-        return Measured(self.pairs.num_images, time.perf_counter() - start, metrics, errors, hits)
+        return Measured(self.pairs.num_images, time.perf_counter() - start, metrics, errors, ceiling, hits)
 
     def _encode_teacher(self) -> _Encoded:
         assert self._teacher is not None

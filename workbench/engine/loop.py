@@ -61,6 +61,7 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
             if not cohort.active:
                 return
     for member in list(cohort.active):
+        yield from save(member, cohort.num_steps)
         yield from cohort.evaluate(member, cohort.num_steps)
         yield from finish(cohort, member, cohort.num_steps, "finished")
 
@@ -108,13 +109,16 @@ def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: s
 
 
 def save(member: Member, step: int) -> Iterator[Event]:
-    """Write a checkpoint; failing to is a warning, for the run itself is sound."""
+    """Write a checkpoint, unless this step has one; failing to is a warning, for the run itself is sound."""
+    if member.saved_step == step:
+        return
     try:
         saved = save_checkpoint(member, step)
     except (OSError, ValueError) as error:
         yield Warned(run=member.run, step=step, message=f"checkpoint not saved: {error}")
         return
     if saved is not None:
+        member.saved_step = step
         yield saved
 
 
