@@ -28,7 +28,7 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run a command. What a person can mend is one line on stderr and exit status 2."""
-    warnings.showwarning = _print_warning
+    warnings.formatwarning = _one_line
     try:
         app()
     except ValueError as error:
@@ -42,8 +42,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _print_warning(message: Warning | str, *_: object) -> None:
-    print(f"workbench: warning: {message}", file=sys.stderr)
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as people read it, without the line of code it came from."""
+    del category, filename, lineno, line
+    return f"workbench: warning: {message}\n"
 
 
 if __name__ == "__main__":
