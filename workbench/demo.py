@@ -58,10 +58,12 @@ class Demo:
     def events(self, interrupted: Callable[[], bool]) -> Iterator[Event]:
         """Train both students at every seed, each pair as one cohort; ends early when interrupted."""
         start = time.perf_counter()
+        before: Cohort | None = None
         for seed in self.seeds:
             configs = {model: self._config(model, seed) for model in (BASELINE, DISTILLED)}
             ids = {model: new_run_id(f"demo-{model}", seed, self.runs_dir) for model in configs}
-            started = launch({ids[model]: config for model, config in configs.items()}, self.runs_dir)
+            started = launch({ids[model]: config for model, config in configs.items()}, self.runs_dir, like=before)
+            before = started.cohort
             yield from started.events(interrupted)
             if interrupted():
                 return

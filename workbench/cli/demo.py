@@ -85,13 +85,9 @@ def _print_results(tour: "Demo") -> None:
         rows.append([f"weights, {part}", *(f"{model.num_params[part]:,}" for model in view.models)])
     heads = [model.model for model in view.models]
     print_rows([f"mean of {len(tour.seeds)} seeds", *heads, "gain", "95 % interval"], rows)
-    by_seed = "; ".join(
-        f"{by_name[name].title} {', '.join(by_name[name].number(g, signed=True) for g in gains[name].per_seed)}"
-        for name in GAINED
-    )
-    console.print(f"gain by seed: {by_seed}", markup=False)
-    console.print(
-        "On 5,000 unseen pairs, R@k in blocks of 1,000; ± is one standard error over the pairs.", markup=False
-    )
+    for name in GAINED:
+        by_seed = ", ".join(by_name[name].number(gain, signed=True) for gain in gains[name].per_seed)
+        console.print(f"gain by seed, {by_name[name].title}: {by_seed}", markup=False)
+    console.print("5,000 unseen pairs; R@k in blocks of 1,000; ± one standard error over pairs.", markup=False)
     console.print("Gains are paired by seed; their intervals cover seeds and pairs.", markup=False)
     console.print(f"\n{NEXT}", markup=False)

@@ -34,6 +34,7 @@ def build_cohort(
     *,
     runs_dir: Path = Path("runs"),
     resume: bool = False,
+    like: Cohort | None = None,
 ) -> Cohort:
     """The runs in ``configs``, by id, as one cohort.
 
@@ -41,6 +42,8 @@ def build_cohort(
         directories: where each run is kept; a run without one leaves nothing behind.
         runs_dir: where ``run:ID`` models are looked up.
         resume: go on from the newest whole checkpoint of the (single) run.
+        like: a cohort before this one, such as another seed's; its teacher and what that said of the held-out pairs
+            are used again where the settings are the same.
 
     Raises:
         ValueError: settings that cannot be, with the remedy: unknown names, a batch larger than the data, members that
@@ -50,7 +53,8 @@ def build_cohort(
     first = next(iter(configs.values()))
     _check_shared(configs)
     device = resolve_device(first.train.device)
-    teacher = load_teacher(first, device, runs_dir)
+    reused = like if like and _measures_alike(like.members[0].config, first) else None
+    teacher = reused.teacher if reused else load_teacher(first, device, runs_dir)
     members = [_member(run, config, teacher, device, directories.get(run), runs_dir) for run, config in configs.items()]
     form = members[0].state.student.form
     if any(member.state.student.form != form for member in members):
@@ -66,10 +70,14 @@ def build_cohort(
         crop_scale=first.data.crop_scale,
         num_workers=first.data.num_workers,
     )
-    evaluators = {
-        split: make_evaluator(spec, split, number, teacher, first.evaluate.block_size, device)
-        for split, spec, number in evaluated_splits(first.data)
-    }
+    evaluators = (
+        reused.evaluators
+        if reused
+        else {
+            split: make_evaluator(spec, split, number, teacher, first.evaluate.block_size, device)
+            for split, spec, number in evaluated_splits(first.data)
+        }
+    )
     return Cohort(
         members,
         stream,
@@ -80,6 +88,13 @@ def build_cohort(
         device=device,
         notes=tuple(_notes(first.data, len(dataset), bool(evaluators))),
     )
+
+
+def _measures_alike(one: RunConfig, other: RunConfig) -> bool:
+    """Whether two runs have one teacher and are measured on the same pairs in the same way."""
+    same_pairs = evaluated_splits(one.data) == evaluated_splits(other.data)
+    same_parts = all(getattr(one, part) == getattr(other, part) for part in ("teacher", "evaluate"))
+    return same_pairs and same_parts and one.train.device == other.train.device
 
 
 def _notes(data: DataConfig, num_pairs: int, is_evaluated: bool) -> Iterator[str]:

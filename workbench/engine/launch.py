@@ -36,8 +36,8 @@ class Launch:
             yield from record(train(self.cohort, interrupted), self.directories)
 
 
-def launch(configs: Mapping[str, RunConfig], runs_dir: Path) -> Launch:
-    """Create the runs in ``configs``, by id, as one cohort.
+def launch(configs: Mapping[str, RunConfig], runs_dir: Path, like: Cohort | None = None) -> Launch:
+    """Create the runs in ``configs``, by id, as one cohort; ``like`` is the one before, whose teacher may serve again.
 
     Raises:
         ValueError: a setting that cannot be, a taken id, or an unusable folder; no directory is left behind.
@@ -48,7 +48,7 @@ def launch(configs: Mapping[str, RunConfig], runs_dir: Path) -> Launch:
             for run, config in configs.items():
                 directories[run] = create(run, config, runs_dir)
                 locks.enter_context(RunLock(directories[run]))
-            cohort = build_cohort(configs, directories, runs_dir=runs_dir)
+            cohort = build_cohort(configs, directories, runs_dir=runs_dir, like=like)
         except BaseException:
             for directory in directories.values():
                 shutil.rmtree(directory.path, ignore_errors=True)
