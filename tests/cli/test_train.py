@@ -53,7 +53,7 @@ def test_steps_seed_and_settings_are_taken(workbench, tiny_recipe: str) -> None:
         (["--set", "data.train=nowhere"], "no such data"),
         (["--set", "train.batch_size=61"], "lower train.batch_size"),
         (["--steps", "0"], "--steps must be at least 1"),
-        (["--name", "a/b"], "use at most 100 letters"),
+        (["--name", "a/b"], "at most 100"),
     ],
 )
 def test_bad_input_is_one_line_with_the_remedy(workbench, tiny_recipe: str, arguments: list[str], remedy: str) -> None:

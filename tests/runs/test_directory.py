@@ -119,6 +119,7 @@ def test_a_wrong_name_is_answered_with_the_nearest_one(tmp_path, run):
 def write_run(path: Path, created_s: float) -> None:
     path.mkdir(parents=True)
     (path / "run.toml").write_text("")
+    (path / "events.jsonl").touch()
     os.utime(path / "run.toml", (created_s, created_s))
 
 

@@ -39,7 +39,7 @@ def train_(
 
     config = make_config(recipe, overrides, steps, seed)
     run_id = name or new_run_id(recipe, config.seed, runs)
-    follow(launch({run_id: config}, runs), json and out is None)
+    follow(launch({run_id: config}, runs), json, prints=out is None)
     if out is None:
         return
     document = publish_teacher(find_run(runs, run_id), out)

@@ -59,10 +59,11 @@ def make_config(recipe: str, overrides: list[str] | None, steps: int | None, see
     return config if steps is None else config.with_steps(steps)
 
 
-def follow(started: "Launch", json: bool) -> None:
+def follow(started: "Launch", json: bool, *, prints: bool = True) -> None:
     """Train the one run of a launch with progress on stderr, then print its summary; exits as the run ended."""
     from workbench.cli.interrupt import listening
     from workbench.cli.progress import show
+    from workbench.runs.summary import summarise
 
     (directory,) = started.directories.values()
     with listening() as interrupt:
@@ -72,7 +73,7 @@ def follow(started: "Launch", json: bool) -> None:
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             print(f"workbench: run {directory.id} failed: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
-    summary = print_summary(directory, json)
+    summary = print_summary(directory, json) if prints else summarise(directory)
     if interrupt.exit_code:
         raise typer.Exit(interrupt.exit_code)
     if summary.state in ("diverged", "failed"):

@@ -112,13 +112,13 @@ def save(member: Member, step: int) -> Iterator[Event]:
     """Write a checkpoint, unless this step has one; failing to is a warning, for the run itself is sound."""
     if member.saved_step == step:
         return
+    member.saved_step = step
     try:
         saved = save_checkpoint(member, step)
     except (OSError, ValueError) as error:
         yield Warned(run=member.run, step=step, message=f"checkpoint not saved: {error}")
         return
     if saved is not None:
-        member.saved_step = step
         yield saved
 
 

@@ -41,7 +41,7 @@ class Member:
         self.objective = objective
         self.directory = directory
         self.step = 0  # steps taken
-        self.saved_step = -1  # of the newest checkpoint written here
+        self.saved_step = -1  # at which saving was last tried
         self.elapsed_s = 0.0
         self._parameters = [p for p in state.parameters() if p.requires_grad]
         device = self._parameters[0].device
