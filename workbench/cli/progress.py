@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from workbench.cli.output import errors
 from workbench.events import EvalDone, Event, RunFinished, RunResumed, RunStarted, StepDone, Warned
@@ -34,8 +35,9 @@ class _Bars:
         self._num_steps = num_steps
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            # Together at most 80 columns: a long id is cut.
+            TextColumn("{task.description}", table_column=Column(max_width=18, no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=8),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}"),
             TextColumn("{task.fields[rate]}"),
