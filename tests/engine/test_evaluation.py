@@ -60,6 +60,6 @@ def test_zero_shot_has_chance_level_for_a_random_student(cohort) -> None:
 def test_the_teacher_is_encoded_once(cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator: Evaluator = cohort.evaluators["validation"]
     student = cohort.members[0].state.student
-    evaluator.measure(student)
+    before = evaluator.measure(student).metrics
     monkeypatch.setattr(cohort.teacher, "embed_image", lambda _: 1 / 0)
-    evaluator.measure(student)
+    assert evaluator.measure(student).metrics == before

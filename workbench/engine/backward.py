@@ -35,7 +35,7 @@ def backward(
         chunks = [_encode(state, _take(batch, some), precision) for some in rows]
     image_BD, text_BD = (torch.cat(parts).requires_grad_() for parts in zip(*chunks, strict=True))
     values = objective(compare(state, image_BD, text_BD, teacher))
-    values.total.backward()  # type: ignore[no-untyped-call]
+    values.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     gradients = (image_BD.grad, text_BD.grad)
     for some in rows:
         again = _encode(state, _take(batch, some), precision)
