@@ -5,6 +5,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_tour_finds_a_gain_at_every_seed_and_clear_of_its_interval(workbench) -> None:
     """The whole tour, as a newcomer runs it: minutes."""
     result = workbench("demo", "--json")
