@@ -6,12 +6,15 @@ Shape letters, everywhere in this project:
     C  colour channels           H, W  pixels                 T  tokens of a tower
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+MAX_LOG_SCALE = math.log(100)  # CLIP clamps every learnt scale to 1 ≤ 1/τ ≤ 100
 
 Side = Literal["student", "teacher", "projected"]
 

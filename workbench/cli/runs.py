@@ -72,12 +72,8 @@ def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     from workbench.cli.output import print_json, print_line
     from workbench.runs.control import send_command
     from workbench.runs.directory import find_run
-    from workbench.runs.liveness import TAKES_COMMANDS, run_status
 
     directory = find_run(runs, run)
-    state = run_status(directory).state
-    if state not in TAKES_COMMANDS:
-        raise ValueError(f"run {directory.id} is not running: it is {state}")
     send_command(directory, "stop")
     if json:
         print_json({"id": directory.id, "state": "stopping"})

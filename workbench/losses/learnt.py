@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.embeddings import Embeddings
+from workbench.embeddings import MAX_LOG_SCALE, Embeddings
 from workbench.losses.base import Loss
 
 INITIAL_LOG_SCALE = math.log(1 / 0.07)  # CLIP's τ = 0.07
-MAX_LOG_SCALE = math.log(100)  # CLIP's 1 ≤ 1/τ ≤ 100
 
 
 class LearntScale(nn.Module):

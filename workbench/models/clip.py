@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.embeddings import Embeddings, InputForm
+from workbench.embeddings import MAX_LOG_SCALE, Embeddings, InputForm
 from workbench.models.reasons import reason
 from workbench.models.tokenizers import Tokenizer
 from workbench.randomness import derive_seed
-
-MAX_LOG_SCALE = 4.605170185988092  # ln 100: CLIP's 1 ≤ 1/τ ≤ 100
 
 
 class Clip(nn.Module):
