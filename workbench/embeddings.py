@@ -7,16 +7,14 @@ Shape letters, everywhere in this project:
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 MAX_LOG_SCALE = math.log(100)  # CLIP clamps every learnt scale to 1 ≤ 1/τ ≤ 100
-
-Side = Literal["student", "teacher", "projected"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,13 @@ class InputForm:
     image_size: int
     tokenize: Callable[[Sequence[str]], Tensor]  # B captions -> int64 [B, L]
     tokenizer_id: str  # equal ids give equal tokens, so that one tokenization can serve both models
+
+
+class Replaced(NamedTuple):
+    """A picture that could not be used and whose place another pair took: why, and a line that names it."""
+
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class Batch:
     student_text_BL: Tensor
     teacher_image_BCHW: Tensor | None = None
     teacher_text_BL: Tensor | None = None
-    view: int = 0  # which of its views every pair shows: equal (key, view) are equal pictures and captions
+    views: tuple[int, ...] = ()  # which of its views each pair shows: equal (key, view) are equal pictures and captions
+    kept_BK: Tensor | None = None  # int64: the patches of each picture that the student sees; None for all
+    replaced: tuple[Replaced, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -62,7 +69,15 @@ class Batch:
             student_text_BL=student_text,
             teacher_image_BCHW=move(self.teacher_image_BCHW),
             teacher_text_BL=move(self.teacher_text_BL),
+            kept_BK=move(self.kept_BK),
         )
+
+
+class FeatureKey(NamedTuple):
+    """Which inner feature of an image tower: the block's number (negative from the end) and map, tokens or pooled."""
+
+    block: int
+    form: str
 
 
 @dataclass(frozen=True)
@@ -79,39 +94,3 @@ class Embeddings:
 
     def __len__(self) -> int:
         return self.image_BD.shape[0]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A student beside its teacher on one batch: all that a loss may see.
-
-    ``projected`` is the student at the teacher's width: its embeddings through the learnt projections where the widths
-    differ, and the student itself where they do not. ``parts`` holds what single losses learn, by loss name.
-    Cosines are computed once, however many losses use them.
-    """
-
-    student: Embeddings
-    teacher: Embeddings | None
-    projected: Embeddings
-    parts: Mapping[str, nn.Module] = field(default_factory=dict)
-    _cosines: dict[tuple[Side, Side], Tensor] = field(default_factory=dict, repr=False)
-
-    def embeddings(self, side: Side) -> Embeddings:
-        """The embeddings of one side.
-
-        Raises:
-            ValueError: the teacher is asked for and there is none.
-        """
-        if side == "student":
-            return self.student
-        if side == "projected":
-            return self.projected
-        if self.teacher is None:
-            raise ValueError("this loss compares with a teacher: name one with --set teacher.model=SPEC")
-        return self.teacher
-
-    def cosines_BB(self, image: Side, text: Side) -> Tensor:
-        """Cosines of one side's pictures (rows) with one side's texts (columns), [B, B]."""
-        if (image, text) not in self._cosines:
-            self._cosines[image, text] = self.embeddings(image).image_BD @ self.embeddings(text).text_BD.T
-        return self._cosines[image, text]

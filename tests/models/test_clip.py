@@ -164,3 +164,31 @@ def test_a_tokenizer_that_does_not_fit_is_refused(config, tokenizer, path, value
     change(config, path, value)
     with pytest.raises(ValueError, match=r"^the tokenizer has 11 ids in rows of 8, but the model is made for \d+ in"):
         Clip(config, tokenizer)
+
+
+@pytest.mark.parametrize("custom_text", [False, True])
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_a_frozen_tower_gets_no_gradient_and_the_other_does(config, tokenizer, pictures, captions, tower, custom_text):
+    model = Clip(config | {"custom_text": custom_text}, tokenizer)
+    model.freeze(tower)
+    embedded = model.embed(pictures(3), tokenizer(captions(3)))
+    assert embedded.image_BD.requires_grad == (tower != "image")
+    assert embedded.text_BD.requires_grad == (tower != "text")
+    (embedded.scale * (embedded.image_BD @ embedded.text_BD.T)).square().sum().backward()
+    assert model.towers.logit_scale.grad is not None
+    model.towers.logit_scale.grad = None
+    learns = {name.startswith("towers.visual.") for name, weight in model.named_parameters() if weight.grad is not None}
+    assert learns == {tower == "text"}
+
+
+def test_the_batch_normalisation_of_a_frozen_tower_stands_still(config, tokenizer, pictures):
+    config["vision_cfg"] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
+    model = Clip(config, tokenizer)
+    model.freeze("image")
+    before = {name: buffer.clone() for name, buffer in model.towers.visual.named_buffers()}
+    expected = model.eval().encode_image(pictures(4, 32))
+    assert torch.equal(model.train().encode_image(pictures(4, 32)), expected)
+    assert model.training
+    assert not model.towers.visual.training
+    assert model.towers.transformer.training
+    torch.testing.assert_close(dict(model.towers.visual.named_buffers()), before, rtol=0, atol=0)

@@ -37,3 +37,14 @@ def test_blocks_and_embeddings_are_all_there_is_of_a_convolutional_tower_too(con
     assert counted["total"] == sum(parameter.numel() for parameter in model.parameters())
     assert counted["blocks"] + counted["embeddings"] == counted["total"]
     assert counted["embeddings"] == (1 + 1) * 8 * 32 + 8 * 24 + 11 * 24  # one cell and the mean, of 32 · width channels
+
+
+@pytest.mark.parametrize("custom_text", [False, True])
+def test_the_towers_add_up_to_all_but_the_scale(config, tokenizer, custom_text):
+    model = Clip(config | {"custom_text": custom_text}, tokenizer)
+    image, text, whole = (count_parameters(model, tower) for tower in ("image", "text", None))
+    assert image["total"] == sum(parameter.numel() for parameter in model.towers.visual.parameters())
+    assert image["embeddings"] == (4 + 1) * 32
+    assert text["embeddings"] == 8 * 24 + 11 * 24
+    for size in ("blocks", "total"):
+        assert image[size] + text[size] + 1 == whole[size]

@@ -75,6 +75,26 @@ def test_the_byte_pair_tokenizer_comes_back(tmp_path, config):
     assert load_folder(tmp_path).tokenizer == BytePairTokenizer(12)
 
 
+def test_a_folder_from_the_hub_will_do(tmp_path, config):
+    """It has the hub's own tokenizer.json, or none, and may have the older kind of weights."""
+    config["text_cfg"] |= {"context_length": 12, "vocab_size": 49408, "width": 4}
+    model = Clip(config, BytePairTokenizer(12), seed=3)
+    save_folder(model, tmp_path)
+    (tmp_path / TOKENIZER).write_text('{"version": "1.0", "model": {"type": "BPE"}}')
+    (tmp_path / WEIGHTS).unlink()
+    torch.save(model.towers.state_dict(), tmp_path / "open_clip_pytorch_model.bin")
+    loaded = load_folder(tmp_path)
+    assert loaded.tokenizer == BytePairTokenizer(12)
+    assert torch.equal(loaded.towers.text_projection, model.towers.text_projection)
+    (tmp_path / TOKENIZER).unlink()
+    assert load_folder(tmp_path).tokenizer == BytePairTokenizer(12)
+    foreign = json.loads((tmp_path / CONFIG).read_text())
+    foreign["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "xlm-roberta-base"
+    (tmp_path / CONFIG).write_text(json.dumps(foreign))
+    with pytest.raises(ValueError, match="needs the tokenizer xlm-roberta-base"):
+        load_folder(tmp_path)
+
+
 def test_a_second_save_replaces_the_first_and_leaves_nothing_else(folder, make_clip):
     save_folder(make_clip(5), folder)
     assert {path.name for path in folder.iterdir()} == {CONFIG, TOKENIZER, WEIGHTS}

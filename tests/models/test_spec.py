@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from workbench.models.clip import Clip
 from workbench.models.folder import CONFIG, WEIGHTS, config_files, save_folder
-from workbench.models.spec import load_model
+from workbench.models.spec import load_model, spec_of_file
 from workbench.models.tokenizers import BytePairTokenizer, named_tokenizer
 from workbench.resources import find_resource
 from workbench.runs.checkpoints import write_checkpoint
@@ -121,7 +121,7 @@ def test_open_clips_spelling_with_a_slash_and_safetensors(tiny, papers_file, tmp
 def test_weights_of_another_architecture_are_a_table(tiny, tmp_path):
     torch.save({"module.visual.proj": torch.ones(2, 2)}, tmp_path / "w.pt")
     with pytest.raises(
-        ValueError, match=r"w\.pt does not fit the model:\n  reshaped    visual\.proj: model \(32, 16\)"
+        ValueError, match=r"w\.pt does not fit the model \(0 of 38 .*\):\n  reshaped    visual\.proj: model \(32, 16\)"
     ):
         load_model(f"open_clip:{tiny}@{tmp_path / 'w.pt'}")
 
@@ -284,3 +284,29 @@ def test_a_real_checkpoint_of_vit_b_16(tmp_path, pictures):
     torch.testing.assert_close(model.encode_image(image), expected, atol=1e-4, rtol=1e-4)
     assert torch.equal(model.encode_text(text), reference.encode_text(text))
     assert model.form.image_size == 224
+
+
+def test_a_file_of_weights_alone_is_told_by_its_shapes(tiny, papers_file, monkeypatch):
+    path, _ = papers_file(7)
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "ViT-tiny-8-quickgelu", ARCHITECTURE | {"quick_gelu": True})
+    assert spec_of_file(path) == f"open_clip:{tiny}@{path}"
+    both = f"open_clip:{tiny}@{path} or open_clip:{tiny}-quickgelu@{path}"
+    with pytest.raises(
+        ValueError, match=re.escape(f"holds weights alone; name their architecture: {both}; `workbench")
+    ):
+        load_model(str(path))
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "ViT-other-8", ARCHITECTURE)
+    with pytest.raises(ValueError, match=rf"fit several architectures: name one, .*{tiny}@.* or .*ViT-other-8@"):
+        spec_of_file(path)
+
+
+def test_a_file_of_no_known_shapes_is_refused(tmp_path):
+    save_file({"weight": torch.ones(3)}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"the shapes in .* are those of no architecture known here"):
+        spec_of_file(tmp_path / "w.safetensors")
+
+
+def test_a_file_of_another_architecture_is_told_its_own(tiny, papers_file):
+    path, _ = papers_file(7)
+    with pytest.raises(ValueError, match=f"\n  the file's shapes are those of open_clip:{tiny}$"):
+        load_model(f"open_clip:ViT-T-16@{path}")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from workbench.embeddings import FeatureKey
 from workbench.models.counting import count_parameters
 from workbench.models.fingerprint import weights_sha256
 from workbench.models.teacher import Teacher
@@ -58,6 +59,52 @@ def test_every_forward_has_the_same_shape(make_clip, pictures):
     assert shapes == [(4, 3, 16, 16)] * 3
 
 
+FEATURES = [FeatureKey(0, "map"), FeatureKey(-1, "pooled"), FeatureKey(0, "tokens")]
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_features_come_with_the_very_same_embeddings(make_teacher, make_clip, pictures, captions, count, precision):
+    teacher, model = make_teacher(precision=precision), make_clip(1)
+    image, text = pictures(count), teacher.tokenize(captions(count))
+    expected = teacher.embed(image, text)
+    embedded, features = teacher.embed_with_features(image, text, FEATURES)
+    assert torch.equal(embedded.image_BD, expected.image_BD)
+    assert torch.equal(embedded.text_BD, expected.text_BD)
+    assert torch.equal(embedded.scale, expected.scale)
+    assert list(features) == FEATURES
+    for key, feature in features.items():
+        (reference,) = model.features(image, [key.block], key.form)
+        assert (feature.shape, feature.dtype, feature.requires_grad) == (reference.shape, torch.float32, False)
+        error = 1e-5 if precision == "fp32" else 0.05
+        torch.testing.assert_close(feature, reference.detach(), atol=error, rtol=error)
+
+
+def test_a_row_of_features_is_bitwise_the_same_in_a_batch_of_any_size(make_teacher, pictures, captions):
+    teacher = make_teacher(chunk_size=4)
+    image, text = pictures(9), teacher.tokenize(captions(9))
+    _, whole = teacher.embed_with_features(image, text, FEATURES)
+    for count in (1, 4, 6):
+        _, some = teacher.embed_with_features(image[:count], text[:count], FEATURES)
+        assert all(torch.equal(some[key], whole[key][:count]) for key in FEATURES)
+
+
+def test_features_cost_no_second_forward(make_clip, pictures, captions):
+    model = make_clip()
+    forwards = []
+    model.towers.visual.register_forward_pre_hook(lambda *_: forwards.append(1))
+    teacher = Teacher(model, chunk_size=4)
+    teacher.embed_with_features(pictures(9), teacher.tokenize(captions(9)), FEATURES)
+    assert len(forwards) == 3
+
+
+def test_the_same_feature_asked_for_twice_comes_once(make_teacher, pictures, captions):
+    teacher = make_teacher()
+    image, text = pictures(6), teacher.tokenize(captions(6))
+    _, features = teacher.embed_with_features(image, text, [FEATURES[0], FEATURES[0]])
+    assert [feature.shape for feature in features.values()] == [(6, 32, 2, 2)]
+
+
 def test_it_cannot_learn(make_clip, pictures, captions):
     model = make_clip().train()
     teacher = Teacher(model)
@@ -97,6 +144,7 @@ def test_its_fingerprint_is_that_of_the_towers_and_changes_with_one_bit(make_cli
 def test_it_tells_its_size_and_form(make_teacher, make_clip, tokenizer):
     teacher, model = make_teacher(), make_clip()
     assert (teacher.width, teacher.form) == (16, model.form)
+    assert teacher.block_widths == model.block_widths == (32, 32)
     assert teacher.num_parameters == count_parameters(model)
     assert torch.equal(teacher.tokenize(["a red square"]), tokenizer(["a red square"]))
 

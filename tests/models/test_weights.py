@@ -156,6 +156,12 @@ def test_half_precision_weights_become_the_modules_own_precision(tmp_path):
         assert torch.equal(tensor, module.state_dict()[name].half().float())
 
 
+def test_the_names_of_transformers_are_recognised(tmp_path):
+    torch.save({"vision_model.embeddings.class_embedding": torch.ones(3)}, tmp_path / "w.bin")
+    with pytest.raises(ValueError, match=r"w\.bin has the names of transformers: take .* in open_clip's form"):
+        read_weights(tmp_path / "w.bin")
+
+
 def test_what_does_not_fit_is_a_table():
     weights = small().state_dict()
     weights["0.weight"] = torch.ones(5, 7)
@@ -165,7 +171,7 @@ def test_what_does_not_fit_is_a_table():
     with pytest.raises(ValueError, match="does not fit") as raised:
         load_weights(module, weights, "w.pt")
     assert str(raised.value).splitlines() == [
-        "w.pt does not fit the model:",
+        "w.pt does not fit the model (2 of 4 weights do):",
         "  reshaped    0.weight: model (2, 3), file (5, 7)",
         "  missing     1.bias",
         "  unexpected  2.bias",

@@ -2,16 +2,20 @@
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.embeddings import MAX_LOG_SCALE, Embeddings, InputForm
-from workbench.models.reasons import reason
+from workbench.config.shape import Tower
+from workbench.embeddings import MAX_LOG_SCALE, Embeddings, FeatureKey, InputForm
+from workbench.models.features import block_number, block_widths, collected, run_blocks
+from workbench.models.masking import count_patches, drops_tokens, kept_only
 from workbench.models.tokenizers import Tokenizer
+from workbench.models.towers import build_towers, split_name
 from workbench.randomness import derive_seed
 
 
@@ -44,15 +48,10 @@ class Clip(nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         self.mean, self.std = tuple(mean), tuple(std)
-        custom_text = config.get("custom_text") or "hf_model_name" in config["text_cfg"]
-        build = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
-        arguments = {key: value for key, value in config.items() if key != "custom_text"}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "initial weights"))
-            try:
-                self.towers = build(**arguments)
-            except Exception as error:  # open_clip checks little: a bad config stumbles anywhere in its code
-                raise ValueError(f"open_clip cannot build this model config: {reason(error)}") from error
+            self.towers = build_towers(config)
+        self.frozen: tuple[Tower, ...] = ()  # by freeze
         self.image_size = _side(self.towers.visual.image_size)
         _check_fit(tokenizer, config["text_cfg"])
         self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1) * 255, persistent=False)
@@ -75,11 +74,83 @@ class Clip(nn.Module):
         scale: Tensor = self.towers.logit_scale.exp().reshape(())
         return scale
 
-    def encode_image(self, image_BCHW: Tensor) -> Tensor:
-        """uint8 pictures [B, 3, H, W] -> raw float32 embeddings [B, D], not normalised."""
-        pixels = (image_BCHW.float() - self._mean) / self._std
-        raw: Tensor = self.towers.encode_image(pixels)
+    @property
+    def num_patches(self) -> int:
+        """The patches that a picture can lose: those of a ViT, or the 7 x 7 blocks of any other image tower."""
+        return count_patches(self.towers.visual)
+
+    @property
+    def drops_tokens(self) -> bool:
+        """Whether a picture that loses patches costs less: true of a ViT; others see blank pixels instead."""
+        return drops_tokens(self.towers.visual)
+
+    @property
+    def block_widths(self) -> tuple[int, ...]:
+        """The channels C of every block that has features.
+
+        Raises:
+            ValueError: the image tower is neither open_clip's ViT nor its ResNet.
+        """
+        return block_widths(self.towers.visual)
+
+    def encode_image(self, image_BCHW: Tensor, keep_BK: Tensor | None = None) -> Tensor:
+        """uint8 pictures [B, 3, H, W] -> raw float32 embeddings [B, D], not normalised.
+
+        Args:
+            image_BCHW: the pictures.
+            keep_BK: int64, the patches that each picture keeps, of :attr:`num_patches`; all where left out. A ViT
+                drops the tokens of the others, and the class token stays. For any other tower, their pixels are
+                blanked to the mean colour.
+
+        Raises:
+            ValueError: patches are chosen for a model whose config drops some on its own.
+        """
+        if keep_BK is not None and (own := self.config["vision_cfg"].get("patch_dropout")):
+            raise ValueError(
+                f"this model's vision_cfg has patch_dropout {own}, which would drop patches from a masked picture "
+                "once more and not by the run's seed: set it to 0"
+            )
+        with kept_only(self.towers.visual, keep_BK):
+            raw: Tensor = self.towers.encode_image(self._normalised(image_BCHW))
         return raw.float()
+
+    def encode_image_with_features(
+        self, image_BCHW: Tensor, keys: Sequence[FeatureKey], keep_BK: Tensor | None = None
+    ) -> tuple[Tensor, dict[FeatureKey, Tensor]]:
+        """Raw embeddings [B, D] and inner features (:mod:`workbench.models.features`), of one forward with its graph.
+
+        Args:
+            image_BCHW: uint8 pictures.
+            keys: which blocks, in which form.
+            keep_BK: as in :meth:`encode_image`; the tokens that a ViT keeps have features in the form "pooled" only.
+
+        Raises:
+            ValueError: there is no such block or form, the kept tokens cannot give it, or as :meth:`encode_image`.
+        """
+        with collected(self.towers.visual, keys) as features:
+            raw_BD = self.encode_image(image_BCHW, keep_BK)
+        return raw_BD, features
+
+    def features(self, image_BCHW: Tensor, blocks: Sequence[int], form: str) -> tuple[Tensor, ...]:
+        """The features of some blocks alone, as :meth:`encode_image_with_features` gives them; later blocks do not run.
+
+        A convolutional tower takes pictures of any size (from 32 pixels), a ViT those of its own ``image_size``.
+
+        Raises:
+            ValueError: there is no such block or form, or the pictures are of another size than the ViT's.
+        """
+        visual, size = self.towers.visual, (self.image_size, self.image_size)
+        if drops_tokens(visual) and image_BCHW.shape[2:] != size:
+            height, width = image_BCHW.shape[2:]
+            raise ValueError(
+                f"pictures of {height} x {width} for a ViT with positions for {size[0]} x {size[1]}: resize them, "
+                "or take a convolutional tower"
+            )
+        keys = [FeatureKey(block, form) for block in blocks]
+        with collected(visual, keys) as features:
+            deepest = max((block_number(visual, block) for block in blocks), default=-1)
+            run_blocks(visual, self._normalised(image_BCHW), deepest + 1)
+        return tuple(features[key] for key in keys)
 
     def encode_text(self, text_BL: Tensor) -> Tensor:
         """Token ids [B, L] -> raw float32 embeddings [B, D], not normalised."""
@@ -90,6 +161,25 @@ class Clip(nn.Module):
         """Unit-length embeddings of B pairs."""
         image, text = self.encode_image(image_BCHW), self.encode_text(text_BL)
         return Embeddings(F.normalize(image, dim=1), F.normalize(text, dim=1), self.scale)
+
+    def _normalised(self, image_BCHW: Tensor) -> Tensor:
+        return (image_BCHW.float() - self._mean) / self._std
+
+    def freeze(self, tower: Tower) -> None:
+        """Take one tower out of training: no gradients, and evaluation mode whatever mode the rest is in."""
+        for name, parameter in self.towers.named_parameters():
+            if split_name(name)[0] == tower:
+                parameter.requires_grad_(False)
+        self.frozen += (tower,)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all but what is frozen: batch normalisation, for one, would go on changing."""
+        super().train(mode)
+        for name, child in self.towers.named_children():
+            if split_name(f"{name}.")[0] in self.frozen:
+                child.eval()
+        return self
 
     @torch.no_grad()
     def clamp_scale_(self) -> None:

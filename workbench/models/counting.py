@@ -2,16 +2,22 @@
 
 from torch import nn
 
+from workbench.config.shape import Tower
 from workbench.models.clip import Clip
+from workbench.models.towers import split_name
 
 
-def count_parameters(model: Clip) -> dict[str, int]:
-    """``{"blocks": n, "embeddings": n, "total": n}``.
+def count_parameters(model: Clip, tower: Tower | None = None) -> dict[str, int]:
+    """``{"blocks": n, "embeddings": n, "total": n}``, of the whole model or one tower.
 
-    The embedding tables (tokens and positions) are apart because in tiny models they outweigh the arithmetic.
+    The embedding tables (tokens and positions) are apart because in tiny models they outweigh the arithmetic. The scale
+    belongs to neither tower; of a whole model it is counted among the blocks.
     """
-    total = sum(parameter.numel() for parameter in model.parameters())
-    tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
-    positions = [parameter for name, parameter in model.named_parameters() if name.endswith("positional_embedding")]
-    embeddings = sum(parameter.numel() for parameter in (*tables, *positions))
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    total = embeddings = 0
+    for name, parameter in model.towers.named_parameters():
+        if tower is None or split_name(name)[0] == tower:
+            total += parameter.numel()
+            if id(parameter) in tables or name.endswith("positional_embedding"):
+                embeddings += parameter.numel()
     return {"blocks": total - embeddings, "embeddings": embeddings, "total": total}

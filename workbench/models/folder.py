@@ -19,6 +19,7 @@ from workbench.models.weights import load_weights, read_weights
 from workbench.runs.atomic import write_atomically
 
 CONFIG, WEIGHTS, TOKENIZER = "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"
+OLDER_WEIGHTS = "open_clip_pytorch_model.bin"  # in folders from the hub
 
 
 def config_files(model: Clip) -> dict[str, bytes]:
@@ -43,24 +44,34 @@ def save_folder(model: Clip, folder: Path, dtype: torch.dtype = torch.float32) -
 
 
 def load_folder(folder: Path) -> Clip:
-    """The model in ``folder``, in float32.
+    """The model in ``folder``, in float32; one that open_clip published on the hub will do.
 
     Raises:
-        ValueError: a file is missing or damaged.
+        ValueError: a file is missing or damaged, or the tokenizer is a foreign one.
     """
-    config, tokenizer = _read_json(folder / CONFIG), _read_json(folder / TOKENIZER)
+    config = _read_json(folder / CONFIG)
+    tokenizer = _read_json(folder / TOKENIZER) if (folder / TOKENIZER).exists() else {}
     preprocess = config.get("preprocess_cfg", {})
     try:
         model = Clip(
             config["model_cfg"],
-            make_tokenizer(tokenizer),
+            make_tokenizer(tokenizer if "kind" in tokenizer else _clips_tokenizer(config["model_cfg"]["text_cfg"])),
             mean=preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN),
             std=preprocess.get("std", open_clip.OPENAI_DATASET_STD),
         )
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} holds no model of the workbench, or a damaged one: {reason(error)}") from None
-    load_weights(model.towers, read_weights(folder / WEIGHTS), str(folder / WEIGHTS))
+    found = [folder / name for name in (WEIGHTS, OLDER_WEIGHTS) if (folder / name).exists()]
+    weights = found[0] if found else folder / WEIGHTS
+    load_weights(model.towers, read_weights(weights), str(weights))
     return model
+
+
+def _clips_tokenizer(text: dict[str, Any]) -> dict[str, Any]:
+    """CLIP's byte-pair one, which a folder means that has no tokenizer of ours, but perhaps the hub's own file."""
+    if foreign := text.get("hf_tokenizer_name"):
+        raise ValueError(f"it needs the tokenizer {foreign}, which the workbench does not read")
+    return {"kind": "bpe", "context_length": text.get("context_length", 77)}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from open_clip.factory import get_model_config
 
 from workbench.config.nearest import unknown
 from workbench.models.clip import Clip
-from workbench.models.folder import load_folder
+from workbench.models.folder import CONFIG, WEIGHTS, load_folder
+from workbench.models.matching import fitting_architectures
+from workbench.models.offline import without_waiting
 from workbench.models.reasons import reason
 from workbench.models.tokenizers import named_tokenizer
-from workbench.models.weights import load_weights, read_weights
+from workbench.models.weights import SUFFIXES, load_weights, read_weights
 from workbench.resources import PACKAGE, find_resource
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.directory import find_run
@@ -49,8 +51,47 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
         return _from_config(_read_config(SIZES / f"{spec}.json"), spec, seed, tokenizer)
     if spec and Path(spec).is_dir():
         return _folder(Path(spec), spec, tokenizer)
+    if is_weights_file(spec):
+        raise ValueError(
+            f"{spec} holds weights alone; name their architecture: {' or '.join(_fitting(Path(spec)))}; "
+            f"`workbench teacher import {spec}` finds out which"
+        )
     close = unknown("model", spec, [f"open_clip:{spec}"] if spec in open_clip.list_models() else _sizes())
     raise ValueError(f"{close} (a model is {', '.join(FORMS)})")
+
+
+def is_weights_file(spec: str) -> bool:
+    """Whether a SPEC is the path of a file of weights, if perhaps of one that is missing."""
+    return Path(spec).is_file() or (":" not in spec and Path(spec).suffix in SUFFIXES)
+
+
+def spec_of_file(path: Path) -> str:
+    """The SPEC of a file of weights, its architecture told by its shapes, which leave the activation open.
+
+    Raises:
+        ValueError: there is no such file, or its shapes are those of no architecture, or of several.
+    """
+    specs = [spec for spec in _fitting(path) if "quickgelu" not in spec]
+    if len(specs) != 1:
+        raise ValueError(f"the weights in {path} fit several architectures: name one, {' or '.join(specs)}")
+    return specs[0]
+
+
+def _fitting(path: Path) -> list[str]:
+    """The SPECs with which a file of weights would fit."""
+    names = fitting_architectures(read_weights(path), _architectures())
+    if not names:
+        raise ValueError(
+            f"the shapes in {path} are those of no architecture known here: make a model folder of it, with "
+            f"{CONFIG} and {WEIGHTS} as open_clip writes them"
+        )
+    return [f"open_clip:{name}@{path}" for name in names]
+
+
+def _architectures() -> dict[str, dict[str, Any]]:
+    """The configs that ``open_clip:NAME`` may name: open_clip's own, and the built-in sizes."""
+    own = {name: _read_config(SIZES / f"{name}.json") for name in _sizes()}
+    return {name: get_model_config(name) for name in open_clip.list_models()} | own
 
 
 def _folder(folder: Path, spec: str, tokenizer: str) -> Clip:
@@ -93,7 +134,11 @@ def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
         config = config | {"quick_gelu": True}
     tensors = read_weights(path)
     model = _from_config(config, f"open_clip:{rest}", 0, "", preprocess)
-    load_weights(model.towers, tensors, str(path))
+    try:
+        load_weights(model.towers, tensors, str(path))
+    except ValueError as error:
+        fitting = " or ".join(f"open_clip:{name}" for name in fitting_architectures(tensors, _architectures()))
+        raise ValueError(f"{error}\n  the file's shapes are those of {fitting}" if fitting else str(error)) from None
     return model
 
 
@@ -106,7 +151,8 @@ def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
         raise unknown(f"pretrained tag of {name} (or weights file)", weights, tags)
     tag = open_clip.get_pretrained_cfg(name, weights)
     try:
-        return Path(open_clip.download_pretrained(tag)), tag
+        with without_waiting():
+            return Path(open_clip.download_pretrained(tag)), tag
     except Exception as error:  # any of the hub client's and the network's many
         raise ValueError(
             f"cannot download {name}@{weights} ({reason(error)[:120]}): "

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.embeddings import Embeddings, InputForm
+from workbench.embeddings import Embeddings, FeatureKey, InputForm
 from workbench.models.clip import Clip
 from workbench.models.counting import count_parameters
+from workbench.models.features import collected
 from workbench.models.fingerprint import weights_sha256
 
 
@@ -36,8 +37,18 @@ class Teacher:
         return count_parameters(self._model)
 
     @property
+    def block_widths(self) -> tuple[int, ...]:
+        """The channels of every block of its image tower, as :attr:`Clip.block_widths` says them."""
+        return self._model.block_widths
+
+    @property
     def form(self) -> InputForm:
         return self._model.form
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the three colour channels, in [0, 1], that its pictures are brought to."""
+        return self._model.mean, self._model.std
 
     @property
     def scale(self) -> Tensor:
@@ -54,6 +65,29 @@ class Teacher:
     def embed(self, image_BCHW: Tensor, text_BL: Tensor) -> Embeddings:
         """Unit-length embeddings of B pairs, without gradient."""
         return Embeddings(self.embed_image(image_BCHW), self.embed_text(text_BL), self.scale)
+
+    def embed_with_features(
+        self, image_BCHW: Tensor, text_BL: Tensor, keys: Sequence[FeatureKey]
+    ) -> tuple[Embeddings, dict[FeatureKey, Tensor]]:
+        """What :meth:`embed` gives, to the bit, and inner features of the B pictures from the same forward.
+
+        The features are float32, without gradient; their first axis has B rows (:mod:`workbench.models.features`).
+
+        Raises:
+            ValueError: the image tower has no such block, or there is no such form.
+        """
+        chunks: dict[FeatureKey, list[Tensor]] = {key: [] for key in keys}
+
+        def encode(chunk_BCHW: Tensor) -> Tensor:
+            with collected(self._model.towers.visual, keys) as features:
+                raw = self._model.encode_image(chunk_BCHW)
+            for key, feature in features.items():
+                chunks[key].append(feature)
+            return raw
+
+        image_BD = self._in_chunks(encode, image_BCHW)
+        features = {key: torch.cat(some)[: len(image_BCHW)] for key, some in chunks.items()}  # the padding comes last
+        return Embeddings(image_BD, self.embed_text(text_BL), self.scale), features
 
     def embed_image(self, image_NCHW: Tensor) -> Tensor:
         """uint8 pictures -> unit-length embeddings [N, D]."""

@@ -14,6 +14,7 @@ from workbench.models.reasons import reason
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "student")
 PREFIXES = ("module.", "_orig_mod.", "towers.")
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 SHOWN = 8  # lines of each kind in a mismatch table
 
 
@@ -27,6 +28,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise ValueError(f"no weights at {path}: check the path")
+    if not path.stat().st_size:
+        raise ValueError(f"cannot read weights from {path}: the file is empty; copy or download it again")
     try:
         content = _content(path)
     except Exception as error:  # damaged files make the readers stumble in a dozen ways
@@ -35,8 +38,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 f"{path} is refused: it is torn, or it holds Python objects that loading would execute; "
                 "save its state_dict alone, best as .safetensors"
             ) from None
-        raise ValueError(f"cannot read weights from {path}: {reason(error)}") from None
+        raise ValueError(f"cannot read weights from {path}: {reason(error)}; copy or download it again") from None
     tensors = unwrap(content)
+    if any(name.startswith("vision_model.") for name in tensors):
+        raise ValueError(f"{path} has the names of transformers: take the same model's file in open_clip's form")
     if not tensors:
         raise ValueError(f"{path} holds no tensors under any of the usual names ({', '.join(WRAPPERS)})")
     return tensors
@@ -78,7 +83,10 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     ]
     if missing or unexpected or reshaped:
         rows = [row for kind in (reshaped, missing, unexpected) for row in _shortened(kind)]
-        raise ValueError(f"{source} does not fit the model:\n  " + "\n  ".join(rows))
+        fit = len(wanted) - len(missing) - len(reshaped)
+        raise ValueError(
+            f"{source} does not fit the model ({fit} of {len(wanted)} weights do):\n  " + "\n  ".join(rows)
+        )
     module.load_state_dict(dict(tensors))
 
 

@@ -1,0 +1,95 @@
+"""Towers of uneven shape are Clips like all others: seeded, saved, loaded, looked into, masked and trained."""
+
+import pytest
+import torch
+
+from workbench.config.shape import TowerShape
+from workbench.embeddings import FeatureKey
+from workbench.models.clip import Clip
+from workbench.models.folder import load_folder, save_folder
+from workbench.models.masking import kept_patches
+from workbench.models.shapes import tower_shape, with_shape
+from workbench.models.spec import load_model
+from workbench.models.teacher import Teacher
+from workbench.models.towers import join_weights, split_weights
+
+IMAGE = TowerShape(width=18, head_width=8, heads=(3, 0, 1), channels=(5, 40, 0))
+TEXT = TowerShape(width=10, head_width=4, heads=(0, 2), channels=(0, 9))
+
+
+@pytest.fixture(params=[False, True], ids=["CLIP", "CustomTextCLIP"])
+def uneven(request, config, tokenizer):
+    """``uneven(seed)``: a Clip with tables for both towers, in evaluation mode."""
+    changed = with_shape(with_shape(config | {"custom_text": request.param}, "image", IMAGE), "text", TEXT)
+    return lambda seed=0: Clip(changed, tokenizer, seed=seed).eval()
+
+
+def test_the_seed_alone_decides_the_weights(uneven):
+    first, again, other = uneven(1), uneven(1), uneven(2)
+    torch.testing.assert_close(first.state_dict(), again.state_dict(), rtol=0, atol=0)
+    name = "towers.visual.transformer.resblocks.0.attn.in_proj_weight"
+    assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
+
+
+def test_a_text_tower_starts_as_open_clips_does(config, tokenizer):
+    config["text_cfg"] |= {"width": 128, "heads": 4, "layers": 3}
+    theirs = Clip(config, tokenizer).towers.transformer.state_dict()
+    tabled = with_shape(config, "text", tower_shape(config, "text"), always_table=True)
+    ours = Clip(tabled, tokenizer).towers.transformer.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert float(tensor.std()) == pytest.approx(float(theirs[name].std()), rel=0.1, abs=2e-3), name
+
+
+@torch.no_grad()
+def test_a_folder_brings_it_back(tmp_path, uneven, pictures):
+    model = uneven(3)
+    save_folder(model, tmp_path / "model")
+    for loaded in (load_folder(tmp_path / "model"), load_model(str(tmp_path / "model"))):
+        assert loaded.config == model.config
+        torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
+        assert torch.equal(loaded.eval().encode_image(pictures(3)), model.encode_image(pictures(3)))
+    fresh = load_model(f"config:{tmp_path / 'model' / 'open_clip_config.json'}", seed=5, tokenizer="words:scenes")
+    assert fresh.towers.visual.transformer.resblocks[0].attn.in_proj_weight.shape == (3 * 3 * 8, 18)
+
+
+def test_weights_of_another_shape_are_a_table(uneven, tmp_path):
+    save_folder(uneven(), tmp_path)
+    path = tmp_path / "open_clip_config.json"
+    path.write_text(path.read_text().replace("40", "41"))
+    with pytest.raises(ValueError, match=r"reshaped +visual\.transformer\.resblocks\.1\.mlp\.c_fc\.weight"):
+        load_folder(tmp_path)
+
+
+def test_features_and_masks_work(uneven, pictures):
+    model = uneven()
+    assert model.block_widths == (18, 18, 18)
+    image = pictures(4)
+    keys = [FeatureKey(0, "map"), FeatureKey(-1, "tokens"), FeatureKey(1, "pooled")]
+    raw, features = model.encode_image_with_features(image, keys)
+    assert torch.equal(raw, model.encode_image(image))
+    assert [tuple(features[key].shape) for key in keys] == [(4, 18, 2, 2), (4, 4, 18), (4, 18)]
+    assert torch.equal(model.features(image, [1], "pooled")[0], features[keys[2]])
+    keep = kept_patches(list("abcd"), model.num_patches, 0.5, 0, 0)
+    assert model.encode_image(image, keep).shape == (4, 16)
+    assert not torch.allclose(model.encode_image(image, keep), raw)
+
+
+def test_it_learns_and_it_teaches(uneven, pictures, captions, tokenizer):
+    model = uneven()
+    embedded = model.embed(pictures(3), tokenizer(captions(3)))
+    (embedded.scale * (embedded.image_BD @ embedded.text_BD.T)).square().sum().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    teacher = Teacher(uneven(), chunk_size=2)
+    assert teacher.embed(pictures(3), tokenizer(captions(3))).image_BD.shape == (3, 16)
+
+
+def test_weights_are_split_by_tower_and_joined_again(uneven):
+    model = uneven()
+    parts = split_weights(model.towers.state_dict())
+    assert set(parts[None]) == {"logit_scale"}
+    assert "class_embedding" in parts["image"]
+    assert {"token_embedding.weight", "positional_embedding", "text_projection"} <= set(parts["text"])
+    joined = join_weights(parts, model.towers)
+    assert joined.keys() == model.towers.state_dict().keys()
+    model.towers.load_state_dict(joined)

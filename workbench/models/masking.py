@@ -1,0 +1,92 @@
+"""Which patches of a picture a student sees, and a tower that sees only those.
+
+CLIP-KD's masked feature distillation: patches are dropped at random, the class token always stays. A ViT drops their
+tokens after the positions are added (as MAE and FLIP do), so its compute falls with them. A convolutional tower needs
+the whole grid: its pictures are blanked in blocks, and its compute stays what it was.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from workbench.randomness import derive_seed
+
+BLANKING_SIDE = 7  # blocks along each side of a picture, where pixels are blanked instead of tokens dropped
+
+
+def kept_patches(keys: Sequence[str], num_patches: int, ratio: float, seed: int, step: int) -> Tensor | None:
+    """The patches that B pairs keep at one step: int64 [B, K], ascending, K = max(1, int(num_patches · (1 − ratio))).
+
+    A pair's patches depend on (seed, step, its key) only, never on its batch. Those kept at a higher ratio are among
+    those kept at a lower one. None where nothing is dropped.
+
+    Raises:
+        ValueError: the ratio is outside [0, 1).
+    """
+    if not 0 <= ratio < 1:
+        raise ValueError(f"mask ratio {ratio}: choose at least 0 (drop nothing) and less than 1 (drop all)")
+    num_kept = max(1, int(num_patches * (1 - ratio)))
+    if num_kept == num_patches:
+        return None
+    generator = torch.Generator()
+    rows = []
+    for key in keys:
+        generator.manual_seed(derive_seed(seed, "kept patches", step, key))
+        rows.append(torch.randperm(num_patches, generator=generator))
+    return torch.stack(rows)[:, :num_kept].sort(dim=1).values
+
+
+def drops_tokens(visual: nn.Module) -> bool:
+    """Whether dropped patches save this image tower compute."""
+    return isinstance(visual, VisionTransformer)
+
+
+def count_patches(visual: nn.Module) -> int:
+    """The patches of a ViT; of any other tower, the blocks that its pictures are blanked in."""
+    if isinstance(visual, VisionTransformer):
+        height, width = visual.grid_size
+        return int(height * width)
+    return BLANKING_SIDE**2
+
+
+@contextmanager
+def kept_only(visual: nn.Module, keep_BK: Tensor | None) -> Iterator[None]:
+    """Within it, the image tower sees only the patches ``keep_BK`` of the B pictures it is given; all, for None."""
+    if keep_BK is None:
+        yield
+        return
+
+    def drop(_: nn.Module, __: tuple[Tensor], tokens_BTC: Tensor) -> Tensor:
+        return keep_tokens(tokens_BTC, keep_BK)
+
+    def blank(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        return keep_blocks(inputs[0], keep_BK)
+
+    if isinstance(visual, VisionTransformer):  # patch_dropout stands between the positions and the first norm
+        hook = visual.patch_dropout.register_forward_hook(drop)
+    else:
+        hook = visual.register_forward_pre_hook(blank)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def keep_tokens(tokens_BTC: Tensor, keep_BK: Tensor) -> Tensor:
+    """The class token, which comes first, and the kept patch tokens in the order given: [B, 1 + K, C]."""
+    assert len(tokens_BTC) == len(keep_BK)
+    index_BT = F.pad(keep_BK.to(tokens_BTC.device, non_blocking=True) + 1, (1, 0))
+    return torch.take_along_dim(tokens_BTC, index_BT[:, :, None], dim=1)
+
+
+def keep_blocks(pixels_BCHW: Tensor, keep_BK: Tensor) -> Tensor:
+    """The normalised pictures with 0, the mean colour, in all but the kept blocks of a 7 x 7 grid."""
+    assert len(pixels_BCHW) == len(keep_BK)
+    kept_BK = keep_BK.to(pixels_BCHW.device, non_blocking=True)
+    grid = pixels_BCHW.new_zeros(len(kept_BK), BLANKING_SIDE**2).scatter_(1, kept_BK, 1)
+    grid = grid.view(-1, 1, BLANKING_SIDE, BLANKING_SIDE)
+    return pixels_BCHW * F.interpolate(grid, size=pixels_BCHW.shape[2:], mode="nearest")

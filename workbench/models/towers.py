@@ -1,0 +1,124 @@
+"""The two towers of a model config: open_clip's own, with the workbench's blocks where it has no such shape."""
+
+import copy
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import open_clip
+from torch import Tensor, nn
+
+from workbench.config.nearest import unknown
+from workbench.config.shape import TOWERS, Tower, TowerShape
+from workbench.models.dense import Attention, Block, Perceptron
+from workbench.models.reasons import reason
+from workbench.models.shapes import SECTIONS, TABLES, tower_shape
+
+
+def build_towers(config: dict[str, Any]) -> Any:
+    """An open_clip model (which has no types), its weights random from torch's global random state.
+
+    Raises:
+        ValueError: open_clip cannot build this config, or a table in it does not fit.
+    """
+    shapes = {tower: tower_shape(config, tower) for tower in _tabled(config)}
+    towers = _build(_with_template_blocks(config, shapes))
+    for tower, shape in shapes.items():
+        _put_blocks(towers, tower, shape)
+    return towers
+
+
+def holder(towers: Any, tower: Tower) -> Any:
+    """The module with a tower's parts; those of a text tower lie in the whole model, or in a module of their own."""
+    if tower == "image":
+        return towers.visual
+    return towers.text if hasattr(towers, "text") else towers
+
+
+def split_name(name: str) -> tuple[Tower | None, str]:
+    """The tower that a weight belongs to, None for what both share, and the weight's name within it."""
+    if name in ("logit_scale", "logit_bias"):
+        return None, name
+    if name.startswith("visual."):
+        return "image", name.removeprefix("visual.")
+    return "text", name.removeprefix("text.")
+
+
+def split_weights(weights: Mapping[str, Tensor]) -> dict[Tower | None, dict[str, Tensor]]:
+    """The weights of a model by tower; what both share is under None."""
+    parts: dict[Tower | None, dict[str, Tensor]] = {None: {}, "image": {}, "text": {}}
+    for name, tensor in weights.items():
+        tower, inner = split_name(name)
+        parts[tower][inner] = tensor
+    return parts
+
+
+def join_weights(parts: Mapping[Tower | None, Mapping[str, Tensor]], towers: Any) -> dict[str, Tensor]:
+    """Undo :func:`split_weights`, with the names that ``towers`` gives them."""
+    prefixes: dict[Tower | None, str] = {
+        None: "",
+        "image": "visual.",
+        "text": "text." if hasattr(towers, "text") else "",
+    }
+    return {prefixes[tower] + name: tensor for tower, part in parts.items() for name, tensor in part.items()}
+
+
+def _tabled(config: dict[str, Any]) -> list[Tower]:
+    tables = config.get(TABLES, {})
+    for name in tables:
+        if name not in TOWERS:
+            raise unknown("tower", name, TOWERS)
+    return [tower for tower in TOWERS if tower in tables]
+
+
+def _with_template_blocks(config: dict[str, Any], shapes: dict[Tower, TowerShape]) -> dict[str, Any]:
+    """A config that open_clip can build whatever the shapes: one block of one head, to be replaced."""
+    config = {key: value for key, value in copy.deepcopy(config).items() if key != TABLES}
+    for tower, shape in shapes.items():
+        one_head = {"head_width": shape.width} if tower == "image" else {"heads": 1}
+        config[SECTIONS[tower]] |= {"layers": 1} | one_head
+    return config
+
+
+def _build(config: dict[str, Any]) -> Any:
+    custom_text = config.get("custom_text") or "hf_model_name" in config["text_cfg"]
+    build = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+    arguments = {key: value for key, value in config.items() if key != "custom_text"}
+    try:
+        return build(**arguments)
+    except Exception as error:  # open_clip checks little: a bad config stumbles anywhere in its code
+        raise ValueError(f"open_clip cannot build this model config: {reason(error)}") from error
+
+
+def _put_blocks(towers: Any, tower: Tower, shape: TowerShape) -> None:
+    """Replace the template block by blocks of the shape, with its kind of norm and activation."""
+    transformer = holder(towers, tower).transformer
+    template = transformer.resblocks[0]
+    norm = template.ln_1
+    blocks = [
+        Block(
+            shape.width,
+            heads,
+            channels,
+            head_width=shape.head_width,
+            make_norm=partial(norm.__class__, eps=norm.eps),
+            make_activation=partial(copy.deepcopy, template.mlp.gelu),
+        )
+        for heads, channels in zip(shape.heads, shape.channels, strict=True)
+    ]
+    if tower == "text":
+        for block in blocks:
+            _start_as_text(block, shape)
+    transformer.resblocks = nn.ModuleList(blocks)
+    transformer.layers = shape.num_layers
+
+
+def _start_as_text(block: Block, shape: TowerShape) -> None:
+    """open_clip starts the blocks of a text tower by width and depth, those of a ViT as torch does."""
+    inward, outward = shape.width**-0.5, (2 * shape.num_layers * shape.width) ** -0.5
+    if isinstance(block.attn, Attention):
+        nn.init.normal_(block.attn.in_proj_weight, std=inward)
+        nn.init.normal_(block.attn.out_proj.weight, std=outward)
+    if isinstance(block.mlp, Perceptron):
+        nn.init.normal_(block.mlp.c_fc.weight, std=(2 * shape.width) ** -0.5)
+        nn.init.normal_(block.mlp.c_proj.weight, std=outward)
