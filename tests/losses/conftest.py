@@ -1,63 +1,244 @@
-"""Random unit embeddings in float64, of a student and of its teacher."""
+"""Random unit embeddings in float64, of a student and of its teacher, and an oracle for every equation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.embeddings import Embeddings
+from workbench.losses.comparison import Features
+from workbench.losses.registry import StandaloneLoss
 
 Make = Callable[..., Embeddings]
+Rows = Sequence[Sequence[float]]
+Arguments = tuple[Embeddings, Embeddings, Features | None]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def embeddings() -> Make:
     """``embeddings(seed, num_pairs, width, scale)``; equal arguments give equal embeddings, leaves with gradients."""
     return _embeddings
 
 
-def _embeddings(seed: int, num_pairs: int = 6, width: int = 5, scale: float = 14.3) -> Embeddings:
+def _embeddings(
+    seed: int, num_pairs: int = 6, width: int = 5, scale: float = 14.3, dtype: torch.dtype = torch.float64
+) -> Embeddings:
     generator = torch.Generator().manual_seed(seed)
     image_BD, text_BD = (
-        F.normalize(torch.randn(num_pairs, width, generator=generator, dtype=torch.float64), dim=1).requires_grad_()
+        F.normalize(torch.randn(num_pairs, width, generator=generator, dtype=torch.float64), dim=1)
+        .to(dtype)
+        .requires_grad_()
         for _ in range(2)
     )
-    return Embeddings(image_BD, text_BD, torch.tensor(scale, dtype=torch.float64, requires_grad=True))
+    return Embeddings(image_BD, text_BD, torch.tensor(scale, dtype=dtype, requires_grad=True))
+
+
+@pytest.fixture(scope="session")
+def arguments() -> Callable[..., Arguments]:
+    """``loss(*arguments(name))``: a student, a wider teacher whose scale is 50, and features where the loss wants them.
+
+    The student's side are leaves with gradients, the teacher's are constants.
+    """
+    return _arguments
+
+
+def _arguments(
+    name: str, num_pairs: int = 6, width: int = 3, teacher_width: int = 4, dtype: torch.dtype = torch.float64
+) -> Arguments:
+    student = _embeddings(1, num_pairs, width, 14.3, dtype)
+    teacher = _embeddings(2, num_pairs, teacher_width, 50.0, dtype)
+    teacher = Embeddings(teacher.image_BD.detach(), teacher.text_BD.detach(), teacher.scale.detach())
+    if name != "intermediate":
+        return student, teacher, None
+    generator = torch.Generator().manual_seed(3)
+    ours, theirs = (
+        torch.randn(num_pairs, *shape, generator=generator, dtype=torch.float64).to(dtype)
+        for shape in ((2, 4, 4), (3, 2, 2))
+    )
+    return student, teacher, Features((ours.requires_grad_(),), (theirs,))
+
+
+@pytest.fixture(scope="session")
+def leaves() -> Callable[..., dict[str, Tensor]]:
+    """``leaves(loss, *arguments)``: everything the loss can move, by name: the student's side and its learnt parts."""
+    return _leaves
+
+
+def _leaves(
+    loss: StandaloneLoss, student: Embeddings, _teacher: Embeddings, features: Features | None = None
+) -> dict[str, Tensor]:
+    assert loss.learnt is not None
+    found = {"image": student.image_BD, "text": student.text_BD, "scale": student.scale}
+    found |= {f"feature {n}": feature for n, feature in enumerate(features.student if features else ())}
+    return found | dict(loss.learnt.named_parameters())
 
 
 class BruteForce:
-    """The equations once more, as loops over numbers: an oracle that shares no code with the package."""
+    """The equations of PAPERS.md once more, as loops over numbers: an oracle that shares no code with the package.
+
+    A method named for a loss gives it in the paper's convention, the way it is printed: sums over directions where the
+    paper sums. Scales are positive numbers.
+    """
 
     @staticmethod
-    def log_affinity(anchor_BD: Tensor, other_BD: Tensor, scale: float) -> list[list[float]]:
-        """log softmax_b(scale · anchor[k]·other[b]), a row for every anchor k."""
+    def log_affinity(
+        anchor_BD: Tensor, other_BD: Tensor, scale: float, keep_diagonal: bool = True
+    ) -> list[list[float]]:
+        """log softmax_b(scale · anchor[k]·other[b]), a row for every anchor k; without its diagonal that is −∞."""
         table = []
-        for anchor in anchor_BD.tolist():
+        for k, anchor in enumerate(anchor_BD.tolist()):
             logits = [scale * sum(a * o for a, o in zip(anchor, other, strict=True)) for other in other_BD.tolist()]
+            if not keep_diagonal:
+                logits[k] = -math.inf
             total = math.log(sum(math.exp(logit) for logit in logits))
             table.append([logit - total for logit in logits])
         return table
+
+    @staticmethod
+    def cross_entropy(target: Rows, ours: Rows) -> float:
+        """mean_k −Σ_b exp(target[k, b]) · ours[k, b] of two tables of logarithms."""
+        pairs = [pair for t, o in zip(target, ours, strict=True) for pair in zip(t, o, strict=True)]
+        return sum(-math.exp(t) * o for t, o in pairs if t > -math.inf) / len(target)
+
+    @classmethod
+    def kl(cls, target: Rows, ours: Rows) -> float:
+        return cls.cross_entropy(target, ours) - cls.cross_entropy(target, target)
 
     @classmethod
     def info_nce(cls, anchor_BD: Tensor, other_BD: Tensor, scale: float) -> float:
         table = cls.log_affinity(anchor_BD, other_BD, scale)
         return sum(-row[k] for k, row in enumerate(table)) / len(table)
 
-    @classmethod
-    def kl(cls, target: list[list[float]], ours: list[list[float]]) -> float:
-        pairs = [pair for t, o in zip(target, ours, strict=True) for pair in zip(t, o, strict=True)]
-        return sum(math.exp(t) * (t - o) for t, o in pairs) / len(target)
+    @staticmethod
+    def squared_distance(a: Tensor | Rows, b: Tensor | Rows) -> float:
+        """Mean over rows of the squared Euclidean distance."""
+        a, b = (x.tolist() if isinstance(x, Tensor) else x for x in (a, b))
+        pairs = [pair for x, y in zip(a, b, strict=True) for pair in zip(x, y, strict=True)]
+        return sum((x - y) ** 2 for x, y in pairs) / len(a)
 
     @staticmethod
-    def squared_distance(a_BD: Tensor, b_BD: Tensor) -> float:
-        """Mean over rows of the squared Euclidean distance."""
-        pairs = [pair for a, b in zip(a_BD.tolist(), b_BD.tolist(), strict=True) for pair in zip(a, b, strict=True)]
-        return sum((x - y) ** 2 for x, y in pairs) / len(a_BD)
+    def unit_linear(rows_BD: Tensor | Rows, layer: nn.Linear) -> Tensor:
+        """Every row through the layer, then scaled to unit length."""
+        weights, biases = layer.weight.tolist(), layer.bias.tolist()
+        results = []
+        for row in rows_BD.tolist() if isinstance(rows_BD, Tensor) else rows_BD:
+            mapped = [sum(w * x for w, x in zip(weight, row, strict=True)) for weight in weights]
+            mapped = [value + bias for value, bias in zip(mapped, biases, strict=True)]
+            length = math.sqrt(sum(value**2 for value in mapped))
+            results.append([value / length for value in mapped])
+        return torch.tensor(results, dtype=torch.float64)
+
+    @classmethod
+    def projected(cls, student: Embeddings, loss: StandaloneLoss) -> Embeddings:
+        """The student at the teacher's width, through the projections that the loss made at its first call."""
+        assert loss.learnt is not None
+        image, text = (loss.learnt.projections[side] for side in ("image", "text"))
+        return Embeddings(
+            cls.unit_linear(student.image_BD, image), cls.unit_linear(student.text_BD, text), student.scale
+        )
+
+    @classmethod
+    def pulls(cls, anchor_BD: Tensor, other_BD: Tensor, scale: float) -> tuple[Rows, Rows]:
+        """Gradients of Σ_k −log softmax_b(scale · anchor[k]·other[b])[k] at the anchors and at the others."""
+        table = cls.log_affinity(anchor_BD, other_BD, scale)
+        anchors, others = anchor_BD.tolist(), other_BD.tolist()
+        width, everyone = range(len(anchors[0])), range(len(anchors))
+        residual = [[math.exp(table[k][b]) - (k == b) for b in everyone] for k in everyone]
+        at_anchors = [[scale * sum(residual[k][b] * others[b][d] for b in everyone) for d in width] for k in everyone]
+        at_others = [[scale * sum(residual[k][b] * anchors[k][d] for k in everyone) for d in width] for b in everyone]
+        return at_anchors, at_others
+
+    # The losses, from here on.
+
+    @classmethod
+    def clip(cls, student: Embeddings, _teacher: object, scale: float, _teacher_scale: object = None) -> float:
+        image_to_text = cls.info_nce(student.image_BD, student.text_BD, scale)
+        return (image_to_text + cls.info_nce(student.text_BD, student.image_BD, scale)) / 2
+
+    @classmethod
+    def crd(cls, student: Embeddings, teacher: Embeddings, scale: float, teacher_scale: float) -> float:
+        return sum(
+            cls.kl(cls.log_affinity(*anchors_of(teacher), teacher_scale), cls.log_affinity(*anchors_of(student), scale))
+            for anchors_of in BOTH_DIRECTIONS
+        )
+
+    @classmethod
+    def fd(cls, student: Embeddings, teacher: Embeddings) -> float:
+        image = cls.squared_distance(student.image_BD, teacher.image_BD)
+        return image + cls.squared_distance(student.text_BD, teacher.text_BD)
+
+    @classmethod
+    def gd(cls, student: Embeddings, teacher: Embeddings, scale: float, teacher_scale: float) -> float:
+        ours, theirs = cls.clip_gradients(student, scale), cls.clip_gradients(teacher, teacher_scale)
+        return sum(cls.squared_distance(x, y) for x, y in zip(ours, theirs, strict=True))
+
+    @classmethod
+    def clip_gradients(cls, side: Embeddings, scale: float) -> tuple[Rows, Rows]:
+        """Gradients of the batch-sum CLIP loss at the pictures and at the texts: half of each direction's."""
+        image_1, text_1 = cls.pulls(side.image_BD, side.text_BD, scale)
+        text_2, image_2 = cls.pulls(side.text_BD, side.image_BD, scale)
+        halves = [
+            [[(x + y) / 2 for x, y in zip(first, second, strict=True)] for first, second in zip(a, b, strict=True)]
+            for a, b in ((image_1, image_2), (text_1, text_2))
+        ]
+        return halves[0], halves[1]
+
+    @classmethod
+    def gd_released(cls, student: Embeddings, teacher: Embeddings, scale: float, teacher_scale: float) -> float:
+        """Logits divided by the scale; four errors apart, each over B·D numbers, of gradients divided by B."""
+        num_pairs, width = student.image_BD.shape
+        total = 0.0
+        for anchors_of in BOTH_DIRECTIONS:
+            ours = cls.pulls(*anchors_of(student), 1 / scale)
+            theirs = cls.pulls(*anchors_of(teacher), 1 / teacher_scale)
+            total += sum(cls.squared_distance(x, y) for x, y in zip(ours, theirs, strict=True))
+        return total / num_pairs**2 / width
+
+    @classmethod
+    def icl(cls, student: Embeddings, teacher: Embeddings, scale: float, _teacher_scale: object = None) -> float:
+        image_to_text = cls.info_nce(student.image_BD, teacher.text_BD, scale)
+        return (image_to_text + cls.info_nce(student.text_BD, teacher.image_BD, scale)) / 2
+
+    @classmethod
+    def affinity(cls, student: Embeddings, teacher: Embeddings, scale: float, teacher_scale: float) -> float:
+        return sum(
+            cls.cross_entropy(
+                cls.log_affinity(*anchors_of(teacher), teacher_scale), cls.log_affinity(*anchors_of(student), scale)
+            )
+            for anchors_of in BOTH_DIRECTIONS
+        )
+
+    @classmethod
+    def cross_modal(cls, student: Embeddings, teacher: Embeddings, scale: float, teacher_scale: float) -> float:
+        """L2 + L3: each side of the teacher's affinity replaced by the student's, one at a time."""
+        images_replaced = Embeddings(student.image_BD, teacher.text_BD, student.scale)
+        texts_replaced = Embeddings(teacher.image_BD, student.text_BD, student.scale)
+        both = (cls.affinity(mixed, teacher, scale, teacher_scale) for mixed in (images_replaced, texts_replaced))
+        return sum(both) / 2
+
+    @classmethod
+    def single_modal(
+        cls, student: Embeddings, teacher: Embeddings, scale: float, teacher_scale: float, keep_diagonal: bool = True
+    ) -> float:
+        """L4 + L5: pictures among pictures, texts among texts."""
+        return sum(
+            cls.cross_entropy(
+                cls.log_affinity(theirs_BD, theirs_BD, teacher_scale, keep_diagonal),
+                cls.log_affinity(ours_BD, ours_BD, scale, keep_diagonal),
+            )
+            for ours_BD, theirs_BD in ((student.image_BD, teacher.image_BD), (student.text_BD, teacher.text_BD))
+        )
 
 
-@pytest.fixture
+BOTH_DIRECTIONS: tuple[Callable[[Embeddings], tuple[Tensor, Tensor]], ...] = (
+    lambda side: (side.image_BD, side.text_BD),
+    lambda side: (side.text_BD, side.image_BD),
+)
+
+
+@pytest.fixture(scope="session")
 def brute_force() -> type[BruteForce]:
     return BruteForce

@@ -1,7 +1,6 @@
 import math
 
 import pytest
-import torch
 
 from workbench.losses import build_loss
 
@@ -11,13 +10,14 @@ def test_the_students_anchors_pick_among_the_teachers_other_modality(
     embeddings, brute_force, convention: str, scale: float
 ) -> None:
     student, teacher = embeddings(1), embeddings(2)
-    expected = brute_force.info_nce(student.image_BD, teacher.text_BD, scale)
-    expected += brute_force.info_nce(student.text_BD, teacher.image_BD, scale)
-    found = build_loss("icl", convention=convention)(student, teacher)
-    assert float(found) == pytest.approx(expected / 2, rel=1e-6)  # the learnt scale starts in float32
+    loss = build_loss("icl", convention=convention)
+    found = loss(student, teacher).item()
+    own = loss.learnt.parts["icl"]().item()
+    assert own == pytest.approx(scale, rel=1e-6)  # a learnt scale starts in float32
+    assert found == pytest.approx(brute_force.icl(student, teacher, own), rel=1e-12)
 
 
-def test_both_scales_stay_what_they_are(embeddings) -> None:
+def test_both_models_scales_stay_what_they_are(embeddings) -> None:
     student, teacher = embeddings(1), embeddings(2)
     loss = build_loss("icl")
     loss(student, teacher).backward()
@@ -26,8 +26,15 @@ def test_both_scales_stay_what_they_are(embeddings) -> None:
     assert parameter.grad.abs() > 0
 
 
-def test_it_uses_the_projection_where_widths_differ(embeddings) -> None:
-    loss = build_loss("icl")
-    value = loss(embeddings(1, width=4), embeddings(2, width=6))
-    assert torch.isfinite(value)
-    assert set(loss.learnt.projections) == {"image", "text"}
+def test_it_uses_the_projection_where_widths_differ(embeddings, brute_force) -> None:
+    student, teacher = embeddings(1, width=4), embeddings(2, width=6)
+    loss = build_loss("icl", scale=20)
+    found = loss(student, teacher).item()
+    projected = brute_force.projected(student, loss)
+    assert found == pytest.approx(brute_force.icl(projected, teacher, 20.0), rel=1e-12)
+
+
+def test_with_the_teacher_as_its_student_it_is_the_teachers_own_clip_loss(embeddings) -> None:
+    student, teacher = embeddings(1), embeddings(1, scale=20.0)
+    found = build_loss("icl", scale="teacher")(student, teacher).item()
+    assert found == pytest.approx(build_loss("clip")(teacher).item(), rel=1e-12)

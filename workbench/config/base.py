@@ -36,7 +36,8 @@ class Config(BaseModel):
 
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+    parts = [str(part) for part in first["loc"]]
+    place = ".".join(part for part in parts if not part.startswith("<"))  # <kind>: which of several types was tried
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] != "value_error":
         message = f"{message[0].lower()}{message[1:]} (got {first['input']!r})"

@@ -2,11 +2,25 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import ConfigDict, Discriminator, Field, PositiveFloat, PositiveInt, Tag, field_validator
 
 from workbench.config.base import Config
+from workbench.config.schedule import Schedule
 
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _kind(weight: Any) -> str:
+    return "<schedule>" if isinstance(weight, dict | Schedule) else "<number>"
+
+
+CountOrAuto = Annotated[
+    Annotated[int, Field(ge=0), Tag("<number>")] | Annotated[Literal["auto"], Tag("<word>")],
+    Discriminator(lambda value: "<word>" if value == "auto" else "<number>"),
+]
+Weight = Annotated[
+    Annotated[float, Field(ge=0), Tag("<number>")] | Annotated[Schedule, Tag("<schedule>")], Discriminator(_kind)
+]
 
 
 class DataConfig(Config):
@@ -65,14 +79,26 @@ class LossConfig(Config):
 
     model_config = ConfigDict(extra="allow")
 
-    weight: float = Field(1.0, ge=0)
-    """What the loss is multiplied by. 0 switches it off, and it is not computed."""
+    weight: Weight = 1.0
+    """What the loss is multiplied by: a number, or a table of :class:`Schedule`. At 0 the loss is not computed."""
     weight_at: Literal["published", "here"] = "published"
     """Whether the weight belongs to the papers' batch and width, and is translated to this run's, or used as it is."""
+    file: str = ""
+    """A Python file that defines this loss; empty for one of the workbench's."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The weight by step."""
+        return self.weight if isinstance(self.weight, Schedule) else Schedule(value=self.weight)
 
     def options(self) -> dict[str, Any]:
         """The loss's own options."""
         return dict(self.model_extra or {})
+
+    def stretched(self, ratio: float) -> "LossConfig":
+        """The same loss in a run ``ratio`` times as long."""
+        weight = self.weight
+        return self.model_copy(update={"weight": weight.stretched(ratio)}) if isinstance(weight, Schedule) else self
 
 
 class OptimizerConfig(Config):
@@ -103,6 +129,8 @@ class TrainConfig(Config):
     """Pairs whose activations are held at once; 0 for the whole batch. The gradient is that of the whole batch."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the towers. Normalisation, logits and losses are always float32."""
+    loss_chunk_size: CountOrAuto = "auto"
+    """Rows of the B × B matrices that losses hold at once; 0 holds all, auto all up to 2,048 pairs, 512 beyond."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU where there is one."""
 
@@ -125,6 +153,9 @@ class LogConfig(Config):
     """Steps between two checkpoints; 0 keeps only the last."""
     keep_checkpoints: PositiveInt = 2
     """How many of the newest checkpoints stay on disk."""
+    diagnose_every_steps: CountOrAuto = "auto"
+    """Steps between two measurements of every loss's gradient, from step 1 on; 0 for none, auto stays under 5 % of the
+    run's time."""
 
 
 class RunConfig(Config):
@@ -164,10 +195,17 @@ class RunConfig(Config):
             return max(1, round(steps * ratio)) if steps else 0
 
         log, evaluate = self.log, self.evaluate
+        diagnose = log.diagnose_every_steps
         return self.model_copy(
             update={
+                "loss": {name: loss.stretched(ratio) for name, loss in self.loss.items()},
                 "train": self.train.model_copy(update={"num_steps": num_steps}),
                 "evaluate": evaluate.model_copy(update={"every_steps": scaled(evaluate.every_steps)}),
-                "log": log.model_copy(update={"checkpoint_every_steps": scaled(log.checkpoint_every_steps)}),
+                "log": log.model_copy(
+                    update={
+                        "checkpoint_every_steps": scaled(log.checkpoint_every_steps),
+                        "diagnose_every_steps": diagnose if diagnose == "auto" else scaled(diagnose),
+                    }
+                ),
             }
         )

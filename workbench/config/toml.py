@@ -71,7 +71,7 @@ def _recipe_table(name_or_file: str, seen: tuple[str, ...]) -> Table:
     if name_or_file in seen:
         raise ValueError(f"recipe '{name_or_file}' extends itself: {' -> '.join((*seen, name_or_file))}")
     path = _recipe_path(name_or_file)
-    table = read_toml(path)
+    table = _with_whole_paths(read_toml(path), path.parent)
     parent = table.pop("extends", None)
     if parent is None:
         return table
@@ -80,6 +80,15 @@ def _recipe_table(name_or_file: str, seen: tuple[str, ...]) -> Table:
     if parent.endswith(".toml"):
         parent = str((path.parent / parent).resolve())
     return merge(_recipe_table(parent, (*seen, name_or_file)), table)
+
+
+def _with_whole_paths(table: Table, folder: Path) -> Table:
+    """``loss.NAME.file`` lies beside the recipe that names it; a run finds it from anywhere."""
+    losses = table.get("loss")
+    for loss in losses.values() if isinstance(losses, dict) else ():
+        if isinstance(loss, dict) and isinstance(loss.get("file"), str) and loss["file"]:
+            loss["file"] = str((folder / loss["file"]).resolve())
+    return table
 
 
 def _recipe_path(name_or_file: str) -> Path:
@@ -98,9 +107,22 @@ def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> RunCon
         ValueError: an unknown recipe or key, or a bad value, in one line with the remedy.
     """
     table: Table = {"recipe": Path(name_or_file).name.removesuffix(".toml")} | recipe_table(name_or_file)
-    for override in overrides or []:
-        table = merge(table, parse_override(override))
-    return RunConfig.parse(table)
+    return RunConfig.parse(_overridden(table, overrides or []))
+
+
+def with_overrides(config: RunConfig, overrides: list[str]) -> RunConfig:
+    """The run with ``--set`` overrides applied in order.
+
+    Raises:
+        ValueError: an unknown key or a bad value, in one line with the remedy.
+    """
+    return RunConfig.parse(_overridden(config.model_dump(mode="json"), overrides))
+
+
+def _overridden(table: Table, overrides: list[str]) -> Table:
+    for override in overrides:
+        table = merge(table, _with_whole_paths(parse_override(override), Path()))
+    return table
 
 
 def load_run_config(path: Path) -> RunConfig:

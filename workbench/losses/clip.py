@@ -4,24 +4,35 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from workbench.embeddings import Comparison
 from workbench.losses.base import Convention, Loss
-from workbench.losses.contrastive import matched_pairs_cross_entropy
+from workbench.losses.comparison import Comparison
+from workbench.losses.logits import matched_pairs_loss
+from workbench.losses.scale import ScaleChoice
 
 
 class ClipLoss(Loss):
-    """The student's pictures against its texts, both directions averaged, at the student's learnt scale.
+    """The student's pictures against its texts, both directions averaged.
 
-    In nats; log B when all pairs look alike, zero when every pair is certain. Paper and release agree.
+    In nats; log B when all pairs look alike, zero when every pair is certain. Paper and release agree; TinyCLIP's
+    ``--logit-scale 50`` is ``scale = 50``.
+
+    Args:
+        scale: the student's learnt one, or another, see :class:`~workbench.losses.scale.ScaleChoice`.
     """
 
     name = "clip"
     title = "contrastive task loss"
-    paper = "CLIP-KD, section 3.1"
+    paper = "CLIP-KD, section 3.1; TinyCLIP's L0"
     equation = "½ (mean_k −log p[k,k] + mean_k −log q[k,k])"
     published_weight: ClassVar[dict[Convention, float]] = {"paper": 1.0, "released": 1.0}
     needs_teacher = False
+    needs_projection = False
+
+    def __init__(self, convention: Convention = "paper", scale: float | str = "student") -> None:
+        super().__init__(convention)
+        self.scale = ScaleChoice(scale)
+        self.needs_teacher = self.scale.needs_teacher
 
     def __call__(self, comparison: Comparison) -> Tensor:
-        logits_BB = comparison.student.scale * comparison.cosines_BB("student", "student")
-        return (matched_pairs_cross_entropy(logits_BB) + matched_pairs_cross_entropy(logits_BB.T)) / 2
+        scale = self.scale_of(comparison)
+        return matched_pairs_loss(comparison.logits(("student", "image"), ("student", "text"), scale))

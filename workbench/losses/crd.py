@@ -2,11 +2,11 @@
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.embeddings import Comparison
 from workbench.losses.base import Convention, Loss
+from workbench.losses.comparison import Comparison
+from workbench.losses.scale import ScaleChoice, teacher_scale_choice
 
 
 class CrdLoss(Loss):
@@ -14,6 +14,9 @@ class CrdLoss(Loss):
 
     In nats, mean over anchors; zero when both see the same relations, whatever the embeddings. The paper sums the two
     directions, the released code averages them, so its λ = 1 is the paper convention's 0.5.
+
+    Args:
+        scale, teacher_scale: 1/τ of the student's and of the teacher's logits.
     """
 
     name = "crd"
@@ -21,16 +24,21 @@ class CrdLoss(Loss):
     paper = "CLIP-KD, section 3.2.1"
     equation = "mean_k KL(pᵀ[k] ‖ pˢ[k]) + KL(qᵀ[k] ‖ qˢ[k])"
     departure = "the release averages the two directions; the paper sums them"
+    needs_projection = False
     published_weight: ClassVar[dict[Convention, float]] = {"paper": 0.5, "released": 1.0}
 
+    def __init__(
+        self,
+        convention: Convention = "paper",
+        scale: float | str = "student",
+        teacher_scale: float | str = "teacher",
+    ) -> None:
+        super().__init__(convention)
+        self.scale, self.teacher_scale = ScaleChoice(scale), teacher_scale_choice(teacher_scale)
+
     def __call__(self, comparison: Comparison) -> Tensor:
-        student_BB = comparison.student.scale * comparison.cosines_BB("student", "student")
-        teacher_BB = comparison.embeddings("teacher").scale * comparison.cosines_BB("teacher", "teacher")
-        both = kl_of_rows(teacher_BB, student_BB) + kl_of_rows(teacher_BB.T, student_BB.T)
+        student = comparison.logits(("student", "image"), ("student", "text"), self.scale_of(comparison))
+        teacher_scale = comparison.scale(self.teacher_scale)
+        teacher = comparison.logits(("teacher", "image"), ("teacher", "text"), teacher_scale)
+        both = teacher.divergence_of(student)
         return both / 2 if self.convention == "released" else both
-
-
-def kl_of_rows(target_BB: Tensor, logits_BB: Tensor) -> Tensor:
-    """mean_k KL(softmax(target row k) ‖ softmax(logits row k)), in nats."""
-    target, ours = F.log_softmax(target_BB, dim=1), F.log_softmax(logits_BB, dim=1)
-    return F.kl_div(ours, target, reduction="batchmean", log_target=True)

@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from workbench.embeddings import Comparison
 from workbench.losses.base import REFERENCE_WIDTH, Convention, Loss
+from workbench.losses.comparison import Comparison, Side
 
 
 class FdLoss(Loss):
@@ -21,13 +21,14 @@ class FdLoss(Loss):
     equation = "mean_k (‖vᵀ−vˢ‖² + ‖sᵀ−sˢ‖²)"
     departure = "the release divides by D: it averages over channels where the paper sums"
     published_weight: ClassVar[dict[Convention, float]] = {"paper": 2000 / REFERENCE_WIDTH, "released": 2000.0}
+    side: ClassVar[Side] = "projected"
 
     def translation(self, batch_size: int, width: int) -> float:
         del batch_size
         return width / REFERENCE_WIDTH if self.convention == "released" else 1.0
 
     def __call__(self, comparison: Comparison) -> Tensor:
-        student, teacher = comparison.projected, comparison.embeddings("teacher")
+        student, teacher = comparison.embeddings(self.side), comparison.embeddings("teacher")
         image_BD = (student.image_BD - teacher.image_BD).square()
         text_BD = (student.text_BD - teacher.text_BD).square()
         if self.convention == "released":

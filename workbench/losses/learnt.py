@@ -1,42 +1,16 @@
-"""What is trained beside the student for the losses' sake: projections to the teacher's width, and scales.
+"""What is trained beside the student for the losses' sake: projections to the teacher's width, scales, fusions, maps.
 
 These live in the train state: one place to optimise, clip, save and resume them.
 """
 
-import math
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.embeddings import MAX_LOG_SCALE, Embeddings
-from workbench.losses.base import Loss
-
-INITIAL_LOG_SCALE = math.log(1 / 0.07)  # CLIP's τ = 0.07
-
-
-class LearntScale(nn.Module):
-    """A loss's own positive scale.
-
-    Args:
-        exponential: the scale is exp(parameter), clamped to [1, 100] as CLIP's; otherwise the parameter itself,
-            unclamped, which is what CLIP-KD's released code does.
-    """
-
-    def __init__(self, exponential: bool = True) -> None:
-        super().__init__()
-        self.exponential = exponential
-        self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE))
-
-    def forward(self) -> Tensor:
-        return self.logit_scale.exp() if self.exponential else self.logit_scale
-
-    @torch.no_grad()
-    def clamp_(self) -> None:
-        """Return the parameter to its range after an optimiser step."""
-        if self.exponential:
-            self.logit_scale.clamp_(0, MAX_LOG_SCALE)
+from workbench.embeddings import Embeddings
+from workbench.losses.base import Loss, Widths
+from workbench.losses.scale import LearntScale
 
 
 class LearntParts(nn.Module):
@@ -44,18 +18,18 @@ class LearntParts(nn.Module):
 
     Args:
         losses: the losses in use, by name.
-        student_width, teacher_width: embedding widths; without a teacher ``teacher_width`` is None.
+        widths: of the student and of the teacher, if there is one.
     """
 
-    def __init__(self, losses: Mapping[str, Loss], student_width: int, teacher_width: int | None) -> None:
+    def __init__(self, losses: Mapping[str, Loss], widths: Widths) -> None:
         super().__init__()
-        distils = any(loss.needs_teacher for loss in losses.values())
-        needs_projection = distils and teacher_width not in (None, student_width)
-        widths = (student_width, teacher_width or student_width)
+        compares = any(loss.needs_projection for loss in losses.values())
+        needs_projection = compares and widths.teacher not in (None, widths.student)
+        ends = (widths.student, widths.teacher or widths.student)
         self.projections = nn.ModuleDict(
-            {side: nn.Linear(*widths) for side in ("image", "text")} if needs_projection else {}
+            {side: nn.Linear(*ends) for side in ("image", "text")} if needs_projection else {}
         )
-        parts = {name: loss.learnt() for name, loss in losses.items()}
+        parts = {name: loss.learnt(widths) for name, loss in losses.items()}
         self._parts = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
 
     @property
@@ -72,10 +46,17 @@ class LearntParts(nn.Module):
 
     def clamp_(self) -> None:
         """Return every learnt scale to its range after an optimiser step."""
-        for part in self.parts.values():
-            if isinstance(part, LearntScale):
-                part.clamp_()
+        for scale in self._scales().values():
+            scale.clamp_()
 
     def scales(self) -> dict[str, Tensor]:
         """The losses' own scales by loss name, 0-d, detached."""
-        return {name: part().detach() for name, part in self.parts.items() if isinstance(part, LearntScale)}
+        return {name: scale().detach() for name, scale in self._scales().items()}
+
+    def _scales(self) -> dict[str, LearntScale]:
+        return {
+            name: module
+            for name, part in self.parts.items()
+            for module in part.modules()
+            if isinstance(module, LearntScale)
+        }

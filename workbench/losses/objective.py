@@ -7,18 +7,44 @@ import torch
 from torch import Tensor
 
 from workbench.config.run import LossConfig
-from workbench.embeddings import Comparison
-from workbench.losses.base import Loss
+from workbench.config.schedule import Schedule
+from workbench.embeddings import FeatureKey
+from workbench.losses.base import FeatureRequest, Loss, Masking
+from workbench.losses.comparison import Comparison
+from workbench.losses.logits import checked_chunk_size, default_chunk_size
 from workbench.losses.registry import make_loss
 
 
 @dataclass(frozen=True)
 class Term:
-    """One loss of the objective, with the weight its config names and the weight that is applied."""
+    """One loss of the objective: its weight as the config names it, by step, and what carries that to this run."""
 
     loss: Loss
-    given_weight: float
-    weight: float
+    schedule: Schedule
+    factor: float
+
+    def weight(self, step: int) -> float:
+        """The weight that is applied at ``step``, counted from 0."""
+        return self.factor * self.schedule.at(step)
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What the losses of one step want to be given."""
+
+    teacher: bool
+    masking: Masking | None
+    features: dict[str, FeatureRequest]
+
+    @property
+    def student_features(self) -> tuple[FeatureKey, ...]:
+        """The student's inner features, each once."""
+        return tuple(dict.fromkeys(key for request in self.features.values() for key in request.student))
+
+    @property
+    def teacher_features(self) -> tuple[FeatureKey, ...]:
+        """The teacher's inner features, each once."""
+        return tuple(dict.fromkeys(key for request in self.features.values() for key in request.teacher))
 
 
 @dataclass(frozen=True)
@@ -30,29 +56,42 @@ class Values:
 
 
 class Objective:
-    """The weighted sum of the losses of a run. A loss of weight 0 is left out and never computed.
+    """The weighted sum of the losses of a run. A loss is not computed at steps at which its weight is 0.
 
     Args:
         configs: loss settings by name.
         batch_size, width: the batch and the teacher's embedding width, to which published weights are translated.
+        chunk_size: rows of a B × B matrix that are held at once; 0 holds it whole, None goes by the batch size.
 
     Raises:
-        ValueError: an unknown loss or option, a negative weight, no loss at all, or a loss that needs the teacher
-            when there is none (``width`` None).
+        ValueError: an unknown loss or option, a weight that cannot be, no loss at all, two losses that mask, or a loss
+            that needs the teacher when there is none (``width`` None).
     """
 
-    def __init__(self, configs: Mapping[str, LossConfig], batch_size: int, width: int | None) -> None:
+    def __init__(
+        self,
+        configs: Mapping[str, LossConfig],
+        batch_size: int,
+        width: int | None,
+        chunk_size: int | None = None,
+    ) -> None:
+        self.chunk_size = default_chunk_size(batch_size) if chunk_size is None else checked_chunk_size(chunk_size)
         self.terms: dict[str, Term] = {}
         for name, config in configs.items():
-            loss = make_loss(name, **config.options())
-            if config.weight == 0:
+            loss = make_loss(name, file=config.file, **config.options())
+            if not config.schedule.is_ever_on:
                 continue
             if loss.needs_teacher and width is None:
                 raise ValueError(f"loss.{name} compares with a teacher: name one with --set teacher.model=SPEC")
+            _check_weight(name, loss, config.schedule.value)
             factor = loss.translation(batch_size, width or 1) if config.weight_at == "published" else 1.0
-            self.terms[name] = Term(loss, config.weight, config.weight * factor)
+            self.terms[name] = Term(loss, config.schedule, factor)
         if not self.terms:
             raise ValueError("every loss has weight 0: give one a weight, e.g. --set loss.clip.weight=1")
+        maskings = [loss.masking for loss in self.losses.values() if loss.masking]
+        if len(maskings) > 1:
+            raise ValueError("two losses remove patches of the student's pictures: give one of them mask_ratio = 0")
+        self.masking: Masking | None = maskings[0] if maskings else None
 
     @property
     def losses(self) -> dict[str, Loss]:
@@ -60,15 +99,44 @@ class Objective:
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weights as applied, by loss name."""
-        return {name: term.weight for name, term in self.terms.items()}
+        """The weights as applied once every ramp is over, by loss name."""
+        return {name: term.factor * term.schedule.value for name, term in self.terms.items()}
+
+    def weights_at(self, step: int) -> dict[str, float]:
+        """The weights as applied at ``step`` (from 0), by loss name; a loss that is off is left out."""
+        weights = {name: term.weight(step) for name, term in self.terms.items()}
+        return {name: weight for name, weight in weights.items() if weight > 0}
 
     @property
     def needs_teacher(self) -> bool:
+        """Whether any loss compares with the teacher at any step."""
         return any(loss.needs_teacher for loss in self.losses.values())
 
-    def __call__(self, comparison: Comparison) -> Values:
-        """The objective of one batch, in float32 whatever the towers' precision."""
-        values = {name: term.loss(comparison) for name, term in self.terms.items()}
-        total = torch.stack([self.terms[name].weight * value for name, value in values.items()]).sum()
+    @property
+    def features(self) -> dict[str, FeatureRequest]:
+        """The inner features that losses compare at any step, by loss name."""
+        return {name: loss.features for name, loss in self.losses.items() if loss.features}
+
+    def demands(self, step: int) -> Demands:
+        """What the losses that are on at ``step`` want to be given."""
+        losses = {name: self.terms[name].loss for name in self.weights_at(step)}
+        return Demands(
+            teacher=any(loss.needs_teacher for loss in losses.values()),
+            masking=self.masking if any(loss.masking for loss in losses.values()) else None,
+            features={name: loss.features for name, loss in losses.items() if loss.features},
+        )
+
+    def __call__(self, comparison: Comparison, step: int = 0) -> Values:
+        """The objective of one batch at ``step``, in float32 whatever the towers' precision."""
+        weights = self.weights_at(step)
+        values = {name: self.terms[name].loss(comparison) for name in weights}
+        weighted = [weight * values[name] for name, weight in weights.items()]
+        total = torch.stack(weighted).sum() if weighted else 0 * comparison.student.scale
         return Values(total, {name: value.detach() for name, value in values.items()})
+
+
+def _check_weight(name: str, loss: Loss, weight: float) -> None:
+    try:
+        loss.check_weight(weight)
+    except ValueError as error:
+        raise ValueError(f"loss.{name}: {error}") from None

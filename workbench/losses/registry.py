@@ -11,65 +11,104 @@ from torch import Tensor
 import workbench.losses as package
 from workbench.config.nearest import unknown
 from workbench.config.run import LossConfig
-from workbench.embeddings import Comparison, Embeddings
-from workbench.losses.base import Loss
+from workbench.embeddings import Embeddings
+from workbench.losses.base import Loss, Widths
+from workbench.losses.comparison import Comparison, Features
+from workbench.losses.custom import defined_losses, load_loss_class
 from workbench.losses.learnt import LearntParts
+from workbench.losses.logits import checked_chunk_size
 
 
 def _discover() -> dict[str, type[Loss]]:
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    return {loss.name: loss for loss in sorted(Loss.__subclasses__(), key=lambda loss: loss.name)}
+    found: dict[str, type[Loss]] = {}
+    for file in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{file.name}")
+        found |= {kind.name: kind for kind in defined_losses(module)}
+    return dict(sorted(found.items()))
 
 
-def make_loss(name: str, /, **options: Any) -> Loss:
-    """The loss called ``name`` with its own options.
+def make_loss(name: str, /, *, file: str = "", **options: Any) -> Loss:
+    """The loss called ``name`` with its own options; with ``file``, the one that this Python file defines.
 
     Raises:
-        ValueError: no loss has this name, or it has no such option; offers the nearest.
+        ValueError: no loss has this name, or it has no such option (offers the nearest); the file defines no loss, or
+            names itself as one of the workbench's.
     """
-    if name not in LOSSES:
+    if file:
+        if name in LOSSES:
+            raise ValueError(f"loss.{name}: the workbench has a loss of this name: call the one in {file} otherwise")
+        loss = load_loss_class(file)
+    elif name in LOSSES:
+        loss = LOSSES[name]
+    else:
         raise unknown("loss", name, LOSSES)
-    loss = LOSSES[name]
-    known = [*inspect.signature(loss).parameters, *LossConfig.model_fields]
+    known = option_names(loss)
     for option in options:
         if option not in known:
-            raise unknown(f"setting of loss.{name}", option, known)
+            raise unknown(f"setting of loss.{name}", option, [*known, *LossConfig.model_fields])
     try:
-        return loss(**options)
-    except ValueError as error:
+        made = loss(**options)
+    except (ValueError, TypeError) as error:
         raise ValueError(f"loss.{name}: {error}") from None
+    made.name = name
+    return made
 
 
-def build_loss(name: str, /, **options: Any) -> "StandaloneLoss":
+def option_names(loss: type[Loss]) -> list[str]:
+    """The settings that are a loss's own."""
+    return list(inspect.signature(loss).parameters)
+
+
+def build_loss(name: str, /, *, chunk_size: int = 0, **options: Any) -> "StandaloneLoss":
     """A loss to call by itself: ``build_loss("fd", convention="released")(student, teacher)``.
+
+    Args:
+        chunk_size: rows of a B × B matrix that are held at once; 0 holds it whole.
 
     Raises:
         ValueError: no loss has this name, or it has no such option.
     """
-    return StandaloneLoss(make_loss(name, **options))
+    return StandaloneLoss(make_loss(name, **options), checked_chunk_size(chunk_size))
 
 
 class StandaloneLoss:
     """A loss with the learnt parts it needs, made afresh (seed 0) at the first call to fit the inputs."""
 
-    def __init__(self, loss: Loss) -> None:
+    def __init__(self, loss: Loss, chunk_size: int = 0) -> None:
         self.loss = loss
+        self.chunk_size = chunk_size
         self.learnt: LearntParts | None = None
 
-    def __call__(self, student: Embeddings, teacher: Embeddings | None = None) -> Tensor:
+    def __call__(
+        self, student: Embeddings, teacher: Embeddings | None = None, features: Features | None = None
+    ) -> Tensor:
         """The loss of these B pairs, a 0-d tensor.
 
         Where the widths differ, the unit-length student embeddings are what goes through the projection.
+
+        Args:
+            features: of the image towers, for the losses that compare them, as the loss asks for them.
         """
         if self.learnt is None:
-            width = teacher.width if teacher else None
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                learnt = LearntParts({self.loss.name: self.loss}, student.width, width)
+                learnt = LearntParts({self.loss.name: self.loss}, self._widths(student, teacher, features))
             self.learnt = learnt.to(student.image_BD)
         projected = self.learnt.project(student.image_BD, student.text_BD, student.scale) or student
-        return self.loss(Comparison(student, teacher, projected, self.learnt.parts))
+        given = {self.loss.name: features} if features else {}
+        parts = self.learnt.parts
+        return self.loss(Comparison(student, teacher, projected, parts, features=given, chunk_size=self.chunk_size))
+
+    def _widths(self, student: Embeddings, teacher: Embeddings | None, features: Features | None) -> Widths:
+        request, widths = self.loss.features, (student.width, teacher.width if teacher else None)
+        if request is None:
+            return Widths(*widths)
+        if features is None:
+            raise ValueError(f"{self.loss.name} compares inner features: pass features=Features(student, teacher)")
+        if not len(features.student) == len(features.teacher) == len(request.student):
+            raise ValueError(f"{self.loss.name} compares {len(request.student)} blocks: pass as many features a side")
+        ours, theirs = zip(request.student, features.student), zip(request.teacher, features.teacher)  # noqa: B905  # checked by the loss
+        return Widths(*widths, *({key.block: given.shape[1] for key, given in side} for side in (ours, theirs)))
 
 
 LOSSES: dict[str, type[Loss]] = {}

@@ -1,0 +1,125 @@
+"""Every way to choose a temperature, against loops over numbers that are told the scale."""
+
+import math
+
+import pytest
+
+from workbench.losses import build_loss
+from workbench.losses.scale import LearntScale, ScaleChoice, teacher_scale_choice
+
+WITH_TARGETS = ["crd", "gd", "affinity", "cross_modal", "single_modal"]
+CHOICES = [("student", 14.3), ("teacher", 30.0), (5, 5.0), (0.5, 0.5), ("1.5 x teacher", 45.0), ("0.5x teacher", 15.0)]
+
+
+@pytest.mark.parametrize(("setting", "scale"), CHOICES)
+@pytest.mark.parametrize("name", ["clip", "icl", *WITH_TARGETS])
+def test_every_loss_uses_the_scale_it_is_given(embeddings, brute_force, name: str, setting, scale: float) -> None:
+    student, teacher = embeddings(1, scale=14.3), embeddings(2, scale=30.0)
+    options = {"teacher_scale": 20} if name in WITH_TARGETS else {}
+    found = build_loss(name, scale=setting, **options)(student, teacher).item()
+    assert found == pytest.approx(getattr(brute_force, name)(student, teacher, scale, 20.0), rel=1e-10)
+
+
+@pytest.mark.parametrize(("setting", "scale"), [choice for choice in CHOICES if choice[0] != "student"])
+@pytest.mark.parametrize("name", WITH_TARGETS)
+def test_every_target_uses_the_scale_it_is_given(embeddings, brute_force, name: str, setting, scale: float) -> None:
+    student, teacher = embeddings(1, scale=14.3), embeddings(2, scale=30.0)
+    found = build_loss(name, scale=20, teacher_scale=setting)(student, teacher).item()
+    assert found == pytest.approx(getattr(brute_force, name)(student, teacher, 20.0, scale), rel=1e-10)
+
+
+@pytest.mark.parametrize(("setting", "scale"), CHOICES)
+def test_the_fusion_uses_the_scale_it_is_given(embeddings, setting, scale: float) -> None:
+    student, teacher = embeddings(1, scale=14.3), embeddings(2, scale=30.0)
+    ours, number = build_loss("afd", scale=setting), build_loss("afd", scale=scale)
+    found = ours(student, teacher).item()
+    assert found == pytest.approx(number(student, teacher).item(), rel=1e-12)
+    assert found != pytest.approx(build_loss("afd", scale=1.3 * scale)(student, teacher).item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["clip", "icl", "afd", *WITH_TARGETS])
+def test_a_scale_of_its_own_is_learnt(embeddings, name: str) -> None:
+    student, teacher = embeddings(1, scale=14.3), embeddings(2, scale=30.0)
+    loss = build_loss(name, scale="own")
+    loss(student, teacher).backward()
+    (scale,) = [module for module in loss.learnt.modules() if isinstance(module, LearntScale)]
+    assert scale.logit_scale.grad.abs() > 0
+    assert student.scale.grad is None
+    assert set(loss.learnt.scales()) == {name}
+    start = 50 if name in ("affinity", "cross_modal", "single_modal") else 1 / 0.07
+    assert loss.learnt.scales()[name].item() == pytest.approx(start, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["clip", "crd", "gd"])
+def test_the_students_scale_is_learnt_where_the_loss_shares_it(embeddings, name: str) -> None:
+    student, teacher = embeddings(1), embeddings(2)
+    loss = build_loss(name)
+    loss(student, teacher).backward()
+    assert student.scale.grad.abs() > 0
+    assert not list(loss.learnt.parameters())
+
+
+@pytest.mark.parametrize("name", ["clip", "icl", "afd", *WITH_TARGETS])
+@pytest.mark.parametrize("setting", ["student", "teacher", 20])
+def test_a_scale_that_is_not_its_own_adds_no_parameter(embeddings, name: str, setting) -> None:
+    loss = build_loss(name, scale=setting)
+    loss(embeddings(1), embeddings(2))
+    assert not loss.learnt.scales()
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("hot", "1.5 x teacher"),
+        ("studnet", "did you mean 'student'"),
+        ("50", "1.5 x teacher"),
+        (-3, "positive"),
+        (0, "positive"),
+        (math.nan, "positive"),
+        (math.inf, "positive"),
+        (True, "positive number"),
+        ([50], "positive number"),
+        ("-1 x teacher", "positive"),
+        ("1.5.2 x teacher", "1.5 x teacher"),
+    ],
+)
+@pytest.mark.parametrize("option", ["scale", "teacher_scale"])
+def test_a_scale_that_is_none_is_refused_with_the_remedy(option: str, setting: object, remedy: str) -> None:
+    with pytest.raises(ValueError, match=r"loss\.affinity: ") as refusal:
+        build_loss("affinity", **{option: setting})
+    assert remedy in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_target_cannot_learn_its_scale() -> None:
+    for learnt in ("own", "student"):
+        with pytest.raises(ValueError, match="cannot be learnt"):
+            teacher_scale_choice(learnt)
+
+
+@pytest.mark.parametrize("name", ["fd", "mfd", "intermediate"])
+def test_a_loss_without_a_temperature_refuses_one(name: str) -> None:
+    with pytest.raises(ValueError, match="scale"):
+        build_loss(name, scale=50)
+
+
+def test_only_a_multiple_of_the_teachers_needs_one() -> None:
+    needing = [setting for setting, _ in CHOICES if ScaleChoice(setting).needs_teacher]
+    assert needing == ["teacher", "1.5 x teacher", "0.5x teacher"]
+
+
+def test_a_learnt_scale_stays_within_clips_range() -> None:
+    scale = LearntScale()
+    assert scale().item() == pytest.approx(1 / 0.07)
+    for start, end in ((9.0, 100.0), (-3.0, 1.0)):
+        scale.logit_scale.data.fill_(start)
+        scale.clamp_()
+        assert scale().item() == pytest.approx(end)
+
+
+def test_the_released_scale_is_the_parameter_itself_and_free() -> None:
+    scale = LearntScale(exponential=False)
+    assert scale().item() == pytest.approx(math.log(1 / 0.07))
+    scale.logit_scale.data.fill_(500.0)
+    scale.clamp_()
+    assert scale().item() == 500.0

@@ -1,0 +1,60 @@
+"""A number that changes with the step: constant, a ramp, or on and off."""
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from workbench.config.base import Config
+
+
+class Schedule(Config):
+    """A weight by step: 0 before ``on_step``, a ramp from ``initial`` to ``value``, and 0 from ``off_step`` on.
+
+    In TOML: ``weight = { value = 2, ramp_steps = 100, shape = "cosine" }``.
+    """
+
+    value: float = Field(ge=0)
+    """The weight, once the ramp is over."""
+    initial: float = Field(0.0, ge=0)
+    """The weight at the first step of the ramp."""
+    ramp_steps: int = Field(0, ge=0)
+    """Steps over which the weight goes from initial to value; 0 for none."""
+    shape: Literal["linear", "cosine"] = "linear"
+    """How the ramp runs."""
+    on_step: int = Field(0, ge=0)
+    """The first step (from 0) at which the weight is not 0, and where the ramp begins."""
+    off_step: int = Field(0, ge=0)
+    """From this step on the weight is 0 again; 0 for never."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> "Schedule":
+        if not self.ramp_steps and (self.initial or self.shape != "linear"):
+            raise ValueError("initial and shape belong to a ramp: give it ramp_steps")
+        if 0 < self.off_step <= self.on_step:
+            raise ValueError(f"off_step {self.off_step} is not after on_step {self.on_step}: it would never be on")
+        return self
+
+    def at(self, step: int) -> float:
+        """The weight at ``step``, counted from 0."""
+        if step < self.on_step or 0 < self.off_step <= step:
+            return 0.0
+        if step >= self.on_step + self.ramp_steps:
+            return self.value
+        done = (step - self.on_step) / self.ramp_steps
+        if self.shape == "cosine":
+            done = (1 - math.cos(math.pi * done)) / 2
+        return self.initial + done * (self.value - self.initial)
+
+    @property
+    def is_ever_on(self) -> bool:
+        """Whether the weight is above 0 at any step."""
+        return self.value > 0 or (self.initial > 0 and self.ramp_steps > 0)
+
+    def stretched(self, ratio: float) -> "Schedule":
+        """The same schedule in a run ``ratio`` times as long."""
+        changes: dict[str, int] = {}
+        for name in ("ramp_steps", "on_step", "off_step"):
+            if steps := getattr(self, name):
+                changes[name] = max(1, round(steps * ratio))
+        return self.model_copy(update=changes)

@@ -1,0 +1,96 @@
+"""Intermediate-feature distillation: the towers' inner blocks, not only what comes out."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workbench.config.nearest import unknown
+from workbench.embeddings import FeatureKey
+from workbench.losses.base import Convention, FeatureRequest, Loss, Widths
+from workbench.losses.comparison import Comparison
+
+FORMS = {"tokens": "map", "pooled": "pooled"}
+
+
+class IntermediateLoss(Loss):
+    """Squared distance of chosen blocks of the image towers, the student's mapped to the teacher's channels.
+
+    Mean over pairs, places and channels, averaged over the pairs of blocks; in the teacher's own squared units, so it
+    depends on the teacher. Zero when the mapped features are the teacher's. Any pairing of ViT and ResNet: where the
+    grids differ, the finer is averaged down to the coarser. The paper draws results without a formula or weight; this
+    is our reading, and there is no released code to depart from.
+
+    Args:
+        student_blocks, teacher_blocks: which blocks are matched, the first with the first and so on; negative numbers
+            count from the end. A ViT's are its transformer blocks, a ResNet's its four stages.
+        form: "tokens" compares place by place, "pooled" the class token or the mean over places.
+    """
+
+    name = "intermediate"
+    title = "intermediate-feature distillation"
+    paper = "CLIP-KD, appendix, figure 2, our reading"
+    needs_projection = False
+    equation = "mean over matched blocks of mean (W fˢ + b − fᵀ)²"
+
+    def __init__(
+        self,
+        convention: Convention = "paper",
+        student_blocks: tuple[int, ...] = (-1,),
+        teacher_blocks: tuple[int, ...] = (-1,),
+        form: str = "tokens",
+    ) -> None:
+        super().__init__(convention)
+        if form not in FORMS:
+            raise unknown("form", str(form), FORMS)
+        student, teacher = _numbers("student_blocks", student_blocks), _numbers("teacher_blocks", teacher_blocks)
+        if len(student) != len(teacher):
+            raise ValueError(
+                f"student_blocks and teacher_blocks are matched one by one (got {len(student)} and {len(teacher)})"
+            )
+        self.features: FeatureRequest = FeatureRequest(
+            tuple(FeatureKey(block, FORMS[form]) for block in student),
+            tuple(FeatureKey(block, FORMS[form]) for block in teacher),
+        )
+
+    def learnt(self, widths: Widths) -> nn.ModuleList:
+        pairs = zip(self.features.student, self.features.teacher, strict=True)
+        return nn.ModuleList(
+            nn.Linear(
+                _channels("student", widths.student_blocks, ours.block),
+                _channels("teacher", widths.teacher_blocks, theirs.block),
+            )
+            for ours, theirs in pairs
+        )
+
+    def __call__(self, comparison: Comparison) -> Tensor:
+        maps, found = comparison.parts[self.name], comparison.features[self.name]
+        assert isinstance(maps, nn.ModuleList)
+        losses = []
+        for linear, ours, theirs in zip(maps, found.student, found.teacher, strict=True):
+            student, teacher = _same_grid(ours, theirs)
+            losses.append(F.mse_loss(linear(student), teacher))
+        return torch.stack(losses).mean()
+
+
+def _same_grid(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps [B, C, H, W] as tokens [B, T, C] on the coarser of the two grids; pooled features as they are."""
+    if student.ndim == 2:
+        return student, teacher
+    grid = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
+    student, teacher = (F.adaptive_avg_pool2d(features, grid).flatten(2).mT for features in (student, teacher))
+    return student, teacher
+
+
+def _numbers(setting: str, blocks: object) -> tuple[int, ...]:
+    if not isinstance(blocks, list | tuple) or not blocks or any(type(block) is not int for block in blocks):
+        raise ValueError(f"{setting} is a list of block numbers, such as [2, -1] (got {blocks!r})")
+    return tuple(blocks)
+
+
+def _channels(model: str, widths: Mapping[int, int], block: int) -> int:
+    if block not in widths:
+        known = f"{min(widths)} to {max(widths)}" if widths else "none"
+        raise ValueError(f"loss.intermediate: the {model}'s image tower has no block {block}; its blocks: {known}")
+    return widths[block]

@@ -1,0 +1,110 @@
+"""Temperatures: which positive scale 1/τ a loss multiplies its cosines by."""
+
+import math
+import re
+
+import torch
+from torch import Tensor, nn
+
+from workbench.config.nearest import unknown
+from workbench.embeddings import MAX_LOG_SCALE
+
+INITIAL_SCALE = 1 / 0.07  # CLIP's
+NAMES = ("student", "teacher", "own")
+MULTIPLE = re.compile(r"\s*([0-9.eE+-]+)\s*[x×*]\s*teacher\s*")
+
+
+class LearntScale(nn.Module):
+    """A loss's own positive scale.
+
+    Args:
+        initial: its value at the start.
+        exponential: the scale is exp(parameter), clamped to [1, 100] as CLIP's; otherwise the parameter itself, which
+            starts at log(initial) and is not clamped: what CLIP-KD's released code does.
+    """
+
+    def __init__(self, initial: float = INITIAL_SCALE, exponential: bool = True) -> None:
+        super().__init__()
+        self.exponential = exponential
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(initial)))
+
+    def forward(self) -> Tensor:
+        return self.logit_scale.exp() if self.exponential else self.logit_scale
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Return the parameter to its range after an optimiser step."""
+        if self.exponential:
+            self.logit_scale.clamp_(0, MAX_LOG_SCALE)
+
+
+class ScaleChoice:
+    """A loss's setting ``scale``: a number, "student", "teacher" (their learnt scales), "own" or "1.5 x teacher".
+
+    Args:
+        setting: as it stands in a recipe.
+        initial: where an own scale starts.
+        exponential: how an own scale is learnt, see :class:`LearntScale`.
+
+    Raises:
+        ValueError: the setting is none of these.
+    """
+
+    def __init__(self, setting: object, initial: float = INITIAL_SCALE, exponential: bool = True) -> None:
+        self.setting = setting
+        self.initial, self.exponential = initial, exponential
+        self.factor = 1.0
+        if isinstance(setting, str):
+            self._read(setting)
+        elif isinstance(setting, bool) or not isinstance(setting, int | float):
+            raise ValueError(f"a scale is a positive number or one of {', '.join(NAMES)} (got {setting!r})")
+        else:
+            self.source, self.factor = "fixed", float(setting)
+        if not 0 < self.factor < math.inf:
+            raise ValueError(f"a scale 1/τ is positive: CLIP's are between 1 and 100 (got {setting!r})")
+
+    def _read(self, setting: str) -> None:
+        multiple = MULTIPLE.fullmatch(setting)
+        if multiple:
+            self.source = "teacher"
+            try:
+                self.factor = float(multiple[1])
+            except ValueError:
+                raise ValueError(f"scale = {setting!r}: write it as '1.5 x teacher'") from None
+        elif setting in NAMES:
+            self.source = setting
+        else:
+            raise unknown("scale", setting, [*NAMES, "1.5 x teacher"])
+
+    @property
+    def needs_teacher(self) -> bool:
+        return self.source == "teacher"
+
+    def learnt(self) -> LearntScale | None:
+        """What is trained for it: a fresh scale where it is the loss's own."""
+        return LearntScale(self.initial, self.exponential) if self.source == "own" else None
+
+    def value(self, student_scale: Tensor, teacher_scale: Tensor | None, own: nn.Module | None) -> Tensor | float:
+        """The scale, positive: 0-d, or a number where it is fixed. ``own`` is what :meth:`learnt` made."""
+        if self.source == "student":
+            return student_scale
+        if self.source == "fixed":
+            return self.factor
+        if self.source == "own":
+            assert own is not None
+            scale: Tensor = own()
+            return scale
+        assert teacher_scale is not None
+        return teacher_scale if self.factor == 1 else self.factor * teacher_scale
+
+
+def teacher_scale_choice(setting: object) -> ScaleChoice:
+    """The setting ``teacher_scale``, of the logits that are a loss's target.
+
+    Raises:
+        ValueError: it is no scale, or is learnt: a target is a constant.
+    """
+    choice = ScaleChoice(setting)
+    if choice.source in ("own", "student"):
+        raise ValueError("teacher_scale cannot be learnt: use a number, 'teacher' or '1.5 x teacher'")
+    return choice

@@ -1,0 +1,56 @@
+"""Single-modal affinity interaction: TinyCLIP's L4 and L5, pictures among pictures and texts among texts."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from workbench.losses.affinity import TINYCLIP_SCALE
+from workbench.losses.base import Convention, Loss
+from workbench.losses.comparison import Comparison, Modality
+from workbench.losses.logits import cross_entropy
+from workbench.losses.scale import ScaleChoice, teacher_scale_choice
+
+
+class SingleModalLoss(Loss):
+    """Cross-entropy from the teacher's picture-to-picture affinities to the student's (L4), plus the texts' (L5).
+
+    In nats, mean over anchors, on the student's own embeddings; at its least it is the entropy of the teacher's
+    affinities. Each item is its own nearest neighbour, and at 1/τ = 50 that dominates the softmax: of
+    unrelated embeddings nothing is left in float32. TinyCLIP's
+    supplement names the modes without formulas: this is our reading, and there is no released code to depart from.
+
+    Args:
+        scale, teacher_scale: 1/τ of the student's and of the teacher's logits.
+        keep_diagonal: False leaves every item out of its own softmax.
+    """
+
+    name = "single_modal"
+    title = "single-modal affinity interaction"
+    paper = "TinyCLIP, supplement, Table 10 (L4 + L5), our reading"
+    equation = "mean_k H(softmax vᵀ·vᵀ/τ, softmax vˢ·vˢ/τ) + the same for texts"
+    needs_projection = False
+    published_weight: ClassVar[dict[Convention, float]] = {"paper": 1.0, "released": 1.0}
+
+    def __init__(
+        self,
+        convention: Convention = "paper",
+        scale: float | str = TINYCLIP_SCALE,
+        teacher_scale: float | str = TINYCLIP_SCALE,
+        keep_diagonal: bool = True,
+    ) -> None:
+        super().__init__(convention)
+        self.scale = ScaleChoice(scale, initial=TINYCLIP_SCALE)
+        self.teacher_scale = teacher_scale_choice(teacher_scale)
+        self.keep_diagonal = keep_diagonal
+
+    def __call__(self, comparison: Comparison) -> Tensor:
+        scale, teacher_scale = self.scale_of(comparison), comparison.scale(self.teacher_scale)
+
+        def of(modality: Modality) -> Tensor:
+            student = comparison.logits(("student", modality), ("student", modality), scale)
+            teacher = comparison.logits(("teacher", modality), ("teacher", modality), teacher_scale)
+            if not self.keep_diagonal:
+                student, teacher = student.without_diagonal(), teacher.without_diagonal()
+            return cross_entropy(teacher, student, both_ways=False)
+
+        return of("image") + of("text")
