@@ -1,4 +1,4 @@
-"""The tour: a student taught by the pairs alone against one distilled with CLIP-KD, at several seeds."""
+"""The tour: students that are distilled against one taught by the pairs alone, at several seeds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ from workbench.engine.evaluation import Measured
 from workbench.engine.launch import launch
 from workbench.events import Event
 from workbench.figures.demo import demo_figure
+from workbench.figures.gains import gains_figure
 from workbench.figures.save import save_figure
 from workbench.models.counting import count_parameters
 from workbench.runs.directory import RunDirectory, new_run_id
@@ -23,10 +24,10 @@ from workbench.runs.log import read_events
 from workbench.statistics.intervals import Gain, paired_gain, seed_gain
 from workbench.views.curves import Curves, curves
 from workbench.views.learning import learning_view
-from workbench.views.paired import paired_view
+from workbench.views.paired import PairedView, paired_view
 from workbench.views.results import ResultRow
 
-BASELINE, DISTILLED = "baseline", "clip-kd"
+BASELINE = "baseline"
 SPLIT: Role = "test"
 DRAWN = "image_to_text_r1"
 GAINED = ("image_to_text_r1", "text_to_image_r1")
@@ -38,29 +39,42 @@ class Demo:
 
     Args:
         seeds: each is a replicate: its own initial weights, order and crops.
+        recipes: what is compared with the baseline; they train on its batches, with its teacher's outputs.
         num_steps: of every student; None keeps the recipes' own.
     """
 
     runs_dir: Path
     seeds: tuple[int, ...]
+    recipes: tuple[str, ...] = ("clip-kd",)
     num_steps: int | None = None
     rows: list[ResultRow] = field(default_factory=list)
     elapsed_s: float = 0.0
     _hits: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     _curves: dict[str, list[Curves]] = field(default_factory=dict)
     _teacher: dict[str, float] = field(default_factory=dict)
+    _num_test_pairs: int = 0
 
     @property
     def steps(self) -> int:
         """Steps that each student takes."""
-        return self._config(BASELINE, self.seeds[0]).train.num_steps
+        return self.config.train.num_steps
+
+    @property
+    def config(self) -> RunConfig:
+        """The baseline at the first seed; the others share its data and its length."""
+        return self._config(BASELINE, self.seeds[0])
+
+    @property
+    def num_test_pairs(self) -> int:
+        """How many pairs the results were measured on."""
+        return self._num_test_pairs
 
     def events(self, interrupted: Callable[[], bool]) -> Iterator[Event]:
-        """Train both students at every seed, each pair as one cohort; ends early when interrupted."""
+        """Train the students of every seed as one cohort; ends early when interrupted."""
         start = time.perf_counter()
         before: Cohort | None = None
         for seed in self.seeds:
-            configs = {model: self._config(model, seed) for model in (BASELINE, DISTILLED)}
+            configs = {model: self._config(model, seed) for model in (BASELINE, *self.recipes)}
             ids = {model: new_run_id(f"demo-{model}", seed, self.runs_dir) for model in configs}
             started = launch({ids[model]: config for model, config in configs.items()}, self.runs_dir, like=before)
             before = started.cohort
@@ -71,31 +85,44 @@ class Demo:
                 self._collect(started.cohort, model, seed, started.directories[run])
             self.elapsed_s = time.perf_counter() - start
 
-    @property
-    def gains(self) -> dict[str, Gain]:
-        """What distillation adds to each metric, paired by seed; R@1 over seeds and test pairs, the rest over seeds."""
-        by_model = {model: [row.metrics for row in self.rows if row.model == model] for model in (BASELINE, DISTILLED)}
+    def gains(self, recipe: str) -> dict[str, Gain]:
+        """What a recipe adds to each metric, paired by seed; R@1 over seeds and test pairs, the rest over seeds."""
+        models = (BASELINE, recipe)
+        by_model = {model: [row.metrics for row in self.rows if row.model == model] for model in models}
         gains = {}
         for metric in by_model[BASELINE][0]:
             if metric in self._hits[BASELINE][0]:
-                both = [np.stack([hits[metric] for hits in self._hits[m]]) for m in (BASELINE, DISTILLED)]
+                both = [np.stack([hits[metric] for hits in self._hits[model]]) for model in models]
                 gains[metric] = paired_gain(both[0], both[1])
             elif all(metric in row for rows in by_model.values() for row in rows):
-                both_S = [[row[metric] for row in by_model[m]] for m in (BASELINE, DISTILLED)]
+                both_S = [[row[metric] for row in by_model[model]] for model in models]
                 gains[metric] = seed_gain(both_S[0], both_S[1])
         return gains
 
     def save_figure(self) -> Path:
-        """Draw what was found into the runs folder."""
-        gains = self.gains
-        learning = learning_view(self._curves, DRAWN, "validation", teacher=self._teacher.get(DRAWN))
-        pairs = [paired_view(self.rows, metric, BASELINE, DISTILLED, gains[metric]) for metric in GAINED]
-        return save_figure(demo_figure(learning, pairs), self.runs_dir / "demo.png")
+        """Draw what was found into the runs folder: curves and gain of one recipe, or the gains of several."""
+        views = {recipe: self._pairs(recipe) for recipe in self.recipes}
+        if len(views) > 1:
+            figure = gains_figure(views)
+        else:
+            learning = learning_view(self._curves, DRAWN, "validation", teacher=self._teacher.get(DRAWN))
+            (pairs,) = views.values()
+            figure = demo_figure(learning, pairs)
+        return save_figure(figure, self.runs_dir / "demo.png")
+
+    def _pairs(self, recipe: str) -> list[PairedView]:
+        gains = self.gains(recipe)
+        return [paired_view(self.rows, metric, BASELINE, recipe, gains[metric]) for metric in GAINED]
 
     def to_json(self) -> dict[str, Any]:
+        """``gain`` is the first recipe's, ``gains`` every one's."""
+        gains = {
+            recipe: {metric: gain.to_json() for metric, gain in self.gains(recipe).items()} for recipe in self.recipes
+        }
         return {
             "rows": [row.to_json() for row in self.rows],
-            "gain": {metric: gain.to_json() for metric, gain in self.gains.items()},
+            "gain": gains[self.recipes[0]],
+            "gains": gains,
             "elapsed_s": self.elapsed_s,
         }
 
@@ -111,6 +138,7 @@ class Demo:
         if measured is None:
             raise RuntimeError(f"run {run.id} did not reach its end: see `workbench runs show {run.path}`")
         self.rows.append(_row(model, seed, measured, count_parameters(member.state.student)))
+        self._num_test_pairs = measured.num_pairs
         self._hits.setdefault(model, []).append({name: hit.numpy() for name, hit in measured.hits.items()})
         self._curves.setdefault(model, []).append(curves(read_events(run.events_file).events))
 

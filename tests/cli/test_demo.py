@@ -31,3 +31,18 @@ def test_fewer_than_two_seeds_have_no_interval(workbench) -> None:
     result = workbench("demo", "--seeds", "1")
     assert result.code == 2
     assert "--seeds" in result.err
+
+
+@pytest.mark.slow
+def test_several_recipes_give_a_table_of_gains(workbench) -> None:
+    result = workbench("demo", "--recipe", "crd", "--recipe", "afd", "--seeds", "2", "--steps", "2")
+    assert result.code == 0, result.err
+    rows = {line.split()[0]: line for line in result.out.splitlines() if line.strip()}
+    assert {"teacher", "baseline", "crd", "afd"} <= rows.keys()
+    assert " to " in rows["crd"]
+    assert " to " not in rows["baseline"]
+    document = json.loads(
+        workbench("demo", "--recipe", "crd", "--recipe", "afd", "--seeds", "2", "--steps", "1", "--json").out
+    )
+    assert document["gains"].keys() == {"crd", "afd"}
+    assert document["gain"] == document["gains"]["crd"]

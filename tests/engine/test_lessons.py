@@ -24,17 +24,17 @@ def counted(tiny, monkeypatch: pytest.MonkeyPatch):
 def test_each_view_of_each_pair_is_embedded_once(counted) -> None:
     cohort, rows = counted
     shown = set()
-    for _, batch in cohort.batches():
-        cohort.teach(batch)
-        shown |= {(key, batch.view) for key in batch.keys}
+    for step, batch in cohort.batches():
+        cohort.teach(batch, step)
+        shown |= set(zip(batch.keys, batch.views, strict=True))
     assert sum(rows) == len(shown) <= 2 * 50
 
 
 def test_what_is_remembered_is_what_the_teacher_says(counted) -> None:
     cohort, _ = counted
-    for _, batch in cohort.batches():
-        found = cohort.teach(batch)
-        fresh = Lessons(cohort.teacher, 0, 50).embed(batch)
+    for step, batch in cohort.batches():
+        found = cohort.teach(batch, step).embeddings
+        fresh = Lessons(cohort.teacher, 0, 50).teach(batch).embeddings
         assert torch.equal(found.image_BD, fresh.image_BD)
         assert torch.equal(found.text_BD, fresh.text_BD)
 

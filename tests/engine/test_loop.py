@@ -82,7 +82,7 @@ def test_an_interrupt_ends_after_the_step_that_is_under_way(tiny) -> None:
 
 def test_an_error_ends_every_run_before_it_is_raised(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = build_cohort({"a": tiny(), "b": tiny()})
-    monkeypatch.setattr(cohort, "teach", lambda _: 1 / 0)
+    monkeypatch.setattr(cohort, "teach", lambda *_: 1 / 0)
     events = []
     with pytest.raises(ZeroDivisionError):
         events.extend(train(cohort))
@@ -112,4 +112,76 @@ def test_global_random_state_does_not_matter(tiny) -> None:
         for _ in train(cohort):
             torch.rand(3)
         ends.append(weights(cohort, "run"))
+    assert ends[0] == ends[1]
+
+
+def run_alone(config) -> tuple[list[StepDone], str]:
+    cohort = build_cohort({"run": config})
+    steps = [event for event in train(cohort) if isinstance(event, StepDone)]
+    return steps, weights(cohort, "run")
+
+
+def test_a_mask_ratio_of_0_is_feature_distillation_to_the_bit(tiny) -> None:
+    off = {"crd": {"weight": 0}, "icl": {"weight": 0}}
+    _, fd = run_alone(tiny(loss=off))
+    _, mfd = run_alone(tiny(loss=off | {"fd": {"weight": 0}, "mfd": {"weight": 5.0, "mask_ratio": 0}}))
+    _, masked = run_alone(tiny(loss=off | {"fd": {"weight": 0}, "mfd": {"weight": 5.0, "mask_ratio": 0.5}}))
+    assert fd == mfd != masked
+
+
+def test_the_masks_are_the_seeds(tiny) -> None:
+    def end(seed: int, global_seed: int) -> str:
+        torch.manual_seed(global_seed)
+        return run_alone(tiny(seed=seed, loss={"mfd": {"weight": 5.0, "mask_ratio": 0.5}}))[1]
+
+    assert end(0, 1) == end(0, 2) != end(1, 1)
+
+
+def test_a_loss_is_computed_only_while_its_weight_is_above_0(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.losses.crd import CrdLoss
+
+    honest, calls = CrdLoss.__call__, []
+    monkeypatch.setattr(CrdLoss, "__call__", lambda self, comparison: calls.append(1) or honest(self, comparison))
+    weight = {"value": 2.0, "ramp_steps": 4, "on_step": 3, "off_step": 9}
+    steps, _ = run_alone(tiny(log={"every_steps": 1}, loss={"crd": {"weight": weight, "weight_at": "here"}}))
+    assert len(calls) == 5  # steps 4 to 8, from 0: at step 3 the ramp begins at 0
+    found = {event.step - 1: event.weighted["crd"] / event.terms["crd"] for event in steps if "crd" in event.terms}
+    assert found == pytest.approx({4: 0.5, 5: 1.0, 6: 1.5, 7: 2.0, 8: 2.0})
+
+
+def test_no_step_asks_a_teacher_from_whom_nothing_is_learnt_yet(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = {"weight": {"value": 1.0, "on_step": 10}}
+    cohort = build_cohort({"run": tiny(loss={"crd": late, "fd": {"weight": 0}, "icl": {"weight": 0}})})
+    honest, asked = cohort.teacher.embed, []
+    monkeypatch.setattr(cohort.teacher, "embed", lambda *batch: asked.append(1) or honest(*batch))
+    for _ in train(cohort):
+        pass
+    assert len(asked) == 2
+
+
+def test_the_bounds_on_mutual_information_are_reported_while_icl_is_on(tiny) -> None:
+    for weight, expected in ((1.0, True), (0.0, False)):
+        cohort = build_cohort({"run": tiny(loss={"icl": {"weight": weight}})})
+        (measured,) = [event for event in train(cohort) if isinstance(event, EvalDone)]
+        assert ("mutual_information_image" in measured.metrics) == expected
+
+
+def test_chunked_losses_train_as_whole_ones_do(tiny) -> None:
+    dense, _ = run_alone(tiny(train={"loss_chunk_size": 0}))
+    chunked, _ = run_alone(tiny(train={"loss_chunk_size": 6}))
+    assert [event.loss for event in chunked] == pytest.approx([event.loss for event in dense], rel=1e-4)
+
+
+def test_diagnoses_leave_snapshots_and_no_other_trace(tiny, tmp_path) -> None:
+    from workbench.engine.launch import launch
+    from workbench.runs.snapshots import read_gradients
+
+    ends = []
+    for name, every_steps in (("watched", 6), ("unwatched", 0)):
+        started = launch({name: tiny(log={"diagnose_every_steps": every_steps})}, tmp_path)
+        for _ in started.events():
+            pass
+        ends.append(weights(started.cohort, name))
+        steps = [gradients.step for gradients in read_gradients(started.directories[name]).gradients]
+        assert steps == ([1, 6, 12] if every_steps else [])
     assert ends[0] == ends[1]

@@ -1,10 +1,13 @@
 """``workbench losses`` and ``workbench recipes``: what there is to choose from."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.options import Json
+
+if TYPE_CHECKING:
+    from workbench.losses.base import Loss
 
 
 def losses(
@@ -12,7 +15,7 @@ def losses(
     dim: Annotated[int, typer.Option("--dim", min=1, help="The teacher's embedding width.")] = 512,
     json: Json = False,
 ) -> None:
-    """Every loss: its equation, its published weight, and that weight at your batch and width.
+    """Every loss: its equation, its settings, its published weight, and that weight at your batch and width.
 
     Examples:
 
@@ -23,31 +26,53 @@ def losses(
     from workbench.cli.output import print_json, print_line, print_rows
     from workbench.losses import LOSSES
 
-    documents = [
-        {
-            "name": name,
-            "title": loss.title,
-            "paper": loss.paper,
-            "equation": loss.equation,
-            "departure": loss.departure,
-            "convention": convention,
-            "weight": weight,
-            "translated_weight": weight * loss(convention).translation(batch, dim),
-        }
-        for name, loss in LOSSES.items()
-        for convention, weight in loss.published_weight.items()
-    ]
+    documents = [document for loss in LOSSES.values() for document in _documents(loss, batch, dim)]
     if json:
         print_json({"batch": batch, "dim": dim, "losses": documents})
         return
     rows = [
-        [f"{d['name']} ({d['convention']})", f"{d['weight']:g}", f"{d['translated_weight']:.4g}"] for d in documents
+        [f"{d['name']} ({d['convention']})", _number(d["weight"]), _number(d["translated_weight"])] for d in documents
     ]
     print_rows(["loss", "published weight", f"at B = {batch}, D = {dim}"], rows)
     for name, loss in LOSSES.items():
-        print_line(
-            f"\n{name}: {loss.title}. {loss.paper}\n  {loss.equation}\n  departure of the release: {loss.departure}"
-        )
+        print_line(f"\n{name}: {loss.title}. {loss.paper}\n  {loss.equation}")
+        print_line(f"  departure of the release: {loss.departure}")
+        if settings := _settings(loss):
+            print_line("  settings: " + ", ".join(f"{key} = {value}" for key, value in settings.items()))
+
+
+def _documents(loss: "type[Loss]", batch: int, dim: int) -> list[dict[str, Any]]:
+    """What is said of a loss, once for each convention with a weight of its own; once where none is published."""
+    about = {
+        "name": loss.name,
+        "title": loss.title,
+        "paper": loss.paper,
+        "equation": loss.equation,
+        "departure": loss.departure,
+        "settings": _settings(loss),
+    }
+    if not loss.published_weight:
+        return [about | {"convention": "paper", "weight": None, "translated_weight": None}]
+    return [
+        about
+        | {
+            "convention": convention,
+            "weight": weight,
+            "translated_weight": weight * loss(convention).translation(batch, dim),
+        }
+        for convention, weight in loss.published_weight.items()
+    ]
+
+
+def _settings(loss: "type[Loss]") -> dict[str, Any]:
+    """The loss's own settings with their defaults, beside the convention."""
+    from inspect import signature
+
+    return {name: p.default for name, p in signature(loss).parameters.items() if name != "convention"}
+
+
+def _number(value: float | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:.4g}"
 
 
 def recipes(json: Json = False) -> None:

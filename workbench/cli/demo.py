@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.cli.completion import complete_recipe
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Steps
 
 if TYPE_CHECKING:
@@ -23,13 +24,23 @@ GAINED = ("image_to_text_r1", "text_to_image_r1")
 NEXT = """\
 What to try next
   workbench runs list                     every run so far, these among them
-  workbench train --recipe icl            one loss at a time: workbench recipes
+  workbench demo --recipe icl --recipe fd one loss at a time: workbench recipes
   workbench train --set loss.fd.weight=500
   workbench losses                        what each compares, published weights
   workbench train --set data.train=SHARDS --set data.validation=SHARDS"""
 
 
 def demo(
+    recipes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe",
+            metavar="NAME|FILE",
+            help="What to compare with the baseline; several give a table of gains.",
+            show_default="clip-kd",
+            autocompletion=complete_recipe,
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=2, help="Replicates; the gain is paired by them.")] = 3,
     steps: Steps = None,
     runs: RunsDir = DEFAULT_RUNS,
@@ -45,14 +56,20 @@ def demo(
         workbench demo
 
         workbench demo --seeds 2 --steps 100
+
+        workbench demo --recipe crd --recipe fd --recipe icl
     """
     from workbench.cli.interrupt import listening
     from workbench.cli.output import errors, print_json
     from workbench.cli.progress import show
     from workbench.demo import Demo
 
-    tour = Demo(runs, tuple(range(seeds)), steps)
-    errors.print("Two students of one architecture, the same 1,000 pairs and batches; one also has a teacher.")
+    chosen = tuple(dict.fromkeys(recipes or ["clip-kd"]))
+    tour = Demo(runs, tuple(range(seeds)), chosen, steps)
+    errors.print(
+        f"{1 + len(chosen)} students of one architecture at every seed, the same {tour.config.data.num_pairs:,} pairs "
+        "and batches: one learns from the pairs alone, the others also from a teacher."
+    )
     with listening() as interrupt:
         for _ in show(tour.events(interrupt), tour.steps):
             pass
@@ -63,8 +80,8 @@ def demo(
     if json:
         print_json(tour.to_json() | {"figure": str(figure)})
         return
-    _print_results(tour)
-    errors.print(f"figure: {figure}    {tour.elapsed_s:.0f} s for {2 * seeds} students")
+    _print_results(tour) if len(chosen) == 1 else _print_gains(tour)
+    errors.print(f"figure: {figure}    {tour.elapsed_s:.0f} s for {(1 + len(chosen)) * seeds} students")
 
 
 def _print_results(tour: "Demo") -> None:
@@ -73,7 +90,7 @@ def _print_results(tour: "Demo") -> None:
 
     view = results_view(tour.rows)
     by_name = {column.name: column for column in view.columns}
-    gains = tour.gains
+    gains = tour.gains(tour.recipes[0])
     rows = []
     for column in (by_name[name] for name in COLUMNS if name in by_name):
         gain = gains.get(column.name)
@@ -88,6 +105,35 @@ def _print_results(tour: "Demo") -> None:
     for name in GAINED:
         by_seed = ", ".join(by_name[name].number(gain, signed=True) for gain in gains[name].per_seed)
         console.print(f"gain by seed, {by_name[name].title}: {by_seed}", markup=False)
-    console.print("5,000 unseen pairs; R@k in blocks of 1,000; ± one standard error over pairs.", markup=False)
-    console.print("Gains are paired by seed; their intervals cover seeds and pairs.", markup=False)
+    _print_legend(tour)
     console.print(f"\n{NEXT}", markup=False)
+
+
+def _print_gains(tour: "Demo") -> None:
+    """A table a metric, a row a recipe: what it scores, and what that is more than the baseline's."""
+    from workbench.cli.output import print_line, print_rows
+    from workbench.views.metrics import metric_label
+    from workbench.views.results import results_view
+
+    view = results_view(tour.rows)
+    gains = {recipe: tour.gains(recipe) for recipe in tour.recipes}
+    for column in (metric_label(name) for name in GAINED):
+        rows = []
+        for model in view.models:
+            gain = gains[model.model][column.name] if model.model in gains else None
+            found = (gain.low, gain.high, *gain.per_seed, gain.mean) if gain else ()
+            low, high, *by_seed, mean = (column.number(value, signed=True) for value in found) if gain else ("",) * 3
+            rows.append(
+                [model.model, view.text(model, column), mean, f"{low} to {high}" if gain else "", " ".join(by_seed)]
+            )
+        print_rows([f"mean of {len(tour.seeds)} seeds", column.title, "gain", "95 % interval", "by seed"], rows)
+        print_line("")
+    _print_legend(tour)
+
+
+def _print_legend(tour: "Demo") -> None:
+    from workbench.cli.output import print_line
+
+    block = min(tour.config.evaluate.block_size, tour.num_test_pairs)
+    print_line(f"{tour.num_test_pairs:,} unseen pairs; R@k in blocks of {block:,}; ± one standard error over pairs.")
+    print_line("Gains are paired by seed; their intervals cover seeds and pairs.")

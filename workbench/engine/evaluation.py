@@ -1,8 +1,8 @@
 """Measuring a model on a set of pairs: retrieval, zero-shot, and agreement with the teacher."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,12 @@ from workbench.data.evaluation_set import EvaluationSet
 from workbench.data.samples.zero_shot import ZeroShotTask
 from workbench.embeddings import Embeddings
 from workbench.evaluation.agreement import agreement
+from workbench.evaluation.blind import blind_recall, blind_top
+from workbench.evaluation.mutual_information import mutual_information_bounds
 from workbench.evaluation.retrieval import false_negative_ceiling, retrieval
 from workbench.evaluation.zero_shot import build_classifier, zero_shot
 from workbench.events import EvalDone
+from workbench.losses.base import Loss
 from workbench.losses.learnt import LearntParts
 from workbench.models.clip import Clip
 from workbench.models.teacher import Teacher
@@ -83,8 +86,15 @@ class Evaluator:
         self._device = device
         self._teacher_encoded: _Encoded | None = None
 
-    def measure(self, student: Clip, learnt: LearntParts | None = None) -> Measured:
-        """Every metric of a student; ``learnt`` holds its projections, without which some agreement is unknown."""
+    def measure(
+        self, student: Clip, learnt: LearntParts | None = None, losses: Mapping[str, Loss] | None = None
+    ) -> Measured:
+        """Every metric of a student.
+
+        Args:
+            learnt: its projections, without which some agreement is unknown, and what its losses learnt.
+            losses: those it trains with; with icl among them, the mutual information is bounded.
+        """
         start = time.perf_counter()
         was_training = student.training
         student.eval()
@@ -94,14 +104,24 @@ class Evaluator:
             )
             projected = learnt.project(encoded.image_ND, *self._paired(encoded)[1:]) if learnt else None
             measured = self._score(encoded, student.tokenizer, student.encode_text, projected, start)
+            bounds = self._information(encoded, projected, learnt, (losses or {}).get("icl"))
         student.train(was_training)
-        return measured
+        return replace(measured, metrics=measured.metrics | bounds)
 
     def measure_teacher(self) -> Measured:
         """The teacher's own retrieval and zero-shot, the level to reach."""
         assert self._teacher is not None
         start = time.perf_counter()
         return self._score(self._encode_teacher(), self._teacher.tokenize, self._teacher.embed_text, None, start, False)
+
+    def teacher_pairs(self) -> Embeddings:
+        """What the teacher says of every picture and of its first caption."""
+        return _unit(*self._paired(self._encode_teacher()))
+
+    def blind(self) -> dict[str, float]:
+        """What a fixed answer scores, by metric name: no better than this is no model at all."""
+        found = blind_recall(*self._groups(), block_size=self._block_size)
+        return found if self._task is None else found | blind_top(self._labels())
 
     def _score(
         self,
@@ -128,9 +148,19 @@ class Evaluator:
             errors |= scored.errors
             hits |= scored.hits
         if compare and self._teacher is not None:
-            student, teacher = (_unit(*self._paired(e)) for e in (encoded, self._encode_teacher()))
-            metrics |= agreement(student, teacher, projected)
+            metrics |= agreement(_unit(*self._paired(encoded)), self.teacher_pairs(), projected)
         return Measured(self.pairs.num_images, time.perf_counter() - start, metrics, errors, ceiling, hits)
+
+    def _information(
+        self, encoded: _Encoded, projected: Embeddings | None, learnt: LearntParts | None, icl: Loss | None
+    ) -> dict[str, float]:
+        """The bounds that icl raises, at its scale; nothing without it."""
+        if icl is None or learnt is None or self._teacher is None:
+            return {}
+        assert icl.scale is not None
+        student, teacher = _unit(*self._paired(encoded)), self.teacher_pairs()
+        scale = icl.scale.value(student.scale, teacher.scale, learnt.parts.get(icl.name))
+        return mutual_information_bounds(projected or student, teacher, float(scale))
 
     def _encode_teacher(self) -> _Encoded:
         assert self._teacher is not None

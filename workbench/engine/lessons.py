@@ -1,12 +1,23 @@
 """The teacher's outputs for training, computed once where the same view of a pair comes again."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
-from workbench.embeddings import Batch, Embeddings
+from workbench.embeddings import Batch, Embeddings, FeatureKey
 from workbench.models.teacher import Teacher
 
 MEMORY_MB = 512  # more than this is computed anew every epoch
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the teacher says of one batch: its embeddings, and the inner features that were asked for."""
+
+    embeddings: Embeddings
+    features: dict[FeatureKey, Tensor] = field(default_factory=dict)
 
 
 class Lessons:
@@ -24,36 +35,39 @@ class Lessons:
         self._teacher = teacher
         size_mb = num_views * num_pairs * 2 * teacher.width * 4 / 2**20
         self._remembers = 0 < size_mb <= MEMORY_MB
-        self._rows: dict[str, int] = {}
-        self._num_pairs = num_pairs
-        self._views: dict[int, _View] = {}
+        self._rows: dict[tuple[str, int], int] = {}  # by key and view
+        self._capacity = num_views * num_pairs
+        self._memory: _Memory | None = None
 
-    def embed(self, batch: Batch) -> Embeddings:
-        """The teacher's unit-length embeddings of the batch, without gradient."""
+    def teach(self, batch: Batch, features: Sequence[FeatureKey] = ()) -> Lesson:
+        """The teacher's lesson on the batch, without gradient. Inner features are never remembered."""
         assert batch.teacher_image_BCHW is not None and batch.teacher_text_BL is not None
+        if features:
+            return Lesson(*self._teacher.embed_with_features(batch.teacher_image_BCHW, batch.teacher_text_BL, features))
         if not self._remembers:
-            return self._teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL)
+            return Lesson(self._teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL))
         device = batch.teacher_image_BCHW.device
-        if batch.view not in self._views:
-            self._views[batch.view] = _View(self._num_pairs, self._teacher.width, device)
-        view = self._views[batch.view]
-        rows_B = torch.tensor([self._rows.setdefault(key, len(self._rows)) for key in batch.keys])
-        new_B = ~view.seen_N[rows_B]
+        if self._memory is None:
+            self._memory = _Memory(self._capacity, self._teacher.width, device)
+        memory = self._memory
+        shown = zip(batch.keys, batch.views, strict=True)
+        rows_B = torch.tensor([self._rows.setdefault(one, len(self._rows)) for one in shown])
+        new_B = ~memory.seen_N[rows_B]
         if new_B.any():
             here = new_B.to(device)
             fresh = self._teacher.embed(batch.teacher_image_BCHW[here], batch.teacher_text_BL[here])
-            view.remember(rows_B[new_B], fresh)
+            memory.remember(rows_B[new_B], fresh)
         rows_B = rows_B.to(device)
-        return Embeddings(view.image_ND[rows_B], view.text_ND[rows_B], self._teacher.scale)
+        return Lesson(Embeddings(memory.image_ND[rows_B], memory.text_ND[rows_B], self._teacher.scale))
 
 
-class _View:
-    """One view of all pairs, as far as it has been seen."""
+class _Memory:
+    """N views of pairs, as far as they have been seen."""
 
-    def __init__(self, num_pairs: int, width: int, device: torch.device) -> None:
-        self.seen_N = torch.zeros(num_pairs, dtype=torch.bool)
-        self.image_ND = torch.empty(num_pairs, width, device=device)
-        self.text_ND = torch.empty(num_pairs, width, device=device)
+    def __init__(self, capacity: int, width: int, device: torch.device) -> None:
+        self.seen_N = torch.zeros(capacity, dtype=torch.bool)
+        self.image_ND = torch.empty(capacity, width, device=device)
+        self.text_ND = torch.empty(capacity, width, device=device)
 
     def remember(self, rows_B: Tensor, fresh: Embeddings) -> None:
         self.seen_N[rows_B] = True

@@ -1,19 +1,23 @@
 """One student of a cohort: its state, its objective, and one step of its training."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from workbench.config.run import RunConfig
-from workbench.embeddings import Batch, Embeddings
+from workbench.embeddings import Batch
 from workbench.engine.backward import backward
+from workbench.engine.diagnostics import diagnose_every, diagnoses_at
+from workbench.engine.lessons import Lesson
 from workbench.engine.schedule import learning_rate
+from workbench.engine.spikes import Spikes
 from workbench.engine.state import TrainState
 from workbench.events import StepDone
 from workbench.losses.objective import Objective
+from workbench.models.masking import kept_patches
 from workbench.runs.directory import RunDirectory
 
 
@@ -42,26 +46,33 @@ class Member:
         self.directory = directory
         self.step = 0  # steps taken
         self.saved_step = -1  # at which saving was last tried
+        self.unsaved = ""  # why that failed, if it did
         self.elapsed_s = 0.0
+        self.spikes = Spikes()
+        self._diagnose_every = diagnose_every(
+            config.log.diagnose_every_steps, len(objective.terms), config.train.num_steps
+        )
         self._parameters = [p for p in state.parameters() if p.requires_grad]
         device = self._parameters[0].device
         self._terms = torch.zeros(len(objective.terms), device=device)
         self._norm = torch.zeros((), device=device)
         self._rate = 0.0
+        self._weights: dict[str, float] = {}
         # Where it first went wrong, kept on the device so that a GPU is never waited for between two logs.
         self._bad_step = torch.full((), -1, device=device)
         self._bad_terms = torch.zeros_like(self._terms)
 
-    def learn(self, batch: Batch, teacher: Embeddings | None, step: int) -> None:
+    def learn(self, batch: Batch, lesson: Lesson | None, step: int) -> None:
         """Take optimiser step ``step`` (from 0). A non-finite gradient leaves the weights as they are."""
         config, optimizer = self.config, self.state.optimizer
         self.state.student.train()
         optimizer.zero_grad(set_to_none=True)
         values = backward(
             self.state,
-            batch,
-            teacher if self.objective.needs_teacher else None,
+            self.masked(batch, step),
+            lesson,
             self.objective,
+            step,
             micro_batch_size=config.train.micro_batch_size,
             precision=config.train.precision,
         )
@@ -71,7 +82,9 @@ class Member:
         )
         for group in optimizer.param_groups:
             group["lr"] = self._rate
-        self._terms = torch.stack(list(values.terms.values()))
+        self._weights = self.objective.weights_at(step)
+        off = torch.zeros_like(self._norm)
+        self._terms = torch.stack([values.terms.get(name, off) for name in self.objective.terms])
         bad = ~(self._norm.isfinite() & values.total.detach().isfinite())
         optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # AdamW(fused=True) skips the update by it
         optimizer.step()
@@ -80,6 +93,14 @@ class Member:
         first = bad & (self._bad_step < 0)
         self._bad_step = torch.where(first, step + 1, self._bad_step)
         self._bad_terms = torch.where(first, self._terms, self._bad_terms)
+
+    def masked(self, batch: Batch, step: int) -> Batch:
+        """The batch with the patches that this student sees, where a loss removes some."""
+        masking = self.objective.demands(step).masking
+        if masking is None:
+            return batch
+        kept_BK = kept_patches(batch.keys, self.state.student.num_patches, masking.ratio, self.config.seed, step)
+        return replace(batch, kept_BK=None if kept_BK is None else kept_BK.to(batch.student_image_BCHW.device))
 
     def _clip(self, max_norm: float) -> None:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
@@ -97,8 +118,8 @@ class Member:
 
     def step_done(self, step: int, batch_size: int, step_time_s: float, peak_mb: float) -> StepDone:
         """What the last step measured; waits for the device."""
-        terms = self._named(self._terms)
-        weighted = {name: self.objective.weights[name] * value for name, value in terms.items()}
+        terms = {name: value for name, value in self._named(self._terms).items() if name in self._weights}
+        weighted = {name: self._weights[name] * value for name, value in terms.items()}
         return StepDone(
             run=self.run,
             step=step,
@@ -117,10 +138,13 @@ class Member:
     def reports_at(self, step: int) -> bool:
         """Whether the step is logged, evaluated or saved: everything that looks at the weights waits for a log."""
         logged = step == 1 or step % self.config.log.every_steps == 0
-        return logged or self.evaluates_at(step) or self.saves_at(step)
+        return logged or self.evaluates_at(step) or self.saves_at(step) or self.diagnoses_at(step)
 
     def evaluates_at(self, step: int) -> bool:
         return _is_due(step, self.config.evaluate.every_steps)
+
+    def diagnoses_at(self, step: int) -> bool:
+        return self.directory is not None and diagnoses_at(step, self._diagnose_every)
 
     def saves_at(self, step: int) -> bool:
         return _is_due(step, self.config.log.checkpoint_every_steps)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_run_config
-from workbench.engine.build import evaluated_splits, load_teacher, make_evaluator
+from workbench.engine.build import evaluated_splits, learnt_widths, load_teacher, make_evaluator, make_objective
 from workbench.engine.checkpoint import TRAINING, load_learnt
 from workbench.engine.device import resolve_device
 from workbench.engine.evaluation import Measured
@@ -37,7 +37,8 @@ def remeasure(
     device = resolve_device(config.train.device if run else "auto")
     student = (load_folder(checkpoint) if checkpoint else load_model(source, runs_dir=runs_dir)).to(device)
     teacher = load_teacher(config, device, runs_dir) if run else None
-    learnt = _learnt(config, student, teacher, checkpoint).to(device) if run and checkpoint else None
+    objective = make_objective(config, teacher) if run else None
+    learnt = _learnt(objective, student, teacher, checkpoint).to(device) if objective and checkpoint else None
     evaluator = make_evaluator(
         data or _validation(config, source, bool(run)),
         "validation",
@@ -46,7 +47,7 @@ def remeasure(
         block_size or config.evaluate.block_size,
         device,
     )
-    return evaluator.measure(student, learnt)
+    return evaluator.measure(student, learnt, objective.losses if objective else {})
 
 
 def _checkpoint(source: str, runs_dir: Path) -> Path | None:
@@ -74,9 +75,7 @@ def _validation(config: RunConfig, source: str, is_run: bool) -> str:
     return specs[0]
 
 
-def _learnt(config: RunConfig, student: Clip, teacher: Teacher | None, checkpoint: Path) -> LearntParts:
-    width = teacher.width if teacher else None
-    losses = Objective(config.loss, config.train.batch_size, width).losses
-    learnt = LearntParts(losses, student.width, width)
+def _learnt(objective: Objective, student: Clip, teacher: Teacher | None, checkpoint: Path) -> LearntParts:
+    learnt = LearntParts(objective.losses, learnt_widths(objective, student, teacher))
     load_weights(learnt, load_learnt(checkpoint), str(checkpoint / TRAINING))
     return learnt

@@ -50,6 +50,10 @@ METRIC_LABELS: dict[str, MetricLabel] = {
         MetricLabel("similarity_cross", "cross-modal cosine"),
         MetricLabel("cka", "linear CKA"),
         MetricLabel("affinity_kl", "affinity KL", "nats", higher_is_better=False),
+        MetricLabel(
+            "mutual_information_image", "I(student picture; teacher text) \N{GREATER-THAN OR EQUAL TO}", "nats"
+        ),
+        MetricLabel("mutual_information_text", "I(student text; teacher picture) \N{GREATER-THAN OR EQUAL TO}", "nats"),
         MetricLabel("affinity_entropy", "affinity entropy", "nats", higher_is_better=None),
     )
 }

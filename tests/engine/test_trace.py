@@ -1,0 +1,60 @@
+"""The first 20 steps of every recipe on the samples, pinned: changed arithmetic shows here before it shows in results.
+
+``python tests/engine/test_trace.py`` writes the traces anew; say in the commit why they changed.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workbench.config.toml import load_recipe, recipes
+from workbench.engine.build import build_cohort
+from workbench.engine.loop import train
+from workbench.events import StepDone
+
+PINNED = Path(__file__).with_name("traces.json")
+RECIPES = sorted(
+    name
+    for name in recipes()
+    if load_recipe(name).data.train.startswith("samples:") and not name.startswith("teacher-")
+)
+SHORT = [
+    "train.num_steps=20",
+    "train.batch_size=32",
+    "train.device=cpu",
+    "data.num_pairs=320",
+    "data.validation=",
+    "data.test=",
+    "teacher.chunk_size=32",
+    "optimizer.warmup_fraction=0.1",
+    "log.every_steps=1",
+    "log.diagnose_every_steps=0",
+]
+
+
+def traces() -> dict[str, list[float]]:
+    """The total loss of each step, by recipe. One cohort: its members end as they do alone."""
+    cohort = build_cohort({name: load_recipe(name, SHORT) for name in RECIPES})
+    found: dict[str, list[float]] = {name: [] for name in RECIPES}
+    for event in train(cohort):
+        if isinstance(event, StepDone):
+            found[event.run].append(event.loss)
+    return found
+
+
+@pytest.fixture(scope="module")
+def traced() -> dict[str, list[float]]:
+    return traces()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_trace_is_the_pinned_one(recipe: str, traced: dict[str, list[float]]) -> None:
+    expected = json.loads(PINNED.read_text())[recipe]
+    assert len(expected) == 20
+    assert traced[recipe] == pytest.approx(expected, rel=1e-3)
+
+
+if __name__ == "__main__":
+    written = {name: [round(loss, 6) for loss in losses] for name, losses in traces().items()}
+    PINNED.write_text(json.dumps(written, indent=1) + "\n")

@@ -1,0 +1,60 @@
+import json
+
+import numpy as np
+import pytest
+
+from workbench.runs.snapshots import PLACES, Gradients
+from workbench.views.gradients import gradients_view
+
+# Two weights a place: clip pulls along the first, fd along the second, icl against clip.
+VECTORS = {"clip": (3.0, 0.0), "fd": (0.0, 4.0), "icl": (-1.0, 1.0)}
+
+
+def snapshot(step: int, *losses: str) -> Gradients:
+    vectors_KP = np.array([VECTORS[loss] for loss in losses])
+    scale = {place: factor for factor, place in enumerate(PLACES, start=1)}
+    return Gradients(step, losses, {p: (scale[p] * vectors_KP) @ (scale[p] * vectors_KP).T for p in PLACES})
+
+
+def test_pulls_are_norms_and_shares_by_step() -> None:
+    view = gradients_view([snapshot(1, "clip", "fd"), snapshot(120, "clip", "fd", "icl")])
+    assert view.steps == [1, 120]
+    assert [(pull.step, pull.loss) for pull in view.pulls][:3] == [(1, "clip"), (1, "fd"), (120, "clip")]
+    clip, fd = view.pulls[:2]
+    assert (clip.image, clip.text, clip.image_tower, clip.text_tower) == pytest.approx((3, 6, 9, 12))
+    assert (clip.share, fd.share) == pytest.approx((3 / 7, 4 / 7))
+
+
+def test_a_loss_that_came_on_later_has_fewer_points() -> None:
+    view = gradients_view([snapshot(1, "clip", "fd"), snapshot(120, "clip", "fd", "icl")])
+    assert list(view.shares) == ["clip", "fd", "icl"]
+    assert view.shares["icl"].step.tolist() == [120]
+    assert view.shares["clip"].value.tolist() == pytest.approx([3 / 7, 3 / (7 + np.sqrt(2))])
+
+
+def test_cosines_and_fights_are_the_newest_and_the_fiercest_comes_first() -> None:
+    view = gradients_view([snapshot(1, "icl", "clip"), snapshot(120, "clip", "fd", "icl")])
+    root = np.sqrt(0.5)
+    assert (view.step, view.losses) == (120, ("clip", "fd", "icl"))
+    assert view.tower_cosine_KK == pytest.approx(np.array([[1, 0, -root], [0, 1, root], [-root, root, 1]]))
+    assert [(fight.first, fight.second) for fight in view.fights] == [("clip", "icl")]
+    assert view.fights[0].cosine == pytest.approx(-root)
+
+
+def test_many_steps_are_thinned_to_a_few_with_both_ends() -> None:
+    view = gradients_view([snapshot(step, "clip") for step in range(1, 101)])
+    assert view.thinned(4) == [1, 34, 67, 100]
+    assert view.thinned(200) == list(range(1, 101))
+
+
+def test_json_holds_plain_values() -> None:
+    document = json.loads(json.dumps(gradients_view([snapshot(1, "clip")]).to_json()))
+    assert document["pulls"] == [
+        {"step": 1, "loss": "clip", "image": 3, "text": 6, "image_tower": 9, "text_tower": 12, "share": 1}
+    ]
+    assert document["tower_cosines"] == document["embedding_cosines"] == [[1]]
+
+
+def test_no_snapshot_says_how_to_get_one() -> None:
+    with pytest.raises(ValueError, match=r"--set log.diagnose_every_steps=50"):
+        gradients_view([])

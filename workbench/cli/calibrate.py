@@ -1,0 +1,135 @@
+"""``workbench calibrate``."""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, RunsDir, Seed
+
+if TYPE_CHECKING:
+    from workbench.config.run import RunConfig
+    from workbench.engine.calibrate import Calibration, Weighed
+
+
+def calibrate(
+    recipe: Recipe = "clip-kd",
+    overrides: Overrides = None,
+    shares: Annotated[
+        list[str] | None,
+        typer.Option("--share", metavar="LOSS=SHARE", help="Of the gradient, e.g. fd=0.3; the others share the rest."),
+    ] = None,
+    batches: Annotated[int, typer.Option("--batches", min=1, help="The first batches, over which is averaged.")] = 4,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Where the recipe goes.", show_default="RECIPE-calibrated.toml"),
+    ] = None,
+    seed: Seed = None,
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Find weights that give each loss a chosen share of the gradient, and write a recipe with them.
+
+    Measured is the gradient's norm at the weights of the towers, before the first step. Equal shares unless chosen;
+    clip keeps its weight.
+
+    Examples:
+
+        workbench calibrate --recipe clip-kd
+
+        workbench calibrate --recipe clip-kd --share clip=0.5 --share fd=0.3 --out mine.toml
+    """
+    from workbench.cli.output import print_json, print_line
+    from workbench.cli.train import make_config
+
+    config = make_config(recipe, overrides, None, seed)
+    chosen = dict(_parse_share(share) for share in shares or [])
+    file = out or Path(f"{Path(recipe).name.removesuffix('.toml')}-calibrated.toml")
+    _check_free(file)
+    from workbench.engine.calibrate import calibrate as propose
+
+    calibration = propose(config, chosen, num_batches=batches, runs_dir=runs)
+    _write(file, _recipe_table(calibration, recipe, overrides or [], file))
+    if json:
+        print_json({"recipe": recipe, "file": str(file), "num_batches": batches} | _document(calibration))
+        return
+    _print_table(calibration)
+    print_line(f"written to {file}; train with: workbench train --recipe {file}")
+
+
+def calibrated(config: "RunConfig", runs: Path) -> "RunConfig":
+    """The run with weights that give its losses equal shares, said on stderr."""
+    from workbench.engine.calibrate import calibrate as propose
+
+    calibration = propose(config, runs_dir=runs)
+    weights = ", ".join(f"{loss.name} {loss.proposed.weight:g}" for loss in calibration.losses)
+    print(f"calibrated to equal shares of the gradient: {weights}", file=sys.stderr)
+    return calibration.config
+
+
+def _parse_share(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    try:
+        return name.strip(), float(share)
+    except ValueError:
+        raise ValueError(f"--share {text!r}: write it as LOSS=SHARE, e.g. --share fd=0.3") from None
+
+
+def _check_free(file: Path) -> None:
+    if file.suffix != ".toml":
+        raise ValueError(f"--out {file}: a recipe's file is called something.toml")
+    if file.exists():
+        raise ValueError(f"{file} exists already: name another with --out FILE")
+
+
+def _recipe_table(calibration: "Calibration", recipe: str, overrides: list[str], file: Path) -> dict[str, Any]:
+    """The recipe it began with, what ``--set`` changed, and the proposed weights on top."""
+    from workbench.config.toml import merge, parse_override
+
+    is_file = recipe.endswith(".toml")
+    parent = os.path.relpath(Path(recipe).resolve(), file.resolve().parent) if is_file else recipe
+    shares = ", ".join(f"{loss.name} {loss.proposed.share:.0%}" for loss in calibration.losses)
+    table: dict[str, Any] = {"extends": parent, "question": f"What if the gradient is shared so: {shares}?"}
+    for override in overrides:
+        table = merge(table, parse_override(override))
+    for name in (loss.name for loss in calibration.losses):
+        chosen = calibration.config.loss[name].model_dump(include={"weight", "weight_at"}, exclude_unset=True)
+        table = merge(table, {"loss": {name: chosen}})
+    return table
+
+
+def _write(file: Path, table: Mapping[str, Any]) -> None:
+    import tomli_w
+
+    from workbench.runs.atomic import write_atomically
+
+    command = " ".join(shlex.join(["workbench", *sys.argv[1:]]).split())  # on one line, whatever is in it
+    try:
+        write_atomically(file, f"# Made by: {command}\n{tomli_w.dumps(table)}")
+    except OSError as error:
+        raise ValueError(f"cannot write {file}: {error.strerror or error}; name another with --out FILE") from None
+
+
+def _document(calibration: "Calibration") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"losses": [asdict(loss) for loss in calibration.losses]}
+
+
+def _print_table(calibration: "Calibration") -> None:
+    from workbench.cli.output import print_line, print_rows
+
+    rows = [
+        [loss.name, f"{loss.norm:.3g}", *_cells(loss.published), *_cells(loss.recipe), *_cells(loss.proposed)]
+        for loss in calibration.losses
+    ]
+    print_rows(["loss", "gradient", "published", "share", "recipe's", "share", "proposed", "share"], rows)
+    print_line("gradient: its norm at weight 1; the weights are as applied at this batch and width")
+
+
+def _cells(weighed: "Weighed | None") -> list[str]:
+    return [f"{weighed.weight:.4g}", f"{weighed.share:.1%}"] if weighed else ["\N{EN DASH}"] * 2

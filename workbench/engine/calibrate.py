@@ -1,0 +1,203 @@
+"""Weights that give each loss a chosen share of the gradient, from what the losses pull at the start of training."""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from workbench.config.nearest import unknown
+from workbench.config.run import LossConfig, RunConfig
+from workbench.config.schedule import Schedule
+from workbench.engine.build import build_cohort, make_objective
+from workbench.engine.cohort import Cohort
+from workbench.engine.diagnostics import diagnose
+from workbench.losses.objective import Objective
+
+NUM_BATCHES = 4
+NUM_DIGITS = 4  # of a proposed weight: more than a mean over a few batches is worth
+NEGLIGIBLE = 1e-9  # what decimal fractions that add up to 1 may leave of it
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A weight as applied at this batch and width, and the share of the summed gradient norms that it implies."""
+
+    weight: float
+    share: float
+
+
+@dataclass(frozen=True)
+class CalibratedLoss:
+    """One loss: what it pulls, and its published weight, the recipe's and the proposed one.
+
+    ``norm`` is that of its gradient at weight 1 with respect to all tower weights. ``published`` is None where the
+    papers name no weight, and its share is among the losses that have one. The weight of a schedule is its largest.
+    """
+
+    name: str
+    norm: float
+    published: Weighed | None
+    recipe: Weighed
+    proposed: Weighed
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A run with the proposed weights, and how they came about."""
+
+    config: RunConfig
+    losses: tuple[CalibratedLoss, ...]
+
+
+def calibrate(
+    config: RunConfig,
+    shares: Mapping[str, float] | None = None,
+    *,
+    num_batches: int = NUM_BATCHES,
+    runs_dir: Path = Path("runs"),
+) -> Calibration:
+    """Propose weights for a run from the losses' gradients on its first batches, before its first step.
+
+    Args:
+        shares: of the summed norms, by loss; the losses that it does not name share the rest equally.
+        num_batches: the norms are means over so many.
+
+    Raises:
+        ValueError: a share that cannot be, a loss that pulls at no tower, a single loss, or a setting that the run
+            itself would refuse.
+    """
+    names = [name for name, loss in config.loss.items() if loss.schedule.is_ever_on]
+    shares = complete_shares(names, shares or {})
+    cohort = build_cohort({"calibration": _to_measure(config, num_batches)}, runs_dir=runs_dir)
+    objective = make_objective(config, cohort.teacher)
+    norms = measure_norms(cohort)
+    given = {name: term.factor * _largest(term.schedule) for name, term in objective.terms.items()}
+    proposed = balanced_weights(norms, given, shares)
+    columns = [_weighed(norms, weights) for weights in (_published(objective, cohort), given, proposed)]
+    losses = {name: _with_weight(loss, proposed.get(name)) for name, loss in config.loss.items()}
+    return Calibration(
+        config.model_copy(update={"loss": losses}),
+        tuple(
+            CalibratedLoss(name, norm, columns[0].get(name), columns[1][name], columns[2][name])
+            for name, norm in norms.items()
+        ),
+    )
+
+
+def complete_shares(losses: Sequence[str], chosen: Mapping[str, float]) -> dict[str, float]:
+    """The chosen shares, and what they leave divided equally among the other losses.
+
+    Raises:
+        ValueError: an unknown loss, a share outside (0, 1), shares that add up to more than 1 or leave nothing for
+            the others, or less than 1 where there are no others; or a single loss.
+    """
+    if len(losses) < 2:
+        raise ValueError(f"a single loss ({', '.join(losses)}) has the whole gradient: there is nothing to share")
+    for name, share in chosen.items():
+        if name not in losses:
+            raise unknown("loss", name, losses)
+        if not 0 < share < 1:
+            raise ValueError(f"the share of {name} must be above 0 and below 1 (got {share:g})")
+    others = [name for name in losses if name not in chosen]
+    rest = 1 - sum(chosen.values())
+    if rest < -NEGLIGIBLE:
+        raise ValueError(f"the shares add up to {1 - rest:g}: lower them to at most 1 together")
+    if others and rest < NEGLIGIBLE:
+        raise ValueError(f"nothing is left for {', '.join(others)}: lower a share, or switch it off with weight 0")
+    if not others and rest > NEGLIGIBLE:
+        raise ValueError(f"the shares of all losses add up to {1 - rest:g}: leave one out, and it takes the rest")
+    return {name: chosen.get(name, rest / len(others) if others else 0.0) for name in losses}
+
+
+def balanced_weights(
+    norms: Mapping[str, float], weights: Mapping[str, float], shares: Mapping[str, float]
+) -> dict[str, float]:
+    """Weights w with w · norm proportional to ``shares``, which add up to 1.
+
+    They are scaled so that clip keeps the one of ``weights`` that it has there; without clip, so that the sum of the
+    weighted norms stays what it was. All but clip's are rounded to four digits.
+
+    Args:
+        norms: of each loss's gradient at weight 1.
+
+    Raises:
+        ValueError: a norm is zero or not finite.
+    """
+    for name, norm in norms.items():
+        if not 0 < norm < math.inf:
+            raise ValueError(
+                f"loss.{name} has a gradient of norm {norm:g} at the start of training, and no weight gives that a "
+                f"share: leave it out with --set loss.{name}.weight=0"
+            )
+    if "clip" in norms:
+        total = weights["clip"] * norms["clip"] / shares["clip"]
+    else:
+        total = sum(weights[name] * norm for name, norm in norms.items())
+    exact = {name: shares[name] * total / norm for name, norm in norms.items()}
+    return {name: weights[name] if name == "clip" else float(f"{w:.{NUM_DIGITS}g}") for name, w in exact.items()}
+
+
+def measure_norms(cohort: Cohort) -> dict[str, float]:
+    """The norm of each loss's weighted gradient with respect to all tower weights, the mean over the batches."""
+    (member,) = cohort.members
+    config = member.config.train
+    norms = []
+    with closing(cohort.batches()) as batches:
+        for step, batch in batches:
+            gradients = diagnose(
+                member.state,
+                member.masked(batch, step),
+                cohort.teach(batch, step),
+                member.objective,
+                step,
+                config.precision,
+                micro_batch_size=config.micro_batch_size,
+            )
+            norms.append(gradients.tower_norm_K)
+    return dict(zip(member.objective.terms, np.mean(norms, axis=0).tolist(), strict=True))
+
+
+def _to_measure(config: RunConfig, num_batches: int) -> RunConfig:
+    """The same run without evaluations, a step a batch, with every loss that is ever on at weight 1 from the start."""
+    losses = {
+        name: loss.model_copy(update={"weight": 1.0, "weight_at": "here"}) if loss.schedule.is_ever_on else loss
+        for name, loss in config.loss.items()
+    }
+    data = config.data.model_copy(update={"validation": "", "test": ""})
+    train = config.train.model_copy(update={"num_steps": num_batches})
+    return config.model_copy(update={"loss": losses, "data": data, "train": train})
+
+
+def _published(objective: Objective, cohort: Cohort) -> dict[str, float]:
+    """The published weights of the losses that have one, translated to this batch and width."""
+    width = cohort.teacher.width if cohort.teacher else 1
+    found = {}
+    for name, loss in objective.losses.items():
+        if loss.convention in loss.published_weight:
+            factor = loss.translation(cohort.batch_size, width)
+            found[name] = loss.published_weight[loss.convention] * factor
+    return found
+
+
+def _weighed(norms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, Weighed]:
+    total = sum(weight * norms[name] for name, weight in weights.items())
+    return {name: Weighed(weight, weight * norms[name] / total) for name, weight in weights.items()}
+
+
+def _largest(schedule: Schedule) -> float:
+    return max(schedule.value, schedule.initial)
+
+
+def _with_weight(loss: LossConfig, weight: float | None) -> LossConfig:
+    """The loss with this weight, of a schedule its largest; None leaves it as it is."""
+    if weight is None:
+        return loss
+    new: float | Schedule = weight
+    if isinstance(loss.weight, Schedule):
+        ratio = weight / _largest(loss.weight)
+        ends = {name: getattr(loss.weight, name) * ratio for name in ("value", "initial")}
+        new = loss.weight.model_copy(update={k: v for k, v in ends.items() if k in loss.weight.model_fields_set})
+    return loss.model_copy(update={"weight": new, "weight_at": "here"})
