@@ -1,0 +1,153 @@
+"""What the losses cost, forward and backward, beside the straightforward way and the matrix products alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workbench.bench.contest import measure
+from workbench.bench.floor import floor
+from workbench.bench.row import Row
+from workbench.bench.straightforward import STRAIGHTFORWARD
+from workbench.config.nearest import unknown
+from workbench.config.run import LossConfig
+from workbench.embeddings import Embeddings
+from workbench.losses import LOSSES
+from workbench.losses.base import Convention, Widths
+from workbench.losses.comparison import Comparison
+from workbench.losses.learnt import LearntParts
+from workbench.losses.logits import BLOCK_ROWS
+from workbench.losses.objective import Objective
+
+CLIP_KD = ("clip", "crd", "fd", "gd", "icl", "afd")  # mfd costs what fd does: its mask is the tower's affair
+TINYCLIP = ("affinity", "cross_modal", "single_modal")
+STUDENT_SCALE, TEACHER_SCALE = 14.3, 50.0
+DENSE_UP_TO = 4096  # pairs; the mixture takes about 2 GB there, and four times that at twice the batch
+WARM_UP_PAIRS = 8
+PRODUCTS_ALONE, STRAIGHTFORWARD_FORM = "products alone", "straightforward"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Losses that are computed together. Only those of the release have a straightforward form."""
+
+    name: str
+    losses: tuple[str, ...]
+    convention: Convention = "released"
+
+
+CASES: dict[str, Case] = {
+    case.name: case
+    for case in (
+        *(Case(name, (name,)) for name in CLIP_KD + TINYCLIP),
+        Case("gd-paper", ("gd",), "paper"),
+        Case("mixture", CLIP_KD),
+    )
+}
+
+
+@dataclass(frozen=True)
+class LossBench:
+    """Measures cases on random pairs.
+
+    Args:
+        width: of the student's and the teacher's embeddings.
+        straightforward_up_to: largest batch for the straightforward form, whose memory grows as B · B · D.
+    """
+
+    width: int
+    device: torch.device
+    straightforward_up_to: int
+
+    def rows(self, case: Case, batch_size: int) -> list[Row]:
+        """The case at one batch size: a row for the dense form where it is not too large, and one for the chunked."""
+        for load in self.contenders(case, WARM_UP_PAIRS).values():
+            load()  # code that is loaded on its first use must not count as the case's memory
+        contenders = self.contenders(case, batch_size)
+        measured = measure(contenders, self.device)
+        straightforward, products = (measured.get(other) for other in (STRAIGHTFORWARD_FORM, PRODUCTS_ALONE))
+        return [
+            Row(
+                case=f"{case.name}, {form}",
+                size=batch_size,
+                time_s=measured[form].time_s,
+                peak_mb=measured[form].peak_mb,
+                ratio=straightforward.time_s / measured[form].time_s if straightforward else None,
+                floor_ratio=measured[form].time_s / products.time_s if products else None,
+            )
+            for form in contenders
+            if form not in (STRAIGHTFORWARD_FORM, PRODUCTS_ALONE)
+        ]
+
+    def contenders(self, case: Case, batch_size: int) -> dict[str, Callable[[], None]]:
+        """What takes turns, by name: our forms, and :data:`PRODUCTS_ALONE` and :data:`STRAIGHTFORWARD_FORM` if any."""
+        pairs = Pairs(case, batch_size, self.width, self.device)
+        chunk_size = min(BLOCK_ROWS, (batch_size + 3) // 4)
+        contenders = {f"chunked {chunk_size}": pairs.work(pairs.objective, chunk_size)}
+        if batch_size <= DENSE_UP_TO:
+            contenders = {"dense": pairs.work(pairs.objective)} | contenders
+        products = floor(case.losses, case.convention, batch_size, self.width, self.device)
+        if products:
+            contenders[PRODUCTS_ALONE] = products
+        if batch_size <= self.straightforward_up_to and case.convention == "released":
+            contenders[STRAIGHTFORWARD_FORM] = pairs.work(pairs.straightforward)
+        return contenders
+
+
+def choose_cases(names: list[str]) -> list[Case]:
+    """The cases of these names; all of them where no name is given.
+
+    Raises:
+        ValueError: there is no such case; offers the nearest.
+    """
+    for name in names:
+        if name not in CASES:
+            raise unknown("case", name, CASES)
+    return [CASES[name] for name in names or CASES]
+
+
+class Pairs:
+    """Random unit embeddings of a student and its teacher, and what the losses of a case learn."""
+
+    def __init__(self, case: Case, batch_size: int, width: int, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(0)
+
+        def unit_BD() -> Tensor:
+            return F.normalize(torch.randn(batch_size, width, generator=generator), dim=1).to(device)
+
+        scales = [torch.tensor(scale, device=device) for scale in (STUDENT_SCALE, TEACHER_SCALE)]
+        self._teacher = Embeddings(unit_BD(), unit_BD(), scales[1])
+        self._student = Embeddings(unit_BD().requires_grad_(), unit_BD().requires_grad_(), scales[0].requires_grad_())
+        self._objective = Objective({name: _config(name, case) for name in case.losses}, batch_size, width)
+        self._parts = LearntParts(self._objective.losses, Widths(width, width)).to(device)
+
+    def comparison(self, chunk_size: int = 0) -> Comparison:
+        """What a loss is given; anew, because a comparison keeps what it has computed."""
+        return Comparison(self._student, self._teacher, self._student, self._parts.parts, chunk_size=chunk_size)
+
+    def objective(self, comparison: Comparison) -> Tensor:
+        """The workbench's weighted sum."""
+        return self._objective(comparison).total
+
+    def straightforward(self, comparison: Comparison) -> Tensor:
+        """The same sum, of the losses as one writes them down."""
+        weights = self._objective.weights
+        return torch.stack([weight * STRAIGHTFORWARD[name](comparison) for name, weight in weights.items()]).sum()
+
+    def work(self, total: Callable[[Comparison], Tensor], chunk_size: int = 0) -> Callable[[], None]:
+        """A call that goes forward and backward once."""
+        learning = [self._student.image_BD, self._student.text_BD, self._student.scale, *self._parts.parameters()]
+
+        def run() -> None:
+            total(self.comparison(chunk_size)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            for tensor in learning:
+                tensor.grad = None
+
+        return run
+
+
+def _config(loss: str, case: Case) -> LossConfig:
+    published = LOSSES[loss].published_weight.get(case.convention, 1.0)
+    return LossConfig.parse({"weight": published, "convention": case.convention})
