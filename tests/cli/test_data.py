@@ -1,5 +1,15 @@
+"""``workbench data``: drawing samples, and looking at data before training."""
+
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+HOSTILE = ["x" * 10_000, "a\0b", "\x1b[31mred\x1b[0m", "[/b] [red] [link=x]", "\u202eabc", "\U0001f389 party"]
 
 
 def test_samples_are_drawn_at_any_size(workbench) -> None:
@@ -12,3 +22,108 @@ def test_an_unknown_set_offers_the_nearest(workbench) -> None:
     result = workbench("data", "samples", "scene", "--out", "pairs")
     assert result.code == 2
     assert "did you mean 'scenes'?" in result.err
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Callable[..., str]:
+    """``pairs(captions)`` writes as many pictures and a CSV that lists them."""
+
+    def write(captions: list[str]) -> str:
+        lines = ["filepath\ttitle"]
+        for number, caption in enumerate(captions):
+            coarse = np.random.default_rng(number).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+            buffer = io.BytesIO()
+            Image.fromarray(coarse).resize((50 + number, 40)).save(buffer, "JPEG")
+            (tmp_path / f"{number}.jpg").write_bytes(buffer.getvalue())
+            lines.append(f'{number}.jpg\t"{caption}"')
+        (tmp_path / "pairs.tsv").write_text("\n".join(lines))
+        return "pairs.tsv"
+
+    return write
+
+
+def test_a_check_reports_what_it_found(workbench, pairs: Callable[..., str]) -> None:
+    spec = pairs([f"caption {number // 2}" for number in range(8)])
+    Path("3.jpg").write_bytes(b"<html>")
+    document = json.loads(workbench("data", "check", spec, "--json").out)
+    assert document["spec"] == spec
+    assert document["num_pairs"] == 8
+    assert document["duplicate_captions"]["num_pairs"] == 8
+    assert document["duplicate_captions"]["ceiling_text_to_image_r1"] == 0.5
+    assert document["pictures"]["unusable"] == {"no JPEG, PNG or WebP": 1}
+    assert document["pictures"]["width_px"] == {"min": 50, "median": 54, "max": 57}
+    assert document["sheet"] is None
+
+    result = workbench("data", "check", spec)
+    assert result.code == 0
+    for shown in (
+        "8, 4 of them different",
+        "0.500 among 1,000",
+        "50 to 57, median 54",
+        "2 pictures: caption 0",
+        "'3.jpg'",
+    ):
+        assert shown in result.out
+    assert "pictures looked at          3" in workbench("data", "check", spec, "--num", "3").out
+    assert "pictures looked at          8" in workbench("data", "check", spec, "--num", "3", "--all").out
+
+
+def test_classes_are_listed(workbench) -> None:
+    for number in range(25):
+        for copy in range(2):
+            path = Path(f"animals/class_{number:02d}/{copy}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4), (9 * number, 0, 99 * copy)).save(path)
+    result = workbench("data", "check", "folder:animals")
+    assert "25 classes" in result.out
+    assert "class 00" in result.out
+    assert "... 5 more" in result.out
+    assert "class 12" not in result.out
+    assert json.loads(workbench("data", "check", "folder:animals", "--json").out)["classes"]["class 12"] == 2
+
+
+def test_a_sheet_is_drawn(workbench, pairs: Callable[..., str]) -> None:
+    result = workbench("data", "check", pairs(HOSTILE[2:]), "--sheet", "sheet.png", "--json")
+    assert json.loads(result.out)["sheet"] == str(Path("sheet.png").absolute())
+    assert Image.open("sheet.png").format == "PNG"
+    result = workbench("data", "check", "pairs.tsv", "--sheet", "sheet.jpg")
+    assert (result.code, result.err) == (2, "workbench: --sheet sheet.jpg: the sheet is a PNG, call it something.png\n")
+
+
+def test_what_training_would_refuse_ends_with_its_reason(workbench, pairs: Callable[..., str]) -> None:
+    spec = pairs(["untitled"] * 6)
+    for options in ((), ("--json",)):
+        result = workbench("data", "check", spec, *options)
+        assert result.code == 2
+        assert "untitled" in result.out
+        assert result.err.splitlines()[-1].startswith("workbench: all 6 pairs have the caption 'untitled', so that")
+
+
+@pytest.mark.parametrize("caption", HOSTILE)
+def test_captions_may_hold_anything(workbench, pairs: Callable[..., str], caption: str) -> None:
+    spec = pairs([caption, caption, "another"])
+    result = workbench("data", "check", spec, "--sheet", "sheet.png")
+    assert (result.code, result.err) == (0, "")
+    assert "2 pictures: " in result.out
+    assert result.out.replace("\n", "").isprintable()
+    assert max(map(len, result.out.splitlines())) < 200
+    document = json.loads(workbench("data", "check", spec, "--json").out)
+    assert document["duplicate_captions"]["most_shared"] == [{"caption": caption, "num_pictures": 2}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("nowhere.csv", "no such data 'nowhere.csv'"),
+        ("folder:nowhere", "no such data 'nowhere'"),
+        ("coco:x.json", "write it as coco:captions.json@images"),
+        ("a.tar*0 + b.tar", "'*0' is no ratio"),
+        ("", "no data are named"),
+        ("ftp:x", "unknown data 'ftp:'"),
+    ],
+)
+def test_a_wrong_spec_is_one_line(workbench, spec: str, says: str) -> None:
+    result = workbench("data", "check", spec)
+    assert (result.code, result.out) == (2, "")
+    assert says in result.err
+    assert result.err.count("\n") == 1

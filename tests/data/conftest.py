@@ -58,6 +58,20 @@ def pairs() -> Callable[..., dict[str, bytes]]:
     return make
 
 
+@pytest.fixture
+def write_pictures(tmp_path: Path, cache: Path) -> Callable[..., list[str]]:  # noqa: ARG001 - nor here
+    """Writes some pictures below the test's folder, and returns their names: ``images/k000.jpg`` and so on."""
+
+    def write(count: int, folder: str = "images", start: int = 0, size: tuple[int, int] = (40, 32)) -> list[str]:
+        names = [f"{folder}/k{number:03d}.jpg" for number in range(start, start + count)]
+        for number, name in enumerate(names, start):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(_picture(number, size))
+        return names
+
+    return write
+
+
 def _tar_bytes(members: Members) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:

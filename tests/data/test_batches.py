@@ -1,6 +1,7 @@
 """A step's batch depends on the data, the seed and the step: not on workers, nor on where the run began."""
 
 import multiprocessing
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from workbench.data.augment import crop_box, crop_HWC
-from workbench.data.batches import BatchStream, epoch_order
+from workbench.data.batches import BatchStream
+from workbench.data.order import epoch_order
 from workbench.data.shards import ShardDataset
 from workbench.embeddings import Batch, InputForm
 
@@ -80,28 +82,6 @@ def test_a_batch_holds_the_crop_and_caption_of_its_keys(dataset: ShardDataset) -
         np.testing.assert_array_equal(images_BCHW[2].permute(1, 2, 0).numpy(), crop_HWC(image, size, box))
 
 
-def test_an_epoch_goes_through_the_data_once_and_drops_the_tail(dataset: ShardDataset) -> None:
-    batches = stream(dataset)
-    assert batches.num_steps_per_epoch == 4
-    epochs = [
-        [key for step in range(4 * epoch, 4 * epoch + 4) for key in batches.batch(step).keys] for epoch in range(9)
-    ]
-    assert all(len(set(keys)) == 20 for keys in epochs)
-    assert len({tuple(keys) for keys in epochs}) == 9
-    assert len({key for keys in epochs for key in keys}) == 23
-    assert batches.batch(0).keys != stream(dataset, seed=4).batch(0).keys
-
-
-@pytest.mark.parametrize("num_samples", [1, 7, 1000])
-def test_an_order_is_a_permutation(num_samples: int) -> None:
-    orders = [epoch_order(num_samples, 0, epoch) for epoch in range(2)]
-    for order_N in orders:
-        assert sorted(order_N.tolist()) == list(range(num_samples))
-    assert num_samples == 1 or (orders[0] != orders[1]).any()
-    with pytest.raises(ValueError, match="read-only"):
-        orders[0][0] = 5  # it is kept and shared
-
-
 def test_views_come_round_again(dataset: ShardDataset) -> None:
     def picture_of(key: str, batches: BatchStream, epoch: int) -> Tensor:
         [image_CHW] = [
@@ -155,8 +135,7 @@ def test_without_a_teacher_there_is_none(dataset: ShardDataset) -> None:
     assert batch.teacher_text_BL is None
 
 
-def test_a_batch_larger_than_the_data_is_refused(dataset: ShardDataset) -> None:
-    assert stream(dataset, batch_size=23).num_steps_per_epoch == 1
+def test_a_batch_larger_than_the_data_is_refused_at_once(dataset: ShardDataset) -> None:
     with pytest.raises(ValueError, match=r"^a batch of 24 needs as many pairs, and the data have 23: lower"):
         stream(dataset, batch_size=24)
 
@@ -169,16 +148,51 @@ def test_leaving_early_leaves_nothing_behind(dataset: ShardDataset, num_workers:
     assert left_running() == 0
 
 
+@pytest.fixture
+def broken(write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes]]) -> ShardDataset:
+    """20 pairs, of which two cannot be decoded."""
+    return ShardDataset([write_tar(pairs(20) | {"k004.jpg": b"<html>", "k011.jpg": b""})])
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_broken_picture_is_one_line_at_its_step(
+def test_another_pair_takes_the_place_of_a_broken_picture(broken: ShardDataset, num_workers: int) -> None:
+    batches = list(stream(broken, num_workers=num_workers).batches(0, 8))
+    replaced = [one for batch in batches for one in batch.replaced]
+    assert sorted(one.reason for one in replaced) == ["empty file"] * 2 + ["no JPEG, PNG or WebP"] * 2  # two epochs
+    assert all(re.fullmatch(r"shard '.*', picture of 'k0(04|11)': [^\n]*", one.message) for one in replaced)
+    assert all(len(set(batch.keys)) == 5 and not {"k004", "k011"} & set(batch.keys) for batch in batches)
+    for batch in batches:
+        assert batch.student_text_BL.flatten().tolist() == [int(key[1:]) for key in batch.keys]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_substitute_does_not_depend_on_workers_nor_on_the_start(broken: ShardDataset, num_workers: int) -> None:
+    alone = [stream(broken).batch(step) for step in range(8)]
+    for start in (0, 3):
+        for expected, batch in zip(
+            alone[start:], stream(broken, num_workers=num_workers).batches(start, 8), strict=True
+        ):
+            assert_equal(expected, batch)
+            assert expected.replaced == batch.replaced
+    others = [stream(broken, seed=4).batch(step).keys for step in range(8)]
+    assert others != [batch.keys for batch in alone]
+
+
+def test_where_the_batch_is_all_there_is_a_pair_stands_twice(broken: ShardDataset) -> None:
+    keys = stream(broken, batch_size=20).batch(0).keys
+    assert len(set(keys)) == 18
+    assert len(keys) == 20
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_without_a_usable_picture_it_ends_in_one_line(
     write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes]], num_workers: int
 ) -> None:
-    dataset = ShardDataset([write_tar(pairs(10) | {"k004.jpg": b"<html>"})])
-    place = epoch_order(10, 3, 0).tolist().index(4)
-    batches = stream(dataset, batch_size=1, num_workers=num_workers).batches(0, 10)
-    assert len([next(batches) for _ in range(place)]) == place
-    with pytest.raises(ValueError, match=r"^shard '.*', picture of 'k004': no JPEG[^\n]*$"):
+    members = {name: b"<html>" if name.endswith("jpg") else content for name, content in pairs(6).items()}
+    batches = stream(ShardDataset([write_tar(members)]), num_workers=num_workers).batches(0, 3)
+    with pytest.raises(ValueError, match=r"^hardly any picture can be used, .*: shard '.*', picture of 'k00\d'[^\n]*$"):
         next(batches)
+    batches.close()
     assert left_running() == 0
 
 

@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
+from workbench.cli.completion import complete_data
 from workbench.cli.options import Json
+
+REAL_CONTEXT = 77  # tokens that the real sizes read
 
 app = typer.Typer(help="Make and inspect data.", no_args_is_help=True)
 
@@ -46,3 +49,57 @@ def samples(
     for one, folder in drawn.items():
         print_line(f"{folder}: {counts[one]:,} pairs")
     print_line(f"train on them with: workbench train --set data.train={out / splits[0]}")
+
+
+@app.command()
+def check(
+    spec: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPEC",
+            help="The data: a path, samples:, coco:, folder:, a mixture.",
+            autocompletion=complete_data,
+        ),
+    ],
+    num_pictures: Annotated[
+        int, typer.Option("--num", min=1, help="How many pictures are looked at, drawn at random.")
+    ] = 1000,
+    look_at_all: Annotated[bool, typer.Option("--all", help="Look at every picture.")] = False,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw some pictures with their captions there.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Look at data before training: sizes, captions, duplicates, and pictures that cannot be used.
+
+    All captions are read. Exit status 2 if training would refuse the data.
+
+    Examples:
+
+        workbench data check pairs.csv --sheet pairs.png
+
+        workbench data check coco:captions_val2017.json@val2017 --all
+
+        workbench data check "folder:flowers*2 + pairs/{0000..0009}.tar*1" --json
+    """
+    from workbench.cli.data_report import print_report
+    from workbench.cli.output import print_json, print_line
+    from workbench.data.check import check as look
+    from workbench.data.contact_sheet import write_sheet
+    from workbench.data.spec import open_dataset
+    from workbench.models.tokenizers import BytePairTokenizer
+
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise ValueError(f"--sheet {sheet}: the sheet is a PNG, call it something.png")
+    dataset = open_dataset(spec, "train")
+    report = look(dataset, 0 if look_at_all else num_pictures, BytePairTokenizer(REAL_CONTEXT + 1))
+    if sheet is not None:
+        write_sheet(dataset, sheet)
+    if json:
+        print_json({"spec": spec} | report.to_document() | {"sheet": str(sheet.absolute()) if sheet else None})
+    else:
+        print_report(report)
+        if sheet is not None:
+            print_line(f"some pictures with their captions: {sheet}")
+    if report.problem:
+        raise ValueError(report.problem)

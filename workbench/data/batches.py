@@ -1,44 +1,39 @@
 """Samples -> batches: a step's batch is a function of the data, the data seed and the step alone.
 
-Shape letters: B pairs of a batch · L tokens · C channels · H, W pixels · N samples.
+Shape letters: B pairs of a batch · L tokens · C channels · H, W pixels.
 """
 
+import random
 from collections.abc import Generator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import lru_cache
-
-import numpy as np
-import numpy.typing as npt
+from functools import cached_property
 
 from workbench.data.augment import Pixels, crop_box, crop_HWC, stack_BCHW
 from workbench.data.delivery import deliver
-from workbench.data.sample import Dataset
-from workbench.embeddings import Batch, InputForm
+from workbench.data.order import Order, Place
+from workbench.data.picture_error import PictureError
+from workbench.data.sample import Dataset, Sample
+from workbench.embeddings import Batch, InputForm, Replaced
 from workbench.randomness import derive_seed
 
-
-@lru_cache(maxsize=2)
-def epoch_order(num_samples: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """The order of the samples in one epoch: a permutation of 0..N-1 that depends on its arguments alone."""
-    order_N = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", epoch))).permutation(num_samples)
-    order_N.flags.writeable = False
-    return order_N
+NUM_SUBSTITUTES = 100  # pairs tried in place of one whose picture cannot be used
 
 
 @dataclass(frozen=True)
 class BatchStream:
     """The batches of a run, in the form of the student and of the teacher.
 
-    Every epoch goes through the samples in a new order, and leaves out those that do not fill a last batch.
-    Both models see the same crop and caption, each at its own resolution and with its own tokens; where
-    their forms agree they share the tensors.
+    Every epoch goes through the samples in a new order; see :class:`~workbench.data.order.Order`. Both models see the
+    same crop and caption, each at its own resolution and with its own tokens; where their forms agree they share the
+    tensors. In place of a pair whose picture cannot be decoded stands another of the same source, and the batch says
+    so.
 
     Args:
         dataset: the samples.
         student: what the student wants to be fed.
         teacher: what the teacher wants to be fed; None without one.
         batch_size: pairs in a batch.
-        seed: the data seed; decides order, crops and captions.
+        seed: the data seed; decides order, crops, captions and substitutes.
         views: reproducible views of a sample; epoch e shows view e modulo ``views``. 0: always new ones.
         crop_scale: smallest and largest share of a picture's area that a crop keeps.
         num_workers: processes that make batches; 0 for one thread of this process. Changes no batch.
@@ -58,16 +53,12 @@ class BatchStream:
     num_workers: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size > len(self.dataset):
-            raise ValueError(
-                f"a batch of {self.batch_size} needs as many pairs, and the data have {len(self.dataset)}: "
-                "lower train.batch_size or give more data"
-            )
+        assert self.order.counts
 
-    @property
-    def num_steps_per_epoch(self) -> int:
-        """Full batches in one pass through the data."""
-        return len(self.dataset) // self.batch_size
+    @cached_property
+    def order(self) -> Order:
+        """Which samples each step takes."""
+        return Order(self.dataset, self.batch_size, self.seed, self.views)
 
     def batches(self, start_step: int, end_step: int) -> Generator[Batch, None, None]:
         """The batches of steps ``start_step`` up to, not including, ``end_step``, made ahead of their use.
@@ -75,7 +66,7 @@ class BatchStream:
         Closing the iterator ends the thread or the processes that make them.
 
         Raises:
-            ValueError: a picture cannot be read or decoded; raised where its batch would come.
+            ValueError: as :meth:`batch` does; raised where the batch would come.
         """
         return deliver(self.batch, range(start_step, end_step), num_workers=self.num_workers)
 
@@ -83,31 +74,50 @@ class BatchStream:
         """The batch of one step, counted from 0.
 
         Raises:
-            ValueError: a picture cannot be read or decoded.
+            ValueError: the data have changed under way, or nothing can be decoded.
         """
-        epoch, place = divmod(step, self.num_steps_per_epoch)
-        order_N = epoch_order(len(self.dataset), self.seed, epoch)
-        indices = order_N[place * self.batch_size : (place + 1) * self.batch_size].tolist()
-        view = epoch % self.views if self.views else epoch
+        places = self.order.places(step)
+        taken = {place.sample for place in places}
+        replaced: list[Replaced] = []
+        keys, captions = [], []
+        pictures: list[list[Pixels]] = [[] for _ in self._image_sizes]
+        for place in places:
+            sample = self._usable(place, step, taken, replaced)
+            keys.append(sample.key)
+            captions.append(self._choose(sample.key, place.view, sample.captions))
+            for row, picture in zip(pictures, self._cropped(sample, place.view), strict=True):
+                row.append(picture)
+        batch = self._in_both_forms(tuple(keys), pictures, captions)
+        return replace(batch, views=tuple(place.view for place in places), replaced=tuple(replaced))
 
-        texts = [self.dataset.text(index) for index in indices]
-        captions = [self._choose(text.key, view, text.captions) for text in texts]
-        keys = tuple(text.key for text in texts)
-        return replace(self._in_both_forms(keys, self._pictures(indices, view), captions), view=view)
+    def _usable(self, place: Place, step: int, taken: set[int], replaced: list[Replaced]) -> Sample:
+        """The sample of a place, or one in its stead: drawn by seed, step and key, and if possible not in the batch."""
+        try:
+            return self.dataset[place.sample]
+        except PictureError as error:
+            replaced.append(Replaced(error.reason, str(error)))
+        draws = random.Random(derive_seed(self.seed, "substitute", step, self.dataset.text(place.sample).key))
+        for attempt in range(NUM_SUBSTITUTES):
+            index = place.source.start + draws.randrange(place.source.num_samples)
+            if index in taken and attempt < NUM_SUBSTITUTES // 2:
+                continue
+            try:
+                sample = self.dataset[index]
+            except PictureError:
+                continue
+            taken.add(index)
+            return sample
+        raise ValueError(
+            f"hardly any picture can be used, nor {NUM_SUBSTITUTES} in place of one: {replaced[-1].message}"
+        )
 
     def _choose(self, key: str, view: int, captions: Sequence[str]) -> str:
         return captions[derive_seed(self.seed, "caption", key, view) % len(captions)]
 
-    def _pictures(self, indices: Sequence[int], view: int) -> list[list[Pixels]]:
-        """One list of pictures for every size that is wanted; pictures are cropped as they are decoded."""
-        sizes = self._image_sizes
-        pictures: list[list[Pixels]] = [[] for _ in sizes]
-        for index in indices:
-            sample = self.dataset[index]
-            box = crop_box(self.seed, sample.key, view, sample.image.size, self.crop_scale)
-            for size, row in zip(sizes, pictures, strict=True):
-                row.append(crop_HWC(sample.image, size, box))
-        return pictures
+    def _cropped(self, sample: Sample, view: int) -> list[Pixels]:
+        """One view of a picture in every size that is wanted."""
+        box = crop_box(self.seed, sample.key, view, sample.image.size, self.crop_scale)
+        return [crop_HWC(sample.image, size, box) for size in self._image_sizes]
 
     @property
     def _image_sizes(self) -> tuple[int, ...]:

@@ -6,6 +6,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from workbench.data.picture_error import PictureError
+
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 64_000_000  # 192 MB decoded; Pillow itself refuses only above 179 million
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # 16 bits a pixel, whatever Pillow calls it
@@ -18,21 +20,27 @@ def decode_image(data: bytes) -> Image.Image:
     counts. The size is checked before the pixels are decoded.
 
     Raises:
-        ValueError: not one of these formats, too large, cut short or damaged.
+        PictureError: empty, not one of these formats, too large, cut short or damaged.
     """
+    if not data:
+        raise PictureError("empty file", "a file of 0 bytes")
     try:
         image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise ValueError(f"{width} x {height} pixels, where at most {MAX_PIXELS} are decoded")
+            raise PictureError("too many pixels", f"{width} x {height} pixels, where at most {MAX_PIXELS} are decoded")
         image.load()
         return _rgb(_upright(image))
+    except PictureError:
+        raise
     except Image.DecompressionBombError as error:
-        raise ValueError(f"too many pixels: at most {MAX_PIXELS} are decoded") from error
+        raise PictureError("too many pixels", f"too many pixels: at most {MAX_PIXELS} are decoded") from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"no JPEG, PNG or WebP (its {len(data)} bytes start with {data[:16]!r})") from error
+        message = f"no JPEG, PNG or WebP (its {len(data)} bytes start with {data[:16]!r})"
+        raise PictureError("no JPEG, PNG or WebP", message) from error
     except Exception as error:  # on damaged files the decoders raise whatever they stumble over
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise PictureError("cut short or damaged", message) from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

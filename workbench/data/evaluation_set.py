@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from workbench.data.augment import evaluation_HWC, stack_BCHW
+from workbench.data.folder import class_task
 from workbench.data.look_ahead import look_ahead
+from workbench.data.readable import readable
 from workbench.data.sample import Dataset
-from workbench.data.spec import Role, open_dataset
+from workbench.data.samples.registry import zero_shot_task
+from workbench.data.samples.zero_shot import ZeroShotTask
+from workbench.data.spec import Role, open_dataset, sample_set_of
 
 MAX_THREADS = 8
 PICTURES_PER_CALL = 32
@@ -29,10 +33,12 @@ class EvaluationSet:
         image_group_N: the group of each picture; a caption is true of every picture of its group.
         caption_group_M: the group of each caption's picture.
         classes_N: the class of each picture; None if any has none.
+        task: the classes and prompts of zero-shot classification; None where the data name no classes.
+        note: what a person should know of the pictures that were left out; empty if none was.
         fingerprint: that of the data.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, task: ZeroShotTask | None = None, note: str = "") -> None:
         texts = [dataset.text(index) for index in range(len(dataset))]
         labels = [text.label for text in texts if text.label is not None]
         self._dataset = dataset
@@ -44,6 +50,8 @@ class EvaluationSet:
         self.image_group_N = [text.group for text in texts]
         self.caption_group_M = [text.group for text in texts for _ in text.captions]
         self.classes_N = labels if len(labels) == len(texts) else None
+        self.task = task
+        self.note = note
         self.fingerprint = dataset.fingerprint
 
     def image_chunks(self, image_size: int, chunk: int = 256) -> Iterator[Tensor]:
@@ -73,5 +81,13 @@ class EvaluationSet:
 
 
 def open_evaluation_set(spec: str, role: Role, num_pairs: int = 0) -> EvaluationSet:
-    """The evaluation set that a data SPEC names; see :func:`~workbench.data.spec.open_dataset`."""
-    return EvaluationSet(open_dataset(spec, role, num_pairs))
+    """The evaluation set that a data SPEC names; see :func:`~workbench.data.spec.open_dataset`.
+
+    Pictures that cannot be decoded are left out.
+
+    Raises:
+        ValueError: they are too many, besides what is wrong with the SPEC.
+    """
+    dataset, note = readable(open_dataset(spec, role, num_pairs))
+    name = sample_set_of(spec)
+    return EvaluationSet(dataset, zero_shot_task(name) if name else class_task(dataset), note)

@@ -1,7 +1,8 @@
 """What a data set is: samples by index, each a picture with its captions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from PIL import Image
 
@@ -23,17 +24,33 @@ class Sample(SampleText):
     image: Image.Image
 
 
+class Source(NamedTuple):
+    """Samples that take turns among themselves: those from ``start`` on, and their part of every batch."""
+
+    start: int
+    num_samples: int
+    ratio: float
+
+
 class Dataset(Protocol):
     """Samples in a fixed order, readable at random from several threads and processes; picklable."""
 
     fingerprint: str
     """Hexadecimal; changes when the content does, not when the files move."""
 
+    classes: tuple[tuple[str, ...], ...] | None = None
+    """Every class with its names, where the data name them; a sample's label is the first name of its class."""
+
     def __len__(self) -> int:
         """How many samples there are; at least one."""
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads and decodes one sample. ``ValueError`` naming it if its picture cannot be decoded."""
+        """Reads and decodes one sample. ``PictureError`` naming it if its picture cannot be decoded."""
 
     def text(self, index: int) -> SampleText:
         """One sample without its picture, from memory."""
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """What every batch is drawn from in a fixed ratio: one source but for a mixture."""
+        return (Source(0, len(self), 1.0),)

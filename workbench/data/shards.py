@@ -3,22 +3,24 @@
 import os
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate, chain
 from pathlib import Path
 
+from workbench.data.bar import with_bar
 from workbench.data.decode import decode_image
 from workbench.data.index_cache import cached_index
-from workbench.data.sample import Sample, SampleText
+from workbench.data.picture_error import PictureError
+from workbench.data.sample import Dataset, Sample, SampleText
 from workbench.data.tar_index import IndexedSample, ShardIndex
 
 MAX_OPEN_SHARDS = 256  # a process may usually have 1,024 files open
 MANY_SHARDS = 8
 
 
-class ShardDataset:
+class ShardDataset(Dataset):
     """The pairs of some tar shards, in the order of the shards and of the pictures in them.
 
     Keys are those of the members; where two shards share one, every key gets its shard's name in front. The
@@ -52,14 +54,15 @@ class ShardDataset:
 
         Raises:
             IndexError: there is no such sample.
-            ValueError: the picture cannot be decoded, or the shard has changed since it was indexed.
+            PictureError: the picture cannot be decoded.
+            ValueError: the shard has changed since it was indexed.
         """
         shard, sample = self._locate(index)
         data = _open_shard(shard.path, shard.size, shard.mtime_ns).read(sample.offset, sample.size)
         try:
             image = decode_image(data)
-        except ValueError as error:
-            raise ValueError(f"shard '{shard.path}', picture of {sample.key!r}: {error}") from error
+        except PictureError as error:
+            raise error.at(f"shard '{shard.path}', picture of {sample.key!r}") from error
         text = self._text(shard, sample)
         return Sample(text.key, text.captions, text.group, text.label, image)
 
@@ -112,23 +115,12 @@ class ShardDataset:
 def _indices(paths: Sequence[Path], num_pairs: int) -> Iterator[ShardIndex]:
     """The indices of the shards, up to the one that completes ``num_pairs``."""
     total = 0
-    for path in _with_progress(paths):
+    for path in with_bar(paths, "indexing shards", MANY_SHARDS):
         index = cached_index(path)
         total += len(index.samples)
         yield index
         if num_pairs and total >= num_pairs:
             return
-
-
-def _with_progress(paths: Sequence[Path]) -> Iterable[Path]:
-    """The paths, with a bar in the terminal where there are many: the first reading takes a second or two a shard."""
-    if len(paths) < MANY_SHARDS:
-        return paths
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(paths, "indexing shards", console=console, transient=True, disable=not console.is_terminal)
 
 
 class _OpenShard:

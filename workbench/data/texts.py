@@ -28,8 +28,13 @@ def read_texts(txt: bytes | None, document: bytes | None) -> Texts:
         captions = [] if single is None else [single]
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         raise ValueError('"captions" must be a list of strings, and "caption" a string')
-    cleaned = (_cleaned(caption) for caption in captions)
-    return Texts(tuple(caption for caption in cleaned if caption), _name(record, "group"), _name(record, "class"))
+    kept = (cleaned(caption) for caption in captions)
+    return Texts(tuple(caption for caption in kept if caption), _name(record, "group"), _name(record, "class"))
+
+
+def cleaned(text: str) -> str:
+    """Without white space at the ends, and without the half characters that JSON escapes can smuggle in."""
+    return text.encode("utf-8", errors="replace").decode("utf-8").strip()
 
 
 def _read_record(document: bytes) -> dict[str, Any]:
@@ -46,14 +51,9 @@ def _decoded(text: bytes) -> str:
     return text.decode("utf-8-sig", errors="replace")
 
 
-def _cleaned(text: str) -> str:
-    """Without white space at the ends, and without the half characters that JSON escapes can smuggle in."""
-    return text.encode("utf-8", errors="replace").decode("utf-8").strip()
-
-
 def _name(record: dict[str, Any], field: str) -> str | None:
     """A group or a class; data sets number them as often as they name them."""
     value = record.get(field)
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         raise ValueError(f'"{field}" must be a string or a whole number (got {json.dumps(value)[:40]})')
-    return None if value is None else _cleaned(str(value)) or None
+    return None if value is None else cleaned(str(value)) or None

@@ -1,0 +1,152 @@
+"""The report on a data set, number by number, and on a folder of every picture that may spoil a night."""
+
+import io
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from workbench.data.check import check
+from workbench.data.evaluation_set import EvaluationSet
+from workbench.data.readable import Subset
+from workbench.data.shards import ShardDataset
+from workbench.data.spec import open_dataset
+from workbench.models.tokenizers import BytePairTokenizer
+
+Pairs = Callable[..., dict[str, bytes]]
+WriteTar = Callable[..., Path]
+REAL = BytePairTokenizer(78)
+
+
+def test_the_report_by_numbers(write_tar: WriteTar, pairs: Pairs, picture: Callable[..., bytes]) -> None:
+    members = pairs(20) | {
+        "k003.jpg": picture(2),
+        "k004.jpg": picture(4, (100, 50)),
+        "k005.jpg": b"<html>",
+        "k006.txt": b"caption 7",
+        "k008.txt": b"a " * 76,
+        "k009.txt": b"a " * 75,  # with its ends 77 tokens, and whole
+        "k010.txt": b"caf\xe9",
+    }
+    report = check(ShardDataset([write_tar(members)]), 0, REAL)
+    assert report.problem == ""
+    document = report.to_document()
+    assert (document["num_pairs"], document["num_captions"], document["num_distinct_captions"]) == (20, 20, 19)
+    assert document["words_per_caption"] == {"min": 1, "median": 2, "max": 76}
+    assert document["share_cut_at_77_tokens"] == 1 / 20
+    assert document["num_captions_not_utf8"] == 1
+    assert document["duplicate_captions"] == {
+        "num_pairs": 2,
+        "false_negative_share": 2 / (20 * 19),
+        "ceiling_text_to_image_r1": 19 / 20,
+        "block_size": 1000,
+        "most_shared": [{"caption": "caption 7", "num_pictures": 2}],
+    }
+    pictures = document["pictures"]
+    assert pictures["num_looked_at"] == 20
+    assert pictures["width_px"] == {"min": 40, "median": 40, "max": 100}
+    assert pictures["height_px"] == {"min": 32, "median": 32, "max": 50}
+    assert (pictures["num_duplicates"], pictures["duplicates"]) == (1, [["k002", "k003"]])
+    assert pictures["unusable"] == {"no JPEG, PNG or WebP": 1}
+    assert "'k005'" in pictures["unusable_examples"]["no JPEG, PNG or WebP"]
+    assert document["classes"] is None
+
+
+def test_some_pictures_are_drawn_and_always_the_same(write_tar: WriteTar, pairs: Pairs) -> None:
+    dataset = ShardDataset([write_tar(pairs(30))])
+    reports = [check(dataset, 10, REAL) for _ in range(2)]
+    assert [report.pictures.tally.num_seen for report in reports] == [10, 10]
+    assert reports[0].to_document() == reports[1].to_document()
+    assert check(dataset, 99, REAL).pictures.tally.num_seen == 30
+
+
+def test_classes_are_counted(write_pictures: Callable[..., list[str]], tmp_path: Path) -> None:
+    write_pictures(3, "animals/cat")
+    write_pictures(1, "animals/dog", 3)
+    (tmp_path / "animals" / "unicorn").mkdir()
+    report = check(open_dataset(f"folder:{tmp_path / 'animals'}", "train"), 0, REAL)
+    assert report.class_sizes == {"cat": 3, "dog": 1, "unicorn": 0}
+    assert report.captions.ceiling == 1  # pictures of one class are no false negatives of one another
+
+
+def test_what_training_would_refuse_is_the_problem(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(9) | {f"k{number:03d}.txt": b"untitled" for number in range(9)}
+    report = check(ShardDataset([write_tar(members)]), 0, REAL)
+    assert report.problem.startswith("all 9 pairs have the caption 'untitled'")
+
+
+def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of 100 bytes that promises 14,000 x 14,000 pixels."""
+
+    def part(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 14_000, 14_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", b"") + part(b"IEND", b"")
+
+
+def hostile() -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Files that are pictures after all, and files that are none."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    palette = noise.quantize(16)
+    frames = [noise.rotate(90 * turn) for turn in range(3)]
+    usable = {
+        "1x1.png": encoded(Image.new("RGB", (1, 1))),
+        "1x5000.png": encoded(Image.new("L", (1, 5000))),
+        "wide.jpg": encoded(noise.resize((20_000, 8)), "JPEG"),
+        "cmyk.jpg": encoded(noise.convert("CMYK"), "JPEG"),
+        "deep.png": encoded(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40))),
+        "animated.webp": encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]),
+        "animated.png": encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]),
+        "rotated.jpg": encoded(noise, "JPEG", exif=exif),
+        "palette.png": encoded(palette, transparency=3),
+        "grey_alpha.png": encoded(noise.convert("LA")),
+        "jpeg_called.png": encoded(noise, "JPEG"),
+    }
+    whole = encoded(noise, "JPEG")
+    unusable = {
+        "truncated.jpg": whole[: len(whole) // 2],
+        "page.jpg": b"<!DOCTYPE html><html>404</html>",
+        "empty.jpg": b"",
+        "bomb.png": bomb(),
+        "gif_called.jpg": encoded(noise, "GIF"),
+        "noise.webp": random.Random(0).randbytes(500),
+    }
+    return usable, unusable
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_every_kind_of_picture_is_used_or_counted(tmp_path: Path, cache: Path) -> None:
+    del cache
+    usable, unusable = hostile()
+    rows = ["filepath,title", *(f"{name},a {name}" for name in (*usable, *unusable, "missing.jpg"))]
+    for name, content in (usable | unusable).items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    dataset = open_dataset(str(tmp_path / "list.csv"), "train")
+    document = check(dataset, 0, REAL).to_document()
+    assert document["pictures"]["unusable"] == {
+        "no JPEG, PNG or WebP": 3,
+        "cut short or damaged": 1,
+        "empty file": 1,
+        "too many pixels": 1,
+        "missing file": 1,
+    }
+    assert document["pictures"]["width_px"]["max"] == 20_000
+    assert document["problem"].startswith("too many pictures cannot be used, 7 of 18 (")
+    sound = Subset(dataset, range(len(usable)))
+    [images_NCHW] = EvaluationSet(sound).image_chunks(16)
+    assert images_NCHW.shape == (11, 3, 16, 16)

@@ -1,0 +1,135 @@
+"""COCO's caption files, whole and spoilt."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.data.evaluation_set import open_evaluation_set
+from workbench.data.spec import open_dataset
+
+WritePictures = Callable[..., list[str]]
+
+
+@pytest.fixture
+def document(write_pictures: WritePictures) -> dict[str, Any]:
+    """Three pictures; five captions of the first two, listed in another order than the pictures."""
+    names = [Path(name).name for name in write_pictures(3)]
+    return {
+        "info": {},
+        "images": [{"id": 100 - number, "file_name": name, "width": 40} for number, name in enumerate(names)],
+        "annotations": [
+            {"id": 7 * number, "image_id": 99 + number % 2, "caption": f"caption {number}"} for number in range(10)
+        ],
+    }
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Callable[[Any], str]:
+    """Writes a document, or a text that should be one, and returns its SPEC."""
+
+    def write(document: Any) -> str:
+        path = tmp_path / "captions_val.json"
+        path.write_text(document if isinstance(document, str) else json.dumps(document))
+        return f"coco:{path}@{tmp_path / 'images'}/"
+
+    return write
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_every_picture_has_its_captions_in_their_order(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
+    dataset = open_dataset(spec(document), "train")
+    assert [dataset.text(index).key for index in range(len(dataset))] == ["k000.jpg", "k001.jpg"]
+    assert dataset.text(0).captions == tuple(f"caption {number}" for number in (1, 3, 5, 7, 9))
+    assert dataset.text(1).captions == tuple(f"caption {number}" for number in (0, 2, 4, 6, 8))
+    assert dataset[1].image.size == (40, 32)
+    assert len(open_dataset(spec(document), "train", 1)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_all_captions_are_used_at_evaluation(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
+    evaluation = open_evaluation_set(spec(document), "validation")
+    assert evaluation.caption_image_index_M.tolist() == [0] * 5 + [1] * 5
+    assert evaluation.caption_group_M == ["k000.jpg"] * 5 + ["k001.jpg"] * 5
+
+
+def test_what_has_no_partner_is_left_out_and_told(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
+    document["annotations"].append({"image_id": 5, "caption": "of a picture that is not listed"})
+    document["annotations"].append({"image_id": 98, "caption": " \n"})
+    with pytest.warns(
+        UserWarning, match="left out 1 pictures without a caption and 1 unlisted pictures' captions of '"
+    ):
+        assert len(open_dataset(spec(document), "train")) == 2
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.parametrize(
+    "caption", ["x" * 10_000, "a\0b", "\x1b[31mred", "[/b]", "half \ud83d here", "\u202eabc", "caf\u00e9 " * 99]
+)
+def test_a_caption_may_be_anything(document: dict[str, Any], spec: Callable[[Any], str], caption: str) -> None:
+    document["annotations"] = [{"image_id": 100, "caption": caption}]
+    [kept] = open_dataset(spec(document), "train").text(0).captions
+    assert kept == caption.replace("\ud83d", "?").strip()
+
+
+def without(*keys: str) -> Callable[[dict[str, Any]], None]:
+    def spoil(document: dict[str, Any]) -> None:
+        for entry in (document, *document["images"], *document["annotations"]):
+            for key in keys:
+                entry.pop(key, None)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (without("images"), "has no list 'images'"),
+        (without("annotations"), "has no list 'annotations'"),
+        (without("caption"), r"an annotation without 'caption' \(it has 'id', 'image_id'\)"),
+        (without("image_id"), "an annotation without 'image_id'"),
+        (without("file_name"), "an image without 'file_name'"),
+        (lambda document: document["images"].append(7), r"an image without 'id' \(it has not an object\)"),
+        (lambda document: document["images"].append(document["images"][0]), "lists the picture 'k000.jpg' twice"),
+        (lambda document: document["annotations"].clear(), "has no picture with a caption"),
+        (lambda document: document.update(images={}), "has no list 'images'"),
+        (
+            lambda document: [image.update(file_name=f"x{image['id']}") for image in document["images"]],
+            "no picture of '.*' is found from '.*images', first 'x100'",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:left out")
+def test_a_spoilt_file_is_one_line(
+    document: dict[str, Any], spec: Callable[[Any], str], spoil: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    spoil(document)
+    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+        open_dataset(spec(document), "train")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\0\0\0", "\ufeff{}"])
+def test_what_is_no_coco_file_is_one_line(document: dict[str, Any], spec: Callable[[Any], str], text: str) -> None:
+    del document
+    with pytest.raises(ValueError, match=r"^'[^\n]*captions_val.json' (is no whole JSON file|has no list)[^\n]*$"):
+        open_dataset(spec(text), "train")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda spec: spec.partition("@")[0], "write it as coco:captions.json@images"),
+        (lambda spec: spec.partition("@")[0] + "@", "write it as coco:captions.json@images"),
+        (lambda spec: spec.replace("_val", "_vall"), "did you mean '.*captions_val.json'"),
+        (lambda spec: spec.replace("/images", "/image"), "did you mean '.*images'"),
+        (lambda spec: re.sub("/images/$", "/images/k000.jpg", spec), "is no folder"),
+    ],
+)
+def test_a_wrong_spec_is_one_line(
+    document: dict[str, Any], spec: Callable[[Any], str], change: Callable[[str], str], says: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+        open_dataset(change(spec(document)), "train")

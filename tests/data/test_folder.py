@@ -1,0 +1,113 @@
+"""A class per sub-folder: its names, its captions, and what makes no classes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from workbench.data.evaluation_set import open_evaluation_set
+from workbench.data.spec import open_dataset
+
+WritePictures = Callable[..., list[str]]
+
+
+@pytest.fixture
+def folder(write_pictures: WritePictures, tmp_path: Path) -> Path:
+    """Three pictures of a grey_cat, one of a tree, and two of a dog, one of them a folder deeper."""
+    for name, count, start in (("grey_cat", 3, 0), ("tree", 1, 3), ("dog", 1, 4), ("dog/more", 1, 5)):
+        write_pictures(count, f"animals/{name}", start)
+    (tmp_path / "animals" / "dog" / "notes.txt").write_text("no picture")
+    (tmp_path / "animals" / ".git").mkdir()
+    return tmp_path / "animals"
+
+
+def name_classes(folder: Path, names: object) -> None:
+    (folder / "classes.json").write_text(names if isinstance(names, str) else json.dumps(names))
+
+
+def test_classes_are_sub_folders_and_take_turns(folder: Path) -> None:
+    dataset = open_dataset(f"folder:{folder}", "train")
+    assert dataset.classes == (("dog",), ("grey cat",), ("tree",))
+    texts = [dataset.text(index) for index in range(len(dataset))]
+    assert [text.key for text in texts] == [
+        "dog/k004.jpg",
+        "grey_cat/k000.jpg",
+        "tree/k003.jpg",
+        "dog/more/k005.jpg",
+        "grey_cat/k001.jpg",
+        "grey_cat/k002.jpg",
+    ]
+    assert [text.label for text in texts] == [text.group for text in texts]
+    assert [text.label for text in texts[:3]] == ["dog", "grey cat", "tree"]
+    assert texts[1].captions == ("a photo of a grey cat.",)
+    assert dataset[5].image.size == (40, 32)
+    assert len({open_dataset(f"folder:{folder}", "train", 3).text(index).label for index in range(3)}) == 3
+
+
+def test_names_come_from_a_file(folder: Path) -> None:
+    name_classes(folder, {"dog": ["dog", "hound"], "grey_cat": "cat", "tree": ["tree {x}"], "fish": "fish"})
+    dataset = open_dataset(f"folder:{folder}", "train")
+    assert dataset.classes == (("dog", "hound"), ("cat",), ("tree {x}",))
+    assert dataset.text(0).captions == ("a photo of a dog.", "a photo of a hound.")
+    assert dataset.text(2).captions == ("a photo of a tree {x}.",)
+    assert dataset.text(0).label == "dog"
+
+
+def test_a_class_that_the_file_leaves_out_is_told(folder: Path) -> None:
+    name_classes(folder, {"dog": "dog", "gray_cat": "cat"})
+    with pytest.warns(UserWarning, match=r"classes\.json names none of 2 sub-folders, first 'grey_cat'"):
+        assert open_dataset(f"folder:{folder}", "train").classes == (("dog",), ("grey cat",), ("tree",))
+
+
+def test_evaluation_knows_classes_and_prompts(folder: Path) -> None:
+    (folder / "unicorn").mkdir()
+    evaluation = open_evaluation_set(f"folder:{folder}", "validation")
+    assert evaluation.task is not None
+    assert evaluation.task.classes == (("dog",), ("grey cat",), ("tree",), ("unicorn",))
+    assert evaluation.task.templates == ("a photo of a {}.",)
+    assert evaluation.classes_N == ["dog", "grey cat", "tree", "dog", "grey cat", "grey cat"]
+    assert evaluation.image_group_N == evaluation.classes_N
+    assert open_evaluation_set("samples:emoji", "validation").task is None
+
+
+def test_pictures_outside_the_sub_folders_are_told(folder: Path, picture: Callable[..., bytes]) -> None:
+    (folder / "loose.jpg").write_bytes(picture(0))
+    with pytest.warns(UserWarning, match=r"left out 1 pictures of '.*animals' that are in no sub-folder"):
+        assert len(open_dataset(f"folder:{folder}", "train")) == 6
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ({"dog": "cat", "grey_cat": "cat"}, "the sub-folders 'dog' and 'grey_cat' of '.*' are both called 'cat': tell"),
+        ({"dog": ["a", "b"], "tree": ["b"]}, "'dog' and 'tree' of '.*' are both called 'b'"),
+        ({"dog": "tree"}, "'dog' and 'tree' of '.*' are both called 'tree'"),
+        ({"dog": ""}, "must map sub-folders to a name"),
+        ({"dog": []}, "must map sub-folders to a name"),
+        ({"dog": [1]}, "must map sub-folders to a name"),
+        ({"dog": None}, "must map sub-folders to a name"),
+        (["dog"], "must map sub-folders to a name"),
+        ("{", "must map sub-folders to a name"),
+        ("\0", "must map sub-folders to a name"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:classes.json names none")
+def test_names_that_do_not_tell_classes_apart_are_one_line(folder: Path, names: object, says: str) -> None:
+    name_classes(folder, names)
+    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+        open_dataset(f"folder:{folder}", "train")
+
+
+def test_fewer_than_two_classes_are_refused(write_pictures: WritePictures, tmp_path: Path) -> None:
+    write_pictures(3, "flat")
+    (tmp_path / "empty").mkdir()
+    write_pictures(3, "single/only")
+    (tmp_path / "single" / "nothing").mkdir()
+    for name, number in (("flat", 0), ("empty", 0), ("single", 1)):
+        with pytest.raises(ValueError, match=rf"^'.*{name}' has pictures in {number} of its sub-folders, [^\n]+$"):
+            open_dataset(f"folder:{tmp_path / name}", "train")
+    with pytest.raises(ValueError, match=r"did you mean '.*single'"):
+        open_dataset(f"folder:{tmp_path / 'singel'}", "train")
+    with pytest.raises(ValueError, match="is no folder"):
+        open_dataset(f"folder:{tmp_path / 'flat' / 'k000.jpg'}", "train")

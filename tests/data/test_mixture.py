@@ -1,0 +1,154 @@
+"""Several data sets as one: written with plus and times, drawn in a ratio, with keys of their own."""
+
+import json
+import pickle
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from workbench.data.batches import BatchStream
+from workbench.data.evaluation_set import open_evaluation_set
+from workbench.data.mixture import Mixture, Part, mixture_parts
+from workbench.data.picture_error import PictureError
+from workbench.data.shards import ShardDataset
+from workbench.data.spec import open_dataset, sample_set_of
+from workbench.embeddings import InputForm
+
+Pairs = Callable[..., dict[str, bytes]]
+WriteTar = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ("a.tar*2 + b.csv*1", [("a.tar", 2), ("b.csv", 1)]),
+        ("  a.tar * 0.5  +  samples:scenes/test  ", [("a.tar", 0.5), ("samples:scenes/test", 1)]),
+        ("coco:x.json@y + folder:z*3 + {0..9}.tar*1e1", [("coco:x.json@y", 1), ("folder:z", 3), ("{0..9}.tar", 10)]),
+        ("a+b.tar", []),
+        ("a.tar*2", []),
+        ("", []),
+    ],
+)
+def test_how_a_mixture_is_written(spec: str, parts: list[tuple[str, float]]) -> None:
+    assert mixture_parts(spec) == [Part(*part) for part in parts]
+
+
+def test_a_path_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cats + dogs").mkdir()
+    assert mixture_parts("cats + dogs") == []
+    (tmp_path / "a*2").mkdir()
+    assert mixture_parts("a*2 + b*2") == [Part("a*2", 1), Part("b", 2)]
+
+
+@pytest.mark.parametrize("ratio", ["0", "-1", "two", "nan", "inf", "1:2", ""])
+def test_a_bad_ratio_is_one_line(ratio: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"^[^\n]*(is no ratio: a mixture is 'SPEC\*2 \+ SPEC\*1'|no such data)[^\n]*$"
+    ):
+        open_dataset(f"a.tar*{ratio} + b.tar*1", "train")
+
+
+def test_only_a_sample_set_alone_has_splits_of_its_own() -> None:
+    specs = ["samples:scenes", "samples:emoji/test", "samples:scenes*2 + a.tar", "a.tar", "folder:samples:scenes"]
+    assert [sample_set_of(spec) for spec in specs] == ["scenes", "emoji", "", "", ""]
+
+
+@pytest.fixture
+def three(write_tar: WriteTar, pairs: Pairs) -> str:
+    """Parts of 30, 20 and 10 pairs whose keys repeat, 2 : 1 : 1."""
+    members = [pairs(30), pairs(20), pairs(9) | {"k009.jpg": b"<html>", "k009.txt": b"caption 9"}]
+    paths = [write_tar(part, f"{number}.tar") for number, part in enumerate(members)]
+    return f"{paths[0]}*2 + {paths[1]}*1 + {paths[2]}"
+
+
+def form(image_size: int) -> InputForm:
+    def tokenize(captions: Sequence[str]) -> Tensor:
+        return torch.tensor([[int(caption.split()[-1])] for caption in captions])
+
+    return InputForm(image_size, tokenize, "numbers")
+
+
+def test_keys_and_groups_are_unique_and_samples_those_of_the_parts(three: str) -> None:
+    dataset = open_dataset(three, "train")
+    texts = [dataset.text(index) for index in range(len(dataset))]
+    assert len(texts) == len({text.key for text in texts}) == len({text.group for text in texts}) == 60
+    assert [texts[place].key for place in (0, 29, 30, 49, 50)] == ["1/k000", "1/k029", "2/k000", "2/k019", "3/k000"]
+    assert dataset[35].key == "2/k005"
+    assert dataset[35].captions == ("caption 5",)
+    assert dataset[35].image.tobytes() == open_dataset(three, "train")[5].image.tobytes()
+    with pytest.raises(PictureError, match=r"^part 3 of the mixture: shard '.*2.tar', picture of 'k009': no JPEG"):
+        dataset[59]
+    for beyond in (60, -1):
+        with pytest.raises(IndexError):
+            dataset.text(beyond)
+    assert pickle.loads(pickle.dumps(dataset)).text(35) == dataset.text(35)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_ratio_is_kept_in_every_batch(three: str, num_workers: int) -> None:
+    dataset = open_dataset(three, "train")
+    stream = BatchStream(dataset, form(8), form(12), batch_size=11, seed=0, views=2, num_workers=num_workers)
+    shown: Counter[tuple[str, int]] = Counter()
+    for step, batch in enumerate(stream.batches(0, 12)):
+        assert Counter(key[0] for key in batch.keys) == {"1": 5, "2": 3, "3": 3}  # 5.5, 2.75 and 2.75
+        assert len(set(batch.keys)) == 11
+        assert batch.keys == stream.batch(step).keys
+        assert all(one.message.startswith("part 3 of the mixture") for one in batch.replaced)
+        shown.update(zip(batch.keys, batch.views, strict=True))
+    # Of 12 steps: two epochs of part 1 (6 steps each), two of part 2 (6 steps each), four of part 3 (3 steps each).
+    of_part = {part: [count for (key, _), count in shown.items() if key[0] == part] for part in "123"}
+    assert max(of_part["1"]) == max(of_part["2"]) == 1
+    assert sum(of_part["3"]) == 36
+
+
+def test_a_limit_is_divided_by_the_ratio(three: str) -> None:
+    dataset = open_dataset(three, "train", 20)
+    assert [source.num_samples for source in dataset.sources] == [10, 5, 5]
+    assert [source.num_samples for source in open_dataset(three, "train", 48).sources] == [24, 12, 10]  # all it has
+    with pytest.raises(ValueError, match=r"^2 pairs leave none for a part of the mixture: ask for more"):
+        open_dataset(three, "train", 2)
+
+
+def test_the_fingerprint_is_that_of_the_parts_in_order(write_tar: WriteTar, pairs: Pairs) -> None:
+    one, two = (ShardDataset([write_tar(pairs(3, start=start), f"{start}.tar")]) for start in (0, 3))
+    prints = {Mixture(parts, [1, 1]).fingerprint for parts in ([one, two], [two, one], [one, one])}
+    assert len(prints | {one.fingerprint}) == 4
+
+
+def test_a_mixture_can_be_evaluated(three: str) -> None:
+    evaluation = open_evaluation_set(three, "validation")
+    assert evaluation.num_images == 59
+    assert "1 of 60 (1 no JPEG, PNG or WebP; such as part 3 of the mixture" in evaluation.note
+
+
+def test_every_form_may_be_mixed(
+    write_pictures: Callable[..., list[str]], tmp_path: Path, write_tar: WriteTar, pairs: Pairs
+) -> None:
+    names = write_pictures(4)
+    write_pictures(3, "classes/a")
+    write_pictures(3, "classes/b", 3)
+    (tmp_path / "list.csv").write_text("filepath,title\n" + "".join(f"{name},a {name}\n" for name in names))
+    (tmp_path / "c.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": name, "file_name": name} for name in names],
+                "annotations": [{"image_id": name, "caption": f"c {name}"} for name in names],
+            }
+        )
+    )
+    parts = [
+        str(write_tar(pairs(5))),
+        f"{tmp_path}/list.csv",
+        f"coco:{tmp_path}/c.json@{tmp_path}",
+        f"folder:{tmp_path}/classes",
+        "samples:emoji/test",
+    ]
+    dataset = open_dataset(" + ".join(parts), "train", 20)
+    assert [source.num_samples for source in dataset.sources] == [4, 4, 4, 4, 4]
+    assert dataset.classes is None
+    assert dataset.text(14).label == "a"

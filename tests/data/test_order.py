@@ -1,0 +1,106 @@
+"""Which samples a step takes: all of them once an epoch, and from a mixture its ratio in every batch."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workbench.data.order import Order, epoch_order
+from workbench.data.sample import Dataset, Source
+
+
+class Sized(Dataset):
+    """Nothing but sources of some sizes and ratios."""
+
+    def __init__(self, *parts: tuple[int, float]) -> None:
+        starts = np.cumsum([0, *(size for size, _ in parts)]).tolist()
+        self.fingerprint = ""
+        self._end = starts[-1]
+        self._sources = tuple(Source(start, *part) for start, part in zip(starts, parts, strict=False))
+
+    def __len__(self) -> int:
+        return self._end
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return self._sources
+
+
+def samples(order: Order, step: int) -> list[int]:
+    return [place.sample for place in order.places(step)]
+
+
+@pytest.mark.parametrize("num_samples", [1, 7, 1000])
+def test_an_order_is_a_permutation(num_samples: int) -> None:
+    orders = [epoch_order(num_samples, 0, epoch, source) for epoch, source in ((0, 0), (1, 0), (0, 1))]
+    for order_N in orders:
+        assert sorted(order_N.tolist()) == list(range(num_samples))
+        with pytest.raises(ValueError, match="read-only"):
+            order_N[0] = 5  # it is kept and shared
+    assert num_samples == 1 or len({tuple(order_N) for order_N in orders}) == 3
+
+
+def test_an_epoch_goes_through_the_data_once_and_drops_the_tail() -> None:
+    order = Order(Sized((23, 1.0)), 5, 3)
+    epochs = [
+        [index for step in range(4 * epoch, 4 * epoch + 4) for index in samples(order, step)] for epoch in range(9)
+    ]
+    assert all(len(set(indices)) == 20 for indices in epochs)
+    assert len({tuple(indices) for indices in epochs}) == 9
+    assert len({index for indices in epochs for index in indices}) == 23
+    assert samples(order, 0) != samples(Order(Sized((23, 1.0)), 5, 4), 0)
+    assert [order.places(4 * epoch)[0].view for epoch in range(3)] == [0, 1, 2]
+    assert [Order(Sized((23, 1.0)), 5, 3, 2).places(4 * epoch)[0].view for epoch in range(3)] == [0, 1, 0]
+
+
+def test_a_step_may_be_asked_for_at_any_time() -> None:
+    dataset = Sized((23, 2.0), (40, 1.0), (9, 1.0))
+    order = Order(dataset, 8, 0)
+    forward = [order.places(step) for step in range(40)]
+    for step in (39, 0, 17, 3):
+        assert order.places(step) == forward[step] == Order(dataset, 8, 0).places(step)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    parts=st.lists(st.tuples(st.integers(24, 60), st.sampled_from([0.5, 1.0, 2.0, 3.0])), min_size=1, max_size=4),
+    seed=st.integers(0, 99),
+)
+def test_every_batch_has_the_ratio_and_every_source_its_epochs(parts: list[tuple[int, float]], seed: int) -> None:
+    dataset = Sized(*parts)
+    order = Order(dataset, 24, seed)
+    shown: dict[tuple[int, int], list[int]] = {}
+    for step in range(12):
+        places = order.places(step)
+        assert len(places) == 24
+        counts = Counter(dataset.sources.index(place.source) for place in places)
+        assert [counts[number] for number in range(len(parts))] == order.counts
+        for place in places:
+            assert 0 <= place.sample - place.source.start < place.source.num_samples
+            shown.setdefault((dataset.sources.index(place.source), place.view), []).append(place.sample)
+    total = sum(ratio for _, ratio in parts)
+    assert all(abs(count - 24 * ratio / total) < 1 for count, (_, ratio) in zip(order.counts, parts, strict=True))
+    assert all(len(set(indices)) == len(indices) for indices in shown.values())  # once an epoch
+
+
+def test_a_source_in_a_mixture_keeps_its_order_as_the_first() -> None:
+    """So that adding a second source reshuffles nothing."""
+    alone, mixed = Order(Sized((20, 1.0)), 4, 7), Order(Sized((20, 1.0), (20, 1.0)), 8, 7)
+    for step in range(12):
+        assert samples(mixed, step)[:4] == samples(alone, step)
+        assert [index - 20 for index in samples(mixed, step)[4:]] != samples(alone, step)
+
+
+@pytest.mark.parametrize(
+    ("parts", "batch_size", "says"),
+    [
+        ([(23, 1.0)], 24, "a batch of 24 needs as many pairs, and the data have 23: lower train.batch_size"),
+        ([(50, 2.0), (5, 1.0)], 24, "a batch of 24 takes 8 pairs of part 2 of the mixture, which has 5: change"),
+        ([(50, 99.0), (50, 1.0)], 24, "a batch of 24 takes 0 pairs of part 2 of the mixture"),
+    ],
+)
+def test_data_that_do_not_fill_a_batch_are_refused(parts: list[tuple[int, float]], batch_size: int, says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{says}"):
+        Order(Sized(*parts), batch_size, 0)

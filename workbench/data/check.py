@@ -1,0 +1,116 @@
+"""Everything that `workbench data check` finds out about a data set."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from torch import Tensor
+
+from workbench.data.captions import BLOCK, Captions, captions_of, most_shared, share_filling
+from workbench.data.pictures import Pictures, look_at
+from workbench.data.preflight import check_captions
+from workbench.data.sample import Dataset
+
+NUM_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        shared: the captions that most pictures share, with how many.
+        share_cut: the share of captions that the real sizes' tokenizer would cut.
+        class_sizes: pictures of each class, by its first name; None where the data name no classes.
+        problem: why training would refuse the data; empty if it would not.
+    """
+
+    num_pairs: int
+    captions: Captions
+    shared: list[tuple[str, int]]
+    share_cut: float
+    pictures: Pictures
+    class_sizes: dict[str, int] | None
+    problem: str
+
+    def to_document(self) -> dict[str, Any]:
+        """The report as JSON holds it."""
+        tally = self.pictures.tally
+        return {
+            "num_pairs": self.num_pairs,
+            "num_captions": len(self.captions.text_M),
+            "num_distinct_captions": self.captions.num_distinct,
+            "words_per_caption": spread_of(self.captions.num_words_M.tolist()),
+            "share_cut_at_77_tokens": self.share_cut,
+            "num_captions_not_utf8": self.captions.num_undecoded,
+            "duplicate_captions": {
+                "num_pairs": self.captions.num_pairs_sharing,
+                "false_negative_share": self.captions.false_negative_share,
+                "ceiling_text_to_image_r1": self.captions.ceiling,
+                "block_size": BLOCK,
+                "most_shared": [{"caption": caption, "num_pictures": count} for caption, count in self.shared],
+            },
+            "pictures": {
+                "num_looked_at": tally.num_seen,
+                "width_px": spread_of([width for width, _ in self.pictures.sizes]),
+                "height_px": spread_of([height for _, height in self.pictures.sizes]),
+                "num_duplicates": self.pictures.num_copies,
+                "duplicates": self.pictures.copies[:NUM_EXAMPLES],
+                "num_unusable": tally.num_unusable,
+                "unusable": dict(tally.reasons.most_common()),
+                "unusable_examples": tally.examples,
+            },
+            "classes": self.class_sizes,
+            "problem": self.problem,
+        }
+
+
+def check(dataset: Dataset, num_pictures: int, tokenize: Callable[[Sequence[str]], Tensor]) -> Report:
+    """Reads all captions, and looks at some pictures.
+
+    Args:
+        num_pictures: how many, drawn at random but always the same; 0 for all.
+        tokenize: gives rows one token longer than those of the real sizes, so that one that is filled would be cut.
+    """
+    captions = captions_of(dataset)
+    pictures = look_at(dataset, _chosen(len(dataset), num_pictures))
+    return Report(
+        num_pairs=len(dataset),
+        captions=captions,
+        shared=most_shared(dataset, captions, NUM_EXAMPLES),
+        share_cut=share_filling(dataset, tokenize),
+        pictures=pictures,
+        class_sizes=_class_sizes(dataset),
+        problem=_problem(captions, pictures),
+    )
+
+
+def spread_of(values: Sequence[int]) -> dict[str, float] | None:
+    """Smallest, median and largest; None of nothing."""
+    return {"min": min(values), "median": median(values), "max": max(values)} if values else None
+
+
+def _chosen(total: int, count: int) -> Sequence[int]:
+    if not 0 < count < total:
+        return range(total)
+    return sorted(random.Random(0).sample(range(total), count))
+
+
+def _class_sizes(dataset: Dataset) -> dict[str, int] | None:
+    """Pictures by class, the largest first; classes without a picture too, where the data name them."""
+    sizes = Counter({names[0]: 0 for names in dataset.classes or ()})
+    labels = (dataset.text(index).label for index in range(len(dataset)))
+    sizes.update(label for label in labels if label is not None)
+    return dict(sizes.most_common()) or None
+
+
+def _problem(captions: Captions, pictures: Pictures) -> str:
+    try:
+        check_captions(captions)
+        pictures.check()
+    except ValueError as error:
+        return str(error)
+    return ""

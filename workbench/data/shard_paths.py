@@ -1,0 +1,48 @@
+"""The shards that a SPEC names: a file, a folder or a range of numbers."""
+
+import itertools
+import re
+from pathlib import Path
+
+from workbench.data.forms import FORMS, no_such_path
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+def shard_paths(spec: str) -> list[Path]:
+    """The shards that a path, a folder or a brace range names, in order.
+
+    Raises:
+        ValueError: one of them does not exist, there are none, or they are no tars.
+    """
+    paths = [Path(text).expanduser() for text in _expand(spec)]
+    missing = [path for path in paths if not path.exists()]
+    if missing and len(paths) > 1:
+        raise ValueError(f"{len(missing)} of {len(paths)} shards of '{spec}' are missing, first '{missing[0]}'")
+    if missing:
+        raise no_such_path(missing[0])
+    if len(paths) == 1 and paths[0].is_dir():
+        found = sorted(paths[0].glob("*.tar"))
+        if not found:
+            raise ValueError(f"no .tar files in the folder '{paths[0]}': a SPEC is {FORMS}")
+        return found
+    for path in paths:
+        if path.suffix != ".tar" or not path.is_file():
+            raise ValueError(f"'{path}' is no .tar file: a SPEC is {FORMS}")
+    return paths
+
+
+def _expand(spec: str) -> list[str]:
+    """Every path of a pattern with ranges such as ``{00000..00099}``, with the zeros in front.
+
+    Raises:
+        ValueError: a range that runs backwards.
+    """
+    pieces = _RANGE.split(spec)
+    choices: list[list[str]] = [[pieces[0]]]
+    for first, last, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        if int(first) > int(last):
+            raise ValueError(f"the range {{{first}..{last}}} runs backwards: write the smaller number first")
+        choices.append([f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)])
+        choices.append([after])
+    return ["".join(parts) for parts in itertools.product(*choices)]
