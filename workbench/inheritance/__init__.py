@@ -1,0 +1,7 @@
+"""Teacher -> smaller student, by a plan (``inherit``) or by masks that are learnt (``gate``, then ``slice_gated``)."""
+
+from workbench.config.inheritance import GatesConfig, Plan
+from workbench.inheritance.gated import Gated, gate, slice_gated
+from workbench.inheritance.manual import inherit
+
+__all__ = ["Gated", "GatesConfig", "Plan", "gate", "inherit", "slice_gated"]
