@@ -1,0 +1,61 @@
+"""trackio: a run in its database on this disk."""
+
+import io
+import os
+import shlex
+import warnings
+from collections.abc import Mapping
+from contextlib import ExitStack, redirect_stdout, suppress
+from pathlib import Path
+
+from workbench.adapters.sink import PROJECT, settings
+from workbench.runs.directory import RunDirectory
+from workbench.runs.liveness import State
+
+
+class TrackioSink:
+    """``folder/trackio/``: one database for all runs, in which an earlier copy of this one is deleted.
+
+    trackio stamps what it is given with the present time. $TRACKIO_SPACE_ID and $TRACKIO_SERVER_URL send it elsewhere.
+    """
+
+    def __init__(self, run: RunDirectory, folder: Path) -> None:
+        self._folder = folder.absolute() / "trackio"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        os.environ["TRACKIO_DIR"] = str(self._folder)  # read when trackio is imported
+        import trackio
+
+        self._trackio = trackio
+        self._caught = ExitStack()
+        self._warnings = self._caught.enter_context(warnings.catch_warnings(record=True))
+        with suppress(ValueError):  # there is no such project yet
+            for earlier in trackio.Api().runs(PROJECT):
+                if earlier.name == run.id:
+                    earlier.delete()
+        with redirect_stdout(io.StringIO()):  # it greets
+            trackio.init(
+                PROJECT,
+                name=run.id,
+                config=settings(run),
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+
+    @property
+    def next(self) -> str:
+        return f"see it with: TRACKIO_DIR={shlex.quote(str(self._folder))} trackio show --project {PROJECT}"
+
+    def write(self, step: int, time_s: float, values: Mapping[str, float]) -> None:  # noqa: ARG002  # see the class
+        self._trackio.log(dict(values), step=step)
+
+    def flush(self) -> None:
+        """It sees to that itself, twice a second."""
+
+    def close(self, state: State) -> None:  # noqa: ARG002  # trackio keeps no outcome
+        with self._caught, redirect_stdout(io.StringIO()):
+            self._trackio.finish()
+        # It raises nothing: what it cannot write it drops, and warns.
+        for warning in self._warnings:
+            if warning.category is UserWarning:
+                raise RuntimeError(str(warning.message))
