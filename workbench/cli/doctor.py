@@ -1,0 +1,95 @@
+"""``workbench doctor``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workbench.cli.completion import complete_recipe
+from workbench.cli.options import DEFAULT_RUNS, RECIPE_HELP, Json, Overrides, RunsDir
+
+if TYPE_CHECKING:
+    from workbench.engine.doctor.examine import Diagnosis
+    from workbench.engine.doctor.machine import Machine
+
+
+def doctor(
+    recipe: Annotated[str | None, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=complete_recipe)] = None,
+    overrides: Overrides = None,
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Find out what this machine can do, and what is wrong with a run before it costs a night.
+
+    With a recipe, the run is built, a few of its steps are taken, and nothing
+    is kept: does it fit, how long will it take, do captions and teacher make
+    sense, does every loss count.
+
+    Exit status 1 if a problem is found, 0 if there are only warnings, 2 for
+    settings that training would refuse.
+
+    Examples:
+
+        workbench doctor
+
+        workbench doctor --recipe clip-kd
+
+        workbench doctor --recipe clip-kd --set data.train=pairs.csv --json
+    """
+    from workbench.cli.output import print_json
+
+    diagnosis = _examine(recipe, overrides, runs)
+    if json:
+        print_json({"recipe": recipe} | diagnosis.to_json())
+    else:
+        _print(diagnosis)
+    if diagnosis.has_problem:
+        raise typer.Exit(1)
+
+
+def _examine(recipe: str | None, overrides: list[str] | None, runs: Path) -> "Diagnosis":
+    if recipe is None:
+        if overrides:
+            raise ValueError("--set changes a recipe: name one with --recipe, e.g. --recipe clip-kd")
+        from workbench.engine.doctor.examine import examine_machine
+
+        return examine_machine(runs)
+    from workbench.cli.train import make_config
+
+    config = make_config(recipe, overrides, None, None)
+    from workbench.engine.doctor.examine import examine_run
+
+    return examine_run(config, runs, _say)
+
+
+def _say(doing: str) -> None:
+    """A line on stderr; not one that changes, for reading large data shows bars of its own."""
+    from workbench.cli.output import errors
+
+    errors.print(doing, style="dim", markup=False, soft_wrap=True)
+
+
+def _print(diagnosis: "Diagnosis") -> None:
+    from workbench.cli.output import print_line, print_rows
+
+    print_line(_versions(diagnosis.machine))
+    rows = []
+    for finding in diagnosis.findings:
+        mark = "ok" if finding.level == "ok" else finding.level.upper()
+        rows.append([mark, finding.check, finding.message])
+        if finding.remedy:
+            rows.append(["", "", f"-> {finding.remedy}"])
+    print_rows(["", "check", "finding"], rows, num_words=3)
+    print_line(_verdict(diagnosis))
+
+
+def _versions(machine: "Machine") -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    return f"{machine.host}: {versions}; precision {' or '.join(machine.precisions)}"
+
+
+def _verdict(diagnosis: "Diagnosis") -> str:
+    levels = [finding.level for finding in diagnosis.findings]
+    counts = ((levels.count(level), level) for level in ("problem", "warning"))
+    said = [f"{count} {level}{'s' if count > 1 else ''}" for count, level in counts if count]
+    return " and ".join(said) if said else "nothing is wrong"

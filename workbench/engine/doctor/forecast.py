@@ -1,0 +1,171 @@
+"""What a run will take, from a few of its steps: time, memory and disk."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from workbench.config.run import RunConfig
+from workbench.engine.build import has_batch_norm
+from workbench.engine.cohort import Cohort
+from workbench.engine.doctor.finding import Finding
+from workbench.engine.doctor.limits import MIB
+from workbench.engine.doctor.trial import Trial
+
+ADAM_COPIES = 3  # weights and two moments
+MUCH_OF_MEMORY = 0.85
+MUCH_WAITING = 0.3  # of a step
+LONG_S = 60.0  # below this, nobody minds how it is spent
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """What measuring takes: once for each split by the teacher, and for the student as often as it is due."""
+
+    num_validations: int
+    student_s: float
+    teacher_s: float
+    test_student_s: float = 0.0
+    test_teacher_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        once_s = self.teacher_s + self.test_teacher_s + self.test_student_s
+        return once_s + self.num_validations * self.student_s
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds, MiB and pairs a second of a whole run; ``room_mb`` is what the device has for it.
+
+    ``waiting_s`` is the part of ``training_s`` that is spent waiting for data.
+    """
+
+    num_steps: int
+    pairs_per_s: float
+    waiting_s: float
+    training_s: float
+    evaluation_s: float
+    num_evaluations: int
+    peak_mb: float
+    room_mb: float
+    checkpoints_mb: float
+
+    @property
+    def total_s(self) -> float:
+        return self.training_s + self.evaluation_s
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``forecast`` of ``--json``."""
+        return {"total_s": self.total_s, **asdict(self)}
+
+
+def num_validations(config: RunConfig) -> int:
+    """How often a run is measured on the validation pairs: when it is due, and at the end."""
+    steps, every = config.train.num_steps, config.evaluate.every_steps
+    return 1 + ((steps - 1) // every if every else 0)
+
+
+def make_forecast(cohort: Cohort, num_pairs: int, trial: Trial, evaluations: Evaluations, room_mb: float) -> Forecast:
+    """The whole run at the rate of the steps that were taken.
+
+    A teacher that remembers what it said of a view takes its time only until every view has been seen.
+    """
+    (member,) = cohort.members
+    num_steps, views = cohort.num_steps, member.config.data.views
+    new_steps = min(num_steps, views * (num_pairs // cohort.batch_size)) if views else num_steps
+    teaching_s = new_steps * trial.lap.teach_s + (num_steps - new_steps) * min(trial.teach_again_s, trial.lap.teach_s)
+    training_s = num_steps * (trial.lap.wait_s + trial.lap.learn_s) + teaching_s
+    log = member.config.log
+    num_bytes = sum(p.numel() * p.element_size() for p in member.state.parameters())
+    num_kept = min(
+        log.keep_checkpoints, 1 + (num_steps // log.checkpoint_every_steps if log.checkpoint_every_steps else 0)
+    )
+    return Forecast(
+        num_steps=num_steps,
+        pairs_per_s=num_steps * cohort.batch_size / training_s,
+        waiting_s=num_steps * trial.lap.wait_s,
+        training_s=training_s,
+        evaluation_s=evaluations.total_s,
+        num_evaluations=evaluations.num_validations,
+        peak_mb=trial.peak_mb,
+        room_mb=room_mb,
+        checkpoints_mb=(num_kept + 1) * ADAM_COPIES * num_bytes / MIB,  # a new one is whole before an old one goes
+    )
+
+
+def forecast_findings(forecast: Forecast, cohort: Cohort, free_disk_mb: float) -> Iterator[Finding]:
+    """Whether the run fits, and where its time goes."""
+    yield _fits(forecast, cohort)
+    yield _disk(forecast, free_disk_mb)
+    yield Finding("time", "ok", _time(forecast))
+    if forecast.training_s > LONG_S and forecast.waiting_s > MUCH_WAITING * forecast.training_s:
+        share = forecast.waiting_s / forecast.training_s
+        workers = max(4, 2 * cohort.members[0].config.data.num_workers)
+        yield Finding(
+            "data rate",
+            "warning",
+            f"{share:.0%} of a step is spent waiting for data",
+            f"--set data.num_workers={workers}",
+        )
+    if forecast.evaluation_s > max(LONG_S, forecast.training_s):
+        yield Finding(
+            "evaluation time",
+            "warning",
+            f"measuring takes longer than training ({duration(forecast.evaluation_s)})",
+            "--set evaluate.every_steps=N measures less often, --set data.num_validation_pairs=N fewer pairs",
+        )
+
+
+def does_not_fit(cohort: Cohort) -> Finding:
+    """Memory ran out in one of the first steps."""
+    where = "the GPU's memory" if cohort.device.type == "cuda" else "this machine's memory"
+    return Finding("memory", "problem", f"a batch of {cohort.batch_size:,} does not fit in {where}", _smaller(cohort))
+
+
+def _fits(forecast: Forecast, cohort: Cohort) -> Finding:
+    where = "of the GPU's" if cohort.device.type == "cuda" else "of"
+    needed, there = _size(forecast.peak_mb), _size(forecast.room_mb)
+    message = f"{needed} {where} {there} at the peak, with batches of {cohort.batch_size:,}"
+    if forecast.peak_mb > forecast.room_mb:
+        return Finding("memory", "problem", message, _smaller(cohort))
+    if forecast.peak_mb > MUCH_OF_MEMORY * forecast.room_mb:
+        return Finding("memory", "warning", f"{message}: little is left", _smaller(cohort))
+    return Finding("memory", "ok", message)
+
+
+def _smaller(cohort: Cohort) -> str:
+    (member,) = cohort.members
+    if has_batch_norm(member.state.student):
+        return f"--set train.batch_size={max(2, cohort.batch_size // 4)}"
+    held = member.config.train.micro_batch_size or cohort.batch_size
+    return f"--set train.micro_batch_size={max(1, held // 4)} holds fewer pairs at once; the gradient stays the same"
+
+
+def _disk(forecast: Forecast, free_disk_mb: float) -> Finding:
+    message = f"checkpoints take up to {_size(forecast.checkpoints_mb)} of {_size(free_disk_mb)} that are free"
+    if forecast.checkpoints_mb > free_disk_mb:
+        remedy = "--set log.keep_checkpoints=1, or another disk with --runs DIR"
+        return Finding("disk", "problem", message, remedy)
+    return Finding("disk", "ok", message)
+
+
+def _time(forecast: Forecast) -> str:
+    training = f"{forecast.num_steps:,} steps in {duration(forecast.training_s)} at {forecast.pairs_per_s:,.0f} pairs/s"
+    if not forecast.num_evaluations:
+        return training
+    return (
+        f"{training}, {forecast.num_evaluations:,} evaluations in {duration(forecast.evaluation_s)}: "
+        f"{duration(forecast.total_s)} in all"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 12 s, 3.5 min, 2.1 h, 4.0 days."""
+    for unit, length_s in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_s or (unit != "days" and seconds >= length_s):
+            return f"{seconds / length_s:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _size(size_mb: float) -> str:
+    return f"{size_mb / 2**10:,.1f} GB" if size_mb >= 2**10 else f"{size_mb:,.0f} MB"

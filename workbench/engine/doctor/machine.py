@@ -1,0 +1,189 @@
+"""What this machine has, and what is wrong with it."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench.engine.doctor.finding import Finding
+from workbench.engine.doctor.limits import MIB, free_disk_mb, is_writable, memory_mb, usable_cores
+from workbench.resources import cache_dir
+from workbench.runs.process import this_host
+
+LEAST_DISK_MB = 2 * 2**10
+LEAST_MEMORY_MB = 2 * 2**10
+BUSY = 1.5  # programs to a core
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The GPU that training would take."""
+
+    name: str
+    memory_mb: float
+    free_mb: float
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder that is written to."""
+
+    folder: str
+    free_mb: float
+    is_writable: bool
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides whether and how fast a run trains here.
+
+    Attributes:
+        driver_gpus: the GPUs of which NVIDIA's driver knows, whether torch sees them or not.
+        torch_cuda: the CUDA version that torch is built for; None for none.
+        cores: those that this process may use, of ``all_cores``.
+        load: programs of the whole machine that computed or waited to, on average over the last minute.
+        precisions: settings of train.precision that this device computes at full speed.
+        storage: the runs folder and the cache, by name.
+    """
+
+    host: str
+    system: str
+    gpu: Gpu | None
+    driver_gpus: tuple[str, ...]
+    torch_cuda: str | None
+    cores: int
+    all_cores: int
+    load: float
+    threads: int
+    memory_mb: float
+    free_memory_mb: float
+    precisions: tuple[str, ...]
+    versions: dict[str, str]
+    storage: dict[str, Storage]
+
+    @property
+    def device(self) -> str:
+        """Where train.device = "auto" trains."""
+        return "cuda" if self.gpu else "cpu"
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``machine`` of ``--json``."""
+        return {"device": self.device, **asdict(self)}
+
+
+def look_at_machine(runs_dir: Path) -> Machine:
+    """This machine, as this process may use it. Nothing is written."""
+    total_mb, free_mb = memory_mb()
+    gpu = _gpu()
+    folders = {"runs": runs_dir, "cache": cache_dir()}
+    return Machine(
+        host=this_host(),
+        system=f"{platform.system()} {platform.machine()}",
+        gpu=gpu,
+        driver_gpus=_driver_gpus(),
+        torch_cuda=torch.version.cuda,
+        cores=usable_cores(),
+        all_cores=os.cpu_count() or 1,
+        load=os.getloadavg()[0],
+        threads=torch.get_num_threads(),
+        memory_mb=total_mb,
+        free_memory_mb=free_mb,
+        precisions=("fp32", "bf16") if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else ("fp32",),
+        versions={
+            "workbench": version("clip-distillation-workbench"),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "open_clip": version("open_clip_torch"),
+        },
+        storage={
+            name: Storage(str(folder.absolute()), free_disk_mb(folder), is_writable(folder))
+            for name, folder in folders.items()
+        },
+    )
+
+
+def machine_findings(machine: Machine) -> list[Finding]:
+    """What the machine is good for, and what is wrong with it."""
+    return [_device(machine), _memory(machine), _threads(machine), _load(machine), *_storage(machine)]
+
+
+def _device(machine: Machine) -> Finding:
+    if machine.gpu:
+        return Finding("device", "ok", f"{machine.gpu.name}, {machine.gpu.memory_mb / 2**10:.0f} GB")
+    if not machine.driver_gpus:
+        return Finding("device", "ok", f"CPU ({machine.system}); there is no NVIDIA GPU")
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return Finding(
+            "device",
+            "warning",
+            "CUDA_VISIBLE_DEVICES hides this machine's GPU from torch",
+            "unset CUDA_VISIBLE_DEVICES",
+        )
+    why = f"torch is built for CUDA {machine.torch_cuda}, which the driver may be too old for"
+    if machine.torch_cuda is None:
+        why = "torch is built without CUDA"
+    return Finding(
+        "device",
+        "problem",
+        f"nvidia-smi lists {machine.driver_gpus[0]}, but torch does not see it: {why}",
+        "install the torch that https://pytorch.org/get-started/locally names for this driver",
+    )
+
+
+def _memory(machine: Machine) -> Finding:
+    found = f"{machine.free_memory_mb / 2**10:.1f} of {machine.memory_mb / 2**10:.1f} GB free"
+    if machine.free_memory_mb < LEAST_MEMORY_MB:
+        return Finding("RAM", "warning", found, "end what else is running here")
+    return Finding("RAM", "ok", found)
+
+
+def _threads(machine: Machine) -> Finding:
+    found = f"{machine.threads} for {machine.cores} cores"
+    if machine.threads > machine.cores:
+        return Finding(
+            "threads", "warning", f"{found}: they get in each other's way", f"export OMP_NUM_THREADS={machine.cores}"
+        )
+    return Finding("threads", "ok", found)
+
+
+def _load(machine: Machine) -> Finding:
+    found = f"{machine.load:.1f} programs want to compute on {machine.all_cores} cores"
+    if machine.load > BUSY * machine.all_cores:
+        remedy = "times measured now are too long: end what else is running, or look again later"
+        return Finding("load", "warning", found, remedy)
+    return Finding("load", "ok", found)
+
+
+def _storage(machine: Machine) -> Iterator[Finding]:
+    options = {"runs": "--runs DIR", "cache": "WORKBENCH_CACHE=DIR"}
+    for name, storage in machine.storage.items():
+        check, elsewhere = f"{name} folder", f"name another with {options[name]}"
+        if not storage.is_writable:
+            yield Finding(check, "problem", f"{storage.folder} cannot be written to", elsewhere)
+        elif storage.free_mb < LEAST_DISK_MB:
+            found = f"only {storage.free_mb / 2**10:.1f} GB are free at {storage.folder}"
+            yield Finding(check, "problem", found, f"free some, or {elsewhere}")
+        else:
+            yield Finding(check, "ok", f"{storage.free_mb / 2**10:,.0f} GB free at {storage.folder}")
+
+
+def _gpu() -> Gpu | None:
+    if not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return Gpu(torch.cuda.get_device_name(), total / MIB, free / MIB)
+
+
+def _driver_gpus() -> tuple[str, ...]:
+    """The GPUs that ``nvidia-smi`` lists; none where there is no such program or it fails."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.split(" (UUID")[0] for line in listed.splitlines() if line.startswith("GPU "))

@@ -1,0 +1,157 @@
+"""Whether the teacher knows the data, and whether its affinities say more than the pairs do.
+
+Shape letters: N pairs · D embedding width.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.data.evaluation_set import EvaluationSet
+from workbench.embeddings import Embeddings
+from workbench.engine.cohort import Cohort
+from workbench.engine.doctor.finding import Finding
+from workbench.engine.evaluation import Measured
+from workbench.evaluation.agreement import affinity_entropy
+from workbench.losses.base import Loss
+from workbench.losses.scale import ScaleChoice
+from workbench.models.teacher import Teacher
+
+NUM_PAIRS = 500  # whose affinities are looked at
+CLEARLY = 5  # standard errors of a model that guesses
+NEAR_ONE_HOT = 0.05  # of the entropy of uniform affinities
+AFFINITY_LOSSES = ("crd", "affinity", "cross_modal")  # their target is the teacher's affinity of pictures and texts
+
+
+@dataclass(frozen=True)
+class Affinities:
+    """The mean entropy, in nats, of the teacher's affinities among N pairs; ``losses`` see them at this scale.
+
+    ``held_out`` is that of as many held-out pairs; None where the run has none.
+    """
+
+    losses: tuple[str, ...]
+    scale: float
+    num_pairs: int
+    training: float
+    held_out: float | None
+
+    @property
+    def uniform(self) -> float:
+        return math.log(self.num_pairs)
+
+
+def recall_finding(measured: Measured, chance: float, split: str) -> Finding:
+    """Whether the teacher finds the pairs better than a model that guesses.
+
+    Args:
+        chance: what guessing scores in R@1.
+        split: of which pairs it was measured.
+    """
+    recall = (measured.metrics["image_to_text_r1"] + measured.metrics["text_to_image_r1"]) / 2
+    error = math.sqrt(chance * (1 - chance) / measured.num_pairs)
+    message = f"R@1 of {recall:.1%} on {measured.num_pairs:,} {split} pairs, where guessing gives {chance:.1%}"
+    if recall > chance + CLEARLY * error:
+        return Finding("teacher", "ok", message)
+    remedy = "name one that knows such data with --set teacher.model=SPEC; `workbench teacher import` tries it"
+    return Finding("teacher", "problem", f"no better than guessing: {message}", remedy)
+
+
+def chance_recall(pairs: EvaluationSet, block_size: int) -> float:
+    """R@1 of a model that guesses: its own caption is one of those of the block, and others of its group are right too.
+
+    Groups are taken to be spread evenly over the blocks.
+    """
+    num_items = pairs.num_images
+    in_block = min(num_items, block_size)
+    sizes = Counter(pairs.image_group_N).values()
+    of_group = sum(size * (size - 1) for size in sizes) / (num_items * max(1, num_items - 1))
+    return (1 + (in_block - 1) * of_group) / in_block
+
+
+def look_at_affinities(cohort: Cohort) -> list[Affinities]:
+    """The entropy of the teacher's affinities, at each scale at which a loss takes them for its target.
+
+    Without such a loss, at the teacher's own scale.
+    """
+    teacher, (member,) = cohort.teacher, cohort.members
+    assert teacher is not None
+    training = _training_pairs(cohort, teacher)
+    held_out = _held_out_pairs(cohort, teacher, len(training))
+    num_pairs = len(held_out) if held_out else len(training)
+    found = []
+    for scale, losses in _target_scales(member.objective.losses, member.state.student.scale, teacher.scale).items():
+        entropies = [
+            affinity_entropy(_first(some, num_pairs, scale)) if some else None for some in (training, held_out)
+        ]
+        assert entropies[0] is not None
+        found.append(Affinities(losses, scale, num_pairs, entropies[0], entropies[1]))
+    return found
+
+
+def affinity_finding(found: Affinities) -> Finding:
+    """Whether affinities are so sharp that they say no more than which caption belongs to which picture."""
+    held_out = "" if found.held_out is None else f", {found.held_out:.2f} on held-out ones"
+    message = (
+        f"entropy {found.training:.2f} nats on training pairs{held_out}; uniform over {found.num_pairs:,} is "
+        f"{found.uniform:.2f} (scale {found.scale:.3g})"
+    )
+    check = " ".join(("affinities", *found.losses))
+    if not found.losses or found.training > NEAR_ONE_HOT * found.uniform:
+        return Finding(check, "ok", message)
+    return Finding(
+        check,
+        "warning",
+        f"nearly one-hot, nothing that the pairs do not say too: {message}",
+        f"--set loss.{found.losses[0]}.teacher_scale='0.5 x teacher', or a teacher that was not trained on these pairs",
+    )
+
+
+def _target_scales(
+    losses: Mapping[str, Loss], student_scale: Tensor, teacher_scale: Tensor
+) -> dict[float, tuple[str, ...]]:
+    """The losses that have the teacher's affinities for their target, by the scale they take these at."""
+    found: dict[float, tuple[str, ...]] = {}
+    for name in AFFINITY_LOSSES:
+        choice = getattr(losses.get(name), "teacher_scale", None)
+        if isinstance(choice, ScaleChoice):
+            scale = float(choice.value(student_scale.detach(), teacher_scale, None))
+            found[scale] = (*found.get(scale, ()), name)
+    return found or {float(teacher_scale): ()}
+
+
+def _training_pairs(cohort: Cohort, teacher: Teacher) -> Embeddings:
+    """The teacher's embeddings of the pairs of the first batches, each pair once."""
+    stream = cohort.stream
+    num_batches = min(-(-NUM_PAIRS // cohort.batch_size), max(1, len(stream.dataset) // cohort.batch_size))
+    embedded = []
+    for step in range(num_batches):
+        batch = stream.batch(step).to(cohort.device)
+        assert batch.teacher_image_BCHW is not None and batch.teacher_text_BL is not None
+        images, texts = batch.teacher_image_BCHW[:NUM_PAIRS], batch.teacher_text_BL[:NUM_PAIRS]
+        embedded.append(teacher.embed(images, texts))
+    image_ND = torch.cat([one.image_BD for one in embedded])[:NUM_PAIRS]
+    text_ND = torch.cat([one.text_BD for one in embedded])[:NUM_PAIRS]
+    return Embeddings(image_ND, text_ND, teacher.scale)
+
+
+def _held_out_pairs(cohort: Cohort, teacher: Teacher, num_pairs: int) -> Embeddings | None:
+    """As many held-out pairs, each picture with its first caption; None where the run names none."""
+    evaluator = next(iter(cohort.evaluators.values()), None)
+    if evaluator is None:
+        return None
+    pairs = evaluator.pairs
+    image_NCHW = next(pairs.image_chunks(teacher.form.image_size, num_pairs))
+    first: dict[int, str] = {}
+    for image, caption in zip(pairs.caption_image_index_M.tolist(), pairs.captions, strict=True):
+        first.setdefault(image, caption)
+    text_NL = teacher.tokenize([first[image] for image in range(len(image_NCHW))])
+    return teacher.embed(image_NCHW.to(cohort.device), text_NL.to(cohort.device))
+
+
+def _first(embeddings: Embeddings, num_pairs: int, scale: float) -> Embeddings:
+    return Embeddings(embeddings.image_BD[:num_pairs], embeddings.text_BD[:num_pairs], torch.tensor(scale))

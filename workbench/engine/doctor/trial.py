@@ -1,0 +1,160 @@
+"""A few steps of a run, taken to see how long they take and how much memory they need, and thrown away."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import TypeVar
+
+import torch
+
+from workbench.embeddings import Batch
+from workbench.engine.cohort import Cohort
+from workbench.engine.device import peak_memory_mb
+from workbench.engine.diagnostics import diagnose
+from workbench.engine.lessons import Lesson
+from workbench.engine.member import Divergence
+
+Found = TypeVar("Found")
+
+LEAST_STEPS = 3  # the first warms up and is not counted
+MOST_STEPS = 40
+ENOUGH_S = 3.0  # of steps, if they are short
+
+
+@dataclass(frozen=True)
+class Lap:
+    """Seconds of one step: waiting for the batch, teaching, learning."""
+
+    wait_s: float
+    teach_s: float
+    learn_s: float
+
+    @property
+    def step_s(self) -> float:
+        return self.wait_s + self.teach_s + self.learn_s
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the steps showed.
+
+    Attributes:
+        lap: the mean of the steps after the first.
+        teach_again_s: what the teacher takes for a batch that it has seen before; nearly nothing if it is remembered.
+        peak_mb: of the GPU's allocator, or of the process on a CPU.
+        divergence: the first step whose loss or gradient was not finite.
+        num_pairs, num_replaced: pairs that the steps took, and those whose pictures could not be used.
+        shares: each loss's part of the gradient before the first step; empty where one loss has it all.
+    """
+
+    num_steps: int
+    lap: Lap
+    teach_again_s: float
+    peak_mb: float
+    divergence: Divergence | None
+    num_pairs: int
+    num_replaced: int
+    shares: dict[str, float] = field(default_factory=dict)
+
+
+def try_steps(cohort: Cohort) -> Trial | None:
+    """Take a few steps of a cohort of one, and put its weights back; None if memory runs out.
+
+    Raises:
+        ValueError: the batches cannot be made.
+    """
+    (member,) = cohort.members
+    initial = {name: tensor.cpu().clone() for name, tensor in member.state.state_dict().items()}
+    found = _if_it_fits(lambda: _take_steps(cohort))
+    if found is None:
+        return None
+    trial, first = found
+    member.state.load_state_dict(initial)
+    # A diagnosis needs more memory than a step, and training goes on without one.
+    shares = _if_it_fits(lambda: _shares(cohort, *first))
+    return replace(trial, shares=shares or {})
+
+
+def _if_it_fits(work: Callable[[], Found]) -> Found | None:
+    """What the work gives; None if memory runs out."""
+    try:
+        return work()
+    except (MemoryError, torch.OutOfMemoryError):
+        return None
+    except RuntimeError as error:
+        if "allocate memory" in str(error) or "not enough memory" in str(error):  # how torch says it of a CPU
+            return None
+        raise
+
+
+def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, Lesson | None]]:
+    """The trial but for its shares, and the first batch with its lesson."""
+    (member,) = cohort.members
+    laps: list[Lap] = []
+    first: tuple[Batch, Lesson | None] | None = None
+    num_replaced = 0
+    if cohort.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(cohort.device)
+    with closing(cohort.batches()) as batches:
+        start = _now(cohort.device)
+        for step, batch in batches:
+            got = _now(cohort.device)
+            lesson = cohort.teach(batch, step)
+            taught = _now(cohort.device)
+            member.learn(batch, lesson, step)
+            end = _now(cohort.device)
+            laps.append(Lap(got - start, taught - got, end - taught))
+            first = first or (batch, lesson)
+            num_replaced += len(batch.replaced)
+            if len(laps) >= LEAST_STEPS and (len(laps) >= MOST_STEPS or sum(lap.step_s for lap in laps) >= ENOUGH_S):
+                break
+            start = end
+    assert first is not None
+    peak_mb = peak_memory_mb(cohort.device)
+    again = _now(cohort.device)
+    cohort.teach(first[0], 0)
+    teach_again_s = _now(cohort.device) - again
+    trial = Trial(
+        num_steps=len(laps),
+        lap=_mean(laps[1:] or laps),
+        teach_again_s=teach_again_s,
+        peak_mb=peak_mb,
+        divergence=member.divergence(),
+        num_pairs=len(laps) * cohort.batch_size,
+        num_replaced=num_replaced,
+    )
+    return trial, first
+
+
+def _shares(cohort: Cohort, batch: Batch, lesson: Lesson | None) -> dict[str, float]:
+    (member,) = cohort.members
+    if len(member.objective.weights_at(0)) < 2:
+        return {}
+    train = member.config.train
+    found = diagnose(
+        member.state,
+        member.masked(batch, 0),
+        lesson,
+        member.objective,
+        0,
+        train.precision,
+        micro_batch_size=train.micro_batch_size,
+    )
+    return dict(zip(found.losses, found.share_K.tolist(), strict=True))
+
+
+def _mean(laps: list[Lap]) -> Lap:
+    def mean(times_s: list[float]) -> float:
+        return sum(times_s) / len(times_s)
+
+    return Lap(
+        mean([lap.wait_s for lap in laps]), mean([lap.teach_s for lap in laps]), mean([lap.learn_s for lap in laps])
+    )
+
+
+def _now(device: torch.device) -> float:
+    """The time at which all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter()
