@@ -102,8 +102,11 @@ class Commanded(Event):
 
 
 class Forked(Event):
+    """The first event of a fork. When the parent's log began tells it from a later run of its name."""
+
     parent: str
     parent_step: int
+    parent_began_s: float
 
 
 class RunFinished(Event):

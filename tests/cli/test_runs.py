@@ -1,6 +1,13 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
+
+from workbench.events import RunFinished
+from workbench.runs.directory import create_run
+from workbench.runs.log import EventLog
+from workbench.runs.snapshots import PLACES, Gradients, write_gradients
 
 
 @pytest.fixture
@@ -15,6 +22,62 @@ def test_list_and_show_name_the_run_and_its_state(finished) -> None:
     shown = json.loads(finished("runs", "show", "one", "--json").out)
     assert [evaluation["step"] for evaluation in shown["evaluations"]] == [12]
     assert "finished at step 12 of 12" in finished("runs", "show", "one").out
+
+
+@pytest.fixture
+def diagnosed(workbench):
+    """A run of 12 steps in which fd fights clip, with a snapshot of a step that it has not come to."""
+    run = create_run(Path("runs"), "one", "")
+    with EventLog(run.events_file) as log:
+        log.append(RunFinished(run="one", step=12, state="finished", elapsed_s=1.0))
+    products_KK = np.array([[4.0, -1.0], [-1.0, 1.0]])
+    for step in (1, 6, 12, 18):
+        write_gradients(run, Gradients(step, ("clip", "fd"), dict.fromkeys(PLACES, products_KK)))
+    return workbench
+
+
+def test_gradients_are_a_table_by_step_and_say_who_fights(diagnosed) -> None:
+    out = diagnosed("runs", "show", "one", "--gradients").out
+    assert "66.7%" in out
+    assert "after step 12" in out
+    assert "\N{MINUS SIGN}0.50*" in out
+    assert "fighting: clip and fd" in out
+
+
+def test_gradients_are_in_json(diagnosed) -> None:
+    document = json.loads(diagnosed("runs", "show", "one", "--gradients", "--json").out)
+    assert "gradients" not in json.loads(diagnosed("runs", "show", "one", "--json").out)
+    gradients = document["gradients"]
+    assert [pull["step"] for pull in gradients["pulls"]] == [1, 1, 6, 6, 12, 12]
+    assert gradients["tower_cosines"] == [[1, -0.5], [-0.5, 1]]
+    assert gradients["num_unreadable"] == 0
+
+
+def test_gradients_are_drawn(diagnosed) -> None:
+    assert "figure: new/one.png" in diagnosed("runs", "show", "one", "--gradients", "--figure", "new/one.png").out
+    assert Path("new/one.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["--figure", "one.png"], "add --gradients"),
+        (["--gradients", "--figure", "one.gif"], "unknown figure format '.gif'"),
+        (["--gradients", "--figure", "runs/one/run.toml/one.png"], "name another with --figure FILE"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_said(diagnosed, arguments: list[str], remedy: str) -> None:
+    result = diagnosed("runs", "show", "one", *arguments)
+    assert result.code == 2
+    assert remedy in result.err
+
+
+def test_a_run_without_gradients_says_how_to_get_some(diagnosed) -> None:
+    for snapshot in Path("runs/one/snapshots").iterdir():
+        snapshot.unlink()
+    result = diagnosed("runs", "show", "one", "--gradients")
+    assert result.code == 2
+    assert "log.diagnose_every_steps" in result.err
 
 
 def test_an_empty_folder_says_how_to_begin(workbench) -> None:

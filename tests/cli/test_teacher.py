@@ -33,3 +33,36 @@ def test_the_shipped_scenes_teacher_is_what_its_metrics_say() -> None:
             assert metrics[split]["metrics"][way] >= 0.8
     total = sum(parameter.numel() for parameter in load_folder(folder).parameters())
     assert metrics["num_params"]["total"] == total
+
+
+def test_a_teacher_is_taken_in_and_teaches(workbench, tiny_recipe: str) -> None:
+    result = workbench("teacher", "import", "sample:scenes", "--pairs", "100", "--json")
+    assert result.code == 0, result.err
+    document = json.loads(result.out)
+    assert Path(document["folder"]) == Path("teachers/scenes").absolute()
+    assert document.keys() >= {"weights_sha256", "preprocessing", "metrics", "errors", "guessing", "data"}
+    model = ["--set", "teacher.model=teachers/scenes"]
+    assert workbench("train", "--recipe", tiny_recipe, *model, "--steps", "3").code == 0
+    again = workbench("teacher", "import", "sample:scenes")
+    assert again.code == 2
+    assert "teachers/scenes exists already: name another with --out DIR" in again.err
+    shown = workbench("teacher", "import", "sample:scenes", "--pairs", "100", "--out", "other").out
+    assert "standard errors above guessing" in shown
+    assert "teach with it: workbench train --recipe clip-kd --set teacher.model=other" in shown
+
+
+def test_what_does_not_beat_guessing_leaves_nothing(workbench, tiny_models: dict[str, str]) -> None:
+    arguments = [tiny_models["teacher"], "--data", "samples:scenes", "--pairs", "100", "--out", "mine"]
+    result = workbench("teacher", "import", *arguments)
+    assert result.code == 2
+    assert "does not beat guessing on samples:scenes" in result.err
+    assert len(result.err.splitlines()) == 1
+    assert not Path("mine").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_at_once(workbench) -> None:
+    Path("file").write_text("x")
+    for out in ("file", "file/inner"):
+        result = workbench("teacher", "import", "sample:scenes", "--out", out)
+        assert result.code == 2
+        assert "name another with --out DIR" in result.err

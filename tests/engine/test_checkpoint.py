@@ -17,7 +17,7 @@ from workbench.engine.loop import train
 from workbench.events import CheckpointSaved, RunFinished, RunResumed
 from workbench.models.fingerprint import weights_sha256
 from workbench.models.spec import load_model
-from workbench.runs.checkpoints import newest_checkpoint
+from workbench.runs.checkpoints import newest_checkpoint, write_checkpoint
 from workbench.runs.control import Command
 from workbench.runs.directory import find_run
 from workbench.runs.summary import read_summary
@@ -95,16 +95,37 @@ def test_a_checkpoint_is_a_model_that_open_clip_reads(tiny, tmp_path: Path) -> N
     assert weights_sha256(ours.towers) == saved.weights_sha256
 
 
-def test_a_full_disk_is_a_warning_and_the_run_goes_on(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_warning_until_the_last_weights_cannot_be_saved(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from workbench.engine import checkpoint
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write_checkpoint", full)
-    events = list(launch({"run": tiny()}, tmp_path).events())
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "write_checkpoint", full)
+        events = list(launch({"run": tiny()}, tmp_path).events())
     assert sum("checkpoint not saved" in getattr(event, "message", "") for event in events) == 3
-    assert events[-1].state == "finished"
+    assert (events[-1].state, events[-1].step) == ("failed", 12)
+    assert "its last weights are not saved" in events[-1].reason
+    assert "workbench runs resume run" in events[-1].reason
+    assert run_to_end(relaunch(find_run(tmp_path, "run"))) == undisturbed(tiny())
+
+
+def test_older_checkpoints_make_room_on_a_full_disk(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.engine import checkpoint
+
+    def tight(run, *arguments):
+        if len(list(run.checkpoints.glob("step-*"))) >= 2:
+            raise OSError(28, "No space left on device")
+        return write_checkpoint(run, *arguments)
+
+    monkeypatch.setattr(checkpoint, "write_checkpoint", tight)
+    *_, end = launch({"run": tiny(log={"keep_checkpoints": 5})}, tmp_path).events()
+    assert end.state == "finished"
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["step-00000008", "step-00000012"]
 
 
 def test_commands_for_a_run_that_died_are_void(tiny, tmp_path: Path) -> None:

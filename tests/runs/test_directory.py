@@ -148,3 +148,16 @@ def test_its_files_lie_in_it(tmp_path):
     files = [run.config_file, run.events_file, run.summary_file, run.lock_file, run.owner_file, run.output_file]
     assert {path.parent for path in (*files, run.checkpoints, run.snapshots, run.control)} == {run.path}
     assert not run.exists
+
+
+def test_a_place_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for call, question in ((lambda: list_runs(tmp_path), "is_dir"), (lambda: find_run(tmp_path, "a"), "is_file")):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, question, refused)
+            with pytest.raises(
+                ValueError, match=r"^cannot look for runs in [^\n]*: permission denied; [^\n]*--runs DIR$"
+            ):
+                call()

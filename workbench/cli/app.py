@@ -6,7 +6,8 @@ import warnings
 
 import typer
 
-from workbench.cli import catalogue, data, demo, evaluate, runs, teacher, train
+from workbench.cli import bench, calibrate, catalogue, data, demo, doctor, evaluate, inherit, runs, teacher, train
+from workbench.cli.completion import answer
 
 app = typer.Typer(
     name="workbench",
@@ -21,16 +22,23 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.add_typer(runs.app, name="runs")
 app.command()(catalogue.losses)
+app.command()(calibrate.calibrate)
 app.command()(catalogue.recipes)
 app.add_typer(teacher.app, name="teacher")
+app.command()(inherit.inherit)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
+app.command()(doctor.doctor)
 
 
 def main() -> None:
     """Run a command. What a person can mend is one line on stderr and exit status 2."""
     warnings.formatwarning = _one_line
     try:
-        app()
+        if question := os.environ.get("_WORKBENCH_COMPLETE"):
+            answer(app, question)
+        else:
+            app()
     except ValueError as error:
         if os.environ.get("WORKBENCH_DEBUG"):
             raise
@@ -40,6 +48,12 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if os.environ.get("WORKBENCH_DEBUG") or error.filename is None:
+            raise
+        reason = (error.strerror or str(error)).lower()
+        print(f"workbench: {error.filename}: {reason}; name another path, or make this one usable", file=sys.stderr)
+        sys.exit(2)
 
 
 def _one_line(

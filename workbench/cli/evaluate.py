@@ -4,15 +4,27 @@ from typing import Annotated
 
 import typer
 
+from workbench.cli.completion import complete_data, complete_source
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 
 
 def evaluate(
     source: Annotated[
-        str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run's id or directory, a model folder, or a model SPEC.")
+        str,
+        typer.Argument(
+            metavar="RUN|CHECKPOINT",
+            help="A run's id or directory, a model folder, or a model SPEC.",
+            autocompletion=complete_source,
+        ),
     ],
     data: Annotated[
-        str | None, typer.Option("--data", metavar="SPEC", help="Pairs to measure on; the run's validation pairs.")
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="SPEC",
+            help="Pairs to measure on; the run's validation pairs.",
+            autocompletion=complete_data,
+        ),
     ] = None,
     num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="How many pairs, the first ones; 0 for all.")] = 0,
     block_size: Annotated[

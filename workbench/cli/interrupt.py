@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a run to finish its step and save; a second one ends it at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1 (a cluster's last warning) ask a run to finish its step and save; a second ends it."""
 
 import signal
 import sys
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)  # Windows has no SIGUSR1
 
 
 class Interrupt:
@@ -20,7 +22,7 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int:
-        """The shell's convention: 130 after Ctrl-C, 143 after SIGTERM, 0 after neither."""
+        """The shell's convention: 130 after Ctrl-C, 143 after SIGTERM, 138 after SIGUSR1, 0 after none."""
         return 0 if self.number is None else 128 + self.number
 
 

@@ -5,29 +5,23 @@ from typing import Annotated
 
 import typer
 
-
-def _complete_recipe(incomplete: str) -> list[str]:
-    from workbench.config.toml import recipes
-
-    return [name for name in recipes() if name.startswith(incomplete)]
-
-
-def _complete_run(incomplete: str) -> list[str]:
-    from workbench.runs.directory import list_runs
-
-    return [run.id for run in list_runs(Path("runs")) if run.id.startswith(incomplete)]
-
+from workbench.cli.completion import complete_recipe, complete_run, complete_setting
 
 RECIPE_HELP = "A recipe's name (see `workbench recipes`) or a TOML file."
-Recipe = Annotated[str, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=_complete_recipe)]
+Recipe = Annotated[str, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=complete_recipe)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. loss.icl.weight=2. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting, e.g. loss.icl.weight=2. Repeatable.",
+        autocompletion=complete_setting,
+    ),
 ]
 Steps = Annotated[int | None, typer.Option("--steps", help="Number of steps; phases and cadences scale in proportion.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the weights, the order and the crops.")]
 Name = Annotated[str | None, typer.Option("--name", metavar="ID", help="The run's id; made up if not given.")]
 RunsDir = Annotated[Path, typer.Option("--runs", envvar="WORKBENCH_RUNS", help="The folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on stdout.")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id or directory.", autocompletion=_complete_run)]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id or directory.", autocompletion=complete_run)]
 DEFAULT_RUNS = Path("runs")

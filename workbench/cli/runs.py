@@ -1,12 +1,19 @@
-"""``workbench runs``: list, show, stop, resume."""
+"""``workbench runs``: list, show, compare, stop, resume, fork."""
 
 from datetime import datetime
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from workbench.cli.compare import compare
+from workbench.cli.departures import show_departures
+from workbench.cli.export import LogTo, check_tools, export
+from workbench.cli.fork import fork
+from workbench.cli.gradients import show_gradients
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir
 
-app = typer.Typer(help="See, stop and resume runs.", no_args_is_help=True)
+app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -40,30 +47,52 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
 
 
 @app.command()
-def show(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+def show(
+    run: Run,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="How hard each loss pulled at the student, and who fights whom.")
+    ] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", metavar="FILE", help="With --gradients: draw them, as png, svg or pdf."),
+    ] = None,
+    departures: Annotated[
+        bool, typer.Option("--departures", help="Every setting that is not the paper's, and why it matters.")
+    ] = False,
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
     """One run: how it stands, what it measured, and what it warned of."""
     from workbench.cli.output import print_json, print_line
     from workbench.cli.train import print_summary
     from workbench.events import EvalDone, Warned
     from workbench.runs.directory import find_run
-    from workbench.runs.log import effective_events, read_events
+    from workbench.runs.lineage import read_history
     from workbench.runs.summary import summarise
 
+    if figure and not gradients:
+        raise ValueError("--figure draws the gradients: add --gradients")
     directory = find_run(runs, run)
-    found = read_events(directory.events_file)
-    events = effective_events(found.events)
-    evaluations = [event for event in events if isinstance(event, EvalDone)]
+    found = read_history(directory)
+    evaluations = [event for event in found.events if isinstance(event, EvalDone)]
     if json:
         history = [{"step": event.step, "split": event.split, "metrics": event.metrics} for event in evaluations]
-        print_json(summarise(directory).to_document() | {"evaluations": history, "num_unreadable": found.num_skipped})
+        document = summarise(directory).to_document() | {"evaluations": history, "num_unreadable": found.num_skipped}
+        pulls = {"gradients": show_gradients(directory, figure, prints=False)} if gradients else {}
+        departs = {"departures": show_departures(directory, prints=False)} if departures else {}
+        print_json(document | pulls | departs)
         return
     print_summary(directory, json=False)
-    for event in events:
+    for event in found.events:
         if isinstance(event, Warned):
             clock = datetime.fromtimestamp(event.time_s).strftime("%H:%M:%S")
             print_line(f"{clock} step {event.step}: {event.message}")
     if found.num_skipped:
         print_line(f"{found.num_skipped} lines of the log could not be read")
+    if gradients:
+        show_gradients(directory, figure, prints=True)
+    if departures:
+        show_departures(directory, prints=True)
 
 
 @app.command()
@@ -82,14 +111,20 @@ def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
 
 
 @app.command()
-def resume(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+def resume(run: Run, log_to: LogTo = None, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     """Go on with a run that stopped, was interrupted or died, from its newest checkpoint."""
     from workbench.cli.train import follow
     from workbench.engine.launch import relaunch
     from workbench.runs.directory import find_run
     from workbench.runs.liveness import run_status
 
+    check_tools(log_to)
     directory = find_run(runs, run)
     if run_status(directory).state == "finished":
         raise ValueError(f"run {directory.id} is finished: nothing is left to train")
-    follow(relaunch(directory), json)
+    follow(relaunch(directory), json, log_to)
+
+
+app.command()(compare)
+app.command()(fork)
+app.command()(export)

@@ -1,13 +1,20 @@
 """``workbench teacher``."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps
 
-app = typer.Typer(help="Make teachers.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from workbench.engine.importing import ImportedTeacher
+
+app = typer.Typer(help="Make teachers, or take them in.", no_args_is_help=True)
 
 
 @app.command("train")
@@ -50,3 +57,76 @@ def train_(
         if split in document:
             print_metrics(document[split]["metrics"], document[split]["errors"], f"{split}, as written")
     print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={out}")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A model SPEC, such as open_clip:NAME@FILE, or a file of weights.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="SPEC", help="Held-out pairs to check it on; samples:emoji unless it has own."),
+    ] = None,
+    num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="How many pairs, the first ones; 0 for all.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where it goes.", show_default="teachers/NAME")
+    ] = None,
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Check that a model can teach here, and write it as a folder to distil from.
+
+    It must beat guessing clearly on the pairs. A file of weights is measured
+    with both activations; one without a name is told by its shapes.
+
+    Examples:
+
+        workbench teacher import open_clip:ViT-B-16@laion400m_e32
+
+        workbench teacher import teacher.pt --data held-out.tar --out my-teacher
+    """
+    from workbench.cli.output import print_json
+    from workbench.engine.importing import folder_name, import_teacher
+
+    folder = out or Path("teachers") / folder_name(source)
+    _check_free(folder)
+    imported = import_teacher(source, data, num_pairs=num_pairs, runs_dir=runs, watch=_with_bar)
+    try:
+        imported.save(folder)
+    except OSError as error:
+        raise ValueError(f"cannot write {folder}: {error.strerror or error}; name another with --out DIR") from None
+    if json:
+        print_json({"folder": str(folder.absolute())} | imported.record())
+        return
+    _print_imported(imported, folder)
+
+
+def _check_free(folder: Path) -> None:
+    """Refuses at once what could not be written after minutes of measuring."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists already: name another with --out DIR")
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"cannot write {folder}: {there} is no folder to write in; name another with --out DIR")
+
+
+def _with_bar(chunks: "Iterable[Tensor]", total: int) -> "Iterable[Tensor]":
+    from rich.progress import track
+
+    from workbench.cli.output import errors
+
+    return track(chunks, "measuring", total, console=errors, transient=True, disable=not errors.is_terminal)
+
+
+def _print_imported(imported: "ImportedTeacher", folder: Path) -> None:
+    from workbench.cli.output import print_line, print_metrics
+
+    record = imported.record()
+    print_metrics(record["metrics"], record["errors"], f"{imported.source}: {record['num_pairs']:,} of {imported.data}")
+    print_line(f"its best metric is {imported.trial.margin:.0f} standard errors above guessing")
+    if imported.other:
+        taken, left = ("quick_gelu", "gelu") if imported.uses_quick_gelu else ("gelu", "quick_gelu")
+        clearly = "clearly more" if imported.other.is_clearly_below(imported.trial) else "no clear difference"
+        print_line(f"activation {taken}: R@1 {imported.trial.recall}; with {left} {imported.other.recall}: {clearly}")
+    print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={folder}")

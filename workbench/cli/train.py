@@ -3,11 +3,12 @@
 import shutil
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.cli.calibrate import calibrated
+from workbench.cli.export import LogTo, check_tools, logging_to
 from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ def train(
     name: Name = None,
     runs: RunsDir = DEFAULT_RUNS,
     detach: Annotated[bool, typer.Option("--detach", help="Train in a process of its own, and return.")] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Weigh the losses so that each has an equal share of the gradient.")
+    ] = False,
+    log_to: LogTo = None,
     json: Json = False,
 ) -> None:
     """Train one student.
@@ -35,18 +40,25 @@ def train(
 
         workbench train --recipe clip-kd --set loss.icl.weight=2 --steps 100
 
+        workbench train --recipe clip-kd --calibrate
+
+        workbench train --recipe clip-kd --log-to tensorboard
+
         workbench train --set data.train=pairs/{0000..0009}.tar --set data.validation=held-out.tar
     """
     from workbench.runs.directory import new_run_id
 
+    check_tools(log_to)
     config = make_config(recipe, overrides, steps, seed)
+    if calibrate:
+        config = calibrated(config, runs)
     run_id = name or new_run_id(recipe, config.seed, runs)
-    if detach:
-        start_detached_run(run_id, config, runs, json)
-        return
-    from workbench.engine.launch import launch
+    from workbench.engine.launch import create, launch
 
-    follow(launch({run_id: config}, runs), json)
+    if detach:
+        start_detached_run(create(run_id, config, runs), json, log_to)
+        return
+    follow(launch({run_id: config}, runs), json, log_to)
 
 
 def make_config(recipe: str, overrides: list[str] | None, steps: int | None, seed: int | None) -> "RunConfig":
@@ -59,14 +71,14 @@ def make_config(recipe: str, overrides: list[str] | None, steps: int | None, see
     return config if steps is None else config.with_steps(steps)
 
 
-def follow(started: "Launch", json: bool, *, prints: bool = True) -> None:
+def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, prints: bool = True) -> None:
     """Train the one run of a launch with progress on stderr, then print its summary; exits as the run ended."""
     from workbench.cli.interrupt import listening
     from workbench.cli.progress import show
     from workbench.runs.summary import summarise
 
     (directory,) = started.directories.values()
-    with listening() as interrupt:
+    with logging_to(directory, log_to), listening() as interrupt:
         try:
             for _ in show(started.events(interrupt), started.cohort.num_steps):
                 pass
@@ -103,28 +115,28 @@ def print_summary(directory: "RunDirectory", json: bool) -> "Summary":
     return summary
 
 
-def start_detached_run(run_id: str, config: "RunConfig", runs: Path, json: bool) -> None:
-    """Create the run here and train it in a process of its own, which outlives this terminal.
+def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] | None = None) -> None:
+    """Train a run that has not begun in a process of its own, which outlives this terminal.
 
     Raises:
-        ValueError: the process ended before its first step; its last line says why.
+        ValueError: the process ended before its first step; its last line says why, and the run is removed.
     """
     from workbench.cli.output import print_json, print_line
-    from workbench.engine.launch import create
+    from workbench.runs.liveness import run_status
     from workbench.runs.process import start_detached, started_at
     from workbench.runs.summary import summarise
 
-    directory = create(run_id, config, runs)
-    command = [sys.executable, "-m", "workbench", "runs", "resume", str(directory.path)]
+    copies = [f"--log-to={tool}" for tool in log_to or []]
+    command = [sys.executable, "-m", "workbench", "runs", "resume", str(directory.path), *copies]
     pid = start_detached(command, directory.output_file)
-    while not (said := directory.events_file.stat().st_size) and started_at(pid):
+    while not run_status(directory).num_steps and started_at(pid):
         time.sleep(0.1)
-    if not said:
+    if not run_status(directory).num_steps:  # it has not said that it started
         lines = directory.output_file.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
         shutil.rmtree(directory.path)
         raise ValueError(f"the run did not start: {lines[-1].removeprefix('workbench: ')}")
     if json:
         print_json(summarise(directory).to_document())
         return
-    print_line(f"{run_id} is training as process {pid}; its output goes to {directory.output_file}")
+    print_line(f"{directory.id} is training as process {pid}; its output goes to {directory.output_file}")
     print_line(f"watch it with: workbench runs show {directory.path}")

@@ -1,6 +1,7 @@
 """From configs to a cohort that is ready to train."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -8,21 +9,21 @@ import torch
 from workbench.config.run import DataConfig, RunConfig
 from workbench.data.batches import BatchStream
 from workbench.data.evaluation_set import open_evaluation_set
-from workbench.data.samples.registry import zero_shot_task
-from workbench.data.spec import Role, open_dataset
-from workbench.engine.checkpoint import load_checkpoint
+from workbench.data.preflight import preflight
+from workbench.data.spec import Role, open_dataset, sample_set_of
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import resolve_device
 from workbench.engine.evaluation import Evaluator
 from workbench.engine.member import Member
+from workbench.engine.start import Start, restore
 from workbench.engine.state import TrainState
+from workbench.losses.base import Widths, numbered
 from workbench.losses.learnt import LearntParts
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 from workbench.randomness import derive_seed
-from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.directory import RunDirectory
 
 SHARED = ("data", "teacher", "train", "evaluate")  # what the members of a cohort must have in common
@@ -41,7 +42,7 @@ def build_cohort(
     Args:
         directories: where each run is kept; a run without one leaves nothing behind.
         runs_dir: where ``run:ID`` models are looked up.
-        resume: go on from the newest whole checkpoint of the (single) run.
+        resume: go on from the newest whole checkpoint of the (single) run, or from its parent's if it is a fork.
         like: a cohort before this one, such as another seed's; its teacher and what that said of the held-out pairs
             are used again where the settings are the same.
 
@@ -54,12 +55,14 @@ def build_cohort(
     _check_shared(configs)
     device = resolve_device(first.train.device)
     reused = like if like and _measures_alike(like.members[0].config, first) else None
-    teacher = reused.teacher if reused else load_teacher(first, device, runs_dir)
+    with _set_by("teacher.model"):
+        teacher = reused.teacher if reused else load_teacher(first, device, runs_dir)
     members = [_member(run, config, teacher, device, directories.get(run), runs_dir) for run, config in configs.items()]
     form = members[0].state.student.form
     if any(member.state.student.form != form for member in members):
         raise ValueError("students of one cohort take pictures of one size and share a tokenizer: train them apart")
-    dataset = open_dataset(first.data.train, "train", first.data.num_pairs)
+    with _set_by("data.train"):
+        dataset = open_dataset(first.data.train, "train", first.data.num_pairs)
     stream = BatchStream(
         dataset,
         form,
@@ -70,23 +73,17 @@ def build_cohort(
         crop_scale=first.data.crop_scale,
         num_workers=first.data.num_workers,
     )
-    evaluators = (
-        reused.evaluators
-        if reused
-        else {
-            split: make_evaluator(spec, split, number, teacher, first.evaluate.block_size, device)
-            for split, spec, number in evaluated_splits(first.data)
-        }
-    )
+    remarks = preflight(dataset, form, first.train.batch_size)
+    evaluators = reused.evaluators if reused else _evaluators(first, teacher, device)
     return Cohort(
         members,
         stream,
         teacher,
         evaluators,
         num_pairs=len(dataset),
-        start_step=_restore(members) if resume else None,
+        start=restore(members[0]) if resume else Start(),
         device=device,
-        notes=tuple(_notes(first.data, len(dataset), bool(evaluators))),
+        notes=(*_notes(first.data, len(dataset), evaluators), *remarks),
     )
 
 
@@ -97,11 +94,12 @@ def _measures_alike(one: RunConfig, other: RunConfig) -> bool:
     return same_pairs and same_parts and one.train.device == other.train.device
 
 
-def _notes(data: DataConfig, num_pairs: int, is_evaluated: bool) -> Iterator[str]:
+def _notes(data: DataConfig, num_pairs: int, evaluators: Mapping[Role, Evaluator]) -> Iterator[str]:
     """What a person should know before the run is long under way."""
-    if not is_evaluated:
+    yield from (f"{split}: {evaluator.pairs.note}" for split, evaluator in evaluators.items() if evaluator.pairs.note)
+    if not evaluators:
         yield "nothing is evaluated: name held-out pairs with --set data.validation=SPEC"
-    if num_pairs == data.num_pairs and not data.train.startswith("samples:"):
+    if num_pairs == data.num_pairs and not sample_set_of(data.train):
         yield f"only the first {num_pairs:,} pairs are trained on: --set data.num_pairs=0 takes all"
 
 
@@ -115,7 +113,8 @@ def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Tea
 
 def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
     """(split, SPEC, number of pairs) of what is measured; "auto" is a sample set's own split, and nothing elsewhere."""
-    own = data.train.split("/")[0] if data.train.startswith("samples:") else ""
+    name = sample_set_of(data.train)
+    own = f"samples:{name}" if name else ""
     named: tuple[tuple[Role, str, int], ...] = (
         ("validation", data.validation, data.num_validation_pairs),
         ("test", data.test, data.num_test_pairs),
@@ -124,13 +123,34 @@ def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
     return [(split, spec, number) for split, spec, number in chosen if spec]
 
 
+def _evaluators(config: RunConfig, teacher: Teacher | None, device: torch.device) -> dict[Role, Evaluator]:
+    """What measures the students of a run, by split."""
+    made: dict[Role, Evaluator] = {}
+    for split, spec, number in evaluated_splits(config.data):
+        with _set_by(f"data.{split}"):
+            made[split] = make_evaluator(spec, split, number, teacher, config.evaluate.block_size, device)
+    return made
+
+
 def make_evaluator(
     spec: str, role: Role, num_pairs: int, teacher: Teacher | None, block_size: int, device: torch.device
 ) -> Evaluator:
     """What measures students on the pairs of a SPEC."""
     pairs = open_evaluation_set(spec, role, num_pairs)
-    task = zero_shot_task(spec.removeprefix("samples:").split("/")[0]) if spec.startswith("samples:") else None
-    return Evaluator(pairs, teacher, task, block_size=block_size, device=device)
+    return Evaluator(pairs, teacher, pairs.task, block_size=block_size, device=device)
+
+
+@contextmanager
+def _set_by(setting: str) -> Iterator[None]:
+    """Says in an error's first line which setting names what could not be opened."""
+    try:
+        yield
+    except ValueError as error:
+        line, newline, table = str(error).partition("\n")
+        end = ":" if table else ""
+        raise ValueError(
+            f"{line.removesuffix(end)}; name another with --set {setting}=SPEC{end}{newline}{table}"
+        ) from None
 
 
 def _check_shared(configs: Mapping[str, RunConfig]) -> None:
@@ -149,28 +169,48 @@ def _member(
     directory: RunDirectory | None,
     runs_dir: Path,
 ) -> Member:
-    width = teacher.width if teacher else None
-    objective = Objective(config.loss, config.train.batch_size, width)
-    student = load_model(config.student.model, seed=config.seed, tokenizer=config.student.tokenizer, runs_dir=runs_dir)
-    if config.train.micro_batch_size and _has_batch_norm(student):
+    objective = make_objective(config, teacher)
+    with _set_by("student.model"):
+        student = load_model(
+            config.student.model, seed=config.seed, tokenizer=config.student.tokenizer, runs_dir=runs_dir
+        )
+    if config.train.micro_batch_size and has_batch_norm(student):
         raise ValueError(
             "micro-batches are not exact for a tower with batch normalisation: set train.micro_batch_size=0"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "learnt parts"))
-        learnt = LearntParts(objective.losses, student.width, width)
+        learnt = LearntParts(objective.losses, learnt_widths(objective, student, teacher))
+    _check_masking(objective, student)
     state = TrainState(student.to(device), learnt.to(device), config.optimizer)
     return Member(run, config, state, objective, directory)
 
 
-def _has_batch_norm(student: Clip) -> bool:
+def make_objective(config: RunConfig, teacher: Teacher | None) -> Objective:
+    """The losses of a run, weighted for its batch and its teacher's width."""
+    chunk_size = config.train.loss_chunk_size
+    width = teacher.width if teacher else None
+    return Objective(config.loss, config.train.batch_size, width, None if chunk_size == "auto" else chunk_size)
+
+
+def learnt_widths(objective: Objective, student: Clip, teacher: Teacher | None) -> Widths:
+    """What decides the shapes of what the losses learn; blocks are looked into only for losses that do so too."""
+    width = teacher.width if teacher else None
+    if not objective.features or teacher is None:
+        return Widths(student.width, width)
+    return Widths(student.width, width, numbered(student.block_widths), numbered(teacher.block_widths))
+
+
+def _check_masking(objective: Objective, student: Clip) -> None:
+    masking = objective.masking
+    keys = [key for request in objective.features.values() for key in request.student]
+    if masking and masking.feeds_all and student.drops_tokens and any(key.form != "pooled" for key in keys):
+        raise ValueError(
+            "the patches that a mask leaves form no grid to compare: set loss.intermediate.form=pooled, "
+            "or loss.mfd.mask_feeds=mfd"
+        )
+
+
+def has_batch_norm(student: Clip) -> bool:
+    """Whether a tower normalises over the batch, so that micro-batches are not exact."""
     return any(isinstance(module, torch.nn.BatchNorm2d) for module in student.modules())
-
-
-def _restore(members: list[Member]) -> int | None:
-    """Steps that the run has behind it; None for one that has only been created."""
-    (member,) = members
-    assert member.directory is not None
-    if (checkpoint := newest_checkpoint(member.directory)) is not None:
-        return load_checkpoint(member, checkpoint)
-    return 0 if member.directory.events_file.stat().st_size else None

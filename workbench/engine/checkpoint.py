@@ -4,6 +4,7 @@ A checkpoint is at the same time a model folder in open_clip's layout: the stude
 training needs is another.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,36 +16,53 @@ from workbench.events import CheckpointSaved
 from workbench.models.fingerprint import weights_sha256
 from workbench.models.folder import WEIGHTS, config_files
 from workbench.models.weights import load_weights
-from workbench.runs.checkpoints import prune_checkpoints, read_manifest, write_checkpoint
+from workbench.runs.atomic import FULL
+from workbench.runs.checkpoints import make_room, prune_checkpoints, read_manifest, write_checkpoint
 
 TRAINING = "training.safetensors"
+LEARNT, OPTIMIZER = "learnt/", "optimizer/"  # what begins the names of the tensors in it
 
 
 def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
     """Write the member's state after ``step`` steps; None where the member keeps nothing.
 
     Raises:
-        ValueError: the disk is full. The checkpoints before it are intact.
+        OSError: the disk is full, though all older checkpoints but the newest whole one have made room.
     """
     if member.directory is None:
         return None
     state = member.state
-    training = {f"learnt/{name}": tensor for name, tensor in state.learnt.state_dict().items()}
-    training |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer_tensors().items()}
+    training = {LEARNT + name: tensor for name, tensor in state.learnt.state_dict().items()}
+    training |= {OPTIMIZER + name: tensor for name, tensor in state.optimizer_tensors().items()}
     files = {
         **config_files(state.student),
         WEIGHTS: _to_bytes(state.student.towers.state_dict()),
         TRAINING: _to_bytes(training),
     }
     digest = weights_sha256(state.student.towers)
-    facts = {"elapsed_s": member.elapsed_s, "weights_sha256": digest, "torch": torch.__version__}
-    path = write_checkpoint(member.directory, step, files, facts)
+    facts = {
+        "elapsed_s": member.elapsed_s,
+        "weights_sha256": digest,
+        "torch": torch.__version__,
+        "config": member.config.model_dump(mode="json"),
+    }
+    try:
+        path = write_checkpoint(member.directory, step, files, facts)
+    except OSError as error:
+        if error.errno not in FULL or not make_room(member.directory):
+            raise
+        path = write_checkpoint(member.directory, step, files, facts)
     prune_checkpoints(member.directory, member.config.log.keep_checkpoints)
     return CheckpointSaved(run=member.run, step=step, path=str(path), weights_sha256=digest)
 
 
-def load_checkpoint(member: Member, checkpoint: Path) -> int:
+def load_checkpoint(
+    member: Member, checkpoint: Path, fitting: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+) -> int:
     """Restore the member from a checkpoint; returns the number of steps taken.
+
+    Args:
+        fitting: chooses what is restored of all that only training needs; everything, unless given.
 
     Raises:
         ValueError: the checkpoint is damaged or belongs to another architecture.
@@ -52,9 +70,9 @@ def load_checkpoint(member: Member, checkpoint: Path) -> int:
     manifest = read_manifest(checkpoint)
     state = member.state
     load_weights(state.student.towers, load((checkpoint / WEIGHTS).read_bytes()), str(checkpoint / WEIGHTS))
-    training = load((checkpoint / TRAINING).read_bytes())
-    load_weights(state.learnt, _under("learnt/", training), str(checkpoint / TRAINING))
-    state.load_optimizer_tensors(_under("optimizer/", training))
+    training = fitting(load((checkpoint / TRAINING).read_bytes()))
+    load_weights(state.learnt, _under(LEARNT, training), str(checkpoint / TRAINING))
+    state.load_optimizer_tensors(_under(OPTIMIZER, training))
     member.elapsed_s = float(manifest["elapsed_s"])
     member.step = int(manifest["step"])
     return member.step
@@ -62,7 +80,7 @@ def load_checkpoint(member: Member, checkpoint: Path) -> int:
 
 def load_learnt(checkpoint: Path) -> dict[str, Tensor]:
     """The projections and loss parts that a checkpoint holds beside its student."""
-    return _under("learnt/", load((checkpoint / TRAINING).read_bytes()))
+    return _under(LEARNT, load((checkpoint / TRAINING).read_bytes()))
 
 
 def _to_bytes(tensors: dict[str, Tensor]) -> bytes:

@@ -8,10 +8,12 @@ import torch
 
 from workbench.data.batches import BatchStream
 from workbench.data.spec import Role
-from workbench.embeddings import Batch, Embeddings
+from workbench.data.unusable import Tally
+from workbench.embeddings import Batch
 from workbench.engine.evaluation import Evaluator, Measured
-from workbench.engine.lessons import Lessons
+from workbench.engine.lessons import Lesson, Lessons
 from workbench.engine.member import Member
+from workbench.engine.start import Start
 from workbench.events import Event, RunResumed, RunStarted, Warned
 from workbench.models.counting import count_parameters
 from workbench.models.teacher import Teacher
@@ -25,7 +27,7 @@ class Cohort:
         members: share data, teacher, batch size, number of steps and device; ``build_cohort`` sees to that.
         num_pairs: training pairs.
         evaluators: one for every split that is measured while training and at the end.
-        start_step: steps that the members have behind them.
+        start: where the members are.
         notes: warnings to pass on at the start.
     """
 
@@ -37,7 +39,7 @@ class Cohort:
         evaluators: dict[Role, Evaluator],
         *,
         num_pairs: int,
-        start_step: int | None,
+        start: Start,
         device: torch.device,
         notes: tuple[str, ...] = (),
     ) -> None:
@@ -46,15 +48,16 @@ class Cohort:
         self.teacher = teacher
         self.evaluators = evaluators
         self.device = device
-        self.start_step = start_step or 0
+        self.start_step = start.step
         self.num_steps = members[0].config.train.num_steps
         self.batch_size = members[0].config.train.batch_size
         self.measured: dict[tuple[str, str], Measured] = {}  # the newest, by run and split
-        self._stream = stream
+        self.stream = stream
+        self._unusable = Tally()
         self._lessons = Lessons(teacher, members[0].config.data.views, num_pairs) if teacher else None
         self._num_pairs = num_pairs
-        self._is_resumed = start_step is not None
-        self._notes = notes
+        self._is_resumed = start.is_resumed
+        self._notes = (*notes, *start.notes)
 
     def announce(self) -> Iterator[Event]:
         """The first event of every member, and what is worth warning of."""
@@ -65,7 +68,7 @@ class Cohort:
             sizes = count_parameters(member.state.student)
             yield RunStarted(
                 run=member.run,
-                step=0,
+                step=self.start_step,
                 num_steps=self.num_steps,
                 batch_size=self.batch_size,
                 num_pairs=self._num_pairs,
@@ -76,19 +79,32 @@ class Cohort:
                 pid=os.getpid(),
             )
             for note in self._notes:
-                yield Warned(run=member.run, step=0, message=note)
+                yield Warned(run=member.run, step=self.start_step, message=note)
 
     def batches(self) -> Generator[tuple[int, Batch], None, None]:
-        """(step, batch on the device), steps counted from 0; closing it ends the loader."""
-        with closing(self._stream.batches(self.start_step, self.num_steps)) as batches:
+        """(step, batch on the device), steps counted from 0; closing it ends the loader.
+
+        Raises:
+            ValueError: too many pictures cannot be used; see :class:`~workbench.data.unusable.Tally`.
+        """
+        with closing(self.stream.batches(self.start_step, self.num_steps)) as batches:
             for step, batch in enumerate(batches, start=self.start_step):
+                self._unusable.add(len(batch), batch.replaced)
+                self._unusable.check()
                 yield step, batch.to(self.device)
 
-    def teach(self, batch: Batch) -> Embeddings | None:
-        """The teacher's embeddings of the batch; None when no active member learns from it."""
-        if self._lessons is None or not any(member.objective.needs_teacher for member in self.active):
+    def warn(self, step: int) -> Iterator[Event]:
+        """Tell every active member of pictures that could not be used since it was last told."""
+        if news := self._unusable.news(final=step == self.num_steps):
+            for member in self.active:
+                yield Warned(run=member.run, step=step, message=news)
+
+    def teach(self, batch: Batch, step: int) -> Lesson | None:
+        """What the teacher says of the batch; None when no active member learns from it at this step."""
+        demands = [member.objective.demands(step) for member in self.active]
+        if self._lessons is None or not any(demand.teacher for demand in demands):
             return None
-        return self._lessons.embed(batch)
+        return self._lessons.teach(batch, tuple({key for demand in demands for key in demand.teacher_features}))
 
     def reports_at(self, step: int) -> bool:
         """Whether any member has something to say after ``step`` steps."""
@@ -98,6 +114,6 @@ class Cohort:
         """Measure the member on every split that is due: validation always, the others at the end."""
         for split, evaluator in self.evaluators.items():
             if split == "validation" or step == self.num_steps:
-                measured = evaluator.measure(member.state.student, member.state.learnt)
+                measured = evaluator.measure(member.state.student, member.state.learnt, member.objective.losses)
                 self.measured[member.run, split] = measured
                 yield measured.event(member.run, step, split)

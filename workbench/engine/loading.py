@@ -10,7 +10,7 @@ from workbench.models.clip import Clip
 from workbench.models.folder import load_folder
 from workbench.models.spec import load_model
 from workbench.runs.directory import RunDirectory, find_run
-from workbench.runs.log import effective_events, read_events
+from workbench.runs.lineage import read_history
 from workbench.runs.summary import Summary, summarise
 
 
@@ -31,7 +31,7 @@ def load_run(run: str | Path, runs_dir: Path = Path("runs")) -> RunRecord:
         ValueError: there is no such run; the nearest id is named.
     """
     directory = find_run(runs_dir, run)
-    events = effective_events(read_events(directory.events_file).events)
+    events = read_history(directory).events
     return RunRecord(directory, load_run_config(directory.config_file), events, summarise(directory))
 
 

@@ -8,10 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
+from workbench.embeddings import Batch
 from workbench.engine.checkpoint import save_checkpoint
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb
+from workbench.engine.diagnostics import save_gradients
+from workbench.engine.lessons import Lesson
 from workbench.engine.member import Member
+from workbench.engine.out_of_memory import explained
 from workbench.events import Commanded, Event, RunFinished, RunState, Warned
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.control import take_commands
@@ -31,12 +35,15 @@ def train(cohort: Cohort, interrupted: Callable[[], bool] = lambda: False) -> It
         yield from cohort.announce()
         yield from take_steps(cohort, interrupted)
     except Exception as error:
+        told = explained(error, cohort)
         for member in cohort.active:
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(told).__name__}: {told}"
             yield RunFinished(
                 run=member.run, step=member.step, state="failed", reason=reason, elapsed_s=member.elapsed_s
             )
-        raise
+        if told is error:
+            raise
+        raise told from error
 
 
 def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Event]:
@@ -44,15 +51,16 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
     clock = StepClock(cohort.start_step)
     with closing(cohort.batches()) as batches:
         for step, batch in batches:
-            teacher = cohort.teach(batch)
+            lesson = cohort.teach(batch, step)
             for member in cohort.active:
-                member.learn(batch, teacher, step)
+                member.learn(batch, lesson, step)
             done = step + 1
             clock.tick(cohort.active)
             if cohort.reports_at(done):
                 step_time_s = clock.lap(done)
+                yield from cohort.warn(done)
                 for member in list(cohort.active):
-                    yield from report(cohort, member, done, step_time_s)
+                    yield from report(cohort, member, batch, lesson, done, step_time_s)
             for member in list(cohort.active):
                 yield from obey(cohort, member, done)
             if interrupted():
@@ -66,12 +74,19 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
         yield from finish(cohort, member, cohort.num_steps, "finished")
 
 
-def report(cohort: Cohort, member: Member, step: int, step_time_s: float) -> Iterator[Event]:
-    """The member's last step in numbers, then the evaluation and the checkpoint that are due."""
+def report(
+    cohort: Cohort, member: Member, batch: Batch, lesson: Lesson | None, step: int, step_time_s: float
+) -> Iterator[Event]:
+    """The member's last step in numbers, then the diagnosis, the evaluation and the checkpoint that are due."""
     if member.divergence() is not None:
         yield from finish(cohort, member, step, "diverged")
         return
-    yield member.step_done(step, cohort.batch_size, step_time_s, peak_memory_mb(cohort.device))
+    done = member.step_done(step, cohort.batch_size, step_time_s, peak_memory_mb(cohort.device))
+    yield done
+    if news := member.spikes.news(done):
+        yield Warned(run=member.run, step=step, message=news)
+    if member.diagnoses_at(step):
+        yield from save_gradients(member, batch, lesson, step)
     if step == cohort.num_steps:
         return
     if member.evaluates_at(step):
@@ -94,7 +109,10 @@ def obey(cohort: Cohort, member: Member, step: int) -> Iterator[Event]:
 
 
 def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: str = "") -> Iterator[Event]:
-    """Take the member out of the cohort, its weights saved unless a step was not finite."""
+    """Take the member out of the cohort, its weights saved unless a step was not finite.
+
+    A run whose last weights cannot be saved has failed, however well it trained: there is nothing to use.
+    """
     if (bad := member.divergence()) is not None:
         state = "diverged"
         last = newest_checkpoint(member.directory) if member.directory else None
@@ -104,6 +122,11 @@ def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: s
         )
     else:
         yield from save(member, step)
+    if state == "finished" and member.unsaved:
+        state = "failed"
+        reason = (
+            f"its last weights are not saved: {member.unsaved}; then go on with: workbench runs resume {member.run}"
+        )
     cohort.active.remove(member)
     yield RunFinished(run=member.run, step=step, state=state, reason=reason, elapsed_s=member.elapsed_s)
 
@@ -113,9 +136,11 @@ def save(member: Member, step: int) -> Iterator[Event]:
     if member.saved_step == step:
         return
     member.saved_step = step
+    member.unsaved = ""
     try:
         saved = save_checkpoint(member, step)
     except (OSError, ValueError) as error:
+        member.unsaved = str(error)
         yield Warned(run=member.run, step=step, message=f"checkpoint not saved: {error}")
         return
     if saved is not None:

@@ -17,7 +17,7 @@ from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 from workbench.runs.atomic import write_atomically
 from workbench.runs.directory import RunDirectory
-from workbench.runs.log import effective_events, read_events
+from workbench.runs.lineage import read_history
 
 METRICS, LOG, CONFIG = "metrics.json", "log.jsonl", "run.toml"
 
@@ -63,5 +63,5 @@ def measure_teacher(folder: Path, config: RunConfig) -> dict[str, Any]:
 
 def _thinned(run: RunDirectory, num_steps: int = 100) -> list[str]:
     """About a hundred steps of the log."""
-    events = effective_events(read_events(run.events_file, (StepDone,)).events)
+    events = read_history(run, (StepDone,)).events
     return [event.to_line() for event in events[:: max(1, len(events) // num_steps)]]

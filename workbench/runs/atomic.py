@@ -17,7 +17,10 @@ class DiskFullError(OSError):
 
     def __init__(self, path: Path, num_bytes: int) -> None:
         folder = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
-        need, have = (f"{count / 1e6:.1f} MB" for count in (num_bytes, shutil.disk_usage(folder).free))
+        need, have = (
+            f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+            for count in (num_bytes, shutil.disk_usage(folder).free)
+        )
         super().__init__(f"disk full at {path}: need {need}, have {have}")
         self.errno = errno.ENOSPC
 

@@ -62,7 +62,12 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
 
 def checkpoints(run: RunDirectory) -> list[Path]:
     """The finished-looking checkpoint folders, newest step first; their content is not checked."""
-    return sorted(run.checkpoints.glob("step-*"), reverse=True)
+    return sorted(run.checkpoints.glob("step-[0-9]*"), reverse=True)
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """The step that a checkpoint's folder is named for."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def newest_checkpoint(run: RunDirectory) -> Path | None:
@@ -74,6 +79,28 @@ def newest_checkpoint(run: RunDirectory) -> Path | None:
             continue
         return checkpoint
     return None
+
+
+def damaged_checkpoints(run: RunDirectory) -> list[str]:
+    """Why each checkpoint that is newer than the newest whole one cannot be used; empty where all is well."""
+    reasons: list[str] = []
+    for checkpoint in checkpoints(run):
+        try:
+            read_manifest(checkpoint)
+        except ValueError as error:
+            reasons.append(str(error))
+        else:
+            break
+    return reasons
+
+
+def make_room(run: RunDirectory) -> bool:
+    """Remove every checkpoint but the newest whole one, for a disk that is full; whether there was any to remove."""
+    newest = newest_checkpoint(run)
+    others = [checkpoint for checkpoint in checkpoints(run) if checkpoint != newest]
+    for checkpoint in others:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    return bool(others)
 
 
 def prune_checkpoints(run: RunDirectory, keep: int) -> None:

@@ -36,10 +36,8 @@ def send_command(run: RunDirectory, kind: str, **arguments: Any) -> None:
     """
     state = run_status(run).state
     if state not in TAKES_COMMANDS:
-        raise ValueError(
-            f"run '{run.id}' is {state}, there is no process to {kind}; to go on with it: "
-            f"workbench runs resume {run.id}"
-        )
+        resume = "" if state == "finished" else f"; to go on with it: workbench runs resume {run.id}"
+        raise ValueError(f"run '{run.id}' is {state}, there is no process to {kind}{resume}")
     command = Command(kind=kind, arguments=arguments)
     try:
         run.control.mkdir(exist_ok=True)

@@ -1,8 +1,10 @@
 """A run is a directory: its files by name, and creating, finding and listing runs."""
 
+import contextlib
 import errno
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -81,8 +83,13 @@ class RunDirectory:
         return self.config_file.is_file() and self.events_file.exists()
 
 
-def create_run(runs_dir: Path, run_id: str, resolved_toml: str) -> RunDirectory:
+def create_run(
+    runs_dir: Path, run_id: str, resolved_toml: str, begin: Callable[[RunDirectory], None] = lambda _: None
+) -> RunDirectory:
     """Makes ``runs_dir/run_id`` whole or not at all; of two processes creating one id exactly one succeeds.
+
+    Args:
+        begin: puts in what more a run begins with, before anyone sees it.
 
     Raises:
         ValueError: the id is taken or ill-formed, or ``runs_dir`` is a file, read-only or full.
@@ -97,6 +104,7 @@ def create_run(runs_dir: Path, run_id: str, resolved_toml: str) -> RunDirectory:
             folder.mkdir(parents=True)
         building.config_file.write_text(resolved_toml, encoding="utf-8")
         building.events_file.touch()
+        begin(building)
         _claim(building, final)
     except OSError as error:
         raise ValueError(_why_not(error, runs_dir, len(resolved_toml))) from None
@@ -117,7 +125,7 @@ def _claim(building: RunDirectory, final: RunDirectory) -> None:
 
 def _why_not(error: OSError, runs_dir: Path, num_bytes: int) -> str:
     if error.errno in FULL:
-        reason = str(DiskFullError(runs_dir, num_bytes))
+        reason = str(error if isinstance(error, DiskFullError) else DiskFullError(runs_dir, num_bytes))
     elif error.errno in (errno.EEXIST, errno.ENOTDIR):
         reason = "it is, or lies under, a file"
     else:
@@ -138,12 +146,15 @@ def find_run(runs_dir: Path, run_id_or_path: str | Path) -> RunDirectory:
     """The run with this id in ``runs_dir``, or at this path.
 
     Raises:
-        ValueError: there is none; the nearest id is named.
+        ValueError: there is none, and the nearest id is named; or the folder may not be read.
     """
     for path in (runs_dir / run_id_or_path, Path(run_id_or_path)):
-        run = RunDirectory(path.resolve())
-        if run.exists:
-            return run
+        try:
+            run = RunDirectory(path.resolve())
+            if run.exists:
+                return run
+        except OSError as error:
+            raise _unreadable(path, error) from None
     known = [run.id for run in list_runs(runs_dir)]
     if not known:
         raise ValueError(f"no run '{run_id_or_path}': {runs_dir} holds no runs yet; start one: workbench train")
@@ -151,15 +162,28 @@ def find_run(runs_dir: Path, run_id_or_path: str | Path) -> RunDirectory:
 
 
 def list_runs(runs_dir: Path) -> list[RunDirectory]:
-    """Every run in ``runs_dir``, the newest first; none where the folder is missing."""
-    if not runs_dir.is_dir():
-        return []
+    """Every run in ``runs_dir``, the newest first; none where the folder is missing.
+
+    Raises:
+        ValueError: it may not be read.
+    """
+    try:
+        if not runs_dir.is_dir():
+            return []
+        entries = list(runs_dir.absolute().iterdir())
+    except OSError as error:
+        raise _unreadable(runs_dir, error) from None
     created = []
-    for path in runs_dir.absolute().iterdir():
+    for path in entries:
         run = RunDirectory(path)
         if not run.id.startswith(TEMPORARY) and run.exists:
             created.append((run.config_file.stat().st_mtime_ns, run.id))
     return [RunDirectory(runs_dir.absolute() / run_id) for _, run_id in sorted(created, reverse=True)]
+
+
+def _unreadable(path: Path, error: OSError) -> ValueError:
+    reason = (error.strerror or str(error)).lower()
+    return ValueError(f"cannot look for runs in {path}: {reason}; choose another folder with --runs DIR")
 
 
 def new_run_id(recipe: str, seed: int, runs_dir: Path) -> str:
@@ -170,7 +194,8 @@ def new_run_id(recipe: str, seed: int, runs_dir: Path) -> str:
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(recipe).name.removesuffix(".toml")).strip(".-") or "run"
     base = f"{stem[:60]}-s{seed}-{datetime.now():%m%d-%H%M}"
     candidate, count = base, 1
-    while (runs_dir / candidate).exists():
-        count += 1
-        candidate = f"{base}-{count}"
+    with contextlib.suppress(OSError):  # a folder that may not be read is named by create_run
+        while (runs_dir / candidate).exists():
+            count += 1
+            candidate = f"{base}-{count}"
     return candidate

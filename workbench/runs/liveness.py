@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.events import Event, RunFinished, RunResumed, RunStarted, RunState
+from workbench.events import Event, Forked, RunFinished, RunResumed, RunStarted, RunState
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lock import SILENT_AFTER_S, Owner, read_owner
 from workbench.runs.log import effective_events, first_events, last_events, quiet_s
@@ -34,11 +34,12 @@ class RunStatus:
 def run_status(run: RunDirectory) -> RunStatus:
     """How the run is now, in time that does not grow with its log."""
     first, last = first_events(run.events_file), last_events(run.events_file)
-    starts = [event for event in (*first, *last) if isinstance(event, RunStarted)]
+    said = [event for event in (*first, *last) if not isinstance(event, Forked)]  # which a fork begins with
+    starts = [event for event in said if isinstance(event, RunStarted)]
     owner = read_owner(run)
     quiet = quiet_s(run.events_file, last)
     return RunStatus(
-        state=_ending(run, last, owner) or _going(run, (*first, *last), owner, quiet),
+        state=_ending(run, last, owner) or _going(run, said, owner, quiet),
         step=last[-1].step if last else 0,
         num_steps=starts[-1].num_steps if starts else 0,
         quiet_s=quiet,

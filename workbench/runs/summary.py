@@ -5,11 +5,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
-from workbench.events import CheckpointSaved, EvalDone, Event, RunFinished, RunResumed, StepDone
+from workbench.events import CheckpointSaved, EvalDone, Event, RunFinished, StepDone
 from workbench.runs.atomic import write_atomically
 from workbench.runs.directory import RunDirectory
+from workbench.runs.lineage import read_history
 from workbench.runs.liveness import State, run_status
-from workbench.runs.log import effective_events, last_events, read_events
+from workbench.runs.log import last_events
 
 
 class Summary(BaseModel):
@@ -42,8 +43,7 @@ class Summary(BaseModel):
 
 def summarise(run: RunDirectory) -> Summary:
     """The summary as the log has it now, also of a run that is still going."""
-    kinds = (EvalDone, CheckpointSaved, RunResumed, RunFinished)
-    events = effective_events(read_events(run.events_file, kinds).events)
+    events = read_history(run, (EvalDone, CheckpointSaved, RunFinished)).events
     evaluations = [event for event in events if isinstance(event, EvalDone)]
     tests = [event for event in evaluations if event.split == "test"]
     shown = [event for event in evaluations if event.split == "validation"] or evaluations

@@ -1,0 +1,24 @@
+"""How errors reach a person: one line, and an exit status."""
+
+import pytest
+
+from workbench.cli import app
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ValueError("unknown loss 'icll'"), 2, "workbench: unknown loss 'icll'\n"),
+        (PermissionError(13, "Permission denied", "/root/x.tar"), 2, "workbench: /root/x.tar: permission denied; name"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line(workbench, monkeypatch, error, code: int, words: str) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(app, "app", fail)
+    result = workbench("recipes")
+    assert result.code == code
+    assert result.err.startswith(words)
+    assert result.err.count("\n") == bool(words)

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from workbench.config.toml import read_toml
+from workbench.engine.fork import plan_fork
+from workbench.engine.launch import launch, relaunch
+from workbench.events import RunFinished, RunResumed, Warned
+from workbench.runs.checkpoints import newest_checkpoint
+from workbench.runs.directory import RunDirectory
+
+
+@pytest.fixture
+def stopped(tiny, tmp_path: Path) -> RunDirectory:
+    """A run with checkpoints after 4 and 6 of its 12 steps."""
+    calls = iter(range(100))
+    started = launch({"run": tiny()}, tmp_path)
+    for _ in started.events(lambda: next(calls) == 5):
+        pass
+    return started.directories["run"]
+
+
+def edit(run: RunDirectory, table: str, **changes: object) -> None:
+    content = read_toml(run.config_file)
+    content[table] |= changes
+    run.config_file.write_text(tomli_w.dumps(content))
+
+
+def said(run: RunDirectory) -> list[str]:
+    """What a resumed run warns of before its first step; it is stopped after that."""
+    first, *events = relaunch(run).events(lambda: True)
+    assert isinstance(first, RunResumed)
+    return [event.message for event in events if isinstance(event, Warned)]
+
+
+def test_settings_edited_since_the_checkpoint_are_refused_and_shown(stopped: RunDirectory) -> None:
+    edit(stopped, "optimizer", learning_rate=0.5)
+    edit(stopped, "train", batch_size=10)
+    edit(stopped, "data", train="samples:emoji")
+    with pytest.raises(ValueError, match=r"^\S+run.toml was edited since step-00000006: [^\n]*$") as refused:
+        relaunch(stopped)
+    message = str(refused.value)
+    assert "optimizer.learning_rate was 0.001 and is 0.5" in message
+    assert "train.batch_size was 20 and is 10" in message
+    assert "data.train was samples:scenes and is samples:emoji" in message
+    assert "workbench runs fork run --set" in message
+
+
+def test_what_changes_no_step_may_be_edited(stopped: RunDirectory) -> None:
+    edit(stopped, "data", num_workers=2)
+    edit(stopped, "log", every_steps=1)
+    assert said(stopped) == []
+
+
+def test_a_change_of_machine_is_said_to_change_the_last_bits(stopped: RunDirectory) -> None:
+    edit(stopped, "machine", torch="1.0", host="elsewhere")
+    (line,) = said(stopped)
+    assert line.startswith("not bit for bit as it would have been")
+    assert "torch was 1.0 and is" in line
+    assert "elsewhere" not in line
+
+
+def test_an_unfinished_or_damaged_checkpoint_is_passed_over_and_said_to_be(stopped: RunDirectory) -> None:
+    (stopped.checkpoints / "step-00000006" / "manifest.json").unlink()  # a kill before it was written, without a rename
+    unfinished = stopped.checkpoints / "step-00000009"
+    unfinished.mkdir()
+    (unfinished / "open_clip_model.safetensors").write_bytes(b"")
+    assert newest_checkpoint(stopped) == stopped.checkpoints / "step-00000004"
+    first, second = said(stopped)
+    assert "step-00000009 has no readable manifest: it was not finished" in first
+    assert "step-00000006" in second
+
+
+def test_with_every_checkpoint_spoilt_a_run_begins_again_and_says_so(stopped: RunDirectory) -> None:
+    for path in stopped.checkpoints.glob("*/open_clip_model.safetensors"):
+        path.write_bytes(path.read_bytes()[:-100])
+    first, *events = relaunch(stopped).events()
+    assert isinstance(first, RunResumed)
+    assert first.step == 0
+    assert sum("is damaged: its checksum" in getattr(event, "message", "") for event in events) == 2
+    assert isinstance(events[-1], RunFinished)
+    assert (events[-1].state, events[-1].step) == ("finished", 12)
+
+
+def test_a_fork_may_differ_from_the_checkpoint_it_begins_at(stopped: RunDirectory) -> None:
+    planned = plan_fork(stopped, at=4, overrides=["optimizer.learning_rate=0.002"])
+    fork = planned.create("fork")
+    *_, end = relaunch(fork).events(lambda: True)
+    assert isinstance(end, RunFinished)
+    assert (end.state, end.step) == ("interrupted", 5)
+    assert said(fork) == []

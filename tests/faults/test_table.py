@@ -1,0 +1,268 @@
+"""What can go wrong, what the workbench makes of it, and the tests that prove it.
+
+Numbers are those of the project's list of faults; sweeps, the terminal interface and notebooks have theirs elsewhere.
+"""
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One line of the table: ``proofs`` are written ``folder/test_file.py::test_name``, under ``tests/``."""
+
+    name: str
+    expected: str
+    proofs: tuple[str, ...]
+
+
+def fault(name: str, expected: str, *proofs: str) -> Fault:
+    return Fault(name, expected, proofs)
+
+
+FAULTS = [
+    fault(
+        "1 kill -9 amid the saving of a checkpoint",
+        "the newest whole checkpoint loads, 50 times of 50; what was half written is cleared at the next start",
+        "faults/test_kill.py::test_fifty_of_fifty_killed_runs_are_readable_and_go_on",
+        "runs/test_atomic.py::test_a_kill_at_any_moment_leaves_a_whole_file",
+        "runs/test_atomic.py::test_a_kill_while_replacing_a_folder_leaves_the_old_or_the_new_one",
+        "runs/test_lock.py::test_a_killed_holders_lock_and_half_written_files_are_taken_over",
+    ),
+    fault(
+        "2 kill -9 between weights and manifest",
+        "the folder without a manifest is passed over, the one before it is used, and one line says so",
+        "engine/test_continuity.py::test_an_unfinished_or_damaged_checkpoint_is_passed_over_and_said_to_be",
+    ),
+    fault(
+        "3 resume",
+        "losses, weights, optimiser and measurements are bit for bit those of a run that was never interrupted",
+        "faults/test_resume.py::test_it_ends_bit_identical",
+        "faults/test_resume.py::test_a_run_that_died_before_its_first_step_begins_anew",
+        "engine/test_checkpoint.py::test_an_interrupted_run_goes_on_bit_identically",
+        "engine/test_checkpoint.py::test_a_killed_run_ends_as_an_undisturbed_one",
+    ),
+    fault(
+        "4 resume with another config",
+        "refused with what changed; changes are made in a fork",
+        "engine/test_continuity.py::test_settings_edited_since_the_checkpoint_are_refused_and_shown",
+        "engine/test_fork.py::test_changes_begin_at_the_fork",
+    ),
+    fault(
+        "5 resume with other workers or on another machine",
+        "workers change no bit; another machine is said to change the last ones",
+        "faults/test_resume.py::test_the_number_of_workers_may_change_on_the_way",
+        "engine/test_continuity.py::test_what_changes_no_step_may_be_edited",
+        "engine/test_continuity.py::test_a_change_of_machine_is_said_to_change_the_last_bits",
+    ),
+    fault(
+        "6 truncated, empty or bit-flipped checkpoint",
+        "the file and the reason are named, and the whole checkpoint before it is used",
+        "engine/test_checkpoint.py::test_a_damaged_checkpoint_is_passed_over",
+        "engine/test_continuity.py::test_with_every_checkpoint_spoilt_a_run_begins_again_and_says_so",
+        "runs/test_lineage.py::test_a_checkpoint_that_is_damaged_or_not_there_makes_no_fork",
+        "models/test_weights.py::test_a_file_torn_anywhere_is_refused_in_one_line",
+        "faults/test_files.py::test_an_empty_weights_file_is_called_empty",
+    ),
+    fault(
+        "7 a pickle that would run code",
+        "refused; nothing runs, and no unsafe way is offered",
+        "models/test_weights.py::test_a_pickle_that_would_run_code_is_refused_and_does_not_run",
+        "models/test_weights.py::test_a_whole_pickled_module_is_refused",
+    ),
+    fault(
+        "8 weights of another shape, missing or unexpected",
+        "a table of the first few, with both shapes",
+        "models/test_weights.py::test_what_does_not_fit_is_a_table",
+        "models/test_weights.py::test_a_long_table_is_shortened_kind_by_kind",
+    ),
+    fault(
+        "9 a loss that is not a number",
+        "the step is not taken, weights in memory and on disk stay finite; step and term are named, exit status 1",
+        "engine/test_loop.py::test_a_step_that_is_not_finite_leaves_the_weights_finite",
+        "engine/test_loop.py::test_a_member_that_diverges_ends_alone_with_step_and_term",
+        "faults/test_training.py::test_what_a_diverged_run_leaves_on_disk_is_finite",
+        "cli/test_train.py::test_a_run_that_diverges_exits_with_1_and_says_where",
+    ),
+    fault(
+        "10 an infinite gradient of a finite loss",
+        "as 9; no step is skipped in silence, and there is no policy that would",
+        "faults/test_training.py::test_an_infinite_gradient_of_a_finite_loss_stops_the_run_before_its_step",
+    ),
+    fault(
+        "11 a loss that leaps tenfold",
+        "a warning in the log with the term to blame; the training goes on",
+        "engine/test_spikes.py::test_a_leap_is_told_once_until_it_is_over",
+        "engine/test_spikes.py::test_a_run_whose_loss_leaps_goes_on",
+    ),
+    fault(
+        "12 too little memory on the GPU",
+        "one line with batch, peak and remedy; the last checkpoint is kept, and the batch is never halved unasked",
+        "engine/test_out_of_memory.py::test_too_little_memory_is_one_line_with_the_remedy",
+    ),
+    fault(
+        "13 too little memory on the CPU",
+        "as 12, though torch raises a bare RuntimeError",
+        "engine/test_out_of_memory.py::test_too_little_memory_is_one_line_with_the_remedy",
+        "engine/test_out_of_memory.py::test_other_errors_are_raised_as_they_are",
+    ),
+    fault(
+        "14 disk full",
+        "what is needed and what there is; the newest checkpoint is intact, older ones make room, the run goes on and "
+        "its log counts the gap; only where its last weights are lost has it failed, and it can be resumed",
+        "runs/test_atomic.py::test_a_full_disk_says_what_is_needed_and_what_there_is",
+        "runs/test_atomic.py::test_a_really_full_disk_keeps_the_old_file",
+        "runs/test_atomic.py::test_a_failure_of_any_call_leaves_the_old_file_or_the_new_one",
+        "runs/test_record.py::test_a_full_disk_is_reported_once_and_the_gap_is_written_down",
+        "runs/test_log.py::test_a_disk_that_fills_up_within_a_line_tears_that_line_only",
+        "engine/test_checkpoint.py::test_a_full_disk_is_a_warning_until_the_last_weights_cannot_be_saved",
+        "engine/test_checkpoint.py::test_older_checkpoints_make_room_on_a_full_disk",
+        "engine/test_diagnostics.py::test_a_full_disk_is_a_warning",
+        "runs/test_snapshots.py::test_a_full_disk_leaves_the_old_snapshot_or_none",
+        "runs/test_control.py::test_a_full_disk_is_one_line",
+    ),
+    fault(
+        "15 a runs folder that is read-only, missing, a file or unreadable",
+        "one line before any model is loaded",
+        "faults/test_training.py::test_a_place_that_cannot_hold_runs_is_refused_before_a_model_is_loaded",
+        "runs/test_directory.py::test_a_place_where_runs_cannot_be_is_named_at_once",
+        "runs/test_directory.py::test_a_place_that_even_root_cannot_write_to",
+        "runs/test_directory.py::test_a_place_that_may_not_be_read_is_named",
+        "runs/test_lock.py::test_a_run_that_cannot_be_written_to_says_so",
+    ),
+    fault(
+        "16 SIGINT and SIGTERM",
+        "the step is finished and saved, exit status 130 or 143; a second one ends it at once; no worker stays",
+        "cli/test_train.py::test_a_signal_saves_and_the_run_goes_on_later",
+        "faults/test_training.py::test_a_second_signal_ends_it_at_once",
+        "data/test_delivery.py::test_sigterm_ends_the_processes_without_a_stir",
+        "data/test_batches.py::test_leaving_early_leaves_nothing_behind",
+    ),
+    fault(
+        "24 a corrupt tar: garbage, empty, cut anywhere, also between members",
+        "refused with its name, the reason and the remedy",
+        "data/test_tar_index.py::test_a_tar_cut_anywhere_is_refused",
+        "data/test_tar_index.py::test_damage_is_refused_or_harmless",
+        "data/test_tar_index.py::test_what_is_no_tar_is_refused",
+        "data/test_shards.py::test_a_shard_that_changes_under_way_is_refused",
+    ),
+    fault(
+        "25 a hostile tar or SPEC",
+        "members are left out by name; nothing is written, unpickled or run",
+        "data/test_tar_index.py::test_hostile_members_are_left_out_by_name_and_nothing_is_written",
+        "data/test_tar_index.py::test_a_negative_size_does_not_hang",
+        "data/test_spec.py::test_a_wrong_spec_is_one_line_with_the_remedy",
+    ),
+    fault(
+        "26 pictures that are cut, no pictures, empty, or of odd modes and sizes",
+        "decoded, or replaced and counted by reason; above 5 % the run is refused or ends in one line",
+        "data/test_check.py::test_every_kind_of_picture_is_used_or_counted",
+        "data/test_batches.py::test_another_pair_takes_the_place_of_a_broken_picture",
+        "data/test_unusable.py::test_too_many_end_in_a_line_with_reasons_and_examples",
+        "data/test_preflight.py::test_hardly_a_picture_that_can_be_used_is_refused",
+        "data/test_readable.py::test_broken_pictures_are_left_out_of_what_is_measured",
+    ),
+    fault(
+        "27 a decompression bomb",
+        "refused by its header, at a third of Pillow's limit",
+        "data/test_decode.py::test_a_bomb_is_refused_by_its_header",
+    ),
+    fault(
+        "28 captions that are empty, long, not UTF-8, or hold NUL, escapes or markup",
+        "no crash anywhere; those that are cut are counted",
+        "faults/test_training.py::test_captions_of_any_kind_train",
+        "data/test_texts.py::test_odd_bytes",
+        "data/test_shards.py::test_blank_captions_are_refused_at_once",
+        "data/test_preflight.py::test_captions_that_are_cut_are_a_note",
+        "models/test_tokenizers.py::test_any_caption_ends_with_the_largest_id",
+        "cli/test_data.py::test_captions_may_hold_anything",
+    ),
+    fault(
+        "29 fewer pairs than a batch, one, none; equal captions; a teacher that says NaN",
+        "an error with the remedy, or a note",
+        "data/test_batches.py::test_a_batch_larger_than_the_data_is_refused_at_once",
+        "data/test_shards.py::test_no_pairs_are_refused",
+        "data/test_preflight.py::test_one_caption_for_all_is_refused",
+        "data/test_preflight.py::test_shared_captions_are_a_note_where_they_meet_in_a_batch",
+        "faults/test_training.py::test_a_teacher_that_says_nan_stops_the_run_at_its_first_step",
+    ),
+    fault(
+        "30 an event log that is torn, huge, of two writers, with NaN tokens or a clock set back",
+        "what cannot be read is counted and passed over",
+        "runs/test_log.py::test_a_log_cut_at_any_byte_keeps_every_whole_line_and_goes_on",
+        "runs/test_log.py::test_no_bytes_make_the_readers_raise",
+        "runs/test_log.py::test_nan_and_infinity_tokens_of_other_writers_are_numbers",
+        "runs/test_log.py::test_a_hundred_thousand_lines_are_read_in_seconds",
+        "runs/test_log.py::test_a_clock_set_back_changes_nothing",
+        "runs/test_log.py::test_two_writers_never_mix_their_lines",
+    ),
+    fault(
+        "31 the lock of a process that died",
+        "told by process id and start time, and taken over",
+        "runs/test_lock.py::test_a_killed_holders_lock_and_half_written_files_are_taken_over",
+        "runs/test_lock.py::test_a_pid_that_now_belongs_to_another_process_is_not_the_owner",
+        "runs/test_lock.py::test_another_container_on_this_machine_that_died_is_taken_over_at_once",
+    ),
+    fault(
+        "captions of 10,000 characters or not UTF-8",
+        "they train; the tokenizer cuts them, and many that are cut are a note",
+        "faults/test_training.py::test_captions_of_any_kind_train",
+        "data/test_csv_pairs.py::test_bytes_that_are_not_utf8_are_replaced",
+        "data/test_coco.py::test_a_caption_may_be_anything",
+    ),
+    fault(
+        "pictures of 1 x 1, CMYK, 16 bits, animated, rotated, 20,000 pixels wide",
+        "shown as a browser shows them; too many pixels are refused by the header",
+        "data/test_check.py::test_every_kind_of_picture_is_used_or_counted",
+        "data/test_decode.py::test_a_print_jpeg_in_cmyk",
+        "data/test_decode.py::test_sixteen_bit_greys_keep_their_range",
+        "data/test_decode.py::test_rotated_by_exif",
+        "data/test_decode.py::test_odd_sizes",
+    ),
+    fault(
+        "unknown names of losses, recipes and settings; a negative weight; a batch larger than the data",
+        "one line with the nearest name or the remedy, exit status 2, and no run is left behind",
+        "cli/test_train.py::test_bad_input_is_one_line_with_the_remedy",
+        "config/test_run.py::test_a_misspelt_setting_of_every_group_is_answered_with_the_right_one",
+        "config/test_toml.py::test_an_unknown_recipe_offers_the_nearest",
+    ),
+    fault(
+        "two runs with one name",
+        "of two at once exactly one begins; the other is told both ways out",
+        "cli/test_train.py::test_two_runs_cannot_share_a_name",
+        "runs/test_directory.py::test_of_two_processes_creating_one_id_exactly_one_wins",
+        "runs/test_lock.py::test_of_many_processes_exactly_one_gets_the_lock",
+    ),
+    fault(
+        "a clock that jumps",
+        "order, durations and states do not depend on it",
+        "faults/test_training.py::test_a_clock_that_jumps_changes_nothing_that_is_measured",
+        "runs/test_control.py::test_a_clock_set_back_does_not_change_the_order",
+        "runs/test_log.py::test_silence_is_measured_by_the_event_but_never_by_a_clock_ahead_of_ours",
+    ),
+]
+
+
+@cache
+def defined_in(file: str) -> set[str]:
+    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_every_fault_has_its_tests(fault: Fault) -> None:
+    assert fault.proofs
+    for proof in fault.proofs:
+        file, _, name = proof.partition("::")
+        assert name in defined_in(file), f"no such test: {proof}"
+
+
+def test_no_fault_of_the_list_is_left_out() -> None:
+    numbers = [int(fault.name.split()[0]) for fault in FAULTS if fault.name.split()[0].isdigit()]
+    assert numbers == [*range(1, 17), *range(24, 32)]

@@ -1,0 +1,134 @@
+"""What goes wrong while a run trains, and what the run makes of it."""
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from workbench.cli.interrupt import listening
+from workbench.engine import launch as launching
+from workbench.engine.build import build_cohort
+from workbench.engine.launch import launch
+from workbench.engine.loop import train
+from workbench.events import RunFinished
+from workbench.models.folder import save_folder
+from workbench.models.spec import load_model
+from workbench.runs.directory import list_runs
+from workbench.runs.liveness import run_status
+from workbench.runs.log import read_events
+from workbench.runs.summary import read_summary
+
+
+class InfiniteGradient(torch.autograd.Function):
+    """The identity, whose gradient is infinite."""
+
+    @staticmethod
+    def forward(ctx, value):
+        del ctx
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        del ctx
+        return gradient * math.inf
+
+
+def test_an_infinite_gradient_of_a_finite_loss_stops_the_run_before_its_step(
+    tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workbench.losses.crd import CrdLoss
+
+    honest, calls = CrdLoss.__call__, []
+
+    def broken(self, comparison):
+        calls.append(1)
+        loss = honest(self, comparison)
+        return InfiniteGradient.apply(loss) if len(calls) == 5 else loss
+
+    monkeypatch.setattr(CrdLoss, "__call__", broken)
+    cohort = build_cohort({"run": tiny(log={"every_steps": 1})})
+    *_, end = train(cohort)
+    assert isinstance(end, RunFinished)
+    assert (end.state, end.step) == ("diverged", 5)
+    assert end.reason.startswith("gradient norm was not finite at step 5; ")
+    assert all(parameter.isfinite().all() for parameter in cohort.members[0].state.parameters())
+
+
+def test_what_a_diverged_run_leaves_on_disk_is_finite(tiny, tmp_path: Path) -> None:
+    config = tiny(optimizer={"learning_rate": 1e20, "warmup_fraction": 0.0}, log={"checkpoint_every_steps": 1})
+    started = launch({"run": config}, tmp_path)
+    *_, end = started.events()
+    assert isinstance(end, RunFinished)
+    assert end.state == "diverged"
+    run = started.directories["run"]
+    assert run_status(run).state == "diverged"
+    for checkpoint in run.checkpoints.iterdir():
+        model = load_model(str(checkpoint))
+        assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_teacher_that_says_nan_stops_the_run_at_its_first_step(tiny, tiny_models, tmp_path: Path) -> None:
+    teacher = load_model(tiny_models["teacher"])
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.fill_(math.nan)
+    save_folder(teacher, tmp_path / "teacher")
+    cohort = build_cohort({"run": tiny(teacher={"model": str(tmp_path / "teacher")})})
+    *_, end = train(cohort)
+    assert isinstance(end, RunFinished)
+    assert (end.state, end.step) == ("diverged", 1)
+    assert "crd was not finite at step 1" in end.reason
+
+
+@pytest.mark.parametrize("jump_s", [-86_400 * 400, 86_400 * 400])
+def test_a_clock_that_jumps_changes_nothing_that_is_measured(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    started = launch({"run": tiny()}, tmp_path)
+    events = started.events()
+    next(events)
+    honest = time.time
+    monkeypatch.setattr(time, "time", lambda: honest() + jump_s)
+    steps = [event.step for event in events]
+    monkeypatch.undo()
+    run = started.directories["run"]
+    read = read_events(run.events_file)
+    assert (read.num_skipped, [event.step for event in read.events][1:]) == (0, steps)
+    assert run_status(run).state == "finished"
+    assert 0 < read_summary(run).elapsed_s < 60
+    assert [found.id for found in list_runs(tmp_path)] == ["run"]
+
+
+def test_a_place_that_cannot_hold_runs_is_refused_before_a_model_is_loaded(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "build_cohort", lambda *_, **__: pytest.fail("models were loaded first"))
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/runs")):
+        with pytest.raises(ValueError, match=r"^cannot create a run in [^\n]*--runs DIR$"):
+            launch({"run": tiny()}, place)
+
+
+def test_captions_of_any_kind_train(tiny, tmp_path: Path, write_pairs: Callable[[list[bytes]], str]) -> None:
+    odd = [b"word " * 2_000, b"not utf8 \xff\xfe", b"nul \0 in it", b"\x1b[31mred\x1b[0m", b"[/b] [red]", b"plain"]
+    spec = write_pairs([b"%d %s" % (number, odd[number % len(odd)]) for number in range(40)])
+    config = tiny(data={"train": spec, "validation": spec, "num_pairs": 0}, train={"num_steps": 3})
+    *_, end = launch({"run": config}, tmp_path / "runs").events()
+    assert isinstance(end, RunFinished)
+    assert end.state == "finished"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once(number: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
+    with listening() as interrupt:
+        os.kill(os.getpid(), number)
+        assert interrupt()
+        assert interrupt.exit_code == 128 + number
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert "once more to quit at once" in capfd.readouterr().err

@@ -1,0 +1,205 @@
+"""``workbench runs compare``."""
+
+import string
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.cli.completion import complete_run
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+
+if TYPE_CHECKING:
+    from workbench.runs.directory import RunDirectory
+    from workbench.views.comparison import ComparedRun, Comparison, MetricRow, SplitRows
+
+MOST_COLUMNS = 3  # runs that stand side by side in 80 columns; more stand one below the other
+NOTHING = "\N{EN DASH}"
+
+Column = tuple[str, list[str]]  # a heading, and a cell a run
+
+
+def compare(
+    names: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN...", help="Ids or directories.", autocompletion=complete_run)
+    ],
+    every: Annotated[bool, typer.Option("--all", help="Every setting, those that differ first.")] = False,
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """What runs were told, and what came out, side by side; differences are to the first.
+
+    Examples:
+
+        workbench runs compare baseline-s0-1122-1405 clip-kd-s0-1122-1405
+
+        workbench runs compare one two three four --json
+    """
+    from workbench.cli.output import print_json
+    from workbench.runs.directory import find_run
+    from workbench.views.comparison import compare_runs
+
+    directories = [find_run(runs, name) for name in names]
+    comparison = compare_runs([_compared(directory) for directory in directories])
+    if json:
+        about = [_about(directory) for directory in directories]
+        print_json({"runs": about} | comparison.to_json(every_setting=every))
+        return
+    letters = [_letter(number) for number in range(len(names))]
+    _print_runs(letters, directories)
+    _print_settings(letters, comparison, every)
+    for split in comparison.splits:
+        _print_metrics(letters, split)
+    if comparison.splits:
+        _print_caution(comparison)
+
+
+def _compared(directory: "RunDirectory") -> "ComparedRun":
+    from workbench.config.toml import read_toml
+    from workbench.events import EvalDone
+    from workbench.runs.lineage import read_history
+    from workbench.views.comparison import ComparedRun, Evaluated
+
+    last = {event.split: event for event in read_history(directory, (EvalDone,)).events if isinstance(event, EvalDone)}
+    evaluations = {
+        split: Evaluated(event.step, event.num_pairs, event.metrics, event.errors) for split, event in last.items()
+    }
+    return ComparedRun(directory.id, read_toml(directory.config_file), evaluations)
+
+
+def _about(directory: "RunDirectory") -> dict[str, Any]:
+    from workbench.runs.lineage import forked_from
+    from workbench.runs.liveness import run_status
+
+    status, forked = run_status(directory), forked_from(directory)
+    origin = {"parent": forked.parent, "step": forked.parent_step} if forked else None
+    return {
+        "id": directory.id,
+        "dir": str(directory.path),
+        "state": status.state,
+        "step": status.step,
+        "num_steps": status.num_steps,
+        "forked_from": origin,
+    }
+
+
+def _letter(number: int) -> str:
+    """A, B, ... Z, A2, B2, ..."""
+    turn, place = divmod(number, len(string.ascii_uppercase))
+    return string.ascii_uppercase[place] + (str(turn + 1) if turn else "")
+
+
+def _print_runs(letters: list[str], directories: list["RunDirectory"]) -> None:
+    from workbench.cli.output import print_line
+
+    for letter, directory in zip(letters, directories, strict=True):
+        about = _about(directory)
+        origin = about["forked_from"]
+        tail = f", forked from {origin['parent']} at step {origin['step']}" if origin else ""
+        print_line(f"{letter}  {about['id']}: {about['state']} at step {about['step']} of {about['num_steps']}{tail}")
+
+
+def _print_settings(letters: list[str], comparison: "Comparison", every: bool) -> None:
+    from workbench.cli.output import print_line
+
+    shared = [setting for setting in comparison.settings if not setting.differs]
+    shown = [("differ", comparison.differing), *([("are the same", shared)] if every else [])]
+    for kind, settings in shown:
+        if settings:
+            columns = [(setting.name, [setting_text(value) for value in setting.values]) for setting in settings]
+            _print_columns(letters, columns, f"settings that {kind}")
+    if not comparison.differing:
+        print_line("\nno setting differs")
+
+
+def _print_metrics(letters: list[str], split: "SplitRows") -> None:
+    """Each run's value with its difference to the first run's: in a column of its own, or beneath it where many are."""
+    from workbench.cli.output import print_line, print_rows
+
+    steps = sorted({step for step in split.steps if step is not None})
+    every = ", ".join(NOTHING if step is None else str(step) for step in split.steps)
+    when = f"step {steps[0]}" if len(steps) == 1 else f"steps {every}"
+    title = f"{split.split} at {when}"
+    cells = [(row.metric.title, *_cells(row)) for row in split.rows]
+    if len(letters) == 2:
+        print_line("")
+        print_rows([title, *letters, "B \N{MINUS SIGN} A"], [[name, *own, apart[1]] for name, own, apart in cells])
+        return
+    columns = [
+        (name, [own[0], *("\n".join(both) for both in zip(own[1:], apart[1:], strict=True))])
+        for name, own, apart in cells
+    ]
+    _print_columns(letters, columns, title)
+
+
+def _cells(row: "MetricRow") -> tuple[list[str], list[str]]:
+    """Each run's value, and its difference to the first run's."""
+    return (
+        [_number(row, value, error) for value, error in zip(row.values, row.errors, strict=True)],
+        [
+            _number(row, value, error, signed=True)
+            for value, error in zip(row.differences, row.difference_errors, strict=True)
+        ],
+    )
+
+
+def _number(row: "MetricRow", value: float | None, error: float | None, *, signed: bool = False) -> str:
+    text = row.metric.number(value, signed=signed)
+    return text if value is None or error is None else f"{text} ± {row.metric.number(error)}"
+
+
+def _print_columns(letters: list[str], columns: list[Column], title: str) -> None:
+    """A column a run, or where these are too many a row a run, in as many tables as the width demands."""
+    from workbench.cli.output import console, print_line, print_rows
+
+    print_line("")
+    if len(letters) <= MOST_COLUMNS:
+        print_rows([title, *letters], [[heading, *cells] for heading, cells in columns])
+        return
+    print_line(title)
+    for number, piece in enumerate(_pieces(columns, console.width - max(map(len, letters)))):
+        if number:
+            print_line("")
+        rows = [[letter, *(cells[run] for _, cells in piece)] for run, letter in enumerate(letters)]
+        print_rows(["", *(heading for heading, _ in piece)], rows)
+
+
+def _pieces(columns: list[Column], width: int) -> list[list[Column]]:
+    """The columns in tables of at most this width, their gaps included; a heading may break between its words."""
+    pieces: list[list[Column]] = [[]]
+    room = width
+    for heading, cells in columns:
+        lines = [line for cell in cells for line in cell.splitlines()]
+        needed = 2 + max(map(len, [*heading.split(), *lines]), default=0)
+        if pieces[-1] and needed > room:
+            pieces.append([])
+            room = width
+        pieces[-1].append((heading, cells))
+        room -= needed
+    return pieces
+
+
+def setting_text(value: Any) -> str:
+    """A setting as TOML has it, but for quotes around words; a dash for one that a run has not."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return f"[{', '.join(setting_text(one) for one in value)}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {setting_text(one)}' for key, one in value.items())} }}"
+    return str(value) or '""'
+
+
+def _print_caution(comparison: "Comparison") -> None:
+    from workbench.cli.output import print_line
+
+    if any(not split.same_pairs for split in comparison.splits):
+        print_line("\nnot all were measured on the same pairs: their differences are of the pairs too")
+    print_line(
+        "\n± one standard error over pairs; a difference's is that of independent\n"
+        "measurements. On shared pairs, whose outcomes a run does not keep one by one,\n"
+        "it is as a rule too large. Neither says anything about other seeds."
+    )

@@ -1,0 +1,116 @@
+"""What ``workbench runs show --departures`` says: the settings of a run that are not its paper's."""
+
+import json
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workbench.config.run import LossConfig, RunConfig
+    from workbench.runs.directory import RunDirectory
+    from workbench.views.departures import Departures, Paper
+
+INDENT = "    "
+
+
+def show_departures(run: "RunDirectory", *, prints: bool) -> list[dict[str, Any]]:
+    """Every setting that is not the paper's, for each paper whose losses the run uses; printed if asked for."""
+    from workbench.config.toml import load_run_config
+    from workbench.views.departures import papers
+
+    config = load_run_config(run.config_file)
+    known = papers()
+    used = [paper for paper in known if _distilling(config, paper)] or known[:1]  # CLIP-KD's baseline distils nothing
+    found = [_departures(run, config, paper) for paper in used]
+    if prints:
+        for departures in found:
+            _print(departures)
+    return [departures.to_json() for departures in found]
+
+
+def _distilling(config: "RunConfig", paper: "Paper") -> dict[str, "LossConfig"]:
+    """The run's losses that are the paper's, but for the task loss, which both papers have."""
+    from workbench.losses import LOSSES
+
+    return {
+        name: loss
+        for name, loss in config.loss.items()
+        if loss.schedule.is_ever_on and name in LOSSES and name != "clip" and LOSSES[name].paper.startswith(paper.name)
+    }
+
+
+def _departures(run: "RunDirectory", config: "RunConfig", paper: "Paper") -> "Departures":
+    from workbench.config.toml import load_recipe
+    from workbench.views.departures import departures
+
+    recipe = load_recipe(paper.recipe)
+    losses = {name: config.loss[name] for name in ("clip", *_distilling(config, paper)) if name in config.loss}
+    published, ours = recipe.model_dump(), config.model_dump()
+    published["loss"] = {
+        name: _settings(name, recipe.loss.get(name) or _published(name, loss)) for name, loss in losses.items()
+    }
+    ours["loss"] = {name: _settings(name, loss) for name, loss in losses.items()}
+    sizes = _image_size(_size_file(recipe.student.model)), _image_size(_checkpoint_file(run))
+    if None not in sizes:
+        published["student"]["image_size"], ours["student"]["image_size"] = sizes
+    if losses.keys() <= {"clip"}:  # then the teacher does not teach
+        del published["teacher"], ours["teacher"]
+    return departures(paper, published, ours)
+
+
+def _published(name: str, loss: "LossConfig") -> "LossConfig":
+    """A loss of the paper that its recipe leaves out, as it was released; at the run's weight if none is known."""
+    from workbench.config.run import LossConfig
+    from workbench.losses import LOSSES
+
+    known = LOSSES[name].published_weight
+    for convention, weight in sorted(known.items(), reverse=True):  # "released" before "paper"
+        return LossConfig.parse({"weight": weight, "convention": convention})
+    return LossConfig(weight=loss.weight)
+
+
+def _settings(name: str, loss: "LossConfig") -> dict[str, Any]:
+    """Every setting of a loss, those that are left at their defaults too."""
+    from inspect import signature
+
+    from workbench.losses import LOSSES
+
+    defaults = {option: parameter.default for option, parameter in signature(LOSSES[name]).parameters.items()}
+    return defaults | loss.options() | {"weight": loss.model_dump()["weight"], "weight_at": loss.weight_at}
+
+
+def _size_file(model: str) -> "Path":
+    from workbench.models.spec import SIZES
+
+    return SIZES / f"{model}.json"
+
+
+def _checkpoint_file(run: "RunDirectory") -> "Path | None":
+    from workbench.models.folder import CONFIG
+    from workbench.runs.checkpoints import newest_checkpoint
+
+    checkpoint = newest_checkpoint(run)
+    return checkpoint / CONFIG if checkpoint else None
+
+
+def _image_size(file: "Path | None") -> int | None:
+    """The size of the pictures that a model config asks for; None without a config."""
+    if file is None:
+        return None
+    content = json.loads(file.read_text(encoding="utf-8"))
+    size: int = content.get("model_cfg", content)["vision_cfg"]["image_size"]
+    return size
+
+
+def _print(found: "Departures") -> None:
+    from workbench.cli.compare import setting_text
+    from workbench.cli.output import console, print_line
+
+    paper = found.paper
+    print_line(f"\nsettings that are not {paper.name}'s (recipe {paper.recipe}):")
+    for departure in found.departures:
+        theirs, ours = setting_text(departure.paper), setting_text(departure.run)
+        print_line(f"{departure.setting}: {theirs} in the paper, {ours} here")
+        print_line(textwrap.fill(departure.why, console.width, initial_indent=INDENT, subsequent_indent=INDENT))
+    print_line(f"{found.num_compared - len(found.departures)} of {found.num_compared} settings are the paper's")

@@ -1,0 +1,31 @@
+"""Running out of memory, said in one line with what to do; PyTorch's own errors have three types and many lines."""
+
+import torch
+
+from workbench.engine.cohort import Cohort
+from workbench.engine.device import peak_memory_mb
+
+CPU_MESSAGE = "can't allocate memory"  # a bare RuntimeError of PyTorch's allocator
+
+
+def explained(error: Exception, cohort: Cohort) -> Exception:
+    """The error itself, or for one that means too little memory a MemoryError with the remedy.
+
+    The batch is never made smaller unasked: it decides the negatives of the contrastive losses. Micro-batches keep
+    their gradients exact.
+    """
+    if not _is_out_of_memory(error):
+        return error
+    held = cohort.members[0].config.train.micro_batch_size or cohort.batch_size
+    peak_mb = peak_memory_mb(cohort.device)
+    return MemoryError(
+        f"out of memory on {cohort.device} after step {cohort.members[0].step} (batch {cohort.batch_size}, "
+        f"{held} at a time, peak {peak_mb:,.0f} MB): checkpoints are kept; "
+        f"try --set train.micro_batch_size={max(1, held // 2)}, which leaves the gradients as they are"
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and CPU_MESSAGE in str(error)
+    )

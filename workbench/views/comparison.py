@@ -1,0 +1,177 @@
+"""Several runs -> their settings side by side, those that differ first, and their metrics with the differences."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.config.run import LossConfig
+from workbench.views.metrics import MetricLabel, in_order, metric_label
+
+Table = Mapping[str, Any]
+
+UNCOMPARED = ("question", "machine.pid")  # what they say differs without meaning anything
+IMPLIED = {f".{name}": LossConfig.model_fields[name].default for name in ("weight_at", "file")}
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The last evaluation of a run on one split; ``errors`` are standard errors of the metrics that have one."""
+
+    step: int
+    num_pairs: int
+    metrics: Mapping[str, float]
+    errors: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run as it is compared: ``settings`` as its ``run.toml`` holds them, ``evaluations`` by split."""
+
+    id: str
+    settings: Table
+    evaluations: Mapping[str, Evaluated] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of every run, by its dotted name; None where a run has no such setting."""
+
+    name: str
+    values: tuple[Any, ...]
+    differs: bool
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric of every run and its standard error over test items; None where there is none, or it is not finite."""
+
+    metric: MetricLabel
+    values: tuple[float | None, ...]
+    errors: tuple[float | None, ...]
+
+    @property
+    def differences(self) -> tuple[float | None, ...]:
+        """Each run's value less the first one's; 0 for the first itself."""
+        first = self.values[0]
+        return tuple(None if first is None or value is None else value - first for value in self.values)
+
+    @property
+    def difference_errors(self) -> tuple[float | None, ...]:
+        """The standard errors of the differences between independent measurements; None for the first run.
+
+        Runs that are measured on the same items are no such thing: what is hard for one is hard for the other, so the
+        truth is as a rule smaller. Only the outcomes item by item could tell, and a run does not keep them.
+        """
+        first = self.errors[0]
+        later = (None if first is None or error is None else math.hypot(first, error) for error in self.errors[1:])
+        return (None, *later)
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """The metrics of one split. ``same_pairs`` says whether all runs were measured on the same ones, in equal blocks.
+
+    ``steps`` are those after which the runs were measured; None for a run that was not.
+    """
+
+    split: str
+    rows: tuple[MetricRow, ...]
+    steps: tuple[int | None, ...]
+    same_pairs: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything side by side; the values of a row are in the order of ``runs``."""
+
+    runs: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    splits: tuple[SplitRows, ...]
+
+    @property
+    def differing(self) -> tuple[Setting, ...]:
+        """The settings that are not the same in all runs."""
+        return tuple(setting for setting in self.settings if setting.differs)
+
+    def to_json(self, *, every_setting: bool = False) -> dict[str, Any]:
+        """``settings`` and ``splits`` of ``--json``."""
+        settings = self.settings if every_setting else self.differing
+        return {
+            "settings": {setting.name: list(setting.values) for setting in settings},
+            "splits": {
+                rows.split: {
+                    "same_pairs": rows.same_pairs,
+                    "steps": list(rows.steps),
+                    "metrics": {
+                        row.metric.name: {
+                            "values": list(row.values),
+                            "errors": list(row.errors),
+                            "differences": list(row.differences),
+                            "difference_errors": list(row.difference_errors),
+                        }
+                        for row in rows.rows
+                    },
+                }
+                for rows in self.splits
+            },
+        }
+
+
+def compare_runs(runs: Sequence[ComparedRun]) -> Comparison:
+    """The runs side by side; differences are to the first.
+
+    Raises:
+        ValueError: fewer than two runs, or one of them twice.
+    """
+    ids = tuple(run.id for run in runs)
+    if len(set(ids)) < max(2, len(ids)):
+        raise ValueError(f"a comparison is of two or more different runs (got {', '.join(ids)})")
+    splits = dict.fromkeys(split for run in runs for split in run.evaluations)
+    settings = sorted(_settings([run.settings for run in runs], ""), key=lambda setting: not setting.differs)
+    return Comparison(ids, tuple(settings), tuple(_split_rows(split, runs) for split in splits))
+
+
+def _settings(tables: Sequence[Table | None], prefix: str) -> list[Setting]:
+    """The settings in the order in which the runs name them; a table that stands for a number is one setting."""
+    found: list[Setting] = []
+    for key in dict.fromkeys(key for table in tables if table for key in table):
+        name = f"{prefix}{key}"
+        values = [table.get(key) if table else None for table in tables]
+        if name in UNCOMPARED:
+            continue
+        if all(value is None or isinstance(value, Mapping) for value in values):
+            found += _settings(values, f"{name}.")
+        else:
+            default = next((default for end, default in IMPLIED.items() if name.endswith(end)), None)
+            meant = [default if value is None else value for value in values]
+            found.append(Setting(name, tuple(values), any(value != meant[0] for value in meant)))
+    return found
+
+
+def _split_rows(split: str, runs: Sequence[ComparedRun]) -> SplitRows:
+    evaluations = [run.evaluations.get(split) for run in runs]
+    names = in_order({name for evaluated in evaluations if evaluated for name in evaluated.metrics})
+    rows = tuple(
+        MetricRow(
+            metric_label(name),
+            tuple(_finite(evaluated.metrics.get(name)) if evaluated else None for evaluated in evaluations),
+            tuple(_finite(evaluated.errors.get(name)) if evaluated else None for evaluated in evaluations),
+        )
+        for name in names
+    )
+    steps = tuple(evaluated.step if evaluated else None for evaluated in evaluations)
+    measured_on = [_measured_on(run, split) for run in runs if split in run.evaluations]
+    return SplitRows(split, rows, steps, all(pairs == measured_on[0] for pairs in measured_on))
+
+
+def _measured_on(run: ComparedRun, split: str) -> tuple[Any, ...]:
+    """What decides which pairs a run is measured on, and among which; equal for equal ones."""
+    data, evaluate = run.settings.get("data", {}), run.settings.get("evaluate", {})
+    spec = data.get(split)
+    source = str(data.get("train")).partition("/")[0] if spec == "auto" else spec  # a sample set's own split
+    return (source, run.evaluations[split].num_pairs, evaluate.get("block_size"))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
