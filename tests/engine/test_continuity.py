@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+from PIL import Image
 
 from workbench.config.toml import read_toml
 from workbench.engine.fork import plan_fork
@@ -90,3 +91,25 @@ def test_a_fork_may_differ_from_the_checkpoint_it_begins_at(stopped: RunDirector
     assert isinstance(end, RunFinished)
     assert (end.state, end.step) == ("interrupted", 5)
     assert said(fork) == []
+
+
+def test_other_pairs_under_the_same_name_are_refused(tiny, tmp_path: Path) -> None:
+    def write(words: str) -> None:
+        lines = [f"{tmp_path / f'{number}.png'}\t{words} {number}" for number in range(60)]
+        (tmp_path / "pairs.tsv").write_text("\n".join(["filepath\ttitle", *lines]) + "\n")
+
+    for number in range(60):
+        Image.new("RGB", (20, 20), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    write("number")
+    calls = iter(range(100))
+    config = tiny(data={"train": str(tmp_path / "pairs.tsv")})
+    started = launch({"run": config}, tmp_path / "runs")
+    for _ in started.events(lambda: next(calls) == 5):
+        pass
+    write("another")
+    with pytest.raises(
+        ValueError, match=r"^the pairs of data\.train have changed since step-00000006: [^\n]*runs fork"
+    ):
+        relaunch(started.directories["run"])
+    write("number")
+    assert relaunch(started.directories["run"])

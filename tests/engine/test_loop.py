@@ -185,3 +185,15 @@ def test_diagnoses_leave_snapshots_and_no_other_trace(tiny, tmp_path) -> None:
         steps = [gradients.step for gradients in read_gradients(started.directories[name]).gradients]
         assert steps == ([1, 6, 12] if every_steps else [])
     assert ends[0] == ends[1]
+
+
+def test_the_first_parameter_and_the_pairs_of_a_bad_step_are_named(tiny) -> None:
+    cohort = build_cohort({"run": tiny(optimizer={"clip_norm": 1.0}, train={"batch_size": 20})})
+    (member,) = cohort.members
+    weight = member.state.student.towers.text_projection
+    weight.register_hook(lambda gradient: gradient * math.nan)
+    keys = next(cohort.batches())[1].keys
+    (end,) = [event for event in train(cohort) if isinstance(event, RunFinished)]
+    assert end.state == "diverged"
+    expected = "gradient norm was not finite at step 1 (first in the gradient of student.towers.text_projection; "
+    assert end.reason.startswith(expected + f"pairs {', '.join(keys[:3])}, ...)")

@@ -52,6 +52,7 @@ FAULTS = [
         "4 resume with another config",
         "refused with what changed; changes are made in a fork",
         "engine/test_continuity.py::test_settings_edited_since_the_checkpoint_are_refused_and_shown",
+        "engine/test_continuity.py::test_other_pairs_under_the_same_name_are_refused",
         "engine/test_fork.py::test_changes_begin_at_the_fork",
     ),
     fault(
@@ -84,9 +85,11 @@ FAULTS = [
     ),
     fault(
         "9 a loss that is not a number",
-        "the step is not taken, weights in memory and on disk stay finite; step and term are named, exit status 1",
+        "the step is not taken, weights in memory and on disk stay finite; step, term, first parameter (on a CPU) and "
+        "some pairs of the batch are named, exit status 1",
         "engine/test_loop.py::test_a_step_that_is_not_finite_leaves_the_weights_finite",
         "engine/test_loop.py::test_a_member_that_diverges_ends_alone_with_step_and_term",
+        "engine/test_loop.py::test_the_first_parameter_and_the_pairs_of_a_bad_step_are_named",
         "faults/test_training.py::test_what_a_diverged_run_leaves_on_disk_is_finite",
         "cli/test_train.py::test_a_run_that_diverges_exits_with_1_and_says_where",
     ),

@@ -63,6 +63,8 @@ def build_cohort(
         raise ValueError("students of one cohort take pictures of one size and share a tokenizer: train them apart")
     with _set_by("data.train"):
         dataset = open_dataset(first.data.train, "train", first.data.num_pairs)
+    for member in members:
+        member.data_fingerprint = dataset.fingerprint
     stream = BatchStream(
         dataset,
         form,

@@ -45,6 +45,7 @@ def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
         "weights_sha256": digest,
         "torch": torch.__version__,
         "config": member.config.model_dump(mode="json"),
+        "data_fingerprint": member.data_fingerprint,
     }
     try:
         path = write_checkpoint(member.directory, step, files, facts)

@@ -1,6 +1,7 @@
 """Whether a run that goes on is still the same run: its settings, its machine, and what of its checkpoints is whole."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import read_toml
@@ -21,8 +22,8 @@ def check_unchanged(run: RunDirectory, config: RunConfig) -> None:
     Raises:
         ValueError: ``run.toml`` was edited since in a setting that decides what is learnt.
     """
-    checkpoint, forked = newest_checkpoint(run), forked_from(run)
-    if checkpoint is None or (forked and checkpoint_step(checkpoint) <= forked.parent_step):
+    checkpoint = _own_checkpoint(run)
+    if checkpoint is None:
         return
     now = config.model_dump(mode="json")
     before = read_manifest(checkpoint).get("config", now)
@@ -38,6 +39,30 @@ def check_unchanged(run: RunDirectory, config: RunConfig) -> None:
             f"{run.config_file} was edited since {checkpoint.name}: {shown}; put it back, and make the change in a "
             f"run of its own: workbench runs fork {run.id} --set KEY=VALUE"
         )
+
+
+def check_same_data(run: RunDirectory, data_fingerprint: str) -> None:
+    """Refuse to go on with training pairs that are not those of the run's newest checkpoint.
+
+    Raises:
+        ValueError: the SPEC is the same, and what lies there is not.
+    """
+    checkpoint = _own_checkpoint(run)
+    if checkpoint is None:
+        return
+    if read_manifest(checkpoint).get("data_fingerprint", data_fingerprint) != data_fingerprint:
+        raise ValueError(
+            f"the pairs of data.train have changed since {checkpoint.name}: put them back, or go on with these in a "
+            f"run of its own: workbench runs fork {run.id}"
+        )
+
+
+def _own_checkpoint(run: RunDirectory) -> Path | None:
+    """The newest that the run itself wrote; the one that a fork starts from is its parent's."""
+    checkpoint, forked = newest_checkpoint(run), forked_from(run)
+    if checkpoint is None or (forked and checkpoint_step(checkpoint) <= forked.parent_step):
+        return None
+    return checkpoint
 
 
 def remarks(run: RunDirectory, config: RunConfig) -> Iterator[str]:

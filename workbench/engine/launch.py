@@ -11,7 +11,7 @@ from workbench.config.run import RunConfig
 from workbench.config.toml import load_run_config
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
-from workbench.engine.continuity import check_unchanged, remarks
+from workbench.engine.continuity import check_same_data, check_unchanged, remarks
 from workbench.engine.device import machine_facts, resolve_device
 from workbench.engine.loop import train
 from workbench.events import Event, RunResumed, Warned
@@ -74,7 +74,7 @@ def relaunch(directory: RunDirectory) -> Launch:
     """Go on with a run that stopped, was interrupted or died, from its newest whole checkpoint; or begin a new one.
 
     Raises:
-        ValueError: the run is being trained by a live process, or its settings were edited.
+        ValueError: the run is being trained by a live process, or its settings were edited or its pairs changed.
     """
     config = load_run_config(directory.config_file)
     with ExitStack() as locks:
@@ -85,6 +85,7 @@ def relaunch(directory: RunDirectory) -> Launch:
         cohort = build_cohort(
             {directory.id: config}, {directory.id: directory}, runs_dir=directory.path.parent, resume=True
         )
+        check_same_data(directory, cohort.stream.dataset.fingerprint)
         return Launch(cohort, {directory.id: directory}, locks.pop_all(), said)
 
 

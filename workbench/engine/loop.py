@@ -116,10 +116,7 @@ def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: s
     if (bad := member.divergence()) is not None:
         state = "diverged"
         last = newest_checkpoint(member.directory) if member.directory else None
-        reason = (
-            f"{bad.term} was not finite at step {bad.step}; last good checkpoint: {last or 'none'}; "
-            "lower the learning rate or the term's weight"
-        )
+        reason = f"{bad}; last good checkpoint: {last or 'none'}; lower the learning rate or the term's weight"
     else:
         yield from save(member, step)
     if state == "finished" and member.unsaved:

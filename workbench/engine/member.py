@@ -20,13 +20,25 @@ from workbench.losses.objective import Objective
 from workbench.models.masking import kept_patches
 from workbench.runs.directory import RunDirectory
 
+SHOWN_KEYS = 3
+
 
 @dataclass(frozen=True)
 class Divergence:
-    """A step whose loss or gradient was not finite, and where it showed first."""
+    """A step whose loss or gradient was not finite, and where it showed first.
+
+    ``parameter`` is the first whose gradient was not, and ``keys`` are pairs of the batch; both known on a CPU only,
+    for a GPU is not waited for at every step.
+    """
 
     step: int
     term: str
+    parameter: str = ""
+    keys: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        where = f" (first in the gradient of {self.parameter}; pairs {', '.join(self.keys)}, ...)" if self.keys else ""
+        return f"{self.term} was not finite at step {self.step}{where}"
 
 
 class Member:
@@ -44,6 +56,7 @@ class Member:
         self.state = state
         self.objective = objective
         self.directory = directory
+        self.data_fingerprint = ""  # of the training pairs
         self.step = 0  # steps taken
         self.saved_step = -1  # at which saving was last tried
         self.unsaved = ""  # why that failed, if it did
@@ -61,6 +74,8 @@ class Member:
         # Where it first went wrong, kept on the device so that a GPU is never waited for between two logs.
         self._bad_step = torch.full((), -1, device=device)
         self._bad_terms = torch.zeros_like(self._terms)
+        self._bad_parameter = ""
+        self._bad_keys: tuple[str, ...] = ()
 
     def learn(self, batch: Batch, lesson: Lesson | None, step: int) -> None:
         """Take optimiser step ``step`` (from 0). A non-finite gradient leaves the weights as they are."""
@@ -76,7 +91,10 @@ class Member:
             micro_batch_size=config.train.micro_batch_size,
             precision=config.train.precision,
         )
-        self._clip(config.optimizer.clip_norm)
+        self._norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        self._look_for_the_cause(batch)
+        if config.optimizer.clip_norm > 0:
+            clip_grads_with_norm_(self._parameters, config.optimizer.clip_norm, self._norm)
         self._rate = learning_rate(
             step, config.train.num_steps, config.optimizer.learning_rate, config.optimizer.warmup_fraction
         )
@@ -102,11 +120,13 @@ class Member:
         kept_BK = kept_patches(batch.keys, self.state.student.num_patches, masking.ratio, self.config.seed, step)
         return replace(batch, kept_BK=None if kept_BK is None else kept_BK.to(batch.student_image_BCHW.device))
 
-    def _clip(self, max_norm: float) -> None:
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        self._norm = get_total_norm(gradients)
-        if max_norm > 0:
-            clip_grads_with_norm_(self._parameters, max_norm, self._norm)
+    def _look_for_the_cause(self, batch: Batch) -> None:
+        """Remember where a gradient is not finite for the first time, before clipping spreads it to all."""
+        if self._norm.device.type != "cpu" or self._bad_keys or self._norm.isfinite():
+            return
+        gradients = ((name, p.grad) for name, p in self.state.named_parameters() if p.grad is not None)
+        self._bad_parameter = next((name for name, grad in gradients if not grad.isfinite().all()), "none alone")
+        self._bad_keys = batch.keys[:SHOWN_KEYS]
 
     def divergence(self) -> Divergence | None:
         """Whether a step so far was not finite; waits for the device."""
@@ -114,7 +134,7 @@ class Member:
         if step < 0:
             return None
         names = [name for name, value in self._named(self._bad_terms).items() if not math.isfinite(value)]
-        return Divergence(step, names[0] if names else "gradient norm")
+        return Divergence(step, names[0] if names else "gradient norm", self._bad_parameter, self._bad_keys)
 
     def step_done(self, step: int, batch_size: int, step_time_s: float, peak_mb: float) -> StepDone:
         """What the last step measured; waits for the device."""
