@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 MAX_LOG_SCALE = math.log(100)  # CLIP clamps every learnt scale to 1 ≤ 1/τ ≤ 100
@@ -87,6 +88,11 @@ class Embeddings:
     image_BD: Tensor
     text_BD: Tensor
     scale: Tensor
+
+    @classmethod
+    def from_raw(cls, image_BD: Tensor, text_BD: Tensor, scale: Tensor) -> "Embeddings":
+        """From rows of any length."""
+        return cls(F.normalize(image_BD, dim=1), F.normalize(text_BD, dim=1), scale)
 
     @property
     def width(self) -> int:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.embeddings import Batch, Embeddings, FeatureKey
@@ -100,10 +99,10 @@ def compare(state: TrainState, encoded: Encoded, lesson: Lesson | None, objectiv
     def at_teacher_width(image_BD: Tensor) -> Embeddings | None:
         return state.learnt.project(image_BD, text_BD, scale)
 
-    student = _unit(encoded.image_BD, text_BD, scale)
+    student = Embeddings.from_raw(encoded.image_BD, text_BD, scale)
     masked = None
     if encoded.masked_BD is not None:
-        masked = at_teacher_width(encoded.masked_BD) or _unit(encoded.masked_BD, text_BD, scale)
+        masked = at_teacher_width(encoded.masked_BD) or Embeddings.from_raw(encoded.masked_BD, text_BD, scale)
     return Comparison(
         student,
         lesson.embeddings if lesson else None,
@@ -126,10 +125,6 @@ def _matched(encoded: Encoded, lesson: Lesson | None, demands: Demands) -> dict[
         )
         for loss, request in demands.features.items()
     }
-
-
-def _unit(image_BD: Tensor, text_BD: Tensor, scale: Tensor) -> Embeddings:
-    return Embeddings(F.normalize(image_BD, dim=1), F.normalize(text_BD, dim=1), scale)
 
 
 def micro_batches(num_pairs: int, size: int) -> Iterator[slice]:

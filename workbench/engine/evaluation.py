@@ -116,7 +116,7 @@ class Evaluator:
 
     def teacher_pairs(self) -> Embeddings:
         """What the teacher says of every picture and of its first caption."""
-        return _unit(*self._paired(self._encode_teacher()))
+        return Embeddings.from_raw(*self._paired(self._encode_teacher()))
 
     def blind(self) -> dict[str, float]:
         """What a fixed answer scores, by metric name: no better than this is no model at all."""
@@ -148,7 +148,7 @@ class Evaluator:
             errors |= scored.errors
             hits |= scored.hits
         if compare and self._teacher is not None:
-            metrics |= agreement(_unit(*self._paired(encoded)), self.teacher_pairs(), projected)
+            metrics |= agreement(Embeddings.from_raw(*self._paired(encoded)), self.teacher_pairs(), projected)
         return Measured(self.pairs.num_images, time.perf_counter() - start, metrics, errors, ceiling, hits)
 
     def _information(
@@ -158,7 +158,7 @@ class Evaluator:
         if icl is None or learnt is None or self._teacher is None:
             return {}
         assert icl.scale is not None
-        student, teacher = _unit(*self._paired(encoded)), self.teacher_pairs()
+        student, teacher = Embeddings.from_raw(*self._paired(encoded)), self.teacher_pairs()
         scale = icl.scale.value(student.scale, teacher.scale, learnt.parts.get(icl.name))
         return mutual_information_bounds(projected or student, teacher, float(scale))
 
@@ -207,7 +207,3 @@ class Evaluator:
         assert self._task is not None and self.pairs.classes_N is not None
         numbers = {name: number for number, names in enumerate(self._task.classes) for name in names}
         return torch.tensor([numbers[name] for name in self.pairs.classes_N], device=self._device)
-
-
-def _unit(image_ND: Tensor, text_ND: Tensor, scale: Tensor) -> Embeddings:
-    return Embeddings(F.normalize(image_ND, dim=1), F.normalize(text_ND, dim=1), scale)

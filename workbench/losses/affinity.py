@@ -4,15 +4,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from workbench.losses.base import Convention, Loss
+from workbench.losses.base import Convention
 from workbench.losses.comparison import Comparison
 from workbench.losses.logits import cross_entropy
-from workbench.losses.scale import ScaleChoice, teacher_scale_choice
-
-TINYCLIP_SCALE = 50.0  # 1/τ of both models, TinyCLIP's Table 8
+from workbench.losses.targets import MimickingLoss
 
 
-class AffinityLoss(Loss):
+class AffinityLoss(MimickingLoss):
     """Cross-entropy from the teacher's picture-to-text and text-to-picture affinities to the student's, at one scale.
 
     In nats, mean over anchors. At its least it is the entropy of the teacher's affinities, when both see the same
@@ -32,19 +30,7 @@ class AffinityLoss(Loss):
     needs_projection = False
     published_weight: ClassVar[dict[Convention, float]] = {"paper": 1.0, "released": 1.0}
 
-    def __init__(
-        self,
-        convention: Convention = "paper",
-        scale: float | str = TINYCLIP_SCALE,
-        teacher_scale: float | str = TINYCLIP_SCALE,
-    ) -> None:
-        super().__init__(convention)
-        self.scale = ScaleChoice(scale, initial=TINYCLIP_SCALE)
-        self.teacher_scale = teacher_scale_choice(teacher_scale)
-
     def __call__(self, comparison: Comparison) -> Tensor:
         student = comparison.logits(("student", "image"), ("student", "text"), self.scale_of(comparison))
-        teacher_scale = comparison.scale(self.teacher_scale)
-        teacher = comparison.logits(("teacher", "image"), ("teacher", "text"), teacher_scale)
-        both = cross_entropy(teacher, student)
+        both = cross_entropy(self.target(comparison), student)
         return both / 2 if self.convention == "released" else both

@@ -4,12 +4,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from workbench.losses.base import Convention, Loss
+from workbench.losses.base import Convention
 from workbench.losses.comparison import Comparison
-from workbench.losses.scale import ScaleChoice, teacher_scale_choice
+from workbench.losses.targets import TargetLoss
 
 
-class CrdLoss(Loss):
+class CrdLoss(TargetLoss):
     """KL from the teacher's picture-to-text and text-to-picture distributions to the student's, each at its own scale.
 
     In nats, mean over anchors; zero when both see the same relations, whatever the embeddings. The paper sums the two
@@ -27,18 +27,7 @@ class CrdLoss(Loss):
     needs_projection = False
     published_weight: ClassVar[dict[Convention, float]] = {"paper": 0.5, "released": 1.0}
 
-    def __init__(
-        self,
-        convention: Convention = "paper",
-        scale: float | str = "student",
-        teacher_scale: float | str = "teacher",
-    ) -> None:
-        super().__init__(convention)
-        self.scale, self.teacher_scale = ScaleChoice(scale), teacher_scale_choice(teacher_scale)
-
     def __call__(self, comparison: Comparison) -> Tensor:
         student = comparison.logits(("student", "image"), ("student", "text"), self.scale_of(comparison))
-        teacher_scale = comparison.scale(self.teacher_scale)
-        teacher = comparison.logits(("teacher", "image"), ("teacher", "text"), teacher_scale)
-        both = teacher.divergence_of(student)
+        both = self.target(comparison).divergence_of(student)
         return both / 2 if self.convention == "released" else both

@@ -4,14 +4,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from workbench.losses.affinity import TINYCLIP_SCALE
-from workbench.losses.base import Convention, Loss
+from workbench.losses.base import Convention
 from workbench.losses.comparison import Comparison
 from workbench.losses.logits import cross_entropy
-from workbench.losses.scale import ScaleChoice, teacher_scale_choice
+from workbench.losses.targets import MimickingLoss
 
 
-class CrossModalLoss(Loss):
+class CrossModalLoss(MimickingLoss):
     """The student's pictures with the teacher's texts (L2), and its texts with the teacher's pictures (L3), added.
 
     Each mixed affinity has the teacher's own as its target, both directions averaged. In nats, mean over anchors; at
@@ -29,19 +28,8 @@ class CrossModalLoss(Loss):
     equation = "½ mean_k [H(A_I2Tᵀ, softmax vˢ·sᵀ/τ) + H(A_T2Iᵀ, softmax sᵀ·vˢ/τ)] + the same with roles swapped"
     published_weight: ClassVar[dict[Convention, float]] = {"paper": 1.0, "released": 1.0}
 
-    def __init__(
-        self,
-        convention: Convention = "paper",
-        scale: float | str = TINYCLIP_SCALE,
-        teacher_scale: float | str = TINYCLIP_SCALE,
-    ) -> None:
-        super().__init__(convention)
-        self.scale = ScaleChoice(scale, initial=TINYCLIP_SCALE)
-        self.teacher_scale = teacher_scale_choice(teacher_scale)
-
     def __call__(self, comparison: Comparison) -> Tensor:
-        scale, teacher_scale = self.scale_of(comparison), comparison.scale(self.teacher_scale)
-        teacher = comparison.logits(("teacher", "image"), ("teacher", "text"), teacher_scale)
+        scale, teacher = self.scale_of(comparison), self.target(comparison)
         by_student_images = comparison.logits(("projected", "image"), ("teacher", "text"), scale)
         by_student_texts = comparison.logits(("teacher", "image"), ("projected", "text"), scale)
         return (cross_entropy(teacher, by_student_images) + cross_entropy(teacher, by_student_texts)) / 2

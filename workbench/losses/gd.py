@@ -5,15 +5,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from workbench.losses.base import REFERENCE_BATCH_SIZE, REFERENCE_WIDTH, Convention, Loss
+from workbench.losses.base import REFERENCE_BATCH_SIZE, REFERENCE_WIDTH, Convention
 from workbench.losses.comparison import Comparison
 from workbench.losses.logits import Logits
-from workbench.losses.scale import ScaleChoice, teacher_scale_choice
+from workbench.losses.targets import TargetLoss
 
 TOO_LARGE_FOR_PAPER = 1e4
 
 
-class GdLoss(Loss):
+class GdLoss(TargetLoss):
     """Squared distance between the gradients of CLIP's loss at the student's (projected) and the teacher's embeddings.
 
     The gradients are in closed form (appendix, equations 1-6). With L the batch sum, P and Q the two softmaxes and I
@@ -35,15 +35,6 @@ class GdLoss(Loss):
     equation = "mean_k (‖∂Lᵀ/∂vᵀ[k] − ∂Lˢ/∂vˢ[k]‖² + ‖∂Lᵀ/∂sᵀ[k] − ∂Lˢ/∂sˢ[k]‖²), L = B · clip"
     departure = "the release divides logits by the scale; four separate means over B·D, gradients divided by B"
     published_weight: ClassVar[dict[Convention, float]] = {"released": 1e8}
-
-    def __init__(
-        self,
-        convention: Convention = "paper",
-        scale: float | str = "student",
-        teacher_scale: float | str = "teacher",
-    ) -> None:
-        super().__init__(convention)
-        self.scale, self.teacher_scale = ScaleChoice(scale), teacher_scale_choice(teacher_scale)
 
     def translation(self, batch_size: int, width: int) -> float:
         if self.convention == "paper":

@@ -5,7 +5,6 @@ These live in the train state: one place to optimise, clip, save and resume them
 
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.embeddings import Embeddings
@@ -42,7 +41,7 @@ class LearntParts(nn.Module):
         if not self.projections:
             return None
         image, text = self.projections["image"](image_BD), self.projections["text"](text_BD)
-        return Embeddings(F.normalize(image, dim=1), F.normalize(text, dim=1), scale)
+        return Embeddings.from_raw(image, text, scale)
 
     def clamp_(self) -> None:
         """Return every learnt scale to its range after an optimiser step."""

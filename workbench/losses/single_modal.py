@@ -4,14 +4,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from workbench.losses.affinity import TINYCLIP_SCALE
-from workbench.losses.base import Convention, Loss
+from workbench.losses.base import Convention
 from workbench.losses.comparison import Comparison, Modality
 from workbench.losses.logits import cross_entropy
-from workbench.losses.scale import ScaleChoice, teacher_scale_choice
+from workbench.losses.targets import TINYCLIP_SCALE, MimickingLoss
 
 
-class SingleModalLoss(Loss):
+class SingleModalLoss(MimickingLoss):
     """Cross-entropy from the teacher's picture-to-picture affinities to the student's (L4), plus the texts' (L5).
 
     In nats, mean over anchors, on the student's own embeddings; at its least it is the entropy of the teacher's
@@ -38,17 +37,15 @@ class SingleModalLoss(Loss):
         teacher_scale: float | str = TINYCLIP_SCALE,
         keep_diagonal: bool = True,
     ) -> None:
-        super().__init__(convention)
-        self.scale = ScaleChoice(scale, initial=TINYCLIP_SCALE)
-        self.teacher_scale = teacher_scale_choice(teacher_scale)
+        super().__init__(convention, scale, teacher_scale)
         self.keep_diagonal = keep_diagonal
 
     def __call__(self, comparison: Comparison) -> Tensor:
-        scale, teacher_scale = self.scale_of(comparison), comparison.scale(self.teacher_scale)
+        scale = self.scale_of(comparison)
 
         def of(modality: Modality) -> Tensor:
             student = comparison.logits(("student", modality), ("student", modality), scale)
-            teacher = comparison.logits(("teacher", modality), ("teacher", modality), teacher_scale)
+            teacher = self.target(comparison, modality, modality)
             if not self.keep_diagonal:
                 student, teacher = student.without_diagonal(), teacher.without_diagonal()
             return cross_entropy(teacher, student, both_ways=False)

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.config.shape import Tower
@@ -160,7 +159,7 @@ class Clip(nn.Module):
     def embed(self, image_BCHW: Tensor, text_BL: Tensor) -> Embeddings:
         """Unit-length embeddings of B pairs."""
         image, text = self.encode_image(image_BCHW), self.encode_text(text_BL)
-        return Embeddings(F.normalize(image, dim=1), F.normalize(text, dim=1), self.scale)
+        return Embeddings.from_raw(image, text, self.scale)
 
     def _normalised(self, image_BCHW: Tensor) -> Tensor:
         return (image_BCHW.float() - self._mean) / self._std
