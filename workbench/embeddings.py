@@ -46,6 +46,7 @@ class Batch:
     student_text_BL: Tensor
     teacher_image_BCHW: Tensor | None = None
     teacher_text_BL: Tensor | None = None
+    indices: tuple[int, ...] = ()  # of the pairs in their data set
     views: tuple[int, ...] = ()  # which of its views each pair shows: equal (key, view) are equal pictures and captions
     kept_BK: Tensor | None = None  # int64: the patches of each picture that the student sees; None for all
     replaced: tuple[Replaced, ...] = ()

@@ -101,6 +101,11 @@ def test_bytes_that_are_not_utf8_are_replaced(names: list[str], write: Callable[
     assert open_csv(write(content)).text(0).captions == ("caf\ufffd au lait",)
 
 
+def test_a_header_in_another_encoding_is_read_as_far_as_need_be(names: list[str], write: Callable[..., str]) -> None:
+    content = b"filepath,title,gr\xf6\xdfe\n" + f"{names[0]},a,3\n".encode()
+    assert open_csv(write(content)).text(0).captions == ("a",)
+
+
 def test_rows_without_a_path_or_a_caption_are_left_out_and_told(names: list[str], write: Callable[..., str]) -> None:
     content = f"filepath,title\n{names[0]},a\n{names[1]}\n\n,b\n{names[2]},  \n"
     with pytest.warns(UserWarning, match=r"^left out 3 rows of '.*' without a picture or a caption, first line 3$"):
@@ -124,10 +129,15 @@ def test_rows_without_a_path_or_a_caption_are_left_out_and_told(names: list[str]
         ('filepath,title\na.jpg,"open\n' + "b.jpg,more\n" * 20_000, r"near line \d+ .*is a quotation mark left open"),
         ("filepath,title\na.jpg,a dog\n", "no picture of '.*' is found from '.*' or '.*', first 'a.jpg'"),
         ("filepath,title\n\x1b[31m.jpg,a dog\n", r"is found from .*, first '\\x1b\[31m.jpg'"),
-        (b"PK\x03\x04" + bytes(range(256)) * 9, "its columns are"),
+        (b"PK\x03\x04" + bytes(range(11, 256)) * 9, "is no table of text: its first line must name the columns"),
+        (b"\x89PNG\r\n\x1a\n", "is no table of text"),
+        (b"\xff\xfe\x00\xd8" * 50_000, "is no table of text"),
+        (b"x" * 1_000_000, "is no table of text"),
+        ("one\0two", "is no table of text"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:left out")
 def test_what_is_wrong_is_one_line_with_the_remedy(write: Callable[..., str], content: str | bytes, says: str) -> None:
-    with pytest.raises(ValueError, match=rf"^[^\n]*({says})[^\n]*$"):
+    with pytest.raises(ValueError, match=rf"^[^\n]*({says})[^\n]*$") as refused:
         open_csv(write(content))
+    assert len(str(refused.value)) < 400

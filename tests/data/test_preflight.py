@@ -72,5 +72,6 @@ def test_shared_captions_are_a_note_where_they_meet_in_a_batch(write_tar: WriteT
 def test_captions_that_are_cut_are_a_note(write_tar: WriteTar, pairs: Pairs) -> None:
     members = pairs(10) | {f"k{number:03d}.txt": b"word " * 6 + b"%d" % number for number in range(3)}
     assert preflight(ShardDataset([write_tar(members)]), FORM, 4) == [
-        "about 30% of the captions fill the 6 tokens that the student reads, or are cut there"
+        "about 30% of the captions fill the 6 tokens that the student reads, or are cut there: "
+        "one with a longer text_cfg.context_length reads more"
     ]

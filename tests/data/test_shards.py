@@ -75,7 +75,9 @@ def test_the_fingerprint_follows_the_content(write_tar: WriteTar, pairs: Pairs) 
 
 def test_blank_captions_are_refused_at_once(write_tar: WriteTar, pairs: Pairs) -> None:
     members = pairs(5) | {"k001.txt": b" \n", "k003.txt": b""}
-    with pytest.raises(ValueError, match=r"^2 of 5 pairs in .* have no caption \(first 'k001', 'k003'\): give each"):
+    with pytest.raises(
+        ValueError, match=r"^2 of 5 pairs in '.*00000\.tar' have no caption \(first 'k001', 'k003'\): give each"
+    ):
         ShardDataset([write_tar(members)])
     assert len(ShardDataset([write_tar(members)], 1)) == 1
 

@@ -7,15 +7,17 @@ import typer
 
 from workbench.cli.completion import complete_data
 from workbench.cli.options import Json
+from workbench.cli.prepare import prepare
 
 REAL_CONTEXT = 77  # tokens that the real sizes read
 
-app = typer.Typer(help="Make and inspect data.", no_args_is_help=True)
+app = typer.Typer(help="Make, inspect and prepare data.", no_args_is_help=True)
+app.command()(prepare)
 
 
 @app.callback()
 def _group() -> None:
-    """Make and inspect data."""
+    """Make, inspect and prepare data."""
 
 
 @app.command()

@@ -1,8 +1,11 @@
 """Progress on stderr while data are opened: bars in a terminal, silence elsewhere and for what takes no time."""
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO, TypeVar, cast
+
+from workbench.data.samples.progress import progress
 
 Item = TypeVar("Item")
 
@@ -18,6 +21,14 @@ def with_bar(items: Sequence[Item], label: str, many: int) -> Iterable[Item]:
 
     console = Console(stderr=True)
     return track(items, label, console=console, transient=True, disable=not console.is_terminal)
+
+
+def announced(items: Iterable[Item], total: int, doing: str, details: str, what: str = "pairs") -> Iterator[Item]:
+    """The items after a line that says what is done with them, in a terminal with a bar that fits a narrow one."""
+    if not sys.stderr.isatty():
+        return progress(items, total, f"{doing} {details}", what)
+    print(f"{doing} {details}", file=sys.stderr)
+    return progress(items, total, doing, what)
 
 
 def open_with_bar(path: Path, encoding: str, errors: str) -> TextIO:

@@ -8,6 +8,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from workbench.data.augment import Pixels, crop_box, crop_HWC, stack_BCHW
 from workbench.data.delivery import deliver
 from workbench.data.order import Order, Place
@@ -80,20 +84,36 @@ class BatchStream:
         taken = {place.sample for place in places}
         replaced: list[Replaced] = []
         keys, captions = [], []
+        chosen: list[tuple[int, int]] = []
         pictures: list[list[Pixels]] = [[] for _ in self._image_sizes]
         for place in places:
-            sample = self._usable(place, step, taken, replaced)
+            index, sample = self._usable(place, step, taken, replaced)
+            caption = self._choose(sample, place.view)
             keys.append(sample.key)
-            captions.append(self._choose(sample.key, place.view, sample.captions))
+            chosen.append((index, caption))
+            captions.append(sample.captions[caption])
             for row, picture in zip(pictures, self._cropped(sample, place.view), strict=True):
                 row.append(picture)
-        batch = self._in_both_forms(tuple(keys), pictures, captions)
-        return replace(batch, views=tuple(place.view for place in places), replaced=tuple(replaced))
+        batch = self._in_both_forms(tuple(keys), pictures, captions, chosen)
+        indices = tuple(index for index, _ in chosen)
+        return replace(batch, indices=indices, views=tuple(place.view for place in places), replaced=tuple(replaced))
 
-    def _usable(self, place: Place, step: int, taken: set[int], replaced: list[Replaced]) -> Sample:
+    def every_view(self, index: int) -> tuple[Tensor, Tensor]:
+        """All K views of one sample as the student is shown them: uint8 [K, C, H, W] and tokens, int64 [K, L].
+
+        Raises:
+            PictureError: the picture cannot be decoded.
+        """
+        sample = self.dataset[index]
+        captions = [self._choose(sample, view) for view in range(self.views)]
+        pictures = [self._cropped(sample, view)[0] for view in range(self.views)]
+        texts = [sample.captions[caption] for caption in captions]
+        return stack_BCHW(pictures), self._tokens(self.student, texts, [(index, caption) for caption in captions])
+
+    def _usable(self, place: Place, step: int, taken: set[int], replaced: list[Replaced]) -> tuple[int, Sample]:
         """The sample of a place, or one in its stead: drawn by seed, step and key, and if possible not in the batch."""
         try:
-            return self.dataset[place.sample]
+            return place.sample, self.dataset[place.sample]
         except PictureError as error:
             replaced.append(Replaced(error.reason, str(error)))
         draws = random.Random(derive_seed(self.seed, "substitute", step, self.dataset.text(place.sample).key))
@@ -106,13 +126,14 @@ class BatchStream:
             except PictureError:
                 continue
             taken.add(index)
-            return sample
+            return index, sample
         raise ValueError(
             f"hardly any picture can be used, nor {NUM_SUBSTITUTES} in place of one: {replaced[-1].message}"
         )
 
-    def _choose(self, key: str, view: int, captions: Sequence[str]) -> str:
-        return captions[derive_seed(self.seed, "caption", key, view) % len(captions)]
+    def _choose(self, sample: Sample, view: int) -> int:
+        """Which of its captions a view shows."""
+        return derive_seed(self.seed, "caption", sample.key, view) % len(sample.captions)
 
     def _cropped(self, sample: Sample, view: int) -> list[Pixels]:
         """One view of a picture in every size that is wanted."""
@@ -126,9 +147,15 @@ class BatchStream:
             return (self.student.image_size,)
         return (self.student.image_size, self.teacher.image_size)
 
-    def _in_both_forms(self, keys: tuple[str, ...], pictures: list[list[Pixels]], captions: Sequence[str]) -> Batch:
+    def _in_both_forms(
+        self,
+        keys: tuple[str, ...],
+        pictures: list[list[Pixels]],
+        captions: Sequence[str],
+        chosen: Sequence[tuple[int, int]],
+    ) -> Batch:
         images = [stack_BCHW(row) for row in pictures]
-        text_BL = self.student.tokenize(captions)
+        text_BL = self._tokens(self.student, captions, chosen)
         if self.teacher is None:
             return Batch(keys, images[0], text_BL)
         same_tokens = self.teacher.tokenizer_id == self.student.tokenizer_id
@@ -137,5 +164,13 @@ class BatchStream:
             student_image_BCHW=images[0],
             student_text_BL=text_BL,
             teacher_image_BCHW=images[-1],
-            teacher_text_BL=text_BL if same_tokens else self.teacher.tokenize(captions),
+            teacher_text_BL=text_BL if same_tokens else self._tokens(self.teacher, captions, chosen),
         )
+
+    def _tokens(self, form: InputForm, captions: Sequence[str], chosen: Sequence[tuple[int, int]]) -> Tensor:
+        """The captions as a model reads them, int64; kept tokens where there are, for samples and their captions."""
+        kept = [self.dataset.tokens(index, caption, form.tokenizer_id) for index, caption in chosen]
+        rows = [row for row in kept if row is not None]
+        if len(rows) < len(kept):
+            return form.tokenize(captions)
+        return torch.from_numpy(np.stack(rows)).long()

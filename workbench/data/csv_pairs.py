@@ -16,6 +16,7 @@ SEPARATORS = "\t,;|"
 PICTURE_COLUMNS = ("filepath", "image", "image_path", "path", "file", "filename", "file_name")
 CAPTION_COLUMNS = ("title", "caption", "text")
 MAX_LISTED = 12
+MAX_HEADER = 2**16  # characters
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
 
@@ -44,13 +45,16 @@ def open_csv(spec: str, num_pairs: int = 0) -> PictureFiles:
     path = existing(spec, "file")
     listed = PictureList(num_pairs)
     left_out: list[int] = []
-    with open_with_bar(path, _encoding(path), "surrogateescape") as file:
-        layout = _layout(file, path)
-        for line, name, caption in _rows(file, layout, path):
-            if name and caption:
-                listed.add(name, caption)
-            else:
-                left_out.append(line)
+    try:
+        with open_with_bar(path, _encoding(path), "surrogateescape") as file:
+            layout = _layout(file, path)
+            for line, name, caption in _rows(file, layout, path):
+                if name and caption:
+                    listed.add(name, caption)
+                else:
+                    left_out.append(line)
+    except UnicodeError:  # only of UTF-16, or what begins like it
+        raise _no_text(path) from None
     if not listed:
         raise ValueError(f"'{path}' has no row with both a path and a caption: a row is a picture and what it shows")
     if left_out:
@@ -74,20 +78,28 @@ def _layout(file: TextIO, path: Path) -> _Layout:
     """What the header says; the file stands at the first row afterwards.
 
     Raises:
-        ValueError: it does not name one column of each kind, with the columns that it names.
+        ValueError: it is no text, or does not name one column of each kind; lists the columns that it names.
     """
-    header = file.readline()
+    header = file.readline(MAX_HEADER)
     columns = {separator: _columns(header, separator) for separator in SEPARATORS}
     for separator, names in columns.items():
         pictures = [index for index, name in enumerate(names) if name in PICTURE_COLUMNS]
         captions = [index for index, name in enumerate(names) if name in CAPTION_COLUMNS]
         if len(pictures) == len(captions) == 1:
             return _Layout(separator, len(names), pictures[0], captions[0])
+    if len(header) == MAX_HEADER or not header.rstrip().replace("\t", " ").isprintable():
+        raise _no_text(path)
     found = max(columns.values(), key=len)
     listed = ", ".join(repr(name[:40]) for name in found[:MAX_LISTED]) if header.strip() else "none, for it is empty"
     raise ValueError(
         f"'{path}' needs one column 'filepath' and one 'title' or 'caption' in its first line, separated by a comma "
         f"or a tab; its columns are {listed}"
+    )
+
+
+def _no_text(path: Path) -> ValueError:
+    return ValueError(
+        f"'{path}' is no table of text: its first line must name the columns, as 'filepath,title' does, in UTF-8"
     )
 
 

@@ -13,11 +13,12 @@ from torch import Tensor
 from workbench.data.augment import evaluation_HWC, stack_BCHW
 from workbench.data.folder import class_task
 from workbench.data.look_ahead import look_ahead
+from workbench.data.prepare import Prepare, Use, open_prepared
 from workbench.data.readable import readable
 from workbench.data.sample import Dataset
 from workbench.data.samples.registry import zero_shot_task
 from workbench.data.samples.zero_shot import ZeroShotTask
-from workbench.data.spec import Role, open_dataset, sample_set_of
+from workbench.data.spec import Role, sample_set_of
 
 MAX_THREADS = 8
 PICTURES_PER_CALL = 32
@@ -80,14 +81,17 @@ class EvaluationSet:
         return stack_BCHW([evaluation_HWC(self._dataset[i].image, image_size) for i in range(start, end)])
 
 
-def open_evaluation_set(spec: str, role: Role, num_pairs: int = 0) -> EvaluationSet:
+def open_evaluation_set(spec: str, role: Role, num_pairs: int = 0, prepare: Prepare = "off") -> EvaluationSet:
     """The evaluation set that a data SPEC names; see :func:`~workbench.data.spec.open_dataset`.
 
-    Pictures that cannot be decoded are left out.
+    Pictures that cannot be decoded are left out. They are never scaled to a working size.
+
+    Args:
+        prepare: whether they are decoded once for all students; see ``data.prepare``.
 
     Raises:
         ValueError: they are too many, besides what is wrong with the SPEC.
     """
-    dataset, note = readable(open_dataset(spec, role, num_pairs))
+    dataset, note = readable(open_prepared(spec, role, num_pairs, Use(prepare)).dataset)
     name = sample_set_of(spec)
     return EvaluationSet(dataset, zero_shot_task(name) if name else class_task(dataset), note)

@@ -9,6 +9,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from workbench.data.picture_error import PictureError
 from workbench.data.sample import Dataset, Sample, SampleText, Source
 from workbench.data.shares import largest_remainder
@@ -51,18 +54,23 @@ def _part(piece: str) -> Part:
     return Part(match["spec"], ratio)
 
 
-def open_mixture(parts: Sequence[Part], open_part: Callable[[str, int], Dataset], num_pairs: int = 0) -> "Mixture":
+def open_mixture(
+    parts: Sequence[Part], open_part: Callable[[str, int, float], Dataset], num_pairs: int = 0
+) -> "Mixture":
     """The data sets of some parts as one.
 
     Args:
-        open_part: SPEC and number of pairs to data set.
+        open_part: SPEC, number of pairs and share of every batch to data set.
         num_pairs: how many pairs at most, divided by the ratios; 0 for all.
     """
     ratios = [part.ratio for part in parts]
     numbers = largest_remainder(num_pairs, ratios) if num_pairs else [0] * len(parts)
     if num_pairs and not all(numbers):
         raise ValueError(f"{num_pairs} pairs leave none for a part of the mixture: ask for more, or mix fewer parts")
-    return Mixture([open_part(part.spec, number) for part, number in zip(parts, numbers, strict=True)], ratios)
+    opened = [
+        open_part(part.spec, number, part.ratio / sum(ratios)) for part, number in zip(parts, numbers, strict=True)
+    ]
+    return Mixture(opened, ratios)
 
 
 class Mixture(Dataset):
@@ -91,6 +99,20 @@ class Mixture(Dataset):
         number, inner = self._locate(index)
         text = self._parts[number].text(inner)
         return replace(text, key=_named(number, text.key), group=_named(number, text.group))
+
+    def encoded(self, index: int) -> bytes:
+        """The file of one sample's picture; see :class:`~workbench.data.sample.Dataset`."""
+        number, inner = self._locate(index)
+        return self._parts[number].encoded(inner)
+
+    def stamp(self) -> str:
+        """That of all parts."""
+        return sha256(" ".join(part.stamp() for part in self._parts).encode()).hexdigest()
+
+    def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
+        """One of a sample's captions as tokens, where the part keeps them."""
+        number, inner = self._locate(index)
+        return self._parts[number].tokens(inner, caption, tokenizer_id)
 
     @property
     def sources(self) -> tuple[Source, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from workbench.data.bar import with_bar
 from workbench.data.decode import decode_image
 from workbench.data.picture_error import PictureError
 from workbench.data.sample import Dataset, Sample, SampleText
@@ -20,6 +21,7 @@ from workbench.data.strings import Strings
 MAX_BYTES = 1 << 28
 NUM_LOOKED_AT = 256  # files whose bytes count in the fingerprint
 HEAD_BYTES = 4096
+MANY_FILES = 200_000
 
 
 class PictureList:
@@ -98,9 +100,9 @@ class PictureFiles(Dataset):
             IndexError: there is no such sample.
             PictureError: the file is missing, or cannot be read or decoded.
         """
-        text = self.text(index)
+        text, data = self.text(index), self.encoded(index)
         try:
-            image = decode_image(_read(self._path(index)))
+            image = decode_image(data)
         except PictureError as error:
             raise error.at(f"{self._source}, picture {text.key!r}") from error
         return Sample(text.key, text.captions, text.group, text.label, image)
@@ -115,6 +117,25 @@ class PictureFiles(Dataset):
             return SampleText(key, captions, key, None)
         label = self.classes[self._class_N[index]][0]
         return SampleText(key, captions, label, label)
+
+    def encoded(self, index: int) -> bytes:
+        """The file of one sample's picture.
+
+        Raises:
+            PictureError: it is missing, or cannot be read.
+        """
+        try:
+            return _read(self._path(index))
+        except PictureError as error:
+            raise error.at(f"{self._source}, picture {self.text(index).key!r}") from error
+
+    def stamp(self) -> str:
+        """Of all files' sizes and times: a second for some hundred thousand on a disk of this machine."""
+        digest = sha256()
+        folder = os.fsencode(self._folder)
+        for index in with_bar(range(len(self)), "looking for changes", MANY_FILES):
+            digest.update(_stamp(os.path.join(folder, self._names[index])))  # noqa: PTH118 - as below
+        return digest.hexdigest()
 
     def _path(self, index: int) -> Path:
         return path_of(self._folder, self._names[index])
@@ -180,6 +201,15 @@ def _read(path: Path) -> bytes:
     if not is_usable:
         raise PictureError("unreadable file", f"{name} is no file of at most {MAX_BYTES} bytes")
     return data
+
+
+def _stamp(path: bytes) -> bytes:
+    """The size and time of a file; nothing of one that is not there."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - ten times as quick as Path, and there are millions
+    except (OSError, ValueError):
+        return b"-"
+    return b"%d %d " % (status.st_size, status.st_mtime_ns)
 
 
 def _head(path: Path) -> bytes:

@@ -58,4 +58,7 @@ def _notes(dataset: Dataset, captions: Captions, form: InputForm, batch_size: in
     filling = share_filling(dataset, form.tokenize)
     if filling >= MANY_CUT:
         length = form.tokenize([captions.first]).shape[1]
-        yield f"about {filling:.0%} of the captions fill the {length} tokens that the student reads, or are cut there"
+        yield (
+            f"about {filling:.0%} of the captions fill the {length} tokens that the student reads, or are cut there: "
+            "one with a longer text_cfg.context_length reads more"
+        )

@@ -30,6 +30,12 @@ class Subset(Dataset):
     def text(self, index: int) -> SampleText:
         return self._dataset.text(self._indices[index])
 
+    def encoded(self, index: int) -> bytes:
+        return self._dataset.encoded(self._indices[index])
+
+    def stamp(self) -> str:
+        return self._dataset.stamp()
+
 
 def readable(dataset: Dataset) -> tuple[Dataset, str]:
     """The data set without the pictures that cannot be used, and a line about those; itself and "" if there are none.

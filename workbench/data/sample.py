@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 
@@ -49,6 +51,19 @@ class Dataset(Protocol):
 
     def text(self, index: int) -> SampleText:
         """One sample without its picture, from memory."""
+
+    def encoded(self, index: int) -> bytes:
+        """The file of one sample's picture. ``PictureError`` naming it if it cannot be read."""
+
+    def stamp(self) -> str:
+        """Hexadecimal; changes when a file that the pictures come from changes its size or time, or is gone.
+
+        It takes a look at every file, where ``fingerprint`` looks into some.
+        """
+
+    def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:  # noqa: ARG002
+        """One of a sample's captions as tokens [L], where they are kept; None where they are to be made."""
+        return None
 
     @property
     def sources(self) -> Sequence[Source]:

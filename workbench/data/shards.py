@@ -58,9 +58,8 @@ class ShardDataset(Dataset):
             ValueError: the shard has changed since it was indexed.
         """
         shard, sample = self._locate(index)
-        data = _open_shard(shard.path, shard.size, shard.mtime_ns).read(sample.offset, sample.size)
         try:
-            image = decode_image(data)
+            image = decode_image(self.encoded(index))
         except PictureError as error:
             raise error.at(f"shard '{shard.path}', picture of {sample.key!r}") from error
         text = self._text(shard, sample)
@@ -69,6 +68,15 @@ class ShardDataset(Dataset):
     def text(self, index: int) -> SampleText:
         """One sample without its picture, from memory."""
         return self._text(*self._locate(index))
+
+    def encoded(self, index: int) -> bytes:
+        """The file of one sample's picture."""
+        shard, sample = self._locate(index)
+        return _open_shard(shard.path, shard.size, shard.mtime_ns).read(sample.offset, sample.size)
+
+    def stamp(self) -> str:
+        """Of the shards' sizes and times."""
+        return sha256(repr([(shard.size, shard.mtime_ns) for shard in self._shards]).encode()).hexdigest()
 
     def _text(self, shard: ShardIndex, sample: IndexedSample) -> SampleText:
         key = f"{shard.path.stem}/{sample.key}" if self._shard_in_key else sample.key
@@ -97,15 +105,13 @@ class ShardDataset(Dataset):
 
     def _check(self, paths: Sequence[Path]) -> None:
         """Refuses what would fail at some step of the night, and says what was left out."""
+        where = f"'{paths[0]}'{' and its fellows' if len(paths) > 1 else ''}"
         if not self._num_pairs:
-            raise ValueError(
-                f"no pairs in '{paths[0]}'{' and its fellows' if len(paths) > 1 else ''}: "
-                "a pair is KEY.jpg, .png or .webp with KEY.txt or KEY.json"
-            )
+            raise ValueError(f"no pairs in {where}: a pair is KEY.jpg, .png or .webp with KEY.txt or KEY.json")
         texts = (self.text(index) for index in range(self._num_pairs))
         if blank := [text.key for text in texts if not text.captions]:
             raise ValueError(
-                f"{len(blank)} of {self._num_pairs} pairs in '{paths[0].parent}' have no caption "
+                f"{len(blank)} of {self._num_pairs} pairs in {where} have no caption "
                 f'(first {", ".join(map(repr, blank[:3]))}): give each a .txt or a .json with "caption"'
             )
         if ignored := [f"{shard.path.name}: {name}" for shard in self._shards for name in shard.ignored]:

@@ -17,11 +17,14 @@ from workbench.data.shard_paths import shard_paths
 from workbench.data.shards import ShardDataset
 
 Role = Literal["train", "validation", "test", "teacher"]
+Keep = Callable[[str, Dataset, float], Dataset]  # its name, the data set, and its share of every batch
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9_+.-]*):")
 
 
-def open_dataset(spec: str, role: Role, num_pairs: int = 0) -> Dataset:
+def open_dataset(
+    spec: str, role: Role, num_pairs: int = 0, keep: Keep = lambda _name, dataset, _share: dataset
+) -> Dataset:
     """Opens the data that a SPEC names.
 
     Args:
@@ -30,21 +33,32 @@ def open_dataset(spec: str, role: Role, num_pairs: int = 0) -> Dataset:
         role: what the data are for.
         num_pairs: how many pairs at most, the first ones; 0 for all. Sample sets draw as many as are asked for, and a
             mixture divides them by its ratios.
+        keep: makes another of what is opened, such as one with prepared pictures; each part of a mixture by itself.
 
     Raises:
         ValueError: in one line: an unknown SPEC, nothing there, unusable data, or too few pairs.
     """
     if not spec:
         raise ValueError(f"no data are named: a SPEC is {FORMS}")
+
+    def open_single(part: str, number: int, share: float) -> Dataset:
+        return keep(_name(part, role, number), _open_single(part, role, number), share)
+
     if parts := mixture_parts(spec):
-        return open_mixture(parts, lambda part, number: _open_single(part, role, number), num_pairs)
-    return _open_single(spec, role, num_pairs)
+        return open_mixture(parts, open_single, num_pairs)
+    return open_single(spec, num_pairs, 1.0)
 
 
 def sample_set_of(spec: str) -> str:
     """The NAME of a SPEC that is ``samples:NAME[/SPLIT]``; empty for any other."""
     is_sample = spec.startswith("samples:") and not mixture_parts(spec)
     return spec.removeprefix("samples:").split("/")[0] if is_sample else ""
+
+
+def _name(spec: str, role: Role, num_pairs: int) -> str:
+    """What tells a data set from the others of its SPEC: the split of a sample set, and how many pairs are taken."""
+    split = f"/{role}" if spec.startswith("samples:") and "/" not in spec else ""
+    return f"{spec}{split}" + (f", first {num_pairs:,}" if num_pairs else "")
 
 
 def _open_single(spec: str, role: Role, num_pairs: int) -> Dataset:

@@ -1,20 +1,23 @@
 """How far the drawing of pictures has come, on stderr: a bar in a terminal, one line elsewhere."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
-    """Passes `items` through while showing their number, the rate and the time left (`total` 0: unknown)."""
+def progress(items: Iterable[Item], total: int, label: str, what: str = "pairs") -> Generator[Item, None, None]:
+    """Passes `items` through while showing their number, the rate and the time left (`total` 0: unknown).
+
+    `what` says what is counted.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        size = f" ({total:,} pairs)" if total else ""
+        size = f" ({total:,} {what})" if total else ""
         print(f"{label}{size}", file=sys.stderr)
         yield from items
         return

@@ -1,0 +1,174 @@
+"""``workbench data prepare``."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.cli.completion import complete_data
+from workbench.cli.options import Json
+
+if TYPE_CHECKING:
+    from workbench.data.store import Manifest
+    from workbench.data.stores import Listed
+
+KINDS = ("pixels", "jpeg")
+
+
+def prepare(
+    spec: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SPEC",
+            help="The data: a path, samples:NAME/SPLIT, coco:, folder:, a mixture.",
+            autocompletion=complete_data,
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", help="pixels (the default), or jpeg: each picture in its own format.")
+    ] = None,
+    working_size: Annotated[
+        int, typer.Option("--working-size", min=0, help="As data.working_size of the runs to come.")
+    ] = 0,
+    num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="How many, the first ones; 0 for all.")] = 0,
+    listing: Annotated[bool, typer.Option("--list", help="Show what is prepared.")] = False,
+    removing: Annotated[bool, typer.Option("--remove", help="Remove what is prepared: of SPEC, or all.")] = False,
+    json: Json = False,
+) -> None:
+    """Decode pictures once, for every run to come; no batch changes by it.
+
+    Runs find what is prepared by themselves, and prepare up to 2 GB unasked. What lies in the cache ($WORKBENCH_CACHE)
+    is made anew when the data change.
+
+    Large pictures take 3 bytes a pixel. With --keep jpeg they take what their files do and are decoded when they are
+    read. A working size scales them down, for runs with the same data.working_size.
+
+    Examples:
+
+        workbench data prepare pairs.csv
+
+        workbench data prepare coco:captions_train2017.json@train2017 --working-size 256
+
+        workbench data prepare --list
+
+        workbench data prepare pairs.csv --remove
+    """
+    if listing and removing:
+        raise ValueError("--list and --remove are two commands: give one of them")
+    if (listing or removing) and (keep or working_size or num_pairs or (listing and spec)):
+        raise ValueError(f"{'--list' if listing else '--remove'} takes no other option")
+    if listing:
+        _list(json)
+    elif removing:
+        _remove(spec, json)
+    elif spec is None:
+        raise ValueError("name the data: workbench data prepare SPEC; or see what is prepared: --list")
+    else:
+        _prepare(spec, keep or "pixels", working_size, num_pairs, json)
+
+
+def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, json: bool) -> None:
+    from workbench.cli.output import print_json, print_line
+    from workbench.config.nearest import unknown
+    from workbench.data.prepare import prepare as prepare_data
+    from workbench.data.sample import Dataset
+    from workbench.data.spec import open_dataset
+    from workbench.data.stores import listed
+
+    if keep not in KINDS:
+        raise unknown("way to keep pictures", keep, KINDS)
+    if keep == "jpeg" and working_size:
+        raise ValueError("--keep jpeg keeps whole pictures, which are scaled when they are read: drop --working-size")
+    before = {one.manifest.id for one in listed()}
+    made: set[str] = set()
+
+    def prepared(name: str, dataset: Dataset, _share: float) -> Dataset:
+        made.add(prepare_data(name, dataset, "jpeg" if keep == "jpeg" else "pixels", working_size).manifest.id)
+        return dataset
+
+    open_dataset(spec, "train", num_pairs, prepared)
+    stores = [one for one in listed() if one.manifest.id in made]
+    if json:
+        print_json(
+            {"spec": spec, "stores": [_document(one) | {"is_new": one.manifest.id not in before} for one in stores]}
+        )
+        return
+    for one in stores:
+        print_line(f"{one.manifest.spec}: {'is' if one.manifest.id in before else 'was'} {_described(one)}")
+        for reason, count in _reasons(one.manifest).items():
+            print_line(f"  {count:,} {reason}, which runs replace by others")
+    print_line(f"runs read it by themselves; it lies in {stores[0].folder.parents[1]}")
+
+
+def _list(json: bool) -> None:
+    from workbench.cli.output import print_json, print_line, print_rows
+    from workbench.data.stores import home, listed
+    from workbench.views.units import size
+
+    found = listed()
+    total = sum(one.size_bytes for one in found)
+    if json:
+        print_json({"folder": str(home()), "size_bytes": total, "stores": [_document(one) for one in found]})
+        return
+    if not found:
+        print_line(f"nothing is prepared in {home()}")
+        return
+    rows = [
+        [one.manifest.spec, one.manifest.source.kind, f"{one.manifest.num_pairs:,}", size(one.size_bytes)]
+        for one in found
+    ]
+    print_rows(["data", "kept as", "pairs", "size"], rows, num_words=2)
+    print_line(f"{size(total)} in {home()}")
+
+
+def _remove(spec: str | None, json: bool) -> None:
+    from workbench.cli.output import print_json, print_line
+    from workbench.data.mixture import mixture_parts
+    from workbench.data.stores import listed, remove_store
+    from workbench.views.units import size
+
+    names = [part.spec for part in mixture_parts(spec)] or [spec] if spec else []
+    found = [one for one in listed() if not names or any(_is_of(name, one.manifest) for name in names)]
+    if spec and not found:
+        raise ValueError(f"nothing is prepared of '{spec}': see workbench data prepare --list")
+    for one in found:
+        remove_store(one.folder)
+    total = sum(one.size_bytes for one in found)
+    if json:
+        print_json({"size_bytes": total, "removed": [_document(one) for one in found]})
+        return
+    print_line(f"removed {len(found)} prepared data sets, {size(total)}")
+
+
+def _is_of(name: str, manifest: "Manifest") -> bool:
+    """Whether a store is of this SPEC, of any split where it is a sample set, as seen from here."""
+    if name.startswith("samples:"):
+        return manifest.spec == name or manifest.spec.startswith((f"{name},", f"{name}/"))
+    return manifest.place == str(Path.cwd()) and (manifest.spec == name or manifest.spec.startswith(f"{name},"))
+
+
+def _described(one: "Listed") -> str:
+    from workbench.views.units import duration, size
+
+    manifest = one.manifest
+    pairs = f"{manifest.num_pairs:,} pairs as {manifest.source.kind}, {size(one.size_bytes)}"
+    return f"prepared: {pairs}, made in {duration(manifest.elapsed_s)}"
+
+
+def _document(one: "Listed") -> dict[str, Any]:
+    manifest = one.manifest
+    return {
+        "data": manifest.spec,
+        "seen_from": manifest.place,
+        "keep": manifest.source.kind,
+        "num_pairs": manifest.num_pairs,
+        "size_bytes": one.size_bytes,
+        "made_in_s": manifest.elapsed_s,
+        "unusable": _reasons(manifest),
+        "dir": str(one.folder),
+    }
+
+
+def _reasons(manifest: "Manifest") -> dict[str, int]:
+    return dict(Counter(reason for reason, _ in manifest.unusable.values()).most_common())

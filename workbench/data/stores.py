@@ -1,0 +1,141 @@
+"""Where stores lie: a folder for each in the user's cache; finding, making, listing and removing them."""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from workbench.data.picture_error import PictureError
+from workbench.data.sample import Dataset
+from workbench.data.store import MANIFEST, Kind, Manifest, Source, Store
+from workbench.data.store_writer import Show, write_store
+from workbench.resources import cache_dir
+from workbench.runs.atomic import FULL, DiskFullError, commit_folder, remove, remove_orphans, temporary_beside
+
+STORE, LOCK = "store", "lock"
+
+
+class Listed(NamedTuple):
+    """A store as a list shows it."""
+
+    folder: Path
+    manifest: Manifest
+    size_bytes: int
+
+
+def home() -> Path:
+    """The folder of all stores."""
+    return cache_dir() / "prepared"
+
+
+def place_of(dataset: Dataset, kind: Kind) -> Path:
+    """Where a store of these data lies, if there is one."""
+    return home() / sha256(f"{kind} {dataset.fingerprint}".encode()).hexdigest()[:32] / STORE
+
+
+def find_store(dataset: Dataset, kind: Kind) -> Store | None:
+    """The store of these data; None where there is none, or one that is stale or damaged."""
+    folder = place_of(dataset, kind)
+    if not folder.exists():
+        return None
+    try:
+        store = Store(folder)
+    except ValueError:
+        return None
+    if store.manifest.source != Source.of(dataset, kind) or _is_readable_now(dataset, store):
+        return None
+    return store
+
+
+def _is_readable_now(dataset: Dataset, store: Store) -> bool:
+    """Whether a picture can be read that could not be when the store was made, such as for a disk that was away."""
+    for index, (reason, _) in store.manifest.unusable.items():
+        if reason == "unreadable file":
+            with suppress(PictureError):
+                dataset.encoded(index)
+                return True
+    return False
+
+
+def make_store(dataset: Dataset, kind: Kind, *, spec: str, num_bytes: int, show: Show) -> Store:
+    """Writes the store of these data, and removes the one of older data under the same name; see :func:`write_store`.
+
+    Of two processes that want the same store at once, one makes it and the other waits. One that is killed leaves
+    nothing that counts.
+
+    Args:
+        num_bytes: about how many it will take; said where there is no room.
+
+    Raises:
+        ValueError: too many pictures cannot be used.
+        OSError: there is no room, or no permission to write.
+    """
+    folder = place_of(dataset, kind)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with alone(folder.parent, "prepares the same data"):
+        if (found := find_store(dataset, kind)) is not None:
+            return found
+        remove_orphans(folder.parent)
+        temporary = temporary_beside(folder)
+        try:
+            temporary.mkdir()
+            write_store(dataset, Source.of(dataset, kind), temporary, spec=spec, show=show)
+            commit_folder(temporary, folder)
+        except OSError as error:
+            if error.errno in FULL:
+                raise DiskFullError(folder, num_bytes) from None
+            raise
+        finally:
+            remove(temporary)
+    store = Store(folder)
+    _remove_older(store)
+    return store
+
+
+@contextmanager
+def alone(folder: Path, doing: str) -> Iterator[None]:
+    """Holds the lock of a folder, which ends with the process; waits for whoever has it, saying what that one does."""
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"workbench: waiting for another process that {doing}", file=sys.stderr)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: both then write, and the last one's stays
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_older(store: Store) -> None:
+    """Removes the stores of data that lay where these do, and are no more."""
+    now = store.manifest
+
+    def name(manifest: Manifest) -> tuple[str, str, str]:
+        return manifest.spec, manifest.place, manifest.source.kind
+
+    for other in listed():
+        if name(other.manifest) == name(now) and other.manifest.id != now.id:
+            remove(other.folder)
+
+
+def listed() -> list[Listed]:
+    """All whole stores, by their SPEC."""
+    found = []
+    for folder in home().glob(f"*/{STORE}"):
+        with suppress(OSError, ValueError):
+            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            found.append(Listed(folder, manifest, size))
+    return sorted(found, key=lambda one: (one.manifest.spec, one.manifest.source.kind, one.manifest.id))
+
+
+def remove_store(folder: Path) -> None:
+    """Removes a store; a run that reads it goes on with what it has open."""
+    remove(folder)
