@@ -13,6 +13,7 @@ from workbench.config.toml import merge
 # One thread: small models gain nothing from two, and bit-identical runs are promised for equal thread counts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and a console that is made then keeps it whatever a test says
 
 TINY = {
     "embed_dim": 16,

@@ -1,19 +1,21 @@
 """A workbench for small-scale CLIP distillation ablations.
 
-Exports lazily, so that ``import workbench`` loads no torch.
+Exports lazily: ``import workbench`` loads no torch, and ``load_student`` nothing that trains.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.engine.loading import load_run, load_student
+    from workbench.engine.loading import load_run
+    from workbench.models.source import load_student
 
 __all__ = ["load_run", "load_student"]
 
+_HOMES = {"load_run": "workbench.engine.loading", "load_student": "workbench.models.source"}
+
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from workbench.engine import loading
-
-        return getattr(loading, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'workbench' has no attribute {name!r}")

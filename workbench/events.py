@@ -40,11 +40,14 @@ class Event(BaseModel):
 
 
 class RunStarted(Event):
+    """``kept_fraction``: how much the student has of the attention and FFN weights of the towers that it inherits."""
+
     num_steps: int
     batch_size: int
     num_pairs: int
     num_parameters: int
     num_embedding_parameters: int
+    kept_fraction: float = 1.0
     weights: dict[str, float] = {}
     host: str
     pid: int
@@ -58,11 +61,22 @@ class RunResumed(Event):
 
 
 class StageStarted(Event):
-    name: str
+    """A phase of inheritance: masks are learnt up to step ``until``, or what they left is trained until then."""
+
+    name: Text
+    stage: int
+    until: int
+    learns_masks: bool
+    num_parameters: int
+    num_embedding_parameters: int
+    kept_fraction: float = 1.0
 
 
 class StepDone(Event):
-    """``terms`` are the losses before weighting, ``weighted`` what was added to the total ``loss``."""
+    """``terms`` are the losses before weighting, ``weighted`` what was added to the total ``loss``.
+
+    ``masks``, while they are learnt: the expected sparsity, its target, and the constraint's two multipliers.
+    """
 
     loss: float
     terms: dict[str, float]
@@ -74,6 +88,7 @@ class StepDone(Event):
     pairs_per_s: float
     elapsed_s: float
     peak_mb: float
+    masks: dict[str, float] = {}
 
 
 class EvalDone(Event):
@@ -96,9 +111,10 @@ class Warned(Event):
 
 
 class Commanded(Event):
-    """A command taken from the run's ``control/`` folder."""
+    """A command taken from the run's ``control/`` folder; of ``set``, the arguments are settings and their values."""
 
     command: Text
+    arguments: dict[str, Any] = {}
 
 
 class Forked(Event):

@@ -5,7 +5,8 @@ import tomllib
 import pytest
 import tomli_w
 
-from workbench.config.inheritance import GatesConfig, Plan, TowerPlan
+from workbench.config.inheritance import GatesConfig, InheritanceConfig, Plan, TowerPlan
+from workbench.config.run import RunConfig
 
 
 def test_a_plan_survives_toml():
@@ -48,15 +49,60 @@ def test_a_plan_that_makes_no_sense_is_one_line(table, words):
         Plan.parse(table)
 
 
-def test_gates_of_a_shorter_run_can_travel_as_far():
-    short = GatesConfig(ramp_steps=1000, learning_rate=0.02).stretched(0.1)
-    assert (short.ramp_steps, short.learning_rate) == (100, pytest.approx(0.2))
-    assert GatesConfig(ramp_steps=3).stretched(0.01).ramp_steps == 1
-
-
 @pytest.mark.parametrize(
     ("name", "value"), [("sparsity", 0), ("sparsity", 1), ("constraint", "both"), ("ramp_steps", 0)]
 )
 def test_gates_that_make_no_sense_are_one_line(name, value):
     with pytest.raises(ValueError, match=rf"\A{name}: input should be .*\Z"):
         GatesConfig.parse({name: value})
+
+
+STAGE = {"sparsity": 0.5, "num_steps": 10, "mask_steps": 4, "ramp_steps": 3}
+
+
+def test_a_shorter_stage_closes_its_gates_as_much_faster():
+    stage = {"sparsity": 0.5, "num_steps": 6000, "mask_steps": 3000}
+    (short,) = InheritanceConfig.parse({"stages": [stage]}).stretched(600).stages
+    assert (short.num_steps, short.mask_steps, short.ramp_steps) == (600, 300, 100)
+    assert short.learning_rate == pytest.approx(0.2)
+
+
+def test_the_shortest_stages_have_a_step_for_every_phase():
+    last = {"sparsity": 0.75, "num_steps": 12, "mask_steps": 11, "ramp_steps": 11}
+    stages = InheritanceConfig.parse({"stages": [STAGE, last]}).stretched(4).stages
+    assert [(stage.num_steps, stage.mask_steps, stage.ramp_steps) for stage in stages] == [(2, 1, 1), (2, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"stages": [STAGE | {"mask_steps": 10}]}, "stages.0: mask_steps 10 of num_steps 10 leave none"),
+        ({"stages": [STAGE | {"ramp_steps": 5}]}, "stages.0: the target is still rising"),
+        ({"stages": [STAGE, STAGE]}, r"stages of sparsity \[0.5, 0.5\]: each must leave less"),
+        ({"stages": [STAGE], "weights": "random"}, "there is nothing to learn masks of"),
+        ({"stages": [STAGE | {"masks": 1}]}, "stages.0: unknown setting 'masks'"),
+    ],
+)
+def test_an_inheritance_that_cannot_be_is_one_line(table, words):
+    with pytest.raises(ValueError, match=rf"\A{words}.*\Z"):
+        InheritanceConfig.parse(table)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"inheritance": {"image": {"depth": 2}}}, r"\[inheritance\] is for student.model=inherited"),
+        ({"student": {"model": "inherited"}}, "inherit from which model"),
+        (
+            {"student": {"model": "inherited", "tokenizer": "bpe"}, "inheritance": {"source": "sample:scenes"}},
+            "an inherited student keeps its source's tokenizer",
+        ),
+        (
+            {"student": {"model": "inherited"}, "inheritance": {"source": "sample:scenes", "stages": [STAGE]}},
+            "train.num_steps is 600, but the stages",
+        ),
+    ],
+)
+def test_a_run_whose_inheritance_does_not_fit_is_one_line(table, words):
+    with pytest.raises(ValueError, match=rf"\A{words}.*\Z"):
+        RunConfig.parse(table)

@@ -104,7 +104,7 @@ def test_substitutes_do_not_depend_on_interruptions_nor_workers(specs: dict[str,
 
 
 def test_too_many_bad_pictures_end_the_run_with_reasons(specs: dict[str, str], tiny: Tiny) -> None:
-    data = {"train": specs["csv"], "validation": "", "num_pairs": 0}
+    data = {"train": specs["csv"], "validation": "", "num_pairs": 0, "prepare": "off"}
     cohort = build_cohort({"run": tiny(data=data, train={"num_steps": 50, "batch_size": 12})})
     spoil(*range(0, 12, 2))  # after the look that is taken first
     events: list[Event] = []

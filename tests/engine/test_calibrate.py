@@ -144,3 +144,10 @@ def test_shares_that_cannot_be_are_refused_with_the_remedy(chosen: dict[str, flo
 def test_a_single_loss_has_nothing_to_share() -> None:
     with pytest.raises(ValueError, match="single loss"):
         complete_shares(["clip"], {})
+
+
+def test_a_student_that_begins_as_its_teacher_is_not_calibrated(tiny) -> None:
+    stage = {"sparsity": 0.5, "num_steps": 12, "mask_steps": 4, "ramp_steps": 2}
+    config = tiny(student={"model": "inherited"}, inheritance={"stages": [stage]})
+    with pytest.raises(ValueError, match=r"\Aa student that learns masks begins as its teacher, .*\Z"):
+        calibrate(config)

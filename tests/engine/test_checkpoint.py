@@ -1,23 +1,21 @@
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import tomli_w
 import torch
 
+from workbench.config.toml import read_toml
 from workbench.engine.build import build_cohort
+from workbench.engine.device import settled
 from workbench.engine.launch import launch, relaunch
 from workbench.engine.loop import train
 from workbench.events import CheckpointSaved, RunFinished, RunResumed
 from workbench.models.fingerprint import weights_sha256
 from workbench.models.spec import load_model
-from workbench.runs.checkpoints import newest_checkpoint, write_checkpoint
+from workbench.runs.checkpoints import newest_checkpoint, read_manifest, write_checkpoint
+from workbench.runs.code import code_sha256
 from workbench.runs.control import Command
 from workbench.runs.directory import find_run
 from workbench.runs.summary import read_summary
@@ -139,29 +137,14 @@ def test_commands_for_a_run_that_died_are_void(tiny, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
-def test_a_killed_run_ends_as_an_undisturbed_one(tiny_table, tiny, tmp_path: Path, seed: int) -> None:
+def test_a_killed_run_ends_as_an_undisturbed_one(tiny_table, tiny, train_and_kill, tmp_path: Path, seed: int) -> None:
     """SIGKILL at a random moment, twice; what is resumed in the end is bit-identical."""
     tiny_table["train"] |= {"num_steps": 60}
     (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tiny_table))
-    command = [sys.executable, "-m", "workbench", "train", "--recipe", str(tmp_path / "tiny.toml"), "--name", "run"]
-    again = [sys.executable, "-m", "workbench", "runs", "resume", "run"]
     draw = random.Random(seed)
-    for arguments in (command, again):
-        process = subprocess.Popen(
-            [*arguments, "--runs", str(tmp_path)], env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
-        )
-        _kill_after_events(process, tmp_path / "run" / "events.jsonl", draw.randrange(2, 12))
+    train_and_kill(tmp_path / "tiny.toml", draw.randrange(2, 12), draw.randrange(2, 12))
     resumed = relaunch(find_run(tmp_path, "run"))
     assert run_to_end(resumed) == undisturbed(tiny(train={"num_steps": 60}))
-
-
-def _kill_after_events(process: subprocess.Popen, log: Path, count: int) -> None:
-    """Kill the process once it has written that many more events."""
-    before = len(log.read_bytes().splitlines()) if log.exists() else 0
-    while process.poll() is None and len(log.read_bytes().splitlines() if log.exists() else []) < before + count:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
 
 
 def test_run_toml_holds_every_setting_and_the_machine(tiny, tmp_path: Path) -> None:
@@ -169,6 +152,16 @@ def test_run_toml_holds_every_setting_and_the_machine(tiny, tmp_path: Path) -> N
 
     launch({"run": tiny()}, tmp_path)
     path = find_run(tmp_path, "run").config_file
-    assert load_run_config(path) == tiny()
+    assert load_run_config(path) == settled(tiny())
     assert read_toml(path)["machine"]["torch"] == torch.__version__
     json.dumps(read_toml(path))
+
+
+def test_a_run_says_by_which_teacher_and_code_it_was_made(tiny, tmp_path: Path) -> None:
+    started = launch({"run": tiny()}, tmp_path)
+    run_to_end(started)
+    run = find_run(tmp_path, "run")
+    teacher = started.cohort.teacher
+    recorded = read_manifest(newest_checkpoint(run))["teacher"]
+    assert recorded == {"weights_sha256": teacher.fingerprint(), "scale": pytest.approx(float(teacher.scale))}
+    assert read_toml(run.config_file)["machine"]["code_sha256"] == code_sha256()

@@ -49,7 +49,7 @@ def test_settings_edited_since_the_checkpoint_are_refused_and_shown(stopped: Run
 
 
 def test_what_changes_no_step_may_be_edited(stopped: RunDirectory) -> None:
-    edit(stopped, "data", num_workers=2)
+    edit(stopped, "data", num_workers=2, prepare="pixels")
     edit(stopped, "log", every_steps=1)
     assert said(stopped) == []
 

@@ -18,7 +18,7 @@ from workbench.events import Warned
 from workbench.losses.crd import CrdLoss
 from workbench.models.fingerprint import weights_sha256
 from workbench.runs.directory import create_run
-from workbench.runs.snapshots import PLACES, read_gradients
+from workbench.runs.gradient_snapshots import PLACES, read_gradients
 
 RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
 

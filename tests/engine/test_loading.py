@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import workbench
+from workbench.engine.device import settled
 from workbench.engine.launch import launch
 from workbench.engine.publish import publish_teacher
 from workbench.engine.remeasure import remeasure
@@ -22,9 +23,10 @@ def finished(tiny, tmp_path: Path):
 @pytest.mark.usefixtures("finished")
 def test_a_run_reads_back_as_it_was(tiny, tmp_path: Path) -> None:
     record = workbench.load_run("run", tmp_path)
-    assert record.config == tiny()
+    assert record.config == settled(tiny())
     assert record.summary.state == "finished"
     assert record.events[-1].state == "finished"
+    assert repr(record) == f"<run run: finished at step 12 of 12, {len(record.events)} events>"
 
 
 def test_a_student_is_ready_to_encode(finished, tmp_path: Path) -> None:

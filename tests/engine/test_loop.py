@@ -174,7 +174,7 @@ def test_chunked_losses_train_as_whole_ones_do(tiny) -> None:
 
 def test_diagnoses_leave_snapshots_and_no_other_trace(tiny, tmp_path) -> None:
     from workbench.engine.launch import launch
-    from workbench.runs.snapshots import read_gradients
+    from workbench.runs.gradient_snapshots import read_gradients
 
     ends = []
     for name, every_steps in (("watched", 6), ("unwatched", 0)):

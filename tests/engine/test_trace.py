@@ -20,7 +20,6 @@ RECIPES = sorted(
     if load_recipe(name).data.train.startswith("samples:") and not name.startswith("teacher-")
 )
 SHORT = [
-    "train.num_steps=20",
     "train.batch_size=32",
     "train.device=cpu",
     "data.num_pairs=320",
@@ -28,6 +27,7 @@ SHORT = [
     "data.test=",
     "teacher.chunk_size=32",
     "optimizer.warmup_fraction=0.1",
+    "evaluate.every_steps=0",
     "log.every_steps=1",
     "log.diagnose_every_steps=0",
 ]
@@ -35,7 +35,7 @@ SHORT = [
 
 def traces() -> dict[str, list[float]]:
     """The total loss of each step, by recipe. One cohort: its members end as they do alone."""
-    cohort = build_cohort({name: load_recipe(name, SHORT) for name in RECIPES})
+    cohort = build_cohort({name: load_recipe(name, SHORT).with_steps(20) for name in RECIPES})
     found: dict[str, list[float]] = {name: [] for name in RECIPES}
     for event in train(cohort):
         if isinstance(event, StepDone):

@@ -1,11 +1,16 @@
 """What two selections share, against sets by hand."""
 
+from dataclasses import replace
+
 import pytest
 
+from workbench.config.inheritance import Plan
 from workbench.config.shape import TowerShape
-from workbench.inheritance.overlap import by_rule, overlaps
+from workbench.inheritance.legacy import planned_legacy
+from workbench.inheritance.overlap import by_rule, overlaps, overlaps_with_rule
 from workbench.inheritance.selection import TowerSelection, everything
 from workbench.models.shapes import tower_shape
+from workbench.runs.mask_snapshots import MaskSnapshot
 
 SHAPE = TowerShape(width=4, head_width=2, heads=(4, 4), channels=(10, 20))
 ONE = TowerSelection(layers=(0, 1), embedding=(0, 1), heads=((0, 1, 2), (3,)), channels=((0, 1), tuple(range(10))))
@@ -41,3 +46,24 @@ def test_a_rule_chooses_as_many_of_each(make_teacher, rule):
     assert chosen.shape(source) == learnt.shape(source)
     assert (chosen.embedding == (0, 1, 2)) == (rule == "leading")
     assert 0 <= overlaps(learnt, chosen, source)["heads"].shared <= 1
+
+
+def test_what_a_rule_chose_is_all_that_the_rule_would_keep(make_teacher):
+    teacher = make_teacher()
+    plan = Plan.parse({"text": {"width": 16, "heads": 1, "channels": 9, "width_rule": "magnitude"}})
+    snapshot = planned_legacy(teacher, plan).snapshot(0, 0)
+    ruled = overlaps_with_rule(teacher, snapshot, "magnitude")
+    assert {overlap.shared for overlap in ruled["text"].values()} == {1.0}
+    leading = overlaps_with_rule(teacher, snapshot, "leading")
+    assert leading["text"]["channels"].shared < 1
+    assert leading["text"]["channels"].chance == ruled["text"]["channels"].chance
+    assert leading["image"]["heads"].shared == 1  # nothing went there
+
+
+def test_a_rule_needs_the_teacher_that_the_masks_are_of(make_teacher):
+    teacher = make_teacher()
+    mask = planned_legacy(teacher, Plan.parse({"text": {"depth": 1}})).snapshot(0, 0).towers["text"]
+    other = mask.teacher.model_copy(update={"head_width": mask.teacher.head_width + 1})
+    foreign = MaskSnapshot(0, 0, False, 0.5, 0.5, {"text": replace(mask, teacher=other)})
+    with pytest.raises(ValueError, match="has changed since"):
+        overlaps_with_rule(teacher, foreign, "leading")

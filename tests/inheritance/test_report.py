@@ -1,34 +1,76 @@
 """A report says of both towers what counting them says, and how long they take."""
 
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
 from workbench.config.inheritance import Plan
-from workbench.inheritance import inherit
+from workbench.inheritance import inherit, report
 from workbench.inheritance.costs import multiply_accumulates
-from workbench.inheritance.report import describe, measure_latency_ms
+from workbench.inheritance.legacy import planned_legacy
+from workbench.inheritance.report import WARM_UPS, describe, measure_latency, student_at
 from workbench.models.counting import count_parameters
 from workbench.models.shapes import tower_shape
 
 
 def test_both_towers_in_numbers(make_teacher):
     model = inherit(make_teacher(), Plan.parse({"image": {"width": 20, "heads": 3}}))
-    report = describe(model)
-    assert report["image"].shape == tower_shape(model.config, "image")
-    assert report["image"].shape.heads == (3,) * 4
-    assert report["text"].multiply_accumulates == multiply_accumulates(model.config, "text")
+    towers = describe(model)
+    assert towers["image"].shape == tower_shape(model.config, "image")
+    assert towers["image"].shape.heads == (3,) * 4
+    assert towers["text"].multiply_accumulates == multiply_accumulates(model.config, "text")
     whole = count_parameters(model)
-    assert sum(tower.block_parameters for tower in report.values()) == whole["blocks"] - 1  # without the scale
-    assert sum(tower.embedding_parameters for tower in report.values()) == whole["embeddings"]
-    assert report["image"].embedding_parameters == 5 * 20
+    assert sum(tower.block_parameters for tower in towers.values()) == whole["blocks"] - 1  # without the scale
+    assert sum(tower.embedding_parameters for tower in towers.values()) == whole["embeddings"]
+    assert towers["image"].embedding_parameters == 5 * 20
 
 
 def test_a_resnet_has_no_shape_but_costs(resnet):
-    report = describe(resnet)["image"]
-    assert report.shape is None
-    assert report.multiply_accumulates > 0
-    assert report.block_parameters > 0
+    image = describe(resnet)["image"]
+    assert image.shape is None
+    assert image.multiply_accumulates > 0
+    assert image.block_parameters > 0
 
 
 def test_latency_is_measured_in_evaluation_mode_and_leaves_the_mode(make_teacher):
     model = make_teacher().train()
     for tower in ("image", "text"):
-        assert 0 < measure_latency_ms(model, tower, batch_size=2, repeats=3) < 1000
+        (latency,) = measure_latency([model], tower, batch_size=2, repeats=4)
+        assert 0 < latency.low_ms <= latency.median_ms <= latency.high_ms < 1000
     assert model.training
+
+
+def test_latency_tells_the_quartiles_of_what_was_timed_after_the_warm_up(make_teacher, monkeypatch):
+    durations_ms = [*[9000.0] * 2 * WARM_UPS, 5, 50, 1, 10, 2, 20, 4, 40, 3, 30]  # two models, in turns
+    readings_s = np.cumsum([part for duration_ms in durations_ms for part in (0, duration_ms / 1e3)]).tolist()
+    monkeypatch.setattr(report.time, "perf_counter", iter(readings_s).__next__)
+    fast, slow = measure_latency([make_teacher(), make_teacher()], "text", repeats=5)
+    assert (fast.low_ms, fast.median_ms, fast.high_ms) == pytest.approx((2, 3, 4))
+    assert (slow.low_ms, slow.median_ms, slow.high_ms) == pytest.approx((20, 30, 40))
+
+
+def test_a_student_is_the_newest_one_or_as_large_as_its_masks_were(make_teacher):
+    teacher = make_teacher()
+    plan = Plan.parse({"image": {"depth": 2}, "text": {"width": 16, "heads": 1, "channels": 5}})
+    student = inherit(teacher, plan)
+    planned = planned_legacy(teacher, plan).snapshot(0, 0)
+    assert student_at(planned, teacher, student) is student
+    before = planned_legacy(teacher, Plan()).snapshot(0, 0)
+    whole = student_at(before, teacher, student)
+    assert count_parameters(whole) == count_parameters(teacher)
+    rebuilt = student_at(planned, teacher, teacher)
+    assert count_parameters(rebuilt) == count_parameters(student)
+    with pytest.raises(ValueError, match="has changed since"):
+        student_at(planned, student, student)
+
+
+def test_a_tower_that_lost_all_has_one_layer_left(make_teacher):
+    teacher = make_teacher()
+    snapshot = planned_legacy(teacher, Plan()).snapshot(0, 0)
+    mask = snapshot.towers["text"]
+    nothing = replace(
+        mask, heads=tuple(map(np.zeros_like, mask.heads)), channels=tuple(map(np.zeros_like, mask.channels))
+    )
+    student = student_at(replace(snapshot, towers={"text": nothing}), teacher, teacher)
+    assert tower_shape(student.config, "text").heads == (0,)

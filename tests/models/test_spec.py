@@ -139,6 +139,31 @@ def test_a_config_file(config_file):
     assert same_weights(inside, model)
 
 
+@torch.no_grad()
+def test_a_config_file_with_its_weights(config_file, papers_file, pictures):
+    path, reference = papers_file(4)
+    spec = f"config:{config_file()}@{path}"
+    model = load_model(spec).eval()
+    assert model.config == ARCHITECTURE
+    assert all(torch.equal(model.towers.state_dict()[name], value) for name, value in reference.state_dict().items())
+    remark = f"{re.escape(spec)} comes with its weights and tokenizer: drop student.tokenizer"
+    refused(spec, remark, tokenizer="bpe")
+    refused(f"config:{config_file()}@gone.pt", r"no weights at gone\.pt: check the path")
+    other = config_file(embed_dim=8)
+    with pytest.raises(ValueError, match=r"epoch_32\.pt does not fit the model .*:\n  reshaped"):
+        load_model(f"config:{other}@{path}")
+    normalised = config_file(model_cfg=ARCHITECTURE, preprocess_cfg={"mean": [0.5] * 3, "std": [0.25] * 3})
+    image = pictures(2)
+    model = load_model(f"config:{normalised}@{path}").eval()
+    torch.testing.assert_close(model.encode_image(image), reference.encode_image((image / 255 - 0.5) / 0.25))
+    assert load_model(f"config:{normalised}", seed=1).mean == model.mean
+
+
+def test_a_config_file_may_have_an_at_in_its_name(config_file, tmp_path):
+    odd = config_file().rename(tmp_path / "me@home.json")
+    assert load_model(f"config:{odd}", seed=1).config == ARCHITECTURE
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -154,7 +179,7 @@ def test_a_config_file(config_file):
 def test_a_config_file_that_holds_no_model_is_refused(tmp_path, content, words):
     (tmp_path / "c.json").write_text(content)
     refused(f"config:{tmp_path / 'c.json'}", f".*{words}.*", seed=0)
-    refused(f"config:{tmp_path / 'gone.json'}", r"cannot read the model config .*gone\.json: .*", seed=0)
+    refused(f"config:{tmp_path / 'gone.json'}", r"cannot read the model config .*gone\.json: No such .*", seed=0)
 
 
 def test_a_model_folder(tmp_path, make_clip):
@@ -204,6 +229,10 @@ def test_no_weights_and_no_seed_is_refused(config_file, tiny):
         ("mini-w644", r"unknown model 'mini-w644': did you mean 'mini-w64'\? \(a model is a built-in size, .*\)"),
         ("ViT-B-16", r"unknown model 'ViT-B-16': did you mean 'open_clip:ViT-B-16'\? \(a model is .*\)"),
         ("RN50", r"unknown model 'RN50': choose one of: open_clip:RN50 \(a model is .*\)"),
+        ("ViT-B-16@w.pt", r"unknown model 'ViT-B-16@w.pt': did you mean 'open_clip:ViT-B-16@w.pt'\? .*"),
+        ("ViT-B/16@laion400m_e32", r"unknown model .*: did you mean 'open_clip:ViT-B/16@laion400m_e32'\? .*"),
+        ("mini-w64@w.pt", r"unknown model .*: did you mean 'open_clip:mini-w64@w.pt'\? .*"),
+        ("mine.json@w.pt", r"unknown model .*: did you mean 'config:mine.json@w.pt'\? .*"),
         ("", r"unknown model '': choose one of: .*mini-w64.*"),
         ("nowhere/at/all", r"unknown model 'nowhere/at/all': .*"),
         ("openclip:ViT-B-16", r"unknown model 'openclip:ViT-B-16': .* \(a model is .*open_clip:NAME.*\)"),
@@ -298,6 +327,14 @@ def test_a_file_of_weights_alone_is_told_by_its_shapes(tiny, papers_file, monkey
     monkeypatch.setitem(factory._MODEL_CONFIGS, "ViT-other-8", ARCHITECTURE)
     with pytest.raises(ValueError, match=rf"fit several architectures: name one, .*{tiny}@.* or .*ViT-other-8@"):
         spec_of_file(path)
+
+
+def test_a_built_in_size_with_another_tokenizers_weights_is_told_how_to_name_them(tmp_path):
+    save_file(load_model("mini-w64", seed=0, tokenizer="bpe").towers.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(
+        ValueError, match=r"reshaped .*\n  it has another tokenizer: name the config .*config:FILE\.json@"
+    ):
+        load_model(f"open_clip:mini-w64@{tmp_path / 'w.safetensors'}")
 
 
 def test_a_file_of_no_known_shapes_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.runs.directory import RunDirectory, create_run, find_run, list_runs, new_run_id
+from workbench.runs.directory import RunDirectory, check_can_create, create_run, find_run, list_runs, new_run_id
 
 
 def test_a_new_run_has_its_folders_its_config_and_an_empty_log(tmp_path):
@@ -87,9 +87,23 @@ def test_a_place_where_runs_cannot_be_is_named_at_once(tmp_path, failing):
     for place in (tmp_path / "file", tmp_path / "file" / "runs"):
         with pytest.raises(ValueError, match=r"cannot create a run in .*file.*; choose another folder with --runs"):
             create_run(place, "a", "")
-    for code, words in ((errno.EROFS, "read-only file system"), (errno.ENOSPC, "disk full at .* have .* MB")):
+    for code, words in ((errno.EROFS, "read-only file system"), (errno.ENOSPC, "disk full at .* have .* [MG]B")):
         with failing(1, code), pytest.raises(ValueError, match=words):
             create_run(tmp_path / "runs", "a", "")
+
+
+def test_what_cannot_be_created_is_known_before_and_nothing_is_written(tmp_path):
+    check_can_create(tmp_path / "runs", "a")
+    assert list(tmp_path.iterdir()) == []
+    create_run(tmp_path / "runs", "a", "")
+    with pytest.raises(ValueError, match=r"run 'a' already exists in .*runs: choose another --name"):
+        check_can_create(tmp_path / "runs", "a")
+    with pytest.raises(ValueError, match="run name 'a/b': use letters"):
+        check_can_create(tmp_path / "runs", "a/b")
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "runs"):
+        with pytest.raises(ValueError, match=r"cannot create a run in .*file.* under, a file; choose .* --runs DIR"):
+            check_can_create(place, "a")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that even root cannot write to")

@@ -170,8 +170,11 @@ def test_a_garbled_note_is_no_owner(run, garbage):
 
 
 def test_a_run_that_cannot_be_written_to_says_so(run, failing):
-    with failing(1, errno.EROFS), pytest.raises(ValueError, match=r"cannot write .*: Read-only"), RunLock(run):
-        pass
+    remedy = "make it writable, or copy the run to another disk and go on there: workbench runs resume COPY"
+    with failing(1, errno.EROFS), pytest.raises(ValueError, match=f"cannot write .*: read-only .*; {remedy}$"):
+        RunLock(run).__enter__()
+    with failing(1, errno.ENOSPC), pytest.raises(ValueError, match=r"no space left on device; make room there$"):
+        RunLock(run).__enter__()
     with RunLock(run):
         pass
 

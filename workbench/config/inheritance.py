@@ -1,5 +1,6 @@
 """What a student takes over from its teacher: said beforehand (a plan), or learnt (gates)."""
 
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
@@ -85,7 +86,80 @@ class GatesConfig(Config):
     learning_rate: PositiveFloat = 0.02
     """Of the gates, and of the multipliers, which ascend; constant, without decay."""
 
-    def stretched(self, ratio: float) -> "GatesConfig":
-        """The same in a run ``ratio`` times as long: with fewer steps to close in, gates learn as much faster."""
-        ramp_steps = max(1, round(self.ramp_steps * ratio))
-        return self.model_copy(update={"ramp_steps": ramp_steps, "learning_rate": self.learning_rate / ratio})
+
+class StageConfig(GatesConfig):
+    """One stage of automatic inheritance: masks are learnt, what they close is cut out, and the rest is trained."""
+
+    num_steps: PositiveInt
+    """Steps of the whole stage."""
+    mask_steps: PositiveInt
+    """The first of these, over which masks are learnt and the learning rate rises; over the others it falls to 0."""
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> "StageConfig":
+        if self.mask_steps >= self.num_steps:
+            raise ValueError(
+                f"mask_steps {self.mask_steps} of num_steps {self.num_steps} leave none to train what stays: take fewer"
+            )
+        if self.ramp_steps > self.mask_steps:
+            raise ValueError(
+                f"the target is still rising when masks are fixed: take ramp_steps up to {self.mask_steps}"
+            )
+        return self
+
+    def stretched(self, mask_steps: int, num_steps: int, ratio: float) -> "StageConfig":
+        """The same stage over other steps, ``ratio`` times as many: the fewer there are, the faster gates learn."""
+        update = {
+            "num_steps": num_steps,
+            "mask_steps": mask_steps,
+            "ramp_steps": min(mask_steps, max(1, round(self.ramp_steps * ratio))),
+            "learning_rate": self.learning_rate / ratio,
+        }
+        return self.model_copy(update=update)
+
+
+class InheritanceConfig(Plan):
+    """What a run's student takes over before its first step, and what of that goes later, by learnt masks."""
+
+    source: str = ""
+    """SPEC of the model to inherit from; empty for the run's teacher."""
+    weights: Literal["inherited", "random"] = "inherited"
+    """Random: the same architecture from random weights, to compare with. A frozen tower keeps the source's."""
+    stages: tuple[StageConfig, ...] = ()
+    """Learnt masks, in stages that begin one where the other ends; none inherits by the plan alone."""
+
+    @model_validator(mode="after")
+    def _stages_descend(self) -> "InheritanceConfig":
+        sparsities = [stage.sparsity for stage in self.stages]
+        if sparsities != sorted(set(sparsities)):
+            raise ValueError(f"stages of sparsity {sparsities}: each must leave less than the one before")
+        if self.stages and self.weights == "random":
+            raise ValueError("there is nothing to learn masks of in random weights: drop the stages")
+        return self
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all stages together."""
+        return sum(stage.num_steps for stage in self.stages)
+
+    def stretched(self, num_steps: int) -> "InheritanceConfig":
+        """The same stages in a run of ``num_steps``, to the step.
+
+        Raises:
+            ValueError: there are too few steps for so many phases.
+        """
+        if not self.stages:
+            return self
+        lengths = [steps for stage in self.stages for steps in (stage.mask_steps, stage.num_steps - stage.mask_steps)]
+        if num_steps < len(lengths):
+            raise ValueError(f"{num_steps} steps are too few for {len(lengths)} phases: take more")
+        ratio = num_steps / self.num_steps
+        ends = [0]
+        for phase, end in enumerate(accumulate(lengths), start=1):
+            # In proportion, but every phase has a step, those after it too.
+            ends.append(min(max(round(end * ratio), ends[-1] + 1), num_steps - len(lengths) + phase))
+        stages = tuple(
+            stage.stretched(middle - start, end - start, ratio)
+            for stage, start, middle, end in zip(self.stages, ends[:-1:2], ends[1::2], ends[2::2], strict=True)
+        )
+        return self.model_copy(update={"stages": stages})

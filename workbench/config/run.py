@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, PositiveFloat, PositiveInt, Tag, field_validator
+from pydantic import ConfigDict, Discriminator, Field, PositiveFloat, PositiveInt, Tag, field_validator, model_validator
 
 from workbench.config.base import Config
+from workbench.config.inheritance import InheritanceConfig
 from workbench.config.schedule import Schedule
 
+INHERITED = "inherited"  # the student.model that [inheritance] describes
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -44,6 +46,12 @@ class DataConfig(Config):
     """Reproducible views a picture; the epoch picks one. 0 draws a new view every epoch."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Smallest and largest share of the picture's area that a training crop keeps."""
+    working_size: int = Field(0, ge=0)
+    """Training pictures whose shorter side is longer are scaled down to so many pixels before they are cropped,
+    prepared or not; 0 crops them as they are."""
+    prepare: Literal["auto", "off", "pixels", "jpeg"] = "auto"
+    """Keep pictures on disk, decoded (pixels) or in their own format (jpeg). Never changes a batch. auto keeps up to
+    2 GB of pixels, where they are read more than once."""
     num_workers: int = Field(0, ge=0)
     """Processes that decode; 0 decodes in a thread of the run. Never changes the order or the crops."""
 
@@ -60,7 +68,8 @@ class StudentConfig(Config):
     """The model that learns."""
 
     model: str = "mini-w64"
-    """SPEC of the student: a built-in size, open_clip:NAME[@weights], config:FILE, run:ID or sample:NAME."""
+    """SPEC of the student: a built-in size, open_clip:NAME[@weights], config:FILE, run:ID or sample:NAME; or
+    inherited, which [inheritance] describes."""
     tokenizer: str = ""
     """words:scenes, words:emoji or bpe; empty keeps the model's own."""
 
@@ -72,6 +81,17 @@ class TeacherConfig(Config):
     """SPEC of the teacher; empty for none."""
     chunk_size: PositiveInt = 256
     """Pairs in one forward of the teacher. Every forward has this many rows, padded if need be."""
+    cache: Literal["auto", "on", "off"] = "auto"
+    """Read the teacher's embeddings of all data.views from disk: on makes them first where they are missing; auto does
+    so only where that saves the teacher work, and reads what is there."""
+    cache_dtype: Literal["float32", "float16"] = "float32"
+    """What they are kept as: float32 changes no weight on a CPU, float16 takes half the room and needs cache = "on"."""
+
+    @model_validator(mode="after")
+    def _is_kept_as_asked(self) -> "TeacherConfig":
+        if self.cache_dtype == "float16" and self.cache != "on":
+            raise ValueError(f'cache_dtype = "float16" needs cache = "on" (it is "{self.cache}")')
+        return self
 
 
 class LossConfig(Config):
@@ -127,10 +147,15 @@ class TrainConfig(Config):
     """Pairs in a batch: every one is every other's negative."""
     micro_batch_size: int = Field(0, ge=0)
     """Pairs whose activations are held at once; 0 for the whole batch. The gradient is that of the whole batch."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the towers. Normalisation, logits and losses are always float32."""
+    max_skipped_steps: int = Field(0, ge=0)
+    """Steps whose loss or gradient may be infinite, each skipped and told of; at one more the run has diverged."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the towers; auto is bf16 on a GPU that has it, and is recorded as what it came to. Normalisation,
+    logits and losses are always float32."""
     loss_chunk_size: CountOrAuto = "auto"
     """Rows of the B × B matrices that losses hold at once; 0 holds all, auto all up to 2,048 pairs, 512 beyond."""
+    stacked: Literal["auto", "on", "off"] = "auto"
+    """Whether members of a cohort that are alike run as one; auto on a GPU, for on a CPU it is slower."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU where there is one."""
 
@@ -170,11 +195,30 @@ class RunConfig(Config):
     data: DataConfig = DataConfig()
     student: StudentConfig = StudentConfig()
     teacher: TeacherConfig = TeacherConfig()
+    inheritance: InheritanceConfig = InheritanceConfig()
     loss: dict[str, LossConfig] = {"clip": LossConfig()}
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _inheritance_fits(self) -> "RunConfig":
+        inheritance = self.inheritance
+        if self.student.model != INHERITED:
+            if inheritance != InheritanceConfig():
+                raise ValueError(f"[inheritance] is for student.model={INHERITED}: set that, or drop [inheritance]")
+            return self
+        if not (inheritance.source or self.teacher.model):
+            raise ValueError("inherit from which model? Set inheritance.source or teacher.model")
+        if self.student.tokenizer:
+            raise ValueError("an inherited student keeps its source's tokenizer: drop student.tokenizer")
+        if inheritance.stages and inheritance.num_steps != self.train.num_steps:
+            raise ValueError(
+                f"train.num_steps is {self.train.num_steps}, but the stages of [inheritance] have "
+                f"{inheritance.num_steps} together: make them equal, or stretch the recipe with --steps"
+            )
+        return self
 
     def with_seed(self, seed: int) -> "RunConfig":
         """The same run as another replicate: its own weights, order, crops and captions."""
@@ -198,6 +242,7 @@ class RunConfig(Config):
         diagnose = log.diagnose_every_steps
         return self.model_copy(
             update={
+                "inheritance": self.inheritance.stretched(num_steps),
                 "loss": {name: loss.stretched(ratio) for name, loss in self.loss.items()},
                 "train": self.train.model_copy(update={"num_steps": num_steps}),
                 "evaluate": evaluate.model_copy(update={"every_steps": scaled(evaluate.every_steps)}),

@@ -26,7 +26,20 @@ def read_toml(path: Path) -> Table:
 
 
 def parse_override(text: str) -> Table:
-    """``a.b=value`` as a nested table; the value is TOML, and a bare word is a string.
+    """``a.b=value`` as a nested table.
+
+    Raises:
+        ValueError: as :func:`split_override`.
+    """
+    key, parsed = split_override(text)
+    for part in reversed(key.split(".")):
+        parsed = {part: parsed}
+    table: Table = parsed
+    return table
+
+
+def split_override(text: str) -> tuple[str, Any]:
+    """``a.b=value`` as the key and the value, which is TOML; a bare word is a string.
 
     Raises:
         ValueError: there is no ``=``, or no key before it.
@@ -38,10 +51,7 @@ def parse_override(text: str) -> Table:
         (parsed,) = tomllib.loads(f"value = {value}").values()
     except ValueError:  # no TOML, or more than one value
         parsed = value.strip()
-    for part in reversed(key.strip().split(".")):
-        parsed = {part: parsed}
-    table: Table = parsed
-    return table
+    return key.strip(), parsed
 
 
 def merge(base: Table, changes: Table) -> Table:
@@ -119,6 +129,15 @@ def with_overrides(config: RunConfig, overrides: list[str]) -> RunConfig:
     return RunConfig.parse(_overridden(config.model_dump(mode="json"), overrides))
 
 
+def with_settings(config: RunConfig, changes: Table) -> RunConfig:
+    """The run with a table of changes laid over it.
+
+    Raises:
+        ValueError: an unknown key or a bad value, in one line with the remedy.
+    """
+    return RunConfig.parse(merge(config.model_dump(mode="json"), changes))
+
+
 def _overridden(table: Table, overrides: list[str]) -> Table:
     for override in overrides:
         table = merge(table, _with_whole_paths(parse_override(override), Path()))
@@ -126,11 +145,12 @@ def _overridden(table: Table, overrides: list[str]) -> Table:
 
 
 def load_run_config(path: Path) -> RunConfig:
-    """The config that a run directory's ``run.toml`` holds; its ``[machine]`` table is not part of it.
+    """The config that a run directory's ``run.toml`` holds; its ``[machine]`` and ``[sweep]`` are not part of it.
 
     Raises:
         ValueError: the file cannot be read, or a setting is not understood.
     """
     table = read_toml(path)
-    table.pop("machine", None)
+    for beside in ("machine", "sweep"):
+        table.pop(beside, None)
     return RunConfig.parse(table)

@@ -75,7 +75,11 @@ def backward(
     gradients = {name: tensor.grad for name, tensor in whole.tensors().items()}
     for some in rows:
         again = encode(state, take_rows(batch, some), demands, precision).tensors()
-        pairs = [(again[name], gradient[some]) for name, gradient in gradients.items() if gradient is not None]
+        pairs = [
+            (again[name], gradient[some])
+            for name, gradient in gradients.items()
+            if gradient is not None and again[name].requires_grad  # not so of a frozen tower
+        ]
         torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
     return values
 

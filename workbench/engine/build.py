@@ -2,21 +2,29 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from workbench.config.run import DataConfig, RunConfig
+from workbench.config.run import INHERITED, DataConfig, RunConfig
 from workbench.data.batches import BatchStream
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.preflight import preflight
-from workbench.data.spec import Role, open_dataset, sample_set_of
+from workbench.data.prepare import Prepare, Use, open_prepared
+from workbench.data.spec import Role, sample_set_of
+from workbench.engine.checkpoint_room import check_room
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import resolve_device
+from workbench.engine.device import resolve_device, settled
 from workbench.engine.evaluation import Evaluator
 from workbench.engine.member import Member
-from workbench.engine.start import Start, restore
+from workbench.engine.phases import Phase
+from workbench.engine.stages import inherited_student, make_state
+from workbench.engine.start import Start, restore_together
 from workbench.engine.state import TrainState
+from workbench.engine.teacher_cache.choice import open_cache
+from workbench.inheritance.legacy import Legacy
 from workbench.losses.base import Widths, numbered
 from workbench.losses.learnt import LearntParts
 from workbench.losses.objective import Objective
@@ -42,7 +50,7 @@ def build_cohort(
     Args:
         directories: where each run is kept; a run without one leaves nothing behind.
         runs_dir: where ``run:ID`` models are looked up.
-        resume: go on from the newest whole checkpoint of the (single) run, or from its parent's if it is a fork.
+        resume: go on from every run's newest whole checkpoint, or from its parent's if it is a fork.
         like: a cohort before this one, such as another seed's; its teacher and what that said of the held-out pairs
             are used again where the settings are the same.
 
@@ -51,6 +59,7 @@ def build_cohort(
             differ in what a cohort shares.
     """
     directories = directories or {}
+    configs = {run: settled(config) for run, config in configs.items()}
     first = next(iter(configs.values()))
     _check_shared(configs)
     device = resolve_device(first.train.device)
@@ -61,31 +70,42 @@ def build_cohort(
     form = members[0].state.student.form
     if any(member.state.student.form != form for member in members):
         raise ValueError("students of one cohort take pictures of one size and share a tokenizer: train them apart")
+    check_room(members)
+    teacher_form = teacher.form if teacher and any(member.objective.needs_teacher for member in members) else None
+    use = Use(
+        first.data.prepare,
+        first.data.working_size,
+        num_reads=first.train.num_steps * first.train.batch_size,
+        forms=(form, teacher_form) if teacher_form else (form,),
+    )
     with _set_by("data.train"):
-        dataset = open_dataset(first.data.train, "train", first.data.num_pairs)
+        dataset, kept_notes = open_prepared(first.data.train, "train", first.data.num_pairs, use)
     for member in members:
         member.data_fingerprint = dataset.fingerprint
+        member.teacher = teacher.facts() if teacher else {}
     stream = BatchStream(
         dataset,
         form,
-        teacher.form if teacher and any(member.objective.needs_teacher for member in members) else None,
+        teacher_form,
         batch_size=first.train.batch_size,
         seed=first.data.seed,
         views=first.data.views,
         crop_scale=first.data.crop_scale,
         num_workers=first.data.num_workers,
     )
+    kept = open_cache(first, stream, teacher, [member.objective for member in members])
     remarks = preflight(dataset, form, first.train.batch_size)
     evaluators = reused.evaluators if reused else _evaluators(first, teacher, device)
     return Cohort(
         members,
-        stream,
+        replace(stream, teacher=None) if kept.cache else stream,
         teacher,
         evaluators,
+        kept=kept.cache,
         num_pairs=len(dataset),
-        start=restore(members[0]) if resume else Start(),
+        start=restore_together(members) if resume else Start(),
         device=device,
-        notes=(*_notes(first.data, len(dataset), evaluators), *remarks),
+        notes=(*_notes(first.data, len(dataset), evaluators), *remarks, *kept_notes, *kept.notes),
     )
 
 
@@ -109,8 +129,8 @@ def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Tea
     """The teacher a config names, on the device; None where it names none."""
     if not config.teacher.model:
         return None
-    model = load_model(config.teacher.model, runs_dir=runs_dir).to(device)
-    return Teacher(model, config.teacher.chunk_size, config.train.precision)
+    model = load_model(config.teacher.model, runs_dir=runs_dir)
+    return Teacher(_placed(model, device), config.teacher.chunk_size, settled(config).train.precision)
 
 
 def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
@@ -130,16 +150,25 @@ def _evaluators(config: RunConfig, teacher: Teacher | None, device: torch.device
     made: dict[Role, Evaluator] = {}
     for split, spec, number in evaluated_splits(config.data):
         with _set_by(f"data.{split}"):
-            made[split] = make_evaluator(spec, split, number, teacher, config.evaluate.block_size, device)
+            block_size, prepare = config.evaluate.block_size, config.data.prepare
+            cache = config.teacher.cache
+            made[split] = make_evaluator(spec, split, number, teacher, block_size, device, prepare, cache)
     return made
 
 
 def make_evaluator(
-    spec: str, role: Role, num_pairs: int, teacher: Teacher | None, block_size: int, device: torch.device
+    spec: str,
+    role: Role,
+    num_pairs: int,
+    teacher: Teacher | None,
+    block_size: int,
+    device: torch.device,
+    prepare: Prepare = "off",
+    cache: Literal["auto", "on", "off"] = "off",
 ) -> Evaluator:
     """What measures students on the pairs of a SPEC."""
-    pairs = open_evaluation_set(spec, role, num_pairs)
-    return Evaluator(pairs, teacher, pairs.task, block_size=block_size, device=device)
+    pairs = open_evaluation_set(spec, role, num_pairs, prepare)
+    return Evaluator(pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache)
 
 
 @contextmanager
@@ -172,20 +201,34 @@ def _member(
     runs_dir: Path,
 ) -> Member:
     objective = make_objective(config, teacher)
-    with _set_by("student.model"):
-        student = load_model(
-            config.student.model, seed=config.seed, tokenizer=config.student.tokenizer, runs_dir=runs_dir
-        )
+    student, legacy = _student(config, runs_dir)
     if config.train.micro_batch_size and has_batch_norm(student):
         raise ValueError(
             "micro-batches are not exact for a tower with batch normalisation: set train.micro_batch_size=0"
         )
+    _check_masking(objective, student)
+
+    def state_of(student: Clip, phase: Phase, legacy: Legacy | None) -> TrainState:
+        return make_state(student, _learnt_parts(config, objective, student, teacher), config, phase, legacy)
+
+    return Member(run, config, _placed(student, device), objective, state_of, directory, legacy)
+
+
+def _student(config: RunConfig, runs_dir: Path) -> tuple[Clip, Legacy | None]:
+    if config.student.model == INHERITED:
+        with _set_by("inheritance.source"):
+            source = load_model(config.inheritance.source or config.teacher.model, runs_dir=runs_dir)
+        return inherited_student(config, source)
+    with _set_by("student.model"):
+        model, tokenizer = config.student.model, config.student.tokenizer
+        return load_model(model, seed=config.seed, tokenizer=tokenizer, runs_dir=runs_dir), None
+
+
+def _learnt_parts(config: RunConfig, objective: Objective, student: Clip, teacher: Teacher | None) -> LearntParts:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "learnt parts"))
         learnt = LearntParts(objective.losses, learnt_widths(objective, student, teacher))
-    _check_masking(objective, student)
-    state = TrainState(student.to(device), learnt.to(device), config.optimizer)
-    return Member(run, config, state, objective, directory)
+    return learnt.to(student.scale.device)
 
 
 def make_objective(config: RunConfig, teacher: Teacher | None) -> Objective:
@@ -211,6 +254,13 @@ def _check_masking(objective: Objective, student: Clip) -> None:
             "the patches that a mask leaves form no grid to compare: set loss.intermediate.form=pooled, "
             "or loss.mfd.mask_feeds=mfd"
         )
+
+
+def _placed(model: Clip, device: torch.device) -> Clip:
+    """The model on the device, its convolutions laid out as they run fastest."""
+    if has_batch_norm(model):
+        model.towers.visual.to(memory_format=torch.channels_last)
+    return model.to(device)
 
 
 def has_batch_norm(student: Clip) -> bool:

@@ -71,6 +71,11 @@ def calibrate(
     """
     names = [name for name, loss in config.loss.items() if loss.schedule.is_ever_on]
     shares = complete_shares(names, shares or {})
+    if config.inheritance.stages:
+        raise ValueError(
+            "a student that learns masks begins as its teacher, and has nothing to learn from it yet: calibrate a "
+            "recipe of the same losses without [inheritance], such as affinity"
+        )
     cohort = build_cohort({"calibration": _to_measure(config, num_batches)}, runs_dir=runs_dir)
     objective = make_objective(config, cohort.teacher)
     norms = measure_norms(cohort)

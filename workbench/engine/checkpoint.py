@@ -11,8 +11,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from workbench.engine import stages
 from workbench.engine.member import Member
+from workbench.engine.state import TrainState
 from workbench.events import CheckpointSaved
+from workbench.inheritance import Gated, slice_gated
 from workbench.models.fingerprint import weights_sha256
 from workbench.models.folder import WEIGHTS, config_files
 from workbench.models.weights import load_weights
@@ -20,7 +23,9 @@ from workbench.runs.atomic import FULL
 from workbench.runs.checkpoints import make_room, prune_checkpoints, read_manifest, write_checkpoint
 
 TRAINING = "training.safetensors"
-LEARNT, OPTIMIZER = "learnt/", "optimizer/"  # what begins the names of the tensors in it
+# What begins the names of the tensors in it. Of a student with gates, the whole towers are there too: the model folder
+# holds what is left of them as they stand.
+LEARNT, OPTIMIZER, TOWERS, GATES = "learnt/", "optimizer/", "towers/", "gates/"
 
 
 def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
@@ -32,20 +37,22 @@ def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
     if member.directory is None:
         return None
     state = member.state
-    training = {LEARNT + name: tensor for name, tensor in state.learnt.state_dict().items()}
-    training |= {OPTIMIZER + name: tensor for name, tensor in state.optimizer_tensors().items()}
+    student = slice_gated(Gated(state.student, state.gates)) if state.gates else state.student
+    optimizer = {OPTIMIZER + name: tensor for name, tensor in state.optimizer_tensors().items()}
     files = {
-        **config_files(state.student),
-        WEIGHTS: _to_bytes(state.student.towers.state_dict()),
-        TRAINING: _to_bytes(training),
+        **config_files(student),
+        WEIGHTS: _to_bytes(student.towers.state_dict()),
+        TRAINING: _to_bytes(training_tensors(state) | optimizer),
     }
-    digest = weights_sha256(state.student.towers)
+    digest = weights_sha256(student.towers)
     facts = {
         "elapsed_s": member.elapsed_s,
         "weights_sha256": digest,
         "torch": torch.__version__,
         "config": member.config.model_dump(mode="json"),
         "data_fingerprint": member.data_fingerprint,
+        "teacher": member.teacher,
+        **stages.document(member),
     }
     try:
         path = write_checkpoint(member.directory, step, files, facts)
@@ -69,14 +76,28 @@ def load_checkpoint(
         ValueError: the checkpoint is damaged or belongs to another architecture.
     """
     manifest = read_manifest(checkpoint)
-    state = member.state
-    load_weights(state.student.towers, load((checkpoint / WEIGHTS).read_bytes()), str(checkpoint / WEIGHTS))
-    training = fitting(load((checkpoint / TRAINING).read_bytes()))
-    load_weights(state.learnt, _under(LEARNT, training), str(checkpoint / TRAINING))
-    state.load_optimizer_tensors(_under(OPTIMIZER, training))
-    member.elapsed_s = float(manifest["elapsed_s"])
     member.step = int(manifest["step"])
+    member.elapsed_s = float(manifest["elapsed_s"])
+    stages.reenter(member, manifest, member.step)
+    state, source = member.state, str(checkpoint / TRAINING)
+    training = fitting(load((checkpoint / TRAINING).read_bytes()))
+    if state.gates:
+        load_weights(state.student.towers, _under(TOWERS, training), source)
+        load_weights(state.gates, _under(GATES, training), source)
+    else:
+        load_weights(state.student.towers, load((checkpoint / WEIGHTS).read_bytes()), str(checkpoint / WEIGHTS))
+    load_weights(state.learnt, _under(LEARNT, training), source)
+    state.load_optimizer_tensors(_under(OPTIMIZER, training))
     return member.step
+
+
+def training_tensors(state: TrainState) -> dict[str, Tensor]:
+    """What only training needs, the optimiser's own apart, by its names in a checkpoint."""
+    tensors = {LEARNT + name: tensor for name, tensor in state.learnt.state_dict().items()}
+    if state.gates:
+        tensors |= {TOWERS + name: tensor for name, tensor in state.student.towers.state_dict().items()}
+        tensors |= {GATES + name: tensor for name, tensor in state.gates.state_dict().items()}
+    return tensors
 
 
 def load_learnt(checkpoint: Path) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import torch
 
@@ -10,9 +11,12 @@ from workbench.data.batches import BatchStream
 from workbench.data.spec import Role
 from workbench.data.unusable import Tally
 from workbench.embeddings import Batch
+from workbench.engine import stages
 from workbench.engine.evaluation import Evaluator, Measured
-from workbench.engine.lessons import Lesson, Lessons
+from workbench.engine.lessons import Kept, Lesson, Lessons
 from workbench.engine.member import Member
+from workbench.engine.probe import save_probe
+from workbench.engine.stack import Stacks
 from workbench.engine.start import Start
 from workbench.events import Event, RunResumed, RunStarted, Warned
 from workbench.models.counting import count_parameters
@@ -25,6 +29,7 @@ class Cohort:
 
     Args:
         members: share data, teacher, batch size, number of steps and device; ``build_cohort`` sees to that.
+        kept: what the teacher said of every view, where that is read from disk.
         num_pairs: training pairs.
         evaluators: one for every split that is measured while training and at the end.
         start: where the members are.
@@ -38,6 +43,7 @@ class Cohort:
         teacher: Teacher | None,
         evaluators: dict[Role, Evaluator],
         *,
+        kept: Kept | None = None,
         num_pairs: int,
         start: Start,
         device: torch.device,
@@ -45,6 +51,7 @@ class Cohort:
     ) -> None:
         self.members = members
         self.active = list(members)
+        self.pausing: set[str] = set()  # runs that were told to
         self.teacher = teacher
         self.evaluators = evaluators
         self.device = device
@@ -53,9 +60,12 @@ class Cohort:
         self.batch_size = members[0].config.train.batch_size
         self.measured: dict[tuple[str, str], Measured] = {}  # the newest, by run and split
         self.stream = stream
+        self.kept = kept
         self._unusable = Tally()
-        self._lessons = Lessons(teacher, members[0].config.data.views, num_pairs) if teacher else None
+        self._lessons = Lessons(teacher, members[0].config.data.views, num_pairs, kept) if teacher else None
         self._num_pairs = num_pairs
+        stacked = members[0].config.train.stacked
+        self._stacks = Stacks() if stacked == "on" or (stacked == "auto" and device.type == "cuda") else None
         self._is_resumed = start.is_resumed
         self._notes = (*notes, *start.notes)
 
@@ -74,12 +84,25 @@ class Cohort:
                 num_pairs=self._num_pairs,
                 num_parameters=sizes["total"],
                 num_embedding_parameters=sizes["embeddings"],
+                kept_fraction=member.kept_fraction,
                 weights=member.objective.weights,
                 host=this_host(),
                 pid=os.getpid(),
             )
             for note in self._notes:
                 yield Warned(run=member.run, step=self.start_step, message=note)
+            if self.start_step == 0:
+                yield from self._show_inherited(member)
+
+    def _show_inherited(self, member: Member) -> Iterator[Event]:
+        """What a student has of its source, and how good that is, before its first step."""
+        if member.legacy is None:
+            return
+        if member.phase(0).stage is not None:
+            yield stages.started(member, 0)
+        if member.keeps_masks_at(0):
+            yield from stages.save_masks(member, 0)
+        yield from self.evaluate(member, 0)
 
     def batches(self) -> Generator[tuple[int, Batch], None, None]:
         """(step, batch on the device), steps counted from 0; closing it ends the loader.
@@ -106,6 +129,21 @@ class Cohort:
             return None
         return self._lessons.teach(batch, tuple({key for demand in demands for key in demand.teacher_features}))
 
+    def learn(self, batch: Batch, lesson: Lesson | None, step: int) -> None:
+        """Every active member takes optimiser step ``step`` (from 0), those that are alike in one go if so set."""
+        if not self._stacks:
+            for member in self.active:
+                member.learn(batch, lesson, step)
+            return
+        for one in self._stacks.of(self.active, step):
+            if isinstance(one, Member):
+                one.learn(batch, lesson, step)
+                continue
+            for member in one.members:
+                member.begin(step)
+            for member, values in zip(one.members, one.backward(batch, lesson, step), strict=True):
+                member.update(values, batch, step)
+
     def reports_at(self, step: int) -> bool:
         """Whether any member has something to say after ``step`` steps."""
         return step == self.num_steps or any(member.reports_at(step) for member in self.active)
@@ -117,3 +155,5 @@ class Cohort:
                 measured = evaluator.measure(member.state.student, member.state.learnt, member.objective.losses)
                 self.measured[member.run, split] = measured
                 yield measured.event(member.run, step, split)
+                if split == "validation" and measured.probe:
+                    yield from save_probe(member, replace(measured.probe, step=step))

@@ -11,7 +11,15 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import forked_from
 from workbench.views.comparison import ComparedRun, compare_runs
 
-FREE = ("log.", "data.num_workers", "train.device", "train.micro_batch_size", "evaluate.")  # change no step
+FREE = (
+    "log.",
+    "data.num_workers",
+    "data.prepare",
+    "teacher.cache",
+    "train.device",
+    "train.micro_batch_size",
+    "evaluate.",
+)  # change no step
 BITS = ("torch", "device", "num_threads")  # of the machine: what decides the last bits of the numbers
 MAX_SHOWN = 5
 

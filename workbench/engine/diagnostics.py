@@ -17,7 +17,7 @@ from workbench.engine.state import TrainState
 from workbench.events import Event, Warned
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
-from workbench.runs.snapshots import Gradients, Place, write_gradients
+from workbench.runs.gradient_snapshots import Gradients, Place, write_gradients
 
 if TYPE_CHECKING:
     from workbench.engine.member import Member

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,9 @@ from torch import Tensor
 
 from workbench.data.evaluation_set import EvaluationSet
 from workbench.data.samples.zero_shot import ZeroShotTask
-from workbench.embeddings import Embeddings
+from workbench.embeddings import Embeddings, InputForm
+from workbench.engine.probe import first_pairs
+from workbench.engine.teacher_cache.held_out import keep_held_out, recall_held_out
 from workbench.evaluation.agreement import agreement
 from workbench.evaluation.blind import blind_recall, blind_top
 from workbench.evaluation.mutual_information import mutual_information_bounds
@@ -21,6 +25,7 @@ from workbench.losses.base import Loss
 from workbench.losses.learnt import LearntParts
 from workbench.models.clip import Clip
 from workbench.models.teacher import Teacher
+from workbench.runs.probe_snapshots import MOST_PAIRS, Probe
 
 CHUNK = 256  # pictures or captions in one forward
 
@@ -31,6 +36,7 @@ class Measured:
 
     ``errors`` are standard errors, ``hits`` each query's outcome. ``ceiling`` is what a perfect model would score if
     only a picture's own caption counted as right: how much the captions that are true of several pictures matter.
+    ``probe`` is what a student, and its teacher, say of the first pairs.
     """
 
     num_pairs: int
@@ -39,6 +45,7 @@ class Measured:
     errors: dict[str, float]
     ceiling: dict[str, float]
     hits: dict[str, Tensor] = field(repr=False)
+    probe: Probe | None = field(default=None, repr=False)
 
     def event(self, run: str, step: int, split: str) -> EvalDone:
         return EvalDone(
@@ -50,6 +57,16 @@ class Measured:
             errors=self.errors,
             elapsed_s=self.elapsed_s,
         )
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """What measuring needs of a model. A student's embeddings come raw, a teacher's at unit length."""
+
+    form: InputForm
+    encode_image: Callable[[Tensor], Tensor]
+    encode_text: Callable[[Tensor], Tensor]
+    scale: Tensor
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,7 @@ class Evaluator:
         teacher: compared with, where there is one.
         task: classes and prompts for zero-shot, where the set's pictures have classes.
         block_size: pictures among which one is to be found.
+        cache: whether what the teacher says of the set is read from disk, and kept there (on); see ``teacher.cache``.
     """
 
     def __init__(
@@ -78,13 +96,16 @@ class Evaluator:
         *,
         block_size: int,
         device: torch.device,
+        cache: Literal["auto", "on", "off"] = "off",
     ) -> None:
         self.pairs = pairs
         self._teacher = teacher
         self._task = task if pairs.classes_N is not None else None
         self._block_size = block_size
         self._device = device
+        self._cache = cache
         self._teacher_encoded: _Encoded | None = None
+        self._tokens: dict[str, Tensor] = {}  # of all captions, by the tokenizer's identity
 
     def measure(
         self, student: Clip, learnt: LearntParts | None = None, losses: Mapping[str, Loss] | None = None
@@ -99,20 +120,21 @@ class Evaluator:
         was_training = student.training
         student.eval()
         with torch.no_grad():
-            encoded = self._encode(
-                student.form.image_size, student.tokenizer, student.encode_image, student.encode_text, student.scale
-            )
+            encoder = _Encoder(student.form, student.encode_image, student.encode_text, student.scale)
+            encoded = self._encode(encoder)
             projected = learnt.project(encoded.image_ND, *self._paired(encoded)[1:]) if learnt else None
-            measured = self._score(encoded, student.tokenizer, student.encode_text, projected, start)
+            measured = self._score(encoded, encoder, projected, start)
             bounds = self._information(encoded, projected, learnt, (losses or {}).get("icl"))
+            teacher = self.teacher_pairs() if self._teacher else None
+            probe = first_pairs(self._first_captions(), Embeddings.from_raw(*self._paired(encoded)), teacher)
         student.train(was_training)
-        return replace(measured, metrics=measured.metrics | bounds)
+        return replace(measured, metrics=measured.metrics | bounds, probe=probe)
 
     def measure_teacher(self) -> Measured:
         """The teacher's own retrieval and zero-shot, the level to reach."""
         assert self._teacher is not None
         start = time.perf_counter()
-        return self._score(self._encode_teacher(), self._teacher.tokenize, self._teacher.embed_text, None, start, False)
+        return self._score(self._encode_teacher(), _teacher_encoder(self._teacher), None, start, compare=False)
 
     def teacher_pairs(self) -> Embeddings:
         """What the teacher says of every picture and of its first caption."""
@@ -126,10 +148,10 @@ class Evaluator:
     def _score(
         self,
         encoded: _Encoded,
-        tokenize: Callable[[Sequence[str]], Tensor],
-        encode_text: Callable[[Tensor], Tensor],
+        encoder: _Encoder,
         projected: Embeddings | None,
         start: float,
+        *,
         compare: bool = True,
     ) -> Measured:
         image_ND, text_MD = F.normalize(encoded.image_ND, dim=1), F.normalize(encoded.text_MD, dim=1)
@@ -139,7 +161,7 @@ class Evaluator:
         metrics, errors, hits = dict(found.metrics), dict(found.errors), dict(found.hits)
         if self._task is not None:
             classifier_KD = build_classifier(
-                lambda prompts: self._in_chunks(encode_text, tokenize(prompts)),
+                lambda prompts: self._in_chunks(encoder.encode_text, encoder.form.tokenize(prompts)),
                 self._task.classes,
                 self._task.templates,
             )
@@ -165,34 +187,43 @@ class Evaluator:
     def _encode_teacher(self) -> _Encoded:
         assert self._teacher is not None
         if self._teacher_encoded is None:
-            teacher = self._teacher
-            self._teacher_encoded = self._encode(
-                teacher.form.image_size, teacher.tokenize, teacher.embed_image, teacher.embed_text, teacher.scale
-            )
+            kept = recall_held_out(self.pairs, self._teacher) if self._cache != "off" else None
+            self._teacher_encoded = _Encoded(*kept, self._teacher.scale) if kept else self._run_teacher(self._teacher)
         return self._teacher_encoded
 
-    def _encode(
-        self,
-        image_size: int,
-        tokenize: Callable[[Sequence[str]], Tensor],
-        encode_image: Callable[[Tensor], Tensor],
-        encode_text: Callable[[Tensor], Tensor],
-        scale: Tensor,
-    ) -> _Encoded:
-        chunks = self.pairs.image_chunks(image_size, CHUNK)
-        image_ND = torch.cat([encode_image(chunk.to(self._device)) for chunk in chunks])
-        return _Encoded(image_ND, self._in_chunks(encode_text, tokenize(self.pairs.captions)), scale.detach())
+    def _run_teacher(self, teacher: Teacher) -> _Encoded:
+        encoded = self._encode(_teacher_encoder(teacher))
+        if self._cache == "on":
+            keep_held_out(self.pairs, teacher, encoded.image_ND, encoded.text_MD)
+        return encoded
+
+    def _encode(self, encoder: _Encoder) -> _Encoded:
+        form = encoder.form
+        if form.tokenizer_id not in self._tokens:
+            self._tokens[form.tokenizer_id] = form.tokenize(self.pairs.captions)
+        chunks = self.pairs.image_chunks(form.image_size, CHUNK)
+        image_ND = torch.cat([encoder.encode_image(chunk.to(self._device)) for chunk in chunks])
+        text_MD = self._in_chunks(encoder.encode_text, self._tokens[form.tokenizer_id])
+        return _Encoded(image_ND, text_MD, encoder.scale.detach())
 
     def _in_chunks(self, encode: Callable[[Tensor], Tensor], tokens_ML: Tensor) -> Tensor:
         return torch.cat([encode(chunk.to(self._device)) for chunk in torch.split(tokens_ML, CHUNK)])
 
     def _paired(self, encoded: _Encoded) -> tuple[Tensor, Tensor, Tensor]:
         """Every picture with its first caption, [N, D] each, and the scale."""
-        first_N: dict[int, int] = {}
-        for caption, image in enumerate(self.pairs.caption_image_index_M):
-            first_N.setdefault(int(image), caption)
-        rows = torch.tensor([first_N[image] for image in range(self.pairs.num_images)], device=self._device)
+        rows = torch.tensor(self._first_caption_N, device=self._device)
         return encoded.image_ND, encoded.text_MD[rows], encoded.scale
+
+    @cached_property
+    def _first_caption_N(self) -> list[int]:
+        """Where each picture's first caption is."""
+        first_N: dict[int, int] = {}
+        for caption, image in enumerate(self.pairs.caption_image_index_M.tolist()):
+            first_N.setdefault(image, caption)
+        return [first_N[image] for image in range(self.pairs.num_images)]
+
+    def _first_captions(self) -> list[str]:
+        return [self.pairs.captions[caption] for caption in self._first_caption_N[:MOST_PAIRS]]
 
     def _groups(self) -> tuple[Tensor, Tensor]:
         """Group numbers of pictures and of captions."""
@@ -207,3 +238,7 @@ class Evaluator:
         assert self._task is not None and self.pairs.classes_N is not None
         numbers = {name: number for number, names in enumerate(self._task.classes) for name in names}
         return torch.tensor([numbers[name] for name in self.pairs.classes_N], device=self._device)
+
+
+def _teacher_encoder(teacher: Teacher) -> _Encoder:
+    return _Encoder(teacher.form, teacher.embed_image, teacher.embed_text, teacher.scale)

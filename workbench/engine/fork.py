@@ -8,6 +8,7 @@ from pathlib import Path
 from workbench.config.run import RunConfig, StudentConfig
 from workbench.config.toml import load_run_config, with_overrides
 from workbench.engine.launch import Launch, relaunch, resolved_toml
+from workbench.engine.steering import told
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import create_fork, find_checkpoint
@@ -76,7 +77,9 @@ def plan_fork(
         ValueError: there is no such checkpoint, a change that a fork cannot make, or no step left to take.
     """
     before = load_run_config(parent.config_file)
-    after = with_overrides(before, overrides or [])
+    begin = checkpoint_step(find_checkpoint(parent, at))
+    steered = [f"{setting}={value}" for setting, value in told(parent, begin).items()]
+    after = with_overrides(before, [*steered, *(overrides or [])])
     for name, reason in KEPT.items():
         old, new = attrgetter(name)(before), attrgetter(name)(after)
         if old != new:

@@ -4,17 +4,20 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
+from workbench.config.origin import Origin
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_run_config
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
 from workbench.engine.continuity import check_same_data, check_unchanged, remarks
-from workbench.engine.device import machine_facts, resolve_device
+from workbench.engine.device import machine_facts, resolve_device, settled
 from workbench.engine.loop import train
 from workbench.events import Event, RunResumed, Warned
+from workbench.runs.code import code_sha256
 from workbench.runs.control import take_commands
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.lock import RunLock
@@ -31,12 +34,12 @@ class Launch:
         cohort: Cohort,
         directories: Mapping[str, RunDirectory],
         locks: ExitStack,
-        remarks: Iterable[str] = (),
+        remarks: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         self.cohort = cohort
         self.directories = directories
         self._locks = locks
-        self._remarks = tuple(remarks)
+        self._remarks = {run: tuple(said) for run, said in (remarks or {}).items()}
 
     def events(self, interrupted: Interrupted = lambda: False) -> Iterator[Event]:
         """Train; every event is in the run's log before it is yielded. The locks are held until the end."""
@@ -47,11 +50,21 @@ class Launch:
         for event in train(self.cohort, interrupted):
             yield event
             if isinstance(event, RunResumed):
-                yield from (Warned(run=event.run, step=event.step, message=remark) for remark in self._remarks)
+                said = self._remarks.get(event.run, ())
+                yield from (Warned(run=event.run, step=event.step, message=remark) for remark in said)
 
 
-def launch(configs: Mapping[str, RunConfig], runs_dir: Path, like: Cohort | None = None) -> Launch:
-    """Create the runs in ``configs``, by id, as one cohort; ``like`` is the one before, whose teacher may serve again.
+def launch(
+    configs: Mapping[str, RunConfig],
+    runs_dir: Path,
+    like: Cohort | None = None,
+    origins: Mapping[str, Origin] | None = None,
+) -> Launch:
+    """Create the runs in ``configs``, by id, as one cohort.
+
+    Args:
+        like: the cohort before this one, whose teacher may serve again.
+        origins: the place of each run in a study, by id.
 
     Raises:
         ValueError: a setting that cannot be, a taken id, or an unusable folder; no directory is left behind.
@@ -60,7 +73,7 @@ def launch(configs: Mapping[str, RunConfig], runs_dir: Path, like: Cohort | None
     with ExitStack() as locks:
         try:
             for run, config in configs.items():
-                directories[run] = create(run, config, runs_dir)
+                directories[run] = create(run, config, runs_dir, origins[run] if origins else None)
                 locks.enter_context(RunLock(directories[run]))
             cohort = build_cohort(configs, directories, runs_dir=runs_dir, like=like)
         except BaseException:
@@ -70,35 +83,46 @@ def launch(configs: Mapping[str, RunConfig], runs_dir: Path, like: Cohort | None
         return Launch(cohort, directories, locks.pop_all())
 
 
-def relaunch(directory: RunDirectory) -> Launch:
+def relaunch(*runs: RunDirectory, like: Cohort | None = None) -> Launch:
     """Go on with a run that stopped, was interrupted or died, from its newest whole checkpoint; or begin a new one.
 
+    Several go on as one cohort, if they share what a cohort must and stand at one step.
+
+    Args:
+        like: the cohort before this one, whose teacher may serve again.
+
     Raises:
-        ValueError: the run is being trained by a live process, or its settings were edited or its pairs changed.
+        ValueError: a run is being trained by a live process, its settings were edited or its pairs changed; or several
+            cannot be one cohort.
     """
-    config = load_run_config(directory.config_file)
+    directories = {run.id: run for run in runs}
+    configs = {run.id: load_run_config(run.config_file) for run in runs}
     with ExitStack() as locks:
-        locks.enter_context(RunLock(directory))
-        check_unchanged(directory, config)
-        said = list(remarks(directory, config))
-        take_commands(directory)  # those meant for the process that died are void
-        cohort = build_cohort(
-            {directory.id: config}, {directory.id: directory}, runs_dir=directory.path.parent, resume=True
-        )
-        check_same_data(directory, cohort.stream.dataset.fingerprint)
-        return Launch(cohort, {directory.id: directory}, locks.pop_all(), said)
+        said: dict[str, list[str]] = {}
+        for run in runs:
+            locks.enter_context(RunLock(run))
+            check_unchanged(run, configs[run.id])
+            said[run.id] = list(remarks(run, configs[run.id]))
+            take_commands(run)  # those meant for the process that died are void
+        cohort = build_cohort(configs, directories, runs_dir=runs[0].path.parent, resume=True, like=like)
+        for run in runs:
+            check_same_data(run, cohort.stream.dataset.fingerprint)
+        return Launch(cohort, directories, locks.pop_all(), said)
 
 
-def create(run: str, config: RunConfig, runs_dir: Path) -> RunDirectory:
+def create(run: str, config: RunConfig, runs_dir: Path, origin: Origin | None = None) -> RunDirectory:
     """The directory of a run that has not begun.
 
     Raises:
         ValueError: the id is taken, or the folder cannot be used.
     """
-    return create_run(runs_dir, run, resolved_toml(config))
+    return create_run(runs_dir, run, resolved_toml(config, origin))
 
 
-def resolved_toml(config: RunConfig) -> str:
-    """Every setting, and the machine, which decides the last bits of the numbers: what ``run.toml`` holds."""
-    facts = machine_facts(resolve_device(config.train.device))
-    return tomli_w.dumps(config.model_dump(mode="json") | {"machine": facts})
+def resolved_toml(config: RunConfig, origin: Origin | None = None) -> str:
+    """Every setting, the run's place in a study, and what decides the last bits of its numbers: machine and code."""
+    machine = machine_facts(resolve_device(config.train.device)) | {"code_sha256": code_sha256()}
+    beside: dict[str, Any] = {"machine": machine}
+    if origin:
+        beside["sweep"] = origin.model_dump(mode="json")
+    return tomli_w.dumps(settled(config).model_dump(mode="json") | beside)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +21,13 @@ class Lesson:
     features: dict[FeatureKey, Tensor] = field(default_factory=dict)
 
 
+class Kept(Protocol):
+    """What a teacher said of every view, such as a cache on disk."""
+
+    def embeddings(self, rows_B: Tensor, scale: Tensor) -> Embeddings:
+        """The embeddings of some rows, on the device of the teacher's scale; row n · K + k is view k of pair n."""
+
+
 class Lessons:
     """What the teacher says of each batch.
 
@@ -29,47 +37,58 @@ class Lessons:
     Args:
         num_views: K; 0 for views without number, of which none is remembered.
         num_pairs: training pairs.
+        kept: has been told all views already; batches then need not hold the teacher's pictures.
     """
 
-    def __init__(self, teacher: Teacher, num_views: int, num_pairs: int) -> None:
+    def __init__(self, teacher: Teacher, num_views: int, num_pairs: int, kept: Kept | None = None) -> None:
         self._teacher = teacher
-        size_mb = num_views * num_pairs * 2 * teacher.width * 4 / 2**20
-        self._remembers = 0 < size_mb <= MEMORY_MB
-        self._rows: dict[tuple[str, int], int] = {}  # by key and view
-        self._capacity = num_views * num_pairs
+        self._num_views = num_views
+        self._num_rows = num_views * num_pairs
         self._memory: _Memory | None = None
+        self._kept = kept
 
     def teach(self, batch: Batch, features: Sequence[FeatureKey] = ()) -> Lesson:
         """The teacher's lesson on the batch, without gradient. Inner features are never remembered."""
+        rows_B = torch.tensor(batch.indices) * self._num_views + torch.tensor(batch.views)
+        if self._kept:
+            assert not features
+            return Lesson(self._kept.embeddings(rows_B, self._teacher.scale))
         assert batch.teacher_image_BCHW is not None and batch.teacher_text_BL is not None
         if features:
             return Lesson(*self._teacher.embed_with_features(batch.teacher_image_BCHW, batch.teacher_text_BL, features))
-        if not self._remembers:
+        if not remembers(self._num_rows, self._teacher.width):
             return Lesson(self._teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL))
-        device = batch.teacher_image_BCHW.device
-        if self._memory is None:
-            self._memory = _Memory(self._capacity, self._teacher.width, device)
-        memory = self._memory
-        shown = zip(batch.keys, batch.views, strict=True)
-        rows_B = torch.tensor([self._rows.setdefault(one, len(self._rows)) for one in shown])
-        new_B = ~memory.seen_N[rows_B]
+        self._memory = self._memory or _Memory(self._teacher, self._num_rows)
+        new_B = self._memory.is_new(rows_B)
         if new_B.any():
-            here = new_B.to(device)
+            here = new_B.to(batch.teacher_image_BCHW.device)
             fresh = self._teacher.embed(batch.teacher_image_BCHW[here], batch.teacher_text_BL[here])
-            memory.remember(rows_B[new_B], fresh)
-        rows_B = rows_B.to(device)
-        return Lesson(Embeddings(memory.image_ND[rows_B], memory.text_ND[rows_B], self._teacher.scale))
+            self._memory.remember(rows_B[new_B], fresh)
+        return Lesson(self._memory.embeddings(rows_B, self._teacher.scale))
+
+
+def remembers(num_rows: int, width: int) -> bool:
+    """Whether so many views fit in memory."""
+    return 0 < num_rows * 2 * width * 4 / 2**20 <= MEMORY_MB
 
 
 class _Memory:
-    """N views of pairs, as far as they have been seen."""
+    """Views of pairs, as far as they have been seen."""
 
-    def __init__(self, capacity: int, width: int, device: torch.device) -> None:
-        self.seen_N = torch.zeros(capacity, dtype=torch.bool)
-        self.image_ND = torch.empty(capacity, width, device=device)
-        self.text_ND = torch.empty(capacity, width, device=device)
+    def __init__(self, teacher: Teacher, num_rows: int) -> None:
+        device = teacher.scale.device
+        self._seen = torch.zeros(num_rows, dtype=torch.bool)
+        self._image_ND = torch.empty(num_rows, teacher.width, device=device)
+        self._text_ND = torch.empty(num_rows, teacher.width, device=device)
+
+    def is_new(self, rows_B: Tensor) -> Tensor:
+        return ~self._seen[rows_B]
 
     def remember(self, rows_B: Tensor, fresh: Embeddings) -> None:
-        self.seen_N[rows_B] = True
-        self.image_ND[rows_B.to(fresh.image_BD.device)] = fresh.image_BD
-        self.text_ND[rows_B.to(fresh.text_BD.device)] = fresh.text_BD
+        self._seen[rows_B] = True
+        self._image_ND[rows_B.to(fresh.image_BD.device)] = fresh.image_BD
+        self._text_ND[rows_B.to(fresh.text_BD.device)] = fresh.text_BD
+
+    def embeddings(self, rows_B: Tensor, scale: Tensor) -> Embeddings:
+        rows_B = rows_B.to(scale.device)
+        return Embeddings(self._image_ND[rows_B], self._text_ND[rows_B], scale)

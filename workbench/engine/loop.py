@@ -16,9 +16,13 @@ from workbench.engine.diagnostics import save_gradients
 from workbench.engine.lessons import Lesson
 from workbench.engine.member import Member
 from workbench.engine.out_of_memory import explained
+from workbench.engine.stages import save_masks, turn
+from workbench.engine.steering import change
 from workbench.events import Commanded, Event, RunFinished, RunState, Warned
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.control import take_commands
+
+POLL_S = 0.2  # between two looks for commands while paused
 
 
 def train(cohort: Cohort, interrupted: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -52,8 +56,7 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
     with closing(cohort.batches()) as batches:
         for step, batch in batches:
             lesson = cohort.teach(batch, step)
-            for member in cohort.active:
-                member.learn(batch, lesson, step)
+            cohort.learn(batch, lesson, step)
             done = step + 1
             clock.tick(cohort.active)
             if cohort.reports_at(done):
@@ -63,6 +66,9 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
                     yield from report(cohort, member, batch, lesson, done, step_time_s)
             for member in list(cohort.active):
                 yield from obey(cohort, member, done)
+            if cohort.pausing:
+                yield from wait(cohort, done, interrupted)
+                clock.skip()
             if interrupted():
                 for member in list(cohort.active):
                     yield from finish(cohort, member, done, "interrupted", "asked to stop by a signal")
@@ -78,15 +84,20 @@ def report(
     cohort: Cohort, member: Member, batch: Batch, lesson: Lesson | None, step: int, step_time_s: float
 ) -> Iterator[Event]:
     """The member's last step in numbers, then the diagnosis, the evaluation and the checkpoint that are due."""
-    if member.divergence() is not None:
+    if member.watch.first() is not None:
         yield from finish(cohort, member, step, "diverged")
         return
     done = member.step_done(step, cohort.batch_size, step_time_s, peak_memory_mb(cohort.device))
     yield done
     if news := member.spikes.news(done):
         yield Warned(run=member.run, step=step, message=news)
+    if news := member.watch.news():
+        yield Warned(run=member.run, step=step, message=news)
     if member.diagnoses_at(step):
         yield from save_gradients(member, batch, lesson, step)
+    yield from turn(member, step)
+    if member.keeps_masks_at(step):
+        yield from save_masks(member, step)
     if step == cohort.num_steps:
         return
     if member.evaluates_at(step):
@@ -98,14 +109,35 @@ def report(
 def obey(cohort: Cohort, member: Member, step: int) -> Iterator[Event]:
     """Carry out the commands that wait in the run's ``control/`` folder."""
     for command in take_commands(member.directory) if member.directory else ():
-        yield Commanded(run=member.run, step=step, command=command.kind)
-        if command.kind == "stop":
-            yield from finish(cohort, member, step, "stopped", "asked to stop")
-            return
-        if command.kind == "checkpoint":
-            yield from save(member, step)
-        else:
-            yield Warned(run=member.run, step=step, message=f"command not understood: {command.kind}")
+        if command.kind == "set":
+            try:
+                change(member, command.arguments)
+            except ValueError as error:
+                yield Warned(run=member.run, step=step, message=f"not changed: {error}")
+                continue
+        yield Commanded(run=member.run, step=step, command=command.kind, arguments=command.arguments)
+        match command.kind:
+            case "stop":
+                yield from finish(cohort, member, step, "stopped", "asked to stop")
+                return
+            case "checkpoint":
+                yield from save(member, step)
+            case "pause":
+                cohort.pausing.add(member.run)
+            case "continue":
+                cohort.pausing.discard(member.run)
+            case "set":
+                pass
+            case _:
+                yield Warned(run=member.run, step=step, message=f"command not understood: {command.kind}")
+
+
+def wait(cohort: Cohort, step: int, interrupted: Callable[[], bool]) -> Iterator[Event]:
+    """While a member is paused all members wait, for they train in lockstep; commands are obeyed all the same."""
+    while cohort.pausing and not interrupted():
+        time.sleep(POLL_S)
+        for member in list(cohort.active):
+            yield from obey(cohort, member, step)
 
 
 def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: str = "") -> Iterator[Event]:
@@ -113,7 +145,7 @@ def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: s
 
     A run whose last weights cannot be saved has failed, however well it trained: there is nothing to use.
     """
-    if (bad := member.divergence()) is not None:
+    if (bad := member.watch.first()) is not None:
         state = "diverged"
         last = newest_checkpoint(member.directory) if member.directory else None
         reason = f"{bad}; last good checkpoint: {last or 'none'}; lower the learning rate or the term's weight"
@@ -125,6 +157,7 @@ def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: s
             f"its last weights are not saved: {member.unsaved}; then go on with: workbench runs resume {member.run}"
         )
     cohort.active.remove(member)
+    cohort.pausing.discard(member.run)
     yield RunFinished(run=member.run, step=step, state=state, reason=reason, elapsed_s=member.elapsed_s)
 
 
@@ -156,6 +189,12 @@ class StepClock:
         now = time.perf_counter()
         for member in members:
             member.elapsed_s += now - self._ticked
+        self._ticked = now
+
+    def skip(self) -> None:
+        """Leave out the time since the last tick: no step took it."""
+        now = time.perf_counter()
+        self._lapped += now - self._ticked
         self._ticked = now
 
     def lap(self, step: int) -> float:

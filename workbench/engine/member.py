@@ -1,7 +1,8 @@
 """One student of a cohort: its state, its objective, and one step of its training."""
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,52 +12,50 @@ from workbench.config.run import RunConfig
 from workbench.embeddings import Batch
 from workbench.engine.backward import backward
 from workbench.engine.diagnostics import diagnose_every, diagnoses_at
+from workbench.engine.divergence import DivergenceWatch
 from workbench.engine.lessons import Lesson
-from workbench.engine.schedule import learning_rate
+from workbench.engine.phases import Phase, phase_at, phases
 from workbench.engine.spikes import Spikes
 from workbench.engine.state import TrainState
 from workbench.events import StepDone
-from workbench.losses.objective import Objective
+from workbench.inheritance.legacy import Legacy
+from workbench.losses.objective import Objective, Values
+from workbench.models.clip import Clip
 from workbench.models.masking import kept_patches
 from workbench.runs.directory import RunDirectory
 
-SHOWN_KEYS = 3
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """A step whose loss or gradient was not finite, and where it showed first.
-
-    ``parameter`` is the first whose gradient was not, and ``keys`` are pairs of the batch; both known on a CPU only,
-    for a GPU is not waited for at every step.
-    """
-
-    step: int
-    term: str
-    parameter: str = ""
-    keys: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        where = f" (first in the gradient of {self.parameter}; pairs {', '.join(self.keys)}, ...)" if self.keys else ""
-        return f"{self.term} was not finite at step {self.step}{where}"
+NUM_MASK_SNAPSHOTS = 40  # in every phase that learns masks
 
 
 class Member:
     """A student in training.
 
     Args:
+        student: as it is before the first step.
+        make_state: what is trained in a phase that starts with a student.
         directory: where its checkpoints go and its commands come from; None keeps nothing.
+        legacy: what it has of the model that it inherits from, if it does.
     """
 
     def __init__(
-        self, run: str, config: RunConfig, state: TrainState, objective: Objective, directory: RunDirectory | None
+        self,
+        run: str,
+        config: RunConfig,
+        student: Clip,
+        objective: Objective,
+        make_state: Callable[[Clip, Phase, Legacy | None], TrainState],
+        directory: RunDirectory | None,
+        legacy: Legacy | None = None,
     ) -> None:
         self.run = run
         self.config = config
-        self.state = state
-        self.objective = objective
+        self.optimizer_config, self.objective = config.optimizer, objective  # either may be changed under way
         self.directory = directory
+        self.phases = phases(config)
+        self._make_state = make_state
+        self.enter(student, legacy, 0)
         self.data_fingerprint = ""  # of the training pairs
+        self.teacher: dict[str, Any] = {}  # its weights' SHA-256 and its scale
         self.step = 0  # steps taken
         self.saved_step = -1  # at which saving was last tried
         self.unsaved = ""  # why that failed, if it did
@@ -65,52 +64,69 @@ class Member:
         self._diagnose_every = diagnose_every(
             config.log.diagnose_every_steps, len(objective.terms), config.train.num_steps
         )
-        self._parameters = [p for p in state.parameters() if p.requires_grad]
-        device = self._parameters[0].device
+        device = self.state.student.scale.device
+        self.watch = DivergenceWatch(tuple(objective.terms), config.train.max_skipped_steps, device)
         self._terms = torch.zeros(len(objective.terms), device=device)
         self._norm = torch.zeros((), device=device)
         self._rate = 0.0
         self._weights: dict[str, float] = {}
-        # Where it first went wrong, kept on the device so that a GPU is never waited for between two logs.
-        self._bad_step = torch.full((), -1, device=device)
-        self._bad_terms = torch.zeros_like(self._terms)
-        self._bad_parameter = ""
-        self._bad_keys: tuple[str, ...] = ()
+
+    def enter(self, student: Clip, legacy: Legacy | None, step: int) -> None:
+        """Begin, or go on with, the phase that takes step ``step`` (from 0), its optimiser fresh."""
+        self.legacy = legacy
+        self.state = self._make_state(student, self.phase(step), legacy)
+
+    @property
+    def kept_fraction(self) -> float:
+        """How much it has of the weights that it inherits from; 1 for a student that inherits nothing."""
+        return 1 - self.legacy.sparsity if self.legacy else 1.0
+
+    def phase(self, step: int) -> Phase:
+        """The phase that takes step ``step``, counted from 0."""
+        return phase_at(self.phases, step)
 
     def learn(self, batch: Batch, lesson: Lesson | None, step: int) -> None:
         """Take optimiser step ``step`` (from 0). A non-finite gradient leaves the weights as they are."""
-        config, optimizer = self.config, self.state.optimizer
-        self.state.student.train()
-        optimizer.zero_grad(set_to_none=True)
+        train = self.config.train
+        self.begin(step)
         values = backward(
             self.state,
             self.masked(batch, step),
             lesson,
             self.objective,
             step,
-            micro_batch_size=config.train.micro_batch_size,
-            precision=config.train.precision,
+            micro_batch_size=train.micro_batch_size,
+            precision=train.precision,
         )
-        self._norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        self._look_for_the_cause(batch)
+        self.update(values, batch, step)
+
+    def begin(self, step: int) -> None:
+        """Get ready for the forward of a step."""
+        self.state.student.train()
+        self.state.optimizer.zero_grad(set_to_none=True)
+        if self.state.gates:
+            self.state.gates.draw(self.config.seed, step)
+
+    def update(self, values: Values, batch: Batch, step: int) -> None:
+        """Take the optimiser's step, the gradient of the objective being there."""
+        config, state, phase = self.config, self.state, self.phase(step)
+        if state.gates:
+            state.gates.penalty(step - phase.start).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._norm = get_total_norm([p.grad for p in state.weights if p.grad is not None])
+        self.watch.look(state, self._norm, batch.keys)
         if config.optimizer.clip_norm > 0:
-            clip_grads_with_norm_(self._parameters, config.optimizer.clip_norm, self._norm)
-        self._rate = learning_rate(
-            step, config.train.num_steps, config.optimizer.learning_rate, config.optimizer.warmup_fraction
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = self._rate
+            clip_grads_with_norm_(state.weights, config.optimizer.clip_norm, self._norm)
+        self._rate = phase.learning_rate(step, self.optimizer_config)
+        state.set_learning_rate(self._rate)
         self._weights = self.objective.weights_at(step)
         off = torch.zeros_like(self._norm)
         self._terms = torch.stack([values.terms.get(name, off) for name in self.objective.terms])
-        bad = ~(self._norm.isfinite() & values.total.detach().isfinite())
-        optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # AdamW(fused=True) skips the update by it
-        optimizer.step()
-        self.state.clamp_()
+        is_bad = ~(self._norm.isfinite() & values.total.detach().isfinite())
+        state.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]  # AdamW(fused=True) then skips the update
+        state.optimizer.step()
+        state.clamp_()
         self.step = step + 1
-        first = bad & (self._bad_step < 0)
-        self._bad_step = torch.where(first, step + 1, self._bad_step)
-        self._bad_terms = torch.where(first, self._terms, self._bad_terms)
+        self.watch.note(step + 1, is_bad, self._terms)
 
     def masked(self, batch: Batch, step: int) -> Batch:
         """The batch with the patches that this student sees, where a loss removes some."""
@@ -119,22 +135,6 @@ class Member:
             return batch
         kept_BK = kept_patches(batch.keys, self.state.student.num_patches, masking.ratio, self.config.seed, step)
         return replace(batch, kept_BK=None if kept_BK is None else kept_BK.to(batch.student_image_BCHW.device))
-
-    def _look_for_the_cause(self, batch: Batch) -> None:
-        """Remember where a gradient is not finite for the first time, before clipping spreads it to all."""
-        if self._norm.device.type != "cpu" or self._bad_keys or self._norm.isfinite():
-            return
-        gradients = ((name, p.grad) for name, p in self.state.named_parameters() if p.grad is not None)
-        self._bad_parameter = next((name for name, grad in gradients if not grad.isfinite().all()), "none alone")
-        self._bad_keys = batch.keys[:SHOWN_KEYS]
-
-    def divergence(self) -> Divergence | None:
-        """Whether a step so far was not finite; waits for the device."""
-        step = int(self._bad_step)
-        if step < 0:
-            return None
-        names = [name for name, value in self._named(self._bad_terms).items() if not math.isfinite(value)]
-        return Divergence(step, names[0] if names else "gradient norm", self._bad_parameter, self._bad_keys)
 
     def step_done(self, step: int, batch_size: int, step_time_s: float, peak_mb: float) -> StepDone:
         """What the last step measured; waits for the device."""
@@ -153,12 +153,40 @@ class Member:
             pairs_per_s=batch_size / step_time_s,
             elapsed_s=self.elapsed_s,
             peak_mb=peak_mb,
+            masks=self._masks(step),
         )
+
+    def _masks(self, step: int) -> dict[str, float]:
+        """Where the constraint on the gates stands after ``step`` steps; empty while no masks are learnt."""
+        gates = self.state.gates
+        if gates is None:
+            return {}
+        linear, quadratic = gates.multipliers.detach().tolist()
+        return {
+            "sparsity": float(gates.expected_sparsity().detach()),
+            "target": gates.target(step - self.phase(step - 1).start),
+            "linear_multiplier": linear,
+            "quadratic_multiplier": quadratic,
+        }
 
     def reports_at(self, step: int) -> bool:
         """Whether the step is logged, evaluated or saved: everything that looks at the weights waits for a log."""
         logged = step == 1 or step % self.config.log.every_steps == 0
-        return logged or self.evaluates_at(step) or self.saves_at(step) or self.diagnoses_at(step)
+        looked_at = self.evaluates_at(step) or self.saves_at(step) or self.diagnoses_at(step)
+        return logged or looked_at or self.turns_at(step) or self.keeps_masks_at(step)
+
+    def turns_at(self, step: int) -> bool:
+        """Whether another phase begins after ``step`` steps."""
+        return any(phase.start == step for phase in self.phases[1:])
+
+    def keeps_masks_at(self, step: int) -> bool:
+        """Whether a snapshot of the masks is due: while they are learnt, where they are fixed, and at the end."""
+        if self.directory is None or self.legacy is None:
+            return False
+        phase = self.phase(step)
+        every = max(1, (phase.end - phase.start) // NUM_MASK_SNAPSHOTS)
+        is_last = phase.stage is not None and step == phase.end
+        return step == phase.start or is_last or (phase.gates is not None and (step - phase.start) % every == 0)
 
     def evaluates_at(self, step: int) -> bool:
         return _is_due(step, self.config.evaluate.every_steps)

@@ -11,11 +11,9 @@ from workbench.engine.evaluation import Measured
 from workbench.losses.learnt import LearntParts
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
-from workbench.models.folder import load_folder
-from workbench.models.spec import load_model
+from workbench.models.source import find_folder, load_student
 from workbench.models.teacher import Teacher
 from workbench.models.weights import load_weights
-from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.directory import RunDirectory
 
 
@@ -31,11 +29,12 @@ def remeasure(
     Raises:
         ValueError: nothing is found at ``source``, or there are no pairs to measure on.
     """
-    checkpoint = _checkpoint(source, runs_dir)
+    folder = find_folder(source, runs_dir)
+    checkpoint = folder.absolute() if folder and (folder / TRAINING).is_file() else None
     run = _run_of(checkpoint) if checkpoint else None
     config = load_run_config(run.config_file) if run else RunConfig()
     device = resolve_device(config.train.device if run else "auto")
-    student = (load_folder(checkpoint) if checkpoint else load_model(source, runs_dir=runs_dir)).to(device)
+    student = load_student(source, runs_dir).to(device)
     teacher = load_teacher(config, device, runs_dir) if run else None
     objective = make_objective(config, teacher) if run else None
     learnt = _learnt(objective, student, teacher, checkpoint).to(device) if objective and checkpoint else None
@@ -46,21 +45,9 @@ def remeasure(
         teacher,
         block_size or config.evaluate.block_size,
         device,
+        config.data.prepare,
     )
     return evaluator.measure(student, learnt, objective.losses if objective else {})
-
-
-def _checkpoint(source: str, runs_dir: Path) -> Path | None:
-    for path in (runs_dir / source.removeprefix("run:"), Path(source)):
-        run = RunDirectory(path.absolute())
-        if run.exists:
-            found = newest_checkpoint(run)
-            if found is None:
-                raise ValueError(f"run {run.id} has no checkpoint yet: wait for one, or resume it")
-            return found
-        if (path / TRAINING).is_file():
-            return path.absolute()
-    return None
 
 
 def _run_of(checkpoint: Path) -> RunDirectory | None:

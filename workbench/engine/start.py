@@ -1,15 +1,19 @@
 """Where a run's training starts: at its beginning, at its newest checkpoint, or at the one that it was forked from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from workbench.engine.checkpoint import LEARNT, OPTIMIZER, load_checkpoint
+from workbench.engine.checkpoint import LEARNT, OPTIMIZER, load_checkpoint, training_tensors
 from workbench.engine.member import Member
 from workbench.engine.state import TrainState
+from workbench.engine.steering import change, told
+from workbench.losses.learnt import LearntParts
 from workbench.runs.checkpoints import checkpoint_step, newest_checkpoint
+from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import forked_from
 from workbench.runs.log import first_events
 
@@ -26,17 +30,48 @@ class Start:
 
 
 def restore(member: Member) -> Start:
-    """Put the member where its run's directory says it is.
+    """Put the member where its run's directory says it is, with the settings that it was told since.
 
     Raises:
         ValueError: the checkpoint belongs to another architecture, or that of a fork is gone.
     """
-    run = member.directory
-    assert run is not None
+    assert member.directory is not None
+    start = _load_newest(member, member.directory)
+    if changes := told(member.directory, start.step):
+        change(member, changes)
+    return start
+
+
+def restore_together(members: Sequence[Member]) -> Start:
+    """Put the members of a cohort where their directories say they are, which must be at one step.
+
+    Raises:
+        ValueError: as :func:`restore`, or the runs stand at different steps.
+    """
+    starts = [restore(member) for member in members]
+    first = starts[0]
+    for member, start in zip(members, starts, strict=True):
+        if (start.step, start.is_resumed) != (first.step, first.is_resumed):
+            raise ValueError(
+                f"run {member.run} goes on from step {start.step} and {members[0].run} from step {first.step}: "
+                "resume them apart"
+            )
+    return Start(first.step, first.is_resumed, tuple(note for start in starts for note in start.notes))
+
+
+def start_of(run: RunDirectory) -> Start:
+    """Where a run that is no fork would go on from."""
+    checkpoint = newest_checkpoint(run)
+    step = 0 if checkpoint is None else checkpoint_step(checkpoint)
+    return Start(step, is_resumed=checkpoint is not None or run.events_file.stat().st_size > 0)
+
+
+def _load_newest(member: Member, run: RunDirectory) -> Start:
     checkpoint, forked = newest_checkpoint(run), forked_from(run)
     if forked is None:
-        step = 0 if checkpoint is None else load_checkpoint(member, checkpoint)
-        return Start(step, is_resumed=checkpoint is not None or run.events_file.stat().st_size > 0)
+        if checkpoint is not None:
+            load_checkpoint(member, checkpoint)
+        return start_of(run)
     if checkpoint is None:
         raise ValueError(f"run {run.id} has lost the checkpoint that it was forked from: fork it from its parent again")
     is_resumed = len(first_events(run.events_file)) > 1
@@ -48,11 +83,12 @@ def restore(member: Member) -> Start:
 
 def _load_parents(member: Member, checkpoint: Path) -> tuple[str, ...]:
     """Restore what fits of a parent's checkpoint, all of its student among it; returns what did not."""
-    shapes = _shapes(member.state)
+    shapes: dict[str, torch.Size] = {}
     taken: Tensors = {}
     left: Tensors = {}
 
     def fitting(training: Tensors) -> Tensors:
+        shapes.update(_shapes(member.state))  # now that the student has the parent's architecture
         for name, value in training.items():
             place, shaped = name, value
             if name.startswith(OPTIMIZER):
@@ -74,12 +110,11 @@ def _load_parents(member: Member, checkpoint: Path) -> tuple[str, ...]:
 
 
 def _shapes(state: TrainState) -> dict[str, torch.Size]:
-    """The shapes of all learnt tensors and of all parameters of the optimiser, by their names in a checkpoint."""
-    learnt = {LEARNT + name: value.shape for name, value in state.learnt.state_dict().items()}
-    return learnt | {OPTIMIZER + name: value.shape for name, value in state.named_parameters()}
+    """The shapes of all that only training needs, parameters of the optimiser among it, by names in a checkpoint."""
+    tensors = {name: value.shape for name, value in training_tensors(state).items()}
+    return tensors | {OPTIMIZER + name: value.shape for name, value in state.named_parameters()}
 
 
 def _parts(names: set[str]) -> list[str]:
-    """The learnt parts that tensors belong to, as a person knows them: a loss's name, or "projections"."""
-    learnt = (name.removeprefix(LEARNT).removeprefix("_parts.") for name in names if name.startswith(LEARNT))
-    return sorted({name.split(".")[0] for name in learnt})
+    """Whom the learnt ones among the tensors of a checkpoint belong to."""
+    return LearntParts.owners(name.removeprefix(LEARNT) for name in names if name.startswith(LEARNT))

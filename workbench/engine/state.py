@@ -1,29 +1,43 @@
 """The train state: if it learns, it is in here."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from workbench.config.run import OptimizerConfig
+from workbench.inheritance.gates import Gates
 from workbench.losses.learnt import LearntParts
 from workbench.models.clip import Clip
 
 
 class TrainState(nn.Module):
-    """A student, what its losses learn beside it, and the optimiser of both.
+    """A student, what its losses learn beside it, the gates it is seen through, if any, and the optimiser of all.
 
-    One place to optimise, clip, save and resume: whatever is a parameter of this module is treated alike.
+    One place to optimise, clip, save and resume: whatever is a parameter of this module is treated alike, but for gates
+    and their multipliers, which keep a rate of their own, never decay, and are left out of clipping.
     """
 
-    def __init__(self, student: Clip, learnt: LearntParts, config: OptimizerConfig) -> None:
+    def __init__(self, student: Clip, learnt: LearntParts, config: OptimizerConfig, gates: Gates | None = None) -> None:
         super().__init__()
         self.student = student
         self.learnt = learnt
-        self.optimizer = _make_optimizer(self, config)
+        self.gates = gates
+        self.weights = [p for module in (student, learnt) for p in module.parameters() if p.requires_grad]
+        self.optimizer = _make_optimizer(self.weights, gates, config)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """The rate of everything but the gates and their multipliers."""
+        for group in self.optimizer.param_groups:
+            if group["is_scheduled"]:
+                group["lr"] = rate
 
     def clamp_(self) -> None:
-        """Return every learnt scale to its range."""
+        """Return every learnt scale and gate to its range."""
         self.student.clamp_scale_()
         self.learnt.clamp_()
+        if self.gates:
+            self.gates.clamp_()
 
     def scales(self) -> dict[str, Tensor]:
         """Every learnt scale by name, 0-d, detached; the student's own is "student"."""
@@ -49,11 +63,13 @@ class TrainState(nn.Module):
             self.optimizer.state[parameter][quantity] = value.to(device)
 
 
-def _make_optimizer(state: nn.Module, config: OptimizerConfig) -> AdamW:
+def _make_optimizer(weights: list[nn.Parameter], gates: Gates | None, config: OptimizerConfig) -> AdamW:
     """AdamW that decays matrices only: gains, biases and scales (fewer than two dimensions) are left alone."""
-    parameters = [parameter for parameter in state.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in weights if p.ndim >= 2], "weight_decay": config.weight_decay, "is_scheduled": True},
+        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0, "is_scheduled": True},
     ]
+    if gates:
+        own = {"lr": gates.config.learning_rate, "weight_decay": 0.0, "is_scheduled": False}
+        groups += [own | {"params": gates.log_alphas()}, own | {"params": [gates.multipliers], "maximize": True}]
     return AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)

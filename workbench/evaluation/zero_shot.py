@@ -27,8 +27,7 @@ def build_classifier(
     classes: Sequence[Sequence[str]],
     templates: Sequence[str] = TEMPLATES,
 ) -> Tensor:
-    """One unit-length row a class: normalise every prompt, average over templates and aliases, normalise, [K,
-    D].
+    """A unit-length row for each of K classes, [K, D]: the normalised mean of its normalised prompts.
 
     Args:
         encode_text: M prompts to embeddings [M, D], of any length.

@@ -3,7 +3,7 @@
 These live in the train state: one place to optimise, clip, save and resume them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
@@ -51,6 +51,11 @@ class LearntParts(nn.Module):
     def scales(self) -> dict[str, Tensor]:
         """The losses' own scales by loss name, 0-d, detached."""
         return {name: scale().detach() for name, scale in self._scales().items()}
+
+    @staticmethod
+    def owners(names: Iterable[str]) -> list[str]:
+        """Whom tensors of the state belong to, as a person knows them: losses by name, and "projections"."""
+        return sorted({name.removeprefix("_parts.").split(".")[0] for name in names})
 
     def _scales(self) -> dict[str, LearntScale]:
         return {

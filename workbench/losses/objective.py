@@ -1,7 +1,9 @@
 """Where weights meet losses: the one place that adds them up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,6 +108,18 @@ class Objective:
         """The weights as applied at ``step`` (from 0), by loss name; a loss that is off is left out."""
         weights = {name: term.weight(step) for name, term in self.terms.items()}
         return {name: weight for name, weight in weights.items() if weight > 0}
+
+    def reweighed(self, name: str, weight: Any) -> "Objective":
+        """The same with one loss at another weight, as a config names it, at every step.
+
+        Raises:
+            ValueError: it cannot have this weight.
+        """
+        config = LossConfig.parse({"weight": weight})
+        _check_weight(name, self.terms[name].loss, config.schedule.value)
+        other = copy(self)
+        other.terms = self.terms | {name: replace(self.terms[name], schedule=config.schedule)}
+        return other
 
     @property
     def needs_teacher(self) -> bool:

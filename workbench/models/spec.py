@@ -1,7 +1,7 @@
 """Model SPEC -> model: built-in sizes, open_clip names, config files, sample teachers and finished runs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,22 @@ from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.directory import find_run
 
 SIZES = PACKAGE / "models" / "sizes"
-FORMS = ("a built-in size", "open_clip:NAME[@WEIGHTS]", "config:FILE.json", "sample:NAME", "run:ID", "a model folder")
+FORMS = (
+    "a built-in size",
+    "open_clip:NAME[@WEIGHTS]",
+    "config:FILE.json[@WEIGHTS]",
+    "sample:NAME",
+    "run:ID",
+    "a model folder",
+)
 
 
 def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_dir: Path | None = None) -> Clip:
     """The model that a SPEC names.
 
     Args:
-        spec: ``mini-w64``, ``open_clip:ViT-B-16@weights.pt``, ``config:file.json``, ``sample:scenes``, ``run:ID``
-            (its newest checkpoint), or the path of a model folder.
+        spec: ``mini-w64``, ``open_clip:ViT-B-16@weights.pt``, ``config:file.json@weights.pt``, ``sample:scenes``,
+            ``run:ID`` (its newest checkpoint), or the path of a model folder.
         seed: of the initial weights, where the SPEC names an architecture only.
             Without a seed, weights are demanded.
         tokenizer: replaces the model's own where an architecture is built afresh; sizes its vocabulary.
@@ -42,11 +49,11 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
     if kind == "open_clip" and colon:
         return _open_clip(rest, seed, tokenizer)
     if kind == "config" and colon:
-        return _from_config(_read_config(Path(rest)), spec, seed, tokenizer)
+        return _config_file(rest, seed, tokenizer)
     if kind == "sample" and colon:
         return _folder(_sample_folder(rest), spec, tokenizer)
     if kind == "run" and colon:
-        return _folder(_run_folder(rest, runs_dir), spec, tokenizer)
+        return _folder(run_folder(rest, runs_dir), spec, tokenizer)
     if spec in _sizes():
         return _from_config(_read_config(SIZES / f"{spec}.json"), spec, seed, tokenizer)
     if spec and Path(spec).is_dir():
@@ -56,13 +63,21 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
             f"{spec} holds weights alone; name their architecture: {' or '.join(_fitting(Path(spec)))}; "
             f"`workbench teacher import {spec}` finds out which"
         )
-    close = unknown("model", spec, [f"open_clip:{spec}"] if spec in open_clip.list_models() else _sizes())
+    close = unknown("model", spec, [prefixed] if (prefixed := _prefixed(spec)) else _sizes())
     raise ValueError(f"{close} (a model is {', '.join(FORMS)})")
 
 
 def is_weights_file(spec: str) -> bool:
     """Whether a SPEC is the path of a file of weights, if perhaps of one that is missing."""
-    return Path(spec).is_file() or (":" not in spec and Path(spec).suffix in SUFFIXES)
+    return Path(spec).is_file() or (":" not in spec and Path(spec).suffix in SUFFIXES and not _prefixed(spec))
+
+
+def _prefixed(spec: str) -> str:
+    """What is meant by an architecture, alone or with its weights, that lacks its kind; empty for anything else."""
+    name = spec.partition("@")[0]
+    if name.endswith(".json"):
+        return f"config:{spec}"
+    return f"open_clip:{spec}" if name.replace("/", "-") in open_clip.list_models() + _sizes() else ""
 
 
 def spec_of_file(path: Path) -> str:
@@ -82,8 +97,8 @@ def _fitting(path: Path) -> list[str]:
     names = fitting_architectures(read_weights(path), _architectures())
     if not names:
         raise ValueError(
-            f"the shapes in {path} are those of no architecture known here: make a model folder of it, with "
-            f"{CONFIG} and {WEIGHTS} as open_clip writes them"
+            f"the shapes in {path} are those of no architecture known here: name its config, config:FILE.json@{path}, "
+            f"or make a model folder of it, with {CONFIG} and {WEIGHTS} as open_clip writes them"
         )
     return [f"open_clip:{name}@{path}" for name in names]
 
@@ -108,7 +123,12 @@ def _sample_folder(name: str) -> Path:
     return folder
 
 
-def _run_folder(run_id: str, runs_dir: Path | None) -> Path:
+def run_folder(run_id: str, runs_dir: Path | None) -> Path:
+    """The newest whole checkpoint of a run, by id or directory, which is a model folder.
+
+    Raises:
+        ValueError: there is no such run, or it has no checkpoint.
+    """
     run = find_run(runs_dir or Path("runs"), run_id)
     checkpoint = newest_checkpoint(run)
     if checkpoint is None:
@@ -137,8 +157,29 @@ def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
     try:
         load_weights(model.towers, tensors, str(path))
     except ValueError as error:
-        fitting = " or ".join(f"open_clip:{name}" for name in fitting_architectures(tensors, _architectures()))
-        raise ValueError(f"{error}\n  the file's shapes are those of {fitting}" if fitting else str(error)) from None
+        fitting = fitting_architectures(tensors, _architectures())
+        raise ValueError(f"{error}{_what_would_fit(name, fitting, path)}") from None
+    return model
+
+
+def _what_would_fit(name: str, fitting: Sequence[str], path: Path) -> str:
+    """A line to go under the table of what did not fit ``name``."""
+    if name in fitting:  # a built-in size, which names a tokenizer of its own in place of its config's
+        return f"\n  it has another tokenizer: name the config that it was trained with, config:FILE.json@{path}"
+    return f"\n  the file's shapes are those of {' or '.join(f'open_clip:{one}' for one in fitting)}" if fitting else ""
+
+
+def _config_file(rest: str, seed: int | None, tokenizer: str) -> Clip:
+    """``FILE.json`` or ``FILE.json@WEIGHTS``; where the file is a model folder's, its normalisation counts too."""
+    name, at, weights = (rest, "", "") if Path(rest).is_file() else rest.partition("@")
+    config = _read_config(Path(name))
+    preprocess = _read_json(Path(name)).get("preprocess_cfg", {})
+    if not at:
+        return _from_config(config, f"config:{rest}", seed, tokenizer, preprocess)
+    if tokenizer:
+        raise ValueError(f"config:{rest} comes with its weights and tokenizer: drop student.tokenizer")
+    model = _from_config(config, f"config:{rest}", 0, "", preprocess)
+    load_weights(model.towers, read_weights(Path(weights)), weights)
     return model
 
 
@@ -165,15 +206,22 @@ def _sizes() -> list[str]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read the model config {path}: {error}") from None
-    config = content.get("model_cfg", content) if isinstance(content, dict) else None
+    content = _read_json(path)
+    config = content.get("model_cfg", content)
     kinds = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
     if not isinstance(config, dict) or not all(isinstance(config.get(key), kind) for key, kind in kinds.items()):
         raise ValueError(f"{path} is no open_clip model config: it needs {', '.join(kinds)}")
     return config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read the model config {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"cannot read the model config {path}: {error}") from None
+    return content if isinstance(content, dict) else {}
 
 
 def _from_config(
@@ -185,8 +233,8 @@ def _from_config(
 ) -> Clip:
     if seed is None:
         raise ValueError(
-            f"{spec} names an architecture without weights: name sample:scenes, run:ID, a model folder "
-            "or open_clip:NAME@/path/to/weights"
+            f"{spec} names an architecture without weights: name sample:scenes, run:ID, a model folder, "
+            "open_clip:NAME@/path/to/weights or config:FILE.json@/path/to/weights"
         )
     own = config.pop("tokenizer", "bpe")  # our sizes name theirs; open_clip's own configs mean its byte-pair one
     text = config["text_cfg"]

@@ -1,6 +1,7 @@
 """The teacher: a model that cannot learn."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,8 @@ class Teacher:
 
     def __init__(self, model: Clip, chunk_size: int = 256, precision: str = "fp32") -> None:
         self._model = model.eval().requires_grad_(False)
-        self._chunk_size = chunk_size
-        self._precision = precision
+        self.chunk_size = chunk_size
+        self.precision = precision
 
     @property
     def width(self) -> int:
@@ -54,9 +55,18 @@ class Teacher:
     def scale(self) -> Tensor:
         return self._model.scale
 
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The open_clip model config."""
+        return self._model.config
+
     def fingerprint(self) -> str:
         """SHA-256 of the weights, hex: equal for equal teachers."""
         return weights_sha256(self._model.towers)
+
+    def facts(self) -> dict[str, Any]:
+        """What checkpoints record of it: the SHA-256 of its weights, and its scale 1/τ."""
+        return {"weights_sha256": self.fingerprint(), "scale": float(self.scale)}
 
     def tokenize(self, captions: Sequence[str]) -> Tensor:
         """M captions -> token ids [M, L] in the teacher's vocabulary."""
@@ -97,12 +107,24 @@ class Teacher:
         """Token ids -> unit-length embeddings [M, D]."""
         return self._in_chunks(self._model.encode_text, text_ML)
 
+    def is_place_free(self, image_NCHW: Tensor, text_NL: Tensor) -> bool:
+        """Whether a row is the same, to the bit, wherever in a forward it stands; tried with N at most ``chunk_size``.
+
+        Every forward has the same shape, and each row is multiplied by itself. Yet a library that divides few rows
+        among several threads may take another path for a short part: MKL does so for 5 to 11 rows and two threads.
+        """
+
+        def moves(embed: Callable[[Tensor], Tensor], inputs: Tensor) -> bool:
+            return torch.equal(embed(inputs.roll(1, 0)), embed(inputs).roll(1, 0))
+
+        return moves(self.embed_image, image_NCHW) and moves(self.embed_text, text_NL)
+
     @torch.no_grad()
     def _in_chunks(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         chunks = []
-        bf16 = self._precision == "bf16"
-        for chunk in torch.split(inputs, self._chunk_size):
-            missing = self._chunk_size - len(chunk)
+        bf16 = self.precision == "bf16"
+        for chunk in torch.split(inputs, self.chunk_size):
+            missing = self.chunk_size - len(chunk)
             padded = torch.cat([chunk, chunk[:1].expand(missing, *chunk.shape[1:])]) if missing else chunk
             with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=bf16):
                 raw = encode(padded)[: len(chunk)]

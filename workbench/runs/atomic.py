@@ -7,6 +7,8 @@ import shutil
 import time
 from pathlib import Path
 
+from workbench.runs.disk import free_bytes, size_text
+
 TEMPORARY = ".tmp-"
 REPLACED = ".old-"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -16,13 +18,13 @@ class DiskFullError(OSError):
     """There is no room left for ``num_bytes`` at ``path``."""
 
     def __init__(self, path: Path, num_bytes: int) -> None:
-        folder = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
-        need, have = (
-            f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
-            for count in (num_bytes, shutil.disk_usage(folder).free)
-        )
-        super().__init__(f"disk full at {path}: need {need}, have {have}")
+        super().__init__(f"disk full at {path}: need {size_text(num_bytes)}, have {size_text(free_bytes(path))}")
         self.errno = errno.ENOSPC
+
+
+def why_not_written(error: OSError) -> str:
+    """An error of writing as the clause of a line for people: what went wrong, and with which file."""
+    return str(error) if isinstance(error, DiskFullError) else f"{error.strerror or error}: {error.filename}"
 
 
 def temporary_beside(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from workbench.runs.atomic import (
     remove_orphans,
     temporary_beside,
 )
+from workbench.runs.disk import is_writable
 
 MAX_ID_LENGTH = 100
 ORPHAN_AGE_S = 3600.0
@@ -113,14 +115,34 @@ def create_run(
     return final
 
 
+def check_can_create(runs_dir: Path, run_id: str) -> None:
+    """Refuses at once what :func:`create_run` would refuse after minutes of other work. Nothing is written.
+
+    Raises:
+        ValueError: as :func:`create_run`.
+    """
+    _check_id(run_id)
+    final = RunDirectory(runs_dir.absolute() / run_id)
+    if final.path.exists():
+        raise _exists(final)
+    if not is_writable(runs_dir):
+        there = next(path for path in (runs_dir, *runs_dir.absolute().parents) if path.exists())
+        number = errno.EACCES if there.is_dir() else errno.ENOTDIR
+        raise ValueError(_why_not(OSError(number, os.strerror(number)), runs_dir, 0))
+
+
 def _claim(building: RunDirectory, final: RunDirectory) -> None:
     try:
         commit_folder(building.path, final.path, replace=False)
     except FileExistsError:
-        raise ValueError(
-            f"run '{final.id}' already exists in {final.path.parent}: choose another --name, "
-            f"or go on with it: workbench runs resume {final.id}"
-        ) from None
+        raise _exists(final) from None
+
+
+def _exists(run: RunDirectory) -> ValueError:
+    return ValueError(
+        f"run '{run.id}' already exists in {run.path.parent}: choose another --name, "
+        f"or go on with it: workbench runs resume {run.id}"
+    )
 
 
 def _why_not(error: OSError, runs_dir: Path, num_bytes: int) -> str:

@@ -5,22 +5,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.events import Event, Forked, RunFinished, RunResumed, RunStarted, RunState
+from workbench.events import Commanded, Event, Forked, RunFinished, RunResumed, RunStarted, RunState, StepDone
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lock import SILENT_AFTER_S, Owner, read_owner
 from workbench.runs.log import effective_events, first_events, last_events, quiet_s
 from workbench.runs.process import this_host
 
-State = Literal[RunState, "new", "running", "silent", "dead"]
-TAKES_COMMANDS = ("new", "running", "silent")
+State = Literal[RunState, "new", "running", "paused", "silent", "dead"]
+TAKES_COMMANDS = ("new", "running", "paused", "silent")
 
 
 @dataclass(frozen=True)
 class RunStatus:
     """A glance at a run.
 
-    ``new`` has not begun; ``running`` has a live process; ``silent`` is on another host and has said nothing
-    for ten minutes; ``dead`` lost its process without a word and can be resumed; the others are how it ended.
+    ``new`` has not begun; ``running`` has a live process; ``paused`` has one that was told to wait; ``silent`` is on
+    another host and has said nothing for ten minutes; ``dead`` lost its process without a word and can be resumed; the
+    others are how it ended.
     """
 
     state: State
@@ -39,7 +40,7 @@ def run_status(run: RunDirectory) -> RunStatus:
     owner = read_owner(run)
     quiet = quiet_s(run.events_file, last)
     return RunStatus(
-        state=_ending(run, last, owner) or _going(run, said, owner, quiet),
+        state=_ending(run, last, owner) or _pausing(_going(run, said, owner, quiet), last),
         step=last[-1].step if last else 0,
         num_steps=starts[-1].num_steps if starts else 0,
         quiet_s=quiet,
@@ -67,6 +68,17 @@ def _going(run: RunDirectory, events: Sequence[Event], owner: Owner | None, quie
     if host == this_host():
         return "dead"
     return "silent" if quiet is None or quiet >= SILENT_AFTER_S else "running"
+
+
+def _pausing(state: State, last: list[Event]) -> State:
+    """The state of a run that goes on, unless the last that it said of it is that it waits."""
+    words = [event for event in last if isinstance(event, StepDone | RunResumed) or _is_about_pausing(event)]
+    is_paused = bool(words) and isinstance(words[-1], Commanded) and words[-1].command == "pause"
+    return "paused" if is_paused and state == "running" else state
+
+
+def _is_about_pausing(event: Event) -> bool:
+    return isinstance(event, Commanded) and event.command in ("pause", "continue")
 
 
 def _recipe(run: RunDirectory) -> str:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from pydantic import BaseModel, ConfigDict
 
-from workbench.runs.atomic import remove_orphans, write_atomically
+from workbench.runs.atomic import FULL, remove_orphans, write_atomically
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import quiet_s
 from workbench.runs.process import boot_id, started_at, this_host
@@ -72,8 +72,7 @@ class RunLock:
         except BaseException as error:
             self._forget()
             if isinstance(error, OSError):
-                reason = error.strerror or error
-                raise ValueError(f"cannot write to run '{self.run.id}' in {self.run.path}: {reason}") from None
+                raise ValueError(_why_not(self.run, error)) from None
             raise
         os.register_at_fork(after_in_child=self._forget)
         return self
@@ -114,6 +113,15 @@ def _this_process() -> Owner:
     started = started_at(pid)
     assert started is not None
     return Owner(host=this_host(), pid=pid, started=started, boot=boot_id(), since_s=time.time())
+
+
+def _why_not(run: RunDirectory, error: OSError) -> str:
+    remedy = (
+        "make room there"
+        if error.errno in FULL
+        else "make it writable, or copy the run to another disk and go on there: workbench runs resume COPY"
+    )
+    return f"cannot write to run '{run.id}' in {run.path}: {(error.strerror or str(error)).lower()}; {remedy}"
 
 
 def _taken(run: RunDirectory, owner: Owner | None) -> ValueError:

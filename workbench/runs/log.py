@@ -148,8 +148,8 @@ def _parse(lines: bytes, kinds: Collection[type[Event]]) -> ReadResult:
     for line in lines.split(b"\n"):
         if not line or line.isspace():
             continue
-        if names and (head := _KIND.match(line)) and head[1] not in names:
-            continue
+        if names and (head := _KIND.match(line)) and head[1] not in names and line.endswith((b"}", b"}\r")):
+            continue  # whole, as far as can be seen without reading it
         try:
             event = parse_event(line)
         except ValueError:

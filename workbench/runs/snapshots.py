@@ -1,137 +1,93 @@
-"""What a run measured of itself now and then, a file a step in ``snapshots/``: how each loss pulls at the student.
+"""What a run measured of itself now and then, a file a step in ``snapshots/``: the part that all kinds share.
 
-Shape letter: K losses.
+A file is named ``KIND-STEP.safetensors``; its metadata are strings, JSON where they are more than a word.
 """
 
-import json
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workbench.runs.atomic import write_atomically
 from workbench.runs.directory import RunDirectory
+from workbench.runs.lineage import lineage
+from workbench.runs.liveness import run_status
 
 SCHEMA = "1"
-Place = Literal["image", "text", "image_tower", "text_tower"]
-PLACES: tuple[Place, ...] = get_args(Place)
-_NAME = re.compile(r"gradients-(\d+)\.safetensors")
+Arrays = Mapping[str, NDArray[Any]]
+Metadata = Mapping[str, str]
+Snapshot = TypeVar("Snapshot")
 
 
-@dataclass(frozen=True, eq=False)
-class Gradients:
-    """The gradients of the weighted losses after ``step`` steps, as their inner products at four places.
-
-    The places are the raw image and text embeddings, and the weights of the image and of the text tower. Inner products
-    are all that norms, shares and cosines need, and those of two places add up to those of both together.
-
-    Args:
-        losses: the K losses that were on.
-        products: float64 [K, K] for every place; a loss that does not reach a place has zeros there.
-    """
-
-    step: int
-    losses: tuple[str, ...]
-    products: Mapping[Place, NDArray[np.float64]]
-
-    def norm_K(self, *places: Place) -> NDArray[np.float64]:
-        """The norm of each loss's weighted gradient at these places together."""
-        norm_K: NDArray[np.float64] = np.sqrt(np.diag(self._sum_KK(places)))
-        return norm_K
-
-    @property
-    def tower_norm_K(self) -> NDArray[np.float64]:
-        """The norm of each loss's weighted gradient with respect to all tower weights."""
-        return self.norm_K("image_tower", "text_tower")
-
-    @property
-    def share_K(self) -> NDArray[np.float64]:
-        """Each loss's part of the sum of those norms; zeros where no loss has any."""
-        norm_K = self.tower_norm_K
-        total = norm_K.sum()
-        return norm_K / total if total else norm_K
-
-    @property
-    def tower_cosine_KK(self) -> NDArray[np.float64]:
-        """The cosine between any two losses' gradients with respect to all tower weights, in [-1, 1].
-
-        It is undefined, and 0 here, where one of the gradients is zero.
-        """
-        return self._cosine_KK("image_tower", "text_tower")
-
-    @property
-    def embedding_cosine_KK(self) -> NDArray[np.float64]:
-        """The same with respect to the raw embeddings of both modalities."""
-        return self._cosine_KK("image", "text")
-
-    def _cosine_KK(self, *places: Place) -> NDArray[np.float64]:
-        sum_KK = self._sum_KK(places)
-        square_K = np.diag(sum_KK)
-        bound_KK = np.sqrt(np.outer(square_K, square_K))
-        return np.divide(sum_KK, bound_KK, out=np.zeros_like(sum_KK), where=bound_KK > 0).clip(-1, 1)
-
-    def _sum_KK(self, places: tuple[Place, ...]) -> NDArray[np.float64]:
-        sum_KK: NDArray[np.float64] = np.sum([self.products[place] for place in places], axis=0)
-        return sum_KK
-
-
-@dataclass(frozen=True)
-class Snapshots:
-    """The gradients of a run in the order of their steps, and how many files could not be understood."""
-
-    gradients: list[Gradients]
-    num_skipped: int
-
-
-def write_gradients(run: RunDirectory, gradients: Gradients) -> Path:
-    """Write one snapshot, in place of any of the same step.
+def write_snapshot(run: RunDirectory, kind: str, step: int, arrays: Arrays, metadata: Metadata) -> Path:
+    """Write one snapshot, in place of any of the same kind and step.
 
     Raises:
-        ValueError: a gradient is not finite.
+        ValueError: an array is not finite.
         OSError: it cannot be written; what was there before is intact.
     """
     from safetensors.numpy import save
 
-    if not all(np.isfinite(products_KK).all() for products_KK in gradients.products.values()):
-        raise ValueError(f"the gradients after step {gradients.step} are not finite")
-    path = run.snapshots / f"gradients-{gradients.step:08d}.safetensors"
-    metadata = {"schema": SCHEMA, "losses": json.dumps(gradients.losses)}
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError(f"the {kind} after step {step} are not finite")
+    path = run.snapshots / f"{kind}-{step:08d}.safetensors"
     run.snapshots.mkdir(exist_ok=True)
-    write_atomically(path, save({place: gradients.products[place] for place in PLACES}, metadata))
+    write_atomically(path, save(dict(arrays), {"schema": SCHEMA, **metadata}))
     return path
 
 
-def read_gradients(run: RunDirectory) -> Snapshots:
-    """Every snapshot of the run's gradients. Files that are torn or foreign are counted, never raised."""
-    found: list[Gradients] = []
+def read_snapshots(
+    run: RunDirectory, kind: str, understand: Callable[[int, Arrays, Metadata], Snapshot], until_step: float = math.inf
+) -> tuple[list[Snapshot], int]:
+    """The snapshots of a kind up to a step, in the order of their steps, and how many files were torn or foreign.
+
+    Args:
+        understand: makes a snapshot of (step, arrays, metadata). ValueError, KeyError or TypeError: it is none.
+    """
+    found: dict[int, Snapshot] = {}
     num_skipped = 0
-    for path in sorted(run.snapshots.glob("gradients-*")):
+    for path in run.snapshots.glob(f"{kind}-*"):
         try:
-            found.append(_read(path))
-        except ValueError:
+            step = _step(path, kind)
+            if step <= until_step:
+                found[step] = understand(step, *_read(path))
+        except (ValueError, KeyError, TypeError):
             num_skipped += 1
-    return Snapshots(sorted(found, key=lambda gradients: gradients.step), num_skipped)
+    return [found[step] for step in sorted(found)], num_skipped
 
 
-def _read(path: Path) -> Gradients:
+def read_snapshot_history(
+    run: RunDirectory, kind: str, understand: Callable[[int, Arrays, Metadata], Snapshot]
+) -> tuple[list[Snapshot], int]:
+    """The same for a run and what it was forked from, up to each fork and to the step that the run has come to.
+
+    A run that went on from an earlier checkpoint leaves snapshots beyond its step until it gets there again.
+    """
+    last_step = run_status(run).step
+    found = [read_snapshots(past.run, kind, understand, min(past.until_step, last_step)) for past in lineage(run)]
+    return [snapshot for snapshots, _ in found for snapshot in snapshots], sum(num_skipped for _, num_skipped in found)
+
+
+def _step(path: Path, kind: str) -> int:
+    name = re.fullmatch(rf"{kind}-(\d+)\.safetensors", path.name)
+    if name is None:
+        raise ValueError(f"{path} is not a snapshot of {kind}")
+    return int(name[1])
+
+
+def _read(path: Path) -> tuple[Arrays, Metadata]:
     from safetensors import SafetensorError, safe_open
 
-    name = _NAME.fullmatch(path.name)
-    if name is None:
-        raise ValueError(f"{path} is not a snapshot of gradients")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            products = {place: file.get_tensor(place) for place in PLACES}
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - the file is not a mapping
     except (OSError, SafetensorError) as error:
         raise ValueError(f"cannot read {path}: {error}") from None
     if metadata.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {metadata.get('schema')}, not {SCHEMA}")
-    losses = tuple(json.loads(metadata.get("losses", "")))
-    if any(products_KK.shape != (len(losses), len(losses)) for products_KK in products.values()):
-        raise ValueError(f"{path} does not fit its {len(losses)} losses")
-    return Gradients(int(name[1]), losses, products)
+    return arrays, metadata

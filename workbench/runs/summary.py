@@ -5,12 +5,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
-from workbench.events import CheckpointSaved, EvalDone, Event, RunFinished, StepDone
+from workbench.events import CheckpointSaved, EvalDone, Event, RunFinished, RunStarted, StageStarted, StepDone
 from workbench.runs.atomic import write_atomically
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import read_history
 from workbench.runs.liveness import State, run_status
 from workbench.runs.log import last_events
+
+SIZED = (RunStarted, StageStarted)  # events that say how large the student is
 
 
 class Summary(BaseModel):
@@ -31,7 +33,7 @@ class Summary(BaseModel):
     weights_sha256: str
     """Of the last checkpoint; empty before the first."""
     kept_fraction: float = 1.0
-    """Share of the teacher's blocks kept by inheritance; 1 without."""
+    """Share of the attention and FFN weights of its source that an inherited student has; 1 for any other."""
     elapsed_s: float
     reason: str
 
@@ -43,7 +45,8 @@ class Summary(BaseModel):
 
 def summarise(run: RunDirectory) -> Summary:
     """The summary as the log has it now, also of a run that is still going."""
-    events = read_history(run, (EvalDone, CheckpointSaved, RunFinished)).events
+    events = read_history(run, (EvalDone, CheckpointSaved, RunFinished, *SIZED)).events
+    sizes = [event.kept_fraction for event in events if isinstance(event, SIZED)]
     evaluations = [event for event in events if isinstance(event, EvalDone)]
     tests = [event for event in evaluations if event.split == "test"]
     shown = [event for event in evaluations if event.split == "validation"] or evaluations
@@ -61,6 +64,7 @@ def summarise(run: RunDirectory) -> Summary:
         test_metrics=tests[-1].metrics if tests else {},
         test_errors=tests[-1].errors if tests else {},
         weights_sha256=checkpoints[-1].weights_sha256 if checkpoints else "",
+        kept_fraction=sizes[-1] if sizes else 1.0,
         elapsed_s=_elapsed_s([*last_events(run.events_file), *ends]),
         reason=ends[-1].reason if ends else "",
     )

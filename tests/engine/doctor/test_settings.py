@@ -1,12 +1,13 @@
 import pytest
 
 from workbench.engine.build import make_objective
+from workbench.engine.device import settled
 from workbench.engine.doctor.settings import setting_findings, share_findings
 
 
 def findings(config, num_pairs: int = 60, precisions: tuple[str, ...] = ("fp32",)):
     objective = config_objective(config)
-    return list(setting_findings(config, objective, num_pairs=num_pairs, width=512, precisions=precisions))
+    return list(setting_findings(settled(config), objective, num_pairs=num_pairs, width=512, precisions=precisions))
 
 
 def config_objective(config):
@@ -82,3 +83,10 @@ def test_a_weight_that_is_still_rising_may_be_small(tiny, one) -> None:
     objective = config_objective(tiny(loss={"fd": {"weight": rising}}))
     found = list(share_findings({"clip": 0.5, "crd": 0.3, "fd": 0.001, "icl": 0.199}, objective))
     assert one(found, "gradient").level == "ok"
+
+
+def test_stages_warm_up_while_they_learn_masks(tiny, one) -> None:
+    stage = {"sparsity": 0.5, "num_steps": 12, "mask_steps": 4, "ramp_steps": 2}
+    config = tiny(student={"model": "inherited"}, inheritance={"stages": [stage]})
+    finding = one(findings(config), "warm-up")
+    assert (finding.level, finding.message) == ("ok", "the steps over which masks are learnt, in every stage")

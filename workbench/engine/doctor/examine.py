@@ -71,7 +71,8 @@ def examine_run(config: RunConfig, runs_dir: Path = Path("runs"), say: Say = lam
     machine = look_at_machine(runs_dir)
     room_mb = memory_room_mb(machine, resolve_device(config.train.device).type)
     say("building the run")
-    cohort = build_cohort({"doctor": config}, runs_dir=runs_dir)
+    teacher = config.teacher.model_copy(update={"cache": "off"})  # what the teacher itself says is examined
+    cohort = build_cohort({"doctor": config.model_copy(update={"teacher": teacher})}, runs_dir=runs_dir)
     found = [*machine_findings(machine), *_before_training(cohort, machine, say)]
     say(f"taking a few steps with batches of {cohort.batch_size:,}")
     trial = try_steps(cohort)
@@ -119,6 +120,8 @@ def _of_trial(cohort: Cohort, trial: Trial) -> Iterator[Finding]:
         term, step = trial.divergence.term, trial.divergence.step
         remedy = "lower optimizer.learning_rate or the term's weight"
         yield Finding("loss", "problem", f"{term} is not finite at step {step}", remedy)
+        return
+    if cohort.members[0].state.gates:  # as its teacher, which it still is, it has nothing to learn from it
         return
     yield from share_findings(trial.shares, cohort.members[0].objective)
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from workbench.config.run import RunConfig
 from workbench.engine.build import has_batch_norm
+from workbench.engine.checkpoint_room import checkpoints_bytes, remedy
 from workbench.engine.cohort import Cohort
 from workbench.engine.doctor.finding import Finding
 from workbench.engine.doctor.limits import MIB
 from workbench.engine.doctor.trial import Trial
+from workbench.views.units import duration
 
-ADAM_COPIES = 3  # weights and two moments
 MUCH_OF_MEMORY = 0.85
 MUCH_WAITING = 0.3  # of a step
 LONG_S = 60.0  # below this, nobody minds how it is spent
@@ -75,11 +76,6 @@ def make_forecast(cohort: Cohort, num_pairs: int, trial: Trial, evaluations: Eva
     new_steps = min(num_steps, views * (num_pairs // cohort.batch_size)) if views else num_steps
     teaching_s = new_steps * trial.lap.teach_s + (num_steps - new_steps) * min(trial.teach_again_s, trial.lap.teach_s)
     training_s = num_steps * (trial.lap.wait_s + trial.lap.learn_s) + teaching_s
-    log = member.config.log
-    num_bytes = sum(p.numel() * p.element_size() for p in member.state.parameters())
-    num_kept = min(
-        log.keep_checkpoints, 1 + (num_steps // log.checkpoint_every_steps if log.checkpoint_every_steps else 0)
-    )
     return Forecast(
         num_steps=num_steps,
         pairs_per_s=num_steps * cohort.batch_size / training_s,
@@ -89,14 +85,14 @@ def make_forecast(cohort: Cohort, num_pairs: int, trial: Trial, evaluations: Eva
         num_evaluations=evaluations.num_validations,
         peak_mb=trial.peak_mb,
         room_mb=room_mb,
-        checkpoints_mb=(num_kept + 1) * ADAM_COPIES * num_bytes / MIB,  # a new one is whole before an old one goes
+        checkpoints_mb=checkpoints_bytes(member) / MIB,
     )
 
 
 def forecast_findings(forecast: Forecast, cohort: Cohort, free_disk_mb: float) -> Iterator[Finding]:
     """Whether the run fits, and where its time goes."""
     yield _fits(forecast, cohort)
-    yield _disk(forecast, free_disk_mb)
+    yield _disk(forecast, cohort.members[0].config, free_disk_mb)
     yield Finding("time", "ok", _time(forecast))
     if forecast.training_s > LONG_S and forecast.waiting_s > MUCH_WAITING * forecast.training_s:
         share = forecast.waiting_s / forecast.training_s
@@ -141,11 +137,10 @@ def _smaller(cohort: Cohort) -> str:
     return f"--set train.micro_batch_size={max(1, held // 4)} holds fewer pairs at once; the gradient stays the same"
 
 
-def _disk(forecast: Forecast, free_disk_mb: float) -> Finding:
+def _disk(forecast: Forecast, config: RunConfig, free_disk_mb: float) -> Finding:
     message = f"checkpoints take up to {_size(forecast.checkpoints_mb)} of {_size(free_disk_mb)} that are free"
     if forecast.checkpoints_mb > free_disk_mb:
-        remedy = "--set log.keep_checkpoints=1, or another disk with --runs DIR"
-        return Finding("disk", "problem", message, remedy)
+        return Finding("disk", "problem", message, remedy(config))
     return Finding("disk", "ok", message)
 
 
@@ -157,14 +152,6 @@ def _time(forecast: Forecast) -> str:
         f"{training}, {forecast.num_evaluations:,} evaluations in {duration(forecast.evaluation_s)}: "
         f"{duration(forecast.total_s)} in all"
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 12 s, 3.5 min, 2.1 h, 4.0 days."""
-    for unit, length_s in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length_s or (unit != "days" and seconds >= length_s):
-            return f"{seconds / length_s:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _size(size_mb: float) -> str:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # Linux: as a container sees its own limits, of version 2 or 1
@@ -30,23 +29,6 @@ def memory_mb() -> tuple[float, float]:
     if "MemAvailable" not in fields:
         return total_mb, total_mb
     return total_mb, min(total_mb, int(fields["MemAvailable"].split()[0]) / 2**10)  # "kB", which are KiB
-
-
-def free_disk_mb(folder: Path) -> float:
-    """Free MiB where the folder is, or would be."""
-    return shutil.disk_usage(_nearest(folder)).free / MIB
-
-
-def is_writable(folder: Path) -> bool:
-    """Whether something can be written into the folder, or the folder be made."""
-    nearest = _nearest(folder)
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-
-
-def _nearest(folder: Path) -> Path:
-    """The folder, or the first of its parents that exists."""
-    folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _read(file: Path) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from workbench.engine.doctor.finding import Finding
-from workbench.engine.doctor.limits import MIB, free_disk_mb, is_writable, memory_mb, usable_cores
+from workbench.engine.doctor.limits import MIB, memory_mb, usable_cores
 from workbench.resources import cache_dir
+from workbench.runs.disk import free_bytes, is_writable
 from workbench.runs.process import this_host
 
 LEAST_DISK_MB = 2 * 2**10
@@ -102,7 +103,7 @@ def look_at_machine(runs_dir: Path) -> Machine:
             "open_clip": version("open_clip_torch"),
         },
         storage={
-            name: Storage(str(folder.absolute()), free_disk_mb(folder), is_writable(folder))
+            name: Storage(str(folder.absolute()), free_bytes(folder) / MIB, is_writable(folder))
             for name, folder in folders.items()
         },
     )

@@ -60,6 +60,8 @@ def _length(config: RunConfig, num_pairs: int) -> Finding:
 
 
 def _warmup(config: RunConfig) -> Finding:
+    if config.inheritance.stages:
+        return Finding("warm-up", "ok", "the steps over which masks are learnt, in every stage")
     steps, fraction = config.train.num_steps, config.optimizer.warmup_fraction
     warmup = round(fraction * steps)
     message = f"{warmup:,} of {steps:,} steps ({fraction:.1%}; the papers: 2.5%)"

@@ -12,8 +12,8 @@ from workbench.embeddings import Batch
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb
 from workbench.engine.diagnostics import diagnose
+from workbench.engine.divergence import Divergence
 from workbench.engine.lessons import Lesson
-from workbench.engine.member import Divergence
 
 Found = TypeVar("Found")
 
@@ -120,7 +120,7 @@ def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, Lesson | None]]:
         lap=_mean(laps[1:] or laps),
         teach_again_s=teach_again_s,
         peak_mb=peak_mb,
-        divergence=member.divergence(),
+        divergence=member.watch.first(),
         num_pairs=len(laps) * cohort.batch_size,
         num_replaced=num_replaced,
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.runs.snapshots import PLACES, Gradients, read_gradients, write_gradients
+from workbench.runs.gradient_snapshots import PLACES, Gradients, read_gradients, write_gradients
 
 LOSSES = ("clip", "crd", "fd")
 
@@ -107,7 +107,7 @@ def test_reading_loads_no_torch(run) -> None:
     write_gradients(run, make(1)[0])
     program = (
         "import sys; from pathlib import Path; from workbench.runs.directory import RunDirectory; "
-        "from workbench.runs.snapshots import read_gradients; "
+        "from workbench.runs.gradient_snapshots import read_gradients; "
         f"assert read_gradients(RunDirectory(Path({str(run.path)!r}))).gradients; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

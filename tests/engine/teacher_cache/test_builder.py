@@ -1,0 +1,176 @@
+"""Blocks come one by one, and each counts only when it is whole."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+import torch
+
+from workbench.config.run import RunConfig
+from workbench.engine.build import build_cohort
+from workbench.engine.teacher_cache.build import Builder
+from workbench.engine.teacher_cache.identity import TeacherIdentity
+from workbench.engine.teacher_cache.store import DIGESTS, ROWS, TeacherCache, find_cache, remove_all, why_missing
+from workbench.runs.atomic import DiskFullError
+
+
+@pytest.fixture
+def make(tiny, monkeypatch: pytest.MonkeyPatch):
+    """A builder of 60 pairs in 2 views, ten pairs a block."""
+    monkeypatch.setattr("workbench.engine.teacher_cache.build.ROWS_PER_BLOCK", 20)
+
+    def builder(**changes) -> Builder:
+        config: RunConfig = tiny(data={"views": 2} | changes.pop("data", {}), **changes)
+        cohort = build_cohort({"run": config})
+        return Builder(config, cohort.stream, cohort.teacher)
+
+    return builder
+
+
+def test_every_row_is_what_the_teacher_says_of_that_view(make) -> None:
+    builder = make()
+    cache = builder.build("test")
+    assert cache.manifest.num_blocks == 6
+    teacher = builder._teacher
+    for index in (0, 9, 10, 59):
+        images, texts = builder._stream.every_view(index)
+        expected = teacher.embed(images, texts)
+        found = cache.embeddings(torch.tensor([2 * index, 2 * index + 1]), teacher.scale)
+        assert torch.equal(found.image_BD, expected.image_BD)
+        assert torch.equal(found.text_BD, expected.text_BD)
+    rows = np.fromfile(cache.folder / ROWS, np.float32).reshape(60, 2, 2, 24)
+    assert np.isfinite(rows).all()
+    assert (rows[:, 0] != rows[:, 1]).any()  # the views differ
+
+
+def test_a_builder_that_fails_half_way_is_gone_on_with(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make()
+    reference = (whole.build("test").folder / ROWS).read_bytes()
+    remove_all()
+    builder, asked = make(), []
+    honest = builder._embed
+
+    def stops(block, tally):
+        asked.append(len(block))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return honest(block, tally)
+
+    monkeypatch.setattr(builder, "_embed", stops)
+    with pytest.raises(KeyboardInterrupt):
+        builder.build("test")
+    assert find_cache(builder.identity) is None
+    assert "made up to block 3 of 6" in why_missing(builder.identity)
+    assert builder.missing() == [3, 4, 5]
+    again = make()
+    cache = again.build("test")
+    assert (cache.folder / ROWS).read_bytes() == reference
+    assert again.missing() == []
+
+
+def test_a_digest_that_came_before_its_rows_is_found_out(make) -> None:
+    cache = make().build("test")
+    with (cache.folder / ROWS).open("r+b") as rows:
+        rows.seek(cache.manifest.block(4).start * cache.manifest.pair_bytes)
+        rows.write(bytes(8))
+    assert find_cache(cache.manifest.identity).damaged() == [4]
+    with (cache.folder / DIGESTS).open("r+b") as digests:
+        digests.truncate(3 * 32)
+    assert find_cache(cache.manifest.identity) is None
+    assert make().missing() == [3, 4, 5]
+
+
+def test_another_setting_is_another_cache_and_says_which(make) -> None:
+    made = make()
+    made.build("test")
+    for changes, name in (
+        ({"data": {"seed": 1}}, "data_seed"),
+        ({"data": {"crop_scale": [0.5, 1.0]}}, "crop_scale"),
+        ({"teacher": {"chunk_size": 8}}, "teacher chunk_size"),
+        ({"data": {"num_pairs": 50}}, "num_pairs"),
+    ):
+        other = make(**changes).identity
+        assert find_cache(other) is None
+        assert f"{name} (" in why_missing(other)
+        assert other.digest != made.identity.digest
+    made._teacher._model.towers.ln_final.bias.view(torch.int32)[0] ^= 1
+    assert TeacherIdentity.of(made._teacher) != made.identity.teacher
+
+
+def test_no_room_is_said_before_anything_is_computed(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = make()
+    monkeypatch.setattr("workbench.engine.teacher_cache.build.free_bytes", lambda _: 9)
+    monkeypatch.setattr(builder, "_embed", lambda *_: pytest.fail("it began"))
+    with pytest.raises(DiskFullError, match=r"need .* kB"):
+        builder.build("test")
+
+
+def test_a_teacher_that_says_nan_is_refused(make) -> None:
+    builder = make()
+    with torch.no_grad():
+        builder._teacher._model.towers.ln_final.bias[0] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        builder.build("test")
+
+
+def test_the_forecast_knows_the_size_and_whether_places_matter(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = make()
+    forecast = builder.forecast()
+    assert forecast.size_bytes == 60 * 2 * 2 * 24 * 4
+    assert forecast.time_s > 0
+    assert forecast.is_place_free
+    honest = builder._teacher.embed_text
+    monkeypatch.setattr(
+        builder._teacher, "embed_text", lambda text: honest(text) + 1e-7 * torch.arange(len(text)).unsqueeze(1)
+    )
+    assert not builder.forecast().is_place_free
+
+
+BUILD = """
+import sys, time
+import torch
+torch.set_num_threads(1)
+from workbench.config.toml import load_recipe
+from workbench.engine.teacher_cache import build
+from workbench.engine.teacher_cache.prepare import prepare_cache
+build.ROWS_PER_BLOCK = 8
+honest = build.Builder._embed
+def slowly(self, block, tally):
+    print("block", flush=True)
+    time.sleep(float(sys.argv[2]))
+    return honest(self, block, tally)
+build.Builder._embed = slowly
+prepare_cache(load_recipe(sys.argv[1]))
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_builders_and_two_at_once_leave_one_whole_cache(tiny_table, tmp_path: Path) -> None:
+    table = {key: value for key, value in tiny_table.items() if key != "recipe"}
+    table["data"] = {**tiny_table["data"], "views": 2}
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(table))
+    environment = os.environ | {"WORKBENCH_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+
+    def start(wait_s: float) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", BUILD, str(tmp_path / "tiny.toml"), str(wait_s)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+    killed = start(0.2)
+    for _ in range(4):
+        assert killed.stdout.readline() == "block\n"
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    both = [start(0.01), start(0.01)]
+    outputs = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    computed = sum(out.count("block") for out, _ in outputs)
+    assert 11 <= computed <= 12  # of 15: three or four were done, and none was done twice
+    folders = [path for path in (tmp_path / "cache" / "teacher").iterdir() if path.name != "held-out"]
+    assert len(folders) == 1
+    assert TeacherCache(folders[0]).damaged() == []

@@ -1,0 +1,147 @@
+"""An export is whole and read back as it was, or it is not there."""
+
+import errno
+import json
+import re
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from workbench.models.export import native
+from workbench.models.export.native import tokenizer_document
+from workbench.models.export.probe import MismatchError
+from workbench.models.export.write import export_model
+from workbench.models.folder import CONFIG, TOKENIZER, WEIGHTS, load_folder
+from workbench.models.tokenizers import WordTokenizer, make_tokenizer
+from workbench.runs import atomic
+
+KINDS = ("plain", "sliced", "resnet", "bpe")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_native_comes_back_to_the_bit(make_student, tmp_path, kind):
+    student = make_student(kind)
+    exported = export_model(student, tmp_path / "a" / "out", "native")
+    loaded = load_folder(exported.folder)
+    assert exported.max_abs_difference == 0
+    assert (loaded.config, loaded.tokenizer, loaded.form) == (student.config, student.tokenizer, student.form)
+    for name, tensor in student.towers.state_dict().items():
+        assert torch.equal(loaded.towers.state_dict()[name], tensor), name
+    assert exported.sizes == {name: (exported.folder / name).stat().st_size for name in (CONFIG, WEIGHTS, TOKENIZER)}
+    assert exported.size_mb == sum(exported.sizes.values()) / 1e6
+    assert [path.name for path in exported.folder.parent.iterdir()] == ["out"]
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # own folders
+@given(seed=st.integers(0, 1000), sparsity=st.sampled_from([0.2, 0.5, 0.9]))
+def test_any_sliced_student_comes_back(make_sliced, tmp_path, seed, sparsity):
+    student = make_sliced(seed, sparsity)
+    out = tmp_path / f"{seed}-{sparsity}"
+    exported = export_model(student, out, "native")
+    again = load_folder(out)
+    assert again.config == student.config
+    assert exported.sizes[WEIGHTS] < 4 * sum(p.numel() for p in student.towers.parameters()) + 6000
+    atomic.remove(out)
+
+
+@pytest.mark.parametrize("kind", ["plain", "resnet", "bpe"])
+def test_open_clip_reads_what_is_uniform(make_student, tmp_path, kind):
+    exported = export_model(make_student(kind), tmp_path / "out", "open_clip")
+    assert exported.max_abs_difference < 1e-5
+
+
+@pytest.mark.parametrize(("kind", "format"), [("sliced", "native"), ("resnet", "native"), ("plain", "open_clip")])
+def test_half_precision_halves_the_weights_and_says_what_it_costs(make_student, tmp_path, kind, format):
+    student = make_student(kind)
+    full = export_model(student, tmp_path / "full", format)
+    half = export_model(student, tmp_path / "half", format, half=True)
+    num_floats = sum(t.numel() for t in student.towers.state_dict().values() if t.is_floating_point())
+    assert full.sizes[WEIGHTS] - half.sizes[WEIGHTS] == pytest.approx(2 * num_floats, abs=64)
+    assert 1e-6 < half.max_abs_difference < 5e-3
+    loaded = load_folder(half.folder).towers.state_dict()
+    for name, tensor in student.towers.state_dict().items():
+        assert torch.equal(loaded[name], tensor.half().float() if tensor.is_floating_point() else tensor), name
+    assert {t.dtype for t in load_file(half.folder / WEIGHTS).values() if t.is_floating_point()} == {torch.float16}
+
+
+def test_an_empty_folder_is_filled_and_a_taken_one_left_alone(make_clip, tmp_path):
+    (tmp_path / "empty").mkdir()
+    export_model(make_clip(), tmp_path / "empty", "native")
+    before = (tmp_path / "empty" / WEIGHTS).read_bytes()
+    with pytest.raises(ValueError, match="exists already: name another"):
+        export_model(make_clip(1), tmp_path / "empty", "native")
+    assert (tmp_path / "empty" / WEIGHTS).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_the_folder_one_is_in_is_not_replaced(make_clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="the folder that you are in"):
+        export_model(make_clip(), Path(), "native")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_weights_of_a_run_that_diverged_are_refused(make_clip, tmp_path, number):
+    model = make_clip()
+    with torch.no_grad():
+        model.towers.text_projection[0, 0] = number
+    with pytest.raises(ValueError, match="text_projection are not finite: export an earlier checkpoint"):
+        export_model(model, tmp_path / "out", "native")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_too_large_for_float16_are_refused_with_half_only(make_clip, tmp_path):
+    model = make_clip()
+    with torch.no_grad():
+        model.towers.token_embedding.weight[0, 0] = 1e5
+    export_model(model, tmp_path / "full", "native")
+    with pytest.raises(ValueError, match="float16 cannot hold them; drop --half"):
+        export_model(model, tmp_path / "half", "native", half=True)
+
+
+def test_a_full_disk_leaves_nothing(make_clip, tmp_path, monkeypatch):
+    real = atomic._write_synced
+
+    def full(path, content):
+        if WEIGHTS in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, content)
+
+    monkeypatch.setattr(atomic, "_write_synced", full)
+    with pytest.raises(atomic.DiskFullError):
+        export_model(make_clip(), tmp_path / "out", "native")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_read_back_is_not_kept(make_clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "load_folder", lambda _: make_clip(1))
+    with pytest.raises(MismatchError, match="as the workbench reads it"):
+        export_model(make_clip(0), tmp_path / "out", "native")
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(
+    caption=st.text() | st.lists(st.sampled_from(["a", "Red", "zebra", "ÉTÉ", "-", "7"]), max_size=12).map(" ".join),
+    context_length=st.integers(2, 9),
+    num_buckets=st.integers(1, 5),
+)
+def test_the_rule_in_words_is_the_tokenizer(caption, context_length, num_buckets):
+    """tokenizer.json alone, read by someone who has no workbench."""
+    tokenizer = WordTokenizer(("a", "red", "été"), context_length, num_buckets)
+    document = json.loads(json.dumps(tokenizer_document(tokenizer)))
+    words = document["words"]
+    ids = [
+        1 + words.index(word) if word in words else 1 + len(words) + zlib.crc32(word.encode()) % document["num_buckets"]
+        for word in re.findall(r"\w+", caption.lower())[: document["context_length"] - 1]
+    ]
+    ids += [len(words) + document["num_buckets"] + 1]
+    ids += [0] * (document["context_length"] - len(ids))
+    assert tokenizer([caption])[0].tolist() == ids
+    assert "crc32" in document["rule"]
+    assert make_tokenizer(document) == tokenizer

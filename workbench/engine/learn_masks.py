@@ -1,0 +1,72 @@
+"""Automatic inheritance by itself: masks are learnt on some pairs, and what they leave is a model."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.config.run import RunConfig
+from workbench.config.toml import merge, recipe_table
+from workbench.engine.build import build_cohort
+from workbench.engine.loop import train
+from workbench.events import Event, RunFinished, StageStarted
+from workbench.inheritance.legacy import Legacy
+from workbench.models.clip import Clip
+
+RECIPE = "tinyclip-auto"
+
+
+class MaskLearning:
+    """The mask phase of the recipe tinyclip-auto on other models and pairs; iterate, then take what is left.
+
+    Args:
+        teacher: SPEC of the model to inherit from.
+        data: SPEC of the pairs to learn the masks on.
+        sparsity: share of the attention and FFN weights that is to go.
+        num_steps: steps to learn the masks in.
+        plan: what goes by plan beforehand, as a table of ``[inheritance]``.
+
+    Raises:
+        ValueError: settings that cannot be, with the remedy.
+    """
+
+    student: Clip
+    legacy: Legacy
+
+    def __init__(
+        self, teacher: str, data: str, sparsity: float, num_steps: int, plan: Mapping[str, Any], runs_dir: Path
+    ) -> None:
+        table = recipe_table(RECIPE)
+        (stage,) = table["inheritance"]["stages"]
+        stretch = num_steps / stage["mask_steps"]
+        stage = {
+            "sparsity": sparsity,
+            "num_steps": num_steps + 1,
+            "mask_steps": num_steps,
+            "ramp_steps": max(1, round(stage["ramp_steps"] * stretch)),
+            "learning_rate": stage["learning_rate"] / stretch,
+        }
+        changes = {
+            "teacher": {"model": teacher},
+            "data": {"train": data, "num_pairs": 0, "validation": "", "test": ""},
+            "inheritance": {**plan, "stages": [stage]},
+            "train": {"num_steps": num_steps + 1},
+            "log": {"diagnose_every_steps": 0},
+        }
+        self.num_steps = num_steps
+        self._cohort = build_cohort({"masks": RunConfig.parse(merge(table, changes))}, runs_dir=runs_dir)
+
+    def __iter__(self) -> Iterator[Event]:
+        """Learn; :attr:`student` and :attr:`legacy` are there afterwards.
+
+        Raises:
+            ValueError: the training diverged, with where.
+        """
+        for event in train(self._cohort):
+            if isinstance(event, RunFinished):
+                raise ValueError(f"no masks were learnt: {event.reason}")
+            if isinstance(event, StageStarted) and not event.learns_masks:
+                break
+            yield event
+        (member,) = self._cohort.members
+        assert member.legacy is not None
+        self.student, self.legacy = member.state.student.eval(), member.legacy

@@ -1,0 +1,121 @@
+"""From one phase of a run to the next: masks are fixed and cut out, gates put in, and the optimiser begins afresh."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from workbench.config.run import INHERITED, RunConfig
+from workbench.engine.member import Member
+from workbench.engine.phases import Phase
+from workbench.engine.state import TrainState
+from workbench.events import Event, StageStarted, Warned
+from workbench.inheritance import Gated, gate, inherit, slice_gated
+from workbench.inheritance.legacy import Legacy, planned_legacy
+from workbench.inheritance.scratch import with_random_weights
+from workbench.losses.learnt import LearntParts
+from workbench.models.clip import Clip
+from workbench.models.counting import count_parameters
+from workbench.runs.mask_snapshots import write_masks
+
+
+def inherited_student(config: RunConfig, source: Clip) -> tuple[Clip, Legacy]:
+    """The student that ``[inheritance]`` describes, before its first step, and what it has of its source.
+
+    Raises:
+        ValueError: the plan cannot be, with the reason.
+    """
+    assert config.student.model == INHERITED
+    plan = config.inheritance
+    student = inherit(source, plan)
+    if plan.weights == "random":
+        student = with_random_weights(student, config.seed)
+    return student, planned_legacy(source, plan)
+
+
+def make_state(
+    student: Clip, learnt: LearntParts, config: RunConfig, phase: Phase, legacy: Legacy | None = None
+) -> TrainState:
+    """What is trained in a phase that starts with this student.
+
+    Raises:
+        ValueError: a tower cannot have gates, or the stage's target is reached already.
+    """
+    device = student.scale.device
+    if phase.gates is None:
+        return TrainState(student, learnt, config.optimizer)
+    assert legacy is not None
+    gated = gate(student, phase.gates, legacy.num_weights)
+    return TrainState(gated.clip.to(device), learnt, config.optimizer, gated.gates.to(device))
+
+
+def turn(member: Member, step: int) -> Iterator[Event]:
+    """Carry the member over into the phase that begins after ``step`` steps, if one does, and say so."""
+    if not member.turns_at(step):
+        return
+    state, legacy = member.state, member.legacy
+    assert legacy is not None
+    student = state.student
+    if state.gates:
+        masks = state.gates.final_masks()
+        state.gates.fix(masks)
+        student = slice_gated(Gated(student, state.gates)).to(student.scale.device)
+        legacy = legacy.after(masks)
+    member.enter(student, legacy, step)
+    untrained = _take_over(member.state.learnt, state.learnt)
+    yield started(member, step)
+    if untrained:
+        yield Warned(run=member.run, step=step, message=f"no longer fits, and begins anew: {', '.join(untrained)}")
+
+
+def started(member: Member, step: int) -> StageStarted:
+    """What the phase that begins after ``step`` steps is for, and how large the student is."""
+    phase = member.phase(step)
+    assert phase.stage is not None
+    sizes = count_parameters(member.state.student)
+    return StageStarted(
+        run=member.run,
+        step=step,
+        name=str(phase),
+        stage=phase.stage,
+        until=phase.end,
+        learns_masks=phase.gates is not None,
+        num_parameters=sizes["total"],
+        num_embedding_parameters=sizes["embeddings"],
+        kept_fraction=member.kept_fraction,
+    )
+
+
+def save_masks(member: Member, step: int) -> Iterator[Event]:
+    """Keep a snapshot of what the student has of its source by now; failing to is a warning, for the run is sound."""
+    assert member.legacy is not None and member.directory is not None
+    phase, gates = member.phase(step), member.state.gates
+    target = gates.target(step - phase.start) if gates else None
+    try:
+        write_masks(member.directory, member.legacy.snapshot(step, phase.stage or 0, gates, target))
+    except (OSError, ValueError) as error:
+        yield Warned(run=member.run, step=step, message=f"masks not saved: {error}")
+
+
+def document(member: Member) -> dict[str, Any]:
+    """What a checkpoint must hold besides weights for :func:`reenter`; empty for a student that inherits nothing."""
+    if member.legacy is None:
+        return {}
+    return {"inheritance": {"model": member.state.student.config, **member.legacy.document()}}
+
+
+def reenter(member: Member, manifest: Mapping[str, Any], step: int) -> None:
+    """Give the member the architecture that it had after ``step`` steps, its weights yet to be loaded."""
+    if "inheritance" not in manifest:
+        return
+    before = member.state.student
+    student = Clip(manifest["inheritance"]["model"], before.tokenizer, mean=before.mean, std=before.std)
+    for tower in before.frozen:
+        student.freeze(tower)
+    member.enter(student.to(before.scale.device), Legacy.from_document(manifest["inheritance"]), step)
+
+
+def _take_over(learnt: LearntParts, earlier: LearntParts) -> list[str]:
+    """Go on with what the losses have learnt, as far as it fits the student's new shape; returns what does not."""
+    own, before = learnt.state_dict(), earlier.state_dict()
+    fitting = {name: tensor for name, tensor in before.items() if tensor.shape == own[name].shape}
+    learnt.load_state_dict(fitting, strict=False)
+    return LearntParts.owners(own.keys() - fitting.keys())

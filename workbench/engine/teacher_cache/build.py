@@ -1,0 +1,224 @@
+"""Making a teacher cache: block after block, so that whoever is killed goes on where the last one ended.
+
+Shape letters: R pairs of a block · K views · D the teacher's width.
+"""
+
+import os
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from workbench.config.run import RunConfig
+from workbench.data.batches import BatchStream
+from workbench.data.look_ahead import look_ahead
+from workbench.data.picture_error import PictureError
+from workbench.data.picture_files import spread
+from workbench.data.samples.progress import progress
+from workbench.data.store_writer import num_threads
+from workbench.data.stores import alone
+from workbench.data.unusable import Tally
+from workbench.embeddings import Replaced
+from workbench.engine.device import machine_facts
+from workbench.engine.teacher_cache.identity import Identity
+from workbench.engine.teacher_cache.store import (
+    DIGEST_BYTES,
+    DIGESTS,
+    MANIFEST,
+    ROWS,
+    Manifest,
+    TeacherCache,
+    find_cache,
+    place_of,
+    read_digests,
+)
+from workbench.models.teacher import Teacher
+from workbench.runs.atomic import FULL, DiskFullError, write_atomically
+from workbench.runs.disk import free_bytes
+from workbench.views.units import duration, size
+
+ROWS_PER_BLOCK = 1024  # at least: what a kill may cost
+MAX_BLOCKS = 4096
+
+Views = tuple[Tensor, Tensor]  # pictures [K, C, H, W] and tokens [K, L] of one pair
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What making a cache will take: bytes on disk, and seconds for what is not there yet.
+
+    ``is_place_free``: whether its rows will be those of a live teacher to the bit, as far as was tried.
+    """
+
+    size_bytes: int
+    time_s: float
+    is_place_free: bool
+
+    def __str__(self) -> str:
+        return f"{size(self.size_bytes)}, about {duration(self.time_s)}"
+
+
+class Builder:
+    """Makes the cache of one run's teacher and training pairs.
+
+    Args:
+        stream: the run's batches; only their pairs and views count.
+    """
+
+    def __init__(self, config: RunConfig, stream: BatchStream, teacher: Teacher) -> None:
+        assert stream.views > 0
+        self.identity = Identity.of(config, stream.dataset, teacher)
+        self._stream = replace(stream, student=teacher.form, teacher=None)
+        self._teacher = teacher
+        self._device = teacher.scale.device
+        rows_per_block = max(ROWS_PER_BLOCK, -(-self.identity.num_pairs * self.identity.views // MAX_BLOCKS))
+        self.manifest = Manifest(
+            identity=self.identity,
+            width=teacher.width,
+            pairs_per_block=max(1, rows_per_block // self.identity.views),
+            data=config.data.train,
+            teacher=config.teacher.model,
+            machine=machine_facts(self._device),
+        )
+        self.folder = place_of(self.identity)
+
+    def forecast(self) -> Forecast:
+        """Size and time, from one forward's worth of pairs all over the data.
+
+        Raises:
+            ValueError: hardly a picture can be decoded.
+        """
+        manifest, teacher = self.manifest, self._teacher
+        tried = spread(self.identity.num_pairs, -(-teacher.chunk_size // self.identity.views))
+        start = time.perf_counter()
+        seen = [self._views(index) for index in tried]
+        decode_s = (time.perf_counter() - start) / len(tried) / num_threads()
+        views = [one for one in seen if not isinstance(one, Replaced)]
+        if not views:
+            raise ValueError(f"no picture that was tried can be used, such as {seen[0]}")
+        images, texts = (torch.cat(some)[: teacher.chunk_size].to(self._device) for some in zip(*views, strict=True))
+        is_place_free = teacher.is_place_free(images, texts)
+        start = time.perf_counter()
+        teacher.embed(images, texts)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        forward_s = time.perf_counter() - start
+        num_pairs = sum(len(manifest.block(number)) for number in self.missing())
+        pair_s = decode_s + forward_s * self.identity.views / teacher.chunk_size
+        return Forecast(manifest.size_bytes, num_pairs * pair_s, is_place_free)
+
+    def missing(self) -> list[int]:
+        """The blocks that are not there yet."""
+        try:
+            begun = Manifest.model_validate_json((self.folder / MANIFEST).read_bytes())
+            digests = read_digests(self.folder, begun)
+        except (OSError, ValueError):
+            return list(range(self.manifest.num_blocks))
+        is_same = _layout(begun) == _layout(self.manifest)
+        return [number for number, digest in enumerate(digests) if not (is_same and digest)]
+
+    def build(self, label: str) -> TeacherCache:
+        """The whole cache, with progress; only what is missing is computed. Blocks that are damaged count as missing.
+
+        Of two processes that want the same cache at once, one makes it and the other waits.
+
+        Args:
+            label: what the progress bar says.
+
+        Raises:
+            ValueError: too many pictures cannot be used, or the teacher says something that is not finite.
+            OSError: there is no room, or no permission to write.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with alone(self.folder, "makes the same teacher cache"):
+            self._forget_damaged()
+            missing = self.missing()
+            if missing:
+                self._begin()
+                self._write_blocks(missing, label)
+        return TeacherCache(self.folder)
+
+    def _forget_damaged(self) -> None:
+        cache = find_cache(self.identity)
+        damaged = cache.damaged() if cache else []
+        if damaged:
+            with (self.folder / DIGESTS).open("r+b") as digests:
+                for number in damaged:
+                    _write(digests, bytes(DIGEST_BYTES), number * DIGEST_BYTES)
+
+    def _begin(self) -> None:
+        """Lays out the files at their full size, so that a full disk shows now; keeps what a killed builder left."""
+        path, num_bytes = self.folder / ROWS, self.manifest.size_bytes
+        held = path.stat().st_blocks * 512 if path.exists() else 0  # st_blocks counts 512 bytes each everywhere
+        if len(self.missing()) == self.manifest.num_blocks:
+            (self.folder / DIGESTS).unlink(missing_ok=True)
+        if free_bytes(self.folder) < num_bytes - held:
+            raise DiskFullError(path, num_bytes - held)
+        try:
+            with path.open("ab") as rows:
+                os.truncate(rows.fileno(), num_bytes)
+                if hasattr(os, "posix_fallocate"):  # macOS has none
+                    os.posix_fallocate(rows.fileno(), 0, num_bytes)
+        except OSError as error:
+            if error.errno in FULL:
+                raise DiskFullError(path, num_bytes) from None
+            raise
+        write_atomically(self.folder / MANIFEST, self.manifest.model_dump_json())
+
+    def _write_blocks(self, missing: list[int], label: str) -> None:
+        pairs = [index for number in missing for index in self.manifest.block(number)]
+        threads = num_threads()
+        decoded = look_ahead(self._views, pairs, num_threads=threads, depth=4 * threads)
+        shown = progress(decoded, len(pairs), label)
+        tally = Tally()
+        (self.folder / DIGESTS).touch()
+        with ExitStack() as files:
+            for ending in (decoded, shown):  # the bar first, then the threads that decode
+                files.enter_context(closing(ending))
+            rows, digests = (files.enter_context((self.folder / name).open("r+b")) for name in (ROWS, DIGESTS))
+            for number in missing:
+                block = self.manifest.block(number)
+                content = self._embed([next(shown) for _ in block], tally).tobytes()
+                _write(rows, content, block.start * self.manifest.pair_bytes)  # and only then what vouches for it
+                _write(digests, sha256(content).digest(), number * DIGEST_BYTES)
+
+    def _views(self, index: int) -> Views | Replaced:
+        try:
+            return self._stream.every_view(index)
+        except PictureError as error:
+            return Replaced(error.reason, str(error))
+
+    def _embed(self, block: list[Views | Replaced], tally: Tally) -> npt.NDArray[np.generic]:
+        """The rows of a block's pairs, [R, K, 2, D]."""
+        broken = [one for one in block if isinstance(one, Replaced)]
+        tally.add(len(block), broken)
+        tally.check()
+        rows = np.full((len(block), self.identity.views, 2, self.manifest.width), np.nan, self.identity.dtype)
+        views = [one for one in block if not isinstance(one, Replaced)]
+        if views:
+            images, texts = (torch.cat(some).to(self._device) for some in zip(*views, strict=True))
+            distinct, which = torch.unique(texts, dim=0, return_inverse=True)
+            said = torch.stack([self._teacher.embed_image(images), self._teacher.embed_text(distinct)[which]], dim=1)
+            if not said.isfinite().all():
+                raise ValueError(f"teacher {self.manifest.teacher} says something that is not finite: try another")
+            sound = [not isinstance(one, Replaced) for one in block]
+            rows[sound] = said.cpu().numpy().reshape(len(views), *rows.shape[1:])
+        return rows
+
+
+def _layout(manifest: Manifest) -> tuple[object, ...]:
+    return manifest.identity, manifest.width, manifest.pairs_per_block
+
+
+def _write(file: BinaryIO, content: bytes, offset: int) -> None:
+    """Returns once the content is on the disk."""
+    file.seek(offset)
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,101 @@
+"""Whose embeddings a cache holds: all that decides them but the machine. Any difference makes another cache."""
+
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from workbench.config.run import RunConfig
+from workbench.data.sample import Dataset
+from workbench.data.store import decoder
+from workbench.models.teacher import Teacher
+
+FORMAT = 1  # raise it when a cache of the same identity would come out otherwise
+
+
+class TeacherIdentity(BaseModel):
+    """What decides the embeddings of a picture or a caption, besides themselves."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int
+    weights: str  # SHA-256 of the teacher's
+    architecture: str  # SHA-256 of its config and its pictures' normalisation
+    image_size: int
+    tokenizer: str
+    precision: str
+    chunk_size: int
+    decoder: str  # of pictures
+
+    @classmethod
+    def of(cls, teacher: Teacher) -> "TeacherIdentity":
+        described = json.dumps([teacher.architecture, teacher.normalisation], sort_keys=True)
+        return cls(
+            format=FORMAT,
+            weights=teacher.fingerprint(),
+            architecture=sha256(described.encode()).hexdigest(),
+            image_size=teacher.form.image_size,
+            tokenizer=teacher.form.tokenizer_id,
+            precision=teacher.precision,
+            chunk_size=teacher.chunk_size,
+            decoder=decoder(),
+        )
+
+
+class Identity(BaseModel):
+    """The key of a cache: the pairs, how their views are made, who looks at them, and what is kept."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: str  # the data set's fingerprint
+    files: str  # the stamp of its files
+    num_pairs: int
+    views: int
+    data_seed: int
+    crop_scale: tuple[float, float]
+    teacher: TeacherIdentity
+    dtype: str
+
+    @classmethod
+    def of(cls, config: RunConfig, dataset: Dataset, teacher: Teacher) -> "Identity":
+        return cls(
+            data=dataset.fingerprint,
+            files=dataset.stamp(),
+            num_pairs=len(dataset),
+            views=config.data.views,
+            data_seed=config.data.seed,
+            crop_scale=config.data.crop_scale,
+            teacher=TeacherIdentity.of(teacher),
+            dtype=config.teacher.cache_dtype,
+        )
+
+    @property
+    def digest(self) -> str:
+        """Names the cache's folder."""
+        return digest_of(self)
+
+    def differences(self, other: "Identity") -> list[str]:
+        """What another one has otherwise, a word or two each: its value and, after it, this one's."""
+        return [
+            f"{name} ({_short(there)}, here {_short(here)})"
+            for (name, here), (_, there) in zip(_flat(self), _flat(other), strict=True)
+            if here != there
+        ]
+
+
+def digest_of(identity: BaseModel) -> str:
+    """Thirty-two hexadecimal digits that no other identity has."""
+    return sha256(identity.model_dump_json().encode()).hexdigest()[:32]
+
+
+def _flat(identity: Identity) -> Iterator[tuple[str, Any]]:
+    for name, value in identity.model_dump().items():
+        yield from ((f"teacher {key}", one) for key, one in value.items()) if name == "teacher" else [(name, value)]
+
+
+def _short(value: Any) -> str:
+    """A value in a line for people; of a hash or a list of versions the beginning is enough."""
+    text = str(value)
+    return text if len(text) <= 12 else f"{text[:8]}..."

@@ -1,0 +1,79 @@
+"""A run's teacher cache before any run: for the command, and for whoever starts several runs on the same views."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from workbench.config.run import RunConfig
+from workbench.data.batches import BatchStream
+from workbench.data.spec import open_dataset
+from workbench.data.working_size import at_working_size
+from workbench.engine.build import evaluated_splits, load_teacher, make_evaluator, make_objective
+from workbench.engine.device import resolve_device
+from workbench.engine.teacher_cache.choice import check_keepable, open_cache, repair
+from workbench.engine.teacher_cache.store import TeacherCache
+from workbench.models.teacher import Teacher
+
+
+class Prepared(NamedTuple):
+    """A whole cache, and the held-out pairs, by split, of which the teacher's embeddings are kept beside it."""
+
+    cache: TeacherCache
+    num_held_out: dict[str, int]
+
+
+def prepare_cache(config: RunConfig, runs_dir: Path = Path("runs")) -> Prepared:
+    """The cache that runs of this config read, made or mended as need be; held-out pairs too.
+
+    Raises:
+        ValueError: it cannot be made, with the remedy.
+    """
+    config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"cache": "on"})})
+    stream, teacher = _open(config, runs_dir)
+    cache = repair(config, stream, teacher)
+    num_held_out: dict[str, int] = {}
+    for split, spec, number in evaluated_splits(config.data):
+        device = teacher.scale.device
+        evaluator = make_evaluator(spec, split, number, teacher, config.evaluate.block_size, device, "off", "on")
+        num_held_out[split] = len(evaluator.teacher_pairs())
+    return Prepared(cache, num_held_out)
+
+
+def share_cache(config: RunConfig, num_cohorts: int, runs_dir: Path = Path("runs")) -> tuple[str, ...]:
+    """What several cohorts to come will read, made now if that pays among them; see ``open_cache``.
+
+    Args:
+        config: of any of them; they share data, seed, views and teacher.
+
+    Returns:
+        what a person should know of it.
+
+    Raises:
+        ValueError: what was asked for cannot be kept, with the remedy.
+    """
+    if config.teacher.cache == "off" or not config.teacher.model or not config.data.views:
+        return ()
+    stream, teacher = _open(config, runs_dir)
+    return open_cache(config, stream, teacher, [make_objective(config, teacher)], num_cohorts=num_cohorts).notes
+
+
+def _open(config: RunConfig, runs_dir: Path) -> tuple[BatchStream, Teacher]:
+    """The pairs, and who looks at them.
+
+    Raises:
+        ValueError: what is said of them cannot be kept.
+    """
+    teacher = load_teacher(config, resolve_device(config.train.device), runs_dir)
+    if config.teacher.cache == "on":
+        check_keepable(config, [make_objective(config, teacher)])
+    assert teacher is not None
+    dataset = open_dataset(config.data.train, "train", config.data.num_pairs)
+    stream = BatchStream(
+        at_working_size(dataset, config.data.working_size),
+        teacher.form,
+        None,
+        batch_size=config.train.batch_size,
+        seed=config.data.seed,
+        views=config.data.views,
+        crop_scale=config.data.crop_scale,
+    )
+    return stream, teacher
