@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from workbench.config.toml import load_recipe, load_run_config
+from workbench.runs.directory import create_run
 
 
 def test_it_writes_a_recipe_that_gives_the_chosen_shares(workbench, tiny_recipe: str) -> None:
@@ -81,6 +82,18 @@ def test_training_calibrated_uses_and_says_the_weights(workbench, tiny_recipe: s
     config = load_run_config(Path("runs/one/run.toml"))
     assert {name: loss.weight for name, loss in config.loss.items()} == weights
     assert {loss.weight_at for loss in config.loss.values()} == {"here"}
+
+
+def test_a_run_that_cannot_be_is_refused_before_anything_is_measured(
+    workbench, tiny_recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.engine.calibrate.calibrate", lambda *_, **__: pytest.fail("it was measured"))
+    create_run(Path("runs"), "one", "")
+    Path("file").touch()
+    for arguments, remedy in ((["--name", "one"], "choose another --name"), (["--runs", "file"], "--runs DIR")):
+        result = workbench("train", "--recipe", tiny_recipe, "--calibrate", *arguments)
+        assert result.code == 2
+        assert remedy in result.err
 
 
 def test_a_single_loss_cannot_be_calibrated(workbench, tiny_recipe: str) -> None:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -19,11 +20,34 @@ def test_an_inherited_model_is_smaller_evaluates_and_trains(workbench, tiny_mode
     assert trained.code == 0, trained.err
 
 
-def test_both_towers_and_the_table(workbench) -> None:
-    made = workbench("inherit", "--teacher", "sample:scenes", "--depth", "0.5", "--out", "half")
+def test_both_towers_layer_by_layer_and_what_they_cost(workbench) -> None:
+    made = workbench("inherit", "--teacher", "sample:scenes", "--depth", "0.5", "--out", "half", "--figure", "half.svg")
     assert made.code == 0, made.err
-    layers = [line.split()[3] for line in made.out.splitlines() if "tower" in line]
-    assert layers == ["4", "2", "2", "1"]
+    lines = [line.split() for line in made.out.splitlines()]
+    assert [line[1:] for line in lines if line[:1] == ["layers"]] == [["4", "2", "50%"], ["2", "1", "50%"]]
+    assert ["1", "0", "of", "4", "0%", "0", "of", "512", "0%"] in lines
+    assert sum(line[:2] == ["block", "params"] for line in lines) == 2
+    assert "figure: half.svg" in made.out
+    assert Path("half.svg").read_text().startswith("<?xml")
+
+
+def test_the_json_has_what_remains(workbench, tiny_models) -> None:
+    made = workbench(
+        "inherit", "--teacher", tiny_models["teacher"], "--set", "text.channels=0.5", "--out", "small", "--json"
+    )
+    towers = json.loads(made.out)["architecture"]["towers"]
+    assert towers["text"]["student"]["channels"] == [32]
+    assert towers["text"]["teacher"]["channels"] == [64]
+    assert towers["image"]["student"] == towers["image"]["teacher"]
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_no_model(workbench, tiny_models) -> None:
+    made = workbench(
+        "inherit", "--teacher", tiny_models["teacher"], "--set", "text.channels=9", "--out", "x", "--figure", "x.gif"
+    )
+    assert made.code == 2
+    assert "unknown figure format '.gif'" in made.err
+    assert not Path("x").exists()
 
 
 @pytest.mark.parametrize(
@@ -48,3 +72,30 @@ def test_a_folder_that_is_there_is_not_written_over(workbench, tmp_path) -> None
     result = workbench("inherit", "--teacher", "sample:scenes", "--depth", "1", "--out", "taken")
     assert result.code == 2
     assert "--out" in result.err
+
+
+def test_masks_are_learnt_until_the_share_is_gone(workbench, tmp_path: Path) -> None:
+    command = ["inherit", "--teacher", "sample:scenes", "--auto", "0.3", "--data", "samples:scenes/validation"]
+    made = workbench(*command, "--steps", "2", "--out", "learnt", "--json")
+    assert made.code == 0, made.err
+    document = json.loads(made.out)
+    assert document["architecture"]["sparsity"] == pytest.approx(0.3, abs=1e-3)
+    left = sum(side["shape"]["heads"][0] for side in document["student"].values())
+    assert left <= 8
+    assert (tmp_path / "learnt" / "open_clip_model.safetensors").stat().st_size < 4.5e6  # of the teacher's 5.5
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--auto", "0.5"], "name some with --data SPEC"),
+        (["--auto", "1.5", "--data", "samples:scenes"], "sparsity: input should be less than 1"),
+        (["--auto", "0.5", "--data", "samples:scenes", "--steps", "0"], "--steps must be at least 1"),
+        (["--depth", "0.5", "--data", "samples:scenes"], "--data and --steps are for --auto"),
+    ],
+)
+def test_an_odd_request_is_one_line(workbench, tmp_path: Path, options: list[str], words: str) -> None:
+    found = workbench("inherit", "--teacher", "sample:scenes", *options, "--out", "odd")
+    assert (found.code, len(found.err.splitlines())) == (2, 1)
+    assert words in found.err
+    assert not (tmp_path / "odd").exists()

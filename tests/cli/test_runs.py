@@ -6,8 +6,8 @@ import pytest
 
 from workbench.events import RunFinished
 from workbench.runs.directory import create_run
+from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
 from workbench.runs.log import EventLog
-from workbench.runs.snapshots import PLACES, Gradients, write_gradients
 
 
 @pytest.fixture

@@ -22,6 +22,10 @@ def test_a_teacher_is_written_measured_and_teaches(workbench, tiny_recipe: str) 
     }
     student = workbench("train", "--recipe", tiny_recipe, "--set", "teacher.model=mine", "--steps", "3", "--name", "s")
     assert student.code == 0, student.err
+    again = workbench("teacher", "train", *arguments[:-5], "--name", "u", *arguments[-3:])
+    assert again.code == 2
+    assert again.err.strip().endswith("mine exists already: name another with --out DIR")
+    assert not Path("runs/u").exists()
 
 
 def test_the_shipped_scenes_teacher_is_what_its_metrics_say() -> None:

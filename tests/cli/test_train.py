@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,6 +66,22 @@ def test_bad_input_is_one_line_with_the_remedy(workbench, tiny_recipe: str, argu
     assert result.err.count("\n") == 1
     assert "Traceback" not in result.err
     assert not list(Path("runs").glob("*"))
+
+
+@pytest.mark.parametrize("more", [[], ["--set", "log.keep_checkpoints=1"]])
+def test_too_small_a_disk_is_one_line_and_leaves_nothing(
+    workbench, tiny_recipe: str, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    small = shutil.disk_usage("/")._replace(free=50_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: small)
+    result = workbench("train", "--recipe", tiny_recipe, *more)
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert "disk full at" in result.err
+    assert "have 50.0 kB" in result.err
+    assert "--runs DIR" in result.err
+    assert ("--set log.keep_checkpoints=1" in result.err) == (not more)  # which is of no use twice
+    assert list(Path("runs").iterdir()) == []
 
 
 def test_two_runs_cannot_share_a_name(workbench, tiny_recipe: str) -> None:

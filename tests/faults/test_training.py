@@ -15,7 +15,7 @@ from workbench.engine import launch as launching
 from workbench.engine.build import build_cohort
 from workbench.engine.launch import launch
 from workbench.engine.loop import train
-from workbench.events import RunFinished
+from workbench.events import RunFinished, Warned
 from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
 from workbench.runs.directory import list_runs
@@ -38,25 +38,50 @@ class InfiniteGradient(torch.autograd.Function):
         return gradient * math.inf
 
 
-def test_an_infinite_gradient_of_a_finite_loss_stops_the_run_before_its_step(
-    tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def infinite_at(monkeypatch: pytest.MonkeyPatch):
+    """``infinite_at(5, 7)``: from then on the gradient of crd is infinite at those steps."""
     from workbench.losses.crd import CrdLoss
 
-    honest, calls = CrdLoss.__call__, []
+    def patch(*steps: int) -> None:
+        honest, calls = CrdLoss.__call__, []
 
-    def broken(self, comparison):
-        calls.append(1)
-        loss = honest(self, comparison)
-        return InfiniteGradient.apply(loss) if len(calls) == 5 else loss
+        def broken(self, comparison):
+            calls.append(1)
+            loss = honest(self, comparison)
+            return InfiniteGradient.apply(loss) if len(calls) in steps else loss
 
-    monkeypatch.setattr(CrdLoss, "__call__", broken)
+        monkeypatch.setattr(CrdLoss, "__call__", broken)
+
+    return patch
+
+
+def test_an_infinite_gradient_of_a_finite_loss_stops_the_run_before_its_step(tiny, infinite_at) -> None:
+    infinite_at(5)
     cohort = build_cohort({"run": tiny(log={"every_steps": 1})})
     *_, end = train(cohort)
     assert isinstance(end, RunFinished)
     assert (end.state, end.step) == ("diverged", 5)
     assert end.reason.startswith("gradient norm was not finite at step 5 (first in the gradient of student.towers.")
     assert all(parameter.isfinite().all() for parameter in cohort.members[0].state.parameters())
+
+
+def test_so_many_infinite_gradients_are_skipped_and_told_of(tiny, infinite_at) -> None:
+    infinite_at(5, 7)
+    cohort = build_cohort({"run": tiny(train={"max_skipped_steps": 2}, log={"every_steps": 1})})
+    events = list(train(cohort))
+    assert (events[-1].state, events[-1].step) == ("finished", 12)
+    warnings = [(event.step, event.message) for event in events if isinstance(event, Warned)]
+    told = [(step, message) for step, message in warnings if "skipped" in message]
+    assert [step for step, _ in told] == [5, 7]
+    assert told[1][1].startswith("2 steps skipped of 2 that may be: gradient norm was not finite at step 5")
+    assert all(parameter.isfinite().all() for parameter in cohort.members[0].state.parameters())
+
+
+def test_one_infinite_gradient_too_many_stops_the_run(tiny, infinite_at) -> None:
+    infinite_at(3, 5, 7)
+    *_, end = train(build_cohort({"run": tiny(train={"max_skipped_steps": 2}, log={"every_steps": 1})}))
+    assert (end.state, end.step) == ("diverged", 7)
 
 
 def test_what_a_diverged_run_leaves_on_disk_is_finite(tiny, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from workbench.config.toml import load_recipe, recipes
 from workbench.views.departures import Paper, departures, papers
 
-PAPER = Paper("P", "r", {"a.b": "why b", "loss.fd.weight": "why fd", "loss.*.*": "why any"})
+PAPER = Paper("P", "r", 224, {"a.b": "why b", "loss.fd.weight": "why fd", "loss.*.*": "why any"})
 
 
 def found(published: dict, run: dict) -> list[tuple]:
@@ -55,6 +55,6 @@ def test_reasons_are_of_settings_that_there_are_and_one_clause_long() -> None:
         settings = load_recipe(paper.recipe).model_dump()
         for setting, why in paper.why.items():
             part, _, name = setting.partition(".")
-            assert part == "loss" or name == "image_size" or name in settings[part], setting
+            assert part == "loss" or name in ("image_size", "*") or name in settings[part], setting
             assert 10 < len(why) < 100
             assert why[-1] not in ".;:"

@@ -7,13 +7,13 @@ import typer
 
 from workbench.cli.completion import complete_run
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+from workbench.views.settings import NOTHING, setting_text
 
 if TYPE_CHECKING:
     from workbench.runs.directory import RunDirectory
     from workbench.views.comparison import ComparedRun, Comparison, MetricRow, SplitRows
 
 MOST_COLUMNS = 3  # runs that stand side by side in 80 columns; more stand one below the other
-NOTHING = "\N{EN DASH}"
 
 Column = tuple[str, list[str]]  # a heading, and a cell a run
 
@@ -176,21 +176,6 @@ def _pieces(columns: list[Column], width: int) -> list[list[Column]]:
         pieces[-1].append((heading, cells))
         room -= needed
     return pieces
-
-
-def setting_text(value: Any) -> str:
-    """A setting as TOML has it, but for quotes around words; a dash for one that a run has not."""
-    if value is None:
-        return NOTHING
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list):
-        return f"[{', '.join(setting_text(one) for one in value)}]"
-    if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key} = {setting_text(one)}' for key, one in value.items())} }}"
-    return str(value) or '""'
 
 
 def _print_caution(comparison: "Comparison") -> None:

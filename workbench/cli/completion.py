@@ -24,6 +24,27 @@ def complete_recipe() -> Candidates:
     return [(name, _quotable(_table(str(path)).get("question", ""))) for name, path in recipes().items()]
 
 
+def complete_study() -> Candidates:
+    from workbench.config.study import studies
+
+    return [(name, _quotable(_question(path))) for name, path in studies().items()]
+
+
+def complete_report_format() -> list[str]:
+    from workbench.report.write import PICTURES, TEXTS
+
+    return [*TEXTS, *PICTURES]
+
+
+def _question(path: Path) -> str:
+    from workbench.config.toml import read_toml
+
+    try:
+        return str(read_toml(path).get("question", ""))
+    except ValueError:
+        return ""
+
+
 def complete_run(context: typer.Context) -> list[str]:
     from workbench.runs.directory import list_runs
 
@@ -34,6 +55,12 @@ def complete_tool() -> Candidates:
     from workbench.adapters.tools import TOOLS
 
     return list(TOOLS.items())
+
+
+def complete_format() -> Candidates:
+    from workbench.models.export.formats import FORMATS
+
+    return list(FORMATS.items())
 
 
 def complete_data() -> list[str]:

@@ -42,6 +42,7 @@ def _distilling(config: "RunConfig", paper: "Paper") -> dict[str, "LossConfig"]:
 
 def _departures(run: "RunDirectory", config: "RunConfig", paper: "Paper") -> "Departures":
     from workbench.config.toml import load_recipe
+    from workbench.runs.checkpoints import newest_checkpoint
     from workbench.views.departures import departures
 
     recipe = load_recipe(paper.recipe)
@@ -51,9 +52,9 @@ def _departures(run: "RunDirectory", config: "RunConfig", paper: "Paper") -> "De
         name: _settings(name, recipe.loss.get(name) or _published(name, loss)) for name, loss in losses.items()
     }
     ours["loss"] = {name: _settings(name, loss) for name, loss in losses.items()}
-    sizes = _image_size(_size_file(recipe.student.model)), _image_size(_checkpoint_file(run))
-    if None not in sizes:
-        published["student"]["image_size"], ours["student"]["image_size"] = sizes
+    if (checkpoint := newest_checkpoint(run)) is not None:
+        published["student"]["image_size"] = paper.image_size
+        ours["student"]["image_size"] = _image_size(checkpoint)
     if losses.keys() <= {"clip"}:  # then the teacher does not teach
         del published["teacher"], ours["teacher"]
     return departures(paper, published, ours)
@@ -80,32 +81,18 @@ def _settings(name: str, loss: "LossConfig") -> dict[str, Any]:
     return defaults | loss.options() | {"weight": loss.model_dump()["weight"], "weight_at": loss.weight_at}
 
 
-def _size_file(model: str) -> "Path":
-    from workbench.models.spec import SIZES
-
-    return SIZES / f"{model}.json"
-
-
-def _checkpoint_file(run: "RunDirectory") -> "Path | None":
+def _image_size(checkpoint: "Path") -> int:
+    """The size of the pictures that a student is made for."""
     from workbench.models.folder import CONFIG
-    from workbench.runs.checkpoints import newest_checkpoint
 
-    checkpoint = newest_checkpoint(run)
-    return checkpoint / CONFIG if checkpoint else None
-
-
-def _image_size(file: "Path | None") -> int | None:
-    """The size of the pictures that a model config asks for; None without a config."""
-    if file is None:
-        return None
-    content = json.loads(file.read_text(encoding="utf-8"))
-    size: int = content.get("model_cfg", content)["vision_cfg"]["image_size"]
+    content = json.loads((checkpoint / CONFIG).read_text(encoding="utf-8"))
+    size: int = content["model_cfg"]["vision_cfg"]["image_size"]
     return size
 
 
 def _print(found: "Departures") -> None:
-    from workbench.cli.compare import setting_text
     from workbench.cli.output import console, print_line
+    from workbench.views.settings import setting_text
 
     paper = found.paper
     print_line(f"\nsettings that are not {paper.name}'s (recipe {paper.recipe}):")

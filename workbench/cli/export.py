@@ -1,118 +1,123 @@
-"""``workbench runs export`` and ``--log-to``: a run in TensorBoard, Weights & Biases or trackio."""
+"""``workbench export``: a trained model as files for others."""
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.cli.completion import complete_tool
-from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir
+from workbench.cli.completion import complete_format, complete_source
+from workbench.cli.folders import check_free
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 
 if TYPE_CHECKING:
-    from workbench.runs.directory import RunDirectory
-
-LAST_WORDS_WAIT_S = 10.0
-NICENESS = 10
-
-LogTo = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--log-to",
-        metavar="TOOL",
-        help="Also write to tensorboard, wandb or trackio, from a process of its own. Repeatable.",
-        autocompletion=complete_tool,
-    ),
-]
-
-
-def check_tools(tools: list[str] | None) -> None:
-    """Refuse, before anything begins, a tool that is unknown or not installed."""
-    from workbench.adapters.tools import check_tool
-
-    for tool in tools or []:
-        check_tool(tool)
+    from workbench.models.export.write import Exported
 
 
 def export(
-    run: Run,
-    tool: Annotated[
-        str, typer.Option("--to", metavar="TOOL", help="tensorboard, wandb or trackio.", autocompletion=complete_tool)
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|MODEL",
+            help="A run's id or directory (its newest checkpoint), a checkpoint, a model folder, or a model SPEC.",
+            autocompletion=complete_source,
+        ),
     ],
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the run ends.")] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Write to DIR/TOOL.", show_default="the run's folder's parent"),
-    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where it goes; new, or empty.")],
+    format: Annotated[
+        str,
+        typer.Option("--format", metavar="FORMAT", help="native, open_clip or onnx.", autocompletion=complete_format),
+    ] = "native",
+    half: Annotated[bool, typer.Option("--half", help="Round the weights to float16 (native and open_clip).")] = False,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """Copy a run into TensorBoard, Weights & Biases (offline) or trackio.
+    """Write a trained model for others, without what only its training needed.
 
-    With its config, losses, weighted terms, scales, learning rate, speed and metrics. An earlier copy is replaced.
-
-    While training: workbench train --log-to tensorboard
+    native: safetensors and JSON that workbench.load_student reads without importing what trains.
+    open_clip: a folder that open_clip reads alone, where the layers are all alike.
+    onnx: image.onnx, text.onnx and config.json, whatever the layers are; checked with onnxruntime.
 
     Examples:
 
-        workbench runs export clip-kd-s0-1122-1405 --to tensorboard
+        workbench export clip-kd-s0-1122-1405 --out student
 
-        workbench runs export clip-kd-s0-1122-1405 --to wandb --follow
+        workbench export half --format onnx --out deployed
+
+        workbench export runs/ID/checkpoints/step-00000600 --format open_clip --half --out student
     """
-    from workbench.adapters.tail import export as copy
-    from workbench.adapters.tools import TOOLS, check_tool, export_command, open_sink
-    from workbench.cli.output import errors, print_json, print_line
-    from workbench.runs.directory import find_run
+    from workbench.cli.output import errors, print_json
+    from workbench.models.counting import count_parameters
+    from workbench.models.export.formats import check_format
 
-    directory = find_run(runs, run)
-    check_tool(tool)
-    if follow:
-        os.nice(NICENESS)  # the run comes first
-        if errors.is_terminal:
-            errors.print(f"following {directory.id} until it ends; Ctrl-C ends this, not the run", markup=False)
-    folder = out or directory.path.parent
+    check_format(format, half=half)
+    check_free(out)
+    from workbench.models.export.probe import MismatchError
+    from workbench.models.export.write import export_model
+    from workbench.models.source import find_folder, load_student
+
+    folder = find_folder(source, runs)
+    before_mb = _size_mb(folder) if folder else None
+    model = load_student(folder or source, runs)
     try:
-        exported = copy(directory, lambda: open_sink(tool, directory, folder), follows=follow)
-    except Exception as error:  # of a tool that is not ours, any at all
-        if os.environ.get("WORKBENCH_DEBUG"):
-            raise
-        again = f"once more with: {export_command(directory, tool)} [--out DIR]"
-        print(f"workbench: {_failure(tool, error)}; the run is untouched; {again}", file=sys.stderr)
+        with errors.status(f"writing and checking {format}"):
+            exported = export_model(model, out, format, half=half)
+    except MismatchError as error:
+        print(f"workbench: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
+    except OSError as error:
+        raise ValueError(f"cannot write {out}: {error.strerror or error}; name another with --out DIR") from None
+    num_params = count_parameters(model)
+    tokenizer = model.tokenizer.spec["kind"]
     if json:
-        print_json({"id": directory.id, "to": tool, **exported._asdict()})
+        print_json(
+            {
+                "source": source,
+                "dir": str(out.absolute()),
+                "format": format,
+                "half": half,
+                "files": exported.sizes,
+                "size_mb": exported.size_mb,
+                "source_size_mb": before_mb,
+                "num_params": num_params,
+                "max_abs_difference": exported.max_abs_difference,
+                "use": _use(out, format, tokenizer),
+            }
+        )
         return
-    print_line(f"{directory.id} is in {TOOLS[tool]} up to step {exported.step}; {exported.next}")
+    _print(source, format, before_mb, num_params["total"], exported)
+    for line in _use(out, format, tokenizer):
+        print(line)
 
 
-def _failure(tool: str, error: Exception) -> str:
-    from workbench.models.reasons import reason
+def _print(source: str, format: str, before_mb: float | None, num_params: int, exported: "Exported") -> None:
+    from workbench.cli.output import print_line, print_rows
 
-    if isinstance(error, OSError) and error.strerror:
-        return f"{tool} failed: {error.strerror}" + (f": {error.filename}" if error.filename else "")
-    return f"{tool} failed: {reason(error)}"
+    print_rows(["file", "MB"], [[name, f"{size / 1e6:,.3f}"] for name, size in exported.sizes.items()])
+    before = "" if before_mb is None else f", of {before_mb:,.3f} MB in {source}"
+    print_line(f"{exported.folder}: {exported.size_mb:,.3f} MB{before}; {num_params:,} parameters")
+    print_line(f"checked as {format}: unit-length embeddings within {exported.max_abs_difference:.1g} of the model's")
+    print_line("use it:")
 
 
-@contextmanager
-def logging_to(directory: "RunDirectory", tools: list[str] | None) -> Iterator[None]:
-    """While the run trains, copies of it are kept up; what became of them is said on stderr once it is over."""
-    from workbench.adapters.beside import start_beside
+def _use(out: Path, format: str, tokenizer: str) -> list[str]:
+    """Lines of Python that use what was written."""
+    if format == "native":
+        return [
+            "from workbench import load_student",
+            f"student = load_student({str(out)!r})  # encode_image(uint8), encode_text(student.tokenizer(captions))",
+        ]
+    if format == "open_clip":
+        made = f"open_clip.create_model_and_transforms({f'local-dir:{out}'!r})"
+        own = f"# captions become tokens by the rule in {out / 'tokenizer.json'}, not by open_clip's tokenizer"
+        theirs = f"tokenizer = open_clip.get_tokenizer({f'local-dir:{out}'!r})"
+        return ["import open_clip", f"model, _, preprocess = {made}", theirs if tokenizer == "bpe" else own]
+    return [
+        "import onnxruntime",
+        f"tower = onnxruntime.InferenceSession({str(out / 'image.onnx')!r})",
+        f'image_BD, = tower.run(None, {{"image": pictures}})  # normalised as {out / "config.json"} says',
+    ]
 
-    copies = []
-    for tool in dict.fromkeys(tools or []):
-        try:
-            copies.append(start_beside(directory, tool))
-        except (ValueError, OSError) as error:
-            print(f"workbench: warning: {error}; the run goes on without {tool}", file=sys.stderr)
-    code = None
-    try:
-        yield
-    except typer.Exit as exit_:
-        code = exit_
-    for copy in copies:
-        print(copy.last_words(LAST_WORDS_WAIT_S), file=sys.stderr)
-    if code:
-        raise code
+
+def _size_mb(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.export import LogTo, check_tools
+from workbench.cli.copies import LogTo, check_tools
 from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Run, RunsDir
 
 

@@ -17,26 +17,24 @@ def show_gradients(run: "RunDirectory", figure: "Path | None", *, prints: bool) 
     Raises:
         ValueError: the run has none yet, or the figure cannot be written.
     """
+    from workbench.cli.figure import write_figure
     from workbench.cli.output import print_line
-    from workbench.runs.lineage import lineage
-    from workbench.runs.liveness import run_status
-    from workbench.runs.snapshots import read_gradients
+    from workbench.figures.gradients import gradients_figure
+    from workbench.runs.gradient_snapshots import read_gradient_history
     from workbench.views.gradients import gradients_view
 
-    last_step = run_status(run).step  # a run that went on from an earlier checkpoint has not come to those beyond
-    found = [(read_gradients(past.run), min(past.until_step, last_step)) for past in lineage(run)]
-    view = gradients_view([g for snapshots, until in found for g in snapshots.gradients if g.step <= until])
-    num_skipped = sum(snapshots.num_skipped for snapshots, _ in found)
+    found = read_gradient_history(run)
+    view = gradients_view(found.gradients)
     if prints:
         _print_pulls(view)
         _print_cosines(view)
-        if num_skipped:
-            print_line(f"{num_skipped} snapshots could not be read")
+        if found.num_skipped:
+            print_line(f"{found.num_skipped} snapshots could not be read")
     if figure:
-        _draw(view, figure)
+        write_figure(gradients_figure(view), figure)
         if prints:
             print_line(f"figure: {figure}")
-    return view.to_json() | {"num_unreadable": num_skipped}
+    return view.to_json() | {"num_unreadable": found.num_skipped}
 
 
 def _print_pulls(view: "GradientsView") -> None:
@@ -71,13 +69,3 @@ def _print_cosines(view: "GradientsView") -> None:
 
 def _cosine(value: float) -> str:
     return f"{value:.2f}".replace("-", "\N{MINUS SIGN}") + ("*" if value < 0 else " ")
-
-
-def _draw(view: "GradientsView", file: "Path") -> None:
-    from workbench.figures.gradients import gradients_figure
-    from workbench.figures.save import save_figure
-
-    try:
-        save_figure(gradients_figure(view), file)
-    except OSError as error:
-        raise ValueError(f"cannot write {file}: {error.strerror or error}; name another with --figure FILE") from None

@@ -1,4 +1,4 @@
-"""``workbench inherit``: a smaller model with its teacher's weights, by a plan."""
+"""``workbench inherit``: a smaller model with its teacher's weights, by a plan or by masks that are learnt."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +10,10 @@ from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 
 if TYPE_CHECKING:
     from workbench.config.inheritance import Plan
-    from workbench.config.shape import Tower
-    from workbench.inheritance.report import TowerReport
+    from workbench.inheritance.legacy import Legacy
+    from workbench.models.clip import Clip
 
-TOWERS: tuple["Tower", ...] = ("image", "text")
+STEPS = 80  # of the recipe tinyclip-auto's mask phase
 AMOUNT = "How many, or which share (0.5), of both towers."
 
 
@@ -28,13 +28,29 @@ def inherit(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="One tower's plan, e.g. image.depth=[0,2,3]. Repeatable."),
     ] = None,
+    auto: Annotated[
+        float | None,
+        typer.Option("--auto", metavar="SHARE", help="Learn which share of the attention and FFN weights goes."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="SPEC", help="With --auto: the pairs to learn that on.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help=f"With --auto: for how long; if not given, {STEPS}.")
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", metavar="FILE", help="Draw what remains of each layer, as png, svg or pdf."),
+    ] = None,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """Make a smaller model from some of a teacher's layers, heads and channels (TinyCLIP's manual inheritance).
+    """Make a smaller model from some of a teacher's layers, heads and channels (TinyCLIP's weight inheritance).
 
-    A plan has image.* and text.* of depth, depth_rule (even, released_stride, first, last, importance), width, heads,
-    channels and width_rule (leading, magnitude).
+    By hand, a plan has image.* and text.* of depth, depth_rule (even, released_stride, first, last, importance), width,
+    heads, channels and width_rule (leading, magnitude).
+
+    With --auto, masks over heads, FFN and embedding channels are learnt as in the recipe tinyclip-auto.
 
     Examples:
 
@@ -42,32 +58,71 @@ def inherit(
 
         workbench inherit --teacher sample:scenes --set image.width=64 --set image.width_rule=magnitude --out narrow
 
+        workbench inherit --teacher sample:scenes --auto 0.5 --data samples:scenes --out learnt
+
         workbench evaluate half --data samples:scenes/test
 
         workbench train --recipe clip-kd --set student.model=half
     """
+    from workbench.cli.architecture import print_architecture
+    from workbench.cli.costs import describe_both
+    from workbench.cli.figure import write_figure
     from workbench.cli.output import print_json, print_line
-    from workbench.inheritance import inherit as take_over
-    from workbench.inheritance.report import describe
+    from workbench.figures.architecture import architecture_figure
     from workbench.models.folder import save_folder
     from workbench.models.spec import load_model
+    from workbench.views.architecture import architecture
 
-    plan = _plan(depth, width, overrides or [])
+    plan = _plan(depth, width, overrides or [], is_auto=auto is not None)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise ValueError(f"{out} is there already: name another folder with --out")
     before = load_model(teacher, runs_dir=runs)
-    after = take_over(before, plan)
+    after, legacy = _by_plan(before, plan)
+    if auto is not None:
+        after, legacy = _by_masks(teacher, data, auto, STEPS if steps is None else steps, plan, runs)
+    elif data is not None or steps is not None:
+        raise ValueError("--data and --steps are for --auto: say with --auto 0.5 which share of the weights goes")
+    view = architecture(legacy.snapshot(step=0, stage=0))
+    if figure:
+        write_figure(architecture_figure(view), figure)
     save_folder(after, out)
-    reports = describe(before), describe(after)
+    costs = describe_both(before, after)
     if json:
-        print_json({"dir": str(out), "plan": plan.model_dump(mode="json")} | _document(*reports))
+        plain = {"dir": str(out), "plan": plan.model_dump(mode="json"), "architecture": view.to_json()}
+        print_json(plain | costs.to_json())
         return
-    _print_reports(*reports)
+    print_architecture(view, costs)
+    if figure:
+        print_line(f"figure: {figure}")
     print_line(f"measure it: workbench evaluate {out} --data SPEC; train it: --set student.model={out}")
 
 
-def _plan(depth: str, width: str, overrides: list[str]) -> "Plan":
+def _by_plan(teacher: "Clip", plan: "Plan") -> "tuple[Clip, Legacy]":
+    from workbench.inheritance import inherit
+    from workbench.inheritance.legacy import planned_legacy
+
+    return inherit(teacher, plan), planned_legacy(teacher, plan)
+
+
+def _by_masks(
+    teacher: str, data: str | None, sparsity: float, num_steps: int, plan: "Plan", runs: Path
+) -> "tuple[Clip, Legacy]":
+    from workbench.cli.progress import show
+    from workbench.engine.learn_masks import MaskLearning
+
+    if data is None:
+        raise ValueError("masks are learnt on pairs: name some with --data SPEC, e.g. --data samples:scenes")
+    if num_steps < 1:
+        raise ValueError(f"--steps must be at least 1 (got {num_steps})")
+    learning = MaskLearning(teacher, data, sparsity, num_steps, plan.model_dump(mode="json"), runs)
+    for _ in show(learning, num_steps):
+        pass
+    return learning.student, learning.legacy
+
+
+def _plan(depth: str, width: str, overrides: list[str], *, is_auto: bool) -> "Plan":
     from workbench.config.inheritance import Plan
+    from workbench.config.shape import TOWERS
     from workbench.config.toml import merge, parse_override
 
     amounts = {"depth": depth, "width": width}
@@ -75,40 +130,6 @@ def _plan(depth: str, width: str, overrides: list[str]) -> "Plan":
     table: dict[str, Any] = {}
     for override in [*both, *overrides]:
         table = merge(table, parse_override(override))
-    if not table:
-        raise ValueError("nothing is left out: say what to keep, e.g. --depth 0.5, or --set image.width=64")
+    if not table and not is_auto:
+        raise ValueError("nothing is left out: say what to keep, e.g. --depth 0.5, or --auto 0.5")
     return Plan.parse(table)
-
-
-def _document(before: "dict[Tower, TowerReport]", after: "dict[Tower, TowerReport]") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    def plain(report: "TowerReport") -> dict[str, Any]:
-        return asdict(report) | {"shape": report.shape.model_dump(mode="json") if report.shape else None}
-
-    return {
-        name: {tower: plain(report) for tower, report in side.items()}
-        for name, side in (("teacher", before), ("student", after))
-    }
-
-
-def _print_reports(before: "dict[Tower, TowerReport]", after: "dict[Tower, TowerReport]") -> None:
-    from workbench.cli.output import print_rows
-
-    rows = [
-        [f"{tower} tower", name, *_numbers(side[tower])]
-        for tower in TOWERS
-        for name, side in (("teacher", before), ("student", after))
-    ]
-    print_rows(["", "", "layers", "width", "heads", "FFN", "weights", "embeddings", "M mult-adds"], rows, num_words=2)
-
-
-def _numbers(report: "TowerReport") -> list[str]:
-    from workbench.views.architecture import means
-
-    shape = ["-"] * 4
-    if report.shape:
-        found = means(report.shape)
-        shape = [str(report.shape.num_layers), str(found.width), f"{found.heads:g}", f"{found.channels:g}"]
-    cost = "-" if report.multiply_accumulates is None else f"{report.multiply_accumulates / 1e6:,.1f}"
-    return [*shape, f"{report.block_parameters:,}", f"{report.embedding_parameters:,}", cost]

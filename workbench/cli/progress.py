@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 
 from workbench.cli.output import errors
-from workbench.events import EvalDone, Event, RunFinished, RunResumed, RunStarted, StepDone, Warned
+from workbench.events import EvalDone, Event, RunFinished, RunResumed, RunStarted, StageStarted, StepDone, Warned
 
 PLAIN_EVERY = 0.1  # of the run, between two lines where there is no terminal
 
@@ -28,6 +28,10 @@ def _recall(event: EvalDone) -> str:
 
 def _ending(event: RunFinished) -> str:
     return event.state if not event.reason else f"{event.state}: {event.reason}"
+
+
+def _stage(event: StageStarted) -> str:
+    return f"{event.name}, {event.num_parameters:,} weights, to step {event.until}"
 
 
 class _Bars:
@@ -64,6 +68,8 @@ class _Bars:
                 self._update(event, loss=f"{event.loss:.3f}", rate=f"{event.pairs_per_s:,.0f} pairs/s")
             case EvalDone():
                 self._update(event, recall=f"R@1 {_recall(event)}")
+            case StageStarted():
+                self._progress.console.print(f"{escape(event.run)} {escape(_stage(event))}")
             case RunFinished() if event.state != "finished":
                 self._progress.console.print(f"{escape(event.run)} {escape(_ending(event))}")
             case Warned():
@@ -93,6 +99,8 @@ class _Lines:
                 self._say(event, f"step {event.step}/{self._num_steps}  {numbers}")
             case EvalDone():
                 self._say(event, f"{event.split} R@1 {_recall(event)}")
+            case StageStarted():
+                self._say(event, _stage(event))
             case RunFinished():
                 self._say(event, _ending(event))
             case Warned():

@@ -1,17 +1,30 @@
 """``workbench runs``: list, show, compare, stop, resume, fork."""
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from workbench.cli.architecture import (
+    Against,
+    ArchitectureFlag,
+    CostsFlag,
+    OverTime,
+    Stage,
+    Wanted,
+    show_architecture,
+    wanted,
+)
 from workbench.cli.compare import compare
+from workbench.cli.copies import LogTo, check_tools, export
 from workbench.cli.departures import show_departures
-from workbench.cli.export import LogTo, check_tools, export
 from workbench.cli.fork import fork
 from workbench.cli.gradients import show_gradients
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir
+from workbench.cli.steer import checkpoint, go_on, pause, set_
 
 app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_help=True)
 
@@ -52,9 +65,16 @@ def show(
     gradients: Annotated[
         bool, typer.Option("--gradients", help="How hard each loss pulled at the student, and who fights whom.")
     ] = False,
+    architecture: ArchitectureFlag = False,
+    stage: Stage = None,
+    over_time: OverTime = False,
+    against: Against = "",
+    costs: CostsFlag = False,
     figure: Annotated[
         Path | None,
-        typer.Option("--figure", metavar="FILE", help="With --gradients: draw them, as png, svg or pdf."),
+        typer.Option(
+            "--figure", metavar="FILE", help="With --gradients or --architecture: draw it, as png, svg or pdf."
+        ),
     ] = None,
     departures: Annotated[
         bool, typer.Option("--departures", help="Every setting that is not the paper's, and why it matters.")
@@ -62,7 +82,14 @@ def show(
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """One run: how it stands, what it measured, and what it warned of."""
+    """One run: how it stands, what it measured, and what it warned of.
+
+    Examples:
+
+        workbench runs show one --gradients --figure pulls.png
+
+        workbench runs show small --architecture --against manual --figure layers.pdf
+    """
     from workbench.cli.output import print_json, print_line
     from workbench.cli.train import print_summary
     from workbench.events import EvalDone, Warned
@@ -70,17 +97,21 @@ def show(
     from workbench.runs.lineage import read_history
     from workbench.runs.summary import summarise
 
-    if figure and not gradients:
-        raise ValueError("--figure draws the gradients: add --gradients")
+    if figure and gradients == architecture:
+        raise ValueError("--figure draws one thing: add --gradients or --architecture, and not both")
+    asked = wanted(architecture, Wanted(stage, against, costs, over_time))
     directory = find_run(runs, run)
-    found = read_history(directory)
+    reports: dict[str, Callable[..., Any]] = {
+        **({"gradients": partial(show_gradients, directory, figure)} if gradients else {}),
+        **({"architecture": partial(show_architecture, directory, asked, figure, runs)} if asked else {}),
+        **({"departures": partial(show_departures, directory)} if departures else {}),
+    }
+    found = read_history(directory, (EvalDone, Warned))
     evaluations = [event for event in found.events if isinstance(event, EvalDone)]
     if json:
         history = [{"step": event.step, "split": event.split, "metrics": event.metrics} for event in evaluations]
         document = summarise(directory).to_document() | {"evaluations": history, "num_unreadable": found.num_skipped}
-        pulls = {"gradients": show_gradients(directory, figure, prints=False)} if gradients else {}
-        departs = {"departures": show_departures(directory, prints=False)} if departures else {}
-        print_json(document | pulls | departs)
+        print_json(document | {name: report(prints=False) for name, report in reports.items()})
         return
     print_summary(directory, json=False)
     for event in found.events:
@@ -89,10 +120,8 @@ def show(
             print_line(f"{clock} step {event.step}: {event.message}")
     if found.num_skipped:
         print_line(f"{found.num_skipped} lines of the log could not be read")
-    if gradients:
-        show_gradients(directory, figure, prints=True)
-    if departures:
-        show_departures(directory, prints=True)
+    for report in reports.values():
+        report(prints=True)
 
 
 @app.command()
@@ -127,4 +156,8 @@ def resume(run: Run, log_to: LogTo = None, runs: RunsDir = DEFAULT_RUNS, json: J
 
 app.command()(compare)
 app.command()(fork)
+app.command()(pause)
+app.command("continue")(go_on)
+app.command()(checkpoint)
+app.command("set")(set_)
 app.command()(export)

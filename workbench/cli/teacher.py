@@ -1,12 +1,13 @@
 """``workbench teacher``."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.cli import teacher_cache
+from workbench.cli.folders import check_free
 from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from workbench.engine.importing import ImportedTeacher
 
 app = typer.Typer(help="Make teachers, or take them in.", no_args_is_help=True)
+app.command()(teacher_cache.cache)
 
 
 @app.command("train")
@@ -44,6 +46,8 @@ def train_(
     from workbench.engine.publish import publish_teacher
     from workbench.runs.directory import find_run, new_run_id
 
+    if out is not None:
+        check_free(out)
     config = make_config(recipe, overrides, steps, seed)
     run_id = name or new_run_id(recipe, config.seed, runs)
     follow(launch({run_id: config}, runs), json, prints=out is None)
@@ -85,12 +89,14 @@ def import_(
         workbench teacher import open_clip:ViT-B-16@laion400m_e32
 
         workbench teacher import teacher.pt --data held-out.tar --out my-teacher
+
+        workbench teacher import config:model.json@teacher.pt --data held-out.csv
     """
     from workbench.cli.output import print_json
     from workbench.engine.importing import folder_name, import_teacher
 
     folder = out or Path("teachers") / folder_name(source)
-    _check_free(folder)
+    check_free(folder)
     imported = import_teacher(source, data, num_pairs=num_pairs, runs_dir=runs, watch=_with_bar)
     try:
         imported.save(folder)
@@ -100,15 +106,6 @@ def import_(
         print_json({"folder": str(folder.absolute())} | imported.record())
         return
     _print_imported(imported, folder)
-
-
-def _check_free(folder: Path) -> None:
-    """Refuses at once what could not be written after minutes of measuring."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists already: name another with --out DIR")
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ValueError(f"cannot write {folder}: {there} is no folder to write in; name another with --out DIR")
 
 
 def _with_bar(chunks: "Iterable[Tensor]", total: int) -> "Iterable[Tensor]":

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli.calibrate import calibrated
-from workbench.cli.export import LogTo, check_tools, logging_to
+from workbench.cli.copies import LogTo, check_tools, logging_to
 from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps
+from workbench.cli.teacher_cache import CacheTeacher, with_cache
 
 if TYPE_CHECKING:
     from workbench.config.run import RunConfig
@@ -29,6 +30,7 @@ def train(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Weigh the losses so that each has an equal share of the gradient.")
     ] = False,
+    cache_teacher: CacheTeacher = None,
     log_to: LogTo = None,
     json: Json = False,
 ) -> None:
@@ -46,13 +48,14 @@ def train(
 
         workbench train --set data.train=pairs/{0000..0009}.tar --set data.validation=held-out.tar
     """
-    from workbench.runs.directory import new_run_id
+    from workbench.runs.directory import check_can_create, new_run_id
 
     check_tools(log_to)
-    config = make_config(recipe, overrides, steps, seed)
-    if calibrate:
-        config = calibrated(config, runs)
+    config = make_config(recipe, with_cache(overrides, cache_teacher), steps, seed)
     run_id = name or new_run_id(recipe, config.seed, runs)
+    if calibrate:
+        check_can_create(runs, run_id)
+        config = calibrated(config, runs)
     from workbench.engine.launch import create, launch
 
     if detach:

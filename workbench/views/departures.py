@@ -16,11 +16,13 @@ Table = Mapping[str, Any]
 class Paper:
     """A paper whose settings are known: the recipe that holds them, and why each matters, by setting.
 
+    ``image_size`` is that of its students, in pixels a side, which no recipe states.
     A setting may have "*" in the place of a loss's or an option's name; the first that fits says why.
     """
 
     name: str
     recipe: str
+    image_size: int
     why: Mapping[str, str]
 
     def reason(self, setting: str) -> str | None:
@@ -59,7 +61,7 @@ class Departures:
 def papers() -> list[Paper]:
     """The papers that runs can be compared with."""
     tables = [read_toml(path) for path in sorted((PACKAGE / "papers").glob("*.toml"))]
-    return [Paper(table["name"], table["recipe"], table["why"]) for table in tables]
+    return [Paper(table["name"], table["recipe"], table["image_size"], table["why"]) for table in tables]
 
 
 def departures(paper: Paper, published: Table, run: Table) -> Departures:

@@ -1,0 +1,97 @@
+"""Figure 8: lengths, places and colours of the bars, against the shapes that they stand for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import same_color
+
+from workbench.config.shape import TowerShape
+from workbench.figures.architecture import CHANNELS, EDGE, EMBEDDING, HEADS, MIDDLE, architecture_figure
+from workbench.figures.save import save_figure
+from workbench.views.architecture import Architecture, TowerChange
+
+BEFORE = TowerShape(width=100, head_width=2, heads=(4, 4, 4), channels=(200, 200, 200))
+AFTER = TowerShape(width=25, head_width=2, heads=(1, 0, 4), channels=(50, 0, 200))
+ODD = TowerShape(width=10, head_width=2, heads=(4, 0), channels=(8, 4))
+
+
+def bars(axes: Axes, colour: str, solid: bool) -> list[tuple[float, float, float]]:
+    """(row, start, length) of the bars of one colour."""
+    found = []
+    for bar in axes.patches:
+        if same_color(bar.get_facecolor()[:3], colour) and (bar.get_facecolor()[3] == 1) == solid:
+            found.append((bar.get_y() + bar.get_height() / 2, bar.get_x(), bar.get_width()))
+    return found
+
+
+def text_of(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def test_bars_are_as_long_as_what_remains() -> None:
+    axes = architecture_figure(Architecture({"image": TowerChange(BEFORE, AFTER)})).axes[0]
+    for colour, sign, kept in ((HEADS, -1, (0.25, 0, 1)), (CHANNELS, 1, (0.25, 0, 1))):
+        np.testing.assert_allclose(
+            bars(axes, colour, solid=True), [(row, sign * MIDDLE, sign * share) for row, share in enumerate(kept, 1)]
+        )
+        np.testing.assert_allclose(bars(axes, colour, solid=False), [(row, sign * MIDDLE, sign) for row in (1, 2, 3)])
+    assert bars(axes, EMBEDDING, solid=True) == [pytest.approx((0, -EDGE, 2 * EDGE / 4))]
+    assert bars(axes, EMBEDDING, solid=False) == [pytest.approx((0, -EDGE, 2 * EDGE))]
+
+
+def test_numbers_and_titles_say_what_the_bars_show() -> None:
+    figure = architecture_figure(Architecture({"image": TowerChange(BEFORE, AFTER)}, "stage 1, step 10, masks fixed"))
+    (axes,) = figure.axes
+    texts = text_of(axes)
+    assert {"heads, of 4", "FFN channels, of 200", "embedding channels, of 100", "layer"} <= set(texts)
+    assert {"0", "1", "2", "50", "25"} <= set(texts)
+    assert axes.get_title(loc="left") == "Image tower: 130 k to 13.5 k weights (10%)"
+    key = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert key == ["teacher", "student: stage 1, step 10, masks fixed"]
+
+
+def test_a_teacher_whose_layers_differ_has_its_counts_beside_the_students() -> None:
+    axes = architecture_figure(Architecture({"text": TowerChange(ODD, ODD)})).axes[0]
+    assert {"4/4", "0/0", "8/8", "heads", "FFN channels"} <= set(text_of(axes))
+    assert len([bar for bar in bars(axes, HEADS, solid=False) if not np.isnan(bar[2])]) == 1
+
+
+def test_a_layer_that_is_gone_is_faint() -> None:
+    axes = architecture_figure(Architecture({"image": TowerChange(BEFORE, AFTER)})).axes[0]
+    ink = {text.get_text(): text.get_color() for text in axes.texts if text.get_position()[0] == 0}
+    assert ink["1"] != ink["0"] == ink["2"]
+
+
+def test_towers_stand_side_by_side_at_one_scale() -> None:
+    deep = TowerShape(width=4, head_width=2, heads=(2,) * 24, channels=(8,) * 24)
+    figure = architecture_figure(Architecture({"image": TowerChange(deep, deep), "text": TowerChange(ODD, ODD)}))
+    image, text = figure.axes
+    assert np.ptp(image.get_ylim()) == pytest.approx(np.ptp(text.get_ylim()))
+    assert image.get_position().height == pytest.approx(text.get_position().height)
+    single = architecture_figure(Architecture({"text": TowerChange(ODD, ODD)}))
+    assert figure.get_size_inches()[0] == 2 * single.get_size_inches()[0]
+    assert figure.get_size_inches()[1] > single.get_size_inches()[1]
+
+
+def test_nothing_is_cut_off_at_any_size() -> None:
+    for layers in (1, 4, 12, 24):
+        shape = TowerShape(width=1024, head_width=64, heads=(16,) * layers, channels=(4096,) * layers)
+        figure = architecture_figure(Architecture({tower: TowerChange(shape, shape) for tower in ("image", "text")}))
+        size = figure.bbox
+        for axes in figure.axes:
+            for text in [*axes.texts, axes.title, axes._left_title]:
+                box = text.get_window_extent()
+                assert box.x0 >= -1 and box.x1 <= size.x1 + 1 and box.y0 >= -1 and box.y1 <= size.y1 + 1, text
+
+
+def test_nothing_to_draw_is_said() -> None:
+    with pytest.raises(ValueError, match="nothing to draw"):
+        architecture_figure(Architecture({}))
+
+
+def test_the_same_view_gives_the_same_bytes(tmp_path: Path) -> None:
+    view = Architecture({"image": TowerChange(BEFORE, AFTER)})
+    first, second = (save_figure(architecture_figure(view), tmp_path / f"{name}.svg") for name in "ab")
+    assert first.read_bytes() == second.read_bytes()

@@ -1,0 +1,68 @@
+"""``workbench runs pause | continue | checkpoint | set``: what a run can be told while it trains."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def pause(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+    """Ask a run to wait after its current step, its process and memory staying as they are.
+
+    Runs that train in lockstep with it, the other cells of a sweep's seed, wait with it.
+    """
+    _tell(runs, run, json, "pause", f"waits after its current step; go on with: workbench runs continue {run}")
+
+
+def go_on(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+    """Ask a paused run to go on."""
+    _tell(runs, run, json, "continue", "goes on")
+
+
+def checkpoint(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+    """Ask a run to save a checkpoint after its current step."""
+    _tell(runs, run, json, "checkpoint", "saves after its current step")
+
+
+def set_(
+    run: Run,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="optimizer.learning_rate or loss.NAME.weight.")
+    ],
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Change the peak learning rate, or the weight of one of its losses, from a run's next step on.
+
+    The change is an event of the run, and a resumed run obeys it too; run.toml stays as it was.
+
+    Examples:
+
+        workbench runs set fd-long optimizer.learning_rate=5e-4
+
+        workbench runs set fd-long loss.fd.weight=500 loss.clip.weight=0.5
+    """
+    from workbench.config.steering import check_changes
+    from workbench.config.toml import load_run_config, split_override
+    from workbench.runs.directory import find_run
+
+    settings = dict(split_override(change) for change in changes)
+    check_changes(load_run_config(find_run(runs, run).config_file), settings)
+    _tell(runs, run, json, "set", f"changes {', '.join(changes)} from its next step on", settings)
+
+
+def _tell(runs: "Path", run: str, json: bool, kind: str, outcome: str, arguments: dict[str, Any] | None = None) -> None:
+    from workbench.cli.output import print_json, print_line
+    from workbench.runs.control import send_command
+    from workbench.runs.directory import find_run
+
+    directory = find_run(runs, run)
+    send_command(directory, kind, **(arguments or {}))
+    if json:
+        print_json({"id": directory.id, "command": kind, "arguments": arguments or {}})
+        return
+    print_line(f"{directory.id} {outcome}")

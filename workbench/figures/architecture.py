@@ -1,0 +1,126 @@
+"""The picture of ``workbench runs show --architecture``: what remains of each layer, after TinyCLIP's figure 8.
+
+A row a layer, layer 0 at the bottom, above the embedding that all share: to the left its attention heads, to the
+right its FFN channels. What the teacher has is pale, what the student keeps of it solid.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from workbench.figures.style import FAINT, INK, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from workbench.config.shape import Tower
+    from workbench.views.architecture import Architecture, TowerChange
+
+HEADS, CHANNELS, EMBEDDING = "#E69F00", "#009E73", "#0072B2"  # the paper's orange, green and blue
+TITLES: dict["Tower", str] = {"image": "Image tower", "text": "Text tower"}
+TOWER_WIDTH_IN = 3.9
+ROW_IN, KEY_IN = 0.19, 0.45  # heights of a row and of the key
+ROWS_AROUND = 4  # besides the layers: the title, the names of the columns, the embedding and its name
+MIDDLE = 0.11  # half the room for the number of a layer, where a bar is 1 wide
+EDGE = 1 + MIDDLE
+BAR = 0.72  # height, of a row
+PALE, OUTLINE = 0.16, 0.75  # opacity
+MAX_CELLS = 16  # more heads than this are a bar without divisions
+
+
+def architecture_figure(view: "Architecture") -> "Figure":
+    """The towers side by side.
+
+    Raises:
+        ValueError: there is no transformer tower to draw.
+    """
+    from matplotlib.figure import Figure
+
+    if not view.towers:
+        raise ValueError("nothing to draw: neither tower is a transformer that can change")
+    num_rows = ROWS_AROUND + max(change.teacher.num_layers for change in view.towers.values())
+    with style():
+        figure = Figure(figsize=(TOWER_WIDTH_IN * len(view.towers), KEY_IN + ROW_IN * num_rows))
+        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.04)
+        (row,) = figure.subplots(1, len(view.towers), squeeze=False)
+        for axes, (tower, change) in zip(row, view.towers.items(), strict=True):
+            draw_tower(axes, change, num_rows - 1)
+            axes.set_title(_title(tower, change))
+        _add_key(figure, view.when)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once: another pass at every save would move things a little
+    return figure
+
+
+def draw_tower(axes: "Axes", change: "TowerChange", num_rows: int) -> None:
+    """One tower: its embedding in row 0, its layers in rows 1 to K, all at the top of so many rows.
+
+    Layers are numbered from 0, as in a plan.
+    """
+    teacher, student = change.teacher, change.student
+    top = teacher.num_layers + 1
+    for side, name, kept, there, colour in (
+        (-1, "heads", student.heads, teacher.heads, HEADS),
+        (1, "FFN channels", student.channels, teacher.channels, CHANNELS),
+    ):
+        _draw_side(axes, kept, there, side, colour)
+        _write(axes, side * EDGE, top - 0.15, f"{name}, of {there[0]:,}" if _alike(there) else name, -side)
+    for row, left in enumerate(zip(student.heads, student.channels, strict=True), start=1):
+        _write(axes, 0, row, str(row - 1), ink=INK if any(left) else FAINT)
+    _write(axes, 0, top - 0.15, "layer")
+    _draw_bars(axes, [0], [2 * EDGE * student.width / teacher.width], [2 * EDGE], -EDGE, EMBEDDING)
+    _write(axes, EDGE + 0.03, 0, f"{student.width:,}", 1)
+    _write(axes, -EDGE, -0.85, f"embedding channels, of {teacher.width:,}", 1)
+    axes.set(xlim=(-EDGE - 0.16, EDGE + 0.34), ylim=(top + 0.4 - num_rows, top + 0.4))
+    axes.axis("off")
+
+
+def _draw_side(axes: "Axes", kept: Sequence[int], there: Sequence[int], side: int, colour: str) -> None:
+    """The heads (side -1) or FFN channels (side 1) of every layer, as bars from the middle outwards."""
+    rows = range(1, len(there) + 1)
+    unit = side / max(1, *there)
+    _draw_bars(axes, rows, [unit * count for count in kept], [unit * count for count in there], side * MIDDLE, colour)
+    if side < 0 and max(there) <= MAX_CELLS:
+        ends = [(row, head) for row, count in zip(rows, there, strict=True) for head in range(1, count)]
+        low, high = ([row + sign * BAR / 2 for row, _ in ends] for sign in (-1, 1))
+        axes.vlines([side * MIDDLE + unit * head for _, head in ends], low, high, color="white", linewidth=0.9)
+    for row, count, available in zip(rows, kept, there, strict=True):
+        text = f"{count:,}" if _alike(there) else f"{count:,}/{available:,}"
+        _write(axes, side * (EDGE + 0.03), row, text, side, INK if count else FAINT)
+
+
+def _draw_bars(
+    axes: "Axes", rows: Sequence[int], kept: Sequence[float], there: Sequence[float], start: float, colour: str
+) -> None:
+    """What there is, pale in an outline, and over it what is kept, solid."""
+    pale, edge = (colour, PALE), (colour, OUTLINE)
+    there = [length or math.nan for length in there]  # no outline around nothing
+    axes.barh(rows, there, BAR, left=start, facecolor=pale, edgecolor=edge, linewidth=0.7, label="teacher")
+    axes.barh(rows, kept, BAR, left=start, color=colour, linewidth=0, label="student")
+
+
+def _write(axes: "Axes", x: float, y: float, text: str, side: int = 0, ink: str = INK) -> None:
+    """Text to the left (-1) or right (1) of a place, or in the middle of it."""
+    axes.text(x, y, text, ha=("right", "center", "left")[side + 1], va="center", fontsize=7.5, color=ink)
+
+
+def _add_key(figure: "Figure", when: str) -> None:
+    from matplotlib.patches import Patch
+
+    teacher = Patch(facecolor=(FAINT, PALE), edgecolor=(FAINT, OUTLINE), linewidth=0.7, label="teacher")
+    student = Patch(facecolor=FAINT, linewidth=0, label=f"student: {when}" if when else "student")
+    figure.legend(handles=[teacher, student], loc="outside lower center", ncols=2, handlelength=1.6)
+
+
+def _title(tower: "Tower", change: "TowerChange") -> str:
+    before, after = change.teacher.block_weights, change.student.block_weights
+    return f"{TITLES[tower]}: {_number(before)} to {_number(after)} weights ({after / before:.0%})"
+
+
+def _number(weights: int) -> str:
+    return f"{weights / 1e6:.3g} M" if weights >= 1e6 else f"{weights / 1e3:.3g} k"
+
+
+def _alike(counts: Sequence[int]) -> bool:
+    return len(set(counts)) == 1

@@ -1,0 +1,18 @@
+"""Seconds and bytes as people say them."""
+
+
+def duration(seconds: float) -> str:
+    """Such as 12 s, 3.5 min, 2.1 h, 4.0 days."""
+    for unit, length_s in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_s or (unit != "days" and seconds >= length_s):
+            return f"{seconds / length_s:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def size(num_bytes: float) -> str:
+    """Such as 512 bytes, 12 kB, 3.5 MB, 1.2 GB; powers of ten, as disks are sold."""
+    for unit, unit_bytes in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= 0.9995 * unit_bytes:
+            value = num_bytes / unit_bytes
+            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
+    return f"{num_bytes:.0f} bytes"
