@@ -3,15 +3,35 @@ import time
 import pytest
 import torch
 
-from workbench.bench.contest import MIN_REPEATS, measure
+from workbench.bench.contest import MIN_REPEATS, Measured, clock, compared, measure
 
 CPU = torch.device("cpu")
 
 
-def test_a_longer_sleep_takes_longer() -> None:
-    measured = measure({"short": lambda: time.sleep(0.02), "long": lambda: time.sleep(0.1)}, CPU)
-    assert measured["short"].time_s == pytest.approx(0.02, rel=0.5)
-    assert measured["long"].time_s == pytest.approx(0.1, rel=0.5)
+def work_for(seconds: float) -> None:
+    """Keep a core busy for so long, however many others want it."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_longer_work_takes_longer() -> None:
+    measured = measure({"short": lambda: work_for(0.02), "long": lambda: work_for(0.06)}, CPU)
+    assert measured["short"].time_s == pytest.approx(0.02, rel=0.2)
+    assert measured["long"].time_s == pytest.approx(0.06, rel=0.2)
+
+
+def test_one_thread_is_timed_by_its_own_work_and_several_by_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.bench.contest.ENOUGH_REPEATS", 2)
+
+    def idle() -> None:
+        time.sleep(0.02)
+
+    assert (clock(CPU), clock(torch.device("cuda"))) == ("cpu", "wall")
+    assert measure({"idle": idle}, CPU)["idle"].time_s < 0.01
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert clock(CPU) == "wall"
+    assert measure({"idle": idle}, CPU)["idle"].time_s >= 0.02
 
 
 def test_contenders_take_turns_until_each_has_had_enough() -> None:
@@ -20,11 +40,11 @@ def test_contenders_take_turns_until_each_has_had_enough() -> None:
     def contender(name: str, seconds: float):
         def work() -> None:
             turns.append(name)
-            time.sleep(seconds)
+            work_for(seconds)
 
         return work
 
-    measure({"slow": contender("slow", 0.1), "quick": contender("quick", 0.05)}, CPU)
+    measure({"slow": contender("slow", 0.08), "quick": contender("quick", 0.05)}, CPU)
     warm_up = ["slow", "quick"]
     assert turns[:2] == warm_up
     assert turns[2 : 2 + 2 * MIN_REPEATS] == ["slow", "quick"] * MIN_REPEATS
@@ -34,5 +54,14 @@ def test_contenders_take_turns_until_each_has_had_enough() -> None:
 def test_what_takes_long_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.bench.contest.ENOUGH_S", 0.05)
     turns = []
-    measure({"one": lambda: (turns.append(1), time.sleep(0.06))}, CPU)
+    measure({"one": lambda: (turns.append(1), work_for(0.06))}, CPU)
     assert len(turns) == 2  # the warm-up, and one that is timed
+
+
+def test_contenders_are_compared_with_two_of_them() -> None:
+    measured = {"live": Measured(0.6, 10.0), "kept": Measured(0.2, 8.0), "floor": Measured(0.1, None)}
+    rows = compared(measured, "small", 4, against="live", floor="floor")
+    assert [row.case for row in rows] == ["small, live", "small, kept", "small, floor"]
+    assert [row.ratio for row in rows] == pytest.approx([1, 3, 6])
+    assert [row.floor_ratio for row in rows] == pytest.approx([6, 2, 1])
+    assert [row.peak_mb for row in rows] == [10.0, 8.0, None]

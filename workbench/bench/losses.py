@@ -11,7 +11,6 @@ from workbench.bench.contest import measure
 from workbench.bench.floor import floor
 from workbench.bench.row import Row
 from workbench.bench.straightforward import STRAIGHTFORWARD
-from workbench.config.nearest import unknown
 from workbench.config.run import LossConfig
 from workbench.embeddings import Embeddings
 from workbench.losses import LOSSES
@@ -94,18 +93,6 @@ class LossBench:
         if batch_size <= self.straightforward_up_to and case.convention == "released":
             contenders[STRAIGHTFORWARD_FORM] = pairs.work(pairs.straightforward)
         return contenders
-
-
-def choose_cases(names: list[str]) -> list[Case]:
-    """The cases of these names; all of them where no name is given.
-
-    Raises:
-        ValueError: there is no such case; offers the nearest.
-    """
-    for name in names:
-        if name not in CASES:
-            raise unknown("case", name, CASES)
-    return [CASES[name] for name in names or CASES]
 
 
 class Pairs:

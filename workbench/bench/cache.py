@@ -1,0 +1,116 @@
+"""A training step with the teacher's embeddings from disk, beside one with a live teacher, and one without any."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import torch
+
+from workbench.bench.contest import compared, measure
+from workbench.bench.row import Row
+from workbench.config.nearest import unknown
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_recipe
+from workbench.engine.build import build_cohort
+from workbench.engine.cohort import Cohort
+from workbench.engine.teacher_cache.store import TeacherCache, remove_cache
+from workbench.models.folder import save_folder
+from workbench.models.spec import load_model
+
+NUM_BATCHES = 2  # that the steps go through, again and again
+LIVE, CACHED, NO_TEACHER = "live teacher", "cached teacher", "no teacher"
+
+
+@dataclass(frozen=True)
+class Size:
+    """Teacher and student, and the pairs of a batch unless another number is asked for."""
+
+    name: str
+    teacher: str
+    student: str
+    batch_size: int
+
+
+SIZES = {
+    "samples": Size("samples", "sample:scenes", "mini-w64", 128),
+    "real": Size("real", "open_clip:ViT-B-16", "ViT-T-16", 8),
+}
+
+
+def choose_size(name: str) -> Size:
+    """The size of this name.
+
+    Raises:
+        ValueError: there is none; offers the nearest.
+    """
+    if name not in SIZES:
+        raise unknown("size", name, SIZES)
+    return SIZES[name]
+
+
+def cache_rows(size: Size, batch_size: int, device: torch.device) -> list[Row]:
+    """The three steps, in turns: batch made, teacher asked, student taught; nothing overlaps.
+
+    The floor is the step of the same losses with the teacher's embeddings in memory, as if it had cost nothing.
+    """
+    with _steps(size, batch_size, device) as contenders:
+        measured = measure(contenders, device)
+    return compared(measured, size.name, batch_size, against=LIVE, floor=NO_TEACHER)
+
+
+@contextmanager
+def _steps(size: Size, batch_size: int, device: torch.device) -> Iterator[dict[str, Callable[[], object]]]:
+    """A call that takes a step, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        cached = build_cohort({"cached": _config(size, batch_size, device, Path(folder), "on")})
+        kept = cached.kept
+        assert isinstance(kept, TeacherCache)
+        try:
+            live = build_cohort({"live": _config(size, batch_size, device, Path(folder), "off")})
+            free = build_cohort({"free": _config(size, batch_size, device, Path(folder), "on")}, like=cached)
+            yield {LIVE: _step(live), CACHED: _step(cached), NO_TEACHER: _step(free, is_taught_once=True)}
+        finally:
+            remove_cache(kept.folder)
+
+
+def _step(cohort: Cohort, *, is_taught_once: bool = False) -> Callable[[], object]:
+    (member,) = cohort.members
+    steps = count()
+    once = cohort.teach(cohort.stream.batch(0).to(cohort.device), 0) if is_taught_once else None
+
+    def work() -> None:
+        step = next(steps) % NUM_BATCHES
+        batch = cohort.stream.batch(step).to(cohort.device)
+        member.learn(batch, once or cohort.teach(batch, step), step)
+
+    return work
+
+
+def _config(size: Size, batch_size: int, device: torch.device, folder: Path, cache: str) -> RunConfig:
+    """Views without number keep a live teacher from remembering what it said."""
+    teacher = _with_weights(size.teacher, folder) if size.teacher.startswith("open_clip:") else size.teacher
+    settings = {
+        "data.num_pairs": NUM_BATCHES * batch_size,
+        "data.views": 1 if cache == "on" else 0,
+        "data.validation": '""',
+        "data.test": '""',
+        "student.model": size.student,
+        "teacher.model": teacher,
+        "teacher.chunk_size": batch_size,
+        "teacher.cache": cache,
+        "train.num_steps": NUM_BATCHES,
+        "train.batch_size": batch_size,
+        "train.device": device.type,
+    }
+    return load_recipe("clip-kd", [f"{key}={value}" for key, value in settings.items()])
+
+
+def _with_weights(spec: str, folder: Path) -> str:
+    """A model folder of this architecture with random weights: its arithmetic is that of a trained one."""
+    place = folder / "teacher"
+    if not place.exists():
+        save_folder(load_model(spec, seed=0), place)
+    return str(place)

@@ -1,0 +1,122 @@
+"""Students that share a cohort beside runs one after another, and beside what sharing allows."""
+
+from collections.abc import Callable
+from itertools import count
+
+import torch
+
+from workbench.bench.cache import Size
+from workbench.bench.contest import Measured, measure
+from workbench.bench.row import Row
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_recipe
+from workbench.engine.build import build_cohort
+from workbench.engine.cohort import Cohort
+
+NUM_BATCHES = 8  # that the steps go through, again and again
+LEAST_TURNS = 5
+DECODE, TEACHER, STUDENT = PARTS = "decode (D)", "teacher (T)", "student (S)"
+ONE_RUN, APART, TOGETHER, STACKED = "one run", "one after another", "one cohort", "one cohort, stacked"
+
+
+def cohort_rows(
+    size: Size, num_members: int, batch_size: int, device: torch.device, *, stacked: bool | None = None
+) -> list[Row]:
+    """A step of N members together, and N steps of a run alone, in turns with the parts of one step; nothing overlaps.
+
+    ``ratio`` is how many times faster a cohort is than N runs. For one whose members take turns, the floor is what
+    sharing decode and teacher allows, N (D + T + S) / (D + T + N S) times; for a stacked one, the step of one run.
+
+    Args:
+        stacked: whether to measure a stacked cohort too; None does so on a GPU.
+    """
+    contenders = _contenders(
+        size, num_members, batch_size, device, device.type == "cuda" if stacked is None else stacked
+    )
+    measured = measure(contenders, device, LEAST_TURNS)
+    parts_s = [measured[part].time_s for part in PARTS]
+    apart_s, one_s = measured[APART].time_s, measured[ONE_RUN].time_s
+    allowed = num_members * sum(parts_s) / (parts_s[0] + parts_s[1] + num_members * parts_s[2])
+    ratio = apart_s / measured[TOGETHER].time_s
+    rows = [
+        *(
+            Row(part, batch_size, time_s, share=time_s / sum(parts_s))
+            for part, time_s in zip(PARTS, parts_s, strict=True)
+        ),
+        _row(ONE_RUN, batch_size, measured[ONE_RUN]),
+        _row(f"{num_members} runs, {APART}", batch_size, measured[APART], 1.0),
+        _row(f"{num_members} members, {TOGETHER}", batch_size, measured[TOGETHER], ratio, allowed / ratio),
+    ]
+    if one := measured.get(STACKED):
+        name = f"{num_members} members, {STACKED}"
+        rows.append(_row(name, batch_size, one, apart_s / one.time_s, one.time_s / one_s))
+    return rows
+
+
+def _row(
+    case: str, batch_size: int, found: Measured, ratio: float | None = None, floor_ratio: float | None = None
+) -> Row:
+    return Row(case, batch_size, found.time_s, found.peak_mb, ratio, floor_ratio)
+
+
+def _contenders(
+    size: Size, num_members: int, batch_size: int, device: torch.device, stacked: bool
+) -> dict[str, Callable[[], object]]:
+    alone = _cohort(size, 1, batch_size, device)
+    together = _cohort(size, num_members, batch_size, device, like=alone)
+    batch = alone.stream.batch(0).to(device)
+    lesson = alone.teach(batch, 0)
+    (member,) = alone.members
+    turns, numbers = _step(alone), count()
+    contenders: dict[str, Callable[[], object]] = {
+        DECODE: lambda: alone.stream.batch(next(numbers)).to(device),
+        TEACHER: lambda: alone.teach(batch, 0),
+        STUDENT: lambda: member.learn(batch, lesson, 0),
+        ONE_RUN: turns,
+        APART: lambda: [turns() for _ in range(num_members)],
+        TOGETHER: _step(together),
+    }
+    if stacked:
+        contenders[STACKED] = _step(_cohort(size, num_members, batch_size, device, like=alone, stacked="on"))
+    return contenders
+
+
+def _step(cohort: Cohort) -> Callable[[], None]:
+    numbers = count()
+
+    def work() -> None:
+        step = next(numbers) % NUM_BATCHES
+        batch = cohort.stream.batch(step).to(cohort.device)
+        cohort.learn(batch, cohort.teach(batch, step), step)
+
+    return work
+
+
+def _cohort(
+    size: Size,
+    num_members: int,
+    batch_size: int,
+    device: torch.device,
+    *,
+    like: Cohort | None = None,
+    stacked: str = "off",
+) -> Cohort:
+    """Members that differ in their initial weights; views without number keep a live teacher from remembering."""
+    settings = {
+        "data.num_pairs": NUM_BATCHES * batch_size,
+        "data.views": 0,
+        "data.validation": '""',
+        "data.test": '""',
+        "student.model": size.student,
+        "teacher.model": size.teacher,
+        "teacher.chunk_size": batch_size,
+        "train.num_steps": NUM_BATCHES,
+        "train.batch_size": batch_size,
+        "train.device": device.type,
+        "train.stacked": stacked,
+    }
+    config = load_recipe("clip-kd", [f"{key}={value}" for key, value in settings.items()])
+    members: dict[str, RunConfig] = {
+        f"member {number}": config.model_copy(update={"seed": number}) for number in range(num_members)
+    }
+    return build_cohort(members, like=like)

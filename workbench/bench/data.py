@@ -1,0 +1,175 @@
+"""Reading prepared pictures beside decoding them live, and beside copying as many bytes.
+
+Shape letters: B pairs · C channels · H, W pixels.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count, cycle, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from PIL import Image
+
+from workbench.bench.contest import compared, measure
+from workbench.bench.row import Row
+from workbench.data.batches import BatchStream
+from workbench.data.csv_pairs import open_csv
+from workbench.data.prepared import PreparedDataset
+from workbench.data.sample import Dataset
+from workbench.data.samples.registry import sample_set
+from workbench.data.store import Kind, Source, Store
+from workbench.data.store_writer import write_store
+from workbench.data.working_size import at_working_size
+from workbench.embeddings import Batch, InputForm
+from workbench.models.tokenizers import named_tokenizer
+
+LIVE, COPIED = "live", "copied"
+PHOTOGRAPH = (500, 375)  # width and height; what COCO and Flickr30k have
+COARSEST, NUM_OCTAVES = 4, 6
+GRAIN = 16  # standard deviation, of 256 levels
+KINDS: tuple[Kind, ...] = ("pixels", "jpeg")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Pictures of some sort, and what a model makes of them.
+
+    Args:
+        num_pictures: how many there are, so that they are not all in the processor's cache.
+        working_size: see ``data.working_size``.
+    """
+
+    name: str
+    pictures: Callable[[int], Iterator[tuple[Image.Image, str]]]
+    num_pictures: int
+    image_size: int
+    tokenizer: str
+    context_length: int
+    working_size: int = 0
+
+
+def scenes(num_pictures: int) -> Iterator[tuple[Image.Image, str]]:
+    """Sample pictures with a caption each."""
+    for picture in sample_set("scenes").draw("train", num_pictures):
+        yield picture.image, picture.record["captions"][0]
+
+
+def photographs(num_pictures: int) -> Iterator[tuple[Image.Image, str]]:
+    """Noise at all scales, coarse ones strongest, with grain: about as large as photographs, and as long to decode."""
+    for number in range(num_pictures):
+        generator = np.random.default_rng(number)
+        picture_HWC = np.zeros((PHOTOGRAPH[1], PHOTOGRAPH[0], 3), np.float32)
+        for octave in range(NUM_OCTAVES):
+            side = COARSEST << octave
+            noise = Image.fromarray(generator.integers(0, 256, (side, side, 3), dtype=np.uint8))
+            picture_HWC += np.asarray(noise.resize(PHOTOGRAPH, Image.Resampling.BICUBIC), np.float32) / 2**octave
+        picture_HWC *= 255 / picture_HWC.max()
+        picture_HWC += generator.normal(0, GRAIN, (*picture_HWC.shape[:2], 1))
+        pixels_HWC = picture_HWC.clip(0, 255).astype(np.uint8)
+        yield Image.fromarray(pixels_HWC), f"a photograph of nothing, number {number}, in all colours"
+
+
+Work = Callable[[Case, Dataset, int], Callable[[], object]]
+CASES: dict[str, Case] = {
+    case.name: case
+    for case in (
+        Case("samples", scenes, 1024, 48, "words:scenes", 32),
+        Case("photographs", photographs, 256, 224, "bpe", 77),
+        Case("photographs-256", photographs, 256, 224, "bpe", 77, working_size=256),
+    )
+}
+
+
+def data_rows(case: Case, batch_size: int) -> list[Row]:
+    """Pictures alone, then whole batches (crops and tokens too): live, and from a store of either kind.
+
+    They take turns at ``batch_size`` pairs. ``ratio`` is live decoding's time to theirs; ``floor_ratio`` theirs to that
+    of copying as many bytes as come out.
+
+    Raises:
+        ValueError: a batch has more pairs than there are pictures.
+    """
+    if batch_size > case.num_pictures:
+        raise ValueError(f"--batch is at most {case.num_pictures} for {case.name} (got {batch_size})")
+    parts: tuple[tuple[str, Work, int], ...]
+    with TemporaryDirectory(prefix="workbench-bench-") as folder:
+        datasets = _datasets(case, Path(folder))
+        parts = (
+            ("pictures", _reading, _picture_bytes(datasets[LIVE], batch_size)),
+            ("batches", _batching, _batch_bytes(case, batch_size)),
+        )
+        return [
+            row
+            for part, work, num_bytes in parts
+            for row in _rows(
+                f"{case.name}, {part}",
+                {kept: work(case, dataset, batch_size) for kept, dataset in datasets.items()},
+                num_bytes,
+                batch_size,
+            )
+        ]
+
+
+def _rows(name: str, contenders: dict[str, Callable[[], object]], num_bytes: int, batch_size: int) -> list[Row]:
+    measured = measure(contenders | {COPIED: _copying(num_bytes)}, torch.device("cpu"))
+    rows = compared(measured, name, batch_size, against=LIVE, floor=COPIED)
+    return [row for row, contender in zip(rows, measured, strict=True) if contender != COPIED]
+
+
+def _datasets(case: Case, folder: Path) -> dict[str, Dataset]:
+    """The same pairs, live and from a store of each kind."""
+    files = _listed(case, folder)
+    live = at_working_size(files, case.working_size)
+    found = {LIVE: live}
+    for kind in KINDS:
+        (folder / kind).mkdir()
+        kept = live if kind == "pixels" else files
+        write_store(kept, Source.of(kept, kind), folder / kind, spec=case.name, show=lambda contents: contents)
+        prepared = PreparedDataset(Store(folder / kind), None)
+        prepared.keep_tokens(_form(case))
+        found[kind] = prepared if kind == "pixels" else at_working_size(prepared, case.working_size)
+    return found
+
+
+def _listed(case: Case, folder: Path) -> Dataset:
+    """The case's pictures as JPEG files, as a CSV file lists them."""
+    lines = ["filepath\ttitle"]
+    for number, (image, caption) in enumerate(case.pictures(case.num_pictures)):
+        image.save(folder / f"{number}.jpg", quality=90)
+        lines.append(f"{number}.jpg\t{caption}")
+    (folder / "pairs.tsv").write_text("\n".join(lines), encoding="utf-8")
+    return open_csv(str(folder / "pairs.tsv"))
+
+
+def _form(case: Case) -> InputForm:
+    return InputForm(case.image_size, named_tokenizer(case.tokenizer, case.context_length), case.tokenizer)
+
+
+def _reading(case: Case, dataset: Dataset, batch_size: int) -> Callable[[], object]:
+    """Pictures as they come from the data, in an order that is not theirs on disk; each turn takes the next."""
+    order = cycle(np.random.default_rng(0).permutation(case.num_pictures).tolist())
+    return lambda: [dataset[index].image for index in islice(order, batch_size)]
+
+
+def _batching(case: Case, dataset: Dataset, batch_size: int) -> Callable[[], Batch]:
+    """Batches as a run makes them, for a student alone; each turn takes the next."""
+    stream = BatchStream(dataset, _form(case), None, batch_size=batch_size, seed=0)
+    steps = count()
+    return lambda: stream.batch(next(steps))
+
+
+def _copying(num_bytes: int) -> Callable[[], object]:
+    source, target = np.zeros(num_bytes, np.uint8), np.ones(num_bytes, np.uint8)
+    return lambda: np.copyto(target, source)
+
+
+def _picture_bytes(dataset: Dataset, batch_size: int) -> int:
+    width, height = dataset[0].image.size
+    return batch_size * width * height * 3
+
+
+def _batch_bytes(case: Case, batch_size: int) -> int:
+    return batch_size * case.image_size**2 * 3

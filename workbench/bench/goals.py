@@ -1,0 +1,80 @@
+"""What the workbench is meant to reach, and where each figure is found in the tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from workbench.bench import cache, cohort, peer, step
+from workbench.bench.row import Row
+
+Column = Literal["ratio", "of the floor", "floor_ratio"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure to reach.
+
+    Args:
+        name: what is compared with what.
+        bench: the command whose row it is.
+        case: how that row's case ends.
+        column: the figure; "of the floor" is 1 / ``floor_ratio``, the share of what is possible that was reached.
+        wanted: what the figure must be, or more; or less, for ``at_most``.
+    """
+
+    name: str
+    bench: str
+    case: str
+    column: Column
+    wanted: float
+    at_most: bool = False
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A goal beside what was measured."""
+
+    name: str
+    wanted: float
+    at_most: bool
+    measured: float
+
+    @property
+    def is_reached(self) -> bool:
+        return self.measured <= self.wanted if self.at_most else self.measured >= self.wanted
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"is_reached": self.is_reached}
+
+
+GOALS = (
+    Goal("with the teacher cached, against open_clip's program", "peer", peer.CACHED, "ratio", 3.5),
+    Goal("with the teacher live, against open_clip's program", "peer", peer.PREPARED, "ratio", 1.3),
+    Goal("8 members, of what sharing allows", "cohort", f"members, {cohort.TOGETHER}", "of the floor", 0.9),
+    Goal(
+        "8 members stacked, in steps of one", "cohort", f"members, {cohort.STACKED}", "floor_ratio", 2.0, at_most=True
+    ),
+    Goal("ViT-B-16 cached, of what no teacher allows", "cache", f"real, {cache.CACHED}", "of the floor", 0.9),
+    Goal("pictures of 48 px, against decoding", "data", "samples, pictures, pixels", "ratio", 10.0),
+    Goal("photographs at 256 px, against decoding", "data", "photographs-256, pictures, pixels", "ratio", 10.0),
+    Goal("the engine's step, in bare loops", "step", step.BARE, "ratio", 1.03, at_most=True),
+)
+
+
+def reached(tables: Mapping[str, Sequence[Row]]) -> list[Reached]:
+    """The goals whose rows are there, by command; a stacked cohort, for one, is measured on a GPU alone."""
+    found = []
+    for goal in GOALS:
+        for row in tables.get(goal.bench, ()):
+            measured = _figure(row, goal.column)
+            if row.case.endswith(goal.case) and measured is not None:
+                found.append(Reached(goal.name, goal.wanted, goal.at_most, measured))
+    return found
+
+
+def _figure(row: Row, column: Column) -> float | None:
+    if column == "ratio":
+        return row.ratio
+    if row.floor_ratio is None:
+        return None
+    return row.floor_ratio if column == "floor_ratio" else 1 / row.floor_ratio

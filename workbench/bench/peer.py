@@ -1,0 +1,192 @@
+"""The same distillation by open_clip's own training program and by the workbench, step for step in turns.
+
+Both train one student from the same initial weights with the same teacher, pictures, captions, batch, losses, optimiser
+settings and threads, in float32. The program's distillation loss is soft cross-entropy between both models' logits,
+each at its own learnt scale, averaged over the two directions: affinity mimicking at those scales.
+"""
+
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from workbench.bench.data import scenes
+from workbench.bench.program import check_program, running
+from workbench.bench.row import Row
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_recipe
+from workbench.engine.build import build_cohort
+from workbench.engine.loop import train
+from workbench.events import StepDone
+from workbench.models.folder import save_folder
+from workbench.models.spec import load_model
+
+TEACHER_SIZE, STUDENT_SIZE = "mini-w128", "mini-w64"
+NUM_BATCHES = 8  # of different pairs
+NUM_IGNORED = 3  # steps of every turn: the first spans the others' turn, and the next find batches that were made in it
+PAIRS, EPOCH, STUDENT, TEACHER = "pairs.tsv", "epoch.tsv", "student", "teacher"
+THEIRS, SAME_WORK, PREPARED, CACHED = (
+    "open_clip",
+    "workbench, same work",
+    "workbench, prepared pictures",
+    "workbench, prepared pictures, cached teacher",
+)
+OURS = {SAME_WORK: ("off", "off"), PREPARED: ("pixels", "off"), CACHED: ("pixels", "on")}
+
+
+@dataclass(frozen=True)
+class Match:
+    """What both do, and for how long.
+
+    Args:
+        num_workers: processes that make batches; 0 makes them in a thread of ours, and within the step of theirs.
+        num_turns: that each has.
+        num_steps: that are counted in every turn, after a few that are not.
+    """
+
+    batch_size: int = 128
+    num_workers: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    num_turns: int = 5
+    num_steps: int = 8
+
+    @property
+    def num_steps_in_all(self) -> int:
+        return self.num_turns * (NUM_IGNORED + self.num_steps)
+
+
+def peer_rows(match: Match) -> list[Row]:
+    """Pairs a second of both, and how many times faster ours are.
+
+    Raises:
+        ValueError: the program cannot be run here, or ends early.
+    """
+    speeds = play(match)
+    return [
+        Row(
+            name,
+            match.batch_size,
+            match.batch_size / pairs_per_s,
+            ratio=pairs_per_s / speeds[THEIRS],
+            pairs_per_s=pairs_per_s,
+        )
+        for name, pairs_per_s in speeds.items()
+    ]
+
+
+def play(match: Match) -> dict[str, float]:
+    """The median pairs a second of each contender; the steps of a turn follow one another."""
+    with contenders(match) as players:
+        speeds: dict[str, list[float]] = {name: [] for name in players}
+        for _ in range(match.num_turns):
+            for name, steps in players.items():
+                speeds[name] += steps(NUM_IGNORED + match.num_steps)[NUM_IGNORED:]
+    return {name: statistics.median(found) for name, found in speeds.items()}
+
+
+@contextmanager
+def contenders(match: Match) -> Iterator[dict[str, Callable[[int], list[float]]]]:
+    """For each contender, a call that lets it take some steps: the pairs a second of each."""
+    check_program()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="workbench-bench-")))
+        stack.enter_context(_cache_in(folder / "cache"))
+        write_match(match, folder)
+        players = {name: _ours(match_config(match, folder, *how)) for name, how in OURS.items()}
+        program = stack.enter_context(running(arguments(match), folder, torch.get_num_threads()))
+        yield {THEIRS: program.steps} | players
+
+
+def write_match(match: Match, folder: Path) -> None:
+    """Models with random weights, pictures as JPEG files, and their lists.
+
+    The program's own list goes round the pictures until the match is over, for at the end of a list it starts its
+    workers anew.
+    """
+    for seed, (name, size) in enumerate({TEACHER: TEACHER_SIZE, STUDENT: STUDENT_SIZE}.items()):
+        save_folder(load_model(size, seed=seed, tokenizer="bpe"), folder / name)
+    lines = []
+    for number, (image, caption) in enumerate(scenes(NUM_BATCHES * match.batch_size)):
+        image.save(folder / f"{number}.jpg", quality=90)
+        lines.append(f"{number}.jpg\t{caption}\n")
+    num_rounds = -(-(match.num_steps_in_all + 1) // NUM_BATCHES)
+    for name, rounds in ((PAIRS, 1), (EPOCH, num_rounds)):
+        (folder / name).write_text("filepath\ttitle\n" + "".join(lines * rounds), encoding="utf-8")
+
+
+def arguments(match: Match) -> list[str]:
+    """The program's command line; it works in the folder of the match."""
+    optimizer = RunConfig().optimizer
+    options = {
+        "model": f"local-dir:{STUDENT}",
+        "distill-model": f"local-dir:{TEACHER}",
+        "distill-pretrained": TEACHER,  # without it there is no distillation, though the folder brings its weights
+        "train-data": EPOCH,
+        "dataset-type": "csv",
+        "batch-size": match.batch_size,
+        "workers": match.num_workers,
+        "epochs": 1,
+        "precision": "fp32",
+        "device": match.device.type,
+        "lr": optimizer.learning_rate,
+        "wd": optimizer.weight_decay,
+        "beta1": optimizer.betas[0],
+        "beta2": optimizer.betas[1],
+        "eps": optimizer.eps,
+        "warmup": round(optimizer.warmup_fraction * match.num_steps_in_all),
+    }
+    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+
+def match_config(match: Match, folder: Path, prepare: str, cache: str) -> RunConfig:
+    """The same run as the workbench is told of it; with a cache, of one view, and otherwise of new ones every time."""
+    affinity = "{convention = 'released', weight_at = 'here', scale = 'student', teacher_scale = 'teacher'}"
+    settings = {
+        "loss.affinity": affinity,
+        "data.train": folder / PAIRS,
+        "data.num_pairs": 0,
+        "data.validation": '""',
+        "data.test": '""',
+        "data.views": 1 if cache == "on" else 0,
+        "data.num_workers": match.num_workers,
+        "data.prepare": prepare,
+        "student.model": folder / STUDENT,
+        "teacher.model": folder / TEACHER,
+        "teacher.chunk_size": match.batch_size,
+        "teacher.cache": cache,
+        "train.num_steps": match.num_steps_in_all,
+        "train.batch_size": match.batch_size,
+        "train.precision": "fp32",
+        "train.device": match.device.type,
+        "log.every_steps": 1,
+        "log.checkpoint_every_steps": 0,
+        "evaluate.every_steps": 0,
+        "optimizer.learning_rate": RunConfig().optimizer.learning_rate,
+    }
+    return load_recipe("baseline", [f"{key}={value}" for key, value in settings.items()])
+
+
+def _ours(config: RunConfig) -> Callable[[int], list[float]]:
+    """The workbench's own training, its steps told by its events."""
+    events = train(build_cohort({"ours": config}))
+    speeds = (event.pairs_per_s for event in events if isinstance(event, StepDone))
+    return lambda num_steps: list(islice(speeds, num_steps))
+
+
+@contextmanager
+def _cache_in(folder: Path) -> Iterator[None]:
+    """Prepared pictures and embeddings go where the match is, and with it."""
+    before = os.environ.get("WORKBENCH_CACHE")
+    os.environ["WORKBENCH_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop("WORKBENCH_CACHE")
+        if before is not None:
+            os.environ["WORKBENCH_CACHE"] = before

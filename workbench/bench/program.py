@@ -1,0 +1,112 @@
+"""open_clip's own training program in a process of its own, which runs only while it is its turn."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from workbench.adapters.sink import PROJECT
+
+MODULE = "open_clip_train.main"
+NEEDED = ("open_clip_train", "pandas", "webdataset", "braceexpand")  # what it imports beyond open_clip
+STEP = re.compile(r"Train Epoch: .* ([0-9.e+]+)/s, .*\bLoss: ([0-9.e+-]+|nan)")  # a step's pairs a second, and its loss
+
+
+def check_program() -> None:
+    """Whether the program can be run here.
+
+    Raises:
+        ValueError: a package that it needs is missing, with what to install.
+    """
+    missing = [package for package in NEEDED if find_spec(package) is None]
+    if missing:
+        raise ValueError(
+            f"open_clip's training program needs {', '.join(missing)}, which is not installed: "
+            f"pip install '{PROJECT}[peer]'"
+        )
+
+
+class Program:
+    """The running program. Its steps are told by its own log, every one of them.
+
+    Args:
+        arguments: as on its command line; --log-every-n-steps is 1.
+        folder: where it works and logs.
+        num_threads: of its arithmetic.
+    """
+
+    def __init__(self, arguments: list[str], folder: Path, num_threads: int) -> None:
+        quiet = {"WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", MODULE, "--log-every-n-steps", "1", "--logs", str(folder / "logs"), *arguments],
+            cwd=folder,
+            env=os.environ | quiet | {"OMP_NUM_THREADS": str(num_threads)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,  # its workers too are stopped, and sent on or ended with it
+        )
+        self._last = deque[str](maxlen=3)
+        self.losses: list[float] = []  # of all its steps so far
+
+    def steps(self, num_steps: int) -> list[float]:
+        """Let it go on for so many steps: the pairs a second of each. The first spans the time that it stood still.
+
+        Raises:
+            ValueError: it has ended; says with what words.
+        """
+        self._signal(signal.SIGCONT)
+        found = list(islice(self._speeds(), num_steps))
+        self._signal(signal.SIGSTOP)
+        return found
+
+    def close(self) -> None:
+        """End it, and its workers."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+    def _speeds(self) -> Iterator[float]:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if step := STEP.search(line):
+                self.losses.append(float(step[2]))
+                yield float(step[1])
+            elif line.strip():
+                self._last.append(line.strip())
+        said = " / ".join(self._last) or "nothing"
+        raise ValueError(f"open_clip's training program ended early; its last words: {said}")
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+@contextmanager
+def running(arguments: list[str], folder: Path, num_threads: int) -> Iterator[Program]:
+    """The program, from its start to its first turn's end; later it runs in its turns alone, and ends on leaving.
+
+    SIGTERM, which would end this process alone, leaves too.
+    """
+    before = signal.signal(signal.SIGTERM, _leave)
+    program = Program(arguments, folder, num_threads)
+    try:
+        yield program
+    finally:
+        program.close()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)

@@ -1,0 +1,219 @@
+"""Where the time of one steady step goes, part by part, and how much of it is the student's own arithmetic."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+from torch.profiler import record_function
+
+from workbench.bench.contest import measure, now_s
+from workbench.bench.row import Row
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_recipe, with_settings
+from workbench.data.batches import BatchStream
+from workbench.data.prepared import PreparedDataset
+from workbench.data.sample import Dataset
+from workbench.data.spec import open_dataset
+from workbench.data.store import Source, Store
+from workbench.data.store_writer import write_store
+from workbench.data.working_size import at_working_size
+from workbench.embeddings import Batch
+from workbench.engine.backward import compare, encode
+from workbench.engine.build import build_cohort
+from workbench.engine.cohort import Cohort
+from workbench.engine.lessons import Lesson
+
+NUM_BATCHES = 8  # that the steps go through, again and again
+LEAST_TURNS = 9
+BATCH, TEACHER, FORWARD, LOSSES, BACKWARD, UPDATE = PARTS = (
+    "batch",
+    "teacher",
+    "student forward",
+    "losses",
+    "student backward",
+    "update",
+)
+LIVE, PREPARED = f"{BATCH}, live", f"{BATCH}, prepared"
+BY_PARTS, WHOLE, BARE, TOWERS = "by parts", "whole step", "bare loop", "towers alone"
+
+
+def step_config(recipe: str, overrides: list[str]) -> RunConfig:
+    """The run whose step is looked at: views without number keep its teacher live, unless it is set otherwise.
+
+    Raises:
+        ValueError: the recipe or a setting cannot be, or the run takes its batches in pieces.
+    """
+    config = load_recipe(recipe, ["data.views=0", *overrides])
+    if config.train.micro_batch_size:
+        raise ValueError("a step by parts is one of whole batches: set train.micro_batch_size=0")
+    batches = NUM_BATCHES * config.train.batch_size
+    num_pairs = min(config.data.num_pairs or batches, batches)
+    return with_settings(config, {"data": {"num_pairs": num_pairs, "validation": "", "test": ""}})
+
+
+def step_rows(config: RunConfig) -> list[Row]:
+    """The parts of a step, then the whole of it as the engine takes it, and the same arithmetic in a bare loop.
+
+    Nothing overlaps: a run makes its batches while it trains. Batches are read prepared, unless ``data.prepare`` is
+    off. ``share`` is of all parts; ``ratio`` a live batch's time to a prepared one's, and the engine's to the bare
+    loop's. The floor is the student's towers, forward and backward on one batch that is there already, and a bare
+    fused AdamW.
+    """
+    with steps(config) as (contenders, parts):
+        measured = measure(contenders, parts.cohort.device, LEAST_TURNS)
+    size, floor_s = config.train.batch_size, measured[TOWERS].time_s
+    whole, bare, live = measured[WHOLE], measured[BARE], measured[LIVE]
+    rows = [Row(LIVE, size, live.time_s)]
+    if kept := measured.get(PREPARED):
+        rows.append(Row(PREPARED, size, kept.time_s, ratio=live.time_s / kept.time_s))
+    parts_s = parts.medians_s()
+    rows += [Row(part, size, time_s, share=time_s / sum(parts_s.values())) for part, time_s in parts_s.items()]
+    rows.append(Row(WHOLE, size, whole.time_s, whole.peak_mb, floor_ratio=whole.time_s / floor_s))
+    rows.append(Row(BARE, size, bare.time_s, bare.peak_mb, whole.time_s / bare.time_s, bare.time_s / floor_s))
+    return rows
+
+
+@contextmanager
+def steps(config: RunConfig) -> Iterator[tuple[dict[str, Callable[[], object]], "StepByParts"]]:
+    """A call for each contender, by name, and the step by parts, which remembers what they took."""
+    with TemporaryDirectory(prefix="workbench-bench-") as folder:
+        cohort = build_cohort({"engine": with_settings(config, {"data": {"prepare": "off"}})})
+        live = cohort.stream
+        contenders: dict[str, Callable[[], object]] = {LIVE: _batching(live, cohort)}
+        if config.data.prepare != "off":
+            cohort.stream = replace(live, dataset=prepared(config, live, Path(folder)))
+            contenders[PREPARED] = _batching(cohort.stream, cohort)
+        parts = StepByParts(cohort)
+        bare, towers = (build_cohort({name: cohort.members[0].config}, like=cohort) for name in (BARE, TOWERS))
+        bare.stream = cohort.stream
+        contenders |= {BY_PARTS: parts, WHOLE: _whole(cohort), BARE: _bare(bare), TOWERS: _towers(towers)}
+        yield contenders, parts
+
+
+def prepared(config: RunConfig, live: BatchStream, folder: Path) -> Dataset:
+    """The run's data from a store of pixels, with their captions as the models' tokens."""
+
+    def keep(name: str, dataset: Dataset, _share: float) -> Dataset:
+        place = folder / str(len(list(folder.iterdir())))
+        place.mkdir()
+        scaled = at_working_size(dataset, config.data.working_size)
+        write_store(scaled, Source.of(scaled, "pixels"), place, spec=name, show=lambda contents: contents)
+        kept = PreparedDataset(Store(place), dataset.classes)
+        for form in (live.student, live.teacher):
+            if form is not None:
+                kept.keep_tokens(form)
+        return kept
+
+    return open_dataset(config.data.train, "train", config.data.num_pairs, keep)
+
+
+class StepByParts:
+    """A step of a cohort's only member, its parts apart: what the engine does in one, with a look at the clock between.
+
+    A profiler sees the parts by their names.
+    """
+
+    def __init__(self, cohort: Cohort) -> None:
+        self.cohort = cohort
+        self._steps = _steps_of(cohort)
+        self._times_s: dict[str, list[float]] = {part: [] for part in PARTS}
+
+    def __call__(self) -> None:
+        cohort, (member,), step = self.cohort, self.cohort.members, next(self._steps)
+        state, objective = member.state, member.objective
+        with self._part(BATCH):
+            batch = cohort.stream.batch(step).to(cohort.device)
+        with self._part(TEACHER):
+            lesson = cohort.teach(batch, step)
+        with self._part(FORWARD):
+            member.begin(step)
+            encoded = encode(state, member.masked(batch, step), objective.demands(step), member.config.train.precision)
+        with self._part(LOSSES):
+            values = objective(compare(state, encoded, lesson, objective, step), step)
+        with self._part(BACKWARD):
+            values.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        with self._part(UPDATE):
+            member.update(values, batch, step)
+
+    def medians_s(self) -> dict[str, float]:
+        """Seconds of every part; the first step has warmed up and does not count."""
+        return {part: statistics.median(times_s[1:]) for part, times_s in self._times_s.items()}
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        start_s = now_s(self.cohort.device)
+        with record_function(name):
+            yield
+            taken_s = now_s(self.cohort.device) - start_s
+        self._times_s[name].append(taken_s)
+
+
+def _steps_of(cohort: Cohort) -> Iterator[int]:
+    """Steps of the first phase whose weights have risen, again and again."""
+    phase = cohort.members[0].phase(0)
+    return cycle(range(phase.end // 2, phase.end))
+
+
+def _batching(stream: BatchStream, cohort: Cohort) -> Callable[[], Batch]:
+    numbers = _steps_of(cohort)
+    return lambda: stream.batch(next(numbers)).to(cohort.device)
+
+
+def _whole(cohort: Cohort) -> Callable[[], None]:
+    """The engine's own step."""
+    numbers = _steps_of(cohort)
+
+    def work() -> None:
+        step = next(numbers)
+        batch = cohort.stream.batch(step).to(cohort.device)
+        cohort.learn(batch, cohort.teach(batch, step), step)
+
+    return work
+
+
+def _bare(cohort: Cohort) -> Callable[[], None]:
+    """The same arithmetic as one writes it in a notebook: nothing is watched, measured or scheduled."""
+    (member,), numbers = cohort.members, _steps_of(cohort)
+    state, objective, clip_norm = member.state, member.objective, member.config.optimizer.clip_norm
+    precision = member.config.train.precision
+
+    def work() -> None:
+        step = next(numbers)
+        batch = cohort.stream.batch(step).to(cohort.device)
+        lesson: Lesson | None = cohort.teach(batch, step)
+        member.begin(step)
+        encoded = encode(state, member.masked(batch, step), objective.demands(step), precision)
+        objective(compare(state, encoded, lesson, objective, step), step).total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if state.gates:
+            state.gates.penalty(step - member.phase(step).start).backward()  # type: ignore[no-untyped-call]  # the same
+        if clip_norm > 0:
+            clip_grad_norm_(state.weights, clip_norm)
+        state.optimizer.step()
+        state.clamp_()
+
+    return work
+
+
+def _towers(cohort: Cohort) -> Callable[[], None]:
+    """The student's towers, forward and backward on one batch, and an optimiser that does nothing else."""
+    (member,), step = cohort.members, next(_steps_of(cohort))
+    state, demands = member.state, member.objective.demands(step)
+    precision = member.config.train.precision
+    batch = member.masked(cohort.stream.batch(step).to(cohort.device), step)
+    weights = [parameter for parameter in state.student.parameters() if parameter.requires_grad]
+    optimizer = AdamW(weights, lr=member.config.optimizer.learning_rate, fused=True)
+
+    def work() -> None:
+        outputs = [one for one in encode(state, batch, demands, precision).tensors().values() if one.requires_grad]
+        torch.autograd.backward(outputs, [torch.ones_like(one) for one in outputs])
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return work

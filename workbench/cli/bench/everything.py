@@ -1,0 +1,95 @@
+"""``workbench bench all``."""
+
+from typing import TYPE_CHECKING
+
+from workbench.cli.bench.report import Bench, Device, device_named, measured, print_table
+from workbench.cli.options import Json
+
+if TYPE_CHECKING:
+    import torch
+
+    from workbench.bench.goals import Reached
+    from workbench.bench.row import Row
+
+LOSS_BATCHES = [512, 2048]
+
+
+def everything(device: Device = "cpu", json: Json = False) -> None:
+    """Every bench at its usual size, told as it ends, and the goals beside what was measured.
+
+    Minutes on a machine left alone, most of an hour on a busy one. Losses are CLIP-KD's six together, data the samples
+    and photographs kept at 256 px, and the cache's both sizes are taken. The extra `peer` must be installed.
+
+    Examples:
+
+        workbench bench all
+
+        COLUMNS=110 workbench bench all > tables.txt
+    """
+    from datetime import datetime
+
+    from workbench.bench.goals import reached
+    from workbench.bench.program import check_program
+    from workbench.cli.output import print_json, print_line
+    from workbench.engine.device import machine_facts
+
+    place = device_named(device)
+    check_program()
+    date, machine = datetime.now().astimezone().date().isoformat(), machine_facts(place)
+    benches = _benches(place)
+    tables: dict[str, list[Row]] = {}
+    if not json:
+        print_line(f"{date}, {machine['device']}, torch {machine['torch']}, {machine['num_threads']} threads")
+    for name, bench in benches.items():
+        tables[name] = measured(bench.entries)
+        if not json:
+            print_line("")
+            print_table(tables[name], bench, title=name)
+    goals = reached(tables)
+    if not json:
+        _print_goals(goals)
+        return
+    rows = [
+        {"bench": name, "clock": benches[name].clock, **row.to_json()}
+        for name, found in tables.items()
+        for row in found
+    ]
+    print_json({"machine": machine, "date": date, "goals": [goal.to_json() for goal in goals], "rows": rows})
+
+
+def _benches(place: "torch.device") -> dict[str, Bench]:
+    from workbench.bench.cache import SIZES
+    from workbench.bench.losses import LossBench
+    from workbench.bench.peer import Match
+    from workbench.bench.step import step_config
+    from workbench.cli.bench.cache import cache_bench
+    from workbench.cli.bench.cohort import cohort_bench
+    from workbench.cli.bench.data import data_bench
+    from workbench.cli.bench.losses import STRAIGHTFORWARD_UP_TO, WIDTH, losses_bench
+    from workbench.cli.bench.peer import peer_bench
+    from workbench.cli.bench.step import step_bench
+
+    return {
+        "peer": peer_bench(Match(device=place)),
+        "cohort": cohort_bench(place),
+        "cache": cache_bench([(size, size.batch_size) for size in SIZES.values()], place),
+        "data": data_bench(["samples", "photographs-256"]),
+        "step": step_bench(step_config("clip-kd", [f"train.device={place.type}"])),
+        "losses": losses_bench(LossBench(WIDTH, place, STRAIGHTFORWARD_UP_TO), ["mixture"], LOSS_BATCHES),
+    }
+
+
+def _print_goals(goals: "list[Reached]") -> None:
+    from workbench.cli.output import print_line, print_rows
+
+    print_line("")
+    rows = [
+        [
+            goal.name,
+            f"{'at most' if goal.at_most else 'at least'} {goal.wanted:.2f}",
+            f"{goal.measured:.2f}",
+            "reached" if goal.is_reached else "missed",
+        ]
+        for goal in goals
+    ]
+    print_rows(["goal", "wanted", "measured", ""], rows)

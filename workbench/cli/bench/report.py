@@ -1,0 +1,115 @@
+"""What every bench does: measure its cases with progress, and print them as a table or as JSON."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+    from workbench.bench.contest import Clock
+    from workbench.bench.row import Row
+
+DEVICES = ("auto", "cpu", "cuda")
+DASH = "\N{EN DASH}"
+
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a command measures, and how its table reads.
+
+    Args:
+        entries: for each line of progress, a call that measures some rows.
+        meaning: of the columns that compare, a line.
+        clock: what seconds are counted; see ``workbench.bench.contest``.
+    """
+
+    entries: Mapping[str, Callable[[], "list[Row]"]]
+    meaning: str
+    clock: "Clock"
+
+
+def device_named(name: str) -> "torch.device":
+    """The device of the option ``--device``.
+
+    Raises:
+        ValueError: there is no such device, or not on this machine.
+    """
+    from workbench.config.nearest import unknown
+    from workbench.engine.device import resolve_device
+
+    if name not in DEVICES:
+        raise unknown("device", name, DEVICES)
+    return resolve_device(name)
+
+
+def at_least(least: int, option: str, value: int) -> None:
+    """Refuses a smaller number.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if value < least:
+        raise ValueError(f"{option} must be at least {least} (got {value})")
+
+
+def report(bench: Bench, facts: Mapping[str, object], json: bool) -> None:
+    """Measure and print what was found: a table and what it means, or ``facts`` and the rows as JSON."""
+    from workbench.cli.output import print_json
+
+    rows = measured(bench.entries)
+    if json:
+        print_json({**facts, "clock": bench.clock, "rows": [row.to_json() for row in rows]})
+        return
+    print_table(rows, bench)
+
+
+def measured(entries: "Mapping[str, Callable[[], list[Row]]]") -> "list[Row]":
+    """The rows of all entries, with progress on stderr: a bar in a terminal, a line an entry elsewhere."""
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    from workbench.cli.output import errors
+
+    rows = []
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("", total=len(entries))
+        for label, measure in entries.items():
+            progress.update(task, description=escape(label))
+            if not errors.is_terminal:
+                errors.print(label, markup=False, soft_wrap=True)
+            rows += measure()
+            progress.advance(task)
+    return rows
+
+
+def print_table(rows: "list[Row]", bench: Bench, title: str | None = None) -> None:
+    """The rows, without the columns in which none of them has anything, and what the columns mean."""
+    from workbench.cli.output import print_line, print_rows
+
+    columns = {
+        "case": [row.case for row in rows],
+        "pairs": [f"{row.size:,}" for row in rows],
+        "CPU time" if bench.clock == "cpu" else "time": [time_text(row.time_s) for row in rows],
+        "share": [_number(row.share, "{:.1%}") for row in rows],
+        "pairs/s": [_number(row.pairs_per_s, "{:,.0f}") for row in rows],
+        "peak MB": [_number(row.peak_mb, "{:,.1f}") for row in rows],
+        "times faster": [_number(row.ratio, "{:.2f}") for row in rows],
+        "times floor": [_number(row.floor_ratio, "{:.2f}") for row in rows],
+    }
+    columns = {heading: cells for heading, cells in columns.items() if set(cells) != {DASH}}
+    print_rows(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], title)
+    print_line(bench.meaning)
+
+
+def time_text(time_s: float) -> str:
+    """Seconds, or milliseconds of less than one."""
+    return f"{time_s:.2f} s" if time_s >= 1 else f"{1000 * time_s:.2f} ms"
+
+
+def _number(value: float | None, form: str) -> str:
+    return DASH if value is None else form.format(value)
