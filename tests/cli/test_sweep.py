@@ -1,0 +1,155 @@
+"""``workbench sweep`` and ``workbench studies``: what a person sees."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from workbench.sweeps.storage import open_storage
+
+STUDY = 'question = "Which weight?"\nrecipe = "{recipe}"\nseeds = 2\nbaseline = "0"\n[grid]\nloss.fd.weight = [0, 5]\n'
+
+
+@pytest.fixture
+def study(tiny_recipe, tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text(STUDY.format(recipe=tiny_recipe))
+    return str(path)
+
+
+@pytest.mark.slow
+def test_the_table_and_the_document(workbench, study, tmp_path):
+    done = workbench("sweep", "--study", study, "--quick")
+    assert done.code == 0, done.err
+    assert "4 runs, 2 at once: about" in done.err
+    assert "differences to '0', paired by seed" in done.out
+    assert "image→text R@1" in done.out
+    again = workbench("sweep", "--study", study, "--quick", "--json")
+    document = json.loads(again.out)
+    assert document["study"] == "grid-quick"
+    zero, five = document["cells"]
+    assert (zero["name"], five["values"]) == ("0", {"loss.fd.weight": 5})
+    assert five["runs"] == ["grid-quick-5-s0", "grid-quick-5-s1"]
+    assert five["state"] == "finished"
+    assert {"mean", "low", "high", "per_seed"} <= five["metrics"]["cka"].keys()
+    assert not zero["gains"]
+    assert {run.name for run in (tmp_path / "runs").iterdir()} == {*zero["runs"], *five["runs"], "studies"}
+    shown = workbench("runs", "show", "grid-quick-5-s0")
+    assert shown.code == 0
+
+
+SEARCH = """
+question = "Which weight?"
+recipe = "tiny.toml"
+seeds = 1
+trials = 2
+confirm_seeds = 2
+warm_start = ["tiny.toml"]
+[search]
+loss.fd.weight = { low = 0.1, high = 100.0, log = true }
+[tuned."tiny.toml"]
+optimizer.learning_rate = { low = 1e-4, high = 1.0, log = true }
+"""
+
+
+@pytest.mark.slow
+def test_a_search_ends_with_the_answer_in_words(workbench, tiny_recipe, tmp_path):
+    (tmp_path / "search.toml").write_text(SEARCH.replace("tiny.toml", tiny_recipe))
+    done = workbench("sweep", "--study", "search.toml", "--quick")
+    assert done.code == 0, done.err
+    assert "10 runs" in done.err  # two trials, two of the rival, and three cells at two seeds
+    assert "How good is tiny, tuned with as many trials?" in done.err
+    assert "confirmed with fresh seeds (1, 2)" in done.out
+    document = json.loads(workbench("sweep", "--study", "search.toml", "--quick", "--json").out)
+    (best,) = document["best"]
+    assert [cell["name"] for cell in document["confirmed"]["cells"]][-1] == best
+    assert len(document["tuned"]["tiny"]["cells"]) == 2
+    for answer in document["answers"]:
+        assert answer["text"] in done.out
+        assert answer["text"].startswith(
+            (f"{best} beats '", f"{best} does not beat '", f"{best} cannot be told from '")
+        )
+    last = done.out.strip().splitlines()[-len(document["answers"]) :]
+    assert last == [answer["text"] for answer in document["answers"]]
+
+
+def test_a_dry_run_says_what_it_would_take_and_leaves_nothing(workbench, study, tmp_path):
+    told = workbench("sweep", "--study", study, "--quick", "--dry-run", "--json")
+    assert told.code == 0
+    forecast = json.loads(told.out)["forecast"]
+    assert forecast["num_runs"] == 4
+    assert forecast["total_s"] > 0
+    assert 0 < forecast["peak_mb"] < forecast["room_mb"]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--study", "icl_wieght"), "unknown study 'icl_wieght': did you mean 'icl_weight'?"),
+        (("--study", "gone.toml"), "cannot read gone.toml"),
+        (("--study", "icl_weight", "--trials", "3"), "are for searches"),
+        (("--study", "icl_weight", "--set", "loss.icl.weight=3"), "study 'icl_weight' varies loss.icl.weight"),
+        (("--study", "icl_weight", "--set", "data.sed=3"), "did you mean 'seed'?"),
+        (("--study", "icl_weight", "--resume"), "there is no study 'icl_weight' to resume"),
+    ],
+)
+def test_a_slip_is_one_line(workbench, options, said):
+    refused = workbench("sweep", *options)
+    assert refused.code == 2
+    assert said in refused.err.splitlines()[-1]
+    assert "Traceback" not in refused.err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"no database", "cannot be read as a database"), (b"SQLite format 3\0" + bytes(50), "cannot be read")],
+)
+def test_a_damaged_database_is_named_and_left_as_it_is(workbench, study, tmp_path, content, said):
+    file = tmp_path / "runs" / "studies" / "grid.db"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    refused = workbench("sweep", "--study", study)
+    assert refused.code == 2
+    assert said in refused.err
+    assert "move it aside" in refused.err
+    assert file.read_bytes() == content
+
+
+def test_a_database_of_a_later_version_is_named_and_left_as_it_is(workbench, study, tmp_path):
+    file = tmp_path / "runs" / "studies" / "grid.db"
+    open_storage("", file).engine.dispose()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
+        connection.commit()
+    before = file.read_bytes()
+    refused = workbench("sweep", "--study", study)
+    assert refused.code == 2
+    assert "is of another version, and was left as it is" in refused.err
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://localhost", "name a database as sqlite:///FILE"),
+        ("sqlite:////nowhere/at/all.db", "unable to open database file"),
+        ("postgresql://me:secret@localhost:1/x", ""),
+    ],
+)
+def test_a_storage_that_cannot_be_used(workbench, study, url, said):
+    refused = workbench("sweep", "--study", study, "--storage", url)
+    assert refused.code == 2
+    assert said in refused.err
+    assert "Traceback" not in refused.err
+    assert "secret" not in refused.err
+
+
+def test_what_can_be_asked(workbench):
+    listed = workbench("studies", "--json")
+    documents = {one["name"]: one for one in json.loads(listed.out)["studies"]}
+    assert documents["icl_weight"]["num_runs"] == 15
+    assert documents["clip_kd_search"]["num_runs"] == 2 * 120 + 4 * 5
+    assert all(one["question"] and one["cost"] for one in documents.values())
+    assert "icl_weight" in workbench("studies").out

@@ -1,0 +1,107 @@
+"""A study's table: cells by metrics, with intervals over seeds, and what each adds to the baseline."""
+
+from typing import TYPE_CHECKING
+
+from workbench.cli.output import print_line, print_rows
+from workbench.config.cells import cell_name
+from workbench.views.metrics import MetricLabel, metric_label
+
+if TYPE_CHECKING:
+    from workbench.statistics.intervals import Estimate
+    from workbench.sweeps.results import CellResult
+    from workbench.sweeps.sweep import Sweep
+
+SHOWN = ("image_to_text_r1", "text_to_image_r1", "zero_shot_top1")
+MOST_TRIALS = 15
+
+
+def print_results(sweep: "Sweep") -> None:
+    """A table for each of a few metrics: the objectives, recall and zero-shot; the rest is in ``--json``.
+
+    What a search has found comes twice: as its trials, and as the best of them against its rivals with fresh seeds.
+    """
+    results = sweep.results()
+    if not any(result.outcomes for result in results):
+        print_line("nothing has ended yet")
+        return
+    names = [name for name in _metrics(sweep) if any(name in result.metrics for result in results)]
+    shown = _best_first(sweep, results)[:MOST_TRIALS] if sweep.study.search else results
+    for name in names:
+        label = metric_label(name)
+        print_rows(["", "seeds", label.title, "95 %", *_compared(results)], [_row(one, label) for one in shown])
+        print_line("")
+    for result in results:
+        if result.state not in ("finished", "dropped", "waiting"):
+            reason = next((outcome.reason for outcome in result.outcomes.values() if outcome.reason), "")
+            print_line(f"{result.name}: {result.state}{': ' + reason if reason else ''}")
+    _print_legend(sweep, results)
+    if confirmation := sweep.begun_confirmation:
+        _print_confirmed(sweep, confirmation)
+
+
+def _print_confirmed(search: "Sweep", confirmation: "Sweep") -> None:
+    """The best and their rivals with fresh seeds, and the answer in words."""
+    seeds = ", ".join(map(str, confirmation.request.seeds))
+    print_line(f"\nconfirmed with fresh seeds ({seeds})\n")
+    print_results(confirmation)
+    for cell in confirmation.cells:
+        if cell.values and cell.name not in search.best:
+            print_line(f"{cell.name}: {cell_name(cell.values)}")
+    print_line("")
+    for recipe in search.unbeaten:
+        print_line(f"by validation nothing that was tried is better than '{recipe}', with which the search began")
+    for answer in search.answers(confirmation):
+        print_line(answer.text)
+
+
+def _metrics(sweep: "Sweep") -> list[str]:
+    asked = [objective.metric for objective in sweep.study.objectives]
+    return list(dict.fromkeys((*asked, *SHOWN)))
+
+
+def _compared(results: list["CellResult"]) -> list[str]:
+    return ["difference", "95 %"] if any(result.gains for result in results) else []
+
+
+def _row(result: "CellResult", label: MetricLabel) -> list[str]:
+    found, gain = result.metrics.get(label.name), result.gains.get(label.name)
+    num_seeds = len(found.per_seed) if found else 0
+    return [result.name, str(num_seeds), *_interval(label, found), *(_interval(label, gain, signed=True))]
+
+
+def _interval(label: MetricLabel, found: "Estimate | None", *, signed: bool = False) -> list[str]:
+    if found is None:
+        return ["", ""] if signed else [label.number(None), ""]
+    low, high = (label.number(bound, signed=signed) for bound in (found.low, found.high))
+    return [label.number(found.mean, signed=signed), f"{low} to {high}"]
+
+
+def _best_first(sweep: "Sweep", results: list["CellResult"]) -> list["CellResult"]:
+    objective = sweep.study.objectives[0]
+    sign = -1 if objective.direction == "maximize" else 1
+
+    def worth(result: "CellResult") -> tuple[int, float]:
+        found = [outcome.value(objective.metric) for outcome in result.outcomes.values() if outcome.state == "finished"]
+        values = [value for value in found if value is not None]
+        return -len(values), sign * sum(values) / len(values) if values else 0.0
+
+    return sorted(results, key=worth)
+
+
+def _covered(results: list["CellResult"]) -> str:
+    covered = {found.covers for result in results for found in result.metrics.values()}
+    return "seeds and items" if "seeds and items" in covered else "seeds"
+
+
+def _print_legend(sweep: "Sweep", results: list["CellResult"]) -> None:
+    tested = any(outcome.test_metrics for result in results for outcome in result.outcomes.values())
+    print_line(f"{'test' if tested else 'validation'} pairs; means with 95 % intervals over {_covered(results)}")
+    if sweep.study.search:
+        best = sweep.best
+        chosen = ", ".join(f"{objective.direction} {objective.metric}" for objective in sweep.study.objectives)
+        print_line(f"best by validation ({chosen}): {', '.join(best) or 'none'}")
+        for result in results:
+            if result.name in best:
+                print_line(f"{result.name}: {cell_name(result.values)}")
+    elif sweep.study.baseline:
+        print_line(f"differences to '{sweep.study.baseline}', paired by seed; their intervals are over seeds")

@@ -1,0 +1,168 @@
+"""The cells of a study: what each is called, what sets it apart, and the run it describes."""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.config.axes import Choices
+from workbench.config.nearest import unknown
+from workbench.config.run import RunConfig
+from workbench.config.study import Study, flat, nested
+from workbench.config.toml import load_recipe, parse_override, with_settings
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration; a seed makes it a run.
+
+    ``values`` are the settings that set it apart. ``config`` has the recipe's own seed.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    config: RunConfig = field(repr=False)
+
+    def at(self, seed: int) -> RunConfig:
+        """The run of this cell at a seed: its weights, order, crops and captions."""
+        return self.config.with_seed(seed)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the command line changes in every run of a study."""
+
+    overrides: tuple[str, ...] = ()
+    steps: int | None = None
+
+
+def base_config(study: Study, changes: Changes = Changes(), recipe: str = "") -> RunConfig:
+    """The run that every cell starts from.
+
+    Raises:
+        ValueError: an unknown recipe or setting, or a change of a setting that the study varies.
+    """
+    for override in changes.overrides:
+        for key in flat(parse_override(override)):
+            if clash := [name for name in study.varied if _overlap(key, name)]:
+                raise ValueError(f"--set {override}: study '{study.name}' varies {clash[0]}; change the study's file")
+    config = with_settings(load_recipe(recipe or study.recipe), nested(study.settings))
+    for override in changes.overrides:
+        config = with_settings(config, parse_override(override))
+    return config
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def make_cell(
+    study: Study, name: str, values: Mapping[str, Any], changes: Changes = Changes(), recipe: str = ""
+) -> Cell:
+    """The cell with these values.
+
+    Raises:
+        ValueError: a setting that the run lacks, or a bad value, with the cell's name.
+    """
+    base = base_config(study, changes, recipe)
+    try:
+        if study.grid or study.search:
+            _check_losses(values, base)
+        config = with_settings(base, nested(values))
+    except ValueError as error:
+        raise ValueError(f"cell '{name}': {error}") from None
+    return Cell(name, dict(values), with_steps(study, config, changes))
+
+
+def with_steps(study: Study, config: RunConfig, changes: Changes) -> RunConfig:
+    """The run at the length that the command line, or else the study, asks for."""
+    steps = steps_of(study, changes)
+    return config.with_steps(steps) if steps else config
+
+
+def steps_of(study: Study, changes: Changes) -> int:
+    """Steps that the command line, or else the study, asks for; 0 keeps a recipe's."""
+    return study.steps if changes.steps is None else changes.steps
+
+
+def _check_losses(keys: Iterable[str], base: RunConfig) -> None:
+    """A setting of a loss that the base run does not have would make a loss of defaults: refused as a slip."""
+    for key in keys:
+        head, _, rest = key.partition(".")
+        if head == "loss" and rest.split(".")[0] not in base.loss:
+            loss = rest.split(".")[0]
+            hint = unknown("loss", loss, base.loss)
+            raise ValueError(f"{key}: {hint}, or give the study's [settings] a loss.{loss}")
+
+
+def cells_of(study: Study, changes: Changes = Changes()) -> tuple[Cell, ...]:
+    """Every cell of a grid or a list, in order; none for a search, whose cells are not known beforehand.
+
+    Raises:
+        ValueError: a setting that the run lacks, a bad value, two cells of one name, or a baseline that is none.
+    """
+    if study.search:
+        example_cell(study, changes)
+        for recipe in (*study.against, *study.tuned):
+            load_recipe(recipe)
+        return ()
+    if study.grid:
+        combinations = [
+            dict(zip(study.grid, values, strict=True)) for values in itertools.product(*study.grid.values())
+        ]
+        named = [(cell_name(values), values, "") for values in combinations]
+    else:
+        named = [(cell.name, cell.settings, cell.recipe) for cell in study.cells]
+    cells = tuple(make_cell(study, name, values, changes, recipe) for name, values, recipe in named)
+    _check_names(study, [cell.name for cell in cells])
+    return cells
+
+
+def example_cell(study: Study, changes: Changes = Changes()) -> Cell:
+    """A configuration that a search may try.
+
+    Raises:
+        ValueError: a setting that the run lacks, or a bad value.
+    """
+    values = {key: axis.choices[0] if isinstance(axis, Choices) else axis.low for key, axis in study.search.items()}
+    return make_cell(study, "an example", values, changes)
+
+
+def _check_names(study: Study, names: Sequence[str]) -> None:
+    ids = [plain(name) for name in names]
+    for name, plain_name in zip(names, ids, strict=True):
+        if ids.count(plain_name) > 1:
+            raise ValueError(f"two cells of study '{study.name}' are called '{name}': run ids need them apart")
+    if study.baseline and study.baseline not in names:
+        raise unknown("baseline cell", study.baseline, names)
+    for name in study.paper.cells if study.paper else ():
+        if name not in names:
+            raise unknown("cell of the paper's figures", name, names)
+
+
+def cell_name(values: Mapping[str, Any]) -> str:
+    """What a combination is called: its value alone where one setting varies, else short names with values.
+
+    >>> cell_name({"loss.fd.weight": 2, "loss.mfd.mask_ratio": 0.5})
+    'fd.weight=2 mfd.mask_ratio=0.5'
+    """
+    if len(values) == 1:
+        return as_text(next(iter(values.values())))
+    return " ".join(f"{key.split('.', 1)[-1]}={as_text(value)}" for key, value in values.items())
+
+
+def as_text(value: Any) -> str:
+    """A setting's value as people write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={as_text(inner)}" for key, inner in value.items())
+    return ",".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def plain(name: str) -> str:
+    """The part of a run's id that a cell's name becomes."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")

@@ -1,0 +1,1 @@
+"""Sweeps: a study file -> trials -> runs -> a table with intervals. START at sweep.py."""

@@ -1,0 +1,137 @@
+"""The best of a search, trained anew with seeds that chose nothing, beside what it has to beat.
+
+The winner of many trials was lucky too: its validation figures flatter it, and seeds that chose it flatter it again.
+What is reported are the test pairs, at fresh seeds, paired with the recipes that the search began with and with those
+that it is set against: as they stand, and tuned by a search of their own with as many trials.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.config.cells import Changes, steps_of
+from workbench.config.study import CellConfig, Study, flat
+from workbench.config.toml import parse_override
+from workbench.sweeps.ledger import Ledger, Trial
+from workbench.sweeps.search import warm_start
+
+NO_CHANGES = Changes()
+
+
+def best_trials(ledger: Ledger) -> list[Trial]:
+    """The best trials so far: one, or all that no other beats in every objective; none without a result.
+
+    Of equals in a single objective the first counts.
+    """
+    try:
+        numbers = sorted(frozen.number for frozen in ledger.optuna.best_trials)
+    except (ValueError, RuntimeError):  # Optuna's words for a study without a result
+        return []
+    is_single = len(ledger.study.objectives) == 1
+    return [ledger.trial(number) for number in (numbers[:1] if is_single else numbers)]
+
+
+def tuning(study: Study, changes: Changes, recipe: str, num_trials: int) -> Study:
+    """The search for the best settings of a rival, which begins with the recipe as it stands.
+
+    It has the seeds, steps, sampler and pruner of the search that the rival is for, and as many trials.
+    """
+    shared, _ = _settings(study, changes)
+    return Study(
+        name=f"{study.name}-{short_name(recipe)}",
+        question=f"How good is {short_name(recipe)}, tuned with as many trials? ({study.question})",
+        recipe=recipe,
+        settings=shared,
+        steps=steps_of(study, changes),
+        first_seed=study.first_seed,
+        seeds=study.seeds,
+        search=study.tuned[recipe],
+        trials=num_trials,
+        sampler=study.sampler,
+        pruner=study.pruner,
+        warm_start=[recipe],
+        confirm_seeds=0,
+        budget=study.budget,
+        objectives=study.objectives,
+    )
+
+
+def check_beginnings(study: Study, changes: Changes) -> None:
+    """Refuse a search, or a tuning of its rivals, that cannot begin where it says.
+
+    Raises:
+        ValueError: a recipe's value that lies outside the space, or is not there.
+    """
+    for recipe in study.warm_start:
+        warm_start(study, changes, recipe)
+    for recipe in study.tuned:
+        warm_start(tuning(study, changes, recipe, 1), NO_CHANGES, recipe)
+
+
+def unbeaten(study: Study, changes: Changes, best: Sequence[Trial]) -> list[str]:
+    """The recipes that a search began with and that are, as they stand, among its best."""
+    found = [dict(trial.values) for trial in best]
+    return [recipe for recipe in study.warm_start if warm_start(study, changes, recipe) in found]
+
+
+def confirming(
+    study: Study, changes: Changes, best: Sequence[Trial], tuned: Mapping[str, Sequence[Trial]] = {}
+) -> Study:
+    """The study of the best trials and, before them, their rivals, at seeds that follow those of the search.
+
+    The search's settings of losses are what its trials vary, so that rivals by recipe do not get them; all else that
+    it sets, they share. What would be trained twice comes once: a warm start that is itself the best, or a recipe that
+    its tuning left as it was.
+
+    Args:
+        tuned: the best trials of every tuning, by recipe.
+    """
+    shared, own = _settings(study, changes)
+    as_tuned = {
+        _tuned_name(recipe, trial, of): CellConfig(
+            name=_tuned_name(recipe, trial, of), recipe=recipe, settings=dict(trial.values)
+        )
+        for recipe, of in tuned.items()
+        for trial in of
+    }
+    untouched = [recipe for recipe, of in tuned.items() if unbeaten(tuning(study, changes, recipe, 1), NO_CHANGES, of)]
+    cells = {
+        short_name(recipe): CellConfig(name=short_name(recipe), recipe=recipe)
+        for recipe in study.against
+        if recipe not in untouched
+    }
+    found = {trial.name: dict(trial.values) for trial in best}
+    beaten = [recipe for recipe in study.warm_start if recipe not in unbeaten(study, changes, best)]
+    tried = {short_name(recipe): warm_start(study, changes, recipe) for recipe in beaten} | found
+    cells |= as_tuned | {name: CellConfig(name=name, settings=own | values) for name, values in tried.items()}
+    rivals = [name for name in cells if name not in found]
+    return Study(
+        name=study.name,
+        question=f"Does what was found hold with fresh seeds? ({study.question})",
+        recipe=study.recipe,
+        settings=shared,
+        steps=steps_of(study, changes),
+        first_seed=study.first_seed + study.seeds,
+        seeds=study.confirm_seeds,
+        cells=list(cells.values()),
+        objectives=study.objectives,
+        baseline=rivals[0] if rivals else "",
+    )
+
+
+def short_name(recipe: str) -> str:
+    """What a recipe is called in tables: its name, or its file's."""
+    return Path(recipe).stem if recipe.endswith(".toml") else recipe
+
+
+def _settings(study: Study, changes: Changes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a search sets, the command line included: what its rivals share, and its own losses."""
+    settings = dict(study.settings)
+    for override in changes.overrides:
+        settings |= flat(parse_override(override))
+    own = {key: value for key, value in settings.items() if key.startswith("loss.")}
+    return {key: value for key, value in settings.items() if key not in own}, own
+
+
+def _tuned_name(recipe: str, trial: Trial, of: Sequence[Trial]) -> str:
+    return f"{short_name(recipe)} tuned" + (f" {trial.name}" if len(of) > 1 else "")

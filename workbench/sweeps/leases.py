@@ -1,0 +1,200 @@
+"""Leases: who works on what, across processes and machines, in a table of the study's own database.
+
+Optuna's trial states cannot say it: two processes that read WAITING at once may both go on (SQLite does not lock what
+is read), only ``optimize`` sends heartbeats, and a trial whose worker falls silent is failed and queued anew in two
+steps, between which it can be lost. Here one statement takes a lease or does not; the owner renews it; once it has been
+silent for the grace period, or is known to be dead, the next one to ask takes it over, trial and all. An owner that
+wakes after that finds its renewal refused.
+
+Times are the database's own, so that the machines' clocks do not matter.
+"""
+
+import contextlib
+import math
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from workbench.sweeps.owner import LeaseOwner, this_process
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine, Table
+
+TABLE = "workbench_leases"
+DEFAULT_GRACE_S = 120.0
+BEATS_PER_GRACE = 6
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A lease that was just taken; ``num_deaths`` owners before this one fell silent holding it."""
+
+    key: str
+    num_deaths: int
+
+
+class Leases:
+    """The leases of one worker, renewed by a thread while the context is open.
+
+    Args:
+        engine: of the study's database.
+        grace_s: silence after which an owner counts as dead.
+    """
+
+    def __init__(self, engine: "Engine", grace_s: float = DEFAULT_GRACE_S) -> None:
+        self.grace_s = grace_s
+        self._engine = engine
+        self._table = _make_table(engine)
+        self._token = secrets.token_hex(16)
+        self._owner = this_process().model_dump_json()
+        self._held: set[str] = set()
+        self._beat_s = time.time()
+        self._guard = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep_beating, daemon=True, name="leases")
+
+    def __enter__(self) -> "Leases":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._thread.join(timeout=self.grace_s)
+        for key in list(self._held):
+            with contextlib.suppress(Exception):  # a storage that is gone; the grace period frees the lease
+                self.release(key)
+
+    def take(self, key: str, *, most_deaths: float = math.inf) -> Taken | None:
+        """The lease, if nobody alive holds it; in one statement, so that of several who ask one gets it.
+
+        Args:
+            most_deaths: only if no more owners than these died holding it.
+        """
+        taken = self._take(key, most_deaths)
+        if taken:
+            with self._guard:
+                self._held.add(key)
+        return taken
+
+    def _take(self, key: str, most_deaths: float) -> Taken | None:
+        import sqlalchemy as sql
+        from sqlalchemy.exc import IntegrityError
+
+        table = self._table
+        mine: dict[str, Any] = {"owner": self._owner, "token": self._token, "beat": sql.func.now(), "beats": 0}
+        with self._engine.connect() as connection:
+            old = connection.execute(sql.select(table, sql.func.now().label("now")).where(table.c.key == key)).first()
+        if old is None:
+            try:
+                with self._engine.begin() as connection:
+                    connection.execute(sql.insert(table).values(key=key, deaths=0, **mine))
+            except IntegrityError:
+                return None
+            return Taken(key, 0)
+        if old.token == self._token:  # giving it back failed when the database did not answer
+            return Taken(key, old.deaths)
+        if old.deaths >= most_deaths or not self._is_dead(old.owner, old.beat, old.now):
+            return None
+        claim = sql.update(table).where(table.c.key == key, table.c.token == old.token, table.c.beats == old.beats)
+        with self._engine.begin() as connection:
+            if connection.execute(claim.values(deaths=old.deaths + 1, **mine)).rowcount != 1:
+                return None
+        return Taken(key, old.deaths + 1)
+
+    def _is_dead(self, owner: str, beat: datetime, now: datetime) -> bool:
+        if (now - beat).total_seconds() > self.grace_s:
+            return True
+        return LeaseOwner.model_validate_json(owner).is_known_dead()
+
+    def release(self, key: str) -> None:
+        """Give the lease back; one that was lost is left to whoever has it."""
+        import sqlalchemy as sql
+
+        table = self._table
+        with self._guard:
+            self._held.discard(key)
+        with self._engine.begin() as connection:
+            connection.execute(sql.delete(table).where(table.c.key == key, table.c.token == self._token))
+
+    def holds(self, keys: Iterable[str]) -> bool:
+        """Whether all of these are still this worker's; asks the storage only where a renewal is overdue.
+
+        A process that was suspended learns here that it was given up. While the storage cannot be reached nothing is
+        known to be lost.
+        """
+        if time.time() - self._beat_s > self.grace_s:
+            self.beat()
+        with self._guard:
+            return self._held.issuperset(keys)
+
+    def owner_of(self, key: str) -> str:
+        """Who holds the lease, for people; empty if nobody does."""
+        import sqlalchemy as sql
+
+        with self._engine.connect() as connection:
+            owner = connection.execute(sql.select(self._table.c.owner).where(self._table.c.key == key)).scalar()
+        return str(LeaseOwner.model_validate_json(owner)) if owner else ""
+
+    @contextlib.contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Waits for the lease, and holds it within the context: only one process at a time gets past."""
+        while self.take(key) is None:
+            time.sleep(POLL_S)
+        try:
+            yield
+        finally:
+            self.release(key)
+
+    def beat(self) -> None:
+        """Renew every lease that is held, and forget those that were taken over."""
+        import sqlalchemy as sql
+        from sqlalchemy.exc import SQLAlchemyError
+
+        table = self._table
+        with self._guard:
+            held = set(self._held)
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(
+                    sql.update(table)
+                    .where(table.c.token == self._token)
+                    .values(beat=sql.func.now(), beats=table.c.beats + 1)
+                )
+                own = set(connection.execute(sql.select(table.c.key).where(table.c.token == self._token)).scalars())
+        except SQLAlchemyError:  # asked again at the next beat
+            return
+        self._beat_s = time.time()
+        with self._guard:
+            self._held -= held - own
+
+    def _keep_beating(self) -> None:
+        while not self._closing.wait(self.grace_s / BEATS_PER_GRACE):
+            self.beat()
+
+
+def _make_table(engine: "Engine") -> "Table":
+    """The table, made if it is not there; of several processes that make it at once all succeed."""
+    import sqlalchemy as sql
+    from sqlalchemy.exc import DBAPIError
+
+    table = sql.Table(
+        TABLE,
+        sql.MetaData(),
+        sql.Column("key", sql.String(255), primary_key=True),
+        sql.Column("owner", sql.String(1024), nullable=False),
+        sql.Column("token", sql.String(32), nullable=False),
+        sql.Column("beat", sql.DateTime(timezone=True), nullable=False),
+        sql.Column("beats", sql.Integer, nullable=False),
+        sql.Column("deaths", sql.Integer, nullable=False),
+    )
+    try:
+        table.create(engine, checkfirst=True)
+    except DBAPIError:
+        if not sql.inspect(engine).has_table(TABLE):
+            raise
+    return table

@@ -1,0 +1,259 @@
+"""The trials of a study in its storage: queued, recorded seed by seed, and settled.
+
+A trial is a configuration at several seeds. Runs are the truth for results; what a run found is copied to its trial, so
+that machines which do not share a runs folder report together.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from workbench.config.cells import Cell
+from workbench.config.study import Study
+from workbench.sweeps.outcome import END, Outcome
+from workbench.sweeps.space import difference, distributions, parameters
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial, TrialState
+    from sqlalchemy import Engine
+
+IDENTITY = "workbench"
+FORGIVEN = "workbench forgiven"
+NAME, SEEDS, SEED, STATE = "name", "seeds", "seed", "outcome"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial as the storage has it now. ``outcomes`` are those that are known, by seed."""
+
+    number: int
+    name: str
+    values: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    outcomes: Mapping[int, Outcome]
+    is_settled: bool
+    state: str
+    frozen: "FrozenTrial" = field(repr=False)
+
+    @property
+    def finished(self) -> dict[int, Outcome]:
+        """Outcomes of the seeds that finished."""
+        return {seed: outcome for seed, outcome in self.outcomes.items() if outcome.state == "finished"}
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Seeds that have yet to end."""
+        return tuple(seed for seed in self.seeds if seed not in self.outcomes)
+
+
+class Ledger:
+    """One study in one storage."""
+
+    def __init__(self, study: Study, name: str, optuna_study: "optuna.Study", storage: "RDBStorage") -> None:
+        self.study = study
+        self.name = name
+        self.optuna = optuna_study
+        self.storage = storage
+
+    @property
+    def engine(self) -> "Engine":
+        """The connection to the database."""
+        return self.storage.engine
+
+    def trials(self) -> list[Trial]:
+        """Every trial, by number."""
+        return [_read(frozen) for frozen in self.optuna.get_trials(deepcopy=False)]
+
+    def num_tried(self) -> int:
+        """Trials that count against the budget of a search: those with a result, or with a reason to have none."""
+        return sum(trial.frozen.state.name in ("COMPLETE", "PRUNED") for trial in self.trials())
+
+    def trial(self, number: int) -> Trial:
+        """One trial as it is now."""
+        return self.trials()[number]
+
+    def by_name(self) -> dict[str, Trial]:
+        """The newest trial of every cell."""
+        return {trial.name: trial for trial in self.trials()}
+
+    def queue(self, cells: Sequence[Cell], seeds: Sequence[int], *, retries: bool = False) -> None:
+        """Queue what is missing: cells without a trial, or with fewer seeds than asked. To be called alone.
+
+        Args:
+            retries: also cells whose runs failed or were stopped, which begin where those are.
+        """
+        from optuna.trial import TrialState, create_trial
+
+        newest = self.by_name()
+        space = distributions(self.study, cells)
+        for cell in cells:
+            known = _kept(newest.get(cell.name), retries)
+            if known is not None and (not known.is_settled or not set(seeds) - known.outcomes.keys()):
+                continue
+            outcomes = known.outcomes if known else {}
+            wanted = sorted({*seeds, *outcomes})
+            queued = create_trial(
+                state=TrialState.WAITING,
+                params=parameters(self.study, cell),
+                distributions=space,
+                user_attrs=_attributes(cell, wanted, outcomes),
+            )
+            self.optuna.add_trial(queued)
+
+    def recent_states(self) -> list[str]:
+        """Optuna's state of every trial since a search was last told to go on in spite of failures."""
+        return [trial.frozen.state.name for trial in self.trials()[self._num_forgiven :]]
+
+    def forgive(self) -> None:
+        """Let a search go on in spite of failures: what failed is tried again, as new trials. To be called alone."""
+        trials = self.trials()
+        for trial in trials[self._num_forgiven :]:
+            if trial.frozen.state.name == "FAIL":
+                self.optuna.enqueue_trial(trial.frozen.params)
+        self.optuna.set_user_attr(FORGIVEN, len(trials))
+
+    @property
+    def _num_forgiven(self) -> int:
+        return int(self.optuna.user_attrs.get(FORGIVEN, 0))
+
+    def begin(self, trial: Trial) -> None:
+        """Show that a trial is being worked on; who may is the lease's matter."""
+        from optuna.trial import TrialState
+
+        if trial.frozen.state == TrialState.WAITING:
+            self.storage.set_trial_state_values(trial.frozen._trial_id, TrialState.RUNNING)
+
+    def describe(self, trial: Trial, cell: Cell, seeds: Sequence[int]) -> None:
+        """Give a trial of the sampler's its name, values and seeds."""
+        for key, value in _attributes(cell, seeds, {}).items():
+            self.storage.set_trial_user_attr(trial.frozen._trial_id, key, value)
+
+    def record(self, trial: Trial, seed: int, outcome: Outcome) -> None:
+        """Copy what a run found to its trial."""
+        self.storage.set_trial_user_attr(trial.frozen._trial_id, f"{SEED} {seed}", _plain(outcome))
+
+    def settle(self, trial: Trial) -> None:
+        """End a trial whose seeds have all ended; one that another worker has settled meanwhile is left as it is."""
+        from optuna.trial import TrialState
+
+        values, reason = self.values(trial)
+        if values is None:
+            self.end(trial, TrialState.FAIL, reason)
+        else:
+            self.end(trial, TrialState.COMPLETE, "finished", values)
+
+    def values(self, trial: Trial) -> tuple[list[float] | None, str]:
+        """The mean of every objective over the seeds; else None, and why there is none."""
+        bad = [outcome for outcome in trial.outcomes.values() if outcome.state != "finished"]
+        if bad:
+            return None, bad[0].state
+        means = []
+        for objective in self.study.objectives:
+            found = [outcome.value(objective.metric) for outcome in trial.outcomes.values()]
+            numbers = [value for value in found if value is not None and math.isfinite(value)]
+            if len(numbers) < len(found):
+                return None, f"{objective.metric} was not measured"
+            means.append(sum(numbers) / len(numbers))
+        return means, ""
+
+    def explain(self, trial: Trial, reason: str) -> None:
+        """Say why a trial has no result."""
+        self.storage.set_trial_user_attr(trial.frozen._trial_id, "reason", reason)
+
+    def end(self, trial: Trial, state: "TrialState", word: str, values: Sequence[float] | None = None) -> None:
+        """Tell Optuna how a trial ended."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            self.storage.set_trial_user_attr(trial.frozen._trial_id, STATE, word)
+            self.begin(trial)
+            self.optuna.tell(trial.number, values, state)
+        except (ValueError, UpdateFinishedTrialError):  # another worker was given the trial, and has ended it
+            return
+
+
+def open_ledger(study: Study, name: str, storage: "RDBStorage", identity: Mapping[str, Any]) -> Ledger:
+    """The study in the storage, made if it is not there.
+
+    Raises:
+        ValueError: it is there and asks something else.
+    """
+    import optuna
+
+    from workbench.sweeps.sampler import make_sampler
+
+    directions = [objective.direction for objective in study.objectives]
+    sampler = make_sampler(study)
+    try:
+        opened = optuna.create_study(study_name=name, storage=storage, directions=directions, sampler=sampler)
+        opened.set_user_attr(IDENTITY, dict(identity))
+        return Ledger(study, name, opened, storage)
+    except optuna.exceptions.DuplicatedStudyError:
+        pass
+    opened = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+    _check_same(opened, name, identity)
+    return Ledger(study, name, opened, storage)
+
+
+def has_study(storage: "RDBStorage", name: str) -> bool:
+    """Whether the storage has a study of this name."""
+    return any(study.study_name == name for study in storage.get_all_studies())
+
+
+def _check_same(opened: "optuna.Study", name: str, identity: Mapping[str, Any]) -> None:
+    before = opened.user_attrs.get(IDENTITY)
+    if before is None:
+        if opened.get_trials(deepcopy=False):
+            raise ValueError(f"study '{name}' of this storage is not the workbench's: choose another --name")
+        opened.set_user_attr(IDENTITY, dict(identity))  # its maker died before it could say
+        return
+    if said := difference(before, dict(identity)):
+        raise ValueError(
+            f"study '{name}' was begun otherwise: {said}; put that back, or keep the two apart with --name NEW"
+        )
+
+
+def _attributes(cell: Cell, seeds: Iterable[int], outcomes: Mapping[int, Outcome]) -> dict[str, Any]:
+    known = {f"{SEED} {seed}": _plain(outcome) for seed, outcome in outcomes.items()}
+    return {NAME: cell.name, "values": dict(cell.values), SEEDS: list(seeds), **known}
+
+
+def _kept(trial: Trial | None, retries: bool) -> Trial | None:
+    """The trial with the outcomes that stand."""
+    if trial is None or not retries or not trial.is_settled:
+        return trial
+    kept = {seed: outcome for seed, outcome in trial.outcomes.items() if outcome.state in END}
+    return Trial(trial.number, trial.name, trial.values, trial.seeds, kept, True, trial.state, trial.frozen)
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(outcome.model_dump_json())
+    return document
+
+
+def _read(frozen: "FrozenTrial") -> Trial:
+    attributes = frozen.user_attrs
+    seeds = tuple(attributes.get(SEEDS, ()))
+    return Trial(
+        number=frozen.number,
+        name=attributes.get(NAME, f"t{frozen.number:04d}"),
+        values=attributes.get("values", frozen.params),
+        seeds=seeds,
+        outcomes={seed: found for seed in seeds if (found := _outcome(attributes.get(f"{SEED} {seed}")))},
+        is_settled=frozen.state.is_finished(),
+        state=attributes.get(STATE, frozen.state.name.lower()),
+        frozen=frozen,
+    )
+
+
+def _outcome(document: Any) -> Outcome | None:
+    try:
+        return None if document is None else Outcome.model_validate(document)
+    except ValidationError:  # a later version's
+        return None

@@ -1,0 +1,83 @@
+"""What came out of one run of a study, small enough to be copied to the storage."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from workbench.events import EvalDone, RunStarted
+from workbench.runs.directory import RunDirectory
+from workbench.runs.log import first_events, read_events
+from workbench.runs.process import this_host
+from workbench.runs.summary import summarise
+
+END = ("finished", "diverged")  # training again would end the same way
+
+
+class Outcome(BaseModel):
+    """A run that has ended. ``metrics`` are of the validation pairs, by which a search chooses.
+
+    ``errors`` are standard errors over the pairs; ``num_items`` is how many pairs the shown metrics are of.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
+
+    run: str
+    host: str
+    state: Literal["finished", "diverged", "failed", "stopped"]
+    reason: str = ""
+    step: int = 0
+    metrics: dict[str, float] = {}
+    errors: dict[str, float] = {}
+    test_metrics: dict[str, float] = {}
+    test_errors: dict[str, float] = {}
+    num_items: int = 0
+    num_params: int = 0
+    elapsed_s: float = 0.0
+    weights_sha256: str = ""
+
+    def value(self, name: str) -> float | None:
+        """An objective's number: of the validation pairs, or of the run itself; None if it was not measured."""
+        return self._own.get(name, self.metrics.get(name))
+
+    def shown_value(self, name: str) -> float | None:
+        """An objective's number as it is reported: of the shown metrics, or of the run itself."""
+        return self._own.get(name, self.shown.get(name))
+
+    @property
+    def _own(self) -> dict[str, float]:
+        return {"num_params": float(self.num_params), "elapsed_s": self.elapsed_s}
+
+    @property
+    def shown(self) -> dict[str, float]:
+        """The metrics to report: of the test pairs, which nothing was chosen by, where there are any."""
+        return self.test_metrics or self.metrics
+
+    @property
+    def shown_errors(self) -> dict[str, float]:
+        """Standard errors of the shown metrics that have one."""
+        return self.test_errors if self.test_metrics else self.errors
+
+
+def outcome_of(run: RunDirectory) -> Outcome | None:
+    """What the run ended as; None for one that can go on from where it is (interrupted, dead, not begun)."""
+    summary = summarise(run)
+    if summary.state not in ("finished", "diverged", "failed", "stopped"):
+        return None
+    started = [event for event in first_events(run.events_file) if isinstance(event, RunStarted)]
+    events = read_events(run.events_file, (EvalDone,)).events
+    num_pairs = [event.num_pairs for event in events if isinstance(event, EvalDone)]
+    return Outcome(
+        run=run.id,
+        host=this_host(),
+        state=summary.state,
+        reason=summary.reason,
+        step=summary.step,
+        metrics=summary.metrics,
+        errors=summary.errors,
+        test_metrics=summary.test_metrics,
+        test_errors=summary.test_errors,
+        num_items=num_pairs[-1] if num_pairs else 0,  # those of the test split are measured last
+        num_params=started[0].num_parameters if started else 0,
+        elapsed_s=summary.elapsed_s,
+        weights_sha256=summary.weights_sha256,
+    )

@@ -1,0 +1,178 @@
+"""Training the cells of a group at its seed: what has ended is read, what was interrupted goes on, the rest begins."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.config.cells import Cell, as_text, plain
+from workbench.config.origin import Origin
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_run_config
+from workbench.engine.cohort import Cohort
+from workbench.engine.device import settled
+from workbench.engine.launch import Launch, launch, relaunch
+from workbench.engine.start import Start, start_of
+from workbench.events import Event
+from workbench.runs.directory import MAX_ID_LENGTH, RunDirectory
+from workbench.runs.liveness import run_status
+from workbench.runs.process import this_host
+from workbench.sweeps.outcome import END, Outcome, outcome_of
+from workbench.sweeps.space import settings_of
+
+Watch = Callable[[Iterator[Event], int], Iterable[Event]]
+Stop = Callable[[], bool]
+MAX_ATTEMPTS = 5
+FAILURES = (ValueError, OSError, RuntimeError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell at one seed, for a trial."""
+
+    cell: Cell
+    seed: int
+    trial: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job's run is or will be."""
+
+    job: Job
+    run: RunDirectory
+    attempt: int
+
+    @property
+    def config(self) -> RunConfig:
+        return self.job.cell.at(self.job.seed)
+
+
+class Replicates:
+    """Trains the jobs of a study on this machine.
+
+    Args:
+        name: of the study, with which run ids begin.
+        watch: shown the events of every cohort with its number of steps, and passes them on.
+    """
+
+    def __init__(self, name: str, runs_dir: Path, watch: Watch = lambda events, _: events) -> None:
+        self.name = name
+        self.runs_dir = runs_dir
+        self._watch = watch
+        self._before: Cohort | None = None
+
+    def train(self, jobs: Sequence[Job], stop: Stop) -> dict[str, Outcome]:
+        """What came of every job, by its cell's name; one that is missing was interrupted, and can go on later.
+
+        Jobs that are to begin, or that stand at one step, train as one cohort. If that runs out of memory, or an error
+        ends it, each is tried by itself, so that only the one to blame fails.
+
+        Raises:
+            ValueError: the runs folder holds a run of this name with other settings.
+        """
+        outcomes: dict[str, Outcome] = {}
+        left: dict[Start | None, list[Place]] = {}
+        for job in jobs:
+            place = self._place(job)
+            found = outcome_of(place.run) if place.run.exists else None
+            if found and found.state in END:
+                outcomes[job.cell.name] = found
+            else:
+                left.setdefault(start_of(place.run) if place.run.exists else None, []).append(place)
+        for cohort in left.values():
+            outcomes |= self._train_together(cohort, stop)
+        return outcomes
+
+    def _train_together(self, places: Sequence[Place], stop: Stop) -> dict[str, Outcome]:
+        if stop():
+            return {}
+        error = self._train_cohort(places, stop)
+        if error is None or len(places) == 1:
+            return _outcomes(places, error)
+        outcomes: dict[str, Outcome] = {}
+        for place in places:
+            outcomes |= self._train_together([place], stop)
+        return outcomes
+
+    def _train_cohort(self, places: Sequence[Place], stop: Stop) -> Exception | None:
+        """Begin new runs, or go on with those that are there; returns what ended them before their time."""
+        try:
+            started = self._launch(places)
+            for _ in self._watch(started.events(stop), started.cohort.num_steps):
+                pass
+        except FAILURES as error:
+            self._before = None  # whatever it holds may be why
+            return error
+        self._before = started.cohort
+        return None
+
+    def _launch(self, places: Sequence[Place]) -> Launch:
+        if places[0].run.exists:
+            return relaunch(*(place.run for place in places), like=self._before)
+        configs = {place.run.id: place.config for place in places}
+        origins = {place.run.id: self._origin(place) for place in places}
+        return launch(configs, self.runs_dir, self._before, origins)
+
+    def _origin(self, place: Place) -> Origin:
+        job = place.job
+        return Origin(
+            study=self.name,
+            cell=job.cell.name,
+            values=dict(job.cell.values),
+            seed=job.seed,
+            trial=job.trial,
+            attempt=place.attempt,
+        )
+
+    def _place(self, job: Job) -> Place:
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            run = RunDirectory(self.runs_dir.absolute() / run_id(self.name, job.cell.name, job.seed, attempt))
+            if not run.exists:
+                return Place(job, run, attempt)
+            self._check_same(run, job)
+            if run_status(run).state not in ("running", "silent"):
+                return Place(job, run, attempt)
+            # Its process does not answer, or it would have renewed its lease; it may wake up and go on writing there.
+        raise ValueError(
+            f"{MAX_ATTEMPTS} processes hold runs of {job.cell.name}, seed {job.seed}: see workbench runs list"
+        )
+
+    def _check_same(self, run: RunDirectory, job: Job) -> None:
+        there, wanted = settings_of(load_run_config(run.config_file)), settings_of(settled(job.cell.at(job.seed)))
+        for key in sorted(there.keys() | wanted.keys()):
+            if there.get(key) != wanted.get(key):
+                was, now = as_text(there.get(key, "not there")), as_text(wanted.get(key, "not there"))
+                raise ValueError(
+                    f"{run.path} is a run of this name with other settings ({key} is {was} there and {now} here): "
+                    f"keep this study apart with --name NEW, or move that run away"
+                )
+
+
+def run_id(study: str, cell: str, seed: int, attempt: int = 1) -> str:
+    """``icl_weight-0.5-s0``; a later attempt has its number at the end, and a name that is cut short its digest."""
+    stem, ending = f"{plain(study)}-{plain(cell)}", f"-s{seed}" + (f"-try{attempt}" if attempt > 1 else "")
+    if len(stem) + len(ending) > MAX_ID_LENGTH:
+        digest = hashlib.sha256(stem.encode()).hexdigest()[:8]
+        stem = f"{stem[: MAX_ID_LENGTH - len(ending) - len(digest) - 1]}-{digest}"
+    return stem + ending
+
+
+def _outcomes(places: Sequence[Place], error: Exception | None) -> dict[str, Outcome]:
+    """What the runs say they ended as; one that says nothing, though an error ended it, has failed."""
+    found: dict[str, Outcome] = {}
+    for place in places:
+        outcome = outcome_of(place.run) if place.run.exists else None
+        if error is not None and outcome is None:
+            outcome = Outcome(run=place.run.id, host=this_host(), state="failed")
+        if error is not None and outcome is not None and outcome.state == "failed":
+            outcome = outcome.model_copy(update={"reason": _in_one_line(error)})
+        if outcome is not None:
+            found[place.job.cell.name] = outcome
+    return found
+
+
+def _in_one_line(error: Exception) -> str:
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    is_memory = isinstance(error, MemoryError) or "allocate memory" in line or "out of memory" in line
+    return f"out of memory: {line}" if is_memory and not line.startswith("out of memory") else line

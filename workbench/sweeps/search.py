@@ -1,0 +1,251 @@
+"""One process's work on a search: take up what others left, ask for the next configuration, try it seed by seed."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from workbench.config.cells import Cell, Changes, base_config, make_cell
+from workbench.config.study import Study, flat
+from workbench.config.toml import load_recipe
+from workbench.sweeps.forecast import Clock
+from workbench.sweeps.leases import Leases
+from workbench.sweeps.ledger import Ledger, Trial
+from workbench.sweeps.outcome import Outcome
+from workbench.sweeps.patience import keep_going
+from workbench.sweeps.racing import is_out_of_the_race
+from workbench.sweeps.replicate import Job, Replicates, Stop
+from workbench.sweeps.space import distributions
+from workbench.sweeps.worker import MAX_DEATHS, WAIT_S, Say
+
+if TYPE_CHECKING:
+    import optuna
+
+MOST_FAILURES = 3  # in a row, and nothing else: the next would fail too
+
+
+@dataclass
+class SearchWorker:
+    """Tries configurations together with whoever else does.
+
+    Args:
+        asks: whether a new configuration may still be asked for, such as before a deadline.
+    """
+
+    study: Study
+    changes: Changes
+    ledger: Ledger
+    leases: Leases
+    replicates: Replicates
+    asks: Stop = lambda: True
+    say: Say = lambda _: None
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self._distributions = distributions(self.study)
+        self._is_waiting = False
+
+    def work(self, stop: Stop) -> None:
+        """Try configurations until as many have ended as the study asks for, or until asked to stop."""
+        keep_going(lambda: self._step(stop), stop, self.say)
+
+    def _step(self, stop: Stop) -> bool:
+        """Try one configuration, or wait for those of others; False once none is left."""
+        with self.leases.alone(f"{self.ledger.name}/queue"):
+            self._queue_warm_starts()
+            trial = self._left_behind() or self._next()
+        if trial is not None:
+            self._try(trial, stop)
+        elif not any(self._is_open(other) for other in self.ledger.trials()):
+            return False
+        else:
+            if not self._is_waiting:
+                self.say("waiting for the trials of other workers")
+            time.sleep(WAIT_S)
+        self._is_waiting = trial is None
+        return True
+
+    def _queue_warm_starts(self) -> None:
+        if not self.ledger.trials():
+            for recipe in self.study.warm_start:
+                values = warm_start(self.study, self.changes, recipe)
+                self.ledger.optuna.enqueue_trial(values, user_attrs={"warm_start": recipe})
+
+    def _left_behind(self) -> Trial | None:
+        """A trial that was begun and that nobody works on."""
+        for trial in self.ledger.trials():
+            if not self._is_open(trial):
+                continue
+            taken = self.leases.take(self._key(trial))
+            if taken is None:
+                continue
+            now = self.ledger.trial(trial.number)
+            if now.is_settled:
+                self.leases.release(self._key(trial))
+            elif taken.num_deaths >= MAX_DEATHS:
+                self._fail(now, f"its worker died {taken.num_deaths} times: out of memory, if nobody killed it")
+                self.leases.release(self._key(trial))
+            else:
+                return now
+        return None
+
+    def _next(self) -> Trial | None:
+        """The sampler's next configuration; None if there are enough, or all that ended failed."""
+        trials = self.ledger.trials()
+        asked = [trial for trial in trials if trial.frozen.state.name in ("COMPLETE", "PRUNED", "RUNNING")]
+        if len(asked) >= self.study.trials or not self.asks():
+            return None
+        if self.ledger.recent_states()[-MOST_FAILURES:] == ["FAIL"] * MOST_FAILURES:
+            self.say(f"the last {MOST_FAILURES} trials failed: no more are tried before --resume says so")
+            return None
+        number = self.ledger.optuna.ask(self._distributions).number
+        trial = self.ledger.trial(number)
+        self.leases.take(self._key(trial))
+        return trial
+
+    def _try(self, trial: Trial, stop: Stop) -> None:
+        key = self._key(trial)
+        handle = self._complete(trial)
+        cell = self._cell(trial, dict(handle.params))
+        if cell is not None:
+            self.say(f"{cell.name}: {_shown(cell.values)}{self.clock.left((), self._num_left())}")
+            seeds = trial.seeds or tuple(range(self.study.seeds))
+            self.ledger.describe(trial, cell, seeds)
+            self._try_seeds(self.ledger.trial(trial.number), handle, cell, stop)
+        self.leases.release(key)
+
+    def _num_left(self) -> float:
+        """Runs that are yet to be trained, if trials go on to need as many seeds as they did so far."""
+        trials = self.ledger.trials()
+        tried = [trial for trial in trials if trial.frozen.state.name in ("COMPLETE", "PRUNED")]
+        num_seeds = sum(len(trial.outcomes) for trial in tried) / len(tried) if tried else self.study.seeds
+        begun = sum(len(trial.outcomes) for trial in trials if self._is_open(trial))
+        return max(0.0, (self.study.trials - len(tried)) * num_seeds - begun)
+
+    def _complete(self, trial: Trial) -> "optuna.Trial":
+        """The trial with all of its values; whoever asked for it may have died before it had them all."""
+        import optuna
+
+        handle = optuna.Trial(self.ledger.optuna, trial.frozen._trial_id)
+        for name, distribution in self._distributions.items():
+            handle._suggest(name, distribution)
+        return handle
+
+    def _cell(self, trial: Trial, values: Mapping[str, Any]) -> Cell | None:
+        name = f"t{trial.number:04d}"
+        try:
+            return make_cell(self.study, name, values, self.changes)
+        except ValueError as error:
+            self.say(f"{name}: {error}")
+            self._fail(trial, str(error))
+            return None
+
+    def _try_seeds(self, trial: Trial, handle: "optuna.Trial", cell: Cell, stop: Stop) -> None:
+        key = self._key(trial)
+        for seed in trial.missing:
+            job = Job(cell, seed, trial.number)
+            self.clock.begin()
+            outcomes = self.replicates.train([job], lambda: stop() or not self.leases.holds([key]))
+            if not self.leases.holds([key]):
+                self.say(f"{cell.name}: silent for too long, another worker has taken it over")
+                return
+            if cell.name not in outcomes:  # interrupted
+                return
+            self.clock.end([cell.name])
+            self.ledger.record(trial, seed, outcomes[cell.name])
+            trial = self.ledger.trial(trial.number)
+            if outcomes[cell.name].state != "finished":
+                self._fail_by(trial, handle, outcomes[cell.name])
+                return
+            if trial.missing and self._drops(trial, handle):
+                return
+        self._settle(trial, handle)
+
+    def _fail_by(self, trial: Trial, handle: "optuna.Trial", outcome: Outcome) -> None:
+        """One bad seed ends the trial. That it diverged is told to the sampler; other failures are not its fault."""
+        from optuna.trial import TrialState
+
+        self.say(f"{trial.name}: {outcome.state}: {outcome.reason}")
+        if outcome.state == "diverged":
+            handle.set_constraint("diverged", 1.0)
+            self.ledger.end(trial, TrialState.PRUNED, "diverged")
+        else:
+            self.ledger.end(trial, TrialState.FAIL, outcome.state)
+
+    def _drops(self, trial: Trial, handle: "optuna.Trial") -> bool:
+        """Whether racing ends the trial before its last seed."""
+        from optuna.trial import TrialState
+
+        if len(self.study.objectives) > 1:
+            return False
+        (objective,) = self.study.objectives
+        own = by_seed(trial, objective.metric)
+        if len(own) - 1 not in trial.frozen.intermediate_values and own:
+            handle.report(sum(own.values()) / len(own), step=len(own) - 1)
+        if self.study.pruner != "racing":
+            return False
+        complete = [other for other in self.ledger.trials() if other.frozen.state == TrialState.COMPLETE]
+        finished = [by_seed(other, objective.metric) for other in complete if is_feasible(other)]
+        if not is_out_of_the_race(own, finished, maximize=objective.direction == "maximize"):
+            return False
+        self.say(f"{trial.name}: dropped after {len(own)} of {len(trial.seeds)} seeds: worse than the best")
+        self.ledger.end(trial, TrialState.PRUNED, "dropped")
+        return True
+
+    def _settle(self, trial: Trial, handle: "optuna.Trial") -> None:
+        for name, most in self.study.budget.items():
+            values = by_seed(trial, name).values()
+            if values:
+                handle.set_constraint(name, sum(values) / len(values) - most)
+        self.ledger.settle(trial)
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        from optuna.trial import TrialState
+
+        self.ledger.explain(trial, reason)
+        self.ledger.end(trial, TrialState.FAIL, "failed")
+
+    @staticmethod
+    def _is_open(trial: Trial) -> bool:
+        return trial.frozen.state.name == "RUNNING"
+
+    def _key(self, trial: Trial) -> str:
+        return f"{self.ledger.name}/{trial.number}"
+
+
+def by_seed(trial: Trial, metric: str) -> dict[int, float]:
+    """An objective's value at every seed that finished."""
+    found = {seed: outcome.value(metric) for seed, outcome in trial.finished.items()}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def is_feasible(trial: Trial) -> bool:
+    """Whether the trial keeps to every constraint."""
+    return all(value <= 0 for value in trial.frozen.constraints.values())
+
+
+def warm_start(study: Study, changes: Changes, recipe: str) -> dict[str, Any]:
+    """A recipe's values of what is searched; what the recipe does not have is taken from the study's base.
+
+    Raises:
+        ValueError: a value that neither has, or that lies outside the space.
+    """
+    base = flat(base_config(study, changes).model_dump(mode="json"))
+    known = base | flat(load_recipe(recipe).model_dump(mode="json"))
+    values = {}
+    for key, distribution in distributions(study).items():
+        if key not in known:
+            raise ValueError(f"warm start from {recipe}: neither it nor the study's base has {key}")
+        values[key] = known[key]
+        try:
+            inside = distribution._contains(distribution.to_internal_repr(known[key]))
+        except ValueError:
+            inside = False
+        if not inside:
+            raise ValueError(f"warm start from {recipe}: {key} = {known[key]} lies outside {distribution}")
+    return values
+
+
+def _shown(values: Mapping[str, Any]) -> str:
+    shown = ((key, f"{value:.4g}" if isinstance(value, float) else value) for key, value in values.items())
+    return ", ".join(f"{key}={value}" for key, value in shown)

@@ -1,0 +1,102 @@
+"""What a study varies, as Optuna knows it, and what makes two studies the same."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.config.axes import Axis, Choices
+from workbench.config.cells import Cell, as_text
+from workbench.config.run import LossConfig, RunConfig
+from workbench.config.study import Study, flat
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+# Settings that change no number of a run's result.
+FREE = ("log.", "recipe", "question", "seed", "data.seed", "data.num_workers", "train.device", "train.micro_batch_size")
+CELL = "cell"
+MAX_SHOWN = 5
+
+
+def distributions(study: Study, cells: Sequence[Cell] = ()) -> "dict[str, BaseDistribution]":
+    """Optuna's distribution of each setting; of cells that are no plain grid, of their names."""
+    from optuna.distributions import CategoricalDistribution
+
+    if study.search:
+        return {key: _distribution(axis) for key, axis in study.search.items()}
+    if _is_plain(study):
+        return {key: CategoricalDistribution(values) for key, values in study.grid.items()}
+    return {CELL: CategoricalDistribution([cell.name for cell in cells])}
+
+
+def parameters(study: Study, cell: Cell) -> dict[str, Any]:
+    """A cell's place among the distributions."""
+    return dict(cell.values) if study.search or _is_plain(study) else {CELL: cell.name}
+
+
+def _is_plain(study: Study) -> bool:
+    """Whether every value of the grid is one that Optuna can hold."""
+    values = itertools.chain.from_iterable(study.grid.values())
+    return bool(study.grid) and all(isinstance(value, bool | int | float | str) for value in values)
+
+
+def _distribution(axis: Axis) -> "BaseDistribution":
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(axis, Choices):
+        return CategoricalDistribution(axis.choices)
+    if isinstance(axis.low, int) and isinstance(axis.high, int) and isinstance(axis.step, int | None):
+        return IntDistribution(axis.low, axis.high, log=axis.log, step=axis.step or 1)
+    return FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
+
+
+def identity(study: Study, base: RunConfig, cells: Sequence[Cell]) -> dict[str, Any]:
+    """What must not change between two commands of one study: plain values by name.
+
+    Seeds, trials and the sampler may: they say how much is asked, not what. Settings at their defaults are left out,
+    for a later version has more of them.
+    """
+    shared = settings_of(base)
+    found: dict[str, Any] = {
+        "objectives": ", ".join(f"{objective.direction} {objective.metric}" for objective in study.objectives)
+    }
+    found |= {f"search of {key}": repr(_distribution(axis)) for key, axis in study.search.items()}
+    for cell in cells:
+        own = settings_of(cell.config)
+        changes = [f"{key}={as_text(value)}" for key, value in own.items() if shared.get(key) != value]
+        left_out = [f"no {key}" for key in shared if key not in own]
+        found[f"cell '{cell.name}'"] = " ".join(changes + left_out) or "the base"
+    defaults = _defaults()
+    return found | {
+        key: as_text(value)
+        for key, value in shared.items()
+        if key not in study.varied and value != defaults.get(_general(key))
+    }
+
+
+def _defaults() -> dict[str, Any]:
+    """What settings are if nobody sets them; a loss's weight is always said, for a loss is there or not."""
+    losses = {f"loss.*.{key}": value for key, value in LossConfig().model_dump(mode="json").items() if key != "weight"}
+    return settings_of(RunConfig(loss={})) | losses
+
+
+def _general(key: str) -> str:
+    return re.sub(r"^loss\.[^.]+\.", "loss.*.", key)
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """Every setting that decides a run's result but its seed, by its dotted name."""
+    return {key: value for key, value in flat(config.model_dump(mode="json")).items() if not key.startswith(FREE)}
+
+
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """How two identities differ, in one line; empty if they do not."""
+    defaults = {key: as_text(value) for key, value in _defaults().items()}
+
+    def value(identity: dict[str, Any], key: str) -> Any:
+        return identity.get(key, defaults.get(_general(key), "not there"))
+
+    keys = [key for key in {**before, **now} if value(before, key) != value(now, key)]
+    said = [f"{key} was {value(before, key)} and is {value(now, key)}" for key in keys]
+    return "; ".join(said[:MAX_SHOWN]) + ("; ..." if len(said) > MAX_SHOWN else "")

@@ -1,0 +1,294 @@
+"""A study under way. START HERE: open the storage, plan the cells, work through them, read what was found."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from workbench.config.cells import Cell, base_config, cells_of, with_steps
+from workbench.config.nearest import unknown
+from workbench.config.study import Study
+from workbench.sweeps.ahead import cells_ahead, measured_cells, rivals_ahead, trials_ahead
+from workbench.sweeps.answer import Answer, answers, gains_on_rivals
+from workbench.sweeps.confirm import best_trials, check_beginnings, confirming, short_name, tuning, unbeaten
+from workbench.sweeps.forecast import Clock, Forecast, make_forecast, most_at_once, room_mb
+from workbench.sweeps.leases import Leases
+from workbench.sweeps.ledger import Ledger, Trial, has_study, open_ledger
+from workbench.sweeps.plan import groups
+from workbench.sweeps.rehearsal import Cost, rehearse
+from workbench.sweeps.replicate import Replicates, Stop, Watch
+from workbench.sweeps.request import NO_CHANGES, Request
+from workbench.sweeps.results import CellResult, cell_results
+from workbench.sweeps.search import SearchWorker
+from workbench.sweeps.space import identity
+from workbench.sweeps.storage import default_file, open_storage
+from workbench.sweeps.worker import GridWorker, Say
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+OF_THE_RUN = {"num_params", "elapsed_s"}  # objectives that no evaluation measures
+
+
+def nothing(_: str) -> None:
+    """Says nothing."""
+
+
+class Sweep:
+    """A study that is planned; :meth:`forecast` leaves nothing behind, :meth:`work` trains.
+
+    Raises:
+        ValueError: settings that cannot be.
+    """
+
+    def __init__(self, request: Request, storage: "RDBStorage | None" = None) -> None:
+        self.request = request
+        self.study = request.study
+        self.cells: tuple[Cell, ...] = cells_of(request.study, request.changes)
+        check_beginnings(self.study, request.changes)
+        self._storage = storage
+        self._ledger: Ledger | None = None
+        self._costs: Mapping[str, Cost] = {}
+        self._forecast: Forecast | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        """The study in its storage, which is made at first use.
+
+        Raises:
+            ValueError: an unusable storage, a study that was begun otherwise, or none where one is to be resumed.
+        """
+        if self._ledger is None:
+            request = self.request
+            file = None if request.storage else default_file(request.runs_dir, request.study_name)
+            if request.resumes and file is not None and not file.exists():
+                raise self._nothing_to_resume()
+            storage = self._storage or open_storage(request.storage, file)
+            if request.resumes and not has_study(storage, request.study_name):
+                raise self._nothing_to_resume()
+            base = with_steps(self.study, base_config(self.study, request.changes), request.changes)
+            asked = identity(self.study, base, self.cells)
+            self._ledger = open_ledger(self.study, request.study_name, storage, asked)
+        return self._ledger
+
+    def _nothing_to_resume(self) -> ValueError:
+        return ValueError(f"there is no study '{self.request.study_name}' to resume: leave out --resume to begin it")
+
+    def forecast(self, say: Say = nothing, *, trials: Sequence[Trial] = ()) -> Forecast:
+        """What is left of the study, measured on a few steps.
+
+        Args:
+            trials: that the storage has already.
+
+        Raises:
+            ValueError: settings that training would refuse, or an objective that nothing measures.
+        """
+        cells = measured_cells(self.study, self.request.changes)
+        self._costs = rehearse(groups(cells, self.request.seeds[:1]), self.request.runs_dir, say)
+        self._check_objectives(self._costs)
+        self._forecast = self._foresee(cells, trials)
+        return self._forecast
+
+    def _foresee(self, cells: Sequence[Cell], trials: Sequence[Trial]) -> Forecast:
+        """The forecast at the costs that were measured; settles how many cells train together."""
+        workers, num_seeds = self.request.workers, self.study.seeds
+        most = len(self.cells) or max(1, self.study.num_confirmed)
+        room = room_mb(cells[0].config.train.device)
+        at_once = min(most_at_once(self._costs, room / workers), self.request.at_once or most)
+        if workers > num_seeds and self.cells:  # a seed is then more than one worker's
+            at_once = min(at_once, math.ceil(most * num_seeds / workers))
+        self.request = replace(self.request, at_once=at_once)
+        ended = {(trial.name, seed) for trial in trials for seed in trial.outcomes}
+        if not self.study.search:
+            left = cells_ahead(cells, self.request.seeds, at_once, ended)
+            return make_forecast(left, self._costs, room, num_done=len(ended), workers=workers)
+        num_tuned = {recipe: part.ledger.num_tried() for recipe, part in self._begun_tunings.items()} if trials else {}
+        return make_forecast(
+            trials_ahead(self.study, cells[0], self.ledger.num_tried() if trials else 0),
+            self._costs,
+            room,
+            later=list(rivals_ahead(self.study, cells, num_tuned, at_once)),
+            num_done=len(ended),
+            workers=workers,
+        )
+
+    def _check_objectives(self, costs: Mapping[str, Cost]) -> None:
+        measured = frozenset.intersection(*(cost.metrics for cost in costs.values())) | OF_THE_RUN
+        for objective in self.study.objectives:
+            if objective.metric not in measured:
+                raise unknown("objective", objective.metric, measured)
+
+    def work(self, stop: Stop = lambda: False, watch: Watch = lambda events, _: events, say: Say = nothing) -> None:
+        """Train until everything has ended, here or by other workers, or until asked to stop."""
+        end = time.monotonic() + self.request.timeout_s if self.request.timeout_s else math.inf
+        with Leases(self.ledger.engine, self.request.grace_s) as leases:
+            replicates = Replicates(self.request.study_name, self.request.runs_dir, watch)
+            if self.study.search:
+                self._searcher(leases, replicates, say, end).work(stop)
+            else:
+                self._grid_worker(leases, replicates, say).work(stop)
+        is_over = self._is_searched or time.monotonic() > end
+        if self.study.confirm_seeds and is_over and not stop() and self.best:
+            self._confirm(stop, watch, say)
+
+    def _confirm(self, stop: Stop, watch: Watch, say: Say) -> None:
+        """Tune the rivals, and train the best of both with fresh seeds."""
+        for part in self.tunings.values():
+            part.work_as_part(self._costs, stop, watch, say)
+        if not stop() and (confirmation := self.confirmation):
+            confirmation.work_as_part(self._costs, stop, watch, say)
+
+    def work_as_part(self, costs: Mapping[str, Cost], stop: Stop, watch: Watch, say: Say) -> None:
+        """:meth:`work`, after a study that has measured what its cells cost, or has not."""
+        if stop() or self.is_done:
+            return
+        say(self.study.question)
+        self._costs = costs
+        if costs:
+            cells = measured_cells(self.study, self.request.changes)
+            self._forecast = self._foresee(cells, self.ledger.trials())
+        self.work(stop, watch, say)
+
+    @property
+    def _is_searched(self) -> bool:
+        return self.ledger.num_tried() >= self.study.trials
+
+    @property
+    def tunings(self) -> dict[str, "Sweep"]:
+        """The searches for the best that its rivals can be, by recipe, with as many trials as this one has had."""
+        num_tried = self.ledger.num_tried()
+        if not (self.study.confirm_seeds and num_tried):
+            return {}
+        studies = {recipe: tuning(self.study, self.request.changes, recipe, num_tried) for recipe in self.study.tuned}
+        return {recipe: self._part(study, short_name(recipe)) for recipe, study in studies.items()}
+
+    @property
+    def _begun_tunings(self) -> dict[str, "Sweep"]:
+        storage = self.ledger.storage
+        return {recipe: part for recipe, part in self.tunings.items() if has_study(storage, part.request.study_name)}
+
+    @property
+    def confirmation(self) -> "Sweep | None":
+        """The best that was found so far, at fresh seeds, against what it has to beat; None if that is not asked.
+
+        There is none, either, while its rivals have yet to be tuned.
+        """
+        best = best_trials(self.ledger) if self.study.confirm_seeds else []
+        begun = self._begun_tunings
+        if not best or len(begun) < len(self.study.tuned) or not all(part.is_done for part in begun.values()):
+            return None
+        tuned = {recipe: best_trials(part.ledger) for recipe, part in begun.items()}
+        study = confirming(self.study, self.request.changes, best, tuned)
+        return self._part(study, f"best-of-{self.ledger.num_tried()}")
+
+    def _part(self, study: Study, name: str) -> "Sweep":
+        """A study that belongs to this search, in the same storage."""
+        request = replace(self.request, study=study, changes=NO_CHANGES, timeout_s=0.0, resumes=False)
+        return Sweep(replace(request, name=f"{self.request.study_name}-{name}"), self.ledger.storage)
+
+    def _grid_worker(self, leases: Leases, replicates: Replicates, say: Say) -> GridWorker:
+        return GridWorker(
+            self.ledger,
+            leases,
+            replicates,
+            self.cells,
+            self.request.seeds,
+            at_once=self.request.at_once,
+            say=say,
+            clock=self._clock(),
+        )
+
+    def _clock(self) -> Clock:
+        workers, foreseen = self.request.workers, self._forecast
+        if foreseen is None:  # a worker of a team, which measures nothing beforehand
+            return Clock(later_s=self.study.num_later_runs, workers=workers)
+        return Clock(foreseen.run_s, foreseen.later_s, workers)
+
+    def _searcher(self, leases: Leases, replicates: Replicates, say: Say, end: float) -> SearchWorker:
+        return SearchWorker(
+            self.study,
+            self.request.changes,
+            self.ledger,
+            leases,
+            replicates,
+            asks=lambda: time.monotonic() < end,
+            say=say,
+            clock=self._clock(),
+        )
+
+    def retry(self) -> None:
+        """Queue once more what failed or was stopped, for workers that do not ask for it themselves."""
+        with Leases(self.ledger.engine, self.request.grace_s) as leases, leases.alone(f"{self.ledger.name}/queue"):
+            if self.study.search:
+                self.ledger.forgive()
+            else:
+                self.ledger.queue(self.cells, self.request.seeds, retries=True)
+        for part in (*self._begun_tunings.values(), self.begun_confirmation):
+            if part:
+                part.retry()
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Those of the cells, in the study's order, or those of a search that have begun, in theirs."""
+        if self.study.search:
+            return [trial for trial in self.ledger.trials() if trial.outcomes or trial.is_settled]
+        newest = self.ledger.by_name()
+        return [newest[cell.name] for cell in self.cells if cell.name in newest]
+
+    def results(self) -> list[CellResult]:
+        """What each trial found, compared with the study's baseline, or with what a search began with."""
+        trials = self.trials
+        first = trials[0].name if self.study.warm_start and trials else ""
+        return cell_results(trials, self.study.baseline or first)
+
+    @property
+    def begun_confirmation(self) -> "Sweep | None":
+        """The confirmation, if a worker has come to it."""
+        found = self.confirmation
+        return found if found and has_study(self.ledger.storage, found.request.study_name) else None
+
+    @property
+    def best(self) -> list[str]:
+        """What a search found, by the names of its trials."""
+        return [trial.name for trial in best_trials(self.ledger)]
+
+    @property
+    def unbeaten(self) -> list[str]:
+        """What a search began with, where nothing that it tried is better by validation."""
+        return [short_name(recipe) for recipe in unbeaten(self.study, self.request.changes, best_trials(self.ledger))]
+
+    def answers(self, confirmation: "Sweep") -> list[Answer]:
+        """What the confirmation says of the best of this search and each of its rivals."""
+        return answers(self.study.objectives, confirmation.trials, self.best)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that was asked for has ended."""
+        if self.study.search:
+            return self._is_searched and (not self.study.confirm_seeds or not self.best or self._is_confirmed)
+        newest = self.ledger.by_name()
+        wanted = set(self.request.seeds)
+        return all(cell.name in newest and wanted <= newest[cell.name].outcomes.keys() for cell in self.cells)
+
+    @property
+    def _is_confirmed(self) -> bool:
+        confirmation = self.begun_confirmation
+        return confirmation is not None and confirmation.is_done
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``--json``."""
+        document: dict[str, Any] = {
+            "study": self.request.study_name,
+            "question": self.study.question,
+            "baseline": self.study.baseline,
+            "cells": [result.to_json() for result in self.results()],
+        }
+        if self.study.search:
+            document |= {"best": self.best, "unbeaten": self.unbeaten}
+            document["tuned"] = {short_name(recipe): part.to_json() for recipe, part in self._begun_tunings.items()}
+            if confirmation := self.begun_confirmation:
+                gains = gains_on_rivals(confirmation.trials, self.best)
+                document["confirmed"] = confirmation.to_json() | {"gains_on": gains}
+                document["answers"] = [answer.to_json() for answer in self.answers(confirmation)]
+        return document
