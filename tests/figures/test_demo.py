@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
+from workbench.figures import save
 from workbench.figures.demo import demo_figure
 from workbench.figures.save import save_figure
 from workbench.figures.style import KNOWN
@@ -92,6 +93,18 @@ def test_saving_makes_the_folder_and_gives_the_same_bytes_again(
     first = save_figure(figure, tmp_path / "new" / f"a{suffix}").read_bytes()
     assert first.startswith(head)
     assert save_figure(figure, tmp_path / f"b{suffix}").read_bytes() == first
+
+
+def test_a_small_png_is_the_same_picture_in_a_quarter_of_the_room(
+    figure: Figure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, again = (save_figure(figure, tmp_path / name, small=True) for name in ("b.png", "c.png"))
+    assert again.read_bytes() == small.read_bytes()
+    assert 4 * small.stat().st_size < save_figure(figure, tmp_path / "large.png").stat().st_size
+    monkeypatch.setattr(save, "DOTS_PER_INCH", save.SMALL_DOTS_PER_INCH)
+    with Image.open(small) as few, Image.open(save_figure(figure, tmp_path / "full.png")) as full:
+        assert len(few.getcolors()) <= save.SMALL_COLOURS
+        assert ImageStat.Stat(ImageChops.difference(full.convert("RGB"), few.convert("RGB"))).mean < [1, 1, 1]
 
 
 def test_a_png_is_8_by_3_4_inches_and_not_empty(figure: Figure, tmp_path: Path) -> None:

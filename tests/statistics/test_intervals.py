@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workbench.statistics.intervals import Gain, paired_gain, seed_gain
+from workbench.statistics.intervals import Gain, paired_gain, seed_gain, seed_mean
 
 
 def draw(generator: np.random.Generator, num_seeds: int, num_items: int, seed_sd: float, item_sd: float) -> np.ndarray:
@@ -147,3 +147,36 @@ def test_what_does_not_pair_is_an_error() -> None:
         paired_gain([[1.0], [0.0]], [[1.0], [1.0]])
     with pytest.raises(ValueError, match="2 outcomes have 3 items"):
         paired_gain(np.zeros((2, 2)), np.ones((2, 2)), item_N=[0, 1, 2])
+
+
+def test_a_mean_over_seeds_is_students():
+    values = [0.24, 0.27, 0.30, 0.28]
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    mean = seed_mean(values)
+    assert (mean.low, mean.high) == pytest.approx(expected)
+    assert (mean.covers, mean.per_seed) == ("seeds", tuple(values))
+    assert seed_mean([0.2]).high == math.inf
+    with pytest.raises(ValueError, match="finite"):
+        seed_mean([0.2, math.nan])
+
+
+def test_errors_over_items_do_not_shrink_with_seeds():
+    values, errors = [0.24, 0.27, 0.30, 0.28], [0.01, 0.02, 0.01, 0.02]
+    seeds, items = stats.sem(values) ** 2, np.mean(np.square(errors))
+    quantile = (seeds * stats.t.ppf(0.975, 3) + items * stats.t.ppf(0.975, 999)) / (seeds + items)
+    mean = seed_mean(values, errors, num_items=1000)
+    assert mean.high - mean.mean == pytest.approx(quantile * math.sqrt(seeds + items))
+    assert mean.covers == "seeds and items"
+    same = seed_mean([0.25] * 4, [0.02] * 4)
+    assert same.high - 0.25 == pytest.approx(0.02 * stats.norm.ppf(0.975), rel=1e-6)
+
+
+def test_an_interval_over_items_covers_other_pictures_too():
+    generator, covered = np.random.default_rng(5), []
+    for _ in range(1000):
+        share_N = np.clip(0.3 + 0.25 * generator.standard_normal(400), 0, 1)
+        outcome_SN = generator.random((3, 400)) < share_N + 0.02 * generator.standard_normal((3, 1))
+        means, errors = outcome_SN.mean(1), outcome_SN.std(1, ddof=1) / math.sqrt(400)
+        mean = seed_mean(means, errors, num_items=400)
+        covered.append(mean.low <= 0.3138 <= mean.high)
+    assert np.mean(covered) > 0.94

@@ -19,11 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Covers = Literal["seeds and items", "seeds", "items"]
+VERY_MANY = 1e9  # degrees of freedom, at which t is normal
 
 
 @dataclass(frozen=True)
-class Gain:
-    """A mean difference, treated minus baseline, in the metric's own unit, and its 95 % interval.
+class Estimate:
+    """A mean over seeds, in the metric's own unit, and its 95 % interval.
 
     ``covers`` names what was treated as drawn at random; whatever it leaves out was taken as given.
     """
@@ -33,11 +34,6 @@ class Gain:
     high: float
     per_seed: tuple[float, ...]
     covers: Covers
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
 
     def to_json(self) -> dict[str, object]:
         """The mapping of ``--json``; a bound that is not known is null."""
@@ -49,6 +45,48 @@ class Gain:
             "per_seed": list(self.per_seed),
             "covers": self.covers,
         }
+
+
+@dataclass(frozen=True)
+class Gain(Estimate):
+    """A mean difference, treated minus baseline."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+
+def seed_mean(
+    value_S: ArrayLike, error_S: ArrayLike | None = None, *, num_items: int = 0, level: float = 0.95
+) -> Estimate:
+    """The mean of a metric over seeds, from one number a seed: mean ± t(S - 1) · sd / √S.
+
+    Where the evaluator's standard errors over test items are given, the interval covers items too:
+
+        variance_items = mean(error²): all seeds are tested on the same items, so that it does not shrink with S
+        interval       = mean ± t · √(sd² / S + variance_items), t as in :func:`paired_gain`
+
+    Part of the items' variance is in the spread of the seeds already, so that this interval is, if anything, too wide.
+
+    Args:
+        error_S: standard errors over test items, one a seed.
+        num_items: how many items there are; 0 where that is not known, which is taken as very many.
+
+    Raises:
+        ValueError: there is no seed, or a number is not finite.
+    """
+    values_S = np.asarray(value_S, dtype=float)
+    mean_square = 0.0 if error_S is None else float(np.mean(np.square(np.asarray(error_S, dtype=float))))
+    if values_S.ndim != 1 or not len(values_S) or not math.isfinite(values_S.sum() + mean_square):
+        raise ValueError("a mean over seeds needs finite numbers: leave out the seeds that diverged")
+    num_seeds = len(values_S)
+    variance = float(values_S.var(ddof=1)) / num_seeds if num_seeds > 1 else math.inf
+    parts = [(variance, float(num_seeds - 1)), (mean_square, num_items - 1 if num_items > 1 else VERY_MANY)]
+    half = _half_width(parts, level)
+    mean = float(values_S.mean())
+    covers: Covers = "seeds" if error_S is None else "seeds and items"
+    return Estimate(mean, mean - half, mean + half, tuple(values_S.tolist()), covers)
 
 
 def seed_gain(baseline_S: ArrayLike, treated_S: ArrayLike, *, level: float = 0.95) -> Gain:
@@ -139,14 +177,17 @@ def _by_item(difference_SN: Floats, item_N: NDArray[np.generic]) -> Floats:
     return scaled
 
 
-def _gain(per_seed_S: Floats, variances: Sequence[tuple[float, int]], level: float, covers: Covers) -> Gain:
+def _gain(per_seed_S: Floats, variances: Sequence[tuple[float, float]], level: float, covers: Covers) -> Gain:
     """The gain from its parts of variance, each with its degrees of freedom."""
+    mean, half = float(per_seed_S.mean()), _half_width(variances, level)
+    return Gain(mean, mean - half, mean + half, tuple(per_seed_S.tolist()), covers)
+
+
+def _half_width(variances: Sequence[tuple[float, float]], level: float) -> float:
     from scipy.special import stdtrit
 
-    mean, total = float(per_seed_S.mean()), sum(variance for variance, _ in variances)
-    if total > 0 and math.isfinite(total):
-        quantile = sum(variance * float(stdtrit(df, (1 + level) / 2)) for variance, df in variances) / total
-        half = quantile * math.sqrt(total)
-    else:
-        half = total
-    return Gain(mean, mean - half, mean + half, tuple(per_seed_S.tolist()), covers)
+    total = sum(variance for variance, _ in variances)
+    if not 0 < total < math.inf:
+        return total
+    quantile = sum(variance * float(stdtrit(df, (1 + level) / 2)) for variance, df in variances) / total
+    return quantile * math.sqrt(total)

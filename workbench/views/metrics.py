@@ -28,7 +28,8 @@ class MetricLabel:
         """``value`` as a number of units; a dash for what is not known."""
         if value is None or not math.isfinite(value):
             return "\N{EN DASH}"
-        return f"{value * self.factor:{'+' if signed else ''}.{self.digits}f}".replace("-", "\N{MINUS SIGN}")
+        shown = round(value * self.factor, self.digits) + 0.0  # and so never minus zero
+        return f"{shown:{'+' if signed else ''}.{self.digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _share(name: str, label: str) -> MetricLabel:
@@ -55,6 +56,15 @@ METRIC_LABELS: dict[str, MetricLabel] = {
         ),
         MetricLabel("mutual_information_text", "I(student text; teacher picture) \N{GREATER-THAN OR EQUAL TO}", "nats"),
         MetricLabel("affinity_entropy", "affinity entropy", "nats", higher_is_better=None),
+        MetricLabel("loss_scratch", "weighted loss at scratch", higher_is_better=None, digits=3),
+        MetricLabel("loss_converged", "weighted loss when trained", higher_is_better=None, digits=3),
+        MetricLabel("num_params", "parameters", "M", higher_is_better=False, factor=1e-6),
+        MetricLabel("elapsed_s", "training time", "s", higher_is_better=False, digits=0),
+        *(
+            MetricLabel(f"{tower}_{part}_kept", f"{tower} {words} kept", "%", None, 100.0, 1)
+            for tower in ("image", "text")
+            for part, words in (("width", "width"), ("heads", "heads"), ("channels", "FFN"), ("weights", "weights"))
+        ),
     )
 }
 

@@ -1,0 +1,148 @@
+"""``workbench report``: what a person sees, and what stands on the disk afterwards."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from workbench.cli import output
+from workbench.cli.app import main
+from workbench.config.study import load_study
+
+VALUES = {"0": 0.30, "10": 0.305, "100": 0.36, "1000": 0.38}
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def report(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, record, study_file
+) -> Callable[..., Result]:
+    """``report("mine.toml", "--json")`` where that study has run, but for the last cell's last seed."""
+    monkeypatch.setattr(output, "console", Console(highlight=False, width=200))
+    study = load_study(study_file())
+    for cell, value in VALUES.items():
+        for seed, luck in enumerate((0.0, -0.02, 0.03)):
+            state = "running" if (cell, seed) == ("1000", 2) else "finished"
+            metrics = {"image_to_text_r1": value + luck + 0.001 * len(cell) * seed}
+            record(study, cell, seed, metrics, state=state)
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["workbench", "report", *arguments])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_it_prints_the_main_table_and_writes_the_rest(report):
+    done = report("mine.toml")
+    assert (done.code, done.err) == (0, "")
+    assert "12 runs: 11 finished, 1 dead" in done.out
+    assert "1000, seed 2: dead, step 50 of 80" in done.out
+    assert re.search(r"better than 0: 10 \(\+0\.6\), 100 \(\+6\.2\), 1000 \(\+8\.\d\)\.", done.out)
+    written = files(Path("reports/mine"))
+    assert set(written) == {
+        "report.md", "cells.csv", "runs.csv", "table.tex", "cells.png", "differences.png", "learning.png"
+    }  # fmt: skip
+    text = written["report.md"].decode()
+    for name in ("cells.png", "differences.png", "learning.png"):
+        assert f"]({name})" in text
+    assert "workbench sweep --study mine.toml\n" in text
+
+
+def test_equal_runs_give_equal_files_whatever_was_there(report):
+    formats = [word for kind in ("md", "csv", "tex", "svg") for word in ("--format", kind)]
+    assert report("mine.toml", "--out", "one", *formats).code == 0
+    Path("two").mkdir()
+    Path("two/report.md").write_text("an older one")
+    assert report("mine.toml", "--out", "two", *formats).code == 0
+    assert files(Path("one")) == files(Path("two"))
+    assert len(files(Path("one"))) == 4 + 3
+
+
+def test_json_is_alone_on_stdout_and_writes_only_where_it_is_told(report):
+    done = report("mine.toml", "--json")
+    document = json.loads(done.out)
+    assert [cell["name"] for cell in document["cells"]] == list(VALUES)
+    assert document["cells"][3]["seeds"] == {"0": "finished", "1": "finished", "2": "dead"}
+    assert document["files"] == []
+    assert not Path("reports").exists()
+    again = json.loads(report("mine.toml", "--json", "--out", "there", "--format", "tex").out)
+    assert again["files"] == ["there/table.tex"]
+    assert list(files(Path("there"))) == ["table.tex"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 140])
+def test_it_fits_any_terminal(report, monkeypatch, columns):
+    monkeypatch.setattr(output, "console", Console(highlight=False, width=columns))
+    out = report("mine.toml", "--format", "tex").out
+    assert max(map(len, out.splitlines())) <= columns
+    assert "+6.2" in out.split("\n\n")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mien.toml"], "cannot read mien.toml"),
+        (["fd_wieght"], "did you mean 'fd_weight'"),
+        (["mine.toml", "--format", "pgn"], "unknown format 'pgn': did you mean 'png'"),
+        (["mine.toml", "--json", "--format", "md"], "add --out DIR"),
+        (["mine.toml", "--quick"], "runs has no run of study 'mine-quick' yet"),
+        (["mine.toml", "--name", "other"], "begin it with workbench sweep --study mine.toml --name other"),
+        (["mine.toml", "--runs", "nowhere"], "nowhere has no run of study 'mine' yet"),
+        (["mine.toml", "--out", "mine.toml"], "name another with --out DIR"),
+        (["mine.toml", "--out", "mine.toml/deeper"], "name another with --out DIR"),
+    ],
+)
+def test_a_slip_is_one_line_and_status_2(report, arguments, said):
+    done = report(*arguments)
+    assert done.code == 2
+    assert said in done.err
+    assert done.err.count("\n") == 1
+    assert done.out == ""
+
+
+def test_a_damaged_log_and_a_damaged_config_are_left_out_not_fatal(report):
+    Path("runs/mine-10-s0/events.jsonl").write_bytes(b"\xff\x00 torn\n{")
+    Path("runs/mine-100-s0/run.toml").write_text("not = [toml")
+    done = report("mine.toml", "--json")
+    assert done.code == 0, done.err
+    cells = {cell["name"]: cell for cell in json.loads(done.out)["cells"]}
+    assert cells["10"]["seeds"]["0"] == "dead" or cells["10"]["seeds"]["0"] == "new"
+    assert cells["100"]["seeds"]["0"] == "missing"
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_file(report, monkeypatch):
+    import errno
+    import os
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        done = report("mine.toml", "--out", "there", "--format", "md")
+    assert done.code == 2
+    assert "there: disk full" in done.err
+    assert files(Path("there")) == {}

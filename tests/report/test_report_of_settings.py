@@ -1,0 +1,77 @@
+"""Reports of what varies several settings: a grid's main effects, a search's history, front and shares."""
+
+from pathlib import Path
+
+import pytest
+
+from workbench.config.study import load_study
+from workbench.report.markdown import markdown
+from workbench.report.study import StudyReport, report_on
+
+GRID = """
+question = "Both?"
+recipe = "mfd"
+seeds = 2
+[grid]
+loss.mfd.weight = [1000, 2000]
+loss.mfd.mask_ratio = [0, 0.25, 0.5]
+"""
+
+
+def test_a_grid_of_two_settings_has_main_effects(record, study_file):
+    study = load_study(study_file(GRID))
+    for weight in (1000, 2000):
+        for ratio in ("0", "0.25", "0.5"):
+            for seed in (0, 1):
+                value = 0.3 + 0.05 * (weight == 2000) - 0.1 * float(ratio) + 0.01 * seed
+                record(study, f"mfd.weight={weight} mfd.mask_ratio={ratio}", seed, {"image_to_text_r1": value})
+    report = report_on(study, "mine", Path("runs"), "mine.toml")
+    effects = {(one.setting, one.level): one.gain.mean for one in report.effects["image_to_text_r1"]}
+    assert effects["loss.mfd.weight", 2000] == pytest.approx(0.025)
+    assert effects["loss.mfd.mask_ratio", 0.5] == pytest.approx(-0.025)
+    assert "## Main effects" in markdown(report)
+
+
+SEARCH = """
+question = "Which?"
+recipe = "fd"
+seeds = 2
+sampler = "tpe"
+trials = 6
+warm_start = ["fd"]
+[search]
+loss.fd.weight = { low = 10.0, high = 3000.0, log = true }
+loss.clip.weight = { low = 0.5, high = 2.0 }
+[[objectives]]
+metric = "image_to_text_r1"
+[[objectives]]
+metric = "num_params"
+direction = "minimize"
+"""
+
+
+@pytest.fixture
+def search(record, study_file) -> StudyReport:
+    study = load_study(study_file(SEARCH))
+    for trial, (weight, value, size) in enumerate(
+        [(100, 0.30, 30), (20, 0.25, 20), (900, 0.38, 40), (1500, 0.37, 50), (2900, 0.33, 25)]
+    ):
+        values = {"loss.fd.weight": float(weight), "loss.clip.weight": 1.0 + trial / 10}
+        for seed in (0, 1) if trial != 3 else (0,):
+            metrics = {"image_to_text_r1": value + 0.01 * seed}
+            record(study, f"t{trial:04d}", seed, metrics, values=values, trial=trial, num_params=size * 1000)
+    return report_on(study, "mine", Path("runs"), "mine.toml")
+
+
+def test_a_search_has_a_history_a_front_and_shares(search):
+    assert [one.num_seeds for one in search.tried] == [2, 2, 2, 1, 2]
+    best = [round(one.best / 0.98, 3) for one in search.tried]
+    assert best == [0.305, 0.305, 0.385, 0.385, 0.385]
+    assert search.best == "t0002"
+    assert search.table.baseline == "t0000"
+    assert {point.cell for point in search.front if point.on_front} == {"t0001", "t0002", "t0004"}
+    assert sum(search.importance.shares.values()) == pytest.approx(1)
+    text = markdown(search)
+    assert "PED-ANOVA over 5 configurations, fewer than 30: a guess." in text
+    assert "Best by validation: **t0002** (fd.weight=900 clip.weight=1.2)" in text
+    assert text.index("| t0002 |") < text.index("| t0000 |")

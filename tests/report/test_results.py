@@ -1,0 +1,183 @@
+"""Many reports side by side: their index, what a person wrote beside them, and what `workbench studies` says of it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench.cli.app import main
+from workbench.config.study import load_study
+from workbench.report.results import is_answered, read_answers, short_answer, write_results
+from workbench.report.study import report_on
+from workbench.report.words import confirmation_lines
+
+STUDIES = {"mine": "0 and 10?", "other": "0 and 100?"}
+STUDY = """
+question = "{question}"
+recipe = "fd"
+seeds = 2
+baseline = "0"
+[grid]
+loss.fd.weight = [0, {weight}]
+"""
+
+
+@pytest.fixture
+def run_studies(record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two studies of the working directory with every run; ``unfinished`` names a state for the last of "other"."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+
+    def run(unfinished: str = "finished") -> None:
+        for weight, (name, question) in zip((10, 100), STUDIES.items(), strict=True):
+            Path(f"studies/{name}.toml").write_text(STUDY.format(question=question, weight=weight))
+            study = load_study(name)
+            for cell in ("0", str(weight)):
+                for seed in (0, 1):
+                    is_last = (name, cell, seed) == ("other", "100", 1)
+                    state = unfinished if is_last else "finished"
+                    value = 0.3 + 0.1 * (cell != "0") + 0.001 * seed * len(cell)
+                    record(study, cell, seed, {"image_to_text_r1": value}, state=state)
+
+    return run
+
+
+def command(*arguments: str) -> int:
+    sys.argv = ["workbench", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def _arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_one_command_writes_every_report_and_an_index_and_again_the_same_bytes(run_studies, capsys):
+    run_studies()
+    few = ("--format", "md", "--format", "csv")
+    assert command("report", "--all", "--out", "studies/results", *few) == 0
+    first = tree(Path("studies/results"))
+    assert set(first) == {"README.md", "answers.json"} | {
+        f"{name}/{file}" for name in STUDIES for file in ("report.md", "cells.csv", "runs.csv")
+    }
+    index = first["README.md"].decode()
+    assert "| [mine](#mine) | 0 and 10? | 4 | 80 |" in index
+    assert "better than 0: 10 (+10." in index
+    assert "(other/report.md)" in index
+    assert command("report", "--all", "--out", "studies/results", *few) == 0
+    assert tree(Path("studies/results")) == first
+    assert not any(str(Path.cwd()).encode() in content for content in first.values())
+
+    capsys.readouterr()
+    assert command("studies", "--json") == 0
+    documents = {one["name"]: one for one in json.loads(capsys.readouterr().out)["studies"]}
+    assert "better than 0: 100 (+10." in documents["other"]["answer"]
+    assert documents["fd_weight"]["answer"] is None  # this folder's results hide those that ship
+    assert command("studies") == 0
+    assert "answered" in capsys.readouterr().out
+
+
+def test_what_has_not_run_to_its_end_is_left_out_and_said(run_studies, capsys):
+    run_studies(unfinished="running")
+    assert command("report", "--all", "--out", "there", "--format", "md") == 0
+    captured = capsys.readouterr()
+    assert "left out other, which has not run to its end: 4 runs: 3 finished, 1 dead" in " ".join(captured.err.split())
+    assert set(read_answers(Path("there"))) == {"mine"}
+    assert command("report", "--all", "--json") == 0
+    assert [one["study"] for one in json.loads(capsys.readouterr().out)["reports"]] == ["mine"]
+
+
+def test_a_run_that_diverged_is_an_end_too(run_studies):
+    run_studies(unfinished="diverged")
+    assert is_answered(report_on(load_study("other"), "other", Path("runs")))
+
+
+def test_the_index_keeps_what_other_folders_of_runs_have_answered(run_studies):
+    run_studies()
+    reports = [report_on(load_study(name), name, Path("runs")) for name in STUDIES]
+    write_results(reports[:1], Path("out"), ["md"])
+    write_results(reports[1:], Path("out"), ["md"])
+    one_by_one = tree(Path("out"))
+    write_results(reports, Path("all"), ["md"])
+    assert tree(Path("all")) == one_by_one
+
+
+def test_what_a_person_wrote_comes_first(run_studies):
+    run_studies()
+    folder = Path("out")
+    (folder / "mine").mkdir(parents=True)
+    (folder / "mine" / "finding.md").write_text("Ten is better,\nby a lot.\n\nThe rest is detail.\n")
+    write_results([report_on(load_study("mine"), "mine", Path("runs"))], folder, ["md"])
+    assert "Ten is better,\nby a lot.\n\nThe rest is detail.\n" in (folder / "README.md").read_text()
+    assert short_answer(folder, "mine", read_answers(folder)["mine"]) == "Ten is better, by a lot."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["report"], "of which study?"),
+        (["report", "mine", "--all"], "--all takes every study: leave out STUDY"),
+        (["report", "--all", "--quick"], "--all takes every study"),
+        (["report", "--all", "--runs", "nowhere"], "nowhere has no study that has run to its end"),
+        (["report", "--all", "--out", "broken"], "broken/answers.json is no index of reports"),
+        (["report", "--all", "--out", "studies/mine.toml"], "name another with --out DIR"),
+    ],
+)
+def test_a_slip_is_one_line_and_status_2(run_studies, capsys, arguments, said):
+    run_studies()
+    Path("broken").mkdir()
+    Path("broken/answers.json").write_text('{"mine": {"question"')
+    assert command(*arguments) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+SEARCH = """
+question = "Which?"
+recipe = "fd"
+seeds = 2
+trials = 2
+warm_start = ["fd"]
+against = ["baseline"]
+confirm_seeds = 2
+[search]
+loss.fd.weight = { low = 10.0, high = 3000.0, log = true }
+"""
+
+
+def test_a_search_is_answered_once_its_best_is_confirmed_with_fresh_seeds(record, study_file):
+    study = load_study(study_file(SEARCH))
+    for trial, weight in enumerate((2000.0, 900.0)):
+        for seed in (0, 1):
+            metrics = {"image_to_text_r1": 0.3 + 0.05 * trial + 0.001 * seed}
+            record(study, f"t{trial:04d}", seed, metrics, values={"loss.fd.weight": weight}, trial=trial)
+    report = report_on(study, "mine", Path("runs"))
+    assert report.confirmed is None
+    assert not is_answered(report)
+    for number, (cell, value) in enumerate({"baseline": 0.2, "fd": 0.31, "t0001": 0.33}.items()):
+        for seed, luck in ((2, 0.0), (3, 0.002 * number)):
+            metrics = {"image_to_text_r1": value + luck}
+            record(study, cell, seed, metrics, values={}, trial=number, name="mine-best-of-2")
+    record(study, "t0000", 2, {"image_to_text_r1": 0.1}, values={}, trial=0, name="mine-best-of-1")  # an earlier one
+    report = report_on(study, "mine", Path("runs"))
+    assert is_answered(report)
+    lines = list(confirmation_lines(report))
+    assert [line.split(":")[0] for line in lines] == [
+        "image→text R@1 with 2 fresh seeds",
+        "image→text R@1 with 2 fresh seeds",
+    ]
+    assert "t0001 on baseline +13.2" in lines[0]
+    assert lines[0].endswith("better.")
+    assert "t0001 on fd +2.1" in lines[1]
+    assert [seed.seed for seed in report.confirmed.table.cells[0].replicates] == [2, 3]

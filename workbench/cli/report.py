@@ -1,0 +1,154 @@
+"""``workbench report``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workbench.cli.completion import complete_report_format, complete_study
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+
+if TYPE_CHECKING:
+    from workbench.report.study import StudyReport
+
+REPORTS = Path("reports")
+Study = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="A study's name (see `workbench studies`) or file.", autocompletion=complete_study
+    ),
+]
+
+
+def report(
+    name_or_file: Study = "",
+    all_studies: Annotated[
+        bool, typer.Option("--all", help="Of every study that has run to its end, with an index of what was found.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Of the rehearsal that `sweep --quick` made.")] = False,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The name that the sweep was given.")] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write; reports/NAME if not given.")
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="md|csv|tex|png|svg|pdf",
+            help="What to write. Repeatable.",
+            show_default="md, csv, tex, png",
+            autocompletion=complete_report_format,
+        ),
+    ] = None,
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """What a study has found: a table with intervals, ours beside the paper's.
+
+    Works while the sweep is running: what is missing is said. Writes Markdown,
+    CSV, LaTeX and figures; with --json, files only where --out names a folder.
+
+    With --all --out studies/results, `workbench studies` says what was found. A
+    finding.md that you lay beside a report opens its part of the index.
+
+    Examples:
+
+        workbench report icl_weight
+
+        workbench report icl_weight --out paper/tables --format tex --format pdf
+
+        workbench report clip_kd_search --json
+
+        workbench report --all --out studies/results
+    """
+    from workbench.report.write import USUAL, check_formats
+
+    check_formats(formats or ())
+    if json and formats and not out:
+        raise ValueError("--format is about files, and --json writes none unless --out names a folder: add --out DIR")
+    if all_studies and (name_or_file or quick or name):
+        raise ValueError("--all takes every study: leave out STUDY, --quick and --name")
+    if not (all_studies or name_or_file):
+        raise ValueError("of which study? Name one (see `workbench studies`), or ask for --all")
+    if all_studies:
+        _report_all(runs, out, formats or USUAL, json)
+    else:
+        _report_one(_found(name_or_file, quick, name, runs), out, formats or USUAL, json)
+
+
+def _found(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyReport":
+    from workbench.config.study import load_study
+    from workbench.report.study import report_on
+
+    study = load_study(name_or_file)
+    study = study.quick() if quick else study
+    full_name = (name or study.name) + ("-quick" if quick else "")
+    found = report_on(study, full_name, runs, name_or_file)
+    if not found.has_runs:
+        raise ValueError(f"{runs} has no run of study '{full_name}' yet: begin it with {found.made_on.command}")
+    return found
+
+
+def _report_one(found: "StudyReport", out: Path | None, formats: list[str] | tuple[str, ...], json: bool) -> None:
+    from workbench.cli.output import print_json, print_line
+    from workbench.report.document import document
+    from workbench.report.write import write_report
+
+    files = write_report(found, out or REPORTS / found.table.name, formats) if out or not json else []
+    if json:
+        print_json(document(found, [str(path) for path in files]))
+        return
+    _print(found)
+    for path in files:
+        print_line(str(path))
+
+
+def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ...], json: bool) -> None:
+    from workbench.cli.output import errors, print_json, print_line
+    from workbench.config.study import load_study, studies
+    from workbench.report.document import document
+    from workbench.report.results import is_answered, write_results
+    from workbench.report.study import report_on
+    from workbench.report.words import progress
+    from workbench.runs.of_study import studies_with_runs
+
+    begun = set(studies_with_runs(runs)) & studies().keys()
+    every = [report_on(load_study(study), study, runs) for study in sorted(begun)]
+    answered = [found for found in every if is_answered(found)]
+    for found in every:
+        if found not in answered:
+            said = f"left out {found.table.name}, which has not run to its end: {progress(found.table.cells)}"
+            errors.print(said, markup=False)
+    if not answered:
+        raise ValueError(f"{runs} has no study that has run to its end: `workbench report STUDY` shows one under way")
+    files = write_results(answered, out or REPORTS, formats) if out or not json else []
+    if json:
+        print_json({"reports": [document(found) for found in answered], "files": [str(path) for path in files]})
+        return
+    for path in files:
+        print_line(str(path))
+
+
+def _print(found: "StudyReport") -> None:
+    """The main metric's table and what it says; the rest is in the files."""
+    from workbench.cli.output import console, print_rows
+    from workbench.report.markdown import legend, shown_cells
+    from workbench.report.tables import grid
+    from workbench.report.words import findings, progress, troubles
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    say(found.table.question)
+    say(progress(found.table.cells))
+    if found.main:
+        table = grid(found.table, found.main, shown_cells(found))
+        say("")
+        print_rows(list(table.columns), [list(row) for row in table.rows])
+    say("")
+    for line in (*findings(found), *troubles(found.table.cells)):
+        say(f"- {line}")
+    say("")
+    for line in legend(found):
+        say(line)
+    say("")

@@ -1,0 +1,107 @@
+"""The runs folder -> every cell of a study at every seed, also those that have no run yet."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.config.cells import cells_of
+from workbench.config.shape import TOWERS
+from workbench.config.study import Study
+from workbench.events import EvalDone, RunStarted, StepDone
+from workbench.runs.log import first_events, last_events
+from workbench.runs.mask_snapshots import read_mask_history
+from workbench.runs.of_study import StudyRun, counted, runs_of_study, studies_with_runs
+from workbench.runs.summary import Summary, summarise
+from workbench.views.architecture import architecture
+from workbench.views.study import Replicate, StudyCell
+
+LOSSES = ("loss_scratch", "loss_converged")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A study's cells, in the order of its file or of a search's trials, and the runs that they stand for."""
+
+    cells: tuple[StudyCell, ...]
+    runs: tuple[StudyRun, ...]
+    split: str
+
+
+def collect(study: Study, name: str, runs_dir: Path) -> Collected:
+    """Everything that the runs folder has of the study under this name, cells that its file has lost among it.
+
+    Figures are of the test pairs, which nothing was chosen by; of the validation pairs where no run has others.
+
+    Raises:
+        ValueError: the study's cells cannot be, or the folder cannot be read.
+    """
+    found = counted(runs_of_study(runs_dir, name))
+    summaries = {one.run.id: summarise(one.run) for one in found}
+    tested = any(summary.test_metrics for summary in summaries.values())
+    split = "test" if tested else "validation"
+    asked = {metric for of in study.paper.cells.values() for metric in of} if study.paper else set()
+    loss = next((key.split(".")[1] for key in sorted(study.varied) if key.startswith("loss.")), "")
+    replicates = {
+        (one.origin.cell, one.origin.seed): _replicate(one, summaries[one.run.id], split, asked, loss) for one in found
+    }
+    seeds = sorted({*range(study.first_seed, study.first_seed + study.seeds), *(one.origin.seed for one in found)})
+    trials = {one.origin.cell: one.origin.trial for one in found}
+    planned = {cell.name: cell.values for cell in cells_of(study)}
+    values = planned | {one.origin.cell: one.origin.values for one in found if one.origin.cell not in planned}
+    cells = tuple(
+        StudyCell(
+            cell, values[cell], tuple(replicates.get((cell, seed), Replicate(seed)) for seed in seeds), trials.get(cell)
+        )
+        for cell in values
+    )
+    return Collected(cells, tuple(found), split)
+
+
+def confirmation_name(name: str, runs_dir: Path) -> str:
+    """The name under which a search's best was trained anew, after the most trials; empty if it was not."""
+    found = [re.fullmatch(rf"{re.escape(name)}-best-of-(\d+)", study) for study in studies_with_runs(runs_dir)]
+    return max((match for match in found if match), key=lambda match: int(match[1]), default=("",))[0]
+
+
+def _replicate(one: StudyRun, summary: Summary, split: str, asked: set[str], loss: str) -> Replicate:
+    first = first_events(one.run.events_file)
+    last = last_events(one.run.events_file)
+    num_items = [event.num_pairs for event in last if isinstance(event, EvalDone) and event.split == split]
+    num_params = [event.num_parameters for event in first if isinstance(event, RunStarted)]
+    own = {"elapsed_s": summary.elapsed_s, **({"num_params": float(num_params[0])} if num_params else {})}
+    if asked.intersection(LOSSES):
+        steps = [event for event in (*first, *last) if isinstance(event, StepDone) and loss in event.weighted]
+        own |= dict(zip(LOSSES, (steps[0].weighted[loss], steps[-1].weighted[loss]), strict=True)) if steps else {}
+    if any(metric.endswith("_kept") for metric in asked):
+        own |= dict(_kept(one))
+    shown = summary.test_metrics if split == "test" else summary.metrics
+    return Replicate(
+        seed=one.origin.seed,
+        state=summary.state,
+        run=one.run.id,
+        step=summary.step,
+        num_steps=summary.num_steps,
+        reason=summary.reason,
+        metrics=_finite({**shown, **own}),
+        errors=_finite(summary.test_errors if split == "test" else summary.errors),
+        validation=_finite({**summary.metrics, **own}),
+        num_items=num_items[-1] if num_items else 0,
+    )
+
+
+def _kept(one: StudyRun) -> Iterator[tuple[str, float]]:
+    """What an inherited student has of its teacher, tower by tower, as shares: the rows of TinyCLIP's Table 9."""
+    snapshots = read_mask_history(one.run).snapshots
+    for tower, change in architecture(snapshots[-1]).towers.items() if snapshots else ():
+        assert tower in TOWERS
+        remains = change.remains
+        yield f"{tower}_width_kept", remains.embedding
+        yield f"{tower}_heads_kept", sum(change.student.heads) / sum(change.teacher.heads)
+        yield f"{tower}_channels_kept", sum(change.student.channels) / sum(change.teacher.channels)
+        yield f"{tower}_weights_kept", change.student.block_weights / change.teacher.block_weights
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

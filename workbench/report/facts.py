@@ -1,0 +1,150 @@
+"""On what a study's runs were made, and the command that makes them again."""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from workbench.config.cells import Changes, as_text, cells_of, make_cell
+from workbench.config.run import RunConfig
+from workbench.config.study import Study, flat
+from workbench.config.toml import load_run_config, read_toml
+from workbench.runs.checkpoints import newest_checkpoint, read_manifest
+from workbench.runs.directory import RunDirectory
+from workbench.runs.of_study import StudyRun
+from workbench.sweeps.space import settings_of
+
+NO_TEACHER = "none"
+MACHINE = ("device", "num_threads", "torch", "python")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decides a study's numbers, as its runs recorded it; runs of an earlier version recorded less.
+
+    ``config_sha256`` is of the settings that cells share; ``data_sha256`` is the training pairs' fingerprint. The
+    teacher's scale is 1/τ, by which temperatures that belong to other teachers are to be read. ``command`` makes the
+    runs again; ``report`` makes this report of them.
+    """
+
+    machines: tuple[str, ...]
+    steps: tuple[int, ...]
+    batch_size: tuple[int, ...]
+    pairs: tuple[str, ...]
+    student: tuple[str, ...]
+    teacher: tuple[str, ...]
+    teacher_scale: float | None
+    teacher_sha256: str
+    config_sha256: str
+    data_sha256: str
+    code_sha256: tuple[str, ...]
+    command: str
+    report: str
+
+    def to_json(self) -> dict[str, Any]:
+        """``made_on`` of ``--json``."""
+        return asdict(self)
+
+
+def facts(study: Study, name: str, source: str, runs: Sequence[StudyRun]) -> Facts:
+    """What the runs say of themselves; what they differ in has several values.
+
+    Args:
+        name: under which the runs are kept.
+        source: the study's name or file, as a person gave it.
+    """
+    configs = {one.run.id: load_run_config(one.run.config_file) for one in runs}
+    every = list(configs.values())
+    given = _given(study, source, name)
+    pairs = _each(f"{config.data.num_pairs or 'all'} of {config.data.train}" for config in every)
+    teacher = _each(config.teacher.model or NO_TEACHER for config in every)
+    recorded = _recorded(runs)
+    taught_by = recorded.get("teacher", {}) if len(teacher) == 1 else {}
+    return Facts(
+        machines=_each(_machine(one.run) for one in runs),
+        steps=_each(config.train.num_steps for config in every),
+        batch_size=_each(config.train.batch_size for config in every),
+        pairs=pairs,
+        student=_each(config.student.model for config in every),
+        teacher=teacher,
+        teacher_scale=taught_by.get("scale"),
+        teacher_sha256=str(taught_by.get("weights_sha256", "")),
+        config_sha256=_fingerprint(every),
+        data_sha256=str(recorded.get("data_fingerprint", "")) if len(pairs) == 1 else "",
+        code_sha256=_each(code for one in runs if (code := _machine_of(one.run).get("code_sha256"))),
+        command=shlex.join(["workbench", "sweep", "--study", *given, *_changes(study, runs, configs)]),
+        report=shlex.join(["workbench", "report", *given]),
+    )
+
+
+def _each(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(sorted(set(values)))
+
+
+def _given(study: Study, source: str, name: str) -> list[str]:
+    """How the study was named on the command line."""
+    quick = name.endswith("-quick") and not source.endswith("-quick")
+    own = name.removesuffix("-quick") if quick else name
+    return [source, *(["--name", own] if own != study.name else []), *(["--quick"] if quick else [])]
+
+
+def _machine(run: RunDirectory) -> str:
+    machine = _machine_of(run)
+    found = [f"{key.replace('num_', '')} {machine[key]}" for key in MACHINE if key in machine]
+    return ", ".join(found) or "unknown"
+
+
+def _machine_of(run: RunDirectory) -> dict[str, Any]:
+    """The machine and code that a run began with."""
+    machine: dict[str, Any] = read_toml(run.config_file).get("machine", {})
+    return machine
+
+
+def _recorded(runs: Sequence[StudyRun]) -> dict[str, Any]:
+    """What a checkpoint says of the training pairs and the teacher; one run speaks for all that share them."""
+    for one in runs:
+        checkpoint = newest_checkpoint(one.run)
+        if checkpoint is not None:
+            return read_manifest(checkpoint)
+    return {}
+
+
+def _fingerprint(configs: Sequence[RunConfig]) -> str:
+    """Of the settings that all runs share, but their seeds."""
+    tables = [settings_of(config) for config in configs]
+    if not tables:
+        return ""
+    shared = {key: value for key, value in tables[0].items() if all(table.get(key) == value for table in tables)}
+    return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
+
+
+def _changes(study: Study, runs: Sequence[StudyRun], configs: dict[str, RunConfig]) -> list[str]:
+    """The options that turn the study's file into these runs: how many seeds and steps, and what was set beside."""
+    if not runs:
+        return []
+    seeds = len({one.origin.seed for one in runs})
+    options = ["--seeds", str(seeds)] if seeds != study.seeds else []
+    one = runs[0]
+    config = configs[one.run.id]
+    planned = _planned(study, one, Changes())
+    if config.train.num_steps != planned.train.num_steps:
+        options += ["--steps", str(config.train.num_steps)]
+        planned = _planned(study, one, Changes(steps=config.train.num_steps))
+    before, now = (flat(of.model_dump(mode="json")) for of in (planned.with_seed(config.seed), config))
+    for key, value in now.items():
+        if key in before and value != before[key] and before[key] != "auto" and key not in ("recipe", "question"):
+            options += ["--set", f"{key}={_as_toml(value)}"]
+    return options
+
+
+def _planned(study: Study, one: StudyRun, changes: Changes) -> RunConfig:
+    if study.search:
+        return make_cell(study, one.origin.cell, one.origin.values, changes).config
+    cells = {cell.name: cell.config for cell in cells_of(study, changes)}
+    return cells.get(one.origin.cell, next(iter(cells.values())))
+
+
+def _as_toml(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, list | str | tuple) else as_text(value)

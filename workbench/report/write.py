@@ -1,0 +1,114 @@
+"""A study's report as files."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.config.nearest import unknown
+from workbench.report.latex import latex
+from workbench.report.markdown import markdown, shown_cells
+from workbench.report.study import StudyReport
+from workbench.report.tables import cells_csv, runs_csv
+from workbench.runs.atomic import write_atomically
+from workbench.views.metrics import metric_label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TEXTS = ("md", "csv", "tex")
+PICTURES = ("png", "svg", "pdf")
+USUAL = ("md", "csv", "tex", "png")
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Refuse an unknown format.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for name in formats:
+        if name not in (*TEXTS, *PICTURES):
+            raise unknown("format", name, (*TEXTS, *PICTURES))
+
+
+def write_report(report: StudyReport, folder: Path, formats: Sequence[str] = USUAL) -> list[Path]:
+    """Write ``report.md``, ``cells.csv``, ``runs.csv``, ``table.tex`` and figures; equal runs give equal bytes.
+
+    Files of an earlier report are replaced one by one, each whole.
+
+    Raises:
+        ValueError: an unknown format, or the folder cannot be made or written to.
+    """
+    check_formats(formats)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return _write(report, folder, formats)
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Says of a folder that cannot be written to what to do about it.
+
+    Raises:
+        ValueError: instead of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"cannot write {folder}: {error.strerror or error}; name another with --out DIR") from None
+
+
+def _write(report: StudyReport, folder: Path, formats: Sequence[str]) -> list[Path]:
+    written = list(_write_figures(report, folder, [name for name in PICTURES if name in formats]))
+    shown = _shown([path.name for path in written])
+    texts: dict[str, dict[str, Callable[[], str]]] = {
+        "md": {"report.md": lambda: markdown(report, shown)},
+        "csv": {"cells.csv": lambda: cells_csv(report.table), "runs.csv": lambda: runs_csv(report.table)},
+        "tex": {"table.tex": lambda: latex(report.table, shown_cells(report))},
+    }
+    for name in TEXTS:
+        for file, text in texts[name].items() if name in formats else ():
+            write_atomically(folder / file, text())
+            written.append(folder / file)
+    return written
+
+
+def _shown(names: Sequence[str]) -> list[str]:
+    """One file a figure, of a kind that Markdown can show."""
+    found = {name.rpartition(".")[0]: name for name in reversed(names) if not name.endswith(".pdf")}
+    return list(dict.fromkeys(found[stem] for stem in (name.rpartition(".")[0] for name in names) if stem in found))
+
+
+def _write_figures(report: StudyReport, folder: Path, kinds: Sequence[str]) -> Iterator[Path]:
+    from workbench.figures.save import save_figure
+
+    if kinds:
+        for name, figure in pictures(report):
+            yield from (save_figure(figure, folder / f"{name}.{kind}", small=True) for kind in kinds)
+
+
+def pictures(report: StudyReport) -> "Iterator[tuple[str, Figure]]":
+    """The figures that the study has anything to show in, by name."""
+    from workbench.figures.search import effects_figure, history_figure, importance_figure, pareto_figure
+    from workbench.figures.study import differences_figure, learning_figure, study_figure
+
+    table, main = report.table, report.main
+    if main is None or not any(cell.finished for cell in table.cells):
+        return
+    if report.study.search:
+        objective = metric_label(report.study.objectives[0].metric)
+        if any(one.value is not None for one in report.tried):
+            yield "history", history_figure(report.tried, objective)
+        if report.importance.shares:
+            yield "importance", importance_figure(report.importance.shares, report.importance.note)
+    else:
+        yield "cells", study_figure(table)
+        if any(entry.gain for of in table.entries.values() for entry in of.values()):
+            yield "differences", differences_figure(table)
+    if effects := report.effects.get(main.name):
+        yield "effects", effects_figure(effects, main)
+    if report.front:
+        yield "pareto", pareto_figure(report.front, [metric_label(one.metric) for one in report.study.objectives])
+    if report.learning:
+        yield "learning", learning_figure(report.learning)

@@ -1,0 +1,194 @@
+"""A study's runs -> cells by metrics: what each seed found, the paper's figures beside it, and what is missing."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from workbench.views.metrics import MetricLabel, metric_label
+
+if TYPE_CHECKING:
+    from workbench.statistics.intervals import Estimate, Gain
+
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One cell at one seed. ``state`` is its run's, or "missing" where there is none.
+
+    ``metrics`` are those to report and ``validation`` those to choose by, both in the units in which runs log them;
+    ``errors`` are standard errors of the former over ``num_items`` test pairs.
+    """
+
+    seed: int
+    state: str = MISSING
+    run: str = ""
+    step: int = 0
+    num_steps: int = 0
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
+    num_items: int = 0
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state == "finished"
+
+    @property
+    def state_text(self) -> str:
+        """Such as "running, step 40 of 80"."""
+        where = f", step {self.step:,}" + (f" of {self.num_steps:,}" if self.num_steps else "") if self.step else ""
+        return self.state + (where if not self.is_finished else "")
+
+
+@dataclass(frozen=True)
+class StudyCell:
+    """One configuration at every seed that was asked for. ``trial`` is None until it has a run."""
+
+    name: str
+    values: Mapping[str, Any]
+    replicates: tuple[Replicate, ...]
+    trial: int | None = None
+
+    @property
+    def finished(self) -> tuple[Replicate, ...]:
+        return tuple(one for one in self.replicates if one.is_finished)
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.finished) == len(self.replicates)
+
+    @property
+    def state(self) -> str:
+        """In a word: "finished" where every seed is, else the gravest of the others' states."""
+        order = ("diverged", "failed", "dead", "silent", "stopped", "interrupted", "paused", "running", "new", MISSING)
+        others = {one.state for one in self.replicates if not one.is_finished}
+        return next((state for state in order if state in others), "finished")
+
+    def by_seed(self, metric: str, *, validation: bool = False) -> dict[int, float]:
+        """The metric at every seed that finished and has it as a finite number."""
+        found = {one.seed: (one.validation if validation else one.metrics).get(metric) for one in self.finished}
+        return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell's figure of one metric. All but the paper's are in the metric's stored unit; None is not known.
+
+    ``paper`` and ``paper_gain`` are in the unit that the metric's label shows.
+    """
+
+    mean: "Estimate | None" = None
+    gain: "Gain | None" = None
+    p_value: float | None = None
+    verdict: str = ""
+    paper: float | None = None
+    paper_gain: float | None = None
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """Cells by metrics. ``entries`` is by cell, then by metric, and has every cell, run or not."""
+
+    name: str
+    question: str
+    baseline: str
+    split: str
+    metrics: tuple[MetricLabel, ...]
+    cells: tuple[StudyCell, ...]
+    entries: Mapping[str, Mapping[str, Entry]]
+    paper_source: str = ""
+
+    def entry(self, cell: StudyCell, metric: MetricLabel) -> Entry:
+        return self.entries[cell.name].get(metric.name, Entry())
+
+    def has_paper(self, metric: MetricLabel) -> bool:
+        """Whether the paper publishes this metric of two cells or more."""
+        return sum(self.entry(cell, metric).paper is not None for cell in self.cells) > 1
+
+    @property
+    def levels(self) -> tuple[float, ...] | None:
+        """The one setting's numbers in the order of the cells, ascending; None if cells are no such series."""
+        settings = {setting for cell in self.cells for setting in cell.values}
+        if len(settings) != 1:
+            return None
+        (setting,) = settings
+        found = [cell.values.get(setting) for cell in self.cells]
+        numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+        is_series = len(numbers) == len(found) > 1 and numbers == sorted(numbers)
+        return tuple(map(float, numbers)) if is_series else None
+
+    @property
+    def setting(self) -> str:
+        """What varies, by its dotted name; several are joined by commas."""
+        return ", ".join(dict.fromkeys(setting for cell in self.cells for setting in cell.values))
+
+
+def paper_in_our_unit(metric: MetricLabel, value: float) -> str:
+    """A published figure as the metric's column writes numbers, with one digit more where the paper has it."""
+    more = abs(value - round(value, metric.digits)) > 10 ** -(metric.digits + 2)
+    return f"{value:.{metric.digits + more}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def shown_metrics(wanted: Iterable[str], cells: Sequence[StudyCell]) -> tuple[MetricLabel, ...]:
+    """The metrics of these names that any cell has, in this order; all of them while nothing has finished."""
+    names = list(dict.fromkeys(wanted))
+    measured = {name for cell in cells for one in cell.finished for name in one.metrics}
+    return tuple(metric_label(name) for name in names if not measured or name in measured)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One cell among several objectives; ``values`` are in the order of the objectives."""
+
+    cell: str
+    values: tuple[float, ...]
+    on_front: bool
+
+
+def pareto(values: Mapping[str, Sequence[float]], directions: Sequence[str]) -> list[Point]:
+    """The cells with those marked that no other beats: none is as good in every objective and better in one.
+
+    Args:
+        values: by cell, one number an objective.
+        directions: "maximize" or "minimize", one an objective.
+    """
+    signs = [1 if direction == "maximize" else -1 for direction in directions]
+    worth = {cell: [sign * value for sign, value in zip(signs, of, strict=True)] for cell, of in values.items()}
+
+    def beats(one: Sequence[float], other: Sequence[float]) -> bool:
+        pairs = list(zip(one, other, strict=True))
+        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+    return [
+        Point(cell, tuple(values[cell]), not any(beats(other, own) for other in worth.values()))
+        for cell, own in worth.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A configuration of a search, in the order in which it was tried; ``best`` so far among those with all seeds."""
+
+    trial: int
+    cell: str
+    value: float | None
+    best: float | None
+    state: str
+    num_seeds: int
+
+
+def history(cells: Sequence[StudyCell], metric: str, direction: str) -> list[Tried]:
+    """A search over time: the validation mean of every configuration, None without a seed that finished."""
+    sign = 1 if direction == "maximize" else -1
+    found: list[Tried] = []
+    best: float | None = None
+    for cell in sorted((cell for cell in cells if cell.trial is not None), key=lambda cell: cell.trial or 0):
+        values = list(cell.by_seed(metric, validation=True).values())
+        mean = sum(values) / len(values) if values else None
+        if mean is not None and cell.is_complete and (best is None or sign * mean > sign * best):
+            best = mean
+        found.append(Tried(cell.trial or 0, cell.name, mean, best, cell.state, len(values)))
+    return found
