@@ -1,0 +1,267 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from workbench.tui.home.screen import HomeScreen
+from workbench.tui.memory import recall
+from workbench.tui.rows import Rows
+
+
+def shown(pilot) -> list[str]:
+    return list(pilot.app.screen.query_one(Rows).lines)
+
+
+def test_the_live_run_stands_first_with_its_state_progress_and_time_left(record, drive, seen) -> None:
+    record("live", last=40, state=None)
+    for name in ("old", "older"):
+        record(name)
+
+    async def steps(pilot) -> None:
+        text = seen(pilot)
+        (line,) = (line for line in text.splitlines() if " live " in line and "runs" not in line)
+        assert shown(pilot)[0] == "live"
+        assert "running" in line
+        assert " 40%" in line
+        assert "6 s" in line  # 60 steps of 0.1 s
+        assert "3 runs · 1 live" in text
+
+    drive(steps)
+
+
+@pytest.mark.parametrize("state", ["finished", "diverged", "interrupted", "stopped", "failed"])
+def test_every_end_is_named(record, drive, seen, state: str) -> None:
+    record("one", state=state)
+
+    async def steps(pilot) -> None:
+        assert state in seen(pilot)
+
+    drive(steps)
+
+
+def test_a_run_whose_process_is_gone_has_died(record, drive, seen) -> None:
+    record("one", state="")
+
+    async def steps(pilot) -> None:
+        assert "died" in seen(pilot)
+
+    drive(steps)
+
+
+def test_a_live_run_that_says_nothing_is_silent_for_so_long(record, drive, seen, done) -> None:
+    import time
+
+    record("one", last=10, state=None, extra=[done("one", 20, time_s=time.time() - 75)])
+
+    async def steps(pilot) -> None:
+        assert "silent 1.2 min" in seen(pilot) or "silent 1.3 min" in seen(pilot)
+
+    drive(steps)
+
+
+def test_a_paused_run_says_so(record, drive, seen) -> None:
+    from workbench.events import Commanded
+
+    record("one", last=10, state=None, extra=[Commanded(run="one", step=10, command="pause", time_s=1.0)])
+
+    async def steps(pilot) -> None:
+        assert "paused" in seen(pilot)
+
+    drive(steps)
+
+
+def test_the_filter_sorts_out_and_is_remembered(record, drive, seen) -> None:
+    for name in ("alpha", "beta", "gamma"):
+        record(name)
+
+    async def steps(pilot) -> None:
+        await pilot.press("slash", *"alp")
+        assert shown(pilot) == ["alpha"]
+        assert "1 of 3 runs" in seen(pilot)
+        await pilot.press("enter")
+        assert recall().filter == "alp"
+        await pilot.press("slash", "z")
+        assert "no run has “alpz”" in seen(pilot)
+        await pilot.press("escape")
+        assert len(shown(pilot)) == 3
+
+    drive(steps)
+
+
+def test_sorting_goes_around_and_is_remembered(record, drive) -> None:
+    record("b", last=50, state="stopped")
+    record("a", last=20, state="stopped")
+
+    async def steps(pilot) -> None:
+        assert shown(pilot) == ["a", "b"]
+        await pilot.press("s", "s", "s")
+        assert recall().sort == "progress"
+        assert shown(pilot) == ["b", "a"]
+
+    drive(steps)
+
+
+def test_enter_opens_and_escape_comes_back(record, drive) -> None:
+    record("one")
+
+    async def steps(pilot) -> None:
+        await pilot.press("enter")
+        await pilot.pause()
+        assert pilot.app.screen.run_directory.id == "one"
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, HomeScreen)
+
+    drive(steps)
+
+
+def test_the_mouse_moves_and_opens(record, drive) -> None:
+    for name in ("one", "two", "three"):
+        record(name)
+
+    async def steps(pilot) -> None:
+        await pilot.click(Rows, offset=(5, 2))
+        assert pilot.app.screen.query_one(Rows).key == shown(pilot)[2]
+        await pilot.click(Rows, offset=(5, 2), times=2)
+        await pilot.pause()
+        assert pilot.app.screen.run_directory.id == "one"
+
+    drive(steps)
+
+
+def test_vim_keys_and_arrows_move_alike(record, drive) -> None:
+    for number in range(40):
+        record(f"run-{number}", last=10)
+
+    async def steps(pilot) -> None:
+        rows = pilot.app.screen.query_one(Rows)
+        for keys, place in (("jj", 2), ("k", 1), ("G", 39), ("g", 0)):
+            await pilot.press(*keys)
+            assert rows.cursor == place
+        await pilot.press("down", "down", "up", "pagedown")
+        assert rows.cursor > 10
+        await pilot.press("ctrl+u", "end")
+        assert rows.cursor == 39
+        assert rows.scroll_offset.y > 10
+
+    drive(steps)
+
+
+def test_new_events_appear_and_a_removed_run_goes(record, drive, seen, done, soon) -> None:
+    record("live", last=40, state=None)
+    gone = record("gone")
+
+    async def steps(pilot) -> None:
+        record.say("live", done("live", 80))
+        shutil.rmtree(gone.path)
+        await soon(lambda: " 80%" in seen(pilot) and shown(pilot) == ["live"])
+
+    drive(steps)
+
+
+def test_runs_of_a_study_stand_together(record, drive) -> None:
+    for number, (study, seed) in enumerate([("b", 1), ("a", 0), ("b", 0)]):
+        origin = {"study": study, "cell": "x=1", "seed": seed, "trial": 0}
+        record(f"run-{number}", settings={"sweep": origin})
+
+    async def steps(pilot) -> None:
+        await pilot.press("u")
+        assert shown(pilot) == ["study/b", "run-2", "run-0", "study/a", "run-1"]
+
+    drive(steps)
+
+
+def test_the_headline_metric_can_be_chosen(record, drive, seen) -> None:
+    record("one")
+
+    async def steps(pilot) -> None:
+        assert "image→text R@1" in seen(pilot)
+        assert "50.3" in seen(pilot)
+        await pilot.press("m")
+        assert "zero-shot top-1" in seen(pilot)
+        assert "25.1" in seen(pilot)
+
+    drive(steps)
+
+
+HOSTILE = [
+    "[b]",
+    "[red]x[",
+    "[@click=app.quit]",
+    "a[red]b",
+    "\N{RIGHT-TO-LEFT OVERRIDE}txet",
+    "emoji-\N{FOX FACE}",
+    "\N{HEBREW LETTER SHIN}\N{HEBREW LETTER LAMED}",
+    "tab\there",
+    "esc\x1b[2J",
+    "x" * 200,
+]
+
+
+@pytest.mark.parametrize("size", [pytest.param((80, 24), marks=pytest.mark.slow), (140, 45), (60, 20), (20, 5)])
+def test_hostile_names_and_numbers_are_shown_as_they_are(record, drive, seen, done, size) -> None:
+    run = record(
+        "plain", last=20, state="finished", extra=[done("plain", 30, float("nan")), done("plain", 40, float("inf"))]
+    )
+    for number, name in enumerate(HOSTILE):
+        copy = run.path.with_name(name)
+        shutil.copytree(run.path, copy)
+        (copy / "run.toml").write_text(f'recipe = "[/b] {number}"\n')
+    (run.path / "run.toml").write_bytes(b"\xff not toml [[")
+    with run.events_file.open("ab") as log:
+        log.write(b'{"event": "StepDone", "torn')
+
+    async def steps(pilot) -> None:
+        assert len(shown(pilot)) == 1 + len(HOSTILE)
+        text = seen(pilot)
+        assert "\x1b" not in text
+        assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in text
+        if size[0] >= 60:
+            assert "[red]x[" in text
+        for _ in range(len(HOSTILE) if size == (80, 24) else 0):
+            await pilot.press("enter")
+            await pilot.pause()
+            await pilot.press("7", "8", "escape", "j")
+
+    drive(steps, size=size)
+
+
+def test_an_empty_folder_says_how_to_begin(drive, seen, record, soon) -> None:
+    async def steps(pilot) -> None:
+        assert "workbench train" in seen(pilot)
+        record("first")
+        await soon(lambda: shown(pilot) == ["first"])
+
+    drive(steps)
+
+
+def test_a_folder_that_is_a_file_is_said(drive, seen, record) -> None:
+    record.folder.write_text("")
+
+    async def steps(pilot) -> None:
+        assert "workbench train" in seen(pilot)
+
+    drive(steps)
+
+
+def test_broken_habits_are_forgotten(record, drive, seen, tmp_path: Path) -> None:
+    record("one")
+    (tmp_path / "state/workbench").mkdir(parents=True)
+    (tmp_path / "state/workbench/tui.json").write_text('{"theme": "no such", "pane": 7')
+
+    async def steps(pilot) -> None:
+        assert " one " in seen(pilot)
+
+    drive(steps)
+
+
+def test_the_theme_is_remembered(record, drive, tmp_path: Path) -> None:
+    record("one")
+
+    async def steps(pilot) -> None:
+        await pilot.press("t")
+        await pilot.pause()
+
+    drive(steps)
+    assert json.loads((tmp_path / "state/workbench/tui.json").read_text())["theme"] == "workbench-light"

@@ -1,0 +1,117 @@
+"""Two hundred runs, ten that are live, a million events, a clock that jumps."""
+
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from workbench.runs.directory import RunDirectory
+from workbench.tui.home.board import Board
+from workbench.tui.rows import Rows
+from workbench.tui.run.feed import Feed
+
+
+@pytest.fixture
+def many(record):
+    """200 copies of two runs, nine of them live."""
+    done, live = record("done"), record("live", last=50, state=None)
+    for number in range(190):
+        shutil.copytree(done.path, record.folder / f"done-{number}")
+    for number in range(8):
+        shutil.copytree(live.path, record.folder / f"live-{number}")
+    return record.folder
+
+
+def test_a_folder_of_200_runs_is_on_screen_in_a_second_of_work(many) -> None:
+    """Of this process's time, for the machine may have other things to do."""
+    script = (
+        "import asyncio, time\n"
+        "from pathlib import Path\n"
+        "import sys\n"
+        "from workbench.tui.app import Workbench\n"
+        "async def main():\n"
+        "    app = Workbench(Path(sys.argv[1]))\n"
+        "    async with app.run_test(size=(140, 45)):\n"
+        "        print(time.process_time(), len(app.screen.query_one('Rows').lines))\n"
+        "asyncio.run(main())\n"
+        "print('torch' in sys.modules, 'optuna' in sys.modules, 'pandas' in sys.modules)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script, str(many)], capture_output=True, text=True, check=True).stdout
+    first, second = out.splitlines()
+    assert float(first.split()[0]) < 2.0
+    assert first.split()[1] == "200"
+    assert second == "False False False"
+
+
+@pytest.mark.usefixtures("many")
+def test_live_runs_among_many_stand_first_and_grow(record, drive, done, seen, soon) -> None:
+    async def steps(pilot) -> None:
+        assert len(list(pilot.app.screen.query_one(Rows).lines)) == 200
+        await soon(lambda: "9 live" in seen(pilot))
+        for step in range(60, 100, 10):
+            record.say("live", done("live", step))
+        await soon(lambda: " 90%" in seen(pilot))
+
+    drive(steps)
+
+
+def test_looking_again_at_runs_that_have_ended_costs_little(many) -> None:
+    board = Board(many)
+    while board.poll(5.0):
+        pass
+    start = time.process_time()
+    for _ in range(5):
+        board.poll()
+    assert (time.process_time() - start) / 5 < 0.1
+
+
+def test_a_clock_that_jumps_is_survived(record, drive, seen, done) -> None:
+    run = record("one", last=20, state=None)
+    record.say(
+        "one", done("one", 30, time_s=time.time() + 1e6), done("one", 40, time_s=0.0), done("one", 50, time_s=-1e18)
+    )
+
+    async def steps(pilot) -> None:
+        assert "step 50 of 100" in seen(pilot)
+        await pilot.press("x", "8", "3")
+
+    drive(steps, run)
+
+
+@pytest.mark.slow
+def test_a_million_events_are_read_piece_by_piece_while_keys_are_answered(record, drive, seen, done, soon) -> None:
+    run = record("one", last=10, state=None)
+    template = done("one", 10).to_line()
+    lines = [template.replace('"step":10,', f'"step":{step},') for step in range(11, 1_000_011)]
+    with run.events_file.open("a") as log:
+        log.write("\n".join(lines) + "\n")
+
+    async def steps(pilot) -> None:
+        assert "reading its log" in seen(pilot)
+        start = time.monotonic()
+        await pilot.press("3", "1")
+        assert time.monotonic() - start < 10
+        await soon(lambda: "reading its log" not in seen(pilot), 400)
+        total = pilot.app.screen.feed.story.group("loss")["total"]
+        assert total.series.step[-1] == 1_000_010
+        assert len(total.series.step) < 20_000
+
+    drive(steps, run)
+
+
+def test_a_torn_end_is_read_once_it_is_whole(record, done) -> None:
+    run = RunDirectory(record("one", last=20, state=None).path)
+    feed = Feed(run)
+    while feed.poll():
+        pass
+    line = done("one", 30).to_line() + "\n"
+    with run.events_file.open("a") as log:
+        log.write(line[:40])
+        log.flush()
+        feed.poll()
+        assert feed.story.num_skipped == 0
+        log.write(line[40:])
+    feed.poll()
+    assert feed.story.group("loss")["total"].series.step[-1] == 30

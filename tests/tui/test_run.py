@@ -1,0 +1,280 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from workbench.config.shape import TowerShape
+from workbench.events import Commanded, RunResumed, StageStarted, Warned
+from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
+from workbench.runs.mask_snapshots import MaskSnapshot, TowerMask, write_masks
+from workbench.tui.charts.chart import Chart
+from workbench.tui.memory import recall
+from workbench.tui.run.screen import PANES
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((140, 45), marks=SLOW), pytest.param((60, 20), marks=SLOW)])
+def test_every_pane_shows_something(record, drive, seen, size) -> None:
+    run = record("one", extra=[Warned(run="one", step=60, message="a [/b] warning")])
+    wanted = {
+        "loss": "clip 0.03",
+        "metrics": "R@1",
+        "speed": "throughput",
+        "masks": "learns no masks",
+        "gradients": "no gradients measured yet",
+        "affinity": "no probe pairs yet",
+        "config": "what differs from the recipe clip-kd",
+        "events": "a [/b] warning",
+    }
+    assert tuple(wanted) == PANES
+
+    async def steps(pilot) -> None:
+        assert "finished" in seen(pilot)
+        for number, text in enumerate(wanted.values(), start=1):
+            await pilot.press(str(number))
+            await pilot.pause()
+            assert text in seen(pilot)
+        assert recall().pane == "events"
+
+    drive(steps, run, size)
+
+
+def test_the_cursor_reads_the_values_that_were_logged(record, drive, seen) -> None:
+    run = record("one")
+
+    async def steps(pilot) -> None:
+        await pilot.press("left")
+        assert "@ step 100" in seen(pilot)
+        for _ in range(8):
+            await pilot.press("H")
+        text = seen(pilot)
+        assert "@ step 10" in text
+        assert "total 0.4" in text  # 3 / 10 + 1 / 10
+        assert "clip 0.3" in text
+        await pilot.press("0")
+        assert "@ step" not in seen(pilot)
+
+    drive(steps, run)
+
+
+def test_zoom_pan_log_smoothing_and_time(record, drive, seen) -> None:
+    run = record("one")
+
+    async def steps(pilot) -> None:
+        chart = pilot.app.screen.query(Chart).first()
+        await pilot.press("plus")
+        assert chart.drawing.x_range == (55.0, 100.0)
+        await pilot.press("less_than_sign")
+        assert chart.drawing.x_range == (43.75, 88.75)
+        await pilot.press("greater_than_sign", "minus")
+        assert chart.drawing.x_range == (10.0, 100.0)
+        await pilot.press("y", "s")
+        assert "log axis, smoothed 0.6" in seen(pilot)
+        await pilot.press("x")
+        assert chart.drawing.x_range == (1.0, 10.0)
+        assert "time" in seen(pilot)
+        habits = recall()
+        assert (habits.is_log, habits.smoothing, habits.axis) == (True, 0.6, "time")
+
+    drive(steps, run)
+
+
+def test_the_mouse_sets_the_cursor_and_a_double_click_fills_the_screen(record, drive, seen) -> None:
+    run = record("one")
+
+    async def steps(pilot) -> None:
+        chart = pilot.app.screen.query(Chart).first()
+        await pilot.click(Chart, offset=(1 + chart.drawing.left, 5))
+        assert "@ step 10" in seen(pilot)
+        await pilot.press("2")
+        await pilot.pause()
+        await pilot.press("enter")
+        assert pilot.app.screen.maximized is not None
+        await pilot.press("enter")
+        assert pilot.app.screen.maximized is None
+
+    drive(steps, run)
+
+
+def test_a_live_run_grows_on_screen(record, drive, seen, done, soon) -> None:
+    run = record("one", last=40, state=None)
+
+    async def steps(pilot) -> None:
+        assert "step 40 of 100" in seen(pilot)
+        record.say("one", done("one", 50, 123.0))
+        await soon(lambda: "step 50 of 100" in seen(pilot) and "total 123" in seen(pilot))
+
+    drive(steps, run)
+
+
+def test_what_a_resumed_run_superseded_is_gone(record, drive, done) -> None:
+    resumed = RunResumed(run="one", step=50, host="h", pid=1)
+    run = record("one", extra=[resumed, done("one", 60, 9.0)])
+
+    async def steps(pilot) -> None:
+        total = pilot.app.screen.feed.story.group("loss")["total"].series
+        assert total.step.tolist() == [10, 20, 30, 40, 50, 60]
+        assert total.value[-1] == 9.0
+
+    drive(steps, run)
+
+
+def test_a_run_removed_while_it_is_shown_stays_on_screen(record, drive, seen, soon) -> None:
+    run = record("one")
+
+    async def steps(pilot) -> None:
+        shutil.rmtree(run.path)
+        await soon(lambda: "removed" in seen(pilot))
+        assert "total 0.04" in seen(pilot)
+        for number in range(1, 9):
+            await pilot.press(str(number))
+            await pilot.pause()
+        await pilot.press("S")
+
+    drive(steps, run)
+
+
+def test_numbers_that_are_not_finite_are_marked_not_hidden(record, drive, seen, done) -> None:
+    run = record("one", last=50, state="diverged", extra=[done("one", 60, float("nan"))])
+
+    async def steps(pilot) -> None:
+        assert "total nan" in seen(pilot)
+        assert "×" in seen(pilot)
+
+    drive(steps, run)
+
+
+def test_a_change_under_way_is_a_mark_on_the_curves(record, drive, seen) -> None:
+    told = Commanded(run="one", step=50, command="set", arguments={"loss.icl.weight": 2.0})
+    run = record("one", extra=[told])
+
+    async def steps(pilot) -> None:
+        assert "┊" in seen(pilot)
+        pilot.app.screen.lens.cursor = 50.0
+        pilot.app.screen.query(Chart).first().redraw()
+        await pilot.pause()
+        assert "told to set loss.icl.weight = 2.0" in seen(pilot)
+
+    drive(steps, run, (140, 45))
+
+
+def test_gradients_show_shares_cosines_and_fights(record, drive, seen, soon) -> None:
+    run = record("one")
+    for step in (1, 50, 100):
+        write_gradients(
+            run, Gradients(step, ("clip", "fd"), dict.fromkeys(PLACES, np.array([[4.0, -1.0], [-1.0, 1.0]])))
+        )
+
+    async def steps(pilot) -> None:
+        await pilot.press("5")
+        await soon(lambda: "fighting: clip and fd (−0.50)" in seen(pilot))
+        assert "66.67" in seen(pilot)
+
+    drive(steps, run)
+
+
+def test_masks_show_sparsity_against_its_target_and_the_layers_at_the_cursor(record, drive, seen, done, soon) -> None:
+    tower = TowerShape(width=8, head_width=4, heads=(2, 2), channels=(16, 16))
+    stage = StageStarted(
+        run="one", step=0, name="s", stage=0, until=9, learns_masks=True, num_parameters=1, num_embedding_parameters=1
+    )
+    learning = [done("one", step, masks={"sparsity": step / 400, "target": 0.5}) for step in (90, 100)]
+    run = record("one", last=80, extra=[stage, *learning])
+    for step, opening in ((0, 1.0), (80, 0.5)):
+        half = tuple(np.full(16, opening, dtype=np.float32) for _ in range(2))
+        mask = TowerMask(tower, np.ones(8, np.float32), tuple(np.ones(2, np.float32) for _ in range(2)), half)
+        write_masks(run, MaskSnapshot(step, 0, True, 0.25, 0.5, {"image": mask}))
+
+    async def steps(pilot) -> None:
+        await pilot.press("4")
+        await soon(lambda: "8/16" in seen(pilot))
+        assert "a sparsity 25  b target 50" in seen(pilot)
+        await pilot.press("left")
+        pilot.app.screen.lens.cursor = 60.0
+        pilot.app.screen.on_chart_moved()
+        await pilot.pause()
+        assert "16/16" in seen(pilot)
+
+    drive(steps, run, (140, 45))
+
+
+def test_exports_are_the_screen_and_the_data(record, drive, notices, tmp_path) -> None:
+    run = record("one")
+
+    async def steps(pilot) -> None:
+        await pilot.press("e")
+        await pilot.pause()
+        assert "written: " in notices(pilot)
+
+    drive(steps, run)
+    (svg,) = tmp_path.glob("workbench-one-loss-*.svg")
+    assert svg.read_text().startswith("<svg")
+    (table,) = tmp_path.glob("workbench-one-loss-*.csv")
+    lines = table.read_text().splitlines()
+    assert lines[0] == "plot,curve,step,elapsed_s,value,unit"
+    assert "loss and its weighted terms,total,10,1.000,0.4,"[:-1] in lines[1]
+
+
+def test_copy_puts_the_data_into_the_clipboard(record, drive) -> None:
+    run = record("one")
+
+    async def steps(pilot) -> None:
+        await pilot.press("Y")
+        assert "\ttotal\t10\t" in pilot.app.clipboard
+
+    drive(steps, run)
+
+
+def test_help_names_every_key_of_the_screen(record, drive) -> None:
+    run = record("one")
+
+    async def steps(pilot) -> None:
+        from workbench.tui.dialogs import keys_text
+
+        text = keys_text(pilot.app.screen).plain
+        for active in pilot.app.screen.active_bindings.values():
+            assert active.binding.description.lower() in text
+        assert {"stop and save", "log axis", "zoom out", "quit"} <= set(text.replace("\n", "  ").split("  ")) | {
+            part.strip() for part in text.replace("\n", "  ").split("  ")
+        }
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert type(pilot.app.screen).__name__ == "Keys"
+        await pilot.press("escape")
+
+    drive(steps, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pane", PANES)
+def test_every_key_can_be_pressed_on_every_pane(record, drive, pane: str) -> None:
+    run = record("one")
+
+    async def steps(pilot) -> None:
+        screen = pilot.app.screen
+        screen.action_pane(pane)
+        await pilot.pause()
+        for key, active in list(screen.active_bindings.items()):
+            action = active.binding.action
+            if "quit" in action or "suspend" in action or "pop_screen" in action or "paper" in action:
+                continue
+            await pilot.press(key)
+            await pilot.pause()
+            while pilot.app.screen is not screen:
+                pilot.app.pop_screen()
+                await pilot.pause()
+
+    drive(steps, run, (100, 30))
+
+
+def test_it_can_be_resized_to_nothing_and_back(record, drive, seen) -> None:
+    run = record("one")
+
+    async def steps(pilot) -> None:
+        for size in ((1, 1), (30, 8), (300, 90), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+        assert "total 0.04" in seen(pilot)
+
+    drive(steps, run)

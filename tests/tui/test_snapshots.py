@@ -1,0 +1,84 @@
+"""Every screen as text, compared with what a person has looked at once and found good.
+
+After a change that is meant: ``WORKBENCH_NEW_SNAPSHOTS=1 pytest tests/tui/test_snapshots.py``, and read the difference.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from workbench.events import Commanded, Warned
+from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
+from workbench.runs.probe_snapshots import Probe, Said, write_probe
+
+STORED = Path(__file__).parent / "snapshots"
+SCREENS = {
+    "home": ("home", ""),
+    "loss": ("run", "1"),
+    "metrics": ("run", "2"),
+    "gradients": ("run", "5"),
+    "affinity": ("run", "6"),
+    "keys": ("run", "question_mark"),
+    "study": ("study", "1"),
+    "study-runs": ("study", "2"),
+    "start": ("home", "N"),
+}
+SIZES = ((80, 24), (140, 45))
+CELLS = {f"{weight}": {"loss.fd.weight": weight} for weight in (0, 10, 100)}
+
+
+@pytest.fixture
+def told(record, monkeypatch: pytest.MonkeyPatch):
+    """A run with a bit of everything, and a study; in a folder whose name is the same everywhere."""
+    monkeypatch.setenv("TZ", "UTC")
+    record.study("fd_weight", CELLS)
+    told = Commanded(run="told", step=50, command="set", arguments={"loss.icl.weight": 2.0}, time_s=1e9)
+    run = record("told", extra=[told, Warned(run="told", step=60, message="a [/b] warning", time_s=1e9)])
+    products = dict.fromkeys(PLACES, np.array([[4.0, -1.0], [-1.0, 1.0]]))
+    for step in (1, 50, 100):
+        write_gradients(run, Gradients(step, ("clip", "fd"), products))
+    eye = np.eye(8, dtype=np.float16)
+    write_probe(run, Probe(100, tuple(f"caption {n}" for n in range(8)), Said(eye / 2, eye, 9.0), Said(eye, eye, 9.0)))
+    return run
+
+
+def as_stored(text: str) -> str:
+    """Without what differs from time to time: the folder, the forecast, and blanks at the ends."""
+    text = re.sub(r" · about [^·\n]*", "", text)
+    return "\n".join(re.sub(r"  /[^ ]*/.*", "", line).rstrip() for line in text.splitlines()) + "\n"
+
+
+def compare(name: str, text: str) -> None:
+    file = STORED / f"{name}.txt"
+    if os.environ.get("WORKBENCH_NEW_SNAPSHOTS"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    assert text == file.read_text(encoding="utf-8"), f"{name} looks different"
+
+
+@pytest.mark.parametrize("target", ["home", "run", "study"])
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_screens_look_as_they_did(told, drive, seen, soon, size, target: str) -> None:
+    found: dict[str, str] = {}
+    ready = {
+        "home": lambda pilot: "being read" not in seen(pilot),
+        "run": lambda pilot: pilot.app.screen.shelf.num_readings > 0,
+        "study": lambda pilot: pilot.app.screen.studied is not None,
+    }
+
+    async def steps(pilot) -> None:
+        if target == "run":
+            await pilot.press("6")  # snapshots are read when they are looked at
+        await soon(lambda: ready[target](pilot))
+        for name, (where, key) in SCREENS.items():
+            if where == target:
+                await pilot.press(*([key] if key else []))
+                await pilot.pause(0.1)
+                found[f"{name}-{size[0]}x{size[1]}"] = as_stored(seen(pilot))
+
+    drive(steps, told if target == "run" else None, size, "fd_weight" if target == "study" else "")
+    for name, text in found.items():
+        compare(name, text)

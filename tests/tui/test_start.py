@@ -1,0 +1,102 @@
+import pytest
+
+from workbench.config.toml import load_recipe
+from workbench.tui.start.draft import Draft, about, sweep_command, sweep_said
+
+
+def test_every_setting_of_the_recipe_is_there_with_its_docstring(tmp_path) -> None:
+    rows = Draft(tmp_path).rows()
+    assert rows["train.batch_size"] == str(load_recipe("clip-kd").train.batch_size)
+    assert {"recipe", "name", "steps", "seed", "optimizer.learning_rate", "loss.fd.weight"} <= rows.keys()
+    assert [name for name in rows if not about(name)] == []
+
+
+def test_what_is_typed_is_checked_and_taken_back_when_emptied(tmp_path) -> None:
+    draft = Draft(tmp_path)
+    draft.change("train.batch_size", "64")
+    assert draft.config().train.batch_size == 64
+    draft.change("train.batch_size", "minus one")
+    with pytest.raises(ValueError, match=r"train\.batch_size"):
+        draft.said()
+    draft.change("train.batch_size", "")
+    assert draft.config() == load_recipe("clip-kd")
+    draft.change("recipe", "clip-kf")
+    with pytest.raises(ValueError, match="clip-kd"):
+        draft.said()
+
+
+def test_the_command_makes_the_run_that_was_said(tmp_path) -> None:
+    draft = Draft(tmp_path)
+    for name, text in {"recipe": "icl", "steps": "40", "seed": "3", "name": "mine", "loss.icl.weight": "2"}.items():
+        draft.change(name, text)
+    config = draft.config()
+    assert (config.seed, config.data.seed, config.train.num_steps) == (3, 3, 40)
+    command = draft.command()
+    assert command[0] == "train"
+    assert command[command.index("--set") + 1] == "loss.icl.weight=2"
+    assert command[-4:] == ["--runs", str(tmp_path), "--detach", "--json"]
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError, match="already exists"):
+        draft.said()
+
+
+def test_a_sweep_is_checked_like_its_command(tmp_path) -> None:
+    filled = {"study": "icl_weight", "seeds": "", "steps": "", "changes": ""}
+    assert sweep_command(filled, tmp_path) == ["sweep", "--study", "icl_weight", "--runs", str(tmp_path)]
+    assert "15 runs" in sweep_said(filled, tmp_path)
+    assert "25 runs" in sweep_said(filled | {"seeds": "5"}, tmp_path)
+    for wrong, said in (
+        ({"study": "icl_wait"}, "icl_weight"),
+        ({"study": ""}, "which study"),
+        ({"seeds": "0"}, "seeds must be"),
+        ({"changes": "train.batch_sise=3"}, "batch_size"),
+        ({"changes": "loss.icl.weight=3"}, "varies"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            sweep_command(filled | wrong, tmp_path)
+
+
+def test_the_form_is_typed_checked_and_started(drive, seen, notices, soon, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    async def call(command: list[str]) -> str:
+        asked.append(command)
+        return '{"id": "mine"}'
+
+    monkeypatch.setattr("workbench.tui.start.screen.call", call)
+
+    async def steps(pilot) -> None:
+        await pilot.press("N")
+        assert "start a run" in seen(pilot)
+        await pilot.press("slash", *"batch_size", "enter")
+        assert list(pilot.app.screen.query_one("Rows").lines) == ["train.batch_size", "train.micro_batch_size"]
+        await pilot.press("enter", *"x", "enter")
+        assert "train.batch_size" in seen(pilot).splitlines()[0]
+        await pilot.press("S")
+        assert type(pilot.app.screen).__name__ == "StartScreen"  # what is wrong is not started
+        await pilot.press("enter", *"32", "enter", "S")
+        await pilot.pause()
+        assert "workbench train --recipe clip-kd" in seen(pilot)
+        await pilot.press("y")
+        await soon(lambda: "mine is training" in notices(pilot))
+
+    drive(steps)
+    (command,) = asked
+    assert "train.batch_size=32" in command
+
+
+def test_a_sweep_is_started_from_the_studies(record, drive, seen, notices, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr("workbench.tui.steer.start_detached", lambda argv, _: started.append(argv[3:]))
+
+    async def steps(pilot) -> None:
+        await pilot.press("u", "u", "N")
+        assert "which study? Their names" in seen(pilot)
+        await pilot.press(*"icl_weight")
+        assert "15 runs" in seen(pilot)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "the sweep begins" in notices(pilot)
+
+    drive(steps)
+    assert started == [["sweep", "--study", "icl_weight", "--runs", str(record.folder)]]

@@ -1,0 +1,118 @@
+"""The dashboard in a real terminal: what it leaves behind, however it ends."""
+
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from fcntl import ioctl
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?1049l"
+MOUSE_OFF, CURSOR_ON = b"\x1b[?1000l", b"\x1b[?25h"
+
+
+class Terminal:
+    """A process in a pseudo-terminal, and all that it has written there."""
+
+    def __init__(self, argv: list[str], environment: dict[str, str]) -> None:
+        self.master, slave = pty.openpty()
+        ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.before = termios.tcgetattr(slave)
+        self.slave = slave
+        self.written = b""
+        self.process = subprocess.Popen(
+            argv, stdin=slave, stdout=slave, stderr=slave, env=os.environ | environment, start_new_session=True
+        )
+
+    def read_until(self, holds: Callable[[], bool], timeout_s: float = 120.0) -> None:
+        until = time.monotonic() + timeout_s
+        while not holds():
+            assert time.monotonic() < until, self.written[-2000:]
+            if select.select([self.master], [], [], 0.1)[0]:
+                self.written += os.read(self.master, 65536)
+
+    def end(self) -> int:
+        self.read_until(lambda: self.process.poll() is not None)
+        while select.select([self.master], [], [], 0.3)[0]:
+            self.written += os.read(self.master, 65536)
+        return self.process.returncode
+
+    def is_restored(self) -> bool:
+        """Back on the usual screen with its cursor, without the mouse, echoing what is typed."""
+        last = {code: self.written.rfind(code) for code in (ENTERED, LEFT, MOUSE_OFF, CURSOR_ON)}
+        echoes = bool(termios.tcgetattr(self.slave)[3] & termios.ECHO)
+        return last[LEFT] > last[ENTERED] >= 0 and last[CURSOR_ON] > 0 and last[MOUSE_OFF] > 0 and echoes
+
+
+@pytest.fixture
+def open_terminal(record, tmp_path):
+    """``open_terminal(code)``: the dashboard, or a script of one's own that ends in it."""
+    record("one")
+    opened: list[Terminal] = []
+
+    def start(script: str = "") -> Terminal:
+        own = ["-c", script] if script else ["-m", "workbench", "tui"]
+        argv = [sys.executable, *own, "--runs", str(record.folder)]
+        terminal = Terminal(argv, {"XDG_STATE_HOME": str(tmp_path / "state"), "TERM": "xterm-256color"})
+        opened.append(terminal)
+        return terminal
+
+    yield start
+    for terminal in opened:
+        if terminal.process.poll() is None:
+            terminal.process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_and_the_terminal_is_as_before(open_terminal, number) -> None:
+    terminal = open_terminal()
+    terminal.read_until(lambda: b"finished" in terminal.written)
+    terminal.process.send_signal(number)
+    assert terminal.end() == 128 + number
+    assert terminal.is_restored()
+
+
+def test_q_ends_it_well(open_terminal) -> None:
+    terminal = open_terminal()
+    terminal.read_until(lambda: b"finished" in terminal.written)
+    os.write(terminal.master, b"q")
+    assert terminal.end() == 0
+    assert terminal.is_restored()
+
+
+CRASH = """
+import sys
+from workbench.tui.home.screen import HomeScreen
+def crash(self): raise RuntimeError("boom")
+HomeScreen.action_sort = crash
+from workbench.cli.app import main
+sys.argv = ["workbench", "tui", *sys.argv[1:]]
+main()
+"""
+
+
+def test_a_crash_is_told_on_a_terminal_as_before(open_terminal) -> None:
+    terminal = open_terminal(CRASH)
+    terminal.read_until(lambda: b"finished" in terminal.written)
+    os.write(terminal.master, b"s")
+    assert terminal.end() == 1
+    assert terminal.is_restored()
+    assert b"boom" in terminal.written
+
+
+def test_without_a_terminal_there_is_one_clear_line(record) -> None:
+    record("one")
+    command = [sys.executable, "-m", "workbench", "tui", "--runs", str(record.folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "workbench tui --once" in ended.stderr
+    assert ended.stdout == ""

@@ -1,0 +1,156 @@
+"""The dashboard: the one application that its screens run in."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.theme import Theme
+
+from workbench.runs.directory import RunDirectory
+from workbench.tui.dialogs import Keys
+from workbench.tui.export import Table, to_csv, write_export
+from workbench.tui.memory import Memory, recall, remember
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+# Okabe and Ito's colours, as in all figures: good, odd and bad differ for the colour-blind too.
+THEMES = (
+    Theme(
+        "workbench-dark",
+        primary="#56B4E9",
+        secondary="#0072B2",
+        accent="#E69F00",
+        warning="#E69F00",
+        error="#F0743E",
+        success="#2FC296",
+        foreground="#E4E4E4",
+        background="#101418",
+        surface="#1A2026",
+        panel="#242C34",
+    ),
+    Theme(
+        "workbench-light",
+        primary="#0072B2",
+        secondary="#56B4E9",
+        accent="#A65E00",
+        warning="#8A5A00",
+        error="#B03A00",
+        success="#00694C",
+        foreground="#1A1A1A",
+        background="#FAFAFA",
+        surface="#F0F1F2",
+        panel="#E2E5E8",
+        dark=False,
+    ),
+)
+
+
+class Workbench(App[None]):
+    """Shows runs; quitting it never touches one."""
+
+    TITLE = "workbench"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "keys", "keys", key_display="?"),
+        Binding("q", "quit", "quit"),
+        Binding("t", "turn_theme", "light or dark", show=False),
+        Binding("e", "export", "export the screen (SVG) and its data (CSV)", show=False),
+        Binding("Y", "copy", "copy the data on screen", show=False),
+    ]
+
+    def __init__(self, runs_dir: Path, run: RunDirectory | None = None, study: str = "") -> None:
+        """``run`` or ``study`` is opened at once."""
+        super().__init__()
+        self.runs_dir = runs_dir
+        self.memory: Memory = recall()
+        self._first_run, self._first_study = run, study
+        for theme in THEMES:
+            self.register_theme(theme)
+
+    def on_mount(self) -> None:
+        from workbench.tui.home.screen import HomeScreen
+        from workbench.tui.run.screen import RunScreen
+        from workbench.tui.study.screen import StudyScreen
+
+        self.theme = self.memory.theme if self.memory.theme in self.available_themes else THEMES[0].name
+        self.theme_changed_signal.subscribe(self, self._keep_theme)
+        self.push_screen(HomeScreen(self.runs_dir))
+        if self._first_run is not None:
+            self.push_screen(RunScreen(self._first_run))
+        elif self._first_study:
+            self.push_screen(StudyScreen(self._first_study, self.runs_dir))
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
+                loop.add_signal_handler(number, self._leave, number)
+
+    def _leave(self, number: int) -> None:
+        """The terminal is restored on the way out; the exit code is the shell's for the signal."""
+        self.exit(return_code=128 + number)
+
+    def _keep_theme(self, theme: Theme) -> None:
+        self.memory.theme = theme.name
+        self.keep()
+
+    def keep(self) -> None:
+        """Remembers how the person likes it."""
+        remember(self.memory)
+
+    def say(self, text: str, *, is_wrong: bool = False) -> None:
+        """A short notice; text from files is shown as it is."""
+        self.notify(text, severity="error" if is_wrong else "information", timeout=8, markup=False)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette: every key's action by name, then Textual's own."""
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.description and active.enabled and not binding.action.startswith("command_palette"):
+                node, action = active.node, binding.action
+                yield SystemCommand(
+                    f"{binding.description} ({self.get_key_display(binding)})",
+                    "",
+                    lambda node=node, action=action: self.call_later(self.run_action, action, node),
+                )
+        yield from super().get_system_commands(screen)
+
+    def action_keys(self) -> None:
+        if not isinstance(self.screen, Keys):
+            self.push_screen(Keys(self.screen))
+
+    def action_turn_theme(self) -> None:
+        self.theme = THEMES[self.current_theme.dark].name
+
+    def action_export(self) -> None:
+        if (table := self._table()) is None:
+            return
+        try:
+            paths = write_export(getattr(self.screen, "export_name", "screen"), self.export_screenshot(), table)
+            self.say("written: " + ", ".join(map(str, paths)))
+        except ValueError as error:
+            self.say(str(error), is_wrong=True)
+
+    def action_copy(self) -> None:
+        if (table := self._table()) is None:
+            return
+        text = to_csv(table, separator="\t")
+        self.copy_to_clipboard(text)
+        self.say(f"copied {text.count(chr(10)) - 1} rows, if this terminal lets programs copy (OSC 52)")
+
+    def _table(self) -> Table | None:
+        """The data of the screen; None where there is none, as over a question."""
+        find = getattr(self.screen, "table", None)
+        return find() if find else None
+
+
+def show(runs_dir: Path, run: RunDirectory | None = None, study: str = "") -> None:
+    """Runs the dashboard until it is left; exits with a signal's code if one ended it."""
+    app = Workbench(runs_dir, run, study)
+    app.run()
+    if app.return_code:
+        sys.exit(app.return_code)

@@ -1,0 +1,251 @@
+"""A plot and a lens -> rows of coloured text: heading with readings, the curves in braille, and two axes."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.tui.charts.plot import INK, LETTERS, Curve, Lens, Plot, seen, whole_range
+from workbench.tui.charts.raster import Floats, Range, column_of, rasterise
+from workbench.tui.charts.ticks import log_ticks, tick_text, ticks, time_text, with_room
+from workbench.tui.words import number, plain
+
+FAINT, TITLE, CURSOR, MARK = "faint", "title", "cursor", "mark"
+LABEL_WIDTH = 7
+LEAST_WIDTH, LEAST_HEIGHT = 24, 5
+MOST_HEADINGS = 3
+
+Piece = tuple[str, str]  # text, and its colour: a hex number, INK or one of the words above
+Row = list[Piece]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Rows of pieces, each row of the asked width, and where the curves are in them."""
+
+    rows: list[Row]
+    left: int
+    num_columns: int
+    x_range: Range
+    whole: Range
+
+
+def draw(plot: Plot, lens: Lens, width: int, height: int) -> Drawing:
+    """Draws the plot into ``width`` × ``height`` cells; too small a frame gets as much of the heading as fits."""
+    plot = seen(plot, lens)
+    whole = whole_range(plot, lens.axis)
+    heading = _heading(plot, lens, width)
+    if height < LEAST_HEIGHT or width < LEAST_WIDTH or (whole == (0.0, 0.0) and not any(map(_len, plot.curves))):
+        rows = [*heading, [(plot.empty, FAINT)]] if not any(map(_len, plot.curves)) else heading
+        return Drawing(_filled(rows, width, height), 0, width, (0.0, 1.0), whole)
+    heading = heading[: max(1, min(MOST_HEADINGS, height - 4))]
+    num_rows, num_columns = height - len(heading) - 2, width - LABEL_WIDTH - 3
+    x_range = lens.window or whole
+    x_range = x_range if x_range[1] > x_range[0] else (x_range[0] - 0.5, x_range[1] + 0.5)
+    y_range, is_log = _y_range(plot, lens, x_range)
+    body = _body(plot, lens, x_range, y_range, is_log, num_columns, num_rows)
+    rows = [*heading, *body, *_across(plot, lens, x_range, num_columns)]
+    return Drawing(_filled(rows, width, height), LABEL_WIDTH + 1, num_columns, x_range, whole)
+
+
+def _len(curve: Curve) -> int:
+    return len(curve.value)
+
+
+def _heading(plot: Plot, lens: Lens, width: int) -> list[Row]:
+    """The title, and of each curve its letter, name and value: at the cursor, or the newest."""
+    notes = [plot.unit] if plot.unit else []
+    if plot.may_log and lens.is_log:
+        num_below = sum(int((one.value <= 0).sum()) for one in plot.curves)
+        notes.append("log axis" + (f", {num_below} values ≤ 0 not on it" if num_below else ""))
+    if plot.may_smooth and lens.smoothing:
+        notes.append(f"smoothed {lens.smoothing:g}")
+    title = plain(plot.title) + (f" ({', '.join(notes)})" if notes else "")
+    pieces: list[list[Piece]] = [[(title, TITLE)]]
+    for letter, one in zip(_letters(plot), plot.curves, strict=True):
+        if len(one.value):
+            value = one.value[_nearest(one, lens)]
+            pieces.append([(f"{letter} {plain(one.name)} ", one.colour), (number(float(value)), INK)])
+    if lens.cursor is not None and any(map(_len, plot.curves)):
+        name = x_name(plot, lens)
+        where = time_text(lens.cursor) if name == "time" else f"{name} {lens.cursor:,.0f}"
+        pieces.append([(f"@ {where}", CURSOR)])
+        span = (lens.window or whole_range(plot, lens.axis))[1] - (lens.window or whole_range(plot, lens.axis))[0]
+        near = [mark for mark in plot.marks if abs(mark.along(lens.axis) - lens.cursor) <= 0.01 * span]
+        pieces += [[(f"┊ {plain(mark.text)}", MARK)] for mark in near[:1]]
+    return _wrapped(pieces, width)
+
+
+def x_name(plot: Plot, lens: Lens) -> str:
+    """What the axis across counts: "step", "time", or the plot's own word."""
+    return plot.x_name or lens.axis
+
+
+def _letters(plot: Plot) -> str:
+    return (LETTERS * (1 + len(plot.curves) // len(LETTERS)))[: len(plot.curves)]
+
+
+def _nearest(curve: Curve, lens: Lens) -> int:
+    if lens.cursor is None:
+        return len(curve.value) - 1
+    return int(np.abs(curve.along(lens.axis) - lens.cursor).argmin())
+
+
+def _wrapped(pieces: list[list[Piece]], width: int) -> list[Row]:
+    rows: list[Row] = [[]]
+    room = width
+    for piece in pieces:
+        needed = sum(len(text) for text, _ in piece) + 2
+        if rows[-1] and needed - 2 > room:
+            rows.append([])
+            room = width
+        rows[-1] += [*piece, ("  ", INK)]
+        room -= needed
+    return rows
+
+
+def _y_range(plot: Plot, lens: Lens, x_range: Range) -> tuple[Range, bool]:
+    """What the values in sight span, and whether they lie on a log axis: only if some are above 0."""
+    found = []
+    for one in plot.curves:
+        x = one.along(lens.axis)
+        near = (x >= x_range[0]) & (x <= x_range[1])
+        edges = (
+            np.interp(x_range, x[np.isfinite(one.value)], one.value[np.isfinite(one.value)])
+            if len(x) > 1 and (np.isfinite(one.value).any())
+            else np.array([])
+        )
+        found.append(np.concatenate([one.value[near], edges if not near.any() else np.array([])]))
+    values = np.concatenate(found)
+    values = values[np.isfinite(values)]
+    is_log = plot.may_log and lens.is_log and bool((values > 0).any())
+    if is_log:
+        values = values[values > 0]
+    if not len(values):
+        return (0.0, 1.0), False
+    return with_room(float(values.min()), float(values.max()), is_log=is_log), is_log
+
+
+def _scaled(value: float, is_log: bool) -> float:
+    return math.log10(value) if is_log else value
+
+
+def _body(
+    plot: Plot, lens: Lens, x_range: Range, y_range: Range, is_log: bool, num_columns: int, num_rows: int
+) -> list[Row]:
+    """The rows between the heading and the axis below."""
+    scaled = (_scaled(y_range[0], is_log), _scaled(y_range[1], is_log))
+    lines = []
+    for one in plot.curves:
+        value = one.value
+        if is_log:
+            value = np.log10(np.where(value > 0, value, np.nan))
+        lines.append((one.along(lens.axis), value))
+    picture = rasterise(lines, x_range, scaled, num_columns, num_rows)
+    cells: list[list[Piece]] = [
+        [
+            (chr(code) if owner >= 0 else " ", plot.curves[owner].colour if owner >= 0 else INK)
+            for code, owner in zip(codes, owners, strict=True)
+        ]
+        for codes, owners in zip(picture.codes_HW.tolist(), picture.owner_HW.tolist(), strict=True)
+    ]
+    _draw_upright(cells, plot, lens, x_range)
+    _draw_nonfinite(cells, plot, lens, x_range)
+    labels = _labels(y_range, scaled, is_log, num_rows)
+    ends = _ends(plot, lines, x_range, scaled, num_rows)
+    rows = []
+    for row in range(num_rows):
+        label: Row = [(labels.get(row, "").rjust(LABEL_WIDTH), FAINT), ("┤" if row in labels else "│", FAINT)]
+        rows.append([*label, *_joined(cells[row]), (" ", INK), ends.get(row, (" ", INK))])
+    return rows
+
+
+def _draw_upright(cells: list[list[Piece]], plot: Plot, lens: Lens, x_range: Range) -> None:
+    """What happened on the way, and the cursor, behind the curves."""
+    width = len(cells[0])
+    uprights = [(mark.along(lens.axis), "┊", MARK) for mark in plot.marks]
+    uprights += [(lens.cursor, "│", CURSOR)] if lens.cursor is not None else []
+    for x, character, colour in uprights:
+        column = column_of(x, x_range, width) if math.isfinite(x) else -1
+        if 0 <= column < width:
+            for row in cells:
+                if row[column][0] == " ":
+                    row[column] = (character, colour)
+
+
+def _draw_nonfinite(cells: list[list[Piece]], plot: Plot, lens: Lens, x_range: Range) -> None:
+    """A cross at the top wherever a value was not finite."""
+    width = len(cells[0])
+    for one in plot.curves:
+        for x in one.along(lens.axis)[~np.isfinite(one.value)].tolist():
+            column = column_of(x, x_range, width) if math.isfinite(x) else -1
+            if 0 <= column < width:
+                cells[0][column] = ("×", one.colour)
+
+
+def _labels(y_range: Range, scaled: Range, is_log: bool, num_rows: int) -> dict[int, str]:
+    find = log_ticks if is_log else ticks
+    found = {}
+    for value in find(*y_range, max(2, num_rows // 3)):
+        row = column_of(_scaled(value, is_log), (scaled[1], scaled[0]), num_rows)
+        if 0 <= row < num_rows:
+            found[row] = tick_text(value)
+    return found
+
+
+def _ends(
+    plot: Plot, lines: list[tuple[Floats, Floats]], x_range: Range, scaled: Range, num_rows: int
+) -> dict[int, Piece]:
+    """Each curve's letter beside the last point in sight, so that colour is not all that tells them apart."""
+    found: dict[int, Piece] = {}
+    if len(plot.curves) < 2:
+        return found
+    for letter, one, (x, value) in zip(_letters(plot), plot.curves, lines, strict=True):
+        shown = value[np.isfinite(value) & (x <= x_range[1])]
+        if not len(shown):
+            continue
+        wanted = min(num_rows - 1, max(0, column_of(float(shown[-1]), (scaled[1], scaled[0]), num_rows)))
+        free = [row for row in sorted(range(num_rows), key=lambda row: abs(row - wanted)) if row not in found]
+        if free and abs(free[0] - wanted) <= 2:
+            found[free[0]] = (letter, one.colour)
+    return found
+
+
+def _across(plot: Plot, lens: Lens, x_range: Range, width: int) -> list[Row]:
+    """The axis below, and its numbers."""
+    name = x_name(plot, lens)
+    text = time_text if name == "time" else tick_text
+    line, labels, free_from = ["─"] * width, [" "] * (width + 3), 0
+    for value in ticks(*x_range, max(2, width // 12)):
+        column = column_of(value, x_range, width)
+        label = text(value)
+        start = max(0, column - len(label) // 2)
+        if not 0 <= column < width or start < free_from or start + len(label) > width + 2:
+            continue
+        line[column] = "┬"
+        labels[start : start + len(label)] = label
+        free_from = start + len(label) + 1
+    return [
+        [(" " * LABEL_WIDTH + "└", FAINT), ("".join(line), FAINT)],
+        [(name.rjust(LABEL_WIDTH) + " ", FAINT), ("".join(labels[: width + 2]), FAINT)],
+    ]
+
+
+def _joined(cells: list[Piece]) -> Row:
+    """Neighbours of one colour as one piece."""
+    row: Row = []
+    for text, colour in cells:
+        if row and row[-1][1] == colour:
+            row[-1] = (row[-1][0] + text, colour)
+        else:
+            row.append((text, colour))
+    return row
+
+
+def _filled(rows: list[Row], width: int, height: int) -> list[Row]:
+    """Exactly ``height`` rows of exactly ``width`` cells; the texts hold no wide characters but in names."""
+    filled = []
+    for row in [*rows[:height], *([[]] * (height - len(rows)))]:
+        length = sum(len(text) for text, _ in row)
+        filled.append([*row, (" " * (width - length), INK)] if length < width else row)
+    return filled

@@ -1,0 +1,54 @@
+"""What is on screen as files and as text."""
+
+import csv
+import io
+import re
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from workbench.runs.atomic import write_atomically
+from workbench.tui.charts.plot import Plot
+
+Table = tuple[Sequence[str], Iterable[Sequence[str]]]  # headings, rows
+
+
+def plots_table(plots: Iterable[Plot]) -> Table:
+    """Every point of the plots: which plot, which curve, step, seconds of training, value."""
+    rows = [
+        [plot.title, one.name, f"{step:.0f}", f"{elapsed_s:.3f}", repr(value), plot.unit]
+        for plot in plots
+        for one in plot.curves
+        for step, elapsed_s, value in zip(one.step.tolist(), one.elapsed_s.tolist(), one.value.tolist(), strict=True)
+    ]
+    return ["plot", "curve", "step", "elapsed_s", "value", "unit"], rows
+
+
+def to_csv(table: Table, separator: str = ",") -> str:
+    """The table as CSV, or with a tab as separator as spreadsheets paste it."""
+    headings, rows = table
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_export(name: str, svg: str, table: Table | None, folder: Path | None = None) -> list[Path]:
+    """Writes the screen as ``NAME-TIME.svg`` and its data as ``NAME-TIME.csv`` into the working directory.
+
+    Raises:
+        ValueError: they cannot be written there.
+    """
+    folder = folder or Path.cwd()
+    stem = f"workbench-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{time.strftime('%m%d-%H%M%S')}"
+    contents = {".svg": svg, **({".csv": to_csv(table)} if table else {})}
+    written = []
+    for suffix, content in contents.items():
+        path = folder / f"{stem}{suffix}"
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise ValueError(f"cannot write {path}: {error.strerror or error}") from None
+        written.append(path)
+    return written

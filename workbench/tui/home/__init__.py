@@ -1,0 +1,1 @@
+"""The first screen: the runs and the studies of a folder."""

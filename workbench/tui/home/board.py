@@ -1,0 +1,161 @@
+"""All runs of a folder at a glance: cheap enough to ask every second, and read piece by piece."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workbench.config.origin import Origin, read_origin
+from workbench.events import EvalDone, RunResumed, StepDone
+from workbench.runs.directory import RunDirectory, list_runs
+from workbench.runs.liveness import TAKES_COMMANDS, RunStatus, run_status
+from workbench.runs.log import last_events, tail_events
+from workbench.tui.words import is_paused, is_quiet
+from workbench.views.trace import Trace
+
+PIECE_BYTES = 1024 * 1024
+MOST_POINTS = 64  # of a sparkline
+FIRST_SPLIT = "validation"
+
+
+@dataclass(eq=False)
+class Row:
+    """One run: how it is, how far, and its metrics over the evaluations on validation, or on any split without one."""
+
+    run: RunDirectory
+    status: RunStatus | None = None
+    loss: float | None = None
+    step_time_s: float | None = None
+    log_every_s: float | None = None  # between its last two StepDone
+    is_paused: bool = False
+    problem: str = ""
+    origin: Origin | None = None
+    metrics: dict[str, Trace] = field(default_factory=dict)
+    age: int = 0  # place among the runs by creation, 0 for the newest
+    version: int = 0  # grows with every change
+    _offset: int = 0
+    _split: str = ""
+    _seen: object = None
+    _has_origin: bool = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has a process, or will have."""
+        return self.status is not None and self.status.state in TAKES_COMMANDS
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds of training left at the latest pace; None where nobody knows."""
+        status = self.status
+        if status is None or not self.is_live or self.step_time_s is None or not status.num_steps:
+            return None
+        return max(0, status.num_steps - status.step) * self.step_time_s
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether a run that should speak has said nothing for longer than it usually does."""
+        return self.status is not None and not self.is_paused and is_quiet(self.status, self.log_every_s)
+
+    def glance(self) -> None:
+        """How the run is now. One that has ended and has not changed since costs two stats."""
+        try:
+            stat = self.run.events_file.stat()
+            seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns, self.run.owner_file.exists())
+            if seen == self._seen and not self.is_live:
+                return
+            if stat.st_size < self._offset:
+                self._start_over()
+            self.status = run_status(self.run)
+            self._take_last()
+            self._seen = seen
+            self.problem = ""
+        except (OSError, ValueError) as error:
+            self.problem = getattr(error, "strerror", None) or str(error)
+        self.version += 1
+
+    def _take_last(self) -> None:
+        last = last_events(self.run.events_file)
+        self.is_paused = self.is_live and is_paused(last)
+        steps = [event for event in last if isinstance(event, StepDone)]
+        if steps:
+            self.loss, self.step_time_s = steps[-1].loss, steps[-1].step_time_s
+        if len(steps) > 1:
+            self.log_every_s = max(0.0, steps[-1].time_s - steps[-2].time_s)
+
+    def read_on(self) -> bool:
+        """Reads a piece more of the log for its evaluations; whether there is more."""
+        if not self._has_origin:
+            self._has_origin = True
+            try:
+                self.origin = read_origin(self.run.config_file)
+            except ValueError as error:
+                self.problem = str(error)
+        try:
+            events, offset, _ = tail_events(
+                self.run.events_file, self._offset, (EvalDone, RunResumed), max_bytes=PIECE_BYTES
+            )
+        except OSError as error:
+            self.problem = error.strerror or str(error)
+            return False
+        for event in events:
+            if isinstance(event, RunResumed):
+                for trace in self.metrics.values():
+                    trace.cut(event.step)
+            elif isinstance(event, EvalDone):
+                self._take_evaluation(event)
+        has_more = offset != self._offset
+        self._offset = offset
+        self.version += bool(events)
+        return has_more
+
+    def _take_evaluation(self, event: EvalDone) -> None:
+        if event.split != self._split:
+            if self._split == FIRST_SPLIT:
+                return
+            self._split, self.metrics = event.split, {}
+        for name, value in event.metrics.items():
+            self.metrics.setdefault(name, Trace(MOST_POINTS)).add(event.step, 0.0, value)
+
+    def _start_over(self) -> None:
+        self._offset, self._split, self.metrics, self._has_origin = 0, "", {}, False
+
+
+class Board:
+    """The runs of a folder. ``problem`` says why the folder cannot be read, if so."""
+
+    def __init__(self, runs_dir: Path) -> None:
+        self.runs_dir = runs_dir
+        self.rows: dict[str, Row] = {}
+        self.problem = ""
+        self._unread: list[Row] = []
+        self._num_unseen = 0
+
+    def poll(self, budget_s: float = 0.1) -> bool:
+        """Looks at all runs and reads on in their logs, for about ``budget_s`` seconds; whether there is more to do."""
+        until = time.perf_counter() + budget_s
+        try:
+            runs = list_runs(self.runs_dir)
+            self.problem = ""
+        except (OSError, ValueError) as error:
+            self.problem = str(error)
+            return False
+        self.rows = {run.id: self.rows.get(run.id) or Row(run) for run in runs}
+        self._num_unseen = 0
+        for age, row in enumerate(self.rows.values()):
+            row.age = age
+            if row.status is None and not row.problem and time.perf_counter() > until:
+                self._num_unseen += 1
+                continue
+            version = row.version
+            row.glance()
+            if row.version != version and row not in self._unread:
+                self._unread.append(row)
+        self._unread = [row for row in self._unread if self.rows.get(row.run.id) is row]
+        while self._unread and time.perf_counter() < until:
+            if not self._unread[0].read_on():
+                del self._unread[0]
+        return bool(self._unread) or self._num_unseen > 0
+
+    @property
+    def metric_names(self) -> list[str]:
+        """Every metric that a run has."""
+        return list(dict.fromkeys(name for row in self.rows.values() for name in row.metrics))

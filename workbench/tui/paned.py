@@ -1,0 +1,122 @@
+"""Screens of several panes: one key for each, and the lens that their charts share."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import Screen
+from textual.widgets import TabbedContent, TabPane
+
+from workbench.tui.charts.chart import Chart
+from workbench.tui.charts.plot import Lens
+
+if TYPE_CHECKING:
+    from workbench.tui.app import Workbench
+
+
+class Reading(VerticalScroll, can_focus=True):
+    """Text to scroll through."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "scroll_down", "down", show=False),
+        Binding("k", "scroll_up", "up", show=False),
+        Binding("g", "scroll_home", "to the top", show=False),
+        Binding("G", "scroll_end", "to the end", show=False),
+    ]
+
+
+class Panes(TabbedContent):
+    """Textual's tabs, but for their following a focus that comes late: that would undo the next key."""
+
+    ALLOW_MAXIMIZE = False
+
+    def on_tab_pane_focused(self, event: TabPane.Focused) -> None:
+        event.prevent_default()
+        event.stop()
+
+
+def pane_keys(panes: tuple[str, ...]) -> list[Binding]:
+    """A number for each pane, and brackets to go through them."""
+    numbers = [
+        Binding(str(number), f"pane('{pane}')", f"pane: {pane}", show=False)
+        for number, pane in enumerate(panes, start=1)
+    ]
+    return [
+        *numbers,
+        Binding("right_square_bracket", "next_pane(1)", "next pane", show=False, key_display="]"),
+        Binding("left_square_bracket", "next_pane(-1)", "previous pane", show=False, key_display="["),
+    ]
+
+
+class Paned(Screen[None]):
+    """Has ``Panes``; a subclass names them in ``PANES`` and draws the one in front."""
+
+    DEFAULT_CSS = """
+    Paned Panes { height: 1fr; }
+    Paned ContentSwitcher { height: 1fr; }
+    Paned TabPane { padding: 0; height: 1fr; }
+    Paned Reading { height: 1fr; padding: 0 1; }
+    Paned Reading > Static { height: auto; }
+    Paned Reading > Charts { margin-bottom: 1; }
+    """
+    LENS_KEYS: ClassVar[list[Binding]] = [
+        Binding("y", "log", "log axis"),
+        Binding("s", "smoothing", "smooth"),
+        Binding("x", "axis", "step/time"),
+    ]
+    PANES: ClassVar[tuple[str, ...]]
+    app: "Workbench"
+    lens: Lens
+
+    @property
+    def pane(self) -> str:
+        """The pane in front."""
+        return self.query_one(Panes).active or self.PANES[0]
+
+    def take_habits(self) -> None:
+        """Looks through the lens as the person last did."""
+        memory = self.app.memory
+        self.lens.is_log, self.lens.smoothing, self.lens.axis = memory.is_log, memory.smoothing, memory.axis
+
+    def redraw_charts(self) -> None:
+        """The lens has changed."""
+        for chart in self.query_one(f"#{self.pane}").query(Chart):
+            chart.redraw()
+
+    def on_chart_moved(self) -> None:
+        self.redraw_charts()
+
+    def action_pane(self, pane: str) -> None:
+        if self.maximized is not None:
+            self.minimize()
+        self.query_one(Panes).active = pane
+        self.call_after_refresh(self.focus_pane)
+
+    def focus_pane(self) -> None:
+        """Gives the keys to what is in front: its lines, its first chart, or its text."""
+        pane = self.query_one(f"#{self.pane}")
+        for widget in [*pane.query("Rows, Chart, Heat"), *pane.query(Reading)]:
+            if widget.focusable:
+                widget.focus(scroll_visible=False)
+                return
+
+    def action_next_pane(self, by: int) -> None:
+        self.action_pane(self.PANES[(self.PANES.index(self.pane) + by) % len(self.PANES)])
+
+    def action_log(self) -> None:
+        self.lens.is_log = not self.lens.is_log
+        self._keep_lens()
+
+    def action_smoothing(self) -> None:
+        self.lens.turn_smoothing()
+        self._keep_lens()
+
+    def action_axis(self) -> None:
+        self.lens.turn_axis()
+        self._keep_lens()
+
+    def _keep_lens(self) -> None:
+        memory = self.app.memory
+        memory.is_log, memory.smoothing, memory.axis = self.lens.is_log, self.lens.smoothing, self.lens.axis
+        self.app.keep()
+        self.redraw_charts()

@@ -1,0 +1,140 @@
+"""Lines of cells to move through: only those that change are drawn again, which Textual's own table does not do."""
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+from rich.cells import set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+GAP = 2
+
+
+class Cell(NamedTuple):
+    """A text of a width, in a colour: a hex number, or empty for the usual one."""
+
+    text: str
+    width: int
+    colour: str
+
+
+Line = tuple[Cell, ...]
+
+
+class Rows(ScrollView, can_focus=True):
+    """A line a row, each known by a key; the cursor stays on its key when lines come, go or change places."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--cursor"}
+    DEFAULT_CSS = """
+    Rows { background: $background; }
+    Rows > .rows--cursor { background: $panel-lighten-2; text-style: bold; }
+    Rows:focus > .rows--cursor { background: $primary 35%; text-style: bold; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "choose", "open", show=True),
+        Binding("down,j", "move(1)", "down", show=False),
+        Binding("up,k", "move(-1)", "up", show=False),
+        Binding("pagedown,ctrl+d", "page(1)", "a page down", show=False),
+        Binding("pageup,ctrl+u", "page(-1)", "a page up", show=False),
+        Binding("home,g", "first", "to the first", show=False),
+        Binding("end,G", "last", "to the last", show=False),
+    ]
+
+    class Chosen(Message):
+        """A line was opened."""
+
+    class Moved(Message):
+        """The cursor is on another line."""
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.cursor = 0
+        self._keys: list[str] = []
+        self._lines: dict[str, Line] = {}
+
+    @property
+    def key(self) -> str | None:
+        """The key of the line on which the cursor stands."""
+        return self._keys[self.cursor] if self._keys else None
+
+    @property
+    def lines(self) -> Mapping[str, Line]:
+        """What is shown, from the top."""
+        return self._lines
+
+    def show(self, lines: dict[str, Line]) -> None:
+        """Shows these lines; where their order is as before, only those that differ are drawn."""
+        keys, before, at = list(lines), self._lines, self.key
+        self._lines = lines
+        if keys == self._keys:
+            for place, key in enumerate(keys):
+                if lines[key] != before[key]:
+                    self.refresh_line(place)
+            return
+        self._keys = keys
+        self.cursor = keys.index(at) if at in lines else min(self.cursor, max(0, len(keys) - 1))
+        self.virtual_size = Size(self.size.width, len(keys))
+        self.refresh()
+        self._keep_in_sight()
+
+    def render_line(self, y: int) -> Strip:
+        """One line, as Textual asks for it."""
+        place = y + self.scroll_offset.y
+        width, base = self.size.width, self.rich_style
+        if place >= len(self._keys):
+            return Strip.blank(width, base)
+        if place == self.cursor:
+            base += self.get_component_rich_style("rows--cursor")
+        segments = [Segment(" ", base)]
+        for text, size, colour in self._lines[self._keys[place]]:
+            style = base + Style(color=colour) if colour else base
+            segments += [Segment(clipped(text, size), style), Segment(" " * GAP, base)]
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def move_to(self, place: int) -> None:
+        """Puts the cursor on a line; beyond the ends, on the first or the last."""
+        before, self.cursor = self.cursor, max(0, min(len(self._keys) - 1, place))
+        self.refresh_line(before)
+        self.refresh_line(self.cursor)
+        self._keep_in_sight()
+        if before != self.cursor:
+            self.post_message(self.Moved())
+
+    def _keep_in_sight(self) -> None:
+        self.scroll_to_region(Region(0, self.cursor, max(1, self.size.width), 1), animate=False)
+
+    def on_click(self, event: events.Click) -> None:
+        """Puts the cursor there; a click on the line that has it opens the line."""
+        place = event.y + self.scroll_offset.y
+        if place == self.cursor and event.chain == 2:
+            self.action_choose()
+        elif place < len(self._keys):
+            self.move_to(place)
+
+    def action_choose(self) -> None:
+        if self._keys:
+            self.post_message(self.Chosen())
+
+    def action_move(self, by: int) -> None:
+        self.move_to(self.cursor + by)
+
+    def action_page(self, by: int) -> None:
+        self.move_to(self.cursor + by * max(1, self.size.height - 1))
+
+    def action_first(self) -> None:
+        self.move_to(0)
+
+    def action_last(self) -> None:
+        self.move_to(len(self._keys) - 1)
+
+
+def clipped(text: str, width: int) -> str:
+    """Text in exactly ``width`` cells, with dots where some of it is missing."""
+    fitted = set_cell_size(text, width)
+    return fitted if fitted.rstrip() == text.rstrip() or width < 2 else set_cell_size(text, width - 1) + "…"

@@ -1,0 +1,190 @@
+"""What the panes of a run say in words and blocks: layers, gradients, settings, events."""
+
+from datetime import datetime
+from typing import Any
+
+from rich.text import Text
+
+from workbench.config.toml import load_recipe, read_toml
+from workbench.events import Commanded, RunFinished, Warned
+from workbench.runs.directory import RunDirectory
+from workbench.tui.run.feed import MOST_NOTES, Story
+from workbench.tui.run.pictures import note_text
+from workbench.tui.run.shelf import NO_GRADIENTS, NO_MASKS, Shelf
+from workbench.tui.words import bar, plain
+from workbench.views.architecture import architecture
+from workbench.views.comparison import ComparedRun, Setting, compare_runs
+from workbench.views.gradients import GradientsView
+from workbench.views.mask_timeline import Densities
+from workbench.views.settings import setting_text
+
+SHADES = " ░▒▓█"
+BAR_WIDTH = 16
+BLUE = "#2E8BC0"  # to be seen on a dark and on a light screen
+MINUS = "\N{MINUS SIGN}"
+
+
+def layers_text(shelf: Shelf, step: float | None, width: int) -> Text:
+    """Figure 8 of TinyCLIP at a step: what is left of every layer, and how that came over time."""
+    place = shelf.mask_at(step)
+    if place is None:
+        return Text(NO_MASKS, "italic")
+    found = architecture(shelf.masks[place])
+    text = Text()
+    text.append(f"what is left of the teacher: {found.when or 'as planned'}, sparsity {found.sparsity:.1%}\n", "bold")
+    bar_width = max(4, min(BAR_WIDTH, (width - 34) // 2))
+    for tower, change in found.towers.items():
+        remains = change.remains
+        text.append(f"{tower} tower, width {change.student.width} of {change.teacher.width}\n", "italic")
+        for layer in range(change.teacher.num_layers):
+            heads = f"{change.student.heads[layer]}/{change.teacher.heads[layer]}"
+            channels = f"{change.student.channels[layer]}/{change.teacher.channels[layer]}"
+            text.append(f"  {layer + 1:>2}  heads ")
+            text.append(bar(float(remains.heads_K[layer]), bar_width), BLUE)
+            text.append(f" {heads:<6}  FFN ")
+            text.append(bar(float(remains.channels_K[layer]), bar_width), BLUE)
+            text.append(f" {channels}\n")
+    if shelf.timeline is not None:
+        num_columns = max(8, min(width - 18, 96))
+        text.append("\nhow open every layer was, from the first snapshot to the newest ")
+        text.append("( ░▒▓█ from 0 to 100 %)\n", "italic")
+        for tower, densities in shelf.timeline.towers.items():
+            text.append(_over_time(tower, densities, shelf.timeline.thinned(num_columns)))
+    return text
+
+
+def _over_time(tower: str, densities: Densities, places: list[int]) -> Text:
+    text = Text()
+    for group, layers in (("heads", densities.heads_KN), ("FFN", densities.channels_KN)):
+        for number, layer in enumerate(layers, start=1):
+            shades = "".join(SHADES[round(float(layer[place]) * (len(SHADES) - 1))] for place in places)
+            text.append(f"  {tower:5} {number:>2} {group:5} ")
+            text.append(shades + "\n", BLUE)
+    return text
+
+
+def gradients_text(view: GradientsView | None) -> Text:
+    """The cosine between any two losses' gradients, and who fights whom."""
+    if view is None:
+        return Text(NO_GRADIENTS, "italic")
+    text = Text()
+    if len(view.losses) > 1:
+        text.append(f"cosine between the losses' gradients at the towers' weights, after step {view.step:,}\n", "bold")
+        widths = [max(6, len(plain(loss))) for loss in view.losses]
+        first = max(widths)
+        text.append(" " * first)
+        for loss, width in zip(view.losses, widths, strict=True):
+            text.append(f"  {plain(loss):>{width}}")
+        text.append("\n")
+        for row, loss in enumerate(view.losses):
+            text.append(f"{plain(loss):{first}}")
+            for column, width in enumerate(widths):
+                cosine = float(view.tower_cosine_KK[row, column])
+                shown = f"{cosine:.2f}".replace("-", MINUS) if row != column else "1"
+                text.append("  ")
+                text.append(f"{shown:>{width}}", _cosine_style(cosine) if row != column else "dim")
+            text.append("\n")
+        fights = ", ".join(
+            f"{plain(one.first)} and {plain(one.second)} ({one.cosine:.2f})".replace("-", MINUS) for one in view.fights
+        )
+        text.append(f"\nfighting: {fights}" if fights else "\nno two losses fight: no cosine is below 0")
+    else:
+        text.append("one loss: there is nobody to fight", "italic")
+    return text
+
+
+def _cosine_style(cosine: float) -> str:
+    """Against each other orange, with each other blue, the stronger the darker; the number says it too."""
+    strength = min(1.0, abs(cosine))
+    towards = (213, 94, 0) if cosine < 0 else (0, 114, 178)
+    channels = [round(56 + strength * (channel - 56)) for channel in towards]
+    return f"white on #{channels[0]:02x}{channels[1]:02x}{channels[2]:02x}"
+
+
+def config_text(run: RunDirectory) -> Text:
+    """The settings: first those that differ from the recipe's, then all."""
+    text = Text()
+    try:
+        table = read_toml(run.config_file)
+    except ValueError as error:
+        return Text(plain(str(error)))
+    settings, problem = _against_recipe(table)
+    name = plain(str(table.get("recipe", "")))
+    text.append(f"what differs from the recipe {name}\n", "bold")
+    if problem:
+        text.append(f"  {problem}\n", "italic")
+    differing = [setting for setting in settings if setting.differs]
+    width = max([len(setting.name) for setting in settings], default=0)
+    for setting in differing:
+        theirs, ours = map(setting_text, setting.values)
+        text.append(f"  {plain(setting.name):{width}}  {plain(ours)}", "bold")
+        text.append(f"  (recipe: {plain(theirs)})\n", "dim")
+    if not differing and not problem:
+        text.append("  nothing\n", "italic")
+    text.append("\nwhat differs from the paper: press p\n" if not problem else "\n", "italic")
+    for title, part in (("all settings", settings), ("where it runs", _flat(table, ("machine", "sweep")))):
+        if part:
+            text.append(f"\n{title}\n", "bold")
+        for setting in part:
+            text.append(f"  {plain(setting.name):{width}}  {plain(setting_text(setting.values[-1]))}\n")
+    return text
+
+
+def _against_recipe(table: dict[str, Any]) -> tuple[list[Setting], str]:
+    """The run's settings beside its recipe's, and why there is nothing beside them."""
+    own = {key: value for key, value in table.items() if key not in ("machine", "sweep")}
+    try:
+        recipe = load_recipe(str(table.get("recipe", ""))).model_dump(mode="json")
+    except ValueError as error:
+        return _flat(own, tuple(own)), plain(str(error))
+    return list(compare_runs([ComparedRun("recipe", recipe), ComparedRun("run", own)]).settings), ""
+
+
+def _flat(table: dict[str, Any], keys: tuple[str, ...]) -> list[Setting]:
+    """Settings without anything beside them."""
+    part = {key: table[key] for key in keys if key in table}
+    both = compare_runs([ComparedRun("one", part), ComparedRun("other", part)]).settings if part else ()
+    return list(both)
+
+
+def paper_text(reports: list[dict[str, Any]]) -> Text:
+    """What ``workbench runs show --departures --json`` found."""
+    text = Text()
+    for report in reports:
+        settings = report["settings"]
+        text.append(f"\nwhat differs from {plain(report['paper'])} (recipe {plain(report['recipe'])})\n", "bold")
+        for one in settings:
+            text.append(f"  {plain(one['setting'])}  {plain(setting_text(one['run']))}", "bold")
+            text.append(f"  (paper: {plain(setting_text(one['paper']))})\n", "dim")
+            text.append(f"      {plain(one['why'])}\n")
+        text.append(
+            f"  {report['num_compared'] - len(settings)} of {report['num_compared']} settings are the paper's\n"
+        )
+    return text
+
+
+def events_text(story: Story, problem: str) -> Text:
+    """All that the run said apart from measurements, the newest first."""
+    text = Text()
+    if problem:
+        text.append(f"{plain(problem)}\n", "bold")
+    if story.num_skipped:
+        text.append(f"{story.num_skipped} lines of the log could not be read\n", "bold")
+    for event in reversed(story.notes):
+        clock = _clock(event.time_s)
+        style = "bold" if isinstance(event, Warned | Commanded | RunFinished) else ""
+        sign = "!" if isinstance(event, Warned) else " "
+        text.append(f"{sign} {clock}  step {event.step:>7,}  ", "dim")
+        text.append(f"{plain(note_text(event))}\n", style)
+    if story.num_notes_lost:
+        text.append(f"{story.num_notes_lost} earlier ones are in the log; {MOST_NOTES} are shown\n", "italic")
+    if not story.notes:
+        text.append("nothing said yet\n", "italic")
+    return text
+
+
+def _clock(time_s: float) -> str:
+    try:
+        return datetime.fromtimestamp(time_s).strftime("%d %b %H:%M:%S")
+    except (OverflowError, OSError, ValueError):  # a clock that is out of its mind
+        return "--:--:--".rjust(15)

@@ -1,0 +1,152 @@
+"""What a run has said -> the plots of each pane."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from workbench.events import Commanded, EvalDone, Event, StageStarted
+from workbench.figures.style import palette
+from workbench.tui.charts.plot import INK, Curve, Mark, Plot, curve
+from workbench.tui.run.feed import Story
+from workbench.views.metrics import MetricLabel, in_order, metric_label
+from workbench.views.trace import Trace
+
+FAMILIES = (("", r"(.+) (R@\d+|top-\d+)"), ("cosine to the teacher's embeddings", r"()(.+) cosine"))
+SPEED_PLOTS = (
+    ("pairs_per_s", "throughput", "pairs/s", 1.0),
+    ("step_time_s", "time of a step", "ms", 1000.0),
+    ("peak_mb", "peak memory", "MB", 1.0),
+    ("learning_rate", "learning rate", "", 1.0),
+    ("grad_norm", "norm of the gradient", "", 1.0),
+)
+
+
+def coloured(traces: Mapping[str, Trace], factor: float = 1.0) -> tuple[Curve, ...]:
+    """Curves in the colours that their names have in every figure; "total" in the colour of text."""
+    colours = palette([name for name in traces if name != "total"])
+    return tuple(curve(name, colours.get(name, INK), trace, factor) for name, trace in traces.items())
+
+
+def loss_plots(story: Story) -> list[Plot]:
+    """The loss with every weighted term; and the terms before weighting where that is another picture."""
+    marks = tuple(_marks(story))
+    weighted, unweighted = story.group("loss"), story.group("unweighted")
+    plots = [
+        Plot(
+            "loss and its weighted terms" if len(weighted) > 2 else "loss",
+            coloured(weighted),
+            marks=marks,
+            may_log=True,
+            may_smooth=True,
+            empty="no loss yet: it comes with the first logged step",
+        )
+    ]
+    if any(unweighted[name].last != weighted[name].last for name in unweighted if name in weighted):
+        plots.append(Plot("terms before weighting", coloured(unweighted), marks=marks, may_log=True, may_smooth=True))
+    return plots
+
+
+def metric_plots(story: Story) -> list[Plot]:
+    """A plot for metrics of a kind, such as R@1, R@5 and R@10 of one direction, on every split."""
+    families: dict[str, list[Curve]] = {}
+    units: dict[str, str] = {}
+    for split in story.splits:
+        traces = story.group(f"metrics/{split}")
+        for name in in_order(set(traces)):
+            label = metric_label(name)
+            family, short = _family(label)
+            units[family] = label.unit
+            shown_as = short if split == "validation" and short else f"{short} {split}".strip()
+            families.setdefault(family, []).append(curve(shown_as, INK, traces[name], label.factor))
+    marks = tuple(_marks(story))
+    plots = [Plot(family, _recoloured(curves), units[family], marks) for family, curves in families.items()]
+    return plots or [Plot("metrics", empty="no evaluation yet: set evaluate.every_steps to have them on the way")]
+
+
+def _family(label: MetricLabel) -> tuple[str, str]:
+    """What a metric is drawn together with, and what it is called there; empty for one that is drawn alone."""
+    for family, pattern in FAMILIES:
+        if found := re.fullmatch(pattern, label.label):
+            return family or found[1], found[2]
+    return label.label, ""
+
+
+def _recoloured(curves: list[Curve]) -> tuple[Curve, ...]:
+    colours = palette([one.name for one in curves])
+    return tuple(replace(one, colour=colours[one.name]) for one in curves)
+
+
+def speed_plots(story: Story) -> list[Plot]:
+    """Throughput, step time, memory, learning rate, gradient norm and scales."""
+    speed, scales = story.group("speed"), story.group("scales")
+    marks = tuple(_marks(story))
+    plots = [
+        Plot(
+            title,
+            coloured({title: speed[name]}, factor),
+            unit,
+            marks,
+            may_log=name == "grad_norm",
+            may_smooth=name in ("pairs_per_s", "step_time_s", "grad_norm"),
+        )
+        for name, title, unit, factor in SPEED_PLOTS
+        if name in speed
+    ]
+    if scales:
+        plots.append(Plot("scales", coloured(scales), "1/τ", marks))
+    return plots or [Plot("speed", empty="nothing measured yet: it comes with the first logged step")]
+
+
+def mask_plots(story: Story) -> list[Plot]:
+    """Sparsity against its target while masks are learnt, and the constraint's multipliers."""
+    masks = story.group("masks")
+    wanted: dict[str, Trace] = {name: masks[name] for name in ("sparsity", "target") if name in masks}
+    multipliers = {
+        name.removesuffix("_multiplier"): trace for name, trace in masks.items() if name.endswith("_multiplier")
+    }
+    marks = tuple(_marks(story))
+    plots = [Plot("sparsity", coloured(wanted, 100), "%", marks)] if wanted else []
+    if multipliers:
+        plots.append(Plot("multipliers of the constraint", coloured(multipliers), marks=marks))
+    return plots
+
+
+def _marks(story: Story) -> list[Mark]:
+    """Commands that changed something, and stages, at the training time of the nearest logged step."""
+    found = [event for event in story.notes if isinstance(event, Commanded | StageStarted) and event.step]
+    total = story.traces.get(("loss", "total"))
+    if not found or total is None or not len(total):
+        return []
+    steps, elapsed_s = total.series.step, total.elapsed_s
+    places = [min(len(steps) - 1, int(steps.searchsorted(event.step))) for event in found]
+    return [
+        Mark(float(event.step), float(elapsed_s[place]), note_text(event))
+        for event, place in zip(found, places, strict=True)
+    ]
+
+
+def note_text(event: Event) -> str:
+    """What an event says, in a line."""
+    if isinstance(event, EvalDone):
+        return f"evaluated on {event.split}"
+    if isinstance(event, StageStarted):
+        return event.name
+    if isinstance(event, Commanded):
+        arguments = ", ".join(f"{name} = {value}" for name, value in getattr(event, "arguments", {}).items())
+        return f"told to {event.command}" + (f" {arguments}" if arguments else "")
+    fields = event.model_dump(exclude={"run", "step", "time_s", "event"})
+    said = {name: value for name, value in fields.items() if value not in ("", {}, None)}
+    if "message" in said:
+        return str(said["message"])
+    known = {
+        "RunStarted": "started with {num_steps} steps of {batch_size} pairs, {num_parameters} parameters, on {host}",
+        "RunResumed": "resumed on {host} as process {pid}",
+        "CheckpointSaved": "saved {path}",
+        "RunFinished": "{state}",
+        "Forked": "forked from {parent} after step {parent_step}",
+    }
+    kind = str(getattr(event, "event", type(event).__name__))
+    if kind not in known:
+        return f"{kind} {said}"
+    text = known[kind].format(**said)
+    return f"{text}: {said['reason']}" if "reason" in said else text

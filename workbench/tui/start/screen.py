@@ -1,0 +1,160 @@
+"""The screen on which a run is started: its recipe's settings one by one, and what would begin."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Footer, Input, Static
+
+from workbench.tui.dialogs import Ask
+from workbench.tui.rows import GAP, Cell, Line, Rows
+from workbench.tui.start.draft import Draft, about
+from workbench.tui.steer import call
+from workbench.tui.words import hex_of, plain
+
+if TYPE_CHECKING:
+    from workbench.tui.app import Workbench
+
+LEAST_NAME, MOST_NAME = 16, 40
+
+
+class StartScreen(Screen[None]):
+    """Moves through the settings; what is typed over one is checked with every key."""
+
+    DEFAULT_CSS = """
+    StartScreen #verdict { height: 2; padding: 0 1; background: $panel; }
+    StartScreen #verdict.-wrong { color: $error; }
+    StartScreen #about { height: 2; padding: 0 1; color: $text-muted; }
+    StartScreen #settings { height: 1fr; scrollbar-size-horizontal: 0; }
+    StartScreen Input { display: none; border: none; height: 1; padding: 0 1; background: $surface; }
+    StartScreen.-typing #value { display: block; }
+    StartScreen.-filtering #filter { display: block; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "back", key_display="esc"),
+        Binding("slash", "filter", "filter", key_display="/"),
+        Binding("ctrl+s,S", "start", "start it", key_display="S"),
+    ]
+    app: "Workbench"
+
+    def __init__(self, runs_dir: Path) -> None:
+        super().__init__()
+        self.draft = Draft(runs_dir)
+        self._wrong = ""
+        self._words = ""  # of the filter
+        self._shown_rows: dict[str, str] = {}
+
+    def compose(self) -> ComposeResult:
+        """What would begin, the settings, what the one at the cursor is, and where to type."""
+        yield Static("", id="verdict", markup=False)
+        yield Rows(id="settings")
+        yield Static("", id="about", markup=False)
+        yield Input(id="value", compact=True, select_on_focus=True)
+        yield Input(id="filter", compact=True, placeholder="words in the setting's name")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Rows).focus()
+        self.draw()
+
+    def on_resize(self) -> None:
+        self.draw()
+
+    def draw(self) -> None:
+        """Brings the lines and the verdict up to date."""
+        try:
+            self._shown_rows = self.draft.rows()
+        except ValueError:
+            self._shown_rows = {"recipe": self.draft.options.get("recipe", "")}  # the verdict says what is wrong
+        words = self._words.lower().split()
+        names = [name for name in self._shown_rows if all(word in name.lower() for word in words)]
+        width = max(LEAST_NAME, min(MOST_NAME, max(map(len, names), default=0), self.size.width // 2))
+        colour = hex_of(self.app.get_css_variables(), "accent")
+        lines: dict[str, Line] = {}
+        for name in names:
+            own = colour if self.draft.is_changed(name) else ""
+            value = Cell(plain(self._shown_rows[name]), max(8, self.size.width - width - 2 * GAP - 1), own)
+            lines[name] = (Cell(name, width, own), value)
+        self.query_one(Rows).show(lines)
+        self._judge()
+        self._draw_about()
+
+    def _judge(self) -> None:
+        try:
+            text, self._wrong = self.draft.said(), ""
+        except ValueError as error:
+            text = self._wrong = str(error)
+        verdict = self.query_one("#verdict", Static)
+        verdict.set_class(bool(self._wrong), "-wrong")
+        verdict.update(Text.assemble(("start a run  ", "bold"), plain(text)))
+
+    def _draw_about(self) -> None:
+        key = self.query_one(Rows).key
+        self.query_one("#about", Static).update(Text(about(key) if key else "no setting has these words: esc"))
+
+    def on_rows_moved(self) -> None:
+        self._draw_about()
+
+    def on_rows_chosen(self) -> None:
+        """Types over the setting at the cursor."""
+        if (key := self.query_one(Rows).key) is not None:
+            field = self.query_one("#value", Input)
+            self.add_class("-typing")
+            with field.prevent(Input.Changed):
+                field.value = self._shown_rows[key]
+            field.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input.id == "filter":
+            self._words = event.value
+        elif (key := self.query_one(Rows).key) is not None:
+            self.draft.change(key, event.value)
+        self.draw()
+
+    def on_input_submitted(self) -> None:
+        self._to_rows()
+
+    def _to_rows(self) -> None:
+        self.remove_class("-typing", "-filtering")
+        self.query_one(Rows).focus()
+
+    def action_filter(self) -> None:
+        self.add_class("-filtering")
+        self.query_one("#filter", Input).focus()
+
+    def action_back(self) -> None:
+        if self.has_class("-typing") or self.has_class("-filtering"):
+            self._to_rows()
+        elif self._words:
+            self.query_one("#filter", Input).value = ""
+        else:
+            self.app.pop_screen()
+
+    def action_start(self) -> None:
+        if self._wrong:
+            self.app.say(self._wrong, is_wrong=True)
+            return
+        command = self.draft.command()
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.app.say("starting; it takes some seconds until the run has begun")
+                self.run_worker(self._start(command), group="start", exit_on_error=False)
+
+        what = (
+            f"{self.draft.said()}, in a process of its own that outlives this screen:\n\nworkbench {' '.join(command)}"
+        )
+        self.app.push_screen(Ask("start this run?", what), answered)
+
+    async def _start(self, command: list[str]) -> None:
+        try:
+            answer = await call(command)
+            self.app.say(f"{json.loads(answer)['id']} is training")
+            if self.app.screen is self:
+                self.app.pop_screen()
+        except ValueError as error:
+            self.app.say(f"not started: {error}", is_wrong=True)

@@ -1,0 +1,168 @@
+"""A study, followed: its report from the runs folder, what its storage says of trials, and how long the rest will take.
+
+Neither torch nor Optuna is loaded: the report is of run directories, and the storage's file is only looked at.
+"""
+
+import json
+import shlex
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from workbench.config.study import CellConfig, Study, load_study
+from workbench.config.toml import read_toml
+from workbench.events import RunFinished, StepDone
+from workbench.report.study import StudyReport, report_on
+from workbench.runs.directory import RunDirectory
+from workbench.runs.liveness import TAKES_COMMANDS
+from workbench.runs.log import last_events
+from workbench.runs.of_study import counted, runs_of_study
+from workbench.sweeps.storage import default_file
+from workbench.views.units import duration
+
+QUICK = "-quick"
+LOOK_S = 0.5  # to wait for a storage that is being written
+TRIALS = """
+SELECT trials.number, trials.state, attributes.key, attributes.value_json
+FROM trials JOIN studies USING (study_id) JOIN trial_user_attributes AS attributes USING (trial_id)
+WHERE studies.study_name = ? AND attributes.key IN ('name', 'outcome', 'reason') ORDER BY trials.number
+"""
+ENDS = {"dropped": "dropped by racing: credibly worse than the best so far", "diverged": "pruned: it diverged"}
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that the storage has given up, and why."""
+
+    number: int
+    cell: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Studied:
+    """How a study stands.
+
+    Attributes:
+        source: what names it on a command line; empty where its file is not known, and the table is of the runs alone.
+        left_s: seconds of training left at the pace so far; None where nobody knows.
+    """
+
+    report: StudyReport
+    source: str
+    ended: tuple[Ended, ...]
+    left_s: float | None
+    num_live: int
+
+    @property
+    def command(self) -> list[str]:
+        """The ``workbench`` arguments that made it."""
+        return shlex.split(self.report.made_on.command)[1:]
+
+    @property
+    def left_text(self) -> str:
+        """The forecast in words; empty where there is nothing left, or nothing to go by."""
+        if self.left_s is None:
+            return ""
+        return f"about {duration(self.left_s)} left" + ("" if self.num_live else ", but nothing is being trained")
+
+
+def read_study(name: str, runs_dir: Path) -> Studied:
+    """The study under this name, as far as its runs have come. It may take seconds where there are hundreds.
+
+    Raises:
+        ValueError: there is no such run, or its study's cells cannot be.
+    """
+    study, source = _asked(name, runs_dir)
+    report = report_on(study, name, runs_dir, source)
+    runs = [one.run for one in counted(runs_of_study(runs_dir, name))]
+    states = [one.state for cell in report.table.cells for one in cell.replicates]
+    return Studied(
+        report=report,
+        source=source,
+        ended=tuple(ended_trials(default_file(runs_dir, name), name)),
+        left_s=seconds_left(report, runs),
+        num_live=sum(state in TAKES_COMMANDS for state in states),
+    )
+
+
+def _asked(name: str, runs_dir: Path) -> tuple[Study, str]:
+    """The study's file where a study has that name, else what can be told from its runs."""
+    for own, is_quick in ((name, False), (name.removesuffix(QUICK), True)):
+        try:
+            study = load_study(own)
+        except ValueError:
+            continue
+        return (study.quick() if is_quick else study), own
+    found = counted(runs_of_study(runs_dir, name))
+    if not found:
+        raise ValueError(f"{runs_dir} has no run of study '{name}'")
+    cells = {one.origin.cell: CellConfig(name=one.origin.cell, settings=one.origin.values) for one in found}
+    seeds = {one.origin.seed for one in found}
+    recipe = str(read_toml(found[0].run.config_file).get("recipe", "baseline"))
+    return Study(name=name, question="", recipe=recipe, cells=list(cells.values()), seeds=len(seeds)), ""
+
+
+def ended_trials(file: Path, name: str) -> list[Ended]:
+    """The trials without a result, from the storage's SQLite file; none where that is not to be read now."""
+    if not file.is_file():
+        return []
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=LOOK_S)) as connection:
+            rows = connection.execute(TRIALS, (name,)).fetchall()
+    except sqlite3.Error:
+        return []
+    about: dict[int, dict[str, str]] = {}
+    for number, state, key, value in rows:
+        about.setdefault(number, {"state": state})[key] = str(json.loads(value))
+    return [
+        Ended(number, said.get("name", f"t{number:04d}"), _why(said))
+        for number, said in about.items()
+        if said["state"] in ("PRUNED", "FAIL")
+    ]
+
+
+def _why(said: Mapping[str, str]) -> str:
+    outcome = said.get("outcome", said["state"].lower())
+    return ENDS.get(outcome, outcome) + (f": {said['reason']}" if "reason" in said else "")
+
+
+def seconds_left(report: StudyReport, runs: Iterable[RunDirectory]) -> float | None:
+    """Steps that are still to be trained, at the pace of all steps so far, those of runs side by side included.
+
+    A search's trials that are still to come count as if none of them were dropped.
+    """
+    replicates = [one for cell in report.table.cells for one in cell.replicates]
+    lengths = [one.num_steps for one in replicates if one.num_steps]
+    if not lengths:
+        return None
+    usual = max(lengths)
+    over = ("finished", "diverged", "failed", "stopped")
+    num_left = sum((one.num_steps or usual) - one.step for one in replicates if one.state not in over)
+    study = report.study
+    if study.search:
+        num_left += max(0, study.trials - len(report.table.cells)) * study.seeds * usual
+    busy_s = covered([span for run in runs if (span := _trained(run))])
+    num_done = sum(one.step for one in replicates)
+    if num_left == 0 or not busy_s or not num_done:
+        return None
+    return num_left * busy_s / num_done
+
+
+def covered(spans: Iterable[Interval]) -> float:
+    """The length of what intervals cover together."""
+    total, end = 0.0, float("-inf")
+    for low, high in sorted(spans):
+        total += max(0.0, high - max(low, end))
+        end = max(end, high)
+    return total
+
+
+def _trained(run: RunDirectory) -> Interval | None:
+    """When the run was training: from what it measured last back by as long as it says that it took."""
+    last = [event for event in last_events(run.events_file) if isinstance(event, StepDone | RunFinished)]
+    return (last[-1].time_s - last[-1].elapsed_s, last[-1].time_s) if last else None
