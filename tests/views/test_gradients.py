@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from workbench.runs.snapshots import PLACES, Gradients
-from workbench.views.gradients import gradients_view
+from workbench.events import StepDone
+from workbench.runs.gradient_snapshots import PLACES, Gradients
+from workbench.views.gradients import applied_weights, gradients_view
 
 # Two weights a place: clip pulls along the first, fd along the second, icl against clip.
 VECTORS = {"clip": (3.0, 0.0), "fd": (0.0, 4.0), "icl": (-1.0, 1.0)}
@@ -58,3 +59,29 @@ def test_json_holds_plain_values() -> None:
 def test_no_snapshot_says_how_to_get_one() -> None:
     with pytest.raises(ValueError, match=r"--set log.diagnose_every_steps=50"):
         gradients_view([])
+
+
+def test_cosines_over_the_steps_are_of_the_steps_at_which_both_losses_were_on() -> None:
+    view = gradients_view([snapshot(1, "clip", "icl"), snapshot(120, "clip", "fd", "icl")])
+    root = np.sqrt(0.5)
+    assert view.cosines["clip", "icl"].step.tolist() == [1, 120]
+    assert view.cosines["clip", "icl"].value == pytest.approx([-root, -root])
+    assert view.cosines["clip", "fd"].step.tolist() == [120]
+    assert view.cosines["icl", "fd"].value == pytest.approx([root])
+
+
+def test_an_earlier_step_can_be_asked_for() -> None:
+    snapshots = [snapshot(1, "icl", "clip"), snapshot(120, "clip", "fd", "icl")]
+    view = gradients_view(snapshots, 1)
+    assert (view.step, view.losses) == (1, ("icl", "clip"))
+    assert view.steps == [1, 120]
+    with pytest.raises(ValueError, match="those after 1, 120"):
+        gradients_view(snapshots, 2)
+
+
+def test_the_applied_weight_is_what_the_log_added_over_what_it_found() -> None:
+    numbers = dict.fromkeys(("learning_rate", "grad_norm", "step_time_s", "pairs_per_s", "elapsed_s", "peak_mb"), 1.0)
+    terms, weighted = {"clip": 2.0, "fd": 0.5, "gd": 0.0}, {"clip": 2.0, "fd": 5.0, "gd": 0.0}
+    event = StepDone(run="a", step=4, loss=7.0, terms=terms, weighted=weighted, scales={}, **numbers)
+    assert applied_weights([event], 4) == {"clip": 1, "fd": 10}
+    assert applied_weights([event], 5) == {}

@@ -3,7 +3,7 @@
 Shape letter: K losses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.events import Event, StepDone
 from workbench.views.curves import Series
 
 if TYPE_CHECKING:
-    from workbench.runs.snapshots import Gradients
+    from workbench.runs.gradient_snapshots import Gradients
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,16 @@ class Fight:
 
 @dataclass(frozen=True, eq=False)
 class GradientsView:
-    """What a run's snapshots say: all pulls by step, each loss's share over the steps, and the newest cosines.
+    """What a run's snapshots say: all pulls by step, shares and cosines over the steps, and the cosines at one step.
 
-    A loss that was off for a while has fewer points. ``tower_cosine_KK`` and ``embedding_cosine_KK`` are between the
-    losses named in ``losses``, those that were on at ``step``, the newest one.
+    A loss that was off for a while has fewer points. ``cosines`` are between any two losses' gradients at all tower
+    weights. ``tower_cosine_KK`` and ``embedding_cosine_KK`` are between the losses named in ``losses``, those that were
+    on at ``step``.
     """
 
     pulls: tuple[Pull, ...]
     shares: dict[str, Series]
+    cosines: dict[tuple[str, str], Series]
     step: int
     losses: tuple[str, ...]
     tower_cosine_KK: NDArray[np.float64]
@@ -83,23 +86,31 @@ class GradientsView:
         }
 
 
-def gradients_view(snapshots: "Sequence[Gradients]") -> GradientsView:
+def gradients_view(snapshots: "Sequence[Gradients]", step: int | None = None) -> GradientsView:
     """The view of one run's snapshots, ascending by step.
 
+    Args:
+        step: whose cosines between all losses are asked for; the newest one's if not given.
+
     Raises:
-        ValueError: there is none.
+        ValueError: there is no snapshot, or none of this step.
     """
     if not snapshots:
         raise ValueError("there are no gradients to show: train with --set log.diagnose_every_steps=50")
     pulls = [pull for gradients in snapshots for pull in _pulls(gradients)]
-    latest = snapshots[-1]
+    losses = list(dict.fromkeys(pull.loss for pull in pulls))
+    chosen = next((one for one in snapshots if one.step == step), snapshots[-1] if step is None else None)
+    if chosen is None:
+        there = ", ".join(str(one.step) for one in snapshots)
+        raise ValueError(f"no gradients were diagnosed after step {step}; there are those after {there}")
     return GradientsView(
         tuple(pulls),
-        {loss: _share(pulls, loss) for loss in dict.fromkeys(pull.loss for pull in pulls)},
-        latest.step,
-        latest.losses,
-        latest.tower_cosine_KK,
-        latest.embedding_cosine_KK,
+        {loss: _share(pulls, loss) for loss in losses},
+        {pair: _cosine(snapshots, *pair) for pair in combinations(losses, 2)},
+        chosen.step,
+        chosen.losses,
+        chosen.tower_cosine_KK,
+        chosen.embedding_cosine_KK,
     )
 
 
@@ -119,3 +130,22 @@ def _pulls(gradients: "Gradients") -> list[Pull]:
 def _share(pulls: Sequence[Pull], loss: str) -> Series:
     own = [pull for pull in pulls if pull.loss == loss]
     return Series(np.array([pull.step for pull in own], dtype=np.int64), np.array([pull.share for pull in own]))
+
+
+def _cosine(snapshots: "Sequence[Gradients]", first: str, second: str) -> Series:
+    """Between two losses, at the steps at which both were on."""
+    both = [one for one in snapshots if first in one.losses and second in one.losses]
+    cosines = [one.tower_cosine_KK[one.losses.index(first), one.losses.index(second)] for one in both]
+    return Series(np.array([one.step for one in both], dtype=np.int64), np.array(cosines, dtype=np.float64))
+
+
+def applied_weights(events: Iterable[Event], step: int) -> dict[str, float]:
+    """The weight with which each loss was added to the total at ``step``, by what the log says of its terms.
+
+    A loss whose value was 0 there, or that was off, is left out; so is all where the step was not logged.
+    """
+    logged = [event for event in events if isinstance(event, StepDone) and event.step == step]
+    if not logged:
+        return {}
+    terms, weighted = logged[-1].terms, logged[-1].weighted
+    return {loss: weighted[loss] / value for loss, value in terms.items() if value and weighted.get(loss)}

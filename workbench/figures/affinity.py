@@ -1,0 +1,151 @@
+"""Affinity matrices of teacher, students and their differences side by side, and how sharp affinities are.
+
+Shape letter: M items of a matrix's side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.figures.style import FAINT, INK, finish, palette, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from workbench.views.affinity import Floats
+    from workbench.views.affinity_reading import Sharpness
+
+PANEL_IN, BAR_IN, TOP_IN = 2.75, 0.62, 0.5
+SEQUENTIAL, DIVERGING = "rocket_r", "vlag"  # seaborn's; people with any common colour blindness can read both
+MARK = "#00E5FF"
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One matrix [M, M] with its title.
+
+    A difference has its own scale, centred at 0; ``halves`` says that it is of pictures and texts together.
+    """
+
+    title: str
+    matrix_MM: "Floats"
+    is_difference: bool = False
+    halves: bool = False
+
+
+def affinity_figure(panels: Sequence[Panel], label: str, chosen: tuple[int, int] | None = None) -> "Figure":
+    """The panels from left to right: one colour scale for all matrices, one for all differences.
+
+    Args:
+        label: what the shades of a matrix mean.
+        chosen: row and column of the cell to be marked.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    plain = [panel.matrix_MM for panel in panels if not panel.is_difference]
+    apart = [panel.matrix_MM for panel in panels if panel.is_difference]
+    low, high = min(float(matrix.min()) for matrix in plain), max(float(matrix.max()) for matrix in plain)
+    reach = max((float(np.abs(matrix).max()) for matrix in apart), default=0) or 1.0
+    num_bars = 1 + bool(apart)
+    width = PANEL_IN * len(panels) + BAR_IN * num_bars
+    with style():
+        figure = Figure(figsize=(width, PANEL_IN + TOP_IN))
+        place = 0.02
+        for number, panel in enumerate(panels):
+            axes = figure.add_axes((place / width, 0.04, (PANEL_IN - 0.12) / width, 0.84))
+            place += PANEL_IN
+            scale = {"vmin": -reach, "vmax": reach} if panel.is_difference else {"vmin": low, "vmax": high}
+            cmap = seaborn.color_palette(DIVERGING if panel.is_difference else SEQUENTIAL, as_cmap=True)
+            shade = axes.imshow(panel.matrix_MM, cmap=cmap, interpolation="nearest", aspect="auto", **scale)
+            _frame(axes, panel, chosen)
+            is_last_of_kind = number + 1 == len(panels) or panels[number + 1].is_difference != panel.is_difference
+            if is_last_of_kind:
+                bar_axes = figure.add_axes((place / width, 0.04, 0.1 / width, 0.84))
+                bar = figure.colorbar(shade, cax=bar_axes)
+                bar.outline.set_visible(False)
+                bar_axes.tick_params(labelsize=7)
+                bar_axes.set_title("difference" if panel.is_difference else label, fontsize=7, weight="normal")
+                place += BAR_IN
+    return figure
+
+
+def panel_at(figure: "Figure", x: float, y: float) -> tuple[int, int] | None:
+    """Row and column of the cell at a place of the picture (shares of its width and height, from the upper left)."""
+    for axes in figure.axes:
+        box = axes.get_position()
+        if axes.images and box.x0 <= x <= box.x1 and box.y0 <= 1 - y <= box.y1:
+            shades = axes.images[0].get_array()
+            assert shades is not None
+            num_rows, num_columns = shades.shape[:2]
+            column = min(num_columns - 1, int((x - box.x0) / box.width * num_columns))
+            row = min(num_rows - 1, int((1 - (1 - y - box.y0) / box.height) * num_rows))
+            return row, column
+    return None
+
+
+def mark(figure: "Figure", chosen: tuple[int, int]) -> None:
+    """Lets a picture of :func:`affinity_figure` mark another cell, without drawing it anew."""
+    for axes in figure.axes:
+        if axes.images:
+            for patch in list(axes.patches):
+                patch.remove()
+            _mark(axes, chosen)
+
+
+def sharpness_figure(view: "Sharpness") -> "Figure":
+    """How many texts a picture's affinity is spread over, by scale; each model's own scale is marked."""
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(6.4, 3.3), layout="constrained")
+        axes = figure.subplots()
+        colours = palette(["teacher", "student"])
+        for name, spread_N, own in (
+            ("student", view.student_N, view.student_scale),
+            ("teacher", view.teacher_N, view.teacher_scale),
+        ):
+            if spread_N is None or own is None:
+                continue
+            axes.plot(view.scale_N, spread_N, color=colours[name], linewidth=2, label=name)
+            at = float(np.interp(np.log(own), np.log(view.scale_N), spread_N))
+            axes.plot(own, at, marker="o", markersize=8, color=colours[name], markeredgecolor="white", zorder=4)
+            shift, align = ((-6, 10), "right") if name == "student" else ((6, 10), "left")
+            label = f"{name}'s own, {own:.3g}"
+            axes.annotate(
+                label, (own, at), shift, textcoords="offset points", fontsize=8, color=colours[name], ha=align
+            )
+        axes.axhline(view.num_pairs, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.text(view.scale_N[0], view.num_pairs, " flat: nothing is taught", va="bottom", fontsize=8, color=FAINT)
+        axes.axhline(1, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.text(view.scale_N[0], 1, " one-hot: only the label is taught", va="bottom", fontsize=8, color=FAINT)
+        axes.set(xscale="log", xlabel="scale 1/\N{GREEK SMALL LETTER TAU}", ylim=(0, 1.12 * view.num_pairs))
+        axes.set(ylabel="texts a picture's affinity covers", xlim=(view.scale_N[0], view.scale_N[-1]))
+        axes.legend(loc="upper right")
+        finish(axes)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
+
+
+def _frame(axes: "Axes", panel: Panel, chosen: tuple[int, int] | None) -> None:
+    axes.set_title(panel.title, fontsize=8.5)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    if panel.halves:
+        middle = len(panel.matrix_MM) / 2 - 0.5
+        axes.axhline(middle, color="white", linewidth=1.6)
+        axes.axvline(middle, color="white", linewidth=1.6)
+    if chosen is not None:
+        _mark(axes, chosen)
+
+
+def _mark(axes: "Axes", chosen: tuple[int, int]) -> None:
+    from matplotlib.patches import Rectangle
+
+    row, column = chosen
+    for colour, width in ((INK, 3.0), (MARK, 1.4)):
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=width))

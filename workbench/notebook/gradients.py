@@ -1,0 +1,122 @@
+"""``GradientExplorer``: how hard each loss pulls, who fights whom, and which weights would give chosen shares."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from workbench.figures.gradients import gradients_over_time_figure, move_to_step
+from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
+from workbench.notebook.source import open_run
+from workbench.runs.directory import RunDirectory
+from workbench.runs.gradient_snapshots import Gradients, read_gradient_history
+from workbench.runs.lineage import read_history
+from workbench.views.gradients import GradientsView, applied_weights, gradients_view
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Wanted = dict[str, float]
+
+
+class GradientExplorer(Explorer):
+    """The gradients of a run that was trained with ``log.diagnose_every_steps``.
+
+    Args:
+        source: a run's id or path, a :class:`RunDirectory`, or the snapshots themselves.
+        runs_dir: where one's own runs are; ``runs`` if not given.
+
+    Attributes:
+        selection: the step, each loss's share there, and the pairs that fight.
+        weights: those with which the losses would have had the wanted shares at this step; paste them into a recipe.
+    """
+
+    def __init__(self, source: str | Path | RunDirectory | Sequence[Gradients], runs_dir: Path | None = None) -> None:
+        super().__init__()
+        self._source, self._runs_dir = source, runs_dir
+        self._snapshots: list[Gradients] = []
+        self.step = step_slider()
+        self.wanted: dict[str, Any] = {}
+        self._wishes = row()
+        self.controls.children = (row(self.step, self.step.play), self._wishes)
+        self.watch(self.step)
+        self.refresh()
+
+    def load(self) -> None:
+        if isinstance(self._source, str | Path | RunDirectory):
+            self.run = open_run(self._source, self._runs_dir)
+            self._snapshots = read_gradient_history(self.run).gradients
+        else:
+            self._snapshots = sorted(self._source, key=lambda one: one.step)
+        view = gradients_view(self._snapshots)
+        set_steps(self.step, view.steps)
+        if tuple(self.wanted) != tuple(view.shares):
+            self._offer_shares(view)
+
+    def draw(self) -> "Figure":
+        return gradients_over_time_figure(self.view)
+
+    def update(self, figure: "Figure") -> bool:
+        if self.note.value:
+            self._say_weights()
+        return move_to_step(figure, self.view)
+
+    @property
+    def view(self) -> GradientsView:
+        """The data of the picture."""
+        return gradients_view(self._snapshots, self.step.value)
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """The step, each loss's share of the summed norms there, and the losses that fight, the fiercest first."""
+        self.check()
+        view = self.view
+        shares = {pull.loss: pull.share for pull in view.pulls if pull.step == view.step}
+        fights = [(fight.first, fight.second, fight.cosine) for fight in view.fights]
+        return {"step": view.step, "shares": shares, "fights": fights}
+
+    @property
+    def weights(self) -> Wanted:
+        """The weights that would give the wanted shares at this step, clip's (or else the sum) left as it is.
+
+        Raises:
+            ValueError: there is but one loss, or one does not pull at the towers.
+        """
+        from workbench.engine.calibrate import balanced_weights
+
+        self.check()
+        snapshot = next(one for one in self._snapshots if one.step == self.step.value)
+        given = dict.fromkeys(snapshot.losses, 1.0) | self._given()
+        norms = dict(zip(snapshot.losses, snapshot.tower_norm_K.tolist(), strict=True))
+        shares = {loss: float(self.wanted[loss].value) for loss in snapshot.losses}
+        total = sum(shares.values())
+        per_unit = {loss: norm / given[loss] for loss, norm in norms.items()}
+        return balanced_weights(
+            per_unit, {loss: given[loss] for loss in norms}, {loss: share / total for loss, share in shares.items()}
+        )
+
+    def _given(self) -> Wanted:
+        """The weights at this step; none of snapshots without a run."""
+        return applied_weights(read_history(self.run).events, self.step.value) if self.run else {}
+
+    def _offer_shares(self, view: GradientsView) -> None:
+        """A slider a loss, at equal shares."""
+        layout = widgets.Layout(width="230px")
+        self.wanted = {
+            loss: widgets.FloatSlider(
+                value=round(1 / len(view.shares), 2), min=0.01, max=1, step=0.01, description=loss, layout=layout
+            )
+            for loss in view.shares
+        }
+        for slider in self.wanted.values():
+            slider.observe(self.guard(self._say_weights), names="value")
+        self._wishes.children = (widgets.Label("wanted shares"), *self.wanted.values()) if len(self.wanted) > 1 else ()
+
+    def _say_weights(self) -> None:
+        """The weights as a recipe has them."""
+        lines = [f"[loss.{loss}]  weight = {weight:g}" for loss, weight in self.weights.items()]
+        self.note.value = (
+            f'<div style="font-size:90%">weights for these shares at step {self.step.value:,}, as a recipe has them '
+            f'(with weight_at = "here"):<pre style="margin:0">{chr(10).join(lines)}</pre></div>'
+        )

@@ -1,0 +1,180 @@
+"""``MaskExplorer``: masks as they form, what they leave, what a threshold would, and what that costs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import ipywidgets as widgets
+import numpy as np
+
+from workbench.config.nearest import unknown
+from workbench.figures.architecture import architecture_figure
+from workbench.figures.mask_timeline import mask_timeline_figure
+from workbench.figures.pruning import pruned_figure, threshold_figure
+from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
+from workbench.notebook.source import open_run
+from workbench.runs.directory import RunDirectory
+from workbench.runs.lineage import read_history
+from workbench.runs.mask_snapshots import MaskSnapshot, read_mask_history
+from workbench.views.architecture import Architecture, architecture, overlap_of_runs, pick
+from workbench.views.mask_timeline import mask_timeline
+from workbench.views.pruned import pruned, removed
+from workbench.views.threshold import cut_at, sizes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+Show = Literal["layers", "over time", "size by threshold", "accuracy"]
+METRIC = "image_to_text_r1"
+THRESHOLDS_N = np.linspace(0, 1, 101)
+
+
+class MaskExplorer(Explorer):
+    """What a run that inherits has of its teacher, at every snapshot of its masks.
+
+    Args:
+        source: a run's id or path, a :class:`RunDirectory`, or the snapshots themselves.
+        show: "layers" (TinyCLIP's figure 8), "over time", "size by threshold" or "accuracy" (against sparsity).
+        runs_dir: where one's own runs are; ``runs`` if not given.
+
+    Attributes:
+        selection: the step, how the towers are cut there, and the size that is left.
+
+    Raises:
+        ValueError: there is no such picture.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | RunDirectory | Sequence[MaskSnapshot],
+        show: Show = "layers",
+        runs_dir: Path | None = None,
+    ) -> None:
+        super().__init__()
+        if show not in get_args(Show):
+            raise unknown("picture", show, get_args(Show))
+        self._source, self._runs_dir = source, runs_dir
+        self._snapshots: list[MaskSnapshot] = []
+        self.show = widgets.ToggleButtons(options=get_args(Show), value=show, style={"button_width": "auto"})
+        self.step = step_slider()
+        self.cut = widgets.Checkbox(description="cut at the threshold", indent=False, value=False)
+        self.cut.layout.width = "auto"
+        self.threshold = widgets.FloatSlider(value=0.5, min=0, max=1, step=0.01, description="threshold")
+        self.controls.children = (
+            self.show,
+            row(self.step, self.step.play),
+            row(self.threshold, self.cut),
+        )
+        self.watch(self.show, self.step, self.cut)
+        self.threshold.observe(self.guard(self._choose_threshold), names="value")
+        self.refresh()
+
+    def load(self) -> None:
+        if isinstance(self._source, str | Path | RunDirectory):
+            self.run = open_run(self._source, self._runs_dir)
+            self._snapshots = read_mask_history(self.run).snapshots
+        else:
+            self._snapshots = sorted(self._source, key=lambda one: one.step)
+        pick(self._snapshots)
+        set_steps(self.step, [snapshot.step for snapshot in self._snapshots])
+
+    def draw(self) -> "Figure":
+        self._describe()
+        if self.show.value == "layers":
+            return architecture_figure(self.architecture)
+        if self.show.value == "over time":
+            return mask_timeline_figure(mask_timeline(self._snapshots))
+        if self.show.value == "size by threshold":
+            left_N = sizes(self.snapshot, THRESHOLDS_N.tolist())
+            expected = 1 - self.snapshot.sparsity
+            return threshold_figure(THRESHOLDS_N, left_N, self.threshold.value, expected)
+        if self.run is None:
+            raise ValueError("accuracy is measured by a run: pass its id or path instead of snapshots")
+        return pruned_figure(pruned(self._snapshots, read_history(self.run).events, METRIC))
+
+    @property
+    def snapshot(self) -> MaskSnapshot:
+        """The masks at the chosen step."""
+        return next(one for one in self._snapshots if one.step == self.step.value)
+
+    @property
+    def architecture(self) -> Architecture:
+        """What is left of the towers at the chosen step: as the run would cut them, or at the threshold."""
+        return cut_at(self.snapshot, self.threshold.value) if self.cut.value else architecture(self.snapshot)
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """The step, its stage, the share of the weights that is left, and the shapes of the towers."""
+        self.check()
+        view = self.architecture
+        return {
+            "step": self.snapshot.step,
+            "stage": self.snapshot.stage + 1,
+            "threshold": self.threshold.value if self.cut.value else None,
+            "left": 1 - view.sparsity,
+            "towers": {tower: change.student for tower, change in view.towers.items()},
+        }
+
+    def removed(self) -> "DataFrame":
+        """What each stage took of each tower, as a table."""
+        from pandas import DataFrame
+
+        self.check()
+        columns = ["stage", "tower", "part", "before", "after", "gone (% of teacher)"]
+        rows = [
+            (one.stage, one.tower, one.part, one.before, one.after, round(100 * one.gone, 1))
+            for one in removed(self._snapshots)
+        ]
+        return DataFrame(rows, columns=columns)
+
+    def overlap(self, other: str | Path) -> "DataFrame":
+        """How much of what is kept at the chosen step another run keeps too, or a rule would; beside chance.
+
+        Args:
+            other: a run's id or path; or "magnitude" or "leading", which need the run's teacher.
+
+        Raises:
+            ValueError: the two cannot be compared.
+        """
+        from pandas import DataFrame
+
+        self.check()
+        found = self._overlaps(other)
+        rows = [
+            (tower, group, round(100 * one.shared, 1), round(100 * one.chance, 1))
+            for tower, groups in found.items()
+            for group, one in groups.items()
+        ]
+        return DataFrame(rows, columns=["tower", "part", "shared (%)", "by chance (%)"])
+
+    def _overlaps(self, other: str | Path) -> Any:
+        if other not in ("magnitude", "leading"):
+            theirs = read_mask_history(open_run(other, self._runs_dir)).snapshots
+            return overlap_of_runs(self.snapshot, pick(theirs))
+        from workbench.config.toml import load_run_config
+        from workbench.inheritance.overlap import overlaps_with_rule
+        from workbench.models.spec import load_model
+
+        if self.run is None:
+            raise ValueError(f"what '{other}' would keep depends on the teacher: pass a run instead of snapshots")
+        config = load_run_config(self.run.config_file)
+        teacher = load_model(config.inheritance.source or config.teacher.model, runs_dir=self.run.path.parent)
+        return overlaps_with_rule(teacher, self.snapshot, "magnitude" if other == "magnitude" else "leading")
+
+    def _choose_threshold(self) -> None:
+        """A threshold that is dragged is meant."""
+        if self.cut.value or self.show.value != "layers":
+            self._show(self.draw())
+        else:
+            self.cut.value = True
+
+    def _describe(self) -> None:
+        """The chosen step in a line."""
+        snapshot, view = self.snapshot, self.architecture
+        masks = "masks are being learnt" if snapshot.learning else "masks are fixed"
+        cut = f"; cut at {self.threshold.value:.2f}" if self.cut.value else ""
+        self.note.value = (
+            f"stage {snapshot.stage + 1}, step {snapshot.step:,}: {masks}, {1 - snapshot.sparsity:.1%} of the weights "
+            f"expected to stay (wanted: {1 - snapshot.target:.1%}){cut}: <b>{1 - view.sparsity:.1%} left</b>"
+        )

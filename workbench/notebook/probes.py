@@ -1,0 +1,52 @@
+"""Probes of a few pairs: made of embeddings, found by step, and put into words."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from workbench.runs.probe_snapshots import Probe, Said
+from workbench.views.affinity_reading import Flip
+
+if TYPE_CHECKING:
+    from workbench.embeddings import Embeddings
+
+FLAT, ONE_HOT = 0.5, 1.5  # of the texts are covered; as many texts are
+
+
+def probe_of(
+    student: "Embeddings", teacher: "Embeddings | None" = None, captions: Sequence[str] = (), step: int = 0
+) -> Probe:
+    """Embeddings of the same pairs as what an explorer takes.
+
+    Raises:
+        ValueError: they are of different numbers of pairs.
+    """
+
+    def said(model: "Embeddings") -> Said:
+        parts = [part.detach().cpu().half().numpy() for part in (model.image_BD, model.text_BD)]
+        return Said(parts[0], parts[1], float(model.scale))
+
+    names = tuple(captions) or tuple(f"pair {number}" for number in range(len(student)))
+    sizes = {len(names), len(student), len(teacher) if teacher else len(student)}
+    if len(sizes) > 1:
+        raise ValueError(f"student, teacher and captions are of different numbers of pairs: {sorted(sizes)}")
+    return Probe(step, names, said(student), said(teacher) if teacher else None)
+
+
+def nearest(probes: Sequence[Probe], step: int) -> Probe:
+    """The one whose step is nearest."""
+    return min(probes, key=lambda probe: abs(probe.step - step))
+
+
+def judged(covered: float, num_pairs: int) -> str:
+    """What to think of affinities that cover so many of the texts; empty where they teach."""
+    if covered > FLAT * num_pairs:
+        return " (flat: hardly anything is taught)"
+    return " (one-hot: hardly more than the label is taught)" if covered < ONE_HOT else ""
+
+
+def flip_line(title: str, found: Sequence[Flip]) -> str:
+    """How many pairs flipped, as HTML, with the captions of the first."""
+    names = "; ".join(escape(flip.caption) for flip in found[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"{title}: <b>{len(found)}</b>" + (f" ({names}{more})" if found else "")

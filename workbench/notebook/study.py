@@ -1,0 +1,263 @@
+"""``StudyExplorer``: what a study has found, as far as it has come."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from workbench.config.nearest import unknown
+from workbench.config.study import Study, load_study, studies
+from workbench.figures.forecast import forecast_figure
+from workbench.figures.parallel import parallel_figure
+from workbench.figures.search import effects_figure, pareto_figure
+from workbench.figures.study import differences_figure, learning_figure, study_figure
+from workbench.notebook.explorer import Explorer, row
+from workbench.notebook.source import default_runs_dir
+from workbench.notebook.study_table import read_table
+from workbench.resources import find_resource
+from workbench.views.metrics import MetricLabel
+from workbench.views.parallel import Limits, Parallel, parallel
+from workbench.views.study import Point, StudyCell, StudyTable, pareto
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from workbench.report.study import StudyReport
+
+SHOWN = ("cells", "differences", "parallel", "trade-off", "effects", "learning", "forecast")
+RESULTS = Path("studies") / "results"
+
+
+class StudyExplorer(Explorer):
+    """A study: of the runs there are, or else of the results that came with the workbench.
+
+    Args:
+        source: a study's name or file; a folder that ``workbench report`` wrote; or a :class:`StudyTable`.
+        show: "cells" (ours above the paper's), "differences", "parallel" (coordinates, to be brushed), "trade-off" (of
+            two metrics), and, of what has runs, "effects", "learning" and "forecast" (how early the order was known).
+        runs_dir: where one's own runs are; ``runs`` if not given.
+
+    Attributes:
+        selection: the cells that the brushes leave, with their settings and means.
+
+    Raises:
+        ValueError: there is no such picture.
+    """
+
+    def __init__(self, source: str | Path | StudyTable, show: str = "cells", runs_dir: Path | None = None) -> None:
+        super().__init__()
+        if show not in SHOWN:
+            raise unknown("picture", show, SHOWN)
+        self._source, self._runs_dir, self._wanted = source, runs_dir, show
+        self._table: StudyTable | None = None
+        self.report: StudyReport | None = None
+        self.brushes: dict[str, Any] = {}
+        self.show = widgets.ToggleButtons(options=SHOWN, value=show, style={"button_width": "auto"})
+        self.colour = widgets.Dropdown(options=[("", "")], description="colour by")
+        self.upward = widgets.Dropdown(options=[("", "")], description="more of")
+        self.across = widgets.Dropdown(options=[("", "")], description="against")
+        self._brushing, self._trading = row(), row(self.upward, self.across)
+        self.controls.children = (self.show, self._brushing, self._trading)
+        self.watch(self.show, self.colour, self.upward, self.across)
+        self.refresh()
+
+    def load(self) -> None:
+        self._table, self.report = self._read()
+        self._offer_pictures()
+        view = parallel(self.table)
+        names = [(axis.label, axis.name) for axis in view.axes]
+        metrics = [(metric.title, metric.name) for metric in self._metrics]
+        for control, options, place in (
+            (self.colour, names, self._first_metric(view)),
+            (self.upward, metrics, 0),
+            (self.across, metrics, min(1, len(metrics) - 1)),
+        ):
+            before = control.value
+            control.options = options
+            control.value = before if before in dict(options).values() else options[place][1]
+        if list(self.brushes) != [axis.name for axis in view.axes]:
+            self._offer_brushes(view)
+
+    def draw(self) -> "Figure":
+        shown = self.show.value
+        self._brushing.layout.display = "flex" if shown == "parallel" else "none"
+        self._trading.layout.display = "flex" if shown == "trade-off" else "none"
+        self._describe()
+        if shown in ("cells", "differences"):
+            return (study_figure if shown == "cells" else differences_figure)(self.table)
+        if shown == "parallel":
+            view = parallel(self.table)
+            return parallel_figure(view, view.kept_N(self._limits(view)), self.colour.value)
+        if shown == "trade-off":
+            metrics = [self._metric(self.upward.value), self._metric(self.across.value)]
+            return pareto_figure(self.front, metrics, self.table.split)
+        return self._of_runs(shown)
+
+    @property
+    def table(self) -> StudyTable:
+        """The data of the pictures."""
+        if self._table is None:
+            self.check()
+        assert self._table is not None
+        return self._table
+
+    @property
+    def front(self) -> list[Point]:
+        """Every cell by the two metrics of the trade-off, those marked that no other beats in both."""
+        metrics = [self._metric(self.upward.value), self._metric(self.across.value)]
+        values = {}
+        for cell in self.table.cells:
+            means = [self.table.entry(cell, metric).mean for metric in metrics]
+            known = [mean.mean for mean in means if mean]
+            if len(known) == len(means):
+                values[cell.name] = known
+        return pareto(values, ["minimize" if metric.higher_is_better is False else "maximize" for metric in metrics])
+
+    @property
+    def selection(self) -> "list[dict[str, Any]]":
+        """The cells within all brushes: name, settings, and the mean of every metric in the unit of its label."""
+        self.check()
+        view = parallel(self.table)
+        kept = dict(zip(view.lines, view.kept_N(self._limits(view)), strict=True))
+        return [
+            {"cell": cell.name, **cell.values, **self._means(cell)}
+            for cell in self.table.cells
+            if kept.get(cell.name, False)
+        ]
+
+    def to_frame(self) -> "DataFrame":
+        """The table: means and differences with their intervals and verdicts, the paper's beside them."""
+        from pandas import DataFrame
+
+        from workbench.report.tables import interval
+
+        self.check()
+        rows = []
+        for cell in self.table.cells:
+            for metric in self._metrics:
+                entry = self.table.entry(cell, metric)
+                if entry.mean:
+                    gained = metric.number(entry.gain.mean, signed=True) if entry.gain else ""
+                    rows.append(
+                        {
+                            "cell": cell.name,
+                            "metric": metric.title,
+                            "mean": metric.number(entry.mean.mean),
+                            "95 %": interval(metric, entry.mean),
+                            "difference": gained,
+                            "95 % of it": interval(metric, entry.gain, signed=True),
+                            "verdict": entry.verdict,
+                            "paper": "" if entry.paper is None else f"{entry.paper:g}",
+                        }
+                    )
+        return DataFrame(rows)
+
+    def _read(self) -> "tuple[StudyTable, StudyReport | None]":
+        if isinstance(self._source, StudyTable):
+            return self._source, None
+        folder = Path(self._source)
+        if (folder / "cells.csv").is_file():
+            return read_table(folder, _study_of(folder.name)), None
+        study = load_study(str(self._source))
+        from workbench.report.study import report_on
+
+        runs_dir = default_runs_dir() if self._runs_dir is None else self._runs_dir
+        report = report_on(study, study.name, runs_dir, str(self._source))
+        if any(cell.finished for cell in report.table.cells):
+            return report.table, report
+        if shipped := find_resource(str(RESULTS / study.name / "cells.csv")):
+            return read_table(shipped.parent, study), None
+        raise ValueError(
+            f"study '{study.name}' has no finished run in {runs_dir}, and none shipped: workbench sweep --study "
+            f"{study.name}"
+        )
+
+    def _of_runs(self, shown: str) -> "Figure":
+        """What only runs have; there is a control for it only where they do."""
+        report = self.report
+        assert report is not None and report.main is not None
+        if shown == "learning":
+            assert report.learning is not None
+            return learning_figure(report.learning)
+        if shown == "forecast":
+            return forecast_figure(report.forecast)
+        return effects_figure(report.effects[report.main.name], report.main)
+
+    @property
+    def _metrics(self) -> list[MetricLabel]:
+        """Those that any cell has."""
+        cells = self.table.cells
+        return [metric for metric in self.table.metrics if any(self.table.entry(cell, metric).mean for cell in cells)]
+
+    def _metric(self, name: str) -> MetricLabel:
+        return next(metric for metric in self._metrics if metric.name == name)
+
+    def _first_metric(self, view: Parallel) -> int:
+        names = [axis.name for axis in view.axes]
+        return names.index(self._metrics[0].name)
+
+    def _means(self, cell: StudyCell) -> Mapping[str, float]:
+        means = {metric: self.table.entry(cell, metric).mean for metric in self._metrics}
+        return {metric.name: metric.factor * mean.mean for metric, mean in means.items() if mean}
+
+    def _limits(self, view: Parallel) -> Limits:
+        """Of the axes whose brush was moved: a line without a value there is left out only then."""
+        return {
+            axis.name: self.brushes[axis.name].value
+            for axis in view.axes
+            if tuple(self.brushes[axis.name].value) != axis.limits
+        }
+
+    def _offer_pictures(self) -> None:
+        """Only what there is to see."""
+        report, main = self.report, self.report.main if self.report else None
+        gained = any(entry.gain for of in self.table.entries.values() for entry in of.values())
+        there = {
+            "cells": True,
+            "differences": gained,
+            "parallel": True,
+            "trade-off": len(self._metrics) > 1,
+            "effects": bool(report and main and report.effects.get(main.name)),
+            "learning": bool(report and report.learning),
+            "forecast": bool(report and report.forecast),
+        }
+        if not there[self._wanted]:
+            why = (
+                "it is of runs, and these are results as they were reported" if report is None else "too little has run"
+            )
+            raise ValueError(f"no picture '{self._wanted}' of study '{self.table.name}': {why}")
+        before = self.show.value
+        self.show.options = [name for name in SHOWN if there[name]]
+        self.show.value = before if there[before] else self._wanted
+
+    def _offer_brushes(self, view: Parallel) -> None:
+        self.brushes = {}
+        for axis in view.axes:
+            low, high = axis.limits
+            brush = widgets.FloatRangeSlider(
+                value=(low, high),
+                min=low,
+                max=high,
+                step=(high - low) / 100,
+                description=axis.label,
+                readout_format="g",
+            )
+            brush.style.description_width = "150px"
+            brush.layout.width = "430px"
+            self.brushes[axis.name] = brush
+        self.watch(*self.brushes.values())
+        self._brushing.children = (self.colour, *self.brushes.values())
+
+    def _describe(self) -> None:
+        finished = sum(len(cell.finished) for cell in self.table.cells)
+        wanted = sum(len(cell.replicates) for cell in self.table.cells)
+        source = "" if self.report else ", as it was reported"
+        self.note.value = escape(f"{self.table.question} {finished} of {wanted} runs finished{source}.")
+
+
+def _study_of(name: str) -> Study:
+    """The study that a report's folder is named for; a bare one where there is none of the name any more."""
+    return load_study(name) if name in studies() else Study(name=name, question=name, cells=[{"name": name}])
