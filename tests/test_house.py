@@ -1,8 +1,8 @@
 """The rules of the house, checked by the tools that know them: format, lint, types, and which floor imports which."""
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,11 +51,17 @@ def test_the_samples_stay_small() -> None:
 
 def test_help_answers_at_once() -> None:
     times_s = []
-    for _ in range(5):
-        start = time.perf_counter()
+    for _ in range(3):
+        before_s = _children_s()
         subprocess.run([sys.executable, "-m", "workbench", "--help"], check=True, capture_output=True)
-        times_s.append(time.perf_counter() - start)
+        times_s.append(_children_s() - before_s)
     assert min(times_s) < 0.5
+
+
+def _children_s() -> float:
+    """Seconds of a core that processes begun here took so far: unlike the clock's, others' work does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_help_loads_no_torch() -> None:

@@ -131,6 +131,20 @@ def test_a_run_trains_in_an_empty_folder_and_writes_nowhere_else(workbench, envi
     assert files(environment) == before
 
 
+@pytest.mark.slow
+def test_a_study_runs_in_an_empty_folder(workbench, environment: Path, source: Path, tmp_path: Path) -> None:
+    before = files(environment)
+    listed = {study["name"] for study in json.loads(workbench("studies", "--json"))["studies"]}
+    assert listed == {path.stem for path in (source / "studies").glob("*.toml")} >= {"icl_weight", "clip_kd_search"}
+    document = json.loads(workbench("sweep", "--study", "icl_weight", "--quick", "--json"))
+    assert {(cell["name"], cell["state"]) for cell in document["cells"]} == {
+        (weight, "finished") for weight in ("0", "0.5", "1", "2", "10")
+    }
+    assert all(len(cell["runs"]) == 2 for cell in document["cells"])
+    assert [path.name for path in (tmp_path / "empty").iterdir()] == ["runs"]
+    assert files(environment) == before
+
+
 def test_every_import_is_declared_or_comes_with_what_is() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]

@@ -6,7 +6,25 @@ import warnings
 
 import typer
 
-from workbench.cli import bench, calibrate, catalogue, data, demo, doctor, evaluate, inherit, runs, teacher, train
+from workbench.cli import (
+    bench,
+    calibrate,
+    catalogue,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    inherit,
+    notebook,
+    report,
+    runs,
+    studies,
+    sweep,
+    teacher,
+    train,
+    tui,
+)
 from workbench.cli.completion import answer
 
 app = typer.Typer(
@@ -24,11 +42,17 @@ app.add_typer(runs.app, name="runs")
 app.command()(catalogue.losses)
 app.command()(calibrate.calibrate)
 app.command()(catalogue.recipes)
+app.command()(studies.studies)
+app.command()(sweep.sweep)
+app.command()(report.report)
+app.command()(tui.tui)
 app.add_typer(teacher.app, name="teacher")
 app.command()(inherit.inherit)
+app.command()(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 app.command()(doctor.doctor)
+app.command()(notebook.notebook)
 
 
 def main() -> None:
