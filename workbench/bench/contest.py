@@ -11,6 +11,7 @@ import torch
 
 from workbench.bench.memory import peak_mb
 from workbench.bench.row import Row
+from workbench.engine import device as machine
 
 MIN_REPEATS, MIN_S = 5, 0.3  # a contender goes on until it has had both, or either of the next
 ENOUGH_REPEATS, ENOUGH_S = 100, 3.0
@@ -79,18 +80,11 @@ def clock(device: torch.device) -> Clock:
 
 
 def now_s(device: torch.device) -> float:
-    """Seconds since some moment, once a GPU has done what it was given."""
-    wait(device)
-    return time.process_time() if clock(device) == "cpu" else time.perf_counter()
+    """Seconds of that clock since some moment, once a GPU has done what it was given."""
+    return time.process_time() if clock(device) == "cpu" else machine.now_s(device)
 
 
 def _time_s(work: Callable[[], object], device: torch.device) -> float:
     start_s = now_s(device)
     work()
     return now_s(device) - start_s
-
-
-def wait(device: torch.device) -> None:
-    """Until a GPU has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -4,6 +4,7 @@ import os
 import platform
 import resource
 import sys
+import time
 from typing import Any
 
 import torch
@@ -42,6 +43,18 @@ def peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def wait(device: torch.device) -> None:
+    """Until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def now_s(device: torch.device) -> float:
+    """Seconds since some moment, once a GPU has done what it was given."""
+    wait(device)
+    return time.perf_counter()
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import torch
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb
 
-CPU_MESSAGE = "can't allocate memory"  # a bare RuntimeError of PyTorch's allocator
+CPU_MESSAGES = ("allocate memory", "not enough memory")  # in bare RuntimeErrors of PyTorch's allocator
 
 
 def explained(error: Exception, cohort: Cohort) -> Exception:
@@ -14,7 +14,7 @@ def explained(error: Exception, cohort: Cohort) -> Exception:
     The batch is never made smaller unasked: it decides the negatives of the contrastive losses. Micro-batches keep
     their gradients exact.
     """
-    if not _is_out_of_memory(error):
+    if not is_out_of_memory(error):
         return error
     held = cohort.members[0].config.train.micro_batch_size or cohort.batch_size
     peak_mb = peak_memory_mb(cohort.device)
@@ -25,7 +25,8 @@ def explained(error: Exception, cohort: Cohort) -> Exception:
     )
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the error means that memory ran out, on a GPU or a CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and CPU_MESSAGE in str(error)
+        isinstance(error, RuntimeError) and any(said in str(error) for said in CPU_MESSAGES)
     )

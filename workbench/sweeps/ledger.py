@@ -42,6 +42,16 @@ class Trial:
     frozen: "FrozenTrial" = field(repr=False)
 
     @property
+    def is_tried(self) -> bool:
+        """Whether it counts against the budget of a search: it has a result, or a reason to have none."""
+        return self.frozen.state.name in ("COMPLETE", "PRUNED")
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has no result, and may be tried again."""
+        return self.frozen.state.name == "FAIL"
+
+    @property
     def finished(self) -> dict[int, Outcome]:
         """Outcomes of the seeds that finished."""
         return {seed: outcome for seed, outcome in self.outcomes.items() if outcome.state == "finished"}
@@ -71,12 +81,13 @@ class Ledger:
         return [_read(frozen) for frozen in self.optuna.get_trials(deepcopy=False)]
 
     def num_tried(self) -> int:
-        """Trials that count against the budget of a search: those with a result, or with a reason to have none."""
-        return sum(trial.frozen.state.name in ("COMPLETE", "PRUNED") for trial in self.trials())
+        """Trials that count against the budget of a search."""
+        return sum(trial.is_tried for trial in self.trials())
 
     def trial(self, number: int) -> Trial:
         """One trial as it is now."""
-        return self.trials()[number]
+        identity = self.storage.get_trial_id_from_study_id_trial_number(self.optuna._study_id, number)
+        return _read(self.storage.get_trial(identity))
 
     def by_name(self) -> dict[str, Trial]:
         """The newest trial of every cell."""
@@ -106,17 +117,17 @@ class Ledger:
             )
             self.optuna.add_trial(queued)
 
-    def recent_states(self) -> list[str]:
-        """Optuna's state of every trial since a search was last told to go on in spite of failures."""
-        return [trial.frozen.state.name for trial in self.trials()[self._num_forgiven :]]
+    def since_forgiven(self) -> list[Trial]:
+        """Every trial since a search was last told to go on in spite of failures."""
+        return self.trials()[self._num_forgiven :]
 
     def forgive(self) -> None:
         """Let a search go on in spite of failures: what failed is tried again, as new trials. To be called alone."""
-        trials = self.trials()
-        for trial in trials[self._num_forgiven :]:
-            if trial.frozen.state.name == "FAIL":
+        trials = self.since_forgiven()
+        for trial in trials:
+            if trial.has_failed:
                 self.optuna.enqueue_trial(trial.frozen.params)
-        self.optuna.set_user_attr(FORGIVEN, len(trials))
+        self.optuna.set_user_attr(FORGIVEN, self._num_forgiven + len(trials))
 
     @property
     def _num_forgiven(self) -> int:

@@ -1,25 +1,24 @@
 """A few steps of a study's cohorts, taken to see what they cost, and thrown away."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from time import perf_counter
-
-import torch
 
 from workbench.engine.build import build_cohort, evaluated_splits, make_evaluator
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb
-from workbench.engine.doctor.forecast import num_validations
+from workbench.engine.doctor.forecast import num_new_steps, num_validations
+from workbench.engine.doctor.limits import MIB
+from workbench.engine.laps import Lap, laps, mean_lap
 from workbench.engine.member import Member
 from workbench.sweeps.plan import Group
 
-NUM_STEPS = 3  # the first warms up and is not counted
+NUM_STEPS = 3
 MOST_CELLS = 8
 SOME_PAIRS = 200
 STATE_COPIES = 4  # weights, gradients and Adam's two moments stay; activations come and go
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,15 @@ def rehearse(groups: Iterable[Group], runs_dir: Path, say: Callable[[str], None]
 
 
 def _measure(cohort: Cohort) -> dict[str, Cost]:
-    wait_s, teach_s, learn_s = _take_steps(cohort)
+    lap = _lap(cohort)
     peak_mb = peak_memory_mb(cohort.device)
-    num_steps, views = cohort.num_steps, cohort.members[0].config.data.views
-    num_pairs = len(cohort.stream.dataset)
-    num_taught = min(num_steps, views * max(1, num_pairs // cohort.batch_size)) if views else num_steps
+    num_steps, num_taught = cohort.num_steps, num_new_steps(cohort)
     test_s, validation_s, teacher_s, metrics = _evaluation(cohort)
     own_mb = {member.run: _state_mb(member) for member in cohort.members}
     return {
         member.run: Cost(
-            own_s=num_steps * learn_s[member.run] + test_s + num_validations(member.config) * validation_s,
-            shared_s=num_steps * wait_s + num_taught * teach_s + teacher_s,
+            own_s=num_steps * lap.learn_s[member.run] + test_s + num_validations(member.config) * validation_s,
+            shared_s=num_steps * lap.wait_s + num_taught * lap.teach_s + teacher_s,
             own_mb=own_mb[member.run],
             peak_mb=peak_mb - sum(own_mb.values()) + own_mb[member.run],
             metrics=metrics,
@@ -72,27 +69,10 @@ def _measure(cohort: Cohort) -> dict[str, Cost]:
     }
 
 
-def _take_steps(cohort: Cohort) -> tuple[float, float, dict[str, float]]:
-    """Mean seconds of a step's waiting, teaching, and each member's learning."""
-    waits, teaches = [], []
-    learns: dict[str, list[float]] = {member.run: [] for member in cohort.members}
-    with closing(cohort.batches()) as batches:
-        start = _now(cohort.device)
-        for step, batch in batches:
-            got = _now(cohort.device)
-            lesson = cohort.teach(batch, step)
-            before = _now(cohort.device)
-            waits.append(got - start)
-            teaches.append(before - got)
-            for member in cohort.members:
-                member.learn(batch, lesson, step)
-                after = _now(cohort.device)
-                learns[member.run].append(after - before)
-                before = after
-            if len(waits) == NUM_STEPS:
-                break
-            start = before
-    return _mean(waits), _mean(teaches), {run: _mean(times_s) for run, times_s in learns.items()}
+def _lap(cohort: Cohort) -> Lap:
+    """A step's mean seconds."""
+    with closing(laps(cohort)) as steps:
+        return mean_lap([lap for _, _, lap in islice(steps, NUM_STEPS)])
 
 
 def _evaluation(cohort: Cohort) -> tuple[float, float, float, frozenset[str]]:
@@ -115,15 +95,3 @@ def _evaluation(cohort: Cohort) -> tuple[float, float, float, frozenset[str]]:
 
 def _state_mb(member: Member) -> float:
     return STATE_COPIES * sum(p.numel() * p.element_size() for p in member.state.parameters()) / MIB
-
-
-def _mean(times_s: Sequence[float]) -> float:
-    counted = times_s[1:] or times_s
-    return sum(counted) / len(counted)
-
-
-def _now(device: torch.device) -> float:
-    """The time at which all that was asked of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return perf_counter()

@@ -12,6 +12,7 @@ from workbench.config.toml import load_run_config
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import settled
 from workbench.engine.launch import Launch, launch, relaunch
+from workbench.engine.out_of_memory import is_out_of_memory
 from workbench.engine.start import Start, start_of
 from workbench.events import Event
 from workbench.runs.directory import MAX_ID_LENGTH, RunDirectory
@@ -174,5 +175,4 @@ def _outcomes(places: Sequence[Place], error: Exception | None) -> dict[str, Out
 
 def _in_one_line(error: Exception) -> str:
     line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    is_memory = isinstance(error, MemoryError) or "allocate memory" in line or "out of memory" in line
-    return f"out of memory: {line}" if is_memory and not line.startswith("out of memory") else line
+    return f"out of memory: {line}" if is_out_of_memory(error) and not line.startswith("out of memory") else line

@@ -92,10 +92,11 @@ class SearchWorker:
     def _next(self) -> Trial | None:
         """The sampler's next configuration; None if there are enough, or all that ended failed."""
         trials = self.ledger.trials()
-        asked = [trial for trial in trials if trial.frozen.state.name in ("COMPLETE", "PRUNED", "RUNNING")]
+        asked = [trial for trial in trials if trial.is_tried or trial.frozen.state.name == "RUNNING"]
         if len(asked) >= self.study.trials or not self.asks():
             return None
-        if self.ledger.recent_states()[-MOST_FAILURES:] == ["FAIL"] * MOST_FAILURES:
+        last = self.ledger.since_forgiven()[-MOST_FAILURES:]
+        if len(last) == MOST_FAILURES and all(trial.has_failed for trial in last):
             self.say(f"the last {MOST_FAILURES} trials failed: no more are tried before --resume says so")
             return None
         number = self.ledger.optuna.ask(self._distributions).number
@@ -117,7 +118,7 @@ class SearchWorker:
     def _num_left(self) -> float:
         """Runs that are yet to be trained, if trials go on to need as many seeds as they did so far."""
         trials = self.ledger.trials()
-        tried = [trial for trial in trials if trial.frozen.state.name in ("COMPLETE", "PRUNED")]
+        tried = [trial for trial in trials if trial.is_tried]
         num_seeds = sum(len(trial.outcomes) for trial in tried) / len(tried) if tried else self.study.seeds
         begun = sum(len(trial.outcomes) for trial in trials if self._is_open(trial))
         return max(0.0, (self.study.trials - len(tried)) * num_seeds - begun)

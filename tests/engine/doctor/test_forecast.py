@@ -12,11 +12,12 @@ from workbench.engine.doctor.forecast import (
     make_forecast,
     num_validations,
 )
-from workbench.engine.doctor.trial import Lap, Trial
+from workbench.engine.doctor.trial import Trial
+from workbench.engine.laps import Lap
 from workbench.engine.loop import train
 from workbench.events import EvalDone
 
-TRIAL = Trial(6, Lap(wait_s=0.5, teach_s=2.0, learn_s=1.0), 0.25, 1000.0, None, 120, 0)
+TRIAL = Trial(6, Lap(wait_s=0.5, teach_s=2.0, learn_s={"run": 1.0}), 0.25, 1000.0, None, 120, 0)
 SOUND = Forecast(100, 50.0, 1.0, 200.0, 20.0, 4, 1000.0, 8000.0, 50.0)
 
 
@@ -27,7 +28,7 @@ def cohort(tiny):
 
 def test_a_run_is_as_many_steps_and_evaluations(cohort) -> None:
     evaluations = Evaluations(4, student_s=2.0, teacher_s=3.0, test_student_s=5.0, test_teacher_s=7.0)
-    forecast = make_forecast(cohort, 60, TRIAL, evaluations, 8000.0)
+    forecast = make_forecast(cohort, TRIAL, evaluations, 8000.0)
     assert forecast.training_s == pytest.approx(12 * 3.5)
     assert forecast.waiting_s == pytest.approx(6)
     assert forecast.evaluation_s == pytest.approx(4 * 2 + 3 + 5 + 7)
@@ -37,7 +38,7 @@ def test_a_run_is_as_many_steps_and_evaluations(cohort) -> None:
 
 def test_a_teacher_that_remembers_is_paid_for_once(tiny) -> None:
     cohort = build_cohort({"run": tiny(data={"views": 2})})  # 3 steps an epoch: 6 of 12 show what is new
-    forecast = make_forecast(cohort, 60, TRIAL, Evaluations(0, 0, 0), 8000.0)
+    forecast = make_forecast(cohort, TRIAL, Evaluations(0, 0, 0), 8000.0)
     assert forecast.training_s == pytest.approx(12 * 1.5 + 6 * 2.0 + 6 * 0.25)
 
 
@@ -50,7 +51,7 @@ def test_evaluations_are_counted_as_the_loop_makes_them(tiny, every: int) -> Non
 
 def test_checkpoints_hold_the_weights_three_times(cohort) -> None:
     num_bytes = 4 * sum(p.numel() for p in cohort.members[0].state.parameters())
-    forecast = make_forecast(cohort, 60, TRIAL, Evaluations(0, 0, 0), 8000.0)
+    forecast = make_forecast(cohort, TRIAL, Evaluations(0, 0, 0), 8000.0)
     assert forecast.checkpoints_mb == pytest.approx(3 * 3 * num_bytes / 2**20)  # two are kept while a third is written
 
 

@@ -2,7 +2,8 @@ import pytest
 
 from workbench.data.spec import open_dataset
 from workbench.engine.doctor.inputs import input_findings, picture_finding, share_unknown
-from workbench.engine.doctor.trial import Lap, Trial
+from workbench.engine.doctor.trial import Trial
+from workbench.engine.laps import Lap
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 from workbench.models.tokenizers import BytePairTokenizer, WordTokenizer
@@ -72,5 +73,5 @@ def test_the_share_of_unknown_words_is_counted_by_word() -> None:
 
 @pytest.mark.parametrize(("num_replaced", "level"), [(0, "ok"), (1, "ok"), (2, "warning")])
 def test_broken_pictures_are_counted(num_replaced: int, level: str) -> None:
-    trial = Trial(3, Lap(0, 0, 1), 0, 100, None, num_pairs=150, num_replaced=num_replaced)
+    trial = Trial(3, Lap(0, 0, {"run": 1}), 0, 100, None, num_pairs=150, num_replaced=num_replaced)
     assert picture_finding(trial).level == level

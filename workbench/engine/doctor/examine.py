@@ -79,7 +79,7 @@ def examine_run(config: RunConfig, runs_dir: Path = Path("runs"), say: Say = lam
     if trial is None:
         return Diagnosis(machine, (*found, does_not_fit(cohort)))
     measured, evaluations = _measure(cohort, say)
-    forecast = make_forecast(cohort, len(cohort.stream.dataset), trial, evaluations, room_mb)
+    forecast = make_forecast(cohort, trial, evaluations, room_mb)
     found += [
         *forecast_findings(forecast, cohort, machine.storage["runs"].free_mb),
         picture_finding(trial),

@@ -9,11 +9,10 @@ from workbench.engine.build import has_batch_norm
 from workbench.engine.checkpoint_room import checkpoints_bytes, remedy
 from workbench.engine.cohort import Cohort
 from workbench.engine.doctor.finding import Finding
-from workbench.engine.doctor.limits import MIB
+from workbench.engine.doctor.limits import MIB, MUCH_OF_MEMORY
 from workbench.engine.doctor.trial import Trial
 from workbench.views.units import duration
 
-MUCH_OF_MEMORY = 0.85
 MUCH_WAITING = 0.3  # of a step
 LONG_S = 60.0  # below this, nobody minds how it is spent
 
@@ -66,16 +65,19 @@ def num_validations(config: RunConfig) -> int:
     return 1 + ((steps - 1) // every if every else 0)
 
 
-def make_forecast(cohort: Cohort, num_pairs: int, trial: Trial, evaluations: Evaluations, room_mb: float) -> Forecast:
-    """The whole run at the rate of the steps that were taken.
+def num_new_steps(cohort: Cohort) -> int:
+    """Steps that ask the teacher of views it has not seen; one that remembers takes its time only for those."""
+    num_steps, views = cohort.num_steps, cohort.members[0].config.data.views
+    steps_per_view = max(1, len(cohort.stream.dataset) // cohort.batch_size)
+    return min(num_steps, views * steps_per_view) if views else num_steps
 
-    A teacher that remembers what it said of a view takes its time only until every view has been seen.
-    """
+
+def make_forecast(cohort: Cohort, trial: Trial, evaluations: Evaluations, room_mb: float) -> Forecast:
+    """The whole run at the rate of the steps that were taken."""
     (member,) = cohort.members
-    num_steps, views = cohort.num_steps, member.config.data.views
-    new_steps = min(num_steps, views * (num_pairs // cohort.batch_size)) if views else num_steps
+    num_steps, new_steps = cohort.num_steps, num_new_steps(cohort)
     teaching_s = new_steps * trial.lap.teach_s + (num_steps - new_steps) * min(trial.teach_again_s, trial.lap.teach_s)
-    training_s = num_steps * (trial.lap.wait_s + trial.lap.learn_s) + teaching_s
+    training_s = num_steps * (trial.lap.step_s - trial.lap.teach_s) + teaching_s
     return Forecast(
         num_steps=num_steps,
         pairs_per_s=num_steps * cohort.batch_size / training_s,

@@ -8,6 +8,7 @@ CGROUP = Path("/sys/fs/cgroup")  # Linux: as a container sees its own limits, of
 MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 MEMINFO = Path("/proc/meminfo")
 MIB = 2**20
+MUCH_OF_MEMORY = 0.85  # more is not counted on
 
 
 def usable_cores() -> int:

@@ -3,36 +3,24 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from time import perf_counter
 from typing import TypeVar
 
 import torch
 
 from workbench.embeddings import Batch
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import peak_memory_mb
+from workbench.engine.device import now_s, peak_memory_mb
 from workbench.engine.diagnostics import diagnose
 from workbench.engine.divergence import Divergence
+from workbench.engine.laps import Lap, laps, mean_lap
 from workbench.engine.lessons import Lesson
+from workbench.engine.out_of_memory import is_out_of_memory
 
 Found = TypeVar("Found")
 
-LEAST_STEPS = 3  # the first warms up and is not counted
+LEAST_STEPS = 3
 MOST_STEPS = 40
 ENOUGH_S = 3.0  # of steps, if they are short
-
-
-@dataclass(frozen=True)
-class Lap:
-    """Seconds of one step: waiting for the batch, teaching, learning."""
-
-    wait_s: float
-    teach_s: float
-    learn_s: float
-
-    @property
-    def step_s(self) -> float:
-        return self.wait_s + self.teach_s + self.learn_s
 
 
 @dataclass(frozen=True)
@@ -80,10 +68,8 @@ def _if_it_fits(work: Callable[[], Found]) -> Found | None:
     """What the work gives; None if memory runs out."""
     try:
         return work()
-    except (MemoryError, torch.OutOfMemoryError):
-        return None
-    except RuntimeError as error:
-        if "allocate memory" in str(error) or "not enough memory" in str(error):  # how torch says it of a CPU
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
             return None
         raise
 
@@ -91,37 +77,30 @@ def _if_it_fits(work: Callable[[], Found]) -> Found | None:
 def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, Lesson | None]]:
     """The trial but for its shares, and the first batch with its lesson."""
     (member,) = cohort.members
-    laps: list[Lap] = []
+    taken: list[Lap] = []
     first: tuple[Batch, Lesson | None] | None = None
     num_replaced = 0
     if cohort.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(cohort.device)
-    with closing(cohort.batches()) as batches:
-        start = _now(cohort.device)
-        for step, batch in batches:
-            got = _now(cohort.device)
-            lesson = cohort.teach(batch, step)
-            taught = _now(cohort.device)
-            member.learn(batch, lesson, step)
-            end = _now(cohort.device)
-            laps.append(Lap(got - start, taught - got, end - taught))
+    with closing(laps(cohort)) as steps:
+        for batch, lesson, lap in steps:
+            taken.append(lap)
             first = first or (batch, lesson)
             num_replaced += len(batch.replaced)
-            if len(laps) >= LEAST_STEPS and (len(laps) >= MOST_STEPS or sum(lap.step_s for lap in laps) >= ENOUGH_S):
+            if len(taken) >= LEAST_STEPS and (len(taken) >= MOST_STEPS or sum(lap.step_s for lap in taken) >= ENOUGH_S):
                 break
-            start = end
     assert first is not None
     peak_mb = peak_memory_mb(cohort.device)
-    again = _now(cohort.device)
+    start_s = now_s(cohort.device)
     cohort.teach(first[0], 0)
-    teach_again_s = _now(cohort.device) - again
+    teach_again_s = now_s(cohort.device) - start_s
     trial = Trial(
-        num_steps=len(laps),
-        lap=_mean(laps[1:] or laps),
+        num_steps=len(taken),
+        lap=mean_lap(taken),
         teach_again_s=teach_again_s,
         peak_mb=peak_mb,
         divergence=member.watch.first(),
-        num_pairs=len(laps) * cohort.batch_size,
+        num_pairs=len(taken) * cohort.batch_size,
         num_replaced=num_replaced,
     )
     return trial, first
@@ -142,19 +121,3 @@ def _shares(cohort: Cohort, batch: Batch, lesson: Lesson | None) -> dict[str, fl
         micro_batch_size=train.micro_batch_size,
     )
     return dict(zip(found.losses, found.share_K.tolist(), strict=True))
-
-
-def _mean(laps: list[Lap]) -> Lap:
-    def mean(times_s: list[float]) -> float:
-        return sum(times_s) / len(times_s)
-
-    return Lap(
-        mean([lap.wait_s for lap in laps]), mean([lap.teach_s for lap in laps]), mean([lap.learn_s for lap in laps])
-    )
-
-
-def _now(device: torch.device) -> float:
-    """The time at which all that was asked of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return perf_counter()

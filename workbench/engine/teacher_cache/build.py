@@ -25,7 +25,7 @@ from workbench.data.store_writer import num_threads
 from workbench.data.stores import alone
 from workbench.data.unusable import Tally
 from workbench.embeddings import Replaced
-from workbench.engine.device import machine_facts
+from workbench.engine.device import machine_facts, now_s
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import (
     DIGEST_BYTES,
@@ -104,11 +104,9 @@ class Builder:
             raise ValueError(f"no picture that was tried can be used, such as {seen[0]}")
         images, texts = (torch.cat(some)[: teacher.chunk_size].to(self._device) for some in zip(*views, strict=True))
         is_place_free = teacher.is_place_free(images, texts)
-        start = time.perf_counter()
+        start_s = now_s(self._device)
         teacher.embed(images, texts)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        forward_s = time.perf_counter() - start
+        forward_s = now_s(self._device) - start_s
         num_pairs = sum(len(manifest.block(number)) for number in self.missing())
         pair_s = decode_s + forward_s * self.identity.views / teacher.chunk_size
         return Forecast(manifest.size_bytes, num_pairs * pair_s, is_place_free)
