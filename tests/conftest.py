@@ -2,7 +2,9 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -60,3 +62,29 @@ def tiny(tiny_table: dict[str, object]) -> Callable[..., RunConfig]:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Indices and drawn samples go to a folder of the tests' own."""
     os.environ["WORKBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """``command_line("runs", "list")``: what ``workbench runs list`` prints in this process, and its exit status."""
+    from workbench.cli.app import main
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["workbench", *arguments])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run

@@ -1,43 +1,19 @@
-"""The command line in this process, with what it prints and its exit status."""
+"""The command line in an empty working directory, and a recipe that takes a second."""
 
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
 
-from workbench.cli.app import main
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
 
 @pytest.fixture
-def workbench(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Result]:
-    """``workbench("runs", "list")`` in an empty working directory."""
+def workbench(command_line: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """``workbench("runs", "list")`` in an empty working directory; the result's ``code``, ``out`` and ``err``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["workbench", *arguments])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
+    return command_line
 
 
 @pytest.fixture

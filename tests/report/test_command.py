@@ -2,32 +2,21 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from workbench.cli import output
-from workbench.cli.app import main
 from workbench.config.study import load_study
 
 VALUES = {"0": 0.30, "10": 0.305, "100": 0.36, "1000": 0.38}
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def report(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, record, study_file
-) -> Callable[..., Result]:
+def report(command_line: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, record, study_file) -> Callable[..., Any]:
     """``report("mine.toml", "--json")`` where that study has run, but for the last cell's last seed."""
     monkeypatch.setattr(output, "console", Console(highlight=False, width=200))
     study = load_study(study_file())
@@ -37,18 +26,7 @@ def report(
             metrics = {"image_to_text_r1": value + luck + 0.001 * len(cell) * seed}
             record(study, cell, seed, metrics, state=state)
 
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["workbench", "report", *arguments])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
+    return lambda *arguments: command_line("report", *arguments)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """Studies of runs that take a second, and a loss that fails on demand."""
 
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import tomli_w
 
 from workbench.config.cells import Changes
 from workbench.config.study import load_study
+from workbench.sweeps.leases import Leases
 from workbench.sweeps.request import Request
 from workbench.sweeps.sweep import Sweep
 
@@ -77,3 +79,28 @@ def finished(planned: Callable[..., Sweep], folder: Path, tmp_path_factory: pyte
     else:
         shutil.copytree(trained, folder / "runs")
     return planned("grid.toml")
+
+
+@pytest.fixture
+def takers() -> Callable[[int, Callable[[], Leases]], list[int]]:
+    """``takers(6, make)``: how many of six, asking for three leases at the same moment, get each."""
+
+    def contest(number: int, make: Callable[[], Leases]) -> list[int]:
+        workers = [make() for _ in range(number)]
+        got: dict[str, list[Leases]] = {key: [] for key in "abc"}
+        start = threading.Barrier(number)
+
+        def ask(worker: Leases) -> None:
+            start.wait()
+            for key, owners in got.items():
+                if worker.take(key):
+                    owners.append(worker)
+
+        threads = [threading.Thread(target=ask, args=(worker,)) for worker in workers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [len(owners) for owners in got.values()]
+
+    return contest

@@ -18,23 +18,8 @@ def engine(tmp_path):
     return sqlalchemy.create_engine(f"sqlite:///{tmp_path}/leases.db", connect_args={"timeout": 60})
 
 
-def test_of_many_who_ask_at_once_one_gets_it(engine):
-    workers = [Leases(engine) for _ in range(6)]
-    got = {key: [] for key in "abc"}
-    start = threading.Barrier(len(workers))
-
-    def ask(worker):
-        start.wait()
-        for key, takers in got.items():
-            if worker.take(key):
-                takers.append(worker)
-
-    threads = [threading.Thread(target=ask, args=(worker,)) for worker in workers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [len(takers) for takers in got.values()] == [1, 1, 1]
+def test_of_many_who_ask_at_once_one_gets_it(takers, engine):
+    assert takers(6, lambda: Leases(engine)) == [1, 1, 1]
 
 
 def test_a_lease_that_is_given_back_is_new_again(engine):

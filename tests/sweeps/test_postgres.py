@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -87,23 +86,8 @@ def driven(url):
     return url.replace("postgresql:", "postgresql+psycopg:")
 
 
-def test_of_many_who_ask_at_once_one_gets_the_lease(url):
-    workers = [Leases(sqlalchemy.create_engine(driven(url))) for _ in range(5)]
-    got = {key: [] for key in "abc"}
-    start = threading.Barrier(len(workers))
-
-    def ask(worker):
-        start.wait()
-        for key, takers in got.items():
-            if worker.take(key):
-                takers.append(worker)
-
-    threads = [threading.Thread(target=ask, args=(worker,)) for worker in workers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [len(takers) for takers in got.values()] == [1, 1, 1]
+def test_of_many_who_ask_at_once_one_gets_the_lease(takers, url):
+    assert takers(6, lambda: Leases(sqlalchemy.create_engine(driven(url)))) == [1, 1, 1]
 
 
 def test_the_silent_lose_their_lease_and_clocks_and_time_zones_do_not_matter(url):

@@ -35,7 +35,7 @@ def test_the_matrices_the_cell_and_its_captions(record, drive, seen, soon, size)
         await pilot.press("6")
         await soon(lambda: "after step 100" in seen(pilot))
         heat = pilot.app.screen.query_one(Heat)
-        assert heat.names == ["student", "teacher", "difference"]
+        assert heat.grid.names == ("student", "teacher", "difference")
         assert "(its own)" in seen(pilot) or size[0] < 50
         await pilot.press("j", "l", "l")
         assert (heat.place.picture, heat.place.text) == (1, 2)
@@ -63,7 +63,7 @@ def test_the_mouse_chooses_a_cell_and_the_data_can_be_copied(record, drive, seen
         await pilot.press("6")
         await soon(lambda: "after step 100" in seen(pilot))
         heat = pilot.app.screen.query_one(Heat)
-        await pilot.click(Heat, offset=(1 + 3 * heat.zoom, 1 + 2 * heat.zoom // 2))
+        await pilot.click(Heat, offset=(1 + 3 * heat.grid.zoom, 1 + 2 * heat.grid.zoom // 2))
         assert (heat.place.picture, heat.place.text) == (2, 3)
         await pilot.press("Y")
         assert len(pilot.app.clipboard.splitlines()) == 1 + 64
