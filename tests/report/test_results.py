@@ -10,7 +10,7 @@ from workbench.cli.app import main
 from workbench.config.study import load_study
 from workbench.report.results import is_answered, read_answers, short_answer, write_results
 from workbench.report.study import report_on
-from workbench.report.words import confirmation_lines
+from workbench.report.words import confirmation_lines, progress
 
 STUDIES = {"mine": "0 and 10?", "other": "0 and 100?"}
 STUDY = """
@@ -181,3 +181,15 @@ def test_a_search_is_answered_once_its_best_is_confirmed_with_fresh_seeds(record
     assert lines[0].endswith("better.")
     assert "t0001 on fd +2.1" in lines[1]
     assert [seed.seed for seed in report.confirmed.table.cells[0].replicates] == [2, 3]
+
+
+def test_what_racing_dropped_is_not_missing_once_the_search_is_over(record, study_file):
+    study = load_study(study_file(SEARCH.replace("trials = 2", 'trials = 2\npruner = "racing"')))
+    for trial, seeds in enumerate(((0, 1), (0,))):
+        for seed in seeds:
+            record(
+                study, f"t{trial:04d}", seed, {"image_to_text_r1": 0.3}, values={"loss.fd.weight": 20.0}, trial=trial
+            )
+    assert progress(report_on(study, "mine", Path("runs")).table.cells) == "4 runs: 3 finished, 1 missing"
+    record(study, "t0000", 2, {"image_to_text_r1": 0.3}, values={}, trial=0, name="mine-best-of-2")
+    assert progress(report_on(study, "mine", Path("runs")).table.cells) == "4 runs: 3 finished, 1 dropped"

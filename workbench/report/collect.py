@@ -15,7 +15,7 @@ from workbench.runs.mask_snapshots import read_mask_history
 from workbench.runs.of_study import StudyRun, counted, runs_of_study, studies_with_runs
 from workbench.runs.summary import Summary, summarise
 from workbench.views.architecture import architecture
-from workbench.views.study import Replicate, StudyCell
+from workbench.views.study import DROPPED, MISSING, Replicate, StudyCell
 
 LOSSES = ("loss_scratch", "loss_converged")
 
@@ -48,11 +48,16 @@ def collect(study: Study, name: str, runs_dir: Path) -> Collected:
     }
     seeds = sorted({*range(study.first_seed, study.first_seed + study.seeds), *(one.origin.seed for one in found)})
     trials = {one.origin.cell: one.origin.trial for one in found}
+    # What a search had not begun when its best went on to be confirmed was dropped, by racing.
+    unbegun = DROPPED if study.pruner == "racing" and confirmation_name(name, runs_dir) else MISSING
     planned = {cell.name: cell.values for cell in cells_of(study)}
     values = planned | {one.origin.cell: one.origin.values for one in found if one.origin.cell not in planned}
     cells = tuple(
         StudyCell(
-            cell, values[cell], tuple(replicates.get((cell, seed), Replicate(seed)) for seed in seeds), trials.get(cell)
+            cell,
+            values[cell],
+            tuple(replicates.get((cell, seed), Replicate(seed, unbegun)) for seed in seeds),
+            trials.get(cell),
         )
         for cell in values
     )

@@ -10,12 +10,12 @@ from workbench.views.metrics import MetricLabel, metric_label
 if TYPE_CHECKING:
     from workbench.statistics.intervals import Estimate, Gain
 
-MISSING = "missing"
+MISSING, DROPPED = "missing", "dropped"
 
 
 @dataclass(frozen=True)
 class Replicate:
-    """One cell at one seed. ``state`` is its run's, or "missing" where there is none.
+    """One cell at one seed. ``state`` is its run's, or "missing" where there is none, or "dropped" if none is to come.
 
     ``metrics`` are those to report and ``validation`` those to choose by, both in the units in which runs log them;
     ``errors`` are standard errors of the former over ``num_items`` test pairs.
@@ -63,7 +63,19 @@ class StudyCell:
     @property
     def state(self) -> str:
         """In a word: "finished" where every seed is, else the gravest of the others' states."""
-        order = ("diverged", "failed", "dead", "silent", "stopped", "interrupted", "paused", "running", "new", MISSING)
+        order = (
+            "diverged",
+            "failed",
+            "dead",
+            "silent",
+            "stopped",
+            "interrupted",
+            "paused",
+            "running",
+            "new",
+            MISSING,
+            DROPPED,
+        )
         others = {one.state for one in self.replicates if not one.is_finished}
         return next((state for state in order if state in others), "finished")
 
