@@ -12,11 +12,11 @@ from workbench.runs.directory import RunDirectory, find_run
 @pytest.fixture
 def waiting(tiny_recipe: str, tmp_path: Path) -> RunDirectory:
     """A run that has its folder and has not begun."""
-    from workbench.cli.train import make_config
+    from workbench.config.toml import load_recipe
     from workbench.engine.launch import create
 
     (tmp_path / "runs").mkdir()
-    create("one", make_config(tiny_recipe, None, None, None), tmp_path / "runs")
+    create("one", load_recipe(tiny_recipe), tmp_path / "runs")
     return find_run(tmp_path / "runs", "one")
 
 

@@ -44,9 +44,9 @@ def calibrate(
         workbench calibrate --recipe clip-kd --share clip=0.5 --share fd=0.3 --out mine.toml
     """
     from workbench.cli.output import print_json, print_line
-    from workbench.cli.train import make_config
+    from workbench.config.toml import load_recipe
 
-    config = make_config(recipe, overrides, None, seed)
+    config = load_recipe(recipe, overrides, seed=seed)
     chosen = dict(_parse_share(share) for share in shares or [])
     file = out or Path(f"{Path(recipe).name.removesuffix('.toml')}-calibrated.toml")
     _check_free(file)

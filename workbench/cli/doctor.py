@@ -54,9 +54,9 @@ def _examine(recipe: str | None, overrides: list[str] | None, runs: Path) -> "Di
         from workbench.engine.doctor.examine import examine_machine
 
         return examine_machine(runs)
-    from workbench.cli.train import make_config
+    from workbench.config.toml import load_recipe
 
-    config = make_config(recipe, overrides, None, None)
+    config = load_recipe(recipe, overrides)
     from workbench.engine.doctor.examine import examine_run
 
     return examine_run(config, runs, _say)

@@ -41,14 +41,15 @@ def train_(
         workbench train --recipe clip-kd --set teacher.model=my-teacher
     """
     from workbench.cli.output import print_json, print_line, print_metrics
-    from workbench.cli.train import follow, make_config
+    from workbench.cli.train import follow
+    from workbench.config.toml import load_recipe
     from workbench.engine.launch import launch
     from workbench.engine.publish import publish_teacher
     from workbench.runs.directory import find_run, new_run_id
 
     if out is not None:
         check_free(out)
-    config = make_config(recipe, overrides, steps, seed)
+    config = load_recipe(recipe, overrides, seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
     follow(launch({run_id: config}, runs), json, prints=out is None)
     if out is None:

@@ -84,8 +84,8 @@ def _make(
     recipe: str, overrides: list[str] | None, seed: int | None, dtype: str | None, runs: Path, json: bool
 ) -> None:
     from workbench.cli.output import print_json, print_line
-    from workbench.cli.train import make_config
     from workbench.config.nearest import unknown
+    from workbench.config.toml import load_recipe
     from workbench.engine.teacher_cache.prepare import prepare_cache
     from workbench.engine.teacher_cache.store import listed
     from workbench.views.units import size
@@ -93,7 +93,7 @@ def _make(
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype of a teacher cache", dtype, DTYPES)
     chosen = [] if dtype is None else [f"teacher.cache_dtype={dtype}"]
-    config = make_config(recipe, [*(overrides or []), "teacher.cache=on", *chosen], None, seed)
+    config = load_recipe(recipe, [*(overrides or []), "teacher.cache=on", *chosen], seed=seed)
     prepared = prepare_cache(config, runs)
     (one,) = (one for one in listed() if one.folder == prepared.cache.folder)
     if json:

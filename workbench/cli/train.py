@@ -13,7 +13,6 @@ from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, R
 from workbench.cli.teacher_cache import CacheTeacher, with_cache
 
 if TYPE_CHECKING:
-    from workbench.config.run import RunConfig
     from workbench.engine.launch import Launch
     from workbench.runs.directory import RunDirectory
     from workbench.runs.summary import Summary
@@ -48,10 +47,11 @@ def train(
 
         workbench train --set data.train=pairs/{0000..0009}.tar --set data.validation=held-out.tar
     """
+    from workbench.config.toml import load_recipe
     from workbench.runs.directory import check_can_create, new_run_id
 
     check_tools(log_to)
-    config = make_config(recipe, with_cache(overrides, cache_teacher), steps, seed)
+    config = load_recipe(recipe, with_cache(overrides, cache_teacher), seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
     if calibrate:
         check_can_create(runs, run_id)
@@ -62,16 +62,6 @@ def train(
         start_detached_run(create(run_id, config, runs), json, log_to)
         return
     follow(launch({run_id: config}, runs), json, log_to)
-
-
-def make_config(recipe: str, overrides: list[str] | None, steps: int | None, seed: int | None) -> "RunConfig":
-    """The recipe with what the command line changes."""
-    from workbench.config.toml import load_recipe
-
-    config = load_recipe(recipe, overrides)
-    if seed is not None:
-        config = config.with_seed(seed)
-    return config if steps is None else config.with_steps(steps)
 
 
 def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, prints: bool = True) -> None:

@@ -110,14 +110,18 @@ def _recipe_path(name_or_file: str) -> Path:
     return path
 
 
-def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> RunConfig:
-    """The run that a recipe describes, with ``--set`` overrides applied in order.
+def load_recipe(
+    name_or_file: str, overrides: list[str] | None = None, *, seed: int | None = None, steps: int | None = None
+) -> RunConfig:
+    """The run that a recipe describes, with ``--set`` overrides applied in order, then ``--seed`` and ``--steps``.
 
     Raises:
         ValueError: an unknown recipe or key, or a bad value, in one line with the remedy.
     """
     table: Table = {"recipe": Path(name_or_file).name.removesuffix(".toml")} | recipe_table(name_or_file)
-    return RunConfig.parse(_overridden(table, overrides or []))
+    config = RunConfig.parse(_overridden(table, overrides or []))
+    config = config if seed is None else config.with_seed(seed)
+    return config if steps is None else config.with_steps(steps)
 
 
 def with_overrides(config: RunConfig, overrides: list[str]) -> RunConfig:
