@@ -12,7 +12,8 @@ class Mapped:
     """A file in memory pages: nothing is copied, threads and forked processes share it, and it is picklable by path.
 
     Pages that were read count as a process's memory, although the system can take them back: a run would seem to grow
-    until it held the whole file. They are let go every 32 MB; the next reader finds them in the system's cache.
+    until it held the whole file. Those of a file above 32 MB are let go as often as that; the next reader finds them in
+    the system's cache.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +38,7 @@ class Mapped:
     def read(self, start: int, end: int) -> memoryview:
         """The bytes from ``start`` up to, not including, ``end``; they stay readable as long as someone holds them."""
         self._num_touched += end - start + FAULT_BYTES
-        if self._num_touched > RELEASE_BYTES:
+        if self._num_touched > RELEASE_BYTES < len(self._view):
             self._release()
         return self._view[start:end]
 

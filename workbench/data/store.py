@@ -126,8 +126,7 @@ class Store:
             PictureError: as when the store was made.
         """
         span = self._span(index)
-        text = self._text(span)
-        return Sample(text.key, text.captions, text.group, text.label, self._image(index, span))
+        return Sample(*self._fields(span), self._image(index, span))
 
     def encoded(self, index: int) -> bytes:
         """The picture's file, where the store holds files."""
@@ -152,13 +151,18 @@ class Store:
         return Span((begin, end), (width, height), (text, text_end), caption)
 
     def _text(self, span: Span) -> SampleText:
-        key, captions, group, label = json.loads(bytes(self._texts.read(*span.text)))
-        return SampleText(key, tuple(captions), group, label)
+        return SampleText(*self._fields(span))
+
+    def _fields(self, span: Span) -> tuple[str, tuple[str, ...], str, str | None]:
+        key, captions, group, label = json.loads(str(self._texts.read(*span.text), "utf-8"))
+        return key, tuple(captions), group, label
 
     def _image(self, index: int, span: Span) -> Image.Image:
         data = self._data(index, span)
         if self.manifest.source.kind == "pixels":
-            return Image.frombytes("RGB", span.size, data)
+            image = Image.new("RGB", span.size, None)  # not filled first, as Image.frombytes would
+            image.frombytes(data)
+            return image
         try:
             return decode_image(bytes(data))
         except PictureError as error:
