@@ -59,11 +59,11 @@ class Lessons:
         if not remembers(self._num_rows, self._teacher.width):
             return Lesson(self._teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL))
         self._memory = self._memory or _Memory(self._teacher, self._num_rows)
-        new_B = self._memory.is_new(rows_B)
-        if new_B.any():
-            here = new_B.to(batch.teacher_image_BCHW.device)
-            fresh = self._teacher.embed(batch.teacher_image_BCHW[here], batch.teacher_text_BL[here])
-            self._memory.remember(rows_B[new_B], fresh)
+        new = self._memory.is_new(rows_B).nonzero()[:, 0]  # numbers, not a mask: a GPU would be waited for to count it
+        if len(new):
+            there = new.to(batch.teacher_image_BCHW.device, non_blocking=True)
+            fresh = self._teacher.embed(batch.teacher_image_BCHW[there], batch.teacher_text_BL[there])
+            self._memory.remember(rows_B[new], fresh)
         return Lesson(self._memory.embeddings(rows_B, self._teacher.scale))
 
 
@@ -86,9 +86,10 @@ class _Memory:
 
     def remember(self, rows_B: Tensor, fresh: Embeddings) -> None:
         self._seen[rows_B] = True
-        self._image_ND[rows_B.to(fresh.image_BD.device)] = fresh.image_BD
-        self._text_ND[rows_B.to(fresh.text_BD.device)] = fresh.text_BD
+        there = rows_B.to(fresh.image_BD.device, non_blocking=True)
+        self._image_ND[there] = fresh.image_BD
+        self._text_ND[there] = fresh.text_BD
 
     def embeddings(self, rows_B: Tensor, scale: Tensor) -> Embeddings:
-        rows_B = rows_B.to(scale.device)
+        rows_B = rows_B.to(scale.device, non_blocking=True)
         return Embeddings(self._image_ND[rows_B], self._text_ND[rows_B], scale)

@@ -134,7 +134,9 @@ class Member:
         if masking is None:
             return batch
         kept_BK = kept_patches(batch.keys, self.state.student.num_patches, masking.ratio, self.config.seed, step)
-        return replace(batch, kept_BK=None if kept_BK is None else kept_BK.to(batch.student_image_BCHW.device))
+        if kept_BK is None:
+            return batch
+        return replace(batch, kept_BK=kept_BK.to(batch.student_image_BCHW.device, non_blocking=True))
 
     def step_done(self, step: int, batch_size: int, step_time_s: float, peak_mb: float) -> StepDone:
         """What the last step measured; waits for the device."""

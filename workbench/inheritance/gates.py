@@ -111,7 +111,8 @@ class Gates(nn.Module):
         for gates in self._each().values():
             for group in GROUPS:
                 log_alpha = gates.log_alpha(group)
-                gates.noise[group] = torch.rand(log_alpha.shape, generator=generator).to(log_alpha.device)
+                noise = torch.rand(log_alpha.shape, generator=generator)
+                gates.noise[group] = noise.to(log_alpha.device, non_blocking=True)
 
     def expected_sparsity(self) -> Tensor:
         """Share of the teacher's attention and FFN weights that is expected to be gone, 0-d."""

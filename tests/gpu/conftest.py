@@ -1,0 +1,167 @@
+"""A GPU for machines that have none: tensors that say they lie on ``cuda:0``, and refuse to meet those that do not.
+
+Their values are held by tensors on the CPU, which do the arithmetic; so what it computes is known, and how fast or how
+exactly a GPU would is not asked. What is asked is what otherwise only a GPU tells: that no operator combines tensors of
+two devices, and that a step does not make Python wait for the device.
+"""
+
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+GPU = torch.device("cuda", 0)
+COPIES = ("aten::_to_copy", "aten::copy_")
+INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
+READING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal")
+waits: list[str] = []
+
+
+class PretendedTensor(torch.Tensor):
+    """A tensor on the GPU that is not there. Autograd takes it for one of the meta device, Python for one of CUDA's."""
+
+    held: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, held: torch.Tensor) -> "PretendedTensor":
+        shell = torch.empty_strided(held.shape, held.stride(), dtype=held.dtype, device="meta")
+        made: PretendedTensor = torch.Tensor._make_subclass(cls, shell, False)
+        made.held = held
+        return made
+
+    device = property(lambda _: GPU)  # type: ignore[assignment]  # torch declares attributes
+    is_cuda = property(lambda _: True)  # type: ignore[assignment]
+    is_meta = property(lambda _: False)  # type: ignore[assignment]
+
+    @classmethod
+    def __torch_dispatch__(cls, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return dispatched(operator, args, kwargs or {})
+
+    def tolist(self) -> Any:
+        note_wait("tolist")
+        return self.held.detach().tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        if not force:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        note_wait("numpy")
+        return self.held.detach().numpy()
+
+    def __repr__(self, **_: Any) -> str:
+        return f"PretendedTensor({self.held!r})"
+
+
+def dispatched(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """The operator on what the tensors hold, its results where it would have put them.
+
+    Raises:
+        RuntimeError: it would have met tensors of two devices.
+    """
+    name = operator.name().split(".")[0]
+    tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+    there = [one for one in tensors if is_there(one)]
+    elsewhere = [one for one in tensors if not is_there(one) and one.ndim]
+    if there and elsewhere and not may_meet(name, args):
+        shapes = [[tuple(one.shape) for one in some] for some in (there, elsewhere)]
+        raise RuntimeError(f"{name} of tensors on two devices: {shapes[0]} on cuda:0, {shapes[1]} on cpu")
+    place = kwargs.get("device")
+    # Autograd's own zeros are asked for on the device that it takes these tensors to be on.
+    onto_gpu = bool(there) if place is None else torch.device(place).type in ("cuda", "meta")
+    if name == "aten::copy_":
+        onto_gpu = is_there(args[0])
+    if (there or onto_gpu) and is_waited_for(name, args, kwargs, onto_gpu=onto_gpu):
+        note_wait(name)
+    args, kwargs = tree_map_only(PretendedTensor, lambda one: one.held, (args, kwargs))
+    kwargs |= {} if place is None else {"device": torch.device("cpu")}
+    kwargs |= {"pin_memory": False} if "pin_memory" in kwargs else {}
+    result = operator(*args, **kwargs)
+    if not onto_gpu:
+        return result
+    known = {id(one.held): one for one in there}  # an operator in place returns its very argument
+
+    def put_there(held: torch.Tensor) -> PretendedTensor:
+        return known[id(held)] if id(held) in known else PretendedTensor(held)
+
+    return tree_map_only(torch.Tensor, put_there, result)
+
+
+def is_there(tensor: Any) -> bool:
+    return isinstance(tensor, PretendedTensor)
+
+
+def may_meet(name: str, args: Any) -> bool:
+    """Whether CUDA, too, allows the operator tensors of two devices: copies, and rows there by numbers from here."""
+    if name in INDEXING:
+        values = [one for one in args[2:3] if isinstance(one, torch.Tensor) and one.ndim]
+        return is_there(args[0]) and all(map(is_there, values))
+    return name in COPIES
+
+
+def is_waited_for(name: str, args: Any, kwargs: dict[str, Any], *, onto_gpu: bool) -> bool:
+    """Whether Python would go on only when the GPU has done all it was given."""
+    if name in INDEXING:  # a mask's number of rows decides the shape; numbers from the CPU are copied first
+        return any(one is not None and (one.dtype == torch.bool or not is_there(one)) for one in args[1])
+    if name not in COPIES:
+        return name in READING
+    source, rest = args[name == "aten::copy_"], args[2:]
+    return is_there(source) != onto_gpu and not kwargs.get("non_blocking") and not any(rest)
+
+
+def note_wait(name: str) -> None:
+    """Remember who waited, with the innermost line of the workbench."""
+    lines = [f"{one.filename}:{one.lineno}" for one in traceback.extract_stack() if "/workbench/" in one.filename]
+    waits.append(f"{name}, {lines[-1] if lines else 'a test'}")
+
+
+class Pretending(TorchDispatchMode):
+    """Makes tensors on the GPU that is not there."""
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return dispatched(operator, args, kwargs or {})
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """``cuda:0``, for as long as the test lasts."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU, on which the other tests run")
+    answers: dict[str, Any] = {
+        "_lazy_init": None,
+        "is_available": True,
+        "is_initialized": True,
+        "device_count": 1,
+        "current_device": 0,
+        "get_device_name": "a GPU that is not there",
+        "is_bf16_supported": True,
+        "synchronize": None,
+        "max_memory_allocated": 0,
+        "memory_allocated": 0,
+        "reset_peak_memory_stats": None,
+        "mem_get_info": (2**33, 2**34),
+        "get_rng_state": torch.zeros(16, dtype=torch.uint8),
+        "set_rng_state": None,
+        "manual_seed": None,
+        "manual_seed_all": None,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self)
+    torch._C._ensureCUDADeviceGuardSet()
+    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device="cuda") makes one here, then moves it
+    try:
+        with Pretending():
+            yield GPU
+    finally:
+        torch._C._set_only_lift_cpu_tensors(False)
+
+
+@pytest.fixture
+def waited(gpu: torch.device) -> list[str]:
+    """What has made Python wait for that GPU so far; to be cleared."""
+    del gpu
+    waits.clear()
+    return waits

@@ -1,0 +1,51 @@
+"""Every command that computes, on a GPU that is not there: none of them lets tensors of two devices meet."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+COMMANDS = {
+    "doctor": "doctor --recipe tiny.toml",
+    "calibrate": "calibrate --recipe tiny.toml",
+    "inherit, by hand": "inherit --teacher TEACHER --set image.width=8 --out half",
+    "inherit, learnt": "inherit --teacher TEACHER --auto 0.3 --data samples:scenes --steps 4 --out learnt",
+    "teacher cache": "teacher cache --recipe tiny.toml --set data.views=1",
+    "evaluate": "evaluate TEACHER --data samples:scenes/validation --pairs 100",
+    "bench step": "bench step --recipe tiny.toml",
+    "bench losses": "bench losses --batch 8 --case mixture",
+    "sweep": "sweep --study grid.toml --quick",
+}
+GRID = """
+question = "Which weight?"
+recipe = "tiny.toml"
+seeds = 1
+baseline = "0"
+[grid]
+loss.fd.weight = [0, 1]
+"""
+
+
+SLOW = [pytest.param("bench cohort --members 2 --batch 8", marks=pytest.mark.slow, id="bench cohort")]
+
+
+@pytest.mark.parametrize("command", [*(pytest.param(*one, id=name) for name, *one in COMMANDS.items()), *SLOW])
+def test_a_command_computes_on_the_gpu(
+    gpu,
+    command_line: Callable[..., Any],
+    tiny_table: dict[str, Any],
+    tiny_models: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    del gpu
+    monkeypatch.chdir(tmp_path)
+    train = {"num_steps": 4, "batch_size": 20, "device": "auto", "precision": "fp32"}
+    recipe = {key: value for key, value in tiny_table.items() if key != "recipe"} | {"question": "?", "train": train}
+    Path("tiny.toml").write_text(tomli_w.dumps(recipe))
+    Path("grid.toml").write_text(GRID)
+    done = command_line(*command.replace("TEACHER", tiny_models["teacher"]).split())
+    assert done.code == command.startswith("doctor"), done.err  # which finds that a random teacher has nothing to teach

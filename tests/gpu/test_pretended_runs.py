@@ -1,0 +1,135 @@
+"""Whole runs on a GPU that is not there: they mix no devices, and compute what they compute on the CPU."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from workbench.config.run import RunConfig
+from workbench.config.toml import merge
+from workbench.engine.build import build_cohort
+from workbench.engine.launch import launch
+from workbench.events import EvalDone, RunFinished, StepDone
+from workbench.runs.directory import RunDirectory
+from workbench.runs.log import read_events
+
+KINDS = (StepDone, EvalDone, RunFinished)
+EVERY_LOSS = {name: {"weight": 1.0} for name in ("clip", "crd", "fd", "mfd", "gd", "icl", "afd", "affinity")}
+STAGE = {"sparsity": 0.3, "num_steps": 6, "mask_steps": 4, "ramp_steps": 2}
+
+RUNS: dict[str, dict[str, Any]] = {
+    "every loss": {"loss": EVERY_LOSS},
+    "single and cross modal": {"loss": {"single_modal": {"weight": 1.0}, "cross_modal": {"weight": 1.0}}},
+    "inner features": {"loss": {"intermediate": {"weight": 1.0, "student_blocks": [-1], "teacher_blocks": [-1]}}},
+    "losses in blocks": {"loss": EVERY_LOSS, "train": {"loss_chunk_size": 7}},
+    "micro-batches": {"loss": EVERY_LOSS, "train": {"micro_batch_size": 8}},
+    "views remembered": {"data": {"views": 2}, "teacher": {"cache": "off"}},
+    "a cached teacher": {"data": {"views": 2}, "teacher": {"cache": "on"}},
+    "gradients and masks": {
+        "student": {"model": "inherited"},
+        "inheritance": {"stages": [STAGE]},
+        "log": {"diagnose_every_steps": 2},
+    },
+    "worker processes": {"data": {"num_workers": 1}},
+    "clipped gradients": {"optimizer": {"clip_norm": 0.1}, "train": {"max_skipped_steps": 2}},
+}
+
+
+def run_on(device: str, configs: dict[str, RunConfig], runs_dir: Path) -> None:
+    """Train a cohort to its end, and make sure where it did."""
+    started = launch(configs, runs_dir)
+    assert started.cohort.device.type == device
+    list(started.events())
+
+
+def steps_of(directory: RunDirectory) -> list[dict[str, float]]:
+    """The loss of every step that was logged, term by term, and what was measured at the end."""
+    events = read_events(directory.events_file, KINDS).events
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].state == "finished"
+    assert sum(isinstance(event, EvalDone) for event in events)
+    return [
+        {"loss": event.loss, "grad_norm": event.grad_norm, **event.terms, **event.masks}
+        for event in events
+        if isinstance(event, StepDone)
+    ]
+
+
+@pytest.fixture
+def on(tiny: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
+    """``on("cuda", changes)``: the tiny run there, in float32, each member by itself."""
+
+    def make(device: str, changes: dict[str, Any]) -> RunConfig:
+        train = {
+            "train": {"num_steps": 6, "device": device, "precision": "fp32", "stacked": "off"},
+            "log": {"every_steps": 2},
+        }
+        return tiny(**merge(train, changes))
+
+    return make
+
+
+@pytest.mark.parametrize("changes", RUNS.values(), ids=RUNS.keys())
+def test_a_run_computes_on_the_gpu_what_it_does_on_the_cpu(gpu, on, tmp_path: Path, changes: dict[str, Any]) -> None:
+    for device in ("cpu", gpu.type):
+        run_on(device, {"run": on(device, changes)}, tmp_path / device)
+    there, here = (steps_of(RunDirectory(tmp_path / device / "run")) for device in ("cuda", "cpu"))
+    assert len(there) == len(here) >= 3
+    for one, other in zip(there, here, strict=True):
+        assert one == pytest.approx(
+            other, rel=2e-3, abs=1e-5
+        )  # attention is put together otherwise there, in the last bits
+
+
+def test_tensors_of_two_devices_do_not_meet(gpu) -> None:
+    there, here, rows = torch.ones(3, device=gpu), torch.ones(3), torch.tensor([0, 2])
+    mixtures: list[Callable[[], object]] = [
+        lambda: there + here,
+        lambda: here @ there,
+        lambda: torch.cat([there, here]),
+        lambda: there.add_(here),
+        lambda: here[rows.to(gpu)],
+        lambda: there.index_put_((rows,), here[rows]),
+    ]
+    for mix in mixtures:
+        with pytest.raises(RuntimeError, match="tensors on two devices"):
+            mix()
+    with pytest.raises(TypeError, match="can't convert cuda"):
+        there.numpy()
+    assert (there.cpu() + here).tolist() == (there + here.to(gpu)).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("changes", RUNS.values(), ids=RUNS.keys())
+@pytest.mark.parametrize("stacked", ["off", "on"])
+def test_a_step_does_not_wait_for_the_gpu(gpu, waited, tiny, changes: dict[str, Any], stacked: str) -> None:
+    train = {"train": {"num_steps": 6, "device": gpu.type, "precision": "fp32", "stacked": stacked}}
+    cohort = build_cohort({name: tiny(**merge(train, changes), seed=seed) for seed, name in enumerate("ab")})
+    with closing(cohort.batches()) as batches:
+        for step, batch in batches:
+            waited.clear()
+            lesson = cohort.teach(batch, step)
+            cohort.learn(batch, lesson, step)
+            assert waited == [], step
+
+
+def test_waits_are_noticed(gpu, waited) -> None:
+    there = torch.ones(3, device=gpu)
+    waits: dict[str, Callable[[], object]] = {
+        "_local_scalar_dense": lambda: float(there.sum()),
+        "tolist": there.tolist,
+        "_to_copy": there.cpu,
+        "nonzero": there.nonzero,
+        "index": lambda: there[there > 0],
+        "copy_": lambda: torch.ones(3).copy_(there),
+    }
+    for name, wait in waits.items():
+        waited.clear()
+        wait()
+        assert name in waited[0]
+    waited.clear()
+    quiet = torch.ones(3).to(gpu, non_blocking=True) + there
+    quiet[torch.tensor([0]).to(gpu, non_blocking=True)] = 2
+    assert waited == []
