@@ -1,4 +1,4 @@
-"""Students of one architecture trained as one: their towers run stacked, and what follows the towers is each one's own.
+"""Students of one architecture trained as one: their towers run stacked, and their losses where those are alike.
 
 On a GPU a small model's step is bound by launching kernels; stacked, many models pay for that once. Shape letters: M
 members, P any shape of a parameter.
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from workbench.embeddings import Batch
-from workbench.engine.backward import Encoded, compare
 from workbench.engine.lessons import Lesson
 from workbench.engine.member import Member
+from workbench.engine.stacked_losses import stacked_values
 from workbench.losses.objective import Values
 from workbench.models.clip import Clip
 
@@ -46,12 +46,8 @@ class Stack:
         """Accumulate the gradient of each member's objective into its parameters, as ``backward`` does for one."""
         leaves = {name: rows_MP.detach().requires_grad_() for name, rows_MP in self._stacked.items()}
         image_MBD, text_MBD = self._encode(leaves, batch, step)
-        found = []
-        for member, image_BD, text_BD in zip(self.members, image_MBD, text_MBD, strict=True):
-            encoded = Encoded(image_BD, text_BD, None, {})
-            comparison = compare(member.state, encoded, lesson, member.objective, step)
-            found.append(member.objective(comparison, step))
-        torch.stack([values.total for values in found]).sum().backward()  # type: ignore[no-untyped-call]  # untyped
+        total, found = stacked_values(self.members, image_MBD, text_MBD, lesson, step)
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         for name, leaf_MP in leaves.items():
             assert leaf_MP.grad is not None
             for parameters, gradient_P in zip(self._parameters, leaf_MP.grad, strict=True):

@@ -142,11 +142,14 @@ class Objective:
 
     def __call__(self, comparison: Comparison, step: int = 0) -> Values:
         """The objective of one batch at ``step``, in float32 whatever the towers' precision."""
-        weights = self.weights_at(step)
-        values = {name: self.terms[name].loss(comparison) for name in weights}
-        weighted = [weight * values[name] for name, weight in weights.items()]
+        values = self.unweighted(comparison, step)
+        weighted = [weight * values[name] for name, weight in self.weights_at(step).items()]
         total = torch.stack(weighted).sum() if weighted else 0 * comparison.student.scale
         return Values(total, {name: value.detach() for name, value in values.items()})
+
+    def unweighted(self, comparison: Comparison, step: int = 0) -> dict[str, Tensor]:
+        """Every loss that is on at ``step``, 0-d each."""
+        return {name: self.terms[name].loss(comparison) for name in self.weights_at(step)}
 
 
 def _check_weight(name: str, loss: Loss, weight: float) -> None:
