@@ -1,5 +1,7 @@
 """How errors reach a person: one line, and an exit status."""
 
+from importlib.metadata import version
+
 import pytest
 
 from workbench.cli import app
@@ -22,3 +24,9 @@ def test_what_a_person_can_mend_is_one_line(workbench, monkeypatch, error, code:
     assert result.code == code
     assert result.err.startswith(words)
     assert result.err.count("\n") == bool(words)
+
+
+def test_the_version_is_that_of_the_package(workbench) -> None:
+    done = workbench("--version")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"workbench {version('clip-distillation-workbench')}\n"

@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
@@ -35,6 +36,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"workbench {version('clip-distillation-workbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def workbench(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    # What `workbench --help` says is the app's own help text: a docstring here would replace it.
+    del version
+
+
 app.command()(demo.demo)
 app.command()(train.train)
 app.command()(evaluate.evaluate)

@@ -29,13 +29,12 @@ def stacked_values(
     totals = []
     for places in groups.values():
         some = [members[place] for place in places]
-        is_all = len(some) == len(members)
-        image, text = (image_MBD, text_MBD) if is_all else (image_MBD[places], text_MBD[places])
         if len(some) == 1:
-            comparison = compare(some[0].state, Encoded(image[0], text[0], None, {}), lesson, some[0].objective, step)
-            values = [some[0].objective(comparison, step)]
+            encoded = Encoded(image_MBD[places[0]], text_MBD[places[0]], None, {})
+            values = [some[0].objective(compare(some[0].state, encoded, lesson, some[0].objective, step), step)]
             totals.append(values[0].total)
         else:
+            image, text = (torch.stack([of_MBD[place] for place in places]) for of_MBD in (image_MBD, text_MBD))
             total, values = _in_one_go(some, image, text, lesson, step)
             totals.append(total)
         found |= dict(zip(places, values, strict=True))
