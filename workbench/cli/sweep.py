@@ -44,6 +44,13 @@ def sweep(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a study, and try again what failed or was stopped.")
     ] = False,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--try", metavar="KEY=VALUE", help="Have a search that has begun try this next, and return."),
+    ] = None,
+    retry: Annotated[
+        str, typer.Option("--retry", metavar="CELL", help="Have its failed and stopped runs tried again, and return.")
+    ] = "",
     overrides: Overrides = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Keep it apart under another name.")] = "",
     at_once: Annotated[
@@ -72,6 +79,8 @@ def sweep(
         workbench sweep --study clip_kd_search --trials 40 --workers 2
 
         workbench sweep --study clip_kd_search --storage postgresql://user@host/db
+
+        workbench sweep --study clip_kd_search --try loss.icl.weight=2 --try loss.fd.weight=500
     """
     from workbench.cli.interrupt import listening
     from workbench.cli.output import errors, print_json
@@ -94,9 +103,12 @@ def sweep(
         at_once=at_once or 0,
         timeout_s=timeout or 0.0,
         workers=workers,
-        resumes=resume,
+        resumes=resume or bool(values or retry),
     )
     planned = Sweep(request)
+    if values or retry:
+        _queue(planned, values or [], retry, json)
+        return
     if dry_run:
         _print_forecast(planned, json)
         return
@@ -153,6 +165,21 @@ def _worker_command(name_or_file: str, request: "Request", quick: bool) -> list[
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     sets = [word for override in request.changes.overrides for word in ("--set", override)]
     return ["sweep", *options, *sets, *(["--quick"] if quick else []), "--as-worker"]
+
+
+def _queue(planned: "Sweep", values: list[str], retry: str, json: bool) -> None:
+    """What a person adds to a study; its workers take it up, or the same command without these options."""
+    from workbench.cli.output import print_json, print_line
+    from workbench.sweeps.by_hand import queue_again, queue_values
+
+    if values and retry:
+        raise ValueError("--try is for searches and --retry for grids: give one of the two")
+    queued = queue_values(planned, values) if values else queue_again(planned, retry)
+    name = planned.request.study_name
+    if json:
+        print_json({"study": name, "queued": queued})
+    else:
+        print_line(f"queued for {name}: {queued}")
 
 
 def _print_forecast(planned: "Sweep", json: bool) -> None:

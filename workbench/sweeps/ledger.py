@@ -6,7 +6,7 @@ that machines which do not share a runs folder report together.
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,11 @@ class Ledger:
         """Trials that count against the budget of a search."""
         return sum(trial.is_tried for trial in self.trials())
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a trial is queued that nobody has begun."""
+        return any(trial.frozen.state.name == "WAITING" for trial in self.trials())
+
     def trial(self, number: int) -> Trial:
         """One trial as it is now."""
         identity = self.storage.get_trial_id_from_study_id_trial_number(self.optuna._study_id, number)
@@ -93,18 +98,18 @@ class Ledger:
         """The newest trial of every cell."""
         return {trial.name: trial for trial in self.trials()}
 
-    def queue(self, cells: Sequence[Cell], seeds: Sequence[int], *, retries: bool = False) -> None:
+    def queue(self, cells: Sequence[Cell], seeds: Sequence[int], *, retries: Collection[str] = ()) -> None:
         """Queue what is missing: cells without a trial, or with fewer seeds than asked. To be called alone.
 
         Args:
-            retries: also cells whose runs failed or were stopped, which begin where those are.
+            retries: the names of cells of which runs that failed or were stopped go on where they are.
         """
         from optuna.trial import TrialState, create_trial
 
         newest = self.by_name()
         space = distributions(self.study, cells)
         for cell in cells:
-            known = _kept(newest.get(cell.name), retries)
+            known = _kept(newest.get(cell.name), cell.name in retries)
             if known is not None and (not known.is_settled or not set(seeds) - known.outcomes.keys()):
                 continue
             outcomes = known.outcomes if known else {}

@@ -15,7 +15,7 @@ from workbench.sweeps.outcome import Outcome
 from workbench.sweeps.patience import keep_going
 from workbench.sweeps.racing import is_out_of_the_race
 from workbench.sweeps.replicate import Job, Replicates, Stop
-from workbench.sweeps.space import distributions
+from workbench.sweeps.space import distributions, holds
 from workbench.sweeps.worker import MAX_DEATHS, WAIT_S, Say
 
 if TYPE_CHECKING:
@@ -90,10 +90,11 @@ class SearchWorker:
         return None
 
     def _next(self) -> Trial | None:
-        """The sampler's next configuration; None if there are enough, or all that ended failed."""
+        """What is queued, or the sampler's next; None if there are enough, or all that ended failed."""
         trials = self.ledger.trials()
         asked = [trial for trial in trials if trial.is_tried or trial.frozen.state.name == "RUNNING"]
-        if len(asked) >= self.study.trials or not self.asks():
+        are_enough = len(asked) >= self.study.trials and not self.ledger.is_waited_for
+        if are_enough or not self.asks():
             return None
         last = self.ledger.since_forgiven()[-MOST_FAILURES:]
         if len(last) == MOST_FAILURES and all(trial.has_failed for trial in last):
@@ -238,11 +239,7 @@ def warm_start(study: Study, changes: Changes, recipe: str) -> dict[str, Any]:
         if key not in known:
             raise ValueError(f"warm start from {recipe}: neither it nor the study's base has {key}")
         values[key] = known[key]
-        try:
-            inside = distribution._contains(distribution.to_internal_repr(known[key]))
-        except ValueError:
-            inside = False
-        if not inside:
+        if not holds(distribution, known[key]):
             raise ValueError(f"warm start from {recipe}: {key} = {known[key]} lies outside {distribution}")
     return values
 

@@ -30,6 +30,14 @@ def distributions(study: Study, cells: Sequence[Cell] = ()) -> "dict[str, BaseDi
     return {CELL: CategoricalDistribution([cell.name for cell in cells])}
 
 
+def holds(distribution: "BaseDistribution", value: Any) -> bool:
+    """Whether a value is one of the distribution's."""
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))
+    except ValueError:
+        return False
+
+
 def parameters(study: Study, cell: Cell) -> dict[str, Any]:
     """A cell's place among the distributions."""
     return dict(cell.values) if study.search or _is_plain(study) else {CELL: cell.name}

@@ -73,7 +73,8 @@ class Sweep:
         return self._ledger
 
     def _nothing_to_resume(self) -> ValueError:
-        return ValueError(f"there is no study '{self.request.study_name}' to resume: leave out --resume to begin it")
+        name = self.request.study_name
+        return ValueError(f"there is no study '{name}' to resume: leave out --resume, --try and --retry to begin it")
 
     def forecast(self, say: Say = nothing, *, trials: Sequence[Trial] = ()) -> Forecast:
         """What is left of the study, measured on a few steps.
@@ -152,7 +153,7 @@ class Sweep:
 
     @property
     def _is_searched(self) -> bool:
-        return self.ledger.num_tried() >= self.study.trials
+        return self.ledger.num_tried() >= self.study.trials and not self.ledger.is_waited_for
 
     @property
     def tunings(self) -> dict[str, "Sweep"]:
@@ -223,7 +224,7 @@ class Sweep:
             if self.study.search:
                 self.ledger.forgive()
             else:
-                self.ledger.queue(self.cells, self.request.seeds, retries=True)
+                self.ledger.queue(self.cells, self.request.seeds, retries=[cell.name for cell in self.cells])
         for part in (*self._begun_tunings.values(), self.begun_confirmation):
             if part:
                 part.retry()

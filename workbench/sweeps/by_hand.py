@@ -1,0 +1,82 @@
+"""What a person adds to a study that has begun, for its workers to take up: values to try, or a cell once more."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.config.cells import as_text
+from workbench.config.nearest import unknown
+from workbench.config.study import flat
+from workbench.config.toml import parse_override
+from workbench.sweeps.leases import Leases
+from workbench.sweeps.ledger import Trial
+from workbench.sweeps.outcome import END
+from workbench.sweeps.space import distributions, holds
+from workbench.sweeps.sweep import Sweep
+
+BY_HAND = "by hand"
+
+
+def queue_values(sweep: Sweep, overrides: Sequence[str]) -> str:
+    """Have a search try these values before it asks its sampler again; returns what will be tried.
+
+    It takes the place of one of the sampler's trials; a search that has had all of its own tries it all the same.
+
+    Args:
+        overrides: ``KEY=VALUE`` of settings that are searched; of the others the sampler chooses a value.
+
+    Raises:
+        ValueError: the study is no search, or has not begun; a setting that is not searched, or a value outside.
+    """
+    study = sweep.study
+    if not study.search:
+        raise ValueError(
+            f"study '{study.name}' has the cells of its file, and no others: --try is for searches. A study of yours "
+            f'may extend it: extends = "{study.name}"'
+        )
+    values = _values(sweep, overrides)
+    with Leases(sweep.ledger.engine, sweep.request.grace_s) as leases, leases.alone(f"{sweep.ledger.name}/queue"):
+        sweep.ledger.optuna.enqueue_trial(values, user_attrs={BY_HAND: True})
+    return " ".join(f"{key}={as_text(value)}" for key, value in values.items())
+
+
+def _values(sweep: Sweep, overrides: Sequence[str]) -> dict[str, Any]:
+    """The values of the settings that are searched, as Optuna holds them."""
+    given = {key: value for override in overrides for key, value in flat(parse_override(override)).items()}
+    values = {}
+    for key, value in given.items():
+        distribution = distributions(sweep.study).get(key)
+        if distribution is None:
+            raise unknown("setting of the search", key, sweep.study.search)
+        if not holds(distribution, value):
+            raise ValueError(f"{key} = {value} lies outside {distribution}")
+        values[key] = distribution.to_external_repr(distribution.to_internal_repr(value))
+    return values
+
+
+def queue_again(sweep: Sweep, cell: str) -> str:
+    """Have a grid try a cell's runs again that failed or were stopped, and nothing else; returns what will be tried.
+
+    Raises:
+        ValueError: the study is a search, or has not begun; no such cell, or nothing of it that could end otherwise.
+    """
+    if sweep.study.search:
+        raise ValueError("a search tries all again that failed with --resume, and any values with --try KEY=VALUE")
+    if cell not in [one.name for one in sweep.cells]:
+        raise unknown("cell", cell, [one.name for one in sweep.cells])
+    ledger = sweep.ledger
+    with Leases(ledger.engine, sweep.request.grace_s) as leases, leases.alone(f"{ledger.name}/queue"):
+        seeds = _to_retry(ledger.by_name().get(cell))
+        if not seeds:
+            raise ValueError(
+                f"cell '{cell}' has no run that failed or was stopped: one that finished or diverged would end the "
+                f"same way, and what is missing is trained by the sweep's own command"
+            )
+        ledger.queue(sweep.cells, sweep.request.seeds, retries=[cell])
+    return f"{cell} at seed {', '.join(map(str, seeds))}"
+
+
+def _to_retry(trial: Trial | None) -> list[int]:
+    """The seeds that ended otherwise than they would again, once all have ended."""
+    if trial is None or not trial.is_settled:
+        return []
+    return [seed for seed, outcome in trial.outcomes.items() if outcome.state not in END]
