@@ -1,8 +1,17 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from rich.style import Style
 
-from workbench.runs.probe_snapshots import Probe, Said, write_probe
-from workbench.tui.charts.heat import HIGH, LOW, MINUS, PLUS, Heat, colours
+from workbench.runs.directory import RunDirectory
+from workbench.runs.probe_snapshots import Probe, Said, read_probe_history, write_probe
+from workbench.tui.charts.half_blocks import half_blocks
+from workbench.tui.charts.heat import CURSOR, HIGH, LOW, MINUS, NAMES, PLUS, Grid, Heat, colours
+from workbench.tui.charts.pictures import Pictures, fitted
+from workbench.tui.run.affinity import AffinityPane
+from workbench.tui.run.probe_pictures import placed, read_pictures
 
 
 def probe(step: int, num_pairs: int = 32) -> Probe:
@@ -42,6 +51,10 @@ def test_the_matrices_the_cell_and_its_captions(record, drive, seen, soon, size)
         if size[0] > 50:
             assert "picture 2: caption [/b] 1" in seen(pilot)
             assert "text 3: caption [/b] 2" in seen(pilot)
+        shades = [segment.style.color.triplet for segment in heat.render_line(1) if segment.text == "▀"]
+        below = [segment.style.bgcolor.triplet for segment in heat.render_line(1) if segment.text == "▀"]
+        assert tuple(below[2]) == CURSOR  # the second row's third column
+        assert CURSOR not in map(tuple, shades)
         await pilot.press("d", "v")
         assert "cosines" in seen(pilot) or size[0] < 50
         assert "student 0.781  teacher 0.75" in seen(pilot)
@@ -69,3 +82,111 @@ def test_the_mouse_chooses_a_cell_and_the_data_can_be_copied(record, drive, seen
         assert len(pilot.app.clipboard.splitlines()) == 1 + 64
 
     drive(steps, run, (140, 45))
+
+
+EXAMPLE = Path(__file__).parents[2] / "data_samples/runs/example-clip-kd"
+
+
+@pytest.fixture
+def example(record):
+    """A shipped run, whose probe pairs are of the shipped samples."""
+    shutil.copytree(EXAMPLE, record.folder / "example")
+    return RunDirectory(record.folder / "example")
+
+
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((140, 45), marks=pytest.mark.slow)])
+def test_the_pictures_of_the_cell_are_shown(example, drive, seen, soon, size) -> None:
+    async def steps(pilot) -> None:
+        await pilot.press("6")
+        pane = pilot.app.screen.query_one(AffinityPane)
+        await soon(lambda: len(pane._pictures) == 32)
+        pictures = pilot.app.screen.query_one(Pictures)
+        assert pictures.display == (size[1] > 40)  # where there is room, without being asked for
+        if not pictures.display:
+            await pilot.press("i")
+        await pilot.pause()
+        assert pictures.display
+        assert pictures.region.right <= size[0]
+        assert "picture 1" in seen(pilot)
+        await pilot.press("l", "l", "l")
+        assert " of text 4" in seen(pilot)
+        await pilot.press("i")
+        await pilot.pause()
+        assert not pictures.display
+        await pilot.resize_terminal(30, 12)
+        await pilot.press("i", "G", "escape")
+        await pilot.pause()
+
+    drive(steps, example, size)
+
+
+def test_two_pixels_stand_above_one_another_in_a_character() -> None:
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(3, 2, 3)
+    rows = half_blocks(pixels, Style(bgcolor="#123456"))
+    assert len(rows) == 2
+    upper, lower = rows[0][1].style.color, rows[0][1].style.bgcolor
+    assert tuple(upper.triplet) == tuple(pixels[0, 1])
+    assert tuple(lower.triplet) == tuple(pixels[1, 1])
+    assert tuple(rows[1][0].style.color.triplet) == tuple(pixels[2, 0])
+    assert rows[1][0].style.bgcolor.triplet.hex == "#123456"
+
+
+def test_the_pictures_are_the_datas_own(example) -> None:
+    from workbench.data.spec import open_dataset
+
+    captions = read_probe_history(example).probes[-1].captions
+    dataset = open_dataset("samples:scenes", "validation", len(captions))
+    found = read_pictures(example, captions)
+    assert len(found) == len(captions)
+    for place in (0, 5, 31):
+        assert dataset.text(place).captions[0] == captions[place]
+        assert np.array_equal(found[place], np.asarray(dataset[place].image))
+
+
+def test_without_pictures_the_matrices_stand_alone_and_it_is_said_why(record, drive, soon, notices) -> None:
+    run = record("one", settings={"data": {"validation": "/no/such/pairs.csv"}})
+    write_probe(run, probe(100, 8))
+
+    async def steps(pilot) -> None:
+        await pilot.press("6")
+        await soon(lambda: bool(pilot.app.screen.query_one(AffinityPane)._why_none))
+        await pilot.press("i")
+        await pilot.pause()
+        assert "no pictures: " in notices(pilot)
+        assert "/no/such/pairs.csv" in notices(pilot)
+        assert not pilot.app.screen.query_one(Pictures).display
+
+    drive(steps, run, (140, 45))
+
+
+def test_a_cursor_that_a_smaller_terminal_has_no_room_for_moves_into_sight(record, drive, seen, soon) -> None:
+    run = record("one")
+    write_probe(run, probe(100))
+
+    async def steps(pilot) -> None:
+        await pilot.press("6")
+        await soon(lambda: "after step 100" in seen(pilot))
+        heat = pilot.app.screen.query_one(Heat)
+        heat.move_to(31, 31)
+        await pilot.resize_terminal(60, 20)
+        await soon(lambda: "the first" in seen(pilot))
+        assert max(heat.place) == heat.grid.num_pairs - 1 < 31
+        assert f"picture {heat.grid.num_pairs}: caption" in seen(pilot)
+
+    drive(steps, run, (140, 45))
+
+
+def test_a_picture_keeps_its_proportions_and_fills_one_side() -> None:
+    tall = np.zeros((60, 20, 3), dtype=np.uint8)
+    assert fitted(tall, 40, 30).shape == (30, 10, 3)
+    assert fitted(tall, 5, 30).shape == (15, 5, 3)
+    assert fitted(np.zeros((4, 8, 3), dtype=np.uint8), 32, 64).shape == (16, 32, 3)
+
+
+def test_pictures_go_where_the_matrices_leave_room() -> None:
+    grid = Grid(32, NAMES, 1)  # 100 columns, 17 rows
+    assert placed(140, 36, grid, are_wanted=None) == ("below", 19)
+    assert placed(140, 21, grid, are_wanted=None) == ("beside", 38)
+    assert placed(110, 21, grid, are_wanted=None) == ("", 0)
+    assert placed(110, 21, grid, are_wanted=True) == ("beside", 21)
+    assert placed(140, 36, grid, are_wanted=False) == ("", 0)

@@ -3,10 +3,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
+from workbench.tui.dialogs import keys_text
 from workbench.tui.home.screen import HomeScreen
+from workbench.tui.home.table import Needs, columns
 from workbench.tui.memory import recall
-from workbench.tui.rows import Rows
+from workbench.tui.rows import GAP, SCROLLBAR, Rows, shortened
 
 
 def shown(pilot) -> list[str]:
@@ -265,3 +268,86 @@ def test_the_theme_is_remembered(record, drive, tmp_path: Path) -> None:
 
     drive(steps)
     assert json.loads((tmp_path / "state/workbench/tui.json").read_text())["theme"] == "workbench-light"
+
+
+LONG = "clip_kd_search-best-of-40-t00"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 20), (40, 20)])
+def test_names_that_differ_at_their_ends_can_be_told_apart(record, drive, seen, size) -> None:
+    for number in (28, 29):
+        record(f"{LONG}{number}-s1")
+
+    async def steps(pilot) -> None:
+        text = seen(pilot)
+        assert "28-s1" in text
+        assert "29-s1" in text
+        assert ("left" in text) is False  # nothing is under way
+        if size[0] >= 80:
+            assert f"{LONG}28-s1" in text
+
+    drive(steps, size=size)
+
+
+@pytest.mark.parametrize(("width", "wanted"), [(60, 20), (80, 28), (140, 46), (200, 48)])
+def test_columns_fit_beside_the_scrollbar_and_come_after_the_names(width: int, wanted: int) -> None:
+    for need in (Needs(36), Needs(12, has_live=True, has_left=True, has_open=True, has_studies=True), Needs(90)):
+        shown = columns(width, "image_to_text_r1", need)
+        assert sum(column.width + GAP for column in shown) + 1 <= width - SCROLLBAR or width == 60
+        (name,) = (column.width for column in shown if column.key == "name")
+        assert name >= min(need.name, wanted) or need.has_live
+
+
+def test_a_name_is_shortened_in_its_middle() -> None:
+    assert shortened("abcdefgh", 8) == "abcdefgh"
+    assert shortened("abcdefgh", 5) == "ab…gh"
+    assert cell_len(shortened("\N{FOX FACE}" * 9, 8)) <= 8
+
+
+def test_the_keys_at_the_foot_stay_in_sight_on_a_narrow_terminal(record, drive, seen) -> None:
+    record("one")
+
+    async def steps(pilot) -> None:
+        for width in (80, 60, 40):
+            await pilot.resize_terminal(width, 20)
+            await pilot.pause()
+            assert seen(pilot).splitlines()[-1].rstrip().endswith("? keys")
+
+    drive(steps)
+
+
+def test_every_key_is_listed_once_and_none_that_does_nothing(record, drive) -> None:
+    record("one")
+
+    async def steps(pilot) -> None:
+        text = keys_text(pilot.app.screen).plain
+        assert "scroll" not in text
+        assert text.count("quit") == 1
+        assert text.index("the runs") < text.index("everywhere")
+        titles = [command.title for command in pilot.app.get_system_commands(pilot.app.screen)]
+        assert len(titles) == len(set(titles))
+        assert sum("quit" in title.lower() for title in titles) == 1
+
+    drive(steps)
+
+
+def test_a_search_is_finished_once_its_trials_are(record, drive, seen, soon, tmp_path: Path) -> None:
+    search = '[search]\nloss.fd.weight = { low = 1, high = 9 }\n[[objectives]]\nmetric = "image_to_text_r1"\n'
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies/hunt.toml").write_text(
+        f'question = "?"\nrecipe = "clip-kd"\nseeds = 2\ntrials = 3\npruner = "racing"\n{search}'
+    )
+    cells = {f"t{number:04d}": {"loss.fd.weight": number} for number in range(3)}
+    record.study("hunt", cells)
+    shutil.rmtree(record.folder / "hunt-t0002-s1")  # dropped before its last seed
+
+    async def steps(pilot) -> None:
+        await pilot.press("u", "u")
+        await soon(lambda: "3 of 3 trials, 5 runs" in seen(pilot))
+        assert "finished" in seen(pilot)
+        assert "100%" in seen(pilot)
+        shutil.rmtree(record.folder / "hunt-t0002-s0")
+        await soon(lambda: "2 of 3 trials, 4 runs" in seen(pilot))
+        assert "open" in seen(pilot)
+
+    drive(steps, size=(140, 45))

@@ -8,6 +8,9 @@ from workbench.events import Commanded, RunResumed, StageStarted, Warned
 from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
 from workbench.runs.mask_snapshots import MaskSnapshot, TowerMask, write_masks
 from workbench.tui.charts.chart import Chart
+from workbench.tui.charts.drawing import draw
+from workbench.tui.charts.plot import Curve, Lens, Plot
+from workbench.tui.charts.ticks import ticks
 from workbench.tui.memory import recall
 from workbench.tui.run.screen import PANES
 
@@ -125,7 +128,8 @@ def test_a_run_removed_while_it_is_shown_stays_on_screen(record, drive, seen, so
 
     async def steps(pilot) -> None:
         shutil.rmtree(run.path)
-        await soon(lambda: "removed" in seen(pilot))
+        await soon(lambda: "this run has been removed" in seen(pilot))
+        assert " removed  100%" in seen(pilot).splitlines()[0] or " removed 100%" in seen(pilot).splitlines()[0]
         assert "total 0.04" in seen(pilot)
         for number in range(1, 9):
             await pilot.press(str(number))
@@ -234,7 +238,7 @@ def test_help_names_every_key_of_the_screen(record, drive) -> None:
 
         text = keys_text(pilot.app.screen).plain
         for active in pilot.app.screen.active_bindings.values():
-            assert active.binding.description.lower() in text
+            assert active.binding.description.lower() in text.lower()
         assert {"stop and save", "log axis", "zoom out", "quit"} <= set(text.replace("\n", "  ").split("  ")) | {
             part.strip() for part in text.replace("\n", "  ").split("  ")
         }
@@ -278,3 +282,40 @@ def test_it_can_be_resized_to_nothing_and_back(record, drive, seen) -> None:
         assert "total 0.04" in seen(pilot)
 
     drive(steps, run)
+
+
+def test_the_keys_of_the_lens_are_there_where_they_do_something(record, drive, seen) -> None:
+    run = record("one")
+    offered = {"1": "y log axis  s smooth  x step/time", "2": "x step/time", "7": "", "8": ""}
+
+    async def steps(pilot) -> None:
+        for key, keys in offered.items():
+            await pilot.press(key)
+            await pilot.pause(0.1)
+            foot = seen(pilot).splitlines()[-1]
+            assert keys in foot
+            assert ("y log axis" in foot) == ("y log axis" in keys)
+            assert ("x step/time" in foot) == ("x step/time" in keys)
+        await pilot.press("y")
+        assert recall().is_log is False
+        await pilot.press("1", "y")
+        assert recall().is_log is True
+
+    drive(steps, run)
+
+
+@pytest.mark.parametrize(("low", "high"), [(6.16, 35.7), (0, 1), (-3, 7), (1e-9, 2e-9), (0.31, 0.92), (1, 1e6)])
+@pytest.mark.parametrize("most", [3, 5, 12])
+def test_an_axis_has_at_least_one_tick_and_no_more_than_fit(low: float, high: float, most: int) -> None:
+    found = ticks(low, high, most)
+    assert 1 <= len(found) <= most + 2
+    assert len(found) > 1 or most < 5
+    assert all(low - 1e-9 <= value <= high * (1 + 1e-9) for value in found)
+    assert np.allclose(np.diff(found), (found[1] - found[0]) if len(found) > 1 else 0)
+
+
+def test_steps_are_counted_in_whole_numbers() -> None:
+    one = np.array([1.0])
+    drawing = draw(Plot("share", (Curve("clip", "#ffffff", one, one, one),)), Lens(), 60, 12)
+    numbers = "".join(text for text, _ in drawing.rows[-1]).split()[1:]
+    assert numbers == ["1"]

@@ -100,3 +100,12 @@ def test_a_sweep_is_started_from_the_studies(record, drive, seen, notices, monke
 
     drive(steps)
     assert started == [["sweep", "--study", "icl_weight", "--runs", str(record.folder)]]
+
+
+def test_what_a_filter_finds_first_is_what_is_typed_over(drive) -> None:
+    async def steps(pilot) -> None:
+        await pilot.press("N", "j", "j", "slash", *"batch", "enter", "enter")
+        await pilot.press("ctrl+u", *"16", "enter")
+        assert pilot.app.screen.draft.settings == {"train.batch_size": "16"}
+
+    drive(steps)

@@ -66,3 +66,18 @@ def test_a_storage_that_cannot_be_read_has_nothing_to_say(tmp_path) -> None:
     file.unlink()
     sqlite3.connect(file).close()
     assert ended_trials(file, "s") == []
+
+
+def test_a_cell_that_is_tried_once_more_has_not_been_given_up(tmp_path) -> None:
+    import optuna
+
+    file = tmp_path / "s.db"
+    study = optuna.create_study(study_name="s", storage=f"sqlite:///{file}")
+    for name in ("0", "10"):
+        trial = study.ask()
+        trial.set_user_attr("name", name)
+        trial.set_user_attr("outcome", "stopped")
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    assert [one.cell for one in ended_trials(file, "s")] == ["0", "10"]
+    study.ask().set_user_attr("name", "10")
+    assert [one.cell for one in ended_trials(file, "s")] == ["0"]

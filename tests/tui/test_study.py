@@ -124,6 +124,7 @@ def test_a_study_without_a_file_is_told_from_its_runs(record, drive, seen, soon,
 
 def test_going_on_and_more_seeds_are_the_sweeps_own_commands(record, drive, soon, started) -> None:
     record.study("fd_weight", CELLS, seeds=3)
+    shutil.rmtree(record.folder / "fd_weight-3000-s2")
     (record.folder / "studies").mkdir()
     (record.folder / "studies/fd_weight.db").write_bytes(b"")
 

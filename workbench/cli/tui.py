@@ -117,7 +117,7 @@ def _document(row: "Row") -> dict[str, Any]:
     return {
         "id": row.run.id,
         "dir": str(row.run.path),
-        "state": ("paused" if row.is_paused else status.state) if status else "unreadable",
+        "state": status.state if status else "unreadable",
         "step": status.step if status else None,
         "num_steps": status.num_steps if status else None,
         "quiet_s": status.quiet_s if status else None,

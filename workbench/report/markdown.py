@@ -43,6 +43,11 @@ def _lines(report: StudyReport, figures: Sequence[str]) -> Iterator[str]:
 
 def shown_cells(report: StudyReport) -> list[StudyCell]:
     """All cells; of a search the best by validation first, and no more than fit a page."""
+    return best_first(report)[:MOST_SHOWN] if report.study.search else best_first(report)
+
+
+def best_first(report: StudyReport) -> list[StudyCell]:
+    """All cells in their order; of a search the best by validation first."""
     if not report.study.search:
         return list(report.table.cells)
     objective = report.study.objectives[0]
@@ -52,7 +57,7 @@ def shown_cells(report: StudyReport) -> list[StudyCell]:
         values = list(cell.by_seed(objective.metric, validation=True).values())
         return -len(values), sign * sum(values) / len(values) if values else 0.0
 
-    return sorted(report.table.cells, key=worth)[:MOST_SHOWN]
+    return sorted(report.table.cells, key=worth)
 
 
 def legend(report: StudyReport) -> Iterator[str]:

@@ -14,7 +14,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 
 from workbench.runs.directory import RunDirectory
-from workbench.tui.dialogs import Keys
+from workbench.tui.dialogs import OF_ALL_SCREENS, Keys
 from workbench.tui.export import Table, to_csv, write_export
 from workbench.tui.memory import Memory, recall, remember
 
@@ -75,15 +75,17 @@ class Workbench(App[None]):
 
     def on_mount(self) -> None:
         from workbench.tui.home.screen import HomeScreen
-        from workbench.tui.run.screen import RunScreen
-        from workbench.tui.study.screen import StudyScreen
 
         self.theme = self.memory.theme if self.memory.theme in self.available_themes else THEMES[0].name
         self.theme_changed_signal.subscribe(self, self._keep_theme)
         self.push_screen(HomeScreen(self.runs_dir))
-        if self._first_run is not None:
+        if self._first_run is not None:  # a screen that is not shown is not loaded: the first one is to come at once
+            from workbench.tui.run.screen import RunScreen
+
             self.push_screen(RunScreen(self._first_run))
         elif self._first_study:
+            from workbench.tui.study.screen import StudyScreen
+
             self.push_screen(StudyScreen(self._first_study, self.runs_dir))
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
@@ -107,17 +109,19 @@ class Workbench(App[None]):
         self.notify(text, severity="error" if is_wrong else "information", timeout=8, markup=False)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette: every key's action by name, then Textual's own."""
+        """The palette: every key's action by name, then what Textual adds."""
+        listed = {*OF_ALL_SCREENS, "command_palette"}
         for active in screen.active_bindings.values():
             binding = active.binding
-            if binding.description and active.enabled and not binding.action.startswith("command_palette"):
+            if binding.description and active.enabled and binding.action not in listed:
+                listed.add(binding.action)
                 node, action = active.node, binding.action
                 yield SystemCommand(
                     f"{binding.description} ({self.get_key_display(binding)})",
                     "",
                     lambda node=node, action=action: self.call_later(self.run_action, action, node),
                 )
-        yield from super().get_system_commands(screen)
+        yield from (command for command in super().get_system_commands(screen) if command.title not in ("Keys", "Quit"))
 
     def action_keys(self) -> None:
         if not isinstance(self.screen, Keys):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -12,13 +13,15 @@ from textual.widgets import Button, Input, Static
 
 from workbench.tui.words import plain
 
+ROOMY, AROUND = 30, 12  # rows of the terminal, and those around a form's fields
 # What a form's fields hold -> what would happen. ValueError: what is wrong with them.
 Check = Callable[[dict[str, str]], str]
 
+OF_ALL_SCREENS = {binding.action for binding in Screen.BINDINGS if isinstance(binding, Binding)}
 FRAME = """
 {name} {{ align: center middle; }}
 {name} > #frame {{
-    width: 76; max-width: 96%; height: auto; max-height: 94%; padding: 1 2;
+    width: 76; max-width: 96%; height: auto; max-height: 94%; padding: 0 2;
     background: $surface; border: round $primary;
 }}
 {name} #title {{ text-style: bold; }}
@@ -56,19 +59,21 @@ def keys_text(screen: Screen[object]) -> Text:
     by_place: dict[str, dict[str, list[str]]] = {}
     for key, active in screen.active_bindings.items():
         if active.binding.description and active.enabled:
-            place = type(active.node).__name__
+            place = "Workbench" if active.binding.action in OF_ALL_SCREENS else type(active.node).__name__
             shown = screen.app.get_key_display(active.binding)
             shown = shown if active.binding.key == key else key
-            by_place.setdefault(place, {}).setdefault(active.binding.description.lower(), []).append(shown)
+            description = active.binding.description
+            description = description.lower() if description.istitle() else description[0].lower() + description[1:]
+            by_place.setdefault(place, {}).setdefault(description, []).append(shown)
     names = {"Workbench": "everywhere", "Chart": "in a chart", "Rows": "in the lines", "HomeScreen": "the runs"}
     names |= {"Heat": "in the matrices", "Reading": "in the text", "StudyScreen": "the study"}
     text = Text()
-    for place, actions in by_place.items():
+    for place, actions in sorted(by_place.items(), key=lambda item: item[0] == "Workbench"):
         text.append(f"{names.get(place, place.removesuffix('Screen').lower())}\n", "bold")
         for description, keys in actions.items():
-            text.append(f"  {', '.join(dict.fromkeys(keys))[:26]:28}{description}\n")
+            text.append(f"  {' or '.join(dict.fromkeys(keys))[:18]:20}{description}\n")
         text.append("\n")
-    text.append("capital letters act on the run, and ask first; all else only looks", "italic")
+    text.append("what acts on a run or a study says what will happen, and asks first; all else only looks", "italic")
     return text
 
 
@@ -91,10 +96,11 @@ class Ask(ModalScreen[bool]):
             yield Static(plain(self._title), id="title", markup=False)
             yield Static(self._what_happens, classes="label", markup=False)
             with Horizontal(id="buttons"):
-                yield Button("do it (y)", variant="warning", id="yes")
-                yield Button("leave it (n)", id="no")
+                yield Button("do it (y)", variant="warning", id="yes", compact=True)
+                yield Button("leave it (n)", id="no", compact=True)
 
     def on_mount(self) -> None:
+        self.app.clear_notifications()  # they would lie over the buttons
         self.query_one("#no").focus()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
@@ -110,9 +116,11 @@ class Form(ModalScreen[dict[str, str] | None]):
     DEFAULT_CSS = (
         FRAME.format(name="Form")
         + """
-Form #fields { height: auto; max-height: 50vh; }
+Form #fields { height: auto; max-height: 60vh; }
+Form .field { height: auto; }
 Form Input { border: none; height: 1; padding: 0 1; background: $panel; }
-Form #verdict { margin-top: 1; }
+Form.-dense .label { margin-top: 0; }
+Form #verdict { margin-top: 1; max-height: 6; }
 Form #verdict.-wrong { color: $error; }
 """
     )
@@ -132,16 +140,28 @@ Form #verdict.-wrong { color: $error; }
             yield Static(plain(self._title), id="title", markup=False)
             with VerticalScroll(id="fields", can_focus=False):
                 for name, (label, value) in self._fields.items():
-                    yield Static(label, classes="label", markup=False)
-                    yield Input(value, id=name, compact=True)
+                    with Vertical(classes="field"):
+                        yield Static(label, classes="label", markup=False)
+                        yield Input(value, id=name, compact=True)
             yield Static("", id="verdict", markup=False)
             with Horizontal(id="buttons"):
-                yield Button("do it (ctrl+s)", variant="warning", id="yes")
-                yield Button("leave it (esc)", id="no")
+                yield Button("do it (ctrl+s)", variant="warning", id="yes", compact=True)
+                yield Button("leave it (esc)", id="no", compact=True)
 
     def on_mount(self) -> None:
-        self.query(Input).first().focus()
+        self.app.clear_notifications()
+        self.query(Input).first().focus(scroll_visible=False)
         self.judge()
+
+    def on_resize(self) -> None:
+        """Where there is little room, it goes to the fields."""
+        self.set_class(self.size.height < ROOMY, "-dense")
+        self.query_one("#fields").styles.max_height = max(2, self.size.height - AROUND)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """A field is seen with its label."""
+        if isinstance(field := event.widget.parent, Vertical) and field.has_class("field"):
+            self.call_after_refresh(field.scroll_visible, animate=False)
 
     @property
     def filled(self) -> dict[str, str]:

@@ -6,14 +6,17 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench.runs.atomic import write_atomically
-from workbench.tui.charts.plot import Plot
+
+if TYPE_CHECKING:
+    from workbench.tui.charts.plot import Plot
 
 Table = tuple[Sequence[str], Iterable[Sequence[str]]]  # headings, rows
 
 
-def plots_table(plots: Iterable[Plot]) -> Table:
+def plots_table(plots: "Iterable[Plot]") -> Table:
     """Every point of the plots: which plot, which curve, step, seconds of training, value."""
     rows = [
         [plot.title, one.name, f"{step:.0f}", f"{elapsed_s:.3f}", repr(value), plot.unit]

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workbench.runs.atomic import write_atomically
-from workbench.tui.charts.plot import Axis
+from workbench.tui.charts.axis import Axis
 
 View = Literal["runs", "by study", "studies"]
 

@@ -7,7 +7,7 @@ from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import TabbedContent, TabPane
 
-from workbench.tui.charts.chart import Chart
+from workbench.tui.charts.chart import Chart, Charts
 from workbench.tui.charts.plot import Lens
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ class Paned(Screen[None]):
     app: "Workbench"
     lens: Lens
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._offers = dict.fromkeys(("log", "smoothing", "axis"), False)
+
     @property
     def pane(self) -> str:
         """The pane in front."""
@@ -77,6 +81,23 @@ class Paned(Screen[None]):
         """Looks through the lens as the person last did."""
         memory = self.app.memory
         self.lens.is_log, self.lens.smoothing, self.lens.axis = memory.is_log, memory.smoothing, memory.axis
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The keys of the lens are there where they do something."""
+        return self._offers[action] if action in self._offers else super().check_action(action, parameters)
+
+    def offer_lens(self) -> None:
+        """Offers the keys of the lens as the pane in front has use for them; to be called after it was drawn."""
+        plots = [plot for charts in self.query_one(f"#{self.pane}").query(Charts) for plot in charts.plots]
+        drawn = [plot for plot in plots if plot.curves]
+        offers = {
+            "log": any(plot.may_log for plot in drawn),
+            "smoothing": any(plot.may_smooth for plot in drawn),
+            "axis": bool(drawn),
+        }
+        if offers != self._offers:
+            self._offers = offers
+            self.refresh_bindings()
 
     def redraw_charts(self) -> None:
         """The lens has changed."""

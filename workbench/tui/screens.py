@@ -16,6 +16,7 @@ from workbench.runs.probe_snapshots import KIND
 from workbench.tui.app import Workbench
 from workbench.tui.home.board import Board
 from workbench.tui.home.studies import studies_of
+from workbench.tui.run.affinity import AffinityPane
 from workbench.tui.run.screen import RunScreen
 from workbench.tui.study.screen import StudyScreen
 
@@ -37,7 +38,7 @@ def write_screens(runs_dir: Path, out: Path) -> list[Path]:
     board = Board(runs_dir)
     while board.poll(WAIT_S):
         pass
-    studies = sorted(studies_of(board), key=lambda one: one.num_finished / one.num_runs)
+    studies = sorted(studies_of(board), key=lambda one: one.share)
     study = studies[-1].name if studies else ""
     with tempfile.TemporaryDirectory() as habits:  # nobody's own filter and theme
         before, os.environ["XDG_STATE_HOME"] = os.environ.get("XDG_STATE_HOME"), habits
@@ -60,18 +61,19 @@ async def _shoot_all(runs_dir: Path, told: RunDirectory, study: str) -> dict[str
     pictures = {
         "tui_runs": await _shoot(Workbench(runs_dir), ""),
         "tui_loss": await _shoot(Workbench(runs_dir, told), "1"),
-        "tui_affinity": await _shoot(Workbench(runs_dir, told), "6"),
+        "tui_affinity": await _shoot(Workbench(runs_dir, told), "6", "ill"),
     }
     if study:
         pictures["tui_study"] = await _shoot(Workbench(runs_dir, None, study), "1")
     return pictures
 
 
-async def _shoot(app: Workbench, keys: str) -> str:
-    """The screen as SVG, once everything on it has been read."""
+async def _shoot(app: Workbench, keys: str, then: str = "") -> str:
+    """The screen as SVG, once everything on it has been read, and some more keys were pressed."""
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press(*keys)
         await _until(lambda: _is_read(app.screen))
+        await pilot.press(*then)
         await pilot.pause()
         await _settle(pilot)
         return app.export_screenshot(title="workbench tui")
@@ -79,7 +81,8 @@ async def _shoot(app: Workbench, keys: str) -> str:
 
 def _is_read(screen: Screen[object]) -> bool:
     if isinstance(screen, RunScreen):
-        return screen.feed.share_read == 1 and (screen.pane != "affinity" or screen.shelf.num_readings > 0)
+        has_looked = screen.shelf.num_readings > 0 and screen.query_one(AffinityPane).has_looked
+        return screen.feed.share_read == 1 and (screen.pane != "affinity" or has_looked)
     return screen.studied is not None if isinstance(screen, StudyScreen) else True
 
 

@@ -1,9 +1,7 @@
 """How a run's state, progress and numbers are said, in the same words on every screen."""
 
 import math
-from collections.abc import Iterable
 
-from workbench.events import Commanded, Event, RunFinished, RunResumed, StepDone
 from workbench.runs.liveness import RunStatus
 from workbench.views.units import duration
 
@@ -14,6 +12,7 @@ BAR = " ▏▎▍▌▋▊▉█"
 TONES = {
     "running": "success",
     "new": "primary",
+    "paused": "warning",
     "silent": "warning",
     "dead": "error",
     "diverged": "error",
@@ -21,7 +20,7 @@ TONES = {
     "stopped": "warning",
     "interrupted": "warning",
 }
-SORTS_FIRST = ("running", "silent", "new")
+SORTS_FIRST = ("running", "paused", "silent", "new")
 
 
 def is_quiet(status: RunStatus, log_every_s: float | None) -> bool:
@@ -30,17 +29,6 @@ def is_quiet(status: RunStatus, log_every_s: float | None) -> bool:
         return True
     usual_s = max(QUIET_AFTER_S, 3 * (log_every_s or 0.0))
     return status.state == "running" and status.quiet_s is not None and status.quiet_s > usual_s
-
-
-def is_paused(last: Iterable[Event]) -> bool:
-    """Whether the last thing a run was told about going on was to wait; it stays told until it begins anew."""
-    paused = False
-    for event in last:
-        if isinstance(event, Commanded) and event.command in ("pause", "continue"):
-            paused = event.command == "pause"
-        elif isinstance(event, RunResumed | RunFinished | StepDone):
-            paused = False
-    return paused
 
 
 def state_text(status: RunStatus | None, *, is_quiet: bool) -> str:

@@ -186,7 +186,7 @@ def _draw_nonfinite(cells: list[list[Piece]], plot: Plot, lens: Lens, x_range: R
 def _labels(y_range: Range, scaled: Range, is_log: bool, num_rows: int) -> dict[int, str]:
     find = log_ticks if is_log else ticks
     found = {}
-    for value in find(*y_range, max(2, num_rows // 3)):
+    for value in find(*y_range, max(3, num_rows // 3)):
         row = column_of(_scaled(value, is_log), (scaled[1], scaled[0]), num_rows)
         if 0 <= row < num_rows:
             found[row] = tick_text(value)
@@ -216,7 +216,8 @@ def _across(plot: Plot, lens: Lens, x_range: Range, width: int) -> list[Row]:
     name = x_name(plot, lens)
     text = time_text if name == "time" else tick_text
     line, labels, free_from = ["─"] * width, [" "] * (width + 3), 0
-    for value in ticks(*x_range, max(2, width // 12)):
+    found = ticks(*x_range, max(2, width // 10))
+    for value in found if name == "time" else [value for value in found if value == round(value)]:
         column = column_of(value, x_range, width)
         label = text(value)
         start = max(0, column - len(label) // 2)

@@ -3,8 +3,7 @@
 Shape letter: P pairs; rows are pictures, columns are texts.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +15,50 @@ from textual.message import Message
 from textual.strip import Strip
 
 from workbench.tui.charts.enlarged import Enlarged
+from workbench.tui.charts.half_blocks import half_blocks
 from workbench.views.affinity import AffinityView
 
-HALF = "▀"
 GAP = 2
+NAMES = ("student", "teacher", "difference")
+LEAST_ACROSS, LEAST_DOWN = 12, 6
 LOW, HIGH = (16, 20, 24), (240, 228, 66)  # dark to yellow: brightness alone tells them apart
 MINUS, ZERO, PLUS = (86, 180, 233), (24, 28, 34), (230, 159, 0)  # blue is less than the teacher, orange is more
 CURSOR = (255, 255, 255)
 Colours = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A picture and a text."""
 
     picture: int = 0
     text: int = 0
+
+
+class Grid(NamedTuple):
+    """How much of the matrices is drawn: the first pairs, of which names, each cell how many columns and half rows."""
+
+    num_pairs: int
+    names: tuple[str, ...]
+    zoom: int
+
+    @property
+    def columns(self) -> int:
+        return len(self.names) * (self.num_pairs * self.zoom + GAP) - GAP
+
+    @property
+    def rows(self) -> int:
+        """With the line of names."""
+        return 1 + (self.num_pairs * self.zoom + 1) // 2
+
+
+def grid_of(view: AffinityView, width: int, height: int) -> Grid:
+    """What ``width`` × ``height`` cells have room for: all pairs, or as many as three matrices can show of."""
+    across = max(LEAST_ACROSS, (width - 2 * GAP) // 3)
+    pairs = min(len(view.captions), across, max(LEAST_DOWN, 2 * (height - 1)))
+    num_fitting = (width + GAP) // (pairs + GAP) if view.teacher_PP is not None else 1
+    names = NAMES[: max(1, num_fitting)]
+    room = (width - GAP * (len(names) - 1)) // len(names)
+    return Grid(pairs, names, max(1, min(room // pairs, 2 * (height - 1) // pairs)))
 
 
 def colours(values_PP: NDArray[np.float64], *, is_difference: bool) -> Colours:
@@ -67,6 +94,7 @@ class Heat(Enlarged, can_focus=True):
         Binding("greater_than_sign,full_stop", "scrub(1)", "later"),
         Binding("0", "newest", "follow the newest", show=False),
         Binding("v", "measure", "affinity/cosine"),
+        Binding("i", "pictures", "pictures"),
         Binding("enter", "toggle_maximize", "as large as the screen, and back", show=False),
     ]
 
@@ -83,11 +111,15 @@ class Heat(Enlarged, can_focus=True):
     class Turned(Message):
         """The other measure is asked for."""
 
+    class Pictured(Message):
+        """The pictures are asked for, or no longer."""
+
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self.view: AffinityView | None = None
         self.place = Place()
         self._lines: list[Strip] = []
+        self._base = Style()
 
     def show(self, view: AffinityView | None) -> None:
         """Draws another view from now on."""
@@ -100,72 +132,50 @@ class Heat(Enlarged, can_focus=True):
         self.refresh()
 
     def on_resize(self) -> None:
-        self.redraw()
+        self.move_to(*self.place)
 
     @property
-    def names(self) -> list[str]:
-        """Which matrices are drawn, from the left."""
-        if self.view is None or self.view.teacher_PP is None:
-            return ["student"]
-        num_fitting = (self.content_size.width + GAP) // (self.num_pairs + GAP)
-        return ["student", "teacher", "difference"][: max(1, num_fitting)]
-
-    @property
-    def num_pairs(self) -> int:
-        """How many pairs are drawn: all, or as many as three matrices have room for, and no fewer than 12 across."""
+    def grid(self) -> Grid:
+        """What is drawn."""
         if self.view is None:
-            return 0
-        room = max(12, (self.content_size.width - 2 * GAP) // 3)
-        rows = max(6, 2 * (self.content_size.height - 1))
-        return min(len(self.view.captions), room, rows)
-
-    @property
-    def zoom(self) -> int:
-        """Columns of a cell, and half rows."""
-        if not self.num_pairs:
-            return 1
-        across = (self.content_size.width - GAP * (len(self.names) - 1)) // (len(self.names) * self.num_pairs)
-        return max(1, min(across, 2 * (self.content_size.height - 1) // self.num_pairs))
+            return Grid(0, (), 1)
+        return grid_of(self.view, *self.content_size)
 
     def _matrix(self, name: str) -> NDArray[np.float64]:
         assert self.view is not None
         found = getattr(self.view, f"{name}_PP")
-        part: NDArray[np.float64] = found[: self.num_pairs, : self.num_pairs]
+        part: NDArray[np.float64] = found[: self.grid.num_pairs, : self.grid.num_pairs]
         return part
 
-    def _draw(self) -> list[Strip]:
-        if self.view is None or not self.num_pairs:
+    def _draw(self, base: Style) -> list[Strip]:
+        grid = self.grid
+        width = grid.num_pairs * grid.zoom
+        if not width:
             return []
-        base, zoom, names = self.rich_style, self.zoom, self.names
-        width = self.num_pairs * zoom
-        pictures = [np.kron(self._marked(name), np.ones((zoom, zoom, 1), dtype=np.uint8)) for name in names]
-        title: list[Segment] = []
-        for name in names:
-            title.append(Segment(name[:width].ljust(width + GAP), base + Style(bold=True)))
-        lines = [Strip(title).adjust_cell_length(self.content_size.width, base)]
-        for row in range(0, width, 2):
-            segments: list[Segment] = []
-            for picture in pictures:
-                above = picture[row]
-                below = picture[row + 1] if row + 1 < width else np.zeros_like(above)
-                segments += [Segment(HALF, _style(tuple(a), tuple(b))) for a, b in zip(above, below, strict=True)]
-                segments.append(Segment(" " * GAP, base))
-            lines.append(Strip(segments).adjust_cell_length(self.content_size.width, base))
-        return lines
+        cell = np.ones((grid.zoom, grid.zoom, 1), dtype=np.uint8)
+        matrices = [half_blocks(np.kron(self._marked(name), cell), base) for name in grid.names]
+        gap = Segment(" " * GAP, base)
+        lines = [[Segment(name[:width].ljust(width + GAP), base + Style(bold=True)) for name in grid.names]]
+        for rows in zip(*matrices, strict=True):
+            lines.append([segment for row in rows for segment in (*row, gap)])
+        return [Strip(line).adjust_cell_length(self.content_size.width, base) for line in lines]
 
     def _marked(self, name: str) -> Colours:
         found = colours(self._matrix(name), is_difference=name == "difference")
-        found[self.place.picture, self.place.text] = CURSOR
+        if max(self.place) < len(found):  # else it is about to be moved
+            found[self.place] = CURSOR
         return found
 
     def render_line(self, y: int) -> Strip:
         """One row, as Textual asks for it."""
-        self._lines = self._lines or self._draw()
-        return self._lines[y] if y < len(self._lines) else Strip.blank(self.content_size.width, self.rich_style)
+        base = self.rich_style
+        if not self._lines or base != self._base:  # it has the focus now, or another theme
+            self._base, self._lines = base, self._draw(base)
+        return self._lines[y] if y < len(self._lines) else Strip.blank(self.content_size.width, base)
 
     def move_to(self, picture: int, text: int) -> None:
-        """Puts the cursor on a cell, or on the nearest there is."""
-        last = max(0, self.num_pairs - 1)
+        """Puts the cursor on a cell, or on the nearest that is drawn."""
+        last = max(0, self.grid.num_pairs - 1)
         self.place = Place(min(last, max(0, picture)), min(last, max(0, text)))
         self.redraw()
         self.post_message(self.Moved())
@@ -185,20 +195,15 @@ class Heat(Enlarged, can_focus=True):
     def action_measure(self) -> None:
         self.post_message(self.Turned())
 
+    def action_pictures(self) -> None:
+        self.post_message(self.Pictured())
+
     def on_click(self, event: events.Click) -> None:
         """Puts the cursor there."""
         place = event.get_content_offset(self)
-        if place is None or place.y < 1 or not self.num_pairs:
+        pairs, _, zoom = self.grid
+        if place is None or place.y < 1 or not pairs:
             return
-        column = place.x % (self.num_pairs * self.zoom + GAP)
-        picture, text = 2 * (place.y - 1) // self.zoom, column // self.zoom
-        if picture < self.num_pairs and text < self.num_pairs:
+        picture, text = 2 * (place.y - 1) // zoom, place.x % (pairs * zoom + GAP) // zoom
+        if picture < pairs and text < pairs:
             self.move_to(picture, text)
-
-
-def _style(above: tuple[int, ...], below: tuple[int, ...]) -> Style:
-    return Style(color=_hex(above), bgcolor=_hex(below))
-
-
-def _hex(colour: tuple[int, ...]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*map(int, colour))

@@ -1,14 +1,13 @@
 """A plot before it is drawn: its curves, and the lens through which a person looks at them."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 
+from workbench.tui.charts.axis import Axis
 from workbench.tui.charts.raster import Floats, Range
 from workbench.views.trace import Trace, smooth
 
-Axis = Literal["step", "time"]
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.98)
 INK = "ink"  # a curve in the colour of text
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

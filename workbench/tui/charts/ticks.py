@@ -8,16 +8,27 @@ Range = tuple[float, float]
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """At most ``most`` multiples of 1, 2 or 5 times a power of ten from ``low`` to ``high``, evenly apart."""
+    """Multiples of 1, 2 or 5 times a power of ten from ``low`` to ``high``, evenly apart.
+
+    At most ``most``; one or two more where there would be fewer than two else.
+    """
     if not high > low or most < 1:
         return []
     raw = (high - low) / most
     if not 1e-300 < raw < 1e300:
         return [low]
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= raw)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [index * step for index in range(first, last + 1)]
+    finer: list[float] = []
+    for factor in (0.5, 1, 2, 5, 10, 20):
+        step = factor * power
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first > most + 1:
+            continue  # far too many
+        found = [index * step for index in range(first, last + 1)]
+        if len(found) <= most:
+            return finer if len(found) < 2 and finer else found
+        finer = found
+    return finer
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:

@@ -7,13 +7,14 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Footer, Static, TabPane
+from textual.widgets import Static, TabPane
 
 from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import LETTERS, Lens
 from workbench.tui.compare.compared import Compared
 from workbench.tui.export import Table, plots_table
+from workbench.tui.foot import Foot
 from workbench.tui.paned import Paned, Panes, Reading, pane_keys
 from workbench.tui.run.feed import Name
 from workbench.tui.words import NOTHING, plain, state_text
@@ -66,7 +67,7 @@ class CompareScreen(Paned):
                 yield Static("", id="told", markup=False)
             with TabPane("3 differences", id="differences"), Reading():
                 yield Static("", id="found", markup=False)
-        yield Footer(show_command_palette=False)
+        yield Foot()
 
     def on_mount(self) -> None:
         self.take_habits()
@@ -90,6 +91,10 @@ class CompareScreen(Paned):
         if basis == self._drawn:
             return
         self._drawn = basis
+        self._draw_pane()
+        self.offer_lens()
+
+    def _draw_pane(self) -> None:
         if self.pane == "curves":
             self.query_one(Charts).show([self.compared.plot(self.shown)])
             return

@@ -3,14 +3,17 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from workbench.config.origin import Origin, read_origin
 from workbench.events import EvalDone, RunResumed, StepDone
 from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.liveness import TAKES_COMMANDS, RunStatus, run_status
 from workbench.runs.log import last_events, tail_events
-from workbench.tui.words import is_paused, is_quiet
-from workbench.views.trace import Trace
+from workbench.tui.words import is_quiet
+
+if TYPE_CHECKING:
+    from workbench.config.origin import Origin
+    from workbench.views.trace import Trace
 
 PIECE_BYTES = 1024 * 1024
 MOST_POINTS = 64  # of a sparkline
@@ -26,10 +29,9 @@ class Row:
     loss: float | None = None
     step_time_s: float | None = None
     log_every_s: float | None = None  # between its last two StepDone
-    is_paused: bool = False
     problem: str = ""
-    origin: Origin | None = None
-    metrics: dict[str, Trace] = field(default_factory=dict)
+    origin: "Origin | None" = None
+    metrics: "dict[str, Trace]" = field(default_factory=dict)
     age: int = 0  # place among the runs by creation, 0 for the newest
     version: int = 0  # grows with every change
     _offset: int = 0
@@ -43,6 +45,11 @@ class Row:
         return self.status is not None and self.status.state in TAKES_COMMANDS
 
     @property
+    def is_paused(self) -> bool:
+        """Whether it was told to wait, and does."""
+        return self.status is not None and self.status.state == "paused"
+
+    @property
     def left_s(self) -> float | None:
         """Seconds of training left at the latest pace; None where nobody knows."""
         status = self.status
@@ -53,7 +60,7 @@ class Row:
     @property
     def is_quiet(self) -> bool:
         """Whether a run that should speak has said nothing for longer than it usually does."""
-        return self.status is not None and not self.is_paused and is_quiet(self.status, self.log_every_s)
+        return self.status is not None and is_quiet(self.status, self.log_every_s)
 
     def glance(self) -> None:
         """How the run is now. One that has ended and has not changed since costs two stats."""
@@ -74,7 +81,6 @@ class Row:
 
     def _take_last(self) -> None:
         last = last_events(self.run.events_file)
-        self.is_paused = self.is_live and is_paused(last)
         steps = [event for event in last if isinstance(event, StepDone)]
         if steps:
             self.loss, self.step_time_s = steps[-1].loss, steps[-1].step_time_s
@@ -83,6 +89,8 @@ class Row:
 
     def read_on(self) -> bool:
         """Reads a piece more of the log for its evaluations; whether there is more."""
+        from workbench.config.origin import read_origin  # not before the first screen is there
+
         if not self._has_origin:
             self._has_origin = True
             try:
@@ -108,6 +116,8 @@ class Row:
         return has_more
 
     def _take_evaluation(self, event: EvalDone) -> None:
+        from workbench.views.trace import Trace
+
         if event.split != self._split:
             if self._split == FIRST_SPLIT:
                 return

@@ -8,16 +8,16 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from workbench.runs.directory import RunDirectory
 from workbench.tui.export import Table
+from workbench.tui.foot import Foot
 from workbench.tui.home.board import Board, Row
 from workbench.tui.home.studies import KEY, studies_of, study_line
-from workbench.tui.home.table import SORTS, Column, columns, headline, line, next_metric, ordered, values
+from workbench.tui.home.table import SORTS, Column, columns, headline, line, needs, next_metric, ordered, values
 from workbench.tui.memory import View
 from workbench.tui.rows import GAP, Line, Rows, clipped
-from workbench.tui.steer import start_sweep
 from workbench.tui.words import hex_of, plain
 from workbench.views.metrics import metric_label
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 REFRESH_S = 1.0
 CATCH_UP_S = 0.15
+FIRST_BUDGET_S, BUDGET_S = 0.03, 0.1
 VIEWS: tuple[View, ...] = get_args(View)
 START_STUDY = "workbench sweep --study icl_weight"
 START = "workbench train --recipe clip-kd --detach"
@@ -42,7 +43,7 @@ class HomeScreen(Screen[None]):
     HomeScreen #filter { display: none; border: none; height: 1; padding: 0 1; background: $surface; }
     HomeScreen.-filtering #filter { display: block; }
     HomeScreen.-empty #empty { display: block; }
-    HomeScreen.-empty #runs { display: none; }
+    HomeScreen.-empty #runs, HomeScreen.-empty #headings { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "mark"),
@@ -75,15 +76,15 @@ class HomeScreen(Screen[None]):
             compact=True,
             select_on_focus=False,
         )
-        yield Footer(show_command_palette=False)
+        yield Foot()
 
     def on_mount(self) -> None:
         self.query_one("#filter", Input).value = self.app.memory.filter
         self.query_one(Rows).focus()
-        self.tick()
         self.set_interval(REFRESH_S, self.tick)
 
     def on_screen_resume(self) -> None:
+        """It is in front now, for the first time or again."""
         self.tick()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -94,7 +95,7 @@ class HomeScreen(Screen[None]):
         """Looks at the folder; where logs are long, reads on soon."""
         if self.app.screen is not self and self.board.rows:
             return  # another screen is in front
-        if self.board.poll():
+        if self.board.poll(BUDGET_S if self.board.rows else FIRST_BUDGET_S):
             self.set_timer(CATCH_UP_S, self.tick)
         self.draw()
 
@@ -104,8 +105,7 @@ class HomeScreen(Screen[None]):
             return  # it is being closed
         memory = self.app.memory
         metric = headline(self.board, memory)
-        has_studies = any(row.origin for row in self.board.rows.values())
-        shown = columns(self.size.width, metric, has_studies=has_studies, of_studies=memory.view == "studies")
+        shown = columns(self.size.width, metric, needs(self.board, of_studies=memory.view == "studies"))
         rows = ordered(self.board, memory)
         self.marked = [run for run in self.marked if run in self.board.rows]
         lines = self._lines(rows, shown, metric)
@@ -152,7 +152,8 @@ class HomeScreen(Screen[None]):
     def _about(self, rows: list[Row]) -> Text:
         memory, board = self.app.memory, self.board
         num_live = sum(row.is_live for row in board.rows.values())
-        count = f"{len(board.rows)} runs" if len(rows) == len(board.rows) else f"{len(rows)} of {len(board.rows)} runs"
+        total = f"{len(board.rows)} run{'' if len(board.rows) == 1 else 's'}"
+        count = total if len(rows) == len(board.rows) else f"{len(rows)} of {total}"
         parts = [
             plain(board.problem) or count,
             *([f"{num_live} live"] if num_live else []),
@@ -176,7 +177,7 @@ class HomeScreen(Screen[None]):
                 f"no run has “{plain(self.app.memory.filter)}” in its name, state, recipe, study or cell; esc shows all"
             )
         folder = plain(str(self.board.runs_dir))
-        return f"{folder} holds no runs yet.\n\nStart one in another terminal, and it appears here:\n\n    {START}"
+        return f"{folder} holds no runs yet.\n\nN starts one; so does another terminal, with\n\n    {START}"
 
     @property
     def run_at_cursor(self) -> RunDirectory | None:
@@ -221,6 +222,7 @@ class HomeScreen(Screen[None]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self.app.memory.filter = event.value
+        self.query_one(Rows).move_to(0)
         self.draw()
 
     def on_input_submitted(self) -> None:
@@ -265,6 +267,7 @@ class HomeScreen(Screen[None]):
     def _new_sweep(self) -> None:
         from workbench.tui.dialogs import Form
         from workbench.tui.start.draft import SWEEP_FIELDS, sweep_command, sweep_said
+        from workbench.tui.steer import start_sweep
 
         runs_dir = self.board.runs_dir
 

@@ -3,14 +3,17 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from workbench.config.study import load_study
 from workbench.tui.home.board import Board, Row
 from workbench.tui.home.table import BAR_WIDTH, Column, Tones
-from workbench.tui.rows import Cell, Line
+from workbench.tui.rows import Cell, Line, shortened
 from workbench.tui.words import NOTHING, bar, plain
 from workbench.views.metrics import metric_label
 from workbench.views.units import duration
+
+if TYPE_CHECKING:
+    from workbench.config.study import Study
 
 KEY = "study/"  # begins the key of a study's line: no run's name has a slash
 
@@ -27,13 +30,38 @@ class StudyRow:
         return KEY + self.name
 
     @property
-    def num_runs(self) -> int:
-        """As its file plans, where one of this name is known and plans as many as there are."""
-        return max(len(self.rows), _planned(self.name))
+    def share(self) -> float:
+        """How much of it is done: runs that its file plans, or trials of a search, some of which end before their last
+        seed."""
+        study = _planned(self.name)
+        if study and study.search:
+            return min(1.0, self.num_tried / study.trials)
+        return self.num_finished / max(len(self.rows), study.num_runs if study else 0)
 
     @property
     def num_finished(self) -> int:
         return sum(row.status is not None and row.status.state == "finished" for row in self.rows)
+
+    @property
+    def num_tried(self) -> int:
+        """Cells of which something has finished, and nothing is under way."""
+        by_cell: dict[str, list[Row]] = {}
+        for row in self.rows:
+            by_cell.setdefault(row.origin.cell if row.origin else "", []).append(row)
+        return sum(
+            any(row.status is not None and row.status.state == "finished" for row in rows)
+            and not any(row.is_live for row in rows)
+            for rows in by_cell.values()
+        )
+
+    @property
+    def how_much(self) -> str:
+        """The same in numbers."""
+        study = _planned(self.name)
+        if study and study.search:
+            return f"{self.num_tried} of {study.trials} trials, {self.num_finished} runs"
+        planned = max(len(self.rows), study.num_runs if study else 0)
+        return f"{len({row.origin.cell for row in self.rows if row.origin})} cells, {self.num_finished}/{planned} runs"
 
     @property
     def is_live(self) -> bool:
@@ -76,37 +104,40 @@ def study_line(study: StudyRow, shown: Sequence[Column], metric: str, *, tones: 
     found = []
     for column in shown:
         text, colour = words.get(column.key, ("", ""))
-        if column.key == "progress" and column.width > BAR_WIDTH:
-            share = study.num_finished / study.num_runs
-            text = f"{bar(share, BAR_WIDTH) if share < 1 else ' ' * BAR_WIDTH} {text}"
+        if column.key == "name":
+            text = shortened(text, column.width)
+        elif column.key == "progress" and column.width > BAR_WIDTH:
+            text = f"{bar(study.share, BAR_WIDTH) if study.share < 1 else ' ' * BAR_WIDTH} {text}"
         found.append(Cell(plain(text), column.width, tones(colour) if colour else ""))
     return tuple(found)
 
 
 def _said(study: StudyRow, metric: str) -> dict[str, tuple[str, str]]:
     best = study.best(metric)
-    cells = {row.origin.cell for row in study.rows if row.origin}
-    is_done = study.num_finished == study.num_runs
-    state, colour = ("running", "success") if study.is_live else ("finished", "") if is_done else ("open", "warning")
+    state, colour = (
+        ("running", "success") if study.is_live else ("finished", "") if study.share == 1 else ("open", "warning")
+    )
     return {
         "mark": ("▸", "accent"),
         "name": (study.name, "accent"),
         "state": (state, colour),
-        "progress": (f"{study.num_finished / study.num_runs:4.0%}", ""),
+        "progress": (f"{study.share:4.0%}", ""),
         "left": (NOTHING if study.left_s is None else duration(study.left_s), ""),
         "metric": (metric_label(metric).number(best[1] if best else None), ""),
         "recipe": (best[0] if best else "", "text-muted"),
-        "study": (f"{len(cells)} cells, {study.num_finished}/{study.num_runs} runs", "text-muted"),
+        "study": (study.how_much, "text-muted"),
     }
 
 
 @functools.cache
-def _planned(name: str) -> int:
-    """Runs that the study of this name plans; 0 for one that is not known."""
+def _planned(name: str) -> "Study | None":
+    """The study of this name; None for one that is not known."""
+    from workbench.config.study import load_study
+
     for own in (name, name.removesuffix("-quick")):
         try:
             study = load_study(own)
         except ValueError:
             continue
-        return study.num_runs if own == name else study.quick().num_runs
-    return 0
+        return study if own == name else study.quick()
+    return None

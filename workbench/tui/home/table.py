@@ -1,11 +1,11 @@
 """The rows of the board as a table: which runs, in which order, and what their cells say at a width."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workbench.tui.home.board import Board, Row
 from workbench.tui.memory import Memory
-from workbench.tui.rows import GAP, Cell, Line
+from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line, shortened
 from workbench.tui.words import NOTHING, SORTS_FIRST, bar, number, plain, sparkline, state_text, tone
 from workbench.views.metrics import METRIC_LABELS, metric_label
 from workbench.views.units import duration
@@ -15,6 +15,7 @@ HEADLINE = "image_to_text_r1"
 SPARK_WIDTH, NARROW_SPARK = 8, 5
 BAR_WIDTH = 8
 LEAST_NAME, MOST_NAME = 14, 48
+WIDE = 100
 LAST = float("inf")
 
 Tones = Callable[[str], str]  # a theme's colour by name
@@ -29,31 +30,59 @@ class Column:
     width: int
 
 
-def columns(width: int, metric: str, *, has_studies: bool, of_studies: bool = False) -> list[Column]:
-    """What fits into ``width`` cells, the most important first to stay."""
-    label = metric_label(metric)
-    heading = label.title if width >= 100 else label.label
+@dataclass(frozen=True)
+class Needs:
+    """What the lines would show if there were room: their longest name, and whether any fills a column."""
+
+    name: int
+    has_live: bool = False
+    has_left: bool = False
+    has_open: bool = False
+    has_studies: bool = False
+    of_studies: bool = False
+
+
+def needs(board: Board, *, of_studies: bool = False) -> Needs:
+    """What the runs of a board need; studies are at least as long as the part of a run's name that is theirs."""
+    rows = list(board.rows.values())
+    names = [row.origin.study for row in rows if row.origin] if of_studies else [row.run.id for row in rows]
+    return Needs(
+        name=max(map(len, names), default=0),
+        has_live=any(row.is_live for row in rows),
+        has_left=any(row.left_s is not None for row in rows),
+        has_open=any(row.status is not None and row.status.state != "finished" for row in rows),
+        has_studies=any(row.origin for row in rows),
+        of_studies=of_studies,
+    )
+
+
+def columns(width: int, metric: str, need: Needs) -> list[Column]:
+    """What fits into ``width`` cells, the most important first to stay; others come where names have enough."""
+    label, is_wide = metric_label(metric), width >= WIDE
+    heading = label.title if is_wide else label.label.replace("image", "I").replace("text", "T")
+    has_bar = is_wide and need.has_open
     found = [
         Column("mark", "", 1),
-        Column("name", "run", 0),
-        Column("state", "state", 14 if width >= 80 else 11),
-        Column("progress", "done", BAR_WIDTH + 5 if width >= 100 else 5),
-        Column("left", "left", 8),
-        Column("metric", heading[:18], min(18 if width >= 100 else 14, max(7, len(heading)))),
+        Column("name", "study" if need.of_studies else "run", 0),
+        Column("state", "state", 14 if need.has_live else 11),
+        Column("progress", "done", BAR_WIDTH + 5 if has_bar else 5),
+        *([Column("left", "left", 8)] if need.has_left and width >= 66 else []),
+        Column("metric", heading[:18], min(18, max(7, len(heading)))),
     ]
-    if width >= 76:
-        found.append(Column("spark", "", SPARK_WIDTH if width >= 100 else NARROW_SPARK))
-    if width >= 100:
-        found.append(Column("loss", "loss", 9))
-    if width >= 120:
-        found.append(Column("recipe", "best cell" if of_studies else "recipe", 18))
-    if has_studies and width >= 130:
-        found.append(Column("study", "how much of it" if of_studies else "study, cell", 28))
-    if width < 66:
-        found = [column for column in found if column.key != "left"]
-    room = width - sum(column.width + GAP for column in found) - GAP - 1
-    name = Column("name", "study" if of_studies else "run", min(MOST_NAME, max(LEAST_NAME, room)))
-    return [name if column.key == "name" else column for column in found]
+    more = [
+        Column("spark", "", SPARK_WIDTH if is_wide else NARROW_SPARK),
+        *([Column("loss", "loss", 9)] if not need.of_studies else []),
+        Column("recipe", "best cell" if need.of_studies else "recipe", 18),
+        *([Column("study", "how much of it" if need.of_studies else "study, cell", 28)] if need.has_studies else []),
+    ]
+    room = width - SCROLLBAR - 1 - sum(column.width + GAP for column in found)
+    whole = max(LEAST_NAME, min(MOST_NAME, need.name, max(2 * LEAST_NAME, width // 3)))
+    for column in more:
+        if room - column.width - GAP >= whole:
+            found.append(column)
+            room -= column.width + GAP
+    length = max(LEAST_NAME, min(MOST_NAME, need.name, room))
+    return [replace(column, width=length) if column.key == "name" else column for column in found]
 
 
 def headline(board: Board, memory: Memory) -> str:
@@ -117,7 +146,11 @@ def line(row: Row, shown: Sequence[Column], metric: str, *, is_marked: bool, ton
     found = []
     for column in shown:
         text, colour = words[column.key]
-        if column.key == "progress" and column.width > BAR_WIDTH:
+        if column.key == "name":
+            text = shortened(plain(text), column.width)
+        elif column.key == "spark":
+            text = text[-column.width :]
+        elif column.key == "progress" and column.width > BAR_WIDTH:
             text = f"{_bar(row)} {text}"
         found.append(Cell(plain(text), column.width, tones(colour) if colour else ""))
     return tuple(found)
@@ -135,7 +168,7 @@ def said(row: Row, metric: str) -> dict[str, tuple[str, str]]:
     """What each column says, and in which of the theme's colours."""
     status, label, trace = row.status, metric_label(metric), row.metrics.get(metric)
     share = status.step / status.num_steps if status and status.num_steps else None
-    state = "paused" if row.is_paused else state_text(status, is_quiet=row.is_quiet)
+    state = state_text(status, is_quiet=row.is_quiet)
     study = f"{row.origin.study} {row.origin.cell} s{row.origin.seed}" if row.origin else ""
     return {
         "name": (row.run.id, ""),
@@ -152,7 +185,7 @@ def said(row: Row, metric: str) -> dict[str, tuple[str, str]]:
 
 def row_tone(row: Row) -> str:
     """The theme's colour of a run's state."""
-    return "warning" if row.is_paused else tone(row.status, is_quiet=row.is_quiet)
+    return tone(row.status, is_quiet=row.is_quiet)
 
 
 def values(board: Board, memory: Memory) -> tuple[list[str], list[list[str]]]:
@@ -165,7 +198,7 @@ def values(board: Board, memory: Memory) -> tuple[list[str], list[list[str]]]:
         metrics = [row.metrics[name].last if name in row.metrics else None for name in names]
         found = [
             row.run.id,
-            "paused" if row.is_paused else (status.state if status else "unreadable"),
+            status.state if status else "unreadable",
             status.step if status else None,
             status.num_steps if status else None,
             row.loss,

@@ -1,16 +1,30 @@
 """The pane of the probe pairs: three matrices through training, and what the cell at the cursor is about."""
 
+import asyncio
+from typing import TYPE_CHECKING
+
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Container, Vertical
 from textual.widgets import Static
 
+from workbench.runs.directory import RunDirectory
 from workbench.runs.probe_snapshots import Probe
-from workbench.tui.charts.heat import Heat
+from workbench.tui.charts.half_blocks import Pixels
+from workbench.tui.charts.heat import Heat, grid_of
+from workbench.tui.charts.pictures import Pictures, Titled
 from workbench.tui.export import Table
+from workbench.tui.run.probe_pictures import placed, read_pictures
 from workbench.tui.words import number, plain
 from workbench.views.affinity import MEASURES, AffinityView, Measure, affinity_view
 
+if TYPE_CHECKING:
+    from workbench.tui.app import Workbench
+
+SAID: dict[Measure, tuple[str, str]] = {
+    "affinity": ("affinities", ": softmax of a picture's cosines over the texts"),
+    "cosine": ("cosines", ""),
+}
 NO_PROBES = "no probe pairs yet: they come with every evaluation on validation pairs"
 
 
@@ -19,25 +33,51 @@ class AffinityPane(Vertical):
 
     DEFAULT_CSS = """
     AffinityPane #when { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    AffinityPane #both { height: 1fr; layout: horizontal; }
+    AffinityPane #both.-below { layout: vertical; }
+    AffinityPane Heat { width: 1fr; }
+    AffinityPane Pictures { display: none; height: 100%; width: 100%; }
+    AffinityPane #both.-below Pictures, AffinityPane #both.-beside Pictures { display: block; }
     AffinityPane #cell { height: 3; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
+    app: "Workbench"
 
-    def __init__(self, id: str | None = None) -> None:
+    def __init__(self, run: RunDirectory, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._run = run
         self._probes: tuple[Probe, ...] = ()
         self._at: int | None = None  # None follows the newest
         self._measure: Measure = "affinity"
+        self._pictures: list[Pixels] = []
+        self._captions: tuple[str, ...] = ()  # of the pictures that were last looked for
+        self._why_none = ""
+        self._are_wanted: bool | None = None
 
     def compose(self) -> ComposeResult:
-        """When it was, the matrices, and the cell."""
+        """When it was, the matrices with the pair's pictures, and the cell."""
         yield Static("", id="when", markup=False)
-        yield Heat(id="heat")
+        with Container(id="both"):
+            yield Heat(id="heat")
+            yield Pictures(id="pictures")
         yield Static("", id="cell", markup=False)
 
     def show(self, probes: tuple[Probe, ...]) -> None:
         """Draws these probes, in the order of their steps."""
         self._probes = probes
+        if probes and probes[-1].captions != self._captions:
+            self._captions, self._pictures = probes[-1].captions, []
+            self.run_worker(self._fetch_pictures(), exclusive=True, group="pictures", exit_on_error=False)
         self._draw()
+
+    async def _fetch_pictures(self) -> None:
+        try:
+            self._pictures = await asyncio.to_thread(read_pictures, self._run, self._captions)
+        except (OSError, ValueError) as error:
+            self._why_none = str(error)
+        self._draw()
+
+    def on_resize(self) -> None:
+        self._place_pictures()
 
     @property
     def probe(self) -> Probe | None:
@@ -46,25 +86,52 @@ class AffinityPane(Vertical):
             return None
         return self._probes[-1 if self._at is None else min(self._at, len(self._probes) - 1)]
 
+    @property
+    def has_looked(self) -> bool:
+        """Whether the pictures of the probes, if there are any, are here or known to be nowhere."""
+        return bool(self._pictures or self._why_none or not self._probes)
+
     def _draw(self) -> None:
         probe = self.probe
         heat = self.query_one(Heat)
         heat.show(affinity_view(probe, self._measure) if probe else None)
-        self.query_one("#when", Static).update(self._when(probe), layout=False)
+        self._place_pictures()
         self._draw_cell()
+
+    def _place_pictures(self) -> None:
+        """Where there is room, or where they were asked for; nowhere without any."""
+        heat, both, pictures = self.query_one(Heat), self.query_one("#both"), self.query_one(Pictures)
+        where, size = "", 0
+        if heat.view is not None and self._pictures:
+            width, height = both.size
+            grid = grid_of(heat.view, width - 2, height)
+            where, size = placed(width, height, grid, are_wanted=self._are_wanted)
+        both.set_class(where == "below", "-below")
+        both.set_class(where == "beside", "-beside")
+        pictures.styles.height = size if where == "below" else "100%"
+        pictures.styles.width = size if where == "beside" else "100%"
 
     def _when(self, probe: Probe | None) -> Text:
         if probe is None:
             return Text(NO_PROBES, "italic")
         place = self._probes.index(probe) + 1
-        said = "softmax of a picture's cosines over the texts" if self._measure == "affinity" else "cosines"
+        shown, pairs = self.query_one(Heat).grid.num_pairs, len(probe.captions)
+        part = f", the first {shown} of {pairs} pairs" if 0 < shown < pairs else ""
+        name, said = SAID[self._measure]
         text = Text(f"after step {probe.step:,}", "bold")
-        return text.append(f"  {place} of {len(self._probes)}, < and > go through them; {said}", "not bold")
+        return text.append(f"  {name}, {place} of {len(self._probes)} by < and >{part}{said}", "not bold")
 
     def _draw_cell(self) -> None:
         heat = self.query_one(Heat)
-        text = cell_text(heat.view, heat.place.picture, heat.place.text) if heat.view else Text()
-        self.query_one("#cell", Static).update(text, layout=False)
+        picture, text = heat.place
+        self.query_one("#when", Static).update(self._when(self.probe), layout=False)
+        said = cell_text(heat.view, picture, text) if heat.view else Text()
+        self.query_one("#cell", Static).update(said, layout=False)
+        if self._pictures and heat.view and heat.view.captions == self._captions:
+            shown = [Titled(f"picture {picture + 1}", self._pictures[picture])]
+            if picture != text:
+                shown.append(Titled(f"of text {text + 1}", self._pictures[text]))
+            self.query_one(Pictures).show(*shown)
 
     def on_heat_moved(self) -> None:
         self._draw_cell()
@@ -79,6 +146,14 @@ class AffinityPane(Vertical):
     def on_heat_turned(self) -> None:
         self._measure = MEASURES[(MEASURES.index(self._measure) + 1) % len(MEASURES)]
         self._draw()
+
+    def on_heat_pictured(self) -> None:
+        if not self._pictures:
+            why = self._why_none or "they are being read"
+            self.app.say(f"no pictures: {why}", is_wrong=bool(self._why_none))
+            return
+        self._are_wanted = not self.query_one(Pictures).display
+        self._place_pictures()
 
     def table(self) -> Table:
         """For export and copy: every cell of every matrix that is drawn."""

@@ -105,6 +105,7 @@ class Feed:
         self.story = Story()
         self.status: RunStatus | None = None
         self.problem = ""
+        self.is_removed = False
         self.num_polls = 0  # that brought something
         self._pasts: list[Past] = []
         self._offset = 0
@@ -120,6 +121,10 @@ class Feed:
     def poll(self, budget_s: float = 0.04) -> bool:
         """Reads on for about ``budget_s`` seconds; whether there is more to read at once."""
         try:
+            self.is_removed = not self.run.exists
+            if self.is_removed:
+                self.problem = "this run has been removed; what is shown was read before"
+                return False
             if self._was_replaced():
                 self._begin()
             self.status = run_status(self.run)
@@ -128,9 +133,6 @@ class Feed:
                 self._identity = _identity(self.run.events_file)
         except (OSError, ValueError) as error:
             self.problem = f"cannot be read now: {getattr(error, 'strerror', None) or error}"
-            return False
-        if not self.run.exists:
-            self.problem = "this run has been removed; what is shown was read before"
             return False
         self.problem = ""
         return self._read_on(time.perf_counter() + budget_s)

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.tui.run.feed import Feed
-from workbench.tui.words import bar, is_paused, is_quiet, number, plain, state_text, tone
+from workbench.tui.words import bar, is_quiet, number, plain, state_text, tone
 from workbench.views.metrics import in_order, metric_label
 from workbench.views.units import duration, size
 
@@ -23,17 +23,18 @@ def head_text(feed: Feed, width: int, colours: Mapping[str, str]) -> Text:
         return text.append(f"  {plain(feed.problem)}" if feed.problem else "  being read")
     total = story.group("loss").get("total")
     step_time = story.group("speed").get("step_time_s")
-    waits = status.state in TAKES_COMMANDS and is_paused(story.notes)
-    quiet = not waits and is_quiet(status, log_every_s(feed))
-    state = "paused" if waits else state_text(status, is_quiet=quiet)
-    colour = colours.get("warning" if waits else tone(status, is_quiet=quiet), "")[:7]
+    is_live = status.state in TAKES_COMMANDS and not feed.is_removed
+    waits = is_live and status.state == "paused"
+    quiet = is_live and is_quiet(status, log_every_s(feed))
+    state = "removed" if feed.is_removed else state_text(status, is_quiet=quiet)
+    colour = colours.get("warning" if feed.is_removed else tone(status, is_quiet=quiet), "")[:7]
     text.append("  ")
     text.append(state, f"bold {colour}" if colour.startswith("#") else "bold")
     if status.num_steps:
         share = status.step / status.num_steps
         text.append(f"  {bar(share, BAR_WIDTH)}" if width >= 90 and share < 1 else "")
         text.append(f" {share:.0%}, step {status.step:,} of {status.num_steps:,}")
-        if status.state in TAKES_COMMANDS and not waits and step_time is not None and step_time.last is not None:
+        if is_live and not waits and step_time is not None and step_time.last is not None:
             text.append(f", {duration(max(0, status.num_steps - status.step) * step_time.last)} left")
     text.append("\n")
     text.append(_second_line(feed, number(total.last) if total else ""))
@@ -67,5 +68,6 @@ def _second_line(feed: Feed, loss: str) -> Text:
     if "peak_mb" in speed:
         parts.append(size((speed["peak_mb"].last or 0) * MB))
     if warnings := feed.warnings:
-        parts.append(f"{len(warnings)} warnings, the last: {plain(warnings[-1].message)}")
+        count = "a warning" if len(warnings) == 1 else f"{len(warnings)} warnings, the last"
+        parts.append(f"{count}: {plain(warnings[-1].message)}")
     return Text("  ".join(parts))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import PurePath
 
 from workbench.events import Commanded, EvalDone, Event, StageStarted
 from workbench.figures.style import palette
@@ -138,8 +139,10 @@ def note_text(event: Event) -> str:
     said = {name: value for name, value in fields.items() if value not in ("", {}, None)}
     if "message" in said:
         return str(said["message"])
+    if "path" in said:
+        said["path"] = PurePath(said["path"]).name
     known = {
-        "RunStarted": "started with {num_steps} steps of {batch_size} pairs, {num_parameters} parameters, on {host}",
+        "RunStarted": "started on {host}: {num_steps:,} steps of {batch_size} pairs, {num_parameters:,} parameters",
         "RunResumed": "resumed on {host} as process {pid}",
         "CheckpointSaved": "saved {path}",
         "RunFinished": "{state}",

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Footer, Static, TabPane
+from textual.widgets import Static, TabPane
 
 from workbench.events import Commanded, RunFinished, Warned
 from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import Lens
 from workbench.tui.export import Table, plots_table
+from workbench.tui.foot import Foot
 from workbench.tui.paned import Paned, Panes, Reading, pane_keys
 from workbench.tui.run.affinity import AffinityPane
 from workbench.tui.run.feed import Feed
@@ -80,12 +81,12 @@ class RunScreen(Steering):
                 yield Charts(self.lens, id="gradients-charts")
                 yield Static("", id="cosines", markup=False)
             with TabPane("6 affinity", id="affinity"):
-                yield AffinityPane(id="pairs")
+                yield AffinityPane(self.run_directory, id="pairs")
             with TabPane("7 config", id="config"), Reading():
                 yield Static("", id="settings", markup=False)
             with TabPane("8 events", id="events"), Reading():
                 yield Static("", id="said", markup=False)
-        yield Footer(show_command_palette=False)
+        yield Foot()
 
     def on_mount(self) -> None:
         self.take_habits()
@@ -133,6 +134,7 @@ class RunScreen(Steering):
         if anew or self._drawn.get(pane) != basis:
             self._drawn[pane] = basis
             getattr(self, f"_draw_{pane}")()
+            self.offer_lens()
 
     def _read_snapshots(self) -> None:
         if time.monotonic() - self._shelf_read_s > SNAPSHOTS_EVERY_S and self.shelf.is_stale():

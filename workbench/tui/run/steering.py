@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding
 
 from workbench.events import Commanded
+from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.tui import steer
 from workbench.tui.dialogs import Ask, Form
 from workbench.tui.paned import Paned
 from workbench.tui.run.feed import Feed
-from workbench.tui.words import is_paused
 
 if TYPE_CHECKING:
     from workbench.tui.app import Workbench
 
 ENDED = ("stopped", "interrupted", "dead", "failed", "diverged")
+MOST = 8  # checkpoints that are named
 FORK_FIELDS = {
-    "at": ("after which step (empty: the newest checkpoint)", ""),
     "changes": ("changes, such as loss.icl.weight=2 optimizer.learning_rate=1e-3", ""),
     "steps": ("its last step, counted from the parent's start (empty: the parent's)", ""),
     "name": ("its name (empty: made up)", ""),
@@ -78,7 +78,7 @@ class Steering(Paned):
 
     def action_pause(self) -> None:
         if self._takes_commands():
-            self._ask(steer.CONTINUE if is_paused(self.feed.story.notes) else steer.PAUSE)
+            self._ask(steer.CONTINUE if self._state == "paused" else steer.PAUSE)
 
     def action_change(self) -> None:
         if not self._takes_commands():
@@ -124,7 +124,10 @@ class Steering(Paned):
                 self.app.say(f"forking {self.run_directory.id}; it takes some seconds until the fork has begun")
                 self.run_worker(self._fork(filled), group="fork", exit_on_error=False)
 
-        self.app.push_screen(Form(f"{self.run_directory.id}: fork", FORK_FIELDS, check), answered)
+        steps = ", ".join(f"{step}" for step in sorted(map(checkpoint_step, checkpoints(self.run_directory)))[-MOST:])
+        at = f"after which step (empty: the newest checkpoint{f' of {steps}' if steps else ''})"
+        fields = {"at": (at, ""), **FORK_FIELDS}
+        self.app.push_screen(Form(f"{self.run_directory.id}: fork", fields, check), answered)
 
     async def _fork(self, filled: dict[str, str]) -> None:
         try:

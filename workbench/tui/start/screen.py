@@ -8,9 +8,10 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from workbench.tui.dialogs import Ask
+from workbench.tui.foot import Foot
 from workbench.tui.rows import GAP, Cell, Line, Rows
 from workbench.tui.start.draft import Draft, about
 from workbench.tui.steer import call
@@ -55,7 +56,7 @@ class StartScreen(Screen[None]):
         yield Static("", id="about", markup=False)
         yield Input(id="value", compact=True, select_on_focus=True)
         yield Input(id="filter", compact=True, placeholder="words in the setting's name")
-        yield Footer(show_command_palette=False)
+        yield Foot()
 
     def on_mount(self) -> None:
         self.query_one(Rows).focus()
@@ -111,6 +112,7 @@ class StartScreen(Screen[None]):
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input.id == "filter":
             self._words = event.value
+            self.query_one(Rows).move_to(0)
         elif (key := self.query_one(Rows).key) is not None:
             self.draft.change(key, event.value)
         self.draw()

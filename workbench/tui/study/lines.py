@@ -3,18 +3,19 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from workbench.report.markdown import shown_cells
+from workbench.report.markdown import best_first
 from workbench.report.tables import interval
-from workbench.tui.rows import GAP, Cell, Line
+from workbench.runs.liveness import TAKES_COMMANDS
+from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line, shortened
 from workbench.tui.study.studied import Studied
 from workbench.tui.words import NOTHING, TONES, plain
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import Replicate, StudyCell, paper_in_our_unit
 
-SIGNS = {"finished": "●", "running": "▸", "new": "▸", "silent": "▸", "missing": "·"}
+SIGNS = {"finished": "●", "running": "▸", "new": "▸", "silent": "▸", "missing": "·", "dropped": "–"}
 OTHER_SIGNS = {"stopped": "○", "interrupted": "○"}
 BAD = "×"
-LEGEND = "● finished  ▸ training  ○ stopped  × failed or diverged · to come  ★ best by validation"
+LEGEND = "● finished  ▸ training  ○ stopped  × failed  – dropped  · to come  ★ best"
 LEAST_NAME, MOST_NAME = 10, 40
 TONE_OF_VERDICT = {"better": "success", "worse": "error"}
 
@@ -51,7 +52,7 @@ def table_headings(found: Studied, metric: MetricLabel, width: int) -> list[Head
     names = [len(plain(cell.name)) + 2 for cell in table.cells]
     least = max(LEAST_NAME, min(MOST_NAME, max(names, default=0), width // 3))
     shown: list[Heading] = []
-    room = width - least - GAP - 1
+    room = width - least - GAP - 1 - SCROLLBAR
     for heading in wanted:
         room -= heading.width + GAP
         if room < 0:
@@ -68,7 +69,7 @@ def table_lines(found: Studied, metric: MetricLabel, headings: list[Heading], to
             for heading in headings
             for text, tone in [_said(found, cell, metric)[heading.text]]
         )
-        for cell in shown_cells(found.report)
+        for cell in best_first(found.report)
     }
 
 
@@ -76,7 +77,8 @@ def _said(found: Studied, cell: StudyCell, metric: MetricLabel) -> Mapping[str, 
     table = found.report.table
     entry = table.entry(cell, metric)
     star = "★ " if cell.name == found.report.best else "  "
-    state = next((one.why.partition(":")[0].partition(" ")[0] for one in found.ended if one.cell == cell.name), "")
+    why = next((one.why.partition(":")[0].partition(" ")[0] for one in found.ended if one.cell == cell.name), "")
+    state = why if why and cell.state not in TAKES_COMMANDS else cell.state
     paper = "" if entry.paper is None else paper_in_our_unit(metric, entry.paper)
     theirs = "" if entry.paper_gain is None else metric.number(entry.paper_gain / metric.factor, signed=True)
     is_baseline = cell.name == table.baseline
@@ -84,7 +86,7 @@ def _said(found: Studied, cell: StudyCell, metric: MetricLabel) -> Mapping[str, 
         "cell": (star + cell.name, "accent" if star.strip() else ""),
         "seeds": ("".join(map(sign, cell.replicates)), tone_of(cell.state)),
         "ours": (metric.number(entry.mean.mean) if entry.mean else NOTHING, ""),
-        "95 %": (interval(metric, entry.mean) if entry.mean else state or cell.state, "text-muted"),
+        "95 %": (interval(metric, entry.mean) if entry.mean else state, "text-muted"),
         "paper": (paper, "text-muted"),
         "differs": (
             "baseline" if is_baseline else metric.number(entry.gain.mean, signed=True) if entry.gain else "",
@@ -96,12 +98,18 @@ def _said(found: Studied, cell: StudyCell, metric: MetricLabel) -> Mapping[str, 
     }
 
 
-def run_headings(metric: MetricLabel, width: int) -> list[Heading]:
-    """The columns of the runs."""
+def run_headings(found: Studied, metric: MetricLabel, width: int) -> list[Heading]:
+    """The columns of the runs, as wide as they need to be."""
     label = metric.title if width >= 100 else metric.label
-    fixed = [Heading("seed", 4), Heading("state", 22 if width >= 76 else 18), Heading(label[:18], min(18, len(label)))]
-    room = width - sum(one.width + GAP for one in fixed) - 2 * GAP - 1
-    name = max(LEAST_NAME, min(24, room // 3))
+    cells = found.report.table.cells
+    states = [len(one.state_text) for cell in cells for one in cell.replicates]
+    fixed = [
+        Heading("seed", 4),
+        Heading("state", min(24, max(8, *states, 0))),
+        Heading(label[:18], min(18, len(label))),
+    ]
+    room = width - sum(one.width + GAP for one in fixed) - 2 * GAP - 1 - SCROLLBAR
+    name = max(LEAST_NAME, min(max((len(plain(cell.name)) for cell in cells), default=0), room // 2))
     return [Heading("cell", name), *fixed, Heading("run, or why not", max(LEAST_NAME, room - name))]
 
 
@@ -117,7 +125,7 @@ def run_lines(found: Studied, metric: MetricLabel, headings: list[Heading], tone
             (str(one.seed), ""),
             (one.state_text, tone_of(one.state)),
             (metric.number(one.metrics.get(metric.name)), ""),
-            (reason or one.run, "" if reason else "text-muted"),
+            (reason or shortened(one.run, headings[-1].width), "" if reason else "text-muted"),
         ]
         lines[one.run] = tuple(
             Cell(plain(text), heading.width, tones(tone) if tone else "")
@@ -128,7 +136,7 @@ def run_lines(found: Studied, metric: MetricLabel, headings: list[Heading], tone
 
 def tone_of(state: str) -> str:
     """The theme's colour of a state; the usual one for what has ended well or is to come."""
-    return "text-muted" if state == "missing" else TONES.get(state, "")
+    return "text-muted" if state in ("missing", "dropped") else TONES.get(state, "")
 
 
 def heading_text(headings: list[Heading]) -> str:

@@ -10,17 +10,22 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from workbench.config.cells import as_text
 from workbench.config.study import CellConfig, Study, load_study
 from workbench.config.toml import read_toml
 from workbench.events import RunFinished, StepDone
+from workbench.report.collect import collect
+from workbench.report.over_time import learning_of, validation_curves
 from workbench.report.study import StudyReport, report_on
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.runs.log import last_events
 from workbench.runs.of_study import counted, runs_of_study
 from workbench.sweeps.storage import default_file
+from workbench.views.learning import LearningView
 from workbench.views.units import duration
 
 QUICK = "-quick"
@@ -29,6 +34,12 @@ TRIALS = """
 SELECT trials.number, trials.state, attributes.key, attributes.value_json
 FROM trials JOIN studies USING (study_id) JOIN trial_user_attributes AS attributes USING (trial_id)
 WHERE studies.study_name = ? AND attributes.key IN ('name', 'outcome', 'reason') ORDER BY trials.number
+"""
+LOST = ("PRUNED", "FAIL")
+QUEUED = """
+SELECT trials.number, attributes.value_json
+FROM trials JOIN studies USING (study_id) JOIN trial_system_attributes AS attributes USING (trial_id)
+WHERE studies.study_name = ? AND trials.state = 'WAITING' AND attributes.key = 'fixed_params' ORDER BY trials.number
 """
 ENDS = {"dropped": "dropped by racing: credibly worse than the best so far", "diverged": "pruned: it diverged"}
 Interval = tuple[float, float]
@@ -49,12 +60,17 @@ class Studied:
 
     Attributes:
         source: what names it on a command line; empty where its file is not known, and the table is of the runs alone.
+        queued: the values of trials that a search was told to try, and that nobody has begun.
+        learning: how its cells learn in ``learning_metric``; None where there is nothing to draw.
         left_s: seconds of training left at the pace so far; None where nobody knows.
     """
 
     report: StudyReport
     source: str
     ended: tuple[Ended, ...]
+    queued: tuple[str, ...]
+    learning: LearningView | None
+    learning_metric: str
     left_s: float | None
     num_live: int
 
@@ -71,8 +87,11 @@ class Studied:
         return f"about {duration(self.left_s)} left" + ("" if self.num_live else ", but nothing is being trained")
 
 
-def read_study(name: str, runs_dir: Path) -> Studied:
+def read_study(name: str, runs_dir: Path, metric: str = "") -> Studied:
     """The study under this name, as far as its runs have come. It may take seconds where there are hundreds.
+
+    Args:
+        metric: of the learning curves; the one that the study is about if not given.
 
     Raises:
         ValueError: there is no such run, or its study's cells cannot be.
@@ -81,13 +100,22 @@ def read_study(name: str, runs_dir: Path) -> Studied:
     report = report_on(study, name, runs_dir, source)
     runs = [one.run for one in counted(runs_of_study(runs_dir, name))]
     states = [one.state for cell in report.table.cells for one in cell.replicates]
+    main = report.main.name if report.main else ""
+    is_other = metric and metric != main
     return Studied(
         report=report,
         source=source,
         ended=tuple(ended_trials(default_file(runs_dir, name), name)),
+        queued=tuple(queued_trials(default_file(runs_dir, name), name)),
+        learning=_learning(study, name, runs_dir, metric) if is_other else report.learning,
+        learning_metric=metric or main,
         left_s=seconds_left(report, runs),
         num_live=sum(state in TAKES_COMMANDS for state in states),
     )
+
+
+def _learning(study: Study, name: str, runs_dir: Path, metric: str) -> LearningView | None:
+    return learning_of(validation_curves(collect(study, name, runs_dir), metric), metric)
 
 
 def _asked(name: str, runs_dir: Path) -> tuple[Study, str]:
@@ -108,22 +136,31 @@ def _asked(name: str, runs_dir: Path) -> tuple[Study, str]:
 
 
 def ended_trials(file: Path, name: str) -> list[Ended]:
-    """The trials without a result, from the storage's SQLite file; none where that is not to be read now."""
+    """The trials without a result, from the storage's SQLite file; none where that is not to be read now.
+
+    Of a cell that was queued anew the last trial counts.
+    """
+    about: dict[int, dict[str, str]] = {}
+    for number, state, key, value in _ask(file, TRIALS, name):
+        about.setdefault(number, {"state": state})[key] = str(json.loads(value))
+    newest = {said.get("name", f"t{number:04d}"): (number, said) for number, said in about.items()}
+    return [Ended(number, name, _why(said)) for name, (number, said) in newest.items() if said["state"] in LOST]
+
+
+def queued_trials(file: Path, name: str) -> list[str]:
+    """The values of the trials that wait to be tried, as ``KEY=VALUE``; what is not named the sampler chooses."""
+    found = [json.loads(values) for _, values in _ask(file, QUEUED, name)]
+    return [" ".join(f"{key}={as_text(value)}" for key, value in values.items()) for values in found]
+
+
+def _ask(file: Path, query: str, name: str) -> list[tuple[Any, ...]]:
     if not file.is_file():
         return []
     try:
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=LOOK_S)) as connection:
-            rows = connection.execute(TRIALS, (name,)).fetchall()
+            return connection.execute(query, (name,)).fetchall()
     except sqlite3.Error:
         return []
-    about: dict[int, dict[str, str]] = {}
-    for number, state, key, value in rows:
-        about.setdefault(number, {"state": state})[key] = str(json.loads(value))
-    return [
-        Ended(number, said.get("name", f"t{number:04d}"), _why(said))
-        for number, said in about.items()
-        if said["state"] in ("PRUNED", "FAIL")
-    ]
 
 
 def _why(said: Mapping[str, str]) -> str:
@@ -141,7 +178,7 @@ def seconds_left(report: StudyReport, runs: Iterable[RunDirectory]) -> float | N
     if not lengths:
         return None
     usual = max(lengths)
-    over = ("finished", "diverged", "failed", "stopped")
+    over = ("finished", "diverged", "failed", "stopped", "dropped")
     num_left = sum((one.num_steps or usual) - one.step for one in replicates if one.state not in over)
     study = report.study
     if study.search:

@@ -8,17 +8,17 @@ from rich.text import Text
 
 from workbench.figures.style import palette
 from workbench.report.markdown import markdown
-from workbench.report.study import StudyReport
+from workbench.report.over_time import MOST_CURVES
 from workbench.report.words import progress
 from workbench.tui.charts.plot import INK, Curve, Plot
 from workbench.tui.compare.screen import columns_text
 from workbench.tui.study.studied import Studied
 from workbench.tui.words import plain
 from workbench.views.metrics import MetricLabel
-from workbench.views.study import Tried
+from workbench.views.study import Tried, history
 
 TABLE_BAR = re.compile(r"(?<!\\)\|")
-NO_HISTORY = "nothing to draw yet: curves come with the second evaluation of every finished run"
+NO_HISTORY = f"no curves: they need two evaluations of every finished run, and no more than {MOST_CURVES} cells"
 
 
 def head_text(found: Studied | None, name: str, problem: str, metric: MetricLabel | None) -> Text:
@@ -30,6 +30,8 @@ def head_text(found: Studied | None, name: str, problem: str, metric: MetricLabe
     table = found.report.table
     text.append(f"  {plain(table.question)}\n")
     parts = [metric.title if metric else "", progress(table.cells), found.left_text, plain(problem)]
+    if found.queued:
+        parts.append(f"{len(found.queued)} queued")
     if found.report.best:
         parts.append(f"best by validation: {plain(found.report.best)}")
     return text.append(" · ".join(part for part in parts if part))
@@ -42,6 +44,11 @@ def found_text(found: Studied, width: int) -> Text:
         text.append("trials without a result, and why\n", "bold")
         for one in found.ended:
             text.append(f"  {plain(one.cell)}: {plain(one.why)}\n")
+        text.append("\n")
+    if found.queued:
+        text.append("queued to be tried next\n", "bold")
+        for values in found.queued:
+            text.append(f"  {plain(values)}\n")
         text.append("\n")
     return text.append(as_words(markdown(found.report), width))
 
@@ -65,13 +72,18 @@ def as_words(report: str, width: int) -> Text:
     return text
 
 
-def history_plots(report: StudyReport, metric: MetricLabel | None) -> list[Plot]:
+def history_plots(found: Studied, metric: MetricLabel | None) -> list[Plot]:
     """A search's trials with the best so far; of other studies every cell's mean learning curve."""
-    if report.tried and metric:
-        return [_tried_plot(report.tried, metric)]
-    view = report.learning
-    if view is None:
+    report, view = found.report, found.learning
+    if metric is None:
         return [Plot("history", empty=NO_HISTORY)]
+    if report.tried:
+        worse = metric.higher_is_better is False
+        tried = history(report.table.cells, metric.name, "minimize" if worse else "maximize")
+        return [_tried_plot(tried, metric)]
+    if view is None or found.learning_metric != metric.name:
+        why = NO_HISTORY if found.learning_metric == metric.name else "being read"
+        return [Plot(f"{metric.label} on validation", empty=why)]
     colours = palette([model.model for model in view.models])
     curves = []
     for model in view.models:
