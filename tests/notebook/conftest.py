@@ -87,7 +87,7 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     def run(name: str) -> Executed:
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         notebook.cells.append(nbformat.v4.new_code_cell(MOVE_ALL))
-        client = NotebookClient(notebook, timeout=500, allow_errors=True, resources={"metadata": {"path": tmp_path}})
+        client = NotebookClient(notebook, timeout=1500, allow_errors=True, resources={"metadata": {"path": tmp_path}})
         client.execute()
         last = notebook.cells.pop()
         said = re.search(r"(\d+) moves", "".join(output.get("text", "") for output in last.outputs))

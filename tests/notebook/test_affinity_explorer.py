@@ -8,6 +8,7 @@ from PIL import Image
 
 from workbench.embeddings import Embeddings
 from workbench.notebook import AffinityExplorer, probe_of
+from workbench.notebook.explorer import to_png
 from workbench.notebook.source import open_run
 from workbench.runs.probe_snapshots import read_probe_history
 
@@ -54,6 +55,25 @@ def test_a_click_chooses_the_cell_under_it_also_when_the_order_is_another(explor
     assert "a green star" in explorer.cards.value
     explorer.picture.clicked = [0.5, 0.999]
     assert explorer.selection["row"] == "image 3"
+
+
+def test_dragging_moves_the_picture_instead_of_drawing_it_anew_and_shows_the_same(explorer: AffinityExplorer) -> None:
+    explorer.choose(1, 2)
+    figure = explorer.figure
+    for control, value in (("step", 0), ("scale", 30.0), ("order", "cluster"), ("between", "image-image")):
+        getattr(explorer, control).value = value
+        assert explorer.figure is figure
+        moved = explorer.picture.value
+        figure_anew = explorer.draw()
+        assert to_png(figure_anew) == moved
+    explorer.between.value = "all"
+    assert explorer.figure is not figure
+    explorer.show.value = "sharpness"
+    figure = explorer.figure
+    explorer.step.value = 10
+    assert explorer.figure is figure
+    assert to_png(explorer.draw()) == explorer.picture.value
+    assert explorer.error is None
 
 
 def test_dragging_the_temperature_is_meant_and_sharpens_both(explorer: AffinityExplorer) -> None:

@@ -1,7 +1,11 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from workbench.notebook import MaskExplorer
+from workbench.notebook.explorer import to_png
 from workbench.notebook.source import open_run
 from workbench.runs.mask_snapshots import read_mask_history
 from workbench.views.architecture import architecture
@@ -22,6 +26,20 @@ def test_scrubbing_shows_what_there_is_at_that_step(explorer: MaskExplorer) -> N
         assert explorer.selection["step"] == snapshots[place].step
         assert explorer.selection["left"] == pytest.approx(1 - view.sparsity)
         assert f"{1 - view.sparsity:.1%} left" in explorer.note.value
+
+
+def test_scrubbing_moves_the_picture_instead_of_drawing_it_anew_and_shows_the_same(explorer: MaskExplorer) -> None:
+    for show in ("layers", "size by threshold"):
+        explorer.show.value = show
+        explorer.step.index = 0
+        figure = explorer.figure
+        explorer.step.index = 7
+        assert explorer.figure is figure
+        moved = np.asarray(Image.open(io.BytesIO(explorer.picture.value)), dtype=float)
+        anew = np.asarray(Image.open(io.BytesIO(to_png(explorer.draw()))), dtype=float)
+        assert moved.shape == anew.shape
+        assert np.abs(moved - anew).mean() < 0.5  # of 255: laid out anew, it may stand a fraction of a pixel elsewhere
+    explorer.show.value = "layers"
 
 
 def test_every_picture_is_another(explorer: MaskExplorer) -> None:

@@ -27,6 +27,7 @@ def test_a_notebook_is_prose_and_calls_without_outputs(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the last one trains, on a machine that may have better things to do
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_its_controls_move(path: Path, execute) -> None:
     done = execute(path.stem)

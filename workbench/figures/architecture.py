@@ -42,6 +42,7 @@ def architecture_figure(view: "Architecture") -> "Figure":
     num_rows = ROWS_AROUND + max(change.teacher.num_layers for change in view.towers.values())
     with style():
         figure = Figure(figsize=(TOWER_WIDTH_IN * len(view.towers), KEY_IN + ROW_IN * num_rows))
+        figure.set_gid(_layout(view))
         figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.04)
         (row,) = figure.subplots(1, len(view.towers), squeeze=False)
         for axes, (tower, change) in zip(row, view.towers.items(), strict=True):
@@ -51,6 +52,24 @@ def architecture_figure(view: "Architecture") -> "Figure":
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out once: another pass at every save would move things a little
     return figure
+
+
+def change_architecture(figure: "Figure", view: "Architecture") -> bool:
+    """Lets a picture of :func:`architecture_figure` show another student, without laying it out anew.
+
+    Returns:
+        Whether it could: there must be as many towers and layers.
+    """
+    if figure.get_gid() != _layout(view):
+        return False
+    num_rows = ROWS_AROUND + max(change.teacher.num_layers for change in view.towers.values())
+    with style():
+        for axes, (tower, change) in zip(figure.axes, view.towers.items(), strict=True):
+            axes.clear()
+            draw_tower(axes, change, num_rows - 1)
+            axes.set_title(_title(tower, change))
+        figure.legends[0].get_texts()[1].set_text(_student(view.when))
+    return True
 
 
 def draw_tower(axes: "Axes", change: "TowerChange", num_rows: int) -> None:
@@ -109,8 +128,17 @@ def _add_key(figure: "Figure", when: str) -> None:
     from matplotlib.patches import Patch
 
     teacher = Patch(facecolor=(FAINT, PALE), edgecolor=(FAINT, OUTLINE), linewidth=0.7, label="teacher")
-    student = Patch(facecolor=FAINT, linewidth=0, label=f"student: {when}" if when else "student")
+    student = Patch(facecolor=FAINT, linewidth=0, label=_student(when))
     figure.legend(handles=[teacher, student], loc="outside lower center", ncols=2, handlelength=1.6)
+
+
+def _layout(view: "Architecture") -> str:
+    """Equal where towers and layers are the same ones."""
+    return ", ".join(f"{tower} of {change.teacher.num_layers}" for tower, change in view.towers.items())
+
+
+def _student(when: str) -> str:
+    return f"student: {when}" if when else "student"
 
 
 def _title(tower: "Tower", change: "TowerChange") -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SIZE_IN = (7.6, 3.4)
 STAGES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 KEPT = "#0072B2"
+THRESHOLD = "size by threshold"
 
 
 def pruned_figure(view: "Pruned") -> "Figure":
@@ -64,25 +65,48 @@ def threshold_figure(
         chosen: the threshold that is marked.
         expected: a share in [0, 1].
     """
-    import numpy as np
     from matplotlib.figure import Figure
 
     with style():
         figure = Figure(figsize=SIZE_IN)
+        figure.set_gid(THRESHOLD)
         figure.set_layout_engine("constrained")
-        axes = figure.subplots()
-        axes.step(thresholds_N, 100 * sizes_N, where="post", color=KEPT, linewidth=1.8)
-        axes.axhline(100 * expected, color=INK, linewidth=1, linestyle=(0, (3, 2)))
-        axes.text(0.995, 100 * expected + 1.5, "what the run expects to keep", ha="right", fontsize=8)
-        place = int(np.searchsorted(thresholds_N, chosen, side="right")) - 1
-        left = 100 * float(sizes_N[max(0, place)])
-        axes.plot(chosen, left, marker="o", markersize=8, color=KEPT, markeredgecolor="white")
-        axes.axvline(chosen, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
-        axes.annotate(f"{left:.1f} %", (chosen, left), (8, 6), textcoords="offset points", weight="bold")
-        axes.set(xlabel="threshold: what stays with at least this probability", xlim=(0, 1), ylim=(0, 105))
-        axes.set_ylabel("attention and FFN weights left (%)")
-        axes.set_title("How large the student would be")
-        finish(axes)
+        _draw_threshold(figure.subplots(), thresholds_N, sizes_N, chosen, expected)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     return figure
+
+
+def change_threshold(
+    figure: "Figure",
+    thresholds_N: "NDArray[np.float64]",
+    sizes_N: "NDArray[np.float64]",
+    chosen: float,
+    expected: float,
+) -> bool:
+    """Lets a picture of :func:`threshold_figure` show another threshold or other masks; whether it is one."""
+    if figure.get_gid() != THRESHOLD:
+        return False
+    with style():
+        figure.axes[0].clear()
+        _draw_threshold(figure.axes[0], thresholds_N, sizes_N, chosen, expected)
+    return True
+
+
+def _draw_threshold(
+    axes: "Axes", thresholds_N: "NDArray[np.float64]", sizes_N: "NDArray[np.float64]", chosen: float, expected: float
+) -> None:
+    import numpy as np
+
+    axes.step(thresholds_N, 100 * sizes_N, where="post", color=KEPT, linewidth=1.8)
+    axes.axhline(100 * expected, color=INK, linewidth=1, linestyle=(0, (3, 2)))
+    axes.text(0.995, 100 * expected + 1.5, "what the run expects to keep", ha="right", fontsize=8)
+    place = int(np.searchsorted(thresholds_N, chosen, side="right")) - 1
+    left = 100 * float(sizes_N[max(0, place)])
+    axes.plot(chosen, left, marker="o", markersize=8, color=KEPT, markeredgecolor="white")
+    axes.axvline(chosen, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+    axes.annotate(f"{left:.1f} %", (chosen, left), (8, 6), textcoords="offset points", weight="bold")
+    axes.set(xlabel="threshold: what stays with at least this probability", xlim=(0, 1), ylim=(0, 105))
+    axes.set_ylabel("attention and FFN weights left (%)")
+    axes.set_title("How large the student would be")
+    finish(axes)

@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 import numpy as np
 
-from workbench.figures.affinity import Panel, affinity_figure, mark, panel_at, sharpness_figure
+from workbench.data.probe_pictures import probe_pictures
+from workbench.figures.affinity import (
+    Panel,
+    affinity_figure,
+    change_panels,
+    change_sharpness,
+    mark,
+    panel_at,
+    sharpness_figure,
+)
 from workbench.notebook.clickable import ClickablePicture
 from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
-from workbench.notebook.pictures import card, probe_pictures
-from workbench.notebook.probes import flip_line, judged, nearest
+from workbench.notebook.pictures import card
+from workbench.notebook.probes import flip_line, nearest, sharpness_line
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
 from workbench.runs.probe_snapshots import Probe, read_probe_history
@@ -129,8 +138,14 @@ class AffinityExplorer(Explorer):
         self._describe()
         if self.show.value == "sharpness":
             return sharpness_figure(sharpness(self.probe, SCALES))
-        label = "affinity" if self.measure.value == "affinity" else "cosine"
-        return affinity_figure(self._panels(), label, self._chosen)
+        return affinity_figure(self._panels(), self.measure.value, self._chosen)
+
+    def update(self, figure: "Figure") -> bool:
+        self._order = self._ordered()
+        self._describe()
+        if self.show.value == "sharpness":
+            return change_sharpness(figure, sharpness(self.probe, SCALES))
+        return change_panels(figure, self._panels(), self.measure.value, self._chosen)
 
     @property
     def probe(self) -> Probe:
@@ -225,7 +240,7 @@ class AffinityExplorer(Explorer):
         if self.own_scale.value:
             self.own_scale.value = False
         else:
-            self._show(self.draw())
+            self.follow_controls()
 
     def _click(self) -> None:
         if self._figure is not None and self.show.value == "matrices":
@@ -271,17 +286,7 @@ class AffinityExplorer(Explorer):
         self._problem = None
         self._show_items()
         found = flips(nearest(self._probes[0], self.since.value), self.probe)
-        lines = [self._sharpness_line()]
+        lines = [sharpness_line(self.probe, None if self.own_scale.value else self.scale.value)]
         lines += [flip_line("found since", [flip for flip in found if flip.is_gain])]
         lines += [flip_line("lost since", [flip for flip in found if not flip.is_gain])]
         self.note.value = "<br>".join(line for line in lines if line)
-
-    def _sharpness_line(self) -> str:
-        scale = None if self.own_scale.value else self.scale.value
-        probe, parts = self.probe, []
-        for name, said in (("teacher", probe.teacher), ("student", probe.student)):
-            if said is not None:
-                at = said.scale if scale is None else scale
-                covered = float(sharpness(Probe(0, probe.captions, said), [at]).student_N[0])
-                parts.append(f"{name} at 1/τ = {at:.3g}: {covered:.1f} texts{judged(covered, len(probe.captions))}")
-        return f"a picture's affinity covers, of {len(probe.captions)}: " + "; ".join(parts)

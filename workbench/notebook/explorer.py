@@ -94,14 +94,23 @@ class Explorer(ABC):
 
     def refresh(self) -> None:
         """Read everything anew and draw it. A run that goes on is followed from then on."""
-        seen = _stamp(self.run) if self.run else None
+        seen = self.stamp()
         with self._explained():
             with self._quietly():
                 self.load()
-            seen = _stamp(self.run) if self.run and seen is None else seen
+            seen = seen or self.stamp()
             self._show(self.draw())
-        if self.run is not None and seen is not None:
-            self._follow(self.run, seen)
+        if seen:
+            self._follow(seen)
+
+    def stamp(self) -> Stamp:
+        """What changes when there is something new to read; empty of what is still."""
+        return stamp_of(self.run) if self.run else ()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there may be something new later."""
+        return self.run is not None and run_status(self.run).state in TAKES_COMMANDS
 
     def watch(self, *controls: Any) -> None:
         """Draw anew whenever one of these changes its value."""
@@ -121,8 +130,12 @@ class Explorer(ABC):
         if self._is_quiet:
             return
         with self._explained():
-            figure = self._figure
-            self._show(figure if figure is not None and self.update(figure) else self.draw())
+            self.follow_controls()
+
+    def follow_controls(self) -> None:
+        """Show what the controls ask for, in the picture that is there where that can follow them."""
+        figure = self._figure
+        self._show(figure if figure is not None and self.update(figure) else self.draw())
 
     def _show(self, figure: "Figure") -> None:
         self._figure = figure
@@ -156,11 +169,11 @@ class Explorer(ABC):
         self._problem = error
         self.message.value = f'<span style="color:#B03A00">{escape(line)}</span>'
 
-    def _follow(self, run: RunDirectory, seen: Stamp) -> None:
-        """Look at a run that goes on now and then, where there is a loop to do so in."""
+    def _follow(self, seen: Stamp) -> None:
+        """Look now and then at what goes on, where there is a loop to do so in."""
         if self._follower is None:
             with contextlib.suppress(RuntimeError):  # no loop: nobody is looking
-                self._follower = asyncio.get_running_loop().create_task(_keep_up(weakref.ref(self), run, seen))
+                self._follower = asyncio.get_running_loop().create_task(_keep_up(weakref.ref(self), seen))
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """The widget, and for what knows no widgets, such as print, the picture."""
@@ -170,22 +183,27 @@ class Explorer(ABC):
         return bundle
 
 
-async def _keep_up(of: "weakref.ref[Explorer]", run: RunDirectory, seen: Stamp) -> None:
-    """Refresh the explorer when its run has gone on, until the run has ended or the explorer is gone."""
-    goes_on = True
+async def _keep_up(of: "weakref.ref[Explorer]", seen: Stamp) -> None:
+    """Refresh the explorer when there is something new, and once at the end, until that or until it is gone."""
+    goes_on, went_on = True, False
     while goes_on:
-        goes_on = run_status(run).state in TAKES_COMMANDS
+        explorer = of()
+        if explorer is None:
+            return
+        goes_on = explorer.goes_on
+        del explorer
         await asyncio.sleep(LOOK_EVERY_S if goes_on else 0)
         explorer = of()
         if explorer is None:
             return
-        if (now := _stamp(run)) != seen:
+        if (now := explorer.stamp()) != seen or (went_on and not goes_on):
             seen = now
             explorer.refresh()
+        went_on = goes_on
         del explorer
 
 
-def _stamp(run: RunDirectory) -> Stamp:
+def stamp_of(run: RunDirectory) -> Stamp:
     """What changes when a run says or saves something."""
     found: list[int] = []
     for path in (run.events_file, run.snapshots):
@@ -203,7 +221,9 @@ def to_png(figure: "Figure") -> bytes:
 
     held = BytesIO()
     figure.set_dpi(DOTS_PER_INCH)
-    canvas: Any = FigureCanvasAgg(figure)  # half the time of savefig, which draws twice
+    canvas: Any = figure.canvas  # half the time of savefig, which draws twice
+    if not isinstance(canvas, FigureCanvasAgg):
+        canvas = FigureCanvasAgg(figure)  # it stays the figure's, and knows how large its words are the next time
     with style():
         canvas.draw()
     Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(held, "png", compress_level=1)

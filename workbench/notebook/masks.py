@@ -8,9 +8,9 @@ import ipywidgets as widgets
 import numpy as np
 
 from workbench.config.nearest import unknown
-from workbench.figures.architecture import architecture_figure
+from workbench.figures.architecture import architecture_figure, change_architecture
 from workbench.figures.mask_timeline import mask_timeline_figure
-from workbench.figures.pruning import pruned_figure, threshold_figure
+from workbench.figures.pruning import change_threshold, pruned_figure, threshold_figure
 from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
@@ -86,12 +86,18 @@ class MaskExplorer(Explorer):
         if self.show.value == "over time":
             return mask_timeline_figure(mask_timeline(self._snapshots))
         if self.show.value == "size by threshold":
-            left_N = sizes(self.snapshot, THRESHOLDS_N.tolist())
-            expected = 1 - self.snapshot.sparsity
-            return threshold_figure(THRESHOLDS_N, left_N, self.threshold.value, expected)
+            return threshold_figure(*self._sizes)
         if self.run is None:
             raise ValueError("accuracy is measured by a run: pass its id or path instead of snapshots")
         return pruned_figure(pruned(self._snapshots, read_history(self.run).events, METRIC))
+
+    def update(self, figure: "Figure") -> bool:
+        if self.show.value not in ("layers", "size by threshold"):
+            return False
+        self._describe()
+        if self.show.value == "layers":
+            return change_architecture(figure, self.architecture)
+        return change_threshold(figure, *self._sizes)
 
     @property
     def snapshot(self) -> MaskSnapshot:
@@ -162,10 +168,16 @@ class MaskExplorer(Explorer):
         teacher = load_model(config.inheritance.source or config.teacher.model, runs_dir=self.run.path.parent)
         return overlaps_with_rule(teacher, self.snapshot, "magnitude" if other == "magnitude" else "leading")
 
+    @property
+    def _sizes(self) -> tuple[Any, Any, float, float]:
+        """By threshold, what would be left; the threshold that is chosen; and what the run expects to keep."""
+        left_N = sizes(self.snapshot, THRESHOLDS_N.tolist())
+        return THRESHOLDS_N, left_N, self.threshold.value, 1 - self.snapshot.sparsity
+
     def _choose_threshold(self) -> None:
         """A threshold that is dragged is meant."""
         if self.cut.value or self.show.value != "layers":
-            self._show(self.draw())
+            self.follow_controls()
         else:
             self.cut.value = True
 

@@ -5,7 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from workbench.runs.probe_snapshots import Probe, Said
-from workbench.views.affinity_reading import Flip
+from workbench.views.affinity_reading import Flip, sharpness
 
 if TYPE_CHECKING:
     from workbench.embeddings import Embeddings
@@ -36,6 +36,17 @@ def probe_of(
 def nearest(probes: Sequence[Probe], step: int) -> Probe:
     """The one whose step is nearest."""
     return min(probes, key=lambda probe: abs(probe.step - step))
+
+
+def sharpness_line(probe: Probe, scale: float | None) -> str:
+    """How many texts a picture's affinity covers, by model, at this scale 1/τ or at each model's own."""
+    parts = []
+    for name, said in (("teacher", probe.teacher), ("student", probe.student)):
+        if said is not None:
+            at = said.scale if scale is None else scale
+            covered = float(sharpness(Probe(0, probe.captions, said), [at]).student_N[0])
+            parts.append(f"{name} at 1/τ = {at:.3g}: {covered:.1f} texts{judged(covered, len(probe.captions))}")
+    return f"a picture's affinity covers, of {len(probe.captions)}: " + "; ".join(parts)
 
 
 def judged(covered: float, num_pairs: int) -> str:

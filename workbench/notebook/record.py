@@ -1,7 +1,8 @@
 """The runs that came with the workbench, made anew: ``python -m workbench.notebook.record data_samples/runs``.
 
 Each is trained by the command line like any other, in minutes on two cores; then what a notebook does not read goes:
-the checkpoints, most of the masks' snapshots, and the dimensions that the few probe pairs do not use.
+the checkpoints, but for one student, rounded; most of the masks' snapshots; and the dimensions that the few probe pairs
+do not use.
 """
 
 import json
@@ -13,15 +14,23 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
 
+from workbench.engine.checkpoint import LEARNT, TRAINING, load_learnt
 from workbench.events import CheckpointSaved
+from workbench.models.fingerprint import weights_sha256
+from workbench.models.folder import WEIGHTS, config_files, load_folder
 from workbench.runs.atomic import write_atomically
+from workbench.runs.checkpoints import checkpoints, newest_checkpoint, read_manifest, write_checkpoint
 from workbench.runs.directory import RunDirectory
 from workbench.runs.mask_snapshots import MaskSnapshot, read_masks
 from workbench.runs.probe_snapshots import Probe, read_probe_history, write_probe
 
 MASKS_KEPT = 4  # one of so many snapshots, and those between which a phase begins
 MOST_PROBES = {"example-clip-kd": 8, "example-tinyclip": 2}
+STUDENTS_KEPT = ("example-clip-kd",)
 COMMON = ("--set", "log.every_steps=4", "--set", "log.checkpoint_every_steps=0", "--cache-teacher", "off")
 COMMANDS = {
     "example-clip-kd": (
@@ -51,8 +60,11 @@ def record(folder: Path) -> None:
 def _trim(run: RunDirectory) -> None:
     """Leaves what a notebook reads."""
     _thin_probes(run)
-    for path in (run.checkpoints, run.control):
-        shutil.rmtree(path, ignore_errors=True)
+    if run.id in STUDENTS_KEPT:
+        _thin_checkpoint(run)
+    else:
+        shutil.rmtree(run.checkpoints)
+    shutil.rmtree(run.control, ignore_errors=True)
     run.lock_file.unlink(missing_ok=True)
     lines = run.events_file.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if json.loads(line)["event"] != CheckpointSaved.__name__]
@@ -75,6 +87,27 @@ def _thin_probes(run: RunDirectory) -> None:
             write_probe(run, narrowed(probe))
         else:
             (run.snapshots / f"probe-{probe.step:08d}.safetensors").unlink()
+
+
+def _thin_checkpoint(run: RunDirectory) -> None:
+    """Leaves the last: the student in half precision, and what its losses learnt. It can be measured, not resumed."""
+    newest = newest_checkpoint(run)
+    assert newest is not None
+    rounded = load_folder(newest)
+    halves = {name: _half(tensor) for name, tensor in rounded.towers.state_dict().items()}
+    rounded.towers.load_state_dict(halves)
+    learnt = {LEARNT + name: tensor for name, tensor in load_learnt(newest).items()}
+    files = config_files(rounded) | {WEIGHTS: save(halves), TRAINING: save(learnt)}
+    facts = read_manifest(newest) | {"weights_sha256": weights_sha256(rounded.towers)}
+    step = facts.pop("step")
+    del facts["sha256"]
+    for checkpoint in checkpoints(run):
+        shutil.rmtree(checkpoint)
+    write_checkpoint(run, step, files, facts)
+
+
+def _half(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float16 if tensor.is_floating_point() else tensor.dtype).contiguous()
 
 
 def _of(snapshot: MaskSnapshot) -> tuple[bool, int]:

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+
+from workbench.embeddings import Embeddings
+from workbench.evaluation.mutual_information import mutual_information_bounds
+from workbench.notebook import InformationExplorer, encode_pairs, probe_of
+from workbench.notebook.explorer import to_png
+from workbench.notebook.source import open_run
+from workbench.runs.summary import summarise
+
+RUN = "example-clip-kd"
+
+
+def embeddings(seed: int, width: int = 8) -> Embeddings:
+    generator = torch.Generator().manual_seed(seed)
+    image_BD, noise_BD = torch.randn(2, 33, width, generator=generator)
+    return Embeddings.from_raw(image_BD, image_BD + 0.3 * noise_BD, torch.tensor(12.0))
+
+
+@pytest.fixture(scope="module")
+def explorer() -> InformationExplorer:
+    return InformationExplorer(RUN)
+
+
+def test_dragging_moves_the_picture_and_shows_what_there_is_at_that_step(explorer: InformationExplorer) -> None:
+    figure, late = explorer.figure, explorer.selection
+    explorer.step.index = 0
+    assert explorer.figure is figure
+    assert to_png(explorer.draw()) == explorer.picture.value
+    early = explorer.selection
+    assert early["step"] < late["step"]
+    student = "student's pictures, teacher's texts"
+    assert early["bounds"][student] < late["bounds"][student] <= late["at most"] == pytest.approx(np.log(16))
+
+
+def test_a_scale_that_is_dragged_is_meant_until_the_learnt_one_is_asked_for(explorer: InformationExplorer) -> None:
+    learnt = explorer.selection["scale"]
+    explorer.scale.value = 1.0
+    assert not explorer.own_scale.value
+    flat = explorer.selection
+    assert flat["scale"] == pytest.approx(1.0)
+    explorer.own_scale.value = True
+    assert explorer.selection["scale"] == learnt
+    assert explorer.selection["bounds"] != flat["bounds"]
+
+
+def test_a_run_without_icl_has_its_probe_alone_and_probes_without_a_teacher_nothing() -> None:
+    alone = InformationExplorer("example-tinyclip")
+    assert len(alone.figure.axes) == 1
+    assert alone.selection["scale"] == pytest.approx(alone._probes[-1].student.scale)
+    assert len(InformationExplorer([probe_of(embeddings(0), embeddings(1))]).figure.axes) == 1
+    assert "no probe pairs" in str(InformationExplorer([probe_of(embeddings(0))]).error)
+    assert "different widths" in str(InformationExplorer([probe_of(embeddings(0), embeddings(1, width=6))]).error)
+
+
+@pytest.mark.slow
+def test_encoded_pairs_prove_what_the_run_measured() -> None:
+    pairs = encode_pairs(RUN, num_pairs=300)
+    assert len(pairs.student) == len(pairs.teacher) == 300
+    found = mutual_information_bounds(pairs.student, pairs.teacher, pairs.scale)
+    recorded = summarise(open_run(RUN)).test_metrics
+    # of 300 of the 5,000 pairs instead of blocks of 1,000, and rounded weights: below, and not far
+    for name, bound in found.items():
+        assert recorded[name] - 0.6 < bound < recorded[name] + 0.15
+    largest = {name: float(one.mean_N[-1]) for name, one in pairs.bounds().items()}
+    assert largest["student's texts, teacher's pictures"] == pytest.approx(found["mutual_information_text"], abs=0.5)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_encoded() -> None:
+    with pytest.raises(ValueError, match="has no checkpoint"):
+        encode_pairs("example-tinyclip")
