@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 130  # of a picture on the screen; what is saved is finer, or lines
 INCH_PX = 96  # how large an inch of a figure is on a page
 LOOK_EVERY_S = 2.0
+POLL_S = 0.2
 Stamp = tuple[int, ...]
 SLOT = "workbench-error"  # the class of the line that says what is wrong: empty while all is well
 
@@ -111,6 +112,12 @@ class Explorer(ABC):
     def goes_on(self) -> bool:
         """Whether there may be something new later."""
         return self.run is not None and run_status(self.run).state in TAKES_COMMANDS
+
+    async def ended(self) -> None:
+        """Wait until there is nothing more to come; the picture goes on meanwhile."""
+        while self.goes_on:
+            await asyncio.sleep(POLL_S)
+        self.refresh()
 
     def watch(self, *controls: Any) -> None:
         """Draw anew whenever one of these changes its value."""

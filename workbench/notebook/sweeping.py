@@ -1,6 +1,5 @@
 """``sweep`` and ``SweepExplorer``: a study that is trained beside the kernel, and its learning curves as they come."""
 
-import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,6 @@ from workbench.views.metrics import metric_label
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-POLL_S = 0.2
 SPLIT = "validation"
 
 
@@ -112,12 +110,6 @@ class SweepExplorer(Explorer):
         """Ask it to finish its step, save and end. :func:`sweep` goes on from there."""
         self._child.stop()
         self._bar.say("stopping after this step")
-
-    async def ended(self) -> None:
-        """Wait until all that was asked for has ended; the picture goes on meanwhile."""
-        while self.goes_on:
-            await asyncio.sleep(POLL_S)
-        self.refresh()
 
     @property
     def _metric(self) -> str:

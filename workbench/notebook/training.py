@@ -1,6 +1,5 @@
 """``train`` and ``TrainingExplorer``: a run that trains beside the kernel, and a chart that follows it."""
 
-import asyncio
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIRST_METRIC = "image_to_text_r1"
-POLL_S = 0.2
 
 
 def train(
@@ -149,12 +147,6 @@ class TrainingExplorer(Explorer):
         else:
             send_command(self.directory, "stop")
         self._bar.say("stopping after this step")
-
-    async def ended(self) -> None:
-        """Wait for the run's end; the chart goes on meanwhile."""
-        while self.goes_on:
-            await asyncio.sleep(POLL_S)
-        self.refresh()
 
     @property
     def _is_alive(self) -> bool:
