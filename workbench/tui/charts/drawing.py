@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.tui.charts.plot import INK, LETTERS, Curve, Lens, Plot, seen, whole_range
-from workbench.tui.charts.raster import Floats, Range, column_of, rasterise
+from workbench.tui.charts.raster import Floats, Range, column_of, rasterise, row_of
 from workbench.tui.charts.ticks import log_ticks, tick_text, ticks, time_text, with_room
 from workbench.tui.words import number, plain
 
@@ -14,6 +14,7 @@ FAINT, TITLE, CURSOR, MARK = "faint", "title", "cursor", "mark"
 LABEL_WIDTH = 7
 LEAST_WIDTH, LEAST_HEIGHT = 24, 5
 MOST_HEADINGS = 3
+FARTHEST = 2  # rows that a letter may stand away from the end of its curve
 
 Piece = tuple[str, str]  # text, and its colour: a hex number, INK or one of the words above
 Row = list[Piece]
@@ -187,7 +188,7 @@ def _labels(y_range: Range, scaled: Range, is_log: bool, num_rows: int) -> dict[
     find = log_ticks if is_log else ticks
     found = {}
     for value in find(*y_range, max(3, num_rows // 3)):
-        row = column_of(_scaled(value, is_log), (scaled[1], scaled[0]), num_rows)
+        row = row_of(_scaled(value, is_log), scaled, num_rows)
         if 0 <= row < num_rows:
             found[row] = tick_text(value)
     return found
@@ -196,19 +197,28 @@ def _labels(y_range: Range, scaled: Range, is_log: bool, num_rows: int) -> dict[
 def _ends(
     plot: Plot, lines: list[tuple[Floats, Floats]], x_range: Range, scaled: Range, num_rows: int
 ) -> dict[int, Piece]:
-    """Each curve's letter beside the last point in sight, so that colour is not all that tells them apart."""
-    found: dict[int, Piece] = {}
+    """Each curve's letter beside the last point in sight, so that colour is not all that tells them apart.
+
+    Letters that would share a row stand below one another in the order of their values; one that would come to stand
+    far from its curve is left out.
+    """
     if len(plot.curves) < 2:
-        return found
+        return {}
+    wanted: list[tuple[int, float, Piece]] = []
     for letter, one, (x, value) in zip(_letters(plot), plot.curves, lines, strict=True):
         shown = value[np.isfinite(value) & (x <= x_range[1])]
-        if not len(shown):
-            continue
-        wanted = min(num_rows - 1, max(0, column_of(float(shown[-1]), (scaled[1], scaled[0]), num_rows)))
-        free = [row for row in sorted(range(num_rows), key=lambda row: abs(row - wanted)) if row not in found]
-        if free and abs(free[0] - wanted) <= 2:
-            found[free[0]] = (letter, one.colour)
-    return found
+        if len(shown):
+            row = min(num_rows - 1, max(0, row_of(float(shown[-1]), scaled, num_rows)))
+            wanted.append((row, -float(shown[-1]), (letter, one.colour)))
+    wanted.sort()
+    rows: list[int] = []
+    for row, _, _ in wanted:
+        rows.append(max(row, rows[-1] + 1) if rows else row)
+    for place in reversed(range(len(rows))):
+        below = rows[place + 1] if place + 1 < len(rows) else num_rows
+        rows[place] = min(rows[place], below - 1)
+    pairs = zip(rows, wanted, strict=True)
+    return {row: piece for row, (near, _, piece) in pairs if row >= 0 and abs(row - near) <= FARTHEST}
 
 
 def _across(plot: Plot, lens: Lens, x_range: Range, width: int) -> list[Row]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Range = tuple[float, float]
 BLANK = 0x2800
+DOTS_ACROSS, DOTS_DOWN = 2, 4  # of a cell
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.int64)
 
 
@@ -42,9 +43,18 @@ def rasterise(lines: list[tuple[Floats, Floats]], x_range: Range, y_range: Range
     return Picture(BLANK + codes_HW, owner_HW)
 
 
-def column_of(x: float, x_range: Range, num_columns: int) -> int:
-    """The column, of ``num_columns``, in which ``x`` falls; it may lie outside."""
-    return round((x - x_range[0]) / (x_range[1] - x_range[0]) * (num_columns - 1))
+def column_of(x: float, x_range: Range, width: int) -> int:
+    """The column of cells in which a line's dot at ``x`` falls; it may lie outside."""
+    return _dot_of(x, x_range, DOTS_ACROSS * width) // DOTS_ACROSS
+
+
+def row_of(y: float, y_range: Range, height: int) -> int:
+    """The row of cells in which a line's dot at ``y`` falls; it may lie outside."""
+    return _dot_of(y, (y_range[1], y_range[0]), DOTS_DOWN * height) // DOTS_DOWN
+
+
+def _dot_of(value: float, ends: Range, num_dots: int) -> int:
+    return round((value - ends[0]) / (ends[1] - ends[0]) * (num_dots - 1))
 
 
 def _dots(x_N: Floats, y_N: Floats, x_range: Range, y_range: Range, width: int, height: int) -> NDArray[np.int64]:
@@ -52,7 +62,7 @@ def _dots(x_N: Floats, y_N: Floats, x_range: Range, y_range: Range, width: int, 
     x_N, y_N = x_N[finite_N], y_N[finite_N]
     if not len(x_N):
         return np.zeros((height, width), dtype=np.int64)
-    num_columns, num_rows = 2 * width, 4 * height
+    num_columns, num_rows = DOTS_ACROSS * width, DOTS_DOWN * height
     low_D, high_D = _extent(x_N, y_N, x_range, num_columns)
     scale = (num_rows - 1) / (y_range[1] - y_range[0])
     there_D = np.isfinite(low_D)
@@ -64,7 +74,7 @@ def _dots(x_N: Floats, y_N: Floats, x_range: Range, y_range: Range, width: int, 
     bottom_D[1:] = np.where(both_D & (before_top_D > bottom_D[1:]), before_top_D - 1, bottom_D[1:])
     row_R = np.arange(num_rows)[:, None]
     is_on_RD = (row_R >= top_D) & (row_R <= bottom_D)
-    cells = is_on_RD.reshape(height, 4, width, 2).transpose(0, 2, 1, 3)
+    cells = is_on_RD.reshape(height, DOTS_DOWN, width, DOTS_ACROSS).transpose(0, 2, 1, 3)
     codes_HW: NDArray[np.int64] = (cells * DOTS).sum((2, 3))
     return codes_HW
 
