@@ -5,6 +5,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from workbench.views.units import duration
+
 
 class Bar:
     """How much of ``total`` is done, of what, and how long the rest will take at the pace so far.
@@ -39,10 +41,3 @@ class Bar:
         self._bar.bar_style = "success" if good else "warning"
         self._bar.value = self._bar.max
         self._line.value = words or f"{self._doing}: done in {duration(time.monotonic() - self._start)}"
-
-
-def duration(seconds: float) -> str:
-    """Such as "40 s", "3 min" or "2.5 h"."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -11,7 +11,7 @@ from workbench.config.study import Study, load_study
 from workbench.events import EvalDone
 from workbench.figures.study import learning_figure
 from workbench.figures.training import training_figure
-from workbench.notebook.bar import Bar, duration
+from workbench.notebook.bar import Bar
 from workbench.notebook.child import Child
 from workbench.notebook.explorer import Explorer, Stamp, row, stamp_of
 from workbench.notebook.source import default_runs_dir
@@ -22,6 +22,7 @@ from workbench.runs.of_study import StudyRun, counted
 from workbench.views.curves import curves
 from workbench.views.learning import LearningView, learning_view
 from workbench.views.metrics import metric_label
+from workbench.views.units import duration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
