@@ -3,6 +3,40 @@ from pathlib import Path
 
 import pytest
 
+from workbench import demo
+from workbench.config.toml import load_recipe
+
+
+@pytest.fixture
+def short_tour(monkeypatch, tiny_models) -> None:
+    """The tour on models and sets of pairs that take a second."""
+    models = [f"student.model={tiny_models['student']}", f"teacher.model={tiny_models['teacher']}"]
+    numbers = [f"data.num_{name}=60" for name in ("pairs", "validation_pairs", "test_pairs")]
+    overrides = [*models, *numbers, "train.batch_size=20", "data.prepare=off"]
+    monkeypatch.setattr(demo, "load_recipe", lambda recipe: load_recipe(recipe, overrides))
+
+
+@pytest.mark.usefixtures("short_tour")
+def test_the_table_has_a_row_for_every_metric_and_for_the_weights(workbench) -> None:
+    result = workbench("demo", "--seeds", "2", "--steps", "3")
+    assert result.code == 0, result.err
+    rows = {line[:22].strip(): line.split() for line in result.out.splitlines()}
+    assert rows["mean of 2 seeds"][4:] == ["teacher", "baseline", "clip-kd", "gain", "95", "%", "interval"]
+    for metric in ("zero-shot top-1 (%)", "image→text R@1 (%)", "text→image R@1 (%)", "affinity KL (nats)"):
+        assert rows[metric][-2] == "to"
+    assert len(rows["weights, blocks"]) == 2 + 3
+    assert "60 unseen pairs" in result.out
+    assert "What to try next" in result.out
+
+
+@pytest.mark.usefixtures("short_tour")
+def test_several_recipes_have_a_table_a_metric(workbench) -> None:
+    result = workbench("demo", "--recipe", "crd", "--recipe", "fd", "--seeds", "2", "--steps", "3")
+    assert result.code == 0, result.err
+    assert [line.split()[0] for line in result.out.splitlines() if line[:1].isalpha()][:5] == [
+        "mean", "teacher", "baseline", "crd", "fd"
+    ]  # fmt: skip
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)

@@ -99,7 +99,7 @@ def _print_results(tour: "Demo") -> None:
         gained = column.number(gain.mean, signed=True) if gain else ""
         rows.append([column.title, *(view.text(model, column) for model in view.models), gained, interval])
     for part in ("blocks", "embeddings"):
-        rows.append([f"weights, {part}", *(f"{model.num_params[part]:,}" for model in view.models)])
+        rows.append([f"weights, {part}", *(f"{model.num_params[part]:,}" for model in view.models), "", ""])
     heads = [model.model for model in view.models]
     print_rows([f"mean of {len(tour.seeds)} seeds", *heads, "gain", "95 % interval"], rows)
     for name in GAINED:
