@@ -7,6 +7,7 @@ two devices, and that a step does not make Python wait for the device.
 
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,7 +126,7 @@ class Pretending(TorchDispatchMode):
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[torch.device]:
     """``cuda:0``, for as long as the test lasts."""
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU, on which the other tests run")
@@ -150,6 +151,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self)
+    # What its teachers say, to the last bit, is not for the caches of other tests.
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     torch._C._ensureCUDADeviceGuardSet()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device="cuda") makes one here, then moves it
     try:
