@@ -24,12 +24,19 @@ def shard_paths(spec: str) -> list[Path]:
     if len(paths) == 1 and paths[0].is_dir():
         found = sorted(paths[0].glob("*.tar"))
         if not found:
-            raise ValueError(f"no .tar files in the folder '{paths[0]}': a SPEC is {FORMS}")
+            raise _no_shards(paths[0])
         return found
     for path in paths:
         if path.suffix != ".tar" or not path.is_file():
             raise ValueError(f"'{path}' is no .tar file: a SPEC is {FORMS}")
     return paths
+
+
+def _no_shards(folder: Path) -> ValueError:
+    """A folder of a sample set's splits, most likely, or of something else."""
+    splits = sorted({file.parent.name for file in folder.glob("*/*.tar")}, key=lambda name: (name != "train", name))
+    remedy = f"name one of its folders, such as {folder / splits[0]}" if splits else f"a SPEC is {FORMS}"
+    return ValueError(f"no .tar files in the folder '{folder}': {remedy}")
 
 
 def _expand(spec: str) -> list[str]:
