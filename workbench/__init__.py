@@ -7,12 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.embeddings import Embeddings
     from workbench.engine.loading import load_run
     from workbench.models.source import load_student
 
-__all__ = ["load_run", "load_student"]
+__all__ = ["Embeddings", "load_run", "load_student"]
 
-_HOMES = {"load_run": "workbench.engine.loading", "load_student": "workbench.models.source"}
+_HOMES = {
+    "Embeddings": "workbench.embeddings",
+    "load_run": "workbench.engine.loading",
+    "load_student": "workbench.models.source",
+}
 
 
 def __getattr__(name: str) -> Any:

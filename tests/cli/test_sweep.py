@@ -25,6 +25,10 @@ def test_the_table_and_the_document(workbench, study, tmp_path):
     assert "4 runs, 2 at once: about" in done.err
     assert "differences to '0', paired by seed" in done.out
     assert "image→text R@1" in done.out
+    assert done.out.endswith(f"workbench report {study} --quick\n")
+    unrehearsed = workbench("report", study)
+    assert unrehearsed.code == 2
+    assert "it was rehearsed, add --quick" in unrehearsed.err
     again = workbench("sweep", "--study", study, "--quick", "--json")
     document = json.loads(again.out)
     assert document["study"] == "grid-quick"

@@ -3,7 +3,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from workbench.embeddings import Embeddings
 from workbench.losses import build_loss
 
 NEW_LOSS = '''
@@ -36,3 +38,11 @@ def test_an_unknown_loss_offers_the_nearest() -> None:
 def test_a_chunk_size_that_is_no_number_of_rows_is_refused(chunk_size) -> None:
     with pytest.raises(ValueError, match="chunk_size is a number of rows"):
         build_loss("clip", chunk_size=chunk_size)
+
+
+def test_bare_tensors_are_answered_with_what_to_make_of_them() -> None:
+    rows_BD = torch.eye(3)
+    embeddings = Embeddings.from_raw(rows_BD, rows_BD, torch.tensor(10.0))
+    for student, teacher in ((rows_BD, embeddings), (embeddings, rows_BD)):
+        with pytest.raises(TypeError, match=r"not a Tensor: Embeddings\.from_raw\(image_BD, text_BD, scale\)"):
+            build_loss("fd")(student, teacher)

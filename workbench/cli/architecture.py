@@ -143,8 +143,8 @@ def _shape_rows(change: "TowerChange") -> list[list[str]]:
     return [
         beside("layers", change.teacher.num_layers, change.num_layers),
         beside("width", teacher.width, student.width),
-        beside("heads a layer", teacher.heads, student.heads, digits=1),
-        beside("FFN a layer", teacher.channels, student.channels, digits=1),
+        beside("heads per teacher layer", teacher.heads, student.heads, digits=1),
+        beside("FFN per teacher layer", teacher.channels, student.channels, digits=1),
         beside("attention, FFN", teacher.weights, student.weights),
     ]
 

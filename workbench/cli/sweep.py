@@ -121,9 +121,12 @@ def sweep(
     if json:
         print_json(planned.to_json())
     else:
+        from workbench.cli.output import print_line
         from workbench.cli.sweep_table import print_results
 
         print_results(planned)
+        named = (f" --name {name}" if name else "") + (" --quick" if quick else "")
+        print_line(f"\nall of it, beside the paper's figures: workbench report {name_or_file}{named}")
     _end(planned, interrupt)
 
 

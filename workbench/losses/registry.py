@@ -88,16 +88,25 @@ class StandaloneLoss:
 
         Args:
             features: of the image towers, for the losses that compare them, as the loss asks for them.
+
+        Raises:
+            TypeError: bare tensors, which do not say whose scale goes with them.
         """
+        for given in (student, teacher):
+            if given is not None and not isinstance(given, Embeddings):
+                raise TypeError(
+                    f"a loss compares workbench.Embeddings, not a {type(given).__name__}: "
+                    "Embeddings.from_raw(image_BD, text_BD, scale) makes them"
+                )
         if self.learnt is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 learnt = LearntParts({self.loss.name: self.loss}, self._widths(student, teacher, features))
             self.learnt = learnt.to(student.image_BD)
         projected = self.learnt.project(student.image_BD, student.text_BD, student.scale) or student
-        given = {self.loss.name: features} if features else {}
+        asked = {self.loss.name: features} if features else {}
         parts = self.learnt.parts
-        return self.loss(Comparison(student, teacher, projected, parts, features=given, chunk_size=self.chunk_size))
+        return self.loss(Comparison(student, teacher, projected, parts, features=asked, chunk_size=self.chunk_size))
 
     def _widths(self, student: Embeddings, teacher: Embeddings | None, features: Features | None) -> Widths:
         request, widths = self.loss.features, (student.width, teacher.width if teacher else None)
