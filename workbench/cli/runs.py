@@ -35,6 +35,7 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     from workbench.cli.output import print_json, print_line, print_rows
     from workbench.runs.directory import list_runs
     from workbench.runs.summary import read_summary
+    from workbench.views.metrics import metric_label
 
     summaries = [read_summary(run) for run in list_runs(runs)]
     if json:
@@ -49,14 +50,14 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
             summary.state,
             f"{summary.step}/{summary.num_steps}",
             *(
-                f"{summary.metrics[name]:.3f}" if name in summary.metrics else "-"
+                metric_label(name).number(summary.metrics.get(name))
                 for name in ("image_to_text_r1", "text_to_image_r1", "zero_shot_top1")
             ),
             f"{summary.elapsed_s:.0f} s",
         ]
         for summary in summaries
     ]
-    print_rows(["run", "state", "step", "I→T R@1", "T→I R@1", "zero-shot", "trained"], rows, num_words=2)
+    print_rows(["run", "state", "step", "I→T R@1 %", "T→I R@1 %", "zero-shot %", "trained"], rows, num_words=2)
 
 
 @app.command()
