@@ -1,15 +1,19 @@
 """The database that schedules a study: a file in the runs folder, or any that Optuna can reach by URL."""
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from optuna.storages import RDBStorage
 
 LOCK_TIMEOUT_S = 60.0
+MOST_OPENINGS, BETWEEN_OPENINGS_S = 10, 0.3
 FOLDER = "studies"
 SERVERS = ("postgresql", "mysql", "mariadb")
 POSTGRES = "psycopg"  # the driver that the extra brings
@@ -52,7 +56,7 @@ def _open(url: str, kind: str) -> "RDBStorage":
     options = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if kind == "sqlite" else {"pool_pre_ping": True}
     shown = url.rpartition("@")[2]  # without a password
     try:
-        return RDBStorage(url, engine_kwargs=options)
+        return _made_or_found(lambda: RDBStorage(url, engine_kwargs=options))
     except ImportError as error:
         raise ValueError(f"--storage {kind}://...: {_what_to_install(error.__cause__ or error, kind)}") from None
     except ArgumentError as error:
@@ -61,6 +65,26 @@ def _open(url: str, kind: str) -> "RDBStorage":
         raise ValueError(f"the database at {shown} is of another version, and was left as it is: {error}") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise ValueError(f"cannot use the database at {shown}: {_first_line(error)}") from None
+
+
+def _made_or_found(make: "Callable[[], RDBStorage]") -> "RDBStorage":
+    """The storage, opened again where another command was making its tables at the same moment."""
+    for _ in range(MOST_OPENINGS - 1):
+        try:
+            return make()
+        except Exception as error:
+            if not _is_contested(error):
+                raise
+            time.sleep(BETWEEN_OPENINGS_S)
+    return make()
+
+
+def _is_contested(error: Exception) -> bool:
+    """Whether a table, or a row of Optuna's own, was there already when it was to be made."""
+    from sqlalchemy.exc import IntegrityError
+
+    chain = (error, error.__cause__)
+    return any(isinstance(one, IntegrityError) or "already exists" in str(one) for one in chain)
 
 
 def _check_sqlite(file: Path) -> None:
