@@ -61,7 +61,7 @@ def test_the_newest_masks_are_shown_layer_by_layer(learnt) -> None:
     out = learnt("runs", "show", "auto", "--architecture").out
     lines = [line.split() for line in out.splitlines()]
     assert ["width", "8", "4", "50%"] in lines
-    assert ["heads", "a", "layer", "2.0", "1.0", "50%"] in lines
+    assert ["heads", "per", "teacher", "layer", "2.0", "1.0", "50%"] in lines
     assert ["attention,", "FFN", str(SHAPE.block_weights), str((4 * 4 * 2 + 2 * 10) * 4), "25%"] in lines
     assert ["1", "0", "of", "2", "0%", "5", "of", "10", "50%"] in lines
     assert "40.0% is expected to go, target 50.0%" in out
