@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from workbench.embeddings import Batch
 from workbench.engine.lessons import Lesson
 from workbench.engine.member import Member
-from workbench.engine.stacked_losses import stacked_values
+from workbench.engine.stacked_losses import StackedLosses
 from workbench.losses.objective import Values
 from workbench.models.clip import Clip
 
@@ -41,12 +41,13 @@ class Stack:
             for row_P, parameter in zip(rows_MP, own, strict=True):
                 parameter.data = row_P
             self._stacked[name] = rows_MP
+        self._losses = StackedLosses(members)
 
     def backward(self, batch: Batch, lesson: Lesson | None, step: int) -> list[Values]:
         """Accumulate the gradient of each member's objective into its parameters, as ``backward`` does for one."""
         leaves = {name: rows_MP.detach().requires_grad_() for name, rows_MP in self._stacked.items()}
         image_MBD, text_MBD = self._encode(leaves, batch, step)
-        total, found = stacked_values(self.members, image_MBD, text_MBD, lesson, step)
+        total, found = self._losses(image_MBD, text_MBD, lesson, step)
         total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         for name, leaf_MP in leaves.items():
             assert leaf_MP.grad is not None
