@@ -47,6 +47,11 @@ class Trial:
         return self.frozen.state.name in ("COMPLETE", "PRUNED")
 
     @property
+    def is_queued(self) -> bool:
+        """Whether nobody has begun it."""
+        return self.frozen.state.name == "WAITING"
+
+    @property
     def has_failed(self) -> bool:
         """Whether it has no result, and may be tried again."""
         return self.frozen.state.name == "FAIL"
@@ -83,11 +88,6 @@ class Ledger:
     def num_tried(self) -> int:
         """Trials that count against the budget of a search."""
         return sum(trial.is_tried for trial in self.trials())
-
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether a trial is queued that nobody has begun."""
-        return any(trial.frozen.state.name == "WAITING" for trial in self.trials())
 
     def trial(self, number: int) -> Trial:
         """One trial as it is now."""

@@ -93,7 +93,7 @@ class SearchWorker:
         """What is queued, or the sampler's next; None if there are enough, or all that ended failed."""
         trials = self.ledger.trials()
         asked = [trial for trial in trials if trial.is_tried or trial.frozen.state.name == "RUNNING"]
-        are_enough = len(asked) >= self.study.trials and not self.ledger.is_waited_for
+        are_enough = len(asked) >= self.study.trials and not any(trial.is_queued for trial in trials)
         if are_enough or not self.asks():
             return None
         last = self.ledger.since_forgiven()[-MOST_FAILURES:]

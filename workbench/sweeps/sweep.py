@@ -153,7 +153,9 @@ class Sweep:
 
     @property
     def _is_searched(self) -> bool:
-        return self.ledger.num_tried() >= self.study.trials and not self.ledger.is_waited_for
+        trials = self.ledger.trials()
+        num_tried = sum(trial.is_tried for trial in trials)
+        return num_tried >= self.study.trials and not any(trial.is_queued for trial in trials)
 
     @property
     def tunings(self) -> dict[str, "Sweep"]:
