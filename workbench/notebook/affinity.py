@@ -19,7 +19,7 @@ from workbench.figures.affinity import (
     sharpness_figure,
 )
 from workbench.notebook.clickable import ClickablePicture
-from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
+from workbench.notebook.explorer import Explorer, row, scale_slider, set_steps, step_slider
 from workbench.notebook.pictures import card
 from workbench.notebook.probes import flip_line, nearest, sharpness_line
 from workbench.notebook.source import open_run
@@ -101,9 +101,8 @@ class AffinityExplorer(Explorer):
         self.step = step_slider()
         self.since = widgets.Dropdown(options=[("", 0)], description="flips since")
         self.since.layout.width = "200px"
-        self.own_scale = widgets.Checkbox(value=True, description="each model's own", indent=False)
-        self.own_scale.layout.width = "auto"
-        self.scale = widgets.FloatLogSlider(value=50, min=0, max=2.3, step=0.02, description="1/τ")
+        self.scale = scale_slider(50, "each model's own")
+        self.own_scale = self.scale.own
         self.controls.children = (
             self.show,
             row(self.between, self.measure, self.order, self.words),
@@ -111,8 +110,7 @@ class AffinityExplorer(Explorer):
             row(self.scale, self.own_scale),
         )
         self.watch(self.show, self.between, self.measure, self.order, self.words, self.step, self.since)
-        self.watch(self.own_scale)
-        self.scale.observe(self.guard(self._choose_scale), names="value")
+        self.watch_scale(self.scale)
         self.picture.observe(self.guard(self._click), names="clicked")
 
     def load(self) -> None:
@@ -234,13 +232,6 @@ class AffinityExplorer(Explorer):
                 title = "student \N{MINUS SIGN} teacher" + ("" if apart is None else f"   KL {apart:.2f} nats")
                 differences.append(Panel(title, in_order(view.difference_PP, self._order), True, halves))
         return panels + differences
-
-    def _choose_scale(self) -> None:
-        """A scale that is dragged is meant."""
-        if self.own_scale.value:
-            self.own_scale.value = False
-        else:
-            self.follow_controls()
 
     def _click(self) -> None:
         if self._figure is not None and self.show.value == "matrices":

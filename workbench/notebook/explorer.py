@@ -124,6 +124,18 @@ class Explorer(ABC):
         for control in controls:
             control.observe(self._changed, names="value")
 
+    def watch_scale(self, slider: Any) -> None:
+        """Draw anew with a :func:`scale_slider`: one that is dragged is meant, and unticks its box."""
+
+        def choose() -> None:
+            if slider.own.value:
+                slider.own.value = False
+            else:
+                self.follow_controls()
+
+        slider.observe(self.guard(choose), names="value")
+        self.watch(slider.own)
+
     def guard(self, action: Callable[[], None]) -> Callable[[Any], None]:
         """``action`` as what a control calls: what goes wrong in it is a line under the picture."""
 
@@ -258,6 +270,14 @@ def step_slider(label: str = "step") -> Any:
     play = widgets.Play(min=0, max=0, interval=400)
     widgets.jslink((play, "value"), (slider, "index"))
     slider.play = play
+    return slider
+
+
+def scale_slider(scale: float, own: str) -> Any:
+    """A slider over 1/τ, and a box with these words that puts what the models learnt in its place."""
+    slider = widgets.FloatLogSlider(value=scale, min=0, max=2.3, step=0.02, description="1/τ")
+    slider.own = widgets.Checkbox(value=True, description=own, indent=False)
+    slider.own.layout.width = "auto"
     return slider
 
 

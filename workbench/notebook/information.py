@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ipywidgets as widgets
 import numpy as np
 
 from workbench.events import EvalDone, Event, RunStarted, StepDone
 from workbench.figures.information import information_over_time_figure, move_to_step
-from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
+from workbench.notebook.explorer import Explorer, row, scale_slider, set_steps, step_slider
 from workbench.notebook.probes import nearest
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
@@ -46,12 +45,11 @@ class InformationExplorer(Explorer):
         self._over_time: InformationOverTime | None = None
         self._learnt_scales: dict[int, float] = {}
         self.step = step_slider()
-        self.own_scale = widgets.Checkbox(value=True, description="as learnt", indent=False)
-        self.own_scale.layout.width = "auto"
-        self.scale = widgets.FloatLogSlider(value=14.3, min=0, max=2.3, step=0.02, description="1/τ")
+        self.scale = scale_slider(14.3, "as learnt")
+        self.own_scale = self.scale.own
         self.controls.children = (row(self.step, self.step.play), row(self.scale, self.own_scale))
-        self.watch(self.step, self.own_scale)
-        self.scale.observe(self.guard(self._choose_scale), names="value")
+        self.watch(self.step)
+        self.watch_scale(self.scale)
         self.refresh()
 
     def load(self) -> None:
@@ -116,13 +114,6 @@ class InformationExplorer(Explorer):
             return float(self.scale.value)
         known = [step for step in self._learnt_scales if step <= self.step.value]
         return self._learnt_scales[max(known)] if known else nearest(self._probes, self.step.value).student.scale
-
-    def _choose_scale(self) -> None:
-        """A scale that is dragged is meant."""
-        if self.own_scale.value:
-            self.own_scale.value = False
-        else:
-            self.follow_controls()
 
     def _describe(self) -> None:
         num_pairs = len(self._probes[0].captions)
