@@ -5,12 +5,11 @@ from typing import Any
 
 from workbench.config.cells import as_text
 from workbench.config.nearest import unknown
-from workbench.config.study import flat
-from workbench.config.toml import parse_override
+from workbench.config.tried import typed_values
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Trial
 from workbench.sweeps.outcome import END
-from workbench.sweeps.space import distributions, holds
+from workbench.sweeps.space import distributions
 from workbench.sweeps.sweep import Sweep
 
 BY_HAND = "by hand"
@@ -41,16 +40,9 @@ def queue_values(sweep: Sweep, overrides: Sequence[str]) -> str:
 
 def _values(sweep: Sweep, overrides: Sequence[str]) -> dict[str, Any]:
     """The values of the settings that are searched, as Optuna holds them."""
-    given = {key: value for override in overrides for key, value in flat(parse_override(override)).items()}
-    values = {}
-    for key, value in given.items():
-        distribution = distributions(sweep.study).get(key)
-        if distribution is None:
-            raise unknown("setting of the search", key, sweep.study.search)
-        if not holds(distribution, value):
-            raise ValueError(f"{key} = {value} lies outside {distribution}")
-        values[key] = distribution.to_external_repr(distribution.to_internal_repr(value))
-    return values
+    known = distributions(sweep.study)
+    given = typed_values(sweep.study, overrides)
+    return {key: known[key].to_external_repr(known[key].to_internal_repr(value)) for key, value in given.items()}
 
 
 def queue_again(sweep: Sweep, cell: str) -> str:

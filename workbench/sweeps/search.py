@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.config.cells import Cell, Changes, base_config, make_cell
 from workbench.config.study import Study, flat
 from workbench.config.toml import load_recipe
+from workbench.config.tried import check_values
 from workbench.sweeps.forecast import Clock
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial
@@ -15,7 +16,7 @@ from workbench.sweeps.outcome import Outcome
 from workbench.sweeps.patience import keep_going
 from workbench.sweeps.racing import is_out_of_the_race
 from workbench.sweeps.replicate import Job, Replicates, Stop
-from workbench.sweeps.space import distributions, holds
+from workbench.sweeps.space import distributions
 from workbench.sweeps.worker import MAX_DEATHS, WAIT_S, Say
 
 if TYPE_CHECKING:
@@ -235,12 +236,14 @@ def warm_start(study: Study, changes: Changes, recipe: str) -> dict[str, Any]:
     base = flat(base_config(study, changes).model_dump(mode="json"))
     known = base | flat(load_recipe(recipe).model_dump(mode="json"))
     values = {}
-    for key, distribution in distributions(study).items():
+    for key in study.search:
         if key not in known:
             raise ValueError(f"warm start from {recipe}: neither it nor the study's base has {key}")
         values[key] = known[key]
-        if not holds(distribution, known[key]):
-            raise ValueError(f"warm start from {recipe}: {key} = {known[key]} lies outside {distribution}")
+    try:
+        check_values(study, values)
+    except ValueError as error:
+        raise ValueError(f"warm start from {recipe}: {error}") from None
     return values
 
 

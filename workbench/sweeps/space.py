@@ -30,14 +30,6 @@ def distributions(study: Study, cells: Sequence[Cell] = ()) -> "dict[str, BaseDi
     return {CELL: CategoricalDistribution([cell.name for cell in cells])}
 
 
-def holds(distribution: "BaseDistribution", value: Any) -> bool:
-    """Whether a value is one of the distribution's."""
-    try:
-        return bool(distribution._contains(distribution.to_internal_repr(value)))
-    except ValueError:
-        return False
-
-
 def parameters(study: Study, cell: Cell) -> dict[str, Any]:
     """A cell's place among the distributions."""
     return dict(cell.values) if study.search or _is_plain(study) else {CELL: cell.name}
@@ -54,8 +46,8 @@ def _distribution(axis: Axis) -> "BaseDistribution":
 
     if isinstance(axis, Choices):
         return CategoricalDistribution(axis.choices)
-    if isinstance(axis.low, int) and isinstance(axis.high, int) and isinstance(axis.step, int | None):
-        return IntDistribution(axis.low, axis.high, log=axis.log, step=axis.step or 1)
+    if axis.is_whole:
+        return IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=int(axis.step or 1))
     return FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding
 
+from workbench.config.tried import about
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS, run_status
 from workbench.sweeps.storage import default_file
@@ -143,7 +144,7 @@ class StudySteering(Paned):
                 self._queue(found, [word for one in given(filled) for word in ("--try", one)])
 
         fields = {
-            f"field-{place}": (f"{key}: {trial.about(study.search[key])}", trial.typed(like, key))
+            f"field-{place}": (f"{key}: {about(study.search[key])}", trial.typed(like, key))
             for place, key in enumerate(keys)
         }
         self.app.push_screen(Form(f"{self.study_name}: try these values", fields, check), answered)
