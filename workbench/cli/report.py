@@ -77,16 +77,16 @@ def report(
 
 
 def _found(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyReport":
-    from workbench.config.study import load_study
+    from workbench.config.study import kept_as, load_study
     from workbench.report.study import report_on
     from workbench.runs.of_study import studies_with_runs
 
     study = load_study(name_or_file)
     study = study.quick() if quick else study
-    full_name = (name or study.name) + ("-quick" if quick else "")
+    full_name = kept_as(study, name, quick=quick)
     found = report_on(study, full_name, runs, name_or_file)
     if not found.has_runs:
-        rehearsed = not quick and f"{full_name}-quick" in studies_with_runs(runs)
+        rehearsed = not quick and kept_as(study, name, quick=True) in studies_with_runs(runs)
         remedy = "it was rehearsed, add --quick" if rehearsed else f"begin it with {found.made_on.command}"
         raise ValueError(f"{runs} has no run of study '{full_name}' yet: {remedy}")
     return found

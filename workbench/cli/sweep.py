@@ -1,5 +1,6 @@
 """``workbench sweep``."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from workbench.events import Event
     from workbench.sweeps.request import Request
     from workbench.sweeps.sweep import Sweep
-
-QUICK = "-quick"
 
 
 def sweep(
@@ -85,7 +84,7 @@ def sweep(
     from workbench.cli.interrupt import listening
     from workbench.cli.output import errors, print_json
     from workbench.config.cells import Changes, cells_of
-    from workbench.config.study import load_study
+    from workbench.config.study import kept_as, load_study
 
     study = _asked(load_study(name_or_file), quick, seeds, trials, timeout, confirm)
     changes = Changes(tuple(overrides or ()), steps)
@@ -97,7 +96,7 @@ def sweep(
         study,
         changes,
         runs,
-        name=(name or study.name) + (QUICK if quick else ""),
+        name=kept_as(study, name, quick=quick),
         storage=storage,
         grace_s=grace,
         at_once=at_once or 0,
@@ -123,10 +122,12 @@ def sweep(
     else:
         from workbench.cli.output import print_line
         from workbench.cli.sweep_table import print_results
+        from workbench.report.facts import report_command
 
         print_results(planned)
-        named = (f" --name {name}" if name else "") + (" --quick" if quick else "")
-        print_line(f"\nall of it, beside the paper's figures: workbench report {name_or_file}{named}")
+        where = "" if runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(runs))}"
+        said = report_command(study, name_or_file, planned.request.study_name)
+        print_line(f"\nall of it, beside the paper's figures: {said}{where}")
     _end(planned, interrupt)
 
 
@@ -150,6 +151,8 @@ def _asked(
 
 def _worker_command(name_or_file: str, request: "Request", quick: bool) -> list[str]:
     """The command of one process of a team; at most so many cells together as the team's forecast says."""
+    from workbench.config.study import QUICK
+
     study = request.study
     given = {
         "--study": name_or_file,

@@ -19,6 +19,7 @@ RIVALS = ("against", "tuned")
 AXIS = ("low", "high", "choices")
 CONFIRM_SEEDS = 5
 QUICK_STEPS, QUICK_PAIRS, QUICK_TRIALS = 6, 100, 3
+QUICK = "-quick"
 
 
 class CellConfig(Config):
@@ -234,6 +235,23 @@ def load_study(name_or_file: str) -> Study:
         return Study.parse(table)
     except ValueError as error:
         raise ValueError(f"study {path}: {error}") from None
+
+
+def kept_as(study: Study, name: str = "", *, quick: bool = False) -> str:
+    """The name under which a study's runs are kept: its own or the one given, with a rehearsal's apart."""
+    return (name or study.name) + (QUICK if quick else "")
+
+
+def study_kept_as(name: str) -> tuple[Study, str]:
+    """The study, or its rehearsal, whose runs are kept under this name, and by what name it can be asked for.
+
+    Raises:
+        ValueError: no study has that name.
+    """
+    if name.endswith(QUICK) and name not in studies():
+        own = name.removesuffix(QUICK)
+        return load_study(own).quick(), own
+    return load_study(name), name
 
 
 def _study_table(path: Path, seen: tuple[Path, ...]) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.config.cells import Changes, as_text, cells_of, make_cell
 from workbench.config.run import RunConfig
-from workbench.config.study import Study, flat
+from workbench.config.study import QUICK, Study, flat
 from workbench.config.toml import load_run_config, read_toml
 from workbench.runs.checkpoints import newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory
@@ -75,8 +75,13 @@ def facts(study: Study, name: str, source: str, runs: Sequence[StudyRun]) -> Fac
         data_sha256=str(recorded.get("data_fingerprint", "")) if len(pairs) == 1 else "",
         code_sha256=_each(code for one in runs if (code := _machine_of(one.run).get("code_sha256"))),
         command=shlex.join(["workbench", "sweep", "--study", *given, *_changes(study, runs, configs)]),
-        report=shlex.join(["workbench", "report", *given]),
+        report=report_command(study, source, name),
     )
+
+
+def report_command(study: Study, source: str, name: str) -> str:
+    """The command that reports on the runs that are kept under this name; ``source`` as in :func:`facts`."""
+    return shlex.join(["workbench", "report", *_given(study, source, name)])
 
 
 def _each(values: Iterable[Any]) -> tuple[Any, ...]:
@@ -85,8 +90,8 @@ def _each(values: Iterable[Any]) -> tuple[Any, ...]:
 
 def _given(study: Study, source: str, name: str) -> list[str]:
     """How the study was named on the command line."""
-    quick = name.endswith("-quick") and not source.endswith("-quick")
-    own = name.removesuffix("-quick") if quick else name
+    quick = name.endswith(QUICK) and not source.endswith(QUICK)
+    own = name.removesuffix(QUICK) if quick else name
     return [source, *(["--name", own] if own != study.name else []), *(["--quick"] if quick else [])]
 
 

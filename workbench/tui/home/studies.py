@@ -132,12 +132,9 @@ def _said(study: StudyRow, metric: str) -> dict[str, tuple[str, str]]:
 @functools.cache
 def _planned(name: str) -> "Study | None":
     """The study of this name; None for one that is not known."""
-    from workbench.config.study import load_study
+    from workbench.config.study import study_kept_as
 
-    for own in (name, name.removesuffix("-quick")):
-        try:
-            study = load_study(own)
-        except ValueError:
-            continue
-        return study if own == name else study.quick()
-    return None
+    try:
+        return study_kept_as(name)[0]
+    except ValueError:
+        return None

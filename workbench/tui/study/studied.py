@@ -7,14 +7,14 @@ import json
 import shlex
 import sqlite3
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from workbench.config.cells import as_text
-from workbench.config.study import CellConfig, Study, load_study
+from workbench.config.study import CellConfig, Study, study_kept_as
 from workbench.config.toml import read_toml
 from workbench.events import RunFinished, StepDone
 from workbench.report.collect import collect
@@ -28,7 +28,6 @@ from workbench.sweeps.storage import default_file
 from workbench.views.learning import LearningView
 from workbench.views.units import duration
 
-QUICK = "-quick"
 LOOK_S = 0.5  # to wait for a storage that is being written
 TRIALS = """
 SELECT trials.number, trials.state, attributes.key, attributes.value_json
@@ -120,12 +119,8 @@ def _learning(study: Study, name: str, runs_dir: Path, metric: str) -> LearningV
 
 def _asked(name: str, runs_dir: Path) -> tuple[Study, str]:
     """The study's file where a study has that name, else what can be told from its runs."""
-    for own, is_quick in ((name, False), (name.removesuffix(QUICK), True)):
-        try:
-            study = load_study(own)
-        except ValueError:
-            continue
-        return (study.quick() if is_quick else study), own
+    with suppress(ValueError):
+        return study_kept_as(name)
     found = counted(runs_of_study(runs_dir, name))
     if not found:
         raise ValueError(f"{runs_dir} has no run of study '{name}'")
