@@ -163,6 +163,23 @@ def test_new_events_appear_and_a_removed_run_goes(record, drive, seen, done, soo
     drive(steps)
 
 
+@pytest.mark.parametrize("opens", [False, True])
+def test_what_lies_behind_a_dialog_goes_on(record, drive, done, soon, opens: bool) -> None:
+    run = record("one", last=40, state=None)
+
+    async def steps(pilot) -> None:
+        def in_sight() -> str:
+            return str(pilot.app.export_screenshot().replace("&#160;", " "))
+
+        await soon(lambda: " 40%" in in_sight())
+        await pilot.press("question_mark")
+        record.say("one", done("one", 70))
+        await soon(lambda: " 70%" in in_sight())
+        assert pilot.app.screen.is_modal
+
+    drive(steps, run=run if opens else None, size=(120, 40))
+
+
 def test_runs_of_a_study_stand_together(record, drive) -> None:
     for number, (study, seed) in enumerate([("b", 1), ("a", 0), ("b", 0)]):
         origin = {"study": study, "cell": "x=1", "seed": seed, "trial": 0}

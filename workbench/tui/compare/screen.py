@@ -79,7 +79,7 @@ class CompareScreen(Paned):
         """Reads what is new in all of the runs."""
         if self.compared.poll():
             self.set_timer(CATCH_UP_S, self.tick)
-        if self.app.screen is self:
+        if self.is_current:
             self.draw()
 
     def draw(self) -> None:

@@ -93,7 +93,7 @@ class HomeScreen(Screen[None]):
 
     def tick(self) -> None:
         """Looks at the folder; where logs are long, reads on soon."""
-        if self.app.screen is not self and self.board.rows:
+        if not self.is_current and self.board.rows:
             return  # another screen is in front
         if self.board.poll(BUDGET_S if self.board.rows else FIRST_BUDGET_S):
             self.set_timer(CATCH_UP_S, self.tick)

@@ -108,7 +108,7 @@ class RunScreen(Steering):
             self.set_timer(CATCH_UP_S, self.tick)
         else:
             self._tell_news()
-        if self.app.screen is self:
+        if self.is_current:
             self.draw()
 
     def _tell_news(self) -> None:

@@ -109,7 +109,7 @@ class StudyScreen(StudySteering):
 
     def tick(self) -> None:
         """Reads anew, where the last reading is old enough."""
-        if self.app.screen is self and time.monotonic() >= self._read_from_s:
+        if self.is_current and time.monotonic() >= self._read_from_s:
             self._read_from_s = float("inf")  # until this reading has ended
             self.run_worker(self._read(), exclusive=True, group="study", exit_on_error=False)
 
