@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import numpy as np
@@ -302,6 +303,27 @@ def test_the_keys_of_the_lens_are_there_where_they_do_something(record, drive, s
         assert recall().is_log is True
 
     drive(steps, run)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_the_numbers_of_all_panes_are_in_sight(record, drive, seen, soon, width: int) -> None:
+    run = record("one")
+    names = ["1 loss", "2 metrics", "3 speed", "4 masks", "5 grads", "6 affinity", "7 config", "8 events"]
+
+    async def steps(pilot) -> None:
+        def tabs() -> list[str]:
+            line = next(line for line in seen(pilot).splitlines() if line.startswith(" 1"))
+            return [f"{number}{rest}".strip() for number, rest in re.findall(r"(\d)(\D*)", line)]
+
+        for front in (1, 7, 8):
+            await pilot.press(str(front))
+            await soon(lambda front=front: tabs()[front - 1] == names[front - 1])
+            assert all(name.startswith(short) for name, short in zip(names, tabs(), strict=True))
+        assert (tabs() == names) == (width == 80)
+        await pilot.resize_terminal(120, 40)
+        await soon(lambda: tabs() == names)
+
+    drive(steps, run=run, size=(width, 20))
 
 
 @pytest.mark.parametrize(("low", "high"), [(6.16, 35.7), (0, 1), (-3, 7), (1e-9, 2e-9), (0.31, 0.92), (1, 1e6)])

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
-from textual.widgets import TabbedContent, TabPane
+from textual.widgets import Tab, TabbedContent, TabPane
 
 from workbench.tui.charts.chart import Chart, Charts
 from workbench.tui.charts.plot import Lens
 
 if TYPE_CHECKING:
     from workbench.tui.app import Workbench
+
+AROUND_A_NAME = 2  # cells
 
 
 class Reading(VerticalScroll, can_focus=True):
@@ -26,13 +28,54 @@ class Reading(VerticalScroll, can_focus=True):
 
 
 class Panes(TabbedContent):
-    """Textual's tabs, but for their following a focus that comes late: that would undo the next key."""
+    """Textual's tabs, but for two things.
+
+    They don't follow a focus that comes late: that would undo the next key. And where a terminal is narrow their names
+    are cut, so that the numbers of all stay in sight.
+    """
 
     ALLOW_MAXIMIZE = False
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._names: dict[Tab, str] = {}
+
+    def on_mount(self) -> None:
+        self._names = {tab: tab.label_text for tab in self.query(Tab)}
+        self.name_tabs()
+
+    def on_resize(self) -> None:
+        self.name_tabs()
+
+    def watch_active(self) -> None:
+        self.name_tabs()
+
+    def name_tabs(self) -> None:
+        """Gives the tabs as much of their names as there is room for."""
+        if not self._names or not self.active:
+            return
+        front = list(self._names).index(self.get_tab(self.active))
+        room = self.size.width - AROUND_A_NAME * len(self._names)
+        for tab, name in zip(self._names, fitted(list(self._names.values()), front, room), strict=True):
+            if tab.label_text != name:
+                tab.label = name
 
     def on_tab_pane_focused(self, event: TabPane.Focused) -> None:
         event.prevent_default()
         event.stop()
+
+
+def fitted(names: list[str], front: int, room: int) -> list[str]:
+    """Names cut alike until they fit into so many cells; the one in front is whole, and no other ever empty.
+
+    >>> fitted(["1 loss", "2 speed", "3 events"], front=1, room=15)
+    ['1 lo', '2 speed', '3 ev']
+    """
+    for most in range(max(map(len, names)), 0, -1):
+        cut = [name if place == front else name[:most].rstrip() for place, name in enumerate(names)]
+        if sum(map(len, cut)) <= room:
+            break
+    return cut
 
 
 def pane_keys(panes: tuple[str, ...]) -> list[Binding]:
