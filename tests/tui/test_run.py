@@ -341,3 +341,15 @@ def test_steps_are_counted_in_whole_numbers() -> None:
     drawing = draw(Plot("share", (Curve("clip", "#ffffff", one, one, one),)), Lens(), 60, 12)
     numbers = "".join(text for text, _ in drawing.rows[-1]).split()[1:]
     assert numbers == ["1"]
+
+
+def test_what_a_process_started_here_cannot_do_is_said(record, drive, notices, soon) -> None:
+    run = record("one", state="interrupted", settings={"data": {"train": "nowhere/{000..003}.tar"}})
+    run.output_file.write_text("workbench: what was wrong once\n")
+
+    async def steps(pilot) -> None:
+        await pilot.press("R", "y")
+        await soon(lambda: "resuming one, and ended: " in notices(pilot) and "nowhere" in notices(pilot))
+        assert "once" not in notices(pilot)
+
+    drive(steps, run=run)

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -17,6 +17,9 @@ from workbench.runs.directory import RunDirectory
 from workbench.tui.dialogs import OF_ALL_SCREENS, Keys
 from workbench.tui.export import Table, to_csv, write_export
 from workbench.tui.memory import Memory, recall, remember
+
+if TYPE_CHECKING:
+    from workbench.tui.steer import Apart
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # Okabe and Ito's colours, as in all figures: good, odd and bad differ for the colour-blind too.
@@ -107,6 +110,16 @@ class Workbench(App[None]):
     def say(self, text: str, *, is_wrong: bool = False) -> None:
         """A short notice; text from files is shown as it is."""
         self.notify(text, severity="error" if is_wrong else "information", timeout=8, markup=False)
+
+    def has_started(self, what: str, apart: "Apart") -> None:
+        """A notice of a process that was started; and later, while this is open, of what it could not do."""
+
+        async def hear() -> None:
+            if wrong := await apart.complaint():
+                self.say(f"{what}, and ended: {wrong}", is_wrong=True)
+
+        self.say(f"{what}; what it prints goes to {apart.log}")
+        self.run_worker(hear(), group="apart", exit_on_error=False)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette: every key's action by name, then what Textual adds."""

@@ -12,9 +12,12 @@ from workbench.config.toml import load_run_config, split_override, with_override
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.control import send_command
 from workbench.runs.directory import RunDirectory
-from workbench.runs.process import start_detached
+from workbench.runs.process import start_detached, started_at
 from workbench.sweeps.storage import default_file
 from workbench.tui.words import number
+
+COMPLAINS = "workbench: "  # begins the line in which a command says why it failed
+LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -87,28 +90,52 @@ def changing(run: RunDirectory, text: str) -> Command:
     )
 
 
-def resume(run: RunDirectory) -> None:
-    """Goes on with a run that stopped or died, in a process of its own that outlives this one.
+@dataclass(frozen=True)
+class Apart:
+    """A ``workbench`` command in a process that outlives this one, and the file that it prints to, from where."""
+
+    pid: int
+    log: Path
+    begins_at: int
+
+    async def complaint(self) -> str:
+        """Waits until it has ended; returns what was wrong in its own words, or nothing."""
+        while started_at(self.pid):
+            await asyncio.sleep(LOOK_EVERY_S)
+        try:
+            said = self.log.read_bytes()[self.begins_at :].decode(errors="replace")
+        except OSError:
+            return ""
+        last = said.strip().rpartition("\n")[2]
+        return last.removeprefix(COMPLAINS) if last.startswith(COMPLAINS) else ""
+
+
+def _start_apart(arguments: list[str], log: Path) -> Apart:
+    begins_at = log.stat().st_size if log.exists() else 0
+    return Apart(start_detached([sys.executable, "-m", "workbench", *arguments], log), log, begins_at)
+
+
+def resume(run: RunDirectory) -> Apart:
+    """Goes on with a run that stopped or died.
 
     Raises:
-        ValueError: it cannot be started. What it finds wrong itself it says in its output file.
+        ValueError: it cannot be started.
     """
-    start_detached([sys.executable, "-m", "workbench", "runs", "resume", str(run.path)], run.output_file)
+    return _start_apart(["runs", "resume", str(run.path)], run.output_file)
 
 
-def start_sweep(arguments: list[str], runs_dir: Path, study: str) -> Path:
-    """Starts a sweep in a process of its own that outlives this one; returns the file that it prints to.
+def start_sweep(arguments: list[str], runs_dir: Path, study: str) -> Apart:
+    """Starts a sweep.
 
     Raises:
-        ValueError: it cannot be started. What it finds wrong itself it says in that file.
+        ValueError: it cannot be started.
     """
     log = default_file(runs_dir, study).with_suffix(".log")
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"cannot write to {log.parent}: {error.strerror or error}") from None
-    start_detached([sys.executable, "-m", "workbench", *arguments], log)
-    return log
+    return _start_apart(arguments, log)
 
 
 def fork_command(run: RunDirectory, filled: Mapping[str, str]) -> list[str]:
@@ -172,5 +199,5 @@ async def call(arguments: list[str]) -> str:
     out, err = await process.communicate()
     if process.returncode:
         lines = err.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        raise ValueError(lines[-1].removeprefix("workbench: "))
+        raise ValueError(lines[-1].removeprefix(COMPLAINS))
     return out.decode(errors="replace")

@@ -275,8 +275,8 @@ class HomeScreen(Screen[None]):
             if filled is None:
                 return
             try:
-                log = start_sweep(sweep_command(filled, runs_dir), runs_dir, Path(filled["study"]).stem)
-                self.app.say(f"the sweep begins; what it prints goes to {log}")
+                name = Path(filled["study"]).stem
+                self.app.has_started("the sweep begins", start_sweep(sweep_command(filled, runs_dir), runs_dir, name))
             except ValueError as error:
                 self.app.say(str(error), is_wrong=True)
 

@@ -145,10 +145,7 @@ class Steering(Paned):
             if not yes:
                 return
             try:
-                steer.resume(self.run_directory)
-                self.app.say(
-                    f"resuming {self.run_directory.id}; what it prints goes to {self.run_directory.output_file}"
-                )
+                self.app.has_started(f"resuming {self.run_directory.id}", steer.resume(self.run_directory))
             except ValueError as error:
                 self.app.say(str(error), is_wrong=True)
 

@@ -196,8 +196,8 @@ class StudySteering(Paned):
             self.app.say(str(error), is_wrong=True)
 
     def _start(self, command: list[str]) -> None:
-        log = steer.start_sweep([*command, "--runs", str(self.runs_dir)], self.runs_dir, self.study_name)
-        self.app.say(f"{self.study_name} goes on; what it prints goes to {log}")
+        apart = steer.start_sweep([*command, "--runs", str(self.runs_dir)], self.runs_dir, self.study_name)
+        self.app.has_started(f"{self.study_name} goes on", apart)
 
 
 def with_seeds(command: list[str], seeds: str) -> list[str]:
