@@ -31,8 +31,9 @@ def test_a_new_run_has_its_folders_its_config_and_an_empty_log(tmp_path):
 
 def test_a_taken_id_is_refused_with_both_remedies_and_left_alone(tmp_path):
     create_run(tmp_path, "a", "first")
-    with pytest.raises(ValueError, match=r"'a' already exists .* another --name.*workbench runs resume a$"):
+    with pytest.raises(ValueError, match=r"'a' already exists .* another --name.*workbench runs resume ") as refused:
         create_run(tmp_path, "a", "second")
+    assert str(refused.value).endswith(f" {tmp_path / 'a'}")
     assert (tmp_path / "a" / "run.toml").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

@@ -114,7 +114,9 @@ def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] 
     Raises:
         ValueError: the process ended before its first step; its last line says why, and the run is removed.
     """
-    from workbench.cli.output import print_json, print_line
+    from rich.text import Text
+
+    from workbench.cli.output import errors, print_json, print_line
     from workbench.runs.liveness import run_status
     from workbench.runs.process import start_detached, started_at
     from workbench.runs.summary import summarise
@@ -122,8 +124,9 @@ def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] 
     copies = [f"--log-to={tool}" for tool in log_to or []]
     command = [sys.executable, "-m", "workbench", "runs", "resume", str(directory.path), *copies]
     pid = start_detached(command, directory.output_file)
-    while not run_status(directory).num_steps and started_at(pid):
-        time.sleep(0.1)
+    with errors.status(Text(f"{directory.id} begins")):
+        while not run_status(directory).num_steps and started_at(pid):
+            time.sleep(0.1)
     if not run_status(directory).num_steps:  # it has not said that it started
         lines = directory.output_file.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
         shutil.rmtree(directory.path)

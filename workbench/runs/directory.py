@@ -141,7 +141,7 @@ def _claim(building: RunDirectory, final: RunDirectory) -> None:
 def _exists(run: RunDirectory) -> ValueError:
     return ValueError(
         f"run '{run.id}' already exists in {run.path.parent}: choose another --name, "
-        f"or go on with it: workbench runs resume {run.id}"
+        f"or go on with it if it has not finished: workbench runs resume {run.path}"
     )
 
 
