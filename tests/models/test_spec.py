@@ -130,6 +130,11 @@ def test_the_real_sizes_are_known_too():
     refused("open_clip:ViT-T-16@gone.pt", r"no weights at gone\.pt: check the path")
 
 
+def test_a_config_file_without_its_kind_is_not_taken_for_weights(config_file):
+    path = config_file()
+    refused(str(path), rf"unknown model '{path}': did you mean 'config:{path}'\? .*", seed=1)
+
+
 def test_a_config_file(config_file):
     model = load_model(f"config:{config_file()}", seed=1)
     assert (model.config, model.tokenizer) == (ARCHITECTURE, BytePairTokenizer(77))

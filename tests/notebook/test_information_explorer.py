@@ -1,9 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from workbench.embeddings import Embeddings
 from workbench.evaluation.mutual_information import mutual_information_bounds
+from workbench.models.spec import SIZES
 from workbench.notebook import InformationExplorer, encode_pairs, probe_of
 from workbench.notebook.explorer import to_png
 from workbench.notebook.source import open_run
@@ -65,6 +68,31 @@ def test_encoded_pairs_prove_what_the_run_measured() -> None:
         assert recorded[name] - 0.6 < bound < recorded[name] + 0.15
     largest = {name: float(one.mean_N[-1]) for name, one in pairs.bounds().items()}
     assert largest["student's texts, teacher's pictures"] == pytest.approx(found["mutual_information_text"], abs=0.5)
+
+
+@pytest.fixture(scope="session")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The SPEC of a student of another width than its teacher."""
+    table = json.loads((SIZES / "mini-w64.json").read_text())
+    path = tmp_path_factory.mktemp("narrow") / "narrow.json"
+    path.write_text(json.dumps(table | {"embed_dim": 96}))
+    return f"config:{path}"
+
+
+@pytest.mark.slow
+def test_a_narrower_student_is_encoded_through_what_its_losses_learnt(command_line, narrow: str, tmp_path) -> None:
+    told = ("--set", f"student.model={narrow}", "--set", "data.num_test_pairs=500", "--steps", "12")
+    at = ("--runs", str(tmp_path))
+    assert command_line("train", "--recipe", "clip-kd", "--name", "projected", *told, *at).code == 0
+    pairs = encode_pairs(tmp_path / "projected", num_pairs=500)
+    assert (pairs.student.width, pairs.teacher.width) == (512, 512)
+    recorded = summarise(open_run(tmp_path / "projected")).test_metrics
+    found = mutual_information_bounds(pairs.student, pairs.teacher, pairs.scale)
+    assert found == pytest.approx({name: recorded[name] for name in found}, abs=0.01)
+
+    assert command_line("train", "--recipe", "crd", "--name", "bare", *told, *at).code == 0
+    with pytest.raises(ValueError, match="a student of width 96 and a teacher of 512, and no loss that learns"):
+        encode_pairs(tmp_path / "bare", num_pairs=10)
 
 
 def test_a_run_without_a_checkpoint_cannot_be_encoded() -> None:

@@ -69,7 +69,9 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
 
 def is_weights_file(spec: str) -> bool:
     """Whether a SPEC is the path of a file of weights, if perhaps of one that is missing."""
-    return Path(spec).is_file() or (":" not in spec and Path(spec).suffix in SUFFIXES and not _prefixed(spec))
+    if _prefixed(spec):
+        return False
+    return Path(spec).is_file() or (":" not in spec and Path(spec).suffix in SUFFIXES)
 
 
 def _prefixed(spec: str) -> str:
