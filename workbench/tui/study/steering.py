@@ -136,7 +136,8 @@ class StudySteering(Paned):
         def check(filled: dict[str, str]) -> str:
             given(filled)
             then = f"the study goes on with it, {APART}" if not found.num_live else "a worker takes it up"
-            more = ", and its best is confirmed anew" if study.confirm_seeds else ""
+            more = ", its rivals get a trial more each" if study.tuned else ""
+            more += ", and its best is confirmed anew" if study.confirm_seeds else ""
             return f"It is tried before what the sampler chooses, at {study.seeds} seeds: {then}{more}."
 
         def answered(filled: dict[str, str] | None) -> None:
