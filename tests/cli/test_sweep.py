@@ -74,8 +74,9 @@ def test_a_search_ends_with_the_answer_in_words(workbench, tiny_recipe, tmp_path
         assert answer["text"].startswith(
             (f"{best} beats '", f"{best} does not beat '", f"{best} cannot be told from '")
         )
-    last = done.out.strip().splitlines()[-len(document["answers"]) :]
-    assert last == [answer["text"] for answer in document["answers"]]
+    *lines, blank, pointer = done.out.splitlines()
+    assert lines[-len(document["answers"]) :] == [answer["text"] for answer in document["answers"]]
+    assert (blank, pointer.split(": ")[1]) == ("", "workbench report search.toml --quick")
 
 
 def test_a_dry_run_says_what_it_would_take_and_leaves_nothing(workbench, study, tmp_path):
