@@ -158,6 +158,7 @@ def test_whoever_watches_sees_every_picture_pass() -> None:
         ("open_clip:ViT-B-16@laion400m_e32", "ViT-B-16-laion400m_e32"),
         ("open_clip:ViT-B-16@/data/clip/epoch_32.pt", "ViT-B-16-epoch_32"),
         ("/data/teacher.v2.safetensors", "teacher.v2"),
+        ("config:sizes/mine.json@epoch_32.pt", "mine-epoch_32"),
         ("run:a-b_c", "a-b_c"),
         ("models/mine/", "mine"),
         ("sample:emoji", "emoji"),

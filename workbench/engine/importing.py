@@ -187,7 +187,8 @@ def folder_name(source: str) -> str:
     """A folder's name for a teacher: ``ViT-B-16-laion400m_e32``."""
     _, _, named = source.rpartition(":")
     model, _, weights = named.partition("@")
-    words = [model, Path(weights).name] if weights else [Path(model).name]
+    architecture = Path(model).stem if model.endswith(".json") else model  # an open_clip name may hold a slash
+    words = [architecture, Path(weights).name] if weights else [Path(model).name]
     whole = "-".join(word.removesuffix(Path(word).suffix) if is_weights_file(word) else word for word in words)
     return re.sub(r"[^A-Za-z0-9._]+", "-", whole).strip("-.") or "teacher"
 
