@@ -75,6 +75,24 @@ def test_differences_stand_with_the_papers_own():
     assert filled == {labels["10"]: False, labels["100"]: True}
 
 
+def test_of_two_cells_with_long_names_no_word_is_cut():
+    first, second = "a text tower, from scratch", "a text tower, inherited"
+    entries = {
+        first: {METRIC.name: Entry(seed_mean(VALUES["0"]))},
+        second: {METRIC.name: Entry(seed_mean(VALUES["10"]), seed_gain(VALUES["0"], VALUES["10"]), 0.01, "better")},
+    }
+    cells = tuple(StudyCell(name, {}, tuple(Replicate(seed, "finished") for seed in range(3))) for name in entries)
+    figure = differences_figure(StudyTable("mine", "Which?", first, "test", (METRIC,), cells, entries))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_xlabel().replace("\n", " ") == f"difference from {first} (points)"
+    (key,) = figure.legends
+    for text in [axes.xaxis.label, axes.yaxis.label, *axes.get_yticklabels(), *key.get_texts()]:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1, text
+
+
 def test_nothing_to_draw_is_said():
     empty = StudyTable("mine", "?", "", "test", (METRIC,), (StudyCell("a", {}, (Replicate(0),)),), {"a": {}})
     for draw in (study_figure, differences_figure):

@@ -3,6 +3,7 @@
 Ours and the paper's have axes of their own: they are of other models on other data, and only their shapes compare.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ PANEL_IN, OURS_IN, PAPER_IN = 2.7, 2.3, 1.35  # a panel's width, and heights
 ROW_IN, MARGIN_IN = 0.27, 0.75
 LEARNING_IN = (6.0, 3.4)
 WIDE_IN = 5.0  # from which on a key is one line
+LABEL_LETTERS = 36  # as many as fit under a panel
 SEED_SHIFT = 0.16  # of the distance between two cells
 
 
@@ -206,7 +208,7 @@ def differences_figure(table: "StudyTable") -> "Figure":
         raise ValueError(f"nothing to compare: the baseline of study '{table.name}' has not finished")
     cells = [cell for cell in table.cells if cell.name != table.baseline]
     with style():
-        figure = Figure(figsize=(max(4.2, 0.9 + PANEL_IN * len(metrics)), 1.15 + 1.25 * ROW_IN * len(cells)))
+        figure = Figure(figsize=(max(4.2, 0.9 + PANEL_IN * len(metrics)), 1.25 + 1.25 * ROW_IN * len(cells)))
         figure.set_layout_engine("constrained", w_pad=0.08)
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axes, metric in zip(panels, metrics, strict=True):
@@ -214,13 +216,13 @@ def differences_figure(table: "StudyTable") -> "Figure":
                 _draw_difference(axes, table, cell.name, metric, place)
             axes.axvline(0, color=INK, linewidth=0.8)
             unit = "points" if metric.unit == "%" else metric.unit
-            axes.set(xlabel=f"difference ({unit})" if unit else "difference", ylim=(-0.6, len(cells) - 0.4))
+            label = f"difference from {table.baseline} ({unit})" if unit else f"difference from {table.baseline}"
+            axes.set(xlabel=textwrap.fill(label, LABEL_LETTERS), ylim=(-0.6, len(cells) - 0.4))
             axes.set_yticks(range(len(cells)), [cell.name for cell in reversed(cells)])
             axes.set_title(metric.label)
             finish(axes)
             axes.grid(visible=True, axis="x")
             axes.grid(visible=False, axis="y")
-        panels[0].set_ylabel(f"difference from {table.baseline}")
         _add_key(figure, *_key_of_differences(table, metrics))
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
