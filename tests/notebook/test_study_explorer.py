@@ -49,14 +49,19 @@ def test_the_front_is_of_the_two_chosen_metrics(tmp_path: Path) -> None:
     assert explorer.figure.axes[0].get_ylabel() == "test zero-shot top-1 (%)"
 
 
-def test_only_pictures_that_there_are_are_offered_and_others_refused(tmp_path: Path) -> None:
+def test_only_pictures_that_there_are_are_offered_and_others_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     explorer = StudyExplorer("fd_weight", runs_dir=tmp_path)
     assert list(explorer.show.options) == ["cells", "differences", "parallel", "trade-off"]
     assert "as they were reported" in StudyExplorer("fd_weight", show="learning", runs_dir=tmp_path).message.value
     with pytest.raises(ValueError, match="forecast"):
         StudyExplorer("fd_weight", show="forcast", runs_dir=tmp_path)
-    assert "workbench sweep" in StudyExplorer("curves", runs_dir=tmp_path).message.value
     assert "fd_weight" in StudyExplorer("fd_weihgt", runs_dir=tmp_path).message.value
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "mine.toml").write_text('question = "?"\ngrid.loss.clip.weight = [1, 2]\n')
+    assert "workbench sweep" in StudyExplorer("mine", runs_dir=tmp_path).message.value
 
 
 def test_a_torn_report_is_one_line(tmp_path: Path) -> None:
