@@ -36,10 +36,10 @@ def test_it_ends_with_the_run_and_says_where_the_copy_is(run, say, make, tool) -
     with RunLock(run):
         copy = start_beside(run, tool(FINE))
         say(make.started(), make.step_done(10, 3.0))
-        assert copy.is_alive
+        assert copy.apart.is_alive
         say(make.finished(10))
     assert "one is in trackio up to step 10; see it with: TRACKIO_DIR=" in copy.last_words(30)
-    assert not copy.is_alive
+    assert not copy.apart.is_alive
 
 
 def test_one_that_hangs_is_left_alone(run, say, make, tool) -> None:
@@ -47,16 +47,16 @@ def test_one_that_hangs_is_left_alone(run, say, make, tool) -> None:
     copy = start_beside(run, tool(SLEEPS))
     try:
         begun_s = time.monotonic()
-        assert f"trackio is still writing, as process {copy.pid}" in copy.last_words(0.3)
+        assert f"trackio is still writing, as process {copy.apart.pid}" in copy.last_words(0.3)
         assert time.monotonic() - begun_s < 2
     finally:
-        os.kill(copy.pid, signal.SIGKILL)
+        os.kill(copy.apart.pid, signal.SIGKILL)
 
 
 def test_one_that_is_killed_leaves_the_command_to_do_it_again(run, say, make, tool) -> None:
     say(make.started(), make.step_done(10, 3.0), make.finished(10))
     copy = start_beside(run, tool(SLEEPS))
-    os.kill(copy.pid, signal.SIGKILL)
+    os.kill(copy.apart.pid, signal.SIGKILL)
     expected = f"once more with: workbench runs export {run.path} --to trackio"
     assert copy.last_words(10).endswith(expected)
 

@@ -36,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch):
         return "queued\n"
 
     monkeypatch.setattr("workbench.tui.steer.call", call)
-    monkeypatch.setattr("workbench.tui.steer.start_detached", lambda argv, _: found["started"].append(argv[3:]))
+    monkeypatch.setattr("workbench.runs.apart.start_detached", lambda argv, _: found["started"].append(argv[3:]))
     return found
 
 

@@ -117,22 +117,21 @@ def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] 
     from rich.text import Text
 
     from workbench.cli.output import errors, print_json, print_line
+    from workbench.runs.apart import start_apart, why_failed
     from workbench.runs.liveness import run_status
-    from workbench.runs.process import start_detached, started_at
     from workbench.runs.summary import summarise
 
     copies = [f"--log-to={tool}" for tool in log_to or []]
-    command = [sys.executable, "-m", "workbench", "runs", "resume", str(directory.path), *copies]
-    pid = start_detached(command, directory.output_file)
+    apart = start_apart(["runs", "resume", str(directory.path), *copies], directory.output_file)
     with errors.status(Text(f"{directory.id} begins")):
-        while not run_status(directory).num_steps and started_at(pid):
+        while not run_status(directory).num_steps and apart.is_alive:
             time.sleep(0.1)
     if not run_status(directory).num_steps:  # it has not said that it started
-        lines = directory.output_file.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        reason = why_failed(apart.last_line)
         shutil.rmtree(directory.path)
-        raise ValueError(f"the run did not start: {lines[-1].removeprefix('workbench: ')}")
+        raise ValueError(f"the run did not start: {reason}")
     if json:
         print_json(summarise(directory).to_document())
         return
-    print_line(f"{directory.id} is training as process {pid}; its output goes to {directory.output_file}")
+    print_line(f"{directory.id} is training as process {apart.pid}; its output goes to {directory.output_file}")
     print_line(f"watch it with: workbench runs show {directory.path}")

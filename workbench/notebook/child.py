@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from workbench.runs.apart import last_line, why_failed
+
 COLOURED = ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE")  # with which a kernel's children take a file for a terminal
 
 
@@ -49,10 +51,10 @@ class Child:
     def last_words(self) -> str:
         """The last line that it printed."""
         try:
-            lines = self.output.read_text(errors="replace").strip().splitlines()
+            said = self.output.read_text(errors="replace")
         except OSError:
-            lines = []
-        return lines[-1].removeprefix("workbench: ") if lines else "it said nothing"
+            said = ""
+        return why_failed(last_line(said))
 
     def stop(self) -> None:
         """Ask it to finish its step, save and end; nothing where it has."""

@@ -19,7 +19,7 @@ from workbench.tui.export import Table, to_csv, write_export
 from workbench.tui.memory import Memory, recall, remember
 
 if TYPE_CHECKING:
-    from workbench.tui.steer import Apart
+    from workbench.runs.apart import Apart
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # Okabe and Ito's colours, as in all figures: good, odd and bad differ for the colour-blind too.
@@ -115,10 +115,12 @@ class Workbench(App[None]):
         """A notice of a process that was started; and later, while this is open, of what it could not do."""
 
         async def hear() -> None:
-            if wrong := await apart.complaint():
+            from workbench.tui.steer import complaint
+
+            if wrong := await complaint(apart):
                 self.say(f"{what}, and ended: {wrong}", is_wrong=True)
 
-        self.say(f"{what}; what it prints goes to {apart.log}")
+        self.say(f"{what}; what it prints goes to {apart.output}")
         self.run_worker(hear(), group="apart", exit_on_error=False)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

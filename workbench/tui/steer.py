@@ -9,14 +9,13 @@ from typing import Any
 
 from workbench.config.steering import changeable, check_changes
 from workbench.config.toml import load_run_config, split_override, with_overrides
+from workbench.runs.apart import COMPLAINS, Apart, last_line, start_apart, why_failed
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.control import send_command
 from workbench.runs.directory import RunDirectory
-from workbench.runs.process import start_detached, started_at
 from workbench.sweeps.storage import default_file
 from workbench.tui.words import number
 
-COMPLAINS = "workbench: "  # begins the line in which a command says why it failed
 LOOK_EVERY_S = 0.5
 
 
@@ -90,29 +89,12 @@ def changing(run: RunDirectory, text: str) -> Command:
     )
 
 
-@dataclass(frozen=True)
-class Apart:
-    """A ``workbench`` command in a process that outlives this one, and the file that it prints to, from where."""
-
-    pid: int
-    log: Path
-    begins_at: int
-
-    async def complaint(self) -> str:
-        """Waits until it has ended; returns what was wrong in its own words, or nothing."""
-        while started_at(self.pid):
-            await asyncio.sleep(LOOK_EVERY_S)
-        try:
-            said = self.log.read_bytes()[self.begins_at :].decode(errors="replace")
-        except OSError:
-            return ""
-        last = said.strip().rpartition("\n")[2]
-        return last.removeprefix(COMPLAINS) if last.startswith(COMPLAINS) else ""
-
-
-def _start_apart(arguments: list[str], log: Path) -> Apart:
-    begins_at = log.stat().st_size if log.exists() else 0
-    return Apart(start_detached([sys.executable, "-m", "workbench", *arguments], log), log, begins_at)
+async def complaint(apart: Apart) -> str:
+    """Waits until a command has ended; returns what was wrong in its own words, or nothing."""
+    while apart.is_alive:
+        await asyncio.sleep(LOOK_EVERY_S)
+    last = apart.last_line
+    return why_failed(last) if last.startswith(COMPLAINS) else ""
 
 
 def resume(run: RunDirectory) -> Apart:
@@ -121,7 +103,7 @@ def resume(run: RunDirectory) -> Apart:
     Raises:
         ValueError: it cannot be started.
     """
-    return _start_apart(["runs", "resume", str(run.path)], run.output_file)
+    return start_apart(["runs", "resume", str(run.path)], run.output_file)
 
 
 def start_sweep(arguments: list[str], runs_dir: Path, study: str) -> Apart:
@@ -135,7 +117,7 @@ def start_sweep(arguments: list[str], runs_dir: Path, study: str) -> Apart:
         log.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"cannot write to {log.parent}: {error.strerror or error}") from None
-    return _start_apart(arguments, log)
+    return start_apart(arguments, log)
 
 
 def fork_command(run: RunDirectory, filled: Mapping[str, str]) -> list[str]:
@@ -198,6 +180,5 @@ async def call(arguments: list[str]) -> str:
     )
     out, err = await process.communicate()
     if process.returncode:
-        lines = err.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        raise ValueError(lines[-1].removeprefix(COMPLAINS))
+        raise ValueError(why_failed(last_line(err.decode(errors="replace"))))
     return out.decode(errors="replace")
