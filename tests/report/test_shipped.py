@@ -12,15 +12,8 @@ from workbench.views.metrics import METRIC_LABELS
 
 NAMED = [
     *("fd_weight", "crd_weight", "gd_weight", "icl_weight", "mask_ratio", "one_loss", "temperature", "interactions"),
-    *(
-        "single_tower",
-        "single_text_tower",
-        "intermediate",
-        "curves",
-        "auto_architecture",
-        "conventions",
-        "clip_kd_search",
-    ),
+    *("single_tower", "single_text_tower", "intermediate", "curves", "auto_architecture", "conventions"),
+    "clip_kd_search",
 ]
 
 

@@ -120,15 +120,21 @@ def sweep(
     if json:
         print_json(planned.to_json())
     else:
-        from workbench.cli.output import print_line
-        from workbench.cli.sweep_table import print_results
-        from workbench.report.facts import report_command
-
-        print_results(planned)
-        where = "" if runs == DEFAULT_RUNS else f" --runs {shlex.quote(str(runs))}"
-        said = report_command(study, name_or_file, planned.request.study_name)
-        print_line(f"\nall of it, beside the paper's figures: {said}{where}")
+        _print_found(planned, name_or_file)
     _end(planned, interrupt)
+
+
+def _print_found(planned: "Sweep", name_or_file: str) -> None:
+    """The table, and where the rest is."""
+    from workbench.cli.output import print_line
+    from workbench.cli.sweep_table import print_results
+    from workbench.report.facts import report_command
+
+    print_results(planned)
+    request = planned.request
+    where = "" if request.runs_dir == DEFAULT_RUNS else f" --runs {shlex.quote(str(request.runs_dir))}"
+    said = report_command(request.study, name_or_file, request.study_name)
+    print_line(f"\nall of it, beside the paper's figures: {said}{where}")
 
 
 def _asked(
