@@ -1,10 +1,18 @@
 """A student, a teacher and a run small enough for seconds on one core, on the shipped sample pictures."""
 
 import json
+import multiprocessing
 import os
+import random
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +24,10 @@ from workbench.config.toml import merge
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and a console that is made then keeps it whatever a test says
+
+FORK = multiprocessing.get_context("fork")
+FAILABLE = ("write", "fsync", "replace", "rename", "open", "mkdir")
+ROOT = Path(__file__).parents[1]
 
 TINY = {
     "embed_dim": 16,
@@ -86,5 +98,90 @@ def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
             code = int(end.code or 0)
         captured = capsys.readouterr()
         return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@contextmanager
+def _forked(work: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
+    process = FORK.Process(target=work, args=arguments)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+@pytest.fixture(scope="session")
+def forked() -> Callable[..., AbstractContextManager[BaseProcess]]:
+    """``with forked(work, *arguments) as process``: killed with SIGKILL on the way out if it still runs."""
+    return _forked
+
+
+@pytest.fixture(scope="session")
+def killed() -> Callable[[Callable[[Any], None], int], Iterator[int]]:
+    """``killed(work, times)``: kills ``work(counter)`` again and again, yielding how far each counter came.
+
+    The kills come 0 to 50 ms (seeded) after the first count, so that they fall amid real work.
+    """
+
+    def kill_again_and_again(work: Callable[[Any], None], times: int) -> Iterator[int]:
+        delays = random.Random(0)
+        for _ in range(times):
+            counter = FORK.Value("q", 0, lock=False)
+            with _forked(work, counter) as process:
+                while counter.value == 0 and process.is_alive():
+                    process.join(0.001)
+                process.join(delays.uniform(0, 0.05))
+            yield int(counter.value)
+
+    return kill_again_and_again
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextManager[list[str]]]:
+    """``with failing(nth, code) as called``: the n-th call (from 1) of any of FAILABLE raises that OSError."""
+
+    @contextmanager
+    def fail(nth: int, code: int) -> Iterator[list[str]]:
+        called: list[str] = []
+
+        def wrap(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapped(*arguments: Any, **options: Any) -> Any:
+                called.append(name)
+                if len(called) == nth:
+                    raise OSError(code, os.strerror(code))
+                return real(*arguments, **options)
+
+            return wrapped
+
+        with monkeypatch.context() as patched:
+            for name in FAILABLE:
+                patched.setattr(os, name, wrap(name, getattr(os, name)))
+            yield called
+
+    return fail
+
+
+@pytest.fixture
+def on_small_disk(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``on_small_disk("2m", command, before="sh commands")`` runs a command in an empty tmpfs of that size.
+
+    The folder is ``tmp_path / "disk"``, seen in a mount namespace of the command's own; stdout ends with a line
+    ``left: NAMES`` of all that lies there afterwards, but for ``filler``.
+    """
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def run(size: str, command: Sequence[str], before: str = "true") -> subprocess.CompletedProcess[str]:
+        mount = f"mount -t tmpfs -o size={size} tmpfs {disk}"
+        if not shutil.which("unshare") or subprocess.run(["unshare", "-m", "sh", "-c", mount], check=False).returncode:
+            pytest.skip("mounting a small disk needs root and mount namespaces")
+        listing = "code=$?; echo left: $(find . -mindepth 1 -not -name filler -printf '%P ' ); exit $code"
+        script = f'{mount} && cd {disk} && {{ {before}; }} && {{ "$@"; {listing}; }}'
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+        words = ["unshare", "-m", "sh", "-c", script, "sh", *command]
+        return subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
 
     return run

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from workbench.events import EvalDone, Event, RunFinished, RunResumed, RunStarted, StepDone
+from workbench.process import this_host
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.liveness import State
 from workbench.runs.log import EventLog
-from workbench.runs.process import this_host
 
 CONFIG = 'recipe = "fd"\nseed = 3\n[loss.fd]\nweight = 2.5\n[optimizer]\nbetas = [0.9, 0.98]\n[machine]\npid = 7\n'
 

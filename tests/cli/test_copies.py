@@ -96,7 +96,7 @@ def test_a_process_that_cannot_be_started_is_a_warning(workbench, tiny_recipe: s
     def no_more_processes(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("workbench.runs.process.subprocess.Popen", no_more_processes)
+    monkeypatch.setattr("workbench.process.subprocess.Popen", no_more_processes)
     result = workbench("train", "--recipe", tiny_recipe, "--name", "one", "--log-to", "trackio")
     assert result.code == 0
     assert "Resource temporarily unavailable; the run goes on without trackio" in result.err

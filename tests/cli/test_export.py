@@ -8,10 +8,10 @@ import torch
 from safetensors import safe_open
 
 from workbench import load_student
+from workbench.files import DiskFullError
 from workbench.models.export import write
 from workbench.models.export.probe import MismatchError
 from workbench.models.folder import WEIGHTS
-from workbench.runs.atomic import DiskFullError
 
 
 @pytest.fixture
@@ -96,7 +96,11 @@ def test_bad_input_is_one_line_with_the_remedy(workbench, tiny_models, arguments
     ("error", "code", "message"),
     [
         (MismatchError("it differs"), 1, "workbench: it differs\n"),
-        (DiskFullError(Path("out/x"), 3_000_000), 2, "workbench: cannot write out: disk full at out/x: need 3.0 MB"),
+        (
+            DiskFullError(Path("out/x"), 3_000_000),
+            2,
+            "workbench: cannot write out: disk full at out/x: needs about 3.0 MB",
+        ),
         (PermissionError(13, "Permission denied"), 2, "workbench: cannot write out: Permission denied; name another"),
     ],
 )

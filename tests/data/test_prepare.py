@@ -289,7 +289,7 @@ def test_a_full_disk_is_one_line_and_stops_no_run(
 
 def test_what_does_not_fit_is_not_begun(specs: dict[str, str], monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(preparing, "free_bytes", lambda _: 50_000)  # the pictures take 86 kB
-    with pytest.raises(ValueError, match=r"disk full at .*: need 8\d\.\d kB"):
+    with pytest.raises(ValueError, match=r"disk full at .*: needs about 8\d\.\d kB"):
         open_prepared(specs["shards"], "train", 0, Use("pixels"))
     [note] = open_prepared(specs["shards"], "train", 0, Use("auto")).notes
     assert "disk full" in note

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from workbench.notebook.child import Child
+from workbench.process import started_at
 from workbench.runs.directory import list_runs
 from workbench.runs.liveness import run_status
-from workbench.runs.process import started_at
 
 LEASHED = """
 import threading, time

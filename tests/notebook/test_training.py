@@ -9,9 +9,9 @@ from workbench.events import EvalDone, RunFinished, RunStarted, StepDone
 from workbench.notebook import StudyExplorer, TrainingExplorer, sweep, train
 from workbench.notebook import explorer as module
 from workbench.notebook.child import Child
+from workbench.process import started_at
 from workbench.runs.directory import RunDirectory, create_run, list_runs
 from workbench.runs.log import EventLog
-from workbench.runs.process import started_at
 
 SMALL = ("data.num_pairs=100", "data.num_validation_pairs=50", "data.num_test_pairs=50", "train.batch_size=50")
 NUMBERS = dict.fromkeys(("learning_rate", "grad_norm", "step_time_s", "pairs_per_s", "peak_mb"), 1.0)

@@ -10,9 +10,9 @@ from workbench.config.cells import cells_of
 from workbench.config.origin import Origin
 from workbench.config.study import Study
 from workbench.events import EvalDone, Event, RunFinished, RunStarted, StepDone
+from workbench.process import this_host
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.log import EventLog
-from workbench.runs.process import this_host
 
 MACHINE = {"host": "here", "pid": 1, "python": "3.11.2", "torch": "2.15.0", "device": "x86_64", "num_threads": 2}
 STUDY = """

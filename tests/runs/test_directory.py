@@ -88,7 +88,7 @@ def test_a_place_where_runs_cannot_be_is_named_at_once(tmp_path, failing):
     for place in (tmp_path / "file", tmp_path / "file" / "runs"):
         with pytest.raises(ValueError, match=r"cannot create a run in .*file.*; choose another folder with --runs"):
             create_run(place, "a", "")
-    for code, words in ((errno.EROFS, "read-only file system"), (errno.ENOSPC, "disk full at .* have .* [MG]B")):
+    for code, words in ((errno.EROFS, "read-only file system"), (errno.ENOSPC, "disk full at .* has .* [MG]B")):
         with failing(1, code), pytest.raises(ValueError, match=words):
             create_run(tmp_path / "runs", "a", "")
 

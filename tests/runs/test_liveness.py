@@ -6,11 +6,11 @@ import time
 import pytest
 
 from workbench.events import RunResumed
+from workbench.process import this_host
 from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.liveness import run_status
 from workbench.runs.lock import Owner, RunLock
 from workbench.runs.log import EventLog
-from workbench.runs.process import this_host
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from workbench.process import boot_id, started_at, this_host
 from workbench.runs.lock import Owner, RunLock, read_owner
 from workbench.runs.log import EventLog
-from workbench.runs.process import boot_id, started_at, this_host
 
 
 def hold(run, ready):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from workbench.runs.process import this_host
+from workbench.process import this_host
 from workbench.sweeps import sweep as sweeps
 from workbench.sweeps.by_hand import queue_again, queue_values
 from workbench.sweeps.outcome import Outcome

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from workbench.runs.process import this_host
+from workbench.process import this_host
 from workbench.sweeps import sweep as sweeps
 from workbench.sweeps.outcome import Outcome
 from workbench.sweeps.racing import is_out_of_the_race

@@ -13,10 +13,10 @@ from textual.pilot import Pilot
 
 from workbench.config.cells import plain
 from workbench.events import EvalDone, Event, RunFinished, RunStarted, StepDone
+from workbench.process import boot_id, started_at, this_host
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.lock import Owner
 from workbench.runs.log import EventLog
-from workbench.runs.process import boot_id, started_at, this_host
 from workbench.tui.app import Workbench
 
 RECIPE = {"recipe": "clip-kd", "seed": 0}

@@ -14,10 +14,10 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from workbench.adapters.sink import flattened, settings
+from workbench.process import this_host
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS, State
 from workbench.runs.log import first_events
-from workbench.runs.process import this_host
 
 
 class TensorBoardSink:

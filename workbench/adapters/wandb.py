@@ -11,7 +11,7 @@ from pathlib import Path
 import wandb
 
 from workbench.adapters.sink import PROJECT, settings
-from workbench.runs.atomic import remove
+from workbench.files import remove
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import State
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from workbench.runs.atomic import temporary_beside
+from workbench.files import new_file
 
 NUM_STEPS = 5
 NUM_WARM_UP_STEPS = 2
@@ -61,12 +61,8 @@ def trace(step: Callable[[], object], path: Path, device: torch.device) -> list[
     with profile(activities=activities) as found:
         for _ in range(NUM_STEPS):
             step()
-    temporary = temporary_beside(path)
-    try:
+    with new_file(path) as temporary:
         found.export_chrome_trace(str(temporary))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return _heaviest(found, is_gpu)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.cli.folders import OUT_FILE, check_free, writing
 from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, RunsDir, Seed
 
 if TYPE_CHECKING:
@@ -82,8 +83,7 @@ def _parse_share(text: str) -> tuple[str, float]:
 def _check_free(file: Path) -> None:
     if file.suffix != ".toml":
         raise ValueError(f"--out {file}: a recipe's file is called something.toml")
-    if file.exists():
-        raise ValueError(f"{file} exists already: name another with --out FILE")
+    check_free(file, OUT_FILE)
 
 
 def _recipe_table(calibration: "Calibration", recipe: str, overrides: list[str], file: Path) -> dict[str, Any]:
@@ -105,13 +105,11 @@ def _recipe_table(calibration: "Calibration", recipe: str, overrides: list[str],
 def _write(file: Path, table: Mapping[str, Any]) -> None:
     import tomli_w
 
-    from workbench.runs.atomic import write_atomically
+    from workbench.files import write_atomically
 
     command = " ".join(shlex.join(["workbench", *sys.argv[1:]]).split())  # on one line, whatever is in it
-    try:
+    with writing(file, OUT_FILE):
         write_atomically(file, f"# Made by: {command}\n{tomli_w.dumps(table)}")
-    except OSError as error:
-        raise ValueError(f"cannot write {file}: {error.strerror or error}; name another with --out FILE") from None
 
 
 def _document(calibration: "Calibration") -> dict[str, Any]:

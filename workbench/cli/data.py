@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.completion import complete_data
+from workbench.cli.folders import writing
 from workbench.cli.options import Json
 from workbench.cli.prepare import prepare
 
@@ -39,11 +40,16 @@ def samples(
         workbench data samples emoji --out emoji
     """
     from workbench.cli.output import print_json, print_line
-    from workbench.data.samples.registry import draw_shards, sample_set
+    from workbench.data.samples.registry import check_drawable, draw_shards, sample_set
     from workbench.data.samples.write import num_pairs_in
 
     splits = split or list(sample_set(name).default_pairs)
-    drawn = {one: draw_shards(name, one, num_pairs, out / one) for one in splits}
+    for one in splits:
+        check_drawable(name, one, num_pairs, out / one)
+    drawn = {}
+    for one in splits:
+        with writing(out / one):
+            drawn[one] = draw_shards(name, one, num_pairs, out / one)
     counts = {one: num_pairs_in(folder) for one, folder in drawn.items()}
     if json:
         print_json({"name": name, "dir": str(out.absolute()), "num_pairs": counts})

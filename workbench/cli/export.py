@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli.completion import complete_format, complete_source
-from workbench.cli.folders import check_free
+from workbench.cli.folders import check_free, writing
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 
 if TYPE_CHECKING:
@@ -47,11 +47,13 @@ def export(
         workbench export runs/ID/checkpoints/step-00000600 --format open_clip --half --out student
     """
     from workbench.cli.output import errors, print_json
-    from workbench.models.counting import count_parameters
     from workbench.models.export.formats import check_format
+    from workbench.models.layout import check_named
 
     check_format(format, half=half)
     check_free(out)
+    check_named(source, runs, takes_runs=True)
+    from workbench.models.counting import count_parameters
     from workbench.models.export.probe import MismatchError
     from workbench.models.export.write import export_model
     from workbench.models.source import find_folder, load_student
@@ -60,13 +62,11 @@ def export(
     before_mb = _size_mb(folder) if folder else None
     model = load_student(folder or source, runs)
     try:
-        with errors.status(f"writing and checking {format}"):
+        with errors.status(f"writing and checking {format}"), writing(out):
             exported = export_model(model, out, format, half=half)
     except MismatchError as error:
         print(f"workbench: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    except OSError as error:
-        raise ValueError(f"cannot write {out}: {error.strerror or error}; name another with --out DIR") from None
     num_params = count_parameters(model)
     tokenizer = model.tokenizer.spec["kind"]
     if json:

@@ -15,8 +15,7 @@ def write_figure(figure: "Figure", file: "Path") -> None:
         ValueError: it cannot be written there, or has no known format.
     """
     from workbench.figures.save import save_figure
+    from workbench.files import explained
 
-    try:
+    with explained(file, "name another with --figure FILE"):
         save_figure(figure, file)
-    except OSError as error:
-        raise ValueError(f"cannot write {file}: {error.strerror or error}; name another with --figure FILE") from None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.completion import complete_model
+from workbench.cli.folders import check_free, writing
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 
 if TYPE_CHECKING:
@@ -64,18 +65,21 @@ def inherit(
 
         workbench train --recipe clip-kd --set student.model=half
     """
+    from workbench.models.layout import check_named
+
+    plan = _plan(depth, width, overrides or [], is_auto=auto is not None)
+    check_free(out)
+    check_named(teacher, runs)
     from workbench.cli.architecture import print_architecture
     from workbench.cli.costs import describe_both
     from workbench.cli.figure import write_figure
     from workbench.cli.output import print_json, print_line
     from workbench.figures.architecture import architecture_figure
+    from workbench.files import new_folder
     from workbench.models.folder import save_folder
     from workbench.models.spec import load_model
     from workbench.views.architecture import architecture
 
-    plan = _plan(depth, width, overrides or [], is_auto=auto is not None)
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise ValueError(f"{out} is there already: name another folder with --out")
     before = load_model(teacher, runs_dir=runs)
     after, legacy = _by_plan(before, plan)
     if auto is not None:
@@ -85,7 +89,8 @@ def inherit(
     view = architecture(legacy.snapshot(step=0, stage=0))
     if figure:
         write_figure(architecture_figure(view), figure)
-    save_folder(after, out)
+    with writing(out), new_folder(out) as building:
+        save_folder(after, building)
     costs = describe_both(before, after)
     if json:
         plain = {"dir": str(out), "plan": plan.model_dump(mode="json"), "architecture": view.to_json()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli import teacher_cache
-from workbench.cli.folders import check_free
+from workbench.cli.folders import check_free, writing
 from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def train_(
     follow(launch({run_id: config}, runs), json, prints=out is None)
     if out is None:
         return
-    document = publish_teacher(find_run(runs, run_id), out)
+    with writing(out):
+        document = publish_teacher(find_run(runs, run_id), out)
     if json:
         print_json({"id": run_id, "folder": str(out.absolute()), **document})
         return
@@ -93,16 +94,19 @@ def import_(
 
         workbench teacher import config:model.json@teacher.pt --data held-out.csv
     """
+    from workbench.models.layout import check_named
+
+    if out is not None:
+        check_free(out)
+    check_named(source, runs)
     from workbench.cli.output import print_json
     from workbench.engine.importing import folder_name, import_teacher
 
     folder = out or Path("teachers") / folder_name(source)
     check_free(folder)
     imported = import_teacher(source, data, num_pairs=num_pairs, runs_dir=runs, watch=_with_bar)
-    try:
+    with writing(folder):
         imported.save(folder)
-    except OSError as error:
-        raise ValueError(f"cannot write {folder}: {error.strerror or error}; name another with --out DIR") from None
     if json:
         print_json({"folder": str(folder.absolute())} | imported.record())
         return

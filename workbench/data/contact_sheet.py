@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from workbench.data.picture_error import PictureError
 from workbench.data.picture_files import spread
 from workbench.data.sample import Dataset
+from workbench.files import explained, new_file
 
 NUM_PICTURES = 36
 NUM_COLUMNS = 6
@@ -45,12 +46,9 @@ def write_sheet(dataset: Dataset, path: Path) -> None:
     Raises:
         ValueError: the file cannot be written.
     """
-    try:
-        contact_sheet(dataset).save(path, "PNG")
-    except OSError as error:
-        raise ValueError(
-            f"the sheet cannot be written to '{path}' ({error.strerror or error}): name another"
-        ) from error
+    sheet = contact_sheet(dataset)
+    with explained(path, "name another with --sheet FILE.png"), new_file(path) as temporary:
+        sheet.save(temporary, "PNG")
 
 
 def _paste(sheet: Image.Image, dataset: Dataset, index: int, left: int, top: int) -> tuple[str, str]:

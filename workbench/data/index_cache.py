@@ -6,9 +6,9 @@ import json
 import os
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from workbench.data.tar_index import IndexedSample, ShardIndex, index_shard
+from workbench.files import write_atomically
 from workbench.resources import cache_dir
 
 FORMAT = 1  # raise it when an index of the same shard would come out otherwise
@@ -55,7 +55,6 @@ def _load(entry: Path, path: Path) -> ShardIndex | None:
 
 
 def _store(entry: Path, index: ShardIndex) -> None:
-    """Writes beside the entry, then renames: another process sees the old entry or the new one."""
     document = {
         "shard": _identity(index.path, index.size, index.mtime_ns),
         "digest": index.digest,
@@ -63,12 +62,7 @@ def _store(entry: Path, index: ShardIndex) -> None:
         "samples": index.samples,
     }
     entry.parent.mkdir(parents=True, exist_ok=True)
-    temporary = entry.with_suffix(f".{uuid4().hex}.tmp")
-    try:
-        temporary.write_text(json.dumps(document), encoding="utf-8")
-        temporary.replace(entry)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(entry, json.dumps(document))
 
 
 def _identity(path: Path, size: int, mtime_ns: int) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from workbench.data.store_writer import Content
 from workbench.data.stores import find_store, home, make_store
 from workbench.data.working_size import at_working_size
 from workbench.embeddings import InputForm, Replaced
-from workbench.runs.atomic import DiskFullError, why_not_written
-from workbench.runs.disk import free_bytes
+from workbench.files import DiskFullError, free_bytes, why_not_written
 
 Prepare = Literal["auto", "off", "pixels", "jpeg"]
 

@@ -4,12 +4,12 @@ import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 from workbench.data.pictures import each_picture
 from workbench.data.sample import Dataset, Sample, SampleText
 from workbench.data.unusable import Tally
 from workbench.embeddings import Replaced
+from workbench.files import write_atomically
 from workbench.resources import cache_dir
 
 
@@ -79,11 +79,7 @@ def _load(entry: Path, num_samples: int) -> list[int] | None:
 
 
 def _store(entry: Path, indices: list[int]) -> None:
-    """Writes beside the entry, then renames; where nothing can be written, the look is taken anew each time."""
-    temporary = entry.with_suffix(f".{uuid4().hex}.tmp")
+    """Keeps them; where nothing can be written, all images are decoded again the next time."""
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(indices), encoding="utf-8")
-        temporary.replace(entry)
-    with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
+        write_atomically(entry, json.dumps(indices))

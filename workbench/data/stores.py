@@ -1,10 +1,6 @@
 """Where stores lie: a folder for each in the user's cache; finding, making, listing and removing them."""
 
-import fcntl
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +9,10 @@ from workbench.data.picture_error import PictureError
 from workbench.data.sample import Dataset
 from workbench.data.store import MANIFEST, Kind, Manifest, Source, Store
 from workbench.data.store_writer import Show, write_store
+from workbench.files import alone, new_folder, remove, sweep
 from workbench.resources import cache_dir
-from workbench.runs.atomic import FULL, DiskFullError, commit_folder, remove, remove_orphans, temporary_beside
 
-STORE, LOCK = "store", "lock"
+STORE = "store"
 
 
 class Listed(NamedTuple):
@@ -79,38 +75,13 @@ def make_store(dataset: Dataset, kind: Kind, *, spec: str, num_bytes: int, show:
     with alone(folder.parent, "prepares the same data"):
         if (found := find_store(dataset, kind)) is not None:
             return found
-        remove_orphans(folder.parent)
-        temporary = temporary_beside(folder)
-        try:
-            temporary.mkdir()
+        for place in home().iterdir():
+            sweep(place)
+        with new_folder(folder, num_bytes=num_bytes, replace=True) as temporary:
             write_store(dataset, Source.of(dataset, kind), temporary, spec=spec, show=show)
-            commit_folder(temporary, folder)
-        except OSError as error:
-            if error.errno in FULL:
-                raise DiskFullError(folder, num_bytes) from None
-            raise
-        finally:
-            remove(temporary)
     store = Store(folder)
     _remove_older(store)
     return store
-
-
-@contextmanager
-def alone(folder: Path, doing: str) -> Iterator[None]:
-    """Holds the lock of a folder, which ends with the process; waits for whoever has it, saying what that one does."""
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"workbench: waiting for another process that {doing}", file=sys.stderr)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks: both then write, and the last one's stays
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _remove_older(store: Store) -> None:

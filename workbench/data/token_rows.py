@@ -15,7 +15,7 @@ from workbench.data.bar import announced
 from workbench.data.mapped import Mapped
 from workbench.data.store import Store
 from workbench.embeddings import InputForm
-from workbench.runs.atomic import remove, temporary_beside
+from workbench.files import new_file
 
 PER_CALL = 1024
 MANY = 50_000  # captions that take long enough for a person to wonder
@@ -59,14 +59,9 @@ def _write(path: Path, store: Store, form: InputForm) -> None:
     captions = _captions(store)
     if num_captions >= MANY:
         captions = announced(captions, num_captions, "tokenizing", store.manifest.spec, "captions")
-    temporary = temporary_beside(path)
-    try:
-        with temporary.open("wb") as file:
-            while some := list(islice(captions, PER_CALL)):
-                file.write(form.tokenize(some).numpy().astype(np.int32).tobytes())
-        temporary.replace(path)
-    finally:
-        remove(temporary)
+    with new_file(path) as temporary, temporary.open("wb") as file:
+        while some := list(islice(captions, PER_CALL)):
+            file.write(form.tokenize(some).numpy().astype(np.int32).tobytes())
 
 
 def _captions(store: Store) -> Iterator[str]:

@@ -15,11 +15,11 @@ from workbench.engine import stages
 from workbench.engine.member import Member
 from workbench.engine.state import TrainState
 from workbench.events import CheckpointSaved
+from workbench.files import FULL
 from workbench.inheritance import Gated, slice_gated
 from workbench.models.fingerprint import weights_sha256
 from workbench.models.folder import WEIGHTS, config_files
 from workbench.models.weights import load_weights
-from workbench.runs.atomic import FULL
 from workbench.runs.checkpoints import make_room, prune_checkpoints, read_manifest, write_checkpoint
 
 TRAINING = "training.safetensors"

@@ -6,8 +6,7 @@ from torch import nn
 
 from workbench.config.run import RunConfig
 from workbench.engine.member import Member
-from workbench.runs.atomic import DiskFullError
-from workbench.runs.disk import free_bytes
+from workbench.files import DiskFullError, free_bytes
 
 ADAM_COPIES = 3  # weights and two moments
 

@@ -21,7 +21,7 @@ from workbench.engine.start import Start
 from workbench.events import Event, RunResumed, RunStarted, Warned
 from workbench.models.counting import count_parameters
 from workbench.models.teacher import Teacher
-from workbench.runs.process import this_host
+from workbench.process import this_host
 
 
 class Cohort:

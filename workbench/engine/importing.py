@@ -18,12 +18,12 @@ from workbench.engine.build import evaluated_splits
 from workbench.engine.device import resolve_device
 from workbench.engine.evaluation import Evaluator
 from workbench.evaluation.agreement import BLOCK_SIZE, affinity_entropy
+from workbench.files import new_folder
 from workbench.models.clip import Clip
 from workbench.models.counting import count_parameters
 from workbench.models.folder import save_folder
 from workbench.models.spec import is_weights_file, load_model, spec_of_file
 from workbench.models.teacher import Teacher
-from workbench.runs.atomic import write_atomically
 from workbench.runs.directory import find_run
 from workbench.statistics.intervals import paired_gain
 
@@ -119,9 +119,15 @@ class ImportedTeacher:
         return bool(self.trial.model.config.get("quick_gelu"))
 
     def save(self, folder: Path) -> None:
-        """Write the model folder that ``teacher.model`` names, with its record beside the weights."""
-        save_folder(self.trial.model, folder)
-        write_atomically(folder / RECORD, json.dumps(self.record(), indent=2) + "\n")
+        """Write the model folder that ``teacher.model`` names, with its record beside the weights; whole, or nothing.
+
+        Raises:
+            FileExistsError: the folder holds something.
+            OSError: it cannot be written, or the disk is full.
+        """
+        with new_folder(folder) as building:
+            save_folder(self.trial.model, building)
+            (building / RECORD).write_text(json.dumps(self.record(), indent=2) + "\n", encoding="utf-8")
 
     def record(self) -> dict[str, Any]:
         """Where it came from, its fingerprint, what it is fed, and what was measured."""

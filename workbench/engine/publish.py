@@ -11,11 +11,11 @@ from workbench.config.toml import load_run_config
 from workbench.engine.build import evaluated_splits, make_evaluator
 from workbench.engine.device import resolve_device
 from workbench.events import StepDone
+from workbench.files import new_folder
 from workbench.models.counting import count_parameters
 from workbench.models.folder import load_folder, save_folder
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
-from workbench.runs.atomic import write_atomically
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import read_history
 
@@ -32,13 +32,19 @@ def publish_teacher(run: RunDirectory, folder: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: the run has no checkpoint, or names no held-out pairs.
+        OSError: the folder holds something or cannot be written, or the disk is full; nothing is left of it.
     """
     config = load_run_config(run.config_file)
-    save_folder(load_model(f"run:{run.path}"), folder, torch.float16)
-    document = measure_teacher(folder, config)
-    write_atomically(folder / METRICS, json.dumps(document, indent=2) + "\n")
-    write_atomically(folder / CONFIG, run.config_file.read_text(encoding="utf-8"))
-    write_atomically(folder / LOG, "".join(line + "\n" for line in _thinned(run)))
+    with new_folder(folder) as building:
+        save_folder(load_model(f"run:{run.path}"), building, torch.float16)
+        document = measure_teacher(building, config)
+        texts = {
+            METRICS: json.dumps(document, indent=2) + "\n",
+            CONFIG: run.config_file.read_text(encoding="utf-8"),
+            LOG: "".join(line + "\n" for line in _thinned(run)),
+        }
+        for name, text in texts.items():
+            (building / name).write_text(text, encoding="utf-8")
     return document
 
 

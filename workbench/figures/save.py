@@ -7,6 +7,7 @@ from PIL import Image
 
 from workbench.config.nearest import unknown
 from workbench.figures.style import style
+from workbench.files import new_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,16 +29,19 @@ def save_figure(figure: "Figure", path: Path | str, *, small: bool = False) -> P
 
     Raises:
         ValueError: the suffix is not .png, .svg or .pdf.
+        OSError: it cannot be written; an older file is intact.
     """
     path = Path(path)
-    if path.suffix.lower() not in METADATA:
+    suffix = path.suffix.lower()
+    if suffix not in METADATA:
         raise unknown("figure format", path.suffix or path.name, METADATA)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with style():
-        dpi = SMALL_DOTS_PER_INCH if small else DOTS_PER_INCH
-        figure.savefig(path, dpi=dpi, metadata=METADATA[path.suffix.lower()])
-    if small and path.suffix.lower() == ".png":
-        with Image.open(path) as drawn:
-            few = drawn.convert("RGB").quantize(SMALL_COLOURS)
-        few.save(path, optimize=True)
+    dpi = SMALL_DOTS_PER_INCH if small else DOTS_PER_INCH
+    with new_file(path) as temporary:
+        with style():
+            figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=METADATA[suffix])
+        if small and suffix == ".png":
+            with Image.open(temporary) as drawn:
+                few = drawn.convert("RGB").quantize(SMALL_COLOURS)
+            few.save(temporary, "PNG", optimize=True)
     return path

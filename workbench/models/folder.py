@@ -12,14 +12,15 @@ import open_clip
 import torch
 from safetensors.torch import save
 
+from workbench.files import write_atomically
+from workbench.models import layout
 from workbench.models.clip import Clip
 from workbench.models.reasons import reason
 from workbench.models.tokenizers import make_tokenizer
 from workbench.models.weights import load_weights, read_weights
-from workbench.runs.atomic import write_atomically
 
-CONFIG, WEIGHTS, TOKENIZER = "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"
-OLDER_WEIGHTS = "open_clip_pytorch_model.bin"  # in folders from the hub
+CONFIG, WEIGHTS, TOKENIZER = layout.CONFIG, layout.WEIGHTS, layout.TOKENIZER
+OLDER_WEIGHTS = layout.OLDER_WEIGHTS
 
 
 def config_files(model: Clip) -> dict[str, bytes]:
@@ -33,7 +34,10 @@ def config_files(model: Clip) -> dict[str, bytes]:
 
 
 def save_folder(model: Clip, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write the model to ``folder``, its weights rounded to ``dtype``; counters among them stay whole numbers."""
+    """Write the model to ``folder``, its weights rounded to ``dtype``; counters among them stay whole numbers.
+
+    For a folder that is whole or absent, write into one of :func:`~workbench.files.new_folder`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         name: tensor.to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()

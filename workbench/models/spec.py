@@ -11,24 +11,15 @@ from open_clip.factory import get_model_config
 from workbench.config.nearest import unknown
 from workbench.models.clip import Clip
 from workbench.models.folder import CONFIG, WEIGHTS, load_folder
+from workbench.models.layout import FORMS, SIZES, sizes
 from workbench.models.matching import fitting_architectures
 from workbench.models.offline import without_waiting
 from workbench.models.reasons import reason
 from workbench.models.tokenizers import named_tokenizer
 from workbench.models.weights import SUFFIXES, load_weights, read_weights
-from workbench.resources import PACKAGE, find_resource
+from workbench.resources import find_resource
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.directory import find_run
-
-SIZES = PACKAGE / "models" / "sizes"
-FORMS = (
-    "a built-in size",
-    "open_clip:NAME[@WEIGHTS]",
-    "config:FILE.json[@WEIGHTS]",
-    "sample:NAME",
-    "run:ID",
-    "a model folder",
-)
 
 
 def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_dir: Path | None = None) -> Clip:
@@ -54,7 +45,7 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
         return _folder(_sample_folder(rest), spec, tokenizer)
     if kind == "run" and colon:
         return _folder(run_folder(rest, runs_dir), spec, tokenizer)
-    if spec in _sizes():
+    if spec in sizes():
         return _from_config(_read_config(SIZES / f"{spec}.json"), spec, seed, tokenizer)
     if spec and Path(spec).is_dir():
         return _folder(Path(spec), spec, tokenizer)
@@ -63,7 +54,7 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
             f"{spec} holds weights alone; name their architecture: {' or '.join(_fitting(Path(spec)))}; "
             f"`workbench teacher import {spec}` finds out which"
         )
-    close = unknown("model", spec, [prefixed] if (prefixed := _prefixed(spec)) else _sizes())
+    close = unknown("model", spec, [prefixed] if (prefixed := _prefixed(spec)) else sizes())
     raise ValueError(f"{close} (a model is {', '.join(FORMS)})")
 
 
@@ -79,7 +70,7 @@ def _prefixed(spec: str) -> str:
     name = spec.partition("@")[0]
     if name.endswith(".json"):
         return f"config:{spec}"
-    return f"open_clip:{spec}" if name.replace("/", "-") in open_clip.list_models() + _sizes() else ""
+    return f"open_clip:{spec}" if name.replace("/", "-") in open_clip.list_models() + sizes() else ""
 
 
 def spec_of_file(path: Path) -> str:
@@ -107,7 +98,7 @@ def _fitting(path: Path) -> list[str]:
 
 def _architectures() -> dict[str, dict[str, Any]]:
     """The configs that ``open_clip:NAME`` may name: open_clip's own, and the built-in sizes."""
-    own = {name: _read_config(SIZES / f"{name}.json") for name in _sizes()}
+    own = {name: _read_config(SIZES / f"{name}.json") for name in sizes()}
     return {name: get_model_config(name) for name in open_clip.list_models()} | own
 
 
@@ -143,10 +134,10 @@ def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
     name = name.replace("/", "-")
     if name in open_clip.list_models():
         config = get_model_config(name)
-    elif name in _sizes():
+    elif name in sizes():
         config = _read_config(SIZES / f"{name}.json")
     else:
-        raise unknown("open_clip model", name, [*open_clip.list_models(), *_sizes()])
+        raise unknown("open_clip model", name, [*open_clip.list_models(), *sizes()])
     if not weights:
         return _from_config(config, f"open_clip:{name}", seed, tokenizer)
     if tokenizer:
@@ -201,10 +192,6 @@ def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
             f"cannot download {name}@{weights} ({reason(error)[:120]}): "
             f"name a local file, open_clip:{name}@/path/to/weights"
         ) from None
-
-
-def _sizes() -> list[str]:
-    return [path.stem for path in SIZES.glob("*.json")]
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from workbench.files import write_atomically
 from workbench.resources import PACKAGE
-from workbench.runs.atomic import write_atomically
 
 FOLDER = "notebooks"
 FIRST_PORT, NUM_PORTS = 8888, 50

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from workbench.engine.checkpoint import LEARNT, TRAINING, load_learnt
 from workbench.events import CheckpointSaved
+from workbench.files import write_atomically
 from workbench.models.fingerprint import weights_sha256
 from workbench.models.folder import WEIGHTS, config_files, load_folder
-from workbench.runs.atomic import write_atomically
 from workbench.runs.checkpoints import checkpoints, newest_checkpoint, read_manifest, write_checkpoint
 from workbench.runs.directory import RunDirectory
 from workbench.runs.mask_snapshots import MaskSnapshot, read_masks

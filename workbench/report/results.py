@@ -10,11 +10,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from workbench.files import explained, write_atomically
 from workbench.report.study import StudyReport
 from workbench.report.words import findings
-from workbench.report.write import USUAL, explained, write_report
+from workbench.report.write import OTHER_OUT, USUAL, write_report
 from workbench.resources import find_resource
-from workbench.runs.atomic import write_atomically
 
 ANSWERS, INDEX, FINDING = "answers.json", "README.md", "finding.md"
 SETTLED = ("finished", "diverged", "failed")
@@ -78,7 +78,7 @@ def write_results(reports: Sequence[StudyReport], folder: Path, formats: Sequenc
         ANSWERS: json.dumps(documents, indent=1, ensure_ascii=False) + "\n",
         INDEX: "\n".join(_index(folder, answers)).rstrip() + "\n",
     }
-    with explained(folder):
+    with explained(folder, OTHER_OUT):
         for name, text in index.items():
             write_atomically(folder / name, text)
     return written + [folder / name for name in index]

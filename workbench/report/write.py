@@ -1,16 +1,15 @@
 """A study's report as files."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.config.nearest import unknown
+from workbench.files import explained, write_atomically
 from workbench.report.latex import latex
 from workbench.report.markdown import markdown, shown_cells
 from workbench.report.study import StudyReport
 from workbench.report.tables import cells_csv, runs_csv
-from workbench.runs.atomic import write_atomically
 from workbench.views.metrics import metric_label
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
 TEXTS = ("md", "csv", "tex")
 PICTURES = ("png", "svg", "pdf")
+OTHER_OUT = "name another with --out DIR"
 USUAL = ("md", "csv", "tex", "png")
 
 
@@ -41,22 +41,9 @@ def write_report(report: StudyReport, folder: Path, formats: Sequence[str] = USU
         ValueError: an unknown format, or the folder cannot be made or written to.
     """
     check_formats(formats)
-    with explained(folder):
+    with explained(folder, OTHER_OUT):
         folder.mkdir(parents=True, exist_ok=True)
         return _write(report, folder, formats)
-
-
-@contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Says of a folder that cannot be written to what to do about it.
-
-    Raises:
-        ValueError: instead of any OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"cannot write {folder}: {error.strerror or error}; name another with --out DIR") from None
 
 
 def _write(report: StudyReport, folder: Path, formats: Sequence[str]) -> list[Path]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.runs.process import start_detached, started_at
+from workbench.process import start_detached, started_at
 
 COMPLAINS = "workbench: "  # begins the line in which a command says why it failed
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.runs.atomic import commit_folder, write_atomically
+from workbench.files import new_folder, write_atomically
 from workbench.runs.directory import RunDirectory
 
 MANIFEST = "manifest.json"
@@ -21,22 +21,16 @@ def write_checkpoint(run: RunDirectory, step: int, files: Mapping[str, bytes], f
     """Write one checkpoint: all of it, or nothing.
 
     Raises:
-        ValueError: the disk is full.
+        DiskFullError: there is no room for it.
     """
     final = run.checkpoints / f"step-{step:08d}"
-    temporary = run.checkpoints / f".tmp-{final.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    num_bytes = sum(map(len, files.values()))
+    with new_folder(final, num_bytes=num_bytes, replace=True) as folder:
         for name, content in files.items():
-            write_atomically(temporary / name, content)
+            write_atomically(folder / name, content)
         sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         manifest = {"step": step, **facts, "sha256": sums}
-        write_atomically(temporary / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-        commit_folder(temporary, final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return final
 
 

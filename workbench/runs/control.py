@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from workbench.runs.atomic import remove, write_atomically
+from workbench.files import remove, write_atomically
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS, run_status
 

@@ -4,25 +4,15 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from workbench.config.nearest import unknown
-from workbench.runs.atomic import (
-    FULL,
-    TEMPORARY,
-    DiskFullError,
-    commit_folder,
-    remove_orphans,
-    temporary_beside,
-)
-from workbench.runs.disk import is_writable
+from workbench.files import FULL, TEMPORARY, DiskFullError, is_writable, new_folder
 
 MAX_ID_LENGTH = 100
-ORPHAN_AGE_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -98,20 +88,18 @@ def create_run(
     """
     _check_id(run_id)
     final = RunDirectory(runs_dir.absolute() / run_id)
-    building = RunDirectory(temporary_beside(final.path))
     try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        remove_orphans(runs_dir, older_than_s=ORPHAN_AGE_S)
-        for folder in (building.checkpoints, building.snapshots, building.control):
-            folder.mkdir(parents=True)
-        building.config_file.write_text(resolved_toml, encoding="utf-8")
-        building.events_file.touch()
-        begin(building)
-        _claim(building, final)
+        with new_folder(final.path) as folder:
+            building = RunDirectory(folder)
+            for part in (building.checkpoints, building.snapshots, building.control):
+                part.mkdir()
+            building.config_file.write_text(resolved_toml, encoding="utf-8")
+            building.events_file.touch()
+            begin(building)
     except OSError as error:
+        if isinstance(error, FileExistsError) and final.path.exists():
+            raise _exists(final) from None
         raise ValueError(_why_not(error, runs_dir, len(resolved_toml))) from None
-    finally:
-        shutil.rmtree(building.path, ignore_errors=True)
     return final
 
 
@@ -129,13 +117,6 @@ def check_can_create(runs_dir: Path, run_id: str) -> None:
         there = next(path for path in (runs_dir, *runs_dir.absolute().parents) if path.exists())
         number = errno.EACCES if there.is_dir() else errno.ENOTDIR
         raise ValueError(_why_not(OSError(number, os.strerror(number)), runs_dir, 0))
-
-
-def _claim(building: RunDirectory, final: RunDirectory) -> None:
-    try:
-        commit_folder(building.path, final.path, replace=False)
-    except FileExistsError:
-        raise _exists(final) from None
 
 
 def _exists(run: RunDirectory) -> ValueError:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workbench.events import Commanded, Event, Forked, RunFinished, RunResumed, RunStarted, RunState, StepDone
+from workbench.process import this_host
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lock import SILENT_AFTER_S, Owner, read_owner
 from workbench.runs.log import effective_events, first_events, last_events, quiet_s
-from workbench.runs.process import this_host
 
 State = Literal[RunState, "new", "running", "paused", "silent", "dead"]
 TAKES_COMMANDS = ("new", "running", "paused", "silent")

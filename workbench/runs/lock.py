@@ -8,10 +8,10 @@ from types import TracebackType
 
 from pydantic import BaseModel, ConfigDict
 
-from workbench.runs.atomic import FULL, remove_orphans, write_atomically
+from workbench.files import FULL, sweep, write_atomically
+from workbench.process import boot_id, started_at, this_host
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import quiet_s
-from workbench.runs.process import boot_id, started_at, this_host
 
 SILENT_AFTER_S = 600.0
 
@@ -98,7 +98,7 @@ class RunLock:
         if previous and not (is_locked and previous.shares_our_locks) and previous.is_alive(self.run):
             raise _taken(self.run, previous)
         for folder in (self.run.path, self.run.checkpoints, self.run.snapshots):
-            remove_orphans(folder)
+            sweep(folder, is_ours=True)
         write_atomically(self.run.owner_file, _this_process().model_dump_json())
 
     def _forget(self) -> None:

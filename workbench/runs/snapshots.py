@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.runs.atomic import write_atomically
+from workbench.files import write_atomically
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import lineage
 from workbench.runs.liveness import run_status

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
 from workbench.events import CheckpointSaved, EvalDone, Event, RunFinished, RunStarted, StageStarted, StepDone
-from workbench.runs.atomic import write_atomically
+from workbench.files import write_atomically
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import read_history
 from workbench.runs.liveness import State, run_status

@@ -5,9 +5,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from workbench.events import EvalDone, RunStarted
+from workbench.process import this_host
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import first_events, read_events
-from workbench.runs.process import this_host
 from workbench.runs.summary import summarise
 
 END = ("finished", "diverged")  # training again would end the same way

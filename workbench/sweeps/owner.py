@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from workbench.runs.process import boot_id, started_at, this_host
+from workbench.process import boot_id, started_at, this_host
 
 
 class LeaseOwner(BaseModel):

@@ -15,9 +15,9 @@ from workbench.engine.launch import Launch, launch, relaunch
 from workbench.engine.out_of_memory import is_out_of_memory
 from workbench.engine.start import Start, start_of
 from workbench.events import Event
+from workbench.process import this_host
 from workbench.runs.directory import MAX_ID_LENGTH, RunDirectory
 from workbench.runs.liveness import run_status
-from workbench.runs.process import this_host
 from workbench.sweeps.outcome import END, Outcome, outcome_of
 from workbench.sweeps.space import settings_of
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from workbench.config.cells import Cell
-from workbench.runs.process import this_host
+from workbench.process import this_host
 from workbench.sweeps.forecast import Clock
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial

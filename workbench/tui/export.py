@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.runs.atomic import write_atomically
+from workbench.files import write_atomically
 
 if TYPE_CHECKING:
     from workbench.tui.charts.plot import Plot

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from workbench.runs.atomic import write_atomically
+from workbench.files import write_atomically
 from workbench.tui.charts.axis import Axis
 
 View = Literal["runs", "by study", "studies"]

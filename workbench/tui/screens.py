@@ -10,7 +10,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 from textual.screen import Screen
 
-from workbench.runs.atomic import write_atomically
+from workbench.files import write_atomically
 from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.probe_snapshots import KIND
 from workbench.tui.app import Workbench

@@ -16,7 +16,7 @@ from workbench.engine.build import build_cohort
 from workbench.engine.teacher_cache.build import Builder
 from workbench.engine.teacher_cache.identity import TeacherIdentity
 from workbench.engine.teacher_cache.store import DIGESTS, ROWS, TeacherCache, find_cache, remove_all, why_missing
-from workbench.runs.atomic import DiskFullError
+from workbench.files import DiskFullError
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import zlib
 from pathlib import Path
@@ -12,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from workbench import files
 from workbench.models.export import native
 from workbench.models.export.native import tokenizer_document
 from workbench.models.export.probe import MismatchError
 from workbench.models.export.write import export_model
 from workbench.models.folder import CONFIG, TOKENIZER, WEIGHTS, load_folder
 from workbench.models.tokenizers import WordTokenizer, make_tokenizer
-from workbench.runs import atomic
 
 KINDS = ("plain", "sliced", "resnet", "bpe")
 
@@ -46,7 +47,7 @@ def test_any_sliced_student_comes_back(make_sliced, tmp_path, seed, sparsity):
     again = load_folder(out)
     assert again.config == student.config
     assert exported.sizes[WEIGHTS] < 4 * sum(p.numel() for p in student.towers.parameters()) + 6000
-    atomic.remove(out)
+    files.remove(out)
 
 
 @pytest.mark.parametrize("kind", ["plain", "resnet", "bpe"])
@@ -106,15 +107,11 @@ def test_weights_too_large_for_float16_are_refused_with_half_only(make_clip, tmp
 
 
 def test_a_full_disk_leaves_nothing(make_clip, tmp_path, monkeypatch):
-    real = atomic._write_synced
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    def full(path, content):
-        if WEIGHTS in path.name:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(path, content)
-
-    monkeypatch.setattr(atomic, "_write_synced", full)
-    with pytest.raises(atomic.DiskFullError):
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(files.DiskFullError):
         export_model(make_clip(), tmp_path / "out", "native")
     assert list(tmp_path.iterdir()) == []
 

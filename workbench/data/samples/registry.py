@@ -8,8 +8,9 @@ from pathlib import Path
 from workbench.config.nearest import unknown
 from workbench.data.samples.picture import Picture
 from workbench.data.samples.progress import progress
-from workbench.data.samples.write import num_pairs_in, write_shards
+from workbench.data.samples.write import fault_of_samples, num_pairs_in, write_shards
 from workbench.data.samples.zero_shot import ZeroShotTask
+from workbench.files import explained, sweep
 from workbench.resources import cache_dir, find_resource
 
 PAIRS_PER_SHARD = 2_000
@@ -56,7 +57,12 @@ def sample_shards(name: str, split: str, num_pairs: int = 0) -> Path:
     if shipped and _serves(shipped, chosen.default_pairs[split], wanted):
         return shipped
     folder = cache_dir() / "samples" / f"{name}-v{chosen.version}" / f"{split}-{wanted or 'all'}"
-    return folder if num_pairs_in(folder) else draw_shards(name, split, wanted, folder)
+    if num_pairs_in(folder):
+        return folder
+    with explained(folder, "name another folder in WORKBENCH_CACHE"):
+        for set_folder in folder.parents[1].glob("*"):
+            sweep(set_folder)
+        return draw_shards(name, split, wanted, folder)
 
 
 def draw_shards(name: str, split: str, num_pairs: int, folder: Path) -> Path:
@@ -64,7 +70,18 @@ def draw_shards(name: str, split: str, num_pairs: int, folder: Path) -> Path:
     chosen = sample_set(name)
     wanted = _wanted(chosen, split, num_pairs)
     pictures = progress(chosen.draw(split, wanted), wanted, f"drawing samples:{name}/{split}")
-    return write_shards(pictures, folder, image_format=chosen.image_format, pairs_per_shard=PAIRS_PER_SHARD)
+    return write_shards(
+        pictures, folder, image_format=chosen.image_format, pairs_per_shard=PAIRS_PER_SHARD, num_pairs=wanted
+    )
+
+
+def check_drawable(name: str, split: str, num_pairs: int, folder: Path) -> None:
+    """ValueError at once where `draw_shards` would refuse the folder after it has drawn all pairs."""
+    wanted = _wanted(sample_set(name), split, num_pairs)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if fault_of_samples(folder) or (wanted and num_pairs_in(folder) != wanted):
+        raise ValueError(f"{folder} exists already and holds other samples or none: remove it, or name another folder")
 
 
 def _wanted(chosen: SampleSet, split: str, num_pairs: int) -> int:

@@ -3,16 +3,15 @@
 import hashlib
 import io
 import json
-import shutil
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from workbench.config.nearest import unknown
 from workbench.data.samples.picture import Picture
+from workbench.files import DiskFullError, free_bytes, new_folder
 
 CHECKSUMS = "checksums.txt"
 INDEX = "index.json"
@@ -27,23 +26,24 @@ BLOCK, RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
 _EMPTY_HEADER = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)  # modified at 0, by user 0: nothing of this machine
 
 
-def write_shards(pictures: Iterable[Picture], folder: Path, *, image_format: str, pairs_per_shard: int) -> Path:
+def write_shards(
+    pictures: Iterable[Picture], folder: Path, *, image_format: str, pairs_per_shard: int, num_pairs: int = 0
+) -> Path:
     """Writes `folder` with 00000.tar, 00001.tar... of key.jpg (or .webp) and key.json, and returns it.
 
-    Beside the shards lie checksums.txt, as sha256sum reads it, and index.json, `{"num_pairs": N}`. Everything is
-    written next to the folder and renamed at the end, so that a folder is whole or absent; of two processes that
-    write the same pictures at once, the second keeps what the first finished. ValueError when there are no
-    pictures or the folder holds other ones.
+    Beside the shards lie checksums.txt, as sha256sum reads it, and index.json, `{"num_pairs": N}`. The folder is
+    whole or absent; of two processes that write the same pictures at once, the second keeps what the first
+    finished. With `num_pairs`, how many there will be, a disk too small for them is refused after the first shard.
+    ValueError when there are no pictures or the folder holds other ones; OSError when it cannot be written.
     """
     if image_format not in _ENCODINGS:
         raise unknown("image format", image_format, _ENCODINGS)
-    unfinished = folder.with_name(f".{folder.name}-{uuid4().hex}")
-    unfinished.mkdir(parents=True)
+    checksums = ""
     try:
-        _write_into(unfinished, pictures, image_format, pairs_per_shard)
-        _move(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with new_folder(folder) as unfinished:
+            checksums = _write_into(unfinished, _shards(pictures, image_format, pairs_per_shard), num_pairs)
+    except FileExistsError:
+        _check_same(folder, checksums)
     return folder
 
 
@@ -53,20 +53,46 @@ def num_pairs_in(folder: Path) -> int:
     return int(json.loads(index.read_text())["num_pairs"]) if index.exists() else 0
 
 
-def _write_into(folder: Path, pictures: Iterable[Picture], image_format: str, pairs_per_shard: int) -> None:
+def fault_of_samples(folder: Path) -> str | None:
+    """What keeps a folder from being as `write_shards` left it; None of a whole one. Shards are not read."""
+    try:
+        names = [line.split()[-1] for line in (folder / CHECKSUMS).read_text().splitlines()]
+        json.loads((folder / INDEX).read_bytes())
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, IndexError):
+        return f"{CHECKSUMS} or {INDEX} is damaged"
+    return next((f"{name} is missing" for name in names if not (folder / name).is_file()), None)
+
+
+def _shards(pictures: Iterable[Picture], image_format: str, pairs_per_shard: int) -> Iterator[tuple[int, bytes]]:
+    """Each shard's number of pairs and content."""
     remaining = iter(pictures)
-    checksums: list[str] = []
-    num_pairs = 0
     while shard := list(islice(remaining, pairs_per_shard)):
-        content = _shard(shard, image_format)
+        yield len(shard), _shard(shard, image_format)
+
+
+def _write_into(folder: Path, shards: Iterator[tuple[int, bytes]], num_pairs: int) -> str:
+    """Writes shards, checksums and index; returns the checksums."""
+    checksums: list[str] = []
+    num_written = 0
+    for count, content in shards:
+        if not checksums:
+            _check_room(folder, len(content) * max(1.0, num_pairs / count))
         name = f"{len(checksums):05d}.tar"
         (folder / name).write_bytes(content)
         checksums.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
-        num_pairs += len(shard)
+        num_written += count
     if not checksums:
-        raise ValueError(f"no pictures to write into {folder.name}: ask for at least one")
+        raise ValueError("no pictures to write: ask for at least one")
     (folder / CHECKSUMS).write_text("".join(checksums))
-    (folder / INDEX).write_text(json.dumps({"num_pairs": num_pairs}) + "\n")
+    (folder / INDEX).write_text(json.dumps({"num_pairs": num_written}) + "\n")
+    return "".join(checksums)
+
+
+def _check_room(folder: Path, num_bytes: float) -> None:
+    if free_bytes(folder) < num_bytes:
+        raise DiskFullError(folder, round(num_bytes))
 
 
 def _shard(pictures: Iterable[Picture], image_format: str) -> bytes:
@@ -99,12 +125,10 @@ def _member(name: str, content: bytes) -> bytes:
     return bytes(header) + content + bytes(-len(content) % BLOCK)
 
 
-def _move(finished: Path, folder: Path) -> None:
-    try:
-        finished.rename(folder)
-    except OSError:
-        theirs = folder / CHECKSUMS
-        if not theirs.exists():
-            raise ValueError(f"{folder} is in the way: remove it, or choose another folder") from None
-        if theirs.read_text() != (finished / CHECKSUMS).read_text():
-            raise ValueError(f"{folder} holds other samples: remove it, or choose another folder") from None
+def _check_same(folder: Path, checksums: str) -> None:
+    """Raises ValueError unless the folder holds the samples that were to be written there."""
+    theirs = folder / CHECKSUMS
+    if not theirs.is_file():
+        raise ValueError(f"{folder} is in the way: remove it, or choose another folder")
+    if theirs.read_text() != checksums:
+        raise ValueError(f"{folder} holds other samples: remove it, or choose another folder")

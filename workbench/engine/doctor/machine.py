@@ -13,9 +13,9 @@ import torch
 
 from workbench.engine.doctor.finding import Finding
 from workbench.engine.doctor.limits import MIB, memory_mb, usable_cores
+from workbench.files import free_bytes, is_writable
+from workbench.process import this_host
 from workbench.resources import cache_dir
-from workbench.runs.disk import free_bytes, is_writable
-from workbench.runs.process import this_host
 
 LEAST_DISK_MB = 2 * 2**10
 LEAST_MEMORY_MB = 2 * 2**10

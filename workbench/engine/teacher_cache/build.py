@@ -22,7 +22,6 @@ from workbench.data.picture_error import PictureError
 from workbench.data.picture_files import spread
 from workbench.data.samples.progress import progress
 from workbench.data.store_writer import num_threads
-from workbench.data.stores import alone
 from workbench.data.unusable import Tally
 from workbench.embeddings import Replaced
 from workbench.engine.device import machine_facts, now_s
@@ -38,9 +37,8 @@ from workbench.engine.teacher_cache.store import (
     place_of,
     read_digests,
 )
+from workbench.files import FULL, DiskFullError, alone, free_bytes, write_atomically
 from workbench.models.teacher import Teacher
-from workbench.runs.atomic import FULL, DiskFullError, write_atomically
-from workbench.runs.disk import free_bytes
 from workbench.views.units import duration, size
 
 ROWS_PER_BLOCK = 1024  # at least: what a kill may cost

@@ -11,10 +11,9 @@ from workbench.engine.lessons import remembers
 from workbench.engine.teacher_cache.build import Builder, Forecast
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home, why_missing
+from workbench.files import DiskFullError, free_bytes, why_not_written
 from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher
-from workbench.runs.atomic import DiskFullError, why_not_written
-from workbench.runs.disk import free_bytes
 
 AUTO_BYTES = 10_000_000_000  # what is kept unasked
 SPARE = 2  # times as much must be free for that

@@ -13,8 +13,8 @@ from torch import Tensor
 from workbench.data.evaluation_set import EvaluationSet
 from workbench.engine.teacher_cache.identity import TeacherIdentity, digest_of
 from workbench.engine.teacher_cache.store import home
+from workbench.files import write_atomically
 from workbench.models.teacher import Teacher
-from workbench.runs.atomic import write_atomically
 
 DIGEST_BYTES = sha256().digest_size
 

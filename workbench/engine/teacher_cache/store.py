@@ -22,8 +22,8 @@ from torch import Tensor
 
 from workbench.embeddings import Embeddings
 from workbench.engine.teacher_cache.identity import Identity
+from workbench.files import remove
 from workbench.resources import cache_dir
-from workbench.runs.atomic import remove
 
 ROWS, DIGESTS, MANIFEST, LOCK = "rows.bin", "digests.bin", "cache.json", "lock"
 MAX_DIFFERENCES = 3  # with more, it is just another run's

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
+from workbench.files import write_atomically
 from workbench.models.clip import Clip
 from workbench.models.export.probe import Probe, checked
 from workbench.models.folder import TOKENIZER, load_folder, save_folder
 from workbench.models.tokenizers import Tokenizer
-from workbench.runs.atomic import write_atomically
 
 TOLERANCE = 1e-6
 RULES = {

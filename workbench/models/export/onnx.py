@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from workbench.config.shape import TOWERS, Tower
+from workbench.files import write_atomically
 from workbench.models.clip import Clip
 from workbench.models.export.native import tokenizer_document
 from workbench.models.export.probe import BATCH_SIZES, Probe, checked, max_or_nan
 from workbench.models.folder import TOKENIZER
 from workbench.models.reasons import reason
 from workbench.models.towers import split_name
-from workbench.runs.atomic import write_atomically
 
 TOLERANCE = 1e-4
 CONFIG = "config.json"

@@ -1,20 +1,19 @@
 """Writing a model for others: built beside its place, read as its readers will, and moved there only if they agree."""
 
 import copy
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from workbench.files import new_folder
 from workbench.models.clip import Clip
 from workbench.models.export.formats import check_format
 from workbench.models.export.native import write_native
 from workbench.models.export.onnx import write_onnx
 from workbench.models.export.probe import Probe
 from workbench.models.export.uniform import write_open_clip
-from workbench.runs.atomic import commit_folder, temporary_beside
 
 WRITERS: dict[str, Callable[[Clip, Path, torch.dtype], float]] = {
     "native": write_native,
@@ -56,16 +55,11 @@ def export_model(model: Clip, folder: Path, format: str, *, half: bool = False) 
         raise ValueError(f"{folder} is the folder that you are in: name a new one with --out DIR")
     _check_finite(model, "export an earlier checkpoint")
     written = _rounded(model) if half else model
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = temporary_beside(target)
     try:
-        building.mkdir()
-        difference = WRITERS[format](written, building, torch.float16 if half else torch.float32)
-        commit_folder(building, target, replace=False)
+        with new_folder(target) as building:
+            difference = WRITERS[format](written, building, torch.float16 if half else torch.float32)
     except FileExistsError:
         raise ValueError(f"{folder} exists already: name another with --out DIR") from None
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     sizes = {path.name: path.stat().st_size for path in sorted(target.iterdir())}
     return Exported(folder, sizes, max(difference, _rounding(model, written)))
 

@@ -2,18 +2,30 @@
 
 import errno
 import itertools
+import multiprocessing
 import os
 import shutil
 import stat
-import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from workbench.runs import atomic
-from workbench.runs.atomic import DiskFullError, commit_folder, remove_orphans, write_atomically
+from workbench import files
+from workbench.files import (
+    DiskFullError,
+    commit_folder,
+    free_bytes,
+    is_writable,
+    new_folder,
+    size_text,
+    sweep,
+    temporary_beside,
+    write_atomically,
+)
 
+FORK = multiprocessing.get_context("fork")
 KILLS = 40
 
 
@@ -55,7 +67,7 @@ def test_a_failure_of_any_call_leaves_the_old_file_or_the_new_one(tmp_path, fail
             else:
                 break
     assert path.read_text() == "new"
-    assert called == ["open", "write", "fsync", "replace", "open", "fsync"]
+    assert called == ["open", "write", "open", "fsync", "replace", "open", "fsync"]
 
 
 def test_a_write_cut_short_is_completed(tmp_path, monkeypatch):
@@ -66,16 +78,17 @@ def test_a_write_cut_short_is_completed(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_says_what_is_needed_and_what_there_is(tmp_path, failing):
-    with failing(2, errno.ENOSPC), pytest.raises(DiskFullError, match=r"disk full at .*x: need 3\.0 MB, have "):
+    with failing(2, errno.ENOSPC), pytest.raises(DiskFullError, match=r"disk full at .*x: needs about 3\.0 MB, has "):
         write_atomically(tmp_path / "x", bytes(3_000_000))
     assert names(tmp_path) == []
 
 
-def test_a_really_full_disk_keeps_the_old_file(tmp_path):
+def test_a_really_full_disk_keeps_the_old_file(on_small_disk):
     code = """
 import sys
+import time
 from pathlib import Path
-from workbench.runs.atomic import DiskFullError, write_atomically
+from workbench.files import DiskFullError, write_atomically
 path = Path(sys.argv[1]) / "file"
 write_atomically(path, b"old")
 try:
@@ -84,20 +97,10 @@ except DiskFullError as error:
     print(error)
 assert path.read_bytes() == b"old" and len(list(path.parent.iterdir())) == 1
 """
-    finished = in_mount(tmp_path, "size=1m", code)
+    finished = on_small_disk("1m", [sys.executable, "-c", code, "."])
     assert finished.returncode == 0, finished.stderr
     assert "disk full at" in finished.stdout
-    assert "need 2.0 MB, have 1.0 MB" in finished.stdout
-
-
-def in_mount(folder: Path, options: str, code: str) -> subprocess.CompletedProcess[str]:
-    """Runs Python code, given ``folder``, where a small file system of its own is mounted."""
-    mount = f"mount -t tmpfs -o {options} tmpfs {folder}"
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-m", "sh", "-c", mount], check=False).returncode:
-        pytest.skip("mounting needs root")
-    environment = {**os.environ, "PYTHONPATH": str(Path(atomic.__file__).parents[2])}
-    command = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-c", code, str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert "needs about 2.0 MB, has 1.0 MB" in finished.stdout
 
 
 def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path, killed):
@@ -115,7 +118,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path, killed):
         assert content == bytes(content[:1]) * size
         # The last may stand though it was not yet counted.
         assert (content[0] - last) % 256 in (count % 256, (count + 1) % 256)
-        num_orphans += len(remove_orphans(tmp_path))
+        num_orphans += len(sweep(tmp_path, is_ours=True))
         assert names(tmp_path) == ["file"]
         total, last = total + count, content[0]
     assert total > KILLS
@@ -166,7 +169,7 @@ def test_a_failure_of_any_call_leaves_the_old_folder_or_the_new_one(tmp_path, fa
                 break
         assert not (tmp_path / "a").exists() or content_of(tmp_path / "a") in ({"old"}, {"new"})
         assert (tmp_path / "a").exists() or not is_there
-        remove_orphans(tmp_path)
+        sweep(tmp_path, is_ours=True)
         assert names(tmp_path) in (["a"], [] if not is_there else ["a"])
     assert content_of(tmp_path / "a") == {"new"}
     assert called.count("fsync") == 5  # two files, two folders, and the one around them
@@ -182,7 +185,7 @@ def test_a_kill_while_replacing_a_folder_leaves_the_old_or_the_new_one(tmp_path,
 
     last = 0
     for count in killed(replace_forever, KILLS):
-        remove_orphans(tmp_path)
+        sweep(tmp_path, is_ours=True)
         assert names(tmp_path) == ["a"]
         (number,) = content_of(tmp_path / "a")
         assert int(number) - last in (count, count + 1)
@@ -193,16 +196,133 @@ def test_a_kill_while_replacing_a_folder_leaves_the_old_or_the_new_one(tmp_path,
 def test_a_folder_set_aside_by_a_kill_is_put_back(tmp_path):
     make_folder(tmp_path / ".old-a", "old")
     make_folder(tmp_path / ".tmp-a", "new")
-    assert remove_orphans(tmp_path) == [".old-a", ".tmp-a"]
+    assert sweep(tmp_path, is_ours=True) == [".old-a", ".tmp-a"]
     assert content_of(tmp_path / "a") == {"old"}
     assert names(tmp_path) == ["a"]
 
 
-def test_young_orphans_are_spared_on_request_and_other_files_always(tmp_path):
-    (tmp_path / ".tmp-young").write_text("")
+def write_and_wait(folder: Path, counter) -> None:
+    temporary_beside(folder / "model").mkdir()
+    temporary_beside(folder / "recipe.toml").write_text("half")
+    counter.value = 1
+    time.sleep(60)
+
+
+def test_what_a_living_process_writes_is_spared_until_it_is_dead(tmp_path, forked):
     (tmp_path / "tmp-mine").write_text("")
-    assert remove_orphans(tmp_path, older_than_s=60) == []
-    os.utime(tmp_path / ".tmp-young", (0, 0))
-    assert remove_orphans(tmp_path, older_than_s=60) == [".tmp-young"]
+    written = FORK.Value("q", 0, lock=False)
+    with forked(write_and_wait, tmp_path, written) as writer:
+        while not written.value and writer.is_alive():
+            time.sleep(0.01)
+        assert sweep(tmp_path) == []
+        assert len(names(tmp_path)) == 3
+    assert len(sweep(tmp_path)) == 2
     assert names(tmp_path) == ["tmp-mine"]
-    assert remove_orphans(tmp_path / "missing") == []
+    assert sweep(tmp_path / "missing") == []
+
+
+def test_a_process_with_the_id_of_a_dead_writer_is_not_the_writer(tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(files, "started_at", lambda _: "an hour ago")
+        temporary_beside(tmp_path / "file").touch()
+    mine = temporary_beside(tmp_path / "file")
+    mine.touch()
+    assert len(sweep(tmp_path)) == 1
+    assert names(tmp_path) == [mine.name]
+
+
+def test_what_another_machine_writes_is_spared_for_a_day(tmp_path, monkeypatch):
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(files, "_host_digest", lambda: "0123abcd")
+        theirs = temporary_beside(tmp_path / "folder")
+    make_folder(theirs, "half")
+    (tmp_path / ".tmp-older-version-0123abcd").touch()
+    assert sweep(tmp_path) == []
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * files.OTHERS_AGE_S)
+    assert len(sweep(tmp_path)) == 2
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_another_process_may_be_replacing_is_not_put_back_at_once(tmp_path, monkeypatch):
+    make_folder(tmp_path / ".old-a", "old")
+    assert sweep(tmp_path) == []
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * files.ASIDE_AGE_S)
+    assert sweep(tmp_path) == [".old-a"]
+    assert content_of(tmp_path / "a") == {"old"}
+
+
+def test_a_new_folder_appears_whole_and_clears_what_the_dead_left(tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(files, "started_at", lambda _: "an hour ago")
+        make_folder(temporary_beside(tmp_path / "other"), "half")
+    with new_folder(tmp_path / "a") as folder:
+        assert names(tmp_path) == [folder.name]
+        (folder / "file").write_text("x")
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a" / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+def test_an_error_in_a_new_folder_leaves_nothing_not_even_its_parents(tmp_path, error):
+    def write() -> None:
+        with new_folder(tmp_path / "missing" / "too" / "a") as folder:
+            (folder / "file").write_text("x")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert names(tmp_path) == []
+
+
+def test_a_new_folder_replaces_what_holds_something_only_if_asked(tmp_path):
+    make_folder(tmp_path / "a", "old")
+    with pytest.raises(FileExistsError), new_folder(tmp_path / "a") as folder:
+        make_folder(folder / "x", "new")
+    assert content_of(tmp_path / "a") == {"old"}
+    with new_folder(tmp_path / "a", replace=True) as folder:
+        (folder / "new").touch()
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["new"]
+
+
+def test_a_new_folder_on_a_full_disk_says_what_all_of_it_needs(on_small_disk):
+    code = """
+from pathlib import Path
+from workbench.files import new_folder, write_atomically
+with new_folder(Path("deep/a")) as folder:
+    write_atomically(folder / "one", bytes(600_000))
+    write_atomically(folder / "two", bytes(700_000))
+"""
+    finished = on_small_disk("1m", [sys.executable, "-c", code])
+    assert "DiskFullError: disk full at deep/a: needs about 1.3 MB, has 1.0 MB" in finished.stderr
+    assert finished.stdout == "left:\n"
+
+
+def test_names_as_long_as_can_be_are_written(tmp_path):
+    for name in ("x" * 255, "é" * 127):
+        write_atomically(tmp_path / name, "x")
+    assert names(tmp_path) == sorted(("x" * 255, "é" * 127))
+
+
+def test_a_folder_that_is_not_there_yet_is_judged_by_its_parent(tmp_path: Path) -> None:
+    assert 0 < free_bytes(tmp_path / "a/b/c") <= shutil.disk_usage(tmp_path).total
+    assert is_writable(tmp_path / "a/b/c")
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "file").touch()
+    assert not is_writable(tmp_path / "file/runs")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_folder_of_somebody_else_is_not_writable(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert not is_writable(tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "said"),
+    [(0, "0.0 kB"), (99_999, "100.0 kB"), (100_000, "0.1 MB"), (3_000_000, "3.0 MB"), (1_234e9, "1,234.0 GB")],
+)
+def test_sizes_are_said_as_people_say_them(num_bytes: float, said: str) -> None:
+    assert size_text(num_bytes) == said

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from workbench.runs import process
-from workbench.runs.process import boot_id, start_detached, started_at
+from workbench import process
+from workbench.process import boot_id, start_detached, started_at
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
