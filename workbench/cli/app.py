@@ -27,6 +27,7 @@ from workbench.cli import (
     tui,
 )
 from workbench.cli.completion import answer
+from workbench.cli.lossy import lossy_stderr
 
 app = typer.Typer(
     name="workbench",
@@ -79,11 +80,19 @@ app.command()(notebook.notebook)
 def main() -> None:
     """Run a command. What a person can mend is one line on stderr and exit status 2."""
     warnings.formatwarning = _one_line
+    with lossy_stderr():
+        _run()
+
+
+def _run() -> None:
     try:
         if question := os.environ.get("_WORKBENCH_COMPLETE"):
             answer(app, question)
         else:
-            app()
+            try:
+                app()
+            finally:
+                sys.stdout.flush()
     except ValueError as error:
         if os.environ.get("WORKBENCH_DEBUG"):
             raise
@@ -94,11 +103,29 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if os.environ.get("WORKBENCH_DEBUG") or error.filename is None:
+        from workbench.files import FULL
+
+        if os.environ.get("WORKBENCH_DEBUG") or (error.filename is None and error.errno not in FULL):
             raise
-        reason = (error.strerror or str(error)).lower()
-        print(f"workbench: {error.filename}: {reason}; name another path, or make this one usable", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_report_full(error) if error.errno in FULL else _report_path(error))
+
+
+def _report_path(error: OSError) -> int:
+    reason = (error.strerror or str(error)).lower()
+    print(f"workbench: {error.filename}: {reason}; name another path, or make this one usable", file=sys.stderr)
+    return 2
+
+
+def _report_full(error: OSError) -> int:
+    """One line about a full disk, whether it is under a file or under what is printed."""
+    from workbench.files import DiskFullError, why_not_written
+
+    places = "name another place with --out, --runs or WORKBENCH_CACHE"
+    if error.filename is None and not isinstance(error, DiskFullError):  # in most cases stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the end
+        places = "send the output to another disk"
+    print(f"workbench: {why_not_written(error)}; make room there, or {places}", file=sys.stderr)
+    return 2 if isinstance(error, DiskFullError) else 1
 
 
 def _one_line(

@@ -1,5 +1,6 @@
 """A run's events as progress bars in a terminal, and as a line now and then elsewhere."""
 
+import sys
 from collections.abc import Iterable, Iterator
 
 from rich.markup import escape
@@ -13,12 +14,25 @@ PLAIN_EVERY = 0.1  # of the run, between two lines where there is no terminal
 
 
 def show(events: Iterable[Event], num_steps: int) -> Iterator[Event]:
-    """Pass the events on and show them on stderr."""
+    """Pass the events on and show them on stderr; where that fails, once say so and go on without."""
     view = _Bars(num_steps) if errors.is_terminal else _Lines(num_steps)
+    is_shown = True
     with view:
         for event in events:
-            view.show(event)
+            if is_shown:
+                is_shown = _is_shown(view, event)
             yield event
+
+
+def _is_shown(view: "_Bars | _Lines", event: Event) -> bool:
+    """Whether the event could be shown: a display that fails must not end hours of training."""
+    try:
+        view.show(event)
+    except Exception as error:
+        message = f"progress is no longer shown ({type(error).__name__}: {error}); training goes on"
+        print(f"workbench: {message}, see it with: workbench runs show {event.run}", file=sys.stderr)
+        return False
+    return True
 
 
 def _recall(event: EvalDone) -> str:

@@ -28,7 +28,9 @@ def print_results(sweep: "Sweep") -> None:
     shown = _best_first(sweep, results)[:MOST_TRIALS] if sweep.study.search else results
     for name in names:
         label = metric_label(name)
-        print_rows(["", "seeds", label.title, "95 %", *_compared(results)], [_row(one, label) for one in shown])
+        compared = ["difference", "95 %"] if any(result.gains for result in results) else []
+        rows = [_row(one, label, with_gain=bool(compared)) for one in shown]
+        print_rows(["", "seeds", label.title, "95 %", *compared], rows)
         print_line("")
     for result in results:
         if result.state not in ("finished", "dropped", "waiting"):
@@ -59,14 +61,11 @@ def _metrics(sweep: "Sweep") -> list[str]:
     return list(dict.fromkeys((*asked, *SHOWN)))
 
 
-def _compared(results: list["CellResult"]) -> list[str]:
-    return ["difference", "95 %"] if any(result.gains for result in results) else []
-
-
-def _row(result: "CellResult", label: MetricLabel) -> list[str]:
-    found, gain = result.metrics.get(label.name), result.gains.get(label.name)
+def _row(result: "CellResult", label: MetricLabel, *, with_gain: bool) -> list[str]:
+    found = result.metrics.get(label.name)
     num_seeds = len(found.per_seed) if found else 0
-    return [result.name, str(num_seeds), *_interval(label, found), *(_interval(label, gain, signed=True))]
+    gain = _interval(label, result.gains.get(label.name), signed=True) if with_gain else []
+    return [result.name, str(num_seeds), *_interval(label, found), *gain]
 
 
 def _interval(label: MetricLabel, found: "Estimate | None", *, signed: bool = False) -> list[str]:

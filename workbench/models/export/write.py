@@ -56,7 +56,7 @@ def export_model(model: Clip, folder: Path, format: str, *, half: bool = False) 
     _check_finite(model, "export an earlier checkpoint")
     written = _rounded(model) if half else model
     try:
-        with new_folder(target) as building:
+        with new_folder(folder) as building:
             difference = WRITERS[format](written, building, torch.float16 if half else torch.float32)
     except FileExistsError:
         raise ValueError(f"{folder} exists already: name another with --out DIR") from None
