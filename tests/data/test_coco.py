@@ -92,7 +92,7 @@ def without(*keys: str) -> Callable[[dict[str, Any]], None]:
         (without("caption"), r"an annotation without 'caption' \(it has 'id', 'image_id'\)"),
         (without("image_id"), "an annotation without 'image_id'"),
         (without("file_name"), "an image without 'file_name'"),
-        (lambda document: document["images"].append(7), r"an image without 'id' \(it has not an object\)"),
+        (lambda document: document["images"].append(7), r"an image without 'id' \(it is no object\)"),
         (lambda document: document["images"].append(document["images"][0]), "lists the picture 'k000.jpg' twice"),
         (lambda document: document["annotations"].clear(), "has no picture with a caption"),
         (lambda document: document.update(images={}), "has no list 'images'"),
