@@ -9,6 +9,7 @@ from torch import Tensor
 from workbench.data.captions import NUM_TOKENIZED, captions_of, share_filling
 from workbench.data.picture_files import spread
 from workbench.data.preflight import MANY_CUT, MANY_FALSE_NEGATIVES
+from workbench.data.reading import Reading
 from workbench.data.sample import Dataset
 from workbench.embeddings import InputForm
 from workbench.engine.doctor.finding import Finding, Level
@@ -26,11 +27,17 @@ def input_findings(
     dataset: Dataset, student: Clip, teacher: Teacher | None, batch_size: int, student_spec: str
 ) -> Iterator[Finding]:
     """What the captions are like, and what each model makes of them."""
+    yield from reading_findings("training data", dataset.reading)
     yield _duplicates(dataset, batch_size)
     yield _lengths(dataset, student.form)
     yield from _vocabularies(dataset, student, teacher, student_spec)
     if teacher:
         yield _forms(student, teacher)
+
+
+def reading_findings(name: str, reading: Reading) -> Iterator[Finding]:
+    """What was left out when data were opened, and class names that are no words."""
+    yield from (Finding(name, "warning", note, "`workbench data check SPEC` shows more") for note in reading.notes)
 
 
 def picture_finding(trial: Trial) -> Finding:
