@@ -1,12 +1,13 @@
 """``workbench data``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workbench.cli.completion import complete_data
-from workbench.cli.options import Json
+from workbench.cli.options import Json, SkipBadShards
 from workbench.cli.prepare import prepare
 
 REAL_CONTEXT = 77  # tokens that the real sizes read
@@ -70,11 +71,12 @@ def check(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw some pictures with their captions there.")
     ] = None,
+    skip_bad_shards: SkipBadShards = False,
     json: Json = False,
 ) -> None:
     """Look at data before training: sizes, captions, duplicates, and pictures that cannot be used.
 
-    All captions are read. Exit status 2 if training would refuse the data.
+    All captions are read. Exit status 1 if training would refuse the data, 2 if they cannot be opened.
 
     Examples:
 
@@ -83,6 +85,8 @@ def check(
         workbench data check coco:captions_val2017.json@val2017 --all
 
         workbench data check "folder:flowers*2 + pairs/{0000..0009}.tar*1" --json
+
+        workbench data check "pairs/{0000..0009}.tar" --skip-bad-shards
     """
     from workbench.cli.data_report import print_report
     from workbench.cli.output import print_json, print_line
@@ -93,7 +97,7 @@ def check(
 
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise ValueError(f"--sheet {sheet}: the sheet is a PNG, call it something.png")
-    dataset = open_dataset(spec, "train")
+    dataset = open_dataset(spec, "train", bad_shards="skip" if skip_bad_shards else "refuse")
     report = look(dataset, 0 if look_at_all else num_pictures, BytePairTokenizer(REAL_CONTEXT + 1))
     if sheet is not None:
         write_sheet(dataset, sheet)
@@ -104,4 +108,5 @@ def check(
         if sheet is not None:
             print_line(f"some pictures with their captions: {sheet}")
     if report.problem:
-        raise ValueError(report.problem)
+        print(f"workbench: training would refuse these data: {report.problem}", file=sys.stderr)
+        raise typer.Exit(1)
