@@ -60,7 +60,7 @@ def check(
         str,
         typer.Argument(
             metavar="SPEC",
-            help="The data: a path, samples:, coco:, folder:, a mixture.",
+            help="The data: a path, samples:, coco:, karpathy:, folder:, a mixture.",
             autocompletion=complete_data,
         ),
     ],

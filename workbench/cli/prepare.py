@@ -22,7 +22,7 @@ def prepare(
         str | None,
         typer.Argument(
             metavar="SPEC",
-            help="The data: a path, samples:NAME/SPLIT, coco:, folder:, a mixture.",
+            help="The data: a path, samples:NAME/SPLIT, coco:, karpathy:, folder:, a mixture.",
             autocompletion=complete_data,
         ),
     ] = None,

@@ -11,6 +11,7 @@ from workbench.data.picture_files import spread
 from workbench.data.preflight import MANY_CUT, MANY_FALSE_NEGATIVES
 from workbench.data.reading import Reading
 from workbench.data.sample import Dataset
+from workbench.data.unusable import MAX_SHARE
 from workbench.embeddings import InputForm
 from workbench.engine.doctor.finding import Finding, Level
 from workbench.engine.doctor.trial import Trial
@@ -45,7 +46,7 @@ def picture_finding(trial: Trial) -> Finding:
     if trial.num_replaced > SOME_REPLACED * trial.num_pairs:
         return Finding(
             "pictures",
-            "warning",
+            "problem" if trial.num_replaced > MAX_SHARE * trial.num_pairs else "warning",
             f"{trial.num_replaced:,} of the first {trial.num_pairs:,} cannot be used, and others stand in their place",
             "`workbench data check SPEC --all` lists them",
         )
