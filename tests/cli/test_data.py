@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_a_check_reports_what_it_found(workbench, pairs: Callable[..., str]) -> 
     assert document["sheet"] is None
 
     result = workbench("data", "check", spec)
-    assert result.code == 0
+    assert result.code == 1  # one of eight is more than training passes over
     for shown in (
         "8, 4 of them different",
         "0.500 among 1,000",
@@ -82,6 +83,18 @@ def test_classes_are_listed(workbench) -> None:
     assert json.loads(workbench("data", "check", "folder:animals", "--json").out)["classes"]["class 12"] == 2
 
 
+def test_numbers_for_class_names_are_warned_of_and_zero_shot_comes_first(workbench) -> None:
+    for number in range(8):
+        path = Path(f"digits/{number % 2}/{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(path)
+    for command in (("data", "check", "folder:digits"), ("evaluate", "sample:scenes", "--data", "folder:digits")):
+        with pytest.warns(UserWarning, match=r"2 of 2 classes of 'digits' .* name them in digits/classes\.json"):
+            result = workbench(*command, "--json")
+        assert result.code == 0
+    assert next(iter(json.loads(result.out)["metrics"])) == "zero_shot_top1"
+
+
 def test_a_sheet_is_drawn(workbench, pairs: Callable[..., str]) -> None:
     result = workbench("data", "check", pairs(HOSTILE[2:]), "--sheet", "sheet.png", "--json")
     assert json.loads(result.out)["sheet"] == str(Path("sheet.png").absolute())
@@ -94,9 +107,73 @@ def test_what_training_would_refuse_ends_with_its_reason(workbench, pairs: Calla
     spec = pairs(["untitled"] * 6)
     for options in ((), ("--json",)):
         result = workbench("data", "check", spec, *options)
-        assert result.code == 2
+        assert result.code == 1
         assert "untitled" in result.out
-        assert result.err.splitlines()[-1].startswith("workbench: all 6 pairs have the caption 'untitled', so that")
+        assert result.err.startswith(
+            "workbench: training would refuse these data: all 6 pairs have the caption 'untitled'"
+        )
+
+
+def test_a_few_unusable_images_of_a_few_are_too_many(workbench, pairs: Callable[..., str]) -> None:
+    """Training counts them every epoch, and would end at the sixth."""
+    spec = pairs([f"caption {number}" for number in range(28)])
+    for number in (3, 9, 20):
+        Path(f"{number}.jpg").write_bytes(b"<html>")
+    result = workbench("data", "check", spec, "--json")
+    assert result.code == 1
+    assert json.loads(result.out)["problem"].startswith("too many pictures cannot be used, 3 of 28 (")
+    assert result.err.startswith(
+        "workbench: training would refuse these data: too many pictures cannot be used, 3 of 28"
+    )
+    for number in (3, 9):
+        Path(f"{number}.jpg").write_bytes(Path("1.jpg").read_bytes())
+    assert workbench("data", "check", spec).code == 0
+
+
+def test_captions_left_out_and_line_breaks_are_counted(workbench, pairs: Callable[..., str]) -> None:
+    spec = pairs(["", "two\nlines", "three", "None", " "])
+    result = workbench("data", "check", spec, "--json")
+    document = json.loads(result.out)
+    assert (document["num_pairs"], document["num_captions_with_line_breaks"]) == (3, 1)
+    assert document["captions_left_out"] == {"blank": 2}
+    assert document["notes"][0].startswith("left out captions of 'pairs.tsv': 2 of 5 (2 blank")
+    assert "2 (2 blank)" in workbench("data", "check", spec).out
+
+
+def write_shards(count: int, text: bytes) -> None:
+    for shard in range(count):
+        with tarfile.open(f"{shard}.tar", "w") as archive:
+            for number in range(3):
+                image = io.BytesIO()
+                Image.new("RGB", (8, 8), (80 * number, 80 * shard, 0)).save(image, "PNG")
+                for name, content in (("png", image.getvalue()), ("txt", text + b" %d" % number)):
+                    header = tarfile.TarInfo(f"{shard}-{number}.{name}")
+                    header.size = len(content)
+                    archive.addfile(header, io.BytesIO(content))
+
+
+def test_bad_shards_are_refused_unless_they_may_be_skipped(workbench) -> None:
+    write_shards(3, b"a caption")
+    Path("1.tar").write_bytes(Path("1.tar").read_bytes()[:2000])
+    for command in ("check", "prepare"):
+        result = workbench("data", command, "{0..3}.tar")
+        assert result.code == 2
+        assert "2 of 4 shards cannot be used" in result.err
+        assert "--skip-bad-shards" in result.err
+        assert "data.bad_shards=skip" in result.err
+    result = workbench("data", "check", "{0..3}.tar", "--skip-bad-shards", "--json")
+    document = json.loads(result.out)
+    assert (result.code, document["num_pairs"], document["skipped_shards"]) == (0, 6, ["3.tar", "1.tar"])
+    assert "left out 2 of 4 shards" in document["notes"][0]
+    prepared = json.loads(workbench("data", "prepare", "{0..3}.tar", "--skip-bad-shards", "--json").out)
+    assert prepared["stores"][0]["num_pairs"] == 6
+
+
+def test_which_reading_was_taken_is_said(workbench) -> None:
+    write_shards(1, b"a caption\nanother")
+    document = json.loads(workbench("data", "check", "0.tar", "--json").out)
+    assert (document["num_pairs"], document["num_captions"], document["lines_are_captions"]) == (3, 6, True)
+    assert "every line was read as a caption" in workbench("data", "check", "0.tar").out
 
 
 @pytest.mark.parametrize("caption", HOSTILE)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import run_status
@@ -150,3 +151,19 @@ def test_a_detached_run_that_cannot_start_says_why_and_leaves_nothing(workbench,
     assert result.code == 2
     assert "no such data" in result.err
     assert list(Path("runs").iterdir()) == []
+
+
+def test_a_run_that_fails_says_why_once(workbench, tiny_recipe: str) -> None:
+    lines = ["filepath,title"]
+    for number in range(60):
+        Image.new("RGB", (8, 8), (4 * number, 0, 0)).save(f"{number}.png")
+        lines.append(f"{number}.png,caption {number}")
+    for number in range(0, 56, 14):  # beyond what is passed over, and not enough to be refused before the first step
+        Path(f"{number}.png").write_bytes(b"<html>")
+    Path("pairs.csv").write_text("\n".join(lines))
+    settings = ["data.train=pairs.csv", "data.num_pairs=0", "data.validation=", "data.prepare=off"]
+    sets = [part for setting in settings for part in ("--set", setting)]
+    result = workbench("train", "--recipe", tiny_recipe, *sets, "--name", "one")
+    assert result.code == 1
+    assert result.err.count("too many pictures cannot be used") == 1
+    assert "one  failed: " in result.err

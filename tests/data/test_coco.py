@@ -65,6 +65,19 @@ def test_what_has_no_partner_is_left_out_and_told(document: dict[str, Any], spec
         assert len(open_dataset(spec(document), "train")) == 2
 
 
+def test_captions_that_are_none_are_left_out_and_counted(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
+    for annotation, caption in zip(document["annotations"][:5], [None, 3, " ", "None", "null"], strict=True):
+        annotation["caption"] = caption
+    del document["annotations"][5]["caption"]
+    with pytest.warns(
+        UserWarning, match=r"left out captions of '.*': 4 of 10 \(1 null, 1 not text, 1 blank, 1 missing;"
+    ):
+        dataset = open_dataset(spec(document), "train")
+    assert dataset.text(0).captions == ("None", "caption 7", "caption 9")
+    assert dataset.text(1).captions == ("null", "caption 6", "caption 8")
+    assert dataset.reading.left_out == {"null": 1, "not text": 1, "blank": 1, "missing": 1}
+
+
 @pytest.mark.filterwarnings("ignore:left out")
 @pytest.mark.parametrize(
     "caption", ["x" * 10_000, "a\0b", "\x1b[31mred", "[/b]", "half \ud83d here", "\u202eabc", "caf\u00e9 " * 99]
@@ -89,10 +102,13 @@ def without(*keys: str) -> Callable[[dict[str, Any]], None]:
     [
         (without("images"), "has no list 'images'"),
         (without("annotations"), "has no list 'annotations'"),
-        (without("caption"), r"an annotation without 'caption' \(it has 'id', 'image_id'\)"),
+        (
+            without("caption"),
+            r"too many captions .* 10 of 10 .*an annotation without 'caption' \(it has 'id', 'image_id'\)",
+        ),
         (without("image_id"), "an annotation without 'image_id'"),
         (without("file_name"), "an image without 'file_name'"),
-        (lambda document: document["images"].append(7), r"an image without 'id' \(it has not an object\)"),
+        (lambda document: document["images"].append(7), r"an image without 'id' \(it is no object\)"),
         (lambda document: document["images"].append(document["images"][0]), "lists the picture 'k000.jpg' twice"),
         (lambda document: document["annotations"].clear(), "has no picture with a caption"),
         (lambda document: document.update(images={}), "has no list 'images'"),

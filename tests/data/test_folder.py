@@ -71,6 +71,54 @@ def test_evaluation_knows_classes_and_prompts(folder: Path) -> None:
     assert open_evaluation_set("samples:emoji", "validation").task is None
 
 
+def test_folders_become_words_with_the_article_that_they_take(write_pictures: WritePictures, tmp_path: Path) -> None:
+    for number, name in enumerate(["airplanes", "Motorbikes", "003.Baltimore_Oriole", "IbisBird"]):
+        write_pictures(1, f"birds/{name}", number)
+    dataset = open_dataset(f"folder:{tmp_path / 'birds'}", "train")
+    assert {dataset.text(index).captions[0] for index in range(4)} == {
+        "a photo of airplanes.",
+        "a photo of motorbikes.",
+        "a photo of a baltimore oriole.",
+        "a photo of an ibis bird.",
+    }
+
+
+@pytest.mark.parametrize(("first", "second"), [("0", "1"), ("n02084071", "n02121808"), ("class_00", "class_01")])
+def test_numbers_and_ids_for_class_names_are_warned_of(
+    write_pictures: WritePictures, tmp_path: Path, first: str, second: str
+) -> None:
+    write_pictures(1, f"ids/{first}")
+    write_pictures(1, f"ids/{second}", 1)
+    with pytest.warns(UserWarning, match=rf"^2 of 2 classes of .* first '{first}', .* name them in .*classes\.json"):
+        dataset = open_dataset(f"folder:{tmp_path / 'ids'}", "train")
+    assert len(dataset.reading.notes) == 1
+    name_classes(tmp_path / "ids", {first: first, second: ["hound", "dog"]})
+    assert open_dataset(f"folder:{tmp_path / 'ids'}", "train").reading.notes == ()
+
+
+def test_one_number_among_words_is_a_name(write_pictures: WritePictures, tmp_path: Path) -> None:
+    for number, name in enumerate(["747", "biplane", "glider"]):
+        write_pictures(1, f"planes/{name}", number)
+    assert open_dataset(f"folder:{tmp_path / 'planes'}", "train").reading.notes == ()
+
+
+def test_templates_come_from_a_file_and_captions_stay(folder: Path) -> None:
+    plain = open_dataset(f"folder:{folder}", "train")
+    (folder / "templates.json").write_text('["a drawing of a {}.", "the {}", "the {}"]')
+    evaluation = open_evaluation_set(f"folder:{folder}", "validation", prepare="pixels")
+    assert evaluation.task is not None
+    assert evaluation.task.templates == ("a drawing of a {}.", "the {}")
+    assert evaluation.captions[0] == "a photo of a dog."
+    assert evaluation.fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '"a {}"', '["a photo"]', '["{} and {}"]', "[3]", "[" * 100_000])
+def test_templates_without_a_place_for_the_name_are_one_line(folder: Path, content: str) -> None:
+    (folder / "templates.json").write_text(content)
+    with pytest.raises(ValueError, match=r"^'[^\n]*templates\.json' must be a list of prompts, [^\n]*$"):
+        open_dataset(f"folder:{folder}", "train")
+
+
 def test_pictures_outside_the_sub_folders_are_told(folder: Path, picture: Callable[..., bytes]) -> None:
     (folder / "loose.jpg").write_bytes(picture(0))
     with pytest.warns(UserWarning, match=r"left out 1 pictures of '.*animals' that are in no sub-folder"):

@@ -152,3 +152,17 @@ def test_every_form_may_be_mixed(
     assert [source.num_samples for source in dataset.sources] == [4, 4, 4, 4, 4]
     assert dataset.classes is None
     assert dataset.text(14).label == "a"
+
+
+def test_every_part_counts_the_captions_that_it_leaves_out(write_tar: WriteTar, pairs: Pairs) -> None:
+    """A part is refused for its own share, however many good captions the others have."""
+    few = write_tar(pairs(30) | {"k003.txt": b""}, "few.tar")
+    some = write_tar(pairs(30, start=50) | {"k051.json": b'{"captions": [null]}', "k052.txt": b" "}, "some.tar")
+    with pytest.warns(UserWarning, match="left out captions of"):
+        mixture = open_dataset(f"{few} + {some}*2", "train")
+    assert len(mixture) == 57
+    assert mixture.reading.left_out == {"blank": 2, "null": 1}
+    assert len(mixture.reading.notes) == 2
+    bad = write_tar(pairs(30) | {f"k{number:03d}.txt": b"" for number in range(6)}, "bad.tar")
+    with pytest.raises(ValueError, match=r"too many captions of '.*bad\.tar' cannot be used, 6 of 30"):
+        open_dataset(f"{some} + {bad}*0.01", "train")

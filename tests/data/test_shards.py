@@ -73,13 +73,83 @@ def test_the_fingerprint_follows_the_content(write_tar: WriteTar, pairs: Pairs) 
     assert len({fingerprint, *others}) == 4
 
 
-def test_blank_captions_are_refused_at_once(write_tar: WriteTar, pairs: Pairs) -> None:
-    members = pairs(5) | {"k001.txt": b" \n", "k003.txt": b""}
-    with pytest.raises(
-        ValueError, match=r"^2 of 5 pairs in '.*00000\.tar' have no caption \(first 'k001', 'k003'\): give each"
-    ):
-        ShardDataset([write_tar(members)])
-    assert len(ShardDataset([write_tar(members)], 1)) == 1
+def test_blank_captions_are_left_out_and_counted(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(200) | {"k001.txt": b" \n", "k003.txt": b"", "k004.json": b'{"captions": ["x", null]}'}
+    del members["k007.txt"]
+    members |= {"k007.json": b'{"caption": 7}', "k150.json": b"{"}
+    path = write_tar(members)
+    for _ in range(2):  # from the shard, then from the cache
+        with pytest.warns(
+            UserWarning,
+            match=r"^left out captions of '.*00000\.tar': 5 of 201 \(2 blank, .*such as 00000\.tar, 'k001'",
+        ):
+            dataset = ShardDataset([path])
+        assert dataset.reading.left_out == {"blank": 2, "null": 1, "not text": 1, "unusable JSON": 1}
+    assert len(dataset) == 196
+    keys = [dataset.text(index).key for index in range(196)]
+    assert not {"k001", "k003", "k007", "k150"} & set(keys)
+    assert dataset.text(keys.index("k004")).captions == ("x",)
+    assert len(ShardDataset([path], 2)) == 2
+
+
+def test_too_many_blank_captions_are_refused(write_tar: WriteTar, pairs: Pairs) -> None:
+    blank = {f"k{number:03d}.txt": b"" for number in range(0, 12, 2)}
+    with pytest.raises(ValueError, match=r"^too many captions of '.*00000\.tar' cannot be used, 6 of 100 \(6 blank; "):
+        ShardDataset([write_tar(pairs(100) | blank)])
+    pictures = {name: content for name, content in pairs(3).items() if name.endswith(".jpg")}
+    with pytest.raises(ValueError, match=r'3 of 3 \(3 missing; .* there is no \.txt, and no "caption" in a \.json'):
+        ShardDataset([write_tar(pictures)])
+
+
+def test_lines_are_captions_where_most_texts_have_several(write_tar: WriteTar, pairs: Pairs) -> None:
+    """The layout of CLIP_benchmark's retrieval sets."""
+    several = {f"k{number:03d}.txt": b"a dog\n\na hound \r\na pet\n" for number in range(3)}
+    dataset = ShardDataset([write_tar(pairs(4) | several | {"k002.json": b'{"caption": "x\\ny"}'})])
+    assert dataset.reading.lines_are_captions
+    assert [dataset.text(index).captions for index in (0, 3)] == [("a dog", "a hound", "a pet"), ("caption 3",)]
+    few = ShardDataset([write_tar(pairs(4) | {"k000.txt": b"a dog\na hound"})])
+    assert not few.reading.lines_are_captions
+    assert few.text(0).captions == ("a dog\na hound",)
+
+
+def test_line_breaks_in_json_captions_never_split_them(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = {name: content for name, content in pairs(3).items() if name.endswith(".jpg")}
+    members |= {f"k{number:03d}.json": b'{"caption": "x\\ny"}' for number in range(3)}
+    assert ShardDataset([write_tar(members)]).text(0).captions == ("x\ny",)
+
+
+def three_shards(write_tar: WriteTar, pairs: Pairs, bad: str) -> list[Path]:
+    """Three shards of two pairs each, the middle one torn or missing."""
+    paths = [write_tar(pairs(2, start=2 * number), f"0000{number}.tar") for number in range(3)]
+    if bad == "missing":
+        paths[1].unlink()
+    else:
+        paths[1].write_bytes(paths[1].read_bytes()[:3000])
+    return paths
+
+
+@pytest.mark.parametrize("bad", ["missing", "torn"])
+def test_bad_shards_are_refused_or_skipped_and_counted(write_tar: WriteTar, pairs: Pairs, bad: str) -> None:
+    paths = three_shards(write_tar, pairs, bad)
+    with pytest.raises(ValueError, match=r"^1 of 3 shards cannot be used; .*00001\.tar' .*data\.bad_shards=skip"):
+        ShardDataset(paths)
+    with pytest.warns(UserWarning, match=r"left out 1 of 3 shards, .*00001\.tar'"):
+        dataset = ShardDataset(paths, bad_shards="skip")
+    assert [dataset.text(index).key for index in range(len(dataset))] == ["k000", "k001", "k004", "k005"]
+    assert dataset.reading.skipped_shards == ("00001.tar",)
+    assert dataset.fingerprint != ShardDataset([paths[0], paths[2]]).fingerprint
+
+
+def test_skipping_changes_nothing_where_all_shards_are_whole_and_refuses_where_none_is(
+    write_tar: WriteTar, pairs: Pairs
+) -> None:
+    paths = [write_tar(pairs(2), "00000.tar"), write_tar(pairs(2, start=2), "00001.tar")]
+    assert ShardDataset(paths, bad_shards="skip").fingerprint == ShardDataset(paths).fingerprint
+    for path in paths:
+        path.write_bytes(b"torn")
+    with pytest.raises(ValueError, match=r"^2 of 2 shards cannot be used") as refused:
+        ShardDataset(paths, bad_shards="skip")
+    assert "bad_shards" not in str(refused.value)
 
 
 @pytest.mark.parametrize("members", [{}, {"a.npy": b"x"}])

@@ -17,7 +17,8 @@ def folder(write_tar: WriteTar, pairs: Pairs, tmp_path: Path, monkeypatch: pytes
     """``shards/00000.tar`` to ``00002.tar`` of two pairs each, seen from the folder that holds ``shards``."""
     for number in range(3):
         write_tar(pairs(2, start=2 * number), f"shards/{number:05d}.tar")
-    (tmp_path / "shards" / "checksums.txt").write_text("")
+    for name in ("checksums.txt", "readme.md", "pairs.json"):
+        (tmp_path / "shards" / name).write_text("")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path / "shards"
@@ -64,9 +65,14 @@ def test_num_pairs_is_a_limit() -> None:
         ("shard", "did you mean 'shards'?"),
         ("shards/00007.tar", "did you mean 'shards/0000"),
         ("elsewhere/00000.tar", "a SPEC is samples:NAME"),
-        ("shards/{00001..00004}.tar", "2 of 4 shards of .* are missing, first 'shards/00003.tar'"),
+        (
+            "shards/{00001..00004}.tar",
+            "2 of 4 shards cannot be used; shard 'shards/00003.tar' is missing: .*data.bad_shards=skip",
+        ),
         ("shards/{5..2}.tar", "write the smaller number first"),
-        ("shards/checksums.txt", "is no .tar file"),
+        ("shards/checksums.txt", "needs one column 'filepath'"),
+        ("shards/readme.md", "is no .tar file"),
+        ("shards/pairs.json", "write coco:shards/pairs.json@DIR .* or karpathy:shards/pairs.json@DIR"),
         ("empty", "no .tar files in the folder 'empty': a SPEC is"),
         (".", r"no .tar files in the folder '\.': name one of its folders, such as shards"),
         ("sample:scenes", "did you mean 'samples:'.*a SPEC is"),

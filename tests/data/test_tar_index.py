@@ -43,7 +43,7 @@ def test_a_key_is_the_path_up_to_the_first_dot_of_the_name(write_tar: Callable[.
         "readme": b"6",
     }
     index = index_shard(write_tar(members))
-    assert [(sample.key, sample.size, *sample[3:]) for sample in index.samples] == [
+    assert [(sample.key, sample.size, *sample[3:6]) for sample in index.samples] == [
         ("a.v2/one", 1, ("x", "y"), "g", "c"),
         ("two", 1, ("x",), None, None),
     ]
@@ -189,11 +189,13 @@ def test_two_pictures_of_one_key_are_refused(tmp_path: Path, second: str) -> Non
         index_shard(path)
 
 
-def test_unusable_texts_name_shard_and_key(write_tar: Callable[..., Path]) -> None:
-    with pytest.raises(ValueError, match=r"^shard '.*00000\.tar', sample 'a': the JSON cannot be read"):
-        index_shard(write_tar({"a.jpg": b"x", "a.json": b"{"}))
-    with pytest.raises(ValueError, match=f"has {MAX_TEXT_BYTES + 1} bytes"):
-        index_shard(write_tar({"a.jpg": b"x", "a.txt": b"y" * (MAX_TEXT_BYTES + 1)}))
+def test_unusable_texts_leave_their_sample_without_a_caption(write_tar: Callable[..., Path]) -> None:
+    long = {"b.jpg": b"x", "b.txt": b"y" * (MAX_TEXT_BYTES + 1)}
+    first, second = index_shard(write_tar({"a.jpg": b"x", "a.json": b"{"} | long)).samples
+    assert first.captions == second.captions == ()
+    assert first.left_out[0][0] == "unusable JSON"
+    assert second.left_out[0][0] == "too long"
+    assert f"{MAX_TEXT_BYTES + 1} bytes" in second.left_out[0][1]
 
 
 def test_the_digest_follows_the_content(write_tar: Callable[..., Path], tar_bytes: Callable[..., bytes]) -> None:

@@ -1,7 +1,9 @@
 """Runs on data as people bring them: every form trains, evaluates and resumes, and bad pictures end no night."""
 
+import io
 import json
 import re
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,3 +127,45 @@ def test_nonsense_is_refused_before_a_run_exists(specs: dict[str, str], tiny: Ti
         launch({"run": config}, Path("runs"))
     assert not Path("runs/run").exists()
     del specs
+
+
+def write_shards(count: int) -> str:
+    """Shards of 16 pairs each, and their SPEC."""
+    for shard in range(count):
+        with tarfile.open(f"{shard}.tar", "w") as archive:
+            for number in range(16 * shard, 16 * shard + 16):
+                image = next(Path("classes").glob(f"*/{number}.png")).read_bytes()
+                for ending, content in (("png", image), ("txt", b"word %d" % number)):
+                    header = tarfile.TarInfo(f"{number:03d}.{ending}")
+                    header.size = len(content)
+                    archive.addfile(header, io.BytesIO(content))
+    return f"{{0..{count - 1}}}.tar"
+
+
+@pytest.mark.usefixtures("specs")
+@pytest.mark.filterwarnings("ignore:left out 1 of 3 shards")
+def test_bad_shards_are_refused_by_default_and_skipped_where_the_setting_allows_it(tiny: Tiny) -> None:
+    spec = write_shards(3)
+    data = {"train": spec, "validation": spec, "num_pairs": 0, "num_validation_pairs": 0}
+    steps = {"num_steps": 2, "batch_size": 8}
+    whole = build_cohort({"run": tiny(data=data, train=steps)}).stream.dataset.fingerprint
+    Path("1.tar").write_bytes(Path("1.tar").read_bytes()[:5000])
+    for split in ("train", "validation"):
+        with pytest.raises(ValueError, match=r"^1 of 3 shards cannot be used; .*--set data\.bad_shards=skip"):
+            build_cohort({"run": tiny(data=data | {"train": "0.tar", "validation": "0.tar", split: spec}, train=steps)})
+    cohort = build_cohort({"run": tiny(data=data | {"bad_shards": "skip"}, train=steps)})
+    assert len(cohort.stream.dataset) == 32
+    assert cohort.members[0].data_fingerprint not in (whole, "")
+    assert cohort.evaluators["validation"].pairs.num_images == 32
+    assert [event.state for event in train(cohort) if isinstance(event, RunFinished)] == ["finished"]
+    [note] = cohort.stream.dataset.reading.notes
+    assert note.startswith("left out 1 of 3 shards, as data.bad_shards allows; shard '")
+
+
+def test_zero_shot_comes_first_of_a_class_folder(specs: dict[str, str], tiny: Tiny) -> None:
+    for form, is_first in (("folder", True), ("csv", False)):
+        data = {"train": specs[form], "validation": specs[form], "num_pairs": 0, "num_validation_pairs": 0}
+        cohort = build_cohort({"run": tiny(data=data, train={"batch_size": 12})})
+        member = cohort.members[0]
+        metrics = list(cohort.evaluators["validation"].measure(member.state.student).metrics)
+        assert (metrics[0] == "zero_shot_top1") is is_first

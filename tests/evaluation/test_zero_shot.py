@@ -20,7 +20,7 @@ def encode(prompts: Sequence[str]) -> Tensor:
 
 
 def test_the_classifier_normalises_averages_and_normalises(monkeypatch: pytest.MonkeyPatch) -> None:
-    classes, templates = [["cat"], ["dog", "puppy"], ["owl"]], ["a {}.", "the {}!"]
+    classes, templates = [["cat"], ["dog", "puppy"], ["hen"]], ["a {}.", "the {}!"]
     expected = []
     for names in classes:
         units = []

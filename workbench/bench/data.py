@@ -128,7 +128,7 @@ def _datasets(case: Case, folder: Path) -> dict[str, Dataset]:
         (folder / kind).mkdir()
         kept = live if kind == "pixels" else files
         write_store(kept, Source.of(kept, kind), folder / kind, spec=case.name, show=lambda contents: contents)
-        prepared = PreparedDataset(Store(folder / kind), None)
+        prepared = PreparedDataset(Store(folder / kind))
         prepared.keep_tokens(_form(case))
         found[kind] = prepared if kind == "pixels" else at_working_size(prepared, case.working_size)
     return found

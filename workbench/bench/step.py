@@ -105,13 +105,13 @@ def prepared(config: RunConfig, live: BatchStream, folder: Path) -> Dataset:
         place.mkdir()
         scaled = at_working_size(dataset, config.data.working_size)
         write_store(scaled, Source.of(scaled, "pixels"), place, spec=name, show=lambda contents: contents)
-        kept = PreparedDataset(Store(place), dataset.classes)
+        kept = PreparedDataset(Store(place), dataset)
         for form in (live.student, live.teacher):
             if form is not None:
                 kept.keep_tokens(form)
         return kept
 
-    return open_dataset(config.data.train, "train", config.data.num_pairs, keep)
+    return open_dataset(config.data.train, "train", config.data.num_pairs, keep, config.data.bad_shards)
 
 
 class StepByParts:

@@ -1,5 +1,6 @@
 """``workbench data``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from workbench.cli.completion import complete_data
 from workbench.cli.folders import writing
-from workbench.cli.options import Json
+from workbench.cli.options import Json, SkipBadShards
 from workbench.cli.prepare import prepare
 
 REAL_CONTEXT = 77  # tokens that the real sizes read
@@ -65,7 +66,7 @@ def check(
         str,
         typer.Argument(
             metavar="SPEC",
-            help="The data: a path, samples:, coco:, folder:, a mixture.",
+            help="The data: a path, samples:, coco:, karpathy:, folder:, a mixture.",
             autocompletion=complete_data,
         ),
     ],
@@ -76,11 +77,12 @@ def check(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw some pictures with their captions there.")
     ] = None,
+    skip_bad_shards: SkipBadShards = False,
     json: Json = False,
 ) -> None:
     """Look at data before training: sizes, captions, duplicates, and pictures that cannot be used.
 
-    All captions are read. Exit status 2 if training would refuse the data.
+    All captions are read. Exit status 1 if training would refuse the data, 2 if they cannot be opened.
 
     Examples:
 
@@ -89,6 +91,8 @@ def check(
         workbench data check coco:captions_val2017.json@val2017 --all
 
         workbench data check "folder:flowers*2 + pairs/{0000..0009}.tar*1" --json
+
+        workbench data check "pairs/{0000..0009}.tar" --skip-bad-shards
     """
     from workbench.cli.data_report import print_report
     from workbench.cli.output import print_json, print_line
@@ -99,7 +103,7 @@ def check(
 
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise ValueError(f"--sheet {sheet}: the sheet is a PNG, call it something.png")
-    dataset = open_dataset(spec, "train")
+    dataset = open_dataset(spec, "train", bad_shards="skip" if skip_bad_shards else "refuse")
     report = look(dataset, 0 if look_at_all else num_pictures, BytePairTokenizer(REAL_CONTEXT + 1))
     if sheet is not None:
         write_sheet(dataset, sheet)
@@ -110,4 +114,5 @@ def check(
         if sheet is not None:
             print_line(f"some pictures with their captions: {sheet}")
     if report.problem:
-        raise ValueError(report.problem)
+        print(f"workbench: training would refuse these data: {report.problem}", file=sys.stderr)
+        raise typer.Exit(1)

@@ -22,6 +22,9 @@ def print_report(report: "Report") -> None:
         ["words a caption", _spread(document["words_per_caption"])],
         ["cut at 77 tokens", f"{report.share_cut:.1%}"],
         ["captions not UTF-8", f"{document['num_captions_not_utf8']:,}"],
+        ["captions with line breaks", f"{document['num_captions_with_line_breaks']:,}"],
+        ["captions left out", _left_out(report.reading.left_out)],
+        ["shards left out", f"{len(report.reading.skipped_shards):,}"],
         ["pairs that share a caption", f"{duplicates['num_pairs']:,}"],
         [
             "  R@1 of a perfect model",
@@ -34,6 +37,8 @@ def print_report(report: "Report") -> None:
         ["cannot be used", f"{pictures['num_unusable']:,}"],
     ]
     print_rows(["", "found"], rows, num_words=2)
+    if report.reading.lines_are_captions:
+        print_line("most .txt have several lines: every line was read as a caption")
     for example in duplicates["most_shared"]:
         print_line(f"  {example['num_pictures']:,} pictures: {_shown(example['caption'])}")
     for keys in pictures["duplicates"]:
@@ -50,6 +55,11 @@ def _print_classes(sizes: Mapping[str, int]) -> None:
     if left_out > 1:
         rows = [*rows[:NUM_CLASSES], [f"... {left_out:,} more", ""], *rows[-NUM_CLASSES:]]
     print_rows(["class", "pictures"], rows, f"{len(sizes):,} classes")
+
+
+def _left_out(reasons: Mapping[str, int]) -> str:
+    counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    return f"{sum(reasons.values()):,}" + (f" ({counted})" if counted else "")
 
 
 def _spread(found: Mapping[str, float] | None) -> str:

@@ -23,5 +23,9 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the weights, t
 Name = Annotated[str | None, typer.Option("--name", metavar="ID", help="The run's id; made up if not given.")]
 RunsDir = Annotated[Path, typer.Option("--runs", envvar="WORKBENCH_RUNS", help="The folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on stdout.")]
+SkipBadShards = Annotated[
+    bool,
+    typer.Option("--skip-bad-shards", help="Leave out shards that are missing or torn, as data.bad_shards=skip does."),
+]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id or directory.", autocompletion=complete_run)]
 DEFAULT_RUNS = Path("runs")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.completion import complete_data
-from workbench.cli.options import Json
+from workbench.cli.options import Json, SkipBadShards
 
 if TYPE_CHECKING:
+    from workbench.data.shards import BadShards
     from workbench.data.store import Manifest
     from workbench.data.stores import Listed
 
@@ -21,7 +22,7 @@ def prepare(
         str | None,
         typer.Argument(
             metavar="SPEC",
-            help="The data: a path, samples:NAME/SPLIT, coco:, folder:, a mixture.",
+            help="The data: a path, samples:NAME/SPLIT, coco:, karpathy:, folder:, a mixture.",
             autocompletion=complete_data,
         ),
     ] = None,
@@ -34,6 +35,7 @@ def prepare(
     num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="How many, the first ones; 0 for all.")] = 0,
     listing: Annotated[bool, typer.Option("--list", help="Show what is prepared.")] = False,
     removing: Annotated[bool, typer.Option("--remove", help="Remove what is prepared: of SPEC, or all.")] = False,
+    skip_bad_shards: SkipBadShards = False,
     json: Json = False,
 ) -> None:
     """Decode pictures once, for every run to come; no batch changes by it.
@@ -56,7 +58,7 @@ def prepare(
     """
     if listing and removing:
         raise ValueError("--list and --remove are two commands: give one of them")
-    if (listing or removing) and (keep or working_size or num_pairs or (listing and spec)):
+    if (listing or removing) and (keep or working_size or num_pairs or skip_bad_shards or (listing and spec)):
         raise ValueError(f"{'--list' if listing else '--remove'} takes no other option")
     if listing:
         _list(json)
@@ -65,10 +67,10 @@ def prepare(
     elif spec is None:
         raise ValueError("name the data: workbench data prepare SPEC; or see what is prepared: --list")
     else:
-        _prepare(spec, keep or "pixels", working_size, num_pairs, json)
+        _prepare(spec, keep or "pixels", working_size, num_pairs, "skip" if skip_bad_shards else "refuse", json)
 
 
-def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, json: bool) -> None:
+def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards: "BadShards", json: bool) -> None:
     from workbench.cli.output import print_json, print_line
     from workbench.config.nearest import unknown
     from workbench.data.prepare import prepare as prepare_data
@@ -87,7 +89,7 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, json: bool
         made.add(prepare_data(name, dataset, "jpeg" if keep == "jpeg" else "pixels", working_size).manifest.id)
         return dataset
 
-    open_dataset(spec, "train", num_pairs, prepared)
+    open_dataset(spec, "train", num_pairs, prepared, bad_shards)
     stores = [one for one in listed() if one.manifest.id in made]
     if json:
         print_json(

@@ -42,6 +42,9 @@ class DataConfig(Config):
     """How many test pairs to use; 0 uses all."""
     seed: int = 0
     """Seeds the order, the crops and the choice of caption. A cohort shares it."""
+    bad_shards: Literal["refuse", "skip"] = "refuse"
+    """What to do with shards that are missing or cannot be read, of training and of held-out pairs: refuse them, or
+    leave them out, counted and warned of. Which were left out is part of the data's fingerprint."""
     views: int = Field(0, ge=0)
     """Reproducible views a picture; the epoch picks one. 0 draws a new view every epoch."""
     crop_scale: tuple[float, float] = (0.9, 1.0)

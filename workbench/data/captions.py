@@ -15,6 +15,7 @@ from torch import Tensor
 from workbench.data.bar import with_bar
 from workbench.data.picture_files import spread
 from workbench.data.sample import Dataset
+from workbench.data.texts import has_line_break
 
 Numbers = npt.NDArray[np.int64]
 MANY_TEXTS = 200_000
@@ -33,6 +34,7 @@ class Captions:
         group_N: a number for each picture's group.
         num_words_M: words of each caption.
         num_undecoded: captions with letters that were not UTF-8.
+        num_with_line_breaks: captions of more than one line.
         first: the first caption of all.
     """
 
@@ -41,6 +43,7 @@ class Captions:
     group_N: Numbers
     num_words_M: Numbers
     num_undecoded: int
+    num_with_line_breaks: int
     first: str
 
     @property
@@ -86,7 +89,7 @@ class Captions:
 def captions_of(dataset: Dataset) -> Captions:
     """Reads all captions once; a second for 200,000."""
     text_M, owner_M, group_N, num_words_M = (array("q") for _ in range(4))
-    num_undecoded = 0
+    num_undecoded = num_with_line_breaks = 0
     for index in with_bar(range(len(dataset)), "reading captions", MANY_TEXTS):
         text = dataset.text(index)
         group_N.append(hash(text.group))
@@ -95,12 +98,14 @@ def captions_of(dataset: Dataset) -> Captions:
             owner_M.append(index)
             num_words_M.append(len(caption.split()))
             num_undecoded += UNDECODED in caption
+            num_with_line_breaks += has_line_break(caption)
     return Captions(
         np.array(text_M),
         np.array(owner_M),
         np.array(group_N),
         np.array(num_words_M),
         num_undecoded=num_undecoded,
+        num_with_line_breaks=num_with_line_breaks,
         first=dataset.text(0).captions[0],
     )
 

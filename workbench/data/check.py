@@ -12,6 +12,7 @@ from torch import Tensor
 from workbench.data.captions import BLOCK, Captions, captions_of, most_shared, share_filling
 from workbench.data.pictures import Pictures, look_at
 from workbench.data.preflight import check_captions
+from workbench.data.reading import Reading
 from workbench.data.sample import Dataset
 
 NUM_EXAMPLES = 3
@@ -25,6 +26,7 @@ class Report:
         shared: the captions that most pictures share, with how many.
         share_cut: the share of captions that the real sizes' tokenizer would cut.
         class_sizes: pictures of each class, by its first name; None where the data name no classes.
+        reading: what was left out when the data were opened.
         problem: why training would refuse the data; empty if it would not.
     """
 
@@ -34,6 +36,7 @@ class Report:
     share_cut: float
     pictures: Pictures
     class_sizes: dict[str, int] | None
+    reading: Reading
     problem: str
 
     def to_document(self) -> dict[str, Any]:
@@ -46,6 +49,11 @@ class Report:
             "words_per_caption": spread_of(self.captions.num_words_M.tolist()),
             "share_cut_at_77_tokens": self.share_cut,
             "num_captions_not_utf8": self.captions.num_undecoded,
+            "num_captions_with_line_breaks": self.captions.num_with_line_breaks,
+            "captions_left_out": dict(self.reading.left_out),
+            "lines_are_captions": self.reading.lines_are_captions,
+            "skipped_shards": list(self.reading.skipped_shards),
+            "notes": list(self.reading.notes),
             "duplicate_captions": {
                 "num_pairs": self.captions.num_pairs_sharing,
                 "false_negative_share": self.captions.false_negative_share,
@@ -76,7 +84,8 @@ def check(dataset: Dataset, num_pictures: int, tokenize: Callable[[Sequence[str]
         tokenize: gives rows one token longer than those of the real sizes, so that one that is filled would be cut.
     """
     captions = captions_of(dataset)
-    pictures = look_at(dataset, _chosen(len(dataset), num_pictures))
+    chosen = _chosen(len(dataset), num_pictures)
+    pictures = look_at(dataset, chosen)
     return Report(
         num_pairs=len(dataset),
         captions=captions,
@@ -84,7 +93,8 @@ def check(dataset: Dataset, num_pictures: int, tokenize: Callable[[Sequence[str]
         share_cut=share_filling(dataset, tokenize),
         pictures=pictures,
         class_sizes=_class_sizes(dataset),
-        problem=_problem(captions, pictures),
+        reading=dataset.reading,
+        problem=_problem(captions, pictures, are_all=len(chosen) == len(dataset)),
     )
 
 
@@ -107,10 +117,17 @@ def _class_sizes(dataset: Dataset) -> dict[str, int] | None:
     return dict(sizes.most_common()) or None
 
 
-def _problem(captions: Captions, pictures: Pictures) -> str:
+def _problem(captions: Captions, pictures: Pictures, *, are_all: bool) -> str:
+    """Why training would refuse the data, sooner or later.
+
+    Training counts the unusable pictures that it meets, epoch after epoch: where all have been looked at, a share that
+    is too large is certain to end it, however few pictures they are.
+    """
     try:
         check_captions(captions)
         pictures.check()
+        if are_all:
+            pictures.tally.check(few=0)
     except ValueError as error:
         return str(error)
     return ""

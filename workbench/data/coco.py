@@ -1,13 +1,16 @@
 """``coco:FILE.json@DIR``: pictures with several captions each, as ``captions_val2017.json`` of COCO lists them."""
 
-import json
-import warnings
 from pathlib import Path
 from typing import Any
 
-from workbench.data.forms import existing
+from workbench.data.json_lists import file_and_folder, read_lists
 from workbench.data.picture_files import PictureFiles, PictureList, begins_at
-from workbench.data.texts import cleaned
+from workbench.data.reading import Reading, caption_tally, reading_of
+from workbench.data.texts import cleaned, sorted_out
+from workbench.data.unusable import Tally
+
+EXAMPLE = "coco:captions.json@images"
+REMEDY = "give a COCO file such as captions_val2017.json, or karpathy:FILE.json@DIR for Karpathy's splits"
 
 
 def open_coco(spec: str, num_pairs: int = 0) -> PictureFiles:
@@ -22,35 +25,17 @@ def open_coco(spec: str, num_pairs: int = 0) -> PictureFiles:
     Raises:
         ValueError: no such file or folder, a file of another kind, or no picture where it points.
     """
-    file, at, folder = spec.partition(".json@")
-    if not at or not folder:
-        raise ValueError(f"'coco:{spec}' names no folder of pictures: write it as coco:captions.json@images")
-    path = existing(f"{file}.json", "file")
-    images = existing(folder, "folder")
-    listed = _listed(_read(path), path, num_pairs)
-    return PictureFiles(listed, begins_at(listed, (images,), f"'{path}'"), path.name)
+    path, images, part = file_and_folder(spec, EXAMPLE)
+    if part:
+        raise ValueError(f"'coco:{spec}': a COCO file has no parts, such as '{part}'; write it as {EXAMPLE}")
+    listed, reading = _listed(read_lists(path, ["images", "annotations"], REMEDY), path, num_pairs)
+    return PictureFiles(listed, begins_at(listed, (images,), f"'{path}'"), path.name, reading=reading)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"'{path}' cannot be read ({error.strerror}): check who may") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{path}' is no whole JSON file ({error}): copy or download it again") from error
-    for key in ("images", "annotations"):
-        if not isinstance(document, dict) or not isinstance(document.get(key), list):
-            raise ValueError(f"'{path}' has no list '{key}': give a COCO file such as captions_val2017.json")
-    return dict(document)
-
-
-def _listed(document: dict[str, Any], path: Path, num_pairs: int) -> PictureList:
-    """Captions by picture, in the order of ``images``."""
-    captions: dict[Any, list[str]] = {}
-    for annotation in document["annotations"]:
-        image, caption = (_field(annotation, name, "annotation", path) for name in ("image_id", "caption"))
-        if text := cleaned(str(caption)):
-            captions.setdefault(image, []).append(text)
+def _listed(document: dict[str, Any], path: Path, num_pairs: int) -> tuple[PictureList, Reading]:
+    """Captions by picture, in the order of ``images``, and what was left out."""
+    tally = caption_tally(f"'{path}'")
+    captions = _captions(document["annotations"], path, tally)
     listed = PictureList(num_pairs)
     names: set[str] = set()
     num_without = 0
@@ -63,24 +48,42 @@ def _listed(document: dict[str, Any], path: Path, num_pairs: int) -> PictureList
         num_without += not texts
         for text in texts:
             listed.add(cleaned(str(name)), text)
+    tally.check()
     if not listed:
         raise ValueError(f"'{path}' has no picture with a caption: give a COCO file such as captions_val2017.json")
-    _tell(path, num_without, len(captions))
-    return listed
+    return listed, reading_of(tally, _without_partner(path, num_without, len(captions)))
+
+
+def _captions(annotations: list[Any], path: Path, tally: Tally) -> dict[Any, list[str]]:
+    """Captions by the id of their picture."""
+    captions: dict[Any, list[str]] = {}
+    for annotation in annotations:
+        image = _field(annotation, "image_id", "annotation", path)
+        kept, left_out = sorted_out([annotation.get("caption")])
+        if "caption" not in annotation:
+            left_out = (("missing", f"an annotation without 'caption' ({_fields(annotation)})"),)
+        tally.add(1, [(reason, f"{line}, image {image}") for reason, line in left_out])
+        if kept:
+            captions.setdefault(image, []).extend(kept)
+    return captions
 
 
 def _field(entry: Any, name: str, kind: str, path: Path) -> str | int:
-    """A name, a number or a caption of an entry."""
+    """A name or a number of an entry."""
     value = entry.get(name) if isinstance(entry, dict) else None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        found = ", ".join(map(repr, list(entry)[:12])) if isinstance(entry, dict) else "not an object"
         raise ValueError(
-            f"'{path}': an {kind} without '{name}' (it has {found}): give a COCO file such as captions_val2017.json"
+            f"'{path}': an {kind} without '{name}' ({_fields(entry)}): give a COCO file such as captions_val2017.json"
         )
     return value
 
 
-def _tell(path: Path, num_pictures: int, num_owners: int) -> None:
+def _fields(entry: Any) -> str:
+    """What an entry has instead of what was looked for."""
+    return f"it has {', '.join(map(repr, list(entry)[:12]))}" if isinstance(entry, dict) else "it is no object"
+
+
+def _without_partner(path: Path, num_pictures: int, num_owners: int) -> str:
     parts = {"pictures without a caption": num_pictures, "unlisted pictures' captions": num_owners}
-    if said := [f"{count:,} {what}" for what, count in parts.items() if count]:
-        warnings.warn(f"left out {' and '.join(said)} of '{path}'", stacklevel=5)
+    said = [f"{count:,} {what}" for what, count in parts.items() if count]
+    return f"left out {' and '.join(said)} of '{path}'" if said else ""

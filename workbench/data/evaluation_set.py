@@ -18,6 +18,7 @@ from workbench.data.readable import readable
 from workbench.data.sample import Dataset
 from workbench.data.samples.registry import zero_shot_task
 from workbench.data.samples.zero_shot import ZeroShotTask
+from workbench.data.shards import BadShards
 from workbench.data.spec import Role, sample_set_of
 
 MAX_THREADS = 8
@@ -37,6 +38,8 @@ class EvaluationSet:
         task: the classes and prompts of zero-shot classification; None where the data name no classes.
         note: what a person should know of the pictures that were left out; empty if none was.
         fingerprint: that of the data.
+        reading: what was left out when they were opened.
+        is_class_folder: whether the captions are prompts with a class name, so that zero-shot is what one looks at.
     """
 
     def __init__(self, dataset: Dataset, task: ZeroShotTask | None = None, note: str = "") -> None:
@@ -54,6 +57,8 @@ class EvaluationSet:
         self.task = task
         self.note = note
         self.fingerprint = dataset.fingerprint
+        self.reading = dataset.reading
+        self.is_class_folder = dataset.classes is not None
 
     def image_chunks(self, image_size: int, chunk: int = 256) -> Iterator[Tensor]:
         """The pictures in order, uint8 [n, C, H, W] with n = ``chunk`` but for the last.
@@ -81,17 +86,20 @@ class EvaluationSet:
         return stack_BCHW([evaluation_HWC(self._dataset[i].image, image_size) for i in range(start, end)])
 
 
-def open_evaluation_set(spec: str, role: Role, num_pairs: int = 0, prepare: Prepare = "off") -> EvaluationSet:
+def open_evaluation_set(
+    spec: str, role: Role, num_pairs: int = 0, prepare: Prepare = "off", bad_shards: BadShards = "refuse"
+) -> EvaluationSet:
     """The evaluation set that a data SPEC names; see :func:`~workbench.data.spec.open_dataset`.
 
     Pictures that cannot be decoded are left out. They are never scaled to a working size.
 
     Args:
         prepare: whether they are decoded once for all students; see ``data.prepare``.
+        bad_shards: what to do with shards that are missing or cannot be read; see ``data.bad_shards``.
 
     Raises:
         ValueError: they are too many, besides what is wrong with the SPEC.
     """
-    dataset, note = readable(open_prepared(spec, role, num_pairs, Use(prepare)).dataset)
+    dataset, note = readable(open_prepared(spec, role, num_pairs, Use(prepare, bad_shards=bad_shards)).dataset)
     name = sample_set_of(spec)
     return EvaluationSet(dataset, zero_shot_task(name) if name else class_task(dataset), note)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,13 +11,16 @@ from pathlib import Path
 from workbench.data.bar import with_bar
 from workbench.data.forms import existing
 from workbench.data.picture_files import PictureFiles, PictureList
+from workbench.data.reading import Reading
 from workbench.data.sample import Dataset
 from workbench.data.samples.zero_shot import ZeroShotTask
 from workbench.data.tar_index import PICTURE_EXTENSIONS
 from workbench.data.texts import cleaned
+from workbench.prompts import fill, is_id, words_of
 
 CAPTION = "a photo of a {}."
 NAMES_FILE = "classes.json"
+TEMPLATES_FILE = "templates.json"
 MANY_FOLDERS = 50
 
 
@@ -26,16 +28,18 @@ def open_folder(spec: str, num_pairs: int = 0) -> PictureFiles:
     """The pictures below a folder's sub-folders, taken from each class in turn, so that the first ones are of all.
 
     A class is called as ``classes.json`` in the folder says (``{"n02084071": ["dog", "hound"]}``), else as its
-    sub-folder with spaces for underscores. Captions are "a photo of a NAME." for each name of the class.
+    sub-folder, in lower-case words. Captions are "a photo of a NAME." for each name of the class. Prompts for zero-shot
+    classification are that too, or those in ``templates.json`` (``["a photo of a {}.", "a drawing of a {}."]``).
 
     Args:
         num_pairs: how many pictures at most, the first ones; 0 for all.
 
     Raises:
-        ValueError: no such folder, fewer than two classes with pictures, or names that do not tell classes apart.
+        ValueError: no such folder, fewer than two classes with pictures, names that do not tell classes apart,
+            or templates without a place for the name.
     """
     folder = existing(spec, "folder")
-    names = _class_names(folder)
+    names, notes = _class_names(folder)
     pictures = {name: sorted(_pictures(folder, name)) for name in with_bar(list(names), "looking up", MANY_FOLDERS)}
     filled = [name for name in names if pictures[name]]
     if len(filled) < 2:
@@ -43,33 +47,43 @@ def open_folder(spec: str, num_pairs: int = 0) -> PictureFiles:
             f"'{folder}' has pictures in {len(filled)} of its sub-folders, and a class needs one each: "
             f"folder:DIR is a folder with a sub-folder of .{', .'.join(PICTURE_EXTENSIONS)} files for each class"
         )
-    if loose := [entry.name for entry in folder.iterdir() if _is_picture(entry.name)]:
-        warnings.warn(f"left out {len(loose):,} pictures of '{folder}' that are in no sub-folder", stacklevel=3)
+    loose = sum(_is_picture(entry.name) for entry in folder.iterdir())
+    told = [f"left out {loose:,} pictures of '{folder}' that are in no sub-folder"] if loose else []
     listed, class_N = PictureList(num_pairs), array("q")
     aliases = tuple(names.values())
     for number, file in islice(_in_turn(list(pictures.values())), num_pairs or None):
         class_N.append(number)
         for alias in aliases[number]:
-            listed.add(file, CAPTION.format(alias))
-    return PictureFiles(listed, folder, f"folder:{spec}", class_N=class_N, classes=aliases)
+            listed.add(file, fill(CAPTION, alias))
+    return PictureFiles(
+        listed,
+        folder,
+        f"folder:{spec}",
+        class_N=class_N,
+        classes=aliases,
+        templates=_templates(folder / TEMPLATES_FILE),
+        reading=Reading(notes=(*notes, *told)).warn(),
+    )
 
 
 def class_task(dataset: Dataset) -> ZeroShotTask | None:
-    """Zero-shot classification among the classes that data name, asked in the words of their captions."""
-    return ZeroShotTask(dataset.classes, (CAPTION,)) if dataset.classes else None
+    """Zero-shot classification among the classes that data name, by their own templates or that of their captions."""
+    return ZeroShotTask(dataset.classes, dataset.templates or (CAPTION,)) if dataset.classes else None
 
 
-def _class_names(folder: Path) -> dict[str, tuple[str, ...]]:
-    """The names of each sub-folder's class, in the order of the sub-folders.
+def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """The names of each sub-folder's class, in the order of the sub-folders; and what is odd about them.
 
     Raises:
         ValueError: two classes share a name.
     """
     folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     given = _given_names(folder / NAMES_FILE)
-    if unnamed := [name for name in folders if given and name not in given]:
-        warnings.warn(f"{NAMES_FILE} names none of {len(unnamed):,} sub-folders, first {unnamed[0]!r}", stacklevel=4)
-    names = {name: given.get(name) or (cleaned(name.replace("_", " ")) or name,) for name in folders}
+    unnamed = [name for name in folders if name not in given]
+    notes = _odd_names(folder, unnamed, len(folders))
+    if given and unnamed:
+        notes.append(f"{NAMES_FILE} names none of {len(unnamed):,} sub-folders, first {unnamed[0]!r}")
+    names = {name: given.get(name) or (words_of(cleaned(name)) or name,) for name in folders}
     uses = Counter(alias for aliases in names.values() for alias in set(aliases))
     if shared := [alias for alias, count in uses.items() if count > 1]:
         owners = [name for name, aliases in names.items() if shared[0] in aliases]
@@ -77,7 +91,37 @@ def _class_names(folder: Path) -> dict[str, tuple[str, ...]]:
             f"the sub-folders {owners[0]!r} and {owners[1]!r} of '{folder}' are both called {shared[0]!r}: "
             f"tell them apart in {NAMES_FILE}"
         )
-    return names
+    return names, notes
+
+
+def _odd_names(folder: Path, unnamed: Sequence[str], num_folders: int) -> list[str]:
+    """A warning where numbers or WordNet ids stand for class names."""
+    ids = [name for name in unnamed if is_id(name)]
+    if 2 * len(ids) < num_folders or not ids:
+        return []
+    return [
+        f"{len(ids):,} of {num_folders:,} classes of '{folder}' have a number or an id for a name, first {ids[0]!r}, "
+        f'which says nothing to a model: name them in {folder / NAMES_FILE}, as in {{{json.dumps(ids[0])}: "dog"}}'
+    ]
+
+
+def _templates(path: Path) -> tuple[str, ...]:
+    """The prompts that the file lists, if there is one."""
+    if not path.exists():
+        return ()
+    try:
+        listed = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read ({error.strerror}): check who may") from error
+    except (ValueError, RecursionError):
+        listed = None
+    is_list = isinstance(listed, list) and listed
+    if not is_list or not all(isinstance(one, str) and one.count("{}") == 1 for one in listed):
+        raise ValueError(
+            f"'{path}' must be a list of prompts, each with one {{}} for the class name, as in "
+            '["a photo of a {}.", "a drawing of a {}."]'
+        )
+    return tuple(dict.fromkeys(listed))
 
 
 def _given_names(path: Path) -> dict[str, tuple[str, ...]]:

@@ -4,8 +4,8 @@ import difflib
 from pathlib import Path
 
 FORMS = (
-    "samples:NAME[/SPLIT], FILE.tar, a folder of .tar files, DIR/{00000..00099}.tar, FILE.csv, FILE.tsv, "
-    "coco:FILE.json@DIR, folder:DIR, or a mixture such as 'SPEC*2 + SPEC*1'"
+    "samples:NAME[/SPLIT], FILE.tar, a folder of .tar files, DIR/{00000..00099}.tar, FILE.csv, FILE.tsv, FILE.txt, "
+    "coco:FILE.json@DIR, karpathy:FILE.json[/SPLIT]@DIR, folder:DIR, or a mixture such as 'SPEC*2 + SPEC*1'"
 )
 
 

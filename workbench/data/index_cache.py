@@ -11,7 +11,7 @@ from workbench.data.tar_index import IndexedSample, ShardIndex, index_shard
 from workbench.files import write_atomically
 from workbench.resources import cache_dir
 
-FORMAT = 1  # raise it when an index of the same shard would come out otherwise
+FORMAT = 2  # raise it when an index of the same shard would come out otherwise
 
 
 def cached_index(path: Path) -> ShardIndex:
@@ -46,8 +46,10 @@ def _load(entry: Path, path: Path) -> ShardIndex | None:
             return None
         rows, digest, ignored = document["samples"], document["digest"], document["ignored"]
         samples = tuple(
-            IndexedSample(key, offset, size, tuple(captions), group, label)
-            for key, offset, size, captions, group, label in rows
+            IndexedSample(
+                key, offset, size, tuple(captions), group, label, is_txt, tuple((why, line) for why, line in left_out)
+            )
+            for key, offset, size, captions, group, label, is_txt, left_out in rows
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workbench.data.picture_error import PictureError
+from workbench.data.reading import joined
 from workbench.data.sample import Dataset, Sample, SampleText, Source
 from workbench.data.shares import largest_remainder
 
@@ -80,6 +81,7 @@ class Mixture(Dataset):
         self._parts = tuple(parts)
         self._ratios = tuple(ratios)
         self._ends = list(accumulate(map(len, parts)))
+        self.reading = joined(part.reading for part in parts)
         self.fingerprint = sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest()
 
     def __len__(self) -> int:

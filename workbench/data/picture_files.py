@@ -15,6 +15,7 @@ import numpy as np
 from workbench.data.bar import with_bar
 from workbench.data.decode import decode_image
 from workbench.data.picture_error import PictureError
+from workbench.data.reading import Reading
 from workbench.data.sample import Dataset, Sample, SampleText
 from workbench.data.strings import Strings
 
@@ -71,6 +72,8 @@ class PictureFiles(Dataset):
         *,
         class_N: Sequence[int] | None = None,
         classes: tuple[tuple[str, ...], ...] | None = None,
+        templates: tuple[str, ...] = (),
+        reading: Reading | None = None,
     ) -> None:
         """Takes over what was listed.
 
@@ -79,6 +82,8 @@ class PictureFiles(Dataset):
             source: the list, as errors name it.
             class_N: the class of each picture; pictures of one class are true of one another's captions.
             classes: the names of the classes.
+            templates: prompts for zero-shot classification among them.
+            reading: what was left out of the list.
         """
         assert len(listed) > 0
         owner_M = np.frombuffer(listed.owner_M, np.int64)
@@ -87,7 +92,8 @@ class PictureFiles(Dataset):
         self._first_N = np.searchsorted(owner_M[self._caption_M], np.arange(len(listed) + 1))
         self._folder, self._source = folder, source
         self._class_N = class_N
-        self.classes = classes
+        self.classes, self.templates = classes, templates
+        self.reading = reading or Reading()
         self.fingerprint = self._fingerprint()
 
     def __len__(self) -> int:

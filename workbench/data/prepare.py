@@ -12,6 +12,7 @@ from workbench.data.bar import announced
 from workbench.data.forecast import Forecast, forecast
 from workbench.data.prepared import PreparedDataset
 from workbench.data.sample import Dataset
+from workbench.data.shards import BadShards
 from workbench.data.spec import Role, open_dataset
 from workbench.data.store import Kind, Store
 from workbench.data.store_writer import Content
@@ -37,12 +38,14 @@ class Use:
         working_size: see ``data.working_size``.
         num_reads: pairs that the run reads altogether; None for as many as like.
         forms: the models that read captions.
+        bad_shards: see ``data.bad_shards``.
     """
 
     prepare: Prepare = "off"
     working_size: int = 0
     num_reads: int | None = None
     forms: tuple[InputForm, ...] = ()
+    bad_shards: BadShards = "refuse"
 
     def __post_init__(self) -> None:
         largest = max((form.image_size for form in self.forms), default=0)
@@ -75,12 +78,12 @@ def open_prepared(spec: str, role: Role, num_pairs: int, use: Use) -> Opened:
         store = _store(name, dataset, use, reads, notes)
         if store is None:
             return at_working_size(dataset, use.working_size)
-        prepared = PreparedDataset(store, dataset.classes)
+        prepared = PreparedDataset(store, dataset)
         _keep_tokens(prepared, use.forms, reads)
         is_scaled = store.manifest.source.kind == "pixels"
         return prepared if is_scaled else at_working_size(prepared, use.working_size)
 
-    return Opened(open_dataset(spec, role, num_pairs, keep), notes)
+    return Opened(open_dataset(spec, role, num_pairs, keep, use.bad_shards), notes)
 
 
 def prepare(name: str, dataset: Dataset, kind: Kind, working_size: int = 0) -> Store:

@@ -15,9 +15,10 @@ class PreparedDataset(Dataset):
     Nothing of it is held in memory, so that it may be as large as the disk.
     """
 
-    def __init__(self, store: Store, classes: tuple[tuple[str, ...], ...] | None) -> None:
+    def __init__(self, store: Store, dataset: Dataset | None = None) -> None:
         self.store = store
-        self.classes = classes
+        if dataset is not None:
+            self.describe_like(dataset)
         self.fingerprint = store.manifest.source.fingerprint
         self._token_rows: dict[str, TokenRows] = {}
 

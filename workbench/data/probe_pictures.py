@@ -20,7 +20,7 @@ def probe_pictures(run: RunDirectory, captions: Sequence[str]) -> list[bytes]:
     spec = f"samples:{sample_set_of(data.train)}" if data.validation == "auto" else data.validation
     # The first pairs of most data are the same however many are asked for, and a few are there sooner.
     for num_pairs in (len(captions), data.num_validation_pairs):
-        dataset = open_dataset(spec, "validation", num_pairs)
+        dataset = open_dataset(spec, "validation", num_pairs, bad_shards=data.bad_shards)
         found = list(_indices(dataset, captions))
         if len(found) == len(captions):
             return [dataset.encoded(index) for index in found]

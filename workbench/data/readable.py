@@ -19,7 +19,7 @@ class Subset(Dataset):
     def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
         self._dataset, self._indices = dataset, indices
         self.fingerprint = dataset.fingerprint
-        self.classes = dataset.classes
+        self.describe_like(dataset)
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from workbench.data.reading import Reading
+
 
 @dataclass(frozen=True)
 class SampleText:
@@ -40,8 +42,18 @@ class Dataset(Protocol):
     fingerprint: str
     """Hexadecimal; changes when the content does, not when the files move."""
 
+    reading: Reading = Reading()
+    """What was left out when the data were opened."""
+
     classes: tuple[tuple[str, ...], ...] | None = None
     """Every class with its names, where the data name them; a sample's label is the first name of its class."""
+
+    templates: tuple[str, ...] = ()
+    """Prompts for zero-shot classification, each with one ``{}``, where the data name classes."""
+
+    def describe_like(self, other: "Dataset") -> None:
+        """Take over what is known of another data set as a whole: this one has its samples, or some of them."""
+        self.reading, self.classes, self.templates = other.reading, other.classes, other.templates
 
     def __len__(self) -> int:
         """How many samples there are; at least one."""

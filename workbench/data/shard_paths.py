@@ -10,24 +10,23 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def shard_paths(spec: str) -> list[Path]:
-    """The shards that a path, a folder or a brace range names, in order.
+    """The shards that a path, a folder or a brace range names, in order; some of a range may be missing.
 
     Raises:
-        ValueError: one of them does not exist, there are none, or they are no tars.
+        ValueError: none of them exists, or they are no tars.
     """
     paths = [Path(text).expanduser() for text in _expand(spec)]
-    missing = [path for path in paths if not path.exists()]
-    if missing and len(paths) > 1:
-        raise ValueError(f"{len(missing)} of {len(paths)} shards of '{spec}' are missing, first '{missing[0]}'")
-    if missing:
-        raise no_such_path(missing[0])
+    if not any(path.exists() for path in paths):
+        if len(paths) == 1:
+            raise no_such_path(paths[0])
+        raise ValueError(f"{len(paths)} of {len(paths)} shards of '{spec}' are missing, first '{paths[0]}'")
     if len(paths) == 1 and paths[0].is_dir():
         found = sorted(paths[0].glob("*.tar"))
         if not found:
             raise _no_shards(paths[0])
         return found
     for path in paths:
-        if path.suffix != ".tar" or not path.is_file():
+        if path.suffix != ".tar" or (path.exists() and not path.is_file()):
             raise ValueError(f"'{path}' is no .tar file: a SPEC is {FORMS}")
     return paths
 

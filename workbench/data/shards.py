@@ -1,20 +1,26 @@
 """Tar shards in webdataset layout as a data set: indexed once by byte offset, then read at random."""
 
 import os
-import warnings
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate, chain
 from pathlib import Path
+from typing import Literal
 
 from workbench.data.bar import with_bar
 from workbench.data.decode import decode_image
 from workbench.data.index_cache import cached_index
 from workbench.data.picture_error import PictureError
+from workbench.data.reading import caption_tally, reading_of
 from workbench.data.sample import Dataset, Sample, SampleText
 from workbench.data.tar_index import IndexedSample, ShardIndex
+from workbench.data.texts import has_line_break, lines_of
+from workbench.data.unusable import Tally
+
+BadShards = Literal["refuse", "skip"]
 
 MAX_OPEN_SHARDS = 256  # a process may usually have 1,024 files open
 MANY_SHARDS = 8
@@ -25,26 +31,37 @@ class ShardDataset(Dataset):
 
     Keys are those of the members; where two shards share one, every key gets its shard's name in front. The
     texts are held in memory, the pictures are read and decoded one by one, by as many threads and processes
-    as like.
+    as like. Pictures without a caption are left out. Where most .txt have several lines, every line is a caption.
     """
 
-    def __init__(self, paths: Sequence[Path], num_pairs: int = 0) -> None:
+    def __init__(self, paths: Sequence[Path], num_pairs: int = 0, bad_shards: BadShards = "refuse") -> None:
         """Indexes the shards, or finds their indices in the cache.
 
         Args:
             paths: the shards, in order.
             num_pairs: how many pairs at most, the first ones; 0 for all. Shards beyond them stay unread.
+            bad_shards: what to do with shards that are missing or cannot be read.
 
         Raises:
-            ValueError: a shard that is missing or cannot be used, no pair at all, or pairs without a caption.
+            ValueError: a shard that is missing or cannot be used, no pair at all, or too many without a caption.
         """
         assert num_pairs >= 0
-        self._shards = list(_indices(paths, num_pairs))
+        shards, bad = _indices(paths, num_pairs, bad_shards)
+        where = f"'{paths[0]}'{' and its fellows' if len(paths) > 1 else ''}"
+        by_line = _lines_are_captions(shards)
+        self.reading = reading_of(
+            _tally(shards, where),
+            *_notes(shards, bad, len(paths)),
+            skipped=[path.name for path in bad],
+            by_line=by_line,
+        )
+        self._shards = _captioned(shards, by_line=by_line)
         self._ends = list(accumulate(len(shard.samples) for shard in self._shards))
         self._num_pairs = min(self._ends[-1], num_pairs or self._ends[-1])
+        if not self._num_pairs:
+            raise ValueError(f"no pairs in {where}: a pair is KEY.jpg, .png or .webp with KEY.txt or KEY.json")
         self._shard_in_key = self._keys_repeat()
         self.fingerprint = self._fingerprint()
-        self._check(paths)
 
     def __len__(self) -> int:
         return self._num_pairs
@@ -100,33 +117,84 @@ class ShardDataset(Dataset):
         return True
 
     def _fingerprint(self) -> str:
+        """Of the shards' content, and of how they were read where that is not the usual way."""
         parts = [*(shard.digest for shard in self._shards), str(self._num_pairs)]
+        parts += ["a caption a line"] if self.reading.lines_are_captions else []
+        parts += [f"skipped {name}" for name in sorted(self.reading.skipped_shards)]
         return sha256(" ".join(parts).encode()).hexdigest()
 
-    def _check(self, paths: Sequence[Path]) -> None:
-        """Refuses what would fail at some step of the night, and says what was left out."""
-        where = f"'{paths[0]}'{' and its fellows' if len(paths) > 1 else ''}"
-        if not self._num_pairs:
-            raise ValueError(f"no pairs in {where}: a pair is KEY.jpg, .png or .webp with KEY.txt or KEY.json")
-        texts = (self.text(index) for index in range(self._num_pairs))
-        if blank := [text.key for text in texts if not text.captions]:
-            raise ValueError(
-                f"{len(blank)} of {self._num_pairs} pairs in {where} have no caption "
-                f'(first {", ".join(map(repr, blank[:3]))}): give each a .txt or a .json with "caption"'
-            )
-        if ignored := [f"{shard.path.name}: {name}" for shard in self._shards for name in shard.ignored]:
-            warnings.warn(f"left out {len(ignored)} members of shards, first {ignored[0]}", stacklevel=3)
 
+def _indices(paths: Sequence[Path], num_pairs: int, bad_shards: BadShards) -> tuple[list[ShardIndex], dict[Path, str]]:
+    """The indices of the shards, up to the one that completes ``num_pairs``; and why others cannot be used.
 
-def _indices(paths: Sequence[Path], num_pairs: int) -> Iterator[ShardIndex]:
-    """The indices of the shards, up to the one that completes ``num_pairs``."""
+    Raises:
+        ValueError: some cannot be used, and ``bad_shards`` says that they are refused; or none can be.
+    """
+    found: list[ShardIndex] = []
+    bad = {path: f"shard '{path}' is missing: copy it, or correct the range" for path in paths if not path.exists()}
     total = 0
     for path in with_bar(paths, "indexing shards", MANY_SHARDS):
-        index = cached_index(path)
-        total += len(index.samples)
-        yield index
+        if path in bad:
+            continue
+        try:
+            found.append(cached_index(path))
+        except ValueError as error:
+            bad[path] = str(error)
+            continue
+        total += sum(1 for sample in found[-1].samples if sample.captions)
         if num_pairs and total >= num_pairs:
-            return
+            break
+    if bad and (bad_shards == "refuse" or not found):
+        raise _refused(bad, len(paths), can_skip=bool(found))
+    return found, bad
+
+
+def _refused(bad: Mapping[Path, str], num_shards: int, *, can_skip: bool) -> ValueError:
+    first = next(iter(bad.values()))
+    if num_shards == 1:
+        return ValueError(first)
+    remedy = (
+        ". Or leave such shards out, which is counted and warned of, with --set data.bad_shards=skip "
+        "(in `workbench data`: --skip-bad-shards)"
+    )
+    return ValueError(f"{len(bad)} of {num_shards} shards cannot be used; {first}{remedy if can_skip else ''}")
+
+
+def _captioned(shards: Sequence[ShardIndex], *, by_line: bool) -> list[ShardIndex]:
+    """The shards with the samples that have a caption; every line of a .txt is one where ``by_line`` says so."""
+
+    def read(sample: IndexedSample) -> IndexedSample:
+        is_split = by_line and sample.is_txt
+        return sample._replace(captions=tuple(lines_of(sample.captions[0]))) if is_split else sample
+
+    return [
+        replace(shard, samples=tuple(read(sample) for sample in shard.samples if sample.captions)) for shard in shards
+    ]
+
+
+def _lines_are_captions(shards: Sequence[ShardIndex]) -> bool:
+    """Whether most texts have several lines, as those of CLIP_benchmark's retrieval sets have: a caption a line."""
+    samples = chain.from_iterable(shard.samples for shard in shards)
+    are_several = [has_line_break(sample.captions[0]) for sample in samples if sample.is_txt and sample.captions]
+    return 2 * sum(are_several) > len(are_several)
+
+
+def _tally(shards: Sequence[ShardIndex], where: str) -> Tally:
+    """The captions of the shards, and those that cannot be used."""
+    tally = caption_tally(where)
+    for shard in shards:
+        for sample in shard.samples:
+            at = f"{shard.path.name}, {sample.key!r}"
+            left_out = [(reason, f"{at}: {message}") for reason, message in sample.left_out]
+            tally.add(len(sample.captions) + len(left_out), left_out)
+    return tally
+
+
+def _notes(shards: Sequence[ShardIndex], bad: Mapping[Path, str], num_shards: int) -> Iterator[str]:
+    if ignored := [f"{shard.path.name}: {name}" for shard in shards for name in shard.ignored]:
+        yield f"left out {len(ignored)} members of shards, first {ignored[0]}"
+    if bad:
+        yield f"left out {len(bad)} of {num_shards} shards, as data.bad_shards allows; {next(iter(bad.values()))}"
 
 
 class _OpenShard:

@@ -9,12 +9,13 @@ from workbench.config.nearest import unknown
 from workbench.data.coco import open_coco
 from workbench.data.csv_pairs import open_csv
 from workbench.data.folder import open_folder
-from workbench.data.forms import FORMS
+from workbench.data.forms import FORMS, existing
+from workbench.data.karpathy import open_karpathy
 from workbench.data.mixture import mixture_parts, open_mixture
 from workbench.data.sample import Dataset
 from workbench.data.samples.registry import sample_shards
 from workbench.data.shard_paths import shard_paths
-from workbench.data.shards import ShardDataset
+from workbench.data.shards import BadShards, ShardDataset
 
 Role = Literal["train", "validation", "test", "teacher"]
 Keep = Callable[[str, Dataset, float], Dataset]  # its name, the data set, and its share of every batch
@@ -23,7 +24,11 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9_+.-]*):")
 
 
 def open_dataset(
-    spec: str, role: Role, num_pairs: int = 0, keep: Keep = lambda _name, dataset, _share: dataset
+    spec: str,
+    role: Role,
+    num_pairs: int = 0,
+    keep: Keep = lambda _name, dataset, _share: dataset,
+    bad_shards: BadShards = "refuse",
 ) -> Dataset:
     """Opens the data that a SPEC names.
 
@@ -34,6 +39,7 @@ def open_dataset(
         num_pairs: how many pairs at most, the first ones; 0 for all. Sample sets draw as many as are asked for, and a
             mixture divides them by its ratios.
         keep: makes another of what is opened, such as one with prepared pictures; each part of a mixture by itself.
+        bad_shards: what to do with shards that are missing or cannot be read; see ``data.bad_shards``.
 
     Raises:
         ValueError: in one line: an unknown SPEC, nothing there, unusable data, or too few pairs.
@@ -42,7 +48,7 @@ def open_dataset(
         raise ValueError(f"no data are named: a SPEC is {FORMS}")
 
     def open_single(part: str, number: int, share: float) -> Dataset:
-        return keep(_name(part, role, number), _open_single(part, role, number), share)
+        return keep(_name(part, role, number), _open_single(part, role, number, bad_shards), share)
 
     if parts := mixture_parts(spec):
         return open_mixture(parts, open_single, num_pairs)
@@ -58,14 +64,15 @@ def sample_set_of(spec: str) -> str:
 def _name(spec: str, role: Role, num_pairs: int) -> str:
     """What tells a data set from the others of its SPEC: the split of a sample set, and how many pairs are taken."""
     split = f"/{role}" if spec.startswith("samples:") and "/" not in spec else ""
+    split = f", {role}" if spec.startswith("karpathy:") else split
     return f"{spec}{split}" + (f", first {num_pairs:,}" if num_pairs else "")
 
 
-def _open_single(spec: str, role: Role, num_pairs: int) -> Dataset:
+def _open_single(spec: str, role: Role, num_pairs: int, bad_shards: BadShards) -> Dataset:
     match = _SCHEME.match(spec)
     if match is None or Path(spec).exists():
-        opener = SUFFIXES.get(Path(spec).suffix.lower(), _open_shards)
-        return opener(spec, num_pairs)
+        suffix = Path(spec).suffix.lower()
+        return SUFFIXES[suffix](spec, num_pairs) if suffix in SUFFIXES else _open_shards(spec, num_pairs, bad_shards)
     scheme = match[1]
     if scheme not in SCHEMES:
         raise ValueError(f"{unknown('data', scheme + ':', [f'{name}:' for name in SCHEMES])}; a SPEC is {FORMS}")
@@ -79,13 +86,27 @@ def _open_samples(name: str, role: Role, num_pairs: int) -> Dataset:
     return _open_shards(str(folder), num_pairs)
 
 
-def _open_shards(spec: str, num_pairs: int) -> Dataset:
-    return ShardDataset(shard_paths(spec), num_pairs)
+def _open_shards(spec: str, num_pairs: int, bad_shards: BadShards = "refuse") -> Dataset:
+    return ShardDataset(shard_paths(spec), num_pairs, bad_shards)
+
+
+def _refuse_json(spec: str, _num_pairs: int) -> Dataset:
+    existing(spec, "file")
+    raise ValueError(
+        f"'{spec}' lists captions without saying where the images are: write coco:{spec}@DIR for a file with "
+        f"'annotations', or karpathy:{spec}@DIR for one with 'sentences' (dataset_coco.json, dataset_flickr30k.json)"
+    )
 
 
 SCHEMES: dict[str, Callable[[str, Role, int], Dataset]] = {
     "samples": _open_samples,
+    "karpathy": open_karpathy,
     "coco": lambda spec, _role, num_pairs: open_coco(spec, num_pairs),
     "folder": lambda spec, _role, num_pairs: open_folder(spec, num_pairs),
 }
-SUFFIXES: dict[str, Callable[[str, int], Dataset]] = {".csv": open_csv, ".tsv": open_csv}
+SUFFIXES: dict[str, Callable[[str, int], Dataset]] = {
+    ".csv": open_csv,
+    ".tsv": open_csv,
+    ".txt": open_csv,
+    ".json": _refuse_json,
+}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from workbench.data.texts import Texts, read_texts
+from workbench.data.texts import LeftOut, Texts, read_texts
 
 BLOCK_BYTES = 512
 DIGEST_BYTES = 65536
@@ -24,7 +24,7 @@ DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError)
 
 
 class IndexedSample(NamedTuple):
-    """A picture's place in its shard, in bytes, and its texts."""
+    """A picture's place in its shard, in bytes, and its texts; see :class:`~workbench.data.texts.Texts`."""
 
     key: str
     offset: int
@@ -32,6 +32,8 @@ class IndexedSample(NamedTuple):
     captions: tuple[str, ...]
     group: str | None
     label: str | None
+    is_txt: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def index_shard(path: Path) -> ShardIndex:
 
     Raises:
         ValueError: the file is no plain tar, is cut short (in a member, in a header or between members), is
-            damaged, holds two pictures or texts of one kind under one key, or a text that cannot be used.
+            damaged, or holds two pictures or texts of one kind under one key.
     """
     ignored: list[str] = []
     members: dict[str, dict[str, _Span]] = {}
@@ -69,7 +71,7 @@ def index_shard(path: Path) -> ShardIndex:
         status = os.fstat(file.fileno())
         for member in _plain_files(file, path, status.st_size, ignored):
             _add(members, member, path)
-        samples = tuple(_samples(file, path, members, ignored))
+        samples = tuple(_samples(file, members, ignored))
         digest = _digest(file, path.name, status.st_size, samples)
     return ShardIndex(path, status.st_size, status.st_mtime_ns, digest, samples, tuple(ignored))
 
@@ -139,35 +141,28 @@ def _add(members: dict[str, dict[str, _Span]], member: tarfile.TarInfo, path: Pa
     parts[slot] = _Span(member.offset_data, member.size)
 
 
-def _samples(
-    file: BinaryIO, path: Path, members: dict[str, dict[str, _Span]], ignored: list[str]
-) -> Iterator[IndexedSample]:
+def _samples(file: BinaryIO, members: dict[str, dict[str, _Span]], ignored: list[str]) -> Iterator[IndexedSample]:
     for key, parts in members.items():
         if "picture" not in parts:
             ignored.append(f"{key!r} (no picture)")
             continue
-        try:
-            texts = _read_texts(file, parts)
-        except ValueError as error:
-            raise ValueError(f"shard '{path}', sample {key!r}: {error}") from error
         picture = parts["picture"]
-        yield IndexedSample(key, picture.offset, picture.size, texts.captions, texts.group, texts.label)
+        yield IndexedSample(key, picture.offset, picture.size, *_read_texts(file, parts))
 
 
 def _read_texts(file: BinaryIO, parts: dict[str, _Span]) -> Texts:
-    def read(slot: str) -> bytes | None:
-        if slot not in parts:
-            return None
-        offset, size = parts[slot]
-        if size > MAX_TEXT_BYTES:
-            raise ValueError(f"its .{slot} has {size} bytes, where at most {MAX_TEXT_BYTES} are read")
-        return os.pread(file.fileno(), size, offset)
-
-    return read_texts(read("txt"), read("json"))
+    spans = {slot: parts[slot] for slot in TEXT_EXTENSIONS if slot in parts}
+    for slot, span in spans.items():
+        if span.size > MAX_TEXT_BYTES:
+            message = f"its .{slot} has {span.size} bytes, where at most {MAX_TEXT_BYTES} are read"
+            return Texts((), left_out=(("too long", message),))
+    read = {slot: os.pread(file.fileno(), span.size, span.offset) for slot, span in spans.items()}
+    return read_texts(read.get("txt"), read.get("json"))
 
 
 def _digest(file: BinaryIO, name: str, size: int, samples: tuple[IndexedSample, ...]) -> str:
-    digest = hashlib.sha256(json.dumps([name, size, samples]).encode())
+    # Of place, captions, group and class alone: more fields would change the fingerprints that older runs have.
+    digest = hashlib.sha256(json.dumps([name, size, [sample[:6] for sample in samples]]).encode())
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, 0))
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, max(0, size - DIGEST_BYTES)))
     return digest.hexdigest()

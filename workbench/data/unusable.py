@@ -1,18 +1,24 @@
-"""How many pictures could not be used, why, and when that is too many to go on."""
+"""How many images or captions could not be used, why, and when that is too many to go on."""
 
 from collections import Counter
 from collections.abc import Iterable
 
-from workbench.embeddings import Replaced
-
 MAX_SHARE = 0.05
 FEW = 5  # as many may be chance, whatever their share
+REMEDY = "mend or remove them (`workbench data check SPEC` counts them)"
 
 
 class Tally:
-    """Pictures that could not be read or decoded, by reason, among those seen."""
+    """Images that could not be read or decoded, by reason, among those seen; or captions that are no text.
 
-    def __init__(self) -> None:
+    Args:
+        things: what is counted, as a line for people names it.
+        remedy: what to do where too many cannot be used.
+    """
+
+    def __init__(self, things: str = "pictures", remedy: str = REMEDY) -> None:
+        self.things = things
+        self._remedy = remedy
         self.num_seen = 0
         self.reasons: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
@@ -25,25 +31,31 @@ class Tally:
     @property
     def is_too_many(self) -> bool:
         """Whether so many are unusable that something is wrong with the data rather than with some pictures."""
-        return self.num_unusable > max(FEW, MAX_SHARE * self.num_seen) or 0 < self.num_seen == self.num_unusable
+        return self._is_beyond(FEW)
 
-    def add(self, num_seen: int, unusable: Iterable[Replaced]) -> None:
-        """Counts some pictures, and those of them that could not be used."""
+    def _is_beyond(self, few: int) -> bool:
+        return self.num_unusable > max(few, MAX_SHARE * self.num_seen) or 0 < self.num_seen == self.num_unusable
+
+    def add(self, num_seen: int, unusable: Iterable[tuple[str, str]]) -> None:
+        """Count some more, and the reason and a line for each of them that could not be used."""
         self.num_seen += num_seen
         for reason, message in unusable:
             self.reasons[reason] += 1
             self.examples.setdefault(reason, message)
 
-    def check(self) -> None:
-        """Refuses to go on where too many pictures are unusable.
+    def check(self, few: int = FEW) -> None:
+        """Refuse to go on where too many are unusable.
+
+        Args:
+            few: as many may be, whatever their share.
 
         Raises:
             ValueError: with reasons and examples.
         """
-        if self.is_too_many:
+        if self._is_beyond(few):
             raise ValueError(
-                f"too many pictures cannot be used, {self.describe(every=True)}; up to {MAX_SHARE:.0%} would be passed "
-                "over: mend or remove them (`workbench data check SPEC` counts them)"
+                f"too many {self.things} cannot be used, {self.describe(every=True)}; "
+                f"up to {MAX_SHARE:.0%} would be passed over: {self._remedy}"
             )
 
     def news(self, *, final: bool = False) -> str:
@@ -52,7 +64,7 @@ class Tally:
         if self.num_unusable == self._num_told or not is_due:
             return ""
         self._num_told = self.num_unusable
-        return f"pictures cannot be used, and others took their places: {self.describe()}"
+        return f"{self.things} cannot be used, and others took their places: {self.describe()}"
 
     def describe(self, *, every: bool = False) -> str:
         """Counts by reason, with an example of the first or of every reason."""

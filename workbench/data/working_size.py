@@ -21,7 +21,7 @@ class Scaled(Dataset):
         assert working_size > 0
         self._dataset, self._working_size = dataset, working_size
         self.fingerprint = sha256(f"{dataset.fingerprint} {working_size}".encode()).hexdigest()
-        self.classes = dataset.classes
+        self.describe_like(dataset)
 
     def __len__(self) -> int:
         return len(self._dataset)

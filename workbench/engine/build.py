@@ -13,6 +13,7 @@ from workbench.data.batches import BatchStream
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.preflight import preflight
 from workbench.data.prepare import Prepare, Use, open_prepared
+from workbench.data.shards import BadShards
 from workbench.data.spec import Role, sample_set_of
 from workbench.engine.checkpoint_room import check_room
 from workbench.engine.cohort import Cohort
@@ -77,6 +78,7 @@ def build_cohort(
         first.data.working_size,
         num_reads=first.train.num_steps * first.train.batch_size,
         forms=(form, teacher_form) if teacher_form else (form,),
+        bad_shards=first.data.bad_shards,
     )
     with _set_by("data.train"):
         dataset, kept_notes = open_prepared(first.data.train, "train", first.data.num_pairs, use)
@@ -150,9 +152,10 @@ def _evaluators(config: RunConfig, teacher: Teacher | None, device: torch.device
     made: dict[Role, Evaluator] = {}
     for split, spec, number in evaluated_splits(config.data):
         with _set_by(f"data.{split}"):
-            block_size, prepare = config.evaluate.block_size, config.data.prepare
-            cache = config.teacher.cache
-            made[split] = make_evaluator(spec, split, number, teacher, block_size, device, prepare, cache)
+            block_size, data = config.evaluate.block_size, config.data
+            made[split] = make_evaluator(
+                spec, split, number, teacher, block_size, device, data.prepare, config.teacher.cache, data.bad_shards
+            )
     return made
 
 
@@ -165,9 +168,10 @@ def make_evaluator(
     device: torch.device,
     prepare: Prepare = "off",
     cache: Literal["auto", "on", "off"] = "off",
+    bad_shards: BadShards = "refuse",
 ) -> Evaluator:
     """What measures students on the pairs of a SPEC."""
-    pairs = open_evaluation_set(spec, role, num_pairs, prepare)
+    pairs = open_evaluation_set(spec, role, num_pairs, prepare, bad_shards)
     return Evaluator(pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache)
 
 

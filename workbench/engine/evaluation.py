@@ -166,7 +166,8 @@ class Evaluator:
                 self._task.templates,
             )
             scored = zero_shot(image_ND, classifier_KD, self._labels())
-            metrics |= scored.metrics
+            # Of a class folder, whose captions are prompts, zero-shot comes first.
+            metrics = scored.metrics | metrics if self.pairs.is_class_folder else metrics | scored.metrics
             errors |= scored.errors
             hits |= scored.hits
         if compare and self._teacher is not None:

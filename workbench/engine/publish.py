@@ -56,7 +56,9 @@ def measure_teacher(folder: Path, config: RunConfig) -> dict[str, Any]:
     teacher = Teacher(teacher_model)
     document: dict[str, Any] = {"num_params": sizes, "weights_sha256": teacher.fingerprint()}
     for split, spec, number in evaluated_splits(config.data):
-        evaluator = make_evaluator(spec, split, number, teacher, config.evaluate.block_size, device)
+        evaluator = make_evaluator(
+            spec, split, number, teacher, config.evaluate.block_size, device, bad_shards=config.data.bad_shards
+        )
         measured = evaluator.measure_teacher()
         document[split] = {
             "data": spec,

@@ -46,6 +46,7 @@ def remeasure(
         block_size or config.evaluate.block_size,
         device,
         config.data.prepare,
+        bad_shards=config.data.bad_shards,
     )
     return evaluator.measure(student, learnt, objective.losses if objective else {})
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.evaluation.ranks import ItemScores, best_ranks, check_embeddings
+from workbench.prompts import fill
 
 TEMPLATES = (
     "a photo of a {}.",
@@ -32,7 +33,7 @@ def build_classifier(
     Args:
         encode_text: M prompts to embeddings [M, D], of any length.
         classes: for each class its names; all are used.
-        templates: prompts with one ``{}`` for the name.
+        templates: prompts with one ``{}`` for the name; "a {}" takes the article of each name.
 
     Raises:
         ValueError: no class, a class without a name, or a template without exactly one ``{}``.
@@ -44,7 +45,7 @@ def build_classifier(
             raise ValueError(f"the template '{template}' must have one {{}} where the class name goes")
     if not templates:
         raise ValueError("zero-shot classification needs a template such as 'a photo of a {}.'")
-    prompts = [template.replace("{}", name) for names in classes for name in names for template in templates]
+    prompts = [fill(template, name) for names in classes for name in names for template in templates]
     calls = [prompts[start : start + PROMPTS_PER_CALL] for start in range(0, len(prompts), PROMPTS_PER_CALL)]
     prompt_MD = torch.cat([F.normalize(encode_text(call).float(), dim=1) for call in calls])
     by_class = torch.split(prompt_MD, [len(names) * len(templates) for names in classes])

@@ -77,7 +77,8 @@ def encode_pairs(
         raise ValueError(f"run {run.id} has no {missing}: choose one that was distilled and evaluated")
     student = load_student(run.path).to(device)
     role, spec, most = splits[-1]
-    pairs = open_evaluation_set(spec, role, min(num_pairs, most or num_pairs), config.data.prepare)
+    data = config.data
+    pairs = open_evaluation_set(spec, role, min(num_pairs, most or num_pairs), data.prepare, data.bad_shards)
     with torch.no_grad():
         known = _encode(pairs, teacher.form, (teacher.embed_image, teacher.embed_text), device, "teacher")
         raw = _encode(pairs, student.form, (student.encode_image, student.encode_text), device, "student")

@@ -82,8 +82,9 @@ def _evaluation(cohort: Cohort) -> tuple[float, float, float, frozenset[str]]:
     if not splits:
         return 0.0, 0.0, 0.0, frozenset()
     role, spec, number = splits[0]
-    block_size = member.config.evaluate.block_size
-    few = make_evaluator(spec, role, min(number or SOME_PAIRS, SOME_PAIRS), teacher, block_size, cohort.device)
+    block_size, bad_shards = member.config.evaluate.block_size, member.config.data.bad_shards
+    num_pairs = min(number or SOME_PAIRS, SOME_PAIRS)
+    few = make_evaluator(spec, role, num_pairs, teacher, block_size, cohort.device, bad_shards=bad_shards)
     teacher_s = few.measure_teacher().elapsed_s / few.pairs.num_images if teacher else 0.0
     measured = few.measure(member.state.student, member.state.learnt, member.objective.losses)
     student_s = measured.elapsed_s / few.pairs.num_images

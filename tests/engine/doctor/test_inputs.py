@@ -71,7 +71,20 @@ def test_the_share_of_unknown_words_is_counted_by_word() -> None:
     assert share_unknown(BytePairTokenizer(8), ["a red bus"]) is None
 
 
-@pytest.mark.parametrize(("num_replaced", "level"), [(0, "ok"), (1, "ok"), (2, "warning")])
+@pytest.mark.parametrize(
+    ("num_replaced", "level"), [(0, "ok"), (1, "ok"), (2, "warning"), (7, "warning"), (8, "problem")]
+)
 def test_broken_pictures_are_counted(num_replaced: int, level: str) -> None:
     trial = Trial(3, Lap(0, 0, {"run": 1}), 0, 100, None, num_pairs=150, num_replaced=num_replaced)
     assert picture_finding(trial).level == level
+
+
+@pytest.mark.filterwarnings("ignore:left out", "ignore:.*have a number or an id")
+def test_what_was_left_out_is_a_warning(look, pairs, one, tmp_path) -> None:
+    found = one(look(pairs([*(f"a red circle {i}" for i in range(39)), ""])), "training data")
+    assert found.level == "warning"
+    assert "1 of 40 (1 blank" in found.message
+    for name in ("0", "1"):
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        (tmp_path / f"{name}.png").rename(tmp_path / "digits" / name / "a.png")
+    assert "classes.json" in one(look(f"folder:{tmp_path / 'digits'}"), "training data").message

@@ -18,7 +18,7 @@ from workbench.engine.doctor.forecast import (
     make_forecast,
     num_validations,
 )
-from workbench.engine.doctor.inputs import input_findings, picture_finding
+from workbench.engine.doctor.inputs import input_findings, picture_finding, reading_findings
 from workbench.engine.doctor.machine import Machine, look_at_machine, machine_findings
 from workbench.engine.doctor.settings import setting_findings, share_findings
 from workbench.engine.doctor.teaching import affinity_finding, chance_recall, look_at_affinities, recall_finding
@@ -139,6 +139,8 @@ def _measure(cohort: Cohort, say: Say) -> tuple[list[Finding], Evaluations]:
     remedy = "`workbench data check SPEC --all` lists them"
     notes = {name: one.pairs.note for name, one in cohort.evaluators.items() if one.pairs.note}
     findings = [Finding(f"{name} pictures", "warning", note, remedy) for name, note in notes.items()]
+    for name, one in cohort.evaluators.items():
+        findings += reading_findings(f"{name} data", one.pairs.reading)
     teacher_s = 0.0
     if cohort.teacher:
         measured = few.measure_teacher()
@@ -163,4 +165,5 @@ def _few(cohort: Cohort, evaluator: Evaluator) -> Evaluator:
         return evaluator
     config = cohort.members[0].config
     split, spec, _ = evaluated_splits(config.data)[0]
-    return make_evaluator(spec, split, SOME_MEASURED, cohort.teacher, config.evaluate.block_size, cohort.device)
+    block_size, bad_shards = config.evaluate.block_size, config.data.bad_shards
+    return make_evaluator(spec, split, SOME_MEASURED, cohort.teacher, block_size, cohort.device, bad_shards=bad_shards)

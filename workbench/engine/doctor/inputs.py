@@ -9,7 +9,9 @@ from torch import Tensor
 from workbench.data.captions import NUM_TOKENIZED, captions_of, share_filling
 from workbench.data.picture_files import spread
 from workbench.data.preflight import MANY_CUT, MANY_FALSE_NEGATIVES
+from workbench.data.reading import Reading
 from workbench.data.sample import Dataset
+from workbench.data.unusable import MAX_SHARE
 from workbench.embeddings import InputForm
 from workbench.engine.doctor.finding import Finding, Level
 from workbench.engine.doctor.trial import Trial
@@ -26,6 +28,7 @@ def input_findings(
     dataset: Dataset, student: Clip, teacher: Teacher | None, batch_size: int, student_spec: str
 ) -> Iterator[Finding]:
     """What the captions are like, and what each model makes of them."""
+    yield from reading_findings("training data", dataset.reading)
     yield _duplicates(dataset, batch_size)
     yield _lengths(dataset, student.form)
     yield from _vocabularies(dataset, student, teacher, student_spec)
@@ -33,12 +36,17 @@ def input_findings(
         yield _forms(student, teacher)
 
 
+def reading_findings(name: str, reading: Reading) -> Iterator[Finding]:
+    """What was left out when data were opened, and class names that are no words."""
+    yield from (Finding(name, "warning", note, "`workbench data check SPEC` shows more") for note in reading.notes)
+
+
 def picture_finding(trial: Trial) -> Finding:
     """Whether the pictures of the steps that were taken could be used."""
     if trial.num_replaced > SOME_REPLACED * trial.num_pairs:
         return Finding(
             "pictures",
-            "warning",
+            "problem" if trial.num_replaced > MAX_SHARE * trial.num_pairs else "warning",
             f"{trial.num_replaced:,} of the first {trial.num_pairs:,} cannot be used, and others stand in their place",
             "`workbench data check SPEC --all` lists them",
         )

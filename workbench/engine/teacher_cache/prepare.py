@@ -33,7 +33,9 @@ def prepare_cache(config: RunConfig, runs_dir: Path = Path("runs")) -> Prepared:
     num_held_out: dict[str, int] = {}
     for split, spec, number in evaluated_splits(config.data):
         device = teacher.scale.device
-        evaluator = make_evaluator(spec, split, number, teacher, config.evaluate.block_size, device, "off", "on")
+        evaluator = make_evaluator(
+            spec, split, number, teacher, config.evaluate.block_size, device, "off", "on", config.data.bad_shards
+        )
         num_held_out[split] = len(evaluator.teacher_pairs())
     return Prepared(cache, num_held_out)
 
@@ -66,7 +68,7 @@ def _open(config: RunConfig, runs_dir: Path) -> tuple[BatchStream, Teacher]:
     if config.teacher.cache == "on":
         check_keepable(config, [make_objective(config, teacher)])
     assert teacher is not None
-    dataset = open_dataset(config.data.train, "train", config.data.num_pairs)
+    dataset = open_dataset(config.data.train, "train", config.data.num_pairs, bad_shards=config.data.bad_shards)
     stream = BatchStream(
         at_working_size(dataset, config.data.working_size),
         teacher.form,
