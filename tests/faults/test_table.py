@@ -304,6 +304,19 @@ FAULTS = [
         "runs/test_control.py::test_a_clock_set_back_does_not_change_the_order",
         "runs/test_log.py::test_silence_is_measured_by_the_event_but_never_by_a_clock_ahead_of_ours",
     ),
+    fault(
+        "integers of hundreds of digits, deep nesting, long chains of extends, files of gigabytes",
+        "one short line with the setting or file, before the file is read or Python recurses",
+        "test_documents.py::test_an_integer_beyond_64_bits_is_refused_whatever_its_length",
+        "test_documents.py::test_toml_that_is_nested_too_deeply_is_refused",
+        "test_documents.py::test_json_that_is_nested_too_deeply_is_refused",
+        "test_documents.py::test_a_file_of_gigabytes_is_refused_without_reading_it",
+        "config/test_toml.py::test_an_override_beyond_the_bounds_is_one_short_line",
+        "config/test_toml.py::test_a_long_chain_of_recipes_is_refused_and_one_within_the_bound_is_read",
+        "config/test_study.py::test_a_long_chain_of_studies_and_a_key_nested_too_deeply_are_refused",
+        "models/test_folder.py::test_documents_beyond_the_bounds_are_refused_in_a_line",
+        "models/test_weights.py::test_a_header_beyond_the_bounds_is_refused_in_a_line",
+    ),
 ]
 
 

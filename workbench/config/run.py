@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Discriminator, Field, PositiveFloat, PositiveIn
 from workbench.config.base import Config
 from workbench.config.inheritance import InheritanceConfig
 from workbench.config.schedule import Schedule
+from workbench.documents import check_bounds
 
 INHERITED = "inherited"  # the student.model that [inheritance] describes
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
@@ -105,6 +106,12 @@ class LossConfig(Config):
     """Whether the weight belongs to the papers' batch and width, and is translated to this run's, or used as it is."""
     file: str = ""
     """A Python file that defines this loss; empty for one of the workbench's."""
+
+    @model_validator(mode="after")
+    def _options_are_finite(self) -> "LossConfig":
+        for name, value in self.options().items():
+            check_bounds(value, name, finite=True)
+        return self
 
     @property
     def schedule(self) -> Schedule:

@@ -8,6 +8,9 @@ from typing import Any
 from workbench.data.forms import existing
 from workbench.data.picture_files import PictureFiles, PictureList, begins_at
 from workbench.data.texts import cleaned
+from workbench.documents import MIB, read_bounded
+
+MOST_BYTES = 4096 * MIB  # Objects365 has 1.1 GiB
 
 
 def open_coco(spec: str, num_pairs: int = 0) -> PictureFiles:
@@ -33,7 +36,7 @@ def open_coco(spec: str, num_pairs: int = 0) -> PictureFiles:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_bounded(path, MOST_BYTES))
     except OSError as error:
         raise ValueError(f"'{path}' cannot be read ({error.strerror}): check who may") from error
     except (ValueError, RecursionError) as error:
