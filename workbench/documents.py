@@ -130,10 +130,24 @@ def check_bounds(value: Any, name: str, *, finite: bool = False) -> None:
                 raise too_deep(name)
             inner = item.items() if isinstance(item, dict) else enumerate(item)
             waiting.extend((child, f"{place}.{key}" if place else str(key), level + 1) for key, child in inner)
-        elif isinstance(item, int) and abs(item) > LARGEST_INTEGER:
+        elif isinstance(item, int) and not -LARGEST_INTEGER - 1 <= item <= LARGEST_INTEGER:
             raise ValueError(f"{name}: {shortened(place) or 'the value'} is an integer that does not fit 64 bits")
         elif finite and isinstance(item, float) and not math.isfinite(item):
-            raise ValueError(f"{name}: {shortened(place) or 'the value'} is {item}: it must be a finite number")
+            raise ValueError(f"{name}: {shortened(place) or 'the value'} is {item}, which is no finite number")
+
+
+def finite(value: Any) -> Any:
+    """The value of a setting of any type, which TOML allows to be nan or inf, and no setting here does.
+
+    Raises:
+        ValueError: it is, or holds, a number that is not finite.
+    """
+    held = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else ()
+    for inner in held:
+        finite(inner)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be a finite number (got {value})")
+    return value
 
 
 def too_deep(name: str) -> ValueError:

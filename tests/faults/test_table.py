@@ -317,6 +317,14 @@ FAULTS = [
         "models/test_folder.py::test_documents_beyond_the_bounds_are_refused_in_a_line",
         "models/test_weights.py::test_a_header_beyond_the_bounds_is_refused_in_a_line",
     ),
+    fault(
+        "nan or infinity in a setting",
+        "refused before anything is built, with the setting's name",
+        "config/test_run.py::test_no_setting_of_any_group_or_loss_is_infinite_or_undefined",
+        "config/test_axes.py::test_an_axis_of_no_finite_numbers_is_refused_with_its_name",
+        "cli/test_steer.py::test_what_a_run_cannot_be_told_is_one_line",
+        "cli/test_inherit.py::test_an_odd_request_is_one_line",
+    ),
 ]
 
 

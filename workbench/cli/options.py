@@ -1,11 +1,24 @@
 """Options that several commands share."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workbench.cli.completion import complete_recipe, complete_run, complete_setting
+
+
+def finite_option(value: float | None) -> float | None:
+    """A callback for options that are numbers: nan passes every other check.
+
+    Raises:
+        BadParameter: it is not finite.
+    """
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"must be a finite number (got {value})")
+    return value
+
 
 RECIPE_HELP = "A recipe's name (see `workbench recipes`) or a TOML file."
 Recipe = Annotated[str, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=complete_recipe)]

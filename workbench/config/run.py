@@ -2,12 +2,22 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, PositiveFloat, PositiveInt, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from workbench.config.base import Config
 from workbench.config.inheritance import InheritanceConfig
 from workbench.config.schedule import Schedule
-from workbench.documents import check_bounds
+from workbench.documents import check_bounds, finite
 
 INHERITED = "inherited"  # the student.model that [inheritance] describes
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
@@ -99,6 +109,7 @@ class LossConfig(Config):
     """One loss. Keys beyond these are the loss's own options; `workbench losses` lists them."""
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(finite)]]
 
     weight: Weight = 1.0
     """What the loss is multiplied by: a number, or a table of :class:`Schedule`. At 0 the loss is not computed."""
@@ -106,12 +117,6 @@ class LossConfig(Config):
     """Whether the weight belongs to the papers' batch and width, and is translated to this run's, or used as it is."""
     file: str = ""
     """A Python file that defines this loss; empty for one of the workbench's."""
-
-    @model_validator(mode="after")
-    def _options_are_finite(self) -> "LossConfig":
-        for name, value in self.options().items():
-            check_bounds(value, name, finite=True)
-        return self
 
     @property
     def schedule(self) -> Schedule:
@@ -228,7 +233,12 @@ class RunConfig(Config):
         return self
 
     def with_seed(self, seed: int) -> "RunConfig":
-        """The same run as another replicate: its own weights, order, crops and captions."""
+        """The same run as another replicate: its own weights, order, crops and captions.
+
+        Raises:
+            ValueError: the seed does not fit 64 bits.
+        """
+        check_bounds({"seed": seed}, "--seed")
         data = self.data.model_copy(update={"seed": seed})
         return self.model_copy(update={"seed": seed, "data": data})
 
@@ -236,8 +246,9 @@ class RunConfig(Config):
         """The same run at another length: it is evaluated and saved as often, at steps that scale in proportion.
 
         Raises:
-            ValueError: there would be no step.
+            ValueError: there would be no step, or more than fit 64 bits.
         """
+        check_bounds({"steps": num_steps}, "--steps")
         if num_steps < 1:
             raise ValueError(f"--steps must be at least 1 (got {num_steps})")
         ratio = num_steps / self.train.num_steps
