@@ -325,6 +325,15 @@ FAULTS = [
         "cli/test_steer.py::test_what_a_run_cannot_be_told_is_one_line",
         "cli/test_inherit.py::test_an_odd_request_is_one_line",
     ),
+    fault(
+        "a mistake in a user's own loss",
+        "found on random embeddings before the first step: one line with the loss, its file, the line and the rule; "
+        "one that shows later ends the run with the same line",
+        "cli/test_custom_loss.py::test_a_mistake_is_found_before_the_first_step",
+        "cli/test_custom_loss.py::test_a_mistake_that_shows_later_ends_the_run_in_one_line",
+        "losses/test_custom.py::test_a_mistake_in_a_loss_is_one_line_with_loss_file_and_rule",
+        "losses/test_custom.py::test_a_file_that_defines_no_single_loss_is_refused_in_a_line",
+    ),
 ]
 
 
