@@ -191,3 +191,10 @@ def test_a_long_chain_of_studies_and_a_key_nested_too_deeply_are_refused(tmp_pat
         load_study(str(tmp_path / "0.toml"))
     with pytest.raises(ValueError, match=f"more than {MOST_LEVELS} deep"):
         nested({".".join("a" * 9999): 1})
+
+
+def test_what_is_set_explicitly_stays_in_every_cell_whatever_the_length(written):
+    study = load_study(written(GRID))
+    changes = Changes(("log.checkpoint_every_steps=10",), steps=20)
+    assert {cell.config.log.checkpoint_every_steps for cell in cells_of(study, changes)} == {10}
+    assert {cell.config.train.num_steps for cell in cells_of(study, changes)} == {20}

@@ -277,3 +277,28 @@ def test_an_override_beyond_the_bounds_is_one_short_line(override, said):
 def test_plain_data_beyond_the_bounds_is_refused_at_construction():
     with pytest.raises(ValueError, match=r"^train: batch_size is an integer that does not fit 64 bits$"):
         RunConfig.parse({"train": {"batch_size": 10**400}})
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "expected"),
+    [
+        ("log.checkpoint_every_steps=7", lambda run: run.log.checkpoint_every_steps, 7),
+        ("evaluate.every_steps=7", lambda run: run.evaluate.every_steps, 7),
+        ("log.diagnose_every_steps=5", lambda run: run.log.diagnose_every_steps, 5),
+        ("loss.fd.weight={value=2, ramp_steps=30}", lambda run: run.loss["fd"].weight.ramp_steps, 30),
+        ("log={checkpoint_every_steps=7}", lambda run: run.log.checkpoint_every_steps, 7),
+        ("train.num_steps=20", lambda run: run.train.num_steps, 20),
+    ],
+)
+def test_what_is_set_explicitly_stays_whatever_the_length(override, read, expected):
+    plain, chosen = load_recipe("fd", steps=20), load_recipe("fd", [override], steps=20)
+    assert read(chosen) == expected
+    assert chosen.train.num_steps == 20
+    assert plain.log.checkpoint_every_steps == 10  # of the recipe's 40, in a quarter of its steps
+    rest = {"log", "evaluate", "loss"}
+    assert chosen.model_dump(exclude=rest) == plain.model_dump(exclude=rest)
+
+
+def test_two_lengths_are_one_too_many():
+    with pytest.raises(ValueError, match=r"--steps 20 and --set train\.num_steps=30 differ"):
+        load_recipe("fd", ["train.num_steps=30"], steps=20)

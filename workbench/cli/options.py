@@ -31,7 +31,10 @@ Overrides = Annotated[
         autocompletion=complete_setting,
     ),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", help="Number of steps; phases and cadences scale in proportion.")]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", help="Number of steps; phases and cadences that --set does not name scale in proportion."),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the weights, the order and the crops.")]
 Name = Annotated[str | None, typer.Option("--name", metavar="ID", help="The run's id; made up if not given.")]
 RunsDir = Annotated[Path, typer.Option("--runs", envvar="WORKBENCH_RUNS", help="The folder that holds the runs.")]

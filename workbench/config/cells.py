@@ -10,7 +10,7 @@ from workbench.config.axes import Choices
 from workbench.config.nearest import unknown
 from workbench.config.run import RunConfig
 from workbench.config.study import Study, flat, nested
-from workbench.config.toml import load_recipe, parse_override, with_settings
+from workbench.config.toml import at_length, load_recipe, parse_override, with_settings
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def make_cell(
 def with_steps(study: Study, config: RunConfig, changes: Changes) -> RunConfig:
     """The run at the length that the command line, or else the study, asks for."""
     steps = steps_of(study, changes)
-    return config.with_steps(steps) if steps else config
+    return at_length(config, steps, changes.overrides) if steps else config
 
 
 def steps_of(study: Study, changes: Changes) -> int:

@@ -1,7 +1,7 @@
 """Configs as TOML: recipes that extend one another, and overrides from the command line."""
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from workbench.documents import read_toml as read_toml  # noqa: PLC0414 - export
 from workbench.resources import find_resource, list_resources
 
 MOST_EXTENDED = 32  # files of one chain
+SCALED = ("evaluate", "log", "loss")  # groups with steps that scale with a run's length; stages fill the run
 
 
 def parse_override(text: str) -> Table:
@@ -150,7 +151,29 @@ def load_recipe(
     table: Table = {"recipe": Path(name_or_file).name.removesuffix(".toml")} | recipe_table(name_or_file)
     config = RunConfig.parse(_overridden(table, overrides or []))
     config = config if seed is None else config.with_seed(seed)
-    return config if steps is None else config.with_steps(steps)
+    return config if steps is None else at_length(config, steps, overrides or [])
+
+
+def at_length(config: RunConfig, num_steps: int, overrides: Sequence[str]) -> RunConfig:
+    """The run at another length: phases and cadences scale in proportion, but for those that ``overrides`` set.
+
+    Args:
+        config: with the overrides applied.
+
+    Raises:
+        ValueError: there would be no step, or the overrides name another number of steps.
+    """
+    tables = [_with_whole_paths(parse_override(override), Path()) for override in overrides]
+    for table in tables:
+        train = table.get("train")
+        asked = train.get("num_steps", num_steps) if isinstance(train, dict) else num_steps
+        if asked != num_steps:
+            raise ValueError(f"--steps {num_steps} and --set train.num_steps={asked} differ: leave out one of the two")
+    scaled = config.with_steps(num_steps)
+    for table in tables:
+        if kept := {group: value for group, value in table.items() if group in SCALED}:
+            scaled = with_settings(scaled, kept)
+    return scaled
 
 
 def with_overrides(config: RunConfig, overrides: list[str]) -> RunConfig:
