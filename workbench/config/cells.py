@@ -129,6 +129,22 @@ def example_cell(study: Study, changes: Changes = Changes()) -> Cell:
     return make_cell(study, "an example", values, changes)
 
 
+def example_cells(study: Study, changes: Changes = Changes()) -> list[Cell]:
+    """Configurations at the ends of where a search looks: :func:`example_cell`, and it with each other end or choice.
+
+    Raises:
+        ValueError: a setting that the run lacks, or a bad value.
+    """
+    first = example_cell(study, changes)
+    cells = [first]
+    for key, axis in study.search.items():
+        others = axis.choices[1:] if isinstance(axis, Choices) else [axis.high]
+        cells += [
+            make_cell(study, f"{key}={as_text(other)}", {**first.values, key: other}, changes) for other in others
+        ]
+    return cells
+
+
 def _check_names(study: Study, names: Sequence[str]) -> None:
     ids = [plain(name) for name in names]
     for name, plain_name in zip(names, ids, strict=True):
