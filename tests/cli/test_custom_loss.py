@@ -2,9 +2,12 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import tomli_w
+import torch
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -26,3 +29,71 @@ def test_the_readmes_loss_trains_and_resumes_from_another_folder(workbench, tiny
     losses = [event["terms"][name] for event in events if event["event"] == "StepDone"]
     assert losses[-1] < losses[0]
     assert workbench("evaluate", "mine").code == 0
+
+
+LOSS = """\
+from workbench.losses import Loss
+
+
+class Mine(Loss):
+    def __init__(self, convention="paper"):
+        super().__init__(convention)
+        self.calls = 0
+
+    def __call__(self, comparison):
+        self.calls += 1
+        value = (comparison.projected.image_BD - comparison.teacher.image_BD).square().sum(1)
+        return {returned}
+"""
+
+
+@pytest.fixture
+def mine(tiny_table, tmp_path: Path) -> Callable[[str], str]:
+    """``mine("value")``: a recipe whose one loss returns this, in a file beside it."""
+
+    def write(returned: str) -> str:
+        (tmp_path / "mine.py").write_text(LOSS.format(returned=returned))
+        table = {key: value for key, value in tiny_table.items() if key not in ("recipe", "loss")}
+        (tmp_path / "mine.toml").write_text(tomli_w.dumps(table | {"loss": {"mine": {"file": "mine.py"}}}))
+        return "mine.toml"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [("value", "end with .mean()"), ("value.meen()", "line 12: AttributeError"), ("0.0", "returns a float")],
+)
+@pytest.mark.parametrize("command", ["train", "doctor"])
+def test_a_mistake_is_found_before_the_first_step(workbench, mine, command: str, returned: str, said: str) -> None:
+    found = workbench(command, "--recipe", mine(returned))
+    assert (found.code, len([line for line in found.err.splitlines() if line.startswith("workbench: ")])) == (2, 1)
+    last = found.err.splitlines()[-1]
+    assert last.startswith("workbench: loss.mine: ")
+    assert "mine.py" in last
+    assert said in last
+    assert not list(Path("runs").glob("*"))
+
+
+def test_a_mistake_that_shows_later_ends_the_run_in_one_line(workbench, mine) -> None:
+    recipe = mine("value.mean() if self.calls < 3 else value.meen()")
+    found = workbench("train", "--recipe", recipe, "--name", "late")
+    assert found.code == 1
+    assert "Traceback" not in found.err
+    (line,) = (line for line in found.err.splitlines() if line.startswith("workbench: run late failed"))
+    assert re.search(r"loss\.mine: .*mine\.py, line 12: AttributeError: .*'meen'", line)
+    events = [json.loads(line) for line in Path("runs/late/events.jsonl").read_text().splitlines()]
+    assert events[-1]["event"] == "RunFinished"
+    assert (events[-1]["state"], events[-1]["step"]) == ("failed", 2)  # trying the loss out was not counted
+
+
+def test_trying_a_loss_out_changes_no_number(workbench, mine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.engine import build
+
+    recipe = mine("value.mean() * (1 + 0.1 * __import__('torch').rand(()))")
+    torch.manual_seed(0)
+    trained = json.loads(workbench("train", "--recipe", recipe, "--name", "one", "--json").out)
+    monkeypatch.setattr(build, "rehearse", lambda *_: None)
+    torch.manual_seed(0)
+    untried = json.loads(workbench("train", "--recipe", recipe, "--name", "two", "--json").out)
+    assert trained["weights_sha256"] == untried["weights_sha256"]

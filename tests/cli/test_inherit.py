@@ -85,11 +85,27 @@ def test_masks_are_learnt_until_the_share_is_gone(workbench, tmp_path: Path) -> 
     assert (tmp_path / "learnt" / "open_clip_model.safetensors").stat().st_size < 4.5e6  # of the teacher's 5.5
 
 
+def test_a_setting_that_an_error_advises_is_taken(workbench, tmp_path: Path) -> None:
+    command = ["inherit", "--teacher", "sample:scenes", "--auto", "0.3", "--data", "samples:scenes", "--steps", "2"]
+    command += ["--set", "data.num_pairs=20", "--out", "learnt"]
+    refused = workbench(*command)
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert "lower train.batch_size" in refused.err
+    made = workbench(*command, "--set", "train.batch_size=10")
+    assert made.code == 0, made.err
+    assert (tmp_path / "learnt").is_dir()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--auto", "0.5"], "name some with --data SPEC"),
-        (["--auto", "1.5", "--data", "samples:scenes"], "sparsity: input should be less than 1"),
+        (["--auto", "1.5", "--data", "samples:scenes"], "--auto must be above 0 and below 1 (got 1.5)"),
+        (["--auto", "nan", "--data", "samples:scenes"], "--auto must be above 0 and below 1 (got nan)"),
+        (["--auto", "0.5", "--data", "nowhere.csv"], "name another with --data SPEC"),
+        (["--auto", "0.5", "--data", "samples:scenes", "--set", "train.num_steps=9"], "what --steps says"),
+        (["--auto", "0.5", "--data", "samples:scenes", "--set", "teacher.model=x"], "what --teacher says"),
+        (["--auto", "0.5", "--data", "samples:scenes", "--set", "inheritance.frozen=text"], "what --auto says"),
         (["--auto", "0.5", "--data", "samples:scenes", "--steps", "0"], "--steps must be at least 1"),
         (["--depth", "0.5", "--data", "samples:scenes"], "--data and --steps are for --auto"),
     ],

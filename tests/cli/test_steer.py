@@ -40,7 +40,16 @@ def test_settings_are_sent_as_they_are_meant(workbench, waiting: RunDirectory) -
     [
         ("loss.fdd.weight=1", "did you mean 'loss.fd.weight'"),
         ("train.batch_size=9", "unknown setting of a run under way"),
-        ("loss.fd.weight=-1", "weight: input should be greater than or equal to 0"),
+        (
+            "loss.gd.weight=3",
+            "without loss.gd (it has clip, crd, fd, icl). A loss can be added in a fork, not under way",
+        ),
+        ("loss.gd.weight=3", "workbench runs fork RUN --set loss.gd.weight=3"),
+        ("loss.fd.scale=3", "unknown setting of a run under way"),
+        ("loss.fd.weight=-1", "loss.fd.weight: input should be greater than or equal to 0"),
+        ("loss.fd.weight=nan", "loss.fd.weight: input should be a finite number"),
+        ("optimizer.learning_rate=inf", "optimizer.learning_rate: input should be a finite number"),
+        (f"loss.fd.weight={'9' * 400}", "loss.fd.weight: value is an integer that does not fit 64 bits"),
         ("loss.fd.weight", "write it as key=value"),
     ],
 )

@@ -55,3 +55,28 @@ def test_choices_hold_themselves():
     axis = Choices(choices=[0.25, "paper", True])
     assert [axis.holds(value) for value in (0.25, "paper", True)] == [True] * 3
     assert not any(axis.holds(value) for value in (1, "true", 0.5, None))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "table", [{"low": None, "high": 2.0}, {"low": 1.0, "high": None}, {"choices": [1.0, None]}], ids=str
+)
+def test_an_axis_of_no_finite_numbers_is_refused_with_its_name(table, number):
+    bad = {
+        key: [number if v is None else v for v in value] if isinstance(value, list) else value or number
+        for key, value in table.items()
+    }
+    study = {"name": "s", "question": "Q", "trials": 2, "search": {"loss.fd.weight": bad}}
+    with pytest.raises(ValueError, match=r"^search\.loss\.fd\.weight\..*(nan|inf)"):
+        Study.parse(study)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_no_axis_holds_a_number_that_is_not_finite(number):
+    axes = (
+        Range(low=1, high=9),
+        Range(low=0.1, high=1.0, log=True),
+        Range(low=0, high=1e308),
+        Choices(choices=[1.0, 2.0]),
+    )
+    assert not any(axis.holds(number) for axis in axes)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from workbench.config.base import Config
 from workbench.config.run import LossConfig, RunConfig
+from workbench.config.schedule import Schedule
+from workbench.config.toml import merge
 
 GROUPS = {
     name: field.annotation
@@ -56,6 +58,29 @@ def test_every_setting_is_documented():
 def test_no_number_is_infinite_undefined_or_negative(path, number):
     with pytest.raises(ValueError, match=f"^{path}: input should be "):
         RunConfig.parse(nested(path, number))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    "path",
+    [f"{group}.{field}" for group, kind in GROUPS.items() for field in kind.model_fields]
+    + [f"loss.fd.weight.{field}" for field in Schedule.model_fields]
+    + ["seed", "loss.clip.scale", "loss.crd.temperature", "loss.mine.table.inner", "inheritance.image.depth"],
+)
+def test_no_setting_of_any_group_or_loss_is_infinite_or_undefined(path, number):
+    table = {"loss": {"fd": {"weight": {"value": 1.0}}}, "student": {"model": "inherited"}, "teacher": {"model": "t"}}
+    with pytest.raises(ValueError, match=rf"(?s)^{path.removesuffix('.inner')}.*{number}"):
+        RunConfig.parse(merge(table, nested(path, number)))
+    with pytest.raises(ValueError, match=rf"(?s)^{path.removesuffix('.inner')}.*{number}"):
+        RunConfig.parse(merge(table, nested(path, [number])))
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
+def test_a_seed_and_a_number_of_steps_fit_64_bits(number):
+    with pytest.raises(ValueError, match="--seed: seed is an integer that does not fit 64 bits"):
+        RunConfig().with_seed(number)
+    with pytest.raises(ValueError, match="--steps: steps is an integer that does not fit 64 bits"):
+        RunConfig().with_steps(abs(number))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import pytest
 
 from workbench.config.cells import Changes, cell_name, cells_of, make_cell
 from workbench.config.study import flat, load_study, nested, studies
+from workbench.config.toml import MOST_EXTENDED
+from workbench.documents import MOST_LEVELS
 
 GRID = 'question = "Q"\nrecipe = "fd"\n[grid]\nloss.fd.weight = [0, 2000]\n'
 
@@ -180,3 +182,19 @@ def test_a_cell_is_called_by_what_sets_it_apart(written):
     assert cell_name({"optimizer.betas": [0.9, 0.98], "data.views": 3}) == "betas=0.9,0.98 views=3"
     made = make_cell(load_study(written(SEARCH)), "t0001", {"loss.fd.weight": 4})
     assert made.config.loss["fd"].weight == 4
+
+
+def test_a_long_chain_of_studies_and_a_key_nested_too_deeply_are_refused(tmp_path):
+    for number in range(400):
+        (tmp_path / f"{number}.toml").write_text(f'extends = "{number + 1}.toml"\n')
+    with pytest.raises(ValueError, match=f"extends a chain of more than {MOST_EXTENDED} files"):
+        load_study(str(tmp_path / "0.toml"))
+    with pytest.raises(ValueError, match=f"more than {MOST_LEVELS} deep"):
+        nested({".".join("a" * 9999): 1})
+
+
+def test_what_is_set_explicitly_stays_in_every_cell_whatever_the_length(written):
+    study = load_study(written(GRID))
+    changes = Changes(("log.checkpoint_every_steps=10",), steps=20)
+    assert {cell.config.log.checkpoint_every_steps for cell in cells_of(study, changes)} == {10}
+    assert {cell.config.train.num_steps for cell in cells_of(study, changes)} == {20}

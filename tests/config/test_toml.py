@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import (
+    MOST_EXTENDED,
     load_recipe,
     load_run_config,
     merge,
@@ -17,6 +18,7 @@ from workbench.config.toml import (
     recipe_table,
     recipes,
 )
+from workbench.documents import MOST_LEVELS
 from workbench.losses.objective import Objective
 
 SHIPPED = ("baseline", "clip-kd", "crd", "fd", "icl", "teacher-scenes")
@@ -241,3 +243,62 @@ def test_a_run_written_by_another_version_is_not_guessed_at(tmp_path):
         load_run_config(path)
     path.write_text("")
     assert load_run_config(path) == RunConfig()
+
+
+def test_a_long_chain_of_recipes_is_refused_and_one_within_the_bound_is_read(write):
+    write("chain/0.toml", "seed = 7\n")
+    for number in range(1, 400):
+        write(f"chain/{number}.toml", f'extends = "{number - 1}.toml"\n')
+    assert load_recipe(f"chain/{MOST_EXTENDED - 1}.toml").seed == 7
+    with pytest.raises(ValueError, match=f"chain/399.toml' extends a chain of more than {MOST_EXTENDED} files"):
+        load_recipe("chain/399.toml")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (f"train.batch_size={'9' * 400}", "train.batch_size: value is an integer that does not fit 64 bits"),
+        (f"train.batch_size={'9' * 5000}", "train.batch_size holds an integer that does not fit 64 bits"),
+        (f"loss.fd.weight={'9' * 30}", "loss.fd.weight: value is an integer"),
+        (f"inheritance.image.depth={'[' * 9999}{']' * 9999}", "inheritance.image.depth nests"),
+        (f"{'.'.join('a' * 9999)}=1", f"nests tables or arrays more than {MOST_LEVELS} deep"),
+        (f"train.batch_size={'a' * 9999}", "train.batch_size: "),
+        ("train.batch_size=[1, 2", "train.batch_size: "),
+    ],
+    ids=["400 digits", "5000 digits", "in a float", "arrays", "key", "text", "no TOML"],
+)
+def test_an_override_beyond_the_bounds_is_one_short_line(override, said):
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        load_recipe("fd", [override])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_plain_data_beyond_the_bounds_is_refused_at_construction():
+    with pytest.raises(ValueError, match=r"^train: batch_size is an integer that does not fit 64 bits$"):
+        RunConfig.parse({"train": {"batch_size": 10**400}})
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "expected"),
+    [
+        ("log.checkpoint_every_steps=7", lambda run: run.log.checkpoint_every_steps, 7),
+        ("evaluate.every_steps=7", lambda run: run.evaluate.every_steps, 7),
+        ("log.diagnose_every_steps=5", lambda run: run.log.diagnose_every_steps, 5),
+        ("loss.fd.weight={value=2, ramp_steps=30}", lambda run: run.loss["fd"].weight.ramp_steps, 30),
+        ("log={checkpoint_every_steps=7}", lambda run: run.log.checkpoint_every_steps, 7),
+        ("train.num_steps=20", lambda run: run.train.num_steps, 20),
+    ],
+)
+def test_what_is_set_explicitly_stays_whatever_the_length(override, read, expected):
+    plain, chosen = load_recipe("fd", steps=20), load_recipe("fd", [override], steps=20)
+    assert read(chosen) == expected
+    assert chosen.train.num_steps == 20
+    assert plain.log.checkpoint_every_steps == 10  # of the recipe's 40, in a quarter of its steps
+    rest = {"log", "evaluate", "loss"}
+    assert chosen.model_dump(exclude=rest) == plain.model_dump(exclude=rest)
+
+
+def test_two_lengths_are_one_too_many():
+    with pytest.raises(ValueError, match=r"--steps 20 and --set train\.num_steps=30 differ"):
+        load_recipe("fd", ["train.num_steps=30"], steps=20)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench.embeddings import Embeddings
 from workbench.losses import build_loss
 
 COSINE = '''
@@ -46,8 +47,18 @@ def test_it_computes_what_its_file_says(embeddings, cosine: str) -> None:
     [
         ("x = 1", "should define one subclass of workbench.losses.Loss, and defines none"),
         (COSINE + COSINE.replace("CosineLoss", "Other"), "defines CosineLoss, Other"),
-        ("import nothing_of_this_name", "does not run: ModuleNotFoundError"),
-        ("def broken(:", "does not run: SyntaxError"),
+        ("import nothing_of_this_name", r"loss\.py, line 1 does not run: ModuleNotFoundError"),
+        ("x = 1\n\ndef broken(:", r"loss\.py, line 3 does not run: SyntaxError"),
+        (COSINE.replace("__call__", "forward"), r"defines none: CosineLoss needs def __call__\(self, comparison\)"),
+        (COSINE.replace("(Loss)", ""), "defines none"),
+        (COSINE.replace("super().__init__(convention)", "pass"), r"CosineLoss must call super\(\).__init__"),
+        (COSINE.replace("(self, comparison: Comparison)", "(self)"), r"line 14: write it as def __call__"),
+        (COSINE.replace("(self, comparison: C", "(self, a, b: C"), r"line 14: write it as def __call__"),
+        (
+            COSINE.replace('convention="paper", power=1.0', 'power, convention="paper"'),
+            r"loss\.mine needs a value: --set loss\.mine\.power=VALUE",
+        ),
+        (COSINE.replace("= power", "= powr"), r"loss\.mine: .*loss\.py, line 12: NameError: name 'powr'"),
     ],
 )
 def test_a_file_that_defines_no_single_loss_is_refused_in_a_line(tmp_path: Path, text: str, message: str) -> None:
@@ -71,3 +82,54 @@ def test_a_name_of_the_workbenchs_is_not_taken_over(cosine: str) -> None:
 def test_its_options_are_checked(cosine: str) -> None:
     with pytest.raises(ValueError, match="did you mean 'power'"):
         build_loss("mine", file=cosine, powr=2)
+
+
+@pytest.mark.parametrize(
+    ("instead", "said"),
+    [
+        ("(1 - (student.image_BD * teacher.image_BD).sum(1))", r"a tensor of shape \[6\]: .* so end with \.mean\(\)"),
+        ("0.5", "a float: a loss is one number a batch, a 0-d tensor"),
+        ("None", "nothing: a loss is one number a batch"),
+        ("torch.ones((), dtype=torch.int64)", "a tensor of torch.int64"),
+        ("student.image_BD.detach().sum()", r"a value without a gradient: compute it from comparison\.student"),
+        ("teacher.image_BD.sum()", "a value without a gradient"),
+        ("student.image_DB.mean()", r"line 16: AttributeError: 'Embeddings' object has no attribute 'image_DB'"),
+        ("student.image_BD[:, 99].mean()", "line 16: IndexError"),
+        ("(student.image_BD @ teacher.image_BD).mean()", "line 16: RuntimeError"),
+        ("comparison.embeddings('techer').image_BD.mean()", "line 16: KeyError: 'techer'"),
+    ],
+)
+def test_a_mistake_in_a_loss_is_one_line_with_loss_file_and_rule(embeddings, tmp_path: Path, instead, said) -> None:
+    path = tmp_path / "cosine.py"
+    path.write_text(COSINE[: COSINE.index("return")] + f"return {instead}\n")
+    teacher = embeddings(2)
+    teacher = Embeddings(teacher.image_BD.detach(), teacher.text_BD.detach(), teacher.scale.detach())
+    with pytest.raises(ValueError, match=rf"^loss\.mine: .*cosine\.py.*{said}") as caught:
+        build_loss("mine", file=str(path))(embeddings(1), teacher)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(path)) + 250
+
+
+def test_running_out_of_memory_is_not_called_a_mistake_of_the_loss(embeddings, tmp_path: Path) -> None:
+    path = tmp_path / "cosine.py"
+    for error, kind in (("MemoryError()", MemoryError), ("RuntimeError('cannot allocate memory')", RuntimeError)):
+        path.write_text(COSINE[: COSINE.index("return")] + f"raise {error}\n")
+        with pytest.raises(kind) as caught:
+            build_loss("mine", file=str(path))(embeddings(1), embeddings(2))
+        assert not isinstance(caught.value, ValueError)
+
+
+def test_what_a_loss_learns_is_a_module(embeddings, tmp_path: Path) -> None:
+    path = tmp_path / "cosine.py"
+    for instead, said in (
+        ("3", "learnt returns a int, not an nn.Module"),
+        ("widths.teachr", "line 19: AttributeError"),
+    ):
+        path.write_text(f"{COSINE}\n    def learnt(self, widths):\n        return {instead}\n")
+        with pytest.raises(ValueError, match=rf"^loss\.mine: .*cosine\.py.*{said}"):
+            build_loss("mine", file=str(path))(embeddings(1), embeddings(2))
+
+
+def test_a_switch_takes_no_word() -> None:
+    with pytest.raises(ValueError, match=r"^loss\.single_modal\.keep_diagonal is true or false \(got 'no'\)"):
+        build_loss("single_modal", keep_diagonal="no")

@@ -1,10 +1,12 @@
 """Every way to choose a temperature, against loops over numbers that are told the scale."""
 
 import math
+import re
 
 import pytest
 
-from workbench.losses import build_loss
+from workbench.losses import LOSSES, build_loss
+from workbench.losses.registry import make_loss, option_names
 from workbench.losses.scale import LearntScale, ScaleChoice, teacher_scale_choice
 
 WITH_TARGETS = ["crd", "gd", "affinity", "cross_modal", "single_modal"]
@@ -123,3 +125,33 @@ def test_the_released_scale_is_the_parameter_itself_and_free() -> None:
     scale.logit_scale.data.fill_(500.0)
     scale.clamp_()
     assert scale().item() == 500.0
+
+
+@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if "scale" in option_names(loss)])
+@pytest.mark.parametrize("temperature", [0.07, 0.02, 1, 3.0])
+def test_a_temperature_is_answered_with_the_scale_that_means_the_same(name: str, temperature: float) -> None:
+    with pytest.raises(ValueError, match=rf"^loss\.{name}\.temperature: .* 1/temperature") as caught:
+        make_loss(name, temperature=temperature)
+    (value,) = re.findall(rf"loss\.{name}\.scale=(\S+)$", str(caught.value))
+    assert float(value) == 1 / temperature
+    make_loss(name, scale=float(value))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("tau", 0.5, r"is loss\.crd\.scale=2\.0$"),
+        ("teacher_temperature", 0.25, r"is loss\.crd\.teacher_scale=4\.0$"),
+        ("temperature", "teacher", r"write loss\.crd\.scale=teacher$"),
+        ("temperature", 0, r"a temperature is a positive number \(got 0\)"),
+        ("temperature", True, "a temperature is a positive number"),
+    ],
+)
+def test_other_words_for_a_temperature(option: str, value: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make_loss("crd", **{option: value})
+
+
+def test_a_loss_without_a_temperature_has_no_such_setting() -> None:
+    with pytest.raises(ValueError, match=r"^unknown setting of loss\.fd 'temperature'"):
+        make_loss("fd", temperature=0.07)

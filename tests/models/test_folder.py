@@ -155,3 +155,15 @@ def test_a_folder_without_normalisation_has_clips(folder):
     del config["preprocess_cfg"]
     (folder / CONFIG).write_text(json.dumps(config))
     assert load_folder(folder).mean == open_clip.OPENAI_DATASET_MEAN
+
+
+@pytest.mark.parametrize("name", [CONFIG, TOKENIZER])
+@pytest.mark.parametrize(
+    "text", ["[" * 99999, '{"a":' * 500 + "1" + "}" * 500, '{"a": ' + "9" * 400 + "}", '{"a": NaN}']
+)
+def test_documents_beyond_the_bounds_are_refused_in_a_line(folder, name, text):
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(name)) as caught:
+        load_folder(folder)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400

@@ -192,3 +192,23 @@ def test_a_long_table_is_shortened_kind_by_kind(extra):
         *(f"  unexpected  x{number}.weight" for number in range(SHOWN)),
         *more[1],
     ]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"__metadata__":' + b'{"a":' * 5000 + b"1" + b"}" * 5001,
+        b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"a":{"dtype":"F32","shape":[' + b"9" * 500 + b'],"data_offsets":[0,4]}}',
+    ],
+    ids=["metadata", "arrays", "digits"],
+)
+def test_a_header_beyond_the_bounds_is_refused_in_a_line(tmp_path, header):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match=r"cannot read weights from .*w\.safetensors") as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+    path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    with pytest.raises(ValueError, match="header too large"):
+        read_weights(path)

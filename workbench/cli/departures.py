@@ -1,6 +1,5 @@
 """What ``workbench runs show --departures`` says: the settings of a run that are not its paper's."""
 
-import json
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -83,9 +82,10 @@ def _settings(name: str, loss: "LossConfig") -> dict[str, Any]:
 
 def _image_size(checkpoint: "Path") -> int:
     """The size of the pictures that a student is made for."""
+    from workbench.documents import read_json
     from workbench.models.folder import CONFIG
 
-    content = json.loads((checkpoint / CONFIG).read_text(encoding="utf-8"))
+    content = read_json(checkpoint / CONFIG)
     size: int = content["model_cfg"]["vision_cfg"]["image_size"]
     return size
 

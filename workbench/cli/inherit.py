@@ -1,7 +1,7 @@
 """``workbench inherit``: a smaller model with its teacher's weights, by a plan or by masks that are learnt."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 
 if TYPE_CHECKING:
     from workbench.config.inheritance import Plan
+    from workbench.documents import Table
     from workbench.inheritance.legacy import Legacy
     from workbench.models.clip import Clip
 
@@ -27,7 +28,12 @@ def inherit(
     width: Annotated[str, typer.Option("--width", metavar="AMOUNT", help=f"Embedding channels. {AMOUNT}")] = "",
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One tower's plan, e.g. image.depth=[0,2,3]. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One tower's plan, e.g. image.depth=[0,2,3]; with --auto also a setting of the training, e.g. "
+            "train.batch_size=32. Repeatable.",
+        ),
     ] = None,
     auto: Annotated[
         float | None,
@@ -67,7 +73,7 @@ def inherit(
     """
     from workbench.models.layout import check_named
 
-    plan = _plan(depth, width, overrides or [], is_auto=auto is not None)
+    plan, settings = _plan(depth, width, overrides or [], is_auto=auto is not None)
     check_free(out)
     check_named(teacher, runs)
     from workbench.cli.architecture import print_architecture
@@ -83,7 +89,7 @@ def inherit(
     before = load_model(teacher, runs_dir=runs)
     after, legacy = _by_plan(before, plan)
     if auto is not None:
-        after, legacy = _by_masks(teacher, data, auto, STEPS if steps is None else steps, plan, runs)
+        after, legacy = _by_masks(teacher, data, auto, STEPS if steps is None else steps, plan, settings, runs)
     elif data is not None or steps is not None:
         raise ValueError("--data and --steps are for --auto: say with --auto 0.5 which share of the weights goes")
     view = architecture(legacy.snapshot(step=0, stage=0))
@@ -110,7 +116,13 @@ def _by_plan(teacher: "Clip", plan: "Plan") -> "tuple[Clip, Legacy]":
 
 
 def _by_masks(
-    teacher: str, data: str | None, sparsity: float, num_steps: int, plan: "Plan", runs: Path
+    teacher: str,
+    data: str | None,
+    sparsity: float,
+    num_steps: int,
+    plan: "Plan",
+    settings: "Table",
+    runs: Path,
 ) -> "tuple[Clip, Legacy]":
     from workbench.cli.progress import show
     from workbench.engine.learn_masks import MaskLearning
@@ -119,22 +131,31 @@ def _by_masks(
         raise ValueError("masks are learnt on pairs: name some with --data SPEC, e.g. --data samples:scenes")
     if num_steps < 1:
         raise ValueError(f"--steps must be at least 1 (got {num_steps})")
-    learning = MaskLearning(teacher, data, sparsity, num_steps, plan.model_dump(mode="json"), runs)
+    if not 0 < sparsity < 1:
+        raise ValueError(f"--auto must be above 0 and below 1 (got {sparsity:g})")
+    try:
+        learning = MaskLearning(teacher, data, sparsity, num_steps, plan.model_dump(mode="json"), settings, runs)
+    except ValueError as error:
+        raise ValueError(str(error).replace("--set data.train=SPEC", "--data SPEC")) from None
     for _ in show(learning, num_steps):
         pass
     return learning.student, learning.legacy
 
 
-def _plan(depth: str, width: str, overrides: list[str], *, is_auto: bool) -> "Plan":
+def _plan(depth: str, width: str, overrides: list[str], *, is_auto: bool) -> "tuple[Plan, Table]":
+    """The plan, and what ``--set`` says of the training that learns masks."""
     from workbench.config.inheritance import Plan
+    from workbench.config.run import RunConfig
     from workbench.config.shape import TOWERS
     from workbench.config.toml import merge, parse_override
 
     amounts = {"depth": depth, "width": width}
     both = [f"{tower}.{name}={amount}" for name, amount in amounts.items() if amount for tower in TOWERS]
-    table: dict[str, Any] = {}
+    table: Table = {}
     for override in [*both, *overrides]:
         table = merge(table, parse_override(override))
+    of_run = [key for key in table if is_auto and key in RunConfig.model_fields]
+    settings = {key: table.pop(key) for key in of_run}
     if not table and not is_auto:
         raise ValueError("nothing is left out: say what to keep, e.g. --depth 0.5, or --auto 0.5")
-    return Plan.parse(table)
+    return Plan.parse(table), settings

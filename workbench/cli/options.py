@@ -1,11 +1,24 @@
 """Options that several commands share."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workbench.cli.completion import complete_recipe, complete_run, complete_setting
+
+
+def finite_option(value: float | None) -> float | None:
+    """A callback for options that are numbers: nan passes every other check.
+
+    Raises:
+        BadParameter: it is not finite.
+    """
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"must be a finite number (got {value})")
+    return value
+
 
 RECIPE_HELP = "A recipe's name (see `workbench recipes`) or a TOML file."
 Recipe = Annotated[str, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=complete_recipe)]
@@ -18,7 +31,10 @@ Overrides = Annotated[
         autocompletion=complete_setting,
     ),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", help="Number of steps; phases and cadences scale in proportion.")]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", help="Number of steps; phases and cadences that --set does not name scale in proportion."),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the weights, the order and the crops.")]
 Name = Annotated[str | None, typer.Option("--name", metavar="ID", help="The run's id; made up if not given.")]
 RunsDir = Annotated[Path, typer.Option("--runs", envvar="WORKBENCH_RUNS", help="The folder that holds the runs.")]

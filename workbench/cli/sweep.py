@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli.completion import complete_study
-from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir
+from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, finite_option
 
 if TYPE_CHECKING:
     from workbench.cli.interrupt import Interrupt
@@ -28,7 +28,10 @@ def sweep(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps of every run.")] = None,
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Configurations that a search tries.")] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=1, metavar="S", help="Seconds after which a search asks no more.")
+        float | None,
+        typer.Option(
+            "--timeout", min=1, metavar="S", help="Seconds after which a search asks no more.", callback=finite_option
+        ),
     ] = None,
     confirm: Annotated[
         int | None,
@@ -57,7 +60,10 @@ def sweep(
         typer.Option("--at-once", min=1, help="Most cells that train together; if not given, all that fit."),
     ] = None,
     grace: Annotated[
-        float, typer.Option("--grace", min=1, metavar="S", help="Silence after which a worker counts as dead.")
+        float,
+        typer.Option(
+            "--grace", min=1, metavar="S", help="Silence after which a worker counts as dead.", callback=finite_option
+        ),
     ] = 120,
     is_worker: Annotated[bool, typer.Option("--as-worker", hidden=True)] = False,
     runs: RunsDir = DEFAULT_RUNS,

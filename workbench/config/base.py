@@ -5,6 +5,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from workbench.config.nearest import unknown
+from workbench.documents import check_bounds, shortened
 
 
 class Config(BaseModel):
@@ -28,6 +29,8 @@ class Config(BaseModel):
     @classmethod
     def parse(cls, fields: dict[str, Any]) -> Self:
         """Validate plain data, as read from TOML."""
+        for key, value in fields.items():
+            check_bounds(value, shortened(str(key)))
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
@@ -40,5 +43,5 @@ def _one_line(error: ValidationError) -> str:
     place = ".".join(part for part in parts if not part.startswith("<"))  # <kind>: which of several types was tried
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:]} (got {first['input']!r})"
-    return f"{place}: {message}" if place else message
+        message = f"{message[0].lower()}{message[1:]} (got {shortened(repr(first['input']))})"
+    return f"{shortened(place)}: {message}" if place else message

@@ -10,7 +10,7 @@ from workbench.config.axes import Choices
 from workbench.config.nearest import unknown
 from workbench.config.run import RunConfig
 from workbench.config.study import Study, flat, nested
-from workbench.config.toml import load_recipe, parse_override, with_settings
+from workbench.config.toml import at_length, load_recipe, parse_override, with_settings
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def make_cell(
 def with_steps(study: Study, config: RunConfig, changes: Changes) -> RunConfig:
     """The run at the length that the command line, or else the study, asks for."""
     steps = steps_of(study, changes)
-    return config.with_steps(steps) if steps else config
+    return at_length(config, steps, changes.overrides) if steps else config
 
 
 def steps_of(study: Study, changes: Changes) -> int:
@@ -127,6 +127,22 @@ def example_cell(study: Study, changes: Changes = Changes()) -> Cell:
     """
     values = {key: axis.choices[0] if isinstance(axis, Choices) else axis.low for key, axis in study.search.items()}
     return make_cell(study, "an example", values, changes)
+
+
+def example_cells(study: Study, changes: Changes = Changes()) -> list[Cell]:
+    """Configurations at the ends of where a search looks: :func:`example_cell`, and it with each other end or choice.
+
+    Raises:
+        ValueError: a setting that the run lacks, or a bad value.
+    """
+    first = example_cell(study, changes)
+    cells = [first]
+    for key, axis in study.search.items():
+        others = axis.choices[1:] if isinstance(axis, Choices) else [axis.high]
+        cells += [
+            make_cell(study, f"{key}={as_text(other)}", {**first.values, key: other}, changes) for other in others
+        ]
+    return cells
 
 
 def _check_names(study: Study, names: Sequence[str]) -> None:

@@ -2,11 +2,22 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, PositiveFloat, PositiveInt, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from workbench.config.base import Config
 from workbench.config.inheritance import InheritanceConfig
 from workbench.config.schedule import Schedule
+from workbench.documents import check_bounds, finite
 
 INHERITED = "inherited"  # the student.model that [inheritance] describes
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
@@ -101,6 +112,7 @@ class LossConfig(Config):
     """One loss. Keys beyond these are the loss's own options; `workbench losses` lists them."""
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(finite)]]
 
     weight: Weight = 1.0
     """What the loss is multiplied by: a number, or a table of :class:`Schedule`. At 0 the loss is not computed."""
@@ -224,7 +236,12 @@ class RunConfig(Config):
         return self
 
     def with_seed(self, seed: int) -> "RunConfig":
-        """The same run as another replicate: its own weights, order, crops and captions."""
+        """The same run as another replicate: its own weights, order, crops and captions.
+
+        Raises:
+            ValueError: the seed does not fit 64 bits.
+        """
+        check_bounds({"seed": seed}, "--seed")
         data = self.data.model_copy(update={"seed": seed})
         return self.model_copy(update={"seed": seed, "data": data})
 
@@ -232,8 +249,9 @@ class RunConfig(Config):
         """The same run at another length: it is evaluated and saved as often, at steps that scale in proportion.
 
         Raises:
-            ValueError: there would be no step.
+            ValueError: there would be no step, or more than fit 64 bits.
         """
+        check_bounds({"steps": num_steps}, "--steps")
         if num_steps < 1:
             raise ValueError(f"--steps must be at least 1 (got {num_steps})")
         ratio = num_steps / self.train.num_steps

@@ -1,10 +1,12 @@
 """What can be changed in a run under way: the peak learning rate, and the weights of the losses that it has."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from workbench.config.nearest import unknown
 from workbench.config.run import LossConfig, OptimizerConfig, RunConfig
+from workbench.documents import shortened
 
 RATE = "optimizer.learning_rate"
 
@@ -25,8 +27,25 @@ def check_changes(config: RunConfig, changes: Mapping[str, Any]) -> None:
         raise ValueError(f"nothing is changed: name {' or '.join(settings)}")
     for setting, value in changes.items():
         if setting not in settings:
+            _check_loss(config, setting, value)
             raise unknown("setting of a run under way", setting, settings)
-        if setting == RATE:
-            OptimizerConfig.parse({"learning_rate": value})
-        else:
-            LossConfig.parse({"weight": value})
+        group, _, name = setting.rpartition(".")
+        try:
+            (OptimizerConfig if setting == RATE else LossConfig).parse({name: value})
+        except ValueError as error:
+            raise ValueError(f"{group}.{error}") from None
+
+
+def _check_loss(config: RunConfig, setting: str, value: Any) -> None:
+    """Refuse the weight of a loss that the run does not train with, saying how to train with it."""
+    group, _, rest = setting.partition(".")
+    name, _, field = rest.rpartition(".")
+    own = [loss for loss, of in config.loss.items() if of.schedule.is_ever_on]
+    if (group, field) != ("loss", "weight") or name in own:
+        return
+    near = difflib.get_close_matches(name, own, n=1)
+    meant = f"; did you mean 'loss.{near[0]}.weight'?" if near and name not in config.loss else ""
+    raise ValueError(
+        f"the run trains without loss.{shortened(name)} (it has {', '.join(own)}){meant or '.'} A loss can be added in "
+        f"a fork, not under way: workbench runs fork RUN --set {shortened(setting)}={shortened(str(value))}"
+    )

@@ -10,7 +10,8 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from workbench.config.axes import Axis
 from workbench.config.base import Config
 from workbench.config.nearest import unknown
-from workbench.config.toml import Table, merge, read_toml
+from workbench.config.toml import extended_table, merge, nested_key
+from workbench.documents import Table
 from workbench.resources import find_resource, list_resources
 
 SAMPLERS = ("tpe", "gp", "cma-es", "random")
@@ -211,10 +212,7 @@ def nested(settings: Mapping[str, Any]) -> Table:
     """Undo :func:`flat`."""
     table: Table = {}
     for key, value in settings.items():
-        inner: Any = value
-        for part in reversed(key.split(".")):
-            inner = {part: inner}
-        table = merge(table, inner)
+        table = merge(table, nested_key(key, value))
     return table
 
 
@@ -230,7 +228,8 @@ def load_study(name_or_file: str) -> Study:
         ValueError: no such study, an unknown key or a bad value, in one line with the remedy.
     """
     path = _study_path(name_or_file)
-    table = {"name": path.name.removesuffix(".toml")} | _study_table(path, seen=())
+    table = {"name": path.name.removesuffix(".toml")}
+    table |= extended_table(name_or_file, "study", _study_path, _with_whole_paths)
     try:
         return Study.parse(table)
     except ValueError as error:
@@ -252,19 +251,6 @@ def study_kept_as(name: str) -> tuple[Study, str]:
         own = name.removesuffix(QUICK)
         return load_study(own).quick(), own
     return load_study(name), name
-
-
-def _study_table(path: Path, seen: tuple[Path, ...]) -> Table:
-    if path.resolve() in seen:
-        raise ValueError(f"study {path} extends itself")
-    table = read_toml(path)
-    parent = table.pop("extends", None)
-    if parent is None:
-        return _with_whole_paths(table, path.parent)
-    if not isinstance(parent, str):
-        raise ValueError(f"{path}: extends names one study or file (got {parent!r})")
-    beneath = path.parent / parent if parent.endswith(".toml") else _study_path(parent)
-    return merge(_study_table(beneath, (*seen, path.resolve())), _with_whole_paths(table, path.parent))
 
 
 def _with_whole_paths(table: Table, folder: Path) -> Table:

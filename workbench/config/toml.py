@@ -1,28 +1,18 @@
 """Configs as TOML: recipes that extend one another, and overrides from the command line."""
 
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from workbench.config.nearest import unknown
 from workbench.config.run import RunConfig
+from workbench.documents import MOST_LEVELS, Table, shortened, toml_table, too_deep
+from workbench.documents import read_toml as read_toml  # noqa: PLC0414 - exported: the readers of run.toml take it from here
 from workbench.resources import find_resource, list_resources
 
-Table = dict[str, Any]
-
-
-def read_toml(path: Path) -> Table:
-    """The table in a TOML file.
-
-    Raises:
-        ValueError: the file is missing or is not TOML, naming the line.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not TOML: {error}") from None
+MOST_EXTENDED = 32  # files of one chain
+SCALED = ("evaluate", "log", "loss")  # groups with steps that scale with a run's length; stages fill the run
 
 
 def parse_override(text: str) -> Table:
@@ -31,10 +21,21 @@ def parse_override(text: str) -> Table:
     Raises:
         ValueError: as :func:`split_override`.
     """
-    key, parsed = split_override(text)
-    for part in reversed(key.split(".")):
-        parsed = {part: parsed}
-    table: Table = parsed
+    return nested_key(*split_override(text))
+
+
+def nested_key(key: str, value: Any) -> Table:
+    """``value`` under a dotted key, as nested tables.
+
+    Raises:
+        ValueError: the key has too many parts.
+    """
+    parts = key.split(".")
+    if len(parts) > MOST_LEVELS:
+        raise too_deep(shortened(key))
+    for part in reversed(parts):
+        value = {part: value}
+    table: Table = value
     return table
 
 
@@ -42,16 +43,22 @@ def split_override(text: str) -> tuple[str, Any]:
     """``a.b=value`` as the key and the value, which is TOML; a bare word is a string.
 
     Raises:
-        ValueError: there is no ``=``, or no key before it.
+        ValueError: there is no ``=``, or no key before it; an integer beyond 64 bits, or arrays nested too deeply.
     """
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ValueError(f"--set {text!r}: write it as key=value, e.g. --set loss.icl.weight=2")
+    key = key.strip()
+    if not equals or not key:
+        raise ValueError(f"--set {shortened(text)!r}: write it as key=value, e.g. --set loss.icl.weight=2")
+    return key, _value(value, key)
+
+
+def _value(text: str, key: str) -> Any:
+    """A value as TOML has it; what is no TOML, or more than one value, is a string."""
     try:
-        (parsed,) = tomllib.loads(f"value = {value}").values()
-    except ValueError:  # no TOML, or more than one value
-        parsed = value.strip()
-    return key.strip(), parsed
+        parsed = toml_table(f"value = {text}", shortened(key))
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+    return parsed["value"] if len(parsed) == 1 else text.strip()
 
 
 def merge(base: Table, changes: Table) -> Table:
@@ -74,22 +81,45 @@ def recipe_table(name_or_file: str) -> Table:
     Raises:
         ValueError: no such recipe or file, or recipes that extend each other in a circle.
     """
-    return _recipe_table(name_or_file, seen=())
+    return extended_table(name_or_file, "recipe", _recipe_path, _with_whole_paths)
 
 
-def _recipe_table(name_or_file: str, seen: tuple[str, ...]) -> Table:
-    if name_or_file in seen:
-        raise ValueError(f"recipe '{name_or_file}' extends itself: {' -> '.join((*seen, name_or_file))}")
-    path = _recipe_path(name_or_file)
-    table = _with_whole_paths(read_toml(path), path.parent)
-    parent = table.pop("extends", None)
-    if parent is None:
-        return table
-    if not isinstance(parent, str):
-        raise ValueError(f"{path}: extends names one recipe or file (got {parent!r})")
-    if parent.endswith(".toml"):
-        parent = str((path.parent / parent).resolve())
-    return merge(_recipe_table(parent, (*seen, name_or_file)), table)
+def extended_table(
+    name_or_file: str, kind: str, find: Callable[[str], Path], whole: Callable[[Table, Path], Table]
+) -> Table:
+    """The table of a recipe or study, with everything it extends laid beneath it.
+
+    Args:
+        kind: "recipe" or "study".
+        find: the file of a name.
+        whole: makes the paths in a table those of files in its folder.
+
+    Raises:
+        ValueError: a file cannot be read or extends itself, or the chain is too long.
+    """
+    tables: list[Table] = []
+    names, seen = [name_or_file], set[Path]()
+    path = find(name_or_file)
+    while True:
+        table = read_toml(path)
+        place = path.resolve()
+        if place in seen:
+            raise ValueError(f"{kind} '{names[-1]}' extends itself: {' -> '.join(names)}")
+        seen.add(place)
+        parent = table.pop("extends", None)
+        tables.append(whole(table, path.parent))
+        if parent is None:
+            break
+        if not isinstance(parent, str):
+            raise ValueError(f"{path}: extends names one {kind} or file (got {parent!r})")
+        if len(tables) == MOST_EXTENDED:
+            raise ValueError(f"{kind} '{name_or_file}' extends a chain of more than {MOST_EXTENDED} files: merge some")
+        path = (path.parent / parent).resolve() if parent.endswith(".toml") else find(parent)
+        names.append(str(path) if parent.endswith(".toml") else parent)
+    merged: Table = {}
+    for table in reversed(tables):
+        merged = merge(merged, table)
+    return merged
 
 
 def _with_whole_paths(table: Table, folder: Path) -> Table:
@@ -121,7 +151,29 @@ def load_recipe(
     table: Table = {"recipe": Path(name_or_file).name.removesuffix(".toml")} | recipe_table(name_or_file)
     config = RunConfig.parse(_overridden(table, overrides or []))
     config = config if seed is None else config.with_seed(seed)
-    return config if steps is None else config.with_steps(steps)
+    return config if steps is None else at_length(config, steps, overrides or [])
+
+
+def at_length(config: RunConfig, num_steps: int, overrides: Sequence[str]) -> RunConfig:
+    """The run at another length: phases and cadences scale in proportion, but for those that ``overrides`` set.
+
+    Args:
+        config: with the overrides applied.
+
+    Raises:
+        ValueError: there would be no step, or the overrides name another number of steps.
+    """
+    tables = [_with_whole_paths(parse_override(override), Path()) for override in overrides]
+    for table in tables:
+        train = table.get("train")
+        asked = train.get("num_steps", num_steps) if isinstance(train, dict) else num_steps
+        if asked != num_steps:
+            raise ValueError(f"--steps {num_steps} and --set train.num_steps={asked} differ: leave out one of the two")
+    scaled = config.with_steps(num_steps)
+    for table in tables:
+        if kept := {group: value for group, value in table.items() if group in SCALED}:
+            scaled = with_settings(scaled, kept)
+    return scaled
 
 
 def with_overrides(config: RunConfig, overrides: list[str]) -> RunConfig:

@@ -1,6 +1,5 @@
 """``folder:DIR``: a class per sub-folder, its name in the caption."""
 
-import json
 import os
 from array import array
 from collections import Counter
@@ -16,6 +15,7 @@ from workbench.data.sample import Dataset
 from workbench.data.samples.zero_shot import ZeroShotTask
 from workbench.data.tar_index import PICTURE_EXTENSIONS
 from workbench.data.texts import cleaned
+from workbench.documents import read_json
 from workbench.prompts import fill, is_id, words_of
 
 CAPTION = "a photo of a {}."
@@ -129,7 +129,7 @@ def _given_names(path: Path) -> dict[str, tuple[str, ...]]:
     if not path.exists():
         return {}
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json(path)
         if not isinstance(document, dict):
             raise ValueError("not an object")
         return {folder: _aliases(names) for folder, names in document.items()}

@@ -29,6 +29,7 @@ from workbench.inheritance.legacy import Legacy
 from workbench.losses.base import Widths, numbered
 from workbench.losses.learnt import LearntParts
 from workbench.losses.objective import Objective
+from workbench.losses.rehearsal import rehearse
 from workbench.models.clip import Clip
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
@@ -215,7 +216,10 @@ def _member(
     def state_of(student: Clip, phase: Phase, legacy: Legacy | None) -> TrainState:
         return make_state(student, _learnt_parts(config, objective, student, teacher), config, phase, legacy)
 
-    return Member(run, config, _placed(student, device), objective, state_of, directory, legacy)
+    member = Member(run, config, _placed(student, device), objective, state_of, directory, legacy)
+    widths = student.width, teacher.width if teacher else None
+    rehearse(objective, member.state.learnt, config.train.batch_size, widths, device)
+    return member
 
 
 def _student(config: RunConfig, runs_dir: Path) -> tuple[Clip, Legacy | None]:

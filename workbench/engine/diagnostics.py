@@ -15,6 +15,7 @@ from workbench.engine.backward import Encoded, compare, encode, micro_batches, t
 from workbench.engine.lessons import Lesson
 from workbench.engine.state import TrainState
 from workbench.events import Event, Warned
+from workbench.losses.custom import value_of
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
 from workbench.runs.gradient_snapshots import Gradients, Place, write_gradients
@@ -122,7 +123,7 @@ def _pulls(state: TrainState, whole: Encoded, lesson: Lesson | None, objective: 
     outputs = whole.tensors()
     pulls = []
     for name, weight in objective.weights_at(step).items():
-        value = weight * objective.terms[name].loss(comparison)
+        value = weight * value_of(objective.terms[name].loss, comparison)
         pulls.append(dict(zip(outputs, _gradients([value], [None], [*outputs.values()]), strict=True)))
     return pulls
 

@@ -6,7 +6,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from workbench.config.run import RunConfig, StudentConfig
-from workbench.config.toml import load_run_config, with_overrides
+from workbench.config.toml import at_length, load_run_config, with_overrides
 from workbench.engine.launch import Launch, relaunch, resolved_toml
 from workbench.engine.steering import told
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
@@ -84,7 +84,7 @@ def plan_fork(
         old, new = attrgetter(name)(before), attrgetter(name)(after)
         if old != new:
             raise ValueError(f"a fork cannot change {name} from {old!r} to {new!r}: {reason}")
-    config = after if num_steps is None else after.with_steps(num_steps)
+    config = after if num_steps is None else at_length(after, num_steps, overrides or [])
     fork = Fork(parent, find_checkpoint(parent, at), config)
     if fork.step >= config.train.num_steps:
         earlier = [str(step) for step in sorted(map(checkpoint_step, checkpoints(parent))) if step < fork.step]

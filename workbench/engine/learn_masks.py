@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.run import RunConfig
+from workbench.config.study import flat
 from workbench.config.toml import merge, recipe_table
+from workbench.documents import Table
 from workbench.engine.build import build_cohort
 from workbench.engine.loop import train
 from workbench.events import Event, RunFinished, StageStarted
@@ -13,6 +15,13 @@ from workbench.inheritance.legacy import Legacy
 from workbench.models.clip import Clip
 
 RECIPE = "tinyclip-auto"
+OWN = {  # settings that have an option of their own
+    "teacher.model": "--teacher",
+    "data.train": "--data",
+    "train.num_steps": "--steps",
+    "student": "--teacher",
+    "inheritance": "--auto",
+}
 
 
 class MaskLearning:
@@ -24,6 +33,7 @@ class MaskLearning:
         sparsity: share of the attention and FFN weights that is to go.
         num_steps: steps to learn the masks in.
         plan: what goes by plan beforehand, as a table of ``[inheritance]``.
+        settings: of the training otherwise, as tables.
 
     Raises:
         ValueError: settings that cannot be, with the remedy.
@@ -33,8 +43,18 @@ class MaskLearning:
     legacy: Legacy
 
     def __init__(
-        self, teacher: str, data: str, sparsity: float, num_steps: int, plan: Mapping[str, Any], runs_dir: Path
+        self,
+        teacher: str,
+        data: str,
+        sparsity: float,
+        num_steps: int,
+        plan: Mapping[str, Any],
+        settings: Table,
+        runs_dir: Path,
     ) -> None:
+        for setting in flat(settings):
+            if taken := next((option for name, option in OWN.items() if f"{setting}.".startswith(f"{name}.")), ""):
+                raise ValueError(f"--set {setting}: masks are learnt with what {taken} says, set that")
         table = recipe_table(RECIPE)
         (stage,) = table["inheritance"]["stages"]
         stretch = num_steps / stage["mask_steps"]
@@ -53,7 +73,9 @@ class MaskLearning:
             "log": {"diagnose_every_steps": 0},
         }
         self.num_steps = num_steps
-        self._cohort = build_cohort({"masks": RunConfig.parse(merge(table, changes))}, runs_dir=runs_dir)
+        self._cohort = build_cohort(
+            {"masks": RunConfig.parse(merge(merge(table, changes), settings))}, runs_dir=runs_dir
+        )
 
     def __iter__(self) -> Iterator[Event]:
         """Learn; :attr:`student` and :attr:`legacy` are there afterwards.

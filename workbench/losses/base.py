@@ -63,6 +63,8 @@ class Loss(ABC):
     """
 
     name: str = ""
+    file: str = ""
+    """The Python file of a user's own loss; empty for one of the workbench's."""
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     equation: ClassVar[str] = ""

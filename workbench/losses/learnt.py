@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from workbench.embeddings import Embeddings
 from workbench.losses.base import Loss, Widths
+from workbench.losses.custom import blaming
 from workbench.losses.scale import LearntScale
 
 
@@ -28,7 +29,7 @@ class LearntParts(nn.Module):
         self.projections = nn.ModuleDict(
             {side: nn.Linear(*ends) for side in ("image", "text")} if needs_projection else {}
         )
-        parts = {name: loss.learnt(widths) for name, loss in losses.items()}
+        parts = {name: _made(loss, widths) for name, loss in losses.items()}
         self._parts = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
 
     @property
@@ -64,3 +65,15 @@ class LearntParts(nn.Module):
             for module in part.modules()
             if isinstance(module, LearntScale)
         }
+
+
+def _made(loss: Loss, widths: Widths) -> nn.Module | None:
+    if not loss.file:
+        return loss.learnt(widths)
+    with blaming(loss.name, loss.file):
+        part: object = loss.learnt(widths)
+    if part is not None and not isinstance(part, nn.Module):
+        raise ValueError(
+            f"loss.{loss.name}: {loss.file}: learnt returns a {type(part).__name__}, not an nn.Module or None"
+        )
+    return part

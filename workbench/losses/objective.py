@@ -13,6 +13,7 @@ from workbench.config.schedule import Schedule
 from workbench.embeddings import FeatureKey
 from workbench.losses.base import FeatureRequest, Loss, Masking
 from workbench.losses.comparison import Comparison
+from workbench.losses.custom import value_of
 from workbench.losses.logits import checked_chunk_size, default_chunk_size
 from workbench.losses.registry import make_loss
 
@@ -149,7 +150,7 @@ class Objective:
 
     def unweighted(self, comparison: Comparison, step: int = 0) -> dict[str, Tensor]:
         """Every loss that is on at ``step``, 0-d each."""
-        return {name: self.terms[name].loss(comparison) for name in self.weights_at(step)}
+        return {name: value_of(self.terms[name].loss, comparison) for name in self.weights_at(step)}
 
 
 def _check_weight(name: str, loss: Loss, weight: float) -> None:

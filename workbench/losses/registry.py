@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -14,9 +15,12 @@ from workbench.config.run import LossConfig
 from workbench.embeddings import Embeddings
 from workbench.losses.base import Loss, Widths
 from workbench.losses.comparison import Comparison, Features
-from workbench.losses.custom import defined_losses, load_loss_class
+from workbench.losses.custom import blamed, check_made, defined_losses, load_loss_class, value_of
 from workbench.losses.learnt import LearntParts
 from workbench.losses.logits import checked_chunk_size
+from workbench.losses.scale import NAMES
+
+TEMPERATURES = {"temperature": "scale", "tau": "scale", "teacher_temperature": "teacher_scale"}
 
 
 def _discover() -> dict[str, type[Loss]]:
@@ -42,21 +46,51 @@ def make_loss(name: str, /, *, file: str = "", **options: Any) -> Loss:
         loss = LOSSES[name]
     else:
         raise unknown("loss", name, LOSSES)
-    known = option_names(loss)
-    for option in options:
-        if option not in known:
-            raise unknown(f"setting of loss.{name}", option, [*known, *LossConfig.model_fields])
+    _check_options(name, loss, options)
     try:
         made = loss(**options)
-    except (ValueError, TypeError) as error:
+    except Exception as error:
+        if file and not isinstance(error, ValueError):
+            raise ValueError(f"loss.{name}: {blamed(error, file)}") from error
+        if not isinstance(error, ValueError | TypeError):
+            raise
         raise ValueError(f"loss.{name}: {error}") from None
-    made.name = name
+    made.name, made.file = name, file
+    if file:
+        check_made(made)
     return made
 
 
 def option_names(loss: type[Loss]) -> list[str]:
     """The settings that are a loss's own."""
     return list(inspect.signature(loss).parameters)
+
+
+def _check_options(name: str, loss: type[Loss], options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(loss).parameters
+    for option, value in options.items():
+        if option not in parameters:
+            _check_temperature(name, option, value, parameters)
+            raise unknown(f"setting of loss.{name}", option, [*parameters, *LossConfig.model_fields])
+        if isinstance(parameters[option].default, bool) and not isinstance(value, bool):
+            raise ValueError(f"loss.{name}.{option} is true or false (got {value!r})")
+    for option, parameter in parameters.items():
+        is_required = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if is_required and option not in options:
+            raise ValueError(f"loss.{name} needs a value: --set loss.{name}.{option}=VALUE, or a default in its file")
+
+
+def _check_temperature(name: str, option: str, value: object, parameters: Collection[str]) -> None:
+    """A temperature τ is set by its inverse here, as CLIP learns it: say which value means the same."""
+    setting = TEMPERATURES.get(option, "")
+    if setting not in parameters:
+        return
+    about = f"loss.{name}.{option}: the setting is called {setting}, and is 1/temperature"
+    if isinstance(value, str):
+        raise ValueError(f"{about}: write loss.{name}.{setting}={value if value in NAMES else 'VALUE'}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ValueError(f"{about}; a temperature is a positive number (got {value!r})")
+    raise ValueError(f"{about}: a temperature of {value} is loss.{name}.{setting}={1 / value!r}")
 
 
 def build_loss(name: str, /, *, chunk_size: int = 0, **options: Any) -> "StandaloneLoss":
@@ -106,7 +140,8 @@ class StandaloneLoss:
         projected = self.learnt.project(student.image_BD, student.text_BD, student.scale) or student
         asked = {self.loss.name: features} if features else {}
         parts = self.learnt.parts
-        return self.loss(Comparison(student, teacher, projected, parts, features=asked, chunk_size=self.chunk_size))
+        compared = Comparison(student, teacher, projected, parts, features=asked, chunk_size=self.chunk_size)
+        return value_of(self.loss, compared)
 
     def _widths(self, student: Embeddings, teacher: Embeddings | None, features: Features | None) -> Widths:
         request, widths = self.loss.features, (student.width, teacher.width if teacher else None)

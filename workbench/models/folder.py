@@ -12,6 +12,7 @@ import open_clip
 import torch
 from safetensors.torch import save
 
+from workbench.documents import read_json
 from workbench.files import write_atomically
 from workbench.models import layout
 from workbench.models.clip import Clip
@@ -80,7 +81,7 @@ def _clips_tokenizer(text: dict[str, Any]) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise ValueError(f"no model here: cannot read {path} ({error.strerror})") from None
     except ValueError as error:

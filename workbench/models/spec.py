@@ -1,6 +1,5 @@
 """Model SPEC -> model: built-in sizes, open_clip names, config files, sample teachers and finished runs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import open_clip
 from open_clip.factory import get_model_config
 
 from workbench.config.nearest import unknown
+from workbench.documents import read_json
 from workbench.models.clip import Clip
 from workbench.models.folder import CONFIG, WEIGHTS, load_folder
 from workbench.models.layout import FORMS, SIZES, sizes
@@ -205,7 +205,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise ValueError(f"cannot read the model config {path}: {error.strerror}") from None
     except ValueError as error:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from workbench.documents import read_json
 from workbench.files import new_folder, write_atomically
 from workbench.runs.directory import RunDirectory
 
@@ -41,7 +42,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
         ValueError: the checkpoint is incomplete or damaged; names the file.
     """
     try:
-        manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = read_json(checkpoint / MANIFEST)
     except (OSError, ValueError):
         raise ValueError(f"{checkpoint} has no readable manifest: it was not finished") from None
     for name, expected in manifest["sha256"].items():

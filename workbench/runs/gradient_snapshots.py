@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.documents import parse_json
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Arrays, Metadata, read_snapshot_history, read_snapshots, write_snapshot
 
@@ -107,7 +108,7 @@ def read_gradient_history(run: RunDirectory) -> GradientSnapshots:
 
 
 def _gradients(step: int, arrays: Arrays, metadata: Metadata) -> Gradients:
-    losses = tuple(json.loads(metadata["losses"]))
+    losses = tuple(parse_json(metadata["losses"], "losses"))
     products: dict[Place, NDArray[np.float64]] = {place: arrays[place] for place in PLACES}
     if any(products_KK.shape != (len(losses), len(losses)) for products_KK in products.values()):
         raise ValueError(f"the gradients do not fit their {len(losses)} losses")

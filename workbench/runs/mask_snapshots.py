@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.config.shape import TOWERS, Tower, TowerShape
+from workbench.documents import parse_json
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Arrays, Metadata, read_snapshot_history, read_snapshots, write_snapshot
 
@@ -135,11 +136,11 @@ def read_mask_history(run: RunDirectory) -> MaskSnapshots:
 
 
 def _masks(step: int, arrays: Arrays, metadata: Metadata) -> MaskSnapshot:
-    teachers = json.loads(metadata["towers"])
+    teachers = parse_json(metadata["towers"], "towers")
     masks = {
         tower: _tower_mask(TowerShape.parse(teachers[tower]), tower, arrays) for tower in TOWERS if tower in teachers
     }
-    scalars = json.loads(metadata["masks"])
+    scalars = parse_json(metadata["masks"], "masks")
     return MaskSnapshot(
         step,
         int(scalars["stage"]),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.documents import parse_json
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Arrays, Metadata, read_snapshot_history, write_snapshot
 
@@ -75,8 +76,8 @@ def read_probe_history(run: RunDirectory) -> ProbeSnapshots:
 
 
 def _probe(step: int, arrays: Arrays, metadata: Metadata) -> Probe:
-    captions = tuple(json.loads(metadata["captions"]))
-    scales = json.loads(metadata["scales"])
+    captions = tuple(parse_json(metadata["captions"], "captions"))
+    scales = parse_json(metadata["scales"], "scales")
     said = {name: Said(arrays[f"{name}_image"], arrays[f"{name}_text"], float(scales[name])) for name in scales}
     if any(part_PD.shape[:-1] != (len(captions),) for one in said.values() for part_PD in (one.image_PD, one.text_PD)):
         raise ValueError(f"the embeddings do not fit their {len(captions)} captions")

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.config.cells import Cell, base_config, cells_of, with_steps
+from workbench.config.cells import Cell, base_config, cells_of, example_cells, with_steps
 from workbench.config.nearest import unknown
 from workbench.config.study import Study
 from workbench.sweeps.ahead import cells_ahead, measured_cells, rivals_ahead, trials_ahead
 from workbench.sweeps.answer import Answer, answers, gains_on_rivals
+from workbench.sweeps.check import OF_THE_RUN, check_study
 from workbench.sweeps.confirm import best_trials, check_beginnings, confirming, short_name, tuning, unbeaten
 from workbench.sweeps.forecast import Clock, Forecast, make_forecast, most_at_once, room_mb
 from workbench.sweeps.leases import Leases
@@ -27,8 +28,6 @@ from workbench.sweeps.worker import GridWorker, Say
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
-
-OF_THE_RUN = {"num_params", "elapsed_s"}  # objectives that no evaluation measures
 
 
 def nothing(_: str) -> None:
@@ -47,6 +46,7 @@ class Sweep:
         self.study = request.study
         self.cells: tuple[Cell, ...] = cells_of(request.study, request.changes)
         check_beginnings(self.study, request.changes)
+        check_study(self.study, self.cells or example_cells(self.study, request.changes))
         self._storage = storage
         self._ledger: Ledger | None = None
         self._costs: Mapping[str, Cost] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.steering import changeable, check_changes
-from workbench.config.toml import load_run_config, split_override, with_overrides
+from workbench.config.toml import at_length, load_run_config, split_override, with_overrides
 from workbench.runs.apart import COMPLAINS, Apart, last_line, start_apart, why_failed
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.control import send_command
@@ -136,7 +136,7 @@ def fork_command(run: RunDirectory, filled: Mapping[str, str]) -> list[str]:
     if filled["steps"]:
         if not filled["steps"].isdecimal():
             raise ValueError(f"steps must be a number (got {filled['steps']!r})")
-        config = config.with_steps(int(filled["steps"]))
+        config = at_length(config, int(filled["steps"]), changes)
     at = int(filled["at"] or steps[-1])
     if at >= config.train.num_steps:
         raise ValueError(

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from workbench.config.cells import Changes, as_text, cells_of
 from workbench.config.run import LossConfig, RunConfig
 from workbench.config.study import flat, load_study
-from workbench.config.toml import load_recipe
+from workbench.config.toml import at_length, load_recipe
 from workbench.runs.directory import check_can_create
 
 OF_THE_COMMAND = {
@@ -46,7 +46,7 @@ class Draft:
         if seed := self.options.get("seed"):
             config = config.with_seed(int(seed))
         if steps := self.options.get("steps"):
-            config = config.with_steps(int(steps))
+            config = at_length(config, int(steps), self.overrides)
         if name := self.options.get("name"):
             check_can_create(self.runs_dir, name)
         return config

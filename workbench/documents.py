@@ -1,0 +1,160 @@
+"""TOML and JSON from files that anyone may have written, read within bounds.
+
+A file is read up to a number of bytes, and holds no integer beyond 64 bits and no table or array nested deeper than
+anything here needs: what lies beyond is refused in one line, before it costs memory or a RecursionError.
+"""
+
+import json
+import math
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+MIB = 2**20
+MOST_TOML_BYTES = MIB  # the largest run.toml has 10 kB
+MOST_JSON_BYTES = 64 * MIB  # the largest tokenizer of open_clip has 17
+MOST_LEVELS = 64
+LARGEST_INTEGER = 2**63 - 1
+MOST_SHOWN = 80
+# tomllib takes time and memory quadratic in the parts of a dotted key.
+LONG_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MOST_LEVELS}}}""")
+
+Table = dict[str, Any]
+
+
+def read_toml(path: Path) -> Table:
+    """The table in a TOML file.
+
+    Raises:
+        ValueError: the file is missing, is not TOML (naming the line), or goes beyond the bounds.
+    """
+    try:
+        text = read_bounded(path, MOST_TOML_BYTES).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    return parse_toml(text, str(path))
+
+
+def parse_toml(text: str, name: str) -> Table:
+    """The table that a text says; ``name`` is what an error calls it.
+
+    Raises:
+        ValueError: it is not TOML, or goes beyond the bounds.
+    """
+    try:
+        return toml_table(text, name)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{name} is not TOML: {error}") from None
+
+
+def toml_table(text: str, name: str) -> Table:
+    """The same for callers to whom a text that is not TOML is no error.
+
+    Raises:
+        TOMLDecodeError: it is not TOML.
+        ValueError: it goes beyond the bounds.
+    """
+    if LONG_KEY.search(text):
+        raise too_deep(name)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise too_deep(name) from None
+    except ValueError:  # Python reads no more digits than sys.get_int_max_str_digits()
+        raise ValueError(f"{name} holds an integer that does not fit 64 bits") from None
+    check_bounds(table, name)
+    return table
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds: finite numbers, strings, lists and tables.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not JSON, goes beyond the bounds, or holds a number that is not finite.
+    """
+    return parse_json(read_bounded(path, MOST_JSON_BYTES), path.name)
+
+
+def parse_json(content: bytes | str, name: str) -> Any:
+    """What a JSON text holds; ``name`` is what an error calls it.
+
+    Raises:
+        ValueError: as :func:`read_json`.
+    """
+    try:
+        document = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{name} is not JSON: {error}") from None
+    except RecursionError:
+        raise too_deep(name) from None
+    except ValueError as error:  # too many digits for Python, or bytes that are no text
+        raise ValueError(f"{name}: {str(error).partition(';')[0]}") from None
+    check_bounds(document, name, finite=True)
+    return document
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is a pipe or device, or has more than ``most_bytes``.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path} is a pipe or a device, not a file")
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"{path} has more than {most_bytes / MIB:,.0f} MiB: it cannot be the file that was meant")
+    return content
+
+
+def check_bounds(value: Any, name: str, *, finite: bool = False) -> None:
+    """Refuse what no setting can be.
+
+    Args:
+        finite: whether numbers that are not finite are refused as well.
+
+    Raises:
+        ValueError: an integer beyond 64 bits or tables and arrays that are nested too deeply, with where it is.
+    """
+    waiting: list[tuple[Any, str, int]] = [(value, "", 1)]
+    while waiting:
+        item, place, level = waiting.pop()
+        if isinstance(item, dict | list | tuple):
+            if level > MOST_LEVELS:
+                raise too_deep(name)
+            inner = item.items() if isinstance(item, dict) else enumerate(item)
+            waiting.extend((child, f"{place}.{key}" if place else str(key), level + 1) for key, child in inner)
+        elif isinstance(item, int) and not -LARGEST_INTEGER - 1 <= item <= LARGEST_INTEGER:
+            raise ValueError(f"{name}: {shortened(place) or 'the value'} is an integer that does not fit 64 bits")
+        elif finite and isinstance(item, float) and not math.isfinite(item):
+            raise ValueError(f"{name}: {shortened(place) or 'the value'} is {item}, which is no finite number")
+
+
+def finite(value: Any) -> Any:
+    """The value of a setting of any type, which TOML allows to be nan or inf, and no setting here does.
+
+    Raises:
+        ValueError: it is, or holds, a number that is not finite.
+    """
+    held = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else ()
+    for inner in held:
+        finite(inner)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be a finite number (got {value})")
+    return value
+
+
+def too_deep(name: str) -> ValueError:
+    """The error for tables and arrays within one another beyond all reason."""
+    return ValueError(f"{name} nests tables or arrays more than {MOST_LEVELS} deep: flatten it")
+
+
+def shortened(text: str, most: int = MOST_SHOWN) -> str:
+    """The text, or its beginning where it is too long for a message of one line."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
