@@ -304,6 +304,28 @@ FAULTS = [
         "runs/test_control.py::test_a_clock_set_back_does_not_change_the_order",
         "runs/test_log.py::test_silence_is_measured_by_the_event_but_never_by_a_clock_ahead_of_ours",
     ),
+    fault(
+        "weights in int8, float8, bool or complex, with NaN or infinity, or with a scale of 0 or infinity",
+        "refused in one line, from whatever file or folder; constants that are no weights are skipped",
+        "models/test_weights.py::test_only_floating_weights_of_16_bits_or_more_load",
+        "models/test_weights.py::test_weights_that_are_not_finite_are_refused",
+        "models/test_weights.py::test_a_scale_that_is_not_positive_and_finite_is_refused",
+        "models/test_weights.py::test_constants_that_openai_stores_are_skipped",
+    ),
+    fault(
+        "weights by file whose images were normalized otherwise than OpenAI's",
+        "the mean and std of the architecture's pretrained weights; where those differ, a warning that names the setting",
+        "models/test_spec.py::test_weights_by_file_have_the_mean_and_std_of_their_architectures_tags",
+        "models/test_spec.py::test_where_an_architectures_tags_disagree_openais_is_taken_and_the_setting_named",
+        "engine/test_importing.py::test_the_normalization_that_finds_clearly_more_is_taken",
+    ),
+    fault(
+        "a model config of 1e9 layers, with a timm tower to download, or with a captioning decoder",
+        "refused by its parameter count and by name before anything is allocated or downloaded",
+        "models/test_clip.py::test_what_is_not_supported_or_too_large_is_refused_before_it_is_built",
+        "models/test_clip.py::test_a_timm_tower_is_never_downloaded",
+        "models/test_spec.py::test_what_cannot_be_built_is_refused_before_it_is_downloaded",
+    ),
 ]
 
 

@@ -216,7 +216,7 @@ def _work(planned: "Sweep", interrupt: "Interrupt", worker_command: Callable[[],
         planned.work(interrupt, _show, _say)
         return
     from workbench.cli.team import work_together
-    from workbench.engine.doctor.limits import usable_cores
+    from workbench.limits import usable_cores
 
     work_together(worker_command(), workers, max(1, usable_cores() // workers), interrupt)
 

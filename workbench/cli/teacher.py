@@ -127,4 +127,7 @@ def _print_imported(imported: "ImportedTeacher", folder: Path) -> None:
         taken, left = ("quick_gelu", "gelu") if imported.uses_quick_gelu else ("gelu", "quick_gelu")
         clearly = "clearly more" if imported.other.is_clearly_below(imported.trial) else "no clear difference"
         print_line(f"activation {taken}: R@1 {imported.trial.recall}; with {left} {imported.other.recall}: {clearly}")
+    for name, other in imported.normalized.items():
+        clearly = "clearly fewer" if other.is_clearly_below(imported.trial) else "no clear difference"
+        print_line(f"image normalization: with {name}, R@1 {other.recall}: {clearly}")
     print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={folder}")

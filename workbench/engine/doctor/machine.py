@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from workbench.engine.doctor.finding import Finding
-from workbench.engine.doctor.limits import MIB, memory_mb, usable_cores
+from workbench.limits import MIB, memory_mb, usable_cores
 from workbench.resources import cache_dir
 from workbench.runs.disk import free_bytes, is_writable
 from workbench.runs.process import this_host
