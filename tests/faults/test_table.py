@@ -314,7 +314,7 @@ FAULTS = [
     ),
     fault(
         "weights by file whose images were normalized otherwise than OpenAI's",
-        "the mean and std of the architecture's pretrained weights; where those differ, a warning that names the setting",
+        "those of the architecture's pretrained weights; where these differ, a warning that names the setting",
         "models/test_spec.py::test_weights_by_file_have_the_mean_and_std_of_their_architectures_tags",
         "models/test_spec.py::test_where_an_architectures_tags_disagree_openais_is_taken_and_the_setting_named",
         "engine/test_importing.py::test_the_normalization_that_finds_clearly_more_is_taken",
@@ -325,6 +325,14 @@ FAULTS = [
         "models/test_clip.py::test_what_is_not_supported_or_too_large_is_refused_before_it_is_built",
         "models/test_clip.py::test_a_timm_tower_is_never_downloaded",
         "models/test_spec.py::test_what_cannot_be_built_is_refused_before_it_is_downloaded",
+    ),
+    fault(
+        "a recipe or a run's folder of somebody else's that names a loss file",
+        "its code does not run without --trust, in any command: one line, exit status 2",
+        "config/test_trust.py::test_files_elsewhere_do_not",
+        "config/test_trust.py::test_nor_do_those_in_the_folder_of_a_run",
+        "losses/test_custom.py::test_a_configs_file_elsewhere_is_not_run_without_trust",
+        "cli/test_custom_loss.py::test_a_strangers_loss_runs_only_with_trust",
     ),
 ]
 

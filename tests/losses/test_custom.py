@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from workbench.config.run import LossConfig
+from workbench.config.trust import VARIABLE
 from workbench.losses import build_loss
+from workbench.losses.objective import Objective
 
 COSINE = '''
 import torch
@@ -71,3 +74,19 @@ def test_a_name_of_the_workbenchs_is_not_taken_over(cosine: str) -> None:
 def test_its_options_are_checked(cosine: str) -> None:
     with pytest.raises(ValueError, match="did you mean 'power'"):
         build_loss("mine", file=cosine, powr=2)
+
+
+def test_a_configs_file_elsewhere_is_not_run_without_trust(
+    tmp_path: Path, cosine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    marker = tmp_path / "ran"
+    Path(cosine).write_text(f"open({str(marker)!r}, 'w')\n" + COSINE)
+    config = {"mine": LossConfig(file=cosine)}
+    with pytest.raises(ValueError, match=r"cosine\.py is outside the working directory .*--trust"):
+        Objective(config, 8, 4)
+    assert not marker.exists()
+    build_loss("mine", file=cosine)  # named by the code that calls, not by a config
+    assert marker.exists()
+    monkeypatch.setenv(VARIABLE, "1")
+    assert Objective(config, 8, 4).losses.keys() == {"mine"}

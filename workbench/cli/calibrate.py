@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, RunsDir, Seed
+from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, RunsDir, Seed, Trust
 
 if TYPE_CHECKING:
     from workbench.config.run import RunConfig
@@ -30,6 +30,7 @@ def calibrate(
     ] = None,
     seed: Seed = None,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Find weights that give each loss a chosen share of the gradient, and write a recipe with them.

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.completion import complete_data, complete_source
-from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
 
 
 def evaluate(
@@ -31,6 +31,7 @@ def evaluate(
         int | None, typer.Option("--block-size", min=2, help="Pictures among which one is to be found.")
     ] = None,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Measure a student: retrieval, zero-shot, and agreement with its teacher.

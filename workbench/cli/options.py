@@ -6,6 +6,14 @@ from typing import Annotated
 import typer
 
 from workbench.cli.completion import complete_recipe, complete_run, complete_setting
+from workbench.config.trust import RULE, trust_everything
+
+
+def _trust(is_given: bool) -> bool:
+    if is_given:
+        trust_everything()
+    return is_given
+
 
 RECIPE_HELP = "A recipe's name (see `workbench recipes`) or a TOML file."
 Recipe = Annotated[str, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=complete_recipe)]
@@ -24,4 +32,9 @@ Name = Annotated[str | None, typer.Option("--name", metavar="ID", help="The run'
 RunsDir = Annotated[Path, typer.Option("--runs", envvar="WORKBENCH_RUNS", help="The folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on stdout.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id or directory.", autocompletion=complete_run)]
+# A command declares it as `_trust: Trust = False`: parsing it is what takes effect.
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", callback=_trust, help=f"Run a loss's Python file wherever it is; without it, only {RULE}."),
+]
 DEFAULT_RUNS = Path("runs")

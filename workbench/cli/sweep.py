@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli.completion import complete_study
-from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir
+from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, Trust
 
 if TYPE_CHECKING:
     from workbench.cli.interrupt import Interrupt
@@ -61,6 +61,7 @@ def sweep(
     ] = 120,
     is_worker: Annotated[bool, typer.Option("--as-worker", hidden=True)] = False,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Answer a question with runs at several seeds: a table with intervals.

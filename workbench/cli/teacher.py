@@ -8,7 +8,7 @@ import typer
 
 from workbench.cli import teacher_cache
 from workbench.cli.folders import check_free
-from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps
+from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps, Trust
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +30,7 @@ def train_(
     seed: Seed = None,
     name: Name = None,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Train a CLIP from its pairs alone, to teach others.
