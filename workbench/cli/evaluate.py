@@ -36,6 +36,8 @@ def evaluate(
 ) -> None:
     """Measure a student: retrieval, zero-shot, and agreement with its teacher.
 
+    Agreement is left out, with a note, where the run's teacher is not on this machine.
+
     Examples:
 
         workbench evaluate clip-kd-s0-1122-1405
@@ -57,10 +59,13 @@ def evaluate(
                 "errors": measured.errors,
                 "ceiling": measured.ceiling,
                 "elapsed_s": measured.elapsed_s,
+                "notes": list(measured.notes),
             }
         )
         return
     print_metrics(measured.metrics, measured.errors, f"{source}: {measured.num_pairs:,} pairs")
+    for note in measured.notes:
+        print_line(note)
     own_only = measured.ceiling["image_to_text_r1"]
     if own_only < 1:
         print_line(f"captions true of several pictures count as right; else no model could pass R@1 {own_only:.1%}")
