@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 import tomli_w
 import torch
+from typer.main import get_command
+
+from workbench.cli.app import app
+from workbench.config.trust import VARIABLE
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -97,3 +101,77 @@ def test_trying_a_loss_out_changes_no_number(workbench, mine, monkeypatch: pytes
     torch.manual_seed(0)
     untried = json.loads(workbench("train", "--recipe", recipe, "--name", "two", "--json").out)
     assert trained["weights_sha256"] == untried["weights_sha256"]
+
+
+STRANGERS_LOSS = """
+from pathlib import Path
+
+from workbench.losses import Loss
+
+Path({marker!r}).touch()
+
+
+class Mine(Loss):
+    def __init__(self, convention="paper"):
+        super().__init__(convention)
+
+    def __call__(self, comparison):
+        return comparison.student.image_BD.square().mean()
+"""
+
+
+@pytest.fixture
+def strangers(tiny_table, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of somebody else's with a loss file beside it, outside the working directory."""
+    folder = tmp_path_factory.mktemp("stranger")
+    (folder / "loss.py").write_text(STRANGERS_LOSS.format(marker=str(folder / "ran")))
+    table = {key: value for key, value in tiny_table.items() if key != "recipe"}
+    table["loss"] = {"clip": {}, "mine": {"file": "loss.py", "weight": 1.0, "weight_at": "here"}}
+    (folder / "recipe.toml").write_text(tomli_w.dumps(table))
+    monkeypatch.setenv(VARIABLE, "")
+    return folder
+
+
+def test_a_strangers_loss_runs_only_with_trust(
+    workbench, strangers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, marker = str(strangers / "recipe.toml"), strangers / "ran"
+
+    def refused(*command: str) -> None:
+        marker.unlink(missing_ok=True)
+        monkeypatch.setenv(VARIABLE, "")
+        said = workbench(*command)
+        assert said.code == 2, said.err
+        assert "loss.py is outside the working directory" in said.err.splitlines()[-1]
+        assert "--trust" in said.err.splitlines()[-1]
+        assert not marker.exists()
+
+    refused("train", "--recipe", recipe, "--name", "one")
+    assert not (tmp_path / "runs" / "one").exists()
+    refused("doctor", "--recipe", recipe)
+    refused("calibrate", "--recipe", recipe, "--out", "calibrated.toml")
+    trained = workbench("train", "--recipe", recipe, "--name", "one", "--trust")
+    assert trained.code == 0, trained.err
+    assert marker.exists()
+    refused("evaluate", "one")
+    refused("runs", "fork", "one", "--steps", "20")
+    (tmp_path / "runs" / "one" / "summary.json").unlink()
+    log = tmp_path / "runs" / "one" / "events.jsonl"
+    log.write_text("".join(line for line in log.read_text().splitlines(True) if "RunFinished" not in line))
+    refused("runs", "resume", "one")
+    assert workbench("evaluate", "one", "--trust").code == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("train", "doctor", "calibrate", "sweep", "evaluate", "tui", "notebook"),
+        *("runs resume", "runs fork", "teacher train", "teacher cache", "bench step"),
+    ],
+)
+def test_every_command_that_loads_a_loss_has_the_option(path: str) -> None:
+    command = get_command(app)
+    for name in path.split():
+        command = command.commands[name]
+    (option,) = (param for param in command.params if "--trust" in param.opts)
+    assert "in the working directory or below it" in option.help

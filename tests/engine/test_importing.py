@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 from workbench.engine import importing
 from workbench.engine.importing import RECORD, folder_name, import_teacher
 from workbench.engine.launch import launch
+from workbench.models import preprocessing
 from workbench.models.clip import Clip
 from workbench.models.folder import load_folder
+from workbench.models.preprocessing import Normalization
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 
@@ -92,7 +94,7 @@ def test_a_variant_has_the_same_weights_otherwise_activated_or_fed() -> None:
 def test_what_does_not_beat_guessing_is_refused_with_what_is_likely_wrong(untrained: str) -> None:
     line = (
         r"\Aopen_clip:mini-w128@.* does not beat guessing on samples:scenes: R@1 .*guessing .* of 100 pairs, with "
-        r"quick_gelu or without; other normalisations do not help: .*tokenizer .*never trained.*--data SPEC\Z"
+        r"quick_gelu or without; other normalizations do not help: .*tokenizer .*never trained.*--data SPEC\Z"
     )
     with pytest.raises(ValueError, match=line):
         import_teacher(untrained, DATA, num_pairs=100)
@@ -100,8 +102,22 @@ def test_what_does_not_beat_guessing_is_refused_with_what_is_likely_wrong(untrai
 
 def test_another_normalisation_is_found_out(tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "_variant", good)
-    with pytest.raises(ValueError, match=r"normalised otherwise: with ImageNet's mean and std it has .*preprocess_cfg"):
+    with pytest.raises(ValueError, match=r"normalized otherwise: with ImageNet's mean and std it has .*preprocess_cfg"):
         import_teacher(tiny_models["teacher"], DATA, num_pairs=100)
+
+
+def test_the_normalization_that_finds_clearly_more_is_taken(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, wrong = load_model("sample:scenes"), Normalization((3.0, 4.0, 5.0), (1.0, 1.0, 1.0))
+    usual = Normalization(right.mean, right.std)
+    monkeypatch.setattr(importing, "normalizations_of", lambda name: (usual, wrong) if name == "mini-w128" else ())
+    kept = import_teacher(file, DATA, num_pairs=100)
+    assert (kept.trial.model.mean, list(kept.normalized)) == (usual.mean, [str(wrong)])
+    monkeypatch.setattr(preprocessing, "OPENAI", wrong)
+    monkeypatch.setattr(preprocessing, "normalizations_of", lambda _: (usual, wrong))
+    changed = import_teacher(file, DATA, num_pairs=100)  # loaded as the wrong default has it, without the warning
+    assert (changed.trial.model.mean, list(changed.normalized)) == (usual.mean, [str(wrong)])
+    assert list(changed.record()["metrics_with_other_normalizations"]) == [str(wrong)]
+    assert changed.record()["preprocessing"]["mean"] == usual.mean
 
 
 def test_a_file_alone_is_told_by_its_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

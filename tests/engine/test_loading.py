@@ -1,9 +1,12 @@
+import shutil
 from pathlib import Path
 
 import pytest
+import tomli_w
 import torch
 
 import workbench
+from workbench.config.toml import read_toml
 from workbench.engine.device import settled
 from workbench.engine.launch import launch
 from workbench.engine.publish import publish_teacher
@@ -43,6 +46,51 @@ def test_measuring_again_finds_what_the_run_found(finished, tmp_path: Path) -> N
     assert again.metrics == finished.measured["run", "validation"].metrics
     checkpoint = find_run(tmp_path, "run").checkpoints / "step-00000012"
     assert remeasure(str(checkpoint), None, num_pairs=40, runs_dir=tmp_path).metrics == again.metrics
+
+
+def test_a_run_copied_without_its_teacher_is_measured_without_agreement(finished, tmp_path: Path) -> None:
+    whole = finished.measured["run", "validation"].metrics
+    run, copied = find_run(tmp_path, "run"), tmp_path / "elsewhere" / "copied"
+    shutil.copytree(run.path, copied)
+    table = read_toml(copied / "run.toml")
+    table["teacher"]["model"] = "/home/somebody/teacher"
+    (copied / "run.toml").write_text(tomli_w.dumps(table))
+    measured = remeasure(str(copied), None, num_pairs=40, runs_dir=tmp_path)
+    assert measured.metrics == {name: whole[name] for name in measured.metrics}
+    assert {"image_to_text_r1", "zero_shot_top1"} <= measured.metrics.keys() < whole.keys()
+    (note,) = measured.notes
+    assert "teacher.model /home/somebody/teacher cannot be loaded" in note
+    assert remeasure("run", None, num_pairs=40, runs_dir=tmp_path).notes == ()
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_teacher_with_other_weights_is_not_compared_with(tmp_path: Path) -> None:
+    run = find_run(tmp_path, "run")
+    table = read_toml(run.config_file)
+    table["teacher"]["model"] = "sample:scenes"
+    run.config_file.write_text(tomli_w.dumps(table))
+    measured = remeasure("run", None, num_pairs=40, runs_dir=tmp_path)
+    assert "cka" not in measured.metrics
+    assert "sample:scenes now has other weights" in measured.notes[0]
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_run_copied_without_its_loss_file_is_measured(tmp_path: Path) -> None:
+    run = find_run(tmp_path, "run")
+    table = read_toml(run.config_file)
+    table["loss"]["mine"] = {"file": "/home/somebody/loss.py"}
+    run.config_file.write_text(tomli_w.dumps(table))
+    assert "loss.mine.file /home/somebody/loss.py" in remeasure("run", None, num_pairs=40, runs_dir=tmp_path).notes[0]
+
+
+@pytest.mark.usefixtures("finished")
+def test_pairs_that_are_not_on_this_machine_are_named_with_the_option(tmp_path: Path) -> None:
+    run = find_run(tmp_path, "run")
+    table = read_toml(run.config_file)
+    table["data"]["validation"] = "/home/somebody/pairs.tar"
+    run.config_file.write_text(tomli_w.dumps(table))
+    with pytest.raises(ValueError, match=r"/home/somebody/pairs\.tar.*--data SPEC\Z"):
+        remeasure("run", None, runs_dir=tmp_path)
 
 
 def test_a_model_without_a_run_needs_data_named(tiny_models, tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from workbench.config.run import LossConfig
+from workbench.config.trust import VARIABLE
 from workbench.embeddings import Embeddings
 from workbench.losses import build_loss
+from workbench.losses.objective import Objective
 
 COSINE = '''
 import torch
@@ -133,3 +136,19 @@ def test_what_a_loss_learns_is_a_module(embeddings, tmp_path: Path) -> None:
 def test_a_switch_takes_no_word() -> None:
     with pytest.raises(ValueError, match=r"^loss\.single_modal\.keep_diagonal is true or false \(got 'no'\)"):
         build_loss("single_modal", keep_diagonal="no")
+
+
+def test_a_configs_file_elsewhere_is_not_run_without_trust(
+    tmp_path: Path, cosine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    marker = tmp_path / "ran"
+    Path(cosine).write_text(f"open({str(marker)!r}, 'w')\n" + COSINE)
+    config = {"mine": LossConfig(file=cosine)}
+    with pytest.raises(ValueError, match=r"cosine\.py is outside the working directory .*--trust"):
+        Objective(config, 8, 4)
+    assert not marker.exists()
+    build_loss("mine", file=cosine)  # named by the code that calls, not by a config
+    assert marker.exists()
+    monkeypatch.setenv(VARIABLE, "1")
+    assert Objective(config, 8, 4).losses.keys() == {"mine"}

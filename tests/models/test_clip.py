@@ -5,6 +5,7 @@ import random
 
 import open_clip
 import pytest
+import timm
 import torch
 from torchvision.transforms import Normalize
 
@@ -140,15 +141,51 @@ def test_the_gradient_reaches_every_parameter(make_clip, pictures, captions, tok
         ("text_cfg.heads", 5, "divisible"),
         ("text_cfg.layers", "two", "integer"),
         ("text_cfg.pool_type", "best", "AssertionError"),
-        ("vision_cfg.timm_model_name", "nope", "nope"),
         ("embed_dim", -1, "negative dimension"),
-        ("vision_cfg", 3, "attribute"),
+        ("vision_cfg", 3, "operand"),
     ],
 )
 def test_a_config_that_open_clip_cannot_build_is_one_line(config, tokenizer, path, value, words):
     change(config, path, value)
     with pytest.raises(ValueError, match=rf"\Aopen_clip cannot build this model config: .*{words}.*\Z"):
         Clip(config, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("multimodal_cfg", {"width": 8}, "multimodal_cfg.* choose a CLIP, such as open_clip:ViT-B-32"),
+        ("text_cfg.hf_model_name", "roberta-base", "roberta-base of transformers.* choose a CLIP"),
+        (
+            "vision_cfg.timm_model_name",
+            "vit_tiny_patch16_225",
+            "unknown timm model .* did you mean 'vit_tiny_patch16_224'",
+        ),
+        ("vision_cfg.timm_model_name", "hf-hub:someone/something", "unknown timm model 'hf-hub:someone/something'"),
+        ("vision_cfg.layers", 10**9, "1.23e\\+13 parameters in 1e\\+09 blocks"),
+        ("text_cfg.layers", 10**400, "inf parameters"),
+        ("vision_cfg.width", 10**9, "GB in float32, and this machine has .* check its layers, widths"),
+    ],
+)
+def test_what_is_not_supported_or_too_large_is_refused_before_it_is_built(
+    config, tokenizer, monkeypatch, path, value, words
+):
+    monkeypatch.setattr(open_clip, "CLIP", None)
+    change(config, path, value)
+    with pytest.raises(ValueError, match=rf"\A[^\n]*{words}[^\n]*\Z"):
+        Clip(config, tokenizer)
+
+
+def test_a_timm_tower_is_never_downloaded(config, tokenizer, monkeypatch):
+    def create_model(*_, pretrained, **__):
+        asked.append(pretrained)
+        return original("resnet10t", pretrained=False)
+
+    asked, original = [], timm.create_model
+    monkeypatch.setattr(timm, "create_model", create_model)
+    vision = {"timm_model_name": "resnet10t", "timm_model_pretrained": True, "image_size": 32}
+    Clip(config | {"vision_cfg": vision}, tokenizer)
+    assert asked == [False]
 
 
 def test_pictures_are_square(config, tokenizer):

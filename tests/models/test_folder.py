@@ -6,10 +6,13 @@ import re
 import open_clip
 import pytest
 import torch
+from open_clip import factory
 from torchvision.transforms import Normalize
 
+from workbench.models import preprocessing
 from workbench.models.clip import Clip
 from workbench.models.folder import CONFIG, TOKENIZER, WEIGHTS, load_folder, save_folder
+from workbench.models.preprocessing import Normalization
 from workbench.models.tokenizers import BytePairTokenizer
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -129,8 +132,9 @@ def test_a_torn_file_is_named_in_one_line(folder, name):
         (lambda c: c["model_cfg"].pop("text_cfg"), "KeyError 'text_cfg'"),
         (lambda c: c["model_cfg"].update(bogus=1), "unexpected keyword argument 'bogus'"),
         (lambda c: c["model_cfg"]["text_cfg"].update(vocab_size=99), "the tokenizer has 11 ids"),
-        (lambda c: c["preprocess_cfg"].update(mean=[0.5]), "invalid for input of size 1"),
-        (lambda c: c["preprocess_cfg"].update(std=None), "NoneType"),
+        (lambda c: c["preprocess_cfg"].update(mean=[0.5]), "check preprocess_cfg.mean"),
+        (lambda c: c["preprocess_cfg"].update(std=None), "check preprocess_cfg.std"),
+        (lambda c: c["preprocess_cfg"].update(std=[0.5, 0, 0.5]), "check preprocess_cfg.std"),
     ],
 )
 def test_a_config_that_makes_no_model_is_refused(folder, change, words):
@@ -167,3 +171,14 @@ def test_documents_beyond_the_bounds_are_refused_in_a_line(folder, name, text):
         load_folder(folder)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_a_folder_without_normalization_has_that_of_its_architectures_pretrained_weights(folder, monkeypatch):
+    config = json.loads((folder / CONFIG).read_text())
+    del config["preprocess_cfg"]
+    (folder / CONFIG).write_text(json.dumps(config))
+    mobile = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "MobileCLIP-tiny", config["model_cfg"])
+    monkeypatch.setattr(preprocessing, "normalizations_of", lambda name: (mobile,) * (name == "MobileCLIP-tiny"))
+    model = load_folder(folder)
+    assert (model.mean, model.std) == mobile

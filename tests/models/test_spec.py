@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from workbench.models.clip import Clip
 from workbench.models.folder import CONFIG, WEIGHTS, config_files, save_folder
+from workbench.models.preprocessing import NormalizationWarning, normalizations_of
 from workbench.models.spec import load_model, spec_of_file
 from workbench.models.tokenizers import BytePairTokenizer, named_tokenizer
 from workbench.resources import find_resource
@@ -351,3 +352,69 @@ def test_a_file_of_another_architecture_is_told_its_own(tiny, papers_file):
     path, _ = papers_file(7)
     with pytest.raises(ValueError, match=f"\n  the file's shapes are those of open_clip:{tiny}$"):
         load_model(f"open_clip:ViT-T-16@{path}")
+
+
+def test_openais_constants_and_a_scale_of_shape_1_load(tiny, papers_file, tmp_path):
+    _, reference = papers_file(8)
+    weights = reference.state_dict()
+    extra = {
+        "input_resolution": torch.tensor(16),
+        "context_length": torch.tensor(77),
+        "vocab_size": torch.tensor(49408),
+    }
+    weights |= extra | {"attn_mask": torch.zeros(77, 77), "logit_scale": weights["logit_scale"].reshape(1)}
+    torch.save(weights, tmp_path / "openai.pt")
+    model = load_model(f"open_clip:{tiny}@{tmp_path / 'openai.pt'}")
+    assert torch.equal(model.towers.state_dict()["visual.proj"], reference.state_dict()["visual.proj"])
+    assert model.scale == reference.logit_scale.exp()
+
+
+def test_another_tokenizer_is_only_named_where_the_token_table_differs(tiny, papers_file, tmp_path):
+    _, reference = papers_file(8)
+    torch.save(reference.state_dict() | {"odd": torch.ones(2)}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="does not fit") as refusal:
+        load_model(f"open_clip:{tiny}@{tmp_path / 'w.pt'}")
+    assert str(refusal.value).splitlines()[1:] == ["  unexpected  odd"]
+    torch.save(reference.state_dict() | {"visual.proj": torch.full((32, 16), torch.nan)}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"\A[^\n]*NaN or infinity in visual\.proj[^\n]*\Z"):
+        load_model(f"open_clip:{tiny}@{tmp_path / 'w.pt'}")
+
+
+@pytest.mark.parametrize("name", ["coca_ViT-B-32", "ViT-B-16-SigLIP"])
+def test_what_cannot_be_built_is_refused_before_it_is_downloaded(monkeypatch, name):
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda *_: pytest.fail("downloaded"))
+    tag = open_clip.list_pretrained_tags_by_model(name)[0]
+    with pytest.raises(ValueError, match=r"multimodal_cfg.*choose a CLIP|the workbench does not read"):
+        load_model(f"open_clip:{name}@{tag}")
+
+
+def with_tags(monkeypatch, name, *means):
+    """Pretrained tags of an architecture, each with another mean."""
+    tags = {f"tag{number}": {"mean": (mean,) * 3, "std": (0.5,) * 3} for number, mean in enumerate(means)}
+    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda one: list(tags) if one == name else [])
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda _, tag: tags[tag])
+    normalizations_of.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def fresh_tags():
+    yield
+    normalizations_of.cache_clear()
+
+
+def test_weights_by_file_have_the_mean_and_std_of_their_architectures_tags(monkeypatch, tiny, papers_file, config_file):
+    path, _ = papers_file(9)
+    with_tags(monkeypatch, tiny, 0.25, 0.25)
+    for spec in (f"open_clip:{tiny}@{path}", f"config:{config_file(quick_gelu=True)}@{path}"):
+        model = load_model(spec)
+        assert (model.mean, model.std) == ((0.25,) * 3, (0.5,) * 3)
+    given = config_file(model_cfg=ARCHITECTURE, preprocess_cfg={"mean": [0.5] * 3, "std": [0.25] * 3})
+    assert load_model(f"config:{given}@{path}").mean == (0.5,) * 3
+
+
+def test_where_an_architectures_tags_disagree_openais_is_taken_and_the_setting_named(monkeypatch, tiny, papers_file):
+    path, _ = papers_file(9)
+    with_tags(monkeypatch, tiny, 0.25, 0.5)
+    with pytest.warns(NormalizationWarning, match=r"mean 0\.25 .* mean 0\.5 .*teacher import.*preprocess_cfg\.mean"):
+        model = load_model(f"open_clip:{tiny}@{path}")
+    assert model.mean == open_clip.OPENAI_DATASET_MEAN

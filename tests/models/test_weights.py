@@ -1,5 +1,6 @@
 """Other people's weight files: unwrapped, refused, or explained."""
 
+import math
 import os
 import pickle
 import re
@@ -212,3 +213,74 @@ def test_a_header_beyond_the_bounds_is_refused_in_a_line(tmp_path, header):
     path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
     with pytest.raises(ValueError, match="header too large"):
         read_weights(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.int64])
+def test_only_floating_weights_of_16_bits_or_more_load(dtype):
+    module, before = small(), small()
+    before.load_state_dict(module.state_dict())
+    weights = module.state_dict() | {"0.weight": torch.ones(2, 3).to(dtype), "0.bias": torch.ones(2).to(dtype)}
+    words = (
+        rf"\Aw.pt is refused: it holds 0.weight in {str(dtype)[6:]} and 1 more; save .* float32, float16 or bfloat16\Z"
+    )
+    with pytest.raises(ValueError, match=words):
+        load_weights(module, weights, "w.pt")
+    torch.testing.assert_close(module.state_dict(), before.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(dtype, value):
+    weights = small().state_dict()
+    weights["1.bias"] = torch.tensor([0.0, value], dtype=dtype)
+    with pytest.raises(ValueError, match=r"\Aw.pt is refused: NaN or infinity in 1.bias; .* earlier checkpoint"):
+        load_weights(small(), weights, "w.pt")
+
+
+def test_a_float64_weight_beyond_float32_is_refused():
+    weights = small().state_dict()
+    weights["1.bias"] = torch.tensor([0.0, 1e300], dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"NaN or infinity in 1\.bias"):
+        load_weights(small(), weights, "w.pt")
+
+
+def test_whole_numbers_stay_whole_and_are_no_truth_values():
+    module, weights = nn.BatchNorm1d(2), nn.BatchNorm1d(2).state_dict()
+    load_weights(module, weights | {"num_batches_tracked": torch.tensor(7)}, "w.pt")
+    assert module.num_batches_tracked == 7
+    with pytest.raises(ValueError, match="num_batches_tracked in bool"):
+        load_weights(module, weights | {"num_batches_tracked": torch.tensor(True)}, "w.pt")
+
+
+class Scaled(nn.Module):
+    """A module with CLIP's logit_scale, in the shape that is asked for."""
+
+    def __init__(self, shape=()):
+        super().__init__()
+        self.logit_scale = nn.Parameter(torch.full(shape, 2.0))
+
+
+@pytest.mark.parametrize("shapes", [((), (1,)), ((1,), ())])
+def test_a_scale_of_either_shape_loads(shapes):
+    own, stored = shapes
+    module = Scaled(own)
+    load_weights(module, {"logit_scale": torch.full(stored, 4.5)}, "w.pt")
+    assert module.logit_scale.shape == own
+    assert module.logit_scale.item() == 4.5
+    with pytest.raises(ValueError, match="reshaped    logit_scale"):
+        load_weights(module, {"logit_scale": torch.ones(2)}, "w.pt")
+
+
+@pytest.mark.parametrize("stored", [100.0, -200.0, math.inf, -math.inf, math.nan])
+def test_a_scale_that_is_not_positive_and_finite_is_refused(stored):
+    with pytest.raises(ValueError, match=r"\Aw.pt is refused: .*logit_scale"):
+        load_weights(Scaled(), {"logit_scale": torch.tensor(stored)}, "w.pt")
+
+
+def test_constants_that_openai_stores_are_skipped():
+    constants = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
+    weights = Scaled().state_dict() | {name: torch.tensor(value) for name, value in constants.items()}
+    weights |= {"attn_mask": torch.full((3, 3), -math.inf), "text.attn_mask": torch.zeros(3, 3)}
+    load_weights(Scaled(), weights, "w.pt")
+    with pytest.raises(ValueError, match="unexpected  attn_masks"):
+        load_weights(Scaled(), weights | {"attn_masks": torch.zeros(2)}, "w.pt")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.folders import OUT_FILE, check_free, writing
-from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, RunsDir, Seed
+from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, RunsDir, Seed, Trust
 
 if TYPE_CHECKING:
     from workbench.config.run import RunConfig
@@ -31,6 +31,7 @@ def calibrate(
     ] = None,
     seed: Seed = None,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Find weights that give each loss a chosen share of the gradient, and write a recipe with them.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli.completion import complete_recipe
-from workbench.cli.options import DEFAULT_RUNS, RECIPE_HELP, Json, Overrides, RunsDir
+from workbench.cli.options import DEFAULT_RUNS, RECIPE_HELP, Json, Overrides, RunsDir, Trust
 
 if TYPE_CHECKING:
     from workbench.engine.doctor.examine import Diagnosis
@@ -17,6 +17,7 @@ def doctor(
     recipe: Annotated[str | None, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=complete_recipe)] = None,
     overrides: Overrides = None,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Find out what this machine can do, and what is wrong with a run before it costs a night.

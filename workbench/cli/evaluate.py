@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.completion import complete_data, complete_source
-from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
 
 
 def evaluate(
@@ -31,9 +31,12 @@ def evaluate(
         int | None, typer.Option("--block-size", min=2, help="Pictures among which one is to be found.")
     ] = None,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Measure a student: retrieval, zero-shot, and agreement with its teacher.
+
+    Agreement is left out, with a note, where the run's teacher is not on this machine.
 
     Examples:
 
@@ -56,10 +59,13 @@ def evaluate(
                 "errors": measured.errors,
                 "ceiling": measured.ceiling,
                 "elapsed_s": measured.elapsed_s,
+                "notes": list(measured.notes),
             }
         )
         return
     print_metrics(measured.metrics, measured.errors, f"{source}: {measured.num_pairs:,} pairs")
+    for note in measured.notes:
+        print_line(note)
     own_only = measured.ceiling["image_to_text_r1"]
     if own_only < 1:
         print_line(f"captions true of several pictures count as right; else no model could pass R@1 {own_only:.1%}")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.copies import LogTo, check_tools
-from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Run, RunsDir
+from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Run, RunsDir, Trust
 
 
 def fork(
@@ -20,6 +20,7 @@ def fork(
     ] = None,
     name: Name = None,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     detach: Annotated[bool, typer.Option("--detach", help="Train in a process of its own, and return.")] = False,
     log_to: LogTo = None,
     json: Json = False,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.options import DEFAULT_RUNS, RunsDir
+from workbench.cli.options import DEFAULT_RUNS, RunsDir, Trust
 
 
 def notebook(
@@ -16,6 +16,7 @@ def notebook(
         bool, typer.Option("--browser/--no-browser", help="Open one, or only say the address, as over ssh.")
     ] = True,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
 ) -> None:
     """See why a distillation works: JupyterLab on the bundled notebooks.
 

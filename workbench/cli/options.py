@@ -7,6 +7,13 @@ from typing import Annotated
 import typer
 
 from workbench.cli.completion import complete_recipe, complete_run, complete_setting
+from workbench.config.trust import RULE, trust_everything
+
+
+def _trust(is_given: bool) -> bool:
+    if is_given:
+        trust_everything()
+    return is_given
 
 
 def finite_option(value: float | None) -> float | None:
@@ -44,4 +51,9 @@ SkipBadShards = Annotated[
     typer.Option("--skip-bad-shards", help="Leave out shards that are missing or torn, as data.bad_shards=skip does."),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id or directory.", autocompletion=complete_run)]
+# A command declares it as `_trust: Trust = False`: parsing it is what takes effect.
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", callback=_trust, help=f"Run a loss's Python file wherever it is; without it, only {RULE}."),
+]
 DEFAULT_RUNS = Path("runs")

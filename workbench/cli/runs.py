@@ -23,7 +23,7 @@ from workbench.cli.copies import LogTo, check_tools, export
 from workbench.cli.departures import show_departures
 from workbench.cli.fork import fork
 from workbench.cli.gradients import show_gradients
-from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir
+from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, Trust
 from workbench.cli.steer import checkpoint, go_on, pause, set_
 
 app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_help=True)
@@ -141,7 +141,13 @@ def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
 
 
 @app.command()
-def resume(run: Run, log_to: LogTo = None, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+def resume(
+    run: Run,
+    log_to: LogTo = None,
+    runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
+    json: Json = False,
+) -> None:
     """Go on with a run that stopped, was interrupted or died, from its newest checkpoint."""
     from workbench.cli.train import follow
     from workbench.engine.launch import relaunch

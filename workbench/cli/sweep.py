@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli.completion import complete_study
-from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, finite_option
+from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, Trust, finite_option
 
 if TYPE_CHECKING:
     from workbench.cli.interrupt import Interrupt
@@ -67,6 +67,7 @@ def sweep(
     ] = 120,
     is_worker: Annotated[bool, typer.Option("--as-worker", hidden=True)] = False,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Answer a question with runs at several seeds: a table with intervals.
@@ -222,7 +223,7 @@ def _work(planned: "Sweep", interrupt: "Interrupt", worker_command: Callable[[],
         planned.work(interrupt, _show, _say)
         return
     from workbench.cli.team import work_together
-    from workbench.engine.doctor.limits import usable_cores
+    from workbench.limits import usable_cores
 
     work_together(worker_command(), workers, max(1, usable_cores() // workers), interrupt)
 

@@ -8,7 +8,7 @@ import typer
 
 from workbench.cli import teacher_cache
 from workbench.cli.folders import check_free, writing
-from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps
+from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps, Trust
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +30,7 @@ def train_(
     seed: Seed = None,
     name: Name = None,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Train a CLIP from its pairs alone, to teach others.
@@ -131,4 +132,7 @@ def _print_imported(imported: "ImportedTeacher", folder: Path) -> None:
         taken, left = ("quick_gelu", "gelu") if imported.uses_quick_gelu else ("gelu", "quick_gelu")
         clearly = "clearly more" if imported.other.is_clearly_below(imported.trial) else "no clear difference"
         print_line(f"activation {taken}: R@1 {imported.trial.recall}; with {left} {imported.other.recall}: {clearly}")
+    for name, other in imported.normalized.items():
+        clearly = "clearly fewer" if other.is_clearly_below(imported.trial) else "no clear difference"
+        print_line(f"image normalization: with {name}, R@1 {other.recall}: {clearly}")
     print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={folder}")

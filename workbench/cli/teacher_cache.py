@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.completion import complete_recipe
-from workbench.cli.options import DEFAULT_RUNS, RECIPE_HELP, Json, Overrides, RunsDir, Seed
+from workbench.cli.options import DEFAULT_RUNS, RECIPE_HELP, Json, Overrides, RunsDir, Seed, Trust
 
 if TYPE_CHECKING:
     from workbench.engine.teacher_cache.store import Listed
@@ -35,6 +35,7 @@ def cache(
         str | None, typer.Option("--remove", metavar="ID|all", help="Remove a cache, or all of them.")
     ] = None,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Keep the teacher's embeddings of every view of a recipe's training pairs.

@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli.calibrate import calibrated
 from workbench.cli.copies import LogTo, check_tools, logging_to
-from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps
+from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps, Trust
 from workbench.cli.teacher_cache import CacheTeacher, with_cache
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def train(
     seed: Seed = None,
     name: Name = None,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     detach: Annotated[bool, typer.Option("--detach", help="Train in a process of its own, and return.")] = False,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Weigh the losses so that each has an equal share of the gradient.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.completion import complete_run
-from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
 
 if TYPE_CHECKING:
     from workbench.runs.directory import RunDirectory
@@ -26,6 +26,7 @@ def tui(
         ),
     ] = None,
     runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
     once: Annotated[bool, typer.Option("--once", help="Print how the runs stand, once, and return.")] = False,
     screens: Annotated[
         Path | None, typer.Option("--screens", metavar="DIR", hidden=True, help="Write README's pictures there.")

@@ -1,5 +1,6 @@
 """``folder:DIR``: a class per sub-folder, its name in the caption."""
 
+import json
 import os
 from array import array
 from collections import Counter
@@ -110,10 +111,10 @@ def _templates(path: Path) -> tuple[str, ...]:
     if not path.exists():
         return ()
     try:
-        listed = json.loads(path.read_bytes())
+        listed = read_json(path)
     except OSError as error:
         raise ValueError(f"'{path}' cannot be read ({error.strerror}): check who may") from error
-    except (ValueError, RecursionError):
+    except ValueError:
         listed = None
     is_list = isinstance(listed, list) and listed
     if not is_list or not all(isinstance(one, str) and one.count("{}") == 1 for one in listed):

@@ -36,7 +36,7 @@ class Measured:
 
     ``errors`` are standard errors, ``hits`` each query's outcome. ``ceiling`` is what a perfect model would score if
     only a picture's own caption counted as right: how much the captions that are true of several pictures matter.
-    ``probe`` is what a student, and its teacher, say of the first pairs.
+    ``probe`` is what a student, and its teacher, say of the first pairs. ``notes`` say what could not be measured.
     """
 
     num_pairs: int
@@ -46,6 +46,7 @@ class Measured:
     ceiling: dict[str, float]
     hits: dict[str, Tensor] = field(repr=False)
     probe: Probe | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     def event(self, run: str, step: int, split: str) -> EvalDone:
         return EvalDone(

@@ -3,8 +3,9 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from workbench.files import new_folder
 from workbench.models.clip import Clip
 from workbench.models.counting import count_parameters
 from workbench.models.folder import save_folder
+from workbench.models.preprocessing import NORMALIZATIONS, Normalization, NormalizationWarning, normalizations_of
 from workbench.models.spec import is_weights_file, load_model, spec_of_file
 from workbench.models.teacher import Teacher
 from workbench.runs.directory import find_run
@@ -32,10 +34,6 @@ DEFAULT_DATA = "samples:emoji"
 CHUNK = 64  # pairs in one forward: a teacher pads the last
 CLEAR = 5.0  # standard errors above guessing, of any of half a dozen metrics
 WAYS = ("image_to_text_r1", "text_to_image_r1")
-NORMALISATIONS = {
-    "ImageNet's mean and std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "mean and std 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
 
 Watch = Callable[[Iterable[Tensor], int], Iterable[Tensor]]
 
@@ -106,13 +104,15 @@ class Trial:
 class ImportedTeacher:
     """A teacher that beats guessing.
 
-    ``other`` is the trial with the other activation, where the source leaves the activation open.
+    ``other`` is the trial with the other activation, where the source leaves the activation open; ``normalized`` are
+    the trials with other image normalizations, by these, where the architecture's pretrained weights differ in them.
     """
 
     source: str
     data: str
     trial: Trial
     other: Trial | None
+    normalized: dict[str, Trial] = field(default_factory=dict)
 
     @property
     def uses_quick_gelu(self) -> bool:
@@ -142,6 +142,7 @@ class ImportedTeacher:
             "tokenizer": {"kind": model.tokenizer.spec["kind"], "vocab_size": model.tokenizer.vocab_size},
             "quick_gelu": self.uses_quick_gelu,
             "metrics_with_the_other_activation": self.other.measured.metrics if self.other else None,
+            "metrics_with_other_normalizations": {name: one.measured.metrics for name, one in self.normalized.items()},
             "data": self.data,
             "data_fingerprint": pairs.fingerprint,
             "num_pairs": measured.num_pairs,
@@ -174,7 +175,9 @@ def import_teacher(
         ValueError: it cannot be loaded, or is not clearly above guessing, and then what is likely wrong.
     """
     spec = spec_of_file(Path(source)) if is_weights_file(source) else source
-    model = load_model(spec, runs_dir=runs_dir)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NormalizationWarning)  # it is measured here
+        model = load_model(spec, runs_dir=runs_dir)
     data = data or _own_data(spec, runs_dir)
     pairs = _Watched(open_evaluation_set(data, "validation", num_pairs), watch)
     trial, other = Trial(model, pairs), None
@@ -184,9 +187,10 @@ def import_teacher(
         other = Trial(_variant(model, quick_gelu=not model.config.get("quick_gelu")), pairs)
         if trial.is_clearly_below(other):
             trial, other = other, trial
+    trial, normalized = _best_normalized(trial, _open_normalizations(spec))
     if trial.margin < CLEAR:
         raise ValueError(f"{source} does not beat guessing on {data}: {_diagnosis(trial, other)}")
-    return ImportedTeacher(source, data, trial, other)
+    return ImportedTeacher(source, data, trial, other, normalized)
 
 
 def folder_name(source: str) -> str:
@@ -215,6 +219,28 @@ def _leaves_activation_open(spec: str) -> bool:
     return spec.startswith("open_clip:") and Path(spec.partition("@")[2]).is_file()
 
 
+def _name_in(spec: str) -> str:
+    return spec.removeprefix("open_clip:").partition("@")[0].replace("/", "-")
+
+
+def _open_normalizations(spec: str) -> tuple[Normalization, ...]:
+    """Those that pretrained weights of the SPEC's architecture have, where it is a mere file and they differ."""
+    known = normalizations_of(_name_in(spec)) if _leaves_activation_open(spec) else ()
+    return known if len(known) > 1 else ()
+
+
+def _best_normalized(trial: Trial, choices: Sequence[Normalization]) -> tuple[Trial, dict[str, Trial]]:
+    """The trial whose normalization finds clearly more pairs, and the others by theirs; ``trial`` if none does."""
+    trials = {Normalization(trial.model.mean, trial.model.std): trial}
+    for choice in choices:
+        if choice not in trials:
+            trials[choice] = Trial(_variant(trial.model, **choice._asdict()), trial.evaluator.pairs)
+    best = trial
+    for one in trials.values():
+        best = one if best.is_clearly_below(one) else best
+    return best, {str(choice): one for choice, one in trials.items() if one is not best}
+
+
 def _variant(model: Clip, **changes: Any) -> Clip:
     """The same weights, fed or activated otherwise."""
     own = {"config": model.config, "mean": model.mean, "std": model.std}
@@ -230,16 +256,18 @@ def _diagnosis(trial: Trial, other: Trial | None) -> str:
     """What is likely wrong with a model that is no better than guessing, from what was tried."""
     found = f"R@1 {trial.recall} of {trial.measured.num_pairs:,} pairs"
     activation = "with quick_gelu or without; " if other else ""
-    for name, (mean, std) in NORMALISATIONS.items():
-        normalised = Trial(_variant(trial.model, mean=mean, std=std), trial.evaluator.pairs)
-        if normalised.margin >= CLEAR:
+    for name, choice in NORMALIZATIONS.items():
+        if choice == (trial.model.mean, trial.model.std):
+            continue
+        normalized = Trial(_variant(trial.model, **choice._asdict()), trial.evaluator.pairs)
+        if normalized.margin >= CLEAR:
             return (
-                f"{found}; its pictures were normalised otherwise: with {name} it has {normalised.recall}; write "
+                f"{found}; its images were normalized otherwise: with {name} it has {normalized.recall}; write "
                 "these into preprocess_cfg of a model folder"
             )
     tokenizer = trial.model.tokenizer
     return (
-        f"{found}, {activation}other normalisations do not help: likely are another tokenizer than its own "
+        f"{found}, {activation}other normalizations do not help: likely are another tokenizer than its own "
         f"({tokenizer.spec['kind']}, {tokenizer.vocab_size:,} ids), weights that were never trained, or pairs unlike "
         "those it knows: name some with --data SPEC"
     )

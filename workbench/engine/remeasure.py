@@ -1,6 +1,11 @@
 """Measuring a model that is already there: a run, one of its checkpoints, or any model SPEC."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_run_config
@@ -14,6 +19,7 @@ from workbench.models.clip import Clip
 from workbench.models.source import find_folder, load_student
 from workbench.models.teacher import Teacher
 from workbench.models.weights import load_weights
+from workbench.runs.checkpoints import read_manifest
 from workbench.runs.directory import RunDirectory
 
 
@@ -21,6 +27,9 @@ def remeasure(
     source: str, data: str | None, *, num_pairs: int = 0, block_size: int | None = None, runs_dir: Path = Path("runs")
 ) -> Measured:
     """Every metric of the model at ``source`` on the pairs of the SPEC ``data``.
+
+    A run that was copied without its teacher, or without a file of its losses, is measured all the same: agreement with
+    the teacher is left out, and the notes say so.
 
     Args:
         source: a run's id or directory (its newest checkpoint), a checkpoint folder, or a model SPEC.
@@ -35,20 +44,50 @@ def remeasure(
     config = load_run_config(run.config_file) if run else RunConfig()
     device = resolve_device(config.train.device if run else "auto")
     student = load_student(source, runs_dir).to(device)
-    teacher = load_teacher(config, device, runs_dir) if run else None
-    objective = make_objective(config, teacher) if run else None
+    teacher, missing = _teacher(run, config, device, checkpoint) if run and checkpoint else (None, "")
+    objective = make_objective(config, teacher) if run and not missing else None
     learnt = _learnt(objective, student, teacher, checkpoint).to(device) if objective and checkpoint else None
-    evaluator = make_evaluator(
-        data or _validation(config, source, bool(run)),
-        "validation",
-        num_pairs,
-        teacher,
-        block_size or config.evaluate.block_size,
-        device,
-        config.data.prepare,
-        bad_shards=config.data.bad_shards,
-    )
-    return evaluator.measure(student, learnt, objective.losses if objective else {})
+    with _remedied(data):
+        evaluator = make_evaluator(
+            data or _validation(config, source, bool(run)),
+            "validation",
+            num_pairs,
+            teacher,
+            block_size or config.evaluate.block_size,
+            device,
+            config.data.prepare,
+            bad_shards=config.data.bad_shards,
+        )
+    measured = evaluator.measure(student, learnt, objective.losses if objective else {})
+    notes = (f"agreement with the teacher is left out: {missing}",) if missing else ()
+    return replace(measured, notes=notes)
+
+
+def _teacher(
+    run: RunDirectory, config: RunConfig, device: torch.device, checkpoint: Path
+) -> tuple[Teacher | None, str]:
+    """The run's teacher, the very one that it was trained with, or None and why it cannot be compared with."""
+    for name, loss in config.loss.items():
+        if loss.file and not Path(loss.file).is_file():
+            return None, f"loss.{name}.file {loss.file} is not there"
+    try:
+        teacher = load_teacher(config, device, run.path.parent)
+    except ValueError as error:
+        return None, f"teacher.model {config.teacher.model} cannot be loaded ({str(error).partition(chr(10))[0]})"
+    known = read_manifest(checkpoint).get("teacher", {}).get("weights_sha256")
+    if teacher and known and teacher.fingerprint() != known:
+        return None, f"teacher.model {config.teacher.model} now has other weights than those the run was trained with"
+    return teacher, ""
+
+
+@contextmanager
+def _remedied(data: str | None) -> Iterator[None]:
+    """Names the option where the run's own pairs cannot be opened."""
+    try:
+        yield
+    except ValueError as error:
+        remedy = "" if data or "--data" in str(error) else "; name the pairs with --data SPEC"
+        raise ValueError(f"{error}{remedy}") from None
 
 
 def _run_of(checkpoint: Path) -> RunDirectory | None:

@@ -11,6 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from workbench.config.trust import check_trusted
 from workbench.losses.base import Loss
 from workbench.losses.comparison import Comparison
 
@@ -21,12 +22,14 @@ def load_loss_class(file: str) -> type[Loss]:
     """The one loss that a Python file defines: running the file is what loads it.
 
     Raises:
-        ValueError: there is no such file, it does not run, or it defines no loss or several.
+        ValueError: there is no such file, it may not run without ``--trust``, it does not run, or it defines no loss
+            or several.
     """
     path = Path(file)
     spec = importlib.util.spec_from_file_location(f"workbench_user_loss_{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise ValueError(f"no Python file at {file}: name the file that defines the loss")
+    check_trusted(path)
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -12,6 +12,7 @@ from torch import Tensor
 import workbench.losses as package
 from workbench.config.nearest import unknown
 from workbench.config.run import LossConfig
+from workbench.config.trust import named_in_code
 from workbench.embeddings import Embeddings
 from workbench.losses.base import Loss, Widths
 from workbench.losses.comparison import Comparison, Features
@@ -102,7 +103,9 @@ def build_loss(name: str, /, *, chunk_size: int = 0, **options: Any) -> "Standal
     Raises:
         ValueError: no loss has this name, or it has no such option.
     """
-    return StandaloneLoss(make_loss(name, **options), checked_chunk_size(chunk_size))
+    with named_in_code():
+        loss = make_loss(name, **options)
+    return StandaloneLoss(loss, checked_chunk_size(chunk_size))
 
 
 class StandaloneLoss:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -28,7 +29,8 @@ class Clip(nn.Module):
         seed: of the initial weights; the global random state is left as it was.
 
     Raises:
-        ValueError: open_clip cannot build this config, its pictures are not square, or the tokenizer does not fit it.
+        ValueError: open_clip cannot build this config, its pictures are not square, the tokenizer does not fit it, or
+            mean and std are not three numbers each, those of std positive.
     """
 
     _mean: Tensor
@@ -46,7 +48,7 @@ class Clip(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.mean, self.std = _channels(mean, "mean"), _channels(std, "std")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "initial weights"))
             self.towers = build_towers(config)
@@ -184,6 +186,17 @@ class Clip(nn.Module):
     def clamp_scale_(self) -> None:
         """Return the scale to CLIP's range [1, 100] after an optimiser step."""
         self.towers.logit_scale.clamp_(0, MAX_LOG_SCALE)
+
+
+def _channels(values: Sequence[float], name: str) -> tuple[float, ...]:
+    """Three finite numbers; a std of 0 would make every embedding NaN without an error."""
+    numbers = isinstance(values, list | tuple) and all(type(value) in (int, float) for value in values)
+    if not numbers or len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
+        raise ValueError(
+            f"{name} of the image normalization must be three {'positive ' * (name == 'std')}numbers, one a color "
+            f"channel (got {values!r}): check preprocess_cfg.{name}"
+        )
+    return tuple(values)
 
 
 def _side(image_size: int | tuple[int, int]) -> int:

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 from safetensors.torch import save
 
@@ -16,6 +15,7 @@ from workbench.documents import read_json
 from workbench.files import write_atomically
 from workbench.models import layout
 from workbench.models.clip import Clip
+from workbench.models.preprocessing import architecture_name, usual_normalization
 from workbench.models.reasons import reason
 from workbench.models.tokenizers import make_tokenizer
 from workbench.models.weights import load_weights, read_weights
@@ -56,13 +56,11 @@ def load_folder(folder: Path) -> Clip:
     """
     config = _read_json(folder / CONFIG)
     tokenizer = _read_json(folder / TOKENIZER) if (folder / TOKENIZER).exists() else {}
-    preprocess = config.get("preprocess_cfg", {})
     try:
         model = Clip(
             config["model_cfg"],
             make_tokenizer(tokenizer if "kind" in tokenizer else _clips_tokenizer(config["model_cfg"]["text_cfg"])),
-            mean=preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN),
-            std=preprocess.get("std", open_clip.OPENAI_DATASET_STD),
+            **_normalization(config, str(folder)),
         )
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} holds no model of the workbench, or a damaged one: {reason(error)}") from None
@@ -70,6 +68,14 @@ def load_folder(folder: Path) -> Clip:
     weights = found[0] if found else folder / WEIGHTS
     load_weights(model.towers, read_weights(weights), str(weights))
     return model
+
+
+def _normalization(config: dict[str, Any], source: str) -> dict[str, Any]:
+    """Mean and std as the folder gives them, else as its architecture's pretrained weights have them."""
+    given = {key: value for key, value in config.get("preprocess_cfg", {}).items() if key in ("mean", "std")}
+    if len(given) == 2:
+        return given
+    return usual_normalization(architecture_name(config["model_cfg"]), source)._asdict() | given
 
 
 def _clips_tokenizer(text: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Model SPEC -> model: built-in sizes, open_clip names, config files, sample teachers and finished runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import open_clip
 from open_clip.factory import get_model_config
+from torch import Tensor
 
 from workbench.config.nearest import unknown
 from workbench.documents import read_json
@@ -14,9 +15,11 @@ from workbench.models.folder import CONFIG, WEIGHTS, load_folder
 from workbench.models.layout import FORMS, SIZES, sizes
 from workbench.models.matching import fitting_architectures
 from workbench.models.offline import without_waiting
+from workbench.models.preprocessing import architecture_name, usual_normalization
 from workbench.models.reasons import reason
 from workbench.models.tokenizers import named_tokenizer
-from workbench.models.weights import SUFFIXES, load_weights, read_weights
+from workbench.models.towers import check_buildable
+from workbench.models.weights import SUFFIXES, MisfitError, load_weights, read_weights
 from workbench.resources import find_resource
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.directory import find_run
@@ -142,6 +145,8 @@ def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
         return _from_config(config, f"open_clip:{name}", seed, tokenizer)
     if tokenizer:
         raise ValueError(f"open_clip:{rest} comes with its weights and tokenizer: drop student.tokenizer")
+    _check_tokenizer(config, f"open_clip:{name}")
+    check_buildable(config)
     path, preprocess = _weights_file(name, weights)
     if preprocess.get("quick_gelu"):
         config = config | {"quick_gelu": True}
@@ -149,17 +154,22 @@ def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
     model = _from_config(config, f"open_clip:{rest}", 0, "", preprocess)
     try:
         load_weights(model.towers, tensors, str(path))
-    except ValueError as error:
-        fitting = fitting_architectures(tensors, _architectures())
-        raise ValueError(f"{error}{_what_would_fit(name, fitting, path)}") from None
+    except MisfitError as error:
+        raise ValueError(f"{error}{_what_would_fit(name, model, tensors, path)}") from None
     return model
 
 
-def _what_would_fit(name: str, fitting: Sequence[str], path: Path) -> str:
-    """A line to go under the table of what did not fit ``name``."""
-    if name in fitting:  # a built-in size, which names a tokenizer of its own in place of its config's
-        return f"\n  it has another tokenizer: name the config that it was trained with, config:FILE.json@{path}"
-    return f"\n  the file's shapes are those of {' or '.join(f'open_clip:{one}' for one in fitting)}" if fitting else ""
+def _what_would_fit(name: str, model: Clip, tensors: Mapping[str, Tensor], path: Path) -> str:
+    """A line to go under the table of what did not fit ``name``; empty where there is no remedy."""
+    fitting = fitting_architectures(tensors, _architectures())
+    if name not in fitting:
+        names = " or ".join(f"open_clip:{one}" for one in fitting)
+        return f"\n  the file's shapes are those of {names}" if names else ""
+    tables = [tensors[one] for one in ("token_embedding.weight", "text.token_embedding.weight") if one in tensors]
+    if not tables or len(tables[0]) == model.tokenizer.vocab_size:
+        return ""
+    # A built-in size names a tokenizer of its own in place of its config's.
+    return f"\n  it has another tokenizer: name the config that it was trained with, config:FILE.json@{path}"
 
 
 def _config_file(rest: str, seed: int | None, tokenizer: str) -> Clip:
@@ -169,6 +179,8 @@ def _config_file(rest: str, seed: int | None, tokenizer: str) -> Clip:
     preprocess = _read_json(Path(name)).get("preprocess_cfg", {})
     if not at:
         return _from_config(config, f"config:{rest}", seed, tokenizer, preprocess)
+    if not preprocess:
+        preprocess = usual_normalization(architecture_name(config), f"config:{rest}")._asdict()
     if tokenizer:
         raise ValueError(f"config:{rest} comes with its weights and tokenizer: drop student.tokenizer")
     model = _from_config(config, f"config:{rest}", 0, "", preprocess)
@@ -179,7 +191,7 @@ def _config_file(rest: str, seed: int | None, tokenizer: str) -> Clip:
 def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
     """A local file, or what open_clip's own code downloads for a pretrained tag, with the tag's preprocessing."""
     if Path(weights).suffix or Path(weights).is_file():
-        return Path(weights), {}
+        return Path(weights), usual_normalization(name, f"open_clip:{name}@{weights}")._asdict()
     tags = open_clip.list_pretrained_tags_by_model(name)
     if weights not in tags:
         raise unknown(f"pretrained tag of {name} (or weights file)", weights, tags)
@@ -213,6 +225,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def _check_tokenizer(config: Mapping[str, Any], spec: str) -> None:
+    if foreign := config["text_cfg"].get("hf_tokenizer_name"):
+        raise ValueError(f"{spec} needs the tokenizer {foreign}, which the workbench does not read; pick a CLIP size")
+
+
 def _from_config(
     config: dict[str, Any],
     spec: str,
@@ -227,8 +244,7 @@ def _from_config(
         )
     own = config.pop("tokenizer", "bpe")  # our sizes name theirs; open_clip's own configs mean its byte-pair one
     text = config["text_cfg"]
-    if foreign := text.get("hf_tokenizer_name"):
-        raise ValueError(f"{spec} needs the tokenizer {foreign}, which the workbench does not read; pick a CLIP size")
+    _check_tokenizer(config, spec)
     made = named_tokenizer(tokenizer or own, text.get("context_length", 77))
     text["vocab_size"], text["context_length"] = made.vocab_size, made.context_length
     normalisation = {key: preprocess[key] for key in ("mean", "std") if preprocess and key in preprocess}

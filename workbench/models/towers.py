@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from workbench.config.nearest import unknown
 from workbench.config.shape import TOWERS, Tower, TowerShape
 from workbench.models.dense import Attention, Block, Perceptron
+from workbench.models.estimate import check_size
 from workbench.models.reasons import reason
 from workbench.models.shapes import SECTIONS, TABLES, tower_shape
 
@@ -18,14 +19,43 @@ from workbench.models.shapes import SECTIONS, TABLES, tower_shape
 def build_towers(config: dict[str, Any]) -> Any:
     """An open_clip model (which has no types), its weights random from torch's global random state.
 
+    Nothing is downloaded: a timm tower starts from random weights too, whatever its ``timm_model_pretrained`` says.
+
     Raises:
-        ValueError: open_clip cannot build this config, or a table in it does not fit.
+        ValueError: open_clip cannot build this config, it has parts that the workbench does not train, it does not fit
+            into memory, or a table in it does not fit.
     """
+    check_buildable(config)
     shapes = {tower: tower_shape(config, tower) for tower in _tabled(config)}
     towers = _build(_with_template_blocks(config, shapes))
     for tower, shape in shapes.items():
         _put_blocks(towers, tower, shape)
     return towers
+
+
+def check_buildable(config: Mapping[str, Any]) -> None:
+    """Refuse, before anything is allocated or downloaded, what open_clip would stumble over or ask the network for.
+
+    Raises:
+        ValueError: the model has parts that the workbench does not train, or does not fit into memory.
+    """
+    if config.get("multimodal_cfg"):
+        raise ValueError(
+            "this model config has a multimodal_cfg, a text decoder as CoCa's, and the workbench trains CLIP's two "
+            "towers alone: choose a CLIP, such as open_clip:ViT-B-32"
+        )
+    vision, text = (found if isinstance(found := config.get(key), dict) else {} for key in ("vision_cfg", "text_cfg"))
+    if name := text.get("hf_model_name"):
+        raise ValueError(
+            f"this model config has the text tower {name} of transformers, which the workbench does not read: choose "
+            "a CLIP with open_clip's own text tower, such as open_clip:ViT-B-32"
+        )
+    if name := vision.get("timm_model_name"):
+        import timm
+
+        if not isinstance(name, str) or not timm.is_model(name.partition(".")[0]):
+            raise unknown("timm model", str(name), timm.list_models())
+    check_size(config)
 
 
 def holder(towers: Any, tower: Tower) -> Any:
@@ -85,7 +115,7 @@ def _build(config: dict[str, Any]) -> Any:
     build = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
     try:
-        return build(**arguments)
+        return build(**arguments | {"vision_cfg": arguments["vision_cfg"] | {"timm_model_pretrained": False}})
     except Exception as error:  # open_clip checks little: a bad config stumbles anywhere in its code
         raise ValueError(f"open_clip cannot build this model config: {reason(error)}") from error
 

@@ -16,6 +16,13 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "student")
 PREFIXES = ("module.", "_orig_mod.", "towers.")
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 SHOWN = 8  # lines of each kind in a mismatch table
+FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+CONSTANTS = ("attn_mask", "input_resolution", "context_length", "vocab_size")  # stored with OpenAI's, learned by none
+SCALARS = ("logit_scale", "logit_bias")  # stored as [] or as [1]
+
+
+class MisfitError(ValueError):
+    """The names or shapes of the weights are not the model's."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -68,12 +75,17 @@ def unwrap(content: Any) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy ``tensors`` into ``module``; all must fit.
+    """Copy ``tensors`` into ``module``; all must fit, be of a floating dtype of 16 bits or more, and be finite.
+
+    Constants that some files store with the weights are skipped. ``module`` stays as it was where anything is refused.
 
     Raises:
-        ValueError: a table of the missing, unexpected and reshaped weights.
+        MisfitError: a table of the missing, unexpected and reshaped weights.
+        ValueError: one line for weights in int8, float8 or another dtype that is no weight's, for NaN and infinity, and
+            for a scale that is not positive and finite.
     """
     wanted = module.state_dict()
+    tensors = _without_constants(tensors, wanted)
     missing = [f"missing     {name}" for name in wanted if name not in tensors]
     unexpected = [f"unexpected  {name}" for name in tensors if name not in wanted]
     reshaped = [
@@ -84,10 +96,55 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     if missing or unexpected or reshaped:
         rows = [row for kind in (reshaped, missing, unexpected) for row in _shortened(kind)]
         fit = len(wanted) - len(missing) - len(reshaped)
-        raise ValueError(
+        raise MisfitError(
             f"{source} does not fit the model ({fit} of {len(wanted)} weights do):\n  " + "\n  ".join(rows)
         )
+    _check_dtypes(tensors, wanted, source)
+    _check_values(tensors, wanted, source)
     module.load_state_dict(dict(tensors))
+
+
+def _without_constants(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that hold weights, a scale that is stored as [1] or [] in the shape that the model has."""
+    kept = {name: x for name, x in tensors.items() if name in wanted or name.rpartition(".")[2] not in CONSTANTS}
+    for name in SCALARS:
+        if name in kept and name in wanted and kept[name].numel() == wanted[name].numel() == 1:
+            kept[name] = kept[name].reshape(wanted[name].shape)
+    return kept
+
+
+def _check_dtypes(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
+    """Casting int8 or float8 to float32 gives numbers, but without their separate scales not the weights."""
+    odd = [
+        f"{name} in {str(tensor.dtype).removeprefix('torch.')}"
+        for name, tensor in tensors.items()
+        if (wanted[name].is_floating_point() and tensor.dtype not in FLOATING)
+        or (tensor.dtype == torch.bool or tensor.is_complex())
+    ]
+    if odd:
+        raise ValueError(
+            f"{source} is refused: it holds {_first_of(odd)}; save the weights as float32, float16 or bfloat16"
+        )
+
+
+def _check_values(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
+    cast = {name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items() if tensor.is_floating_point()}
+    infinite = [name for name, tensor in cast.items() if not torch.isfinite(tensor).all()]
+    if infinite:
+        raise ValueError(
+            f"{source} is refused: NaN or infinity in {_first_of(infinite)}; it is damaged, or of a training that "
+            "diverged: take an earlier checkpoint, or copy it again"
+        )
+    scale = cast["logit_scale"].exp() if "logit_scale" in cast else torch.ones(())
+    if not ((scale > 0) & torch.isfinite(scale)).all():
+        raise ValueError(
+            f"{source} is refused: exp(logit_scale) must be positive and finite (logit_scale is "
+            f"{cast['logit_scale'].item():g}): it is stored as a logarithm, log(100) = 4.6 at most for CLIP"
+        )
+
+
+def _first_of(found: list[str]) -> str:
+    return found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more"
 
 
 def _shortened(rows: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from workbench.engine.device import peak_memory_mb, resolve_device
-from workbench.engine.doctor.limits import MIB, MUCH_OF_MEMORY, memory_mb
+from workbench.limits import MIB, MUCH_OF_MEMORY, memory_mb
 from workbench.sweeps.plan import Group
 from workbench.sweeps.rehearsal import Cost
 from workbench.views.units import duration, size

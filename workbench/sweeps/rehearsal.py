@@ -10,9 +10,9 @@ from workbench.engine.build import build_cohort, evaluated_splits, make_evaluato
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb
 from workbench.engine.doctor.forecast import num_new_steps, num_validations
-from workbench.engine.doctor.limits import MIB
 from workbench.engine.laps import Lap, laps, mean_lap
 from workbench.engine.member import Member
+from workbench.limits import MIB
 from workbench.sweeps.plan import Group
 
 NUM_STEPS = 3

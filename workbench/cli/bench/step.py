@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.bench.report import Bench, measured, print_table, time_text
-from workbench.cli.options import Json, Overrides, Recipe
+from workbench.cli.options import Json, Overrides, Recipe, Trust
 
 if TYPE_CHECKING:
     from workbench.bench.trace import Operator
@@ -28,6 +28,7 @@ def step(
     recipe: Recipe = "clip-kd",
     overrides: Overrides = None,
     trace: Trace = None,
+    _trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Where the time of one steady step goes: batch, teacher, student, losses, update.

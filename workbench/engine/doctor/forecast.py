@@ -9,8 +9,8 @@ from workbench.engine.build import has_batch_norm
 from workbench.engine.checkpoint_room import checkpoints_bytes, remedy
 from workbench.engine.cohort import Cohort
 from workbench.engine.doctor.finding import Finding
-from workbench.engine.doctor.limits import MIB, MUCH_OF_MEMORY
 from workbench.engine.doctor.trial import Trial
+from workbench.limits import MIB, MUCH_OF_MEMORY
 from workbench.views.units import duration
 
 MUCH_WAITING = 0.3  # of a step

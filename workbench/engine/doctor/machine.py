@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from workbench.engine.doctor.finding import Finding
-from workbench.engine.doctor.limits import MIB, memory_mb, usable_cores
 from workbench.files import free_bytes, is_writable
+from workbench.limits import MIB, memory_mb, usable_cores
 from workbench.process import this_host
 from workbench.resources import cache_dir
 

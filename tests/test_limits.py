@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.engine.doctor import limits
+from workbench import limits
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""How large the model of a config would be, from the config alone: nothing is allocated."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+from workbench.config.shape import TOWERS, Tower
+from workbench.limits import MIB, memory_mb
+from workbench.models.shapes import SECTIONS, TABLES
+
+BLOCK_BYTES = 20_000  # Python objects of a transformer block, whatever its width
+DEFAULTS: dict[Tower, Any] = {"image": CLIPVisionCfg(), "text": CLIPTextCfg()}
+
+
+def check_size(config: Mapping[str, Any]) -> None:
+    """Refuse a config whose weights alone, in float32, need more memory than the process may take.
+
+    What is not a number here is left to open_clip, which refuses it by its type.
+
+    Raises:
+        ValueError: how many parameters it would have, and what memory there is.
+    """
+    try:
+        num_parameters, num_blocks = estimate(config)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ZeroDivisionError):
+        return
+    except OverflowError:
+        num_parameters = num_blocks = math.inf
+    needed_mb, (total_mb, _) = (4 * num_parameters + BLOCK_BYTES * num_blocks) / MIB, memory_mb()
+    if needed_mb > total_mb:
+        raise ValueError(
+            f"the model config describes {num_parameters:.3g} parameters in {num_blocks:.3g} blocks, "
+            f"{needed_mb / 1024:,.0f} GB in float32, and this machine has {total_mb / 1024:,.0f} GB: "
+            "check its layers, widths and sizes"
+        )
+
+
+def estimate(config: Mapping[str, Any]) -> tuple[float, float]:
+    """(parameters, blocks), both from below: norms and biases are left out, and a timm tower is only its projection.
+
+    Raises:
+        TypeError, ValueError, KeyError: a setting is of another type than open_clip's.
+        OverflowError: a setting is too large for a float.
+    """
+    embed_dim = float(config["embed_dim"])
+    parameters, blocks = 1.0, 0.0
+    for tower in TOWERS:
+        sizes = _Sizes(config, tower)
+        found = sizes.text(embed_dim) if tower == "text" else sizes.image(embed_dim)
+        parameters, blocks = parameters + found[0], blocks + found[1]
+    return parameters, blocks
+
+
+class _Sizes:
+    """The settings of one tower, as floats: whole numbers of hundreds of digits overflow."""
+
+    def __init__(self, config: Mapping[str, Any], tower: Tower) -> None:
+        self._section = {**vars(DEFAULTS[tower]), **config[SECTIONS[tower]]}
+        self._table = config.get(TABLES, {}).get(tower)
+
+    def __getitem__(self, name: str) -> float:
+        value = self._section[name]
+        return float(value[0] if isinstance(value, list | tuple) else value)
+
+    def image(self, embed_dim: float) -> tuple[float, float]:
+        if self._section["timm_model_name"]:
+            return embed_dim, 0.0
+        if isinstance(self._section["layers"], list | tuple):
+            return self._resnet(embed_dim)
+        grid = self["image_size"] // self["patch_size"]
+        around = (3 * self["patch_size"] ** 2 + grid**2 + 1 + embed_dim) * self["width"]
+        if self._section["attentional_pool"]:
+            around += self["attn_pooler_queries"] * embed_dim + 4 * embed_dim**2
+        parameters, blocks = self._blocks()
+        return parameters + around, blocks
+
+    def text(self, embed_dim: float) -> tuple[float, float]:
+        rows = self["vocab_size"] + self["context_length"] + embed_dim
+        parameters, blocks = self._blocks()
+        return parameters + rows * self["width"] + self["context_length"] ** 2, blocks  # the last: the causal mask
+
+    def _blocks(self) -> tuple[float, float]:
+        width = self["width"]
+        plain = (4 + 2 * self["mlp_ratio"]) * width**2
+        if self._table is None:
+            return plain * self["layers"], self["layers"]
+        heads, channels = self._table["heads"], self._table["channels"]
+        inner = 4 * float(self._table["head_width"]) * sum(map(float, heads)) + 2 * sum(map(float, channels))
+        return inner * width + plain, float(len(heads))  # open_clip builds one plain block first
+
+    def _resnet(self, embed_dim: float) -> tuple[float, float]:
+        """A bottleneck of P planes has 1 x 1, 3 x 3 and 1 x 1 kernels: at least 17 P² weights."""
+        layers, width = [float(number) for number in self._section["layers"]], self["width"]
+        stages = sum(17 * (width * 2**stage) ** 2 * number for stage, number in enumerate(layers))
+        inner = 32 * width
+        pool = 3 * inner**2 + inner * embed_dim + ((self["image_size"] // 32) ** 2 + 1) * inner
+        return stages + pool, sum(layers)
