@@ -154,8 +154,8 @@ def _refused(bad: Mapping[Path, str], num_shards: int, *, can_skip: bool) -> Val
     if num_shards == 1:
         return ValueError(first)
     remedy = (
-        ". Or leave such shards out, which is counted and warned of, with --set data.bad_shards=skip "
-        "(in `workbench data`: --skip-bad-shards)"
+        ". Runs leave such shards out, which is counted and warned of, with --set data.bad_shards=skip, "
+        "and `workbench data` with --skip-bad-shards"
     )
     return ValueError(f"{len(bad)} of {num_shards} shards cannot be used; {first}{remedy if can_skip else ''}")
 
