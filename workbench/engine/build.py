@@ -29,6 +29,7 @@ from workbench.losses.base import Widths, numbered
 from workbench.losses.learnt import LearntParts
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
+from workbench.models.layout import has_batch_norm, placed
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 from workbench.randomness import derive_seed
@@ -130,7 +131,7 @@ def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Tea
     if not config.teacher.model:
         return None
     model = load_model(config.teacher.model, runs_dir=runs_dir)
-    return Teacher(_placed(model, device), config.teacher.chunk_size, settled(config).train.precision)
+    return Teacher(placed(model, device), config.teacher.chunk_size, settled(config).train.precision)
 
 
 def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
@@ -211,7 +212,7 @@ def _member(
     def state_of(student: Clip, phase: Phase, legacy: Legacy | None) -> TrainState:
         return make_state(student, _learnt_parts(config, objective, student, teacher), config, phase, legacy)
 
-    return Member(run, config, _placed(student, device), objective, state_of, directory, legacy)
+    return Member(run, config, placed(student, device), objective, state_of, directory, legacy)
 
 
 def _student(config: RunConfig, runs_dir: Path) -> tuple[Clip, Legacy | None]:
@@ -254,15 +255,3 @@ def _check_masking(objective: Objective, student: Clip) -> None:
             "the patches that a mask leaves form no grid to compare: set loss.intermediate.form=pooled, "
             "or loss.mfd.mask_feeds=mfd"
         )
-
-
-def _placed(model: Clip, device: torch.device) -> Clip:
-    """The model on the device, its convolutions laid out as they run fastest."""
-    if has_batch_norm(model):
-        model.towers.visual.to(memory_format=torch.channels_last)
-    return model.to(device)
-
-
-def has_batch_norm(student: Clip) -> bool:
-    """Whether a tower normalises over the batch, so that micro-batches are not exact."""
-    return any(isinstance(module, torch.nn.BatchNorm2d) for module in student.modules())
