@@ -114,7 +114,8 @@ def _measures_alike(one: RunConfig, other: RunConfig) -> bool:
     """Whether two runs have one teacher and are measured on the same pairs in the same way."""
     same_pairs = evaluated_splits(one.data) == evaluated_splits(other.data)
     same_parts = all(getattr(one, part) == getattr(other, part) for part in ("teacher", "evaluate"))
-    return same_pairs and same_parts and one.train.device == other.train.device
+    same_rows = teacher_rows(one) == teacher_rows(other)
+    return same_pairs and same_parts and same_rows and one.train.device == other.train.device
 
 
 def _notes(data: DataConfig, num_pairs: int, evaluators: Mapping[Role, Evaluator]) -> Iterator[str]:
@@ -131,7 +132,17 @@ def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Tea
     if not config.teacher.model:
         return None
     model = load_model(config.teacher.model, runs_dir=runs_dir)
-    return Teacher(placed(model, device), config.teacher.chunk_size, settled(config).train.precision)
+    return Teacher(placed(model, device), teacher_rows(config), settled(config).train.precision)
+
+
+def teacher_rows(config: RunConfig) -> int:
+    """Rows of every forward of the teacher: ``teacher.chunk_size``, but no more than the batch fills.
+
+    Batches of 5 to 11 pairs are padded to 12 rows, so that live and cached rows stay the same to the bit
+    (:meth:`~workbench.models.teacher.Teacher.is_place_free`).
+    """
+    batch_size = config.train.batch_size
+    return min(config.teacher.chunk_size, 12 if 4 < batch_size < 12 else batch_size)
 
 
 def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
