@@ -312,6 +312,13 @@ FAULTS = [
         "engine/test_state.py::test_a_loaded_moment_has_the_dtype_and_strides_of_its_parameter",
         "gpu/test_pretended_runs.py::test_a_run_resumed_on_the_gpu_ends_bit_identical",
     ),
+    fault(
+        "weights that overflow in a step whose gradient is finite",
+        "the run has diverged, nothing that is not finite is saved or resumed, and the last finite checkpoint is named",
+        "faults/test_training.py::test_weights_that_overflow_in_a_finite_step_are_never_saved",
+        "faults/test_training.py::test_a_diverged_run_names_its_last_finite_checkpoint",
+        "faults/test_training.py::test_a_checkpoint_whose_weights_are_not_finite_is_neither_saved_nor_gone_on_from",
+    ),
 ]
 
 
