@@ -112,7 +112,7 @@ def wait_for_steps(run: RunDirectory, count: int = 3) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_the_run_goes_on_later(
     tiny_recipe: str, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from workbench.config.run import DataConfig
-from workbench.engine.build import build_cohort, evaluated_splits
+from workbench.engine.build import build_cohort, evaluated_splits, teacher_rows
 from workbench.engine.launch import launch
 
 
@@ -53,3 +53,29 @@ def test_data_without_held_out_pairs_is_warned_of(tiny) -> None:
 def test_widths_differ_only_where_a_projection_bridges_them(tiny) -> None:
     (member,) = build_cohort({"run": tiny()}).members
     assert member.state.learnt.projections["image"].weight.shape == (24, 16)
+
+
+@pytest.mark.parametrize(
+    ("chunk_size", "batch_size", "rows"),
+    [(256, 100, 100), (100, 8, 12), (256, 4, 4), (256, 5, 12), (256, 12, 12), (16, 100, 16), (8, 8, 8)],
+)
+def test_the_teacher_computes_no_more_rows_than_a_batch_fills(
+    tiny, chunk_size: int, batch_size: int, rows: int
+) -> None:
+    config = tiny(teacher={"chunk_size": chunk_size}, train={"batch_size": batch_size})
+    assert teacher_rows(config) == rows
+
+
+def test_the_teachers_forward_is_as_small_as_the_batch(tiny) -> None:
+    cohort = build_cohort({"run": tiny(teacher={"chunk_size": 256}, train={"batch_size": 14})})
+    shapes = []
+    cohort.teacher._model.towers.visual.register_forward_pre_hook(lambda _, inputs: shapes.append(len(inputs[0])))
+    cohort.teach(cohort.stream.batch(0), 0)
+    assert shapes == [14]
+
+
+def test_a_teacher_is_used_again_only_for_forwards_of_the_same_size(tiny) -> None:
+    first, same, other = (tiny(teacher={"chunk_size": 256}, train={"batch_size": size}) for size in (20, 20, 14))
+    cohort = build_cohort({"run": first})
+    assert build_cohort({"run": same}, like=cohort).teacher is cohort.teacher
+    assert build_cohort({"run": other}, like=cohort).teacher.chunk_size == 14

@@ -31,3 +31,16 @@ def test_every_scale_is_clamped(state) -> None:
     state.clamp_()
     scales = {name: float(scale) for name, scale in state.scales().items()}
     assert scales == pytest.approx({"student": 100.0, "icl": 1.0})
+
+
+def test_a_loaded_moment_has_the_dtype_and_strides_of_its_parameter(state) -> None:
+    weight = torch.nn.Parameter(torch.empty(4, 3, 2, 2, dtype=torch.bfloat16).to(memory_format=torch.channels_last))
+    state.student.towers.visual.conv1.weight = weight
+    name = "student.towers.visual.conv1.weight"
+    value = torch.arange(48.0).view(4, 3, 2, 2)
+    state.load_optimizer_tensors({f"{name}/exp_avg": value, f"{name}/step": torch.tensor(7.0)})
+    loaded = state.optimizer.state[weight]
+    assert loaded["exp_avg"].stride() == weight.stride() != value.stride()
+    assert loaded["exp_avg"].dtype == torch.bfloat16
+    assert torch.equal(loaded["exp_avg"].float(), value)
+    assert (loaded["step"].item(), loaded["step"].dtype, loaded["step"].device) == (7, torch.float32, weight.device)

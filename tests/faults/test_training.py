@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from workbench.cli.interrupt import listening
+from workbench.engine import checkpoint as saving
 from workbench.engine import launch as launching
 from workbench.engine.build import build_cohort
-from workbench.engine.launch import launch
+from workbench.engine.checkpoint import save_checkpoint
+from workbench.engine.launch import launch, relaunch
 from workbench.engine.loop import train
-from workbench.events import RunFinished, Warned
+from workbench.events import CheckpointSaved, EvalDone, RunFinished, Warned
 from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
 from workbench.runs.directory import list_runs
@@ -95,6 +97,50 @@ def test_what_a_diverged_run_leaves_on_disk_is_finite(tiny, tmp_path: Path) -> N
     for checkpoint in run.checkpoints.iterdir():
         model = load_model(str(checkpoint))
         assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_weights_that_overflow_in_a_finite_step_are_never_saved(tiny, tmp_path: Path, num_steps: int) -> None:
+    config = tiny(
+        optimizer={"learning_rate": 1e38, "warmup_fraction": 0.0},
+        log={"checkpoint_every_steps": 1},
+        train={"num_steps": num_steps},
+    )
+    *events, end = launch({"run": config}, tmp_path).events()
+    assert (end.state, end.step) == ("diverged", 1)
+    assert "the weight student.towers." in end.reason
+    assert "last good checkpoint: none" in end.reason
+    assert not any(isinstance(event, CheckpointSaved | EvalDone) for event in events)
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_a_diverged_run_names_its_last_finite_checkpoint(tiny, tmp_path: Path) -> None:
+    started = launch({"run": tiny()}, tmp_path)
+    for event in started.events():
+        if isinstance(event, CheckpointSaved) and event.step == 4:
+            with torch.no_grad():
+                started.cohort.members[0].state.student.towers.ln_final.bias[0] = math.inf
+    assert (event.state, event.step) == ("diverged", 6)  # the first step that is logged after that
+    assert f"last good checkpoint: {tmp_path / 'run' / 'checkpoints' / 'step-00000004'}" in event.reason
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
+
+
+def test_a_checkpoint_whose_weights_are_not_finite_is_neither_saved_nor_gone_on_from(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(100))
+    started = launch({"run": tiny()}, tmp_path)
+    list(started.events(lambda: next(calls) + 1 == 5))
+    (member,) = started.cohort.members
+    with torch.no_grad():
+        member.state.learnt.projections["image"].bias[0] = math.nan
+    with pytest.raises(ValueError, match=r"learnt\.projections\.image\.bias is not finite"):
+        save_checkpoint(member, 7)
+    monkeypatch.setattr(saving, "first_not_finite", lambda _: "")  # as versions before this one saved
+    save_checkpoint(member, 7)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"step-00000007 .*image\.bias is not finite.* runs fork RUN --at STEP"):
+        relaunch(started.directories["run"])
 
 
 def test_a_teacher_that_says_nan_stops_the_run_at_its_first_step(tiny, tiny_models, tmp_path: Path) -> None:

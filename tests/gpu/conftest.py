@@ -65,7 +65,7 @@ def dispatched(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     name = operator.name().split(".")[0]
     tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
     there = [one for one in tensors if is_there(one)]
-    elsewhere = [one for one in tensors if not is_there(one) and one.ndim]
+    elsewhere = [one for one in tensors if not is_there(one) and (one.ndim or not may_be_scalar(name, args, one))]
     if there and elsewhere and not may_meet(name, args):
         shapes = [[tuple(one.shape) for one in some] for some in (there, elsewhere)]
         raise RuntimeError(f"{name} of tensors on two devices: {shapes[0]} on cuda:0, {shapes[1]} on cpu")
@@ -92,6 +92,14 @@ def dispatched(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 def is_there(tensor: Any) -> bool:
     return isinstance(tensor, PretendedTensor)
+
+
+def may_be_scalar(name: str, args: Any, tensor: torch.Tensor) -> bool:
+    """Whether CUDA takes a 0-d CPU tensor for a number: pointwise operators do; fused kernels, and lists, do not."""
+    if name.startswith("aten::_fused_"):
+        return False
+    lists = [one for one in args if isinstance(one, list | tuple)]
+    return not any(tensor is one for some in lists for one in some)
 
 
 def may_meet(name: str, args: Any) -> bool:

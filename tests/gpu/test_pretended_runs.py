@@ -11,9 +11,9 @@ import torch
 from workbench.config.run import RunConfig
 from workbench.config.toml import merge
 from workbench.engine.build import build_cohort
-from workbench.engine.launch import launch
+from workbench.engine.launch import Launch, launch, relaunch
 from workbench.events import EvalDone, RunFinished, StepDone
-from workbench.runs.directory import RunDirectory
+from workbench.runs.directory import RunDirectory, find_run
 from workbench.runs.log import read_events
 
 KINDS = (StepDone, EvalDone, RunFinished)
@@ -84,6 +84,26 @@ def test_a_run_computes_on_the_gpu_what_it_does_on_the_cpu(gpu, on, tmp_path: Pa
         )  # attention is put together otherwise there, in the last bits
 
 
+def state_of(started: Launch) -> dict[str, torch.Tensor]:
+    state = started.cohort.members[0].state
+    return {**state.state_dict(), **state.optimizer_tensors()}
+
+
+@pytest.mark.parametrize("changes", [RUNS["every loss"], RUNS["gradients and masks"]], ids=["every loss", "masks"])
+def test_a_run_resumed_on_the_gpu_ends_bit_identical(gpu, on, tmp_path: Path, changes: dict[str, Any]) -> None:
+    config, calls = on(gpu.type, changes), iter(range(100))
+    whole, broken = (launch({name: config}, tmp_path) for name in ("whole", "broken"))
+    list(whole.events())
+    list(broken.events(lambda: next(calls) == 2))
+    resumed = relaunch(find_run(tmp_path, "broken"))
+    assert resumed.cohort.start_step == 3
+    assert {tensor.device for tensor in state_of(resumed).values()} == {gpu}
+    list(resumed.events())
+    expected = state_of(whole)
+    for name, tensor in state_of(resumed).items():
+        assert tensor.cpu().equal(expected[name].cpu()), name
+
+
 def test_tensors_of_two_devices_do_not_meet(gpu) -> None:
     there, here, rows = torch.ones(3, device=gpu), torch.ones(3), torch.tensor([0, 2])
     mixtures: list[Callable[[], object]] = [
@@ -93,12 +113,25 @@ def test_tensors_of_two_devices_do_not_meet(gpu) -> None:
         lambda: there.add_(here),
         lambda: here[rows.to(gpu)],
         lambda: there.index_put_((rows,), here[rows]),
+        lambda: torch.stack([there.sum(), here.sum()]),
+        lambda: torch._foreach_add_([there], [here.sum()]),
+        lambda: torch._fused_adamw_(
+            *([there], [there], [there], [there], [], [here.sum()]),
+            lr=0.1,
+            beta1=0.9,
+            beta2=0.9,
+            weight_decay=0.0,
+            eps=1e-6,
+            amsgrad=False,
+            maximize=False,
+        ),
     ]
     for mix in mixtures:
         with pytest.raises(RuntimeError, match="tensors on two devices"):
             mix()
     with pytest.raises(TypeError, match="can't convert cuda"):
         there.numpy()
+    assert (there + here.sum()).tolist() == [4, 4, 4]  # a number, as CUDA has it
     assert (there.cpu() + here).tolist() == (there + here.to(gpu)).tolist() == [2, 2, 2]
 
 

@@ -94,7 +94,8 @@ class TeacherConfig(Config):
     model: str = ""
     """SPEC of the teacher; empty for none."""
     chunk_size: PositiveInt = 256
-    """Pairs in one forward of the teacher. Every forward has this many rows, padded if need be."""
+    """Most pairs in one forward of the teacher, and no more than a batch has. Every forward has as many rows, padded if
+    need be (batches of 5 to 11 pairs to 12 rows)."""
     cache: Literal["auto", "on", "off"] = "auto"
     """Read the teacher's embeddings of all data.views from disk: on makes them first where they are missing; auto does
     so only where that saves the teacher work, and reads what is there."""

@@ -101,10 +101,12 @@ def _from_workers(
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole process group, and the run wants to finish its step and save.
+    """Signals reach the whole process group, and the run wants to finish its step and save.
 
-    A process that died of one would raise in the middle of that: it stays through Ctrl-C, and leaves quietly
-    at SIGTERM.
+    A process that died of one would raise in the middle of that: it stays through Ctrl-C, SIGHUP and SIGUSR1, and
+    leaves quietly at SIGTERM.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+        if number := getattr(signal, name, None):  # Windows has only the first
+            signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

@@ -31,6 +31,7 @@ from workbench.losses.learnt import LearntParts
 from workbench.losses.objective import Objective
 from workbench.losses.rehearsal import rehearse
 from workbench.models.clip import Clip
+from workbench.models.placement import has_batch_norm, placed
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 from workbench.randomness import derive_seed
@@ -116,7 +117,8 @@ def _measures_alike(one: RunConfig, other: RunConfig) -> bool:
     """Whether two runs have one teacher and are measured on the same pairs in the same way."""
     same_pairs = evaluated_splits(one.data) == evaluated_splits(other.data)
     same_parts = all(getattr(one, part) == getattr(other, part) for part in ("teacher", "evaluate"))
-    return same_pairs and same_parts and one.train.device == other.train.device
+    same_rows = teacher_rows(one) == teacher_rows(other)
+    return same_pairs and same_parts and same_rows and one.train.device == other.train.device
 
 
 def _notes(data: DataConfig, num_pairs: int, evaluators: Mapping[Role, Evaluator]) -> Iterator[str]:
@@ -133,7 +135,17 @@ def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Tea
     if not config.teacher.model:
         return None
     model = load_model(config.teacher.model, runs_dir=runs_dir)
-    return Teacher(_placed(model, device), config.teacher.chunk_size, settled(config).train.precision)
+    return Teacher(placed(model, device), teacher_rows(config), settled(config).train.precision)
+
+
+def teacher_rows(config: RunConfig) -> int:
+    """Rows of every forward of the teacher: ``teacher.chunk_size``, but no more than the batch fills.
+
+    Batches of 5 to 11 pairs are padded to 12 rows, so that live and cached rows stay the same to the bit
+    (:meth:`~workbench.models.teacher.Teacher.is_place_free`).
+    """
+    batch_size = config.train.batch_size
+    return min(config.teacher.chunk_size, 12 if 4 < batch_size < 12 else batch_size)
 
 
 def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
@@ -216,7 +228,7 @@ def _member(
     def state_of(student: Clip, phase: Phase, legacy: Legacy | None) -> TrainState:
         return make_state(student, _learnt_parts(config, objective, student, teacher), config, phase, legacy)
 
-    member = Member(run, config, _placed(student, device), objective, state_of, directory, legacy)
+    member = Member(run, config, placed(student, device), objective, state_of, directory, legacy)
     widths = student.width, teacher.width if teacher else None
     rehearse(objective, member.state.learnt, config.train.batch_size, widths, device)
     return member
@@ -262,15 +274,3 @@ def _check_masking(objective: Objective, student: Clip) -> None:
             "the patches that a mask leaves form no grid to compare: set loss.intermediate.form=pooled, "
             "or loss.mfd.mask_feeds=mfd"
         )
-
-
-def _placed(model: Clip, device: torch.device) -> Clip:
-    """The model on the device, its convolutions laid out as they run fastest."""
-    if has_batch_norm(model):
-        model.towers.visual.to(memory_format=torch.channels_last)
-    return model.to(device)
-
-
-def has_batch_norm(student: Clip) -> bool:
-    """Whether a tower normalises over the batch, so that micro-batches are not exact."""
-    return any(isinstance(module, torch.nn.BatchNorm2d) for module in student.modules())

@@ -12,6 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from workbench.engine import stages
+from workbench.engine.divergence import first_not_finite
 from workbench.engine.member import Member
 from workbench.engine.state import TrainState
 from workbench.events import CheckpointSaved
@@ -33,10 +34,13 @@ def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
 
     Raises:
         OSError: the disk is full, though all older checkpoints but the newest whole one have made room.
+        ValueError: something in it is not finite, so that nothing could go on from it.
     """
     if member.directory is None:
         return None
     state = member.state
+    if name := first_not_finite(state.state_dict() | state.optimizer_tensors()):
+        raise ValueError(f"{name} is not finite")
     student = slice_gated(Gated(state.student, state.gates)) if state.gates else state.student
     optimizer = {OPTIMIZER + name: tensor for name, tensor in state.optimizer_tensors().items()}
     files = {
@@ -73,7 +77,7 @@ def load_checkpoint(
         fitting: chooses what is restored of all that only training needs; everything, unless given.
 
     Raises:
-        ValueError: the checkpoint is damaged or belongs to another architecture.
+        ValueError: the checkpoint is damaged, belongs to another architecture, or holds weights that are not finite.
     """
     manifest = read_manifest(checkpoint)
     member.step = int(manifest["step"])
@@ -88,6 +92,11 @@ def load_checkpoint(
         load_weights(state.student.towers, load((checkpoint / WEIGHTS).read_bytes()), str(checkpoint / WEIGHTS))
     load_weights(state.learnt, _under(LEARNT, training), source)
     state.load_optimizer_tensors(_under(OPTIMIZER, training))
+    if name := first_not_finite(state.state_dict() | state.optimizer_tensors()):
+        raise ValueError(
+            f"{checkpoint} cannot be gone on from, {name} is not finite: fork from an earlier checkpoint with a lower "
+            "learning rate: workbench runs fork RUN --at STEP --set optimizer.learning_rate=RATE"
+        )
     return member.step
 
 

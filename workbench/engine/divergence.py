@@ -1,6 +1,7 @@
 """Steps that were not finite: where it showed first, how many there were, and when that is one too many."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,11 @@ class Divergence:
         return f"{self.term} was not finite at step {self.step}{where}"
 
 
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The name of the first tensor that holds an infinity or a NaN; empty where there is none. Waits for a GPU."""
+    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), "")
+
+
 class DivergenceWatch:
     """Counts the steps of one student that were not finite, on the device: nothing here waits for a GPU but ``first``.
 
@@ -44,6 +50,7 @@ class DivergenceWatch:
         self._parameter = ""
         self._keys: tuple[str, ...] = ()
         self._told = 0
+        self._weights: Divergence | None = None
 
     def look(self, module: nn.Module, norm: Tensor, keys: tuple[str, ...]) -> None:
         """Remember where a gradient is not finite for the first time, before clipping spreads it to all."""
@@ -60,9 +67,21 @@ class DivergenceWatch:
         self._terms = torch.where(is_first, terms, self._terms)
         self._count += is_bad
 
+    def inspect(self, module: nn.Module, step: int) -> bool:
+        """Whether all weights are finite after ``step`` steps; if not, no step can mend them. Waits for the device.
+
+        A finite gradient does not ensure it: at a learning rate of 1e38 the step itself overflows.
+        """
+        if name := first_not_finite(module.state_dict()):
+            self._weights = Divergence(step, f"the weight {name}")
+        return not name
+
     def first(self) -> Divergence | None:
-        """The first bad step, once there were more than may be skipped; waits for the device."""
-        return self._first() if int(self._count) > self._max_skipped else None
+        """The first bad step, once there were more than may be skipped, or weights that are not finite.
+
+        Waits for the device.
+        """
+        return self._first() if int(self._count) > self._max_skipped else self._weights
 
     def news(self) -> str:
         """What to warn of since it was last asked: steps that were skipped; empty for none."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from workbench.config.run import RunConfig, StudentConfig
 from workbench.config.toml import at_length, load_run_config, with_overrides
+from workbench.engine.joint import check_phase
 from workbench.engine.launch import Launch, relaunch, resolved_toml
 from workbench.engine.steering import told
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
@@ -93,4 +94,5 @@ def plan_fork(
             f"run {parent.id} has a checkpoint at step {fork.step} and the fork would end at "
             f"{config.train.num_steps}: go on longer with --steps N{remedy}"
         )
+    check_phase(before, config, fork.step)
     return fork

@@ -84,7 +84,8 @@ def report(
     cohort: Cohort, member: Member, batch: Batch, lesson: Lesson | None, step: int, step_time_s: float
 ) -> Iterator[Event]:
     """The member's last step in numbers, then the diagnosis, the evaluation and the checkpoint that are due."""
-    if member.watch.first() is not None:
+    is_looked_at = step == cohort.num_steps or member.looks_at_weights(step)
+    if member.watch.first() is not None or (is_looked_at and not member.watch.inspect(member.state, step)):
         yield from finish(cohort, member, step, "diverged")
         return
     done = member.step_done(step, cohort.batch_size, step_time_s, peak_memory_mb(cohort.device))
@@ -141,10 +142,11 @@ def wait(cohort: Cohort, step: int, interrupted: Callable[[], bool]) -> Iterator
 
 
 def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: str = "") -> Iterator[Event]:
-    """Take the member out of the cohort, its weights saved unless a step was not finite.
+    """Take the member out of the cohort, its weights saved unless a step or they themselves were not finite.
 
     A run whose last weights cannot be saved has failed, however well it trained: there is nothing to use.
     """
+    member.watch.inspect(member.state, step)
     if (bad := member.watch.first()) is not None:
         state = "diverged"
         last = newest_checkpoint(member.directory) if member.directory else None

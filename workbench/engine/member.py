@@ -174,8 +174,11 @@ class Member:
     def reports_at(self, step: int) -> bool:
         """Whether the step is logged, evaluated or saved: everything that looks at the weights waits for a log."""
         logged = step == 1 or step % self.config.log.every_steps == 0
-        looked_at = self.evaluates_at(step) or self.saves_at(step) or self.diagnoses_at(step)
-        return logged or looked_at or self.turns_at(step) or self.keeps_masks_at(step)
+        return logged or self.looks_at_weights(step) or self.diagnoses_at(step) or self.keeps_masks_at(step)
+
+    def looks_at_weights(self, step: int) -> bool:
+        """Whether the weights after ``step`` steps are evaluated, saved or carried over into another phase."""
+        return self.evaluates_at(step) or self.saves_at(step) or self.turns_at(step)
 
     def turns_at(self, step: int) -> bool:
         """Whether another phase begins after ``step`` steps."""

@@ -14,6 +14,7 @@ from workbench.inheritance.scratch import with_random_weights
 from workbench.losses.learnt import LearntParts
 from workbench.models.clip import Clip
 from workbench.models.counting import count_parameters
+from workbench.models.placement import placed
 from workbench.runs.mask_snapshots import write_masks
 
 
@@ -44,7 +45,7 @@ def make_state(
         return TrainState(student, learnt, config.optimizer)
     assert legacy is not None
     gated = gate(student, phase.gates, legacy.num_weights)
-    return TrainState(gated.clip.to(device), learnt, config.optimizer, gated.gates.to(device))
+    return TrainState(placed(gated.clip, device), learnt, config.optimizer, gated.gates.to(device))
 
 
 def turn(member: Member, step: int) -> Iterator[Event]:
@@ -57,7 +58,7 @@ def turn(member: Member, step: int) -> Iterator[Event]:
     if state.gates:
         masks = state.gates.final_masks()
         state.gates.fix(masks)
-        student = slice_gated(Gated(student, state.gates)).to(student.scale.device)
+        student = placed(slice_gated(Gated(student, state.gates)), student.scale.device)
         legacy = legacy.after(masks)
     member.enter(student, legacy, step)
     untrained = _take_over(member.state.learnt, state.learnt)
@@ -110,7 +111,7 @@ def reenter(member: Member, manifest: Mapping[str, Any], step: int) -> None:
     student = Clip(manifest["inheritance"]["model"], before.tokenizer, mean=before.mean, std=before.std)
     for tower in before.frozen:
         student.freeze(tower)
-    member.enter(student.to(before.scale.device), Legacy.from_document(manifest["inheritance"]), step)
+    member.enter(placed(student, before.scale.device), Legacy.from_document(manifest["inheritance"]), step)
 
 
 def _take_over(learnt: LearntParts, earlier: LearntParts) -> list[str]:

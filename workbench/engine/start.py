@@ -7,14 +7,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from workbench.config.run import RunConfig
+from workbench.config.toml import with_overrides
 from workbench.engine.checkpoint import LEARNT, OPTIMIZER, load_checkpoint, training_tensors
+from workbench.engine.joint import jumps
 from workbench.engine.member import Member
 from workbench.engine.state import TrainState
 from workbench.engine.steering import change, told
+from workbench.events import Forked
 from workbench.losses.learnt import LearntParts
-from workbench.runs.checkpoints import checkpoint_step, newest_checkpoint
+from workbench.runs.checkpoints import checkpoint_step, newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory
-from workbench.runs.lineage import forked_from
+from workbench.runs.lineage import forked_from, lineage
 from workbench.runs.log import first_events
 
 Tensors = dict[str, Tensor]
@@ -78,7 +82,18 @@ def _load_newest(member: Member, run: RunDirectory) -> Start:
     if checkpoint_step(checkpoint) > forked.parent_step:
         return Start(load_checkpoint(member, checkpoint), is_resumed)
     notes = _load_parents(member, checkpoint)
-    return Start(member.step, is_resumed, notes)
+    before = _settings_there(run, forked, checkpoint)
+    return Start(member.step, is_resumed, (*notes, *(jumps(before, member.config, member.step) if before else ())))
+
+
+def _settings_there(run: RunDirectory, forked: Forked, checkpoint: Path) -> RunConfig | None:
+    """The parent's settings at the checkpoint, those it was told since its start among them; None if unknown."""
+    saved = read_manifest(checkpoint).get("config")
+    if saved is None:
+        return None
+    parents = [past.run for past in lineage(run) if past.run.id == forked.parent]
+    changes = told(parents[-1], forked.parent_step) if parents else {}
+    return with_overrides(RunConfig.parse(saved), [f"{setting}={value}" for setting, value in changes.items()])
 
 
 def _load_parents(member: Member, checkpoint: Path) -> tuple[str, ...]:

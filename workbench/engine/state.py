@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
@@ -53,14 +54,18 @@ class TrainState(nn.Module):
         }
 
     def load_optimizer_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Undo :meth:`optimizer_tensors`."""
+        """Undo :meth:`optimizer_tensors`.
+
+        Moments take the device, dtype and strides of their parameter, and ``step`` its device: the fused kernel walks
+        the memory of all of them side by side, whatever their strides say, and reads ``step`` where the weights are.
+        """
         parameters = dict(self.named_parameters())
         self.optimizer.state.clear()
         for key, value in tensors.items():
             name, quantity = key.rsplit("/", 1)
             parameter = parameters[name]
-            device = value.device if quantity == "step" else parameter.device
-            self.optimizer.state[parameter][quantity] = value.to(device)
+            own = torch.empty((), device=parameter.device) if quantity == "step" else torch.empty_like(parameter)
+            self.optimizer.state[parameter][quantity] = own.copy_(value)
 
 
 def _make_optimizer(weights: list[nn.Parameter], gates: Gates | None, config: OptimizerConfig) -> AdamW:

@@ -39,6 +39,29 @@ def test_a_cached_run_ends_with_the_weights_of_a_live_one(tiny: Callable[..., Ru
     assert ends["on"] == ends["off"]
 
 
+@pytest.mark.parametrize("batch_size", [4, 6, 8, 11])
+def test_small_batches_are_taught_alike_live_and_cached_on_two_threads(
+    tiny: Callable[..., RunConfig], batch_size: int
+) -> None:
+    """Where MKL divides 5 to 7 or 9 to 11 rows among two threads, a row's last bits depend on its place."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ends = {
+            cache: trained(
+                tiny(
+                    train={"batch_size": batch_size},
+                    teacher={"model": "sample:scenes", "cache": cache, "chunk_size": 256},
+                    data={"views": 2},
+                )
+            )[0]
+            for cache in ("off", "on")
+        }
+    finally:
+        torch.set_num_threads(before)
+    assert ends["on"] == ends["off"]
+
+
 def test_a_run_that_goes_on_may_change_to_the_cache(tiny, tmp_path: Path) -> None:
     def interrupted_after(steps: int) -> Callable[[], bool]:
         asked = iter([*[False] * (steps - 1), True])

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from workbench.config.run import RunConfig
-from workbench.engine.build import has_batch_norm
 from workbench.engine.checkpoint_room import checkpoints_bytes, remedy
 from workbench.engine.cohort import Cohort
 from workbench.engine.doctor.finding import Finding
 from workbench.engine.doctor.trial import Trial
 from workbench.limits import MIB, MUCH_OF_MEMORY
+from workbench.models.placement import has_batch_norm
 from workbench.views.units import duration
 
 MUCH_WAITING = 0.3  # of a step

@@ -154,7 +154,8 @@ def _place_warning(builder: Builder, forecast: Forecast) -> str:
     identity = builder.identity
     if forecast.is_place_free or identity.dtype != "float32":
         return ""
-    rows = 16 * (1 + identity.teacher.chunk_size // 16)
+    # Fewer rather than more rows than now: a forward never has more than a batch fills.
+    rows = max(16, (identity.teacher.chunk_size - 1) // 16 * 16)
     return (
         "teacher cache: a row's last bits depend on its place in a forward here, so that live and cached runs differ "
         f"in them: --set teacher.chunk_size={rows} avoids that"
