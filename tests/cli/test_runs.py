@@ -1,9 +1,12 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from workbench.config.toml import load_recipe, read_toml
+from workbench.engine.launch import launch
 from workbench.events import RunFinished
 from workbench.runs.directory import create_run
 from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
@@ -104,6 +107,19 @@ def test_evaluate_measures_a_finished_run(finished) -> None:
     assert document.keys() >= {"source", "num_pairs", "metrics"}
     trained = json.loads(finished("runs", "show", "one", "--json").out)["metrics"]
     assert document["metrics"] == trained
+
+
+def test_resume_takes_new_paths_and_nothing_else(workbench, tiny_recipe: str, tmp_path: Path) -> None:
+    calls = iter(range(100))
+    started = launch({"one": load_recipe(tiny_recipe)}, tmp_path / "runs")
+    for _ in started.events(lambda: next(calls) == 5):
+        pass
+    refused = workbench("runs", "resume", "one", "--set", "train.num_steps=20")
+    assert (refused.code, "workbench runs fork one --set train.num_steps" in refused.err) == (2, True)
+    shutil.copytree(started.cohort.members[0].config.teacher.model, tmp_path / "moved")
+    resumed = workbench("runs", "resume", "one", "--set", "teacher.model=moved")
+    assert resumed.code == 0, resumed.err
+    assert read_toml(tmp_path / "runs" / "one" / "run.toml")["teacher"]["model"] == str(tmp_path / "moved")
 
 
 def test_evaluate_needs_something_to_measure(workbench) -> None:

@@ -401,6 +401,15 @@ FAULTS = [
         "models/test_spec.py::test_what_cannot_be_built_is_refused_before_it_is_downloaded",
     ),
     fault(
+        "a run whose teacher, pairs or loss file are not on this machine, or lie elsewhere now",
+        "evaluated without agreement, and a note; resumed with new paths, if the fingerprints are the same",
+        "engine/test_loading.py::test_a_run_copied_without_its_teacher_is_measured_without_agreement",
+        "engine/test_loading.py::test_a_teacher_with_other_weights_is_not_compared_with",
+        "engine/test_paths.py::test_a_moved_run_resumes_with_new_paths_and_remembers_them",
+        "engine/test_paths.py::test_new_paths_must_lead_to_the_same_files",
+        "engine/test_paths.py::test_a_run_told_relative_paths_resumes_from_any_folder",
+    ),
+    fault(
         "a recipe or a run's folder of somebody else's that names a loss file",
         "its code does not run without --trust, in any command: one line, exit status 2",
         "config/test_trust.py::test_files_elsewhere_do_not",

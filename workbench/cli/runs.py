@@ -19,6 +19,7 @@ from workbench.cli.architecture import (
     wanted,
 )
 from workbench.cli.compare import compare
+from workbench.cli.completion import complete_setting
 from workbench.cli.copies import LogTo, check_tools, export
 from workbench.cli.departures import show_departures
 from workbench.cli.fork import fork
@@ -143,12 +144,31 @@ def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
 @app.command()
 def resume(
     run: Run,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="The new path of files that have moved: data.train, teacher.model and their like. Repeatable.",
+            autocompletion=complete_setting,
+        ),
+    ] = None,
     log_to: LogTo = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Go on with a run that stopped, was interrupted or died, from its newest checkpoint."""
+    """Go on with a run that stopped, was interrupted or died, from its newest checkpoint.
+
+    Where its data or its teacher have moved, --set names their new paths. They must be the same by their fingerprints,
+    and the run remembers them. Any other change makes another run: workbench runs fork.
+
+    Examples:
+
+        workbench runs resume clip-kd-s0-1122-1405
+
+        workbench runs resume copied/run --set data.train=/data/pairs.tar --set teacher.model=teachers/mine
+    """
     from workbench.cli.train import follow
     from workbench.engine.launch import relaunch
     from workbench.runs.directory import find_run
@@ -158,7 +178,7 @@ def resume(
     directory = find_run(runs, run)
     if run_status(directory).state == "finished":
         raise ValueError(f"run {directory.id} is finished: nothing is left to train")
-    follow(relaunch(directory), json, log_to)
+    follow(relaunch(directory, overrides=overrides or []), json, log_to)
 
 
 app.command()(compare)

@@ -61,6 +61,28 @@ def sample_set_of(spec: str) -> str:
     return spec.removeprefix("samples:").split("/")[0] if is_sample else ""
 
 
+def absolute_spec(spec: str) -> str:
+    """The same SPEC with its paths absolute, so that it means the same from every working directory."""
+    if parts := mixture_parts(spec):
+        return " + ".join(absolute_spec(part.spec) + ("" if part.ratio == 1 else f"*{part.ratio!r}") for part in parts)
+    match = _SCHEME.match(spec)
+    if not spec or spec == "auto":
+        return spec
+    if match is None or Path(spec).exists():
+        return _absolute(spec)
+    scheme, rest = match[1], spec[match.end() :]
+    if scheme == "coco":
+        file, at, folder = rest.partition(".json@")
+        return f"coco:{_absolute(f'{file}.json')}@{_absolute(folder)}" if at and folder else spec
+    return f"folder:{_absolute(rest)}" if scheme == "folder" and rest else spec
+
+
+def _absolute(path: str) -> str:
+    """A path that is not there stays as it was written, for the error that names it."""
+    whole = Path(path).expanduser()
+    return str(whole.absolute()) if whole.exists() or "{" in path else path
+
+
 def _name(spec: str, role: Role, num_pairs: int) -> str:
     """What tells a data set from the others of its SPEC: the split of a sample set, and how many pairs are taken."""
     split = f"/{role}" if spec.startswith("samples:") and "/" not in spec else ""

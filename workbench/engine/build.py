@@ -17,6 +17,7 @@ from workbench.data.shards import BadShards
 from workbench.data.spec import Role, sample_set_of
 from workbench.engine.checkpoint_room import check_room
 from workbench.engine.cohort import Cohort
+from workbench.engine.continuity import check_same_inputs
 from workbench.engine.device import resolve_device, settled
 from workbench.engine.evaluation import Evaluator
 from workbench.engine.member import Member
@@ -87,6 +88,8 @@ def build_cohort(
     for member in members:
         member.data_fingerprint = dataset.fingerprint
         member.teacher = teacher.facts() if teacher else {}
+        if resume and member.directory:
+            check_same_inputs(member.directory, dataset.fingerprint, member.teacher)
     stream = BatchStream(
         dataset,
         form,
@@ -100,6 +103,8 @@ def build_cohort(
     kept = open_cache(first, stream, teacher, [member.objective for member in members])
     remarks = preflight(dataset, form, first.train.batch_size)
     evaluators = reused.evaluators if reused else _evaluators(first, teacher, device)
+    for member in members:
+        member.held_out = {split: evaluator.pairs.fingerprint for split, evaluator in evaluators.items()}
     return Cohort(
         members,
         replace(stream, teacher=None) if kept.cache else stream,

@@ -55,6 +55,7 @@ def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
         "torch": torch.__version__,
         "config": member.config.model_dump(mode="json"),
         "data_fingerprint": member.data_fingerprint,
+        "held_out": member.held_out,
         "teacher": member.teacher,
         **stages.document(member),
     }

@@ -1,11 +1,16 @@
 """Whether a run that goes on is still the same run: its settings, its machine, and what of its checkpoints is whole."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import read_toml
 from workbench.engine.device import machine_facts, resolve_device
+from workbench.engine.member import Member
+from workbench.engine.paths import absolute_table, with_absolute_paths
+from workbench.models.folder import CONFIG, TOKENIZER, config_files
 from workbench.runs.checkpoints import checkpoint_step, damaged_checkpoints, newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import forked_from
@@ -24,8 +29,11 @@ BITS = ("torch", "device", "num_threads")  # of the machine: what decides the la
 MAX_SHOWN = 5
 
 
-def check_unchanged(run: RunDirectory, config: RunConfig) -> None:
+def check_unchanged(run: RunDirectory, config: RunConfig, moved: Collection[str] = ()) -> None:
     """Refuse to go on with settings that are not those of the run's newest checkpoint.
+
+    Args:
+        moved: settings whose files have moved; :func:`check_same_inputs` sees whether they are the same files.
 
     Raises:
         ValueError: ``run.toml`` was edited since in a setting that decides what is learnt.
@@ -33,13 +41,13 @@ def check_unchanged(run: RunDirectory, config: RunConfig) -> None:
     checkpoint = _own_checkpoint(run)
     if checkpoint is None:
         return
-    now = config.model_dump(mode="json")
-    before = read_manifest(checkpoint).get("config", now)
+    now = with_absolute_paths(config).model_dump(mode="json")
+    before = absolute_table(read_manifest(checkpoint).get("config", now))
     compared = compare_runs([ComparedRun("before", before), ComparedRun("now", now)])
     changed = [
         f"{setting.name} was {setting.values[0]} and is {setting.values[1]}"
         for setting in compared.settings
-        if setting.differs and not setting.name.startswith(FREE)
+        if setting.differs and not setting.name.startswith(FREE) and setting.name not in moved
     ]
     if changed:
         shown = "; ".join(changed[:MAX_SHOWN]) + ("; ..." if len(changed) > MAX_SHOWN else "")
@@ -49,20 +57,68 @@ def check_unchanged(run: RunDirectory, config: RunConfig) -> None:
         )
 
 
-def check_same_data(run: RunDirectory, data_fingerprint: str) -> None:
-    """Refuse to go on with training pairs that are not those of the run's newest checkpoint.
+def check_same_inputs(run: RunDirectory, data_fingerprint: str, teacher: Mapping[str, Any]) -> None:
+    """Refuse to go on with training pairs, or a teacher, that are not those of the run's newest checkpoint.
 
     Raises:
-        ValueError: the SPEC is the same, and what lies there is not.
+        ValueError: what lies at data.train or teacher.model now is something else.
     """
     checkpoint = _own_checkpoint(run)
     if checkpoint is None:
         return
-    if read_manifest(checkpoint).get("data_fingerprint", data_fingerprint) != data_fingerprint:
-        raise ValueError(
-            f"the pairs of data.train have changed since {checkpoint.name}: put them back, or go on with these in a "
-            f"run of its own: workbench runs fork {run.id}"
-        )
+    manifest = read_manifest(checkpoint)
+    weights = teacher.get("weights_sha256")
+    for what, now, before in (
+        ("the pairs of data.train have", data_fingerprint, manifest.get("data_fingerprint")),
+        ("the weights of teacher.model have", weights, manifest.get("teacher", {}).get("weights_sha256")),
+    ):
+        if before and now != before:
+            raise ValueError(
+                f"{what} changed since {checkpoint.name}: put them back, or go on with these in a run of its own: "
+                f"workbench runs fork {run.id}"
+            )
+
+
+def check_moved(run: RunDirectory, member: Member, changed: Collection[str]) -> list[str]:
+    """Refuse new paths of held-out pairs, or of a student, that lead to something else than the run had.
+
+    Training pairs and the teacher are compared by :func:`check_same_inputs`, whether they have moved or not.
+
+    Args:
+        changed: the settings whose files have moved.
+
+    Returns:
+        what could not be compared, for lack of a fingerprint.
+
+    Raises:
+        ValueError: the files are others than those of the run's newest checkpoint.
+    """
+    checkpoint = _own_checkpoint(run)
+    recorded = read_manifest(checkpoint).get("held_out", {}) if checkpoint else {}
+    unknown = []
+    for name in sorted(changed):
+        split = name.removeprefix("data.")
+        if name.startswith("data.") and split in member.held_out and split in recorded:
+            is_same = member.held_out[split] == recorded[split]
+        elif checkpoint and name in ("student.model", "inheritance.source"):
+            is_same = _feeding(config_files(member.state.student)) == _feeding(
+                {file: (checkpoint / file).read_bytes() for file in (CONFIG, TOKENIZER)}
+            )
+        else:
+            is_same = True
+            if checkpoint is None or name not in ("data.train", "teacher.model"):
+                unknown.append(name)
+        if not is_same:
+            raise ValueError(
+                f"what lies at the new {name} is not what the run had: name its own files, or go on with these in a "
+                f"run of its own: workbench runs fork {run.id} --set {name}=SPEC"
+            )
+    return [f"new paths without a recorded fingerprint to compare with: {', '.join(unknown)}"] if unknown else []
+
+
+def _feeding(files: Mapping[str, bytes]) -> tuple[Any, Any]:
+    """What a model folder's small files say of how images and captions reach the model."""
+    return json.loads(files[CONFIG]).get("preprocess_cfg"), json.loads(files[TOKENIZER])
 
 
 def _own_checkpoint(run: RunDirectory) -> Path | None:

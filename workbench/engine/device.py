@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from workbench.config.run import RunConfig
+from workbench.engine.paths import with_absolute_paths
 
 
 def resolve_device(name: str) -> torch.device:
@@ -25,11 +26,12 @@ def resolve_device(name: str) -> torch.device:
 
 
 def settled(config: RunConfig) -> RunConfig:
-    """The run with ``train.precision = auto`` decided: by the device alone, so that what is recorded can be repeated.
+    """The run as it is recorded, so that it can be repeated: paths absolute, and ``train.precision = auto`` decided.
 
-    bfloat16 where a GPU computes it at full speed, for towers are several times as fast in it; float32 elsewhere, and
-    on every CPU, where bfloat16 measured at half the speed.
+    The device alone decides it: bfloat16 where a GPU computes it at full speed, for towers are several times as fast in
+    it; float32 elsewhere, and on every CPU, where bfloat16 measured at half the speed.
     """
+    config = with_absolute_paths(config)
     if config.train.precision != "auto":
         return config
     is_gpu = resolve_device(config.train.device).type == "cuda"

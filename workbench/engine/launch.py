@@ -1,7 +1,7 @@
 """From configs to recorded runs: directories, locks, training and the log, for every door that starts one."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ import tomli_w
 
 from workbench.config.origin import Origin
 from workbench.config.run import RunConfig
-from workbench.config.toml import load_run_config
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
-from workbench.engine.continuity import check_same_data, check_unchanged, remarks
+from workbench.engine.continuity import check_moved, check_unchanged, remarks
 from workbench.engine.device import machine_facts, resolve_device, settled
 from workbench.engine.loop import train
+from workbench.engine.paths import moved, moved_before, record_move
 from workbench.events import Event, RunResumed, Warned
 from workbench.runs.code import code_sha256
 from workbench.runs.control import take_commands
@@ -83,30 +83,35 @@ def launch(
         return Launch(cohort, directories, locks.pop_all())
 
 
-def relaunch(*runs: RunDirectory, like: Cohort | None = None) -> Launch:
+def relaunch(*runs: RunDirectory, like: Cohort | None = None, overrides: Sequence[str] = ()) -> Launch:
     """Go on with a run that stopped, was interrupted or died, from its newest whole checkpoint; or begin a new one.
 
     Several go on as one cohort, if they share what a cohort must and stand at one step.
 
     Args:
         like: the cohort before this one, whose teacher may serve again.
+        overrides: as ``--set`` has them: new paths of files that have moved. They are recorded in ``run.toml``.
 
     Raises:
-        ValueError: a run is being trained by a live process, its settings were edited or its pairs changed; or several
-            cannot be one cohort.
+        ValueError: a run is being trained by a live process, its settings were edited, its pairs or its teacher
+            changed, or an override says more than where files are; or several cannot be one cohort.
     """
     directories = {run.id: run for run in runs}
-    configs = {run.id: load_run_config(run.config_file) for run in runs}
+    found = {run.id: moved(run, overrides) for run in runs}
+    configs = {run: config for run, (config, _) in found.items()}
     with ExitStack() as locks:
         said: dict[str, list[str]] = {}
         for run in runs:
             locks.enter_context(RunLock(run))
-            check_unchanged(run, configs[run.id])
+            check_unchanged(run, configs[run.id], {*found[run.id][1], *moved_before(run)})
             said[run.id] = list(remarks(run, configs[run.id]))
             take_commands(run)  # those meant for the process that died are void
         cohort = build_cohort(configs, directories, runs_dir=runs[0].path.parent, resume=True, like=like)
+        members = {member.run: member for member in cohort.members}
         for run in runs:
-            check_same_data(run, cohort.stream.dataset.fingerprint)
+            if changed := found[run.id][1]:
+                said[run.id] += check_moved(run, members[run.id], changed)
+                record_move(run, configs[run.id], changed)
         return Launch(cohort, directories, locks.pop_all(), said)
 
 

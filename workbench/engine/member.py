@@ -55,6 +55,7 @@ class Member:
         self._make_state = make_state
         self.enter(student, legacy, 0)
         self.data_fingerprint = ""  # of the training pairs
+        self.held_out: dict[str, str] = {}  # fingerprints of the pairs that it is measured on, by split
         self.teacher: dict[str, Any] = {}  # its weights' SHA-256 and its scale
         self.step = 0  # steps taken
         self.saved_step = -1  # at which saving was last tried

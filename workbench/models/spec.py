@@ -61,6 +61,23 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
     raise ValueError(f"{close} (a model is {', '.join(FORMS)})")
 
 
+def absolute_spec(spec: str) -> str:
+    """The same SPEC with its paths absolute, so that it means the same from every working directory."""
+    kind, colon, rest = spec.partition(":")
+    if kind in ("open_clip", "config") and colon:
+        name, at, weights = (rest, "", "") if Path(rest).is_file() else rest.partition("@")
+        named = _absolute(name) if kind == "config" else name
+        return f"{kind}:{named}{at}{_absolute(weights)}"
+    if kind == "run" and colon:
+        return f"run:{_absolute(rest)}" if "/" in rest else spec
+    return spec if spec in _sizes() or not Path(spec).is_dir() else _absolute(spec)
+
+
+def _absolute(path: str) -> str:
+    """A path that is not there stays as it was written: it is a name, or an error will name it."""
+    return str(Path(path).absolute()) if path and Path(path).exists() else path
+
+
 def is_weights_file(spec: str) -> bool:
     """Whether a SPEC is the path of a file of weights, if perhaps of one that is missing."""
     if _prefixed(spec):

@@ -140,7 +140,9 @@ class Replicates:
         )
 
     def _check_same(self, run: RunDirectory, job: Job) -> None:
-        there, wanted = settings_of(load_run_config(run.config_file)), settings_of(settled(job.cell.at(job.seed)))
+        there, wanted = (
+            settings_of(settled(config)) for config in (load_run_config(run.config_file), job.cell.at(job.seed))
+        )
         for key in sorted(there.keys() | wanted.keys()):
             if there.get(key) != wanted.get(key):
                 was, now = as_text(there.get(key, "not there")), as_text(wanted.get(key, "not there"))
