@@ -68,16 +68,21 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
     """Train the one run of a launch with progress on stderr, then print its summary; exits as the run ended."""
     from workbench.cli.interrupt import listening
     from workbench.cli.progress import show
+    from workbench.events import RunFinished
     from workbench.runs.summary import summarise
 
     (directory,) = started.directories.values()
+    end: RunFinished | None = None
     with logging_to(directory, log_to), listening() as interrupt:
         try:
-            for _ in show(started.events(interrupt), started.cohort.num_steps):
-                pass
+            for event in show(started.events(interrupt), started.cohort.num_steps):
+                end = event if isinstance(event, RunFinished) else end
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             print(f"workbench: run {directory.id} failed: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
+    if end and not directory.exists:
+        print(f"workbench: run {directory.id} failed: {end.reason}", file=sys.stderr)
+        raise typer.Exit(1)
     summary = print_summary(directory, json) if prints else summarise(directory)
     if interrupt.exit_code:
         raise typer.Exit(interrupt.exit_code)

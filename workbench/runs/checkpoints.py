@@ -26,7 +26,8 @@ def write_checkpoint(run: RunDirectory, step: int, files: Mapping[str, bytes], f
     final = run.checkpoints / f"step-{step:08d}"
     temporary = run.checkpoints / f".tmp-{final.name}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    run.checkpoints.mkdir(exist_ok=True)  # but not the run's folder, which somebody may have deleted
+    temporary.mkdir()
     try:
         for name, content in files.items():
             write_atomically(temporary / name, content)
