@@ -98,6 +98,24 @@ def test_a_run_that_diverges_exits_with_1_and_says_where(workbench, tiny_recipe:
     assert "was not finite at step" in result.out
 
 
+def test_a_run_whose_folder_is_deleted_fails(workbench, tiny_recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.cli import progress
+    from workbench.events import StepDone
+
+    def show(events, _):
+        for event in events:
+            if isinstance(event, StepDone) and event.step == 6:
+                shutil.rmtree("runs/one")
+            yield event
+
+    monkeypatch.setattr(progress, "show", show)
+    result = workbench("train", "--recipe", tiny_recipe, "--name", "one")
+    assert result.code == 1
+    (line,) = result.err.splitlines()
+    assert line.startswith("workbench: run one failed: its folder ")
+    assert not Path("runs/one").exists()
+
+
 def start(recipe: str, folder: Path, *arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "workbench", "train", "--recipe", recipe, "--name", "one", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -438,6 +438,13 @@ FAULTS = [
         "engine/test_joint.py::test_masks_whose_target_goes_back_say_so",
         "engine/test_joint.py::test_a_fork_that_would_be_in_another_phase_is_refused",
     ),
+    fault(
+        "a run's folder deleted, moved or replaced while it trains",
+        "that run has failed and says so, exit status 1; the rest of its cohort goes on, and the folder stays gone",
+        "faults/test_training.py::test_a_run_whose_folder_goes_away_fails_alone_and_says_so",
+        "faults/test_training.py::test_a_run_whose_folder_goes_away_during_the_last_evaluation_has_not_finished",
+        "cli/test_train.py::test_a_run_whose_folder_is_deleted_fails",
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from workbench.engine.build import build_cohort
 from workbench.engine.checkpoint import save_checkpoint
 from workbench.engine.launch import launch, relaunch
 from workbench.engine.loop import train
-from workbench.events import CheckpointSaved, EvalDone, RunFinished, Warned
+from workbench.events import CheckpointSaved, EvalDone, RunFinished, StepDone, Warned
 from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
 from workbench.runs.directory import list_runs
@@ -141,6 +142,38 @@ def test_a_checkpoint_whose_weights_are_not_finite_is_neither_saved_nor_gone_on_
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"step-00000007 .*image\.bias is not finite.* runs fork RUN --at STEP"):
         relaunch(started.directories["run"])
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced", "emptied"])
+def test_a_run_whose_folder_goes_away_fails_alone_and_says_so(tiny, tmp_path: Path, how: str) -> None:
+    started = launch({"gone": tiny(), "stays": tiny()}, tmp_path)
+    run, ends = started.directories["gone"], {}
+    for event in started.events():
+        if isinstance(event, StepDone) and (event.run, event.step) == ("gone", 6):
+            if how == "emptied":
+                shutil.rmtree(run.checkpoints)
+                run.events_file.unlink()
+            elif how == "deleted":
+                shutil.rmtree(run.path)
+            else:
+                run.path.rename(tmp_path / "elsewhere")
+            if how == "replaced":
+                shutil.copytree(tmp_path / "elsewhere", run.path)
+        if isinstance(event, RunFinished):
+            ends[event.run] = event
+    assert (ends["gone"].state, ends["gone"].step) == ("failed", 7)
+    assert f"its folder {run.path} was deleted or moved" in ends["gone"].reason
+    assert run.path.exists() == (how in ("replaced", "emptied"))
+    assert (ends["stays"].state, run_status(started.directories["stays"]).state) == ("finished", "finished")
+
+
+def test_a_run_whose_folder_goes_away_during_the_last_evaluation_has_not_finished(tiny, tmp_path: Path) -> None:
+    started = launch({"run": tiny()}, tmp_path)
+    for event in started.events():
+        if isinstance(event, EvalDone):
+            shutil.rmtree(tmp_path / "run")
+    assert (event.state, event.step) == ("failed", 12)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_teacher_that_says_nan_stops_the_run_at_its_first_step(tiny, tiny_models, tmp_path: Path) -> None:

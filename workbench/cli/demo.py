@@ -71,8 +71,12 @@ def demo(
         "and batches: one learns from the pairs alone, the others also from a teacher."
     )
     with listening() as interrupt:
-        for _ in show(tour.events(interrupt), tour.steps):
-            pass
+        try:
+            for _ in show(tour.events(interrupt), tour.steps):
+                pass
+        except RuntimeError as error:
+            errors.print(f"workbench: {error}", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
     if interrupt.exit_code:
         errors.print("stopped; what was trained is kept, see: workbench runs list")
         raise typer.Exit(interrupt.exit_code)

@@ -73,15 +73,18 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
     from workbench.runs.summary import summarise
 
     (directory,) = started.directories.values()
-    has_ended = False  # and so has been shown to have failed, and why
+    end: RunFinished | None = None
     with logging_to(directory, log_to), listening() as interrupt:
         try:
             for event in show(started.events(interrupt), started.cohort.num_steps):
-                has_ended = isinstance(event, RunFinished)
+                end = event if isinstance(event, RunFinished) else end
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            if not has_ended:
+            if end is None:  # else it has been shown to have failed, and why
                 print(f"workbench: run {directory.id} failed: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
+    if end and not directory.exists:
+        print(f"workbench: run {directory.id} failed: {end.reason}", file=sys.stderr)
+        raise typer.Exit(1)
     summary = print_summary(directory, json) if prints else summarise(directory)
     if interrupt.exit_code:
         raise typer.Exit(interrupt.exit_code)

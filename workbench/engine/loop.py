@@ -59,6 +59,7 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
             cohort.learn(batch, lesson, step)
             done = step + 1
             clock.tick(cohort.active)
+            yield from dismiss(cohort, done)
             if cohort.reports_at(done):
                 step_time_s = clock.lap(done)
                 yield from cohort.warn(done)
@@ -78,6 +79,12 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
         yield from save(member, cohort.num_steps)
         yield from cohort.evaluate(member, cohort.num_steps)
         yield from finish(cohort, member, cohort.num_steps, "finished")
+
+
+def dismiss(cohort: Cohort, step: int) -> Iterator[Event]:
+    """End the members whose folders were deleted while they train; the others go on."""
+    for member in [one for one in cohort.active if one.is_homeless]:
+        yield from finish(cohort, member, step, "failed")
 
 
 def report(
@@ -147,7 +154,12 @@ def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: s
     A run whose last weights cannot be saved has failed, however well it trained: there is nothing to use.
     """
     member.watch.inspect(member.state, step)
-    if (bad := member.watch.first()) is not None:
+    if member.directory and member.is_homeless:
+        state = "failed"
+        reason = (
+            f"its folder {member.directory.path} was deleted or moved while it trained, and nothing of it is left there"
+        )
+    elif (bad := member.watch.first()) is not None:
         state = "diverged"
         last = newest_checkpoint(member.directory) if member.directory else None
         reason = f"{bad}; last good checkpoint: {last or 'none'}; lower the learning rate or the term's weight"

@@ -51,6 +51,7 @@ class Member:
         self.config = config
         self.optimizer_config, self.objective = config.optimizer, objective  # either may be changed under way
         self.directory = directory
+        self._identity = directory.identity if directory else None
         self.phases = phases(config)
         self._make_state = make_state
         self.enter(student, legacy, 0)
@@ -76,6 +77,14 @@ class Member:
         """Begin, or go on with, the phase that takes step ``step`` (from 0), its optimiser fresh."""
         self.legacy = legacy
         self.state = self._make_state(student, self.phase(step), legacy)
+
+    @property
+    def is_homeless(self) -> bool:
+        """Whether the run's folder was deleted, moved or replaced while it trains: nothing can be saved there."""
+        try:
+            return self.directory is not None and self.directory.identity != self._identity
+        except OSError:  # out of reach for now, which is not gone
+            return False
 
     @property
     def kept_fraction(self) -> float:

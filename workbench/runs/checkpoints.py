@@ -25,6 +25,7 @@ def write_checkpoint(run: RunDirectory, step: int, files: Mapping[str, bytes], f
         DiskFullError: there is no room for it.
     """
     final = run.checkpoints / f"step-{step:08d}"
+    run.checkpoints.mkdir(exist_ok=True)  # but not the run's folder, which somebody may have deleted
     num_bytes = sum(map(len, files.values()))
     with new_folder(final, num_bytes=num_bytes, replace=True) as folder:
         for name, content in files.items():

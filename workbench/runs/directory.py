@@ -74,6 +74,15 @@ class RunDirectory:
     def exists(self) -> bool:
         return self.config_file.is_file() and self.events_file.exists()
 
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """Which log lies here, by device and inode: another one, or None, once the folder was deleted or moved."""
+        try:
+            found = self.events_file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_dev, found.st_ino
+
 
 def create_run(
     runs_dir: Path, run_id: str, resolved_toml: str, begin: Callable[[RunDirectory], None] = lambda _: None

@@ -62,7 +62,7 @@ class _Recorder:
         self._log.append(event)
 
     def _complain(self, error: OSError) -> None:
-        if not self._has_complained:
+        if not self._has_complained and self.run.path.exists():  # else the run fails, and says why
             message = f"warning: {self.run.path}: {error.strerror or error}; the run goes on, its log has gaps"
             print(message, file=sys.stderr)
         self._has_complained = True

@@ -170,6 +170,9 @@ def _outcomes(places: Sequence[Place], error: Exception | None) -> dict[str, Out
             outcome = Outcome(run=place.run.id, host=this_host(), state="failed")
         if error is not None and outcome is not None and outcome.state == "failed":
             outcome = outcome.model_copy(update={"reason": _in_one_line(error)})
+        if outcome is None and not place.run.exists:  # it did when its training began
+            reason = f"its folder {place.run.path} was deleted or moved while it trained"
+            outcome = Outcome(run=place.run.id, host=this_host(), state="failed", reason=reason)
         if outcome is not None:
             found[place.job.cell.name] = outcome
     return found
