@@ -4,7 +4,7 @@ Shape letters: N pictures · M captions · C channels · H, W pixels.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 
 import torch
@@ -55,7 +55,7 @@ class EvaluationSet:
         self.note = note
         self.fingerprint = dataset.fingerprint
 
-    def image_chunks(self, image_size: int, chunk: int = 256) -> Iterator[Tensor]:
+    def image_chunks(self, image_size: int, chunk: int = 256) -> Generator[Tensor, None, None]:
         """The pictures in order, uint8 [n, C, H, W] with n = ``chunk`` but for the last.
 
         The shorter side is resized to ``image_size`` (bicubic) and the centre square kept, as open_clip does.
