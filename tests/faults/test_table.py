@@ -304,6 +304,24 @@ FAULTS = [
         "runs/test_control.py::test_a_clock_set_back_does_not_change_the_order",
         "runs/test_log.py::test_silence_is_measured_by_the_event_but_never_by_a_clock_ahead_of_ours",
     ),
+    fault(
+        "a teacher that knows nothing of the pairs, or cannot read their words",
+        "the run warns at its start, its last lines name chance and the teacher's recall; doctor calls it a problem",
+        "engine/doctor/test_at_start.py::test_a_teacher_at_chance_is_named_with_its_level_and_the_remedy",
+        "engine/doctor/test_at_start.py::test_words_that_neither_model_knows_are_named",
+        "engine/doctor/test_at_start.py::test_a_run_warns_once_at_its_start_also_one_that_was_only_created",
+        "cli/test_evaluate.py::test_chance_and_the_teachers_recall_stand_beside_the_students",
+        "cli/test_teacher.py::test_a_teacher_is_written_measured_and_teaches",
+    ),
+    fault(
+        "work of minutes, such as an evaluation, that says nothing",
+        "a bar in a terminal, a line every ten seconds in a log, and a live run that is said to be evaluating",
+        "test_progress.py::test_a_log_gets_lines_also_while_nothing_is_counted",
+        "test_progress.py::test_lines_are_ten_seconds_apart_over_phases_that_follow_one_another",
+        "engine/test_evaluation.py::test_an_evaluation_is_announced_before_it_begins",
+        "runs/test_liveness.py::test_a_live_run_says_what_it_is_measured_on_until_that_is_done",
+        "cli/test_progress.py::test_the_test_of_many_pairs_says_how_to_leave_it_out",
+    ),
 ]
 
 

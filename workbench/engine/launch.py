@@ -15,6 +15,7 @@ from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
 from workbench.engine.continuity import check_same_data, check_unchanged, remarks
 from workbench.engine.device import machine_facts, resolve_device, settled
+from workbench.engine.doctor.at_start import start_warnings
 from workbench.engine.loop import train
 from workbench.events import Event, RunResumed, Warned
 from workbench.runs.code import code_sha256
@@ -76,6 +77,7 @@ def launch(
                 directories[run] = create(run, config, runs_dir, origins[run] if origins else None)
                 locks.enter_context(RunLock(directories[run]))
             cohort = build_cohort(configs, directories, runs_dir=runs_dir, like=like)
+            cohort.notes += tuple(start_warnings(cohort))
         except BaseException:
             for directory in directories.values():
                 shutil.rmtree(directory.path, ignore_errors=True)
@@ -107,6 +109,8 @@ def relaunch(*runs: RunDirectory, like: Cohort | None = None) -> Launch:
         cohort = build_cohort(configs, directories, runs_dir=runs[0].path.parent, resume=True, like=like)
         for run in runs:
             check_same_data(run, cohort.stream.dataset.fingerprint)
+        if not cohort.is_resumed:
+            cohort.notes += tuple(start_warnings(cohort))
         return Launch(cohort, directories, locks.pop_all(), said)
 
 
