@@ -322,6 +322,15 @@ FAULTS = [
         "runs/test_liveness.py::test_a_live_run_says_what_it_is_measured_on_until_that_is_done",
         "cli/test_progress.py::test_the_test_of_many_pairs_says_how_to_leave_it_out",
     ),
+    fault(
+        "a run that this machine could not finish in weeks, looked into or calibrated",
+        "told from a few pairs: doctor and a dry run say what it would take and try no step, calibrate refuses",
+        "engine/doctor/test_examine.py::test_a_run_that_this_machine_cannot_do_is_estimated_and_not_tried",
+        "cli/test_doctor.py::test_a_trial_beyond_the_bound_is_left_out_and_the_run_estimated",
+        "sweeps/test_rehearsal.py::test_a_step_that_takes_long_is_estimated_and_not_taken",
+        "engine/test_calibrate.py::test_what_would_take_this_machine_hours_is_refused_with_the_ways_out",
+        "engine/test_estimate.py::test_the_training_after_it_is_the_same",
+    ),
 ]
 
 
