@@ -43,7 +43,7 @@ def equal(a, b):
 
 def test_the_promised_events_exist():
     assert set(EVENTS) == {
-        *("RunStarted", "RunResumed", "StageStarted", "StepDone", "EvalDone", "CheckpointSaved"),
+        *("RunStarted", "RunResumed", "StageStarted", "StepDone", "EvalStarted", "EvalDone", "CheckpointSaved"),
         *("Warned", "Commanded", "Forked", "RunFinished"),
     }
 
@@ -126,7 +126,7 @@ def test_a_line_of_the_last_version_without_the_newer_fields_is_read():
     line = '{"event":"EvalDone","run":"a","step":1,"split":"test","num_pairs":2,"metrics":{},"elapsed_s":1}'
     event = parse_event(line)
     assert isinstance(event, EvalDone)
-    assert event.errors == {}
+    assert event.errors == event.chance == event.teacher == {}
 
 
 @pytest.mark.parametrize(

@@ -91,13 +91,25 @@ class StepDone(Event):
     masks: dict[str, float] = {}
 
 
+class EvalStarted(Event):
+    """The student is about to be measured, which may take minutes; an EvalDone of the same split follows."""
+
+    split: str
+    num_pairs: int
+
+
 class EvalDone(Event):
-    """``errors`` are standard errors of the metrics that have one."""
+    """``errors`` are standard errors of the metrics that have one.
+
+    ``chance`` is what the best fixed answer scores, and ``teacher`` the teacher's recall on the same pairs.
+    """
 
     split: str
     num_pairs: int
     metrics: dict[str, float]
     errors: dict[str, float] = {}
+    chance: dict[str, float] = {}
+    teacher: dict[str, float] = {}
     elapsed_s: float
 
 

@@ -46,6 +46,19 @@ def test_json_is_one_document_and_a_problem_is_status_1(workbench, tiny_recipe: 
     assert document["forecast"]["num_steps"] == 12
 
 
+def test_a_trial_beyond_the_bound_is_left_out_and_the_run_estimated(workbench, healthy_recipe: list[str]) -> None:
+    result = workbench("doctor", *healthy_recipe, "--max-time", "0.0001", "--json")
+    document = json.loads(result.out)
+    assert document["forecast"] is None
+    assert document["estimate"]["total_s"] > document["estimate"]["step_s"] > 0
+    assert document["estimate"]["trial_s"] > 0.0001
+    (found,) = [finding for finding in document["findings"] if finding["check"] == "time"]
+    assert "12 steps of 20 pairs" in found["message"]
+    assert "--max-time 0" in found["remedy"]
+    assert "taking a few steps" not in result.err
+    assert json.loads(workbench("doctor", *healthy_recipe, "--json").out)["estimate"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [

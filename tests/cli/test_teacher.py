@@ -12,6 +12,10 @@ def test_a_teacher_is_written_measured_and_teaches(workbench, tiny_recipe: str) 
     assert result.code == 0, result.err
     document = json.loads(result.out)
     assert document["validation"]["num_pairs"] == 40
+    assert document["validation"]["chance"]["image_to_text_r1"] < 0.06
+    assert document["at_chance"] == ["validation"]
+    assert "no better than chance on the validation pairs" in result.err
+    assert "--steps N" in result.err
     assert {path.name for path in Path("mine").iterdir()} == {
         "log.jsonl",
         "metrics.json",
@@ -22,6 +26,10 @@ def test_a_teacher_is_written_measured_and_teaches(workbench, tiny_recipe: str) 
     }
     student = workbench("train", "--recipe", tiny_recipe, "--set", "teacher.model=mine", "--steps", "3", "--name", "s")
     assert student.code == 0, student.err
+    assert "guessing gives 2.5%" in student.err
+    printed = workbench("teacher", "train", *arguments[:-5], "--name", "v", "--out", "other").out
+    assert "chance" in printed
+    assert "teach with it" not in printed
     again = workbench("teacher", "train", *arguments[:-5], "--name", "u", *arguments[-3:])
     assert again.code == 2
     assert again.err.strip().endswith("mine exists already: name another with --out DIR")

@@ -55,6 +55,7 @@ def test_steps_seed_and_settings_are_taken(workbench, tiny_recipe: str) -> None:
         (["--set", "data.train=nowhere"], "no such data"),
         (["--set", "train.batch_size=61"], "lower train.batch_size"),
         (["--steps", "0"], "--steps must be at least 1"),
+        (["--no-test", "--set", "data.test=samples:scenes"], "leave one out"),
         (["--name", "a/b"], "at most 100"),
     ],
 )
@@ -67,6 +68,17 @@ def test_bad_input_is_one_line_with_the_remedy(workbench, tiny_recipe: str, argu
     assert result.err.count("\n") == 1
     assert "Traceback" not in result.err
     assert not list(Path("runs").glob("*"))
+
+
+@pytest.mark.parametrize("command", [["train"], ["teacher", "train"]])
+def test_no_test_leaves_the_test_pairs_out(workbench, tiny_recipe: str, command: list[str]) -> None:
+    tested = ["--set", "data.num_test_pairs=30", "--set", "data.test=auto", "--steps", "1"]
+    arguments = ["--recipe", tiny_recipe, "--json"]
+    whole = json.loads(workbench(*command, *arguments, *tested).out)
+    assert whole["test_metrics"].keys() == whole["metrics"].keys()
+    without = workbench(*command, *arguments, "--set", "data.num_test_pairs=30", "--steps", "1", "--no-test")
+    assert json.loads(without.out)["test_metrics"] == {}
+    assert "test" not in without.err
 
 
 @pytest.mark.parametrize("more", [[], ["--set", "log.keep_checkpoints=1"]])

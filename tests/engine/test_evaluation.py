@@ -4,6 +4,8 @@ import torch.nn.functional as F
 
 from workbench.engine.build import build_cohort
 from workbench.engine.evaluation import Evaluator
+from workbench.engine.loop import train
+from workbench.events import EvalDone, EvalStarted
 
 
 @pytest.fixture
@@ -63,3 +65,25 @@ def test_the_teacher_is_encoded_once(cohort, monkeypatch: pytest.MonkeyPatch) ->
     before = evaluator.measure(student).metrics
     monkeypatch.setattr(cohort.teacher, "embed_image", lambda _: 1 / 0)
     assert evaluator.measure(student).metrics == before
+
+
+def test_chance_and_the_teachers_recall_are_those_of_the_same_pairs(cohort) -> None:
+    evaluator = cohort.evaluators["validation"]
+    measured = evaluator.measure(cohort.members[0].state.student)
+    own = evaluator.measure_teacher().metrics
+    assert measured.teacher == {name: value for name, value in own.items() if "_r" in name}
+    assert measured.chance.keys() == {*measured.teacher, "zero_shot_top1", "zero_shot_top5"}
+    assert measured.chance == {name: value for name, value in evaluator.blind().items() if name in measured.metrics}
+    event = measured.event("run", 3, "validation")
+    assert (event.chance, event.teacher) == (measured.chance, measured.teacher)
+
+
+def test_an_evaluation_is_announced_before_it_begins(tiny) -> None:
+    events = list(train(build_cohort({"run": tiny(evaluate={"every_steps": 6})})))
+    measured = [event for event in events if isinstance(event, EvalStarted | EvalDone)]
+    assert [(type(event), event.step, event.num_pairs) for event in measured] == [
+        (EvalStarted, 6, 40),
+        (EvalDone, 6, 40),
+        (EvalStarted, 12, 40),
+        (EvalDone, 12, 40),
+    ]

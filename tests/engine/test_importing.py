@@ -17,6 +17,7 @@ from workbench.models.folder import load_folder
 from workbench.models.preprocessing import Normalization
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
+from workbench.progress import Phase
 
 DATA = "samples:scenes"
 ARCHITECTURE = {
@@ -155,17 +156,12 @@ def test_a_few_pairs_tell_nothing(num_pairs: int) -> None:
         import_teacher("sample:scenes", num_pairs=num_pairs)
 
 
-def test_whoever_watches_sees_every_picture_pass() -> None:
-    seen: list[int] = []
-
-    def watch(chunks, total):
-        for number, chunk in enumerate(chunks, start=1):
-            seen.append(len(chunk))
-            assert number <= total
-            yield chunk
-
-    import_teacher("sample:scenes", num_pairs=300, watch=watch)
-    assert seen == [256, 44]
+def test_images_and_captions_are_counted_while_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, int]] = []
+    monkeypatch.setattr(Phase, "advance", lambda self, number=1: seen.append((self.label, number)))
+    import_teacher("sample:scenes", num_pairs=300)
+    assert [number for label, number in seen if "images" in label] == [256, 44]
+    assert [number for label, number in seen if "captions" in label] == [256, 44]
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ import time
 
 import pytest
 
-from workbench.events import RunResumed
+from workbench.events import EvalDone, EvalStarted, RunResumed
 from workbench.process import this_host
 from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.liveness import run_status
 from workbench.runs.lock import Owner, RunLock
 from workbench.runs.log import EventLog
+from workbench.tui.words import is_quiet, state_text
 
 
 @pytest.fixture
@@ -49,6 +50,20 @@ def test_a_live_process_is_running_however_long_it_is_silent(run, say, started):
     with RunLock(run):
         say(started(time_s=time.time() - 5000))
         assert run_status(run).state == "running"
+
+
+def test_a_live_run_says_what_it_is_measured_on_until_that_is_done(run, say, started):
+    begun = EvalStarted(run="one", step=40, split="test", num_pairs=5000, time_s=time.time() - 76)
+    with RunLock(run):
+        say(started(), begun)
+        assert run_status(run).evaluating == "test"
+        assert not is_quiet(run_status(run), 1.0)
+        assert state_text(run_status(run), is_quiet=False) == "evaluating"
+        say(EvalDone(run="one", step=40, split="test", num_pairs=5000, metrics={}, elapsed_s=76, time_s=begun.time_s))
+        assert run_status(run).evaluating == ""
+        assert is_quiet(run_status(run), 1.0)
+    say(begun)
+    assert run_status(run).evaluating == ""  # its process is gone
 
 
 @pytest.mark.parametrize("state", ["finished", "stopped", "interrupted", "diverged", "failed"])

@@ -18,6 +18,8 @@ def evaluated(step, split, **metrics):
         num_pairs=1000,
         metrics=metrics,
         errors=dict.fromkeys(metrics, 0.01),
+        chance=dict.fromkeys(metrics, 0.1),
+        teacher={"image_to_text_r1": 0.9} if split == "validation" else {},
         elapsed_s=999.0,
     )
 
@@ -56,6 +58,10 @@ def test_the_document_has_what_the_surface_promises(run, say, started, step_done
         "errors": {"zero_shot_top1": 0.01},
         "test_metrics": {"zero_shot_top1": 0.4},
         "test_errors": {"zero_shot_top1": 0.01},
+        "chance": {"zero_shot_top1": 0.1},
+        "teacher_metrics": {"image_to_text_r1": 0.9},
+        "test_chance": {"zero_shot_top1": 0.1},
+        "test_teacher_metrics": {},
         "weights_sha256": "abc",
         "kept_fraction": 1.0,
         "elapsed_s": 61.5,

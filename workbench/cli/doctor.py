@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 def doctor(
     recipe: Annotated[str | None, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=complete_recipe)] = None,
     overrides: Overrides = None,
+    max_time_s: Annotated[
+        float,
+        typer.Option(
+            "--max-time",
+            min=0,
+            metavar="S",
+            help="A trial that would take more seconds is left out, and the run's time estimated; 0 for no bound.",
+        ),
+    ] = 120,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
@@ -39,7 +48,7 @@ def doctor(
     """
     from workbench.cli.output import print_json
 
-    diagnosis = _examine(recipe, overrides, runs)
+    diagnosis = _examine(recipe, overrides, runs, max_time_s)
     if json:
         print_json({"recipe": recipe} | diagnosis.to_json())
     else:
@@ -48,7 +57,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _examine(recipe: str | None, overrides: list[str] | None, runs: Path) -> "Diagnosis":
+def _examine(recipe: str | None, overrides: list[str] | None, runs: Path, max_time_s: float) -> "Diagnosis":
     if recipe is None:
         if overrides:
             raise ValueError("--set changes a recipe: name one with --recipe, e.g. --recipe clip-kd")
@@ -60,7 +69,7 @@ def _examine(recipe: str | None, overrides: list[str] | None, runs: Path) -> "Di
     config = load_recipe(recipe, overrides)
     from workbench.engine.doctor.examine import examine_run
 
-    return examine_run(config, runs, _say)
+    return examine_run(config, runs, _say, max_time_s)
 
 
 def _say(doing: str) -> None:

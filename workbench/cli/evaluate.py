@@ -26,7 +26,16 @@ def evaluate(
             autocompletion=complete_data,
         ),
     ] = None,
-    num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="How many pairs, the first ones; 0 for all.")] = 0,
+    num_pairs: Annotated[
+        int | None,
+        typer.Option(
+            "--pairs",
+            min=0,
+            metavar="N",
+            help="How many pairs, the first ones; 0 for all.",
+            show_default="as many as the run validates on; all of --data",
+        ),
+    ] = None,
     block_size: Annotated[
         int | None, typer.Option("--block-size", min=2, help="Pictures among which one is to be found.")
     ] = None,
@@ -44,10 +53,13 @@ def evaluate(
 
         workbench evaluate clip-kd-s0-1122-1405 --data held-out.tar --json
 
-        workbench evaluate sample:scenes --data samples:scenes/test
+        workbench evaluate sample:scenes --data samples:scenes/test --pairs 500
     """
     from workbench.cli.output import print_json, print_line, print_metrics
-    from workbench.engine.remeasure import remeasure
+    from workbench.progress import phase
+
+    with phase("loading PyTorch"):
+        from workbench.engine.remeasure import remeasure
 
     measured = remeasure(source, data, num_pairs=num_pairs, block_size=block_size, runs_dir=runs)
     if json:
@@ -57,13 +69,16 @@ def evaluate(
                 "num_pairs": measured.num_pairs,
                 "metrics": measured.metrics,
                 "errors": measured.errors,
+                "chance": measured.chance,
+                "teacher_metrics": measured.teacher,
                 "ceiling": measured.ceiling,
                 "elapsed_s": measured.elapsed_s,
                 "notes": list(measured.notes),
             }
         )
         return
-    print_metrics(measured.metrics, measured.errors, f"{source}: {measured.num_pairs:,} pairs")
+    title = f"{source}: {measured.num_pairs:,} pairs"
+    print_metrics(measured.metrics, measured.errors, title, teacher=measured.teacher, chance=measured.chance)
     for note in measured.notes:
         print_line(note)
     own_only = measured.ceiling["image_to_text_r1"]

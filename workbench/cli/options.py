@@ -56,4 +56,21 @@ Trust = Annotated[
     bool,
     typer.Option("--trust", callback=_trust, help=f"Run a loss's Python file wherever it is; without it, only {RULE}."),
 ]
+NoTest = Annotated[
+    bool, typer.Option("--no-test", help="Do not measure the test pairs at the end; the same as --set data.test=")
+]
 DEFAULT_RUNS = Path("runs")
+
+
+def without_test(overrides: list[str] | None, no_test: bool) -> list[str] | None:
+    """The settings of ``--set``, with what ``--no-test`` adds.
+
+    Raises:
+        ValueError: test pairs are named all the same.
+    """
+    if not no_test:
+        return overrides
+    named = [override for override in overrides or [] if override.startswith("data.test=") and override != "data.test="]
+    if named:
+        raise ValueError(f"--no-test and --set {named[-1]} contradict each other: leave one out")
+    return [*(overrides or []), "data.test="]

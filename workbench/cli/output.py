@@ -93,11 +93,25 @@ def _stacked(columns: list[str], row: list[str], width: int) -> Iterator[str]:
         yield line
 
 
-def print_metrics(metrics: Mapping[str, float], standard_errors: Mapping[str, float], title: str) -> None:
-    """Metrics with their labels, and ± one standard error where there is one."""
+def print_metrics(
+    metrics: Mapping[str, float],
+    standard_errors: Mapping[str, float],
+    title: str,
+    *,
+    teacher: Mapping[str, float] = {},
+    chance: Mapping[str, float] = {},
+) -> None:
+    """Metrics with their labels, and ± one standard error where there is one.
+
+    Args:
+        teacher: its metrics on the same pairs.
+        chance: what the best fixed answer scores.
+    """
+    levels = {name: values for name, values in (("teacher", teacher), ("chance", chance)) if values}
     rows = []
     for name, value in metrics.items():
         label = metric_label(name)
         error = standard_errors.get(name)
-        rows.append([label.title, label.number(value), "" if error is None else f"± {label.number(error)}"])
-    print_rows(["metric", "value", "std. error"], rows, title)
+        others = [label.number(values.get(name)) for values in levels.values()]
+        rows.append([label.title, label.number(value), "" if error is None else f"± {label.number(error)}", *others])
+    print_rows(["metric", "value", "std. error", *levels], rows, title)

@@ -8,8 +8,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 
 from workbench.cli.output import errors
-from workbench.events import EvalDone, Event, RunFinished, RunResumed, RunStarted, StageStarted, StepDone, Warned
+from workbench.events import (
+    EvalDone,
+    EvalStarted,
+    Event,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    StageStarted,
+    StepDone,
+    Warned,
+)
+from workbench.progress import hosted
 
+MANY_PAIRS = 1000  # of a test; measuring fewer takes no time worth a hint
 PLAIN_EVERY = 0.1  # of the run, between two lines where there is no terminal
 
 
@@ -40,6 +52,13 @@ def _recall(event: EvalDone) -> str:
     return " ".join(f"{value:.3f}" for value in both if value is not None)
 
 
+def _test_hint(event: EvalStarted) -> str:
+    """What is about to be measured, and how to leave it out; empty for a validation or a short test."""
+    if event.split != "test" or event.num_pairs < MANY_PAIRS:
+        return ""
+    return f"measuring {event.num_pairs:,} test pairs (--no-test or --set data.test= trains without)"
+
+
 def _ending(event: RunFinished) -> str:
     return event.state if not event.reason else f"{event.state}: {event.reason}"
 
@@ -57,7 +76,7 @@ class _Bars:
             TextColumn("{task.description}", table_column=Column(max_width=18, no_wrap=True, overflow="ellipsis")),
             BarColumn(bar_width=8),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[loss]}"),
             TextColumn("{task.fields[rate]}"),
             TextColumn("{task.fields[recall]}"),
             TimeRemainingColumn(compact=True),
@@ -67,19 +86,24 @@ class _Bars:
 
     def __enter__(self) -> "_Bars":
         self._progress.start()
+        self._phases = hosted(self._progress, loss="", rate="", recall="")
+        self._phases.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._phases.__exit__(None, None, None)
         self._progress.stop()
 
     def show(self, event: Event) -> None:
         match event:
             case RunStarted() | RunResumed():
                 self._tasks[event.run] = self._progress.add_task(
-                    escape(event.run), total=self._num_steps, completed=event.step, loss="-", rate="", recall=""
+                    escape(event.run), total=self._num_steps, completed=event.step, loss="", rate="", recall=""
                 )
             case StepDone():
-                self._update(event, loss=f"{event.loss:.3f}", rate=f"{event.pairs_per_s:,.0f} pairs/s")
+                self._update(event, loss=f"loss {event.loss:.3f}", rate=f"{event.pairs_per_s:,.0f} pairs/s")
+            case EvalStarted() if hint := _test_hint(event):
+                self._progress.console.print(f"{escape(event.run)} {escape(hint)}")
             case EvalDone():
                 self._update(event, recall=f"R@1 {_recall(event)}")
             case StageStarted():
@@ -111,6 +135,8 @@ class _Lines:
                 left_s = (self._num_steps - event.step) * event.step_time_s
                 numbers = f"loss {event.loss:.3f}  {event.pairs_per_s:,.0f} pairs/s  {left_s:.0f} s left"
                 self._say(event, f"step {event.step}/{self._num_steps}  {numbers}")
+            case EvalStarted() if hint := _test_hint(event):
+                self._say(event, hint)
             case EvalDone():
                 self._say(event, f"{event.split} R@1 {_recall(event)}")
             case StageStarted():

@@ -1,6 +1,5 @@
 """``workbench teacher``."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,11 +7,21 @@ import typer
 
 from workbench.cli import teacher_cache
 from workbench.cli.folders import check_free, writing
-from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps, Trust
+from workbench.cli.options import (
+    DEFAULT_RUNS,
+    Json,
+    Name,
+    NoTest,
+    Overrides,
+    Recipe,
+    RunsDir,
+    Seed,
+    Steps,
+    Trust,
+    without_test,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from workbench.engine.importing import ImportedTeacher
 
 app = typer.Typer(help="Make teachers, or take them in.", no_args_is_help=True)
@@ -29,6 +38,7 @@ def train_(
     steps: Steps = None,
     seed: Seed = None,
     name: Name = None,
+    no_test: NoTest = False,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
@@ -41,7 +51,7 @@ def train_(
 
         workbench train --recipe clip-kd --set teacher.model=my-teacher
     """
-    from workbench.cli.output import print_json, print_line, print_metrics
+    from workbench.cli.output import errors, print_json, print_line, print_metrics
     from workbench.cli.train import follow
     from workbench.config.toml import load_recipe
     from workbench.engine.launch import launch
@@ -50,20 +60,29 @@ def train_(
 
     if out is not None:
         check_free(out)
-    config = load_recipe(recipe, overrides, seed=seed, steps=steps)
+    config = load_recipe(recipe, without_test(overrides, no_test), seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
     follow(launch({run_id: config}, runs), json, prints=out is None)
     if out is None:
         return
     with writing(out):
         document = publish_teacher(find_run(runs, run_id), out)
+    for split in document["at_chance"]:
+        errors.print(
+            f"{out} is no better than chance on the {split} pairs and has nothing to teach: "
+            "train it longer with --steps N, or on more pairs",
+            markup=False,
+            soft_wrap=True,
+        )
     if json:
         print_json({"id": run_id, "folder": str(out.absolute()), **document})
         return
     for split in ("validation", "test"):
         if split in document:
-            print_metrics(document[split]["metrics"], document[split]["errors"], f"{split}, as written")
-    print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={out}")
+            measured = document[split]
+            print_metrics(measured["metrics"], measured["errors"], f"{split}, as written", chance=measured["chance"])
+    if not document["at_chance"]:
+        print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={out}")
 
 
 @app.command("import")
@@ -105,7 +124,7 @@ def import_(
 
     folder = out or Path("teachers") / folder_name(source)
     check_free(folder)
-    imported = import_teacher(source, data, num_pairs=num_pairs, runs_dir=runs, watch=_with_bar)
+    imported = import_teacher(source, data, num_pairs=num_pairs, runs_dir=runs)
     with writing(folder):
         imported.save(folder)
     if json:
@@ -114,19 +133,12 @@ def import_(
     _print_imported(imported, folder)
 
 
-def _with_bar(chunks: "Iterable[Tensor]", total: int) -> "Iterable[Tensor]":
-    from rich.progress import track
-
-    from workbench.cli.output import errors
-
-    return track(chunks, "measuring", total, console=errors, transient=True, disable=not errors.is_terminal)
-
-
 def _print_imported(imported: "ImportedTeacher", folder: Path) -> None:
     from workbench.cli.output import print_line, print_metrics
 
     record = imported.record()
-    print_metrics(record["metrics"], record["errors"], f"{imported.source}: {record['num_pairs']:,} of {imported.data}")
+    title = f"{imported.source}: {record['num_pairs']:,} of {imported.data}"
+    print_metrics(record["metrics"], record["errors"], title, chance=record["guessing"])
     print_line(f"its best metric is {imported.trial.margin:.0f} standard errors above guessing")
     if imported.other:
         taken, left = ("quick_gelu", "gelu") if imported.uses_quick_gelu else ("gelu", "quick_gelu")

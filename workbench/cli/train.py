@@ -9,7 +9,19 @@ import typer
 
 from workbench.cli.calibrate import calibrated
 from workbench.cli.copies import LogTo, check_tools, logging_to
-from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps, Trust
+from workbench.cli.options import (
+    DEFAULT_RUNS,
+    Json,
+    Name,
+    NoTest,
+    Overrides,
+    Recipe,
+    RunsDir,
+    Seed,
+    Steps,
+    Trust,
+    without_test,
+)
 from workbench.cli.teacher_cache import CacheTeacher, with_cache
 
 if TYPE_CHECKING:
@@ -26,6 +38,7 @@ def train(
     name: Name = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
+    no_test: NoTest = False,
     detach: Annotated[bool, typer.Option("--detach", help="Train in a process of its own, and return.")] = False,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Weigh the losses so that each has an equal share of the gradient.")
@@ -42,6 +55,8 @@ def train(
 
         workbench train --recipe clip-kd --set loss.icl.weight=2 --steps 100
 
+        workbench train --recipe clip-kd --steps 20 --no-test
+
         workbench train --recipe clip-kd --calibrate
 
         workbench train --recipe clip-kd --log-to tensorboard
@@ -52,7 +67,8 @@ def train(
     from workbench.runs.directory import check_can_create, new_run_id
 
     check_tools(log_to)
-    config = load_recipe(recipe, with_cache(overrides, cache_teacher), seed=seed, steps=steps)
+    overrides = without_test(with_cache(overrides, cache_teacher), no_test)
+    config = load_recipe(recipe, overrides, seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
     if calibrate:
         check_can_create(runs, run_id)
@@ -104,12 +120,12 @@ def print_summary(directory: "RunDirectory", json: bool) -> "Summary":
     print_line(f"{directory.path}: {summary.state} at step {summary.step} of {summary.num_steps}")
     if summary.reason:
         print_line(summary.reason)
-    for split, metrics, errors in (
-        ("validation", summary.metrics, summary.errors),
-        ("test", summary.test_metrics, summary.test_errors),
-    ):
-        if metrics:
-            print_metrics(metrics, errors, split)
+    if summary.metrics:
+        levels = {"teacher": summary.teacher_metrics, "chance": summary.chance}
+        print_metrics(summary.metrics, summary.errors, "validation", **levels)
+    if summary.test_metrics:
+        levels = {"teacher": summary.test_teacher_metrics, "chance": summary.test_chance}
+        print_metrics(summary.test_metrics, summary.test_errors, "test", **levels)
     if summary.state in ("stopped", "interrupted"):
         print_line(f"go on with: workbench runs resume {directory.path}")
     return summary

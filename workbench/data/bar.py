@@ -1,4 +1,4 @@
-"""Progress on stderr while data are opened: bars in a terminal, silence elsewhere and for what takes no time."""
+"""Progress on stderr while data are opened, and silence for what takes no time."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TextIO, TypeVar, cast
 
 from workbench.data.samples.progress import progress
+from workbench.progress import track
 
 Item = TypeVar("Item")
 
@@ -13,14 +14,8 @@ LARGE_BYTES = 1 << 25  # about a second's reading
 
 
 def with_bar(items: Sequence[Item], label: str, many: int) -> Iterable[Item]:
-    """The items, with a bar where they are at least ``many``."""
-    if len(items) < many:
-        return items
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(items, label, console=console, transient=True, disable=not console.is_terminal)
+    """The items, with progress where they are at least ``many``."""
+    return items if len(items) < many else track(items, label, len(items))
 
 
 def announced(items: Iterable[Item], total: int, doing: str, details: str, what: str = "pairs") -> Iterator[Item]:

@@ -4,7 +4,7 @@ Shape letters: N pictures · M captions · C channels · H, W pixels.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 
 import torch
@@ -60,7 +60,7 @@ class EvaluationSet:
         self.reading = dataset.reading
         self.is_class_folder = dataset.classes is not None
 
-    def image_chunks(self, image_size: int, chunk: int = 256) -> Iterator[Tensor]:
+    def image_chunks(self, image_size: int, chunk: int = 256) -> Generator[Tensor, None, None]:
         """The pictures in order, uint8 [n, C, H, W] with n = ``chunk`` but for the last.
 
         The shorter side is resized to ``image_size`` (bicubic) and the centre square kept, as open_clip does.

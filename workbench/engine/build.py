@@ -35,6 +35,7 @@ from workbench.models.clip import Clip
 from workbench.models.placement import has_batch_norm, placed
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
+from workbench.progress import phase
 from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
 
@@ -83,7 +84,7 @@ def build_cohort(
         forms=(form, teacher_form) if teacher_form else (form,),
         bad_shards=first.data.bad_shards,
     )
-    with _set_by("data.train"):
+    with _set_by("data.train"), phase(f"opening the training pairs, {first.data.train}"):
         dataset, kept_notes = open_prepared(first.data.train, "train", first.data.num_pairs, use)
     for member in members:
         member.data_fingerprint = dataset.fingerprint
@@ -139,7 +140,8 @@ def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Tea
     """The teacher a config names, on the device; None where it names none."""
     if not config.teacher.model:
         return None
-    model = load_model(config.teacher.model, runs_dir=runs_dir)
+    with phase(f"loading the teacher, {config.teacher.model}"):
+        model = load_model(config.teacher.model, runs_dir=runs_dir)
     return Teacher(placed(model, device), teacher_rows(config), settled(config).train.precision)
 
 
@@ -189,8 +191,9 @@ def make_evaluator(
     bad_shards: BadShards = "refuse",
 ) -> Evaluator:
     """What measures students on the pairs of a SPEC."""
-    pairs = open_evaluation_set(spec, role, num_pairs, prepare, bad_shards)
-    return Evaluator(pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache)
+    with phase(f"opening the {role} pairs, {spec}"):
+        pairs = open_evaluation_set(spec, role, num_pairs, prepare, bad_shards)
+    return Evaluator(pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache, name=role)
 
 
 @contextmanager
@@ -241,10 +244,11 @@ def _member(
 
 def _student(config: RunConfig, runs_dir: Path) -> tuple[Clip, Legacy | None]:
     if config.student.model == INHERITED:
-        with _set_by("inheritance.source"):
-            source = load_model(config.inheritance.source or config.teacher.model, runs_dir=runs_dir)
+        name = config.inheritance.source or config.teacher.model
+        with _set_by("inheritance.source"), phase(f"loading {name}"):
+            source = load_model(name, runs_dir=runs_dir)
         return inherited_student(config, source)
-    with _set_by("student.model"):
+    with _set_by("student.model"), phase(f"loading the student, {config.student.model}"):
         model, tokenizer = config.student.model, config.student.tokenizer
         return load_model(model, seed=config.seed, tokenizer=tokenizer, runs_dir=runs_dir), None
 

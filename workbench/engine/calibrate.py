@@ -14,10 +14,14 @@ from workbench.config.schedule import Schedule
 from workbench.engine.build import build_cohort, make_objective
 from workbench.engine.cohort import Cohort
 from workbench.engine.diagnostics import diagnose
+from workbench.engine.estimate import FORWARD, estimate_step
 from workbench.losses.objective import Objective
+from workbench.progress import phase
+from workbench.views.units import duration
 
 NUM_BATCHES = 4
 NUM_DIGITS = 4  # of a proposed weight: more than a mean over a few batches is worth
+MAX_TIME_S = 3600.0
 NEGLIGIBLE = 1e-9  # what decimal fractions that add up to 1 may leave of it
 
 
@@ -78,7 +82,7 @@ def calibrate(
         )
     cohort = build_cohort({"calibration": _to_measure(config, num_batches)}, runs_dir=runs_dir)
     objective = make_objective(config, cohort.teacher)
-    norms = measure_norms(cohort)
+    norms = measure_norms(cohort, _checked_time_s(cohort))
     given = {name: term.factor * _largest(term.schedule) for name, term in objective.terms.items()}
     proposed = balanced_weights(norms, given, shares)
     columns = [_weighed(norms, weights) for weights in (_published(objective, cohort), given, proposed)]
@@ -145,12 +149,17 @@ def balanced_weights(
     return {name: weights[name] if name == "clip" else float(f"{w:.{NUM_DIGITS}g}") for name, w in exact.items()}
 
 
-def measure_norms(cohort: Cohort) -> dict[str, float]:
-    """The norm of each loss's weighted gradient with respect to all tower weights, the mean over the batches."""
+def measure_norms(cohort: Cohort, expected_s: float = 0.0) -> dict[str, float]:
+    """The norm of each loss's weighted gradient with respect to all tower weights, the mean over the batches.
+
+    Args:
+        expected_s: what it will take, for progress; 0 if not known.
+    """
     (member,) = cohort.members
     config = member.config.train
     norms = []
-    with closing(cohort.batches()) as batches:
+    doing = "measuring the gradients of batches" + (f", about {duration(expected_s)}" if expected_s else "")
+    with closing(cohort.batches()) as batches, phase(doing, cohort.num_steps) as shown:
         for step, batch in batches:
             gradients = diagnose(
                 member.state,
@@ -162,7 +171,28 @@ def measure_norms(cohort: Cohort) -> dict[str, float]:
                 micro_batch_size=config.micro_batch_size,
             )
             norms.append(gradients.tower_norm_K)
+            shown.advance()
     return dict(zip(member.objective.terms, np.mean(norms, axis=0).tolist(), strict=True))
+
+
+def _checked_time_s(cohort: Cohort) -> float:
+    """How many seconds the measurement will take, by an estimate.
+
+    Raises:
+        ValueError: it would take this machine more than an hour.
+    """
+    (member,) = cohort.members
+    lap = estimate_step(cohort).lap(cohort.batch_size)
+    backwards = len(member.objective.terms)
+    learn_s = lap.learn_s[member.run] * (FORWARD + backwards * (1 - FORWARD))
+    expected_s = cohort.num_steps * (lap.teach_s + learn_s)
+    if expected_s > MAX_TIME_S:
+        raise ValueError(
+            f"the gradients of {cohort.num_steps} batches of {cohort.batch_size:,} pairs would take this machine about "
+            f"{duration(expected_s)}: calibrate where there is a GPU, with `workbench calibrate --batches 1`, or with "
+            "smaller batches (--set train.batch_size=N)"
+        )
+    return expected_s
 
 
 def _to_measure(config: RunConfig, num_batches: int) -> RunConfig:

@@ -18,7 +18,7 @@ from workbench.engine.member import Member
 from workbench.engine.probe import save_probe
 from workbench.engine.stack import Stacks
 from workbench.engine.start import Start
-from workbench.events import Event, RunResumed, RunStarted, Warned
+from workbench.events import EvalStarted, Event, RunResumed, RunStarted, Warned
 from workbench.models.counting import count_parameters
 from workbench.models.teacher import Teacher
 from workbench.process import this_host
@@ -66,13 +66,13 @@ class Cohort:
         self._num_pairs = num_pairs
         stacked = members[0].config.train.stacked
         self._stacks = Stacks() if stacked == "on" or (stacked == "auto" and device.type == "cuda") else None
-        self._is_resumed = start.is_resumed
-        self._notes = (*notes, *start.notes)
+        self.is_resumed = start.is_resumed
+        self.notes = (*notes, *start.notes)
 
     def announce(self) -> Iterator[Event]:
         """The first event of every member, and what is worth warning of."""
         for member in self.members:
-            if self._is_resumed:
+            if self.is_resumed:
                 yield RunResumed(run=member.run, step=self.start_step, host=this_host(), pid=os.getpid())
                 continue
             sizes = count_parameters(member.state.student)
@@ -89,7 +89,7 @@ class Cohort:
                 host=this_host(),
                 pid=os.getpid(),
             )
-            for note in self._notes:
+            for note in self.notes:
                 yield Warned(run=member.run, step=self.start_step, message=note)
             if self.start_step == 0:
                 yield from self._show_inherited(member)
@@ -152,6 +152,7 @@ class Cohort:
         """Measure the member on every split that is due: validation always, the others at the end."""
         for split, evaluator in self.evaluators.items():
             if split == "validation" or step == self.num_steps:
+                yield EvalStarted(run=member.run, step=step, split=split, num_pairs=evaluator.pairs.num_images)
                 measured = evaluator.measure(member.state.student, member.state.learnt, member.objective.losses)
                 self.measured[member.run, split] = measured
                 yield measured.event(member.run, step, split)

@@ -1,7 +1,7 @@
 """Measuring a model on a set of pairs: retrieval, zero-shot, and agreement with the teacher."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -25,6 +25,7 @@ from workbench.losses.base import Loss
 from workbench.losses.learnt import LearntParts
 from workbench.models.clip import Clip
 from workbench.models.teacher import Teacher
+from workbench.progress import phase
 from workbench.runs.probe_snapshots import MOST_PAIRS, Probe
 
 CHUNK = 256  # pictures or captions in one forward
@@ -36,6 +37,7 @@ class Measured:
 
     ``errors`` are standard errors, ``hits`` each query's outcome. ``ceiling`` is what a perfect model would score if
     only a picture's own caption counted as right: how much the captions that are true of several pictures matter.
+    ``chance`` is what the best fixed answer scores, and ``teacher`` the teacher's own recall, where there is one.
     ``probe`` is what a student, and its teacher, say of the first pairs. ``notes`` say what could not be measured.
     """
 
@@ -45,6 +47,8 @@ class Measured:
     errors: dict[str, float]
     ceiling: dict[str, float]
     hits: dict[str, Tensor] = field(repr=False)
+    chance: dict[str, float] = field(default_factory=dict)
+    teacher: dict[str, float] = field(default_factory=dict)
     probe: Probe | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
@@ -56,6 +60,8 @@ class Measured:
             num_pairs=self.num_pairs,
             metrics=self.metrics,
             errors=self.errors,
+            chance=self.chance,
+            teacher=self.teacher,
             elapsed_s=self.elapsed_s,
         )
 
@@ -87,6 +93,7 @@ class Evaluator:
         task: classes and prompts for zero-shot, where the set's pictures have classes.
         block_size: pictures among which one is to be found.
         cache: whether what the teacher says of the set is read from disk, and kept there (on); see ``teacher.cache``.
+        name: of the set, for progress, such as "validation".
     """
 
     def __init__(
@@ -98,8 +105,10 @@ class Evaluator:
         block_size: int,
         device: torch.device,
         cache: Literal["auto", "on", "off"] = "off",
+        name: str = "",
     ) -> None:
         self.pairs = pairs
+        self._name = name
         self._teacher = teacher
         self._task = task if pairs.classes_N is not None else None
         self._block_size = block_size
@@ -127,9 +136,10 @@ class Evaluator:
             measured = self._score(encoded, encoder, projected, start)
             bounds = self._information(encoded, projected, learnt, (losses or {}).get("icl"))
             teacher = self.teacher_pairs() if self._teacher else None
-            probe = first_pairs(self._first_captions(), Embeddings.from_raw(*self._paired(encoded)), teacher)
+            probe = first_pairs(self.first_captions(MOST_PAIRS), Embeddings.from_raw(*self._paired(encoded)), teacher)
         student.train(was_training)
-        return replace(measured, metrics=measured.metrics | bounds, probe=probe)
+        recall = self.teacher_recall if self._teacher else {}
+        return replace(measured, metrics=measured.metrics | bounds, teacher=recall, probe=probe)
 
     def measure_teacher(self) -> Measured:
         """The teacher's own retrieval and zero-shot, the level to reach."""
@@ -140,6 +150,17 @@ class Evaluator:
     def teacher_pairs(self) -> Embeddings:
         """What the teacher says of every picture and of its first caption."""
         return Embeddings.from_raw(*self._paired(self._encode_teacher()))
+
+    @cached_property
+    def teacher_recall(self) -> dict[str, float]:
+        """The teacher's R@k both ways, by metric name."""
+        encoded = self._encode_teacher()
+        return retrieval(encoded.image_ND, encoded.text_MD, *self._groups(), block_size=self._block_size).metrics
+
+    @property
+    def knows_teacher(self) -> bool:
+        """Whether the teacher has seen the set already, so that asking what it says costs nothing."""
+        return self._teacher_encoded is not None
 
     def blind(self) -> dict[str, float]:
         """What a fixed answer scores, by metric name: no better than this is no model at all."""
@@ -162,7 +183,7 @@ class Evaluator:
         metrics, errors, hits = dict(found.metrics), dict(found.errors), dict(found.hits)
         if self._task is not None:
             classifier_KD = build_classifier(
-                lambda prompts: self._in_chunks(encoder.encode_text, encoder.form.tokenize(prompts)),
+                lambda prompts: self._encode_prompts(encoder, encoder.form.tokenize(prompts)),
                 self._task.classes,
                 self._task.templates,
             )
@@ -173,7 +194,12 @@ class Evaluator:
             hits |= scored.hits
         if compare and self._teacher is not None:
             metrics |= agreement(Embeddings.from_raw(*self._paired(encoded)), self.teacher_pairs(), projected)
-        return Measured(self.pairs.num_images, time.perf_counter() - start, metrics, errors, ceiling, hits)
+        chance = {name: value for name, value in self._chance.items() if name in metrics}
+        return Measured(self.pairs.num_images, time.perf_counter() - start, metrics, errors, ceiling, hits, chance)
+
+    @cached_property
+    def _chance(self) -> dict[str, float]:
+        return self.blind()
 
     def _information(
         self, encoded: _Encoded, projected: Embeddings | None, learnt: LearntParts | None, icl: Loss | None
@@ -194,22 +220,40 @@ class Evaluator:
         return self._teacher_encoded
 
     def _run_teacher(self, teacher: Teacher) -> _Encoded:
-        encoded = self._encode(_teacher_encoder(teacher))
+        encoded = self._encode(_teacher_encoder(teacher), "by the teacher")
         if self._cache == "on":
             keep_held_out(self.pairs, teacher, encoded.image_ND, encoded.text_MD)
         return encoded
 
-    def _encode(self, encoder: _Encoder) -> _Encoded:
+    def _encode(self, encoder: _Encoder, who: str = "") -> _Encoded:
         form = encoder.form
         if form.tokenizer_id not in self._tokens:
             self._tokens[form.tokenizer_id] = form.tokenize(self.pairs.captions)
         chunks = self.pairs.image_chunks(form.image_size, CHUNK)
-        image_ND = torch.cat([encoder.encode_image(chunk.to(self._device)) for chunk in chunks])
-        text_MD = self._in_chunks(encoder.encode_text, self._tokens[form.tokenizer_id])
+        image_ND = self._in_chunks(encoder.encode_image, chunks, self._doing("images", who), self.pairs.num_images)
+        tokens_ML = self._tokens[form.tokenizer_id]
+        text_MD = self._in_chunks(
+            encoder.encode_text, torch.split(tokens_ML, CHUNK), self._doing("captions", who), len(tokens_ML)
+        )
         return _Encoded(image_ND, text_MD, encoder.scale.detach())
 
-    def _in_chunks(self, encode: Callable[[Tensor], Tensor], tokens_ML: Tensor) -> Tensor:
-        return torch.cat([encode(chunk.to(self._device)) for chunk in torch.split(tokens_ML, CHUNK)])
+    def _encode_prompts(self, encoder: _Encoder, tokens_ML: Tensor) -> Tensor:
+        chunks = torch.split(tokens_ML, CHUNK)
+        return self._in_chunks(encoder.encode_text, chunks, self._doing("class prompts"), len(tokens_ML))
+
+    def _doing(self, what: str, who: str = "") -> str:
+        return " ".join(filter(None, ("encoding", self._name, what, who)))
+
+    def _in_chunks(
+        self, encode: Callable[[Tensor], Tensor], chunks: Iterable[Tensor], doing: str, total: int
+    ) -> Tensor:
+        """The rows of all chunks, encoded with progress."""
+        rows = []
+        with phase(doing, total) as shown:
+            for chunk in chunks:
+                rows.append(encode(chunk.to(self._device)))
+                shown.advance(len(chunk))
+        return torch.cat(rows)
 
     def _paired(self, encoded: _Encoded) -> tuple[Tensor, Tensor, Tensor]:
         """Every picture with its first caption, [N, D] each, and the scale."""
@@ -224,8 +268,9 @@ class Evaluator:
             first_N.setdefault(image, caption)
         return [first_N[image] for image in range(self.pairs.num_images)]
 
-    def _first_captions(self) -> list[str]:
-        return [self.pairs.captions[caption] for caption in self._first_caption_N[:MOST_PAIRS]]
+    def first_captions(self, num_images: int) -> list[str]:
+        """The first caption of each of the first images."""
+        return [self.pairs.captions[caption] for caption in self._first_caption_N[:num_images]]
 
     def _groups(self) -> tuple[Tensor, Tensor]:
         """Group numbers of pictures and of captions."""

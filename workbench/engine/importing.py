@@ -4,14 +4,13 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from workbench.config.toml import load_run_config
 from workbench.data.evaluation_set import EvaluationSet, open_evaluation_set
@@ -26,6 +25,7 @@ from workbench.models.folder import save_folder
 from workbench.models.preprocessing import NORMALIZATIONS, Normalization, NormalizationWarning, normalizations_of
 from workbench.models.spec import is_weights_file, load_model, spec_of_file
 from workbench.models.teacher import Teacher
+from workbench.progress import phase
 from workbench.runs.directory import find_run
 from workbench.statistics.intervals import paired_gain
 
@@ -34,19 +34,6 @@ DEFAULT_DATA = "samples:emoji"
 CHUNK = 64  # pairs in one forward: a teacher pads the last
 CLEAR = 5.0  # standard errors above guessing, of any of half a dozen metrics
 WAYS = ("image_to_text_r1", "text_to_image_r1")
-
-Watch = Callable[[Iterable[Tensor], int], Iterable[Tensor]]
-
-
-class _Watched(EvaluationSet):
-    """The same pairs; whoever watches sees the chunks of pictures pass, and is told how many there will be."""
-
-    def __init__(self, pairs: EvaluationSet, watch: Watch) -> None:
-        vars(self).update(vars(pairs))
-        self._watch = watch
-
-    def image_chunks(self, image_size: int, chunk: int = 256) -> Iterator[Tensor]:
-        yield from self._watch(super().image_chunks(image_size, chunk), math.ceil(self.num_images / chunk))
 
 
 class Trial:
@@ -158,7 +145,6 @@ def import_teacher(
     *,
     num_pairs: int = 0,
     runs_dir: Path = Path("runs"),
-    watch: Watch = lambda chunks, _: chunks,
 ) -> ImportedTeacher:
     """Load a model, and see that it is a teacher for these pairs.
 
@@ -169,17 +155,17 @@ def import_teacher(
         source: a model SPEC, or a file of weights, whose architecture is told by its shapes.
         data: SPEC of the pairs; None takes a run's own held-out pairs, a sample teacher's, and else the emoji.
         num_pairs: how many at most; 0 for all.
-        watch: sees the pictures pass.
 
     Raises:
         ValueError: it cannot be loaded, or is not clearly above guessing, and then what is likely wrong.
     """
     spec = spec_of_file(Path(source)) if is_weights_file(source) else source
-    with warnings.catch_warnings():
+    with phase(f"loading {source}"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NormalizationWarning)  # it is measured here
         model = load_model(spec, runs_dir=runs_dir)
     data = data or _own_data(spec, runs_dir)
-    pairs = _Watched(open_evaluation_set(data, "validation", num_pairs), watch)
+    with phase(f"opening {data}"):
+        pairs = open_evaluation_set(data, "validation", num_pairs)
     trial, other = Trial(model, pairs), None
     if trial.largest_margin < CLEAR:
         raise ValueError(f"{pairs.num_images} pairs of {data} cannot tell a teacher from guessing: give more")

@@ -14,6 +14,7 @@ from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
 from workbench.engine.continuity import check_moved, check_unchanged, remarks
 from workbench.engine.device import machine_facts, resolve_device, settled
+from workbench.engine.doctor.at_start import start_warnings
 from workbench.engine.loop import train
 from workbench.engine.paths import moved, moved_before, record_move
 from workbench.events import Event, RunResumed, Warned
@@ -76,6 +77,7 @@ def launch(
                 directories[run] = create(run, config, runs_dir, origins[run] if origins else None)
                 locks.enter_context(RunLock(directories[run]))
             cohort = build_cohort(configs, directories, runs_dir=runs_dir, like=like)
+            cohort.notes += tuple(start_warnings(cohort))
         except BaseException:
             for directory in directories.values():
                 shutil.rmtree(directory.path, ignore_errors=True)
@@ -112,6 +114,8 @@ def relaunch(*runs: RunDirectory, like: Cohort | None = None, overrides: Sequenc
             if changed := found[run.id][1]:
                 said[run.id] += check_moved(run, members[run.id], changed)
                 record_move(run, configs[run.id], changed)
+        if not cohort.is_resumed:
+            cohort.notes += tuple(start_warnings(cohort))
         return Launch(cohort, directories, locks.pop_all(), said)
 
 

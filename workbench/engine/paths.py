@@ -12,8 +12,8 @@ from workbench.config.run import INHERITED, RunConfig
 from workbench.config.study import flat, nested
 from workbench.config.toml import load_run_config, merge, read_toml, with_overrides, with_settings
 from workbench.data import spec as data
+from workbench.files import write_atomically
 from workbench.models import spec as models
-from workbench.runs.atomic import write_atomically
 from workbench.runs.directory import RunDirectory
 
 PATHS = {

@@ -10,6 +10,7 @@ from workbench.config.run import RunConfig
 from workbench.config.toml import load_run_config
 from workbench.engine.build import evaluated_splits, make_evaluator
 from workbench.engine.device import resolve_device
+from workbench.engine.doctor.teaching import beats_chance, mean_recall
 from workbench.events import StepDone
 from workbench.files import new_folder
 from workbench.models.counting import count_parameters
@@ -49,12 +50,15 @@ def publish_teacher(run: RunDirectory, folder: Path) -> dict[str, Any]:
 
 
 def measure_teacher(folder: Path, config: RunConfig) -> dict[str, Any]:
-    """Size and metrics of the model in ``folder`` on the splits that its config evaluates."""
+    """Size and metrics of the model in ``folder`` on the splits that its config evaluates.
+
+    ``at_chance`` names the splits on which it is no better than guessing.
+    """
     device = resolve_device(config.train.device)
     teacher_model = load_folder(folder).to(device)
     sizes = count_parameters(teacher_model)
     teacher = Teacher(teacher_model)
-    document: dict[str, Any] = {"num_params": sizes, "weights_sha256": teacher.fingerprint()}
+    document: dict[str, Any] = {"num_params": sizes, "weights_sha256": teacher.fingerprint(), "at_chance": []}
     for split, spec, number in evaluated_splits(config.data):
         evaluator = make_evaluator(
             spec, split, number, teacher, config.evaluate.block_size, device, bad_shards=config.data.bad_shards
@@ -65,7 +69,11 @@ def measure_teacher(folder: Path, config: RunConfig) -> dict[str, Any]:
             "num_pairs": measured.num_pairs,
             "metrics": measured.metrics,
             "errors": measured.errors,
+            "chance": measured.chance,
         }
+        recall, chance = mean_recall(measured.metrics), mean_recall(measured.chance)
+        if beats_chance(recall, chance, measured.num_pairs) is False:
+            document["at_chance"].append(split)
     return document
 
 

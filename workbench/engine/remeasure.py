@@ -19,12 +19,18 @@ from workbench.models.clip import Clip
 from workbench.models.source import find_folder, load_student
 from workbench.models.teacher import Teacher
 from workbench.models.weights import load_weights
+from workbench.progress import phase
 from workbench.runs.checkpoints import read_manifest
 from workbench.runs.directory import RunDirectory
 
 
 def remeasure(
-    source: str, data: str | None, *, num_pairs: int = 0, block_size: int | None = None, runs_dir: Path = Path("runs")
+    source: str,
+    data: str | None,
+    *,
+    num_pairs: int | None = None,
+    block_size: int | None = None,
+    runs_dir: Path = Path("runs"),
 ) -> Measured:
     """Every metric of the model at ``source`` on the pairs of the SPEC ``data``.
 
@@ -34,6 +40,8 @@ def remeasure(
     Args:
         source: a run's id or directory (its newest checkpoint), a checkpoint folder, or a model SPEC.
         data: None takes the run's validation pairs.
+        num_pairs: at most so many, the first ones; 0 for all. None takes as many validation pairs as the run does,
+            and all of any other ``data``.
 
     Raises:
         ValueError: nothing is found at ``source``, or there are no pairs to measure on.
@@ -43,15 +51,17 @@ def remeasure(
     run = _run_of(checkpoint) if checkpoint else None
     config = load_run_config(run.config_file) if run else RunConfig()
     device = resolve_device(config.train.device if run else "auto")
-    student = load_student(source, runs_dir).to(device)
+    with phase(f"loading {source}"):
+        student = load_student(source, runs_dir).to(device)
     teacher, missing = _teacher(run, config, device, checkpoint) if run and checkpoint else (None, "")
     objective = make_objective(config, teacher) if run and not missing else None
     learnt = _learnt(objective, student, teacher, checkpoint).to(device) if objective and checkpoint else None
     with _remedied(data):
+        spec, own_number = (data, 0) if data else _validation(config, source, bool(run))
         evaluator = make_evaluator(
-            data or _validation(config, source, bool(run)),
+            spec,
             "validation",
-            num_pairs,
+            own_number if num_pairs is None else num_pairs,
             teacher,
             block_size or config.evaluate.block_size,
             device,
@@ -95,11 +105,12 @@ def _run_of(checkpoint: Path) -> RunDirectory | None:
     return run if run.exists else None
 
 
-def _validation(config: RunConfig, source: str, is_run: bool) -> str:
-    specs = [spec for split, spec, _ in evaluated_splits(config.data) if split == "validation"] if is_run else []
-    if not specs:
-        raise ValueError(f"{source} names no held-out pairs: name some with --data SPEC")
-    return specs[0]
+def _validation(config: RunConfig, source: str, is_run: bool) -> tuple[str, int]:
+    """The SPEC of a run's validation pairs, and how many of them it takes."""
+    for split, spec, number in evaluated_splits(config.data) if is_run else ():
+        if split == "validation":
+            return spec, number
+    raise ValueError(f"{source} names no held-out pairs: name some with --data SPEC")
 
 
 def _learnt(objective: Objective, student: Clip, teacher: Teacher | None, checkpoint: Path) -> LearntParts:

@@ -70,7 +70,7 @@ def absolute_spec(spec: str) -> str:
         return f"{kind}:{named}{at}{_absolute(weights)}"
     if kind == "run" and colon:
         return f"run:{_absolute(rest)}" if "/" in rest else spec
-    return spec if spec in _sizes() or not Path(spec).is_dir() else _absolute(spec)
+    return spec if spec in sizes() or not Path(spec).is_dir() else _absolute(spec)
 
 
 def _absolute(path: str) -> str:

@@ -68,6 +68,10 @@ class Teacher:
         """What checkpoints record of it: the SHA-256 of its weights, and its scale 1/τ."""
         return {"weights_sha256": self.fingerprint(), "scale": float(self.scale)}
 
+    def in_chunks_of(self, chunk_size: int) -> "Teacher":
+        """The same model with other forwards: for a look at few pairs, where the last bits do not matter."""
+        return Teacher(self._model, chunk_size, self.precision)
+
     def tokenize(self, captions: Sequence[str]) -> Tensor:
         """M captions -> token ids [M, L] in the teacher's vocabulary."""
         return self._model.tokenizer(captions)

@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.events import Commanded, Event, Forked, RunFinished, RunResumed, RunStarted, RunState, StepDone
+from workbench.events import (
+    Commanded,
+    EvalStarted,
+    Event,
+    Forked,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    RunState,
+    StepDone,
+)
 from workbench.process import this_host
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lock import SILENT_AFTER_S, Owner, read_owner
@@ -30,6 +40,7 @@ class RunStatus:
     quiet_s: float | None  # since the last event; None before the first
     recipe: str  # empty if unknown
     owner: Owner | None  # the process that writes, or died writing
+    evaluating: str = ""  # the split that a live run is being measured on; empty while it trains
 
 
 def run_status(run: RunDirectory) -> RunStatus:
@@ -39,13 +50,15 @@ def run_status(run: RunDirectory) -> RunStatus:
     starts = [event for event in said if isinstance(event, RunStarted)]
     owner = read_owner(run)
     quiet = quiet_s(run.events_file, last)
+    state = _ending(run, last, owner) or _pausing(_going(run, said, owner, quiet), last)
     return RunStatus(
-        state=_ending(run, last, owner) or _pausing(_going(run, said, owner, quiet), last),
+        state=state,
         step=last[-1].step if last else 0,
         num_steps=starts[-1].num_steps if starts else 0,
         quiet_s=quiet,
         recipe=_recipe(run),
         owner=owner,
+        evaluating=last[-1].split if state == "running" and last and isinstance(last[-1], EvalStarted) else "",
     )
 
 

@@ -30,6 +30,12 @@ class Summary(BaseModel):
     errors: dict[str, float]
     test_metrics: dict[str, float]
     test_errors: dict[str, float]
+    chance: dict[str, float] = {}
+    """What the best fixed answer scores on the pairs of ``metrics``, by metric name."""
+    teacher_metrics: dict[str, float] = {}
+    """The teacher's recall on the same pairs; empty without a teacher."""
+    test_chance: dict[str, float] = {}
+    test_teacher_metrics: dict[str, float] = {}
     weights_sha256: str
     """Of the last checkpoint; empty before the first."""
     kept_fraction: float = 1.0
@@ -63,6 +69,10 @@ def summarise(run: RunDirectory) -> Summary:
         errors=shown[-1].errors if shown else {},
         test_metrics=tests[-1].metrics if tests else {},
         test_errors=tests[-1].errors if tests else {},
+        chance=shown[-1].chance if shown else {},
+        teacher_metrics=shown[-1].teacher if shown else {},
+        test_chance=tests[-1].chance if tests else {},
+        test_teacher_metrics=tests[-1].teacher if tests else {},
         weights_sha256=checkpoints[-1].weights_sha256 if checkpoints else "",
         kept_fraction=sizes[-1] if sizes else 1.0,
         elapsed_s=_elapsed_s([*last_events(run.events_file), *ends]),

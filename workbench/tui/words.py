@@ -3,6 +3,7 @@
 import math
 
 from workbench.runs.liveness import RunStatus
+from workbench.runs.lock import SILENT_AFTER_S
 from workbench.views.units import duration
 
 NOTHING = "\N{EN DASH}"
@@ -24,10 +25,13 @@ SORTS_FIRST = ("running", "paused", "silent", "new")
 
 
 def is_quiet(status: RunStatus, log_every_s: float | None) -> bool:
-    """Whether a live run has said nothing for three times as long as it took between its last two lines."""
+    """Whether a live run has said nothing for three times as long as it took between its last two lines.
+
+    An evaluation says nothing until it is done, and counts as silent only after ten minutes.
+    """
     if status.state == "silent":
         return True
-    usual_s = max(QUIET_AFTER_S, 3 * (log_every_s or 0.0))
+    usual_s = SILENT_AFTER_S if status.evaluating else max(QUIET_AFTER_S, 3 * (log_every_s or 0.0))
     return status.state == "running" and status.quiet_s is not None and status.quiet_s > usual_s
 
 
@@ -37,6 +41,8 @@ def state_text(status: RunStatus | None, *, is_quiet: bool) -> str:
         return "being read"
     if is_quiet and status.quiet_s is not None:
         return f"silent {duration(status.quiet_s)}"
+    if status.evaluating:
+        return "evaluating"
     return "died" if status.state == "dead" else status.state
 
 

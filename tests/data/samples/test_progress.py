@@ -1,3 +1,4 @@
+from workbench import progress as shown
 from workbench.data.samples.progress import progress
 
 
@@ -7,6 +8,7 @@ def test_items_pass_through_and_one_line_is_said(capsys):
 
 
 def test_a_terminal_gets_a_bar(capsys, monkeypatch):
+    monkeypatch.setattr(shown, "BAR_AFTER_S", 0.0)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     assert list(progress(range(200), 0, "drawing letters")) == list(range(200))

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench.engine.doctor import examine
+from workbench.engine.doctor import examine, expected
 from workbench.engine.doctor.examine import examine_machine, examine_run
+from workbench.engine.estimate import Estimate
 from workbench.engine.member import Member
 
 OF_THE_MACHINE = {"device", "RAM", "threads", "load", "runs folder", "cache folder"}
@@ -79,3 +80,38 @@ def test_a_run_that_does_not_fit_has_no_forecast(tiny, one, monkeypatch: pytest.
 def test_what_training_refuses_is_refused(tiny) -> None:
     with pytest.raises(ValueError, match="a batch of 500"):
         examine_run(tiny(train={"batch_size": 500}))
+
+
+def test_a_run_that_this_machine_cannot_do_is_estimated_and_not_tried(
+    healthy, one, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Estimate(teach_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
+    monkeypatch.setattr(expected, "estimate_step", lambda _: slow)
+    monkeypatch.setattr(examine, "try_steps", lambda _: 1 / 0)
+    monkeypatch.setattr(examine, "look_at_affinities", lambda _: 1 / 0)
+    train = healthy.train.model_copy(update={"num_steps": 10**5})
+    diagnosis = examine_run(healthy.model_copy(update={"train": train}))
+    found = one(diagnosis.findings, "time")
+    assert found.level == "problem"
+    assert "254.6 days for 100,000 steps of 20 pairs" in found.message  # of 20 x (10 + 1) s
+    assert "train.num_steps" in found.remedy
+    assert "GPU" in found.remedy
+    assert diagnosis.has_problem
+    assert diagnosis.forecast is None
+    document = diagnosis.to_json()["estimate"]
+    assert document["step_s"] == 220
+    assert document["trial_s"] > 3 * 220
+    short = one(examine_run(healthy).findings, "time")  # 12 steps, which trying takes as long as
+    assert short.level == "warning"
+    assert "--max-time 0" in short.remedy
+
+
+def test_a_bound_of_zero_tries_it_all_the_same(healthy, one, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Estimate(teach_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
+    monkeypatch.setattr(expected, "estimate_step", lambda _: slow)
+    said: list[str] = []
+    diagnosis = examine_run(healthy, say=said.append, max_time_s=0)
+    assert diagnosis.forecast is not None
+    assert diagnosis.estimate is None
+    assert one(diagnosis.findings, "memory").level == "ok"
+    assert any("min" in line for line in said)  # what it was expected to take

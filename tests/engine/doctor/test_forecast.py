@@ -68,6 +68,8 @@ def test_a_sound_forecast_has_no_warning(cohort, one) -> None:
         ({"peak_mb": 7500.0}, "memory", "warning", "train.micro_batch_size=5 "),
         ({"checkpoints_mb": 2e6}, "disk", "problem", "log.keep_checkpoints=1"),
         ({"waiting_s": 100.0}, "data rate", "warning", "data.num_workers=4"),
+        ({"training_s": 8 * 86_400.0}, "time", "warning", "train.num_steps"),
+        ({"training_s": 31 * 86_400.0}, "time", "problem", "train.num_steps"),
         ({"evaluation_s": 500.0}, "evaluation time", "warning", "evaluate.every_steps"),
     ],
 )

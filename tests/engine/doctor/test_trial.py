@@ -88,3 +88,10 @@ def test_any_other_error_is_not_hidden(tiny, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Member, "learn", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         try_steps(build_cohort({"run": tiny()}))
+
+
+def test_one_step_is_enough_where_it_takes_long(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "TOO_LONG_S", 0.0)
+    found = try_steps(build_cohort({"run": tiny()}))
+    assert found is not None
+    assert found.num_steps == 1

@@ -1,30 +1,23 @@
-"""How far the drawing of pictures has come, on stderr: a bar in a terminal, one line elsewhere."""
+"""How far the drawing of samples has come, on stderr; a log gets a line at the start, too."""
 
 import sys
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
+from workbench.progress import is_terminal, phase
+
 Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], total: int, label: str, what: str = "pairs") -> Generator[Item, None, None]:
-    """Passes `items` through while showing their number, the rate and the time left (`total` 0: unknown).
+    """Passes `items` through while showing how many are done (`total` 0: unknown).
 
     `what` says what is counted.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not is_terminal():
         size = f" ({total:,} {what})" if total else ""
         print(f"{label}{size}", file=sys.stderr)
-        yield from items
-        return
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task(label, total=total or None)
-        for done, item in enumerate(items, 1):
+    with phase(label, total) as shown:
+        for item in items:
             yield item
-            if done % 64 == 0:
-                bars.update(task, completed=done)
+            shown.advance()

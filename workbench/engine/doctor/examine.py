@@ -9,14 +9,15 @@ from workbench.config.run import RunConfig
 from workbench.engine.build import build_cohort, evaluated_splits, make_evaluator
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb, resolve_device
+from workbench.engine.doctor.expected import RunEstimate, estimate_run
 from workbench.engine.doctor.finding import Finding
 from workbench.engine.doctor.forecast import (
     Evaluations,
     Forecast,
+    all_evaluations,
     does_not_fit,
     forecast_findings,
     make_forecast,
-    num_validations,
 )
 from workbench.engine.doctor.inputs import input_findings, picture_finding, reading_findings
 from workbench.engine.doctor.machine import Machine, look_at_machine, machine_findings
@@ -24,20 +25,27 @@ from workbench.engine.doctor.settings import setting_findings, share_findings
 from workbench.engine.doctor.teaching import affinity_finding, chance_recall, look_at_affinities, recall_finding
 from workbench.engine.doctor.trial import Trial, try_steps
 from workbench.engine.evaluation import Evaluator
+from workbench.views.units import duration
 
+MAX_TIME_S = 120.0  # a trial that would take longer is left out
 MOST_MEASURED = 2000  # held-out pictures; of more, some are measured and the time of all is reckoned
 SOME_MEASURED = 1000
+WORTH_SAYING_S = 10.0
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found; ``forecast`` is of the run, where one was looked into and fits."""
+    """What was found; ``forecast`` is of the run, where one was looked into and fits.
+
+    ``estimate`` is that of a run that would have taken too long to try.
+    """
 
     machine: Machine
     findings: tuple[Finding, ...]
     forecast: Forecast | None = None
+    estimate: RunEstimate | None = None
 
     @property
     def has_problem(self) -> bool:
@@ -49,6 +57,7 @@ class Diagnosis:
             "machine": self.machine.to_json(),
             "findings": [finding.to_json() for finding in self.findings],
             "forecast": self.forecast.to_json() if self.forecast else None,
+            "estimate": self.estimate.to_json() if self.estimate else None,
         }
 
 
@@ -58,12 +67,16 @@ def examine_machine(runs_dir: Path = Path("runs")) -> Diagnosis:
     return Diagnosis(machine, tuple(machine_findings(machine)))
 
 
-def examine_run(config: RunConfig, runs_dir: Path = Path("runs"), say: Say = lambda _: None) -> Diagnosis:
+def examine_run(
+    config: RunConfig, runs_dir: Path = Path("runs"), say: Say = lambda _: None, max_time_s: float = MAX_TIME_S
+) -> Diagnosis:
     """The machine, and a run on it: built as for training, a few of its steps taken, and nothing kept.
 
     Args:
         runs_dir: where its checkpoints would go, and where ``run:ID`` models are looked up.
         say: told what is being done.
+        max_time_s: where the steps and measurements are expected to take longer, they are left out, and the findings
+            say what the run would take; 0 for no bound.
 
     Raises:
         ValueError: settings that training would refuse, with the remedy.
@@ -74,6 +87,14 @@ def examine_run(config: RunConfig, runs_dir: Path = Path("runs"), say: Say = lam
     teacher = config.teacher.model_copy(update={"cache": "off"})  # what the teacher itself says is examined
     cohort = build_cohort({"doctor": config.model_copy(update={"teacher": teacher})}, runs_dir=runs_dir)
     found = [*machine_findings(machine), *_before_training(cohort, machine, say)]
+    expected = estimate_run(cohort, num_measured(cohort))
+    if max_time_s and expected.trial_s > max_time_s:
+        return Diagnosis(machine, (*found, expected.finding(cohort)), estimate=expected)
+    if expected.trial_s > WORTH_SAYING_S:
+        say(f"looking into it takes about {duration(expected.trial_s)}")
+    if cohort.members[0].objective.needs_teacher:
+        say("looking at the teacher's affinities")
+        found += map(affinity_finding, look_at_affinities(cohort))
     say(f"taking a few steps with batches of {cohort.batch_size:,}")
     trial = try_steps(cohort)
     if trial is None:
@@ -109,9 +130,6 @@ def _before_training(cohort: Cohort, machine: Machine, say: Say) -> Iterator[Fin
     )
     say("reading the captions")
     yield from input_findings(dataset, student, cohort.teacher, cohort.batch_size, config.student.model)
-    if member.objective.needs_teacher:
-        say("looking at the teacher's affinities")
-        yield from map(affinity_finding, look_at_affinities(cohort))
 
 
 def _of_trial(cohort: Cohort, trial: Trial) -> Iterator[Finding]:
@@ -148,15 +166,13 @@ def _measure(cohort: Cohort, say: Say) -> tuple[list[Finding], Evaluations]:
         findings.append(recall_finding(measured, chance_recall(few.pairs, config.evaluate.block_size), split))
     student = few.measure(member.state.student, member.state.learnt, member.objective.losses)
     student_s = student.elapsed_s / student.num_pairs
-    sizes = {name: one.pairs.num_images for name, one in cohort.evaluators.items()}
-    num_validation, num_test = sizes.get("validation", 0), sizes.get("test", 0)
-    return findings, Evaluations(
-        num_validations=num_validations(config) if num_validation else 0,
-        student_s=num_validation * student_s,
-        teacher_s=num_validation * teacher_s,
-        test_student_s=num_test * student_s,
-        test_teacher_s=num_test * teacher_s,
-    )
+    return findings, all_evaluations(cohort, student_s, teacher_s)
+
+
+def num_measured(cohort: Cohort) -> int:
+    """How many held-out pairs are measured."""
+    number = next((evaluator.pairs.num_images for evaluator in cohort.evaluators.values()), 0)
+    return number if number <= MOST_MEASURED else SOME_MEASURED
 
 
 def _few(cohort: Cohort, evaluator: Evaluator) -> Evaluator:

@@ -14,6 +14,12 @@ from workbench.models.placement import has_batch_norm
 from workbench.views.units import duration
 
 MUCH_WAITING = 0.3  # of a step
+MANY_DAYS_S = 7 * 86_400.0
+TOO_MANY_DAYS_S = 30 * 86_400.0
+FASTER = (
+    "train where there is a GPU, or take smaller models, fewer steps (--set train.num_steps=N) or smaller batches "
+    "(--set train.batch_size=N)"
+)
 LONG_S = 60.0  # below this, nobody minds how it is spent
 
 
@@ -31,6 +37,23 @@ class Evaluations:
     def total_s(self) -> float:
         once_s = self.teacher_s + self.test_teacher_s + self.test_student_s
         return once_s + self.num_validations * self.student_s
+
+
+def all_evaluations(cohort: Cohort, student_s: float, teacher_s: float) -> Evaluations:
+    """Those of a whole run.
+
+    Args:
+        student_s, teacher_s: seconds a pair.
+    """
+    sizes = {name: one.pairs.num_images for name, one in cohort.evaluators.items()}
+    num_validation, num_test = sizes.get("validation", 0), sizes.get("test", 0)
+    return Evaluations(
+        num_validations=num_validations(cohort.members[0].config) if num_validation else 0,
+        student_s=num_validation * student_s,
+        teacher_s=num_validation * teacher_s,
+        test_student_s=num_test * student_s,
+        test_teacher_s=num_test * teacher_s,
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +118,7 @@ def forecast_findings(forecast: Forecast, cohort: Cohort, free_disk_mb: float) -
     """Whether the run fits, and where its time goes."""
     yield _fits(forecast, cohort)
     yield _disk(forecast, cohort.members[0].config, free_disk_mb)
-    yield Finding("time", "ok", _time(forecast))
+    yield time_finding(_time(forecast), forecast.total_s)
     if forecast.training_s > LONG_S and forecast.waiting_s > MUCH_WAITING * forecast.training_s:
         share = forecast.waiting_s / forecast.training_s
         workers = max(4, 2 * cohort.members[0].config.data.num_workers)
@@ -112,6 +135,13 @@ def forecast_findings(forecast: Forecast, cohort: Cohort, free_disk_mb: float) -
             f"measuring takes longer than training ({duration(forecast.evaluation_s)})",
             "--set evaluate.every_steps=N measures less often, --set data.num_validation_pairs=N fewer pairs",
         )
+
+
+def time_finding(message: str, total_s: float) -> Finding:
+    """Whether a run of so many seconds is one that a person would wait for."""
+    if total_s <= MANY_DAYS_S:
+        return Finding("time", "ok", message)
+    return Finding("time", "problem" if total_s > TOO_MANY_DAYS_S else "warning", message, FASTER)
 
 
 def does_not_fit(cohort: Cohort) -> Finding:

@@ -31,7 +31,7 @@ def input_findings(
     yield from reading_findings("training data", dataset.reading)
     yield _duplicates(dataset, batch_size)
     yield _lengths(dataset, student.form)
-    yield from _vocabularies(dataset, student, teacher, student_spec)
+    yield from word_findings(dataset, student, teacher, student_spec)
     if teacher:
         yield _forms(student, teacher)
 
@@ -73,7 +73,8 @@ def _lengths(dataset: Dataset, form: InputForm) -> Finding:
     return Finding("caption length", "ok", message)
 
 
-def _vocabularies(dataset: Dataset, student: Clip, teacher: Teacher | None, student_spec: str) -> Iterator[Finding]:
+def word_findings(dataset: Dataset, student: Clip, teacher: Teacher | None, student_spec: str) -> Iterator[Finding]:
+    """Whether each model's word list knows the words of some captions."""
     texts = [dataset.text(index).captions[0] for index in spread(len(dataset), NUM_TOKENIZED)]
     has_weights = "@" in student_spec or student_spec.startswith(("run:", "sample:")) or Path(student_spec).is_dir()
     remedies = {

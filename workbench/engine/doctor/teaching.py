@@ -5,7 +5,7 @@ Shape letters: N pairs · D embedding width.
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,13 +52,31 @@ def recall_finding(measured: Measured, chance: float, split: str) -> Finding:
         chance: what guessing scores in R@1.
         split: of which pairs it was measured.
     """
-    recall = (measured.metrics["image_to_text_r1"] + measured.metrics["text_to_image_r1"]) / 2
-    error = math.sqrt(chance * (1 - chance) / measured.num_pairs)
-    message = f"R@1 of {recall:.1%} on {measured.num_pairs:,} {split} pairs, where guessing gives {chance:.1%}"
-    if recall > chance + CLEARLY * error:
-        return Finding("teacher", "ok", message)
+    return level_finding(mean_recall(measured.metrics), chance, measured.num_pairs, split)
+
+
+def level_finding(recall: float, chance: float, num_pairs: int, split: str) -> Finding:
+    """As :func:`recall_finding`, of an R@1 that is the mean of both directions."""
+    message = f"R@1 of {recall:.1%} on {num_pairs:,} {split} pairs, where guessing gives {chance:.1%}"
+    match beats_chance(recall, chance, num_pairs):
+        case True:
+            return Finding("teacher", "ok", message)
+        case None:
+            remedy = "name more held-out pairs with --set data.validation=SPEC"
+            return Finding("teacher", "warning", f"these pairs cannot tell a teacher from guessing: {message}", remedy)
     remedy = "name one that knows such data with --set teacher.model=SPEC; `workbench teacher import` tries it"
     return Finding("teacher", "problem", f"no better than guessing: {message}", remedy)
+
+
+def mean_recall(metrics: Mapping[str, float]) -> float:
+    """R@1, the mean of both directions."""
+    return (metrics["image_to_text_r1"] + metrics["text_to_image_r1"]) / 2
+
+
+def beats_chance(recall: float, chance: float, num_pairs: int) -> bool | None:
+    """Whether an R@1 is clearly above guessing; None where not even a perfect model would be."""
+    enough = chance + CLEARLY * math.sqrt(chance * (1 - chance) / num_pairs)
+    return None if enough >= 1 else recall > enough
 
 
 def chance_recall(pairs: EvaluationSet, block_size: int) -> float:
@@ -66,9 +84,14 @@ def chance_recall(pairs: EvaluationSet, block_size: int) -> float:
 
     Groups are taken to be spread evenly over the blocks.
     """
-    num_items = pairs.num_images
+    return chance_of(pairs.image_group_N, block_size)
+
+
+def chance_of(group_N: Sequence[str], block_size: int) -> float:
+    """As :func:`chance_recall`, of images with these groups."""
+    num_items = len(group_N)
     in_block = min(num_items, block_size)
-    sizes = Counter(pairs.image_group_N).values()
+    sizes = Counter(group_N).values()
     of_group = sum(size * (size - 1) for size in sizes) / (num_items * max(1, num_items - 1))
     return (1 + (in_block - 1) * of_group) / in_block
 

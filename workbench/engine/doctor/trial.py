@@ -15,12 +15,14 @@ from workbench.engine.divergence import Divergence
 from workbench.engine.laps import Lap, laps, mean_lap
 from workbench.engine.lessons import Lesson
 from workbench.engine.out_of_memory import is_out_of_memory
+from workbench.progress import phase
 
 Found = TypeVar("Found")
 
 LEAST_STEPS = 3
 MOST_STEPS = 40
 ENOUGH_S = 3.0  # of steps, if they are short
+TOO_LONG_S = 60.0  # of steps, however few they are
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,13 @@ def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, Lesson | None]]:
     num_replaced = 0
     if cohort.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(cohort.device)
-    with closing(laps(cohort)) as steps:
+    with closing(laps(cohort)) as steps, phase("taking steps") as shown:
         for batch, lesson, lap in steps:
             taken.append(lap)
             first = first or (batch, lesson)
             num_replaced += len(batch.replaced)
-            if len(taken) >= LEAST_STEPS and (len(taken) >= MOST_STEPS or sum(lap.step_s for lap in taken) >= ENOUGH_S):
+            shown.advance()
+            if _is_enough(taken):
                 break
     assert first is not None
     peak_mb = peak_memory_mb(cohort.device)
@@ -104,6 +107,13 @@ def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, Lesson | None]]:
         num_replaced=num_replaced,
     )
     return trial, first
+
+
+def _is_enough(taken: list[Lap]) -> bool:
+    taken_s = sum(lap.step_s for lap in taken)
+    if taken_s >= TOO_LONG_S:
+        return True
+    return len(taken) >= LEAST_STEPS and (len(taken) >= MOST_STEPS or taken_s >= ENOUGH_S)
 
 
 def _shares(cohort: Cohort, batch: Batch, lesson: Lesson | None) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from workbench.events import (
     EvalDone,
+    EvalStarted,
     Event,
     RunFinished,
     RunResumed,
@@ -60,7 +61,7 @@ class Story:
             self.evaluations[event.split] = event
             for name, value in event.metrics.items():
                 self._add(f"metrics/{event.split}", name, event.step, value)
-        else:
+        elif not isinstance(event, EvalStarted):
             if isinstance(event, RunStarted):
                 self.started = event
             if isinstance(event, RunResumed):

@@ -1,0 +1,104 @@
+"""What every run is warned of before its first step: a teacher at chance, and captions that a model cannot read.
+
+Cheap beside the run, and without effect on its numbers; `workbench doctor` looks further.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from workbench.embeddings import Embeddings
+from workbench.engine.cohort import Cohort
+from workbench.engine.doctor.inputs import word_findings
+from workbench.engine.doctor.teaching import chance_of, level_finding, mean_recall
+from workbench.engine.evaluation import Evaluator
+from workbench.engine.teacher_cache.held_out import HeldOutIdentity
+from workbench.engine.teacher_cache.identity import digest_of
+from workbench.evaluation.retrieval import retrieval
+from workbench.files import write_atomically
+from workbench.models.teacher import Teacher
+from workbench.progress import phase
+from workbench.resources import cache_dir
+
+NUM_PAIRS = 256  # held-out pairs that the teacher is tried on
+CHUNK = 32  # of them in one forward
+ENOUGH_S = 5.0  # after which a slow teacher is tried on no further chunk
+WORTH_KEEPING_S = 1.0  # what took longer is kept on disk
+
+
+class TeacherLevel(BaseModel):
+    """A teacher's R@1, the mean of both directions, among the first ``num_pairs`` pairs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_pairs: int
+    recall: float
+
+
+def start_warnings(cohort: Cohort) -> Iterator[str]:
+    """One line for each thing that is likely to waste the run, with its remedy."""
+    first = cohort.members[0]
+    needs_teacher = any(member.objective.needs_teacher for member in cohort.members)
+    teacher = cohort.teacher if needs_teacher else None
+    student_spec = first.config.student.model
+    findings = list(word_findings(cohort.stream.dataset, first.state.student, teacher, student_spec))
+    if teacher and cohort.evaluators:
+        split, evaluator = next(iter(cohort.evaluators.items()))
+        level = teacher_level(evaluator, teacher)
+        groups = evaluator.pairs.image_group_N[: level.num_pairs]
+        chance = chance_of(groups, level.num_pairs)
+        findings.append(level_finding(level.recall, chance, level.num_pairs, split))
+    yield from (f"{one.check}: {one.message}; {one.remedy}" for one in findings if one.level != "ok")
+
+
+def teacher_level(evaluator: Evaluator, teacher: Teacher) -> TeacherLevel:
+    """How well the teacher finds a few of the held-out pairs; read from disk where that took long before."""
+    folder = cache_dir() / "teacher-levels"
+    if folder.is_dir():
+        with suppress(OSError, ValueError):
+            return TeacherLevel.model_validate_json(_place(folder, evaluator, teacher).read_bytes())
+    start_s = time.perf_counter()
+    level = _measure(evaluator, teacher)
+    if time.perf_counter() - start_s > WORTH_KEEPING_S:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(_place(folder, evaluator, teacher), level.model_dump_json())
+    return level
+
+
+def _measure(evaluator: Evaluator, teacher: Teacher) -> TeacherLevel:
+    is_needed_anyhow = evaluator.knows_teacher or evaluator.pairs.num_images <= NUM_PAIRS
+    said = evaluator.teacher_pairs() if is_needed_anyhow else _embed_few(evaluator, teacher.in_chunks_of(CHUNK))
+    said = Embeddings(said.image_BD[:NUM_PAIRS], said.text_BD[:NUM_PAIRS], said.scale)
+    groups = evaluator.pairs.image_group_N[: len(said)]
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    group_N = torch.tensor([numbers[group] for group in groups], device=said.image_BD.device)
+    found = retrieval(said.image_BD, said.text_BD, group_N, group_N, block_size=len(said))
+    return TeacherLevel(num_pairs=len(said), recall=mean_recall(found.metrics))
+
+
+def _embed_few(evaluator: Evaluator, teacher: Teacher) -> Embeddings:
+    """The teacher's embeddings of the first pairs, in small forwards: of fewer pairs where it is slow."""
+    captions, device = evaluator.first_captions(NUM_PAIRS), teacher.scale.device
+    parts: list[Embeddings] = []
+    until_s = time.perf_counter() + ENOUGH_S
+    with (
+        closing(evaluator.pairs.image_chunks(teacher.form.image_size, CHUNK)) as chunks,
+        phase("trying the teacher", NUM_PAIRS) as shown,
+    ):
+        for start, image_BCHW in zip(range(0, NUM_PAIRS, CHUNK), chunks, strict=False):
+            text_BL = teacher.tokenize(captions[start : start + CHUNK])
+            parts.append(teacher.embed(image_BCHW.to(device), text_BL.to(device)))
+            shown.advance(CHUNK)
+            if time.perf_counter() > until_s:
+                break
+    image_ND, text_ND = torch.cat([one.image_BD for one in parts]), torch.cat([one.text_BD for one in parts])
+    return Embeddings(image_ND, text_ND, teacher.scale)
+
+
+def _place(folder: Path, evaluator: Evaluator, teacher: Teacher) -> Path:
+    return folder / f"{digest_of(HeldOutIdentity.of(evaluator.pairs, teacher))}.json"

@@ -1,0 +1,171 @@
+"""Progress of long work on stderr: bars in a terminal, a line every ten seconds elsewhere.
+
+Work reports itself with :func:`phase` or :func:`track`, from any depth. What ends within half a second shows nothing.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Item = TypeVar("Item")
+
+BAR_AFTER_S = 0.5
+LINE_EVERY_S = 10.0
+PAUSE_S = 1.0  # phases that follow one another within this time count as one stretch of work
+
+
+class Phase:
+    """A piece of work under way. ``total`` is 0 where it is unknown."""
+
+    def __init__(self, label: str, total: int = 0) -> None:
+        self.label = label
+        self.total = total
+        self.done = 0
+        self.began_s = time.monotonic()
+
+    def advance(self, number: int = 1) -> None:
+        """Count items as done."""
+        self.done += number
+        _reporter.update(self)
+
+    def __str__(self) -> str:
+        count = f" {self.done:,}/{self.total:,}" if self.total else ""
+        return f"{self.label}{count}, {time.monotonic() - self.began_s:.0f} s"
+
+
+@contextmanager
+def phase(label: str, total: int = 0) -> Iterator[Phase]:
+    """Report work while the block runs.
+
+    Args:
+        label: what is done, such as "encoding test images".
+        total: how many items there are; 0 if unknown.
+    """
+    one = Phase(label, total)
+    _reporter.begin(one)
+    try:
+        yield one
+    finally:
+        _reporter.end(one)
+
+
+def track(items: Iterable[Item], label: str, total: int = 0) -> Iterator[Item]:
+    """The items, each counted once it has been used."""
+    with phase(label, total) as one:
+        for item in items:
+            yield item
+            one.advance()
+
+
+@contextmanager
+def hosted(bars: "Progress", **fields: Any) -> Iterator[None]:
+    """While the block runs, phases are rows of these bars.
+
+    Args:
+        bars: running; two of them in one terminal would overwrite each other.
+        fields: what its columns expect of a row.
+    """
+    before = _reporter.host
+    _reporter.host = (bars, fields)
+    try:
+        yield
+    finally:
+        _reporter.host = before
+
+
+class _Reporter:
+    """Shows the phases that are open. A thread does so while the work itself is busy."""
+
+    def __init__(self) -> None:
+        self.host: tuple[Progress, dict[str, Any]] | None = None
+        self._open: list[Phase] = []
+        self._rows: dict[Phase, tuple[Progress, TaskID]] = {}
+        self._own: Progress | None = None
+        self._is_terminal: bool | None = None  # not asked yet
+        self._lock = threading.RLock()
+        self._idle = threading.Event()
+        self._busy_since_s = self._idle_since_s = self._said_s = float("-inf")
+
+    def begin(self, one: Phase) -> None:
+        with self._lock:
+            now_s = time.monotonic()
+            if not self._open and now_s - self._idle_since_s > PAUSE_S:
+                self._busy_since_s = now_s
+            self._open.append(one)
+            if len(self._open) == 1:
+                self._is_terminal = None
+                self._idle = threading.Event()
+                threading.Thread(target=self._watch, args=(self._idle,), daemon=True).start()
+
+    def update(self, one: Phase) -> None:
+        with self._lock:
+            self._show()
+            if one in self._rows:
+                bars, row = self._rows[one]
+                bars.update(row, completed=one.done)
+
+    def end(self, one: Phase) -> None:
+        with self._lock:
+            self._open.remove(one)
+            if one in self._rows:
+                bars, row = self._rows.pop(one)
+                with suppress(KeyError):
+                    bars.remove_task(row)
+            if self._open:
+                return
+            self._idle.set()
+            self._idle_since_s = time.monotonic()
+            if self._own is not None:
+                self._own.stop()
+                self._own = None
+
+    def _watch(self, idle: threading.Event) -> None:
+        while not idle.wait(max(0.01, min(BAR_AFTER_S, LINE_EVERY_S) / 2)):
+            with self._lock:
+                if not idle.is_set():
+                    self._show()
+
+    def _show(self) -> None:
+        """Show what is due."""
+        now_s = time.monotonic()
+        if now_s - self._busy_since_s < BAR_AFTER_S:
+            return
+        if self._is_terminal is None:
+            self._is_terminal = is_terminal()
+        if self.host is None and not self._is_terminal:
+            if self._open and now_s - max(self._busy_since_s, self._said_s) >= LINE_EVERY_S:
+                self._said_s = now_s
+                print(self._open[-1], file=sys.stderr, flush=True)
+            return
+        bars, fields = self.host or (self._bars(), {})
+        for one in self._open:
+            if one not in self._rows:
+                row = bars.add_task(one.label, total=one.total or None, completed=one.done, **fields)
+                self._rows[one] = bars, row
+
+    def _bars(self) -> "Progress":
+        if self._own is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn())
+            console = Console(stderr=True, highlight=False)
+            self._own = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+            self._own.start()
+        return self._own
+
+
+def is_terminal() -> bool:
+    """Whether stderr is one."""
+    from rich.console import Console
+
+    return Console(stderr=True).is_terminal
+
+
+_reporter = _Reporter()
