@@ -337,6 +337,11 @@ FAULTS = [
         "faults/test_training.py::test_a_run_whose_folder_goes_away_during_the_last_evaluation_has_not_finished",
         "cli/test_train.py::test_a_run_whose_folder_is_deleted_fails",
     ),
+    fault(
+        "a launcher that starts several ranks",
+        "refused in one line by every command that trains, before anything is written",
+        "cli/test_train.py::test_several_ranks_are_refused",
+    ),
 ]
 
 

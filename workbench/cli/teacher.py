@@ -46,7 +46,9 @@ def train_(
     from workbench.engine.launch import launch
     from workbench.engine.publish import publish_teacher
     from workbench.runs.directory import find_run, new_run_id
+    from workbench.runs.process import check_alone
 
+    check_alone()
     if out is not None:
         check_free(out)
     config = load_recipe(recipe, overrides, seed=seed, steps=steps)

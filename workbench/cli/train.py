@@ -49,7 +49,9 @@ def train(
     """
     from workbench.config.toml import load_recipe
     from workbench.runs.directory import check_can_create, new_run_id
+    from workbench.runs.process import check_alone
 
+    check_alone()
     check_tools(log_to)
     config = load_recipe(recipe, with_cache(overrides, cache_teacher), seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
