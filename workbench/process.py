@@ -69,3 +69,17 @@ def start_detached(argv: Sequence[str], log: Path) -> int:
     # A screen that stays open collects the ended process, so that it is not listed as a zombie.
     threading.Thread(target=process.wait, daemon=True).start()
     return process.pid
+
+
+def check_alone() -> None:
+    """Refuse to train as one of several ranks: each would be a run of its own, none the wiser.
+
+    Raises:
+        ValueError: a launcher such as torchrun has set ``WORLD_SIZE`` above 1.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size.isdecimal() and int(size) > 1:
+        raise ValueError(
+            f"WORLD_SIZE is {size}, and training runs in one process: start it without torchrun (or unset WORLD_SIZE); "
+            "for several runs at once: workbench sweep --workers N"
+        )

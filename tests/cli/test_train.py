@@ -110,6 +110,38 @@ def test_a_run_that_diverges_exits_with_1_and_says_where(workbench, tiny_recipe:
     assert "was not finite at step" in result.out
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --recipe RECIPE",
+        "train --recipe RECIPE --detach",
+        "train --recipe RECIPE --calibrate",
+        "runs resume one",
+        "runs fork one --steps 24",
+        "demo --steps 2",
+        "sweep --study icl_weight",
+        "sweep --study icl_weight --quick",
+        "teacher train --recipe RECIPE",
+        "calibrate --recipe RECIPE",
+    ],
+)
+def test_several_ranks_are_refused(workbench, tiny_recipe: str, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    if command.startswith("runs"):
+        assert workbench("train", "--recipe", tiny_recipe, "--name", "one").code == 0
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = workbench(*command.replace("RECIPE", tiny_recipe).split())
+    assert (result.code, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert line.startswith("workbench: WORLD_SIZE is 2")
+    assert "workbench sweep --workers N" in line
+    assert [path.name for path in Path("runs").glob("*")] in ([], ["one"])
+
+
+def test_one_rank_trains(workbench, tiny_recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert workbench("train", "--recipe", tiny_recipe, "--name", "one").code == 0
+
+
 def test_a_run_whose_folder_is_deleted_fails(workbench, tiny_recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from workbench.cli import progress
     from workbench.events import StepDone

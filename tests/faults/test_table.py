@@ -470,6 +470,11 @@ FAULTS = [
         "engine/test_calibrate.py::test_what_would_take_this_machine_hours_is_refused_with_the_ways_out",
         "engine/test_estimate.py::test_the_training_after_it_is_the_same",
     ),
+    fault(
+        "a launcher that starts several ranks",
+        "refused in one line by every command that trains, before anything is written",
+        "cli/test_train.py::test_several_ranks_are_refused",
+    ),
 ]
 
 

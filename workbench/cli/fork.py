@@ -39,7 +39,9 @@ def fork(
     from workbench.cli.train import follow, start_detached_run
     from workbench.engine.fork import plan_fork
     from workbench.runs.directory import find_run
+    from workbench.runs.process import check_alone
 
+    check_alone()
     check_tools(log_to)
     planned = plan_fork(find_run(runs, run), at=at, overrides=overrides, num_steps=steps)
     run_id = name or planned.new_id()

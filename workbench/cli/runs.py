@@ -173,7 +173,9 @@ def resume(
     from workbench.engine.launch import relaunch
     from workbench.runs.directory import find_run
     from workbench.runs.liveness import run_status
+    from workbench.runs.process import check_alone
 
+    check_alone()
     check_tools(log_to)
     directory = find_run(runs, run)
     if run_status(directory).state == "finished":

@@ -57,7 +57,9 @@ def train_(
     from workbench.engine.launch import launch
     from workbench.engine.publish import publish_teacher
     from workbench.runs.directory import find_run, new_run_id
+    from workbench.runs.process import check_alone
 
+    check_alone()
     if out is not None:
         check_free(out)
     config = load_recipe(recipe, without_test(overrides, no_test), seed=seed, steps=steps)

@@ -65,7 +65,9 @@ def train(
     """
     from workbench.config.toml import load_recipe
     from workbench.runs.directory import check_can_create, new_run_id
+    from workbench.runs.process import check_alone
 
+    check_alone()
     check_tools(log_to)
     overrides = without_test(with_cache(overrides, cache_teacher), no_test)
     config = load_recipe(recipe, overrides, seed=seed, steps=steps)

@@ -38,6 +38,7 @@ from workbench.models.teacher import Teacher
 from workbench.progress import phase
 from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
+from workbench.runs.process import check_alone
 
 SHARED = ("data", "teacher", "train", "evaluate")  # what the members of a cohort must have in common
 
@@ -61,8 +62,9 @@ def build_cohort(
 
     Raises:
         ValueError: settings that cannot be, with the remedy: unknown names, a batch larger than the data, members that
-            differ in what a cohort shares.
+            differ in what a cohort shares; or this process is one of several ranks.
     """
+    check_alone()
     directories = directories or {}
     configs = {run: settled(config) for run, config in configs.items()}
     first = next(iter(configs.values()))
