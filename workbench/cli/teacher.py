@@ -40,6 +40,8 @@ def train_(
 
         workbench train --recipe clip-kd --set teacher.model=my-teacher
     """
+    if out is not None:
+        check_free(out)
     from workbench.cli.output import print_json, print_line, print_metrics
     from workbench.cli.train import follow
     from workbench.config.toml import load_recipe
@@ -47,8 +49,6 @@ def train_(
     from workbench.engine.publish import publish_teacher
     from workbench.runs.directory import find_run, new_run_id
 
-    if out is not None:
-        check_free(out)
     config = load_recipe(recipe, overrides, seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
     follow(launch({run_id: config}, runs), json, prints=out is None)
