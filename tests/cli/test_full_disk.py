@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,10 @@ CASES = {
     ),
     "all-samples": ((*WORKBENCH, "data", "samples", "emoji", "--split", "test", "--out", "a"), "--out DIR"),
     "prepare": ((*cached(), "data", "prepare", "samples:scenes/train", "--pairs", "9000"), "WORKBENCH_CACHE"),
-    "train": ((*cached(), "train", "--set", "data.num_pairs=9000", "--steps", "1"), "WORKBENCH_CACHE"),
+    "train": (
+        (*cached(), "train", "--set", "data.num_pairs=9000", "--steps", "1", "--runs", "ELSEWHERE"),
+        "WORKBENCH_CACHE",
+    ),
     "inherit": ((*WORKBENCH, "inherit", "--teacher", "sample:scenes", "--depth", "0.5", "--out", "half"), "--out DIR"),
     "export": ((*WORKBENCH, "export", "sample:scenes", "--out", "exported"), "--out DIR"),
     "import": ((*WORKBENCH, "teacher", "import", "sample:scenes", "--pairs", "100"), "--out DIR"),
@@ -36,8 +40,10 @@ SLOW = ("train", "inherit", "export", "import")  # they import torch
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES])
-def test_a_command_on_a_full_disk_leaves_nothing(on_small_disk, name: str) -> None:
-    command, remedy = CASES[name]
+def test_a_command_on_a_full_disk_leaves_nothing(on_small_disk, name: str, tmp_path: Path) -> None:
+    words, remedy = CASES[name]
+    elsewhere = tmp_path / "runs"
+    command = [str(elsewhere) if word == "ELSEWHERE" else word for word in words]
     result = on_small_disk("2m", command, before=fill(300))
     lines = [line for line in result.stderr.splitlines() if line.startswith("workbench:")]
     assert result.returncode == 2, result.stderr
@@ -47,6 +53,7 @@ def test_a_command_on_a_full_disk_leaves_nothing(on_small_disk, name: str) -> No
     assert remedy in lines[-1]
     left = set(result.stdout.splitlines()[-1].removeprefix("left:").split())
     assert left <= {"index", "prepared", "readable", "samples"}
+    assert not elsewhere.exists() or not list(elsewhere.iterdir())
 
 
 @pytest.mark.slow

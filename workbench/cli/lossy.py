@@ -46,7 +46,7 @@ class _Lossy:
 def lossy_stderr() -> Iterator[None]:
     """stderr drops what cannot be written while this is entered."""
     before = sys.stderr
-    sys.stderr = _Lossy(before)  # type: ignore[assignment]  # a stream in all that is used
+    sys.stderr = _Lossy(before)
     try:
         yield
     finally:
