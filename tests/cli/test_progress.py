@@ -1,8 +1,9 @@
 import pytest
 
 from workbench import progress as shown
+from workbench.cli import progress
 from workbench.cli.progress import show
-from workbench.events import EvalDone, EvalStarted, RunFinished, RunStarted
+from workbench.events import EvalDone, EvalStarted, RunFinished, RunStarted, Warned
 from workbench.progress import phase
 
 STARTED = RunStarted(
@@ -33,8 +34,6 @@ def test_the_test_of_many_pairs_says_how_to_leave_it_out(capsys: pytest.CaptureF
 def test_in_a_terminal_an_evaluation_is_a_row_of_the_runs_bars(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workbench.cli import progress
-
     monkeypatch.setattr(shown, "BAR_AFTER_S", 0.0)
     console = progress.errors.__class__(stderr=True, force_terminal=True, width=100)
     monkeypatch.setattr(progress, "errors", console)
@@ -53,3 +52,19 @@ def test_in_a_terminal_an_evaluation_is_a_row_of_the_runs_bars(
     with phase("encoding test images", 5000) as one:  # and no longer a row once the bars are gone
         one.advance()
         assert shown._reporter.host is None
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize("error", [ValueError("zip() argument 2 is longer"), OSError(28, "No space left on device")])
+def test_a_display_that_fails_is_reported_once_and_the_events_go_on(monkeypatch, capsys, is_terminal, error) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    view = progress._Bars if is_terminal else progress._Lines
+    monkeypatch.setattr(view, "show", fail)
+    monkeypatch.setattr(type(progress.errors), "is_terminal", is_terminal)
+    events = [Warned(run="fd", step=step, message="x") for step in range(3)]
+    assert list(show(events, 3)) == events
+    said = [line for line in capsys.readouterr().err.splitlines() if "no longer shown" in line]
+    assert len(said) == 1
+    assert "workbench runs show fd" in said[0]

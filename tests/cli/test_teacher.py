@@ -32,7 +32,8 @@ def test_a_teacher_is_written_measured_and_teaches(workbench, tiny_recipe: str) 
     assert "teach with it" not in printed
     again = workbench("teacher", "train", *arguments[:-5], "--name", "u", *arguments[-3:])
     assert again.code == 2
-    assert again.err.strip().endswith("mine exists already: name another with --out DIR")
+    assert "mine exists already, and is whole: measure it (workbench evaluate mine" in again.err
+    assert again.err.strip().endswith("name another with --out DIR")
     assert not Path("runs/u").exists()
 
 
@@ -57,7 +58,8 @@ def test_a_teacher_is_taken_in_and_teaches(workbench, tiny_recipe: str) -> None:
     assert workbench("train", "--recipe", tiny_recipe, *model, "--steps", "3").code == 0
     again = workbench("teacher", "import", "sample:scenes")
     assert again.code == 2
-    assert "teachers/scenes exists already: name another with --out DIR" in again.err
+    assert "teachers/scenes exists already, and is whole" in again.err
+    assert "--out DIR" in again.err
     shown = workbench("teacher", "import", "sample:scenes", "--pairs", "100", "--out", "other").out
     assert "standard errors above guessing" in shown
     assert "teach with it: workbench train --recipe clip-kd --set teacher.model=other" in shown

@@ -28,6 +28,7 @@ from workbench.data.spec import open_dataset
 from workbench.data.store import INDEX, MANIFEST, PICTURES, TEXTS, Manifest
 from workbench.data.working_size import Scaled
 from workbench.embeddings import Batch, InputForm
+from workbench.files import temporary_beside
 from workbench.models.tokenizers import WordTokenizer
 
 Pairs = Callable[..., dict[str, bytes]]
@@ -247,6 +248,18 @@ def test_a_killed_preparation_leaves_nothing_that_counts(specs: dict[str, str], 
     made(specs["shards"])
     assert len(stores.listed()) == 1
     assert not list((cache / "prepared").glob("*/.tmp-*"))
+
+
+def test_what_a_killed_preparation_left_of_other_data_goes(
+    specs: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("workbench.files.started_at", lambda _: "an hour ago")
+        left = temporary_beside(cache / "prepared" / "other" / "store")
+    left.mkdir(parents=True)
+    (left / PICTURES).write_bytes(bytes(1000))
+    made(specs["shards"])
+    assert not left.exists()
 
 
 @pytest.mark.usefixtures("specs")

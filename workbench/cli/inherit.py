@@ -71,11 +71,14 @@ def inherit(
 
         workbench train --recipe clip-kd --set student.model=half
     """
+    from workbench.figures.save import check_suffix
     from workbench.models.layout import check_named
 
     plan, settings = _plan(depth, width, overrides or [], is_auto=auto is not None)
     check_free(out)
     check_named(teacher, runs)
+    if figure:
+        check_suffix(figure)
     from workbench.cli.architecture import print_architecture
     from workbench.cli.costs import describe_both
     from workbench.cli.figure import write_figure

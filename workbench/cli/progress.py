@@ -1,7 +1,7 @@
 """A run's events as progress bars in a terminal, and as a line now and then elsewhere."""
 
-import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -42,7 +42,9 @@ def _is_shown(view: "_Bars | _Lines", event: Event) -> bool:
         view.show(event)
     except Exception as error:
         message = f"progress is no longer shown ({type(error).__name__}: {error}); training goes on"
-        print(f"workbench: {message}, see it with: workbench runs show {event.run}", file=sys.stderr)
+        with suppress(Exception):
+            text = f"workbench: {message}, see it with: workbench runs show {event.run}"
+            errors.print(text, markup=False, soft_wrap=True)
         return False
     return True
 

@@ -237,6 +237,10 @@ def _end(planned: "Sweep", interrupt: "Interrupt") -> None:
     if interrupt.exit_code:
         errors.print("stopped; the same command goes on where this left off")
         raise typer.Exit(interrupt.exit_code)
+    outcomes = [outcome for trial in planned.trials for outcome in trial.outcomes.values()]
+    if outcomes and all(outcome.state == "failed" for outcome in outcomes):
+        errors.print("every run has failed; --resume tries them again once the cause is gone")
+        raise typer.Exit(1)
     if not planned.is_done and not planned.request.timeout_s:
         errors.print("not everything has ended; --resume goes on, and tries again what failed")
         raise typer.Exit(1)

@@ -51,6 +51,8 @@ def train_(
 
         workbench train --recipe clip-kd --set teacher.model=my-teacher
     """
+    if out is not None:
+        check_free(out)
     from workbench.cli.output import errors, print_json, print_line, print_metrics
     from workbench.cli.train import follow
     from workbench.config.toml import load_recipe
@@ -60,8 +62,6 @@ def train_(
     from workbench.runs.process import check_alone
 
     check_alone()
-    if out is not None:
-        check_free(out)
     config = load_recipe(recipe, without_test(overrides, no_test), seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
     follow(launch({run_id: config}, runs), json, prints=out is None)

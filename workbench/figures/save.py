@@ -21,6 +21,18 @@ METADATA: dict[str, dict[str, Any]] = {
 }
 
 
+def check_suffix(path: Path) -> str:
+    """The suffix of a figure's file in lower case, such as ``.png``.
+
+    Raises:
+        ValueError: it is not .png, .svg or .pdf.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in METADATA:
+        raise unknown("figure format", path.suffix or path.name, METADATA)
+    return suffix
+
+
 def save_figure(figure: "Figure", path: Path | str, *, small: bool = False) -> Path:
     """Writes ``figure`` to ``path``, making its folder; equal figures give equal bytes (no dates inside).
 
@@ -32,9 +44,7 @@ def save_figure(figure: "Figure", path: Path | str, *, small: bool = False) -> P
         OSError: it cannot be written; an older file is intact.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in METADATA:
-        raise unknown("figure format", path.suffix or path.name, METADATA)
+    suffix = check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     dpi = SMALL_DOTS_PER_INCH if small else DOTS_PER_INCH
     with new_file(path) as temporary:
