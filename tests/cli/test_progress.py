@@ -2,7 +2,7 @@ import pytest
 
 from workbench import progress as shown
 from workbench.cli.progress import show
-from workbench.events import EvalDone, EvalStarted, RunFinished, RunStarted
+from workbench.events import EvalDone, EvalStarted, RunFinished, RunStarted, Warned
 from workbench.progress import phase
 
 STARTED = RunStarted(
@@ -28,6 +28,12 @@ def test_the_test_of_many_pairs_says_how_to_leave_it_out(capsys: pytest.CaptureF
     assert "5,000 test pairs" in line
     assert "--no-test" in line
     assert "--set data.test=" in line
+
+
+def test_a_warning_of_all_members_of_a_cohort_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    both = [Warned(run=run, step=0, message="at chance") for run in ("one", "two")]
+    assert list(show([*both, Warned(run="one", step=3, message="at chance")], 3))[1] == both[1]
+    assert capsys.readouterr().err.splitlines() == ["one  at chance"] * 2
 
 
 def test_in_a_terminal_an_evaluation_is_a_row_of_the_runs_bars(

@@ -27,9 +27,13 @@ PLAIN_EVERY = 0.1  # of the run, between two lines where there is no terminal
 def show(events: Iterable[Event], num_steps: int) -> Iterator[Event]:
     """Pass the events on and show them on stderr."""
     view = _Bars(num_steps) if errors.is_terminal else _Lines(num_steps)
+    warned: set[tuple[int, str]] = set()  # what concerns all members of a cohort is said once
     with view:
         for event in events:
-            view.show(event)
+            if not (isinstance(event, Warned) and (event.step, event.message) in warned):
+                view.show(event)
+            if isinstance(event, Warned):
+                warned.add((event.step, event.message))
             yield event
 
 
