@@ -53,6 +53,8 @@ class Demo:
     _curves: dict[str, list[Curves]] = field(default_factory=dict)
     _teacher: dict[str, float] = field(default_factory=dict)
     _num_test_pairs: int = 0
+    chance: dict[str, float] = field(default_factory=dict)
+    """What a random answer is expected to score on the test pairs, by metric name."""
 
     @property
     def steps(self) -> int:
@@ -123,6 +125,7 @@ class Demo:
             "rows": [row.to_json() for row in self.rows],
             "gain": gains[self.recipes[0]],
             "gains": gains,
+            "chance": self.chance,
             "elapsed_s": self.elapsed_s,
         }
 
@@ -139,6 +142,7 @@ class Demo:
             raise RuntimeError(f"run {run.id} did not reach its end: see `workbench runs show {run.path}`")
         self.rows.append(_row(model, seed, measured, count_parameters(member.state.student)))
         self._num_test_pairs = measured.num_pairs
+        self.chance = measured.chance
         self._hits.setdefault(model, []).append({name: hit.numpy() for name, hit in measured.hits.items()})
         self._curves.setdefault(model, []).append(curves(read_events(run.events_file).events))
 

@@ -101,7 +101,7 @@ class EvalStarted(Event):
 class EvalDone(Event):
     """``errors`` are standard errors of the metrics that have one.
 
-    ``chance`` is what the best fixed answer scores, and ``teacher`` the teacher's recall on the same pairs.
+    ``chance`` is what a random answer is expected to score, and ``teacher`` the teacher's recall on the same pairs.
     """
 
     split: str

@@ -34,9 +34,14 @@ class Phase:
         self.done += number
         _reporter.update(self)
 
+    @property
+    def count(self) -> str:
+        """How many items are done; empty where their number is unknown."""
+        return f"{self.done:,}/{self.total:,}" if self.total else ""
+
     def __str__(self) -> str:
-        count = f" {self.done:,}/{self.total:,}" if self.total else ""
-        return f"{self.label}{count}, {time.monotonic() - self.began_s:.0f} s"
+        doing = f"{self.label} {self.count}".rstrip()
+        return f"{doing}, {time.monotonic() - self.began_s:.0f} s"
 
 
 @contextmanager
@@ -108,7 +113,7 @@ class _Reporter:
             self._show()
             if one in self._rows:
                 bars, row = self._rows[one]
-                bars.update(row, completed=one.done)
+                bars.update(row, completed=one.done, count=one.count)
 
     def end(self, one: Phase) -> None:
         with self._lock:
@@ -146,15 +151,20 @@ class _Reporter:
         bars, fields = self.host or (self._bars(), {})
         for one in self._open:
             if one not in self._rows:
-                row = bars.add_task(one.label, total=one.total or None, completed=one.done, **fields)
-                self._rows[one] = bars, row
+                label = one.label.removeprefix("encoding ") if self.host else one.label  # whose rows are narrow
+                columns = fields | {"count": one.count}
+                self._rows[one] = bars, bars.add_task(label, total=one.total or None, completed=one.done, **columns)
 
     def _bars(self) -> "Progress":
         if self._own is None:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn())
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(20),
+                TextColumn("{task.fields[count]}"),
+            )
             console = Console(stderr=True, highlight=False)
             self._own = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
             self._own.start()

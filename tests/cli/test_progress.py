@@ -31,6 +31,12 @@ def test_the_test_of_many_pairs_says_how_to_leave_it_out(capsys: pytest.CaptureF
     assert "--set data.test=" in line
 
 
+def test_a_warning_of_all_members_of_a_cohort_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    both = [Warned(run=run, step=0, message="at chance") for run in ("one", "two")]
+    assert list(show([*both, Warned(run="one", step=3, message="at chance")], 3))[1] == both[1]
+    assert capsys.readouterr().err.splitlines() == ["one  at chance"] * 2
+
+
 def test_in_a_terminal_an_evaluation_is_a_row_of_the_runs_bars(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

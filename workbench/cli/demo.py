@@ -139,7 +139,11 @@ def _print_gains(tour: "Demo") -> None:
 
 def _print_legend(tour: "Demo") -> None:
     from workbench.cli.output import print_line
+    from workbench.views.metrics import metric_label
 
+    labels = [metric_label(name) for name in ("zero_shot_top1", *GAINED) if name in tour.chance]
+    chance = ", ".join(f"{label.title} {label.number(tour.chance[label.name])}" for label in labels)
+    print_line(f"Chance: {chance}.")
     block = min(tour.config.evaluate.block_size, tour.num_test_pairs)
     print_line(f"{tour.num_test_pairs:,} unseen pairs; R@k in blocks of {block:,}; ± one standard error over pairs.")
     print_line("Gains are paired by seed; their intervals cover seeds and pairs.")

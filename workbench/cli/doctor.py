@@ -67,7 +67,10 @@ def _examine(recipe: str | None, overrides: list[str] | None, runs: Path, max_ti
     from workbench.config.toml import load_recipe
 
     config = load_recipe(recipe, overrides)
-    from workbench.engine.doctor.examine import examine_run
+    from workbench.progress import phase
+
+    with phase("loading PyTorch"):
+        from workbench.engine.doctor.examine import examine_run
 
     return examine_run(config, runs, _say, max_time_s)
 

@@ -105,7 +105,7 @@ def print_metrics(
 
     Args:
         teacher: its metrics on the same pairs.
-        chance: what the best fixed answer scores.
+        chance: what a random answer is expected to score.
     """
     levels = {name: values for name, values in (("teacher", teacher), ("chance", chance)) if values}
     rows = []

@@ -29,10 +29,14 @@ def show(events: Iterable[Event], num_steps: int) -> Iterator[Event]:
     """Pass the events on and show them on stderr; where that fails, once say so and go on without."""
     view = _Bars(num_steps) if errors.is_terminal else _Lines(num_steps)
     is_shown = True
+    warned: set[tuple[int, str]] = set()  # what concerns all members of a cohort is shown once
     with view:
         for event in events:
-            if is_shown:
+            is_new = not (isinstance(event, Warned) and (event.step, event.message) in warned)
+            if is_shown and is_new:
                 is_shown = _is_shown(view, event)
+            if isinstance(event, Warned):
+                warned.add((event.step, event.message))
             yield event
 
 

@@ -122,7 +122,10 @@ def import_(
         check_free(out)
     check_named(source, runs)
     from workbench.cli.output import print_json
-    from workbench.engine.importing import folder_name, import_teacher
+    from workbench.progress import phase
+
+    with phase("loading PyTorch"):
+        from workbench.engine.importing import folder_name, import_teacher
 
     folder = out or Path("teachers") / folder_name(source)
     check_free(folder)
@@ -140,7 +143,7 @@ def _print_imported(imported: "ImportedTeacher", folder: Path) -> None:
 
     record = imported.record()
     title = f"{imported.source}: {record['num_pairs']:,} of {imported.data}"
-    print_metrics(record["metrics"], record["errors"], title, chance=record["guessing"])
+    print_metrics(record["metrics"], record["errors"], title, chance=imported.trial.measured.chance)
     print_line(f"its best metric is {imported.trial.margin:.0f} standard errors above guessing")
     if imported.other:
         taken, left = ("quick_gelu", "gelu") if imported.uses_quick_gelu else ("gelu", "quick_gelu")

@@ -75,7 +75,10 @@ def train(
     if calibrate:
         check_can_create(runs, run_id)
         config = calibrated(config, runs)
-    from workbench.engine.launch import create, launch
+    from workbench.progress import phase
+
+    with phase("loading PyTorch"):
+        from workbench.engine.launch import create, launch
 
     if detach:
         start_detached_run(create(run_id, config, runs), json, log_to)

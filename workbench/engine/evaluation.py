@@ -18,8 +18,8 @@ from workbench.engine.teacher_cache.held_out import keep_held_out, recall_held_o
 from workbench.evaluation.agreement import agreement
 from workbench.evaluation.blind import blind_recall, blind_top
 from workbench.evaluation.mutual_information import mutual_information_bounds
-from workbench.evaluation.retrieval import false_negative_ceiling, retrieval
-from workbench.evaluation.zero_shot import build_classifier, zero_shot
+from workbench.evaluation.retrieval import false_negative_ceiling, random_recall, retrieval
+from workbench.evaluation.zero_shot import build_classifier, random_accuracy, zero_shot
 from workbench.events import EvalDone
 from workbench.losses.base import Loss
 from workbench.losses.learnt import LearntParts
@@ -37,7 +37,7 @@ class Measured:
 
     ``errors`` are standard errors, ``hits`` each query's outcome. ``ceiling`` is what a perfect model would score if
     only a picture's own caption counted as right: how much the captions that are true of several pictures matter.
-    ``chance`` is what the best fixed answer scores, and ``teacher`` the teacher's own recall, where there is one.
+    ``chance`` is what a random answer is expected to score, ``teacher`` the teacher's own recall, where there is one.
     ``probe`` is what a student, and its teacher, say of the first pairs. ``notes`` say what could not be measured.
     """
 
@@ -199,7 +199,8 @@ class Evaluator:
 
     @cached_property
     def _chance(self) -> dict[str, float]:
-        return self.blind()
+        found = random_recall(*self._groups(), block_size=self._block_size)
+        return found if self._task is None else found | random_accuracy(len(self._task.classes))
 
     def _information(
         self, encoded: _Encoded, projected: Embeddings | None, learnt: LearntParts | None, icl: Loss | None

@@ -102,6 +102,32 @@ def false_negative_ceiling(
     }
 
 
+def random_recall(
+    image_group_N: Tensor, text_group_M: Tensor, *, block_size: int = 1000, ks: Sequence[int] = (1, 5, 10)
+) -> dict[str, float]:
+    """The expected R@k of candidates in random order, by metric name: chance.
+
+    With ``right`` of the n candidates of a block right, a query hits with probability 1 - C(n - right, k) / C(n, k).
+
+    Raises:
+        ValueError: captions out of the order of their pictures.
+    """
+    both: dict[str, list[tuple[Tensor, Tensor]]] = {"image_to_text": [], "text_to_image": []}
+    for block in paired_blocks(image_group_N, text_group_M, block_size):
+        images_N, texts_M = image_group_N[block.images].cpu(), text_group_M[block.texts].cpu()
+        for way, queries, candidates in (
+            ("image_to_text", images_N, texts_M),
+            ("text_to_image", texts_M, images_N),
+        ):
+            num_candidates_Q = torch.full_like(queries, len(candidates))
+            both[way].append((_num_equal(queries, candidates), num_candidates_Q))
+    return {
+        f"{way}_r{k}": float(torch.cat([_chance(right, among, k) for right, among in parts]).mean())
+        for way, parts in both.items()
+        for k in ks
+    }
+
+
 def _ranks(
     blocks: Sequence[Block], image_ND: Tensor, text_MD: Tensor, image_group_N: Tensor, text_group_M: Tensor
 ) -> tuple[Tensor, Tensor]:

@@ -75,3 +75,8 @@ def zero_shot(image_ND: Tensor, classifier_KD: Tensor, labels_N: Tensor) -> Item
     metrics = {name: float(hit_N.double().mean()) for name, hit_N in hits.items()}
     errors = {name: (share * (1 - share) / len(image_ND)) ** 0.5 for name, share in metrics.items()}
     return ItemScores(metrics, errors, hits)
+
+
+def random_accuracy(num_classes: int) -> dict[str, float]:
+    """What a random answer is expected to score, by metric name: k of the K classes."""
+    return {f"zero_shot_top{k}": min(1.0, k / num_classes) for k in (1, 5)}

@@ -31,7 +31,7 @@ class Summary(BaseModel):
     test_metrics: dict[str, float]
     test_errors: dict[str, float]
     chance: dict[str, float] = {}
-    """What the best fixed answer scores on the pairs of ``metrics``, by metric name."""
+    """What a random answer is expected to score on the pairs of ``metrics``, by metric name."""
     teacher_metrics: dict[str, float] = {}
     """The teacher's recall on the same pairs; empty without a teacher."""
     test_chance: dict[str, float] = {}
