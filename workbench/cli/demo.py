@@ -63,7 +63,7 @@ def demo(
     from workbench.cli.output import errors, print_json
     from workbench.cli.progress import show
     from workbench.demo import Demo
-    from workbench.runs.process import check_alone
+    from workbench.process import check_alone
 
     check_alone()
     chosen = tuple(dict.fromkeys(recipes or ["clip-kd"]))

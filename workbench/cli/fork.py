@@ -38,8 +38,8 @@ def fork(
     """
     from workbench.cli.train import follow, start_detached_run
     from workbench.engine.fork import plan_fork
+    from workbench.process import check_alone
     from workbench.runs.directory import find_run
-    from workbench.runs.process import check_alone
 
     check_alone()
     check_tools(log_to)

@@ -171,9 +171,9 @@ def resume(
     """
     from workbench.cli.train import follow
     from workbench.engine.launch import relaunch
+    from workbench.process import check_alone
     from workbench.runs.directory import find_run
     from workbench.runs.liveness import run_status
-    from workbench.runs.process import check_alone
 
     check_alone()
     check_tools(log_to)

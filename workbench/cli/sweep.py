@@ -92,7 +92,7 @@ def sweep(
     from workbench.cli.output import errors, print_json
     from workbench.config.cells import Changes, cells_of
     from workbench.config.study import kept_as, load_study
-    from workbench.runs.process import check_alone
+    from workbench.process import check_alone
 
     check_alone()
     study = _asked(load_study(name_or_file), quick, seeds, trials, timeout, confirm)

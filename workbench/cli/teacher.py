@@ -58,8 +58,8 @@ def train_(
     from workbench.config.toml import load_recipe
     from workbench.engine.launch import launch
     from workbench.engine.publish import publish_teacher
+    from workbench.process import check_alone
     from workbench.runs.directory import find_run, new_run_id
-    from workbench.runs.process import check_alone
 
     check_alone()
     config = load_recipe(recipe, without_test(overrides, no_test), seed=seed, steps=steps)

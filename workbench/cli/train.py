@@ -64,8 +64,8 @@ def train(
         workbench train --set data.train=pairs/{0000..0009}.tar --set data.validation=held-out.tar
     """
     from workbench.config.toml import load_recipe
+    from workbench.process import check_alone
     from workbench.runs.directory import check_can_create, new_run_id
-    from workbench.runs.process import check_alone
 
     check_alone()
     check_tools(log_to)

@@ -35,10 +35,10 @@ from workbench.models.clip import Clip
 from workbench.models.placement import has_batch_norm, placed
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
+from workbench.process import check_alone
 from workbench.progress import phase
 from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
-from workbench.runs.process import check_alone
 
 SHARED = ("data", "teacher", "train", "evaluate")  # what the members of a cohort must have in common
 
