@@ -106,12 +106,12 @@ def test_a_fork_begins_with_what_its_parent_was_told(tiny, tmp_path: Path) -> No
     [
         (
             {"loss.icll.weight": 2},
-            "unknown setting of a run under way 'loss.icll.weight': did you mean 'loss.icl.weight'",
+            "did you mean 'loss.icl.weight'",
         ),
         ({"train.num_steps": 9}, "unknown setting of a run under way 'train.num_steps'"),
-        ({"loss.icl.weight": -1}, "weight: input should be greater than or equal to 0"),
-        ({"optimizer.learning_rate": 0}, "learning_rate: input should be greater than 0"),
-        ({"optimizer.learning_rate": "fast"}, "learning_rate: input should be a valid number"),
+        ({"loss.icl.weight": -1}, "loss.icl.weight: input should be greater than or equal to 0"),
+        ({"optimizer.learning_rate": 0}, "optimizer.learning_rate: input should be greater than 0"),
+        ({"optimizer.learning_rate": "fast"}, "optimizer.learning_rate: input should be a valid number"),
         ({}, "nothing is changed: name optimizer.learning_rate or loss.clip.weight"),
     ],
 )

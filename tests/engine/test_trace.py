@@ -4,14 +4,17 @@
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from workbench.config.toml import load_recipe, recipes
+from workbench.engine import loop
 from workbench.engine.build import build_cohort
+from workbench.engine.contributions import examine
 from workbench.engine.loop import train
-from workbench.events import StepDone
+from workbench.events import StepDone, Warned
 
 PINNED = Path(__file__).with_name("traces.json")
 RECIPES = sorted(
@@ -33,19 +36,34 @@ SHORT = [
 ]
 
 
-def traces() -> dict[str, list[float]]:
+def traces(warnings: list[str]) -> dict[str, list[float]]:
     """The total loss of each step, by recipe. One cohort: its members end as they do alone."""
     cohort = build_cohort({name: load_recipe(name, SHORT).with_steps(20) for name in RECIPES})
     found: dict[str, list[float]] = {name: [] for name in RECIPES}
     for event in train(cohort):
         if isinstance(event, StepDone):
             found[event.run].append(event.loss)
+        if isinstance(event, Warned):
+            warnings.append(event.message)
     return found
 
 
 @pytest.fixture(scope="module")
-def traced() -> dict[str, list[float]]:
-    return traces()
+def warnings() -> list[str]:
+    """What was warned of while the traces were made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def traced(warnings: list[str]) -> Iterator[dict[str, list[float]]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "new_remarks", examine)  # at every step, not at the first alone
+        yield traces(warnings)
+
+
+def test_no_loss_of_a_recipe_is_said_to_contribute_nothing_at_any_step(traced, warnings: list[str]) -> None:
+    assert len(traced) == len(RECIPES)
+    assert [warning for warning in warnings if "look at loss." in warning] == []
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -56,5 +74,5 @@ def test_the_trace_is_the_pinned_one(recipe: str, traced: dict[str, list[float]]
 
 
 if __name__ == "__main__":
-    written = {name: [round(loss, 6) for loss in losses] for name, losses in traces().items()}
+    written = {name: [round(loss, 6) for loss in losses] for name, losses in traces([]).items()}
     PINNED.write_text(json.dumps(written, indent=1) + "\n")

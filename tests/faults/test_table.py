@@ -508,6 +508,23 @@ FAULTS = [
         "cli/test_folders.py::test_samples_recipes_and_onnx",
         "cli/test_folders.py::test_files_of_somebody_else_are_not_to_be_removed",
     ),
+    fault(
+        "settings at which a loss contributes nothing to the gradient, or everything",
+        "warned of by doctor and at the first report, with the settings; never for a shipped recipe",
+        "engine/test_contributions.py::test_a_loss_at_a_scale_of_nothing_is_named_with_its_scale_at_the_first_report",
+        "engine/test_contributions.py::test_a_loss_with_everything_is_named_with_its_weight",
+        "engine/test_contributions.py::test_a_single_loss_whose_gradient_adamw_does_not_feel_is_named",
+        "engine/test_contributions.py::test_a_loss_that_is_merely_small_or_large_is_not_named",
+        "engine/test_contributions.py::test_doctor_says_so_too",
+        "engine/test_trace.py::test_no_loss_of_a_recipe_is_said_to_contribute_nothing_at_any_step",
+    ),
+    fault(
+        "a study whose objective nothing measures, or whose losses cannot be at one of its values",
+        "refused before a model is loaded, with the cell and the remedy",
+        "sweeps/test_check.py::test_a_grid_that_cannot_be_is_refused_with_its_cell",
+        "sweeps/test_check.py::test_a_search_is_tried_at_every_end_and_choice",
+        "sweeps/test_check.py::test_every_shipped_study_can_be",
+    ),
 ]
 
 

@@ -54,6 +54,7 @@ def infinite_at(monkeypatch: pytest.MonkeyPatch):
             loss = honest(self, comparison)
             return InfiniteGradient.apply(loss) if len(calls) in steps else loss
 
+        monkeypatch.setattr("workbench.engine.loop.new_remarks", lambda *_: [])  # which computes every loss once more
         monkeypatch.setattr(CrdLoss, "__call__", broken)
 
     return patch

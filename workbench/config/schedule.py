@@ -47,6 +47,11 @@ class Schedule(Config):
         return self.initial + done * (self.value - self.initial)
 
     @property
+    def largest(self) -> float:
+        """The largest weight at any step."""
+        return max(self.value, self.initial)
+
+    @property
     def is_ever_on(self) -> bool:
         """Whether the weight is above 0 at any step."""
         return self.value > 0 or (self.initial > 0 and self.ramp_steps > 0)

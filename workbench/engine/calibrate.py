@@ -83,7 +83,7 @@ def calibrate(
     cohort = build_cohort({"calibration": _to_measure(config, num_batches)}, runs_dir=runs_dir)
     objective = make_objective(config, cohort.teacher)
     norms = measure_norms(cohort, _checked_time_s(cohort))
-    given = {name: term.factor * _largest(term.schedule) for name, term in objective.terms.items()}
+    given = {name: term.largest_weight for name, term in objective.terms.items()}
     proposed = balanced_weights(norms, given, shares)
     columns = [_weighed(norms, weights) for weights in (_published(objective, cohort), given, proposed)]
     losses = {name: _with_weight(loss, proposed.get(name)) for name, loss in config.loss.items()}
@@ -222,17 +222,13 @@ def _weighed(norms: Mapping[str, float], weights: Mapping[str, float]) -> dict[s
     return {name: Weighed(weight, weight * norms[name] / total) for name, weight in weights.items()}
 
 
-def _largest(schedule: Schedule) -> float:
-    return max(schedule.value, schedule.initial)
-
-
 def _with_weight(loss: LossConfig, weight: float | None) -> LossConfig:
     """The loss with this weight, of a schedule its largest; None leaves it as it is."""
     if weight is None:
         return loss
     new: float | Schedule = weight
     if isinstance(loss.weight, Schedule):
-        ratio = weight / _largest(loss.weight)
+        ratio = weight / loss.weight.largest
         ends = {name: getattr(loss.weight, name) * ratio for name in ("value", "initial")}
         new = loss.weight.model_copy(update={k: v for k, v in ends.items() if k in loss.weight.model_fields_set})
     return loss.model_copy(update={"weight": new, "weight_at": "here"})

@@ -3,7 +3,8 @@
 Shape letters: K losses, P weights of one parameter.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -103,7 +104,7 @@ def diagnose(
         state.student.train()
         with torch.set_grad_enabled(len(rows) == 1):
             chunks = [forward(some) for some in rows]
-        pulls = _pulls(state, Encoded.leaves(chunks), lesson, objective, step)
+        pulls = _pulls(state, Encoded.leaves(chunks), lesson, objective, step, objective.weights_at(step))
         products: dict[Place, Tensor] = {
             "image": _products([[pull[name] for name in ("image", "masked") if name in pull] for pull in pulls]),
             "text": _products([[pull["text"]] for pull in pulls]),
@@ -117,12 +118,45 @@ def diagnose(
     return Gradients(step + 1, losses, {place: found_KK.cpu().numpy() for place, found_KK in products.items()})
 
 
-def _pulls(state: TrainState, whole: Encoded, lesson: Lesson | None, objective: Objective, step: int) -> list[Named]:
-    """Every weighted loss's gradient with respect to the student's outputs."""
+def output_norms(
+    state: TrainState,
+    batch: Batch,
+    lesson: Lesson | None,
+    objective: Objective,
+    step: int,
+    precision: str = "fp32",
+    *,
+    micro_batch_size: int = 0,
+) -> dict[str, float]:
+    """The norm of the gradient at the student's raw outputs, at weight 1, of each loss that is on at ``step``.
+
+    It costs a forward, and nothing is carried through a tower; nothing is changed, as by :func:`diagnose`.
+    """
+    rows = micro_batches(len(batch), micro_batch_size or len(batch))
+    demands = objective.demands(step)
+    with _unchanged(state):
+        state.student.train()
+        with torch.no_grad():
+            chunks = [encode(state, take_rows(batch, some), demands, precision) for some in rows]
+        names = list(objective.weights_at(step))
+        pulls = _pulls(state, Encoded.leaves(chunks), lesson, objective, step, dict.fromkeys(names, 1.0))
+    squares = [sum(float(tensor.double().square().sum()) for tensor in pull.values()) for pull in pulls]
+    return {name: math.sqrt(square) for name, square in zip(names, squares, strict=True)}
+
+
+def _pulls(
+    state: TrainState,
+    whole: Encoded,
+    lesson: Lesson | None,
+    objective: Objective,
+    step: int,
+    weights: Mapping[str, float],
+) -> list[Named]:
+    """Every loss's gradient with respect to the student's outputs, times its weight."""
     comparison = compare(state, whole, lesson, objective, step)
     outputs = whole.tensors()
     pulls = []
-    for name, weight in objective.weights_at(step).items():
+    for name, weight in weights.items():
         value = weight * value_of(objective.terms[name].loss, comparison)
         pulls.append(dict(zip(outputs, _gradients([value], [None], [*outputs.values()]), strict=True)))
     return pulls

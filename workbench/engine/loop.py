@@ -11,6 +11,7 @@ from contextlib import closing
 from workbench.embeddings import Batch
 from workbench.engine.checkpoint import save_checkpoint
 from workbench.engine.cohort import Cohort
+from workbench.engine.contributions import new_remarks
 from workbench.engine.device import peak_memory_mb
 from workbench.engine.diagnostics import save_gradients
 from workbench.engine.lessons import Lesson
@@ -91,6 +92,8 @@ def report(
     cohort: Cohort, member: Member, batch: Batch, lesson: Lesson | None, step: int, step_time_s: float
 ) -> Iterator[Event]:
     """The member's last step in numbers, then the diagnosis, the evaluation and the checkpoint that are due."""
+    for remark in new_remarks(member, batch, lesson, step - 1):
+        yield Warned(run=member.run, step=step, message=str(remark))
     is_looked_at = step == cohort.num_steps or member.looks_at_weights(step)
     if member.watch.first() is not None or (is_looked_at and not member.watch.inspect(member.state, step)):
         yield from finish(cohort, member, step, "diverged")

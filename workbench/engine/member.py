@@ -63,6 +63,7 @@ class Member:
         self.unsaved = ""  # why that failed, if it did
         self.elapsed_s = 0.0
         self.spikes = Spikes()
+        self.examined: set[str] = set()  # losses that were looked at, whether they count
         self._diagnose_every = diagnose_every(
             config.log.diagnose_every_steps, len(objective.terms), config.train.num_steps
         )
@@ -138,6 +139,11 @@ class Member:
         self.step = step + 1
         self.watch.note(step + 1, is_bad, self._terms)
 
+    @property
+    def grad_norm(self) -> float:
+        """The norm of the last step's gradient, before it was clipped; waits for the device."""
+        return float(self._norm)
+
     def masked(self, batch: Batch, step: int) -> Batch:
         """The batch with the patches that this student sees, where a loss removes some."""
         masking = self.objective.demands(step).masking
@@ -160,7 +166,7 @@ class Member:
             weighted=weighted,
             scales={name: float(scale) for name, scale in self.state.scales().items()},
             learning_rate=self._rate,
-            grad_norm=float(self._norm),
+            grad_norm=self.grad_norm,
             step_time_s=step_time_s,
             pairs_per_s=batch_size / step_time_s,
             elapsed_s=self.elapsed_s,

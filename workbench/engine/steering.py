@@ -28,6 +28,8 @@ def change(member: "Member", changes: Mapping[str, Any]) -> None:
             optimizer = optimizer.model_copy(update={"learning_rate": float(value)})
         else:
             objective = objective.reweighed(setting.split(".")[1], value)
+    if objective is not member.objective:
+        member.examined.clear()
     member.optimizer_config, member.objective = optimizer, objective
 
 

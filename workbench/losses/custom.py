@@ -5,6 +5,7 @@ import inspect
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 
@@ -104,6 +105,14 @@ def _mistake(value: object, comparison: Comparison) -> str:
             "without detach(), item(), numpy() or no_grad()"
         )
     return ""
+
+
+def copied(loss: Loss) -> Loss:
+    """A copy, for a loss may count its calls; the loss itself where it holds what cannot be copied, such as a file."""
+    try:
+        return deepcopy(loss)
+    except Exception:  # whatever a user's attributes may raise
+        return loss
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from workbench.config.schedule import Schedule
 from workbench.embeddings import FeatureKey
 from workbench.losses.base import FeatureRequest, Loss, Masking
 from workbench.losses.comparison import Comparison
-from workbench.losses.custom import value_of
+from workbench.losses.custom import copied, value_of
 from workbench.losses.logits import checked_chunk_size, default_chunk_size
 from workbench.losses.registry import make_loss
 
@@ -29,6 +29,11 @@ class Term:
     def weight(self, step: int) -> float:
         """The weight that is applied at ``step``, counted from 0."""
         return self.factor * self.schedule.at(step)
+
+    @property
+    def largest_weight(self) -> float:
+        """The largest weight that is applied at any step."""
+        return self.factor * self.schedule.largest
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,14 @@ class Objective:
         _check_weight(name, self.terms[name].loss, config.schedule.value)
         other = copy(self)
         other.terms = self.terms | {name: replace(self.terms[name], schedule=config.schedule)}
+        return other
+
+    def apart(self) -> "Objective":
+        """The same with copies of the losses in users' files, which may count their calls: to look without a trace."""
+        other = copy(self)
+        other.terms = {
+            name: replace(term, loss=copied(term.loss)) if term.loss.file else term for name, term in self.terms.items()
+        }
         return other
 
     @property

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from workbench.embeddings import Embeddings
-from workbench.losses.base import Loss
 from workbench.losses.comparison import Comparison
-from workbench.losses.custom import blaming, value_of
+from workbench.losses.custom import blaming, copied, value_of
 from workbench.losses.learnt import LearntParts
 
 if TYPE_CHECKING:
@@ -39,19 +38,11 @@ def rehearse(
         for loss in losses:
             try:
                 comparison, leaves = _random(deepcopy(learnt), batch_size, widths, objective.chunk_size, device)
-                value = value_of(_copied(loss), comparison)
+                value = value_of(copied(loss), comparison)
                 with blaming(loss.name, loss.file):
                     torch.autograd.grad(value, leaves, allow_unused=True)
             except (MemoryError, RuntimeError):  # of too little memory training says what helps
                 return
-
-
-def _copied(loss: Loss) -> Loss:
-    """A copy, for a loss may count its calls; the loss itself where it holds what cannot be copied, such as a file."""
-    try:
-        return deepcopy(loss)
-    except Exception:  # whatever a user's attributes may raise
-        return loss
 
 
 def _random(

@@ -9,6 +9,7 @@ import torch
 
 from workbench.embeddings import Batch
 from workbench.engine.cohort import Cohort
+from workbench.engine.contributions import Remark, examine
 from workbench.engine.device import now_s, peak_memory_mb
 from workbench.engine.diagnostics import diagnose
 from workbench.engine.divergence import Divergence
@@ -36,6 +37,7 @@ class Trial:
         divergence: the first step whose loss or gradient was not finite.
         num_pairs, num_replaced: pairs that the steps took, and those whose pictures could not be used.
         shares: each loss's part of the gradient before the first step; empty where one loss has it all.
+        remarks: losses that contribute nothing.
     """
 
     num_steps: int
@@ -46,6 +48,7 @@ class Trial:
     num_pairs: int
     num_replaced: int
     shares: dict[str, float] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
 
 
 def try_steps(cohort: Cohort) -> Trial | None:
@@ -62,8 +65,9 @@ def try_steps(cohort: Cohort) -> Trial | None:
     trial, first = found
     member.state.load_state_dict(initial)
     # A diagnosis needs more memory than a step, and training goes on without one.
-    shares = _if_it_fits(lambda: _shares(cohort, *first))
-    return replace(trial, shares=shares or {})
+    shares = None if trial.divergence else _if_it_fits(lambda: _shares(cohort, *first))
+    remarks = _if_it_fits(lambda: examine(member, *first, 0))
+    return replace(trial, shares=shares or {}, remarks=tuple(remarks or ()))
 
 
 def _if_it_fits(work: Callable[[], Found]) -> Found | None:
