@@ -27,6 +27,7 @@ from workbench.cli import (
     tui,
 )
 from workbench.cli.completion import answer
+from workbench.terminal import print_error, visible
 
 app = typer.Typer(
     name="workbench",
@@ -87,7 +88,7 @@ def main() -> None:
     except ValueError as error:
         if os.environ.get("WORKBENCH_DEBUG"):
             raise
-        print(f"workbench: {error}", file=sys.stderr)
+        print_error(f"workbench: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -97,7 +98,7 @@ def main() -> None:
         if os.environ.get("WORKBENCH_DEBUG") or error.filename is None:
             raise
         reason = (error.strerror or str(error)).lower()
-        print(f"workbench: {error.filename}: {reason}; name another path, or make this one usable", file=sys.stderr)
+        print_error(f"workbench: {error.filename}: {reason}; name another path, or make this one usable")
         sys.exit(2)
 
 
@@ -106,7 +107,7 @@ def _one_line(
 ) -> str:
     """A warning as people read it, without the line of code it came from."""
     del category, filename, lineno, line
-    return f"workbench: warning: {message}\n"
+    return visible(f"workbench: warning: {message}\n", lines=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, RunsDir, Seed
+from workbench.terminal import print_error
 
 if TYPE_CHECKING:
     from workbench.config.run import RunConfig
@@ -67,7 +68,7 @@ def calibrated(config: "RunConfig", runs: Path) -> "RunConfig":
 
     calibration = propose(config, runs_dir=runs)
     weights = ", ".join(f"{loss.name} {loss.proposed.weight:g}" for loss in calibration.losses)
-    print(f"calibrated to equal shares of the gradient: {weights}", file=sys.stderr)
+    print_error(f"calibrated to equal shares of the gradient: {weights}")
     return calibration.config
 
 

@@ -34,17 +34,27 @@ def compare(
 
         workbench runs compare one two three four --json
     """
-    from workbench.cli.output import print_json
+    from workbench.cli.output import print_json, print_line
     from workbench.runs.directory import find_run
     from workbench.views.comparison import compare_runs
 
-    directories = [find_run(runs, name) for name in names]
-    comparison = compare_runs([_compared(directory) for directory in directories])
+    directories, compared, unreadable = [], [], {}
+    for directory in [find_run(runs, name) for name in names]:
+        try:
+            compared.append(_compared(directory))
+            directories.append(directory)
+        except ValueError as error:
+            unreadable[directory.id] = str(error)
+    if unreadable and len(compared) < 2:
+        raise ValueError(f"fewer than two of these runs can be read: {'; '.join(unreadable.values())}")
+    comparison = compare_runs(compared)
     if json:
         about = [_about(directory) for directory in directories]
-        print_json({"runs": about} | comparison.to_json(every_setting=every))
+        print_json({"runs": about, "unreadable": unreadable} | comparison.to_json(every_setting=every))
         return
-    letters = [_letter(number) for number in range(len(names))]
+    for run_id, reason in unreadable.items():
+        print_line(f"{run_id} is left out: {reason}")
+    letters = [_letter(number) for number in range(len(directories))]
     _print_runs(letters, directories)
     _print_settings(letters, comparison, every)
     for split in comparison.splits:
@@ -153,14 +163,14 @@ def _print_columns(letters: list[str], columns: list[Column], title: str) -> Non
 
     print_line("")
     if len(letters) <= MOST_COLUMNS:
-        print_rows([title, *letters], [[heading, *cells] for heading, cells in columns])
+        print_rows([title, *letters], [[heading, *cells] for heading, cells in columns], lines=True)
         return
     print_line(title)
     for number, piece in enumerate(_pieces(columns, console.width - max(map(len, letters)))):
         if number:
             print_line("")
         rows = [[letter, *(cells[run] for _, cells in piece)] for run, letter in enumerate(letters)]
-        print_rows(["", *(heading for heading, _ in piece)], rows)
+        print_rows(["", *(heading for heading, _ in piece)], rows, lines=True)
 
 
 def _pieces(columns: list[Column], width: int) -> list[list[Column]]:

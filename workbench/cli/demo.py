@@ -81,7 +81,8 @@ def demo(
         print_json(tour.to_json() | {"figure": str(figure)})
         return
     _print_results(tour) if len(chosen) == 1 else _print_gains(tour)
-    errors.print(f"figure: {figure}    {tour.elapsed_s:.0f} s for {(1 + len(chosen)) * seeds} students")
+    took = f"{tour.elapsed_s:.0f} s for {(1 + len(chosen)) * seeds} students"
+    errors.print(f"figure: {figure}    {took}", markup=False)
 
 
 def _print_results(tour: "Demo") -> None:

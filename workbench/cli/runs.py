@@ -1,7 +1,6 @@
 """``workbench runs``: list, show, compare, stop, resume, fork."""
 
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,10 +33,10 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     """Every run, the newest first."""
     from workbench.cli.output import print_json, print_line, print_rows
     from workbench.runs.directory import list_runs
-    from workbench.runs.summary import read_summary
+    from workbench.runs.summary import summary_or_reason
     from workbench.views.metrics import metric_label
 
-    summaries = [read_summary(run) for run in list_runs(runs)]
+    summaries = [summary_or_reason(run) for run in list_runs(runs)]
     if json:
         print_json({"runs": [summary.to_document() for summary in summaries]})
         return
@@ -58,6 +57,9 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
         for summary in summaries
     ]
     print_rows(["run", "state", "step", "I→T R@1 %", "T→I R@1 %", "zero-shot %", "trained"], rows, num_words=2)
+    for summary in summaries:
+        if summary.state == "unreadable":
+            print_line(f"{summary.id}: {summary.reason}")
 
 
 @app.command()
@@ -97,6 +99,7 @@ def show(
     from workbench.runs.directory import find_run
     from workbench.runs.lineage import read_history
     from workbench.runs.summary import summarise
+    from workbench.views.units import clock
 
     if figure and gradients == architecture:
         raise ValueError("--figure draws one thing: add --gradients or --architecture, and not both")
@@ -117,8 +120,7 @@ def show(
     print_summary(directory, json=False)
     for event in found.events:
         if isinstance(event, Warned):
-            clock = datetime.fromtimestamp(event.time_s).strftime("%H:%M:%S")
-            print_line(f"{clock} step {event.step}: {event.message}")
+            print_line(f"{clock(event.time_s)} step {event.step}: {event.message}")
     if found.num_skipped:
         print_line(f"{found.num_skipped} lines of the log could not be read")
     for report in reports.values():

@@ -1,7 +1,6 @@
 """``workbench train``."""
 
 import shutil
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ from workbench.cli.calibrate import calibrated
 from workbench.cli.copies import LogTo, check_tools, logging_to
 from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Recipe, RunsDir, Seed, Steps
 from workbench.cli.teacher_cache import CacheTeacher, with_cache
+from workbench.terminal import print_error
 
 if TYPE_CHECKING:
     from workbench.engine.launch import Launch
@@ -76,7 +76,7 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
             for _ in show(started.events(interrupt), started.cohort.num_steps):
                 pass
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            print(f"workbench: run {directory.id} failed: {error}", file=sys.stderr)
+            print_error(f"workbench: run {directory.id} failed: {error}")
             raise typer.Exit(1) from None
     summary = print_summary(directory, json) if prints else summarise(directory)
     if interrupt.exit_code:

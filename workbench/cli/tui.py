@@ -102,6 +102,9 @@ def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> Non
         return
     label = metric_label(headline(board, memory))
     print_rows(["run", "state", "done", "left", label.title, "loss"], _lines(board, memory, rows), num_words=2)
+    for row in rows:
+        if row.problem:
+            print_line(f"{row.run.id}: {row.problem}")
 
 
 def _lines(board: "Board", memory: Any, rows: "list[Row]") -> list[list[str]]:
@@ -109,6 +112,9 @@ def _lines(board: "Board", memory: Any, rows: "list[Row]") -> list[list[str]]:
 
     metric = headline(board, memory)
     shown = [said(row, metric) for row in rows]
+    for row, one in zip(rows, shown, strict=True):
+        if row.problem:  # which is told beneath the table
+            one["state"] = ("unreadable" if row.status is None else row.status.state, "")
     return [[one[key][0].strip() for key in ("name", "state", "progress", "left", "metric", "loss")] for one in shown]
 
 
@@ -122,15 +128,8 @@ def _document(row: "Row") -> dict[str, Any]:
         "num_steps": status.num_steps if status else None,
         "quiet_s": status.quiet_s if status else None,
         "left_s": row.left_s,
-        "loss": _plain(row.loss),
-        "metrics": {name: _plain(trace.last) for name, trace in row.metrics.items()},
+        "loss": row.loss,
+        "metrics": {name: trace.last for name, trace in row.metrics.items()},
         "study": row.origin.study if row.origin else None,
         "problem": row.problem,
     }
-
-
-def _plain(value: float | None) -> float | str | None:
-    """JSON has no token for what is not finite."""
-    import math
-
-    return value if value is None or math.isfinite(value) else str(value)

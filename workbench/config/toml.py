@@ -6,23 +6,46 @@ from typing import Any
 
 from workbench.config.nearest import unknown
 from workbench.config.run import RunConfig
+from workbench.reading import UnreadableError, read_file
 from workbench.resources import find_resource, list_resources
 
 Table = dict[str, Any]
+MOST_BYTES = 2**20  # recipes, studies and run.toml have some kilobytes
+MOST_LEVELS = 32  # of tables and arrays within each other
 
 
 def read_toml(path: Path) -> Table:
     """The table in a TOML file.
 
     Raises:
-        ValueError: the file is missing or is not TOML, naming the line.
+        ValueError: the file is missing, no plain file, too large, or is not TOML, naming the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_file(path, MOST_BYTES).decode())
+        if is_deeper(table, MOST_LEVELS):
+            raise RecursionError
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except UnreadableError:
+        raise
+    except RecursionError:
+        raise ValueError(f"{path}: its tables or arrays are nested more than {MOST_LEVELS} deep") from None
+    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
         raise ValueError(f"{path} is not TOML: {error}") from None
+    return table
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether tables and arrays lie within each other more than ``levels`` deep."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [
+            one
+            for outer in layer
+            if isinstance(outer, dict | list)
+            for one in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(layer)
 
 
 def parse_override(text: str) -> Table:

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -15,6 +14,7 @@ from workbench.data.store import MANIFEST, Kind, Manifest, Source, Store
 from workbench.data.store_writer import Show, write_store
 from workbench.resources import cache_dir
 from workbench.runs.atomic import FULL, DiskFullError, commit_folder, remove, remove_orphans, temporary_beside
+from workbench.terminal import print_error
 
 STORE, LOCK = "store", "lock"
 
@@ -104,7 +104,7 @@ def alone(folder: Path, doing: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"workbench: waiting for another process that {doing}", file=sys.stderr)
+            print_error(f"workbench: waiting for another process that {doing}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError:  # a file system without locks: both then write, and the last one's stays
             pass

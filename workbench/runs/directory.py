@@ -195,12 +195,19 @@ def list_runs(runs_dir: Path) -> list[RunDirectory]:
         entries = list(runs_dir.absolute().iterdir())
     except OSError as error:
         raise _unreadable(runs_dir, error) from None
-    created = []
-    for path in entries:
-        run = RunDirectory(path)
-        if not run.id.startswith(TEMPORARY) and run.exists:
-            created.append((run.config_file.stat().st_mtime_ns, run.id))
+    found = [RunDirectory(path) for path in entries if not path.name.startswith(TEMPORARY)]
+    created = [(time_ns, run.id) for run in found if (time_ns := _created_ns(run)) is not None]
     return [RunDirectory(runs_dir.absolute() / run_id) for _, run_id in sorted(created, reverse=True)]
+
+
+def _created_ns(run: RunDirectory) -> int | None:
+    """When the run was created; None where there is none. One that may not be looked into is listed, as the oldest."""
+    try:
+        return run.config_file.stat().st_mtime_ns if run.exists else None
+    except FileNotFoundError:  # it has just been removed
+        return None
+    except OSError:
+        return 0
 
 
 def _unreadable(path: Path, error: OSError) -> ValueError:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from workbench.config.toml import MOST_BYTES
 from workbench.events import Commanded, Event, Forked, RunFinished, RunResumed, RunStarted, RunState, StepDone
+from workbench.reading import read_file
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lock import SILENT_AFTER_S, Owner, read_owner
 from workbench.runs.log import effective_events, first_events, last_events, quiet_s
@@ -83,8 +85,8 @@ def _is_about_pausing(event: Event) -> bool:
 
 def _recipe(run: RunDirectory) -> str:
     try:
-        text = run.config_file.read_text(encoding="utf-8")
+        text = read_file(run.config_file, MOST_BYTES).decode()
         # The run's own keys stand above the first table, and the rest is five times as long to parse.
         return str(tomllib.loads(text.partition("\n[")[0]).get("recipe", ""))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""

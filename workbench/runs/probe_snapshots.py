@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.runs.directory import RunDirectory
-from workbench.runs.snapshots import Arrays, Metadata, read_snapshot_history, write_snapshot
+from workbench.runs.snapshots import Arrays, Metadata, read_snapshot_history, strings, write_snapshot
 
 KIND = "probe"
 MOST_PAIRS = 32
@@ -75,7 +75,7 @@ def read_probe_history(run: RunDirectory) -> ProbeSnapshots:
 
 
 def _probe(step: int, arrays: Arrays, metadata: Metadata) -> Probe:
-    captions = tuple(json.loads(metadata["captions"]))
+    captions = strings(metadata["captions"])
     scales = json.loads(metadata["scales"])
     said = {name: Said(arrays[f"{name}_image"], arrays[f"{name}_text"], float(scales[name])) for name in scales}
     if any(part_PD.shape[:-1] != (len(captions),) for one in said.values() for part_PD in (one.image_PD, one.text_PD)):

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from workbench.terminal import visible
+
 
 @dataclass(frozen=True)
 class MetricLabel:
@@ -71,7 +73,7 @@ METRIC_LABELS: dict[str, MetricLabel] = {
 
 def metric_label(name: str) -> MetricLabel:
     """The label of ``name``; a metric that is not in ``METRIC_LABELS`` goes by its own name."""
-    return METRIC_LABELS.get(name) or MetricLabel(name, name.replace("_", " "), higher_is_better=None)
+    return METRIC_LABELS.get(name) or MetricLabel(name, visible(name.replace("_", " ")), higher_is_better=None)
 
 
 def in_order(names: set[str]) -> list[str]:

@@ -1,8 +1,9 @@
 """How far the drawing of pictures has come, on stderr: a bar in a terminal, one line elsewhere."""
 
-import sys
 from collections.abc import Generator, Iterable
 from typing import TypeVar
+
+from workbench.terminal import print_error, visible
 
 Item = TypeVar("Item")
 
@@ -18,12 +19,12 @@ def progress(items: Iterable[Item], total: int, label: str, what: str = "pairs")
     console = Console(stderr=True)
     if not console.is_terminal:
         size = f" ({total:,} {what})" if total else ""
-        print(f"{label}{size}", file=sys.stderr)
+        print_error(f"{label}{size}")
         yield from items
         return
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task(label, total=total or None)
+        task = bars.add_task(visible(label), total=total or None)
         for done, item in enumerate(items, 1):
             yield item
             if done % 64 == 0:

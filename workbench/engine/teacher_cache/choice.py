@@ -1,6 +1,5 @@
 """Whether a run reads its teacher's embeddings from disk, and whether it makes them first."""
 
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher
 from workbench.runs.atomic import DiskFullError, why_not_written
 from workbench.runs.disk import free_bytes
+from workbench.terminal import print_error
 
 AUTO_BYTES = 10_000_000_000  # what is kept unasked
 SPARE = 2  # times as much must be free for that
@@ -163,4 +163,4 @@ def _place_warning(builder: Builder, forecast: Forecast) -> str:
 
 
 def _say(line: str) -> None:
-    print(f"workbench: {line}", file=sys.stderr)
+    print_error(f"workbench: {line}")
