@@ -11,6 +11,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def rate(per_s: float, what: str = "pairs") -> str:
+    """Such as 1,234 pairs/s, 5.2 pairs/s, 0.43 pairs/s."""
+    digits = 0 if per_s >= 9.95 else 1 if per_s >= 0.995 else 2
+    return f"{per_s:,.{digits}f} {what}/s"
+
+
 def clock(time_s: float, form: str = "%H:%M:%S") -> str:
     """A time since the epoch as the local time of day; dashes for one that is no date."""
     try:

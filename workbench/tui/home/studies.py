@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
 from workbench.tui.home.table import BAR_WIDTH, Column, Tones
-from workbench.tui.rows import Cell, Line, shortened
+from workbench.tui.rows import Cell, Line
 from workbench.tui.words import NOTHING, bar
 from workbench.views.metrics import metric_label
+from workbench.views.names import shortened
 from workbench.views.units import duration
 
 if TYPE_CHECKING:

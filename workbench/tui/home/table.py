@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
 from workbench.tui.memory import Memory
-from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line, shortened
+from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
 from workbench.tui.words import NOTHING, SORTS_FIRST, bar, number, sparkline, state_text, tone
 from workbench.views.metrics import METRIC_LABELS, metric_label
+from workbench.views.names import shortened
 from workbench.views.units import duration
 
 SORTS = ("newest", "name", "state", "progress", "metric", "loss", "time left")

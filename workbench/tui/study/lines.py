@@ -7,10 +7,11 @@ from workbench.report.markdown import best_first
 from workbench.report.tables import interval
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.terminal import visible
-from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line, shortened
+from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
 from workbench.tui.study.studied import Studied
 from workbench.tui.words import NOTHING, TONES
 from workbench.views.metrics import MetricLabel
+from workbench.views.names import shortened
 from workbench.views.study import Replicate, StudyCell, paper_in_our_unit
 
 SIGNS = {"finished": "●", "running": "▸", "new": "▸", "silent": "▸", "missing": "·", "dropped": "–"}
