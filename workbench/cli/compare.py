@@ -7,6 +7,7 @@ import typer
 
 from workbench.cli.completion import complete_run
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+from workbench.terminal import visible
 from workbench.views.settings import NOTHING, setting_text
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def compare(
 
         workbench runs compare one two three four --json
     """
-    from workbench.cli.output import print_json, print_line
+    from workbench.cli.output import indented, print_json, print_line
     from workbench.runs.directory import find_run
     from workbench.views.comparison import compare_runs
 
@@ -53,7 +54,7 @@ def compare(
         print_json({"runs": about, "unreadable": unreadable} | comparison.to_json(every_setting=every))
         return
     for run_id, reason in unreadable.items():
-        print_line(f"{run_id} is left out: {reason}")
+        print_line(f"{run_id} is left out: {indented(reason)}")
     letters = [_letter(number) for number in range(len(directories))]
     _print_runs(letters, directories)
     _print_settings(letters, comparison, every)
@@ -104,7 +105,7 @@ def _print_runs(letters: list[str], directories: list["RunDirectory"]) -> None:
     for letter, directory in zip(letters, directories, strict=True):
         about = _about(directory)
         origin = about["forked_from"]
-        tail = f", forked from {origin['parent']} at step {origin['step']}" if origin else ""
+        tail = f", forked from {visible(origin['parent'])} at step {origin['step']}" if origin else ""
         print_line(f"{letter}  {about['id']}: {about['state']} at step {about['step']} of {about['num_steps']}{tail}")
 
 
@@ -115,7 +116,9 @@ def _print_settings(letters: list[str], comparison: "Comparison", every: bool) -
     shown = [("differ", comparison.differing), *([("are the same", shared)] if every else [])]
     for kind, settings in shown:
         if settings:
-            columns = [(setting.name, [setting_text(value) for value in setting.values]) for setting in settings]
+            columns = [
+                (visible(setting.name), [setting_text(value) for value in setting.values]) for setting in settings
+            ]
             _print_columns(letters, columns, f"settings that {kind}")
     if not comparison.differing:
         print_line("\nno setting differs")
@@ -128,7 +131,7 @@ def _print_metrics(letters: list[str], split: "SplitRows") -> None:
     steps = sorted({step for step in split.steps if step is not None})
     every = ", ".join(NOTHING if step is None else str(step) for step in split.steps)
     when = f"step {steps[0]}" if len(steps) == 1 else f"steps {every}"
-    title = f"{split.split} at {when}"
+    title = f"{visible(split.split)} at {when}"
     cells = [(row.metric.title, *_cells(row)) for row in split.rows]
     if len(letters) == 2:
         print_line("")

@@ -24,6 +24,7 @@ from workbench.cli.fork import fork
 from workbench.cli.gradients import show_gradients
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir
 from workbench.cli.steer import checkpoint, go_on, pause, set_
+from workbench.terminal import visible
 
 app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_help=True)
 
@@ -31,7 +32,7 @@ app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_h
 @app.command("list")
 def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     """Every run, the newest first."""
-    from workbench.cli.output import print_json, print_line, print_rows
+    from workbench.cli.output import indented, print_json, print_line, print_rows
     from workbench.runs.directory import list_runs
     from workbench.runs.summary import summary_or_reason
     from workbench.views.metrics import metric_label
@@ -59,7 +60,7 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     print_rows(["run", "state", "step", "I→T R@1 %", "T→I R@1 %", "zero-shot %", "trained"], rows, num_words=2)
     for summary in summaries:
         if summary.state == "unreadable":
-            print_line(f"{summary.id}: {summary.reason}")
+            print_line(f"{visible(summary.id)}: {indented(summary.reason)}")
 
 
 @app.command()
@@ -85,7 +86,7 @@ def show(
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """One run: how it stands, what it measured, and what it warned of.
+    """One run: how it stands, what it measured, and what it warned of; or one of the reports below.
 
     Examples:
 
@@ -93,7 +94,7 @@ def show(
 
         workbench runs show small --architecture --against manual --figure layers.pdf
     """
-    from workbench.cli.output import print_json, print_line
+    from workbench.cli.output import indented, print_json, print_line
     from workbench.cli.train import print_summary
     from workbench.events import EvalDone, Warned
     from workbench.runs.directory import find_run
@@ -117,10 +118,10 @@ def show(
         document = summarise(directory).to_document() | {"evaluations": history, "num_unreadable": found.num_skipped}
         print_json(document | {name: report(prints=False) for name, report in reports.items()})
         return
-    print_summary(directory, json=False)
-    for event in found.events:
+    print_summary(directory, json=False, metrics_too=not reports)
+    for event in found.events if not reports else ():
         if isinstance(event, Warned):
-            print_line(f"{clock(event.time_s)} step {event.step}: {event.message}")
+            print_line(f"{clock(event.time_s)} step {event.step}: {indented(event.message)}")
     if found.num_skipped:
         print_line(f"{found.num_skipped} lines of the log could not be read")
     for report in reports.values():

@@ -85,9 +85,9 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
         raise typer.Exit(1)
 
 
-def print_summary(directory: "RunDirectory", json: bool) -> "Summary":
-    """What the run found, as a table or as JSON."""
-    from workbench.cli.output import print_json, print_line, print_metrics
+def print_summary(directory: "RunDirectory", json: bool, *, metrics_too: bool = True) -> "Summary":
+    """What the run found, as tables or as JSON; in a line or two without ``metrics_too``."""
+    from workbench.cli.output import indented, print_json, print_line, print_metrics
     from workbench.runs.summary import summarise
 
     summary = summarise(directory)
@@ -96,12 +96,12 @@ def print_summary(directory: "RunDirectory", json: bool) -> "Summary":
         return summary
     print_line(f"{directory.path}: {summary.state} at step {summary.step} of {summary.num_steps}")
     if summary.reason:
-        print_line(summary.reason)
+        print_line(indented(summary.reason))
     for split, metrics, errors in (
         ("validation", summary.metrics, summary.errors),
         ("test", summary.test_metrics, summary.test_errors),
     ):
-        if metrics:
+        if metrics and metrics_too:
             print_metrics(metrics, errors, split)
     if summary.state in ("stopped", "interrupted"):
         print_line(f"go on with: workbench runs resume {directory.path}")

@@ -81,7 +81,8 @@ def _find(runs: Path, name: str) -> "tuple[RunDirectory | None, str]":
 
 def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> None:
     """The board as it is now."""
-    from workbench.cli.output import print_json, print_line, print_rows
+    from workbench.cli.output import indented, print_json, print_line, print_rows
+    from workbench.terminal import visible
     from workbench.tui.home.board import Board
     from workbench.tui.home.table import headline, ordered
     from workbench.tui.memory import Memory
@@ -104,7 +105,7 @@ def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> Non
     print_rows(["run", "state", "done", "left", label.title, "loss"], _lines(board, memory, rows), num_words=2)
     for row in rows:
         if row.problem:
-            print_line(f"{row.run.id}: {row.problem}")
+            print_line(f"{visible(row.run.id)}: {indented(row.problem)}")
 
 
 def _lines(board: "Board", memory: Any, rows: "list[Row]") -> list[list[str]]:
