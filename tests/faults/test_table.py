@@ -304,6 +304,38 @@ FAULTS = [
         "runs/test_control.py::test_a_clock_set_back_does_not_change_the_order",
         "runs/test_log.py::test_silence_is_measured_by_the_event_but_never_by_a_clock_ahead_of_ours",
     ),
+    fault(
+        "a run folder that somebody else has damaged: pipes, devices, folders, sparse or deeply nested files",
+        "every file is read within bounds; the run is listed as unreadable with the reason, and the others as they are",
+        "faults/test_planted_runs.py::test_every_run_is_listed_and_what_cannot_be_read_says_why",
+        "faults/test_planted_runs.py::test_a_damaged_run_is_shown_or_refused_in_one_line",
+        "faults/test_planted_runs.py::test_a_comparison_leaves_out_what_it_cannot_read",
+        "faults/test_planted_runs.py::test_the_dashboard_lists_what_it_cannot_read",
+        "faults/test_planted_runs.py::test_a_study_is_reported_without_what_cannot_be_read",
+        "faults/test_planted_runs.py::test_the_dashboards_screens_open_on_every_damaged_run",
+        "test_reading.py::test_what_is_no_plain_file_is_named_and_not_waited_for",
+        "test_reading.py::test_a_sparse_file_of_a_terabyte_takes_neither_time_nor_memory",
+        "runs/test_log.py::test_a_line_or_a_log_that_is_too_long_is_refused_by_its_size",
+    ),
+    fault(
+        "names, captions and messages from files that would steer a terminal, a spreadsheet or a typesetter",
+        "control characters are shown, never sent; no markup, formula, Markdown or LaTeX in them is obeyed",
+        "test_terminal.py::test_no_character_of_unicode_steers",
+        "cli/test_output.py::test_a_console_sends_no_control_character_of_a_text",
+        "faults/test_planted_runs.py::test_no_name_of_a_file_steers_the_terminal",
+        "faults/test_planted_runs.py::test_no_name_of_a_file_steers_the_terminal_in_an_error",
+        "faults/test_planted_runs.py::test_no_name_of_a_file_steers_the_dashboard",
+        "views/test_spreadsheet.py::test_no_text_is_a_formula",
+        "views/test_spreadsheet.py::test_numbers_stay_numbers",
+        "report/test_report.py::test_names_of_others_break_no_table_in_markdown",
+        "report/test_report.py::test_names_of_others_are_text_in_latex",
+    ),
+    fault(
+        "numbers that are not finite in what a command prints as JSON",
+        'one valid document: they are "NaN", "Infinity" and "-Infinity"',
+        "cli/test_output.py::test_json_is_valid_and_printable_whatever_is_in_it",
+        "faults/test_planted_runs.py::test_every_run_is_listed_and_what_cannot_be_read_says_why",
+    ),
 ]
 
 

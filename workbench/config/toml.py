@@ -1,5 +1,6 @@
 """Configs as TOML: recipes that extend one another, and overrides from the command line."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from workbench.reading import UnreadableError, read_file
 from workbench.resources import find_resource, list_resources
 
 Table = dict[str, Any]
-MOST_BYTES = 2**20  # recipes, studies and run.toml have some kilobytes
+MOST_BYTES = 2**18  # recipes, studies and run.toml have some kilobytes
 MOST_LEVELS = 32  # of tables and arrays within each other
+# tomllib takes time that grows with the square of a dotted key's length.
+LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++\s*+\.\s*+){200}""")
 
 
 def read_toml(path: Path) -> Table:
@@ -21,7 +24,7 @@ def read_toml(path: Path) -> Table:
         ValueError: the file is missing, no plain file, too large, or is not TOML, naming the line.
     """
     try:
-        table = tomllib.loads(read_file(path, MOST_BYTES).decode())
+        table = loads(read_file(path, MOST_BYTES).decode())
         if is_deeper(table, MOST_LEVELS):
             raise RecursionError
     except (OSError, UnicodeDecodeError) as error:
@@ -33,6 +36,18 @@ def read_toml(path: Path) -> Table:
     except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
         raise ValueError(f"{path} is not TOML: {error}") from None
     return table
+
+
+def loads(text: str) -> Table:
+    """The table in a text that may be anything.
+
+    Raises:
+        ValueError: it is not TOML.
+        RecursionError: its arrays are nested too deeply, or a key has too many parts.
+    """
+    if LONG_KEY.search(text):
+        raise RecursionError
+    return tomllib.loads(text)
 
 
 def is_deeper(value: Any, levels: int) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from workbench.config.nearest import unknown
-from workbench.figures.style import style
+from workbench.figures.style import style, take_words_as_they_are
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +33,7 @@ def save_figure(figure: "Figure", path: Path | str, *, small: bool = False) -> P
     if path.suffix.lower() not in METADATA:
         raise unknown("figure format", path.suffix or path.name, METADATA)
     path.parent.mkdir(parents=True, exist_ok=True)
+    take_words_as_they_are(figure)
     with style():
         dpi = SMALL_DOTS_PER_INCH if small else DOTS_PER_INCH
         figure.savefig(path, dpi=dpi, metadata=METADATA[path.suffix.lower()])

@@ -20,6 +20,7 @@ from workbench.runs.atomic import (
     temporary_beside,
 )
 from workbench.runs.disk import is_writable
+from workbench.terminal import visible
 
 MAX_ID_LENGTH = 100
 ORPHAN_AGE_S = 3600.0
@@ -168,19 +169,28 @@ def find_run(runs_dir: Path, run_id_or_path: str | Path) -> RunDirectory:
     """The run with this id in ``runs_dir``, or at this path.
 
     Raises:
-        ValueError: there is none, and the nearest id is named; or the folder may not be read.
+        ValueError: there is none, and the nearest id is named; the folder may not be read, or its name would steer a
+            terminal.
     """
     for path in (runs_dir / run_id_or_path, Path(run_id_or_path)):
         try:
             run = RunDirectory(path.resolve())
             if run.exists:
-                return run
+                break
         except OSError as error:
             raise _unreadable(path, error) from None
+    else:
+        raise _no_run(runs_dir, run_id_or_path)
+    if not run.id.isprintable():
+        raise ValueError(f"the folder '{visible(run.id)}' has control characters in its name: rename it")
+    return run
+
+
+def _no_run(runs_dir: Path, run_id_or_path: str | Path) -> ValueError:
     known = [run.id for run in list_runs(runs_dir)]
     if not known:
-        raise ValueError(f"no run '{run_id_or_path}': {runs_dir} holds no runs yet; start one: workbench train")
-    raise unknown("run", str(run_id_or_path), known)
+        return ValueError(f"no run '{run_id_or_path}': {runs_dir} holds no runs yet; start one: workbench train")
+    return unknown("run", str(run_id_or_path), known)
 
 
 def list_runs(runs_dir: Path) -> list[RunDirectory]:

@@ -1,11 +1,10 @@
 """How a run is: judged by its process on this host, and elsewhere by how long it has been silent."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.config.toml import MOST_BYTES
+from workbench.config.toml import MOST_BYTES, loads
 from workbench.events import Commanded, Event, Forked, RunFinished, RunResumed, RunStarted, RunState, StepDone
 from workbench.reading import read_file
 from workbench.runs.directory import RunDirectory
@@ -87,6 +86,6 @@ def _recipe(run: RunDirectory) -> str:
     try:
         text = read_file(run.config_file, MOST_BYTES).decode()
         # The run's own keys stand above the first table, and the rest is five times as long to parse.
-        return str(tomllib.loads(text.partition("\n[")[0]).get("recipe", ""))
+        return str(loads(text.partition("\n[")[0]).get("recipe", ""))
     except (OSError, ValueError, RecursionError):
         return ""

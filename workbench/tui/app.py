@@ -19,8 +19,9 @@ from textual.theme import Theme
 from workbench.runs.directory import RunDirectory
 from workbench.terminal import visible
 from workbench.tui.dialogs import OF_ALL_SCREENS, Keys
-from workbench.tui.export import Table, to_csv, write_export
+from workbench.tui.export import Table, write_export
 from workbench.tui.memory import Memory, recall, remember
+from workbench.views.spreadsheet import to_csv
 
 if TYPE_CHECKING:
     from workbench.runs.apart import Apart
@@ -185,7 +186,7 @@ class Workbench(App[None]):
     def action_copy(self) -> None:
         if (table := self._table()) is None:
             return
-        text = to_csv(table, separator="\t")
+        text = to_csv(*table, separator="\t")
         self.copy_to_clipboard(text)
         self.say(f"copied {text.count(chr(10)) - 1} rows, if this terminal lets programs copy (OSC 52)")
 

@@ -7,7 +7,7 @@ import numpy as np
 from rich.text import Text
 
 from workbench.figures.style import palette
-from workbench.report.markdown import markdown
+from workbench.report.markdown import markdown, unescape
 from workbench.report.over_time import MOST_CURVES
 from workbench.report.words import progress
 from workbench.terminal import visible
@@ -59,16 +59,16 @@ def as_words(report: str, width: int) -> Text:
     rows: list[list[str]] = []
     for line in [*report.splitlines()[1:], ""]:
         if line.startswith("|"):
-            cells = [cell.strip().replace(r"\|", "|") for cell in TABLE_BAR.split(line)[1:-1]]
+            cells = [unescape(cell.strip()) for cell in TABLE_BAR.split(line)[1:-1]]
             rows += [] if set("".join(cells)) <= set("-: ") and rows else [cells]
             continue
         if rows:
             text.append(columns_text(rows[0], rows[1:], width))
             rows = []
         if line.startswith("#"):
-            text.append(visible(line.lstrip("# ")) + "\n", "bold")
+            text.append(unescape(line.lstrip("# ")) + "\n", "bold")
         elif line != "```":
-            text.append(visible(line.replace("**", "")) + "\n")
+            text.append(unescape(line.replace("**", "")) + "\n")
     return text
 
 
