@@ -91,7 +91,7 @@ def tail_events(
     start.
 
     Raises:
-        UnreadableError: it is no plain file, larger than ``MOST_LOG_BYTES``, or has a line of more than
+        UnreadableError: it is no plain file, larger than ``MOST_LOG_BYTES``, or a line does not end within
             ``MOST_LINE_BYTES``; or the system refuses.
     """
     size = _size(path)
