@@ -10,14 +10,12 @@ import pytest
 
 from workbench.documents import (
     LARGEST_INTEGER,
-    MIB,
     MOST_JSON_BYTES,
     MOST_LEVELS,
     MOST_TOML_BYTES,
     check_bounds,
     parse_json,
     parse_toml,
-    read_bounded,
     read_json,
     read_toml,
 )
@@ -82,7 +80,7 @@ def test_a_file_of_gigabytes_is_refused_without_reading_it(tmp_path: Path, read,
     os.truncate(path, 2**40)  # sparse: it takes no room on the disk
     tracemalloc.start()
     start = time.perf_counter()
-    with pytest.raises(ValueError, match=f"more than {most / MIB:.0f} MiB"):
+    with pytest.raises(ValueError, match=f"larger than {most:,} bytes"):
         read(path)
     elapsed_s, (_, peak) = time.perf_counter() - start, tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -92,10 +90,8 @@ def test_a_file_of_gigabytes_is_refused_without_reading_it(tmp_path: Path, read,
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
-    with pytest.raises(ValueError, match="is a pipe or a device"):
+    with pytest.raises(ValueError, match="named pipe"):
         read_toml(tmp_path / "pipe.toml")
-    with pytest.raises(ValueError, match="is a pipe or a device"):
-        read_bounded(Path("/dev/zero"), 10)
 
 
 def test_where_a_value_is_wrong_is_said() -> None:

@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from workbench.reading import read_file
+
 MIB = 2**20
 MOST_TOML_BYTES = MIB  # the largest run.toml has 10 kB
 MOST_JSON_BYTES = 64 * MIB  # the largest tokenizer of open_clip has 17
@@ -30,7 +32,7 @@ def read_toml(path: Path) -> Table:
         ValueError: the file is missing, is not TOML (naming the line), or goes beyond the bounds.
     """
     try:
-        text = read_bounded(path, MOST_TOML_BYTES).decode("utf-8")
+        text = read_file(path, MOST_TOML_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     return parse_toml(text, str(path))
@@ -76,7 +78,7 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be read.
         ValueError: it is not JSON, goes beyond the bounds, or holds a number that is not finite.
     """
-    return parse_json(read_bounded(path, MOST_JSON_BYTES), path.name)
+    return parse_json(read_file(path, MOST_JSON_BYTES), path.name)
 
 
 def parse_json(content: bytes | str, name: str) -> Any:
@@ -95,22 +97,6 @@ def parse_json(content: bytes | str, name: str) -> Any:
         raise ValueError(f"{name}: {str(error).partition(';')[0]}") from None
     check_bounds(document, name, finite=True)
     return document
-
-
-def read_bounded(path: Path, most_bytes: int) -> bytes:
-    """The bytes of a regular file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is a pipe or device, or has more than ``most_bytes``.
-    """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise ValueError(f"{path} is a pipe or a device, not a file")
-    with path.open("rb") as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ValueError(f"{path} has more than {most_bytes / MIB:,.0f} MiB: it cannot be the file that was meant")
-    return content
 
 
 def check_bounds(value: Any, name: str, *, finite: bool = False) -> None:

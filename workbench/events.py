@@ -19,6 +19,7 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+Count = Annotated[int, Field(ge=0, lt=2**53)]  # a larger number would fit neither a float nor an array
 # A file name may hold bytes that UTF-8 cannot: they are written as escapes, so that the line is never lost.
 Text = Annotated[str, AfterValidator(_encodable)]
 
@@ -30,7 +31,7 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
     run: str
-    step: int
+    step: Count
     time_s: float = Field(default_factory=time.time)
 
     def to_line(self) -> str:
@@ -42,11 +43,11 @@ class Event(BaseModel):
 class RunStarted(Event):
     """``kept_fraction``: how much the student has of the attention and FFN weights of the towers that it inherits."""
 
-    num_steps: int
-    batch_size: int
-    num_pairs: int
-    num_parameters: int
-    num_embedding_parameters: int
+    num_steps: Count
+    batch_size: Count
+    num_pairs: Count
+    num_parameters: Count
+    num_embedding_parameters: Count
     kept_fraction: float = 1.0
     weights: dict[str, float] = {}
     host: str
@@ -64,11 +65,11 @@ class StageStarted(Event):
     """A phase of inheritance: masks are learnt up to step ``until``, or what they left is trained until then."""
 
     name: Text
-    stage: int
-    until: int
+    stage: Count
+    until: Count
     learns_masks: bool
-    num_parameters: int
-    num_embedding_parameters: int
+    num_parameters: Count
+    num_embedding_parameters: Count
     kept_fraction: float = 1.0
 
 
@@ -105,7 +106,7 @@ class EvalDone(Event):
     """
 
     split: str
-    num_pairs: int
+    num_pairs: Count
     metrics: dict[str, float]
     errors: dict[str, float] = {}
     chance: dict[str, float] = {}
@@ -133,7 +134,7 @@ class Forked(Event):
     """The first event of a fork. When the parent's log began tells it from a later run of its name."""
 
     parent: str
-    parent_step: int
+    parent_step: Count
     parent_began_s: float
 
 

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from rich.cells import cell_len
 
 
 def test_losses_translate_published_weights(workbench) -> None:
@@ -20,6 +21,13 @@ def test_every_loss_is_listed_with_its_settings_even_without_a_published_weight(
     assert by_name["intermediate"]["weight"] is None
     assert by_name["mfd"]["settings"] == {"mask_ratio": 0.25, "mask_feeds": "all"}
     assert by_name["affinity"]["settings"]["scale"] == 50
+
+
+def test_losses_fit_eighty_columns(workbench, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = workbench("losses").out
+    assert max(map(cell_len, out.splitlines())) <= 80
+    assert "settings: mask_ratio = 0.25" in out
 
 
 def test_losses_print_their_equations(workbench) -> None:

@@ -1,8 +1,14 @@
+import io
+import json
+import math
 from collections.abc import Callable
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.text import Text
 
 from workbench.cli import output
 
@@ -69,3 +75,50 @@ def test_a_title_is_one_line_however_narrow_the_table(printed: Callable[..., lis
 def test_markup_in_a_cell_is_text(printed: Callable[..., list[str]]) -> None:
     assert printed(80, ["a", "b"], [["[/b]", "[red]"]])[1].split() == ["[/b]", "[red]"]
     assert printed(6, ["a", "b"], [["[/b]", "[red]x"]]) == ["[/b]", "  b [red]x"]
+
+
+def test_one_long_name_has_a_line_of_its_own_and_the_others_stay_rows(printed: Callable[..., list[str]]) -> None:
+    long = ["clip-kd-with-a-very-long-name-that-fills-a-terminal-s0-1122-1405", *ROWS[0][1:]]
+    lines = printed(80, RUNS, [ROWS[1], long, ["small", *ROWS[1][1:]]], num_words=2)
+    assert len(lines) <= 6
+    assert lines[-3] == long[0]
+    assert lines[-2].split()[:2] == ["interrupted", "68/150"]
+    assert lines[-1].split()[:2] == ["small", "finished"]
+    assert lines[-1].index("finished") == lines[-2].index("interrupted")
+
+
+def test_a_name_of_several_lines_is_one(printed: Callable[..., list[str]]) -> None:
+    assert printed(80, ["a\x1b[2J", "b"], [["x\ny\x9b", "1"]])[1].split() == [r"x\ny\x9b", "1"]
+    assert printed(80, ["a", "b"], [["x", "1\n2"]], lines=True)[-1].split() == ["2"]
+
+
+def test_markup_in_a_heading_is_text(printed: Callable[..., list[str]]) -> None:
+    assert printed(80, ["a", "[red]b[/b]"], [["x", "1"]])[0].split() == ["a", "[red]b[/b]"]
+
+
+@pytest.mark.parametrize(
+    "printable",
+    [lambda text: text, Text, lambda text: Panel(Text(text)), lambda text: Panel("", title=escape(text))],
+)
+def test_a_console_sends_no_control_character_of_a_text(printable: Callable[[str], object]) -> None:
+    file = io.StringIO()
+    output.PlainConsole(file=file, width=100).print(printable("a\x1b]0;x\x9b\u202e\x7fb"), markup=False)
+    assert file.getvalue().replace("\n", "").isprintable()
+    assert r"a\x1b]0;x\x9b\u202e\x7fb" in file.getvalue()
+
+
+def test_json_is_valid_and_printable_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"a": [math.inf, -math.inf, {"b": math.nan}], "\x9b": "é\x7f\u202e\udcff\U000e0001", "c": (1.5, 2)}
+    output.print_json(document)
+    printed = capsys.readouterr().out
+    assert printed.replace("\n", "").isprintable()
+    assert "é" in printed
+    assert json.loads(printed) == {
+        "a": ["Infinity", "-Infinity", {"b": "NaN"}],
+        "\x9b": document["\x9b"],
+        "c": [1.5, 2],
+    }
+
+
+def test_further_lines_of_a_message_are_set_in() -> None:
+    assert output.indented("one\nworkbench: two\x1b") == "one\n    workbench: two\\x1b"

@@ -29,7 +29,7 @@ def test_data_are_prepared_listed_and_removed(workbench) -> None:
     assert listed["size_bytes"] == sum(one["size_bytes"] for one in listed["stores"])
     assert "samples:emoji/test" in workbench("data", "prepare", "--list").out
 
-    assert "removed 1 " in workbench("data", "prepare", "samples:scenes", "--remove").out
+    assert "removed 1 prepared data set, " in workbench("data", "prepare", "samples:scenes", "--remove").out
     assert "removed 1 " in workbench("data", "prepare", "--remove").out
     assert "nothing is prepared in" in workbench("data", "prepare", "--list").out
 

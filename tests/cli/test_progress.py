@@ -1,10 +1,94 @@
+"""A run's events as lines of a log and as bars of a terminal."""
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
+from rich.cells import cell_len
 
 from workbench import progress as shown
 from workbench.cli import progress
+from workbench.cli.output import PlainConsole
 from workbench.cli.progress import show
-from workbench.events import EvalDone, EvalStarted, RunFinished, RunStarted, Warned
+from workbench.events import EvalDone, EvalStarted, Event, RunFinished, RunStarted, StepDone, Warned
 from workbench.progress import phase
+
+STYLE = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]")
+
+
+def started(run: str) -> RunStarted:
+    return RunStarted(run=run, step=0, num_steps=1000, batch_size=64, num_pairs=9, num_parameters=9,
+                      num_embedding_parameters=1, host="here", pid=1)  # fmt: skip
+
+
+def step(run: str, number: int, **changes: Any) -> StepDone:
+    fields: dict[str, Any] = {"loss": 1.784, "terms": {}, "weighted": {}, "scales": {}, "learning_rate": 1e-3,
+                              "grad_norm": 1.0, "step_time_s": 20.0, "pairs_per_s": 5.2, "elapsed_s": 1.0,
+                              "peak_mb": 1.0}  # fmt: skip
+    return StepDone(run=run, step=number, **fields | changes)
+
+
+def measured(run: str) -> EvalDone:
+    recall = {"image_to_text_r1": 0.017, "text_to_image_r1": 0.033}
+    return EvalDone(run=run, step=1000, split="validation", num_pairs=9, metrics=recall, elapsed_s=1.0)
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """``printed(events, is_terminal=...)``: the lines that these events leave."""
+
+    def show(events: list[Event], *, is_terminal: bool = False) -> list[str]:
+        file = io.StringIO()
+        monkeypatch.setattr(progress, "errors", PlainConsole(file=file, width=80, force_terminal=is_terminal))
+        passed: Iterator[Event] = progress.show(events, 1000)
+        assert list(passed) == events
+        return file.getvalue().splitlines()
+
+    return show
+
+
+def test_rates_below_ten_have_digits_and_long_times_are_minutes(printed) -> None:
+    (line,) = printed([started("one"), step("one", 910)])
+    assert line == "one  step 910/1000  loss 1.784  5.2 pairs/s  30.0 min left"
+    (line,) = printed([step("one", 910, pairs_per_s=0.43, step_time_s=1.0)])
+    assert "0.43 pairs/s  1.5 min left" in line
+    (line,) = printed([step("one", 991, pairs_per_s=1234.0, step_time_s=1.0)])
+    assert "1,234 pairs/s  9 s left" in line
+
+
+def test_the_rate_of_one_of_several_runs_says_so_until_the_others_end(printed) -> None:
+    runs = [f"r{number}" for number in range(8)]
+    events: list[Event] = [started(run) for run in runs] + [step("r0", 910)]
+    assert "5.2 pairs/s in each of 8 runs" in printed(events)[0]
+    ended = [RunFinished(run=run, step=910, state="finished", elapsed_s=1.0) for run in runs[1:]]
+    assert "pairs/s  " in printed([*events[:-1], *ended, step("r0", 910)])[-1]
+
+
+def test_recall_says_which_way(printed) -> None:
+    assert printed([measured("one")]) == ["one  validation R@1 image→text 1.7 text→image 3.3 %"]
+
+
+def test_bars_fit_eighty_columns_and_tell_runs_of_one_study_apart(printed) -> None:
+    runs = [f"fd_temp-fd.weight=1000 scale=20-s{seed}" for seed in range(3)]
+    events: list[Event] = [started(run) for run in runs]
+    events += [event for run in runs for event in (step(run, 910, pairs_per_s=1234.0), measured(run))]
+    lines = [STYLE.sub("", line) for line in printed(events, is_terminal=True) if "pairs/s" in line][-3:]
+    assert len({line.split()[0] for line in lines}) == 3
+    assert max(map(cell_len, lines)) <= 80
+    for line in lines:
+        assert "I→T 1.7 T→I 3.3 %" in line
+        assert "1,234 pairs/s" in line
+
+
+def test_names_and_messages_are_text_without_markup_or_escapes(printed) -> None:
+    hostile = "[red]x\x1b[2J"
+    for is_terminal in (False, True):
+        lines = printed([started(hostile), step(hostile, 910)], is_terminal=is_terminal)
+        assert any("[red]x" in line for line in lines)
+        assert not any("\x1b[2J" in line for line in lines)
+
 
 STARTED = RunStarted(
     run="one",

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
+from rich.cells import cell_len
 
 from workbench.config.toml import load_recipe, read_toml
 from workbench.engine.launch import launch
@@ -43,8 +45,18 @@ def test_gradients_are_a_table_by_step_and_say_who_fights(diagnosed) -> None:
     out = diagnosed("runs", "show", "one", "--gradients").out
     assert "66.7%" in out
     assert "after step 12" in out
+    assert "metric" not in out  # what it measured is asked for without --gradients
     assert "\N{MINUS SIGN}0.50*" in out
     assert "fighting: clip and fd" in out
+
+
+def test_reports_of_a_run_fit_eighty_columns(diagnosed, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    Path("runs/one/run.toml").write_text(tomli_w.dumps(load_recipe("clip-kd").model_dump(mode="json")))
+    for option in ("--gradients", "--departures"):
+        out = diagnosed("runs", "show", "one", option).out
+        lines = [line for line in out.splitlines() if str(Path.cwd()) not in line]  # a path is never broken
+        assert max(map(cell_len, lines)) <= 80
 
 
 def test_gradients_are_in_json(diagnosed) -> None:

@@ -1,5 +1,6 @@
 """Runs of a study as a sweep leaves them: recorded by the events themselves, with numbers that the tests choose."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -82,12 +83,12 @@ def record(tmp_path: Path) -> Record:
             cell=cell,
             values=dict(values if values is not None else planned[cell].values),
             seed=seed,
-            trial=trial if study.search else list(planned).index(cell),
+            trial=trial if study.search or cell not in planned else list(planned).index(cell),
         )
         table = config.at(seed).model_dump(mode="json") if config else {}
         run = create_run(
             tmp_path / "runs",
-            f"{origin.study}-{cell.replace(' ', '-').replace('=', '-')}-s{seed}",
+            re.sub(r"[^A-Za-z0-9._-]", "-", f"{origin.study}-{cell}-s{seed}"),
             tomli_w.dumps(table | {"machine": MACHINE, "sweep": origin.model_dump(mode="json")}),
         )
         _write(run, metrics, state, num_params)

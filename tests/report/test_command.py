@@ -83,6 +83,7 @@ def test_it_fits_any_terminal(report, monkeypatch, columns):
     ("arguments", "said"),
     [
         (["mien.toml"], "cannot read mien.toml"),
+        (["mine.toml", "--latex"], "--format tex"),
         (["fd_wieght"], "did you mean 'fd_weight'"),
         (["mine.toml", "--format", "pgn"], "unknown format 'pgn': did you mean 'png'"),
         (["mine.toml", "--json", "--format", "md"], "add --out DIR"),

@@ -18,8 +18,10 @@ from workbench.report.markdown import markdown
 from workbench.report.study import StudyReport, report_on
 from workbench.report.tables import cells_csv, grid, runs_csv
 from workbench.report.words import findings, progress, troubles
+from workbench.report.write import write_report
 from workbench.runs.checkpoints import write_checkpoint
 from workbench.statistics.intervals import seed_gain
+from workbench.tui.study.words import as_words
 from workbench.views.metrics import metric_label
 
 VALUES = {
@@ -272,3 +274,48 @@ def test_equal_runs_give_equal_bytes(fill):
     again = report_on(report.study, "mine", Path("runs"), "mine.toml")
     assert markdown(report) == markdown(again)
     assert document(report) == document(again)
+
+
+HOSTILE = "=1+1 a|b\\end{table}`c`<script> [x](http://y) \x1b[2J\n$x$ #_%&~^{}"
+
+
+@pytest.fixture
+def hostile(record, study_file):
+    """A study with a cell, and a recorded reason, that somebody else named."""
+    study = load_study(study_file())
+    for seed in range(2):
+        record(study, "0", seed, {"image_to_text_r1": 0.3 + 0.01 * seed})
+        run = record(study, HOSTILE, seed, {"image_to_text_r1": 0.2 + 0.01 * seed}, values={"loss.fd.weight": -0.5})
+        assert run.id
+    return report_on(study, "mine", Path("runs"), "mine.toml")
+
+
+def test_names_of_others_break_no_table_in_markdown(hostile):
+    lines = markdown(hostile).splitlines()
+    assert all(line.isprintable() for line in lines)
+    bars = [line for line in lines if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in bars}) == 1
+    (row, *_) = (line for line in bars if "=1+1" in line)
+    assert row.startswith(r"| =1+1 a\|b\\end{table}\`c\`\<script> \[x](http://y) \\x1b[2J\\n$x$ #_%&~^{} |")
+    shown = as_words(markdown(hostile), 1000).plain
+    assert r"=1+1 a|b\end{table}`c`<script> [x](http://y) \x1b[2J\n$x$ #_%&~^{}" in shown
+
+
+def test_names_of_others_are_text_in_latex(hostile):
+    text = latex(hostile.table, hostile.table.cells)
+    assert text.count(r"\end{table}") == text.count(r"\begin{table}") == 1
+    assert r"=1+1 a\textbar{}b\textbackslash{}end\{table\}" in text
+    assert r"\textbackslash{}x1b[2J\textbackslash{}n\$x\$ \#\_\%\&\textasciitilde{}\textasciicircum{}\{\}" in text
+    assert len(text.splitlines()) == len(latex(hostile.table, hostile.table.cells[:4]).splitlines()) + 1
+
+
+def test_names_of_others_are_no_formula_in_csv_and_numbers_stay(hostile):
+    for text in (cells_csv(hostile.table), runs_csv(hostile.table)):
+        rows = list(csv.DictReader(text.splitlines()))
+        (found, *_) = (row for row in rows if "1+1" in row["cell"])
+        assert found["cell"].startswith("'=1+1 a|b")
+    assert {row["loss.fd.weight"] for row in rows if "1+1" in row["cell"]} == {"-0.5"}
+
+
+def test_a_name_with_dollar_signs_is_drawn(hostile):
+    assert {path.name for path in write_report(hostile, Path("out"), ["png"])} >= {"cells.png"}

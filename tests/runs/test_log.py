@@ -14,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.events import EvalDone, RunFinished, RunResumed, StepDone, Unknown, Warned
+from workbench.reading import UnreadableError
 from workbench.runs.log import (
+    MOST_LINE_BYTES,
+    MOST_LOG_BYTES,
     EventLog,
     effective_events,
     first_events,
@@ -383,3 +386,30 @@ def test_a_million_lines_are_read_in_seconds_and_little_memory(tmp_path, step_do
     assert 0 <= report["quiet_s"] < 600
     assert report["time_s"] < 20  # 1.5 on the machine that this was written on
     assert report["peak_mb"] < 200  # 85; all of it as events takes 2,700
+
+
+def test_a_line_or_a_log_that_is_too_long_is_refused_by_its_size(tmp_path, step_done):
+    path = tmp_path / "events.jsonl"
+    line = step_done(1).to_line().encode() + b"\n"
+    path.write_bytes(line + b"x" * (MOST_LINE_BYTES + 1))
+    with pytest.raises(UnreadableError, match=f"the line at byte {len(line)} is longer than 4,194,304 bytes"):
+        read_events(path)
+    assert [event.step for event in first_events(path)] == [1]
+    assert [event.step for event in last_events(path)] == [1]
+    with path.open("r+b") as file:
+        file.truncate(MOST_LOG_BYTES + 1)
+    with pytest.raises(UnreadableError, match="it has 4,000,000,001 bytes"):
+        tail_events(path, 0, max_bytes=1000)
+    with pytest.raises(UnreadableError, match="hold no event"):
+        last_events(path)
+
+
+@pytest.mark.parametrize("max_bytes", [None, 100, 5_000_000])
+def test_a_line_just_within_the_bound_is_counted_and_passed_over(tmp_path, step_done, max_bytes):
+    path = tmp_path / "events.jsonl"
+    line = step_done(1).to_line().encode() + b"\n"
+    path.write_bytes(b"x" * (MOST_LINE_BYTES - 1) + b"\n" + line)
+    found, offset, num_skipped = tail_events(path, 0, max_bytes=max_bytes)
+    rest, end, _ = tail_events(path, offset, max_bytes=max_bytes)
+    assert (len(found + rest), num_skipped, end) == (1, 1, MOST_LINE_BYTES + len(line))
+    assert read_events(path).num_skipped == 1

@@ -6,8 +6,9 @@ import math
 import pytest
 
 from workbench.events import CheckpointSaved, EvalDone, RunResumed
+from workbench.runs.directory import RunDirectory
 from workbench.runs.log import EventLog
-from workbench.runs.summary import read_summary, summarise, write_summary
+from workbench.runs.summary import read_summary, summarise, summary_or_reason, write_summary
 
 
 def evaluated(step, split, **metrics):
@@ -120,3 +121,21 @@ def test_a_written_summary_is_read_and_a_torn_one_is_computed_anew(run, say, fin
     assert read_summary(run).step == 6
     run.summary_file.write_text(content[:-30])
     assert read_summary(run).step == 5
+
+
+def test_the_summary_of_a_run_that_was_moved_names_its_new_place(run, say, finished):
+    say(finished(600))
+    write_summary(run)
+    moved = RunDirectory(run.path.rename(run.path.with_name("moved")))
+    assert (read_summary(moved).id, read_summary(moved).dir) == ("moved", str(moved.path))
+
+
+def test_among_many_runs_one_that_cannot_be_read_is_a_reason(run, say, finished):
+    say(finished(600))
+    assert summary_or_reason(run) == read_summary(run)
+    run.events_file.unlink()
+    run.events_file.mkdir()
+    found = summary_or_reason(run)
+    assert (found.id, found.state, found.metrics) == (run.id, "unreadable", {})
+    assert found.reason == f"cannot read {run.events_file}: it is a folder, not a file"
+    assert found.to_document()["state"] == "unreadable"

@@ -1,5 +1,6 @@
 """Whole sweeps of tiny runs: what is trained, once; what fails, stated; what is interrupted, resumed."""
 
+import os
 import shutil
 from collections import Counter
 
@@ -91,6 +92,25 @@ def test_a_lost_database_is_made_again_from_the_runs(planned, folder, finished):
     again.work()
     assert again.to_json() == before
     assert len(list_runs(folder / "runs")) == 6
+
+
+@pytest.mark.filterwarnings("ignore:cannot read")
+def test_a_run_that_cannot_be_read_is_left_as_it_is_and_trained_again(planned, folder, finished):
+    before = finished.to_json()
+    damaged = next(one.run for one in runs_of_study(folder / "runs", "grid") if one.origin.cell == "5")
+    damaged.events_file.unlink()
+    os.mkfifo(damaged.events_file)
+    shutil.rmtree(folder / "runs" / "studies")
+    again = planned("grid.toml")
+    again.work()
+    assert again.is_done
+    assert not damaged.events_file.is_file()
+    assert {one.id for one in list_runs(folder / "runs")} == {*runs_named(before), f"{damaged.id}-try2"}
+    assert again.to_json()["cells"][2]["metrics"] == before["cells"][2]["metrics"]
+
+
+def runs_named(document):
+    return [run for cell in document["cells"] for run in cell["runs"]]
 
 
 def test_what_fails_is_stated_and_the_rest_stands(planned, folder):

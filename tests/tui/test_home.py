@@ -9,7 +9,8 @@ from workbench.tui.dialogs import keys_text
 from workbench.tui.home.screen import HomeScreen
 from workbench.tui.home.table import Needs, columns
 from workbench.tui.memory import recall
-from workbench.tui.rows import GAP, SCROLLBAR, Rows, shortened
+from workbench.tui.rows import GAP, SCROLLBAR, Rows
+from workbench.views.names import shortened
 
 
 def shown(pilot) -> list[str]:

@@ -59,3 +59,21 @@ def test_an_unknown_metric_goes_by_its_name_and_comes_last() -> None:
         "a_score",
         "b_score",
     ]
+
+
+def test_the_ends_of_a_means_interval_stay_within_the_metrics_range() -> None:
+    recall, cosine, loss = (metric_label(name) for name in ("image_to_text_r1", "similarity_single", "loss_scratch"))
+    assert recall.interval(-0.012, 0.034) == "0.0 to 3.4"
+    assert recall.interval(0.9, 1.1) == "90.0 to 100.0"
+    assert recall.interval(-0.012, 0.034, signed=True) == "\N{MINUS SIGN}1.2 to +3.4"
+    assert cosine.interval(-1.5, 0.5) == "\N{MINUS SIGN}1.00 to 0.50"
+    assert loss.interval(-1.0, 2.0) == "\N{MINUS SIGN}1.000 to 2.000"
+
+
+def test_an_interval_that_is_not_known_is_nothing() -> None:
+    assert metric_label("cka").interval(math.nan, math.nan) == ""
+    assert metric_label("cka").interval(-math.inf, math.inf) == ""
+
+
+def test_a_name_of_a_file_steers_no_terminal() -> None:
+    assert metric_label("a\x1b[2J\nb").title == r"a\x1b[2J\nb"

@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from workbench.views.units import duration, size
+from workbench.views.units import clock, duration, rate, size
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,15 @@ def test_sizes_are_said_as_people_say_them(num_bytes: float, said: str) -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "0 s"), (59, "59 s"), (90, "1.5 min"), (7_200, "2.0 h")])
 def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("per_s", "said"), [(0.004, "0.00"), (0.43, "0.43"), (0.996, "1.0"), (5.24, "5.2"), (9.96, "10"), (1234.4, "1,234")]
+)
+def test_a_rate_has_two_digits_at_least(per_s: float, said: str) -> None:
+    assert rate(per_s) == f"{said} pairs/s"
+
+
+@pytest.mark.parametrize("time_s", [math.nan, math.inf, -math.inf, 1e300])
+def test_a_time_that_is_no_date_is_dashes(time_s: float) -> None:
+    assert clock(time_s) == "--:--:--"

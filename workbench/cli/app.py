@@ -28,6 +28,7 @@ from workbench.cli import (
 )
 from workbench.cli.completion import answer
 from workbench.cli.lossy import lossy_stderr
+from workbench.terminal import print_error, visible
 
 app = typer.Typer(
     name="workbench",
@@ -96,7 +97,7 @@ def _run() -> None:
     except ValueError as error:
         if os.environ.get("WORKBENCH_DEBUG"):
             raise
-        print(f"workbench: {error}", file=sys.stderr)
+        print_error(f"workbench: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -112,7 +113,7 @@ def _run() -> None:
 
 def _report_path(error: OSError) -> int:
     reason = (error.strerror or str(error)).lower()
-    print(f"workbench: {error.filename}: {reason}; name another path, or make this one usable", file=sys.stderr)
+    print_error(f"workbench: {error.filename}: {reason}; name another path, or make this one usable")
     return 2
 
 
@@ -124,7 +125,7 @@ def _report_full(error: OSError) -> int:
     if error.filename is None and not isinstance(error, DiskFullError):  # in most cases stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the end
         places = "send the output to another disk"
-    print(f"workbench: {why_not_written(error)}; make room there, or {places}", file=sys.stderr)
+    print_error(f"workbench: {why_not_written(error)}; make room there, or {places}")
     return 2 if isinstance(error, DiskFullError) else 1
 
 
@@ -133,7 +134,7 @@ def _one_line(
 ) -> str:
     """A warning as people read it, without the line of code it came from."""
     del category, filename, lineno, line
-    return f"workbench: warning: {message}\n"
+    return visible(f"workbench: warning: {message}\n", lines=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import typer
 
 from workbench.cli.folders import OUT_FILE, check_free, writing
 from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, RunsDir, Seed, Trust
+from workbench.terminal import print_error
 
 if TYPE_CHECKING:
     from workbench.config.run import RunConfig
@@ -69,7 +70,7 @@ def calibrated(config: "RunConfig", runs: Path) -> "RunConfig":
 
     calibration = propose(config, runs_dir=runs)
     weights = ", ".join(f"{loss.name} {loss.proposed.weight:g}" for loss in calibration.losses)
-    print(f"calibrated to equal shares of the gradient: {weights}", file=sys.stderr)
+    print_error(f"calibrated to equal shares of the gradient: {weights}")
     return calibration.config
 
 

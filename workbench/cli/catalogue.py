@@ -23,7 +23,7 @@ def losses(
 
         workbench losses --batch 256 --dim 128
     """
-    from workbench.cli.output import print_json, print_line, print_rows
+    from workbench.cli.output import print_json, print_line, print_rows, print_wrapped
     from workbench.losses import LOSSES
 
     documents = [document for loss in LOSSES.values() for document in _documents(loss, batch, dim)]
@@ -35,10 +35,12 @@ def losses(
     ]
     print_rows(["loss", "published weight", f"at B = {batch}, D = {dim}"], rows)
     for name, loss in LOSSES.items():
-        print_line(f"\n{name}: {loss.title}. {loss.paper}\n  {loss.equation}")
-        print_line(f"  departure of the release: {loss.departure}")
+        print_line("")
+        print_wrapped(f"{name}: {loss.title}. {loss.paper}")
+        print_wrapped(loss.equation, "  ")
+        print_wrapped(f"departure of the release: {loss.departure}", "  ")
         if settings := _settings(loss):
-            print_line("  settings: " + ", ".join(f"{key} = {value}" for key, value in settings.items()))
+            print_wrapped("settings: " + ", ".join(f"{key} = {value}" for key, value in settings.items()), "  ")
 
 
 def _documents(loss: "type[Loss]", batch: int, dim: int) -> list[dict[str, Any]]:

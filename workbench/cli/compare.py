@@ -7,6 +7,7 @@ import typer
 
 from workbench.cli.completion import complete_run
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+from workbench.terminal import visible
 from workbench.views.settings import NOTHING, setting_text
 
 if TYPE_CHECKING:
@@ -34,17 +35,27 @@ def compare(
 
         workbench runs compare one two three four --json
     """
-    from workbench.cli.output import print_json
+    from workbench.cli.output import indented, print_json, print_line
     from workbench.runs.directory import find_run
     from workbench.views.comparison import compare_runs
 
-    directories = [find_run(runs, name) for name in names]
-    comparison = compare_runs([_compared(directory) for directory in directories])
+    directories, compared, unreadable = [], [], {}
+    for directory in [find_run(runs, name) for name in names]:
+        try:
+            compared.append(_compared(directory))
+            directories.append(directory)
+        except ValueError as error:
+            unreadable[directory.id] = str(error)
+    if unreadable and len(compared) < 2:
+        raise ValueError(f"fewer than two of these runs can be read: {'; '.join(unreadable.values())}")
+    comparison = compare_runs(compared)
     if json:
         about = [_about(directory) for directory in directories]
-        print_json({"runs": about} | comparison.to_json(every_setting=every))
+        print_json({"runs": about, "unreadable": unreadable} | comparison.to_json(every_setting=every))
         return
-    letters = [_letter(number) for number in range(len(names))]
+    for run_id, reason in unreadable.items():
+        print_line(f"{run_id} is left out: {indented(reason)}")
+    letters = [_letter(number) for number in range(len(directories))]
     _print_runs(letters, directories)
     _print_settings(letters, comparison, every)
     for split in comparison.splits:
@@ -94,7 +105,7 @@ def _print_runs(letters: list[str], directories: list["RunDirectory"]) -> None:
     for letter, directory in zip(letters, directories, strict=True):
         about = _about(directory)
         origin = about["forked_from"]
-        tail = f", forked from {origin['parent']} at step {origin['step']}" if origin else ""
+        tail = f", forked from {visible(origin['parent'])} at step {origin['step']}" if origin else ""
         print_line(f"{letter}  {about['id']}: {about['state']} at step {about['step']} of {about['num_steps']}{tail}")
 
 
@@ -105,7 +116,9 @@ def _print_settings(letters: list[str], comparison: "Comparison", every: bool) -
     shown = [("differ", comparison.differing), *([("are the same", shared)] if every else [])]
     for kind, settings in shown:
         if settings:
-            columns = [(setting.name, [setting_text(value) for value in setting.values]) for setting in settings]
+            columns = [
+                (visible(setting.name), [setting_text(value) for value in setting.values]) for setting in settings
+            ]
             _print_columns(letters, columns, f"settings that {kind}")
     if not comparison.differing:
         print_line("\nno setting differs")
@@ -118,7 +131,7 @@ def _print_metrics(letters: list[str], split: "SplitRows") -> None:
     steps = sorted({step for step in split.steps if step is not None})
     every = ", ".join(NOTHING if step is None else str(step) for step in split.steps)
     when = f"step {steps[0]}" if len(steps) == 1 else f"steps {every}"
-    title = f"{split.split} at {when}"
+    title = f"{visible(split.split)} at {when}"
     cells = [(row.metric.title, *_cells(row)) for row in split.rows]
     if len(letters) == 2:
         print_line("")
@@ -153,14 +166,14 @@ def _print_columns(letters: list[str], columns: list[Column], title: str) -> Non
 
     print_line("")
     if len(letters) <= MOST_COLUMNS:
-        print_rows([title, *letters], [[heading, *cells] for heading, cells in columns])
+        print_rows([title, *letters], [[heading, *cells] for heading, cells in columns], lines=True)
         return
     print_line(title)
     for number, piece in enumerate(_pieces(columns, console.width - max(map(len, letters)))):
         if number:
             print_line("")
         rows = [[letter, *(cells[run] for _, cells in piece)] for run, letter in enumerate(letters)]
-        print_rows(["", *(heading for heading, _ in piece)], rows)
+        print_rows(["", *(heading for heading, _ in piece)], rows, lines=True)
 
 
 def _pieces(columns: list[Column], width: int) -> list[list[Column]]:

@@ -48,7 +48,8 @@ def _question(path: Path) -> str:
 def complete_run(context: typer.Context) -> list[str]:
     from workbench.runs.directory import list_runs
 
-    return [run.id for run in list_runs(Path(context.params.get("runs") or "runs"))]
+    runs = list_runs(Path(context.params.get("runs") or "runs"))
+    return [run.id for run in runs if run.id.isprintable()]  # a shell would take the rest for keys
 
 
 def complete_tool() -> Candidates:

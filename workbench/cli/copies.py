@@ -1,7 +1,6 @@
 """``workbench runs export`` and ``--log-to``: a run in TensorBoard, Weights & Biases or trackio."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 
 from workbench.cli.completion import complete_tool
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir
+from workbench.terminal import print_error
 
 if TYPE_CHECKING:
     from workbench.runs.directory import RunDirectory
@@ -80,7 +80,7 @@ def export(
         if os.environ.get("WORKBENCH_DEBUG"):
             raise
         again = f"once more with: {export_command(directory, tool)} [--out DIR]"
-        print(f"workbench: {_failure(tool, error)}; the run is untouched; {again}", file=sys.stderr)
+        print_error(f"workbench: {_failure(tool, error)}; the run is untouched; {again}")
         raise typer.Exit(1) from None
     if json:
         print_json({"id": directory.id, "to": tool, **exported._asdict()})
@@ -106,13 +106,13 @@ def logging_to(directory: "RunDirectory", tools: list[str] | None) -> Iterator[N
         try:
             copies.append(start_beside(directory, tool))
         except (ValueError, OSError) as error:
-            print(f"workbench: warning: {error}; the run goes on without {tool}", file=sys.stderr)
+            print_error(f"workbench: warning: {error}; the run goes on without {tool}")
     code = None
     try:
         yield
     except typer.Exit as exit_:
         code = exit_
     for copy in copies:
-        print(copy.last_words(LAST_WORDS_WAIT_S), file=sys.stderr)
+        print_error(copy.last_words(LAST_WORDS_WAIT_S))
     if code:
         raise code

@@ -87,7 +87,8 @@ def demo(
         print_json(tour.to_json() | {"figure": str(figure)})
         return
     _print_results(tour) if len(chosen) == 1 else _print_gains(tour)
-    errors.print(f"figure: {figure}    {tour.elapsed_s:.0f} s for {(1 + len(chosen)) * seeds} students")
+    took = f"{tour.elapsed_s:.0f} s for {(1 + len(chosen)) * seeds} students"
+    errors.print(f"figure: {figure}    {took}", markup=False)
 
 
 def _print_results(tour: "Demo") -> None:
@@ -100,8 +101,7 @@ def _print_results(tour: "Demo") -> None:
     rows = []
     for column in (by_name[name] for name in COLUMNS if name in by_name):
         gain = gains.get(column.name)
-        bounds = (gain.low, gain.high) if gain else ()
-        interval = " to ".join(column.number(bound, signed=True) for bound in bounds)
+        interval = column.interval(gain.low, gain.high, signed=True) if gain else ""
         gained = column.number(gain.mean, signed=True) if gain else ""
         rows.append([column.title, *(view.text(model, column) for model in view.models), gained, interval])
     for part in ("blocks", "embeddings"):
@@ -127,11 +127,10 @@ def _print_gains(tour: "Demo") -> None:
         rows = []
         for model in view.models:
             gain = gains[model.model][column.name] if model.model in gains else None
-            found = (gain.low, gain.high, *gain.per_seed, gain.mean) if gain else ()
-            low, high, *by_seed, mean = (column.number(value, signed=True) for value in found) if gain else ("",) * 3
-            rows.append(
-                [model.model, view.text(model, column), mean, f"{low} to {high}" if gain else "", " ".join(by_seed)]
-            )
+            found = (*gain.per_seed, gain.mean) if gain else ()
+            *by_seed, mean = (column.number(value, signed=True) for value in found) if gain else ("",)
+            bounds = column.interval(gain.low, gain.high, signed=True) if gain else ""
+            rows.append([model.model, view.text(model, column), mean, bounds, " ".join(by_seed)])
         print_rows([f"mean of {len(tour.seeds)} seeds", column.title, "gain", "95 % interval", "by seed"], rows)
         print_line("")
     _print_legend(tour)

@@ -1,6 +1,5 @@
 """What ``workbench runs show --departures`` says: the settings of a run that are not its paper's."""
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -91,13 +90,13 @@ def _image_size(checkpoint: "Path") -> int:
 
 
 def _print(found: "Departures") -> None:
-    from workbench.cli.output import console, print_line
+    from workbench.cli.output import print_line, print_wrapped
     from workbench.views.settings import setting_text
 
     paper = found.paper
     print_line(f"\nsettings that are not {paper.name}'s (recipe {paper.recipe}):")
     for departure in found.departures:
         theirs, ours = setting_text(departure.paper), setting_text(departure.run)
-        print_line(f"{departure.setting}: {theirs} in the paper, {ours} here")
-        print_line(textwrap.fill(departure.why, console.width, initial_indent=INDENT, subsequent_indent=INDENT))
+        print_wrapped(f"{departure.setting}: {theirs} in the paper, {ours} here")
+        print_wrapped(departure.why, INDENT)
     print_line(f"{found.num_compared - len(found.departures)} of {found.num_compared} settings are the paper's")

@@ -1,6 +1,5 @@
 """``workbench export``: a trained model as files for others."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ import typer
 from workbench.cli.completion import complete_format, complete_source
 from workbench.cli.folders import check_free, writing
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+from workbench.terminal import print_error
 
 if TYPE_CHECKING:
     from workbench.models.export.write import Exported
@@ -65,7 +65,7 @@ def export(
         with errors.status(f"writing and checking {format}"), writing(out):
             exported = export_model(model, out, format, half=half)
     except MismatchError as error:
-        print(f"workbench: {error}", file=sys.stderr)
+        print_error(f"workbench: {error}")
         raise typer.Exit(1) from None
     num_params = count_parameters(model)
     tokenizer = model.tokenizer.spec["kind"]

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from workbench.terminal import visible
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -38,14 +40,17 @@ def show_gradients(run: "RunDirectory", figure: "Path | None", *, prints: bool) 
 
 
 def _print_pulls(view: "GradientsView") -> None:
-    from workbench.cli.output import print_line, print_rows
+    from workbench.cli.output import print_line, print_rows, print_wrapped
 
     shown = view.thinned(NUM_SHOWN)
     rows = []
     for pull in (pull for pull in view.pulls if pull.step in shown):
         norms = (pull.image, pull.text, pull.image_tower, pull.text_tower)
         rows.append([str(pull.step), pull.loss, *(f"{norm:.3g}" for norm in norms), f"{pull.share:.1%}"])
-    print_line("\nNorms of every weighted loss's gradient at the embeddings and at the towers' weights, and its share:")
+    print_line("")
+    print_wrapped(
+        "Norms of every weighted loss's gradient at the embeddings and at the towers' weights, and its share:"
+    )
     columns = ["step", "loss", "images", "texts", "image tower", "text tower", "share"]
     print_rows(columns, rows, num_words=2)
     if len(shown) < len(view.steps):
@@ -53,7 +58,7 @@ def _print_pulls(view: "GradientsView") -> None:
 
 
 def _print_cosines(view: "GradientsView") -> None:
-    from workbench.cli.output import print_line, print_rows
+    from workbench.cli.output import print_line, print_rows, print_wrapped
 
     if len(view.losses) < 2:
         return
@@ -61,10 +66,11 @@ def _print_cosines(view: "GradientsView") -> None:
         [loss, *(_cosine(float(cosine)) for cosine in cosine_K)]
         for loss, cosine_K in zip(view.losses, view.tower_cosine_KK, strict=True)
     ]
-    print_line(f"\nWho fights whom: cosines at the towers' weights after step {view.step}, * where they fight")
+    print_line("")
+    print_wrapped(f"Gradient conflict: cosines at the towers' weights after step {view.step}, * where they are below 0")
     print_rows(["", *view.losses], rows)
-    fights = ", ".join(f"{fight.first} and {fight.second}" for fight in view.fights)
-    print_line(f"fighting: {fights}" if fights else "none fight")
+    fights = ", ".join(f"{visible(fight.first)} and {visible(fight.second)}" for fight in view.fights)
+    print_wrapped(f"fighting: {fights}" if fights else "none fight")
 
 
 def _cosine(value: float) -> str:

@@ -1,26 +1,69 @@
 """What goes to stdout (results) and what to stderr (progress)."""
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
+from workbench.terminal import visible
 from workbench.views.metrics import metric_label
 
 GAP = 2  # between columns
+SHORT_NAME = 16  # up to which a first cell is never to blame for a table's width
 LONG_WORD = 32  # beyond which a word, a path for example, may be broken
 NOTHING = ("", "-", "\N{EN DASH}")  # a cell that says that there is none
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+
+
+class PlainConsole(Console):
+    """A console that sends no control character but those of its own styles, whatever it is given to print."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A string as styled text: measured, wrapped and aligned as it is shown."""
+        return super().render_str(visible(text, lines=True), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What goes to the terminal, of anything."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else visible(text, lines=True), style, control)
+
+
+console = PlainConsole(highlight=False)
+errors = PlainConsole(stderr=True, highlight=False)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+    """One JSON document on stdout; numbers that are not finite become "NaN", "Infinity" and "-Infinity"."""
+    text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    lines = (line if line.isprintable() else _escaped(line) for line in text.split("\n"))
+    print("\n".join(lines))
+
+
+def _escaped(line: str) -> str:
+    """A line of JSON, in which only strings can hold what is not printable."""
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
+
+
+def _finite(value: Any) -> Any:
+    """The value with strings for the numbers that JSON has no token for, as in ``events.jsonl``."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def print_wrapped(text: str, indent: str = "") -> None:
+    """A paragraph, broken at its spaces where the terminal ends, each line after ``indent``."""
+    lines = textwrap.wrap(visible(text), console.width, initial_indent=indent, subsequent_indent=indent)
+    print_line("\n".join(lines))
 
 
 def print_line(text: str) -> None:
@@ -28,27 +71,73 @@ def print_line(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
-def print_rows(columns: list[str], rows: list[list[str]], title: str | None = None, *, num_words: int = 1) -> None:
+def indented(text: str) -> str:
+    """A text from a file, to be printed behind something else: its further lines are set in, as none of ours is."""
+    return "\n    ".join(map(visible, text.split("\n")))
+
+
+def print_rows(
+    columns: list[str],
+    rows: list[list[str]],
+    title: str | None = None,
+    *,
+    num_words: int = 1,
+    lines: bool = False,
+) -> None:
     """A plain table: the first ``num_words`` columns hold words, the others values, set to the right.
 
-    Where a terminal is too narrow for its longest words and values side by side, a row is its first cell with the
-    others under it.
+    ``lines``: whether a cell may have several lines, all of which the caller has made.
+
+    Where a terminal is too narrow for its longest words and values side by side, those rows whose first cell is to
+    blame have it on a line of its own; where the others are too wide too, every row is its first cell with them under
+    it.
     """
+    columns = [visible(column) for column in columns]
+    rows = [[visible(cell, lines=lines) for cell in row] for row in rows]
     if title:
         console.print(title, markup=False, soft_wrap=True, style="italic")
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
-    widths = _widths([list(column) for column in zip(columns, *rows, strict=True)], num_words, console.width)
+    cells = [list(column) for column in zip(columns, *rows, strict=True)]
+    long_names: set[str] = set()
+    widths = _widths(cells, num_words, console.width)
+    if rows and widths is None:
+        widths, long_names = _without_long_names(cells, num_words, console.width)
     if rows and widths is None:
         for row in rows:
             for line in _stacked(columns, row, console.width):
                 print_line(line)
         return
+    held: list[list[str]] = []  # rows that are not printed yet
+    has_head = True
+    for row in rows:
+        if row[0] in long_names:
+            _print_table(columns, held, widths, num_words, has_head=has_head)
+            print_line(row[0])
+            held, has_head = [["", *row[1:]]], False
+        else:
+            held.append(row)
+    _print_table(columns, held, widths, num_words, has_head=has_head)
+
+
+def _print_table(
+    columns: list[str], rows: list[list[str]], widths: list[int] | None, num_words: int, *, has_head: bool
+) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0), show_header=has_head)
     for index, column in enumerate(columns):
         justify: Literal["left", "right"] = "left" if index < num_words else "right"
-        table.add_column(column, justify=justify, overflow="fold", width=widths[index] if widths else None)
+        table.add_column(escape(column), justify=justify, overflow="fold", width=widths[index] if widths else None)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)
+
+
+def _without_long_names(cells: list[list[str]], num_words: int, width: int) -> tuple[list[int] | None, set[str]]:
+    """The widths where the longest of the first cells are left out, and these; None where that does not help."""
+    names = sorted(set(cells[0][1:]), key=cell_len)
+    while names and cell_len(names.pop()) > SHORT_NAME:
+        kept = [cells[0][0], *names]
+        if widths := _widths([kept, *cells[1:]], num_words, width):
+            return widths, {name for name in cells[0][1:] if cell_len(name) > widths[0]}
+    return None, set()
 
 
 def _widths(columns: list[list[str]], num_words: int, width: int) -> list[int] | None:

@@ -140,7 +140,7 @@ def _remove(spec: str | None, json: bool) -> None:
     if json:
         print_json({"size_bytes": total, "removed": [_document(one) for one in found]})
         return
-    print_line(f"removed {len(found)} prepared data sets, {size(total)}")
+    print_line(f"removed {len(found)} prepared data set{'' if len(found) == 1 else 's'}, {size(total)}")
 
 
 def _is_of(name: str, manifest: "Manifest") -> bool:

@@ -20,7 +20,11 @@ from workbench.events import (
     Warned,
 )
 from workbench.progress import hosted
+from workbench.views.metrics import metric_label
+from workbench.views.names import told_apart
+from workbench.views.units import duration, rate
 
+NAME_WIDTH = 16  # with it a line of bars has at most 80 columns
 MANY_PAIRS = 1000  # of a test; measuring fewer takes no time worth a hint
 PLAIN_EVERY = 0.1  # of the run, between two lines where there is no terminal
 
@@ -53,9 +57,12 @@ def _is_shown(view: "_Bars | _Lines", event: Event) -> bool:
     return True
 
 
-def _recall(event: EvalDone) -> str:
-    both = [event.metrics.get(f"{way}_r1") for way in ("image_to_text", "text_to_image")]
-    return " ".join(f"{value:.3f}" for value in both if value is not None)
+def _recall(event: EvalDone, image: str, text: str) -> str:
+    """Recall at 1 both ways, named for its ends, such as "I→T 1.7 T→I 3.3 %"; empty without."""
+    ways = {"image_to_text_r1": f"{image}→{text}", "text_to_image_r1": f"{text}→{image}"}
+    measured = {name: metric_label(name).number(event.metrics[name]) for name in ways if name in event.metrics}
+    found = [f"{ways[name]} {number}" for name, number in measured.items()]
+    return f"{' '.join(found)} %" if found else ""
 
 
 def _test_hint(event: EvalStarted) -> str:
@@ -78,8 +85,7 @@ class _Bars:
         self._num_steps = num_steps
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
-            # Together at most 80 columns: a long id is cut.
-            TextColumn("{task.description}", table_column=Column(max_width=18, no_wrap=True, overflow="ellipsis")),
+            TextColumn("{task.description}", markup=False, table_column=Column(max_width=NAME_WIDTH, no_wrap=True)),
             BarColumn(bar_width=8),
             MofNCompleteColumn(),
             TextColumn("{task.fields[loss]}"),
@@ -104,14 +110,16 @@ class _Bars:
         match event:
             case RunStarted() | RunResumed():
                 self._tasks[event.run] = self._progress.add_task(
-                    escape(event.run), total=self._num_steps, completed=event.step, loss="", rate="", recall=""
+                    event.run, total=self._num_steps, completed=event.step, loss="-", rate="", recall=""
                 )
+                for name, task in zip(told_apart(list(self._tasks), NAME_WIDTH), self._tasks.values(), strict=True):
+                    self._progress.update(task, description=name)
             case StepDone():
-                self._update(event, loss=f"loss {event.loss:.3f}", rate=f"{event.pairs_per_s:,.0f} pairs/s")
+                self._update(event, loss=f"loss {event.loss:.3f}", rate=rate(event.pairs_per_s))
             case EvalStarted() if hint := _test_hint(event):
-                self._progress.console.print(f"{escape(event.run)} {escape(hint)}")
+                self._progress.console.print(f"{event.run} {hint}", markup=False)
             case EvalDone():
-                self._update(event, recall=f"R@1 {_recall(event)}")
+                self._update(event, recall=_recall(event, "I", "T"))
             case StageStarted():
                 self._progress.console.print(f"{escape(event.run)} {escape(_stage(event))}")
             case RunFinished() if event.state != "finished":
@@ -126,7 +134,7 @@ class _Bars:
 class _Lines:
     def __init__(self, num_steps: int) -> None:
         self._num_steps = num_steps
-        self._next: dict[str, float] = {}
+        self._next: dict[str, float] = {}  # by run: the step from which on it is shown again
 
     def __enter__(self) -> "_Lines":
         return self
@@ -136,18 +144,22 @@ class _Lines:
 
     def show(self, event: Event) -> None:
         match event:
+            case RunStarted() | RunResumed():
+                self._next.setdefault(event.run, 0)
             case StepDone() if event.step >= self._next.get(event.run, 0):
                 self._next[event.run] = event.step + PLAIN_EVERY * self._num_steps
                 left_s = (self._num_steps - event.step) * event.step_time_s
-                numbers = f"loss {event.loss:.3f}  {event.pairs_per_s:,.0f} pairs/s  {left_s:.0f} s left"
+                others = f" in each of {len(self._next)} runs" if len(self._next) > 1 else ""
+                numbers = f"loss {event.loss:.3f}  {rate(event.pairs_per_s)}{others}  {duration(left_s)} left"
                 self._say(event, f"step {event.step}/{self._num_steps}  {numbers}")
             case EvalStarted() if hint := _test_hint(event):
                 self._say(event, hint)
             case EvalDone():
-                self._say(event, f"{event.split} R@1 {_recall(event)}")
+                self._say(event, f"{event.split} R@1 {_recall(event, 'image', 'text')}".rstrip())
             case StageStarted():
                 self._say(event, _stage(event))
             case RunFinished():
+                self._next.pop(event.run, None)
                 self._say(event, _ending(event))
             case Warned():
                 self._say(event, event.message)

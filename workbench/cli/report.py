@@ -40,6 +40,9 @@ def report(
             autocompletion=complete_report_format,
         ),
     ] = None,
+    misnamed: Annotated[
+        bool, typer.Option("--latex", "--tex", "--csv", "--markdown", "--md", "--png", "--svg", "--pdf", hidden=True)
+    ] = False,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
@@ -63,6 +66,8 @@ def report(
     """
     from workbench.report.write import USUAL, check_formats
 
+    if misnamed:
+        raise ValueError("say what to write with --format md|csv|tex|png|svg|pdf, for example --format tex")
     check_formats(formats or ())
     if json and formats and not out:
         raise ValueError("--format is about files, and --json writes none unless --out names a folder: add --out DIR")
@@ -138,9 +143,10 @@ def _print(found: "StudyReport") -> None:
     from workbench.report.markdown import legend, shown_cells
     from workbench.report.tables import grid
     from workbench.report.words import findings, progress, troubles
+    from workbench.terminal import visible
 
     def say(text: str) -> None:
-        console.print(text, markup=False)
+        console.print(visible(text), markup=False)
 
     say(found.table.question)
     say(progress(found.table.cells))

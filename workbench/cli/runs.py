@@ -1,7 +1,6 @@
 """``workbench runs``: list, show, compare, stop, resume, fork."""
 
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +25,7 @@ from workbench.cli.fork import fork
 from workbench.cli.gradients import show_gradients
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, Trust
 from workbench.cli.steer import checkpoint, go_on, pause, set_
+from workbench.terminal import visible
 
 app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_help=True)
 
@@ -33,12 +33,12 @@ app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_h
 @app.command("list")
 def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     """Every run, the newest first."""
-    from workbench.cli.output import print_json, print_line, print_rows
+    from workbench.cli.output import indented, print_json, print_line, print_rows
     from workbench.runs.directory import list_runs
-    from workbench.runs.summary import read_summary
+    from workbench.runs.summary import summary_or_reason
     from workbench.views.metrics import metric_label
 
-    summaries = [read_summary(run) for run in list_runs(runs)]
+    summaries = [summary_or_reason(run) for run in list_runs(runs)]
     if json:
         print_json({"runs": [summary.to_document() for summary in summaries]})
         return
@@ -59,6 +59,9 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
         for summary in summaries
     ]
     print_rows(["run", "state", "step", "I→T R@1 %", "T→I R@1 %", "zero-shot %", "trained"], rows, num_words=2)
+    for summary in summaries:
+        if summary.state == "unreadable":
+            print_line(f"{visible(summary.id)}: {indented(summary.reason)}")
 
 
 @app.command()
@@ -84,7 +87,7 @@ def show(
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """One run: how it stands, what it measured, and what it warned of.
+    """One run: how it stands, what it measured, and what it warned of; or one of the reports below.
 
     Examples:
 
@@ -92,12 +95,13 @@ def show(
 
         workbench runs show small --architecture --against manual --figure layers.pdf
     """
-    from workbench.cli.output import print_json, print_line
+    from workbench.cli.output import indented, print_json, print_line
     from workbench.cli.train import print_summary
     from workbench.events import EvalDone, Warned
     from workbench.runs.directory import find_run
     from workbench.runs.lineage import read_history
     from workbench.runs.summary import summarise
+    from workbench.views.units import clock
 
     if figure and gradients == architecture:
         raise ValueError("--figure draws one thing: add --gradients or --architecture, and not both")
@@ -115,11 +119,10 @@ def show(
         document = summarise(directory).to_document() | {"evaluations": history, "num_unreadable": found.num_skipped}
         print_json(document | {name: report(prints=False) for name, report in reports.items()})
         return
-    print_summary(directory, json=False)
-    for event in found.events:
+    print_summary(directory, json=False, metrics_too=not reports)
+    for event in found.events if not reports else ():
         if isinstance(event, Warned):
-            clock = datetime.fromtimestamp(event.time_s).strftime("%H:%M:%S")
-            print_line(f"{clock} step {event.step}: {event.message}")
+            print_line(f"{clock(event.time_s)} step {event.step}: {indented(event.message)}")
     if found.num_skipped:
         print_line(f"{found.num_skipped} lines of the log could not be read")
     for report in reports.values():

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from workbench.cli.output import print_line, print_rows
+from workbench.cli.output import indented, print_line, print_rows
 from workbench.config.cells import cell_name
+from workbench.terminal import visible
 from workbench.views.metrics import MetricLabel, metric_label
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ def print_results(sweep: "Sweep") -> None:
     shown = _best_first(sweep, results)[:MOST_TRIALS] if sweep.study.search else results
     for name in names:
         label = metric_label(name)
-        compared = ["difference", "95 %"] if any(result.gains for result in results) else []
-        rows = [_row(one, label, with_gain=bool(compared)) for one in shown]
-        print_rows(["", "seeds", label.title, "95 %", *compared], rows)
+        columns, rows = ["", "seeds", label.title, "95 %", "difference", "95 %"], [_row(one, label) for one in shown]
+        kept = [place for place in range(len(columns)) if place < 3 or any(row[place] for row in rows)]
+        print_rows([columns[place] for place in kept], [[row[place] for place in kept] for row in rows])
         print_line("")
     for result in results:
         if result.state not in ("finished", "dropped", "waiting"):
             reason = next((outcome.reason for outcome in result.outcomes.values() if outcome.reason), "")
-            print_line(f"{result.name}: {result.state}{': ' + reason if reason else ''}")
+            print_line(f"{visible(result.name)}: {result.state}{': ' + indented(reason) if reason else ''}")
     _print_legend(sweep, results)
     if confirmation := sweep.begun_confirmation:
         _print_confirmed(sweep, confirmation)
@@ -61,18 +62,16 @@ def _metrics(sweep: "Sweep") -> list[str]:
     return list(dict.fromkeys((*asked, *SHOWN)))
 
 
-def _row(result: "CellResult", label: MetricLabel, *, with_gain: bool) -> list[str]:
-    found = result.metrics.get(label.name)
+def _row(result: "CellResult", label: MetricLabel) -> list[str]:
+    found, gain = result.metrics.get(label.name), result.gains.get(label.name)
     num_seeds = len(found.per_seed) if found else 0
-    gain = _interval(label, result.gains.get(label.name), signed=True) if with_gain else []
-    return [result.name, str(num_seeds), *_interval(label, found), *gain]
+    return [result.name, str(num_seeds), *_interval(label, found), *(_interval(label, gain, signed=True))]
 
 
 def _interval(label: MetricLabel, found: "Estimate | None", *, signed: bool = False) -> list[str]:
     if found is None:
         return ["", ""] if signed else [label.number(None), ""]
-    low, high = (label.number(bound, signed=signed) for bound in (found.low, found.high))
-    return [label.number(found.mean, signed=signed), f"{low} to {high}"]
+    return [label.number(found.mean, signed=signed), label.interval(found.low, found.high, signed=signed)]
 
 
 def _best_first(sweep: "Sweep", results: list["CellResult"]) -> list["CellResult"]:
@@ -94,7 +93,12 @@ def _covered(results: list["CellResult"]) -> str:
 
 def _print_legend(sweep: "Sweep", results: list["CellResult"]) -> None:
     tested = any(outcome.test_metrics for result in results for outcome in result.outcomes.values())
-    print_line(f"{'test' if tested else 'validation'} pairs; means with 95 % intervals over {_covered(results)}")
+    pairs = "test" if tested else "validation"
+    has_seeds = any(len(found.per_seed) > 1 for result in results for found in result.metrics.values())
+    if has_seeds:
+        print_line(f"{pairs} pairs; means with 95 % intervals over {_covered(results)}")
+    else:
+        print_line(f"{pairs} pairs; one seed has no interval over seeds: --seeds 3 or more gives one")
     if sweep.study.search:
         best = sweep.best
         chosen = ", ".join(f"{objective.direction} {objective.metric}" for objective in sweep.study.objectives)
@@ -103,4 +107,5 @@ def _print_legend(sweep: "Sweep", results: list["CellResult"]) -> None:
             if result.name in best:
                 print_line(f"{result.name}: {cell_name(result.values)}")
     elif sweep.study.baseline:
-        print_line(f"differences to '{sweep.study.baseline}', paired by seed; their intervals are over seeds")
+        over_seeds = "; their intervals are over seeds" if has_seeds else ""
+        print_line(f"differences to '{sweep.study.baseline}', paired by seed{over_seeds}")

@@ -1,7 +1,6 @@
 """``workbench train``."""
 
 import shutil
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +22,7 @@ from workbench.cli.options import (
     without_test,
 )
 from workbench.cli.teacher_cache import CacheTeacher, with_cache
+from workbench.terminal import print_error
 
 if TYPE_CHECKING:
     from workbench.engine.launch import Launch
@@ -101,10 +101,10 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
                 end = event if isinstance(event, RunFinished) else end
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if end is None:  # else it has been shown to have failed, and why
-                print(f"workbench: run {directory.id} failed: {error}", file=sys.stderr)
+                print_error(f"workbench: run {directory.id} failed: {error}")
             raise typer.Exit(1) from None
     if end and not directory.exists:
-        print(f"workbench: run {directory.id} failed: {end.reason}", file=sys.stderr)
+        print_error(f"workbench: run {directory.id} failed: {end.reason}")
         raise typer.Exit(1)
     summary = print_summary(directory, json) if prints else summarise(directory)
     if interrupt.exit_code:
@@ -113,9 +113,9 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
         raise typer.Exit(1)
 
 
-def print_summary(directory: "RunDirectory", json: bool) -> "Summary":
-    """What the run found, as a table or as JSON."""
-    from workbench.cli.output import print_json, print_line, print_metrics
+def print_summary(directory: "RunDirectory", json: bool, *, metrics_too: bool = True) -> "Summary":
+    """What the run found, as tables or as JSON; in a line or two without ``metrics_too``."""
+    from workbench.cli.output import indented, print_json, print_line, print_metrics
     from workbench.runs.summary import summarise
 
     summary = summarise(directory)
@@ -124,13 +124,18 @@ def print_summary(directory: "RunDirectory", json: bool) -> "Summary":
         return summary
     print_line(f"{directory.path}: {summary.state} at step {summary.step} of {summary.num_steps}")
     if summary.reason:
-        print_line(summary.reason)
-    if summary.metrics:
-        levels = {"teacher": summary.teacher_metrics, "chance": summary.chance}
-        print_metrics(summary.metrics, summary.errors, "validation", **levels)
-    if summary.test_metrics:
-        levels = {"teacher": summary.test_teacher_metrics, "chance": summary.test_chance}
-        print_metrics(summary.test_metrics, summary.test_errors, "test", **levels)
+        print_line(indented(summary.reason))
+    for split, metrics, errors, levels in (
+        ("validation", summary.metrics, summary.errors, {"teacher": summary.teacher_metrics, "chance": summary.chance}),
+        (
+            "test",
+            summary.test_metrics,
+            summary.test_errors,
+            {"teacher": summary.test_teacher_metrics, "chance": summary.test_chance},
+        ),
+    ):
+        if metrics and metrics_too:
+            print_metrics(metrics, errors, split, **levels)
     if summary.state in ("stopped", "interrupted"):
         print_line(f"go on with: workbench runs resume {directory.path}")
     return summary

@@ -82,7 +82,8 @@ def _find(runs: Path, name: str) -> "tuple[RunDirectory | None, str]":
 
 def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> None:
     """The board as it is now."""
-    from workbench.cli.output import print_json, print_line, print_rows
+    from workbench.cli.output import indented, print_json, print_line, print_rows
+    from workbench.terminal import visible
     from workbench.tui.home.board import Board
     from workbench.tui.home.table import headline, ordered
     from workbench.tui.memory import Memory
@@ -103,6 +104,9 @@ def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> Non
         return
     label = metric_label(headline(board, memory))
     print_rows(["run", "state", "done", "left", label.title, "loss"], _lines(board, memory, rows), num_words=2)
+    for row in rows:
+        if row.problem:
+            print_line(f"{visible(row.run.id)}: {indented(row.problem)}")
 
 
 def _lines(board: "Board", memory: Any, rows: "list[Row]") -> list[list[str]]:
@@ -110,6 +114,9 @@ def _lines(board: "Board", memory: Any, rows: "list[Row]") -> list[list[str]]:
 
     metric = headline(board, memory)
     shown = [said(row, metric) for row in rows]
+    for row, one in zip(rows, shown, strict=True):
+        if row.problem:  # which is told beneath the table
+            one["state"] = ("unreadable" if row.status is None else row.status.state, "")
     return [[one[key][0].strip() for key in ("name", "state", "progress", "left", "metric", "loss")] for one in shown]
 
 
@@ -123,15 +130,8 @@ def _document(row: "Row") -> dict[str, Any]:
         "num_steps": status.num_steps if status else None,
         "quiet_s": status.quiet_s if status else None,
         "left_s": row.left_s,
-        "loss": _plain(row.loss),
-        "metrics": {name: _plain(trace.last) for name, trace in row.metrics.items()},
+        "loss": row.loss,
+        "metrics": {name: trace.last for name, trace in row.metrics.items()},
         "study": row.origin.study if row.origin else None,
         "problem": row.problem,
     }
-
-
-def _plain(value: float | None) -> float | str | None:
-    """JSON has no token for what is not finite."""
-    import math
-
-    return value if value is None or math.isfinite(value) else str(value)

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 from workbench.documents import shortened
+from workbench.terminal import visible
 
 MAX_LISTED = 20
 
@@ -14,8 +15,8 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> ValueError:
     >>> unknown("loss", "icll", ["icl", "fd"])
     ValueError("unknown loss 'icll': did you mean 'icl'?")
     """
-    name, known = shortened(name), sorted(choices)
+    name, known = shortened(name), sorted(map(visible, choices))
     close = difflib.get_close_matches(name, known, n=1)
     listed = ", ".join(known[:MAX_LISTED]) + (", ..." if len(known) > MAX_LISTED else "")
     remedy = f"did you mean '{close[0]}'?" if close else f"choose one of: {listed}"
-    return ValueError(f"unknown {kind} '{name}': {remedy}")
+    return ValueError(f"unknown {kind} '{visible(name)}': {remedy}")

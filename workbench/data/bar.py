@@ -7,6 +7,7 @@ from typing import TextIO, TypeVar, cast
 
 from workbench.data.samples.progress import progress
 from workbench.progress import track
+from workbench.terminal import print_error, visible
 
 Item = TypeVar("Item")
 
@@ -22,7 +23,7 @@ def announced(items: Iterable[Item], total: int, doing: str, details: str, what:
     """The items after a line that says what is done with them, in a terminal with a bar that fits a narrow one."""
     if not sys.stderr.isatty():
         return progress(items, total, f"{doing} {details}", what)
-    print(f"{doing} {details}", file=sys.stderr)
+    print_error(f"{doing} {details}")
     return progress(items, total, doing, what)
 
 
@@ -30,6 +31,7 @@ def open_with_bar(path: Path, encoding: str, errors: str) -> TextIO:
     """The text file at ``path``, its lines ends as they are, with a bar where it is large."""
     from rich import progress
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(stderr=True)
     if path.stat().st_size < LARGE_BYTES or not console.is_terminal:
@@ -42,7 +44,7 @@ def open_with_bar(path: Path, encoding: str, errors: str) -> TextIO:
             encoding=encoding,
             errors=errors,
             newline="",
-            description=f"reading {path.name}",
+            description=f"reading {escape(visible(path.name))}",
             console=console,
             transient=True,
         ),

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.data.forms import existing
-from workbench.documents import MIB, read_bounded
+from workbench.documents import MIB
+from workbench.reading import read_file
 
 MOST_BYTES = 4096 * MIB  # Objects365 has 1.1 GiB
 
@@ -33,7 +34,7 @@ def read_lists(path: Path, names: Sequence[str], remedy: str) -> dict[str, Any]:
         ValueError: it cannot be read, or has other content.
     """
     try:
-        document = json.loads(read_bounded(path, MOST_BYTES))
+        document = json.loads(read_file(path, MOST_BYTES))
     except OSError as error:
         raise ValueError(f"'{path}' cannot be read ({error.strerror}): check who may") from error
     except (ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from workbench.config.nearest import unknown
-from workbench.figures.style import style
+from workbench.figures.style import style, take_words_as_they_are
 from workbench.files import new_file
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def save_figure(figure: "Figure", path: Path | str, *, small: bool = False) -> P
     path = Path(path)
     suffix = check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    take_words_as_they_are(figure)
     dpi = SMALL_DOTS_PER_INCH if small else DOTS_PER_INCH
     with new_file(path) as temporary:
         with style():

@@ -8,6 +8,7 @@ from workbench.randomness import derive_seed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK = "#222222"
 FAINT = "#8A8A8A"
@@ -84,3 +85,14 @@ def finish(axes: "Axes") -> None:
 
     seaborn.despine(ax=axes)
     axes.tick_params(length=3, width=0.8)
+
+
+def take_words_as_they_are(figure: "Figure") -> None:
+    """No dollar sign in a name begins a formula; only the powers of ten on a logarithmic axis are formulas."""
+    from matplotlib.text import Text
+
+    axes = [axis for one in figure.axes for axis in (one.xaxis, one.yaxis) if axis.get_scale() == "log"]
+    powers = {label for axis in axes for label in axis.get_ticklabels(which="both")}
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and text not in powers:
+            text.set_parse_math(False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from workbench.figures.save import save_figure
-from workbench.figures.style import style
+from workbench.figures.style import style, take_words_as_they_are
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS, run_status
 
@@ -243,6 +243,7 @@ def to_png(figure: "Figure") -> bytes:
     canvas: Any = figure.canvas  # half the time of savefig, which draws twice
     if not isinstance(canvas, FigureCanvasAgg):
         canvas = FigureCanvasAgg(figure)  # it stays the figure's, and knows how large its words are the next time
+    take_words_as_they_are(figure)
     with style():
         canvas.draw()
     Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(held, "png", compress_level=1)

@@ -17,7 +17,7 @@ from workbench.notebook.explorer import Explorer, Stamp, row, stamp_of
 from workbench.notebook.source import default_runs_dir
 from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.lineage import read_history
-from workbench.runs.liveness import run_status
+from workbench.runs.liveness import RunStatus, run_status
 from workbench.runs.of_study import StudyRun, counted
 from workbench.views.curves import curves
 from workbench.views.learning import LearningView, learning_view
@@ -104,7 +104,8 @@ class SweepExplorer(Explorer):
     def selection(self) -> dict[str, Any]:
         """How many runs of the study there are by state, and how many there are to be."""
         self.check()
-        states = [run_status(one.run).state for one in _runs(self._runs_dir, self.study.name, self._origins)]
+        found = _runs(self._runs_dir, self.study.name, self._origins)
+        states = [status.state if (status := _status(one.run)) else "unreadable" for one in found]
         return {"runs": self.study.num_runs, **{state: states.count(state) for state in dict.fromkeys(states)}}
 
     def stop(self) -> None:
@@ -120,14 +121,17 @@ class SweepExplorer(Explorer):
         """The cells' curves so far; None before the first evaluation."""
         drawn: dict[str, list[Any]] = {}
         for one in self._found:
-            events = read_history(one.run, (EvalDone,)).events
+            try:
+                events = read_history(one.run, (EvalDone,)).events
+            except ValueError:  # the run cannot be read; the others can
+                continue
             if events and self._metric in (found := curves(events)).metrics.get(SPLIT, {}):
                 drawn.setdefault(one.origin.cell, []).append(found)
         return learning_view(drawn, self._metric, SPLIT) if drawn else None
 
     def _tell(self) -> None:
         """How much is done, and how many runs have ended."""
-        states = [run_status(one.run) for one in self._found]
+        states = [status for one in self._found if (status := _status(one.run))]
         ended = sum(state.state == "finished" for state in states)
         elapsed_s = time.monotonic() - self._start
         self.stop_button.layout.display = "" if self.goes_on else "none"
@@ -149,6 +153,14 @@ def _runs(runs_dir: Path, study: str, origins: dict[str, Origin | None]) -> list
     named = [(run, origin) for run, origin in origins.items() if origin is not None and origin.study == study]
     found = [StudyRun(RunDirectory(runs_dir / run), origin) for run, origin in named]
     return sorted(found, key=lambda one: (one.origin.trial, one.origin.seed, one.origin.attempt))
+
+
+def _status(run: RunDirectory) -> RunStatus | None:
+    """How a run is; None for one that cannot be read."""
+    try:
+        return run_status(run)
+    except (OSError, ValueError):
+        return None
 
 
 def _origin(run: RunDirectory) -> Origin | None:

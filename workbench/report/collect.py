@@ -13,7 +13,7 @@ from workbench.events import EvalDone, RunStarted, StepDone
 from workbench.runs.log import first_events, last_events
 from workbench.runs.mask_snapshots import read_mask_history
 from workbench.runs.of_study import StudyRun, counted, runs_of_study, studies_with_runs
-from workbench.runs.summary import Summary, summarise
+from workbench.runs.summary import Summary, summary_or_reason
 from workbench.views.architecture import architecture
 from workbench.views.study import DROPPED, MISSING, Replicate, StudyCell
 
@@ -38,7 +38,7 @@ def collect(study: Study, name: str, runs_dir: Path) -> Collected:
         ValueError: the study's cells cannot be, or the folder cannot be read.
     """
     found = counted(runs_of_study(runs_dir, name))
-    summaries = {one.run.id: summarise(one.run) for one in found}
+    summaries = {one.run.id: summary_or_reason(one.run, from_log=True) for one in found}
     tested = any(summary.test_metrics for summary in summaries.values())
     split = "test" if tested else "validation"
     asked = {metric for of in study.paper.cells.values() for metric in of} if study.paper else set()
@@ -71,6 +71,8 @@ def confirmation_name(name: str, runs_dir: Path) -> str:
 
 
 def _replicate(one: StudyRun, summary: Summary, split: str, asked: set[str], loss: str) -> Replicate:
+    if summary.state == "unreadable":
+        return Replicate(one.origin.seed, summary.state, one.run.id, reason=summary.reason)
     first = first_events(one.run.events_file)
     last = last_events(one.run.events_file)
     num_items = [event.num_pairs for event in last if isinstance(event, EvalDone) and event.split == split]

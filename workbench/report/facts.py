@@ -55,7 +55,9 @@ def facts(study: Study, name: str, source: str, runs: Sequence[StudyRun]) -> Fac
         name: under which the runs are kept.
         source: the study's name or file, as a person gave it.
     """
-    configs = {one.run.id: load_run_config(one.run.config_file) for one in runs}
+    read = {one.run.id: _config(one.run) for one in runs}
+    configs = {run: config for run, config in read.items() if config is not None}
+    runs = [one for one in runs if one.run.id in configs]
     every = list(configs.values())
     given = _given(study, source, name)
     pairs = _each(f"{config.data.num_pairs or 'all'} of {config.data.train}" for config in every)
@@ -93,6 +95,14 @@ def _given(study: Study, source: str, name: str) -> list[str]:
     quick = name.endswith(QUICK) and not source.endswith(QUICK)
     own = name.removesuffix(QUICK) if quick else name
     return [source, *(["--name", own] if own != study.name else []), *(["--quick"] if quick else [])]
+
+
+def _config(run: RunDirectory) -> RunConfig | None:
+    """The run's settings; None where they are not understood, which must not take the other runs' report with it."""
+    try:
+        return load_run_config(run.config_file)
+    except ValueError:
+        return None
 
 
 def _machine(run: RunDirectory) -> str:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 from workbench.statistics.intervals import Estimate
+from workbench.terminal import visible
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell, StudyTable, paper_in_our_unit
 
@@ -12,7 +13,7 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$", "≥": r"$\ge$", "λ": r"$\lambda$",
     "τ": r"$\tau$", "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "×": r"$\times$", "±": r"$\pm$", "<": "$<$",
-    ">": "$>$",
+    ">": "$>$", "|": r"\textbar{}",
 }  # fmt: skip
 MOST_METRICS = 3
 VERDICTS = {"better": r"$^{+}$", "worse": r"$^{-}$", "higher": r"$^{\uparrow}$", "lower": r"$^{\downarrow}$"}
@@ -20,7 +21,7 @@ VERDICTS = {"better": r"$^{+}$", "worse": r"$^{-}$", "higher": r"$^{\uparrow}$",
 
 def escape(text: str) -> str:
     """Text as LaTeX prints it."""
-    return re.sub("|".join(map(re.escape, SPECIAL)), lambda found: SPECIAL[found[0]], text)
+    return re.sub("|".join(map(re.escape, SPECIAL)), lambda found: SPECIAL[found[0]], visible(text))
 
 
 def latex(table: StudyTable, cells: Sequence[StudyCell]) -> str:

@@ -1,5 +1,6 @@
 """A study's report in Markdown."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from workbench.config.cells import as_text, cell_name
@@ -8,36 +9,39 @@ from workbench.report.study import StudyReport
 from workbench.report.tables import Grid, grid, interval
 from workbench.report.words import findings, progress, troubles
 from workbench.statistics.intervals import Gain
+from workbench.terminal import visible
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
 
+SPECIAL = re.compile(r"[\\`|<]|!?\[(?=[^\[\]]*\]\()")
+ESCAPED = re.compile(r"\\([\\`|<!\[])")
 MOST_SHOWN = 20  # cells of a search; all are in the CSV files
 
 
 def markdown(report: StudyReport, figures: Sequence[str] = ()) -> str:
     """The whole report. ``figures`` are files beside it, each named for what it shows."""
-    return "\n".join(_lines(report, figures)).rstrip() + "\n"
+    return "\n".join(map(visible, _lines(report, figures))).rstrip() + "\n"
 
 
 def _lines(report: StudyReport, figures: Sequence[str]) -> Iterator[str]:
     table = report.table
-    yield from (f"# {table.name}", "", table.question, "", progress(table.cells) + ".", "")
+    yield from (f"# {escape(table.name)}", "", escape(table.question), "", progress(table.cells) + ".", "")
     if said := findings(report):
-        yield from ("## What it says", "", *(f"- {sentence}" for sentence in said), "")
+        yield from ("## What it says", "", *(f"- {escape(sentence)}" for sentence in said), "")
     if report.best and report.study.search:
         (best,) = (cell for cell in table.cells if cell.name == report.best)
-        yield from (f"Best by validation: **{best.name}** ({cell_name(best.values)}).", "")
+        yield from (f"Best by validation: **{escape(best.name)}** ({escape(cell_name(best.values))}).", "")
     for figure in figures:
         yield from (f"![{figure.rpartition('.')[0].replace('_', ' ')}]({figure})", "")
     yield from ("## Cells", "")
     for metric in table.metrics:
         found = grid(table, metric, shown_cells(report))
-        yield from (f"### {metric.title}", "", *_table(found), "")
-    yield from (*(f"- {line}" for line in legend(report)), "")
+        yield from (f"### {escape(metric.title)}", "", *_table(found), "")
+    yield from (*(f"- {escape(line)}" for line in legend(report)), "")
     yield from _confirmed(report)
     yield from _beyond(report)
     if wrong := troubles(table.cells):
-        yield from ("## Runs that have not finished", "", *(f"- {line}" for line in wrong), "")
+        yield from ("## Runs that have not finished", "", *(f"- {escape(line)}" for line in wrong), "")
     yield from _made_on(report)
 
 
@@ -87,7 +91,17 @@ def _table(found: Grid) -> Iterator[str]:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(escape, cells)) + " |"
+
+
+def escape(text: str) -> str:
+    """Text as Markdown shows it, in a cell of a table or elsewhere: no bar, code, link, picture or tag begins in it."""
+    return SPECIAL.sub(r"\\\g<0>", visible(text))
+
+
+def unescape(text: str) -> str:
+    """What :func:`escape` was given, but for what is not printable."""
+    return ESCAPED.sub(r"\1", text)
 
 
 def _confirmed(report: StudyReport) -> Iterator[str]:
@@ -102,7 +116,7 @@ def _confirmed(report: StudyReport) -> Iterator[str]:
         table = report.confirmed.table
         for metric in table.metrics:
             yield from (f"### {metric.title}", "", *_table(grid(table, metric, table.cells)), "")
-        yield from (f"Differences: from {table.baseline}.", "")
+        yield from (f"Differences: from {escape(table.baseline)}.", "")
 
 
 def _beyond(report: StudyReport) -> Iterator[str]:
@@ -128,7 +142,7 @@ def _beyond(report: StudyReport) -> Iterator[str]:
     if report.front:
         best = ", ".join(point.cell for point in report.front if point.on_front)
         names = ", ".join(objective.metric for objective in report.study.objectives)
-        yield from (f"No other cell is better in all of {names}, by validation: {best}.", "")
+        yield from (f"No other cell is better in all of {names}, by validation: {escape(best)}.", "")
 
 
 def _bounds(metric: MetricLabel, gain: Gain) -> str:
@@ -151,7 +165,7 @@ def _made_on(report: StudyReport) -> Iterator[str]:
         "teacher's weights": _sha256(made.teacher_sha256) if made.teacher != (NO_TEACHER,) else "",
         "code": "; ".join(map(_sha256, made.code_sha256)) or _sha256(""),
     }
-    yield from (f"- {name}: {value}" for name, value in rows.items() if value)
+    yield from (f"- {name}: {escape(value)}" for name, value in rows.items() if value)
     yield from ("", "```", made.command, made.report, "```")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from workbench.files import explained, write_atomically
+from workbench.report.markdown import escape
 from workbench.report.study import StudyReport
 from workbench.report.words import findings
 from workbench.report.write import OTHER_OUT, USUAL, write_report
@@ -144,10 +145,11 @@ def _index(folder: Path, answers: Mapping[str, Answer]) -> Iterator[str]:
     yield from ("| study | question | runs | steps |", "| --- | --- | ---: | ---: |")
     for name, answer in answers.items():
         steps = ", ".join(f"{number:,}" for number in answer.steps)
-        yield f"| [{name}](#{name}) | {answer.question} | {answer.num_runs} | {steps} |"
+        yield f"| [{name}](#{name}) | {escape(answer.question)} | {answer.num_runs} | {steps} |"
     for name, answer in answers.items():
-        yield from ("", f"## {name}", "", answer.question, "")
-        yield from [_finding(folder, name)] if _finding(folder, name) else [f"- {line}" for line in answer.findings]
+        yield from ("", f"## {name}", "", escape(answer.question), "")
+        by_hand = _finding(folder, name)
+        yield from [by_hand] if by_hand else [f"- {escape(line)}" for line in answer.findings]
         if answer.figure:
             yield from ("", f"![what each cell of {name} gains]({answer.figure})")
         if answer.report:

@@ -1,7 +1,5 @@
 """A study's table as rows of text, the same for the terminal, Markdown and LaTeX; and as CSV, whole."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from workbench.config.cells import as_text
 from workbench.statistics.intervals import Estimate
 from workbench.views.metrics import MetricLabel
 from workbench.views.settings import NOTHING
+from workbench.views.spreadsheet import to_csv
 from workbench.views.study import StudyCell, StudyTable, paper_in_our_unit
 
 
@@ -67,10 +66,8 @@ def spread(found: Estimate | None) -> float | None:
 
 
 def interval(metric: MetricLabel, found: Estimate | None, *, signed: bool = False) -> str:
-    """The bounds as people read them; empty where they are not known."""
-    if found is None or not math.isfinite(found.low + found.high):
-        return ""
-    return f"{metric.number(found.low, signed=signed)} to {metric.number(found.high, signed=signed)}"
+    """The bounds as people read them, see :meth:`MetricLabel.interval`; empty where they are not known."""
+    return "" if found is None else metric.interval(found.low, found.high, signed=signed)
 
 
 CELLS_HEAD = (
@@ -98,7 +95,7 @@ def cells_csv(table: StudyTable) -> str:
             paper = (_plain(entry.paper), _plain(entry.paper_gain))
             named = (cell.name, metric.name, metric.unit, num_seeds)
             lines.append([*named, *scaled, p_value, entry.verdict, *paper, cell.state])
-    return _csv(CELLS_HEAD, lines)
+    return to_csv(CELLS_HEAD, lines)
 
 
 def runs_csv(table: StudyTable) -> str:
@@ -111,15 +108,7 @@ def runs_csv(table: StudyTable) -> str:
         for one in cell.replicates:
             about = (one.run, cell.name, cell.trial, one.seed, one.state, one.step, one.num_steps, one.reason)
             lines.append([*about, *values, *(one.metrics.get(name, "") for name in names)])
-    return _csv((*RUNS_HEAD, *settings, *names), lines)
-
-
-def _csv(head: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(lines)
-    return text.getvalue()
+    return to_csv((*RUNS_HEAD, *settings, *names), lines)
 
 
 def _plain(value: float | None) -> str:

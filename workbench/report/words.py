@@ -47,11 +47,11 @@ def confirmation_lines(report: StudyReport) -> Iterator[str]:
     for best in (cell.name for cell in rows if cell.name in tried):
         told = told_against((metric,), rows, best).get(metric.name)
         for rival, gain in told.gains.items() if told else ():
-            low, high = (metric.number(-bound, signed=True) for bound in (gain.high, gain.low))
+            bounds = metric.interval(-gain.high, -gain.low, signed=True)
             said = OPPOSITE.get(told.verdicts[rival], told.verdicts[rival]) if told else ""
             yield (
                 f"{metric.label} with {len(gain.per_seed)} fresh seeds: {best} on {rival} "
-                f"{metric.number(-gain.mean, signed=True)} ({low} to {high}): {said}."
+                f"{metric.number(-gain.mean, signed=True)}{f' ({bounds})' if bounds else ''}: {said}."
             )
 
 

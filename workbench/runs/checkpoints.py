@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.documents import read_json
+from workbench.documents import parse_json
 from workbench.files import new_folder, write_atomically
+from workbench.reading import read_file, read_part
 from workbench.runs.directory import RunDirectory
 
 MANIFEST = "manifest.json"
+MOST_MANIFEST_BYTES = 16 * 2**20
+PART_BYTES = 16 * 2**20
 
 
 def write_checkpoint(run: RunDirectory, step: int, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> Path:
@@ -43,22 +46,33 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
         ValueError: the checkpoint is incomplete or damaged; names the file.
     """
     try:
-        manifest: dict[str, Any] = read_json(checkpoint / MANIFEST)
-    except (OSError, ValueError):
+        manifest: dict[str, Any] = parse_json(read_file(checkpoint / MANIFEST, MOST_MANIFEST_BYTES), MANIFEST)
+        sums = {Path(name).name: expected for name, expected in manifest["sha256"].items()}
+        if sums != manifest["sha256"]:
+            raise ValueError("a file outside of the checkpoint")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{checkpoint} has no readable manifest: it was not finished") from None
-    for name, expected in manifest["sha256"].items():
-        try:
-            found = hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
-        except OSError:
-            raise ValueError(f"{checkpoint} lacks {name}") from None
-        if found != expected:
+    for name, expected in sums.items():
+        if _sha256(checkpoint / name) != expected:
             raise ValueError(f"{checkpoint / name} is damaged: its checksum is not the manifest's")
     return manifest
 
 
+def _sha256(path: Path) -> str:
+    digest, offset = hashlib.sha256(), 0
+    try:
+        while part := read_part(path, offset, PART_BYTES):
+            digest.update(part)
+            offset += len(part)
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} lacks {path.name}") from None
+    return digest.hexdigest()
+
+
 def checkpoints(run: RunDirectory) -> list[Path]:
     """The finished-looking checkpoint folders, newest step first; their content is not checked."""
-    return sorted(run.checkpoints.glob("step-[0-9]*"), reverse=True)
+    named = (path for path in run.checkpoints.glob("step-[0-9]*") if path.name.removeprefix("step-").isdecimal())
+    return sorted(named, reverse=True)
 
 
 def checkpoint_step(checkpoint: Path) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from workbench.config.nearest import unknown
 from workbench.files import FULL, TEMPORARY, DiskFullError, is_writable, new_folder
+from workbench.terminal import visible
 
 MAX_ID_LENGTH = 100
 
@@ -158,19 +159,28 @@ def find_run(runs_dir: Path, run_id_or_path: str | Path) -> RunDirectory:
     """The run with this id in ``runs_dir``, or at this path.
 
     Raises:
-        ValueError: there is none, and the nearest id is named; or the folder may not be read.
+        ValueError: there is none, and the nearest id is named; the folder may not be read, or its name would steer a
+            terminal.
     """
     for path in (runs_dir / run_id_or_path, Path(run_id_or_path)):
         try:
             run = RunDirectory(path.resolve())
             if run.exists:
-                return run
+                break
         except OSError as error:
             raise _unreadable(path, error) from None
+    else:
+        raise _no_run(runs_dir, run_id_or_path)
+    if not run.id.isprintable():
+        raise ValueError(f"the folder '{visible(run.id)}' has control characters in its name: rename it")
+    return run
+
+
+def _no_run(runs_dir: Path, run_id_or_path: str | Path) -> ValueError:
     known = [run.id for run in list_runs(runs_dir)]
     if not known:
-        raise ValueError(f"no run '{run_id_or_path}': {runs_dir} holds no runs yet; start one: workbench train")
-    raise unknown("run", str(run_id_or_path), known)
+        return ValueError(f"no run '{run_id_or_path}': {runs_dir} holds no runs yet; start one: workbench train")
+    return unknown("run", str(run_id_or_path), known)
 
 
 def list_runs(runs_dir: Path) -> list[RunDirectory]:
@@ -185,12 +195,19 @@ def list_runs(runs_dir: Path) -> list[RunDirectory]:
         entries = list(runs_dir.absolute().iterdir())
     except OSError as error:
         raise _unreadable(runs_dir, error) from None
-    created = []
-    for path in entries:
-        run = RunDirectory(path)
-        if not run.id.startswith(TEMPORARY) and run.exists:
-            created.append((run.config_file.stat().st_mtime_ns, run.id))
+    found = [RunDirectory(path) for path in entries if not path.name.startswith(TEMPORARY)]
+    created = [(time_ns, run.id) for run in found if (time_ns := _created_ns(run)) is not None]
     return [RunDirectory(runs_dir.absolute() / run_id) for _, run_id in sorted(created, reverse=True)]
+
+
+def _created_ns(run: RunDirectory) -> int | None:
+    """When the run was created; None where there is none. One that may not be looked into is listed, as the oldest."""
+    try:
+        return run.config_file.stat().st_mtime_ns if run.exists else None
+    except FileNotFoundError:  # it has just been removed
+        return None
+    except OSError:
+        return 0
 
 
 def _unreadable(path: Path, error: OSError) -> ValueError:

@@ -12,9 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.documents import parse_json
 from workbench.runs.directory import RunDirectory
-from workbench.runs.snapshots import Arrays, Metadata, read_snapshot_history, read_snapshots, write_snapshot
+from workbench.runs.snapshots import Arrays, Metadata, read_snapshot_history, read_snapshots, strings, write_snapshot
 
 Place = Literal["image", "text", "image_tower", "text_tower"]
 PLACES: tuple[Place, ...] = get_args(Place)
@@ -108,8 +107,10 @@ def read_gradient_history(run: RunDirectory) -> GradientSnapshots:
 
 
 def _gradients(step: int, arrays: Arrays, metadata: Metadata) -> Gradients:
-    losses = tuple(parse_json(metadata["losses"], "losses"))
+    losses = strings(metadata["losses"])
     products: dict[Place, NDArray[np.float64]] = {place: arrays[place] for place in PLACES}
     if any(products_KK.shape != (len(losses), len(losses)) for products_KK in products.values()):
         raise ValueError(f"the gradients do not fit their {len(losses)} losses")
+    if any((np.diag(products_KK) < 0).any() for products_KK in products.values()):
+        raise ValueError("a square norm is below 0")
     return Gradients(step, losses, products)

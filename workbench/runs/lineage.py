@@ -11,6 +11,7 @@ from pathlib import Path
 
 from workbench.events import Event, Forked, RunFinished, RunResumed, Warned
 from workbench.files import FULL, DiskFullError
+from workbench.reading import UnreadableError
 from workbench.runs.checkpoints import checkpoint_step, checkpoints, newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.log import EventLog, ReadResult, effective_events, first_events, read_events
@@ -31,9 +32,11 @@ def forked_from(run: RunDirectory) -> Forked | None:
 
 
 def lineage(run: RunDirectory) -> list[Past]:
-    """The run's ancestors that are still there, the oldest first, and the run itself."""
+    """The run's ancestors that are still there and can be read, the oldest first, and the run itself."""
     found = [Past(run, math.inf)]
     while (forked := forked_from(found[0].run)) and (parent := _parent(found[0].run, forked)):
+        if any(parent == past.run for past in found):  # logs that name each other
+            break
         found.insert(0, Past(parent, forked.parent_step))
     return found
 
@@ -42,15 +45,25 @@ def read_history(run: RunDirectory, kinds: Collection[type[Event]] = ()) -> Read
     """The events of a run that still hold, or only those of ``kinds``: for a fork its parent's up to the fork, then
     its own.
 
-    All are given the run's own name. A parent that is gone leaves a Warned in the place of what it said.
+    All are given the run's own name. A parent that is gone or cannot be read leaves a Warned in the place of what it
+    said.
+
+    Raises:
+        UnreadableError: the run's own log cannot be read within bounds.
     """
     pasts = lineage(run)
     num_skipped = 0
     events = [lost] if (lost := _lost_past(pasts[0].run)) else []
     for past in pasts:
-        found = read_events(past.run.events_file, {*kinds, RunResumed} if kinds else ())
-        num_skipped += found.num_skipped
         is_own = past.run == run
+        try:
+            found = read_events(past.run.events_file, {*kinds, RunResumed} if kinds else ())
+        except UnreadableError as error:
+            if is_own:
+                raise
+            events.append(Warned(run=past.run.id, step=int(past.until_step), message=f"its past is lost: {error}"))
+            continue
+        num_skipped += found.num_skipped
         events += [
             event
             for event in effective_events(found.events)
@@ -67,9 +80,13 @@ def read_history(run: RunDirectory, kinds: Collection[type[Event]] = ()) -> Read
 
 
 def _parent(run: RunDirectory, forked: Forked) -> RunDirectory | None:
-    """The run's parent beside it; None if it is gone, or another run has its name now."""
-    parent = RunDirectory(run.path.parent / forked.parent)
-    return parent if parent.exists and _began_s(parent) == forked.parent_began_s else None
+    """The run's parent beside it; None if it is gone or cannot be read, or another run has its name now."""
+    parent = RunDirectory(run.path.parent / Path(forked.parent).name)
+    try:
+        is_there = parent.id == forked.parent and parent.exists and _began_s(parent) == forked.parent_began_s
+    except (OSError, ValueError):
+        return None
+    return parent if is_there else None
 
 
 def _began_s(run: RunDirectory) -> float | None:

@@ -1,10 +1,10 @@
 """How a run is: judged by its process on this host, and elsewhere by how long it has been silent."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from workbench.documents import MOST_TOML_BYTES, parse_toml
 from workbench.events import (
     Commanded,
     EvalStarted,
@@ -17,6 +17,7 @@ from workbench.events import (
     StepDone,
 )
 from workbench.process import this_host
+from workbench.reading import read_file
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lock import SILENT_AFTER_S, Owner, read_owner
 from workbench.runs.log import effective_events, first_events, last_events, quiet_s
@@ -96,8 +97,8 @@ def _is_about_pausing(event: Event) -> bool:
 
 def _recipe(run: RunDirectory) -> str:
     try:
-        text = run.config_file.read_text(encoding="utf-8")
+        text = read_file(run.config_file, MOST_TOML_BYTES).decode()
         # The run's own keys stand above the first table, and the rest is five times as long to parse.
-        return str(tomllib.loads(text.partition("\n[")[0]).get("recipe", ""))
+        return str(parse_toml(text.partition("\n[")[0], run.id).get("recipe", ""))
     except (OSError, ValueError):
         return ""

@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict
 
 from workbench.files import FULL, sweep, write_atomically
 from workbench.process import boot_id, started_at, this_host
+from workbench.reading import read_file
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import quiet_s
 
 SILENT_AFTER_S = 600.0
+MOST_OWNER_BYTES = 64 * 1024
 
 
 class Owner(BaseModel):
@@ -44,7 +46,7 @@ class Owner(BaseModel):
 def read_owner(run: RunDirectory) -> Owner | None:
     """Whoever holds the run's lock, or died holding it; None after an orderly end."""
     try:
-        return Owner.model_validate_json(run.owner_file.read_bytes())
+        return Owner.model_validate_json(read_file(run.owner_file, MOST_OWNER_BYTES))
     except (FileNotFoundError, ValueError):
         return None
 

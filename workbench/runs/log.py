@@ -9,9 +9,12 @@ from pathlib import Path
 from types import TracebackType
 
 from workbench.events import Event, RunFinished, RunResumed, StepDone, parse_event
+from workbench.reading import UnreadableError, file_size, read_part
 
 CHUNK_BYTES = 16 * 2**20
 END_BYTES = 4 * 2**10
+MOST_LINE_BYTES = 4 * 2**20  # events take hundreds of bytes; a longer line is not ours
+MOST_LOG_BYTES = 4 * 10**9  # some ten million events
 _KIND = re.compile(rb'\{"schema": ?\d+, ?"event": ?"(\w+)"')
 
 
@@ -69,37 +72,54 @@ def read_events(path: Path, kinds: Collection[type[Event]] = ()) -> ReadResult:
 
     Lines that are torn or foreign are counted, never raised; a missing file is an empty log. The result is
     what was written: pass it through ``effective_events`` for what still holds.
+
+    Raises:
+        UnreadableError: as :func:`tail_events`.
     """
-    events: list[Event] = []
-    offset = num_skipped = 0
-    while True:
-        found, new_offset, skipped = tail_events(path, offset, kinds, max_bytes=CHUNK_BYTES)
-        events += found
-        num_skipped += skipped
-        if new_offset == offset:
-            break
-        offset = new_offset
-    last = _parse(_read(path, offset, -1), kinds)
+    events, offset, num_skipped = tail_events(path, 0, kinds)
+    last = _parse(_read(path, offset, MOST_LINE_BYTES), kinds)
     return ReadResult(events + last.events, num_skipped + last.num_skipped)
 
 
 def tail_events(
-    path: Path, from_offset: int, kinds: Collection[type[Event]] = (), *, max_bytes: int = -1
+    path: Path, from_offset: int, kinds: Collection[type[Event]] = (), *, max_bytes: int | None = None
 ) -> tuple[list[Event], int, int]:
     """The events after a byte offset, the offset to go on from, and how many lines were skipped.
 
     A last line that is still being written is left for the next call. ``max_bytes`` bounds what one call
     reads, up to the length of a line. A file shorter than the offset has been replaced, and is read from its
     start.
+
+    Raises:
+        UnreadableError: it is no plain file, larger than ``MOST_LOG_BYTES``, or a line does not end within
+            ``MOST_LINE_BYTES``; or the system refuses.
     """
-    if from_offset and from_offset > _size(path):
+    size = _size(path)
+    if size > MOST_LOG_BYTES:
+        raise UnreadableError(path, f"it has {size:,} bytes, more than the {MOST_LOG_BYTES:,} of the longest log")
+    if from_offset > size:
         from_offset = 0
-    chunk = _read(path, from_offset, max_bytes)
-    if b"\n" not in chunk and len(chunk) == max_bytes:
-        chunk = _read(path, from_offset, -1)
+    events: list[Event] = []
+    num_skipped = 0
+    while complete := _lines(path, from_offset, max_bytes or CHUNK_BYTES):
+        found = _parse(complete, kinds)
+        events += found.events
+        num_skipped += found.num_skipped
+        from_offset += len(complete)
+        if max_bytes is not None:
+            break
+    return events, from_offset, num_skipped
+
+
+def _lines(path: Path, offset: int, num_bytes: int) -> bytes:
+    """The whole lines in the next ``num_bytes``, or the next one if it is longer; empty where none is complete."""
+    chunk = _read(path, offset, num_bytes)
+    if b"\n" not in chunk and len(chunk) == num_bytes:
+        chunk = _read(path, offset, max(num_bytes, MOST_LINE_BYTES + 1))
     complete = chunk[: chunk.rfind(b"\n") + 1]
-    result = _parse(complete, kinds)
-    return result.events, from_offset + len(complete), result.num_skipped
+    if not complete and len(chunk) > MOST_LINE_BYTES:
+        raise UnreadableError(path, f"the line at byte {offset:,} is longer than {MOST_LINE_BYTES:,} bytes")
+    return complete
 
 
 def first_events(path: Path) -> list[Event]:
@@ -108,13 +128,19 @@ def first_events(path: Path) -> list[Event]:
 
 
 def last_events(path: Path) -> list[Event]:
-    """The events on the log's last few lines: at least one if the log holds any, at no cost in its length."""
+    """The events on the log's last few lines: at least one if the log holds any, at no cost in its length.
+
+    Raises:
+        UnreadableError: it is no plain file, or its last ``2 * MOST_LINE_BYTES`` hold no event; or the system refuses.
+    """
     size = _size(path)
     num_bytes = END_BYTES
     while True:
-        events = _parse(_read(path, max(0, size - num_bytes), -1), ()).events
+        events = _parse(_read(path, max(0, size - num_bytes), num_bytes + END_BYTES), ()).events
         if events or num_bytes >= size:
             return events
+        if num_bytes > 2 * MOST_LINE_BYTES:
+            raise UnreadableError(path, f"its last {num_bytes:,} bytes hold no event")
         num_bytes *= 8
 
 
@@ -162,15 +188,13 @@ def _parse(lines: bytes, kinds: Collection[type[Event]]) -> ReadResult:
 
 def _read(path: Path, offset: int, num_bytes: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(num_bytes)
+        return read_part(path, offset, num_bytes)
     except FileNotFoundError:
         return b""
 
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return file_size(path)
     except FileNotFoundError:
         return 0

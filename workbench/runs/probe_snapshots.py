@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from workbench.documents import parse_json
 from workbench.runs.directory import RunDirectory
-from workbench.runs.snapshots import Arrays, Metadata, read_snapshot_history, write_snapshot
+from workbench.runs.snapshots import Arrays, Metadata, read_snapshot_history, strings, write_snapshot
 
 KIND = "probe"
 MOST_PAIRS = 32
@@ -76,7 +76,7 @@ def read_probe_history(run: RunDirectory) -> ProbeSnapshots:
 
 
 def _probe(step: int, arrays: Arrays, metadata: Metadata) -> Probe:
-    captions = tuple(parse_json(metadata["captions"], "captions"))
+    captions = strings(metadata["captions"])
     scales = parse_json(metadata["scales"], "scales")
     said = {name: Said(arrays[f"{name}_image"], arrays[f"{name}_text"], float(scales[name])) for name in scales}
     if any(part_PD.shape[:-1] != (len(captions),) for one in said.values() for part_PD in (one.image_PD, one.text_PD)):

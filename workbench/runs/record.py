@@ -1,12 +1,12 @@
 """Writes a training loop's events down as they pass, and sums each run up when it ends."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 from workbench.events import Event, RunFinished, RunResumed, Warned
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import EventLog
 from workbench.runs.summary import write_summary
+from workbench.terminal import print_error
 
 
 def record(events: Iterable[Event], directories: Mapping[str, RunDirectory]) -> Iterator[Event]:
@@ -64,7 +64,7 @@ class _Recorder:
     def _complain(self, error: OSError) -> None:
         if not self._has_complained and self.run.path.exists():  # else the run fails, and says why
             message = f"warning: {self.run.path}: {error.strerror or error}; the run goes on, its log has gaps"
-            print(message, file=sys.stderr)
+            print_error(message)
         self._has_complained = True
 
     def close(self) -> None:

@@ -12,12 +12,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.documents import parse_json
 from workbench.files import write_atomically
+from workbench.reading import UnreadableError, file_size
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import lineage
 from workbench.runs.liveness import run_status
 
 SCHEMA = "1"
+MOST_BYTES = 64 * 2**20
+NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 Arrays = Mapping[str, NDArray[Any]]
 Metadata = Mapping[str, str]
 Snapshot = TypeVar("Snapshot")
@@ -46,7 +50,7 @@ def read_snapshots(
     """The snapshots of a kind up to a step, in the order of their steps, and how many files were torn or foreign.
 
     Args:
-        understand: makes a snapshot of (step, arrays, metadata). ValueError, KeyError or TypeError: it is none.
+        understand: makes a snapshot of (step, arrays, metadata). Any of ``NOT_OURS``: it is none.
     """
     found: dict[int, Snapshot] = {}
     num_skipped = 0
@@ -55,7 +59,7 @@ def read_snapshots(
             step = _step(path, kind)
             if step <= until_step:
                 found[step] = understand(step, *_read(path))
-        except (ValueError, KeyError, TypeError):
+        except NOT_OURS:
             num_skipped += 1
     return [found[step] for step in sorted(found)], num_skipped
 
@@ -72,6 +76,18 @@ def read_snapshot_history(
     return [snapshot for snapshots, _ in found for snapshot in snapshots], sum(num_skipped for _, num_skipped in found)
 
 
+def strings(text: str) -> tuple[str, ...]:
+    """A JSON list of strings, such as names or captions.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = parse_json(text, "names")
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ValueError("not a list of strings")
+    return tuple(found)
+
+
 def _step(path: Path, kind: str) -> int:
     name = re.fullmatch(rf"{kind}-(\d+)\.safetensors", path.name)
     if name is None:
@@ -82,6 +98,8 @@ def _step(path: Path, kind: str) -> int:
 def _read(path: Path) -> tuple[Arrays, Metadata]:
     from safetensors import SafetensorError, safe_open
 
+    if file_size(path) > MOST_BYTES:
+        raise UnreadableError(path, f"larger than {MOST_BYTES:,} bytes")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -90,4 +108,6 @@ def _read(path: Path) -> tuple[Arrays, Metadata]:
         raise ValueError(f"cannot read {path}: {error}") from None
     if metadata.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {metadata.get('schema')}, not {SCHEMA}")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError(f"{path} holds numbers that are not finite")
     return arrays, metadata

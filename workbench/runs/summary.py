@@ -1,28 +1,33 @@
 """``summary.json``: what came out of a run, computed from its log."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
 from workbench.events import CheckpointSaved, EvalDone, Event, RunFinished, RunStarted, StageStarted, StepDone
 from workbench.files import write_atomically
+from workbench.reading import read_file
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import read_history
 from workbench.runs.liveness import State, run_status
 from workbench.runs.log import last_events
 
+MOST_BYTES = 2**20
 SIZED = (RunStarted, StageStarted)  # events that say how large the student is
 
 
 class Summary(BaseModel):
-    """A run in one document. ``errors`` are standard errors; without an evaluation both are empty."""
+    """A run in one document. ``errors`` are standard errors; without an evaluation both are empty.
+
+    A run whose files cannot be read is ``unreadable``, and its ``reason`` says why.
+    """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     id: str
     dir: str
-    state: State
+    state: State | Literal["unreadable"]
     num_steps: int
     step: int
     metrics: dict[str, float]
@@ -50,7 +55,11 @@ class Summary(BaseModel):
 
 
 def summarise(run: RunDirectory) -> Summary:
-    """The summary as the log has it now, also of a run that is still going."""
+    """The summary as the log has it now, also of a run that is still going.
+
+    Raises:
+        UnreadableError: the log cannot be read within bounds.
+    """
     events = read_history(run, (EvalDone, CheckpointSaved, RunFinished, *SIZED)).events
     sizes = [event.kept_fraction for event in events if isinstance(event, SIZED)]
     evaluations = [event for event in events if isinstance(event, EvalDone)]
@@ -95,8 +104,38 @@ def write_summary(run: RunDirectory) -> None:
 
 
 def read_summary(run: RunDirectory) -> Summary:
-    """``summary.json`` where the run has left one, else what the log says now."""
+    """``summary.json`` where the run has left one that can be read, else what the log says now.
+
+    Raises:
+        UnreadableError: the log cannot be read within bounds.
+    """
     try:
-        return Summary.model_validate_json(run.summary_file.read_bytes())
+        found = Summary.model_validate_json(read_file(run.summary_file, MOST_BYTES))
     except (FileNotFoundError, ValueError):
         return summarise(run)
+    return found.model_copy(update={"id": run.id, "dir": str(run.path)})  # it may have been moved since
+
+
+def summary_or_reason(run: RunDirectory, *, from_log: bool = False) -> Summary:
+    """The summary of one run among many: of one that cannot be read, the reason.
+
+    Args:
+        from_log: whether to read the log, whatever ``summary.json`` says.
+    """
+    try:
+        return summarise(run) if from_log else read_summary(run)
+    except (OSError, ValueError) as error:
+        return Summary(
+            id=run.id,
+            dir=str(run.path),
+            state="unreadable",
+            num_steps=0,
+            step=0,
+            metrics={},
+            errors={},
+            test_metrics={},
+            test_errors={},
+            weights_sha256="",
+            elapsed_s=0.0,
+            reason=str(error),
+        )

@@ -107,6 +107,7 @@ def _against(objective: Objective, values: Values, best: str, rivals: Sequence[s
 def _shown(label: MetricLabel, gain: Gain) -> str:
     """Such as "+2.1 points (95 % +0.8 to +3.4, 5 seeds)"."""
     unit = "points" if label.unit == "%" else label.unit
-    mean, low, high = (label.number(value, signed=True) for value in (gain.mean, gain.low, gain.high))
+    mean, bounds = label.number(gain.mean, signed=True), label.interval(gain.low, gain.high, signed=True)
     num_seeds = len(gain.per_seed)
-    return f"{mean} {unit}".rstrip() + f" (95 % {low} to {high}, {num_seeds} seed{'s' if num_seeds != 1 else ''})"
+    interval = f"95 % {bounds}, " if bounds else ""
+    return f"{mean} {unit}".rstrip() + f" ({interval}{num_seeds} seed{'s' if num_seeds != 1 else ''})"

@@ -8,7 +8,7 @@ from workbench.events import EvalDone, RunStarted
 from workbench.process import this_host
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import first_events, read_events
-from workbench.runs.summary import summarise
+from workbench.runs.summary import summary_or_reason
 
 END = ("finished", "diverged")  # training again would end the same way
 
@@ -59,8 +59,13 @@ class Outcome(BaseModel):
 
 
 def outcome_of(run: RunDirectory) -> Outcome | None:
-    """What the run ended as; None for one that can go on from where it is (interrupted, dead, not begun)."""
-    summary = summarise(run)
+    """What the run ended as; None for one that can go on from where it is (interrupted, dead, not begun).
+
+    One whose log cannot be read has failed, with the reason.
+    """
+    summary = summary_or_reason(run, from_log=True)
+    if summary.state == "unreadable":
+        return Outcome(run=run.id, host=this_host(), state="failed", reason=summary.reason)
     if summary.state not in ("finished", "diverged", "failed", "stopped"):
         return None
     started = [event for event in first_events(run.events_file) if isinstance(event, RunStarted)]

@@ -1,6 +1,7 @@
 """Training the cells of a group at its seed: what has ended is read, what was interrupted goes on, the rest begins."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from workbench.config.cells import Cell, as_text, plain
 from workbench.config.origin import Origin
 from workbench.config.run import RunConfig
-from workbench.config.toml import load_run_config
+from workbench.config.toml import load_run_config, read_toml
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import settled
 from workbench.engine.launch import Launch, launch, relaunch
@@ -131,6 +132,9 @@ class Replicates:
             run = RunDirectory(self.runs_dir.absolute() / run_id(self.name, job.cell.name, job.seed, attempt))
             if not run.exists:
                 return Place(job, run, attempt)
+            if why := _why_unreadable(run):
+                warnings.warn(f"{why}: {run.id} is left as it is and trained again, as its next attempt", stacklevel=2)
+                continue
             self._check_same(run, job)
             if run_status(run).state not in ("running", "silent"):
                 return Place(job, run, attempt)
@@ -150,6 +154,16 @@ class Replicates:
                     f"{run.path} is a run of this name with other settings ({key} is {was} there and {now} here): "
                     f"keep this study apart with --name NEW, or move that run away"
                 )
+
+
+def _why_unreadable(run: RunDirectory) -> str:
+    """Why a run that is there cannot be read; empty where it can."""
+    try:
+        read_toml(run.config_file)
+        run_status(run)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
 
 
 def run_id(study: str, cell: str, seed: int, attempt: int = 1) -> str:

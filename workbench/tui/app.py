@@ -4,19 +4,24 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.segment import Segment
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
 
 from workbench.runs.directory import RunDirectory
+from workbench.terminal import visible
 from workbench.tui.dialogs import OF_ALL_SCREENS, Keys
-from workbench.tui.export import Table, to_csv, write_export
+from workbench.tui.export import Table, write_export
 from workbench.tui.memory import Memory, recall, remember
+from workbench.views.spreadsheet import to_csv
 
 if TYPE_CHECKING:
     from workbench.runs.apart import Apart
@@ -52,6 +57,26 @@ THEMES = (
         dark=False,
     ),
 )
+
+
+class OnlyPrintable(LineFilter):
+    """Leaves out what no widget should have let through: control characters, and others that are not printed.
+
+    They have no width, so that a line stays as long as it was measured.
+    """
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The segments of one line, as they go to the terminal."""
+        del background
+        return [
+            segment
+            if segment.control or segment.text.isprintable()
+            else Segment("".join(one for one in segment.text if visible(one) == one), segment.style)
+            for segment in segments
+        ]
+
+
+ONLY_PRINTABLE = OnlyPrintable()
 
 
 class Workbench(App[None]):
@@ -95,6 +120,10 @@ class Workbench(App[None]):
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
                 loop.add_signal_handler(number, self._leave, number)
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Every line of every widget goes through these."""
+        return [*super().get_line_filters(), ONLY_PRINTABLE]
+
     def _leave(self, number: int) -> None:
         """The terminal is restored on the way out; the exit code is the shell's for the signal."""
         self.exit(return_code=128 + number)
@@ -109,7 +138,7 @@ class Workbench(App[None]):
 
     def say(self, text: str, *, is_wrong: bool = False) -> None:
         """A short notice; text from files is shown as it is."""
-        self.notify(text, severity="error" if is_wrong else "information", timeout=8, markup=False)
+        self.notify(visible(text, lines=True), severity="error" if is_wrong else "information", timeout=8, markup=False)
 
     def has_started(self, what: str, apart: "Apart") -> None:
         """A notice of a process that was started; and later, while this is open, of what it could not do."""
@@ -157,7 +186,7 @@ class Workbench(App[None]):
     def action_copy(self) -> None:
         if (table := self._table()) is None:
             return
-        text = to_csv(table, separator="\t")
+        text = to_csv(*table, separator="\t")
         self.copy_to_clipboard(text)
         self.say(f"copied {text.count(chr(10)) - 1} rows, if this terminal lets programs copy (OSC 52)")
 

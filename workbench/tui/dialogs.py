@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Button, Input, Static
 
-from workbench.tui.words import plain
+from workbench.terminal import visible
 
 ROOMY, AROUND = 30, 12  # rows of the terminal, and those around a form's fields
 # What a form's fields hold -> what would happen. ValueError: what is wrong with them.
@@ -93,7 +93,7 @@ class Ask(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """The question, and two buttons; the harmless one has the focus."""
         with Vertical(id="frame"):
-            yield Static(plain(self._title), id="title", markup=False)
+            yield Static(visible(self._title), id="title", markup=False)
             yield Static(self._what_happens, classes="label", markup=False)
             with Horizontal(id="buttons"):
                 yield Button("do it (y)", variant="warning", id="yes", compact=True)
@@ -137,7 +137,7 @@ Form #verdict.-wrong { color: $error; }
     def compose(self) -> ComposeResult:
         """Labels, inputs, the verdict and two buttons."""
         with Vertical(id="frame"):
-            yield Static(plain(self._title), id="title", markup=False)
+            yield Static(visible(self._title), id="title", markup=False)
             with VerticalScroll(id="fields", can_focus=False):
                 for name, (label, value) in self._fields.items():
                     with Vertical(classes="field"):
@@ -175,7 +175,7 @@ Form #verdict.-wrong { color: $error; }
         except ValueError as error:
             verdict, is_wrong = str(error), True
         label = self.query_one("#verdict", Static)
-        label.update(Text(plain(verdict)))
+        label.update(Text(visible(verdict)))
         label.set_class(is_wrong, "-wrong")
         self.query_one("#yes", Button).disabled = is_wrong
 

@@ -1,7 +1,5 @@
 """What is on screen as files and as text."""
 
-import csv
-import io
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.files import write_atomically
+from workbench.views.spreadsheet import to_csv
 
 if TYPE_CHECKING:
     from workbench.tui.charts.plot import Plot
@@ -27,16 +26,6 @@ def plots_table(plots: "Iterable[Plot]") -> Table:
     return ["plot", "curve", "step", "elapsed_s", "value", "unit"], rows
 
 
-def to_csv(table: Table, separator: str = ",") -> str:
-    """The table as CSV, or with a tab as separator as spreadsheets paste it."""
-    headings, rows = table
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-    writer.writerow(headings)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def write_export(name: str, svg: str, table: Table | None, folder: Path | None = None) -> list[Path]:
     """Writes the screen as ``NAME-TIME.svg`` and its data as ``NAME-TIME.csv`` into the working directory.
 
@@ -45,7 +34,7 @@ def write_export(name: str, svg: str, table: Table | None, folder: Path | None =
     """
     folder = folder or Path.cwd()
     stem = f"workbench-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{time.strftime('%m%d-%H%M%S')}"
-    contents = {".svg": svg, **({".csv": to_csv(table)} if table else {})}
+    contents = {".svg": svg, **({".csv": to_csv(*table)} if table else {})}
     written = []
     for suffix, content in contents.items():
         path = folder / f"{stem}{suffix}"

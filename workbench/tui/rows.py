@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -133,16 +133,6 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
     def action_last(self) -> None:
         self.move_to(len(self._keys) - 1)
-
-
-def shortened(text: str, width: int) -> str:
-    """A name in at most ``width`` cells, without some of its middle: names of one study differ at their ends."""
-    if cell_len(text) <= width or width < 4:
-        return text
-    tail = text[-(width // 2) :]
-    while cell_len(tail) > width // 2:
-        tail = tail[1:]
-    return set_cell_size(text, width - 1 - cell_len(tail)) + "…" + tail
 
 
 def clipped(text: str, width: int) -> str:

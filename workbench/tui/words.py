@@ -90,13 +90,6 @@ def number(value: float | None, digits: int = 4) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def plain(text: str) -> str:
-    """Text from a file without what moves a terminal's cursor or turns its writing around, on one line."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
 def hex_of(colours: dict[str, str], name: str) -> str:
     """A theme's colour as a hex number; empty for one that is not plain."""
     colour = colours.get(name, "")

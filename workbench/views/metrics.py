@@ -3,13 +3,16 @@
 import math
 from dataclasses import dataclass
 
+from workbench.terminal import visible
+
 
 @dataclass(frozen=True)
 class MetricLabel:
     """How people read one metric.
 
     ``factor`` turns the stored number into ``unit`` (a fraction into per cent); ``digits`` are shown after
-    the point. ``higher_is_better`` is None where neither direction is.
+    the point. ``higher_is_better`` is None where neither direction is. No value lies outside of ``bounds``, which are
+    in the stored unit.
     """
 
     name: str
@@ -18,6 +21,7 @@ class MetricLabel:
     higher_is_better: bool | None = True
     factor: float = 1.0
     digits: int = 2
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def title(self) -> str:
@@ -31,9 +35,24 @@ class MetricLabel:
         shown = round(value * self.factor, self.digits) + 0.0  # and so never minus zero
         return f"{shown:{'+' if signed else ''}.{self.digits}f}".replace("-", "\N{MINUS SIGN}")
 
+    def interval(self, low: float, high: float, *, signed: bool = False) -> str:
+        """An interval such as "1.2 to 3.4"; empty where an end is not known, as of one seed.
+
+        Student's t knows nothing of the metric's range: ends beyond ``bounds`` are shown as the bound, but for the
+        interval of a difference (``signed``). JSON and CSV keep the ends as they were computed.
+        """
+        if not math.isfinite(low + high):
+            return ""
+        least, most = (-math.inf, math.inf) if signed else self.bounds
+        ends = (min(max(end, least), most) for end in (low, high))
+        return " to ".join(self.number(end, signed=signed) for end in ends)
+
 
 def _share(name: str, label: str) -> MetricLabel:
-    return MetricLabel(name, label, "%", factor=100.0, digits=1)
+    return MetricLabel(name, label, "%", factor=100.0, digits=1, bounds=(0.0, 1.0))
+
+
+COSINE, POSITIVE = (-1.0, 1.0), (0.0, math.inf)
 
 
 METRIC_LABELS: dict[str, MetricLabel] = {
@@ -47,21 +66,21 @@ METRIC_LABELS: dict[str, MetricLabel] = {
         _share("text_to_image_r1", "text→image R@1"),
         _share("text_to_image_r5", "text→image R@5"),
         _share("text_to_image_r10", "text→image R@10"),
-        MetricLabel("similarity_single", "same-modal cosine"),
-        MetricLabel("similarity_cross", "cross-modal cosine"),
-        MetricLabel("cka", "linear CKA"),
-        MetricLabel("affinity_kl", "affinity KL", "nats", higher_is_better=False),
+        MetricLabel("similarity_single", "same-modal cosine", bounds=COSINE),
+        MetricLabel("similarity_cross", "cross-modal cosine", bounds=COSINE),
+        MetricLabel("cka", "linear CKA", bounds=(0.0, 1.0)),
+        MetricLabel("affinity_kl", "affinity KL", "nats", higher_is_better=False, bounds=POSITIVE),
         MetricLabel(
             "mutual_information_image", "I(student picture; teacher text) \N{GREATER-THAN OR EQUAL TO}", "nats"
         ),
         MetricLabel("mutual_information_text", "I(student text; teacher picture) \N{GREATER-THAN OR EQUAL TO}", "nats"),
-        MetricLabel("affinity_entropy", "affinity entropy", "nats", higher_is_better=None),
+        MetricLabel("affinity_entropy", "affinity entropy", "nats", higher_is_better=None, bounds=POSITIVE),
         MetricLabel("loss_scratch", "weighted loss at scratch", higher_is_better=None, digits=3),
         MetricLabel("loss_converged", "weighted loss when trained", higher_is_better=None, digits=3),
-        MetricLabel("num_params", "parameters", "M", higher_is_better=False, factor=1e-6),
-        MetricLabel("elapsed_s", "training time", "s", higher_is_better=False, digits=0),
+        MetricLabel("num_params", "parameters", "M", higher_is_better=False, factor=1e-6, bounds=POSITIVE),
+        MetricLabel("elapsed_s", "training time", "s", higher_is_better=False, digits=0, bounds=POSITIVE),
         *(
-            MetricLabel(f"{tower}_{part}_kept", f"{tower} {words} kept", "%", None, 100.0, 1)
+            MetricLabel(f"{tower}_{part}_kept", f"{tower} {words} kept", "%", None, 100.0, 1, (0.0, 1.0))
             for tower in ("image", "text")
             for part, words in (("width", "width"), ("heads", "heads"), ("channels", "FFN"), ("weights", "weights"))
         ),
@@ -71,7 +90,7 @@ METRIC_LABELS: dict[str, MetricLabel] = {
 
 def metric_label(name: str) -> MetricLabel:
     """The label of ``name``; a metric that is not in ``METRIC_LABELS`` goes by its own name."""
-    return METRIC_LABELS.get(name) or MetricLabel(name, name.replace("_", " "), higher_is_better=None)
+    return METRIC_LABELS.get(name) or MetricLabel(name, visible(name.replace("_", " ")), higher_is_better=None)
 
 
 def in_order(names: set[str]) -> list[str]:

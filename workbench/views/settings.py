@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from workbench.terminal import visible
+
 NOTHING = "\N{EN DASH}"
 
 
 def setting_text(value: Any) -> str:
-    """A setting as TOML has it, but for quotes around words; a dash for one that a run has not."""
+    """A setting as TOML has it, but for quotes around words, on one line; a dash for one that a run has not."""
     if value is None:
         return NOTHING
     if isinstance(value, bool):
@@ -16,5 +18,5 @@ def setting_text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(setting_text(one) for one in value)}]"
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key} = {setting_text(one)}' for key, one in value.items())} }}"
-    return str(value) or '""'
+        return f"{{ {', '.join(f'{visible(key)} = {setting_text(one)}' for key, one in value.items())} }}"
+    return visible(str(value)) or '""'

@@ -66,6 +66,7 @@ class StudyCell:
         order = (
             "diverged",
             "failed",
+            "unreadable",
             "dead",
             "silent",
             "stopped",

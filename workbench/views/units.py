@@ -1,4 +1,6 @@
-"""Seconds and bytes as people say them."""
+"""Seconds, bytes and times of day as people say them."""
+
+from datetime import datetime
 
 
 def duration(seconds: float) -> str:
@@ -7,6 +9,20 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length_s or (unit != "days" and seconds >= length_s):
             return f"{seconds / length_s:.1f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def rate(per_s: float, what: str = "pairs") -> str:
+    """Such as 1,234 pairs/s, 5.2 pairs/s, 0.43 pairs/s."""
+    digits = 0 if per_s >= 9.95 else 1 if per_s >= 0.995 else 2
+    return f"{per_s:,.{digits}f} {what}/s"
+
+
+def clock(time_s: float, form: str = "%H:%M:%S") -> str:
+    """A time since the epoch as the local time of day; dashes for one that is no date."""
+    try:
+        return datetime.fromtimestamp(time_s).strftime(form)
+    except (OverflowError, OSError, ValueError):
+        return "--:--:--"
 
 
 def size(num_bytes: float) -> str:

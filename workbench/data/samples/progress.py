@@ -1,10 +1,10 @@
 """How far the drawing of samples has come, on stderr; a log gets a line at the start, too."""
 
-import sys
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 from workbench.progress import is_terminal, phase
+from workbench.terminal import print_error
 
 Item = TypeVar("Item")
 
@@ -16,7 +16,7 @@ def progress(items: Iterable[Item], total: int, label: str, what: str = "pairs")
     """
     if not is_terminal():
         size = f" ({total:,} {what})" if total else ""
-        print(f"{label}{size}", file=sys.stderr)
+        print_error(f"{label}{size}")
     with phase(label, total) as shown:
         for item in items:
             yield item

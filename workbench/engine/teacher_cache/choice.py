@@ -1,6 +1,5 @@
 """Whether a run reads its teacher's embeddings from disk, and whether it makes them first."""
 
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home,
 from workbench.files import DiskFullError, free_bytes, why_not_written
 from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher
+from workbench.terminal import print_error
 
 AUTO_BYTES = 10_000_000_000  # what is kept unasked
 SPARE = 2  # times as much must be free for that
@@ -163,4 +163,4 @@ def _place_warning(builder: Builder, forecast: Forecast) -> str:
 
 
 def _say(line: str) -> None:
-    print(f"workbench: {line}", file=sys.stderr)
+    print_error(f"workbench: {line}")

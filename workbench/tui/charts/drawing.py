@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from workbench.terminal import visible
 from workbench.tui.charts.plot import INK, LETTERS, Curve, Lens, Plot, seen, whole_range
 from workbench.tui.charts.raster import Floats, Range, column_of, rasterise, row_of
 from workbench.tui.charts.ticks import log_ticks, tick_text, ticks, time_text, with_room
-from workbench.tui.words import number, plain
+from workbench.tui.words import number
 
 FAINT, TITLE, CURSOR, MARK = "faint", "title", "cursor", "mark"
 LABEL_WIDTH = 7
@@ -61,19 +62,19 @@ def _heading(plot: Plot, lens: Lens, width: int) -> list[Row]:
         notes.append("log axis" + (f", {num_below} values ≤ 0 not on it" if num_below else ""))
     if plot.may_smooth and lens.smoothing:
         notes.append(f"smoothed {lens.smoothing:g}")
-    title = plain(plot.title) + (f" ({', '.join(notes)})" if notes else "")
+    title = visible(plot.title) + (f" ({', '.join(notes)})" if notes else "")
     pieces: list[list[Piece]] = [[(title, TITLE)]]
     for letter, one in zip(_letters(plot), plot.curves, strict=True):
         if len(one.value):
             value = one.value[_nearest(one, lens)]
-            pieces.append([(f"{letter} {plain(one.name)} ", one.colour), (number(float(value)), INK)])
+            pieces.append([(f"{letter} {visible(one.name)} ", one.colour), (number(float(value)), INK)])
     if lens.cursor is not None and any(map(_len, plot.curves)):
         name = x_name(plot, lens)
         where = time_text(lens.cursor) if name == "time" else f"{name} {lens.cursor:,.0f}"
         pieces.append([(f"@ {where}", CURSOR)])
         span = (lens.window or whole_range(plot, lens.axis))[1] - (lens.window or whole_range(plot, lens.axis))[0]
         near = [mark for mark in plot.marks if abs(mark.along(lens.axis) - lens.cursor) <= 0.01 * span]
-        pieces += [[(f"┊ {plain(mark.text)}", MARK)] for mark in near[:1]]
+        pieces += [[(f"┊ {visible(mark.text)}", MARK)] for mark in near[:1]]
     return _wrapped(pieces, width)
 
 

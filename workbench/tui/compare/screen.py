@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Static, TabPane
 
 from workbench.runs.directory import RunDirectory
+from workbench.terminal import visible
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import LETTERS, Lens
 from workbench.tui.compare.compared import Compared
@@ -17,7 +18,7 @@ from workbench.tui.export import Table, plots_table
 from workbench.tui.foot import Foot
 from workbench.tui.paned import Paned, Panes, Reading, pane_keys
 from workbench.tui.run.feed import Name
-from workbench.tui.words import NOTHING, plain, state_text
+from workbench.tui.words import NOTHING, state_text
 from workbench.views.comparison import Comparison, MetricRow
 from workbench.views.settings import setting_text
 
@@ -114,8 +115,8 @@ class CompareScreen(Paned):
             status = feed.status
             where = f", step {status.step:,} of {status.num_steps:,}" if status and status.num_steps else ""
             text.append(f"{letter} ", "bold")
-            text.append(plain(feed.run.id))
-            text.append(f"  {plain(feed.problem) or state_text(status, is_quiet=False) + where}\n", "dim")
+            text.append(visible(feed.run.id))
+            text.append(f"  {visible(feed.problem) or state_text(status, is_quiet=False) + where}\n", "dim")
         text.rstrip()
         return text
 
@@ -174,7 +175,7 @@ def differences_text(comparison: Comparison, compared: Compared, width: int) -> 
         text.append("no run has been evaluated yet\n", "italic")
     for pairing in compared.pairings():
         text.append("paired by seed: ", "bold")
-        text.append(f"{plain(pairing.treated)} against {plain(pairing.baseline)}\n", "bold")
+        text.append(f"{visible(pairing.treated)} against {visible(pairing.baseline)}\n", "bold")
         for view in pairing.views:
             seeds = f"{len(view.seed_S)} seed{'s' if len(view.seed_S) > 1 else ''}"
             interval = view.interval_text if len(view.seed_S) > 1 else "no interval from one seed"
@@ -200,7 +201,7 @@ def _metric_cells(row: MetricRow) -> list[str]:
 
 def columns_text(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Text:
     """A table; where it is too wide, a row is its first cell with the others beneath."""
-    clean = [[plain(cell) for cell in row] for row in rows]
+    clean = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(headings, *clean, strict=True)]
     text = Text()
     if not rows:

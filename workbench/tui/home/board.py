@@ -101,8 +101,8 @@ class Row:
             events, offset, _ = tail_events(
                 self.run.events_file, self._offset, (EvalDone, RunResumed), max_bytes=PIECE_BYTES
             )
-        except OSError as error:
-            self.problem = error.strerror or str(error)
+        except ValueError as error:
+            self.problem = str(error)
             return False
         for event in events:
             if isinstance(event, RunResumed):

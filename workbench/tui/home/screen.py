@@ -11,6 +11,7 @@ from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from workbench.runs.directory import RunDirectory
+from workbench.terminal import visible
 from workbench.tui.export import Table
 from workbench.tui.foot import Foot
 from workbench.tui.home.board import Board, Row
@@ -18,7 +19,7 @@ from workbench.tui.home.studies import KEY, studies_of, study_line
 from workbench.tui.home.table import SORTS, Column, columns, headline, line, needs, next_metric, ordered, values
 from workbench.tui.memory import View
 from workbench.tui.rows import GAP, Line, Rows, clipped
-from workbench.tui.words import hex_of, plain
+from workbench.tui.words import hex_of
 from workbench.views.metrics import metric_label
 
 if TYPE_CHECKING:
@@ -155,16 +156,16 @@ class HomeScreen(Screen[None]):
         total = f"{len(board.rows)} run{'' if len(board.rows) == 1 else 's'}"
         count = total if len(rows) == len(board.rows) else f"{len(rows)} of {total}"
         parts = [
-            plain(board.problem) or count,
+            visible(board.problem) or count,
             *([f"{num_live} live"] if num_live else []),
             *([f"{len(self.marked)} marked"] if self.marked else []),
             *([memory.view] if memory.view != "runs" else []),
             *([f"by {memory.sort}"] if memory.view != "studies" else []),
-            *([f"filter: {plain(memory.filter)}"] if memory.filter else []),
+            *([f"filter: {visible(memory.filter)}"] if memory.filter else []),
             metric_label(headline(board, memory)).title,
         ]
         text = Text(" · ".join(parts))
-        text.append(f"  {plain(str(board.runs_dir))}", "dim")
+        text.append(f"  {visible(str(board.runs_dir))}", "dim")
         return text
 
     def _why_empty(self) -> str:
@@ -173,10 +174,9 @@ class HomeScreen(Screen[None]):
         if self.app.memory.view == "studies" and not self.app.memory.filter:
             return f"no run here belongs to a study; begin one with\n\n    {START_STUDY}\n\nu shows the runs"
         if self.board.rows:
-            return (
-                f"no run has “{plain(self.app.memory.filter)}” in its name, state, recipe, study or cell; esc shows all"
-            )
-        folder = plain(str(self.board.runs_dir))
+            wanted = visible(self.app.memory.filter)
+            return f"no run has “{wanted}” in its name, state, recipe, study or cell; esc shows all"
+        folder = visible(str(self.board.runs_dir))
         return f"{folder} holds no runs yet.\n\nN starts one; so does another terminal, with\n\n    {START}"
 
     @property

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
 from workbench.tui.home.table import BAR_WIDTH, Column, Tones
-from workbench.tui.rows import Cell, Line, shortened
-from workbench.tui.words import NOTHING, bar, plain
+from workbench.tui.rows import Cell, Line
+from workbench.tui.words import NOTHING, bar
 from workbench.views.metrics import metric_label
+from workbench.views.names import shortened
 from workbench.views.units import duration
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ def study_line(study: StudyRow, shown: Sequence[Column], metric: str, *, tones: 
             text = shortened(text, column.width)
         elif column.key == "progress" and column.width > BAR_WIDTH:
             text = f"{bar(study.share, BAR_WIDTH) if study.share < 1 else ' ' * BAR_WIDTH} {text}"
-        found.append(Cell(plain(text), column.width, tones(colour) if colour else ""))
+        found.append(Cell(visible(text), column.width, tones(colour) if colour else ""))
     return tuple(found)
 
 

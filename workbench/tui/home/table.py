@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
 from workbench.tui.memory import Memory
-from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line, shortened
-from workbench.tui.words import NOTHING, SORTS_FIRST, bar, number, plain, sparkline, state_text, tone
+from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
+from workbench.tui.words import NOTHING, SORTS_FIRST, bar, number, sparkline, state_text, tone
 from workbench.views.metrics import METRIC_LABELS, metric_label
+from workbench.views.names import shortened
 from workbench.views.units import duration
 
 SORTS = ("newest", "name", "state", "progress", "metric", "loss", "time left")
@@ -147,12 +149,12 @@ def line(row: Row, shown: Sequence[Column], metric: str, *, is_marked: bool, ton
     for column in shown:
         text, colour = words[column.key]
         if column.key == "name":
-            text = shortened(plain(text), column.width)
+            text = shortened(visible(text), column.width)
         elif column.key == "spark":
             text = text[-column.width :]
         elif column.key == "progress" and column.width > BAR_WIDTH:
             text = f"{_bar(row)} {text}"
-        found.append(Cell(plain(text), column.width, tones(colour) if colour else ""))
+        found.append(Cell(visible(text), column.width, tones(colour) if colour else ""))
     return tuple(found)
 
 

@@ -10,12 +10,13 @@ from textual.widgets import Static
 
 from workbench.runs.directory import RunDirectory
 from workbench.runs.probe_snapshots import Probe
+from workbench.terminal import visible
 from workbench.tui.charts.half_blocks import Pixels
 from workbench.tui.charts.heat import Heat, grid_of
 from workbench.tui.charts.pictures import Pictures, Titled
 from workbench.tui.export import Table
 from workbench.tui.run.probe_pictures import placed, read_pictures
-from workbench.tui.words import number, plain
+from workbench.tui.words import number
 from workbench.views.affinity import MEASURES, AffinityView, Measure, affinity_view
 
 if TYPE_CHECKING:
@@ -179,6 +180,6 @@ def cell_text(view: AffinityView, picture: int, text: int) -> Text:
     values = [("student", view.student_PP), ("teacher", view.teacher_PP), ("difference", view.difference_PP)]
     said = [f"{name} {number(float(of_PP[picture, text]), 3)}" for name, of_PP in values if of_PP is not None]
     found.append("  ".join(said) + "\n", "bold")
-    found.append(f"picture {picture + 1}: ", "dim").append(plain(view.captions[picture]) + "\n")
-    found.append(f"text {text + 1}: ", "dim").append(plain(view.captions[text]))
+    found.append(f"picture {picture + 1}: ", "dim").append(visible(view.captions[picture]) + "\n")
+    found.append(f"text {text + 1}: ", "dim").append(visible(view.captions[text]))
     return found.append("  (its own)" if picture == text else "", "dim")

@@ -133,7 +133,7 @@ class Feed:
                 self._pasts = lineage(self.run)
                 self._identity = _identity(self.run.events_file)
         except (OSError, ValueError) as error:
-            self.problem = f"cannot be read now: {getattr(error, 'strerror', None) or error}"
+            self.problem = str(error)
             return False
         self.problem = ""
         return self._read_on(time.perf_counter() + budget_s)
@@ -143,8 +143,8 @@ class Feed:
             past = self._pasts[0]
             try:
                 events, offset, num_skipped = tail_events(past.run.events_file, self._offset, max_bytes=PIECE_BYTES)
-            except OSError as error:
-                self.problem = f"cannot be read now: {error.strerror or error}"
+            except ValueError as error:
+                self.problem = str(error)
                 return False
             is_own = past.run == self.run
             for event in events:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from rich.text import Text
 
 from workbench.runs.liveness import TAKES_COMMANDS
+from workbench.terminal import visible
 from workbench.tui.run.feed import Feed
-from workbench.tui.words import bar, is_quiet, number, plain, state_text, tone
+from workbench.tui.words import bar, is_quiet, number, state_text, tone
 from workbench.views.metrics import in_order, metric_label
 from workbench.views.units import duration, size
 
@@ -17,10 +18,10 @@ MB = 1e6
 def head_text(feed: Feed, width: int, colours: Mapping[str, str]) -> Text:
     """The run, its state, how far it is and what is left; then what it measured, or what is wrong."""
     text = Text()
-    text.append(plain(feed.run.id), "bold")
+    text.append(visible(feed.run.id), "bold")
     status, story = feed.status, feed.story
     if status is None:
-        return text.append(f"  {plain(feed.problem)}" if feed.problem else "  being read")
+        return text.append(f"  {visible(feed.problem)}" if feed.problem else "  being read")
     total = story.group("loss").get("total")
     step_time = story.group("speed").get("step_time_s")
     is_live = status.state in TAKES_COMMANDS and not feed.is_removed
@@ -53,7 +54,7 @@ def log_every_s(feed: Feed) -> float | None:
 def _second_line(feed: Feed, loss: str) -> Text:
     story = feed.story
     if feed.problem:
-        return Text(plain(feed.problem), "bold")
+        return Text(visible(feed.problem), "bold")
     if feed.share_read < 1:
         return Text(f"reading its log: {feed.share_read:.0%}", "italic")
     parts = [f"loss {loss}"] if loss else []
@@ -69,5 +70,5 @@ def _second_line(feed: Feed, loss: str) -> Text:
         parts.append(size((speed["peak_mb"].last or 0) * MB))
     if warnings := feed.warnings:
         count = "a warning" if len(warnings) == 1 else f"{len(warnings)} warnings, the last"
-        parts.append(f"{count}: {plain(warnings[-1].message)}")
+        parts.append(f"{count}: {visible(warnings[-1].message)}")
     return Text("  ".join(parts))

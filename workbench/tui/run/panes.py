@@ -1,6 +1,5 @@
 """What the panes of a run say in words and blocks: layers, gradients, settings, events."""
 
-from datetime import datetime
 from typing import Any
 
 from rich.text import Text
@@ -8,15 +7,17 @@ from rich.text import Text
 from workbench.config.toml import load_recipe, read_toml
 from workbench.events import Commanded, RunFinished, Warned
 from workbench.runs.directory import RunDirectory
+from workbench.terminal import visible
 from workbench.tui.run.feed import MOST_NOTES, Story
 from workbench.tui.run.pictures import note_text
 from workbench.tui.run.shelf import NO_GRADIENTS, NO_MASKS, Shelf
-from workbench.tui.words import bar, plain
+from workbench.tui.words import bar
 from workbench.views.architecture import architecture
 from workbench.views.comparison import ComparedRun, Setting, compare_runs
 from workbench.views.gradients import GradientsView
 from workbench.views.mask_timeline import Densities
 from workbench.views.settings import setting_text
+from workbench.views.units import clock
 
 SHADES = " ░▒▓█"
 BAR_WIDTH = 16
@@ -70,14 +71,14 @@ def gradients_text(view: GradientsView | None) -> Text:
     text = Text()
     if len(view.losses) > 1:
         text.append(f"cosine between the losses' gradients at the towers' weights, after step {view.step:,}\n", "bold")
-        widths = [max(6, len(plain(loss))) for loss in view.losses]
+        widths = [max(6, len(visible(loss))) for loss in view.losses]
         first = max(widths)
         text.append(" " * first)
         for loss, width in zip(view.losses, widths, strict=True):
-            text.append(f"  {plain(loss):>{width}}")
+            text.append(f"  {visible(loss):>{width}}")
         text.append("\n")
         for row, loss in enumerate(view.losses):
-            text.append(f"{plain(loss):{first}}")
+            text.append(f"{visible(loss):{first}}")
             for column, width in enumerate(widths):
                 cosine = float(view.tower_cosine_KK[row, column])
                 shown = f"{cosine:.2f}".replace("-", MINUS) if row != column else "1"
@@ -85,7 +86,8 @@ def gradients_text(view: GradientsView | None) -> Text:
                 text.append(f"{shown:>{width}}", _cosine_style(cosine) if row != column else "dim")
             text.append("\n")
         fights = ", ".join(
-            f"{plain(one.first)} and {plain(one.second)} ({one.cosine:.2f})".replace("-", MINUS) for one in view.fights
+            f"{visible(one.first)} and {visible(one.second)} ({one.cosine:.2f})".replace("-", MINUS)
+            for one in view.fights
         )
         text.append(f"\nfighting: {fights}" if fights else "\nno two losses fight: no cosine is below 0")
     else:
@@ -107,9 +109,9 @@ def config_text(run: RunDirectory) -> Text:
     try:
         table = read_toml(run.config_file)
     except ValueError as error:
-        return Text(plain(str(error)))
+        return Text(visible(str(error)))
     settings, problem = _against_recipe(table)
-    name = plain(str(table.get("recipe", "")))
+    name = visible(str(table.get("recipe", "")))
     text.append(f"what differs from the recipe {name}\n", "bold")
     if problem:
         text.append(f"  {problem}\n", "italic")
@@ -117,8 +119,8 @@ def config_text(run: RunDirectory) -> Text:
     width = max([len(setting.name) for setting in settings], default=0)
     for setting in differing:
         theirs, ours = map(setting_text, setting.values)
-        text.append(f"  {plain(setting.name):{width}}  {plain(ours)}", "bold")
-        text.append(f"  (recipe: {plain(theirs)})\n", "dim")
+        text.append(f"  {visible(setting.name):{width}}  {visible(ours)}", "bold")
+        text.append(f"  (recipe: {visible(theirs)})\n", "dim")
     if not differing and not problem:
         text.append("  nothing\n", "italic")
     text.append("\nwhat differs from the paper: press p\n" if not problem else "\n", "italic")
@@ -126,7 +128,7 @@ def config_text(run: RunDirectory) -> Text:
         if part:
             text.append(f"\n{title}\n", "bold")
         for setting in part:
-            text.append(f"  {plain(setting.name):{width}}  {plain(setting_text(setting.values[-1]))}\n")
+            text.append(f"  {visible(setting.name):{width}}  {visible(setting_text(setting.values[-1]))}\n")
     return text
 
 
@@ -136,7 +138,7 @@ def _against_recipe(table: dict[str, Any]) -> tuple[list[Setting], str]:
     try:
         recipe = load_recipe(str(table.get("recipe", ""))).model_dump(mode="json")
     except ValueError as error:
-        return _flat(own, tuple(own)), plain(str(error))
+        return _flat(own, tuple(own)), visible(str(error))
     return list(compare_runs([ComparedRun("recipe", recipe), ComparedRun("run", own)]).settings), ""
 
 
@@ -152,11 +154,11 @@ def paper_text(reports: list[dict[str, Any]]) -> Text:
     text = Text()
     for report in reports:
         settings = report["settings"]
-        text.append(f"\nwhat differs from {plain(report['paper'])} (recipe {plain(report['recipe'])})\n", "bold")
+        text.append(f"\nwhat differs from {visible(report['paper'])} (recipe {visible(report['recipe'])})\n", "bold")
         for one in settings:
-            text.append(f"  {plain(one['setting'])}  {plain(setting_text(one['run']))}", "bold")
-            text.append(f"  (paper: {plain(setting_text(one['paper']))})\n", "dim")
-            text.append(f"      {plain(one['why'])}\n")
+            text.append(f"  {visible(one['setting'])}  {visible(setting_text(one['run']))}", "bold")
+            text.append(f"  (paper: {visible(setting_text(one['paper']))})\n", "dim")
+            text.append(f"      {visible(one['why'])}\n")
         text.append(
             f"  {report['num_compared'] - len(settings)} of {report['num_compared']} settings are the paper's\n"
         )
@@ -167,24 +169,16 @@ def events_text(story: Story, problem: str) -> Text:
     """All that the run said apart from measurements, the newest first."""
     text = Text()
     if problem:
-        text.append(f"{plain(problem)}\n", "bold")
+        text.append(f"{visible(problem)}\n", "bold")
     if story.num_skipped:
         text.append(f"{story.num_skipped} lines of the log could not be read\n", "bold")
     for event in reversed(story.notes):
-        clock = _clock(event.time_s)
         style = "bold" if isinstance(event, Warned | Commanded | RunFinished) else ""
         sign = "!" if isinstance(event, Warned) else " "
-        text.append(f"{sign} {clock}  step {event.step:>7,}  ", "dim")
-        text.append(f"{plain(note_text(event))}\n", style)
+        text.append(f"{sign} {clock(event.time_s, '%d %b %H:%M:%S'):>15}  step {event.step:>7,}  ", "dim")
+        text.append(f"{visible(note_text(event))}\n", style)
     if story.num_notes_lost:
         text.append(f"{story.num_notes_lost} earlier ones are in the log; {MOST_NOTES} are shown\n", "italic")
     if not story.notes:
         text.append("nothing said yet\n", "italic")
     return text
-
-
-def _clock(time_s: float) -> str:
-    try:
-        return datetime.fromtimestamp(time_s).strftime("%d %b %H:%M:%S")
-    except (OverflowError, OSError, ValueError):  # a clock that is out of its mind
-        return "--:--:--".rjust(15)

@@ -44,7 +44,7 @@ class Shelf:
         try:
             gradients, masks = read_gradient_history(self.run), read_mask_history(self.run)
             probes = read_probe_history(self.run)
-        except OSError:  # the run is being removed; the feed says so
+        except (OSError, ValueError):  # the run is being removed or cannot be read; the feed says so
             return
         self._seen = seen
         self.num_skipped = gradients.num_skipped + masks.num_skipped + probes.num_skipped

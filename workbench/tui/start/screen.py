@@ -10,12 +10,13 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
+from workbench.terminal import visible
 from workbench.tui.dialogs import Ask
 from workbench.tui.foot import Foot
 from workbench.tui.rows import GAP, Cell, Line, Rows
 from workbench.tui.start.draft import Draft, about
 from workbench.tui.steer import call
-from workbench.tui.words import hex_of, plain
+from workbench.tui.words import hex_of
 
 if TYPE_CHECKING:
     from workbench.tui.app import Workbench
@@ -78,7 +79,7 @@ class StartScreen(Screen[None]):
         lines: dict[str, Line] = {}
         for name in names:
             own = colour if self.draft.is_changed(name) else ""
-            value = Cell(plain(self._shown_rows[name]), max(8, self.size.width - width - 2 * GAP - 1), own)
+            value = Cell(visible(self._shown_rows[name]), max(8, self.size.width - width - 2 * GAP - 1), own)
             lines[name] = (Cell(name, width, own), value)
         self.query_one(Rows).show(lines)
         self._judge()
@@ -91,7 +92,7 @@ class StartScreen(Screen[None]):
             text = self._wrong = str(error)
         verdict = self.query_one("#verdict", Static)
         verdict.set_class(bool(self._wrong), "-wrong")
-        verdict.update(Text.assemble(("start a run  ", "bold"), plain(text)))
+        verdict.update(Text.assemble(("start a run  ", "bold"), visible(text)))
 
     def _draw_about(self) -> None:
         key = self.query_one(Rows).key

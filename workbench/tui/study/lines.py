@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from workbench.report.markdown import best_first
 from workbench.report.tables import interval
 from workbench.runs.liveness import TAKES_COMMANDS
-from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line, shortened
+from workbench.terminal import visible
+from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
 from workbench.tui.study.studied import Studied
-from workbench.tui.words import NOTHING, TONES, plain
+from workbench.tui.words import NOTHING, TONES
 from workbench.views.metrics import MetricLabel
+from workbench.views.names import shortened
 from workbench.views.study import Replicate, StudyCell, paper_in_our_unit
 
 SIGNS = {"finished": "●", "running": "▸", "new": "▸", "silent": "▸", "missing": "·", "dropped": "–"}
@@ -49,7 +51,7 @@ def table_headings(found: Studied, metric: MetricLabel, width: int) -> list[Head
         *([Heading("differs", 8), Heading("95 % ", 16), Heading("verdict", 18)] if differs else []),
         *([Heading("paper's", 7)] if published and differs else []),
     ]
-    names = [len(plain(cell.name)) + 2 for cell in table.cells]
+    names = [len(visible(cell.name)) + 2 for cell in table.cells]
     least = max(LEAST_NAME, min(MOST_NAME, max(names, default=0), width // 3))
     shown: list[Heading] = []
     room = width - least - GAP - 1 - SCROLLBAR
@@ -65,7 +67,7 @@ def table_lines(found: Studied, metric: MetricLabel, headings: list[Heading], to
     """A line a cell, by its name; of a search the best first."""
     return {
         cell.name: tuple(
-            Cell(plain(text), heading.width, tones(tone) if tone else "")
+            Cell(visible(text), heading.width, tones(tone) if tone else "")
             for heading in headings
             for text, tone in [_said(found, cell, metric)[heading.text]]
         )
@@ -109,7 +111,7 @@ def run_headings(found: Studied, metric: MetricLabel, width: int) -> list[Headin
         Heading(label[:18], min(18, len(label))),
     ]
     room = width - sum(one.width + GAP for one in fixed) - 2 * GAP - 1 - SCROLLBAR
-    name = max(LEAST_NAME, min(max((len(plain(cell.name)) for cell in cells), default=0), room // 2))
+    name = max(LEAST_NAME, min(max((len(visible(cell.name)) for cell in cells), default=0), room // 2))
     return [Heading("cell", name), *fixed, Heading("run, or why not", max(LEAST_NAME, room - name))]
 
 
@@ -128,7 +130,7 @@ def run_lines(found: Studied, metric: MetricLabel, headings: list[Heading], tone
             (reason or shortened(one.run, headings[-1].width), "" if reason else "text-muted"),
         ]
         lines[one.run] = tuple(
-            Cell(plain(text), heading.width, tones(tone) if tone else "")
+            Cell(visible(text), heading.width, tones(tone) if tone else "")
             for (text, tone), heading in zip(texts, headings, strict=True)
         )
     return lines

@@ -196,5 +196,8 @@ def covered(spans: Iterable[Interval]) -> float:
 
 def _trained(run: RunDirectory) -> Interval | None:
     """When the run was training: from what it measured last back by as long as it says that it took."""
-    last = [event for event in last_events(run.events_file) if isinstance(event, StepDone | RunFinished)]
+    try:
+        last = [event for event in last_events(run.events_file) if isinstance(event, StepDone | RunFinished)]
+    except ValueError:  # it cannot be read, which its row says
+        return None
     return (last[-1].time_s - last[-1].elapsed_s, last[-1].time_s) if last else None

@@ -7,13 +7,13 @@ import numpy as np
 from rich.text import Text
 
 from workbench.figures.style import palette
-from workbench.report.markdown import markdown
+from workbench.report.markdown import markdown, unescape
 from workbench.report.over_time import MOST_CURVES
 from workbench.report.words import progress
+from workbench.terminal import visible
 from workbench.tui.charts.plot import INK, Curve, Plot
 from workbench.tui.compare.screen import columns_text
 from workbench.tui.study.studied import Studied
-from workbench.tui.words import plain
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import Tried, history
 
@@ -24,16 +24,16 @@ NO_HISTORY = f"no curves: they need two evaluations of every finished run, and n
 def head_text(found: Studied | None, name: str, problem: str, metric: MetricLabel | None) -> Text:
     """The study, its question, how far it is, and what is left."""
     text = Text()
-    text.append(plain(name), "bold")
+    text.append(visible(name), "bold")
     if found is None:
-        return text.append(f"  {plain(problem)}" if problem else "  being read")
+        return text.append(f"  {visible(problem)}" if problem else "  being read")
     table = found.report.table
-    text.append(f"  {plain(table.question)}\n")
-    parts = [metric.title if metric else "", progress(table.cells), found.left_text, plain(problem)]
+    text.append(f"  {visible(table.question)}\n")
+    parts = [metric.title if metric else "", progress(table.cells), found.left_text, visible(problem)]
     if found.queued:
         parts.append(f"{len(found.queued)} queued")
     if found.report.best:
-        parts.append(f"best by validation: {plain(found.report.best)}")
+        parts.append(f"best by validation: {visible(found.report.best)}")
     return text.append(" · ".join(part for part in parts if part))
 
 
@@ -43,12 +43,12 @@ def found_text(found: Studied, width: int) -> Text:
     if found.ended:
         text.append("trials without a result, and why\n", "bold")
         for one in found.ended:
-            text.append(f"  {plain(one.cell)}: {plain(one.why)}\n")
+            text.append(f"  {visible(one.cell)}: {visible(one.why)}\n")
         text.append("\n")
     if found.queued:
         text.append("queued to be tried next\n", "bold")
         for values in found.queued:
-            text.append(f"  {plain(values)}\n")
+            text.append(f"  {visible(values)}\n")
         text.append("\n")
     return text.append(as_words(markdown(found.report), width))
 
@@ -59,16 +59,16 @@ def as_words(report: str, width: int) -> Text:
     rows: list[list[str]] = []
     for line in [*report.splitlines()[1:], ""]:
         if line.startswith("|"):
-            cells = [cell.strip().replace(r"\|", "|") for cell in TABLE_BAR.split(line)[1:-1]]
+            cells = [unescape(cell.strip()) for cell in TABLE_BAR.split(line)[1:-1]]
             rows += [] if set("".join(cells)) <= set("-: ") and rows else [cells]
             continue
         if rows:
             text.append(columns_text(rows[0], rows[1:], width))
             rows = []
         if line.startswith("#"):
-            text.append(plain(line.lstrip("# ")) + "\n", "bold")
+            text.append(unescape(line.lstrip("# ")) + "\n", "bold")
         elif line != "```":
-            text.append(plain(line.replace("**", "")) + "\n")
+            text.append(unescape(line.replace("**", "")) + "\n")
     return text
 
 

@@ -1,0 +1,35 @@
+"""Text from files on its way to a terminal: what would steer the terminal is shown, never sent.
+
+Names, captions and messages may come from a run folder or a shard of somebody else. Control characters could move the
+cursor, set the window's title or fill the clipboard; characters that turn the writing direction around show another
+text than there is.
+"""
+
+import sys
+
+# Unprintable by Unicode's categories, and harmless: spaces of other widths, and the joiners of emoji and of scripts.
+HARMLESS = frozenset("\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE}\u200c\u200d")
+SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""The text with an escape in the place of every character that is not printed as itself, such as \x1b or \u202e.
+
+    Args:
+        lines: whether line breaks stay, as in a message of several lines; a name has none.
+    """
+    if text.isprintable():
+        return text
+    kept = HARMLESS | {"\n"} if lines else HARMLESS
+    return "".join(one if one.isprintable() or one in kept else _escape(one) for one in text)
+
+
+def print_error(text: str) -> None:
+    """A line on stderr."""
+    print(visible(text, lines=True), file=sys.stderr)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    width, letter = (2, "x") if code < 0x100 else (4, "u") if code < 0x10000 else (8, "U")
+    return SHORT.get(character, f"\\{letter}{code:0{width}x}")
