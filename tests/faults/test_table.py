@@ -342,6 +342,11 @@ FAULTS = [
         "refused in one line by every command that trains, before anything is written",
         "cli/test_train.py::test_several_ranks_are_refused",
     ),
+    fault(
+        "batches of a few pairs, whose rows a library may sum in another order by their place",
+        "the teacher pads them to 12 rows: live and cached runs end with the same weights",
+        "engine/teacher_cache/test_cached_runs.py::test_small_batches_are_taught_alike_live_and_cached_on_two_threads",
+    ),
 ]
 
 
