@@ -89,11 +89,12 @@ def check(
     from workbench.data.check import check as look
     from workbench.data.contact_sheet import write_sheet
     from workbench.data.spec import open_dataset
-    from workbench.models.tokenizers import BytePairTokenizer
 
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise ValueError(f"--sheet {sheet}: the sheet is a PNG, call it something.png")
     dataset = open_dataset(spec, "train")
+    from workbench.models.tokenizers import BytePairTokenizer
+
     report = look(dataset, 0 if look_at_all else num_pictures, BytePairTokenizer(REAL_CONTEXT + 1))
     if sheet is not None:
         write_sheet(dataset, sheet)

@@ -62,9 +62,13 @@ def demo(
     from workbench.cli.interrupt import listening
     from workbench.cli.output import errors, print_json
     from workbench.cli.progress import show
-    from workbench.demo import Demo
+    from workbench.config.toml import load_recipe
+    from workbench.engine.precheck import check_configs
 
     chosen = tuple(dict.fromkeys(recipes or ["clip-kd"]))
+    check_configs([load_recipe(recipe, steps=steps) for recipe in chosen], runs)
+    from workbench.demo import Demo
+
     tour = Demo(runs, tuple(range(seeds)), chosen, steps)
     errors.print(
         f"{1 + len(chosen)} students of one architecture at every seed, the same {tour.config.data.num_pairs:,} pairs "

@@ -55,8 +55,10 @@ def _examine(recipe: str | None, overrides: list[str] | None, runs: Path) -> "Di
 
         return examine_machine(runs)
     from workbench.config.toml import load_recipe
+    from workbench.engine.precheck import check_config
 
     config = load_recipe(recipe, overrides)
+    check_config(config, runs)
     from workbench.engine.doctor.examine import examine_run
 
     return examine_run(config, runs, _say)

@@ -44,6 +44,9 @@ def evaluate(
         workbench evaluate sample:scenes --data samples:scenes/test
     """
     from workbench.cli.output import print_json, print_line, print_metrics
+    from workbench.engine.precheck import check_measurement
+
+    check_measurement(source, data, runs)
     from workbench.engine.remeasure import remeasure
 
     measured = remeasure(source, data, num_pairs=num_pairs, block_size=block_size, runs_dir=runs)

@@ -64,6 +64,13 @@ def inherit(
 
         workbench train --recipe clip-kd --set student.model=half
     """
+    from workbench.models.names import check_model
+
+    plan = _plan(depth, width, overrides or [], is_auto=auto is not None)
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise ValueError(f"{out} is there already: name another folder with --out")
+    check_model(teacher, runs, needs_weights=True)
+    _check_learning(teacher, data, auto, steps, plan, runs)
     from workbench.cli.architecture import print_architecture
     from workbench.cli.costs import describe_both
     from workbench.cli.figure import write_figure
@@ -73,15 +80,10 @@ def inherit(
     from workbench.models.spec import load_model
     from workbench.views.architecture import architecture
 
-    plan = _plan(depth, width, overrides or [], is_auto=auto is not None)
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise ValueError(f"{out} is there already: name another folder with --out")
     before = load_model(teacher, runs_dir=runs)
     after, legacy = _by_plan(before, plan)
     if auto is not None:
-        after, legacy = _by_masks(teacher, data, auto, STEPS if steps is None else steps, plan, runs)
-    elif data is not None or steps is not None:
-        raise ValueError("--data and --steps are for --auto: say with --auto 0.5 which share of the weights goes")
+        after, legacy = _by_masks(teacher, data or "", auto, steps or STEPS, plan, runs)
     view = architecture(legacy.snapshot(step=0, stage=0))
     if figure:
         write_figure(architecture_figure(view), figure)
@@ -104,16 +106,30 @@ def _by_plan(teacher: "Clip", plan: "Plan") -> "tuple[Clip, Legacy]":
     return inherit(teacher, plan), planned_legacy(teacher, plan)
 
 
+def _check_learning(
+    teacher: str, data: str | None, auto: float | None, steps: int | None, plan: "Plan", runs: Path
+) -> None:
+    """Refuse ``--auto`` without pairs or on ones that are not there, and what is only for it without it."""
+    from workbench.engine.learn_masks import masks_config
+    from workbench.engine.precheck import check_config
+
+    if auto is None:
+        if data is not None or steps is not None:
+            raise ValueError("--data and --steps are for --auto: say with --auto 0.5 which share of the weights goes")
+        return
+    if data is None:
+        raise ValueError("masks are learnt on pairs: name some with --data SPEC, e.g. --data samples:scenes")
+    if steps is not None and steps < 1:
+        raise ValueError(f"--steps must be at least 1 (got {steps})")
+    check_config(masks_config(teacher, data, auto, steps or STEPS, plan.model_dump(mode="json")), runs)
+
+
 def _by_masks(
-    teacher: str, data: str | None, sparsity: float, num_steps: int, plan: "Plan", runs: Path
+    teacher: str, data: str, sparsity: float, num_steps: int, plan: "Plan", runs: Path
 ) -> "tuple[Clip, Legacy]":
     from workbench.cli.progress import show
     from workbench.engine.learn_masks import MaskLearning
 
-    if data is None:
-        raise ValueError("masks are learnt on pairs: name some with --data SPEC, e.g. --data samples:scenes")
-    if num_steps < 1:
-        raise ValueError(f"--steps must be at least 1 (got {num_steps})")
     learning = MaskLearning(teacher, data, sparsity, num_steps, plan.model_dump(mode="json"), runs)
     for _ in show(learning, num_steps):
         pass

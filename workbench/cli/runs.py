@@ -144,7 +144,8 @@ def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
 def resume(run: Run, log_to: LogTo = None, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     """Go on with a run that stopped, was interrupted or died, from its newest checkpoint."""
     from workbench.cli.train import follow
-    from workbench.engine.launch import relaunch
+    from workbench.config.toml import load_run_config
+    from workbench.engine.precheck import check_config
     from workbench.runs.directory import find_run
     from workbench.runs.liveness import run_status
 
@@ -152,6 +153,9 @@ def resume(run: Run, log_to: LogTo = None, runs: RunsDir = DEFAULT_RUNS, json: J
     directory = find_run(runs, run)
     if run_status(directory).state == "finished":
         raise ValueError(f"run {directory.id} is finished: nothing is left to train")
+    check_config(load_run_config(directory.config_file), directory.path.parent)
+    from workbench.engine.launch import relaunch
+
     follow(relaunch(directory), json, log_to)
 
 

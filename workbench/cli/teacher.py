@@ -43,14 +43,18 @@ def train_(
     from workbench.cli.output import print_json, print_line, print_metrics
     from workbench.cli.train import follow
     from workbench.config.toml import load_recipe
-    from workbench.engine.launch import launch
-    from workbench.engine.publish import publish_teacher
-    from workbench.runs.directory import find_run, new_run_id
+    from workbench.engine.precheck import check_config
+    from workbench.runs.directory import check_can_create, find_run, new_run_id
 
     if out is not None:
         check_free(out)
     config = load_recipe(recipe, overrides, seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
+    check_can_create(runs, run_id)
+    check_config(config, runs)
+    from workbench.engine.launch import launch
+    from workbench.engine.publish import publish_teacher
+
     follow(launch({run_id: config}, runs), json, prints=out is None)
     if out is None:
         return
@@ -94,10 +98,16 @@ def import_(
         workbench teacher import config:model.json@teacher.pt --data held-out.csv
     """
     from workbench.cli.output import print_json
-    from workbench.engine.importing import folder_name, import_teacher
+    from workbench.data.spec import check_spec
+    from workbench.models.names import check_model, folder_name
 
     folder = out or Path("teachers") / folder_name(source)
     check_free(folder)
+    check_model(source, runs, needs_weights=True)
+    if data is not None:
+        check_spec(data, "validation")
+    from workbench.engine.importing import import_teacher
+
     imported = import_teacher(source, data, num_pairs=num_pairs, runs_dir=runs, watch=_with_bar)
     try:
         imported.save(folder)

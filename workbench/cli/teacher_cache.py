@@ -86,7 +86,7 @@ def _make(
     from workbench.cli.output import print_json, print_line
     from workbench.config.nearest import unknown
     from workbench.config.toml import load_recipe
-    from workbench.engine.teacher_cache.prepare import prepare_cache
+    from workbench.engine.precheck import check_config
     from workbench.engine.teacher_cache.store import listed
     from workbench.views.units import size
 
@@ -94,6 +94,9 @@ def _make(
         raise unknown("dtype of a teacher cache", dtype, DTYPES)
     chosen = [] if dtype is None else [f"teacher.cache_dtype={dtype}"]
     config = load_recipe(recipe, [*(overrides or []), "teacher.cache=on", *chosen], seed=seed)
+    check_config(config, runs)
+    from workbench.engine.teacher_cache.prepare import prepare_cache
+
     prepared = prepare_cache(config, runs)
     (one,) = (one for one in listed() if one.folder == prepared.cache.folder)
     if json:

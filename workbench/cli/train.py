@@ -48,13 +48,15 @@ def train(
         workbench train --set data.train=pairs/{0000..0009}.tar --set data.validation=held-out.tar
     """
     from workbench.config.toml import load_recipe
+    from workbench.engine.precheck import check_config
     from workbench.runs.directory import check_can_create, new_run_id
 
     check_tools(log_to)
     config = load_recipe(recipe, with_cache(overrides, cache_teacher), seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
+    check_can_create(runs, run_id)
+    check_config(config, runs)
     if calibrate:
-        check_can_create(runs, run_id)
         config = calibrated(config, runs)
     from workbench.engine.launch import create, launch
 

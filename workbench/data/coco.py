@@ -22,13 +22,21 @@ def open_coco(spec: str, num_pairs: int = 0) -> PictureFiles:
     Raises:
         ValueError: no such file or folder, a file of another kind, or no picture where it points.
     """
+    path, images = coco_paths(spec)
+    listed = _listed(_read(path), path, num_pairs)
+    return PictureFiles(listed, begins_at(listed, (images,), f"'{path}'"), path.name)
+
+
+def coco_paths(spec: str) -> tuple[Path, Path]:
+    """The file and the folder of images that ``FILE.json@DIR`` names.
+
+    Raises:
+        ValueError: there is no such file or folder.
+    """
     file, at, folder = spec.partition(".json@")
     if not at or not folder:
         raise ValueError(f"'coco:{spec}' names no folder of pictures: write it as coco:captions.json@images")
-    path = existing(f"{file}.json", "file")
-    images = existing(folder, "folder")
-    listed = _listed(_read(path), path, num_pairs)
-    return PictureFiles(listed, begins_at(listed, (images,), f"'{path}'"), path.name)
+    return existing(f"{file}.json", "file"), existing(folder, "folder")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.config.nearest import unknown
-from workbench.data.coco import open_coco
+from workbench.config.run import DataConfig
+from workbench.data.coco import coco_paths, open_coco
 from workbench.data.csv_pairs import open_csv
 from workbench.data.folder import open_folder
-from workbench.data.forms import FORMS
+from workbench.data.forms import FORMS, existing
 from workbench.data.mixture import mixture_parts, open_mixture
 from workbench.data.sample import Dataset
-from workbench.data.samples.registry import sample_shards
+from workbench.data.samples.registry import check_split, sample_shards
 from workbench.data.shard_paths import shard_paths
 from workbench.data.shards import ShardDataset
 
@@ -49,6 +50,41 @@ def open_dataset(
     return open_single(spec, num_pairs, 1.0)
 
 
+def check_spec(spec: str, role: Role) -> None:
+    """Refuse a SPEC that names nothing; what is in its files is not looked at, and no sample is drawn.
+
+    Raises:
+        ValueError: as :func:`open_dataset`.
+    """
+    if not spec:
+        raise ValueError(f"no data are named: a SPEC is {FORMS}")
+    for part in [part.spec for part in mixture_parts(spec)] or [spec]:
+        scheme, rest = _scheme(part)
+        if scheme == "samples":
+            name, slash, split = rest.partition("/")
+            check_split(name, split if slash else role)
+        elif scheme == "coco":
+            coco_paths(rest)
+        elif scheme == "folder":
+            existing(rest, "folder")
+        elif Path(part).suffix.lower() in SUFFIXES:
+            existing(part, "file")
+        else:
+            shard_paths(part)
+
+
+def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
+    """(split, SPEC, number of pairs) of what is measured; "auto" is a sample set's own split, and nothing elsewhere."""
+    name = sample_set_of(data.train)
+    own = f"samples:{name}" if name else ""
+    named: tuple[tuple[Role, str, int], ...] = (
+        ("validation", data.validation, data.num_validation_pairs),
+        ("test", data.test, data.num_test_pairs),
+    )
+    chosen = ((split, own if spec == "auto" else spec, number) for split, spec, number in named)
+    return [(split, spec, number) for split, spec, number in chosen if spec]
+
+
 def sample_set_of(spec: str) -> str:
     """The NAME of a SPEC that is ``samples:NAME[/SPLIT]``; empty for any other."""
     is_sample = spec.startswith("samples:") and not mixture_parts(spec)
@@ -62,14 +98,26 @@ def _name(spec: str, role: Role, num_pairs: int) -> str:
 
 
 def _open_single(spec: str, role: Role, num_pairs: int) -> Dataset:
+    scheme, rest = _scheme(spec)
+    if scheme:
+        return SCHEMES[scheme](rest, role, num_pairs)
+    opener = SUFFIXES.get(Path(spec).suffix.lower(), _open_shards)
+    return opener(spec, num_pairs)
+
+
+def _scheme(spec: str) -> tuple[str, str]:
+    """``samples``, ``coco`` or ``folder`` with what follows; an empty scheme where the SPEC is a path.
+
+    Raises:
+        ValueError: there is no such scheme.
+    """
     match = _SCHEME.match(spec)
     if match is None or Path(spec).exists():
-        opener = SUFFIXES.get(Path(spec).suffix.lower(), _open_shards)
-        return opener(spec, num_pairs)
+        return "", spec
     scheme = match[1]
     if scheme not in SCHEMES:
         raise ValueError(f"{unknown('data', scheme + ':', [f'{name}:' for name in SCHEMES])}; a SPEC is {FORMS}")
-    return SCHEMES[scheme](spec.removeprefix(f"{scheme}:"), role, num_pairs)
+    return scheme, spec.removeprefix(f"{scheme}:")
 
 
 def _open_samples(name: str, role: Role, num_pairs: int) -> Dataset:

@@ -1,7 +1,6 @@
 """From configs to a cohort that is ready to train."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,13 +12,14 @@ from workbench.data.batches import BatchStream
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.preflight import preflight
 from workbench.data.prepare import Prepare, Use, open_prepared
-from workbench.data.spec import Role, sample_set_of
+from workbench.data.spec import Role, evaluated_splits, sample_set_of
 from workbench.engine.checkpoint_room import check_room
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import resolve_device, settled
 from workbench.engine.evaluation import Evaluator
 from workbench.engine.member import Member
 from workbench.engine.phases import Phase
+from workbench.engine.precheck import set_by
 from workbench.engine.stages import inherited_student, make_state
 from workbench.engine.start import Start, restore_together
 from workbench.engine.state import TrainState
@@ -64,7 +64,7 @@ def build_cohort(
     _check_shared(configs)
     device = resolve_device(first.train.device)
     reused = like if like and _measures_alike(like.members[0].config, first) else None
-    with _set_by("teacher.model"):
+    with set_by("teacher.model"):
         teacher = reused.teacher if reused else load_teacher(first, device, runs_dir)
     members = [_member(run, config, teacher, device, directories.get(run), runs_dir) for run, config in configs.items()]
     form = members[0].state.student.form
@@ -78,7 +78,7 @@ def build_cohort(
         num_reads=first.train.num_steps * first.train.batch_size,
         forms=(form, teacher_form) if teacher_form else (form,),
     )
-    with _set_by("data.train"):
+    with set_by("data.train"):
         dataset, kept_notes = open_prepared(first.data.train, "train", first.data.num_pairs, use)
     for member in members:
         member.data_fingerprint = dataset.fingerprint
@@ -133,23 +133,11 @@ def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Tea
     return Teacher(_placed(model, device), config.teacher.chunk_size, settled(config).train.precision)
 
 
-def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
-    """(split, SPEC, number of pairs) of what is measured; "auto" is a sample set's own split, and nothing elsewhere."""
-    name = sample_set_of(data.train)
-    own = f"samples:{name}" if name else ""
-    named: tuple[tuple[Role, str, int], ...] = (
-        ("validation", data.validation, data.num_validation_pairs),
-        ("test", data.test, data.num_test_pairs),
-    )
-    chosen = ((split, own if spec == "auto" else spec, number) for split, spec, number in named)
-    return [(split, spec, number) for split, spec, number in chosen if spec]
-
-
 def _evaluators(config: RunConfig, teacher: Teacher | None, device: torch.device) -> dict[Role, Evaluator]:
     """What measures the students of a run, by split."""
     made: dict[Role, Evaluator] = {}
     for split, spec, number in evaluated_splits(config.data):
-        with _set_by(f"data.{split}"):
+        with set_by(f"data.{split}"):
             block_size, prepare = config.evaluate.block_size, config.data.prepare
             cache = config.teacher.cache
             made[split] = make_evaluator(spec, split, number, teacher, block_size, device, prepare, cache)
@@ -169,19 +157,6 @@ def make_evaluator(
     """What measures students on the pairs of a SPEC."""
     pairs = open_evaluation_set(spec, role, num_pairs, prepare)
     return Evaluator(pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache)
-
-
-@contextmanager
-def _set_by(setting: str) -> Iterator[None]:
-    """Says in an error's first line which setting names what could not be opened."""
-    try:
-        yield
-    except ValueError as error:
-        line, newline, table = str(error).partition("\n")
-        end = ":" if table else ""
-        raise ValueError(
-            f"{line.removesuffix(end)}; name another with --set {setting}=SPEC{end}{newline}{table}"
-        ) from None
 
 
 def _check_shared(configs: Mapping[str, RunConfig]) -> None:
@@ -216,10 +191,10 @@ def _member(
 
 def _student(config: RunConfig, runs_dir: Path) -> tuple[Clip, Legacy | None]:
     if config.student.model == INHERITED:
-        with _set_by("inheritance.source"):
+        with set_by("inheritance.source"):
             source = load_model(config.inheritance.source or config.teacher.model, runs_dir=runs_dir)
         return inherited_student(config, source)
-    with _set_by("student.model"):
+    with set_by("student.model"):
         model, tokenizer = config.student.model, config.student.tokenizer
         return load_model(model, seed=config.seed, tokenizer=tokenizer, runs_dir=runs_dir), None
 

@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.config.nearest import unknown
 from workbench.config.run import LossConfig, RunConfig
 from workbench.config.schedule import Schedule
-from workbench.engine.build import build_cohort, make_objective
-from workbench.engine.cohort import Cohort
-from workbench.engine.diagnostics import diagnose
-from workbench.losses.objective import Objective
+
+if TYPE_CHECKING:
+    from workbench.engine.cohort import Cohort
+    from workbench.losses.objective import Objective
 
 NUM_BATCHES = 4
 NUM_DIGITS = 4  # of a proposed weight: more than a mean over a few batches is worth
@@ -69,13 +70,9 @@ def calibrate(
         ValueError: a share that cannot be, a loss that pulls at no tower, a single loss, or a setting that the run
             itself would refuse.
     """
-    names = [name for name, loss in config.loss.items() if loss.schedule.is_ever_on]
-    shares = complete_shares(names, shares or {})
-    if config.inheritance.stages:
-        raise ValueError(
-            "a student that learns masks begins as its teacher, and has nothing to learn from it yet: calibrate a "
-            "recipe of the same losses without [inheritance], such as affinity"
-        )
+    from workbench.engine.build import build_cohort, make_objective
+
+    shares = shares_of(config, shares or {})
     cohort = build_cohort({"calibration": _to_measure(config, num_batches)}, runs_dir=runs_dir)
     objective = make_objective(config, cohort.teacher)
     norms = measure_norms(cohort)
@@ -90,6 +87,22 @@ def calibrate(
             for name, norm in norms.items()
         ),
     )
+
+
+def shares_of(config: RunConfig, chosen: Mapping[str, float]) -> dict[str, float]:
+    """The share of each loss of a run, those that are not chosen included; needs no torch.
+
+    Raises:
+        ValueError: as :func:`complete_shares`, or the run's student has nothing to learn at its first step.
+    """
+    names = [name for name, loss in config.loss.items() if loss.schedule.is_ever_on]
+    shares = complete_shares(names, chosen)
+    if config.inheritance.stages:
+        raise ValueError(
+            "a student that learns masks begins as its teacher, and has nothing to learn from it yet: calibrate a "
+            "recipe of the same losses without [inheritance], such as affinity"
+        )
+    return shares
 
 
 def complete_shares(losses: Sequence[str], chosen: Mapping[str, float]) -> dict[str, float]:
@@ -145,8 +158,10 @@ def balanced_weights(
     return {name: weights[name] if name == "clip" else float(f"{w:.{NUM_DIGITS}g}") for name, w in exact.items()}
 
 
-def measure_norms(cohort: Cohort) -> dict[str, float]:
+def measure_norms(cohort: "Cohort") -> dict[str, float]:
     """The norm of each loss's weighted gradient with respect to all tower weights, the mean over the batches."""
+    from workbench.engine.diagnostics import diagnose
+
     (member,) = cohort.members
     config = member.config.train
     norms = []
@@ -176,7 +191,7 @@ def _to_measure(config: RunConfig, num_batches: int) -> RunConfig:
     return config.model_copy(update={"loss": losses, "data": data, "train": train})
 
 
-def _published(objective: Objective, cohort: Cohort) -> dict[str, float]:
+def _published(objective: "Objective", cohort: "Cohort") -> dict[str, float]:
     """The published weights of the losses that have one, translated to this batch and width."""
     width = cohort.teacher.width if cohort.teacher else 1
     found = {}

@@ -4,14 +4,17 @@ import shutil
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench.config.run import RunConfig, StudentConfig
 from workbench.config.toml import load_run_config, with_overrides
-from workbench.engine.launch import Launch, relaunch, resolved_toml
 from workbench.engine.steering import told
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import create_fork, find_checkpoint
+
+if TYPE_CHECKING:
+    from workbench.engine.launch import Launch
 
 KEPT = {
     **{f"student.{name}": "the student goes on as it is" for name in StudentConfig.model_fields},
@@ -47,14 +50,18 @@ class Fork:
         Raises:
             ValueError: the id is taken, the folder cannot be used, or the checkpoint has just been removed.
         """
+        from workbench.engine.launch import resolved_toml  # brings torch, which planning a fork does without
+
         return create_fork(self.parent, run_id, resolved_toml(self.config), self.checkpoint)
 
-    def launch(self, run_id: str) -> Launch:
+    def launch(self, run_id: str) -> "Launch":
         """Make the run and get it ready to train.
 
         Raises:
             ValueError: as :meth:`create`, or a setting that cannot be; no directory is left behind.
         """
+        from workbench.engine.launch import relaunch
+
         directory = self.create(run_id)
         try:
             return relaunch(directory)

@@ -2,17 +2,43 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import merge, recipe_table
-from workbench.engine.build import build_cohort
-from workbench.engine.loop import train
 from workbench.events import Event, RunFinished, StageStarted
-from workbench.inheritance.legacy import Legacy
-from workbench.models.clip import Clip
+
+if TYPE_CHECKING:
+    from workbench.inheritance.legacy import Legacy
+    from workbench.models.clip import Clip
 
 RECIPE = "tinyclip-auto"
+
+
+def masks_config(teacher: str, data: str, sparsity: float, num_steps: int, plan: Mapping[str, Any]) -> RunConfig:
+    """The run in which the masks are learnt; the arguments are those of :class:`MaskLearning`.
+
+    Raises:
+        ValueError: settings that cannot be, with the remedy.
+    """
+    table = recipe_table(RECIPE)
+    (stage,) = table["inheritance"]["stages"]
+    stretch = num_steps / stage["mask_steps"]
+    stage = {
+        "sparsity": sparsity,
+        "num_steps": num_steps + 1,
+        "mask_steps": num_steps,
+        "ramp_steps": max(1, round(stage["ramp_steps"] * stretch)),
+        "learning_rate": stage["learning_rate"] / stretch,
+    }
+    changes = {
+        "teacher": {"model": teacher},
+        "data": {"train": data, "num_pairs": 0, "validation": "", "test": ""},
+        "inheritance": {**plan, "stages": [stage]},
+        "train": {"num_steps": num_steps + 1},
+        "log": {"diagnose_every_steps": 0},
+    }
+    return RunConfig.parse(merge(table, changes))
 
 
 class MaskLearning:
@@ -29,31 +55,17 @@ class MaskLearning:
         ValueError: settings that cannot be, with the remedy.
     """
 
-    student: Clip
-    legacy: Legacy
+    student: "Clip"
+    legacy: "Legacy"
 
     def __init__(
         self, teacher: str, data: str, sparsity: float, num_steps: int, plan: Mapping[str, Any], runs_dir: Path
     ) -> None:
-        table = recipe_table(RECIPE)
-        (stage,) = table["inheritance"]["stages"]
-        stretch = num_steps / stage["mask_steps"]
-        stage = {
-            "sparsity": sparsity,
-            "num_steps": num_steps + 1,
-            "mask_steps": num_steps,
-            "ramp_steps": max(1, round(stage["ramp_steps"] * stretch)),
-            "learning_rate": stage["learning_rate"] / stretch,
-        }
-        changes = {
-            "teacher": {"model": teacher},
-            "data": {"train": data, "num_pairs": 0, "validation": "", "test": ""},
-            "inheritance": {**plan, "stages": [stage]},
-            "train": {"num_steps": num_steps + 1},
-            "log": {"diagnose_every_steps": 0},
-        }
+        from workbench.engine.build import build_cohort
+
         self.num_steps = num_steps
-        self._cohort = build_cohort({"masks": RunConfig.parse(merge(table, changes))}, runs_dir=runs_dir)
+        config = masks_config(teacher, data, sparsity, num_steps, plan)
+        self._cohort = build_cohort({"masks": config}, runs_dir=runs_dir)
 
     def __iter__(self) -> Iterator[Event]:
         """Learn; :attr:`student` and :attr:`legacy` are there afterwards.
@@ -61,6 +73,8 @@ class MaskLearning:
         Raises:
             ValueError: the training diverged, with where.
         """
+        from workbench.engine.loop import train
+
         for event in train(self._cohort):
             if isinstance(event, RunFinished):
                 raise ValueError(f"no masks were learnt: {event.reason}")

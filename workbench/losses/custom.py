@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 from workbench.losses.base import Loss
+from workbench.losses.declared import no_loss_file
 
 
 def load_loss_class(file: str) -> type[Loss]:
@@ -17,7 +18,7 @@ def load_loss_class(file: str) -> type[Loss]:
     path = Path(file)
     spec = importlib.util.spec_from_file_location(f"workbench_user_loss_{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise ValueError(f"no Python file at {file}: name the file that defines the loss")
+        raise no_loss_file(file)
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

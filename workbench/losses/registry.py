@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 import workbench.losses as package
-from workbench.config.nearest import unknown
-from workbench.config.run import LossConfig
 from workbench.embeddings import Embeddings
 from workbench.losses.base import Loss, Widths
 from workbench.losses.comparison import Comparison, Features
 from workbench.losses.custom import defined_losses, load_loss_class
+from workbench.losses.declared import check_name, check_settings
 from workbench.losses.learnt import LearntParts
 from workbench.losses.logits import checked_chunk_size
 
@@ -34,18 +33,9 @@ def make_loss(name: str, /, *, file: str = "", **options: Any) -> Loss:
         ValueError: no loss has this name, or it has no such option (offers the nearest); the file defines no loss, or
             names itself as one of the workbench's.
     """
-    if file:
-        if name in LOSSES:
-            raise ValueError(f"loss.{name}: the workbench has a loss of this name: call the one in {file} otherwise")
-        loss = load_loss_class(file)
-    elif name in LOSSES:
-        loss = LOSSES[name]
-    else:
-        raise unknown("loss", name, LOSSES)
-    known = option_names(loss)
-    for option in options:
-        if option not in known:
-            raise unknown(f"setting of loss.{name}", option, [*known, *LossConfig.model_fields])
+    check_name(name, file, LOSSES)
+    loss = load_loss_class(file) if file else LOSSES[name]
+    check_settings(name, options, option_names(loss))
     try:
         made = loss(**options)
     except (ValueError, TypeError) as error:

@@ -13,12 +13,14 @@ import torch
 from safetensors.torch import save
 
 from workbench.models.clip import Clip
+from workbench.models.names import CONFIG, TOKENIZER, WEIGHTS
 from workbench.models.reasons import reason
 from workbench.models.tokenizers import make_tokenizer
 from workbench.models.weights import load_weights, read_weights
 from workbench.runs.atomic import write_atomically
 
-CONFIG, WEIGHTS, TOKENIZER = "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"
+__all__ = ["CONFIG", "TOKENIZER", "WEIGHTS", "config_files", "load_folder", "save_folder"]
+
 OLDER_WEIGHTS = "open_clip_pytorch_model.bin"  # in folders from the hub
 
 
