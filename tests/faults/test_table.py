@@ -304,6 +304,24 @@ FAULTS = [
         "runs/test_control.py::test_a_clock_set_back_does_not_change_the_order",
         "runs/test_log.py::test_silence_is_measured_by_the_event_but_never_by_a_clock_ahead_of_ours",
     ),
+    fault(
+        "a misspelt loss, setting, model, data set, run or study in any command",
+        "one line with the remedy before torch is imported; what is said early is what building the run would say",
+        "cli/test_start.py::test_bad_input_is_refused_without_torch",
+        "cli/test_start.py::test_what_is_kept_is_listed_without_torch",
+        "engine/test_precheck.py::test_what_is_said_early_is_what_building_says",
+        "engine/test_precheck.py::test_every_recipe_passes",
+        "losses/test_declared.py::test_the_source_says_what_the_classes_have",
+        "losses/test_declared.py::test_a_slip_is_refused_with_the_nearest_name",
+        "models/test_names.py::test_a_spec_that_names_nothing_is_refused_as_the_loader_refuses_it",
+    ),
+    fault(
+        "a study of one's own whose file lies elsewhere, or is gone",
+        "found by its name in the working directory, in ./studies, as the copy beside its runs, or by its runs",
+        "runs/test_of_study.py::test_a_study_of_ones_own_is_found_by_name",
+        "runs/test_of_study.py::test_runs_without_any_file_tell_their_study",
+        "report/test_command.py::test_a_study_of_ones_own_is_reported_by_its_name",
+    ),
 ]
 
 

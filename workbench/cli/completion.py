@@ -24,10 +24,12 @@ def complete_recipe() -> Candidates:
     return [(name, _quotable(_table(str(path)).get("question", ""))) for name, path in recipes().items()]
 
 
-def complete_study() -> Candidates:
+def complete_study(context: typer.Context) -> Candidates:
     from workbench.config.study import studies
+    from workbench.runs.of_study import copy_of, known_studies
 
-    return [(name, _quotable(_question(path))) for name, path in studies().items()]
+    runs, files = _runs_dir(context), studies()
+    return [(name, _quotable(_question(files.get(name, copy_of(name, runs))))) for name in known_studies(runs)]
 
 
 def complete_report_format() -> list[str]:
@@ -48,7 +50,17 @@ def _question(path: Path) -> str:
 def complete_run(context: typer.Context) -> list[str]:
     from workbench.runs.directory import list_runs
 
-    return [run.id for run in list_runs(Path(context.params.get("runs") or "runs"))]
+    return [run.id for run in list_runs(_runs_dir(context))]
+
+
+def complete_run_or_study(context: typer.Context) -> list[str]:
+    from workbench.runs.of_study import studies_with_runs
+
+    return complete_run(context) + studies_with_runs(_runs_dir(context))
+
+
+def _runs_dir(context: typer.Context) -> Path:
+    return Path(context.params.get("runs") or "runs")
 
 
 def complete_tool() -> Candidates:

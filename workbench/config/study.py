@@ -16,6 +16,7 @@ from workbench.resources import find_resource, list_resources
 SAMPLERS = ("tpe", "gp", "cma-es", "random")
 OF_SEARCHES = ("sampler", "pruner", "trials", "warm_start", "confirm_seeds", "against", "tuned", "budget")
 RIVALS = ("against", "tuned")
+VARIED = ("grid", "cells", "search")
 AXIS = ("low", "high", "choices")
 CONFIRM_SEEDS = 5
 QUICK_STEPS, QUICK_PAIRS, QUICK_TRIALS = 6, 100, 3
@@ -219,8 +220,27 @@ def nested(settings: Mapping[str, Any]) -> Table:
 
 
 def studies() -> dict[str, Path]:
-    """Every study by name."""
-    return list_resources("studies", ".toml")
+    """Every study by name: those in ``./studies``, those in the working directory itself, and those that come along."""
+    listed = list_resources("studies", ".toml")
+    folder = Path.cwd()
+    loose = {path.stem: path for path in sorted(folder.glob("*.toml")) if is_study(path)}
+    own = {name: path for name, path in listed.items() if path.parent == folder / "studies"}
+    return listed | loose | own
+
+
+def is_study(path: Path, seen: tuple[Path, ...] = ()) -> bool:
+    """Whether a TOML file is a study, and not a recipe: it varies something, or extends a study."""
+    try:
+        table = read_toml(path)
+    except ValueError:
+        return False
+    if any(table.get(varied) for varied in VARIED):
+        return True
+    parent, above = str(table.get("extends", "")), (*seen, path.resolve())
+    if not parent.endswith(".toml"):
+        return bool(parent) and find_resource(f"studies/{parent}.toml") is not None
+    beneath = path.parent / parent
+    return beneath.resolve() not in above and is_study(beneath, above)
 
 
 def load_study(name_or_file: str) -> Study:
@@ -263,7 +283,7 @@ def _study_table(path: Path, seen: tuple[Path, ...]) -> Table:
         return _with_whole_paths(table, path.parent)
     if not isinstance(parent, str):
         raise ValueError(f"{path}: extends names one study or file (got {parent!r})")
-    beneath = path.parent / parent if parent.endswith(".toml") else _study_path(parent)
+    beneath = path.parent / parent if parent.endswith(".toml") else _named(parent)
     return merge(_study_table(beneath, (*seen, path.resolve())), _with_whole_paths(table, path.parent))
 
 
@@ -285,10 +305,18 @@ def _with_whole_paths(table: Table, folder: Path) -> Table:
     return {key: whole(value, f".{key}") for key, value in table.items()}
 
 
+def _named(parent: str) -> Path:
+    """The study that another extends by name: one of a ``studies`` folder, so that a file may extend its namesake."""
+    path = find_resource(f"studies/{parent}.toml")
+    if path is None:
+        raise unknown("study", parent, list_resources("studies", ".toml"))
+    return path
+
+
 def _study_path(name_or_file: str) -> Path:
     if name_or_file.endswith(".toml"):
         return Path(name_or_file)
-    path = find_resource(f"studies/{name_or_file}.toml")
-    if path is None:
-        raise unknown("study", name_or_file, studies())
-    return path
+    known = studies()
+    if name_or_file not in known:
+        raise unknown("study", name_or_file, known)
+    return known[name_or_file]
