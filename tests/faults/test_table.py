@@ -316,6 +316,13 @@ FAULTS = [
         "models/test_names.py::test_a_spec_that_names_nothing_is_refused_as_the_loader_refuses_it",
     ),
     fault(
+        "an example of a help that the shell reads otherwise, or that names what is not there",
+        "each is one command whose words stay as they are, of a command with these options; every command has one",
+        "cli/test_help.py::test_a_command_has_an_example_of_itself",
+        "cli/test_help.py::test_an_example_is_one_command_of_the_shell_whose_words_stay_as_they_are",
+        "cli/test_help.py::test_an_example_names_a_command_with_options_that_it_has",
+    ),
+    fault(
         "a study of one's own whose file lies elsewhere, or is gone",
         "found by its name in the working directory, in ./studies, as the copy beside its runs, or by its runs",
         "runs/test_of_study.py::test_a_study_of_ones_own_is_found_by_name",

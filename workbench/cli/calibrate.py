@@ -61,7 +61,7 @@ def calibrate(
         print_json({"recipe": recipe, "file": str(file), "num_batches": batches} | _document(calibration))
         return
     _print_table(calibration)
-    print_line(f"written to {file}; train with: workbench train --recipe {file}")
+    print_line(f"written to {file}; train with: workbench train --recipe {shlex.quote(str(file))}")
 
 
 def calibrated(config: "RunConfig", runs: Path) -> "RunConfig":

@@ -99,12 +99,14 @@ def complete_source(context: typer.Context) -> list[str]:
 def complete_setting(context: typer.Context) -> Candidates:
     """``key=value`` of every setting: its choices if they can be listed, else what the recipe has now."""
     from workbench.config.run import LossConfig, RunConfig
+    from workbench.losses.declared import conventions
 
     now = _leaves(_recipe(context))
     losses = sorted({key.split(".")[1] for key in now if key.startswith("loss.")})
     fields = dict(_fields(RunConfig)) | {
         key: field for loss in losses for key, field in _fields(LossConfig, f"loss.{loss}.")
     }
+    fields |= {f"loss.{loss}.convention": ([*conventions()], "paper or released code") for loss in losses}
     listed: dict[str, Callable[[], list[str]]] = {
         "student.model": lambda: complete_model(context),
         "teacher.model": lambda: complete_model(context),
@@ -133,8 +135,16 @@ def _recipe(context: typer.Context) -> dict[str, Any]:
     losses: dict[str, Any] = {}
     for recipe in recipes():
         losses = merge(_table(recipe).get("loss", {}), losses)
-    known = {loss: LossConfig().model_dump() | table for loss, table in losses.items()}
+    known = {loss: LossConfig().model_dump() | _own_settings(loss) | table for loss, table in losses.items()}
     return merge({"loss": known}, chosen.model_dump(mode="json", exclude={"recipe", "question"}))
+
+
+def _own_settings(loss: str) -> dict[str, Any]:
+    """A loss's own settings with their defaults, as TOML has them; nothing of a loss in a user's file."""
+    from workbench.losses.declared import declared_losses
+
+    settings = declared_losses()[loss].settings if loss in declared_losses() else {}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 def _table(recipe: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``workbench data``."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -50,7 +51,7 @@ def samples(
         return
     for one, folder in drawn.items():
         print_line(f"{folder}: {counts[one]:,} pairs")
-    print_line(f"train on them with: workbench train --set data.train={out / splits[0]}")
+    print_line(f"train on them with: workbench train --set data.train={quote(str(out / splits[0]))}")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """``workbench inherit``: a smaller model with its teacher's weights, by a plan or by masks that are learnt."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,7 +27,7 @@ def inherit(
     width: Annotated[str, typer.Option("--width", metavar="AMOUNT", help=f"Embedding channels. {AMOUNT}")] = "",
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One tower's plan, e.g. image.depth=[0,2,3]. Repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="One tower's plan, e.g. 'image.depth=[0,2,3]'. Repeatable."),
     ] = None,
     auto: Annotated[
         float | None,
@@ -96,7 +97,9 @@ def inherit(
     print_architecture(view, costs)
     if figure:
         print_line(f"figure: {figure}")
-    print_line(f"measure it: workbench evaluate {out} --data SPEC; train it: --set student.model={out}")
+    print_line(
+        f"measure it: workbench evaluate {quote(str(out))} --data SPEC; train it: --set student.model={quote(str(out))}"
+    )
 
 
 def _by_plan(teacher: "Clip", plan: "Plan") -> "tuple[Clip, Legacy]":

@@ -36,7 +36,7 @@ def report(
         typer.Option(
             "--format",
             metavar="md|csv|tex|png|svg|pdf",
-            help="What to write. Repeatable.",
+            help="What to write; tex is LaTeX. Repeatable.",
             show_default="md, csv, tex, png",
             autocompletion=complete_report_format,
         ),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +32,14 @@ app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_h
 
 @app.command("list")
 def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Every run, the newest first."""
+    """Every run, the newest first.
+
+    Examples:
+
+        workbench runs list
+
+        workbench runs list --runs other/runs --json
+    """
     from workbench.cli.output import print_json, print_line, print_rows
     from workbench.runs.directory import list_runs
     from workbench.runs.summary import read_summary
@@ -127,7 +135,12 @@ def show(
 
 @app.command()
 def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Ask a run to finish its step, save and end; it can be resumed."""
+    """Ask a run to finish its step, save and end; it can be resumed.
+
+    Examples:
+
+        workbench runs stop clip-kd-s0-1122-1405
+    """
     from workbench.cli.output import print_json, print_line
     from workbench.runs.control import send_command
     from workbench.runs.directory import find_run
@@ -137,12 +150,19 @@ def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     if json:
         print_json({"id": directory.id, "state": "stopping"})
         return
-    print_line(f"{directory.id} will stop after its current step; resume it with: workbench runs resume {run}")
+    print_line(f"{directory.id} will stop after its current step; resume it with: workbench runs resume {quote(run)}")
 
 
 @app.command()
 def resume(run: Run, log_to: LogTo = None, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Go on with a run that stopped, was interrupted or died, from its newest checkpoint."""
+    """Go on with a run that stopped, was interrupted or died, from its newest checkpoint.
+
+    Examples:
+
+        workbench runs resume clip-kd-s0-1122-1405
+
+        workbench runs resume clip-kd-s0-1122-1405 --log-to tensorboard
+    """
     from workbench.cli.train import follow
     from workbench.config.toml import load_run_config
     from workbench.engine.precheck import check_config

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,7 +66,7 @@ def train_(
     for split in ("validation", "test"):
         if split in document:
             print_metrics(document[split]["metrics"], document[split]["errors"], f"{split}, as written")
-    print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={out}")
+    print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={quote(str(out))}")
 
 
 @app.command("import")
@@ -137,4 +138,4 @@ def _print_imported(imported: "ImportedTeacher", folder: Path) -> None:
         taken, left = ("quick_gelu", "gelu") if imported.uses_quick_gelu else ("gelu", "quick_gelu")
         clearly = "clearly more" if imported.other.is_clearly_below(imported.trial) else "no clear difference"
         print_line(f"activation {taken}: R@1 {imported.trial.recall}; with {left} {imported.other.recall}: {clearly}")
-    print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={folder}")
+    print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={quote(str(folder))}")

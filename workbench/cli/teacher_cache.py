@@ -1,5 +1,6 @@
 """``workbench teacher cache``."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,9 +108,17 @@ def _make(
     print_line(f"{one.manifest.teacher} on {one.manifest.data}: {what}, in {one.folder}")
     for split, number in prepared.num_held_out.items():
         print_line(f"{split}: {number:,} pairs")
-    asks = " --cache-teacher on --set teacher.cache_dtype=float16"
     how = "with" if identity.dtype == "float16" else "by themselves"
-    print_line(f"runs read it {how}: workbench train --recipe {recipe}{asks if how == 'with' else ''}")
+    print_line(f"runs read it {how}: {shlex.join(_readers(recipe, overrides or [], seed, identity.dtype))}")
+
+
+def _readers(recipe: str, overrides: list[str], seed: int | None, dtype: str) -> list[str]:
+    """The command of a run that reads the cache, with all that decided what is in it."""
+    seeded = [] if seed is None else ["--seed", str(seed)]
+    settings = overrides if dtype == "float32" else [*overrides, f"teacher.cache_dtype={dtype}"]
+    asks = [] if dtype == "float32" else ["--cache-teacher", "on"]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    return ["workbench", "train", "--recipe", recipe, *seeded, *asks, *sets]
 
 
 def _list(json: bool) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,7 +46,7 @@ def train(
 
         workbench train --recipe clip-kd --log-to tensorboard
 
-        workbench train --set data.train=pairs/{0000..0009}.tar --set data.validation=held-out.tar
+        workbench train --set "data.train=pairs/{0000..0009}.tar" --set data.validation=held-out.tar
     """
     from workbench.config.toml import load_recipe
     from workbench.engine.precheck import check_config
@@ -106,7 +107,7 @@ def print_summary(directory: "RunDirectory", json: bool) -> "Summary":
         if metrics:
             print_metrics(metrics, errors, split)
     if summary.state in ("stopped", "interrupted"):
-        print_line(f"go on with: workbench runs resume {directory.path}")
+        print_line(f"go on with: workbench runs resume {quote(str(directory.path))}")
     return summary
 
 
@@ -136,4 +137,4 @@ def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] 
         print_json(summarise(directory).to_document())
         return
     print_line(f"{directory.id} is training as process {apart.pid}; its output goes to {directory.output_file}")
-    print_line(f"watch it with: workbench runs show {directory.path}")
+    print_line(f"watch it with: workbench runs show {quote(str(directory.path))}")

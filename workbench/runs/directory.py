@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 
 from workbench.config.nearest import unknown
 from workbench.runs.atomic import (
@@ -141,7 +142,7 @@ def _claim(building: RunDirectory, final: RunDirectory) -> None:
 def _exists(run: RunDirectory) -> ValueError:
     return ValueError(
         f"run '{run.id}' already exists in {run.path.parent}: choose another --name, "
-        f"or go on with it if it has not finished: workbench runs resume {run.path}"
+        f"or go on with it if it has not finished: workbench runs resume {quote(str(run.path))}"
     )
 
 
