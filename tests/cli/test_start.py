@@ -99,6 +99,7 @@ REFUSED = {
     "sweep --study icl_weight --resume": "no study 'icl_weight' to resume",
     "sweep --study icl_weight --try loss.icl.weight=2": "--try is for searches",
     "sweep --study icl_weight --retry 3": "unknown cell '3'",
+    "sweep --study aimless.toml": "unknown objective 'image_to_text_r2'",
     "report icl_wieght": "did you mean 'icl_weight'",
     "tui gone": "unknown run 'gone'",
 }
@@ -110,6 +111,13 @@ ANSWERED = {
     "runs list": "one",
     "runs show one --departures": "in the paper",
 }
+AIMLESS = """
+question = "Which?"
+[grid]
+loss.clip.weight = [1, 2]
+[[objectives]]
+metric = "image_to_text_r2"
+"""
 LOSS = """
 from workbench.losses import Loss
 
@@ -129,6 +137,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     create("one", load_recipe("clip-kd"), folder / "runs")
     create("moved", load_recipe("clip-kd", ["data.train=gone.csv"]), folder / "runs")
     (folder / "mine.py").write_text(LOSS)
+    (folder / "aimless.toml").write_text(AIMLESS)
     (folder / "no-header.csv").write_text("a.png,a dog\n")
     commands = [*REFUSED, *ANSWERED]
     done = subprocess.run(

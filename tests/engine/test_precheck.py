@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from workbench.config.cells import cells_of
-from workbench.config.study import load_study, studies
+from workbench.config.study import Study, load_study, studies
 from workbench.config.toml import load_recipe, recipes
 from workbench.engine.build import build_cohort
-from workbench.engine.precheck import check_config, check_configs
+from workbench.engine.precheck import check_config, check_configs, check_objectives
 
 OF_ONES_OWN = ["data.train=samples:scenes", "data.validation=", "data.test=", "teacher.model=sample:scenes"]
 
@@ -22,6 +22,18 @@ def test_every_recipe_passes(name: str) -> None:
 def test_every_cell_of_every_study_passes() -> None:
     for name in studies():
         check_configs([cell.config for cell in cells_of(load_study(name))], Path("runs"))
+
+
+def test_every_metric_that_is_measured_can_be_an_objective(tiny) -> None:
+    cohort = build_cohort({"one": tiny()})
+    (member,) = cohort.members
+    measured = cohort.evaluators["validation"].measure(
+        member.state.student, member.state.learnt, member.objective.losses
+    )
+    table = {"name": "all", "question": "?", "grid": {"seed": [0]}}
+    check_objectives(Study.parse(table | {"objectives": [{"metric": name} for name in measured.metrics]}))
+    with pytest.raises(ValueError, match="did you mean 'image_to_text_r"):
+        check_objectives(Study.parse(table | {"objectives": [{"metric": "image_to_text_r2"}]}))
 
 
 @pytest.mark.parametrize(

@@ -85,13 +85,14 @@ def sweep(
     from workbench.cli.output import errors, print_json
     from workbench.config.cells import Changes, cells_of, example_cell
     from workbench.config.study import kept_as
-    from workbench.engine.precheck import check_configs
+    from workbench.engine.precheck import check_configs, check_objectives
     from workbench.runs.of_study import find_trainable
     from workbench.sweeps.by_hand import check_by_hand
     from workbench.sweeps.request import Request
 
     study = _asked(find_trainable(name_or_file, runs), quick, seeds, trials, timeout, confirm)
     changes = Changes(tuple(overrides or ()), steps)
+    check_objectives(study)
     cells = cells_of(study, changes)
     check_configs([cell.config for cell in cells or [example_cell(study, changes)]], runs)
     if values or retry:

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from workbench.config.nearest import unknown
 from workbench.config.run import INHERITED, RunConfig
+from workbench.config.study import Study
 from workbench.data.spec import check_spec, evaluated_splits
 from workbench.losses.declared import check_losses
 from workbench.models.names import check_model, check_source, is_run
+from workbench.views.metrics import METRIC_LABELS
 
 
 def check_config(config: RunConfig, runs_dir: Path) -> None:
@@ -61,6 +64,17 @@ def check_cacheable(config: RunConfig) -> None:
             "data.views = 0 shows new views in every epoch, which cannot be cached: give them a number, as in "
             "--set data.views=3, or leave the cache at auto"
         )
+
+
+def check_objectives(study: Study) -> None:
+    """Refuse a study about a metric that no run ever has; whether its own runs have it, only training shows.
+
+    Raises:
+        ValueError: offers the nearest.
+    """
+    for objective in study.objectives:
+        if objective.metric not in METRIC_LABELS:
+            raise unknown("objective", objective.metric, METRIC_LABELS)
 
 
 def check_measurement(source: str, data: str | None, runs_dir: Path) -> None:
