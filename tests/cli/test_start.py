@@ -100,6 +100,7 @@ REFUSED = {
     "sweep --study icl_weight --try loss.icl.weight=2": "--try is for searches",
     "sweep --study icl_weight --retry 3": "unknown cell '3'",
     "sweep --study aimless.toml": "unknown objective 'image_to_text_r2'",
+    "bench step --recipe clip-kdd": "'clip-kd'",
     "report icl_wieght": "did you mean 'icl_weight'",
     "tui gone": "unknown run 'gone'",
 }
