@@ -6,14 +6,16 @@ Shape letters, everywhere in this project:
     C  colour channels           H, W  pixels                 T  tokens of a tower
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 MAX_LOG_SCALE = math.log(100)  # CLIP clamps every learnt scale to 1 ≤ 1/τ ≤ 100
 
@@ -54,7 +56,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``; tensors that the models share stay shared."""
         moved: dict[int, Tensor] = {}
 
@@ -91,8 +93,10 @@ class Embeddings:
     scale: Tensor
 
     @classmethod
-    def from_raw(cls, image_BD: Tensor, text_BD: Tensor, scale: Tensor) -> "Embeddings":
+    def from_raw(cls, image_BD: Tensor, text_BD: Tensor, scale: Tensor) -> Embeddings:
         """From rows of any length."""
+        import torch.nn.functional as F
+
         return cls(F.normalize(image_BD, dim=1), F.normalize(text_BD, dim=1), scale)
 
     @property

@@ -11,15 +11,21 @@ import pytest
 
 from workbench.cli.completion import _put_together
 from workbench.runs.directory import create_run
+from workbench.runs.of_study import copy_of
 
 PROGRAM = Path(sys.executable).with_name("workbench")
 SHELLS = ("bash", "zsh", "fish")
+STUDY = 'question = "Which?"\n[grid]\nloss.fd.weight = [0, 1]\n'
 
 
 @pytest.fixture
 def ask(workbench, monkeypatch: pytest.MonkeyPatch):
-    """``ask(shell, "workbench tr")``: the candidates, in an empty folder that holds the run "one"."""
+    """``ask(shell, "workbench tr")``: the candidates, in a folder with two runs, a study and the copy of another."""
     create_run(Path("runs"), "one", "")
+    create_run(Path("runs"), "two", '[sweep]\nstudy = "swept"\ncell = "a"\nseed = 0\ntrial = 0\n')
+    Path("own.toml").write_text(STUDY)
+    copy_of("copied", Path("runs")).parent.mkdir()
+    copy_of("copied", Path("runs")).write_text(STUDY)
 
     def answer(shell: str, line: str) -> list[str]:
         words = split_as_bash(line)
@@ -79,6 +85,14 @@ def run(argv: list[str], **environment: str) -> str:
         ("workbench evaluate mini-w6", {"mini-w64"}),
         ("workbench runs export one --to t", {"tensorboard", "trackio"}),
         ("workbench train --log-to ", {"tensorboard", "trackio", "wandb"}),
+        ("workbench train --set loss.mfd.mask_r", {"loss.mfd.mask_ratio=0.25"}),
+        ("workbench train --set loss.intermediate.s", {"loss.intermediate.student_blocks=[-1]"}),
+        ("workbench train --set loss.fd.conv", {"loss.fd.convention=paper", "loss.fd.convention=released"}),
+        ("workbench sweep --study ow", {"own"}),
+        ("workbench report co", {"copied", "conventions"}),
+        ("workbench tui o", {"one"}),
+        ("workbench tui sw", {"swept"}),
+        ("workbench report sw", {"swept"}),
     ],
 )
 def test_each_shell_is_offered_what_fits(ask, shell: str, line: str, expected: set[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from workbench.cli.folders import OUT_FILE, check_free
 from workbench.data.samples.registry import draw_shards
-from workbench.models.layout import CONFIG, WEIGHTS
+from workbench.models.names import CONFIG, WEIGHTS
 
 
 def refusal(out: Path, option: str = "--out DIR") -> str:

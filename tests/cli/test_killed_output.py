@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workbench.data.samples.write import fault_of_samples
-from workbench.models.layout import fault_of_folder
+from workbench.models.names import fault_of_folder
 
 KILLS = 25
 COMMANDS = {

@@ -1,10 +1,11 @@
 """``workbench teacher cache`` and ``--cache-teacher``."""
 
 import json
+import shlex
 
 import pytest
 
-from workbench.cli.teacher_cache import with_cache
+from workbench.cli.teacher_cache import _readers, with_cache
 from workbench.engine.teacher_cache.store import remove_all
 
 
@@ -23,6 +24,7 @@ def test_a_cache_is_made_listed_read_and_removed(workbench, tiny_recipe: str) ->
     assert document["num_held_out"] == {"validation": 40}
     again = workbench("teacher", "cache", "--recipe", tiny_recipe, "--set", "data.views=2")
     assert "making" not in again.err
+    assert f"workbench train --recipe {tiny_recipe} --set data.views=2" in again.out
     listing = json.loads(workbench("teacher", "cache", "--list", "--json").out)
     assert [one["id"] for one in listing["caches"]] == [document["id"]]
     ends = {}
@@ -51,6 +53,14 @@ def test_bad_input_is_one_line(workbench, arguments: list[str], remedy: str) -> 
     assert (result.code, result.out) == (2, "")
     assert remedy in result.err
     assert result.err.count("\n") == 1
+
+
+def test_the_command_that_reads_a_cache_has_all_that_it_was_made_with() -> None:
+    read = _readers("my recipe.toml", ["data.train=a b.csv", "data.views=2"], 3, "float16")
+    assert shlex.join(read) == (
+        "workbench train --recipe 'my recipe.toml' --seed 3 --cache-teacher on --set 'data.train=a b.csv' "
+        "--set data.views=2 --set teacher.cache_dtype=float16"
+    )
 
 
 def test_the_option_is_a_setting() -> None:

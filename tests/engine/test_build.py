@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from workbench.config.run import DataConfig
-from workbench.engine.build import build_cohort, evaluated_splits, teacher_rows
+from workbench.data.spec import evaluated_splits
+from workbench.engine.build import build_cohort, teacher_rows
 from workbench.engine.launch import launch
 
 

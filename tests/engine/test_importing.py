@@ -9,11 +9,12 @@ from open_clip import factory
 from safetensors.torch import save_file
 
 from workbench.engine import importing
-from workbench.engine.importing import RECORD, folder_name, import_teacher
+from workbench.engine.importing import RECORD, import_teacher
 from workbench.engine.launch import launch
 from workbench.models import preprocessing
 from workbench.models.clip import Clip
 from workbench.models.folder import load_folder
+from workbench.models.names import folder_name
 from workbench.models.preprocessing import Normalization
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from workbench.models.export.write import export_model
 from workbench.models.folder import WEIGHTS, config_files, save_folder
-from workbench.models.source import find_folder, load_student
+from workbench.models.names import find_folder
+from workbench.models.source import load_student
 from workbench.models.weights import read_weights
 from workbench.runs.checkpoints import write_checkpoint
 from workbench.runs.directory import create_run

@@ -25,11 +25,8 @@ pytestmark = [
     pytest.mark.skipif(find_spec("playwright") is None, reason="no playwright: pip install -e '.[dev]'"),
 ]
 
-# JupyterLab takes cells that are out of sight out of the page, and asks its makers for news, who may be out of reach.
-SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none"},
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-}
+# JupyterLab takes cells that are out of sight out of the page.
+SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"}}
 
 
 @pytest.fixture(scope="module")

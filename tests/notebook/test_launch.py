@@ -40,8 +40,20 @@ def test_the_command_puts_them_there_and_becomes_jupyterlab(tmp_path: Path, monk
     assert started["program"] == sys.executable
     assert f"--ServerApp.root_dir={tmp_path / 'books'}" in started["argv"]
     assert "--no-browser" in started["argv"]
+    assert set(launch.QUIET) <= set(started["argv"])
     assert started["env"]["WORKBENCH_RUNS"] == str(tmp_path / "runs")
     assert (tmp_path / "books" / "01_affinity_matrices.ipynb").exists()
+
+
+def test_jupyterlab_understands_that_it_is_not_to_ask_about_news() -> None:
+    from jupyterlab import NeverCheckForUpdate
+    from jupyterlab.labapp import LabApp
+
+    assert LabApp().news_url
+    app = LabApp()
+    app.parse_command_line([*launch.QUIET])
+    assert app.news_url is None
+    assert app.check_for_updates_class is NeverCheckForUpdate
 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from workbench.cli import output
 from workbench.config.study import load_study
+from workbench.runs.of_study import keep_copy
 
 VALUES = {"0": 0.30, "10": 0.305, "100": 0.36, "1000": 0.38}
 
@@ -125,3 +126,42 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(report, monkeypatch):
     assert done.code == 2
     assert "there: disk full" in done.err
     assert files(Path("there")) == {}
+
+
+@pytest.mark.parametrize(
+    "place", ["its file here", "its file in ./studies", "a copy beside the runs", "its runs alone"]
+)
+def test_a_study_of_ones_own_is_reported_by_its_name(report, command_line, place: str) -> None:
+    whole = json.loads(report("mine.toml", "--json").out)
+    if place == "a copy beside the runs":
+        keep_copy(load_study("mine.toml"), "mine", Path("runs"))
+    if place == "its file in ./studies":
+        Path("studies").mkdir()
+        Path("mine.toml").rename("studies/mine.toml")
+    elif place != "its file here":
+        Path("mine.toml").unlink()
+    done = report("mine", "--json")
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
+    assert document["cells"][0]["metrics"] == whole["cells"][0]["metrics"]
+    assert [cell["name"] for cell in document["cells"]] == list(VALUES)
+    assert ("the study's file" in report("mine").out) is (place == "its runs alone")
+    listed = {one["name"] for one in json.loads(command_line("studies", "--json").out)["studies"]}
+    assert {"mine", "icl_weight"} <= listed
+    assert len(json.loads(command_line("tui", "mine", "--once", "--json").out)["runs"]) == 12
+    offered = command_line("tui", "mnie", "--once")
+    assert offered.code == 2
+    assert "did you mean 'mine'" in offered.err
+
+
+def test_every_study_that_has_run_is_reported_with_all(report, record) -> None:
+    refused = report("--all", "--json")
+    assert refused.code == 2
+    assert "left out mine, which has not run to its end: 12 runs: 11 finished" in refused.err
+    study = load_study("mine.toml").model_copy(update={"name": "other"})
+    for cell in VALUES:
+        for seed in range(3):
+            record(study, cell, seed, {"image_to_text_r1": 0.3})
+    Path("mine.toml").rename("other.toml")
+    document = json.loads(report("--all", "--json").out)
+    assert [one["study"] for one in document["reports"]] == ["other"]

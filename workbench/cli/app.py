@@ -3,9 +3,11 @@
 import os
 import sys
 import warnings
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from workbench.cli import (
     bench,
@@ -30,8 +32,34 @@ from workbench.cli.completion import answer
 from workbench.cli.lossy import lossy_stderr
 from workbench.terminal import print_error, visible
 
+PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Start here": {"demo": demo.demo, "recipes": catalogue.recipes, "losses": catalogue.losses},
+    "Train and look": {
+        "train": train.train,
+        "evaluate": evaluate.evaluate,
+        "calibrate": calibrate.calibrate,
+        "runs": runs.app,
+        "tui": tui.tui,
+        "notebook": notebook.notebook,
+    },
+    "Studies": {"studies": studies.studies, "sweep": sweep.sweep, "report": report.report},
+    "Models": {"teacher": teacher.app, "inherit": inherit.inherit, "export": export.export},
+    "Data": {"data": data.app},
+    "This machine": {"doctor": doctor.doctor, "bench": bench.app},
+}
+
+
+class PanelOrder(TyperGroup):
+    """Lists commands in the order of their panels; Typer puts groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return [name for commands in PANELS.values() for name in commands]
+
+
 app = typer.Typer(
     name="workbench",
+    cls=PanelOrder,
     help="Small-scale CLIP distillation: train, compare and understand, on a laptop or a GPU.",
     epilog="Begin with: workbench demo",
     no_args_is_help=True,
@@ -58,24 +86,12 @@ def workbench(
     del version
 
 
-app.command()(demo.demo)
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.add_typer(runs.app, name="runs")
-app.command()(catalogue.losses)
-app.command()(calibrate.calibrate)
-app.command()(catalogue.recipes)
-app.command()(studies.studies)
-app.command()(sweep.sweep)
-app.command()(report.report)
-app.command()(tui.tui)
-app.add_typer(teacher.app, name="teacher")
-app.command()(inherit.inherit)
-app.command()(export.export)
-app.add_typer(data.app, name="data")
-app.add_typer(bench.app, name="bench")
-app.command()(doctor.doctor)
-app.command()(notebook.notebook)
+for panel, commands in PANELS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)
 
 
 def main() -> None:

@@ -48,20 +48,23 @@ def calibrate(
     """
     from workbench.cli.output import print_json, print_line
     from workbench.config.toml import load_recipe
+    from workbench.engine.calibrate import calibrate as propose
+    from workbench.engine.calibrate import shares_of
+    from workbench.engine.precheck import check_config
 
     config = load_recipe(recipe, overrides, seed=seed)
     chosen = dict(_parse_share(share) for share in shares or [])
     file = out or Path(f"{Path(recipe).name.removesuffix('.toml')}-calibrated.toml")
     _check_free(file)
-    from workbench.engine.calibrate import calibrate as propose
-
+    check_config(config, runs)
+    shares_of(config, chosen)
     calibration = propose(config, chosen, num_batches=batches, runs_dir=runs)
     _write(file, _recipe_table(calibration, recipe, overrides or [], file))
     if json:
         print_json({"recipe": recipe, "file": str(file), "num_batches": batches} | _document(calibration))
         return
     _print_table(calibration)
-    print_line(f"written to {file}; train with: workbench train --recipe {file}")
+    print_line(f"written to {file}; train with: workbench train --recipe {shlex.quote(str(file))}")
 
 
 def calibrated(config: "RunConfig", runs: Path) -> "RunConfig":

@@ -78,7 +78,14 @@ def _number(value: float | None) -> str:
 
 
 def recipes(json: Json = False) -> None:
-    """Every recipe: the question it answers, and its length."""
+    """Every recipe: the question it answers, and its length.
+
+    Examples:
+
+        workbench recipes
+
+        workbench train --recipe fd --steps 100
+    """
     from workbench.cli.output import print_json, print_rows
     from workbench.config.toml import load_recipe
     from workbench.config.toml import recipes as all_recipes

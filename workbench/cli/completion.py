@@ -24,10 +24,12 @@ def complete_recipe() -> Candidates:
     return [(name, _quotable(_table(str(path)).get("question", ""))) for name, path in recipes().items()]
 
 
-def complete_study() -> Candidates:
+def complete_study(context: typer.Context) -> Candidates:
     from workbench.config.study import studies
+    from workbench.runs.of_study import copy_of, known_studies
 
-    return [(name, _quotable(_question(path))) for name, path in studies().items()]
+    runs, files = _runs_dir(context), studies()
+    return [(name, _quotable(_question(files.get(name, copy_of(name, runs))))) for name in known_studies(runs)]
 
 
 def complete_report_format() -> list[str]:
@@ -48,8 +50,18 @@ def _question(path: Path) -> str:
 def complete_run(context: typer.Context) -> list[str]:
     from workbench.runs.directory import list_runs
 
-    runs = list_runs(Path(context.params.get("runs") or "runs"))
+    runs = list_runs(_runs_dir(context))
     return [run.id for run in runs if run.id.isprintable()]  # a shell would take the rest for keys
+
+
+def complete_run_or_study(context: typer.Context) -> list[str]:
+    from workbench.runs.of_study import studies_with_runs
+
+    return complete_run(context) + studies_with_runs(_runs_dir(context))
+
+
+def _runs_dir(context: typer.Context) -> Path:
+    return Path(context.params.get("runs") or "runs")
 
 
 def complete_tool() -> Candidates:
@@ -88,12 +100,14 @@ def complete_source(context: typer.Context) -> list[str]:
 def complete_setting(context: typer.Context) -> Candidates:
     """``key=value`` of every setting: its choices if they can be listed, else what the recipe has now."""
     from workbench.config.run import LossConfig, RunConfig
+    from workbench.losses.declared import conventions
 
     now = _leaves(_recipe(context))
     losses = sorted({key.split(".")[1] for key in now if key.startswith("loss.")})
     fields = dict(_fields(RunConfig)) | {
         key: field for loss in losses for key, field in _fields(LossConfig, f"loss.{loss}.")
     }
+    fields |= {f"loss.{loss}.convention": ([*conventions()], "paper or released code") for loss in losses}
     listed: dict[str, Callable[[], list[str]]] = {
         "student.model": lambda: complete_model(context),
         "teacher.model": lambda: complete_model(context),
@@ -122,8 +136,16 @@ def _recipe(context: typer.Context) -> dict[str, Any]:
     losses: dict[str, Any] = {}
     for recipe in recipes():
         losses = merge(_table(recipe).get("loss", {}), losses)
-    known = {loss: LossConfig().model_dump() | table for loss, table in losses.items()}
+    known = {loss: LossConfig().model_dump() | _own_settings(loss) | table for loss, table in losses.items()}
     return merge({"loss": known}, chosen.model_dump(mode="json", exclude={"recipe", "question"}))
+
+
+def _own_settings(loss: str) -> dict[str, Any]:
+    """A loss's own settings with their defaults, as TOML has them; nothing of a loss in a user's file."""
+    from workbench.losses.declared import declared_losses
+
+    settings = declared_losses()[loss].settings if loss in declared_losses() else {}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 def _table(recipe: str) -> dict[str, Any]:

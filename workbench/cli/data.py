@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -57,7 +58,7 @@ def samples(
         return
     for one, folder in drawn.items():
         print_line(f"{folder}: {counts[one]:,} pairs")
-    print_line(f"train on them with: workbench train --set data.train={out / splits[0]}")
+    print_line(f"train on them with: workbench train --set data.train={quote(str(out / splits[0]))}")
 
 
 @app.command()
@@ -99,11 +100,12 @@ def check(
     from workbench.data.check import check as look
     from workbench.data.contact_sheet import write_sheet
     from workbench.data.spec import open_dataset
-    from workbench.models.tokenizers import BytePairTokenizer
 
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise ValueError(f"--sheet {sheet}: the sheet is a PNG, call it something.png")
     dataset = open_dataset(spec, "train", bad_shards="skip" if skip_bad_shards else "refuse")
+    from workbench.models.tokenizers import BytePairTokenizer
+
     report = look(dataset, 0 if look_at_all else num_pictures, BytePairTokenizer(REAL_CONTEXT + 1))
     if sheet is not None:
         write_sheet(dataset, sheet)

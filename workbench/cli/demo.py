@@ -62,11 +62,15 @@ def demo(
     from workbench.cli.interrupt import listening
     from workbench.cli.output import errors, print_json
     from workbench.cli.progress import show
+    from workbench.config.toml import load_recipe
     from workbench.demo import Demo
+    from workbench.engine.precheck import check_configs
     from workbench.process import check_alone
 
     check_alone()
     chosen = tuple(dict.fromkeys(recipes or ["clip-kd"]))
+    check_configs([load_recipe(recipe, steps=steps) for recipe in chosen], runs)
+
     tour = Demo(runs, tuple(range(seeds)), chosen, steps)
     errors.print(
         f"{1 + len(chosen)} students of one architecture at every seed, the same {tour.config.data.num_pairs:,} pairs "

@@ -29,13 +29,10 @@ def show_departures(run: "RunDirectory", *, prints: bool) -> list[dict[str, Any]
 
 def _distilling(config: "RunConfig", paper: "Paper") -> dict[str, "LossConfig"]:
     """The run's losses that are the paper's, but for the task loss, which both papers have."""
-    from workbench.losses import LOSSES
+    from workbench.losses.declared import declared_losses
 
-    return {
-        name: loss
-        for name, loss in config.loss.items()
-        if loss.schedule.is_ever_on and name in LOSSES and name != "clip" and LOSSES[name].paper.startswith(paper.name)
-    }
+    theirs = {name for name, loss in declared_losses().items() if loss.paper.startswith(paper.name)} - {"clip"}
+    return {name: loss for name, loss in config.loss.items() if loss.schedule.is_ever_on and name in theirs}
 
 
 def _departures(run: "RunDirectory", config: "RunConfig", paper: "Paper") -> "Departures":
@@ -61,9 +58,9 @@ def _departures(run: "RunDirectory", config: "RunConfig", paper: "Paper") -> "De
 def _published(name: str, loss: "LossConfig") -> "LossConfig":
     """A loss of the paper that its recipe leaves out, as it was released; at the run's weight if none is known."""
     from workbench.config.run import LossConfig
-    from workbench.losses import LOSSES
+    from workbench.losses.declared import declared_losses
 
-    known = LOSSES[name].published_weight
+    known = declared_losses()[name].published_weight
     for convention, weight in sorted(known.items(), reverse=True):  # "released" before "paper"
         return LossConfig.parse({"weight": weight, "convention": convention})
     return LossConfig(weight=loss.weight)
@@ -71,18 +68,16 @@ def _published(name: str, loss: "LossConfig") -> "LossConfig":
 
 def _settings(name: str, loss: "LossConfig") -> dict[str, Any]:
     """Every setting of a loss, those that are left at their defaults too."""
-    from inspect import signature
+    from workbench.losses.declared import declared_losses
 
-    from workbench.losses import LOSSES
-
-    defaults = {option: parameter.default for option, parameter in signature(LOSSES[name]).parameters.items()}
+    defaults = declared_losses()[name].settings
     return defaults | loss.options() | {"weight": loss.model_dump()["weight"], "weight_at": loss.weight_at}
 
 
 def _image_size(checkpoint: "Path") -> int:
     """The size of the pictures that a student is made for."""
     from workbench.documents import read_json
-    from workbench.models.folder import CONFIG
+    from workbench.models.names import CONFIG
 
     content = read_json(checkpoint / CONFIG)
     size: int = content["model_cfg"]["vision_cfg"]["image_size"]

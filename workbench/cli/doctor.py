@@ -65,9 +65,12 @@ def _examine(recipe: str | None, overrides: list[str] | None, runs: Path, max_ti
 
         return examine_machine(runs)
     from workbench.config.toml import load_recipe
+    from workbench.engine.precheck import check_config
 
     config = load_recipe(recipe, overrides)
     from workbench.progress import phase
+
+    check_config(config, runs)
 
     with phase("loading PyTorch"):
         from workbench.engine.doctor.examine import examine_run

@@ -48,15 +48,15 @@ def export(
     """
     from workbench.cli.output import errors, print_json
     from workbench.models.export.formats import check_format
-    from workbench.models.layout import check_named
+    from workbench.models.names import check_source, find_folder
 
     check_format(format, half=half)
     check_free(out)
-    check_named(source, runs, takes_runs=True)
+    check_source(source, runs)
     from workbench.models.counting import count_parameters
     from workbench.models.export.probe import MismatchError
     from workbench.models.export.write import export_model
-    from workbench.models.source import find_folder, load_student
+    from workbench.models.source import load_student
 
     folder = find_folder(source, runs)
     before_mb = _size_mb(folder) if folder else None

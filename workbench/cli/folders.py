@@ -46,7 +46,7 @@ def _state(out: Path) -> str:
 def _examined(out: Path) -> tuple[str, str | None]:
     """How to use what a command has written there, and what is missing of it; empty of anything else."""
     from workbench.data.samples.write import CHECKSUMS, INDEX, fault_of_samples
-    from workbench.models.layout import CONFIG, WEIGHTS, fault_of_folder
+    from workbench.models.names import CONFIG, WEIGHTS, fault_of_folder
 
     def has(*files: str) -> bool:
         return any((out / file).is_file() for file in files)

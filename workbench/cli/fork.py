@@ -38,13 +38,16 @@ def fork(
     """
     from workbench.cli.train import follow, start_detached_run
     from workbench.engine.fork import plan_fork
+    from workbench.engine.precheck import check_config
     from workbench.process import check_alone
-    from workbench.runs.directory import find_run
+    from workbench.runs.directory import check_can_create, find_run
 
     check_alone()
     check_tools(log_to)
     planned = plan_fork(find_run(runs, run), at=at, overrides=overrides, num_steps=steps)
     run_id = name or planned.new_id()
+    check_can_create(planned.parent.path.parent, run_id)
+    check_config(planned.config, planned.parent.path.parent)
     if detach:
         start_detached_run(planned.create(run_id), json, log_to)
         return

@@ -1,6 +1,7 @@
 """``workbench inherit``: a smaller model with its teacher's weights, by a plan or by masks that are learnt."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,7 +32,7 @@ def inherit(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="One tower's plan, e.g. image.depth=[0,2,3]; with --auto also a setting of the training, e.g. "
+            help="One tower's plan, e.g. 'image.depth=[0,2,3]'; with --auto also a setting of the training, e.g. "
             "train.batch_size=32. Repeatable.",
         ),
     ] = None,
@@ -72,13 +73,14 @@ def inherit(
         workbench train --recipe clip-kd --set student.model=half
     """
     from workbench.figures.save import check_suffix
-    from workbench.models.layout import check_named
+    from workbench.models.names import check_model
 
     plan, settings = _plan(depth, width, overrides or [], is_auto=auto is not None)
     check_free(out)
-    check_named(teacher, runs)
     if figure:
         check_suffix(figure)
+    check_model(teacher, runs, needs_weights=True)
+    _check_learning(teacher, data, auto, steps, plan, settings, runs)
     from workbench.cli.architecture import print_architecture
     from workbench.cli.costs import describe_both
     from workbench.cli.figure import write_figure
@@ -92,9 +94,7 @@ def inherit(
     before = load_model(teacher, runs_dir=runs)
     after, legacy = _by_plan(before, plan)
     if auto is not None:
-        after, legacy = _by_masks(teacher, data, auto, STEPS if steps is None else steps, plan, settings, runs)
-    elif data is not None or steps is not None:
-        raise ValueError("--data and --steps are for --auto: say with --auto 0.5 which share of the weights goes")
+        after, legacy = _by_masks(teacher, data or "", auto, steps or STEPS, plan, settings, runs)
     view = architecture(legacy.snapshot(step=0, stage=0))
     if figure:
         write_figure(architecture_figure(view), figure)
@@ -108,7 +108,9 @@ def inherit(
     print_architecture(view, costs)
     if figure:
         print_line(f"figure: {figure}")
-    print_line(f"measure it: workbench evaluate {out} --data SPEC; train it: --set student.model={out}")
+    print_line(
+        f"measure it: workbench evaluate {quote(str(out))} --data SPEC; train it: --set student.model={quote(str(out))}"
+    )
 
 
 def _by_plan(teacher: "Clip", plan: "Plan") -> "tuple[Clip, Legacy]":
@@ -118,9 +120,29 @@ def _by_plan(teacher: "Clip", plan: "Plan") -> "tuple[Clip, Legacy]":
     return inherit(teacher, plan), planned_legacy(teacher, plan)
 
 
+def _check_learning(
+    teacher: str, data: str | None, auto: float | None, steps: int | None, plan: "Plan", settings: "Table", runs: Path
+) -> None:
+    """Refuse ``--auto`` without pairs or on ones that are not there, and what is only for it without it."""
+    from workbench.engine.learn_masks import masks_config
+    from workbench.engine.precheck import check_config
+
+    if auto is None:
+        if data is not None or steps is not None:
+            raise ValueError("--data and --steps are for --auto: say with --auto 0.5 which share of the weights goes")
+        return
+    if data is None:
+        raise ValueError("masks are learnt on pairs: name some with --data SPEC, e.g. --data samples:scenes")
+    if steps is not None and steps < 1:
+        raise ValueError(f"--steps must be at least 1 (got {steps})")
+    if not 0 < auto < 1:
+        raise ValueError(f"--auto must be above 0 and below 1 (got {auto:g})")
+    check_config(masks_config(teacher, data, auto, steps or STEPS, plan.model_dump(mode="json"), settings), runs)
+
+
 def _by_masks(
     teacher: str,
-    data: str | None,
+    data: str,
     sparsity: float,
     num_steps: int,
     plan: "Plan",
@@ -130,16 +152,7 @@ def _by_masks(
     from workbench.cli.progress import show
     from workbench.engine.learn_masks import MaskLearning
 
-    if data is None:
-        raise ValueError("masks are learnt on pairs: name some with --data SPEC, e.g. --data samples:scenes")
-    if num_steps < 1:
-        raise ValueError(f"--steps must be at least 1 (got {num_steps})")
-    if not 0 < sparsity < 1:
-        raise ValueError(f"--auto must be above 0 and below 1 (got {sparsity:g})")
-    try:
-        learning = MaskLearning(teacher, data, sparsity, num_steps, plan.model_dump(mode="json"), settings, runs)
-    except ValueError as error:
-        raise ValueError(str(error).replace("--set data.train=SPEC", "--data SPEC")) from None
+    learning = MaskLearning(teacher, data, sparsity, num_steps, plan.model_dump(mode="json"), settings, runs)
     for _ in show(learning, num_steps):
         pass
     return learning.student, learning.legacy

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from workbench.report.study import StudyReport
 
 REPORTS = Path("reports")
+UNASKED = "told by its runs, without a baseline and the paper's figures: name the study's file for these"
 Study = Annotated[
     str,
     typer.Argument(
@@ -35,7 +36,7 @@ def report(
         typer.Option(
             "--format",
             metavar="md|csv|tex|png|svg|pdf",
-            help="What to write. Repeatable.",
+            help="What to write; tex is LaTeX. Repeatable.",
             show_default="md, csv, tex, png",
             autocompletion=complete_report_format,
         ),
@@ -82,14 +83,15 @@ def report(
 
 
 def _found(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyReport":
-    from workbench.config.study import kept_as, load_study
+    from workbench.config.study import kept_as
     from workbench.report.study import report_on
-    from workbench.runs.of_study import studies_with_runs
+    from workbench.runs.of_study import find_study, studies_with_runs
 
-    study = load_study(name_or_file)
-    study = study.quick() if quick else study
+    asked = find_study(name_or_file, runs)
+    quick = quick or asked.source != name_or_file
+    study = asked.study.quick() if quick else asked.study
     full_name = kept_as(study, name, quick=quick)
-    found = report_on(study, full_name, runs, name_or_file)
+    found = report_on(study, full_name, runs, asked.source)
     if not found.has_runs:
         rehearsed = not quick and kept_as(study, name, quick=True) in studies_with_runs(runs)
         remedy = "it was rehearsed, add --quick" if rehearsed else f"begin it with {found.made_on.command}"
@@ -113,15 +115,15 @@ def _report_one(found: "StudyReport", out: Path | None, formats: list[str] | tup
 
 def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ...], json: bool) -> None:
     from workbench.cli.output import errors, print_json, print_line
-    from workbench.config.study import load_study, studies
+    from workbench.config.study import QUICK
     from workbench.report.document import document
     from workbench.report.results import is_answered, write_results
     from workbench.report.study import report_on
     from workbench.report.words import progress
-    from workbench.runs.of_study import studies_with_runs
+    from workbench.runs.of_study import find_study, known_studies, studies_with_runs
 
-    begun = set(studies_with_runs(runs)) & studies().keys()
-    every = [report_on(load_study(study), study, runs) for study in sorted(begun)]
+    begun = [name for name in studies_with_runs(runs) if name in known_studies(runs) and not name.endswith(QUICK)]
+    every = [report_on(find_study(study, runs).study, study, runs) for study in begun]
     answered = [found for found in every if is_answered(found)]
     for found in every:
         if found not in answered:
@@ -148,7 +150,7 @@ def _print(found: "StudyReport") -> None:
     def say(text: str) -> None:
         console.print(visible(text), markup=False)
 
-    say(found.table.question)
+    say(found.table.question or UNASKED)
     say(progress(found.table.cells))
     if found.main:
         table = grid(found.table, found.main, shown_cells(found))

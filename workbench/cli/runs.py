@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -32,7 +33,14 @@ app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_h
 
 @app.command("list")
 def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Every run, the newest first."""
+    """Every run, the newest first.
+
+    Examples:
+
+        workbench runs list
+
+        workbench runs list --runs other/runs --json
+    """
     from workbench.cli.output import indented, print_json, print_line, print_rows
     from workbench.runs.directory import list_runs
     from workbench.runs.summary import summary_or_reason
@@ -131,7 +139,12 @@ def show(
 
 @app.command()
 def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Ask a run to finish its step, save and end; it can be resumed."""
+    """Ask a run to finish its step, save and end; it can be resumed.
+
+    Examples:
+
+        workbench runs stop clip-kd-s0-1122-1405
+    """
     from workbench.cli.output import print_json, print_line
     from workbench.runs.control import send_command
     from workbench.runs.directory import find_run
@@ -141,7 +154,7 @@ def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     if json:
         print_json({"id": directory.id, "state": "stopping"})
         return
-    print_line(f"{directory.id} will stop after its current step; resume it with: workbench runs resume {run}")
+    print_line(f"{directory.id} will stop after its current step; resume it with: workbench runs resume {quote(run)}")
 
 
 @app.command()
@@ -170,10 +183,13 @@ def resume(
 
         workbench runs resume clip-kd-s0-1122-1405
 
-        workbench runs resume copied/run --set data.train=/data/pairs.tar --set teacher.model=teachers/mine
+        workbench runs resume clip-kd-s0-1122-1405 --log-to tensorboard
+
+        workbench runs resume copied/run --set "data.train=/data/pairs.tar" --set teacher.model=teachers/mine
     """
     from workbench.cli.train import follow
-    from workbench.engine.launch import relaunch
+    from workbench.config.toml import load_run_config
+    from workbench.engine.precheck import check_config
     from workbench.process import check_alone
     from workbench.runs.directory import find_run
     from workbench.runs.liveness import run_status
@@ -183,6 +199,14 @@ def resume(
     directory = find_run(runs, run)
     if run_status(directory).state == "finished":
         raise ValueError(f"run {directory.id} is finished: nothing is left to train")
+    config = load_run_config(directory.config_file)
+    if overrides:
+        from workbench.engine.paths import moved
+
+        config, _ = moved(directory, overrides)
+    check_config(config, directory.path.parent)
+    from workbench.engine.launch import relaunch
+
     follow(relaunch(directory, overrides=overrides or []), json, log_to)
 
 

@@ -1,5 +1,6 @@
 """``workbench runs pause | continue | checkpoint | set``: what a run can be told while it trains."""
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,17 +15,31 @@ def pause(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     """Ask a run to wait after its current step, its process and memory staying as they are.
 
     Runs that train in lockstep with it, the other cells of a sweep's seed, wait with it.
+
+    Examples:
+
+        workbench runs pause clip-kd-s0-1122-1405
     """
-    _tell(runs, run, json, "pause", f"waits after its current step; go on with: workbench runs continue {run}")
+    _tell(runs, run, json, "pause", f"waits after its current step; go on with: workbench runs continue {quote(run)}")
 
 
 def go_on(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Ask a paused run to go on."""
+    """Ask a paused run to go on.
+
+    Examples:
+
+        workbench runs continue clip-kd-s0-1122-1405
+    """
     _tell(runs, run, json, "continue", "goes on")
 
 
 def checkpoint(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Ask a run to save a checkpoint after its current step."""
+    """Ask a run to save a checkpoint after its current step.
+
+    Examples:
+
+        workbench runs checkpoint clip-kd-s0-1122-1405
+    """
     _tell(runs, run, json, "checkpoint", "saves after its current step")
 
 

@@ -1,10 +1,12 @@
 """``workbench studies``: what can be asked, and what has been answered."""
 
-from workbench.cli.options import Json
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 
 
-def studies(json: Json = False) -> None:
+def studies(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     """Every study: the question it answers, what that costs, and what was found where it has been run.
+
+    Those that come along, your own in this folder or in ./studies, and those that have runs.
 
     Examples:
 
@@ -15,11 +17,10 @@ def studies(json: Json = False) -> None:
         workbench report icl_weight
     """
     from workbench.cli.output import print_json, print_line, print_rows
-    from workbench.config.study import load_study
-    from workbench.config.study import studies as all_studies
     from workbench.report.results import answered
+    from workbench.runs.of_study import find_study, known_studies
 
-    found = [load_study(name) for name in sorted(all_studies())]
+    found = [find_study(name, runs).study for name in known_studies(runs)]
     answers = answered()
     if json:
         documents = [

@@ -90,17 +90,22 @@ def sweep(
     """
     from workbench.cli.interrupt import listening
     from workbench.cli.output import errors, print_json
-    from workbench.config.cells import Changes, cells_of
-    from workbench.config.study import kept_as, load_study
+    from workbench.config.cells import Changes, cells_of, example_cell
+    from workbench.config.study import kept_as
+    from workbench.engine.precheck import check_configs, check_objectives
     from workbench.process import check_alone
+    from workbench.runs.of_study import find_trainable
+    from workbench.sweeps.by_hand import check_by_hand
+    from workbench.sweeps.request import Request
 
     check_alone()
-    study = _asked(load_study(name_or_file), quick, seeds, trials, timeout, confirm)
+    study = _asked(find_trainable(name_or_file, runs), quick, seeds, trials, timeout, confirm)
     changes = Changes(tuple(overrides or ()), steps)
-    cells_of(study, changes)  # what is wrong with them is said before torch is loaded
-    from workbench.sweeps.request import Request
-    from workbench.sweeps.sweep import Sweep
-
+    check_objectives(study)
+    cells = cells_of(study, changes)
+    check_configs([cell.config for cell in cells or [example_cell(study, changes)]], runs)
+    if values or retry:
+        check_by_hand(study, cells, values or (), retry)
     request = Request(
         study,
         changes,
@@ -113,6 +118,9 @@ def sweep(
         workers=workers,
         resumes=resume or bool(values or retry),
     )
+    request.check_can_resume()
+    from workbench.sweeps.sweep import Sweep  # brings torch, which what is refused so far need not wait for
+
     planned = Sweep(request)
     if values or retry:
         _queue(planned, values or [], retry, json)
@@ -193,8 +201,6 @@ def _queue(planned: "Sweep", values: list[str], retry: str, json: bool) -> None:
     from workbench.cli.output import print_json, print_line
     from workbench.sweeps.by_hand import queue_again, queue_values
 
-    if values and retry:
-        raise ValueError("--try is for searches and --retry for grids: give one of the two")
     queued = queue_values(planned, values) if values else queue_again(planned, retry)
     name = planned.request.study_name
     if json:

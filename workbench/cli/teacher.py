@@ -1,6 +1,7 @@
 """``workbench teacher``."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,13 +58,17 @@ def train_(
     from workbench.cli.train import follow
     from workbench.config.toml import load_recipe
     from workbench.engine.launch import launch
+    from workbench.engine.precheck import check_config
     from workbench.engine.publish import publish_teacher
     from workbench.process import check_alone
-    from workbench.runs.directory import find_run, new_run_id
+    from workbench.runs.directory import check_can_create, find_run, new_run_id
 
     check_alone()
     config = load_recipe(recipe, without_test(overrides, no_test), seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
+    check_can_create(runs, run_id)
+    check_config(config, runs)
+
     follow(launch({run_id: config}, runs), json, prints=out is None)
     if out is None:
         return
@@ -84,7 +89,7 @@ def train_(
             measured = document[split]
             print_metrics(measured["metrics"], measured["errors"], f"{split}, as written", chance=measured["chance"])
     if not document["at_chance"]:
-        print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={out}")
+        print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={quote(str(out))}")
 
 
 @app.command("import")
@@ -116,19 +121,19 @@ def import_(
 
         workbench teacher import config:model.json@teacher.pt --data held-out.csv
     """
-    from workbench.models.layout import check_named
-
-    if out is not None:
-        check_free(out)
-    check_named(source, runs)
     from workbench.cli.output import print_json
+    from workbench.data.spec import check_spec
+    from workbench.models.names import check_model, folder_name
     from workbench.progress import phase
-
-    with phase("loading PyTorch"):
-        from workbench.engine.importing import folder_name, import_teacher
 
     folder = out or Path("teachers") / folder_name(source)
     check_free(folder)
+    check_model(source, runs, needs_weights=True)
+    if data is not None:
+        check_spec(data, "validation")
+    with phase("loading PyTorch"):
+        from workbench.engine.importing import import_teacher
+
     imported = import_teacher(source, data, num_pairs=num_pairs, runs_dir=runs)
     with writing(folder):
         imported.save(folder)
@@ -152,4 +157,4 @@ def _print_imported(imported: "ImportedTeacher", folder: Path) -> None:
     for name, other in imported.normalized.items():
         clearly = "clearly fewer" if other.is_clearly_below(imported.trial) else "no clear difference"
         print_line(f"image normalization: with {name}, R@1 {other.recall}: {clearly}")
-    print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={folder}")
+    print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={quote(str(folder))}")

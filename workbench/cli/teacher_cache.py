@@ -1,5 +1,6 @@
 """``workbench teacher cache``."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,7 +88,7 @@ def _make(
     from workbench.cli.output import print_json, print_line
     from workbench.config.nearest import unknown
     from workbench.config.toml import load_recipe
-    from workbench.engine.teacher_cache.prepare import prepare_cache
+    from workbench.engine.precheck import check_config
     from workbench.engine.teacher_cache.store import listed
     from workbench.views.units import size
 
@@ -95,6 +96,9 @@ def _make(
         raise unknown("dtype of a teacher cache", dtype, DTYPES)
     chosen = [] if dtype is None else [f"teacher.cache_dtype={dtype}"]
     config = load_recipe(recipe, [*(overrides or []), "teacher.cache=on", *chosen], seed=seed)
+    check_config(config, runs)
+    from workbench.engine.teacher_cache.prepare import prepare_cache
+
     prepared = prepare_cache(config, runs)
     (one,) = (one for one in listed() if one.folder == prepared.cache.folder)
     if json:
@@ -105,9 +109,17 @@ def _make(
     print_line(f"{one.manifest.teacher} on {one.manifest.data}: {what}, in {one.folder}")
     for split, number in prepared.num_held_out.items():
         print_line(f"{split}: {number:,} pairs")
-    asks = " --cache-teacher on --set teacher.cache_dtype=float16"
     how = "with" if identity.dtype == "float16" else "by themselves"
-    print_line(f"runs read it {how}: workbench train --recipe {recipe}{asks if how == 'with' else ''}")
+    print_line(f"runs read it {how}: {shlex.join(_readers(recipe, overrides or [], seed, identity.dtype))}")
+
+
+def _readers(recipe: str, overrides: list[str], seed: int | None, dtype: str) -> list[str]:
+    """The command of a run that reads the cache, with all that decided what is in it."""
+    seeded = [] if seed is None else ["--seed", str(seed)]
+    settings = overrides if dtype == "float32" else [*overrides, f"teacher.cache_dtype={dtype}"]
+    asks = [] if dtype == "float32" else ["--cache-teacher", "on"]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    return ["workbench", "train", "--recipe", recipe, *seeded, *asks, *sets]
 
 
 def _list(json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,9 +62,10 @@ def train(
 
         workbench train --recipe clip-kd --log-to tensorboard
 
-        workbench train --set data.train=pairs/{0000..0009}.tar --set data.validation=held-out.tar
+        workbench train --set "data.train=pairs/{0000..0009}.tar" --set data.validation=held-out.tar
     """
     from workbench.config.toml import load_recipe
+    from workbench.engine.precheck import check_config
     from workbench.process import check_alone
     from workbench.runs.directory import check_can_create, new_run_id
 
@@ -72,8 +74,9 @@ def train(
     overrides = without_test(with_cache(overrides, cache_teacher), no_test)
     config = load_recipe(recipe, overrides, seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
+    check_can_create(runs, run_id)
+    check_config(config, runs)
     if calibrate:
-        check_can_create(runs, run_id)
         config = calibrated(config, runs)
     from workbench.progress import phase
 
@@ -137,7 +140,7 @@ def print_summary(directory: "RunDirectory", json: bool, *, metrics_too: bool = 
         if metrics and metrics_too:
             print_metrics(metrics, errors, split, **levels)
     if summary.state in ("stopped", "interrupted"):
-        print_line(f"go on with: workbench runs resume {directory.path}")
+        print_line(f"go on with: workbench runs resume {quote(str(directory.path))}")
     return summary
 
 
@@ -167,4 +170,4 @@ def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] 
         print_json(summarise(directory).to_document())
         return
     print_line(f"{directory.id} is training as process {apart.pid}; its output goes to {directory.output_file}")
-    print_line(f"watch it with: workbench runs show {directory.path}")
+    print_line(f"watch it with: workbench runs show {quote(str(directory.path))}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.completion import complete_run
+from workbench.cli.completion import complete_run_or_study
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def tui(
         typer.Argument(
             metavar="[RUN|STUDY]",
             help="A run's id or directory, or a study that has runs, opened at once.",
-            autocompletion=complete_run,
+            autocompletion=complete_run_or_study,
         ),
     ] = None,
     runs: RunsDir = DEFAULT_RUNS,
@@ -69,14 +69,18 @@ def tui(
 
 def _find(runs: Path, name: str) -> "tuple[RunDirectory | None, str]":
     """The run of this name or path, else the study of this name that has runs."""
-    from workbench.runs.directory import find_run
-    from workbench.runs.of_study import runs_of_study
+    from workbench.config.nearest import unknown
+    from workbench.runs.directory import find_run, list_runs
+    from workbench.runs.of_study import studies_with_runs
 
     try:
         return find_run(runs, name), ""
     except ValueError:
-        if runs_of_study(runs, name):
+        studies = studies_with_runs(runs)
+        if name in studies:
             return None, name
+        if studies:
+            raise unknown("run or study", name, [*(run.id for run in list_runs(runs)), *studies]) from None
         raise
 
 

@@ -10,13 +10,14 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from workbench.config.axes import Axis
 from workbench.config.base import Config
 from workbench.config.nearest import unknown
-from workbench.config.toml import extended_table, merge, nested_key
+from workbench.config.toml import MOST_EXTENDED, extended_table, merge, nested_key, read_toml
 from workbench.documents import Table
 from workbench.resources import find_resource, list_resources
 
 SAMPLERS = ("tpe", "gp", "cma-es", "random")
 OF_SEARCHES = ("sampler", "pruner", "trials", "warm_start", "confirm_seeds", "against", "tuned", "budget")
 RIVALS = ("against", "tuned")
+VARIED = ("grid", "cells", "search")
 AXIS = ("low", "high", "choices")
 CONFIRM_SEEDS = 5
 QUICK_STEPS, QUICK_PAIRS, QUICK_TRIALS = 6, 100, 3
@@ -217,8 +218,29 @@ def nested(settings: Mapping[str, Any]) -> Table:
 
 
 def studies() -> dict[str, Path]:
-    """Every study by name."""
-    return list_resources("studies", ".toml")
+    """Every study by name: those in ``./studies``, those in the working directory itself, and those that come along."""
+    listed = list_resources("studies", ".toml")
+    folder = Path.cwd()
+    loose = {path.stem: path for path in sorted(folder.glob("*.toml")) if is_study(path)}
+    own = {name: path for name, path in listed.items() if path.parent == folder / "studies"}
+    return listed | loose | own
+
+
+def is_study(path: Path, seen: tuple[Path, ...] = ()) -> bool:
+    """Whether a TOML file is a study, and not a recipe: it varies something, or extends a study."""
+    try:
+        table = read_toml(path)
+    except ValueError:
+        return False
+    if any(table.get(varied) for varied in VARIED):
+        return True
+    parent, above = str(table.get("extends", "")), (*seen, path.resolve())
+    if not parent.endswith(".toml"):
+        return bool(parent) and find_resource(f"studies/{parent}.toml") is not None
+    if len(above) > MOST_EXTENDED:
+        return False
+    beneath = path.parent / parent
+    return beneath.resolve() not in above and is_study(beneath, above)
 
 
 def load_study(name_or_file: str) -> Study:
@@ -229,7 +251,7 @@ def load_study(name_or_file: str) -> Study:
     """
     path = _study_path(name_or_file)
     table = {"name": path.name.removesuffix(".toml")}
-    table |= extended_table(name_or_file, "study", _study_path, _with_whole_paths)
+    table |= extended_table(name_or_file, "study", _study_path, _with_whole_paths, _named)
     try:
         return Study.parse(table)
     except ValueError as error:
@@ -271,10 +293,18 @@ def _with_whole_paths(table: Table, folder: Path) -> Table:
     return {key: whole(value, f".{key}") for key, value in table.items()}
 
 
+def _named(parent: str) -> Path:
+    """The study that another extends by name: one of a ``studies`` folder, so that a file may extend its namesake."""
+    path = find_resource(f"studies/{parent}.toml")
+    if path is None:
+        raise unknown("study", parent, list_resources("studies", ".toml"))
+    return path
+
+
 def _study_path(name_or_file: str) -> Path:
     if name_or_file.endswith(".toml"):
         return Path(name_or_file)
-    path = find_resource(f"studies/{name_or_file}.toml")
-    if path is None:
-        raise unknown("study", name_or_file, studies())
-    return path
+    known = studies()
+    if name_or_file not in known:
+        raise unknown("study", name_or_file, known)
+    return known[name_or_file]

@@ -85,13 +85,18 @@ def recipe_table(name_or_file: str) -> Table:
 
 
 def extended_table(
-    name_or_file: str, kind: str, find: Callable[[str], Path], whole: Callable[[Table, Path], Table]
+    name_or_file: str,
+    kind: str,
+    find: Callable[[str], Path],
+    whole: Callable[[Table, Path], Table],
+    find_parent: Callable[[str], Path] | None = None,
 ) -> Table:
     """The table of a recipe or study, with everything it extends laid beneath it.
 
     Args:
         kind: "recipe" or "study".
         find: the file of a name.
+        find_parent: the same for a name in ``extends``; ``find`` where left out.
         whole: makes the paths in a table those of files in its folder.
 
     Raises:
@@ -114,7 +119,7 @@ def extended_table(
             raise ValueError(f"{path}: extends names one {kind} or file (got {parent!r})")
         if len(tables) == MOST_EXTENDED:
             raise ValueError(f"{kind} '{name_or_file}' extends a chain of more than {MOST_EXTENDED} files: merge some")
-        path = (path.parent / parent).resolve() if parent.endswith(".toml") else find(parent)
+        path = (path.parent / parent).resolve() if parent.endswith(".toml") else (find_parent or find)(parent)
         names.append(str(path) if parent.endswith(".toml") else parent)
     merged: Table = {}
     for table in reversed(tables):

@@ -7,15 +7,18 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from workbench.data.bar import with_bar
 from workbench.data.picture_files import spread
 from workbench.data.sample import Dataset
 from workbench.data.texts import has_line_break
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Numbers = npt.NDArray[np.int64]
 MANY_TEXTS = 200_000
@@ -123,7 +126,7 @@ def most_shared(dataset: Dataset, captions: Captions, count: int = 3) -> list[tu
     return found
 
 
-def share_filling(dataset: Dataset, tokenize: Callable[[Sequence[str]], Tensor]) -> float:
+def share_filling(dataset: Dataset, tokenize: Callable[[Sequence[str]], "Tensor"]) -> float:
     """The share of captions whose tokens fill a row to its end, of the first captions of 1,000 pictures."""
     texts = [dataset.text(index).captions[0] for index in spread(len(dataset), NUM_TOKENIZED)]
     return float((tokenize(texts)[:, -1] != 0).double().mean())

@@ -5,15 +5,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from workbench.data.captions import BLOCK, Captions, captions_of, most_shared, share_filling
 from workbench.data.pictures import Pictures, look_at
 from workbench.data.preflight import check_captions
 from workbench.data.reading import Reading
 from workbench.data.sample import Dataset
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NUM_EXAMPLES = 3
 
@@ -76,7 +77,7 @@ class Report:
         }
 
 
-def check(dataset: Dataset, num_pictures: int, tokenize: Callable[[Sequence[str]], Tensor]) -> Report:
+def check(dataset: Dataset, num_pictures: int, tokenize: Callable[[Sequence[str]], "Tensor"]) -> Report:
     """Reads all captions, and looks at some pictures.
 
     Args:

@@ -25,11 +25,21 @@ def open_coco(spec: str, num_pairs: int = 0) -> PictureFiles:
     Raises:
         ValueError: no such file or folder, a file of another kind, or no picture where it points.
     """
+    path, images = coco_paths(spec)
+    listed, reading = _listed(read_lists(path, ["images", "annotations"], REMEDY), path, num_pairs)
+    return PictureFiles(listed, begins_at(listed, (images,), f"'{path}'"), path.name, reading=reading)
+
+
+def coco_paths(spec: str) -> tuple[Path, Path]:
+    """The file and the folder of images that ``FILE.json@DIR`` names.
+
+    Raises:
+        ValueError: there is no such file or folder.
+    """
     path, images, part = file_and_folder(spec, EXAMPLE)
     if part:
         raise ValueError(f"'coco:{spec}': a COCO file has no parts, such as '{part}'; write it as {EXAMPLE}")
-    listed, reading = _listed(read_lists(path, ["images", "annotations"], REMEDY), path, num_pairs)
-    return PictureFiles(listed, begins_at(listed, (images,), f"'{path}'"), path.name, reading=reading)
+    return path, images
 
 
 def _listed(document: dict[str, Any], path: Path, num_pairs: int) -> tuple[PictureList, Reading]:

@@ -36,10 +36,7 @@ def open_karpathy(spec: str, role: str, num_pairs: int = 0) -> PictureFiles:
     Raises:
         ValueError: no such file, folder or split, a file of another kind, or no picture where it points.
     """
-    path, folder, split = file_and_folder(spec, EXAMPLE)
-    split = split or role
-    if split not in SPLITS:
-        raise unknown(f"split of '{path}'", split, SPLITS)
+    path, folder, split = karpathy_paths(spec, role)
     images = read_lists(path, ["images"], REMEDY)["images"]
     listed, tally = PictureList(num_pairs), caption_tally(f"'{path}'")
     for image in images:
@@ -50,6 +47,19 @@ def open_karpathy(spec: str, role: str, num_pairs: int = 0) -> PictureFiles:
         found = ", ".join(sorted({repr(image["split"]) for image in images})) or "none"
         raise ValueError(f"'{path}' has no picture with a caption in the split '{split}': its splits are {found}")
     return PictureFiles(listed, begins_at(listed, (folder,), f"'{path}'"), path.name, reading=reading)
+
+
+def karpathy_paths(spec: str, role: str) -> tuple[Path, Path, str]:
+    """The file, the folder of images and the split that ``FILE.json[/SPLIT]@DIR`` names.
+
+    Raises:
+        ValueError: there is no such file, folder or split.
+    """
+    path, folder, split = file_and_folder(spec, EXAMPLE)
+    split = split or role
+    if split not in SPLITS:
+        raise unknown(f"split of '{path}'", split, SPLITS)
+    return path, folder, split
 
 
 def _split_of(image: Any, path: Path) -> str:

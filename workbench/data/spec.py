@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.config.nearest import unknown
-from workbench.data.coco import open_coco
+from workbench.config.run import DataConfig
+from workbench.data.coco import coco_paths, open_coco
 from workbench.data.csv_pairs import open_csv
 from workbench.data.folder import open_folder
 from workbench.data.forms import FORMS, existing
-from workbench.data.karpathy import open_karpathy
+from workbench.data.karpathy import karpathy_paths, open_karpathy
 from workbench.data.mixture import mixture_parts, open_mixture
 from workbench.data.sample import Dataset
-from workbench.data.samples.registry import sample_shards
+from workbench.data.samples.registry import check_split, sample_shards
 from workbench.data.shard_paths import shard_paths
 from workbench.data.shards import BadShards, ShardDataset
 
@@ -55,6 +56,45 @@ def open_dataset(
     return open_single(spec, num_pairs, 1.0)
 
 
+def check_spec(spec: str, role: Role) -> None:
+    """Refuse a SPEC that names nothing; what is in its files is not looked at, and no sample is drawn.
+
+    Raises:
+        ValueError: as :func:`open_dataset`.
+    """
+    if not spec:
+        raise ValueError(f"no data are named: a SPEC is {FORMS}")
+    for part in [part.spec for part in mixture_parts(spec)] or [spec]:
+        scheme, rest = _scheme(part)
+        if scheme == "samples":
+            name, slash, split = rest.partition("/")
+            check_split(name, split if slash else role)
+        elif scheme == "coco":
+            coco_paths(rest)
+        elif scheme == "karpathy":
+            karpathy_paths(rest, role)
+        elif scheme == "folder":
+            existing(rest, "folder")
+        elif Path(part).suffix.lower() == ".json":
+            _refuse_json(part, 0)
+        elif Path(part).suffix.lower() in SUFFIXES:
+            existing(part, "file")
+        else:
+            shard_paths(part)
+
+
+def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
+    """(split, SPEC, number of pairs) of what is measured; "auto" is a sample set's own split, and nothing elsewhere."""
+    name = sample_set_of(data.train)
+    own = f"samples:{name}" if name else ""
+    named: tuple[tuple[Role, str, int], ...] = (
+        ("validation", data.validation, data.num_validation_pairs),
+        ("test", data.test, data.num_test_pairs),
+    )
+    chosen = ((split, own if spec == "auto" else spec, number) for split, spec, number in named)
+    return [(split, spec, number) for split, spec, number in chosen if spec]
+
+
 def sample_set_of(spec: str) -> str:
     """The NAME of a SPEC that is ``samples:NAME[/SPLIT]``; empty for any other."""
     is_sample = spec.startswith("samples:") and not mixture_parts(spec)
@@ -71,9 +111,10 @@ def absolute_spec(spec: str) -> str:
     if match is None or Path(spec).exists():
         return _absolute(spec)
     scheme, rest = match[1], spec[match.end() :]
-    if scheme == "coco":
-        file, at, folder = rest.partition(".json@")
-        return f"coco:{_absolute(f'{file}.json')}@{_absolute(folder)}" if at and folder else spec
+    if scheme in ("coco", "karpathy"):
+        file, at, folder = rest.partition("@")
+        name, suffix, split = file.partition(".json")  # karpathy:FILE.json/SPLIT@DIR
+        return f"{scheme}:{_absolute(name + suffix)}{split}@{_absolute(folder)}" if at and folder else spec
     return f"folder:{_absolute(rest)}" if scheme == "folder" and rest else spec
 
 
@@ -91,14 +132,26 @@ def _name(spec: str, role: Role, num_pairs: int) -> str:
 
 
 def _open_single(spec: str, role: Role, num_pairs: int, bad_shards: BadShards) -> Dataset:
+    scheme, rest = _scheme(spec)
+    if scheme:
+        return SCHEMES[scheme](rest, role, num_pairs)
+    suffix = Path(spec).suffix.lower()
+    return SUFFIXES[suffix](spec, num_pairs) if suffix in SUFFIXES else _open_shards(spec, num_pairs, bad_shards)
+
+
+def _scheme(spec: str) -> tuple[str, str]:
+    """``samples``, ``coco`` or ``folder`` with what follows; an empty scheme where the SPEC is a path.
+
+    Raises:
+        ValueError: there is no such scheme.
+    """
     match = _SCHEME.match(spec)
     if match is None or Path(spec).exists():
-        suffix = Path(spec).suffix.lower()
-        return SUFFIXES[suffix](spec, num_pairs) if suffix in SUFFIXES else _open_shards(spec, num_pairs, bad_shards)
+        return "", spec
     scheme = match[1]
     if scheme not in SCHEMES:
         raise ValueError(f"{unknown('data', scheme + ':', [f'{name}:' for name in SCHEMES])}; a SPEC is {FORMS}")
-    return SCHEMES[scheme](spec.removeprefix(f"{scheme}:"), role, num_pairs)
+    return scheme, spec.removeprefix(f"{scheme}:")
 
 
 def _open_samples(name: str, role: Role, num_pairs: int) -> Dataset:

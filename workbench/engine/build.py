@@ -1,7 +1,6 @@
 """From configs to a cohort that is ready to train."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,7 @@ from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.preflight import preflight
 from workbench.data.prepare import Prepare, Use, open_prepared
 from workbench.data.shards import BadShards
-from workbench.data.spec import Role, sample_set_of
+from workbench.data.spec import Role, evaluated_splits, sample_set_of
 from workbench.engine.checkpoint_room import check_room
 from workbench.engine.cohort import Cohort
 from workbench.engine.continuity import check_same_inputs
@@ -22,6 +21,7 @@ from workbench.engine.device import resolve_device, settled
 from workbench.engine.evaluation import Evaluator
 from workbench.engine.member import Member
 from workbench.engine.phases import Phase
+from workbench.engine.precheck import set_by
 from workbench.engine.stages import inherited_student, make_state
 from workbench.engine.start import Start, restore_together
 from workbench.engine.state import TrainState
@@ -71,7 +71,7 @@ def build_cohort(
     _check_shared(configs)
     device = resolve_device(first.train.device)
     reused = like if like and _measures_alike(like.members[0].config, first) else None
-    with _set_by("teacher.model"):
+    with set_by("teacher.model"):
         teacher = reused.teacher if reused else load_teacher(first, device, runs_dir)
     members = [_member(run, config, teacher, device, directories.get(run), runs_dir) for run, config in configs.items()]
     form = members[0].state.student.form
@@ -86,7 +86,7 @@ def build_cohort(
         forms=(form, teacher_form) if teacher_form else (form,),
         bad_shards=first.data.bad_shards,
     )
-    with _set_by("data.train"), phase(f"opening the training pairs, {first.data.train}"):
+    with set_by("data.train"), phase(f"opening the training pairs, {first.data.train}"):
         dataset, kept_notes = open_prepared(first.data.train, "train", first.data.num_pairs, use)
     for member in members:
         member.data_fingerprint = dataset.fingerprint
@@ -157,23 +157,11 @@ def teacher_rows(config: RunConfig) -> int:
     return min(config.teacher.chunk_size, 12 if 4 < batch_size < 12 else batch_size)
 
 
-def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
-    """(split, SPEC, number of pairs) of what is measured; "auto" is a sample set's own split, and nothing elsewhere."""
-    name = sample_set_of(data.train)
-    own = f"samples:{name}" if name else ""
-    named: tuple[tuple[Role, str, int], ...] = (
-        ("validation", data.validation, data.num_validation_pairs),
-        ("test", data.test, data.num_test_pairs),
-    )
-    chosen = ((split, own if spec == "auto" else spec, number) for split, spec, number in named)
-    return [(split, spec, number) for split, spec, number in chosen if spec]
-
-
 def _evaluators(config: RunConfig, teacher: Teacher | None, device: torch.device) -> dict[Role, Evaluator]:
     """What measures the students of a run, by split."""
     made: dict[Role, Evaluator] = {}
     for split, spec, number in evaluated_splits(config.data):
-        with _set_by(f"data.{split}"):
+        with set_by(f"data.{split}"):
             block_size, data = config.evaluate.block_size, config.data
             made[split] = make_evaluator(
                 spec, split, number, teacher, block_size, device, data.prepare, config.teacher.cache, data.bad_shards
@@ -196,19 +184,6 @@ def make_evaluator(
     with phase(f"opening the {role} pairs, {spec}"):
         pairs = open_evaluation_set(spec, role, num_pairs, prepare, bad_shards)
     return Evaluator(pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache, name=role)
-
-
-@contextmanager
-def _set_by(setting: str) -> Iterator[None]:
-    """Says in an error's first line which setting names what could not be opened."""
-    try:
-        yield
-    except ValueError as error:
-        line, newline, table = str(error).partition("\n")
-        end = ":" if table else ""
-        raise ValueError(
-            f"{line.removesuffix(end)}; name another with --set {setting}=SPEC{end}{newline}{table}"
-        ) from None
 
 
 def _check_shared(configs: Mapping[str, RunConfig]) -> None:
@@ -247,10 +222,10 @@ def _member(
 def _student(config: RunConfig, runs_dir: Path) -> tuple[Clip, Legacy | None]:
     if config.student.model == INHERITED:
         name = config.inheritance.source or config.teacher.model
-        with _set_by("inheritance.source"), phase(f"loading {name}"):
+        with set_by("inheritance.source"), phase(f"loading {name}"):
             source = load_model(name, runs_dir=runs_dir)
         return inherited_student(config, source)
-    with _set_by("student.model"), phase(f"loading the student, {config.student.model}"):
+    with set_by("student.model"), phase(f"loading the student, {config.student.model}"):
         model, tokenizer = config.student.model, config.student.tokenizer
         return load_model(model, seed=config.seed, tokenizer=tokenizer, runs_dir=runs_dir), None
 

@@ -5,19 +5,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.config.nearest import unknown
 from workbench.config.run import LossConfig, RunConfig
 from workbench.config.schedule import Schedule
-from workbench.engine.build import build_cohort, make_objective
-from workbench.engine.cohort import Cohort
-from workbench.engine.diagnostics import diagnose
-from workbench.engine.estimate import FORWARD, estimate_step
-from workbench.losses.objective import Objective
 from workbench.progress import phase
 from workbench.views.units import duration
+
+if TYPE_CHECKING:
+    from workbench.engine.cohort import Cohort
+    from workbench.losses.objective import Objective
 
 NUM_BATCHES = 4
 NUM_DIGITS = 4  # of a proposed weight: more than a mean over a few batches is worth
@@ -73,13 +73,9 @@ def calibrate(
         ValueError: a share that cannot be, a loss that pulls at no tower, a single loss, or a setting that the run
             itself would refuse.
     """
-    names = [name for name, loss in config.loss.items() if loss.schedule.is_ever_on]
-    shares = complete_shares(names, shares or {})
-    if config.inheritance.stages:
-        raise ValueError(
-            "a student that learns masks begins as its teacher, and has nothing to learn from it yet: calibrate a "
-            "recipe of the same losses without [inheritance], such as affinity"
-        )
+    from workbench.engine.build import build_cohort, make_objective
+
+    shares = shares_of(config, shares or {})
     cohort = build_cohort({"calibration": _to_measure(config, num_batches)}, runs_dir=runs_dir)
     objective = make_objective(config, cohort.teacher)
     norms = measure_norms(cohort, _checked_time_s(cohort))
@@ -94,6 +90,22 @@ def calibrate(
             for name, norm in norms.items()
         ),
     )
+
+
+def shares_of(config: RunConfig, chosen: Mapping[str, float]) -> dict[str, float]:
+    """The share of each loss of a run, those that are not chosen included; needs no torch.
+
+    Raises:
+        ValueError: as :func:`complete_shares`, or the run's student has nothing to learn at its first step.
+    """
+    names = [name for name, loss in config.loss.items() if loss.schedule.is_ever_on]
+    shares = complete_shares(names, chosen)
+    if config.inheritance.stages:
+        raise ValueError(
+            "a student that learns masks begins as its teacher, and has nothing to learn from it yet: calibrate a "
+            "recipe of the same losses without [inheritance], such as affinity"
+        )
+    return shares
 
 
 def complete_shares(losses: Sequence[str], chosen: Mapping[str, float]) -> dict[str, float]:
@@ -149,12 +161,14 @@ def balanced_weights(
     return {name: weights[name] if name == "clip" else float(f"{w:.{NUM_DIGITS}g}") for name, w in exact.items()}
 
 
-def measure_norms(cohort: Cohort, expected_s: float = 0.0) -> dict[str, float]:
+def measure_norms(cohort: "Cohort", expected_s: float = 0.0) -> dict[str, float]:
     """The norm of each loss's weighted gradient with respect to all tower weights, the mean over the batches.
 
     Args:
         expected_s: what it will take, for progress; 0 if not known.
     """
+    from workbench.engine.diagnostics import diagnose
+
     (member,) = cohort.members
     config = member.config.train
     norms = []
@@ -181,6 +195,8 @@ def _checked_time_s(cohort: Cohort) -> float:
     Raises:
         ValueError: it would take this machine more than an hour.
     """
+    from workbench.engine.estimate import FORWARD, estimate_step
+
     (member,) = cohort.members
     lap = estimate_step(cohort).lap(cohort.batch_size)
     backwards = len(member.objective.terms)
@@ -206,7 +222,7 @@ def _to_measure(config: RunConfig, num_batches: int) -> RunConfig:
     return config.model_copy(update={"loss": losses, "data": data, "train": train})
 
 
-def _published(objective: Objective, cohort: Cohort) -> dict[str, float]:
+def _published(objective: "Objective", cohort: "Cohort") -> dict[str, float]:
     """The published weights of the losses that have one, translated to this batch and width."""
     width = cohort.teacher.width if cohort.teacher else 1
     found = {}

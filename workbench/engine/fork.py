@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench.config.run import RunConfig, StudentConfig
 from workbench.config.toml import at_length, load_run_config, with_overrides
@@ -13,6 +14,9 @@ from workbench.engine.steering import told
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import create_fork, find_checkpoint
+
+if TYPE_CHECKING:
+    from workbench.engine.launch import Launch
 
 KEPT = {
     **{f"student.{name}": "the student goes on as it is" for name in StudentConfig.model_fields},
@@ -48,14 +52,16 @@ class Fork:
         Raises:
             ValueError: the id is taken, the folder cannot be used, or the checkpoint has just been removed.
         """
+
         return create_fork(self.parent, run_id, resolved_toml(self.config), self.checkpoint)
 
-    def launch(self, run_id: str) -> Launch:
+    def launch(self, run_id: str) -> "Launch":
         """Make the run and get it ready to train.
 
         Raises:
             ValueError: as :meth:`create`, or a setting that cannot be; no directory is left behind.
         """
+
         directory = self.create(run_id)
         try:
             return relaunch(directory)

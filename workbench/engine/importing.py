@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import numpy as np
 
 from workbench.config.toml import load_run_config
 from workbench.data.evaluation_set import EvaluationSet, open_evaluation_set
-from workbench.engine.build import evaluated_splits
+from workbench.data.spec import evaluated_splits
 from workbench.engine.device import resolve_device
 from workbench.engine.evaluation import Evaluator
 from workbench.evaluation.agreement import BLOCK_SIZE, affinity_entropy
@@ -22,8 +21,9 @@ from workbench.files import new_folder
 from workbench.models.clip import Clip
 from workbench.models.counting import count_parameters
 from workbench.models.folder import save_folder
+from workbench.models.names import is_weights_file
 from workbench.models.preprocessing import NORMALIZATIONS, Normalization, NormalizationWarning, normalizations_of
-from workbench.models.spec import is_weights_file, load_model, spec_of_file
+from workbench.models.spec import load_model, spec_of_file
 from workbench.models.teacher import Teacher
 from workbench.progress import phase
 from workbench.runs.directory import find_run
@@ -177,16 +177,6 @@ def import_teacher(
     if trial.margin < CLEAR:
         raise ValueError(f"{source} does not beat guessing on {data}: {_diagnosis(trial, other)}")
     return ImportedTeacher(source, data, trial, other, normalized)
-
-
-def folder_name(source: str) -> str:
-    """A folder's name for a teacher: ``ViT-B-16-laion400m_e32``."""
-    _, _, named = source.rpartition(":")
-    model, _, weights = named.partition("@")
-    architecture = Path(model).stem if model.endswith(".json") else model  # an open_clip name may hold a slash
-    words = [architecture, Path(weights).name] if weights else [Path(model).name]
-    whole = "-".join(word.removesuffix(Path(word).suffix) if is_weights_file(word) else word for word in words)
-    return re.sub(r"[^A-Za-z0-9._]+", "-", whole).strip("-.") or "teacher"
 
 
 def _own_data(spec: str, runs_dir: Path) -> str:

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.config.run import RunConfig
 from workbench.config.study import flat
 from workbench.config.toml import merge, recipe_table
 from workbench.documents import Table
-from workbench.engine.build import build_cohort
 from workbench.engine.loop import train
 from workbench.events import Event, RunFinished, StageStarted
-from workbench.inheritance.legacy import Legacy
-from workbench.models.clip import Clip
+
+if TYPE_CHECKING:
+    from workbench.inheritance.legacy import Legacy
+    from workbench.models.clip import Clip
 
 RECIPE = "tinyclip-auto"
 OWN = {  # settings that have an option of their own
@@ -22,6 +23,37 @@ OWN = {  # settings that have an option of their own
     "student": "--teacher",
     "inheritance": "--auto",
 }
+
+
+def masks_config(
+    teacher: str, data: str, sparsity: float, num_steps: int, plan: Mapping[str, Any], settings: Table
+) -> RunConfig:
+    """The run in which the masks are learnt; the arguments are those of :class:`MaskLearning`.
+
+    Raises:
+        ValueError: settings that cannot be, with the remedy.
+    """
+    for setting in flat(settings):
+        if taken := next((option for name, option in OWN.items() if f"{setting}.".startswith(f"{name}.")), ""):
+            raise ValueError(f"--set {setting}: masks are learnt with what {taken} says, set that")
+    table = recipe_table(RECIPE)
+    (stage,) = table["inheritance"]["stages"]
+    stretch = num_steps / stage["mask_steps"]
+    stage = {
+        "sparsity": sparsity,
+        "num_steps": num_steps + 1,
+        "mask_steps": num_steps,
+        "ramp_steps": max(1, round(stage["ramp_steps"] * stretch)),
+        "learning_rate": stage["learning_rate"] / stretch,
+    }
+    changes = {
+        "teacher": {"model": teacher},
+        "data": {"train": data, "num_pairs": 0, "validation": "", "test": ""},
+        "inheritance": {**plan, "stages": [stage]},
+        "train": {"num_steps": num_steps + 1},
+        "log": {"diagnose_every_steps": 0},
+    }
+    return RunConfig.parse(merge(merge(table, changes), settings))
 
 
 class MaskLearning:
@@ -39,8 +71,8 @@ class MaskLearning:
         ValueError: settings that cannot be, with the remedy.
     """
 
-    student: Clip
-    legacy: Legacy
+    student: "Clip"
+    legacy: "Legacy"
 
     def __init__(
         self,
@@ -52,30 +84,12 @@ class MaskLearning:
         settings: Table,
         runs_dir: Path,
     ) -> None:
-        for setting in flat(settings):
-            if taken := next((option for name, option in OWN.items() if f"{setting}.".startswith(f"{name}.")), ""):
-                raise ValueError(f"--set {setting}: masks are learnt with what {taken} says, set that")
-        table = recipe_table(RECIPE)
-        (stage,) = table["inheritance"]["stages"]
-        stretch = num_steps / stage["mask_steps"]
-        stage = {
-            "sparsity": sparsity,
-            "num_steps": num_steps + 1,
-            "mask_steps": num_steps,
-            "ramp_steps": max(1, round(stage["ramp_steps"] * stretch)),
-            "learning_rate": stage["learning_rate"] / stretch,
-        }
-        changes = {
-            "teacher": {"model": teacher},
-            "data": {"train": data, "num_pairs": 0, "validation": "", "test": ""},
-            "inheritance": {**plan, "stages": [stage]},
-            "train": {"num_steps": num_steps + 1},
-            "log": {"diagnose_every_steps": 0},
-        }
+
+        from workbench.engine.build import build_cohort
+
         self.num_steps = num_steps
-        self._cohort = build_cohort(
-            {"masks": RunConfig.parse(merge(merge(table, changes), settings))}, runs_dir=runs_dir
-        )
+        config = masks_config(teacher, data, sparsity, num_steps, plan, settings)
+        self._cohort = build_cohort({"masks": config}, runs_dir=runs_dir)
 
     def __iter__(self) -> Iterator[Event]:
         """Learn; :attr:`student` and :attr:`legacy` are there afterwards.
@@ -83,6 +97,7 @@ class MaskLearning:
         Raises:
             ValueError: the training diverged, with where.
         """
+
         for event in train(self._cohort):
             if isinstance(event, RunFinished):
                 raise ValueError(f"no masks were learnt: {event.reason}")

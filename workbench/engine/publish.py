@@ -8,7 +8,8 @@ import torch
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_run_config
-from workbench.engine.build import evaluated_splits, make_evaluator
+from workbench.data.spec import evaluated_splits
+from workbench.engine.build import make_evaluator
 from workbench.engine.device import resolve_device
 from workbench.engine.doctor.teaching import beats_chance, mean_recall
 from workbench.events import StepDone

@@ -9,14 +9,17 @@ import torch
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_run_config
-from workbench.engine.build import evaluated_splits, learnt_widths, load_teacher, make_evaluator, make_objective
+from workbench.data.spec import evaluated_splits
+from workbench.engine.build import learnt_widths, load_teacher, make_evaluator, make_objective
 from workbench.engine.checkpoint import TRAINING, load_learnt
 from workbench.engine.device import resolve_device
 from workbench.engine.evaluation import Measured
+from workbench.engine.precheck import no_held_out_pairs
 from workbench.losses.learnt import LearntParts
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
-from workbench.models.source import find_folder, load_student
+from workbench.models.names import find_folder
+from workbench.models.source import load_student
 from workbench.models.teacher import Teacher
 from workbench.models.weights import load_weights
 from workbench.progress import phase
@@ -110,7 +113,7 @@ def _validation(config: RunConfig, source: str, is_run: bool) -> tuple[str, int]
     for split, spec, number in evaluated_splits(config.data) if is_run else ():
         if split == "validation":
             return spec, number
-    raise ValueError(f"{source} names no held-out pairs: name some with --data SPEC")
+    raise no_held_out_pairs(source)
 
 
 def _learnt(objective: Objective, student: Clip, teacher: Teacher | None, checkpoint: Path) -> LearntParts:

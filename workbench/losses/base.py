@@ -7,9 +7,9 @@ from typing import ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
-from workbench.config.nearest import unknown
 from workbench.embeddings import FeatureKey
 from workbench.losses.comparison import Comparison
+from workbench.losses.declared import check_convention
 from workbench.losses.scale import ScaleChoice
 
 Convention = Literal["paper", "released"]
@@ -82,8 +82,7 @@ class Loss(ABC):
     """Set by a loss that compares inner features; the teacher is then run live."""
 
     def __init__(self, convention: Convention = "paper") -> None:
-        if convention not in get_args(Convention):
-            raise unknown("convention", str(convention), get_args(Convention))
+        check_convention(convention, get_args(Convention))
         self.convention = convention
 
     def learnt(self, widths: Widths) -> nn.Module | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from workbench.config.trust import check_trusted
 from workbench.losses.base import Loss
 from workbench.losses.comparison import Comparison
+from workbench.losses.declared import no_loss_file
 
 RULE = "a loss is one number a batch, a 0-d tensor"
 
@@ -29,7 +30,7 @@ def load_loss_class(file: str) -> type[Loss]:
     path = Path(file)
     spec = importlib.util.spec_from_file_location(f"workbench_user_loss_{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise ValueError(f"no Python file at {file}: name the file that defines the loss")
+        raise no_loss_file(file)
     check_trusted(path)
     module = importlib.util.module_from_spec(spec)
     try:

@@ -3,25 +3,21 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import workbench.losses as package
-from workbench.config.nearest import unknown
-from workbench.config.run import LossConfig
 from workbench.config.trust import named_in_code
 from workbench.embeddings import Embeddings
 from workbench.losses.base import Loss, Widths
 from workbench.losses.comparison import Comparison, Features
 from workbench.losses.custom import blamed, check_made, defined_losses, load_loss_class, value_of
+from workbench.losses.declared import check_name, check_settings
 from workbench.losses.learnt import LearntParts
 from workbench.losses.logits import checked_chunk_size
-from workbench.losses.scale import NAMES
-
-TEMPERATURES = {"temperature": "scale", "tau": "scale", "teacher_temperature": "teacher_scale"}
 
 
 def _discover() -> dict[str, type[Loss]]:
@@ -39,15 +35,10 @@ def make_loss(name: str, /, *, file: str = "", **options: Any) -> Loss:
         ValueError: no loss has this name, or it has no such option (offers the nearest); the file defines no loss, or
             names itself as one of the workbench's.
     """
-    if file:
-        if name in LOSSES:
-            raise ValueError(f"loss.{name}: the workbench has a loss of this name: call the one in {file} otherwise")
-        loss = load_loss_class(file)
-    elif name in LOSSES:
-        loss = LOSSES[name]
-    else:
-        raise unknown("loss", name, LOSSES)
-    _check_options(name, loss, options)
+    check_name(name, file, LOSSES)
+    loss = load_loss_class(file) if file else LOSSES[name]
+    check_settings(name, options, option_names(loss))
+    _check_values(name, loss, options)
     try:
         made = loss(**options)
     except Exception as error:
@@ -67,31 +58,15 @@ def option_names(loss: type[Loss]) -> list[str]:
     return list(inspect.signature(loss).parameters)
 
 
-def _check_options(name: str, loss: type[Loss], options: Mapping[str, Any]) -> None:
+def _check_values(name: str, loss: type[Loss], options: Mapping[str, Any]) -> None:
     parameters = inspect.signature(loss).parameters
     for option, value in options.items():
-        if option not in parameters:
-            _check_temperature(name, option, value, parameters)
-            raise unknown(f"setting of loss.{name}", option, [*parameters, *LossConfig.model_fields])
         if isinstance(parameters[option].default, bool) and not isinstance(value, bool):
             raise ValueError(f"loss.{name}.{option} is true or false (got {value!r})")
     for option, parameter in parameters.items():
         is_required = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if is_required and option not in options:
             raise ValueError(f"loss.{name} needs a value: --set loss.{name}.{option}=VALUE, or a default in its file")
-
-
-def _check_temperature(name: str, option: str, value: object, parameters: Collection[str]) -> None:
-    """A temperature τ is set by its inverse here, as CLIP learns it: say which value means the same."""
-    setting = TEMPERATURES.get(option, "")
-    if setting not in parameters:
-        return
-    about = f"loss.{name}.{option}: the setting is called {setting}, and is 1/temperature"
-    if isinstance(value, str):
-        raise ValueError(f"{about}: write loss.{name}.{setting}={value if value in NAMES else 'VALUE'}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ValueError(f"{about}; a temperature is a positive number (got {value!r})")
-    raise ValueError(f"{about}: a temperature of {value} is loss.{name}.{setting}={1 / value!r}")
 
 
 def build_loss(name: str, /, *, chunk_size: int = 0, **options: Any) -> "StandaloneLoss":

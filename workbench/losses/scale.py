@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from workbench.config.nearest import unknown
 from workbench.embeddings import MAX_LOG_SCALE
+from workbench.losses.declared import SCALES
 
 INITIAL_SCALE = 1 / 0.07  # CLIP's
-NAMES = ("student", "teacher", "own")
 MULTIPLE = re.compile(r"\s*([0-9.eE+-]+)\s*[x×*]\s*teacher\s*")
 
 
@@ -57,7 +57,7 @@ class ScaleChoice:
         if isinstance(setting, str):
             self._read(setting)
         elif isinstance(setting, bool) or not isinstance(setting, int | float):
-            raise ValueError(f"a scale is a positive number or one of {', '.join(NAMES)} (got {setting!r})")
+            raise ValueError(f"a scale is a positive number or one of {', '.join(SCALES)} (got {setting!r})")
         else:
             self.source, self.factor = "fixed", float(setting)
         if not 0 < self.factor < math.inf:
@@ -71,10 +71,10 @@ class ScaleChoice:
                 self.factor = float(multiple[1])
             except ValueError:
                 raise ValueError(f"scale = {setting!r}: write it as '1.5 x teacher'") from None
-        elif setting in NAMES:
+        elif setting in SCALES:
             self.source = setting
         else:
-            raise unknown("scale", setting, [*NAMES, "1.5 x teacher"])
+            raise unknown("scale", setting, [*SCALES, "1.5 x teacher"])
 
     @property
     def needs_teacher(self) -> bool:

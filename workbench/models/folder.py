@@ -13,15 +13,14 @@ from safetensors.torch import save
 
 from workbench.documents import read_json
 from workbench.files import write_atomically
-from workbench.models import layout
 from workbench.models.clip import Clip
+from workbench.models.names import CONFIG, OLDER_WEIGHTS, TOKENIZER, WEIGHTS
 from workbench.models.preprocessing import architecture_name, usual_normalization
 from workbench.models.reasons import reason
 from workbench.models.tokenizers import make_tokenizer
 from workbench.models.weights import load_weights, read_weights
 
-CONFIG, WEIGHTS, TOKENIZER = layout.CONFIG, layout.WEIGHTS, layout.TOKENIZER
-OLDER_WEIGHTS = layout.OLDER_WEIGHTS
+__all__ = ["CONFIG", "TOKENIZER", "WEIGHTS", "config_files", "load_folder", "save_folder"]
 
 
 def config_files(model: Clip) -> dict[str, bytes]:

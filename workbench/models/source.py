@@ -1,35 +1,11 @@
 """What a person names when a trained model is wanted: a run, one of its checkpoints, a model folder, or any SPEC."""
 
-from difflib import get_close_matches
 from pathlib import Path
 
-from workbench.config.nearest import unknown
 from workbench.models.clip import Clip
 from workbench.models.folder import load_folder
-from workbench.models.spec import is_weights_file, load_model, run_folder
-from workbench.runs.checkpoints import MANIFEST, read_manifest
-from workbench.runs.directory import RunDirectory, list_runs
-
-
-def find_folder(source: str | Path, runs_dir: Path = Path("runs")) -> Path | None:
-    """The folder that holds a source's model; None where the source is a SPEC of another kind.
-
-    Raises:
-        ValueError: the run has no whole checkpoint, the checkpoint is damaged, or a run's name is misspelt.
-    """
-    name = str(source)
-    if name.startswith("run:") or any(RunDirectory(path).exists for path in (runs_dir / name, Path(name))):
-        return run_folder(name.removeprefix("run:"), runs_dir)
-    folder = Path(name)
-    if folder.is_dir():
-        if (folder / MANIFEST).exists():
-            read_manifest(folder)
-        return folder
-    if ":" not in name and not is_weights_file(name):
-        ids = [run.id for run in list_runs(runs_dir)]
-        if get_close_matches(name, ids, n=1):
-            raise unknown("run or model", name, ids)
-    return None
+from workbench.models.names import find_folder
+from workbench.models.spec import load_model
 
 
 def load_student(source: str | Path, runs_dir: Path = Path("runs")) -> Clip:

@@ -11,18 +11,27 @@ from torch import Tensor
 from workbench.config.nearest import unknown
 from workbench.documents import read_json
 from workbench.models.clip import Clip
-from workbench.models.folder import CONFIG, WEIGHTS, load_folder
-from workbench.models.layout import FORMS, SIZES, sizes
+from workbench.models.folder import load_folder
 from workbench.models.matching import fitting_architectures
+from workbench.models.names import (
+    CONFIG,
+    OF_A_CONFIG,
+    SIZES,
+    WEIGHTS,
+    check_model,
+    open_clip_names,
+    run_folder,
+    sample_folder,
+    size_names,
+    unknown_architecture,
+    without_weights,
+)
 from workbench.models.offline import without_waiting
 from workbench.models.preprocessing import architecture_name, usual_normalization
 from workbench.models.reasons import reason
 from workbench.models.tokenizers import named_tokenizer
 from workbench.models.towers import check_buildable
-from workbench.models.weights import SUFFIXES, MisfitError, load_weights, read_weights
-from workbench.resources import find_resource
-from workbench.runs.checkpoints import newest_checkpoint
-from workbench.runs.directory import find_run
+from workbench.models.weights import MisfitError, load_weights, read_weights
 
 
 def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_dir: Path | None = None) -> Clip:
@@ -39,26 +48,24 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
     Raises:
         ValueError: the SPEC names nothing, needs weights and has none, or the weights do not fit.
     """
+    check_model(spec, runs_dir, needs_weights=seed is None)
     kind, colon, rest = spec.partition(":")
     if kind == "open_clip" and colon:
         return _open_clip(rest, seed, tokenizer)
     if kind == "config" and colon:
         return _config_file(rest, seed, tokenizer)
     if kind == "sample" and colon:
-        return _folder(_sample_folder(rest), spec, tokenizer)
+        return _folder(sample_folder(rest), spec, tokenizer)
     if kind == "run" and colon:
         return _folder(run_folder(rest, runs_dir), spec, tokenizer)
-    if spec in sizes():
+    if spec in size_names():
         return _from_config(_read_config(SIZES / f"{spec}.json"), spec, seed, tokenizer)
-    if spec and Path(spec).is_dir():
+    if Path(spec).is_dir():
         return _folder(Path(spec), spec, tokenizer)
-    if is_weights_file(spec):
-        raise ValueError(
-            f"{spec} holds weights alone; name their architecture: {' or '.join(_fitting(Path(spec)))}; "
-            f"`workbench teacher import {spec}` finds out which"
-        )
-    close = unknown("model", spec, [prefixed] if (prefixed := _prefixed(spec)) else sizes())
-    raise ValueError(f"{close} (a model is {', '.join(FORMS)})")
+    raise ValueError(
+        f"{spec} holds weights alone; name their architecture: {' or '.join(_fitting(Path(spec)))}; "
+        f"`workbench teacher import {spec}` finds out which"
+    )
 
 
 def absolute_spec(spec: str) -> str:
@@ -70,27 +77,12 @@ def absolute_spec(spec: str) -> str:
         return f"{kind}:{named}{at}{_absolute(weights)}"
     if kind == "run" and colon:
         return f"run:{_absolute(rest)}" if "/" in rest else spec
-    return spec if spec in sizes() or not Path(spec).is_dir() else _absolute(spec)
+    return spec if spec in size_names() or not Path(spec).is_dir() else _absolute(spec)
 
 
 def _absolute(path: str) -> str:
     """A path that is not there stays as it was written: it is a name, or an error will name it."""
     return str(Path(path).absolute()) if path and Path(path).exists() else path
-
-
-def is_weights_file(spec: str) -> bool:
-    """Whether a SPEC is the path of a file of weights, if perhaps of one that is missing."""
-    if _prefixed(spec):
-        return False
-    return Path(spec).is_file() or (":" not in spec and Path(spec).suffix in SUFFIXES)
-
-
-def _prefixed(spec: str) -> str:
-    """What is meant by an architecture, alone or with its weights, that lacks its kind; empty for anything else."""
-    name = spec.partition("@")[0]
-    if name.endswith(".json"):
-        return f"config:{spec}"
-    return f"open_clip:{spec}" if name.replace("/", "-") in open_clip.list_models() + sizes() else ""
 
 
 def spec_of_file(path: Path) -> str:
@@ -118,8 +110,8 @@ def _fitting(path: Path) -> list[str]:
 
 def _architectures() -> dict[str, dict[str, Any]]:
     """The configs that ``open_clip:NAME`` may name: open_clip's own, and the built-in sizes."""
-    own = {name: _read_config(SIZES / f"{name}.json") for name in sizes()}
-    return {name: get_model_config(name) for name in open_clip.list_models()} | own
+    own = {name: _read_config(SIZES / f"{name}.json") for name in size_names()}
+    return {name: get_model_config(name) for name in open_clip_names()} | own
 
 
 def _folder(folder: Path, spec: str, tokenizer: str) -> Clip:
@@ -128,36 +120,15 @@ def _folder(folder: Path, spec: str, tokenizer: str) -> Clip:
     return load_folder(folder)
 
 
-def _sample_folder(name: str) -> Path:
-    shipped = [sample for sample in ("scenes", "emoji") if find_resource(f"data_samples/{sample}/teacher")]
-    folder = find_resource(f"data_samples/{name}/teacher")
-    if folder is None:
-        raise unknown("sample model", name, shipped)
-    return folder
-
-
-def run_folder(run_id: str, runs_dir: Path | None) -> Path:
-    """The newest whole checkpoint of a run, by id or directory, which is a model folder.
-
-    Raises:
-        ValueError: there is no such run, or it has no checkpoint.
-    """
-    run = find_run(runs_dir or Path("runs"), run_id)
-    checkpoint = newest_checkpoint(run)
-    if checkpoint is None:
-        raise ValueError(f"run {run.id} has no checkpoint yet: wait for one, or `workbench runs resume {run.id}`")
-    return checkpoint
-
-
 def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
     name, _, weights = rest.partition("@")
     name = name.replace("/", "-")
-    if name in open_clip.list_models():
+    if name in open_clip_names():
         config = get_model_config(name)
-    elif name in sizes():
+    elif name in size_names():
         config = _read_config(SIZES / f"{name}.json")
     else:
-        raise unknown("open_clip model", name, [*open_clip.list_models(), *sizes()])
+        raise unknown_architecture(name)
     if not weights:
         return _from_config(config, f"open_clip:{name}", seed, tokenizer)
     if tokenizer:
@@ -226,7 +197,7 @@ def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
 def _read_config(path: Path) -> dict[str, Any]:
     content = _read_json(path)
     config = content.get("model_cfg", content)
-    kinds = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
+    kinds = dict(zip(OF_A_CONFIG, (int, dict, dict), strict=True))
     if not isinstance(config, dict) or not all(isinstance(config.get(key), kind) for key, kind in kinds.items()):
         raise ValueError(f"{path} is no open_clip model config: it needs {', '.join(kinds)}")
     return config
@@ -255,10 +226,7 @@ def _from_config(
     preprocess: Mapping[str, Any] | None = None,
 ) -> Clip:
     if seed is None:
-        raise ValueError(
-            f"{spec} names an architecture without weights: name sample:scenes, run:ID, a model folder, "
-            "open_clip:NAME@/path/to/weights or config:FILE.json@/path/to/weights"
-        )
+        raise without_weights(spec)
     own = config.pop("tokenizer", "bpe")  # our sizes name theirs; open_clip's own configs mean its byte-pair one
     text = config["text_cfg"]
     _check_tokenizer(config, spec)

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from workbench.models.names import check_weights
 from workbench.models.reasons import reason
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "student")
 PREFIXES = ("module.", "_orig_mod.", "towers.")
-SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 SHOWN = 8  # lines of each kind in a mismatch table
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 CONSTANTS = ("attn_mask", "input_resolution", "context_length", "vocab_size")  # stored with OpenAI's, learned by none
@@ -33,10 +33,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is missing, torn, unsafe, or holds no tensors; one line that names it.
     """
-    if not path.is_file():
-        raise ValueError(f"no weights at {path}: check the path")
-    if not path.stat().st_size:
-        raise ValueError(f"cannot read weights from {path}: the file is empty; copy or download it again")
+    check_weights(path)
     try:
         content = _content(path)
     except Exception as error:  # damaged files make the readers stumble in a dozen ways

@@ -64,7 +64,8 @@ def encode_pairs(
             width to the teacher's.
     """
     from workbench.data.evaluation_set import open_evaluation_set
-    from workbench.engine.build import evaluated_splits, load_teacher
+    from workbench.data.spec import evaluated_splits
+    from workbench.engine.build import load_teacher
     from workbench.engine.device import resolve_device
     from workbench.models.source import load_student
 

@@ -12,6 +12,8 @@ from workbench.resources import PACKAGE
 
 FOLDER = "notebooks"
 FIRST_PORT, NUM_PORTS = 8888, 50
+# No question about news at the first start, and nothing fetched from the network unasked.
+QUIET = ("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate")
 
 
 def bundled_notebooks() -> list[Path]:
@@ -76,6 +78,7 @@ def start(folder: Path, runs_dir: Path, *, browser: bool) -> NoReturn:
     arguments = [
         *(sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.absolute()}"),
         *(f"--ServerApp.port={free_port()}", "--ServerApp.port_retries=0"),
+        *QUIET,
         *(() if browser else ("--no-browser",)),
         *(("--allow-root",) if os.geteuid() == 0 else ()),  # in a container; it listens on this machine alone
     ]

@@ -17,6 +17,7 @@ from workbench.notebook.explorer import Explorer, row
 from workbench.notebook.source import default_runs_dir
 from workbench.notebook.study_table import read_table
 from workbench.resources import find_resource
+from workbench.runs.of_study import find_study
 from workbench.views.metrics import MetricLabel
 from workbench.views.parallel import Limits, Parallel, parallel
 from workbench.views.study import Point, StudyCell, StudyTable, pareto
@@ -161,10 +162,10 @@ class StudyExplorer(Explorer):
         folder = Path(self._source)
         if (folder / "cells.csv").is_file():
             return read_table(folder, _study_of(folder.name)), None
-        study = load_study(str(self._source))
         from workbench.report.study import report_on
 
         runs_dir = default_runs_dir() if self._runs_dir is None else self._runs_dir
+        study = find_study(str(self._source), runs_dir).study
         report = report_on(study, study.name, runs_dir, str(self._source))
         if any(cell.finished for cell in report.table.cells):
             return report.table, report

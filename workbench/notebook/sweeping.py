@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from workbench.config.origin import Origin, read_origin
-from workbench.config.study import Study, load_study
+from workbench.config.study import Study
 from workbench.events import EvalDone
 from workbench.figures.study import learning_figure
 from workbench.figures.training import training_figure
@@ -18,7 +18,7 @@ from workbench.notebook.source import default_runs_dir
 from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.lineage import read_history
 from workbench.runs.liveness import RunStatus, run_status
-from workbench.runs.of_study import StudyRun, counted
+from workbench.runs.of_study import StudyRun, counted, find_trainable
 from workbench.views.curves import curves
 from workbench.views.learning import LearningView, learning_view
 from workbench.views.metrics import metric_label
@@ -43,11 +43,11 @@ def sweep(study: str, *, seeds: int | None = None, runs_dir: Path | None = None)
     Raises:
         ValueError: there is no such study, it is a search, or its folder cannot be written.
     """
-    asked = load_study(study)
+    folder = (default_runs_dir() if runs_dir is None else runs_dir).absolute()
+    asked = find_trainable(study, folder)
     if asked.search:
         raise ValueError(f"study '{asked.name}' is a search, of hours: start it with workbench sweep --study {study}")
     asked = asked if seeds is None else asked.model_copy(update={"seeds": seeds})
-    folder = (default_runs_dir() if runs_dir is None else runs_dir).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 
 from workbench.config.nearest import unknown
 from workbench.files import FULL, TEMPORARY, DiskFullError, is_writable, new_folder
@@ -132,7 +133,7 @@ def check_can_create(runs_dir: Path, run_id: str) -> None:
 def _exists(run: RunDirectory) -> ValueError:
     return ValueError(
         f"run '{run.id}' already exists in {run.path.parent}: choose another --name, "
-        f"or go on with it if it has not finished: workbench runs resume {run.path}"
+        f"or go on with it if it has not finished: workbench runs resume {quote(str(run.path))}"
     )
 
 

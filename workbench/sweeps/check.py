@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from workbench.config.cells import Cell
 from workbench.config.nearest import unknown
 from workbench.config.study import Study
-from workbench.engine.build import evaluated_splits
+from workbench.data.spec import evaluated_splits
 from workbench.losses.objective import Objective
 from workbench.views.metrics import METRIC_LABELS
 

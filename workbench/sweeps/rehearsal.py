@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from workbench.engine.build import build_cohort, evaluated_splits, make_evaluator
+from workbench.data.spec import evaluated_splits
+from workbench.engine.build import build_cohort, make_evaluator
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb
 from workbench.engine.doctor.forecast import num_new_steps, num_validations

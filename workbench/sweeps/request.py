@@ -6,6 +6,7 @@ from pathlib import Path
 from workbench.config.cells import Changes
 from workbench.config.study import Study
 from workbench.sweeps.leases import DEFAULT_GRACE_S
+from workbench.sweeps.storage import default_file
 
 NO_CHANGES = Changes()
 
@@ -38,6 +39,20 @@ class Request:
     @property
     def study_name(self) -> str:
         return self.name or self.study.name
+
+    def check_can_resume(self) -> None:
+        """Refuse to go on with a study that has no database in the runs folder; one elsewhere is asked when it is open.
+
+        Raises:
+            ValueError: as said.
+        """
+        if self.resumes and not self.storage and not default_file(self.runs_dir, self.study_name).exists():
+            raise self.nothing_to_resume()
+
+    def nothing_to_resume(self) -> ValueError:
+        """The error for a study that is to go on and has not begun."""
+        name = self.study_name
+        return ValueError(f"there is no study '{name}' to resume: leave out --resume, --try and --retry to begin it")
 
     @property
     def seeds(self) -> range:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from workbench.runs.of_study import FOLDER
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_S = 60.0
 MOST_OPENINGS, BETWEEN_OPENINGS_S = 10, 0.3
-FOLDER = "studies"
 SERVERS = ("postgresql", "mysql", "mariadb")
 POSTGRES = "psycopg"  # the driver that the extra brings
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.config.cells import Cell, base_config, cells_of, example_cells, with_steps
 from workbench.config.nearest import unknown
 from workbench.config.study import Study
+from workbench.runs.of_study import keep_copy
 from workbench.sweeps.ahead import cells_ahead, measured_cells, rivals_ahead, trials_ahead
 from workbench.sweeps.answer import Answer, answers, gains_on_rivals
 from workbench.sweeps.check import OF_THE_RUN, check_study
@@ -62,19 +63,14 @@ class Sweep:
         if self._ledger is None:
             request = self.request
             file = None if request.storage else default_file(request.runs_dir, request.study_name)
-            if request.resumes and file is not None and not file.exists():
-                raise self._nothing_to_resume()
+            request.check_can_resume()
             storage = self._storage or open_storage(request.storage, file)
             if request.resumes and not has_study(storage, request.study_name):
-                raise self._nothing_to_resume()
+                raise request.nothing_to_resume()
             base = with_steps(self.study, base_config(self.study, request.changes), request.changes)
             asked = identity(self.study, base, self.cells)
             self._ledger = open_ledger(self.study, request.study_name, storage, asked)
         return self._ledger
-
-    def _nothing_to_resume(self) -> ValueError:
-        name = self.request.study_name
-        return ValueError(f"there is no study '{name}' to resume: leave out --resume, --try and --retry to begin it")
 
     def forecast(self, say: Say = nothing, *, trials: Sequence[Trial] = ()) -> Forecast:
         """What is left of the study, measured on a few steps.
@@ -122,6 +118,7 @@ class Sweep:
 
     def work(self, stop: Stop = lambda: False, watch: Watch = lambda events, _: events, say: Say = nothing) -> None:
         """Train until everything has ended, here or by other workers, or until asked to stop."""
+        keep_copy(self.study, self.request.study_name, self.request.runs_dir)
         end = time.monotonic() + self.request.timeout_s if self.request.timeout_s else math.inf
         with Leases(self.ledger.engine, self.request.grace_s) as leases:
             replicates = Replicates(self.request.study_name, self.request.runs_dir, watch)

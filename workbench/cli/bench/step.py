@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.bench.report import Bench, measured, print_table, time_text
-from workbench.cli.options import Json, Overrides, Recipe, Trust
+from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, Trust
 
 if TYPE_CHECKING:
     from workbench.bench.trace import Operator
@@ -45,6 +45,10 @@ def step(
 
         workbench bench step --trace step.json
     """
+    from workbench.config.toml import load_recipe
+    from workbench.engine.precheck import check_config
+
+    check_config(load_recipe(recipe, overrides), DEFAULT_RUNS)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch loads: its profiler talks to itself on stderr
     from workbench.bench.step import step_config, steps
     from workbench.bench.trace import check_trace_path

@@ -39,6 +39,13 @@ def sample_set(name: str) -> SampleSet:
     return SAMPLE_SETS[name]
 
 
+def check_split(name: str, split: str) -> None:
+    """Refuses a sample set or a split that is not there; ValueError with the nearest name."""
+    chosen = sample_set(name)
+    if split not in chosen.default_pairs:
+        raise unknown(f"split of samples:{name}", split, chosen.default_pairs)
+
+
 def zero_shot_task(name: str) -> ZeroShotTask | None:
     """The classes and templates of a sample set, or None where it has no zero-shot task."""
     task = sample_set(name).zero_shot
@@ -86,8 +93,7 @@ def check_drawable(name: str, split: str, num_pairs: int, folder: Path) -> None:
 
 def _wanted(chosen: SampleSet, split: str, num_pairs: int) -> int:
     """The number of pairs to draw; 0 for all of a split that ends by itself."""
-    if split not in chosen.default_pairs:
-        raise unknown(f"split of samples:{chosen.name}", split, chosen.default_pairs)
+    check_split(chosen.name, split)
     if num_pairs < 0:
         raise ValueError(
             f"samples:{chosen.name}/{split} cannot hold {num_pairs} pairs: ask for 0 (its usual size) or more"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.run import RunConfig
-from workbench.engine.build import build_cohort, evaluated_splits, make_evaluator
+from workbench.data.spec import evaluated_splits
+from workbench.engine.build import build_cohort, make_evaluator
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb, resolve_device
 from workbench.engine.doctor.expected import RunEstimate, estimate_run

@@ -7,6 +7,7 @@ from workbench.config.run import RunConfig
 from workbench.data.batches import BatchStream
 from workbench.engine.device import machine_facts
 from workbench.engine.lessons import remembers
+from workbench.engine.precheck import check_cacheable
 from workbench.engine.teacher_cache.build import Builder, Forecast
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home, why_missing
@@ -126,13 +127,7 @@ def check_keepable(config: RunConfig, objectives: Sequence[Objective]) -> None:
     Raises:
         ValueError: there is no teacher, views without number, or a loss that looks inside the teacher.
     """
-    if not config.teacher.model:
-        raise ValueError("there is no teacher to cache: name one with --set teacher.model=SPEC")
-    if not config.data.views:
-        raise ValueError(
-            "data.views = 0 shows new views in every epoch, which cannot be cached: give them a number, as in "
-            "--set data.views=3, or leave the cache at auto"
-        )
+    check_cacheable(config)
     looking = sorted({name for objective in objectives for name in objective.features})
     if looking:
         raise ValueError(

@@ -3,14 +3,16 @@
 import json
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from workbench.config.run import RunConfig
 from workbench.data.sample import Dataset
 from workbench.data.store import decoder
-from workbench.models.teacher import Teacher
+
+if TYPE_CHECKING:
+    from workbench.models.teacher import Teacher
 
 FORMAT = 1  # raise it when a cache of the same identity would come out otherwise
 
@@ -30,7 +32,7 @@ class TeacherIdentity(BaseModel):
     decoder: str  # of pictures
 
     @classmethod
-    def of(cls, teacher: Teacher) -> "TeacherIdentity":
+    def of(cls, teacher: "Teacher") -> "TeacherIdentity":
         described = json.dumps([teacher.architecture, teacher.normalisation], sort_keys=True)
         return cls(
             format=FORMAT,
@@ -59,7 +61,7 @@ class Identity(BaseModel):
     dtype: str
 
     @classmethod
-    def of(cls, config: RunConfig, dataset: Dataset, teacher: Teacher) -> "Identity":
+    def of(cls, config: RunConfig, dataset: Dataset, teacher: "Teacher") -> "Identity":
         return cls(
             data=dataset.fingerprint,
             files=dataset.stamp(),

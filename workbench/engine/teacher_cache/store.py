@@ -11,19 +11,19 @@ import os
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from workbench.embeddings import Embeddings
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.files import remove
 from workbench.resources import cache_dir
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROWS, DIGESTS, MANIFEST, LOCK = "rows.bin", "digests.bin", "cache.json", "lock"
 MAX_DIFFERENCES = 3  # with more, it is just another run's
@@ -97,12 +97,14 @@ class TeacherCache:
             raise ValueError(f"the teacher cache in '{folder}' is not finished: {REBUILD}")
         self._checked = np.zeros(self.manifest.num_blocks, dtype=bool)
 
-    def embeddings(self, rows_B: Tensor, scale: Tensor) -> Embeddings:
+    def embeddings(self, rows_B: "Tensor", scale: "Tensor") -> Embeddings:
         """What the teacher said of some rows, on its scale's device; on a GPU they arrive in the background.
 
         Raises:
             ValueError: a block is damaged, or the picture of a pair could not be decoded when the cache was made.
         """
+        import torch
+
         rows = rows_B.numpy()
         self._check(np.unique(rows // (self.manifest.pairs_per_block * self.manifest.identity.views)))
         size = self.manifest.row_bytes
@@ -121,7 +123,10 @@ class TeacherCache:
         """The blocks that are not as they were written; reads all of them."""
         return [number for number in range(self.manifest.num_blocks) if not self._is_sound(number)]
 
-    def _on_device(self, raw_B2D: Tensor, scale: Tensor) -> Embeddings:
+    def _on_device(self, raw_B2D: "Tensor", scale: "Tensor") -> Embeddings:
+        import torch
+        import torch.nn.functional as F
+
         if scale.device.type == "cuda":
             raw_B2D = raw_B2D.pin_memory().to(scale.device, non_blocking=True)
         if raw_B2D.dtype != torch.float32:  # rounding has changed the lengths

@@ -15,6 +15,8 @@ from workbench.views.names import shortened
 from workbench.views.units import duration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workbench.config.study import Study
 
 KEY = "study/"  # begins the key of a study's line: no run's name has a slash
@@ -35,7 +37,7 @@ class StudyRow:
     def share(self) -> float:
         """How much of it is done: runs that its file plans, or trials of a search, some of which end before their last
         seed."""
-        study = _planned(self.name)
+        study = _planned(self.name, self.rows[0].run.path.parent)
         if study and study.search:
             return min(1.0, self.num_tried / study.trials)
         return self.num_finished / max(len(self.rows), study.num_runs if study else 0)
@@ -59,7 +61,7 @@ class StudyRow:
     @property
     def how_much(self) -> str:
         """The same in numbers."""
-        study = _planned(self.name)
+        study = _planned(self.name, self.rows[0].run.path.parent)
         if study and study.search:
             return f"{self.num_tried} of {study.trials} trials, {self.num_finished} runs"
         planned = max(len(self.rows), study.num_runs if study else 0)
@@ -132,11 +134,12 @@ def _said(study: StudyRow, metric: str) -> dict[str, tuple[str, str]]:
 
 
 @functools.cache
-def _planned(name: str) -> "Study | None":
-    """The study of this name; None for one that is not known."""
-    from workbench.config.study import study_kept_as
+def _planned(name: str, runs_dir: "Path") -> "Study | None":
+    """The study of this name; None for one that is told by its runs alone."""
+    from workbench.runs.of_study import find_study
 
     try:
-        return study_kept_as(name)[0]
+        found = find_study(name, runs_dir)
     except ValueError:
         return None
+    return found.study if found.has_file else None

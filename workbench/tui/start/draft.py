@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from workbench.config.cells import Changes, as_text, cells_of
 from workbench.config.run import LossConfig, RunConfig
-from workbench.config.study import flat, load_study
+from workbench.config.study import flat
 from workbench.config.toml import at_length, load_recipe
 from workbench.runs.directory import check_can_create
+from workbench.runs.of_study import find_trainable
 
 OF_THE_COMMAND = {
     "recipe": "a recipe's name or file: see `workbench recipes`",
@@ -139,7 +140,7 @@ def sweep_command(filled: dict[str, str], runs_dir: Path) -> list[str]:
     """
     if not filled["study"]:
         raise ValueError("which study? Their names: workbench studies")
-    study = load_study(filled["study"])
+    study = find_trainable(filled["study"], runs_dir)
     for name in ("seeds", "steps"):
         if filled[name] and (not filled[name].isdecimal() or not int(filled[name])):
             raise ValueError(f"{name} must be a whole number above 0 (got {filled[name]!r})")
@@ -157,7 +158,7 @@ def sweep_said(filled: dict[str, str], runs_dir: Path) -> str:
         ValueError: as :func:`sweep_command`.
     """
     sweep_command(filled, runs_dir)
-    study = load_study(filled["study"])
+    study = find_trainable(filled["study"], runs_dir)
     num_runs = study.num_runs * int(filled["seeds"] or study.seeds) // study.seeds
     cost = f" ({study.cost})" if study.cost and not filled["steps"] and not filled["seeds"] else ""
     return f"{study.question} {num_runs} runs{cost}, in a process of its own that outlives this screen."

@@ -7,15 +7,14 @@ import json
 import shlex
 import sqlite3
 from collections.abc import Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from workbench.config.cells import as_text
-from workbench.config.study import CellConfig, Study, study_kept_as
-from workbench.config.toml import read_toml
+from workbench.config.study import Study
 from workbench.events import RunFinished, StepDone
 from workbench.report.collect import collect
 from workbench.report.over_time import learning_of, validation_curves
@@ -23,7 +22,7 @@ from workbench.report.study import StudyReport, report_on
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.runs.log import last_events
-from workbench.runs.of_study import counted, runs_of_study
+from workbench.runs.of_study import counted, find_study, runs_of_study
 from workbench.sweeps.storage import default_file
 from workbench.views.learning import LearningView
 from workbench.views.units import duration
@@ -118,16 +117,9 @@ def _learning(study: Study, name: str, runs_dir: Path, metric: str) -> LearningV
 
 
 def _asked(name: str, runs_dir: Path) -> tuple[Study, str]:
-    """The study's file where a study has that name, else what can be told from its runs."""
-    with suppress(ValueError):
-        return study_kept_as(name)
-    found = counted(runs_of_study(runs_dir, name))
-    if not found:
-        raise ValueError(f"{runs_dir} has no run of study '{name}'")
-    cells = {one.origin.cell: CellConfig(name=one.origin.cell, settings=one.origin.values) for one in found}
-    seeds = {one.origin.seed for one in found}
-    recipe = str(read_toml(found[0].run.config_file).get("recipe", "baseline"))
-    return Study(name=name, question="", recipe=recipe, cells=list(cells.values()), seeds=len(seeds)), ""
+    """The study, and what names it on a command line, see :class:`Studied`."""
+    found = find_study(name, runs_dir)
+    return found.study, found.source if found.has_file else ""
 
 
 def ended_trials(file: Path, name: str) -> list[Ended]:

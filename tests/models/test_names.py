@@ -1,0 +1,84 @@
+"""What can be told of a model SPEC without torch agrees with open_clip and with the loaders."""
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+
+from workbench.engine.launch import create
+from workbench.models.names import check_model, check_source, open_clip_names, shipped_names, size_names
+from workbench.models.spec import load_model
+
+
+def test_the_architectures_are_those_that_open_clip_lists() -> None:
+    assert sorted(open_clip_names()) == sorted(open_clip.list_models())
+    assert set(shipped_names()) <= set(open_clip.list_models())
+    assert "ViT-B-16" in shipped_names()
+
+
+GOOD = ["mini-w64", "open_clip:ViT-B-16", "open_clip:ViT-T-16", "config:model.json", "sample:scenes", "folder"]
+UNTRAINED = GOOD[:4]
+BAD = {
+    "": "unknown model",
+    "mini-w46": "mini-w",
+    "ViT-B-16": "open_clip:ViT-B-16",
+    "model.json": "config:model.json",
+    "open_clip:ViT-B-61": "ViT-B-16",
+    "open_clip:ViT-B-16@gone.pt": "no weights at gone.pt",
+    "open_clip:ViT-B-16@empty.pt": "empty.pt: the file is empty",
+    "config:gone.json": "gone.json",
+    "config:model.json@gone.pt": "no weights at gone.pt",
+    "sample:scnes": "scenes",
+    "sample:": "sample model",
+    "run:gone": "no run 'gone'",
+    "gone.safetensors": "no weights at gone.safetensors",
+}
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {}}
+    Path("model.json").write_text(json.dumps(tiny))
+    Path("empty.pt").touch()
+    Path("folder").mkdir()
+
+
+@pytest.mark.parametrize("spec", GOOD)
+def test_a_spec_that_names_something_passes(spec: str) -> None:
+    check_model(spec)
+    if spec in UNTRAINED:
+        with pytest.raises(ValueError, match="architecture without weights"):
+            check_model(spec, needs_weights=True)
+    else:
+        check_model(spec, needs_weights=True)
+
+
+@pytest.mark.parametrize("spec", BAD)
+def test_a_spec_that_names_nothing_is_refused_as_the_loader_refuses_it(spec: str) -> None:
+    with pytest.raises(ValueError, match=BAD[spec]) as early:
+        check_model(spec)
+    with pytest.raises(ValueError, match=BAD[spec]) as late:
+        load_model(spec, seed=0)
+    assert str(early.value) == str(late.value)
+
+
+def test_every_built_in_size_passes() -> None:
+    assert "mini-w64" in size_names()
+    for size in size_names():
+        check_model(size)
+
+
+def test_a_source_is_a_run_with_a_checkpoint_a_folder_or_a_trained_model(tiny) -> None:
+    run = create("one", tiny(), Path("runs"))
+    for source in ("one", "run:one", "runs/one"):
+        with pytest.raises(ValueError, match="has no checkpoint yet"):
+            check_source(source, Path("runs"))
+    with pytest.raises(ValueError, match="did you mean 'one'"):
+        check_source("oen", Path("runs"))
+    with pytest.raises(ValueError, match="architecture without weights"):
+        check_source("mini-w64", Path("runs"))
+    (run.checkpoints / "step-00000004").mkdir()
+    for source in ("one", "runs/one", "folder", "sample:scenes"):
+        check_source(source, Path("runs"))

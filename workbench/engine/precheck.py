@@ -1,0 +1,108 @@
+"""What can be refused before torch is imported: names of losses and settings, and models and data that are not there.
+
+Building a run checks the same and more; this answers a slip of the pen in a fraction of a second.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from workbench.config.nearest import unknown
+from workbench.config.run import INHERITED, RunConfig
+from workbench.config.study import Study
+from workbench.data.spec import check_spec, evaluated_splits
+from workbench.losses.declared import check_losses
+from workbench.models.names import check_model, check_source, is_run
+from workbench.views.metrics import METRIC_LABELS
+
+
+def check_config(config: RunConfig, runs_dir: Path) -> None:
+    """Refuse a run whose losses, models or data do not exist.
+
+    Raises:
+        ValueError: in one line with the remedy, and the setting to change.
+    """
+    check_losses(config.loss)
+    if config.teacher.cache == "on":
+        check_cacheable(config)
+    if config.teacher.model:
+        with set_by("teacher.model"):
+            check_model(config.teacher.model, runs_dir, needs_weights=True)
+    if config.student.model == INHERITED:
+        with set_by("inheritance.source"):
+            check_model(config.inheritance.source or config.teacher.model, runs_dir, needs_weights=True)
+    else:
+        with set_by("student.model"):
+            check_model(config.student.model, runs_dir)
+    with set_by("data.train"):
+        check_spec(config.data.train, "train")
+    for split, spec, _ in evaluated_splits(config.data):
+        with set_by(f"data.{split}"):
+            check_spec(spec, split)
+
+
+def check_configs(configs: Iterable[RunConfig], runs_dir: Path) -> None:
+    """:func:`check_config` for each.
+
+    Raises:
+        ValueError: as there.
+    """
+    for config in configs:
+        check_config(config, runs_dir)
+
+
+def check_cacheable(config: RunConfig) -> None:
+    """Refuse to keep the embeddings of no teacher, or of views without number.
+
+    Raises:
+        ValueError: as said.
+    """
+    if not config.teacher.model:
+        raise ValueError("there is no teacher to cache: name one with --set teacher.model=SPEC")
+    if not config.data.views:
+        raise ValueError(
+            "data.views = 0 shows new views in every epoch, which cannot be cached: give them a number, as in "
+            "--set data.views=3, or leave the cache at auto"
+        )
+
+
+def check_objectives(study: Study) -> None:
+    """Refuse a study about a metric that no run ever has; whether its own runs have it, only training shows.
+
+    Raises:
+        ValueError: offers the nearest.
+    """
+    for objective in study.objectives:
+        if objective.metric not in METRIC_LABELS:
+            raise unknown("objective", objective.metric, METRIC_LABELS)
+
+
+def check_measurement(source: str, data: str | None, runs_dir: Path) -> None:
+    """Refuse to measure a model that is not there, or on pairs that are not there.
+
+    Raises:
+        ValueError: in one line with the remedy.
+    """
+    check_source(source, runs_dir)
+    if data is not None:
+        check_spec(data, "validation")
+    elif not is_run(source, runs_dir) and not Path(source).is_dir():
+        raise no_held_out_pairs(source)
+
+
+def no_held_out_pairs(source: str) -> ValueError:
+    """The error for a model to measure, where nothing says on what."""
+    return ValueError(f"{source} names no held-out pairs: name some with --data SPEC")
+
+
+@contextmanager
+def set_by(setting: str) -> Iterator[None]:
+    """Says in an error's first line which setting names what could not be opened."""
+    try:
+        yield
+    except ValueError as error:
+        line, newline, table = str(error).partition("\n")
+        end = ":" if table else ""
+        raise ValueError(
+            f"{line.removesuffix(end)}; name another with --set {setting}=SPEC{end}{newline}{table}"
+        ) from None

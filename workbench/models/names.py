@@ -1,0 +1,255 @@
+"""What a model SPEC may name, told without importing torch or open_clip: a slip is answered before either is loaded."""
+
+import errno
+import json
+import os
+import re
+import sys
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from workbench.config.nearest import unknown
+from workbench.resources import PACKAGE, find_resource
+from workbench.runs.checkpoints import MANIFEST, checkpoints, newest_checkpoint, read_manifest
+from workbench.runs.directory import RunDirectory, find_run, list_runs
+
+CONFIG, WEIGHTS, TOKENIZER = "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"
+OLDER_WEIGHTS = "open_clip_pytorch_model.bin"  # in folders from the hub
+HEADER_BYTES = 8  # of a safetensors file: the length of the header that follows
+SIZES = PACKAGE / "models" / "sizes"
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+SAMPLES = ("scenes", "emoji")
+FORMS = (
+    "a built-in size",
+    "open_clip:NAME[@WEIGHTS]",
+    "config:FILE.json[@WEIGHTS]",
+    "sample:NAME",
+    "run:ID",
+    "a model folder",
+)
+OF_A_CONFIG = ("embed_dim", "vision_cfg", "text_cfg")  # what makes a JSON file a model's config
+
+
+def check_model(spec: str, runs_dir: Path | None = None, *, needs_weights: bool = False) -> None:
+    """Refuse a SPEC that names nothing; what is in the files that it names is not looked at.
+
+    Args:
+        needs_weights: refuse an architecture alone, too.
+
+    Raises:
+        ValueError: in one line with the remedy.
+    """
+    kind, colon, rest = spec.partition(":")
+    if kind == "open_clip" and colon:
+        _check_open_clip(rest)
+    elif kind == "config" and colon:
+        _check_config_file(rest)
+    elif kind == "sample" and colon:
+        sample_folder(rest)
+    elif kind == "run" and colon:
+        _check_has_checkpoint(find_run(runs_dir or Path("runs"), rest))
+    elif spec not in size_names() and not (spec and Path(spec).is_dir()):
+        if not is_weights_file(spec):
+            close = unknown("model", spec, [prefixed] if (prefixed := _prefixed(spec)) else size_names())
+            raise ValueError(f"{close} (a model is {', '.join(FORMS)})")
+        check_weights(Path(spec))
+    if needs_weights and _is_architecture(spec):
+        raise without_weights(spec)
+
+
+def check_source(source: str, runs_dir: Path) -> None:
+    """Refuse what is neither a run with a checkpoint, nor a model folder, nor a SPEC of a model with weights.
+
+    Raises:
+        ValueError: in one line with the remedy.
+    """
+    if is_run(source, runs_dir):
+        _check_has_checkpoint(find_run(runs_dir, source.removeprefix("run:")))
+    elif not Path(source).is_dir():
+        _check_is_no_misspelt_run(source, runs_dir)
+        check_model(source, runs_dir, needs_weights=True)
+
+
+def find_folder(source: str | Path, runs_dir: Path = Path("runs")) -> Path | None:
+    """The folder that holds a source's model; None where the source is a SPEC of another kind.
+
+    Raises:
+        ValueError: the run has no whole checkpoint, the checkpoint is damaged, or a run's name is misspelt.
+    """
+    name = str(source)
+    if is_run(name, runs_dir):
+        return run_folder(name.removeprefix("run:"), runs_dir)
+    folder = Path(name)
+    if folder.is_dir():
+        if (folder / MANIFEST).exists():
+            read_manifest(folder)
+        return folder
+    _check_is_no_misspelt_run(name, runs_dir)
+    return None
+
+
+def is_run(source: str, runs_dir: Path) -> bool:
+    """Whether a run is named, by its id, its directory or as ``run:ID``."""
+    return source.startswith("run:") or any(RunDirectory(path).exists for path in (runs_dir / source, Path(source)))
+
+
+def run_folder(run_id: str, runs_dir: Path | None) -> Path:
+    """The newest whole checkpoint of a run, by id or directory, which is a model folder.
+
+    Raises:
+        ValueError: there is no such run, or it has no checkpoint.
+    """
+    run = find_run(runs_dir or Path("runs"), run_id)
+    checkpoint = newest_checkpoint(run)
+    if checkpoint is None:
+        raise _no_checkpoint(run)
+    return checkpoint
+
+
+def sample_folder(name: str) -> Path:
+    """The model folder of ``sample:NAME``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    folder = find_resource(f"data_samples/{name}/teacher") if name else None
+    if folder is None:
+        raise unknown("sample model", name, [one for one in SAMPLES if find_resource(f"data_samples/{one}/teacher")])
+    return folder
+
+
+def is_weights_file(spec: str) -> bool:
+    """Whether a SPEC is the path of a file of weights, if perhaps of one that is missing."""
+    if _prefixed(spec):
+        return False
+    return Path(spec).is_file() or (":" not in spec and Path(spec).suffix in SUFFIXES)
+
+
+def folder_name(source: str) -> str:
+    """A folder's name for a teacher: ``ViT-B-16-laion400m_e32``."""
+    _, _, named = source.rpartition(":")
+    model, _, weights = named.partition("@")
+    architecture = Path(model).stem if model.endswith(".json") else model  # an open_clip name may hold a slash
+    words = [architecture, Path(weights).name] if weights else [Path(model).name]
+    whole = "-".join(word.removesuffix(Path(word).suffix) if is_weights_file(word) else word for word in words)
+    return re.sub(r"[^A-Za-z0-9._]+", "-", whole).strip("-.") or "teacher"
+
+
+def check_weights(path: Path) -> None:
+    """Refuse a file of weights that is missing or empty.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not path.is_file():
+        raise ValueError(f"no weights at {path}: check the path")
+    if not path.stat().st_size:
+        raise ValueError(f"cannot read weights from {path}: the file is empty; copy or download it again")
+
+
+def fault_of_folder(folder: Path) -> str | None:
+    """What keeps a model folder from being whole; None of one that is. Weights are measured, not read."""
+    try:
+        json.loads((folder / CONFIG).read_bytes())
+        is_whole = (folder / OLDER_WEIGHTS).is_file() or _are_whole(folder / WEIGHTS)
+        return None if is_whole else f"{WEIGHTS} is cut short"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError):
+        return f"{CONFIG} or {WEIGHTS} is damaged"
+
+
+def _are_whole(path: Path) -> bool:
+    """Whether a safetensors file is as long as its header says."""
+    with path.open("rb") as file:
+        num_header = int.from_bytes(file.read(HEADER_BYTES), "little")
+        if num_header > path.stat().st_size:
+            return False
+        tensors = json.loads(file.read(num_header))
+    ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
+    return path.stat().st_size == HEADER_BYTES + num_header + max(ends, default=0)
+
+
+def without_weights(spec: str) -> ValueError:
+    """The error for an architecture where a trained model is wanted."""
+    return ValueError(
+        f"{spec} names an architecture without weights: name sample:scenes, run:ID, a model folder, "
+        "open_clip:NAME@/path/to/weights or config:FILE.json@/path/to/weights"
+    )
+
+
+def unknown_architecture(name: str) -> ValueError:
+    """The error for ``open_clip:NAME``, where no architecture has this name."""
+    return unknown("open_clip model", name, [*open_clip_names(), *size_names()])
+
+
+def size_names() -> list[str]:
+    """The sizes that come with the workbench."""
+    return [path.stem for path in SIZES.glob("*.json")]
+
+
+def open_clip_names() -> tuple[str, ...]:
+    """The architectures that open_clip knows: those that it lists where it is loaded, else those of its files."""
+    if loaded := sys.modules.get("open_clip"):
+        return tuple(loaded.list_models())
+    return shipped_names()
+
+
+@cache
+def shipped_names() -> tuple[str, ...]:
+    """The architectures that the installed open_clip comes with."""
+    package = find_spec("open_clip")
+    assert package is not None and package.origin is not None
+    files = sorted((Path(package.origin).parent / "model_configs").glob("*.json"))
+    return tuple(file.stem for file in files if json.loads(file.read_text(encoding="utf-8")).keys() >= set(OF_A_CONFIG))
+
+
+def _check_open_clip(rest: str) -> None:
+    name, _, weights = rest.partition("@")
+    name = name.replace("/", "-")
+    if name not in open_clip_names() and name not in size_names():
+        raise unknown_architecture(name)
+    if Path(weights).suffix or Path(weights).is_file():  # else a pretrained tag, which open_clip knows
+        check_weights(Path(weights))
+
+
+def _check_config_file(rest: str) -> None:
+    name, _, weights = (rest, "", "") if Path(rest).is_file() else rest.partition("@")
+    if not Path(name).is_file():
+        raise ValueError(f"cannot read the model config {name}: {os.strerror(errno.ENOENT)}")
+    if weights:
+        check_weights(Path(weights))
+
+
+def _check_has_checkpoint(run: RunDirectory) -> None:
+    if not checkpoints(run):
+        raise _no_checkpoint(run)
+
+
+def _no_checkpoint(run: RunDirectory) -> ValueError:
+    return ValueError(f"run {run.id} has no checkpoint yet: wait for one, or `workbench runs resume {run.id}`")
+
+
+def _check_is_no_misspelt_run(name: str, runs_dir: Path) -> None:
+    if ":" not in name and not is_weights_file(name):
+        ids = [run.id for run in list_runs(runs_dir)]
+        if get_close_matches(name, ids, n=1):
+            raise unknown("run or model", name, ids)
+
+
+def _is_architecture(spec: str) -> bool:
+    """Whether a SPEC that names something names an architecture alone."""
+    if spec.startswith("config:"):
+        rest = spec.removeprefix("config:")
+        return Path(rest).is_file() or "@" not in rest
+    return spec in size_names() or (spec.startswith("open_clip:") and not spec.partition("@")[2])
+
+
+def _prefixed(spec: str) -> str:
+    """What is meant by an architecture, alone or with its weights, that lacks its kind; empty for anything else."""
+    name = spec.partition("@")[0]
+    if name.endswith(".json"):
+        return f"config:{spec}"
+    return f"open_clip:{spec}" if name.replace("/", "-") in (*open_clip_names(), *size_names()) else ""
