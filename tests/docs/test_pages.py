@@ -11,6 +11,9 @@ README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 DOCS = ROOT / "workbench" / "docs"
 MOST_FILES, MOST_COLUMNS = 6, 120
+OTHER_WORDS = re.compile(
+    r"\b(told|heard|anew|beside|loud|loudest|begun|picture|pictures|colour|behaviour|optimiser|learnt|licence)\b"
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -35,6 +38,11 @@ def test_lines_of_prose_fit_a_terminal(page: Path) -> None:
     text = FENCED.sub("", page.read_text())
     prose = [line for line in text.splitlines() if not line.startswith(("|", "!["))]
     assert [line for line in prose if len(line) > MOST_COLUMNS] == []
+
+
+def test_prose_has_the_words_of_the_field_in_one_spelling(page: Path) -> None:
+    prose = re.sub(r"`[^`]*`|\]\([^)]*\)", "", FENCED.sub("", page.read_text()))
+    assert OTHER_WORDS.findall(prose.lower()) == []
 
 
 def test_the_index_lists_every_page_and_the_readme_leads_to_it() -> None:
