@@ -84,7 +84,7 @@ def test_a_mistake_that_shows_later_ends_the_run_in_one_line(workbench, mine) ->
     found = workbench("train", "--recipe", recipe, "--name", "late")
     assert found.code == 1
     assert "Traceback" not in found.err
-    (line,) = (line for line in found.err.splitlines() if line.startswith("workbench: run late failed"))
+    (line,) = (line for line in found.err.splitlines() if "late" in line and "failed" in line)
     assert re.search(r"loss\.mine: .*mine\.py, line 12: AttributeError: .*'meen'", line)
     events = [json.loads(line) for line in Path("runs/late/events.jsonl").read_text().splitlines()]
     assert events[-1]["event"] == "RunFinished"

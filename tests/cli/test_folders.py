@@ -85,7 +85,7 @@ def test_files_of_somebody_else_are_not_to_be_removed(tmp_path: Path) -> None:
     [
         (["export", "sample:scenes", "--format", "onyx", "--out", "x"], "did you mean 'onnx'"),
         (["export", "sample:scenes", "--out", "taken"], "exists already"),
-        (["export", "nowhere", "--out", "x"], "unknown run or model"),
+        (["export", "nowhere", "--out", "x"], "unknown model"),
         (["export", "run:nowhere", "--out", "x"], "holds no runs yet"),
         (["export", "sample:scnes", "--out", "x"], "did you mean 'scenes'"),
         (["inherit", "--teacher", "sample:scenes", "--depth", "1", "--out", "taken"], "exists already"),

@@ -4,7 +4,7 @@ import torch
 
 from workbench.embeddings import Embeddings
 from workbench.engine.build import build_cohort
-from workbench.engine.loop import train
+from workbench.engine.launch import launch
 from workbench.engine.probe import save_probe
 from workbench.events import EvalDone
 from workbench.runs.directory import create_run
@@ -49,10 +49,9 @@ def test_a_probe_that_cannot_be_kept_is_a_warning(cohort, tmp_path, monkeypatch:
 
 
 def test_every_evaluation_on_the_way_leaves_one(tiny, tmp_path) -> None:
-    directory = create_run(tmp_path, "run", 'recipe = "x"\n')
-    cohort = build_cohort({"run": tiny(evaluate={"every_steps": 2})})
-    cohort.members[0].directory = directory
-    events = list(train(cohort))
+    started = launch({"run": tiny(evaluate={"every_steps": 2})}, tmp_path)
+    directory = started.directories["run"]
+    events = list(started.events())
     steps = [event.step for event in events if isinstance(event, EvalDone) and event.split == "validation"]
     kept = sorted(int(path.stem.partition("-")[2]) for path in directory.snapshots.glob("probe-*"))
     assert kept == steps != []

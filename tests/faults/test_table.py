@@ -146,8 +146,11 @@ FAULTS = [
         "runs/test_lock.py::test_a_run_that_cannot_be_written_to_says_so",
     ),
     fault(
-        "16 SIGINT and SIGTERM",
-        "the step is finished and saved, exit status 130 or 143; a second one ends it at once; no worker stays",
+        "16 SIGINT, SIGTERM and SIGHUP",
+        "the step is finished and saved, exit status 130, 143 or 129, though the terminal is gone; a second "
+        "signal, unless it is SIGHUP, ends it at once; no worker stays",
+        "cli/test_interrupt.py::test_a_terminal_that_closes_ends_the_run_resumable",
+        "cli/test_interrupt.py::test_a_second_hangup_changes_nothing",
         "cli/test_train.py::test_a_signal_saves_and_the_run_goes_on_later",
         "faults/test_training.py::test_a_second_signal_ends_it_at_once",
         "data/test_delivery.py::test_sigterm_ends_the_processes_without_a_stir",
@@ -468,17 +471,6 @@ FAULTS = [
         "config/test_trust.py::test_nor_do_those_in_the_folder_of_a_run",
         "losses/test_custom.py::test_a_configs_file_elsewhere_is_not_run_without_trust",
         "cli/test_custom_loss.py::test_a_strangers_loss_runs_only_with_trust",
-    ),
-    fault(
-        "16 SIGINT, SIGTERM and SIGHUP",
-        "the step is finished and saved, exit status 130, 143 or 129, though the terminal is gone; a second "
-        "signal, unless it is SIGHUP, ends it at once; no worker stays",
-        "cli/test_interrupt.py::test_a_terminal_that_closes_ends_the_run_resumable",
-        "cli/test_interrupt.py::test_a_second_hangup_changes_nothing",
-        "cli/test_train.py::test_a_signal_saves_and_the_run_goes_on_later",
-        "faults/test_training.py::test_a_second_signal_ends_it_at_once",
-        "data/test_delivery.py::test_sigterm_ends_the_processes_without_a_stir",
-        "data/test_batches.py::test_leaving_early_leaves_nothing_behind",
     ),
     fault(
         "loaded state in another memory format, dtype or device than what it stands for",

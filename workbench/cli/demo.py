@@ -63,13 +63,13 @@ def demo(
     from workbench.cli.output import errors, print_json
     from workbench.cli.progress import show
     from workbench.config.toml import load_recipe
-    from workbench.demo import Demo
     from workbench.engine.precheck import check_configs
     from workbench.process import check_alone
 
     check_alone()
     chosen = tuple(dict.fromkeys(recipes or ["clip-kd"]))
     check_configs([load_recipe(recipe, steps=steps) for recipe in chosen], runs)
+    from workbench.demo import Demo
 
     tour = Demo(runs, tuple(range(seeds)), chosen, steps)
     errors.print(

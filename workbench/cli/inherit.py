@@ -136,8 +136,11 @@ def _check_learning(
     if steps is not None and steps < 1:
         raise ValueError(f"--steps must be at least 1 (got {steps})")
     if not 0 < auto < 1:
-        raise ValueError(f"--auto must be above 0 and below 1 (got {auto:g})")
-    check_config(masks_config(teacher, data, auto, steps or STEPS, plan.model_dump(mode="json"), settings), runs)
+        raise ValueError(f"--auto must be above 0 and below 1 (got {auto:g}): it is the target sparsity")
+    try:
+        check_config(masks_config(teacher, data, auto, steps or STEPS, plan.model_dump(mode="json"), settings), runs)
+    except ValueError as error:
+        raise ValueError(str(error).replace("--set data.train=SPEC", "--data SPEC")) from None
 
 
 def _by_masks(

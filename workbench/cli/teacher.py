@@ -57,9 +57,7 @@ def train_(
     from workbench.cli.output import errors, print_json, print_line, print_metrics
     from workbench.cli.train import follow
     from workbench.config.toml import load_recipe
-    from workbench.engine.launch import launch
     from workbench.engine.precheck import check_config
-    from workbench.engine.publish import publish_teacher
     from workbench.process import check_alone
     from workbench.runs.directory import check_can_create, find_run, new_run_id
 
@@ -68,6 +66,8 @@ def train_(
     run_id = name or new_run_id(recipe, config.seed, runs)
     check_can_create(runs, run_id)
     check_config(config, runs)
+    from workbench.engine.launch import launch
+    from workbench.engine.publish import publish_teacher
 
     follow(launch({run_id: config}, runs), json, prints=out is None)
     if out is None:

@@ -7,6 +7,7 @@ from workbench.documents import shortened
 from workbench.terminal import visible
 
 MAX_LISTED = 20
+MAX_SHOWN = 300  # characters of what was asked for: a path may be long, a value of megabytes is cut
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> ValueError:
@@ -15,7 +16,7 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> ValueError:
     >>> unknown("loss", "icll", ["icl", "fd"])
     ValueError("unknown loss 'icll': did you mean 'icl'?")
     """
-    name, known = shortened(name), sorted(map(visible, choices))
+    name, known = shortened(name, MAX_SHOWN), sorted(map(visible, choices))
     close = difflib.get_close_matches(name, known, n=1)
     listed = ", ".join(known[:MAX_LISTED]) + (", ..." if len(known) > MAX_LISTED else "")
     remedy = f"did you mean '{close[0]}'?" if close else f"choose one of: {listed}"

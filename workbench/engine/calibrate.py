@@ -189,7 +189,7 @@ def measure_norms(cohort: "Cohort", expected_s: float = 0.0) -> dict[str, float]
     return dict(zip(member.objective.terms, np.mean(norms, axis=0).tolist(), strict=True))
 
 
-def _checked_time_s(cohort: Cohort) -> float:
+def _checked_time_s(cohort: "Cohort") -> float:
     """How many seconds the measurement will take, by an estimate.
 
     Raises:

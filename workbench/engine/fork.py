@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from workbench.config.run import RunConfig, StudentConfig
 from workbench.config.toml import at_length, load_run_config, with_overrides
 from workbench.engine.joint import check_phase
-from workbench.engine.launch import Launch, relaunch, resolved_toml
 from workbench.engine.steering import told
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.directory import RunDirectory
@@ -52,6 +51,7 @@ class Fork:
         Raises:
             ValueError: the id is taken, the folder cannot be used, or the checkpoint has just been removed.
         """
+        from workbench.engine.launch import resolved_toml  # brings torch, which planning a fork does without
 
         return create_fork(self.parent, run_id, resolved_toml(self.config), self.checkpoint)
 
@@ -61,6 +61,7 @@ class Fork:
         Raises:
             ValueError: as :meth:`create`, or a setting that cannot be; no directory is left behind.
         """
+        from workbench.engine.launch import relaunch
 
         directory = self.create(run_id)
         try:

@@ -8,7 +8,6 @@ from workbench.config.run import RunConfig
 from workbench.config.study import flat
 from workbench.config.toml import merge, recipe_table
 from workbench.documents import Table
-from workbench.engine.loop import train
 from workbench.events import Event, RunFinished, StageStarted
 
 if TYPE_CHECKING:
@@ -84,7 +83,6 @@ class MaskLearning:
         settings: Table,
         runs_dir: Path,
     ) -> None:
-
         from workbench.engine.build import build_cohort
 
         self.num_steps = num_steps
@@ -97,6 +95,7 @@ class MaskLearning:
         Raises:
             ValueError: the training diverged, with where.
         """
+        from workbench.engine.loop import train
 
         for event in train(self._cohort):
             if isinstance(event, RunFinished):

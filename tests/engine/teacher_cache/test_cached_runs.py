@@ -141,7 +141,7 @@ def test_auto_makes_one_where_memory_is_too_small(tiny, monkeypatch: pytest.Monk
     monkeypatch.setattr("workbench.engine.teacher_cache.choice.AUTO_BYTES", 0)
     cohort = build_cohort({"run": tiny(data={"views": 2})})
     assert cohort.kept is None
-    assert "the teacher runs live" in cohort._notes[-1]
+    assert "the teacher runs live" in cohort.notes[-1]
 
 
 @pytest.mark.parametrize(
