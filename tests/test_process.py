@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from workbench import process
-from workbench.process import boot_id, start_detached, started_at
+from workbench.process import (
+    BackgroundProcess,
+    boot_id,
+    last_line,
+    start_background,
+    start_detached,
+    started_at,
+    why_failed,
+)
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
@@ -107,3 +115,41 @@ assert not heavy, heavy
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(process.__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def ended(apart: BackgroundProcess) -> BackgroundProcess:
+    until = time.monotonic() + 60
+    while apart.is_alive:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return apart
+
+
+def test_a_command_says_why_it_failed_behind_what_others_said(tmp_path: Path) -> None:
+    output = tmp_path / "output.log"
+    output.write_text("workbench: what was wrong once\n")
+    apart = start_background(["runs", "show", "nothing", "--runs", str(tmp_path / "runs")], output)
+    assert apart.started is not None
+    assert ended(apart).last_line.startswith("workbench: no run 'nothing'")
+    assert output.read_text().startswith("workbench: what was wrong once\n")
+
+
+def test_of_a_pid_that_belongs_to_another_process_now_it_has_ended(tmp_path: Path) -> None:
+    apart = start_background(["--version"], tmp_path / "output.log")
+    assert not BackgroundProcess(apart.pid, "another start", apart.output, 0).is_alive
+    assert last_line(ended(apart).output.read_text()) == apart.last_line
+    apart.output.unlink()
+    assert apart.last_line == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("step 1\nworkbench: no such data\n\n", "no such data"),
+        ("step 1\rworkbench: no such data", "no such data"),
+        ("Killed", "Killed"),
+        (" \n", "it said nothing"),
+    ],
+)
+def test_why_a_command_failed_is_its_last_line(said: str, why: str) -> None:
+    assert why_failed(last_line(said)) == why

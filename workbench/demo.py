@@ -12,20 +12,17 @@ from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe
 from workbench.data.spec import Role
 from workbench.engine.cohort import Cohort
-from workbench.engine.evaluation import Measured
+from workbench.engine.evaluate import Measured
 from workbench.engine.launch import launch
 from workbench.events import Event
-from workbench.figures.demo import demo_figure
-from workbench.figures.gains import gains_figure
-from workbench.figures.save import save_figure
+from workbench.figures.demo import demo_figure, gains_figure
+from workbench.figures.style import save_figure
 from workbench.models.counting import count_parameters
 from workbench.runs.directory import RunDirectory, new_run_id
 from workbench.runs.log import read_events
 from workbench.statistics.intervals import Gain, paired_gain, seed_gain
-from workbench.views.curves import Curves, curves
-from workbench.views.learning import learning_view
-from workbench.views.paired import PairedView, paired_view
-from workbench.views.results import ResultRow
+from workbench.views.curves import Curves, curves, learning_view
+from workbench.views.results import PairedView, ResultRow, paired_view
 
 BASELINE = "baseline"
 SPLIT: Role = "test"

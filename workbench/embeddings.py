@@ -21,7 +21,7 @@ MAX_LOG_SCALE = math.log(100)  # CLIP clamps every learnt scale to 1 ≤ 1/τ �
 
 
 @dataclass(frozen=True)
-class InputForm:
+class InputSpec:
     """What a model wants to be fed: square pictures of ``image_size`` pixels, and token ids."""
 
     image_size: int
@@ -29,7 +29,7 @@ class InputForm:
     tokenizer_id: str  # equal ids give equal tokens, so that one tokenization can serve both models
 
 
-class Replaced(NamedTuple):
+class BadImage(NamedTuple):
     """A picture that could not be used and whose place another pair took: why, and a line that names it."""
 
     reason: str
@@ -51,7 +51,7 @@ class Batch:
     indices: tuple[int, ...] = ()  # of the pairs in their data set
     views: tuple[int, ...] = ()  # which of its views each pair shows: equal (key, view) are equal pictures and captions
     kept_BK: Tensor | None = None  # int64: the patches of each picture that the student sees; None for all
-    replaced: tuple[Replaced, ...] = ()
+    replaced: tuple[BadImage, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -1,17 +1,22 @@
-"""Progress of long work on stderr: bars in a terminal, a line every ten seconds elsewhere.
-
-Work reports itself with :func:`phase` or :func:`track`, from any depth. What ends within half a second shows nothing.
-"""
+"""Progress on stderr while data are opened, and silence for what takes no time."""
 
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+
+from workbench.terminal import print_error, visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+
+# Progress of long work on stderr: bars in a terminal, a line every ten seconds elsewhere.
+#
+# Work reports itself with :func:`phase` or :func:`track`, from any depth. What ends within half a second shows nothing.
 
 Item = TypeVar("Item")
 
@@ -179,3 +184,60 @@ def is_terminal() -> bool:
 
 
 _reporter = _Reporter()
+
+
+# How far the drawing of samples has come, on stderr; a log gets a line at the start, too.
+
+
+def progress(items: Iterable[Item], total: int, label: str, what: str = "pairs") -> Generator[Item, None, None]:
+    """Passes `items` through while showing how many are done (`total` 0: unknown).
+
+    `what` says what is counted.
+    """
+    if not is_terminal():
+        size = f" ({total:,} {what})" if total else ""
+        print_error(f"{label}{size}")
+    with phase(label, total) as shown:
+        for item in items:
+            yield item
+            shown.advance()
+
+
+LARGE_BYTES = 1 << 25  # about a second's reading
+
+
+def with_bar(items: Sequence[Item], label: str, many: int) -> Iterable[Item]:
+    """The items, with progress where they are at least ``many``."""
+    return items if len(items) < many else track(items, label, len(items))
+
+
+def announced(items: Iterable[Item], total: int, doing: str, details: str, what: str = "pairs") -> Iterator[Item]:
+    """The items after a line that says what is done with them, in a terminal with a bar that fits a narrow one."""
+    if not sys.stderr.isatty():
+        return progress(items, total, f"{doing} {details}", what)
+    print_error(f"{doing} {details}")
+    return progress(items, total, doing, what)
+
+
+def open_with_bar(path: Path, encoding: str, errors: str) -> TextIO:
+    """The text file at ``path``, its lines ends as they are, with a bar where it is large."""
+    from rich import progress
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True)
+    if path.stat().st_size < LARGE_BYTES or not console.is_terminal:
+        return path.open(encoding=encoding, errors=errors, newline="")
+    return cast(
+        TextIO,
+        progress.open(
+            path,
+            "r",
+            encoding=encoding,
+            errors=errors,
+            newline="",
+            description=f"reading {escape(visible(path.name))}",
+            console=console,
+            transient=True,
+        ),
+    )

@@ -1,11 +1,16 @@
-"""Text from files on its way to a terminal: what would steer the terminal is shown, never sent.
+"""Messages that may be lost: a full disk under stderr ends no training."""
 
-Names, captions and messages may come from a run folder or a shard of somebody else. Control characters could move the
-cursor, set the window's title or fill the clipboard; characters that turn the writing direction around show another
-text than there is.
-"""
-
+import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+# Text from files on its way to a terminal: what would steer the terminal is shown, never sent.
+#
+# Names, captions and messages may come from a run folder or a shard of somebody else. Control characters could move the
+# cursor, set the window's title or fill the clipboard; characters that turn the writing direction around show another
+# text than there is.
 
 # Unprintable by Unicode's categories, and harmless: spaces of other widths, and the joiners of emoji and of scripts.
 HARMLESS = frozenset("\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE}\u200c\u200d")
@@ -33,3 +38,50 @@ def _escape(character: str) -> str:
     code = ord(character)
     width, letter = (2, "x") if code < 0x100 else (4, "u") if code < 0x10000 else (8, "U")
     return SHORT.get(character, f"\\{letter}{code:0{width}x}")
+
+
+LOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+class _Lossy:
+    """A stream that drops what cannot be written, and says so once it can write again."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._has_lost = False
+
+    def write(self, text: str) -> int:
+        with self._dropping():
+            if self._has_lost:
+                self._stream.write("workbench: messages are missing before this one: the disk under them was full\n")
+                self._stream.flush()
+                self._has_lost = False
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._dropping():
+            self._stream.flush()
+
+    @contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in LOST:
+                raise
+            self._has_lost = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def lossy_stderr() -> Iterator[None]:
+    """stderr drops what cannot be written while this is entered."""
+    before = sys.stderr
+    sys.stderr = _Lossy(before)
+    try:
+        yield
+    finally:
+        sys.stderr = before

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from workbench.adapters.tail import export
+from workbench.adapters.export import export
 from workbench.adapters.tensorboard import TensorBoardSink
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from workbench.bench import data
-from workbench.bench.choose import choose_cases
+from workbench.bench.contest import choose_cases
 from workbench.bench.data import CASES, Case, data_rows, photographs
 
 

@@ -1,8 +1,8 @@
 import pytest
 
+from workbench.bench.contest import Row
 from workbench.bench.data import CASES, KINDS
 from workbench.bench.goals import GOALS, reached
-from workbench.bench.row import Row
 
 TABLES = {
     "cohort": [

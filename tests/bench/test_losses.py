@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from workbench.bench.choose import choose_cases
+from workbench.bench.contest import Row, choose_cases, peak_mb
 from workbench.bench.losses import CASES, Case, LossBench, Pairs
-from workbench.bench.memory import peak_mb
-from workbench.bench.row import Row
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench.config.shape import TowerShape
+from workbench.config.inheritance import TowerShape
 from workbench.events import Forked, RunFinished
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.log import EventLog

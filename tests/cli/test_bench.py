@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workbench.bench.row import Row
+from workbench.bench.contest import Row
 from workbench.cli.bench import app
 from workbench.cli.bench.everything import _benches
 from workbench.cli.bench.report import Bench

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from workbench import load_student
 from workbench.files import DiskFullError
 from workbench.models.export import write
-from workbench.models.export.probe import MismatchError
+from workbench.models.export.native import MismatchError
 from workbench.models.folder import WEIGHTS
 
 

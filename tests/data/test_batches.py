@@ -1,8 +1,11 @@
 """A step's batch depends on the data, the seed and the step: not on workers, nor on where the run began."""
 
 import multiprocessing
+import os
 import re
+import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +16,10 @@ import torch
 from torch import Tensor
 
 from workbench.data.augment import crop_box, crop_HWC
-from workbench.data.batches import BatchStream
+from workbench.data.batches import BatchStream, deliver, pinned
 from workbench.data.order import epoch_order
-from workbench.data.shards import ShardDataset
-from workbench.embeddings import Batch, InputForm
+from workbench.data.sources.tar import ShardDataset
+from workbench.embeddings import Batch, InputSpec
 
 
 def as_numbers(captions: Sequence[str]) -> Tensor:
@@ -28,8 +31,8 @@ def as_lengths(captions: Sequence[str]) -> Tensor:
     return torch.tensor([[len(caption), 7] for caption in captions])
 
 
-STUDENT = InputForm(16, as_numbers, "numbers")
-TEACHER = InputForm(24, as_lengths, "lengths")
+STUDENT = InputSpec(16, as_numbers, "numbers")
+TEACHER = InputSpec(24, as_lengths, "lengths")
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def dataset(write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes
     return ShardDataset([write_tar(pairs(10), "00000.tar"), write_tar(pairs(13, start=10), "00001.tar")])
 
 
-def stream(dataset: ShardDataset, teacher: InputForm | None = TEACHER, **options: int) -> BatchStream:
+def stream(dataset: ShardDataset, teacher: InputSpec | None = TEACHER, **options: int) -> BatchStream:
     return BatchStream(dataset, STUDENT, teacher, **({"batch_size": 5, "seed": 3} | options))
 
 
@@ -118,13 +121,13 @@ def test_models_of_one_form_share_their_tensors(dataset: ShardDataset) -> None:
         calls.append(len(captions))
         return as_numbers(captions)
 
-    form = InputForm(16, counted, "counted")
+    form = InputSpec(16, counted, "counted")
     for batch in (stream(dataset, STUDENT).batch(0), *stream(dataset, STUDENT, num_workers=1).batches(0, 1)):
         assert batch.teacher_image_BCHW is batch.student_image_BCHW
         assert batch.teacher_text_BL is batch.student_text_BL
     BatchStream(dataset, form, form, batch_size=5, seed=0).batch(0)
     assert calls == [5]
-    other_size = stream(dataset, InputForm(24, as_numbers, "numbers")).batch(0)
+    other_size = stream(dataset, InputSpec(24, as_numbers, "numbers")).batch(0)
     assert other_size.teacher_text_BL is other_size.student_text_BL
     assert other_size.teacher_image_BCHW is not other_size.student_image_BCHW
 
@@ -202,3 +205,62 @@ def test_the_global_generators_are_left_alone(dataset: ShardDataset, num_workers
     list(stream(dataset, num_workers=num_workers).batches(0, 3))
     assert torch.equal(torch.get_rng_state(), before)
     assert (np.random.get_state()[1] == numpy_before).all()
+
+
+def batch_of(step: int) -> Batch:
+    return Batch((str(step),), torch.full((1, 3, 2, 2), step, dtype=torch.uint8), torch.tensor([[step]]))
+
+
+def test_no_steps_give_no_batches() -> None:
+    for num_workers in (0, 2):
+        assert list(deliver(batch_of, range(3, 3), num_workers=num_workers)) == []
+
+
+def test_ctrl_c_is_left_to_the_run() -> None:
+    batches = deliver(batch_of, range(50), num_workers=2)
+    assert [next(batches).keys for _ in range(2)] == [("0",), ("1",)]  # both processes are at work
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.1)
+    assert [batch.keys[0] for batch in batches] == [str(step) for step in range(2, 50)]
+
+
+def test_sigterm_ends_the_processes_without_a_stir() -> None:
+    batches = deliver(batch_of, range(1000), num_workers=2)
+    assert [next(batches).keys for _ in range(2)] == [("0",), ("1",)]
+    processes = multiprocessing.active_children()
+    for process in processes:
+        os.kill(process.pid, signal.SIGTERM)
+    for process in processes:
+        process.join(30)  # a worker that died of the signal would raise here, wherever the run just is
+    assert [process.exitcode for process in processes] == [0, 0]
+    batches.close()
+
+
+def test_pinning_keeps_what_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies stand in for pinned memory, which torch has only where there is a GPU."""
+    monkeypatch.setattr(Tensor, "pin_memory", Tensor.clone)
+    alone = batch_of(3)
+    shared = Batch(
+        alone.keys, alone.student_image_BCHW, alone.student_text_BL, alone.student_image_BCHW, torch.ones(1, 2)
+    )
+    for batch in (alone, shared):
+        copy = pinned(batch)
+        assert copy.keys == batch.keys
+        assert copy.student_image_BCHW is not batch.student_image_BCHW
+        assert torch.equal(copy.student_image_BCHW, batch.student_image_BCHW)
+        assert torch.equal(copy.student_text_BL, batch.student_text_BL)
+    assert pinned(alone).teacher_image_BCHW is None
+    copy = pinned(shared)
+    assert copy.teacher_image_BCHW is copy.student_image_BCHW
+    assert copy.teacher_text_BL is not None
+    assert copy.teacher_text_BL is not shared.teacher_text_BL
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_lie_in_pinned_memory_beside_a_gpu(num_workers: int) -> None:
+    for step, batch in enumerate(deliver(batch_of, range(4), num_workers=num_workers)):
+        assert batch.student_image_BCHW.is_pinned()
+        assert batch.student_text_BL.is_pinned()
+        assert torch.equal(batch.student_image_BCHW, batch_of(step).student_image_BCHW)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.data.captions import captions_of, most_shared, share_filling
-from workbench.data.sample import Dataset, Sample, SampleText
-from workbench.data.shards import ShardDataset
+from workbench.data.dataset import Dataset, Sample, SampleText
+from workbench.data.sources.tar import ShardDataset
 
 
 class Texts(Dataset):

@@ -13,9 +13,9 @@ from PIL import Image
 
 from workbench.data.check import check
 from workbench.data.evaluation_set import EvaluationSet
-from workbench.data.readable import Subset
-from workbench.data.shards import ShardDataset
+from workbench.data.sources.tar import ShardDataset
 from workbench.data.spec import open_dataset
+from workbench.data.survey import Subset
 from workbench.models.tokenizers import BytePairTokenizer
 
 Pairs = Callable[..., dict[str, bytes]]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from workbench.data.contact_sheet import CELL, MARGIN, NUM_LINES, _font, contact_sheet, wrapped, write_sheet
-from workbench.data.shards import ShardDataset
+from workbench.data.sources.tar import ShardDataset
 
 Pairs = Callable[..., dict[str, bytes]]
 WriteTar = Callable[..., Path]

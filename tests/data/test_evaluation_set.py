@@ -9,7 +9,7 @@ import torch
 
 from workbench.data.augment import evaluation_HWC
 from workbench.data.evaluation_set import EvaluationSet, open_evaluation_set
-from workbench.data.shards import ShardDataset
+from workbench.data.sources.tar import ShardDataset
 
 Pairs = Callable[..., dict[str, bytes]]
 WriteTar = Callable[..., Path]

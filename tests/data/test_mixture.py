@@ -13,10 +13,10 @@ from torch import Tensor
 from workbench.data.batches import BatchStream
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.mixture import Mixture, Part, mixture_parts
-from workbench.data.picture_error import PictureError
-from workbench.data.shards import ShardDataset
+from workbench.data.sources.tar import ShardDataset
 from workbench.data.spec import open_dataset, sample_set_of
-from workbench.embeddings import InputForm
+from workbench.data.unusable import ImageError
+from workbench.embeddings import InputSpec
 
 Pairs = Callable[..., dict[str, bytes]]
 WriteTar = Callable[..., Path]
@@ -66,11 +66,11 @@ def three(write_tar: WriteTar, pairs: Pairs) -> str:
     return f"{paths[0]}*2 + {paths[1]}*1 + {paths[2]}"
 
 
-def form(image_size: int) -> InputForm:
+def form(image_size: int) -> InputSpec:
     def tokenize(captions: Sequence[str]) -> Tensor:
         return torch.tensor([[int(caption.split()[-1])] for caption in captions])
 
-    return InputForm(image_size, tokenize, "numbers")
+    return InputSpec(image_size, tokenize, "numbers")
 
 
 def test_keys_and_groups_are_unique_and_samples_those_of_the_parts(three: str) -> None:
@@ -81,7 +81,7 @@ def test_keys_and_groups_are_unique_and_samples_those_of_the_parts(three: str) -
     assert dataset[35].key == "2/k005"
     assert dataset[35].captions == ("caption 5",)
     assert dataset[35].image.tobytes() == open_dataset(three, "train")[5].image.tobytes()
-    with pytest.raises(PictureError, match=r"^part 3 of the mixture: shard '.*2.tar', picture of 'k009': no JPEG"):
+    with pytest.raises(ImageError, match=r"^part 3 of the mixture: shard '.*2.tar', picture of 'k009': no JPEG"):
         dataset[59]
     for beyond in (60, -1):
         with pytest.raises(IndexError):

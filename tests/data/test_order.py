@@ -1,14 +1,15 @@
 """Which samples a step takes: all of them once an epoch, and from a mixture its ratio in every batch."""
 
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.data.order import Order, epoch_order
-from workbench.data.sample import Dataset, Source
+from workbench.data.dataset import Dataset, Source
+from workbench.data.order import Order, epoch_order, largest_remainder
 
 
 class Sized(Dataset):
@@ -104,3 +105,25 @@ def test_a_source_in_a_mixture_keeps_its_order_as_the_first() -> None:
 def test_data_that_do_not_fill_a_batch_are_refused(parts: list[tuple[int, float]], batch_size: int, says: str) -> None:
     with pytest.raises(ValueError, match=f"^{says}"):
         Order(Sized(*parts), batch_size, 0)
+
+
+@pytest.mark.parametrize(
+    ("total", "ratios", "shares"),
+    [
+        (128, [2, 1], [85, 43]),
+        (10, [1, 1, 1], [4, 3, 3]),
+        (7, [1], [7]),
+        (100, [0.5, 0.25, 0.25], [50, 25, 25]),
+        (3, [100, 1], [3, 0]),
+    ],
+)
+def test_shares(total: int, ratios: list[float], shares: list[int]) -> None:
+    assert largest_remainder(total, ratios) == shares
+
+
+@given(total=st.integers(0, 10_000), ratios=st.lists(st.integers(1, 1000), min_size=1, max_size=6))
+def test_shares_add_up_and_are_off_by_less_than_one(total: int, ratios: list[int]) -> None:
+    shares = largest_remainder(total, ratios)
+    assert sum(shares) == total
+    exact = [Fraction(total * ratio, sum(ratios)) for ratio in ratios]
+    assert all(abs(share - one) < 1 for share, one in zip(shares, exact, strict=True))

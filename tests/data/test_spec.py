@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.data.shard_paths import shard_paths
+from workbench.data.sources.tar import shard_paths
 from workbench.data.spec import Role, open_dataset
 
 Pairs = Callable[..., dict[str, bytes]]

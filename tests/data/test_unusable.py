@@ -1,13 +1,13 @@
 import pytest
 
-from workbench.data.unusable import Tally
-from workbench.embeddings import Replaced
+from workbench.data.unusable import BadImageCount
+from workbench.embeddings import BadImage
 
-CUT, MISSING = Replaced("cut short or damaged", "a.jpg: truncated"), Replaced("missing file", "there is no b.jpg")
+CUT, MISSING = BadImage("cut short or damaged", "a.jpg: truncated"), BadImage("missing file", "there is no b.jpg")
 
 
-def tally(num_seen: int, *unusable: Replaced) -> Tally:
-    counted = Tally()
+def tally(num_seen: int, *unusable: BadImage) -> BadImageCount:
+    counted = BadImageCount()
     counted.add(num_seen, unusable)
     return counted
 
@@ -33,7 +33,7 @@ def test_too_many_end_in_a_line_with_reasons_and_examples() -> None:
 
 
 def test_news_come_at_every_doubling_and_at_the_end() -> None:
-    counted = Tally()
+    counted = BadImageCount()
     told = []
     for step in range(1, 21):
         counted.add(50, [CUT] if step % 2 else [])
@@ -41,4 +41,4 @@ def test_news_come_at_every_doubling_and_at_the_end() -> None:
     assert [step for step, is_told in enumerate(told, start=1) if is_told] == [1, 3, 7, 15]
     assert counted.news(final=True).endswith("10 of 1,000 (10 cut short or damaged; such as a.jpg: truncated)")
     assert not counted.news(final=True)
-    assert not Tally().news(final=True)
+    assert not BadImageCount().news(final=True)

@@ -16,10 +16,10 @@ from workbench.engine.build import build_cohort
 from workbench.engine.launch import launch, relaunch
 from workbench.engine.loop import train
 from workbench.events import EvalDone, Event, RunFinished, Warned
-from workbench.models.fingerprint import weights_sha256
+from workbench.models.weights import weights_sha256
 
 Tiny = Callable[..., RunConfig]
-NUM_PICTURES = 48
+NUM_SHOWN_IMAGES = 48
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The same 48 pictures as a CSV, a COCO file and a folder of three classes, and a mixture of two of them."""
     monkeypatch.chdir(tmp_path)
     names, images, annotations = [], [], []
-    for number in range(NUM_PICTURES):
+    for number in range(NUM_SHOWN_IMAGES):
         path = Path("classes", f"class_{number % 3}", f"{number}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         coarse = np.random.default_rng(number).integers(0, 256, (4, 5, 3), dtype=np.uint8)
@@ -71,7 +71,7 @@ def test_every_form_trains_evaluates_and_resumes(specs: dict[str, str], tiny: Ti
     assert learnt == trained_at_once(config)
     assert [event.state for event in events if isinstance(event, RunFinished)] == ["interrupted", "finished"]
     [measured] = [event for event in events if isinstance(event, EvalDone)]
-    assert measured.num_pairs == NUM_PICTURES * (2 if form == "mixture" else 1)
+    assert measured.num_pairs == NUM_SHOWN_IMAGES * (2 if form == "mixture" else 1)
     assert ("zero_shot_top1" in measured.metrics) == (form == "folder")
 
 

@@ -71,7 +71,7 @@ def test_the_teachers_forward_is_as_small_as_the_batch(tiny) -> None:
     cohort = build_cohort({"run": tiny(teacher={"chunk_size": 256}, train={"batch_size": 14})})
     shapes = []
     cohort.teacher._model.towers.visual.register_forward_pre_hook(lambda _, inputs: shapes.append(len(inputs[0])))
-    cohort.teach(cohort.stream.batch(0), 0)
+    cohort.teacher_forward(cohort.stream.batch(0), 0)
     assert shapes == [14]
 
 

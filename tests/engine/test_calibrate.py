@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from workbench.config.schedule import Schedule
 from workbench.engine.build import build_cohort
 from workbench.engine.calibrate import balanced_weights, calibrate, complete_shares, measure_norms
-from workbench.engine.diagnostics import diagnose
-from workbench.engine.estimate import Estimate
+from workbench.engine.doctor.estimate import Estimate
+from workbench.engine.gradients import diagnose
 
 LOSSES = ("clip", "crd", "fd", "icl")
 
@@ -33,7 +33,7 @@ def test_norms_are_those_at_weight_1_whatever_the_recipe_says(tiny) -> None:
     cohort = build_cohort({"run": tiny()})
     _, batch = next(cohort.batches())
     (member,) = cohort.members
-    weighted_K = diagnose(member.state, batch, cohort.teach(batch, 0), member.objective, 0).tower_norm_K
+    weighted_K = diagnose(member.state, batch, cohort.teacher_forward(batch, 0), member.objective, 0).tower_norm_K
     assert list(norms.values()) == pytest.approx(weighted_K / [1, 1, 5, 1], rel=1e-5)
 
 
@@ -155,8 +155,8 @@ def test_a_student_that_begins_as_its_teacher_is_not_calibrated(tiny) -> None:
 
 
 def test_what_would_take_this_machine_hours_is_refused_with_the_ways_out(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Estimate(teach_s=1.0, learn_s={"calibration": 60.0}, grown_mb=0.0, chunk_size=20)
-    monkeypatch.setattr("workbench.engine.estimate.estimate_step", lambda _: slow)
+    slow = Estimate(teacher_forward_s=1.0, learn_s={"calibration": 60.0}, grown_mb=0.0, chunk_size=20)
+    monkeypatch.setattr("workbench.engine.doctor.estimate.estimate_step", lambda _: slow)
     monkeypatch.setattr("workbench.engine.calibrate.measure_norms", lambda *_: 1 / 0)
     with pytest.raises(ValueError, match=r"4 batches of 20 pairs.*about 4\.0 h.*--batches 1.*train\.batch_size"):
         calibrate(tiny())

@@ -6,12 +6,12 @@ import pytest
 
 from workbench.engine.build import build_cohort
 from workbench.engine.contributions import NOTHING
-from workbench.engine.diagnostics import output_norms
 from workbench.engine.doctor.examine import examine_run
+from workbench.engine.gradients import output_norms
 from workbench.engine.loop import train
 from workbench.engine.steering import change
 from workbench.events import StepDone, Warned
-from workbench.models.fingerprint import weights_sha256
+from workbench.models.weights import weights_sha256
 
 
 def warned(config) -> list[tuple[int, str]]:
@@ -113,13 +113,13 @@ def test_norms_are_those_of_the_outputs_and_nothing_is_changed(tiny) -> None:
     cohort = build_cohort({"run": tiny()})
     (member,) = cohort.members
     _, batch = next(cohort.batches())
-    lesson = cohort.teach(batch, 0)
+    teacher_outputs = cohort.teacher_forward(batch, 0)
     before = weights_sha256(member.state.student.towers)
-    whole = output_norms(member.state, batch, lesson, member.objective, 0)
-    parts = output_norms(member.state, batch, lesson, member.objective, 0, micro_batch_size=7)
+    whole = output_norms(member.state, batch, teacher_outputs, member.objective, 0)
+    parts = output_norms(member.state, batch, teacher_outputs, member.objective, 0, micro_batch_size=7)
     assert whole == pytest.approx(parts, rel=1e-4)
     doubled = member.objective.reweighed("fd", 10.0)
-    assert output_norms(member.state, batch, lesson, doubled, 0) == pytest.approx(whole)
+    assert output_norms(member.state, batch, teacher_outputs, doubled, 0) == pytest.approx(whole)
     assert weights_sha256(member.state.student.towers) == before
     assert all(parameter.grad is None for parameter in member.state.parameters())
     total = sum(member.objective.weights[name] * norm for name, norm in whole.items())

@@ -11,7 +11,7 @@ from workbench.engine.launch import launch, relaunch
 from workbench.engine.loading import load_run
 from workbench.engine.loop import train
 from workbench.events import Forked, RunResumed, RunStarted, StepDone, Warned
-from workbench.models.fingerprint import weights_sha256
+from workbench.models.weights import weights_sha256
 from workbench.runs.directory import RunDirectory, find_run
 from workbench.runs.liveness import run_status
 from workbench.runs.log import read_events

@@ -8,7 +8,7 @@ from workbench.engine.launch import launch
 from workbench.engine.probe import save_probe
 from workbench.events import EvalDone
 from workbench.runs.directory import create_run
-from workbench.runs.probe_snapshots import MOST_PAIRS, read_probe_history
+from workbench.runs.snapshots import MOST_PAIRS, read_probe_history
 
 
 @pytest.fixture

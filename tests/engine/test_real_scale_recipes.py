@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from workbench.config.inheritance import TOWERS
 from workbench.config.run import INHERITED
-from workbench.config.shape import TOWERS
 from workbench.config.toml import load_recipe, recipes
 from workbench.engine.build import build_cohort, make_objective
 from workbench.engine.launch import launch
@@ -49,7 +49,7 @@ def test_what_is_inherited_is_the_papers_size(name: str, size: str) -> None:
     config = load_recipe(name)
     assert config.student.model == INHERITED
     source = load_model(config.teacher.model.partition("@")[0], seed=0)
-    student, legacy = inherited_student(config, source)
+    student, inheritance_map = inherited_student(config, source)
     expected = load_model(size, seed=0)
     for tower in TOWERS:
         assert tower_shape(student.config, tower) == tower_shape(expected.config, tower)
@@ -57,7 +57,7 @@ def test_what_is_inherited_is_the_papers_size(name: str, size: str) -> None:
     assert weights == {name: tensor.shape for name, tensor in expected.towers.state_dict().items()}
     # Width 768 to 512 in the image tower, its matrices by the square; half of the layers of the text tower.
     image, text = 12 * 12 * 768**2, 12 * 12 * 512**2
-    assert legacy.sparsity == pytest.approx(1 - (image * 4 / 9 + text / 2) / (image + text))
+    assert inheritance_map.sparsity == pytest.approx(1 - (image * 4 / 9 + text / 2) / (image + text))
 
 
 @pytest.mark.parametrize(("name", "warmup"), [*zip(REAL, (10_000, 10_000, 2000, 2000), strict=True)])

@@ -56,13 +56,13 @@ def test_gradients_are_those_of_members_one_by_one(tiny, members) -> None:
     configs = members(tiny)
     alone, together = cohort_of(configs), cohort_of(configs)
     _, batch = next(alone.batches())
-    lesson = alone.teach(batch, 0)
+    teacher_outputs = alone.teacher_forward(batch, 0)
     for member in alone.members:
-        member.learn(batch, lesson, 0)
+        member.learn(batch, teacher_outputs, 0)
     stack = Stack(together.members)
     for member in together.members:
         member.begin(0)
-    values = stack.backward(batch, lesson, 0)
+    values = stack.backward(batch, teacher_outputs, 0)
     for member, value in zip(together.members, values, strict=True):
         member.update(value, batch, 0)
     for one, other in zip(alone.members, together.members, strict=True):
@@ -95,9 +95,9 @@ def test_eight_members_launch_hardly_more_than_twice_what_one_does() -> None:
         cohort = cohort_of([load_recipe("clip-kd", change, steps=2) for change in changes])
         with closing(cohort.batches()) as batches, sdpa_kernel(SDPBackend.MATH):
             for step, batch in batches:
-                lesson = cohort.teach(batch, step)
+                teacher_outputs = cohort.teacher_forward(batch, step)
                 with Launches() as launches:
-                    cohort.learn(batch, lesson, step)
+                    cohort.learn(batch, teacher_outputs, step)
                 number[size] = launches.number  # of the last step: the first makes the stack
     assert number[8] < 2.1 * number[1]
 

@@ -14,11 +14,11 @@ from workbench.engine.launch import launch, relaunch
 from workbench.engine.loop import train
 from workbench.events import CheckpointSaved, EvalDone, RunFinished, RunStarted, StageStarted, StepDone
 from workbench.inheritance import inherit
-from workbench.inheritance.legacy import Legacy
-from workbench.models.fingerprint import weights_sha256
+from workbench.inheritance.inheritance_map import InheritanceMap
 from workbench.models.folder import load_folder, save_folder
 from workbench.models.shapes import tower_shape
 from workbench.models.spec import load_model
+from workbench.models.weights import weights_sha256
 from workbench.runs.checkpoints import checkpoint_step, newest_checkpoint, read_manifest
 from workbench.runs.directory import find_run
 from workbench.runs.mask_snapshots import read_masks
@@ -83,7 +83,7 @@ def test_stages_say_what_they_do_and_leave_what_they_promise(heir, tmp_path: Pat
 
     share = block_weights(student) / block_weights(whole)
     assert 0.35 < share <= 0.4
-    assert member.legacy.sparsity == pytest.approx(1 - share)
+    assert member.inheritance_map.sparsity == pytest.approx(1 - share)
     assert sum(p.numel() for p in student.towers.parameters()) == sizes[3]
     assert [stage.kept_fraction for stage in stages[-1:]] == [pytest.approx(share)]
     assert read_summary(find_run(tmp_path, "run")).kept_fraction == pytest.approx(share)
@@ -158,7 +158,7 @@ def test_an_interruption_in_any_phase_changes_no_bit(heir, tmp_path: Path, stop_
         pass
     whole, _ = trained(config, tmp_path, "whole")
     assert weights_sha256(resumed.cohort.members[0].state) == weights_sha256(whole.state)
-    assert resumed.cohort.members[0].legacy == whole.legacy
+    assert resumed.cohort.members[0].inheritance_map == whole.inheritance_map
 
 
 def test_a_checkpoint_among_masks_is_the_model_that_is_left(heir, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_checkpoint_among_masks_is_the_model_that_is_left(heir, tmp_path: Path
         ):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
     manifest = read_manifest(newest_checkpoint(find_run(tmp_path, "run")))
-    assert Legacy.from_document(manifest["inheritance"]) == started.cohort.members[0].legacy
+    assert InheritanceMap.from_document(manifest["inheritance"]) == started.cohort.members[0].inheritance_map
 
 
 def test_members_with_stages_of_their_own_end_as_they_do_alone(heir) -> None:
@@ -215,7 +215,7 @@ def test_a_frozen_tower_learns_nothing_and_the_other_does(
 def test_gates_leave_a_frozen_tower_whole(heir, tmp_path: Path) -> None:
     member, events = trained(heir(frozen="text", stages=STAGES), tmp_path)
     assert events[-1].state == "finished"
-    assert set(member.legacy.kept) == {"image"}
+    assert set(member.inheritance_map.kept) == {"image"}
     assert tower_shape(member.state.student.config, "text").heads == (4, 4)
 
 
@@ -245,7 +245,7 @@ def test_a_fork_inside_a_mask_phase_goes_on_with_the_masks(heir, tmp_path: Path)
         assert (member.state.gates is not None) == expected
         events = list(fork.events())
         assert events[-1].state == "finished"
-        assert member.legacy.sparsity >= 0.6
+        assert member.inheritance_map.sparsity >= 0.6
 
 
 @pytest.mark.parametrize(

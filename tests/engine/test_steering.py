@@ -12,7 +12,7 @@ from workbench.engine.fork import plan_fork
 from workbench.engine.launch import launch, relaunch
 from workbench.engine.steering import change, told
 from workbench.events import CheckpointSaved, Commanded, RunFinished, StepDone, Warned
-from workbench.models.fingerprint import weights_sha256
+from workbench.models.weights import weights_sha256
 from workbench.runs.control import send_command
 from workbench.runs.directory import find_run
 from workbench.runs.liveness import run_status

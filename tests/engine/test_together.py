@@ -8,7 +8,7 @@ from workbench.engine.build import build_cohort
 from workbench.engine.launch import launch, relaunch
 from workbench.engine.loop import train
 from workbench.events import RunFinished, RunResumed
-from workbench.models.fingerprint import weights_sha256
+from workbench.models.weights import weights_sha256
 from workbench.runs.directory import find_run
 
 

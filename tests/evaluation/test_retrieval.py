@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from workbench.evaluation import ranks
-from workbench.evaluation.blocks import block_slices
+from workbench.evaluation.ranks import block_slices
 from workbench.evaluation.retrieval import false_negative_ceiling, random_recall, retrieval
 
 KS = (1, 5, 10)

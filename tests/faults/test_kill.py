@@ -11,8 +11,8 @@ from workbench.cli.runs import resume
 from workbench.engine.launch import create, relaunch
 from workbench.events import CheckpointSaved, RunResumed
 from workbench.files import REPLACED, TEMPORARY
-from workbench.models.fingerprint import weights_sha256
 from workbench.models.spec import load_model
+from workbench.models.weights import weights_sha256
 from workbench.runs.checkpoints import checkpoint_step, newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import read_events

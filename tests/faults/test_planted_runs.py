@@ -20,7 +20,7 @@ from workbench.process import this_host
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
 from workbench.runs.log import EventLog
-from workbench.runs.probe_snapshots import Probe, Said, write_probe
+from workbench.runs.snapshots import Probe, ProbeOutputs, write_probe
 
 STUDY = "one_loss"
 # Window title, clear screen, C1's CSI, writing direction, delete, line ends, Rich's markup, a formula, table bars.
@@ -280,7 +280,7 @@ def hostile(command_line: Callable[..., Any], tmp_path: Path, monkeypatch: pytes
     events[-1] = RunFinished(run=HOSTILE, step=80, state="failed", reason=HOSTILE, elapsed_s=8.0)
     data = load_recipe("baseline").model_dump(mode="json")["data"] | {"train": HOSTILE}
     products_KK = np.array([[4.0, -1.0], [-1.0, 1.0]])
-    said = Said(np.eye(2, dtype=np.float16), np.eye(2, dtype=np.float16), 10.0)
+    said = ProbeOutputs(np.eye(2, dtype=np.float16), np.eye(2, dtype=np.float16), 10.0)
     for seed, name in enumerate(("planted", HOSTILE_ID)):
         run = plant(runs, name, events, cell=HOSTILE, seed=seed, recipe=HOSTILE, question=HOSTILE, data=data)
         write_gradients(run, Gradients(80, (HOSTILE, "fd"), dict.fromkeys(PLACES, products_KK)))

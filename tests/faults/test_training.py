@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workbench.cli.interrupt import listening
+from workbench.cli.progress import listening
 from workbench.engine import checkpoint as saving
 from workbench.engine import launch as launching
 from workbench.engine.build import build_cohort

@@ -8,15 +8,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image, ImageChops, ImageStat
 
-from workbench.figures import save
+from workbench.figures import style
 from workbench.figures.demo import demo_figure
-from workbench.figures.save import save_figure
-from workbench.figures.style import KNOWN
+from workbench.figures.style import KNOWN, save_figure
 from workbench.statistics.intervals import seed_gain
-from workbench.views.curves import Curves, Series
-from workbench.views.learning import learning_view
-from workbench.views.paired import PairedView, paired_view
-from workbench.views.results import ResultRow
+from workbench.views.curves import Curves, Series, learning_view
+from workbench.views.results import PairedView, ResultRow, paired_view
 
 METRICS = ("image_to_text_r1", "text_to_image_r1")
 FINAL = {"baseline": [0.30, 0.28, 0.33], "clip-kd": [0.44, 0.45, 0.47]}
@@ -101,9 +98,9 @@ def test_a_small_png_is_the_same_picture_in_a_quarter_of_the_room(
     small, again = (save_figure(figure, tmp_path / name, small=True) for name in ("b.png", "c.png"))
     assert again.read_bytes() == small.read_bytes()
     assert 4 * small.stat().st_size < save_figure(figure, tmp_path / "large.png").stat().st_size
-    monkeypatch.setattr(save, "DOTS_PER_INCH", save.SMALL_DOTS_PER_INCH)
+    monkeypatch.setattr(style, "DOTS_PER_INCH", style.SMALL_DOTS_PER_INCH)
     with Image.open(small) as few, Image.open(save_figure(figure, tmp_path / "full.png")) as full:
-        assert len(few.getcolors()) <= save.SMALL_COLOURS
+        assert len(few.getcolors()) <= style.SMALL_COLORS
         assert ImageStat.Stat(ImageChops.difference(full.convert("RGB"), few.convert("RGB"))).mean < [1, 1, 1]
 
 
@@ -111,8 +108,8 @@ def test_a_png_is_8_by_3_4_inches_and_not_empty(figure: Figure, tmp_path: Path) 
     with Image.open(save_figure(figure, tmp_path / "demo.png")) as image:
         assert image.size == (1600, 680)
         assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
-        colours = {colour for _, colour in image.convert("RGB").getcolors(2**20) or []}
-    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colours
+        colors = {colour for _, colour in image.convert("RGB").getcolors(2**20) or []}
+    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colors
 
 
 def test_another_suffix_is_an_error(figure: Figure, tmp_path: Path) -> None:
@@ -129,8 +126,8 @@ def test_no_pyplot_figure_is_left_open(figure: Figure) -> None:
 
 def test_importing_views_statistics_and_figures_is_light() -> None:
     code = (
-        "import sys, workbench.figures.demo, workbench.figures.save, workbench.statistics.intervals, "
-        "workbench.views.results, workbench.views.learning, workbench.views.paired; "
+        "import sys, workbench.figures.demo, workbench.figures.style, workbench.statistics.intervals, "
+        "workbench.views.results, workbench.views.curves, workbench.views.results; "
         "print(sorted({'torch', 'seaborn', 'matplotlib', 'scipy', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

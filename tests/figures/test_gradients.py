@@ -5,8 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from workbench.figures.gradients import gradients_figure
-from workbench.figures.save import save_figure
-from workbench.figures.style import palette
+from workbench.figures.style import palette, save_figure
 from workbench.runs.gradient_snapshots import PLACES, Gradients
 from workbench.views.gradients import GradientsView, gradients_view
 

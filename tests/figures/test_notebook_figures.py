@@ -3,20 +3,16 @@
 import numpy as np
 import pytest
 
-from workbench.figures.affinity import Panel, affinity_figure, mark, panel_at, sharpness_figure
-from workbench.figures.forecast import forecast_figure
-from workbench.figures.gradient_field import gradient_field_figure
-from workbench.figures.gradients import gradients_over_time_figure, move_to_step
-from workbench.figures.parallel import FADED, parallel_figure
+from workbench.figures.affinity import Panel, affinity_figure, gd_weights_figure, mark, panel_at, sharpness_figure
+from workbench.figures.gradients import gradient_field_figure, gradients_over_time_figure, move_to_step
 from workbench.figures.pruning import pruned_figure, threshold_figure
-from workbench.figures.temperature import gd_weights_figure
+from workbench.figures.search import FADED, forecast_figure, parallel_figure
 from workbench.runs.gradient_snapshots import PLACES, Gradients
-from workbench.views.affinity_reading import Sharpness
-from workbench.views.gradient_field import gradient_field, plane_pairs
-from workbench.views.gradients import gradients_view
+from workbench.views.affinity import Sharpness
+from workbench.views.gradients import gradient_field, gradients_view, plane_pairs
+from workbench.views.masks import Pruned, PrunedPoint
 from workbench.views.metrics import metric_label
 from workbench.views.parallel import Parallel, ParallelAxis
-from workbench.views.pruned import Pruned, PrunedPoint
 
 
 def test_matrices_share_one_scale_and_differences_another_around_0() -> None:
@@ -88,14 +84,14 @@ def test_pruning_is_in_per_cent_hollow_while_masks_are_learnt() -> None:
 def test_lines_that_a_brush_leaves_out_are_pale() -> None:
     axes_A = (ParallelAxis("w", "w", np.array([1.0, 2.0])), ParallelAxis("m", "m (%)", np.array([5.0, 3.0])))
     axes = parallel_figure(Parallel(("a", "b"), axes_A), np.array([True, False]), "m").axes[0]
-    colours = {tuple(line.get_ydata()): line.get_color() for line in axes.get_lines() if len(line.get_ydata()) == 2}
-    assert colours[1, 0] == FADED
-    assert colours[0, 1] != FADED
+    colors = {tuple(line.get_ydata()): line.get_color() for line in axes.get_lines() if len(line.get_ydata()) == 2}
+    assert colors[1, 0] == FADED
+    assert colors[0, 1] != FADED
     assert axes.get_title(loc="left") == "1 of 2 cells; colour: m (%)"
 
 
 def test_a_forecast_and_weights_are_drawn_over_their_steps_and_scales() -> None:
-    from workbench.statistics.agreement import rank_agreement
+    from workbench.statistics.rank_agreement import rank_agreement
 
     agreed = rank_agreement([1.0, 2.0, 3.0], [1.0, 3.0, 2.0])
     assert agreed is not None

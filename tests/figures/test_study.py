@@ -4,8 +4,8 @@ import pytest
 
 from workbench.figures.search import effects_figure, history_figure, importance_figure, pareto_figure
 from workbench.figures.study import differences_figure, study_figure
-from workbench.statistics.effects import Effect
 from workbench.statistics.intervals import Gain, seed_gain, seed_mean
+from workbench.statistics.pooled import Effect
 from workbench.views.metrics import metric_label
 from workbench.views.study import Entry, Point, Replicate, StudyCell, StudyTable, Tried
 

@@ -143,8 +143,8 @@ def test_a_step_does_not_wait_for_the_gpu(gpu, waited, tiny, changes: dict[str, 
     with closing(cohort.batches()) as batches:
         for step, batch in batches:
             waited.clear()
-            lesson = cohort.teach(batch, step)
-            cohort.learn(batch, lesson, step)
+            teacher_outputs = cohort.teacher_forward(batch, step)
+            cohort.learn(batch, teacher_outputs, step)
             assert waited == [], step
 
 

@@ -6,13 +6,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.config.inheritance import GatesConfig
-from workbench.config.shape import TowerShape
+from workbench.config.inheritance import GatesConfig, TowerShape
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.embeddings import FeatureKey
 from workbench.inheritance.gated import block_weights, gate, slice_gated
-from workbench.inheritance.hard_concrete import LIMIT
-from workbench.inheritance.masks import TowerMasks
+from workbench.inheritance.masks import LIMIT, TowerMasks
 from workbench.models.folder import load_folder, save_folder
 from workbench.models.masking import kept_patches
 from workbench.models.shapes import TABLES, tower_shape

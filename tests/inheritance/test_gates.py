@@ -5,11 +5,9 @@ import math
 import pytest
 import torch
 
-from workbench.config.inheritance import GatesConfig
-from workbench.config.shape import TowerShape
+from workbench.config.inheritance import GatesConfig, TowerShape
 from workbench.inheritance.gates import Gates
-from workbench.inheritance.hard_concrete import LIMIT, open_probability, settled
-from workbench.inheritance.masks import GROUPS
+from workbench.inheritance.masks import GROUPS, LIMIT, open_probability, settled
 
 IMAGE = TowerShape(width=768, head_width=64, heads=(12,) * 12, channels=(3072,) * 12)
 TEXT = TowerShape(width=512, head_width=64, heads=(8,) * 12, channels=(2048,) * 12)

@@ -4,11 +4,10 @@ import pytest
 import torch
 from open_clip.factory import get_model_config
 
-from workbench.config.inheritance import GatesConfig
-from workbench.config.shape import TOWERS
+from workbench.config.inheritance import TOWERS, GatesConfig
 from workbench.inheritance.gated import block_weights
 from workbench.inheritance.gates import Gates
-from workbench.inheritance.hard_concrete import LIMIT
+from workbench.inheritance.masks import LIMIT
 from workbench.inheritance.selection import everything
 from workbench.inheritance.slicing import take
 from workbench.models.clip import Clip

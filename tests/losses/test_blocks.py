@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from workbench.losses.blocks import LogSums, Pulled, WeightedCosines, block_rows, hide_diagonal_
+from workbench.losses.blocks import LogSums, SoftmaxWeightedSum, WeightedCosines, block_rows, hide_diagonal_
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_log_sums_have_the_gradients_of_finite_differences(inputs, size, keep_di
 def test_pulls_have_the_gradients_of_finite_differences(inputs, size, apart) -> None:
     rows, columns = torch.randn(2, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64).unbind()
     sums = [rows.requires_grad_(), columns.requires_grad_()]
-    assert torch.autograd.gradcheck(lambda *tensors: Pulled.apply(*tensors, size, apart), [*inputs, *sums])
+    assert torch.autograd.gradcheck(lambda *tensors: SoftmaxWeightedSum.apply(*tensors, size, apart), [*inputs, *sums])
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])

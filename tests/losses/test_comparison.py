@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.losses.base import Widths
 from workbench.losses.comparison import Comparison, Features
-from workbench.losses.learnt import LearntParts
+from workbench.losses.learnt import LearnedParts
 from workbench.losses.registry import make_loss
 
 # Settings under which several losses ask for the same matrices at the same scale.
@@ -45,7 +45,7 @@ def test_losses_that_share_a_comparison_move_the_student_as_each_alone(
     student, teacher, features = arguments("intermediate", 6, 3, teacher_width)
     masked, _, _ = arguments("mfd", 6, teacher_width)
     losses = {name: make_loss(name, **options) for name, options in MIXTURE.items()}
-    learnt = LearntParts(losses, Widths(3, teacher_width, {-1: 2}, {-1: 3})).double()
+    learnt = LearnedParts(losses, Widths(3, teacher_width, {-1: 2}, {-1: 3})).double()
     leaves = [student.image_BD, student.text_BD, student.scale, *features.student, *learnt.parameters()]
     leaves += [masked.image_BD, masked.text_BD]
 
@@ -123,7 +123,7 @@ def test_features_are_found_under_the_name_of_the_loss_that_asked(arguments) -> 
     student, teacher, features = arguments("intermediate", 6, 3, 3)
     other = Features(tuple(2 * x for x in features.student), features.teacher)
     loss = make_loss("intermediate")
-    parts = LearntParts({"intermediate": loss}, Widths(3, 3, {-1: 2}, {-1: 3})).double().parts
+    parts = LearnedParts({"intermediate": loss}, Widths(3, 3, {-1: 2}, {-1: 3})).double().parts
     both = Comparison(student, teacher, student, parts, features={"intermediate": features, "another": other})
     alone = Comparison(student, teacher, student, parts, features={"intermediate": features})
     assert torch.equal(loss(both), loss(alone))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from workbench.losses.base import Widths
-from workbench.losses.learnt import LearntParts
+from workbench.losses.learnt import LearnedParts
 from workbench.losses.registry import make_loss
 
 
@@ -21,14 +21,14 @@ from workbench.losses.registry import make_loss
     ],
 )
 def test_projections_are_made_only_where_needed(names: list[str], teacher_width: int | None, projects: bool) -> None:
-    learnt = LearntParts({name: make_loss(name) for name in names}, Widths(4, teacher_width))
+    learnt = LearnedParts({name: make_loss(name) for name in names}, Widths(4, teacher_width))
     assert bool(learnt.projections) == projects
     if projects:
         assert learnt.projections["image"].weight.shape == (8, 4)
 
 
 def test_projected_embeddings_have_unit_length() -> None:
-    learnt = LearntParts({"fd": make_loss("fd")}, Widths(4, 8))
+    learnt = LearnedParts({"fd": make_loss("fd")}, Widths(4, 8))
     projected = learnt.project(torch.randn(3, 4), torch.randn(3, 4), torch.tensor(10.0))
     assert torch.allclose(projected.image_BD.norm(dim=1), torch.ones(3))
     assert projected.text_BD.shape == (3, 8)
@@ -41,7 +41,7 @@ def test_every_scale_is_found_clamped_and_reported_also_inside_a_fusion() -> Non
         "crd": make_loss("crd", scale="own"),
         "affinity": make_loss("affinity"),
     }
-    learnt = LearntParts(losses, Widths(4, 8))
+    learnt = LearnedParts(losses, Widths(4, 8))
     assert set(learnt.scales()) == {"icl", "afd", "crd"}
     for name, parameter in learnt.named_parameters():
         if name.endswith("logit_scale"):

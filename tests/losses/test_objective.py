@@ -46,7 +46,7 @@ def test_a_scheduled_loss_is_computed_while_it_is_on(embeddings) -> None:
         assert set(values.terms) == ({"clip", "crd"} if weight else {"clip"})
         assert values.total.item() == pytest.approx(clip + weight * crd)
         assert scheduled.weights_at(step) == pytest.approx({"clip": 1} | ({"crd": weight} if weight else {}))
-        assert scheduled.demands(step).teacher == bool(weight)
+        assert scheduled.loss_inputs(step).teacher == bool(weight)
     assert scheduled.weights == {"clip": 1, "crd": 2}
     assert scheduled.needs_teacher
 
@@ -98,11 +98,11 @@ def test_it_takes_rows_in_blocks_as_the_batch_size_asks_or_as_told() -> None:
 def test_it_passes_on_what_its_losses_want_to_be_given() -> None:
     wants = objective(clip={}, mfd={"mask_ratio": 0.5, "mask_feeds": "mfd"}, intermediate={"student_blocks": [1]})
     assert (wants.masking.ratio, wants.masking.feeds_all) == (0.5, False)
-    demands = wants.demands(0)
-    assert demands.masking is wants.masking
-    assert [tuple(key) for key in demands.student_features] == [(1, "map")]
-    assert [tuple(key) for key in demands.teacher_features] == [(-1, "map")]
-    nothing = objective(clip={}).demands(0)
+    loss_inputs = wants.loss_inputs(0)
+    assert loss_inputs.masking is wants.masking
+    assert [tuple(key) for key in loss_inputs.student_features] == [(1, "map")]
+    assert [tuple(key) for key in loss_inputs.teacher_features] == [(-1, "map")]
+    nothing = objective(clip={}).loss_inputs(0)
     assert (nothing.teacher, nothing.masking, nothing.features) == (False, None, {})
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from workbench.losses import LOSSES, build_loss
 from workbench.losses.registry import make_loss, option_names
-from workbench.losses.scale import LearntScale, ScaleChoice, teacher_scale_choice
+from workbench.losses.scale import LearnedScale, ScaleChoice, teacher_scale_choice
 
 WITH_TARGETS = ["crd", "gd", "affinity", "cross_modal", "single_modal"]
 CHOICES = [("student", 14.3), ("teacher", 30.0), (5, 5.0), (0.5, 0.5), ("1.5 x teacher", 45.0), ("0.5x teacher", 15.0)]
@@ -44,7 +44,7 @@ def test_a_scale_of_its_own_is_learnt(embeddings, name: str) -> None:
     student, teacher = embeddings(1, scale=14.3), embeddings(2, scale=30.0)
     loss = build_loss(name, scale="own")
     loss(student, teacher).backward()
-    (scale,) = [module for module in loss.learnt.modules() if isinstance(module, LearntScale)]
+    (scale,) = [module for module in loss.learnt.modules() if isinstance(module, LearnedScale)]
     assert scale.logit_scale.grad.abs() > 0
     assert student.scale.grad is None
     assert set(loss.learnt.scales()) == {name}
@@ -111,7 +111,7 @@ def test_only_a_multiple_of_the_teachers_needs_one() -> None:
 
 
 def test_a_learnt_scale_stays_within_clips_range() -> None:
-    scale = LearntScale()
+    scale = LearnedScale()
     assert scale().item() == pytest.approx(1 / 0.07)
     for start, end in ((9.0, 100.0), (-3.0, 1.0)):
         scale.logit_scale.data.fill_(start)
@@ -120,7 +120,7 @@ def test_a_learnt_scale_stays_within_clips_range() -> None:
 
 
 def test_the_released_scale_is_the_parameter_itself_and_free() -> None:
-    scale = LearntScale(exponential=False)
+    scale = LearnedScale(exponential=False)
     assert scale().item() == pytest.approx(math.log(1 / 0.07))
     scale.logit_scale.data.fill_(500.0)
     scale.clamp_()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.factory import get_model_config
 
-from workbench.config.shape import TowerShape
+from workbench.config.inheritance import TowerShape
 from workbench.models.clip import Clip
 from workbench.models.counting import count_parameters
 from workbench.models.shapes import TABLES, tower_shape, why_not_a_transformer, with_shape

@@ -114,7 +114,7 @@ def test_a_damaged_checkpoint_is_not_taken_for_a_student(run, make_clip, tmp_pat
 
 def test_strangers_read_an_export(make_clip, tmp_path, tokenizer, pictures, config):
     """open_clip where no workbench is imported, then ``load_student`` where nothing that trains is."""
-    from workbench.config.shape import TowerShape
+    from workbench.config.inheritance import TowerShape
     from workbench.models.clip import Clip
     from workbench.models.shapes import with_shape
 

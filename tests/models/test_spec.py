@@ -158,11 +158,11 @@ def test_a_config_file_with_its_weights(config_file, papers_file, pictures):
     other = config_file(embed_dim=8)
     with pytest.raises(ValueError, match=r"epoch_32\.pt does not fit the model .*:\n  reshaped"):
         load_model(f"config:{other}@{path}")
-    normalised = config_file(model_cfg=ARCHITECTURE, preprocess_cfg={"mean": [0.5] * 3, "std": [0.25] * 3})
+    normalized = config_file(model_cfg=ARCHITECTURE, preprocess_cfg={"mean": [0.5] * 3, "std": [0.25] * 3})
     image = pictures(2)
-    model = load_model(f"config:{normalised}@{path}").eval()
+    model = load_model(f"config:{normalized}@{path}").eval()
     torch.testing.assert_close(model.encode_image(image), reference.encode_image((image / 255 - 0.5) / 0.25))
-    assert load_model(f"config:{normalised}", seed=1).mean == model.mean
+    assert load_model(f"config:{normalized}", seed=1).mean == model.mean
 
 
 def test_a_config_file_may_have_an_at_in_its_name(config_file, tmp_path):

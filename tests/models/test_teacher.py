@@ -6,8 +6,8 @@ from torch import nn
 
 from workbench.embeddings import FeatureKey
 from workbench.models.counting import count_parameters
-from workbench.models.fingerprint import weights_sha256
 from workbench.models.teacher import Teacher
+from workbench.models.weights import weights_sha256
 
 
 @pytest.fixture

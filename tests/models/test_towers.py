@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workbench.config.shape import TowerShape
+from workbench.config.inheritance import TowerShape
 from workbench.embeddings import FeatureKey
 from workbench.models.clip import Clip
 from workbench.models.folder import load_folder, save_folder

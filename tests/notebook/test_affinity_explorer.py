@@ -10,7 +10,7 @@ from workbench.embeddings import Embeddings
 from workbench.notebook import AffinityExplorer, probe_of
 from workbench.notebook.explorer import to_png
 from workbench.notebook.source import open_run
-from workbench.runs.probe_snapshots import read_probe_history
+from workbench.runs.snapshots import read_probe_history
 
 CAPTIONS = ("a red star", "a blue ring", "a red ring", "a green star")
 

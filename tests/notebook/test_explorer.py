@@ -13,7 +13,7 @@ from workbench.events import RunFinished, StepDone
 from workbench.notebook import explorer as module
 from workbench.notebook.explorer import Explorer, set_steps, step_slider
 from workbench.runs.directory import RunDirectory, create_run
-from workbench.runs.lock import RunLock
+from workbench.runs.liveness import RunLock
 from workbench.runs.log import EventLog, read_events
 
 

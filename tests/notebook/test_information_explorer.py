@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from workbench.embeddings import Embeddings
-from workbench.evaluation.mutual_information import mutual_information_bounds
+from workbench.evaluation.agreement import mutual_information_bounds
 from workbench.models.spec import SIZES
 from workbench.notebook import InformationExplorer, encode_pairs, probe_of
 from workbench.notebook.explorer import to_png
 from workbench.notebook.source import open_run
-from workbench.runs.summary import summarise
+from workbench.runs.summary import summarize
 
 RUN = "example-clip-kd"
 
@@ -62,7 +62,7 @@ def test_encoded_pairs_prove_what_the_run_measured() -> None:
     pairs = encode_pairs(RUN, num_pairs=300)
     assert len(pairs.student) == len(pairs.teacher) == 300
     found = mutual_information_bounds(pairs.student, pairs.teacher, pairs.scale)
-    recorded = summarise(open_run(RUN)).test_metrics
+    recorded = summarize(open_run(RUN)).test_metrics
     # of 300 of the 5,000 pairs instead of blocks of 1,000, and rounded weights: below, and not far
     for name, bound in found.items():
         assert recorded[name] - 0.6 < bound < recorded[name] + 0.15
@@ -86,7 +86,7 @@ def test_a_narrower_student_is_encoded_through_what_its_losses_learnt(command_li
     assert command_line("train", "--recipe", "clip-kd", "--name", "projected", *told, *at).code == 0
     pairs = encode_pairs(tmp_path / "projected", num_pairs=500)
     assert (pairs.student.width, pairs.teacher.width) == (512, 512)
-    recorded = summarise(open_run(tmp_path / "projected")).test_metrics
+    recorded = summarize(open_run(tmp_path / "projected")).test_metrics
     found = mutual_information_bounds(pairs.student, pairs.teacher, pairs.scale)
     assert found == pytest.approx({name: recorded[name] for name in found}, abs=0.01)
 

@@ -30,7 +30,7 @@ def test_a_taken_port_is_passed_over_and_none_left_is_one_line() -> None:
 
 
 def test_the_command_puts_them_there_and_becomes_jupyterlab(tmp_path: Path, monkeypatch) -> None:
-    from workbench.cli.notebook import notebook
+    from workbench.cli.dashboard import notebook
 
     started = {}
     monkeypatch.setattr(

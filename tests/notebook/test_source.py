@@ -35,10 +35,10 @@ def test_runs_are_looked_for_where_the_command_said_or_beside_the_notebook(tmp_p
 
 
 def test_what_ships_is_small_finished_and_whole() -> None:
-    from workbench.runs.summary import summarise
+    from workbench.runs.summary import summarize
 
     runs = [open_run(name) for name in shipped_runs()]
     assert {run.id for run in runs} == {"example-clip-kd", "example-tinyclip"}
     sizes = [path.stat().st_size for run in runs for path in run.path.rglob("*") if path.is_file()]
     assert sum(sizes) < 2e6
-    assert {summarise(run).state for run in runs} == {"finished"}
+    assert {summarize(run).state for run in runs} == {"finished"}

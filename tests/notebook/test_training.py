@@ -8,7 +8,7 @@ import pytest
 from workbench.events import EvalDone, RunFinished, RunStarted, StepDone
 from workbench.notebook import StudyExplorer, TrainingExplorer, sweep, train
 from workbench.notebook import explorer as module
-from workbench.notebook.child import Child
+from workbench.notebook.process import Child
 from workbench.process import started_at
 from workbench.runs.directory import RunDirectory, create_run, list_runs
 from workbench.runs.log import EventLog

@@ -8,7 +8,7 @@ import pytest
 import tomli_w
 
 from workbench.config.cells import cells_of
-from workbench.config.origin import Origin
+from workbench.config.steering import Origin
 from workbench.config.study import Study
 from workbench.events import EvalDone, Event, RunFinished, RunStarted, StepDone
 from workbench.process import this_host

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from workbench.cli import output
 from workbench.config.study import load_study
-from workbench.runs.of_study import keep_copy
+from workbench.runs.summary import keep_copy
 
 VALUES = {"0": 0.30, "10": 0.305, "100": 0.36, "1000": 0.38}
 

@@ -11,17 +11,16 @@ from statistics import stdev
 import pytest
 
 from workbench.config.study import load_study
-from workbench.report.comparison import told_against
-from workbench.report.document import document
+from workbench.report.comparison import interpret_against
 from workbench.report.latex import escape, latex
 from workbench.report.markdown import markdown
 from workbench.report.study import StudyReport, report_on
 from workbench.report.tables import cells_csv, grid, runs_csv
 from workbench.report.words import findings, progress, troubles
-from workbench.report.write import write_report
+from workbench.report.write import document, write_report
 from workbench.runs.checkpoints import write_checkpoint
 from workbench.statistics.intervals import seed_gain
-from workbench.tui.study.words import as_words
+from workbench.tui.study.lines import as_words
 from workbench.views.metrics import metric_label
 
 VALUES = {
@@ -148,7 +147,7 @@ def test_seeds_that_agree_to_the_last_pair_by_chance_prove_nothing(record, study
             record(study, cell, seed, {"image_to_text_r1": value}, num_params=200_000 + (cell == "10"))
     report = report_on(study, "mine", Path("runs"), "mine.toml")
     assert report.to_baseline["image_to_text_r1"].verdicts == {"10": "no difference seen"}
-    by_size = told_against([metric_label("num_params")], report.table.cells, "0")
+    by_size = interpret_against([metric_label("num_params")], report.table.cells, "0")
     assert by_size["num_params"].verdicts == {"10": "worse"}  # which no chance decides
 
 

@@ -12,7 +12,7 @@ from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.lineage import create_fork, find_checkpoint, lineage, read_history
 from workbench.runs.liveness import run_status
 from workbench.runs.log import EventLog, read_events
-from workbench.runs.summary import summarise
+from workbench.runs.summary import summarize
 from workbench.views.curves import curves
 
 
@@ -77,11 +77,11 @@ def test_only_some_kinds_are_the_same_as_all_of_them_filtered(parent, started, s
 
 def test_a_summary_has_the_parents_metrics_until_its_own(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
-    summary = summarise(two)
+    summary = summarize(two)
     assert (summary.state, summary.step, summary.metrics, summary.weights_sha256) == ("new", 10, {"cka": 0.1}, "ten")
     say(two, started(step=10), step_done(20), evaluated(20, 0.7))
-    assert summarise(two).metrics == {"cka": 0.7}
-    assert summarise(two).num_steps == 600
+    assert summarize(two).metrics == {"cka": 0.7}
+    assert summarize(two).num_steps == 600
 
 
 def test_a_fork_of_a_fork_tells_all_three(parent, started, step_done) -> None:

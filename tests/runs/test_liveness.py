@@ -1,15 +1,17 @@
 """A run's state is never a lie."""
 
+import errno
+import fcntl
+import multiprocessing
 import os
 import time
 
 import pytest
 
 from workbench.events import EvalDone, EvalStarted, RunResumed
-from workbench.process import this_host
+from workbench.process import boot_id, started_at, this_host
 from workbench.runs.directory import RunDirectory, list_runs
-from workbench.runs.liveness import run_status
-from workbench.runs.lock import Owner, RunLock
+from workbench.runs.liveness import Owner, RunLock, read_owner, run_status
 from workbench.runs.log import EventLog
 from workbench.tui.words import is_quiet, state_text
 
@@ -171,3 +173,192 @@ def test_two_hundred_runs_are_looked_at_in_half_a_second(tmp_path, started, step
         return time.process_time() - start
 
     assert min(look() for _ in range(3)) < 0.5
+
+
+def hold(run, ready):
+    with RunLock(run):
+        ready.set()
+        time.sleep(60)
+
+
+@pytest.fixture
+def ready():
+    return multiprocessing.get_context("fork").Event()
+
+
+def test_the_owner_is_named_while_the_lock_is_held_and_not_after(run):
+    with RunLock(run):
+        owner = read_owner(run)
+        assert (owner.host, owner.pid) == (this_host(), os.getpid())
+        assert owner.is_alive(run)
+    assert read_owner(run) is None
+    with RunLock(run):  # and it can be taken again
+        pass
+
+
+def test_a_live_holder_is_named_with_its_host_and_what_to_do(run, forked, ready):
+    with forked(hold, run, ready) as holder:
+        assert ready.wait(10)
+        expected = rf"process {holder.pid} on {this_host()} \(no event yet\).*workbench runs stop clip-kd-s0"
+        with pytest.raises(ValueError, match=expected), RunLock(run):
+            pass
+        assert read_owner(run).pid == holder.pid
+
+
+def test_a_killed_holders_lock_and_half_written_files_are_taken_over(run, forked, ready):
+    with forked(hold, run, ready) as holder:
+        assert ready.wait(10)
+        (run.checkpoints / ".tmp-step-00000100").mkdir()
+        (run.path / ".tmp-summary.json-1").write_text("")
+    owner = read_owner(run)
+    assert owner.pid == holder.pid
+    assert not owner.is_alive(run)
+    with RunLock(run):
+        assert read_owner(run).pid == os.getpid()
+        assert list(run.checkpoints.iterdir()) == []
+        assert not (run.path / ".tmp-summary.json-1").exists()
+
+
+def test_one_process_cannot_hold_it_twice(run):
+    with RunLock(run):
+        with pytest.raises(ValueError, match=f"process {os.getpid()}"), RunLock(run):
+            pass
+        assert read_owner(run).pid == os.getpid()
+
+
+def test_a_worker_that_outlives_its_killed_parent_does_not_keep_the_lock(run, forked, ready):
+    def train_with_a_worker(run, ready, worker):
+        with RunLock(run):
+            if os.fork() == 0:
+                worker.value = os.getpid()
+                ready.set()
+            time.sleep(60)
+
+    worker = multiprocessing.get_context("fork").Value("q", 0, lock=False)
+    with forked(train_with_a_worker, run, ready, worker):
+        assert ready.wait(10)
+    try:
+        assert started_at(worker.value)
+        with RunLock(run):
+            pass
+    finally:
+        os.kill(worker.value, 9)
+
+
+def test_a_forked_child_that_leaves_the_block_releases_nothing(run):
+    with RunLock(run) as held:
+        child = os.fork()
+        if child == 0:
+            held.__exit__(None, None, None)
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert read_owner(run) is not None
+        with pytest.raises(ValueError, match="is being written by"), RunLock(run):
+            pass
+
+
+def test_a_holder_without_a_name_is_not_given_a_wrong_one(run):
+    note(run, started="before")  # a dead trainer, of which a child still has the lock open
+    with run.lock_file.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=r"has not said who it is: .* fuser .*lock$"), RunLock(run):
+            pass
+
+
+def note(run, **changes):
+    fields = {
+        "host": this_host(),
+        "pid": os.getpid(),
+        "started": started_at(os.getpid()),
+        "boot": boot_id(),
+        "since_s": time.time(),
+    }
+    run.owner_file.write_text(Owner(**fields | changes).model_dump_json())
+    return read_owner(run)
+
+
+def test_a_pid_that_now_belongs_to_another_process_is_not_the_owner(run):
+    assert note(run).is_alive(run)
+    assert not note(run, started="another boot/123").is_alive(run)
+    assert not note(run, pid=2**22 + 1).is_alive(run)
+
+
+def test_another_machines_run_is_judged_by_its_silence(run, step_done):
+    def speak(ago_s):
+        with EventLog(run.events_file) as log:
+            log.append(step_done(1, time_s=time.time() - ago_s))
+
+    elsewhere = {"host": "elsewhere", "boot": "other"}
+    assert note(run, **elsewhere).is_alive(run)  # it has just begun
+    assert not note(run, **elsewhere, since_s=time.time() - 700).is_alive(run)
+    assert not note(run, **elsewhere, since_s=time.time() + 7000).is_alive(run)  # a clock far ahead
+    speak(20)
+    assert note(run, **elsewhere, since_s=time.time() - 7000).is_alive(run)
+    with pytest.raises(ValueError, match=r"on elsewhere \(last event 2\d s ago\)"), RunLock(run):
+        pass
+    speak(700)
+    assert not note(run, **elsewhere, since_s=time.time() - 7000).is_alive(run)
+    with RunLock(run):
+        assert read_owner(run).host == this_host()
+
+
+def test_another_container_on_this_machine_that_died_is_taken_over_at_once(run):
+    if not boot_id():
+        pytest.skip("this kernel does not tell its boot")
+    note(run, host="old-container")
+    with RunLock(run):
+        pass
+
+
+def test_without_file_locks_the_owners_note_decides(run, monkeypatch, forked, ready):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with forked(hold, run, ready):
+        assert ready.wait(10)
+        with pytest.raises(ValueError, match="is being written by"), RunLock(run):
+            pass
+    with RunLock(run):
+        pass
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"\xff", b"[]", b'{"pid": "x"}'])
+def test_a_garbled_note_is_no_owner(run, garbage):
+    run.owner_file.write_bytes(garbage)
+    assert read_owner(run) is None
+    with RunLock(run):
+        assert read_owner(run) is not None
+
+
+def test_a_run_that_cannot_be_written_to_says_so(run, failing):
+    remedy = "make it writable, or copy the run to another disk and go on there: workbench runs resume COPY"
+    with failing(1, errno.EROFS), pytest.raises(ValueError, match=f"cannot write .*: read-only .*; {remedy}$"):
+        RunLock(run).__enter__()
+    with failing(1, errno.ENOSPC), pytest.raises(ValueError, match=r"no space left on device; make room there$"):
+        RunLock(run).__enter__()
+    with RunLock(run):
+        pass
+
+
+def test_of_many_processes_exactly_one_gets_the_lock(run, forked):
+    def race(start, decided):
+        start.wait()
+        try:
+            with RunLock(run):
+                decided.wait()
+        except ValueError:
+            decided.wait()
+            os._exit(3)
+
+    for _ in range(5):
+        start, decided = (multiprocessing.get_context("fork").Barrier(3) for _ in range(2))
+        with (
+            forked(race, start, decided) as first,
+            forked(race, start, decided) as second,
+            forked(race, start, decided) as third,
+        ):
+            racers = (first, second, third)
+            for racer in racers:
+                racer.join()
+        assert sorted(racer.exitcode for racer in racers) == [0, 3, 3]

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workbench.documents import UnreadableError
 from workbench.events import EvalDone, RunFinished, RunResumed, StepDone, Unknown, Warned
-from workbench.reading import UnreadableError
 from workbench.runs.log import (
     MOST_LINE_BYTES,
     MOST_LOG_BYTES,

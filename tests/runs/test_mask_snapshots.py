@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from workbench.config.shape import TowerShape
+from workbench.config.inheritance import TowerShape
 from workbench.runs.directory import RunDirectory
 from workbench.runs.mask_snapshots import MaskSnapshot, TowerMask, read_masks, write_masks
 

@@ -2,13 +2,28 @@
 
 import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import tomli_w
 
+from workbench.config.run import RunConfig
+from workbench.config.steering import Origin
+from workbench.config.study import Study, load_study
 from workbench.events import CheckpointSaved, EvalDone, RunResumed
-from workbench.runs.directory import RunDirectory
+from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.log import EventLog
-from workbench.runs.summary import read_summary, summarise, summary_or_reason, write_summary
+from workbench.runs.summary import (
+    find_study,
+    find_trainable,
+    keep_copy,
+    known_studies,
+    read_summary,
+    summarize,
+    summary_or_reason,
+    write_summary,
+)
 
 
 def evaluated(step, split, **metrics):
@@ -49,7 +64,7 @@ def test_the_document_has_what_the_surface_promises(run, say, started, step_done
         evaluated(20, "test", zero_shot_top1=0.4),
         finished(20, reason="the end", elapsed_s=61.5),
     )
-    assert summarise(run).to_document() == {
+    assert summarize(run).to_document() == {
         "id": "clip-kd-s0",
         "dir": str(run.path),
         "state": "finished",
@@ -72,12 +87,12 @@ def test_the_document_has_what_the_surface_promises(run, say, started, step_done
 
 def test_without_a_validation_split_the_last_evaluation_counts(run, say):
     say(evaluated(1, "test", a=1.0), evaluated(2, "photos", a=2.0))
-    summary = summarise(run)
+    summary = summarize(run)
     assert (summary.metrics, summary.test_metrics) == ({"a": 2.0}, {"a": 1.0})
 
 
 def test_a_run_that_has_said_nothing_has_an_empty_summary(run):
-    summary = summarise(run)
+    summary = summarize(run)
     assert (summary.state, summary.step, summary.metrics, summary.weights_sha256) == ("new", 0, {}, "")
     assert (summary.elapsed_s, summary.reason) == (0.0, "")
 
@@ -92,7 +107,7 @@ def test_superseded_evaluations_and_checkpoints_do_not_count(run, say, started, 
     say(started(), evaluated(10, "validation", a=1.0), saved(10, "ten"))
     say(evaluated(20, "validation", a=2.0), saved(20, "twenty"), finished(20))
     say(RunResumed(run="a", step=10, host="elsewhere", pid=1))
-    summary = summarise(run)
+    summary = summarize(run)
     assert (summary.metrics, summary.weights_sha256) == ({"a": 1.0}, "ten")
     assert summary.state != "finished"
 
@@ -106,7 +121,7 @@ def test_non_finite_metrics_are_strict_json_and_come_back(run, say, finished):
 
     document = json.loads(run.summary_file.read_text(), parse_constant=refuse)
     assert document["metrics"] == {"a": "NaN", "b": "-Infinity"}
-    assert document == summarise(run).to_document()
+    assert document == summarize(run).to_document()
     metrics = read_summary(run).metrics
     assert math.isnan(metrics["a"])
     assert metrics["b"] == float("-inf")
@@ -115,7 +130,7 @@ def test_non_finite_metrics_are_strict_json_and_come_back(run, say, finished):
 def test_a_written_summary_is_read_and_a_torn_one_is_computed_anew(run, say, finished):
     say(finished(5))
     write_summary(run)
-    assert read_summary(run) == summarise(run)
+    assert read_summary(run) == summarize(run)
     content = run.summary_file.read_text()
     run.summary_file.write_text(content.replace('"step": 5', '"step": 6'))
     assert read_summary(run).step == 6
@@ -139,3 +154,102 @@ def test_among_many_runs_one_that_cannot_be_read_is_a_reason(run, say, finished)
     assert (found.id, found.state, found.metrics) == (run.id, "unreadable", {})
     assert found.reason == f"cannot read {run.events_file}: it is a folder, not a file"
     assert found.to_document()["state"] == "unreadable"
+
+
+RUNS = Path("runs")
+GRID = 'question = "Which?"\nseeds = 2\nbaseline = "0"\n[grid]\nloss.fd.weight = [0, 1]\n'
+SEARCH = (
+    'question = "Where?"\nseeds = 2\ntrials = 4\nconfirm_seeds = 0\n[search]\n'
+    "loss.fd.weight = { low = 0.1, high = 10.0, log = true }\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    RUNS.mkdir()
+
+
+@pytest.fixture
+def run() -> Callable[[str, str, int], None]:
+    """``run(study, cell, seed)``: a run of it that has not begun."""
+
+    def make(study: str, cell: str, seed: int) -> None:
+        origin = Origin(study=study, cell=cell, values={"loss.fd.weight": float(cell)}, seed=seed, trial=int(cell))
+        table = RunConfig(recipe="fd", seed=seed).model_dump(mode="json") | {"sweep": origin.model_dump(mode="json")}
+        create_run(RUNS, f"{study}-{cell}-s{seed}", tomli_w.dumps(table))
+
+    return make
+
+
+@pytest.mark.parametrize("place", ["own.toml", "studies/own.toml", "elsewhere/own.toml"])
+def test_a_study_of_ones_own_is_found_by_name(place: str) -> None:
+    Path(place).parent.mkdir(exist_ok=True)
+    Path(place).write_text(GRID)
+    if place.startswith("elsewhere"):
+        with pytest.raises(ValueError, match="unknown study 'own'"):
+            find_study("own", RUNS)
+        keep_copy(load_study(place), "own", RUNS)  # as its sweep does
+    found = find_study("own", RUNS)
+    assert found == (load_study(place), "own", True)
+    assert find_trainable("own", RUNS) == found.study
+    assert "own" in known_studies(RUNS)
+    assert "icl_weight" in known_studies(RUNS)
+
+
+def test_recipes_beside_it_are_no_studies() -> None:
+    Path("own.toml").write_text(GRID)
+    Path("recipe.toml").write_text('extends = "clip-kd"\n[loss.fd]\nweight = 3\n')
+    Path("more.toml").write_text('extends = "own.toml"\nseeds = 5\n')
+    Path("circle.toml").write_text('extends = "circle.toml"\n')
+    Path("broken.toml").write_text("[")
+    shipped = set(known_studies(Path("nowhere"))) - {"own", "more"}
+    assert "clip_kd_search" in shipped
+    assert set(known_studies(RUNS)) == shipped | {"own", "more"}
+    assert find_study("more", RUNS).study.seeds == 5
+
+
+def test_a_file_may_extend_its_namesake() -> None:
+    Path("icl_weight.toml").write_text('extends = "icl_weight"\nseeds = 7\n')
+    assert find_study("icl_weight", RUNS).study.seeds == 7
+    Path("studies").mkdir()
+    Path("studies/icl_weight.toml").write_text(GRID)
+    assert find_study("icl_weight", RUNS).study.question == "Which?"
+
+
+@pytest.mark.parametrize("content", [GRID, SEARCH])
+def test_a_copy_is_the_study_as_it_was_asked_for(content: str) -> None:
+    Path("own.toml").write_text(content)
+    asked = load_study("own.toml").quick()
+    Path("own.toml").unlink()
+    keep_copy(asked, "other-quick", RUNS)
+    assert find_study("other-quick", RUNS).study == asked.model_copy(update={"name": "other-quick"})
+
+
+def test_runs_without_any_file_tell_their_study(run: Callable[[str, str, int], None]) -> None:
+    for cell in ("0", "1"):
+        for seed in (0, 1, 2):
+            run("lost", cell, seed)
+    run("lost-best-of-4", "0", 9)
+    found = find_study("lost", RUNS)
+    assert not found.has_file
+    assert [cell.name for cell in found.study.cells] == ["0", "1"]
+    assert (found.study.recipe, found.study.seeds) == ("fd", 3)
+    assert [name for name in known_studies(RUNS) if name.startswith("lost")] == ["lost"]
+    with pytest.raises(ValueError, match=r"FILE\.toml"):
+        find_trainable("lost", RUNS)
+
+
+def test_the_nearest_name_is_offered_and_a_rehearsal_goes_with_its_study(run: Callable[[str, str, int], None]) -> None:
+    Path("own.toml").write_text(GRID)
+    run("own-quick", "0", 0)
+    assert find_study("own-quick", RUNS) == (load_study("own.toml").quick(), "own", True)
+    assert "own-quick" not in known_studies(RUNS)
+    with pytest.raises(ValueError, match="did you mean 'own'"):
+        find_study("onw", RUNS)
+
+
+def test_a_study_is_what_was_loaded() -> None:
+    Path("own.toml").write_text(SEARCH)
+    assert isinstance(find_study("own.toml", RUNS).study, Study)
+    assert find_study("own.toml", RUNS).source == "own.toml"

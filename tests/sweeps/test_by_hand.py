@@ -43,7 +43,7 @@ def ends(monkeypatch):
             if not stop()
         }
 
-    monkeypatch.setattr(sweeps, "Replicates", lambda *_: SimpleNamespace(train=train))
+    monkeypatch.setattr(sweeps, "ReplicateTrainer", lambda *_: SimpleNamespace(train=train))
     return found
 
 

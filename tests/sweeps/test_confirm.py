@@ -4,8 +4,7 @@ import pytest
 
 from workbench.config.cells import Changes, cells_of, make_cell
 from workbench.config.study import load_study
-from workbench.runs.of_study import runs_of_study
-from workbench.runs.summary import summarise
+from workbench.runs.summary import runs_of_study, summarize
 from workbench.sweeps.confirm import confirming, tuning
 from workbench.sweeps.ledger import Trial
 
@@ -98,7 +97,7 @@ def test_the_best_is_trained_once_with_fresh_seeds_and_paired_with_its_rivals(pl
     assert [answer["rival"] for answer in document["answers"]] == cells[:-1]
     found = {one.origin.cell: {} for one in confirmed}
     for one in confirmed:
-        found[one.origin.cell][one.origin.seed] = summarise(one.run).metrics["image_to_text_r1"]
+        found[one.origin.cell][one.origin.seed] = summarize(one.run).metrics["image_to_text_r1"]
     for answer in document["answers"]:
         gain = [found[best][seed] - found[answer["rival"]][seed] for seed in (1, 2)]
         assert answer["gain"]["per_seed"] == pytest.approx(gain)

@@ -6,11 +6,12 @@ import tomli_w
 from workbench.config.cells import Cell, Changes
 from workbench.config.run import RunConfig
 from workbench.config.study import load_study
+from workbench.engine.doctor.estimate import Estimate
+from workbench.engine.doctor.forecast import num_validations
 from workbench.sweeps import forecast
 from workbench.sweeps.ahead import measured_cells, rivals_ahead, trials_ahead
-from workbench.sweeps.forecast import Clock, make_forecast
-from workbench.sweeps.plan import groups
-from workbench.sweeps.rehearsal import Cost
+from workbench.sweeps.forecast import Clock, Cost, make_forecast, rehearse
+from workbench.sweeps.plan import Group, groups
 
 SEARCH = """
 question = "Which weight?"
@@ -108,3 +109,29 @@ def test_a_search_and_all_that_follows_it_are_forecast(tmp_path, tiny_table):
         assert made.later_s == confirm_s + tuning_s
         assert made.total_s == made.later_s + (4 - num_tried) * 2 * (30 + 10)
     assert study.num_runs == 4 * 2 + 4 * 2 + 4 * 3
+
+
+@pytest.fixture
+def group(tiny) -> Group:
+    return Group(0, (Cell("one", {}, tiny()),))
+
+
+def test_a_step_that_takes_long_is_estimated_and_not_taken(group, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Estimate(teacher_forward_s=1.0, learn_s={"one": 10.0}, grown_mb=100.0, chunk_size=16)
+    monkeypatch.setattr(forecast, "estimate_step", lambda _: slow)
+    monkeypatch.setattr(forecast, "laps", lambda _: 1 / 0)
+    said: list[str] = []
+    cost = rehearse([group], tmp_path, said.append)["one"]
+    assert "a step takes about 3.9 min" in said[-1]  # 32 s of the teacher and 20 x 10 s
+    assert cost.shared_s >= 12 * 32
+    assert cost.own_s >= 12 * 200
+    assert cost.peak_mb > 20 * 100
+    assert "image_to_text_r1" in cost.metrics
+    assert num_validations(group.cells[0].at(0)) == 1
+
+
+def test_a_quick_step_is_measured(group, tmp_path) -> None:
+    said: list[str] = []
+    cost = rehearse([group], tmp_path, said.append)["one"]
+    assert len(said) == 1
+    assert 0 < cost.own_s < 60

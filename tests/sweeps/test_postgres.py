@@ -19,7 +19,7 @@ import sqlalchemy
 
 from workbench.events import RunFinished, StepDone
 from workbench.runs.log import read_events
-from workbench.runs.of_study import runs_of_study
+from workbench.runs.summary import runs_of_study
 from workbench.sweeps.leases import Leases
 
 pytestmark = pytest.mark.slow

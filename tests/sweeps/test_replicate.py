@@ -8,7 +8,7 @@ import pytest
 
 from workbench.config.cells import Cell
 from workbench.events import Event, StepDone
-from workbench.sweeps.replicate import Job, Replicates
+from workbench.sweeps.replicate import Job, ReplicateTrainer
 
 
 @pytest.mark.parametrize("names", [["one"], ["one", "two"]])
@@ -22,7 +22,7 @@ def test_a_cell_whose_folder_is_deleted_has_failed_and_the_others_have_not(
             yield event
 
     jobs = [Job(Cell(name, {}, tiny()), 0, number) for number, name in enumerate(names)]
-    outcomes = Replicates("study", tmp_path, watch).train(jobs, lambda: False)
+    outcomes = ReplicateTrainer("study", tmp_path, watch).train(jobs, lambda: False)
     assert {name: outcome.state for name, outcome in outcomes.items()} == {
         name: "failed" if name == "one" else "finished" for name in names
     }

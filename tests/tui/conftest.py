@@ -15,7 +15,7 @@ from workbench.config.cells import plain
 from workbench.events import EvalDone, Event, RunFinished, RunStarted, StepDone
 from workbench.process import boot_id, started_at, this_host
 from workbench.runs.directory import RunDirectory, create_run
-from workbench.runs.lock import Owner
+from workbench.runs.liveness import Owner
 from workbench.runs.log import EventLog
 from workbench.tui.app import Workbench
 

@@ -6,29 +6,27 @@ import pytest
 from rich.style import Style
 
 from workbench.runs.directory import RunDirectory
-from workbench.runs.probe_snapshots import Probe, Said, read_probe_history, write_probe
-from workbench.tui.charts.half_blocks import half_blocks
-from workbench.tui.charts.heat import CURSOR, HIGH, LOW, MINUS, NAMES, PLUS, Grid, Heat, colours
-from workbench.tui.charts.pictures import Pictures, fitted
-from workbench.tui.run.affinity import AffinityPane
-from workbench.tui.run.probe_pictures import placed, read_pictures
+from workbench.runs.snapshots import Probe, ProbeOutputs, read_probe_history, write_probe
+from workbench.tui.charts.heat import CURSOR, HIGH, LOW, MINUS, NAMES, PLUS, Grid, Heat, colors
+from workbench.tui.charts.images import Pictures, fitted, half_blocks
+from workbench.tui.run.affinity import AffinityPane, placed, read_images
 
 
 def probe(step: int, num_pairs: int = 32) -> Probe:
     """The student's cosine of every picture with its own text is ``step`` of 128, the teacher's 0.75; others are 0."""
 
-    def said(cosine: float, scale: float) -> Said:
-        return Said(np.eye(num_pairs, dtype=np.float16), cosine * np.eye(num_pairs, dtype=np.float16), scale)
+    def said(cosine: float, scale: float) -> ProbeOutputs:
+        return ProbeOutputs(np.eye(num_pairs, dtype=np.float16), cosine * np.eye(num_pairs, dtype=np.float16), scale)
 
     captions = tuple(f"caption [/b] {number}" for number in range(num_pairs))
     return Probe(step, captions, said(step / 128, 10.0), said(0.75, 20.0))
 
 
 def test_colours_span_the_values_and_a_difference_is_signed() -> None:
-    found = colours(np.array([[0.0, 2.0], [1.0, 2.0]]), is_difference=False)
+    found = colors(np.array([[0.0, 2.0], [1.0, 2.0]]), is_difference=False)
     assert found[0, 0].tolist() == list(LOW)
     assert found[0, 1].tolist() == list(HIGH)
-    apart = colours(np.array([[-2.0, 0.0], [0.5, 2.0]]), is_difference=True)
+    apart = colors(np.array([[-2.0, 0.0], [0.5, 2.0]]), is_difference=True)
     assert apart[0, 0].tolist() == list(MINUS)
     assert apart[1, 1].tolist() == list(PLUS)
     assert apart[0, 1].max() < 40
@@ -136,7 +134,7 @@ def test_the_pictures_are_the_datas_own(example) -> None:
 
     captions = read_probe_history(example).probes[-1].captions
     dataset = open_dataset("samples:scenes", "validation", len(captions))
-    found = read_pictures(example, captions)
+    found = read_images(example, captions)
     assert len(found) == len(captions)
     for place in (0, 5, 31):
         assert dataset.text(place).captions[0] == captions[place]

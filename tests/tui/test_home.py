@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from workbench.formatting import shortened
 from workbench.tui.dialogs import keys_text
 from workbench.tui.home.screen import HomeScreen
 from workbench.tui.home.table import Needs, columns
-from workbench.tui.memory import recall
+from workbench.tui.preferences import recall
 from workbench.tui.rows import GAP, SCROLLBAR, Rows
-from workbench.views.names import shortened
 
 
 def shown(pilot) -> list[str]:

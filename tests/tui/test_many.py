@@ -10,7 +10,7 @@ import pytest
 from workbench.runs.directory import RunDirectory
 from workbench.tui.home.board import Board
 from workbench.tui.rows import Rows
-from workbench.tui.run.feed import Feed
+from workbench.tui.run.feed import RunFollower
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_million_events_are_read_piece_by_piece_while_keys_are_answered(record
 
 def test_a_torn_end_is_read_once_it_is_whole(record, done) -> None:
     run = RunDirectory(record("one", last=20, state=None).path)
-    feed = Feed(run)
+    feed = RunFollower(run)
     while feed.poll():
         pass
     line = done("one", 30).to_line() + "\n"

@@ -4,15 +4,15 @@ import shutil
 import numpy as np
 import pytest
 
-from workbench.config.shape import TowerShape
+from workbench.config.inheritance import TowerShape
 from workbench.events import Commanded, RunResumed, StageStarted, Warned
 from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
 from workbench.runs.mask_snapshots import MaskSnapshot, TowerMask, write_masks
 from workbench.tui.charts.chart import Chart
 from workbench.tui.charts.drawing import draw
 from workbench.tui.charts.plot import Curve, Lens, Plot
-from workbench.tui.charts.ticks import ticks
-from workbench.tui.memory import recall
+from workbench.tui.charts.raster import ticks
+from workbench.tui.preferences import recall
 from workbench.tui.run.screen import PANES
 
 SLOW = pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 
 from workbench.events import Commanded, Warned
 from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
-from workbench.runs.probe_snapshots import Probe, Said, write_probe
+from workbench.runs.snapshots import Probe, ProbeOutputs, write_probe
 
 STORED = Path(__file__).parent / "snapshots"
 SCREENS = {
@@ -41,7 +41,12 @@ def told(record, monkeypatch: pytest.MonkeyPatch):
     for step in (1, 50, 100):
         write_gradients(run, Gradients(step, ("clip", "fd"), products))
     eye = np.eye(8, dtype=np.float16)
-    write_probe(run, Probe(100, tuple(f"caption {n}" for n in range(8)), Said(eye / 2, eye, 9.0), Said(eye, eye, 9.0)))
+    write_probe(
+        run,
+        Probe(
+            100, tuple(f"caption {n}" for n in range(8)), ProbeOutputs(eye / 2, eye, 9.0), ProbeOutputs(eye, eye, 9.0)
+        ),
+    )
     return run
 
 

@@ -87,7 +87,7 @@ def test_the_form_is_typed_checked_and_started(drive, seen, notices, soon, monke
 
 def test_a_sweep_is_started_from_the_studies(record, drive, seen, notices, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr("workbench.runs.apart.start_detached", lambda argv, _: started.append(argv[3:]))
+    monkeypatch.setattr("workbench.process.start_detached", lambda argv, _: started.append(argv[3:]))
 
     async def steps(pilot) -> None:
         await pilot.press("u", "u", "N")

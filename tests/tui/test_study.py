@@ -17,7 +17,7 @@ async def read(pilot, soon) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The command lines of processes that would have been started."""
     found: list[list[str]] = []
-    monkeypatch.setattr("workbench.runs.apart.start_detached", lambda argv, _: found.append(argv[1:]))
+    monkeypatch.setattr("workbench.process.start_detached", lambda argv, _: found.append(argv[1:]))
     return found
 
 

@@ -7,8 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from workbench.tui.study.studied import queued_trials
-from workbench.tui.study.trial import overrides
+from workbench.tui.study.followed import overrides, queued_trials
 
 CELLS = {f"{weight}": {"loss.fd.weight": weight} for weight in (0, 10)}
 HUNT = """
@@ -36,7 +35,7 @@ def asked(monkeypatch: pytest.MonkeyPatch):
         return "queued\n"
 
     monkeypatch.setattr("workbench.tui.steer.call", call)
-    monkeypatch.setattr("workbench.runs.apart.start_detached", lambda argv, _: found["started"].append(argv[3:]))
+    monkeypatch.setattr("workbench.process.start_detached", lambda argv, _: found["started"].append(argv[3:]))
     return found
 
 

@@ -3,13 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from workbench.runs.probe_snapshots import Probe, Said
+from workbench.runs.snapshots import Probe, ProbeOutputs
 from workbench.views.affinity import affinity_view
 
 CAPTIONS = ("a", "b")
 TURNED = np.array([[0.6, 0.8], [0.0, 1.0]], dtype=np.float16)
-STUDENT = Said(np.eye(2, dtype=np.float16), TURNED, 2.0)
-TEACHER = Said(np.eye(2, dtype=np.float16), np.eye(2, dtype=np.float16), 5.0)
+STUDENT = ProbeOutputs(np.eye(2, dtype=np.float16), TURNED, 2.0)
+TEACHER = ProbeOutputs(np.eye(2, dtype=np.float16), np.eye(2, dtype=np.float16), 5.0)
 
 
 def test_cosines_are_those_of_pictures_with_texts() -> None:
@@ -34,5 +34,5 @@ def test_a_run_without_a_teacher_has_nothing_to_differ_from() -> None:
 
 
 def test_a_huge_scale_overflows_nothing() -> None:
-    view = affinity_view(Probe(7, CAPTIONS, Said(STUDENT.image_PD, STUDENT.text_PD, 1e6)))
+    view = affinity_view(Probe(7, CAPTIONS, ProbeOutputs(STUDENT.image_PD, STUDENT.text_PD, 1e6)))
     assert np.isfinite(view.student_PP).all()

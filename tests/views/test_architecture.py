@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbench.config.shape import TowerShape
+from workbench.config.inheritance import TowerShape
 from workbench.runs.mask_snapshots import MaskSnapshot, TowerMask
 from workbench.views.architecture import (
     Architecture,

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import torch
 
-from workbench.bench.contest import compared, measure
-from workbench.bench.row import Row
-from workbench.config.nearest import unknown
+from workbench.bench.contest import Row, compared, measure
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
 from workbench.engine.teacher_cache.store import TeacherCache, remove_cache
+from workbench.errors import unknown
 from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
 
@@ -79,12 +78,12 @@ def _steps(size: Size, batch_size: int, device: torch.device) -> Iterator[dict[s
 def _step(cohort: Cohort, *, is_taught_once: bool = False) -> Callable[[], object]:
     (member,) = cohort.members
     steps = count()
-    once = cohort.teach(cohort.stream.batch(0).to(cohort.device), 0) if is_taught_once else None
+    once = cohort.teacher_forward(cohort.stream.batch(0).to(cohort.device), 0) if is_taught_once else None
 
     def work() -> None:
         step = next(steps) % NUM_BATCHES
         batch = cohort.stream.batch(step).to(cohort.device)
-        member.learn(batch, once or cohort.teach(batch, step), step)
+        member.learn(batch, once or cohort.teacher_forward(batch, step), step)
 
     return work
 

@@ -6,8 +6,7 @@ from itertools import count
 import torch
 
 from workbench.bench.cache import Size
-from workbench.bench.contest import Measured, measure
-from workbench.bench.row import Row
+from workbench.bench.contest import Measured, Row, measure
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe
 from workbench.engine.build import build_cohort
@@ -65,13 +64,13 @@ def _contenders(
     alone = _cohort(size, 1, batch_size, device)
     together = _cohort(size, num_members, batch_size, device, like=alone)
     batch = alone.stream.batch(0).to(device)
-    lesson = alone.teach(batch, 0)
+    teacher_outputs = alone.teacher_forward(batch, 0)
     (member,) = alone.members
     turns, numbers = _step(alone), count()
     contenders: dict[str, Callable[[], object]] = {
         DECODE: lambda: alone.stream.batch(next(numbers)).to(device),
-        TEACHER: lambda: alone.teach(batch, 0),
-        STUDENT: lambda: member.learn(batch, lesson, 0),
+        TEACHER: lambda: alone.teacher_forward(batch, 0),
+        STUDENT: lambda: member.learn(batch, teacher_outputs, 0),
         ONE_RUN: turns,
         APART: lambda: [turns() for _ in range(num_members)],
         TOGETHER: _step(together),
@@ -87,7 +86,7 @@ def _step(cohort: Cohort) -> Callable[[], None]:
     def work() -> None:
         step = next(numbers) % NUM_BATCHES
         batch = cohort.stream.batch(step).to(cohort.device)
-        cohort.learn(batch, cohort.teach(batch, step), step)
+        cohort.learn(batch, cohort.teacher_forward(batch, step), step)
 
     return work
 

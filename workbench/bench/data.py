@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from workbench.bench.contest import compared, measure
-from workbench.bench.row import Row
+from workbench.bench.contest import Row, compared, measure
 from workbench.data.batches import BatchStream
-from workbench.data.csv_pairs import open_csv
-from workbench.data.prepared import PreparedDataset
-from workbench.data.sample import Dataset
+from workbench.data.cached.dataset import PreparedDataset
+from workbench.data.cached.store import Kind, Source, Store
+from workbench.data.cached.writer import write_store
+from workbench.data.dataset import Dataset
+from workbench.data.images import at_working_size
 from workbench.data.samples.registry import sample_set
-from workbench.data.store import Kind, Source, Store
-from workbench.data.store_writer import write_store
-from workbench.data.working_size import at_working_size
-from workbench.embeddings import Batch, InputForm
+from workbench.data.sources.csv import open_csv
+from workbench.embeddings import Batch, InputSpec
 from workbench.models.tokenizers import named_tokenizer
 
 LIVE, COPIED = "live", "copied"
@@ -98,7 +97,7 @@ def data_rows(case: Case, batch_size: int) -> list[Row]:
     with TemporaryDirectory(prefix="workbench-bench-") as folder:
         datasets = _datasets(case, Path(folder))
         parts = (
-            ("pictures", _reading, _picture_bytes(datasets[LIVE], batch_size)),
+            ("pictures", _reading, _image_bytes(datasets[LIVE], batch_size)),
             ("batches", _batching, _batch_bytes(case, batch_size)),
         )
         return [
@@ -144,8 +143,8 @@ def _listed(case: Case, folder: Path) -> Dataset:
     return open_csv(str(folder / "pairs.tsv"))
 
 
-def _form(case: Case) -> InputForm:
-    return InputForm(case.image_size, named_tokenizer(case.tokenizer, case.context_length), case.tokenizer)
+def _form(case: Case) -> InputSpec:
+    return InputSpec(case.image_size, named_tokenizer(case.tokenizer, case.context_length), case.tokenizer)
 
 
 def _reading(case: Case, dataset: Dataset, batch_size: int) -> Callable[[], object]:
@@ -166,7 +165,7 @@ def _copying(num_bytes: int) -> Callable[[], object]:
     return lambda: np.copyto(target, source)
 
 
-def _picture_bytes(dataset: Dataset, batch_size: int) -> int:
+def _image_bytes(dataset: Dataset, batch_size: int) -> int:
     width, height = dataset[0].image.size
     return batch_size * width * height * 3
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from workbench.bench import cache, cohort, peer, step
-from workbench.bench.row import Row
+from workbench.bench.contest import Row
 
 Column = Literal["ratio", "of the floor", "floor_ratio"]
 

@@ -7,16 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.bench.contest import measure
-from workbench.bench.floor import floor
-from workbench.bench.row import Row
-from workbench.bench.straightforward import STRAIGHTFORWARD
+from workbench.bench.contest import Row, measure
+from workbench.bench.references import STRAIGHTFORWARD, floor
 from workbench.config.run import LossConfig
 from workbench.embeddings import Embeddings
 from workbench.losses import LOSSES
 from workbench.losses.base import Convention, Widths
 from workbench.losses.comparison import Comparison
-from workbench.losses.learnt import LearntParts
+from workbench.losses.learnt import LearnedParts
 from workbench.losses.logits import BLOCK_ROWS
 from workbench.losses.objective import Objective
 
@@ -108,7 +106,7 @@ class Pairs:
         self._teacher = Embeddings(unit_BD(), unit_BD(), scales[1])
         self._student = Embeddings(unit_BD().requires_grad_(), unit_BD().requires_grad_(), scales[0].requires_grad_())
         self._objective = Objective({name: _config(name, case) for name in case.losses}, batch_size, width)
-        self._parts = LearntParts(self._objective.losses, Widths(width, width)).to(device)
+        self._parts = LearnedParts(self._objective.losses, Widths(width, width)).to(device)
 
     def comparison(self, chunk_size: int = 0) -> Comparison:
         """What a loss is given; anew, because a comparison keeps what it has computed."""

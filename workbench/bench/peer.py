@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from workbench.bench.contest import Row
 from workbench.bench.data import scenes
 from workbench.bench.program import check_program, running
-from workbench.bench.row import Row
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe
 from workbench.engine.build import build_cohort

@@ -13,22 +13,21 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from torch.profiler import record_function
 
-from workbench.bench.contest import measure, now_s
-from workbench.bench.row import Row
+from workbench.bench.contest import Row, measure, now_s
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe, with_settings
 from workbench.data.batches import BatchStream
-from workbench.data.prepared import PreparedDataset
-from workbench.data.sample import Dataset
+from workbench.data.cached.dataset import PreparedDataset
+from workbench.data.cached.store import Source, Store
+from workbench.data.cached.writer import write_store
+from workbench.data.dataset import Dataset
+from workbench.data.images import at_working_size
 from workbench.data.spec import open_dataset
-from workbench.data.store import Source, Store
-from workbench.data.store_writer import write_store
-from workbench.data.working_size import at_working_size
 from workbench.embeddings import Batch
-from workbench.engine.backward import compare, encode
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
-from workbench.engine.lessons import Lesson
+from workbench.engine.step import compare, encode
+from workbench.engine.teacher_outputs import TeacherOutputs
 
 NUM_BATCHES = 8  # that the steps go through, again and again
 LEAST_TURNS = 9
@@ -131,12 +130,14 @@ class StepByParts:
         with self._part(BATCH):
             batch = cohort.stream.batch(step).to(cohort.device)
         with self._part(TEACHER):
-            lesson = cohort.teach(batch, step)
+            teacher_outputs = cohort.teacher_forward(batch, step)
         with self._part(FORWARD):
             member.begin(step)
-            encoded = encode(state, member.masked(batch, step), objective.demands(step), member.config.train.precision)
+            encoded = encode(
+                state, member.masked(batch, step), objective.loss_inputs(step), member.config.train.precision
+            )
         with self._part(LOSSES):
-            values = objective(compare(state, encoded, lesson, objective, step), step)
+            values = objective(compare(state, encoded, teacher_outputs, objective, step), step)
         with self._part(BACKWARD):
             values.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         with self._part(UPDATE):
@@ -173,7 +174,7 @@ def _whole(cohort: Cohort) -> Callable[[], None]:
     def work() -> None:
         step = next(numbers)
         batch = cohort.stream.batch(step).to(cohort.device)
-        cohort.learn(batch, cohort.teach(batch, step), step)
+        cohort.learn(batch, cohort.teacher_forward(batch, step), step)
 
     return work
 
@@ -187,10 +188,10 @@ def _bare(cohort: Cohort) -> Callable[[], None]:
     def work() -> None:
         step = next(numbers)
         batch = cohort.stream.batch(step).to(cohort.device)
-        lesson: Lesson | None = cohort.teach(batch, step)
+        teacher_outputs: TeacherOutputs | None = cohort.teacher_forward(batch, step)
         member.begin(step)
-        encoded = encode(state, member.masked(batch, step), objective.demands(step), precision)
-        objective(compare(state, encoded, lesson, objective, step), step).total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        encoded = encode(state, member.masked(batch, step), objective.loss_inputs(step), precision)
+        objective(compare(state, encoded, teacher_outputs, objective, step), step).total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if state.gates:
             state.gates.penalty(step - member.phase(step).start).backward()  # type: ignore[no-untyped-call]  # the same
         if clip_norm > 0:
@@ -204,14 +205,14 @@ def _bare(cohort: Cohort) -> Callable[[], None]:
 def _towers(cohort: Cohort) -> Callable[[], None]:
     """The student's towers, forward and backward on one batch, and an optimiser that does nothing else."""
     (member,), step = cohort.members, next(_steps_of(cohort))
-    state, demands = member.state, member.objective.demands(step)
+    state, loss_inputs = member.state, member.objective.loss_inputs(step)
     precision = member.config.train.precision
     batch = member.masked(cohort.stream.batch(step).to(cohort.device), step)
     weights = [parameter for parameter in state.student.parameters() if parameter.requires_grad]
     optimizer = AdamW(weights, lr=member.config.optimizer.learning_rate, fused=True)
 
     def work() -> None:
-        outputs = [one for one in encode(state, batch, demands, precision).tensors().values() if one.requires_grad]
+        outputs = [one for one in encode(state, batch, loss_inputs, precision).tensors().values() if one.requires_grad]
         torch.autograd.backward(outputs, [torch.ones_like(one) for one in outputs])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -13,24 +13,22 @@ from workbench.cli import (
     bench,
     calibrate,
     catalogue,
+    dashboard,
     data,
     demo,
     doctor,
     evaluate,
     export,
     inherit,
-    notebook,
     report,
     runs,
-    studies,
     sweep,
     teacher,
     train,
-    tui,
 )
+from workbench.cli import catalogue as module
 from workbench.cli.completion import answer
-from workbench.cli.lossy import lossy_stderr
-from workbench.terminal import print_error, visible
+from workbench.terminal import lossy_stderr, print_error, visible
 
 PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Start here": {"demo": demo.demo, "recipes": catalogue.recipes, "losses": catalogue.losses},
@@ -39,10 +37,10 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "evaluate": evaluate.evaluate,
         "calibrate": calibrate.calibrate,
         "runs": runs.app,
-        "tui": tui.tui,
-        "notebook": notebook.notebook,
+        "tui": dashboard.tui,
+        "notebook": dashboard.notebook,
     },
-    "Studies": {"studies": studies.studies, "sweep": sweep.sweep, "report": report.report},
+    "Studies": {"studies": module.studies, "sweep": sweep.sweep, "report": report.report},
     "Models": {"teacher": teacher.app, "inherit": inherit.inherit, "export": export.export},
     "Data": {"data": data.app},
     "This machine": {"doctor": doctor.doctor, "bench": bench.app},

@@ -11,12 +11,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from workbench.cli.costs import Costs
-    from workbench.config.inheritance import WidthRule
-    from workbench.config.shape import Tower
+    from workbench.config.inheritance import Tower, WidthRule
     from workbench.runs.directory import RunDirectory
     from workbench.runs.mask_snapshots import MaskSnapshot
     from workbench.views.architecture import Architecture, OverlapByGroup, TowerChange
-    from workbench.views.mask_timeline import MaskTimeline
+    from workbench.views.masks import MaskTimeline
 
 NUM_SHOWN = 12  # snapshots; all are in --json
 RULES = ("leading", "magnitude")
@@ -76,13 +75,12 @@ def show_architecture(
     Raises:
         ValueError: it inherits nothing, there is no such stage, or what is asked for cannot be compared or drawn.
     """
-    from workbench.cli.figure import write_figure
+    from workbench.cli.options import write_figure
     from workbench.cli.output import print_line
-    from workbench.figures.architecture import architecture_figure
-    from workbench.figures.mask_timeline import mask_timeline_figure
+    from workbench.figures.architecture import architecture_figure, mask_timeline_figure
     from workbench.runs.mask_snapshots import read_mask_history
     from workbench.views.architecture import architecture, overlaps_to_json, pick
-    from workbench.views.mask_timeline import mask_timeline
+    from workbench.views.masks import mask_timeline
 
     found = read_mask_history(run)
     if found.num_skipped and not found.snapshots:
@@ -120,7 +118,7 @@ def show_architecture(
 def print_architecture(view: "Architecture", costs: "Costs | None" = None) -> None:
     """Each tower of teacher and student in rows, what it costs where that is known, and what remains layer by layer."""
     from workbench.cli.output import print_line, print_rows
-    from workbench.config.shape import TOWERS
+    from workbench.config.inheritance import TOWERS
 
     for tower in TOWERS:
         change = view.towers.get(tower)
@@ -183,7 +181,7 @@ def _overlaps(
         return {}
     if against in RULES:
         from workbench.cli.costs import load_source
-        from workbench.inheritance.overlap import overlaps_with_rule
+        from workbench.inheritance.manual import overlaps_with_rule
 
         return overlaps_with_rule(load_source(run, runs_dir), snapshot, cast("WidthRule", against))
     other = find_run(runs_dir, against)

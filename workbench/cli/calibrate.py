@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.folders import OUT_FILE, check_free, writing
-from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, RunsDir, Seed, Trust
+from workbench.cli.options import (
+    DEFAULT_RUNS,
+    OUT_FILE,
+    Json,
+    Overrides,
+    Recipe,
+    RunsDir,
+    Seed,
+    Trust,
+    check_free,
+    writing,
+)
 from workbench.terminal import print_error
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import typer
 from workbench.cli.completion import complete_run
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 from workbench.terminal import visible
-from workbench.views.settings import NOTHING, setting_text
+from workbench.views.comparison import NOTHING, setting_text
 
 if TYPE_CHECKING:
     from workbench.runs.directory import RunDirectory

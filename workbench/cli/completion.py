@@ -26,7 +26,7 @@ def complete_recipe() -> Candidates:
 
 def complete_study(context: typer.Context) -> Candidates:
     from workbench.config.study import studies
-    from workbench.runs.of_study import copy_of, known_studies
+    from workbench.runs.summary import copy_of, known_studies
 
     runs, files = _runs_dir(context), studies()
     return [(name, _quotable(_question(files.get(name, copy_of(name, runs))))) for name in known_studies(runs)]
@@ -55,7 +55,7 @@ def complete_run(context: typer.Context) -> list[str]:
 
 
 def complete_run_or_study(context: typer.Context) -> list[str]:
-    from workbench.runs.of_study import studies_with_runs
+    from workbench.runs.summary import studies_with_runs
 
     return complete_run(context) + studies_with_runs(_runs_dir(context))
 
@@ -65,7 +65,7 @@ def _runs_dir(context: typer.Context) -> Path:
 
 
 def complete_tool() -> Candidates:
-    from workbench.adapters.tools import TOOLS
+    from workbench.adapters.export import TOOLS
 
     return list(TOOLS.items())
 

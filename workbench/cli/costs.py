@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.config.shape import TOWERS, Tower
+from workbench.config.inheritance import TOWERS, Tower
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -59,9 +59,8 @@ def demo(
 
         workbench demo --recipe crd --recipe fd --recipe icl
     """
-    from workbench.cli.interrupt import listening
     from workbench.cli.output import errors, print_json
-    from workbench.cli.progress import show
+    from workbench.cli.progress import listening, show
     from workbench.config.toml import load_recipe
     from workbench.engine.precheck import check_configs
     from workbench.process import check_alone

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli.completion import complete_format, complete_source
-from workbench.cli.folders import check_free, writing
-from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, check_free, writing
 from workbench.terminal import print_error
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def export(
     check_free(out)
     check_source(source, runs)
     from workbench.models.counting import count_parameters
-    from workbench.models.export.probe import MismatchError
+    from workbench.models.export.native import MismatchError
     from workbench.models.export.write import export_model
     from workbench.models.source import load_student
 

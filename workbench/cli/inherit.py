@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli.completion import complete_model
-from workbench.cli.folders import check_free, writing
-from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, check_free, writing
 
 if TYPE_CHECKING:
     from workbench.config.inheritance import Plan
     from workbench.documents import Table
-    from workbench.inheritance.legacy import Legacy
+    from workbench.inheritance.inheritance_map import InheritanceMap
     from workbench.models.clip import Clip
 
 STEPS = 80  # of the recipe tinyclip-auto's mask phase
@@ -72,7 +71,7 @@ def inherit(
 
         workbench train --recipe clip-kd --set student.model=half
     """
-    from workbench.figures.save import check_suffix
+    from workbench.figures.style import check_suffix
     from workbench.models.names import check_model
 
     plan, settings = _plan(depth, width, overrides or [], is_auto=auto is not None)
@@ -83,7 +82,7 @@ def inherit(
     _check_learning(teacher, data, auto, steps, plan, settings, runs)
     from workbench.cli.architecture import print_architecture
     from workbench.cli.costs import describe_both
-    from workbench.cli.figure import write_figure
+    from workbench.cli.options import write_figure
     from workbench.cli.output import print_json, print_line
     from workbench.figures.architecture import architecture_figure
     from workbench.files import new_folder
@@ -92,10 +91,10 @@ def inherit(
     from workbench.views.architecture import architecture
 
     before = load_model(teacher, runs_dir=runs)
-    after, legacy = _by_plan(before, plan)
+    after, inheritance_map = _by_plan(before, plan)
     if auto is not None:
-        after, legacy = _by_masks(teacher, data or "", auto, steps or STEPS, plan, settings, runs)
-    view = architecture(legacy.snapshot(step=0, stage=0))
+        after, inheritance_map = _by_masks(teacher, data or "", auto, steps or STEPS, plan, settings, runs)
+    view = architecture(inheritance_map.snapshot(step=0, stage=0))
     if figure:
         write_figure(architecture_figure(view), figure)
     with writing(out), new_folder(out) as building:
@@ -113,11 +112,11 @@ def inherit(
     )
 
 
-def _by_plan(teacher: "Clip", plan: "Plan") -> "tuple[Clip, Legacy]":
+def _by_plan(teacher: "Clip", plan: "Plan") -> "tuple[Clip, InheritanceMap]":
     from workbench.inheritance import inherit
-    from workbench.inheritance.legacy import planned_legacy
+    from workbench.inheritance.inheritance_map import planned_map
 
-    return inherit(teacher, plan), planned_legacy(teacher, plan)
+    return inherit(teacher, plan), planned_map(teacher, plan)
 
 
 def _check_learning(
@@ -151,21 +150,20 @@ def _by_masks(
     plan: "Plan",
     settings: "Table",
     runs: Path,
-) -> "tuple[Clip, Legacy]":
+) -> "tuple[Clip, InheritanceMap]":
     from workbench.cli.progress import show
     from workbench.engine.learn_masks import MaskLearning
 
     learning = MaskLearning(teacher, data, sparsity, num_steps, plan.model_dump(mode="json"), settings, runs)
     for _ in show(learning, num_steps):
         pass
-    return learning.student, learning.legacy
+    return learning.student, learning.inheritance_map
 
 
 def _plan(depth: str, width: str, overrides: list[str], *, is_auto: bool) -> "tuple[Plan, Table]":
     """The plan, and what ``--set`` says of the training that learns masks."""
-    from workbench.config.inheritance import Plan
+    from workbench.config.inheritance import TOWERS, Plan
     from workbench.config.run import RunConfig
-    from workbench.config.shape import TOWERS
     from workbench.config.toml import merge, parse_override
 
     amounts = {"depth": depth, "width": width}

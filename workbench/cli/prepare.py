@@ -10,9 +10,9 @@ from workbench.cli.completion import complete_data
 from workbench.cli.options import Json, SkipBadShards
 
 if TYPE_CHECKING:
-    from workbench.data.shards import BadShards
-    from workbench.data.store import Manifest
-    from workbench.data.stores import Listed
+    from workbench.data.cached.listing import Listed
+    from workbench.data.cached.store import Manifest
+    from workbench.data.sources.tar import BadShards
 
 KINDS = ("pixels", "jpeg")
 
@@ -72,11 +72,11 @@ def prepare(
 
 def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards: "BadShards", json: bool) -> None:
     from workbench.cli.output import print_json, print_line
-    from workbench.config.nearest import unknown
-    from workbench.data.prepare import prepare as prepare_data
-    from workbench.data.sample import Dataset
+    from workbench.data.cached.listing import listed
+    from workbench.data.cached.prepare import prepare as prepare_data
+    from workbench.data.dataset import Dataset
     from workbench.data.spec import open_dataset
-    from workbench.data.stores import listed
+    from workbench.errors import unknown
 
     if keep not in KINDS:
         raise unknown("way to keep pictures", keep, KINDS)
@@ -105,8 +105,8 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
 
 def _list(json: bool) -> None:
     from workbench.cli.output import print_json, print_line, print_rows
-    from workbench.data.stores import home, listed
-    from workbench.views.units import size
+    from workbench.data.cached.listing import home, listed
+    from workbench.formatting import size
 
     found = listed()
     total = sum(one.size_bytes for one in found)
@@ -126,9 +126,9 @@ def _list(json: bool) -> None:
 
 def _remove(spec: str | None, json: bool) -> None:
     from workbench.cli.output import print_json, print_line
+    from workbench.data.cached.listing import listed, remove_store
     from workbench.data.mixture import mixture_parts
-    from workbench.data.stores import listed, remove_store
-    from workbench.views.units import size
+    from workbench.formatting import size
 
     names = [part.spec for part in mixture_parts(spec)] or [spec] if spec else []
     found = [one for one in listed() if not names or any(_is_of(name, one.manifest) for name in names)]
@@ -151,7 +151,7 @@ def _is_of(name: str, manifest: "Manifest") -> bool:
 
 
 def _described(one: "Listed") -> str:
-    from workbench.views.units import duration, size
+    from workbench.formatting import duration, size
 
     manifest = one.manifest
     pairs = f"{manifest.num_pairs:,} pairs as {manifest.source.kind}, {size(one.size_bytes)}"

@@ -85,7 +85,7 @@ def report(
 def _found(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyReport":
     from workbench.config.study import kept_as
     from workbench.report.study import report_on
-    from workbench.runs.of_study import find_study, studies_with_runs
+    from workbench.runs.summary import find_study, studies_with_runs
 
     asked = find_study(name_or_file, runs)
     quick = quick or asked.source != name_or_file
@@ -101,8 +101,7 @@ def _found(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyRepor
 
 def _report_one(found: "StudyReport", out: Path | None, formats: list[str] | tuple[str, ...], json: bool) -> None:
     from workbench.cli.output import print_json, print_line
-    from workbench.report.document import document
-    from workbench.report.write import write_report
+    from workbench.report.write import document, write_report
 
     files = write_report(found, out or REPORTS / found.table.name, formats) if out or not json else []
     if json:
@@ -116,11 +115,11 @@ def _report_one(found: "StudyReport", out: Path | None, formats: list[str] | tup
 def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ...], json: bool) -> None:
     from workbench.cli.output import errors, print_json, print_line
     from workbench.config.study import QUICK
-    from workbench.report.document import document
     from workbench.report.results import is_answered, write_results
     from workbench.report.study import report_on
     from workbench.report.words import progress
-    from workbench.runs.of_study import find_study, known_studies, studies_with_runs
+    from workbench.report.write import document
+    from workbench.runs.summary import find_study, known_studies, studies_with_runs
 
     begun = [name for name in studies_with_runs(runs) if name in known_studies(runs) and not name.endswith(QUICK)]
     every = [report_on(find_study(study, runs).study, study, runs) for study in begun]

@@ -20,12 +20,10 @@ from workbench.cli.architecture import (
 )
 from workbench.cli.compare import compare
 from workbench.cli.completion import complete_setting
-from workbench.cli.copies import LogTo, check_tools, export
-from workbench.cli.departures import show_departures
-from workbench.cli.fork import fork
-from workbench.cli.gradients import show_gradients
+from workbench.cli.control import checkpoint, fork, go_on, pause, set_
+from workbench.cli.export_logs import LogTo, check_tools, export
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, Trust
-from workbench.cli.steer import checkpoint, go_on, pause, set_
+from workbench.cli.show import show_departures, show_gradients
 from workbench.terminal import visible
 
 app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_help=True)
@@ -106,10 +104,10 @@ def show(
     from workbench.cli.output import indented, print_json, print_line
     from workbench.cli.train import print_summary
     from workbench.events import EvalDone, Warned
+    from workbench.formatting import clock
     from workbench.runs.directory import find_run
     from workbench.runs.lineage import read_history
-    from workbench.runs.summary import summarise
-    from workbench.views.units import clock
+    from workbench.runs.summary import summarize
 
     if figure and gradients == architecture:
         raise ValueError("--figure draws one thing: add --gradients or --architecture, and not both")
@@ -124,7 +122,7 @@ def show(
     evaluations = [event for event in found.events if isinstance(event, EvalDone)]
     if json:
         history = [{"step": event.step, "split": event.split, "metrics": event.metrics} for event in evaluations]
-        document = summarise(directory).to_document() | {"evaluations": history, "num_unreadable": found.num_skipped}
+        document = summarize(directory).to_document() | {"evaluations": history, "num_unreadable": found.num_skipped}
         print_json(document | {name: report(prints=False) for name, report in reports.items()})
         return
     print_summary(directory, json=False, metrics_too=not reports)

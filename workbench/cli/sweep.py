@@ -10,7 +10,7 @@ from workbench.cli.completion import complete_study
 from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, Trust, finite_option
 
 if TYPE_CHECKING:
-    from workbench.cli.interrupt import Interrupt
+    from workbench.cli.progress import Interrupt
     from workbench.config.study import Study
     from workbench.events import Event
     from workbench.sweeps.request import Request
@@ -88,13 +88,13 @@ def sweep(
 
         workbench sweep --study clip_kd_search --try loss.icl.weight=2 --try loss.fd.weight=500
     """
-    from workbench.cli.interrupt import listening
     from workbench.cli.output import errors, print_json
+    from workbench.cli.progress import listening
     from workbench.config.cells import Changes, cells_of, example_cell
     from workbench.config.study import kept_as
     from workbench.engine.precheck import check_configs, check_objectives
     from workbench.process import check_alone
-    from workbench.runs.of_study import find_trainable
+    from workbench.runs.summary import find_trainable
     from workbench.sweeps.by_hand import check_by_hand
     from workbench.sweeps.request import Request
 
@@ -144,7 +144,7 @@ def sweep(
 def _print_found(planned: "Sweep", name_or_file: str) -> None:
     """The table, and where the rest is."""
     from workbench.cli.output import print_line
-    from workbench.cli.sweep_table import print_results
+    from workbench.cli.workers import print_results
     from workbench.report.facts import report_command
 
     print_results(planned)
@@ -230,7 +230,7 @@ def _work(planned: "Sweep", interrupt: "Interrupt", worker_command: Callable[[],
     if workers == 1:
         planned.work(interrupt, _show, _say)
         return
-    from workbench.cli.team import work_together
+    from workbench.cli.workers import work_together
     from workbench.limits import usable_cores
 
     work_together(worker_command(), workers, max(1, usable_cores() // workers), interrupt)

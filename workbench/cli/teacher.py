@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli import teacher_cache
-from workbench.cli.folders import check_free, writing
 from workbench.cli.options import (
     DEFAULT_RUNS,
     Json,
@@ -19,11 +18,13 @@ from workbench.cli.options import (
     Seed,
     Steps,
     Trust,
+    check_free,
     without_test,
+    writing,
 )
 
 if TYPE_CHECKING:
-    from workbench.engine.importing import ImportedTeacher
+    from workbench.engine.import_teacher import ImportedTeacher
 
 app = typer.Typer(help="Make teachers, or take them in.", no_args_is_help=True)
 app.command()(teacher_cache.cache)
@@ -132,7 +133,7 @@ def import_(
     if data is not None:
         check_spec(data, "validation")
     with phase("loading PyTorch"):
-        from workbench.engine.importing import import_teacher
+        from workbench.engine.import_teacher import import_teacher
 
     imported = import_teacher(source, data, num_pairs=num_pairs, runs_dir=runs)
     with writing(folder):

@@ -75,7 +75,7 @@ def with_cache(overrides: list[str] | None, cache_teacher: str | None) -> list[s
     """The overrides with what ``--cache-teacher`` says."""
     if cache_teacher is None:
         return overrides
-    from workbench.config.nearest import unknown
+    from workbench.errors import unknown
 
     if cache_teacher not in MODES:
         raise unknown("way to cache the teacher", cache_teacher, MODES)
@@ -86,11 +86,11 @@ def _make(
     recipe: str, overrides: list[str] | None, seed: int | None, dtype: str | None, runs: Path, json: bool
 ) -> None:
     from workbench.cli.output import print_json, print_line
-    from workbench.config.nearest import unknown
     from workbench.config.toml import load_recipe
     from workbench.engine.precheck import check_config
     from workbench.engine.teacher_cache.store import listed
-    from workbench.views.units import size
+    from workbench.errors import unknown
+    from workbench.formatting import size
 
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype of a teacher cache", dtype, DTYPES)
@@ -125,7 +125,7 @@ def _readers(recipe: str, overrides: list[str], seed: int | None, dtype: str) ->
 def _list(json: bool) -> None:
     from workbench.cli.output import print_json, print_line
     from workbench.engine.teacher_cache.store import home, listed
-    from workbench.views.units import size
+    from workbench.formatting import size
 
     found = listed()
     total = sum(one.manifest.size_bytes for one in found)
@@ -148,9 +148,9 @@ def _list(json: bool) -> None:
 
 def _remove(name: str, json: bool) -> None:
     from workbench.cli.output import print_json, print_line
-    from workbench.config.nearest import unknown
     from workbench.engine.teacher_cache.store import listed, remove_all, remove_cache
-    from workbench.views.units import size
+    from workbench.errors import unknown
+    from workbench.formatting import size
 
     there = listed()
     found = [one for one in there if name == "all" or one.folder.name.startswith(name)]

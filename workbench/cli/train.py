@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.cli.calibrate import calibrated
-from workbench.cli.copies import LogTo, check_tools, logging_to
+from workbench.cli.export_logs import LogTo, check_tools, logging_to
 from workbench.cli.options import (
     DEFAULT_RUNS,
     Json,
@@ -91,10 +91,9 @@ def train(
 
 def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, prints: bool = True) -> None:
     """Train the one run of a launch with progress on stderr, then print its summary; exits as the run ended."""
-    from workbench.cli.interrupt import listening
-    from workbench.cli.progress import show
+    from workbench.cli.progress import listening, show
     from workbench.events import RunFinished
-    from workbench.runs.summary import summarise
+    from workbench.runs.summary import summarize
 
     (directory,) = started.directories.values()
     end: RunFinished | None = None
@@ -109,7 +108,7 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
     if end and not directory.exists:
         print_error(f"workbench: run {directory.id} failed: {end.reason}")
         raise typer.Exit(1)
-    summary = print_summary(directory, json) if prints else summarise(directory)
+    summary = print_summary(directory, json) if prints else summarize(directory)
     if interrupt.exit_code:
         raise typer.Exit(interrupt.exit_code)
     if summary.state in ("diverged", "failed"):
@@ -119,9 +118,9 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
 def print_summary(directory: "RunDirectory", json: bool, *, metrics_too: bool = True) -> "Summary":
     """What the run found, as tables or as JSON; in a line or two without ``metrics_too``."""
     from workbench.cli.output import indented, print_json, print_line, print_metrics
-    from workbench.runs.summary import summarise
+    from workbench.runs.summary import summarize
 
-    summary = summarise(directory)
+    summary = summarize(directory)
     if json:
         print_json(summary.to_document())
         return summary
@@ -153,12 +152,12 @@ def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] 
     from rich.text import Text
 
     from workbench.cli.output import errors, print_json, print_line
-    from workbench.runs.apart import start_apart, why_failed
+    from workbench.process import start_background, why_failed
     from workbench.runs.liveness import run_status
-    from workbench.runs.summary import summarise
+    from workbench.runs.summary import summarize
 
     copies = [f"--log-to={tool}" for tool in log_to or []]
-    apart = start_apart(["runs", "resume", str(directory.path), *copies], directory.output_file)
+    apart = start_background(["runs", "resume", str(directory.path), *copies], directory.output_file)
     with errors.status(Text(f"{directory.id} begins")):
         while not run_status(directory).num_steps and apart.is_alive:
             time.sleep(0.1)
@@ -167,7 +166,7 @@ def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] 
         shutil.rmtree(directory.path)
         raise ValueError(f"the run did not start: {reason}")
     if json:
-        print_json(summarise(directory).to_document())
+        print_json(summarize(directory).to_document())
         return
     print_line(f"{directory.id} is training as process {apart.pid}; its output goes to {directory.output_file}")
     print_line(f"watch it with: workbench runs show {quote(str(directory.path))}")

@@ -4,8 +4,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from workbench.config.nearest import unknown
 from workbench.documents import check_bounds, shortened
+from workbench.errors import unknown
 
 
 class Config(BaseModel):

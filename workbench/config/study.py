@@ -9,9 +9,9 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from workbench.config.axes import Axis
 from workbench.config.base import Config
-from workbench.config.nearest import unknown
 from workbench.config.toml import MOST_EXTENDED, extended_table, merge, nested_key, read_toml
 from workbench.documents import Table
+from workbench.errors import unknown
 from workbench.resources import find_resource, list_resources
 
 SAMPLERS = ("tpe", "gp", "cma-es", "random")

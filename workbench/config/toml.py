@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.config.nearest import unknown
 from workbench.config.run import RunConfig
 from workbench.documents import MOST_LEVELS, Table, shortened, toml_table, too_deep
 from workbench.documents import read_toml as read_toml  # noqa: PLC0414 - exported: the readers of run.toml take it from here
+from workbench.errors import unknown
 from workbench.resources import find_resource, list_resources
 
 MOST_EXTENDED = 32  # files of one chain

@@ -1,24 +1,129 @@
 """Samples -> batches: a step's batch is a function of the data, the data seed and the step alone.
 
-Shape letters: B pairs of a batch · L tokens · C channels · H, W pixels.
-"""
+Shape letters: B pairs of a batch · L tokens · C channels · H, W pixels."""
 
+import os
 import random
-from collections.abc import Generator, Sequence
+import signal
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from workbench.data.augment import Pixels, crop_box, crop_HWC, stack_BCHW
-from workbench.data.delivery import deliver
+from workbench.data.dataset import Dataset, Sample
 from workbench.data.order import Order, Place
-from workbench.data.picture_error import PictureError
-from workbench.data.sample import Dataset, Sample
-from workbench.embeddings import Batch, InputForm, Replaced
+from workbench.data.parallel import look_ahead
+from workbench.data.unusable import ImageError
+from workbench.embeddings import BadImage, Batch, InputSpec
 from workbench.randomness import derive_seed
+
+# Batches made ahead of their use, by a thread or by processes, in pinned memory where there is a GPU.
+
+NUM_BATCHES_AHEAD = 2
+
+
+def deliver(make: Callable[[int], Batch], steps: range, *, num_workers: int) -> Generator[Batch, None, None]:
+    """``map(make, steps)``, ahead of the consumer. Closing the iterator ends its thread or its processes.
+
+    Args:
+        make: the batch of a step, from nothing but the step; picklable where processes are spawned.
+        steps: the steps, in order.
+        num_workers: processes; 0 for one thread, which is enough where decoding is quicker than training.
+
+    Raises:
+        ValueError: as ``make`` raises it, at its place in the order.
+    """
+    pin = torch.cuda.is_available()
+    if num_workers:
+        return _from_workers(make, steps, num_workers, pin)
+    return look_ahead(
+        lambda step: pinned(make(step)) if pin else make(step), steps, num_threads=1, depth=NUM_BATCHES_AHEAD
+    )
+
+
+def pinned(batch: Batch) -> Batch:
+    """The same batch where a GPU can fetch it in the background; shared tensors stay shared."""
+    done: dict[int, Tensor] = {}
+
+    def pin(tensor: Tensor) -> Tensor:
+        if id(tensor) not in done:
+            done[id(tensor)] = tensor.pin_memory()
+        return done[id(tensor)]
+
+    return replace(
+        batch,
+        student_image_BCHW=pin(batch.student_image_BCHW),
+        student_text_BL=pin(batch.student_text_BL),
+        teacher_image_BCHW=None if batch.teacher_image_BCHW is None else pin(batch.teacher_image_BCHW),
+        teacher_text_BL=None if batch.teacher_text_BL is None else pin(batch.teacher_text_BL),
+    )
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    """What a process hands over: a batch, or the line for people that stands in its place.
+
+    An exception would arrive wrapped in the process's traceback, which is no line for people.
+    """
+
+    batch: Batch | None = None
+    error: str = ""
+
+    def pin_memory(self) -> "_Parcel":
+        """Called by the DataLoader's pinning thread."""
+        return self if self.batch is None else _Parcel(pinned(self.batch))
+
+
+@dataclass(frozen=True)
+class _Steps(TorchDataset[_Parcel]):
+    """Steps as the DataLoader's samples, so that it decides nothing about order or content."""
+
+    make: Callable[[int], Batch]
+
+    def __getitem__(self, step: int) -> _Parcel:
+        try:
+            return _Parcel(self.make(step))
+        except ValueError as error:
+            return _Parcel(error=str(error))
+
+
+def _from_workers(
+    make: Callable[[int], Batch], steps: range, num_workers: int, pin: bool
+) -> Generator[Batch, None, None]:
+    # batch_size=None: a step is already a whole batch. With a generator of its own the DataLoader does not
+    # draw its base seed from torch's global one. Its processes end with the loop below, however it is left.
+    loader = DataLoader(
+        _Steps(make),
+        sampler=steps,
+        batch_size=None,
+        num_workers=min(num_workers, max(1, len(steps))),
+        pin_memory=pin,
+        worker_init_fn=_leave_signals_to_the_run,
+        generator=torch.Generator(),
+    )
+    for parcel in loader:
+        if parcel.batch is None:
+            raise ValueError(parcel.error)
+        yield parcel.batch
+
+
+def _leave_signals_to_the_run(_worker: int) -> None:
+    """Signals reach the whole process group, and the run wants to finish its step and save.
+
+    A process that died of one would raise in the middle of that: it stays through Ctrl-C, SIGHUP and SIGUSR1, and
+    leaves quietly at SIGTERM.
+    """
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
+        if number := getattr(signal, name, None):  # Windows has only the first
+            signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
 
 NUM_SUBSTITUTES = 100  # pairs tried in place of one whose picture cannot be used
 
@@ -47,8 +152,8 @@ class BatchStream:
     """
 
     dataset: Dataset
-    student: InputForm
-    teacher: InputForm | None
+    student: InputSpec
+    teacher: InputSpec | None
     _: KW_ONLY
     batch_size: int
     seed: int
@@ -82,7 +187,7 @@ class BatchStream:
         """
         places = self.order.places(step)
         taken = {place.sample for place in places}
-        replaced: list[Replaced] = []
+        replaced: list[BadImage] = []
         keys, captions = [], []
         chosen: list[tuple[int, int]] = []
         pictures: list[list[Pixels]] = [[] for _ in self._image_sizes]
@@ -110,12 +215,12 @@ class BatchStream:
         texts = [sample.captions[caption] for caption in captions]
         return stack_BCHW(pictures), self._tokens(self.student, texts, [(index, caption) for caption in captions])
 
-    def _usable(self, place: Place, step: int, taken: set[int], replaced: list[Replaced]) -> tuple[int, Sample]:
+    def _usable(self, place: Place, step: int, taken: set[int], replaced: list[BadImage]) -> tuple[int, Sample]:
         """The sample of a place, or one in its stead: drawn by seed, step and key, and if possible not in the batch."""
         try:
             return place.sample, self.dataset[place.sample]
-        except PictureError as error:
-            replaced.append(Replaced(error.reason, str(error)))
+        except ImageError as error:
+            replaced.append(BadImage(error.reason, str(error)))
         draws = random.Random(derive_seed(self.seed, "substitute", step, self.dataset.text(place.sample).key))
         for attempt in range(NUM_SUBSTITUTES):
             index = place.source.start + draws.randrange(place.source.num_samples)
@@ -123,7 +228,7 @@ class BatchStream:
                 continue
             try:
                 sample = self.dataset[index]
-            except PictureError:
+            except ImageError:
                 continue
             taken.add(index)
             return index, sample
@@ -167,7 +272,7 @@ class BatchStream:
             teacher_text_BL=text_BL if same_tokens else self._tokens(self.teacher, captions, chosen),
         )
 
-    def _tokens(self, form: InputForm, captions: Sequence[str], chosen: Sequence[tuple[int, int]]) -> Tensor:
+    def _tokens(self, form: InputSpec, captions: Sequence[str], chosen: Sequence[tuple[int, int]]) -> Tensor:
         """The captions as a model reads them, int64; kept tokens where there are, for samples and their captions."""
         kept = [self.dataset.tokens(index, caption, form.tokenizer_id) for index, caption in chosen]
         rows = [row for row in kept if row is not None]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from workbench.data.picture_error import PictureError
-from workbench.data.picture_files import spread
-from workbench.data.sample import Dataset
+from workbench.data.dataset import Dataset
+from workbench.data.sources.files import spread
+from workbench.data.unusable import ImageError
 from workbench.files import explained, new_file
 
-NUM_PICTURES = 36
+NUM_SHOWN_IMAGES = 36
 NUM_COLUMNS = 6
 CELL = 220  # pixels that a picture has at most, across and down
 MARGIN = 14
@@ -22,7 +22,7 @@ PAPER, INK, RED = "white", "#222222", "#b3261e"
 LONGEST = 400  # letters of a caption that are looked at: more never fit
 
 
-def contact_sheet(dataset: Dataset, num_pictures: int = NUM_PICTURES) -> Image.Image:
+def contact_sheet(dataset: Dataset, num_pictures: int = NUM_SHOWN_IMAGES) -> Image.Image:
     """Pictures from all over the data, all as wide or as high as a cell, each above the first of its captions.
 
     A picture that cannot be used leaves its reason, in red.
@@ -55,7 +55,7 @@ def _paste(sheet: Image.Image, dataset: Dataset, index: int, left: int, top: int
     """Puts the picture at the bottom of its cell; returns what to write below it, and in which colour."""
     try:
         sample = dataset[index]
-    except PictureError as error:
+    except ImageError as error:
         return f"{error.reason}: {dataset.text(index).key}", RED
     width, height = (max(1, round(side * CELL / max(sample.image.size))) for side in sample.image.size)
     image = sample.image.resize((width, height), Image.Resampling.LANCZOS)

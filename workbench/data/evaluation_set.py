@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from workbench.data.augment import evaluation_HWC, stack_BCHW
-from workbench.data.folder import class_task
-from workbench.data.look_ahead import look_ahead
-from workbench.data.prepare import Prepare, Use, open_prepared
-from workbench.data.readable import readable
-from workbench.data.sample import Dataset
+from workbench.data.cached.prepare import Prepare, Use, open_prepared
+from workbench.data.dataset import Dataset
+from workbench.data.parallel import look_ahead
 from workbench.data.samples.registry import zero_shot_task
-from workbench.data.samples.zero_shot import ZeroShotTask
-from workbench.data.shards import BadShards
+from workbench.data.samples.sample import ZeroShotTask
+from workbench.data.sources.folder import class_task
+from workbench.data.sources.tar import BadShards
 from workbench.data.spec import Role, sample_set_of
+from workbench.data.survey import readable
 
 MAX_THREADS = 8
-PICTURES_PER_CALL = 32
+IMAGES_PER_CALL = 32
 
 
 class EvaluationSet:
@@ -69,7 +69,7 @@ class EvaluationSet:
             ValueError: a picture cannot be read or decoded.
         """
         num_threads = min(MAX_THREADS, os.cpu_count() or 1)
-        starts = range(0, self.num_images, PICTURES_PER_CALL)
+        starts = range(0, self.num_images, IMAGES_PER_CALL)
         decode = partial(self._images, image_size)
         held: list[Tensor] = []
         for images_nCHW in look_ahead(decode, starts, num_threads=num_threads, depth=2 * num_threads):
@@ -82,7 +82,7 @@ class EvaluationSet:
 
     def _images(self, image_size: int, start: int) -> Tensor:
         """The pictures from ``start`` on, enough of them for a thread to be worth its cost."""
-        end = min(start + PICTURES_PER_CALL, self.num_images)
+        end = min(start + IMAGES_PER_CALL, self.num_images)
         return stack_BCHW([evaluation_HWC(self._dataset[i].image, image_size) for i in range(start, end)])
 
 

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from workbench.data.picture_error import PictureError
-from workbench.data.reading import joined
-from workbench.data.sample import Dataset, Sample, SampleText, Source
-from workbench.data.shares import largest_remainder
+from workbench.data.dataset import Dataset, Sample, SampleText, Source
+from workbench.data.order import largest_remainder
+from workbench.data.unusable import ImageError, joined
 
 _PLUS = re.compile(r"\s+\+\s+")
 _RATIO = re.compile(r"(?P<spec>.+?)\s*\*\s*(?P<ratio>[^*/\s]+)")
@@ -88,11 +87,11 @@ class Mixture(Dataset):
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads and decodes one sample; see :class:`~workbench.data.sample.Dataset`."""
+        """Reads and decodes one sample; see :class:`~workbench.data.dataset.Dataset`."""
         number, inner = self._locate(index)
         try:
             sample = self._parts[number][inner]
-        except PictureError as error:
+        except ImageError as error:
             raise error.at(f"part {number + 1} of the mixture") from error
         return replace(sample, key=_named(number, sample.key), group=_named(number, sample.group))
 
@@ -103,7 +102,7 @@ class Mixture(Dataset):
         return replace(text, key=_named(number, text.key), group=_named(number, text.group))
 
     def encoded(self, index: int) -> bytes:
-        """The file of one sample's picture; see :class:`~workbench.data.sample.Dataset`."""
+        """The file of one sample's picture; see :class:`~workbench.data.dataset.Dataset`."""
         number, inner = self._locate(index)
         return self._parts[number].encoded(inner)
 

@@ -1,18 +1,34 @@
 """Which samples a step takes, and which view of each: a function of the data, the data seed and the step alone.
 
-Shape letters: N samples.
-"""
+Shape letters: N samples."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import floor
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from workbench.data.sample import Dataset, Source
-from workbench.data.shares import largest_remainder
+from workbench.data.dataset import Dataset, Source
 from workbench.randomness import derive_seed
+
+# A number of things divided in proportion, to whole numbers.
+
+
+def largest_remainder(total: int, ratios: Sequence[float]) -> list[int]:
+    """``total`` divided by ``ratios``, rounded down, and what is left to those that lost most; ties go to the first.
+
+    >>> largest_remainder(128, [2, 1])
+    [85, 43]
+    """
+    exact = [total * ratio / sum(ratios) for ratio in ratios]
+    counts = [floor(share) for share in exact]
+    losses = sorted(range(len(ratios)), key=lambda index: counts[index] - exact[index])
+    for index in losses[: total - sum(counts)]:
+        counts[index] += 1
+    return counts
+
 
 Indices = npt.NDArray[np.int64]
 

@@ -5,18 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from workbench.config.nearest import unknown
 from workbench.config.run import DataConfig
-from workbench.data.coco import coco_paths, open_coco
-from workbench.data.csv_pairs import open_csv
-from workbench.data.folder import open_folder
-from workbench.data.forms import FORMS, existing
-from workbench.data.karpathy import karpathy_paths, open_karpathy
+from workbench.data.dataset import FORMS, Dataset, existing
 from workbench.data.mixture import mixture_parts, open_mixture
-from workbench.data.sample import Dataset
 from workbench.data.samples.registry import check_split, sample_shards
-from workbench.data.shard_paths import shard_paths
-from workbench.data.shards import BadShards, ShardDataset
+from workbench.data.sources.coco import coco_paths, open_coco
+from workbench.data.sources.csv import open_csv
+from workbench.data.sources.folder import open_folder
+from workbench.data.sources.karpathy import karpathy_paths, open_karpathy
+from workbench.data.sources.tar import BadShards, ShardDataset, shard_paths
+from workbench.errors import unknown
 
 Role = Literal["train", "validation", "test", "teacher"]
 Keep = Callable[[str, Dataset, float], Dataset]  # its name, the data set, and its share of every batch
@@ -34,7 +32,7 @@ def open_dataset(
     """Opens the data that a SPEC names.
 
     Args:
-        spec: one of the forms that :data:`~workbench.data.forms.FORMS` lists; the split of ``samples:NAME`` is the
+        spec: one of the forms that :data:`~workbench.data.dataset.FORMS` lists; the split of ``samples:NAME`` is the
             role. A relative path starts at the working directory.
         role: what the data are for.
         num_pairs: how many pairs at most, the first ones; 0 for all. Sample sets draw as many as are asked for, and a

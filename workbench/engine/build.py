@@ -9,30 +9,28 @@ import torch
 
 from workbench.config.run import INHERITED, DataConfig, RunConfig
 from workbench.data.batches import BatchStream
+from workbench.data.cached.prepare import Prepare, Use, open_prepared
+from workbench.data.check import preflight
 from workbench.data.evaluation_set import open_evaluation_set
-from workbench.data.preflight import preflight
-from workbench.data.prepare import Prepare, Use, open_prepared
-from workbench.data.shards import BadShards
+from workbench.data.sources.tar import BadShards
 from workbench.data.spec import Role, evaluated_splits, sample_set_of
-from workbench.engine.checkpoint_room import check_room
+from workbench.engine.cadence import Phase
+from workbench.engine.checkpoint import check_room
 from workbench.engine.cohort import Cohort
-from workbench.engine.continuity import check_same_inputs
-from workbench.engine.device import resolve_device, settled
-from workbench.engine.evaluation import Evaluator
+from workbench.engine.device import has_batch_norm, placed, resolve_device, settled
+from workbench.engine.evaluate import Evaluator
 from workbench.engine.member import Member
-from workbench.engine.phases import Phase
 from workbench.engine.precheck import set_by
+from workbench.engine.resume import Start, check_same_inputs, restore_together
 from workbench.engine.stages import inherited_student, make_state
-from workbench.engine.start import Start, restore_together
 from workbench.engine.state import TrainState
 from workbench.engine.teacher_cache.choice import open_cache
-from workbench.inheritance.legacy import Legacy
+from workbench.inheritance.inheritance_map import InheritanceMap
 from workbench.losses.base import Widths, numbered
-from workbench.losses.learnt import LearntParts
+from workbench.losses.learnt import LearnedParts
 from workbench.losses.objective import Objective
 from workbench.losses.rehearsal import rehearse
 from workbench.models.clip import Clip
-from workbench.models.placement import has_batch_norm, placed
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 from workbench.process import check_alone
@@ -203,23 +201,23 @@ def _member(
     runs_dir: Path,
 ) -> Member:
     objective = make_objective(config, teacher)
-    student, legacy = _student(config, runs_dir)
+    student, inheritance_map = _student(config, runs_dir)
     if config.train.micro_batch_size and has_batch_norm(student):
         raise ValueError(
             "micro-batches are not exact for a tower with batch normalisation: set train.micro_batch_size=0"
         )
     _check_masking(objective, student)
 
-    def state_of(student: Clip, phase: Phase, legacy: Legacy | None) -> TrainState:
-        return make_state(student, _learnt_parts(config, objective, student, teacher), config, phase, legacy)
+    def state_of(student: Clip, phase: Phase, inheritance_map: InheritanceMap | None) -> TrainState:
+        return make_state(student, _learned_parts(config, objective, student, teacher), config, phase, inheritance_map)
 
-    member = Member(run, config, placed(student, device), objective, state_of, directory, legacy)
+    member = Member(run, config, placed(student, device), objective, state_of, directory, inheritance_map)
     widths = student.width, teacher.width if teacher else None
     rehearse(objective, member.state.learnt, config.train.batch_size, widths, device)
     return member
 
 
-def _student(config: RunConfig, runs_dir: Path) -> tuple[Clip, Legacy | None]:
+def _student(config: RunConfig, runs_dir: Path) -> tuple[Clip, InheritanceMap | None]:
     if config.student.model == INHERITED:
         name = config.inheritance.source or config.teacher.model
         with set_by("inheritance.source"), phase(f"loading {name}"):
@@ -230,10 +228,10 @@ def _student(config: RunConfig, runs_dir: Path) -> tuple[Clip, Legacy | None]:
         return load_model(model, seed=config.seed, tokenizer=tokenizer, runs_dir=runs_dir), None
 
 
-def _learnt_parts(config: RunConfig, objective: Objective, student: Clip, teacher: Teacher | None) -> LearntParts:
+def _learned_parts(config: RunConfig, objective: Objective, student: Clip, teacher: Teacher | None) -> LearnedParts:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "learnt parts"))
-        learnt = LearntParts(objective.losses, learnt_widths(objective, student, teacher))
+        learnt = LearnedParts(objective.losses, learned_widths(objective, student, teacher))
     return learnt.to(student.scale.device)
 
 
@@ -244,7 +242,7 @@ def make_objective(config: RunConfig, teacher: Teacher | None) -> Objective:
     return Objective(config.loss, config.train.batch_size, width, None if chunk_size == "auto" else chunk_size)
 
 
-def learnt_widths(objective: Objective, student: Clip, teacher: Teacher | None) -> Widths:
+def learned_widths(objective: Objective, student: Clip, teacher: Teacher | None) -> Widths:
     """What decides the shapes of what the losses learn; blocks are looked into only for losses that do so too."""
     width = teacher.width if teacher else None
     if not objective.features or teacher is None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.config.nearest import unknown
 from workbench.config.run import LossConfig, RunConfig
 from workbench.config.schedule import Schedule
+from workbench.errors import unknown
+from workbench.formatting import duration
 from workbench.progress import phase
-from workbench.views.units import duration
 
 if TYPE_CHECKING:
     from workbench.engine.cohort import Cohort
@@ -167,7 +167,7 @@ def measure_norms(cohort: "Cohort", expected_s: float = 0.0) -> dict[str, float]
     Args:
         expected_s: what it will take, for progress; 0 if not known.
     """
-    from workbench.engine.diagnostics import diagnose
+    from workbench.engine.gradients import diagnose
 
     (member,) = cohort.members
     config = member.config.train
@@ -178,7 +178,7 @@ def measure_norms(cohort: "Cohort", expected_s: float = 0.0) -> dict[str, float]
             gradients = diagnose(
                 member.state,
                 member.masked(batch, step),
-                cohort.teach(batch, step),
+                cohort.teacher_forward(batch, step),
                 member.objective,
                 step,
                 config.precision,
@@ -195,13 +195,13 @@ def _checked_time_s(cohort: "Cohort") -> float:
     Raises:
         ValueError: it would take this machine more than an hour.
     """
-    from workbench.engine.estimate import FORWARD, estimate_step
+    from workbench.engine.doctor.estimate import FORWARD, estimate_step
 
     (member,) = cohort.members
     lap = estimate_step(cohort).lap(cohort.batch_size)
     backwards = len(member.objective.terms)
     learn_s = lap.learn_s[member.run] * (FORWARD + backwards * (1 - FORWARD))
-    expected_s = cohort.num_steps * (lap.teach_s + learn_s)
+    expected_s = cohort.num_steps * (lap.teacher_forward_s + learn_s)
     if expected_s > MAX_TIME_S:
         raise ValueError(
             f"the gradients of {cohort.num_steps} batches of {cohort.batch_size:,} pairs would take this machine about "

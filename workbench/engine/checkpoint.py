@@ -1,32 +1,33 @@
-"""Saving and restoring everything a run needs to go on as if it had never stopped.
+"""Whether the disk has room for the checkpoints of a run, before a night is spent on them."""
 
-A checkpoint is at the same time a model folder in open_clip's layout: the student's weights are one file, and what only
-training needs is another.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
+from workbench.config.run import RunConfig
 from workbench.engine import stages
-from workbench.engine.divergence import first_not_finite
 from workbench.engine.member import Member
 from workbench.engine.state import TrainState
+from workbench.engine.step import first_not_finite
 from workbench.events import CheckpointSaved
-from workbench.files import FULL
+from workbench.files import FULL, DiskFullError, free_bytes
 from workbench.inheritance import Gated, slice_gated
-from workbench.models.fingerprint import weights_sha256
 from workbench.models.folder import WEIGHTS, config_files
-from workbench.models.weights import load_weights
+from workbench.models.weights import load_weights, weights_sha256
 from workbench.runs.checkpoints import make_room, prune_checkpoints, read_manifest, write_checkpoint
+
+# Saving and restoring everything a run needs to go on as if it had never stopped.
+#
+# A checkpoint is at the same time a model folder in open_clip's layout: the student's weights are one file, and what
+# only training needs is another.
 
 TRAINING = "training.safetensors"
 # What begins the names of the tensors in it. Of a student with gates, the whole towers are there too: the model folder
 # holds what is left of them as they stand.
-LEARNT, OPTIMIZER, TOWERS, GATES = "learnt/", "optimizer/", "towers/", "gates/"
+LEARNED, OPTIMIZER, TOWERS, GATES = "learnt/", "optimizer/", "towers/", "gates/"
 
 
 def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
@@ -91,7 +92,7 @@ def load_checkpoint(
         load_weights(state.gates, _under(GATES, training), source)
     else:
         load_weights(state.student.towers, load((checkpoint / WEIGHTS).read_bytes()), str(checkpoint / WEIGHTS))
-    load_weights(state.learnt, _under(LEARNT, training), source)
+    load_weights(state.learnt, _under(LEARNED, training), source)
     state.load_optimizer_tensors(_under(OPTIMIZER, training))
     if name := first_not_finite(state.state_dict() | state.optimizer_tensors()):
         raise ValueError(
@@ -103,16 +104,16 @@ def load_checkpoint(
 
 def training_tensors(state: TrainState) -> dict[str, Tensor]:
     """What only training needs, the optimiser's own apart, by its names in a checkpoint."""
-    tensors = {LEARNT + name: tensor for name, tensor in state.learnt.state_dict().items()}
+    tensors = {LEARNED + name: tensor for name, tensor in state.learnt.state_dict().items()}
     if state.gates:
         tensors |= {TOWERS + name: tensor for name, tensor in state.student.towers.state_dict().items()}
         tensors |= {GATES + name: tensor for name, tensor in state.gates.state_dict().items()}
     return tensors
 
 
-def load_learnt(checkpoint: Path) -> dict[str, Tensor]:
+def load_learned(checkpoint: Path) -> dict[str, Tensor]:
     """The projections and loss parts that a checkpoint holds beside its student."""
-    return _under(LEARNT, load((checkpoint / TRAINING).read_bytes()))
+    return _under(LEARNED, load((checkpoint / TRAINING).read_bytes()))
 
 
 def _to_bytes(tensors: dict[str, Tensor]) -> bytes:
@@ -122,3 +123,51 @@ def _to_bytes(tensors: dict[str, Tensor]) -> bytes:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+ADAM_COPIES = 3  # weights and two moments
+
+
+def checkpoints_bytes(member: Member) -> int:
+    """The most that a run's checkpoints take at any time; what else it writes is small beside them.
+
+    A new one is whole before an old one goes. While masks are learnt, the whole towers lie beside what the masks leave.
+    """
+    config, state = member.config, member.state
+    num_bytes = ADAM_COPIES * _num_bytes(state) + (_num_bytes(state.student.towers) if state.gates else 0)
+    log, num_steps = config.log, config.train.num_steps
+    num_saved = 1 + (num_steps // log.checkpoint_every_steps if log.checkpoint_every_steps else 0)
+    return (min(log.keep_checkpoints, num_saved) + 1) * num_bytes
+
+
+def remedy(config: RunConfig) -> str:
+    """What to do where a run's checkpoints do not fit."""
+    fewer = "keep fewer checkpoints with --set log.keep_checkpoints=1, " if config.log.keep_checkpoints > 1 else ""
+    return f"make room, {fewer}or name another disk with --runs DIR"
+
+
+def check_room(members: Sequence[Member]) -> None:
+    """Refuses runs whose checkpoints would fill the disk; what a resumed run has on it already counts as room.
+
+    Raises:
+        ValueError: needed is more than there is.
+    """
+    kept = {member.directory: member for member in members if member.directory}
+    if not kept:
+        return
+    first = next(iter(kept))
+    needed = sum(max(0, checkpoints_bytes(member) - _written(member)) for member in kept.values())
+    if needed > free_bytes(first.path):
+        has_begun = first.events_file.stat().st_size > 0  # its settings and its place are what they are
+        what_to_do = "make room there" if has_begun else remedy(kept[first].config)
+        raise ValueError(f"{DiskFullError(first.path.parent, needed)}; {what_to_do}")
+
+
+def _num_bytes(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
+
+
+def _written(member: Member) -> int:
+    """Bytes of the checkpoints that are there."""
+    assert member.directory is not None
+    return sum(file.stat().st_size for file in member.directory.checkpoints.rglob("*") if file.is_file())

@@ -9,15 +9,15 @@ import torch
 
 from workbench.data.batches import BatchStream
 from workbench.data.spec import Role
-from workbench.data.unusable import Tally
+from workbench.data.unusable import BadImageCount
 from workbench.embeddings import Batch
 from workbench.engine import stages
-from workbench.engine.evaluation import Evaluator, Measured
-from workbench.engine.lessons import Kept, Lesson, Lessons
+from workbench.engine.evaluate import Evaluator, Measured
 from workbench.engine.member import Member
 from workbench.engine.probe import save_probe
+from workbench.engine.resume import Start
 from workbench.engine.stack import Stacks
-from workbench.engine.start import Start
+from workbench.engine.teacher_outputs import Kept, TeacherForward, TeacherOutputs
 from workbench.events import EvalStarted, Event, RunResumed, RunStarted, Warned
 from workbench.models.counting import count_parameters
 from workbench.models.teacher import Teacher
@@ -61,8 +61,10 @@ class Cohort:
         self.measured: dict[tuple[str, str], Measured] = {}  # the newest, by run and split
         self.stream = stream
         self.kept = kept
-        self._unusable = Tally()
-        self._lessons = Lessons(teacher, members[0].config.data.views, num_pairs, kept) if teacher else None
+        self._unusable = BadImageCount()
+        self._teacher_forward = (
+            TeacherForward(teacher, members[0].config.data.views, num_pairs, kept) if teacher else None
+        )
         self._num_pairs = num_pairs
         stacked = members[0].config.train.stacked
         self._stacks = Stacks() if stacked == "on" or (stacked == "auto" and device.type == "cuda") else None
@@ -96,7 +98,7 @@ class Cohort:
 
     def _show_inherited(self, member: Member) -> Iterator[Event]:
         """What a student has of its source, and how good that is, before its first step."""
-        if member.legacy is None:
+        if member.inheritance_map is None:
             return
         if member.phase(0).stage is not None:
             yield stages.started(member, 0)
@@ -122,26 +124,27 @@ class Cohort:
             for member in self.active:
                 yield Warned(run=member.run, step=step, message=news)
 
-    def teach(self, batch: Batch, step: int) -> Lesson | None:
+    def teacher_forward(self, batch: Batch, step: int) -> TeacherOutputs | None:
         """What the teacher says of the batch; None when no active member learns from it at this step."""
-        demands = [member.objective.demands(step) for member in self.active]
-        if self._lessons is None or not any(demand.teacher for demand in demands):
+        loss_inputs = [member.objective.loss_inputs(step) for member in self.active]
+        if self._teacher_forward is None or not any(inputs.teacher for inputs in loss_inputs):
             return None
-        return self._lessons.teach(batch, tuple({key for demand in demands for key in demand.teacher_features}))
+        features = {key for inputs in loss_inputs for key in inputs.teacher_features}
+        return self._teacher_forward(batch, tuple(features))
 
-    def learn(self, batch: Batch, lesson: Lesson | None, step: int) -> None:
+    def learn(self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> None:
         """Every active member takes optimiser step ``step`` (from 0), those that are alike in one go if so set."""
         if not self._stacks:
             for member in self.active:
-                member.learn(batch, lesson, step)
+                member.learn(batch, teacher_outputs, step)
             return
         for one in self._stacks.of(self.active, step):
             if isinstance(one, Member):
-                one.learn(batch, lesson, step)
+                one.learn(batch, teacher_outputs, step)
                 continue
             for member in one.members:
                 member.begin(step)
-            for member, values in zip(one.members, one.backward(batch, lesson, step), strict=True):
+            for member, values in zip(one.members, one.backward(batch, teacher_outputs, step), strict=True):
                 member.update(values, batch, step)
 
     def reports_at(self, step: int) -> bool:

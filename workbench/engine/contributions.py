@@ -12,8 +12,8 @@ import torch
 
 from workbench.config.run import LossConfig, RunConfig
 from workbench.embeddings import Batch
-from workbench.engine.diagnostics import output_norms
-from workbench.engine.lessons import Lesson
+from workbench.engine.gradients import output_norms
+from workbench.engine.teacher_outputs import TeacherOutputs
 
 if TYPE_CHECKING:
     from workbench.engine.member import Member
@@ -37,7 +37,7 @@ class Remark:
         return f"{self.message}; look at {', '.join(self.settings)}"
 
 
-def examine(member: "Member", batch: Batch, lesson: Lesson | None, step: int) -> list[Remark]:
+def examine(member: "Member", batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> list[Remark]:
     """What is worth saying of the losses that are on at ``step`` (from 0), after it was taken.
 
     A student that learns masks begins as its teacher, and has nothing to learn from it yet: nothing is said then, nor
@@ -51,7 +51,7 @@ def examine(member: "Member", batch: Batch, lesson: Lesson | None, step: int) ->
         norms = output_norms(
             member.state,
             member.masked(batch, step),
-            lesson,
+            teacher_outputs,
             member.objective.apart(),
             step,
             train.precision,
@@ -67,13 +67,13 @@ def examine(member: "Member", batch: Batch, lesson: Lesson | None, step: int) ->
     return remarks
 
 
-def new_remarks(member: "Member", batch: Batch, lesson: Lesson | None, step: int) -> list[Remark]:
+def new_remarks(member: "Member", batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> list[Remark]:
     """The same at the first report at which a loss is on, or its weight has changed; nothing at others."""
     names = member.objective.weights_at(step).keys()
     if member.state.gates or names <= member.examined:
         return []
     member.examined |= names
-    return examine(member, batch, lesson, step)
+    return examine(member, batch, teacher_outputs, step)
 
 
 def _without_share(norms: Mapping[str, float], config: RunConfig) -> list[Remark]:

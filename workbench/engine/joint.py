@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from workbench.config.run import LossConfig, RunConfig
-from workbench.engine.phases import Phase, phase_at, phases
+from workbench.engine.cadence import Phase, phase_at, phases
 
 TOLERANCE = 0.01  # relative; what differs by less is no jump
 

@@ -8,21 +8,20 @@ from typing import Any
 
 import tomli_w
 
-from workbench.config.origin import Origin
 from workbench.config.run import RunConfig
+from workbench.config.steering import Origin
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
-from workbench.engine.continuity import check_moved, check_unchanged, remarks
 from workbench.engine.device import machine_facts, resolve_device, settled
 from workbench.engine.doctor.at_start import start_warnings
 from workbench.engine.loop import train
 from workbench.engine.paths import moved, moved_before, record_move
+from workbench.engine.resume import check_moved, check_unchanged, remarks
 from workbench.events import Event, RunResumed, Warned
-from workbench.runs.code import code_sha256
 from workbench.runs.control import take_commands
 from workbench.runs.directory import RunDirectory, create_run
-from workbench.runs.lock import RunLock
-from workbench.runs.record import record
+from workbench.runs.liveness import RunLock
+from workbench.runs.record import code_sha256, record
 
 Interrupted = Callable[[], bool]
 

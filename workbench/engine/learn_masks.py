@@ -11,7 +11,7 @@ from workbench.documents import Table
 from workbench.events import Event, RunFinished, StageStarted
 
 if TYPE_CHECKING:
-    from workbench.inheritance.legacy import Legacy
+    from workbench.inheritance.inheritance_map import InheritanceMap
     from workbench.models.clip import Clip
 
 RECIPE = "tinyclip-auto"
@@ -71,7 +71,7 @@ class MaskLearning:
     """
 
     student: "Clip"
-    legacy: "Legacy"
+    inheritance_map: "InheritanceMap"
 
     def __init__(
         self,
@@ -104,5 +104,5 @@ class MaskLearning:
                 break
             yield event
         (member,) = self._cohort.members
-        assert member.legacy is not None
-        self.student, self.legacy = member.state.student.eval(), member.legacy
+        assert member.inheritance_map is not None
+        self.student, self.inheritance_map = member.state.student.eval(), member.inheritance_map

@@ -8,7 +8,7 @@ from workbench.config.toml import load_run_config
 from workbench.events import Event
 from workbench.runs.directory import RunDirectory, find_run
 from workbench.runs.lineage import read_history
-from workbench.runs.summary import Summary, summarise
+from workbench.runs.summary import Summary, summarize
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,4 +34,4 @@ def load_run(run: str | Path, runs_dir: Path = Path("runs")) -> RunRecord:
     """
     directory = find_run(runs_dir, run)
     events = read_history(directory).events
-    return RunRecord(directory, load_run_config(directory.config_file), events, summarise(directory))
+    return RunRecord(directory, load_run_config(directory.config_file), events, summarize(directory))

@@ -1,27 +1,56 @@
 """The training loop. START HERE.
 
 ``train`` is a generator of events: whoever iterates it prints, plots, prunes or records. It trains the members of a
-cohort in lockstep on the same batches and the same teacher outputs.
-"""
+cohort in lockstep on the same batches and the same teacher outputs."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+
+import torch
 
 from workbench.embeddings import Batch
 from workbench.engine.checkpoint import save_checkpoint
 from workbench.engine.cohort import Cohort
 from workbench.engine.contributions import new_remarks
 from workbench.engine.device import peak_memory_mb
-from workbench.engine.diagnostics import save_gradients
-from workbench.engine.lessons import Lesson
+from workbench.engine.gradients import save_gradients
 from workbench.engine.member import Member
-from workbench.engine.out_of_memory import explained
 from workbench.engine.stages import save_masks, turn
 from workbench.engine.steering import change
+from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import Commanded, Event, RunFinished, RunState, Warned
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.control import take_commands
+
+# Running out of memory, said in one line with what to do; PyTorch's own errors have three types and many lines.
+
+CPU_MESSAGES = ("allocate memory", "not enough memory")  # in bare RuntimeErrors of PyTorch's allocator
+
+
+def explained(error: Exception, cohort: Cohort) -> Exception:
+    """The error itself, or for one that means too little memory a MemoryError with the remedy.
+
+    The batch is never made smaller unasked: it decides the negatives of the contrastive losses. Micro-batches keep
+    their gradients exact.
+    """
+    if not is_out_of_memory(error):
+        return error
+    held = cohort.members[0].config.train.micro_batch_size or cohort.batch_size
+    peak_mb = peak_memory_mb(cohort.device)
+    return MemoryError(
+        f"out of memory on {cohort.device} after step {cohort.members[0].step} (batch {cohort.batch_size}, "
+        f"{held} at a time, peak {peak_mb:,.0f} MB): checkpoints are kept; "
+        f"try --set train.micro_batch_size={max(1, held // 2)}, which leaves the gradients as they are"
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the error means that memory ran out, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(said in str(error) for said in CPU_MESSAGES)
+    )
+
 
 POLL_S = 0.2  # between two looks for commands while paused
 
@@ -56,8 +85,8 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
     clock = StepClock(cohort.start_step)
     with closing(cohort.batches()) as batches:
         for step, batch in batches:
-            lesson = cohort.teach(batch, step)
-            cohort.learn(batch, lesson, step)
+            teacher_outputs = cohort.teacher_forward(batch, step)
+            cohort.learn(batch, teacher_outputs, step)
             done = step + 1
             clock.tick(cohort.active)
             yield from dismiss(cohort, done)
@@ -65,9 +94,9 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
                 step_time_s = clock.lap(done)
                 yield from cohort.warn(done)
                 for member in list(cohort.active):
-                    yield from report(cohort, member, batch, lesson, done, step_time_s)
+                    yield from report(cohort, member, batch, teacher_outputs, done, step_time_s)
             for member in list(cohort.active):
-                yield from obey(cohort, member, done)
+                yield from handle_commands(cohort, member, done)
             if cohort.pausing:
                 yield from wait(cohort, done, interrupted)
                 clock.skip()
@@ -89,10 +118,10 @@ def dismiss(cohort: Cohort, step: int) -> Iterator[Event]:
 
 
 def report(
-    cohort: Cohort, member: Member, batch: Batch, lesson: Lesson | None, step: int, step_time_s: float
+    cohort: Cohort, member: Member, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int, step_time_s: float
 ) -> Iterator[Event]:
     """The member's last step in numbers, then the diagnosis, the evaluation and the checkpoint that are due."""
-    for remark in new_remarks(member, batch, lesson, step - 1):
+    for remark in new_remarks(member, batch, teacher_outputs, step - 1):
         yield Warned(run=member.run, step=step, message=str(remark))
     is_looked_at = step == cohort.num_steps or member.looks_at_weights(step)
     if member.watch.first() is not None or (is_looked_at and not member.watch.inspect(member.state, step)):
@@ -105,7 +134,7 @@ def report(
     if news := member.watch.news():
         yield Warned(run=member.run, step=step, message=news)
     if member.diagnoses_at(step):
-        yield from save_gradients(member, batch, lesson, step)
+        yield from save_gradients(member, batch, teacher_outputs, step)
     yield from turn(member, step)
     if member.keeps_masks_at(step):
         yield from save_masks(member, step)
@@ -117,7 +146,7 @@ def report(
         yield from save(member, step)
 
 
-def obey(cohort: Cohort, member: Member, step: int) -> Iterator[Event]:
+def handle_commands(cohort: Cohort, member: Member, step: int) -> Iterator[Event]:
     """Carry out the commands that wait in the run's ``control/`` folder."""
     for command in take_commands(member.directory) if member.directory else ():
         if command.kind == "set":
@@ -148,7 +177,7 @@ def wait(cohort: Cohort, step: int, interrupted: Callable[[], bool]) -> Iterator
     while cohort.pausing and not interrupted():
         time.sleep(POLL_S)
         for member in list(cohort.active):
-            yield from obey(cohort, member, step)
+            yield from handle_commands(cohort, member, step)
 
 
 def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: str = "") -> Iterator[Event]:

@@ -10,15 +10,13 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from workbench.config.run import RunConfig
 from workbench.embeddings import Batch
-from workbench.engine.backward import backward
-from workbench.engine.diagnostics import diagnose_every, diagnoses_at
-from workbench.engine.divergence import DivergenceWatch
-from workbench.engine.lessons import Lesson
-from workbench.engine.phases import Phase, phase_at, phases
-from workbench.engine.spikes import Spikes
+from workbench.engine.cadence import Phase, phase_at, phases
+from workbench.engine.gradients import diagnose_every, diagnoses_at
 from workbench.engine.state import TrainState
+from workbench.engine.step import DivergenceMonitor, SpikeMonitor, backward
+from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import StepDone
-from workbench.inheritance.legacy import Legacy
+from workbench.inheritance.inheritance_map import InheritanceMap
 from workbench.losses.objective import Objective, Values
 from workbench.models.clip import Clip
 from workbench.models.masking import kept_patches
@@ -43,9 +41,9 @@ class Member:
         config: RunConfig,
         student: Clip,
         objective: Objective,
-        make_state: Callable[[Clip, Phase, Legacy | None], TrainState],
+        make_state: Callable[[Clip, Phase, InheritanceMap | None], TrainState],
         directory: RunDirectory | None,
-        legacy: Legacy | None = None,
+        inheritance_map: InheritanceMap | None = None,
     ) -> None:
         self.run = run
         self.config = config
@@ -54,7 +52,7 @@ class Member:
         self._identity = directory.identity if directory else None
         self.phases = phases(config)
         self._make_state = make_state
-        self.enter(student, legacy, 0)
+        self.enter(student, inheritance_map, 0)
         self.data_fingerprint = ""  # of the training pairs
         self.held_out: dict[str, str] = {}  # fingerprints of the pairs that it is measured on, by split
         self.teacher: dict[str, Any] = {}  # its weights' SHA-256 and its scale
@@ -62,22 +60,22 @@ class Member:
         self.saved_step = -1  # at which saving was last tried
         self.unsaved = ""  # why that failed, if it did
         self.elapsed_s = 0.0
-        self.spikes = Spikes()
+        self.spikes = SpikeMonitor()
         self.examined: set[str] = set()  # losses that were looked at, whether they count
         self._diagnose_every = diagnose_every(
             config.log.diagnose_every_steps, len(objective.terms), config.train.num_steps
         )
         device = self.state.student.scale.device
-        self.watch = DivergenceWatch(tuple(objective.terms), config.train.max_skipped_steps, device)
+        self.watch = DivergenceMonitor(tuple(objective.terms), config.train.max_skipped_steps, device)
         self._terms = torch.zeros(len(objective.terms), device=device)
         self._norm = torch.zeros((), device=device)
         self._rate = 0.0
         self._weights: dict[str, float] = {}
 
-    def enter(self, student: Clip, legacy: Legacy | None, step: int) -> None:
+    def enter(self, student: Clip, inheritance_map: InheritanceMap | None, step: int) -> None:
         """Begin, or go on with, the phase that takes step ``step`` (from 0), its optimiser fresh."""
-        self.legacy = legacy
-        self.state = self._make_state(student, self.phase(step), legacy)
+        self.inheritance_map = inheritance_map
+        self.state = self._make_state(student, self.phase(step), inheritance_map)
 
     @property
     def is_homeless(self) -> bool:
@@ -90,20 +88,20 @@ class Member:
     @property
     def kept_fraction(self) -> float:
         """How much it has of the weights that it inherits from; 1 for a student that inherits nothing."""
-        return 1 - self.legacy.sparsity if self.legacy else 1.0
+        return 1 - self.inheritance_map.sparsity if self.inheritance_map else 1.0
 
     def phase(self, step: int) -> Phase:
         """The phase that takes step ``step``, counted from 0."""
         return phase_at(self.phases, step)
 
-    def learn(self, batch: Batch, lesson: Lesson | None, step: int) -> None:
+    def learn(self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> None:
         """Take optimiser step ``step`` (from 0). A non-finite gradient leaves the weights as they are."""
         train = self.config.train
         self.begin(step)
         values = backward(
             self.state,
             self.masked(batch, step),
-            lesson,
+            teacher_outputs,
             self.objective,
             step,
             micro_batch_size=train.micro_batch_size,
@@ -146,7 +144,7 @@ class Member:
 
     def masked(self, batch: Batch, step: int) -> Batch:
         """The batch with the patches that this student sees, where a loss removes some."""
-        masking = self.objective.demands(step).masking
+        masking = self.objective.loss_inputs(step).masking
         if masking is None:
             return batch
         kept_BK = kept_patches(batch.keys, self.state.student.num_patches, masking.ratio, self.config.seed, step)
@@ -194,15 +192,15 @@ class Member:
 
     def looks_at_weights(self, step: int) -> bool:
         """Whether the weights after ``step`` steps are evaluated, saved or carried over into another phase."""
-        return self.evaluates_at(step) or self.saves_at(step) or self.turns_at(step)
+        return self.evaluates_at(step) or self.saves_at(step) or self.enters_stage_at(step)
 
-    def turns_at(self, step: int) -> bool:
+    def enters_stage_at(self, step: int) -> bool:
         """Whether another phase begins after ``step`` steps."""
         return any(phase.start == step for phase in self.phases[1:])
 
     def keeps_masks_at(self, step: int) -> bool:
         """Whether a snapshot of the masks is due: while they are learnt, where they are fixed, and at the end."""
-        if self.directory is None or self.legacy is None:
+        if self.directory is None or self.inheritance_map is None:
             return False
         phase = self.phase(step)
         every = max(1, (phase.end - phase.start) // NUM_MASK_SNAPSHOTS)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workbench.config.nearest import unknown
 from workbench.config.run import INHERITED, RunConfig
 from workbench.config.study import Study
 from workbench.data.spec import check_spec, evaluated_splits
+from workbench.errors import unknown
 from workbench.losses.declared import check_losses
 from workbench.models.names import check_model, check_source, is_run
 from workbench.views.metrics import METRIC_LABELS

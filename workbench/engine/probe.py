@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.embeddings import Embeddings
 from workbench.events import Event, Warned
-from workbench.runs.probe_snapshots import MOST_PAIRS, Probe, Said, write_probe
+from workbench.runs.snapshots import MOST_PAIRS, Probe, ProbeOutputs, write_probe
 
 if TYPE_CHECKING:
     from workbench.engine.member import Member
@@ -23,9 +23,9 @@ def first_pairs(captions: Sequence[str], student: Embeddings, teacher: Embedding
     return Probe(step, tuple(captions[:MOST_PAIRS]), _said(student), _said(teacher) if teacher else None)
 
 
-def _said(embeddings: Embeddings) -> Said:
+def _said(embeddings: Embeddings) -> ProbeOutputs:
     image_PD, text_PD = (part[:MOST_PAIRS].half().cpu().numpy() for part in (embeddings.image_BD, embeddings.text_BD))
-    return Said(image_PD, text_PD, float(embeddings.scale))
+    return ProbeOutputs(image_PD, text_PD, float(embeddings.scale))
 
 
 def save_probe(member: "Member", probe: Probe) -> Iterator[Event]:

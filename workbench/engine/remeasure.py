@@ -10,12 +10,12 @@ import torch
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_run_config
 from workbench.data.spec import evaluated_splits
-from workbench.engine.build import learnt_widths, load_teacher, make_evaluator, make_objective
-from workbench.engine.checkpoint import TRAINING, load_learnt
+from workbench.engine.build import learned_widths, load_teacher, make_evaluator, make_objective
+from workbench.engine.checkpoint import TRAINING, load_learned
 from workbench.engine.device import resolve_device
-from workbench.engine.evaluation import Measured
+from workbench.engine.evaluate import Measured
 from workbench.engine.precheck import no_held_out_pairs
-from workbench.losses.learnt import LearntParts
+from workbench.losses.learnt import LearnedParts
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
 from workbench.models.names import find_folder
@@ -58,7 +58,7 @@ def remeasure(
         student = load_student(source, runs_dir).to(device)
     teacher, missing = _teacher(run, config, device, checkpoint) if run and checkpoint else (None, "")
     objective = make_objective(config, teacher) if run and not missing else None
-    learnt = _learnt(objective, student, teacher, checkpoint).to(device) if objective and checkpoint else None
+    learnt = _learned(objective, student, teacher, checkpoint).to(device) if objective and checkpoint else None
     with _remedied(data):
         spec, own_number = (data, 0) if data else _validation(config, source, bool(run))
         evaluator = make_evaluator(
@@ -116,7 +116,7 @@ def _validation(config: RunConfig, source: str, is_run: bool) -> tuple[str, int]
     raise no_held_out_pairs(source)
 
 
-def _learnt(objective: Objective, student: Clip, teacher: Teacher | None, checkpoint: Path) -> LearntParts:
-    learnt = LearntParts(objective.losses, learnt_widths(objective, student, teacher))
-    load_weights(learnt, load_learnt(checkpoint), str(checkpoint / TRAINING))
+def _learned(objective: Objective, student: Clip, teacher: Teacher | None, checkpoint: Path) -> LearnedParts:
+    learnt = LearnedParts(objective.losses, learned_widths(objective, student, teacher))
+    load_weights(learnt, load_learned(checkpoint), str(checkpoint / TRAINING))
     return learnt

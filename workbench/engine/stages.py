@@ -4,21 +4,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workbench.config.run import INHERITED, RunConfig
+from workbench.engine.cadence import Phase
+from workbench.engine.device import placed
 from workbench.engine.member import Member
-from workbench.engine.phases import Phase
 from workbench.engine.state import TrainState
 from workbench.events import Event, StageStarted, Warned
 from workbench.inheritance import Gated, gate, inherit, slice_gated
-from workbench.inheritance.legacy import Legacy, planned_legacy
-from workbench.inheritance.scratch import with_random_weights
-from workbench.losses.learnt import LearntParts
+from workbench.inheritance.inheritance_map import InheritanceMap, planned_map
+from workbench.inheritance.slicing import with_random_weights
+from workbench.losses.learnt import LearnedParts
 from workbench.models.clip import Clip
 from workbench.models.counting import count_parameters
-from workbench.models.placement import placed
 from workbench.runs.mask_snapshots import write_masks
 
 
-def inherited_student(config: RunConfig, source: Clip) -> tuple[Clip, Legacy]:
+def inherited_student(config: RunConfig, source: Clip) -> tuple[Clip, InheritanceMap]:
     """The student that ``[inheritance]`` describes, before its first step, and what it has of its source.
 
     Raises:
@@ -29,11 +29,11 @@ def inherited_student(config: RunConfig, source: Clip) -> tuple[Clip, Legacy]:
     student = inherit(source, plan)
     if plan.weights == "random":
         student = with_random_weights(student, config.seed)
-    return student, planned_legacy(source, plan)
+    return student, planned_map(source, plan)
 
 
 def make_state(
-    student: Clip, learnt: LearntParts, config: RunConfig, phase: Phase, legacy: Legacy | None = None
+    student: Clip, learnt: LearnedParts, config: RunConfig, phase: Phase, inheritance_map: InheritanceMap | None = None
 ) -> TrainState:
     """What is trained in a phase that starts with this student.
 
@@ -43,24 +43,24 @@ def make_state(
     device = student.scale.device
     if phase.gates is None:
         return TrainState(student, learnt, config.optimizer)
-    assert legacy is not None
-    gated = gate(student, phase.gates, legacy.num_weights)
+    assert inheritance_map is not None
+    gated = gate(student, phase.gates, inheritance_map.num_weights)
     return TrainState(placed(gated.clip, device), learnt, config.optimizer, gated.gates.to(device))
 
 
 def turn(member: Member, step: int) -> Iterator[Event]:
     """Carry the member over into the phase that begins after ``step`` steps, if one does, and say so."""
-    if not member.turns_at(step):
+    if not member.enters_stage_at(step):
         return
-    state, legacy = member.state, member.legacy
-    assert legacy is not None
+    state, inheritance_map = member.state, member.inheritance_map
+    assert inheritance_map is not None
     student = state.student
     if state.gates:
         masks = state.gates.final_masks()
         state.gates.fix(masks)
         student = placed(slice_gated(Gated(student, state.gates)), student.scale.device)
-        legacy = legacy.after(masks)
-    member.enter(student, legacy, step)
+        inheritance_map = inheritance_map.after(masks)
+    member.enter(student, inheritance_map, step)
     untrained = _take_over(member.state.learnt, state.learnt)
     yield started(member, step)
     if untrained:
@@ -87,20 +87,20 @@ def started(member: Member, step: int) -> StageStarted:
 
 def save_masks(member: Member, step: int) -> Iterator[Event]:
     """Keep a snapshot of what the student has of its source by now; failing to is a warning, for the run is sound."""
-    assert member.legacy is not None and member.directory is not None
+    assert member.inheritance_map is not None and member.directory is not None
     phase, gates = member.phase(step), member.state.gates
     target = gates.target(step - phase.start) if gates else None
     try:
-        write_masks(member.directory, member.legacy.snapshot(step, phase.stage or 0, gates, target))
+        write_masks(member.directory, member.inheritance_map.snapshot(step, phase.stage or 0, gates, target))
     except (OSError, ValueError) as error:
         yield Warned(run=member.run, step=step, message=f"masks not saved: {error}")
 
 
 def document(member: Member) -> dict[str, Any]:
     """What a checkpoint must hold besides weights for :func:`reenter`; empty for a student that inherits nothing."""
-    if member.legacy is None:
+    if member.inheritance_map is None:
         return {}
-    return {"inheritance": {"model": member.state.student.config, **member.legacy.document()}}
+    return {"inheritance": {"model": member.state.student.config, **member.inheritance_map.document()}}
 
 
 def reenter(member: Member, manifest: Mapping[str, Any], step: int) -> None:
@@ -111,12 +111,12 @@ def reenter(member: Member, manifest: Mapping[str, Any], step: int) -> None:
     student = Clip(manifest["inheritance"]["model"], before.tokenizer, mean=before.mean, std=before.std)
     for tower in before.frozen:
         student.freeze(tower)
-    member.enter(placed(student, before.scale.device), Legacy.from_document(manifest["inheritance"]), step)
+    member.enter(placed(student, before.scale.device), InheritanceMap.from_document(manifest["inheritance"]), step)
 
 
-def _take_over(learnt: LearntParts, earlier: LearntParts) -> list[str]:
+def _take_over(learnt: LearnedParts, earlier: LearnedParts) -> list[str]:
     """Go on with what the losses have learnt, as far as it fits the student's new shape; returns what does not."""
     own, before = learnt.state_dict(), earlier.state_dict()
     fitting = {name: tensor for name, tensor in before.items() if tensor.shape == own[name].shape}
     learnt.load_state_dict(fitting, strict=False)
-    return LearntParts.owners(own.keys() - fitting.keys())
+    return LearnedParts.owners(own.keys() - fitting.keys())

@@ -8,7 +8,7 @@ from torch.optim import AdamW
 
 from workbench.config.run import OptimizerConfig
 from workbench.inheritance.gates import Gates
-from workbench.losses.learnt import LearntParts
+from workbench.losses.learnt import LearnedParts
 from workbench.models.clip import Clip
 
 
@@ -19,7 +19,9 @@ class TrainState(nn.Module):
     and their multipliers, which keep a rate of their own, never decay, and are left out of clipping.
     """
 
-    def __init__(self, student: Clip, learnt: LearntParts, config: OptimizerConfig, gates: Gates | None = None) -> None:
+    def __init__(
+        self, student: Clip, learnt: LearnedParts, config: OptimizerConfig, gates: Gates | None = None
+    ) -> None:
         super().__init__()
         self.student = student
         self.learnt = learnt

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from workbench.evaluation.blocks import Block, caption_owner, paired_blocks
-from workbench.evaluation.ranks import ItemScores, best_ranks, check_embeddings
+from workbench.evaluation.ranks import Block, ItemScores, best_ranks, caption_owner, check_embeddings, paired_blocks
 
 RetrievalResult = ItemScores
 

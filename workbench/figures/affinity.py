@@ -1,9 +1,6 @@
-"""Affinity matrices of teacher, students and their differences side by side, and how sharp affinities are.
+"""The weight that gradient distillation needs, by temperature and convention."""
 
-Shape letter: M items of a matrix's side.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from workbench.views.affinity import Floats
-    from workbench.views.affinity_reading import Sharpness
+    from workbench.views.affinity import Floats, Sharpness
+
+
+# Affinity matrices of teacher, students and their differences side by side, and how sharp affinities are.
+#
+# Shape letter: M items of a matrix's side.
 
 PANEL_IN, BAR_IN, TOP_IN = 2.75, 0.62, 0.5
 SEQUENTIAL, DIVERGING = "rocket_r", "vlag"  # seaborn's; people with any common colour blindness can read both
@@ -160,19 +161,19 @@ def change_sharpness(figure: "Figure", view: "Sharpness") -> bool:
 
 def draw_sharpness(axes: "Axes", view: "Sharpness") -> None:
     """A line a model between all texts and one, a dot where its own scale is."""
-    colours = palette(["teacher", "student"])
+    colors = palette(["teacher", "student"])
     for name, spread_N, own in (
         ("student", view.student_N, view.student_scale),
         ("teacher", view.teacher_N, view.teacher_scale),
     ):
         if spread_N is None or own is None:
             continue
-        axes.plot(view.scale_N, spread_N, color=colours[name], linewidth=2, label=name)
+        axes.plot(view.scale_N, spread_N, color=colors[name], linewidth=2, label=name)
         at = float(np.interp(np.log(own), np.log(view.scale_N), spread_N))
-        axes.plot(own, at, marker="o", markersize=8, color=colours[name], markeredgecolor="white", zorder=4)
+        axes.plot(own, at, marker="o", markersize=8, color=colors[name], markeredgecolor="white", zorder=4)
         shift, align = ((-6, 10), "right") if name == "student" else ((6, 10), "left")
         label = f"{name}'s own, {own:.3g}"
-        axes.annotate(label, (own, at), shift, textcoords="offset points", fontsize=8, color=colours[name], ha=align)
+        axes.annotate(label, (own, at), shift, textcoords="offset points", fontsize=8, color=colors[name], ha=align)
     axes.axhline(view.num_pairs, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
     axes.text(view.scale_N[0], view.num_pairs, " flat: nothing is taught", va="bottom", fontsize=8, color=FAINT)
     axes.axhline(1, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
@@ -202,3 +203,41 @@ def _mark(axes: "Axes", chosen: tuple[int, int]) -> None:
     row, column = chosen
     for colour, width in ((INK, 3.0), (MARK, 1.4)):
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=width))
+
+
+COLORS = {"paper": "#0072B2", "released": "#D55E00"}
+PUBLISHED = 1e8
+
+
+def gd_weights_figure(scale_N: "Floats", weights: Mapping[str, "Floats"]) -> "Figure":
+    """λ_GD over 1/τ, both logarithmic, a line a convention; the released code's published weight is marked.
+
+    Args:
+        weights: float64 [N] by convention.
+    """
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for name, weight_N in weights.items():
+            axes.plot(scale_N, weight_N, color=COLORS[name], linewidth=2)
+            axes.annotate(
+                name,
+                (scale_N[-1], weight_N[-1]),
+                (5, 0),
+                textcoords="offset points",
+                color=COLORS[name],
+                va="center",
+                weight="bold",
+            )
+        axes.axhline(PUBLISHED, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.text(scale_N[0], PUBLISHED, " published: 1e8", va="bottom", fontsize=8, color=FAINT)
+        axes.set(xscale="log", yscale="log", xlabel="scale 1/\N{GREEK SMALL LETTER TAU}")
+        axes.set(ylabel="\N{GREEK SMALL LETTER LAMDA} for a pull as strong as CLIP's")
+        axes.set_xlim(scale_N[0], scale_N[-1])
+        axes.set_title("What GD weighs depends on the temperature, and on whose")
+        finish(axes)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure

@@ -1,17 +1,20 @@
-"""The picture of ``workbench demo``: how the students learnt, and what distillation was worth by seed."""
+"""What several recipes add to a baseline: a row a recipe, a dot a seed, the mean and its interval."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from workbench.figures.style import FAINT, finish, marker, palette, style
+from workbench.figures.style import FAINT, INK, finish, marker, palette, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from workbench.views.learning import LearningView
-    from workbench.views.paired import PairedView
+    from workbench.views.curves import LearningView
+    from workbench.views.results import PairedView
+
+
+# The picture of ``workbench demo``: how the students learnt, and what distillation was worth by seed.
 
 SIZE_IN = (8.0, 3.4)
 HALF_PAIR = 0.23  # of the distance between two metrics
@@ -45,10 +48,10 @@ def draw_learning(axes: "Axes", view: "LearningView") -> None:
     import seaborn
 
     factor = view.metric.factor
-    colours = palette(["teacher", *(curve.model for curve in view.models)])
+    colors = palette(["teacher", *(curve.model for curve in view.models)])
     ends = {}
     for curve in view.models:
-        colour = colours[curve.model]
+        colour = colors[curve.model]
         for series in curve.seeds:
             seaborn.lineplot(x=series.step, y=series.value * factor, ax=axes, color=colour, linewidth=0.8, alpha=0.5)
         mean_E = curve.mean.value * factor
@@ -58,11 +61,11 @@ def draw_learning(axes: "Axes", view: "LearningView") -> None:
     if view.teacher is not None:
         ends["teacher"] = view.teacher * factor
         level = [ends["teacher"]] * 2
-        axes.plot([0, last], level, color=colours["teacher"], linewidth=1.2, dashes=(5, 3))
+        axes.plot([0, last], level, color=colors["teacher"], linewidth=1.2, dashes=(5, 3))
     axes.set(xlabel="training step", ylabel=view.metric.title, xlim=(0, last), ylim=(0, None))
     axes.set_title(f"While training ({view.split} pairs)")
     for model, height in _apart(ends, NAME_HEIGHT * axes.get_ylim()[1]).items():
-        axes.text(last, height, f" {model}", va="center", color=colours[model], weight="bold")
+        axes.text(last, height, f" {model}", va="center", color=colors[model], weight="bold")
     finish(axes)
 
 
@@ -104,12 +107,12 @@ def draw_pairs(axes: "Axes", views: Sequence["PairedView"]) -> None:
 
 def _draw_pair(axes: "Axes", view: "PairedView", place: int) -> None:
     factor = view.metric.factor
-    colours = palette([view.baseline, view.treated])
+    colors = palette([view.baseline, view.treated])
     ends = [place + offset for offset, _ in _columns(view)]
     for before, after in zip(view.baseline_S, view.treated_S, strict=True):
         axes.plot(ends, [before * factor, after * factor], color=FAINT, linewidth=0.9, zorder=2)
     for x, model, value_S in zip(ends, (view.baseline, view.treated), (view.baseline_S, view.treated_S), strict=True):
-        colour, mean = colours[model], value_S.mean() * factor
+        colour, mean = colors[model], value_S.mean() * factor
         axes.plot([x - BAR / 2, x + BAR / 2], [mean, mean], color=colour, linewidth=2.4, zorder=3)
         axes.plot(
             [x] * len(value_S),
@@ -127,3 +130,51 @@ def _draw_pair(axes: "Axes", view: "PairedView", place: int) -> None:
 def _columns(view: "PairedView") -> tuple[tuple[float, str], tuple[float, str]]:
     """Where each model of a pair stands, beside the place of its metric."""
     return (-HALF_PAIR, view.baseline), (HALF_PAIR, view.treated)
+
+
+WIDTH_IN = 8.0
+ROW_IN = 0.3
+MARGIN_IN = 1.1
+
+
+def gains_figure(views: Mapping[str, Sequence["PairedView"]]) -> "Figure":
+    """A panel a metric; recipes in the order of their mean gain in the first, the best on top.
+
+    Args:
+        views: for every recipe the same metrics, each paired with the same baseline.
+    """
+    from matplotlib.figure import Figure
+
+    recipes = sorted(views, key=lambda recipe: views[recipe][0].gain.mean)
+    metrics = [view.metric for view in views[recipes[0]]]
+    with style():
+        figure = Figure(figsize=(WIDTH_IN, MARGIN_IN + ROW_IN * len(recipes)))
+        figure.set_layout_engine("constrained", w_pad=0.1)
+        panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for place, axes in enumerate(panels):
+            draw_gains(axes, {recipe: views[recipe][place] for recipe in recipes})
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once: another pass at every save would move things a little
+    return figure
+
+
+def draw_gains(axes: "Axes", views: Mapping[str, "PairedView"]) -> None:
+    """The mean gain of each recipe with its 95 % interval over faint dots, one a seed; grey where it holds zero."""
+    for row, view in enumerate(views.values()):
+        gain, factor = view.gain, view.metric.factor
+        colour = INK if gain.clear else FAINT
+        axes.plot([gain.low * factor, gain.high * factor], [row, row], color=colour, linewidth=1.6)
+        seeds = [difference * factor for difference in gain.per_seed]
+        axes.plot(seeds, [row] * len(seeds), linestyle="", marker="o", markersize=3.5, color=FAINT, zorder=3)
+        axes.plot(
+            [gain.mean * factor], [row], marker="D", markersize=6, color=colour, markeredgecolor="white", zorder=4
+        )
+    axes.axvline(0, color=INK, linewidth=0.8)
+    first = next(iter(views.values()))
+    unit = "points" if first.metric.unit == "%" else first.metric.unit
+    axes.set_yticks(range(len(views)), list(views))
+    axes.set(xlabel=f"gain over {first.baseline} ({unit})", ylim=(-0.6, len(views) - 0.4))
+    axes.set_title(first.metric.label)
+    finish(axes)
+    axes.grid(visible=True, axis="x")
+    axes.grid(visible=False, axis="y")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from workbench.views.pruned import Pruned
+    from workbench.views.masks import Pruned
 
 SIZE_IN = (7.6, 3.4)
 STAGES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

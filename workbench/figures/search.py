@@ -1,19 +1,28 @@
-"""A search's figures: what was tried over time, what each setting does, and the trade between objectives."""
+"""How early a study's order of cells was known."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from workbench.config.cells import as_text
 from workbench.figures.style import FAINT, INK, finish, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
-    from workbench.statistics.effects import Effect
+    from workbench.statistics.pooled import Effect
+    from workbench.statistics.rank_agreement import Agreement
     from workbench.views.metrics import MetricLabel
+    from workbench.views.parallel import Parallel
     from workbench.views.study import Point, Tried
 
-COLOUR, BEST = "#0072B2", "#D55E00"
+
+# A search's figures: what was tried over time, what each setting does, and the trade between objectives.
+
+COLOR, BEST = "#0072B2", "#D55E00"
 SIZE_IN = (5.4, 3.1)
 OF_NO_PAIRS = ("num_params", "elapsed_s")
 
@@ -35,9 +44,9 @@ def history_figure(tried: Sequence["Tried"], metric: "MetricLabel") -> "Figure":
         figure = Figure(figsize=SIZE_IN, layout="constrained")
         axes = figure.subplots()
         for one in known:
-            face = COLOUR if one.num_seeds == most else "white"
+            face = COLOR if one.num_seeds == most else "white"
             value = metric.factor * (one.value or 0.0)
-            axes.plot(one.trial, value, marker="o", markersize=5, color=COLOUR, markerfacecolor=face, linestyle="")
+            axes.plot(one.trial, value, marker="o", markersize=5, color=COLOR, markerfacecolor=face, linestyle="")
         steps = [(one.trial, metric.factor * one.best) for one in tried if one.best is not None]
         if steps:
             axes.step(*zip(*steps, strict=True), where="post", color=BEST, linewidth=1.6, zorder=1)
@@ -66,8 +75,8 @@ def effects_figure(effects: Sequence["Effect"], metric: "MetricLabel") -> "Figur
             mine = [effect for effect in effects if effect.setting == setting]
             for place, effect in enumerate(mine):
                 low, middle, high = (metric.factor * x for x in (effect.gain.low, effect.gain.mean, effect.gain.high))
-                axes.plot([place, place], [low, high], color=COLOUR, linewidth=1.6, solid_capstyle="butt")
-                axes.plot(place, middle, marker="o", markersize=6, color=COLOUR, markeredgecolor="white")
+                axes.plot([place, place], [low, high], color=COLOR, linewidth=1.6, solid_capstyle="butt")
+                axes.plot(place, middle, marker="o", markersize=6, color=COLOR, markeredgecolor="white")
             axes.axhline(0, color=INK, linewidth=0.8)
             axes.set_xticks(range(len(mine)), [as_text(effect.level) for effect in mine])
             axes.set(xlabel=setting, xlim=(-0.5, len(mine) - 0.5))
@@ -88,7 +97,7 @@ def importance_figure(importance: Mapping[str, float], note: str) -> "Figure":
     with style():
         figure = Figure(figsize=(5.4, 0.9 + 0.3 * len(settings)), layout="constrained")
         axes = figure.subplots()
-        axes.barh(settings, [100 * importance[setting] for setting in settings], color=COLOUR, height=0.6)
+        axes.barh(settings, [100 * importance[setting] for setting in settings], color=COLOR, height=0.6)
         axes.set(xlabel="share of the outcome that a setting tells (%)")
         axes.set_title(note)
         finish(axes)
@@ -115,8 +124,8 @@ def pareto_figure(points: Sequence["Point"], metrics: Sequence["MetricLabel"], s
         axes = figure.subplots()
         for point in points:
             y, x = (metric.factor * value for metric, value in zip((upward, across), point.values, strict=False))
-            face = COLOUR if point.on_front else "white"
-            axes.plot(x, y, marker="o", markersize=5.5, color=COLOUR, markerfacecolor=face, linestyle="", zorder=3)
+            face = COLOR if point.on_front else "white"
+            axes.plot(x, y, marker="o", markersize=5.5, color=COLOR, markerfacecolor=face, linestyle="", zorder=3)
             if point.on_front:
                 axes.annotate(point.cell, (x, y), (5, -3), textcoords="offset points", fontsize=7.5, va="top")
         front = sorted((point.values[1], point.values[0]) for point in points if point.on_front)
@@ -135,3 +144,90 @@ def pareto_figure(points: Sequence["Point"], metrics: Sequence["MetricLabel"], s
 def _measured(metric: "MetricLabel", split: str) -> str:
     """A metric with the pairs that it is of, if it is of any."""
     return metric.title if metric.name in OF_NO_PAIRS else f"{split} {metric.title}"
+
+
+# Parallel coordinates of a study's cells.
+
+AXIS_IN, MOST_IN, HEIGHT_IN = 1.6, 9.6, 3.7
+LETTER_IN, LABEL_WIDTH = 0.07, 16
+SHADES, FADED = "viridis", "#DADADA"
+MOST_WORDS = 12
+
+
+def parallel_figure(view: "Parallel", kept_N: "NDArray[np.bool_]", color_by: str) -> "Figure":
+    """A line a cell, coloured by one axis; those that a brush leaves out are pale, and behind.
+
+    Args:
+        colour_by: the name of the axis.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    num_axes = len(view.axes)
+    shades = seaborn.color_palette(SHADES, as_cmap=True)
+    by = next(axis for axis in view.axes if axis.name == color_by)
+    with style():
+        figure = Figure(figsize=(min(MOST_IN, 1.2 + AXIS_IN * num_axes), HEIGHT_IN))
+        longest = max(map(len, view.axes[0].words), default=0)
+        width = figure.get_figwidth()
+        figure.subplots_adjust((0.6 + LETTER_IN * longest) / width, 0.2, 1 - 0.6 / width, 0.84)
+        axes = figure.subplots()
+        height_AN = np.stack([axis.height_N for axis in view.axes])
+        for line in sorted(range(len(view.lines)), key=lambda line: bool(kept_N[line])):
+            is_kept = bool(kept_N[line])
+            height = by.height_N[line]
+            colour = shades(0.92 * (height if np.isfinite(height) else 0)) if is_kept else FADED
+            axes.plot(
+                range(num_axes),
+                height_AN[:, line],
+                color=colour,
+                linewidth=2.0 if is_kept else 1.0,
+                marker="o",
+                markersize=4,
+                zorder=3 if is_kept else 2,
+                clip_on=False,
+            )
+        for place, axis in enumerate(view.axes):
+            axes.axvline(place, color=INK, linewidth=0.9, zorder=1)
+            low, high = axis.limits
+            if axis.words:
+                for number, word in enumerate(axis.words[:MOST_WORDS]):
+                    side, align = (-0.04, "right") if place == 0 else (0.04, "left")
+                    axes.text(place + side, (number - low) / (high - low), word, fontsize=7.5, ha=align, va="center")
+            else:
+                axes.text(place, 1.04, f"{high:.4g}", fontsize=7.5, ha="center")
+                axes.text(place, -0.04, f"{low:.4g}", fontsize=7.5, ha="center", va="top")
+        labels = [fill(axis.label, LABEL_WIDTH, break_long_words=False) for axis in view.axes]
+        axes.set_xticks(range(num_axes), labels)
+        axes.tick_params(axis="x", length=0, pad=14)
+        axes.set(xlim=(-0.05, num_axes - 0.95), ylim=(0, 1), yticks=[])
+        axes.grid(visible=False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        axes.set_title(f"{int(kept_N.sum())} of {len(view.lines)} cells; colour: {by.label}", pad=18)
+    return figure
+
+
+def forecast_figure(forecast: Mapping[int, "Agreement"]) -> "Figure":
+    """Kendall's τ between the order of the cells after each evaluated step and the last.
+
+    Raises:
+        ValueError: nothing was evaluated before the end, or there are fewer than three cells.
+    """
+    from matplotlib.figure import Figure
+
+    if not forecast:
+        raise ValueError("no forecast: it needs three cells, and evaluations before the last step")
+    with style():
+        figure = Figure(figsize=(5.8, 3.2), layout="constrained")
+        axes = figure.subplots()
+        steps = sorted(forecast)
+        axes.plot(steps, [forecast[step].tau for step in steps], color="#0072B2", linewidth=1.8, marker="o")
+        axes.axhline(1, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.axhline(0, color=FAINT, linewidth=0.9)
+        axes.set(xlabel="training step", ylabel="Kendall's τ with the last order", ylim=(-1, 1.08), xlim=(0, None))
+        axes.set_title("How early the order of the cells was known")
+        finish(axes)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from workbench.views.learning import LearningView
+    from workbench.views.curves import LearningView
     from workbench.views.metrics import MetricLabel
     from workbench.views.study import StudyTable
 

@@ -1,14 +1,22 @@
-"""One style for every figure: colours by model name, lines and type fit for print; nothing stays behind."""
+"""Figures to files: png, svg or pdf by the suffix."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
+from workbench.errors import unknown
+from workbench.files import new_file
 from workbench.randomness import derive_seed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+# One style for every figure: colours by model name, lines and type fit for print; nothing stays behind.
 
 INK = "#222222"
 FAINT = "#8A8A8A"
@@ -65,13 +73,13 @@ def palette(models: Sequence[str]) -> dict[str, str]:
     A model that has none of its own gets one by its name, or the next free one where another model of this
     figure already has that.
     """
-    colours: dict[str, str] = {}
+    colors: dict[str, str] = {}
     for model in models:
         first = derive_seed(0, "colour", model) % len(OTHERS)
         wishes = [*OTHERS[first:], *OTHERS[:first]]
-        free = [colour for colour in wishes if colour not in colours.values()]
-        colours[model] = KNOWN.get(model) or (free or wishes)[0]
-    return colours
+        free = [colour for colour in wishes if colour not in colors.values()]
+        colors[model] = KNOWN.get(model) or (free or wishes)[0]
+    return colors
 
 
 def marker(model: str) -> str:
@@ -96,3 +104,49 @@ def take_words_as_they_are(figure: "Figure") -> None:
     for text in figure.findobj(Text):
         if isinstance(text, Text) and text not in powers:
             text.set_parse_math(False)
+
+
+DOTS_PER_INCH = 200
+SMALL_DOTS_PER_INCH, SMALL_COLORS = 130, 32
+METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None},
+}
+
+
+def check_suffix(path: Path) -> str:
+    """The suffix of a figure's file in lower case, such as ``.png``.
+
+    Raises:
+        ValueError: it is not .png, .svg or .pdf.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in METADATA:
+        raise unknown("figure format", path.suffix or path.name, METADATA)
+    return suffix
+
+
+def save_figure(figure: "Figure", path: Path | str, *, small: bool = False) -> Path:
+    """Writes ``figure`` to ``path``, making its folder; equal figures give equal bytes (no dates inside).
+
+    Args:
+        small: a png for a page of text, in few colours and a sixth of the room. Not for heatmaps.
+
+    Raises:
+        ValueError: the suffix is not .png, .svg or .pdf.
+        OSError: it cannot be written; an older file is intact.
+    """
+    path = Path(path)
+    suffix = check_suffix(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    take_words_as_they_are(figure)
+    dpi = SMALL_DOTS_PER_INCH if small else DOTS_PER_INCH
+    with new_file(path) as temporary:
+        with style():
+            figure.savefig(temporary, dpi=dpi, format=suffix[1:], metadata=METADATA[suffix])
+        if small and suffix == ".png":
+            with Image.open(temporary) as drawn:
+                few = drawn.convert("RGB").quantize(SMALL_COLORS)
+            few.save(temporary, "PNG", optimize=True)
+    return path

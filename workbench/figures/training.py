@@ -56,8 +56,8 @@ def draw_losses(axes: "Axes", curves: "Curves") -> None:
     """A line a loss that is not 0, and their total in black where there are several."""
     from matplotlib.ticker import LogFormatter
 
-    colours = palette(list(curves.weighted))
-    lines = {name: (series, colours[name], 1.6) for name, series in curves.weighted.items()}
+    colors = palette(list(curves.weighted))
+    lines = {name: (series, colors[name], 1.6) for name, series in curves.weighted.items()}
     if len(lines) > 1:
         lines = {"total": (curves.loss, INK, 2.2)} | lines
     drawn = 0

@@ -13,16 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.config.inheritance import GatesConfig
-from workbench.config.shape import TOWERS, Tower
-from workbench.inheritance.gates import Gates, Openings, TowerGates
+from workbench.config.inheritance import TOWERS, GatesConfig, Tower
+from workbench.inheritance.gates import Gates, GateValues, TowerGates
 from workbench.inheritance.slicing import EMBEDDING_AXES, rebuilt, take
 from workbench.models.clip import Clip
 from workbench.models.dense import Attention, Block, Constant, Perceptron
 from workbench.models.shapes import tower_shape, with_shape
 from workbench.models.towers import holder, join_weights, split_weights
 
-Look = Callable[[], Openings]
+Look = Callable[[], GateValues]
 INPUTS: dict[Tower, tuple[str, ...]] = {  # what adds up to the embedded input
     "image": ("conv1.weight", "class_embedding", "positional_embedding"),
     "text": ("token_embedding.weight", "positional_embedding"),
@@ -147,7 +146,7 @@ def slice_gated(gated: Gated) -> Clip:
 def _put_gates(owner: Any, tower: Tower, gates: TowerGates) -> None:
     """Replace the parts of a tower that gates act on by gated ones, which keep their weights and their names."""
 
-    def look() -> Openings:
+    def look() -> GateValues:
         return gates.current
 
     def gate_input(tokens_BTC: Tensor) -> Tensor:

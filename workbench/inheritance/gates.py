@@ -11,15 +11,24 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from workbench.config.inheritance import GatesConfig
-from workbench.config.shape import Tower, TowerShape
-from workbench.inheritance.hard_concrete import LIMIT, START, draw, open_probability, settled
-from workbench.inheritance.masks import GROUPS, Masks, TowerMasks, final_masks, likely_masks
+from workbench.config.inheritance import GatesConfig, Tower, TowerShape
+from workbench.inheritance.masks import (
+    GROUPS,
+    LIMIT,
+    START,
+    Masks,
+    TowerMasks,
+    draw,
+    final_masks,
+    likely_masks,
+    open_probability,
+    settled,
+)
 from workbench.randomness import derive_seed
 
 
 @dataclass(frozen=True)
-class Openings:
+class GateValues:
     """How far the gates of a tower are open, from 0 to 1; heads and FFN channels apart by layer."""
 
     embedding_C: Tensor
@@ -38,7 +47,7 @@ class TowerGates(nn.Module):
         self.channels = nn.Parameter(torch.full((sum(shape.channels),), START))
         self.noise: dict[str, Tensor] = {}
         self.fixed: TowerMasks | None = None
-        self.current: Openings  # of the forward at hand
+        self.current: GateValues  # of the forward at hand
 
     def log_alpha(self, group: str) -> nn.Parameter:
         """One group's parameter."""
@@ -52,7 +61,7 @@ class TowerGates(nn.Module):
         else:
             masks = self.masks()
             opening = {group: settled(self.log_alpha(group)) * getattr(masks, group) for group in GROUPS}
-        self.current = Openings(
+        self.current = GateValues(
             opening["embedding"],
             torch.split(opening["heads"], list(self.shape.heads)),
             torch.split(opening["channels"], list(self.shape.channels)),

@@ -1,19 +1,27 @@
-"""Manual inheritance: a plan says which layers and channels of the teacher the student starts from."""
+"""Whether what was learnt to stay is what a rule would have kept."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from workbench.config.inheritance import Plan, TowerPlan
-from workbench.config.shape import TOWERS, Tower, TowerShape
-from workbench.inheritance.depth import choose_layers
+from workbench.config.inheritance import TOWERS, Plan, Tower, TowerPlan, TowerShape, WidthRule
 from workbench.inheritance.resnet import shrink_resnet
-from workbench.inheritance.scores import layer_loudness
-from workbench.inheritance.selection import Selection, TowerSelection
+from workbench.inheritance.selection import (
+    Numbers,
+    Selection,
+    TowerSelection,
+    choose_channels,
+    choose_layers,
+    choose_widths,
+    layer_norms,
+)
 from workbench.inheritance.slicing import BLOCKS, Weights, rebuilt, take
-from workbench.inheritance.width import choose_channels, choose_widths
 from workbench.models.clip import Clip
 from workbench.models.shapes import tower_shape
 from workbench.models.towers import split_weights
+from workbench.runs.mask_snapshots import Kept, MaskSnapshot
+from workbench.views.architecture import Overlap, tower_overlaps
+
+# Manual inheritance: a plan says which layers and channels of the teacher the student starts from.
 
 Scores = Mapping[Tower, Sequence[float]]
 
@@ -24,7 +32,7 @@ def inherit(teacher: Clip, plan: Plan, importance: Scores | None = None) -> Clip
     Args:
         teacher: not changed, and shares no weight with the student.
         importance: of every layer, for the depth rule "importance"; by their weights where left out
-            (:func:`~workbench.inheritance.scores.layer_loudness`).
+            (:func:`~workbench.inheritance.selection.layer_norms`).
 
     Raises:
         ValueError: the plan cannot be, with the reason.
@@ -48,7 +56,7 @@ def choose(teacher: Clip, plan: Plan, importance: Scores | None = None) -> Selec
             continue
         shape = tower_shape(teacher.config, tower)
         blocks = blocks_of(teacher, tower)
-        scores = (importance or {}).get(tower) or [layer_loudness(block) for block in blocks]
+        scores = (importance or {}).get(tower) or [layer_norms(block) for block in blocks]
         with _about(tower):
             selection[tower] = _choose_in_tower(tower_plan, shape, blocks, scores)
     return selection
@@ -94,3 +102,48 @@ def _about(tower: Tower) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{tower} tower: {error}") from None
+
+
+def overlaps(one: TowerSelection, other: TowerSelection, source: TowerShape) -> dict[str, Overlap]:
+    """The share of ``one`` that ``other`` keeps too, for "embedding", "heads" and "channels" of the same source."""
+    return tower_overlaps(_by_source_layer(one, source), _by_source_layer(other, source), source)
+
+
+def by_rule(teacher: Clip, learnt: Selection, rule: WidthRule) -> Selection:
+    """What a rule would have kept of the teacher, had it been told how many of each to keep in every layer."""
+    chosen: Selection = {}
+    for tower, selection in learnt.items():
+        source = tower_shape(teacher.config, tower)
+        blocks = blocks_of(teacher, tower)
+        kept = [blocks[layer] for layer in selection.layers]
+        chosen[tower] = choose_channels(rule, source, selection.shape(source), selection.layers, kept)
+    return chosen
+
+
+def overlaps_with_rule(teacher: Clip, snapshot: MaskSnapshot, rule: WidthRule) -> dict[Tower, dict[str, Overlap]]:
+    """The share of what a run's masks keep that a rule would have kept too, were it told how many of each.
+
+    Raises:
+        ValueError: the masks are of another teacher.
+    """
+    for tower, mask in snapshot.towers.items():
+        if tower_shape(teacher.config, tower) != mask.teacher:
+            raise ValueError(f"the {tower} tower of the teacher has changed since: the masks do not fit it")
+    learnt = {tower: _selection(mask.kept) for tower, mask in snapshot.towers.items()}
+    ruled = by_rule(teacher, learnt, rule)
+    return {tower: overlaps(learnt[tower], ruled[tower], mask.teacher) for tower, mask in snapshot.towers.items()}
+
+
+def _selection(kept: Kept) -> TowerSelection:
+    layers = tuple(range(len(kept.heads)))
+    return TowerSelection(layers=layers, embedding=kept.embedding, heads=kept.heads, channels=kept.channels)
+
+
+def _by_source_layer(selection: TowerSelection, source: TowerShape) -> Kept:
+    """What stays, with a place for every layer of the source."""
+    at = {layer: number for number, layer in enumerate(selection.layers)}
+
+    def placed(parts: tuple[Numbers, ...]) -> tuple[Numbers, ...]:
+        return tuple(parts[at[layer]] if layer in at else () for layer in range(source.num_layers))
+
+    return Kept(selection.embedding, placed(selection.heads), placed(selection.channels))

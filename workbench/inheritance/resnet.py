@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.config.inheritance import TowerPlan
-from workbench.inheritance.depth import amount, choose_layers
+from workbench.inheritance.selection import amount, choose_layers
 from workbench.models.shapes import Config, tower_settings
 
 Weights = dict[str, Tensor]

@@ -1,15 +1,17 @@
-"""Cutting a tower down to a selection of its parts: every tensor loses the rows and columns of what went."""
+"""The same architecture from random weights: what inheritance is measured against."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from workbench.config.shape import Tower, TowerShape
+from workbench.config.inheritance import Tower, TowerShape
 from workbench.inheritance.selection import Selection, TowerSelection
 from workbench.models.clip import Clip
 from workbench.models.shapes import tower_shape, with_shape
 from workbench.models.towers import join_weights, split_weights
+
+# Cutting a tower down to a selection of its parts: every tensor loses the rows and columns of what went.
 
 Weights = dict[str, Tensor]
 BLOCKS = "transformer.resblocks"
@@ -109,3 +111,19 @@ def _only_bias(block: Weights, branch: str, output: str, embedding_C: Tensor) ->
     """What is left of a branch without heads or channels; nothing else was left of it if this is so already."""
     bias = block[f"{branch}.bias"] if f"{branch}.bias" in block else block[f"{branch}.{output}.bias"]
     return {f"{branch}.bias": bias[embedding_C]}
+
+
+def with_random_weights(student: Clip, seed: int) -> Clip:
+    """A model built like ``student`` that has learnt nothing; a frozen tower keeps its weights, and stays frozen.
+
+    Args:
+        seed: of the initial weights.
+    """
+    fresh = Clip(student.config, student.tokenizer, mean=student.mean, std=student.std, seed=seed)
+    parts = split_weights(fresh.towers.state_dict())
+    for tower in student.frozen:
+        parts[tower] = split_weights(student.towers.state_dict())[tower]
+    made = rebuilt(student, student.config, parts)
+    for tower in student.frozen:
+        made.freeze(tower)
+    return made

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from workbench.losses.base import Convention, Loss, Widths
 from workbench.losses.comparison import Comparison
 from workbench.losses.logits import Logits, matched_pairs_loss
-from workbench.losses.scale import LearntScale, ScaleChoice
+from workbench.losses.scale import LearnedScale, ScaleChoice
 
 
 class Fusion(nn.Module):
     """A linear map per modality from [student ‖ teacher] to the student's width, and the loss's scale if it has one."""
 
-    def __init__(self, widths: Widths, scale: LearntScale | None) -> None:
+    def __init__(self, widths: Widths, scale: LearnedScale | None) -> None:
         super().__init__()
         joint = widths.student + (widths.teacher or 0)
         self.image = nn.Linear(joint, widths.student)

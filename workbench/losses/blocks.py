@@ -78,23 +78,23 @@ class WeightedCosines(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, first_BD: Tensor, second_BD: Tensor, blocks: Iterable[tuple[slice, Tensor]]) -> Tensor:
-        pulled_BD = torch.empty_like(first_BD)
+        weighted_BD = torch.empty_like(first_BD)
         pushed_BD = torch.zeros_like(second_BD) if ctx.needs_input_grad[1] else None
         for rows, weights_CB in blocks:
-            torch.mm(weights_CB, second_BD, out=pulled_BD[rows])
+            torch.mm(weights_CB, second_BD, out=weighted_BD[rows])
             if pushed_BD is not None:
                 pushed_BD.addmm_(weights_CB.T, first_BD[rows])
-        ctx.save_for_backward(pulled_BD, pushed_BD)
-        return (first_BD * pulled_BD).sum()
+        ctx.save_for_backward(weighted_BD, pushed_BD)
+        return (first_BD * weighted_BD).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        pulled_BD, pushed_BD = ctx.saved_tensors
-        return gradient * pulled_BD, None if pushed_BD is None else gradient * pushed_BD, None
+        weighted_BD, pushed_BD = ctx.saved_tensors
+        return gradient * weighted_BD, None if pushed_BD is None else gradient * pushed_BD, None
 
 
-class Pulled(torch.autograd.Function):
+class SoftmaxWeightedSum(torch.autograd.Function):
     """W·second and Wᵀ·first for the softmaxes W of a matrix whose ``log_sums`` are known.
 
     W is the mean of the softmaxes over rows and over columns; or, with ``apart``, first the one and then the other.
@@ -117,10 +117,10 @@ class Pulled(torch.autograd.Function):
         to_second = [torch.zeros_like(second_BD) for _ in range(count)]
         for rows in block_rows(len(first_BD), size):
             logits_CB = block_logits(first_BD, second_BD, scale, rows)
-            for weights_CB, pulled, pushed in zip(
+            for weights_CB, softmax_weighted_sums, pushed in zip(
                 _weights(logits_CB, rows_B[rows], columns_B, apart), to_first, to_second, strict=True
             ):
-                torch.mm(weights_CB, second_BD, out=pulled[rows])
+                torch.mm(weights_CB, second_BD, out=softmax_weighted_sums[rows])
                 pushed.addmm_(weights_CB.T, first_BD[rows])
         ctx.save_for_backward(first_BD, second_BD, rows_B, columns_B)
         ctx.scale, ctx.size, ctx.apart = scale, size, apart
@@ -169,9 +169,9 @@ class _ToLogits:
 
     def add(self, rows: slice, to_logits_CB: Tensor) -> None:
         """One block's gradient with respect to its logits."""
-        pulled_CD = to_logits_CB @ self._second_BD
-        self._to_scale += (self._first_BD[rows] * pulled_CD).sum()
-        self.to_first_BD[rows] += pulled_CD.mul_(self._scale)
+        weighted_CD = to_logits_CB @ self._second_BD
+        self._to_scale += (self._first_BD[rows] * weighted_CD).sum()
+        self.to_first_BD[rows] += weighted_CD.mul_(self._scale)
         if self._needs[1]:
             self.to_second_BD.addmm_(to_logits_CB.mul_(self._scale).T, self._first_BD[rows])
 

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workbench.config.nearest import unknown
 from workbench.config.run import LossConfig
+from workbench.errors import unknown
 
 PACKAGE = Path(__file__).parent
 ROOT = "Loss"  # the class that every loss descends from

@@ -71,6 +71,6 @@ def contrastive_gradients(logits: Logits, *, apart: bool = False) -> list[Tensor
         ∂L/∂first and ∂L/∂second, with L half the sum over both directions; or, with ``apart``, the gradients of the
         two directions' sums one by one: ∂L_rows/∂first, ∂L_columns/∂first, ∂L_rows/∂second, ∂L_columns/∂second.
     """
-    pulled = logits.pulled(apart=apart)
-    matched = [logits.second_BD] * (len(pulled) // 2) + [logits.first_BD] * (len(pulled) // 2)
-    return [logits.scale * (pulled_BD - matched_BD) for pulled_BD, matched_BD in zip(pulled, matched, strict=True)]
+    sums = logits.softmax_weighted_sums(apart=apart)
+    matched = [logits.second_BD] * (len(sums) // 2) + [logits.first_BD] * (len(sums) // 2)
+    return [logits.scale * (weighted_BD - matched_BD) for weighted_BD, matched_BD in zip(sums, matched, strict=True)]

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.config.nearest import unknown
 from workbench.embeddings import FeatureKey
+from workbench.errors import unknown
 from workbench.losses.base import Convention, FeatureRequest, Loss, Widths
 from workbench.losses.comparison import Comparison
 

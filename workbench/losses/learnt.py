@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from workbench.embeddings import Embeddings
 from workbench.losses.base import Loss, Widths
 from workbench.losses.custom import blaming
-from workbench.losses.scale import LearntScale
+from workbench.losses.scale import LearnedScale
 
 
-class LearntParts(nn.Module):
+class LearnedParts(nn.Module):
     """Everything the losses of one run train: a projection per modality where the widths differ, and each loss's parts.
 
     Args:
@@ -58,12 +58,12 @@ class LearntParts(nn.Module):
         """Whom tensors of the state belong to, as a person knows them: losses by name, and "projections"."""
         return sorted({name.removeprefix("_parts.").split(".")[0] for name in names})
 
-    def _scales(self) -> dict[str, LearntScale]:
+    def _scales(self) -> dict[str, LearnedScale]:
         return {
             name: module
             for name, part in self.parts.items()
             for module in part.modules()
-            if isinstance(module, LearntScale)
+            if isinstance(module, LearnedScale)
         }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workbench.losses.blocks import (
     LogSums,
-    Pulled,
+    SoftmaxWeightedSum,
     WeightedCosines,
     block_logits,
     block_rows,
@@ -96,14 +96,14 @@ class Logits:
             return self._log_sums(both_ways=True)
         return self._visible_BB.logsumexp(1), self._visible_BB.logsumexp(0)
 
-    def pulled(self, *, apart: bool = False) -> list[Tensor]:
+    def softmax_weighted_sums(self, *, apart: bool = False) -> list[Tensor]:
         """W·second, then Wᵀ·first, [B, D] each, for the mean W of the softmaxes over rows and over columns.
 
         With ``apart``: for the one and for the other, so W₁·second, W₂·second, W₁ᵀ·first, W₂ᵀ·first.
         """
         rows_B, columns_B = self.log_sums
         if self._chunk_size:
-            return list(self._apply(Pulled, rows_B, columns_B, self._chunk_size, apart))
+            return list(self._apply(SoftmaxWeightedSum, rows_B, columns_B, self._chunk_size, apart))
         by_row_BB, by_column_BB = (self.matrix_BB - rows_B[:, None]).exp(), (self.matrix_BB - columns_B).exp()
         weights = [by_row_BB, by_column_BB] if apart else [(by_row_BB + by_column_BB) / 2]
         return [w_BB @ self.second_BD for w_BB in weights] + [w_BB.T @ self.first_BD for w_BB in weights]

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from workbench.config.nearest import unknown
+from workbench.errors import unknown
 from workbench.losses.base import Convention, Masking
 from workbench.losses.comparison import Side
 from workbench.losses.fd import FdLoss

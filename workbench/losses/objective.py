@@ -37,7 +37,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Demands:
+class LossInputs:
     """What the losses of one step want to be given."""
 
     teacher: bool
@@ -145,10 +145,10 @@ class Objective:
         """The inner features that losses compare at any step, by loss name."""
         return {name: loss.features for name, loss in self.losses.items() if loss.features}
 
-    def demands(self, step: int) -> Demands:
+    def loss_inputs(self, step: int) -> LossInputs:
         """What the losses that are on at ``step`` want to be given."""
         losses = {name: self.terms[name].loss for name in self.weights_at(step)}
-        return Demands(
+        return LossInputs(
             teacher=any(loss.needs_teacher for loss in losses.values()),
             masking=self.masking if any(loss.masking for loss in losses.values()) else None,
             features={name: loss.features for name, loss in losses.items() if loss.features},

@@ -16,7 +16,7 @@ from workbench.losses.base import Loss, Widths
 from workbench.losses.comparison import Comparison, Features
 from workbench.losses.custom import blamed, check_made, defined_losses, load_loss_class, value_of
 from workbench.losses.declared import check_name, check_settings
-from workbench.losses.learnt import LearntParts
+from workbench.losses.learnt import LearnedParts
 from workbench.losses.logits import checked_chunk_size
 
 
@@ -89,7 +89,7 @@ class StandaloneLoss:
     def __init__(self, loss: Loss, chunk_size: int = 0) -> None:
         self.loss = loss
         self.chunk_size = chunk_size
-        self.learnt: LearntParts | None = None
+        self.learnt: LearnedParts | None = None
 
     def __call__(
         self, student: Embeddings, teacher: Embeddings | None = None, features: Features | None = None
@@ -113,7 +113,7 @@ class StandaloneLoss:
         if self.learnt is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                learnt = LearntParts({self.loss.name: self.loss}, self._widths(student, teacher, features))
+                learnt = LearnedParts({self.loss.name: self.loss}, self._widths(student, teacher, features))
             self.learnt = learnt.to(student.image_BD)
         projected = self.learnt.project(student.image_BD, student.text_BD, student.scale) or student
         asked = {self.loss.name: features} if features else {}

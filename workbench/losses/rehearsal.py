@@ -9,7 +9,7 @@ from torch import Tensor
 from workbench.embeddings import Embeddings
 from workbench.losses.comparison import Comparison
 from workbench.losses.custom import blaming, copied, value_of
-from workbench.losses.learnt import LearntParts
+from workbench.losses.learnt import LearnedParts
 
 if TYPE_CHECKING:
     from workbench.losses.objective import Objective  # which imports the registry, and that every file here
@@ -18,7 +18,7 @@ STUDENT_SCALE, TEACHER_SCALE = 14.3, 50.0
 
 
 def rehearse(
-    objective: "Objective", learnt: LearntParts, batch_size: int, widths: tuple[int, int | None], device: torch.device
+    objective: "Objective", learnt: LearnedParts, batch_size: int, widths: tuple[int, int | None], device: torch.device
 ) -> None:
     """Call every loss of a user's file, and differentiate it.
 
@@ -46,7 +46,7 @@ def rehearse(
 
 
 def _random(
-    learnt: LearntParts, num_pairs: int, widths: tuple[int, int | None], chunk_size: int, device: torch.device
+    learnt: LearnedParts, num_pairs: int, widths: tuple[int, int | None], chunk_size: int, device: torch.device
 ) -> tuple[Comparison, list[Tensor]]:
     """Random embeddings as a loss sees them, and the student's, which are differentiated with respect to."""
     width, teacher_width = widths

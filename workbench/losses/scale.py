@@ -6,15 +6,15 @@ import re
 import torch
 from torch import Tensor, nn
 
-from workbench.config.nearest import unknown
 from workbench.embeddings import MAX_LOG_SCALE
+from workbench.errors import unknown
 from workbench.losses.declared import SCALES
 
 INITIAL_SCALE = 1 / 0.07  # CLIP's
 MULTIPLE = re.compile(r"\s*([0-9.eE+-]+)\s*[x×*]\s*teacher\s*")
 
 
-class LearntScale(nn.Module):
+class LearnedScale(nn.Module):
     """A loss's own positive scale.
 
     Args:
@@ -44,7 +44,7 @@ class ScaleChoice:
     Args:
         setting: as it stands in a recipe.
         initial: where an own scale starts.
-        exponential: how an own scale is learnt, see :class:`LearntScale`.
+        exponential: how an own scale is learnt, see :class:`LearnedScale`.
 
     Raises:
         ValueError: the setting is none of these.
@@ -80,9 +80,9 @@ class ScaleChoice:
     def needs_teacher(self) -> bool:
         return self.source == "teacher"
 
-    def learnt(self) -> LearntScale | None:
+    def learnt(self) -> LearnedScale | None:
         """What is trained for it: a fresh scale where it is the loss's own."""
-        return LearntScale(self.initial, self.exponential) if self.source == "own" else None
+        return LearnedScale(self.initial, self.exponential) if self.source == "own" else None
 
     def value(self, student_scale: Tensor, teacher_scale: Tensor | None, own: nn.Module | None) -> Tensor | float:
         """The scale, positive: 0-d, or a number where it is fixed. ``own`` is what :meth:`learnt` made."""

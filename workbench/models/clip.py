@@ -10,8 +10,8 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from workbench.config.shape import Tower
-from workbench.embeddings import MAX_LOG_SCALE, Embeddings, FeatureKey, InputForm
+from workbench.config.inheritance import Tower
+from workbench.embeddings import MAX_LOG_SCALE, Embeddings, FeatureKey, InputSpec
 from workbench.models.features import block_number, block_widths, collected, run_blocks
 from workbench.models.masking import count_patches, drops_tokens, kept_only
 from workbench.models.tokenizers import Tokenizer
@@ -64,10 +64,10 @@ class Clip(nn.Module):
         return int(self.config["embed_dim"])
 
     @property
-    def form(self) -> InputForm:
+    def form(self) -> InputSpec:
         """What the model wants to be fed."""
         identity = hashlib.sha256(json.dumps(self.tokenizer.spec, sort_keys=True).encode()).hexdigest()
-        return InputForm(self.image_size, self.tokenizer, identity)
+        return InputSpec(self.image_size, self.tokenizer, identity)
 
     @property
     def scale(self) -> Tensor:
@@ -112,7 +112,7 @@ class Clip(nn.Module):
                 "once more and not by the run's seed: set it to 0"
             )
         with kept_only(self.towers.visual, keep_BK):
-            raw: Tensor = self.towers.encode_image(self._normalised(image_BCHW))
+            raw: Tensor = self.towers.encode_image(self._normalized(image_BCHW))
         return raw.float()
 
     def encode_image_with_features(
@@ -150,7 +150,7 @@ class Clip(nn.Module):
         keys = [FeatureKey(block, form) for block in blocks]
         with collected(visual, keys) as features:
             deepest = max((block_number(visual, block) for block in blocks), default=-1)
-            run_blocks(visual, self._normalised(image_BCHW), deepest + 1)
+            run_blocks(visual, self._normalized(image_BCHW), deepest + 1)
         return tuple(features[key] for key in keys)
 
     def encode_text(self, text_BL: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ class Clip(nn.Module):
         image, text = self.encode_image(image_BCHW), self.encode_text(text_BL)
         return Embeddings.from_raw(image, text, self.scale)
 
-    def _normalised(self, image_BCHW: Tensor) -> Tensor:
+    def _normalized(self, image_BCHW: Tensor) -> Tensor:
         return (image_BCHW.float() - self._mean) / self._std
 
     def freeze(self, tower: Tower) -> None:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from workbench.config.shape import Tower
+from workbench.config.inheritance import Tower
 from workbench.models.clip import Clip
 from workbench.models.towers import split_name
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
-from workbench.config.shape import TOWERS, Tower
+from workbench.config.inheritance import TOWERS, Tower
 from workbench.limits import MIB, memory_mb
 from workbench.models.shapes import SECTIONS, TABLES
 

@@ -14,8 +14,8 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from workbench.config.nearest import unknown
 from workbench.embeddings import FeatureKey
+from workbench.errors import unknown
 
 FORMS = ("map", "tokens", "pooled")
 

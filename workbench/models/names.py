@@ -10,7 +10,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from workbench.config.nearest import unknown
+from workbench.errors import unknown
 from workbench.resources import PACKAGE, find_resource
 from workbench.runs.checkpoints import MANIFEST, checkpoints, newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory, find_run, list_runs

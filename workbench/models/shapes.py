@@ -9,8 +9,8 @@ from typing import Any
 
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
-from workbench.config.shape import Tower, TowerShape
-from workbench.models.reasons import reason
+from workbench.config.inheritance import Tower, TowerShape
+from workbench.errors import reason
 
 Config = dict[str, Any]
 TABLES = "workbench"

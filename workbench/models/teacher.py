@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.embeddings import Embeddings, FeatureKey, InputForm
+from workbench.embeddings import Embeddings, FeatureKey, InputSpec
 from workbench.models.clip import Clip
 from workbench.models.counting import count_parameters
 from workbench.models.features import collected
-from workbench.models.fingerprint import weights_sha256
+from workbench.models.weights import weights_sha256
 
 
 class Teacher:
@@ -43,7 +43,7 @@ class Teacher:
         return self._model.block_widths
 
     @property
-    def form(self) -> InputForm:
+    def form(self) -> InputSpec:
         return self._model.form
 
     @property

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from workbench.config.nearest import unknown
+from workbench.errors import unknown
 from workbench.resources import find_resource
 
 PAD = 0

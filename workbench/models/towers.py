@@ -8,11 +8,10 @@ from typing import Any
 import open_clip
 from torch import Tensor, nn
 
-from workbench.config.nearest import unknown
-from workbench.config.shape import TOWERS, Tower, TowerShape
+from workbench.config.inheritance import TOWERS, Tower, TowerShape
+from workbench.errors import reason, unknown
 from workbench.models.dense import Attention, Block, Perceptron
 from workbench.models.estimate import check_size
-from workbench.models.reasons import reason
 from workbench.models.shapes import SECTIONS, TABLES, tower_shape
 
 

@@ -1,5 +1,6 @@
 """Reading other people's weight files: the usual wrappings undone, and a readable table of what does not fit."""
 
+import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -10,8 +11,24 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from workbench.errors import reason
 from workbench.models.names import check_weights
-from workbench.models.reasons import reason
+
+# One name for a set of weights.
+
+
+@torch.no_grad()
+def weights_sha256(module: nn.Module) -> str:
+    """SHA-256 over the names and bytes of a module's weights and buffers, hex.
+
+    Within one architecture and dtype, equal exactly for equal weights.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        content = tensor.cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(name.encode() + content.numpy().tobytes())
+    return digest.hexdigest()
+
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "student")
 PREFIXES = ("module.", "_orig_mod.", "towers.")

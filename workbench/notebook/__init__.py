@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from workbench.notebook.affinity import AffinityExplorer
     from workbench.notebook.encode import encode_pairs
     from workbench.notebook.explorer import show
-    from workbench.notebook.field import FieldExplorer
-    from workbench.notebook.gradients import GradientExplorer
+    from workbench.notebook.gradients import FieldExplorer, GradientExplorer
     from workbench.notebook.information import InformationExplorer
     from workbench.notebook.masks import MaskExplorer
     from workbench.notebook.probes import probe_of
@@ -40,7 +39,7 @@ __all__ = [
 
 _HOMES = {
     "AffinityExplorer": "workbench.notebook.affinity",
-    "FieldExplorer": "workbench.notebook.field",
+    "FieldExplorer": "workbench.notebook.gradients",
     "GradientExplorer": "workbench.notebook.gradients",
     "InformationExplorer": "workbench.notebook.information",
     "MaskExplorer": "workbench.notebook.masks",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 import numpy as np
 
-from workbench.data.probe_pictures import probe_pictures
+from workbench.data.probe_images import probe_images
 from workbench.figures.affinity import (
     Panel,
     affinity_figure,
@@ -18,18 +18,21 @@ from workbench.figures.affinity import (
     panel_at,
     sharpness_figure,
 )
-from workbench.notebook.clickable import ClickablePicture
 from workbench.notebook.explorer import Explorer, row, scale_slider, set_steps, step_slider
-from workbench.notebook.pictures import card
-from workbench.notebook.probes import flip_line, nearest, sharpness_line
+from workbench.notebook.probes import ClickableImage, card, flip_line, nearest, sharpness_line
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
-from workbench.runs.probe_snapshots import Probe, read_probe_history
-from workbench.views.affinity import BETWEEN, MEASURES, AffinityView, Between, Measure, affinity_view
-from workbench.views.affinity_reading import (
+from workbench.runs.snapshots import Probe, read_probe_history
+from workbench.views.affinity import (
+    BETWEEN,
+    MEASURES,
     ORDERS,
+    AffinityView,
+    Between,
     Flip,
+    Measure,
     Order,
+    affinity_view,
     divergence,
     flips,
     in_order,
@@ -83,7 +86,7 @@ class AffinityExplorer(Explorer):
         self._order: list[int] = []
         self._pictures: list[bytes] = []
         self._chosen = (0, 0)
-        self.picture = ClickablePicture(layout=widgets.Layout(max_width="100%", display="none"))
+        self.picture = ClickableImage(layout=widgets.Layout(max_width="100%", display="none"))
         self.cards = widgets.HTML()
         self.widget.children = (self.controls, self.picture, self.cards, self.note, self.message)
         self._make_controls(between, measure, order, words)
@@ -127,7 +130,7 @@ class AffinityExplorer(Explorer):
             raise ValueError("these runs were probed with different pairs: choose runs with the same validation data")
         if self.run is not None and not self._pictures:
             try:
-                self._pictures = probe_pictures(self.run, captions)
+                self._pictures = probe_images(self.run, captions)
             except (ValueError, OSError) as error:
                 self.note.value = f"without pictures: {escape(str(error))}"
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from workbench.config.toml import load_run_config
-from workbench.embeddings import Embeddings, InputForm
-from workbench.notebook.bar import Bar
+from workbench.embeddings import Embeddings, InputSpec
+from workbench.notebook.process import Bar
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
 from workbench.views.information import InformationBounds, information_bounds
@@ -88,7 +88,7 @@ def encode_pairs(
 
 
 def _encode(
-    pairs: "EvaluationSet", form: InputForm, encode: tuple[Encode, Encode], device: torch.device, name: str
+    pairs: "EvaluationSet", form: InputSpec, encode: tuple[Encode, Encode], device: torch.device, name: str
 ) -> tuple[Tensor, Tensor]:
     """What a model's two towers say of every picture and of its first caption, [P, D] twice, on the CPU."""
     from IPython.display import display
@@ -111,16 +111,16 @@ def _carried(
     run: RunDirectory, config: "RunConfig", student: "Clip", teacher: "Teacher", raw: tuple[Tensor, Tensor]
 ) -> tuple[Embeddings, float]:
     """The student's pairs at the teacher's width, and 1/τ of the contrast between the two."""
-    from workbench.engine.build import learnt_widths, make_objective
-    from workbench.engine.checkpoint import load_learnt
-    from workbench.losses.learnt import LearntParts
+    from workbench.engine.build import learned_widths, make_objective
+    from workbench.engine.checkpoint import load_learned
+    from workbench.losses.learnt import LearnedParts
     from workbench.models.weights import load_weights
     from workbench.runs.checkpoints import newest_checkpoint
 
     objective, checkpoint = make_objective(config, teacher), newest_checkpoint(run)
     assert checkpoint is not None  # the student was read from it
-    learnt = LearntParts(objective.losses, learnt_widths(objective, student, teacher))
-    load_weights(learnt, load_learnt(checkpoint), str(checkpoint))
+    learnt = LearnedParts(objective.losses, learned_widths(objective, student, teacher))
+    load_weights(learnt, load_learned(checkpoint), str(checkpoint))
     own_scale = student.scale.cpu()
     across = learnt.project(*raw, own_scale) or Embeddings.from_raw(*raw, own_scale)
     if across.width != teacher.width:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from workbench.figures.save import save_figure
-from workbench.figures.style import style, take_words_as_they_are
+from workbench.figures.style import save_figure, style, take_words_as_they_are
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS, run_status
 

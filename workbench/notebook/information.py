@@ -13,7 +13,7 @@ from workbench.notebook.probes import nearest
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import read_history
-from workbench.runs.probe_snapshots import Probe, read_probe_history
+from workbench.runs.snapshots import Probe, read_probe_history
 from workbench.views.information import (
     InformationBounds,
     InformationOverTime,
@@ -43,7 +43,7 @@ class InformationExplorer(Explorer):
         self._source, self._runs_dir = source, runs_dir
         self._probes: list[Probe] = []
         self._over_time: InformationOverTime | None = None
-        self._learnt_scales: dict[int, float] = {}
+        self._learned_scales: dict[int, float] = {}
         self.step = step_slider()
         self.scale = scale_slider(14.3, "as learnt")
         self.own_scale = self.scale.own
@@ -58,7 +58,7 @@ class InformationExplorer(Explorer):
             self._probes = read_probe_history(self.run).probes
             events = read_history(self.run, (RunStarted, StepDone, EvalDone)).events
             steps = [event for event in events if isinstance(event, StepDone)]
-            self._learnt_scales = {one.step: one.scales["icl"] for one in steps if "icl" in one.scales}
+            self._learned_scales = {one.step: one.scales["icl"] for one in steps if "icl" in one.scales}
             self._over_time = _over_time(events)
         else:
             self._probes = sorted(self._source, key=lambda probe: probe.step)
@@ -112,8 +112,8 @@ class InformationExplorer(Explorer):
         """The slider's; or what icl had learnt by then, or without icl the student's own."""
         if not self.own_scale.value:
             return float(self.scale.value)
-        known = [step for step in self._learnt_scales if step <= self.step.value]
-        return self._learnt_scales[max(known)] if known else nearest(self._probes, self.step.value).student.scale
+        known = [step for step in self._learned_scales if step <= self.step.value]
+        return self._learned_scales[max(known)] if known else nearest(self._probes, self.step.value).student.scale
 
     def _describe(self) -> None:
         num_pairs = len(self._probes[0].captions)
@@ -128,11 +128,11 @@ def _bounds(rows_PD: "np.ndarray[Any, Any]", columns_PD: "np.ndarray[Any, Any]",
 
 
 def _over_time(events: Sequence[Event]) -> InformationOverTime | None:
-    from workbench.evaluation.blocks import block_slices
-    from workbench.evaluation.mutual_information import BLOCK_SIZE
+    from workbench.evaluation.agreement import CONTRAST_SIZE
+    from workbench.evaluation.ranks import block_slices
 
     num_pairs = max(
         (one.num_pairs for one in events if isinstance(one, EvalDone) and one.split == "validation"), default=0
     )
-    blocks = block_slices(num_pairs, BLOCK_SIZE) if num_pairs else []
+    blocks = block_slices(num_pairs, CONTRAST_SIZE) if num_pairs else []
     return information_over_time(events, [block.stop - block.start for block in blocks])

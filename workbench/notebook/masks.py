@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import ipywidgets as widgets
 import numpy as np
 
-from workbench.config.nearest import unknown
-from workbench.figures.architecture import architecture_figure, change_architecture
-from workbench.figures.mask_timeline import mask_timeline_figure
+from workbench.errors import unknown
+from workbench.figures.architecture import architecture_figure, change_architecture, mask_timeline_figure
 from workbench.figures.pruning import change_threshold, pruned_figure, threshold_figure
 from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
 from workbench.notebook.source import open_run
@@ -17,9 +16,7 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import read_history
 from workbench.runs.mask_snapshots import MaskSnapshot, read_mask_history
 from workbench.views.architecture import Architecture, architecture, overlap_of_runs, pick
-from workbench.views.mask_timeline import mask_timeline
-from workbench.views.pruned import pruned, removed
-from workbench.views.threshold import cut_at, sizes
+from workbench.views.masks import cut_at, mask_timeline, pruned, removed, sizes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,7 +156,7 @@ class MaskExplorer(Explorer):
             theirs = read_mask_history(open_run(other, self._runs_dir)).snapshots
             return overlap_of_runs(self.snapshot, pick(theirs))
         from workbench.config.toml import load_run_config
-        from workbench.inheritance.overlap import overlaps_with_rule
+        from workbench.inheritance.manual import overlaps_with_rule
         from workbench.models.spec import load_model
 
         if self.run is None:

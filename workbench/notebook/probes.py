@@ -1,14 +1,70 @@
 """Probes of a few pairs: made of embeddings, found by step, and put into words."""
 
+from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from workbench.runs.probe_snapshots import Probe, Said
-from workbench.views.affinity_reading import Flip, sharpness
+import anywidget
+import traitlets
+
+from workbench.runs.snapshots import Probe, ProbeOutputs
+from workbench.views.affinity import Flip, sharpness
 
 if TYPE_CHECKING:
     from workbench.embeddings import Embeddings
+
+
+# A picture that says where it was clicked.
+
+SCRIPT = """
+function render({ model, el }) {
+  const picture = document.createElement("img");
+  picture.style.width = "100%";
+  picture.style.cursor = "crosshair";
+  const show = () => {
+    const before = picture.src;
+    picture.src = URL.createObjectURL(new Blob([model.get("value")], { type: "image/png" }));
+    if (before) URL.revokeObjectURL(before);
+  };
+  picture.addEventListener("click", (event) => {
+    const box = picture.getBoundingClientRect();
+    model.set("clicked", [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
+    model.save_changes();
+  });
+  model.on("change:value", show);
+  show();
+  el.appendChild(picture);
+}
+export default { render };
+"""
+
+
+class ClickableImage(anywidget.AnyWidget):
+    """A png in a notebook. ``clicked`` are shares of its width and height, from the upper left; empty before any."""
+
+    _esm: ClassVar[str] = SCRIPT
+    value = traitlets.Bytes(b"").tag(sync=True)
+    clicked = traitlets.List(traitlets.Float(), []).tag(sync=True)
+
+
+# A pair as a card beside a matrix.
+
+THUMBNAIL_PX = 112
+
+
+def card(title: str, picture: bytes | None, caption: str) -> str:
+    """One item as HTML: what it is, its picture if there is one, its caption."""
+    image = ""
+    if picture:
+        kind = "webp" if picture[8:12] == b"WEBP" else "png" if picture[1:4] == b"PNG" else "jpeg"
+        source = f"data:image/{kind};base64,{b64encode(picture).decode()}"
+        image = f'<img src="{source}" width="{THUMBNAIL_PX}" style="image-rendering:pixelated"><br>'
+    return (
+        f'<div style="display:inline-block;width:220px;vertical-align:top;line-height:1.35;margin-right:12px">'
+        f"<b>{escape(title)}</b><br>{image}{escape(caption)}</div>"
+    )
+
 
 FLAT, ONE_HOT = 0.5, 1.5  # of the texts are covered; as many texts are
 
@@ -22,9 +78,9 @@ def probe_of(
         ValueError: they are of different numbers of pairs.
     """
 
-    def said(model: "Embeddings") -> Said:
+    def said(model: "Embeddings") -> ProbeOutputs:
         parts = [part.detach().cpu().half().numpy() for part in (model.image_BD, model.text_BD)]
-        return Said(parts[0], parts[1], float(model.scale))
+        return ProbeOutputs(parts[0], parts[1], float(model.scale))
 
     names = tuple(captions) or tuple(f"pair {number}" for number in range(len(student)))
     sizes = {len(names), len(student), len(teacher) if teacher else len(student)}

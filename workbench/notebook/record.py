@@ -18,15 +18,15 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from workbench.engine.checkpoint import LEARNT, TRAINING, load_learnt
+from workbench.engine.checkpoint import LEARNED, TRAINING, load_learned
 from workbench.events import CheckpointSaved
 from workbench.files import write_atomically
-from workbench.models.fingerprint import weights_sha256
 from workbench.models.folder import WEIGHTS, config_files, load_folder
+from workbench.models.weights import weights_sha256
 from workbench.runs.checkpoints import checkpoints, newest_checkpoint, read_manifest, write_checkpoint
 from workbench.runs.directory import RunDirectory
 from workbench.runs.mask_snapshots import MaskSnapshot, read_masks
-from workbench.runs.probe_snapshots import Probe, read_probe_history, write_probe
+from workbench.runs.snapshots import Probe, read_probe_history, write_probe
 
 MASKS_KEPT = 4  # one of so many snapshots, and those between which a phase begins
 MOST_PROBES = {"example-clip-kd": 8, "example-tinyclip": 2}
@@ -96,7 +96,7 @@ def _thin_checkpoint(run: RunDirectory) -> None:
     rounded = load_folder(newest)
     halves = {name: _half(tensor) for name, tensor in rounded.towers.state_dict().items()}
     rounded.towers.load_state_dict(halves)
-    learnt = {LEARNT + name: tensor for name, tensor in load_learnt(newest).items()}
+    learnt = {LEARNED + name: tensor for name, tensor in load_learned(newest).items()}
     files = config_files(rounded) | {WEIGHTS: save(halves), TRAINING: save(learnt)}
     facts = read_manifest(newest) | {"weights_sha256": weights_sha256(rounded.towers)}
     step = facts.pop("step")

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from workbench.config.nearest import unknown
+from workbench.errors import unknown
 from workbench.resources import find_resource, roots
 from workbench.runs.directory import RunDirectory, find_run, list_runs
 

@@ -6,23 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from workbench.config.origin import Origin, read_origin
+from workbench.config.steering import Origin, read_origin
 from workbench.config.study import Study
 from workbench.events import EvalDone
 from workbench.figures.study import learning_figure
 from workbench.figures.training import training_figure
-from workbench.notebook.bar import Bar
-from workbench.notebook.child import Child
+from workbench.formatting import duration
 from workbench.notebook.explorer import Explorer, Stamp, row, stamp_of
+from workbench.notebook.process import Bar, Child
 from workbench.notebook.source import default_runs_dir
 from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.lineage import read_history
 from workbench.runs.liveness import RunStatus, run_status
-from workbench.runs.of_study import StudyRun, counted, find_trainable
-from workbench.views.curves import curves
-from workbench.views.learning import LearningView, learning_view
+from workbench.runs.summary import StudyRun, counted, find_trainable
+from workbench.views.curves import LearningView, curves, learning_view
 from workbench.views.metrics import metric_label
-from workbench.views.units import duration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

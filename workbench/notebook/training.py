@@ -10,18 +10,16 @@ import ipywidgets as widgets
 from workbench.config.toml import load_recipe
 from workbench.events import EvalDone, Event, RunFinished, StepDone
 from workbench.figures.training import training_figure
-from workbench.notebook.bar import Bar
-from workbench.notebook.child import Child
+from workbench.formatting import duration
 from workbench.notebook.explorer import Explorer, Stamp, row, stamp_of
+from workbench.notebook.process import Bar, Child
 from workbench.notebook.source import default_runs_dir, open_run
 from workbench.runs.control import send_command
 from workbench.runs.directory import RunDirectory, new_run_id
 from workbench.runs.lineage import read_history
 from workbench.runs.liveness import TAKES_COMMANDS, RunStatus, run_status
-from workbench.views.curves import Curves, Series, curves
+from workbench.views.curves import Curves, Series, curves, smooth
 from workbench.views.metrics import in_order, metric_label
-from workbench.views.trace import smooth
-from workbench.views.units import duration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.config.cells import cells_of
-from workbench.config.shape import TOWERS
+from workbench.config.inheritance import TOWERS
 from workbench.config.study import Study
 from workbench.events import EvalDone, RunStarted, StepDone
 from workbench.runs.log import first_events, last_events
 from workbench.runs.mask_snapshots import read_mask_history
-from workbench.runs.of_study import StudyRun, counted, runs_of_study, studies_with_runs
-from workbench.runs.summary import Summary, summary_or_reason
+from workbench.runs.summary import StudyRun, Summary, counted, runs_of_study, studies_with_runs, summary_or_reason
 from workbench.views.architecture import architecture
 from workbench.views.study import DROPPED, MISSING, Replicate, StudyCell
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from workbench.config.study import Study
 from workbench.report.collect import LOSSES, Collected, collect, confirmation_name
-from workbench.report.comparison import Told, told_against
+from workbench.report.comparison import Interpretation, interpret_against
 from workbench.report.facts import Facts, facts
 from workbench.report.importance import Importance, importance
-from workbench.statistics.agreement import Agreement, rank_agreement
-from workbench.statistics.effects import Effect, main_effects
 from workbench.statistics.intervals import Estimate, seed_mean
-from workbench.statistics.pooled import pooled_spread
-from workbench.views.learning import LearningView
+from workbench.statistics.pooled import Effect, main_effects, pooled_spread
+from workbench.statistics.rank_agreement import Agreement, rank_agreement
+from workbench.views.curves import LearningView
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import Entry, Point, StudyCell, StudyTable, Tried, history, pareto, shown_metrics
 
@@ -39,8 +38,8 @@ class StudyReport:
     study: Study
     table: StudyTable
     best: str
-    to_baseline: Mapping[str, Told]
-    to_best: Mapping[str, Told]
+    to_baseline: Mapping[str, Interpretation]
+    to_best: Mapping[str, Interpretation]
     agreement: Mapping[str, Agreement]
     forecast: Mapping[int, Agreement]
     effects: Mapping[str, list[Effect]]
@@ -74,21 +73,21 @@ def report_on(study: Study, name: str, runs_dir: Path, source: str = "") -> Stud
     Raises:
         ValueError: the study's cells cannot be, or the folder cannot be read.
     """
-    from workbench.report.over_time import learning_of, rank_forecast, validation_curves
+    from workbench.report.comparison import learning_of, rank_forecast, validation_curves
 
     found = collect(study, name, runs_dir)
     objective = study.objectives[0]
     drawn = validation_curves(found, objective.metric)
     baseline = _baseline(study, found.cells)
     metrics = shown_metrics(_wanted(study), found.cells)
-    to_baseline = told_against(metrics, found.cells, baseline)
+    to_baseline = interpret_against(metrics, found.cells, baseline)
     best = best_cell(study, found.cells)
     return StudyReport(
         study=study,
         table=_table(study, name, found, baseline, metrics, to_baseline),
         best=best,
         to_baseline=to_baseline,
-        to_best=told_against(metrics, found.cells, best),
+        to_best=interpret_against(metrics, found.cells, best),
         agreement=_agreement(study, metrics, found.cells),
         forecast=rank_forecast(drawn, objective.metric),
         effects=_effects(study, metrics, found.cells),
@@ -148,7 +147,7 @@ def _table(
     found: Collected,
     baseline: str,
     metrics: tuple[MetricLabel, ...],
-    told: Mapping[str, Told],
+    told: Mapping[str, Interpretation],
 ) -> StudyTable:
     published = study.paper.cells if study.paper else {}
     entries = {
@@ -162,7 +161,7 @@ def _table(
 def _entry(
     cell: StudyCell,
     metric: MetricLabel,
-    told: Told | None,
+    told: Interpretation | None,
     published: Mapping[str, Mapping[str, float]],
     baseline: str,
 ) -> Entry:

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from workbench.report.comparison import Told, told_against
+from workbench.report.comparison import Interpretation, interpret_against
 from workbench.report.study import SHOWN, StudyReport
-from workbench.statistics.agreement import Agreement
+from workbench.statistics.rank_agreement import Agreement
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
 
@@ -45,7 +45,7 @@ def confirmation_lines(report: StudyReport) -> Iterator[str]:
     rows = confirmed.table.cells
     tried = {cell.name for cell in report.table.cells}
     for best in (cell.name for cell in rows if cell.name in tried):
-        told = told_against((metric,), rows, best).get(metric.name)
+        told = interpret_against((metric,), rows, best).get(metric.name)
         for rival, gain in told.gains.items() if told else ():
             bounds = metric.interval(-gain.high, -gain.low, signed=True)
             said = OPPOSITE.get(told.verdicts[rival], told.verdicts[rival]) if told else ""
@@ -55,7 +55,7 @@ def confirmation_lines(report: StudyReport) -> Iterator[str]:
             )
 
 
-def verdict_lines(metric: MetricLabel, told: Told) -> Iterator[str]:
+def verdict_lines(metric: MetricLabel, told: Interpretation) -> Iterator[str]:
     """Which cells differ from the one that all are compared with, and by how much."""
     for verdict in sorted(set(told.verdicts.values()), key=lambda one: (one not in SEEN, one)):
         cells = [cell for cell, said in told.verdicts.items() if said == verdict]
@@ -68,7 +68,7 @@ def verdict_lines(metric: MetricLabel, told: Told) -> Iterator[str]:
             yield f"{metric.label}: no difference from {told.against} seen with {_seeds(told)}: {sizes}."
 
 
-def _near_the_best(metric: MetricLabel, told: Told) -> Iterator[str]:
+def _near_the_best(metric: MetricLabel, told: Interpretation) -> Iterator[str]:
     """Which cells the data cannot tell from the best, and how many seeds would."""
     alike = [cell for cell, said in told.verdicts.items() if said not in SEEN]
     if not alike:
@@ -89,7 +89,7 @@ def _near_the_best(metric: MetricLabel, told: Told) -> Iterator[str]:
     )
 
 
-def power_line(metric: MetricLabel, told: Told) -> str:
+def power_line(metric: MetricLabel, told: Interpretation) -> str:
     """What the seeds at hand would have shown."""
     unit = "points" if metric.unit == "%" else metric.unit
     size = f"{metric.number(told.detectable)} {unit}".rstrip()
@@ -142,7 +142,7 @@ def troubles(cells: Sequence[StudyCell]) -> list[str]:
     ]
 
 
-def _seeds(told: Told) -> str:
+def _seeds(told: Interpretation) -> str:
     return f"{told.num_seeds} seed" + ("s" if told.num_seeds != 1 else "")
 
 

@@ -1,19 +1,87 @@
 """A study's report as files."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from workbench.config.nearest import unknown
+from workbench.errors import unknown
 from workbench.files import explained, write_atomically
 from workbench.report.latex import latex
 from workbench.report.markdown import markdown, shown_cells
 from workbench.report.study import StudyReport
-from workbench.report.tables import cells_csv, runs_csv
+from workbench.report.tables import cells_csv, runs_csv, spread
+from workbench.report.words import findings
+from workbench.statistics.rank_agreement import Agreement
 from workbench.views.metrics import metric_label
+from workbench.views.study import Entry, StudyCell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+# A study's report as plain data, for --json.
+
+
+def document(report: StudyReport, files: Sequence[str] = ()) -> dict[str, Any]:
+    """The document; figures are in the units in which runs log them, the paper's as it prints them."""
+    table = report.table
+    return {
+        "study": table.name,
+        "question": table.question,
+        "baseline": table.baseline,
+        "best": report.best,
+        "split": table.split,
+        "cells": [_cell(cell, table.entries[cell.name]) for cell in table.cells],
+        "paper": table.paper_source,
+        "agreement": {metric: asdict(agreed) for metric, agreed in report.agreement.items()},
+        "detectable": {
+            metric: told.detectable if told.spread.df and told.num_seeds else None
+            for metric, told in report.to_baseline.items()
+        },
+        "rank_forecast": {str(step): _tau(agreed) for step, agreed in report.forecast.items()},
+        "effects": {
+            metric: [{"setting": one.setting, "value": one.level, **one.gain.to_json()} for one in effects]
+            for metric, effects in report.effects.items()
+        },
+        "importance": {
+            "shares": dict(report.importance.shares),
+            "num_trials": report.importance.num_trials,
+            "is_guess": report.importance.is_guess,
+        },
+        "front": [point.cell for point in report.front if point.on_front],
+        "history": [asdict(one) for one in report.tried],
+        "confirmed": document(report.confirmed) if report.confirmed else None,
+        "findings": findings(report),
+        "made_on": report.made_on.to_json(),
+        "files": list(files),
+    }
+
+
+def _cell(cell: StudyCell, entries: Mapping[str, Entry]) -> dict[str, Any]:
+    return {
+        "name": cell.name,
+        "values": dict(cell.values),
+        "state": cell.state,
+        "runs": [one.run for one in cell.replicates if one.run],
+        "seeds": {str(one.seed): one.state for one in cell.replicates},
+        "metrics": {
+            metric: {**entry.mean.to_json(), "sd": spread(entry.mean)}
+            for metric, entry in entries.items()
+            if entry.mean
+        },
+        "gains": {
+            metric: {**entry.gain.to_json(), "p_holm": entry.p_value, "verdict": entry.verdict}
+            for metric, entry in entries.items()
+            if entry.gain
+        },
+        "paper": {metric: entry.paper for metric, entry in entries.items() if entry.paper is not None},
+    }
+
+
+def _tau(agreed: Agreement) -> float:
+    return agreed.tau
+
 
 TEXTS = ("md", "csv", "tex")
 PICTURES = ("png", "svg", "pdf")
@@ -68,7 +136,7 @@ def _shown(names: Sequence[str]) -> list[str]:
 
 
 def _write_figures(report: StudyReport, folder: Path, kinds: Sequence[str]) -> Iterator[Path]:
-    from workbench.figures.save import save_figure
+    from workbench.figures.style import save_figure
 
     if kinds:
         for name, figure in pictures(report):

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.documents import parse_json
+from workbench.documents import parse_json, read_file, read_part
 from workbench.files import new_folder, write_atomically
-from workbench.reading import read_file, read_part
 from workbench.runs.directory import RunDirectory
 
 MANIFEST = "manifest.json"

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from shlex import quote
 
-from workbench.config.nearest import unknown
+from workbench.errors import unknown
 from workbench.files import FULL, TEMPORARY, DiskFullError, is_writable, new_folder
 from workbench.terminal import visible
 

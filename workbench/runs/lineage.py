@@ -9,9 +9,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench.documents import UnreadableError
 from workbench.events import Event, Forked, RunFinished, RunResumed, Warned
 from workbench.files import FULL, DiskFullError
-from workbench.reading import UnreadableError
 from workbench.runs.checkpoints import checkpoint_step, checkpoints, newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.log import EventLog, ReadResult, effective_events, first_events, read_events

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from workbench.documents import UnreadableError, file_size, read_part
 from workbench.events import Event, RunFinished, RunResumed, StepDone, parse_event
-from workbench.reading import UnreadableError, file_size, read_part
 
 CHUNK_BYTES = 16 * 2**20
 END_BYTES = 4 * 2**10

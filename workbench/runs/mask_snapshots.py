@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.config.shape import TOWERS, Tower, TowerShape
+from workbench.config.inheritance import TOWERS, Tower, TowerShape
 from workbench.documents import parse_json
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Arrays, Metadata, read_snapshot_history, read_snapshots, write_snapshot
 
 KIND = "masks"
-Openings = NDArray[np.float32]
+GateValues = NDArray[np.float32]
 Numbers = tuple[int, ...]
 
 
@@ -36,9 +36,9 @@ class TowerMask:
     """
 
     teacher: TowerShape
-    embedding_C: Openings
-    heads: tuple[Openings, ...]
-    channels: tuple[Openings, ...]
+    embedding_C: GateValues
+    heads: tuple[GateValues, ...]
+    channels: tuple[GateValues, ...]
 
     def __post_init__(self) -> None:
         sizes = (self.teacher.width, *self.teacher.heads, *self.teacher.channels)
@@ -151,7 +151,7 @@ def _masks(step: int, arrays: Arrays, metadata: Metadata) -> MaskSnapshot:
     )
 
 
-def _joined(mask: TowerMask) -> dict[str, Openings]:
+def _joined(mask: TowerMask) -> dict[str, GateValues]:
     return {
         "embedding": mask.embedding_C,
         "heads": np.concatenate(mask.heads),
@@ -160,7 +160,7 @@ def _joined(mask: TowerMask) -> dict[str, Openings]:
 
 
 def _tower_mask(teacher: TowerShape, tower: Tower, arrays: Arrays) -> TowerMask:
-    def by_layer(group: str, sizes: tuple[int, ...]) -> tuple[Openings, ...]:
+    def by_layer(group: str, sizes: tuple[int, ...]) -> tuple[GateValues, ...]:
         return tuple(np.split(arrays[f"{tower}/{group}"], np.cumsum(sizes)[:-1]))
 
     return TowerMask(
@@ -171,7 +171,7 @@ def _tower_mask(teacher: TowerShape, tower: Tower, arrays: Arrays) -> TowerMask:
     )
 
 
-def _most_open(openings: Openings, at_least: int = 0) -> Numbers:
+def _most_open(openings: GateValues, at_least: int = 0) -> Numbers:
     """All but the round(Σ P(z = 0)) least open; of equal ones the first stay. Evaluation masks go by the same rule."""
     num_open = max(at_least, len(openings) - round(float((1 - openings.astype(np.float64)).sum())))
     most_open_first = np.argsort(-openings, kind="stable")

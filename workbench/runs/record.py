@@ -1,12 +1,29 @@
-"""Writes a training loop's events down as they pass, and sums each run up when it ends."""
+"""Recording a training loop's events: the log, the summary, and the code version."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from hashlib import sha256
 
 from workbench.events import Event, RunFinished, RunResumed, Warned
+from workbench.resources import PACKAGE
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import EventLog
 from workbench.runs.summary import write_summary
 from workbench.terminal import print_error
+
+# Which code made a run.
+
+
+@cache
+def code_sha256() -> str:
+    """SHA-256, hex, over the names and contents of the package's own Python files, as this process found them."""
+    digest = sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+# Writes a training loop's events down as they pass, and sums each run up when it ends.
 
 
 def record(events: Iterable[Event], directories: Mapping[str, RunDirectory]) -> Iterator[Event]:

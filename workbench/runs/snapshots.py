@@ -1,23 +1,30 @@
-"""What a run measured of itself now and then, a file a step in ``snapshots/``: the part that all kinds share.
+"""Snapshots of a run, one file a step in ``snapshots/``, and those of the probe pairs.
 
-A file is named ``KIND-STEP.safetensors``; its metadata are strings, JSON where they are more than a word.
+A file is named ``KIND-STEP.safetensors``; its metadata are a JSON object.
+
+Shape letters: P probe pairs, D and E widths.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.documents import parse_json
+from workbench.documents import UnreadableError, file_size, parse_json
 from workbench.files import write_atomically
-from workbench.reading import UnreadableError, file_size
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import lineage
 from workbench.runs.liveness import run_status
+
+# What a run measured of itself now and then, a file a step in ``snapshots/``: the part that all kinds share.
+#
+# A file is named ``KIND-STEP.safetensors``; its metadata are strings, JSON where they are more than a word.
 
 SCHEMA = "1"
 MOST_BYTES = 64 * 2**20
@@ -111,3 +118,76 @@ def _read(path: Path) -> tuple[Arrays, Metadata]:
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError(f"{path} holds numbers that are not finite")
     return arrays, metadata
+
+
+# What student and teacher say of the same few held-out pairs, at every evaluation of a run.
+#
+# Shape letters: P probe pairs, D and E widths.
+
+KIND = "probe"
+MOST_PAIRS = 32
+Halves = NDArray[np.float16]
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeOutputs:
+    """One model's embeddings of the probe pairs, at unit length before they were rounded, and its scale 1/τ."""
+
+    image_PD: Halves
+    text_PD: Halves
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """The embeddings of P pairs after ``step`` steps; ``captions`` are what the texts are of.
+
+    ``teacher`` is None for a run without one.
+    """
+
+    step: int
+    captions: tuple[str, ...]
+    student: ProbeOutputs
+    teacher: ProbeOutputs | None = None
+
+
+@dataclass(frozen=True)
+class ProbeSnapshots:
+    """The probes of a run in the order of their steps, and how many files could not be understood."""
+
+    probes: list[Probe]
+    num_skipped: int
+
+
+def write_probe(run: RunDirectory, probe: Probe) -> Path:
+    """Write one snapshot, in place of any of the same step.
+
+    Raises:
+        ValueError: an embedding is not finite.
+        OSError: it cannot be written; what was there before is intact.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    scales = {}
+    for name, said in (("student", probe.student), ("teacher", probe.teacher)):
+        if said is not None:
+            arrays |= {f"{name}_image": said.image_PD, f"{name}_text": said.text_PD}
+            scales[name] = said.scale
+    metadata = {"captions": json.dumps(probe.captions), "scales": json.dumps(scales)}
+    return write_snapshot(run, KIND, probe.step, arrays, metadata)
+
+
+def read_probe_history(run: RunDirectory) -> ProbeSnapshots:
+    """Every probe of a run and of what it was forked from, up to the step that it has come to.
+
+    Files that are torn or foreign are counted, never raised.
+    """
+    return ProbeSnapshots(*read_snapshot_history(run, KIND, _probe))
+
+
+def _probe(step: int, arrays: Arrays, metadata: Metadata) -> Probe:
+    captions = strings(metadata["captions"])
+    scales = parse_json(metadata["scales"], "scales")
+    said = {name: ProbeOutputs(arrays[f"{name}_image"], arrays[f"{name}_text"], float(scales[name])) for name in scales}
+    if any(part_PD.shape[:-1] != (len(captions),) for one in said.values() for part_PD in (one.image_PD, one.text_PD)):
+        raise ValueError(f"the embeddings do not fit their {len(captions)} captions")
+    return Probe(step, captions, said["student"], said.get("teacher"))

@@ -1,17 +1,27 @@
-"""``summary.json``: what came out of a run, computed from its log."""
+"""The runs of a study, found by what their ``run.toml`` says, and the study itself by any name that it may have."""
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
+from workbench.config.steering import Origin, read_origin
+from workbench.config.study import QUICK, CellConfig, Study, load_study, studies, study_kept_as
+from workbench.config.toml import read_toml
+from workbench.documents import read_file
+from workbench.errors import unknown
 from workbench.events import CheckpointSaved, EvalDone, Event, RunFinished, RunStarted, StageStarted, StepDone
 from workbench.files import write_atomically
-from workbench.reading import read_file
-from workbench.runs.directory import RunDirectory
+from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.lineage import read_history
 from workbench.runs.liveness import State, run_status
 from workbench.runs.log import last_events
+
+# ``summary.json``: what came out of a run, computed from its log.
 
 MOST_BYTES = 2**20
 SIZED = (RunStarted, StageStarted)  # events that say how large the student is
@@ -54,7 +64,7 @@ class Summary(BaseModel):
         return document
 
 
-def summarise(run: RunDirectory) -> Summary:
+def summarize(run: RunDirectory) -> Summary:
     """The summary as the log has it now, also of a run that is still going.
 
     Raises:
@@ -100,7 +110,7 @@ def write_summary(run: RunDirectory) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    write_atomically(run.summary_file, summarise(run).model_dump_json(indent=2) + "\n")
+    write_atomically(run.summary_file, summarize(run).model_dump_json(indent=2) + "\n")
 
 
 def read_summary(run: RunDirectory) -> Summary:
@@ -112,7 +122,7 @@ def read_summary(run: RunDirectory) -> Summary:
     try:
         found = Summary.model_validate_json(read_file(run.summary_file, MOST_BYTES))
     except (FileNotFoundError, ValueError):
-        return summarise(run)
+        return summarize(run)
     return found.model_copy(update={"id": run.id, "dir": str(run.path)})  # it may have been moved since
 
 
@@ -123,7 +133,7 @@ def summary_or_reason(run: RunDirectory, *, from_log: bool = False) -> Summary:
         from_log: whether to read the log, whatever ``summary.json`` says.
     """
     try:
-        return summarise(run) if from_log else read_summary(run)
+        return summarize(run) if from_log else read_summary(run)
     except (OSError, ValueError) as error:
         return Summary(
             id=run.id,
@@ -139,3 +149,123 @@ def summary_or_reason(run: RunDirectory, *, from_log: bool = False) -> Summary:
             elapsed_s=0.0,
             reason=str(error),
         )
+
+
+FOLDER = "studies"  # in the runs folder: of databases, and of copies of the studies that were run
+
+
+class Found(NamedTuple):
+    """A study that was found.
+
+    Attributes:
+        source: by what a command finds it again, its rehearsal's being the study's own.
+        has_file: False where there is no file of it any more, and it is told from its runs: without a question, a
+            baseline and the paper's figures.
+    """
+
+    study: Study
+    source: str
+    has_file: bool = True
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A run, and its place in its study."""
+
+    run: RunDirectory
+    origin: Origin
+
+
+def find_study(name_or_file: str, runs_dir: Path) -> Found:
+    """The study of this name, wherever it is: in a file of this name in the working directory or ``./studies``, among
+    those that come along, as a copy that its sweep left beside the runs, or in the runs alone.
+
+    Raises:
+        ValueError: there is none, or its file is not understood; in one line with the remedy.
+    """
+    own = name_or_file.removesuffix(QUICK)
+    if name_or_file.endswith(".toml") or {name_or_file, own} & studies().keys():
+        return Found(*study_kept_as(name_or_file))
+    copy = copy_of(name_or_file, runs_dir)
+    if copy.is_file():
+        return Found(load_study(str(copy)), name_or_file)
+    if found := counted(runs_of_study(runs_dir, name_or_file)):
+        return Found(_told_by_runs(name_or_file, found), name_or_file, has_file=False)
+    raise unknown("study", name_or_file, known_studies(runs_dir))
+
+
+def find_trainable(name_or_file: str, runs_dir: Path) -> Study:
+    """The study as :func:`find_study` finds it, from a file: what its runs alone tell does not say how to go on.
+
+    Raises:
+        ValueError: as there, or there is no file of it.
+    """
+    found = find_study(name_or_file, runs_dir)
+    if not found.has_file:
+        raise ValueError(
+            f"{runs_dir} has runs of study '{name_or_file}', but no file says what it asks: name FILE.toml"
+        )
+    return found.study
+
+
+def known_studies(runs_dir: Path) -> list[str]:
+    """The names that :func:`find_study` finds, without rehearsals and the parts of a search, which go with another."""
+    copies = {path.stem for path in (runs_dir / FOLDER).glob("*.toml")}
+    known = {*studies(), *copies}
+    alone = [name for name in studies_with_runs(runs_dir) if not any(name.startswith(f"{one}-") for one in known)]
+    found = [*known, *(name for name in alone if not any(name.startswith(f"{other}-") for other in alone))]
+    return sorted({name for name in found if name.removesuffix(QUICK) == name or name.removesuffix(QUICK) not in known})
+
+
+def copy_of(name: str, runs_dir: Path) -> Path:
+    """Where a sweep leaves a copy of its study."""
+    return runs_dir / FOLDER / f"{name}.toml"
+
+
+def keep_copy(study: Study, name: str, runs_dir: Path) -> None:
+    """Leave a copy of the study beside its runs, by which it is found when its own file is elsewhere.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    table = study.model_copy(update={"name": name}).model_dump(mode="json", exclude_none=True)
+    file = copy_of(name, runs_dir)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, tomli_w.dumps(table))
+
+
+def _told_by_runs(name: str, found: "list[StudyRun]") -> Study:
+    """What can be told of a study from its runs."""
+    cells = {one.origin.cell: CellConfig(name=one.origin.cell, settings=one.origin.values) for one in found}
+    seeds = {one.origin.seed for one in found}
+    recipe = str(read_toml(found[0].run.config_file).get("recipe", "baseline"))
+    return Study(name=name, question="", recipe=recipe, cells=list(cells.values()), seeds=len(seeds))
+
+
+def runs_of_study(runs_dir: Path, study: str) -> list[StudyRun]:
+    """Every run of the study, by cell, seed and attempt; a ``run.toml`` that cannot be read belongs to none.
+
+    Of one cell and seed there may be several attempts: those before the last were given up.
+    """
+    found = [one for one in _runs_of_studies(runs_dir) if one.origin.study == study]
+    return sorted(found, key=lambda one: (one.origin.trial, one.origin.seed, one.origin.attempt))
+
+
+def studies_with_runs(runs_dir: Path) -> list[str]:
+    """The names under which studies have runs there."""
+    return sorted({one.origin.study for one in _runs_of_studies(runs_dir)})
+
+
+def _runs_of_studies(runs_dir: Path) -> Iterator[StudyRun]:
+    for run in list_runs(runs_dir):
+        try:
+            origin = read_origin(run.config_file)
+        except ValueError:
+            continue
+        if origin is not None:
+            yield StudyRun(run, origin)
+
+
+def counted(found: list[StudyRun]) -> list[StudyRun]:
+    """One run for each cell and seed: the last attempt, which is the one that its trial has recorded."""
+    return list({(one.origin.cell, one.origin.seed): one for one in found}.values())

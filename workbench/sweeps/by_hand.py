@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.config.cells import Cell, as_text
-from workbench.config.nearest import unknown
+from workbench.config.cells import Cell, as_text, typed_values
 from workbench.config.study import Study
-from workbench.config.tried import typed_values
+from workbench.errors import unknown
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Trial
 from workbench.sweeps.outcome import END

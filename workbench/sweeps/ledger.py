@@ -202,7 +202,7 @@ def open_ledger(study: Study, name: str, storage: "RDBStorage", identity: Mappin
     """
     import optuna
 
-    from workbench.sweeps.sampler import make_sampler
+    from workbench.sweeps.space import make_sampler
 
     directions = [objective.direction for objective in study.objectives]
     sampler = make_sampler(study)

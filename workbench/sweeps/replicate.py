@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.config.cells import Cell, as_text, plain
-from workbench.config.origin import Origin
 from workbench.config.run import RunConfig
+from workbench.config.steering import Origin
 from workbench.config.toml import load_run_config, read_toml
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import settled
 from workbench.engine.launch import Launch, launch, relaunch
-from workbench.engine.out_of_memory import is_out_of_memory
-from workbench.engine.start import Start, start_of
+from workbench.engine.loop import is_out_of_memory
+from workbench.engine.resume import Start, start_of
 from workbench.events import Event
 from workbench.process import this_host
 from workbench.runs.directory import MAX_ID_LENGTH, RunDirectory
@@ -50,7 +50,7 @@ class Place:
         return self.job.cell.at(self.job.seed)
 
 
-class Replicates:
+class ReplicateTrainer:
     """Trains the jobs of a study on this machine.
 
     Args:

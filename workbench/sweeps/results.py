@@ -1,14 +1,19 @@
-"""What a study has found: cells by metrics, with 95 % intervals, and differences to the baseline."""
+"""What a search came to, in words: whether its best beats each rival at fresh seeds, and by how much it does or not."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.config.study import Objective
 from workbench.statistics.intervals import Estimate, Gain, seed_mean
 from workbench.statistics.pooled import Values, gain_on, pooled_spread
+from workbench.statistics.verdict import Verdict, seeds_needed, verdicts
 from workbench.sweeps.ledger import Trial
 from workbench.sweeps.outcome import Outcome
+from workbench.views.metrics import MetricLabel, metric_label
+
+# What a study has found: cells by metrics, with 95 % intervals, and differences to the baseline.
 
 
 @dataclass(frozen=True)
@@ -99,3 +104,103 @@ def _state(trial: Trial) -> str:
     if ends:
         return ends[0]
     return trial.state if trial.is_settled else ("unfinished" if trial.outcomes else "waiting")
+
+
+SAID: Mapping[Verdict, str] = {
+    "better": "beats {rival}",
+    "worse": "does not beat {rival}, which is better",
+    "no difference seen": "cannot be told from {rival}",
+    "not enough seeds": "cannot be compared with {rival} on so few seeds",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of the best against one rival, in one objective.
+
+    ``gain`` is the best's on the rival, over the fresh seeds that both finished; None if there is none. ``p_value`` is
+    Holm's, over the rivals; ``num_seeds_needed`` would show a difference as large as this one, where that is known.
+    """
+
+    best: str
+    rival: str
+    metric: str
+    verdict: Verdict
+    gain: Gain | None = None
+    p_value: float = 1.0
+    num_seeds_needed: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The sentence."""
+        said = f"{self.best} {SAID[self.verdict].format(rival=repr(self.rival))}"
+        label = metric_label(self.metric)
+        if self.gain is None:
+            return f"{said}: they have no seed in common that finished"
+        more = self.verdict == "no difference seen" and self.num_seeds_needed
+        needed = f"; about {more} seeds would tell, if the difference is that large" if more else ""
+        return f"{said}: {label.label} {_shown(label, self.gain)}{needed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """One of the ``answers`` of ``--json``."""
+        return {
+            "best": self.best,
+            "rival": self.rival,
+            "metric": self.metric,
+            "verdict": self.verdict,
+            "gain": self.gain.to_json() if self.gain else None,
+            "p_value": self.p_value,
+            "seeds_needed": self.num_seeds_needed,
+            "text": self.text,
+        }
+
+
+def answers(objectives: Sequence[Objective], trials: Sequence[Trial], best: Sequence[str]) -> list[Answer]:
+    """Every one of the best against every other cell of their confirmation, objective by objective.
+
+    Args:
+        trials: of the confirmation; whatever is not among the best is a rival.
+    """
+    rivals = [trial.name for trial in trials if trial.name not in best]
+    return [
+        answer
+        for objective in objectives
+        for name in best
+        for answer in _against(objective, values_of(trials, objective.metric), name, rivals)
+    ]
+
+
+def gains_on_rivals(trials: Sequence[Trial], best: Sequence[str]) -> dict[str, Any]:
+    """What each of the best gains on every rival, in all metrics: plain, by rival, then by the best, then by metric."""
+    return {
+        rival.name: {one.name: one.to_json()["gains"] for one in cell_results(trials, rival.name) if one.name in best}
+        for rival in trials
+        if rival.name not in best
+    }
+
+
+def _against(objective: Objective, values: Values, best: str, rivals: Sequence[str]) -> list[Answer]:
+    """The best against all rivals, with the spread of all cells pooled and the p-values corrected for their number."""
+    compared = [rival for rival in rivals if rival in values] if best in values else []
+    spread = pooled_spread(values)
+    gains = {rival: gain for rival in compared if (gain := gain_on(values, rival, best, spread)) is not None}
+    p_values = {rival: spread.p_value(gain.mean, len(gain.per_seed)) for rival, gain in gains.items()}
+    judged = verdicts(gains, p_values, objective.direction == "maximize")
+    found = []
+    for rival in rivals:
+        if rival not in gains:
+            found.append(Answer(best, rival, objective.metric, "not enough seeds"))
+            continue
+        gain, (p_value, verdict) = gains[rival], judged[rival]
+        needed = seeds_needed(gain.mean, spread, len(gain.per_seed), num_tests=len(gains))
+        found.append(Answer(best, rival, objective.metric, verdict, gain, p_value, needed))
+    return found
+
+
+def _shown(label: MetricLabel, gain: Gain) -> str:
+    """Such as "+2.1 points (95 % +0.8 to +3.4, 5 seeds)"."""
+    unit = "points" if label.unit == "%" else label.unit
+    mean, bounds = label.number(gain.mean, signed=True), label.interval(gain.low, gain.high, signed=True)
+    num_seeds = len(gain.per_seed)
+    interval = f"95 % {bounds}, " if bounds else ""
+    return f"{mean} {unit}".rstrip() + f" ({interval}{num_seeds} seed{'s' if num_seeds != 1 else ''})"

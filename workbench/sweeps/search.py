@@ -1,26 +1,75 @@
 """One process's work on a search: take up what others left, ask for the next configuration, try it seed by seed."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workbench.config.cells import Cell, Changes, base_config, make_cell
+import numpy as np
+
+from workbench.config.cells import Cell, Changes, base_config, check_values, make_cell
 from workbench.config.study import Study, flat
 from workbench.config.toml import load_recipe
-from workbench.config.tried import check_values
 from workbench.sweeps.forecast import Clock
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial
 from workbench.sweeps.outcome import Outcome
-from workbench.sweeps.patience import keep_going
-from workbench.sweeps.racing import is_out_of_the_race
-from workbench.sweeps.replicate import Job, Replicates, Stop
+from workbench.sweeps.replicate import Job, ReplicateTrainer, Stop
 from workbench.sweeps.space import distributions
-from workbench.sweeps.worker import MAX_DEATHS, WAIT_S, Say
+from workbench.sweeps.worker import MAX_DEATHS, WAIT_S, Say, retry_while_unreachable
 
 if TYPE_CHECKING:
     import optuna
+
+
+# Racing: after each seed, whether a configuration can still be hoped to beat the best one.
+#
+# Two configurations at one seed share their batches, so their difference is what counts, and its spread over seeds is
+# learnt from all trials that have finished: with v[t, s] the objective of trial t at seed s,
+#
+#     v[t, s] = trial[t] + seed[s] + residual[t, s],        s² = Σ residual² / ((T - 1)(S - 1))
+#
+# and after k seeds a trial is dropped when  mean difference to the best + t((T-1)(S-1)) · √(2 s² / k)  is below 0.
+
+LEVEL = 0.99  # one-sided: the best so far was lucky too, and is compared with many
+LEAST_DF = 4
+
+BySeed = Mapping[int, float]
+
+
+def residual_spread(finished: Sequence[BySeed]) -> tuple[float, int]:
+    """(s, degrees of freedom) of what neither the trial nor the seed explains, over trials that share their seeds."""
+    if not finished:
+        return math.nan, 0
+    seeds = sorted(set.intersection(*(set(values) for values in finished)))
+    value_TS = np.array([[values[seed] for seed in seeds] for values in finished])
+    df = max(0, (len(finished) - 1) * (len(seeds) - 1))
+    if not df:
+        return math.nan, 0
+    residual_TS = value_TS - value_TS.mean(1, keepdims=True) - value_TS.mean(0, keepdims=True) + value_TS.mean()
+    return math.sqrt(float((residual_TS**2).sum()) / df), df
+
+
+def is_out_of_the_race(own: BySeed, finished: Sequence[BySeed], *, maximize: bool) -> bool:
+    """Whether the trial is credibly worse than the best finished one on the seeds that it has had so far.
+
+    Nothing is dropped before the finished trials tell how much seeds scatter (at least four degrees of freedom).
+    """
+    from scipy.special import stdtrit
+
+    spread, df = residual_spread(finished)
+    if df < LEAST_DF or not own:
+        return False
+    sign = 1 if maximize else -1
+    best = max(finished, key=lambda values: sign * sum(values.values()) / len(values))
+    seeds = [seed for seed in own if seed in best]
+    if not seeds:
+        return False
+    difference = sign * sum(own[seed] - best[seed] for seed in seeds) / len(seeds)
+    reach = float(stdtrit(df, LEVEL)) * spread * math.sqrt(2 / len(seeds))
+    return difference + reach < 0
+
 
 MOST_FAILURES = 3  # in a row, and nothing else: the next would fail too
 
@@ -37,7 +86,7 @@ class SearchWorker:
     changes: Changes
     ledger: Ledger
     leases: Leases
-    replicates: Replicates
+    replicates: ReplicateTrainer
     asks: Stop = lambda: True
     say: Say = lambda _: None
     clock: Clock = field(default_factory=Clock)
@@ -48,7 +97,7 @@ class SearchWorker:
 
     def work(self, stop: Stop) -> None:
         """Try configurations until as many have ended as the study asks for, or until asked to stop."""
-        keep_going(lambda: self._step(stop), stop, self.say)
+        retry_while_unreachable(lambda: self._step(stop), stop, self.say)
 
     def _step(self, stop: Stop) -> bool:
         """Try one configuration, or wait for those of others; False once none is left."""

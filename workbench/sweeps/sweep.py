@@ -7,21 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from workbench.config.cells import Cell, base_config, cells_of, example_cells, with_steps
-from workbench.config.nearest import unknown
 from workbench.config.study import Study
-from workbench.runs.of_study import keep_copy
+from workbench.errors import unknown
+from workbench.runs.summary import keep_copy
 from workbench.sweeps.ahead import cells_ahead, measured_cells, rivals_ahead, trials_ahead
-from workbench.sweeps.answer import Answer, answers, gains_on_rivals
-from workbench.sweeps.check import OF_THE_RUN, check_study
 from workbench.sweeps.confirm import best_trials, check_beginnings, confirming, short_name, tuning, unbeaten
-from workbench.sweeps.forecast import Clock, Forecast, make_forecast, most_at_once, room_mb
+from workbench.sweeps.forecast import Clock, Cost, Forecast, make_forecast, most_at_once, rehearse, room_mb
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial, has_study, open_ledger
-from workbench.sweeps.plan import groups
-from workbench.sweeps.rehearsal import Cost, rehearse
-from workbench.sweeps.replicate import Replicates, Stop, Watch
+from workbench.sweeps.plan import OF_THE_RUN, check_study, groups
+from workbench.sweeps.replicate import ReplicateTrainer, Stop, Watch
 from workbench.sweeps.request import NO_CHANGES, Request
-from workbench.sweeps.results import CellResult, cell_results
+from workbench.sweeps.results import Answer, CellResult, answers, cell_results, gains_on_rivals
 from workbench.sweeps.search import SearchWorker
 from workbench.sweeps.space import identity
 from workbench.sweeps.storage import default_file, open_storage
@@ -121,7 +118,7 @@ class Sweep:
         keep_copy(self.study, self.request.study_name, self.request.runs_dir)
         end = time.monotonic() + self.request.timeout_s if self.request.timeout_s else math.inf
         with Leases(self.ledger.engine, self.request.grace_s) as leases:
-            replicates = Replicates(self.request.study_name, self.request.runs_dir, watch)
+            replicates = ReplicateTrainer(self.request.study_name, self.request.runs_dir, watch)
             if self.study.search:
                 self._searcher(leases, replicates, say, end).work(stop)
             else:
@@ -187,7 +184,7 @@ class Sweep:
         request = replace(self.request, study=study, changes=NO_CHANGES, timeout_s=0.0, resumes=False)
         return Sweep(replace(request, name=f"{self.request.study_name}-{name}"), self.ledger.storage)
 
-    def _grid_worker(self, leases: Leases, replicates: Replicates, say: Say) -> GridWorker:
+    def _grid_worker(self, leases: Leases, replicates: ReplicateTrainer, say: Say) -> GridWorker:
         return GridWorker(
             self.ledger,
             leases,
@@ -205,7 +202,7 @@ class Sweep:
             return Clock(later_s=self.study.num_later_runs, workers=workers)
         return Clock(foreseen.run_s, foreseen.later_s, workers)
 
-    def _searcher(self, leases: Leases, replicates: Replicates, say: Say, end: float) -> SearchWorker:
+    def _searcher(self, leases: Leases, replicates: ReplicateTrainer, say: Say, end: float) -> SearchWorker:
         return SearchWorker(
             self.study,
             self.request.changes,

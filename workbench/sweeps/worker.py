@@ -11,9 +11,48 @@ from workbench.sweeps.forecast import Clock
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial
 from workbench.sweeps.outcome import Outcome
-from workbench.sweeps.patience import keep_going
 from workbench.sweeps.plan import Group, groups
-from workbench.sweeps.replicate import Job, Replicates, Stop
+from workbench.sweeps.replicate import Job, ReplicateTrainer, Stop
+
+# Going on when the study's database cannot be reached for a while.
+
+MOST_TRIES = 8
+FIRST_WAIT_S = 1.0
+
+
+def retry_while_unreachable(step: Callable[[], bool], stop: Stop, say: Callable[[str], None]) -> None:
+    """Take steps until one says that there is no more to do, or until asked to stop.
+
+    A step that the database refuses is taken again, after one second, two, four and so on for some two minutes: leases
+    are still ours when it comes back, and what was trained is on disk.
+
+    Raises:
+        ValueError: it does not come back.
+    """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import DBAPIError
+
+    failed = 0
+    while not stop():
+        try:
+            goes_on = step()
+        except (DBAPIError, StorageInternalError) as error:
+            cause = error.__cause__ or error
+            reason = str(getattr(cause, "orig", cause)).strip().splitlines()[0]
+            failed += 1
+            if failed == MOST_TRIES:
+                raise ValueError(
+                    f"the study's database does not answer ({reason}): what was trained is kept, and the same command "
+                    "goes on once it does"
+                ) from None
+            wait_s = FIRST_WAIT_S * 2 ** (failed - 1)
+            say(f"the study's database does not answer ({reason}): trying again in {wait_s:.0f} s")
+            time.sleep(wait_s)
+            continue
+        failed = 0
+        if not goes_on:
+            return
+
 
 Say = Callable[[str], None]
 MAX_DEATHS = 3
@@ -43,7 +82,7 @@ class GridWorker:
 
     ledger: Ledger
     leases: Leases
-    replicates: Replicates
+    replicates: ReplicateTrainer
     cells: Sequence[Cell]
     seeds: Sequence[int]
     at_once: int = 0
@@ -53,7 +92,7 @@ class GridWorker:
 
     def work(self, stop: Stop) -> None:
         """Train until every cell has ended at every seed, here or elsewhere, or until asked to stop."""
-        keep_going(lambda: self._step(stop), stop, self.say)
+        retry_while_unreachable(lambda: self._step(stop), stop, self.say)
 
     def _step(self, stop: Stop) -> bool:
         """Train one group, or wait for those of others; False once nothing is pending."""

@@ -16,15 +16,15 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
 
+from workbench.formatting import to_csv
 from workbench.runs.directory import RunDirectory
 from workbench.terminal import visible
 from workbench.tui.dialogs import OF_ALL_SCREENS, Keys
 from workbench.tui.export import Table, write_export
-from workbench.tui.memory import Memory, recall, remember
-from workbench.views.spreadsheet import to_csv
+from workbench.tui.preferences import Preferences, recall, remember
 
 if TYPE_CHECKING:
-    from workbench.runs.apart import Apart
+    from workbench.process import BackgroundProcess
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # Okabe and Ito's colours, as in all figures: good, odd and bad differ for the colour-blind too.
@@ -96,7 +96,7 @@ class Workbench(App[None]):
         """``run`` or ``study`` is opened at once."""
         super().__init__()
         self.runs_dir = runs_dir
-        self.memory: Memory = recall()
+        self.memory: Preferences = recall()
         self._first_run, self._first_study = run, study
         for theme in THEMES:
             self.register_theme(theme)
@@ -140,7 +140,7 @@ class Workbench(App[None]):
         """A short notice; text from files is shown as it is."""
         self.notify(visible(text, lines=True), severity="error" if is_wrong else "information", timeout=8, markup=False)
 
-    def has_started(self, what: str, apart: "Apart") -> None:
+    def has_started(self, what: str, apart: "BackgroundProcess") -> None:
         """A notice of a process that was started; and later, while this is open, of what it could not do."""
 
         async def hear() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.files import write_atomically
-from workbench.views.spreadsheet import to_csv
+from workbench.formatting import to_csv
 
 if TYPE_CHECKING:
     from workbench.tui.charts.plot import Plot

@@ -12,7 +12,7 @@ from textual.screen import Screen
 
 from workbench.files import write_atomically
 from workbench.runs.directory import RunDirectory, list_runs
-from workbench.runs.probe_snapshots import KIND
+from workbench.runs.snapshots import KIND
 from workbench.tui.app import Workbench
 from workbench.tui.home.board import Board
 from workbench.tui.home.studies import studies_of

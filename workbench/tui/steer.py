@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.config.steering import changeable, check_changes
 from workbench.config.toml import at_length, load_run_config, split_override, with_overrides
-from workbench.runs.apart import COMPLAINS, Apart, last_line, start_apart, why_failed
+from workbench.process import COMPLAINS, BackgroundProcess, last_line, start_background, why_failed
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.control import send_command
 from workbench.runs.directory import RunDirectory
@@ -89,7 +89,7 @@ def changing(run: RunDirectory, text: str) -> Command:
     )
 
 
-async def complaint(apart: Apart) -> str:
+async def complaint(apart: BackgroundProcess) -> str:
     """Waits until a command has ended; returns what was wrong in its own words, or nothing."""
     while apart.is_alive:
         await asyncio.sleep(LOOK_EVERY_S)
@@ -97,16 +97,16 @@ async def complaint(apart: Apart) -> str:
     return why_failed(last) if last.startswith(COMPLAINS) else ""
 
 
-def resume(run: RunDirectory) -> Apart:
+def resume(run: RunDirectory) -> BackgroundProcess:
     """Goes on with a run that stopped or died.
 
     Raises:
         ValueError: it cannot be started.
     """
-    return start_apart(["runs", "resume", str(run.path)], run.output_file)
+    return start_background(["runs", "resume", str(run.path)], run.output_file)
 
 
-def start_sweep(arguments: list[str], runs_dir: Path, study: str) -> Apart:
+def start_sweep(arguments: list[str], runs_dir: Path, study: str) -> BackgroundProcess:
     """Starts a sweep.
 
     Raises:
@@ -117,7 +117,7 @@ def start_sweep(arguments: list[str], runs_dir: Path, study: str) -> Apart:
         log.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"cannot write to {log.parent}: {error.strerror or error}") from None
-    return start_apart(arguments, log)
+    return start_background(arguments, log)
 
 
 def fork_command(run: RunDirectory, filled: Mapping[str, str]) -> list[str]:

@@ -1,10 +1,15 @@
 """How a run's state, progress and numbers are said, in the same words on every screen."""
 
 import math
+from typing import Literal
 
-from workbench.runs.liveness import RunStatus
-from workbench.runs.lock import SILENT_AFTER_S
-from workbench.views.units import duration
+from workbench.formatting import duration
+from workbench.runs.liveness import SILENT_AFTER_S, RunStatus
+
+# What a chart counts from left to right; apart from the plots, which need numpy.
+
+Axis = Literal["step", "time"]
+
 
 NOTHING = "\N{EN DASH}"
 QUIET_AFTER_S = 15.0  # at the least: a run that logs every second is not silent after three
@@ -90,7 +95,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def hex_of(colours: dict[str, str], name: str) -> str:
+def hex_of(colors: dict[str, str], name: str) -> str:
     """A theme's colour as a hex number; empty for one that is not plain."""
-    colour = colours.get(name, "")
+    colour = colors.get(name, "")
     return colour[:7] if colour.startswith("#") else ""

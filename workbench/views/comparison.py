@@ -1,4 +1,4 @@
-"""Several runs -> their settings side by side, those that differ first, and their metrics with the differences."""
+"""Several runs -> their settings and metrics in columns, differences first."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.config.run import LossConfig
+from workbench.terminal import visible
 from workbench.views.metrics import MetricLabel, in_order, metric_label
+
+# Settings as people read them.
+
+NOTHING = "\N{EN DASH}"
+
+
+def setting_text(value: Any) -> str:
+    """A setting as TOML has it, but for quotes around words, on one line; a dash for one that a run has not."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return f"[{', '.join(setting_text(one) for one in value)}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{visible(key)} = {setting_text(one)}' for key, one in value.items())} }}"
+    return visible(str(value)) or '""'
+
+
+# Several runs -> their settings side by side, those that differ first, and their metrics with the differences.
 
 Table = Mapping[str, Any]
 

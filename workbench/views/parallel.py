@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.views.comparison import setting_text
 from workbench.views.metrics import MetricLabel
-from workbench.views.settings import setting_text
 from workbench.views.study import StudyTable
 
 Limits = Mapping[str, tuple[float, float]]

@@ -19,11 +19,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from workbench.data.samples import emoji
-from workbench.data.samples.emoji.artwork import FONT_FILE, EmojiFont, on_background
-from workbench.data.samples.emoji.captions import captions_by_sequence, plain_words
-from workbench.data.samples.emoji.concepts import concept_of, is_country_flag, is_neutral
-from workbench.data.samples.emoji.drawing import drawable, select
-from workbench.data.samples.emoji.splits import held_out, sparable, split_of
+from workbench.data.samples.emoji.concepts import (
+    captions_by_sequence,
+    concept_of,
+    held_out,
+    is_country_flag,
+    is_neutral,
+    plain_words,
+    sparable,
+    split_of,
+)
+from workbench.data.samples.emoji.drawing import FONT_FILE, EmojiFont, drawable, on_background, select
 
 SHIPPED = Path(__file__).parents[3] / "data_samples" / "emoji"
 SPLITS = ("train", "validation", "test")
@@ -277,7 +283,7 @@ class TestDrawing:
             EmojiFont("NoSuchEmoji.ttf")
 
     def test_without_the_layout_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("workbench.data.samples.emoji.artwork.features.check", lambda _: False)
+        monkeypatch.setattr("workbench.data.samples.emoji.drawing.features.check", lambda _: False)
         with pytest.raises(ValueError, match="libfribidi0"):
             EmojiFont(FONT_FILE)
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 from PIL import Image
 
-from workbench.data.samples.picture import Picture
+from workbench.data.samples.sample import Picture
 from workbench.data.samples.write import num_pairs_in, write_shards
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from workbench.config.run import RunConfig
-from workbench.engine.doctor.finding import Finding
+from workbench.engine.doctor.machine import Finding
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench.engine.doctor import examine, expected
+from workbench.engine.doctor import estimate, examine
+from workbench.engine.doctor.estimate import Estimate
 from workbench.engine.doctor.examine import examine_machine, examine_run
-from workbench.engine.estimate import Estimate
 from workbench.engine.member import Member
 
 OF_THE_MACHINE = {"device", "RAM", "threads", "load", "runs folder", "cache folder"}
@@ -85,8 +85,8 @@ def test_what_training_refuses_is_refused(tiny) -> None:
 def test_a_run_that_this_machine_cannot_do_is_estimated_and_not_tried(
     healthy, one, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = Estimate(teach_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
-    monkeypatch.setattr(expected, "estimate_step", lambda _: slow)
+    slow = Estimate(teacher_forward_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
+    monkeypatch.setattr(estimate, "estimate_step", lambda _: slow)
     monkeypatch.setattr(examine, "try_steps", lambda _: 1 / 0)
     monkeypatch.setattr(examine, "look_at_affinities", lambda _: 1 / 0)
     train = healthy.train.model_copy(update={"num_steps": 10**5})
@@ -107,8 +107,8 @@ def test_a_run_that_this_machine_cannot_do_is_estimated_and_not_tried(
 
 
 def test_a_bound_of_zero_tries_it_all_the_same(healthy, one, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Estimate(teach_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
-    monkeypatch.setattr(expected, "estimate_step", lambda _: slow)
+    slow = Estimate(teacher_forward_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
+    monkeypatch.setattr(estimate, "estimate_step", lambda _: slow)
     said: list[str] = []
     diagnosis = examine_run(healthy, say=said.append, max_time_s=0)
     assert diagnosis.forecast is not None

@@ -13,11 +13,11 @@ from workbench.engine.doctor.forecast import (
     num_validations,
 )
 from workbench.engine.doctor.trial import Trial
-from workbench.engine.laps import Lap
 from workbench.engine.loop import train
+from workbench.engine.timing import Lap
 from workbench.events import EvalDone
 
-TRIAL = Trial(6, Lap(wait_s=0.5, teach_s=2.0, learn_s={"run": 1.0}), 0.25, 1000.0, None, 120, 0)
+TRIAL = Trial(6, Lap(wait_s=0.5, teacher_forward_s=2.0, learn_s={"run": 1.0}), 0.25, 1000.0, None, 120, 0)
 SOUND = Forecast(100, 50.0, 1.0, 200.0, 20.0, 4, 1000.0, 8000.0, 50.0)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.engine.doctor.machine import Gpu, Machine, Storage, look_at_machine, machine_findings
+from workbench.engine.doctor.machine import Finding, Gpu, Machine, Storage, look_at_machine, machine_findings
 
 PLENTY_MB = 100_000.0
 
@@ -91,3 +91,16 @@ def test_the_driver_is_asked_for_its_gpus(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert len(look_at_machine(tmp_path).driver_gpus) == gpus
+
+
+def test_what_is_wrong_has_a_remedy_and_what_is_right_has_none() -> None:
+    assert Finding("device", "ok", "a GPU").to_json() == {
+        "check": "device",
+        "level": "ok",
+        "message": "a GPU",
+        "remedy": "",
+    }
+    with pytest.raises(AssertionError):
+        Finding("device", "problem", "no GPU")
+    with pytest.raises(AssertionError):
+        Finding("device", "ok", "a GPU", "buy another")

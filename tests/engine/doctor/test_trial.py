@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from workbench.engine.build import build_cohort
-from workbench.engine.diagnostics import diagnose
 from workbench.engine.doctor import trial
 from workbench.engine.doctor.trial import LEAST_STEPS, MOST_STEPS, try_steps
+from workbench.engine.gradients import diagnose
 from workbench.engine.member import Member
 
 
@@ -16,7 +16,7 @@ def test_a_few_steps_are_timed_and_the_weights_put_back(tiny) -> None:
     assert found is not None
     assert LEAST_STEPS <= found.num_steps <= min(12, MOST_STEPS)
     assert sum(found.lap.learn_s.values()) > 0
-    assert found.lap.teach_s > 0
+    assert found.lap.teacher_forward_s > 0
     assert found.lap.wait_s >= 0
     assert found.peak_mb > 10
     assert (found.num_pairs, found.num_replaced) == (20 * found.num_steps, 0)
@@ -29,14 +29,14 @@ def test_shares_are_those_before_the_first_step(tiny) -> None:
     cohort = build_cohort({"run": tiny()})
     (member,) = cohort.members
     batch = cohort.stream.batch(0)
-    expected = diagnose(member.state, batch, cohort.teach(batch, 0), member.objective, 0)
+    expected = diagnose(member.state, batch, cohort.teacher_forward(batch, 0), member.objective, 0)
     assert list(found.shares) == ["clip", "crd", "fd", "icl"]
     assert list(found.shares.values()) == pytest.approx(expected.share_K.tolist(), rel=1e-4)
 
 
 def test_a_remembered_lesson_takes_no_time(tiny) -> None:
     live, remembered = (try_steps(build_cohort({"run": tiny(data={"views": views})})) for views in (0, 2))
-    assert remembered.teach_again_s < live.teach_again_s
+    assert remembered.teacher_again_s < live.teacher_again_s
 
 
 def test_a_single_loss_shares_with_none(tiny) -> None:

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from workbench.config.run import RunConfig
-from workbench.data.picture_error import PictureError
-from workbench.data.shards import ShardDataset
+from workbench.data.sources.tar import ShardDataset
+from workbench.data.unusable import ImageError
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
 from workbench.engine.launch import launch, relaunch
-from workbench.engine.lessons import Lessons
 from workbench.engine.loop import train
 from workbench.engine.teacher_cache.choice import is_worth_making
 from workbench.engine.teacher_cache.prepare import prepare_cache
 from workbench.engine.teacher_cache.store import REBUILD, ROWS, TeacherCache, find_cache
+from workbench.engine.teacher_outputs import TeacherForward
 from workbench.events import EvalDone
-from workbench.models.fingerprint import weights_sha256
+from workbench.models.weights import weights_sha256
 
 
 def trained(config: RunConfig) -> tuple[str, Cohort]:
@@ -84,7 +84,7 @@ def test_a_pair_whose_picture_is_replaced_is_taught_the_same(tiny, monkeypatch: 
 
     def some_broken(self, index: int):
         if index == 7 and len(self) == 60:
-            raise PictureError("empty file", "pair 7")
+            raise ImageError("empty file", "pair 7")
         return honest(self, index)
 
     monkeypatch.setattr(ShardDataset, "__getitem__", some_broken)
@@ -134,7 +134,7 @@ def test_auto_reads_what_is_there_and_makes_nothing_that_memory_does_as_well(tin
 
 
 def test_auto_makes_one_where_memory_is_too_small(tiny, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr("workbench.engine.lessons.MEMORY_MB", 0)
+    monkeypatch.setattr("workbench.engine.teacher_outputs.MEMORY_MB", 0)
     assert build_cohort({"run": tiny(data={"views": 4})}).kept is None  # 240 views, and 12 steps of 20 pairs
     assert build_cohort({"run": tiny(data={"views": 3})}).kept is not None
     assert "making it takes" in capsys.readouterr().err
@@ -215,8 +215,8 @@ def test_a_flipped_bit_stops_the_run_and_the_command_mends_it(tiny) -> None:
 def test_rows_of_a_memory_are_those_of_the_teacher(tiny) -> None:
     """Views of one pair by index and view, whatever the order they come in."""
     cohort = build_cohort({"run": tiny(data={"views": 2}, teacher={"cache": "off"})})
-    lessons = Lessons(cohort.teacher, 2, 60)
+    lessons = TeacherForward(cohort.teacher, 2, 60)
     for step in (0, 4, 0, 2, 4):
         batch = cohort.stream.batch(step)
         fresh = cohort.teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL)
-        assert torch.equal(lessons.teach(batch).embeddings.image_BD, fresh.image_BD)
+        assert torch.equal(lessons.teacher_forward(batch).embeddings.image_BD, fresh.image_BD)

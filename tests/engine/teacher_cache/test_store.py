@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.bench.memory import peak_mb
+from workbench.bench.contest import peak_mb
 from workbench.engine.teacher_cache.identity import Identity, TeacherIdentity
 from workbench.engine.teacher_cache.store import DIGESTS, MANIFEST, ROWS, Manifest, TeacherCache
 

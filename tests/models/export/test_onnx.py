@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from workbench.models.export import onnx as export_onnx
+from workbench.models.export.native import MismatchError, Probe
 from workbench.models.export.onnx import CONFIG, describe, model_inputs, to_onnx, write_onnx
-from workbench.models.export.probe import MismatchError, Probe
 from workbench.models.export.write import export_model
 
 onnx = pytest.importorskip("onnx")
@@ -21,9 +21,9 @@ def by_config(folder, pictures, tokens):
     config = json.loads((folder / CONFIG).read_text())
     channels = (1, 3, 1, 1)
     mean, std = (np.array(config["image"][name], np.float32).reshape(channels) for name in ("mean", "std"))
-    normalised = (pictures.astype(np.float32) / 255 - mean) / std
+    normalized = (pictures.astype(np.float32) / 255 - mean) / std
     found = []
-    for tower, inputs in (("image", normalised), ("text", tokens)):
+    for tower, inputs in (("image", normalized), ("text", tokens)):
         session = onnxruntime.InferenceSession(folder / config[tower]["file"], providers=["CPUExecutionProvider"])
         assert config[tower]["input"].startswith(f"{session.get_inputs()[0].name}:")
         found += session.run(None, {session.get_inputs()[0].name: inputs})

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.tui.charts.raster import BLANK, column_of, rasterise, row_of
+from workbench.tui.charts.raster import BLANK, column_of, rasterize, row_of
 
 
 @given(
@@ -15,7 +15,7 @@ from workbench.tui.charts.raster import BLANK, column_of, rasterise, row_of
     height=st.integers(1, 30),
 )
 def test_a_tick_lies_where_the_curve_has_its_value(value, low, high, width, height) -> None:
-    drawn = rasterise([(np.array([value]), np.array([value]))], (low, high), (low, high), width, height)
+    drawn = rasterize([(np.array([value]), np.array([value]))], (low, high), (low, high), width, height)
     (row,), (column,) = (drawn.codes_HW != BLANK).nonzero()
     assert row == row_of(value, (low, high), height)
     assert column == column_of(value, (low, high), width)

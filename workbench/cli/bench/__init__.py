@@ -2,7 +2,7 @@
 
 import typer
 
-from workbench.cli.bench import cache, cohort, data, everything, losses, peer, step
+from workbench.cli.bench import everything, parts, runs
 
 app = typer.Typer(help="Measure speed and memory.", no_args_is_help=True)
 
@@ -12,10 +12,10 @@ def _group() -> None:
     """Measure speed and memory."""
 
 
-app.command()(losses.losses)
-app.command()(step.step)
-app.command()(data.data)
-app.command()(cache.cache)
-app.command()(cohort.cohort)
-app.command()(peer.peer)
+app.command()(parts.losses)
+app.command()(parts.step)
+app.command()(parts.data)
+app.command()(runs.cache)
+app.command()(runs.cohort)
+app.command()(runs.peer)
 app.command("all")(everything.everything)

@@ -8,8 +8,8 @@ from workbench.cli.options import Json
 if TYPE_CHECKING:
     import torch
 
+    from workbench.bench.contest import Row
     from workbench.bench.goals import Reached
-    from workbench.bench.row import Row
 
 LOSS_BATCHES = [512, 2048]
 
@@ -62,12 +62,8 @@ def _benches(place: "torch.device") -> dict[str, Bench]:
     from workbench.bench.losses import LossBench
     from workbench.bench.peer import Match
     from workbench.bench.step import step_config
-    from workbench.cli.bench.cache import cache_bench
-    from workbench.cli.bench.cohort import cohort_bench
-    from workbench.cli.bench.data import data_bench
-    from workbench.cli.bench.losses import STRAIGHTFORWARD_UP_TO, WIDTH, losses_bench
-    from workbench.cli.bench.peer import peer_bench
-    from workbench.cli.bench.step import step_bench
+    from workbench.cli.bench.parts import STRAIGHTFORWARD_UP_TO, WIDTH, data_bench, losses_bench, step_bench
+    from workbench.cli.bench.runs import cache_bench, cohort_bench, peer_bench
 
     return {
         "peer": peer_bench(Match(device=place)),

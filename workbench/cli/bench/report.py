@@ -9,8 +9,7 @@ import typer
 if TYPE_CHECKING:
     import torch
 
-    from workbench.bench.contest import Clock
-    from workbench.bench.row import Row
+    from workbench.bench.contest import Clock, Row
 
 DEVICES = ("auto", "cpu", "cuda")
 DASH = "\N{EN DASH}"
@@ -39,8 +38,8 @@ def device_named(name: str) -> "torch.device":
     Raises:
         ValueError: there is no such device, or not on this machine.
     """
-    from workbench.config.nearest import unknown
     from workbench.engine.device import resolve_device
+    from workbench.errors import unknown
 
     if name not in DEVICES:
         raise unknown("device", name, DEVICES)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from workbench.config.nearest import unknown
-from workbench.data.samples.picture import Picture
-from workbench.data.samples.progress import progress
+from workbench.data.samples.sample import Picture, ZeroShotTask
 from workbench.data.samples.write import fault_of_samples, num_pairs_in, write_shards
-from workbench.data.samples.zero_shot import ZeroShotTask
+from workbench.errors import unknown
 from workbench.files import explained, sweep
+from workbench.progress import progress
 from workbench.resources import cache_dir, find_resource
 
 PAIRS_PER_SHARD = 2_000

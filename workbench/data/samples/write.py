@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from workbench.config.nearest import unknown
-from workbench.data.samples.picture import Picture
+from workbench.data.samples.sample import Picture
+from workbench.errors import unknown
 from workbench.files import DiskFullError, free_bytes, new_folder
 
 CHECKSUMS = "checksums.txt"

@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from workbench.embeddings import Embeddings
 from workbench.engine.cohort import Cohort
-from workbench.engine.doctor.inputs import word_findings
-from workbench.engine.doctor.teaching import chance_of, level_finding, mean_recall
-from workbench.engine.evaluation import Evaluator
+from workbench.engine.doctor.checks import chance_of, level_finding, mean_recall, word_findings
+from workbench.engine.evaluate import Evaluator
 from workbench.engine.teacher_cache.held_out import HeldOutIdentity
 from workbench.engine.teacher_cache.identity import digest_of
 from workbench.evaluation.retrieval import retrieval

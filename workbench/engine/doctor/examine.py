@@ -10,8 +10,16 @@ from workbench.data.spec import evaluated_splits
 from workbench.engine.build import build_cohort, make_evaluator
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb, resolve_device
-from workbench.engine.doctor.expected import RunEstimate, estimate_run
-from workbench.engine.doctor.finding import Finding
+from workbench.engine.doctor.checks import (
+    affinity_finding,
+    chance_recall,
+    image_finding,
+    input_findings,
+    look_at_affinities,
+    reading_findings,
+    recall_finding,
+)
+from workbench.engine.doctor.estimate import RunEstimate, estimate_run
 from workbench.engine.doctor.forecast import (
     Evaluations,
     Forecast,
@@ -20,13 +28,11 @@ from workbench.engine.doctor.forecast import (
     forecast_findings,
     make_forecast,
 )
-from workbench.engine.doctor.inputs import input_findings, picture_finding, reading_findings
-from workbench.engine.doctor.machine import Machine, look_at_machine, machine_findings
+from workbench.engine.doctor.machine import Finding, Machine, look_at_machine, machine_findings
 from workbench.engine.doctor.settings import setting_findings, share_findings
-from workbench.engine.doctor.teaching import affinity_finding, chance_recall, look_at_affinities, recall_finding
 from workbench.engine.doctor.trial import Trial, try_steps
-from workbench.engine.evaluation import Evaluator
-from workbench.views.units import duration
+from workbench.engine.evaluate import Evaluator
+from workbench.formatting import duration
 
 MAX_TIME_S = 120.0  # a trial that would take longer is left out
 MOST_MEASURED = 2000  # held-out pictures; of more, some are measured and the time of all is reckoned
@@ -104,7 +110,7 @@ def examine_run(
     forecast = make_forecast(cohort, trial, evaluations, room_mb)
     found += [
         *forecast_findings(forecast, cohort, machine.storage["runs"].free_mb),
-        picture_finding(trial),
+        image_finding(trial),
         *_of_trial(cohort, trial),
         *measured,
     ]

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from workbench.config.run import RunConfig
-from workbench.engine.checkpoint_room import checkpoints_bytes, remedy
+from workbench.engine.checkpoint import checkpoints_bytes, remedy
 from workbench.engine.cohort import Cohort
-from workbench.engine.doctor.finding import Finding
+from workbench.engine.device import has_batch_norm
+from workbench.engine.doctor.machine import Finding
 from workbench.engine.doctor.trial import Trial
+from workbench.formatting import duration
 from workbench.limits import MIB, MUCH_OF_MEMORY
-from workbench.models.placement import has_batch_norm
-from workbench.views.units import duration
 
 MUCH_WAITING = 0.3  # of a step
 MANY_DAYS_S = 7 * 86_400.0
@@ -99,8 +99,10 @@ def make_forecast(cohort: Cohort, trial: Trial, evaluations: Evaluations, room_m
     """The whole run at the rate of the steps that were taken."""
     (member,) = cohort.members
     num_steps, new_steps = cohort.num_steps, num_new_steps(cohort)
-    teaching_s = new_steps * trial.lap.teach_s + (num_steps - new_steps) * min(trial.teach_again_s, trial.lap.teach_s)
-    training_s = num_steps * (trial.lap.step_s - trial.lap.teach_s) + teaching_s
+    teaching_s = new_steps * trial.lap.teacher_forward_s + (num_steps - new_steps) * min(
+        trial.teacher_again_s, trial.lap.teacher_forward_s
+    )
+    training_s = num_steps * (trial.lap.step_s - trial.lap.teacher_forward_s) + teaching_s
     return Forecast(
         num_steps=num_steps,
         pairs_per_s=num_steps * cohort.batch_size / training_s,

@@ -7,15 +7,43 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from workbench.engine.doctor.finding import Finding
 from workbench.files import free_bytes, is_writable
 from workbench.limits import MIB, memory_mb, usable_cores
 from workbench.process import this_host
 from workbench.resources import cache_dir
+
+# One thing that was looked into, and what to do about it.
+
+Level = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        check: what was looked into, in a word or two.
+        level: a warning is for a person to judge; with a problem, the run is not worth its time.
+        message: one clause.
+        remedy: what to do; empty where nothing is to be done.
+    """
+
+    check: str
+    level: Level
+    message: str
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        assert bool(self.remedy) == (self.level != "ok"), "what is wrong has a remedy, and what is right needs none"
+
+    def to_json(self) -> dict[str, str]:
+        """One of the ``findings`` of ``--json``."""
+        return asdict(self)
+
 
 LEAST_DISK_MB = 2 * 2**10
 LEAST_MEMORY_MB = 2 * 2**10

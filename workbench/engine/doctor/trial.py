@@ -11,11 +11,11 @@ from workbench.embeddings import Batch
 from workbench.engine.cohort import Cohort
 from workbench.engine.contributions import Remark, examine
 from workbench.engine.device import now_s, peak_memory_mb
-from workbench.engine.diagnostics import diagnose
-from workbench.engine.divergence import Divergence
-from workbench.engine.laps import Lap, laps, mean_lap
-from workbench.engine.lessons import Lesson
-from workbench.engine.out_of_memory import is_out_of_memory
+from workbench.engine.gradients import diagnose
+from workbench.engine.loop import is_out_of_memory
+from workbench.engine.step import Divergence
+from workbench.engine.teacher_outputs import TeacherOutputs
+from workbench.engine.timing import Lap, laps, mean_lap
 from workbench.progress import phase
 
 Found = TypeVar("Found")
@@ -42,7 +42,7 @@ class Trial:
 
     num_steps: int
     lap: Lap
-    teach_again_s: float
+    teacher_again_s: float
     peak_mb: float
     divergence: Divergence | None
     num_pairs: int
@@ -80,18 +80,18 @@ def _if_it_fits(work: Callable[[], Found]) -> Found | None:
         raise
 
 
-def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, Lesson | None]]:
+def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, TeacherOutputs | None]]:
     """The trial but for its shares, and the first batch with its lesson."""
     (member,) = cohort.members
     taken: list[Lap] = []
-    first: tuple[Batch, Lesson | None] | None = None
+    first: tuple[Batch, TeacherOutputs | None] | None = None
     num_replaced = 0
     if cohort.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(cohort.device)
     with closing(laps(cohort)) as steps, phase("taking steps") as shown:
-        for batch, lesson, lap in steps:
+        for batch, teacher_outputs, lap in steps:
             taken.append(lap)
-            first = first or (batch, lesson)
+            first = first or (batch, teacher_outputs)
             num_replaced += len(batch.replaced)
             shown.advance()
             if _is_enough(taken):
@@ -99,12 +99,12 @@ def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, Lesson | None]]:
     assert first is not None
     peak_mb = peak_memory_mb(cohort.device)
     start_s = now_s(cohort.device)
-    cohort.teach(first[0], 0)
-    teach_again_s = now_s(cohort.device) - start_s
+    cohort.teacher_forward(first[0], 0)
+    teacher_again_s = now_s(cohort.device) - start_s
     trial = Trial(
         num_steps=len(taken),
         lap=mean_lap(taken),
-        teach_again_s=teach_again_s,
+        teacher_again_s=teacher_again_s,
         peak_mb=peak_mb,
         divergence=member.watch.first(),
         num_pairs=len(taken) * cohort.batch_size,
@@ -120,7 +120,7 @@ def _is_enough(taken: list[Lap]) -> bool:
     return len(taken) >= LEAST_STEPS and (len(taken) >= MOST_STEPS or taken_s >= ENOUGH_S)
 
 
-def _shares(cohort: Cohort, batch: Batch, lesson: Lesson | None) -> dict[str, float]:
+def _shares(cohort: Cohort, batch: Batch, teacher_outputs: TeacherOutputs | None) -> dict[str, float]:
     (member,) = cohort.members
     if len(member.objective.weights_at(0)) < 2:
         return {}
@@ -128,7 +128,7 @@ def _shares(cohort: Cohort, batch: Batch, lesson: Lesson | None) -> dict[str, fl
     found = diagnose(
         member.state,
         member.masked(batch, 0),
-        lesson,
+        teacher_outputs,
         member.objective,
         0,
         train.precision,

@@ -17,13 +17,11 @@ from torch import Tensor
 
 from workbench.config.run import RunConfig
 from workbench.data.batches import BatchStream
-from workbench.data.look_ahead import look_ahead
-from workbench.data.picture_error import PictureError
-from workbench.data.picture_files import spread
-from workbench.data.samples.progress import progress
-from workbench.data.store_writer import num_threads
-from workbench.data.unusable import Tally
-from workbench.embeddings import Replaced
+from workbench.data.cached.writer import num_threads
+from workbench.data.parallel import look_ahead
+from workbench.data.sources.files import spread
+from workbench.data.unusable import BadImageCount, ImageError
+from workbench.embeddings import BadImage
 from workbench.engine.device import machine_facts, now_s
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import (
@@ -38,8 +36,9 @@ from workbench.engine.teacher_cache.store import (
     read_digests,
 )
 from workbench.files import FULL, DiskFullError, alone, free_bytes, write_atomically
+from workbench.formatting import duration, size
 from workbench.models.teacher import Teacher
-from workbench.views.units import duration, size
+from workbench.progress import progress
 
 ROWS_PER_BLOCK = 1024  # at least: what a kill may cost
 MAX_BLOCKS = 4096
@@ -97,7 +96,7 @@ class Builder:
         start = time.perf_counter()
         seen = [self._views(index) for index in tried]
         decode_s = (time.perf_counter() - start) / len(tried) / num_threads()
-        views = [one for one in seen if not isinstance(one, Replaced)]
+        views = [one for one in seen if not isinstance(one, BadImage)]
         if not views:
             raise ValueError(f"no picture that was tried can be used, such as {seen[0]}")
         images, texts = (torch.cat(some)[: teacher.chunk_size].to(self._device) for some in zip(*views, strict=True))
@@ -172,7 +171,7 @@ class Builder:
         threads = num_threads()
         decoded = look_ahead(self._views, pairs, num_threads=threads, depth=4 * threads)
         shown = progress(decoded, len(pairs), label)
-        tally = Tally()
+        tally = BadImageCount()
         (self.folder / DIGESTS).touch()
         with ExitStack() as files:
             for ending in (decoded, shown):  # the bar first, then the threads that decode
@@ -184,26 +183,26 @@ class Builder:
                 _write(rows, content, block.start * self.manifest.pair_bytes)  # and only then what vouches for it
                 _write(digests, sha256(content).digest(), number * DIGEST_BYTES)
 
-    def _views(self, index: int) -> Views | Replaced:
+    def _views(self, index: int) -> Views | BadImage:
         try:
             return self._stream.every_view(index)
-        except PictureError as error:
-            return Replaced(error.reason, str(error))
+        except ImageError as error:
+            return BadImage(error.reason, str(error))
 
-    def _embed(self, block: list[Views | Replaced], tally: Tally) -> npt.NDArray[np.generic]:
+    def _embed(self, block: list[Views | BadImage], tally: BadImageCount) -> npt.NDArray[np.generic]:
         """The rows of a block's pairs, [R, K, 2, D]."""
-        broken = [one for one in block if isinstance(one, Replaced)]
+        broken = [one for one in block if isinstance(one, BadImage)]
         tally.add(len(block), broken)
         tally.check()
         rows = np.full((len(block), self.identity.views, 2, self.manifest.width), np.nan, self.identity.dtype)
-        views = [one for one in block if not isinstance(one, Replaced)]
+        views = [one for one in block if not isinstance(one, BadImage)]
         if views:
             images, texts = (torch.cat(some).to(self._device) for some in zip(*views, strict=True))
             distinct, which = torch.unique(texts, dim=0, return_inverse=True)
             said = torch.stack([self._teacher.embed_image(images), self._teacher.embed_text(distinct)[which]], dim=1)
             if not said.isfinite().all():
                 raise ValueError(f"teacher {self.manifest.teacher} says something that is not finite: try another")
-            sound = [not isinstance(one, Replaced) for one in block]
+            sound = [not isinstance(one, BadImage) for one in block]
             rows[sound] = said.cpu().numpy().reshape(len(views), *rows.shape[1:])
         return rows
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 from workbench.config.run import RunConfig
 from workbench.data.batches import BatchStream
 from workbench.engine.device import machine_facts
-from workbench.engine.lessons import remembers
 from workbench.engine.precheck import check_cacheable
 from workbench.engine.teacher_cache.build import Builder, Forecast
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home, why_missing
+from workbench.engine.teacher_outputs import remembers
 from workbench.files import DiskFullError, free_bytes, why_not_written
 from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher

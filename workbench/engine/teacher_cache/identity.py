@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from workbench.config.run import RunConfig
-from workbench.data.sample import Dataset
-from workbench.data.store import decoder
+from workbench.data.cached.store import decoder
+from workbench.data.dataset import Dataset
 
 if TYPE_CHECKING:
     from workbench.models.teacher import Teacher

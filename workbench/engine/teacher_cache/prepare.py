@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from workbench.config.run import RunConfig
 from workbench.data.batches import BatchStream
+from workbench.data.images import at_working_size
 from workbench.data.spec import evaluated_splits, open_dataset
-from workbench.data.working_size import at_working_size
 from workbench.engine.build import load_teacher, make_evaluator, make_objective
 from workbench.engine.device import resolve_device
 from workbench.engine.teacher_cache.choice import check_keepable, open_cache, repair

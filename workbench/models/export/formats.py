@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 from workbench.adapters.sink import PROJECT
-from workbench.config.nearest import unknown
+from workbench.errors import unknown
 
 FORMATS = {
     "native": "a folder for workbench.load_student, any architecture",

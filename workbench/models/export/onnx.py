@@ -16,13 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.config.shape import TOWERS, Tower
+from workbench.config.inheritance import TOWERS, Tower
+from workbench.errors import reason
 from workbench.files import write_atomically
 from workbench.models.clip import Clip
-from workbench.models.export.native import tokenizer_document
-from workbench.models.export.probe import BATCH_SIZES, Probe, checked, max_or_nan
+from workbench.models.export.native import BATCH_SIZES, Probe, checked, max_or_nan, tokenizer_document
 from workbench.models.folder import TOKENIZER
-from workbench.models.reasons import reason
 from workbench.models.towers import split_name
 
 TOLERANCE = 1e-4

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from workbench.tui.charts.drawing import CURSOR, FAINT, MARK, TITLE, Drawing, draw
-from workbench.tui.charts.enlarged import Enlarged
+from workbench.tui.charts.images import Enlarged
 from workbench.tui.charts.plot import INK, Lens, Plot
 
 WIDE = 110  # columns from which charts stand side by side

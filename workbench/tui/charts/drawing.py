@@ -7,8 +7,18 @@ import numpy as np
 
 from workbench.terminal import visible
 from workbench.tui.charts.plot import INK, LETTERS, Curve, Lens, Plot, seen, whole_range
-from workbench.tui.charts.raster import Floats, Range, column_of, rasterise, row_of
-from workbench.tui.charts.ticks import log_ticks, tick_text, ticks, time_text, with_room
+from workbench.tui.charts.raster import (
+    Floats,
+    Range,
+    column_of,
+    log_ticks,
+    rasterize,
+    row_of,
+    tick_text,
+    ticks,
+    time_text,
+    with_room,
+)
 from workbench.tui.words import number
 
 FAINT, TITLE, CURSOR, MARK = "faint", "title", "cursor", "mark"
@@ -143,7 +153,7 @@ def _body(
         if is_log:
             value = np.log10(np.where(value > 0, value, np.nan))
         lines.append((one.along(lens.axis), value))
-    picture = rasterise(lines, x_range, scaled, num_columns, num_rows)
+    picture = rasterize(lines, x_range, scaled, num_columns, num_rows)
     cells: list[list[Piece]] = [
         [
             (chr(code) if owner >= 0 else " ", plot.curves[owner].colour if owner >= 0 else INK)

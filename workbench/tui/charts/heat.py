@@ -14,8 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.strip import Strip
 
-from workbench.tui.charts.enlarged import Enlarged
-from workbench.tui.charts.half_blocks import half_blocks
+from workbench.tui.charts.images import Enlarged, half_blocks
 from workbench.views.affinity import AffinityView
 
 GAP = 2
@@ -24,7 +23,7 @@ LEAST_ACROSS, LEAST_DOWN = 12, 6
 LOW, HIGH = (16, 20, 24), (240, 228, 66)  # dark to yellow: brightness alone tells them apart
 MINUS, ZERO, PLUS = (86, 180, 233), (24, 28, 34), (230, 159, 0)  # blue is less than the teacher, orange is more
 CURSOR = (255, 255, 255)
-Colours = NDArray[np.uint8]
+Colors = NDArray[np.uint8]
 
 
 class Place(NamedTuple):
@@ -61,7 +60,7 @@ def grid_of(view: AffinityView, width: int, height: int) -> Grid:
     return Grid(pairs, names, max(1, min(room // pairs, 2 * (height - 1) // pairs)))
 
 
-def colours(values_PP: NDArray[np.float64], *, is_difference: bool) -> Colours:
+def colors(values_PP: NDArray[np.float64], *, is_difference: bool) -> Colors:
     """RGB uint8 [P, P, 3]: from the least to the greatest value, or for a difference from 0 to its largest size."""
     if is_difference:
         size = float(np.abs(values_PP).max()) or 1.0
@@ -73,7 +72,7 @@ def colours(values_PP: NDArray[np.float64], *, is_difference: bool) -> Colours:
     return _mixed(np.broadcast_to(LOW, (*values_PP.shape, 3)), np.broadcast_to(HIGH, (*values_PP.shape, 3)), share)
 
 
-def _mixed(low: NDArray[np.int64], high: NDArray[np.int64], share: NDArray[np.float64]) -> Colours:
+def _mixed(low: NDArray[np.int64], high: NDArray[np.int64], share: NDArray[np.float64]) -> Colors:
     return np.rint(low + (high - low) * share).astype(np.uint8)
 
 
@@ -160,8 +159,8 @@ class Heat(Enlarged, can_focus=True):
             lines.append([segment for row in rows for segment in (*row, gap)])
         return [Strip(line).adjust_cell_length(self.content_size.width, base) for line in lines]
 
-    def _marked(self, name: str) -> Colours:
-        found = colours(self._matrix(name), is_difference=name == "difference")
+    def _marked(self, name: str) -> Colors:
+        found = colors(self._matrix(name), is_difference=name == "difference")
         if max(self.place) < len(found):  # else it is about to be moved
             found[self.place] = CURSOR
         return found

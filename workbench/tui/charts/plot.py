@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from workbench.tui.charts.axis import Axis
 from workbench.tui.charts.raster import Floats, Range
-from workbench.views.trace import Trace, smooth
+from workbench.tui.words import Axis
+from workbench.views.curves import Trace, smooth
 
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.98)
 INK = "ink"  # a curve in the colour of text

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 from workbench.config.toml import read_toml
 from workbench.figures.style import palette
 from workbench.tui.charts.plot import Plot, curve
-from workbench.tui.run.feed import Feed, Name
-from workbench.views.comparison import ComparedRun, Comparison, Evaluated, compare_runs
+from workbench.tui.run.feed import Name, RunFollower
+from workbench.views.comparison import ComparedRun, Comparison, Evaluated, compare_runs, setting_text
 from workbench.views.metrics import in_order, metric_label
-from workbench.views.paired import PairedView, paired_view
-from workbench.views.results import ResultRow
-from workbench.views.settings import setting_text
+from workbench.views.results import PairedView, ResultRow, paired_view
 
 if TYPE_CHECKING:
     from workbench.runs.directory import RunDirectory
@@ -35,7 +33,7 @@ class Compared:
     """Feeds of two or more runs, and what they have in common."""
 
     def __init__(self, runs: Sequence["RunDirectory"]) -> None:
-        self.feeds = [Feed(run) for run in runs]
+        self.feeds = [RunFollower(run) for run in runs]
 
     def poll(self) -> bool:
         """Reads on in all; whether there is more to read at once."""
@@ -62,9 +60,9 @@ class Compared:
         group, what = name
         label = metric_label(what) if group.startswith("metrics/") else None
         ids = [feed.run.id for feed in self.feeds]
-        colours = palette(ids)
+        colors = palette(ids)
         curves = [
-            curve(run, colours[run], feed.story.traces[name], label.factor if label else 1.0)
+            curve(run, colors[run], feed.story.traces[name], label.factor if label else 1.0)
             for run, feed in zip(ids, self.feeds, strict=True)
             if name in feed.story.traces
         ]
@@ -120,7 +118,7 @@ def _decides(setting: str) -> bool:
     return not setting.startswith(("machine.", "sweep.", "log."))
 
 
-def _settings(feed: Feed) -> dict[str, Any]:
+def _settings(feed: RunFollower) -> dict[str, Any]:
     try:
         table = read_toml(feed.run.config_file)
     except ValueError:
@@ -129,14 +127,14 @@ def _settings(feed: Feed) -> dict[str, Any]:
     return table
 
 
-def _evaluations(feed: Feed) -> dict[str, Evaluated]:
+def _evaluations(feed: RunFollower) -> dict[str, Evaluated]:
     return {
         split: Evaluated(event.step, event.num_pairs, event.metrics, event.errors)
         for split, event in feed.story.evaluations.items()
     }
 
 
-def _in_first_order(feeds: list[Feed]) -> list[Name]:
+def _in_first_order(feeds: list[RunFollower]) -> list[Name]:
     return list(dict.fromkeys(name for feed in feeds for name in feed.story.traces))
 
 

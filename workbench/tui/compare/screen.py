@@ -15,12 +15,10 @@ from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import LETTERS, Lens
 from workbench.tui.compare.compared import Compared
 from workbench.tui.export import Table, plots_table
-from workbench.tui.foot import Foot
-from workbench.tui.paned import Paned, Panes, Reading, pane_keys
+from workbench.tui.panes import KeyFooter, PanedScreen, Panes, Reading, pane_keys
 from workbench.tui.run.feed import Name
 from workbench.tui.words import NOTHING, state_text
-from workbench.views.comparison import Comparison, MetricRow
-from workbench.views.settings import setting_text
+from workbench.views.comparison import Comparison, MetricRow, setting_text
 
 if TYPE_CHECKING:
     from workbench.tui.app import Workbench
@@ -32,7 +30,7 @@ GAP = 2
 MOST_CELL = 32
 
 
-class CompareScreen(Paned):
+class CompareScreen(PanedScreen):
     """Runs overlaid on one loss or metric; what they were told apart; what came out, with differences."""
 
     DEFAULT_CSS = """
@@ -45,7 +43,7 @@ class CompareScreen(Paned):
         *pane_keys(PANES),
         Binding("m", "turn(1)", "next curve"),
         Binding("M", "turn(-1)", "previous curve", show=False),
-        *Paned.LENS_KEYS,
+        *PanedScreen.LENS_KEYS,
     ]
     PANES = PANES
     app: "Workbench"
@@ -68,7 +66,7 @@ class CompareScreen(Paned):
                 yield Static("", id="told", markup=False)
             with TabPane("3 differences", id="differences"), Reading():
                 yield Static("", id="found", markup=False)
-        yield Foot()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.take_habits()

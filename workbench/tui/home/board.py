@@ -12,8 +12,8 @@ from workbench.runs.log import last_events, tail_events
 from workbench.tui.words import is_quiet
 
 if TYPE_CHECKING:
-    from workbench.config.origin import Origin
-    from workbench.views.trace import Trace
+    from workbench.config.steering import Origin
+    from workbench.views.curves import Trace
 
 PIECE_BYTES = 1024 * 1024
 MOST_POINTS = 64  # of a sparkline
@@ -89,7 +89,7 @@ class Row:
 
     def read_on(self) -> bool:
         """Reads a piece more of the log for its evaluations; whether there is more."""
-        from workbench.config.origin import read_origin  # not before the first screen is there
+        from workbench.config.steering import read_origin  # not before the first screen is there
 
         if not self._has_origin:
             self._has_origin = True
@@ -116,7 +116,7 @@ class Row:
         return has_more
 
     def _take_evaluation(self, event: EvalDone) -> None:
-        from workbench.views.trace import Trace
+        from workbench.views.curves import Trace
 
         if event.split != self._split:
             if self._split == FIRST_SPLIT:

@@ -13,11 +13,11 @@ from textual.widgets import Input, Static
 from workbench.runs.directory import RunDirectory
 from workbench.terminal import visible
 from workbench.tui.export import Table
-from workbench.tui.foot import Foot
 from workbench.tui.home.board import Board, Row
 from workbench.tui.home.studies import KEY, studies_of, study_line
 from workbench.tui.home.table import SORTS, Column, columns, headline, line, needs, next_metric, ordered, values
-from workbench.tui.memory import View
+from workbench.tui.panes import KeyFooter
+from workbench.tui.preferences import View
 from workbench.tui.rows import GAP, Line, Rows, clipped
 from workbench.tui.words import hex_of
 from workbench.views.metrics import metric_label
@@ -77,7 +77,7 @@ class HomeScreen(Screen[None]):
             compact=True,
             select_on_focus=False,
         )
-        yield Foot()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.query_one("#filter", Input).value = self.app.memory.filter
@@ -123,12 +123,12 @@ class HomeScreen(Screen[None]):
         view = self.app.memory.view
         if view == "runs":
             return self._run_lines(rows, shown, metric)
-        colours = self.app.get_css_variables()
+        colors = self.app.get_css_variables()
         lines: dict[str, Line] = {}
         for study in studies_of(self.board, self.app.memory.filter if view == "studies" else ""):
             own = [row for row in rows if row.origin and row.origin.study == study.name]
             if view == "studies" or own:
-                lines[study.key] = study_line(study, shown, metric, tones=lambda name: hex_of(colours, name))
+                lines[study.key] = study_line(study, shown, metric, tones=lambda name: hex_of(colors, name))
             if view == "by study":
                 lines |= self._run_lines(own, shown, metric)
         if view == "by study":
@@ -137,7 +137,7 @@ class HomeScreen(Screen[None]):
 
     def _run_lines(self, rows: list[Row], shown: list[Column], metric: str) -> dict[str, Line]:
         """Lines of runs that have ended are made once, and again when something about them changes."""
-        colours = self.app.get_css_variables()
+        colors = self.app.get_css_variables()
         look = (shown, metric, self.app.theme)
         lines: dict[str, Line] = {}
         for row in rows:
@@ -145,7 +145,7 @@ class HomeScreen(Screen[None]):
             basis = (look, row.version, is_marked)
             before = self._made.get(row.run.id)
             if row.is_live or before is None or before[0] != basis:
-                made = line(row, shown, metric, is_marked=is_marked, tones=lambda name: hex_of(colours, name))
+                made = line(row, shown, metric, is_marked=is_marked, tones=lambda name: hex_of(colors, name))
                 self._made[row.run.id] = before = (basis, made)
             lines[row.run.id] = before[1]
         return lines

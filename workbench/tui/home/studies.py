@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from workbench.formatting import duration, shortened
 from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
 from workbench.tui.home.table import BAR_WIDTH, Column, Tones
 from workbench.tui.rows import Cell, Line
 from workbench.tui.words import NOTHING, bar
 from workbench.views.metrics import metric_label
-from workbench.views.names import shortened
-from workbench.views.units import duration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,7 +135,7 @@ def _said(study: StudyRow, metric: str) -> dict[str, tuple[str, str]]:
 @functools.cache
 def _planned(name: str, runs_dir: "Path") -> "Study | None":
     """The study of this name; None for one that is told by its runs alone."""
-    from workbench.runs.of_study import find_study
+    from workbench.runs.summary import find_study
 
     try:
         found = find_study(name, runs_dir)

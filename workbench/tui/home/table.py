@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from workbench.formatting import duration, shortened
 from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
-from workbench.tui.memory import Memory
+from workbench.tui.preferences import Preferences
 from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
 from workbench.tui.words import NOTHING, SORTS_FIRST, bar, number, sparkline, state_text, tone
 from workbench.views.metrics import METRIC_LABELS, metric_label
-from workbench.views.names import shortened
-from workbench.views.units import duration
 
 SORTS = ("newest", "name", "state", "progress", "metric", "loss", "time left")
 HEADLINE = "image_to_text_r1"
@@ -87,7 +86,7 @@ def columns(width: int, metric: str, need: Needs) -> list[Column]:
     return [replace(column, width=length) if column.key == "name" else column for column in found]
 
 
-def headline(board: Board, memory: Memory) -> str:
+def headline(board: Board, memory: Preferences) -> str:
     """The metric that the table shows: the one that was chosen, if any run has it."""
     names = board.metric_names
     for wished in (memory.metric, HEADLINE):
@@ -96,14 +95,14 @@ def headline(board: Board, memory: Memory) -> str:
     return names[0] if names else HEADLINE
 
 
-def next_metric(board: Board, memory: Memory) -> str:
+def next_metric(board: Board, memory: Preferences) -> str:
     """The metric after the one that is shown."""
     names = [name for name in METRIC_LABELS if name in board.metric_names] or board.metric_names
     shown = headline(board, memory)
     return names[(names.index(shown) + 1) % len(names)] if shown in names else shown
 
 
-def ordered(board: Board, memory: Memory) -> list[Row]:
+def ordered(board: Board, memory: Preferences) -> list[Row]:
     """The runs that pass the filter, live ones first, then as they are sorted; of a study together if asked for."""
     metric = headline(board, memory)
     words = memory.filter.lower().split()
@@ -190,7 +189,7 @@ def row_tone(row: Row) -> str:
     return tone(row.status, is_quiet=row.is_quiet)
 
 
-def values(board: Board, memory: Memory) -> tuple[list[str], list[list[str]]]:
+def values(board: Board, memory: Preferences) -> tuple[list[str], list[list[str]]]:
     """The table as text for a file or the clipboard: its headings, and a row a run with every metric."""
     names = [name for name in METRIC_LABELS if name in board.metric_names]
     headings = ["run", "state", "step", "num_steps", "loss", "left_s", "recipe", "study", "cell", "seed", *names]

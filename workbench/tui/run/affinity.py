@@ -1,26 +1,75 @@
 """The pane of the probe pairs: three matrices through training, and what the cell at the cursor is about."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import numpy as np
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.widgets import Static
 
 from workbench.runs.directory import RunDirectory
-from workbench.runs.probe_snapshots import Probe
+from workbench.runs.snapshots import Probe
 from workbench.terminal import visible
-from workbench.tui.charts.half_blocks import Pixels
-from workbench.tui.charts.heat import Heat, grid_of
-from workbench.tui.charts.pictures import Pictures, Titled
+from workbench.tui.charts.heat import Grid, Heat, grid_of
+from workbench.tui.charts.images import Pictures, Pixels, Titled
 from workbench.tui.export import Table
-from workbench.tui.run.probe_pictures import placed, read_pictures
 from workbench.tui.words import number
 from workbench.views.affinity import MEASURES, AffinityView, Measure, affinity_view
 
 if TYPE_CHECKING:
     from workbench.tui.app import Workbench
+
+
+# The pictures of the probe pairs, and where there is room for them beside the matrices.
+
+MOST_PX = 160  # of a side: no terminal shows more
+LEAST_ROWS, LEAST_COLUMNS = 9, 18
+MARGIN = 2  # cells left and right of the matrices together
+
+
+class Placement(NamedTuple):
+    """Where the pictures stand, and how many rows or columns they have there; ``where`` is empty for nowhere."""
+
+    where: Literal["", "below", "beside"]
+    size: int = 0
+
+
+def read_images(run: RunDirectory, captions: Sequence[str]) -> list[Pixels]:
+    """The pictures that the captions are of, uint8 [H, W, C] each. It may take seconds.
+
+    Raises:
+        ValueError: the run's validation data are not there any more, have other captions or are damaged.
+        OSError: they cannot be read.
+    """
+    from workbench.data.images import decode_image
+    from workbench.data.probe_images import probe_images
+
+    found = []
+    for data in probe_images(run, captions):
+        image = decode_image(data)
+        image.thumbnail((MOST_PX, MOST_PX))
+        found.append(np.asarray(image))
+    return found
+
+
+def placed(width: int, height: int, grid: Grid, *, are_wanted: bool | None) -> Placement:
+    """Where the pictures go in a pane of ``width`` × ``height`` cells whose matrices take what ``grid`` says.
+
+    Args:
+        are_wanted: whether they were asked for; None shows them where the matrices leave enough room.
+    """
+    if are_wanted is False:
+        return Placement("")
+    left_below, left_beside = height - grid.rows, width - grid.columns - MARGIN
+    if left_below >= LEAST_ROWS:
+        return Placement("below", left_below)
+    if left_beside >= LEAST_COLUMNS:
+        return Placement("beside", left_beside)
+    return Placement("beside", max(LEAST_COLUMNS, min(height, width // 3))) if are_wanted else Placement("")
+
 
 SAID: dict[Measure, tuple[str, str]] = {
     "affinity": ("affinities", ": softmax of a picture's cosines over the texts"),
@@ -67,18 +116,18 @@ class AffinityPane(Vertical):
         self._probes = probes
         if probes and probes[-1].captions != self._captions:
             self._captions, self._pictures = probes[-1].captions, []
-            self.run_worker(self._fetch_pictures(), exclusive=True, group="pictures", exit_on_error=False)
+            self.run_worker(self._fetch_images(), exclusive=True, group="pictures", exit_on_error=False)
         self._draw()
 
-    async def _fetch_pictures(self) -> None:
+    async def _fetch_images(self) -> None:
         try:
-            self._pictures = await asyncio.to_thread(read_pictures, self._run, self._captions)
+            self._pictures = await asyncio.to_thread(read_images, self._run, self._captions)
         except (OSError, ValueError) as error:
             self._why_none = str(error)
         self._draw()
 
     def on_resize(self) -> None:
-        self._place_pictures()
+        self._place_images()
 
     @property
     def probe(self) -> Probe | None:
@@ -96,10 +145,10 @@ class AffinityPane(Vertical):
         probe = self.probe
         heat = self.query_one(Heat)
         heat.show(affinity_view(probe, self._measure) if probe else None)
-        self._place_pictures()
+        self._place_images()
         self._draw_cell()
 
-    def _place_pictures(self) -> None:
+    def _place_images(self) -> None:
         """Where there is room, or where they were asked for; nowhere without any."""
         heat, both, pictures = self.query_one(Heat), self.query_one("#both"), self.query_one(Pictures)
         where, size = "", 0
@@ -148,13 +197,13 @@ class AffinityPane(Vertical):
         self._measure = MEASURES[(MEASURES.index(self._measure) + 1) % len(MEASURES)]
         self._draw()
 
-    def on_heat_pictured(self) -> None:
+    def on_heat_images_asked(self) -> None:
         if not self._pictures:
             why = self._why_none or "they are being read"
             self.app.say(f"no pictures: {why}", is_wrong=bool(self._why_none))
             return
         self._are_wanted = not self.query_one(Pictures).display
-        self._place_pictures()
+        self._place_images()
 
     def table(self) -> Table:
         """For export and copy: every cell of every matrix that is drawn."""

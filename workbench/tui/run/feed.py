@@ -19,7 +19,7 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import Past, lineage
 from workbench.runs.liveness import RunStatus, run_status
 from workbench.runs.log import tail_events
-from workbench.views.trace import Trace
+from workbench.views.curves import Trace
 
 PIECE_BYTES = 128 * 1024
 MOST_NOTES = 500
@@ -29,7 +29,7 @@ Name = tuple[str, str]  # a group of curves, and the curve
 
 
 @dataclass
-class Story:
+class RunHistory:
     """What a run has said so far: the curves by group and name, the newest evaluation of each split, and the rest.
 
     ``notes`` are all events that are no measurement, the newest last; ``num_notes_lost`` earlier ones are gone.
@@ -92,7 +92,7 @@ class Story:
         self.evaluations = {split: event for split, event in self.evaluations.items() if event.step <= step}
 
 
-class Feed:
+class RunFollower:
     """Follows one run directory; :meth:`poll` reads what is new.
 
     A run that is removed leaves what was read, with ``problem`` saying so; one that is replaced is read anew.
@@ -103,7 +103,7 @@ class Feed:
         self._begin()
 
     def _begin(self) -> None:
-        self.story = Story()
+        self.story = RunHistory()
         self.status: RunStatus | None = None
         self.problem = ""
         self.is_removed = False

@@ -1,23 +1,89 @@
 """What the panes of a run say in words and blocks: layers, gradients, settings, events."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.text import Text
 
 from workbench.config.toml import load_recipe, read_toml
 from workbench.events import Commanded, RunFinished, Warned
+from workbench.formatting import clock, duration, size
 from workbench.runs.directory import RunDirectory
+from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.terminal import visible
-from workbench.tui.run.feed import MOST_NOTES, Story
-from workbench.tui.run.pictures import note_text
-from workbench.tui.run.shelf import NO_GRADIENTS, NO_MASKS, Shelf
-from workbench.tui.words import bar
+from workbench.tui.run.feed import MOST_NOTES, RunFollower, RunHistory
+from workbench.tui.run.plots import NO_GRADIENTS, NO_MASKS, SnapshotReader, note_text
+from workbench.tui.words import bar, is_quiet, number, state_text, tone
 from workbench.views.architecture import architecture
-from workbench.views.comparison import ComparedRun, Setting, compare_runs
+from workbench.views.comparison import ComparedRun, Setting, compare_runs, setting_text
 from workbench.views.gradients import GradientsView
-from workbench.views.mask_timeline import Densities
-from workbench.views.settings import setting_text
-from workbench.views.units import clock
+from workbench.views.masks import Densities
+from workbench.views.metrics import in_order, metric_label
+
+# How a run stands, in two lines.
+
+PROGRESS_WIDTH = 12
+MB = 1e6
+
+
+def head_text(feed: RunFollower, width: int, colors: Mapping[str, str]) -> Text:
+    """The run, its state, how far it is and what is left; then what it measured, or what is wrong."""
+    text = Text()
+    text.append(visible(feed.run.id), "bold")
+    status, story = feed.status, feed.story
+    if status is None:
+        return text.append(f"  {visible(feed.problem)}" if feed.problem else "  being read")
+    total = story.group("loss").get("total")
+    step_time = story.group("speed").get("step_time_s")
+    is_live = status.state in TAKES_COMMANDS and not feed.is_removed
+    waits = is_live and status.state == "paused"
+    quiet = is_live and is_quiet(status, log_every_s(feed))
+    state = "removed" if feed.is_removed else state_text(status, is_quiet=quiet)
+    colour = colors.get("warning" if feed.is_removed else tone(status, is_quiet=quiet), "")[:7]
+    text.append("  ")
+    text.append(state, f"bold {colour}" if colour.startswith("#") else "bold")
+    if status.num_steps:
+        share = status.step / status.num_steps
+        text.append(f"  {bar(share, PROGRESS_WIDTH)}" if width >= 90 and share < 1 else "")
+        text.append(f" {share:.0%}, step {status.step:,} of {status.num_steps:,}")
+        if is_live and not waits and step_time is not None and step_time.last is not None:
+            text.append(f", {duration(max(0, status.num_steps - status.step) * step_time.last)} left")
+    text.append("\n")
+    text.append(_second_line(feed, number(total.last) if total else ""))
+    return text
+
+
+def log_every_s(feed: RunFollower) -> float | None:
+    """Seconds of training between the last two logged steps."""
+    total = feed.story.group("loss").get("total")
+    if total is None or len(total) < 2:
+        return None
+    elapsed_s = total.elapsed_s
+    return float(elapsed_s[-1] - elapsed_s[-2])
+
+
+def _second_line(feed: RunFollower, loss: str) -> Text:
+    story = feed.story
+    if feed.problem:
+        return Text(visible(feed.problem), "bold")
+    if feed.share_read < 1:
+        return Text(f"reading its log: {feed.share_read:.0%}", "italic")
+    parts = [f"loss {loss}"] if loss else []
+    if story.evaluations:
+        event = story.evaluations.get("validation") or next(iter(story.evaluations.values()))
+        for name in in_order(set(event.metrics))[:3:2]:
+            label = metric_label(name)
+            parts.append(f"{label.label} {label.number(event.metrics[name])}{' %' if label.unit == '%' else ''}")
+    speed = story.group("speed")
+    if "pairs_per_s" in speed:
+        parts.append(f"{number(speed['pairs_per_s'].last, 3)} pairs/s")
+    if "peak_mb" in speed:
+        parts.append(size((speed["peak_mb"].last or 0) * MB))
+    if warnings := feed.warnings:
+        count = "a warning" if len(warnings) == 1 else f"{len(warnings)} warnings, the last"
+        parts.append(f"{count}: {visible(warnings[-1].message)}")
+    return Text("  ".join(parts))
+
 
 SHADES = " ░▒▓█"
 BAR_WIDTH = 16
@@ -25,7 +91,7 @@ BLUE = "#2E8BC0"  # to be seen on a dark and on a light screen
 MINUS = "\N{MINUS SIGN}"
 
 
-def layers_text(shelf: Shelf, step: float | None, width: int) -> Text:
+def layers_text(shelf: SnapshotReader, step: float | None, width: int) -> Text:
     """Figure 8 of TinyCLIP at a step: what is left of every layer, and how that came over time."""
     place = shelf.mask_at(step)
     if place is None:
@@ -57,9 +123,9 @@ def layers_text(shelf: Shelf, step: float | None, width: int) -> Text:
 def _over_time(tower: str, densities: Densities, places: list[int]) -> Text:
     text = Text()
     for group, layers in (("heads", densities.heads_KN), ("FFN", densities.channels_KN)):
-        for number, layer in enumerate(layers, start=1):
+        for layer_number, layer in enumerate(layers, start=1):
             shades = "".join(SHADES[round(float(layer[place]) * (len(SHADES) - 1))] for place in places)
-            text.append(f"  {tower:5} {number:>2} {group:5} ")
+            text.append(f"  {tower:5} {layer_number:>2} {group:5} ")
             text.append(shades + "\n", BLUE)
     return text
 
@@ -165,7 +231,7 @@ def paper_text(reports: list[dict[str, Any]]) -> Text:
     return text
 
 
-def events_text(story: Story, problem: str) -> Text:
+def events_text(story: RunHistory, problem: str) -> Text:
     """All that the run said apart from measurements, the newest first."""
     text = Text()
     if problem:

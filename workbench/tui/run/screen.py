@@ -15,14 +15,20 @@ from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import Lens
 from workbench.tui.export import Table, plots_table
-from workbench.tui.foot import Foot
-from workbench.tui.paned import Paned, Panes, Reading, pane_keys
+from workbench.tui.panes import KeyFooter, PanedScreen, Panes, Reading, pane_keys
 from workbench.tui.run.affinity import AffinityPane
-from workbench.tui.run.feed import Feed
-from workbench.tui.run.head import head_text
-from workbench.tui.run.panes import config_text, events_text, gradients_text, layers_text, paper_text
-from workbench.tui.run.pictures import loss_plots, mask_plots, metric_plots, note_text, speed_plots
-from workbench.tui.run.shelf import Shelf, share_plot, step_at
+from workbench.tui.run.feed import RunFollower
+from workbench.tui.run.panes import config_text, events_text, gradients_text, head_text, layers_text, paper_text
+from workbench.tui.run.plots import (
+    SnapshotReader,
+    loss_plots,
+    mask_plots,
+    metric_plots,
+    note_text,
+    share_plot,
+    speed_plots,
+    step_at,
+)
 from workbench.tui.run.steering import Steering
 from workbench.tui.steer import call
 
@@ -46,7 +52,7 @@ class RunScreen(Steering):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace", "app.pop_screen", "back", key_display="esc"),
         *pane_keys(PANES),
-        *Paned.LENS_KEYS,
+        *PanedScreen.LENS_KEYS,
         Binding("p", "paper", "compare the settings with the paper's", show=False),
         *Steering.KEYS,
     ]
@@ -56,8 +62,8 @@ class RunScreen(Steering):
     def __init__(self, run: RunDirectory) -> None:
         super().__init__()
         self.run_directory = run
-        self.feed = Feed(run)
-        self.shelf = Shelf(run)
+        self.feed = RunFollower(run)
+        self.shelf = SnapshotReader(run)
         self.lens = Lens()
         self._drawn: dict[str, object] = {}  # what each pane was drawn from
         self._num_notes = -1  # heard so far; -1 until all that was said before has been read
@@ -86,7 +92,7 @@ class RunScreen(Steering):
                 yield Static("", id="settings", markup=False)
             with TabPane("8 events", id="events"), Reading():
                 yield Static("", id="said", markup=False)
-        yield Foot()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.take_habits()

@@ -11,8 +11,8 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.tui import steer
 from workbench.tui.dialogs import Ask, Form
-from workbench.tui.paned import Paned
-from workbench.tui.run.feed import Feed
+from workbench.tui.panes import PanedScreen
+from workbench.tui.run.feed import RunFollower
 
 if TYPE_CHECKING:
     from workbench.tui.app import Workbench
@@ -26,7 +26,7 @@ FORK_FIELDS = {
 }
 
 
-class Steering(Paned):
+class Steering(PanedScreen):
     """What a screen of one run can ask of it; the screen has ``run_directory`` and ``feed``."""
 
     KEYS: ClassVar[list[Binding]] = [
@@ -39,7 +39,7 @@ class Steering(Paned):
     ]
     app: "Workbench"
     run_directory: RunDirectory
-    feed: Feed
+    feed: RunFollower
 
     @property
     def _state(self) -> str:

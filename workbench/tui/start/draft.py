@@ -13,7 +13,7 @@ from workbench.config.run import LossConfig, RunConfig
 from workbench.config.study import flat
 from workbench.config.toml import at_length, load_recipe
 from workbench.runs.directory import check_can_create
-from workbench.runs.of_study import find_trainable
+from workbench.runs.summary import find_trainable
 
 OF_THE_COMMAND = {
     "recipe": "a recipe's name or file: see `workbench recipes`",

@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 
 from workbench.terminal import visible
 from workbench.tui.dialogs import Ask
-from workbench.tui.foot import Foot
+from workbench.tui.panes import KeyFooter
 from workbench.tui.rows import GAP, Cell, Line, Rows
 from workbench.tui.start.draft import Draft, about
 from workbench.tui.steer import call
@@ -57,7 +57,7 @@ class StartScreen(Screen[None]):
         yield Static("", id="about", markup=False)
         yield Input(id="value", compact=True, select_on_focus=True)
         yield Input(id="filter", compact=True, placeholder="words in the setting's name")
-        yield Foot()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.query_one(Rows).focus()

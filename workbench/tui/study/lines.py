@@ -1,18 +1,120 @@
 """A study's report as lines of cells: its table, and its runs one by one."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.report.markdown import best_first
+import numpy as np
+from rich.text import Text
+
+from workbench.figures.style import palette
+from workbench.formatting import shortened
+from workbench.report.comparison import MOST_CURVES
+from workbench.report.markdown import best_first, markdown, unescape
 from workbench.report.tables import interval
+from workbench.report.words import progress
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.terminal import visible
+from workbench.tui.charts.plot import INK, Curve, Plot
+from workbench.tui.compare.screen import columns_text
 from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
-from workbench.tui.study.studied import Studied
+from workbench.tui.study.followed import StudyState
 from workbench.tui.words import NOTHING, TONES
 from workbench.views.metrics import MetricLabel
-from workbench.views.names import shortened
-from workbench.views.study import Replicate, StudyCell, paper_in_our_unit
+from workbench.views.study import Replicate, StudyCell, Tried, history, paper_in_our_unit
+
+# What a study has found and how it is going, in words, and its curves.
+
+TABLE_BAR = re.compile(r"(?<!\\)\|")
+NO_HISTORY = f"no curves: they need two evaluations of every finished run, and no more than {MOST_CURVES} cells"
+
+
+def head_text(found: StudyState | None, name: str, problem: str, metric: MetricLabel | None) -> Text:
+    """The study, its question, how far it is, and what is left."""
+    text = Text()
+    text.append(visible(name), "bold")
+    if found is None:
+        return text.append(f"  {visible(problem)}" if problem else "  being read")
+    table = found.report.table
+    text.append(f"  {visible(table.question)}\n")
+    parts = [metric.title if metric else "", progress(table.cells), found.left_text, visible(problem)]
+    if found.queued:
+        parts.append(f"{len(found.queued)} queued")
+    if found.report.best:
+        parts.append(f"best by validation: {visible(found.report.best)}")
+    return text.append(" · ".join(part for part in parts if part))
+
+
+def found_text(found: StudyState, width: int) -> Text:
+    """The whole report, and before it what has been given up."""
+    text = Text()
+    if found.ended:
+        text.append("trials without a result, and why\n", "bold")
+        for one in found.ended:
+            text.append(f"  {visible(one.cell)}: {visible(one.why)}\n")
+        text.append("\n")
+    if found.queued:
+        text.append("queued to be tried next\n", "bold")
+        for values in found.queued:
+            text.append(f"  {visible(values)}\n")
+        text.append("\n")
+    return text.append(as_words(markdown(found.report), width))
+
+
+def as_words(report: str, width: int) -> Text:
+    """A report's Markdown as a person reads it: headings bold, tables in columns."""
+    text = Text()
+    rows: list[list[str]] = []
+    for line in [*report.splitlines()[1:], ""]:
+        if line.startswith("|"):
+            cells = [unescape(cell.strip()) for cell in TABLE_BAR.split(line)[1:-1]]
+            rows += [] if set("".join(cells)) <= set("-: ") and rows else [cells]
+            continue
+        if rows:
+            text.append(columns_text(rows[0], rows[1:], width))
+            rows = []
+        if line.startswith("#"):
+            text.append(unescape(line.lstrip("# ")) + "\n", "bold")
+        elif line != "```":
+            text.append(unescape(line.replace("**", "")) + "\n")
+    return text
+
+
+def history_plots(found: StudyState, metric: MetricLabel | None) -> list[Plot]:
+    """A search's trials with the best so far; of other studies every cell's mean learning curve."""
+    report, view = found.report, found.learning
+    if metric is None:
+        return [Plot("history", empty=NO_HISTORY)]
+    if report.tried:
+        worse = metric.higher_is_better is False
+        tried = history(report.table.cells, metric.name, "minimize" if worse else "maximize")
+        return [_tried_plot(tried, metric)]
+    if view is None or found.learning_metric != metric.name:
+        why = NO_HISTORY if found.learning_metric == metric.name else "being read"
+        return [Plot(f"{metric.label} on validation", empty=why)]
+    colors = palette([model.model for model in view.models])
+    curves = []
+    for model in view.models:
+        step = model.mean.step.astype(np.float64)
+        curves.append(Curve(model.model, colors[model.model], step, step, model.mean.value * view.metric.factor))
+    return [Plot(f"{view.metric.label} on {view.split}, mean over seeds", tuple(curves), view.metric.unit)]
+
+
+def _tried_plot(tried: Sequence[Tried], metric: MetricLabel) -> Plot:
+    found = [one for one in tried if one.value is not None]
+    number = np.array([one.trial for one in found], dtype=np.float64)
+
+    def one_curve(name: str, colour: str, values: list[float | None]) -> Curve:
+        value = np.array([np.nan if one is None else one for one in values], dtype=np.float64)
+        return Curve(name, colour, number, number, value * metric.factor)
+
+    colors = palette(["best so far", "tried"])
+    curves = (
+        one_curve("best so far", colors["best so far"], [one.best for one in found]),
+        one_curve("tried", INK, [one.value for one in found]),
+    )
+    return Plot(f"{metric.label} on validation, trial by trial", curves, metric.unit, x_name="trial")
+
 
 SIGNS = {"finished": "●", "running": "▸", "new": "▸", "silent": "▸", "missing": "·", "dropped": "–"}
 OTHER_SIGNS = {"stopped": "○", "interrupted": "○"}
@@ -37,7 +139,7 @@ def sign(one: Replicate) -> str:
     return SIGNS.get(one.state) or OTHER_SIGNS.get(one.state, BAD)
 
 
-def table_headings(found: Studied, metric: MetricLabel, width: int) -> list[Heading]:
+def table_headings(found: StudyState, metric: MetricLabel, width: int) -> list[Heading]:
     """What fits into ``width`` cells, the most important first to stay; a study without a paper has no such column."""
     table = found.report.table
     num_seeds = max((len(cell.replicates) for cell in table.cells), default=1)
@@ -63,7 +165,7 @@ def table_headings(found: Studied, metric: MetricLabel, width: int) -> list[Head
     return [Heading("cell", least), *shown]
 
 
-def table_lines(found: Studied, metric: MetricLabel, headings: list[Heading], tones: Tones) -> dict[str, Line]:
+def table_lines(found: StudyState, metric: MetricLabel, headings: list[Heading], tones: Tones) -> dict[str, Line]:
     """A line a cell, by its name; of a search the best first."""
     return {
         cell.name: tuple(
@@ -75,7 +177,7 @@ def table_lines(found: Studied, metric: MetricLabel, headings: list[Heading], to
     }
 
 
-def _said(found: Studied, cell: StudyCell, metric: MetricLabel) -> Mapping[str, tuple[str, str]]:
+def _said(found: StudyState, cell: StudyCell, metric: MetricLabel) -> Mapping[str, tuple[str, str]]:
     table = found.report.table
     entry = table.entry(cell, metric)
     star = "★ " if cell.name == found.report.best else "  "
@@ -100,7 +202,7 @@ def _said(found: Studied, cell: StudyCell, metric: MetricLabel) -> Mapping[str, 
     }
 
 
-def run_headings(found: Studied, metric: MetricLabel, width: int) -> list[Heading]:
+def run_headings(found: StudyState, metric: MetricLabel, width: int) -> list[Heading]:
     """The columns of the runs, as wide as they need to be."""
     label = metric.title if width >= 100 else metric.label
     cells = found.report.table.cells
@@ -115,7 +217,7 @@ def run_headings(found: Studied, metric: MetricLabel, width: int) -> list[Headin
     return [Heading("cell", name), *fixed, Heading("run, or why not", max(LEAST_NAME, room - name))]
 
 
-def run_lines(found: Studied, metric: MetricLabel, headings: list[Heading], tones: Tones) -> dict[str, Line]:
+def run_lines(found: StudyState, metric: MetricLabel, headings: list[Heading], tones: Tones) -> dict[str, Line]:
     """A line a run, by its id, those that are under way or in trouble first; without those to come."""
     why = {one.cell: one.why for one in found.ended}
     every = [(cell, one) for cell in found.report.table.cells for one in cell.replicates if one.run]

@@ -13,20 +13,21 @@ from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import Lens
 from workbench.tui.export import Table, plots_table
-from workbench.tui.foot import Foot
-from workbench.tui.paned import Panes, Reading, pane_keys
+from workbench.tui.panes import KeyFooter, Panes, Reading, pane_keys
 from workbench.tui.rows import Rows
+from workbench.tui.study.followed import StudyState, read_study
 from workbench.tui.study.lines import (
     LEGEND,
+    found_text,
+    head_text,
     heading_text,
+    history_plots,
     run_headings,
     run_lines,
     table_headings,
     table_lines,
 )
 from workbench.tui.study.steering import StudySteering
-from workbench.tui.study.studied import Studied, read_study
-from workbench.tui.study.words import found_text, head_text, history_plots
 from workbench.tui.words import hex_of
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
@@ -62,7 +63,7 @@ class StudyScreen(StudySteering):
     def __init__(self, name: str, runs_dir: Path) -> None:
         super().__init__()
         self.study_name, self.runs_dir = name, runs_dir
-        self.studied: Studied | None = None
+        self.studied: StudyState | None = None
         self.lens = Lens()
         self._problem = ""
         self._metric = ""
@@ -83,7 +84,7 @@ class StudyScreen(StudySteering):
                 yield Static("", id="said", markup=False)
             with TabPane("4 history", id="history"):
                 yield Charts(self.lens, classes="-filling", id="curves")
-        yield Foot()
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         self.draw()
@@ -138,24 +139,24 @@ class StudyScreen(StudySteering):
     def _tones(self, name: str) -> str:
         return hex_of(self.app.get_css_variables(), name)
 
-    def _draw_table(self, found: Studied) -> None:
+    def _draw_table(self, found: StudyState) -> None:
         if (metric := self.metric) is None:
             return
         headings = table_headings(found, metric, self.size.width)
         self.query_one("#cells-headings", Static).update(heading_text(headings), layout=False)
         self.query_one("#cells", Rows).show(table_lines(found, metric, headings, self._tones))
 
-    def _draw_runs(self, found: Studied) -> None:
+    def _draw_runs(self, found: StudyState) -> None:
         if (metric := self.metric) is None:
             return
         headings = run_headings(found, metric, self.size.width)
         self.query_one("#each-headings", Static).update(heading_text(headings), layout=False)
         self.query_one("#each", Rows).show(run_lines(found, metric, headings, self._tones))
 
-    def _draw_found(self, found: Studied) -> None:
+    def _draw_found(self, found: StudyState) -> None:
         self.query_one("#said", Static).update(found_text(found, self.size.width - 4))
 
-    def _draw_history(self, found: Studied) -> None:
+    def _draw_history(self, found: StudyState) -> None:
         self.query_one("#curves", Charts).show(history_plots(found, self.metric))
 
     def on_tabbed_content_tab_activated(self) -> None:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding
 
-from workbench.config.tried import about
+from workbench.config.cells import about
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS, run_status
 from workbench.sweeps.storage import default_file
 from workbench.tui import steer
 from workbench.tui.dialogs import Ask, Form
-from workbench.tui.paned import Paned
-from workbench.tui.study import trial
-from workbench.tui.study.studied import Studied, read_study
+from workbench.tui.panes import PanedScreen
+from workbench.tui.study import followed
+from workbench.tui.study.followed import StudyState, read_study
 from workbench.views.study import StudyCell
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ TO_RETRY = ("failed", "stopped")
 APART = "in a process of its own that outlives this screen"
 
 
-class StudySteering(Paned):
+class StudySteering(PanedScreen):
     """What a screen of one study can ask of it; the screen knows what is at the cursor."""
 
     KEYS: ClassVar[list[Binding]] = [
@@ -38,7 +38,7 @@ class StudySteering(Paned):
     app: "Workbench"
     study_name: str
     runs_dir: Path
-    studied: Studied | None
+    studied: StudyState | None
 
     def cells_at_cursor(self) -> tuple[list[StudyCell], list[str]]:
         """The cell at the cursor, if there is one, and its runs; of the pane of runs that run alone."""
@@ -63,7 +63,7 @@ class StudySteering(Paned):
         )
         self._ask(f"stop {', '.join(run.id for run in live)}?", what, do)
 
-    def _can_go_on(self, *, while_live: bool = False) -> Studied | None:
+    def _can_go_on(self, *, while_live: bool = False) -> StudyState | None:
         """The study, if a command of it can be given here; says why not."""
         found, why = self.studied, ""
         if found is None:
@@ -131,7 +131,7 @@ class StudySteering(Paned):
         keys = list(study.search)
 
         def given(filled: dict[str, str]) -> list[str]:
-            return trial.overrides(study, dict(zip(keys, filled.values(), strict=True)))
+            return followed.overrides(study, dict(zip(keys, filled.values(), strict=True)))
 
         def check(filled: dict[str, str]) -> str:
             given(filled)
@@ -145,7 +145,7 @@ class StudySteering(Paned):
                 self._queue(found, [word for one in given(filled) for word in ("--try", one)])
 
         fields = {
-            f"field-{place}": (f"{key}: {about(study.search[key])}", trial.typed(like, key))
+            f"field-{place}": (f"{key}: {about(study.search[key])}", followed.typed(like, key))
             for place, key in enumerate(keys)
         }
         self.app.push_screen(Form(f"{self.study_name}: try these values", fields, check), answered)
@@ -169,11 +169,11 @@ class StudySteering(Paned):
                 f"{self.study_name}: {cell.name} once more?", what, lambda: self._queue(found, ["--retry", cell.name])
             )
 
-    def _queue(self, found: Studied, more: list[str]) -> None:
+    def _queue(self, found: StudyState, more: list[str]) -> None:
         self.app.say("queueing it; this takes a few seconds")
         self.run_worker(self._call_and_go_on(found, more), group="queue", exit_on_error=False)
 
-    async def _call_and_go_on(self, found: Studied, more: list[str]) -> None:
+    async def _call_and_go_on(self, found: StudyState, more: list[str]) -> None:
         try:
             said = await steer.call([*found.command, *more, "--runs", str(self.runs_dir)])
             self.app.say(said.strip())

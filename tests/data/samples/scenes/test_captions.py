@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.data.samples.scenes.attributes import COLOURS, SHAPES, SIZES, TEXTURES
+from workbench.data.samples.scenes.attributes import COLORS, SHAPES, SIZES, TEXTURES
 from workbench.data.samples.scenes.captions import (
     OPPOSITE,
     PHRASINGS,
@@ -67,8 +67,8 @@ def test_shorter_captions_written_out():
 
 def test_the_words_are_those_of_all_captions_and_no_more():
     used = set()
-    for index in range(max(len(SIZES), len(COLOURS), len(TEXTURES), len(SHAPES))):
-        thing = Thing(*(values[index % len(values)] for values in (SIZES, COLOURS, TEXTURES, SHAPES)))
+    for index in range(max(len(SIZES), len(COLORS), len(TEXTURES), len(SHAPES))):
+        thing = Thing(*(values[index % len(values)] for values in (SIZES, COLORS, TEXTURES, SHAPES)))
         for relation, phrasing in itertools.product(OPPOSITE, range(len(PHRASINGS))):
             used |= set(full(thing, relation, thing, phrasing, False).split())
         used |= set(without_size_and_texture(thing, "above", thing, False).split())

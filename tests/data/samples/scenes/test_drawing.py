@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from workbench.data.samples.scenes import SPLITS, WORDS, draw, mask_of
 from workbench.data.samples.scenes.attributes import SIZES, TONES_RGB, split_of
-from workbench.data.samples.scenes.fields import SIDE_PX
+from workbench.data.samples.scenes.shapes import SIDE_PX
 
 
 @pytest.fixture(scope="module")

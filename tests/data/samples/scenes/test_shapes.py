@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workbench.data.samples.scenes.attributes import SHAPES
-from workbench.data.samples.scenes.layout import MAX_TILT
+from workbench.data.samples.scenes.rendering import MAX_TILT
 from workbench.data.samples.scenes.shapes import DISTANCES, REACH, distances
 
 AXIS = np.linspace(-1.3, 1.3, 1301, dtype=np.float32)

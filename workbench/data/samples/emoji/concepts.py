@@ -1,6 +1,25 @@
-"""What an emoji shows, whoever is in it: its skin tones, genders and hair share a concept, and so a split."""
+"""Which concepts are held out: some of those whose names are made of words of training names.
 
-from collections.abc import Iterable
+The concepts are walked through in the order of a hash. One is held out if every word of its name is also in the name of
+another concept not held out by then: "grinning cat", for one, since there are "grinning squinting face" and "cat face".
+So the last name with a word always stays, and a model that learns names word by word can know every name held out.
+Those held out go to validation and test by turns until each has 135; all other concepts are for training.
+
+Flags of countries and regions are for training only, and their names vouch for no word: nobody can name a flag
+without having been told. Concepts newer than version 15.1 of Unicode's emoji are for training only too, so that a
+later font or package, which knows more of them, moves no other from split to split."""
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Literal
+
+from workbench.randomness import derive_seed
+
+# What an emoji shows, whoever is in it: its skin tones, genders and hair share a concept, and so a split.
 
 JOINER = "\u200d"
 PRESENTATION = "\ufe0f"
@@ -73,3 +92,79 @@ def one_each(sequences: Iterable[str]) -> dict[str, str]:
 def is_country_flag(sequence: str) -> bool:
     """Whether an emoji is the flag of a country or region: two regional letters, or a flag with tags."""
     return "\U0001f1e6" <= sequence[0] <= "\U0001f1ff" or sequence.endswith("\U000e007f")
+
+
+# Captions of emoji: the CLDR English names and the aliases of the PyPI package `emoji`, as plain words.
+
+SPOKEN = {"&": " and ", "#": " hash ", "*": " asterisk "}
+MAX_ALIASES = 2
+
+
+def plain_words(name: str) -> str:
+    """A CLDR name or alias as lower-case words of a-z and 0-9: ":woman's_hat:" becomes "womans hat"."""
+    text = unicodedata.normalize("NFKD", name.lower())
+    for symbol, word in SPOKEN.items():
+        text = text.replace(symbol, word)
+    text = re.sub(r"[.'\u2019\u0300-\u036f]", "", text)  # no mark of its own, nor a space in its place
+    return " ".join(re.findall("[a-z0-9]+", text))
+
+
+def captions_by_sequence(newest: float = math.inf) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every fully qualified emoji with its captions: the name first, then at most two aliases.
+
+    Emoji that came after version `newest` of Unicode's list, such as 15.1, are passed over.
+
+    An alias is left out when it repeats the name, when another emoji has it or is called so, and when it is
+    no word: a digit in it, or fewer than three letters ("clock830", "de"). The package cuts "flag:" from the
+    names of countries' flags; it is put back.
+
+    Raises:
+        ValueError: the package `emoji` is not installed.
+    """
+    try:
+        from emoji import EMOJI_DATA, STATUS
+    except ImportError as error:
+        remedy = "pip install 'clip-distillation-workbench[emoji]'"
+        raise ValueError(f"drawing emoji needs the package `emoji` for their names: {remedy}") from error
+    entries = {s: e for s, e in EMOJI_DATA.items() if e["status"] == STATUS["fully_qualified"]}
+    names = {s: plain_words(f"flag {e['en']}" if is_country_flag(s) else e["en"]) for s, e in entries.items()}
+    aliases = {s: list(dict.fromkeys(map(plain_words, e.get("alias", ())))) for s, e in entries.items()}
+    claims = Counter([*names.values(), *(alias for known in aliases.values() for alias in known)])
+    for sequence, name in names.items():
+        if entries[sequence]["E"] <= newest:
+            usable = (a for a in aliases[sequence] if claims[a] == 1 and re.fullmatch("[a-z ]{3,}", a))
+            yield sequence, (name, *list(usable)[:MAX_ALIASES])
+
+
+NEWEST = 15.1  # the last version of Unicode's emoji that font 2.042 has whole
+CONCEPTS_PER_SPLIT = 135
+
+Split = Literal["train", "validation", "test"]
+
+
+def split_of(sequence: str) -> Split:
+    """The split of an emoji, which is that of its concept.
+
+    Raises:
+        ValueError: the package `emoji`, on whose names the splits depend, is not installed.
+    """
+    return held_out().get(concept_of(sequence), "train")
+
+
+@cache
+def held_out() -> dict[str, Split]:
+    """The split of every concept that is not for training; found once, since it takes the whole list of emoji."""
+    captions = dict(captions_by_sequence(NEWEST))
+    names = {concept: captions[s][0] for concept, s in one_each(captions).items() if not is_country_flag(s)}
+    places: tuple[Split, ...] = ("validation", "test") * CONCEPTS_PER_SPLIT
+    return dict(zip(sparable(names), places, strict=False))
+
+
+def sparable(names: Mapping[str, str]) -> Iterator[str]:
+    """Concepts, by their names, that training can spare one after the other and still hold every word of theirs."""
+    in_training = Counter(word for name in names.values() for word in set(name.split()))
+    for concept in sorted(names, key=lambda concept: derive_seed(0, "emoji split", concept)):
+        words = set(names[concept].split())
+        if all(in_training[word] > 1 for word in words):
+            in_training.subtract(words)
+            yield concept

@@ -1,16 +1,82 @@
 """The splits of the emoji samples, drawn picture by picture."""
 
+import colorsys
+import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from pathlib import Path
 
-from workbench.config.nearest import unknown
-from workbench.data.samples.emoji.artwork import EmojiFont, on_background
-from workbench.data.samples.emoji.captions import captions_by_sequence
-from workbench.data.samples.emoji.concepts import concept_of, hexadecimal, one_each
-from workbench.data.samples.emoji.splits import split_of
-from workbench.data.samples.picture import Picture
+from PIL import Image, ImageDraw, ImageFont, features
+
+from workbench.data.samples.emoji.concepts import captions_by_sequence, concept_of, hexadecimal, one_each, split_of
+from workbench.data.samples.sample import Picture
+from workbench.errors import unknown
 from workbench.randomness import derive_seed
+
+# Drawing one emoji of the Noto Color Emoji font on a plain background of a soft colour.
+
+FONT_FILE = "NotoColorEmoji.ttf"
+SIZE = 72  # pixels
+STRIKE_POINTS, GLYPH_SIZE = 109, (136, 128)  # the only size the font's bitmaps come in, and their pixels
+STAR = "\u2b50"  # stands for any emoji of one code point
+REMEDY = "Debian and Ubuntu: apt-get install fonts-noto-color-emoji libfribidi0"
+
+
+class EmojiFont:
+    """The Noto Color Emoji font as installed. It draws an emoji that it knows as one glyph.
+
+    Raises:
+        ValueError: the font, or the text layout that joins code points, is missing.
+    """
+
+    def __init__(self, file: str = FONT_FILE) -> None:
+        if not (features.check("raqm") and features.check("fribidi")):
+            raise ValueError(f"drawing emoji needs Pillow's raqm layout and the library fribidi ({REMEDY})")
+        try:
+            self._font = ImageFont.truetype(file, STRIKE_POINTS, layout_engine=ImageFont.Layout.RAQM)
+        except OSError as error:
+            raise ValueError(f"drawing emoji needs the font Noto Color Emoji, {file} ({REMEDY})") from error
+        tables = font_tables(Path(str(self._font.path)))
+        if "CBDT" not in tables:
+            raise ValueError(f"drawing emoji needs the bitmap edition of {file}, which has a CBDT table ({REMEDY})")
+        revision = struct.unpack_from(">i", tables["head"], 4)[0]  # 16.16 fixed point
+        self.version = f"{revision / 65536:.3f}"
+        self._advance = self._font.getlength(STAR)
+
+    def joins(self, sequence: str) -> bool:
+        """Whether a sequence is one glyph; one that the font does not know falls apart into several."""
+        return self._font.getlength(sequence) == self._advance
+
+    def has_artwork(self, sequence: str) -> bool:
+        """Whether a sequence that is one glyph has any ink; a code point that the font lacks has none."""
+        _, top, _, bottom = self._font.getbbox(sequence)
+        return bottom > top
+
+    def glyph(self, sequence: str) -> Image.Image:
+        """The artwork, RGBA on nothing, 136 x 128."""
+        image = Image.new("RGBA", GLYPH_SIZE)
+        ImageDraw.Draw(image).text((0, 0), sequence, font=self._font, embedded_color=True)
+        return image
+
+
+def font_tables(path: Path) -> dict[str, bytes]:
+    """The tables of a TrueType file by name."""
+    data = path.read_bytes()
+    num_tables = struct.unpack_from(">H", data, 4)[0]
+    directory = struct.iter_unpack(">4sIII", data[12 : 12 + 16 * num_tables])
+    return {tag.decode("latin-1"): data[offset : offset + length] for tag, _, offset, length in directory}
+
+
+def on_background(glyph: Image.Image, key: str) -> Image.Image:
+    """The glyph centred on a pale colour that depends on the key alone, as RGB of 72 x 72 pixels."""
+    draw = derive_seed(0, "emoji background", key)
+    hue, lightness = draw % 360 / 360, 0.80 + draw // 360 % 16 / 100
+    colour = tuple(round(255 * channel) for channel in colorsys.hls_to_rgb(hue, lightness, 0.5))
+    canvas = Image.new("RGB", (2 * SIZE, 2 * SIZE), colour)
+    canvas.paste(glyph, ((canvas.width - glyph.width) // 2, (canvas.height - glyph.height) // 2), glyph)
+    return canvas.reduce(2)
+
 
 SPLITS = ("train", "validation", "test", "teacher")
 

@@ -5,8 +5,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from workbench.data.samples.emoji.artwork import EmojiFont
-from workbench.data.samples.emoji.drawing import draw, drawable, select
+from workbench.data.samples.emoji.drawing import EmojiFont, draw, drawable, select
 from workbench.data.samples.emoji.vocabulary import FILE
 from workbench.data.samples.write import write_shards
 

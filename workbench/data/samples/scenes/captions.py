@@ -1,12 +1,17 @@
-"""What is said of a scene: full captions in several phrasings, shorter ones, and the key of what they mean.
+"""The zero-shot task of the scenes: which two shapes does the picture show?"""
 
-Captions are lower-case words and single spaces, nothing else; the longest has 17 words.
-"""
-
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from workbench.data.samples.scenes.attributes import COLOURS, SHAPES, SIZES, TEXTURES
+from workbench.data.samples.sample import ZeroShotTask
+from workbench.data.samples.scenes.attributes import COLORS, SHAPES, SIZES, TEXTURES
+
+# What is said of a scene: full captions in several phrasings, shorter ones, and the key of what they mean.
+#
+# Captions are lower-case words and single spaces, nothing else; the longest has 17 words.
 
 # How a relation reads in each place of a phrasing.
 _PLACES = {
@@ -79,10 +84,34 @@ def _article(word: str) -> str:
 
 
 def _vocabulary() -> tuple[str, ...]:
-    lists: list[Iterable[str]] = [SIZES, COLOURS, TEXTURES, SHAPES, PHRASINGS, ("a", "an", "and", "another")]
+    lists: list[Iterable[str]] = [SIZES, COLORS, TEXTURES, SHAPES, PHRASINGS, ("a", "an", "and", "another")]
     lists += [places.values() for places in _PLACES.values()]
     words = {word for phrases in lists for phrase in phrases for word in phrase.split()}
     return tuple(sorted(word for word in words if "{" not in word))
 
 
 WORDS = _vocabulary()
+
+
+TEMPLATES = ("a {}", "{}")
+
+
+@cache
+def zero_shot() -> ZeroShotTask:
+    """36 classes, the unordered pairs of shapes; both orders of a pair are its aliases."""
+    classes = []
+    for first, second in itertools.combinations_with_replacement(SHAPES, 2):
+        classes.append(tuple(dict.fromkeys((shapes_only(first, second), shapes_only(second, first)))))
+    return ZeroShotTask(tuple(classes), TEMPLATES)
+
+
+@cache
+def class_name(first: str, second: str) -> str:
+    """The first alias of the class that a picture of these two shapes belongs to."""
+    task = zero_shot()
+    return task.classes[task.class_index(shapes_only(first, second))][0]
+
+
+def zero_shot_class(record: Mapping[str, Any]) -> int:
+    """The index of a picture's class, from its record."""
+    return zero_shot().class_index(record["class"])

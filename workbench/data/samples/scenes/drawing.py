@@ -1,20 +1,59 @@
 """Pictures of a split by index: layout, pixels, captions and record together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workbench.data.samples.picture import Picture
-from workbench.data.samples.scenes import captions, masks
-from workbench.data.samples.scenes.attributes import COLOURS, SHAPES, SIZES, TEXTURES
-from workbench.data.samples.scenes.captions import PHRASINGS, Thing
-from workbench.data.samples.scenes.draws import bits, picture_seeds, uniforms
-from workbench.data.samples.scenes.layout import RELATIONS, Layout, lay_out
-from workbench.data.samples.scenes.rendering import render
-from workbench.data.samples.scenes.zero_shot import class_name
+from workbench.data.samples.sample import Picture
+from workbench.data.samples.scenes import captions
+from workbench.data.samples.scenes.attributes import COLORS, SHAPES, SIZES, TEXTURES, bits, image_seeds, uniforms
+from workbench.data.samples.scenes.captions import PHRASINGS, Thing, class_name
+from workbench.data.samples.scenes.rendering import RELATIONS, Layout, lay_out, render
+
+# Object masks as run lengths, and the boxes around them.
+#
+# Run lengths count pixels row by row from the top left, beginning with zeros: [100, 7, 41, 7, ...] is 100 pixels
+# outside, 7 inside, 41 outside... They add up to height times width, and the first may be 0.
+
+
+def run_lengths(mask_MHW: NDArray[np.bool_]) -> list[list[int]]:
+    """The run lengths of each mask."""
+    flat_MP = mask_MHW.reshape(len(mask_MHW), -1)
+    num, area = flat_MP.shape
+    ends_run_MP = np.ones((num, area + 1), np.bool_)  # one column more: every mask ends a run where the next begins
+    ends_run_MP[:, 0] = flat_MP[:, 0]
+    ends_run_MP[:, 1:-1] = flat_MP[:, 1:] != flat_MP[:, :-1]
+    ends = np.flatnonzero(ends_run_MP)
+    rows = ends // (area + 1)
+    runs = np.diff(ends - rows, prepend=0).tolist()
+    stops = np.cumsum(np.bincount(rows, minlength=num)).tolist()
+    return [runs[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+
+
+def mask_of(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
+    """The mask [H, W] that has these run lengths; ValueError when they do not add up to its area."""
+    if sum(runs) != height * width:
+        raise ValueError(
+            f"run lengths add up to {sum(runs)} pixels, not {height} x {width}: is this the right picture?"
+        )
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+
+
+def bounding_boxes(mask_MHW: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The smallest box around each mask, [M, 4]: x0, y0, x1, y1 in pixels, the last two exclusive."""
+    columns_MW, rows_MH = np.any(mask_MHW, axis=1), np.any(mask_MHW, axis=2)
+    height, width = mask_MHW.shape[1:]
+    ends = [
+        columns_MW.argmax(1),
+        rows_MH.argmax(1),
+        width - columns_MW[:, ::-1].argmax(1),
+        height - rows_MH[:, ::-1].argmax(1),
+    ]
+    return np.stack(ends, axis=1)
+
 
 BATCH = 64  # pictures drawn at once: enough for numpy, few enough for the processor's cache
 NUM_FULL_CAPTIONS = 3
@@ -43,10 +82,10 @@ def draw(split: str, start: int, count: int) -> Iterator[Picture]:
 
 
 def _batch(split: str, start: int, count: int) -> Iterator[Picture]:
-    layout_seeds_N, look_seeds_N, words_seeds_N = bits(picture_seeds(split, start, count), 3).T
+    layout_seeds_N, look_seeds_N, words_seeds_N = bits(image_seeds(split, start, count), 3).T
     layout = lay_out(split, layout_seeds_N)
     pixels_NHW3, mask_MHW = render(layout, look_seeds_N)
-    runs, boxes = masks.run_lengths(mask_MHW), masks.boxes(mask_MHW).tolist()
+    runs, boxes = run_lengths(mask_MHW), bounding_boxes(mask_MHW).tolist()
     draws_NU = uniforms(words_seeds_N, 2 * len(PHRASINGS))
     for row in range(count):
         things = _things(layout, row)
@@ -69,7 +108,7 @@ def _things(layout: Layout, row: int) -> tuple[Thing, Thing]:
     first, second = (
         Thing(
             SIZES[layout.size_N2[row, which]],
-            COLOURS[layout.colour_N2[row, which]],
+            COLORS[layout.color_N2[row, which]],
             TEXTURES[layout.texture_N2[row, which]],
             SHAPES[layout.shape_N2[row, which]],
         )

@@ -1,20 +1,126 @@
 """A layout as pixels: background, soft shadows, textured objects, light and noise, with each object's mask.
 
 Legend: N pictures, M = 2 N objects (the first and second of each picture in turn), H W pixels of a picture,
-P pixels along the side of an object's window, a patch that holds the object and its shadow.
-"""
+P pixels along the side of an object's window, a patch that holds the object and its shadow."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from workbench.data.samples.scenes import backgrounds, shapes, textures
-from workbench.data.samples.scenes.attributes import COLOURS, TONES_RGB
-from workbench.data.samples.scenes.draws import bits, uniforms
-from workbench.data.samples.scenes.fields import SIDE_PX, Field, ramps
-from workbench.data.samples.scenes.layout import Layout
+from workbench.data.samples.scenes import shapes
+from workbench.data.samples.scenes import shapes as module
+from workbench.data.samples.scenes.attributes import (
+    COLORS,
+    RADIUS_PX,
+    SHAPES,
+    SIZES,
+    TONES_RGB,
+    bits,
+    combinations,
+    uniforms,
+)
+from workbench.data.samples.scenes.shapes import REACH, SIDE_PX, Field, ramps
+
+# Which two objects a scene shows and where: attributes, relation, positions, sizes and tilts of a batch.
+#
+# Legend: N pictures, 2 the first and the second object, the last 2 of a centre its x and y.
+
+MARGIN_PX = 0.6  # between an object and the picture's edge
+GAP_PX = 1.0  # between two objects, at least, along the relation's axis
+WANDER_PX = 2.0  # of a centre from the middle of its half, at most, either way
+MAX_TILT = 0.11  # tangent of half the largest tilt: 12.6 degrees
+SIZE_JITTER = 0.03
+
+RELATIONS = ("left of", "right of", "above", "below")
+
+_REACH = np.array([REACH[shape] for shape in SHAPES])
+_RADIUS_PX = np.array(RADIUS_PX)
+_NUM_DRAWS = 13
+
+Columns = Iterator[NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A batch of scenes.
+
+    Attributes are indices into the names in `attributes`, `relation_N` into RELATIONS: how the first object lies
+    to the second. Centres are in pixels from the top left corner, radii in pixels.
+    """
+
+    size_N2: NDArray[np.int64]
+    color_N2: NDArray[np.int64]
+    texture_N2: NDArray[np.int64]
+    shape_N2: NDArray[np.int64]
+    relation_N: NDArray[np.int64]
+    centre_N22: NDArray[np.float64]
+    radius_N2: NDArray[np.float64]
+    tilt_N2: NDArray[np.float64]  # tangent of half the angle
+
+
+def lay_out(split: str, seeds_N: NDArray[np.uint64]) -> Layout:
+    """The scenes of these seeds: two different objects that do not touch.
+
+    The first is of the split's combinations, the second of those in training: a held-out picture shows one combination
+    that no training picture did.
+    """
+    columns = iter(uniforms(seeds_N, _NUM_DRAWS).T)
+    first_N3, second_N3 = (_choose(columns, combinations(of)) for of in (split, "train"))
+    triples_N23 = np.stack([first_N3, second_N3], axis=1)
+    size_N2 = np.floor(_pair(columns) * len(SIZES)).astype(np.int64)
+    identical_N = (triples_N23[:, 0] == triples_N23[:, 1]).all(-1) & (size_N2[:, 0] == size_N2[:, 1])
+    size_N2[:, 1] = (size_N2[:, 1] + identical_N) % len(SIZES)
+
+    shape_N2 = triples_N23[..., 2]
+    radius_N2 = _RADIUS_PX[size_N2] * (1 + SIZE_JITTER * (2 * _pair(columns) - 1))
+    tilt_N2 = MAX_TILT * (2 * _pair(columns) - 1)
+    relation_N = np.floor(next(columns) * len(RELATIONS)).astype(np.int64)
+    centre_N22 = _place(columns, relation_N, _REACH[shape_N2] * radius_N2)
+    return Layout(
+        size_N2=size_N2,
+        color_N2=triples_N23[..., 0],
+        texture_N2=triples_N23[..., 1],
+        shape_N2=shape_N2,
+        relation_N=relation_N,
+        centre_N22=centre_N22,
+        radius_N2=radius_N2,
+        tilt_N2=tilt_N2,
+    )
+
+
+def _pair(columns: Columns) -> NDArray[np.float64]:
+    """The next number for each of the two objects, [N, 2]."""
+    return np.stack([next(columns), next(columns)], axis=1)
+
+
+def _choose(columns: Columns, triples_K3: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One of the combinations for each picture, [N, 3]."""
+    return triples_K3[np.floor(next(columns) * len(triples_K3)).astype(np.int64)]
+
+
+def _place(columns: Columns, relation_N: NDArray[np.int64], reach_N2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The centres, [N, 2, 2].
+
+    Each object lies near the middle of its half of the picture, and wholly within it: a student of a few hundred
+    thousand weights and a thousand pictures should have a chance to learn what a relation is.
+    """
+    backwards_N = relation_N % 2 == 1  # right of, below: the first object lies in the far half
+    sign_N2 = np.where(backwards_N[:, None], [1.0, -1.0], [-1.0, 1.0])
+    room_N2 = (SIDE_PX / 2 - GAP_PX / 2 - MARGIN_PX) / 2 - reach_N2
+    middle_px = SIDE_PX / 2
+    from_middle_N2 = (middle_px + GAP_PX / 2 - MARGIN_PX) / 2 + np.minimum(WANDER_PX, room_N2) * (
+        2 * _pair(columns) - 1
+    )
+    along_N2 = middle_px + sign_N2 * from_middle_N2
+    across_N2 = middle_px + WANDER_PX * (2 * _pair(columns) - 1)
+
+    vertical_N = (relation_N >= 2)[:, None]
+    x_N2, y_N2 = np.where(vertical_N, across_N2, along_N2), np.where(vertical_N, along_N2, across_N2)
+    return np.stack([x_N2, y_N2], axis=-1)
+
 
 WINDOW_PX = 27
 PAD_PX = 8  # how far a window may overhang the picture
@@ -26,7 +132,7 @@ COLOUR_JITTER = 9.0  # of 255, each channel
 LIGHT_FALL = 0.10  # at most, from edge to edge, along x and along y
 NOISE_LEVEL = (1.5, 7.0)  # of 255, half the width of the noise
 
-_TONES_K23 = np.array([TONES_RGB[colour] for colour in COLOURS], np.float32)
+_TONES_K23 = np.array([TONES_RGB[colour] for colour in COLORS], np.float32)
 
 
 @dataclass(frozen=True)
@@ -35,7 +141,7 @@ class Windows:
 
     corner_M2: NDArray[np.int64]  # x, y
     distance_px_MPP: Field
-    colour_M3PP: Field
+    color_M3PP: Field
 
 
 def render(layout: Layout, seeds_N: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -47,7 +153,7 @@ def render(layout: Layout, seeds_N: NDArray[np.uint64]) -> tuple[NDArray[np.uint
     padded = SIDE_PX + 2 * PAD_PX
     canvas = np.zeros((num, 3, padded, padded), np.float32)
     inner = (..., slice(PAD_PX, PAD_PX + SIDE_PX), slice(PAD_PX, PAD_PX + SIDE_PX))
-    backgrounds.paint(canvas[inner], seeds_N ^ np.uint64(1))
+    module.paint(canvas[inner], seeds_N ^ np.uint64(1))
     for which in range(2):
         _composite(canvas, windows, which)
     mask = np.zeros((2 * num, padded, padded), np.bool_)
@@ -70,16 +176,16 @@ def _windows(layout: Layout, draws_M6: NDArray[np.float64]) -> Windows:
 
     shifted_M2P = axes_M2P + TEXTURE_SHIFT_PX * draws_M6[:, 1:3, None]
     x_MPP, y_MPP = _turned(shifted_M2P, TEXTURE_TILT * (2 * draws_M6[:, 0] - 1))
-    share_MPP = textures.accents(layout.texture_N2.reshape(-1), x_MPP, y_MPP)
+    share_MPP = module.accents(layout.texture_N2.reshape(-1), x_MPP, y_MPP)
     jitter_M3 = (COLOUR_JITTER * (2 * draws_M6[:, 3:] - 1)).astype(np.float32)
-    tone_M23 = _TONES_K23[layout.colour_N2.reshape(-1)] + jitter_M3[:, None]
+    tone_M23 = _TONES_K23[layout.color_N2.reshape(-1)] + jitter_M3[:, None]
     main_M311, step_M311 = tone_M23[:, 0, :, None, None], (tone_M23[:, 1] - tone_M23[:, 0])[..., None, None]
     rim_MPP = np.clip(1 + distance_px_MPP / 1.6, 0, 1)
     light_MPP = 1 + 0.10 * np.clip(v_MPP - u_MPP, -1, 1) - 0.22 * rim_MPP
-    colour_M3PP = step_M311 * share_MPP[:, None]
-    colour_M3PP += main_M311
-    colour_M3PP *= light_MPP[:, None]
-    return Windows(corner_M2 + PAD_PX, distance_px_MPP, colour_M3PP)
+    color_M3PP = step_M311 * share_MPP[:, None]
+    color_M3PP += main_M311
+    color_M3PP *= light_MPP[:, None]
+    return Windows(corner_M2 + PAD_PX, distance_px_MPP, color_M3PP)
 
 
 def _turned(axes_M2P: NDArray[np.float64], tilt_M: NDArray[np.float64]) -> tuple[Field, Field]:
@@ -108,7 +214,7 @@ def _composite(canvas_N3HW: Field, windows: Windows, which: int) -> None:
     place = (np.arange(len(canvas_N3HW)), slice(None), y_N, x_N)
     patch_N3PP = views[place]
     patch_N3PP *= shade_NPP
-    change_N3PP = windows.colour_M3PP[which::2] - patch_N3PP
+    change_N3PP = windows.color_M3PP[which::2] - patch_N3PP
     change_N3PP *= cover_NPP
     patch_N3PP += change_N3PP
     views[place] = patch_N3PP

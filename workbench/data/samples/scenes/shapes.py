@@ -1,16 +1,34 @@
-"""Signed distance functions of the shapes: negative inside, in units of the object's radius.
+"""Backgrounds: two muted colours, mixed by a flat, a linear or a softly random field.
 
-Coordinates: `u` to the right and `v` upwards from the middle of the unrotated bounding box. Only arithmetic and
-square roots are used, which IEEE 754 fixes to the last bit: masks are the same on every machine.
-"""
+Muted means little saturation: no background has the colour of an object."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.data.samples.scenes.attributes import SHAPES
-from workbench.data.samples.scenes.fields import Field
+from workbench.data.samples.scenes.attributes import SHAPES, TEXTURES, uniforms
+
+# Fields: one number for every pixel, float32.
+
+SIDE_PX = 48  # of a picture
+
+Field = NDArray[np.floating[Any]]
+
+
+def ramps(slope_N2: NDArray[np.float64]) -> Field:
+    """Linear fields, 0 in the middle, that rise by `slope` from edge to edge, along x and along y, [N, H, W]."""
+    place = ((np.arange(SIDE_PX) + 0.5) / SIDE_PX - 0.5).astype(np.float32)
+    slope_N211 = slope_N2.astype(np.float32)[..., None, None]
+    out_NHW: Field = slope_N211[:, 0] * place + slope_N211[:, 1] * place[:, None]
+    return out_NHW
+
+
+# Signed distance functions of the shapes: negative inside, in units of the object's radius.
+#
+# Coordinates: `u` to the right and `v` upwards from the middle of the unrotated bounding box. Only arithmetic and
+# square roots are used, which IEEE 754 fixes to the last bit: masks are the same on every machine.
 
 _SIN36, _COS36 = 0.5877852523, 0.8090169944
 
@@ -91,3 +109,93 @@ def distances(shape_M: NDArray[np.int64], u_MPP: Field, v_MPP: Field) -> Field:
         rows = np.flatnonzero(shape_M == index)
         out_MPP[rows] = DISTANCES[name](u_MPP[rows], v_MPP[rows])
     return out_MPP
+
+
+# Textures: how much of the accent tone shows at a pixel, between 0 and 1, with edges about a pixel soft.
+
+STRIPE_PERIOD_PX = 4.4
+DOT_PERIOD_PX = 4.8
+DOT_RADIUS_PX = 1.35
+
+
+def _bands(x: Field, period_px: float, share: float) -> Field:
+    """Bands across x that cover `share` of it: 1 inside a band, 0 outside."""
+    phase = x / period_px
+    from_middle_px = np.abs(phase - np.rint(phase)) * period_px
+    return _soft_edge(share * period_px / 2 - from_middle_px)
+
+
+def striped(x: Field, y: Field) -> Field:
+    """Parallel stripes across x."""
+    del y
+    return _bands(x, STRIPE_PERIOD_PX, 0.42)
+
+
+def dotted(x: Field, y: Field) -> Field:
+    """Dots on a square lattice."""
+    x, y = (place - np.rint(place / DOT_PERIOD_PX) * DOT_PERIOD_PX for place in (x, y))
+    return _soft_edge(DOT_RADIUS_PX - np.sqrt(x * x + y * y))
+
+
+def _soft_edge(depth_px: Field) -> Field:
+    """0 outside and 1 inside, with a slope one pixel wide between them."""
+    share: Field = np.clip(0.5 + depth_px, 0, 1)
+    return share
+
+
+ACCENTS: dict[str, Callable[[Field, Field], Field]] = {
+    "striped": striped,
+    "dotted": dotted,
+}
+
+
+def accents(texture_M: NDArray[np.int64], x_MPP: Field, y_MPP: Field) -> Field:
+    """The accent's share at every pixel of the objects' windows, [M, P, P]; x and y in pixels along the texture."""
+    out_MPP = np.zeros_like(x_MPP)
+    for index, name in enumerate(TEXTURES):
+        if name in ACCENTS:
+            rows = np.flatnonzero(texture_M == index)
+            out_MPP[rows] = ACCENTS[name](x_MPP[rows], y_MPP[rows])
+    return out_MPP
+
+
+GRID = 5  # knots of the soft noise along each side
+_NUM_DRAWS = 10 + GRID * GRID
+
+
+def paint(canvas_N3HW: Field, seeds_N: NDArray[np.uint64]) -> None:
+    """Fills the canvas with one background for each seed, sRGB on a scale of 0 to 255."""
+    draws_NU = uniforms(seeds_N, _NUM_DRAWS)
+    kind_N = np.floor(draws_NU[:, 1] * 3)
+    first_N3 = _muted(draws_NU[:, 2:6])
+    second_N3 = _muted(draws_NU[:, 6:10])
+    mix_NHW = np.zeros((len(seeds_N), SIDE_PX, SIDE_PX), np.float32)
+    mix_NHW[kind_N == 1] = _gradients(draws_NU[kind_N == 1, 10:12])
+    mix_NHW[kind_N == 2] = _clouds(draws_NU[kind_N == 2, 10:])
+    step_N3 = (second_N3 - first_N3).astype(np.float32)
+    np.multiply(step_N3[..., None, None], mix_NHW[:, None], out=canvas_N3HW)
+    canvas_N3HW += first_N3.astype(np.float32)[..., None, None]
+
+
+def _muted(draws_N4: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pale greys with a faint tint, [N, 3]."""
+    gray_N = 184 + 56 * draws_N4[:, 0]
+    return gray_N[:, None] + 26 * (draws_N4[:, 1:] - 0.5)
+
+
+def _gradients(direction_N2: NDArray[np.float64]) -> Field:
+    """Linear ramps from 0 in one corner to 1 in another, [N, H, W]."""
+    slope_N2 = 2 * direction_N2 - 1
+    return 0.5 + ramps(slope_N2 / (np.abs(slope_N2).sum(1, keepdims=True) + 1e-6))
+
+
+def _clouds(knots_NG: NDArray[np.float64]) -> Field:
+    """Smooth noise through random knots on a coarse grid, 0 to 1, [N, H, W]."""
+    knots_NGG = knots_NG[:, -GRID * GRID :].astype(np.float32).reshape(-1, GRID, GRID)
+    place = np.linspace(0, GRID - 1, SIDE_PX)
+    cell = np.minimum(place.astype(np.int64), GRID - 2)
+    part = place - cell
+    ease = (part * part * (3 - 2 * part)).astype(np.float32)
+    rows_NHG = knots_NGG[:, cell] + ease[None, :, None] * (knots_NGG[:, cell + 1] - knots_NGG[:, cell])
+    left_NHW, right_NHW = rows_NHG[:, :, cell], rows_NHG[:, :, cell + 1]
+    return left_NHW + ease * (right_NHW - left_NHW)

@@ -1,0 +1,115 @@
+"""``--out`` that exists: whether it is whole, and what to do; known without importing torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench.cli.options import OUT_FILE, check_free
+from workbench.data.samples.registry import draw_shards
+from workbench.models.names import CONFIG, WEIGHTS
+
+
+def refusal(out: Path, option: str = "--out DIR") -> str:
+    with pytest.raises(ValueError, match="exists already") as found:
+        check_free(out, option)
+    assert str(found.value).endswith(f"name another with {option}")
+    return str(found.value)
+
+
+@pytest.fixture
+def model(tiny_models, tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in Path(tiny_models["teacher"]).iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def test_what_is_free(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    check_free(tmp_path / "empty")
+    check_free(tmp_path / "a" / "b")
+    check_free(tmp_path / "mine.toml", OUT_FILE)
+
+
+def test_a_whole_model_is_said_to_be_whole(model: Path) -> None:
+    assert f"is whole: measure it (workbench evaluate {model}" in refusal(model)
+
+
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
+@pytest.mark.parametrize("harm", ["missing", "cut", "garbage"])
+def test_a_part_of_a_model_is_said_to_be_incomplete(model: Path, file: str, harm: str) -> None:
+    content = (model / file).read_bytes()
+    if harm == "missing":
+        (model / file).unlink()
+    else:
+        (model / file).write_bytes(content[:-2] if harm == "cut" else b"garbage of any kind")
+    found = refusal(model)
+    assert "is incomplete" in found
+    assert file in found
+    assert f"rm -r {model}" in found
+
+
+def test_samples_recipes_and_onnx(tmp_path: Path) -> None:
+    folder = draw_shards("scenes", "test", 3, tmp_path / "test")
+    assert f"is whole: look at it (workbench data check {folder})" in refusal(folder)
+    (folder / "00000.tar").unlink()
+    assert "00000.tar is missing" in refusal(folder)
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('extends = "clip-kd"\n')
+    assert f"is whole: train with it (workbench train --recipe {recipe})" in refusal(recipe, OUT_FILE)
+    recipe.write_text('extends = "clip-')
+    assert "is incomplete" in refusal(recipe, OUT_FILE)
+    assert f"rm {recipe}" in refusal(recipe, OUT_FILE)
+    onnx = tmp_path / "onnx"
+    onnx.mkdir()
+    (onnx / "image.onnx").touch()
+    assert "text.onnx is missing" in refusal(onnx)
+    for name in ("text.onnx", "config.json", "tokenizer.json"):
+        (onnx / name).touch()
+    assert "is whole" in refusal(onnx)
+
+
+def test_files_of_somebody_else_are_not_to_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").touch()
+    found = refusal(tmp_path / "thesis")
+    assert "holds chapter1.tex" in found
+    assert "rm " not in found
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["export", "sample:scenes", "--format", "onyx", "--out", "x"], "did you mean 'onnx'"),
+        (["export", "sample:scenes", "--out", "taken"], "exists already"),
+        (["export", "nowhere", "--out", "x"], "unknown model"),
+        (["export", "run:nowhere", "--out", "x"], "holds no runs yet"),
+        (["export", "sample:scnes", "--out", "x"], "did you mean 'scenes'"),
+        (["inherit", "--teacher", "sample:scenes", "--depth", "1", "--out", "taken"], "exists already"),
+        (["inherit", "--teacher", "run:nowhere", "--depth", "1", "--out", "x"], "holds no runs yet"),
+        (["inherit", "--teacher", "sample:scenes", "--depth", "1", "--out", "x", "--figure", "x.gif"], "'.gif'"),
+        (["calibrate", "--out", "taken.toml"], "exists already"),
+        (["teacher", "import", "sample:scenes", "--out", "taken"], "exists already"),
+        (["teacher", "import", "sample:scnes"], "did you mean 'scenes'"),
+        (["teacher", "train", "--out", "taken"], "exists already"),
+        (["data", "samples", "scenes", "--out", "here"], "exists already"),
+    ],
+)
+def test_it_is_refused_before_torch_is_imported(tmp_path: Path, command: list[str], words: str) -> None:
+    for folder in ("taken", "here/train"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "file").touch()
+    (tmp_path / "taken.toml").touch()
+    program = (
+        "import sys; from workbench.cli.app import main\n"
+        "try: main()\n"
+        "finally: assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert words in done.stderr

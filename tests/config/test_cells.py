@@ -1,0 +1,49 @@
+"""Values that a search is asked to try, and what is said of those that it would not."""
+
+import pytest
+
+from workbench.config.axes import Choices, Range
+from workbench.config.cells import about, check_values, typed_values
+from workbench.config.study import Study
+
+SEARCH = {
+    "loss.fd.weight": Range(low=1.0, high=100.0, log=True),
+    "loss.crd.weight": Range(low=0, high=8, step=2),
+    "loss.mfd.mask_ratio": Choices(choices=[0.25, 0.5]),
+}
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return Study(name="hunt", question="Which?", search=SEARCH, trials=2)
+
+
+def test_where_a_search_looks_in_words():
+    assert [about(axis) for axis in SEARCH.values()] == [
+        "1 to 100, by ratio",
+        "0 to 8, in steps of 2",
+        "one of 0.25, 0.5",
+    ]
+    assert about(Range(low=0.5, high=2.0)) == "0.5 to 2"
+
+
+def test_values_are_read_as_they_are_typed(study):
+    assert typed_values(study, ["loss.fd.weight=1e1", "loss.crd.weight=4"]) == {
+        "loss.fd.weight": 10.0,
+        "loss.crd.weight": 4,
+    }
+    assert typed_values(study, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"loss.fd.weight": 200}, r"^loss.fd.weight = 200 lies outside 1 to 100, by ratio$"),
+        ({"loss.fd.weight": 5, "loss.crd.weight": 3}, "in steps of 2"),
+        ({"loss.crd.weight": True}, "= True lies outside"),
+        ({"loss.fd.wieght": 5}, "unknown setting of the search 'loss.fd.wieght': did you mean 'loss.fd.weight'"),
+    ],
+)
+def test_what_a_search_would_not_try_is_refused(study, values, said):
+    with pytest.raises(ValueError, match=said):
+        check_values(study, values)

@@ -1,0 +1,84 @@
+import time
+from contextlib import closing
+from itertools import islice
+
+import pytest
+import torch
+
+from workbench.engine.build import build_cohort
+from workbench.engine.doctor import estimate
+from workbench.engine.doctor.estimate import Estimate, estimate_step
+from workbench.engine.timing import laps, mean_lap
+
+
+def test_a_whole_step_is_so_many_pairs_and_the_teachers_forwards_are_padded() -> None:
+    found = Estimate(teacher_forward_s=0.5, learn_s={"a": 2.0, "b": 3.0}, grown_mb=1.0, chunk_size=16)
+    lap = found.lap(20)
+    assert lap.teacher_forward_s == 0.5 * 32
+    assert lap.learn_s == {"a": 40.0, "b": 60.0}
+    assert lap.step_s == 116.0
+    assert found.student_s() == pytest.approx(1.0)
+
+
+def test_nothing_of_the_cohort_changes(tiny) -> None:
+    cohort = build_cohort({"run": tiny()})
+    (member,) = cohort.members
+    before = {name: tensor.clone() for name, tensor in member.state.state_dict().items()}
+    found = estimate_step(cohort)
+    assert found.teacher_forward_s > 0
+    assert found.learn_s["run"] > 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in member.state.state_dict().items())
+    assert all(parameter.grad is None for parameter in member.state.parameters())
+    assert member.state.student.training
+
+
+def test_the_training_after_it_is_the_same(tiny) -> None:
+    tried, untried = (build_cohort({"run": tiny()}) for _ in range(2))
+    estimate_step(tried)
+    for cohort in (tried, untried):
+        with closing(laps(cohort)) as steps:
+            list(islice(steps, 3))
+    for one, other in zip(tried.members[0].state.parameters(), untried.members[0].state.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_without_a_teacher_none_is_tried(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    off = {name: {"weight": 0.0} for name in ("crd", "fd", "icl")}
+    cohort = build_cohort({"run": tiny(loss=off)})
+    monkeypatch.setattr(cohort.teacher, "in_chunks_of", lambda _: 1 / 0)
+    assert estimate_step(cohort).teacher_forward_s == 0
+
+
+def test_slow_models_see_the_fewest_pairs(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = build_cohort({"run": tiny()})
+    seen = []
+    encode = estimate.encode
+
+    def spy(state, batch, *rest):
+        seen.append(len(batch))
+        return encode(state, batch, *rest)
+
+    monkeypatch.setattr(estimate, "encode", spy)
+    estimate_step(cohort)
+    assert seen == [2, 8]
+    monkeypatch.setattr(estimate, "LONG_S", 0.0)
+    estimate_step(cohort)
+    assert seen == [2, 8, 2]
+
+
+def test_an_estimate_is_of_the_right_size(healthy_step) -> None:
+    expected_s, taken_s = healthy_step
+    assert taken_s / 8 < expected_s < 8 * taken_s
+
+
+@pytest.fixture
+def healthy_step(tiny) -> tuple[float, float]:
+    """Seconds of a step of a student that is large enough to outweigh the rest: estimated, and taken."""
+    off = {name: {"weight": 0.0} for name in ("crd", "fd", "icl")}
+    cohort = build_cohort({"run": tiny(loss=off, student={"model": "mini-w64"}, train={"num_steps": 3})})
+    expected_s = estimate_step(cohort).lap(20).step_s
+    start_s = time.perf_counter()
+    with closing(laps(cohort)) as steps:
+        taken = mean_lap([lap for _, _, lap in steps])
+    assert time.perf_counter() > start_s
+    return expected_s, taken.learn_s["run"]

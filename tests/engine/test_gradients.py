@@ -1,0 +1,246 @@
+import copy
+import errno
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench.engine.build import build_cohort
+from workbench.engine.gradients import diagnose, diagnose_every, diagnoses_at, save_gradients
+from workbench.engine.step import backward
+from workbench.events import Warned
+from workbench.losses.crd import CrdLoss
+from workbench.models.weights import weights_sha256
+from workbench.runs.directory import create_run
+from workbench.runs.gradient_snapshots import PLACES, read_gradients
+
+RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
+
+
+def prepare(config):
+    """A member, a batch as it sees it, and the lesson on it."""
+    cohort = build_cohort({"run": config})
+    (member,) = cohort.members
+    _, batch = next(cohort.batches())
+    return member, member.masked(batch, 0), cohort.teacher_forward(batch, 0)
+
+
+def measure(config, **options):
+    member, batch, teacher_outputs = prepare(config)
+    return diagnose(member.state, batch, teacher_outputs, member.objective, 0, **options)
+
+
+@pytest.fixture
+def resnet(tiny, tiny_models):
+    """A config whose student has batch normalisation in its image tower."""
+    sizes = json.loads(Path(tiny_models["student"].removeprefix("config:")).read_text())
+    file = Path(tiny_models["student"].removeprefix("config:")).with_name("resnet.json")
+    file.write_text(json.dumps(sizes | {"vision_cfg": RESNET}))
+    return tiny(student={"model": f"config:{file}"})
+
+
+def test_gradients_are_those_of_each_loss_by_hand_in_float64(tiny) -> None:
+    member, batch, teacher_outputs = prepare(tiny())
+    found = diagnose(member.state, batch, teacher_outputs, member.objective, 0)
+    state = copy.deepcopy(member.state).double()
+    student, towers = state.student, state.student.towers
+    mean, std = (torch.tensor(values).double().view(1, 3, 1, 1) * 255 for values in (student.mean, student.std))
+    raw = towers.encode_image((batch.student_image_BCHW - mean) / std), towers.encode_text(batch.student_text_BL)
+    v, s = (F.normalize(raw_BD, dim=1) for raw_BD in raw)
+    pv, ps = (F.normalize(state.learnt.projections[n](r), dim=1) for n, r in zip(("image", "text"), raw, strict=True))
+    tv, ts = teacher_outputs.embeddings.image_BD.double(), teacher_outputs.embeddings.text_BD.double()
+    scale, teacher_scale = towers.logit_scale.exp(), teacher_outputs.embeddings.scale.double()
+    own_scale = state.learnt.parts["icl"]()
+    target, own = torch.arange(len(batch)), scale * v @ s.T
+    wanted = teacher_scale * tv @ ts.T
+
+    def kl(wanted_BB, ours_BB):
+        difference_BB = wanted_BB.log_softmax(1) - ours_BB.log_softmax(1)
+        return (wanted_BB.softmax(1) * difference_BB).sum(1).mean()
+
+    weighted = {
+        "clip": 1.0 * (F.cross_entropy(own, target) + F.cross_entropy(own.T, target)) / 2,
+        "crd": 1.0 * (kl(wanted, own) + kl(wanted.T, own.T)),
+        "fd": 5.0 * ((pv - tv).square().sum(1) + (ps - ts).square().sum(1)).mean(),
+        "icl": 1.0
+        * (F.cross_entropy(own_scale * pv @ ts.T, target) + F.cross_entropy(own_scale * ps @ tv.T, target))
+        / 2,
+    }
+    parameters = dict(towers.named_parameters())
+    inputs = {
+        "image": [raw[0]],
+        "text": [raw[1]],
+        "image_tower": [p for name, p in parameters.items() if name.startswith("visual.")],
+        "text_tower": [p for n, p in parameters.items() if not n.startswith("visual.") and n != "logit_scale"],
+    }
+    assert found.losses == tuple(weighted)
+    for place, tensors in inputs.items():
+        gradients = [torch.autograd.grad(value, tensors, retain_graph=True) for value in weighted.values()]
+        vectors_KP = torch.stack([torch.cat([g.flatten() for g in gradient]) for gradient in gradients])
+        norm_K = vectors_KP.norm(dim=1)
+        assert found.norm_K(place) == pytest.approx(norm_K.numpy(), rel=1e-4)
+        bound_KK = np.outer(norm_K, norm_K)
+        assert found.products[place] / bound_KK == pytest.approx(
+            (vectors_KP @ vectors_KP.T).numpy() / bound_KK, abs=1e-4
+        )
+
+
+@pytest.mark.parametrize("micro_batch_size", [0, 7])
+def test_the_gradients_add_up_to_that_of_the_objective(tiny, micro_batch_size: int) -> None:
+    member, batch, teacher_outputs = prepare(tiny())
+    options = {"micro_batch_size": micro_batch_size}
+    found = diagnose(member.state, batch, teacher_outputs, member.objective, 0, **options)
+    backward(member.state, batch, teacher_outputs, member.objective, 0, **options)
+    towers = member.state.student.towers
+    image = sum(p.grad.double().square().sum() for p in towers.visual.parameters())
+    everything = sum(p.grad.double().square().sum() for p in towers.parameters())
+    text = everything - image - towers.logit_scale.grad.double().square()
+    assert found.products["image_tower"].sum() == pytest.approx(image.item(), rel=1e-4)
+    assert found.products["text_tower"].sum() == pytest.approx(text.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("chunk_size", [0, 8])
+def test_micro_batches_and_chunked_losses_change_nothing(tiny, chunk_size: int) -> None:
+    whole = measure(tiny())
+    found = measure(tiny(train={"loss_chunk_size": chunk_size}), micro_batch_size=9)
+    for place in PLACES:
+        assert found.products[place] == pytest.approx(whole.products[place], rel=1e-3, abs=1e-5)
+
+
+def test_cosines_are_cosines_and_shares_are_shares(tiny) -> None:
+    found = measure(tiny())
+    for cosine_KK in (found.tower_cosine_KK, found.embedding_cosine_KK):
+        assert np.abs(cosine_KK).max() <= 1
+        assert np.diag(cosine_KK) == pytest.approx(1)
+        assert cosine_KK == pytest.approx(cosine_KK.T)
+    assert found.share_K.sum() == pytest.approx(1)
+    assert (found.share_K > 0).all()
+
+
+def test_one_loss_has_it_all(tiny) -> None:
+    found = measure(tiny(loss={"crd": {"weight": 0}, "fd": {"weight": 0}, "icl": {"weight": 0}}))
+    assert found.losses == ("clip",)
+    assert found.share_K.tolist() == [1]
+    assert found.tower_cosine_KK.tolist() == [[1]]
+
+
+def test_weights_count(tiny) -> None:
+    found = measure(tiny(loss={"fd": {"weight": 10.0}}))
+    norm_K = measure(tiny()).tower_norm_K
+    assert found.tower_norm_K == pytest.approx(norm_K * [1, 1, 2, 1], rel=1e-5)
+
+
+def test_a_loss_that_reaches_nothing_has_zeros(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CrdLoss, "__call__", lambda *_: torch.tensor(3.0))
+    found = measure(tiny())
+    assert found.share_K[1] == 0
+    assert found.tower_cosine_KK[1].tolist() == [0, 0, 0, 0]
+
+
+def test_a_frozen_tower_has_zeros(tiny) -> None:
+    member, batch, teacher_outputs = prepare(tiny())
+    for parameter in member.state.student.towers.visual.parameters():
+        parameter.requires_grad_(False)
+    found = diagnose(member.state, batch, teacher_outputs, member.objective, 0)
+    assert not found.products["image_tower"].any()
+    assert found.products["text_tower"].any()
+
+
+def test_inner_features_pull_at_their_tower_and_masked_pictures_at_the_embeddings(tiny) -> None:
+    losses = {"crd": {"weight": 0}, "icl": {"weight": 0}, "fd": {"weight": 0}, "intermediate": {"weight": 1.0}}
+    found = measure(tiny(loss=losses | {"mfd": {"weight": 1.0, "mask_ratio": 0.5, "mask_feeds": "mfd"}}))
+    place = dict(zip(found.losses, range(3), strict=True))
+    image_K, text_K = found.norm_K("image"), found.norm_K("text")
+    assert image_K[place["intermediate"]] == text_K[place["intermediate"]] == 0
+    assert found.norm_K("image_tower")[place["intermediate"]] > 0
+    assert found.norm_K("text_tower")[place["intermediate"]] == 0
+    assert image_K[place["mfd"]] > 0
+
+
+def test_nothing_is_changed(resnet) -> None:
+    member, batch, teacher_outputs = prepare(resnet)
+    state = member.state
+    state.student.eval()
+    before, numbers = copy.deepcopy(state.state_dict()), torch.get_rng_state()
+    assert any("running_mean" in name for name in before)
+    diagnose(state, batch, teacher_outputs, member.objective, 0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), numbers)
+    assert not state.student.training
+    assert all(parameter.grad is None for parameter in state.parameters())
+    backward(state, batch, teacher_outputs, member.objective, 0)
+    gradients = [parameter.grad.clone() for parameter in state.parameters()]
+    diagnose(state, batch, teacher_outputs, member.objective, 0)
+    assert all(torch.equal(p.grad, gradient) for p, gradient in zip(state.parameters(), gradients, strict=True))
+
+
+def test_a_run_ends_with_the_same_weights_with_and_without(resnet, tmp_path: Path) -> None:
+    ends = []
+    for diagnosed in (True, False):
+        cohort = build_cohort({"run": resnet}, {"run": create_run(tmp_path, f"run-{diagnosed}", "")})
+        (member,) = cohort.members
+        for step, batch in cohort.batches():
+            teacher_outputs = cohort.teacher_forward(batch, step)
+            member.learn(batch, teacher_outputs, step)
+            if diagnosed:
+                assert list(save_gradients(member, batch, teacher_outputs, step + 1)) == []
+        ends.append(weights_sha256(member.state))
+        assert len(read_gradients(member.directory).gradients) == (12 if diagnosed else 0)
+    assert ends[0] == ends[1]
+
+
+def test_a_full_disk_is_a_warning(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("workbench.engine.gradients.write_gradients", full)
+    member, batch, teacher_outputs = prepare(tiny())
+    member.directory = create_run(tmp_path, "run", "")
+    (warned,) = save_gradients(member, batch, teacher_outputs, 1)
+    assert isinstance(warned, Warned)
+    assert (warned.step, warned.message) == (1, "gradients not saved: [Errno 28] No space left on device")
+
+
+def test_a_gradient_that_is_not_finite_is_a_warning(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = CrdLoss.__call__
+    monkeypatch.setattr(CrdLoss, "__call__", lambda self, comparison: honest(self, comparison) * math.inf)
+    member, batch, teacher_outputs = prepare(tiny())
+    member.directory = create_run(tmp_path, "run", "")
+    (warned,) = save_gradients(member, batch, teacher_outputs, 1)
+    assert "not finite" in warned.message
+    assert read_gradients(member.directory).gradients == []
+
+
+@given(st.integers(1, 11), st.integers(1, 100_000))
+def test_auto_stays_under_5_per_cent_of_the_steps(num_losses: int, num_steps: int) -> None:
+    every = diagnose_every("auto", num_losses, num_steps)
+    count = sum(diagnoses_at(step, every) for step in {1, *range(every, num_steps + 1, every or num_steps + 1)})
+    assert count * (1 + 2 * num_losses) / 3 <= 0.05 * num_steps
+
+
+@pytest.mark.parametrize(
+    ("setting", "num_losses", "num_steps", "every"),
+    [
+        ("auto", 4, 600, 120),
+        ("auto", 4, 60, 120),
+        ("auto", 4, 59, 0),
+        ("auto", 1, 20, 40),
+        ("auto", 1, 19, 0),
+        ("auto", 2, 600, 67),
+        (50, 4, 10, 50),
+        (0, 4, 600, 0),
+    ],
+)
+def test_the_rule_in_numbers(setting: int | str, num_losses: int, num_steps: int, every: int) -> None:
+    assert diagnose_every(setting, num_losses, num_steps) == every
+
+
+def test_a_diagnosed_run_begins_with_its_first_step() -> None:
+    assert [step for step in range(1, 9) if diagnoses_at(step, 3)] == [1, 3, 6]
+    assert not any(diagnoses_at(step, 0) for step in range(1, 9))

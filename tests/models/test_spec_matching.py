@@ -1,0 +1,45 @@
+"""A file's shapes name its architecture."""
+
+import open_clip
+import pytest
+import torch
+from open_clip.factory import get_model_config
+from torch import Tensor
+
+from workbench.models.spec import fitting_architectures
+
+CONFIGS = {name: get_model_config(name) for name in open_clip.list_models()}
+
+
+def fitting(tensors: dict[str, Tensor]) -> list[str]:
+    return fitting_architectures(tensors, CONFIGS)
+
+
+def weights(name: str) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        return open_clip.CLIP(**get_model_config(name)).state_dict()
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16", "ViT-B-32-256", "ViT-L-14-336", "RN50", "RN50x4", "ViT-S-16"])
+def test_an_architecture_is_told_by_its_shapes(name: str) -> None:
+    assert fitting(weights(name))[0] == name
+
+
+def test_the_activation_stays_open_and_the_usual_one_comes_first() -> None:
+    assert fitting(weights("ViT-B-16-quickgelu"))[:2] == ["ViT-B-16", "ViT-B-16-quickgelu"]
+
+
+def test_a_text_tower_of_its_own_is_looked_into() -> None:
+    own = {name if name.startswith("visual.") else f"text.{name}": tensor for name, tensor in weights("RN50").items()}
+    assert fitting(own)[0] == "RN50"
+
+
+@pytest.mark.parametrize("change", [{"visual.conv1.weight": (99, 3, 16, 16)}, {"text_projection": (512, 77)}])
+def test_other_shapes_fit_nothing(change: dict[str, tuple[int, ...]]) -> None:
+    changed = {name: torch.empty(shape, device="meta") for name, shape in change.items()}
+    assert fitting(weights("ViT-B-16") | changed) == []
+
+
+@pytest.mark.parametrize("names", [{}, {"vision_model.embeddings.class_embedding": torch.zeros(3)}])
+def test_other_names_fit_nothing(names: dict[str, Tensor]) -> None:
+    assert fitting(names) == []

@@ -1,0 +1,34 @@
+"""A sampler that is made anew for every trial goes on as one that was never interrupted."""
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from workbench.sweeps.space import SteadySampler
+
+SPACE = {"x": FloatDistribution(0.01, 10, log=True), "y": CategoricalDistribution(["a", "b", "c"])}
+NUMERIC = {"x": FloatDistribution(0.01, 10, log=True), "z": FloatDistribution(-1, 1)}
+
+
+def tried(storage, name, num_trials, *, space, restarts):
+    """The points of a study that is loaded anew before every trial, or once."""
+    study = optuna.create_study(study_name="s", storage=storage, sampler=SteadySampler(name), load_if_exists=True)
+    for _ in range(num_trials):
+        if restarts:
+            study = optuna.load_study(study_name="s", storage=storage, sampler=SteadySampler(name))
+        trial = study.ask(space)
+        study.tell(trial, trial.params["x"] ** 2)
+    return [trial.params for trial in study.trials]
+
+
+@pytest.mark.parametrize(
+    "name", ["tpe", "random", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gp", "cma-es"))]
+)
+def test_restarts_do_not_change_the_sequence(name):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space = NUMERIC if name == "cma-es" else SPACE
+    count = 13 if name == "gp" else 16  # GP and TPE choose at random for the first ten
+    whole = tried(optuna.storages.InMemoryStorage(), name, count, space=space, restarts=False)
+    apart = tried(optuna.storages.InMemoryStorage(), name, count, space=space, restarts=True)
+    assert whole == apart
+    assert len({tuple(point.values()) for point in whole}) == count

@@ -1,0 +1,133 @@
+"""``workbench runs fork``."""
+
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.cli.export_logs import LogTo, check_tools
+from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Run, RunsDir, Trust
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+# ``workbench runs pause | continue | checkpoint | set``: what a run can be told while it trains.
+
+
+def pause(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+    """Ask a run to wait after its current step, its process and memory staying as they are.
+
+    Runs that train in lockstep with it, the other cells of a sweep's seed, wait with it.
+
+    Examples:
+
+        workbench runs pause clip-kd-s0-1122-1405
+    """
+    _tell(runs, run, json, "pause", f"waits after its current step; go on with: workbench runs continue {quote(run)}")
+
+
+def go_on(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+    """Ask a paused run to go on.
+
+    Examples:
+
+        workbench runs continue clip-kd-s0-1122-1405
+    """
+    _tell(runs, run, json, "continue", "goes on")
+
+
+def checkpoint(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+    """Ask a run to save a checkpoint after its current step.
+
+    Examples:
+
+        workbench runs checkpoint clip-kd-s0-1122-1405
+    """
+    _tell(runs, run, json, "checkpoint", "saves after its current step")
+
+
+def set_(
+    run: Run,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="optimizer.learning_rate or loss.NAME.weight.")
+    ],
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Change the peak learning rate, or the weight of one of its losses, from a run's next step on.
+
+    The change is an event of the run, and a resumed run obeys it too; run.toml stays as it was.
+
+    Examples:
+
+        workbench runs set fd-long optimizer.learning_rate=5e-4
+
+        workbench runs set fd-long loss.fd.weight=500 loss.clip.weight=0.5
+    """
+    from workbench.config.steering import check_changes
+    from workbench.config.toml import load_run_config, split_override
+    from workbench.runs.directory import find_run
+
+    settings = dict(split_override(change) for change in changes)
+    check_changes(load_run_config(find_run(runs, run).config_file), settings)
+    _tell(runs, run, json, "set", f"changes {', '.join(changes)} from its next step on", settings)
+
+
+def _tell(runs: "Path", run: str, json: bool, kind: str, outcome: str, arguments: dict[str, Any] | None = None) -> None:
+    from workbench.cli.output import print_json, print_line
+    from workbench.runs.control import send_command
+    from workbench.runs.directory import find_run
+
+    directory = find_run(runs, run)
+    send_command(directory, kind, **(arguments or {}))
+    if json:
+        print_json({"id": directory.id, "command": kind, "arguments": arguments or {}})
+        return
+    print_line(f"{directory.id} {outcome}")
+
+
+def fork(
+    run: Run,
+    at: Annotated[
+        int | None, typer.Option("--at", metavar="STEP", help="Of which checkpoint; the newest if not given.")
+    ] = None,
+    overrides: Overrides = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="The fork's last step, counted from its parent's start; cadences scale with it."),
+    ] = None,
+    name: Name = None,
+    runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Train in a process of its own, and return.")] = False,
+    log_to: LogTo = None,
+    json: Json = False,
+) -> None:
+    """Start a new run from a checkpoint of another, with changes.
+
+    It has its parent's weights, optimiser and place in the data, and shares its
+    history. The student stays the same; everything else may change.
+
+    Examples:
+
+        workbench runs fork clip-kd-s0-1122-1405 --at 40 --set loss.fd.weight=500
+
+        workbench runs fork clip-kd-s0-1122-1405 --steps 160 --name longer
+    """
+    from workbench.cli.train import follow, start_detached_run
+    from workbench.engine.fork import plan_fork
+    from workbench.engine.precheck import check_config
+    from workbench.process import check_alone
+    from workbench.runs.directory import check_can_create, find_run
+
+    check_alone()
+    check_tools(log_to)
+    planned = plan_fork(find_run(runs, run), at=at, overrides=overrides, num_steps=steps)
+    run_id = name or planned.new_id()
+    check_can_create(planned.parent.path.parent, run_id)
+    check_config(planned.config, planned.parent.path.parent)
+    if detach:
+        start_detached_run(planned.create(run_id), json, log_to)
+        return
+    follow(planned.launch(run_id), json, log_to)

@@ -1,0 +1,1 @@
+"""Prepared data: images decoded once, kept on disk, and read from there by every later run."""

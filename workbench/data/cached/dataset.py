@@ -1,0 +1,116 @@
+"""A data set whose pictures were decoded beforehand."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.data.cached.store import Mapped, Store
+from workbench.data.dataset import Dataset, Sample, SampleText
+from workbench.embeddings import InputSpec
+from workbench.files import new_file
+from workbench.progress import announced
+
+# Captions as tokens, once for all: beside a store, a file for each tokenizer.
+#
+# Shape letters: M captions · L tokens.
+
+PER_CALL = 1024
+MANY = 50_000  # captions that take long enough for a person to wonder
+
+Row = npt.NDArray[np.int32]
+
+
+class TokenRows:
+    """The tokens of M captions, int32 [M, L] in a file that is mapped into memory."""
+
+    def __init__(self, path: Path, num_captions: int) -> None:
+        self._rows = Mapped(path)
+        self._row_bytes = len(self._rows) // num_captions
+
+    def __getitem__(self, caption: int) -> Row:
+        start = caption * self._row_bytes
+        return np.frombuffer(self._rows.read(start, start + self._row_bytes), np.int32)
+
+
+def token_rows(store: Store, form: InputSpec) -> TokenRows:
+    """The captions of a store in the tokens of a model, made where there are none yet.
+
+    Raises:
+        OSError: there is no room for them, or no permission.
+    """
+    path = store.folder / f"tokens-{sha256(form.tokenizer_id.encode()).hexdigest()[:16]}.bin"
+    num_captions = store.manifest.num_captions
+    if not _is_whole(path, num_captions, form):
+        _write(path, store, form)
+    return TokenRows(path, num_captions)
+
+
+def _is_whole(path: Path, num_captions: int, form: InputSpec) -> bool:
+    length = form.tokenize([""]).shape[1]
+    return path.exists() and path.stat().st_size == num_captions * length * np.dtype(np.int32).itemsize
+
+
+def _write(path: Path, store: Store, form: InputSpec) -> None:
+    """Writes beside the place, then renames: two processes that do so at once write the same."""
+    num_captions = store.manifest.num_captions
+    captions = _captions(store)
+    if num_captions >= MANY:
+        captions = announced(captions, num_captions, "tokenizing", store.manifest.spec, "captions")
+    with new_file(path) as temporary, temporary.open("wb") as file:
+        while some := list(islice(captions, PER_CALL)):
+            file.write(form.tokenize(some).numpy().astype(np.int32).tobytes())
+
+
+def _captions(store: Store) -> Iterator[str]:
+    for index in range(len(store)):
+        yield from store.text(index).captions
+
+
+class PreparedDataset(Dataset):
+    """The pairs of a store, the same as those of the data that it was made from: neither batches nor names differ.
+
+    Nothing of it is held in memory, so that it may be as large as the disk.
+    """
+
+    def __init__(self, store: Store, dataset: Dataset | None = None) -> None:
+        self.store = store
+        if dataset is not None:
+            self.describe_like(dataset)
+        self.fingerprint = store.manifest.source.fingerprint
+        self._token_rows: dict[str, TokenRows] = {}
+
+    def keep_tokens(self, form: InputSpec) -> None:
+        """Captions come as this model's tokens from now on; made now where no earlier run did.
+
+        Raises:
+            OSError: there is no room for them, or no permission.
+        """
+        self._token_rows[form.tokenizer_id] = token_rows(self.store, form)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads one sample; see :class:`~workbench.data.dataset.Dataset`."""
+        return self.store.sample(index)
+
+    def text(self, index: int) -> SampleText:
+        """One sample without its picture."""
+        return self.store.text(index)
+
+    def encoded(self, index: int) -> bytes:
+        """The picture's file, where the store holds files."""
+        return self.store.encoded(index)
+
+    def stamp(self) -> str:
+        """That of the data when the store was made."""
+        return self.store.manifest.source.stamp
+
+    def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
+        """One of a sample's captions as tokens, if this tokenizer's are kept."""
+        rows = self._token_rows.get(tokenizer_id)
+        return None if rows is None else rows[self.store.first_caption(index) + caption]

@@ -1,0 +1,167 @@
+"""``folder:DIR``: a class per sub-folder, its name in the caption."""
+
+import json
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from workbench.data.captions import cleaned
+from workbench.data.dataset import Dataset, existing
+from workbench.data.samples.sample import ZeroShotTask
+from workbench.data.sources.files import ImageFiles, ImageList
+from workbench.data.sources.tar_index import IMAGE_EXTENSIONS
+from workbench.data.unusable import Reading
+from workbench.documents import read_json
+from workbench.progress import with_bar
+from workbench.prompts import fill, is_id, words_of
+
+CAPTION = "a photo of a {}."
+NAMES_FILE = "classes.json"
+TEMPLATES_FILE = "templates.json"
+MANY_FOLDERS = 50
+
+
+def open_folder(spec: str, num_pairs: int = 0) -> ImageFiles:
+    """The pictures below a folder's sub-folders, taken from each class in turn, so that the first ones are of all.
+
+    A class is called as ``classes.json`` in the folder says (``{"n02084071": ["dog", "hound"]}``), else as its
+    sub-folder, in lower-case words. Captions are "a photo of a NAME." for each name of the class. Prompts for zero-shot
+    classification are that too, or those in ``templates.json`` (``["a photo of a {}.", "a drawing of a {}."]``).
+
+    Args:
+        num_pairs: how many pictures at most, the first ones; 0 for all.
+
+    Raises:
+        ValueError: no such folder, fewer than two classes with pictures, names that do not tell classes apart,
+            or templates without a place for the name.
+    """
+    folder = existing(spec, "folder")
+    names, notes = _class_names(folder)
+    pictures = {name: sorted(_pictures(folder, name)) for name in with_bar(list(names), "looking up", MANY_FOLDERS)}
+    filled = [name for name in names if pictures[name]]
+    if len(filled) < 2:
+        raise ValueError(
+            f"'{folder}' has pictures in {len(filled)} of its sub-folders, and a class needs one each: "
+            f"folder:DIR is a folder with a sub-folder of .{', .'.join(IMAGE_EXTENSIONS)} files for each class"
+        )
+    loose = sum(_is_image(entry.name) for entry in folder.iterdir())
+    told = [f"left out {loose:,} pictures of '{folder}' that are in no sub-folder"] if loose else []
+    listed, class_N = ImageList(num_pairs), array("q")
+    aliases = tuple(names.values())
+    for number, file in islice(_in_turn(list(pictures.values())), num_pairs or None):
+        class_N.append(number)
+        for alias in aliases[number]:
+            listed.add(file, fill(CAPTION, alias))
+    return ImageFiles(
+        listed,
+        folder,
+        f"folder:{spec}",
+        class_N=class_N,
+        classes=aliases,
+        templates=_templates(folder / TEMPLATES_FILE),
+        reading=Reading(notes=(*notes, *told)).warn(),
+    )
+
+
+def class_task(dataset: Dataset) -> ZeroShotTask | None:
+    """Zero-shot classification among the classes that data name, by their own templates or that of their captions."""
+    return ZeroShotTask(dataset.classes, dataset.templates or (CAPTION,)) if dataset.classes else None
+
+
+def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """The names of each sub-folder's class, in the order of the sub-folders; and what is odd about them.
+
+    Raises:
+        ValueError: two classes share a name.
+    """
+    folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    given = _given_names(folder / NAMES_FILE)
+    unnamed = [name for name in folders if name not in given]
+    notes = _odd_names(folder, unnamed, len(folders))
+    if given and unnamed:
+        notes.append(f"{NAMES_FILE} names none of {len(unnamed):,} sub-folders, first {unnamed[0]!r}")
+    names = {name: given.get(name) or (words_of(cleaned(name)) or name,) for name in folders}
+    uses = Counter(alias for aliases in names.values() for alias in set(aliases))
+    if shared := [alias for alias, count in uses.items() if count > 1]:
+        owners = [name for name, aliases in names.items() if shared[0] in aliases]
+        raise ValueError(
+            f"the sub-folders {owners[0]!r} and {owners[1]!r} of '{folder}' are both called {shared[0]!r}: "
+            f"tell them apart in {NAMES_FILE}"
+        )
+    return names, notes
+
+
+def _odd_names(folder: Path, unnamed: Sequence[str], num_folders: int) -> list[str]:
+    """A warning where numbers or WordNet ids stand for class names."""
+    ids = [name for name in unnamed if is_id(name)]
+    if 2 * len(ids) < num_folders or not ids:
+        return []
+    return [
+        f"{len(ids):,} of {num_folders:,} classes of '{folder}' have a number or an id for a name, first {ids[0]!r}, "
+        f'which says nothing to a model: name them in {folder / NAMES_FILE}, as in {{{json.dumps(ids[0])}: "dog"}}'
+    ]
+
+
+def _templates(path: Path) -> tuple[str, ...]:
+    """The prompts that the file lists, if there is one."""
+    if not path.exists():
+        return ()
+    try:
+        listed = read_json(path)
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read ({error.strerror}): check who may") from error
+    except ValueError:
+        listed = None
+    is_list = isinstance(listed, list) and listed
+    if not is_list or not all(isinstance(one, str) and one.count("{}") == 1 for one in listed):
+        raise ValueError(
+            f"'{path}' must be a list of prompts, each with one {{}} for the class name, as in "
+            '["a photo of a {}.", "a drawing of a {}."]'
+        )
+    return tuple(dict.fromkeys(listed))
+
+
+def _given_names(path: Path) -> dict[str, tuple[str, ...]]:
+    """``{sub-folder: names}`` as the file says, if there is one."""
+    if not path.exists():
+        return {}
+    try:
+        document = read_json(path)
+        if not isinstance(document, dict):
+            raise ValueError("not an object")
+        return {folder: _aliases(names) for folder, names in document.items()}
+    except OSError as error:
+        raise ValueError(f"'{path}' cannot be read ({error.strerror}): check who may") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f'\'{path}\' must map sub-folders to a name or a list of names, as in {{"n02084071": ["dog", "hound"]}}'
+        ) from error
+
+
+def _aliases(names: object) -> tuple[str, ...]:
+    given = [names] if isinstance(names, str) else names
+    if not isinstance(given, list) or not given or not all(isinstance(name, str) and cleaned(name) for name in given):
+        raise ValueError("no name")
+    return tuple(dict.fromkeys(cleaned(name) for name in given))
+
+
+def _pictures(folder: Path, name: str) -> Iterator[str]:
+    """The pictures of a class, as seen from the folder; those in folders of its own too."""
+    for place, _, files in os.walk(folder / name):
+        inner = os.path.relpath(place, folder)
+        yield from (f"{inner}/{file}" for file in files if _is_image(file))
+
+
+def _in_turn(files_by_class: Sequence[Sequence[str]]) -> Iterator[tuple[int, str]]:
+    """(class, file): the first of each class, then the second of each that has one, and so on."""
+    for turn in range(max(map(len, files_by_class))):
+        for number, files in enumerate(files_by_class):
+            if turn < len(files):
+                yield number, files[turn]
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS

@@ -1,0 +1,282 @@
+"""The shards that a SPEC names: a file, a folder or a range of numbers."""
+
+import itertools
+import os
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from hashlib import sha256
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Literal
+
+from workbench.data.captions import has_line_break, lines_of
+from workbench.data.dataset import FORMS, Dataset, Sample, SampleText, no_such_path
+from workbench.data.images import decode_image
+from workbench.data.sources.tar_index import IndexedSample, ShardIndex, cached_index
+from workbench.data.unusable import BadImageCount, ImageError, caption_tally, reading_of
+from workbench.progress import with_bar
+
+# Tar shards in webdataset layout as a data set: indexed once by byte offset, then read at random.
+
+BadShards = Literal["refuse", "skip"]
+
+MAX_OPEN_SHARDS = 256  # a process may usually have 1,024 files open
+MANY_SHARDS = 8
+
+
+class ShardDataset(Dataset):
+    """The pairs of some tar shards, in the order of the shards and of the pictures in them.
+
+    Keys are those of the members; where two shards share one, every key gets its shard's name in front. The
+    texts are held in memory, the pictures are read and decoded one by one, by as many threads and processes
+    as like. Pictures without a caption are left out. Where most .txt have several lines, every line is a caption.
+    """
+
+    def __init__(self, paths: Sequence[Path], num_pairs: int = 0, bad_shards: BadShards = "refuse") -> None:
+        """Indexes the shards, or finds their indices in the cache.
+
+        Args:
+            paths: the shards, in order.
+            num_pairs: how many pairs at most, the first ones; 0 for all. Shards beyond them stay unread.
+            bad_shards: what to do with shards that are missing or cannot be read.
+
+        Raises:
+            ValueError: a shard that is missing or cannot be used, no pair at all, or too many without a caption.
+        """
+        assert num_pairs >= 0
+        shards, bad = _indices(paths, num_pairs, bad_shards)
+        where = f"'{paths[0]}'{' and its fellows' if len(paths) > 1 else ''}"
+        by_line = _lines_are_captions(shards)
+        self.reading = reading_of(
+            _tally(shards, where),
+            *_notes(shards, bad, len(paths)),
+            skipped=[path.name for path in bad],
+            by_line=by_line,
+        )
+        self._shards = _captioned(shards, by_line=by_line)
+        self._ends = list(accumulate(len(shard.samples) for shard in self._shards))
+        self._num_pairs = min(self._ends[-1], num_pairs or self._ends[-1])
+        if not self._num_pairs:
+            raise ValueError(f"no pairs in {where}: a pair is KEY.jpg, .png or .webp with KEY.txt or KEY.json")
+        self._shard_in_key = self._keys_repeat()
+        self.fingerprint = self._fingerprint()
+
+    def __len__(self) -> int:
+        return self._num_pairs
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads and decodes one sample.
+
+        Raises:
+            IndexError: there is no such sample.
+            PictureError: the picture cannot be decoded.
+            ValueError: the shard has changed since it was indexed.
+        """
+        shard, sample = self._locate(index)
+        try:
+            image = decode_image(self.encoded(index))
+        except ImageError as error:
+            raise error.at(f"shard '{shard.path}', picture of {sample.key!r}") from error
+        text = self._text(shard, sample)
+        return Sample(text.key, text.captions, text.group, text.label, image)
+
+    def text(self, index: int) -> SampleText:
+        """One sample without its picture, from memory."""
+        return self._text(*self._locate(index))
+
+    def encoded(self, index: int) -> bytes:
+        """The file of one sample's picture."""
+        shard, sample = self._locate(index)
+        return _open_shard(shard.path, shard.size, shard.mtime_ns).read(sample.offset, sample.size)
+
+    def stamp(self) -> str:
+        """Of the shards' sizes and times."""
+        return sha256(repr([(shard.size, shard.mtime_ns) for shard in self._shards]).encode()).hexdigest()
+
+    def _text(self, shard: ShardIndex, sample: IndexedSample) -> SampleText:
+        key = f"{shard.path.stem}/{sample.key}" if self._shard_in_key else sample.key
+        return SampleText(key, sample.captions, key if sample.group is None else sample.group, sample.label)
+
+    def _locate(self, index: int) -> tuple[ShardIndex, IndexedSample]:
+        if not 0 <= index < self._num_pairs:
+            raise IndexError(f"no sample {index} among {self._num_pairs}")
+        number = bisect_right(self._ends, index)
+        shard = self._shards[number]
+        return shard, shard.samples[index - self._ends[number] + len(shard.samples)]
+
+    def _keys_repeat(self) -> bool:
+        """Whether a key needs its shard's name to be unique; within a shard it is."""
+        samples = chain.from_iterable(shard.samples for shard in self._shards)
+        if len({sample.key for sample in samples}) == self._ends[-1]:
+            return False
+        names = [shard.path.stem for shard in self._shards]
+        if len(set(names)) < len(names):
+            raise ValueError(f"shards of one name share keys, first '{self._shards[0].path}': give each its own name")
+        return True
+
+    def _fingerprint(self) -> str:
+        """Of the shards' content, and of how they were read where that is not the usual way."""
+        parts = [*(shard.digest for shard in self._shards), str(self._num_pairs)]
+        parts += ["a caption a line"] if self.reading.lines_are_captions else []
+        parts += [f"skipped {name}" for name in sorted(self.reading.skipped_shards)]
+        return sha256(" ".join(parts).encode()).hexdigest()
+
+
+def _indices(paths: Sequence[Path], num_pairs: int, bad_shards: BadShards) -> tuple[list[ShardIndex], dict[Path, str]]:
+    """The indices of the shards, up to the one that completes ``num_pairs``; and why others cannot be used.
+
+    Raises:
+        ValueError: some cannot be used, and ``bad_shards`` says that they are refused; or none can be.
+    """
+    found: list[ShardIndex] = []
+    bad = {path: f"shard '{path}' is missing: copy it, or correct the range" for path in paths if not path.exists()}
+    total = 0
+    for path in with_bar(paths, "indexing shards", MANY_SHARDS):
+        if path in bad:
+            continue
+        try:
+            found.append(cached_index(path))
+        except ValueError as error:
+            bad[path] = str(error)
+            continue
+        total += sum(1 for sample in found[-1].samples if sample.captions)
+        if num_pairs and total >= num_pairs:
+            break
+    if bad and (bad_shards == "refuse" or not found):
+        raise _refused(bad, len(paths), can_skip=bool(found))
+    return found, bad
+
+
+def _refused(bad: Mapping[Path, str], num_shards: int, *, can_skip: bool) -> ValueError:
+    first = next(iter(bad.values()))
+    if num_shards == 1:
+        return ValueError(first)
+    remedy = (
+        ". Runs leave such shards out, which is counted and warned of, with --set data.bad_shards=skip, "
+        "and `workbench data` with --skip-bad-shards"
+    )
+    return ValueError(f"{len(bad)} of {num_shards} shards cannot be used; {first}{remedy if can_skip else ''}")
+
+
+def _captioned(shards: Sequence[ShardIndex], *, by_line: bool) -> list[ShardIndex]:
+    """The shards with the samples that have a caption; every line of a .txt is one where ``by_line`` says so."""
+
+    def read(sample: IndexedSample) -> IndexedSample:
+        is_split = by_line and sample.is_txt
+        return sample._replace(captions=tuple(lines_of(sample.captions[0]))) if is_split else sample
+
+    return [
+        replace(shard, samples=tuple(read(sample) for sample in shard.samples if sample.captions)) for shard in shards
+    ]
+
+
+def _lines_are_captions(shards: Sequence[ShardIndex]) -> bool:
+    """Whether most texts have several lines, as those of CLIP_benchmark's retrieval sets have: a caption a line."""
+    samples = chain.from_iterable(shard.samples for shard in shards)
+    are_several = [has_line_break(sample.captions[0]) for sample in samples if sample.is_txt and sample.captions]
+    return 2 * sum(are_several) > len(are_several)
+
+
+def _tally(shards: Sequence[ShardIndex], where: str) -> BadImageCount:
+    """The captions of the shards, and those that cannot be used."""
+    tally = caption_tally(where)
+    for shard in shards:
+        for sample in shard.samples:
+            at = f"{shard.path.name}, {sample.key!r}"
+            left_out = [(reason, f"{at}: {message}") for reason, message in sample.left_out]
+            tally.add(len(sample.captions) + len(left_out), left_out)
+    return tally
+
+
+def _notes(shards: Sequence[ShardIndex], bad: Mapping[Path, str], num_shards: int) -> Iterator[str]:
+    if ignored := [f"{shard.path.name}: {name}" for shard in shards for name in shard.ignored]:
+        yield f"left out {len(ignored)} members of shards, first {ignored[0]}"
+    if bad:
+        yield f"left out {len(bad)} of {num_shards} shards, as data.bad_shards allows; {next(iter(bad.values()))}"
+
+
+class _OpenShard:
+    """A shard's file descriptor, closed when the last reader lets go.
+
+    ``pread`` has no position to share, so threads and forked processes use one descriptor without a lock.
+    """
+
+    def __init__(self, path: Path, size: int, mtime_ns: int) -> None:
+        self._descriptor = -1
+        self._path = path
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            status = os.fstat(self._descriptor)
+        except OSError as error:
+            raise ValueError(f"shard '{path}' cannot be read any more ({error.strerror}): put it back") from error
+        if (status.st_size, status.st_mtime_ns) != (size, mtime_ns):
+            raise self._changed()
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def read(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._descriptor, size, offset)
+        if len(data) != size:
+            raise self._changed()
+        return data
+
+    def _changed(self) -> ValueError:
+        return ValueError(f"shard '{self._path}' has changed since it was indexed: start again")
+
+
+@lru_cache(MAX_OPEN_SHARDS)
+def _open_shard(path: Path, size: int, mtime_ns: int) -> _OpenShard:
+    return _OpenShard(path, size, mtime_ns)
+
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+def shard_paths(spec: str) -> list[Path]:
+    """The shards that a path, a folder or a brace range names, in order; some of a range may be missing.
+
+    Raises:
+        ValueError: none of them exists, or they are no tars.
+    """
+    paths = [Path(text).expanduser() for text in _expand(spec)]
+    if not any(path.exists() for path in paths):
+        if len(paths) == 1:
+            raise no_such_path(paths[0])
+        raise ValueError(f"{len(paths)} of {len(paths)} shards of '{spec}' are missing, first '{paths[0]}'")
+    if len(paths) == 1 and paths[0].is_dir():
+        found = sorted(paths[0].glob("*.tar"))
+        if not found:
+            raise _no_shards(paths[0])
+        return found
+    for path in paths:
+        if path.suffix != ".tar" or (path.exists() and not path.is_file()):
+            raise ValueError(f"'{path}' is no .tar file: a SPEC is {FORMS}")
+    return paths
+
+
+def _no_shards(folder: Path) -> ValueError:
+    """A folder of a sample set's splits, most likely, or of something else."""
+    splits = sorted({file.parent.name for file in folder.glob("*/*.tar")}, key=lambda name: (name != "train", name))
+    remedy = f"name one of its folders, such as {folder / splits[0]}" if splits else f"a SPEC is {FORMS}"
+    return ValueError(f"no .tar files in the folder '{folder}': {remedy}")
+
+
+def _expand(spec: str) -> list[str]:
+    """Every path of a pattern with ranges such as ``{00000..00099}``, with the zeros in front.
+
+    Raises:
+        ValueError: a range that runs backwards.
+    """
+    pieces = _RANGE.split(spec)
+    choices: list[list[str]] = [[pieces[0]]]
+    for first, last, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        if int(first) > int(last):
+            raise ValueError(f"the range {{{first}..{last}}} runs backwards: write the smaller number first")
+        choices.append([f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)])
+        choices.append([after])
+    return ["".join(parts) for parts in itertools.product(*choices)]

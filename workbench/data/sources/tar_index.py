@@ -1,0 +1,232 @@
+"""Shard indices kept on disk, so that a shard is read through once and not at every start."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from workbench.data.captions import LeftOut, Texts, read_texts
+from workbench.files import write_atomically
+from workbench.resources import cache_dir
+
+# One pass over a tar shard: where each picture lies, and what its texts say.
+#
+# Nothing is ever extracted or unpickled.
+
+BLOCK_BYTES = 512
+DIGEST_BYTES = 65536
+MAX_TEXT_BYTES = 1 << 20
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+TEXT_EXTENSIONS = ("txt", "json")
+# What tarfile raises on damaged headers, beyond its own TarError.
+DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError)
+
+
+class IndexedSample(NamedTuple):
+    """A picture's place in its shard, in bytes, and its texts; see :class:`~workbench.data.captions.Texts`."""
+
+    key: str
+    offset: int
+    size: int
+    captions: tuple[str, ...]
+    group: str | None
+    label: str | None
+    is_txt: bool = False
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """What one shard held when it was read: its samples in order, and what was left out and why.
+
+    ``digest`` is a SHA-256 over the shard's name and size, its samples (keys, offsets, sizes and texts) and
+    its first and last 64 KiB. The pictures between are not read, for that would take as long as an epoch:
+    pictures replaced in the middle by others of the same sizes go unnoticed.
+    """
+
+    path: Path
+    size: int
+    mtime_ns: int
+    digest: str
+    samples: tuple[IndexedSample, ...]
+    ignored: tuple[str, ...]
+
+
+class _Span(NamedTuple):
+    offset: int
+    size: int
+
+
+def index_shard(path: Path) -> ShardIndex:
+    """Reads the headers and texts of a tar. A sample's key is its path up to the first dot of the base name.
+
+    Raises:
+        ValueError: the file is no plain tar, is cut short (in a member, in a header or between members), is
+            damaged, or holds two pictures or texts of one kind under one key.
+    """
+    ignored: list[str] = []
+    members: dict[str, dict[str, _Span]] = {}
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        for member in _plain_files(file, path, status.st_size, ignored):
+            _add(members, member, path)
+        samples = tuple(_samples(file, members, ignored))
+        digest = _digest(file, path.name, status.st_size, samples)
+    return ShardIndex(path, status.st_size, status.st_mtime_ns, digest, samples, tuple(ignored))
+
+
+def _plain_files(file: BinaryIO, path: Path, size: int, ignored: list[str]) -> Iterator[tarfile.TarInfo]:
+    """The members that are plain files with plain names; all others but folders go to ``ignored``."""
+    end = 0
+    try:
+        # Names that are not UTF-8 must still be printable, hashable and distinct.
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="backslashreplace") as archive:
+            while (member := archive.next()) is not None:
+                if member.size < 0 or member.offset_data < end:
+                    raise tarfile.ReadError("a header points backwards")
+                end = member.offset_data + (0 if member.issparse() else member.size)
+                if reason := _refusal(member):
+                    ignored.append(f"{member.name!r} ({reason})")
+                elif member.isreg():
+                    yield member
+            end = archive.offset
+    except DAMAGE as error:
+        raise ValueError(
+            f"shard '{path}' is cut short, damaged or not a plain tar ({error}): "
+            "unpack it if it is compressed, else copy or make it again"
+        ) from error
+    _check_end(file, path, end, size)
+
+
+def _refusal(member: tarfile.TarInfo) -> str | None:
+    """Why a member is left out, or None. It can do no harm, as nothing is extracted."""
+    if member.name.startswith("/") or ".." in member.name.split("/"):
+        return "a name outside the archive"
+    if member.issparse():
+        return "a sparse file"
+    if not member.isreg() and not member.isdir():
+        return "a link or a device"
+    return None
+
+
+def _check_end(file: BinaryIO, path: Path, end: int, size: int) -> None:
+    """``tarfile`` stops at whatever is no header: that must be the zeros that end an archive, and no more."""
+    file.seek(end)
+    if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
+        raise ValueError(
+            f"shard '{path}' is cut short or damaged at byte {end} of {size} (no end-of-archive mark): "
+            "copy or make it again"
+        )
+    while chunk := file.read(1 << 20):
+        if chunk.strip(b"\0"):
+            raise ValueError(
+                f"shard '{path}' goes on after its end-of-archive mark at byte {end}: "
+                "join tars with tar --concatenate, not with cat"
+            )
+
+
+def _add(members: dict[str, dict[str, _Span]], member: tarfile.TarInfo, path: Path) -> None:
+    """Files a member under its key, if its extension is one that a sample is made of."""
+    folder, slash, name = member.name.removeprefix("./").rpartition("/")
+    stem, _, extension = name.partition(".")
+    extension = extension.lower()
+    if not stem or extension not in IMAGE_EXTENSIONS + TEXT_EXTENSIONS:
+        return
+    slot = "picture" if extension in IMAGE_EXTENSIONS else extension
+    key = folder + slash + stem
+    parts = members.setdefault(key, {})
+    if slot in parts:
+        raise ValueError(f"shard '{path}' holds a second {slot} for {key!r}: give each sample its own key")
+    parts[slot] = _Span(member.offset_data, member.size)
+
+
+def _samples(file: BinaryIO, members: dict[str, dict[str, _Span]], ignored: list[str]) -> Iterator[IndexedSample]:
+    for key, parts in members.items():
+        if "picture" not in parts:
+            ignored.append(f"{key!r} (no picture)")
+            continue
+        picture = parts["picture"]
+        yield IndexedSample(key, picture.offset, picture.size, *_read_texts(file, parts))
+
+
+def _read_texts(file: BinaryIO, parts: dict[str, _Span]) -> Texts:
+    spans = {slot: parts[slot] for slot in TEXT_EXTENSIONS if slot in parts}
+    for slot, span in spans.items():
+        if span.size > MAX_TEXT_BYTES:
+            message = f"its .{slot} has {span.size} bytes, where at most {MAX_TEXT_BYTES} are read"
+            return Texts((), left_out=(("too long", message),))
+    read = {slot: os.pread(file.fileno(), span.size, span.offset) for slot, span in spans.items()}
+    return read_texts(read.get("txt"), read.get("json"))
+
+
+def _digest(file: BinaryIO, name: str, size: int, samples: tuple[IndexedSample, ...]) -> str:
+    # Of place, captions, group and class alone: more fields would change the fingerprints that older runs have.
+    digest = hashlib.sha256(json.dumps([name, size, [sample[:6] for sample in samples]]).encode())
+    digest.update(os.pread(file.fileno(), DIGEST_BYTES, 0))
+    digest.update(os.pread(file.fileno(), DIGEST_BYTES, max(0, size - DIGEST_BYTES)))
+    return digest.hexdigest()
+
+
+FORMAT = 2  # raise it when an index of the same shard would come out otherwise
+
+
+def cached_index(path: Path) -> ShardIndex:
+    """The index of a shard: the kept one if the shard has its size and time still, else a new one, kept.
+
+    A cache that cannot be written is no error: the index is then made at every start.
+
+    Raises:
+        ValueError: the shard cannot be read, or not be used; see :func:`~workbench.data.sources.tar_index.index_shard`.
+    """
+    path = path.absolute()
+    entry = cache_dir() / "index" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+    try:
+        known = _load(entry, path)
+        if known is not None:
+            return known
+        index = index_shard(path)
+    except OSError as error:
+        raise ValueError(f"shard '{path}' cannot be read ({error.strerror}): check what it is and who may") from error
+    with contextlib.suppress(OSError):
+        _store(entry, index)
+    return index
+
+
+def _load(entry: Path, path: Path) -> ShardIndex | None:
+    """The kept index, or None if there is none that fits; a torn or foreign file counts as none."""
+    status = path.stat()
+    wanted = _identity(path, status.st_size, status.st_mtime_ns)
+    try:
+        document = json.loads(entry.read_bytes())
+        if document["shard"] != wanted:
+            return None
+        rows, digest, ignored = document["samples"], document["digest"], document["ignored"]
+        samples = tuple(
+            IndexedSample(
+                key, offset, size, tuple(captions), group, label, is_txt, tuple((why, line) for why, line in left_out)
+            )
+            for key, offset, size, captions, group, label, is_txt, left_out in rows
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return ShardIndex(path, status.st_size, status.st_mtime_ns, digest, samples, tuple(ignored))
+
+
+def _store(entry: Path, index: ShardIndex) -> None:
+    document = {
+        "shard": _identity(index.path, index.size, index.mtime_ns),
+        "digest": index.digest,
+        "ignored": index.ignored,
+        "samples": index.samples,
+    }
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(entry, json.dumps(document))
+
+
+def _identity(path: Path, size: int, mtime_ns: int) -> dict[str, Any]:
+    return {"format": FORMAT, "path": os.fsencode(path).hex(), "size": size, "mtime_ns": mtime_ns}

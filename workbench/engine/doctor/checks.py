@@ -1,0 +1,297 @@
+"""Whether the teacher knows the data, and whether its affinities say more than the pairs do.
+
+Shape letters: N pairs · D embedding width."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from workbench.data.captions import NUM_TOKENIZED, captions_of, share_filling
+from workbench.data.check import MANY_CUT, MANY_FALSE_NEGATIVES
+from workbench.data.dataset import Dataset
+from workbench.data.evaluation_set import EvaluationSet
+from workbench.data.sources.files import spread
+from workbench.data.unusable import MAX_SHARE, Reading
+from workbench.embeddings import Embeddings, InputSpec
+from workbench.engine.cohort import Cohort
+from workbench.engine.doctor.machine import Finding, Level
+from workbench.engine.doctor.trial import Trial
+from workbench.engine.evaluate import Measured
+from workbench.evaluation.agreement import affinity_entropy
+from workbench.losses.base import Loss
+from workbench.losses.scale import ScaleChoice
+from workbench.models.clip import Clip
+from workbench.models.teacher import Teacher
+from workbench.models.tokenizers import WordTokenizer
+
+# Whether captions and pictures reach the student, and the teacher, as they should.
+
+SOME_UNKNOWN = 0.05  # of the words of the captions
+MANY_UNKNOWN = 0.2
+SOME_REPLACED = 0.01  # of the pictures
+
+
+def input_findings(
+    dataset: Dataset, student: Clip, teacher: Teacher | None, batch_size: int, student_spec: str
+) -> Iterator[Finding]:
+    """What the captions are like, and what each model makes of them."""
+    yield from reading_findings("training data", dataset.reading)
+    yield _duplicates(dataset, batch_size)
+    yield _lengths(dataset, student.form)
+    yield from word_findings(dataset, student, teacher, student_spec)
+    if teacher:
+        yield _forms(student, teacher)
+
+
+def reading_findings(name: str, reading: Reading) -> Iterator[Finding]:
+    """What was left out when data were opened, and class names that are no words."""
+    yield from (Finding(name, "warning", note, "`workbench data check SPEC` shows more") for note in reading.notes)
+
+
+def image_finding(trial: Trial) -> Finding:
+    """Whether the pictures of the steps that were taken could be used."""
+    if trial.num_replaced > SOME_REPLACED * trial.num_pairs:
+        return Finding(
+            "pictures",
+            "problem" if trial.num_replaced > MAX_SHARE * trial.num_pairs else "warning",
+            f"{trial.num_replaced:,} of the first {trial.num_pairs:,} cannot be used, and others stand in their place",
+            "`workbench data check SPEC --all` lists them",
+        )
+    return Finding("pictures", "ok", f"{trial.num_replaced:,} of the first {trial.num_pairs:,} cannot be used")
+
+
+def _duplicates(dataset: Dataset, batch_size: int) -> Finding:
+    captions = captions_of(dataset)
+    expected = captions.false_negative_share * (batch_size - 1)
+    message = (
+        f"{len(captions.text_M):,}, {captions.num_distinct:,} of them different: "
+        f"{expected:.2g} of a pair's {batch_size - 1:,} negatives in a batch have its caption"
+    )
+    if expected >= MANY_FALSE_NEGATIVES:
+        return Finding("captions", "warning", message, "lower train.batch_size, or give captions that say more")
+    return Finding("captions", "ok", message)
+
+
+def _lengths(dataset: Dataset, form: InputSpec) -> Finding:
+    filling = share_filling(dataset, form.tokenize)
+    message = f"{filling:.0%} fill the {form.tokenize(['']).shape[1]} tokens that the student reads, or are cut there"
+    if filling >= MANY_CUT:
+        return Finding("caption length", "warning", message, "take a student with a longer context, or shorten them")
+    return Finding("caption length", "ok", message)
+
+
+def word_findings(dataset: Dataset, student: Clip, teacher: Teacher | None, student_spec: str) -> Iterator[Finding]:
+    """Whether each model's word list knows the words of some captions."""
+    texts = [dataset.text(index).captions[0] for index in spread(len(dataset), NUM_TOKENIZED)]
+    has_weights = "@" in student_spec or student_spec.startswith(("run:", "sample:")) or Path(student_spec).is_dir()
+    remedies = {
+        "student": "begin with a student that knows them" if has_weights else "--set student.tokenizer=bpe",
+        "teacher": "name a teacher that knows them with --set teacher.model=SPEC",
+    }
+    for model, form in (("student", student.form), ("teacher", teacher.form if teacher else None)):
+        unknown = share_unknown(form.tokenize, texts) if form else None
+        if unknown is None:
+            continue
+        message = f"{unknown:.1%} of the captions' words are unknown to the {model}'s word list"
+        if unknown < SOME_UNKNOWN:
+            yield Finding(f"{model}'s words", "ok", message)
+        else:
+            level: Level = "problem" if unknown >= MANY_UNKNOWN else "warning"
+            yield Finding(f"{model}'s words", level, message, remedies[model])
+
+
+def share_unknown(tokenize: Callable[[Sequence[str]], Tensor], texts: Sequence[str]) -> float | None:
+    """The share of words that a word list does not hold; None of a tokenizer that splits words and so knows all."""
+    if not isinstance(tokenize, WordTokenizer):
+        return None
+    text_ML = tokenize(texts)
+    first_bucket, end = 1 + len(tokenize.words), tokenize.vocab_size - 1
+    is_word_ML = (text_ML > 0) & (text_ML < end)
+    num_words = int(is_word_ML.sum())
+    return int(torch.sum(is_word_ML & (text_ML >= first_bucket))) / num_words if num_words else 0.0
+
+
+def _forms(student: Clip, teacher: Teacher) -> Finding:
+    """What differs in how the two are fed; each is fed its own way, so that nothing is wrong with it."""
+    theirs, ours = teacher.form, student.form
+    differing = []
+    if ours.image_size != theirs.image_size:
+        differing.append(f"pictures of {ours.image_size} and {theirs.image_size} pixels")
+    if ours.tokenizer_id != theirs.tokenizer_id:
+        differing.append(f"tokenizers ({_described(ours.tokenize)} and {_described(theirs.tokenize)})")
+    if (student.mean, student.std) != teacher.normalisation:
+        (red, *_), _ = teacher.normalisation
+        differing.append(f"normalisation (mean red {student.mean[0]:.3g} and {red:.3g})")
+    if not differing:
+        return Finding("input forms", "ok", "student and teacher are fed alike")
+    return Finding("input forms", "ok", f"student and teacher differ in {', '.join(differing)}: each gets its own")
+
+
+def _described(tokenize: object) -> str:
+    if isinstance(tokenize, WordTokenizer):
+        return f"{len(tokenize.words):,} words in {tokenize.context_length} tokens"
+    return f"{getattr(tokenize, 'vocab_size', 0):,} byte pairs in {getattr(tokenize, 'context_length', 0)} tokens"
+
+
+NUM_PAIRS = 500  # whose affinities are looked at
+CLEARLY = 5  # standard errors of a model that guesses
+NEAR_ONE_HOT = 0.05  # of the entropy of uniform affinities
+AFFINITY_LOSSES = ("crd", "affinity", "cross_modal")  # their target is the teacher's affinity of pictures and texts
+
+
+@dataclass(frozen=True)
+class Affinities:
+    """The mean entropy, in nats, of the teacher's affinities among N pairs; ``losses`` see them at this scale.
+
+    ``held_out`` is that of as many held-out pairs; None where the run has none.
+    """
+
+    losses: tuple[str, ...]
+    scale: float
+    num_pairs: int
+    training: float
+    held_out: float | None
+
+    @property
+    def uniform(self) -> float:
+        return math.log(self.num_pairs)
+
+
+def recall_finding(measured: Measured, chance: float, split: str) -> Finding:
+    """Whether the teacher finds the pairs better than a model that guesses.
+
+    Args:
+        chance: what guessing scores in R@1.
+        split: of which pairs it was measured.
+    """
+    return level_finding(mean_recall(measured.metrics), chance, measured.num_pairs, split)
+
+
+def level_finding(recall: float, chance: float, num_pairs: int, split: str) -> Finding:
+    """As :func:`recall_finding`, of an R@1 that is the mean of both directions."""
+    message = f"R@1 of {recall:.1%} on {num_pairs:,} {split} pairs, where guessing gives {chance:.1%}"
+    match beats_chance(recall, chance, num_pairs):
+        case True:
+            return Finding("teacher", "ok", message)
+        case None:
+            remedy = "name more held-out pairs with --set data.validation=SPEC"
+            return Finding("teacher", "warning", f"these pairs cannot tell a teacher from guessing: {message}", remedy)
+    remedy = "name one that knows such data with --set teacher.model=SPEC; `workbench teacher import` tries it"
+    return Finding("teacher", "problem", f"no better than guessing: {message}", remedy)
+
+
+def mean_recall(metrics: Mapping[str, float]) -> float:
+    """R@1, the mean of both directions."""
+    return (metrics["image_to_text_r1"] + metrics["text_to_image_r1"]) / 2
+
+
+def beats_chance(recall: float, chance: float, num_pairs: int) -> bool | None:
+    """Whether an R@1 is clearly above guessing; None where not even a perfect model would be."""
+    enough = chance + CLEARLY * math.sqrt(chance * (1 - chance) / num_pairs)
+    return None if enough >= 1 else recall > enough
+
+
+def chance_recall(pairs: EvaluationSet, block_size: int) -> float:
+    """R@1 of a model that guesses: its own caption is one of those of the block, and others of its group are right too.
+
+    Groups are taken to be spread evenly over the blocks.
+    """
+    return chance_of(pairs.image_group_N, block_size)
+
+
+def chance_of(group_N: Sequence[str], block_size: int) -> float:
+    """As :func:`chance_recall`, of images with these groups."""
+    num_items = len(group_N)
+    in_block = min(num_items, block_size)
+    sizes = Counter(group_N).values()
+    of_group = sum(size * (size - 1) for size in sizes) / (num_items * max(1, num_items - 1))
+    return (1 + (in_block - 1) * of_group) / in_block
+
+
+def look_at_affinities(cohort: Cohort) -> list[Affinities]:
+    """The entropy of the teacher's affinities, at each scale at which a loss takes them for its target.
+
+    Without such a loss, at the teacher's own scale.
+    """
+    teacher, (member,) = cohort.teacher, cohort.members
+    assert teacher is not None
+    training = _training_pairs(cohort, teacher)
+    held_out = _held_out_pairs(cohort, teacher, len(training))
+    num_pairs = len(held_out) if held_out else len(training)
+    found = []
+    for scale, losses in _target_scales(member.objective.losses, member.state.student.scale, teacher.scale).items():
+        entropies = [
+            affinity_entropy(_first(some, num_pairs, scale)) if some else None for some in (training, held_out)
+        ]
+        assert entropies[0] is not None
+        found.append(Affinities(losses, scale, num_pairs, entropies[0], entropies[1]))
+    return found
+
+
+def affinity_finding(found: Affinities) -> Finding:
+    """Whether affinities are so sharp that they say no more than which caption belongs to which picture."""
+    held_out = "" if found.held_out is None else f", {found.held_out:.2f} on held-out ones"
+    message = (
+        f"entropy {found.training:.2f} nats on training pairs{held_out}; uniform over {found.num_pairs:,} is "
+        f"{found.uniform:.2f} (scale {found.scale:.3g})"
+    )
+    check = " ".join(("affinities", *found.losses))
+    if not found.losses or found.training > NEAR_ONE_HOT * found.uniform:
+        return Finding(check, "ok", message)
+    return Finding(
+        check,
+        "warning",
+        f"nearly one-hot, nothing that the pairs do not say too: {message}",
+        f"--set loss.{found.losses[0]}.teacher_scale='0.5 x teacher', or a teacher that was not trained on these pairs",
+    )
+
+
+def _target_scales(
+    losses: Mapping[str, Loss], student_scale: Tensor, teacher_scale: Tensor
+) -> dict[float, tuple[str, ...]]:
+    """The losses that have the teacher's affinities for their target, by the scale they take these at."""
+    found: dict[float, tuple[str, ...]] = {}
+    for name in AFFINITY_LOSSES:
+        choice = getattr(losses.get(name), "teacher_scale", None)
+        if isinstance(choice, ScaleChoice):
+            scale = float(choice.value(student_scale.detach(), teacher_scale, None))
+            found[scale] = (*found.get(scale, ()), name)
+    return found or {float(teacher_scale): ()}
+
+
+def _training_pairs(cohort: Cohort, teacher: Teacher) -> Embeddings:
+    """The teacher's embeddings of the pairs of the first batches, each pair once."""
+    stream = cohort.stream
+    num_batches = min(-(-NUM_PAIRS // cohort.batch_size), max(1, len(stream.dataset) // cohort.batch_size))
+    embedded = []
+    for step in range(num_batches):
+        batch = stream.batch(step).to(cohort.device)
+        assert batch.teacher_image_BCHW is not None and batch.teacher_text_BL is not None
+        images, texts = batch.teacher_image_BCHW[:NUM_PAIRS], batch.teacher_text_BL[:NUM_PAIRS]
+        embedded.append(teacher.embed(images, texts))
+    image_ND = torch.cat([one.image_BD for one in embedded])[:NUM_PAIRS]
+    text_ND = torch.cat([one.text_BD for one in embedded])[:NUM_PAIRS]
+    return Embeddings(image_ND, text_ND, teacher.scale)
+
+
+def _held_out_pairs(cohort: Cohort, teacher: Teacher, num_pairs: int) -> Embeddings | None:
+    """As many held-out pairs, each picture with its first caption; None where the run names none."""
+    evaluator = next(iter(cohort.evaluators.values()), None)
+    if evaluator is None:
+        return None
+    pairs = evaluator.pairs
+    image_NCHW = next(pairs.image_chunks(teacher.form.image_size, num_pairs))
+    first: dict[int, str] = {}
+    for image, caption in zip(pairs.caption_image_index_M.tolist(), pairs.captions, strict=True):
+        first.setdefault(image, caption)
+    text_NL = teacher.tokenize([first[image] for image in range(len(image_NCHW))])
+    return teacher.embed(image_NCHW.to(cohort.device), text_NL.to(cohort.device))
+
+
+def _first(embeddings: Embeddings, num_pairs: int, scale: float) -> Embeddings:
+    return Embeddings(embeddings.image_BD[:num_pairs], embeddings.text_BD[:num_pairs], torch.tensor(scale))

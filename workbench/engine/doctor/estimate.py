@@ -1,0 +1,182 @@
+"""What a run, and looking into it, would take: estimated from a few pairs, for machines that cannot do the work."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from workbench.embeddings import Batch, InputSpec
+from workbench.engine.cohort import Cohort
+from workbench.engine.device import now_s, peak_memory_mb
+from workbench.engine.doctor.checks import NUM_PAIRS as NUM_LOOKED_AT
+from workbench.engine.doctor.forecast import FASTER, all_evaluations, num_new_steps, time_finding
+from workbench.engine.doctor.machine import Finding
+from workbench.engine.doctor.trial import LEAST_STEPS
+from workbench.engine.member import Member
+from workbench.engine.step import encode
+from workbench.engine.teacher_outputs import remembers
+from workbench.engine.timing import Lap
+from workbench.formatting import duration
+from workbench.models.teacher import Teacher
+from workbench.progress import phase
+
+# What a step costs, from a forward and backward of a few pairs: known before minutes are spent on whole batches.
+
+SIZES = (2, 8)  # pairs; the first warm up, and are all where they take long
+LONG_S = 1.0
+FORWARD = 1 / 3  # of a forward and backward
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds and MiB a pair; waiting for data, losses and the optimizer are left out.
+
+    Attributes:
+        teach_s: of the teacher's forward; 0 where none is needed.
+        learn_s: of each member's forward and backward, by its run.
+        grown_mb: by how much the peak of memory rose.
+        chunk_size: rows of every forward of the teacher.
+    """
+
+    teacher_forward_s: float
+    learn_s: Mapping[str, float]
+    grown_mb: float
+    chunk_size: int
+
+    def lap(self, batch_size: int) -> Lap:
+        """A step with batches of this size."""
+        learn_s = {run: batch_size * pair_s for run, pair_s in self.learn_s.items()}
+        return Lap(wait_s=0.0, teacher_forward_s=self.teacher_s(batch_size), learn_s=learn_s)
+
+    def teacher_s(self, num_pairs: int) -> float:
+        """Of the teacher's forwards of so many pairs, padding included."""
+        return -(-num_pairs // self.chunk_size) * self.chunk_size * self.teacher_forward_s
+
+    def student_s(self) -> float:
+        """Of the slowest student's forward."""
+        return FORWARD * max(self.learn_s.values())
+
+
+def estimate_step(cohort: Cohort) -> Estimate:
+    """Try every model of the cohort on a few pairs. No weight changes, and no gradient stays."""
+    before_mb = peak_memory_mb(cohort.device)
+    needs_teacher = any(member.objective.needs_teacher for member in cohort.members)
+    teacher = cohort.teacher if needs_teacher and not cohort.kept else None
+    with phase("trying a few pairs", len(cohort.members) + bool(teacher)) as shown:
+        teacher_forward_s = 0.0
+        if teacher:
+            teacher_forward_s = _teach_s(cohort, teacher)
+            shown.advance()
+        learn_s = {}
+        for member in cohort.members:
+            learn_s[member.run] = _learn_s(cohort, member)
+            shown.advance()
+    grown_mb = (peak_memory_mb(cohort.device) - before_mb) / max(SIZES)
+    return Estimate(teacher_forward_s, learn_s, grown_mb, cohort.teacher.chunk_size if cohort.teacher else 1)
+
+
+def _teach_s(cohort: Cohort, teacher: Teacher) -> float:
+    def teacher_forward(num_pairs: int) -> None:
+        batch = _batch(cohort, teacher.form, num_pairs)
+        teacher.in_chunks_of(num_pairs).embed(batch.student_image_BCHW, batch.student_text_BL)
+
+    return _pair_s(cohort, teacher_forward)
+
+
+def _learn_s(cohort: Cohort, member: Member) -> float:
+    train, form = member.config.train, member.state.student.form
+    member.begin(0)
+    member.state.student.eval()  # batch normalization keeps its statistics
+
+    def learn(num_pairs: int) -> None:
+        batch = _batch(cohort, form, num_pairs)
+        encoded = encode(member.state, member.masked(batch, 0), member.objective.loss_inputs(0), train.precision)
+        total = torch.stack([tensor.float().sum() for tensor in encoded.tensors().values()]).sum()
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+    pair_s = _pair_s(cohort, learn)
+    member.state.optimizer.zero_grad(set_to_none=True)
+    member.state.student.train()
+    again = FORWARD if 0 < train.micro_batch_size < train.batch_size else 0.0  # micro-batches take one more forward
+    return pair_s * (1 + again)
+
+
+def _batch(cohort: Cohort, form: InputSpec, num_pairs: int) -> Batch:
+    """Blank images with captions of the data: what is in them takes no other time."""
+    dataset = cohort.stream.dataset
+    captions = [dataset.text(index % len(dataset)).captions[0] for index in range(num_pairs)]
+    image_BCHW = torch.zeros(num_pairs, 3, form.image_size, form.image_size, dtype=torch.uint8)
+    keys = tuple(str(number) for number in range(num_pairs))
+    return Batch(keys, image_BCHW, form.tokenize(captions)).to(cohort.device)
+
+
+def _pair_s(cohort: Cohort, work: Callable[[int], object]) -> float:
+    """Seconds that the work takes for one of several pairs."""
+    pair_s = 0.0
+    for num_pairs in SIZES:
+        start_s = now_s(cohort.device)
+        work(num_pairs)
+        taken_s = now_s(cohort.device) - start_s
+        pair_s = taken_s / num_pairs
+        if taken_s > LONG_S:
+            break
+    return pair_s
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """Seconds of one step, of the whole run, and of what doctor would do to measure both."""
+
+    step_s: float
+    total_s: float
+    trial_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``estimate`` of ``--json``."""
+        return asdict(self)
+
+    def finding(self, cohort: Cohort) -> Finding:
+        """What a person should know of a run that was not tried."""
+        message = (
+            f"this machine would need about {duration(self.total_s)} for {cohort.num_steps:,} steps of "
+            f"{cohort.batch_size:,} pairs, estimated from a few pairs; a trial would take {duration(self.trial_s)}"
+        )
+        found = time_finding(message, self.total_s)
+        return found if found.remedy else Finding("time", "warning", message, f"--max-time 0 tries it; {FASTER}")
+
+
+def estimate_run(cohort: Cohort, num_measured: int) -> RunEstimate:
+    """From a forward and backward of a few pairs of a cohort of one.
+
+    Args:
+        num_measured: held-out pairs that doctor measures.
+    """
+    found = estimate_step(cohort)
+    lap = found.lap(cohort.batch_size)
+    new_steps = num_new_steps(cohort) if _remembers(cohort) else cohort.num_steps
+    evaluations = all_evaluations(cohort, found.student_s(), found.teacher_forward_s)
+    return RunEstimate(
+        step_s=lap.step_s,
+        total_s=cohort.num_steps * (lap.step_s - lap.teacher_forward_s)
+        + new_steps * lap.teacher_forward_s
+        + evaluations.total_s,
+        trial_s=_trial_s(cohort, found, num_measured),
+    )
+
+
+def _trial_s(cohort: Cohort, found: Estimate, num_measured: int) -> float:
+    """Of affinities, steps, one more lesson, the losses' shares, and an evaluation."""
+    (member,) = cohort.members
+    lap = found.lap(cohort.batch_size)
+    affinities_s = (1 + bool(cohort.evaluators)) * found.teacher_s(NUM_LOOKED_AT)
+    num_losses = len(member.objective.weights_at(0))
+    shares_s = (FORWARD + num_losses * (1 - FORWARD)) * lap.learn_s[member.run] if num_losses > 1 else 0.0
+    measuring_s = found.teacher_s(num_measured) + num_measured * found.student_s()
+    return affinities_s + LEAST_STEPS * lap.step_s + lap.teacher_forward_s + shares_s + measuring_s
+
+
+def _remembers(cohort: Cohort) -> bool:
+    views = cohort.members[0].config.data.views
+    width = cohort.teacher.width if cohort.teacher else 1
+    return remembers(views * len(cohort.stream.dataset), width)

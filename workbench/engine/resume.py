@@ -1,0 +1,266 @@
+"""Whether a run that goes on is still the same run: its settings, its machine, and what of its checkpoints is whole."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.config.run import RunConfig
+from workbench.config.toml import read_toml, with_overrides
+from workbench.engine.checkpoint import LEARNED, OPTIMIZER, load_checkpoint, training_tensors
+from workbench.engine.device import machine_facts, resolve_device
+from workbench.engine.joint import jumps
+from workbench.engine.member import Member
+from workbench.engine.paths import absolute_table, with_absolute_paths
+from workbench.engine.state import TrainState
+from workbench.engine.steering import change, told
+from workbench.events import Forked
+from workbench.losses.learnt import LearnedParts
+from workbench.models.folder import CONFIG, TOKENIZER, config_files
+from workbench.runs.checkpoints import checkpoint_step, damaged_checkpoints, newest_checkpoint, read_manifest
+from workbench.runs.directory import RunDirectory
+from workbench.runs.lineage import forked_from, lineage
+from workbench.runs.log import first_events
+from workbench.views.comparison import ComparedRun, compare_runs
+
+# Where a run's training starts: at its beginning, at its newest checkpoint, or at the one that it was forked from.
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Steps that are behind a run, whether it said so before, and what is worth warning of."""
+
+    step: int = 0
+    is_resumed: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def restore(member: Member) -> Start:
+    """Put the member where its run's directory says it is, with the settings that it was told since.
+
+    Raises:
+        ValueError: the checkpoint belongs to another architecture, or that of a fork is gone.
+    """
+    assert member.directory is not None
+    start = _load_newest(member, member.directory)
+    if changes := told(member.directory, start.step):
+        change(member, changes)
+    return start
+
+
+def restore_together(members: Sequence[Member]) -> Start:
+    """Put the members of a cohort where their directories say they are, which must be at one step.
+
+    Raises:
+        ValueError: as :func:`restore`, or the runs stand at different steps.
+    """
+    starts = [restore(member) for member in members]
+    first = starts[0]
+    for member, start in zip(members, starts, strict=True):
+        if (start.step, start.is_resumed) != (first.step, first.is_resumed):
+            raise ValueError(
+                f"run {member.run} goes on from step {start.step} and {members[0].run} from step {first.step}: "
+                "resume them apart"
+            )
+    return Start(first.step, first.is_resumed, tuple(note for start in starts for note in start.notes))
+
+
+def start_of(run: RunDirectory) -> Start:
+    """Where a run that is no fork would go on from."""
+    checkpoint = newest_checkpoint(run)
+    step = 0 if checkpoint is None else checkpoint_step(checkpoint)
+    return Start(step, is_resumed=checkpoint is not None or run.events_file.stat().st_size > 0)
+
+
+def _load_newest(member: Member, run: RunDirectory) -> Start:
+    checkpoint, forked = newest_checkpoint(run), forked_from(run)
+    if forked is None:
+        if checkpoint is not None:
+            load_checkpoint(member, checkpoint)
+        return start_of(run)
+    if checkpoint is None:
+        raise ValueError(f"run {run.id} has lost the checkpoint that it was forked from: fork it from its parent again")
+    is_resumed = len(first_events(run.events_file)) > 1
+    if checkpoint_step(checkpoint) > forked.parent_step:
+        return Start(load_checkpoint(member, checkpoint), is_resumed)
+    notes = _load_parents(member, checkpoint)
+    before = _settings_there(run, forked, checkpoint)
+    return Start(member.step, is_resumed, (*notes, *(jumps(before, member.config, member.step) if before else ())))
+
+
+def _settings_there(run: RunDirectory, forked: Forked, checkpoint: Path) -> RunConfig | None:
+    """The parent's settings at the checkpoint, those it was told since its start among them; None if unknown."""
+    saved = read_manifest(checkpoint).get("config")
+    if saved is None:
+        return None
+    parents = [past.run for past in lineage(run) if past.run.id == forked.parent]
+    changes = told(parents[-1], forked.parent_step) if parents else {}
+    return with_overrides(RunConfig.parse(saved), [f"{setting}={value}" for setting, value in changes.items()])
+
+
+def _load_parents(member: Member, checkpoint: Path) -> tuple[str, ...]:
+    """Restore what fits of a parent's checkpoint, all of its student among it; returns what did not."""
+    shapes: dict[str, torch.Size] = {}
+    taken: Tensors = {}
+    left: Tensors = {}
+
+    def fitting(training: Tensors) -> Tensors:
+        shapes.update(_shapes(member.state))  # now that the student has the parent's architecture
+        for name, value in training.items():
+            place, shaped = name, value
+            if name.startswith(OPTIMIZER):
+                place = name.rpartition("/")[0]
+                shaped = training[f"{place}/exp_avg"]  # for the count of steps has no shape
+            (taken if shapes.get(place) == shaped.shape else left)[name] = value
+        return {LEARNED + name: value for name, value in member.state.learnt.state_dict().items()} | taken
+
+    load_checkpoint(member, checkpoint, fitting)
+    own = {name for name in shapes if name.startswith(LEARNED)}
+    return tuple(
+        f"{what}: {', '.join(parts)}"
+        for what, parts in (
+            ("new to this fork, and untrained at its start", _parts(own - taken.keys())),
+            ("learnt by the parent, and of no use to this fork", _parts(left.keys() - own)),
+        )
+        if parts
+    )
+
+
+def _shapes(state: TrainState) -> dict[str, torch.Size]:
+    """The shapes of all that only training needs, parameters of the optimiser among it, by names in a checkpoint."""
+    tensors = {name: value.shape for name, value in training_tensors(state).items()}
+    return tensors | {OPTIMIZER + name: value.shape for name, value in state.named_parameters()}
+
+
+def _parts(names: set[str]) -> list[str]:
+    """Whom the learnt ones among the tensors of a checkpoint belong to."""
+    return LearnedParts.owners(name.removeprefix(LEARNED) for name in names if name.startswith(LEARNED))
+
+
+FREE = (
+    "log.",
+    "data.num_workers",
+    "data.prepare",
+    "teacher.cache",
+    "train.device",
+    "train.micro_batch_size",
+    "evaluate.",
+)  # change no step
+BITS = ("torch", "device", "num_threads")  # of the machine: what decides the last bits of the numbers
+MAX_SHOWN = 5
+
+
+def check_unchanged(run: RunDirectory, config: RunConfig, moved: Collection[str] = ()) -> None:
+    """Refuse to go on with settings that are not those of the run's newest checkpoint.
+
+    Args:
+        moved: settings whose files have moved; :func:`check_same_inputs` sees whether they are the same files.
+
+    Raises:
+        ValueError: ``run.toml`` was edited since in a setting that decides what is learnt.
+    """
+    checkpoint = _own_checkpoint(run)
+    if checkpoint is None:
+        return
+    now = with_absolute_paths(config).model_dump(mode="json")
+    before = absolute_table(read_manifest(checkpoint).get("config", now))
+    compared = compare_runs([ComparedRun("before", before), ComparedRun("now", now)])
+    changed = [
+        f"{setting.name} was {setting.values[0]} and is {setting.values[1]}"
+        for setting in compared.settings
+        if setting.differs and not setting.name.startswith(FREE) and setting.name not in moved
+    ]
+    if changed:
+        shown = "; ".join(changed[:MAX_SHOWN]) + ("; ..." if len(changed) > MAX_SHOWN else "")
+        raise ValueError(
+            f"{run.config_file} was edited since {checkpoint.name}: {shown}; put it back, and make the change in a "
+            f"run of its own: workbench runs fork {run.id} --set KEY=VALUE"
+        )
+
+
+def check_same_inputs(run: RunDirectory, data_fingerprint: str, teacher: Mapping[str, Any]) -> None:
+    """Refuse to go on with training pairs, or a teacher, that are not those of the run's newest checkpoint.
+
+    Raises:
+        ValueError: what lies at data.train or teacher.model now is something else.
+    """
+    checkpoint = _own_checkpoint(run)
+    if checkpoint is None:
+        return
+    manifest = read_manifest(checkpoint)
+    weights = teacher.get("weights_sha256")
+    for what, now, before in (
+        ("the pairs of data.train have", data_fingerprint, manifest.get("data_fingerprint")),
+        ("the weights of teacher.model have", weights, manifest.get("teacher", {}).get("weights_sha256")),
+    ):
+        if before and now != before:
+            raise ValueError(
+                f"{what} changed since {checkpoint.name}: put them back, or go on with these in a run of its own: "
+                f"workbench runs fork {run.id}"
+            )
+
+
+def check_moved(run: RunDirectory, member: Member, changed: Collection[str]) -> list[str]:
+    """Refuse new paths of held-out pairs, or of a student, that lead to something else than the run had.
+
+    Training pairs and the teacher are compared by :func:`check_same_inputs`, whether they have moved or not.
+
+    Args:
+        changed: the settings whose files have moved.
+
+    Returns:
+        what could not be compared, for lack of a fingerprint.
+
+    Raises:
+        ValueError: the files are others than those of the run's newest checkpoint.
+    """
+    checkpoint = _own_checkpoint(run)
+    recorded = read_manifest(checkpoint).get("held_out", {}) if checkpoint else {}
+    unknown = []
+    for name in sorted(changed):
+        split = name.removeprefix("data.")
+        if name.startswith("data.") and split in member.held_out and split in recorded:
+            is_same = member.held_out[split] == recorded[split]
+        elif checkpoint and name in ("student.model", "inheritance.source"):
+            is_same = _feeding(config_files(member.state.student)) == _feeding(
+                {file: (checkpoint / file).read_bytes() for file in (CONFIG, TOKENIZER)}
+            )
+        else:
+            is_same = True
+            if checkpoint is None or name not in ("data.train", "teacher.model"):
+                unknown.append(name)
+        if not is_same:
+            raise ValueError(
+                f"what lies at the new {name} is not what the run had: name its own files, or go on with these in a "
+                f"run of its own: workbench runs fork {run.id} --set {name}=SPEC"
+            )
+    return [f"new paths without a recorded fingerprint to compare with: {', '.join(unknown)}"] if unknown else []
+
+
+def _feeding(files: Mapping[str, bytes]) -> tuple[Any, Any]:
+    """What a model folder's small files say of how images and captions reach the model."""
+    return json.loads(files[CONFIG]).get("preprocess_cfg"), json.loads(files[TOKENIZER])
+
+
+def _own_checkpoint(run: RunDirectory) -> Path | None:
+    """The newest that the run itself wrote; the one that a fork starts from is its parent's."""
+    checkpoint, forked = newest_checkpoint(run), forked_from(run)
+    if checkpoint is None or (forked and checkpoint_step(checkpoint) <= forked.parent_step):
+        return None
+    return checkpoint
+
+
+def remarks(run: RunDirectory, config: RunConfig) -> Iterator[str]:
+    """What a person should know of a run that goes on here."""
+    for reason in damaged_checkpoints(run):
+        yield f"a checkpoint was passed over: {reason}"
+    before, now = read_toml(run.config_file).get("machine", {}), machine_facts(resolve_device(config.train.device))
+    moved = [f"{key} was {before[key]} and is {now[key]}" for key in BITS if before.get(key, now[key]) != now[key]]
+    if moved:
+        yield f"not bit for bit as it would have been, for the machine is another: {'; '.join(moved)}"
