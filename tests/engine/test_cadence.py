@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from workbench.config.run import RunConfig
-from workbench.engine.cadence import learning_rate, phase_at, phases
+from workbench.engine.cadence import Cadence, diagnose_every, learning_rate, phase_at, phases
 
 
 def staged(*stages: tuple[int, int], num_steps: int | None = None) -> RunConfig:
@@ -85,3 +85,65 @@ def test_it_rises_linearly_then_falls_as_half_a_cosine() -> None:
 
 def test_without_warm_up_it_starts_at_the_peak() -> None:
     assert learning_rate(0, 10, 3.0, 0.0) == 3.0
+
+
+@given(st.integers(1, 11), st.integers(1, 100_000))
+def test_gradient_snapshots_on_auto_stay_under_5_per_cent_of_the_steps(num_losses: int, num_steps: int) -> None:
+    every = diagnose_every("auto", num_losses, num_steps)
+    count = len({1, *range(every, num_steps + 1, every)}) if every else 0
+    assert count * (1 + 2 * num_losses) / 3 <= 0.05 * num_steps
+
+
+@pytest.mark.parametrize(
+    ("setting", "num_losses", "num_steps", "every"),
+    [
+        ("auto", 4, 600, 120),
+        ("auto", 4, 60, 120),
+        ("auto", 4, 59, 0),
+        ("auto", 1, 20, 40),
+        ("auto", 1, 19, 0),
+        ("auto", 2, 600, 67),
+        (50, 4, 10, 50),
+        (0, 4, 600, 0),
+    ],
+)
+def test_auto_in_numbers(setting: int | str, num_losses: int, num_steps: int, every: int) -> None:
+    assert diagnose_every(setting, num_losses, num_steps) == every
+
+
+def due(method: str, config: RunConfig, *, keeps_files: bool = True, inherits: bool = False) -> list[int]:
+    cadence = Cadence(config, 2, keeps_files=keeps_files, inherits=inherits)
+    return [step for step in range(1, config.train.num_steps + 1) if getattr(cadence, method)(step)]
+
+
+def test_what_is_due_at_each_step() -> None:
+    config = RunConfig.parse(
+        {
+            "train": {"num_steps": 12},
+            "evaluate": {"every_steps": 6},
+            "log": {"every_steps": 5, "checkpoint_every_steps": 4, "diagnose_every_steps": 3},
+        }
+    )
+    assert due("logs_at", config) == [1, 5, 10]
+    assert due("evaluates_at", config) == [6, 12]
+    assert due("saves_at", config) == [4, 8, 12]
+    assert due("diagnoses_at", config) == [1, 3, 6, 9, 12]
+    assert due("diagnoses_at", config, keeps_files=False) == []
+    assert due("reads_weights_at", config) == [4, 6, 8, 12]
+    assert due("reports_at", config) == [1, 3, 4, 5, 6, 8, 9, 10, 12]
+    assert due("reports_at", config, keeps_files=False) == [1, 4, 5, 6, 8, 10, 12]
+
+
+def test_zero_switches_off_evaluation_checkpoints_and_gradient_snapshots() -> None:
+    config = RunConfig.parse(
+        {"evaluate": {"every_steps": 0}, "log": {"checkpoint_every_steps": 0, "diagnose_every_steps": 0}}
+    )
+    assert due("evaluates_at", config) == due("saves_at", config) == due("diagnoses_at", config) == []
+
+
+def test_masks_are_due_while_they_are_learned_when_they_are_fixed_and_at_the_end() -> None:
+    config = staged((6, 3), (5, 2))
+    assert due("enters_stage_at", config) == [3, 6, 8]
+    assert due("masks_due_at", config, inherits=True) == [1, 2, 3, 6, 7, 8, 11]
+    assert due("masks_due_at", config, inherits=True, keeps_files=False) == []
+    assert due("masks_due_at", config) == []

@@ -10,7 +10,7 @@ from workbench.config.toml import read_toml
 from workbench.engine import build, checkpoint
 from workbench.engine.build import build_cohort
 from workbench.engine.checkpoint import checkpoints_bytes
-from workbench.engine.device import settled
+from workbench.engine.device import resolved
 from workbench.engine.fork import plan_fork
 from workbench.engine.launch import launch, relaunch
 from workbench.engine.loop import train
@@ -155,7 +155,7 @@ def test_run_toml_holds_every_setting_and_the_machine(tiny, tmp_path: Path) -> N
 
     launch({"run": tiny()}, tmp_path)
     path = find_run(tmp_path, "run").config_file
-    assert load_run_config(path) == settled(tiny())
+    assert load_run_config(path) == resolved(tiny())
     assert read_toml(path)["machine"]["torch"] == torch.__version__
     json.dumps(read_toml(path))
 

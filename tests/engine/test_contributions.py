@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from workbench.engine.build import build_cohort
-from workbench.engine.contributions import NOTHING
+from workbench.engine.contributions import MIN_SHARE
 from workbench.engine.doctor.examine import examine_run
 from workbench.engine.gradients import output_norms
 from workbench.engine.loop import train
@@ -17,7 +17,7 @@ from workbench.models.weights import weights_sha256
 def warned(config) -> list[tuple[int, str]]:
     """The steps and messages of what a run says of its losses."""
     events = train(build_cohort({"run": config}))
-    return [(e.step, e.message) for e in events if isinstance(e, Warned) and "look at" in e.message]
+    return [(e.step, e.message) for e in events if isinstance(e, Warned) and "; check " in e.message]
 
 
 def alone(tiny, loss: str, **settings: object):
@@ -35,7 +35,7 @@ def test_a_loss_at_a_scale_of_nothing_is_named_with_its_scale_at_the_first_repor
     assert step == 1
     assert "loss.icl (" in message
     assert message.count("contributes nothing") == 1
-    assert "look at loss.icl.scale=1e-30, loss.icl.weight=1, " in message
+    assert "check loss.icl.scale=1e-30, loss.icl.weight=1, " in message
 
 
 @pytest.mark.parametrize("weight", [1e12, 1e20])  # at 1e20 the norm of the gradient overflows, and the run diverges
@@ -62,7 +62,7 @@ def test_a_single_loss_whose_gradient_adamw_does_not_feel_is_named(tiny) -> None
     icl = type(config.loss["icl"]).parse({"weight": 1.0, "scale": 1e-30})
     ((step, message),) = warned(config.model_copy(update={"loss": {"icl": icl}}))
     assert (step, "nothing is learned" in message) == (1, True)
-    assert "look at loss.icl.scale=1e-30, loss.icl.weight=1, optimizer.eps=1e-06" in message
+    assert "check loss.icl.scale=1e-30, loss.icl.weight=1, optimizer.eps=1e-06" in message
     assert warned(alone(tiny, "fd")) == []
     assert warned(alone(tiny, "fd", weight=1e20)) == []  # AdamW takes the same step at any weight
 
@@ -104,7 +104,7 @@ def test_a_weight_that_is_changed_under_way_is_judged_again(tiny) -> None:
             change(member, {"loss.fd.weight": 1e12})
         if isinstance(event, Warned):
             messages.append((event.step, event.message))
-    ((step, message),) = [(step, message) for step, message in messages if "look at" in message]
+    ((step, message),) = [(step, message) for step, message in messages if "; check " in message]
     assert step > 3
     assert "loss.fd.weight=" in message
 
@@ -123,7 +123,7 @@ def test_norms_are_those_of_the_outputs_and_nothing_is_changed(tiny) -> None:
     assert weights_sha256(member.state.student.towers) == before
     assert all(parameter.grad is None for parameter in member.state.parameters())
     total = sum(member.objective.weights[name] * norm for name, norm in whole.items())
-    assert all(member.objective.weights[name] * norm > NOTHING * total for name, norm in whole.items())
+    assert all(member.objective.weights[name] * norm > MIN_SHARE * total for name, norm in whole.items())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 
 from workbench.config.run import RunConfig
 from workbench.engine import device
-from workbench.engine.device import resolve_device, settled
+from workbench.engine.device import resolve_device, resolved
 
 
 def config(precision: str, where: str = "auto") -> RunConfig:
@@ -18,14 +18,14 @@ def test_on_a_gpu_auto_is_bf16_where_there_is_such(monkeypatch, has_bf16: bool, 
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 and not including_emulation
     )
-    assert settled(config("auto")).train.precision == expected
-    assert settled(config("fp32")).train.precision == "fp32"
+    assert resolved(config("auto")).train.precision == expected
+    assert resolved(config("fp32")).train.precision == "fp32"
 
 
 def test_on_a_cpu_auto_is_float32_and_what_is_asked_for_stays() -> None:
-    assert settled(config("auto", "cpu")).train.precision == "fp32"
-    assert settled(config("bf16", "cpu")).train.precision == "bf16"
-    assert settled(config("auto", "cpu")).model_copy(update={"train": config("auto", "cpu").train}) == config(
+    assert resolved(config("auto", "cpu")).train.precision == "fp32"
+    assert resolved(config("bf16", "cpu")).train.precision == "bf16"
+    assert resolved(config("auto", "cpu")).model_copy(update={"train": config("auto", "cpu").train}) == config(
         "auto", "cpu"
     )
 

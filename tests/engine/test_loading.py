@@ -7,7 +7,7 @@ import torch
 
 import workbench
 from workbench.config.toml import read_toml
-from workbench.engine.device import settled
+from workbench.engine.device import resolved
 from workbench.engine.launch import launch
 from workbench.engine.publish import publish_teacher
 from workbench.engine.remeasure import remeasure
@@ -26,7 +26,7 @@ def finished(tiny, tmp_path: Path):
 @pytest.mark.usefixtures("finished")
 def test_a_run_reads_back_as_it_was(tiny, tmp_path: Path) -> None:
     record = workbench.load_run("run", tmp_path)
-    assert record.config == settled(tiny())
+    assert record.config == resolved(tiny())
     assert record.summary.state == "finished"
     assert record.events[-1].state == "finished"
     assert repr(record) == f"<run run: finished at step 12 of 12, {len(record.events)} events>"

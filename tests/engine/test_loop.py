@@ -87,7 +87,7 @@ def test_an_interrupt_ends_after_the_step_that_is_under_way(tiny) -> None:
 
 def test_an_error_ends_every_run_before_it_is_raised(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = build_cohort({"a": tiny(), "b": tiny()})
-    monkeypatch.setattr(cohort, "teach", lambda *_: 1 / 0)
+    monkeypatch.setattr(cohort, "teacher_forward", lambda *_: 1 / 0)
     events = []
     with pytest.raises(ZeroDivisionError):
         events.extend(train(cohort))
@@ -222,7 +222,7 @@ def test_too_little_memory_is_one_line_with_the_remedy(
             raise error
         return honest(batch, step)
 
-    monkeypatch.setattr(cohort, "teach", teacher_forward)
+    monkeypatch.setattr(cohort, "teacher_forward", teacher_forward)
     with pytest.raises(
         MemoryError, match=r"^out of memory on cpu after step 6 \(batch 20, 20 at a time, [^\n]*$"
     ) as told:
@@ -236,6 +236,6 @@ def test_too_little_memory_is_one_line_with_the_remedy(
 
 def test_other_errors_are_raised_as_they_are(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = launch({"run": tiny()}, tmp_path)
-    monkeypatch.setattr(started.cohort, "teach", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    monkeypatch.setattr(started.cohort, "teacher_forward", lambda *_: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="size"):
         list(started.events())

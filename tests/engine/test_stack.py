@@ -58,13 +58,9 @@ def test_gradients_are_those_of_members_one_by_one(tiny, members) -> None:
     _, batch = next(alone.batches())
     teacher_outputs = alone.teacher_forward(batch, 0)
     for member in alone.members:
-        member.learn(batch, teacher_outputs, 0)
+        member.train_step(batch, teacher_outputs, 0)
     stack = Stack(together.members)
-    for member in together.members:
-        member.begin(0)
-    values = stack.backward(batch, teacher_outputs, 0)
-    for member, value in zip(together.members, values, strict=True):
-        member.update(value, batch, 0)
+    stack.update(stack.backward(batch, teacher_outputs, 0), batch, 0)
     for one, other in zip(alone.members, together.members, strict=True):
         own, expected = gradients(other), gradients(one)
         assert own.keys() == expected.keys()
@@ -97,7 +93,7 @@ def test_eight_members_launch_hardly_more_than_twice_what_one_does() -> None:
             for step, batch in batches:
                 teacher_outputs = cohort.teacher_forward(batch, step)
                 with Launches() as launches:
-                    cohort.learn(batch, teacher_outputs, step)
+                    cohort.train_step(batch, teacher_outputs, step)
                 number[size] = launches.number  # of the last step: the first makes the stack
     assert number[8] < 2.1 * number[1]
 

@@ -10,7 +10,7 @@ from workbench.engine import loop
 from workbench.engine.build import build_cohort
 from workbench.engine.fork import plan_fork
 from workbench.engine.launch import launch, relaunch
-from workbench.engine.steering import change, told
+from workbench.engine.steering import applied_overrides, change
 from workbench.events import CheckpointSaved, Commanded, RunFinished, StepDone, Warned
 from workbench.models.weights import weights_sha256
 from workbench.runs.control import send_command
@@ -52,8 +52,8 @@ def test_a_weight_and_the_rate_change_from_the_next_step_on(tiny, tmp_path: Path
     assert all(rates[step] == pytest.approx(plain[step] * (1 if step <= 4 else 2)) for step in rates)
     (command,) = [event for event in events if isinstance(event, Commanded)]
     assert (command.command, command.step, command.arguments) == ("set", 4, changes)
-    assert told(find_run(tmp_path, "run"), 12) == changes
-    assert told(find_run(tmp_path, "run"), 3) == {}
+    assert applied_overrides(find_run(tmp_path, "run"), 12) == changes
+    assert applied_overrides(find_run(tmp_path, "run"), 3) == {}
 
 
 def test_a_weight_of_0_switches_a_loss_off_and_on_again(tiny, tmp_path: Path) -> None:
@@ -144,8 +144,8 @@ def test_a_paused_run_waits_and_obeys_and_goes_on_as_if_nothing_had_been(tiny, t
     events = steer(started, 4, ("pause", {}))
     other.join()
     assert seen == [4]
-    told = [(event.command, event.step) for event in events if isinstance(event, Commanded)]
-    assert told == [("pause", 4), ("checkpoint", 4), ("continue", 4)]
+    applied_overrides = [(event.command, event.step) for event in events if isinstance(event, Commanded)]
+    assert applied_overrides == [("pause", 4), ("checkpoint", 4), ("continue", 4)]
     assert next(event.step for event in events if isinstance(event, CheckpointSaved)) == 4
     assert isinstance(events[-1], RunFinished)
     assert events[-1].elapsed_s < sum(event.step_time_s for event in events if isinstance(event, StepDone)) + 0.4

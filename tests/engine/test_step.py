@@ -138,35 +138,37 @@ def watch(max_skipped: int = 0) -> DivergenceMonitor:
 
 def test_the_first_bad_step_and_its_term_are_remembered():
     found = watch()
-    found.note(1, FINE, torch.tensor([1.0, 2.0]))
-    assert found.first() is None
-    found.note(2, BAD, torch.tensor([1.0, math.inf]))
-    found.note(3, BAD, torch.tensor([math.nan, 2.0]))
-    assert (found.first().step, found.first().term) == (2, "fd")
+    found.record(1, FINE, torch.tensor([1.0, 2.0]))
+    assert found.found() is None
+    found.record(2, BAD, torch.tensor([1.0, math.inf]))
+    found.record(3, BAD, torch.tensor([math.nan, 2.0]))
+    assert (found.found().step, found.found().term) == (2, "fd")
 
 
 def test_an_infinite_gradient_is_traced_to_its_parameter_and_pairs():
     module = nn.Linear(2, 1)
     module.weight.grad, module.bias.grad = torch.zeros(1, 2), torch.tensor([math.inf])
     found = watch()
-    found.look(module, torch.tensor(math.inf), ("a", "b", "c", "d"))
-    found.note(1, BAD, torch.tensor([1.0, 2.0]))
-    assert str(found.first()) == (
+    found.locate(module, torch.tensor(math.inf), ("a", "b", "c", "d"))
+    found.record(1, BAD, torch.tensor([1.0, 2.0]))
+    assert str(found.found()) == (
         "gradient norm was not finite at step 1 (first in the gradient of bias; pairs a, b, c, ...)"
     )
 
 
 @pytest.mark.parametrize("num_bad", [0, 1, 2, 3, 4])
-def test_so_many_may_be_skipped_and_not_one_more(num_bad):
+def test_max_skipped_steps_are_skipped_and_not_one_more(num_bad):
     found = watch(max_skipped=3)
     for step in range(1, num_bad + 1):
-        found.note(step, BAD, torch.tensor([math.nan, 1.0]))
-    assert (found.first() is None) == (num_bad <= 3)
+        found.record(step, BAD, torch.tensor([math.nan, 1.0]))
+    assert (found.found() is None) == (num_bad <= 3)
     if num_bad in (1, 2, 3):
-        assert found.news().startswith(f"{num_bad} step{'s' * (num_bad > 1)} skipped of 3 that may be: clip was not")
-        assert found.news() == ""
+        assert found.new_warning().startswith(
+            f"{num_bad} step{'s' * (num_bad > 1)} skipped (train.max_skipped_steps=3): clip was not"
+        )
+        assert found.new_warning() == ""
     else:
-        assert found.news() == ""
+        assert found.new_warning() == ""
 
 
 @pytest.fixture
@@ -190,42 +192,42 @@ def step():
     return make
 
 
-def test_a_leap_is_told_once_until_it_is_over(step) -> None:
+def test_a_spike_is_reported_once_until_it_is_over(step) -> None:
     spikes = SpikeMonitor()
     losses = [(2.0, 0.1)] * 6 + [(2.0, 30.0)] * 3 + [(2.0, 0.1), (30.0, 0.1)]
-    news = [spikes.news(step(*loss)) for loss in losses]
+    news = [spikes.new_warning(step(*loss)) for loss in losses]
     assert [number for number, line in enumerate(news) if line] == [6, 10]
-    assert news[6] == "the loss leapt to 32 from about 2.1, most of it fd; the training goes on"
-    assert "most of it clip" in news[10]
+    assert "32, recent median 2.1, mostly from fd" in news[6]
+    assert "mostly from clip" in news[10]
 
 
-def test_a_start_a_slow_rise_and_a_loss_of_zero_are_no_leaps(step) -> None:
+def test_a_start_a_slow_rise_and_a_loss_of_zero_are_no_spikes(step) -> None:
     for losses in ([100.0, 1.0, 50.0], [1.5**count for count in range(30)], [0.0] * 20 + [1.0], [-1.0] * 20 + [5.0]):
         spikes = SpikeMonitor()
-        assert not any(spikes.news(step(loss)) for loss in losses)
+        assert not any(spikes.new_warning(step(loss)) for loss in losses)
 
 
-def test_a_term_that_comes_on_is_no_leap(step) -> None:
+def test_a_loss_that_is_switched_on_is_no_spike(step) -> None:
     spikes = SpikeMonitor()
     for _ in range(10):
-        assert not spikes.news(step(1.0))
-    assert not any(spikes.news(step(1.0, 100.0)) for _ in range(10))
+        assert not spikes.new_warning(step(1.0))
+    assert not any(spikes.new_warning(step(1.0, 100.0)) for _ in range(10))
 
 
-def test_a_run_whose_loss_leaps_goes_on(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_loss_spikes_continues(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     from workbench.engine.build import build_cohort
     from workbench.engine.loop import train
     from workbench.losses.crd import CrdLoss
 
     honest, calls = CrdLoss.__call__, []
 
-    def leaping(self, comparison):
+    def spiking(self, comparison):
         calls.append(1)
         return honest(self, comparison) * (1e4 if len(calls) == 9 else 1)
 
     monkeypatch.setattr("workbench.engine.loop.new_remarks", lambda *_: [])  # which computes every loss once more
-    monkeypatch.setattr(CrdLoss, "__call__", leaping)
+    monkeypatch.setattr(CrdLoss, "__call__", spiking)
     events = list(train(build_cohort({"run": tiny(log={"every_steps": 1})})))
-    (warned,) = [event for event in events if isinstance(event, Warned) and "leapt" in event.message]
+    (warned,) = [event for event in events if isinstance(event, Warned) and "loss spike" in event.message]
     assert warned.step == 9
     assert events[-1].state == "finished"

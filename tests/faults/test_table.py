@@ -95,16 +95,16 @@ FAULTS = [
     ),
     fault(
         "10 an infinite gradient of a finite loss",
-        "as 9, or skipped and told of, as often as train.max_skipped_steps allows",
+        "as 9, or skipped and reported, as often as train.max_skipped_steps allows",
         "faults/test_training.py::test_an_infinite_gradient_of_a_finite_loss_stops_the_run_before_its_step",
-        "faults/test_training.py::test_so_many_infinite_gradients_are_skipped_and_told_of",
+        "faults/test_training.py::test_infinite_gradients_are_skipped_and_reported",
         "faults/test_training.py::test_one_infinite_gradient_too_many_stops_the_run",
     ),
     fault(
-        "11 a loss that leaps tenfold",
-        "a warning in the log with the term to blame; the training goes on",
-        "engine/test_step.py::test_a_leap_is_told_once_until_it_is_over",
-        "engine/test_step.py::test_a_run_whose_loss_leaps_goes_on",
+        "11 a loss spike of ten times the median",
+        "a warning in the log that names the largest term; training continues",
+        "engine/test_step.py::test_a_spike_is_reported_once_until_it_is_over",
+        "engine/test_step.py::test_a_run_whose_loss_spikes_continues",
     ),
     fault(
         "12 too little memory on the GPU",

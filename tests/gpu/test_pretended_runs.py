@@ -144,7 +144,7 @@ def test_a_step_does_not_wait_for_the_gpu(gpu, waited, tiny, changes: dict[str, 
         for step, batch in batches:
             waited.clear()
             teacher_outputs = cohort.teacher_forward(batch, step)
-            cohort.learn(batch, teacher_outputs, step)
+            cohort.train_step(batch, teacher_outputs, step)
             assert waited == [], step
 
 

@@ -119,7 +119,7 @@ def group(tiny) -> Group:
 def test_a_step_that_takes_long_is_estimated_and_not_taken(group, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Estimate(teacher_forward_s=1.0, learn_s={"one": 10.0}, grown_mb=100.0, chunk_size=16)
     monkeypatch.setattr(forecast, "estimate_step", lambda _: slow)
-    monkeypatch.setattr(forecast, "laps", lambda _: 1 / 0)
+    monkeypatch.setattr(forecast, "step_timings", lambda _: 1 / 0)
     said: list[str] = []
     cost = rehearse([group], tmp_path, said.append)["one"]
     assert "a step takes about 3.9 min" in said[-1]  # 32 s of the teacher and 20 x 10 s

@@ -65,7 +65,7 @@ def _steps(size: Size, batch_size: int, device: torch.device) -> Iterator[dict[s
     """A call that takes a step, by name."""
     with tempfile.TemporaryDirectory() as folder:
         cached = build_cohort({"cached": _config(size, batch_size, device, Path(folder), "on")})
-        kept = cached.kept
+        kept = cached.cached
         assert isinstance(kept, TeacherCache)
         try:
             live = build_cohort({"live": _config(size, batch_size, device, Path(folder), "off")})
@@ -83,7 +83,7 @@ def _step(cohort: Cohort, *, is_taught_once: bool = False) -> Callable[[], objec
     def work() -> None:
         step = next(steps) % NUM_BATCHES
         batch = cohort.stream.batch(step).to(cohort.device)
-        member.learn(batch, once or cohort.teacher_forward(batch, step), step)
+        member.train_step(batch, once or cohort.teacher_forward(batch, step), step)
 
     return work
 

@@ -70,7 +70,7 @@ def _contenders(
     contenders: dict[str, Callable[[], object]] = {
         DECODE: lambda: alone.stream.batch(next(numbers)).to(device),
         TEACHER: lambda: alone.teacher_forward(batch, 0),
-        STUDENT: lambda: member.learn(batch, teacher_outputs, 0),
+        STUDENT: lambda: member.train_step(batch, teacher_outputs, 0),
         ONE_RUN: turns,
         APART: lambda: [turns() for _ in range(num_members)],
         TOGETHER: _step(together),
@@ -86,7 +86,7 @@ def _step(cohort: Cohort) -> Callable[[], None]:
     def work() -> None:
         step = next(numbers) % NUM_BATCHES
         batch = cohort.stream.batch(step).to(cohort.device)
-        cohort.learn(batch, cohort.teacher_forward(batch, step), step)
+        cohort.train_step(batch, cohort.teacher_forward(batch, step), step)
 
     return work
 

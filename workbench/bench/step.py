@@ -132,7 +132,7 @@ class StepByParts:
         with self._part(TEACHER):
             teacher_outputs = cohort.teacher_forward(batch, step)
         with self._part(FORWARD):
-            member.begin(step)
+            member.prepare_step(step)
             encoded = encode(
                 state, member.masked(batch, step), objective.loss_inputs(step), member.config.train.precision
             )
@@ -174,7 +174,7 @@ def _whole(cohort: Cohort) -> Callable[[], None]:
     def work() -> None:
         step = next(numbers)
         batch = cohort.stream.batch(step).to(cohort.device)
-        cohort.learn(batch, cohort.teacher_forward(batch, step), step)
+        cohort.train_step(batch, cohort.teacher_forward(batch, step), step)
 
     return work
 
@@ -189,7 +189,7 @@ def _bare(cohort: Cohort) -> Callable[[], None]:
         step = next(numbers)
         batch = cohort.stream.batch(step).to(cohort.device)
         teacher_outputs: TeacherOutputs | None = cohort.teacher_forward(batch, step)
-        member.begin(step)
+        member.prepare_step(step)
         encoded = encode(state, member.masked(batch, step), objective.loss_inputs(step), precision)
         objective(compare(state, encoded, teacher_outputs, objective, step), step).total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if state.gates:

@@ -17,7 +17,7 @@ from workbench.data.spec import Role, evaluated_splits, sample_set_of
 from workbench.engine.cadence import Phase
 from workbench.engine.checkpoint import check_room
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import has_batch_norm, placed, resolve_device, settled
+from workbench.engine.device import has_batch_norm, placed, resolve_device, resolved
 from workbench.engine.evaluate import Evaluator
 from workbench.engine.member import Member
 from workbench.engine.precheck import set_by
@@ -64,7 +64,7 @@ def build_cohort(
     """
     check_alone()
     directories = directories or {}
-    configs = {run: settled(config) for run, config in configs.items()}
+    configs = {run: resolved(config) for run, config in configs.items()}
     first = next(iter(configs.values()))
     _check_shared(configs)
     device = resolve_device(first.train.device)
@@ -111,7 +111,7 @@ def build_cohort(
         replace(stream, teacher=None) if kept.cache else stream,
         teacher,
         evaluators,
-        kept=kept.cache,
+        cached=kept.cache,
         num_pairs=len(dataset),
         start=restore_together(members) if resume else Start(),
         device=device,
@@ -142,7 +142,7 @@ def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Tea
         return None
     with phase(f"loading the teacher, {config.teacher.model}"):
         model = load_model(config.teacher.model, runs_dir=runs_dir)
-    return Teacher(placed(model, device), teacher_rows(config), settled(config).train.precision)
+    return Teacher(placed(model, device), teacher_rows(config), resolved(config).train.precision)
 
 
 def teacher_rows(config: RunConfig) -> int:

@@ -1,16 +1,24 @@
-"""The phases of a run: one, or with stages a phase that learns masks and one that trains what stays, stage by stage."""
+"""What is due at which step: phases, the learning rate, and the steps that log, evaluate, diagnose or save.
+
+Two ways to count: ``phase`` and ``learning_rate`` take the step about to be taken, from 0; ``..._at`` methods take the
+number of steps already taken, so the first is 1 and the last is ``num_steps``."""
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from workbench.config.inheritance import GatesConfig
 from workbench.config.run import OptimizerConfig, RunConfig
 
-# The learning rate as a pure function of the step.
+NUM_MASK_SNAPSHOTS = 40  # in each phase that learns masks
+
+# Steps between two gradient snapshots for each step that one costs. The budget is 5 % of the training time, that is 20;
+# twice that leaves room for the first snapshot, at step 1, in a short run.
+STEPS_PER_COST = 40
 
 
 def learning_rate(step: int, num_steps: int, peak: float, warmup_fraction: float) -> float:
-    """Linear warm-up to ``peak``, then half a cosine towards 0.
+    """Linear warm-up to ``peak``, then cosine decay to 0.
 
     Args:
         step: the step about to be taken, counted from 0.
@@ -24,9 +32,9 @@ def learning_rate(step: int, num_steps: int, peak: float, warmup_fraction: float
 
 @dataclass(frozen=True)
 class Phase:
-    """Steps ``start`` up to, not including, ``end`` of a run, under one optimiser and one learning-rate schedule.
+    """Steps ``start`` to ``end`` (exclusive) of a run, under one optimizer and one learning-rate schedule.
 
-    ``stage`` counts from 0 and is None for a run without stages; ``gates`` are there while masks are learnt.
+    ``stage`` counts from 0 and is None for a run without stages; ``gates`` is set while pruning masks are learned.
     """
 
     start: int
@@ -35,12 +43,10 @@ class Phase:
     gates: GatesConfig | None = None
 
     def learning_rate(self, step: int, config: OptimizerConfig) -> float:
-        """The rate of a step of the run, counted from 0.
-
-        TinyCLIP's mask phases are all warm-up, and what follows one has none.
-        """
+        """The learning rate of a step of the run, counted from 0."""
         warmup_fraction = config.warmup_fraction
         if self.stage is not None:
+            # As TinyCLIP does: a phase that learns masks is all warm-up, and the one after it has none.
             warmup_fraction = 1.0 if self.gates else 0.0
         return learning_rate(step - self.start, self.end - self.start, config.learning_rate, warmup_fraction)
 
@@ -52,7 +58,7 @@ class Phase:
 
 
 def phases(config: RunConfig) -> tuple[Phase, ...]:
-    """All phases of a run, in order; together they are its steps."""
+    """All phases of a run, in order; together they cover every step once."""
     stages = config.inheritance.stages
     if not stages:
         return (Phase(0, config.train.num_steps),)
@@ -65,5 +71,84 @@ def phases(config: RunConfig) -> tuple[Phase, ...]:
 
 
 def phase_at(phases: tuple[Phase, ...], step: int) -> Phase:
-    """The phase that takes step ``step``, counted from 0; the last one after the last step."""
+    """The phase of step ``step``, counted from 0; past the end, the last one."""
     return next((phase for phase in phases if step < phase.end), phases[-1])
+
+
+def diagnose_every(setting: int | Literal["auto"], num_losses: int, num_steps: int) -> int:
+    """Steps between two gradient snapshots in a run of ``num_steps``; 0 for none.
+
+    A snapshot costs one forward and one backward per loss. A backward takes as long as two forwards, so with K losses
+    it costs (1 + 2K) / 3 training steps. "auto" keeps all snapshots, the first at step 1 included, under 5 % of the
+    training time, and takes none in runs too short for that.
+    """
+    if setting != "auto":
+        return setting
+    thirds_of_a_step = 1 + 2 * num_losses
+    if 3 * num_steps < STEPS_PER_COST // 2 * thirds_of_a_step:
+        return 0
+    return -(-STEPS_PER_COST * thirds_of_a_step // 3)  # rounded up, in integers
+
+
+class Cadence:
+    """What is due after ``step`` steps of one run.
+
+    Args:
+        num_losses: they decide the cost of a gradient snapshot.
+        keeps_files: the run has a directory; without one no snapshot is due.
+        inherits: the student is pruned from a source model, so that it has masks.
+    """
+
+    def __init__(self, config: RunConfig, num_losses: int, *, keeps_files: bool, inherits: bool) -> None:
+        self.phases = phases(config)
+        self._log_every = config.log.every_steps
+        self._evaluate_every = config.evaluate.every_steps
+        self._save_every = config.log.checkpoint_every_steps
+        diagnose = diagnose_every(config.log.diagnose_every_steps, num_losses, config.train.num_steps)
+        self._diagnose_every = diagnose if keeps_files else 0
+        self._has_masks = keeps_files and inherits
+
+    def phase(self, step: int) -> Phase:
+        """The phase of step ``step``, counted from 0."""
+        return phase_at(self.phases, step)
+
+    def reports_at(self, step: int) -> bool:
+        """Whether anything is due: evaluations, checkpoints and snapshots come with a log line of the same step."""
+        return self.logs_at(step) or self.reads_weights_at(step) or self.diagnoses_at(step) or self.masks_due_at(step)
+
+    def reads_weights_at(self, step: int) -> bool:
+        """Whether the weights are evaluated, saved or pruned, and so must be finite."""
+        return self.evaluates_at(step) or self.saves_at(step) or self.enters_stage_at(step)
+
+    def logs_at(self, step: int) -> bool:
+        """Whether the losses are logged: at step 1, then every ``log.every_steps``."""
+        return step == 1 or step % self._log_every == 0
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether the validation pairs are evaluated."""
+        return _is_due(step, self._evaluate_every)
+
+    def saves_at(self, step: int) -> bool:
+        """Whether a checkpoint is saved."""
+        return _is_due(step, self._save_every)
+
+    def diagnoses_at(self, step: int) -> bool:
+        """Whether a gradient snapshot is saved: at step 1, then every ``log.diagnose_every_steps``."""
+        return self._diagnose_every > 0 and (step == 1 or step % self._diagnose_every == 0)
+
+    def enters_stage_at(self, step: int) -> bool:
+        """Whether the next step is the first of another phase."""
+        return any(phase.start == step for phase in self.phases[1:])
+
+    def masks_due_at(self, step: int) -> bool:
+        """Whether a mask snapshot is saved: while masks are learned, when they are fixed, and at the end."""
+        if not self._has_masks:
+            return False
+        phase = self.phase(step)
+        every = max(1, (phase.end - phase.start) // NUM_MASK_SNAPSHOTS)
+        is_last = phase.stage is not None and step == phase.end
+        return step == phase.start or is_last or (phase.gates is not None and (step - phase.start) % every == 0)
+
+
+def _is_due(step: int, every_steps: int) -> bool:
+    return every_steps > 0 and step % every_steps == 0

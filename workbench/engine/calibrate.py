@@ -198,10 +198,10 @@ def _checked_time_s(cohort: "Cohort") -> float:
     from workbench.engine.doctor.estimate import FORWARD, estimate_step
 
     (member,) = cohort.members
-    lap = estimate_step(cohort).lap(cohort.batch_size)
+    timing = estimate_step(cohort).timing(cohort.batch_size)
     backwards = len(member.objective.terms)
-    learn_s = lap.learn_s[member.run] * (FORWARD + backwards * (1 - FORWARD))
-    expected_s = cohort.num_steps * (lap.teacher_forward_s + learn_s)
+    learn_s = timing.learn_s[member.run] * (FORWARD + backwards * (1 - FORWARD))
+    expected_s = cohort.num_steps * (timing.teacher_forward_s + learn_s)
     if expected_s > MAX_TIME_S:
         raise ValueError(
             f"the gradients of {cohort.num_steps} batches of {cohort.batch_size:,} pairs would take this machine about "

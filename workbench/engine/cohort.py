@@ -1,9 +1,10 @@
-"""Students that share their batches and their teacher's outputs: decode, augment and teacher are paid once."""
+"""Students that train on the same batches and teacher outputs, so that decoding, augmentation and teacher run once."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -17,23 +18,35 @@ from workbench.engine.member import Member
 from workbench.engine.probe import save_probe
 from workbench.engine.resume import Start
 from workbench.engine.stack import Stacks
-from workbench.engine.teacher_outputs import Kept, TeacherForward, TeacherOutputs
+from workbench.engine.teacher_outputs import CachedOutputs, TeacherForward, TeacherOutputs
 from workbench.events import EvalStarted, Event, RunResumed, RunStarted, Warned
 from workbench.models.counting import count_parameters
 from workbench.models.teacher import Teacher
 from workbench.process import this_host
 
+Found = TypeVar("Found")
+
+
+class TrainingGroup(Protocol[Found]):
+    """One member, or several whose towers run stacked: what takes a training step."""
+
+    def backward(self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> Found:
+        """Student forward, losses and backward; returns the values of the losses."""
+
+    def update(self, values: Found, batch: Batch, step: int) -> None:
+        """Clip the gradients and take the optimizer step."""
+
 
 class Cohort:
-    """One or more members in lockstep; a run alone is a cohort of one.
+    """One or more members in lockstep; a single run is a cohort of one.
 
     Args:
-        members: share data, teacher, batch size, number of steps and device; ``build_cohort`` sees to that.
-        kept: what the teacher said of every view, where that is read from disk.
+        members: with the same data, teacher, batch size, number of steps and device; ``build_cohort`` checks that.
+        evaluators: one per evaluated split.
+        cached: teacher embeddings of every view, read from disk; None if the teacher runs live.
         num_pairs: training pairs.
-        evaluators: one for every split that is measured while training and at the end.
-        start: where the members are.
-        notes: warnings to pass on at the start.
+        start: the steps already taken.
+        notes: warnings for the start of every run's log.
     """
 
     def __init__(
@@ -43,7 +56,7 @@ class Cohort:
         teacher: Teacher | None,
         evaluators: dict[Role, Evaluator],
         *,
-        kept: Kept | None = None,
+        cached: CachedOutputs | None = None,
         num_pairs: int,
         start: Start,
         device: torch.device,
@@ -51,19 +64,19 @@ class Cohort:
     ) -> None:
         self.members = members
         self.active = list(members)
-        self.pausing: set[str] = set()  # runs that were told to
+        self.paused: set[str] = set()  # run ids
         self.teacher = teacher
         self.evaluators = evaluators
         self.device = device
         self.start_step = start.step
         self.num_steps = members[0].config.train.num_steps
         self.batch_size = members[0].config.train.batch_size
-        self.measured: dict[tuple[str, str], Measured] = {}  # the newest, by run and split
+        self.measured: dict[tuple[str, str], Measured] = {}  # the newest, by run id and split
         self.stream = stream
-        self.kept = kept
-        self._unusable = BadImageCount()
+        self.cached = cached
+        self._bad_images = BadImageCount()
         self._teacher_forward = (
-            TeacherForward(teacher, members[0].config.data.views, num_pairs, kept) if teacher else None
+            TeacherForward(teacher, members[0].config.data.views, num_pairs, cached) if teacher else None
         )
         self._num_pairs = num_pairs
         stacked = members[0].config.train.stacked
@@ -72,7 +85,7 @@ class Cohort:
         self.notes = (*notes, *start.notes)
 
     def announce(self) -> Iterator[Event]:
-        """The first event of every member, and what is worth warning of."""
+        """The first event of every member, and the warnings of its start."""
         for member in self.members:
             if self.is_resumed:
                 yield RunResumed(run=member.run, step=self.start_step, host=this_host(), pid=os.getpid())
@@ -94,15 +107,15 @@ class Cohort:
             for note in self.notes:
                 yield Warned(run=member.run, step=self.start_step, message=note)
             if self.start_step == 0:
-                yield from self._show_inherited(member)
+                yield from self._measure_inherited(member)
 
-    def _show_inherited(self, member: Member) -> Iterator[Event]:
-        """What a student has of its source, and how good that is, before its first step."""
+    def _measure_inherited(self, member: Member) -> Iterator[Event]:
+        """Stage, masks and evaluation of a student that inherits, before its first step."""
         if member.inheritance_map is None:
             return
         if member.phase(0).stage is not None:
             yield stages.started(member, 0)
-        if member.keeps_masks_at(0):
+        if member.cadence.masks_due_at(0):
             yield from stages.save_masks(member, 0)
         yield from self.evaluate(member, 0)
 
@@ -110,49 +123,43 @@ class Cohort:
         """(step, batch on the device), steps counted from 0; closing it ends the loader.
 
         Raises:
-            ValueError: too many pictures cannot be used; see :class:`~workbench.data.unusable.Tally`.
+            ValueError: too many bad images; see :class:`~workbench.data.unusable.BadImageCount`.
         """
         with closing(self.stream.batches(self.start_step, self.num_steps)) as batches:
             for step, batch in enumerate(batches, start=self.start_step):
-                self._unusable.add(len(batch), batch.replaced)
-                self._unusable.check()
+                self._bad_images.add(len(batch), batch.replaced)
+                self._bad_images.check()
                 yield step, batch.to(self.device)
 
-    def warn(self, step: int) -> Iterator[Event]:
-        """Tell every active member of pictures that could not be used since it was last told."""
-        if news := self._unusable.news(final=step == self.num_steps):
+    def warn_of_bad_images(self, step: int) -> Iterator[Event]:
+        """Warn every active member of bad images since the last warning."""
+        if news := self._bad_images.news(final=step == self.num_steps):
             for member in self.active:
                 yield Warned(run=member.run, step=step, message=news)
 
     def teacher_forward(self, batch: Batch, step: int) -> TeacherOutputs | None:
-        """What the teacher says of the batch; None when no active member learns from it at this step."""
+        """Teacher outputs for the batch; None where no loss of an active member needs them at this step."""
         loss_inputs = [member.objective.loss_inputs(step) for member in self.active]
         if self._teacher_forward is None or not any(inputs.teacher for inputs in loss_inputs):
             return None
         features = {key for inputs in loss_inputs for key in inputs.teacher_features}
         return self._teacher_forward(batch, tuple(features))
 
-    def learn(self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> None:
-        """Every active member takes optimiser step ``step`` (from 0), those that are alike in one go if so set."""
-        if not self._stacks:
-            for member in self.active:
-                member.learn(batch, teacher_outputs, step)
-            return
-        for one in self._stacks.of(self.active, step):
-            if isinstance(one, Member):
-                one.learn(batch, teacher_outputs, step)
-                continue
-            for member in one.members:
-                member.begin(step)
-            for member, values in zip(one.members, one.backward(batch, teacher_outputs, step), strict=True):
-                member.update(values, batch, step)
+    def groups(self, step: int) -> "Sequence[TrainingGroup[Any]]":
+        """The active members at step ``step`` (from 0), those of one architecture stacked under ``train.stacked``."""
+        return self._stacks.of(self.active, step) if self._stacks else list(self.active)
+
+    def train_step(self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> None:
+        """Optimizer step ``step`` (from 0) of every active member, as the training loop takes it."""
+        for group in self.groups(step):
+            group.update(group.backward(batch, teacher_outputs, step), batch, step)
 
     def reports_at(self, step: int) -> bool:
-        """Whether any member has something to say after ``step`` steps."""
-        return step == self.num_steps or any(member.reports_at(step) for member in self.active)
+        """Whether anything is due for any member after ``step`` steps."""
+        return step == self.num_steps or any(member.cadence.reports_at(step) for member in self.active)
 
     def evaluate(self, member: Member, step: int) -> Iterator[Event]:
-        """Measure the member on every split that is due: validation always, the others at the end."""
+        """Evaluate the member on validation, and at the last step on the other splits too."""
         for split, evaluator in self.evaluators.items():
             if split == "validation" or step == self.num_steps:
                 yield EvalStarted(run=member.run, step=step, split=split, num_pairs=evaluator.pairs.num_images)

@@ -1,4 +1,4 @@
-"""What the engine asks of the machine."""
+"""Devices, memory format, precision, peak memory, and the machine facts that a run records."""
 
 import os
 import platform
@@ -13,14 +13,10 @@ from workbench.config.run import RunConfig
 from workbench.engine.paths import with_absolute_paths
 from workbench.models.clip import Clip
 
-# Where a model's weights lie: on which device, and in which memory format.
-
 
 def placed(model: Clip, device: torch.device) -> Clip:
-    """The model on the device, convolutional towers in channels_last, the format in which they run fastest.
-
-    Every model that is trained or resumed goes through here: two memory formats give other last bits.
-    """
+    """The model on the device, convolutional towers in channels_last, their fastest memory format."""
+    # Every model that is trained or resumed is placed here: another memory format changes the last bits of a run.
     if has_batch_norm(model):
         model.towers.visual.to(memory_format=torch.channels_last)
     return model.to(device)
@@ -32,10 +28,10 @@ def has_batch_norm(model: Clip) -> bool:
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` is a GPU where there is one.
+    """The device of ``train.device``; ``auto`` is a GPU where there is one.
 
     Raises:
-        ValueError: a GPU is asked for and there is none.
+        ValueError: ``cuda`` without a GPU.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
@@ -43,22 +39,20 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
-def settled(config: RunConfig) -> RunConfig:
-    """The run as it is recorded, so that it can be repeated: paths absolute, and ``train.precision = auto`` decided.
-
-    The device alone decides it: bfloat16 where a GPU computes it at full speed, for towers are several times as fast in
-    it; float32 elsewhere, and on every CPU, where bfloat16 measured at half the speed.
-    """
+def resolved(config: RunConfig) -> RunConfig:
+    """The config as it is recorded, so that the run can be repeated: absolute paths, and no ``precision = auto``."""
     config = with_absolute_paths(config)
     if config.train.precision != "auto":
         return config
+    # bfloat16 where the GPU computes it natively, which makes towers several times faster; float32 elsewhere: on CPUs
+    # bfloat16 was measured at half the speed.
     is_gpu = resolve_device(config.train.device).type == "cuda"
     precision = "bf16" if is_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory so far: of the GPU's allocator, or of the whole process on a CPU."""
+    """Peak memory so far, MiB: of the GPU's allocator, or of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
@@ -66,14 +60,14 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def now_s(device: torch.device) -> float:
-    """Seconds since some moment, once a GPU has done what it was given."""
+    """A clock in seconds, read after all queued GPU work is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:
-    """What decides the last bits of a run's numbers: recorded in ``run.toml``."""
+    """Host, versions, device and threads, for ``run.toml``; they decide the last bits of a run's numbers."""
     return {
         "host": platform.node(),
         "pid": os.getpid(),

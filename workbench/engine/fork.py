@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from workbench.config.run import RunConfig, StudentConfig
 from workbench.config.toml import at_length, load_run_config, with_overrides
 from workbench.engine.joint import check_phase
-from workbench.engine.steering import told
+from workbench.engine.steering import applied_overrides
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import create_fork, find_checkpoint
@@ -86,7 +86,7 @@ def plan_fork(
     """
     before = load_run_config(parent.config_file)
     begin = checkpoint_step(find_checkpoint(parent, at))
-    steered = [f"{setting}={value}" for setting, value in told(parent, begin).items()]
+    steered = [f"{setting}={value}" for setting, value in applied_overrides(parent, begin).items()]
     after = with_overrides(before, [*steered, *(overrides or [])])
     for name, reason in KEPT.items():
         old, new = attrgetter(name)(before), attrgetter(name)(after)

@@ -1,11 +1,11 @@
-"""How each loss pulls at the student: the gradients one by one, which training only ever sees added up.
+"""Per-loss gradient norms and pairwise inner products, from which cosine similarities follow.
 
 Shape letters: K losses, P weights of one parameter."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -26,35 +26,13 @@ if TYPE_CHECKING:
 
 Named = dict[str, Tensor]  # the student's raw outputs, or a gradient with respect to each
 
-STEPS_PER_COST = 40  # steps between two diagnoses for each step that one costs; 20 are the 5 % that are promised
-
-
-def diagnose_every(setting: int | Literal["auto"], num_losses: int, num_steps: int) -> int:
-    """Steps between two diagnoses of a run of ``num_steps``, the first at step 1; 0 for none.
-
-    A diagnosis is one forward and, a backward being two forwards, K backwards: (1 + 2K) / 3 steps. "auto" leaves 40
-    times as many between two, and diagnoses no run shorter than 20 times as many, so that by this count it never takes
-    more than 5 % of the steps' time.
-    """
-    if setting != "auto":
-        return setting
-    thirds_of_a_step = 1 + 2 * num_losses
-    if 3 * num_steps < STEPS_PER_COST // 2 * thirds_of_a_step:
-        return 0
-    return -(-STEPS_PER_COST * thirds_of_a_step // 3)
-
-
-def diagnoses_at(step: int, every_steps: int) -> bool:
-    """Whether a run is diagnosed after ``step`` steps."""
-    return every_steps > 0 and (step == 1 or step % every_steps == 0)
-
 
 def save_gradients(
     member: "Member", batch: Batch, teacher_outputs: TeacherOutputs | None, step: int
 ) -> Iterator[Event]:
-    """Diagnose the member on the batch of the last of its ``step`` steps, and keep what was found in its directory.
+    """Save a gradient snapshot of the member on the batch of step ``step`` (from 1).
 
-    Failing to is a warning, for the run itself is sound.
+    A failure is a warning, since training can continue.
     """
     assert member.directory is not None
     if not member.objective.weights_at(step - 1):
@@ -85,16 +63,15 @@ def diagnose(
     *,
     micro_batch_size: int = 0,
 ) -> Gradients:
-    """The gradients of the losses that are on at ``step`` (from 0), times their weights, as products of each two.
+    """Inner products of the weighted gradients of the losses that are on at ``step`` (from 0), [K, K] per place.
 
-    They are taken with respect to the raw embeddings, those of masked pictures included, and through these to the
-    weights of each tower; what a loss compares inside the image tower shows at that tower only. Nothing is changed:
-    no weight, no ``.grad``, no statistic of a batch normalisation, no random state. The memory is that of a training
-    step, and K copies of one tower's gradient.
+    Places are the raw image and text embeddings (masked images count as images) and the weights of each tower. A loss
+    on intermediate features of the image tower has a gradient at that tower only. Nothing changes: no weight, no
+    ``.grad``, no batch-norm statistic, no random state. Memory: a training step and K gradients of one tower.
 
     Args:
-        batch, lesson: as :func:`~workbench.engine.step.backward` takes them.
-        micro_batch_size: as there, and as exact.
+        batch, teacher_outputs: as for :func:`~workbench.engine.step.backward`.
+        micro_batch_size: as there; the result is the same.
     """
     rows = list(micro_batches(len(batch), micro_batch_size or len(batch)))
     loss_inputs = objective.loss_inputs(step)
@@ -106,15 +83,17 @@ def diagnose(
         state.student.train()
         with torch.set_grad_enabled(len(rows) == 1):
             chunks = [forward(some) for some in rows]
-        pulls = _pulls(state, Encoded.leaves(chunks), teacher_outputs, objective, step, objective.weights_at(step))
+        per_loss = _output_gradients(
+            state, Encoded.leaves(chunks), teacher_outputs, objective, step, objective.weights_at(step)
+        )
         products: dict[Place, Tensor] = {
-            "image": _products([[pull[name] for name in ("image", "masked") if name in pull] for pull in pulls]),
-            "text": _products([[pull["text"]] for pull in pulls]),
+            "image": _products([[named[name] for name in ("image", "masked") if name in named] for named in per_loss]),
+            "text": _products([[named["text"]] for named in per_loss]),
         }
         for tower, parameters in _towers(state.student).items():
-            gradients = [[torch.zeros_like(parameter) for parameter in parameters] for _ in pulls]
+            gradients = [[torch.zeros_like(parameter) for parameter in parameters] for _ in per_loss]
             for some in rows:
-                _carry(pulls, some, chunks[0] if len(rows) == 1 else forward(some), parameters, gradients)
+                _backpropagate(per_loss, some, chunks[0] if len(rows) == 1 else forward(some), parameters, gradients)
             products[tower] = _products(gradients)
     losses = tuple(objective.weights_at(step))
     return Gradients(step + 1, losses, {place: found_KK.cpu().numpy() for place, found_KK in products.items()})
@@ -130,9 +109,9 @@ def output_norms(
     *,
     micro_batch_size: int = 0,
 ) -> dict[str, float]:
-    """The norm of the gradient at the student's raw outputs, at weight 1, of each loss that is on at ``step``.
+    """Gradient norm at the student's raw outputs, at weight 1, of each loss that is on at ``step``.
 
-    It costs a forward, and nothing is carried through a tower; nothing is changed, as by :func:`diagnose`.
+    It costs one forward and no backward through a tower. Nothing changes, as in :func:`diagnose`.
     """
     rows = micro_batches(len(batch), micro_batch_size or len(batch))
     loss_inputs = objective.loss_inputs(step)
@@ -141,42 +120,44 @@ def output_norms(
         with torch.no_grad():
             chunks = [encode(state, take_rows(batch, some), loss_inputs, precision) for some in rows]
         names = list(objective.weights_at(step))
-        pulls = _pulls(state, Encoded.leaves(chunks), teacher_outputs, objective, step, dict.fromkeys(names, 1.0))
-    squares = [sum(float(tensor.double().square().sum()) for tensor in pull.values()) for pull in pulls]
+        per_loss = _output_gradients(
+            state, Encoded.leaves(chunks), teacher_outputs, objective, step, dict.fromkeys(names, 1.0)
+        )
+    squares = [sum(float(tensor.double().square().sum()) for tensor in named.values()) for named in per_loss]
     return {name: math.sqrt(square) for name, square in zip(names, squares, strict=True)}
 
 
-def _pulls(
+def _output_gradients(
     state: TrainState,
-    whole: Encoded,
+    leaves: Encoded,
     teacher_outputs: TeacherOutputs | None,
     objective: Objective,
     step: int,
     weights: Mapping[str, float],
 ) -> list[Named]:
-    """Every loss's gradient with respect to the student's outputs, times its weight."""
-    comparison = compare(state, whole, teacher_outputs, objective, step)
-    outputs = whole.tensors()
-    pulls = []
+    """The weighted gradient of each loss with respect to the student's outputs."""
+    comparison = compare(state, leaves, teacher_outputs, objective, step)
+    outputs = leaves.tensors()
+    per_loss = []
     for name, weight in weights.items():
         value = weight * value_of(objective.terms[name].loss, comparison)
-        pulls.append(dict(zip(outputs, _gradients([value], [None], [*outputs.values()]), strict=True)))
-    return pulls
+        per_loss.append(dict(zip(outputs, _gradients([value], [None], [*outputs.values()]), strict=True)))
+    return per_loss
 
 
-def _carry(
-    pulls: list[Named], rows: slice, encoded: Encoded, parameters: list[nn.Parameter], gradients: list[list[Tensor]]
+def _backpropagate(
+    per_loss: list[Named], rows: slice, encoded: Encoded, parameters: list[nn.Parameter], gradients: list[list[Tensor]]
 ) -> None:
-    """Add what the pulls at these rows' outputs are at the weights behind them to every loss's gradient."""
+    """Backpropagate each loss's gradient at these rows of the outputs, and add it to that loss's weight gradients."""
     outputs = encoded.tensors()
-    for pull, gradient in zip(pulls, gradients, strict=True):
-        found = _gradients([*outputs.values()], [pull[name][rows] for name in outputs], parameters)
+    for named, gradient in zip(per_loss, gradients, strict=True):
+        found = _gradients([*outputs.values()], [named[name][rows] for name in outputs], parameters)
         for total, term in zip(gradient, found, strict=True):
             total.add_(term)
 
 
 def _gradients(values: list[Tensor], factors: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """``torch.autograd.grad`` that keeps the graph; zeros for what no value depends on."""
+    """``torch.autograd.grad`` that retains the graph; zeros for inputs that no value depends on."""
     known = [(value, factor) for value, factor in zip(values, factors, strict=True) if value.requires_grad]
     if not known or not inputs:
         return [torch.zeros_like(tensor) for tensor in inputs]
@@ -185,7 +166,7 @@ def _gradients(values: list[Tensor], factors: Sequence[Tensor | None], inputs: S
 
 
 def _products(gradients: list[list[Tensor]]) -> Tensor:
-    """Inner products of K gradients, each a list of tensors, as float64 [K, K]."""
+    """Inner products of K gradients, each a list of tensors: float64 [K, K]."""
     num_losses = len(gradients)
     sum_KK = torch.zeros(num_losses, num_losses, dtype=torch.float64)
     for same in zip(*gradients, strict=True):
@@ -195,17 +176,17 @@ def _products(gradients: list[list[Tensor]]) -> Tensor:
 
 
 def _towers(student: Clip) -> dict[Place, list[nn.Parameter]]:
-    """The weights of the image and of the text tower that learn."""
+    """The trainable weights of the image and the text tower."""
     image = list(student.towers.visual.parameters())
-    apart = {id(parameter) for parameter in (*image, student.towers.logit_scale)}
-    text = [parameter for parameter in student.towers.parameters() if id(parameter) not in apart]
+    not_text = {id(parameter) for parameter in (*image, student.towers.logit_scale)}
+    text = [parameter for parameter in student.towers.parameters() if id(parameter) not in not_text]
     towers: dict[Place, list[nn.Parameter]] = {"image_tower": image, "text_tower": text}
     return {place: [p for p in parameters if p.requires_grad] for place, parameters in towers.items()}
 
 
 @contextmanager
 def _unchanged(state: TrainState) -> Iterator[None]:
-    """Buffers, training mode and random state are afterwards what they were."""
+    """Restore buffers, train mode and random state at the end."""
     was_training = state.student.training
     buffers = {buffer: buffer.clone() for buffer in state.buffers()}
     device = state.student.scale.device

@@ -12,7 +12,7 @@ from workbench.config.run import RunConfig
 from workbench.config.steering import Origin
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import machine_facts, resolve_device, settled
+from workbench.engine.device import machine_facts, resolve_device, resolved
 from workbench.engine.doctor.at_start import start_warnings
 from workbench.engine.loop import train
 from workbench.engine.paths import moved, moved_before, record_move
@@ -133,4 +133,4 @@ def resolved_toml(config: RunConfig, origin: Origin | None = None) -> str:
     beside: dict[str, Any] = {"machine": machine}
     if origin:
         beside["sweep"] = origin.model_dump(mode="json")
-    return tomli_w.dumps(settled(config).model_dump(mode="json") | beside)
+    return tomli_w.dumps(resolved(config).model_dump(mode="json") | beside)

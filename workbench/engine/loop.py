@@ -1,7 +1,7 @@
 """The training loop. START HERE.
 
-``train`` is a generator of events: whoever iterates it prints, plots, prunes or records. It trains the members of a
-cohort in lockstep on the same batches and the same teacher outputs."""
+:func:`take_steps` is the loop itself, and :func:`train` a generator of its events; its caller prints, plots or records
+them. The members of a cohort train in lockstep on the same batches and the same teacher outputs."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,68 +16,40 @@ from workbench.engine.contributions import new_remarks
 from workbench.engine.device import peak_memory_mb
 from workbench.engine.gradients import save_gradients
 from workbench.engine.member import Member
-from workbench.engine.stages import save_masks, turn
+from workbench.engine.stages import advance_stage, save_masks
 from workbench.engine.steering import change
 from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import Commanded, Event, RunFinished, RunState, Warned
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.control import take_commands
 
-# Running out of memory, said in one line with what to do; PyTorch's own errors have three types and many lines.
-
-CPU_MESSAGES = ("allocate memory", "not enough memory")  # in bare RuntimeErrors of PyTorch's allocator
-
-
-def explained(error: Exception, cohort: Cohort) -> Exception:
-    """The error itself, or for one that means too little memory a MemoryError with the remedy.
-
-    The batch is never made smaller unasked: it decides the negatives of the contrastive losses. Micro-batches keep
-    their gradients exact.
-    """
-    if not is_out_of_memory(error):
-        return error
-    held = cohort.members[0].config.train.micro_batch_size or cohort.batch_size
-    peak_mb = peak_memory_mb(cohort.device)
-    return MemoryError(
-        f"out of memory on {cohort.device} after step {cohort.members[0].step} (batch {cohort.batch_size}, "
-        f"{held} at a time, peak {peak_mb:,.0f} MB): checkpoints are kept; "
-        f"try --set train.micro_batch_size={max(1, held // 2)}, which leaves the gradients as they are"
-    )
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the error means that memory ran out, on a GPU or a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(said in str(error) for said in CPU_MESSAGES)
-    )
-
-
-POLL_S = 0.2  # between two looks for commands while paused
+CPU_MESSAGES = ("allocate memory", "not enough memory")  # in bare RuntimeErrors of PyTorch's CPU allocator
+POLL_S = 0.2  # seconds between two reads of the commands while paused
 
 
 def train(cohort: Cohort, interrupted: Callable[[], bool] = lambda: False) -> Iterator[Event]:
     """Train every member of the cohort to its last step.
 
     Args:
-        interrupted: asked after every step; once true, the step's weights are saved and the runs end, resumable.
+        interrupted: called after every step; once true, a checkpoint is saved and the runs end, resumable.
 
     Yields:
-        what happens, as it happens. A member that diverges, or is told to stop, ends alone; an error ends all, and is
-        raised again after they have said so.
+        events, as they happen. A member that diverges or is stopped ends alone. An error ends all members, each with
+        its own :class:`~workbench.events.RunFinished`, and is raised again.
     """
     try:
         yield from cohort.announce()
         yield from take_steps(cohort, interrupted)
     except Exception as error:
-        told = explained(error, cohort)
+        shown = out_of_memory_hint(error, cohort)
         for member in cohort.active:
-            reason = f"{type(told).__name__}: {told}"
+            reason = f"{type(shown).__name__}: {shown}"
             yield RunFinished(
                 run=member.run, step=member.step, state="failed", reason=reason, elapsed_s=member.elapsed_s
             )
-        if told is error:
+        if shown is error:
             raise
-        raise told from error
+        raise shown from error
 
 
 def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Event]:
@@ -85,24 +57,24 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
     clock = StepClock(cohort.start_step)
     with closing(cohort.batches()) as batches:
         for step, batch in batches:
-            teacher_outputs = cohort.teacher_forward(batch, step)
-            cohort.learn(batch, teacher_outputs, step)
+            teacher_outputs = cohort.teacher_forward(batch, step)  # frozen; None where no loss needs it
+            for group in cohort.groups(step):  # one member, or members stacked as one
+                values = group.backward(batch, teacher_outputs, step)  # student forward, losses, backward
+                group.update(values, batch, step)  # clip, optimizer step; skipped on the device if not finite
             done = step + 1
             clock.tick(cohort.active)
-            yield from dismiss(cohort, done)
+            yield from end_deleted(cohort, done)
             if cohort.reports_at(done):
-                step_time_s = clock.lap(done)
-                yield from cohort.warn(done)
+                step_time_s = clock.mean_step_s(done)
+                yield from cohort.warn_of_bad_images(done)
                 for member in list(cohort.active):
-                    yield from report(cohort, member, batch, teacher_outputs, done, step_time_s)
-            for member in list(cohort.active):
-                yield from handle_commands(cohort, member, done)
-            if cohort.pausing:
-                yield from wait(cohort, done, interrupted)
-                clock.skip()
-            if interrupted():
-                for member in list(cohort.active):
-                    yield from finish(cohort, member, done, "interrupted", "asked to stop by a signal")
+                    yield from log_step(cohort, member, batch, teacher_outputs, done, step_time_s)  # reads only
+                    if member.divergence.found():
+                        yield from finish(cohort, member, done, "diverged")
+                        continue
+                    yield from advance_stage(member, done)  # prunes the student between two stages
+                    yield from measure_and_save(cohort, member, done)
+            yield from between_steps(cohort, done, interrupted, clock)  # commands, pause, interruption
             if not cohort.active:
                 return
     for member in list(cohort.active):
@@ -111,43 +83,60 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
         yield from finish(cohort, member, cohort.num_steps, "finished")
 
 
-def dismiss(cohort: Cohort, step: int) -> Iterator[Event]:
-    """End the members whose folders were deleted while they train; the others go on."""
-    for member in [one for one in cohort.active if one.is_homeless]:
-        yield from finish(cohort, member, step, "failed")
-
-
-def report(
+def log_step(
     cohort: Cohort, member: Member, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int, step_time_s: float
 ) -> Iterator[Event]:
-    """The member's last step in numbers, then the diagnosis, the evaluation and the checkpoint that are due."""
+    """Numbers, warnings and the gradient snapshot of the member's last step; changes no weight.
+
+    For a member that has diverged, warnings about its losses only: the other numbers are not finite.
+    """
     for remark in new_remarks(member, batch, teacher_outputs, step - 1):
         yield Warned(run=member.run, step=step, message=str(remark))
-    is_looked_at = step == cohort.num_steps or member.looks_at_weights(step)
-    if member.watch.first() is not None or (is_looked_at and not member.watch.inspect(member.state, step)):
-        yield from finish(cohort, member, step, "diverged")
+    if step == cohort.num_steps or member.cadence.reads_weights_at(step):
+        member.divergence.inspect(member.state, step)
+    if member.divergence.found():
         return
     done = member.step_done(step, cohort.batch_size, step_time_s, peak_memory_mb(cohort.device))
     yield done
-    if news := member.spikes.news(done):
-        yield Warned(run=member.run, step=step, message=news)
-    if news := member.watch.news():
-        yield Warned(run=member.run, step=step, message=news)
-    if member.diagnoses_at(step):
+    for warning in (member.spikes.new_warning(done), member.divergence.new_warning()):
+        if warning:
+            yield Warned(run=member.run, step=step, message=warning)
+    if member.cadence.diagnoses_at(step):
         yield from save_gradients(member, batch, teacher_outputs, step)
-    yield from turn(member, step)
-    if member.keeps_masks_at(step):
+
+
+def measure_and_save(cohort: Cohort, member: Member, step: int) -> Iterator[Event]:
+    """The mask snapshot, the evaluation and the checkpoint that are due; the last step's follow after the loop."""
+    if member.cadence.masks_due_at(step):
         yield from save_masks(member, step)
     if step == cohort.num_steps:
         return
-    if member.evaluates_at(step):
+    if member.cadence.evaluates_at(step):
         yield from cohort.evaluate(member, step)
-    if member.saves_at(step):
+    if member.cadence.saves_at(step):
         yield from save(member, step)
 
 
+def end_deleted(cohort: Cohort, step: int) -> Iterator[Event]:
+    """End the members whose folders were deleted during training; the others continue."""
+    for member in [one for one in cohort.active if one.folder_is_gone]:
+        yield from finish(cohort, member, step, "failed")
+
+
+def between_steps(cohort: Cohort, step: int, interrupted: Callable[[], bool], clock: "StepClock") -> Iterator[Event]:
+    """Carry out commands, wait while paused, and end all members after an interruption."""
+    for member in list(cohort.active):
+        yield from handle_commands(cohort, member, step)
+    if cohort.paused:
+        yield from wait(cohort, step, interrupted)
+        clock.skip()
+    if interrupted():
+        for member in list(cohort.active):
+            yield from finish(cohort, member, step, "interrupted", "asked to stop by a signal")
+
+
 def handle_commands(cohort: Cohort, member: Member, step: int) -> Iterator[Event]:
-    """Carry out the commands that wait in the run's ``control/`` folder."""
+    """Carry out the commands that other processes left in the run's ``control/`` folder."""
     for command in take_commands(member.directory) if member.directory else ():
         if command.kind == "set":
             try:
@@ -163,35 +152,33 @@ def handle_commands(cohort: Cohort, member: Member, step: int) -> Iterator[Event
             case "checkpoint":
                 yield from save(member, step)
             case "pause":
-                cohort.pausing.add(member.run)
+                cohort.paused.add(member.run)
             case "continue":
-                cohort.pausing.discard(member.run)
+                cohort.paused.discard(member.run)
             case "set":
                 pass
             case _:
-                yield Warned(run=member.run, step=step, message=f"command not understood: {command.kind}")
+                yield Warned(run=member.run, step=step, message=f"unknown command: {command.kind}")
 
 
 def wait(cohort: Cohort, step: int, interrupted: Callable[[], bool]) -> Iterator[Event]:
-    """While a member is paused all members wait, for they train in lockstep; commands are obeyed all the same."""
-    while cohort.pausing and not interrupted():
+    """Block while any member is paused, since members train in lockstep; commands are still carried out."""
+    while cohort.paused and not interrupted():
         time.sleep(POLL_S)
         for member in list(cohort.active):
             yield from handle_commands(cohort, member, step)
 
 
 def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: str = "") -> Iterator[Event]:
-    """Take the member out of the cohort, its weights saved unless a step or they themselves were not finite.
+    """Remove the member from the cohort and save its weights, unless it has diverged or its folder is gone.
 
     A run whose last weights cannot be saved has failed, however well it trained: there is nothing to use.
     """
-    member.watch.inspect(member.state, step)
-    if member.directory and member.is_homeless:
+    member.divergence.inspect(member.state, step)
+    if member.directory and member.folder_is_gone:
         state = "failed"
-        reason = (
-            f"its folder {member.directory.path} was deleted or moved while it trained, and nothing of it is left there"
-        )
-    elif (bad := member.watch.first()) is not None:
+        reason = f"its folder {member.directory.path} was deleted or moved during training; nothing more is saved there"
+    elif (bad := member.divergence.found()) is not None:
         state = "diverged"
         last = newest_checkpoint(member.directory) if member.directory else None
         reason = f"{bad}; last good checkpoint: {last or 'none'}; lower the learning rate or the term's weight"
@@ -200,15 +187,15 @@ def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: s
     if state == "finished" and member.unsaved:
         state = "failed"
         reason = (
-            f"its last weights are not saved: {member.unsaved}; then go on with: workbench runs resume {member.run}"
+            f"its last weights are not saved: {member.unsaved}; then continue with: workbench runs resume {member.run}"
         )
     cohort.active.remove(member)
-    cohort.pausing.discard(member.run)
+    cohort.paused.discard(member.run)
     yield RunFinished(run=member.run, step=step, state=state, reason=reason, elapsed_s=member.elapsed_s)
 
 
 def save(member: Member, step: int) -> Iterator[Event]:
-    """Write a checkpoint, unless this step has one; failing to is a warning, for the run itself is sound."""
+    """Save a checkpoint, unless this step has one; a failure is a warning, since training can continue."""
     if member.saved_step == step:
         return
     member.saved_step = step
@@ -223,29 +210,50 @@ def save(member: Member, step: int) -> Iterator[Event]:
         yield saved
 
 
+def out_of_memory_hint(error: Exception, cohort: Cohort) -> Exception:
+    """A MemoryError with the remedy in place of an out-of-memory error; any other error as it is."""
+    if not is_out_of_memory(error):
+        return error
+    # The batch is never made smaller automatically: its size decides the negatives of the contrastive losses.
+    chunk_size = cohort.members[0].config.train.micro_batch_size or cohort.batch_size
+    peak_mb = peak_memory_mb(cohort.device)
+    return MemoryError(
+        f"out of memory on {cohort.device} after step {cohort.members[0].step} (batch {cohort.batch_size}, "
+        f"{chunk_size} at a time, peak {peak_mb:,.0f} MB): checkpoints are kept; "
+        f"try --set train.micro_batch_size={max(1, chunk_size // 2)}, which leaves the gradients as they are"
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the error means that memory ran out, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(message in str(error) for message in CPU_MESSAGES)
+    )
+
+
 class StepClock:
-    """Where the time goes: seconds of every step to the members, and their mean between two reports."""
+    """Measures steps: elapsed time for the members, and the mean time of a step between two reports."""
 
     def __init__(self, start_step: int) -> None:
-        self._ticked = self._lapped = time.perf_counter()
+        self._last_tick = self._last_report = time.perf_counter()
         self._step = start_step
 
     def tick(self, members: list[Member]) -> None:
-        """Add the time since the last tick to the members' own."""
+        """Add the time since the last tick to the members' elapsed time."""
         now = time.perf_counter()
         for member in members:
-            member.elapsed_s += now - self._ticked
-        self._ticked = now
+            member.elapsed_s += now - self._last_tick
+        self._last_tick = now
 
     def skip(self) -> None:
-        """Leave out the time since the last tick: no step took it."""
+        """Leave out the time since the last tick, in which no step ran."""
         now = time.perf_counter()
-        self._lapped += now - self._ticked
-        self._ticked = now
+        self._last_report += now - self._last_tick
+        self._last_tick = now
 
-    def lap(self, step: int) -> float:
-        """Mean seconds a step since the last lap."""
+    def mean_step_s(self, step: int) -> float:
+        """Mean seconds per step since the last call."""
         now = time.perf_counter()
-        mean_s = (now - self._lapped) / (step - self._step)
-        self._lapped, self._step = now, step
+        mean_s = (now - self._last_report) / (step - self._step)
+        self._last_report, self._step = now, step
         return mean_s

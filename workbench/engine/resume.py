@@ -17,7 +17,7 @@ from workbench.engine.joint import jumps
 from workbench.engine.member import Member
 from workbench.engine.paths import absolute_table, with_absolute_paths
 from workbench.engine.state import TrainState
-from workbench.engine.steering import change, told
+from workbench.engine.steering import applied_overrides, change
 from workbench.events import Forked
 from workbench.losses.learnt import LearnedParts
 from workbench.models.folder import CONFIG, TOKENIZER, config_files
@@ -49,7 +49,7 @@ def restore(member: Member) -> Start:
     """
     assert member.directory is not None
     start = _load_newest(member, member.directory)
-    if changes := told(member.directory, start.step):
+    if changes := applied_overrides(member.directory, start.step):
         change(member, changes)
     return start
 
@@ -100,7 +100,7 @@ def _settings_there(run: RunDirectory, forked: Forked, checkpoint: Path) -> RunC
     if saved is None:
         return None
     parents = [past.run for past in lineage(run) if past.run.id == forked.parent]
-    changes = told(parents[-1], forked.parent_step) if parents else {}
+    changes = applied_overrides(parents[-1], forked.parent_step) if parents else {}
     return with_overrides(RunConfig.parse(saved), [f"{setting}={value}" for setting, value in changes.items()])
 
 

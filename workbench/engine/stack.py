@@ -1,9 +1,9 @@
-"""Students of one architecture trained as one: their towers run stacked, and their losses where those are alike.
+"""Students of one architecture trained as one: stacked towers, and stacked losses where these have equal settings.
 
-On a GPU a small model's step is bound by launching kernels; stacked, many models pay for that once. Shape letters: M
-members, P any shape of a parameter."""
+On a GPU the step of a small model is bound by kernel launches; stacked models share them. Shape letters: M members,
+P any shape of a parameter, K losses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,36 +16,29 @@ from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.losses.objective import Values
 from workbench.models.clip import Clip
 
-# The losses of members whose towers ran stacked: in one go for members whose losses differ in their weights alone.
-#
-# Shape letters: M members, K losses.
-
 
 class StackedLosses:
-    """The losses of members whose raw embeddings come stacked.
+    """The losses of members, from their stacked raw embeddings; vmapped over members that differ in weights only.
 
-    What members have in common is found out once, for as long as the same losses are on.
+    Members are grouped when the losses that are on change, not at every step.
 
     Args:
-        members: of one stack, in its order.
+        members: those of one stack, in its order.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = tuple(members)
         self._own = [_own_parameters(member) for member in members]
-        self._on: list[tuple[str, ...]] = []  # each member's losses, when the groups were made
+        self._on: list[tuple[str, ...]] = []  # the losses of each member when it was grouped
         self._groups: list[list[int]] = []
 
     def __call__(
         self, image_MBD: Tensor, text_MBD: Tensor, teacher_outputs: TeacherOutputs | None, step: int
     ) -> tuple[Tensor, list[Values]]:
-        """The sum of the members' objectives at ``step``, to differentiate, and what each was.
-
-        Gradients reach the parameters of the members' losses themselves.
-        """
+        """The sum of the members' objectives at ``step``, to differentiate, and the values of each member."""
         on = [tuple(member.objective.weights_at(step)) for member in self._members]
         if on != self._on:
-            self._on, self._groups = on, self._alike(on)
+            self._on, self._groups = on, self._grouped(on)
         found: dict[int, Values] = {}
         totals = []
         for places in self._groups:
@@ -57,16 +50,14 @@ class StackedLosses:
                 total = values[0].total
             else:
                 image, text = (torch.stack([of_MBD[place] for place in places]) for of_MBD in (image_MBD, text_MBD))
-                total, values = self._in_one_go(places, image, text, teacher_outputs, step)
+                total, values = self._vmapped(places, image, text, teacher_outputs, step)
             totals.append(total)
             found |= dict(zip(places, values, strict=True))
         return torch.stack(totals).sum(), [found[place] for place in range(len(self._members))]
 
-    def _alike(self, on: Sequence[tuple[str, ...]]) -> list[list[int]]:
-        """The places of members whose losses can be computed in one go; others are by themselves.
-
-        A loss of one's own may do what cannot be stacked, such as looking at a number; so may one in blocks of rows.
-        """
+    def _grouped(self, on: Sequence[tuple[str, ...]]) -> list[list[int]]:
+        """Indices of members, grouped by equal losses; a member whose losses cannot be vmapped is a group of one."""
+        # Under vmap no code may branch on a value, as a user's loss (``file``) or one in blocks of rows might.
         groups: dict[object, list[int]] = {}
         for place, (member, names) in enumerate(zip(self._members, on, strict=True)):
             configs = {name: member.config.loss[name] for name in names}
@@ -80,7 +71,7 @@ class StackedLosses:
         member = self._members[place]
         return member.objective(compare(member.state, encoded, teacher_outputs, member.objective, step), step)
 
-    def _in_one_go(
+    def _vmapped(
         self,
         places: Sequence[int],
         image_MBD: Tensor,
@@ -107,7 +98,7 @@ class StackedLosses:
 
 
 def _own_parameters(member: Member) -> dict[str, nn.Parameter]:
-    """What losses learn, and the student's scale, by their names in :class:`_Losses`; what is frozen counts too."""
+    """Learned parts of the losses and the student's scale, by their names in :class:`_Losses`; frozen ones too."""
     return {
         f"state.{name}": parameter
         for name, parameter in member.state.named_parameters()
@@ -116,7 +107,7 @@ def _own_parameters(member: Member) -> dict[str, nn.Parameter]:
 
 
 class _Losses(nn.Module):
-    """A member's losses as a function of their parameters: raw embeddings [B, D] to values [K], unweighted."""
+    """The losses of a member as a module: raw embeddings [B, D] to unweighted values [K]."""
 
     def __init__(self, member: Member, teacher_outputs: TeacherOutputs | None, step: int) -> None:
         super().__init__()
@@ -129,17 +120,17 @@ class _Losses(nn.Module):
         return torch.stack(list(self._objective.unweighted(comparison, self._step).values()))
 
 
-SCALE = "logit_scale"  # not stacked: the towers do not use it
+SCALE = "logit_scale"  # not stacked: losses use it, towers do not
 
 
 class Stack:
-    """Members whose towers run as one.
+    """Members whose towers run as one, vmapped over stacked parameters.
 
-    Their parameters become rows of stacked tensors and go on to be what they were: optimised, saved and measured one
-    by one. Gradients agree with those of members trained one by one but for the order of summation.
+    The parameters of the members become rows of the stacked tensors, so optimizers, checkpoints and evaluation work as
+    before. Gradients equal those of members trained one by one, up to the order of summation.
 
     Args:
-        members: two or more that :func:`stackable` puts into one group.
+        members: two or more for which :func:`stackable` is equal.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -151,12 +142,14 @@ class Stack:
             own = [parameters[name] for parameters in self._parameters]
             rows_MP = torch.stack([parameter.detach() for parameter in own])
             for row_P, parameter in zip(rows_MP, own, strict=True):
-                parameter.data = row_P
+                parameter.data = row_P  # a view: the optimizer of the member updates the stacked tensor
             self._stacked[name] = rows_MP
         self._losses = StackedLosses(members)
 
     def backward(self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> list[Values]:
-        """Accumulate the gradient of each member's objective into its parameters, as ``backward`` does for one."""
+        """Student forward, losses and backward of all members; the gradients are in the parameters' ``.grad``."""
+        for member in self.members:
+            member.prepare_step(step)
         leaves = {name: rows_MP.detach().requires_grad_() for name, rows_MP in self._stacked.items()}
         image_MBD, text_MBD = self._encode(leaves, batch, step)
         total, found = self._losses(image_MBD, text_MBD, teacher_outputs, step)
@@ -167,8 +160,13 @@ class Stack:
                 parameters[name].grad = gradient_P
         return found
 
+    def update(self, values: list[Values], batch: Batch, step: int) -> None:
+        """Clip each member's gradients and take its optimizer step."""
+        for member, own in zip(self.members, values, strict=True):
+            member.update(own, batch, step)
+
     def _encode(self, leaves: dict[str, Tensor], batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """Raw embeddings of all members, [M, B, D] each."""
+        """Raw image and text embeddings of all members, [M, B, D] each."""
         images_BCHW, text_BL = batch.student_image_BCHW, batch.student_text_BL
         kept = [member.masked(batch, step).kept_BK for member in self.members]
         kept_MBK = None if kept[0] is None else torch.stack([keep_BK for keep_BK in kept if keep_BK is not None])
@@ -185,33 +183,33 @@ class Stack:
 
 
 class Stacks:
-    """The stacks of a cohort, made anew only where members come, go, or change shape."""
+    """The stacks of a cohort, rebuilt only when members end or change shape."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, ...], Stack] = {}
 
-    def of(self, members: Sequence[Member], step: int) -> Iterator[Stack | Member]:
-        """The members at one step: those that can be stacked with another in stacks, the rest one by one."""
-        groups: dict[object, list[Member]] = {}
+    def of(self, members: Sequence[Member], step: int) -> list[Stack | Member]:
+        """The members at one step: those that stack with another as stacks, the others one by one."""
+        alike: dict[object, list[Member]] = {}
         for member in members:
-            groups.setdefault(stackable(member, step) or id(member), []).append(member)
+            alike.setdefault(stackable(member, step) or id(member), []).append(member)
+        groups: list[Stack | Member] = []
         known = {}
-        for group in groups.values():
+        for group in alike.values():
             if len(group) == 1:
-                yield group[0]
+                groups += group
                 continue
-            key = tuple(id(member.state) for member in group)
+            key = tuple(id(member.state) for member in group)  # a new phase has a new state
             known[key] = self._known.get(key) or Stack(group)
-            yield known[key]
+            groups.append(known[key])
         self._known = known
+        return groups
 
 
 def stackable(member: Member, step: int) -> str:
-    """What members must have in common to be stacked at a step; empty for one that cannot be.
-
-    Gates act within the towers, frozen towers and batch normalisation have state of their own, micro-batches run the
-    towers twice, and inner features leave them by the side.
-    """
+    """A key that is equal for members that can be stacked at ``step``; empty for one that cannot."""
+    # Not supported under vmap: gates inside the towers, frozen towers, batch-norm statistics, micro-batches, which run
+    # the towers twice, and intermediate features, which are read by hooks.
     state, loss_inputs = member.state, member.objective.loss_inputs(step)
     if state.gates or state.student.frozen or member.config.train.micro_batch_size or loss_inputs.features:
         return ""
@@ -224,7 +222,7 @@ def stackable(member: Member, step: int) -> str:
 
 
 class _BothTowers(nn.Module):
-    """A student as a function of its parameters: pictures and texts to raw embeddings."""
+    """Both towers as one module: images and texts to raw embeddings."""
 
     def __init__(self, student: Clip) -> None:
         super().__init__()
@@ -235,7 +233,7 @@ class _BothTowers(nn.Module):
 
 
 def _stacked_parameters(student: Clip) -> dict[str, nn.Parameter]:
-    """The parameters that are stacked, by their names in :class:`_BothTowers`."""
+    """The stacked parameters of a student, by their names in :class:`_BothTowers`."""
     return {
         f"student.towers.{name}": parameter for name, parameter in student.towers.named_parameters() if name != SCALE
     }

@@ -1,4 +1,4 @@
-"""From one phase of a run to the next: masks are fixed and cut out, gates put in, and the optimiser begins afresh."""
+"""From one phase of a run to the next: fix the masks, prune the student, add gates, start a new optimizer."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,10 +19,10 @@ from workbench.runs.mask_snapshots import write_masks
 
 
 def inherited_student(config: RunConfig, source: Clip) -> tuple[Clip, InheritanceMap]:
-    """The student that ``[inheritance]`` describes, before its first step, and what it has of its source.
+    """The student that ``[inheritance]`` describes, before its first step, and its map to the source model.
 
     Raises:
-        ValueError: the plan cannot be, with the reason.
+        ValueError: the plan does not fit the source, with the reason.
     """
     assert config.student.model == INHERITED
     plan = config.inheritance
@@ -35,10 +35,10 @@ def inherited_student(config: RunConfig, source: Clip) -> tuple[Clip, Inheritanc
 def make_state(
     student: Clip, learnt: LearnedParts, config: RunConfig, phase: Phase, inheritance_map: InheritanceMap | None = None
 ) -> TrainState:
-    """What is trained in a phase that starts with this student.
+    """The train state of a phase that starts with this student.
 
     Raises:
-        ValueError: a tower cannot have gates, or the stage's target is reached already.
+        ValueError: a tower does not support gates, or the stage's target sparsity is reached already.
     """
     device = student.scale.device
     if phase.gates is None:
@@ -48,9 +48,9 @@ def make_state(
     return TrainState(placed(gated.clip, device), learnt, config.optimizer, gated.gates.to(device))
 
 
-def turn(member: Member, step: int) -> Iterator[Event]:
-    """Carry the member over into the phase that begins after ``step`` steps, if one does, and say so."""
-    if not member.enters_stage_at(step):
+def advance_stage(member: Member, step: int) -> Iterator[Event]:
+    """Move the member into the phase that starts after ``step`` steps, if one does: masks are fixed and cut out."""
+    if not member.cadence.enters_stage_at(step):
         return
     state, inheritance_map = member.state, member.inheritance_map
     assert inheritance_map is not None
@@ -61,14 +61,14 @@ def turn(member: Member, step: int) -> Iterator[Event]:
         student = placed(slice_gated(Gated(student, state.gates)), student.scale.device)
         inheritance_map = inheritance_map.after(masks)
     member.enter(student, inheritance_map, step)
-    untrained = _take_over(member.state.learnt, state.learnt)
+    reset = _take_over(member.state.learnt, state.learnt)
     yield started(member, step)
-    if untrained:
-        yield Warned(run=member.run, step=step, message=f"no longer fits, and begins anew: {', '.join(untrained)}")
+    if reset:
+        yield Warned(run=member.run, step=step, message=f"shape changed, re-initialized: {', '.join(reset)}")
 
 
 def started(member: Member, step: int) -> StageStarted:
-    """What the phase that begins after ``step`` steps is for, and how large the student is."""
+    """The event of the phase that starts after ``step`` steps, with the student's size."""
     phase = member.phase(step)
     assert phase.stage is not None
     sizes = count_parameters(member.state.student)
@@ -86,7 +86,7 @@ def started(member: Member, step: int) -> StageStarted:
 
 
 def save_masks(member: Member, step: int) -> Iterator[Event]:
-    """Keep a snapshot of what the student has of its source by now; failing to is a warning, for the run is sound."""
+    """Save a mask snapshot; a failure is a warning, since training can continue."""
     assert member.inheritance_map is not None and member.directory is not None
     phase, gates = member.phase(step), member.state.gates
     target = gates.target(step - phase.start) if gates else None
@@ -97,14 +97,14 @@ def save_masks(member: Member, step: int) -> Iterator[Event]:
 
 
 def document(member: Member) -> dict[str, Any]:
-    """What a checkpoint must hold besides weights for :func:`reenter`; empty for a student that inherits nothing."""
+    """Manifest entries that :func:`reenter` needs; empty for a student that inherits nothing."""
     if member.inheritance_map is None:
         return {}
     return {"inheritance": {"model": member.state.student.config, **member.inheritance_map.document()}}
 
 
 def reenter(member: Member, manifest: Mapping[str, Any], step: int) -> None:
-    """Give the member the architecture that it had after ``step`` steps, its weights yet to be loaded."""
+    """Give the member the architecture it had after ``step`` steps; its weights are not loaded yet."""
     if "inheritance" not in manifest:
         return
     before = member.state.student
@@ -115,7 +115,7 @@ def reenter(member: Member, manifest: Mapping[str, Any], step: int) -> None:
 
 
 def _take_over(learnt: LearnedParts, earlier: LearnedParts) -> list[str]:
-    """Go on with what the losses have learnt, as far as it fits the student's new shape; returns what does not."""
+    """Copy the learned parts of the losses whose shapes still fit; returns the names of those that do not."""
     own, before = learnt.state_dict(), earlier.state_dict()
     fitting = {name: tensor for name, tensor in before.items() if tensor.shape == own[name].shape}
     learnt.load_state_dict(fitting, strict=False)

@@ -1,4 +1,4 @@
-"""The train state: if it learns, it is in here."""
+"""The train state: everything that is trained, and its optimizer."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from workbench.models.clip import Clip
 
 
 class TrainState(nn.Module):
-    """A student, what its losses learn beside it, the gates it is seen through, if any, and the optimiser of all.
+    """A student, the learned parts of its losses, its pruning gates if any, and one optimizer for all.
 
-    One place to optimise, clip, save and resume: whatever is a parameter of this module is treated alike, but for gates
-    and their multipliers, which keep a rate of their own, never decay, and are left out of clipping.
+    Every parameter of this module is optimized, clipped, saved and resumed. Gates and their multipliers are an
+    exception: they have their own learning rate, no weight decay, and no clipping.
     """
 
     def __init__(
@@ -30,24 +30,24 @@ class TrainState(nn.Module):
         self.optimizer = _make_optimizer(self.weights, gates, config)
 
     def set_learning_rate(self, rate: float) -> None:
-        """The rate of everything but the gates and their multipliers."""
+        """Set the learning rate of everything but the gates and their multipliers."""
         for group in self.optimizer.param_groups:
             if group["is_scheduled"]:
                 group["lr"] = rate
 
     def clamp_(self) -> None:
-        """Return every learnt scale and gate to its range."""
+        """Clamp every learned scale and gate to its range."""
         self.student.clamp_scale_()
         self.learnt.clamp_()
         if self.gates:
             self.gates.clamp_()
 
     def scales(self) -> dict[str, Tensor]:
-        """Every learnt scale by name, 0-d, detached; the student's own is "student"."""
+        """Every learned logit scale by name, 0-d, detached; that of the student is "student"."""
         return {"student": self.student.scale.detach(), **self.learnt.scales()}
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """The optimiser's state as flat named tensors: ``{parameter}/{quantity}``."""
+        """The optimizer's state as flat named tensors: ``{parameter}/{quantity}``."""
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.named_parameters()}
         return {
             f"{names[parameter]}/{quantity}": value
@@ -56,27 +56,26 @@ class TrainState(nn.Module):
         }
 
     def load_optimizer_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Undo :meth:`optimizer_tensors`.
-
-        Moments take the device, dtype and strides of their parameter, and ``step`` its device: the fused kernel walks
-        the memory of all of them side by side, whatever their strides say, and reads ``step`` where the weights are.
-        """
+        """Load what :meth:`optimizer_tensors` returned."""
         parameters = dict(self.named_parameters())
         self.optimizer.state.clear()
         for key, value in tensors.items():
             name, quantity = key.rsplit("/", 1)
             parameter = parameters[name]
+            # The fused kernel reads weights and moments in memory order and ignores strides, so moments take the
+            # strides of their parameter (channels_last or not); it reads ``step`` on the device of the weights.
             own = torch.empty((), device=parameter.device) if quantity == "step" else torch.empty_like(parameter)
             self.optimizer.state[parameter][quantity] = own.copy_(value)
 
 
 def _make_optimizer(weights: list[nn.Parameter], gates: Gates | None, config: OptimizerConfig) -> AdamW:
-    """AdamW that decays matrices only: gains, biases and scales (fewer than two dimensions) are left alone."""
+    """AdamW with weight decay on matrices only: gains, biases and scales have fewer than two dimensions."""
     groups: list[dict[str, Any]] = [
         {"params": [p for p in weights if p.ndim >= 2], "weight_decay": config.weight_decay, "is_scheduled": True},
         {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0, "is_scheduled": True},
     ]
     if gates:
         own = {"lr": gates.config.learning_rate, "weight_decay": 0.0, "is_scheduled": False}
+        # The multipliers ascend while everything else descends: the Lagrangian of the sparsity constraint.
         groups += [own | {"params": gates.log_alphas()}, own | {"params": [gates.multipliers], "maximize": True}]
     return AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)

@@ -1,4 +1,4 @@
-"""Settings that change in a run under way: in force from the next step on, and again when the run is resumed."""
+"""Settings changed during training: they apply from the next step on, and again when the run is resumed."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def change(member: "Member", changes: Mapping[str, Any]) -> None:
-    """Train with other settings from the next step on.
+    """Change settings of the member from the next step on.
 
-    The learning rate is the schedule's peak. A weight is what the recipe would say, carried to this run's batch and
-    width like the recipe's own; it takes the place of a schedule.
+    A learning rate is the peak of the schedule. A weight is translated to this run's batch and width, as in a recipe,
+    and replaces any schedule.
 
     Raises:
-        ValueError: a setting that is fixed, or a value that it cannot have; nothing has changed then.
+        ValueError: a setting that is fixed, or an invalid value; nothing has changed then.
     """
     check_changes(member.config, changes)
     optimizer, objective = member.optimizer_config, member.objective
@@ -33,8 +33,8 @@ def change(member: "Member", changes: Mapping[str, Any]) -> None:
     member.optimizer_config, member.objective = optimizer, objective
 
 
-def told(run: RunDirectory, until_step: float) -> dict[str, Any]:
-    """What a run was told to change by itself up to a step, the last word on each setting, as its log has it."""
+def applied_overrides(run: RunDirectory, until_step: float) -> dict[str, Any]:
+    """Settings changed in the run's own log up to a step; the last value of each."""
     events = effective_events(read_events(run.events_file, (Commanded, RunResumed)).events)
     changes: dict[str, Any] = {}
     for event in events:

@@ -1,4 +1,4 @@
-"""A loss that leaps: finite, so that the training goes on, and worth a look."""
+"""From a batch to gradients, and two monitors of the result: steps that are not finite, and loss spikes."""
 
 import math
 from collections import deque
@@ -16,27 +16,25 @@ from workbench.events import StepDone
 from workbench.losses.comparison import Comparison, Features
 from workbench.losses.objective import LossInputs, Objective, Values
 
-# From a batch to gradients, at once or in micro-batches; the gradient is the whole batch's either way.
-
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a student made of a batch: raw embeddings, not normalised, and the inner features that losses compare."""
+    """Student outputs for a batch: embeddings before normalization, and intermediate features that losses compare."""
 
     image_BD: Tensor
     text_BD: Tensor
-    masked_BD: Tensor | None  # of the masked pictures, where image_BD is of the whole ones
+    masked_BD: Tensor | None  # of the masked images, where image_BD is of the unmasked ones
     features: dict[FeatureKey, Tensor]
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, by name."""
+        """All tensors by name."""
         named = {"image": self.image_BD, "text": self.text_BD, "masked": self.masked_BD}
         named |= {f"{key.form} of block {key.block}": tensor for key, tensor in self.features.items()}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     @staticmethod
     def leaves(chunks: list["Encoded"]) -> "Encoded":
-        """Chunks of a batch as one, without their history: to be differentiated with respect to."""
+        """Chunks of a batch joined and detached: leaves to differentiate with respect to."""
 
         def joined(tensors: list[Tensor]) -> Tensor:
             return torch.cat(tensors).detach().requires_grad_()
@@ -62,9 +60,7 @@ def backward(
 ) -> Values:
     """Accumulate the gradient of the objective on ``batch`` at ``step`` into the state's parameters.
 
-    A contrastive loss needs every pair of the batch, so micro-batches are exact only in three passes: embed all pairs
-    without a graph, differentiate the objective with respect to those embeddings, then embed each micro-batch again and
-    carry its embeddings' gradients to the weights. It costs one more forward and holds one micro-batch's activations.
+    With micro-batches the gradient is the same, for one more forward and the activations of one micro-batch only.
     """
     loss_inputs = objective.loss_inputs(step)
     if not 0 < micro_batch_size < len(batch):
@@ -72,32 +68,36 @@ def backward(
         values = objective(comparison, step)
         values.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return values
+    # A contrastive loss needs every pair of the batch, so gradients cannot be summed over micro-batches. Instead embed
+    # all pairs without a graph, differentiate the objective with respect to the embeddings, then embed each micro-batch
+    # again with a graph and backpropagate the gradient of its rows.
     rows = list(micro_batches(len(batch), micro_batch_size))
     with torch.no_grad():
         chunks = [encode(state, take_rows(batch, some), loss_inputs, precision) for some in rows]
-    whole = Encoded.leaves(chunks)
-    values = objective(compare(state, whole, teacher_outputs, objective, step), step)
+    leaves = Encoded.leaves(chunks)
+    values = objective(compare(state, leaves, teacher_outputs, objective, step), step)
     values.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    gradients = {name: tensor.grad for name, tensor in whole.tensors().items()}
+    gradients = {name: tensor.grad for name, tensor in leaves.tensors().items()}
     for some in rows:
         again = encode(state, take_rows(batch, some), loss_inputs, precision).tensors()
         pairs = [
             (again[name], gradient[some])
             for name, gradient in gradients.items()
-            if gradient is not None and again[name].requires_grad  # not so of a frozen tower
+            if gradient is not None and again[name].requires_grad  # false for a frozen tower
         ]
         torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
     return values
 
 
 def encode(state: TrainState, batch: Batch, loss_inputs: LossInputs, precision: str) -> Encoded:
-    """The student's raw outputs for a batch, with what the losses demand beside the embeddings."""
+    """Student forward: embeddings before normalization, and the features and masked images that losses compare."""
     student, keys = state.student, loss_inputs.student_features
     images_BCHW, kept_BK = batch.student_image_BCHW, batch.kept_BK
-    apart = loss_inputs.masking is not None and not loss_inputs.masking.feeds_all
+    # Where only one loss compares masked images, the image tower runs twice: on all patches and on the kept ones.
+    is_extra = loss_inputs.masking is not None and not loss_inputs.masking.feeds_all
     with torch.autocast(images_BCHW.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        image_BD, features = student.encode_image_with_features(images_BCHW, keys, None if apart else kept_BK)
-        masked_BD = student.encode_image(images_BCHW, kept_BK) if apart else None
+        image_BD, features = student.encode_image_with_features(images_BCHW, keys, None if is_extra else kept_BK)
+        masked_BD = student.encode_image(images_BCHW, kept_BK) if is_extra else None
         text_BD = student.encode_text(batch.student_text_BL)
     return Encoded(image_BD, text_BD, masked_BD, features)
 
@@ -105,7 +105,7 @@ def encode(state: TrainState, batch: Batch, loss_inputs: LossInputs, precision: 
 def compare(
     state: TrainState, encoded: Encoded, teacher_outputs: TeacherOutputs | None, objective: Objective, step: int
 ) -> Comparison:
-    """Raw student outputs beside the teacher's, embeddings normalised in float32."""
+    """Student and teacher outputs as the losses compare them, embeddings normalized in float32."""
     scale, text_BD = state.student.scale, encoded.text_BD
 
     def at_teacher_width(image_BD: Tensor) -> Embeddings | None:
@@ -140,28 +140,26 @@ def _matched(encoded: Encoded, teacher_outputs: TeacherOutputs | None, loss_inpu
 
 
 def micro_batches(num_pairs: int, size: int) -> Iterator[slice]:
-    """The rows of each micro-batch in turn."""
+    """The rows of each micro-batch."""
     for start in range(0, num_pairs, size):
         yield slice(start, start + size)
 
 
 def take_rows(batch: Batch, rows: slice) -> Batch:
-    """Some pairs of a batch, as the student sees them."""
+    """Some pairs of a batch, without the teacher's inputs."""
     kept_BK = None if batch.kept_BK is None else batch.kept_BK[rows]
     return Batch(batch.keys[rows], batch.student_image_BCHW[rows], batch.student_text_BL[rows], kept_BK=kept_BK)
 
 
-# Steps that were not finite: where it showed first, how many there were, and when that is one too many.
-
-SHOWN_KEYS = 3
+SHOWN_KEYS = 3  # pairs named in a message
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """A step whose loss or gradient was not finite, and where it showed first.
+    """The first step whose loss or gradient was not finite.
 
-    ``parameter`` is the first whose gradient was not, and ``keys`` are pairs of the batch; both known on a CPU only,
-    for a GPU is not waited for at every step.
+    ``parameter`` is the first whose gradient was not, and ``keys`` are pairs of the batch. Both are known on a CPU
+    only: on a GPU they would take a synchronization at every step.
     """
 
     step: int
@@ -175,16 +173,18 @@ class Divergence:
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str:
-    """The name of the first tensor that holds an infinity or a NaN; empty where there is none. Waits for a GPU."""
+    """The name of the first tensor with an infinity or a NaN; empty if there is none. Waits for a GPU."""
     return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), "")
 
 
 class DivergenceMonitor:
-    """Counts the steps of one student that were not finite, on the device: nothing here waits for a GPU but ``first``.
+    """Counts the steps of one student whose loss or gradient was not finite.
+
+    It counts on the device: ``locate`` and ``record`` run at every step and never wait for a GPU, the others do.
 
     Args:
-        terms: names of the losses, in the order in which their values come.
-        max_skipped: how many such steps may be skipped.
+        terms: names of the losses, in the order of their values.
+        max_skipped: such steps that are skipped before the run ends as diverged.
     """
 
     def __init__(self, terms: tuple[str, ...], max_skipped: int, device: torch.device) -> None:
@@ -195,48 +195,43 @@ class DivergenceMonitor:
         self._terms = torch.zeros(len(terms), device=device)
         self._parameter = ""
         self._keys: tuple[str, ...] = ()
-        self._told = 0
+        self._num_reported = 0
         self._weights: Divergence | None = None
 
-    def look(self, module: nn.Module, norm: Tensor, keys: tuple[str, ...]) -> None:
-        """Remember where a gradient is not finite for the first time, before clipping spreads it to all."""
+    def locate(self, module: nn.Module, norm: Tensor, keys: tuple[str, ...]) -> None:
+        """Remember the first parameter whose gradient is not finite, and the pairs of that batch; on a CPU only."""
         if norm.device.type != "cpu" or self._keys or norm.isfinite():
             return
         gradients = ((name, p.grad) for name, p in module.named_parameters() if p.grad is not None)
         self._parameter = next((name for name, grad in gradients if not grad.isfinite().all()), "none alone")
         self._keys = keys[:SHOWN_KEYS]
 
-    def note(self, step: int, is_bad: Tensor, terms: Tensor) -> None:
-        """Count step ``step`` (from 1) if it was bad, 0-d bool; ``terms`` are the values of the losses."""
+    def record(self, step: int, is_bad: Tensor, terms: Tensor) -> None:
+        """Count step ``step`` (from 1) if ``is_bad`` (0-d bool); ``terms`` are the loss values, [K]."""
         is_first = is_bad & (self._step < 0)
         self._step = torch.where(is_first, step, self._step)
         self._terms = torch.where(is_first, terms, self._terms)
         self._count += is_bad
 
     def inspect(self, module: nn.Module, step: int) -> bool:
-        """Whether all weights are finite after ``step`` steps; if not, no step can mend them. Waits for the device.
-
-        A finite gradient does not ensure it: at a learning rate of 1e38 the step itself overflows.
-        """
+        """Whether all weights are finite after ``step`` steps; if not, the run has diverged. Waits for the device."""
+        # Finite gradients do not ensure it: at a learning rate of 1e38 the update itself overflows.
         if name := first_not_finite(module.state_dict()):
             self._weights = Divergence(step, f"the weight {name}")
         return not name
 
-    def first(self) -> Divergence | None:
-        """The first bad step, once there were more than may be skipped, or weights that are not finite.
-
-        Waits for the device.
-        """
+    def found(self) -> Divergence | None:
+        """The first bad step if more than ``max_skipped`` were bad, or weights that are not finite; else None."""
         return self._first() if int(self._count) > self._max_skipped else self._weights
 
-    def news(self) -> str:
-        """What to warn of since it was last asked: steps that were skipped; empty for none."""
+    def new_warning(self) -> str:
+        """A warning of steps skipped since the last call; empty if there are none."""
         count = int(self._count)
-        if count == self._told or count > self._max_skipped:
+        if count == self._num_reported or count > self._max_skipped:
             return ""
-        self._told = count
+        self._num_reported = count
         steps = "step" if count == 1 else "steps"
-        return f"{count} {steps} skipped of {self._max_skipped} that may be: {self._first()}"
+        return f"{count} {steps} skipped (train.max_skipped_steps={self._max_skipped}): {self._first()}"
 
     def _first(self) -> Divergence:
         values = dict(zip(self._names, self._terms.tolist(), strict=True))
@@ -244,34 +239,32 @@ class DivergenceMonitor:
         return Divergence(int(self._step), names[0] if names else "gradient norm", self._parameter, self._keys)
 
 
-LEAP = 10.0  # times the usual loss
-NUM_USUAL = 10  # logged losses whose median is the usual one
-NUM_NEEDED = 5  # before anything is called usual
+SPIKE = 10.0  # times the usual loss
+NUM_USUAL = 10  # logged losses; their median is the usual loss
+NUM_NEEDED = 5  # logged losses before there is a usual loss
 
 
 class SpikeMonitor:
-    """Looks at the logged losses of one run, and says once when they leap."""
+    """Finds spikes in the logged losses of one run; each is reported once."""
 
     def __init__(self) -> None:
         self._losses: deque[float] = deque(maxlen=NUM_USUAL)
         self._terms: set[str] = set()
-        self._has_leapt = False
+        self._is_spiking = False
 
-    def news(self, event: StepDone) -> str:
-        """A line for people where the loss has just leapt above its usual size; else nothing.
-
-        A term that comes on or goes off changes what is usual, and nothing is said until that is known again.
-        """
+    def new_warning(self, event: StepDone) -> str:
+        """A warning if the loss has just spiked to 10 times its recent median; else empty."""
+        # A loss that is switched on or off changes the sum, so the median starts again.
         if event.terms.keys() != self._terms:
             self._losses.clear()
             self._terms = set(event.terms)
         usual = median(self._losses) if len(self._losses) >= NUM_NEEDED else 0.0
-        leaps = 0 < LEAP * usual < event.loss
-        is_news = leaps and not self._has_leapt
-        self._has_leapt = leaps
-        if not leaps:
+        is_spike = 0 < SPIKE * usual < event.loss
+        is_new = is_spike and not self._is_spiking
+        self._is_spiking = is_spike
+        if not is_spike:
             self._losses.append(event.loss)
-        if not is_news:
+        if not is_new:
             return ""
         worst = max(event.weighted, key=lambda name: event.weighted[name])
-        return f"the loss leapt to {event.loss:.4g} from about {usual:.4g}, most of it {worst}; the training goes on"
+        return f"loss spike: {event.loss:.4g}, recent median {usual:.4g}, mostly from {worst}; training continues"

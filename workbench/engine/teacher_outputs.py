@@ -1,4 +1,4 @@
-"""The teacher's outputs for training, computed once where the same view of a pair comes again."""
+"""Teacher outputs for training batches, computed once per view of a pair where that fits in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,72 +10,72 @@ from torch import Tensor
 from workbench.embeddings import Batch, Embeddings, FeatureKey
 from workbench.models.teacher import Teacher
 
-MEMORY_MB = 512  # more than this is computed anew every epoch
+MEMORY_MB = 512  # embeddings that take more are computed again in every epoch
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What the teacher says of one batch: its embeddings, and the inner features that were asked for."""
+    """Teacher outputs for one batch: embeddings, and the intermediate features that losses need."""
 
     embeddings: Embeddings
     features: dict[FeatureKey, Tensor] = field(default_factory=dict)
 
 
-class Kept(Protocol):
-    """What a teacher said of every view, such as a cache on disk."""
+class CachedOutputs(Protocol):
+    """Teacher embeddings of every view, computed beforehand, such as a cache on disk."""
 
     def embeddings(self, rows_B: Tensor, scale: Tensor) -> Embeddings:
-        """The embeddings of some rows, on the device of the teacher's scale; row n · K + k is view k of pair n."""
+        """The embeddings of some rows, on the device of ``scale``; row n · K + k is view k of pair n."""
 
 
 class TeacherForward:
-    """What the teacher says of each batch.
+    """The teacher's forward on a batch, without gradient.
 
-    With ``data.views = K`` every pair has K views, and the teacher sees each once: its rows do not depend on the batch
-    they came in, so what is remembered is what would have been computed.
+    With ``data.views = K`` every pair has K fixed views, and each is embedded once. The rows of the teacher's forward
+    do not depend on the rest of the batch, so the stored embeddings equal those of a new forward.
 
     Args:
-        num_views: K; 0 for views without number, of which none is remembered.
+        num_views: K; 0 for a new view in every epoch, where nothing is stored.
         num_pairs: training pairs.
-        kept: has been told all views already; batches then need not hold the teacher's pictures.
+        cached: embeddings of all views; batches then need no teacher images.
     """
 
-    def __init__(self, teacher: Teacher, num_views: int, num_pairs: int, kept: Kept | None = None) -> None:
+    def __init__(self, teacher: Teacher, num_views: int, num_pairs: int, cached: CachedOutputs | None = None) -> None:
         self._teacher = teacher
         self._num_views = num_views
         self._num_rows = num_views * num_pairs
         self._memory: _Memory | None = None
-        self._kept = kept
+        self._cached = cached
 
     def __call__(self, batch: Batch, features: Sequence[FeatureKey] = ()) -> TeacherOutputs:
-        """The teacher's lesson on the batch, without gradient. Inner features are never remembered."""
+        """Embeddings of the batch, and intermediate features, which are never stored."""
         rows_B = torch.tensor(batch.indices) * self._num_views + torch.tensor(batch.views)
-        if self._kept:
+        if self._cached:
             assert not features
-            return TeacherOutputs(self._kept.embeddings(rows_B, self._teacher.scale))
+            return TeacherOutputs(self._cached.embeddings(rows_B, self._teacher.scale))
         assert batch.teacher_image_BCHW is not None and batch.teacher_text_BL is not None
         if features:
             return TeacherOutputs(
                 *self._teacher.embed_with_features(batch.teacher_image_BCHW, batch.teacher_text_BL, features)
             )
-        if not remembers(self._num_rows, self._teacher.width):
+        if not fits_in_memory(self._num_rows, self._teacher.width):
             return TeacherOutputs(self._teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL))
         self._memory = self._memory or _Memory(self._teacher, self._num_rows)
-        new = self._memory.is_new(rows_B).nonzero()[:, 0]  # numbers, not a mask: a GPU would be waited for to count it
+        new = self._memory.is_new(rows_B).nonzero()[:, 0]  # on the CPU: counting on a GPU would wait for it
         if len(new):
             there = new.to(batch.teacher_image_BCHW.device, non_blocking=True)
             fresh = self._teacher.embed(batch.teacher_image_BCHW[there], batch.teacher_text_BL[there])
-            self._memory.remember(rows_B[new], fresh)
+            self._memory.store(rows_B[new], fresh)
         return TeacherOutputs(self._memory.embeddings(rows_B, self._teacher.scale))
 
 
-def remembers(num_rows: int, width: int) -> bool:
-    """Whether so many views fit in memory."""
+def fits_in_memory(num_rows: int, width: int) -> bool:
+    """Whether the embeddings of ``num_rows`` views (image and text, float32) fit in ``MEMORY_MB``."""
     return 0 < num_rows * 2 * width * 4 / 2**20 <= MEMORY_MB
 
 
 class _Memory:
-    """Views of pairs, as far as they have been seen."""
+    """The embeddings of the views seen so far; rows are views."""
 
     def __init__(self, teacher: Teacher, num_rows: int) -> None:
         device = teacher.scale.device
@@ -86,7 +86,7 @@ class _Memory:
     def is_new(self, rows_B: Tensor) -> Tensor:
         return ~self._seen[rows_B]
 
-    def remember(self, rows_B: Tensor, fresh: Embeddings) -> None:
+    def store(self, rows_B: Tensor, fresh: Embeddings) -> None:
         self._seen[rows_B] = True
         there = rows_B.to(fresh.image_BD.device, non_blocking=True)
         self._image_ND[there] = fresh.image_BD

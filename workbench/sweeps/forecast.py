@@ -18,7 +18,7 @@ from workbench.engine.device import peak_memory_mb, resolve_device
 from workbench.engine.doctor.estimate import estimate_step
 from workbench.engine.doctor.forecast import num_new_steps, num_validations
 from workbench.engine.member import Member
-from workbench.engine.timing import Lap, laps, mean_lap
+from workbench.engine.timing import StepTiming, mean_timing, step_timings
 from workbench.formatting import duration, size
 from workbench.limits import MIB, MUCH_OF_MEMORY, memory_mb
 from workbench.progress import track
@@ -66,22 +66,22 @@ def rehearse(groups: Iterable[Group], runs_dir: Path, say: Callable[[str], None]
 
 def _measure(cohort: Cohort, say: Callable[[str], None]) -> dict[str, Cost]:
     estimate = estimate_step(cohort)
-    lap = estimate.lap(cohort.batch_size)
-    expected_s = NUM_STEPS * lap.step_s + estimate.teacher_s(SOME_PAIRS) + SOME_PAIRS * estimate.student_s()
+    timing = estimate.timing(cohort.batch_size)
+    expected_s = NUM_STEPS * timing.step_s + estimate.teacher_s(SOME_PAIRS) + SOME_PAIRS * estimate.student_s()
     is_slow = expected_s > MAX_TIME_S
     if is_slow:
-        say(f"a step takes about {duration(lap.step_s)}: estimated from a few pairs, and not tried")
+        say(f"a step takes about {duration(timing.step_s)}: estimated from a few pairs, and not tried")
         grown_mb = cohort.batch_size * estimate.grown_mb
     else:
-        lap, grown_mb = _lap(cohort), 0.0
+        timing, grown_mb = _timing(cohort), 0.0
     peak_mb = peak_memory_mb(cohort.device) + grown_mb
     num_steps, num_taught = cohort.num_steps, num_new_steps(cohort)
     test_s, validation_s, teacher_s, metrics = _evaluation(cohort, FEW_PAIRS if is_slow else SOME_PAIRS)
     own_mb = {member.run: _state_mb(member) for member in cohort.members}
     return {
         member.run: Cost(
-            own_s=num_steps * lap.learn_s[member.run] + test_s + num_validations(member.config) * validation_s,
-            shared_s=num_steps * lap.wait_s + num_taught * lap.teacher_forward_s + teacher_s,
+            own_s=num_steps * timing.learn_s[member.run] + test_s + num_validations(member.config) * validation_s,
+            shared_s=num_steps * timing.wait_s + num_taught * timing.teacher_forward_s + teacher_s,
             own_mb=own_mb[member.run],
             peak_mb=peak_mb - sum(own_mb.values()) + own_mb[member.run],
             metrics=metrics,
@@ -90,10 +90,10 @@ def _measure(cohort: Cohort, say: Callable[[str], None]) -> dict[str, Cost]:
     }
 
 
-def _lap(cohort: Cohort) -> Lap:
+def _timing(cohort: Cohort) -> StepTiming:
     """A step's mean seconds."""
-    with closing(laps(cohort)) as steps:
-        return mean_lap([lap for _, _, lap in track(islice(steps, NUM_STEPS), "taking steps", NUM_STEPS)])
+    with closing(step_timings(cohort)) as steps:
+        return mean_timing([timing for _, _, timing in track(islice(steps, NUM_STEPS), "taking steps", NUM_STEPS)])
 
 
 def _evaluation(cohort: Cohort, some_pairs: int) -> tuple[float, float, float, frozenset[str]]:

@@ -11,7 +11,7 @@ from workbench.config.run import RunConfig
 from workbench.config.steering import Origin
 from workbench.config.toml import load_run_config, read_toml
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import settled
+from workbench.engine.device import resolved
 from workbench.engine.launch import Launch, launch, relaunch
 from workbench.engine.loop import is_out_of_memory
 from workbench.engine.resume import Start, start_of
@@ -145,7 +145,7 @@ class ReplicateTrainer:
 
     def _check_same(self, run: RunDirectory, job: Job) -> None:
         there, wanted = (
-            settings_of(settled(config)) for config in (load_run_config(run.config_file), job.cell.at(job.seed))
+            settings_of(resolved(config)) for config in (load_run_config(run.config_file), job.cell.at(job.seed))
         )
         for key in sorted(there.keys() | wanted.keys()):
             if there.get(key) != wanted.get(key):

@@ -18,7 +18,7 @@ from workbench.engine.doctor.checks import (
     share_unknown,
 )
 from workbench.engine.doctor.trial import Trial
-from workbench.engine.timing import Lap
+from workbench.engine.timing import StepTiming
 from workbench.evaluation.agreement import affinity_entropy
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
@@ -91,7 +91,7 @@ def test_the_share_of_unknown_words_is_counted_by_word() -> None:
     ("num_replaced", "level"), [(0, "ok"), (1, "ok"), (2, "warning"), (7, "warning"), (8, "problem")]
 )
 def test_broken_pictures_are_counted(num_replaced: int, level: str) -> None:
-    trial = Trial(3, Lap(0, 0, {"run": 1}), 0, 100, None, num_pairs=150, num_replaced=num_replaced)
+    trial = Trial(3, StepTiming(0, 0, {"run": 1}), 0, 100, None, num_pairs=150, num_replaced=num_replaced)
     assert image_finding(trial).level == level
 
 

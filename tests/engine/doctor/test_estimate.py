@@ -8,15 +8,15 @@ import torch
 from workbench.engine.build import build_cohort
 from workbench.engine.doctor import estimate
 from workbench.engine.doctor.estimate import Estimate, estimate_step
-from workbench.engine.timing import laps, mean_lap
+from workbench.engine.timing import mean_timing, step_timings
 
 
 def test_a_whole_step_is_so_many_pairs_and_the_teachers_forwards_are_padded() -> None:
     found = Estimate(teacher_forward_s=0.5, learn_s={"a": 2.0, "b": 3.0}, grown_mb=1.0, chunk_size=16)
-    lap = found.lap(20)
-    assert lap.teacher_forward_s == 0.5 * 32
-    assert lap.learn_s == {"a": 40.0, "b": 60.0}
-    assert lap.step_s == 116.0
+    timing = found.timing(20)
+    assert timing.teacher_forward_s == 0.5 * 32
+    assert timing.learn_s == {"a": 40.0, "b": 60.0}
+    assert timing.step_s == 116.0
     assert found.student_s() == pytest.approx(1.0)
 
 
@@ -36,7 +36,7 @@ def test_the_training_after_it_is_the_same(tiny) -> None:
     tried, untried = (build_cohort({"run": tiny()}) for _ in range(2))
     estimate_step(tried)
     for cohort in (tried, untried):
-        with closing(laps(cohort)) as steps:
+        with closing(step_timings(cohort)) as steps:
             list(islice(steps, 3))
     for one, other in zip(tried.members[0].state.parameters(), untried.members[0].state.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -76,9 +76,9 @@ def healthy_step(tiny) -> tuple[float, float]:
     """Seconds of a step of a student that is large enough to outweigh the rest: estimated, and taken."""
     off = {name: {"weight": 0.0} for name in ("crd", "fd", "icl")}
     cohort = build_cohort({"run": tiny(loss=off, student={"model": "mini-w64"}, train={"num_steps": 3})})
-    expected_s = estimate_step(cohort).lap(20).step_s
+    expected_s = estimate_step(cohort).timing(20).step_s
     start_s = time.perf_counter()
-    with closing(laps(cohort)) as steps:
-        taken = mean_lap([lap for _, _, lap in steps])
+    with closing(step_timings(cohort)) as steps:
+        taken = mean_timing([timing for _, _, timing in steps])
     assert time.perf_counter() > start_s
     return expected_s, taken.learn_s["run"]

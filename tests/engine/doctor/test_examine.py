@@ -71,7 +71,7 @@ def test_a_run_that_does_not_fit_has_no_forecast(tiny, one, monkeypatch: pytest.
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Member, "learn", fail)
+    monkeypatch.setattr(Member, "train_step", fail)
     diagnosis = examine_run(tiny())
     assert one(diagnosis.findings, "memory").level == "problem"
     assert diagnosis.forecast is None

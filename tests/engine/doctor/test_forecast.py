@@ -14,10 +14,10 @@ from workbench.engine.doctor.forecast import (
 )
 from workbench.engine.doctor.trial import Trial
 from workbench.engine.loop import train
-from workbench.engine.timing import Lap
+from workbench.engine.timing import StepTiming
 from workbench.events import EvalDone
 
-TRIAL = Trial(6, Lap(wait_s=0.5, teacher_forward_s=2.0, learn_s={"run": 1.0}), 0.25, 1000.0, None, 120, 0)
+TRIAL = Trial(6, StepTiming(wait_s=0.5, teacher_forward_s=2.0, learn_s={"run": 1.0}), 0.25, 1000.0, None, 120, 0)
 SOUND = Forecast(100, 50.0, 1.0, 200.0, 20.0, 4, 1000.0, 8000.0, 50.0)
 
 

@@ -1,13 +1,13 @@
 import pytest
 
 from workbench.engine.build import make_objective
-from workbench.engine.device import settled
+from workbench.engine.device import resolved
 from workbench.engine.doctor.settings import setting_findings, share_findings
 
 
 def findings(config, num_pairs: int = 60, precisions: tuple[str, ...] = ("fp32",)):
     objective = config_objective(config)
-    return list(setting_findings(settled(config), objective, num_pairs=num_pairs, width=512, precisions=precisions))
+    return list(setting_findings(resolved(config), objective, num_pairs=num_pairs, width=512, precisions=precisions))
 
 
 def config_objective(config):

@@ -15,9 +15,9 @@ def test_a_few_steps_are_timed_and_the_weights_put_back(tiny) -> None:
     found = try_steps(cohort)
     assert found is not None
     assert LEAST_STEPS <= found.num_steps <= min(12, MOST_STEPS)
-    assert sum(found.lap.learn_s.values()) > 0
-    assert found.lap.teacher_forward_s > 0
-    assert found.lap.wait_s >= 0
+    assert sum(found.timing.learn_s.values()) > 0
+    assert found.timing.teacher_forward_s > 0
+    assert found.timing.wait_s >= 0
     assert found.peak_mb > 10
     assert (found.num_pairs, found.num_replaced) == (20 * found.num_steps, 0)
     assert found.divergence is None
@@ -67,7 +67,7 @@ def test_running_out_of_memory_is_an_answer(tiny, monkeypatch: pytest.MonkeyPatc
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Member, "learn", fail)
+    monkeypatch.setattr(Member, "train_step", fail)
     assert try_steps(build_cohort({"run": tiny()})) is None
 
 
@@ -85,7 +85,7 @@ def test_any_other_error_is_not_hidden(tiny, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(Member, "learn", fail)
+    monkeypatch.setattr(Member, "train_step", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         try_steps(build_cohort({"run": tiny()}))
 

@@ -35,7 +35,7 @@ def test_a_cached_run_ends_with_the_weights_of_a_live_one(tiny: Callable[..., Ru
     for cache in ("off", "on"):
         settings = {"train": {"batch_size": batch_size}, "teacher": {"cache": cache}, "data": {"views": 2}}
         ends[cache], cohort = trained(tiny(**settings))
-        assert (cohort.stream.teacher is None) == (cohort.kept is not None) == (cache == "on")
+        assert (cohort.stream.teacher is None) == (cohort.cached is not None) == (cache == "on")
     assert ends["on"] == ends["off"]
 
 
@@ -93,15 +93,15 @@ def test_a_pair_whose_picture_is_replaced_is_taught_the_same(tiny, monkeypatch: 
     cached, cohort = trained(tiny(**changes, teacher={"cache": "on"}))
     assert cached == live
     with pytest.raises(ValueError, match="nothing of pair 7"):
-        cohort.kept.embeddings(torch.tensor([14]), cohort.teacher.scale)
+        cohort.cached.embeddings(torch.tensor([14]), cohort.teacher.scale)
 
 
 def test_float16_rounds_and_no_more(tiny) -> None:
-    exact = build_cohort({"run": tiny(data={"views": 1}, teacher={"cache": "on"})}).kept
+    exact = build_cohort({"run": tiny(data={"views": 1}, teacher={"cache": "on"})}).cached
     cohort = build_cohort({"run": tiny(data={"views": 1}, teacher={"cache": "on", "cache_dtype": "float16"})})
     rows, scale = torch.arange(60), cohort.teacher.scale
-    full, half = exact.embeddings(rows, scale), cohort.kept.embeddings(rows, scale)
-    assert cohort.kept.manifest.size_bytes * 2 == exact.manifest.size_bytes
+    full, half = exact.embeddings(rows, scale), cohort.cached.embeddings(rows, scale)
+    assert cohort.cached.manifest.size_bytes * 2 == exact.manifest.size_bytes
     for name in ("image_BD", "text_BD"):
         rounded, reference = getattr(half, name), getattr(full, name)
         assert rounded.dtype == torch.float32
@@ -124,23 +124,23 @@ def test_float16_changes_less_than_another_seed(tiny) -> None:
 
 def test_auto_reads_what_is_there_and_makes_nothing_that_memory_does_as_well(tiny, caches: Path) -> None:
     config = tiny(data={"views": 2})
-    assert build_cohort({"run": config}).kept is None
+    assert build_cohort({"run": config}).cached is None
     assert not caches.exists()
-    made = build_cohort({"run": tiny(data={"views": 2}, teacher={"cache": "on"})}).kept
-    found = build_cohort({"run": config}).kept
+    made = build_cohort({"run": tiny(data={"views": 2}, teacher={"cache": "on"})}).cached
+    found = build_cohort({"run": config}).cached
     assert isinstance(found, TeacherCache)
     assert found.folder == made.folder
-    assert build_cohort({"run": tiny(data={"views": 3})}).kept is None
+    assert build_cohort({"run": tiny(data={"views": 3})}).cached is None
 
 
 def test_auto_makes_one_where_memory_is_too_small(tiny, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr("workbench.engine.teacher_outputs.MEMORY_MB", 0)
-    assert build_cohort({"run": tiny(data={"views": 4})}).kept is None  # 240 views, and 12 steps of 20 pairs
-    assert build_cohort({"run": tiny(data={"views": 3})}).kept is not None
+    assert build_cohort({"run": tiny(data={"views": 4})}).cached is None  # 240 views, and 12 steps of 20 pairs
+    assert build_cohort({"run": tiny(data={"views": 3})}).cached is not None
     assert "making it takes" in capsys.readouterr().err
     monkeypatch.setattr("workbench.engine.teacher_cache.choice.AUTO_BYTES", 0)
     cohort = build_cohort({"run": tiny(data={"views": 2})})
-    assert cohort.kept is None
+    assert cohort.cached is None
     assert "the teacher runs live" in cohort.notes[-1]
 
 
@@ -197,7 +197,7 @@ def test_held_out_pairs_are_asked_about_once(tiny, caches: Path, monkeypatch: py
 def test_a_flipped_bit_stops_the_run_and_the_command_mends_it(tiny) -> None:
     config = tiny(data={"views": 2}, teacher={"cache": "on"})
     cohort = build_cohort({"run": config})
-    rows = cohort.kept.folder / ROWS
+    rows = cohort.cached.folder / ROWS
     sound = rows.read_bytes()
     rows.write_bytes(sound[:100] + bytes([sound[100] ^ 4]) + sound[101:])
     with pytest.raises(ValueError, match=r"block 0 of the teacher cache .* is damaged") as error:
@@ -207,7 +207,7 @@ def test_a_flipped_bit_stops_the_run_and_the_command_mends_it(tiny) -> None:
     assert rows.read_bytes() == sound
     assert prepared.num_held_out == {"validation": 40}
     rows.write_bytes(sound[:-1])
-    assert find_cache(cohort.kept.manifest.identity) is None
+    assert find_cache(cohort.cached.manifest.identity) is None
     prepare_cache(config)
     assert rows.read_bytes() == sound
 

@@ -15,8 +15,8 @@ from workbench.engine.doctor.machine import Finding
 from workbench.engine.doctor.trial import LEAST_STEPS
 from workbench.engine.member import Member
 from workbench.engine.step import encode
-from workbench.engine.teacher_outputs import remembers
-from workbench.engine.timing import Lap
+from workbench.engine.teacher_outputs import fits_in_memory
+from workbench.engine.timing import StepTiming
 from workbench.formatting import duration
 from workbench.models.teacher import Teacher
 from workbench.progress import phase
@@ -44,10 +44,10 @@ class Estimate:
     grown_mb: float
     chunk_size: int
 
-    def lap(self, batch_size: int) -> Lap:
+    def timing(self, batch_size: int) -> StepTiming:
         """A step with batches of this size."""
         learn_s = {run: batch_size * pair_s for run, pair_s in self.learn_s.items()}
-        return Lap(wait_s=0.0, teacher_forward_s=self.teacher_s(batch_size), learn_s=learn_s)
+        return StepTiming(wait_s=0.0, teacher_forward_s=self.teacher_s(batch_size), learn_s=learn_s)
 
     def teacher_s(self, num_pairs: int) -> float:
         """Of the teacher's forwards of so many pairs, padding included."""
@@ -62,7 +62,7 @@ def estimate_step(cohort: Cohort) -> Estimate:
     """Try every model of the cohort on a few pairs. No weight changes, and no gradient stays."""
     before_mb = peak_memory_mb(cohort.device)
     needs_teacher = any(member.objective.needs_teacher for member in cohort.members)
-    teacher = cohort.teacher if needs_teacher and not cohort.kept else None
+    teacher = cohort.teacher if needs_teacher and not cohort.cached else None
     with phase("trying a few pairs", len(cohort.members) + bool(teacher)) as shown:
         teacher_forward_s = 0.0
         if teacher:
@@ -86,7 +86,7 @@ def _teach_s(cohort: Cohort, teacher: Teacher) -> float:
 
 def _learn_s(cohort: Cohort, member: Member) -> float:
     train, form = member.config.train, member.state.student.form
-    member.begin(0)
+    member.prepare_step(0)
     member.state.student.eval()  # batch normalization keeps its statistics
 
     def learn(num_pairs: int) -> None:
@@ -153,13 +153,13 @@ def estimate_run(cohort: Cohort, num_measured: int) -> RunEstimate:
         num_measured: held-out pairs that doctor measures.
     """
     found = estimate_step(cohort)
-    lap = found.lap(cohort.batch_size)
-    new_steps = num_new_steps(cohort) if _remembers(cohort) else cohort.num_steps
+    timing = found.timing(cohort.batch_size)
+    new_steps = num_new_steps(cohort) if _stores_teacher_outputs(cohort) else cohort.num_steps
     evaluations = all_evaluations(cohort, found.student_s(), found.teacher_forward_s)
     return RunEstimate(
-        step_s=lap.step_s,
-        total_s=cohort.num_steps * (lap.step_s - lap.teacher_forward_s)
-        + new_steps * lap.teacher_forward_s
+        step_s=timing.step_s,
+        total_s=cohort.num_steps * (timing.step_s - timing.teacher_forward_s)
+        + new_steps * timing.teacher_forward_s
         + evaluations.total_s,
         trial_s=_trial_s(cohort, found, num_measured),
     )
@@ -168,15 +168,15 @@ def estimate_run(cohort: Cohort, num_measured: int) -> RunEstimate:
 def _trial_s(cohort: Cohort, found: Estimate, num_measured: int) -> float:
     """Of affinities, steps, one more lesson, the losses' shares, and an evaluation."""
     (member,) = cohort.members
-    lap = found.lap(cohort.batch_size)
+    timing = found.timing(cohort.batch_size)
     affinities_s = (1 + bool(cohort.evaluators)) * found.teacher_s(NUM_LOOKED_AT)
     num_losses = len(member.objective.weights_at(0))
-    shares_s = (FORWARD + num_losses * (1 - FORWARD)) * lap.learn_s[member.run] if num_losses > 1 else 0.0
+    shares_s = (FORWARD + num_losses * (1 - FORWARD)) * timing.learn_s[member.run] if num_losses > 1 else 0.0
     measuring_s = found.teacher_s(num_measured) + num_measured * found.student_s()
-    return affinities_s + LEAST_STEPS * lap.step_s + lap.teacher_forward_s + shares_s + measuring_s
+    return affinities_s + LEAST_STEPS * timing.step_s + timing.teacher_forward_s + shares_s + measuring_s
 
 
-def _remembers(cohort: Cohort) -> bool:
+def _stores_teacher_outputs(cohort: Cohort) -> bool:
     views = cohort.members[0].config.data.views
     width = cohort.teacher.width if cohort.teacher else 1
-    return remembers(views * len(cohort.stream.dataset), width)
+    return fits_in_memory(views * len(cohort.stream.dataset), width)

@@ -142,7 +142,7 @@ def _before_training(cohort: Cohort, machine: Machine, say: Say) -> Iterator[Fin
 def _of_trial(cohort: Cohort, trial: Trial) -> Iterator[Finding]:
     """What the steps showed of the losses."""
     for remark in trial.remarks:
-        yield Finding("contribution", "warning", remark.message, f"look at {', '.join(remark.settings)}")
+        yield Finding("contribution", "warning", remark.message, f"check {', '.join(remark.settings)}")
     if trial.divergence:
         term, step = trial.divergence.term, trial.divergence.step
         remedy = "lower optimizer.learning_rate or the term's weight"

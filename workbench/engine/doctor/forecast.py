@@ -99,14 +99,14 @@ def make_forecast(cohort: Cohort, trial: Trial, evaluations: Evaluations, room_m
     """The whole run at the rate of the steps that were taken."""
     (member,) = cohort.members
     num_steps, new_steps = cohort.num_steps, num_new_steps(cohort)
-    teaching_s = new_steps * trial.lap.teacher_forward_s + (num_steps - new_steps) * min(
-        trial.teacher_again_s, trial.lap.teacher_forward_s
+    teaching_s = new_steps * trial.timing.teacher_forward_s + (num_steps - new_steps) * min(
+        trial.teacher_again_s, trial.timing.teacher_forward_s
     )
-    training_s = num_steps * (trial.lap.step_s - trial.lap.teacher_forward_s) + teaching_s
+    training_s = num_steps * (trial.timing.step_s - trial.timing.teacher_forward_s) + teaching_s
     return Forecast(
         num_steps=num_steps,
         pairs_per_s=num_steps * cohort.batch_size / training_s,
-        waiting_s=num_steps * trial.lap.wait_s,
+        waiting_s=num_steps * trial.timing.wait_s,
         training_s=training_s,
         evaluation_s=evaluations.total_s,
         num_evaluations=evaluations.num_validations,

@@ -15,7 +15,7 @@ from workbench.engine.gradients import diagnose
 from workbench.engine.loop import is_out_of_memory
 from workbench.engine.step import Divergence
 from workbench.engine.teacher_outputs import TeacherOutputs
-from workbench.engine.timing import Lap, laps, mean_lap
+from workbench.engine.timing import StepTiming, mean_timing, step_timings
 from workbench.progress import phase
 
 Found = TypeVar("Found")
@@ -41,7 +41,7 @@ class Trial:
     """
 
     num_steps: int
-    lap: Lap
+    timing: StepTiming
     teacher_again_s: float
     peak_mb: float
     divergence: Divergence | None
@@ -83,14 +83,14 @@ def _if_it_fits(work: Callable[[], Found]) -> Found | None:
 def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, TeacherOutputs | None]]:
     """The trial but for its shares, and the first batch with its lesson."""
     (member,) = cohort.members
-    taken: list[Lap] = []
+    taken: list[StepTiming] = []
     first: tuple[Batch, TeacherOutputs | None] | None = None
     num_replaced = 0
     if cohort.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(cohort.device)
-    with closing(laps(cohort)) as steps, phase("taking steps") as shown:
-        for batch, teacher_outputs, lap in steps:
-            taken.append(lap)
+    with closing(step_timings(cohort)) as steps, phase("taking steps") as shown:
+        for batch, teacher_outputs, timing in steps:
+            taken.append(timing)
             first = first or (batch, teacher_outputs)
             num_replaced += len(batch.replaced)
             shown.advance()
@@ -103,18 +103,18 @@ def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, TeacherOutputs | No
     teacher_again_s = now_s(cohort.device) - start_s
     trial = Trial(
         num_steps=len(taken),
-        lap=mean_lap(taken),
+        timing=mean_timing(taken),
         teacher_again_s=teacher_again_s,
         peak_mb=peak_mb,
-        divergence=member.watch.first(),
+        divergence=member.divergence.found(),
         num_pairs=len(taken) * cohort.batch_size,
         num_replaced=num_replaced,
     )
     return trial, first
 
 
-def _is_enough(taken: list[Lap]) -> bool:
-    taken_s = sum(lap.step_s for lap in taken)
+def _is_enough(taken: list[StepTiming]) -> bool:
+    taken_s = sum(timing.step_s for timing in taken)
     if taken_s >= TOO_LONG_S:
         return True
     return len(taken) >= LEAST_STEPS and (len(taken) >= MOST_STEPS or taken_s >= ENOUGH_S)

@@ -10,7 +10,7 @@ from workbench.engine.precheck import check_cacheable
 from workbench.engine.teacher_cache.build import Builder, Forecast
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home, why_missing
-from workbench.engine.teacher_outputs import remembers
+from workbench.engine.teacher_outputs import fits_in_memory
 from workbench.files import DiskFullError, free_bytes, why_not_written
 from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher
@@ -67,7 +67,7 @@ def is_worth_making(num_rows: int, width: int, num_reads: int, num_cohorts: int 
 
     Live, every cohort's teacher sees each row that it reads, but once only where memory holds them all.
     """
-    live = min(num_reads, num_rows) if remembers(num_rows, width) else num_reads
+    live = min(num_reads, num_rows) if fits_in_memory(num_rows, width) else num_reads
     return num_rows < num_cohorts * live
 
 
