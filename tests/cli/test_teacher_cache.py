@@ -17,7 +17,7 @@ def _no_caches() -> None:
 def test_a_cache_is_made_listed_read_and_removed(workbench, tiny_recipe: str) -> None:
     made = workbench("teacher", "cache", "--recipe", tiny_recipe, "--set", "data.views=2", "--json")
     assert made.code == 0, made.err
-    assert "there is none yet; making it takes 23 kB" in made.err
+    assert "there is none yet; building it takes 23 kB" in made.err
     document = json.loads(made.out)
     assert (document["num_pairs"], document["views"], document["dtype"]) == (60, 2, "float32")
     assert document["num_built"] == document["num_blocks"] == 1

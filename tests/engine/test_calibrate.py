@@ -147,10 +147,10 @@ def test_a_single_loss_has_nothing_to_share() -> None:
         complete_shares(["clip"], {})
 
 
-def test_a_student_that_begins_as_its_teacher_is_not_calibrated(tiny) -> None:
+def test_a_student_that_starts_as_its_teacher_is_not_calibrated(tiny) -> None:
     stage = {"sparsity": 0.5, "num_steps": 12, "mask_steps": 4, "ramp_steps": 2}
     config = tiny(student={"model": "inherited"}, inheritance={"stages": [stage]})
-    with pytest.raises(ValueError, match=r"\Aa student that learns masks begins as its teacher, .*\Z"):
+    with pytest.raises(ValueError, match=r"\Aa student that learns masks starts as its teacher, .*calibrate.*\Z"):
         calibrate(config)
 
 

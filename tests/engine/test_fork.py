@@ -102,7 +102,7 @@ def test_what_the_new_losses_learn_starts_fresh_and_is_said(parent) -> None:
     assert any(name.startswith("learnt.projections.") for name in moments)
     assert warnings_of(started.events()) == [
         "new to this fork, and untrained at its start: afd",
-        "learnt by the parent, and of no use to this fork: icl",
+        "learned by the parent, and not used by this fork: icl",
     ]
     run_to_end(plan_fork(find_run(parent.path.parent, "two"), num_steps=16).launch("three"))
 
@@ -114,7 +114,7 @@ def test_another_teachers_width_takes_new_projections(parent, tiny_models, tmp_p
     teacher = tmp_path / "narrow"
     save_folder(load_model(tiny_models["student"], seed=5), teacher)
     started = plan_fork(parent, at=8, overrides=[f"teacher.model={teacher}"]).launch("two")
-    assert warnings_of(started.events()) == ["learnt by the parent, and of no use to this fork: projections"]
+    assert warnings_of(started.events()) == ["learned by the parent, and not used by this fork: projections"]
     assert torch.isfinite(started.cohort.members[0].state.student.scale)
 
 
@@ -122,7 +122,7 @@ def test_another_teachers_width_takes_new_projections(parent, tiny_models, tmp_p
     ("options", "line"),
     [
         ({"at": 5}, "run one has no checkpoint at step 5; those it has kept: 4, 8, 12"),
-        ({}, r"go on longer with --steps N, or begin earlier with --at STEP \(4, 8\)"),
+        ({}, r"longer with --steps N, or start earlier with --at STEP \(4, 8\)"),
         ({"at": 8, "num_steps": 8}, "a checkpoint at step 8 and the fork would end at 8"),
         ({"overrides": ["student.model=mini-w64"]}, r"a fork cannot change student\.model from .* to 'mini-w64'"),
         ({"overrides": ["student.tokenizer=bpe"]}, r"cannot change student\.tokenizer"),

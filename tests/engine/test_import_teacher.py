@@ -153,7 +153,9 @@ def test_what_cannot_be_loaded_is_one_line(source: str, line: str) -> None:
 
 @pytest.mark.parametrize("num_pairs", [1, 5])
 def test_a_few_pairs_tell_nothing(num_pairs: int) -> None:
-    with pytest.raises(ValueError, match=f"{num_pairs} pairs of samples:scenes cannot tell a teacher from guessing"):
+    with pytest.raises(
+        ValueError, match=f"{num_pairs} pairs of samples:scenes are too few to tell a teacher from guessing"
+    ):
         import_teacher("sample:scenes", num_pairs=num_pairs)
 
 

@@ -105,7 +105,7 @@ def masks(tmp_path: Path) -> dict[str, object]:
 def test_masks_whose_target_goes_back_say_so(train_parent, masks: dict[str, object]) -> None:
     lines = said(train_parent(masks), at=4, num_steps=24)
     assert [line for line in lines if line.startswith("the masks'")] == [
-        "the masks' target sparsity goes from 67% to 33% of its way at once",
+        "the masks' target sparsity goes from 67% to 33% of its ramp at once",
         "the masks' learning rate goes from 2 to 1 at once",
     ]
 

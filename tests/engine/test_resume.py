@@ -57,7 +57,7 @@ def test_what_changes_no_step_may_be_edited(stopped: RunDirectory) -> None:
 def test_a_change_of_machine_is_said_to_change_the_last_bits(stopped: RunDirectory) -> None:
     edit(stopped, "machine", torch="1.0", host="elsewhere")
     (line,) = said(stopped)
-    assert line.startswith("not bit for bit as it would have been")
+    assert line.startswith("not bit for bit reproducible")
     assert "torch was 1.0 and is" in line
     assert "elsewhere" not in line
 

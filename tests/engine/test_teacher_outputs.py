@@ -30,16 +30,16 @@ def test_each_view_of_each_pair_is_embedded_once(counted) -> None:
     assert sum(rows) == len(shown) <= 2 * 50
 
 
-def test_what_is_remembered_is_what_the_teacher_says(counted) -> None:
+def test_stored_embeddings_equal_a_new_forward(counted) -> None:
     cohort, _ = counted
     for step, batch in cohort.batches():
         found = cohort.teacher_forward(batch, step).embeddings
-        fresh = TeacherForward(cohort.teacher, 0, 50).teacher_forward(batch).embeddings
+        fresh = TeacherForward(cohort.teacher, 0, 50)(batch).embeddings
         assert torch.equal(found.image_BD, fresh.image_BD)
         assert torch.equal(found.text_BD, fresh.text_BD)
 
 
-def test_remembering_changes_no_weight(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storing_changes_no_weight(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = []
     for limit_mb in (512, 0):
         monkeypatch.setattr("workbench.engine.teacher_outputs.MEMORY_MB", limit_mb)

@@ -40,6 +40,6 @@ def test_three_go_on_together_bit_for_bit(three, tmp_path: Path) -> None:
 def test_runs_at_different_steps_are_refused(three, tmp_path: Path) -> None:
     for after, (run, config) in enumerate(three.items(), start=3):
         interrupt({run: config}, tmp_path, after)
-    with pytest.raises(ValueError, match=r"run w1.0 goes on from step 4 and w0.0 from step 3: resume them apart"):
+    with pytest.raises(ValueError, match=r"run w1.0 resumes from step 4 and w0.0 from step 3"):
         relaunch(*(find_run(tmp_path, run) for run in three))
     assert relaunch(find_run(tmp_path, "w1.0")).cohort.start_step == 4  # no lock is left behind

@@ -37,12 +37,12 @@ FAULTS = [
     ),
     fault(
         "2 kill -9 between weights and manifest",
-        "the folder without a manifest is passed over, the one before it is used, and one line says so",
+        "the folder without a manifest is skipped with a warning, and the one before it is used",
         "engine/test_resume.py::test_an_unfinished_or_damaged_checkpoint_is_passed_over_and_said_to_be",
     ),
     fault(
         "3 resume",
-        "losses, weights, optimiser and measurements are bit for bit those of a run that was never interrupted",
+        "losses, weights, optimizer and measurements are bit for bit those of a run that was never interrupted",
         "faults/test_resume.py::test_it_ends_bit_identical",
         "faults/test_resume.py::test_a_run_that_died_before_its_first_step_begins_anew",
         "engine/test_checkpoint.py::test_an_interrupted_run_goes_on_bit_identically",
@@ -254,7 +254,7 @@ FAULTS = [
     ),
     fault(
         "30 an event log that is torn, huge, of two writers, with NaN tokens or a clock set back",
-        "what cannot be read is counted and passed over",
+        "what cannot be read is counted and skipped",
         "runs/test_log.py::test_a_log_cut_at_any_byte_keeps_every_whole_line_and_goes_on",
         "runs/test_log.py::test_no_bytes_make_the_readers_raise",
         "runs/test_log.py::test_nan_and_infinity_tokens_of_other_writers_are_numbers",

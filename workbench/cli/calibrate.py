@@ -25,7 +25,7 @@ from workbench.terminal import print_error
 
 if TYPE_CHECKING:
     from workbench.config.run import RunConfig
-    from workbench.engine.calibrate import Calibration, Weighed
+    from workbench.engine.calibrate import Calibration, WeightedShare
 
 
 def calibrate(
@@ -144,5 +144,5 @@ def _print_table(calibration: "Calibration") -> None:
     print_line("gradient: its norm at weight 1; the weights are as applied at this batch and width")
 
 
-def _cells(weighed: "Weighed | None") -> list[str]:
+def _cells(weighed: "WeightedShare | None") -> list[str]:
     return [f"{weighed.weight:.4g}", f"{weighed.share:.1%}"] if weighed else ["\N{EN DASH}"] * 2

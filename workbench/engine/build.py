@@ -1,4 +1,4 @@
-"""From configs to a cohort that is ready to train."""
+"""Build a cohort from run configs: models, data, losses, evaluators and the teacher cache."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -38,7 +38,7 @@ from workbench.progress import phase
 from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
 
-SHARED = ("data", "teacher", "train", "evaluate")  # what the members of a cohort must have in common
+SHARED = ("data", "teacher", "train", "evaluate")  # tables of the config in which members of a cohort must agree
 
 
 def build_cohort(
@@ -52,15 +52,15 @@ def build_cohort(
     """The runs in ``configs``, by id, as one cohort.
 
     Args:
-        directories: where each run is kept; a run without one leaves nothing behind.
-        runs_dir: where ``run:ID`` models are looked up.
-        resume: go on from every run's newest whole checkpoint, or from its parent's if it is a fork.
-        like: a cohort before this one, such as another seed's; its teacher and what that said of the held-out pairs
-            are used again where the settings are the same.
+        directories: of each run; a run without one saves nothing.
+        runs_dir: of ``run:ID`` models.
+        resume: continue from each run's newest intact checkpoint, or from its parent's if it is a fork.
+        like: an earlier cohort, such as another seed's; its teacher and evaluators are reused where the settings are
+            the same.
 
     Raises:
-        ValueError: settings that cannot be, with the remedy: unknown names, a batch larger than the data, members that
-            differ in what a cohort shares; or this process is one of several ranks.
+        ValueError: invalid settings, with the remedy: unknown names, a batch larger than the data, members that differ
+            in what a cohort shares; or this process is one of several ranks.
     """
     check_alone()
     directories = directories or {}
@@ -68,13 +68,13 @@ def build_cohort(
     first = next(iter(configs.values()))
     _check_shared(configs)
     device = resolve_device(first.train.device)
-    reused = like if like and _measures_alike(like.members[0].config, first) else None
+    reused = like if like and _same_evaluation(like.members[0].config, first) else None
     with set_by("teacher.model"):
         teacher = reused.teacher if reused else load_teacher(first, device, runs_dir)
     members = [_member(run, config, teacher, device, directories.get(run), runs_dir) for run, config in configs.items()]
     form = members[0].state.student.form
     if any(member.state.student.form != form for member in members):
-        raise ValueError("students of one cohort take pictures of one size and share a tokenizer: train them apart")
+        raise ValueError("students of one cohort need the same image size and tokenizer: train them separately")
     check_room(members)
     teacher_form = teacher.form if teacher and any(member.objective.needs_teacher for member in members) else None
     use = Use(
@@ -119,8 +119,8 @@ def build_cohort(
     )
 
 
-def _measures_alike(one: RunConfig, other: RunConfig) -> bool:
-    """Whether two runs have one teacher and are measured on the same pairs in the same way."""
+def _same_evaluation(one: RunConfig, other: RunConfig) -> bool:
+    """Whether two runs have the same teacher and the same evaluation."""
     same_pairs = evaluated_splits(one.data) == evaluated_splits(other.data)
     same_parts = all(getattr(one, part) == getattr(other, part) for part in ("teacher", "evaluate"))
     same_rows = teacher_rows(one) == teacher_rows(other)
@@ -128,7 +128,7 @@ def _measures_alike(one: RunConfig, other: RunConfig) -> bool:
 
 
 def _notes(data: DataConfig, num_pairs: int, evaluators: Mapping[Role, Evaluator]) -> Iterator[str]:
-    """What a person should know before the run is long under way."""
+    """Warnings about the run's data, for its start."""
     yield from (f"{split}: {evaluator.pairs.note}" for split, evaluator in evaluators.items() if evaluator.pairs.note)
     if not evaluators:
         yield "nothing is evaluated: name held-out pairs with --set data.validation=SPEC"
@@ -137,7 +137,7 @@ def _notes(data: DataConfig, num_pairs: int, evaluators: Mapping[Role, Evaluator
 
 
 def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Teacher | None:
-    """The teacher a config names, on the device; None where it names none."""
+    """The teacher of a config, on the device; None where it names none."""
     if not config.teacher.model:
         return None
     with phase(f"loading the teacher, {config.teacher.model}"):
@@ -146,17 +146,15 @@ def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Tea
 
 
 def teacher_rows(config: RunConfig) -> int:
-    """Rows of every forward of the teacher: ``teacher.chunk_size``, but no more than the batch fills.
-
-    Batches of 5 to 11 pairs are padded to 12 rows, so that live and cached rows stay the same to the bit
-    (:meth:`~workbench.models.teacher.Teacher.is_place_free`).
-    """
+    """Rows of each forward of the teacher: ``teacher.chunk_size``, but not more than a batch."""
+    # Batches of 5 to 11 pairs are padded to 12 rows. Smaller matrix products use other kernels, and live and cached
+    # embeddings would differ in their last bits (see Teacher.is_place_free).
     batch_size = config.train.batch_size
     return min(config.teacher.chunk_size, 12 if 4 < batch_size < 12 else batch_size)
 
 
 def _evaluators(config: RunConfig, teacher: Teacher | None, device: torch.device) -> dict[Role, Evaluator]:
-    """What measures the students of a run, by split."""
+    """The evaluators of a run, by split."""
     made: dict[Role, Evaluator] = {}
     for split, spec, number in evaluated_splits(config.data):
         with set_by(f"data.{split}"):
@@ -178,7 +176,7 @@ def make_evaluator(
     cache: Literal["auto", "on", "off"] = "off",
     bad_shards: BadShards = "refuse",
 ) -> Evaluator:
-    """What measures students on the pairs of a SPEC."""
+    """An evaluator on the pairs of a SPEC."""
     with phase(f"opening the {role} pairs, {spec}"):
         pairs = open_evaluation_set(spec, role, num_pairs, prepare, bad_shards)
     return Evaluator(pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache, name=role)
@@ -189,7 +187,7 @@ def _check_shared(configs: Mapping[str, RunConfig]) -> None:
     for run, config in configs.items():
         for part in SHARED:
             if getattr(config, part) != getattr(first, part):
-                raise ValueError(f"run {run} differs from its cohort in [{part}]: train it apart")
+                raise ValueError(f"run {run} differs from its cohort in [{part}]: train it separately")
 
 
 def _member(
@@ -204,7 +202,7 @@ def _member(
     student, inheritance_map = _student(config, runs_dir)
     if config.train.micro_batch_size and has_batch_norm(student):
         raise ValueError(
-            "micro-batches are not exact for a tower with batch normalisation: set train.micro_batch_size=0"
+            "micro-batches are not exact for a tower with batch normalization: set train.micro_batch_size=0"
         )
     _check_masking(objective, student)
 
@@ -236,14 +234,14 @@ def _learned_parts(config: RunConfig, objective: Objective, student: Clip, teach
 
 
 def make_objective(config: RunConfig, teacher: Teacher | None) -> Objective:
-    """The losses of a run, weighted for its batch and its teacher's width."""
+    """The losses of a run, their weights translated to its batch size and teacher width."""
     chunk_size = config.train.loss_chunk_size
     width = teacher.width if teacher else None
     return Objective(config.loss, config.train.batch_size, width, None if chunk_size == "auto" else chunk_size)
 
 
 def learned_widths(objective: Objective, student: Clip, teacher: Teacher | None) -> Widths:
-    """What decides the shapes of what the losses learn; blocks are looked into only for losses that do so too."""
+    """Widths for the learned parts of losses; those of blocks only where a loss compares intermediate features."""
     width = teacher.width if teacher else None
     if not objective.features or teacher is None:
         return Widths(student.width, width)
@@ -255,6 +253,6 @@ def _check_masking(objective: Objective, student: Clip) -> None:
     keys = [key for request in objective.features.values() for key in request.student]
     if masking and masking.feeds_all and student.drops_tokens and any(key.form != "pooled" for key in keys):
         raise ValueError(
-            "the patches that a mask leaves form no grid to compare: set loss.intermediate.form=pooled, "
+            "the patches that masking keeps are not a grid to compare: set loss.intermediate.form=pooled, "
             "or loss.mfd.mask_feeds=mfd"
         )

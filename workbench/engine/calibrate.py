@@ -1,4 +1,4 @@
-"""Weights that give each loss a chosen share of the gradient, from what the losses pull at the start of training."""
+"""Loss weights that give each loss a chosen share of the gradient norm at the start of training."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from workbench.losses.objective import Objective
 
 NUM_BATCHES = 4
-NUM_DIGITS = 4  # of a proposed weight: more than a mean over a few batches is worth
+NUM_DIGITS = 4  # of a proposed weight; a mean over a few batches is no more precise
 MAX_TIME_S = 3600.0
-NEGLIGIBLE = 1e-9  # what decimal fractions that add up to 1 may leave of it
+NEGLIGIBLE = 1e-9  # rounding error of decimal shares that add up to 1
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """A weight as applied at this batch and width, and the share of the summed gradient norms that it implies."""
+class WeightedShare:
+    """A weight at this batch and width, and its share of the summed gradient norms."""
 
     weight: float
     share: float
@@ -35,22 +35,22 @@ class Weighed:
 
 @dataclass(frozen=True)
 class CalibratedLoss:
-    """One loss: what it pulls, and its published weight, the recipe's and the proposed one.
+    """The gradient norm of one loss, and its published, current and proposed weights.
 
-    ``norm`` is that of its gradient at weight 1 with respect to all tower weights. ``published`` is None where the
-    papers name no weight, and its share is among the losses that have one. The weight of a schedule is its largest.
+    ``norm`` is taken at weight 1 with respect to all tower weights. ``published`` is None where the papers name no
+    weight, and its share is among the losses that have one. The weight of a schedule is its largest.
     """
 
     name: str
     norm: float
-    published: Weighed | None
-    recipe: Weighed
-    proposed: Weighed
+    published: WeightedShare | None
+    recipe: WeightedShare
+    proposed: WeightedShare
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A run with the proposed weights, and how they came about."""
+    """The config with the proposed weights, and the measurement of each loss."""
 
     config: RunConfig
     losses: tuple[CalibratedLoss, ...]
@@ -66,12 +66,11 @@ def calibrate(
     """Propose weights for a run from the losses' gradients on its first batches, before its first step.
 
     Args:
-        shares: of the summed norms, by loss; the losses that it does not name share the rest equally.
-        num_batches: the norms are means over so many.
+        shares: of the summed norms, by loss; all other losses share the rest equally.
+        num_batches: batches over which the norms are averaged.
 
     Raises:
-        ValueError: a share that cannot be, a loss that pulls at no tower, a single loss, or a setting that the run
-            itself would refuse.
+        ValueError: an invalid share, a loss without gradient, a single loss, or a setting that training would refuse.
     """
     from workbench.engine.build import build_cohort, make_objective
 
@@ -93,30 +92,30 @@ def calibrate(
 
 
 def shares_of(config: RunConfig, chosen: Mapping[str, float]) -> dict[str, float]:
-    """The share of each loss of a run, those that are not chosen included; needs no torch.
+    """The share of every loss of a run; does not import torch.
 
     Raises:
-        ValueError: as :func:`complete_shares`, or the run's student has nothing to learn at its first step.
+        ValueError: as :func:`complete_shares`, or the student starts equal to its teacher.
     """
     names = [name for name, loss in config.loss.items() if loss.schedule.is_ever_on]
     shares = complete_shares(names, chosen)
     if config.inheritance.stages:
         raise ValueError(
-            "a student that learns masks begins as its teacher, and has nothing to learn from it yet: calibrate a "
+            "a student that learns masks starts as its teacher, and has no distillation gradient yet: calibrate a "
             "recipe of the same losses without [inheritance], such as affinity"
         )
     return shares
 
 
 def complete_shares(losses: Sequence[str], chosen: Mapping[str, float]) -> dict[str, float]:
-    """The chosen shares, and what they leave divided equally among the other losses.
+    """The chosen shares, and the rest divided equally among the other losses.
 
     Raises:
         ValueError: an unknown loss, a share outside (0, 1), shares that add up to more than 1 or leave nothing for
             the others, or less than 1 where there are no others; or a single loss.
     """
     if len(losses) < 2:
-        raise ValueError(f"a single loss ({', '.join(losses)}) has the whole gradient: there is nothing to share")
+        raise ValueError(f"a single loss ({', '.join(losses)}) has all of the gradient: there is nothing to share")
     for name, share in chosen.items():
         if name not in losses:
             raise unknown("loss", name, losses)
@@ -165,7 +164,7 @@ def measure_norms(cohort: "Cohort", expected_s: float = 0.0) -> dict[str, float]
     """The norm of each loss's weighted gradient with respect to all tower weights, the mean over the batches.
 
     Args:
-        expected_s: what it will take, for progress; 0 if not known.
+        expected_s: expected seconds, for progress; 0 if not known.
     """
     from workbench.engine.gradients import diagnose
 
@@ -190,10 +189,10 @@ def measure_norms(cohort: "Cohort", expected_s: float = 0.0) -> dict[str, float]
 
 
 def _checked_time_s(cohort: "Cohort") -> float:
-    """How many seconds the measurement will take, by an estimate.
+    """Estimated seconds of the measurement.
 
     Raises:
-        ValueError: it would take this machine more than an hour.
+        ValueError: it would take more than an hour on this machine.
     """
     from workbench.engine.doctor.estimate import FORWARD, estimate_step
 
@@ -212,7 +211,7 @@ def _checked_time_s(cohort: "Cohort") -> float:
 
 
 def _to_measure(config: RunConfig, num_batches: int) -> RunConfig:
-    """The same run without evaluations, a step a batch, with every loss that is ever on at weight 1 from the start."""
+    """The config of the measurement: one step per batch, no evaluation, every loss that is ever on at weight 1."""
     losses = {
         name: loss.model_copy(update={"weight": 1.0, "weight_at": "here"}) if loss.schedule.is_ever_on else loss
         for name, loss in config.loss.items()
@@ -223,7 +222,7 @@ def _to_measure(config: RunConfig, num_batches: int) -> RunConfig:
 
 
 def _published(objective: "Objective", cohort: "Cohort") -> dict[str, float]:
-    """The published weights of the losses that have one, translated to this batch and width."""
+    """Published weights, translated to this batch and width; losses without one are left out."""
     width = cohort.teacher.width if cohort.teacher else 1
     found = {}
     for name, loss in objective.losses.items():
@@ -233,13 +232,13 @@ def _published(objective: "Objective", cohort: "Cohort") -> dict[str, float]:
     return found
 
 
-def _weighed(norms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, Weighed]:
+def _weighed(norms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, WeightedShare]:
     total = sum(weight * norms[name] for name, weight in weights.items())
-    return {name: Weighed(weight, weight * norms[name] / total) for name, weight in weights.items()}
+    return {name: WeightedShare(weight, weight * norms[name] / total) for name, weight in weights.items()}
 
 
 def _with_weight(loss: LossConfig, weight: float | None) -> LossConfig:
-    """The loss with this weight, of a schedule its largest; None leaves it as it is."""
+    """The loss with this weight, or with this as the largest of its schedule; None leaves it as it is."""
     if weight is None:
         return loss
     new: float | Schedule = weight

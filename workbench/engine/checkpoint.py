@@ -1,4 +1,7 @@
-"""Whether the disk has room for the checkpoints of a run, before a night is spent on them."""
+"""Save and restore everything a run needs to continue, and check that its checkpoints fit on the disk.
+
+A checkpoint is also a model folder in open_clip's layout: the student's weights are one file, and what only training
+needs is another."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,23 +22,18 @@ from workbench.models.folder import WEIGHTS, config_files
 from workbench.models.weights import load_weights, weights_sha256
 from workbench.runs.checkpoints import make_room, prune_checkpoints, read_manifest, write_checkpoint
 
-# Saving and restoring everything a run needs to go on as if it had never stopped.
-#
-# A checkpoint is at the same time a model folder in open_clip's layout: the student's weights are one file, and what
-# only training needs is another.
-
 TRAINING = "training.safetensors"
-# What begins the names of the tensors in it. Of a student with gates, the whole towers are there too: the model folder
-# holds what is left of them as they stand.
+# Prefixes of its tensor names. For a student with gates the unpruned towers are there too, since the model folder holds
+# the student as the current masks would prune it.
 LEARNED, OPTIMIZER, TOWERS, GATES = "learnt/", "optimizer/", "towers/", "gates/"
 
 
 def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
-    """Write the member's state after ``step`` steps; None where the member keeps nothing.
+    """Write the member's state after ``step`` steps; None if it has no directory.
 
     Raises:
-        OSError: the disk is full, though all older checkpoints but the newest whole one have made room.
-        ValueError: something in it is not finite, so that nothing could go on from it.
+        OSError: the disk is full, even after all older checkpoints but the newest intact one were deleted.
+        ValueError: a tensor is not finite, so that no run could continue from it.
     """
     if member.directory is None:
         return None
@@ -76,7 +74,7 @@ def load_checkpoint(
     """Restore the member from a checkpoint; returns the number of steps taken.
 
     Args:
-        fitting: chooses what is restored of all that only training needs; everything, unless given.
+        fitting: selects the training tensors to restore; all by default.
 
     Raises:
         ValueError: the checkpoint is damaged, belongs to another architecture, or holds weights that are not finite.
@@ -96,14 +94,14 @@ def load_checkpoint(
     state.load_optimizer_tensors(_under(OPTIMIZER, training))
     if name := first_not_finite(state.state_dict() | state.optimizer_tensors()):
         raise ValueError(
-            f"{checkpoint} cannot be gone on from, {name} is not finite: fork from an earlier checkpoint with a lower "
+            f"{checkpoint} cannot be resumed, {name} is not finite: fork from an earlier checkpoint with a lower "
             "learning rate: workbench runs fork RUN --at STEP --set optimizer.learning_rate=RATE"
         )
     return member.step
 
 
 def training_tensors(state: TrainState) -> dict[str, Tensor]:
-    """What only training needs, the optimiser's own apart, by its names in a checkpoint."""
+    """Tensors that only training needs, without the optimizer's, by their names in a checkpoint."""
     tensors = {LEARNED + name: tensor for name, tensor in state.learnt.state_dict().items()}
     if state.gates:
         tensors |= {TOWERS + name: tensor for name, tensor in state.student.towers.state_dict().items()}
@@ -112,7 +110,7 @@ def training_tensors(state: TrainState) -> dict[str, Tensor]:
 
 
 def load_learned(checkpoint: Path) -> dict[str, Tensor]:
-    """The projections and loss parts that a checkpoint holds beside its student."""
+    """The learned parts of the losses in a checkpoint."""
     return _under(LEARNED, load((checkpoint / TRAINING).read_bytes()))
 
 
@@ -129,10 +127,9 @@ ADAM_COPIES = 3  # weights and two moments
 
 
 def checkpoints_bytes(member: Member) -> int:
-    """The most that a run's checkpoints take at any time; what else it writes is small beside them.
-
-    A new one is whole before an old one goes. While masks are learnt, the whole towers lie beside what the masks leave.
-    """
+    """The most bytes that a run's checkpoints take at any time."""
+    # Plus one, since a new checkpoint is complete before an old one is deleted. While masks are learned, a checkpoint
+    # holds the unpruned towers and the pruned student.
     config, state = member.config, member.state
     num_bytes = ADAM_COPIES * _num_bytes(state) + (_num_bytes(state.student.towers) if state.gates else 0)
     log, num_steps = config.log, config.train.num_steps
@@ -141,16 +138,16 @@ def checkpoints_bytes(member: Member) -> int:
 
 
 def remedy(config: RunConfig) -> str:
-    """What to do where a run's checkpoints do not fit."""
+    """The remedy where a run's checkpoints do not fit on the disk."""
     fewer = "keep fewer checkpoints with --set log.keep_checkpoints=1, " if config.log.keep_checkpoints > 1 else ""
     return f"make room, {fewer}or name another disk with --runs DIR"
 
 
 def check_room(members: Sequence[Member]) -> None:
-    """Refuses runs whose checkpoints would fill the disk; what a resumed run has on it already counts as room.
+    """Refuse runs whose checkpoints would fill the disk; those that a resumed run already has count as room.
 
     Raises:
-        ValueError: needed is more than there is.
+        ValueError: more bytes are needed than are free.
     """
     kept = {member.directory: member for member in members if member.directory}
     if not kept:
@@ -158,8 +155,8 @@ def check_room(members: Sequence[Member]) -> None:
     first = next(iter(kept))
     needed = sum(max(0, checkpoints_bytes(member) - _written(member)) for member in kept.values())
     if needed > free_bytes(first.path):
-        has_begun = first.events_file.stat().st_size > 0  # its settings and its place are what they are
-        what_to_do = "make room there" if has_begun else remedy(kept[first].config)
+        has_started = first.events_file.stat().st_size > 0  # then neither its settings nor its folder can change
+        what_to_do = "make room there" if has_started else remedy(kept[first].config)
         raise ValueError(f"{DiskFullError(first.path.parent, needed)}; {what_to_do}")
 
 
@@ -168,6 +165,6 @@ def _num_bytes(module: nn.Module) -> int:
 
 
 def _written(member: Member) -> int:
-    """Bytes of the checkpoints that are there."""
+    """Bytes of the checkpoints on the disk."""
     assert member.directory is not None
     return sum(file.stat().st_size for file in member.directory.checkpoints.rglob("*") if file.is_file())

@@ -1,4 +1,6 @@
-"""Measuring a model on a set of pairs: retrieval, zero-shot, and agreement with the teacher."""
+"""Evaluate a model on a set of pairs: retrieval, zero-shot, and agreement with the teacher.
+
+Shape letters: N images, M captions, K classes, D width."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,17 +29,17 @@ from workbench.models.teacher import Teacher
 from workbench.progress import phase
 from workbench.runs.snapshots import MOST_PAIRS, Probe
 
-CHUNK = 256  # pictures or captions in one forward
+CHUNK = 256  # images or captions in one forward
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one evaluation found.
+    """The result of one evaluation.
 
-    ``errors`` are standard errors, ``hits`` each query's outcome. ``ceiling`` is what a perfect model would score if
-    only a picture's own caption counted as right: how much the captions that are true of several pictures matter.
-    ``chance`` is what a random answer is expected to score, ``teacher`` the teacher's own recall, where there is one.
-    ``probe`` is what a student, and its teacher, say of the first pairs. ``notes`` say what could not be measured.
+    ``errors`` are standard errors, ``hits`` the outcome of each query. ``ceiling`` is the score of a perfect model if
+    only an image's own caption counted as correct, which shows how much shared captions matter. ``chance`` is the
+    expected score of random answers, ``teacher`` the recall of the teacher, if any. ``probe`` has the embeddings of the
+    first pairs. ``notes`` name what could not be measured.
     """
 
     num_pairs: int
@@ -67,7 +69,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Encoder:
-    """What measuring needs of a model. A student's embeddings come raw, a teacher's at unit length."""
+    """The parts of a model that evaluation needs. Embeddings of a student are raw, of a teacher at unit length."""
 
     form: InputSpec
     encode_image: Callable[[Tensor], Tensor]
@@ -77,7 +79,7 @@ class _Encoder:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Raw embeddings of all pictures and all captions, and the scale."""
+    """Raw embeddings of all images and all captions, and the scale."""
 
     image_ND: Tensor
     text_MD: Tensor
@@ -85,13 +87,14 @@ class _Encoded:
 
 
 class Evaluator:
-    """Measures students on one set; what the teacher says of the set is computed once.
+    """Evaluates students on one set of pairs; the teacher's embeddings of the set are computed once.
 
     Args:
-        teacher: compared with, where there is one.
-        task: classes and prompts for zero-shot, where the set's pictures have classes.
-        block_size: pictures among which one is to be found.
-        cache: whether what the teacher says of the set is read from disk, and kept there (on); see ``teacher.cache``.
+        teacher: to compare with; None for none.
+        task: classes and prompts for zero-shot, where the images have classes.
+        block_size: retrieval gallery size, in images.
+        cache: whether the teacher's embeddings of the set are read from disk, and saved there (on); see
+            ``teacher.cache``.
         name: of the set, for progress, such as "validation".
     """
 
@@ -119,11 +122,11 @@ class Evaluator:
     def measure(
         self, student: Clip, learnt: LearnedParts | None = None, losses: Mapping[str, Loss] | None = None
     ) -> Measured:
-        """Every metric of a student.
+        """All metrics of a student.
 
         Args:
-            learnt: its projections, without which some agreement is unknown, and what its losses learnt.
-            losses: those it trains with; with icl among them, the mutual information is bounded.
+            learnt: the learned parts of its losses; without its projection some agreement metrics are left out.
+            losses: those it trains with; with icl among them, mutual-information bounds are measured too.
         """
         start = time.perf_counter()
         was_training = student.training
@@ -141,28 +144,28 @@ class Evaluator:
         return replace(measured, metrics=measured.metrics | bounds, teacher=recall, probe=probe)
 
     def measure_teacher(self) -> Measured:
-        """The teacher's own retrieval and zero-shot, the level to reach."""
+        """Retrieval and zero-shot of the teacher."""
         assert self._teacher is not None
         start = time.perf_counter()
         return self._score(self._encode_teacher(), _teacher_encoder(self._teacher), None, start, compare=False)
 
     def teacher_pairs(self) -> Embeddings:
-        """What the teacher says of every picture and of its first caption."""
+        """The teacher's embeddings of each image and its first caption, [N, D] each."""
         return Embeddings.from_raw(*self._paired(self._encode_teacher()))
 
     @cached_property
     def teacher_recall(self) -> dict[str, float]:
-        """The teacher's R@k both ways, by metric name."""
+        """R@k of the teacher in both directions, by metric name."""
         encoded = self._encode_teacher()
         return retrieval(encoded.image_ND, encoded.text_MD, *self._groups(), block_size=self._block_size).metrics
 
     @property
     def knows_teacher(self) -> bool:
-        """Whether the teacher has seen the set already, so that asking what it says costs nothing."""
+        """Whether the teacher's embeddings of the set are in memory already."""
         return self._teacher_encoded is not None
 
     def blind(self) -> dict[str, float]:
-        """What a fixed answer scores, by metric name: no better than this is no model at all."""
+        """Chance level by metric name: the score of the best constant prediction."""
         found = blind_recall(*self._groups(), block_size=self._block_size)
         return found if self._task is None else found | blind_top(self._labels())
 
@@ -187,7 +190,7 @@ class Evaluator:
                 self._task.templates,
             )
             scored = zero_shot(image_ND, classifier_KD, self._labels())
-            # Of a class folder, whose captions are prompts, zero-shot comes first.
+            # The captions of a class folder are prompts, so zero-shot is its main metric and comes first.
             metrics = scored.metrics | metrics if self.pairs.is_class_folder else metrics | scored.metrics
             errors |= scored.errors
             hits |= scored.hits
@@ -204,7 +207,7 @@ class Evaluator:
     def _information(
         self, encoded: _Encoded, projected: Embeddings | None, learnt: LearnedParts | None, icl: Loss | None
     ) -> dict[str, float]:
-        """The bounds that icl raises, at its scale; nothing without it."""
+        """Bounds on the mutual information that icl maximizes, at its scale; empty without it."""
         if icl is None or learnt is None or self._teacher is None:
             return {}
         assert icl.scale is not None
@@ -247,7 +250,7 @@ class Evaluator:
     def _in_chunks(
         self, encode: Callable[[Tensor], Tensor], chunks: Iterable[Tensor], doing: str, total: int
     ) -> Tensor:
-        """The rows of all chunks, encoded with progress."""
+        """All chunks encoded and concatenated, with progress."""
         rows = []
         with phase(doing, total) as shown:
             for chunk in chunks:
@@ -256,13 +259,13 @@ class Evaluator:
         return torch.cat(rows)
 
     def _paired(self, encoded: _Encoded) -> tuple[Tensor, Tensor, Tensor]:
-        """Every picture with its first caption, [N, D] each, and the scale."""
+        """Each image and its first caption, [N, D] each, and the scale."""
         rows = torch.tensor(self._first_caption_N, device=self._device)
         return encoded.image_ND, encoded.text_MD[rows], encoded.scale
 
     @cached_property
     def _first_caption_N(self) -> list[int]:
-        """Where each picture's first caption is."""
+        """The index of each image's first caption."""
         first_N: dict[int, int] = {}
         for caption, image in enumerate(self.pairs.caption_image_index_M.tolist()):
             first_N.setdefault(image, caption)
@@ -273,7 +276,7 @@ class Evaluator:
         return [self.pairs.captions[caption] for caption in self._first_caption_N[:num_images]]
 
     def _groups(self) -> tuple[Tensor, Tensor]:
-        """Group numbers of pictures and of captions."""
+        """Group numbers of images, [N], and of captions, [M]; a caption is correct for every image of its group."""
         numbers = {group: number for number, group in enumerate(dict.fromkeys(self.pairs.image_group_N))}
 
         def numbered(groups: Sequence[str]) -> Tensor:

@@ -17,15 +17,15 @@ from workbench.runs.lineage import create_fork, find_checkpoint
 if TYPE_CHECKING:
     from workbench.engine.launch import Launch
 
-KEPT = {
-    **{f"student.{name}": "the student goes on as it is" for name in StudentConfig.model_fields},
-    "seed": "it seeds the initial weights, which lie in the past; data.seed decides the order and the crops",
+FIXED = {  # settings that a fork cannot change, and why
+    **{f"student.{name}": "the student continues as it is" for name in StudentConfig.model_fields},
+    "seed": "it seeds the initial weights, which the checkpoint replaces; data.seed decides the order and the crops",
 }
 
 
 @dataclass(frozen=True)
 class Fork:
-    """A run that can be made: where it begins, and what it is told."""
+    """A planned fork: its parent, the checkpoint it starts from, and its config."""
 
     parent: RunDirectory
     checkpoint: Path
@@ -33,11 +33,11 @@ class Fork:
 
     @property
     def step(self) -> int:
-        """Steps that it shares with its parent."""
+        """Steps shared with the parent."""
         return checkpoint_step(self.checkpoint)
 
     def new_id(self) -> str:
-        """A readable id that is free now: ``PARENT-at8``."""
+        """A readable id that is not taken, such as ``PARENT-at8``."""
         base = f"{self.parent.id[:80]}-at{self.step}"
         candidate, count = base, 1
         while (self.parent.path.parent / candidate).exists():
@@ -46,20 +46,20 @@ class Fork:
         return candidate
 
     def create(self, run_id: str) -> RunDirectory:
-        """Make the run's directory; it is trained by :func:`~workbench.engine.launch.relaunch`.
+        """Create the run's directory; it is trained by :func:`~workbench.engine.launch.relaunch`.
 
         Raises:
             ValueError: the id is taken, the folder cannot be used, or the checkpoint has just been removed.
         """
-        from workbench.engine.launch import resolved_toml  # brings torch, which planning a fork does without
+        from workbench.engine.launch import resolved_toml  # lazy: imports torch, which planning a fork does not need
 
         return create_fork(self.parent, run_id, resolved_toml(self.config), self.checkpoint)
 
     def launch(self, run_id: str) -> "Launch":
-        """Make the run and get it ready to train.
+        """Create the run and build it.
 
         Raises:
-            ValueError: as :meth:`create`, or a setting that cannot be; no directory is left behind.
+            ValueError: as :meth:`create`, or an invalid setting; no directory is left behind.
         """
         from workbench.engine.launch import relaunch
 
@@ -74,21 +74,21 @@ class Fork:
 def plan_fork(
     parent: RunDirectory, *, at: int | None = None, overrides: list[str] | None = None, num_steps: int | None = None
 ) -> Fork:
-    """What a fork of ``parent`` would be.
+    """Plan a fork of ``parent``; nothing is written.
 
     Args:
-        at: the step of the checkpoint to begin from; the newest whole one if not given.
-        overrides: as ``--set`` has them.
-        num_steps: of the fork, those that it shares included; phases and cadences scale in proportion.
+        at: the step of the checkpoint to start from; the newest intact one by default.
+        overrides: ``KEY=VALUE`` strings, as for ``--set``.
+        num_steps: of the fork, shared steps included; phases and intervals scale in proportion.
 
     Raises:
-        ValueError: there is no such checkpoint, a change that a fork cannot make, or no step left to take.
+        ValueError: there is no such checkpoint, a setting that a fork cannot change, or no step left to take.
     """
     before = load_run_config(parent.config_file)
-    begin = checkpoint_step(find_checkpoint(parent, at))
-    steered = [f"{setting}={value}" for setting, value in applied_overrides(parent, begin).items()]
+    start = checkpoint_step(find_checkpoint(parent, at))
+    steered = [f"{setting}={value}" for setting, value in applied_overrides(parent, start).items()]
     after = with_overrides(before, [*steered, *(overrides or [])])
-    for name, reason in KEPT.items():
+    for name, reason in FIXED.items():
         old, new = attrgetter(name)(before), attrgetter(name)(after)
         if old != new:
             raise ValueError(f"a fork cannot change {name} from {old!r} to {new!r}: {reason}")
@@ -96,10 +96,10 @@ def plan_fork(
     fork = Fork(parent, find_checkpoint(parent, at), config)
     if fork.step >= config.train.num_steps:
         earlier = [str(step) for step in sorted(map(checkpoint_step, checkpoints(parent))) if step < fork.step]
-        remedy = f", or begin earlier with --at STEP ({', '.join(earlier)})" if earlier else ""
+        remedy = f", or start earlier with --at STEP ({', '.join(earlier)})" if earlier else ""
         raise ValueError(
             f"run {parent.id} has a checkpoint at step {fork.step} and the fork would end at "
-            f"{config.train.num_steps}: go on longer with --steps N{remedy}"
+            f"{config.train.num_steps}: train longer with --steps N{remedy}"
         )
     check_phase(before, config, fork.step)
     return fork

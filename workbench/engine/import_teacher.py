@@ -1,4 +1,4 @@
-"""Taking in a teacher from elsewhere: does it work here, and as what; and a folder that holds it."""
+"""Import a teacher: find its activation and image normalization, check that it beats chance, and save a folder."""
 
 import json
 import math
@@ -31,12 +31,12 @@ from workbench.statistics.intervals import paired_gain
 
 RECORD = "teacher.json"
 DEFAULT_DATA = "samples:emoji"
-CHUNK = 64  # pairs in one forward: a teacher pads the last
-CLEAR = 5.0  # standard errors above guessing, of any of half a dozen metrics
-WAYS = ("image_to_text_r1", "text_to_image_r1")
+CHUNK = 64  # pairs in one forward; the last is padded
+CLEAR = 5.0  # standard errors above chance, for the best of about six metrics
+DIRECTIONS = ("image_to_text_r1", "text_to_image_r1")
 
 
-class Trial:
+class Candidate:
     """A model measured as a teacher on some pairs."""
 
     def __init__(self, model: Clip, pairs: EvaluationSet) -> None:
@@ -49,12 +49,12 @@ class Trial:
 
     @property
     def margin(self) -> float:
-        """Standard errors by which its best metric is above guessing."""
+        """Standard errors by which its best metric is above chance."""
         return max(self._margin(name, self.measured.metrics[name], self.measured.errors[name]) for name in self._names)
 
     @property
     def largest_margin(self) -> float:
-        """What a model without a fault would have on these pairs."""
+        """The margin of a perfect model on these pairs."""
         return max(self._margin(name, 1.0, 0.0) for name in self._names)
 
     @property
@@ -68,13 +68,14 @@ class Trial:
 
     @cached_property
     def entropy(self) -> float:
-        """The entropy of its picture-to-text affinities, nats."""
+        """Entropy of its image-to-text affinities, nats."""
         return affinity_entropy(self.evaluator.teacher_pairs())
 
-    def is_clearly_below(self, other: "Trial") -> bool:
-        """Whether the other finds clearly more of the same pairs."""
+    def is_clearly_below(self, other: "Candidate") -> bool:
+        """Whether the recall of ``other`` is significantly higher on the same pairs."""
         mine, theirs = (
-            np.concatenate([trial.measured.hits[name].numpy() for name in WAYS])[None] for trial in (self, other)
+            np.concatenate([candidate.measured.hits[name].numpy() for name in DIRECTIONS])[None]
+            for candidate in (self, other)
         )
         pairs = self.evaluator.pairs
         item_Q = np.concatenate([np.arange(pairs.num_images), pairs.caption_image_index_M.numpy()])
@@ -82,31 +83,31 @@ class Trial:
 
     @property
     def recall(self) -> str:
-        """Its R@1 both ways, and what guessing scores, for a line of text."""
-        both = (f"{self.measured.metrics[name]:.1%} (guessing {self.blind[name]:.1%})" for name in WAYS)
+        """R@1 in both directions, each with its chance level, as text."""
+        both = (f"{self.measured.metrics[name]:.1%} (guessing {self.blind[name]:.1%})" for name in DIRECTIONS)
         return " and ".join(both)
 
 
 @dataclass(frozen=True)
 class ImportedTeacher:
-    """A teacher that beats guessing.
+    """A teacher that beats chance.
 
-    ``other`` is the trial with the other activation, where the source leaves the activation open; ``normalized`` are
-    the trials with other image normalizations, by these, where the architecture's pretrained weights differ in them.
+    ``other`` is the candidate with the other activation, where the source does not name one. ``normalized`` are those
+    with other image normalizations, by their names, where pretrained weights of the architecture differ in them.
     """
 
     source: str
     data: str
-    trial: Trial
-    other: Trial | None
-    normalized: dict[str, Trial] = field(default_factory=dict)
+    trial: Candidate
+    other: Candidate | None
+    normalized: dict[str, Candidate] = field(default_factory=dict)
 
     @property
     def uses_quick_gelu(self) -> bool:
         return bool(self.trial.model.config.get("quick_gelu"))
 
     def save(self, folder: Path) -> None:
-        """Write the model folder that ``teacher.model`` names, with its record beside the weights; whole, or nothing.
+        """Write a model folder for ``teacher.model``, with ``teacher.json``; on an error nothing is left.
 
         Raises:
             FileExistsError: the folder holds something.
@@ -117,7 +118,7 @@ class ImportedTeacher:
             (building / RECORD).write_text(json.dumps(self.record(), indent=2) + "\n", encoding="utf-8")
 
     def record(self) -> dict[str, Any]:
-        """Where it came from, its fingerprint, what it is fed, and what was measured."""
+        """The content of ``teacher.json``: source, fingerprint, preprocessing and metrics."""
         model, measured, pairs = self.trial.model, self.trial.measured, self.trial.evaluator.pairs
         return {
             "source": self.source,
@@ -146,37 +147,36 @@ def import_teacher(
     num_pairs: int = 0,
     runs_dir: Path = Path("runs"),
 ) -> ImportedTeacher:
-    """Load a model, and see that it is a teacher for these pairs.
-
-    A file of weights does not say which activation it was trained with, and the wrong one costs much without an error:
-    both are measured, and the one that finds clearly more pairs is taken.
+    """Load a model, and check that it is a useful teacher for these pairs.
 
     Args:
-        source: a model SPEC, or a file of weights, whose architecture is told by its shapes.
-        data: SPEC of the pairs; None takes a run's own held-out pairs, a sample teacher's, and else the emoji.
-        num_pairs: how many at most; 0 for all.
+        source: a model SPEC, or a file of weights; its tensor shapes decide the architecture.
+        data: SPEC of the pairs; None takes the held-out pairs of a run or a sample teacher, or else the emoji.
+        num_pairs: at most; 0 for all.
 
     Raises:
-        ValueError: it cannot be loaded, or is not clearly above guessing, and then what is likely wrong.
+        ValueError: it cannot be loaded, or is not clearly above chance, with the likely cause.
     """
+    # A file of weights does not name the activation (GELU or QuickGELU) or the image normalization it was trained with,
+    # and the wrong one lowers recall without an error. All are measured, and the significantly best is taken.
     spec = spec_of_file(Path(source)) if is_weights_file(source) else source
     with phase(f"loading {source}"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NormalizationWarning)  # it is measured here
+        warnings.simplefilter("ignore", NormalizationWarning)  # the normalization is measured below
         model = load_model(spec, runs_dir=runs_dir)
     data = data or _own_data(spec, runs_dir)
     with phase(f"opening {data}"):
         pairs = open_evaluation_set(data, "validation", num_pairs)
-    trial, other = Trial(model, pairs), None
-    if trial.largest_margin < CLEAR:
-        raise ValueError(f"{pairs.num_images} pairs of {data} cannot tell a teacher from guessing: give more")
+    candidate, other = Candidate(model, pairs), None
+    if candidate.largest_margin < CLEAR:
+        raise ValueError(f"{pairs.num_images} pairs of {data} are too few to tell a teacher from guessing: give more")
     if _leaves_activation_open(spec):
-        other = Trial(_variant(model, quick_gelu=not model.config.get("quick_gelu")), pairs)
-        if trial.is_clearly_below(other):
-            trial, other = other, trial
-    trial, normalized = _best_normalized(trial, _open_normalizations(spec))
-    if trial.margin < CLEAR:
-        raise ValueError(f"{source} does not beat guessing on {data}: {_diagnosis(trial, other)}")
-    return ImportedTeacher(source, data, trial, other, normalized)
+        other = Candidate(_variant(model, quick_gelu=not model.config.get("quick_gelu")), pairs)
+        if candidate.is_clearly_below(other):
+            candidate, other = other, candidate
+    candidate, normalized = _best_normalized(candidate, _open_normalizations(spec))
+    if candidate.margin < CLEAR:
+        raise ValueError(f"{source} does not beat guessing on {data}: {_diagnosis(candidate, other)}")
+    return ImportedTeacher(source, data, candidate, other, normalized)
 
 
 def _own_data(spec: str, runs_dir: Path) -> str:
@@ -191,7 +191,7 @@ def _own_data(spec: str, runs_dir: Path) -> str:
 
 
 def _leaves_activation_open(spec: str) -> bool:
-    """Whether the weights are a mere file; tags, runs and folders say how they were trained."""
+    """Whether the weights are a bare file; tags, runs and folders name their activation."""
     return spec.startswith("open_clip:") and Path(spec.partition("@")[2]).is_file()
 
 
@@ -200,25 +200,25 @@ def _name_in(spec: str) -> str:
 
 
 def _open_normalizations(spec: str) -> tuple[Normalization, ...]:
-    """Those that pretrained weights of the SPEC's architecture have, where it is a mere file and they differ."""
+    """Normalizations of pretrained weights of the architecture, where the SPEC is a bare file and they differ."""
     known = normalizations_of(_name_in(spec)) if _leaves_activation_open(spec) else ()
     return known if len(known) > 1 else ()
 
 
-def _best_normalized(trial: Trial, choices: Sequence[Normalization]) -> tuple[Trial, dict[str, Trial]]:
-    """The trial whose normalization finds clearly more pairs, and the others by theirs; ``trial`` if none does."""
-    trials = {Normalization(trial.model.mean, trial.model.std): trial}
+def _best_normalized(candidate: Candidate, choices: Sequence[Normalization]) -> tuple[Candidate, dict[str, Candidate]]:
+    """The candidate with the significantly best normalization, and the others by theirs; ``candidate`` if none is."""
+    candidates = {Normalization(candidate.model.mean, candidate.model.std): candidate}
     for choice in choices:
-        if choice not in trials:
-            trials[choice] = Trial(_variant(trial.model, **choice._asdict()), trial.evaluator.pairs)
-    best = trial
-    for one in trials.values():
+        if choice not in candidates:
+            candidates[choice] = Candidate(_variant(candidate.model, **choice._asdict()), candidate.evaluator.pairs)
+    best = candidate
+    for one in candidates.values():
         best = one if best.is_clearly_below(one) else best
-    return best, {str(choice): one for choice, one in trials.items() if one is not best}
+    return best, {str(choice): one for choice, one in candidates.items() if one is not best}
 
 
 def _variant(model: Clip, **changes: Any) -> Clip:
-    """The same weights, fed or activated otherwise."""
+    """The same weights with another activation or normalization."""
     own = {"config": model.config, "mean": model.mean, "std": model.std}
     if "quick_gelu" in changes:
         changes["config"] = model.config | {"quick_gelu": changes.pop("quick_gelu")}
@@ -228,22 +228,22 @@ def _variant(model: Clip, **changes: Any) -> Clip:
     return made
 
 
-def _diagnosis(trial: Trial, other: Trial | None) -> str:
-    """What is likely wrong with a model that is no better than guessing, from what was tried."""
-    found = f"R@1 {trial.recall} of {trial.measured.num_pairs:,} pairs"
+def _diagnosis(candidate: Candidate, other: Candidate | None) -> str:
+    """The likely cause for a model that is no better than chance."""
+    found = f"R@1 {candidate.recall} of {candidate.measured.num_pairs:,} pairs"
     activation = "with quick_gelu or without; " if other else ""
     for name, choice in NORMALIZATIONS.items():
-        if choice == (trial.model.mean, trial.model.std):
+        if choice == (candidate.model.mean, candidate.model.std):
             continue
-        normalized = Trial(_variant(trial.model, **choice._asdict()), trial.evaluator.pairs)
+        normalized = Candidate(_variant(candidate.model, **choice._asdict()), candidate.evaluator.pairs)
         if normalized.margin >= CLEAR:
             return (
                 f"{found}; its images were normalized otherwise: with {name} it has {normalized.recall}; write "
-                "these into preprocess_cfg of a model folder"
+                "these values into preprocess_cfg of a model folder"
             )
-    tokenizer = trial.model.tokenizer
+    tokenizer = candidate.model.tokenizer
     return (
-        f"{found}, {activation}other normalizations do not help: likely are another tokenizer than its own "
+        f"{found}, {activation}other normalizations do not help: likely causes are another tokenizer than its own "
         f"({tokenizer.spec['kind']}, {tokenizer.vocab_size:,} ids), weights that were never trained, or pairs unlike "
-        "those it knows: name some with --data SPEC"
+        "its training data: name others with --data SPEC"
     )

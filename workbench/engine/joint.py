@@ -1,44 +1,44 @@
-"""Where a fork leaves its parent: what its longer or shorter schedules change there at once."""
+"""Jumps at the start of a fork: schedules whose value differs from the parent's at that step."""
 
 from collections.abc import Iterator
 
 from workbench.config.run import LossConfig, RunConfig
 from workbench.engine.cadence import Phase, phase_at, phases
 
-TOLERANCE = 0.01  # relative; what differs by less is no jump
+TOLERANCE = 0.01  # relative; a smaller difference is no jump
 
 
 def check_phase(before: RunConfig, after: RunConfig, step: int) -> None:
-    """Refuse a fork whose phase after ``step`` steps is not the one its parent's checkpoint was saved in.
+    """Refuse a fork whose phase after ``step`` steps differs from that of its parent's checkpoint.
 
     Raises:
-        ValueError: one learns masks where the other does not, or they are in different stages.
+        ValueError: only one of them learns masks, or they are in different stages.
     """
     was, now = (phase_at(phases(config), step) for config in (before, after))
     if (was.stage, was.gates is None) != (now.stage, now.gates is None):
         raise ValueError(
             f"at step {step} the parent is in {was}, and with {after.train.num_steps} steps the fork would be in "
-            f"{now}: keep --steps {before.train.num_steps}, or begin elsewhere with --at STEP"
+            f"{now}: keep --steps {before.train.num_steps}, or start elsewhere with --at STEP"
         )
 
 
 def jumps(before: RunConfig, after: RunConfig, step: int) -> Iterator[str]:
-    """What changes at once where a fork begins, one sentence each, with both values.
+    """One sentence per schedule that jumps at the start of a fork, with both values.
 
-    Only schedules: what a person has set to another value is left out.
+    Settings that were changed for the fork are left out: their jump is intended.
 
     Args:
         before: the parent's settings at its checkpoint.
         after: the fork's.
-        step: steps that they share.
+        step: shared steps.
     """
-    last = min(step, before.train.num_steps - 1)  # at the parent's very end its learning rate has come down to 0
+    last = min(step, before.train.num_steps - 1)  # after the parent's last step its learning rate is 0
     was, now = phase_at(phases(before), last), phase_at(phases(after), step)
     ends = f"the schedule ends at step {now.end}, the parent's at step {was.end}"
     peaks = before.optimizer.learning_rate, after.optimizer.learning_rate
     rates = was.learning_rate(last, before.optimizer), now.learning_rate(step, after.optimizer)
     if peaks[0] == peaks[1] and _differ(*rates):
-        lower = f"; --set optimizer.learning_rate={peaks[1] * rates[0] / rates[1]:.3g} goes on from there"
+        lower = f"; --set optimizer.learning_rate={peaks[1] * rates[0] / rates[1]:.3g} continues from there"
         yield f"the learning rate goes from {rates[0]:.3g} to {rates[1]:.3g} at once: {ends}{lower if rates[1] else ''}"
     for name, loss in after.loss.items():
         if name in before.loss:
@@ -60,7 +60,7 @@ def _masks(was: Phase, now: Phase, step: int) -> Iterator[str]:
         return
     shares = [min(1.0, (step - phase.start) / phase.gates.ramp_steps) for phase in (was, now) if phase.gates]
     if _differ(*shares):
-        yield f"the masks' target sparsity goes from {shares[0]:.0%} to {shares[1]:.0%} of its way at once"
+        yield f"the masks' target sparsity goes from {shares[0]:.0%} to {shares[1]:.0%} of its ramp at once"
     if _differ(was.gates.learning_rate, now.gates.learning_rate):
         yield (
             f"the masks' learning rate goes from {was.gates.learning_rate:.3g} to {now.gates.learning_rate:.3g} at once"

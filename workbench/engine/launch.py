@@ -1,4 +1,4 @@
-"""From configs to recorded runs: directories, locks, training and the log, for every door that starts one."""
+"""Start and resume recorded runs: directories, locks, the cohort, and the log."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ Interrupted = Callable[[], bool]
 
 
 class Launch:
-    """Runs that have their directories and are ready to train; iterate :meth:`events` to train and record them."""
+    """Runs with directories, ready to train; iterate :meth:`events` to train and record them."""
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class Launch:
         self.cohort = cohort
         self.directories = directories
         self._locks = locks
-        self._remarks = {run: tuple(said) for run, said in (remarks or {}).items()}
+        self._remarks = {run: tuple(messages) for run, messages in (remarks or {}).items()}
 
     def events(self, interrupted: Interrupted = lambda: False) -> Iterator[Event]:
-        """Train; every event is in the run's log before it is yielded. The locks are held until the end."""
+        """Train; each event is in the run's log before it is yielded. Locks are held until the end."""
         with self._locks:
             yield from record(self._train(interrupted), self.directories)
 
@@ -50,8 +50,8 @@ class Launch:
         for event in train(self.cohort, interrupted):
             yield event
             if isinstance(event, RunResumed):
-                said = self._remarks.get(event.run, ())
-                yield from (Warned(run=event.run, step=event.step, message=remark) for remark in said)
+                messages = self._remarks.get(event.run, ())
+                yield from (Warned(run=event.run, step=event.step, message=message) for message in messages)
 
 
 def launch(
@@ -63,11 +63,11 @@ def launch(
     """Create the runs in ``configs``, by id, as one cohort.
 
     Args:
-        like: the cohort before this one, whose teacher may serve again.
+        like: an earlier cohort, whose teacher and evaluators may be reused.
         origins: the place of each run in a study, by id.
 
     Raises:
-        ValueError: a setting that cannot be, a taken id, or an unusable folder; no directory is left behind.
+        ValueError: an invalid setting, a taken id, or an unusable folder; no directory is left behind.
     """
     directories: dict[str, RunDirectory] = {}
     with ExitStack() as locks:
@@ -85,41 +85,41 @@ def launch(
 
 
 def relaunch(*runs: RunDirectory, like: Cohort | None = None, overrides: Sequence[str] = ()) -> Launch:
-    """Go on with a run that stopped, was interrupted or died, from its newest whole checkpoint; or begin a new one.
+    """Resume runs that stopped, were interrupted or died, from their newest intact checkpoints; or start new ones.
 
-    Several go on as one cohort, if they share what a cohort must and stand at one step.
+    Several runs resume as one cohort, if they could train as one and are at the same step.
 
     Args:
-        like: the cohort before this one, whose teacher may serve again.
-        overrides: as ``--set`` has them: new paths of files that have moved. They are recorded in ``run.toml``.
+        like: an earlier cohort, whose teacher and evaluators may be reused.
+        overrides: new paths of files that have moved, ``KEY=VALUE`` as for ``--set``; recorded in ``run.toml``.
 
     Raises:
-        ValueError: a run is being trained by a live process, its settings were edited, its pairs or its teacher
-            changed, or an override says more than where files are; or several cannot be one cohort.
+        ValueError: a live process is training the run, its settings were edited, its pairs or its teacher changed, or
+            an override changes more than paths; or the runs cannot be one cohort.
     """
     directories = {run.id: run for run in runs}
     found = {run.id: moved(run, overrides) for run in runs}
     configs = {run: config for run, (config, _) in found.items()}
     with ExitStack() as locks:
-        said: dict[str, list[str]] = {}
+        notes: dict[str, list[str]] = {}
         for run in runs:
             locks.enter_context(RunLock(run))
             check_unchanged(run, configs[run.id], {*found[run.id][1], *moved_before(run)})
-            said[run.id] = list(remarks(run, configs[run.id]))
-            take_commands(run)  # those meant for the process that died are void
+            notes[run.id] = list(remarks(run, configs[run.id]))
+            take_commands(run)  # discards those left for the process that died
         cohort = build_cohort(configs, directories, runs_dir=runs[0].path.parent, resume=True, like=like)
         members = {member.run: member for member in cohort.members}
         for run in runs:
             if changed := found[run.id][1]:
-                said[run.id] += check_moved(run, members[run.id], changed)
+                notes[run.id] += check_moved(run, members[run.id], changed)
                 record_move(run, configs[run.id], changed)
         if not cohort.is_resumed:
             cohort.notes += tuple(start_warnings(cohort))
-        return Launch(cohort, directories, locks.pop_all(), said)
+        return Launch(cohort, directories, locks.pop_all(), notes)
 
 
 def create(run: str, config: RunConfig, runs_dir: Path, origin: Origin | None = None) -> RunDirectory:
-    """The directory of a run that has not begun.
+    """Create the directory of a new run.
 
     Raises:
         ValueError: the id is taken, or the folder cannot be used.
@@ -128,9 +128,9 @@ def create(run: str, config: RunConfig, runs_dir: Path, origin: Origin | None = 
 
 
 def resolved_toml(config: RunConfig, origin: Origin | None = None) -> str:
-    """Every setting, the run's place in a study, and what decides the last bits of its numbers: machine and code."""
+    """The text of ``run.toml``: every setting, the machine, the code's SHA-256, and the run's place in a study."""
     machine = machine_facts(resolve_device(config.train.device)) | {"code_sha256": code_sha256()}
-    beside: dict[str, Any] = {"machine": machine}
+    extra: dict[str, Any] = {"machine": machine}
     if origin:
-        beside["sweep"] = origin.model_dump(mode="json")
-    return tomli_w.dumps(resolved(config).model_dump(mode="json") | beside)
+        extra["sweep"] = origin.model_dump(mode="json")
+    return tomli_w.dumps(resolved(config).model_dump(mode="json") | extra)

@@ -1,4 +1,4 @@
-"""Automatic inheritance by itself: masks are learnt on some pairs, and what they leave is a model."""
+"""Automatic inheritance without distillation: learn pruning masks on some pairs, and return the pruned model."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from workbench.models.clip import Clip
 
 RECIPE = "tinyclip-auto"
-OWN = {  # settings that have an option of their own
+OWN = {  # settings with a dedicated option
     "teacher.model": "--teacher",
     "data.train": "--data",
     "train.num_steps": "--steps",
@@ -27,14 +27,14 @@ OWN = {  # settings that have an option of their own
 def masks_config(
     teacher: str, data: str, sparsity: float, num_steps: int, plan: Mapping[str, Any], settings: Table
 ) -> RunConfig:
-    """The run in which the masks are learnt; the arguments are those of :class:`MaskLearning`.
+    """The config of the run that learns the masks; arguments as for :class:`MaskLearning`.
 
     Raises:
-        ValueError: settings that cannot be, with the remedy.
+        ValueError: invalid settings, with the remedy.
     """
     for setting in flat(settings):
         if taken := next((option for name, option in OWN.items() if f"{setting}.".startswith(f"{name}.")), ""):
-            raise ValueError(f"--set {setting}: masks are learnt with what {taken} says, set that")
+            raise ValueError(f"--set {setting}: use {taken} instead")
     table = recipe_table(RECIPE)
     (stage,) = table["inheritance"]["stages"]
     stretch = num_steps / stage["mask_steps"]
@@ -56,18 +56,18 @@ def masks_config(
 
 
 class MaskLearning:
-    """The mask phase of the recipe tinyclip-auto on other models and pairs; iterate, then take what is left.
+    """The mask phase of the recipe tinyclip-auto on other models and pairs; iterate it, then take :attr:`student`.
 
     Args:
         teacher: SPEC of the model to inherit from.
         data: SPEC of the pairs to learn the masks on.
-        sparsity: share of the attention and FFN weights that is to go.
-        num_steps: steps to learn the masks in.
-        plan: what goes by plan beforehand, as a table of ``[inheritance]``.
-        settings: of the training otherwise, as tables.
+        sparsity: target sparsity of the attention and FFN weights.
+        num_steps: training steps for the masks.
+        plan: pruning before the masks are learned, as a table of ``[inheritance]``.
+        settings: other settings of the training, as tables.
 
     Raises:
-        ValueError: settings that cannot be, with the remedy.
+        ValueError: invalid settings, with the remedy.
     """
 
     student: "Clip"
@@ -90,16 +90,16 @@ class MaskLearning:
         self._cohort = build_cohort({"masks": config}, runs_dir=runs_dir)
 
     def __iter__(self) -> Iterator[Event]:
-        """Learn; :attr:`student` and :attr:`legacy` are there afterwards.
+        """Train; sets :attr:`student` and :attr:`inheritance_map` at the end.
 
         Raises:
-            ValueError: the training diverged, with where.
+            ValueError: the training diverged, with the step.
         """
         from workbench.engine.loop import train
 
         for event in train(self._cohort):
             if isinstance(event, RunFinished):
-                raise ValueError(f"no masks were learnt: {event.reason}")
+                raise ValueError(f"no masks were learned: {event.reason}")
             if isinstance(event, StageStarted) and not event.learns_masks:
                 break
             yield event

@@ -1,4 +1,4 @@
-"""Picking up what a run left behind: its record."""
+"""Load the record of a run from disk."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from workbench.runs.summary import Summary, summarize
 
 @dataclass(frozen=True, repr=False)
 class RunRecord:
-    """A run as it lies on disk: what it was told, what it said, and what came out."""
+    """A run on disk: its config, its events, and their summary."""
 
     directory: RunDirectory
     config: RunConfig
@@ -21,16 +21,16 @@ class RunRecord:
     summary: Summary
 
     def __repr__(self) -> str:
-        """One line: all that was said would fill a notebook."""
+        """One line, since all events would fill a notebook."""
         end = self.summary
         return f"<run {end.id}: {end.state} at step {end.step} of {end.num_steps}, {len(self.events):,} events>"
 
 
 def load_run(run: str | Path, runs_dir: Path = Path("runs")) -> RunRecord:
-    """The record of a run, by id or directory; live runs can be read too.
+    """The record of a run, by id or directory, running or ended.
 
     Raises:
-        ValueError: there is no such run; the nearest id is named.
+        ValueError: there is no such run; names the nearest id.
     """
     directory = find_run(runs_dir, run)
     events = read_history(directory).events

@@ -1,4 +1,4 @@
-"""The settings of a run that name files: absolute where it is recorded, and exchanged where its files have moved."""
+"""Settings of a run that are paths: made absolute when recorded, and changed when files have moved."""
 
 import os
 import re
@@ -24,7 +24,7 @@ LOSS_FILE = re.compile(r"loss\.[^.]+\.file")
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """The same run with every path absolute; relative ones start at the working directory."""
+    """The config with every path absolute; relative ones start at the working directory."""
     changes = {}
     for name, absolute in PATHS.items():
         given = attrgetter(name)(config)
@@ -42,15 +42,15 @@ def absolute_table(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_path(setting: str) -> bool:
-    """Whether a setting, by its dotted name, says where files are."""
+    """Whether a setting, by its dotted name, is a path."""
     return setting in PATHS or LOSS_FILE.fullmatch(setting) is not None
 
 
 def moved(run: RunDirectory, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, str]]:
-    """The config of a run whose files are elsewhere now, and where each was, by setting.
+    """The config of a run whose files have moved, and their old paths by setting.
 
     Raises:
-        ValueError: an override changes more than where files are.
+        ValueError: an override changes more than paths.
     """
     before = load_run_config(run.config_file)
     if not overrides:
@@ -68,13 +68,13 @@ def moved(run: RunDirectory, overrides: Sequence[str]) -> tuple[RunConfig, dict[
 
 
 def moved_before(run: RunDirectory) -> Mapping[str, Any]:
-    """Where files of the run were when it began, by setting, as far as they have moved since."""
+    """The original paths of files that have moved since the run started, by setting."""
     found = read_toml(run.config_file).get("machine", {}).get("moved", {})
     return found if isinstance(found, dict) else {}
 
 
 def record_move(run: RunDirectory, config: RunConfig, changed: Mapping[str, str]) -> None:
-    """Write the new paths into ``run.toml``, and under ``machine.moved`` where the files were at first.
+    """Write the new paths into ``run.toml``, and the original ones under ``machine.moved``.
 
     Raises:
         OSError: the file cannot be written.
@@ -84,4 +84,4 @@ def record_move(run: RunDirectory, config: RunConfig, changed: Mapping[str, str]
     table = merge(table, {"machine": {"moved": {**changed, **moved_before(run)}}})
     stat = run.config_file.stat()
     write_atomically(run.config_file, tomli_w.dumps(table))
-    os.utime(run.config_file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # by which runs are listed
+    os.utime(run.config_file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # runs are listed by this time

@@ -1,6 +1,6 @@
-"""What can be refused before torch is imported: names of losses and settings, and models and data that are not there.
+"""Checks that need no torch: names of losses and settings, and whether models and data exist.
 
-Building a run checks the same and more; this answers a slip of the pen in a fraction of a second.
+Building a run checks the same and more; these report a typo in a fraction of a second.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ def check_config(config: RunConfig, runs_dir: Path) -> None:
     """Refuse a run whose losses, models or data do not exist.
 
     Raises:
-        ValueError: in one line with the remedy, and the setting to change.
+        ValueError: one line with the remedy and the setting to change.
     """
     check_losses(config.loss)
     if config.teacher.cache == "on":
@@ -52,25 +52,25 @@ def check_configs(configs: Iterable[RunConfig], runs_dir: Path) -> None:
 
 
 def check_cacheable(config: RunConfig) -> None:
-    """Refuse to keep the embeddings of no teacher, or of views without number.
+    """Refuse a teacher cache for a run without a teacher, or with a new view in every epoch.
 
     Raises:
-        ValueError: as said.
+        ValueError: with the remedy.
     """
     if not config.teacher.model:
         raise ValueError("there is no teacher to cache: name one with --set teacher.model=SPEC")
     if not config.data.views:
         raise ValueError(
-            "data.views = 0 shows new views in every epoch, which cannot be cached: give them a number, as in "
+            "data.views = 0 makes new views in every epoch, which cannot be cached: fix their number, as in "
             "--set data.views=3, or leave the cache at auto"
         )
 
 
 def check_objectives(study: Study) -> None:
-    """Refuse a study about a metric that no run ever has; whether its own runs have it, only training shows.
+    """Refuse a study of a metric that no run has. Whether its own runs have it is known only after training.
 
     Raises:
-        ValueError: offers the nearest.
+        ValueError: an unknown metric, with the nearest name.
     """
     for objective in study.objectives:
         if objective.metric not in METRIC_LABELS:
@@ -78,10 +78,10 @@ def check_objectives(study: Study) -> None:
 
 
 def check_measurement(source: str, data: str | None, runs_dir: Path) -> None:
-    """Refuse to measure a model that is not there, or on pairs that are not there.
+    """Refuse to evaluate a model or pairs that do not exist.
 
     Raises:
-        ValueError: in one line with the remedy.
+        ValueError: one line with the remedy.
     """
     check_source(source, runs_dir)
     if data is not None:
@@ -91,13 +91,13 @@ def check_measurement(source: str, data: str | None, runs_dir: Path) -> None:
 
 
 def no_held_out_pairs(source: str) -> ValueError:
-    """The error for a model to measure, where nothing says on what."""
+    """The error for evaluating a model without pairs."""
     return ValueError(f"{source} names no held-out pairs: name some with --data SPEC")
 
 
 @contextmanager
 def set_by(setting: str) -> Iterator[None]:
-    """Says in an error's first line which setting names what could not be opened."""
+    """Add to the first line of an error which setting to change."""
     try:
         yield
     except ValueError as error:

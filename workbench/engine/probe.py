@@ -1,4 +1,4 @@
-"""What student and teacher say of a few held-out pairs, kept at every evaluation: it costs a file, and no forward.
+"""Embeddings of a few held-out pairs, saved at every evaluation; they cost a file and no extra forward.
 
 Shape letters: P probe pairs, D width.
 """
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def first_pairs(captions: Sequence[str], student: Embeddings, teacher: Embeddings | None, step: int = 0) -> Probe:
-    """The first of the evaluated pairs, at most 32.
+    """Embeddings of the first evaluated pairs, at most 32.
 
     Args:
-        captions: the one that each picture is paired with.
+        captions: one per image.
     """
-    return Probe(step, tuple(captions[:MOST_PAIRS]), _said(student), _said(teacher) if teacher else None)
+    return Probe(step, tuple(captions[:MOST_PAIRS]), _outputs(student), _outputs(teacher) if teacher else None)
 
 
-def _said(embeddings: Embeddings) -> ProbeOutputs:
+def _outputs(embeddings: Embeddings) -> ProbeOutputs:
     image_PD, text_PD = (part[:MOST_PAIRS].half().cpu().numpy() for part in (embeddings.image_BD, embeddings.text_BD))
     return ProbeOutputs(image_PD, text_PD, float(embeddings.scale))
 
 
 def save_probe(member: "Member", probe: Probe) -> Iterator[Event]:
-    """Keep it in the member's directory. Failing to is a warning, for the run itself is sound."""
+    """Save it in the member's directory; a failure is a warning, since training can continue."""
     if member.directory is None:
         return
     try:

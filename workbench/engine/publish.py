@@ -1,4 +1,4 @@
-"""A finished run as a model folder small enough to ship, with its measurements and its log beside it."""
+"""Publish a finished run as a small model folder, with its metrics and a thinned log."""
 
 import json
 from pathlib import Path
@@ -25,16 +25,16 @@ METRICS, LOG, CONFIG = "metrics.json", "log.jsonl", "run.toml"
 
 
 def publish_teacher(run: RunDirectory, folder: Path) -> dict[str, Any]:
-    """Write the run's model to ``folder``, its weights in half precision, and measure what was written.
+    """Write the run's model to ``folder`` in half precision, and evaluate what was written.
 
-    Beside the weights go ``metrics.json`` (measured after rounding), ``run.toml`` and a thinned ``log.jsonl``.
+    The folder also has ``metrics.json`` (measured after rounding), ``run.toml`` and a thinned ``log.jsonl``.
 
     Returns:
         the content of ``metrics.json``.
 
     Raises:
         ValueError: the run has no checkpoint, or names no held-out pairs.
-        OSError: the folder holds something or cannot be written, or the disk is full; nothing is left of it.
+        OSError: the folder is not empty, cannot be written, or the disk is full; nothing is left of it.
     """
     config = load_run_config(run.config_file)
     with new_folder(folder) as building:
@@ -53,7 +53,7 @@ def publish_teacher(run: RunDirectory, folder: Path) -> dict[str, Any]:
 def measure_teacher(folder: Path, config: RunConfig) -> dict[str, Any]:
     """Size and metrics of the model in ``folder`` on the splits that its config evaluates.
 
-    ``at_chance`` names the splits on which it is no better than guessing.
+    ``at_chance`` names the splits on which it is no better than chance.
     """
     device = resolve_device(config.train.device)
     teacher_model = load_folder(folder).to(device)
@@ -79,6 +79,6 @@ def measure_teacher(folder: Path, config: RunConfig) -> dict[str, Any]:
 
 
 def _thinned(run: RunDirectory, num_steps: int = 100) -> list[str]:
-    """About a hundred steps of the log."""
+    """About ``num_steps`` steps of the log."""
     events = read_history(run, (StepDone,)).events
     return [event.to_line() for event in events[:: max(1, len(events) // num_steps)]]

@@ -1,4 +1,4 @@
-"""Measuring a model that is already there: a run, one of its checkpoints, or any model SPEC."""
+"""Evaluate an existing model: a run, one of its checkpoints, or any model SPEC."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,19 +35,19 @@ def remeasure(
     block_size: int | None = None,
     runs_dir: Path = Path("runs"),
 ) -> Measured:
-    """Every metric of the model at ``source`` on the pairs of the SPEC ``data``.
+    """All metrics of the model at ``source`` on the pairs of the SPEC ``data``.
 
-    A run that was copied without its teacher, or without a file of its losses, is measured all the same: agreement with
-    the teacher is left out, and the notes say so.
+    A run whose teacher or loss file is missing is evaluated without agreement with the teacher, and the notes name the
+    cause.
 
     Args:
         source: a run's id or directory (its newest checkpoint), a checkpoint folder, or a model SPEC.
         data: None takes the run's validation pairs.
-        num_pairs: at most so many, the first ones; 0 for all. None takes as many validation pairs as the run does,
-            and all of any other ``data``.
+        num_pairs: the first ones, at most; 0 for all. None takes as many validation pairs as the run does, and all of
+            any other ``data``.
 
     Raises:
-        ValueError: nothing is found at ``source``, or there are no pairs to measure on.
+        ValueError: there is no model at ``source``, or no pairs.
     """
     folder = find_folder(source, runs_dir)
     checkpoint = folder.absolute() if folder and (folder / TRAINING).is_file() else None
@@ -79,10 +79,10 @@ def remeasure(
 def _teacher(
     run: RunDirectory, config: RunConfig, device: torch.device, checkpoint: Path
 ) -> tuple[Teacher | None, str]:
-    """The run's teacher, the very one that it was trained with, or None and why it cannot be compared with."""
+    """The teacher that the run was trained with, or None and the reason."""
     for name, loss in config.loss.items():
         if loss.file and not Path(loss.file).is_file():
-            return None, f"loss.{name}.file {loss.file} is not there"
+            return None, f"loss.{name}.file {loss.file} does not exist"
     try:
         teacher = load_teacher(config, device, run.path.parent)
     except ValueError as error:
@@ -95,7 +95,7 @@ def _teacher(
 
 @contextmanager
 def _remedied(data: str | None) -> Iterator[None]:
-    """Names the option where the run's own pairs cannot be opened."""
+    """Add the remedy to errors of the run's own pairs."""
     try:
         yield
     except ValueError as error:
@@ -109,7 +109,7 @@ def _run_of(checkpoint: Path) -> RunDirectory | None:
 
 
 def _validation(config: RunConfig, source: str, is_run: bool) -> tuple[str, int]:
-    """The SPEC of a run's validation pairs, and how many of them it takes."""
+    """The SPEC of a run's validation pairs, and their number; 0 for all."""
     for split, spec, number in evaluated_splits(config.data) if is_run else ():
         if split == "validation":
             return spec, number

@@ -1,4 +1,4 @@
-"""Whether a run that goes on is still the same run: its settings, its machine, and what of its checkpoints is whole."""
+"""Resume a run: restore its newest checkpoint, and check that settings, data, teacher and machine are the same."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,14 +27,12 @@ from workbench.runs.lineage import forked_from, lineage
 from workbench.runs.log import first_events
 from workbench.views.comparison import ComparedRun, compare_runs
 
-# Where a run's training starts: at its beginning, at its newest checkpoint, or at the one that it was forked from.
-
 Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Start:
-    """Steps that are behind a run, whether it said so before, and what is worth warning of."""
+    """Steps already taken, whether the run has a log already, and warnings."""
 
     step: int = 0
     is_resumed: bool = False
@@ -42,10 +40,10 @@ class Start:
 
 
 def restore(member: Member) -> Start:
-    """Put the member where its run's directory says it is, with the settings that it was told since.
+    """Restore the member from its directory, with the settings changed during training.
 
     Raises:
-        ValueError: the checkpoint belongs to another architecture, or that of a fork is gone.
+        ValueError: the checkpoint belongs to another architecture, or the checkpoint of a fork is gone.
     """
     assert member.directory is not None
     start = _load_newest(member, member.directory)
@@ -55,24 +53,24 @@ def restore(member: Member) -> Start:
 
 
 def restore_together(members: Sequence[Member]) -> Start:
-    """Put the members of a cohort where their directories say they are, which must be at one step.
+    """Restore the members of a cohort, which must be at the same step.
 
     Raises:
-        ValueError: as :func:`restore`, or the runs stand at different steps.
+        ValueError: as :func:`restore`, or the runs are at different steps.
     """
     starts = [restore(member) for member in members]
     first = starts[0]
     for member, start in zip(members, starts, strict=True):
         if (start.step, start.is_resumed) != (first.step, first.is_resumed):
             raise ValueError(
-                f"run {member.run} goes on from step {start.step} and {members[0].run} from step {first.step}: "
-                "resume them apart"
+                f"run {member.run} resumes from step {start.step} and {members[0].run} from step {first.step}: "
+                "resume them separately"
             )
     return Start(first.step, first.is_resumed, tuple(note for start in starts for note in start.notes))
 
 
 def start_of(run: RunDirectory) -> Start:
-    """Where a run that is no fork would go on from."""
+    """The start of a run that is not a fork."""
     checkpoint = newest_checkpoint(run)
     step = 0 if checkpoint is None else checkpoint_step(checkpoint)
     return Start(step, is_resumed=checkpoint is not None or run.events_file.stat().st_size > 0)
@@ -89,13 +87,13 @@ def _load_newest(member: Member, run: RunDirectory) -> Start:
     is_resumed = len(first_events(run.events_file)) > 1
     if checkpoint_step(checkpoint) > forked.parent_step:
         return Start(load_checkpoint(member, checkpoint), is_resumed)
-    notes = _load_parents(member, checkpoint)
+    notes = _load_parent(member, checkpoint)
     before = _settings_there(run, forked, checkpoint)
     return Start(member.step, is_resumed, (*notes, *(jumps(before, member.config, member.step) if before else ())))
 
 
 def _settings_there(run: RunDirectory, forked: Forked, checkpoint: Path) -> RunConfig | None:
-    """The parent's settings at the checkpoint, those it was told since its start among them; None if unknown."""
+    """The parent's settings at the checkpoint, with changes during its training; None if unknown."""
     saved = read_manifest(checkpoint).get("config")
     if saved is None:
         return None
@@ -104,19 +102,21 @@ def _settings_there(run: RunDirectory, forked: Forked, checkpoint: Path) -> RunC
     return with_overrides(RunConfig.parse(saved), [f"{setting}={value}" for setting, value in changes.items()])
 
 
-def _load_parents(member: Member, checkpoint: Path) -> tuple[str, ...]:
-    """Restore what fits of a parent's checkpoint, all of its student among it; returns what did not."""
+def _load_parent(member: Member, checkpoint: Path) -> tuple[str, ...]:
+    """Restore the student and every training tensor whose shape fits; returns notes on the others."""
     shapes: dict[str, torch.Size] = {}
     taken: Tensors = {}
     left: Tensors = {}
 
     def fitting(training: Tensors) -> Tensors:
-        shapes.update(_shapes(member.state))  # now that the student has the parent's architecture
+        shapes.update(_shapes(member.state))  # here, since the student has the parent's architecture only by now
         for name, value in training.items():
             place, shaped = name, value
             if name.startswith(OPTIMIZER):
                 place = name.rpartition("/")[0]
-                shaped = training[f"{place}/exp_avg"]  # for the count of steps has no shape
+                shaped = training[
+                    f"{place}/exp_avg"
+                ]  # the step count is a scalar, so the shape of the first moment decides
             (taken if shapes.get(place) == shaped.shape else left)[name] = value
         return {LEARNED + name: value for name, value in member.state.learnt.state_dict().items()} | taken
 
@@ -126,20 +126,20 @@ def _load_parents(member: Member, checkpoint: Path) -> tuple[str, ...]:
         f"{what}: {', '.join(parts)}"
         for what, parts in (
             ("new to this fork, and untrained at its start", _parts(own - taken.keys())),
-            ("learnt by the parent, and of no use to this fork", _parts(left.keys() - own)),
+            ("learned by the parent, and not used by this fork", _parts(left.keys() - own)),
         )
         if parts
     )
 
 
 def _shapes(state: TrainState) -> dict[str, torch.Size]:
-    """The shapes of all that only training needs, parameters of the optimiser among it, by names in a checkpoint."""
+    """Shapes of all training tensors, the optimizer's parameters included, by their names in a checkpoint."""
     tensors = {name: value.shape for name, value in training_tensors(state).items()}
     return tensors | {OPTIMIZER + name: value.shape for name, value in state.named_parameters()}
 
 
 def _parts(names: set[str]) -> list[str]:
-    """Whom the learnt ones among the tensors of a checkpoint belong to."""
+    """Owners of the learned loss parts among these tensor names."""
     return LearnedParts.owners(name.removeprefix(LEARNED) for name in names if name.startswith(LEARNED))
 
 
@@ -151,19 +151,19 @@ FREE = (
     "train.device",
     "train.micro_batch_size",
     "evaluate.",
-)  # change no step
-BITS = ("torch", "device", "num_threads")  # of the machine: what decides the last bits of the numbers
+)  # settings that do not change a training step
+BITS = ("torch", "device", "num_threads")  # machine facts that decide the last bits of the numbers
 MAX_SHOWN = 5
 
 
 def check_unchanged(run: RunDirectory, config: RunConfig, moved: Collection[str] = ()) -> None:
-    """Refuse to go on with settings that are not those of the run's newest checkpoint.
+    """Refuse to resume with settings that differ from those of the run's newest checkpoint.
 
     Args:
-        moved: settings whose files have moved; :func:`check_same_inputs` sees whether they are the same files.
+        moved: path settings that may differ; :func:`check_same_inputs` compares the files themselves.
 
     Raises:
-        ValueError: ``run.toml`` was edited since in a setting that decides what is learnt.
+        ValueError: ``run.toml`` was edited since, in a setting that changes training.
     """
     checkpoint = _own_checkpoint(run)
     if checkpoint is None:
@@ -180,15 +180,15 @@ def check_unchanged(run: RunDirectory, config: RunConfig, moved: Collection[str]
         shown = "; ".join(changed[:MAX_SHOWN]) + ("; ..." if len(changed) > MAX_SHOWN else "")
         raise ValueError(
             f"{run.config_file} was edited since {checkpoint.name}: {shown}; put it back, and make the change in a "
-            f"run of its own: workbench runs fork {run.id} --set KEY=VALUE"
+            f"new run: workbench runs fork {run.id} --set KEY=VALUE"
         )
 
 
 def check_same_inputs(run: RunDirectory, data_fingerprint: str, teacher: Mapping[str, Any]) -> None:
-    """Refuse to go on with training pairs, or a teacher, that are not those of the run's newest checkpoint.
+    """Refuse to resume with training pairs or a teacher that differ from those of the run's newest checkpoint.
 
     Raises:
-        ValueError: what lies at data.train or teacher.model now is something else.
+        ValueError: data.train or teacher.model now has other content.
     """
     checkpoint = _own_checkpoint(run)
     if checkpoint is None:
@@ -201,13 +201,13 @@ def check_same_inputs(run: RunDirectory, data_fingerprint: str, teacher: Mapping
     ):
         if before and now != before:
             raise ValueError(
-                f"{what} changed since {checkpoint.name}: put them back, or go on with these in a run of its own: "
+                f"{what} changed since {checkpoint.name}: put them back, or use these in a new run: "
                 f"workbench runs fork {run.id}"
             )
 
 
 def check_moved(run: RunDirectory, member: Member, changed: Collection[str]) -> list[str]:
-    """Refuse new paths of held-out pairs, or of a student, that lead to something else than the run had.
+    """Refuse new paths of held-out pairs or of a student whose content differs from before.
 
     Training pairs and the teacher are compared by :func:`check_same_inputs`, whether they have moved or not.
 
@@ -215,10 +215,10 @@ def check_moved(run: RunDirectory, member: Member, changed: Collection[str]) -> 
         changed: the settings whose files have moved.
 
     Returns:
-        what could not be compared, for lack of a fingerprint.
+        a note on paths without a recorded fingerprint to compare with.
 
     Raises:
-        ValueError: the files are others than those of the run's newest checkpoint.
+        ValueError: the files differ from those of the run's newest checkpoint.
     """
     checkpoint = _own_checkpoint(run)
     recorded = read_manifest(checkpoint).get("held_out", {}) if checkpoint else {}
@@ -228,7 +228,7 @@ def check_moved(run: RunDirectory, member: Member, changed: Collection[str]) -> 
         if name.startswith("data.") and split in member.held_out and split in recorded:
             is_same = member.held_out[split] == recorded[split]
         elif checkpoint and name in ("student.model", "inheritance.source"):
-            is_same = _feeding(config_files(member.state.student)) == _feeding(
+            is_same = _input_spec(config_files(member.state.student)) == _input_spec(
                 {file: (checkpoint / file).read_bytes() for file in (CONFIG, TOKENIZER)}
             )
         else:
@@ -237,19 +237,19 @@ def check_moved(run: RunDirectory, member: Member, changed: Collection[str]) -> 
                 unknown.append(name)
         if not is_same:
             raise ValueError(
-                f"what lies at the new {name} is not what the run had: name its own files, or go on with these in a "
-                f"run of its own: workbench runs fork {run.id} --set {name}=SPEC"
+                f"the new {name} has other content than before: name the same files, or use these in a "
+                f"new run: workbench runs fork {run.id} --set {name}=SPEC"
             )
     return [f"new paths without a recorded fingerprint to compare with: {', '.join(unknown)}"] if unknown else []
 
 
-def _feeding(files: Mapping[str, bytes]) -> tuple[Any, Any]:
-    """What a model folder's small files say of how images and captions reach the model."""
+def _input_spec(files: Mapping[str, bytes]) -> tuple[Any, Any]:
+    """Preprocessing and tokenizer of a model folder."""
     return json.loads(files[CONFIG]).get("preprocess_cfg"), json.loads(files[TOKENIZER])
 
 
 def _own_checkpoint(run: RunDirectory) -> Path | None:
-    """The newest that the run itself wrote; the one that a fork starts from is its parent's."""
+    """The newest checkpoint that the run itself wrote; a fork's first one is its parent's."""
     checkpoint, forked = newest_checkpoint(run), forked_from(run)
     if checkpoint is None or (forked and checkpoint_step(checkpoint) <= forked.parent_step):
         return None
@@ -257,10 +257,10 @@ def _own_checkpoint(run: RunDirectory) -> Path | None:
 
 
 def remarks(run: RunDirectory, config: RunConfig) -> Iterator[str]:
-    """What a person should know of a run that goes on here."""
+    """Warnings for a run that resumes on this machine."""
     for reason in damaged_checkpoints(run):
-        yield f"a checkpoint was passed over: {reason}"
+        yield f"a damaged checkpoint was skipped: {reason}"
     before, now = read_toml(run.config_file).get("machine", {}), machine_facts(resolve_device(config.train.device))
     moved = [f"{key} was {before[key]} and is {now[key]}" for key in BITS if before.get(key, now[key]) != now[key]]
     if moved:
-        yield f"not bit for bit as it would have been, for the machine is another: {'; '.join(moved)}"
+        yield f"not bit for bit reproducible, since the machine differs: {'; '.join(moved)}"

@@ -13,11 +13,11 @@ from workbench.engine.doctor.checks import (
     chance_recall,
     image_finding,
     input_findings,
-    look_at_affinities,
+    measure_affinities,
     recall_finding,
     share_unknown,
 )
-from workbench.engine.doctor.trial import Trial
+from workbench.engine.doctor.trial import StepTrial
 from workbench.engine.timing import StepTiming
 from workbench.evaluation.agreement import affinity_entropy
 from workbench.models.spec import load_model
@@ -47,9 +47,9 @@ def test_the_samples_suit_the_tiny_student(look, one) -> None:
         "caption length",
         "student's words",
         "teacher's words",
-        "input forms",
+        "model inputs",
     ]
-    assert "pictures of 16 and 48 pixels" in one(found, "input forms").message
+    assert "images of 16 and 48 pixels" in one(found, "model inputs").message
 
 
 def test_shared_captions_are_warned_of(look, pairs, one) -> None:
@@ -71,13 +71,13 @@ def test_unknown_words_are_a_problem_of_the_model_that_does_not_know_them(look, 
     assert one(found, "student's words").remedy == "--set student.tokenizer=bpe"
     assert "teacher.model" in one(found, "teacher's words").remedy
     found = look(spec, student=tiny_models["teacher"])  # a folder with weights, whose tokenizer stays
-    assert one(found, "student's words").remedy == "begin with a student that knows them"
+    assert one(found, "student's words").remedy.startswith("start from a student")
 
 
 def test_byte_pairs_know_all_words(look, pairs, one) -> None:
     found = look(pairs([f"xylophone quagmire {i}" for i in range(40)]), tokenizer="bpe")
     assert "student's words" not in {finding.check for finding in found}
-    assert "tokenizers (49,408 byte pairs in 20 tokens and " in one(found, "input forms").message
+    assert "tokenizers (49,408 byte pairs in 20 tokens and " in one(found, "model inputs").message
 
 
 def test_the_share_of_unknown_words_is_counted_by_word() -> None:
@@ -91,7 +91,7 @@ def test_the_share_of_unknown_words_is_counted_by_word() -> None:
     ("num_replaced", "level"), [(0, "ok"), (1, "ok"), (2, "warning"), (7, "warning"), (8, "problem")]
 )
 def test_broken_pictures_are_counted(num_replaced: int, level: str) -> None:
-    trial = Trial(3, StepTiming(0, 0, {"run": 1}), 0, 100, None, num_pairs=150, num_replaced=num_replaced)
+    trial = StepTrial(3, StepTiming(0, 0, {"run": 1}), 0, 100, None, num_pairs=150, num_replaced=num_replaced)
     assert image_finding(trial).level == level
 
 
@@ -137,7 +137,7 @@ def test_chance_is_one_in_a_block_and_more_where_groups_are_shared() -> None:
 
 def test_entropies_are_those_of_the_teachers_own_embeddings(healthy) -> None:
     cohort = build_cohort({"run": healthy})
-    (found,) = look_at_affinities(cohort)
+    (found,) = measure_affinities(cohort)
     assert (found.losses, found.num_pairs) == (("crd",), 40)
     assert found.scale == pytest.approx(float(cohort.teacher.scale))
     batches = [cohort.stream.batch(step) for step in (0, 1)]
@@ -154,10 +154,10 @@ def test_every_scale_at_which_affinities_are_a_target_is_looked_at(tiny, monkeyp
     config = tiny(
         loss={"affinity": {"teacher_scale": 50}, "cross_modal": {"teacher_scale": 50}}, data={"validation": ""}
     )
-    crd, both = look_at_affinities(build_cohort({"run": config}))
+    crd, both = measure_affinities(build_cohort({"run": config}))
     assert crd.losses == ("crd",)
     assert (both.losses, both.scale, both.num_pairs, both.held_out) == (("affinity", "cross_modal"), 50, 25, None)
-    (alone,) = look_at_affinities(build_cohort({"run": tiny(loss={"crd": {"weight": 0}})}))
+    (alone,) = measure_affinities(build_cohort({"run": tiny(loss={"crd": {"weight": 0}})}))
     assert alone.losses == ()
 
 
@@ -174,5 +174,5 @@ def test_affinities_that_are_nearly_one_hot_are_warned_of_where_a_loss_uses_them
 def test_a_sharp_scale_makes_them_one_hot(healthy, tiny) -> None:
     crd = {"teacher_scale": 5000}
     config = tiny(teacher=healthy.teacher.model_dump(), loss={"crd": crd})
-    (found,) = look_at_affinities(build_cohort({"run": config}))
+    (found,) = measure_affinities(build_cohort({"run": config}))
     assert affinity_finding(found).level == "warning"

@@ -88,7 +88,7 @@ def test_a_run_that_this_machine_cannot_do_is_estimated_and_not_tried(
     slow = Estimate(teacher_forward_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
     monkeypatch.setattr(estimate, "estimate_step", lambda _: slow)
     monkeypatch.setattr(examine, "try_steps", lambda _: 1 / 0)
-    monkeypatch.setattr(examine, "look_at_affinities", lambda _: 1 / 0)
+    monkeypatch.setattr(examine, "measure_affinities", lambda _: 1 / 0)
     train = healthy.train.model_copy(update={"num_steps": 10**5})
     diagnosis = examine_run(healthy.model_copy(update={"train": train}))
     found = one(diagnosis.findings, "time")
@@ -110,7 +110,7 @@ def test_a_bound_of_zero_tries_it_all_the_same(healthy, one, monkeypatch: pytest
     slow = Estimate(teacher_forward_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
     monkeypatch.setattr(estimate, "estimate_step", lambda _: slow)
     said: list[str] = []
-    diagnosis = examine_run(healthy, say=said.append, max_time_s=0)
+    diagnosis = examine_run(healthy, report=said.append, max_time_s=0)
     assert diagnosis.forecast is not None
     assert diagnosis.estimate is None
     assert one(diagnosis.findings, "memory").level == "ok"

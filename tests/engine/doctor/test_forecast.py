@@ -5,20 +5,20 @@ import pytest
 from workbench.engine.build import build_cohort
 from workbench.engine.doctor.forecast import (
     Evaluations,
-    Forecast,
+    RunForecast,
     does_not_fit,
     duration,
     forecast_findings,
     make_forecast,
     num_validations,
 )
-from workbench.engine.doctor.trial import Trial
+from workbench.engine.doctor.trial import StepTrial
 from workbench.engine.loop import train
 from workbench.engine.timing import StepTiming
 from workbench.events import EvalDone
 
-TRIAL = Trial(6, StepTiming(wait_s=0.5, teacher_forward_s=2.0, learn_s={"run": 1.0}), 0.25, 1000.0, None, 120, 0)
-SOUND = Forecast(100, 50.0, 1.0, 200.0, 20.0, 4, 1000.0, 8000.0, 50.0)
+TRIAL = StepTrial(6, StepTiming(wait_s=0.5, teacher_forward_s=2.0, learn_s={"run": 1.0}), 0.25, 1000.0, None, 120, 0)
+SOUND = RunForecast(100, 50.0, 1.0, 200.0, 20.0, 4, 1000.0, 8000.0, 50.0)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.engine.doctor.machine import Finding, Gpu, Machine, Storage, look_at_machine, machine_findings
+from workbench.engine.doctor.machine import Finding, Gpu, Machine, Storage, inspect_machine, machine_findings
 
 PLENTY_MB = 100_000.0
 
@@ -66,7 +66,7 @@ def test_a_hidden_gpu_is_a_choice(machine: Machine, one, monkeypatch: pytest.Mon
 
 
 def test_this_machine_is_looked_at_and_nothing_is_written(tmp_path: Path) -> None:
-    machine = look_at_machine(tmp_path / "runs")
+    machine = inspect_machine(tmp_path / "runs")
     assert 0 < machine.free_memory_mb <= machine.memory_mb
     assert 0 < machine.cores <= machine.all_cores
     assert machine.device == ("cuda" if machine.gpu else "cpu")
@@ -90,7 +90,7 @@ def test_the_driver_is_asked_for_its_gpus(
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert len(look_at_machine(tmp_path).driver_gpus) == gpus
+    assert len(inspect_machine(tmp_path).driver_gpus) == gpus
 
 
 def test_what_is_wrong_has_a_remedy_and_what_is_right_has_none() -> None:

@@ -27,7 +27,7 @@ def test_a_healthy_run_has_no_warning(healthy) -> None:
 @pytest.mark.parametrize(
     ("changes", "check", "says", "remedy"),
     [
-        ({"train": {"num_steps": 2}}, "length", "show only 67% of 60 pairs", "train.num_steps=3 "),
+        ({"train": {"num_steps": 2}}, "length", "only 67% of 60 pairs", "train.num_steps=3 "),
         ({"train": {"num_steps": 400}}, "length", "133.3 times", "fewer steps"),
         ({"optimizer": {"warmup_fraction": 0.025}}, "warm-up", "0 of 12 steps", "warmup_fraction=0.167"),
         ({"optimizer": {"warmup_fraction": 0.5}}, "warm-up", "6 of 12 steps", "warmup_fraction=0.025"),
@@ -73,9 +73,9 @@ def test_shares_of_the_gradient(tiny, one) -> None:
     found = one(list(share_findings({"clip": 0.95, "crd": 0.035, "fd": 0.005, "icl": 0.01}, objective)), "gradient")
     assert found.level == "warning"
     assert "fd 0.5%" in found.message
-    assert "leaves fd next to no effect" in found.message
+    assert "leaves fd almost no effect" in found.message
     found = one(list(share_findings({"clip": 0.95, "crd": 0.02, "fd": 0.02, "icl": 0.01}, objective)), "gradient")
-    assert "the others little effect beside clip" in found.message
+    assert "the others little effect next to clip" in found.message
 
 
 def test_a_weight_that_is_still_rising_may_be_small(tiny, one) -> None:
@@ -89,4 +89,5 @@ def test_stages_warm_up_while_they_learn_masks(tiny, one) -> None:
     stage = {"sparsity": 0.5, "num_steps": 12, "mask_steps": 4, "ramp_steps": 2}
     config = tiny(student={"model": "inherited"}, inheritance={"stages": [stage]})
     finding = one(findings(config), "warm-up")
-    assert (finding.level, finding.message) == ("ok", "the steps over which masks are learnt, in every stage")
+    assert finding.level == "ok"
+    assert "every stage" in finding.message

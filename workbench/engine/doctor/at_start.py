@@ -1,6 +1,6 @@
-"""What every run is warned of before its first step: a teacher at chance, and captions that a model cannot read.
+"""Warnings before the first step of every run: a teacher at chance level, and words unknown to a tokenizer.
 
-Cheap beside the run, and without effect on its numbers; `workbench doctor` looks further.
+They take little time and do not change the run's numbers; ``workbench doctor`` checks more.
 """
 
 import time
@@ -23,10 +23,10 @@ from workbench.models.teacher import Teacher
 from workbench.progress import phase
 from workbench.resources import cache_dir
 
-NUM_PAIRS = 256  # held-out pairs that the teacher is tried on
-CHUNK = 32  # of them in one forward
-ENOUGH_S = 5.0  # after which a slow teacher is tried on no further chunk
-WORTH_KEEPING_S = 1.0  # what took longer is kept on disk
+NUM_PAIRS = 256  # held-out pairs on which the teacher is measured
+CHUNK = 32  # pairs in one forward
+ENOUGH_S = 5.0  # after which a slow teacher gets no further chunk
+WORTH_KEEPING_S = 1.0  # a measurement that took longer is saved on disk
 
 
 class TeacherLevel(BaseModel):
@@ -39,7 +39,7 @@ class TeacherLevel(BaseModel):
 
 
 def start_warnings(cohort: Cohort) -> Iterator[str]:
-    """One line for each thing that is likely to waste the run, with its remedy."""
+    """One line, with the remedy, for each problem that is likely to waste the run."""
     first = cohort.members[0]
     needs_teacher = any(member.objective.needs_teacher for member in cohort.members)
     teacher = cohort.teacher if needs_teacher else None
@@ -55,7 +55,7 @@ def start_warnings(cohort: Cohort) -> Iterator[str]:
 
 
 def teacher_level(evaluator: Evaluator, teacher: Teacher) -> TeacherLevel:
-    """How well the teacher finds a few of the held-out pairs; read from disk where that took long before."""
+    """Recall of the teacher on a few held-out pairs, read from disk if it was saved there."""
     folder = cache_dir() / "teacher-levels"
     if folder.is_dir():
         with suppress(OSError, ValueError):
@@ -70,24 +70,25 @@ def teacher_level(evaluator: Evaluator, teacher: Teacher) -> TeacherLevel:
 
 
 def _measure(evaluator: Evaluator, teacher: Teacher) -> TeacherLevel:
-    is_needed_anyhow = evaluator.knows_teacher or evaluator.pairs.num_images <= NUM_PAIRS
-    said = evaluator.teacher_pairs() if is_needed_anyhow else _embed_few(evaluator, teacher.in_chunks_of(CHUNK))
-    said = Embeddings(said.image_BD[:NUM_PAIRS], said.text_BD[:NUM_PAIRS], said.scale)
-    groups = evaluator.pairs.image_group_N[: len(said)]
+    needs_all = evaluator.knows_teacher or evaluator.pairs.num_images <= NUM_PAIRS
+    # The run needs the embeddings of all pairs anyway; a small set, or one that is ready, is not embedded twice.
+    found = evaluator.teacher_pairs() if needs_all else _embed_few(evaluator, teacher.in_chunks_of(CHUNK))
+    embedded = Embeddings(found.image_BD[:NUM_PAIRS], found.text_BD[:NUM_PAIRS], found.scale)
+    groups = evaluator.pairs.image_group_N[: len(embedded)]
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    group_N = torch.tensor([numbers[group] for group in groups], device=said.image_BD.device)
-    found = retrieval(said.image_BD, said.text_BD, group_N, group_N, block_size=len(said))
-    return TeacherLevel(num_pairs=len(said), recall=mean_recall(found.metrics))
+    group_N = torch.tensor([numbers[group] for group in groups], device=embedded.image_BD.device)
+    metrics = retrieval(embedded.image_BD, embedded.text_BD, group_N, group_N, block_size=len(embedded)).metrics
+    return TeacherLevel(num_pairs=len(embedded), recall=mean_recall(metrics))
 
 
 def _embed_few(evaluator: Evaluator, teacher: Teacher) -> Embeddings:
-    """The teacher's embeddings of the first pairs, in small forwards: of fewer pairs where it is slow."""
+    """Teacher embeddings of the first pairs, in small forwards; fewer pairs if it is slow."""
     captions, device = evaluator.first_captions(NUM_PAIRS), teacher.scale.device
     parts: list[Embeddings] = []
     until_s = time.perf_counter() + ENOUGH_S
     with (
         closing(evaluator.pairs.image_chunks(teacher.form.image_size, CHUNK)) as chunks,
-        phase("trying the teacher", NUM_PAIRS) as shown,
+        phase("measuring the teacher", NUM_PAIRS) as shown,
     ):
         for start, image_BCHW in zip(range(0, NUM_PAIRS, CHUNK), chunks, strict=False):
             text_BL = teacher.tokenize(captions[start : start + CHUNK])

@@ -1,4 +1,4 @@
-"""Whether the teacher knows the data, and whether its affinities say more than the pairs do.
+"""Checks of a run's data and teacher: captions, tokenizers, bad images, teacher recall, entropy of its affinities.
 
 Shape letters: N pairs · D embedding width."""
 
@@ -20,7 +20,7 @@ from workbench.data.unusable import MAX_SHARE, Reading
 from workbench.embeddings import Embeddings, InputSpec
 from workbench.engine.cohort import Cohort
 from workbench.engine.doctor.machine import Finding, Level
-from workbench.engine.doctor.trial import Trial
+from workbench.engine.doctor.trial import StepTrial
 from workbench.engine.evaluate import Measured
 from workbench.evaluation.agreement import affinity_entropy
 from workbench.losses.base import Loss
@@ -29,17 +29,15 @@ from workbench.models.clip import Clip
 from workbench.models.teacher import Teacher
 from workbench.models.tokenizers import WordTokenizer
 
-# Whether captions and pictures reach the student, and the teacher, as they should.
-
 SOME_UNKNOWN = 0.05  # of the words of the captions
 MANY_UNKNOWN = 0.2
-SOME_REPLACED = 0.01  # of the pictures
+SOME_REPLACED = 0.01  # of the images
 
 
 def input_findings(
     dataset: Dataset, student: Clip, teacher: Teacher | None, batch_size: int, student_spec: str
 ) -> Iterator[Finding]:
-    """What the captions are like, and what each model makes of them."""
+    """Checks of the captions, and of how each model reads them."""
     yield from reading_findings("training data", dataset.reading)
     yield _duplicates(dataset, batch_size)
     yield _lengths(dataset, student.form)
@@ -49,20 +47,20 @@ def input_findings(
 
 
 def reading_findings(name: str, reading: Reading) -> Iterator[Finding]:
-    """What was left out when data were opened, and class names that are no words."""
+    """Notes of a data source: entries that were left out, and class names that are not words."""
     yield from (Finding(name, "warning", note, "`workbench data check SPEC` shows more") for note in reading.notes)
 
 
-def image_finding(trial: Trial) -> Finding:
-    """Whether the pictures of the steps that were taken could be used."""
+def image_finding(trial: StepTrial) -> Finding:
+    """Whether the images of the trial steps were good."""
     if trial.num_replaced > SOME_REPLACED * trial.num_pairs:
         return Finding(
-            "pictures",
+            "images",
             "problem" if trial.num_replaced > MAX_SHARE * trial.num_pairs else "warning",
-            f"{trial.num_replaced:,} of the first {trial.num_pairs:,} cannot be used, and others stand in their place",
+            f"{trial.num_replaced:,} of the first {trial.num_pairs:,} cannot be used, and others replace them",
             "`workbench data check SPEC --all` lists them",
         )
-    return Finding("pictures", "ok", f"{trial.num_replaced:,} of the first {trial.num_pairs:,} cannot be used")
+    return Finding("images", "ok", f"{trial.num_replaced:,} of the first {trial.num_pairs:,} cannot be used")
 
 
 def _duplicates(dataset: Dataset, batch_size: int) -> Finding:
@@ -73,25 +71,25 @@ def _duplicates(dataset: Dataset, batch_size: int) -> Finding:
         f"{expected:.2g} of a pair's {batch_size - 1:,} negatives in a batch have its caption"
     )
     if expected >= MANY_FALSE_NEGATIVES:
-        return Finding("captions", "warning", message, "lower train.batch_size, or give captions that say more")
+        return Finding("captions", "warning", message, "lower train.batch_size, or give more specific captions")
     return Finding("captions", "ok", message)
 
 
 def _lengths(dataset: Dataset, form: InputSpec) -> Finding:
     filling = share_filling(dataset, form.tokenize)
-    message = f"{filling:.0%} fill the {form.tokenize(['']).shape[1]} tokens that the student reads, or are cut there"
+    message = f"{filling:.0%} fill the {form.tokenize(['']).shape[1]} tokens that the student reads, or are truncated"
     if filling >= MANY_CUT:
         return Finding("caption length", "warning", message, "take a student with a longer context, or shorten them")
     return Finding("caption length", "ok", message)
 
 
 def word_findings(dataset: Dataset, student: Clip, teacher: Teacher | None, student_spec: str) -> Iterator[Finding]:
-    """Whether each model's word list knows the words of some captions."""
+    """Whether the word list of each model has the words of some captions."""
     texts = [dataset.text(index).captions[0] for index in spread(len(dataset), NUM_TOKENIZED)]
     has_weights = "@" in student_spec or student_spec.startswith(("run:", "sample:")) or Path(student_spec).is_dir()
     remedies = {
-        "student": "begin with a student that knows them" if has_weights else "--set student.tokenizer=bpe",
-        "teacher": "name a teacher that knows them with --set teacher.model=SPEC",
+        "student": "start from a student whose tokenizer knows them" if has_weights else "--set student.tokenizer=bpe",
+        "teacher": "name a teacher whose tokenizer knows them with --set teacher.model=SPEC",
     }
     for model, form in (("student", student.form), ("teacher", teacher.form if teacher else None)):
         unknown = share_unknown(form.tokenize, texts) if form else None
@@ -106,7 +104,7 @@ def word_findings(dataset: Dataset, student: Clip, teacher: Teacher | None, stud
 
 
 def share_unknown(tokenize: Callable[[Sequence[str]], Tensor], texts: Sequence[str]) -> float | None:
-    """The share of words that a word list does not hold; None of a tokenizer that splits words and so knows all."""
+    """The share of words that are not in a word list; None for a subword tokenizer, which has no unknown words."""
     if not isinstance(tokenize, WordTokenizer):
         return None
     text_ML = tokenize(texts)
@@ -117,19 +115,19 @@ def share_unknown(tokenize: Callable[[Sequence[str]], Tensor], texts: Sequence[s
 
 
 def _forms(student: Clip, teacher: Teacher) -> Finding:
-    """What differs in how the two are fed; each is fed its own way, so that nothing is wrong with it."""
+    """Differences in image size, tokenizer and normalization; all are allowed, since each model gets its own input."""
     theirs, ours = teacher.form, student.form
     differing = []
     if ours.image_size != theirs.image_size:
-        differing.append(f"pictures of {ours.image_size} and {theirs.image_size} pixels")
+        differing.append(f"images of {ours.image_size} and {theirs.image_size} pixels")
     if ours.tokenizer_id != theirs.tokenizer_id:
         differing.append(f"tokenizers ({_described(ours.tokenize)} and {_described(theirs.tokenize)})")
     if (student.mean, student.std) != teacher.normalisation:
         (red, *_), _ = teacher.normalisation
-        differing.append(f"normalisation (mean red {student.mean[0]:.3g} and {red:.3g})")
+        differing.append(f"normalization (mean red {student.mean[0]:.3g} and {red:.3g})")
     if not differing:
-        return Finding("input forms", "ok", "student and teacher are fed alike")
-    return Finding("input forms", "ok", f"student and teacher differ in {', '.join(differing)}: each gets its own")
+        return Finding("model inputs", "ok", "student and teacher have the same input")
+    return Finding("model inputs", "ok", f"student and teacher differ in {', '.join(differing)}: each gets its own")
 
 
 def _described(tokenize: object) -> str:
@@ -138,17 +136,17 @@ def _described(tokenize: object) -> str:
     return f"{getattr(tokenize, 'vocab_size', 0):,} byte pairs in {getattr(tokenize, 'context_length', 0)} tokens"
 
 
-NUM_PAIRS = 500  # whose affinities are looked at
-CLEARLY = 5  # standard errors of a model that guesses
+NUM_PAIRS = 500  # pairs for the entropy of the affinities
+CLEARLY = 5  # standard errors above chance
 NEAR_ONE_HOT = 0.05  # of the entropy of uniform affinities
-AFFINITY_LOSSES = ("crd", "affinity", "cross_modal")  # their target is the teacher's affinity of pictures and texts
+AFFINITY_LOSSES = ("crd", "affinity", "cross_modal")  # their target is the teacher's image-to-text affinity
 
 
 @dataclass(frozen=True)
 class Affinities:
-    """The mean entropy, in nats, of the teacher's affinities among N pairs; ``losses`` see them at this scale.
+    """Mean entropy, in nats, of the teacher's affinities among N pairs, at the scale at which ``losses`` use them.
 
-    ``held_out`` is that of as many held-out pairs; None where the run has none.
+    ``held_out`` is the entropy on as many held-out pairs; None if the run has none.
     """
 
     losses: tuple[str, ...]
@@ -163,25 +161,25 @@ class Affinities:
 
 
 def recall_finding(measured: Measured, chance: float, split: str) -> Finding:
-    """Whether the teacher finds the pairs better than a model that guesses.
+    """Whether the teacher's R@1 is above chance.
 
     Args:
-        chance: what guessing scores in R@1.
-        split: of which pairs it was measured.
+        chance: R@1 of random answers.
+        split: on which it was measured.
     """
     return level_finding(mean_recall(measured.metrics), chance, measured.num_pairs, split)
 
 
 def level_finding(recall: float, chance: float, num_pairs: int, split: str) -> Finding:
-    """As :func:`recall_finding`, of an R@1 that is the mean of both directions."""
+    """As :func:`recall_finding`, for an R@1 that is the mean of both directions."""
     message = f"R@1 of {recall:.1%} on {num_pairs:,} {split} pairs, where guessing gives {chance:.1%}"
     match beats_chance(recall, chance, num_pairs):
         case True:
             return Finding("teacher", "ok", message)
         case None:
             remedy = "name more held-out pairs with --set data.validation=SPEC"
-            return Finding("teacher", "warning", f"these pairs cannot tell a teacher from guessing: {message}", remedy)
-    remedy = "name one that knows such data with --set teacher.model=SPEC; `workbench teacher import` tries it"
+            return Finding("teacher", "warning", f"too few pairs to tell a teacher from guessing: {message}", remedy)
+    remedy = "name a teacher for such data with --set teacher.model=SPEC; `workbench teacher import` measures one"
     return Finding("teacher", "problem", f"no better than guessing: {message}", remedy)
 
 
@@ -191,21 +189,21 @@ def mean_recall(metrics: Mapping[str, float]) -> float:
 
 
 def beats_chance(recall: float, chance: float, num_pairs: int) -> bool | None:
-    """Whether an R@1 is clearly above guessing; None where not even a perfect model would be."""
+    """Whether an R@1 is significantly above chance; None where even a perfect model could not be."""
     enough = chance + CLEARLY * math.sqrt(chance * (1 - chance) / num_pairs)
     return None if enough >= 1 else recall > enough
 
 
 def chance_recall(pairs: EvaluationSet, block_size: int) -> float:
-    """R@1 of a model that guesses: its own caption is one of those of the block, and others of its group are right too.
+    """R@1 of random answers in blocks of ``block_size``, where every caption of an image's group is correct.
 
-    Groups are taken to be spread evenly over the blocks.
+    Groups are assumed to be spread evenly over the blocks.
     """
     return chance_of(pairs.image_group_N, block_size)
 
 
 def chance_of(group_N: Sequence[str], block_size: int) -> float:
-    """As :func:`chance_recall`, of images with these groups."""
+    """As :func:`chance_recall`, for images with these groups."""
     num_items = len(group_N)
     in_block = min(num_items, block_size)
     sizes = Counter(group_N).values()
@@ -213,8 +211,8 @@ def chance_of(group_N: Sequence[str], block_size: int) -> float:
     return (1 + (in_block - 1) * of_group) / in_block
 
 
-def look_at_affinities(cohort: Cohort) -> list[Affinities]:
-    """The entropy of the teacher's affinities, at each scale at which a loss takes them for its target.
+def measure_affinities(cohort: Cohort) -> list[Affinities]:
+    """The entropy of the teacher's affinities at each scale at which a loss has them as its target.
 
     Without such a loss, at the teacher's own scale.
     """
@@ -234,7 +232,7 @@ def look_at_affinities(cohort: Cohort) -> list[Affinities]:
 
 
 def affinity_finding(found: Affinities) -> Finding:
-    """Whether affinities are so sharp that they say no more than which caption belongs to which picture."""
+    """Whether affinities are so sharp that they add nothing to the contrastive labels."""
     held_out = "" if found.held_out is None else f", {found.held_out:.2f} on held-out ones"
     message = (
         f"entropy {found.training:.2f} nats on training pairs{held_out}; uniform over {found.num_pairs:,} is "
@@ -246,7 +244,7 @@ def affinity_finding(found: Affinities) -> Finding:
     return Finding(
         check,
         "warning",
-        f"nearly one-hot, nothing that the pairs do not say too: {message}",
+        f"nearly one-hot, so they add nothing to the contrastive labels: {message}",
         f"--set loss.{found.losses[0]}.teacher_scale='0.5 x teacher', or a teacher that was not trained on these pairs",
     )
 
@@ -254,7 +252,7 @@ def affinity_finding(found: Affinities) -> Finding:
 def _target_scales(
     losses: Mapping[str, Loss], student_scale: Tensor, teacher_scale: Tensor
 ) -> dict[float, tuple[str, ...]]:
-    """The losses that have the teacher's affinities for their target, by the scale they take these at."""
+    """Losses whose target is the teacher's affinities, by the scale they use."""
     found: dict[float, tuple[str, ...]] = {}
     for name in AFFINITY_LOSSES:
         choice = getattr(losses.get(name), "teacher_scale", None)
@@ -265,7 +263,7 @@ def _target_scales(
 
 
 def _training_pairs(cohort: Cohort, teacher: Teacher) -> Embeddings:
-    """The teacher's embeddings of the pairs of the first batches, each pair once."""
+    """Teacher embeddings of the pairs of the first batches, each pair once."""
     stream = cohort.stream
     num_batches = min(-(-NUM_PAIRS // cohort.batch_size), max(1, len(stream.dataset) // cohort.batch_size))
     embedded = []
@@ -280,7 +278,7 @@ def _training_pairs(cohort: Cohort, teacher: Teacher) -> Embeddings:
 
 
 def _held_out_pairs(cohort: Cohort, teacher: Teacher, num_pairs: int) -> Embeddings | None:
-    """As many held-out pairs, each picture with its first caption; None where the run names none."""
+    """Teacher embeddings of held-out pairs, each image with its first caption; None if the run has none."""
     evaluator = next(iter(cohort.evaluators.values()), None)
     if evaluator is None:
         return None

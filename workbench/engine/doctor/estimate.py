@@ -1,4 +1,4 @@
-"""What a run, and looking into it, would take: estimated from a few pairs, for machines that cannot do the work."""
+"""Estimate the time of a run, and of examining it, from a few pairs: for machines where even a few steps take long."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -21,22 +21,20 @@ from workbench.formatting import duration
 from workbench.models.teacher import Teacher
 from workbench.progress import phase
 
-# What a step costs, from a forward and backward of a few pairs: known before minutes are spent on whole batches.
-
-SIZES = (2, 8)  # pairs; the first warm up, and are all where they take long
-LONG_S = 1.0
-FORWARD = 1 / 3  # of a forward and backward
+SIZES = (2, 8)  # pairs of a measurement; the first is a warm-up
+LONG_S = 1.0  # if the warm-up takes longer, it is the measurement
+FORWARD = 1 / 3  # of the time of a forward and backward
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds and MiB a pair; waiting for data, losses and the optimizer are left out.
+    """Seconds and MiB per pair, without waiting for data, losses and optimizer.
 
     Attributes:
-        teach_s: of the teacher's forward; 0 where none is needed.
-        learn_s: of each member's forward and backward, by its run.
-        grown_mb: by how much the peak of memory rose.
-        chunk_size: rows of every forward of the teacher.
+        teacher_forward_s: 0 if no loss needs the teacher.
+        learn_s: forward and backward of each member, by run id.
+        grown_mb: growth of peak memory.
+        chunk_size: rows of each forward of the teacher.
     """
 
     teacher_forward_s: float
@@ -45,28 +43,28 @@ class Estimate:
     chunk_size: int
 
     def timing(self, batch_size: int) -> StepTiming:
-        """A step with batches of this size."""
+        """The timing of a step with this batch size."""
         learn_s = {run: batch_size * pair_s for run, pair_s in self.learn_s.items()}
         return StepTiming(wait_s=0.0, teacher_forward_s=self.teacher_s(batch_size), learn_s=learn_s)
 
     def teacher_s(self, num_pairs: int) -> float:
-        """Of the teacher's forwards of so many pairs, padding included."""
+        """Seconds of the teacher's forwards on ``num_pairs`` pairs, padding included."""
         return -(-num_pairs // self.chunk_size) * self.chunk_size * self.teacher_forward_s
 
     def student_s(self) -> float:
-        """Of the slowest student's forward."""
+        """Seconds per pair of the slowest student's forward."""
         return FORWARD * max(self.learn_s.values())
 
 
 def estimate_step(cohort: Cohort) -> Estimate:
-    """Try every model of the cohort on a few pairs. No weight changes, and no gradient stays."""
+    """Time every model of the cohort on a few pairs; weights do not change and gradients are cleared."""
     before_mb = peak_memory_mb(cohort.device)
     needs_teacher = any(member.objective.needs_teacher for member in cohort.members)
     teacher = cohort.teacher if needs_teacher and not cohort.cached else None
-    with phase("trying a few pairs", len(cohort.members) + bool(teacher)) as shown:
+    with phase("timing a few pairs", len(cohort.members) + bool(teacher)) as shown:
         teacher_forward_s = 0.0
         if teacher:
-            teacher_forward_s = _teach_s(cohort, teacher)
+            teacher_forward_s = _teacher_forward_s(cohort, teacher)
             shown.advance()
         learn_s = {}
         for member in cohort.members:
@@ -76,7 +74,7 @@ def estimate_step(cohort: Cohort) -> Estimate:
     return Estimate(teacher_forward_s, learn_s, grown_mb, cohort.teacher.chunk_size if cohort.teacher else 1)
 
 
-def _teach_s(cohort: Cohort, teacher: Teacher) -> float:
+def _teacher_forward_s(cohort: Cohort, teacher: Teacher) -> float:
     def teacher_forward(num_pairs: int) -> None:
         batch = _batch(cohort, teacher.form, num_pairs)
         teacher.in_chunks_of(num_pairs).embed(batch.student_image_BCHW, batch.student_text_BL)
@@ -87,7 +85,7 @@ def _teach_s(cohort: Cohort, teacher: Teacher) -> float:
 def _learn_s(cohort: Cohort, member: Member) -> float:
     train, form = member.config.train, member.state.student.form
     member.prepare_step(0)
-    member.state.student.eval()  # batch normalization keeps its statistics
+    member.state.student.eval()  # so that batch-norm statistics do not change
 
     def learn(num_pairs: int) -> None:
         batch = _batch(cohort, form, num_pairs)
@@ -103,7 +101,7 @@ def _learn_s(cohort: Cohort, member: Member) -> float:
 
 
 def _batch(cohort: Cohort, form: InputSpec, num_pairs: int) -> Batch:
-    """Blank images with captions of the data: what is in them takes no other time."""
+    """Blank images and captions of the data; the time of a step does not depend on their content."""
     dataset = cohort.stream.dataset
     captions = [dataset.text(index % len(dataset)).captions[0] for index in range(num_pairs)]
     image_BCHW = torch.zeros(num_pairs, 3, form.image_size, form.image_size, dtype=torch.uint8)
@@ -112,7 +110,7 @@ def _batch(cohort: Cohort, form: InputSpec, num_pairs: int) -> Batch:
 
 
 def _pair_s(cohort: Cohort, work: Callable[[int], object]) -> float:
-    """Seconds that the work takes for one of several pairs."""
+    """Seconds per pair of ``work``."""
     pair_s = 0.0
     for num_pairs in SIZES:
         start_s = now_s(cohort.device)
@@ -126,7 +124,7 @@ def _pair_s(cohort: Cohort, work: Callable[[int], object]) -> float:
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """Seconds of one step, of the whole run, and of what doctor would do to measure both."""
+    """Estimated seconds of one step, of the whole run, and of doctor's trial steps and evaluations."""
 
     step_s: float
     total_s: float
@@ -137,7 +135,7 @@ class RunEstimate:
         return asdict(self)
 
     def finding(self, cohort: Cohort) -> Finding:
-        """What a person should know of a run that was not tried."""
+        """The finding of a run whose trial steps were skipped."""
         message = (
             f"this machine would need about {duration(self.total_s)} for {cohort.num_steps:,} steps of "
             f"{cohort.batch_size:,} pairs, estimated from a few pairs; a trial would take {duration(self.trial_s)}"
@@ -147,10 +145,10 @@ class RunEstimate:
 
 
 def estimate_run(cohort: Cohort, num_measured: int) -> RunEstimate:
-    """From a forward and backward of a few pairs of a cohort of one.
+    """Estimate the run of a cohort of one from a forward and backward on a few pairs.
 
     Args:
-        num_measured: held-out pairs that doctor measures.
+        num_measured: held-out pairs that doctor would evaluate.
     """
     found = estimate_step(cohort)
     timing = found.timing(cohort.batch_size)
@@ -166,7 +164,7 @@ def estimate_run(cohort: Cohort, num_measured: int) -> RunEstimate:
 
 
 def _trial_s(cohort: Cohort, found: Estimate, num_measured: int) -> float:
-    """Of affinities, steps, one more lesson, the losses' shares, and an evaluation."""
+    """Seconds of affinities, trial steps, one more teacher forward, gradient shares, and an evaluation."""
     (member,) = cohort.members
     timing = found.timing(cohort.batch_size)
     affinities_s = (1 + bool(cohort.evaluators)) * found.teacher_s(NUM_LOOKED_AT)

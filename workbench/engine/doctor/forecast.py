@@ -1,4 +1,4 @@
-"""What a run will take, from a few of its steps: time, memory and disk."""
+"""Forecast the time, memory and disk space of a run from a few of its steps."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from workbench.engine.checkpoint import checkpoints_bytes, remedy
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import has_batch_norm
 from workbench.engine.doctor.machine import Finding
-from workbench.engine.doctor.trial import Trial
+from workbench.engine.doctor.trial import StepTrial
 from workbench.formatting import duration
 from workbench.limits import MIB, MUCH_OF_MEMORY
 
@@ -20,12 +20,12 @@ FASTER = (
     "train where there is a GPU, or take smaller models, fewer steps (--set train.num_steps=N) or smaller batches "
     "(--set train.batch_size=N)"
 )
-LONG_S = 60.0  # below this, nobody minds how it is spent
+LONG_S = 60.0  # shorter times get no warning
 
 
 @dataclass(frozen=True)
 class Evaluations:
-    """What measuring takes: once for each split by the teacher, and for the student as often as it is due."""
+    """Seconds of a run's evaluations: the teacher once per split, the student as often as it is due."""
 
     num_validations: int
     student_s: float
@@ -40,10 +40,10 @@ class Evaluations:
 
 
 def all_evaluations(cohort: Cohort, student_s: float, teacher_s: float) -> Evaluations:
-    """Those of a whole run.
+    """The evaluations of a whole run.
 
     Args:
-        student_s, teacher_s: seconds a pair.
+        student_s, teacher_s: seconds per pair.
     """
     sizes = {name: one.pairs.num_images for name, one in cohort.evaluators.items()}
     num_validation, num_test = sizes.get("validation", 0), sizes.get("test", 0)
@@ -57,10 +57,10 @@ def all_evaluations(cohort: Cohort, student_s: float, teacher_s: float) -> Evalu
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """Seconds, MiB and pairs a second of a whole run; ``room_mb`` is what the device has for it.
+class RunForecast:
+    """Seconds, MiB and pairs per second of a whole run; ``room_mb`` is the memory available to it.
 
-    ``waiting_s`` is the part of ``training_s`` that is spent waiting for data.
+    ``waiting_s`` is the part of ``training_s`` that waits for data.
     """
 
     num_steps: int
@@ -83,27 +83,27 @@ class Forecast:
 
 
 def num_validations(config: RunConfig) -> int:
-    """How often a run is measured on the validation pairs: when it is due, and at the end."""
+    """The number of validations of a run, the last one included."""
     steps, every = config.train.num_steps, config.evaluate.every_steps
     return 1 + ((steps - 1) // every if every else 0)
 
 
 def num_new_steps(cohort: Cohort) -> int:
-    """Steps that ask the teacher of views it has not seen; one that remembers takes its time only for those."""
+    """Steps with views that the teacher has not embedded yet; if embeddings are stored, only these run the teacher."""
     num_steps, views = cohort.num_steps, cohort.members[0].config.data.views
     steps_per_view = max(1, len(cohort.stream.dataset) // cohort.batch_size)
     return min(num_steps, views * steps_per_view) if views else num_steps
 
 
-def make_forecast(cohort: Cohort, trial: Trial, evaluations: Evaluations, room_mb: float) -> Forecast:
-    """The whole run at the rate of the steps that were taken."""
+def make_forecast(cohort: Cohort, trial: StepTrial, evaluations: Evaluations, room_mb: float) -> RunForecast:
+    """The whole run at the speed of the trial steps."""
     (member,) = cohort.members
     num_steps, new_steps = cohort.num_steps, num_new_steps(cohort)
-    teaching_s = new_steps * trial.timing.teacher_forward_s + (num_steps - new_steps) * min(
+    teacher_s = new_steps * trial.timing.teacher_forward_s + (num_steps - new_steps) * min(
         trial.teacher_again_s, trial.timing.teacher_forward_s
     )
-    training_s = num_steps * (trial.timing.step_s - trial.timing.teacher_forward_s) + teaching_s
-    return Forecast(
+    training_s = num_steps * (trial.timing.step_s - trial.timing.teacher_forward_s) + teacher_s
+    return RunForecast(
         num_steps=num_steps,
         pairs_per_s=num_steps * cohort.batch_size / training_s,
         waiting_s=num_steps * trial.timing.wait_s,
@@ -116,8 +116,8 @@ def make_forecast(cohort: Cohort, trial: Trial, evaluations: Evaluations, room_m
     )
 
 
-def forecast_findings(forecast: Forecast, cohort: Cohort, free_disk_mb: float) -> Iterator[Finding]:
-    """Whether the run fits, and where its time goes."""
+def forecast_findings(forecast: RunForecast, cohort: Cohort, free_disk_mb: float) -> Iterator[Finding]:
+    """Whether the run fits in memory and on the disk, and where its time goes."""
     yield _fits(forecast, cohort)
     yield _disk(forecast, cohort.members[0].config, free_disk_mb)
     yield time_finding(_time(forecast), forecast.total_s)
@@ -134,32 +134,32 @@ def forecast_findings(forecast: Forecast, cohort: Cohort, free_disk_mb: float) -
         yield Finding(
             "evaluation time",
             "warning",
-            f"measuring takes longer than training ({duration(forecast.evaluation_s)})",
-            "--set evaluate.every_steps=N measures less often, --set data.num_validation_pairs=N fewer pairs",
+            f"evaluation takes longer than training ({duration(forecast.evaluation_s)})",
+            "--set evaluate.every_steps=N evaluates less often, --set data.num_validation_pairs=N fewer pairs",
         )
 
 
 def time_finding(message: str, total_s: float) -> Finding:
-    """Whether a run of so many seconds is one that a person would wait for."""
+    """Whether a run of ``total_s`` seconds is too long."""
     if total_s <= MANY_DAYS_S:
         return Finding("time", "ok", message)
     return Finding("time", "problem" if total_s > TOO_MANY_DAYS_S else "warning", message, FASTER)
 
 
 def does_not_fit(cohort: Cohort) -> Finding:
-    """Memory ran out in one of the first steps."""
+    """The finding if memory runs out in one of the trial steps."""
     where = "the GPU's memory" if cohort.device.type == "cuda" else "this machine's memory"
     return Finding("memory", "problem", f"a batch of {cohort.batch_size:,} does not fit in {where}", _smaller(cohort))
 
 
-def _fits(forecast: Forecast, cohort: Cohort) -> Finding:
+def _fits(forecast: RunForecast, cohort: Cohort) -> Finding:
     where = "of the GPU's" if cohort.device.type == "cuda" else "of"
     needed, there = _size(forecast.peak_mb), _size(forecast.room_mb)
     message = f"{needed} {where} {there} at the peak, with batches of {cohort.batch_size:,}"
     if forecast.peak_mb > forecast.room_mb:
         return Finding("memory", "problem", message, _smaller(cohort))
     if forecast.peak_mb > MUCH_OF_MEMORY * forecast.room_mb:
-        return Finding("memory", "warning", f"{message}: little is left", _smaller(cohort))
+        return Finding("memory", "warning", f"{message}, which leaves little", _smaller(cohort))
     return Finding("memory", "ok", message)
 
 
@@ -167,18 +167,20 @@ def _smaller(cohort: Cohort) -> str:
     (member,) = cohort.members
     if has_batch_norm(member.state.student):
         return f"--set train.batch_size={max(2, cohort.batch_size // 4)}"
-    held = member.config.train.micro_batch_size or cohort.batch_size
-    return f"--set train.micro_batch_size={max(1, held // 4)} holds fewer pairs at once; the gradient stays the same"
+    chunk_size = member.config.train.micro_batch_size or cohort.batch_size
+    return (
+        f"--set train.micro_batch_size={max(1, chunk_size // 4)} holds fewer pairs at once; the gradient stays the same"
+    )
 
 
-def _disk(forecast: Forecast, config: RunConfig, free_disk_mb: float) -> Finding:
+def _disk(forecast: RunForecast, config: RunConfig, free_disk_mb: float) -> Finding:
     message = f"checkpoints take up to {_size(forecast.checkpoints_mb)} of {_size(free_disk_mb)} that are free"
     if forecast.checkpoints_mb > free_disk_mb:
         return Finding("disk", "problem", message, remedy(config))
     return Finding("disk", "ok", message)
 
 
-def _time(forecast: Forecast) -> str:
+def _time(forecast: RunForecast) -> str:
     training = f"{forecast.num_steps:,} steps in {duration(forecast.training_s)} at {forecast.pairs_per_s:,.0f} pairs/s"
     if not forecast.num_evaluations:
         return training

@@ -1,4 +1,4 @@
-"""What this machine has, and what is wrong with it."""
+"""Facts and findings about this machine: device, memory, threads, load and disks."""
 
 import os
 import platform
@@ -16,20 +16,18 @@ from workbench.limits import MIB, memory_mb, usable_cores
 from workbench.process import this_host
 from workbench.resources import cache_dir
 
-# One thing that was looked into, and what to do about it.
-
 Level = Literal["ok", "warning", "problem"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        check: what was looked into, in a word or two.
-        level: a warning is for a person to judge; with a problem, the run is not worth its time.
+        check: its name, one to three words.
+        level: a warning needs a decision; a problem means that the run would be wasted.
         message: one clause.
-        remedy: what to do; empty where nothing is to be done.
+        remedy: empty if the level is ok.
     """
 
     check: str
@@ -38,7 +36,7 @@ class Finding:
     remedy: str = ""
 
     def __post_init__(self) -> None:
-        assert bool(self.remedy) == (self.level != "ok"), "what is wrong has a remedy, and what is right needs none"
+        assert bool(self.remedy) == (self.level != "ok"), "a warning or problem has a remedy, and ok has none"
 
     def to_json(self) -> dict[str, str]:
         """One of the ``findings`` of ``--json``."""
@@ -47,12 +45,12 @@ class Finding:
 
 LEAST_DISK_MB = 2 * 2**10
 LEAST_MEMORY_MB = 2 * 2**10
-BUSY = 1.5  # programs to a core
+BUSY = 1.5  # load per core
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The GPU that training would take."""
+    """The GPU that training would use."""
 
     name: str
     memory_mb: float
@@ -61,7 +59,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder that is written to."""
+    """A folder to which runs or caches are written."""
 
     folder: str
     free_mb: float
@@ -70,14 +68,14 @@ class Storage:
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides whether and how fast a run trains here.
+    """Facts that decide whether and how fast a run trains here.
 
     Attributes:
-        driver_gpus: the GPUs of which NVIDIA's driver knows, whether torch sees them or not.
-        torch_cuda: the CUDA version that torch is built for; None for none.
-        cores: those that this process may use, of ``all_cores``.
-        load: programs of the whole machine that computed or waited to, on average over the last minute.
-        precisions: settings of train.precision that this device computes at full speed.
+        driver_gpus: the GPUs of NVIDIA's driver, whether torch sees them or not.
+        torch_cuda: the CUDA version that torch is built for; None for a build without CUDA.
+        cores: usable by this process, of ``all_cores``.
+        load: the machine's load average over one minute.
+        precisions: values of train.precision that this device computes natively.
         storage: the runs folder and the cache, by name.
     """
 
@@ -98,7 +96,7 @@ class Machine:
 
     @property
     def device(self) -> str:
-        """Where train.device = "auto" trains."""
+        """The device of train.device = "auto"."""
         return "cuda" if self.gpu else "cpu"
 
     def to_json(self) -> dict[str, Any]:
@@ -106,8 +104,8 @@ class Machine:
         return {"device": self.device, **asdict(self)}
 
 
-def look_at_machine(runs_dir: Path) -> Machine:
-    """This machine, as this process may use it. Nothing is written."""
+def inspect_machine(runs_dir: Path) -> Machine:
+    """This machine as seen by this process; nothing is written."""
     total_mb, free_mb = memory_mb()
     gpu = _gpu()
     folders = {"runs": runs_dir, "cache": cache_dir()}
@@ -138,7 +136,7 @@ def look_at_machine(runs_dir: Path) -> Machine:
 
 
 def machine_findings(machine: Machine) -> list[Finding]:
-    """What the machine is good for, and what is wrong with it."""
+    """Findings about device, memory, threads, load and disks."""
     return [_device(machine), _memory(machine), _threads(machine), _load(machine), *_storage(machine)]
 
 
@@ -168,7 +166,7 @@ def _device(machine: Machine) -> Finding:
 def _memory(machine: Machine) -> Finding:
     found = f"{machine.free_memory_mb / 2**10:.1f} of {machine.memory_mb / 2**10:.1f} GB free"
     if machine.free_memory_mb < LEAST_MEMORY_MB:
-        return Finding("RAM", "warning", found, "end what else is running here")
+        return Finding("RAM", "warning", found, "stop other programs")
     return Finding("RAM", "ok", found)
 
 
@@ -176,15 +174,15 @@ def _threads(machine: Machine) -> Finding:
     found = f"{machine.threads} for {machine.cores} cores"
     if machine.threads > machine.cores:
         return Finding(
-            "threads", "warning", f"{found}: they get in each other's way", f"export OMP_NUM_THREADS={machine.cores}"
+            "threads", "warning", f"{found}: they slow each other down", f"export OMP_NUM_THREADS={machine.cores}"
         )
     return Finding("threads", "ok", found)
 
 
 def _load(machine: Machine) -> Finding:
-    found = f"{machine.load:.1f} programs want to compute on {machine.all_cores} cores"
+    found = f"load average {machine.load:.1f} on {machine.all_cores} cores"
     if machine.load > BUSY * machine.all_cores:
-        remedy = "times measured now are too long: end what else is running, or look again later"
+        remedy = "measured times are too long: stop other programs, or try again later"
         return Finding("load", "warning", found, remedy)
     return Finding("load", "ok", found)
 
@@ -210,7 +208,7 @@ def _gpu() -> Gpu | None:
 
 
 def _driver_gpus() -> tuple[str, ...]:
-    """The GPUs that ``nvidia-smi`` lists; none where there is no such program or it fails."""
+    """The GPUs that ``nvidia-smi`` lists; empty if it is missing or fails."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""What is odd about a run's settings: how long it is, how it warms up, what its weights belong to."""
+"""Checks of a run's settings: length, warm-up, precision, published weights, and gradient shares."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,20 +9,20 @@ from workbench.losses.base import REFERENCE_BATCH_SIZE, REFERENCE_WIDTH
 from workbench.losses.objective import Objective
 
 LEAST_WARMUP_STEPS = 2
-SHORT = 10  # steps; a shorter run is a trial
-MOST_WARMUP = 0.2  # of the steps; the papers take 0.025 and 0.027
-MANY_EPOCHS = 100  # the papers: 25 to 32
+SHORT = 10  # steps; a shorter run is a test
+MOST_WARMUP = 0.2  # of the steps; 0.025 and 0.027 in the papers
+MANY_EPOCHS = 100  # 25 to 32 in the papers
 LEAST_SHARE, MOST_SHARE = 0.01, 0.9  # of the gradient
 
 
 def setting_findings(
     config: RunConfig, objective: Objective, *, num_pairs: int, width: int, precisions: tuple[str, ...]
 ) -> Iterator[Finding]:
-    """What can be said of a run before a step is taken.
+    """Findings that need no training step.
 
     Args:
-        width: the teacher's, or the student's where there is none.
-        precisions: what the device computes at full speed.
+        width: embedding width of the teacher, or of the student without one.
+        precisions: those that the device computes natively.
     """
     yield _length(config, num_pairs)
     yield _warmup(config)
@@ -31,7 +31,7 @@ def setting_findings(
 
 
 def share_findings(shares: Mapping[str, float], objective: Objective) -> Iterator[Finding]:
-    """Whether every loss counts at the start. A loss whose weight is still rising may be small."""
+    """Whether every loss has a share of the gradient at the start; one whose weight still ramps up may be small."""
     if not shares:
         return
     listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
@@ -41,7 +41,7 @@ def share_findings(shares: Mapping[str, float], objective: Objective) -> Iterato
     if not small and not large:
         yield Finding("gradient", "ok", f"shares at the start: {listed}")
         return
-    effect = f"{' and '.join(small)} next to no effect" if small else f"the others little effect beside {large[0]}"
+    effect = f"{' and '.join(small)} almost no effect" if small else f"the others little effect next to {large[0]}"
     remedy = "train with --calibrate, or with weights that `workbench calibrate` proposes"
     yield Finding("gradient", "warning", f"shares at the start: {listed}, which leaves {effect}", remedy)
 
@@ -51,8 +51,8 @@ def _length(config: RunConfig, num_pairs: int) -> Finding:
     epochs = steps * batch / num_pairs
     message = f"{steps:,} steps of {batch:,} show each of {num_pairs:,} pairs {epochs:,.1f} times"
     if epochs < 1:
-        message = f"{steps:,} steps of {batch:,} show only {epochs:.0%} of {num_pairs:,} pairs"
-        return Finding("length", "warning", message, f"--set train.num_steps={-(-num_pairs // batch)} shows all once")
+        message = f"{steps:,} steps of {batch:,} cover only {epochs:.0%} of {num_pairs:,} pairs"
+        return Finding("length", "warning", message, f"--set train.num_steps={-(-num_pairs // batch)} covers all once")
     if epochs > MANY_EPOCHS:
         remedy = "give more pairs, or fewer steps with --set train.num_steps=N (the papers: 25 to 32 times)"
         return Finding("length", "warning", message, remedy)
@@ -61,13 +61,13 @@ def _length(config: RunConfig, num_pairs: int) -> Finding:
 
 def _warmup(config: RunConfig) -> Finding:
     if config.inheritance.stages:
-        return Finding("warm-up", "ok", "the steps over which masks are learnt, in every stage")
+        return Finding("warm-up", "ok", "the steps in which masks are learned, in every stage")
     steps, fraction = config.train.num_steps, config.optimizer.warmup_fraction
     warmup = round(fraction * steps)
     message = f"{warmup:,} of {steps:,} steps ({fraction:.1%}; the papers: 2.5%)"
     if warmup < LEAST_WARMUP_STEPS and steps >= SHORT:
         remedy = f"--set optimizer.warmup_fraction={max(0.025, math.ceil(1000 * LEAST_WARMUP_STEPS / steps) / 1000):g}"
-        return Finding("warm-up", "warning", f"{message}: it begins at full speed", remedy)
+        return Finding("warm-up", "warning", f"{message}: training starts at the peak rate", remedy)
     if fraction > MOST_WARMUP:
         return Finding("warm-up", "warning", message, "--set optimizer.warmup_fraction=0.025")
     return Finding("warm-up", "ok", message)
@@ -81,7 +81,7 @@ def _precision(config: RunConfig, precisions: tuple[str, ...]) -> Finding:
 
 
 def _weights(config: RunConfig, objective: Objective, width: int) -> Iterator[Finding]:
-    """Published weights belong to the papers' batch and width."""
+    """Whether published weights are translated from the papers' batch size and width."""
     at = f"the papers' batch of {REFERENCE_BATCH_SIZE:,} and width {REFERENCE_WIDTH}"
     translated, misplaced = [], False
     for name, loss in objective.losses.items():
@@ -92,7 +92,7 @@ def _weights(config: RunConfig, objective: Objective, width: int) -> Iterator[Fi
             translated.append(f"{name} {weight:g} to {objective.weights[name]:.4g}")
         elif weight == loss.published_weight.get(loss.convention):
             misplaced = True
-            message = f"{name}'s {weight:g} belongs to {at}, and is used as it is here"
+            message = f"{name}'s {weight:g} is for {at}, and is not translated here"
             yield Finding("weights", "warning", message, f"--set loss.{name}.weight_at=published")
     if translated:
         yield Finding("weights", "ok", f"translated from {at}: {', '.join(translated)}")

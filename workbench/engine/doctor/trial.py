@@ -1,4 +1,4 @@
-"""A few steps of a run, taken to see how long they take and how much memory they need, and thrown away."""
+"""Take a few steps of a run to measure time and memory, then restore its weights."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -22,22 +22,22 @@ Found = TypeVar("Found")
 
 LEAST_STEPS = 3
 MOST_STEPS = 40
-ENOUGH_S = 3.0  # of steps, if they are short
-TOO_LONG_S = 60.0  # of steps, however few they are
+ENOUGH_S = 3.0  # of steps, once there are LEAST_STEPS
+TOO_LONG_S = 60.0  # of steps, even if there are fewer
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What the steps showed.
+class StepTrial:
+    """The result of the trial steps.
 
     Attributes:
         lap: the mean of the steps after the first.
-        teach_again_s: what the teacher takes for a batch that it has seen before; nearly nothing if it is remembered.
+        teacher_again_s: teacher forward on a batch seen before; nearly 0 if its outputs are stored.
         peak_mb: of the GPU's allocator, or of the process on a CPU.
         divergence: the first step whose loss or gradient was not finite.
-        num_pairs, num_replaced: pairs that the steps took, and those whose pictures could not be used.
-        shares: each loss's part of the gradient before the first step; empty where one loss has it all.
-        remarks: losses that contribute nothing.
+        num_pairs, num_replaced: pairs of the steps, and those with bad images.
+        shares: each loss's share of the gradient before the first step; empty for a single loss.
+        remarks: on losses that contribute nothing.
     """
 
     num_steps: int
@@ -51,11 +51,11 @@ class Trial:
     remarks: tuple[Remark, ...] = ()
 
 
-def try_steps(cohort: Cohort) -> Trial | None:
-    """Take a few steps of a cohort of one, and put its weights back; None if memory runs out.
+def try_steps(cohort: Cohort) -> StepTrial | None:
+    """Take a few steps of a cohort of one, and restore its weights; None if memory runs out.
 
     Raises:
-        ValueError: the batches cannot be made.
+        ValueError: too many bad images.
     """
     (member,) = cohort.members
     initial = {name: tensor.cpu().clone() for name, tensor in member.state.state_dict().items()}
@@ -64,14 +64,14 @@ def try_steps(cohort: Cohort) -> Trial | None:
         return None
     trial, first = found
     member.state.load_state_dict(initial)
-    # A diagnosis needs more memory than a step, and training goes on without one.
+    # A gradient snapshot needs more memory than a step; training does not depend on it.
     shares = None if trial.divergence else _if_it_fits(lambda: _shares(cohort, *first))
     remarks = _if_it_fits(lambda: examine(member, *first, 0))
     return replace(trial, shares=shares or {}, remarks=tuple(remarks or ()))
 
 
 def _if_it_fits(work: Callable[[], Found]) -> Found | None:
-    """What the work gives; None if memory runs out."""
+    """The result of ``work``; None if memory runs out."""
     try:
         return work()
     except (MemoryError, RuntimeError) as error:
@@ -80,8 +80,8 @@ def _if_it_fits(work: Callable[[], Found]) -> Found | None:
         raise
 
 
-def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, TeacherOutputs | None]]:
-    """The trial but for its shares, and the first batch with its lesson."""
+def _take_steps(cohort: Cohort) -> tuple[StepTrial, tuple[Batch, TeacherOutputs | None]]:
+    """The trial without shares and remarks, and the first batch with its teacher outputs."""
     (member,) = cohort.members
     taken: list[StepTiming] = []
     first: tuple[Batch, TeacherOutputs | None] | None = None
@@ -101,7 +101,7 @@ def _take_steps(cohort: Cohort) -> tuple[Trial, tuple[Batch, TeacherOutputs | No
     start_s = now_s(cohort.device)
     cohort.teacher_forward(first[0], 0)
     teacher_again_s = now_s(cohort.device) - start_s
-    trial = Trial(
+    trial = StepTrial(
         num_steps=len(taken),
         timing=mean_timing(taken),
         teacher_again_s=teacher_again_s,

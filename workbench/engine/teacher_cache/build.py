@@ -1,4 +1,4 @@
-"""Making a teacher cache: block after block, so that whoever is killed goes on where the last one ended.
+"""Build a teacher cache block by block; a build that was killed continues after its last block.
 
 Shape letters: R pairs of a block · K views · D the teacher's width.
 """
@@ -40,17 +40,17 @@ from workbench.formatting import duration, size
 from workbench.models.teacher import Teacher
 from workbench.progress import progress
 
-ROWS_PER_BLOCK = 1024  # at least: what a kill may cost
+ROWS_PER_BLOCK = 1024  # at least; a kill loses at most one block
 MAX_BLOCKS = 4096
 
-Views = tuple[Tensor, Tensor]  # pictures [K, C, H, W] and tokens [K, L] of one pair
+Views = tuple[Tensor, Tensor]  # images [K, C, H, W] and tokens [K, L] of one pair
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """What making a cache will take: bytes on disk, and seconds for what is not there yet.
+class CacheForecast:
+    """Bytes of a cache on disk, and seconds to compute the missing blocks.
 
-    ``is_place_free``: whether its rows will be those of a live teacher to the bit, as far as was tried.
+    ``is_place_free``: whether cached rows equal those of a live teacher bit for bit, as far as was tried.
     """
 
     size_bytes: int
@@ -62,10 +62,10 @@ class Forecast:
 
 
 class Builder:
-    """Makes the cache of one run's teacher and training pairs.
+    """Builds the cache of one run's teacher and training pairs.
 
     Args:
-        stream: the run's batches; only their pairs and views count.
+        stream: the run's batches; only its pairs and views matter.
     """
 
     def __init__(self, config: RunConfig, stream: BatchStream, teacher: Teacher) -> None:
@@ -85,11 +85,11 @@ class Builder:
         )
         self.folder = place_of(self.identity)
 
-    def forecast(self) -> Forecast:
-        """Size and time, from one forward's worth of pairs all over the data.
+    def forecast(self) -> CacheForecast:
+        """Size and time, from one forward on pairs spread over the data.
 
         Raises:
-            ValueError: hardly a picture can be decoded.
+            ValueError: none of these images can be decoded.
         """
         manifest, teacher = self.manifest, self._teacher
         tried = spread(self.identity.num_pairs, -(-teacher.chunk_size // self.identity.views))
@@ -98,7 +98,7 @@ class Builder:
         decode_s = (time.perf_counter() - start) / len(tried) / num_threads()
         views = [one for one in seen if not isinstance(one, BadImage)]
         if not views:
-            raise ValueError(f"no picture that was tried can be used, such as {seen[0]}")
+            raise ValueError(f"none of {len(seen)} images can be used, such as {seen[0]}")
         images, texts = (torch.cat(some)[: teacher.chunk_size].to(self._device) for some in zip(*views, strict=True))
         is_place_free = teacher.is_place_free(images, texts)
         start_s = now_s(self._device)
@@ -106,36 +106,36 @@ class Builder:
         forward_s = now_s(self._device) - start_s
         num_pairs = sum(len(manifest.block(number)) for number in self.missing())
         pair_s = decode_s + forward_s * self.identity.views / teacher.chunk_size
-        return Forecast(manifest.size_bytes, num_pairs * pair_s, is_place_free)
+        return CacheForecast(manifest.size_bytes, num_pairs * pair_s, is_place_free)
 
     def missing(self) -> list[int]:
-        """The blocks that are not there yet."""
+        """The blocks that are not computed yet."""
         try:
-            begun = Manifest.model_validate_json((self.folder / MANIFEST).read_bytes())
-            digests = read_digests(self.folder, begun)
+            started = Manifest.model_validate_json((self.folder / MANIFEST).read_bytes())
+            digests = read_digests(self.folder, started)
         except (OSError, ValueError):
             return list(range(self.manifest.num_blocks))
-        is_same = _layout(begun) == _layout(self.manifest)
+        is_same = _layout(started) == _layout(self.manifest)
         return [number for number, digest in enumerate(digests) if not (is_same and digest)]
 
     def build(self, label: str) -> TeacherCache:
-        """The whole cache, with progress; only what is missing is computed. Blocks that are damaged count as missing.
+        """The complete cache; only missing and damaged blocks are computed.
 
-        Of two processes that want the same cache at once, one makes it and the other waits.
+        If two processes build the same cache, one waits for the other.
 
         Args:
-            label: what the progress bar says.
+            label: of the progress bar.
 
         Raises:
-            ValueError: too many pictures cannot be used, or the teacher says something that is not finite.
-            OSError: there is no room, or no permission to write.
+            ValueError: too many bad images, or teacher embeddings that are not finite.
+            OSError: the disk is full, or the folder cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with alone(self.folder, "makes the same teacher cache"):
+        with alone(self.folder, "builds the same teacher cache"):
             self._forget_damaged()
             missing = self.missing()
             if missing:
-                self._begin()
+                self._lay_out()
                 self._write_blocks(missing, label)
         return TeacherCache(self.folder)
 
@@ -147,18 +147,18 @@ class Builder:
                 for number in damaged:
                     _write(digests, bytes(DIGEST_BYTES), number * DIGEST_BYTES)
 
-    def _begin(self) -> None:
-        """Lays out the files at their full size, so that a full disk shows now; keeps what a killed builder left."""
+    def _lay_out(self) -> None:
+        """Create the files at full size, so that a full disk fails now; blocks of a killed build stay."""
         path, num_bytes = self.folder / ROWS, self.manifest.size_bytes
-        held = path.stat().st_blocks * 512 if path.exists() else 0  # st_blocks counts 512 bytes each everywhere
+        allocated = path.stat().st_blocks * 512 if path.exists() else 0  # POSIX: units of 512 bytes
         if len(self.missing()) == self.manifest.num_blocks:
             (self.folder / DIGESTS).unlink(missing_ok=True)
-        if free_bytes(self.folder) < num_bytes - held:
-            raise DiskFullError(path, num_bytes - held)
+        if free_bytes(self.folder) < num_bytes - allocated:
+            raise DiskFullError(path, num_bytes - allocated)
         try:
             with path.open("ab") as rows:
                 os.truncate(rows.fileno(), num_bytes)
-                if hasattr(os, "posix_fallocate"):  # macOS has none
+                if hasattr(os, "posix_fallocate"):  # not on macOS
                     os.posix_fallocate(rows.fileno(), 0, num_bytes)
         except OSError as error:
             if error.errno in FULL:
@@ -171,16 +171,18 @@ class Builder:
         threads = num_threads()
         decoded = look_ahead(self._views, pairs, num_threads=threads, depth=4 * threads)
         shown = progress(decoded, len(pairs), label)
-        tally = BadImageCount()
+        bad_images = BadImageCount()
         (self.folder / DIGESTS).touch()
         with ExitStack() as files:
-            for ending in (decoded, shown):  # the bar first, then the threads that decode
+            for ending in (decoded, shown):  # closed in reverse: the bar, then the decoding threads
                 files.enter_context(closing(ending))
             rows, digests = (files.enter_context((self.folder / name).open("r+b")) for name in (ROWS, DIGESTS))
             for number in missing:
                 block = self.manifest.block(number)
-                content = self._embed([next(shown) for _ in block], tally).tobytes()
-                _write(rows, content, block.start * self.manifest.pair_bytes)  # and only then what vouches for it
+                content = self._embed([next(shown) for _ in block], bad_images).tobytes()
+                _write(
+                    rows, content, block.start * self.manifest.pair_bytes
+                )  # before its digest: a kill in between leaves the block missing
                 _write(digests, sha256(content).digest(), number * DIGEST_BYTES)
 
     def _views(self, index: int) -> Views | BadImage:
@@ -189,21 +191,23 @@ class Builder:
         except ImageError as error:
             return BadImage(error.reason, str(error))
 
-    def _embed(self, block: list[Views | BadImage], tally: BadImageCount) -> npt.NDArray[np.generic]:
+    def _embed(self, block: list[Views | BadImage], bad_images: BadImageCount) -> npt.NDArray[np.generic]:
         """The rows of a block's pairs, [R, K, 2, D]."""
-        broken = [one for one in block if isinstance(one, BadImage)]
-        tally.add(len(block), broken)
-        tally.check()
+        bad = [one for one in block if isinstance(one, BadImage)]
+        bad_images.add(len(block), bad)
+        bad_images.check()
         rows = np.full((len(block), self.identity.views, 2, self.manifest.width), np.nan, self.identity.dtype)
         views = [one for one in block if not isinstance(one, BadImage)]
         if views:
             images, texts = (torch.cat(some).to(self._device) for some in zip(*views, strict=True))
             distinct, which = torch.unique(texts, dim=0, return_inverse=True)
-            said = torch.stack([self._teacher.embed_image(images), self._teacher.embed_text(distinct)[which]], dim=1)
-            if not said.isfinite().all():
-                raise ValueError(f"teacher {self.manifest.teacher} says something that is not finite: try another")
-            sound = [not isinstance(one, BadImage) for one in block]
-            rows[sound] = said.cpu().numpy().reshape(len(views), *rows.shape[1:])
+            embedded = torch.stack(
+                [self._teacher.embed_image(images), self._teacher.embed_text(distinct)[which]], dim=1
+            )
+            if not embedded.isfinite().all():
+                raise ValueError(f"teacher {self.manifest.teacher} has embeddings that are not finite: name another")
+            is_good = [not isinstance(one, BadImage) for one in block]
+            rows[is_good] = embedded.cpu().numpy().reshape(len(views), *rows.shape[1:])
         return rows
 
 
@@ -212,7 +216,7 @@ def _layout(manifest: Manifest) -> tuple[object, ...]:
 
 
 def _write(file: BinaryIO, content: bytes, offset: int) -> None:
-    """Returns once the content is on the disk."""
+    """Write and fsync."""
     file.seek(offset)
     file.write(content)
     file.flush()

@@ -1,4 +1,4 @@
-"""Whether a run reads its teacher's embeddings from disk, and whether it makes them first."""
+"""Decide whether a run reads teacher embeddings from disk, and whether they are computed first."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from workbench.config.run import RunConfig
 from workbench.data.batches import BatchStream
 from workbench.engine.device import machine_facts
 from workbench.engine.precheck import check_cacheable
-from workbench.engine.teacher_cache.build import Builder, Forecast
+from workbench.engine.teacher_cache.build import Builder, CacheForecast
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home, why_missing
 from workbench.engine.teacher_outputs import fits_in_memory
@@ -16,13 +16,13 @@ from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher
 from workbench.terminal import print_error
 
-AUTO_BYTES = 10_000_000_000  # what is kept unasked
-SPARE = 2  # times as much must be free for that
-BITS = ("torch", "device", "num_threads")  # of the machine: what decides the last bits of an embedding
+AUTO_BYTES = 10_000_000_000  # the largest cache that ``auto`` builds
+SPARE = 2  # times its size must be free for that
+BITS = ("torch", "device", "num_threads")  # machine facts that decide the last bits of an embedding
 
 
 class Opened(NamedTuple):
-    """The cache that a run reads, if any, and what a person should know of it."""
+    """The cache that a run reads, if any, and warnings about it."""
 
     cache: TeacherCache | None = None
     notes: tuple[str, ...] = ()
@@ -36,15 +36,15 @@ def open_cache(
     *,
     num_cohorts: int = 1,
 ) -> Opened:
-    """What ``teacher.cache`` makes of a run: a whole cache, made now if need be, or none.
+    """The cache of a run under ``teacher.cache``: a complete one, built now if necessary, or none.
 
-    ``auto`` takes one that is there. It makes one only where :func:`is_worth_making` says so and there is room.
+    ``auto`` reads an existing one. It builds one only if :func:`is_worth_building` and the disk has room.
 
     Args:
-        num_cohorts: processes, or cohorts one after another, that will read the same views.
+        num_cohorts: cohorts that will read the same views, in parallel or one after another.
 
     Raises:
-        ValueError: what was asked for cannot be kept, with the remedy.
+        ValueError: ``on``, and the embeddings cannot be cached, with the remedy.
     """
     asked = config.teacher.cache
     if asked == "on":
@@ -57,25 +57,23 @@ def open_cache(
     if home().is_dir() and (cache := find_cache(Identity.of(config, stream.dataset, teacher))):
         return _described(cache, teacher)
     num_reads = config.train.num_steps * config.train.batch_size
-    if not is_worth_making(len(stream.dataset) * stream.views, teacher.width, num_reads, num_cohorts):
+    if not is_worth_building(len(stream.dataset) * stream.views, teacher.width, num_reads, num_cohorts):
         return Opened()
-    return _unasked(config, stream, teacher)
+    return _build_for_auto(config, stream, teacher)
 
 
-def is_worth_making(num_rows: int, width: int, num_reads: int, num_cohorts: int = 1) -> bool:
-    """Whether making a cache of so many rows takes the teacher fewer forwards than it saves.
-
-    Live, every cohort's teacher sees each row that it reads, but once only where memory holds them all.
-    """
+def is_worth_building(num_rows: int, width: int, num_reads: int, num_cohorts: int = 1) -> bool:
+    """Whether a cache of ``num_rows`` rows saves more teacher forwards than building it takes."""
+    # A live teacher embeds every row that a cohort reads, or each row once where all fit in memory.
     live = min(num_reads, num_rows) if fits_in_memory(num_rows, width) else num_reads
     return num_rows < num_cohorts * live
 
 
 def make(config: RunConfig, stream: BatchStream, teacher: Teacher) -> TeacherCache:
-    """The cache of a run: the one that is there, or one made now; says on stderr why, how large and how long.
+    """The cache of a run, existing or built now; prints the reason, size and time to stderr.
 
     Raises:
-        ValueError: it cannot be made, with the remedy.
+        ValueError: it cannot be built, with the remedy.
     """
     builder = Builder(config, stream, teacher)
     if cache := find_cache(builder.identity):
@@ -84,7 +82,7 @@ def make(config: RunConfig, stream: BatchStream, teacher: Teacher) -> TeacherCac
 
 
 def repair(config: RunConfig, stream: BatchStream, teacher: Teacher) -> TeacherCache:
-    """As :func:`make`, but reads through a whole cache too, and makes anew what is damaged."""
+    """As :func:`make`, but also verifies an existing cache, and rebuilds damaged blocks."""
     builder = Builder(config, stream, teacher)
     damaged = cache.damaged() if (cache := find_cache(builder.identity)) else []
     if cache and not damaged:
@@ -95,9 +93,9 @@ def repair(config: RunConfig, stream: BatchStream, teacher: Teacher) -> TeacherC
 
 def _make(builder: Builder, why: str) -> TeacherCache:
     forecast = builder.forecast()
-    _say(f"teacher cache: {why}; making it takes {forecast}")
+    _print(f"teacher cache: {why}; building it takes {forecast}")
     if warning := _place_warning(builder, forecast):
-        _say(warning)
+        _print(warning)
     try:
         return builder.build(f"teacher cache, {forecast}")
     except OSError as error:
@@ -107,8 +105,8 @@ def _make(builder: Builder, why: str) -> TeacherCache:
         ) from None
 
 
-def _unasked(config: RunConfig, stream: BatchStream, teacher: Teacher) -> Opened:
-    """A cache that nobody asked for is never a reason for a run not to start."""
+def _build_for_auto(config: RunConfig, stream: BatchStream, teacher: Teacher) -> Opened:
+    """Build a cache for ``auto``: a failure is a note, and the teacher runs live."""
     builder = Builder(config, stream, teacher)
     num_bytes = builder.manifest.size_bytes
     try:
@@ -116,46 +114,48 @@ def _unasked(config: RunConfig, stream: BatchStream, teacher: Teacher) -> Opened
             raise DiskFullError(home(), SPARE * num_bytes)
         return _described(_make(builder, why_missing(builder.identity)), teacher)
     except OSError as error:
-        return Opened(notes=(f"the teacher runs live, for its embeddings are not kept: {why_not_written(error)}",))
+        return Opened(
+            notes=(f"the teacher runs live, since its embeddings cannot be cached: {why_not_written(error)}",)
+        )
     except ValueError as error:
         return Opened(notes=(f"the teacher runs live: {error}",))
 
 
 def check_keepable(config: RunConfig, objectives: Sequence[Objective]) -> None:
-    """Refuses to keep what cannot be kept.
+    """Refuse ``teacher.cache = on`` where it is impossible.
 
     Raises:
-        ValueError: there is no teacher, views without number, or a loss that looks inside the teacher.
+        ValueError: no teacher, a new view in every epoch, or a loss on intermediate features of the teacher.
     """
     check_cacheable(config)
-    looking = sorted({name for objective in objectives for name in objective.features})
-    if looking:
+    names = sorted({name for objective in objectives for name in objective.features})
+    if names:
         raise ValueError(
-            f"loss.{looking[0]} looks at the teacher's inner features, which no cache holds: leave the cache at auto, "
-            f"or drop it with --set loss.{looking[0]}.weight=0"
+            f"loss.{names[0]} compares intermediate features of the teacher, which are not cached: leave the cache at "
+            f"auto, or drop it with --set loss.{names[0]}.weight=0"
         )
 
 
 def _described(cache: TeacherCache, teacher: Teacher) -> Opened:
-    """The cache, and in what the machine differs that began it."""
+    """The cache, and a note where it was built on another machine."""
     made_on, here = cache.manifest.machine, machine_facts(teacher.scale.device)
     other = [f"{key} was {made_on.get(key)} and is {here[key]}" for key in BITS if made_on.get(key) != here[key]]
     if not other or cache.manifest.identity.dtype != "float32":
         return Opened(cache)
-    return Opened(cache, (f"teacher cache: not to the last bit what it would say live, for {'; '.join(other)}",))
+    return Opened(cache, (f"teacher cache: last bits may differ from a live teacher: {'; '.join(other)}",))
 
 
-def _place_warning(builder: Builder, forecast: Forecast) -> str:
+def _place_warning(builder: Builder, forecast: CacheForecast) -> str:
     identity = builder.identity
     if forecast.is_place_free or identity.dtype != "float32":
         return ""
-    # Fewer rather than more rows than now: a forward never has more than a batch fills.
+    # Fewer rows than now, never more: a forward has at most one batch.
     rows = max(16, (identity.teacher.chunk_size - 1) // 16 * 16)
     return (
-        "teacher cache: a row's last bits depend on its place in a forward here, so that live and cached runs differ "
-        f"in them: --set teacher.chunk_size={rows} avoids that"
+        "teacher cache: here the last bits of a row depend on its position in a forward, so live and cached runs "
+        f"differ in them: --set teacher.chunk_size={rows} avoids that"
     )
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print_error(f"workbench: {line}")

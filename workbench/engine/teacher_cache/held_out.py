@@ -1,4 +1,4 @@
-"""What the teacher says of held-out pairs, on disk: every run compares its student with the same."""
+"""Teacher embeddings of held-out pairs, on disk: every run compares its student with the same ones."""
 
 import json
 from contextlib import suppress
@@ -20,12 +20,12 @@ DIGEST_BYTES = sha256().digest_size
 
 
 class HeldOutIdentity(BaseModel):
-    """The key: which pictures and captions, and who looks at them."""
+    """The key of an entry: images, captions and teacher."""
 
     model_config = ConfigDict(frozen=True)
 
     data: str
-    captions: str  # SHA-256 of all, in order; pictures that cannot be decoded take theirs with them
+    captions: str  # SHA-256 of all, in order; those of bad images are left out
     num_images: int
     teacher: TeacherIdentity
 
@@ -37,10 +37,7 @@ class HeldOutIdentity(BaseModel):
 
 
 def recall_held_out(pairs: EvaluationSet, teacher: Teacher) -> tuple[Tensor, Tensor] | None:
-    """The embeddings of pictures [N, D] and captions [M, D] as they were kept; None where they are not, or are damaged.
-
-    They are on the teacher's device.
-    """
+    """Saved embeddings of images [N, D] and captions [M, D], on the teacher's device; None if missing or damaged."""
     if not _folder().is_dir():
         return None
     with suppress(OSError):
@@ -52,7 +49,7 @@ def recall_held_out(pairs: EvaluationSet, teacher: Teacher) -> tuple[Tensor, Ten
 
 
 def keep_held_out(pairs: EvaluationSet, teacher: Teacher, image_ND: Tensor, text_MD: Tensor) -> None:
-    """Keeps them, unless there is no room: they are then computed again."""
+    """Save the embeddings; without room on the disk they are computed again next time."""
     content = save({"image_ND": torch.clone(image_ND.cpu()), "text_MD": torch.clone(text_MD.cpu())})
     with suppress(OSError):
         _folder().mkdir(parents=True, exist_ok=True)

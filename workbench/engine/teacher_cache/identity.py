@@ -1,4 +1,4 @@
-"""Whose embeddings a cache holds: all that decides them but the machine. Any difference makes another cache."""
+"""The key of a cache: everything that decides the embeddings, except the machine. Any difference is another cache."""
 
 import json
 from collections.abc import Iterator
@@ -14,22 +14,22 @@ from workbench.data.dataset import Dataset
 if TYPE_CHECKING:
     from workbench.models.teacher import Teacher
 
-FORMAT = 1  # raise it when a cache of the same identity would come out otherwise
+FORMAT = 1  # increase it when the same identity gives other embeddings
 
 
 class TeacherIdentity(BaseModel):
-    """What decides the embeddings of a picture or a caption, besides themselves."""
+    """Everything about a teacher that decides the embedding of an image or a caption."""
 
     model_config = ConfigDict(frozen=True)
 
     format: int
     weights: str  # SHA-256 of the teacher's
-    architecture: str  # SHA-256 of its config and its pictures' normalisation
+    architecture: str  # SHA-256 of its config and image normalization
     image_size: int
     tokenizer: str
     precision: str
     chunk_size: int
-    decoder: str  # of pictures
+    decoder: str  # of images
 
     @classmethod
     def of(cls, teacher: "Teacher") -> "TeacherIdentity":
@@ -47,7 +47,7 @@ class TeacherIdentity(BaseModel):
 
 
 class Identity(BaseModel):
-    """The key of a cache: the pairs, how their views are made, who looks at them, and what is kept."""
+    """The key of a cache: pairs, views, teacher and dtype."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -75,11 +75,11 @@ class Identity(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Names the cache's folder."""
+        """The name of the cache's folder."""
         return digest_of(self)
 
     def differences(self, other: "Identity") -> list[str]:
-        """What another one has otherwise, a word or two each: its value and, after it, this one's."""
+        """Fields in which ``other`` differs, each as text: its value, then this one's."""
         return [
             f"{name} ({_short(there)}, here {_short(here)})"
             for (name, here), (_, there) in zip(_flat(self), _flat(other), strict=True)
@@ -88,7 +88,7 @@ class Identity(BaseModel):
 
 
 def digest_of(identity: BaseModel) -> str:
-    """Thirty-two hexadecimal digits that no other identity has."""
+    """32 hexadecimal digits of the SHA-256."""
     return sha256(identity.model_dump_json().encode()).hexdigest()[:32]
 
 
@@ -98,6 +98,6 @@ def _flat(identity: Identity) -> Iterator[tuple[str, Any]]:
 
 
 def _short(value: Any) -> str:
-    """A value in a line for people; of a hash or a list of versions the beginning is enough."""
+    """A value in a message; hashes are cut."""
     text = str(value)
     return text if len(text) <= 12 else f"{text[:8]}..."

@@ -1,4 +1,4 @@
-"""A run's teacher cache before any run: for the command, and for whoever starts several runs on the same views."""
+"""Build a teacher cache before any run: for ``workbench teacher cache``, and for studies that share one."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,17 +15,17 @@ from workbench.models.teacher import Teacher
 
 
 class Prepared(NamedTuple):
-    """A whole cache, and the held-out pairs, by split, of which the teacher's embeddings are kept beside it."""
+    """A complete cache, and the number of cached held-out pairs by split."""
 
     cache: TeacherCache
     num_held_out: dict[str, int]
 
 
 def prepare_cache(config: RunConfig, runs_dir: Path = Path("runs")) -> Prepared:
-    """The cache that runs of this config read, made or mended as need be; held-out pairs too.
+    """Build or repair the cache that runs of this config read, held-out pairs included.
 
     Raises:
-        ValueError: it cannot be made, with the remedy.
+        ValueError: it cannot be built, with the remedy.
     """
     config = config.model_copy(update={"teacher": config.teacher.model_copy(update={"cache": "on"})})
     stream, teacher = _open(config, runs_dir)
@@ -41,16 +41,16 @@ def prepare_cache(config: RunConfig, runs_dir: Path = Path("runs")) -> Prepared:
 
 
 def share_cache(config: RunConfig, num_cohorts: int, runs_dir: Path = Path("runs")) -> tuple[str, ...]:
-    """What several cohorts to come will read, made now if that pays among them; see ``open_cache``.
+    """Build the cache for several cohorts if they save time together; see ``open_cache``.
 
     Args:
         config: of any of them; they share data, seed, views and teacher.
 
     Returns:
-        what a person should know of it.
+        warnings about it.
 
     Raises:
-        ValueError: what was asked for cannot be kept, with the remedy.
+        ValueError: ``on``, and the embeddings cannot be cached, with the remedy.
     """
     if config.teacher.cache == "off" or not config.teacher.model or not config.data.views:
         return ()
@@ -59,10 +59,10 @@ def share_cache(config: RunConfig, num_cohorts: int, runs_dir: Path = Path("runs
 
 
 def _open(config: RunConfig, runs_dir: Path) -> tuple[BatchStream, Teacher]:
-    """The pairs, and who looks at them.
+    """The training pairs and the teacher.
 
     Raises:
-        ValueError: what is said of them cannot be kept.
+        ValueError: ``on``, and the embeddings cannot be cached.
     """
     teacher = load_teacher(config, resolve_device(config.train.device), runs_dir)
     if config.teacher.cache == "on":

@@ -1,8 +1,8 @@
-"""A teacher cache as it lies on disk, and where.
+"""Teacher caches on disk: format, reading, listing and removal.
 
-``rows.bin`` has a row for every view of every pair, view k of pair n at n · K + k: the unit-length embeddings of
-picture and caption, [2, D] of float32 or float16; not-a-number where the picture could not be decoded. ``digests.bin``
-has the SHA-256 of every block of rows, zeros where a block is not there yet. ``cache.json`` says whose they are.
+``rows.bin`` has a row for every view of every pair, view k of pair n at n · K + k: the unit-length embeddings of image
+and caption, [2, D] of float32 or float16; NaN for a bad image. ``digests.bin`` has the SHA-256 of every block of rows,
+zeros for a block that is not computed yet. ``cache.json`` is the manifest.
 
 Shape letters: N pairs · K views · B rows of a batch · D the teacher's width.
 """
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS, DIGESTS, MANIFEST, LOCK = "rows.bin", "digests.bin", "cache.json", "lock"
-MAX_DIFFERENCES = 3  # with more, it is just another run's
+MAX_DIFFERENCES = 3  # with more, the nearest cache is of no interest
 DIGEST_BYTES = sha256().digest_size
-REBUILD = "make it whole with: workbench teacher cache, and the run's --recipe and --set"
+REBUILD = "rebuild it with: workbench teacher cache, and the run's --recipe and --set"
 
 
 class Manifest(BaseModel):
-    """What a cache holds, for whom, and on what machine it was begun."""
+    """The content of a cache, and the machine on which it was started."""
 
     model_config = ConfigDict(frozen=True)
 
     identity: Identity
     width: int
     pairs_per_block: int
-    data: str  # SPECs, as the run named them
+    data: str  # SPECs, as in the run's config
     teacher: str
     machine: dict[str, Any]
 
@@ -66,7 +66,7 @@ class Manifest(BaseModel):
 
 
 class Listed(NamedTuple):
-    """A cache as a list shows it; ``num_built`` of its blocks are there."""
+    """A cache in a list; ``num_built`` is the number of computed blocks."""
 
     folder: Path
     manifest: Manifest
@@ -74,17 +74,16 @@ class Listed(NamedTuple):
 
 
 class TeacherCache:
-    """The rows of a whole cache; each block is checked when it is first read.
+    """The rows of a complete cache; each block is verified at its first read."""
 
-    Rows are read one by one into the batch, and not through memory pages: where a file lies in the system's cache in
-    large pieces, a page that is touched brings megabytes, and a run would seem to grow until it held the whole file.
-    """
+    # Rows are read with pread, not memory-mapped. With large folios in the page cache, touching one mapped page maps
+    # megabytes, and the resident size of a run would seem to grow up to the size of the file.
 
     def __init__(self, folder: Path) -> None:
-        """Opens a cache.
+        """Open a cache.
 
         Raises:
-            ValueError: it is not whole.
+            ValueError: it is incomplete.
         """
         self.folder = folder
         try:
@@ -92,16 +91,16 @@ class TeacherCache:
             self._file = (folder / ROWS).open("rb", buffering=0)
             self._digests = read_digests(folder, self.manifest)
         except (OSError, ValueError) as error:
-            raise ValueError(f"no whole teacher cache in '{folder}': {REBUILD}") from error
+            raise ValueError(f"no complete teacher cache in '{folder}': {REBUILD}") from error
         if not all(self._digests):
             raise ValueError(f"the teacher cache in '{folder}' is not finished: {REBUILD}")
         self._checked = np.zeros(self.manifest.num_blocks, dtype=bool)
 
     def embeddings(self, rows_B: "Tensor", scale: "Tensor") -> Embeddings:
-        """What the teacher said of some rows, on its scale's device; on a GPU they arrive in the background.
+        """The embeddings of some rows, on the device of ``scale``; the copy to a GPU is asynchronous.
 
         Raises:
-            ValueError: a block is damaged, or the picture of a pair could not be decoded when the cache was made.
+            ValueError: a block is damaged, or the image of a pair was bad when the cache was built.
         """
         import torch
 
@@ -115,13 +114,13 @@ class TeacherCache:
         if np.isnan(raw_B2D[:, 0, 0]).any():
             pair = int(rows[np.isnan(raw_B2D[:, 0, 0])][0]) // self.manifest.identity.views
             raise ValueError(
-                f"the teacher cache has nothing of pair {pair}, whose picture was unusable then: {REBUILD}"
+                f"the teacher cache has nothing of pair {pair}, whose image was bad when it was built: {REBUILD}"
             )
         return self._on_device(torch.from_numpy(raw_B2D), scale)
 
     def damaged(self) -> list[int]:
-        """The blocks that are not as they were written; reads all of them."""
-        return [number for number in range(self.manifest.num_blocks) if not self._is_sound(number)]
+        """The blocks whose SHA-256 does not match; reads all of them."""
+        return [number for number in range(self.manifest.num_blocks) if not self._is_intact(number)]
 
     def _on_device(self, raw_B2D: "Tensor", scale: "Tensor") -> Embeddings:
         import torch
@@ -129,25 +128,25 @@ class TeacherCache:
 
         if scale.device.type == "cuda":
             raw_B2D = raw_B2D.pin_memory().to(scale.device, non_blocking=True)
-        if raw_B2D.dtype != torch.float32:  # rounding has changed the lengths
+        if raw_B2D.dtype != torch.float32:  # rounding to float16 has changed the norms
             raw_B2D = F.normalize(raw_B2D.float(), dim=-1)
         image_BD, text_BD = raw_B2D.unbind(1)
         return Embeddings(image_BD.contiguous(), text_BD.contiguous(), scale)
 
     def _check(self, blocks: npt.NDArray[np.int64]) -> None:
         for number in blocks[~self._checked[blocks]].tolist():
-            if not self._is_sound(number):
+            if not self._is_intact(number):
                 raise ValueError(f"block {number} of the teacher cache in '{self.folder}' is damaged: {REBUILD}")
             self._checked[number] = True
 
-    def _is_sound(self, number: int) -> bool:
+    def _is_intact(self, number: int) -> bool:
         pairs, size = self.manifest.block(number), self.manifest.pair_bytes
         content = os.pread(self._file.fileno(), len(pairs) * size, pairs.start * size)
         return sha256(content).digest() == self._digests[number]
 
 
 def read_digests(folder: Path, manifest: Manifest) -> list[bytes]:
-    """The digest of every block; empty for one that is not there yet, and for all if the rows are cut short.
+    """The digest of every block; empty for one that is not computed yet, and for all if ``rows.bin`` is truncated.
 
     Raises:
         OSError: they cannot be read.
@@ -165,12 +164,12 @@ def home() -> Path:
 
 
 def place_of(identity: Identity) -> Path:
-    """Where a cache lies, if it is there."""
+    """The folder of a cache, whether it exists or not."""
     return home() / identity.digest
 
 
 def find_cache(identity: Identity) -> TeacherCache | None:
-    """The whole cache of this identity; None where there is none, or a part of one."""
+    """The complete cache of this identity; None if it is missing or incomplete."""
     folder = place_of(identity)
     with suppress(ValueError):
         cache = TeacherCache(folder)
@@ -179,19 +178,19 @@ def find_cache(identity: Identity) -> TeacherCache | None:
 
 
 def why_missing(identity: Identity) -> str:
-    """Why there is no whole cache of this identity: none at all, one half made, or how the nearest differs."""
+    """Why there is no complete cache of this identity: none, an incomplete one, or how the nearest differs."""
     there = listed()
     for one in there:
         if one.manifest.identity == identity:
-            return f"the one of this run is made up to block {one.num_built} of {one.manifest.num_blocks}"
+            return f"this run's is built up to block {one.num_built} of {one.manifest.num_blocks}"
     nearest = min((identity.differences(one.manifest.identity) for one in there), key=len, default=[])
     if not 0 < len(nearest) <= MAX_DIFFERENCES:
         return "there is none yet"
-    return f"the one that is there does not fit by its {', '.join(nearest)}"
+    return f"the nearest one differs in {', '.join(nearest)}"
 
 
 def listed() -> list[Listed]:
-    """All caches, whole or not, by their data and teacher."""
+    """All caches, complete or not, sorted by data and teacher."""
     found = []
     for file in home().glob(f"*/{MANIFEST}"):
         with suppress(OSError, ValueError):
@@ -202,14 +201,14 @@ def listed() -> list[Listed]:
 
 
 def remove_cache(folder: Path) -> None:
-    """Removes a cache; a run that reads it goes on with what it has open."""
+    """Remove a cache; a run that reads it keeps its open file."""
     with suppress(FileNotFoundError):
-        (folder / MANIFEST).unlink()  # first, so that what is left counts for nothing
+        (folder / MANIFEST).unlink()  # first: without it the rest is no cache
     remove(folder)
 
 
 def remove_all() -> None:
-    """Removes every cache, whole or not, and what is kept of held-out pairs."""
+    """Remove every cache, complete or not, and the embeddings of held-out pairs."""
     for one in listed():
         remove_cache(one.folder)
     remove(home())
