@@ -490,10 +490,10 @@ FAULTS = [
     fault(
         "a fork whose --steps move it to another place of its schedules",
         "learning rate, loss weights and masks that change at once are said with both values; another phase is refused",
-        "engine/test_joint.py::test_a_longer_fork_says_how_far_its_learning_rate_rises",
-        "engine/test_joint.py::test_a_weight_that_ramps_goes_back_and_says_so",
-        "engine/test_joint.py::test_masks_whose_target_goes_back_say_so",
-        "engine/test_joint.py::test_a_fork_that_would_be_in_another_phase_is_refused",
+        "engine/test_schedule_jumps.py::test_a_longer_fork_says_how_far_its_learning_rate_rises",
+        "engine/test_schedule_jumps.py::test_a_weight_that_ramps_goes_back_and_says_so",
+        "engine/test_schedule_jumps.py::test_masks_whose_target_goes_back_say_so",
+        "engine/test_schedule_jumps.py::test_a_fork_that_would_be_in_another_phase_is_refused",
     ),
     fault(
         "a run's folder deleted, moved or replaced while it trains",

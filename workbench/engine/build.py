@@ -1,6 +1,6 @@
 """Build a cohort from run configs: models, data, losses, evaluators and the teacher cache."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -55,12 +55,10 @@ def build_cohort(
         directories: of each run; a run without one saves nothing.
         runs_dir: of ``run:ID`` models.
         resume: continue from each run's newest intact checkpoint, or from its parent's if it is a fork.
-        like: an earlier cohort, such as another seed's; its teacher and evaluators are reused where the settings are
-            the same.
+        like: an earlier cohort, such as another seed's, whose teacher and evaluators are reused if they can be.
 
     Raises:
-        ValueError: invalid settings, with the remedy: unknown names, a batch larger than the data, members that differ
-            in what a cohort shares; or this process is one of several ranks.
+        ValueError: invalid settings or members that cannot share, with the remedy; or one of several ranks.
     """
     check_alone()
     directories = directories or {}
@@ -72,51 +70,69 @@ def build_cohort(
     with set_by("teacher.model"):
         teacher = reused.teacher if reused else load_teacher(first, device, runs_dir)
     members = [_member(run, config, teacher, device, directories.get(run), runs_dir) for run, config in configs.items()]
-    form = members[0].state.student.form
-    if any(member.state.student.form != form for member in members):
-        raise ValueError("students of one cohort need the same image size and tokenizer: train them separately")
     check_room(members)
-    teacher_form = teacher.form if teacher and any(member.objective.needs_teacher for member in members) else None
-    use = Use(
-        first.data.prepare,
-        first.data.working_size,
-        num_reads=first.train.num_steps * first.train.batch_size,
-        forms=(form, teacher_form) if teacher_form else (form,),
-        bad_shards=first.data.bad_shards,
-    )
-    with set_by("data.train"), phase(f"opening the training pairs, {first.data.train}"):
-        dataset, kept_notes = open_prepared(first.data.train, "train", first.data.num_pairs, use)
-    for member in members:
-        member.data_fingerprint = dataset.fingerprint
-        member.teacher = teacher.facts() if teacher else {}
-        if resume and member.directory:
-            check_same_inputs(member.directory, dataset.fingerprint, member.teacher)
-    stream = BatchStream(
-        dataset,
-        form,
-        teacher_form,
-        batch_size=first.train.batch_size,
-        seed=first.data.seed,
-        views=first.data.views,
-        crop_scale=first.data.crop_scale,
-        num_workers=first.data.num_workers,
-    )
-    kept = open_cache(first, stream, teacher, [member.objective for member in members])
-    remarks = preflight(dataset, form, first.train.batch_size)
+    stream, data_notes = _open_training_data(first, members, teacher)
+    _set_inputs(members, stream.dataset.fingerprint, teacher, resume=resume)
+    cached = open_cache(first, stream, teacher, [member.objective for member in members])
+    remarks = preflight(stream.dataset, stream.student, first.train.batch_size)
     evaluators = reused.evaluators if reused else _evaluators(first, teacher, device)
     for member in members:
         member.held_out = {split: evaluator.pairs.fingerprint for split, evaluator in evaluators.items()}
     return Cohort(
         members,
-        replace(stream, teacher=None) if kept.cache else stream,
+        replace(stream, teacher=None) if cached.cache else stream,  # no teacher images are decoded then
         teacher,
         evaluators,
-        cached=kept.cache,
-        num_pairs=len(dataset),
+        cached=cached.cache,
+        num_pairs=len(stream.dataset),
         start=restore_together(members) if resume else Start(),
         device=device,
-        notes=(*_notes(first.data, len(dataset), evaluators), *remarks, *kept_notes, *kept.notes),
+        notes=(*_notes(first.data, len(stream.dataset), evaluators), *remarks, *data_notes, *cached.notes),
     )
+
+
+def _set_inputs(members: Sequence[Member], fingerprint: str, teacher: Teacher | None, *, resume: bool) -> None:
+    """Record the data and the teacher in the members, and compare them with those of a resumed run."""
+    for member in members:
+        member.data_fingerprint = fingerprint
+        member.teacher = teacher.facts() if teacher else {}
+        if resume and member.directory:
+            check_same_inputs(member.directory, fingerprint, member.teacher)
+
+
+def _open_training_data(
+    config: RunConfig, members: Sequence[Member], teacher: Teacher | None
+) -> tuple[BatchStream, tuple[str, ...]]:
+    """The batches of a cohort, and notes about its data.
+
+    Raises:
+        ValueError: the students need different inputs, or the data cannot be opened.
+    """
+    form = members[0].state.student.form
+    if any(member.state.student.form != form for member in members):
+        raise ValueError("students of one cohort need the same image size and tokenizer: train them separately")
+    teacher_form = teacher.form if teacher and any(member.objective.needs_teacher for member in members) else None
+    data, train = config.data, config.train
+    use = Use(
+        data.prepare,
+        data.working_size,
+        num_reads=train.num_steps * train.batch_size,
+        forms=(form, teacher_form) if teacher_form else (form,),
+        bad_shards=data.bad_shards,
+    )
+    with set_by("data.train"), phase(f"opening the training pairs, {data.train}"):
+        dataset, notes = open_prepared(data.train, "train", data.num_pairs, use)
+    stream = BatchStream(
+        dataset,
+        form,
+        teacher_form,
+        batch_size=train.batch_size,
+        seed=data.seed,
+        views=data.views,
+        crop_scale=data.crop_scale,
+        num_workers=data.num_workers,
+    )
+    return stream, tuple(notes)
 
 
 def _same_evaluation(one: RunConfig, other: RunConfig) -> bool:

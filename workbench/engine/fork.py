@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.config.run import RunConfig, StudentConfig
 from workbench.config.toml import at_length, load_run_config, with_overrides
-from workbench.engine.joint import check_phase
+from workbench.engine.schedule_jumps import check_phase
 from workbench.engine.steering import applied_overrides
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.directory import RunDirectory

@@ -3,7 +3,7 @@
 Shape letters: K losses, P weights of one parameter."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,7 @@ def diagnose(
         micro_batch_size: as there; the result is the same.
     """
     rows = list(micro_batches(len(batch), micro_batch_size or len(batch)))
-    loss_inputs = objective.loss_inputs(step)
+    loss_inputs, weights = objective.loss_inputs(step), objective.weights_at(step)
 
     def forward(some: slice) -> Encoded:
         return encode(state, take_rows(batch, some), loss_inputs, precision)
@@ -83,20 +83,16 @@ def diagnose(
         state.student.train()
         with torch.set_grad_enabled(len(rows) == 1):
             chunks = [forward(some) for some in rows]
-        per_loss = _output_gradients(
-            state, Encoded.leaves(chunks), teacher_outputs, objective, step, objective.weights_at(step)
-        )
+        per_loss = _output_gradients(state, Encoded.leaves(chunks), teacher_outputs, objective, step, weights)
         products: dict[Place, Tensor] = {
             "image": _products([[named[name] for name in ("image", "masked") if name in named] for named in per_loss]),
             "text": _products([[named["text"]] for named in per_loss]),
         }
+        # Tower by tower, so that only the gradients of one are in memory; micro-batches are embedded again for each.
         for tower, parameters in _towers(state.student).items():
-            gradients = [[torch.zeros_like(parameter) for parameter in parameters] for _ in per_loss]
-            for some in rows:
-                _backpropagate(per_loss, some, chunks[0] if len(rows) == 1 else forward(some), parameters, gradients)
-            products[tower] = _products(gradients)
-    losses = tuple(objective.weights_at(step))
-    return Gradients(step + 1, losses, {place: found_KK.cpu().numpy() for place, found_KK in products.items()})
+            encoded = ((some, chunks[0] if len(rows) == 1 else forward(some)) for some in rows)
+            products[tower] = _products(_weight_gradients(per_loss, encoded, parameters))
+    return Gradients(step + 1, tuple(weights), {place: found_KK.cpu().numpy() for place, found_KK in products.items()})
 
 
 def output_norms(
@@ -145,15 +141,18 @@ def _output_gradients(
     return per_loss
 
 
-def _backpropagate(
-    per_loss: list[Named], rows: slice, encoded: Encoded, parameters: list[nn.Parameter], gradients: list[list[Tensor]]
-) -> None:
-    """Backpropagate each loss's gradient at these rows of the outputs, and add it to that loss's weight gradients."""
-    outputs = encoded.tensors()
-    for named, gradient in zip(per_loss, gradients, strict=True):
-        found = _gradients([*outputs.values()], [named[name][rows] for name in outputs], parameters)
-        for total, term in zip(gradient, found, strict=True):
-            total.add_(term)
+def _weight_gradients(
+    per_loss: list[Named], encoded: Iterable[tuple[slice, Encoded]], parameters: list[nn.Parameter]
+) -> list[list[Tensor]]:
+    """The gradient of each loss with respect to the parameters, summed over micro-batches, by backpropagation."""
+    gradients = [[torch.zeros_like(parameter) for parameter in parameters] for _ in per_loss]
+    for rows, chunk in encoded:
+        outputs = chunk.tensors()
+        for named, gradient in zip(per_loss, gradients, strict=True):
+            found = _gradients([*outputs.values()], [named[name][rows] for name in outputs], parameters)
+            for total, term in zip(gradient, found, strict=True):
+                total.add_(term)
+    return gradients
 
 
 def _gradients(values: list[Tensor], factors: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> list[Tensor]:

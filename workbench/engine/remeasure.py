@@ -37,8 +37,7 @@ def remeasure(
 ) -> Measured:
     """All metrics of the model at ``source`` on the pairs of the SPEC ``data``.
 
-    A run whose teacher or loss file is missing is evaluated without agreement with the teacher, and the notes name the
-    cause.
+    A run whose teacher or loss file is missing is evaluated without agreement with the teacher; the notes say why.
 
     Args:
         source: a run's id or directory (its newest checkpoint), a checkpoint folder, or a model SPEC.
@@ -60,20 +59,14 @@ def remeasure(
     objective = make_objective(config, teacher) if run and not missing else None
     learnt = _learned(objective, student, teacher, checkpoint).to(device) if objective and checkpoint else None
     with _remedied(data):
-        spec, own_number = (data, 0) if data else _validation(config, source, bool(run))
+        spec, default = (data, 0) if data else _validation(config, source, bool(run))
+        number = default if num_pairs is None else num_pairs
+        block_size, own = block_size or config.evaluate.block_size, config.data
         evaluator = make_evaluator(
-            spec,
-            "validation",
-            own_number if num_pairs is None else num_pairs,
-            teacher,
-            block_size or config.evaluate.block_size,
-            device,
-            config.data.prepare,
-            bad_shards=config.data.bad_shards,
+            spec, "validation", number, teacher, block_size, device, own.prepare, bad_shards=own.bad_shards
         )
-    measured = evaluator.measure(student, learnt, objective.losses if objective else {})
     notes = (f"agreement with the teacher is left out: {missing}",) if missing else ()
-    return replace(measured, notes=notes)
+    return replace(evaluator.measure(student, learnt, objective.losses if objective else {}), notes=notes)
 
 
 def _teacher(

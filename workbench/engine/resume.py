@@ -13,9 +13,9 @@ from workbench.config.run import RunConfig
 from workbench.config.toml import read_toml, with_overrides
 from workbench.engine.checkpoint import LEARNED, OPTIMIZER, load_checkpoint, training_tensors
 from workbench.engine.device import machine_facts, resolve_device
-from workbench.engine.joint import jumps
 from workbench.engine.member import Member
 from workbench.engine.paths import absolute_table, with_absolute_paths
+from workbench.engine.schedule_jumps import jumps
 from workbench.engine.state import TrainState
 from workbench.engine.steering import applied_overrides, change
 from workbench.events import Forked

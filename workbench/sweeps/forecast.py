@@ -17,8 +17,8 @@ from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb, resolve_device
 from workbench.engine.doctor.estimate import estimate_step
 from workbench.engine.doctor.forecast import num_new_steps, num_validations
+from workbench.engine.doctor.trial import StepTiming, mean_timing, step_timings
 from workbench.engine.member import Member
-from workbench.engine.timing import StepTiming, mean_timing, step_timings
 from workbench.formatting import duration, size
 from workbench.limits import MIB, MUCH_OF_MEMORY, memory_mb
 from workbench.progress import track

@@ -17,8 +17,7 @@ from workbench.engine.doctor.checks import (
     recall_finding,
     share_unknown,
 )
-from workbench.engine.doctor.trial import StepTrial
-from workbench.engine.timing import StepTiming
+from workbench.engine.doctor.trial import StepTiming, StepTrial
 from workbench.evaluation.agreement import affinity_entropy
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher

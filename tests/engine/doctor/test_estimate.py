@@ -8,7 +8,7 @@ import torch
 from workbench.engine.build import build_cohort
 from workbench.engine.doctor import estimate
 from workbench.engine.doctor.estimate import Estimate, estimate_step
-from workbench.engine.timing import mean_timing, step_timings
+from workbench.engine.doctor.trial import mean_timing, step_timings
 
 
 def test_a_whole_step_is_so_many_pairs_and_the_teachers_forwards_are_padded() -> None:

@@ -12,9 +12,8 @@ from workbench.engine.doctor.forecast import (
     make_forecast,
     num_validations,
 )
-from workbench.engine.doctor.trial import StepTrial
+from workbench.engine.doctor.trial import StepTiming, StepTrial
 from workbench.engine.loop import train
-from workbench.engine.timing import StepTiming
 from workbench.events import EvalDone
 
 TRIAL = StepTrial(6, StepTiming(wait_s=0.5, teacher_forward_s=2.0, learn_s={"run": 1.0}), 0.25, 1000.0, None, 120, 0)

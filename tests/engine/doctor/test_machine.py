@@ -44,7 +44,7 @@ def test_a_sound_machine_has_no_warning(machine: Machine) -> None:
         ({"driver_gpus": ("GPU 0: H100",), "torch_cuda": "13.2"}, "device", "problem", "built for CUDA 13.2"),
         ({"free_memory_mb": 1000.0}, "RAM", "warning", "1.0 of 97.7 GB free"),
         ({"threads": 8}, "threads", "warning", "8 for 4 cores"),
-        ({"load": 12.5}, "load", "warning", "12.5 programs"),
+        ({"load": 12.5}, "load", "warning", "load average 12.5"),
         ({"storage": {"runs": Storage("/here", 1024.0, True)}}, "runs folder", "problem", "only 1.0 GB"),
         ({"storage": {"cache": Storage("/here", PLENTY_MB, False)}}, "cache folder", "problem", "cannot be written"),
     ],

@@ -12,11 +12,10 @@ from workbench.engine.device import now_s, peak_memory_mb
 from workbench.engine.doctor.checks import NUM_PAIRS as NUM_LOOKED_AT
 from workbench.engine.doctor.forecast import FASTER, all_evaluations, num_new_steps, time_finding
 from workbench.engine.doctor.machine import Finding
-from workbench.engine.doctor.trial import LEAST_STEPS
+from workbench.engine.doctor.trial import LEAST_STEPS, StepTiming
 from workbench.engine.member import Member
 from workbench.engine.step import encode
 from workbench.engine.teacher_outputs import fits_in_memory
-from workbench.engine.timing import StepTiming
 from workbench.formatting import duration
 from workbench.models.teacher import Teacher
 from workbench.progress import phase

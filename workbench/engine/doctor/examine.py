@@ -89,7 +89,7 @@ def examine_run(
         ValueError: settings that training would refuse, with the remedy.
     """
     machine = inspect_machine(runs_dir)
-    room_mb = memory_room_mb(machine, resolve_device(config.train.device).type)
+    room_mb = memory_room_mb(machine, resolve_device(config.train.device).type)  # before the models take memory
     report("building the run")
     teacher = config.teacher.model_copy(update={"cache": "off"})  # the teacher itself is examined, not its cache
     cohort = build_cohort({"doctor": config.model_copy(update={"teacher": teacher})}, runs_dir=runs_dir)
@@ -108,12 +108,8 @@ def examine_run(
         return Diagnosis(machine, (*found, does_not_fit(cohort)))
     measured, evaluations = _measure(cohort, report)
     forecast = make_forecast(cohort, trial, evaluations, room_mb)
-    found += [
-        *forecast_findings(forecast, cohort, machine.storage["runs"].free_mb),
-        image_finding(trial),
-        *_of_trial(cohort, trial),
-        *measured,
-    ]
+    found += forecast_findings(forecast, cohort, machine.storage["runs"].free_mb)
+    found += [image_finding(trial), *_of_trial(cohort, trial), *measured]
     return Diagnosis(machine, tuple(found), forecast)
 
 

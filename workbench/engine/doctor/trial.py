@@ -1,6 +1,6 @@
 """Take a few steps of a run to measure time and memory, then restore its weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -15,7 +15,6 @@ from workbench.engine.gradients import diagnose
 from workbench.engine.loop import is_out_of_memory
 from workbench.engine.step import Divergence
 from workbench.engine.teacher_outputs import TeacherOutputs
-from workbench.engine.timing import StepTiming, mean_timing, step_timings
 from workbench.progress import phase
 
 Found = TypeVar("Found")
@@ -27,11 +26,57 @@ TOO_LONG_S = 60.0  # of steps, even if there are fewer
 
 
 @dataclass(frozen=True)
+class StepTiming:
+    """Seconds of one step: wait for the batch, teacher forward, and the train step of each member, by run id."""
+
+    wait_s: float
+    teacher_forward_s: float
+    learn_s: Mapping[str, float]
+
+    @property
+    def step_s(self) -> float:
+        return self.wait_s + self.teacher_forward_s + sum(self.learn_s.values())
+
+
+def step_timings(cohort: Cohort) -> Generator[tuple[Batch, TeacherOutputs | None, StepTiming], None, None]:
+    """Train the cohort, one member after another, and time every step; close the generator to stop.
+
+    Raises:
+        ValueError: too many bad images.
+    """
+    with closing(cohort.batches()) as batches:
+        start_s = now_s(cohort.device)
+        for step, batch in batches:
+            got_s = now_s(cohort.device)
+            teacher_outputs = cohort.teacher_forward(batch, step)
+            forward_s = before_s = now_s(cohort.device)
+            learn_s = {}
+            for member in cohort.members:
+                member.train_step(batch, teacher_outputs, step)
+                after_s = now_s(cohort.device)
+                learn_s[member.run] = after_s - before_s
+                before_s = after_s
+            yield batch, teacher_outputs, StepTiming(got_s - start_s, forward_s - got_s, learn_s)
+            start_s = now_s(cohort.device)
+
+
+def mean_timing(taken: Sequence[StepTiming]) -> StepTiming:
+    """The mean over all steps but the first, which is a warm-up; the first if it is the only one."""
+    counted = taken[1:] or taken
+    number = len(counted)
+    return StepTiming(
+        wait_s=sum(timing.wait_s for timing in counted) / number,
+        teacher_forward_s=sum(timing.teacher_forward_s for timing in counted) / number,
+        learn_s={run: sum(timing.learn_s[run] for timing in counted) / number for run in counted[0].learn_s},
+    )
+
+
+@dataclass(frozen=True)
 class StepTrial:
     """The result of the trial steps.
 
     Attributes:
-        lap: the mean of the steps after the first.
+        timing: the mean over all steps but the first.
         teacher_again_s: teacher forward on a batch seen before; nearly 0 if its outputs are stored.
         peak_mb: of the GPU's allocator, or of the process on a CPU.
         divergence: the first step whose loss or gradient was not finite.
