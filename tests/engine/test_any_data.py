@@ -81,7 +81,7 @@ def spoil(*numbers: int) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_bad_picture_is_told_and_the_run_goes_on(specs: dict[str, str], tiny: Tiny, num_workers: int) -> None:
+def test_a_bad_image_is_reported_and_the_run_continues(specs: dict[str, str], tiny: Tiny, num_workers: int) -> None:
     spoil(11, 30)
     data = {"train": specs["csv"], "validation": specs["csv"], "num_pairs": 0, "num_workers": num_workers}
     config = tiny(data=data, train={"num_steps": 9, "batch_size": 12})
@@ -105,7 +105,7 @@ def test_substitutes_do_not_depend_on_interruptions_nor_workers(specs: dict[str,
     assert learnt == trained_at_once(tiny(data=data, train=steps))
 
 
-def test_too_many_bad_pictures_end_the_run_with_reasons(specs: dict[str, str], tiny: Tiny) -> None:
+def test_too_many_bad_images_end_the_run_with_reasons(specs: dict[str, str], tiny: Tiny) -> None:
     data = {"train": specs["csv"], "validation": "", "num_pairs": 0, "prepare": "off"}
     cohort = build_cohort({"run": tiny(data=data, train={"num_steps": 50, "batch_size": 12})})
     spoil(*range(0, 12, 2))  # after the look that is taken first

@@ -57,7 +57,7 @@ def test_too_few_steps_for_the_phases_are_refused():
         staged((10, 4), (10, 4)).with_steps(3)
 
 
-def test_masks_are_learnt_in_a_warm_up_and_what_follows_has_none():
+def test_masks_are_learned_in_a_warm_up_and_the_next_phase_has_none():
     config = staged((10, 4))
     peak = config.optimizer.learning_rate
     masks, rest = phases(config)

@@ -28,7 +28,7 @@ def test_the_weights_give_the_chosen_shares_when_measured_again(tiny, chosen: di
     assert {loss.name: loss.proposed.share for loss in calibration.losses} == pytest.approx(expected, rel=1e-3)
 
 
-def test_norms_are_those_at_weight_1_whatever_the_recipe_says(tiny) -> None:
+def test_norms_are_those_at_weight_1_for_any_recipe(tiny) -> None:
     norms = {loss.name: loss.norm for loss in calibrate(tiny(), num_batches=1).losses}
     cohort = build_cohort({"run": tiny()})
     _, batch = next(cohort.batches())
@@ -54,7 +54,7 @@ def test_a_published_weight_is_translated_to_the_batch_and_the_width(tiny) -> No
     assert fd.published.weight == fd.recipe.weight == pytest.approx(2000 * 24 / 512)
 
 
-def test_a_loss_without_a_published_weight_says_so(tiny) -> None:
+def test_a_loss_without_a_published_weight_has_none(tiny) -> None:
     losses = {"crd": {"weight": 0}, "icl": {"weight": 0}, "gd": {"weight": 1e-4, "convention": "paper"}}
     clip, fd, gd = calibrate(tiny(loss=losses), num_batches=1).losses
     assert gd.published is None

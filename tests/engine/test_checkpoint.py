@@ -38,7 +38,7 @@ def run_to_end(started) -> str:
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 7, 12])
-def test_an_interrupted_run_goes_on_bit_identically(tiny, tmp_path: Path, stop_after: int) -> None:
+def test_an_interrupted_run_resumes_bit_identically(tiny, tmp_path: Path, stop_after: int) -> None:
     calls = iter(range(100))
     started = launch({"run": tiny()}, tmp_path)
     *_, end = started.events(lambda: next(calls) + 1 == stop_after)
@@ -60,7 +60,7 @@ def test_a_member_of_a_cohort_resumes_alone(tiny, tmp_path: Path) -> None:
     assert run_to_end(relaunch(find_run(tmp_path, "two"))) == undisturbed(configs["two"])
 
 
-def test_a_damaged_checkpoint_is_passed_over(tiny, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_skipped(tiny, tmp_path: Path) -> None:
     for _ in launch({"run": tiny(log={"keep_checkpoints": 3})}, tmp_path).events():
         pass
     run = find_run(tmp_path, "run")
@@ -160,7 +160,7 @@ def test_run_toml_holds_every_setting_and_the_machine(tiny, tmp_path: Path) -> N
     json.dumps(read_toml(path))
 
 
-def test_a_run_says_by_which_teacher_and_code_it_was_made(tiny, tmp_path: Path) -> None:
+def test_a_run_records_its_teacher_and_code(tiny, tmp_path: Path) -> None:
     started = launch({"run": tiny()}, tmp_path)
     run_to_end(started)
     run = find_run(tmp_path, "run")

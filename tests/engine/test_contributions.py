@@ -26,7 +26,7 @@ def alone(tiny, loss: str, **settings: object):
     return config.model_copy(update={"loss": {loss: config.loss[loss].model_copy(update=settings)}})
 
 
-def test_the_shipped_kind_of_run_says_nothing(tiny) -> None:
+def test_a_shipped_recipe_has_no_warnings(tiny) -> None:
     assert warned(tiny()) == []
 
 
@@ -130,7 +130,7 @@ def test_norms_are_those_of_the_outputs_and_nothing_is_changed(tiny) -> None:
     ("loss", "setting"),
     [({"icl": {"scale": 1e-30}}, "loss.icl.scale=1e-30"), ({"fd": {"weight": 1e20}}, "weight=1e+20")],
 )
-def test_doctor_says_so_too(tiny, tmp_path: Path, loss: dict[str, object], setting: str) -> None:
+def test_doctor_reports_it_too(tiny, tmp_path: Path, loss: dict[str, object], setting: str) -> None:
     found = [one for one in examine_run(tiny(loss=loss), tmp_path).findings if one.check == "contribution"]
     assert [one.level for one in found] == ["warning"]
     assert setting in found[0].remedy

@@ -27,7 +27,7 @@ def test_recall_agrees_with_a_loop_over_pairs(cohort) -> None:
     assert measured.metrics["image_to_text_r1"] == pytest.approx(sum(hits) / 40)
 
 
-def test_the_student_goes_on_training_after_it_was_measured(cohort) -> None:
+def test_the_student_is_in_train_mode_after_an_evaluation(cohort) -> None:
     student = cohort.members[0].state.student.train()
     cohort.evaluators["validation"].measure(student)
     assert student.training
@@ -79,7 +79,7 @@ def test_chance_and_the_teachers_recall_are_those_of_the_same_pairs(cohort) -> N
     assert (event.chance, event.teacher) == (measured.chance, measured.teacher)
 
 
-def test_an_evaluation_is_announced_before_it_begins(tiny) -> None:
+def test_an_evaluation_is_announced_before_it_starts(tiny) -> None:
     events = list(train(build_cohort({"run": tiny(evaluate={"every_steps": 6})})))
     measured = [event for event in events if isinstance(event, EvalStarted | EvalDone)]
     assert [(type(event), event.step, event.num_pairs) for event in measured] == [

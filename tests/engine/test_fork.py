@@ -48,7 +48,7 @@ def test_a_fork_without_changes_ends_bit_identical_to_its_parent(parent, tiny, a
     assert (two.state, two.step, two.num_steps) == ("finished", 12, 12)
 
 
-def test_a_fork_that_is_interrupted_before_its_first_checkpoint_goes_on_bit_identically(parent, tiny) -> None:
+def test_a_fork_interrupted_before_its_first_checkpoint_resumes_bit_identically(parent, tiny) -> None:
     fork = plan_fork(parent, at=4, overrides=["log.checkpoint_every_steps=0"]).launch("two")
     events = fork.events()
     for event in events:
@@ -78,7 +78,7 @@ def warnings_of(events) -> list[str]:
     return [message for message in messages if not message.startswith("teacher: no better than guessing")]
 
 
-def test_changes_begin_at_the_fork(parent) -> None:
+def test_changes_start_at_the_fork(parent) -> None:
     changes = ["optimizer.learning_rate=1e-5", "data.seed=3", "train.batch_size=10"]
     forked = plan_fork(parent, at=8, overrides=changes, num_steps=24)
     run_to_end(forked.launch("two"))
@@ -92,7 +92,7 @@ def test_changes_begin_at_the_fork(parent) -> None:
     assert warnings_of(ours.events) == []
 
 
-def test_what_the_new_losses_learn_starts_fresh_and_is_said(parent) -> None:
+def test_learned_parts_of_new_losses_start_fresh_with_a_note(parent) -> None:
     changes = ["loss.icl.weight=0", "loss.afd.weight=1", "loss.fd.weight=7"]
     started = plan_fork(parent, at=8, overrides=changes).launch("two")
     (member,) = started.cohort.members
@@ -147,7 +147,7 @@ def test_ids_are_free_and_say_where_from(parent) -> None:
         forked.create("one-at8")
 
 
-def test_a_fork_that_has_lost_its_checkpoint_does_not_begin_anew(parent) -> None:
+def test_a_fork_that_has_lost_its_checkpoint_does_not_start_over(parent) -> None:
     fork = plan_fork(parent, at=8).create("two")
     (fork.checkpoints / "step-00000008" / "manifest.json").unlink()
     with pytest.raises(ValueError, match="has lost the checkpoint that it was forked from"):

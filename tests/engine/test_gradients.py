@@ -150,7 +150,7 @@ def test_a_frozen_tower_has_zeros(tiny) -> None:
     assert found.products["text_tower"].any()
 
 
-def test_inner_features_pull_at_their_tower_and_masked_pictures_at_the_embeddings(tiny) -> None:
+def test_intermediate_features_have_gradients_at_their_tower_and_masked_images_at_the_embeddings(tiny) -> None:
     losses = {"crd": {"weight": 0}, "icl": {"weight": 0}, "fd": {"weight": 0}, "intermediate": {"weight": 1.0}}
     found = measure(tiny(loss=losses | {"mfd": {"weight": 1.0, "mask_ratio": 0.5, "mask_feeds": "mfd"}}))
     place = dict(zip(found.losses, range(3), strict=True))

@@ -102,7 +102,9 @@ def test_what_does_not_beat_guessing_is_refused_with_what_is_likely_wrong(untrai
         import_teacher(untrained, DATA, num_pairs=100)
 
 
-def test_another_normalisation_is_found_out(tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_image_normalization_is_named_in_the_error(
+    tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_variant", good)
     with pytest.raises(ValueError, match=r"normalized otherwise: with ImageNet's mean and std it has .*preprocess_cfg"):
         import_teacher(tiny_models["teacher"], DATA, num_pairs=100)
@@ -122,7 +124,7 @@ def test_the_normalization_that_finds_clearly_more_is_taken(file: str, monkeypat
     assert changed.record()["preprocessing"]["mean"] == usual.mean
 
 
-def test_a_file_alone_is_told_by_its_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bare_file_is_recognized_by_its_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vocab = load_model("sample:scenes").tokenizer.vocab_size
     config = ARCHITECTURE | {"text_cfg": ARCHITECTURE["text_cfg"] | {"vocab_size": vocab}, "tokenizer": "words:scenes"}
     monkeypatch.setitem(factory._MODEL_CONFIGS, "mini-here", config)

@@ -17,7 +17,7 @@ def weights(cohort, run: str) -> str:
     return next(weights_sha256(member.state) for member in cohort.members if member.run == run)
 
 
-def test_it_says_what_happens_in_order(tiny) -> None:
+def test_events_come_in_order(tiny) -> None:
     events = list(train(build_cohort({"run": tiny(evaluate={"every_steps": 6})})))
     assert isinstance(events[0], RunStarted)
     assert [event.step for event in events if isinstance(event, StepDone)] == [1, 3, 4, 6, 8, 9, 12]
@@ -155,7 +155,7 @@ def test_a_loss_is_computed_only_while_its_weight_is_above_0(tiny, monkeypatch: 
     assert found == pytest.approx({4: 0.5, 5: 1.0, 6: 1.5, 7: 2.0, 8: 2.0})
 
 
-def test_no_step_asks_a_teacher_from_whom_nothing_is_learnt_yet(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_step_runs_a_teacher_that_no_loss_needs_yet(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     late = {"weight": {"value": 1.0, "on_step": 10}}
     cohort = build_cohort({"run": tiny(loss={"crd": late, "fd": {"weight": 0}, "icl": {"weight": 0}})})
     honest, asked = cohort.teacher.embed, []
@@ -172,7 +172,7 @@ def test_the_bounds_on_mutual_information_are_reported_while_icl_is_on(tiny) -> 
         assert ("mutual_information_image" in measured.metrics) == expected
 
 
-def test_chunked_losses_train_as_whole_ones_do(tiny) -> None:
+def test_chunked_losses_train_as_unchunked_ones(tiny) -> None:
     dense, _ = run_alone(tiny(train={"loss_chunk_size": 0}))
     chunked, _ = run_alone(tiny(train={"loss_chunk_size": 6}))
     assert [event.loss for event in chunked] == pytest.approx([event.loss for event in dense], rel=1e-4)

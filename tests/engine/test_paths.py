@@ -95,7 +95,7 @@ def test_paths_are_recorded_absolute_and_names_as_they_are(folder: Path) -> None
         assert config.model_dump()[group][key] == recorded, given
 
 
-def test_a_run_told_relative_paths_resumes_from_any_folder(
+def test_a_run_with_relative_paths_resumes_from_any_folder(
     stopped: RunDirectory, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert load_run_config(stopped.config_file).data.train == str(folder / "pairs" / "pairs.tsv")
@@ -109,7 +109,7 @@ def test_a_run_recorded_with_relative_paths_still_resumes(stopped: RunDirectory)
     assert finish(stopped, [])[1].state == "finished"
 
 
-def test_a_moved_run_resumes_with_new_paths_and_remembers_them(
+def test_a_moved_run_resumes_with_new_paths_and_records_them(
     stopped: RunDirectory, folder: Path, tmp_path: Path
 ) -> None:
     run = moved_to(tmp_path / "new", stopped)
@@ -141,7 +141,7 @@ def test_anything_but_a_path_is_a_forks(stopped: RunDirectory) -> None:
         relaunch(stopped, overrides=["optimizer.learning_rate=0.5"])
 
 
-def test_what_has_no_fingerprint_is_taken_and_said(stopped: RunDirectory, folder: Path) -> None:
+def test_a_path_without_fingerprint_is_accepted_with_a_note(stopped: RunDirectory, folder: Path) -> None:
     shutil.copytree(folder / "held-out", folder / "again")
     said, end = finish(stopped, ["data.test=again/pairs.tsv"])
     assert end.state == "finished"

@@ -55,7 +55,7 @@ def test_every_metric_that_is_measured_can_be_an_objective(tiny) -> None:
     ],
     ids=str,
 )
-def test_what_is_said_early_is_what_building_says(tiny, changes, tmp_path: Path) -> None:
+def test_early_checks_report_what_building_reports(tiny, changes, tmp_path: Path) -> None:
     config = tiny(**changes)
     with pytest.raises(ValueError) as early:  # noqa: PT011  # compared with the other's message
         check_config(config, tmp_path)

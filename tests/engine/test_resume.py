@@ -54,7 +54,7 @@ def test_what_changes_no_step_may_be_edited(stopped: RunDirectory) -> None:
     assert said(stopped) == []
 
 
-def test_a_change_of_machine_is_said_to_change_the_last_bits(stopped: RunDirectory) -> None:
+def test_a_change_of_machine_warns_of_other_last_bits(stopped: RunDirectory) -> None:
     edit(stopped, "machine", torch="1.0", host="elsewhere")
     (line,) = said(stopped)
     assert line.startswith("not bit for bit reproducible")
@@ -62,7 +62,7 @@ def test_a_change_of_machine_is_said_to_change_the_last_bits(stopped: RunDirecto
     assert "elsewhere" not in line
 
 
-def test_an_unfinished_or_damaged_checkpoint_is_passed_over_and_said_to_be(stopped: RunDirectory) -> None:
+def test_an_unfinished_or_damaged_checkpoint_is_skipped_with_a_warning(stopped: RunDirectory) -> None:
     (stopped.checkpoints / "step-00000006" / "manifest.json").unlink()  # a kill before it was written, without a rename
     unfinished = stopped.checkpoints / "step-00000009"
     unfinished.mkdir()
@@ -73,7 +73,7 @@ def test_an_unfinished_or_damaged_checkpoint_is_passed_over_and_said_to_be(stopp
     assert "step-00000006" in second
 
 
-def test_with_every_checkpoint_spoilt_a_run_begins_again_and_says_so(stopped: RunDirectory) -> None:
+def test_with_every_checkpoint_damaged_a_run_starts_over_with_a_warning(stopped: RunDirectory) -> None:
     for path in stopped.checkpoints.glob("*/open_clip_model.safetensors"):
         path.write_bytes(path.read_bytes()[:-100])
     first, *events = relaunch(stopped).events()
@@ -84,7 +84,7 @@ def test_with_every_checkpoint_spoilt_a_run_begins_again_and_says_so(stopped: Ru
     assert (events[-1].state, events[-1].step) == ("finished", 12)
 
 
-def test_a_fork_may_differ_from_the_checkpoint_it_begins_at(stopped: RunDirectory) -> None:
+def test_a_fork_may_differ_from_the_checkpoint_it_starts_at(stopped: RunDirectory) -> None:
     planned = plan_fork(stopped, at=4, overrides=["optimizer.learning_rate=0.002"])
     fork = planned.create("fork")
     *_, end = relaunch(fork).events(lambda: True)

@@ -50,13 +50,13 @@ def cosine(step: int, num_steps: int) -> str:
 
 
 @pytest.mark.parametrize(("at", "last"), [(8, 8), (12, 11)])
-def test_a_longer_fork_says_how_far_its_learning_rate_rises(train_parent, at: int, last: int) -> None:
+def test_a_longer_fork_warns_how_far_its_learning_rate_rises(train_parent, at: int, last: int) -> None:
     (line,) = said(train_parent(), at=at, num_steps=24)
     assert f"the learning rate goes from {cosine(last, 12)} to {cosine(at, 24)} at once" in line
     assert "ends at step 24, the parent's at step 12" in line
 
 
-def test_the_rate_that_it_offers_goes_on_where_the_parent_was(train_parent) -> None:
+def test_the_offered_learning_rate_continues_the_parents(train_parent) -> None:
     parent = train_parent()
     (line,) = said(parent, at=8, num_steps=24)
     rate = float(line.partition("--set optimizer.learning_rate=")[2].split()[0])
@@ -71,17 +71,17 @@ def test_the_rate_that_it_offers_goes_on_where_the_parent_was(train_parent) -> N
         {"at": 8, "num_steps": 24, "overrides": ["optimizer.learning_rate=1e-5"]},
     ],
 )
-def test_what_a_person_has_set_and_what_stays_is_not_said(train_parent, options: dict[str, object]) -> None:
+def test_changed_and_equal_settings_are_no_jumps(train_parent, options: dict[str, object]) -> None:
     assert said(train_parent(), **options) == []
 
 
-def test_a_rate_that_the_parent_was_told_under_way_counts(train_parent) -> None:
+def test_a_learning_rate_changed_in_the_parent_counts(train_parent) -> None:
     (line,) = said(train_parent(commands={"optimizer.learning_rate": PEAK / 2}), at=8, num_steps=24)
     half = float(cosine(8, 12)) / 2
     assert f"goes from {half:.3g} to" in line
 
 
-def test_a_weight_that_ramps_goes_back_and_says_so(train_parent) -> None:
+def test_a_weight_that_ramps_goes_back_with_a_warning(train_parent) -> None:
     lines = said(train_parent({"loss": {"crd": {"weight": RAMP}}}), at=4, num_steps=24)
     assert len(lines) == 2
     assert "loss.crd.weight goes from 1.6 to 0.8 at once" in lines[1]

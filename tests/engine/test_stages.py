@@ -89,7 +89,7 @@ def test_stages_say_what_they_do_and_leave_what_they_promise(heir, tmp_path: Pat
     assert read_summary(find_run(tmp_path, "run")).kept_fraction == pytest.approx(share)
 
 
-def test_while_masks_are_learnt_the_log_says_how_far_they_are(heir, tmp_path: Path) -> None:
+def test_while_masks_are_learned_the_log_has_their_sparsity(heir, tmp_path: Path) -> None:
     _, events = trained(heir({"log": {"every_steps": 1}}, stages=STAGES), tmp_path)
     masks = {event.step: event.masks for event in events if isinstance(event, StepDone)}
     assert [step for step, numbers in masks.items() if numbers] == [1, 2, 3, 4, 5, 8, 9, 10]
@@ -212,7 +212,7 @@ def test_a_frozen_tower_learns_nothing_and_the_other_does(
     assert all(p.grad is None for p in member.state.student.towers.visual.parameters())
 
 
-def test_gates_leave_a_frozen_tower_whole(heir, tmp_path: Path) -> None:
+def test_gates_do_not_prune_a_frozen_tower(heir, tmp_path: Path) -> None:
     member, events = trained(heir(frozen="text", stages=STAGES), tmp_path)
     assert events[-1].state == "finished"
     assert set(member.inheritance_map.kept) == {"image"}
@@ -233,7 +233,7 @@ def test_random_weights_have_the_same_architecture_and_nothing_else(heir) -> Non
     assert random_.frozen == ("text",)
 
 
-def test_a_fork_inside_a_mask_phase_goes_on_with_the_masks(heir, tmp_path: Path) -> None:
+def test_a_fork_inside_a_mask_phase_continues_with_the_masks(heir, tmp_path: Path) -> None:
     from workbench.engine.fork import plan_fork
 
     trained(heir({"log": {"keep_checkpoints": 5}}, stages=STAGES), tmp_path)

@@ -68,7 +68,7 @@ def test_a_weight_of_0_switches_a_loss_off_and_on_again(tiny, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("stop_after", [5, 6, 9])
-def test_a_resumed_run_obeys_what_it_was_told(tiny, tmp_path: Path, stop_after: int) -> None:
+def test_a_resumed_run_keeps_changed_settings(tiny, tmp_path: Path, stop_after: int) -> None:
     changes = {"loss.icl.weight": 3.0}
 
     def steered(name: str, interrupted):
@@ -88,7 +88,7 @@ def test_a_resumed_run_obeys_what_it_was_told(tiny, tmp_path: Path, stop_after: 
     assert one == other
 
 
-def test_a_fork_begins_with_what_its_parent_was_told(tiny, tmp_path: Path) -> None:
+def test_a_fork_starts_with_its_parents_changed_settings(tiny, tmp_path: Path) -> None:
     config = tiny(log={"every_steps": 1, "checkpoint_every_steps": 4, "keep_checkpoints": 9})
     steer(launch({"run": config}, tmp_path), 6, ("set", {"loss.fd.weight": 1.5, "loss.icl.weight": 2}))
     run = find_run(tmp_path, "run")
@@ -115,7 +115,7 @@ def test_a_fork_begins_with_what_its_parent_was_told(tiny, tmp_path: Path) -> No
         ({}, "nothing is changed: name optimizer.learning_rate or loss.clip.weight"),
     ],
 )
-def test_what_cannot_be_changed_is_refused_and_the_run_goes_on(tiny, tmp_path: Path, changes, words) -> None:
+def test_what_cannot_be_changed_is_refused_and_the_run_continues(tiny, tmp_path: Path, changes, words) -> None:
     with pytest.raises(ValueError, match=words):
         change(build_cohort({"run": tiny()}).members[0], changes)
     events = steer(launch({"run": tiny(**EVERY_STEP)}, tmp_path), 3, ("set", changes))
@@ -126,7 +126,7 @@ def test_what_cannot_be_changed_is_refused_and_the_run_goes_on(tiny, tmp_path: P
     assert events[-1].state == "finished"
 
 
-def test_a_paused_run_waits_and_obeys_and_goes_on_as_if_nothing_had_been(tiny, tmp_path: Path, monkeypatch) -> None:
+def test_a_paused_run_takes_commands_and_continues_unchanged(tiny, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(loop, "POLL_S", 0.01)
     started = launch({"run": tiny(**EVERY_STEP)}, tmp_path)
     run, seen = started.directories["run"], []

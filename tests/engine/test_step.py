@@ -27,7 +27,7 @@ def gradients(state) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 7, 10, 19])
-def test_micro_batches_have_the_whole_batchs_gradient(parts, micro_batch_size: int) -> None:
+def test_micro_batches_have_the_gradient_of_the_batch(parts, micro_batch_size: int) -> None:
     member, batch, teacher_outputs = parts
     whole = backward(member.state, batch, teacher_outputs, member.objective, 0)
     expected = gradients(member.state)
@@ -110,7 +110,7 @@ def test_a_mask_feeds_every_loss_or_one_alone(tiny) -> None:
         assert alone[name] == whole[name] != everywhere[name]
 
 
-def test_the_teacher_sees_the_whole_picture(tiny) -> None:
+def test_the_teacher_sees_unmasked_images(tiny) -> None:
     plain, masked = build_cohort({"run": tiny()}), build_cohort({"run": tiny(loss=MASKED)})
     lessons = []
     for cohort in (plain, masked):
@@ -136,7 +136,7 @@ def watch(max_skipped: int = 0) -> DivergenceMonitor:
     return DivergenceMonitor(("clip", "fd"), max_skipped, torch.device("cpu"))
 
 
-def test_the_first_bad_step_and_its_term_are_remembered():
+def test_the_first_bad_step_and_its_loss_are_recorded():
     found = watch()
     found.record(1, FINE, torch.tensor([1.0, 2.0]))
     assert found.found() is None

@@ -25,7 +25,7 @@ def interrupt(configs, runs_dir: Path, after: int) -> None:
 
 
 @pytest.mark.slow
-def test_three_go_on_together_bit_for_bit(three, tmp_path: Path) -> None:
+def test_three_runs_resume_together_bit_for_bit(three, tmp_path: Path) -> None:
     interrupt(three, tmp_path, 5)
     resumed = relaunch(*(find_run(tmp_path, run) for run in three))
     events = list(resumed.events())

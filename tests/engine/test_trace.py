@@ -61,7 +61,7 @@ def traced(warnings: list[str]) -> Iterator[dict[str, list[float]]]:
         yield traces(warnings)
 
 
-def test_no_loss_of_a_recipe_is_said_to_contribute_nothing_at_any_step(traced, warnings: list[str]) -> None:
+def test_every_loss_of_a_recipe_contributes_at_every_step(traced, warnings: list[str]) -> None:
     assert len(traced) == len(RECIPES)
     assert [warning for warning in warnings if "check loss." in warning] == []
 

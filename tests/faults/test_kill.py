@@ -22,7 +22,7 @@ MOMENTS_S = 0.25  # a few saves long
 
 
 @pytest.mark.slow
-def test_fifty_of_fifty_killed_runs_are_readable_and_go_on(tiny, tmp_path: Path) -> None:
+def test_fifty_of_fifty_killed_runs_are_readable_and_resume(tiny, tmp_path: Path) -> None:
     """SIGKILL at seeded moments: mostly amid the saving, now and then while the run is only coming up."""
     config = tiny(train={"num_steps": 1_000_000}, log={"every_steps": 1, "checkpoint_every_steps": 1})
     run = create("run", config, tmp_path)

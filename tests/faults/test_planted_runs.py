@@ -180,7 +180,7 @@ def strictly(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def test_every_run_is_listed_and_what_cannot_be_read_says_why(damaged) -> None:
+def test_every_run_is_listed_with_the_reason_if_it_cannot_be_read(damaged) -> None:
     workbench = damaged()
     done = workbench("runs", "list")
     assert (done.code, done.err) == (0, "")

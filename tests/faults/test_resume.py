@@ -84,7 +84,7 @@ def test_it_ends_bit_identical(tiny, tmp_path: Path, undisturbed, name: str, leg
     assert all(torch.equal(state[key], expected_state[key]) for key in state)
 
 
-def test_a_run_that_died_before_its_first_step_begins_anew(tiny, tmp_path: Path, undisturbed) -> None:
+def test_a_run_that_died_before_its_first_step_starts_over(tiny, tmp_path: Path, undisturbed) -> None:
     started = launch({"run": tiny(**SETTINGS["plain"])}, tmp_path)
     events = started.events()
     next(events)

@@ -147,7 +147,7 @@ def test_a_checkpoint_whose_weights_are_not_finite_is_neither_saved_nor_gone_on_
 
 
 @pytest.mark.parametrize("how", ["deleted", "moved", "replaced", "emptied"])
-def test_a_run_whose_folder_goes_away_fails_alone_and_says_so(tiny, tmp_path: Path, how: str) -> None:
+def test_a_run_whose_folder_is_deleted_fails_alone_with_the_reason(tiny, tmp_path: Path, how: str) -> None:
     started = launch({"gone": tiny(), "stays": tiny()}, tmp_path)
     run, ends = started.directories["gone"], {}
     for event in started.events():
@@ -178,7 +178,7 @@ def test_a_run_whose_folder_goes_away_during_the_last_evaluation_has_not_finishe
     assert not (tmp_path / "run").exists()
 
 
-def test_a_teacher_that_says_nan_stops_the_run_at_its_first_step(tiny) -> None:
+def test_teacher_embeddings_that_are_nan_stop_the_run_at_its_first_step(tiny) -> None:
     cohort = build_cohort({"run": tiny()})
     with torch.no_grad():  # such weights do not load; they may still go bad in memory
         for parameter in cohort.teacher._model.parameters():

@@ -89,7 +89,7 @@ def test_the_share_of_unknown_words_is_counted_by_word() -> None:
 @pytest.mark.parametrize(
     ("num_replaced", "level"), [(0, "ok"), (1, "ok"), (2, "warning"), (7, "warning"), (8, "problem")]
 )
-def test_broken_pictures_are_counted(num_replaced: int, level: str) -> None:
+def test_broken_images_are_counted(num_replaced: int, level: str) -> None:
     trial = StepTrial(3, StepTiming(0, 0, {"run": 1}), 0, 100, None, num_pairs=150, num_replaced=num_replaced)
     assert image_finding(trial).level == level
 

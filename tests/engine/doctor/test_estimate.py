@@ -11,7 +11,7 @@ from workbench.engine.doctor.estimate import Estimate, estimate_step
 from workbench.engine.doctor.trial import mean_timing, step_timings
 
 
-def test_a_whole_step_is_so_many_pairs_and_the_teachers_forwards_are_padded() -> None:
+def test_a_step_scales_with_its_pairs_and_teacher_forwards_are_padded() -> None:
     found = Estimate(teacher_forward_s=0.5, learn_s={"a": 2.0, "b": 3.0}, grown_mb=1.0, chunk_size=16)
     timing = found.timing(20)
     assert timing.teacher_forward_s == 0.5 * 32

@@ -35,7 +35,7 @@ def test_a_run_is_as_many_steps_and_evaluations(cohort) -> None:
     assert forecast.pairs_per_s == pytest.approx(20 / 3.5)
 
 
-def test_a_teacher_that_remembers_is_paid_for_once(tiny) -> None:
+def test_stored_teacher_outputs_cost_one_forward(tiny) -> None:
     cohort = build_cohort({"run": tiny(data={"views": 2})})  # 3 steps an epoch: 6 of 12 show what is new
     forecast = make_forecast(cohort, TRIAL, Evaluations(0, 0, 0), 8000.0)
     assert forecast.training_s == pytest.approx(12 * 1.5 + 6 * 2.0 + 6 * 0.25)
@@ -72,7 +72,7 @@ def test_a_sound_forecast_has_no_warning(cohort, one) -> None:
         ({"evaluation_s": 500.0}, "evaluation time", "warning", "evaluate.every_steps"),
     ],
 )
-def test_what_does_not_fit_or_takes_long_is_said(cohort, one, changes, check: str, level: str, remedy: str) -> None:
+def test_runs_that_do_not_fit_or_take_long_are_found(cohort, one, changes, check: str, level: str, remedy: str) -> None:
     found = list(forecast_findings(replace(SOUND, **changes), cohort, 1e6))
     assert one(found, check).level == level
     assert remedy in one(found, check).remedy

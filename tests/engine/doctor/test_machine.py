@@ -49,7 +49,7 @@ def test_a_sound_machine_has_no_warning(machine: Machine) -> None:
         ({"storage": {"cache": Storage("/here", PLENTY_MB, False)}}, "cache folder", "problem", "cannot be written"),
     ],
 )
-def test_what_is_wrong_is_said(
+def test_problems_of_the_machine_are_found(
     machine: Machine, one, monkeypatch: pytest.MonkeyPatch, change: dict, check: str, level: str, says: str
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -39,7 +39,7 @@ def test_shares_are_those_before_the_first_step(tiny) -> None:
     assert list(found.shares.values()) == pytest.approx(expected.share_K.tolist(), rel=1e-4)
 
 
-def test_a_remembered_lesson_takes_no_time(tiny) -> None:
+def test_stored_teacher_outputs_take_no_time(tiny) -> None:
     live, remembered = (try_steps(build_cohort({"run": tiny(data={"views": views})})) for views in (0, 2))
     assert remembered.teacher_again_s < live.teacher_again_s
 
@@ -59,7 +59,7 @@ def test_a_step_that_is_not_finite_is_noticed(tiny) -> None:
     assert found.divergence.step > 1
 
 
-def test_pictures_that_cannot_be_used_are_counted(tiny, pairs) -> None:
+def test_bad_images_are_counted(tiny, pairs) -> None:
     spec = pairs([f"picture {i}" for i in range(60)], num_broken=1)
     found = try_steps(build_cohort({"run": tiny(data={"train": spec, "validation": ""})}))
     assert found.num_replaced >= 1

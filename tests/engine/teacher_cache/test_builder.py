@@ -32,7 +32,7 @@ def make(tiny, monkeypatch: pytest.MonkeyPatch):
     return builder
 
 
-def test_every_row_is_what_the_teacher_says_of_that_view(make) -> None:
+def test_every_row_is_the_teacher_embedding_of_that_view(make) -> None:
     builder = make()
     cache = builder.build("test")
     assert cache.manifest.num_blocks == 6
@@ -85,7 +85,7 @@ def test_a_digest_that_came_before_its_rows_is_found_out(make) -> None:
     assert make().missing() == [3, 4, 5]
 
 
-def test_another_setting_is_another_cache_and_says_which(make) -> None:
+def test_another_setting_is_another_cache_and_is_named(make) -> None:
     made = make()
     made.build("test")
     for changes, name in (
@@ -102,7 +102,7 @@ def test_another_setting_is_another_cache_and_says_which(make) -> None:
     assert TeacherIdentity.of(made._teacher) != made.identity.teacher
 
 
-def test_no_room_is_said_before_anything_is_computed(make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_anything_is_computed(make, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = make()
     monkeypatch.setattr("workbench.engine.teacher_cache.build.free_bytes", lambda _: 9)
     monkeypatch.setattr(builder, "_embed", lambda *_: pytest.fail("it began"))
@@ -110,7 +110,7 @@ def test_no_room_is_said_before_anything_is_computed(make, monkeypatch: pytest.M
         builder.build("test")
 
 
-def test_a_teacher_that_says_nan_is_refused(make) -> None:
+def test_teacher_embeddings_that_are_nan_are_refused(make) -> None:
     builder = make()
     with torch.no_grad():
         builder._teacher._model.towers.ln_final.bias[0] = float("nan")
@@ -151,7 +151,7 @@ print("done", flush=True)
 
 
 @pytest.mark.slow
-def test_killed_builders_and_two_at_once_leave_one_whole_cache(tiny_table, tmp_path: Path) -> None:
+def test_killed_builders_and_two_at_once_leave_one_complete_cache(tiny_table, tmp_path: Path) -> None:
     table = {key: value for key, value in tiny_table.items() if key != "recipe"}
     table["data"] = {**tiny_table["data"], "views": 2}
     (tmp_path / "tiny.toml").write_text(tomli_w.dumps(table))

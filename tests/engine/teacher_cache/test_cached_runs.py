@@ -40,7 +40,7 @@ def test_a_cached_run_ends_with_the_weights_of_a_live_one(tiny: Callable[..., Ru
 
 
 @pytest.mark.parametrize("batch_size", [6, 11])
-def test_small_batches_are_taught_alike_live_and_cached_on_two_threads(
+def test_small_batches_train_alike_live_and_cached_on_two_threads(
     tiny: Callable[..., RunConfig], batch_size: int
 ) -> None:
     """Where MKL divides 5 to 7 or 9 to 11 rows among two threads, a row's last bits depend on its place."""
@@ -62,7 +62,7 @@ def test_small_batches_are_taught_alike_live_and_cached_on_two_threads(
     assert ends["on"] == ends["off"]
 
 
-def test_a_run_that_goes_on_may_change_to_the_cache(tiny, tmp_path: Path) -> None:
+def test_a_resumed_run_may_change_to_the_cache(tiny, tmp_path: Path) -> None:
     def interrupted_after(steps: int) -> Callable[[], bool]:
         asked = iter([*[False] * (steps - 1), True])
         return lambda: next(asked, True)
@@ -79,7 +79,7 @@ def test_a_run_that_goes_on_may_change_to_the_cache(tiny, tmp_path: Path) -> Non
     assert ends == [whole, whole]
 
 
-def test_a_pair_whose_picture_is_replaced_is_taught_the_same(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pair_with_a_replaced_image_trains_the_same(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = ShardDataset.__getitem__
 
     def some_broken(self, index: int):
