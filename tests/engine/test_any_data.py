@@ -1,4 +1,4 @@
-"""Runs on data as people bring them: every form trains, evaluates and resumes, and bad pictures end no night."""
+"""Runs on users' own data: every source trains, evaluates and resumes, and bad images do not end a run."""
 
 import io
 import json
@@ -24,7 +24,7 @@ NUM_SHOWN_IMAGES = 48
 
 @pytest.fixture
 def specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The same 48 pictures as a CSV, a COCO file and a folder of three classes, and a mixture of two of them."""
+    """The same 48 images as a CSV, a COCO file and a folder of three classes, and a mixture of two of them."""
     monkeypatch.chdir(tmp_path)
     names, images, annotations = [], [], []
     for number in range(NUM_SHOWN_IMAGES):
@@ -56,9 +56,9 @@ def trained_at_once(config: RunConfig) -> str:
 def trained_with_a_break(config: RunConfig, after: int) -> tuple[str, list[Event]]:
     """The same of a run that is interrupted after some steps and taken up again, and its events."""
     asked = iter(range(1, 1000))
-    begun = launch({"run": config}, Path("runs"))
-    events = list(begun.events(lambda: next(asked) == after))
-    resumed = relaunch(begun.directories["run"])
+    started = launch({"run": config}, Path("runs"))
+    events = list(started.events(lambda: next(asked) == after))
+    resumed = relaunch(started.directories["run"])
     events += resumed.events()
     return weights_sha256(resumed.cohort.members[0].state), events
 
@@ -87,12 +87,12 @@ def test_a_bad_image_is_reported_and_the_run_continues(specs: dict[str, str], ti
     config = tiny(data=data, train={"num_steps": 9, "batch_size": 12})
     events = list(train(build_cohort({"one": config, "other": config.model_copy(update={"seed": 5})})))
     for name in ("one", "other"):
-        told = [event.message for event in events if isinstance(event, Warned) and event.run == name]
-        assert told[0].startswith("validation: pictures that cannot be used are not measured: 2 of 40 (2 no JPEG")
-        assert told[1].startswith("of some pictures looked at, these cannot be used: 2 of 48 (2 no JPEG")
-        # 9 steps are two epochs of 48 pictures and a step: at the end both have come twice, or one of them thrice.
-        assert "pictures cannot be used, and others took their places:" in told[-1]
-        assert re.search(r"places: (4 of 96 \(4|5 of 108 \(5) no JPEG", told[-1])
+        warned = [event.message for event in events if isinstance(event, Warned) and event.run == name]
+        assert warned[0].startswith("validation: pictures that cannot be used are not measured: 2 of 40 (2 no JPEG")
+        assert warned[1].startswith("of some pictures looked at, these cannot be used: 2 of 48 (2 no JPEG")
+        # 9 steps are two epochs of 48 images and a step: both bad ones came twice, or one of them three times.
+        assert "pictures cannot be used, and others took their places:" in warned[-1]
+        assert re.search(r"places: (4 of 96 \(4|5 of 108 \(5) no JPEG", warned[-1])
     assert [event.state for event in events if isinstance(event, RunFinished)] == ["finished"] * 2
 
 
@@ -148,14 +148,14 @@ def test_bad_shards_are_refused_by_default_and_skipped_where_the_setting_allows_
     spec = write_shards(3)
     data = {"train": spec, "validation": spec, "num_pairs": 0, "num_validation_pairs": 0}
     steps = {"num_steps": 2, "batch_size": 8}
-    whole = build_cohort({"run": tiny(data=data, train=steps)}).stream.dataset.fingerprint
+    full = build_cohort({"run": tiny(data=data, train=steps)}).stream.dataset.fingerprint
     Path("1.tar").write_bytes(Path("1.tar").read_bytes()[:5000])
     for split in ("train", "validation"):
         with pytest.raises(ValueError, match=r"^1 of 3 shards cannot be used; .*--set data\.bad_shards=skip"):
             build_cohort({"run": tiny(data=data | {"train": "0.tar", "validation": "0.tar", split: spec}, train=steps)})
     cohort = build_cohort({"run": tiny(data=data | {"bad_shards": "skip"}, train=steps)})
     assert len(cohort.stream.dataset) == 32
-    assert cohort.members[0].data_fingerprint not in (whole, "")
+    assert cohort.members[0].data_fingerprint not in (full, "")
     assert cohort.evaluators["validation"].pairs.num_images == 32
     assert [event.state for event in train(cohort) if isinstance(event, RunFinished)] == ["finished"]
     [note] = cohort.stream.dataset.reading.notes

@@ -193,7 +193,7 @@ def test_the_room_reckoned_with_is_what_checkpoints_really_take(tiny, tmp_path: 
     (member,) = started.cohort.members
     assert len(list(run.checkpoints.iterdir())) == 2
     written = on_disk(run.checkpoints)
-    assert 0.7 * written * 3 / 2 < checkpoints_bytes(member) < written * 3 / 2  # headers and buffers beside the tensors
+    assert 0.7 * written * 3 / 2 < checkpoints_bytes(member) < written * 3 / 2  # plus headers and buffers
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A loss that trains to nothing is said to, with its settings; one that is meant never is."""
+"""Losses without effect are reported with their settings; weak but working ones are not."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from workbench.models.weights import weights_sha256
 
 
 def warned(config) -> list[tuple[int, str]]:
-    """The steps and messages of what a run says of its losses."""
+    """The steps and messages of a run's remarks on its losses."""
     events = train(build_cohort({"run": config}))
     return [(e.step, e.message) for e in events if isinstance(e, Warned) and "; check " in e.message]
 
@@ -115,15 +115,15 @@ def test_norms_are_those_of_the_outputs_and_nothing_is_changed(tiny) -> None:
     _, batch = next(cohort.batches())
     teacher_outputs = cohort.teacher_forward(batch, 0)
     before = weights_sha256(member.state.student.towers)
-    whole = output_norms(member.state, batch, teacher_outputs, member.objective, 0)
+    full = output_norms(member.state, batch, teacher_outputs, member.objective, 0)
     parts = output_norms(member.state, batch, teacher_outputs, member.objective, 0, micro_batch_size=7)
-    assert whole == pytest.approx(parts, rel=1e-4)
+    assert full == pytest.approx(parts, rel=1e-4)
     doubled = member.objective.reweighed("fd", 10.0)
-    assert output_norms(member.state, batch, teacher_outputs, doubled, 0) == pytest.approx(whole)
+    assert output_norms(member.state, batch, teacher_outputs, doubled, 0) == pytest.approx(full)
     assert weights_sha256(member.state.student.towers) == before
     assert all(parameter.grad is None for parameter in member.state.parameters())
-    total = sum(member.objective.weights[name] * norm for name, norm in whole.items())
-    assert all(member.objective.weights[name] * norm > MIN_SHARE * total for name, norm in whole.items())
+    total = sum(member.objective.weights[name] * norm for name, norm in full.items())
+    assert all(member.objective.weights[name] * norm > MIN_SHARE * total for name, norm in full.items())
 
 
 @pytest.mark.parametrize(

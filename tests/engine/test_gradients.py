@@ -22,7 +22,7 @@ RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16
 
 
 def prepare(config):
-    """A member, a batch as it sees it, and the lesson on it."""
+    """A member, a batch as it sees it, and its teacher outputs."""
     cohort = build_cohort({"run": config})
     (member,) = cohort.members
     _, batch = next(cohort.batches())
@@ -36,7 +36,7 @@ def measure(config, **options):
 
 @pytest.fixture
 def resnet(tiny, tiny_models):
-    """A config whose student has batch normalisation in its image tower."""
+    """A config whose student has batch normalization in its image tower."""
     sizes = json.loads(Path(tiny_models["student"].removeprefix("config:")).read_text())
     file = Path(tiny_models["student"].removeprefix("config:")).with_name("resnet.json")
     file.write_text(json.dumps(sizes | {"vision_cfg": RESNET}))
@@ -105,10 +105,10 @@ def test_the_gradients_add_up_to_that_of_the_objective(tiny, micro_batch_size: i
 
 @pytest.mark.parametrize("chunk_size", [0, 8])
 def test_micro_batches_and_chunked_losses_change_nothing(tiny, chunk_size: int) -> None:
-    whole = measure(tiny())
+    full = measure(tiny())
     found = measure(tiny(train={"loss_chunk_size": chunk_size}), micro_batch_size=9)
     for place in PLACES:
-        assert found.products[place] == pytest.approx(whole.products[place], rel=1e-3, abs=1e-5)
+        assert found.products[place] == pytest.approx(full.products[place], rel=1e-3, abs=1e-5)
 
 
 def test_cosines_are_cosines_and_shares_are_shares(tiny) -> None:

@@ -49,15 +49,15 @@ def test_measuring_again_finds_what_the_run_found(finished, tmp_path: Path) -> N
 
 
 def test_a_run_copied_without_its_teacher_is_measured_without_agreement(finished, tmp_path: Path) -> None:
-    whole = finished.measured["run", "validation"].metrics
+    full = finished.measured["run", "validation"].metrics
     run, copied = find_run(tmp_path, "run"), tmp_path / "elsewhere" / "copied"
     shutil.copytree(run.path, copied)
     table = read_toml(copied / "run.toml")
     table["teacher"]["model"] = "/home/somebody/teacher"
     (copied / "run.toml").write_text(tomli_w.dumps(table))
     measured = remeasure(str(copied), None, num_pairs=40, runs_dir=tmp_path)
-    assert measured.metrics == {name: whole[name] for name in measured.metrics}
-    assert {"image_to_text_r1", "zero_shot_top1"} <= measured.metrics.keys() < whole.keys()
+    assert measured.metrics == {name: full[name] for name in measured.metrics}
+    assert {"image_to_text_r1", "zero_shot_top1"} <= measured.metrics.keys() < full.keys()
     (note,) = measured.notes
     assert "teacher.model /home/somebody/teacher cannot be loaded" in note
     assert remeasure("run", None, num_pairs=40, runs_dir=tmp_path).notes == ()

@@ -150,7 +150,7 @@ def test_a_loss_is_computed_only_while_its_weight_is_above_0(tiny, monkeypatch: 
     monkeypatch.setattr(CrdLoss, "__call__", lambda self, comparison: calls.append(1) or honest(self, comparison))
     weight = {"value": 2.0, "ramp_steps": 4, "on_step": 3, "off_step": 9}
     steps, _ = run_alone(tiny(log={"every_steps": 1}, loss={"crd": {"weight": weight, "weight_at": "here"}}))
-    assert len(calls) == 5  # steps 4 to 8, from 0: at step 3 the ramp begins at 0
+    assert len(calls) == 5  # steps 4 to 8, from 0: at step 3 the ramp starts at 0
     found = {event.step - 1: event.weighted["crd"] / event.terms["crd"] for event in steps if "crd" in event.terms}
     assert found == pytest.approx({4: 0.5, 5: 1.0, 6: 1.5, 7: 2.0, 8: 2.0})
 
@@ -225,11 +225,11 @@ def test_too_little_memory_is_one_line_with_the_remedy(
     monkeypatch.setattr(cohort, "teacher_forward", teacher_forward)
     with pytest.raises(
         MemoryError, match=r"^out of memory on cpu after step 6 \(batch 20, 20 at a time, [^\n]*$"
-    ) as told:
+    ) as refused:
         list(started.events())
-    assert "--set train.micro_batch_size=10" in str(told.value)
+    assert "--set train.micro_batch_size=10" in str(refused.value)
     summary = read_summary(run)
-    assert (summary.state, summary.reason) == ("failed", f"MemoryError: {told.value}")
+    assert (summary.state, summary.reason) == ("failed", f"MemoryError: {refused.value}")
     assert newest_checkpoint(run) == run.checkpoints / "step-00000004"
     assert cohort.batch_size == 20
 

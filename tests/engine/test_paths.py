@@ -38,7 +38,7 @@ def write_pairs(folder: Path, words: str) -> None:
 
 @pytest.fixture
 def stopped(tiny, folder: Path) -> RunDirectory:
-    """A run that was interrupted after 6 steps of 12, told of its files by relative paths."""
+    """A run that was interrupted after 6 steps of 12, with relative paths to its files."""
     data = {"train": "pairs/pairs.tsv", "validation": "held-out/pairs.tsv", "test": ""}
     calls = iter(range(100))
     started = launch({"run": tiny(data=data, teacher={"model": "teacher"})}, folder / "runs")
@@ -121,8 +121,8 @@ def test_a_moved_run_resumes_with_new_paths_and_records_them(
     table = read_toml(run.config_file)
     assert table["data"]["train"] == str(tmp_path / "new" / "pairs" / "pairs.tsv")
     assert table["machine"]["moved"]["teacher.model"] == str(folder / "teacher")
-    said, end = finish(run, [])
-    assert (said, end.state, end.step) == ([], "finished", 12)
+    warned, end = finish(run, [])
+    assert (warned, end.state, end.step) == ([], "finished", 12)
 
 
 @pytest.mark.parametrize("name", ["data.train", "data.validation", "teacher.model"])
@@ -143,6 +143,6 @@ def test_anything_but_a_path_is_a_forks(stopped: RunDirectory) -> None:
 
 def test_a_path_without_fingerprint_is_accepted_with_a_note(stopped: RunDirectory, folder: Path) -> None:
     shutil.copytree(folder / "held-out", folder / "again")
-    said, end = finish(stopped, ["data.test=again/pairs.tsv"])
+    warned, end = finish(stopped, ["data.test=again/pairs.tsv"])
     assert end.state == "finished"
-    assert "data.test" in said[0]
+    assert "data.test" in warned[0]

@@ -1,4 +1,4 @@
-"""The early check refuses nothing that would train, and says what building the run would say."""
+"""Early checks refuse nothing that would train, and report what building the run would report."""
 
 from pathlib import Path
 

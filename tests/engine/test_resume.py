@@ -28,7 +28,7 @@ def edit(run: RunDirectory, table: str, **changes: object) -> None:
     run.config_file.write_text(tomli_w.dumps(content))
 
 
-def said(run: RunDirectory) -> list[str]:
+def warnings_of(run: RunDirectory) -> list[str]:
     """What a resumed run warns of before its first step; it is stopped after that."""
     first, *events = relaunch(run).events(lambda: True)
     assert isinstance(first, RunResumed)
@@ -51,12 +51,12 @@ def test_settings_edited_since_the_checkpoint_are_refused_and_shown(stopped: Run
 def test_what_changes_no_step_may_be_edited(stopped: RunDirectory) -> None:
     edit(stopped, "data", num_workers=2, prepare="pixels")
     edit(stopped, "log", every_steps=1)
-    assert said(stopped) == []
+    assert warnings_of(stopped) == []
 
 
 def test_a_change_of_machine_warns_of_other_last_bits(stopped: RunDirectory) -> None:
     edit(stopped, "machine", torch="1.0", host="elsewhere")
-    (line,) = said(stopped)
+    (line,) = warnings_of(stopped)
     assert line.startswith("not bit for bit reproducible")
     assert "torch was 1.0 and is" in line
     assert "elsewhere" not in line
@@ -68,7 +68,7 @@ def test_an_unfinished_or_damaged_checkpoint_is_skipped_with_a_warning(stopped: 
     unfinished.mkdir()
     (unfinished / "open_clip_model.safetensors").write_bytes(b"")
     assert newest_checkpoint(stopped) == stopped.checkpoints / "step-00000004"
-    first, second = said(stopped)
+    first, second = warnings_of(stopped)
     assert "step-00000009 has no readable manifest: it was not finished" in first
     assert "step-00000006" in second
 
@@ -90,7 +90,7 @@ def test_a_fork_may_differ_from_the_checkpoint_it_starts_at(stopped: RunDirector
     *_, end = relaunch(fork).events(lambda: True)
     assert isinstance(end, RunFinished)
     assert (end.state, end.step) == ("interrupted", 5)
-    assert said(fork) == []
+    assert warnings_of(fork) == []
 
 
 def test_other_pairs_under_the_same_name_are_refused(tiny, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A fork says what its schedules change at once where it leaves its parent."""
+"""A fork warns of schedules that jump at its start."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def train_parent(tiny: Callable[..., RunConfig], tmp_path: Path) -> Callable[...
     return train
 
 
-def said(parent: RunDirectory, **options: object) -> list[str]:
+def jumps_of(parent: RunDirectory, **options: object) -> list[str]:
     """What a fork warns of before its first step."""
     started = plan_fork(parent, **options).launch("two")
     warned = [event.message for event in started.cohort.announce() if isinstance(event, Warned)]
@@ -51,14 +51,14 @@ def cosine(step: int, num_steps: int) -> str:
 
 @pytest.mark.parametrize(("at", "last"), [(8, 8), (12, 11)])
 def test_a_longer_fork_warns_how_far_its_learning_rate_rises(train_parent, at: int, last: int) -> None:
-    (line,) = said(train_parent(), at=at, num_steps=24)
+    (line,) = jumps_of(train_parent(), at=at, num_steps=24)
     assert f"the learning rate goes from {cosine(last, 12)} to {cosine(at, 24)} at once" in line
     assert "ends at step 24, the parent's at step 12" in line
 
 
 def test_the_offered_learning_rate_continues_the_parents(train_parent) -> None:
     parent = train_parent()
-    (line,) = said(parent, at=8, num_steps=24)
+    (line,) = jumps_of(parent, at=8, num_steps=24)
     rate = float(line.partition("--set optimizer.learning_rate=")[2].split()[0])
     assert rate * float(cosine(8, 24)) / PEAK == pytest.approx(float(cosine(8, 12)), rel=0.01)
 
@@ -72,17 +72,17 @@ def test_the_offered_learning_rate_continues_the_parents(train_parent) -> None:
     ],
 )
 def test_changed_and_equal_settings_are_no_jumps(train_parent, options: dict[str, object]) -> None:
-    assert said(train_parent(), **options) == []
+    assert jumps_of(train_parent(), **options) == []
 
 
 def test_a_learning_rate_changed_in_the_parent_counts(train_parent) -> None:
-    (line,) = said(train_parent(commands={"optimizer.learning_rate": PEAK / 2}), at=8, num_steps=24)
+    (line,) = jumps_of(train_parent(commands={"optimizer.learning_rate": PEAK / 2}), at=8, num_steps=24)
     half = float(cosine(8, 12)) / 2
     assert f"goes from {half:.3g} to" in line
 
 
 def test_a_weight_that_ramps_goes_back_with_a_warning(train_parent) -> None:
-    lines = said(train_parent({"loss": {"crd": {"weight": RAMP}}}), at=4, num_steps=24)
+    lines = jumps_of(train_parent({"loss": {"crd": {"weight": RAMP}}}), at=4, num_steps=24)
     assert len(lines) == 2
     assert "loss.crd.weight goes from 1.6 to 0.8 at once" in lines[1]
     assert "--set loss.crd.weight=1.6 keeps it" in lines[1]
@@ -103,7 +103,7 @@ def masks(tmp_path: Path) -> dict[str, object]:
 
 
 def test_masks_whose_target_goes_back_say_so(train_parent, masks: dict[str, object]) -> None:
-    lines = said(train_parent(masks), at=4, num_steps=24)
+    lines = jumps_of(train_parent(masks), at=4, num_steps=24)
     assert [line for line in lines if line.startswith("the masks'")] == [
         "the masks' target sparsity goes from 67% to 33% of its ramp at once",
         "the masks' learning rate goes from 2 to 1 at once",

@@ -76,12 +76,12 @@ def test_stages_say_what_they_do_and_leave_what_they_promise(heir, tmp_path: Pat
     assert sizes[0] > sizes[1] == sizes[2] > sizes[3]
     assert isinstance(events[-1], RunFinished)
     assert events[-1].state == "finished"
-    student, whole = load_model("run:run", runs_dir=tmp_path), load_model(member.config.teacher.model)
+    student, teacher = load_model("run:run", runs_dir=tmp_path), load_model(member.config.teacher.model)
 
     def block_weights(model):
         return sum(tower_shape(model.config, tower).block_weights for tower in ("image", "text"))
 
-    share = block_weights(student) / block_weights(whole)
+    share = block_weights(student) / block_weights(teacher)
     assert 0.35 < share <= 0.4
     assert member.inheritance_map.sparsity == pytest.approx(1 - share)
     assert sum(p.numel() for p in student.towers.parameters()) == sizes[3]
@@ -156,9 +156,9 @@ def test_an_interruption_in_any_phase_changes_no_bit(heir, tmp_path: Path, stop_
     resumed = relaunch(find_run(tmp_path, "run"))
     for _ in resumed.events():
         pass
-    whole, _ = trained(config, tmp_path, "whole")
-    assert weights_sha256(resumed.cohort.members[0].state) == weights_sha256(whole.state)
-    assert resumed.cohort.members[0].inheritance_map == whole.inheritance_map
+    full, _ = trained(config, tmp_path, "full")
+    assert weights_sha256(resumed.cohort.members[0].state) == weights_sha256(full.state)
+    assert resumed.cohort.members[0].inheritance_map == full.inheritance_map
 
 
 def test_a_checkpoint_among_masks_is_the_model_that_is_left(heir, tmp_path: Path) -> None:
@@ -272,5 +272,5 @@ def test_killed_among_masks_it_ends_as_an_undisturbed_run(heir, train_and_kill, 
     resumed = relaunch(find_run(tmp_path, "run"))
     for _ in resumed.events():
         pass
-    whole, _ = trained(config, tmp_path, "whole")
-    assert weights_sha256(resumed.cohort.members[0].state) == weights_sha256(whole.state)
+    full, _ = trained(config, tmp_path, "full")
+    assert weights_sha256(resumed.cohort.members[0].state) == weights_sha256(full.state)

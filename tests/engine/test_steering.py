@@ -1,4 +1,4 @@
-"""A run told something under way does it from the next step on, says so, and does it again when it is resumed."""
+"""Settings changed during training apply from the next step on, are logged, and apply again after a resume."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ EVERY_STEP = {"log": {"every_steps": 1, "checkpoint_every_steps": 0}}
 
 
 def steer(started, at_step: int, *commands: tuple[str, dict]):
-    """Train to the end; the commands are sent as soon as step ``at_step`` is told of."""
+    """Train to the end; the commands are sent as soon as step ``at_step`` is logged."""
     run = next(iter(started.directories.values()))
     events = []
     for event in started.events():
@@ -78,13 +78,13 @@ def test_a_resumed_run_keeps_changed_settings(tiny, tmp_path: Path, stop_after: 
                 send_command(started.directories[name], "set", **changes)
         return started
 
-    whole = steered("whole", lambda: False)
+    uninterrupted = steered("uninterrupted", lambda: False)
     calls = iter(range(100))
     steered("part", lambda: next(calls) + 1 == stop_after)
     resumed = relaunch(find_run(tmp_path, "part"))
     for _ in resumed.events():
         pass
-    one, other = (weights_sha256(started.cohort.members[0].state) for started in (whole, resumed))
+    one, other = (weights_sha256(started.cohort.members[0].state) for started in (uninterrupted, resumed))
     assert one == other
 
 

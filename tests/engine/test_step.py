@@ -29,11 +29,11 @@ def gradients(state) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("micro_batch_size", [1, 7, 10, 19])
 def test_micro_batches_have_the_gradient_of_the_batch(parts, micro_batch_size: int) -> None:
     member, batch, teacher_outputs = parts
-    whole = backward(member.state, batch, teacher_outputs, member.objective, 0)
+    full = backward(member.state, batch, teacher_outputs, member.objective, 0)
     expected = gradients(member.state)
     micro = backward(member.state, batch, teacher_outputs, member.objective, 0, micro_batch_size=micro_batch_size)
     found = gradients(member.state)
-    assert micro.total.item() == pytest.approx(whole.total.item(), rel=1e-6)
+    assert micro.total.item() == pytest.approx(full.total.item(), rel=1e-6)
     for name, gradient in expected.items():
         assert (found[name] - gradient).norm() <= 1e-5 * max(float(gradient.norm()), 1e-4), name
 
@@ -103,20 +103,20 @@ def test_a_mask_feeds_every_loss_or_one_alone(tiny) -> None:
         values = backward(member.state, member.masked(batch, 0), cohort.teacher_forward(batch, 0), member.objective, 0)
         return {name: float(value) for name, value in values.terms.items()}
 
-    whole = terms(mask_ratio=0)
+    full = terms(mask_ratio=0)
     everywhere, alone = terms(mask_ratio=0.5), terms(mask_ratio=0.5, mask_feeds="mfd")
-    assert everywhere["mfd"] == pytest.approx(alone["mfd"], rel=1e-6) != whole["mfd"]
+    assert everywhere["mfd"] == pytest.approx(alone["mfd"], rel=1e-6) != full["mfd"]
     for name in ("clip", "crd", "icl"):
-        assert alone[name] == whole[name] != everywhere[name]
+        assert alone[name] == full[name] != everywhere[name]
 
 
 def test_the_teacher_sees_unmasked_images(tiny) -> None:
     plain, masked = build_cohort({"run": tiny()}), build_cohort({"run": tiny(loss=MASKED)})
-    lessons = []
+    outputs = []
     for cohort in (plain, masked):
         _, batch = next(cohort.batches())
-        lessons.append(cohort.teacher_forward(cohort.members[0].masked(batch, 0), 0))
-    assert torch.equal(lessons[0].embeddings.image_BD, lessons[1].embeddings.image_BD)
+        outputs.append(cohort.teacher_forward(cohort.members[0].masked(batch, 0), 0))
+    assert torch.equal(outputs[0].embeddings.image_BD, outputs[1].embeddings.image_BD)
 
 
 def test_what_a_mask_leaves_forms_no_grid_to_compare(tiny) -> None:

@@ -1,4 +1,4 @@
-"""Runs that were interrupted at one step go on as one cohort, each to the bits that it would have had alone."""
+"""Runs interrupted at the same step resume as one cohort, bit for bit as each would alone."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """The first 20 steps of every recipe on the samples, pinned: changed arithmetic shows here before it shows in results.
 
-``python tests/engine/test_trace.py`` writes the traces anew; say in the commit why they changed.
+``python tests/engine/test_trace.py`` writes new traces; explain in the commit why they changed.
 """
 
 import json

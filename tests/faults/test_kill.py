@@ -1,4 +1,4 @@
-"""A run that saves after every step, killed again and again: what it leaves is always whole, and always goes on."""
+"""A run killed again and again after saving at every step: what it leaves is complete and resumes."""
 
 import multiprocessing
 import random

@@ -1,4 +1,4 @@
-"""Run folders that somebody else has left: damaged ones beside whole ones, and names that would steer a terminal."""
+"""Run folders from elsewhere: damaged ones among intact ones, and names with control characters."""
 
 import asyncio
 import json
@@ -115,7 +115,7 @@ def of_another_version(run: RunDirectory) -> None:
     written(run.config_file, f'[sweep]\nstudy = "{STUDY}"\ncell = "odd"\nseed = 0\ntrial = 1\n[train]\nno_such = 1\n')
 
 
-# Files that make a run unreadable as a whole.
+# Files that make a run unreadable.
 BREAKS: dict[str, Callable[[RunDirectory], object]] = {
     "events-folder": lambda run: replaced(run.events_file, Path.mkdir),
     "events-pipe": lambda run: replaced(run.events_file, os.mkfifo),
@@ -159,7 +159,7 @@ UNREAD = ("toml-deep", "toml-deep-keys", "toml-huge", "toml-digits")  # run.toml
 
 @pytest.fixture
 def damaged(command_line: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """``damaged("events-pipe")``: the command line beside two whole runs and these, or one of each kind."""
+    """``damaged("events-pipe")``: the command line, two intact runs and these, or one of each kind."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -265,7 +265,7 @@ def test_the_dashboards_screens_open_on_every_damaged_run(damaged) -> None:
 
 @pytest.fixture
 def hostile(command_line: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """The command line beside a whole run and one whose every name, caption and message is hostile."""
+    """The command line, an intact run and one whose every name, caption and message is hostile."""
     monkeypatch.chdir(tmp_path)
     runs = tmp_path / "runs"
     for seed, name in enumerate(("whole", "sound")):
@@ -280,11 +280,11 @@ def hostile(command_line: Callable[..., Any], tmp_path: Path, monkeypatch: pytes
     events[-1] = RunFinished(run=HOSTILE, step=80, state="failed", reason=HOSTILE, elapsed_s=8.0)
     data = load_recipe("baseline").model_dump(mode="json")["data"] | {"train": HOSTILE}
     products_KK = np.array([[4.0, -1.0], [-1.0, 1.0]])
-    said = ProbeOutputs(np.eye(2, dtype=np.float16), np.eye(2, dtype=np.float16), 10.0)
+    outputs = ProbeOutputs(np.eye(2, dtype=np.float16), np.eye(2, dtype=np.float16), 10.0)
     for seed, name in enumerate(("planted", HOSTILE_ID)):
         run = plant(runs, name, events, cell=HOSTILE, seed=seed, recipe=HOSTILE, question=HOSTILE, data=data)
         write_gradients(run, Gradients(80, (HOSTILE, "fd"), dict.fromkeys(PLACES, products_KK)))
-        write_probe(run, Probe(80, (HOSTILE, "plain"), said))
+        write_probe(run, Probe(80, (HOSTILE, "plain"), outputs))
     plant(runs, "odd", events, **{HOSTILE: {HOSTILE: HOSTILE}})
     unreadable = plant(runs, HOSTILE_ID + "2", cell=HOSTILE, seed=2)
     replaced(unreadable.events_file, Path.mkdir)
@@ -318,7 +318,7 @@ REFUSING = [
 
 
 def steering(text: str) -> Iterator[str]:
-    """Every character that a terminal would obey instead of showing it, but for line ends and styles."""
+    """Every character that a terminal would interpret instead of showing it, but for line ends and styles."""
     return (one for one in STYLE.sub("", text) if not one.isprintable() and one != "\n")
 
 

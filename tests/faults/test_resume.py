@@ -1,4 +1,4 @@
-"""A run that was interrupted, in whatever way, ends as one that never was: losses, weights, optimiser, bit for bit."""
+"""An interrupted run ends as an uninterrupted one: losses, weights, optimizer, bit for bit."""
 
 from pathlib import Path
 

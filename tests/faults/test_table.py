@@ -29,7 +29,7 @@ def fault(name: str, expected: str, *proofs: str) -> Fault:
 FAULTS = [
     fault(
         "1 kill -9 amid the saving of a checkpoint",
-        "the newest whole checkpoint loads, 50 times of 50; what was half written is cleared at the next start",
+        "the newest complete checkpoint loads, 50 times of 50; partial files are removed at the next start",
         "faults/test_kill.py::test_fifty_of_fifty_killed_runs_are_readable_and_resume",
         "test_files.py::test_a_kill_at_any_moment_leaves_a_whole_file",
         "test_files.py::test_a_kill_while_replacing_a_folder_leaves_the_old_or_the_new_one",
@@ -57,14 +57,14 @@ FAULTS = [
     ),
     fault(
         "5 resume with other workers or on another machine",
-        "workers change no bit; another machine is said to change the last ones",
+        "workers change no bit; another machine gives a warning about the last ones",
         "faults/test_resume.py::test_the_number_of_workers_may_change_on_the_way",
         "engine/test_resume.py::test_what_changes_no_step_may_be_edited",
         "engine/test_resume.py::test_a_change_of_machine_warns_of_other_last_bits",
     ),
     fault(
         "6 truncated, empty or bit-flipped checkpoint",
-        "the file and the reason are named, and the whole checkpoint before it is used",
+        "the file and the reason are named, and the intact checkpoint before it is used",
         "engine/test_checkpoint.py::test_a_damaged_checkpoint_is_skipped",
         "engine/test_resume.py::test_with_every_checkpoint_damaged_a_run_starts_over_with_a_warning",
         "runs/test_lineage.py::test_a_checkpoint_that_is_damaged_or_not_there_makes_no_fork",
@@ -120,7 +120,7 @@ FAULTS = [
     fault(
         "14 disk full",
         "too small a one is refused before the data are read; one that fills up is told with what is needed and what "
-        "there is; the newest checkpoint is intact, older ones make room, the run goes on and "
+        "there is; the newest checkpoint is intact, older ones make room, training continues and "
         "its log counts the gap; only where its last weights are lost has it failed, and it can be resumed",
         "engine/test_checkpoint.py::test_too_small_a_disk_is_refused_before_the_data_are_read",
         "engine/test_checkpoint.py::test_what_a_resumed_or_forked_run_has_on_disk_already_is_room",
@@ -158,7 +158,7 @@ FAULTS = [
     ),
     fault(
         "18 kill -9 of a sweep's worker",
-        "its runs are taken over, here at once and elsewhere after the grace period, and go on from their own "
+        "its runs are taken over, here at once and elsewhere after the grace period, and continue from their own "
         "checkpoints; a run that its workers die of three times has failed",
         "sweeps/test_workers.py::test_one_killed_and_one_suspended_and_the_grid_is_finished_once",
         "sweeps/test_leases.py::test_a_process_that_died_here_is_not_waited_for",
@@ -166,7 +166,7 @@ FAULTS = [
     ),
     fault(
         "19 a sweep's worker suspended past its grace period",
-        "another takes its runs over under new ids; on waking it says so, discards its own, and goes on with the next",
+        "another takes its runs over under new ids; on waking it reports that and drops its own",
         "sweeps/test_workers.py::test_one_killed_and_one_suspended_and_the_grid_is_finished_once",
         "sweeps/test_leases.py::test_the_silent_lose_their_lease_and_notice_when_they_wake",
     ),
@@ -179,7 +179,7 @@ FAULTS = [
     ),
     fault(
         "21 a cell that diverges or runs out of memory",
-        "its cell says so, the rest of its cohort stands, and it is never the best; --resume tries again what failed",
+        "its cell shows it, the rest of its cohort stands, and it is never the best; --resume tries again what failed",
         "sweeps/test_sweep.py::test_what_fails_is_stated_and_the_rest_stands",
         "sweeps/test_sweep.py::test_what_failed_is_tried_again_only_if_asked",
         "sweeps/test_sweep.py::test_a_search_that_diverges_says_so_and_keeps_to_its_budget",
@@ -187,7 +187,7 @@ FAULTS = [
         "sweeps/test_search.py::test_three_failures_end_a_search_until_it_is_told_to_go_on",
     ),
     fault(
-        "22 a study that was begun with another space, objective or setting",
+        "22 a study that was started with another space, objective or setting",
         "refused with what was and what is, and how to keep the two apart",
         "sweeps/test_sweep.py::test_another_space_is_refused_with_the_difference",
         "sweeps/test_search.py::test_another_space_or_direction_is_refused_with_the_difference",
@@ -220,7 +220,7 @@ FAULTS = [
         "data/test_spec.py::test_a_wrong_spec_is_one_line_with_the_remedy",
     ),
     fault(
-        "26 pictures that are cut, no pictures, empty, or of odd modes and sizes",
+        "26 images that are truncated, not images, empty, or of odd modes and sizes",
         "decoded, or replaced and counted by reason; above 5 % the run is refused or ends in one line",
         "data/test_check.py::test_every_kind_of_picture_is_used_or_counted",
         "data/test_batches.py::test_another_pair_takes_the_place_of_a_broken_picture",
@@ -244,7 +244,7 @@ FAULTS = [
         "cli/test_data.py::test_captions_may_hold_anything",
     ),
     fault(
-        "29 fewer pairs than a batch, one, none; equal captions; a teacher that says NaN",
+        "29 fewer pairs than a batch, one, none; equal captions; teacher embeddings that are NaN",
         "an error with the remedy, or a note",
         "data/test_batches.py::test_a_batch_larger_than_the_data_is_refused_at_once",
         "data/sources/test_tar.py::test_no_pairs_are_refused",
@@ -265,7 +265,7 @@ FAULTS = [
     ),
     fault(
         "31 the lock of a process that died",
-        "told by process id and start time, and taken over",
+        "recognized by process id and start time, and taken over",
         "runs/test_liveness.py::test_a_killed_holders_lock_and_half_written_files_are_taken_over",
         "runs/test_liveness.py::test_a_pid_that_now_belongs_to_another_process_is_not_the_owner",
         "runs/test_liveness.py::test_another_container_on_this_machine_that_died_is_taken_over_at_once",
@@ -278,7 +278,7 @@ FAULTS = [
         "data/sources/test_coco.py::test_a_caption_may_be_anything",
     ),
     fault(
-        "pictures of 1 x 1, CMYK, 16 bits, animated, rotated, 20,000 pixels wide",
+        "images of 1 x 1, CMYK, 16 bits, animated, rotated, 20,000 pixels wide",
         "shown as a browser shows them; too many pixels are refused by the header",
         "data/test_check.py::test_every_kind_of_picture_is_used_or_counted",
         "data/test_images.py::test_a_print_jpeg_in_cmyk",
@@ -295,7 +295,7 @@ FAULTS = [
     ),
     fault(
         "two runs with one name",
-        "of two at once exactly one begins; the other is told both ways out",
+        "of two at once exactly one starts; the other fails with both remedies",
         "cli/test_train.py::test_two_runs_cannot_share_a_name",
         "runs/test_directory.py::test_of_two_processes_creating_one_id_exactly_one_wins",
         "runs/test_liveness.py::test_of_many_processes_exactly_one_gets_the_lock",
@@ -323,7 +323,7 @@ FAULTS = [
     ),
     fault(
         "kill -9 of a command that writes a folder or a file",
-        "the output is whole or absent; what was half-written is cleared by the next command that writes there, told "
+        "the output is complete or absent; partial files are removed by the next command that writes there, recognized "
         "from what a living process writes by process id and start time",
         "cli/test_killed_output.py::test_a_killed_command_leaves_whole_output_or_none",
         "cli/test_killed_output.py::test_samples_drawn_on_first_use_are_whole_or_drawn_again",
@@ -342,7 +342,7 @@ FAULTS = [
         "cli/test_options.py::test_files_of_somebody_else_are_not_to_be_removed",
     ),
     fault(
-        "a caption that begins with a quotation mark",
+        "a caption that starts with a quotation mark",
         "a letter in a TSV; in a CSV, where it would take in other rows, refused with its line",
         "data/sources/test_csv.py::test_a_quotation_mark_in_a_tsv_is_a_letter",
         "data/sources/test_csv.py::test_a_quotation_mark_that_takes_in_rows_of_a_csv_is_refused_with_its_line",
@@ -361,7 +361,7 @@ FAULTS = [
     ),
     fault(
         "several captions in one .txt, a line each",
-        "lines are captions where most texts have several, which data check says",
+        "lines are captions where most texts have several, which data check reports",
         "data/sources/test_tar.py::test_lines_are_captions_where_most_texts_have_several",
         "data/sources/test_tar.py::test_line_breaks_in_json_captions_never_split_them",
         "cli/test_data.py::test_which_reading_was_taken_is_said",
@@ -381,8 +381,8 @@ FAULTS = [
         "engine/doctor/test_checks.py::test_what_was_left_out_is_a_warning",
     ),
     fault(
-        "few pictures, a few of which cannot be used",
-        "data check exits with 1 where training would end; a run that fails says why once",
+        "few images, a few of which are bad",
+        "data check exits with 1 where training would end; a run that fails reports the reason once",
         "cli/test_data.py::test_a_few_unusable_images_of_a_few_are_too_many",
         "cli/test_train.py::test_a_run_that_fails_says_why_once",
     ),
@@ -489,7 +489,7 @@ FAULTS = [
     ),
     fault(
         "a fork whose --steps move it to another place of its schedules",
-        "learning rate, loss weights and masks that change at once are said with both values; another phase is refused",
+        "learning rate, loss weights and masks that jump are reported with both values; another phase is refused",
         "engine/test_schedule_jumps.py::test_a_longer_fork_warns_how_far_its_learning_rate_rises",
         "engine/test_schedule_jumps.py::test_a_weight_that_ramps_goes_back_with_a_warning",
         "engine/test_schedule_jumps.py::test_masks_whose_target_goes_back_say_so",
@@ -497,7 +497,7 @@ FAULTS = [
     ),
     fault(
         "a run's folder deleted, moved or replaced while it trains",
-        "that run has failed and says so, exit status 1; the rest of its cohort goes on, and the folder stays gone",
+        "that run has failed with the reason, exit status 1; its cohort continues, and the folder stays gone",
         "faults/test_training.py::test_a_run_whose_folder_is_deleted_fails_alone_with_the_reason",
         "faults/test_training.py::test_a_run_whose_folder_goes_away_during_the_last_evaluation_has_not_finished",
         "cli/test_train.py::test_a_run_whose_folder_is_deleted_fails",
@@ -523,8 +523,8 @@ FAULTS = [
         "cli/test_teacher.py::test_a_teacher_is_written_measured_and_teaches",
     ),
     fault(
-        "work of minutes, such as an evaluation, that says nothing",
-        "a bar in a terminal, a line every ten seconds in a log, and a live run that is said to be evaluating",
+        "work of minutes, such as an evaluation, without output",
+        "a bar in a terminal, a line every ten seconds in a log, and a live run is shown as evaluating",
         "test_progress_progress.py::test_a_log_gets_lines_also_while_nothing_is_counted",
         "test_progress_progress.py::test_lines_are_ten_seconds_apart_over_phases_that_follow_one_another",
         "engine/test_evaluate.py::test_an_evaluation_is_announced_before_it_starts",
@@ -533,7 +533,7 @@ FAULTS = [
     ),
     fault(
         "a run that this machine could not finish in weeks, looked into or calibrated",
-        "told from a few pairs: doctor and a dry run say what it would take and try no step, calibrate refuses",
+        "estimated from a few pairs: doctor and a dry run report the time and take no step, calibrate refuses",
         "engine/doctor/test_examine.py::test_a_run_that_this_machine_cannot_do_is_estimated_and_not_tried",
         "cli/test_doctor.py::test_a_trial_beyond_the_bound_is_left_out_and_the_run_estimated",
         "sweeps/test_forecast.py::test_a_step_that_takes_long_is_estimated_and_not_taken",
@@ -555,7 +555,7 @@ FAULTS = [
     ),
     fault(
         "names, captions and messages from files that would steer a terminal, a spreadsheet or a typesetter",
-        "control characters are shown, never sent; no markup, formula, Markdown or LaTeX in them is obeyed",
+        "control characters are shown, never sent; no markup, formula, Markdown or LaTeX in them is interpreted",
         "test_terminal.py::test_no_character_of_unicode_steers",
         "cli/test_output.py::test_a_console_sends_no_control_character_of_a_text",
         "faults/test_planted_runs.py::test_no_name_of_a_file_steers_the_terminal",

@@ -1,4 +1,4 @@
-"""A GPU for machines that have none: tensors that say they lie on ``cuda:0``, and refuse to meet those that do not.
+"""A GPU for machines that have none: tensors that claim to be on ``cuda:0``, and refuse to meet those that do not.
 
 Their values are held by tensors on the CPU, which do the arithmetic; so what it computes is known, and how fast or how
 exactly a GPU would is not asked. What is asked is what otherwise only a GPU tells: that no operator combines tensors of
@@ -111,7 +111,7 @@ def may_meet(name: str, args: Any) -> bool:
 
 
 def is_waited_for(name: str, args: Any, kwargs: dict[str, Any], *, onto_gpu: bool) -> bool:
-    """Whether Python would go on only when the GPU has done all it was given."""
+    """Whether Python would wait for all queued work of the GPU."""
     if name in INDEXING:  # a mask's number of rows decides the shape; numbers from the CPU are copied first
         return any(one is not None and (one.dtype == torch.bool or not is_there(one)) for one in args[1])
     if name not in COPIES:
@@ -159,7 +159,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[torch.devic
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self)
-    # What its teachers say, to the last bit, is not for the caches of other tests.
+    # Its teacher embeddings may differ in their last bits: keep them out of the caches of other tests.
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     torch._C._ensureCUDADeviceGuardSet()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device="cuda") makes one here, then moves it

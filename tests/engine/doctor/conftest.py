@@ -13,7 +13,7 @@ from workbench.engine.doctor.machine import Finding
 
 @pytest.fixture
 def healthy(tiny) -> RunConfig:
-    """The tiny run with a teacher that knows its pictures, and two steps of warm-up."""
+    """The tiny run with a teacher that knows its images, and two steps of warm-up."""
     return tiny(
         teacher={"model": "sample:scenes", "chunk_size": 20},
         optimizer={"warmup_fraction": 0.17},
@@ -23,7 +23,7 @@ def healthy(tiny) -> RunConfig:
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Callable[..., str]:
-    """``pairs(captions, num_broken)``: a CSV of small pictures of noise with these captions."""
+    """``pairs(captions, num_broken)``: a CSV of small noise images with these captions."""
 
     def write(captions: Sequence[str], num_broken: int = 0) -> str:
         noise = np.random.default_rng(0).integers(0, 256, (len(captions), 12, 12, 3), dtype=np.uint8)
@@ -32,7 +32,7 @@ def pairs(tmp_path: Path) -> Callable[..., str]:
             file = tmp_path / f"{index}.png"
             Image.fromarray(pixels_HWC).save(file)
             if index < num_broken:
-                file.write_bytes(b"not a picture")
+                file.write_bytes(b"not an image")
             lines.append(f"{file.name},{caption}")
         csv = tmp_path / "pairs.csv"
         csv.write_text("\n".join(lines) + "\n")

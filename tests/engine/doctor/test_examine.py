@@ -22,18 +22,18 @@ def test_the_machine_alone() -> None:
 
 
 def test_a_healthy_run_is_found_healthy_and_leaves_nothing(healthy, tmp_path: Path) -> None:
-    said: list[str] = []
-    diagnosis = examine_run(healthy, tmp_path / "runs", said.append)
+    lines: list[str] = []
+    diagnosis = examine_run(healthy, tmp_path / "runs", lines.append)
     assert [finding for finding in of_the_run(diagnosis) if finding.level != "ok"] == []
     assert not diagnosis.has_problem or OF_THE_MACHINE & {f.check for f in diagnosis.findings if f.level == "problem"}
     assert {finding.check for finding in of_the_run(diagnosis)} == {
         *("length", "warm-up", "precision", "weights"),
         *("captions", "caption length", "student's words", "teacher's words", "input forms", "affinities crd"),
-        *("memory", "disk", "time", "pictures", "gradient", "teacher"),
+        *("memory", "disk", "time", "images", "gradient", "teacher"),
     }
     assert diagnosis.forecast.num_steps == 12
     assert 0 < diagnosis.forecast.peak_mb < diagnosis.forecast.room_mb
-    assert said[0] == "building the run"
+    assert lines[0] == "building the run"
     assert not list(tmp_path.iterdir())
 
 
@@ -109,9 +109,9 @@ def test_a_run_that_this_machine_cannot_do_is_estimated_and_not_tried(
 def test_a_bound_of_zero_tries_it_all_the_same(healthy, one, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Estimate(teacher_forward_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
     monkeypatch.setattr(estimate, "estimate_step", lambda _: slow)
-    said: list[str] = []
-    diagnosis = examine_run(healthy, report=said.append, max_time_s=0)
+    lines: list[str] = []
+    diagnosis = examine_run(healthy, report=lines.append, max_time_s=0)
     assert diagnosis.forecast is not None
     assert diagnosis.estimate is None
     assert one(diagnosis.findings, "memory").level == "ok"
-    assert any("min" in line for line in said)  # what it was expected to take
+    assert any("min" in line for line in lines)  # what it was expected to take

@@ -85,8 +85,8 @@ def test_a_batch_that_does_not_fit_is_a_problem(cohort) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [(4.2, "4 s"), (90, "1.5 min"), (5400, "1.5 h"), (90_000, "25.0 h"), (400_000, "4.6 days")],
 )
-def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_durations_as_text(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

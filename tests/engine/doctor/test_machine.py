@@ -38,7 +38,7 @@ def test_a_sound_machine_has_no_warning(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "check", "level", "says"),
+    ("change", "check", "level", "words"),
     [
         ({"driver_gpus": ("GPU 0: H100",)}, "device", "problem", "torch is built without CUDA"),
         ({"driver_gpus": ("GPU 0: H100",), "torch_cuda": "13.2"}, "device", "problem", "built for CUDA 13.2"),
@@ -50,12 +50,12 @@ def test_a_sound_machine_has_no_warning(machine: Machine) -> None:
     ],
 )
 def test_problems_of_the_machine_are_found(
-    machine: Machine, one, monkeypatch: pytest.MonkeyPatch, change: dict, check: str, level: str, says: str
+    machine: Machine, one, monkeypatch: pytest.MonkeyPatch, change: dict, check: str, level: str, words: str
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     found = machine_findings(replace(machine, **change))
     assert one(found, check).level == level
-    assert says in one(found, check).message
+    assert words in one(found, check).message
     assert sum(finding.level != "ok" for finding in found) == 1
 
 

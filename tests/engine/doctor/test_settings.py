@@ -25,7 +25,7 @@ def test_a_healthy_run_has_no_warning(healthy) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "check", "says", "remedy"),
+    ("changes", "check", "words", "remedy"),
     [
         ({"train": {"num_steps": 2}}, "length", "only 67% of 60 pairs", "train.num_steps=3 "),
         ({"train": {"num_steps": 400}}, "length", "133.3 times", "fewer steps"),
@@ -34,10 +34,10 @@ def test_a_healthy_run_has_no_warning(healthy) -> None:
         ({"train": {"precision": "bf16"}}, "precision", "bf16 is slow", "precision=fp32"),
     ],
 )
-def test_odd_settings_are_warned_of(tiny, one, changes, check: str, says: str, remedy: str) -> None:
+def test_odd_settings_are_warned_of(tiny, one, changes, check: str, words: str, remedy: str) -> None:
     found = one(findings(tiny(**{"optimizer": {"warmup_fraction": 0.17}} | changes)), check)
     assert found.level == "warning"
-    assert says in found.message
+    assert words in found.message
     assert remedy in found.remedy
 
 

@@ -1,4 +1,4 @@
-"""Blocks come one by one, and each counts only when it is whole."""
+"""A cache is built block by block, and each block counts only when it is complete."""
 
 import os
 import signal
@@ -49,8 +49,8 @@ def test_every_row_is_the_teacher_embedding_of_that_view(make) -> None:
 
 
 def test_a_builder_that_fails_half_way_is_gone_on_with(make, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = make()
-    reference = (whole.build("test").folder / ROWS).read_bytes()
+    complete = make()
+    reference = (complete.build("test").folder / ROWS).read_bytes()
     remove_all()
     builder, asked = make(), []
     honest = builder._embed

@@ -75,8 +75,8 @@ def test_a_resumed_run_may_change_to_the_cache(tiny, tmp_path: Path) -> None:
         list(again.events())
         assert again.cohort.start_step == 7
         ends.append(weights_sha256(again.cohort.members[0].state))
-    whole, _ = trained(tiny(data={"views": 2}, teacher={"cache": "off"}))
-    assert ends == [whole, whole]
+    live, _ = trained(tiny(data={"views": 2}, teacher={"cache": "off"}))
+    assert ends == [live, live]
 
 
 def test_a_pair_with_a_replaced_image_trains_the_same(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +215,8 @@ def test_a_flipped_bit_stops_the_run_and_the_command_mends_it(tiny) -> None:
 def test_rows_of_a_memory_are_those_of_the_teacher(tiny) -> None:
     """Views of one pair by index and view, whatever the order they come in."""
     cohort = build_cohort({"run": tiny(data={"views": 2}, teacher={"cache": "off"})})
-    lessons = TeacherForward(cohort.teacher, 2, 60)
+    forward = TeacherForward(cohort.teacher, 2, 60)
     for step in (0, 4, 0, 2, 4):
         batch = cohort.stream.batch(step)
         fresh = cohort.teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL)
-        assert torch.equal(lessons.teacher_forward(batch).embeddings.image_BD, fresh.image_BD)
+        assert torch.equal(forward(batch).embeddings.image_BD, fresh.image_BD)
