@@ -70,7 +70,7 @@ def build_cohort(
     with set_by("teacher.model"):
         teacher = reused.teacher if reused else load_teacher(first, device, runs_dir)
     members = [_member(run, config, teacher, device, directories.get(run), runs_dir) for run, config in configs.items()]
-    check_room(members)
+    check_room(members)  # before the data are opened, which may take minutes
     stream, data_notes = _open_training_data(first, members, teacher)
     _set_inputs(members, stream.dataset.fingerprint, teacher, resume=resume)
     cached = open_cache(first, stream, teacher, [member.objective for member in members])
@@ -243,6 +243,7 @@ def _student(config: RunConfig, runs_dir: Path) -> tuple[Clip, InheritanceMap | 
 
 
 def _learned_parts(config: RunConfig, objective: Objective, student: Clip, teacher: Teacher | None) -> LearnedParts:
+    # A seed of their own, so that initializing them leaves the global random state, and with it the run, unchanged.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "learnt parts"))
         learnt = LearnedParts(objective.losses, learned_widths(objective, student, teacher))

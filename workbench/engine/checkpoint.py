@@ -61,6 +61,7 @@ def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
     try:
         path = write_checkpoint(member.directory, step, files, facts)
     except OSError as error:
+        # On a full disk, delete all checkpoints but the newest intact one and try once more.
         if error.errno not in FULL or not make_room(member.directory):
             raise
         path = write_checkpoint(member.directory, step, files, facts)

@@ -24,16 +24,16 @@ from workbench.models.counting import count_parameters
 from workbench.models.teacher import Teacher
 from workbench.process import this_host
 
-Found = TypeVar("Found")
+LossValues = TypeVar("LossValues")
 
 
-class TrainingGroup(Protocol[Found]):
+class TrainingGroup(Protocol[LossValues]):
     """One member, or several whose towers run stacked: what takes a training step."""
 
-    def backward(self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> Found:
+    def backward(self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> LossValues:
         """Student forward, losses and backward; returns the values of the losses."""
 
-    def update(self, values: Found, batch: Batch, step: int) -> None:
+    def update(self, values: LossValues, batch: Batch, step: int) -> None:
         """Clip the gradients and take the optimizer step."""
 
 

@@ -59,7 +59,7 @@ def examine(member: "Member", batch: Batch, teacher_outputs: TeacherOutputs | No
         return []
     largest = {name: member.objective.terms[name].largest_weight for name in norms}
     remarks = _without_share({name: largest[name] * norm for name, norm in norms.items()}, member.config)
-    if all(weights[name] == largest[name] for name in weights):  # no ramp is under way
+    if all(weights[name] == largest[name] for name in weights):  # during a ramp a small gradient is expected
         num_weights = sum(parameter.numel() for parameter in member.state.weights)
         remarks += _vanishing(member.grad_norm, num_weights, list(weights), member.config)
     return remarks

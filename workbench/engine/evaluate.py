@@ -139,6 +139,7 @@ class Evaluator:
             bounds = self._information(encoded, projected, learnt, (losses or {}).get("icl"))
             teacher = self.teacher_pairs() if self._teacher else None
             probe = first_pairs(self.first_captions(MOST_PAIRS), Embeddings.from_raw(*self._paired(encoded)), teacher)
+        # An evaluation during training must leave dropout and batch norm as they were.
         student.train(was_training)
         recall = self.teacher_recall if self._teacher else {}
         return replace(measured, metrics=measured.metrics | bounds, teacher=recall, probe=probe)

@@ -78,6 +78,7 @@ def launch(
             cohort = build_cohort(configs, directories, runs_dir=runs_dir, like=like)
             cohort.notes += tuple(start_warnings(cohort))
         except BaseException:
+            # Nothing was trained yet, so a failed start leaves no run behind.
             for directory in directories.values():
                 shutil.rmtree(directory.path, ignore_errors=True)
             raise

@@ -174,7 +174,7 @@ def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: s
 
     A run whose last weights cannot be saved has failed, however well it trained: there is nothing to use.
     """
-    member.divergence.inspect(member.state, step)
+    member.divergence.inspect(member.state, step)  # a command or a signal may end a run between two logged steps
     if member.directory and member.folder_is_gone:
         state = "failed"
         reason = f"its folder {member.directory.path} was deleted or moved during training; nothing more is saved there"
@@ -198,7 +198,7 @@ def save(member: Member, step: int) -> Iterator[Event]:
     """Save a checkpoint, unless this step has one; a failure is a warning, since training can continue."""
     if member.saved_step == step:
         return
-    member.saved_step = step
+    member.saved_step = step  # also after a failure, which is not repeated at the same step
     member.unsaved = ""
     try:
         saved = save_checkpoint(member, step)

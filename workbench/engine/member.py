@@ -151,6 +151,7 @@ class Member:
         masking = self.objective.loss_inputs(step).masking
         if masking is None:
             return batch
+        # Seeded by pair, run seed and step, so that a resumed run masks the same patches.
         kept_BK = kept_patches(batch.keys, self.state.student.num_patches, masking.ratio, self.config.seed, step)
         if kept_BK is None:
             return batch

@@ -88,6 +88,7 @@ class StackedLosses:
             return values_K
 
         values_MK = vmap(values_of)(stacked, image_MBD, text_MBD)
+        # Members differ in weights only, so the weighting happens after vmap.
         weights = [self._members[place].objective.weights_at(step) for place in places]
         weights_MK = torch.tensor([list(one.values()) for one in weights]).to(values_MK.device, non_blocking=True)
         totals_M = (weights_MK * values_MK).sum(1)
@@ -150,6 +151,7 @@ class Stack:
         """Student forward, losses and backward of all members; the gradients are in the parameters' ``.grad``."""
         for member in self.members:
             member.prepare_step(step)
+        # Leaves share the memory of the stacked parameters; their gradients are handed to the members row by row.
         leaves = {name: rows_MP.detach().requires_grad_() for name, rows_MP in self._stacked.items()}
         image_MBD, text_MBD = self._encode(leaves, batch, step)
         total, found = self._losses(image_MBD, text_MBD, teacher_outputs, step)

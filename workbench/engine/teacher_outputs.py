@@ -79,7 +79,7 @@ class _Memory:
 
     def __init__(self, teacher: Teacher, num_rows: int) -> None:
         device = teacher.scale.device
-        self._seen = torch.zeros(num_rows, dtype=torch.bool)
+        self._seen = torch.zeros(num_rows, dtype=torch.bool)  # on the CPU, where ``is_new`` waits for no GPU
         self._image_ND = torch.empty(num_rows, teacher.width, device=device)
         self._text_ND = torch.empty(num_rows, teacher.width, device=device)
 

@@ -103,6 +103,7 @@ def try_steps(cohort: Cohort) -> StepTrial | None:
         ValueError: too many bad images.
     """
     (member,) = cohort.members
+    # On the CPU: a second copy on the GPU would count as peak memory.
     initial = {name: tensor.cpu().clone() for name, tensor in member.state.state_dict().items()}
     found = _if_it_fits(lambda: _take_steps(cohort))
     if found is None:

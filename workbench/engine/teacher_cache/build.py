@@ -200,6 +200,7 @@ class Builder:
         views = [one for one in block if not isinstance(one, BadImage)]
         if views:
             images, texts = (torch.cat(some).to(self._device) for some in zip(*views, strict=True))
+            # Views of a pair often share a caption, and so do pairs: embed each distinct one once.
             distinct, which = torch.unique(texts, dim=0, return_inverse=True)
             embedded = torch.stack(
                 [self._teacher.embed_image(images), self._teacher.embed_text(distinct)[which]], dim=1
