@@ -46,7 +46,7 @@ def test_words_that_neither_model_knows_are_named(healthy, pairs) -> None:
 def test_too_few_pairs_are_reported(healthy) -> None:
     data = healthy.data.model_copy(update={"num_validation_pairs": 4})
     (warning,) = warnings_of(healthy.model_copy(update={"data": data}))
-    assert "cannot tell" in warning
+    assert "too few pairs" in warning
     assert "data.validation" in warning
 
 

@@ -28,7 +28,7 @@ def test_a_healthy_run_is_found_healthy_and_leaves_nothing(healthy, tmp_path: Pa
     assert not diagnosis.has_problem or OF_THE_MACHINE & {f.check for f in diagnosis.findings if f.level == "problem"}
     assert {finding.check for finding in of_the_run(diagnosis)} == {
         *("length", "warm-up", "precision", "weights"),
-        *("captions", "caption length", "student's words", "teacher's words", "input forms", "affinities crd"),
+        *("captions", "caption length", "student's words", "teacher's words", "model inputs", "affinities crd"),
         *("memory", "disk", "time", "images", "gradient", "teacher"),
     }
     assert diagnosis.forecast.num_steps == 12
@@ -40,7 +40,7 @@ def test_a_healthy_run_is_found_healthy_and_leaves_nothing(healthy, tmp_path: Pa
 def test_a_run_of_pairs_alone_is_not_asked_about_a_teacher(tiny) -> None:
     off = {name: {"weight": 0.0} for name in ("crd", "fd", "icl")}
     checks = {finding.check for finding in examine_run(tiny(teacher={"model": ""}, loss=off)).findings}
-    assert not checks & {"teacher", "teacher's words", "input forms", "gradient"}
+    assert not checks & {"teacher", "teacher's words", "model inputs", "gradient"}
 
 
 def test_a_run_without_held_out_pairs_is_warned_of(tiny, one) -> None:
