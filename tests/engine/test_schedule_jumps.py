@@ -52,7 +52,7 @@ def cosine(step: int, num_steps: int) -> str:
 @pytest.mark.parametrize(("at", "last"), [(8, 8), (12, 11)])
 def test_a_longer_fork_warns_how_far_its_learning_rate_rises(train_parent, at: int, last: int) -> None:
     (line,) = jumps_of(train_parent(), at=at, num_steps=24)
-    assert f"the learning rate goes from {cosine(last, 12)} to {cosine(at, 24)} at once" in line
+    assert f"the learning rate jumps from {cosine(last, 12)} to {cosine(at, 24)}" in line
     assert "ends at step 24, the parent's at step 12" in line
 
 
@@ -78,13 +78,13 @@ def test_changed_and_equal_settings_are_no_jumps(train_parent, options: dict[str
 def test_a_learning_rate_changed_in_the_parent_counts(train_parent) -> None:
     (line,) = jumps_of(train_parent(commands={"optimizer.learning_rate": PEAK / 2}), at=8, num_steps=24)
     half = float(cosine(8, 12)) / 2
-    assert f"goes from {half:.3g} to" in line
+    assert f"jumps from {half:.3g} to" in line
 
 
 def test_a_weight_that_ramps_goes_back_with_a_warning(train_parent) -> None:
     lines = jumps_of(train_parent({"loss": {"crd": {"weight": RAMP}}}), at=4, num_steps=24)
     assert len(lines) == 2
-    assert "loss.crd.weight goes from 1.6 to 0.8 at once" in lines[1]
+    assert "loss.crd.weight jumps from 1.6 to 0.8" in lines[1]
     assert "--set loss.crd.weight=1.6 keeps it" in lines[1]
 
 
@@ -105,8 +105,8 @@ def masks(tmp_path: Path) -> dict[str, object]:
 def test_masks_whose_target_goes_back_say_so(train_parent, masks: dict[str, object]) -> None:
     lines = jumps_of(train_parent(masks), at=4, num_steps=24)
     assert [line for line in lines if line.startswith("the masks'")] == [
-        "the masks' target sparsity goes from 67% to 33% of its ramp at once",
-        "the masks' learning rate goes from 2 to 1 at once",
+        "the masks' target sparsity jumps from 67% to 33% of its ramp",
+        "the masks' learning rate jumps from 2 to 1",
     ]
 
 

@@ -39,7 +39,7 @@ def jumps(before: RunConfig, after: RunConfig, step: int) -> Iterator[str]:
     rates = was.learning_rate(last, before.optimizer), now.learning_rate(step, after.optimizer)
     if peaks[0] == peaks[1] and _differ(*rates):
         lower = f"; --set optimizer.learning_rate={peaks[1] * rates[0] / rates[1]:.3g} continues from there"
-        yield f"the learning rate goes from {rates[0]:.3g} to {rates[1]:.3g} at once: {ends}{lower if rates[1] else ''}"
+        yield f"the learning rate jumps from {rates[0]:.3g} to {rates[1]:.3g}: {ends}{lower if rates[1] else ''}"
     for name, loss in after.loss.items():
         if name in before.loss:
             yield from _weight(name, before.loss[name], loss, step)
@@ -50,7 +50,7 @@ def _weight(name: str, before: LossConfig, after: LossConfig, step: int) -> Iter
     was, now = before.schedule, after.schedule
     if (was.value, was.initial) == (now.value, now.initial) and _differ(was.at(step), now.at(step)):
         yield (
-            f"loss.{name}.weight goes from {was.at(step):.3g} to {now.at(step):.3g} at once: its schedule is stretched "
+            f"loss.{name}.weight jumps from {was.at(step):.3g} to {now.at(step):.3g}: its schedule is stretched "
             f"with --steps; --set loss.{name}.weight={was.at(step):.3g} keeps it"
         )
 
@@ -60,11 +60,9 @@ def _masks(was: Phase, now: Phase, step: int) -> Iterator[str]:
         return
     shares = [min(1.0, (step - phase.start) / phase.gates.ramp_steps) for phase in (was, now) if phase.gates]
     if _differ(*shares):
-        yield f"the masks' target sparsity goes from {shares[0]:.0%} to {shares[1]:.0%} of its ramp at once"
+        yield f"the masks' target sparsity jumps from {shares[0]:.0%} to {shares[1]:.0%} of its ramp"
     if _differ(was.gates.learning_rate, now.gates.learning_rate):
-        yield (
-            f"the masks' learning rate goes from {was.gates.learning_rate:.3g} to {now.gates.learning_rate:.3g} at once"
-        )
+        yield (f"the masks' learning rate jumps from {was.gates.learning_rate:.3g} to {now.gates.learning_rate:.3g}")
 
 
 def _differ(one: float, other: float) -> bool:

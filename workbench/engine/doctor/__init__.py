@@ -1,1 +1,1 @@
-"""What a machine can do and what is wrong with a run, before it costs a night: examine.py. START THERE."""
+"""``workbench doctor``: facts about the machine and checks of a run before training; ``examine`` is the entry point."""
