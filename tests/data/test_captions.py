@@ -16,7 +16,7 @@ from workbench.data.sources.tar import ShardDataset
 
 
 class Texts(Dataset):
-    """Captions without pictures; a group where one is given."""
+    """Captions without images; a group where one is given."""
 
     def __init__(self, *captions: tuple[str, ...], groups: list[str] | None = None) -> None:
         self.fingerprint = ""
@@ -50,7 +50,7 @@ CAPTIONS = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3).ma
 
 @given(captions=CAPTIONS)
 def test_false_negatives_by_brute_force(captions: list[tuple[str, ...]]) -> None:
-    """Over all ordered pairs of pictures, and every caption that may be drawn of each."""
+    """Over all ordered pairs of images, and every caption that may be drawn of each."""
     pairs = list(permutations(captions, 2))
     expected = sum(sum(a == b for a in one for b in other) / len(one) / len(other) for one, other in pairs) / len(pairs)
     assert captions_of(Texts(*captions)).false_negative_share == pytest.approx(expected, abs=1e-12)
@@ -58,7 +58,7 @@ def test_false_negatives_by_brute_force(captions: list[tuple[str, ...]]) -> None
 
 @given(captions=CAPTIONS, data=st.data())
 def test_the_ceiling_by_brute_force(captions: list[tuple[str, ...]], data: st.DataObject) -> None:
-    """A caption's pictures are those that have it; which of them comes first is chance."""
+    """A caption's images are those that have it; which of them comes first is chance."""
     groups = data.draw(st.lists(st.sampled_from("xyz"), min_size=len(captions), max_size=len(captions)))
     chances = []
     for owner, own in enumerate(captions):
@@ -78,7 +78,7 @@ def test_the_ceiling_is_that_of_blocks_of_a_thousand() -> None:
     assert captions_of(beside).ceiling == 0.5
 
 
-def test_pictures_of_one_group_are_no_false_negatives() -> None:
+def test_images_of_one_group_are_no_false_negatives() -> None:
     assert captions_of(Texts(("a",), ("a",), groups=["g", "g"])).ceiling == 1
     assert captions_of(Texts(("a",), ("a",))).ceiling == 0.5
 

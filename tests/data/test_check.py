@@ -1,4 +1,4 @@
-"""The report on a data set, number by number, and on a folder of every picture that may spoil a night."""
+"""The report on a data set, number by number, and on a folder of every image that may spoil a night."""
 
 import io
 import random
@@ -23,10 +23,10 @@ WriteTar = Callable[..., Path]
 REAL = BytePairTokenizer(78)
 
 
-def test_the_report_by_numbers(write_tar: WriteTar, pairs: Pairs, picture: Callable[..., bytes]) -> None:
+def test_the_report_by_numbers(write_tar: WriteTar, pairs: Pairs, image: Callable[..., bytes]) -> None:
     members = pairs(20) | {
-        "k003.jpg": picture(2),
-        "k004.jpg": picture(4, (100, 50)),
+        "k003.jpg": image(2),
+        "k004.jpg": image(4, (100, 50)),
         "k005.jpg": b"<html>",
         "k006.txt": b"caption 7",
         "k008.txt": b"a " * 76,
@@ -47,31 +47,31 @@ def test_the_report_by_numbers(write_tar: WriteTar, pairs: Pairs, picture: Calla
         "block_size": 1000,
         "most_shared": [{"caption": "caption 7", "num_pictures": 2}],
     }
-    pictures = document["pictures"]
-    assert pictures["num_looked_at"] == 20
-    assert pictures["width_px"] == {"min": 40, "median": 40, "max": 100}
-    assert pictures["height_px"] == {"min": 32, "median": 32, "max": 50}
-    assert (pictures["num_duplicates"], pictures["duplicates"]) == (1, [["k002", "k003"]])
-    assert pictures["unusable"] == {"no JPEG, PNG or WebP": 1}
-    assert "'k005'" in pictures["unusable_examples"]["no JPEG, PNG or WebP"]
+    images = document["pictures"]
+    assert images["num_looked_at"] == 20
+    assert images["width_px"] == {"min": 40, "median": 40, "max": 100}
+    assert images["height_px"] == {"min": 32, "median": 32, "max": 50}
+    assert (images["num_duplicates"], images["duplicates"]) == (1, [["k002", "k003"]])
+    assert images["unusable"] == {"no JPEG, PNG or WebP": 1}
+    assert "'k005'" in images["unusable_examples"]["no JPEG, PNG or WebP"]
     assert document["classes"] is None
 
 
-def test_some_pictures_are_drawn_and_always_the_same(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_some_images_are_drawn_and_always_the_same(write_tar: WriteTar, pairs: Pairs) -> None:
     dataset = ShardDataset([write_tar(pairs(30))])
     reports = [check(dataset, 10, REAL) for _ in range(2)]
-    assert [report.pictures.tally.num_seen for report in reports] == [10, 10]
+    assert [report.images.tally.num_seen for report in reports] == [10, 10]
     assert reports[0].to_document() == reports[1].to_document()
-    assert check(dataset, 99, REAL).pictures.tally.num_seen == 30
+    assert check(dataset, 99, REAL).images.tally.num_seen == 30
 
 
-def test_classes_are_counted(write_pictures: Callable[..., list[str]], tmp_path: Path) -> None:
-    write_pictures(3, "animals/cat")
-    write_pictures(1, "animals/dog", 3)
+def test_classes_are_counted(write_images: Callable[..., list[str]], tmp_path: Path) -> None:
+    write_images(3, "animals/cat")
+    write_images(1, "animals/dog", 3)
     (tmp_path / "animals" / "unicorn").mkdir()
     report = check(open_dataset(f"folder:{tmp_path / 'animals'}", "train"), 0, REAL)
     assert report.class_sizes == {"cat": 3, "dog": 1, "unicorn": 0}
-    assert report.captions.ceiling == 1  # pictures of one class are no false negatives of one another
+    assert report.captions.ceiling == 1  # images of one class are no false negatives of one another
 
 
 def test_what_training_would_refuse_is_the_problem(write_tar: WriteTar, pairs: Pairs) -> None:
@@ -97,7 +97,7 @@ def bomb() -> bytes:
 
 
 def hostile() -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Files that are pictures after all, and files that are none."""
+    """Files that are images after all, and files that are none."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -129,7 +129,7 @@ def hostile() -> tuple[dict[str, bytes], dict[str, bytes]]:
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_every_kind_of_picture_is_used_or_counted(tmp_path: Path, cache: Path) -> None:
+def test_every_kind_of_image_is_used_or_counted(tmp_path: Path, cache: Path) -> None:
     del cache
     usable, unusable = hostile()
     rows = ["filepath,title", *(f"{name},a {name}" for name in (*usable, *unusable, "missing.jpg"))]
@@ -146,7 +146,7 @@ def test_every_kind_of_picture_is_used_or_counted(tmp_path: Path, cache: Path) -
         "missing file": 1,
     }
     assert document["pictures"]["width_px"]["max"] == 20_000
-    assert document["problem"].startswith("too many pictures cannot be used, 7 of 18 (")
+    assert document["problem"].startswith("too many images cannot be used, 7 of 18 (")
     sound = Subset(dataset, range(len(usable)))
     [images_NCHW] = EvaluationSet(sound).image_chunks(16)
     assert images_NCHW.shape == (11, 3, 16, 16)

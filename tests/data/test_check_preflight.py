@@ -37,26 +37,26 @@ def test_the_samples_pass_in_silence(name: str) -> None:
 
 def test_one_caption_for_all_is_refused(write_tar: WriteTar, pairs: Pairs) -> None:
     members = pairs(9) | {f"k{number:03d}.txt": b"untitled" for number in range(9)}
-    with pytest.raises(ValueError, match=r"^all 9 pairs have the caption 'untitled', so that nothing tells them apart"):
+    with pytest.raises(ValueError, match=r"^all 9 pairs have the same caption, 'untitled'"):
         preflight(ShardDataset([write_tar(members)]), FORM, 4)
 
 
-def test_one_picture_for_all_is_refused(write_tar: WriteTar, pairs: Pairs, picture: Callable[..., bytes]) -> None:
-    members = pairs(60) | {f"k{number:03d}.jpg": picture(0) for number in range(60)}
-    with pytest.raises(ValueError, match=r"^the 48 pictures looked at are one and the same \(such as 'k000', 'k001'"):
+def test_one_image_for_all_is_refused(write_tar: WriteTar, pairs: Pairs, image: Callable[..., bytes]) -> None:
+    members = pairs(60) | {f"k{number:03d}.jpg": image(0) for number in range(60)}
+    with pytest.raises(ValueError, match=r"^all 48 checked images are the same \(such as 'k000', 'k001'"):
         preflight(ShardDataset([write_tar(members)]), FORM, 4)
 
 
-def test_hardly_a_picture_that_can_be_used_is_refused(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_hardly_an_image_that_can_be_used_is_refused(write_tar: WriteTar, pairs: Pairs) -> None:
     members = pairs(60) | {f"k{number:03d}.jpg": b"<html>" for number in range(0, 60, 2)}
-    with pytest.raises(ValueError, match=r"^too many pictures cannot be used, 2\d of 48 \(2\d no JPEG, PNG or WebP"):
+    with pytest.raises(ValueError, match=r"^too many images cannot be used, 2\d of 48 \(2\d no JPEG, PNG or WebP"):
         preflight(ShardDataset([write_tar(members)]), FORM, 4)
 
 
-def test_a_few_bad_pictures_are_a_note(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_a_few_bad_images_are_a_note(write_tar: WriteTar, pairs: Pairs) -> None:
     members = pairs(40) | {"k005.jpg": b"<html>", "k006.jpg": b""}
     [note] = preflight(ShardDataset([write_tar(members)]), FORM, 4)
-    assert note.startswith("of some pictures looked at, these cannot be used: 2 of 40 (1 ")
+    assert note.startswith("of a sample of the images, some cannot be used: 2 of 40 (1 ")
 
 
 def test_shared_captions_are_a_note_where_they_meet_in_a_batch(write_tar: WriteTar, pairs: Pairs) -> None:

@@ -48,7 +48,7 @@ def test_a_path_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("ratio", ["0", "-1", "two", "nan", "inf", "1:2", ""])
 def test_a_bad_ratio_is_one_line(ratio: str) -> None:
     with pytest.raises(
-        ValueError, match=r"^[^\n]*(is no ratio: a mixture is 'SPEC\*2 \+ SPEC\*1'|no such data)[^\n]*$"
+        ValueError, match=r"^[^\n]*(is not a ratio: a mixture is 'SPEC\*2 \+ SPEC\*1'|no such data)[^\n]*$"
     ):
         open_dataset(f"a.tar*{ratio} + b.tar*1", "train")
 
@@ -81,7 +81,7 @@ def test_keys_and_groups_are_unique_and_samples_those_of_the_parts(three: str) -
     assert dataset[35].key == "2/k005"
     assert dataset[35].captions == ("caption 5",)
     assert dataset[35].image.tobytes() == open_dataset(three, "train")[5].image.tobytes()
-    with pytest.raises(ImageError, match=r"^part 3 of the mixture: shard '.*2.tar', picture of 'k009': no JPEG"):
+    with pytest.raises(ImageError, match=r"^part 3 of the mixture: shard '.*2.tar', image of 'k009': no JPEG"):
         dataset[59]
     for beyond in (60, -1):
         with pytest.raises(IndexError):
@@ -127,11 +127,11 @@ def test_a_mixture_can_be_evaluated(three: str) -> None:
 
 
 def test_every_form_may_be_mixed(
-    write_pictures: Callable[..., list[str]], tmp_path: Path, write_tar: WriteTar, pairs: Pairs
+    write_images: Callable[..., list[str]], tmp_path: Path, write_tar: WriteTar, pairs: Pairs
 ) -> None:
-    names = write_pictures(4)
-    write_pictures(3, "classes/a")
-    write_pictures(3, "classes/b", 3)
+    names = write_images(4)
+    write_images(3, "classes/a")
+    write_images(3, "classes/b", 3)
     (tmp_path / "list.csv").write_text("filepath,title\n" + "".join(f"{name},a {name}\n" for name in names))
     (tmp_path / "c.json").write_text(
         json.dumps(

@@ -26,7 +26,7 @@ def test_too_many_end_in_a_line_with_reasons_and_examples() -> None:
     tally(100, CUT, CUT).check()
     with pytest.raises(
         ValueError,
-        match=r"^too many pictures cannot be used, 8 of 40 \(5 missing file, 3 cut short or damaged; such as "
+        match=r"^too many images cannot be used, 8 of 40 \(5 missing file, 3 cut short or damaged; such as "
         r"there is no b.jpg; a.jpg: truncated\); up to 5% would be passed over: mend or remove them",
     ):
         tally(40, *[CUT] * 3, *[MISSING] * 5).check()

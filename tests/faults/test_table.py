@@ -222,11 +222,11 @@ FAULTS = [
     fault(
         "26 pictures that are cut, no pictures, empty, or of odd modes and sizes",
         "decoded, or replaced and counted by reason; above 5 % the run is refused or ends in one line",
-        "data/test_check.py::test_every_kind_of_picture_is_used_or_counted",
-        "data/test_batches.py::test_another_pair_takes_the_place_of_a_broken_picture",
+        "data/test_check.py::test_every_kind_of_image_is_used_or_counted",
+        "data/test_batches.py::test_another_pair_takes_the_place_of_a_broken_image",
         "data/test_unusable.py::test_too_many_end_in_a_line_with_reasons_and_examples",
-        "data/test_check_preflight.py::test_hardly_a_picture_that_can_be_used_is_refused",
-        "data/test_survey.py::test_broken_pictures_are_left_out_of_what_is_measured",
+        "data/test_check_preflight.py::test_hardly_an_image_that_can_be_used_is_refused",
+        "data/test_survey.py::test_broken_images_are_left_out_of_what_is_measured",
     ),
     fault(
         "27 a decompression bomb",
@@ -280,7 +280,7 @@ FAULTS = [
     fault(
         "pictures of 1 x 1, CMYK, 16 bits, animated, rotated, 20,000 pixels wide",
         "shown as a browser shows them; too many pixels are refused by the header",
-        "data/test_check.py::test_every_kind_of_picture_is_used_or_counted",
+        "data/test_check.py::test_every_kind_of_image_is_used_or_counted",
         "data/test_images.py::test_a_print_jpeg_in_cmyk",
         "data/test_images.py::test_sixteen_bit_greys_keep_their_range",
         "data/test_images.py::test_rotated_by_exif",

@@ -9,11 +9,11 @@ import torch
 
 from workbench.config.run import INHERITED, DataConfig, RunConfig
 from workbench.data.batches import BatchStream
-from workbench.data.cached.prepare import Prepare, Use, open_prepared
+from workbench.data.cached.prepare import CachePolicy, Prepare, cached
 from workbench.data.check import preflight
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.sources.tar import BadShards
-from workbench.data.spec import Role, evaluated_splits, sample_set_of
+from workbench.data.spec import Role, evaluated_splits, open_dataset, sample_set_of
 from workbench.engine.cadence import Phase
 from workbench.engine.checkpoint import check_room
 from workbench.engine.cohort import Cohort
@@ -77,15 +77,15 @@ def build_cohort(
         raise ValueError("students of one cohort take pictures of one size and share a tokenizer: train them apart")
     check_room(members)
     teacher_form = teacher.form if teacher and any(member.objective.needs_teacher for member in members) else None
-    use = Use(
+    policy = CachePolicy(
         first.data.prepare,
         first.data.working_size,
         num_reads=first.train.num_steps * first.train.batch_size,
-        forms=(form, teacher_form) if teacher_form else (form,),
-        bad_shards=first.data.bad_shards,
+        input_specs=(form, teacher_form) if teacher_form else (form,),
     )
     with set_by("data.train"), phase(f"opening the training pairs, {first.data.train}"):
-        dataset, kept_notes = open_prepared(first.data.train, "train", first.data.num_pairs, use)
+        opened = open_dataset(first.data.train, "train", first.data.num_pairs, first.data.bad_shards)
+        dataset, kept_notes = cached(opened, policy)
     for member in members:
         member.data_fingerprint = dataset.fingerprint
         member.teacher = teacher.facts() if teacher else {}

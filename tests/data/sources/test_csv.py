@@ -10,12 +10,12 @@ import pytest
 from workbench.data.sources.csv import open_csv
 from workbench.data.spec import open_dataset
 
-WritePictures = Callable[..., list[str]]
+WriteImages = Callable[..., list[str]]
 
 
 @pytest.fixture
-def names(write_pictures: WritePictures) -> list[str]:
-    return write_pictures(3)
+def names(write_images: WriteImages) -> list[str]:
+    return write_images(3)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_spec_ends_in_csv_or_tsv(names: list[str], write: Callable[..., str]) 
         assert len(open_dataset(write(content, name), "train", 2)) == 2
 
 
-def test_rows_of_one_path_are_captions_of_one_picture(names: list[str], write: Callable[..., str]) -> None:
+def test_rows_of_one_path_are_captions_of_one_image(names: list[str], write: Callable[..., str]) -> None:
     rows = [["filepath", "title"], [names[0], "a"], [names[1], "b"], [names[0], "c"]]
     dataset = open_csv(write(table(rows)))
     assert [dataset.text(index).captions for index in range(len(dataset))] == [("a", "c"), ("b",)]
@@ -82,7 +82,7 @@ def test_paths_begin_at_the_file_or_else_at_the_working_directory(
     assert whole[0].image.tobytes() == beside[0].image.tobytes()
     monkeypatch.chdir("/")
     with pytest.raises(
-        ValueError, match=r"no picture of '.*lists/pairs\.csv' is found from '.*lists' or '/', first 'images/k000.jpg'"
+        ValueError, match=r"no image of '.*lists/pairs\.csv' exists in '.*lists' or '/', first 'images/k000.jpg'"
     ):
         open_csv(str(tmp_path / "lists" / "pairs.csv"))
 
@@ -126,9 +126,9 @@ def test_rows_without_a_path_or_a_caption_are_left_out_and_told(names: list[str]
         ("image,text\nhttp://x/a.jpg,a\n", "by address, first 'http://x/a.jpg': download them first"),
         ("filepath,title,caption\na.jpg,a,b\n", "one 'title' or 'caption' .* 'filepath', 'title', 'caption'"),
         ("filepath,title\na.jpg,a dog, asleep\n", "line 2: 3 fields, where the header has 2: put captions"),
-        ('filepath,title\na.jpg,"open\n' + "b.jpg,more\n" * 20_000, "line 2: is a quotation mark left open"),
-        ("filepath,title\na.jpg,a dog\n", "no picture of '.*' is found from '.*' or '.*', first 'a.jpg'"),
-        ("filepath,title\n\x1b[31m.jpg,a dog\n", r"is found from .*, first '\\x1b\[31m.jpg'"),
+        ('filepath,title\na.jpg,"open\n' + "b.jpg,more\n" * 20_000, "line 2: unclosed quotation mark"),
+        ("filepath,title\na.jpg,a dog\n", "no image of '.*' exists in '.*' or '.*', first 'a.jpg'"),
+        ("filepath,title\n\x1b[31m.jpg,a dog\n", r"exists in .*, first '\\x1b\[31m.jpg'"),
         (b"PK\x03\x04" + bytes(range(11, 256)) * 9, "is no table of text: its first line must name the columns"),
         (b"\x89PNG\r\n\x1a\n", "is no table of text"),
         (b"\xff\xfe\x00\xd8" * 50_000, "is no table of text"),
@@ -146,8 +146,8 @@ def test_what_is_wrong_is_one_line_with_the_remedy(write: Callable[..., str], co
 RAW = ['"Hello', "plain", '"World" she said', "he said", '"Stop"', 'a "b" c']  # as a file without any quoting has them
 
 
-def test_a_quotation_mark_in_a_tsv_is_a_letter(write_pictures: WritePictures, write: Callable[..., str]) -> None:
-    names = write_pictures(6)
+def test_a_quotation_mark_in_a_tsv_is_a_letter(write_images: WriteImages, write: Callable[..., str]) -> None:
+    names = write_images(6)
     rows = [f"{name}\t{caption}" for name, caption in zip(names, RAW, strict=True)]
     for header in ("filepath\ttitle", "filepath\ttitle\tid"):
         dataset = open_csv(write("\n".join([header, *rows]), "pairs.tsv"))
@@ -166,7 +166,7 @@ def test_a_quotation_mark_that_takes_in_rows_of_a_csv_is_refused_with_its_line(
         (["title,filepath", f'"Hello,{names[0]}', f'World",{names[1]}'], 2),
         (["title,filepath", f"plain,{names[0]}", f'"a, b,{names[1]}', f'"c",{names[2]}'], 3),
     ):
-        with pytest.raises(ValueError, match=rf"line {line}: is a quotation mark left open"):
+        with pytest.raises(ValueError, match=rf"line {line}: unclosed quotation mark"):
             open_csv(write("\n".join(content)))
 
 
@@ -200,9 +200,9 @@ def test_too_many_rows_without_a_caption_are_refused(names: list[str], write: Ca
 
 
 def test_captions_txt_of_flickr8k_is_a_table(
-    write_pictures: WritePictures, write: Callable[..., str], tmp_path: Path
+    write_images: WriteImages, write: Callable[..., str], tmp_path: Path
 ) -> None:
-    write_pictures(2, "Images")
+    write_images(2, "Images")
     spec = write("image,caption\nk000.jpg,A dog .\nk000.jpg,A hound .\nk001.jpg,A cat .\n", "captions.txt")
     dataset = open_dataset(spec, "train")
     assert [dataset.text(index).captions for index in range(2)] == [("A dog .", "A hound ."), ("A cat .",)]

@@ -9,15 +9,15 @@ import pytest
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.spec import open_dataset
 
-WritePictures = Callable[..., list[str]]
+WriteImages = Callable[..., list[str]]
 
 
 @pytest.fixture
-def folder(write_pictures: WritePictures, tmp_path: Path) -> Path:
-    """Three pictures of a grey_cat, one of a tree, and two of a dog, one of them a folder deeper."""
+def folder(write_images: WriteImages, tmp_path: Path) -> Path:
+    """Three images of a grey_cat, one of a tree, and two of a dog, one of them a folder deeper."""
     for name, count, start in (("grey_cat", 3, 0), ("tree", 1, 3), ("dog", 1, 4), ("dog/more", 1, 5)):
-        write_pictures(count, f"animals/{name}", start)
-    (tmp_path / "animals" / "dog" / "notes.txt").write_text("no picture")
+        write_images(count, f"animals/{name}", start)
+    (tmp_path / "animals" / "dog" / "notes.txt").write_text("no image")
     (tmp_path / "animals" / ".git").mkdir()
     return tmp_path / "animals"
 
@@ -71,9 +71,9 @@ def test_evaluation_knows_classes_and_prompts(folder: Path) -> None:
     assert open_evaluation_set("samples:emoji", "validation").task is None
 
 
-def test_folders_become_words_with_the_article_that_they_take(write_pictures: WritePictures, tmp_path: Path) -> None:
+def test_folders_become_words_with_the_article_that_they_take(write_images: WriteImages, tmp_path: Path) -> None:
     for number, name in enumerate(["airplanes", "Motorbikes", "003.Baltimore_Oriole", "IbisBird"]):
-        write_pictures(1, f"birds/{name}", number)
+        write_images(1, f"birds/{name}", number)
     dataset = open_dataset(f"folder:{tmp_path / 'birds'}", "train")
     assert {dataset.text(index).captions[0] for index in range(4)} == {
         "a photo of airplanes.",
@@ -85,10 +85,10 @@ def test_folders_become_words_with_the_article_that_they_take(write_pictures: Wr
 
 @pytest.mark.parametrize(("first", "second"), [("0", "1"), ("n02084071", "n02121808"), ("class_00", "class_01")])
 def test_numbers_and_ids_for_class_names_are_warned_of(
-    write_pictures: WritePictures, tmp_path: Path, first: str, second: str
+    write_images: WriteImages, tmp_path: Path, first: str, second: str
 ) -> None:
-    write_pictures(1, f"ids/{first}")
-    write_pictures(1, f"ids/{second}", 1)
+    write_images(1, f"ids/{first}")
+    write_images(1, f"ids/{second}", 1)
     with pytest.warns(UserWarning, match=rf"^2 of 2 classes of .* first '{first}', .* name them in .*classes\.json"):
         dataset = open_dataset(f"folder:{tmp_path / 'ids'}", "train")
     assert len(dataset.reading.notes) == 1
@@ -96,9 +96,9 @@ def test_numbers_and_ids_for_class_names_are_warned_of(
     assert open_dataset(f"folder:{tmp_path / 'ids'}", "train").reading.notes == ()
 
 
-def test_one_number_among_words_is_a_name(write_pictures: WritePictures, tmp_path: Path) -> None:
+def test_one_number_among_words_is_a_name(write_images: WriteImages, tmp_path: Path) -> None:
     for number, name in enumerate(["747", "biplane", "glider"]):
-        write_pictures(1, f"planes/{name}", number)
+        write_images(1, f"planes/{name}", number)
     assert open_dataset(f"folder:{tmp_path / 'planes'}", "train").reading.notes == ()
 
 
@@ -119,9 +119,9 @@ def test_templates_without_a_place_for_the_name_are_one_line(folder: Path, conte
         open_dataset(f"folder:{folder}", "train")
 
 
-def test_pictures_outside_the_sub_folders_are_told(folder: Path, picture: Callable[..., bytes]) -> None:
-    (folder / "loose.jpg").write_bytes(picture(0))
-    with pytest.warns(UserWarning, match=r"left out 1 pictures of '.*animals' that are in no sub-folder"):
+def test_images_outside_the_sub_folders_are_told(folder: Path, image: Callable[..., bytes]) -> None:
+    (folder / "loose.jpg").write_bytes(image(0))
+    with pytest.warns(UserWarning, match=r"left out 1 images of '.*animals' that are in no sub-folder"):
         assert len(open_dataset(f"folder:{folder}", "train")) == 6
 
 
@@ -147,13 +147,13 @@ def test_names_that_do_not_tell_classes_apart_are_one_line(folder: Path, names: 
         open_dataset(f"folder:{folder}", "train")
 
 
-def test_fewer_than_two_classes_are_refused(write_pictures: WritePictures, tmp_path: Path) -> None:
-    write_pictures(3, "flat")
+def test_fewer_than_two_classes_are_refused(write_images: WriteImages, tmp_path: Path) -> None:
+    write_images(3, "flat")
     (tmp_path / "empty").mkdir()
-    write_pictures(3, "single/only")
+    write_images(3, "single/only")
     (tmp_path / "single" / "nothing").mkdir()
     for name, number in (("flat", 0), ("empty", 0), ("single", 1)):
-        with pytest.raises(ValueError, match=rf"^'.*{name}' has pictures in {number} of its sub-folders, [^\n]+$"):
+        with pytest.raises(ValueError, match=rf"^'.*{name}' has images in {number} of its sub-folders, [^\n]+$"):
             open_dataset(f"folder:{tmp_path / name}", "train")
     with pytest.raises(ValueError, match=r"did you mean '.*single'"):
         open_dataset(f"folder:{tmp_path / 'singel'}", "train")

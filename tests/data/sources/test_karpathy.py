@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from workbench.data.cached.listing import listed
-from workbench.data.cached.prepare import Use, open_prepared
+from workbench.data.cached.prepare import CachePolicy, cached
 from workbench.data.spec import Role, open_dataset
 
-WritePictures = Callable[..., list[str]]
+WriteImages = Callable[..., list[str]]
 SPLITS = ("train", "restval", "val", "test", "train")
 
 
 @pytest.fixture
-def document(write_pictures: WritePictures) -> dict[str, Any]:
-    """Five pictures with two captions each, in the layout of dataset_coco.json."""
-    names = [Path(name).name for name in write_pictures(5, "images/val2014")]
+def document(write_images: WriteImages) -> dict[str, Any]:
+    """Five images with two captions each, in the layout of dataset_coco.json."""
+    names = [Path(name).name for name in write_images(5, "images/val2014")]
     images = [
         {
             "filepath": "val2014",
@@ -74,7 +74,7 @@ def test_flickr30k_has_no_filepath(document: dict[str, Any], spec: Callable[...,
 
 def test_splits_of_one_file_are_prepared_apart(document: dict[str, Any], spec: Callable[..., str]) -> None:
     for role in ("train", "validation"):
-        open_prepared(spec(document), role, 0, Use("pixels"))  # type: ignore[arg-type]
+        cached(open_dataset(spec(document), role), CachePolicy("pixels"))  # type: ignore[arg-type]
     assert sorted(one.manifest.num_pairs for one in listed()) == [1, 3]
 
 
@@ -95,7 +95,7 @@ def test_captions_that_are_none_are_left_out_and_counted(document: dict[str, Any
         (lambda document: document.pop("images"), "has no list 'images': give a file of Karpathy's splits"),
         (lambda document: document["images"][0].pop("split"), "an image without 'split': give a file of Karpathy"),
         (lambda document: document["images"][0].pop("filename"), "an image without 'filename' and 'sentences'"),
-        (lambda document: document["images"].clear(), "has no picture with a caption in the split 'train'.* are none"),
+        (lambda document: document["images"].clear(), "has no image with a caption in the split 'train'.* are none"),
         (lambda document: document["images"][0].update(filename="no.jpg"), ""),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_damaged_file_is_one_line(
     document: dict[str, Any], spec: Callable[..., str], change: Callable[[dict[str, Any]], object], says: str
 ) -> None:
     change(document)
-    if not says:  # a picture that is missing is counted when it is read
+    if not says:  # an image that is missing is counted when it is read
         assert len(open_dataset(spec(document), "train")) == 3
         return
     with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):

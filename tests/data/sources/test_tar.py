@@ -56,7 +56,7 @@ def test_keys_that_repeat_get_their_shards_name(write_tar: WriteTar, pairs: Pair
     texts = [dataset.text(number) for number in range(4)]
     assert [text.key for text in texts] == ["00000/k000", "00000/k001", "00001/k000", "00001/k001"]
     assert [text.group for text in texts] == [text.key for text in texts]
-    with pytest.raises(ValueError, match="shards of one name share keys"):
+    with pytest.raises(ValueError, match="shards with the same name share keys"):
         ShardDataset([paths[0], write_tar(pairs(2), "other/00000.tar")])
 
 
@@ -96,9 +96,9 @@ def test_too_many_blank_captions_are_refused(write_tar: WriteTar, pairs: Pairs) 
     blank = {f"k{number:03d}.txt": b"" for number in range(0, 12, 2)}
     with pytest.raises(ValueError, match=r"^too many captions of '.*00000\.tar' cannot be used, 6 of 100 \(6 blank; "):
         ShardDataset([write_tar(pairs(100) | blank)])
-    pictures = {name: content for name, content in pairs(3).items() if name.endswith(".jpg")}
+    images = {name: content for name, content in pairs(3).items() if name.endswith(".jpg")}
     with pytest.raises(ValueError, match=r'3 of 3 \(3 missing; .* there is no \.txt, and no "caption" in a \.json'):
-        ShardDataset([write_tar(pictures)])
+        ShardDataset([write_tar(images)])
 
 
 def test_lines_are_captions_where_most_texts_have_several(write_tar: WriteTar, pairs: Pairs) -> None:
@@ -159,18 +159,18 @@ def test_no_pairs_are_refused(write_tar: WriteTar, members: dict[str, bytes]) ->
 
 
 def test_members_left_out_are_told(write_tar: WriteTar, pairs: Pairs) -> None:
-    path = write_tar(pairs(1) | {"../a.jpg": b"x", "b.txt": b"no picture"})
+    path = write_tar(pairs(1) | {"../a.jpg": b"x", "b.txt": b"no image"})
     for _ in range(2):  # from the shard, then from the cache
         with pytest.warns(UserWarning, match=r"left out 2 members of shards, first 00000\.tar: '\.\./a\.jpg'"):
             ShardDataset([path])
 
 
-def test_a_picture_that_cannot_be_decoded_names_shard_and_key(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_an_image_that_cannot_be_decoded_names_shard_and_key(write_tar: WriteTar, pairs: Pairs) -> None:
     members = pairs(2)
     members["k001.jpg"] = members["k001.jpg"][:200]
     dataset = ShardDataset([write_tar(members)])
     dataset[0]
-    with pytest.raises(ValueError, match=r"^shard '.*00000\.tar', picture of 'k001': [^\n]+$"):
+    with pytest.raises(ValueError, match=r"^shard '.*00000\.tar', image of 'k001': [^\n]+$"):
         dataset[1]
 
 
@@ -182,7 +182,7 @@ def test_a_shard_that_changes_under_way_is_refused(write_tar: WriteTar, pairs: P
         path.unlink()
     else:
         write_tar(pairs(30, start=50))
-    with pytest.raises(ValueError, match=r"^shard '.*00000\.tar' (has changed since|cannot be read any more)"):
+    with pytest.raises(ValueError, match=r"^shard '.*00000\.tar' (has changed since|can no longer be read)"):
         dataset[0]
 
 

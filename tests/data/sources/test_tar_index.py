@@ -19,7 +19,7 @@ reuses_a_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixt
 BLOCK = 512
 
 
-def test_offsets_lead_to_the_pictures(write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes]]) -> None:
+def test_offsets_lead_to_the_images(write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes]]) -> None:
     members = pairs(5)
     path = write_tar(members)
     index = index_shard(path)
@@ -177,16 +177,16 @@ def test_control_characters_and_foreign_bytes_in_names_are_shown_escaped(tmp_pat
             archive.addfile(tarfile.TarInfo(name))
     index = index_shard(path)
     assert [sample.key for sample in index.samples] == ["caf\\xe9", "caf\\xe8"]
-    assert index.ignored == (r"'\x1b[31m\n' (no picture)",)
+    assert index.ignored == (r"'\x1b[31m\n' (no image)",)
 
 
 @pytest.mark.parametrize("second", ["a.png", "a.jpg"])
-def test_two_pictures_of_one_key_are_refused(tmp_path: Path, second: str) -> None:
+def test_two_images_of_one_key_are_refused(tmp_path: Path, second: str) -> None:
     path = tmp_path / "twice.tar"
     with tarfile.open(path, "w") as archive:
         archive.addfile(tarfile.TarInfo("a.jpg"))
         archive.addfile(tarfile.TarInfo(second))
-    with pytest.raises(ValueError, match="second picture for 'a'"):
+    with pytest.raises(ValueError, match="second image for 'a'"):
         index_shard(path)
 
 

@@ -99,6 +99,6 @@ def test_uniforms_fill_the_unit_interval_evenly():
     assert abs(np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1]) < 0.15
 
 
-def test_every_picture_of_every_split_has_its_own_seed():
+def test_every_image_of_every_split_has_its_own_seed():
     seeds = np.concatenate([image_seeds(split, 0, 300) for split in ("train", "teacher", "validation", "test")])
     assert len(np.unique(seeds)) == 1_200

@@ -9,7 +9,7 @@ from workbench.data.samples.scenes.captions import (
     OPPOSITE,
     PHRASINGS,
     WORDS,
-    Thing,
+    SceneObject,
     full,
     meaning,
     shapes_only,
@@ -17,9 +17,11 @@ from workbench.data.samples.scenes.captions import (
 )
 
 # Few values, so that equal meanings come up.
-THINGS = st.builds(Thing, st.sampled_from(SIZES[:2]), st.just("red"), st.just("plain"), st.sampled_from(SHAPES[:2]))
+THINGS = st.builds(
+    SceneObject, st.sampled_from(SIZES[:2]), st.just("red"), st.just("plain"), st.sampled_from(SHAPES[:2])
+)
 SCENES = st.tuples(THINGS, st.sampled_from(tuple(OPPOSITE)), THINGS)
-STAR, RING = Thing("large", "red", "plain", "star"), Thing("small", "blue", "dotted", "ring")
+STAR, RING = SceneObject("large", "red", "plain", "star"), SceneObject("small", "blue", "dotted", "ring")
 
 
 @given(SCENES, SCENES)
@@ -58,7 +60,7 @@ def test_the_same_scene_from_the_other_side():
 
 
 def test_shorter_captions_written_out():
-    orange = Thing("small", "orange", "plain", "star")
+    orange = SceneObject("small", "orange", "plain", "star")
     assert without_size_and_texture(STAR, "left of", RING, False) == "a red star to the left of a blue ring"
     assert without_size_and_texture(STAR, "left of", orange, True) == "an orange star to the right of a red star"
     assert shapes_only("circle", "star") == "circle and a star"
@@ -68,7 +70,7 @@ def test_shorter_captions_written_out():
 def test_the_words_are_those_of_all_captions_and_no_more():
     used = set()
     for index in range(max(len(SIZES), len(COLORS), len(TEXTURES), len(SHAPES))):
-        thing = Thing(*(values[index % len(values)] for values in (SIZES, COLORS, TEXTURES, SHAPES)))
+        thing = SceneObject(*(values[index % len(values)] for values in (SIZES, COLORS, TEXTURES, SHAPES)))
         for relation, phrasing in itertools.product(OPPOSITE, range(len(PHRASINGS))):
             used |= set(full(thing, relation, thing, phrasing, False).split())
         used |= set(without_size_and_texture(thing, "above", thing, False).split())

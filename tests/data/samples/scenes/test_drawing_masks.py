@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from workbench.data.samples.scenes.drawing import boxes, mask_of, run_lengths
+from workbench.data.samples.scenes.drawing import bounding_boxes, mask_of, run_lengths
 
 MASKS = st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: arrays(np.bool_, shape)
@@ -26,7 +26,7 @@ def test_masks_survive_the_round_trip(mask_MHW):
 
 @given(MASKS)
 def test_boxes_are_the_extremes_of_the_pixels_inside(mask_MHW):
-    for mask_HW, (x0, y0, x1, y1) in zip(mask_MHW, boxes(mask_MHW).tolist(), strict=True):
+    for mask_HW, (x0, y0, x1, y1) in zip(mask_MHW, bounding_boxes(mask_MHW).tolist(), strict=True):
         rows, columns = np.nonzero(mask_HW)
         if len(rows):
             assert (x0, y0, x1, y1) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
