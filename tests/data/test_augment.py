@@ -52,7 +52,7 @@ def test_a_crop_lies_within_its_image(key: str, view: int, size: tuple[int, int]
     assert 0 <= top < bottom <= size[1]
 
 
-def test_areas_stay_in_the_asked_range() -> None:
+def test_areas_stay_in_the_requested_range() -> None:
     boxes = [crop_box(1, str(number), 3, (640, 480), (0.5, 0.7)) for number in range(500)]
     shares = [(right - left) * (bottom - top) / (640 * 480) for left, top, right, bottom in boxes]
     assert 0.495 < min(shares) < 0.52
@@ -67,7 +67,7 @@ def test_a_crop_depends_on_seed_key_and_view_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (7, 3000), (2000, 30)])
-def test_a_strip_gets_torchvisions_centred_crop(size: tuple[int, int]) -> None:
+def test_a_strip_gets_torchvisions_centered_crop(size: tuple[int, int]) -> None:
     top, left, height, width = RandomResizedCrop.get_params(noise_image(size), [0.9, 1.0], [3 / 4, 4 / 3])
     assert crop_box(0, "a", 0, size) == (left, top, left + width, top + height)
 
@@ -81,18 +81,18 @@ def test_the_evaluation_transform_is_torchvisions(size: tuple[int, int], image_s
 
 
 @pytest.mark.parametrize("size", [(1, 640), (500, 2)])
-def test_a_strip_is_evaluated_at_its_middle(size: tuple[int, int]) -> None:
+def test_a_strip_is_evaluated_at_its_center(size: tuple[int, int]) -> None:
     image = noise_image(size)
     reference = Compose([Resize(48, InterpolationMode.BICUBIC), CenterCrop(48)])(image)
     assert np.abs(evaluation_HWC(image, 48).astype(int) - np.asarray(reference)).max() <= 1
 
 
-def test_the_whole_of_an_image_of_the_right_size_is_itself() -> None:
+def test_a_full_crop_at_the_right_size_is_the_image() -> None:
     image = noise_image((48, 48))
     np.testing.assert_array_equal(crop_HWC(image, 48, (0, 0, 48, 48)), np.asarray(image))
 
 
-def test_a_crop_is_what_torchvision_makes_of_it() -> None:
+def test_a_crop_equals_torchvisions() -> None:
     """Within a gray level but at the edge: there Pillow's box sees the pixels outside."""
     image = noise_image((160, 120)).resize((640, 480), Image.Resampling.BICUBIC)
     ours_HWC = crop_HWC(image, 48, (64, 32, 448, 416))

@@ -4,18 +4,21 @@ import io
 import random
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
-from workbench.data.check import check
+from workbench.data.check import check, preflight
 from workbench.data.evaluation_set import EvaluationSet
 from workbench.data.sources.tar import ShardDataset
 from workbench.data.spec import open_dataset
 from workbench.data.survey import Subset
+from workbench.embeddings import InputSpec
 from workbench.models.tokenizers import BytePairTokenizer
 
 Pairs = Callable[..., dict[str, bytes]]
@@ -77,7 +80,7 @@ def test_classes_are_counted(write_images: Callable[..., list[str]], tmp_path: P
 def test_what_training_would_refuse_is_the_problem(write_tar: WriteTar, pairs: Pairs) -> None:
     members = pairs(9) | {f"k{number:03d}.txt": b"untitled" for number in range(9)}
     report = check(ShardDataset([write_tar(members)]), 0, REAL)
-    assert report.problem.startswith("all 9 pairs have the caption 'untitled'")
+    assert report.problem.startswith("all 9 pairs have the same caption, 'untitled'")
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
@@ -129,7 +132,7 @@ def hostile() -> tuple[dict[str, bytes], dict[str, bytes]]:
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_every_kind_of_image_is_used_or_counted(tmp_path: Path, cache: Path) -> None:
+def test_every_kind_of_damaged_image_is_used_or_counted(tmp_path: Path, cache: Path) -> None:
     del cache
     usable, unusable = hostile()
     rows = ["filepath,title", *(f"{name},a {name}" for name in (*usable, *unusable, "missing.jpg"))]
@@ -150,3 +153,64 @@ def test_every_kind_of_image_is_used_or_counted(tmp_path: Path, cache: Path) -> 
     sound = Subset(dataset, range(len(usable)))
     [images_NCHW] = EvaluationSet(sound).image_chunks(16)
     assert images_NCHW.shape == (11, 3, 16, 16)
+
+
+def tokenize(captions: Sequence[str]) -> Tensor:
+    """Six words at most."""
+    return torch.tensor([([1] * len(caption.split()) + [0] * 6)[:6] for caption in captions])
+
+
+FORM = InputSpec(8, tokenize, "words")
+
+
+def test_good_data_give_no_notes(write_tar: WriteTar, pairs: Pairs) -> None:
+    assert preflight(ShardDataset([write_tar(pairs(60))]), FORM, 16) == []
+    assert preflight(ShardDataset([write_tar(pairs(1))]), FORM, 16) == []
+
+
+@pytest.mark.parametrize("name", ["scenes", "emoji"])
+def test_the_samples_give_no_notes(name: str) -> None:
+    long = InputSpec(8, lambda captions: torch.zeros(len(captions), 9), "long")
+    assert preflight(open_dataset(f"samples:{name}", "train", 1000), long, 128) == []
+
+
+def test_identical_captions_are_refused(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(9) | {f"k{number:03d}.txt": b"untitled" for number in range(9)}
+    with pytest.raises(ValueError, match=r"^all 9 pairs have the same caption, 'untitled'"):
+        preflight(ShardDataset([write_tar(members)]), FORM, 4)
+
+
+def test_identical_images_are_refused(write_tar: WriteTar, pairs: Pairs, image: Callable[..., bytes]) -> None:
+    members = pairs(60) | {f"k{number:03d}.jpg": image(0) for number in range(60)}
+    with pytest.raises(ValueError, match=r"^all 48 checked images are the same \(such as 'k000', 'k001'"):
+        preflight(ShardDataset([write_tar(members)]), FORM, 4)
+
+
+def test_too_many_unusable_images_are_refused(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(60) | {f"k{number:03d}.jpg": b"<html>" for number in range(0, 60, 2)}
+    with pytest.raises(ValueError, match=r"^too many images cannot be used, 2\d of 48 \(2\d no JPEG, PNG or WebP"):
+        preflight(ShardDataset([write_tar(members)]), FORM, 4)
+
+
+def test_a_few_unusable_images_are_a_note(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(40) | {"k005.jpg": b"<html>", "k006.jpg": b""}
+    [note] = preflight(ShardDataset([write_tar(members)]), FORM, 4)
+    assert note.startswith("of a sample of the images, some cannot be used: 2 of 40 (1 ")
+
+
+def test_shared_captions_are_a_note_if_frequent_in_a_batch(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(60) | {f"k{number:03d}.txt": f"caption {number % 6}".encode() for number in range(60)}
+    dataset = ShardDataset([write_tar(members)])
+    # A pair has 9 others of its caption among 59, and 30 negatives in a batch of 31: 30 * 9 / 59 of them are true.
+    assert preflight(dataset, FORM, 31) == [
+        "60 pairs share 6 captions: in a batch of 31, 4.6 of a pair's 30 negatives have its caption on average"
+    ]
+    assert preflight(dataset, FORM, 4) == []  # 3 * 9 / 59 is below a half
+
+
+def test_truncated_captions_are_a_note(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(10) | {f"k{number:03d}.txt": b"word " * 6 + b"%d" % number for number in range(3)}
+    assert preflight(ShardDataset([write_tar(members)]), FORM, 4) == [
+        "about 30% of the captions fill the 6 tokens that the student reads, or are cut there: "
+        "one with a longer text_cfg.context_length reads more"
+    ]

@@ -14,7 +14,7 @@ Pairs = Callable[..., dict[str, bytes]]
 WriteTar = Callable[..., Path]
 
 
-def test_images_stand_in_rows_above_their_captions(write_tar: WriteTar, pairs: Pairs, tmp_path: Path) -> None:
+def test_images_are_in_rows_above_their_captions(write_tar: WriteTar, pairs: Pairs, tmp_path: Path) -> None:
     dataset = ShardDataset([write_tar(pairs(8, size=(40, 20)))])
     write_sheet(dataset, tmp_path / "sheet.png")
     sheet_HWC = np.asarray(Image.open(tmp_path / "sheet.png"))
@@ -52,7 +52,7 @@ def test_any_caption_fits(caption: str) -> None:
     assert len(caption) < 999 or lines[-1].endswith("\u2026")
 
 
-def test_short_captions_are_whole() -> None:
+def test_short_captions_are_not_cut() -> None:
     assert wrapped("a dog and a cat", _font()) == ["a dog and a cat"]
     assert " ".join(wrapped("a bowl of stew with blue corn, and bread on its side", _font())).endswith("on its side")
 

@@ -50,7 +50,7 @@ def test_images_come_in_order_and_in_chunks(write_tar: WriteTar, pairs: Pairs, c
     assert torch.equal(images_NCHW, torch.stack(expected).permute(0, 3, 1, 2))
 
 
-def test_a_broken_image_names_itself_and_leaves_no_thread(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_a_broken_image_is_named_and_leaves_no_thread(write_tar: WriteTar, pairs: Pairs) -> None:
     dataset = ShardDataset([write_tar(pairs(40) | {"k035.jpg": b"<html>"})])
     with pytest.raises(ValueError, match="image of 'k035'"):
         list(EvaluationSet(dataset).image_chunks(16))

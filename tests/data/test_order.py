@@ -56,7 +56,7 @@ def test_an_epoch_goes_through_the_data_once_and_drops_the_tail() -> None:
     assert [Order(Sized((23, 1.0)), 5, 3, 2).rows(4 * epoch)[0].view for epoch in range(3)] == [0, 1, 0]
 
 
-def test_a_step_may_be_asked_for_at_any_time() -> None:
+def test_steps_are_random_access() -> None:
     dataset = Sized((23, 2.0), (40, 1.0), (9, 1.0))
     order = Order(dataset, 8, 0)
     forward = [order.rows(step) for step in range(40)]
@@ -97,7 +97,7 @@ def test_a_source_in_a_mixture_keeps_its_order_as_the_first() -> None:
 @pytest.mark.parametrize(
     ("parts", "batch_size", "says"),
     [
-        ([(23, 1.0)], 24, "a batch of 24 needs as many pairs, and the data have 23: lower train.batch_size"),
+        ([(23, 1.0)], 24, "a batch of 24 needs as many pairs, but the data have 23: lower train.batch_size"),
         ([(50, 2.0), (5, 1.0)], 24, "a batch of 24 takes 8 pairs of part 2 of the mixture, which has 5: change"),
         ([(50, 99.0), (50, 1.0)], 24, "a batch of 24 takes 0 pairs of part 2 of the mixture"),
     ],

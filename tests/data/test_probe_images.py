@@ -36,7 +36,7 @@ def shades(files: list[bytes]) -> list[int]:
     return [int(np.asarray(Image.open(io.BytesIO(file)))[0, 0, 0]) for file in files]
 
 
-def test_images_are_those_of_the_captions_without_the_broken(probed):
+def test_images_match_the_captions_without_broken_ones(probed):
     captions = [f"caption {number}" for number in (0, 2, 3, 4)]
     assert shades(probe_images(probed, captions)) == [0, 80, 120, 160]
 
@@ -50,7 +50,7 @@ def test_other_captions_are_other_pairs(probed, captions):
         probe_images(probed, captions)
 
 
-def test_data_that_are_gone_are_said(probed, tmp_path):
+def test_missing_data_are_reported(probed, tmp_path):
     (tmp_path / "pairs/pairs.csv").unlink()
     with pytest.raises(ValueError, match=r"pairs\.csv"):
         probe_images(probed, ["caption 0"])

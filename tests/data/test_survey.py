@@ -15,12 +15,12 @@ WriteTar = Callable[..., Path]
 WriteImages = Callable[..., list[str]]
 
 
-def test_sound_data_are_left_as_they_are(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_readable_data_are_unchanged(write_tar: WriteTar, pairs: Pairs) -> None:
     dataset = ShardDataset([write_tar(pairs(3))])
     assert readable(dataset) == (dataset, "")
 
 
-def test_broken_images_are_left_out_of_what_is_measured(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_broken_images_are_left_out_of_evaluation(write_tar: WriteTar, pairs: Pairs) -> None:
     path = write_tar(pairs(40) | {"k005.jpg": b"<html>", "k017.jpg": b""})
     for _ in range(2):  # found, then remembered
         evaluation = open_evaluation_set(str(path), "validation")
@@ -30,7 +30,7 @@ def test_broken_images_are_left_out_of_what_is_measured(write_tar: WriteTar, pai
     assert evaluation.fingerprint == ShardDataset([path]).fingerprint
 
 
-def test_what_was_broken_is_tried_again_and_nothing_else(
+def test_only_broken_images_are_tried_again(
     write_images: WriteImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = write_images(30)
@@ -54,7 +54,7 @@ def test_too_many_are_refused(write_tar: WriteTar, pairs: Pairs) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[99999, -1]", "7", "null", '["x"]'])
-def test_a_torn_note_is_no_note(write_tar: WriteTar, pairs: Pairs, cache: Path, content: str) -> None:
+def test_a_damaged_cache_entry_is_ignored(write_tar: WriteTar, pairs: Pairs, cache: Path, content: str) -> None:
     dataset = ShardDataset([write_tar(pairs(10) | {"k005.jpg": b"<html>"})])
     (cache / "readable").mkdir(parents=True)
     (cache / "readable" / f"{dataset.fingerprint}.json").write_text(content)

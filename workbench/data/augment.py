@@ -42,7 +42,7 @@ def crop_box(
     """
     draws = random.Random(derive_seed(seed, "crop", key, view))
     full_width, full_height = size
-    for _ in range(NUM_TRIES):
+    for _ in range(NUM_TRIES):  # the order of the draws is part of every recorded run: do not change it
         area = full_width * full_height * draws.uniform(*scale)
         aspect = math.exp(draws.uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1])))
         width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))

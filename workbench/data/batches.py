@@ -224,6 +224,7 @@ class BatchStream:
             return row.sample, self.dataset[row.sample]
         except ImageError as error:
             replaced.append(BadImage(error.reason, str(error)))
+        # Seeded by step and key, not by earlier failures: batches do not depend on workers or on resuming.
         draws = random.Random(derive_seed(self.seed, "substitute", step, self.dataset.text(row.sample).key))
         for attempt in range(NUM_SUBSTITUTES):
             index = row.source.start + draws.randrange(row.source.num_samples)

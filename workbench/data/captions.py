@@ -187,6 +187,7 @@ class Captions:
 
         It can only guess among images with the same caption, and those of another group count as wrong.
         """
+        # A caption's best R@1: of the images in its block with the same text, the share in its own group.
         block_M, group_M = self.owner_M // BLOCK, self.group_N[self.owner_M]
         _, once = np.unique(_mixed(self.text_M, self.owner_M), return_index=True)
         true_M = _counts(_mixed(self.text_M, block_M), once)
@@ -198,6 +199,7 @@ def captions_of(dataset: Dataset) -> Captions:
     """Reads all captions once: 200,000 per second."""
     text_M, owner_M, group_N, num_words_M = (array("q") for _ in range(4))
     num_undecoded = num_with_line_breaks = 0
+    # Python's hash differs between processes, which is fine: only equality within this call counts.
     for index in with_bar(range(len(dataset)), "reading captions", MANY_TEXTS):
         text = dataset.text(index)
         group_N.append(hash(text.group))
@@ -241,7 +243,7 @@ def _mixed(*columns: Numbers) -> Numbers:
     """A 64-bit hash of each row of columns."""
     mixed = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
-        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd
         mixed ^= mixed >> np.uint64(29)
     return mixed.astype(np.int64)
 

@@ -118,5 +118,5 @@ def existing(text: str, kind: str) -> Path:
     if not path.exists():
         raise no_such_path(path)
     if not (path.is_dir() if kind == "folder" else path.is_file()):
-        raise ValueError(f"'{path}' is no {kind}: a SPEC is {FORMS}")
+        raise ValueError(f"'{path}' is not a {kind}: a SPEC is {FORMS}")
     return path

@@ -74,6 +74,7 @@ class Scaled(Dataset):
     def __init__(self, dataset: Dataset, working_size: int) -> None:
         assert working_size > 0
         self._dataset, self._working_size = dataset, working_size
+        # Part of the fingerprint, unlike data.prepare: a working size changes pixels.
         self.fingerprint = sha256(f"{dataset.fingerprint} {working_size}".encode()).hexdigest()
         self.copy_metadata(dataset)
 

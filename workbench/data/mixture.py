@@ -75,6 +75,7 @@ class Mixture(Dataset):
         self.parts, self.ratios = tuple(parts), tuple(ratios)
         self._ends = list(accumulate(map(len, parts)))
         self.reading = joined(part.reading for part in parts)
+        # Without the ratios: they change which samples a batch has, not what the data are.
         self.fingerprint = sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest()
 
     def __len__(self) -> int:

@@ -34,7 +34,7 @@ Indices = npt.NDArray[np.int64]
 
 def epoch_order(num_samples: int, seed: int, epoch: int, source: int = 0) -> Indices:
     """The permutation of 0..N-1 that orders a source's samples in one epoch; read-only."""
-    keys = (epoch, source) if source else (epoch,)
+    keys = (epoch, source) if source else (epoch,)  # source 0 has the order that it has alone
     order_N = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", *keys))).permutation(num_samples)
     order_N.flags.writeable = False
     return order_N

@@ -22,6 +22,7 @@ def look_ahead(
     try:
         for item in items:
             pending.append(pool.submit(function, item))
+            # Waiting for the oldest result keeps the order and bounds memory: at most depth + 1 results exist.
             if len(pending) > depth:
                 yield pending.popleft().result()
         while pending:

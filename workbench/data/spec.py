@@ -150,7 +150,7 @@ def _scheme(spec: str) -> tuple[str, str]:
         ValueError: unknown scheme.
     """
     match = _SCHEME.match(spec)
-    if match is None or Path(spec).exists():
+    if match is None or Path(spec).exists():  # a file may have a colon in its name
         return "", spec
     scheme = match[1]
     if scheme not in SCHEMES:

@@ -69,7 +69,7 @@ def survey_images(dataset: Dataset, indices: Sequence[int]) -> ImageSurvey:
         key, size, digest = seen
         found.tally.add(1, [])
         found.sizes.append(size)
-        keys.setdefault(digest, []).append(key)
+        keys.setdefault(digest, []).append(key)  # digests, not pixels: memory stays small for any number of images
     found.copies.extend(sorted((same for same in keys.values() if len(same) > 1), key=len, reverse=True))
     return found
 

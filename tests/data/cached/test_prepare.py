@@ -93,7 +93,7 @@ def assert_same(one: list[Batch], other: list[Batch], *, same_lines: bool = True
 
 
 @pytest.mark.parametrize("form", ["shards", "csv", "coco", "folder", "samples", "mixture"])
-def test_batches_are_those_of_live_decoding(specs: dict[str, str], form: str) -> None:
+def test_batches_equal_live_decoding(specs: dict[str, str], form: str) -> None:
     live = batches(specs[form], CachePolicy())
     assert form == "samples" or any(batch.replaced for batch in live)
     kinds: tuple[Prepare, ...] = ("pixels", "jpeg")
@@ -104,7 +104,7 @@ def test_batches_are_those_of_live_decoding(specs: dict[str, str], form: str) ->
 
 
 @pytest.mark.parametrize("kind", ["pixels", "jpeg"])
-def test_workers_read_the_same(specs: dict[str, str], kind: Prepare) -> None:
+def test_workers_give_the_same_batches(specs: dict[str, str], kind: Prepare) -> None:
     policy = CachePolicy(kind, input_specs=(FORM, TEACHER), num_reads=10**6)
     live = batches(specs["mixture"], CachePolicy(), num_steps=6)
     assert_same(live, batches(specs["mixture"], policy, num_workers=2, num_steps=6), same_lines=kind == "pixels")
@@ -117,7 +117,7 @@ def test_a_working_size_is_the_same_live_and_prepared(specs: dict[str, str], kin
     assert not torch.equal(live[0].student_image_BCHW, batches(specs["mixture"], CachePolicy())[0].student_image_BCHW)
 
 
-def test_images_no_larger_than_the_working_size_stay_as_they_are(specs: dict[str, str]) -> None:
+def test_images_up_to_the_working_size_are_unchanged(specs: dict[str, str]) -> None:
     assert_same(
         batches(specs["shards"], CachePolicy()), batches(specs["shards"], CachePolicy("pixels", working_size=32))
     )
@@ -168,13 +168,13 @@ def test_an_image_that_changed_makes_a_store_stale(specs: dict[str, str], tmp_pa
     assert after[8].image.tobytes() == after[9].image.tobytes() != before[8].image.tobytes()
 
 
-def test_an_image_that_came_back_is_used(specs: dict[str, str], tmp_path: Path) -> None:
+def test_an_image_that_is_readable_again_is_used(specs: dict[str, str], tmp_path: Path) -> None:
     assert 3 in made(specs["csv"]).store.manifest.unusable
     shutil.copy(tmp_path / "images/k009.jpg", tmp_path / "images/k003.jpg")
     assert not made(specs["csv"]).store.manifest.unusable
 
 
-def test_a_shard_that_was_touched_or_a_new_decoder_makes_a_store_stale(
+def test_a_touched_shard_or_a_new_decoder_makes_a_store_stale(
     specs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [made(specs["shards"]).store.manifest.id]
@@ -185,7 +185,7 @@ def test_a_shard_that_was_touched_or_a_new_decoder_makes_a_store_stale(
     assert len(set(ids)) == 3
 
 
-def test_the_store_of_older_data_under_the_same_name_goes(specs: dict[str, str], tmp_path: Path) -> None:
+def test_the_store_of_older_data_with_the_same_name_is_removed(specs: dict[str, str], tmp_path: Path) -> None:
     made(specs["csv"])
     made(specs["shards"])
     text = (tmp_path / "list.csv").read_text()
@@ -207,7 +207,7 @@ def flipped(content: bytes) -> bytes:
         *((name, lambda _: b"") for name in (IMAGES, TEXTS, INDEX, MANIFEST)),
     ],
 )
-def test_a_damaged_store_is_made_anew(specs: dict[str, str], name: str, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_store_is_replaced(specs: dict[str, str], name: str, damage: Callable[[bytes], bytes]) -> None:
     whole = made(specs["shards"]).store
     path = whole.folder / name
     content = path.read_bytes()
@@ -218,7 +218,7 @@ def test_a_damaged_store_is_made_anew(specs: dict[str, str], name: str, damage: 
     assert made(specs["shards"]).store.manifest.id == again.manifest.id
 
 
-def test_a_store_without_one_of_its_files_is_made_anew(specs: dict[str, str]) -> None:
+def test_a_store_with_a_missing_file_is_replaced(specs: dict[str, str]) -> None:
     (made(specs["shards"]).store.folder / TEXTS).unlink()
     assert made(specs["shards"])[0].key == "k000"
 
@@ -242,7 +242,7 @@ def preparing_process(pause_s: float) -> tuple[BaseProcess, "Queue[str]"]:
     return process, answer
 
 
-def test_a_killed_preparation_leaves_nothing_that_counts(specs: dict[str, str], cache: Path) -> None:
+def test_a_killed_preparation_leaves_no_store(specs: dict[str, str], cache: Path) -> None:
     process, _ = preparing_process(0.2)
     deadline = time.monotonic() + 30
     while not list((cache / "prepared").glob(f"*/.tmp-*/{IMAGES}")) and time.monotonic() < deadline:
@@ -256,7 +256,7 @@ def test_a_killed_preparation_leaves_nothing_that_counts(specs: dict[str, str], 
     assert not list((cache / "prepared").glob("*/.tmp-*"))
 
 
-def test_what_a_killed_preparation_left_of_other_data_goes(
+def test_leftovers_of_a_killed_preparation_are_removed(
     specs: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
@@ -278,9 +278,7 @@ def test_of_two_at_once_one_prepares_and_the_other_waits(cache: Path, capfd: pyt
     assert len(list((cache / "prepared").glob("*/store"))) == 1
 
 
-def test_too_many_broken_images_are_refused_where_asked_for_and_left_alone_elsewhere(
-    write_tar: WriteTar, pairs: Pairs
-) -> None:
+def test_too_many_broken_images_are_an_error_if_prepared_and_ignored_by_auto(write_tar: WriteTar, pairs: Pairs) -> None:
     bad = {f"k{number:03d}.jpg": b"<html>" for number in range(6)}
     spec = str(write_tar(pairs(30) | bad))
     with pytest.raises(ValueError, match=r"^too many images cannot be used, 6 of 30"):
@@ -291,7 +289,7 @@ def test_too_many_broken_images_are_refused_where_asked_for_and_left_alone_elsew
     assert listing.listed() == []
 
 
-def test_a_full_disk_is_one_line_and_stops_no_run(
+def test_a_full_disk_is_one_line_and_does_not_stop_auto(
     specs: dict[str, str], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -306,7 +304,9 @@ def test_a_full_disk_is_one_line_and_stops_no_run(
     assert not list((cache / "prepared").glob("*/.tmp-*"))
 
 
-def test_what_does_not_fit_is_not_begun(specs: dict[str, str], monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def test_a_store_that_does_not_fit_is_not_started(
+    specs: dict[str, str], monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
     monkeypatch.setattr(preparing, "free_bytes", lambda _: 50_000)  # the images take 86 kB
     with pytest.raises(ValueError, match=r"disk full at .*: needs about 8\d\.\d kB"):
         opened(specs["shards"], CachePolicy("pixels"))
@@ -324,7 +324,7 @@ def test_a_cache_that_cannot_be_written_stops_no_run(
     assert "\n" not in note
 
 
-def test_auto_prepares_what_is_read_more_than_once_and_is_small(
+def test_auto_prepares_small_data_that_is_read_more_than_once(
     specs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kind(num_reads: int | None) -> str:
@@ -383,7 +383,7 @@ print(dataset.store.manifest.sizes["pictures.bin"] / 2**20, resident_mb() - befo
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
-def test_streaming_a_store_takes_no_memory_that_grows_with_it(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_streaming_a_store_takes_constant_memory(write_tar: WriteTar, pairs: Pairs) -> None:
     spec = write_tar(pairs(600, size=(300, 240)))
     answer = subprocess.run(
         [sys.executable, "-c", MEASURE, str(spec), "VmRSS"], capture_output=True, text=True, check=True, timeout=300
@@ -393,7 +393,7 @@ def test_streaming_a_store_takes_no_memory_that_grows_with_it(write_tar: WriteTa
     assert grown_mb < 50  # 32 MB of pages before they are let go, and some slack
 
 
-def test_a_process_that_is_spawned_opens_the_same_store_or_none(specs: dict[str, str], tmp_path: Path) -> None:
+def test_a_spawned_process_opens_the_same_store_or_none(specs: dict[str, str], tmp_path: Path) -> None:
     prepared = made(specs["csv"])
     prepared.keep_tokens(FORM)
     sent = pickle.dumps(prepared)

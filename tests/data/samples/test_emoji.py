@@ -97,7 +97,7 @@ def same_source(font: EmojiFont) -> bool:
 
 class TestShippedShards:
     @pytest.mark.parametrize(("split", "num_pairs"), [("train", 1401), ("validation", 135), ("test", 135)])
-    def test_every_pair_is_whole(self, split: str, num_pairs: int) -> None:
+    def test_every_pair_is_complete(self, split: str, num_pairs: int) -> None:
         pairs = shipped(split)
         assert len(pairs) == num_pairs
         for key, (record, encoded) in pairs.items():
@@ -113,7 +113,7 @@ class TestShippedShards:
         found = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (SHIPPED / split).glob("*.tar")}
         assert dict(reversed(line.split("  ")) for line in lines) == found
 
-    def test_they_are_small_and_carry_their_licences(self) -> None:
+    def test_they_are_small_and_have_their_licenses(self) -> None:
         assert sum(path.stat().st_size for path in SHIPPED.rglob("*.tar")) <= 6_000_000
         assert "Google Inc." in (SHIPPED / "OFL.txt").read_text()
         assert "SIL OPEN FONT LICENSE Version 1.1" in (SHIPPED / "OFL.txt").read_text()

@@ -120,7 +120,7 @@ def test_an_error_half_way_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_said(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path):
     with pytest.raises(ValueError, match="no samples to write"):
         write(tmp_path / "set", range(0))
     with pytest.raises(ValueError, match="image format 'jpg': did you mean 'jpeg'"):

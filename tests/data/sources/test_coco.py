@@ -56,14 +56,14 @@ def test_all_captions_are_used_at_evaluation(document: dict[str, Any], spec: Cal
     assert evaluation.caption_group_M == ["k000.jpg"] * 5 + ["k001.jpg"] * 5
 
 
-def test_what_has_no_partner_is_left_out_and_told(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
+def test_images_and_captions_without_partner_are_reported(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
     document["annotations"].append({"image_id": 5, "caption": "of an image that is not listed"})
     document["annotations"].append({"image_id": 98, "caption": " \n"})
     with pytest.warns(UserWarning, match="left out 1 images without a caption and 1 unlisted images' captions of '"):
         assert len(open_dataset(spec(document), "train")) == 2
 
 
-def test_captions_that_are_none_are_left_out_and_counted(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
+def test_unusable_captions_are_left_out_and_counted(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
     for annotation, caption in zip(document["annotations"][:5], [None, 3, " ", "None", "null"], strict=True):
         annotation["caption"] = caption
     del document["annotations"][5]["caption"]
@@ -106,7 +106,7 @@ def without(*keys: str) -> Callable[[dict[str, Any]], None]:
         ),
         (without("image_id"), "an annotation without 'image_id'"),
         (without("file_name"), "an image without 'file_name'"),
-        (lambda document: document["images"].append(7), r"an image without 'id' \(it is no object\)"),
+        (lambda document: document["images"].append(7), r"an image without 'id' \(it is not an object\)"),
         (lambda document: document["images"].append(document["images"][0]), "lists the image 'k000.jpg' twice"),
         (lambda document: document["annotations"].clear(), "has no image with a caption"),
         (lambda document: document.update(images={}), "has no list 'images'"),
@@ -117,7 +117,7 @@ def without(*keys: str) -> Callable[[dict[str, Any]], None]:
     ],
 )
 @pytest.mark.filterwarnings("ignore:left out")
-def test_a_spoilt_file_is_one_line(
+def test_a_damaged_file_is_one_line(
     document: dict[str, Any], spec: Callable[[Any], str], spoil: Callable[[dict[str, Any]], object], says: str
 ) -> None:
     spoil(document)
@@ -126,7 +126,7 @@ def test_a_spoilt_file_is_one_line(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\0\0\0", "\ufeff{}"])
-def test_what_is_no_coco_file_is_one_line(document: dict[str, Any], spec: Callable[[Any], str], text: str) -> None:
+def test_another_kind_of_file_is_one_line(document: dict[str, Any], spec: Callable[[Any], str], text: str) -> None:
     del document
     with pytest.raises(ValueError, match=r"^'[^\n]*captions_val.json' (is not a complete JSON|has no list)[^\n]*$"):
         open_dataset(spec(text), "train")
@@ -139,7 +139,7 @@ def test_what_is_no_coco_file_is_one_line(document: dict[str, Any], spec: Callab
         (lambda spec: spec.partition("@")[0] + "@", "write it as coco:captions.json@images"),
         (lambda spec: spec.replace("_val", "_vall"), "did you mean '.*captions_val.json'"),
         (lambda spec: spec.replace("/images", "/image"), "did you mean '.*images'"),
-        (lambda spec: re.sub("/images/$", "/images/k000.jpg", spec), "is no folder"),
+        (lambda spec: re.sub("/images/$", "/images/k000.jpg", spec), "is not a folder"),
     ],
 )
 def test_a_wrong_spec_is_one_line(

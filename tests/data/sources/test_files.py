@@ -30,7 +30,7 @@ def files(write_images: WriteImages, tmp_path: Path) -> Callable[..., ImageFiles
     return lambda captions=None: ImageFiles(listed(names, captions), tmp_path, "a list")
 
 
-def test_an_image_has_all_its_captions_wherever_they_were_listed(write_images: WriteImages, tmp_path: Path) -> None:
+def test_captions_of_an_image_are_collected_from_all_rows(write_images: WriteImages, tmp_path: Path) -> None:
     one, two, three = write_images(3)
     images = listed([two, one, two, three, two], list("abcde"))
     dataset = ImageFiles(images, tmp_path, "a list")
@@ -60,7 +60,7 @@ def test_a_limit_counts_images(write_images: WriteImages) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:300]), "cut short or damaged"),
     ],
 )
-def test_an_image_that_cannot_be_used_says_which_and_why(
+def test_an_unusable_image_is_named_with_the_reason(
     files: Callable[..., ImageFiles], tmp_path: Path, spoil: Callable[[Path], object], reason: str
 ) -> None:
     dataset = files()
@@ -72,7 +72,7 @@ def test_an_image_that_cannot_be_used_says_which_and_why(
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_a_name_with_anything_in_it_is_still_one_line(tmp_path: Path) -> None:
+def test_odd_characters_in_a_name_stay_on_one_line(tmp_path: Path) -> None:
     dataset = ImageFiles(listed(["a\nb\x1b[31m\0.jpg", "c\udcff.jpg"]), tmp_path, "a list")
     for index, reason in enumerate(("unreadable file", "missing file")):
         with pytest.raises(ImageError, match=r"^[ -~]+$") as caught:
@@ -113,7 +113,7 @@ def test_the_fingerprint_follows_the_content(
     assert len({fingerprint, *others}) == 7
 
 
-def test_where_a_list_begins(write_images: WriteImages, tmp_path: Path) -> None:
+def test_the_base_folder_of_a_list(write_images: WriteImages, tmp_path: Path) -> None:
     names = write_images(2)
     both = (tmp_path / "nowhere", tmp_path)
     assert base_folder(listed([*names, "missing.jpg"]), both, "'x.csv'") == tmp_path
@@ -122,11 +122,11 @@ def test_where_a_list_begins(write_images: WriteImages, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("total", "count", "places"), [(5, 9, [0, 1, 2, 3, 4]), (100, 3, [0, 50, 99]), (1, 4, [0])])
-def test_a_spread(total: int, count: int, places: list[int]) -> None:
+def test_evenly_spaced_indices(total: int, count: int, places: list[int]) -> None:
     assert spread(total, count) == places
 
 
-def test_it_can_be_sent_to_another_process(files: Callable[..., ImageFiles]) -> None:
+def test_it_is_picklable(files: Callable[..., ImageFiles]) -> None:
     dataset = files()
     copy = pickle.loads(pickle.dumps(dataset))
     assert (copy.fingerprint, copy.text(2)) == (dataset.fingerprint, dataset.text(2))
@@ -134,7 +134,7 @@ def test_it_can_be_sent_to_another_process(files: Callable[..., ImageFiles]) -> 
 
 
 @given(st.lists(st.binary(max_size=9)))
-def test_they_come_out_as_they_went_in(texts: list[bytes]) -> None:
+def test_strings_round_trip(texts: list[bytes]) -> None:
     strings = Strings()
     for text in texts:
         strings.append(text)
@@ -143,7 +143,7 @@ def test_they_come_out_as_they_went_in(texts: list[bytes]) -> None:
 
 
 @given(st.lists(st.binary(max_size=3)), st.lists(st.binary(max_size=3)))
-def test_different_lists_of_one_length_are_joined_differently(one: list[bytes], other: list[bytes]) -> None:
+def test_different_lists_are_joined_differently(one: list[bytes], other: list[bytes]) -> None:
     both = [Strings(), Strings()]
     for strings, texts in zip(both, (one, other), strict=True):
         for text in texts:

@@ -26,7 +26,7 @@ def name_classes(folder: Path, names: object) -> None:
     (folder / "classes.json").write_text(names if isinstance(names, str) else json.dumps(names))
 
 
-def test_classes_are_sub_folders_and_take_turns(folder: Path) -> None:
+def test_classes_are_sub_folders_and_interleaved(folder: Path) -> None:
     dataset = open_dataset(f"folder:{folder}", "train")
     assert dataset.classes == (("dog",), ("grey cat",), ("tree",))
     texts = [dataset.text(index) for index in range(len(dataset))]
@@ -54,7 +54,7 @@ def test_names_come_from_a_file(folder: Path) -> None:
     assert dataset.text(0).label == "dog"
 
 
-def test_a_class_that_the_file_leaves_out_is_told(folder: Path) -> None:
+def test_a_class_missing_in_the_file_is_a_warning(folder: Path) -> None:
     name_classes(folder, {"dog": "dog", "gray_cat": "cat"})
     with pytest.warns(UserWarning, match=r"classes\.json names none of 2 sub-folders, first 'grey_cat'"):
         assert open_dataset(f"folder:{folder}", "train").classes == (("dog",), ("grey cat",), ("tree",))
@@ -71,7 +71,7 @@ def test_evaluation_knows_classes_and_prompts(folder: Path) -> None:
     assert open_evaluation_set("samples:emoji", "validation").task is None
 
 
-def test_folders_become_words_with_the_article_that_they_take(write_images: WriteImages, tmp_path: Path) -> None:
+def test_folders_become_words_with_the_right_article(write_images: WriteImages, tmp_path: Path) -> None:
     for number, name in enumerate(["airplanes", "Motorbikes", "003.Baltimore_Oriole", "IbisBird"]):
         write_images(1, f"birds/{name}", number)
     dataset = open_dataset(f"folder:{tmp_path / 'birds'}", "train")
@@ -84,7 +84,7 @@ def test_folders_become_words_with_the_article_that_they_take(write_images: Writ
 
 
 @pytest.mark.parametrize(("first", "second"), [("0", "1"), ("n02084071", "n02121808"), ("class_00", "class_01")])
-def test_numbers_and_ids_for_class_names_are_warned_of(
+def test_numbers_and_ids_as_class_names_are_a_warning(
     write_images: WriteImages, tmp_path: Path, first: str, second: str
 ) -> None:
     write_images(1, f"ids/{first}")
@@ -113,13 +113,13 @@ def test_templates_come_from_a_file_and_captions_stay(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '"a {}"', '["a photo"]', '["{} and {}"]', "[3]", "[" * 100_000])
-def test_templates_without_a_place_for_the_name_are_one_line(folder: Path, content: str) -> None:
+def test_templates_without_a_placeholder_are_one_line(folder: Path, content: str) -> None:
     (folder / "templates.json").write_text(content)
     with pytest.raises(ValueError, match=r"^'[^\n]*templates\.json' must be a list of prompts, [^\n]*$"):
         open_dataset(f"folder:{folder}", "train")
 
 
-def test_images_outside_the_sub_folders_are_told(folder: Path, image: Callable[..., bytes]) -> None:
+def test_images_outside_the_sub_folders_are_a_warning(folder: Path, image: Callable[..., bytes]) -> None:
     (folder / "loose.jpg").write_bytes(image(0))
     with pytest.warns(UserWarning, match=r"left out 1 images of '.*animals' that are in no sub-folder"):
         assert len(open_dataset(f"folder:{folder}", "train")) == 6
@@ -128,7 +128,7 @@ def test_images_outside_the_sub_folders_are_told(folder: Path, image: Callable[.
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        ({"dog": "cat", "grey_cat": "cat"}, "the sub-folders 'dog' and 'grey_cat' of '.*' are both called 'cat': tell"),
+        ({"dog": "cat", "grey_cat": "cat"}, "the sub-folders 'dog' and 'grey_cat' of '.*' are both called 'cat': give"),
         ({"dog": ["a", "b"], "tree": ["b"]}, "'dog' and 'tree' of '.*' are both called 'b'"),
         ({"dog": "tree"}, "'dog' and 'tree' of '.*' are both called 'tree'"),
         ({"dog": ""}, "must map sub-folders to a name"),
@@ -141,7 +141,7 @@ def test_images_outside_the_sub_folders_are_told(folder: Path, image: Callable[.
     ],
 )
 @pytest.mark.filterwarnings("ignore:classes.json names none")
-def test_names_that_do_not_tell_classes_apart_are_one_line(folder: Path, names: object, says: str) -> None:
+def test_ambiguous_class_names_are_one_line(folder: Path, names: object, says: str) -> None:
     name_classes(folder, names)
     with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
         open_dataset(f"folder:{folder}", "train")
@@ -157,5 +157,5 @@ def test_fewer_than_two_classes_are_refused(write_images: WriteImages, tmp_path:
             open_dataset(f"folder:{tmp_path / name}", "train")
     with pytest.raises(ValueError, match=r"did you mean '.*single'"):
         open_dataset(f"folder:{tmp_path / 'singel'}", "train")
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         open_dataset(f"folder:{tmp_path / 'flat' / 'k000.jpg'}", "train")

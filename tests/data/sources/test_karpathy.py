@@ -54,7 +54,7 @@ def spec(tmp_path: Path) -> Callable[..., str]:
         ("validation", "/train", [0, 1, 4]),
     ],
 )
-def test_the_split_is_the_role_or_the_one_that_is_named(
+def test_the_split_is_the_role_or_the_given_one(
     document: dict[str, Any], spec: Callable[..., str], role: Role, split: str, numbers: list[int]
 ) -> None:
     dataset = open_dataset(spec(document, split), role)
@@ -72,13 +72,13 @@ def test_flickr30k_has_no_filepath(document: dict[str, Any], spec: Callable[...,
     assert tmp_path
 
 
-def test_splits_of_one_file_are_prepared_apart(document: dict[str, Any], spec: Callable[..., str]) -> None:
+def test_splits_of_one_file_have_separate_stores(document: dict[str, Any], spec: Callable[..., str]) -> None:
     for role in ("train", "validation"):
         cached(open_dataset(spec(document), role), CachePolicy("pixels"))  # type: ignore[arg-type]
     assert sorted(one.manifest.num_pairs for one in listed()) == [1, 3]
 
 
-def test_captions_that_are_none_are_left_out_and_counted(document: dict[str, Any], spec: Callable[..., str]) -> None:
+def test_unusable_captions_are_left_out_and_counted(document: dict[str, Any], spec: Callable[..., str]) -> None:
     first, second = document["images"][:2]
     first["sentences"] = [{"raw": "None"}, {"raw": None}, {"raw": " "}, {"tokens": []}]
     second["sentences"] = []
@@ -110,7 +110,7 @@ def test_a_damaged_file_is_one_line(
         open_dataset(spec(document), "train")
 
 
-def test_a_wrong_spec_says_how_it_is_written(document: dict[str, Any], spec: Callable[..., str]) -> None:
+def test_a_wrong_spec_shows_the_syntax(document: dict[str, Any], spec: Callable[..., str]) -> None:
     right = spec(document)
     file = right.partition(":")[2].partition("@")[0]
     for wrong, says in (

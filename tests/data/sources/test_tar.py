@@ -39,7 +39,7 @@ def test_group_and_class_come_from_json(write_tar: WriteTar, pairs: Pairs) -> No
     assert dataset[0].label is None
 
 
-def test_num_pairs_takes_the_first_ones_and_reads_no_further_shard(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_num_pairs_takes_the_first_ones_and_reads_no_later_shard(write_tar: WriteTar, pairs: Pairs) -> None:
     good = write_tar(pairs(3), "00000.tar")
     bad = write_tar({}, "00001.tar")
     bad.write_bytes(b"no tar")
@@ -101,7 +101,7 @@ def test_too_many_blank_captions_are_refused(write_tar: WriteTar, pairs: Pairs) 
         ShardDataset([write_tar(images)])
 
 
-def test_lines_are_captions_where_most_texts_have_several(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_lines_are_captions_if_most_texts_have_several(write_tar: WriteTar, pairs: Pairs) -> None:
     """The layout of CLIP_benchmark's retrieval sets."""
     several = {f"k{number:03d}.txt": b"a dog\n\na hound \r\na pet\n" for number in range(3)}
     dataset = ShardDataset([write_tar(pairs(4) | several | {"k002.json": b'{"caption": "x\\ny"}'})])
@@ -133,14 +133,14 @@ def test_bad_shards_are_refused_or_skipped_and_counted(write_tar: WriteTar, pair
     paths = three_shards(write_tar, pairs, bad)
     with pytest.raises(ValueError, match=r"^1 of 3 shards cannot be used; .*00001\.tar' .*data\.bad_shards=skip"):
         ShardDataset(paths)
-    with pytest.warns(UserWarning, match=r"left out 1 of 3 shards, .*00001\.tar'"):
+    with pytest.warns(UserWarning, match=r"left out 1 of 3 shards .*00001\.tar'"):
         dataset = ShardDataset(paths, bad_shards="skip")
     assert [dataset.text(index).key for index in range(len(dataset))] == ["k000", "k001", "k004", "k005"]
     assert dataset.reading.skipped_shards == ("00001.tar",)
     assert dataset.fingerprint != ShardDataset([paths[0], paths[2]]).fingerprint
 
 
-def test_skipping_changes_nothing_where_all_shards_are_whole_and_refuses_where_none_is(
+def test_skipping_changes_nothing_if_all_shards_are_good_and_fails_if_none_is(
     write_tar: WriteTar, pairs: Pairs
 ) -> None:
     paths = [write_tar(pairs(2), "00000.tar"), write_tar(pairs(2, start=2), "00001.tar")]
@@ -158,7 +158,7 @@ def test_no_pairs_are_refused(write_tar: WriteTar, members: dict[str, bytes]) ->
         ShardDataset([write_tar(members)])
 
 
-def test_members_left_out_are_told(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_ignored_members_are_a_warning(write_tar: WriteTar, pairs: Pairs) -> None:
     path = write_tar(pairs(1) | {"../a.jpg": b"x", "b.txt": b"no image"})
     for _ in range(2):  # from the shard, then from the cache
         with pytest.warns(UserWarning, match=r"left out 2 members of shards, first 00000\.tar: '\.\./a\.jpg'"):
@@ -175,7 +175,7 @@ def test_an_image_that_cannot_be_decoded_names_shard_and_key(write_tar: WriteTar
 
 
 @pytest.mark.parametrize("how", ["rewritten", "removed"])
-def test_a_shard_that_changes_under_way_is_refused(write_tar: WriteTar, pairs: Pairs, how: str) -> None:
+def test_a_shard_that_changes_while_open_is_refused(write_tar: WriteTar, pairs: Pairs, how: str) -> None:
     path = write_tar(pairs(2))
     dataset = ShardDataset([path])
     if how == "removed":
@@ -186,7 +186,7 @@ def test_a_shard_that_changes_under_way_is_refused(write_tar: WriteTar, pairs: P
         dataset[0]
 
 
-def test_threads_may_read_at_once(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_threads_can_read_at_once(write_tar: WriteTar, pairs: Pairs) -> None:
     dataset = ShardDataset([write_tar(pairs(20), "00000.tar"), write_tar(pairs(20, start=20), "00001.tar")])
     alone = [np.asarray(dataset[number].image) for number in range(40)]
     order = np.random.default_rng(0).integers(0, 40, 400).tolist()
@@ -195,7 +195,7 @@ def test_threads_may_read_at_once(write_tar: WriteTar, pairs: Pairs) -> None:
             np.testing.assert_array_equal(np.asarray(image), alone[number])
 
 
-def test_a_data_set_can_be_sent_to_another_process(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_a_dataset_is_picklable(write_tar: WriteTar, pairs: Pairs) -> None:
     dataset = ShardDataset([write_tar(pairs(2))])
     dataset[0]
     copy = pickle.loads(pickle.dumps(dataset))

@@ -188,10 +188,11 @@ class Store:
         if not 0 <= index < len(self):
             raise IndexError(f"no sample {index} among {len(self)}")
         start = index * ROW.size
-        begin, _, _, text, caption, end, width, height, text_end, _ = TWO_ROWS.unpack(
+        # Image i is between the ends in rows i and i + 1; its size is in row i + 1.
+        image_start, _, _, text_start, first_caption, image_end, width, height, text_end, _ = TWO_ROWS.unpack(
             self._index.read(start, start + TWO_ROWS.size)
         )
-        return Span((begin, end), (width, height), (text, text_end), caption)
+        return Span((image_start, image_end), (width, height), (text_start, text_end), first_caption)
 
     def _text(self, span: Span) -> SampleText:
         return SampleText(*self._fields(span))

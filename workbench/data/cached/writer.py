@@ -43,23 +43,7 @@ def write_store(dataset: Dataset, source: Source, folder: Path, *, spec: str, sh
         OSError: the disk is full.
     """
     start = time.perf_counter()
-    unusable: dict[int, BadImage] = {}
-    tally = BadImageCount()
-    tally.add(len(dataset), [])
-    with ExitStack() as files:
-        images, texts, index = (files.enter_context((folder / name).open("wb")) for name in (IMAGES, TEXTS, INDEX))
-        rows = _Rows(index)
-        for number, found in enumerate(show(_contents(dataset, source.kind))):
-            if isinstance(found, BadImage):
-                unusable[number] = found
-                tally.add(0, [found])
-                tally.check()
-            content = Content() if isinstance(found, BadImage) else found
-            text = dataset.text(number)
-            line = json.dumps([text.key, text.captions, text.group, text.label]).encode()
-            images.write(content.data)
-            texts.write(line)
-            rows.add(content, len(line), len(text.captions))
+    rows, unusable = _write_data(dataset, source.kind, folder, show)
     manifest = Manifest.model_validate(
         {
             "source": source,
@@ -75,6 +59,28 @@ def write_store(dataset: Dataset, source: Source, folder: Path, *, spec: str, sh
         }
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
+
+
+def _write_data(dataset: Dataset, kind: Kind, folder: Path, show: Show) -> tuple["_Rows", dict[int, BadImage]]:
+    """Writes images, texts and index; returns the index and the unusable images, which have an empty row."""
+    unusable: dict[int, BadImage] = {}
+    count = BadImageCount()
+    count.add(len(dataset), [])  # the limit is a share of all images, not of those seen so far
+    with ExitStack() as files:
+        images, texts, index = (files.enter_context((folder / name).open("wb")) for name in (IMAGES, TEXTS, INDEX))
+        rows = _Rows(index)
+        for number, found in enumerate(show(_contents(dataset, kind))):
+            if isinstance(found, BadImage):
+                unusable[number] = found
+                count.add(0, [found])
+                count.check()
+            content = Content() if isinstance(found, BadImage) else found
+            text = dataset.text(number)
+            line = json.dumps([text.key, text.captions, text.group, text.label]).encode()
+            images.write(content.data)
+            texts.write(line)
+            rows.add(content, len(line), len(text.captions))
+    return rows, unusable
 
 
 def num_threads() -> int:

@@ -113,7 +113,7 @@ class ImageFiles(Dataset):
         assert len(listed) > 0
         owner_M = np.frombuffer(listed.owner_M, np.int64)
         self._names, self._captions = listed.names, listed.captions
-        self._caption_M = np.argsort(owner_M, kind="stable")  # captions in the order of their images
+        self._caption_M = np.argsort(owner_M, kind="stable")  # by image; stable keeps the list's order within an image
         self._first_N = np.searchsorted(owner_M[self._caption_M], np.arange(len(listed) + 1))
         self._folder, self._source = folder, source
         self._class_N = class_N

@@ -117,6 +117,7 @@ class ShardDataset(Dataset):
 
     def _fingerprint(self) -> str:
         """Hash of the shards' content, and of options that change what is read from it."""
+        # Options are added only where they are not the default, so that fingerprints of older runs stay valid.
         parts = [*(shard.digest for shard in self._shards), str(self._num_pairs)]
         parts += ["a caption a line"] if self.reading.lines_are_captions else []
         parts += [f"skipped {name}" for name in sorted(self.reading.skipped_shards)]

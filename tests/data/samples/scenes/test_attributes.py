@@ -29,7 +29,7 @@ def test_every_combination_belongs_to_exactly_one_split():
     assert dealt == Counter(itertools.product(range(8), range(3), range(6)))
 
 
-def test_about_70_15_15_in_a_hundred():
+def test_about_70_15_15_percent():
     sizes = {split: len(combinations(split)) for split in SPLITS}
     assert sizes == {"train": 101, "teacher": 101, "validation": 20, "test": 23}
 
@@ -65,7 +65,7 @@ def test_an_unknown_split_is_refused_with_the_nearest_name():
         combinations("validate")
 
 
-def test_every_colour_has_its_tones_and_they_are_far_apart():
+def test_tones_of_colors_are_distinct():
     assert tuple(TONES_RGB) == COLORS
     for first, second in itertools.combinations(COLORS, 2):
         distance = sum((a - b) ** 2 for a, b in zip(TONES_RGB[first][0], TONES_RGB[second][0], strict=True)) ** 0.5

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from workbench.data.samples.scenes import SPLITS, WORDS, draw, mask_of
+from workbench.data.samples.scenes import SPLITS, WORDS, draw
 from workbench.data.samples.scenes.attributes import SIZES, TONES_RGB, split_of
+from workbench.data.samples.scenes.drawing import bounding_boxes, mask_of, run_lengths
 from workbench.data.samples.scenes.shapes import SIDE_PX
 
 
@@ -62,7 +64,7 @@ def test_the_relation_is_that_of_the_boxes(everything):
         assert along > across
 
 
-def test_masks_fill_their_boxes_and_do_not_meet(everything):
+def test_masks_fill_their_boxes_and_do_not_overlap(everything):
     for sample in everything:
         masks = [mask_of(thing["mask"], SIDE_PX, SIDE_PX) for thing in sample.record["objects"]]
         for mask, thing in zip(masks, sample.record["objects"], strict=True):
@@ -71,7 +73,7 @@ def test_masks_fill_their_boxes_and_do_not_meet(everything):
         assert not (masks[0] & masks[1]).any()
 
 
-def test_sizes_can_be_told_apart_within_a_shape(everything):
+def test_sizes_are_distinguishable_within_a_shape(everything):
     areas = defaultdict(list)
     for sample in everything:
         for thing in sample.record["objects"]:
@@ -81,7 +83,7 @@ def test_sizes_can_be_told_apart_within_a_shape(everything):
             assert 1.3 * max(areas[shape, smaller]) < min(areas[shape, larger])
 
 
-def test_plain_objects_have_the_colour_of_their_name(everything):
+def test_plain_objects_have_the_color_of_their_name(everything):
     names = list(TONES_RGB)
     tones = np.array([TONES_RGB[name][0] for name in names], dtype=float)
     for sample in everything:
@@ -123,3 +125,34 @@ def test_drawing_is_quick():
     began_s = time.process_time()
     assert sum(1 for _ in draw("train", 10_000, 512)) == 512
     assert time.process_time() - began_s < 2  # about 0.12 s when nothing else runs
+
+
+MASKS = st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6)).flatmap(
+    lambda shape: arrays(np.bool_, shape)
+)
+
+
+def test_run_lengths_of_a_mask_written_out():
+    mask = np.array([[0, 1, 1], [1, 0, 0]], dtype=bool)
+    assert run_lengths(mask[None]) == [[1, 3, 2]]
+    assert run_lengths(~mask[None]) == [[0, 1, 3, 2]]
+
+
+@given(MASKS)
+def test_masks_survive_the_round_trip(mask_MHW):
+    for mask_HW, runs in zip(mask_MHW, run_lengths(mask_MHW), strict=True):
+        assert sum(runs) == mask_HW.size
+        assert (mask_of(runs, *mask_HW.shape) == mask_HW).all()
+
+
+@given(MASKS)
+def test_boxes_are_the_extremes_of_the_pixels_inside(mask_MHW):
+    for mask_HW, (x0, y0, x1, y1) in zip(mask_MHW, bounding_boxes(mask_MHW).tolist(), strict=True):
+        rows, columns = np.nonzero(mask_HW)
+        if len(rows):
+            assert (x0, y0, x1, y1) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+
+
+def test_run_lengths_of_another_size_are_refused():
+    with pytest.raises(ValueError, match="add up to 6 pixels, not 3 x 3"):
+        mask_of([1, 3, 2], 3, 3)

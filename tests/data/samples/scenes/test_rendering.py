@@ -36,7 +36,7 @@ def test_objects_stay_inside_the_image(layout):
     assert (layout.center_N22 + reach_N21).max() <= SIDE_PX - MARGIN_PX + 1e-9
 
 
-def test_the_relation_is_that_of_the_centres_and_plain(layout):
+def test_the_relation_matches_the_centers_clearly(layout):
     step_N2 = layout.center_N22[:, 0] - layout.center_N22[:, 1]
     signs = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
     for index, relation in enumerate(RELATIONS):
