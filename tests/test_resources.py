@@ -1,4 +1,4 @@
-"""Named resources are looked for in the working directory, then the package, then the source root."""
+"""Resources are searched in the working directory, then the package, then the source root."""
 
 from pathlib import Path
 

@@ -122,9 +122,7 @@ def test_a_few_unusable_images_of_a_few_are_too_many(workbench, pairs: Callable[
     result = workbench("data", "check", spec, "--json")
     assert result.code == 1
     assert json.loads(result.out)["problem"].startswith("too many images cannot be used, 3 of 28 (")
-    assert result.err.startswith(
-        "workbench: training would refuse these data: too many images cannot be used, 3 of 28"
-    )
+    assert result.err.startswith("workbench: training would refuse these data: too many images cannot be used, 3 of 28")
     for number in (3, 9):
         Path(f"{number}.jpg").write_bytes(Path("1.jpg").read_bytes())
     assert workbench("data", "check", spec).code == 0

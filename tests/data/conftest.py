@@ -1,4 +1,4 @@
-"""Small images and tars, and a cache of each test's own."""
+"""Small images and tars, and a separate cache for each test."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""A step's batch depends on the data, the seed and the step: not on workers, nor on where the run began."""
+"""A step's batch depends on the data, the seed and the step, not on workers or on where the run started."""
 
 import multiprocessing
 import os

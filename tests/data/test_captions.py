@@ -1,4 +1,4 @@
-"""Counts of captions, against brute force."""
+"""Counts of captions against brute force, and the parsing of texts."""
 
 import json
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def test_the_ceiling_by_brute_force(captions: list[tuple[str, ...]], data: st.Da
 
 
 def test_the_ceiling_is_that_of_blocks_of_a_thousand() -> None:
-    """A caption that comes again only in the next thousand is no false negative where evaluation looks."""
+    """A caption that repeats only in the next thousand is no false negative for evaluation."""
     apart = InMemoryCaptions(*((str(index % 1000),) for index in range(2000)))
     assert captions_of(apart).ceiling == 1
     assert captions_of(apart).num_pairs_sharing == 2000

@@ -1,4 +1,4 @@
-"""The report on a data set, number by number, and on a folder of every image that may spoil a night."""
+"""The report on a dataset in numbers, on a folder of damaged images, and the checks before a run."""
 
 import io
 import random
@@ -33,7 +33,7 @@ def test_the_report_by_numbers(write_tar: WriteTar, pairs: Pairs, image: Callabl
         "k005.jpg": b"<html>",
         "k006.txt": b"caption 7",
         "k008.txt": b"a " * 76,
-        "k009.txt": b"a " * 75,  # with its ends 77 tokens, and whole
+        "k009.txt": b"a " * 75,  # 77 tokens with start and end, not cut
         "k010.txt": b"caf\xe9",
     }
     report = check(ShardDataset([write_tar(members)]), 0, REAL)

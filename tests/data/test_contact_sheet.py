@@ -1,4 +1,4 @@
-"""A sheet of images and captions: where things stand, and that no caption breaks it."""
+"""A sheet of images and captions: its layout, with captions of any kind."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every kind of image becomes upright RGB, and every broken one a line."""
+"""Every kind of image becomes upright RGB, and every broken one an error of one line."""
 
 import io
 import struct
@@ -98,7 +98,7 @@ def test_rotated_by_exif(orientation: int, image_format: str) -> None:
 
 
 def test_a_broken_exif_block_is_ignored() -> None:
-    """Turned by 90 degrees, beside a tag of a wrong type that Pillow cannot write back."""
+    """Rotated by 90 degrees, with another tag of a wrong type that Pillow cannot write back."""
     entries = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHII", 0x0131, 5, 1, 8)
     exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + entries + bytes(4)
     data = encoded(Image.fromarray(COLOR_HWC), "JPEG", exif=exif)

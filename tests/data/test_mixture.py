@@ -1,4 +1,4 @@
-"""Several data sets as one: written with plus and times, drawn in a ratio, with keys of their own."""
+"""Mixtures: parsing, sampling in the given ratio, unique keys."""
 
 import json
 import pickle

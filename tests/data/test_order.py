@@ -1,4 +1,4 @@
-"""Which samples a step takes: all of them once an epoch, and from a mixture its ratio in every batch."""
+"""The samples of a step: each once per epoch, and a mixture's ratio in every batch."""
 
 from collections import Counter
 from fractions import Fraction
@@ -95,15 +95,17 @@ def test_a_source_in_a_mixture_keeps_its_order_as_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "batch_size", "says"),
+    ("parts", "batch_size", "message"),
     [
         ([(23, 1.0)], 24, "a batch of 24 needs as many pairs, but the data have 23: lower train.batch_size"),
         ([(50, 2.0), (5, 1.0)], 24, "a batch of 24 takes 8 pairs of part 2 of the mixture, which has 5: change"),
         ([(50, 99.0), (50, 1.0)], 24, "a batch of 24 takes 0 pairs of part 2 of the mixture"),
     ],
 )
-def test_data_that_do_not_fill_a_batch_are_refused(parts: list[tuple[int, float]], batch_size: int, says: str) -> None:
-    with pytest.raises(ValueError, match=f"^{says}"):
+def test_data_that_do_not_fill_a_batch_are_refused(
+    parts: list[tuple[int, float]], batch_size: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
         Order(Sized(*parts), batch_size, 0)
 
 

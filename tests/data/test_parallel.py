@@ -1,4 +1,4 @@
-"""Order, bounds, errors, and that nothing is left running."""
+"""Order, bounds and errors of prefetching, and that no thread is left running."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Every SPEC that people may write, and what they read when it is wrong."""
+"""Every form of a SPEC, and the errors of wrong ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_num_pairs_is_a_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "says"),
+    ("spec", "message"),
     [
         ("", "a SPEC is samples:NAME"),
         ("shard", "did you mean 'shards'?"),
@@ -83,8 +83,8 @@ def test_num_pairs_is_a_limit() -> None:
     ],
 )
 @pytest.mark.usefixtures("folder")
-def test_a_wrong_spec_is_one_line_with_the_remedy(spec: str, says: str) -> None:
-    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+def test_a_wrong_spec_is_one_line_with_the_remedy(spec: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(spec, "train")
 
 

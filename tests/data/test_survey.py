@@ -1,4 +1,4 @@
-"""Data for measuring, without the images that cannot be decoded."""
+"""Evaluation data without the images that cannot be decoded."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A prepared run sees what a live one sees, and a store that is stale, torn or in the making is never believed."""
+"""A prepared run has the same batches as a live one; stale, damaged and unfinished stores are never used."""
 
 import json
 import multiprocessing
@@ -72,7 +72,7 @@ def opened(spec: str, policy: CachePolicy, num_pairs: int = 0) -> Cached:
 
 
 def batches(spec: str, policy: CachePolicy, num_workers: int = 0, num_steps: int = 8) -> list[Batch]:
-    """Some epochs of a data set, with its unusable images replaced."""
+    """Some epochs of a dataset, with its unusable images replaced."""
     dataset = opened(spec, policy, 20 if spec.startswith("samples") else 0).dataset
     stream = BatchStream(dataset, FORM, TEACHER, batch_size=8, seed=5, views=3, num_workers=num_workers)
     return list(stream.batches(0, num_steps))

@@ -1,4 +1,4 @@
-"""The emoji samples: what ships is whole and leaks no concept; with the font, drawing gives what ships."""
+"""The emoji samples: the shipped ones are complete and leak no concept; drawing them gives the same."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""COCO's caption files, whole and spoilt."""
+"""COCO's caption files, intact and damaged."""
 
 import json
 import re
@@ -87,16 +87,16 @@ def test_a_caption_may_be_anything(document: dict[str, Any], spec: Callable[[Any
 
 
 def without(*keys: str) -> Callable[[dict[str, Any]], None]:
-    def spoil(document: dict[str, Any]) -> None:
+    def damage(document: dict[str, Any]) -> None:
         for entry in (document, *document["images"], *document["annotations"]):
             for key in keys:
                 entry.pop(key, None)
 
-    return spoil
+    return damage
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("damage", "message"),
     [
         (without("images"), "has no list 'images'"),
         (without("annotations"), "has no list 'annotations'"),
@@ -118,10 +118,10 @@ def without(*keys: str) -> Callable[[dict[str, Any]], None]:
 )
 @pytest.mark.filterwarnings("ignore:left out")
 def test_a_damaged_file_is_one_line(
-    document: dict[str, Any], spec: Callable[[Any], str], spoil: Callable[[dict[str, Any]], object], says: str
+    document: dict[str, Any], spec: Callable[[Any], str], damage: Callable[[dict[str, Any]], object], message: str
 ) -> None:
-    spoil(document)
-    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+    damage(document)
+    with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(spec(document), "train")
 
 
@@ -133,7 +133,7 @@ def test_another_kind_of_file_is_one_line(document: dict[str, Any], spec: Callab
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda spec: spec.partition("@")[0], "write it as coco:captions.json@images"),
         (lambda spec: spec.partition("@")[0] + "@", "write it as coco:captions.json@images"),
@@ -143,7 +143,7 @@ def test_another_kind_of_file_is_one_line(document: dict[str, Any], spec: Callab
     ],
 )
 def test_a_wrong_spec_is_one_line(
-    document: dict[str, Any], spec: Callable[[Any], str], change: Callable[[str], str], says: str
+    document: dict[str, Any], spec: Callable[[Any], str], change: Callable[[str], str], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+    with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(change(spec(document)), "train")

@@ -1,4 +1,4 @@
-"""CSV and TSV as CLIP-KD, open_clip, pandas and spreadsheets write them, and as they come when something went wrong."""
+"""CSV and TSV as CLIP-KD, open_clip, pandas and spreadsheets write them, and damaged ones."""
 
 import csv
 import io
@@ -113,7 +113,7 @@ def test_rows_without_a_path_or_a_caption_are_reported(names: list[str], write: 
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("", "its columns are none, since it is empty"),
         ("filepath,title\n", "has no row with both a path and a caption"),
@@ -137,8 +137,8 @@ def test_rows_without_a_path_or_a_caption_are_reported(names: list[str], write: 
     ],
 )
 @pytest.mark.filterwarnings("ignore:left out")
-def test_bad_tables_are_one_line_with_the_remedy(write: Callable[..., str], content: str | bytes, says: str) -> None:
-    with pytest.raises(ValueError, match=rf"^[^\n]*({says})[^\n]*$") as refused:
+def test_bad_tables_are_one_line_with_the_remedy(write: Callable[..., str], content: str | bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^[^\n]*({message})[^\n]*$") as refused:
         open_csv(write(content))
     assert len(str(refused.value)) < 400
 

@@ -1,4 +1,4 @@
-"""Images in files of their own: read at random, missing ones told, and a fingerprint that follows the content."""
+"""Image files: random reads, missing files, and the fingerprint."""
 
 import os
 import pickle
@@ -51,7 +51,7 @@ def test_a_limit_counts_images(write_images: WriteImages) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("damage", "reason"),
     [
         (lambda path: path.unlink(), "missing file"),
         (lambda path: (path.unlink(), path.mkdir()), "unreadable file"),
@@ -61,10 +61,10 @@ def test_a_limit_counts_images(write_images: WriteImages) -> None:
     ],
 )
 def test_an_unusable_image_is_named_with_the_reason(
-    files: Callable[..., ImageFiles], tmp_path: Path, spoil: Callable[[Path], object], reason: str
+    files: Callable[..., ImageFiles], tmp_path: Path, damage: Callable[[Path], object], reason: str
 ) -> None:
     dataset = files()
-    spoil(tmp_path / "images" / "k002.jpg")
+    damage(tmp_path / "images" / "k002.jpg")
     dataset[1]
     with pytest.raises(ImageError, match=r"^a list, image 'images/k002.jpg': [^\n]+$") as caught:
         dataset[2]

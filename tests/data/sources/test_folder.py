@@ -1,4 +1,4 @@
-"""A class per sub-folder: its names, its captions, and what makes no classes."""
+"""A class per sub-folder: names, captions, and folders that are refused."""
 
 import json
 from collections.abc import Callable
@@ -126,7 +126,7 @@ def test_images_outside_the_sub_folders_are_a_warning(folder: Path, image: Calla
 
 
 @pytest.mark.parametrize(
-    ("names", "says"),
+    ("names", "message"),
     [
         ({"dog": "cat", "grey_cat": "cat"}, "the sub-folders 'dog' and 'grey_cat' of '.*' are both called 'cat': give"),
         ({"dog": ["a", "b"], "tree": ["b"]}, "'dog' and 'tree' of '.*' are both called 'b'"),
@@ -141,9 +141,9 @@ def test_images_outside_the_sub_folders_are_a_warning(folder: Path, image: Calla
     ],
 )
 @pytest.mark.filterwarnings("ignore:classes.json names none")
-def test_ambiguous_class_names_are_one_line(folder: Path, names: object, says: str) -> None:
+def test_ambiguous_class_names_are_one_line(folder: Path, names: object, message: str) -> None:
     name_classes(folder, names)
-    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+    with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(f"folder:{folder}", "train")
 
 

@@ -1,4 +1,4 @@
-"""Karpathy's split files, whole and damaged."""
+"""Karpathy's split files, intact and damaged."""
 
 import json
 from collections.abc import Callable
@@ -90,7 +90,7 @@ def test_unusable_captions_are_left_out_and_counted(document: dict[str, Any], sp
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda document: document.pop("images"), "has no list 'images': give a file of Karpathy's splits"),
         (lambda document: document["images"][0].pop("split"), "an image without 'split': give a file of Karpathy"),
@@ -100,24 +100,24 @@ def test_unusable_captions_are_left_out_and_counted(document: dict[str, Any], sp
     ],
 )
 def test_a_damaged_file_is_one_line(
-    document: dict[str, Any], spec: Callable[..., str], change: Callable[[dict[str, Any]], object], says: str
+    document: dict[str, Any], spec: Callable[..., str], change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     change(document)
-    if not says:  # an image that is missing is counted when it is read
+    if not message:  # an image that is missing is counted when it is read
         assert len(open_dataset(spec(document), "train")) == 3
         return
-    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+    with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(spec(document), "train")
 
 
 def test_a_wrong_spec_shows_the_syntax(document: dict[str, Any], spec: Callable[..., str]) -> None:
     right = spec(document)
     file = right.partition(":")[2].partition("@")[0]
-    for wrong, says in (
+    for wrong, message in (
         (f"karpathy:{file}", "write it as karpathy:dataset_flickr30k.json@images"),
         (spec(document, "/tset"), "did you mean 'test'"),
         (file, f"write coco:{file}@DIR .* karpathy:{file}@DIR"),
         (right.replace("karpathy:", "coco:"), "has no list 'annotations': .* karpathy:FILE.json@DIR"),
     ):
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=message):
             open_dataset(wrong, "train")

@@ -1,4 +1,4 @@
-"""Shards as a data set: random reads, keys, what is refused when it is opened and what when it is read."""
+"""Shards as a dataset: random reads, keys, errors on opening and on reading."""
 
 import pickle
 from collections.abc import Callable

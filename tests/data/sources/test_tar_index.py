@@ -1,4 +1,4 @@
-"""What is found in a tar, and that no damaged or hostile one gets through."""
+"""The index of a tar, its cache, and the refusal of damaged and hostile tars."""
 
 import gzip
 import io
