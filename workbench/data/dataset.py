@@ -23,7 +23,7 @@ class SampleText:
 
     key: str  # unique within its dataset
     captions: tuple[str, ...]  # at least one, none of them blank
-    group: str  # pairs of one group are positives of each other; the key where the data have no groups
+    group: str  # pairs of one group are positives of each other; the key if the data have no groups
     label: str | None  # the class, if the data have classes
 
 

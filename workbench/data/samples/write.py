@@ -51,7 +51,7 @@ def write_shards(
 
 
 def num_pairs_in(folder: Path) -> int:
-    """How many pairs a folder made by `write_shards` holds; 0 where there is none."""
+    """Number of pairs in a folder made by `write_shards`; 0 if there is no such folder."""
     index = folder / INDEX
     return int(json.loads(index.read_text())["num_pairs"]) if index.exists() else 0
 
