@@ -33,13 +33,13 @@ def test_any_difference_gives_another_seed():
     assert len(seeds) == 10 * 3 * 101
 
 
-def test_where_one_key_ends_and_the_next_begins_matters():
+def test_key_boundaries_matter():
     assert derive_seed(0, "a", "b", "c") != derive_seed(0, "a", "bc")
     assert derive_seed(0, "a", 1, 23) != derive_seed(0, "a", 12, 3)
     assert derive_seed(1, "1") != derive_seed(11, "")
 
 
-def test_neighbouring_keys_have_unrelated_bits():
+def test_neighboring_keys_have_unrelated_bits():
     seeds = [derive_seed(0, "order", number) for number in range(4000)]
     for bit in range(63):
         share = sum(seed >> bit & 1 for seed in seeds) / len(seeds)

@@ -1,4 +1,4 @@
-"""Named resources are looked for in the working directory, then the package, then the source root."""
+"""Resources are searched in the working directory, then the package, then the source root."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_the_order_of_precedence(places):
         assert find_resource("recipes/a.toml") == expected
 
 
-def test_a_file_hides_its_namesake_but_not_its_neighbours(places):
+def test_a_file_hides_only_files_of_the_same_name(places):
     work, package, source = places
     expected = {
         "a": put(work, "recipes/a.toml"),

@@ -1,9 +1,9 @@
-"""The words that data, models, losses and evaluation share.
+"""Types that data, models, losses and evaluation share: input specs, batches and embeddings.
 
 Shape letters, everywhere in this project:
     B  pairs in a batch          D  embedding width           L  tokens of a text
-    N  items (pictures)          M  captions                  K  classes
-    C  colour channels           H, W  pixels                 T  tokens of a tower
+    N  items (images)          M  captions                  K  classes
+    C  color channels           H, W  pixels                 T  tokens of a tower
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-MAX_LOG_SCALE = math.log(100)  # CLIP clamps every learnt scale to 1 ≤ 1/τ ≤ 100
+MAX_LOG_SCALE = math.log(100)  # CLIP clamps every learned scale to 1 ≤ 1/τ ≤ 100
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model wants to be fed: square pictures of ``image_size`` pixels, and token ids."""
+    """Input spec of a model: square images of ``image_size`` pixels, and a tokenizer."""
 
     image_size: int
     tokenize: Callable[[Sequence[str]], Tensor]  # B captions -> int64 [B, L]
-    tokenizer_id: str  # equal ids give equal tokens, so that one tokenization can serve both models
+    tokenizer_id: str  # equal ids give equal tokens, so that student and teacher can share them
 
 
 class BadImage(NamedTuple):
-    """A picture that could not be used and whose place another pair took: why, and a line that names it."""
+    """An unusable image, for which a batch has another pair: the category, and a message that names the image."""
 
     reason: str
     message: str
@@ -38,9 +38,9 @@ class BadImage(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch, in the student's and in the teacher's form (the same tensors where the forms agree).
+    """One batch, in the student's and the teacher's resolution and tokens (the same tensors if these agree).
 
-    Pictures are uint8 in [0, 255]; each model normalises its own. Texts are int64 token ids.
+    Images are uint8 in [0, 255], normalized by each model. Texts are int64 token ids.
     """
 
     keys: tuple[str, ...]
@@ -48,17 +48,17 @@ class Batch:
     student_text_BL: Tensor
     teacher_image_BCHW: Tensor | None = None
     teacher_text_BL: Tensor | None = None
-    indices: tuple[int, ...] = ()  # of the pairs in their data set
-    views: tuple[int, ...] = ()  # which of its views each pair shows: equal (key, view) are equal pictures and captions
-    kept_BK: Tensor | None = None  # int64: the patches of each picture that the student sees; None for all
+    indices: tuple[int, ...] = ()  # of the pairs in their dataset
+    views: tuple[int, ...] = ()  # the view of each pair; equal (key, view) have equal images and captions
+    kept_BK: Tensor | None = None  # int64: image patches that the student keeps; None for all
     replaced: tuple[BadImage, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on ``device``; tensors that the models share stay shared."""
-        moved: dict[int, Tensor] = {}
+        """The batch on ``device``; shared tensors stay shared."""
+        moved: dict[int, Tensor] = {}  # by id, so that a tensor of both models is copied once
 
         def move(tensor: Tensor | None) -> Tensor | None:
             if tensor is not None and id(tensor) not in moved:
@@ -78,7 +78,7 @@ class Batch:
 
 
 class FeatureKey(NamedTuple):
-    """Which inner feature of an image tower: the block's number (negative from the end) and map, tokens or pooled."""
+    """An intermediate feature of an image tower: block number (negative from the end), and map, tokens or pooled."""
 
     block: int
     form: str
@@ -86,7 +86,7 @@ class FeatureKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Embeddings:
-    """One model's view of B pairs: unit-length float rows, and its positive scale (1/temperature, 0-d)."""
+    """A model's embeddings of B pairs: unit-length float rows, and its positive logit scale (1/temperature, 0-d)."""
 
     image_BD: Tensor
     text_BD: Tensor
@@ -94,7 +94,7 @@ class Embeddings:
 
     @classmethod
     def from_raw(cls, image_BD: Tensor, text_BD: Tensor, scale: Tensor) -> Embeddings:
-        """From rows of any length."""
+        """Normalizes rows of any length."""
         import torch.nn.functional as F
 
         return cls(F.normalize(image_BD, dim=1), F.normalize(text_BD, dim=1), scale)

@@ -1,4 +1,4 @@
-"""Class names in captions and prompts: a folder's name as words, and the article that a name takes."""
+"""Class names in captions and prompts: folder names as words, and templates with the right article."""
 
 import re
 
@@ -8,7 +8,7 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _ID = re.compile(r"(?:class|label|category|cls|id|c|n)?[ _.-]*\d+", re.IGNORECASE)
 _ARTICLE = re.compile(r"\b([Aa])n? \{\}")
 _HAS_ARTICLE = re.compile(r"(?:an?|the|some|one) ", re.IGNORECASE)
-# Written with a vowel and spoken with a consonant ("a unicorn", "a European", "a one-way sign"), and the reverse.
+# Starts with a vowel letter but a consonant sound ("a unicorn", "a European", "a one-way sign"), and the reverse.
 _SPOKEN_CONSONANT = re.compile(r"(?:u(?:ni(?!n)|se|su|ti|ku|ri|fo)|eu|ewe|one\b|once)", re.IGNORECASE)
 _SILENT_H = re.compile(r"(?:hour|honest|honou?r|heir)", re.IGNORECASE)
 _SINGULAR_ENDINGS = ("ss", "us", "is")
@@ -16,7 +16,7 @@ _SINGULARS = {"lens", "gas", "canvas", "atlas", "christmas", "species", "series"
 
 
 def words_of(folder: str) -> str:
-    """A folder's name as a class name: lower-case words, without numbering in front.
+    """A folder's name as a class name: lower-case words without a leading number.
 
     >>> words_of("001.Black_footed_Albatross"), words_of("AnnualCrop"), words_of("n02084071")
     ('black footed albatross', 'annual crop', 'n02084071')
@@ -31,22 +31,22 @@ def is_id(folder: str) -> bool:
 
 
 def fill(template: str, name: str) -> str:
-    """A template with the name in place of its ``{}``; "a {}" becomes "an {}" or "{}" where the name asks for that.
+    """Inserts the name at ``{}``; "a {}" becomes "an {}" before a vowel sound and "{}" before a plural.
 
     >>> fill("a photo of a {}.", "ibex"), fill("a photo of a {}.", "airplanes")
     ('a photo of an ibex.', 'a photo of airplanes.')
 
-    A plural is told by the ending of the last word. Nouns without a plural ("water") are not known as such.
+    A plural is recognized by the ending of the last word; mass nouns ("water") are not.
     """
     if _HAS_ARTICLE.match(name) or _is_plural(name):
         written = _ARTICLE.sub("{}", template)
     else:
-        ending = "n {}" if _begins_with_vowel(name) else " {}"
+        ending = "n {}" if _starts_with_vowel_sound(name) else " {}"
         written = _ARTICLE.sub(lambda match: match[1] + ending, template)
     return written.replace("{}", name)
 
 
-def _begins_with_vowel(name: str) -> bool:
+def _starts_with_vowel_sound(name: str) -> bool:
     if _SILENT_H.match(name):
         return True
     return name[:1].lower() in tuple("aeiou") and not _SPOKEN_CONSONANT.match(name)

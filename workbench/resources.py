@@ -1,7 +1,7 @@
-"""Where recipes, studies and sample data are found, and where derived files are kept.
+"""Finds recipes, studies and sample data, and the cache folder.
 
-A named resource resolves file by file: the working directory first, so that a user's own copy wins, then the
-installed package, then the source checkout.
+Each file is looked up in the working directory first, so that a user's copy wins, then in the installed package, then
+in the source checkout.
 """
 
 import os
@@ -24,7 +24,7 @@ def find_resource(relative: str) -> Path | None:
 
 
 def list_resources(folder: str, suffix: str) -> dict[str, Path]:
-    """Every ``folder/*suffix`` by stem; a file in an earlier root hides its namesake in a later one."""
+    """Every ``folder/*suffix`` by stem; a file in an earlier root hides one of the same name in a later root."""
     found: dict[str, Path] = {}
     for root in roots():
         for path in sorted((root / folder).glob(f"*{suffix}")):
@@ -33,7 +33,7 @@ def list_resources(folder: str, suffix: str) -> dict[str, Path]:
 
 
 def cache_dir() -> Path:
-    """Where drawn samples and shard indices are kept: ``$WORKBENCH_CACHE``, else the user's cache folder."""
+    """The folder of drawn samples, shard indices and stores: ``$WORKBENCH_CACHE``, else the user's cache folder."""
     if chosen := os.environ.get("WORKBENCH_CACHE"):
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

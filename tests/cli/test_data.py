@@ -110,7 +110,7 @@ def test_what_training_would_refuse_ends_with_its_reason(workbench, pairs: Calla
         assert result.code == 1
         assert "untitled" in result.out
         assert result.err.startswith(
-            "workbench: training would refuse these data: all 6 pairs have the caption 'untitled'"
+            "workbench: training would refuse these data: all 6 pairs have the same caption, 'untitled'"
         )
 
 
@@ -121,10 +121,8 @@ def test_a_few_unusable_images_of_a_few_are_too_many(workbench, pairs: Callable[
         Path(f"{number}.jpg").write_bytes(b"<html>")
     result = workbench("data", "check", spec, "--json")
     assert result.code == 1
-    assert json.loads(result.out)["problem"].startswith("too many pictures cannot be used, 3 of 28 (")
-    assert result.err.startswith(
-        "workbench: training would refuse these data: too many pictures cannot be used, 3 of 28"
-    )
+    assert json.loads(result.out)["problem"].startswith("too many images cannot be used, 3 of 28 (")
+    assert result.err.startswith("workbench: training would refuse these data: too many images cannot be used, 3 of 28")
     for number in (3, 9):
         Path(f"{number}.jpg").write_bytes(Path("1.jpg").read_bytes())
     assert workbench("data", "check", spec).code == 0
@@ -194,8 +192,8 @@ def test_captions_may_hold_anything(workbench, pairs: Callable[..., str], captio
         ("nowhere.csv", "no such data 'nowhere.csv'"),
         ("folder:nowhere", "no such data 'nowhere'"),
         ("coco:x.json", "write it as coco:captions.json@images"),
-        ("a.tar*0 + b.tar", "'*0' is no ratio"),
-        ("", "no data are named"),
+        ("a.tar*0 + b.tar", "'*0' is not a ratio"),
+        ("", "no data given"),
         ("ftp:x", "unknown data 'ftp:'"),
     ],
 )

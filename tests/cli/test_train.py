@@ -227,5 +227,5 @@ def test_a_run_that_fails_says_why_once(workbench, tiny_recipe: str) -> None:
     sets = [part for setting in settings for part in ("--set", setting)]
     result = workbench("train", "--recipe", tiny_recipe, *sets, "--name", "one")
     assert result.code == 1
-    assert result.err.count("too many pictures cannot be used") == 1
+    assert result.err.count("too many images cannot be used") == 1
     assert "one  failed: " in result.err

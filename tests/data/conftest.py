@@ -1,4 +1,4 @@
-"""Small pictures and tars, and a cache of each test's own."""
+"""Small images and tars, and a separate cache for each test."""
 
 import io
 import tarfile
@@ -39,9 +39,9 @@ def write_tar(tmp_path: Path, cache: Path) -> Callable[..., Path]:  # noqa: ARG0
 
 
 @pytest.fixture
-def picture() -> Callable[..., bytes]:
-    """A smooth random picture, encoded: the number decides what it shows."""
-    return _picture
+def image() -> Callable[..., bytes]:
+    """A smooth random image, encoded: the number decides what it shows."""
+    return _image
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def pairs() -> Callable[..., dict[str, bytes]]:
     def make(count: int, size: tuple[int, int] = (40, 32), start: int = 0) -> dict[str, bytes]:
         members: dict[str, bytes] = {}
         for number in range(start, start + count):
-            members[f"k{number:03d}.jpg"] = _picture(number, size)
+            members[f"k{number:03d}.jpg"] = _image(number, size)
             members[f"k{number:03d}.txt"] = f"caption {number}".encode()
         return members
 
@@ -59,14 +59,14 @@ def pairs() -> Callable[..., dict[str, bytes]]:
 
 
 @pytest.fixture
-def write_pictures(tmp_path: Path, cache: Path) -> Callable[..., list[str]]:  # noqa: ARG001 - nor here
-    """Writes some pictures below the test's folder, and returns their names: ``images/k000.jpg`` and so on."""
+def write_images(tmp_path: Path, cache: Path) -> Callable[..., list[str]]:  # noqa: ARG001 - nor here
+    """Writes some images below the test's folder, and returns their names: ``images/k000.jpg`` and so on."""
 
     def write(count: int, folder: str = "images", start: int = 0, size: tuple[int, int] = (40, 32)) -> list[str]:
         names = [f"{folder}/k{number:03d}.jpg" for number in range(start, start + count)]
         for number, name in enumerate(names, start):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_bytes(_picture(number, size))
+            (tmp_path / name).write_bytes(_image(number, size))
         return names
 
     return write
@@ -82,7 +82,7 @@ def _tar_bytes(members: Members) -> bytes:
     return buffer.getvalue()
 
 
-def _picture(number: int, size: tuple[int, int] = (40, 32), image_format: str = "JPEG") -> bytes:
+def _image(number: int, size: tuple[int, int] = (40, 32), image_format: str = "JPEG") -> bytes:
     coarse = np.random.default_rng(number).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(buffer, image_format)

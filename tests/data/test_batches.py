@@ -1,4 +1,4 @@
-"""A step's batch depends on the data, the seed and the step: not on workers, nor on where the run began."""
+"""A step's batch depends on the data, the seed and the step, not on workers or on where the run started."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from workbench.data.augment import crop_box, crop_HWC
-from workbench.data.batches import BatchStream, deliver, pinned
+from workbench.data.batches import BatchStream, pinned, prefetch
 from workbench.data.order import epoch_order
 from workbench.data.sources.tar import ShardDataset
 from workbench.embeddings import Batch, InputSpec
@@ -85,8 +85,8 @@ def test_a_batch_holds_the_crop_and_caption_of_its_keys(dataset: ShardDataset) -
         np.testing.assert_array_equal(images_BCHW[2].permute(1, 2, 0).numpy(), crop_HWC(image, size, box))
 
 
-def test_views_come_round_again(dataset: ShardDataset) -> None:
-    def picture_of(key: str, batches: BatchStream, epoch: int) -> Tensor:
+def test_views_repeat_after_their_number(dataset: ShardDataset) -> None:
+    def image_of(key: str, batches: BatchStream, epoch: int) -> Tensor:
         [image_CHW] = [
             batch.student_image_BCHW[batch.keys.index(key)]
             for batch in (batches.batch(step) for step in range(23 * epoch, 23 * epoch + 23))
@@ -95,26 +95,24 @@ def test_views_come_round_again(dataset: ShardDataset) -> None:
         return image_CHW
 
     two = stream(dataset, batch_size=1, views=2)
-    shown = [picture_of("k004", two, epoch) for epoch in range(4)]
+    shown = [image_of("k004", two, epoch) for epoch in range(4)]
     assert torch.equal(shown[0], shown[2])
     assert torch.equal(shown[1], shown[3])
     assert not torch.equal(shown[0], shown[1])
     unlimited = stream(dataset, batch_size=1)
-    assert torch.equal(picture_of("k004", unlimited, 1), shown[1])
-    assert not torch.equal(picture_of("k004", unlimited, 2), shown[2])
+    assert torch.equal(image_of("k004", unlimited, 1), shown[1])
+    assert not torch.equal(image_of("k004", unlimited, 2), shown[2])
 
 
-def test_captions_are_chosen_evenly_and_anew_with_every_view(
-    write_tar: Callable[..., Path], picture: Callable[..., bytes]
-) -> None:
-    dataset = ShardDataset([write_tar({"a.jpg": picture(0), "a.json": b'{"captions": ["is 0", "is 1", "is 2"]}'})])
+def test_captions_are_uniform_over_views(write_tar: Callable[..., Path], image: Callable[..., bytes]) -> None:
+    dataset = ShardDataset([write_tar({"a.jpg": image(0), "a.json": b'{"captions": ["is 0", "is 1", "is 2"]}'})])
     batches = stream(dataset, batch_size=1)
     counts = Counter(batches.batch(step).student_text_BL.item() for step in range(300))
     assert sorted(counts) == [0, 1, 2]
     assert all(abs(count - 100) < 4 * (300 * 2 / 9) ** 0.5 for count in counts.values())  # 4 sigma
 
 
-def test_models_of_one_form_share_their_tensors(dataset: ShardDataset) -> None:
+def test_equal_input_specs_share_tensors(dataset: ShardDataset) -> None:
     calls: list[int] = []
 
     def counted(captions: Sequence[str]) -> Tensor:
@@ -139,12 +137,12 @@ def test_without_a_teacher_there_is_none(dataset: ShardDataset) -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused_at_once(dataset: ShardDataset) -> None:
-    with pytest.raises(ValueError, match=r"^a batch of 24 needs as many pairs, and the data have 23: lower"):
+    with pytest.raises(ValueError, match=r"^a batch of 24 needs as many pairs, but the data have 23: lower"):
         stream(dataset, batch_size=24)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_leaving_early_leaves_nothing_behind(dataset: ShardDataset, num_workers: int) -> None:
+def test_closing_early_leaves_no_thread_or_process(dataset: ShardDataset, num_workers: int) -> None:
     for _ in stream(dataset, num_workers=num_workers).batches(0, 1000):
         assert left_running() > 0
         break
@@ -158,11 +156,11 @@ def broken(write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_another_pair_takes_the_place_of_a_broken_picture(broken: ShardDataset, num_workers: int) -> None:
+def test_a_broken_image_is_replaced_by_another_pair(broken: ShardDataset, num_workers: int) -> None:
     batches = list(stream(broken, num_workers=num_workers).batches(0, 8))
     replaced = [one for batch in batches for one in batch.replaced]
     assert sorted(one.reason for one in replaced) == ["empty file"] * 2 + ["no JPEG, PNG or WebP"] * 2  # two epochs
-    assert all(re.fullmatch(r"shard '.*', picture of 'k0(04|11)': [^\n]*", one.message) for one in replaced)
+    assert all(re.fullmatch(r"shard '.*', image of 'k0(04|11)': [^\n]*", one.message) for one in replaced)
     assert all(len(set(batch.keys)) == 5 and not {"k004", "k011"} & set(batch.keys) for batch in batches)
     for batch in batches:
         assert batch.student_text_BL.flatten().tolist() == [int(key[1:]) for key in batch.keys]
@@ -181,19 +179,19 @@ def test_the_substitute_does_not_depend_on_workers_nor_on_the_start(broken: Shar
     assert others != [batch.keys for batch in alone]
 
 
-def test_where_the_batch_is_all_there_is_a_pair_stands_twice(broken: ShardDataset) -> None:
+def test_a_batch_of_all_pairs_repeats_one_as_substitute(broken: ShardDataset) -> None:
     keys = stream(broken, batch_size=20).batch(0).keys
     assert len(set(keys)) == 18
     assert len(keys) == 20
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_without_a_usable_picture_it_ends_in_one_line(
+def test_no_usable_image_is_one_line(
     write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes]], num_workers: int
 ) -> None:
     members = {name: b"<html>" if name.endswith("jpg") else content for name, content in pairs(6).items()}
     batches = stream(ShardDataset([write_tar(members)]), num_workers=num_workers).batches(0, 3)
-    with pytest.raises(ValueError, match=r"^hardly any picture can be used, .*: shard '.*', picture of 'k00\d'[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^too many images cannot be used: .* shard '.*', image of 'k00\d'[^\n]*$"):
         next(batches)
     batches.close()
     assert left_running() == 0
@@ -213,11 +211,11 @@ def batch_of(step: int) -> Batch:
 
 def test_no_steps_give_no_batches() -> None:
     for num_workers in (0, 2):
-        assert list(deliver(batch_of, range(3, 3), num_workers=num_workers)) == []
+        assert list(prefetch(batch_of, range(3, 3), num_workers=num_workers)) == []
 
 
-def test_ctrl_c_is_left_to_the_run() -> None:
-    batches = deliver(batch_of, range(50), num_workers=2)
+def test_workers_ignore_ctrl_c() -> None:
+    batches = prefetch(batch_of, range(50), num_workers=2)
     assert [next(batches).keys for _ in range(2)] == [("0",), ("1",)]  # both processes are at work
     for process in multiprocessing.active_children():
         os.kill(process.pid, signal.SIGINT)
@@ -225,8 +223,8 @@ def test_ctrl_c_is_left_to_the_run() -> None:
     assert [batch.keys[0] for batch in batches] == [str(step) for step in range(2, 50)]
 
 
-def test_sigterm_ends_the_processes_without_a_stir() -> None:
-    batches = deliver(batch_of, range(1000), num_workers=2)
+def test_sigterm_ends_workers_quietly() -> None:
+    batches = prefetch(batch_of, range(1000), num_workers=2)
     assert [next(batches).keys for _ in range(2)] == [("0",), ("1",)]
     processes = multiprocessing.active_children()
     for process in processes:
@@ -237,7 +235,7 @@ def test_sigterm_ends_the_processes_without_a_stir() -> None:
     batches.close()
 
 
-def test_pinning_keeps_what_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinning_keeps_shared_tensors_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies stand in for pinned memory, which torch has only where there is a GPU."""
     monkeypatch.setattr(Tensor, "pin_memory", Tensor.clone)
     alone = batch_of(3)
@@ -259,8 +257,8 @@ def test_pinning_keeps_what_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_batches_lie_in_pinned_memory_beside_a_gpu(num_workers: int) -> None:
-    for step, batch in enumerate(deliver(batch_of, range(4), num_workers=num_workers)):
+def test_batches_are_in_pinned_memory_with_a_gpu(num_workers: int) -> None:
+    for step, batch in enumerate(prefetch(batch_of, range(4), num_workers=num_workers)):
         assert batch.student_image_BCHW.is_pinned()
         assert batch.student_text_BL.is_pinned()
         assert torch.equal(batch.student_image_BCHW, batch_of(step).student_image_BCHW)

@@ -1,21 +1,24 @@
-"""The report on a data set, number by number, and on a folder of every picture that may spoil a night."""
+"""The report on a dataset in numbers, on a folder of damaged images, and the checks before a run."""
 
 import io
 import random
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
-from workbench.data.check import check
+from workbench.data.check import check, preflight
 from workbench.data.evaluation_set import EvaluationSet
 from workbench.data.sources.tar import ShardDataset
 from workbench.data.spec import open_dataset
 from workbench.data.survey import Subset
+from workbench.embeddings import InputSpec
 from workbench.models.tokenizers import BytePairTokenizer
 
 Pairs = Callable[..., dict[str, bytes]]
@@ -23,14 +26,14 @@ WriteTar = Callable[..., Path]
 REAL = BytePairTokenizer(78)
 
 
-def test_the_report_by_numbers(write_tar: WriteTar, pairs: Pairs, picture: Callable[..., bytes]) -> None:
+def test_the_report_by_numbers(write_tar: WriteTar, pairs: Pairs, image: Callable[..., bytes]) -> None:
     members = pairs(20) | {
-        "k003.jpg": picture(2),
-        "k004.jpg": picture(4, (100, 50)),
+        "k003.jpg": image(2),
+        "k004.jpg": image(4, (100, 50)),
         "k005.jpg": b"<html>",
         "k006.txt": b"caption 7",
         "k008.txt": b"a " * 76,
-        "k009.txt": b"a " * 75,  # with its ends 77 tokens, and whole
+        "k009.txt": b"a " * 75,  # 77 tokens with start and end, not cut
         "k010.txt": b"caf\xe9",
     }
     report = check(ShardDataset([write_tar(members)]), 0, REAL)
@@ -47,37 +50,37 @@ def test_the_report_by_numbers(write_tar: WriteTar, pairs: Pairs, picture: Calla
         "block_size": 1000,
         "most_shared": [{"caption": "caption 7", "num_pictures": 2}],
     }
-    pictures = document["pictures"]
-    assert pictures["num_looked_at"] == 20
-    assert pictures["width_px"] == {"min": 40, "median": 40, "max": 100}
-    assert pictures["height_px"] == {"min": 32, "median": 32, "max": 50}
-    assert (pictures["num_duplicates"], pictures["duplicates"]) == (1, [["k002", "k003"]])
-    assert pictures["unusable"] == {"no JPEG, PNG or WebP": 1}
-    assert "'k005'" in pictures["unusable_examples"]["no JPEG, PNG or WebP"]
+    images = document["pictures"]
+    assert images["num_looked_at"] == 20
+    assert images["width_px"] == {"min": 40, "median": 40, "max": 100}
+    assert images["height_px"] == {"min": 32, "median": 32, "max": 50}
+    assert (images["num_duplicates"], images["duplicates"]) == (1, [["k002", "k003"]])
+    assert images["unusable"] == {"no JPEG, PNG or WebP": 1}
+    assert "'k005'" in images["unusable_examples"]["no JPEG, PNG or WebP"]
     assert document["classes"] is None
 
 
-def test_some_pictures_are_drawn_and_always_the_same(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_some_images_are_drawn_and_always_the_same(write_tar: WriteTar, pairs: Pairs) -> None:
     dataset = ShardDataset([write_tar(pairs(30))])
     reports = [check(dataset, 10, REAL) for _ in range(2)]
-    assert [report.pictures.tally.num_seen for report in reports] == [10, 10]
+    assert [report.images.tally.num_seen for report in reports] == [10, 10]
     assert reports[0].to_document() == reports[1].to_document()
-    assert check(dataset, 99, REAL).pictures.tally.num_seen == 30
+    assert check(dataset, 99, REAL).images.tally.num_seen == 30
 
 
-def test_classes_are_counted(write_pictures: Callable[..., list[str]], tmp_path: Path) -> None:
-    write_pictures(3, "animals/cat")
-    write_pictures(1, "animals/dog", 3)
+def test_classes_are_counted(write_images: Callable[..., list[str]], tmp_path: Path) -> None:
+    write_images(3, "animals/cat")
+    write_images(1, "animals/dog", 3)
     (tmp_path / "animals" / "unicorn").mkdir()
     report = check(open_dataset(f"folder:{tmp_path / 'animals'}", "train"), 0, REAL)
     assert report.class_sizes == {"cat": 3, "dog": 1, "unicorn": 0}
-    assert report.captions.ceiling == 1  # pictures of one class are no false negatives of one another
+    assert report.captions.ceiling == 1  # images of one class are no false negatives of one another
 
 
 def test_what_training_would_refuse_is_the_problem(write_tar: WriteTar, pairs: Pairs) -> None:
     members = pairs(9) | {f"k{number:03d}.txt": b"untitled" for number in range(9)}
     report = check(ShardDataset([write_tar(members)]), 0, REAL)
-    assert report.problem.startswith("all 9 pairs have the caption 'untitled'")
+    assert report.problem.startswith("all 9 pairs have the same caption, 'untitled'")
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
@@ -97,7 +100,7 @@ def bomb() -> bytes:
 
 
 def hostile() -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Files that are pictures after all, and files that are none."""
+    """Files that are images after all, and files that are none."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -129,7 +132,7 @@ def hostile() -> tuple[dict[str, bytes], dict[str, bytes]]:
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_every_kind_of_picture_is_used_or_counted(tmp_path: Path, cache: Path) -> None:
+def test_every_kind_of_damaged_image_is_used_or_counted(tmp_path: Path, cache: Path) -> None:
     del cache
     usable, unusable = hostile()
     rows = ["filepath,title", *(f"{name},a {name}" for name in (*usable, *unusable, "missing.jpg"))]
@@ -146,7 +149,68 @@ def test_every_kind_of_picture_is_used_or_counted(tmp_path: Path, cache: Path) -
         "missing file": 1,
     }
     assert document["pictures"]["width_px"]["max"] == 20_000
-    assert document["problem"].startswith("too many pictures cannot be used, 7 of 18 (")
+    assert document["problem"].startswith("too many images cannot be used, 7 of 18 (")
     sound = Subset(dataset, range(len(usable)))
     [images_NCHW] = EvaluationSet(sound).image_chunks(16)
     assert images_NCHW.shape == (11, 3, 16, 16)
+
+
+def tokenize(captions: Sequence[str]) -> Tensor:
+    """Six words at most."""
+    return torch.tensor([([1] * len(caption.split()) + [0] * 6)[:6] for caption in captions])
+
+
+FORM = InputSpec(8, tokenize, "words")
+
+
+def test_good_data_give_no_notes(write_tar: WriteTar, pairs: Pairs) -> None:
+    assert preflight(ShardDataset([write_tar(pairs(60))]), FORM, 16) == []
+    assert preflight(ShardDataset([write_tar(pairs(1))]), FORM, 16) == []
+
+
+@pytest.mark.parametrize("name", ["scenes", "emoji"])
+def test_the_samples_give_no_notes(name: str) -> None:
+    long = InputSpec(8, lambda captions: torch.zeros(len(captions), 9), "long")
+    assert preflight(open_dataset(f"samples:{name}", "train", 1000), long, 128) == []
+
+
+def test_identical_captions_are_refused(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(9) | {f"k{number:03d}.txt": b"untitled" for number in range(9)}
+    with pytest.raises(ValueError, match=r"^all 9 pairs have the same caption, 'untitled'"):
+        preflight(ShardDataset([write_tar(members)]), FORM, 4)
+
+
+def test_identical_images_are_refused(write_tar: WriteTar, pairs: Pairs, image: Callable[..., bytes]) -> None:
+    members = pairs(60) | {f"k{number:03d}.jpg": image(0) for number in range(60)}
+    with pytest.raises(ValueError, match=r"^all 48 checked images are the same \(such as 'k000', 'k001'"):
+        preflight(ShardDataset([write_tar(members)]), FORM, 4)
+
+
+def test_too_many_unusable_images_are_refused(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(60) | {f"k{number:03d}.jpg": b"<html>" for number in range(0, 60, 2)}
+    with pytest.raises(ValueError, match=r"^too many images cannot be used, 2\d of 48 \(2\d no JPEG, PNG or WebP"):
+        preflight(ShardDataset([write_tar(members)]), FORM, 4)
+
+
+def test_a_few_unusable_images_are_a_note(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(40) | {"k005.jpg": b"<html>", "k006.jpg": b""}
+    [note] = preflight(ShardDataset([write_tar(members)]), FORM, 4)
+    assert note.startswith("of a sample of the images, some cannot be used: 2 of 40 (1 ")
+
+
+def test_shared_captions_are_a_note_if_frequent_in_a_batch(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(60) | {f"k{number:03d}.txt": f"caption {number % 6}".encode() for number in range(60)}
+    dataset = ShardDataset([write_tar(members)])
+    # A pair has 9 others of its caption among 59, and 30 negatives in a batch of 31: 30 * 9 / 59 of them are true.
+    assert preflight(dataset, FORM, 31) == [
+        "60 pairs share 6 captions: in a batch of 31, 4.6 of a pair's 30 negatives have its caption on average"
+    ]
+    assert preflight(dataset, FORM, 4) == []  # 3 * 9 / 59 is below a half
+
+
+def test_truncated_captions_are_a_note(write_tar: WriteTar, pairs: Pairs) -> None:
+    members = pairs(10) | {f"k{number:03d}.txt": b"word " * 6 + b"%d" % number for number in range(3)}
+    assert preflight(ShardDataset([write_tar(members)]), FORM, 4) == [
+        "about 30% of the captions fill the 6 tokens that the student reads, or are cut there: "
+        "one with a longer text_cfg.context_length reads more"
+    ]

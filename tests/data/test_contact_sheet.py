@@ -1,4 +1,4 @@
-"""A sheet of pictures and captions: where things stand, and that no caption breaks it."""
+"""A sheet of images and captions: its layout, with captions of any kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +14,12 @@ Pairs = Callable[..., dict[str, bytes]]
 WriteTar = Callable[..., Path]
 
 
-def test_pictures_stand_in_rows_above_their_captions(write_tar: WriteTar, pairs: Pairs, tmp_path: Path) -> None:
+def test_images_are_in_rows_above_their_captions(write_tar: WriteTar, pairs: Pairs, tmp_path: Path) -> None:
     dataset = ShardDataset([write_tar(pairs(8, size=(40, 20)))])
     write_sheet(dataset, tmp_path / "sheet.png")
     sheet_HWC = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert sheet_HWC.shape[1] == 6 * (CELL + MARGIN) + MARGIN
-    left, bottom = MARGIN + CELL + MARGIN, MARGIN + CELL  # of the second picture
+    left, bottom = MARGIN + CELL + MARGIN, MARGIN + CELL  # of the second image
     shown = dataset[1].image.resize((CELL, CELL // 2), Image.Resampling.LANCZOS)
     np.testing.assert_array_equal(sheet_HWC[bottom - CELL // 2 : bottom, left : left + CELL], np.asarray(shown))
     text_HWC = sheet_HWC[bottom + 2 : bottom + 22, left : left + CELL]
@@ -27,7 +27,7 @@ def test_pictures_stand_in_rows_above_their_captions(write_tar: WriteTar, pairs:
     assert (sheet_HWC[MARGIN : bottom - CELL // 2, left : left + CELL] == 255).all()
 
 
-def test_a_broken_picture_leaves_its_reason_in_red(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_a_broken_image_leaves_its_reason_in_red(write_tar: WriteTar, pairs: Pairs) -> None:
     sheet_HWC = np.asarray(contact_sheet(ShardDataset([write_tar(pairs(2) | {"k000.jpg": b"<html>"})])), np.int32)
     first, second = (sheet_HWC[:, left : left + CELL] for left in (MARGIN, 2 * MARGIN + CELL))
     assert ((first[..., 0] - first[..., 2]) > 100).any()
@@ -35,10 +35,8 @@ def test_a_broken_picture_leaves_its_reason_in_red(write_tar: WriteTar, pairs: P
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 3), (3, 20_000), (500, 400)])
-def test_any_shape_fits(
-    write_tar: WriteTar, pairs: Pairs, picture: Callable[..., bytes], size: tuple[int, int]
-) -> None:
-    contact_sheet(ShardDataset([write_tar(pairs(2) | {"k001.jpg": picture(1, size)})]))
+def test_any_shape_fits(write_tar: WriteTar, pairs: Pairs, image: Callable[..., bytes], size: tuple[int, int]) -> None:
+    contact_sheet(ShardDataset([write_tar(pairs(2) | {"k001.jpg": image(1, size)})]))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +52,7 @@ def test_any_caption_fits(caption: str) -> None:
     assert len(caption) < 999 or lines[-1].endswith("\u2026")
 
 
-def test_short_captions_are_whole() -> None:
+def test_short_captions_are_not_cut() -> None:
     assert wrapped("a dog and a cat", _font()) == ["a dog and a cat"]
     assert " ".join(wrapped("a bowl of stew with blue corn, and bread on its side", _font())).endswith("on its side")
 

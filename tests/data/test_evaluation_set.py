@@ -1,4 +1,4 @@
-"""All captions of all pictures, and the pictures in chunks."""
+"""All captions of all images, and the images in chunks."""
 
 import threading
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Pairs = Callable[..., dict[str, bytes]]
 WriteTar = Callable[..., Path]
 
 
-def test_captions_know_their_pictures_and_groups(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_captions_know_their_images_and_groups(write_tar: WriteTar, pairs: Pairs) -> None:
     records = {
         "k000.json": b'{"captions": ["a", "b"], "class": "duck"}',
         "k001.json": b'{"captions": ["c"], "class": "goose", "group": "g"}',
@@ -40,7 +40,7 @@ def test_without_a_class_for_all_there_are_none(write_tar: WriteTar, pairs: Pair
 
 
 @pytest.mark.parametrize("chunk", [1, 32, 50, 256])
-def test_pictures_come_in_order_and_in_chunks(write_tar: WriteTar, pairs: Pairs, chunk: int) -> None:
+def test_images_come_in_order_and_in_chunks(write_tar: WriteTar, pairs: Pairs, chunk: int) -> None:
     dataset = ShardDataset([write_tar(pairs(70))])
     chunks = list(EvaluationSet(dataset).image_chunks(16, chunk))
     assert [len(images_nCHW) for images_nCHW in chunks[:-1]] == [chunk] * (len(chunks) - 1)
@@ -50,8 +50,8 @@ def test_pictures_come_in_order_and_in_chunks(write_tar: WriteTar, pairs: Pairs,
     assert torch.equal(images_NCHW, torch.stack(expected).permute(0, 3, 1, 2))
 
 
-def test_a_broken_picture_names_itself_and_leaves_no_thread(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_a_broken_image_is_named_and_leaves_no_thread(write_tar: WriteTar, pairs: Pairs) -> None:
     dataset = ShardDataset([write_tar(pairs(40) | {"k035.jpg": b"<html>"})])
-    with pytest.raises(ValueError, match="picture of 'k035'"):
+    with pytest.raises(ValueError, match="image of 'k035'"):
         list(EvaluationSet(dataset).image_chunks(16))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("look-ahead")]

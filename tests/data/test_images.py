@@ -1,4 +1,4 @@
-"""Every kind of picture becomes upright RGB, and every broken one a line."""
+"""Every kind of image becomes upright RGB, and every broken one an error of one line."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from workbench.data.images import MAX_PIXELS, decode_image
 
 RAMP_HW = np.linspace(0, 255, 24 * 16).round().astype(np.uint8).reshape(16, 24)
-COLOUR_HWC = np.stack([RAMP_HW, RAMP_HW[::-1], np.full_like(RAMP_HW, 90)], axis=2)
+COLOR_HWC = np.stack([RAMP_HW, RAMP_HW[::-1], np.full_like(RAMP_HW, 90)], axis=2)
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
@@ -30,46 +30,46 @@ def decoded_HWC(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
-def test_colours_survive(image_format: str) -> None:
-    data = encoded(Image.fromarray(COLOUR_HWC), image_format, lossless=True)
-    np.testing.assert_array_equal(decoded_HWC(data), COLOUR_HWC)
+def test_colors_survive(image_format: str) -> None:
+    data = encoded(Image.fromarray(COLOR_HWC), image_format, lossless=True)
+    np.testing.assert_array_equal(decoded_HWC(data), COLOR_HWC)
 
 
 def test_a_jpeg_is_decoded_as_pillow_does() -> None:
-    data = encoded(Image.fromarray(COLOUR_HWC), "JPEG", quality=95)
+    data = encoded(Image.fromarray(COLOR_HWC), "JPEG", quality=95)
     np.testing.assert_array_equal(decoded_HWC(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
-def test_greys_and_palettes() -> None:
-    grey = Image.fromarray(RAMP_HW)
-    np.testing.assert_array_equal(decoded_HWC(encoded(grey)), np.repeat(RAMP_HW[:, :, None], 3, axis=2))
-    black_and_white = grey.convert("1")
+def test_grays_and_palettes() -> None:
+    gray = Image.fromarray(RAMP_HW)
+    np.testing.assert_array_equal(decoded_HWC(encoded(gray)), np.repeat(RAMP_HW[:, :, None], 3, axis=2))
+    black_and_white = gray.convert("1")
     np.testing.assert_array_equal(decoded_HWC(encoded(black_and_white)), np.asarray(black_and_white.convert("RGB")))
-    palette = Image.fromarray(COLOUR_HWC).quantize(64)
+    palette = Image.fromarray(COLOR_HWC).quantize(64)
     np.testing.assert_array_equal(decoded_HWC(encoded(palette)), np.asarray(palette.convert("RGB")))
 
 
-def test_sixteen_bit_greys_keep_their_range() -> None:
+def test_sixteen_bit_grays_keep_their_range() -> None:
     deep_HW = np.linspace(0, 65535, 24 * 16).astype(np.uint16).reshape(16, 24)
-    grey_HWC = decoded_HWC(encoded(Image.fromarray(deep_HW)))
-    np.testing.assert_array_equal(grey_HWC[:, :, 0], deep_HW // 256)
+    gray_HWC = decoded_HWC(encoded(Image.fromarray(deep_HW)))
+    np.testing.assert_array_equal(gray_HWC[:, :, 0], deep_HW // 256)
 
 
 def test_a_print_jpeg_in_cmyk() -> None:
-    cmyk = Image.fromarray(COLOUR_HWC).convert("CMYK")
-    error_HWC = decoded_HWC(encoded(cmyk, "JPEG", quality=100, subsampling=0)).astype(int) - COLOUR_HWC
+    cmyk = Image.fromarray(COLOR_HWC).convert("CMYK")
+    error_HWC = decoded_HWC(encoded(cmyk, "JPEG", quality=100, subsampling=0)).astype(int) - COLOR_HWC
     assert np.abs(error_HWC).max() <= 8
 
 
-def test_the_transparent_is_shown_on_white() -> None:
-    colour = Image.fromarray(COLOUR_HWC)
+def test_transparency_is_white() -> None:
+    color = Image.fromarray(COLOR_HWC)
     alpha_HW1 = RAMP_HW[:, ::-1, None] / 255
-    colour.putalpha(Image.fromarray(RAMP_HW[:, ::-1].copy()))
-    expected_HWC = COLOUR_HWC * alpha_HW1 + 255 * (1 - alpha_HW1)
-    assert np.abs(decoded_HWC(encoded(colour)) - expected_HWC).max() <= 1
+    color.putalpha(Image.fromarray(RAMP_HW[:, ::-1].copy()))
+    expected_HWC = COLOR_HWC * alpha_HW1 + 255 * (1 - alpha_HW1)
+    assert np.abs(decoded_HWC(encoded(color)) - expected_HWC).max() <= 1
 
-    grey_HWC = decoded_HWC(encoded(colour.convert("LA")))
-    assert (grey_HWC[alpha_HW1[:, :, 0] == 0] == 255).all()
+    gray_HWC = decoded_HWC(encoded(color.convert("LA")))
+    assert (gray_HWC[alpha_HW1[:, :, 0] == 0] == 255).all()
     assert (decoded_HWC(encoded(Image.fromarray(RAMP_HW), transparency=0))[RAMP_HW == 0] == 255).all()
     palette = Image.new("P", (4, 4), 0)
     palette.putpalette([10, 20, 30])
@@ -82,7 +82,7 @@ def test_the_transparent_is_shown_on_white() -> None:
 def test_rotated_by_exif(orientation: int, image_format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(Image.fromarray(COLOUR_HWC), image_format, exif=exif, lossless=True)
+    data = encoded(Image.fromarray(COLOR_HWC), image_format, exif=exif, lossless=True)
     stored_HWC = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     upright_HWC = {
         1: stored_HWC,
@@ -97,11 +97,11 @@ def test_rotated_by_exif(orientation: int, image_format: str) -> None:
     np.testing.assert_array_equal(decoded_HWC(data), upright_HWC)
 
 
-def test_a_broken_exif_block_spoils_no_picture() -> None:
-    """Turned by 90 degrees, beside a tag of a wrong type that Pillow cannot write back."""
+def test_a_broken_exif_block_is_ignored() -> None:
+    """Rotated by 90 degrees, with another tag of a wrong type that Pillow cannot write back."""
     entries = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(">HHII", 0x0131, 5, 1, 8)
     exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 2) + entries + bytes(4)
-    data = encoded(Image.fromarray(COLOUR_HWC), "JPEG", exif=exif)
+    data = encoded(Image.fromarray(COLOR_HWC), "JPEG", exif=exif)
     with pytest.raises(AttributeError):
         ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     stored_HWC = np.asarray(Image.open(io.BytesIO(data)))
@@ -114,15 +114,15 @@ def test_odd_sizes(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
-def test_a_picture_cut_short_is_refused(picture: Callable[..., bytes], image_format: str) -> None:
-    data = picture(0, (200, 150), image_format)
+def test_a_truncated_image_is_refused(image: Callable[..., bytes], image_format: str) -> None:
+    data = image(0, (200, 150), image_format)
     decode_image(data)
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         decode_image(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html><html>", b"\xff\xd8", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
+def test_other_data_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         decode_image(data)
 
@@ -130,13 +130,13 @@ def test_what_is_no_picture_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("image_format", ["GIF", "BMP", "TIFF", "PPM", "EPS"])
 def test_other_formats_are_refused(image_format: str) -> None:
     with pytest.raises(ValueError, match="no JPEG, PNG or WebP"):
-        decode_image(encoded(Image.fromarray(COLOUR_HWC), image_format))
+        decode_image(encoded(Image.fromarray(COLOR_HWC), image_format))
 
 
 @pytest.mark.parametrize("side", [8001, 14_000, 60_000])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_bomb_is_refused_by_its_header(side: int) -> None:
-    """A PNG that promises a huge picture and holds none of it: decoding would fail in another way."""
+def test_a_decompression_bomb_is_refused_by_its_header(side: int) -> None:
+    """A PNG that promises a huge image and holds none of it: decoding would fail in another way."""
 
     def part(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -150,8 +150,8 @@ def test_a_bomb_is_refused_by_its_header(side: int) -> None:
 @settings(deadline=None, max_examples=150)
 @given(data=st.data(), image_format=st.sampled_from(["JPEG", "PNG", "WEBP"]))
 @pytest.mark.filterwarnings("ignore")
-def test_damage_gives_a_picture_or_a_line(data: st.DataObject, image_format: str) -> None:
-    content = bytearray(encoded(Image.fromarray(COLOUR_HWC), image_format))
+def test_damage_gives_an_image_or_an_error(data: st.DataObject, image_format: str) -> None:
+    content = bytearray(encoded(Image.fromarray(COLOR_HWC), image_format))
     place = data.draw(st.integers(0, len(content) - 1))
     noise = data.draw(st.binary(min_size=1, max_size=30))
     content[place : place + len(noise)] = noise

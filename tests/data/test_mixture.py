@@ -1,4 +1,4 @@
-"""Several data sets as one: written with plus and times, drawn in a ratio, with keys of their own."""
+"""Mixtures: parsing, sampling in the given ratio, unique keys."""
 
 import json
 import pickle
@@ -33,11 +33,11 @@ WriteTar = Callable[..., Path]
         ("", []),
     ],
 )
-def test_how_a_mixture_is_written(spec: str, parts: list[tuple[str, float]]) -> None:
+def test_mixtures_are_parsed(spec: str, parts: list[tuple[str, float]]) -> None:
     assert mixture_parts(spec) == [Part(*part) for part in parts]
 
 
-def test_a_path_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_path_is_not_a_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cats + dogs").mkdir()
     assert mixture_parts("cats + dogs") == []
@@ -48,12 +48,12 @@ def test_a_path_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("ratio", ["0", "-1", "two", "nan", "inf", "1:2", ""])
 def test_a_bad_ratio_is_one_line(ratio: str) -> None:
     with pytest.raises(
-        ValueError, match=r"^[^\n]*(is no ratio: a mixture is 'SPEC\*2 \+ SPEC\*1'|no such data)[^\n]*$"
+        ValueError, match=r"^[^\n]*(is not a ratio: a mixture is 'SPEC\*2 \+ SPEC\*1'|no such data)[^\n]*$"
     ):
         open_dataset(f"a.tar*{ratio} + b.tar*1", "train")
 
 
-def test_only_a_sample_set_alone_has_splits_of_its_own() -> None:
+def test_only_a_single_sample_set_has_its_own_splits() -> None:
     specs = ["samples:scenes", "samples:emoji/test", "samples:scenes*2 + a.tar", "a.tar", "folder:samples:scenes"]
     assert [sample_set_of(spec) for spec in specs] == ["scenes", "emoji", "", "", ""]
 
@@ -73,7 +73,7 @@ def form(image_size: int) -> InputSpec:
     return InputSpec(image_size, tokenize, "numbers")
 
 
-def test_keys_and_groups_are_unique_and_samples_those_of_the_parts(three: str) -> None:
+def test_keys_and_groups_are_unique_and_samples_equal_the_parts(three: str) -> None:
     dataset = open_dataset(three, "train")
     texts = [dataset.text(index) for index in range(len(dataset))]
     assert len(texts) == len({text.key for text in texts}) == len({text.group for text in texts}) == 60
@@ -81,7 +81,7 @@ def test_keys_and_groups_are_unique_and_samples_those_of_the_parts(three: str) -
     assert dataset[35].key == "2/k005"
     assert dataset[35].captions == ("caption 5",)
     assert dataset[35].image.tobytes() == open_dataset(three, "train")[5].image.tobytes()
-    with pytest.raises(ImageError, match=r"^part 3 of the mixture: shard '.*2.tar', picture of 'k009': no JPEG"):
+    with pytest.raises(ImageError, match=r"^part 3 of the mixture: shard '.*2.tar', image of 'k009': no JPEG"):
         dataset[59]
     for beyond in (60, -1):
         with pytest.raises(IndexError):
@@ -126,12 +126,12 @@ def test_a_mixture_can_be_evaluated(three: str) -> None:
     assert "1 of 60 (1 no JPEG, PNG or WebP; such as part 3 of the mixture" in evaluation.note
 
 
-def test_every_form_may_be_mixed(
-    write_pictures: Callable[..., list[str]], tmp_path: Path, write_tar: WriteTar, pairs: Pairs
+def test_every_kind_of_spec_can_be_mixed(
+    write_images: Callable[..., list[str]], tmp_path: Path, write_tar: WriteTar, pairs: Pairs
 ) -> None:
-    names = write_pictures(4)
-    write_pictures(3, "classes/a")
-    write_pictures(3, "classes/b", 3)
+    names = write_images(4)
+    write_images(3, "classes/a")
+    write_images(3, "classes/b", 3)
     (tmp_path / "list.csv").write_text("filepath,title\n" + "".join(f"{name},a {name}\n" for name in names))
     (tmp_path / "c.json").write_text(
         json.dumps(
@@ -154,7 +154,7 @@ def test_every_form_may_be_mixed(
     assert dataset.text(14).label == "a"
 
 
-def test_every_part_counts_the_captions_that_it_leaves_out(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_every_part_counts_its_unusable_captions(write_tar: WriteTar, pairs: Pairs) -> None:
     """A part is refused for its own share, however many good captions the others have."""
     few = write_tar(pairs(30) | {"k003.txt": b""}, "few.tar")
     some = write_tar(pairs(30, start=50) | {"k051.json": b'{"captions": [null]}', "k052.txt": b" "}, "some.tar")

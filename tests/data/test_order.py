@@ -1,4 +1,4 @@
-"""Which samples a step takes: all of them once an epoch, and from a mixture its ratio in every batch."""
+"""The samples of a step: each once per epoch, and a mixture's ratio in every batch."""
 
 from collections import Counter
 from fractions import Fraction
@@ -30,7 +30,7 @@ class Sized(Dataset):
 
 
 def samples(order: Order, step: int) -> list[int]:
-    return [place.sample for place in order.places(step)]
+    return [row.sample for row in order.rows(step)]
 
 
 @pytest.mark.parametrize("num_samples", [1, 7, 1000])
@@ -52,16 +52,16 @@ def test_an_epoch_goes_through_the_data_once_and_drops_the_tail() -> None:
     assert len({tuple(indices) for indices in epochs}) == 9
     assert len({index for indices in epochs for index in indices}) == 23
     assert samples(order, 0) != samples(Order(Sized((23, 1.0)), 5, 4), 0)
-    assert [order.places(4 * epoch)[0].view for epoch in range(3)] == [0, 1, 2]
-    assert [Order(Sized((23, 1.0)), 5, 3, 2).places(4 * epoch)[0].view for epoch in range(3)] == [0, 1, 0]
+    assert [order.rows(4 * epoch)[0].view for epoch in range(3)] == [0, 1, 2]
+    assert [Order(Sized((23, 1.0)), 5, 3, 2).rows(4 * epoch)[0].view for epoch in range(3)] == [0, 1, 0]
 
 
-def test_a_step_may_be_asked_for_at_any_time() -> None:
+def test_steps_are_random_access() -> None:
     dataset = Sized((23, 2.0), (40, 1.0), (9, 1.0))
     order = Order(dataset, 8, 0)
-    forward = [order.places(step) for step in range(40)]
+    forward = [order.rows(step) for step in range(40)]
     for step in (39, 0, 17, 3):
-        assert order.places(step) == forward[step] == Order(dataset, 8, 0).places(step)
+        assert order.rows(step) == forward[step] == Order(dataset, 8, 0).rows(step)
 
 
 @settings(max_examples=30, deadline=None)
@@ -74,13 +74,13 @@ def test_every_batch_has_the_ratio_and_every_source_its_epochs(parts: list[tuple
     order = Order(dataset, 24, seed)
     shown: dict[tuple[int, int], list[int]] = {}
     for step in range(12):
-        places = order.places(step)
-        assert len(places) == 24
-        counts = Counter(dataset.sources.index(place.source) for place in places)
+        rows = order.rows(step)
+        assert len(rows) == 24
+        counts = Counter(dataset.sources.index(row.source) for row in rows)
         assert [counts[number] for number in range(len(parts))] == order.counts
-        for place in places:
-            assert 0 <= place.sample - place.source.start < place.source.num_samples
-            shown.setdefault((dataset.sources.index(place.source), place.view), []).append(place.sample)
+        for row in rows:
+            assert 0 <= row.sample - row.source.start < row.source.num_samples
+            shown.setdefault((dataset.sources.index(row.source), row.view), []).append(row.sample)
     total = sum(ratio for _, ratio in parts)
     assert all(abs(count - 24 * ratio / total) < 1 for count, (_, ratio) in zip(order.counts, parts, strict=True))
     assert all(len(set(indices)) == len(indices) for indices in shown.values())  # once an epoch
@@ -95,15 +95,17 @@ def test_a_source_in_a_mixture_keeps_its_order_as_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "batch_size", "says"),
+    ("parts", "batch_size", "message"),
     [
-        ([(23, 1.0)], 24, "a batch of 24 needs as many pairs, and the data have 23: lower train.batch_size"),
+        ([(23, 1.0)], 24, "a batch of 24 needs as many pairs, but the data have 23: lower train.batch_size"),
         ([(50, 2.0), (5, 1.0)], 24, "a batch of 24 takes 8 pairs of part 2 of the mixture, which has 5: change"),
         ([(50, 99.0), (50, 1.0)], 24, "a batch of 24 takes 0 pairs of part 2 of the mixture"),
     ],
 )
-def test_data_that_do_not_fill_a_batch_are_refused(parts: list[tuple[int, float]], batch_size: int, says: str) -> None:
-    with pytest.raises(ValueError, match=f"^{says}"):
+def test_data_that_do_not_fill_a_batch_are_refused(
+    parts: list[tuple[int, float]], batch_size: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
         Order(Sized(*parts), batch_size, 0)
 
 

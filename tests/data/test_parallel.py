@@ -1,4 +1,4 @@
-"""Order, bounds, errors, and that nothing is left running."""
+"""Order, bounds and errors of prefetching, and that no thread is left running."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ def test_results_come_in_order(num_threads: int, depth: int) -> None:
     assert threads() == []
 
 
-def test_no_more_is_begun_than_the_depth_allows() -> None:
+def test_no_more_calls_start_than_the_depth_allows() -> None:
     begun: list[int] = []
     results = look_ahead(begun.append, range(100), num_threads=4, depth=3)
     for taken in range(1, 20):
@@ -35,7 +35,7 @@ def test_no_more_is_begun_than_the_depth_allows() -> None:
     assert threads() == []
 
 
-def test_an_error_comes_at_its_place() -> None:
+def test_an_error_keeps_its_position() -> None:
     def fail_at_three(number: int) -> int:
         if number == 3:
             raise ValueError("three")
@@ -48,7 +48,7 @@ def test_an_error_comes_at_its_place() -> None:
     assert threads() == []
 
 
-def test_closing_waits_only_for_the_call_under_way() -> None:
+def test_closing_waits_only_for_the_current_call() -> None:
     begun: list[int] = []
 
     def slow(number: int) -> None:

@@ -1,4 +1,4 @@
-"""Every SPEC that people may write, and what they read when it is wrong."""
+"""Every form of a SPEC, and the errors of wrong ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_the_shards_of_a_spec(folder: Path, spec: str, numbers: list[int] | None
     assert dataset.text(0).key == f"k{2 * numbers[0]:03d}"
 
 
-def test_a_name_with_a_colon_is_a_path_where_there_is_one(folder: Path) -> None:
+def test_a_name_with_a_colon_is_a_path_if_it_exists(folder: Path) -> None:
     folder.rename(folder.with_name("a:b"))
     assert len(open_dataset("a:b", "train")) == 6
 
@@ -59,7 +59,7 @@ def test_num_pairs_is_a_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "says"),
+    ("spec", "message"),
     [
         ("", "a SPEC is samples:NAME"),
         ("shard", "did you mean 'shards'?"),
@@ -71,10 +71,10 @@ def test_num_pairs_is_a_limit() -> None:
         ),
         ("shards/{5..2}.tar", "write the smaller number first"),
         ("shards/checksums.txt", "needs one column 'filepath'"),
-        ("shards/readme.md", "is no .tar file"),
+        ("shards/readme.md", "is not a .tar file"),
         ("shards/pairs.json", "write coco:shards/pairs.json@DIR .* or karpathy:shards/pairs.json@DIR"),
         ("empty", "no .tar files in the folder 'empty': a SPEC is"),
-        (".", r"no .tar files in the folder '\.': name one of its folders, such as shards"),
+        (".", r"no .tar files in the folder '\.': give one of its folders, such as shards"),
         ("sample:scenes", "did you mean 'samples:'.*a SPEC is"),
         ("pipe:cat shards/00000.tar", "unknown data 'pipe:'.*a SPEC is"),
         ("https://example.org/00000.tar", "unknown data 'https:'"),
@@ -83,8 +83,8 @@ def test_num_pairs_is_a_limit() -> None:
     ],
 )
 @pytest.mark.usefixtures("folder")
-def test_a_wrong_spec_is_one_line_with_the_remedy(spec: str, says: str) -> None:
-    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+def test_a_wrong_spec_is_one_line_with_the_remedy(spec: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(spec, "train")
 
 
@@ -96,7 +96,7 @@ def test_a_wrong_spec_is_one_line_with_the_remedy(spec: str, says: str) -> None:
         ("samples:emoji/test", "train", 2, ("emoji", "test", 2)),
     ],
 )
-def test_the_split_of_a_sample_set_is_the_role_unless_named(
+def test_the_split_of_a_sample_set_defaults_to_the_role(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     spec: str,

@@ -22,17 +22,17 @@ def test_too_many_is_more_than_five_per_cent_and_more_than_chance(
     assert tally(num_seen, *[CUT] * num_unusable).is_too_many is is_too_many
 
 
-def test_too_many_end_in_a_line_with_reasons_and_examples() -> None:
+def test_too_many_raise_with_reasons_and_examples() -> None:
     tally(100, CUT, CUT).check()
     with pytest.raises(
         ValueError,
-        match=r"^too many pictures cannot be used, 8 of 40 \(5 missing file, 3 cut short or damaged; such as "
-        r"there is no b.jpg; a.jpg: truncated\); up to 5% would be passed over: mend or remove them",
+        match=r"^too many images cannot be used, 8 of 40 \(5 missing file, 3 cut short or damaged; such as "
+        r"there is no b.jpg; a.jpg: truncated\); up to 5% would be skipped: repair or remove them",
     ):
         tally(40, *[CUT] * 3, *[MISSING] * 5).check()
 
 
-def test_news_come_at_every_doubling_and_at_the_end() -> None:
+def test_messages_come_at_every_doubling_and_at_the_end() -> None:
     counted = BadImageCount()
     told = []
     for step in range(1, 21):

@@ -88,11 +88,11 @@ def test_a_bad_image_is_reported_and_the_run_continues(specs: dict[str, str], ti
     events = list(train(build_cohort({"one": config, "other": config.model_copy(update={"seed": 5})})))
     for name in ("one", "other"):
         warned = [event.message for event in events if isinstance(event, Warned) and event.run == name]
-        assert warned[0].startswith("validation: pictures that cannot be used are not measured: 2 of 40 (2 no JPEG")
-        assert warned[1].startswith("of some pictures looked at, these cannot be used: 2 of 48 (2 no JPEG")
+        assert warned[0].startswith("validation: images that cannot be used are not evaluated: 2 of 40 (2 no JPEG")
+        assert warned[1].startswith("of a sample of the images, some cannot be used: 2 of 48 (2 no JPEG")
         # 9 steps are two epochs of 48 images and a step: both bad ones came twice, or one of them three times.
-        assert "pictures cannot be used, and others took their places:" in warned[-1]
-        assert re.search(r"places: (4 of 96 \(4|5 of 108 \(5) no JPEG", warned[-1])
+        assert "images cannot be used and were replaced by others:" in warned[-1]
+        assert re.search(r"others: (4 of 96 \(4|5 of 108 \(5) no JPEG", warned[-1])
     assert [event.state for event in events if isinstance(event, RunFinished)] == ["finished"] * 2
 
 
@@ -101,7 +101,7 @@ def test_substitutes_do_not_depend_on_interruptions_nor_workers(specs: dict[str,
     data = {"train": specs["csv"], "validation": "", "num_pairs": 0}
     steps = {"num_steps": 6, "batch_size": 12}
     learnt, events = trained_with_a_break(tiny(data=data | {"num_workers": 2}, train=steps), after=2)
-    assert any("others took their places" in event.message for event in events if isinstance(event, Warned))
+    assert any("were replaced by others" in event.message for event in events if isinstance(event, Warned))
     assert learnt == trained_at_once(tiny(data=data, train=steps))
 
 
@@ -111,19 +111,19 @@ def test_too_many_bad_images_end_the_run_with_reasons(specs: dict[str, str], tin
     spoil(*range(0, 12, 2))  # after the look that is taken first
     events: list[Event] = []
     with pytest.raises(
-        ValueError, match=r"^too many pictures cannot be used, 6 of \d+ \(6 no JPEG, PNG or WebP; such as"
+        ValueError, match=r"^too many images cannot be used, 6 of \d+ \(6 no JPEG, PNG or WebP; such as"
     ):
         events.extend(train(cohort))  # those before the error stay
     assert isinstance(events[-1], RunFinished)
     assert events[-1].state == "failed"
-    assert "pairs.tsv, picture 'classes/class_" in events[-1].reason
+    assert "pairs.tsv, image 'classes/class_" in events[-1].reason
 
 
 def test_nonsense_is_refused_before_a_run_exists(specs: dict[str, str], tiny: Tiny) -> None:
     names = [line.split("\t")[0] for line in Path("pairs.tsv").read_text().splitlines()]
     Path("same.csv").write_text("".join(f"{name},title\n" for name in names))
     config = tiny(data={"train": "same.csv", "validation": "", "num_pairs": 0})
-    with pytest.raises(ValueError, match=r"^all 48 pairs have the caption 'title', so that nothing tells them apart"):
+    with pytest.raises(ValueError, match=r"^all 48 pairs have the same caption, 'title'"):
         launch({"run": config}, Path("runs"))
     assert not Path("runs/run").exists()
     del specs
@@ -159,7 +159,7 @@ def test_bad_shards_are_refused_by_default_and_skipped_where_the_setting_allows_
     assert cohort.evaluators["validation"].pairs.num_images == 32
     assert [event.state for event in train(cohort) if isinstance(event, RunFinished)] == ["finished"]
     [note] = cohort.stream.dataset.reading.notes
-    assert note.startswith("left out 1 of 3 shards, as data.bad_shards allows; shard '")
+    assert note.startswith("left out 1 of 3 shards (data.bad_shards=skip); shard '")
 
 
 def test_zero_shot_comes_first_of_a_class_folder(specs: dict[str, str], tiny: Tiny) -> None:

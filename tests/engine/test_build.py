@@ -24,7 +24,7 @@ def test_auto_is_the_sample_sets_own_split_and_nothing_elsewhere(data: dict, spl
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": {"batch_size": 100}}, "a batch of 100 needs as many pairs, and the data have 60"),
+        ({"train": {"batch_size": 100}}, "a batch of 100 needs as many pairs, but the data have 60"),
         ({"student": {"model": "mini-w65"}}, "did you mean 'mini-w"),
         ({"teacher": {"model": ""}}, "needs|compares with a teacher"),
         ({"data": {"train": "nowhere.tar"}}, "no such data 'nowhere.tar'"),

@@ -210,7 +210,7 @@ def test_too_small_a_disk_is_refused_before_the_data_are_read(tiny, tmp_path: Pa
     def read(*_: object) -> None:
         raise AssertionError("the data were read")
 
-    monkeypatch.setattr(build, "open_prepared", read)
+    monkeypatch.setattr(build, "open_dataset", read)
     free(100_000)
     with pytest.raises(
         ValueError, match=r"^disk full at \S+: needs about \d\.\d MB, has .*log\.keep_checkpoints=1, .*--runs"

@@ -22,6 +22,7 @@ from workbench.data.cached.store import Source, Store
 from workbench.data.cached.writer import write_store
 from workbench.data.dataset import Dataset
 from workbench.data.images import at_working_size
+from workbench.data.mixture import map_parts
 from workbench.data.spec import open_dataset
 from workbench.embeddings import Batch
 from workbench.engine.build import build_cohort
@@ -99,18 +100,19 @@ def steps(config: RunConfig) -> Iterator[tuple[dict[str, Callable[[], object]], 
 def prepared(config: RunConfig, live: BatchStream, folder: Path) -> Dataset:
     """The run's data from a store of pixels, with their captions as the models' tokens."""
 
-    def keep(name: str, dataset: Dataset, _share: float) -> Dataset:
+    def keep(dataset: Dataset, _share: float) -> Dataset:
         place = folder / str(len(list(folder.iterdir())))
         place.mkdir()
         scaled = at_working_size(dataset, config.data.working_size)
-        write_store(scaled, Source.of(scaled, "pixels"), place, spec=name, show=lambda contents: contents)
+        write_store(scaled, Source.of(scaled, "pixels"), place, spec=dataset.name, show=lambda contents: contents)
         kept = PreparedDataset(Store(place), dataset)
         for form in (live.student, live.teacher):
             if form is not None:
                 kept.keep_tokens(form)
         return kept
 
-    return open_dataset(config.data.train, "train", config.data.num_pairs, keep, config.data.bad_shards)
+    dataset = open_dataset(config.data.train, "train", config.data.num_pairs, config.data.bad_shards)
+    return map_parts(dataset, keep)
 
 
 class StepByParts:

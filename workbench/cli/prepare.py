@@ -74,7 +74,7 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
     from workbench.cli.output import print_json, print_line
     from workbench.data.cached.listing import listed
     from workbench.data.cached.prepare import prepare as prepare_data
-    from workbench.data.dataset import Dataset
+    from workbench.data.mixture import Mixture
     from workbench.data.spec import open_dataset
     from workbench.errors import unknown
 
@@ -83,13 +83,9 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
     if keep == "jpeg" and working_size:
         raise ValueError("--keep jpeg keeps whole pictures, which are scaled when they are read: drop --working-size")
     before = {one.manifest.id for one in listed()}
-    made: set[str] = set()
-
-    def prepared(name: str, dataset: Dataset, _share: float) -> Dataset:
-        made.add(prepare_data(name, dataset, "jpeg" if keep == "jpeg" else "pixels", working_size).manifest.id)
-        return dataset
-
-    open_dataset(spec, "train", num_pairs, prepared, bad_shards)
+    dataset = open_dataset(spec, "train", num_pairs, bad_shards)
+    parts = dataset.parts if isinstance(dataset, Mixture) else (dataset,)
+    made = {prepare_data(part, "jpeg" if keep == "jpeg" else "pixels", working_size).manifest.id for part in parts}
     stores = [one for one in listed() if one.manifest.id in made]
     if json:
         print_json(

@@ -1,6 +1,6 @@
-"""Which part of a picture a model sees, and how large: training crops, evaluation crops, resizing.
+"""Training crops, evaluation crops and resizing.
 
-Shape letters: H, W pixels · C colour channels · B pictures.
+Shape letters: H, W pixels · C color channels · B images.
 """
 
 import math
@@ -25,16 +25,16 @@ MAX_ASPECT = 16
 def crop_box(
     seed: int, key: str, view: int, size: tuple[int, int], scale: tuple[float, float] = (0.9, 1.0)
 ) -> tuple[int, int, int, int]:
-    """A training crop as torchvision's ``RandomResizedCrop`` draws it, but as a function of its arguments.
+    """The box of a training crop, distributed as torchvision's ``RandomResizedCrop`` but a function of the arguments.
 
-    The area is uniform in ``scale`` (shares of the picture), the aspect ratio log-uniform from 3:4 to 4:3,
-    the place uniform. If ten draws do not fit, it is the largest centred crop of an allowed aspect.
+    The area is uniform in ``scale`` (shares of the image), the aspect ratio log-uniform from 3:4 to 4:3, the position
+    uniform. If ten draws do not fit into the image, it is the largest centered crop of an allowed aspect ratio.
 
     Args:
         seed: the data seed.
-        key: the sample's.
-        view: which of the sample's views.
-        size: width and height of the picture, in pixels.
+        key: the sample's key.
+        view: number of the view.
+        size: width and height of the image, in pixels.
         scale: smallest and largest share of the area, from (0, 1].
 
     Returns:
@@ -42,7 +42,7 @@ def crop_box(
     """
     draws = random.Random(derive_seed(seed, "crop", key, view))
     full_width, full_height = size
-    for _ in range(NUM_TRIES):
+    for _ in range(NUM_TRIES):  # the order of the draws is part of every recorded run: do not change it
         area = full_width * full_height * draws.uniform(*scale)
         aspect = math.exp(draws.uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1])))
         width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
@@ -61,21 +61,21 @@ def _largest_crop(full_width: int, full_height: int) -> tuple[int, int, int, int
 
 
 def crop_HWC(image: Image.Image, image_size: int, box: tuple[int, int, int, int]) -> Pixels:
-    """The box of an RGB picture as a square of ``image_size`` pixels (bicubic, antialiased), uint8."""
+    """Resizes a box of an RGB image to a square of ``image_size`` pixels (bicubic, antialiased), uint8."""
     return _pixels_HWC(image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box))
 
 
 def evaluation_HWC(image: Image.Image, image_size: int) -> Pixels:
-    """An RGB picture as open_clip evaluates it: the shorter side at ``image_size`` (bicubic), then the centre."""
-    image = _without_ends(image)
+    """open_clip's evaluation transform: shorter side to ``image_size`` (bicubic), then center crop; uint8."""
+    image = _crop_extreme_aspect(image)
     width, height = (int(image_size * side / min(image.size)) for side in image.size)
     left, top = round((width - image_size) / 2), round((height - image_size) / 2)
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return _pixels_HWC(resized.crop((left, top, left + image_size, top + image_size)))
 
 
-def _without_ends(image: Image.Image) -> Image.Image:
-    """The middle of a very long picture, whose ends would be resized at great cost and then cut off."""
+def _crop_extreme_aspect(image: Image.Image) -> Image.Image:
+    """The middle of a very long image; resizing its ends would be slow, and the center crop drops them anyway."""
     longest = MAX_ASPECT * min(image.size)
     width, height = (min(side, longest) for side in image.size)
     left, top = (image.width - width) // 2, (image.height - height) // 2
@@ -86,6 +86,6 @@ def _pixels_HWC(image: Image.Image) -> Pixels:
     return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
 
 
-def stack_BCHW(pictures_HWC: Sequence[Pixels]) -> Tensor:
-    """Pictures of one size as one uint8 tensor [B, C, H, W]."""
-    return torch.from_numpy(np.stack(pictures_HWC)).permute(0, 3, 1, 2).contiguous()
+def stack_BCHW(images_HWC: Sequence[Pixels]) -> Tensor:
+    """Images of one size as one uint8 tensor [B, C, H, W]."""
+    return torch.from_numpy(np.stack(images_HWC)).permute(0, 3, 1, 2).contiguous()

@@ -1,6 +1,7 @@
-"""Samples -> batches: a step's batch is a function of the data, the data seed and the step alone.
+"""Dataset -> batches: a step's batch is a function of the data, the data seed and the step alone.
 
-Shape letters: B pairs of a batch · L tokens · C channels · H, W pixels."""
+Shape letters: B pairs of a batch · L tokens · C channels · H, W pixels.
+"""
 
 import os
 import random
@@ -17,27 +18,25 @@ from torch.utils.data import Dataset as TorchDataset
 
 from workbench.data.augment import Pixels, crop_box, crop_HWC, stack_BCHW
 from workbench.data.dataset import Dataset, Sample
-from workbench.data.order import Order, Place
+from workbench.data.order import BatchRow, Order
 from workbench.data.parallel import look_ahead
 from workbench.data.unusable import ImageError
 from workbench.embeddings import BadImage, Batch, InputSpec
 from workbench.randomness import derive_seed
 
-# Batches made ahead of their use, by a thread or by processes, in pinned memory where there is a GPU.
-
 NUM_BATCHES_AHEAD = 2
 
 
-def deliver(make: Callable[[int], Batch], steps: range, *, num_workers: int) -> Generator[Batch, None, None]:
-    """``map(make, steps)``, ahead of the consumer. Closing the iterator ends its thread or its processes.
+def prefetch(make: Callable[[int], Batch], steps: range, *, num_workers: int) -> Generator[Batch, None, None]:
+    """``map(make, steps)``, computed ahead, in pinned memory if there is a GPU. Closing the iterator ends its workers.
 
     Args:
-        make: the batch of a step, from nothing but the step; picklable where processes are spawned.
+        make: makes the batch of a step from the step alone; picklable if processes are spawned.
         steps: the steps, in order.
-        num_workers: processes; 0 for one thread, which is enough where decoding is quicker than training.
+        num_workers: number of processes; 0 for one thread, enough if decoding is faster than training.
 
     Raises:
-        ValueError: as ``make`` raises it, at its place in the order.
+        ValueError: raised by ``make``, at that step's position.
     """
     pin = torch.cuda.is_available()
     if num_workers:
@@ -48,7 +47,7 @@ def deliver(make: Callable[[int], Batch], steps: range, *, num_workers: int) -> 
 
 
 def pinned(batch: Batch) -> Batch:
-    """The same batch where a GPU can fetch it in the background; shared tensors stay shared."""
+    """The batch in pinned memory, which a GPU copies asynchronously; shared tensors stay shared."""
     done: dict[int, Tensor] = {}
 
     def pin(tensor: Tensor) -> Tensor:
@@ -66,58 +65,58 @@ def pinned(batch: Batch) -> Batch:
 
 
 @dataclass(frozen=True)
-class _Parcel:
-    """What a process hands over: a batch, or the line for people that stands in its place.
+class _WorkerResult:
+    """A batch, or the error message instead of it.
 
-    An exception would arrive wrapped in the process's traceback, which is no line for people.
+    The DataLoader would wrap an exception in the worker's traceback; a message stays one line.
     """
 
     batch: Batch | None = None
     error: str = ""
 
-    def pin_memory(self) -> "_Parcel":
+    def pin_memory(self) -> "_WorkerResult":
         """Called by the DataLoader's pinning thread."""
-        return self if self.batch is None else _Parcel(pinned(self.batch))
+        return self if self.batch is None else _WorkerResult(pinned(self.batch))
 
 
 @dataclass(frozen=True)
-class _Steps(TorchDataset[_Parcel]):
-    """Steps as the DataLoader's samples, so that it decides nothing about order or content."""
+class _Steps(TorchDataset[_WorkerResult]):
+    """Steps as the DataLoader's samples: it decides neither order nor content."""
 
     make: Callable[[int], Batch]
 
-    def __getitem__(self, step: int) -> _Parcel:
+    def __getitem__(self, step: int) -> _WorkerResult:
         try:
-            return _Parcel(self.make(step))
+            return _WorkerResult(self.make(step))
         except ValueError as error:
-            return _Parcel(error=str(error))
+            return _WorkerResult(error=str(error))
 
 
 def _from_workers(
     make: Callable[[int], Batch], steps: range, num_workers: int, pin: bool
 ) -> Generator[Batch, None, None]:
-    # batch_size=None: a step is already a whole batch. With a generator of its own the DataLoader does not
-    # draw its base seed from torch's global one. Its processes end with the loop below, however it is left.
+    # batch_size=None: a step already is a batch. The generator keeps the DataLoader from drawing its base seed from
+    # torch's global one. Its processes end when the loop below is left, also by an exception.
     loader = DataLoader(
         _Steps(make),
         sampler=steps,
         batch_size=None,
         num_workers=min(num_workers, max(1, len(steps))),
         pin_memory=pin,
-        worker_init_fn=_leave_signals_to_the_run,
+        worker_init_fn=_ignore_signals,
         generator=torch.Generator(),
     )
-    for parcel in loader:
-        if parcel.batch is None:
-            raise ValueError(parcel.error)
-        yield parcel.batch
+    for result in loader:
+        if result.batch is None:
+            raise ValueError(result.error)
+        yield result.batch
 
 
-def _leave_signals_to_the_run(_worker: int) -> None:
-    """Signals reach the whole process group, and the run wants to finish its step and save.
+def _ignore_signals(_worker: int) -> None:
+    """Ignores the signals that the main process handles by saving and stopping.
 
-    A process that died of one would raise in the middle of that: it stays through Ctrl-C, SIGHUP and SIGUSR1, and
-    leaves quietly at SIGTERM.
+    They reach the whole process group. A worker that died of one would make the DataLoader raise before the main
+    process has saved; so Ctrl-C, SIGHUP and SIGUSR1 are ignored, and SIGTERM exits without a traceback.
     """
     for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
         if number := getattr(signal, name, None):  # Windows has only the first
@@ -125,27 +124,26 @@ def _leave_signals_to_the_run(_worker: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
-NUM_SUBSTITUTES = 100  # pairs tried in place of one whose picture cannot be used
+NUM_SUBSTITUTES = 100  # pairs tried instead of one with an unusable image
 
 
 @dataclass(frozen=True)
 class BatchStream:
-    """The batches of a run, in the form of the student and of the teacher.
+    """The training batches of a run, for student and teacher.
 
-    Every epoch goes through the samples in a new order; see :class:`~workbench.data.order.Order`. Both models see the
-    same crop and caption, each at its own resolution and with its own tokens; where their forms agree they share the
-    tensors. In place of a pair whose picture cannot be decoded stands another of the same source, and the batch says
-    so.
+    Every epoch has a new order; see :class:`~workbench.data.order.Order`. Both models get the same crop and caption,
+    each at its own resolution and with its own tokens; equal ones are shared tensors. A pair whose image cannot be
+    decoded is replaced by another of the same source, and listed in ``Batch.replaced``.
 
     Args:
         dataset: the samples.
-        student: what the student wants to be fed.
-        teacher: what the teacher wants to be fed; None without one.
+        student: the student's input spec.
+        teacher: the teacher's input spec; None without a teacher.
         batch_size: pairs in a batch.
-        seed: the data seed; decides order, crops, captions and substitutes.
-        views: reproducible views of a sample; epoch e shows view e modulo ``views``. 0: always new ones.
-        crop_scale: smallest and largest share of a picture's area that a crop keeps.
-        num_workers: processes that make batches; 0 for one thread of this process. Changes no batch.
+        seed: the data seed; determines order, crops, captions and replacements.
+        views: number of reproducible views of a sample; epoch e uses view e modulo ``views``. 0: a new view each epoch.
+        crop_scale: smallest and largest share of an image's area that a crop keeps.
+        num_workers: processes that make batches; 0 for one thread. Does not change any batch.
 
     Raises:
         ValueError: the data do not fill one batch.
@@ -166,100 +164,106 @@ class BatchStream:
 
     @cached_property
     def order(self) -> Order:
-        """Which samples each step takes."""
+        """The samples and views of each step."""
         return Order(self.dataset, self.batch_size, self.seed, self.views)
 
     def batches(self, start_step: int, end_step: int) -> Generator[Batch, None, None]:
-        """The batches of steps ``start_step`` up to, not including, ``end_step``, made ahead of their use.
+        """The batches of steps ``start_step`` to ``end_step`` (exclusive), computed ahead.
 
-        Closing the iterator ends the thread or the processes that make them.
+        Closing the iterator ends its thread or processes.
 
         Raises:
-            ValueError: as :meth:`batch` does; raised where the batch would come.
+            ValueError: as :meth:`batch`, at that batch's position.
         """
-        return deliver(self.batch, range(start_step, end_step), num_workers=self.num_workers)
+        return prefetch(self.batch, range(start_step, end_step), num_workers=self.num_workers)
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step, counted from 0.
+        """The batch of one step, from 0.
 
         Raises:
-            ValueError: the data have changed under way, or nothing can be decoded.
+            ValueError: the files have changed since they were opened, or no image can be decoded.
         """
-        places = self.order.places(step)
-        taken = {place.sample for place in places}
+        rows = self.order.rows(step)
+        in_batch = {row.sample for row in rows}
         replaced: list[BadImage] = []
         keys, captions = [], []
         chosen: list[tuple[int, int]] = []
-        pictures: list[list[Pixels]] = [[] for _ in self._image_sizes]
-        for place in places:
-            index, sample = self._usable(place, step, taken, replaced)
-            caption = self._choose(sample, place.view)
+        crops: list[list[Pixels]] = [[] for _ in self._image_sizes]  # by image size, then by row
+        for row in rows:
+            index, sample = self._sample_or_substitute(row, step, in_batch, replaced)
+            caption = self._choose(sample, row.view)
             keys.append(sample.key)
             chosen.append((index, caption))
             captions.append(sample.captions[caption])
-            for row, picture in zip(pictures, self._cropped(sample, place.view), strict=True):
-                row.append(picture)
-        batch = self._in_both_forms(tuple(keys), pictures, captions, chosen)
+            for of_size, crop in zip(crops, self._cropped(sample, row.view), strict=True):
+                of_size.append(crop)
+        batch = self._assemble(tuple(keys), crops, captions, chosen)
         indices = tuple(index for index, _ in chosen)
-        return replace(batch, indices=indices, views=tuple(place.view for place in places), replaced=tuple(replaced))
+        return replace(batch, indices=indices, views=tuple(row.view for row in rows), replaced=tuple(replaced))
 
     def every_view(self, index: int) -> tuple[Tensor, Tensor]:
-        """All K views of one sample as the student is shown them: uint8 [K, C, H, W] and tokens, int64 [K, L].
+        """All K views of one sample for the student: uint8 [K, C, H, W] and tokens, int64 [K, L].
 
         Raises:
-            PictureError: the picture cannot be decoded.
+            ImageError: the image cannot be decoded.
         """
         sample = self.dataset[index]
         captions = [self._choose(sample, view) for view in range(self.views)]
-        pictures = [self._cropped(sample, view)[0] for view in range(self.views)]
+        images = [self._cropped(sample, view)[0] for view in range(self.views)]
         texts = [sample.captions[caption] for caption in captions]
-        return stack_BCHW(pictures), self._tokens(self.student, texts, [(index, caption) for caption in captions])
+        return stack_BCHW(images), self._tokens(self.student, texts, [(index, caption) for caption in captions])
 
-    def _usable(self, place: Place, step: int, taken: set[int], replaced: list[BadImage]) -> tuple[int, Sample]:
-        """The sample of a place, or one in its stead: drawn by seed, step and key, and if possible not in the batch."""
+    def _sample_or_substitute(
+        self, row: BatchRow, step: int, in_batch: set[int], replaced: list[BadImage]
+    ) -> tuple[int, Sample]:
+        """A row's sample; if its image is unusable, another one drawn by seed, step and key.
+
+        The first half of the draws skips samples that are in the batch already: a duplicate would be a false negative.
+        """
         try:
-            return place.sample, self.dataset[place.sample]
+            return row.sample, self.dataset[row.sample]
         except ImageError as error:
             replaced.append(BadImage(error.reason, str(error)))
-        draws = random.Random(derive_seed(self.seed, "substitute", step, self.dataset.text(place.sample).key))
+        # Seeded by step and key, not by earlier failures: batches do not depend on workers or on resuming.
+        draws = random.Random(derive_seed(self.seed, "substitute", step, self.dataset.text(row.sample).key))
         for attempt in range(NUM_SUBSTITUTES):
-            index = place.source.start + draws.randrange(place.source.num_samples)
-            if index in taken and attempt < NUM_SUBSTITUTES // 2:
+            index = row.source.start + draws.randrange(row.source.num_samples)
+            if index in in_batch and attempt < NUM_SUBSTITUTES // 2:
                 continue
             try:
                 sample = self.dataset[index]
             except ImageError:
                 continue
-            taken.add(index)
+            in_batch.add(index)
             return index, sample
         raise ValueError(
-            f"hardly any picture can be used, nor {NUM_SUBSTITUTES} in place of one: {replaced[-1].message}"
+            f"too many images cannot be used: {NUM_SUBSTITUTES} substitutes failed for {replaced[-1].message}"
         )
 
     def _choose(self, sample: Sample, view: int) -> int:
-        """Which of its captions a view shows."""
+        """Index of the caption of a view."""
         return derive_seed(self.seed, "caption", sample.key, view) % len(sample.captions)
 
     def _cropped(self, sample: Sample, view: int) -> list[Pixels]:
-        """One view of a picture in every size that is wanted."""
+        """The crop of a view at each image size."""
         box = crop_box(self.seed, sample.key, view, sample.image.size, self.crop_scale)
         return [crop_HWC(sample.image, size, box) for size in self._image_sizes]
 
     @property
     def _image_sizes(self) -> tuple[int, ...]:
-        """The student's size, then the teacher's if it is another."""
+        """The student's size, then the teacher's if it differs."""
         if self.teacher is None or self.teacher.image_size == self.student.image_size:
             return (self.student.image_size,)
         return (self.student.image_size, self.teacher.image_size)
 
-    def _in_both_forms(
+    def _assemble(
         self,
         keys: tuple[str, ...],
-        pictures: list[list[Pixels]],
+        crops: list[list[Pixels]],
         captions: Sequence[str],
         chosen: Sequence[tuple[int, int]],
     ) -> Batch:
-        images = [stack_BCHW(row) for row in pictures]
+        images = [stack_BCHW(row) for row in crops]
         text_BL = self._tokens(self.student, captions, chosen)
         if self.teacher is None:
             return Batch(keys, images[0], text_BL)
@@ -273,7 +277,7 @@ class BatchStream:
         )
 
     def _tokens(self, form: InputSpec, captions: Sequence[str], chosen: Sequence[tuple[int, int]]) -> Tensor:
-        """The captions as a model reads them, int64; kept tokens where there are, for samples and their captions."""
+        """Tokens of the captions, int64 [B, L]: cached ones if the dataset has them for all pairs."""
         kept = [self.dataset.tokens(index, caption, form.tokenizer_id) for index, caption in chosen]
         rows = [row for row in kept if row is not None]
         if len(rows) < len(kept):

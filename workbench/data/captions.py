@@ -1,6 +1,7 @@
-"""What can be said of the captions of a data set without looking at a picture.
+"""Reads captions from .txt and JSON, and measures a dataset's captions: duplicates, false negatives, length.
 
-Shape letters: N pictures · M captions."""
+Shape letters: N images · M captions.
+"""
 
 import json
 import re
@@ -21,17 +22,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# What a sample's texts say: ``key.txt`` and ``key.json`` -> captions, group and class.
-
-LeftOut = tuple[str, str]  # why a caption cannot be used, and a line about it
+LeftOut = tuple[str, str]  # category and message of an unusable caption
 _LINE_END = re.compile(r"[\r\n]+")
 
 
 class Texts(NamedTuple):
-    """The text of one sample.
+    """The text of one sample: ``key.txt`` and ``key.json``.
 
-    ``captions`` is empty where none can be used, and ``left_out`` then says why. ``is_txt``: the caption is the whole
-    of a .txt, each line of which may be a caption of its own.
+    ``captions`` is empty if none is usable; ``left_out`` has the reasons. ``is_txt``: the only caption is the content
+    of a .txt, in which each line may be a separate caption.
     """
 
     captions: tuple[str, ...]
@@ -42,10 +41,10 @@ class Texts(NamedTuple):
 
 
 def read_texts(txt: bytes | None, document: bytes | None) -> Texts:
-    """The captions are JSON ``captions``, else the .txt, else JSON ``caption``.
+    """Captions from JSON ``captions``, else the .txt, else JSON ``caption``; ``group`` and ``class`` from JSON.
 
-    ``group`` and ``class`` come from JSON. Bytes that are not UTF-8 become replacement characters. A caption that is
-    blank, null or no string is left out, and so is a sample whose JSON cannot be used.
+    Bytes that are not UTF-8 become U+FFFD. Captions that are blank, null or not strings are left out, and so are
+    samples with unusable JSON.
     """
     try:
         record = _read_record(document) if document is not None else {}
@@ -58,33 +57,33 @@ def read_texts(txt: bytes | None, document: bytes | None) -> Texts:
         listed = [_decoded(txt)] if txt is not None else [record["caption"]] if "caption" in record else []
     if not isinstance(listed, list):
         return Texts((), group, label, left_out=(("not a list", f'"captions" is {_quoted(listed)}'),))
-    kept, left_out = sorted_out(listed)
+    kept, left_out = usable_captions(listed)
     if not listed:
         left_out = (("missing", 'there is no .txt, and no "caption" in a .json'),)
     return Texts(kept, group, label, is_txt, left_out)
 
 
-def sorted_out(listed: list[Any]) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
-    """Captions as text without white space at the ends, and those that are none."""
+def usable_captions(listed: list[Any]) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
+    """Splits a list into usable captions, stripped, and the reasons for the others."""
     kept, left_out = [], []
     for caption in listed:
         text = cleaned(caption) if isinstance(caption, str) else ""
         if text:
             kept.append(text)
         else:
-            left_out.append(why_left_out(caption))
+            left_out.append(_why_left_out(caption))
     return tuple(kept), tuple(left_out)
 
 
-def why_left_out(caption: Any) -> LeftOut:
-    """Why something that stands in a caption's place is none."""
+def _why_left_out(caption: Any) -> LeftOut:
+    """Why a value is not a caption."""
     if isinstance(caption, str):
         return "blank", "the caption is blank"
     return ("null" if caption is None else "not text"), f"the caption is {_quoted(caption)}"
 
 
 def lines_of(text: str) -> Iterator[str]:
-    """The lines of a text that are not blank."""
+    """The stripped lines that are not blank."""
     return (line.strip() for line in _LINE_END.split(text) if line.strip())
 
 
@@ -94,7 +93,7 @@ def has_line_break(text: str) -> bool:
 
 
 def cleaned(text: str) -> str:
-    """Without white space at the ends, and without the half characters that JSON escapes can smuggle in."""
+    """Stripped, with lone surrogates (which JSON escapes allow) replaced."""
     return text.encode("utf-8", errors="replace").decode("utf-8").strip()
 
 
@@ -117,7 +116,7 @@ def _quoted(value: Any) -> str:
 
 
 def _name(record: dict[str, Any], field: str) -> str | None:
-    """A group or a class; data sets number them as often as they name them."""
+    """A group or class name; numbers become text."""
     value = record.get(field)
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         raise ValueError(f'"{field}" must be a string or a whole number (got {_quoted(value)})')
@@ -126,21 +125,21 @@ def _name(record: dict[str, Any], field: str) -> str | None:
 
 Numbers = npt.NDArray[np.int64]
 MANY_TEXTS = 200_000
-BLOCK = 1000  # pictures among which evaluation looks for one
+BLOCK = 1000  # gallery size of retrieval
 NUM_TOKENIZED = 1000
 UNDECODED = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True)
 class Captions:
-    """The captions of a data set as numbers: 32 bytes a caption.
+    """The captions of a dataset as hashes: 32 bytes per caption.
 
     Attributes:
-        text_M: a number for each caption's letters, equal for equal captions.
-        owner_M: the picture of each caption.
-        group_N: a number for each picture's group.
-        num_words_M: words of each caption.
-        num_undecoded: captions with letters that were not UTF-8.
+        text_M: hash of each caption.
+        owner_M: index of each caption's image.
+        group_N: hash of each image's group.
+        num_words_M: words in each caption.
+        num_undecoded: captions with bytes that were not UTF-8.
         num_with_line_breaks: captions of more than one line.
         first: the first caption of all.
     """
@@ -159,33 +158,36 @@ class Captions:
 
     @cached_property
     def num_sharing_M(self) -> Numbers:
-        """How many pictures have this caption."""
+        """Number of images with each caption."""
         _, first_of_pair = np.unique(_mixed(self.text_M, self.owner_M), return_index=True)
         texts, counts = np.unique(self.text_M[first_of_pair], return_counts=True)
         return np.asarray(counts[np.searchsorted(texts, self.text_M)], np.int64)
 
     @property
     def num_pairs_sharing(self) -> int:
-        """Pictures with a caption that is another's too."""
+        """Number of images that share a caption with another image."""
         return len(np.unique(self.owner_M[self.num_sharing_M > 1]))
 
     @property
     def false_negative_share(self) -> float:
-        """The chance that two pictures come with the same caption, so that a loss takes what is true for false."""
-        num_pictures = len(self.group_N)
-        if num_pictures < 2:
+        """Probability that two different images are drawn with the same caption: a false negative for the loss."""
+        num_images = len(self.group_N)
+        if num_images < 2:
             return 0.0
+        # A batch shows one of an image's captions at random. Sum over texts of (sum of weights)^2 is the chance for two
+        # draws with replacement; subtracting each image's pairing with itself leaves pairs of different images.
         weight_M = 1 / np.bincount(self.owner_M)[self.owner_M]
         of_text = np.bincount(_numbered(self.text_M), weights=weight_M)
         of_pair = np.bincount(_numbered(_mixed(self.text_M, self.owner_M)), weights=weight_M)
-        return float((np.square(of_text).sum() - np.square(of_pair).sum()) / (num_pictures * (num_pictures - 1)))
+        return float((np.square(of_text).sum() - np.square(of_pair).sum()) / (num_images * (num_images - 1)))
 
     @property
     def ceiling(self) -> float:
-        """What a perfect model reaches in text-to-image R@1 among 1,000 pictures.
+        """Text-to-image R@1 of a perfect model in a gallery of 1,000 images.
 
-        It cannot tell apart the pictures of one caption, and those of another group count as wrong.
+        It can only guess among images with the same caption, and those of another group count as wrong.
         """
+        # A caption's best R@1: of the images in its block with the same text, the share in its own group.
         block_M, group_M = self.owner_M // BLOCK, self.group_N[self.owner_M]
         _, once = np.unique(_mixed(self.text_M, self.owner_M), return_index=True)
         true_M = _counts(_mixed(self.text_M, block_M), once)
@@ -194,9 +196,10 @@ class Captions:
 
 
 def captions_of(dataset: Dataset) -> Captions:
-    """Reads all captions once; a second for 200,000."""
+    """Reads all captions once: 200,000 per second."""
     text_M, owner_M, group_N, num_words_M = (array("q") for _ in range(4))
     num_undecoded = num_with_line_breaks = 0
+    # Python's hash differs between processes, which is fine: only equality within this call counts.
     for index in with_bar(range(len(dataset)), "reading captions", MANY_TEXTS):
         text = dataset.text(index)
         group_N.append(hash(text.group))
@@ -218,7 +221,7 @@ def captions_of(dataset: Dataset) -> Captions:
 
 
 def most_shared(dataset: Dataset, captions: Captions, count: int = 3) -> list[tuple[str, int]]:
-    """The captions that most pictures share, with how many; only those of at least two."""
+    """The most frequent captions with their number of images, which is at least 2."""
     _, first = np.unique(captions.text_M, return_index=True)
     first.sort()
     common = first[np.argsort(-captions.num_sharing_M[first], kind="stable")][:count]
@@ -231,16 +234,16 @@ def most_shared(dataset: Dataset, captions: Captions, count: int = 3) -> list[tu
 
 
 def share_filling(dataset: Dataset, tokenize: Callable[[Sequence[str]], "Tensor"]) -> float:
-    """The share of captions whose tokens fill a row to its end, of the first captions of 1,000 pictures."""
+    """Share of captions whose tokens fill a row completely, from the first captions of 1,000 images."""
     texts = [dataset.text(index).captions[0] for index in spread(len(dataset), NUM_TOKENIZED)]
     return float((tokenize(texts)[:, -1] != 0).double().mean())
 
 
 def _mixed(*columns: Numbers) -> Numbers:
-    """One number for each row: equal for equal rows, and with 64 bits hardly ever otherwise."""
+    """A 64-bit hash of each row of columns."""
     mixed = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
-        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd
         mixed ^= mixed >> np.uint64(29)
     return mixed.astype(np.int64)
 
@@ -250,6 +253,6 @@ def _numbered(values: Numbers) -> Numbers:
 
 
 def _counts(key_M: Numbers, counted: Numbers) -> Numbers:
-    """For every row, how many of the counted rows have its key."""
+    """For every row, the number of counted rows with the same key."""
     keys, counts = np.unique(key_M[counted], return_counts=True)
     return np.asarray(counts[np.searchsorted(keys, key_M)], np.int64)

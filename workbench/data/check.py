@@ -1,4 +1,4 @@
-"""Everything that `workbench data check` finds out about a data set."""
+"""The checks of training data: a short one before every run, and the report of `workbench data check`."""
 
 import random
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.data.captions import BLOCK, Captions, captions_of, most_shared, share_filling
 from workbench.data.dataset import Dataset
 from workbench.data.sources.files import spread
-from workbench.data.survey import Pictures, look_at
+from workbench.data.survey import ImageSurvey, survey_images
 from workbench.data.unusable import Reading
 from workbench.embeddings import InputSpec
 
@@ -18,45 +18,43 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# A short look at training data before a night is spent on them: nonsense is refused, and what is odd is said.
-
 NUM_SHOWN_IMAGES = 48
-MANY_FALSE_NEGATIVES = 0.5  # to a pair, in a batch
-MANY_CUT = 0.2  # of the captions
+MANY_FALSE_NEGATIVES = 0.5  # expected per pair and batch
+MANY_CUT = 0.2  # share of the captions
 
 
 def preflight(dataset: Dataset, form: InputSpec, batch_size: int) -> list[str]:
-    """What a person should know of the pairs before they are trained on: a few lines, or none.
+    """Notes on the training pairs before a run: a few lines, or none.
 
-    All captions are compared, and a few dozen pictures from all over the data decoded.
+    Compares all captions, and decodes a few dozen images spread over the dataset.
 
     Args:
-        form: what the student is fed; its tokenizer says which captions are too long.
+        form: the student's input spec; its tokenizer decides which captions are too long.
 
     Raises:
-        ValueError: nothing can be learnt from the pairs: all captions or all pictures are the same, or hardly a picture
-            can be used.
+        ValueError: a model cannot learn from the pairs: all captions or all images are the same, or too many images
+            are unusable.
     """
     captions = captions_of(dataset)
     check_captions(captions)
-    pictures = look_at(dataset, spread(len(dataset), NUM_SHOWN_IMAGES))
-    pictures.check()
+    images = survey_images(dataset, spread(len(dataset), NUM_SHOWN_IMAGES))
+    images.check()
     notes = list(_notes(dataset, captions, form, batch_size))
-    if pictures.tally.num_unusable:
-        notes.append(f"of some pictures looked at, these cannot be used: {pictures.tally.describe()}")
+    if images.tally.num_unusable:
+        notes.append(f"of a sample of the images, some cannot be used: {images.tally.describe()}")
     return notes
 
 
 def check_captions(captions: Captions) -> None:
-    """Refuses captions that tell nothing apart.
+    """Refuses captions that are all the same.
 
     Raises:
-        ValueError: they are all the same.
+        ValueError: they are.
     """
     if len(captions.group_N) > 1 and captions.num_distinct == 1:
         raise ValueError(
-            f"all {len(captions.group_N):,} pairs have the caption {captions.first[:60]!r}, so that nothing tells them "
-            "apart: check where the captions are read from"
+            f"all {len(captions.group_N):,} pairs have the same caption, {captions.first[:60]!r}: "
+            "check where the captions are read from"
         )
 
 
@@ -81,28 +79,28 @@ NUM_EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """The report of `workbench data check`.
 
     Attributes:
-        shared: the captions that most pictures share, with how many.
-        share_cut: the share of captions that the real sizes' tokenizer would cut.
-        class_sizes: pictures of each class, by its first name; None where the data name no classes.
+        shared: the most frequent captions of several images, with the number of images.
+        share_cut: share of captions that 77 tokens would cut.
+        class_sizes: images of each class, by its first name; None if the data have no classes.
         reading: what was left out when the data were opened.
-        problem: why training would refuse the data; empty if it would not.
+        problem: why training would refuse the data; empty if it accepts them.
     """
 
     num_pairs: int
     captions: Captions
     shared: list[tuple[str, int]]
     share_cut: float
-    pictures: Pictures
+    images: ImageSurvey
     class_sizes: dict[str, int] | None
     reading: Reading
     problem: str
 
     def to_document(self) -> dict[str, Any]:
-        """The report as JSON holds it."""
-        tally = self.pictures.tally
+        """The report as JSON."""
+        tally = self.images.tally
         return {
             "num_pairs": self.num_pairs,
             "num_captions": len(self.captions.text_M),
@@ -124,10 +122,10 @@ class Report:
             },
             "pictures": {
                 "num_looked_at": tally.num_seen,
-                "width_px": spread_of([width for width, _ in self.pictures.sizes]),
-                "height_px": spread_of([height for _, height in self.pictures.sizes]),
-                "num_duplicates": self.pictures.num_copies,
-                "duplicates": self.pictures.copies[:NUM_EXAMPLES],
+                "width_px": spread_of([width for width, _ in self.images.sizes]),
+                "height_px": spread_of([height for _, height in self.images.sizes]),
+                "num_duplicates": self.images.num_copies,
+                "duplicates": self.images.copies[:NUM_EXAMPLES],
                 "num_unusable": tally.num_unusable,
                 "unusable": dict(tally.reasons.most_common()),
                 "unusable_examples": tally.examples,
@@ -137,30 +135,30 @@ class Report:
         }
 
 
-def check(dataset: Dataset, num_pictures: int, tokenize: Callable[[Sequence[str]], "Tensor"]) -> Report:
-    """Reads all captions, and looks at some pictures.
+def check(dataset: Dataset, num_images: int, tokenize: Callable[[Sequence[str]], "Tensor"]) -> Report:
+    """Reads all captions, and decodes some images.
 
     Args:
-        num_pictures: how many, drawn at random but always the same; 0 for all.
-        tokenize: gives rows one token longer than those of the real sizes, so that one that is filled would be cut.
+        num_images: how many, a fixed random sample; 0 for all.
+        tokenize: gives rows of one token more than models read, so that a full row is a caption that they cut.
     """
     captions = captions_of(dataset)
-    chosen = _chosen(len(dataset), num_pictures)
-    pictures = look_at(dataset, chosen)
+    chosen = _chosen(len(dataset), num_images)
+    images = survey_images(dataset, chosen)
     return Report(
         num_pairs=len(dataset),
         captions=captions,
         shared=most_shared(dataset, captions, NUM_EXAMPLES),
         share_cut=share_filling(dataset, tokenize),
-        pictures=pictures,
+        images=images,
         class_sizes=_class_sizes(dataset),
         reading=dataset.reading,
-        problem=_problem(captions, pictures, are_all=len(chosen) == len(dataset)),
+        problem=_problem(captions, images, are_all=len(chosen) == len(dataset)),
     )
 
 
 def spread_of(values: Sequence[int]) -> dict[str, float] | None:
-    """Smallest, median and largest; None of nothing."""
+    """Minimum, median and maximum; None if empty."""
     return {"min": min(values), "median": median(values), "max": max(values)} if values else None
 
 
@@ -171,24 +169,24 @@ def _chosen(total: int, count: int) -> Sequence[int]:
 
 
 def _class_sizes(dataset: Dataset) -> dict[str, int] | None:
-    """Pictures by class, the largest first; classes without a picture too, where the data name them."""
+    """Images by class, largest first, with the classes that have none."""
     sizes = Counter({names[0]: 0 for names in dataset.classes or ()})
     labels = (dataset.text(index).label for index in range(len(dataset)))
     sizes.update(label for label in labels if label is not None)
     return dict(sizes.most_common()) or None
 
 
-def _problem(captions: Captions, pictures: Pictures, *, are_all: bool) -> str:
-    """Why training would refuse the data, sooner or later.
+def _problem(captions: Captions, images: ImageSurvey, *, are_all: bool) -> str:
+    """Why training would refuse the data at the start or later; empty if it accepts them.
 
-    Training counts the unusable pictures that it meets, epoch after epoch: where all have been looked at, a share that
-    is too large is certain to end it, however few pictures they are.
+    Training counts unusable images over all epochs. If all images were checked, too large a share is therefore certain
+    to stop it, even if these are fewer than ``FEW``.
     """
     try:
         check_captions(captions)
-        pictures.check()
+        images.check()
         if are_all:
-            pictures.tally.check(few=0)
+            images.tally.check(few=0)
     except ValueError as error:
         return str(error)
     return ""

@@ -1,4 +1,4 @@
-"""Some pictures of a data set with their captions, on one sheet."""
+"""One PNG with a grid of images and their captions."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -13,35 +13,35 @@ from workbench.files import explained, new_file
 
 NUM_SHOWN_IMAGES = 36
 NUM_COLUMNS = 6
-CELL = 220  # pixels that a picture has at most, across and down
+CELL = 220  # largest width and height of an image, in pixels
 MARGIN = 14
 NUM_LINES = 4
 LINE = 17
 FONT_SIZE = 13
 PAPER, INK, RED = "white", "#222222", "#b3261e"
-LONGEST = 400  # letters of a caption that are looked at: more never fit
+LONGEST = 400  # characters of a caption that are laid out; more never fit
 
 
-def contact_sheet(dataset: Dataset, num_pictures: int = NUM_SHOWN_IMAGES) -> Image.Image:
-    """Pictures from all over the data, all as wide or as high as a cell, each above the first of its captions.
+def contact_sheet(dataset: Dataset, num_images: int = NUM_SHOWN_IMAGES) -> Image.Image:
+    """Images spread over the dataset, each scaled to its cell, above its first caption.
 
-    A picture that cannot be used leaves its reason, in red.
+    An unusable image shows the reason instead, in red.
     """
-    indices = spread(len(dataset), num_pictures)
+    indices = spread(len(dataset), num_images)
     num_rows = -(-len(indices) // NUM_COLUMNS)
     step_x, step_y = CELL + MARGIN, CELL + NUM_LINES * LINE + MARGIN
     sheet = Image.new("RGB", (NUM_COLUMNS * step_x + MARGIN, num_rows * step_y + MARGIN), PAPER)
     draw, font = ImageDraw.Draw(sheet), _font()
     for index, (row, column) in zip(indices, itertools.product(range(num_rows), range(NUM_COLUMNS)), strict=False):
         left, top = MARGIN + column * step_x, MARGIN + row * step_y
-        text, colour = _paste(sheet, dataset, index, left, top)
+        text, color = _paste(sheet, dataset, index, left, top)
         for number, line in enumerate(wrapped(text, font)):
-            draw.text((left, top + CELL + 4 + number * LINE), line, fill=colour, font=font)
+            draw.text((left, top + CELL + 4 + number * LINE), line, fill=color, font=font)
     return sheet
 
 
 def write_sheet(dataset: Dataset, path: Path) -> None:
-    """Draws the sheet into a PNG file.
+    """Writes the contact sheet as a PNG file.
 
     Raises:
         ValueError: the file cannot be written.
@@ -52,7 +52,7 @@ def write_sheet(dataset: Dataset, path: Path) -> None:
 
 
 def _paste(sheet: Image.Image, dataset: Dataset, index: int, left: int, top: int) -> tuple[str, str]:
-    """Puts the picture at the bottom of its cell; returns what to write below it, and in which colour."""
+    """Pastes the image at the bottom of its cell; returns the text below it and its color."""
     try:
         sample = dataset[index]
     except ImageError as error:
@@ -64,7 +64,7 @@ def _paste(sheet: Image.Image, dataset: Dataset, index: int, left: int, top: int
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which has Greek, Cyrillic and more, from matplotlib's folder."""
+    """DejaVu Sans (Latin, Greek, Cyrillic) as shipped with matplotlib."""
     import matplotlib
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -72,9 +72,9 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int = CELL) -> list[str]:
-    """As many lines as there is room for, cut with an ellipsis; without letters that no font shows."""
+    """At most ``NUM_LINES`` lines of ``width`` pixels, cut with an ellipsis; unprintable characters become spaces."""
     lines: list[str] = []
-    for word in _pieces(text[:LONGEST]):
+    for word in _words(text[:LONGEST]):
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and font.getlength(longer) <= width:
             lines[-1] = longer
@@ -86,12 +86,12 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width
     return lines
 
 
-def _pieces(text: str) -> Sequence[str]:
+def _words(text: str) -> Sequence[str]:
     return "".join(letter if letter.isprintable() else " " for letter in text).split()
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, or as much of it as fits before an ellipsis."""
+    """The text, or its longest prefix that fits with an ellipsis."""
     if font.getlength(text) <= width:
         return text
     fitting: Iterator[str] = (f"{text[:end].rstrip('…')}…" for end in range(len(text) - 1, 0, -1))

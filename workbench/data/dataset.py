@@ -1,4 +1,8 @@
-"""What every data SPEC shares: the forms it may have, and the error for a path that is not there."""
+"""The protocol ``Dataset``: samples by index, each an image with its captions.
+
+A SPEC becomes a ``Dataset`` in :mod:`workbench.data.spec`, and a ``Dataset`` becomes batches in
+:mod:`workbench.data.batches`. This module also lists the forms of a SPEC and checks the paths in one.
+"""
 
 import difflib
 from collections.abc import Sequence
@@ -12,78 +16,80 @@ from PIL import Image
 
 from workbench.data.unusable import Reading
 
-# What a data set is: samples by index, each a picture with its captions.
-
 
 @dataclass(frozen=True)
 class SampleText:
-    """All of a sample but its picture; cheap to read."""
+    """A sample without its image; read from memory."""
 
-    key: str  # unique within its data set
+    key: str  # unique within its dataset
     captions: tuple[str, ...]  # at least one, none of them blank
-    group: str  # pairs of the same group are true of one another; the key where the data name no group
-    label: str | None  # the class, where the data name one
+    group: str  # pairs of one group are positives of each other; the key if the data have no groups
+    label: str | None  # the class, if the data have classes
 
 
 @dataclass(frozen=True)
 class Sample(SampleText):
-    """A picture (mode RGB, upright) with its captions."""
+    """An image (mode RGB, upright) with its captions."""
 
     image: Image.Image
 
 
 class Source(NamedTuple):
-    """Samples that take turns among themselves: those from ``start`` on, and their part of every batch."""
+    """A contiguous range of samples with its share of every batch; a mixture has one per part."""
 
     start: int
     num_samples: int
-    ratio: float
+    ratio: float  # relative to the other sources
 
 
 class Dataset(Protocol):
     """Samples in a fixed order, readable at random from several threads and processes; picklable."""
 
     fingerprint: str
-    """Hexadecimal; changes when the content does, not when the files move."""
+    """Hexadecimal content hash; independent of where the files are."""
+
+    name: str = ""
+    """SPEC, split and number of pairs, as ``open_dataset`` was asked for them; names the dataset's store."""
 
     reading: Reading = Reading()
     """What was left out when the data were opened."""
 
     classes: tuple[tuple[str, ...], ...] | None = None
-    """Every class with its names, where the data name them; a sample's label is the first name of its class."""
+    """Every class with its names, if the data have classes; a sample's label is the first name of its class."""
 
     templates: tuple[str, ...] = ()
-    """Prompts for zero-shot classification, each with one ``{}``, where the data name classes."""
+    """Zero-shot prompt templates, each with one ``{}``, if the data have classes."""
 
-    def describe_like(self, other: "Dataset") -> None:
-        """Take over what is known of another data set as a whole: this one has its samples, or some of them."""
-        self.reading, self.classes, self.templates = other.reading, other.classes, other.templates
+    def copy_metadata(self, other: "Dataset") -> None:
+        """Copies name, reading, classes and templates from the dataset that this one is a view of."""
+        self.name, self.reading = other.name, other.reading
+        self.classes, self.templates = other.classes, other.templates
 
     def __len__(self) -> int:
-        """How many samples there are; at least one."""
+        """Number of samples, at least 1."""
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads and decodes one sample. ``ImageError`` naming it if its picture cannot be decoded."""
+        """Reads and decodes one sample. Raises ``ImageError`` if its image cannot be decoded."""
 
     def text(self, index: int) -> SampleText:
-        """One sample without its picture, from memory."""
+        """One sample without its image, from memory."""
 
     def encoded(self, index: int) -> bytes:
-        """The file of one sample's picture. ``ImageError`` naming it if it cannot be read."""
+        """The image file's bytes. Raises ``ImageError`` if it cannot be read."""
 
     def stamp(self) -> str:
-        """Hexadecimal; changes when a file that the pictures come from changes its size or time, or is gone.
+        """Hexadecimal hash of the size and modification time of every file that holds images.
 
-        It takes a look at every file, where ``fingerprint`` looks into some.
+        ``fingerprint`` reads the content of some files; this checks all of them without reading any.
         """
 
     def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:  # noqa: ARG002
-        """One of a sample's captions as tokens [L], where they are kept; None where they are to be made."""
+        """Cached tokens of one caption, int32 [L]; None if the caller has to tokenize."""
         return None
 
     @property
     def sources(self) -> Sequence[Source]:
-        """What every batch is drawn from in a fixed ratio: one source but for a mixture."""
+        """What every batch is sampled from in a fixed ratio: the parts of a mixture, else the one dataset."""
         return (Source(0, len(self), 1.0),)
 
 
@@ -94,23 +100,23 @@ FORMS = (
 
 
 def no_such_path(path: Path) -> ValueError:
-    """The error for a path that is not there, with the nearest name that is."""
-    seen_from = "" if path.is_absolute() else f" in {Path.cwd()}"
+    """The error for a missing path, with the closest existing name."""
+    searched = "" if path.is_absolute() else f" in {Path.cwd()}"
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, siblings, n=1)
     remedy = f"did you mean '{path.parent / close[0]}'?" if close else f"a SPEC is {FORMS}"
-    return ValueError(f"no such data '{path}'{seen_from}: {remedy}")
+    return ValueError(f"no such data '{path}'{searched}: {remedy}")
 
 
 def existing(text: str, kind: str) -> Path:
     """The path of a "file" or "folder" in a SPEC.
 
     Raises:
-        ValueError: there is nothing, or something else.
+        ValueError: the path does not exist, or is the other kind.
     """
     path = Path(text).expanduser()
     if not path.exists():
         raise no_such_path(path)
     if not (path.is_dir() if kind == "folder" else path.is_file()):
-        raise ValueError(f"'{path}' is no {kind}: a SPEC is {FORMS}")
+        raise ValueError(f"'{path}' is not a {kind}: a SPEC is {FORMS}")
     return path

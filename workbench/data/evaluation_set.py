@@ -1,6 +1,6 @@
-"""Pictures with all their captions, in order and as the evaluation transform shows them.
+"""An evaluation set: all images, evaluation-transformed and in order, with all captions.
 
-Shape letters: N pictures · M captions · C channels · H, W pixels.
+Shape letters: N images · M captions · C channels · H, W pixels.
 """
 
 import os
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from workbench.data.augment import evaluation_HWC, stack_BCHW
-from workbench.data.cached.prepare import Prepare, Use, open_prepared
+from workbench.data.cached.prepare import CachePolicy, Prepare, cached
 from workbench.data.dataset import Dataset
 from workbench.data.parallel import look_ahead
 from workbench.data.samples.registry import zero_shot_task
 from workbench.data.samples.sample import ZeroShotTask
 from workbench.data.sources.folder import class_task
 from workbench.data.sources.tar import BadShards
-from workbench.data.spec import Role, sample_set_of
+from workbench.data.spec import Role, open_dataset, sample_set_of
 from workbench.data.survey import readable
 
 MAX_THREADS = 8
@@ -26,20 +26,20 @@ IMAGES_PER_CALL = 32
 
 
 class EvaluationSet:
-    """A data set as retrieval and zero-shot classification use it; pictures are decoded when asked for.
+    """The images and captions of retrieval and zero-shot classification; images are decoded on demand.
 
     Attributes:
         num_images: N.
-        captions: all captions, in the order of their pictures.
-        caption_image_index_M: int64, the picture of each caption.
-        image_group_N: the group of each picture; a caption is true of every picture of its group.
-        caption_group_M: the group of each caption's picture.
-        classes_N: the class of each picture; None if any has none.
-        task: the classes and prompts of zero-shot classification; None where the data name no classes.
-        note: what a person should know of the pictures that were left out; empty if none was.
-        fingerprint: that of the data.
-        reading: what was left out when they were opened.
-        is_class_folder: whether the captions are prompts with a class name, so that zero-shot is what one looks at.
+        captions: all captions, in the order of their images.
+        caption_image_index_M: int64, index of each caption's image.
+        image_group_N: the group of each image; a caption is a positive of every image of its group.
+        caption_group_M: the group of each caption's image.
+        classes_N: the class of each image; None if any image has none.
+        task: classes and prompts of zero-shot classification; None if the data have no classes.
+        note: a message about images that were left out; empty if none were.
+        fingerprint: the dataset's fingerprint.
+        reading: what was left out when the data were opened.
+        is_class_folder: whether captions are class-name prompts, so that zero-shot is the metric that matters.
     """
 
     def __init__(self, dataset: Dataset, task: ZeroShotTask | None = None, note: str = "") -> None:
@@ -61,12 +61,12 @@ class EvaluationSet:
         self.is_class_folder = dataset.classes is not None
 
     def image_chunks(self, image_size: int, chunk: int = 256) -> Generator[Tensor, None, None]:
-        """The pictures in order, uint8 [n, C, H, W] with n = ``chunk`` but for the last.
+        """The images in order, uint8 [n, C, H, W], with n = ``chunk`` except in the last chunk.
 
-        The shorter side is resized to ``image_size`` (bicubic) and the centre square kept, as open_clip does.
+        The shorter side is resized to ``image_size`` (bicubic), then the center is cropped, as in open_clip.
 
         Raises:
-            ValueError: a picture cannot be read or decoded.
+            ValueError: an image cannot be read or decoded.
         """
         num_threads = min(MAX_THREADS, os.cpu_count() or 1)
         starts = range(0, self.num_images, IMAGES_PER_CALL)
@@ -81,7 +81,7 @@ class EvaluationSet:
             yield torch.stack(held)
 
     def _images(self, image_size: int, start: int) -> Tensor:
-        """The pictures from ``start`` on, enough of them for a thread to be worth its cost."""
+        """``IMAGES_PER_CALL`` images: enough work to outweigh the cost of a task."""
         end = min(start + IMAGES_PER_CALL, self.num_images)
         return stack_BCHW([evaluation_HWC(self._dataset[i].image, image_size) for i in range(start, end)])
 
@@ -89,17 +89,17 @@ class EvaluationSet:
 def open_evaluation_set(
     spec: str, role: Role, num_pairs: int = 0, prepare: Prepare = "off", bad_shards: BadShards = "refuse"
 ) -> EvaluationSet:
-    """The evaluation set that a data SPEC names; see :func:`~workbench.data.spec.open_dataset`.
+    """Opens the evaluation set of a data SPEC; see :func:`~workbench.data.spec.open_dataset`.
 
-    Pictures that cannot be decoded are left out. They are never scaled to a working size.
+    Images that cannot be decoded are left out. Images are never scaled to a working size.
 
     Args:
-        prepare: whether they are decoded once for all students; see ``data.prepare``.
+        prepare: whether images are decoded once into a store; see ``data.prepare``.
         bad_shards: what to do with shards that are missing or cannot be read; see ``data.bad_shards``.
 
     Raises:
-        ValueError: they are too many, besides what is wrong with the SPEC.
+        ValueError: too many unusable images, or as ``open_dataset``.
     """
-    dataset, note = readable(open_prepared(spec, role, num_pairs, Use(prepare, bad_shards=bad_shards)).dataset)
+    dataset, note = readable(cached(open_dataset(spec, role, num_pairs, bad_shards), CachePolicy(prepare)).dataset)
     name = sample_set_of(spec)
     return EvaluationSet(dataset, zero_shot_task(name) if name else class_task(dataset), note)

@@ -1,7 +1,7 @@
-"""Pictures at a working size: scaled down once before they are cropped, so that large ones take less room and time.
+"""Decodes images, and scales them to a working size.
 
-That changes what a crop shows a little, and so is a setting of its own (``data.working_size``), applied whether the
-pictures are prepared or decoded live. Without it, and for pictures that are no larger, crops are those of the original.
+``data.working_size`` scales large images down before they are cropped, which saves disk and time. It changes crops
+slightly, and applies in the same way to cached images and live decoding. 0 and smaller images: no change.
 """
 
 import contextlib
@@ -16,21 +16,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from workbench.data.dataset import Dataset, Sample, SampleText
 from workbench.data.unusable import ImageError
 
-# Bytes of a picture -> an upright RGB image, or one line saying why not.
-
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 64_000_000  # 192 MB decoded; Pillow itself refuses only above 179 million
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # 16 bits a pixel, whatever Pillow calls it
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Decodes a JPEG, PNG or WebP as a browser shows it: upright by its EXIF tag, on white where transparent.
+    """Decodes a JPEG, PNG or WebP as RGB: rotated by its EXIF tag, transparency on white, first frame of an animation.
 
-    16-bit greys keep their range (Pillow's own conversion clips them). Of an animation the first frame
-    counts. The size is checked before the pixels are decoded.
+    16-bit grayscale keeps its range (Pillow's own conversion clips it). The size is checked before decoding.
 
     Raises:
-        PictureError: empty, not one of these formats, too large, cut short or damaged.
+        ImageError: empty, another format, too large, truncated or damaged.
     """
     if not data:
         raise ImageError("empty file", "a file of 0 bytes")
@@ -48,14 +45,14 @@ def decode_image(data: bytes) -> Image.Image:
     except UnidentifiedImageError as error:
         message = f"no JPEG, PNG or WebP (its {len(data)} bytes start with {data[:16]!r})"
         raise ImageError("no JPEG, PNG or WebP", message) from error
-    except Exception as error:  # on damaged files the decoders raise whatever they stumble over
+    except Exception as error:  # decoders raise many types on damaged files
         message = " ".join(str(error).split()) or type(error).__name__
         raise ImageError("cut short or damaged", message) from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
     if "exif" in image.info:
-        with contextlib.suppress(Exception):  # a broken EXIF block says nothing, and spoils no pixels
+        with contextlib.suppress(Exception):  # a broken EXIF block does not affect the pixels
             ImageOps.exif_transpose(image, in_place=True)
     return image
 
@@ -66,19 +63,20 @@ def _rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(gray_HW.astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB") if image.mode != "RGB" else image
-    picture = image.convert("RGBA")
-    paper = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(paper, picture).convert("RGB")
+    image = image.convert("RGBA")
+    paper = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(paper, image).convert("RGB")
 
 
 class Scaled(Dataset):
-    """A data set whose pictures' shorter sides are at most ``working_size`` pixels."""
+    """A dataset with images whose shorter side is at most ``working_size`` pixels."""
 
     def __init__(self, dataset: Dataset, working_size: int) -> None:
         assert working_size > 0
         self._dataset, self._working_size = dataset, working_size
+        # Part of the fingerprint, unlike data.prepare: a working size changes pixels.
         self.fingerprint = sha256(f"{dataset.fingerprint} {working_size}".encode()).hexdigest()
-        self.describe_like(dataset)
+        self.copy_metadata(dataset)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -89,31 +87,31 @@ class Scaled(Dataset):
         return replace(sample, image=scaled(sample.image, self._working_size))
 
     def text(self, index: int) -> SampleText:
-        """One sample without its picture."""
+        """One sample without its image."""
         return self._dataset.text(index)
 
     def encoded(self, index: int) -> bytes:
-        """The picture's file, which is not scaled."""
+        """The original image file, not scaled."""
         return self._dataset.encoded(index)
 
     def stamp(self) -> str:
-        """That of the data that are scaled."""
+        """The original data's stamp."""
         return self._dataset.stamp()
 
     def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
-        """Those of the data that are scaled."""
+        """The original data's cached tokens."""
         return self._dataset.tokens(index, caption, tokenizer_id)
 
 
 def at_working_size(dataset: Dataset, working_size: int) -> Dataset:
-    """The data with pictures of that size at most; as they are where it is 0."""
+    """The dataset scaled to the working size; unchanged if that is 0."""
     return Scaled(dataset, working_size) if working_size else dataset
 
 
 def scaled(image: Image.Image, working_size: int) -> Image.Image:
-    """The picture with its shorter side at ``working_size`` pixels (bicubic, antialiased); itself if it is no longer.
+    """Scales the shorter side to ``working_size`` pixels (bicubic, antialiased); smaller images are unchanged.
 
-    The longer side is rounded, so that the picture keeps its shape to half a pixel.
+    The longer side is rounded to a pixel.
     """
     shorter = min(image.size)
     if shorter <= working_size:

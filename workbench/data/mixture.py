@@ -1,4 +1,4 @@
-"""``SPEC*2 + SPEC*1``: several data sets, each with its part of every batch."""
+"""``SPEC*2 + SPEC*1``: several datasets, each with a fixed share of every batch."""
 
 import re
 from bisect import bisect_right
@@ -21,19 +21,19 @@ _RATIO = re.compile(r"(?P<spec>.+?)\s*\*\s*(?P<ratio>[^*/\s]+)")
 
 
 class Part(NamedTuple):
-    """A data set of a mixture, and its part of every batch in proportion to the others'."""
+    """One SPEC of a mixture, and its weight in every batch."""
 
     spec: str
     ratio: float
 
 
 def mixture_parts(spec: str) -> list[Part]:
-    """The parts of a mixture; none where the SPEC is no mixture.
+    """The parts of a mixture; empty if the SPEC is not a mixture.
 
-    A part without a ratio counts as 1. A path that exists is no mixture, whatever its name.
+    The default ratio is 1. An existing path is not a mixture, whatever its name.
 
     Raises:
-        ValueError: a ratio that is no positive number.
+        ValueError: a ratio that is not a positive number.
     """
     pieces = _PLUS.split(spec.strip())
     if len(pieces) < 2 or Path(spec).exists():
@@ -50,37 +50,32 @@ def _part(piece: str) -> Part:
     except ValueError:
         ratio = 0.0
     if not 0 < ratio < float("inf"):
-        raise ValueError(f"'*{match['ratio']}' is no ratio: a mixture is 'SPEC*2 + SPEC*1', with numbers above 0")
+        raise ValueError(f"'*{match['ratio']}' is not a ratio: a mixture is 'SPEC*2 + SPEC*1', with numbers above 0")
     return Part(match["spec"], ratio)
 
 
-def open_mixture(
-    parts: Sequence[Part], open_part: Callable[[str, int, float], Dataset], num_pairs: int = 0
-) -> "Mixture":
-    """The data sets of some parts as one.
+def split_pairs(num_pairs: int, parts: Sequence[Part]) -> list[int]:
+    """How many pairs each part contributes, in proportion to the ratios; 0 for all.
 
-    Args:
-        open_part: SPEC, number of pairs and share of every batch to data set.
-        num_pairs: how many pairs at most, divided by the ratios; 0 for all.
+    Raises:
+        ValueError: a part would have none.
     """
-    ratios = [part.ratio for part in parts]
-    numbers = largest_remainder(num_pairs, ratios) if num_pairs else [0] * len(parts)
-    if num_pairs and not all(numbers):
+    if not num_pairs:
+        return [0] * len(parts)
+    numbers = largest_remainder(num_pairs, [part.ratio for part in parts])
+    if not all(numbers):
         raise ValueError(f"{num_pairs} pairs leave none for a part of the mixture: ask for more, or mix fewer parts")
-    opened = [
-        open_part(part.spec, number, part.ratio / sum(ratios)) for part, number in zip(parts, numbers, strict=True)
-    ]
-    return Mixture(opened, ratios)
+    return numbers
 
 
 class Mixture(Dataset):
-    """Several data sets, one after another; keys and groups carry the number of their part, and so are unique."""
+    """Concatenated datasets. Keys and groups get the number of their part as prefix, which makes them unique."""
 
     def __init__(self, parts: Sequence[Dataset], ratios: Sequence[float]) -> None:
-        self._parts = tuple(parts)
-        self._ratios = tuple(ratios)
+        self.parts, self.ratios = tuple(parts), tuple(ratios)
         self._ends = list(accumulate(map(len, parts)))
         self.reading = joined(part.reading for part in parts)
+        # Without the ratios: they change which samples a batch has, not what the data are.
         self.fingerprint = sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -90,44 +85,52 @@ class Mixture(Dataset):
         """Reads and decodes one sample; see :class:`~workbench.data.dataset.Dataset`."""
         number, inner = self._locate(index)
         try:
-            sample = self._parts[number][inner]
+            sample = self.parts[number][inner]
         except ImageError as error:
             raise error.at(f"part {number + 1} of the mixture") from error
         return replace(sample, key=_named(number, sample.key), group=_named(number, sample.group))
 
     def text(self, index: int) -> SampleText:
-        """One sample without its picture, from memory."""
+        """One sample without its image."""
         number, inner = self._locate(index)
-        text = self._parts[number].text(inner)
+        text = self.parts[number].text(inner)
         return replace(text, key=_named(number, text.key), group=_named(number, text.group))
 
     def encoded(self, index: int) -> bytes:
-        """The file of one sample's picture; see :class:`~workbench.data.dataset.Dataset`."""
+        """The image file's bytes; see :class:`~workbench.data.dataset.Dataset`."""
         number, inner = self._locate(index)
-        return self._parts[number].encoded(inner)
+        return self.parts[number].encoded(inner)
 
     def stamp(self) -> str:
-        """That of all parts."""
-        return sha256(" ".join(part.stamp() for part in self._parts).encode()).hexdigest()
+        """Hash of the parts' stamps."""
+        return sha256(" ".join(part.stamp() for part in self.parts).encode()).hexdigest()
 
     def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
-        """One of a sample's captions as tokens, where the part keeps them."""
+        """Cached tokens of one caption, if the part has them."""
         number, inner = self._locate(index)
-        return self._parts[number].tokens(inner, caption, tokenizer_id)
+        return self.parts[number].tokens(inner, caption, tokenizer_id)
 
     @property
     def sources(self) -> tuple[Source, ...]:
         starts = [0, *self._ends]
         return tuple(
-            Source(start, len(part), ratio)
-            for start, part, ratio in zip(starts, self._parts, self._ratios, strict=False)
+            Source(start, len(part), ratio) for start, part, ratio in zip(starts, self.parts, self.ratios, strict=False)
         )
 
     def _locate(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"no sample {index} among {len(self)}")
         number = bisect_right(self._ends, index)
-        return number, index - self._ends[number] + len(self._parts[number])
+        return number, index - self._ends[number] + len(self.parts[number])
+
+
+def map_parts(dataset: Dataset, function: Callable[[Dataset, float], Dataset]) -> Dataset:
+    """A mixture with each part replaced by ``function(part, share of a batch)``; else ``function(dataset, 1)``."""
+    if not isinstance(dataset, Mixture):
+        return function(dataset, 1.0)
+    total = sum(dataset.ratios)
+    parts = [function(part, ratio / total) for part, ratio in zip(dataset.parts, dataset.ratios, strict=True)]
+    return Mixture(parts, dataset.ratios)
 
 
 def _named(number: int, name: str) -> str:

@@ -1,6 +1,7 @@
-"""Which samples a step takes, and which view of each: a function of the data, the data seed and the step alone.
+"""Sampling order: the samples and views of every batch, a function of the data, the data seed and the step alone.
 
-Shape letters: N samples."""
+Shape letters: N samples.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,9 @@ import numpy.typing as npt
 from workbench.data.dataset import Dataset, Source
 from workbench.randomness import derive_seed
 
-# A number of things divided in proportion, to whole numbers.
-
 
 def largest_remainder(total: int, ratios: Sequence[float]) -> list[int]:
-    """``total`` divided by ``ratios``, rounded down, and what is left to those that lost most; ties go to the first.
+    """Splits ``total`` in proportion to ``ratios`` into integers, by the largest remainder; ties go to the first.
 
     >>> largest_remainder(128, [2, 1])
     [85, 43]
@@ -34,15 +33,15 @@ Indices = npt.NDArray[np.int64]
 
 
 def epoch_order(num_samples: int, seed: int, epoch: int, source: int = 0) -> Indices:
-    """The order of a source's samples in one epoch: a permutation of 0..N-1 that depends on its arguments alone."""
-    keys = (epoch, source) if source else (epoch,)
+    """The permutation of 0..N-1 that orders a source's samples in one epoch; read-only."""
+    keys = (epoch, source) if source else (epoch,)  # source 0 has the order that it has alone
     order_N = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", *keys))).permutation(num_samples)
     order_N.flags.writeable = False
     return order_N
 
 
-class Place(NamedTuple):
-    """A row of a batch: which sample, which of its views, and the source that it comes from."""
+class BatchRow(NamedTuple):
+    """A row of a batch: sample index, view, and the source that it is sampled from."""
 
     sample: int
     view: int
@@ -53,14 +52,14 @@ class Place(NamedTuple):
 class Order:
     """The rows of every batch.
 
-    Each source has its part of every batch, rounded by largest remainder, and epochs of its own: every epoch goes
-    through its samples in a new order, and leaves out those that do not fill its part of a last batch.
+    Each source has a fixed number of rows in every batch (largest remainder) and its own epochs: every epoch is a new
+    permutation of its samples and drops the last incomplete batch.
 
     Args:
-        views: reproducible views of a sample; epoch e shows view e modulo ``views``. 0: always new ones.
+        views: number of reproducible views of a sample; epoch e uses view e modulo ``views``. 0: a new view each epoch.
 
     Raises:
-        ValueError: a source does not fill its part of one batch, or the batch is too small for a part of each.
+        ValueError: a source has fewer samples than its rows of one batch, or would have no rows.
     """
 
     dataset: Dataset
@@ -73,7 +72,7 @@ class Order:
         sources = self.dataset.sources
         if len(sources) == 1 and self.batch_size > len(self.dataset):
             raise ValueError(
-                f"a batch of {self.batch_size} needs as many pairs, and the data have {len(self.dataset)}: "
+                f"a batch of {self.batch_size} needs as many pairs, but the data have {len(self.dataset)}: "
                 "lower train.batch_size or give more data"
             )
         for number, (source, count) in enumerate(zip(sources, self.counts, strict=True), start=1):
@@ -88,20 +87,20 @@ class Order:
         """Rows of each source in every batch."""
         return largest_remainder(self.batch_size, [source.ratio for source in self.dataset.sources])
 
-    def places(self, step: int) -> list[Place]:
-        """The rows of one step, counted from 0, source by source."""
+    def rows(self, step: int) -> list[BatchRow]:
+        """The rows of one step (from 0), source by source."""
         sources = enumerate(zip(self.dataset.sources, self.counts, strict=True))
-        return [place for number, (source, count) in sources for place in self._part(step, number, source, count)]
+        return [row for number, (source, count) in sources for row in self._source_rows(step, number, source, count)]
 
-    def _part(self, step: int, number: int, source: Source, count: int) -> Iterator[Place]:
-        epoch, turn = divmod(step, source.num_samples // count)
+    def _source_rows(self, step: int, number: int, source: Source, count: int) -> Iterator[BatchRow]:
+        epoch, batch = divmod(step, source.num_samples // count)
         order_N = self._order(source, number, epoch)
         view = epoch % self.views if self.views else epoch
-        for index in order_N[turn * count : (turn + 1) * count].tolist():
-            yield Place(source.start + index, view, source)
+        for index in order_N[batch * count : (batch + 1) * count].tolist():
+            yield BatchRow(source.start + index, view, source)
 
     def _order(self, source: Source, number: int, epoch: int) -> Indices:
-        """The source's order in an epoch, the newest kept: to draw it takes a second for 10 million samples."""
+        """The source's order in an epoch. The newest is cached: a permutation of 10 million takes a second."""
         known = self._newest.get(number)
         if known is None or known[0] != epoch:
             known = self._newest[number] = (epoch, epoch_order(source.num_samples, self.seed, epoch, number))

@@ -1,4 +1,4 @@
-"""Work done ahead of its consumer by threads, in order and in bounded memory."""
+"""Ordered prefetching with threads, in bounded memory."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -12,16 +12,17 @@ Result = TypeVar("Result")
 def look_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], *, num_threads: int, depth: int
 ) -> Generator[Result, None, None]:
-    """``map(function, items)``, with up to ``depth`` results ready or under way while the consumer works.
+    """``map(function, items)`` in order, with up to ``depth`` results computed ahead of the consumer.
 
-    What ``function`` raises is raised to the consumer, at its place in the order. When the iterator is closed
-    or fails, its threads end with the call that they are in.
+    An exception of ``function`` reaches the consumer at that item's position. When the iterator is closed or fails,
+    each thread finishes its current call and ends.
     """
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="look-ahead")
     pending: deque[Future[Result]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
+            # Waiting for the oldest result keeps the order and bounds memory: at most depth + 1 results exist.
             if len(pending) > depth:
                 yield pending.popleft().result()
         while pending:

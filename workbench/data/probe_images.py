@@ -1,4 +1,4 @@
-"""The pictures that a run is probed with, found again in its validation data."""
+"""Finds the images of a run's probe pairs in its validation data."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,25 +10,25 @@ from workbench.runs.directory import RunDirectory
 
 
 def probe_images(run: RunDirectory, captions: Sequence[str]) -> list[bytes]:
-    """The files of the pictures that the captions are of, as they lie in the run's validation data; without torch.
+    """The encoded image files of the probe captions, from the run's validation data; needs no torch.
 
     Raises:
-        ValueError: the data are not there any more, or have other captions now.
-        OSError: they cannot be read.
+        ValueError: the data are missing, or their captions have changed.
+        OSError: the data cannot be read.
     """
     data = load_run_config(run.config_file).data
     spec = f"samples:{sample_set_of(data.train)}" if data.validation == "auto" else data.validation
-    # The first pairs of most data are the same however many are asked for, and a few are there sooner.
+    # The first pairs of most data do not depend on how many are requested, and a few open faster.
     for num_pairs in (len(captions), data.num_validation_pairs):
         dataset = open_dataset(spec, "validation", num_pairs, bad_shards=data.bad_shards)
         found = list(_indices(dataset, captions))
         if len(found) == len(captions):
             return [dataset.encoded(index) for index in found]
-    raise ValueError(f"the pairs of {spec} are not those that this run was probed with")
+    raise ValueError(f"the pairs of {spec} are not the probe pairs of this run")
 
 
 def _indices(dataset: Dataset, captions: Sequence[str]) -> Iterator[int]:
-    """Where the captions are, in order; only pictures that cannot be decoded, which nobody measures, lie between."""
+    """Indices of the captions, in order. Only undecodable images, which evaluation skips, may lie between them."""
     place = 0
     for index in range(len(dataset)):
         if place == len(captions):

@@ -1,4 +1,9 @@
-"""A data SPEC, as people write it -> a data set."""
+"""Opens a data SPEC: the text of ``data.train`` -> a ``Dataset``.
+
+``open_dataset`` finds the function for the SPEC's scheme or suffix in ``SCHEMES`` and ``SUFFIXES``; a mixture opens
+each of its parts. Next, :func:`workbench.data.cached.prepare.cached` may replace the dataset by one with decoded
+images, and :class:`workbench.data.batches.BatchStream` makes batches of it.
+"""
 
 import re
 from collections.abc import Callable
@@ -7,7 +12,7 @@ from typing import Literal
 
 from workbench.config.run import DataConfig
 from workbench.data.dataset import FORMS, Dataset, existing
-from workbench.data.mixture import mixture_parts, open_mixture
+from workbench.data.mixture import Mixture, mixture_parts, split_pairs
 from workbench.data.samples.registry import check_split, sample_shards
 from workbench.data.sources.coco import coco_paths, open_coco
 from workbench.data.sources.csv import open_csv
@@ -17,7 +22,6 @@ from workbench.data.sources.tar import BadShards, ShardDataset, shard_paths
 from workbench.errors import unknown
 
 Role = Literal["train", "validation", "test", "teacher"]
-Keep = Callable[[str, Dataset, float], Dataset]  # its name, the data set, and its share of every batch
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9_+.-]*):")
 
@@ -26,42 +30,39 @@ def open_dataset(
     spec: str,
     role: Role,
     num_pairs: int = 0,
-    keep: Keep = lambda _name, dataset, _share: dataset,
     bad_shards: BadShards = "refuse",
 ) -> Dataset:
     """Opens the data that a SPEC names.
 
     Args:
         spec: one of the forms that :data:`~workbench.data.dataset.FORMS` lists; the split of ``samples:NAME`` is the
-            role. A relative path starts at the working directory.
+            role. A relative path is relative to the working directory.
         role: what the data are for.
-        num_pairs: how many pairs at most, the first ones; 0 for all. Sample sets draw as many as are asked for, and a
-            mixture divides them by its ratios.
-        keep: makes another of what is opened, such as one with prepared pictures; each part of a mixture by itself.
+        num_pairs: use only the first so many pairs; 0 for all. Sample sets draw as many as requested; a mixture
+            divides them by its ratios.
         bad_shards: what to do with shards that are missing or cannot be read; see ``data.bad_shards``.
 
     Raises:
-        ValueError: in one line: an unknown SPEC, nothing there, unusable data, or too few pairs.
+        ValueError: in one line: an unknown SPEC, no such data, unusable data, or too few pairs.
     """
     if not spec:
-        raise ValueError(f"no data are named: a SPEC is {FORMS}")
-
-    def open_single(part: str, number: int, share: float) -> Dataset:
-        return keep(_name(part, role, number), _open_single(part, role, number, bad_shards), share)
-
-    if parts := mixture_parts(spec):
-        return open_mixture(parts, open_single, num_pairs)
-    return open_single(spec, num_pairs, 1.0)
+        raise ValueError(f"no data given: a SPEC is {FORMS}")
+    parts = mixture_parts(spec)
+    if not parts:
+        return _open_single(spec, role, num_pairs, bad_shards)
+    numbers = split_pairs(num_pairs, parts)
+    opened = [_open_single(part.spec, role, number, bad_shards) for part, number in zip(parts, numbers, strict=True)]
+    return Mixture(opened, [part.ratio for part in parts])
 
 
 def check_spec(spec: str, role: Role) -> None:
-    """Refuse a SPEC that names nothing; what is in its files is not looked at, and no sample is drawn.
+    """Checks that a SPEC names existing data, without reading files or drawing samples.
 
     Raises:
         ValueError: as :func:`open_dataset`.
     """
     if not spec:
-        raise ValueError(f"no data are named: a SPEC is {FORMS}")
+        raise ValueError(f"no data given: a SPEC is {FORMS}")
     for part in [part.spec for part in mixture_parts(spec)] or [spec]:
         scheme, rest = _scheme(part)
         if scheme == "samples":
@@ -82,14 +83,14 @@ def check_spec(spec: str, role: Role) -> None:
 
 
 def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
-    """(split, SPEC, number of pairs) of what is measured; "auto" is a sample set's own split, and nothing elsewhere."""
+    """(split, SPEC, number of pairs) of the evaluation data; "auto" is a sample set's own split, else nothing."""
     name = sample_set_of(data.train)
-    own = f"samples:{name}" if name else ""
+    same_set = f"samples:{name}" if name else ""
     named: tuple[tuple[Role, str, int], ...] = (
         ("validation", data.validation, data.num_validation_pairs),
         ("test", data.test, data.num_test_pairs),
     )
-    chosen = ((split, own if spec == "auto" else spec, number) for split, spec, number in named)
+    chosen = ((split, same_set if spec == "auto" else spec, number) for split, spec, number in named)
     return [(split, spec, number) for split, spec, number in chosen if spec]
 
 
@@ -100,7 +101,7 @@ def sample_set_of(spec: str) -> str:
 
 
 def absolute_spec(spec: str) -> str:
-    """The same SPEC with its paths absolute, so that it means the same from every working directory."""
+    """The SPEC with absolute paths, valid from every working directory."""
     if parts := mixture_parts(spec):
         return " + ".join(absolute_spec(part.spec) + ("" if part.ratio == 1 else f"*{part.ratio!r}") for part in parts)
     match = _SCHEME.match(spec)
@@ -117,13 +118,13 @@ def absolute_spec(spec: str) -> str:
 
 
 def _absolute(path: str) -> str:
-    """A path that is not there stays as it was written, for the error that names it."""
-    whole = Path(path).expanduser()
-    return str(whole.absolute()) if whole.exists() or "{" in path else path
+    """A missing path stays as it was written, so that the error quotes it."""
+    expanded = Path(path).expanduser()
+    return str(expanded.absolute()) if expanded.exists() or "{" in path else path
 
 
 def _name(spec: str, role: Role, num_pairs: int) -> str:
-    """What tells a data set from the others of its SPEC: the split of a sample set, and how many pairs are taken."""
+    """SPEC, split and number of pairs: unique among the datasets of one SPEC."""
     split = f"/{role}" if spec.startswith("samples:") and "/" not in spec else ""
     split = f", {role}" if spec.startswith("karpathy:") else split
     return f"{spec}{split}" + (f", first {num_pairs:,}" if num_pairs else "")
@@ -131,20 +132,25 @@ def _name(spec: str, role: Role, num_pairs: int) -> str:
 
 def _open_single(spec: str, role: Role, num_pairs: int, bad_shards: BadShards) -> Dataset:
     scheme, rest = _scheme(spec)
-    if scheme:
-        return SCHEMES[scheme](rest, role, num_pairs)
     suffix = Path(spec).suffix.lower()
-    return SUFFIXES[suffix](spec, num_pairs) if suffix in SUFFIXES else _open_shards(spec, num_pairs, bad_shards)
+    if scheme:
+        dataset = SCHEMES[scheme](rest, role, num_pairs)
+    elif suffix in SUFFIXES:
+        dataset = SUFFIXES[suffix](spec, num_pairs)
+    else:
+        dataset = _open_shards(spec, num_pairs, bad_shards)
+    dataset.name = _name(spec, role, num_pairs)
+    return dataset
 
 
 def _scheme(spec: str) -> tuple[str, str]:
-    """``samples``, ``coco`` or ``folder`` with what follows; an empty scheme where the SPEC is a path.
+    """Splits ``SCHEME:REST``; the scheme is empty if the SPEC is a path.
 
     Raises:
-        ValueError: there is no such scheme.
+        ValueError: unknown scheme.
     """
     match = _SCHEME.match(spec)
-    if match is None or Path(spec).exists():
+    if match is None or Path(spec).exists():  # a file may have a colon in its name
         return "", spec
     scheme = match[1]
     if scheme not in SCHEMES:
@@ -153,7 +159,7 @@ def _scheme(spec: str) -> tuple[str, str]:
 
 
 def _open_samples(name: str, role: Role, num_pairs: int) -> Dataset:
-    """``NAME[/SPLIT]`` of the drawn sample sets."""
+    """``NAME[/SPLIT]`` of a sample set; its shards are drawn if they do not exist yet."""
     name, slash, split = name.partition("/")
     folder = sample_shards(name, split if slash else role, num_pairs)
     return _open_shards(str(folder), num_pairs)
@@ -166,7 +172,7 @@ def _open_shards(spec: str, num_pairs: int, bad_shards: BadShards = "refuse") ->
 def _refuse_json(spec: str, _num_pairs: int) -> Dataset:
     existing(spec, "file")
     raise ValueError(
-        f"'{spec}' lists captions without saying where the images are: write coco:{spec}@DIR for a file with "
+        f"'{spec}' lists captions but not the folder of their images: write coco:{spec}@DIR for a file with "
         f"'annotations', or karpathy:{spec}@DIR for one with 'sentences' (dataset_coco.json, dataset_flickr30k.json)"
     )
 

@@ -1,4 +1,4 @@
-"""Data without the pictures that cannot be decoded, for measuring, where none can take another's place."""
+"""Decodes images to find sizes, duplicates and unusable ones; leaves unusable images out of evaluation sets."""
 
 import contextlib
 import json
@@ -19,8 +19,6 @@ from workbench.files import write_atomically
 from workbench.progress import with_bar
 from workbench.resources import cache_dir
 
-# What a look at some pictures of a data set shows: sizes, copies, and which cannot be used and why.
-
 Found = TypeVar("Found")
 
 MANY_IMAGES = 200
@@ -28,13 +26,13 @@ MAX_THREADS = 8
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Some pictures, looked at.
+class ImageSurvey:
+    """Facts about the decoded images of a dataset.
 
     Attributes:
         sizes: width and height of each, in pixels.
-        copies: keys of the pictures that are the same in every pixel, a list for each such picture.
-        tally: those that cannot be used.
+        copies: groups of keys whose images are equal in every pixel.
+        tally: count of unusable images.
     """
 
     sizes: list[tuple[int, int]] = field(default_factory=list)
@@ -43,26 +41,26 @@ class Pictures:
 
     @property
     def num_copies(self) -> int:
-        """Pictures beyond the first of those that are the same."""
+        """Number of images that repeat another one."""
         return sum(len(keys) - 1 for keys in self.copies)
 
     def check(self) -> None:
-        """Refuses pictures from which nothing can be learnt.
+        """Refuses images that a model cannot learn from.
 
         Raises:
-            ValueError: too many cannot be used, or all are the same.
+            ValueError: too many are unusable, or all are the same.
         """
         self.tally.check()
         if len(self.sizes) > 1 and self.num_copies == len(self.sizes) - 1:
             raise ValueError(
-                f"the {len(self.sizes):,} pictures looked at are one and the same (such as "
+                f"all {len(self.sizes):,} checked images are the same (such as "
                 f"{', '.join(map(repr, self.copies[0][:3]))}): check how they were downloaded or copied"
             )
 
 
-def look_at(dataset: Dataset, indices: Sequence[int]) -> Pictures:
-    """Decodes some pictures."""
-    found = Pictures()
+def survey_images(dataset: Dataset, indices: Sequence[int]) -> ImageSurvey:
+    """Decodes some images and compares their pixels."""
+    found = ImageSurvey()
     keys: dict[bytes, list[str]] = {}
     for _, seen in each_image(dataset, indices, _facts):
         if isinstance(seen, BadImage):
@@ -71,25 +69,25 @@ def look_at(dataset: Dataset, indices: Sequence[int]) -> Pictures:
         key, size, digest = seen
         found.tally.add(1, [])
         found.sizes.append(size)
-        keys.setdefault(digest, []).append(key)
+        keys.setdefault(digest, []).append(key)  # digests, not pixels: memory stays small for any number of images
     found.copies.extend(sorted((same for same in keys.values() if len(same) > 1), key=len, reverse=True))
     return found
 
 
 def each_image(
-    dataset: Dataset, indices: Sequence[int], ask: Callable[[Sample], Found]
+    dataset: Dataset, indices: Sequence[int], function: Callable[[Sample], Found]
 ) -> Iterator[tuple[int, Found | BadImage]]:
-    """What is asked of each picture, or why it cannot be used; in order, by several threads, with a bar if many."""
+    """(index, function(sample) or why the image is unusable), in order; several threads, a progress bar if many."""
 
-    def answer(index: int) -> Found | BadImage:
+    def call(index: int) -> Found | BadImage:
         try:
-            return ask(dataset[index])
+            return function(dataset[index])
         except ImageError as error:
             return BadImage(error.reason, str(error))
 
     num_threads = min(MAX_THREADS, os.cpu_count() or 1)
-    answers = look_ahead(answer, indices, num_threads=num_threads, depth=2 * num_threads)
-    return zip(with_bar(indices, "looking at pictures", MANY_IMAGES), answers, strict=True)
+    results = look_ahead(call, indices, num_threads=num_threads, depth=2 * num_threads)
+    return zip(with_bar(indices, "decoding images", MANY_IMAGES), results, strict=True)
 
 
 def _facts(sample: Sample) -> tuple[str, tuple[int, int], bytes]:
@@ -101,12 +99,12 @@ def _digest(image: Image.Image) -> bytes:
 
 
 class Subset(Dataset):
-    """Some samples of a data set, in their order."""
+    """Some samples of a dataset, in order. Same fingerprint: it stands for the data without their unusable images."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
         self._dataset, self._indices = dataset, indices
         self.fingerprint = dataset.fingerprint
-        self.describe_like(dataset)
+        self.copy_metadata(dataset)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -125,13 +123,13 @@ class Subset(Dataset):
 
 
 def readable(dataset: Dataset) -> tuple[Dataset, str]:
-    """The data set without the pictures that cannot be used, and a line about those; itself and "" if there are none.
+    """The dataset without its unusable images, and a message about them; itself and "" if there are none.
 
-    Every picture is decoded once. The broken ones are remembered by the data's fingerprint, and only they are tried
-    anew the next time.
+    Every image is decoded once. The indices of unusable ones are cached by the dataset's fingerprint, and only these
+    are tried again the next time.
 
     Raises:
-        ValueError: too many cannot be used; see :class:`~workbench.data.unusable.Tally`.
+        ValueError: too many are unusable; see :class:`~workbench.data.unusable.BadImageCount`.
     """
     entry = cache_dir() / "readable" / f"{dataset.fingerprint}.json"
     known = _load(entry, len(dataset))
@@ -144,20 +142,20 @@ def readable(dataset: Dataset) -> tuple[Dataset, str]:
     tally.add(len(dataset), broken.values())
     tally.check()
     kept = [index for index in range(len(dataset)) if index not in broken]
-    return Subset(dataset, kept), f"pictures that cannot be used are not measured: {tally.describe()}"
+    return Subset(dataset, kept), f"images that cannot be used are not evaluated: {tally.describe()}"
 
 
 def unusable(dataset: Dataset, indices: Sequence[int]) -> dict[int, BadImage]:
-    """Those of the samples whose pictures cannot be used."""
+    """The samples whose images cannot be used, by index."""
     return {index: found for index, found in each_image(dataset, indices, _nothing) if isinstance(found, BadImage)}
 
 
 def _nothing(_: Sample) -> None:
-    """All that is asked of a picture here is that it can be decoded."""
+    """Decoding alone is the test."""
 
 
 def _load(entry: Path, num_samples: int) -> list[int] | None:
-    """The broken ones of an earlier look; None where there was none, or its note is torn."""
+    """The cached indices of unusable images; None if there are none or the file is damaged."""
     try:
         indices: list[int] = json.loads(entry.read_bytes())
         return indices if all(0 <= index < num_samples for index in indices) else None
@@ -166,7 +164,7 @@ def _load(entry: Path, num_samples: int) -> list[int] | None:
 
 
 def _store(entry: Path, indices: list[int]) -> None:
-    """Keeps them; where nothing can be written, all images are decoded again the next time."""
+    """Caches the indices. If the cache is not writable, all images are decoded again the next time."""
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(entry, json.dumps(indices))

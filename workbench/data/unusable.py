@@ -1,4 +1,4 @@
-"""How a data set was read: what was left out when it was opened, and what a person should know of that."""
+"""Unusable images and captions: the error for one, the count with its limit, and what a dataset left out."""
 
 import warnings
 from collections import Counter
@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-# Why a picture cannot be used: a reason that can be counted, and a line that names the picture.
-
 Reason = Literal[
     "missing file", "unreadable file", "empty file", "no JPEG, PNG or WebP", "too many pixels", "cut short or damaged"
 ]
 
 
 class ImageError(ValueError):
-    """One picture cannot be read or decoded; the others may be sound."""
+    """One image cannot be read or decoded. ``reason`` is a fixed category, the text names the image."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(reason, message)
@@ -25,32 +23,30 @@ class ImageError(ValueError):
         return self._message
 
     def at(self, place: str) -> "ImageError":
-        """The same error, with where the picture lies in front of its line."""
+        """The same error with the image's location in front of its text."""
         return ImageError(self.reason, f"{place}: {self._message}")
 
 
-# How many images or captions could not be used, why, and when that is too many to go on.
-
 MAX_SHARE = 0.05
-FEW = 5  # as many may be chance, whatever their share
-REMEDY = "mend or remove them (`workbench data check SPEC` counts them)"
+FEW = 5  # always tolerated, whatever their share
+REMEDY = "repair or remove them (`workbench data check SPEC` counts them)"
 
 
 class BadImageCount:
-    """Images that could not be read or decoded, by reason, among those seen; or captions that are no text.
+    """Counts unusable images (or captions) by reason, among all seen.
 
     Args:
-        things: what is counted, as a line for people names it.
-        remedy: what to do where too many cannot be used.
+        things: what is counted, as messages call it.
+        remedy: what to do if too many are unusable, as the error says.
     """
 
-    def __init__(self, things: str = "pictures", remedy: str = REMEDY) -> None:
+    def __init__(self, things: str = "images", remedy: str = REMEDY) -> None:
         self.things = things
         self._remedy = remedy
         self.num_seen = 0
         self.reasons: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
-        self._num_told = 0
+        self._num_reported = 0
 
     @property
     def num_unusable(self) -> int:
@@ -58,24 +54,24 @@ class BadImageCount:
 
     @property
     def is_too_many(self) -> bool:
-        """Whether so many are unusable that something is wrong with the data rather than with some pictures."""
+        """Whether more are unusable than ``FEW`` and ``MAX_SHARE`` tolerate."""
         return self._is_beyond(FEW)
 
     def _is_beyond(self, few: int) -> bool:
         return self.num_unusable > max(few, MAX_SHARE * self.num_seen) or 0 < self.num_seen == self.num_unusable
 
     def add(self, num_seen: int, unusable: Iterable[tuple[str, str]]) -> None:
-        """Count some more, and the reason and a line for each of them that could not be used."""
+        """Adds ``num_seen`` images, with (reason, message) of each unusable one."""
         self.num_seen += num_seen
         for reason, message in unusable:
             self.reasons[reason] += 1
             self.examples.setdefault(reason, message)
 
     def check(self, few: int = FEW) -> None:
-        """Refuse to go on where too many are unusable.
+        """Raises if too many are unusable.
 
         Args:
-            few: as many may be, whatever their share.
+            few: always tolerated, whatever their share.
 
         Raises:
             ValueError: with reasons and examples.
@@ -83,19 +79,19 @@ class BadImageCount:
         if self._is_beyond(few):
             raise ValueError(
                 f"too many {self.things} cannot be used, {self.describe(every=True)}; "
-                f"up to {MAX_SHARE:.0%} would be passed over: {self._remedy}"
+                f"up to {MAX_SHARE:.0%} would be skipped: {self._remedy}"
             )
 
     def news(self, *, final: bool = False) -> str:
-        """A line for people when there are twice as many as they were last told, or at the end; else nothing."""
-        is_due = self.num_unusable >= 2 * self._num_told or final
-        if self.num_unusable == self._num_told or not is_due:
+        """A message when the count has doubled since the last one, or is new at the end of a run; else empty."""
+        is_due = self.num_unusable >= 2 * self._num_reported or final
+        if self.num_unusable == self._num_reported or not is_due:
             return ""
-        self._num_told = self.num_unusable
-        return f"{self.things} cannot be used, and others took their places: {self.describe()}"
+        self._num_reported = self.num_unusable
+        return f"{self.things} cannot be used and were replaced by others: {self.describe()}"
 
     def describe(self, *, every: bool = False) -> str:
-        """Counts by reason, with an example of the first or of every reason."""
+        """Counts by reason, with an example of the most common or of every reason."""
         counted = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
         examples = [self.examples[reason] for reason, _ in self.reasons.most_common(None if every else 1)]
         return f"{self.num_unusable:,} of {self.num_seen:,} ({counted}; such as {'; '.join(examples)})"
@@ -106,13 +102,13 @@ CAPTION_REMEDY = "give each image a caption that is text, or remove it from the 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was left out of a data set.
+    """What was left out when a dataset was opened.
 
     Attributes:
-        left_out: captions that cannot be used, by reason.
-        skipped_shards: names of the shards that could not be read, where ``data.bad_shards`` allows that.
-        lines_are_captions: whether every line of a .txt was read as a caption.
-        notes: the warnings that were given when the data were opened.
+        left_out: number of unusable captions, by reason.
+        skipped_shards: names of unreadable shards, if ``data.bad_shards`` allows that.
+        lines_are_captions: whether every line of a .txt is a caption.
+        notes: the warnings issued when the data were opened.
     """
 
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -121,31 +117,31 @@ class Reading:
     notes: tuple[str, ...] = ()
 
     def warn(self) -> "Reading":
-        """Give every note as a warning, which commands print to stderr."""
+        """Issues every note as a warning, which commands print to stderr; returns self."""
         for note in self.notes:
             warnings.warn(note, stacklevel=3)
         return self
 
 
 def caption_tally(source: str) -> BadImageCount:
-    """Counts the captions of a source, and those of them that cannot be used."""
+    """A count of the unusable captions of a source."""
     return BadImageCount(f"captions of {source}", CAPTION_REMEDY)
 
 
 def reading_of(captions: BadImageCount, *notes: str, skipped: Iterable[str] = (), by_line: bool = False) -> Reading:
-    """What was left out, with a warning for it and for each of the other notes; empty notes count as none.
+    """Builds the ``Reading`` of a dataset, and warns about unusable captions and of every note that is not empty.
 
     Raises:
-        ValueError: too many captions cannot be used; see :class:`~workbench.data.unusable.Tally`.
+        ValueError: too many captions are unusable; see :class:`BadImageCount`.
     """
     captions.check()
     left_out = f"left out {captions.things}: {captions.describe()}" if captions.num_unusable else ""
-    told = tuple(note for note in (left_out, *notes) if note)
-    return Reading(dict(captions.reasons.most_common()), tuple(skipped), by_line, told).warn()
+    all_notes = tuple(note for note in (left_out, *notes) if note)
+    return Reading(dict(captions.reasons.most_common()), tuple(skipped), by_line, all_notes).warn()
 
 
 def joined(readings: Iterable[Reading]) -> Reading:
-    """The readings of a mixture's parts as one; their warnings have been given."""
+    """The combined reading of a mixture's parts; warns of nothing, since the parts did."""
     parts = list(readings)
     left_out: Counter[str] = Counter()
     for part in parts:

@@ -9,11 +9,11 @@ import torch
 
 from workbench.config.run import INHERITED, DataConfig, RunConfig
 from workbench.data.batches import BatchStream
-from workbench.data.cached.prepare import Prepare, Use, open_prepared
+from workbench.data.cached.prepare import CachePolicy, Prepare, cached
 from workbench.data.check import preflight
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.sources.tar import BadShards
-from workbench.data.spec import Role, evaluated_splits, sample_set_of
+from workbench.data.spec import Role, evaluated_splits, open_dataset, sample_set_of
 from workbench.engine.cadence import Phase
 from workbench.engine.checkpoint import check_room
 from workbench.engine.cohort import Cohort
@@ -73,21 +73,21 @@ def build_cohort(
     check_room(members)  # before the data are opened, which may take minutes
     stream, data_notes = _open_training_data(first, members, teacher)
     _set_inputs(members, stream.dataset.fingerprint, teacher, resume=resume)
-    cached = open_cache(first, stream, teacher, [member.objective for member in members])
+    teacher_cache = open_cache(first, stream, teacher, [member.objective for member in members])
     remarks = preflight(stream.dataset, stream.student, first.train.batch_size)
     evaluators = reused.evaluators if reused else _evaluators(first, teacher, device)
     for member in members:
         member.held_out = {split: evaluator.pairs.fingerprint for split, evaluator in evaluators.items()}
     return Cohort(
         members,
-        replace(stream, teacher=None) if cached.cache else stream,  # no teacher images are decoded then
+        replace(stream, teacher=None) if teacher_cache.cache else stream,  # no teacher images are decoded then
         teacher,
         evaluators,
-        cached=cached.cache,
+        cached=teacher_cache.cache,
         num_pairs=len(stream.dataset),
         start=restore_together(members) if resume else Start(),
         device=device,
-        notes=(*_notes(first.data, len(stream.dataset), evaluators), *remarks, *data_notes, *cached.notes),
+        notes=(*_notes(first.data, len(stream.dataset), evaluators), *remarks, *data_notes, *teacher_cache.notes),
     )
 
 
@@ -113,15 +113,15 @@ def _open_training_data(
         raise ValueError("students of one cohort need the same image size and tokenizer: train them separately")
     teacher_form = teacher.form if teacher and any(member.objective.needs_teacher for member in members) else None
     data, train = config.data, config.train
-    use = Use(
+    policy = CachePolicy(
         data.prepare,
         data.working_size,
         num_reads=train.num_steps * train.batch_size,
-        forms=(form, teacher_form) if teacher_form else (form,),
-        bad_shards=data.bad_shards,
+        input_specs=(form, teacher_form) if teacher_form else (form,),
     )
     with set_by("data.train"), phase(f"opening the training pairs, {data.train}"):
-        dataset, notes = open_prepared(data.train, "train", data.num_pairs, use)
+        opened = open_dataset(data.train, "train", data.num_pairs, data.bad_shards)
+        dataset, notes = cached(opened, policy)
     stream = BatchStream(
         dataset,
         form,

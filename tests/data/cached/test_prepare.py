@@ -1,4 +1,4 @@
-"""A prepared run sees what a live one sees, and a store that is stale, torn or in the making is never believed."""
+"""A prepared run has the same batches as a live one; stale, damaged and unfinished stores are never used."""
 
 import json
 import multiprocessing
@@ -22,8 +22,8 @@ from workbench.data.batches import BatchStream
 from workbench.data.cached import listing, writer
 from workbench.data.cached import prepare as preparing
 from workbench.data.cached.dataset import PreparedDataset
-from workbench.data.cached.prepare import Prepare, Use, open_prepared, prepare
-from workbench.data.cached.store import INDEX, MANIFEST, PICTURES, TEXTS, Manifest
+from workbench.data.cached.prepare import Cached, CachePolicy, Prepare, cached, estimate_store, prepare
+from workbench.data.cached.store import IMAGES, INDEX, MANIFEST, TEXTS, Manifest
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.images import Scaled
 from workbench.data.spec import open_dataset
@@ -33,7 +33,7 @@ from workbench.models.tokenizers import WordTokenizer
 
 Pairs = Callable[..., dict[str, bytes]]
 WriteTar = Callable[..., Path]
-WritePictures = Callable[..., list[str]]
+WriteImages = Callable[..., list[str]]
 
 FORM = InputSpec(16, WordTokenizer(("caption", "photo"), 5), "five words")
 TEACHER = InputSpec(24, WordTokenizer(("caption", "of"), 7), "seven words")
@@ -41,18 +41,18 @@ TEACHER = InputSpec(24, WordTokenizer(("caption", "of"), 7), "seven words")
 
 @pytest.fixture
 def specs(
-    tmp_path: Path, write_tar: WriteTar, pairs: Pairs, write_pictures: WritePictures, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, write_tar: WriteTar, pairs: Pairs, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
-    """Data of every form, each with a picture that cannot be used, seen from the test's folder."""
+    """Data of every form, each with an image that cannot be used, seen from the test's folder."""
     monkeypatch.chdir(tmp_path)
     write_tar(pairs(21, size=(48, 30)) | {"k004.jpg": b"<html>"}, "a.tar")
     write_tar(pairs(13, start=50) | {"k053.png": b""}, "b.tar")
     (tmp_path / "b.tar").rename(tmp_path / "c.tar")
-    names = write_pictures(20, size=(64, 45))
+    names = write_images(20, size=(64, 45))
     (tmp_path / names[3]).unlink()
     (tmp_path / "list.csv").write_text("filepath,title\n" + "".join(f"{name},photo of {name}\n" for name in names))
-    write_pictures(9, "classes/dog")
-    write_pictures(11, "classes/grey_cat", start=20)
+    write_images(9, "classes/dog")
+    write_images(11, "classes/grey_cat", start=20)
     (tmp_path / "classes/dog/k001.jpg").write_bytes(b"\xff\xd8\xff")
     images = [{"id": number, "file_name": Path(name).name} for number, name in enumerate(names)]
     notes = [{"image_id": number % 20, "caption": f"caption {number}"} for number in range(40)]
@@ -67,9 +67,13 @@ def specs(
     }
 
 
-def batches(spec: str, use: Use, num_workers: int = 0, num_steps: int = 8) -> list[Batch]:
-    """Some epochs of a data set, with its unusable pictures replaced."""
-    dataset = open_prepared(spec, "train", 20 if spec.startswith("samples") else 0, use).dataset
+def opened(spec: str, policy: CachePolicy, num_pairs: int = 0) -> Cached:
+    return cached(open_dataset(spec, "train", num_pairs), policy)
+
+
+def batches(spec: str, policy: CachePolicy, num_workers: int = 0, num_steps: int = 8) -> list[Batch]:
+    """Some epochs of a dataset, with its unusable images replaced."""
+    dataset = opened(spec, policy, 20 if spec.startswith("samples") else 0).dataset
     stream = BatchStream(dataset, FORM, TEACHER, batch_size=8, seed=5, views=3, num_workers=num_workers)
     return list(stream.batches(0, num_steps))
 
@@ -89,40 +93,42 @@ def assert_same(one: list[Batch], other: list[Batch], *, same_lines: bool = True
 
 
 @pytest.mark.parametrize("form", ["shards", "csv", "coco", "folder", "samples", "mixture"])
-def test_batches_are_those_of_live_decoding(specs: dict[str, str], form: str) -> None:
-    live = batches(specs[form], Use())
+def test_batches_equal_live_decoding(specs: dict[str, str], form: str) -> None:
+    live = batches(specs[form], CachePolicy())
     assert form == "samples" or any(batch.replaced for batch in live)
     kinds: tuple[Prepare, ...] = ("pixels", "jpeg")
     for kind in kinds:
         for forms in ((), (FORM, TEACHER)):  # captions tokenized as they come, and once for all
-            use = Use(kind, forms=forms, num_reads=10**6)
-            assert_same(live, batches(specs[form], use), same_lines=kind == "pixels")
+            policy = CachePolicy(kind, input_specs=forms, num_reads=10**6)
+            assert_same(live, batches(specs[form], policy), same_lines=kind == "pixels")
 
 
 @pytest.mark.parametrize("kind", ["pixels", "jpeg"])
-def test_workers_read_the_same(specs: dict[str, str], kind: Prepare) -> None:
-    use = Use(kind, forms=(FORM, TEACHER), num_reads=10**6)
-    live = batches(specs["mixture"], Use(), num_steps=6)
-    assert_same(live, batches(specs["mixture"], use, num_workers=2, num_steps=6), same_lines=kind == "pixels")
+def test_workers_give_the_same_batches(specs: dict[str, str], kind: Prepare) -> None:
+    policy = CachePolicy(kind, input_specs=(FORM, TEACHER), num_reads=10**6)
+    live = batches(specs["mixture"], CachePolicy(), num_steps=6)
+    assert_same(live, batches(specs["mixture"], policy, num_workers=2, num_steps=6), same_lines=kind == "pixels")
 
 
 @pytest.mark.parametrize("kind", ["pixels", "jpeg"])
 def test_a_working_size_is_the_same_live_and_prepared(specs: dict[str, str], kind: Prepare) -> None:
-    live = batches(specs["mixture"], Use(working_size=28))
-    assert_same(live, batches(specs["mixture"], Use(kind, working_size=28)), same_lines=kind == "pixels")
-    assert not torch.equal(live[0].student_image_BCHW, batches(specs["mixture"], Use())[0].student_image_BCHW)
+    live = batches(specs["mixture"], CachePolicy(working_size=28))
+    assert_same(live, batches(specs["mixture"], CachePolicy(kind, working_size=28)), same_lines=kind == "pixels")
+    assert not torch.equal(live[0].student_image_BCHW, batches(specs["mixture"], CachePolicy())[0].student_image_BCHW)
 
 
-def test_pictures_no_larger_than_the_working_size_stay_as_they_are(specs: dict[str, str]) -> None:
-    assert_same(batches(specs["shards"], Use()), batches(specs["shards"], Use("pixels", working_size=32)))
+def test_images_up_to_the_working_size_are_unchanged(specs: dict[str, str]) -> None:
+    assert_same(
+        batches(specs["shards"], CachePolicy()), batches(specs["shards"], CachePolicy("pixels", working_size=32))
+    )
     dataset = open_dataset("list.csv", "train")
     assert Scaled(dataset, 30)[0].image.size == (43, 30)  # 64 * 30 / 45 = 42.7
     assert Scaled(dataset, 30).fingerprint != dataset.fingerprint
 
 
 def test_a_working_size_below_the_models_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"data.working_size=20 is less than the 24 px that a model takes.*set it to"):
-        Use(working_size=20, forms=(FORM, TEACHER))
+    with pytest.raises(ValueError, match=r"data.working_size=20 is less than the 24 px input of a model.*set it to"):
+        CachePolicy(working_size=20, input_specs=(FORM, TEACHER))
 
 
 def test_evaluation_reads_the_store(specs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,15 +137,15 @@ def test_evaluation_reads_the_store(specs: dict[str, str], monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr("workbench.data.sources.files.decode_image", None)  # nothing is decoded
         prepared = open_evaluation_set(specs["folder"], "test", prepare="auto")
-        pictures = torch.cat(list(prepared.image_chunks(16)))
-    assert torch.equal(pictures, torch.cat(list(live.image_chunks(16))))
-    assert len(pictures) == 19
+        images = torch.cat(list(prepared.image_chunks(16)))
+    assert torch.equal(images, torch.cat(list(live.image_chunks(16))))
+    assert len(images) == 19
     for name in ("captions", "image_group_N", "caption_group_M", "classes_N", "task", "note", "fingerprint"):
         assert getattr(prepared, name) == getattr(live, name), name
 
 
 def made(spec: str, kind: Prepare = "pixels") -> PreparedDataset:
-    dataset = open_prepared(spec, "train", 0, Use(kind)).dataset
+    dataset = opened(spec, CachePolicy(kind)).dataset
     assert isinstance(dataset, PreparedDataset)
     return dataset
 
@@ -150,10 +156,10 @@ def test_a_store_is_made_once(specs: dict[str, str]) -> None:
     manifest = made(specs["csv"]).store.manifest
     assert manifest.num_pairs == manifest.num_captions == 20
     assert [reason for reason, _ in manifest.unusable.values()] == ["missing file"]
-    assert manifest.sizes[PICTURES] == 19 * 64 * 45 * 3
+    assert manifest.sizes[IMAGES] == 19 * 64 * 45 * 3
 
 
-def test_a_picture_that_changed_makes_a_store_stale(specs: dict[str, str], tmp_path: Path) -> None:
+def test_an_image_that_changed_makes_a_store_stale(specs: dict[str, str], tmp_path: Path) -> None:
     before = made(specs["csv"])
     other = (tmp_path / "images/k009.jpg").read_bytes()
     (tmp_path / "images/k008.jpg").write_bytes(other)
@@ -162,13 +168,13 @@ def test_a_picture_that_changed_makes_a_store_stale(specs: dict[str, str], tmp_p
     assert after[8].image.tobytes() == after[9].image.tobytes() != before[8].image.tobytes()
 
 
-def test_a_picture_that_came_back_is_used(specs: dict[str, str], tmp_path: Path) -> None:
+def test_an_image_that_is_readable_again_is_used(specs: dict[str, str], tmp_path: Path) -> None:
     assert 3 in made(specs["csv"]).store.manifest.unusable
     shutil.copy(tmp_path / "images/k009.jpg", tmp_path / "images/k003.jpg")
     assert not made(specs["csv"]).store.manifest.unusable
 
 
-def test_a_shard_that_was_touched_or_a_new_decoder_makes_a_store_stale(
+def test_a_touched_shard_or_a_new_decoder_makes_a_store_stale(
     specs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [made(specs["shards"]).store.manifest.id]
@@ -179,13 +185,13 @@ def test_a_shard_that_was_touched_or_a_new_decoder_makes_a_store_stale(
     assert len(set(ids)) == 3
 
 
-def test_the_store_of_older_data_under_the_same_name_goes(specs: dict[str, str], tmp_path: Path) -> None:
+def test_the_store_of_older_data_with_the_same_name_is_removed(specs: dict[str, str], tmp_path: Path) -> None:
     made(specs["csv"])
     made(specs["shards"])
     text = (tmp_path / "list.csv").read_text()
-    (tmp_path / "list.csv").write_text(text.replace("photo of", "picture of"))
+    (tmp_path / "list.csv").write_text(text.replace("photo of", "image of"))
     newer = made(specs["csv"])
-    assert newer.text(0).captions == ("picture of images/k000.jpg",)
+    assert newer.text(0).captions == ("image of images/k000.jpg",)
     assert sorted(one.manifest.spec for one in listing.listed()) == ["a.tar", "list.csv"]
 
 
@@ -196,12 +202,12 @@ def flipped(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        *((name, lambda content: content[:-1]) for name in (PICTURES, TEXTS, INDEX, MANIFEST)),
+        *((name, lambda content: content[:-1]) for name in (IMAGES, TEXTS, INDEX, MANIFEST)),
         *((name, flipped) for name in (INDEX, MANIFEST)),
-        *((name, lambda _: b"") for name in (PICTURES, TEXTS, INDEX, MANIFEST)),
+        *((name, lambda _: b"") for name in (IMAGES, TEXTS, INDEX, MANIFEST)),
     ],
 )
-def test_a_damaged_store_is_made_anew(specs: dict[str, str], name: str, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_store_is_replaced(specs: dict[str, str], name: str, damage: Callable[[bytes], bytes]) -> None:
     whole = made(specs["shards"]).store
     path = whole.folder / name
     content = path.read_bytes()
@@ -212,7 +218,7 @@ def test_a_damaged_store_is_made_anew(specs: dict[str, str], name: str, damage: 
     assert made(specs["shards"]).store.manifest.id == again.manifest.id
 
 
-def test_a_store_without_one_of_its_files_is_made_anew(specs: dict[str, str]) -> None:
+def test_a_store_with_a_missing_file_is_replaced(specs: dict[str, str]) -> None:
     (made(specs["shards"]).store.folder / TEXTS).unlink()
     assert made(specs["shards"])[0].key == "k000"
 
@@ -236,10 +242,10 @@ def preparing_process(pause_s: float) -> tuple[BaseProcess, "Queue[str]"]:
     return process, answer
 
 
-def test_a_killed_preparation_leaves_nothing_that_counts(specs: dict[str, str], cache: Path) -> None:
+def test_a_killed_preparation_leaves_no_store(specs: dict[str, str], cache: Path) -> None:
     process, _ = preparing_process(0.2)
     deadline = time.monotonic() + 30
-    while not list((cache / "prepared").glob(f"*/.tmp-*/{PICTURES}")) and time.monotonic() < deadline:
+    while not list((cache / "prepared").glob(f"*/.tmp-*/{IMAGES}")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     process.join()
@@ -250,14 +256,14 @@ def test_a_killed_preparation_leaves_nothing_that_counts(specs: dict[str, str], 
     assert not list((cache / "prepared").glob("*/.tmp-*"))
 
 
-def test_what_a_killed_preparation_left_of_other_data_goes(
+def test_leftovers_of_a_killed_preparation_are_removed(
     specs: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
         earlier.setattr("workbench.files.started_at", lambda _: "an hour ago")
         left = temporary_beside(cache / "prepared" / "other" / "store")
     left.mkdir(parents=True)
-    (left / PICTURES).write_bytes(bytes(1000))
+    (left / IMAGES).write_bytes(bytes(1000))
     made(specs["shards"])
     assert not left.exists()
 
@@ -272,20 +278,18 @@ def test_of_two_at_once_one_prepares_and_the_other_waits(cache: Path, capfd: pyt
     assert len(list((cache / "prepared").glob("*/store"))) == 1
 
 
-def test_too_many_broken_pictures_are_refused_where_asked_for_and_left_alone_elsewhere(
-    write_tar: WriteTar, pairs: Pairs
-) -> None:
+def test_too_many_broken_images_are_an_error_if_prepared_and_ignored_by_auto(write_tar: WriteTar, pairs: Pairs) -> None:
     bad = {f"k{number:03d}.jpg": b"<html>" for number in range(6)}
     spec = str(write_tar(pairs(30) | bad))
-    with pytest.raises(ValueError, match=r"^too many pictures cannot be used, 6 of 30"):
-        open_prepared(spec, "train", 0, Use("pixels"))
-    dataset, notes = open_prepared(spec, "train", 0, Use("auto"))
+    with pytest.raises(ValueError, match=r"^too many images cannot be used, 6 of 30"):
+        opened(spec, CachePolicy("pixels"))
+    dataset, notes = opened(spec, CachePolicy("auto"))
     assert not isinstance(dataset, PreparedDataset)
     assert notes == []
     assert listing.listed() == []
 
 
-def test_a_full_disk_is_one_line_and_stops_no_run(
+def test_a_full_disk_is_one_line_and_does_not_stop_auto(
     specs: dict[str, str], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -293,18 +297,20 @@ def test_a_full_disk_is_one_line_and_stops_no_run(
 
     monkeypatch.setattr(listing, "write_store", full)
     with pytest.raises(ValueError, match=r"^a.tar cannot be prepared \(disk full at [^\n]*WORKBENCH_CACHE[^\n]*$"):
-        open_prepared(specs["shards"], "train", 0, Use("pixels"))
-    dataset, [note] = open_prepared(specs["shards"], "train", 0, Use("auto"))
+        opened(specs["shards"], CachePolicy("pixels"))
+    dataset, [note] = opened(specs["shards"], CachePolicy("auto"))
     assert not isinstance(dataset, PreparedDataset)
     assert "disk full" in note
     assert not list((cache / "prepared").glob("*/.tmp-*"))
 
 
-def test_what_does_not_fit_is_not_begun(specs: dict[str, str], monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    monkeypatch.setattr(preparing, "free_bytes", lambda _: 50_000)  # the pictures take 86 kB
+def test_a_store_that_does_not_fit_is_not_started(
+    specs: dict[str, str], monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    monkeypatch.setattr(preparing, "free_bytes", lambda _: 50_000)  # the images take 86 kB
     with pytest.raises(ValueError, match=r"disk full at .*: needs about 8\d\.\d kB"):
-        open_prepared(specs["shards"], "train", 0, Use("pixels"))
-    [note] = open_prepared(specs["shards"], "train", 0, Use("auto")).notes
+        opened(specs["shards"], CachePolicy("pixels"))
+    [note] = opened(specs["shards"], CachePolicy("auto")).notes
     assert "disk full" in note
     assert not (cache / "prepared").exists()
 
@@ -313,16 +319,16 @@ def test_a_cache_that_cannot_be_written_stops_no_run(
     specs: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "a.tar"))
-    [note] = open_prepared(specs["csv"], "train", 0, Use("auto")).notes
-    assert "cannot be kept" in note
+    [note] = opened(specs["csv"], CachePolicy("auto")).notes
+    assert "no store can be written" in note
     assert "\n" not in note
 
 
-def test_auto_prepares_what_is_read_more_than_once_and_is_small(
+def test_auto_prepares_small_data_that_is_read_more_than_once(
     specs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kind(num_reads: int | None) -> str:
-        dataset, notes = open_prepared(specs["csv"], "train", 0, Use("auto", num_reads=num_reads))
+        dataset, notes = opened(specs["csv"], CachePolicy("auto", num_reads=num_reads))
         assert notes == []
         return dataset.store.manifest.source.kind if isinstance(dataset, PreparedDataset) else "live"
 
@@ -337,35 +343,35 @@ def test_auto_prepares_what_is_read_more_than_once_and_is_small(
     assert kind(1) == "jpeg"
 
     monkeypatch.setattr(preparing, "AUTO_BYTES", 50_000)
-    dataset, [note] = open_prepared(specs["shards"], "train", 0, Use("auto"))
+    dataset, [note] = opened(specs["shards"], CachePolicy("auto"))
     assert not isinstance(dataset, PreparedDataset)
     assert "workbench data prepare" in note
     assert " kB" in note
 
 
-def test_the_forecast_is_near_what_it_takes(specs: dict[str, str]) -> None:
-    from workbench.data.cached.prepare import forecast
-
+def test_the_estimate_is_near_what_it_takes(specs: dict[str, str]) -> None:
     for form in ("shards", "csv", "samples"):
         dataset = open_dataset(specs[form], "train", 20 if form == "samples" else 0)
-        said = forecast(dataset, "pixels").size_bytes
-        sizes = prepare("it", dataset, "pixels").manifest.sizes
-        assert said == pytest.approx(sum(sizes.values()), rel=0.15)
+        estimated_bytes = estimate_store(dataset, "pixels").size_bytes
+        sizes = prepare(dataset, "pixels").manifest.sizes
+        assert estimated_bytes == pytest.approx(sum(sizes.values()), rel=0.15)
 
 
 MEASURE = """
 import sys
 from workbench.data.batches import BatchStream
-from workbench.data.cached.prepare import Use, open_prepared
-from workbench.embeddings import InputForm
+from workbench.data.cached.prepare import CachePolicy, cached
+from workbench.data.spec import open_dataset
+from workbench.embeddings import InputSpec
 from workbench.models.tokenizers import WordTokenizer
 
 def resident_mb():
     lines = open("/proc/self/status").read().splitlines()
     return max(int(line.split()[1]) / 1024 for line in lines if line.startswith(sys.argv[2]))
 
-form = InputForm(16, WordTokenizer(("a",), 8), "id")
-dataset = open_prepared(sys.argv[1], "train", 0, Use("pixels", forms=(form,), num_reads=10**9)).dataset
+form = InputSpec(16, WordTokenizer(("a",), 8), "id")
+policy = CachePolicy("pixels", input_specs=(form,), num_reads=10**9)
+dataset = cached(open_dataset(sys.argv[1], "train"), policy).dataset
 stream = BatchStream(dataset, form, None, batch_size=50, seed=0)
 for _ in stream.batches(0, 4):
     pass
@@ -377,7 +383,7 @@ print(dataset.store.manifest.sizes["pictures.bin"] / 2**20, resident_mb() - befo
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
-def test_streaming_a_store_takes_no_memory_that_grows_with_it(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_streaming_a_store_takes_constant_memory(write_tar: WriteTar, pairs: Pairs) -> None:
     spec = write_tar(pairs(600, size=(300, 240)))
     answer = subprocess.run(
         [sys.executable, "-c", MEASURE, str(spec), "VmRSS"], capture_output=True, text=True, check=True, timeout=300
@@ -387,17 +393,17 @@ def test_streaming_a_store_takes_no_memory_that_grows_with_it(write_tar: WriteTa
     assert grown_mb < 50  # 32 MB of pages before they are let go, and some slack
 
 
-def test_a_process_that_is_spawned_opens_the_same_store_or_none(specs: dict[str, str], tmp_path: Path) -> None:
+def test_a_spawned_process_opens_the_same_store_or_none(specs: dict[str, str], tmp_path: Path) -> None:
     prepared = made(specs["csv"])
     prepared.keep_tokens(FORM)
     sent = pickle.dumps(prepared)
-    assert len(sent) < 2000  # nothing of the pictures
+    assert len(sent) < 2000  # nothing of the images
     received = pickle.loads(sent)
     assert received[5] == prepared[5]
     assert received.tokens(5, 0, FORM.tokenizer_id).tolist() == FORM.tokenize(["photo of images/k005.jpg"])[0].tolist()
     os.utime(tmp_path / "images/k005.jpg", ns=(1, 1))
     made(specs["csv"])
-    with pytest.raises(ValueError, match="has been made anew: start again"):
+    with pytest.raises(ValueError, match="has been replaced: start again"):
         pickle.loads(sent)
 
 

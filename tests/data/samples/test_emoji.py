@@ -1,4 +1,4 @@
-"""The emoji samples: what ships is whole and leaks no concept; with the font, drawing gives what ships."""
+"""The emoji samples: the shipped ones are complete and leak no concept; drawing them gives the same."""
 
 import hashlib
 import io
@@ -40,7 +40,7 @@ HOW = r"\b(medium )?(light|dark|medium) skin tone\b|\b(red|curly|white|blond) ha
 
 @cache
 def shipped(split: str) -> dict[str, tuple[dict[str, Any], bytes]]:
-    """The records and encoded pictures of a shipped split by key, read by tarfile alone."""
+    """The records and encoded images of a shipped split by key, read by tarfile alone."""
     pairs: dict[str, dict[str, bytes]] = {}
     for path in sorted((SHIPPED / split).glob("*.tar")):
         with tarfile.open(path) as archive:
@@ -80,9 +80,9 @@ def font() -> EmojiFont:
 
 @pytest.fixture(scope="module")
 def teacher(font: EmojiFont) -> dict[str, tuple[str, ...]]:
-    """The captions of the teacher's emoji by code points, of the versions that the shipped pictures have."""
+    """The captions of the teacher's emoji by code points, of the versions that the shipped images have."""
     if not same_source(font):
-        pytest.skip("another version of the font or of the package emoji than the shipped pictures were made with")
+        pytest.skip("another version of the font or of the package emoji than the shipped images were made with")
     captions, left_out = drawable(font)
     assert len(captions) + left_out.total() == 3963
     return {sequence: captions[sequence] for sequence in select(captions, "teacher")}
@@ -97,7 +97,7 @@ def same_source(font: EmojiFont) -> bool:
 
 class TestShippedShards:
     @pytest.mark.parametrize(("split", "num_pairs"), [("train", 1401), ("validation", 135), ("test", 135)])
-    def test_every_pair_is_whole(self, split: str, num_pairs: int) -> None:
+    def test_every_pair_is_complete(self, split: str, num_pairs: int) -> None:
         pairs = shipped(split)
         assert len(pairs) == num_pairs
         for key, (record, encoded) in pairs.items():
@@ -113,7 +113,7 @@ class TestShippedShards:
         found = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (SHIPPED / split).glob("*.tar")}
         assert dict(reversed(line.split("  ")) for line in lines) == found
 
-    def test_they_are_small_and_carry_their_licences(self) -> None:
+    def test_they_are_small_and_have_their_licenses(self) -> None:
         assert sum(path.stat().st_size for path in SHIPPED.rglob("*.tar")) <= 6_000_000
         assert "Google Inc." in (SHIPPED / "OFL.txt").read_text()
         assert "SIL OPEN FONT LICENSE Version 1.1" in (SHIPPED / "OFL.txt").read_text()
@@ -125,13 +125,13 @@ class TestShippedShards:
         assert list(emoji.words()) == sorted(set(emoji.words()))
 
     def test_missing_words_are_an_error_with_a_remedy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("workbench.data.samples.emoji.vocabulary.find_resource", lambda _: None)
+        monkeypatch.setattr("workbench.data.samples.emoji.concepts.find_resource", lambda _: None)
         with pytest.raises(ValueError, match="install clip-distillation-workbench again"):
             emoji.words()
 
 
 class TestSplits:
-    def test_no_concept_is_in_two_splits_and_each_has_one_picture(self) -> None:
+    def test_no_concept_is_in_two_splits_and_each_has_one_image(self) -> None:
         everywhere = [record for split in SPLITS for record in records(split)]
         for record in everywhere:
             assert record["concept"] == concept_of(sequence_of(record))
@@ -229,10 +229,10 @@ class TestCaptions:
         assert len(set(every)) == len(every)
 
     @pytest.mark.parametrize("split", ["validation", "test"])
-    def test_held_out_pictures_have_their_name_alone(self, split: str) -> None:
+    def test_held_out_images_have_their_name_alone(self, split: str) -> None:
         assert all(record["captions"] == [record["group"]] for record in records(split))
 
-    def test_pictures_with_the_same_artwork_are_true_of_one_another(self) -> None:
+    def test_images_with_the_same_artwork_are_true_of_one_another(self) -> None:
         group_of = {record["captions"][0]: record["group"] for record in records("train")}
         assert len({group_of[f"flag {name}"] for name in ("norway", "bouvet island", "svalbard and jan mayen")}) == 1
         assert group_of["flag iceland"] != group_of["flag norway"]
@@ -305,14 +305,14 @@ class TestDrawing:
 
     def test_drawing_gives_what_ships(self, font: EmojiFont) -> None:
         if not same_source(font):
-            pytest.skip("another version of the font or of the names than the shipped pictures were made with")
+            pytest.skip("another version of the font or of the names than the shipped images were made with")
         drawn = list(emoji.draw("validation"))
-        assert [picture.key for picture in drawn] == list(shipped("validation"))
-        for picture in drawn:
-            record, encoded = shipped("validation")[picture.key]
-            assert picture.record == record
+        assert [sample.key for sample in drawn] == list(shipped("validation"))
+        for sample in drawn:
+            record, encoded = shipped("validation")[sample.key]
+            assert sample.record == record
             with Image.open(io.BytesIO(encoded)) as image:
-                error = np.abs(np.asarray(image, float) - np.asarray(picture.image, float))
+                error = np.abs(np.asarray(image, float) - np.asarray(sample.image, float))
             assert error.mean() < 10, "lossy compression apart"
 
     def test_the_teacher_sees_the_variants_of_training_concepts_alone(

@@ -56,11 +56,11 @@ def test_a_larger_set_begins_with_the_shipped_one(tmp_path):
 @pytest.mark.parametrize("split", SHIPPED_PAIRS)
 def test_the_shipped_shards_are_what_the_code_draws(split):
     shipped = members(SHIPPED / split / "00000.tar", 100)
-    for picture, (image_name, image), (record_name, record) in zip(draw(split, 0, 100), shipped, shipped, strict=True):
-        assert (image_name, record_name) == (f"{picture.key}.jpg", f"{picture.key}.json")
-        assert json.loads(record) == picture.record
+    for sample, (image_name, image), (record_name, record) in zip(draw(split, 0, 100), shipped, shipped, strict=True):
+        assert (image_name, record_name) == (f"{sample.key}.jpg", f"{sample.key}.json")
+        assert json.loads(record) == sample.record
         pixels = np.asarray(Image.open(io.BytesIO(image)), dtype=float)
-        assert abs(pixels - np.asarray(picture.image, dtype=float)).mean() < 4
+        assert abs(pixels - np.asarray(sample.image, dtype=float)).mean() < 4
 
 
 @pytest.mark.parametrize(("split", "num_pairs"), SHIPPED_PAIRS.items())

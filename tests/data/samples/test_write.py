@@ -7,18 +7,18 @@ import threading
 import pytest
 from PIL import Image
 
-from workbench.data.samples.sample import Picture
+from workbench.data.samples.sample import DrawnSample
 from workbench.data.samples.write import num_pairs_in, write_shards
 
 
-def picture(number, colour=(10, 200, 30)):
-    record = {"captions": [f"picture {number}", "été"], "group": f"group {number}"}
-    return Picture(f"set-{number:03d}", Image.new("RGB", (8, 8), colour), record)
+def drawn(number, color=(10, 200, 30)):
+    record = {"captions": [f"image {number}", "été"], "group": f"group {number}"}
+    return DrawnSample(f"set-{number:03d}", Image.new("RGB", (8, 8), color), record)
 
 
 def write(folder, numbers=range(5), **options):
     chosen = {"image_format": "jpeg", "pairs_per_shard": 2} | options
-    return write_shards((picture(number) for number in numbers), folder, **chosen)
+    return write_shards((drawn(number) for number in numbers), folder, **chosen)
 
 
 def contents(folder):
@@ -31,7 +31,7 @@ def test_pairs_are_spread_over_shards_in_order(tmp_path):
     assert num_pairs_in(folder) == 5
     with tarfile.open(folder / "00001.tar") as tar:
         assert tar.getnames() == ["set-002.jpg", "set-002.json", "set-003.jpg", "set-003.json"]
-        assert json.load(tar.extractfile("set-003.json")) == picture(3).record
+        assert json.load(tar.extractfile("set-003.json")) == drawn(3).record
         image = Image.open(tar.extractfile("set-002.jpg"))
     assert (image.size, image.mode) == ((8, 8), "RGB")
 
@@ -50,7 +50,7 @@ def test_a_shard_has_the_bytes_that_tarfile_would_write(tmp_path):
     assert ours == theirs.getvalue()
 
 
-def test_the_same_pictures_give_the_same_bytes(tmp_path):
+def test_the_same_images_give_the_same_bytes(tmp_path):
     assert contents(write(tmp_path / "one")) == contents(write(tmp_path / "two"))
 
 
@@ -72,14 +72,14 @@ def test_webp_is_written_as_webp(tmp_path):
 def test_two_writers_at_once_end_with_one_whole_folder(tmp_path):
     meeting, errors = threading.Barrier(2), []
 
-    def pictures():
-        yield picture(0)
+    def images():
+        yield drawn(0)
         meeting.wait(timeout=10)  # both are in the middle of it
-        yield picture(1)
+        yield drawn(1)
 
     def work():
         try:
-            write_shards(pictures(), tmp_path / "set", image_format="jpeg", pairs_per_shard=1)
+            write_shards(images(), tmp_path / "set", image_format="jpeg", pairs_per_shard=1)
         except Exception as error:  # a thread's error would be lost
             errors.append(error)
 
@@ -93,7 +93,7 @@ def test_two_writers_at_once_end_with_one_whole_folder(tmp_path):
     assert contents(tmp_path / "set") == contents(write(tmp_path / "alone", range(2), pairs_per_shard=1))
 
 
-def test_a_folder_with_other_pictures_is_refused_and_kept(tmp_path):
+def test_a_folder_with_other_images_is_refused_and_kept(tmp_path):
     folder = write(tmp_path / "set")
     before = contents(folder)
     with pytest.raises(ValueError, match="holds other samples: remove it"):
@@ -111,23 +111,23 @@ def test_a_folder_that_is_no_sample_set_is_refused(tmp_path):
 
 
 def test_an_error_half_way_leaves_nothing(tmp_path):
-    def pictures():
-        yield picture(0)
+    def images():
+        yield drawn(0)
         raise RuntimeError("out of ink")
 
     with pytest.raises(RuntimeError, match="out of ink"):
-        write_shards(pictures(), tmp_path / "set", image_format="jpeg", pairs_per_shard=1)
+        write_shards(images(), tmp_path / "set", image_format="jpeg", pairs_per_shard=1)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_said(tmp_path):
-    with pytest.raises(ValueError, match="no pictures to write"):
+def test_an_unwritable_folder_is_reported(tmp_path):
+    with pytest.raises(ValueError, match="no samples to write"):
         write(tmp_path / "set", range(0))
     with pytest.raises(ValueError, match="image format 'jpg': did you mean 'jpeg'"):
         write(tmp_path / "set", image_format="jpg")
     with pytest.raises(ValueError, match="too long"):
         write_shards(
-            [Picture("k" * 101, Image.new("RGB", (8, 8)), {})],
+            [DrawnSample("k" * 101, Image.new("RGB", (8, 8)), {})],
             tmp_path / "set",
             image_format="jpeg",
             pairs_per_shard=1,

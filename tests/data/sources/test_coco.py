@@ -1,4 +1,4 @@
-"""COCO's caption files, whole and spoilt."""
+"""COCO's caption files, intact and damaged."""
 
 import json
 import re
@@ -11,13 +11,13 @@ import pytest
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.spec import open_dataset
 
-WritePictures = Callable[..., list[str]]
+WriteImages = Callable[..., list[str]]
 
 
 @pytest.fixture
-def document(write_pictures: WritePictures) -> dict[str, Any]:
-    """Three pictures; five captions of the first two, listed in another order than the pictures."""
-    names = [Path(name).name for name in write_pictures(3)]
+def document(write_images: WriteImages) -> dict[str, Any]:
+    """Three images; five captions of the first two, listed in another order than the images."""
+    names = [Path(name).name for name in write_images(3)]
     return {
         "info": {},
         "images": [{"id": 100 - number, "file_name": name, "width": 40} for number, name in enumerate(names)],
@@ -40,7 +40,7 @@ def spec(tmp_path: Path) -> Callable[[Any], str]:
 
 
 @pytest.mark.filterwarnings("ignore:left out")
-def test_every_picture_has_its_captions_in_their_order(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
+def test_every_image_has_its_captions_in_their_order(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
     dataset = open_dataset(spec(document), "train")
     assert [dataset.text(index).key for index in range(len(dataset))] == ["k000.jpg", "k001.jpg"]
     assert dataset.text(0).captions == tuple(f"caption {number}" for number in (1, 3, 5, 7, 9))
@@ -56,16 +56,14 @@ def test_all_captions_are_used_at_evaluation(document: dict[str, Any], spec: Cal
     assert evaluation.caption_group_M == ["k000.jpg"] * 5 + ["k001.jpg"] * 5
 
 
-def test_what_has_no_partner_is_left_out_and_told(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
-    document["annotations"].append({"image_id": 5, "caption": "of a picture that is not listed"})
+def test_images_and_captions_without_partner_are_reported(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
+    document["annotations"].append({"image_id": 5, "caption": "of an image that is not listed"})
     document["annotations"].append({"image_id": 98, "caption": " \n"})
-    with pytest.warns(
-        UserWarning, match="left out 1 pictures without a caption and 1 unlisted pictures' captions of '"
-    ):
+    with pytest.warns(UserWarning, match="left out 1 images without a caption and 1 unlisted images' captions of '"):
         assert len(open_dataset(spec(document), "train")) == 2
 
 
-def test_captions_that_are_none_are_left_out_and_counted(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
+def test_unusable_captions_are_left_out_and_counted(document: dict[str, Any], spec: Callable[[Any], str]) -> None:
     for annotation, caption in zip(document["annotations"][:5], [None, 3, " ", "None", "null"], strict=True):
         annotation["caption"] = caption
     del document["annotations"][5]["caption"]
@@ -89,16 +87,16 @@ def test_a_caption_may_be_anything(document: dict[str, Any], spec: Callable[[Any
 
 
 def without(*keys: str) -> Callable[[dict[str, Any]], None]:
-    def spoil(document: dict[str, Any]) -> None:
+    def damage(document: dict[str, Any]) -> None:
         for entry in (document, *document["images"], *document["annotations"]):
             for key in keys:
                 entry.pop(key, None)
 
-    return spoil
+    return damage
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("damage", "message"),
     [
         (without("images"), "has no list 'images'"),
         (without("annotations"), "has no list 'annotations'"),
@@ -108,44 +106,44 @@ def without(*keys: str) -> Callable[[dict[str, Any]], None]:
         ),
         (without("image_id"), "an annotation without 'image_id'"),
         (without("file_name"), "an image without 'file_name'"),
-        (lambda document: document["images"].append(7), r"an image without 'id' \(it is no object\)"),
-        (lambda document: document["images"].append(document["images"][0]), "lists the picture 'k000.jpg' twice"),
-        (lambda document: document["annotations"].clear(), "has no picture with a caption"),
+        (lambda document: document["images"].append(7), r"an image without 'id' \(it is not an object\)"),
+        (lambda document: document["images"].append(document["images"][0]), "lists the image 'k000.jpg' twice"),
+        (lambda document: document["annotations"].clear(), "has no image with a caption"),
         (lambda document: document.update(images={}), "has no list 'images'"),
         (
             lambda document: [image.update(file_name=f"x{image['id']}") for image in document["images"]],
-            "no picture of '.*' is found from '.*images', first 'x100'",
+            "no image of '.*' exists in '.*images', first 'x100'",
         ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:left out")
-def test_a_spoilt_file_is_one_line(
-    document: dict[str, Any], spec: Callable[[Any], str], spoil: Callable[[dict[str, Any]], object], says: str
+def test_a_damaged_file_is_one_line(
+    document: dict[str, Any], spec: Callable[[Any], str], damage: Callable[[dict[str, Any]], object], message: str
 ) -> None:
-    spoil(document)
-    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+    damage(document)
+    with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(spec(document), "train")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\0\0\0", "\ufeff{}"])
-def test_what_is_no_coco_file_is_one_line(document: dict[str, Any], spec: Callable[[Any], str], text: str) -> None:
+def test_another_kind_of_file_is_one_line(document: dict[str, Any], spec: Callable[[Any], str], text: str) -> None:
     del document
-    with pytest.raises(ValueError, match=r"^'[^\n]*captions_val.json' (is no whole JSON file|has no list)[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^'[^\n]*captions_val.json' (is not a complete JSON|has no list)[^\n]*$"):
         open_dataset(spec(text), "train")
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda spec: spec.partition("@")[0], "write it as coco:captions.json@images"),
         (lambda spec: spec.partition("@")[0] + "@", "write it as coco:captions.json@images"),
         (lambda spec: spec.replace("_val", "_vall"), "did you mean '.*captions_val.json'"),
         (lambda spec: spec.replace("/images", "/image"), "did you mean '.*images'"),
-        (lambda spec: re.sub("/images/$", "/images/k000.jpg", spec), "is no folder"),
+        (lambda spec: re.sub("/images/$", "/images/k000.jpg", spec), "is not a folder"),
     ],
 )
 def test_a_wrong_spec_is_one_line(
-    document: dict[str, Any], spec: Callable[[Any], str], change: Callable[[str], str], says: str
+    document: dict[str, Any], spec: Callable[[Any], str], change: Callable[[str], str], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+    with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(change(spec(document)), "train")

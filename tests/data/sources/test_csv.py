@@ -1,4 +1,4 @@
-"""CSV and TSV as CLIP-KD, open_clip, pandas and spreadsheets write them, and as they come when something went wrong."""
+"""CSV and TSV as CLIP-KD, open_clip, pandas and spreadsheets write them, and damaged ones."""
 
 import csv
 import io
@@ -10,12 +10,12 @@ import pytest
 from workbench.data.sources.csv import open_csv
 from workbench.data.spec import open_dataset
 
-WritePictures = Callable[..., list[str]]
+WriteImages = Callable[..., list[str]]
 
 
 @pytest.fixture
-def names(write_pictures: WritePictures) -> list[str]:
-    return write_pictures(3)
+def names(write_images: WriteImages) -> list[str]:
+    return write_images(3)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def table(rows: list[list[str]], separator: str = ",", end: str = "\n") -> str:
     "header", [["filepath", "title"], ["caption", "filepath"], ["id", " Image ", "CAPTION", "url"]]
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_however_it_is_written(
+def test_encodings_separators_and_quoting(
     names: list[str], write: Callable[..., str], separator: str, end: str, header: list[str], encoding: str
 ) -> None:
     captions = ["a dog, a cat; and | more", 'the "best"\tcup', "two\nlines of caf\u00e9"]
@@ -61,14 +61,14 @@ def test_a_spec_ends_in_csv_or_tsv(names: list[str], write: Callable[..., str]) 
         assert len(open_dataset(write(content, name), "train", 2)) == 2
 
 
-def test_rows_of_one_path_are_captions_of_one_picture(names: list[str], write: Callable[..., str]) -> None:
+def test_rows_of_one_path_are_captions_of_one_image(names: list[str], write: Callable[..., str]) -> None:
     rows = [["filepath", "title"], [names[0], "a"], [names[1], "b"], [names[0], "c"]]
     dataset = open_csv(write(table(rows)))
     assert [dataset.text(index).captions for index in range(len(dataset))] == [("a", "c"), ("b",)]
     assert len(open_csv(write(table(rows)), 1)) == 1
 
 
-def test_paths_begin_at_the_file_or_else_at_the_working_directory(
+def test_paths_are_relative_to_the_file_or_the_working_directory(
     names: list[str], write: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "lists").mkdir()
@@ -82,7 +82,7 @@ def test_paths_begin_at_the_file_or_else_at_the_working_directory(
     assert whole[0].image.tobytes() == beside[0].image.tobytes()
     monkeypatch.chdir("/")
     with pytest.raises(
-        ValueError, match=r"no picture of '.*lists/pairs\.csv' is found from '.*lists' or '/', first 'images/k000.jpg'"
+        ValueError, match=r"no image of '.*lists/pairs\.csv' exists in '.*lists' or '/', first 'images/k000.jpg'"
     ):
         open_csv(str(tmp_path / "lists" / "pairs.csv"))
 
@@ -101,21 +101,21 @@ def test_bytes_that_are_not_utf8_are_replaced(names: list[str], write: Callable[
     assert open_csv(write(content)).text(0).captions == ("caf\ufffd au lait",)
 
 
-def test_a_header_in_another_encoding_is_read_as_far_as_need_be(names: list[str], write: Callable[..., str]) -> None:
+def test_a_header_in_another_encoding(names: list[str], write: Callable[..., str]) -> None:
     content = b"filepath,title,gr\xf6\xdfe\n" + f"{names[0]},a,3\n".encode()
     assert open_csv(write(content)).text(0).captions == ("a",)
 
 
-def test_rows_without_a_path_or_a_caption_are_left_out_and_told(names: list[str], write: Callable[..., str]) -> None:
+def test_rows_without_a_path_or_a_caption_are_reported(names: list[str], write: Callable[..., str]) -> None:
     content = f"filepath,title\n{names[0]},a\n{names[1]}\n\n,b\n{names[2]},  \n"
     with pytest.warns(UserWarning, match=r"^left out captions of '.*': 3 of 4 \(2 blank, 1 no path; such as line 3\)$"):
         assert len(open_csv(write(content))) == 1
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
-        ("", "its columns are none, for it is empty"),
+        ("", "its columns are none, since it is empty"),
         ("filepath,title\n", "has no row with both a path and a caption"),
         (
             "a.jpg,a dog\nb.jpg,a cat\n",
@@ -123,22 +123,22 @@ def test_rows_without_a_path_or_a_caption_are_left_out_and_told(names: list[str]
         ),
         ("filepath,titel\na.jpg,a dog\n", "its columns are 'filepath', 'titel'"),
         ("url\ttext\nhttp://x/a.jpg\ta\n", "its columns are 'url', 'text'"),
-        ("image,text\nhttp://x/a.jpg,a\n", "by address, first 'http://x/a.jpg': download them first"),
+        ("image,text\nhttp://x/a.jpg,a\n", "by URL, first 'http://x/a.jpg': download them first"),
         ("filepath,title,caption\na.jpg,a,b\n", "one 'title' or 'caption' .* 'filepath', 'title', 'caption'"),
-        ("filepath,title\na.jpg,a dog, asleep\n", "line 2: 3 fields, where the header has 2: put captions"),
-        ('filepath,title\na.jpg,"open\n' + "b.jpg,more\n" * 20_000, "line 2: is a quotation mark left open"),
-        ("filepath,title\na.jpg,a dog\n", "no picture of '.*' is found from '.*' or '.*', first 'a.jpg'"),
-        ("filepath,title\n\x1b[31m.jpg,a dog\n", r"is found from .*, first '\\x1b\[31m.jpg'"),
-        (b"PK\x03\x04" + bytes(range(11, 256)) * 9, "is no table of text: its first line must name the columns"),
-        (b"\x89PNG\r\n\x1a\n", "is no table of text"),
-        (b"\xff\xfe\x00\xd8" * 50_000, "is no table of text"),
-        (b"x" * 1_000_000, "is no table of text"),
-        ("one\0two", "is no table of text"),
+        ("filepath,title\na.jpg,a dog, asleep\n", "line 2: 3 fields, but the header has 2: put captions"),
+        ('filepath,title\na.jpg,"open\n' + "b.jpg,more\n" * 20_000, "line 2: unclosed quotation mark"),
+        ("filepath,title\na.jpg,a dog\n", "no image of '.*' exists in '.*' or '.*', first 'a.jpg'"),
+        ("filepath,title\n\x1b[31m.jpg,a dog\n", r"exists in .*, first '\\x1b\[31m.jpg'"),
+        (b"PK\x03\x04" + bytes(range(11, 256)) * 9, "is not a table of text: its first line must name the columns"),
+        (b"\x89PNG\r\n\x1a\n", "is not a table of text"),
+        (b"\xff\xfe\x00\xd8" * 50_000, "is not a table of text"),
+        (b"x" * 1_000_000, "is not a table of text"),
+        ("one\0two", "is not a table of text"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:left out")
-def test_what_is_wrong_is_one_line_with_the_remedy(write: Callable[..., str], content: str | bytes, says: str) -> None:
-    with pytest.raises(ValueError, match=rf"^[^\n]*({says})[^\n]*$") as refused:
+def test_bad_tables_are_one_line_with_the_remedy(write: Callable[..., str], content: str | bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^[^\n]*({message})[^\n]*$") as refused:
         open_csv(write(content))
     assert len(str(refused.value)) < 400
 
@@ -146,8 +146,8 @@ def test_what_is_wrong_is_one_line_with_the_remedy(write: Callable[..., str], co
 RAW = ['"Hello', "plain", '"World" she said', "he said", '"Stop"', 'a "b" c']  # as a file without any quoting has them
 
 
-def test_a_quotation_mark_in_a_tsv_is_a_letter(write_pictures: WritePictures, write: Callable[..., str]) -> None:
-    names = write_pictures(6)
+def test_a_quotation_mark_in_a_tsv_is_a_plain_character(write_images: WriteImages, write: Callable[..., str]) -> None:
+    names = write_images(6)
     rows = [f"{name}\t{caption}" for name, caption in zip(names, RAW, strict=True)]
     for header in ("filepath\ttitle", "filepath\ttitle\tid"):
         dataset = open_csv(write("\n".join([header, *rows]), "pairs.tsv"))
@@ -156,7 +156,7 @@ def test_a_quotation_mark_in_a_tsv_is_a_letter(write_pictures: WritePictures, wr
         ]
 
 
-def test_a_quotation_mark_that_takes_in_rows_of_a_csv_is_refused_with_its_line(
+def test_an_unclosed_quotation_mark_in_a_csv_is_refused_with_its_line(
     names: list[str], write: Callable[..., str]
 ) -> None:
     rows = [f"{names[0]},plain", f'{names[1]},"Hello', f'{names[2]},"World']
@@ -166,7 +166,7 @@ def test_a_quotation_mark_that_takes_in_rows_of_a_csv_is_refused_with_its_line(
         (["title,filepath", f'"Hello,{names[0]}', f'World",{names[1]}'], 2),
         (["title,filepath", f"plain,{names[0]}", f'"a, b,{names[1]}', f'"c",{names[2]}'], 3),
     ):
-        with pytest.raises(ValueError, match=rf"line {line}: is a quotation mark left open"):
+        with pytest.raises(ValueError, match=rf"line {line}: unclosed quotation mark"):
             open_csv(write("\n".join(content)))
 
 
@@ -182,12 +182,12 @@ def test_quoted_captions_with_line_breaks_and_separators_are_read_as_written(
             assert [dataset.text(index).captions for index in range(3)] == [(caption,) for caption in captions]
 
 
-def test_letters_after_a_closing_mark_make_it_a_letter(names: list[str], write: Callable[..., str]) -> None:
+def test_text_after_a_closing_mark_makes_it_a_plain_character(names: list[str], write: Callable[..., str]) -> None:
     assert open_csv(write(f'filepath,title\n{names[0]},"Hello" she said\n')).text(0).captions == ('"Hello" she said',)
 
 
 @pytest.mark.parametrize("caption", ["None", "null", "nan", "NA", "N/A", "0"])
-def test_words_that_pandas_takes_for_nothing_are_captions(
+def test_words_that_pandas_reads_as_missing_are_captions(
     names: list[str], write: Callable[..., str], caption: str
 ) -> None:
     assert open_csv(write(f"filepath,title\n{names[0]},{caption}\n")).text(0).captions == (caption,)
@@ -200,9 +200,9 @@ def test_too_many_rows_without_a_caption_are_refused(names: list[str], write: Ca
 
 
 def test_captions_txt_of_flickr8k_is_a_table(
-    write_pictures: WritePictures, write: Callable[..., str], tmp_path: Path
+    write_images: WriteImages, write: Callable[..., str], tmp_path: Path
 ) -> None:
-    write_pictures(2, "Images")
+    write_images(2, "Images")
     spec = write("image,caption\nk000.jpg,A dog .\nk000.jpg,A hound .\nk001.jpg,A cat .\n", "captions.txt")
     dataset = open_dataset(spec, "train")
     assert [dataset.text(index).captions for index in range(2)] == [("A dog .", "A hound ."), ("A cat .",)]

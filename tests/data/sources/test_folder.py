@@ -1,4 +1,4 @@
-"""A class per sub-folder: its names, its captions, and what makes no classes."""
+"""A class per sub-folder: names, captions, and folders that are refused."""
 
 import json
 from collections.abc import Callable
@@ -9,15 +9,15 @@ import pytest
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.spec import open_dataset
 
-WritePictures = Callable[..., list[str]]
+WriteImages = Callable[..., list[str]]
 
 
 @pytest.fixture
-def folder(write_pictures: WritePictures, tmp_path: Path) -> Path:
-    """Three pictures of a grey_cat, one of a tree, and two of a dog, one of them a folder deeper."""
+def folder(write_images: WriteImages, tmp_path: Path) -> Path:
+    """Three images of a grey_cat, one of a tree, and two of a dog, one of them a folder deeper."""
     for name, count, start in (("grey_cat", 3, 0), ("tree", 1, 3), ("dog", 1, 4), ("dog/more", 1, 5)):
-        write_pictures(count, f"animals/{name}", start)
-    (tmp_path / "animals" / "dog" / "notes.txt").write_text("no picture")
+        write_images(count, f"animals/{name}", start)
+    (tmp_path / "animals" / "dog" / "notes.txt").write_text("no image")
     (tmp_path / "animals" / ".git").mkdir()
     return tmp_path / "animals"
 
@@ -26,7 +26,7 @@ def name_classes(folder: Path, names: object) -> None:
     (folder / "classes.json").write_text(names if isinstance(names, str) else json.dumps(names))
 
 
-def test_classes_are_sub_folders_and_take_turns(folder: Path) -> None:
+def test_classes_are_sub_folders_and_interleaved(folder: Path) -> None:
     dataset = open_dataset(f"folder:{folder}", "train")
     assert dataset.classes == (("dog",), ("grey cat",), ("tree",))
     texts = [dataset.text(index) for index in range(len(dataset))]
@@ -54,7 +54,7 @@ def test_names_come_from_a_file(folder: Path) -> None:
     assert dataset.text(0).label == "dog"
 
 
-def test_a_class_that_the_file_leaves_out_is_told(folder: Path) -> None:
+def test_a_class_missing_in_the_file_is_a_warning(folder: Path) -> None:
     name_classes(folder, {"dog": "dog", "gray_cat": "cat"})
     with pytest.warns(UserWarning, match=r"classes\.json names none of 2 sub-folders, first 'grey_cat'"):
         assert open_dataset(f"folder:{folder}", "train").classes == (("dog",), ("grey cat",), ("tree",))
@@ -71,9 +71,9 @@ def test_evaluation_knows_classes_and_prompts(folder: Path) -> None:
     assert open_evaluation_set("samples:emoji", "validation").task is None
 
 
-def test_folders_become_words_with_the_article_that_they_take(write_pictures: WritePictures, tmp_path: Path) -> None:
+def test_folders_become_words_with_the_right_article(write_images: WriteImages, tmp_path: Path) -> None:
     for number, name in enumerate(["airplanes", "Motorbikes", "003.Baltimore_Oriole", "IbisBird"]):
-        write_pictures(1, f"birds/{name}", number)
+        write_images(1, f"birds/{name}", number)
     dataset = open_dataset(f"folder:{tmp_path / 'birds'}", "train")
     assert {dataset.text(index).captions[0] for index in range(4)} == {
         "a photo of airplanes.",
@@ -84,11 +84,11 @@ def test_folders_become_words_with_the_article_that_they_take(write_pictures: Wr
 
 
 @pytest.mark.parametrize(("first", "second"), [("0", "1"), ("n02084071", "n02121808"), ("class_00", "class_01")])
-def test_numbers_and_ids_for_class_names_are_warned_of(
-    write_pictures: WritePictures, tmp_path: Path, first: str, second: str
+def test_numbers_and_ids_as_class_names_are_a_warning(
+    write_images: WriteImages, tmp_path: Path, first: str, second: str
 ) -> None:
-    write_pictures(1, f"ids/{first}")
-    write_pictures(1, f"ids/{second}", 1)
+    write_images(1, f"ids/{first}")
+    write_images(1, f"ids/{second}", 1)
     with pytest.warns(UserWarning, match=rf"^2 of 2 classes of .* first '{first}', .* name them in .*classes\.json"):
         dataset = open_dataset(f"folder:{tmp_path / 'ids'}", "train")
     assert len(dataset.reading.notes) == 1
@@ -96,9 +96,9 @@ def test_numbers_and_ids_for_class_names_are_warned_of(
     assert open_dataset(f"folder:{tmp_path / 'ids'}", "train").reading.notes == ()
 
 
-def test_one_number_among_words_is_a_name(write_pictures: WritePictures, tmp_path: Path) -> None:
+def test_one_number_among_words_is_a_name(write_images: WriteImages, tmp_path: Path) -> None:
     for number, name in enumerate(["747", "biplane", "glider"]):
-        write_pictures(1, f"planes/{name}", number)
+        write_images(1, f"planes/{name}", number)
     assert open_dataset(f"folder:{tmp_path / 'planes'}", "train").reading.notes == ()
 
 
@@ -113,22 +113,22 @@ def test_templates_come_from_a_file_and_captions_stay(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '"a {}"', '["a photo"]', '["{} and {}"]', "[3]", "[" * 100_000])
-def test_templates_without_a_place_for_the_name_are_one_line(folder: Path, content: str) -> None:
+def test_templates_without_a_placeholder_are_one_line(folder: Path, content: str) -> None:
     (folder / "templates.json").write_text(content)
     with pytest.raises(ValueError, match=r"^'[^\n]*templates\.json' must be a list of prompts, [^\n]*$"):
         open_dataset(f"folder:{folder}", "train")
 
 
-def test_pictures_outside_the_sub_folders_are_told(folder: Path, picture: Callable[..., bytes]) -> None:
-    (folder / "loose.jpg").write_bytes(picture(0))
-    with pytest.warns(UserWarning, match=r"left out 1 pictures of '.*animals' that are in no sub-folder"):
+def test_images_outside_the_sub_folders_are_a_warning(folder: Path, image: Callable[..., bytes]) -> None:
+    (folder / "loose.jpg").write_bytes(image(0))
+    with pytest.warns(UserWarning, match=r"left out 1 images of '.*animals' that are in no sub-folder"):
         assert len(open_dataset(f"folder:{folder}", "train")) == 6
 
 
 @pytest.mark.parametrize(
-    ("names", "says"),
+    ("names", "message"),
     [
-        ({"dog": "cat", "grey_cat": "cat"}, "the sub-folders 'dog' and 'grey_cat' of '.*' are both called 'cat': tell"),
+        ({"dog": "cat", "grey_cat": "cat"}, "the sub-folders 'dog' and 'grey_cat' of '.*' are both called 'cat': give"),
         ({"dog": ["a", "b"], "tree": ["b"]}, "'dog' and 'tree' of '.*' are both called 'b'"),
         ({"dog": "tree"}, "'dog' and 'tree' of '.*' are both called 'tree'"),
         ({"dog": ""}, "must map sub-folders to a name"),
@@ -141,21 +141,21 @@ def test_pictures_outside_the_sub_folders_are_told(folder: Path, picture: Callab
     ],
 )
 @pytest.mark.filterwarnings("ignore:classes.json names none")
-def test_names_that_do_not_tell_classes_apart_are_one_line(folder: Path, names: object, says: str) -> None:
+def test_ambiguous_class_names_are_one_line(folder: Path, names: object, message: str) -> None:
     name_classes(folder, names)
-    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+    with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(f"folder:{folder}", "train")
 
 
-def test_fewer_than_two_classes_are_refused(write_pictures: WritePictures, tmp_path: Path) -> None:
-    write_pictures(3, "flat")
+def test_fewer_than_two_classes_are_refused(write_images: WriteImages, tmp_path: Path) -> None:
+    write_images(3, "flat")
     (tmp_path / "empty").mkdir()
-    write_pictures(3, "single/only")
+    write_images(3, "single/only")
     (tmp_path / "single" / "nothing").mkdir()
     for name, number in (("flat", 0), ("empty", 0), ("single", 1)):
-        with pytest.raises(ValueError, match=rf"^'.*{name}' has pictures in {number} of its sub-folders, [^\n]+$"):
+        with pytest.raises(ValueError, match=rf"^'.*{name}' has images in {number} of its sub-folders, [^\n]+$"):
             open_dataset(f"folder:{tmp_path / name}", "train")
     with pytest.raises(ValueError, match=r"did you mean '.*single'"):
         open_dataset(f"folder:{tmp_path / 'singel'}", "train")
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         open_dataset(f"folder:{tmp_path / 'flat' / 'k000.jpg'}", "train")

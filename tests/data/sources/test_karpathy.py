@@ -1,4 +1,4 @@
-"""Karpathy's split files, whole and damaged."""
+"""Karpathy's split files, intact and damaged."""
 
 import json
 from collections.abc import Callable
@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from workbench.data.cached.listing import listed
-from workbench.data.cached.prepare import Use, open_prepared
+from workbench.data.cached.prepare import CachePolicy, cached
 from workbench.data.spec import Role, open_dataset
 
-WritePictures = Callable[..., list[str]]
+WriteImages = Callable[..., list[str]]
 SPLITS = ("train", "restval", "val", "test", "train")
 
 
 @pytest.fixture
-def document(write_pictures: WritePictures) -> dict[str, Any]:
-    """Five pictures with two captions each, in the layout of dataset_coco.json."""
-    names = [Path(name).name for name in write_pictures(5, "images/val2014")]
+def document(write_images: WriteImages) -> dict[str, Any]:
+    """Five images with two captions each, in the layout of dataset_coco.json."""
+    names = [Path(name).name for name in write_images(5, "images/val2014")]
     images = [
         {
             "filepath": "val2014",
@@ -54,7 +54,7 @@ def spec(tmp_path: Path) -> Callable[..., str]:
         ("validation", "/train", [0, 1, 4]),
     ],
 )
-def test_the_split_is_the_role_or_the_one_that_is_named(
+def test_the_split_is_the_role_or_the_given_one(
     document: dict[str, Any], spec: Callable[..., str], role: Role, split: str, numbers: list[int]
 ) -> None:
     dataset = open_dataset(spec(document, split), role)
@@ -72,13 +72,13 @@ def test_flickr30k_has_no_filepath(document: dict[str, Any], spec: Callable[...,
     assert tmp_path
 
 
-def test_splits_of_one_file_are_prepared_apart(document: dict[str, Any], spec: Callable[..., str]) -> None:
+def test_splits_of_one_file_have_separate_stores(document: dict[str, Any], spec: Callable[..., str]) -> None:
     for role in ("train", "validation"):
-        open_prepared(spec(document), role, 0, Use("pixels"))  # type: ignore[arg-type]
+        cached(open_dataset(spec(document), role), CachePolicy("pixels"))  # type: ignore[arg-type]
     assert sorted(one.manifest.num_pairs for one in listed()) == [1, 3]
 
 
-def test_captions_that_are_none_are_left_out_and_counted(document: dict[str, Any], spec: Callable[..., str]) -> None:
+def test_unusable_captions_are_left_out_and_counted(document: dict[str, Any], spec: Callable[..., str]) -> None:
     first, second = document["images"][:2]
     first["sentences"] = [{"raw": "None"}, {"raw": None}, {"raw": " "}, {"tokens": []}]
     second["sentences"] = []
@@ -90,34 +90,34 @@ def test_captions_that_are_none_are_left_out_and_counted(document: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda document: document.pop("images"), "has no list 'images': give a file of Karpathy's splits"),
         (lambda document: document["images"][0].pop("split"), "an image without 'split': give a file of Karpathy"),
         (lambda document: document["images"][0].pop("filename"), "an image without 'filename' and 'sentences'"),
-        (lambda document: document["images"].clear(), "has no picture with a caption in the split 'train'.* are none"),
+        (lambda document: document["images"].clear(), "has no image with a caption in the split 'train'.* are none"),
         (lambda document: document["images"][0].update(filename="no.jpg"), ""),
     ],
 )
 def test_a_damaged_file_is_one_line(
-    document: dict[str, Any], spec: Callable[..., str], change: Callable[[dict[str, Any]], object], says: str
+    document: dict[str, Any], spec: Callable[..., str], change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     change(document)
-    if not says:  # a picture that is missing is counted when it is read
+    if not message:  # an image that is missing is counted when it is read
         assert len(open_dataset(spec(document), "train")) == 3
         return
-    with pytest.raises(ValueError, match=rf"^[^\n]*{says}[^\n]*$"):
+    with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(spec(document), "train")
 
 
-def test_a_wrong_spec_says_how_it_is_written(document: dict[str, Any], spec: Callable[..., str]) -> None:
+def test_a_wrong_spec_shows_the_syntax(document: dict[str, Any], spec: Callable[..., str]) -> None:
     right = spec(document)
     file = right.partition(":")[2].partition("@")[0]
-    for wrong, says in (
+    for wrong, message in (
         (f"karpathy:{file}", "write it as karpathy:dataset_flickr30k.json@images"),
         (spec(document, "/tset"), "did you mean 'test'"),
         (file, f"write coco:{file}@DIR .* karpathy:{file}@DIR"),
         (right.replace("karpathy:", "coco:"), "has no list 'annotations': .* karpathy:FILE.json@DIR"),
     ):
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=message):
             open_dataset(wrong, "train")

@@ -1,4 +1,4 @@
-"""Shards as a data set: random reads, keys, what is refused when it is opened and what when it is read."""
+"""Shards as a dataset: random reads, keys, errors on opening and on reading."""
 
 import pickle
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def test_group_and_class_come_from_json(write_tar: WriteTar, pairs: Pairs) -> No
     assert dataset[0].label is None
 
 
-def test_num_pairs_takes_the_first_ones_and_reads_no_further_shard(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_num_pairs_takes_the_first_ones_and_reads_no_later_shard(write_tar: WriteTar, pairs: Pairs) -> None:
     good = write_tar(pairs(3), "00000.tar")
     bad = write_tar({}, "00001.tar")
     bad.write_bytes(b"no tar")
@@ -56,7 +56,7 @@ def test_keys_that_repeat_get_their_shards_name(write_tar: WriteTar, pairs: Pair
     texts = [dataset.text(number) for number in range(4)]
     assert [text.key for text in texts] == ["00000/k000", "00000/k001", "00001/k000", "00001/k001"]
     assert [text.group for text in texts] == [text.key for text in texts]
-    with pytest.raises(ValueError, match="shards of one name share keys"):
+    with pytest.raises(ValueError, match="shards with the same name share keys"):
         ShardDataset([paths[0], write_tar(pairs(2), "other/00000.tar")])
 
 
@@ -96,12 +96,12 @@ def test_too_many_blank_captions_are_refused(write_tar: WriteTar, pairs: Pairs) 
     blank = {f"k{number:03d}.txt": b"" for number in range(0, 12, 2)}
     with pytest.raises(ValueError, match=r"^too many captions of '.*00000\.tar' cannot be used, 6 of 100 \(6 blank; "):
         ShardDataset([write_tar(pairs(100) | blank)])
-    pictures = {name: content for name, content in pairs(3).items() if name.endswith(".jpg")}
+    images = {name: content for name, content in pairs(3).items() if name.endswith(".jpg")}
     with pytest.raises(ValueError, match=r'3 of 3 \(3 missing; .* there is no \.txt, and no "caption" in a \.json'):
-        ShardDataset([write_tar(pictures)])
+        ShardDataset([write_tar(images)])
 
 
-def test_lines_are_captions_where_most_texts_have_several(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_lines_are_captions_if_most_texts_have_several(write_tar: WriteTar, pairs: Pairs) -> None:
     """The layout of CLIP_benchmark's retrieval sets."""
     several = {f"k{number:03d}.txt": b"a dog\n\na hound \r\na pet\n" for number in range(3)}
     dataset = ShardDataset([write_tar(pairs(4) | several | {"k002.json": b'{"caption": "x\\ny"}'})])
@@ -133,14 +133,14 @@ def test_bad_shards_are_refused_or_skipped_and_counted(write_tar: WriteTar, pair
     paths = three_shards(write_tar, pairs, bad)
     with pytest.raises(ValueError, match=r"^1 of 3 shards cannot be used; .*00001\.tar' .*data\.bad_shards=skip"):
         ShardDataset(paths)
-    with pytest.warns(UserWarning, match=r"left out 1 of 3 shards, .*00001\.tar'"):
+    with pytest.warns(UserWarning, match=r"left out 1 of 3 shards .*00001\.tar'"):
         dataset = ShardDataset(paths, bad_shards="skip")
     assert [dataset.text(index).key for index in range(len(dataset))] == ["k000", "k001", "k004", "k005"]
     assert dataset.reading.skipped_shards == ("00001.tar",)
     assert dataset.fingerprint != ShardDataset([paths[0], paths[2]]).fingerprint
 
 
-def test_skipping_changes_nothing_where_all_shards_are_whole_and_refuses_where_none_is(
+def test_skipping_changes_nothing_if_all_shards_are_good_and_fails_if_none_is(
     write_tar: WriteTar, pairs: Pairs
 ) -> None:
     paths = [write_tar(pairs(2), "00000.tar"), write_tar(pairs(2, start=2), "00001.tar")]
@@ -158,35 +158,35 @@ def test_no_pairs_are_refused(write_tar: WriteTar, members: dict[str, bytes]) ->
         ShardDataset([write_tar(members)])
 
 
-def test_members_left_out_are_told(write_tar: WriteTar, pairs: Pairs) -> None:
-    path = write_tar(pairs(1) | {"../a.jpg": b"x", "b.txt": b"no picture"})
+def test_ignored_members_are_a_warning(write_tar: WriteTar, pairs: Pairs) -> None:
+    path = write_tar(pairs(1) | {"../a.jpg": b"x", "b.txt": b"no image"})
     for _ in range(2):  # from the shard, then from the cache
         with pytest.warns(UserWarning, match=r"left out 2 members of shards, first 00000\.tar: '\.\./a\.jpg'"):
             ShardDataset([path])
 
 
-def test_a_picture_that_cannot_be_decoded_names_shard_and_key(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_an_image_that_cannot_be_decoded_names_shard_and_key(write_tar: WriteTar, pairs: Pairs) -> None:
     members = pairs(2)
     members["k001.jpg"] = members["k001.jpg"][:200]
     dataset = ShardDataset([write_tar(members)])
     dataset[0]
-    with pytest.raises(ValueError, match=r"^shard '.*00000\.tar', picture of 'k001': [^\n]+$"):
+    with pytest.raises(ValueError, match=r"^shard '.*00000\.tar', image of 'k001': [^\n]+$"):
         dataset[1]
 
 
 @pytest.mark.parametrize("how", ["rewritten", "removed"])
-def test_a_shard_that_changes_under_way_is_refused(write_tar: WriteTar, pairs: Pairs, how: str) -> None:
+def test_a_shard_that_changes_while_open_is_refused(write_tar: WriteTar, pairs: Pairs, how: str) -> None:
     path = write_tar(pairs(2))
     dataset = ShardDataset([path])
     if how == "removed":
         path.unlink()
     else:
         write_tar(pairs(30, start=50))
-    with pytest.raises(ValueError, match=r"^shard '.*00000\.tar' (has changed since|cannot be read any more)"):
+    with pytest.raises(ValueError, match=r"^shard '.*00000\.tar' (has changed since|can no longer be read)"):
         dataset[0]
 
 
-def test_threads_may_read_at_once(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_threads_can_read_at_once(write_tar: WriteTar, pairs: Pairs) -> None:
     dataset = ShardDataset([write_tar(pairs(20), "00000.tar"), write_tar(pairs(20, start=20), "00001.tar")])
     alone = [np.asarray(dataset[number].image) for number in range(40)]
     order = np.random.default_rng(0).integers(0, 40, 400).tolist()
@@ -195,7 +195,7 @@ def test_threads_may_read_at_once(write_tar: WriteTar, pairs: Pairs) -> None:
             np.testing.assert_array_equal(np.asarray(image), alone[number])
 
 
-def test_a_data_set_can_be_sent_to_another_process(write_tar: WriteTar, pairs: Pairs) -> None:
+def test_a_dataset_is_picklable(write_tar: WriteTar, pairs: Pairs) -> None:
     dataset = ShardDataset([write_tar(pairs(2))])
     dataset[0]
     copy = pickle.loads(pickle.dumps(dataset))

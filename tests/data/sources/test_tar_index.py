@@ -1,4 +1,4 @@
-"""What is found in a tar, and that no damaged or hostile one gets through."""
+"""The index of a tar, its cache, and the refusal of damaged and hostile tars."""
 
 import gzip
 import io
@@ -19,7 +19,7 @@ reuses_a_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixt
 BLOCK = 512
 
 
-def test_offsets_lead_to_the_pictures(write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes]]) -> None:
+def test_offsets_point_to_the_images(write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes]]) -> None:
     members = pairs(5)
     path = write_tar(members)
     index = index_shard(path)
@@ -50,14 +50,14 @@ def test_a_key_is_the_path_up_to_the_first_dot_of_the_name(write_tar: Callable[.
     ]
 
 
-def test_members_of_a_sample_need_not_lie_together(write_tar: Callable[..., Path]) -> None:
+def test_members_of_a_sample_need_not_be_adjacent(write_tar: Callable[..., Path]) -> None:
     index = index_shard(write_tar({"b.jpg": b"1", "a.txt": b"x", "a.jpg": b"2", "b.txt": b"y"}))
     assert [(sample.key, sample.captions) for sample in index.samples] == [("b", ("y",)), ("a", ("x",))]
 
 
 @reuses_a_file
 @given(data=st.data())
-def test_a_tar_cut_anywhere_is_refused(
+def test_a_truncated_tar_is_refused(
     data: st.DataObject,
     tmp_path: Path,
     tar_bytes: Callable[..., bytes],
@@ -106,7 +106,7 @@ def test_a_negative_size_does_not_hang(tmp_path: Path, tar_bytes: Callable[..., 
 
 
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>" * 100, bytes(range(256)) * 40])
-def test_what_is_no_tar_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "no.tar").write_bytes(content)
     with pytest.raises(ValueError, match=r"^shard '.*no\.tar' [^\n]*$"):
         index_shard(tmp_path / "no.tar")
@@ -124,7 +124,7 @@ def test_tars_joined_with_cat_are_refused(tmp_path: Path, tar_bytes: Callable[..
         index_shard(tmp_path / "two.tar")
 
 
-def test_an_archive_of_nothing_has_no_samples(write_tar: Callable[..., Path]) -> None:
+def test_an_empty_archive_has_no_samples(write_tar: Callable[..., Path]) -> None:
     assert index_shard(write_tar({})).samples == ()
 
 
@@ -170,23 +170,23 @@ def test_hostile_members_are_left_out_by_name_and_nothing_is_written(
         assert any(repr(name) in line for line in index.ignored), name
 
 
-def test_control_characters_and_foreign_bytes_in_names_are_shown_escaped(tmp_path: Path) -> None:
+def test_control_characters_and_invalid_bytes_in_names_are_escaped(tmp_path: Path) -> None:
     path = tmp_path / "odd.tar"
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
         for name in ("caf\xe9.jpg", "caf\xe8.jpg", "\x1b[31m\n.txt"):
             archive.addfile(tarfile.TarInfo(name))
     index = index_shard(path)
     assert [sample.key for sample in index.samples] == ["caf\\xe9", "caf\\xe8"]
-    assert index.ignored == (r"'\x1b[31m\n' (no picture)",)
+    assert index.ignored == (r"'\x1b[31m\n' (no image)",)
 
 
 @pytest.mark.parametrize("second", ["a.png", "a.jpg"])
-def test_two_pictures_of_one_key_are_refused(tmp_path: Path, second: str) -> None:
+def test_two_images_of_one_key_are_refused(tmp_path: Path, second: str) -> None:
     path = tmp_path / "twice.tar"
     with tarfile.open(path, "w") as archive:
         archive.addfile(tarfile.TarInfo("a.jpg"))
         archive.addfile(tarfile.TarInfo(second))
-    with pytest.raises(ValueError, match="second picture for 'a'"):
+    with pytest.raises(ValueError, match="second image for 'a'"):
         index_shard(path)
 
 
@@ -252,7 +252,7 @@ def test_a_relative_path_is_the_same_shard(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", None])
-def test_a_torn_entry_is_replaced(
+def test_a_damaged_entry_is_replaced(
     write_tar: Callable[..., Path], cache: Path, reads: list[Path], content: bytes | None
 ) -> None:
     path = write_tar({"a.jpg": b"x", "a.txt": b"caption"})
@@ -274,7 +274,7 @@ def test_an_entry_of_another_shape_is_replaced(write_tar: Callable[..., Path], c
     assert len(reads) == 2
 
 
-def test_without_a_cache_the_index_is_made_anew(
+def test_without_a_cache_the_index_is_made_again(
     write_tar: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[Path]
 ) -> None:
     path = write_tar({"a.jpg": b"x", "a.txt": b"caption"})
@@ -284,7 +284,7 @@ def test_without_a_cache_the_index_is_made_anew(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["00000.tar"]
 
 
-def test_what_cannot_be_read_is_a_line(tmp_path: Path, cache: Path) -> None:  # noqa: ARG001 - not the user's cache
+def test_an_unreadable_shard_is_one_line(tmp_path: Path, cache: Path) -> None:  # noqa: ARG001 - not the user's cache
     (tmp_path / "folder.tar").mkdir()
     (tmp_path / "dangling.tar").symlink_to("nowhere")
     for name in ("folder.tar", "dangling.tar"):
@@ -292,7 +292,7 @@ def test_what_cannot_be_read_is_a_line(tmp_path: Path, cache: Path) -> None:  # 
             cached_index(tmp_path / name)
 
 
-def test_a_failed_write_leaves_the_old_entry_and_no_litter(
+def test_a_failed_write_leaves_the_old_entry_and_no_temporary_file(
     write_tar: Callable[..., Path], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_tar({"a.jpg": b"x", "a.txt": b"caption"})

@@ -1,1 +1,1 @@
-"""Prepared data: images decoded once, kept on disk, and read from there by every later run."""
+"""Stores: images decoded once, written to disk, and read from there by every later run."""

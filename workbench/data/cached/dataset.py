@@ -1,4 +1,4 @@
-"""A data set whose pictures were decoded beforehand."""
+"""``PreparedDataset``: a dataset read from a store, with cached tokens for each tokenizer."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -8,27 +8,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from workbench.data.cached.store import Mapped, Store
+from workbench.data.cached.store import MappedFile, Store
 from workbench.data.dataset import Dataset, Sample, SampleText
 from workbench.embeddings import InputSpec
 from workbench.files import new_file
 from workbench.progress import announced
 
-# Captions as tokens, once for all: beside a store, a file for each tokenizer.
-#
-# Shape letters: M captions · L tokens.
-
 PER_CALL = 1024
-MANY = 50_000  # captions that take long enough for a person to wonder
+MANY = 50_000  # captions that deserve a progress bar
 
 Row = npt.NDArray[np.int32]
 
 
 class TokenRows:
-    """The tokens of M captions, int32 [M, L] in a file that is mapped into memory."""
+    """The tokens of M captions, int32 [M, L] in a memory-mapped file."""
 
     def __init__(self, path: Path, num_captions: int) -> None:
-        self._rows = Mapped(path)
+        self._rows = MappedFile(path)
         self._row_bytes = len(self._rows) // num_captions
 
     def __getitem__(self, caption: int) -> Row:
@@ -37,10 +33,10 @@ class TokenRows:
 
 
 def token_rows(store: Store, form: InputSpec) -> TokenRows:
-    """The captions of a store in the tokens of a model, made where there are none yet.
+    """The tokens of a store's captions for one model, from the cache or newly written.
 
     Raises:
-        OSError: there is no room for them, or no permission.
+        OSError: the disk is full, or not writable.
     """
     path = store.folder / f"tokens-{sha256(form.tokenizer_id.encode()).hexdigest()[:16]}.bin"
     num_captions = store.manifest.num_captions
@@ -55,7 +51,7 @@ def _is_whole(path: Path, num_captions: int, form: InputSpec) -> bool:
 
 
 def _write(path: Path, store: Store, form: InputSpec) -> None:
-    """Writes beside the place, then renames: two processes that do so at once write the same."""
+    """Writes a temporary file and renames it: two processes at once write the same content."""
     num_captions = store.manifest.num_captions
     captions = _captions(store)
     if num_captions >= MANY:
@@ -71,23 +67,23 @@ def _captions(store: Store) -> Iterator[str]:
 
 
 class PreparedDataset(Dataset):
-    """The pairs of a store, the same as those of the data that it was made from: neither batches nor names differ.
+    """The pairs of a store: same samples, order and fingerprint as the dataset that it was made from.
 
-    Nothing of it is held in memory, so that it may be as large as the disk.
+    Nothing is held in memory; all files are memory-mapped.
     """
 
     def __init__(self, store: Store, dataset: Dataset | None = None) -> None:
         self.store = store
         if dataset is not None:
-            self.describe_like(dataset)
+            self.copy_metadata(dataset)
         self.fingerprint = store.manifest.source.fingerprint
         self._token_rows: dict[str, TokenRows] = {}
 
     def keep_tokens(self, form: InputSpec) -> None:
-        """Captions come as this model's tokens from now on; made now where no earlier run did.
+        """Makes ``tokens`` return this model's tokens; writes them now if they are not cached yet.
 
         Raises:
-            OSError: there is no room for them, or no permission.
+            OSError: the disk is full, or not writable.
         """
         self._token_rows[form.tokenizer_id] = token_rows(self.store, form)
 
@@ -99,18 +95,18 @@ class PreparedDataset(Dataset):
         return self.store.sample(index)
 
     def text(self, index: int) -> SampleText:
-        """One sample without its picture."""
+        """One sample without its image."""
         return self.store.text(index)
 
     def encoded(self, index: int) -> bytes:
-        """The picture's file, where the store holds files."""
+        """The image file, if the store holds files."""
         return self.store.encoded(index)
 
     def stamp(self) -> str:
-        """That of the data when the store was made."""
+        """The stamp of the data when the store was made."""
         return self.store.manifest.source.stamp
 
     def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
-        """One of a sample's captions as tokens, if this tokenizer's are kept."""
+        """Cached tokens of one caption, if there are any for this tokenizer."""
         rows = self._token_rows.get(tokenizer_id)
         return None if rows is None else rows[self.store.first_caption(index) + caption]

@@ -1,4 +1,4 @@
-"""Where stores lie: a folder for each in the user's cache; finding, making, listing and removing them."""
+"""The folder of stores in the user's cache: finding, making, listing and removing them."""
 
 from contextlib import suppress
 from hashlib import sha256
@@ -16,7 +16,7 @@ STORE = "store"
 
 
 class Listed(NamedTuple):
-    """A store as a list shows it."""
+    """A store in a listing."""
 
     folder: Path
     manifest: Manifest
@@ -29,12 +29,12 @@ def home() -> Path:
 
 
 def place_of(dataset: Dataset, kind: Kind) -> Path:
-    """Where a store of these data lies, if there is one."""
+    """The folder of the dataset's store, whether it exists or not."""
     return home() / sha256(f"{kind} {dataset.fingerprint}".encode()).hexdigest()[:32] / STORE
 
 
 def find_store(dataset: Dataset, kind: Kind) -> Store | None:
-    """The store of these data; None where there is none, or one that is stale or damaged."""
+    """The dataset's store; None if there is none, or if it is stale or damaged."""
     folder = place_of(dataset, kind)
     if not folder.exists():
         return None
@@ -48,7 +48,7 @@ def find_store(dataset: Dataset, kind: Kind) -> Store | None:
 
 
 def _is_readable_now(dataset: Dataset, store: Store) -> bool:
-    """Whether a picture can be read that could not be when the store was made, such as for a disk that was away."""
+    """Whether an image is readable that was not when the store was made, for example on an unmounted disk."""
     for index, (reason, _) in store.manifest.unusable.items():
         if reason == "unreadable file":
             with suppress(ImageError):
@@ -58,22 +58,22 @@ def _is_readable_now(dataset: Dataset, store: Store) -> bool:
 
 
 def make_store(dataset: Dataset, kind: Kind, *, spec: str, num_bytes: int, show: Show) -> Store:
-    """Writes the store of these data, and removes the one of older data under the same name; see :func:`write_store`.
+    """Writes the dataset's store, and removes stores of older data with the same name; see :func:`write_store`.
 
-    Of two processes that want the same store at once, one makes it and the other waits. One that is killed leaves
-    nothing that counts.
+    Of two processes that want the same store, one writes it and the other waits. A killed process leaves only a
+    temporary folder, which the next one removes.
 
     Args:
-        num_bytes: about how many it will take; said where there is no room.
+        num_bytes: estimated size, for the error if the disk is full.
 
     Raises:
-        ValueError: too many pictures cannot be used.
-        OSError: there is no room, or no permission to write.
+        ValueError: too many images are unusable.
+        OSError: the disk is full, or not writable.
     """
     folder = place_of(dataset, kind)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with alone(folder.parent, "prepares the same data"):
-        if (found := find_store(dataset, kind)) is not None:
+        if (found := find_store(dataset, kind)) is not None:  # another process made it while this one waited
             return found
         for place in home().iterdir():
             sweep(place)
@@ -85,7 +85,7 @@ def make_store(dataset: Dataset, kind: Kind, *, spec: str, num_bytes: int, show:
 
 
 def _remove_older(store: Store) -> None:
-    """Removes the stores of data that lay where these do, and are no more."""
+    """Removes stores of the same SPEC, folder and kind, whose data have changed since."""
     now = store.manifest
 
     def name(manifest: Manifest) -> tuple[str, str, str]:
@@ -97,7 +97,7 @@ def _remove_older(store: Store) -> None:
 
 
 def listed() -> list[Listed]:
-    """All whole stores, by their SPEC."""
+    """All complete stores, sorted by SPEC."""
     found = []
     for folder in home().glob(f"*/{STORE}"):
         with suppress(OSError, ValueError):
@@ -108,5 +108,5 @@ def listed() -> list[Listed]:
 
 
 def remove_store(folder: Path) -> None:
-    """Removes a store; a run that reads it goes on with what it has open."""
+    """Removes a store; a run that has it open can continue to read it."""
     remove(folder)

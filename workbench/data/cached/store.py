@@ -1,12 +1,11 @@
-"""A data set decoded beforehand, as it lies on disk: three files that are mapped into memory, and what they hold.
+"""A store: the decoded images (or original files) and texts of a dataset, in three memory-mapped files.
 
-``pictures.bin`` has the pictures end to end: their pixels (uint8 [H, W, C], C = 3 for RGB), or the bytes of the files
-that they came from. ``texts.bin`` has keys, captions, groups and classes, a JSON list a picture. ``index.bin`` has five
-int64 a picture, after five zeros: where its bytes end, its width and height (0 where unknown), where its text ends, and
-how many captions there are up to it. ``store.json`` says whose pictures these are, and is written last.
-
-Pixels of pictures of one size are one array [N, H, W, C], which a GPU with room for it could hold whole. Pillow's
-bicubic is integer arithmetic along rows and then columns, so that it could also crop there bit for bit."""
+- ``pictures.bin``: all images, concatenated: pixels (uint8 [H, W, 3]) or the bytes of the original files.
+- ``texts.bin``: a JSON list per image: key, captions, group, class.
+- ``index.bin``: five int64 per image, after a row of zeros: end of its bytes, width and height (0 if unknown), end of
+  its text, number of captions up to and including it.
+- ``store.json``: the manifest, with the identity of the data. Written last, so that it marks a complete store.
+"""
 
 import json
 import mmap
@@ -24,25 +23,23 @@ from workbench.data.dataset import Dataset, Sample, SampleText
 from workbench.data.images import decode_image
 from workbench.data.unusable import ImageError, Reason
 
-# A file of many pieces, read through memory pages that are given back before they pile up.
-
 RELEASE_BYTES = 1 << 25
-FAULT_BYTES = 1 << 16  # Linux maps so much around a page that is asked for
+FAULT_BYTES = 1 << 16  # Linux maps this much around each page that is read
 
 
-class Mapped:
-    """A file in memory pages: nothing is copied, threads and forked processes share it, and it is picklable by path.
+class MappedFile:
+    """A memory-mapped file: no copies, shared by threads and forked processes, pickled by path.
 
-    Pages that were read count as a process's memory, although the system can take them back: a run would seem to grow
-    until it held the whole file. Those of a file above 32 MB are let go as often as that; the next reader finds them in
-    the system's cache.
+    Pages that were read count as resident memory although the system can reclaim them, so that a run would seem to
+    grow to the size of the file. Files above 32 MB release their pages after every 32 MB read; the next read finds
+    them in the page cache.
     """
 
     def __init__(self, path: Path) -> None:
-        """Maps the file as it is now.
+        """Maps the file at its current size.
 
         Raises:
-            OSError: there is none, or it cannot be read.
+            OSError: the file is missing or unreadable.
         """
         self._path = path
         self._num_touched = 0
@@ -54,11 +51,11 @@ class Mapped:
     def __len__(self) -> int:
         return len(self._view)
 
-    def __reduce__(self) -> tuple[type["Mapped"], tuple[Path]]:
-        return Mapped, (self._path,)
+    def __reduce__(self) -> tuple[type["MappedFile"], tuple[Path]]:
+        return MappedFile, (self._path,)
 
     def read(self, start: int, end: int) -> memoryview:
-        """The bytes from ``start`` up to, not including, ``end``; they stay readable as long as someone holds them."""
+        """The bytes from ``start`` to ``end`` (exclusive); the view stays valid after pages are released."""
         self._num_touched += end - start + FAULT_BYTES
         if self._num_touched > RELEASE_BYTES < len(self._view):
             self._release()
@@ -67,11 +64,11 @@ class Mapped:
     def _release(self) -> None:
         self._num_touched = 0
         if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._pages.madvise(mmap.MADV_DONTNEED)  # of a file: whoever reads on gets the same bytes again
+            self._pages.madvise(mmap.MADV_DONTNEED)  # file-backed: a later read loads the same bytes
 
 
-FORMAT = 1  # raise it when a store of the same data would come out otherwise
-PICTURES, TEXTS, INDEX, MANIFEST = "pictures.bin", "texts.bin", "index.bin", "store.json"
+FORMAT = 1  # increase it when the files of the same data change
+IMAGES, TEXTS, INDEX, MANIFEST = "pictures.bin", "texts.bin", "index.bin", "store.json"
 HASHED_BYTES = 1 << 20
 
 Kind = Literal["pixels", "jpeg"]
@@ -80,7 +77,7 @@ Kind = Literal["pixels", "jpeg"]
 class Entry(NamedTuple):
     """A row of the index."""
 
-    picture_end: int
+    image_end: int
     width: int
     height: int
     text_end: int
@@ -91,40 +88,40 @@ ROW, TWO_ROWS = struct.Struct("<5q"), struct.Struct("<10q")
 
 
 class Span(NamedTuple):
-    """What the index says of a picture: where its bytes and its text are, and how many captions come before its own."""
+    """Byte ranges of an image and its text, its size, and the number of captions before its own."""
 
-    picture: tuple[int, int]
+    image: tuple[int, int]
     size: tuple[int, int]
     text: tuple[int, int]
     first_caption: int
 
 
 class Source(BaseModel):
-    """Whose pictures a store holds; another source makes it stale."""
+    """Identity of the data in a store; the store is stale if it differs."""
 
     model_config = ConfigDict(frozen=True)
 
     format: int
     kind: Kind
-    fingerprint: str  # of the data; see Dataset
-    stamp: str  # sizes and times of their files
+    fingerprint: str  # Dataset.fingerprint
+    stamp: str  # Dataset.stamp
     decoder: str
 
     @classmethod
     def of(cls, dataset: Dataset, kind: Kind) -> Self:
-        """What a store of these data would say of itself today."""
+        """The identity of the dataset as it is now."""
         return cls(format=FORMAT, kind=kind, fingerprint=dataset.fingerprint, stamp=dataset.stamp(), decoder=decoder())
 
 
 class Manifest(BaseModel):
-    """What a store holds, and of what; ``unusable`` has reason and line of the pictures that could not be read."""
+    """Content of ``store.json``; ``unusable`` has category and message of each unusable image, by index."""
 
     model_config = ConfigDict(frozen=True)
 
     source: Source
-    id: str  # of this store, unlike that of any other
+    id: str  # random and unique
     spec: str
-    place: str  # the folder from which the SPEC was seen
+    place: str  # working directory, to which the SPEC is relative
     num_pairs: int
     num_captions: int
     elapsed_s: float
@@ -134,28 +131,28 @@ class Manifest(BaseModel):
 
 
 def decoder() -> str:
-    """What decides the pixels of a picture beside its file: the version of Pillow and of its decoders."""
+    """Versions of Pillow and its codecs, which determine the pixels of a file."""
     codecs = ("jpg", "zlib", "webp")
     versions = [f"{name} {features.version(name)}" for name in (*codecs, "libjpeg_turbo")]
     return ", ".join([f"pillow {PIL.__version__}", *versions])
 
 
 class Store:
-    """The pictures and texts of a store, by index; read by as many threads and processes as like, picklable."""
+    """Random access to the images and texts of a store; safe for threads and processes, picklable."""
 
     def __init__(self, folder: Path) -> None:
         """Opens a store.
 
         Raises:
-            ValueError: it is not whole: missing, cut short, or with another index than was written.
+            ValueError: incomplete: missing, truncated, or with a different index than was written.
         """
         try:
             self.folder = folder
             self.manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-            self._pictures, self._texts, self._index = (Mapped(folder / name) for name in (PICTURES, TEXTS, INDEX))
+            self._images, self._texts, self._index = (MappedFile(folder / name) for name in (IMAGES, TEXTS, INDEX))
         except (OSError, ValueError) as error:
-            raise ValueError(f"no whole store in '{folder}'") from error
-        sizes = {PICTURES: len(self._pictures), TEXTS: len(self._texts), INDEX: len(self._index)}
+            raise ValueError(f"no complete store in '{folder}'") from error
+        sizes = {IMAGES: len(self._images), TEXTS: len(self._texts), INDEX: len(self._index)}
         if sizes != self.manifest.sizes or self._index_sha256() != self.manifest.index_sha256:
             raise ValueError(f"the store in '{folder}' is damaged")
 
@@ -166,35 +163,36 @@ class Store:
         return _reopened, (self.folder, self.manifest.id)
 
     def sample(self, index: int) -> Sample:
-        """One sample, as reading and decoding it would give it.
+        """One sample, equal to the one that live decoding gives.
 
         Raises:
-            PictureError: as when the store was made.
+            ImageError: the image was unusable when the store was made.
         """
         span = self._span(index)
         return Sample(*self._fields(span), self._image(index, span))
 
     def encoded(self, index: int) -> bytes:
-        """The picture's file, where the store holds files."""
+        """The image file, if the store holds files."""
         assert self.manifest.source.kind == "jpeg"
         return bytes(self._data(index, self._span(index)))
 
     def text(self, index: int) -> SampleText:
-        """One sample without its picture."""
+        """One sample without its image."""
         return self._text(self._span(index))
 
     def first_caption(self, index: int) -> int:
-        """How many captions the pictures before this one have."""
+        """Number of captions of all earlier images."""
         return self._span(index).first_caption
 
     def _span(self, index: int) -> Span:
         if not 0 <= index < len(self):
             raise IndexError(f"no sample {index} among {len(self)}")
         start = index * ROW.size
-        begin, _, _, text, caption, end, width, height, text_end, _ = TWO_ROWS.unpack(
+        # Image i is between the ends in rows i and i + 1; its size is in row i + 1.
+        image_start, _, _, text_start, first_caption, image_end, width, height, text_end, _ = TWO_ROWS.unpack(
             self._index.read(start, start + TWO_ROWS.size)
         )
-        return Span((begin, end), (width, height), (text, text_end), caption)
+        return Span((image_start, image_end), (width, height), (text_start, text_end), first_caption)
 
     def _text(self, span: Span) -> SampleText:
         return SampleText(*self._fields(span))
@@ -206,18 +204,18 @@ class Store:
     def _image(self, index: int, span: Span) -> Image.Image:
         data = self._data(index, span)
         if self.manifest.source.kind == "pixels":
-            image = Image.new("RGB", span.size, None)  # not filled first, as Image.frombytes would
+            image = Image.new("RGB", span.size, None)  # uninitialized: Image.frombytes would fill it first
             image.frombytes(data)
             return image
         try:
             return decode_image(bytes(data))
         except ImageError as error:
-            raise error.at(f"{self.manifest.spec}, picture of {self._text(span).key!r}") from error
+            raise error.at(f"{self.manifest.spec}, image of {self._text(span).key!r}") from error
 
     def _data(self, index: int, span: Span) -> memoryview:
         if broken := self.manifest.unusable.get(index):
             raise ImageError(*broken)
-        return self._pictures.read(*span.picture)
+        return self._images.read(*span.image)
 
     def _index_sha256(self) -> str:
         digest = sha256()
@@ -227,8 +225,8 @@ class Store:
 
 
 def _reopened(folder: Path, id: str) -> Store:
-    """The same store in another process."""
+    """Unpickles a store, and checks that it is still the same one."""
     store = Store(folder)
     if store.manifest.id != id:
-        raise ValueError(f"the store in '{folder}' has been made anew: start again")
+        raise ValueError(f"the store in '{folder}' has been replaced: start again")
     return store

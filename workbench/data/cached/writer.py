@@ -1,6 +1,4 @@
-"""Pictures and texts -> the files of a store, in one pass and in memory that does not grow with them.
-
-Shape letter: N pictures."""
+"""Writes a dataset into the files of a store, in one pass and constant memory."""
 
 import json
 import os
@@ -12,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from workbench.data.cached.store import INDEX, MANIFEST, PICTURES, ROW, TEXTS, Entry, Kind, Manifest, Source
+from workbench.data.cached.store import IMAGES, INDEX, MANIFEST, ROW, TEXTS, Entry, Kind, Manifest, Source
 from workbench.data.dataset import Dataset
 from workbench.data.parallel import look_ahead
 from workbench.data.unusable import BadImageCount, ImageError
@@ -22,7 +20,7 @@ MAX_THREADS = 8
 
 
 class Content(NamedTuple):
-    """A picture as a store holds it: bytes, and its width and height in pixels (0 of a file kept as it is)."""
+    """An image in a store: bytes, and width and height in pixels (0 for an original file)."""
 
     data: bytes = b""
     width: int = 0
@@ -33,35 +31,19 @@ Show = Callable[[Iterable[Content | BadImage]], Iterable[Content | BadImage]]
 
 
 def write_store(dataset: Dataset, source: Source, folder: Path, *, spec: str, show: Show) -> None:
-    """Writes a store of the data into an empty folder. Whoever calls it moves the folder to its place.
+    """Writes a store into an empty (temporary) folder.
 
     Args:
-        source: says what is kept of a picture, and whose they are.
-        spec: what the store is called in lists and errors.
-        show: passes the pictures on, and shows how far they have come.
+        source: kind of the store and identity of the data.
+        spec: name of the store in lists and errors.
+        show: wraps the iteration over images in a progress bar.
 
     Raises:
-        ValueError: too many pictures cannot be used; see :class:`~workbench.data.unusable.Tally`.
-        OSError: there is no room.
+        ValueError: too many images are unusable; see :class:`~workbench.data.unusable.BadImageCount`.
+        OSError: the disk is full.
     """
     start = time.perf_counter()
-    unusable: dict[int, BadImage] = {}
-    tally = BadImageCount()
-    tally.add(len(dataset), [])
-    with ExitStack() as files:
-        pictures, texts, index = (files.enter_context((folder / name).open("wb")) for name in (PICTURES, TEXTS, INDEX))
-        rows = _Rows(index)
-        for number, found in enumerate(show(_contents(dataset, source.kind))):
-            if isinstance(found, BadImage):
-                unusable[number] = found
-                tally.add(0, [found])
-                tally.check()
-            content = Content() if isinstance(found, BadImage) else found
-            text = dataset.text(number)
-            line = json.dumps([text.key, text.captions, text.group, text.label]).encode()
-            pictures.write(content.data)
-            texts.write(line)
-            rows.add(content, len(line), len(text.captions))
+    rows, unusable = _write_data(dataset, source.kind, folder, show)
     manifest = Manifest.model_validate(
         {
             "source": source,
@@ -71,7 +53,7 @@ def write_store(dataset: Dataset, source: Source, folder: Path, *, spec: str, sh
             "num_pairs": len(dataset),
             "num_captions": rows.last.num_captions,
             "elapsed_s": time.perf_counter() - start,
-            "sizes": {name: (folder / name).stat().st_size for name in (PICTURES, TEXTS, INDEX)},
+            "sizes": {name: (folder / name).stat().st_size for name in (IMAGES, TEXTS, INDEX)},
             "index_sha256": rows.digest.hexdigest(),
             "unusable": unusable,
         }
@@ -79,13 +61,35 @@ def write_store(dataset: Dataset, source: Source, folder: Path, *, spec: str, sh
     (folder / MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
 
 
+def _write_data(dataset: Dataset, kind: Kind, folder: Path, show: Show) -> tuple["_Rows", dict[int, BadImage]]:
+    """Writes images, texts and index; returns the index and the unusable images, which have an empty row."""
+    unusable: dict[int, BadImage] = {}
+    count = BadImageCount()
+    count.add(len(dataset), [])  # the limit is a share of all images, not of those seen so far
+    with ExitStack() as files:
+        images, texts, index = (files.enter_context((folder / name).open("wb")) for name in (IMAGES, TEXTS, INDEX))
+        rows = _Rows(index)
+        for number, found in enumerate(show(_contents(dataset, kind))):
+            if isinstance(found, BadImage):
+                unusable[number] = found
+                count.add(0, [found])
+                count.check()
+            content = Content() if isinstance(found, BadImage) else found
+            text = dataset.text(number)
+            line = json.dumps([text.key, text.captions, text.group, text.label]).encode()
+            images.write(content.data)
+            texts.write(line)
+            rows.add(content, len(line), len(text.captions))
+    return rows, unusable
+
+
 def num_threads() -> int:
-    """Threads that decode while a store is written."""
+    """Number of decoding threads while a store is written."""
     return min(MAX_THREADS, os.cpu_count() or 1)
 
 
 def content_of(dataset: Dataset, index: int, kind: Kind) -> Content | BadImage:
-    """A picture as a store holds it, or why it cannot be used. A file that is kept is not decoded."""
+    """An image as a store holds it, or why it is unusable. Original files ("jpeg") are not decoded."""
     try:
         if kind == "jpeg":
             return Content(dataset.encoded(index))
@@ -103,7 +107,7 @@ def _contents(dataset: Dataset, kind: Kind) -> Iterator[Content | BadImage]:
 
 
 class _Rows:
-    """The index as it is written: row i says where the bytes of picture i - 1 end."""
+    """Writes the index: row i ends image i - 1, and row 0 is zeros, so that two rows give a range."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -112,10 +116,10 @@ class _Rows:
         self._write()
 
     def add(self, content: Content, text_bytes: int, num_captions: int) -> None:
-        """One picture more."""
+        """Appends the row of one image."""
         last = self.last
         self.last = Entry(
-            last.picture_end + len(content.data),
+            last.image_end + len(content.data),
             content.width,
             content.height,
             last.text_end + text_bytes,

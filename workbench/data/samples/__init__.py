@@ -1,1 +1,1 @@
-"""Sample data drawn by the program itself: `scenes` of two objects, and `emoji`."""
+"""Generated sample data: `scenes` of two objects, and `emoji`."""

@@ -1,11 +1,11 @@
-"""The sample sets by name, and `samples:NAME/SPLIT` as a folder of shards: shipped, drawn before or drawn now."""
+"""The sample sets by name, and `samples:NAME/SPLIT` -> a folder of shards: shipped, cached or newly drawn."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from workbench.data.samples.sample import Picture, ZeroShotTask
+from workbench.data.samples.sample import DrawnSample, ZeroShotTask
 from workbench.data.samples.write import fault_of_samples, num_pairs_in, write_shards
 from workbench.errors import unknown
 from workbench.files import explained, sweep
@@ -17,36 +17,36 @@ PAIRS_PER_SHARD = 2_000
 
 @dataclass(frozen=True)
 class SampleSet:
-    """What is known of a sample set without drawing it.
+    """Description of a sample set.
 
-    `version` rises whenever the same picture would be drawn differently, so that no stale cache is read.
-    `default_pairs` has the size of each split when none is asked for; 0 for a split that ends by itself.
+    Increase `version` when the same image would be drawn differently; it is part of the cache's path.
+    `default_pairs` is the default size of each split; 0 for a split of fixed size.
     """
 
     name: str
     version: int
     image_format: str
     default_pairs: Mapping[str, int]
-    draw: Callable[[str, int], Iterator[Picture]]  # (split, number of pairs; 0 for all there are)
+    draw: Callable[[str, int], Iterator[DrawnSample]]  # (split, number of pairs; 0 for all)
     zero_shot: Callable[[], ZeroShotTask] | None = None
 
 
 def sample_set(name: str) -> SampleSet:
-    """The sample set called `name`; ValueError with the nearest name when there is none."""
+    """The sample set called `name`. Raises ValueError with the closest name if there is none."""
     if name not in SAMPLE_SETS:
         raise unknown("sample set", name, SAMPLE_SETS)
     return SAMPLE_SETS[name]
 
 
 def check_split(name: str, split: str) -> None:
-    """Refuses a sample set or a split that is not there; ValueError with the nearest name."""
+    """Raises ValueError with the closest name if the sample set or the split does not exist."""
     chosen = sample_set(name)
     if split not in chosen.default_pairs:
         raise unknown(f"split of samples:{name}", split, chosen.default_pairs)
 
 
 def zero_shot_task(name: str) -> ZeroShotTask | None:
-    """The classes and templates of a sample set, or None where it has no zero-shot task."""
+    """The classes and templates of a sample set, or None if it has no zero-shot task."""
     task = sample_set(name).zero_shot
     return task() if task else None
 
@@ -54,8 +54,11 @@ def zero_shot_task(name: str) -> ZeroShotTask | None:
 def sample_shards(name: str, split: str, num_pairs: int = 0) -> Path:
     """A folder of shards whose first `num_pairs` pairs are those of the split (0: the split's default size).
 
-    The shipped folder serves when it holds enough, and may hold more; else the pairs are drawn once into the
-    cache, with progress on stderr. ValueError when the set or the split is unknown, or the number negative.
+    This is the shipped folder if it has enough pairs (it may have more); else the pairs are drawn once into the cache,
+    with progress on stderr.
+
+    Raises:
+        ValueError: unknown set or split, or a negative number.
     """
     chosen = sample_set(name)
     wanted = _wanted(chosen, split, num_pairs)
@@ -75,23 +78,23 @@ def draw_shards(name: str, split: str, num_pairs: int, folder: Path) -> Path:
     """Draws the first `num_pairs` pairs of a split (0: the default size) into `folder`; progress on stderr."""
     chosen = sample_set(name)
     wanted = _wanted(chosen, split, num_pairs)
-    pictures = progress(chosen.draw(split, wanted), wanted, f"drawing samples:{name}/{split}")
+    samples = progress(chosen.draw(split, wanted), wanted, f"drawing samples:{name}/{split}")
     return write_shards(
-        pictures, folder, image_format=chosen.image_format, pairs_per_shard=PAIRS_PER_SHARD, num_pairs=wanted
+        samples, folder, image_format=chosen.image_format, pairs_per_shard=PAIRS_PER_SHARD, num_pairs=wanted
     )
 
 
 def check_drawable(name: str, split: str, num_pairs: int, folder: Path) -> None:
-    """ValueError at once where `draw_shards` would refuse the folder after it has drawn all pairs."""
+    """Raises at once the ValueError that `draw_shards` would raise after drawing all pairs."""
     wanted = _wanted(sample_set(name), split, num_pairs)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if fault_of_samples(folder) or (wanted and num_pairs_in(folder) != wanted):
-        raise ValueError(f"{folder} exists already and holds other samples or none: remove it, or name another folder")
+        raise ValueError(f"{folder} already exists and has other content: remove it, or name another folder")
 
 
 def _wanted(chosen: SampleSet, split: str, num_pairs: int) -> int:
-    """The number of pairs to draw; 0 for all of a split that ends by itself."""
+    """The number of pairs to draw; 0 for all of a split of fixed size."""
     check_split(chosen.name, split)
     if num_pairs < 0:
         raise ValueError(
@@ -101,12 +104,12 @@ def _wanted(chosen: SampleSet, split: str, num_pairs: int) -> int:
 
 
 def _serves(shipped: Path, default: int, wanted: int) -> bool:
-    """Whether a shipped folder holds enough; one of a split that ends by itself holds all there is."""
+    """Whether a shipped folder has enough pairs; that of a split of fixed size has all."""
     held = num_pairs_in(shipped)
     return held > 0 and (default == 0 or held >= wanted)
 
 
-def _draw_scenes(split: str, num_pairs: int) -> Iterator[Picture]:
+def _draw_scenes(split: str, num_pairs: int) -> Iterator[DrawnSample]:
     from workbench.data.samples import scenes
 
     return scenes.draw(split, 0, num_pairs)
@@ -118,7 +121,7 @@ def _scenes_task() -> ZeroShotTask:
     return scenes.zero_shot()
 
 
-def _draw_emoji(split: str, num_pairs: int) -> Iterator[Picture]:
+def _draw_emoji(split: str, num_pairs: int) -> Iterator[DrawnSample]:
     from workbench.data.samples import emoji
 
     return islice(emoji.draw(split), num_pairs or None)

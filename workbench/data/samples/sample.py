@@ -1,4 +1,4 @@
-"""The zero-shot task of a sample set: class names and the templates that turn them into prompts."""
+"""Types of the sample sets: a drawn sample, and a zero-shot task."""
 
 import itertools
 from dataclasses import dataclass
@@ -8,16 +8,14 @@ from PIL import Image
 
 from workbench.errors import unknown
 
-# A drawn picture with what is true of it: what every sample set yields and `write_shards` stores.
-
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of a sample set.
+class DrawnSample:
+    """One image of a sample set with its record, as `write_shards` stores them.
 
-    `record` is the JSON stored beside the image: "captions" (list of str), "group" (the full captions of pictures
-    with the same group are true of one another), "class" (the zero-shot class, where the set has a task) and
-    whatever else the set documents.
+    `record` is the JSON next to the image: "captions" (list of str), "group" (the full captions of images with the same
+    group are positives of each other), "class" (the zero-shot class, if the set has a task) and further fields of the
+    set.
     """
 
     key: str
@@ -27,16 +25,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class ZeroShotTask:
-    """Classes with their aliases, and prompt templates with one `{}` for the name.
+    """Classes with their aliases, and prompt templates with one `{}` for the class name.
 
-    A sample's "class" in its JSON is the first alias of its class.
+    A sample's "class" is the first alias of its class.
     """
 
     classes: tuple[tuple[str, ...], ...]
     templates: tuple[str, ...]
 
     def class_index(self, name: str) -> int:
-        """The index of the class that has `name` among its aliases; ValueError with the nearest when none has."""
+        """Index of the class with the alias `name`. Raises ValueError with the closest alias if there is none."""
         for index, aliases in enumerate(self.classes):
             if name in aliases:
                 return index

@@ -1,4 +1,4 @@
-"""Pictures to webdataset shards: deterministic bytes, and a folder that exists only once it is finished."""
+"""Drawn samples -> webdataset shards with deterministic bytes, in a folder that appears only when complete."""
 
 import hashlib
 import io
@@ -9,52 +9,55 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from workbench.data.samples.sample import Picture
+from workbench.data.samples.sample import DrawnSample
 from workbench.errors import unknown
 from workbench.files import DiskFullError, free_bytes, new_folder
 
 CHECKSUMS = "checksums.txt"
 INDEX = "index.json"
 
-# Suffix of the files, and how Pillow encodes them: colour at full resolution, losses below the noise.
+# File suffix and Pillow options: no chroma subsampling, and compression error below the images' noise.
 _ENCODINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "jpeg": ("jpg", {"format": "JPEG", "quality": 92, "subsampling": "4:4:4", "optimize": True}),
     "webp": ("webp", {"format": "WEBP", "quality": 92, "method": 4}),
 }
 
 BLOCK, RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
-_EMPTY_HEADER = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)  # modified at 0, by user 0: nothing of this machine
+_EMPTY_HEADER = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)  # time 0 and user 0: the same bytes on every machine
 
 
 def write_shards(
-    pictures: Iterable[Picture], folder: Path, *, image_format: str, pairs_per_shard: int, num_pairs: int = 0
+    samples: Iterable[DrawnSample], folder: Path, *, image_format: str, pairs_per_shard: int, num_pairs: int = 0
 ) -> Path:
     """Writes `folder` with 00000.tar, 00001.tar... of key.jpg (or .webp) and key.json, and returns it.
 
-    Beside the shards lie checksums.txt, as sha256sum reads it, and index.json, `{"num_pairs": N}`. The folder is
-    whole or absent; of two processes that write the same pictures at once, the second keeps what the first
-    finished. With `num_pairs`, how many there will be, a disk too small for them is refused after the first shard.
-    ValueError when there are no pictures or the folder holds other ones; OSError when it cannot be written.
+    The folder also holds checksums.txt, as sha256sum reads it, and index.json, `{"num_pairs": N}`. It is written to a
+    temporary folder and renamed. Of two processes that write the same samples at once, the second keeps the first's.
+    With `num_pairs`, the expected number, a disk that is too small is detected after the first shard.
+
+    Raises:
+        ValueError: no samples, or the folder holds other ones.
+        OSError: the folder cannot be written.
     """
     if image_format not in _ENCODINGS:
         raise unknown("image format", image_format, _ENCODINGS)
     checksums = ""
     try:
         with new_folder(folder) as unfinished:
-            checksums = _write_into(unfinished, _shards(pictures, image_format, pairs_per_shard), num_pairs)
+            checksums = _write_into(unfinished, _shards(samples, image_format, pairs_per_shard), num_pairs)
     except FileExistsError:
         _check_same(folder, checksums)
     return folder
 
 
 def num_pairs_in(folder: Path) -> int:
-    """How many pairs a folder made by `write_shards` holds; 0 where there is none."""
+    """Number of pairs in a folder made by `write_shards`; 0 if there is no such folder."""
     index = folder / INDEX
     return int(json.loads(index.read_text())["num_pairs"]) if index.exists() else 0
 
 
 def fault_of_samples(folder: Path) -> str | None:
-    """What keeps a folder from being as `write_shards` left it; None of a whole one. Shards are not read."""
+    """Why a folder is not a complete result of `write_shards`, or None. Shards are not read."""
     try:
         names = [line.split()[-1] for line in (folder / CHECKSUMS).read_text().splitlines()]
         json.loads((folder / INDEX).read_bytes())
@@ -65,15 +68,15 @@ def fault_of_samples(folder: Path) -> str | None:
     return next((f"{name} is missing" for name in names if not (folder / name).is_file()), None)
 
 
-def _shards(pictures: Iterable[Picture], image_format: str, pairs_per_shard: int) -> Iterator[tuple[int, bytes]]:
+def _shards(samples: Iterable[DrawnSample], image_format: str, pairs_per_shard: int) -> Iterator[tuple[int, bytes]]:
     """Each shard's number of pairs and content."""
-    remaining = iter(pictures)
+    remaining = iter(samples)
     while shard := list(islice(remaining, pairs_per_shard)):
         yield len(shard), _shard(shard, image_format)
 
 
 def _write_into(folder: Path, shards: Iterator[tuple[int, bytes]], num_pairs: int) -> str:
-    """Writes shards, checksums and index; returns the checksums."""
+    """Writes shards, checksums and index; returns the text of the checksums."""
     checksums: list[str] = []
     num_written = 0
     for count, content in shards:
@@ -84,7 +87,7 @@ def _write_into(folder: Path, shards: Iterator[tuple[int, bytes]], num_pairs: in
         checksums.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
         num_written += count
     if not checksums:
-        raise ValueError("no pictures to write: ask for at least one")
+        raise ValueError("no samples to write: ask for at least one")
     (folder / CHECKSUMS).write_text("".join(checksums))
     (folder / INDEX).write_text(json.dumps({"num_pairs": num_written}) + "\n")
     return "".join(checksums)
@@ -95,24 +98,23 @@ def _check_room(folder: Path, num_bytes: float) -> None:
         raise DiskFullError(folder, round(num_bytes))
 
 
-def _shard(pictures: Iterable[Picture], image_format: str) -> bytes:
+def _shard(samples: Iterable[DrawnSample], image_format: str) -> bytes:
     suffix, options = _ENCODINGS[image_format]
     content = bytearray()
-    for picture in pictures:
+    for sample in samples:
         encoded = io.BytesIO()
-        picture.image.save(encoded, **options)
-        record = json.dumps(picture.record, ensure_ascii=False, separators=(",", ":"))
-        content += _member(f"{picture.key}.{suffix}", encoded.getvalue())
-        content += _member(f"{picture.key}.json", record.encode())
+        sample.image.save(encoded, **options)
+        record = json.dumps(sample.record, ensure_ascii=False, separators=(",", ":"))
+        content += _member(f"{sample.key}.{suffix}", encoded.getvalue())
+        content += _member(f"{sample.key}.json", record.encode())
     content += bytes(2 * BLOCK)  # the end of the archive
     return bytes(content) + bytes(-len(content) % RECORD)
 
 
 def _member(name: str, content: bytes) -> bytes:
-    """A file as it lies in a tar: header, content, zeros up to a whole block.
+    """A tar member: header, content, and zeros up to a full block.
 
-    Only name, size and checksum differ from member to member, so that only they are written: a fifth of the time
-    that `tarfile` takes for a whole header.
+    Fills in name, size and checksum only, which takes a fifth of the time of `tarfile`.
     """
     encoded = name.encode()
     if len(encoded) > 100:
@@ -120,13 +122,13 @@ def _member(name: str, content: bytes) -> bytes:
     header = bytearray(_EMPTY_HEADER)
     header[: len(encoded)] = encoded
     header[124:135] = b"%011o" % len(content)
-    header[148:156] = b" " * 8  # the checksum counts itself as blanks
+    header[148:156] = b" " * 8  # tar computes the checksum with blanks in its place
     header[148:155] = b"%06o\0" % sum(header)
     return bytes(header) + content + bytes(-len(content) % BLOCK)
 
 
 def _check_same(folder: Path, checksums: str) -> None:
-    """Raises ValueError unless the folder holds the samples that were to be written there."""
+    """Raises ValueError unless the folder already holds the same samples."""
     theirs = folder / CHECKSUMS
     if not theirs.is_file():
         raise ValueError(f"{folder} is in the way: remove it, or choose another folder")

@@ -1,1 +1,1 @@
-"""Where image-caption pairs come from: webdataset shards, tables, COCO, Karpathy's splits and class folders."""
+"""Readers of image-caption pairs: webdataset shards, tables, COCO, Karpathy's splits and class folders."""

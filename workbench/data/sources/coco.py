@@ -1,4 +1,4 @@
-"""``coco:FILE.json@DIR``: pictures with several captions each, as ``captions_val2017.json`` of COCO lists them."""
+"""``coco:FILE.json@DIR``: COCO caption files such as ``captions_val2017.json``."""
 
 import json
 import re
@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.data.captions import cleaned, sorted_out
+from workbench.data.captions import cleaned, usable_captions
 from workbench.data.dataset import existing
-from workbench.data.sources.files import ImageFiles, ImageList, begins_at
+from workbench.data.sources.files import ImageFiles, ImageList, base_folder
 from workbench.data.unusable import BadImageCount, Reading, caption_tally, reading_of
 from workbench.documents import MIB, read_file
-
-# A JSON file of images and captions, such as COCO's and Karpathy's.
 
 MOST_BYTES = 4096 * MIB  # Objects365 has 1.1 GiB
 
@@ -20,29 +18,29 @@ _SPEC = re.compile(r"(?P<file>.+?\.json)(?:/(?P<part>\w+))?@(?P<folder>.+)")
 
 
 def file_and_folder(spec: str, example: str) -> tuple[Path, Path, str]:
-    """``FILE.json[/PART]@DIR`` -> the file, the folder, and the part (empty where none is named).
+    """Splits ``FILE.json[/PART]@DIR`` into file, folder, and part (empty if there is none).
 
     Raises:
-        ValueError: no folder is named, or there is no such file or folder.
+        ValueError: no folder given, or the file or folder does not exist.
     """
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise ValueError(f"'{spec}' names no folder of pictures: write it as {example}")
+        raise ValueError(f"'{spec}' has no image folder: write it as {example}")
     return existing(match["file"], "file"), existing(match["folder"], "folder"), match["part"] or ""
 
 
 def read_lists(path: Path, names: Sequence[str], remedy: str) -> dict[str, Any]:
-    """The object in a JSON file, in which some names stand for lists.
+    """Reads a JSON object and checks that ``names`` are lists.
 
     Raises:
-        ValueError: it cannot be read, or has other content.
+        ValueError: the file cannot be read, or has other content.
     """
     try:
         document = json.loads(read_file(path, MOST_BYTES))
     except OSError as error:
-        raise ValueError(f"'{path}' cannot be read ({error.strerror}): check who may") from error
+        raise ValueError(f"'{path}' cannot be read ({error.strerror}): check its permissions") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{path}' is no whole JSON file ({error}): copy or download it again") from error
+        raise ValueError(f"'{path}' is not a complete JSON file ({error}): copy or download it again") from error
     for name in names:
         if not isinstance(document, dict) or not isinstance(document.get(name), list):
             raise ValueError(f"'{path}' has no list '{name}': {remedy}")
@@ -54,27 +52,27 @@ REMEDY = "give a COCO file such as captions_val2017.json, or karpathy:FILE.json@
 
 
 def open_coco(spec: str, num_pairs: int = 0) -> ImageFiles:
-    """The pictures of a COCO caption file, in its order, each with all its captions.
+    """The images of a COCO caption file, in file order, each with all its captions.
 
-    Pictures without a caption, and captions without a picture, are left out with a warning.
+    Images without a caption, and captions without an image, are left out with a warning.
 
     Args:
-        spec: ``FILE.json@DIR``: the file, and the folder from which its ``file_name`` are seen.
-        num_pairs: how many pictures at most, the first ones; 0 for all.
+        spec: ``FILE.json@DIR``: the file, and the folder to which its ``file_name`` are relative.
+        num_pairs: use only the first so many images; 0 for all.
 
     Raises:
-        ValueError: no such file or folder, a file of another kind, or no picture where it points.
+        ValueError: no such file or folder, another format, or none of its images found.
     """
     path, images = coco_paths(spec)
     listed, reading = _listed(read_lists(path, ["images", "annotations"], REMEDY), path, num_pairs)
-    return ImageFiles(listed, begins_at(listed, (images,), f"'{path}'"), path.name, reading=reading)
+    return ImageFiles(listed, base_folder(listed, (images,), f"'{path}'"), path.name, reading=reading)
 
 
 def coco_paths(spec: str) -> tuple[Path, Path]:
-    """The file and the folder of images that ``FILE.json@DIR`` names.
+    """The file and the image folder of ``FILE.json@DIR``.
 
     Raises:
-        ValueError: there is no such file or folder.
+        ValueError: the file or folder does not exist.
     """
     path, images, part = file_and_folder(spec, EXAMPLE)
     if part:
@@ -83,7 +81,7 @@ def coco_paths(spec: str) -> tuple[Path, Path]:
 
 
 def _listed(document: dict[str, Any], path: Path, num_pairs: int) -> tuple[ImageList, Reading]:
-    """Captions by picture, in the order of ``images``, and what was left out."""
+    """The images with their captions, in the order of ``images``, and what was left out."""
     tally = caption_tally(f"'{path}'")
     captions = _captions(document["annotations"], path, tally)
     listed = ImageList(num_pairs)
@@ -92,7 +90,7 @@ def _listed(document: dict[str, Any], path: Path, num_pairs: int) -> tuple[Image
     for image in document["images"]:
         number, name = (_field(image, field, "image", path) for field in ("id", "file_name"))
         if name in names:
-            raise ValueError(f"'{path}' lists the picture {name!r} twice: give each picture one entry in 'images'")
+            raise ValueError(f"'{path}' lists the image {name!r} twice: give each image one entry in 'images'")
         names.add(str(name))
         texts = captions.pop(number, [])
         num_without += not texts
@@ -100,16 +98,16 @@ def _listed(document: dict[str, Any], path: Path, num_pairs: int) -> tuple[Image
             listed.add(cleaned(str(name)), text)
     tally.check()
     if not listed:
-        raise ValueError(f"'{path}' has no picture with a caption: give a COCO file such as captions_val2017.json")
+        raise ValueError(f"'{path}' has no image with a caption: give a COCO file such as captions_val2017.json")
     return listed, reading_of(tally, _without_partner(path, num_without, len(captions)))
 
 
 def _captions(annotations: list[Any], path: Path, tally: BadImageCount) -> dict[Any, list[str]]:
-    """Captions by the id of their picture."""
+    """Captions by image id."""
     captions: dict[Any, list[str]] = {}
     for annotation in annotations:
         image = _field(annotation, "image_id", "annotation", path)
-        kept, left_out = sorted_out([annotation.get("caption")])
+        kept, left_out = usable_captions([annotation.get("caption")])
         if "caption" not in annotation:
             left_out = (("missing", f"an annotation without 'caption' ({_fields(annotation)})"),)
         tally.add(1, [(reason, f"{line}, image {image}") for reason, line in left_out])
@@ -119,7 +117,7 @@ def _captions(annotations: list[Any], path: Path, tally: BadImageCount) -> dict[
 
 
 def _field(entry: Any, name: str, kind: str, path: Path) -> str | int:
-    """A name or a number of an entry."""
+    """A string or integer field of an entry."""
     value = entry.get(name) if isinstance(entry, dict) else None
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(
@@ -129,11 +127,11 @@ def _field(entry: Any, name: str, kind: str, path: Path) -> str | int:
 
 
 def _fields(entry: Any) -> str:
-    """What an entry has instead of what was looked for."""
-    return f"it has {', '.join(map(repr, list(entry)[:12]))}" if isinstance(entry, dict) else "it is no object"
+    """The fields that an entry has, for an error message."""
+    return f"it has {', '.join(map(repr, list(entry)[:12]))}" if isinstance(entry, dict) else "it is not an object"
 
 
-def _without_partner(path: Path, num_pictures: int, num_owners: int) -> str:
-    parts = {"pictures without a caption": num_pictures, "unlisted pictures' captions": num_owners}
-    said = [f"{count:,} {what}" for what, count in parts.items() if count]
-    return f"left out {' and '.join(said)} of '{path}'" if said else ""
+def _without_partner(path: Path, num_images: int, num_owners: int) -> str:
+    parts = {"images without a caption": num_images, "unlisted images' captions": num_owners}
+    counted = [f"{count:,} {what}" for what, count in parts.items() if count]
+    return f"left out {' and '.join(counted)} of '{path}'" if counted else ""

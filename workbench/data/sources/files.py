@@ -1,6 +1,7 @@
-"""Pictures that lie in files of their own, with captions from elsewhere: what CSV, COCO and folders have in common.
+"""``ImageFiles``: a dataset of image files with captions from a list; the base of CSV, COCO and class folders.
 
-Shape letters: N pictures · M captions."""
+Shape letters: N images · M captions.
+"""
 
 import os
 import stat
@@ -16,14 +17,11 @@ from workbench.data.images import decode_image
 from workbench.data.unusable import ImageError, Reading
 from workbench.progress import with_bar
 
-# Many short texts in little memory.
-
 
 class Strings:
-    """A list of byte strings, kept end to end with 8 bytes each for where it ends.
+    """A list of byte strings in one buffer, with 8 bytes each for the end.
 
-    As Python strings they would take 50 bytes each beyond their letters, and every process that decodes would come to
-    hold a copy of its own.
+    Python strings have 50 bytes of overhead each, and their reference counts make every forked worker copy the pages.
     """
 
     def __init__(self) -> None:
@@ -31,7 +29,7 @@ class Strings:
         self._ends = array("q", [0])
 
     def append(self, text: bytes) -> None:
-        """Adds one at the end."""
+        """Appends a string."""
         self._content += text
         self._ends.append(len(self._content))
 
@@ -42,40 +40,40 @@ class Strings:
         return bytes(self._content[self._ends[index] : self._ends[index + 1]])
 
     def joined(self) -> bytes:
-        """All of them as one byte string, which no other list of as many has."""
+        """An unambiguous serialization, for hashing."""
         return self._ends.tobytes() + self._content
 
 
 MAX_BYTES = 1 << 28
-NUM_LOOKED_AT = 256  # files whose bytes count in the fingerprint
+NUM_SAMPLED = 256  # files whose first bytes are part of the fingerprint
 HEAD_BYTES = 4096
 MANY_FILES = 200_000
 
 
 class ImageList:
-    """Pictures and captions as they are read from a list, in any order; the first mention gives a picture its place.
+    """Collects images and captions while a list is read, in order of first mention.
 
     Args:
-        num_pictures: how many at most, the first ones; 0 for all.
+        num_images: keep only the first so many images; 0 for all.
     """
 
-    def __init__(self, num_pictures: int = 0) -> None:
+    def __init__(self, num_images: int = 0) -> None:
         self.names = Strings()
         self.captions = Strings()
         self.owner_M = array("q")
         self._rows: dict[bytes, int] = {}
-        self._num_pictures = num_pictures
+        self._num_images = num_images
 
     def __len__(self) -> int:
         return len(self.names)
 
     def add(self, name: str, caption: str) -> None:
-        """One caption of the picture in the file ``name``."""
+        """Adds a caption of the image file ``name``."""
         path = os.fsencode(name)
         row = self._rows.get(path)
         if row is None:
             row = len(self.names)
-            if self._num_pictures and row == self._num_pictures:
+            if self._num_images and row == self._num_images:
                 return
             self._rows[path] = row
             self.names.append(path)
@@ -84,11 +82,11 @@ class ImageList:
 
 
 class ImageFiles(Dataset):
-    """Pictures in files, in the order of a list; a picture's key is its file's name in that list.
+    """Image files in the order of a list; an image's key is its file name in the list.
 
-    A picture takes the bytes of its name and captions and 8 times (2 + 2 captions) more: 0.4 GB for 3 million with
-    captions of 60 letters. Files are opened when their picture is asked for; one that is missing by then is a
-    ``ImageError``, for in a list of millions some always are.
+    Memory per image: its name and captions, plus 8 * (2 + 2 * captions) bytes; 0.4 GB for 3 million images with
+    captions of 60 characters. Files are opened on access. A missing file is an ``ImageError`` then, not an error of
+    the list: in lists of millions, some are always missing.
     """
 
     def __init__(
@@ -102,20 +100,20 @@ class ImageFiles(Dataset):
         templates: tuple[str, ...] = (),
         reading: Reading | None = None,
     ) -> None:
-        """Takes over what was listed.
+        """Takes over a collected list.
 
         Args:
-            folder: where the names begin.
+            folder: the folder that names are relative to.
             source: the list, as errors name it.
-            class_N: the class of each picture; pictures of one class are true of one another's captions.
-            classes: the names of the classes.
-            templates: prompts for zero-shot classification among them.
+            class_N: class index of each image; images and captions of one class are positives of each other.
+            classes: the names of each class.
+            templates: zero-shot prompt templates.
             reading: what was left out of the list.
         """
         assert len(listed) > 0
         owner_M = np.frombuffer(listed.owner_M, np.int64)
         self._names, self._captions = listed.names, listed.captions
-        self._caption_M = np.argsort(owner_M, kind="stable")  # captions in the order of their pictures
+        self._caption_M = np.argsort(owner_M, kind="stable")  # by image; stable keeps the list's order within an image
         self._first_N = np.searchsorted(owner_M[self._caption_M], np.arange(len(listed) + 1))
         self._folder, self._source = folder, source
         self._class_N = class_N
@@ -131,17 +129,17 @@ class ImageFiles(Dataset):
 
         Raises:
             IndexError: there is no such sample.
-            PictureError: the file is missing, or cannot be read or decoded.
+            ImageError: the file is missing, unreadable or not decodable.
         """
         text, data = self.text(index), self.encoded(index)
         try:
             image = decode_image(data)
         except ImageError as error:
-            raise error.at(f"{self._source}, picture {text.key!r}") from error
+            raise error.at(f"{self._source}, image {text.key!r}") from error
         return Sample(text.key, text.captions, text.group, text.label, image)
 
     def text(self, index: int) -> SampleText:
-        """One sample without its picture, from memory."""
+        """One sample without its image, from memory."""
         if not 0 <= index < len(self):
             raise IndexError(f"no sample {index} among {len(self)}")
         key = self._names[index].decode("utf-8", "backslashreplace")
@@ -152,21 +150,21 @@ class ImageFiles(Dataset):
         return SampleText(key, captions, label, label)
 
     def encoded(self, index: int) -> bytes:
-        """The file of one sample's picture.
+        """The image file's bytes.
 
         Raises:
-            PictureError: it is missing, or cannot be read.
+            ImageError: the file is missing or unreadable.
         """
         try:
             return _read(self._path(index))
         except ImageError as error:
-            raise error.at(f"{self._source}, picture {self.text(index).key!r}") from error
+            raise error.at(f"{self._source}, image {self.text(index).key!r}") from error
 
     def stamp(self) -> str:
-        """Of all files' sizes and times: a second for some hundred thousand on a disk of this machine."""
+        """Hash of all files' sizes and modification times; some hundred thousand files per second on a local disk."""
         digest = sha256()
         folder = os.fsencode(self._folder)
-        for index in with_bar(range(len(self)), "looking for changes", MANY_FILES):
+        for index in with_bar(range(len(self)), "checking for changes", MANY_FILES):
             digest.update(_stamp(os.path.join(folder, self._names[index])))  # noqa: PTH118 - as below
         return digest.hexdigest()
 
@@ -178,75 +176,75 @@ class ImageFiles(Dataset):
             yield self._captions[self._caption_M[place]]
 
     def _fingerprint(self) -> str:
-        """Of all names, captions and classes, and of the size and the first bytes of some of the files.
+        """Hash of all names, captions and classes, and of size and first bytes of 256 files.
 
-        Others may be replaced without being noticed: to look at each would take minutes for millions.
+        A change of other files goes unnoticed: reading each of millions would take minutes.
         """
         digest = sha256(repr((len(self), self.classes)).encode())
         for part in (self._names.joined(), self._captions.joined(), self._caption_M.tobytes(), self._first_N.tobytes()):
             digest.update(part)
         if self._class_N is not None:
             digest.update(np.array(self._class_N, np.int64).tobytes())
-        for index in spread(len(self), NUM_LOOKED_AT):
+        for index in spread(len(self), NUM_SAMPLED):
             digest.update(_head(self._path(index)))
         return digest.hexdigest()
 
 
 def path_of(folder: Path, name: bytes) -> Path:
-    """The file that a name means, seen from a folder."""
+    """The path of a name relative to a folder."""
     return folder / os.fsdecode(name)
 
 
 def spread(total: int, count: int) -> list[int]:
-    """At most ``count`` of the numbers below ``total``, evenly from first to last."""
+    """At most ``count`` evenly spaced integers from 0 to ``total`` - 1."""
     places = np.linspace(0, total - 1, min(count, total))
     return [int(place) for place in np.unique(places.round())]
 
 
-def begins_at(listed: ImageList, folders: Sequence[Path], source: str) -> Path:
-    """The first of the folders from which files of the list are found; some hundred from all over it are looked for.
+def base_folder(listed: ImageList, folders: Sequence[Path], source: str) -> Path:
+    """The first of the folders in which any of 256 sampled names of the list exists.
 
     Raises:
-        ValueError: none is found from any of them.
+        ValueError: none exists in any folder.
     """
-    names = [listed.names[index] for index in spread(len(listed), NUM_LOOKED_AT)]
+    names = [listed.names[index] for index in spread(len(listed), NUM_SAMPLED)]
     for folder in folders:
         if any(path_of(folder, name).exists() for name in names):
             return folder
     first = listed.names[0].decode("utf-8", "backslashreplace")
     places = " or ".join(f"'{folder}'" for folder in folders)
     raise ValueError(
-        f"no picture of {source} is found from {places}, first {first!r}: write its paths as seen from there, or whole"
+        f"no image of {source} exists in {places}, first {first!r}: write paths relative to that, or absolute ones"
     )
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a picture's file."""
-    name = repr(str(path))  # whatever letters are in it, on one line
+    """The bytes of an image's file."""
+    name = repr(str(path))  # repr: one line, whatever characters are in it
     try:
         status = path.stat()
-        is_usable = stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES  # a pipe would keep us waiting
+        is_usable = stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES  # reading a pipe would block
         data = path.read_bytes() if is_usable else b""
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("missing file", f"there is no {name}") from error
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise ImageError("unreadable file", f"{name} cannot be read ({error})") from error
     if not is_usable:
-        raise ImageError("unreadable file", f"{name} is no file of at most {MAX_BYTES} bytes")
+        raise ImageError("unreadable file", f"{name} is not a file of at most {MAX_BYTES} bytes")
     return data
 
 
 def _stamp(path: bytes) -> bytes:
-    """The size and time of a file; nothing of one that is not there."""
+    """Size and modification time of a file; a placeholder if it is missing."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - ten times as quick as Path, and there are millions
+        status = os.stat(path)  # noqa: PTH116 - ten times as fast as Path, for millions of files
     except (OSError, ValueError):
         return b"-"
     return b"%d %d " % (status.st_size, status.st_mtime_ns)
 
 
 def _head(path: Path) -> bytes:
-    """The size of a file and how it begins; nothing of one that cannot be read."""
+    """Size and first bytes of a file; empty if it cannot be read."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

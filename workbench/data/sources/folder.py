@@ -1,4 +1,4 @@
-"""``folder:DIR``: a class per sub-folder, its name in the caption."""
+"""``folder:DIR``: one class per sub-folder, captions made from its name."""
 
 import json
 import os
@@ -25,33 +25,33 @@ MANY_FOLDERS = 50
 
 
 def open_folder(spec: str, num_pairs: int = 0) -> ImageFiles:
-    """The pictures below a folder's sub-folders, taken from each class in turn, so that the first ones are of all.
+    """The images in a folder's sub-folders, interleaved by class, so that the first images cover all classes.
 
-    A class is called as ``classes.json`` in the folder says (``{"n02084071": ["dog", "hound"]}``), else as its
-    sub-folder, in lower-case words. Captions are "a photo of a NAME." for each name of the class. Prompts for zero-shot
-    classification are that too, or those in ``templates.json`` (``["a photo of a {}.", "a drawing of a {}."]``).
+    Class names come from ``classes.json`` in the folder (``{"n02084071": ["dog", "hound"]}``), else from the
+    sub-folder's name as lower-case words. Captions are "a photo of a NAME." for each name of the class. Zero-shot
+    templates are the same, or those in ``templates.json`` (``["a photo of a {}.", "a drawing of a {}."]``).
 
     Args:
-        num_pairs: how many pictures at most, the first ones; 0 for all.
+        num_pairs: use only the first so many images; 0 for all.
 
     Raises:
-        ValueError: no such folder, fewer than two classes with pictures, names that do not tell classes apart,
-            or templates without a place for the name.
+        ValueError: no such folder, fewer than two classes with images, two classes with the same name, or templates
+            without ``{}``.
     """
     folder = existing(spec, "folder")
     names, notes = _class_names(folder)
-    pictures = {name: sorted(_pictures(folder, name)) for name in with_bar(list(names), "looking up", MANY_FOLDERS)}
-    filled = [name for name in names if pictures[name]]
+    images = {name: sorted(_images(folder, name)) for name in with_bar(list(names), "listing images", MANY_FOLDERS)}
+    filled = [name for name in names if images[name]]
     if len(filled) < 2:
         raise ValueError(
-            f"'{folder}' has pictures in {len(filled)} of its sub-folders, and a class needs one each: "
+            f"'{folder}' has images in {len(filled)} of its sub-folders, and at least two classes are needed: "
             f"folder:DIR is a folder with a sub-folder of .{', .'.join(IMAGE_EXTENSIONS)} files for each class"
         )
     loose = sum(_is_image(entry.name) for entry in folder.iterdir())
-    told = [f"left out {loose:,} pictures of '{folder}' that are in no sub-folder"] if loose else []
+    ignored = [f"left out {loose:,} images of '{folder}' that are in no sub-folder"] if loose else []
     listed, class_N = ImageList(num_pairs), array("q")
     aliases = tuple(names.values())
-    for number, file in islice(_in_turn(list(pictures.values())), num_pairs or None):
+    for number, file in islice(_interleaved(list(images.values())), num_pairs or None):
         class_N.append(number)
         for alias in aliases[number]:
             listed.add(file, fill(CAPTION, alias))
@@ -62,17 +62,17 @@ def open_folder(spec: str, num_pairs: int = 0) -> ImageFiles:
         class_N=class_N,
         classes=aliases,
         templates=_templates(folder / TEMPLATES_FILE),
-        reading=Reading(notes=(*notes, *told)).warn(),
+        reading=Reading(notes=(*notes, *ignored)).warn(),
     )
 
 
 def class_task(dataset: Dataset) -> ZeroShotTask | None:
-    """Zero-shot classification among the classes that data name, by their own templates or that of their captions."""
+    """The zero-shot task of a dataset with classes, with its templates or that of its captions; else None."""
     return ZeroShotTask(dataset.classes, dataset.templates or (CAPTION,)) if dataset.classes else None
 
 
 def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """The names of each sub-folder's class, in the order of the sub-folders; and what is odd about them.
+    """The names of each sub-folder's class, in sorted order, and warnings about them.
 
     Raises:
         ValueError: two classes share a name.
@@ -89,30 +89,30 @@ def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
         owners = [name for name, aliases in names.items() if shared[0] in aliases]
         raise ValueError(
             f"the sub-folders {owners[0]!r} and {owners[1]!r} of '{folder}' are both called {shared[0]!r}: "
-            f"tell them apart in {NAMES_FILE}"
+            f"give them different names in {NAMES_FILE}"
         )
     return names, notes
 
 
 def _odd_names(folder: Path, unnamed: Sequence[str], num_folders: int) -> list[str]:
-    """A warning where numbers or WordNet ids stand for class names."""
+    """A warning if most class names are numbers or WordNet ids."""
     ids = [name for name in unnamed if is_id(name)]
     if 2 * len(ids) < num_folders or not ids:
         return []
     return [
         f"{len(ids):,} of {num_folders:,} classes of '{folder}' have a number or an id for a name, first {ids[0]!r}, "
-        f'which says nothing to a model: name them in {folder / NAMES_FILE}, as in {{{json.dumps(ids[0])}: "dog"}}'
+        f'which means nothing to a model: name them in {folder / NAMES_FILE}, as in {{{json.dumps(ids[0])}: "dog"}}'
     ]
 
 
 def _templates(path: Path) -> tuple[str, ...]:
-    """The prompts that the file lists, if there is one."""
+    """The templates in the file; none if it does not exist."""
     if not path.exists():
         return ()
     try:
         listed = read_json(path)
     except OSError as error:
-        raise ValueError(f"'{path}' cannot be read ({error.strerror}): check who may") from error
+        raise ValueError(f"'{path}' cannot be read ({error.strerror}): check its permissions") from error
     except ValueError:
         listed = None
     is_list = isinstance(listed, list) and listed
@@ -125,7 +125,7 @@ def _templates(path: Path) -> tuple[str, ...]:
 
 
 def _given_names(path: Path) -> dict[str, tuple[str, ...]]:
-    """``{sub-folder: names}`` as the file says, if there is one."""
+    """``{sub-folder: names}`` from the file; empty if it does not exist."""
     if not path.exists():
         return {}
     try:
@@ -134,7 +134,7 @@ def _given_names(path: Path) -> dict[str, tuple[str, ...]]:
             raise ValueError("not an object")
         return {folder: _aliases(names) for folder, names in document.items()}
     except OSError as error:
-        raise ValueError(f"'{path}' cannot be read ({error.strerror}): check who may") from error
+        raise ValueError(f"'{path}' cannot be read ({error.strerror}): check its permissions") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f'\'{path}\' must map sub-folders to a name or a list of names, as in {{"n02084071": ["dog", "hound"]}}'
@@ -148,15 +148,15 @@ def _aliases(names: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cleaned(name) for name in given))
 
 
-def _pictures(folder: Path, name: str) -> Iterator[str]:
-    """The pictures of a class, as seen from the folder; those in folders of its own too."""
+def _images(folder: Path, name: str) -> Iterator[str]:
+    """The images of a class, relative to the folder; includes nested folders."""
     for place, _, files in os.walk(folder / name):
         inner = os.path.relpath(place, folder)
         yield from (f"{inner}/{file}" for file in files if _is_image(file))
 
 
-def _in_turn(files_by_class: Sequence[Sequence[str]]) -> Iterator[tuple[int, str]]:
-    """(class, file): the first of each class, then the second of each that has one, and so on."""
+def _interleaved(files_by_class: Sequence[Sequence[str]]) -> Iterator[tuple[int, str]]:
+    """(class index, file): the first file of each class, then the second of each, and so on."""
     for turn in range(max(map(len, files_by_class))):
         for number, files in enumerate(files_by_class):
             if turn < len(files):

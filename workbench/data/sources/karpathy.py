@@ -1,14 +1,15 @@
 """``karpathy:FILE.json@DIR``: Karpathy's splits of COCO, Flickr30k and Flickr8k, which most papers use.
 
-``dataset_flickr30k.json`` and its like hold all splits: a run's training data are "train" and "restval", its validation
-data "val", and its test data "test". ``FILE.json/SPLIT@DIR`` names one."""
+A file such as ``dataset_flickr30k.json`` holds all splits: training uses "train" and "restval", validation "val", and
+test "test". ``FILE.json/SPLIT@DIR`` selects one.
+"""
 
 from pathlib import Path
 from typing import Any
 
-from workbench.data.captions import cleaned, sorted_out
+from workbench.data.captions import cleaned, usable_captions
 from workbench.data.sources.coco import file_and_folder, read_lists
-from workbench.data.sources.files import ImageFiles, ImageList, begins_at
+from workbench.data.sources.files import ImageFiles, ImageList, base_folder
 from workbench.data.unusable import BadImageCount, caption_tally, reading_of
 from workbench.errors import unknown
 
@@ -24,15 +25,15 @@ SPLITS = {
 
 
 def open_karpathy(spec: str, role: str, num_pairs: int = 0) -> ImageFiles:
-    """The pictures of one split, in the file's order, each with all its captions (``raw``, not the tokens).
+    """The images of one split, in file order, each with all its captions (``raw``, not the tokens).
 
     Args:
-        spec: ``FILE.json[/SPLIT]@DIR``: the file, and the folder from which its ``filepath/filename`` are seen.
-        role: the split, where the SPEC names none.
-        num_pairs: how many pictures at most, the first ones; 0 for all.
+        spec: ``FILE.json[/SPLIT]@DIR``: the file, and the folder to which its ``filepath/filename`` are relative.
+        role: the split, if the SPEC has none.
+        num_pairs: use only the first so many images; 0 for all.
 
     Raises:
-        ValueError: no such file, folder or split, a file of another kind, or no picture where it points.
+        ValueError: no such file, folder or split, another format, or none of its images found.
     """
     path, folder, split = karpathy_paths(spec, role)
     images = read_lists(path, ["images"], REMEDY)["images"]
@@ -43,15 +44,15 @@ def open_karpathy(spec: str, role: str, num_pairs: int = 0) -> ImageFiles:
     reading = reading_of(tally)
     if not listed:
         found = ", ".join(sorted({repr(image["split"]) for image in images})) or "none"
-        raise ValueError(f"'{path}' has no picture with a caption in the split '{split}': its splits are {found}")
-    return ImageFiles(listed, begins_at(listed, (folder,), f"'{path}'"), path.name, reading=reading)
+        raise ValueError(f"'{path}' has no image with a caption in the split '{split}': its splits are {found}")
+    return ImageFiles(listed, base_folder(listed, (folder,), f"'{path}'"), path.name, reading=reading)
 
 
 def karpathy_paths(spec: str, role: str) -> tuple[Path, Path, str]:
-    """The file, the folder of images and the split that ``FILE.json[/SPLIT]@DIR`` names.
+    """The file, image folder and split of ``FILE.json[/SPLIT]@DIR``.
 
     Raises:
-        ValueError: there is no such file, folder or split.
+        ValueError: the file, folder or split does not exist.
     """
     path, folder, split = file_and_folder(spec, EXAMPLE)
     split = split or role
@@ -68,12 +69,12 @@ def _split_of(image: Any, path: Path) -> str:
 
 
 def _add(listed: ImageList, image: dict[str, Any], path: Path, tally: BadImageCount) -> None:
-    """One picture with the captions that can be used."""
+    """Adds one image with its usable captions."""
     name, folder, sentences = image.get("filename"), image.get("filepath", ""), image.get("sentences")
     if not isinstance(name, str) or not isinstance(folder, str) or not isinstance(sentences, list):
         raise ValueError(f"'{path}': an image without 'filename' and 'sentences': {REMEDY}")
     raw = [sentence.get("raw") if isinstance(sentence, dict) else sentence for sentence in sentences]
-    kept, left_out = sorted_out(raw)
+    kept, left_out = usable_captions(raw)
     if not raw:
         left_out = (("missing", "there are no sentences"),)
     tally.add(len(kept) + len(left_out), [(reason, f"{line}, image {name!r}") for reason, line in left_out])

@@ -1,4 +1,4 @@
-"""The shards that a SPEC names: a file, a folder or a range of numbers."""
+"""Webdataset tar shards (a file, a folder, or a brace range) as a dataset: indexed once, then read at random."""
 
 import itertools
 import os
@@ -19,36 +19,34 @@ from workbench.data.sources.tar_index import IndexedSample, ShardIndex, cached_i
 from workbench.data.unusable import BadImageCount, ImageError, caption_tally, reading_of
 from workbench.progress import with_bar
 
-# Tar shards in webdataset layout as a data set: indexed once by byte offset, then read at random.
-
 BadShards = Literal["refuse", "skip"]
 
-MAX_OPEN_SHARDS = 256  # a process may usually have 1,024 files open
+MAX_OPEN_SHARDS = 256  # the usual limit of a process is 1,024
 MANY_SHARDS = 8
 
 
 class ShardDataset(Dataset):
-    """The pairs of some tar shards, in the order of the shards and of the pictures in them.
+    """The pairs of tar shards, in order.
 
-    Keys are those of the members; where two shards share one, every key gets its shard's name in front. The
-    texts are held in memory, the pictures are read and decoded one by one, by as many threads and processes
-    as like. Pictures without a caption are left out. Where most .txt have several lines, every line is a caption.
+    Keys are those of the members; if two shards share a key, every key gets its shard's name as prefix. Texts are in
+    memory; images are read and decoded on access, safely from several threads and processes. Images without a caption
+    are left out. If most .txt files have several lines, every line is a caption.
     """
 
     def __init__(self, paths: Sequence[Path], num_pairs: int = 0, bad_shards: BadShards = "refuse") -> None:
-        """Indexes the shards, or finds their indices in the cache.
+        """Indexes the shards, or loads their cached indices.
 
         Args:
             paths: the shards, in order.
-            num_pairs: how many pairs at most, the first ones; 0 for all. Shards beyond them stay unread.
-            bad_shards: what to do with shards that are missing or cannot be read.
+            num_pairs: use only the first so many pairs; 0 for all. Later shards are not read.
+            bad_shards: what to do with shards that are missing or unreadable.
 
         Raises:
-            ValueError: a shard that is missing or cannot be used, no pair at all, or too many without a caption.
+            ValueError: a missing or unusable shard, no pairs, or too many images without a caption.
         """
         assert num_pairs >= 0
         shards, bad = _indices(paths, num_pairs, bad_shards)
-        where = f"'{paths[0]}'{' and its fellows' if len(paths) > 1 else ''}"
+        where = f"'{paths[0]}'{' and other shards' if len(paths) > 1 else ''}"
         by_line = _lines_are_captions(shards)
         self.reading = reading_of(
             _tally(shards, where),
@@ -72,28 +70,28 @@ class ShardDataset(Dataset):
 
         Raises:
             IndexError: there is no such sample.
-            PictureError: the picture cannot be decoded.
+            ImageError: the image cannot be decoded.
             ValueError: the shard has changed since it was indexed.
         """
         shard, sample = self._locate(index)
         try:
             image = decode_image(self.encoded(index))
         except ImageError as error:
-            raise error.at(f"shard '{shard.path}', picture of {sample.key!r}") from error
+            raise error.at(f"shard '{shard.path}', image of {sample.key!r}") from error
         text = self._text(shard, sample)
         return Sample(text.key, text.captions, text.group, text.label, image)
 
     def text(self, index: int) -> SampleText:
-        """One sample without its picture, from memory."""
+        """One sample without its image, from memory."""
         return self._text(*self._locate(index))
 
     def encoded(self, index: int) -> bytes:
-        """The file of one sample's picture."""
+        """The image file's bytes."""
         shard, sample = self._locate(index)
         return _open_shard(shard.path, shard.size, shard.mtime_ns).read(sample.offset, sample.size)
 
     def stamp(self) -> str:
-        """Of the shards' sizes and times."""
+        """Hash of the shards' sizes and modification times."""
         return sha256(repr([(shard.size, shard.mtime_ns) for shard in self._shards]).encode()).hexdigest()
 
     def _text(self, shard: ShardIndex, sample: IndexedSample) -> SampleText:
@@ -108,17 +106,18 @@ class ShardDataset(Dataset):
         return shard, shard.samples[index - self._ends[number] + len(shard.samples)]
 
     def _keys_repeat(self) -> bool:
-        """Whether a key needs its shard's name to be unique; within a shard it is."""
+        """Whether two shards share a key. Within a shard, keys are unique."""
         samples = chain.from_iterable(shard.samples for shard in self._shards)
         if len({sample.key for sample in samples}) == self._ends[-1]:
             return False
         names = [shard.path.stem for shard in self._shards]
         if len(set(names)) < len(names):
-            raise ValueError(f"shards of one name share keys, first '{self._shards[0].path}': give each its own name")
+            raise ValueError(f"shards with the same name share keys, first '{self._shards[0].path}': rename them")
         return True
 
     def _fingerprint(self) -> str:
-        """Of the shards' content, and of how they were read where that is not the usual way."""
+        """Hash of the shards' content, and of options that change what is read from it."""
+        # Options are added only where they are not the default, so that fingerprints of older runs stay valid.
         parts = [*(shard.digest for shard in self._shards), str(self._num_pairs)]
         parts += ["a caption a line"] if self.reading.lines_are_captions else []
         parts += [f"skipped {name}" for name in sorted(self.reading.skipped_shards)]
@@ -126,10 +125,10 @@ class ShardDataset(Dataset):
 
 
 def _indices(paths: Sequence[Path], num_pairs: int, bad_shards: BadShards) -> tuple[list[ShardIndex], dict[Path, str]]:
-    """The indices of the shards, up to the one that completes ``num_pairs``; and why others cannot be used.
+    """The indices of the shards, up to the one that completes ``num_pairs``; and why others are unusable.
 
     Raises:
-        ValueError: some cannot be used, and ``bad_shards`` says that they are refused; or none can be.
+        ValueError: some are unusable and ``bad_shards`` is "refuse", or all are unusable.
     """
     found: list[ShardIndex] = []
     bad = {path: f"shard '{path}' is missing: copy it, or correct the range" for path in paths if not path.exists()}
@@ -162,7 +161,7 @@ def _refused(bad: Mapping[Path, str], num_shards: int, *, can_skip: bool) -> Val
 
 
 def _captioned(shards: Sequence[ShardIndex], *, by_line: bool) -> list[ShardIndex]:
-    """The shards with the samples that have a caption; every line of a .txt is one where ``by_line`` says so."""
+    """The shards without samples that have no caption; with ``by_line``, every line of a .txt is a caption."""
 
     def read(sample: IndexedSample) -> IndexedSample:
         is_split = by_line and sample.is_txt
@@ -174,14 +173,14 @@ def _captioned(shards: Sequence[ShardIndex], *, by_line: bool) -> list[ShardInde
 
 
 def _lines_are_captions(shards: Sequence[ShardIndex]) -> bool:
-    """Whether most texts have several lines, as those of CLIP_benchmark's retrieval sets have: a caption a line."""
+    """Whether most .txt files have several lines, as in CLIP_benchmark's retrieval sets: one caption per line."""
     samples = chain.from_iterable(shard.samples for shard in shards)
     are_several = [has_line_break(sample.captions[0]) for sample in samples if sample.is_txt and sample.captions]
     return 2 * sum(are_several) > len(are_several)
 
 
 def _tally(shards: Sequence[ShardIndex], where: str) -> BadImageCount:
-    """The captions of the shards, and those that cannot be used."""
+    """Counts the shards' captions, and the unusable ones."""
     tally = caption_tally(where)
     for shard in shards:
         for sample in shard.samples:
@@ -195,13 +194,13 @@ def _notes(shards: Sequence[ShardIndex], bad: Mapping[Path, str], num_shards: in
     if ignored := [f"{shard.path.name}: {name}" for shard in shards for name in shard.ignored]:
         yield f"left out {len(ignored)} members of shards, first {ignored[0]}"
     if bad:
-        yield f"left out {len(bad)} of {num_shards} shards, as data.bad_shards allows; {next(iter(bad.values()))}"
+        yield f"left out {len(bad)} of {num_shards} shards (data.bad_shards=skip); {next(iter(bad.values()))}"
 
 
 class _OpenShard:
-    """A shard's file descriptor, closed when the last reader lets go.
+    """A shard's file descriptor, closed with its last reference.
 
-    ``pread`` has no position to share, so threads and forked processes use one descriptor without a lock.
+    ``pread`` does not use the file position, so that threads and forked processes share a descriptor without a lock.
     """
 
     def __init__(self, path: Path, size: int, mtime_ns: int) -> None:
@@ -211,7 +210,7 @@ class _OpenShard:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             status = os.fstat(self._descriptor)
         except OSError as error:
-            raise ValueError(f"shard '{path}' cannot be read any more ({error.strerror}): put it back") from error
+            raise ValueError(f"shard '{path}' can no longer be read ({error.strerror}): restore it") from error
         if (status.st_size, status.st_mtime_ns) != (size, mtime_ns):
             raise self._changed()
 
@@ -238,10 +237,10 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def shard_paths(spec: str) -> list[Path]:
-    """The shards that a path, a folder or a brace range names, in order; some of a range may be missing.
+    """The shards of a path, folder or brace range, in order; some of a range may be missing.
 
     Raises:
-        ValueError: none of them exists, or they are no tars.
+        ValueError: none exists, or they are not tars.
     """
     paths = [Path(text).expanduser() for text in _expand(spec)]
     if not any(path.exists() for path in paths):
@@ -255,28 +254,28 @@ def shard_paths(spec: str) -> list[Path]:
         return found
     for path in paths:
         if path.suffix != ".tar" or (path.exists() and not path.is_file()):
-            raise ValueError(f"'{path}' is no .tar file: a SPEC is {FORMS}")
+            raise ValueError(f"'{path}' is not a .tar file: a SPEC is {FORMS}")
     return paths
 
 
 def _no_shards(folder: Path) -> ValueError:
-    """A folder of a sample set's splits, most likely, or of something else."""
+    """The error for a folder without shards; suggests a sub-folder that has some, such as a split."""
     splits = sorted({file.parent.name for file in folder.glob("*/*.tar")}, key=lambda name: (name != "train", name))
-    remedy = f"name one of its folders, such as {folder / splits[0]}" if splits else f"a SPEC is {FORMS}"
+    remedy = f"give one of its folders, such as {folder / splits[0]}" if splits else f"a SPEC is {FORMS}"
     return ValueError(f"no .tar files in the folder '{folder}': {remedy}")
 
 
 def _expand(spec: str) -> list[str]:
-    """Every path of a pattern with ranges such as ``{00000..00099}``, with the zeros in front.
+    """Expands ranges such as ``{00000..00099}``, with leading zeros.
 
     Raises:
-        ValueError: a range that runs backwards.
+        ValueError: a descending range.
     """
     pieces = _RANGE.split(spec)
     choices: list[list[str]] = [[pieces[0]]]
     for first, last, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
         if int(first) > int(last):
-            raise ValueError(f"the range {{{first}..{last}}} runs backwards: write the smaller number first")
+            raise ValueError(f"the range {{{first}..{last}}} is descending: write the smaller number first")
         choices.append([f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)])
         choices.append([after])
     return ["".join(parts) for parts in itertools.product(*choices)]

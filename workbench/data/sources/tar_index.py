@@ -1,4 +1,7 @@
-"""Shard indices kept on disk, so that a shard is read through once and not at every start."""
+"""Indexes tar shards (offset of each image, texts of each sample), and caches the indices on disk.
+
+Nothing is extracted or unpickled.
+"""
 
 import contextlib
 import hashlib
@@ -14,21 +17,17 @@ from workbench.data.captions import LeftOut, Texts, read_texts
 from workbench.files import write_atomically
 from workbench.resources import cache_dir
 
-# One pass over a tar shard: where each picture lies, and what its texts say.
-#
-# Nothing is ever extracted or unpickled.
-
 BLOCK_BYTES = 512
 DIGEST_BYTES = 65536
 MAX_TEXT_BYTES = 1 << 20
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TEXT_EXTENSIONS = ("txt", "json")
-# What tarfile raises on damaged headers, beyond its own TarError.
+# Exceptions of tarfile on damaged headers.
 DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError)
 
 
 class IndexedSample(NamedTuple):
-    """A picture's place in its shard, in bytes, and its texts; see :class:`~workbench.data.captions.Texts`."""
+    """Offset and size of an image in its shard, in bytes, and the sample's texts; see ``captions.Texts``."""
 
     key: str
     offset: int
@@ -42,11 +41,11 @@ class IndexedSample(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """What one shard held when it was read: its samples in order, and what was left out and why.
+    """The samples of a shard in order, and the members that were left out, with reasons.
 
-    ``digest`` is a SHA-256 over the shard's name and size, its samples (keys, offsets, sizes and texts) and
-    its first and last 64 KiB. The pictures between are not read, for that would take as long as an epoch:
-    pictures replaced in the middle by others of the same sizes go unnoticed.
+    ``digest`` is a SHA-256 over the shard's name and size, its samples (keys, offsets, sizes and texts) and its first
+    and last 64 KiB. Reading all images would take as long as an epoch: replacing images in the middle by others of the
+    same sizes goes unnoticed.
     """
 
     path: Path
@@ -63,11 +62,11 @@ class _Span(NamedTuple):
 
 
 def index_shard(path: Path) -> ShardIndex:
-    """Reads the headers and texts of a tar. A sample's key is its path up to the first dot of the base name.
+    """Reads headers and texts of a tar. A sample's key is its path up to the first dot of the base name.
 
     Raises:
-        ValueError: the file is no plain tar, is cut short (in a member, in a header or between members), is
-            damaged, or holds two pictures or texts of one kind under one key.
+        ValueError: not a plain tar, truncated (in a member, in a header or between members), damaged, or two images
+            or two texts of one kind with the same key.
     """
     ignored: list[str] = []
     members: dict[str, dict[str, _Span]] = {}
@@ -81,14 +80,14 @@ def index_shard(path: Path) -> ShardIndex:
 
 
 def _plain_files(file: BinaryIO, path: Path, size: int, ignored: list[str]) -> Iterator[tarfile.TarInfo]:
-    """The members that are plain files with plain names; all others but folders go to ``ignored``."""
+    """Yields regular files with safe names; adds all other members except folders to ``ignored``."""
     end = 0
     try:
-        # Names that are not UTF-8 must still be printable, hashable and distinct.
+        # backslashreplace: names that are not UTF-8 stay printable, hashable and distinct.
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="backslashreplace") as archive:
             while (member := archive.next()) is not None:
                 if member.size < 0 or member.offset_data < end:
-                    raise tarfile.ReadError("a header points backwards")
+                    raise tarfile.ReadError("overlapping members")
                 end = member.offset_data + (0 if member.issparse() else member.size)
                 if reason := _refusal(member):
                     ignored.append(f"{member.name!r} ({reason})")
@@ -104,7 +103,7 @@ def _plain_files(file: BinaryIO, path: Path, size: int, ignored: list[str]) -> I
 
 
 def _refusal(member: tarfile.TarInfo) -> str | None:
-    """Why a member is left out, or None. It can do no harm, as nothing is extracted."""
+    """Why a member is left out, or None. Such a member is harmless, since nothing is extracted."""
     if member.name.startswith("/") or ".." in member.name.split("/"):
         return "a name outside the archive"
     if member.issparse():
@@ -115,7 +114,7 @@ def _refusal(member: tarfile.TarInfo) -> str | None:
 
 
 def _check_end(file: BinaryIO, path: Path, end: int, size: int) -> None:
-    """``tarfile`` stops at whatever is no header: that must be the zeros that end an archive, and no more."""
+    """Checks that the archive ends properly; ``tarfile`` stops silently at anything that is not a header."""
     file.seek(end)
     if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
         raise ValueError(
@@ -125,19 +124,19 @@ def _check_end(file: BinaryIO, path: Path, end: int, size: int) -> None:
     while chunk := file.read(1 << 20):
         if chunk.strip(b"\0"):
             raise ValueError(
-                f"shard '{path}' goes on after its end-of-archive mark at byte {end}: "
+                f"shard '{path}' continues after its end-of-archive mark at byte {end}: "
                 "join tars with tar --concatenate, not with cat"
             )
 
 
 def _add(members: dict[str, dict[str, _Span]], member: tarfile.TarInfo, path: Path) -> None:
-    """Files a member under its key, if its extension is one that a sample is made of."""
+    """Adds a member to the sample of its key, if it is an image or a text."""
     folder, slash, name = member.name.removeprefix("./").rpartition("/")
     stem, _, extension = name.partition(".")
     extension = extension.lower()
     if not stem or extension not in IMAGE_EXTENSIONS + TEXT_EXTENSIONS:
         return
-    slot = "picture" if extension in IMAGE_EXTENSIONS else extension
+    slot = "image" if extension in IMAGE_EXTENSIONS else extension
     key = folder + slash + stem
     parts = members.setdefault(key, {})
     if slot in parts:
@@ -147,41 +146,41 @@ def _add(members: dict[str, dict[str, _Span]], member: tarfile.TarInfo, path: Pa
 
 def _samples(file: BinaryIO, members: dict[str, dict[str, _Span]], ignored: list[str]) -> Iterator[IndexedSample]:
     for key, parts in members.items():
-        if "picture" not in parts:
-            ignored.append(f"{key!r} (no picture)")
+        if "image" not in parts:
+            ignored.append(f"{key!r} (no image)")
             continue
-        picture = parts["picture"]
-        yield IndexedSample(key, picture.offset, picture.size, *_read_texts(file, parts))
+        image = parts["image"]
+        yield IndexedSample(key, image.offset, image.size, *_read_texts(file, parts))
 
 
 def _read_texts(file: BinaryIO, parts: dict[str, _Span]) -> Texts:
     spans = {slot: parts[slot] for slot in TEXT_EXTENSIONS if slot in parts}
     for slot, span in spans.items():
         if span.size > MAX_TEXT_BYTES:
-            message = f"its .{slot} has {span.size} bytes, where at most {MAX_TEXT_BYTES} are read"
+            message = f"its .{slot} has {span.size} bytes, and at most {MAX_TEXT_BYTES} are read"
             return Texts((), left_out=(("too long", message),))
     read = {slot: os.pread(file.fileno(), span.size, span.offset) for slot, span in spans.items()}
     return read_texts(read.get("txt"), read.get("json"))
 
 
 def _digest(file: BinaryIO, name: str, size: int, samples: tuple[IndexedSample, ...]) -> str:
-    # Of place, captions, group and class alone: more fields would change the fingerprints that older runs have.
+    # Only the first six fields: more would change the fingerprints that existing runs have recorded.
     digest = hashlib.sha256(json.dumps([name, size, [sample[:6] for sample in samples]]).encode())
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, 0))
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, max(0, size - DIGEST_BYTES)))
     return digest.hexdigest()
 
 
-FORMAT = 2  # raise it when an index of the same shard would come out otherwise
+FORMAT = 2  # increase it when the index of the same shard changes
 
 
 def cached_index(path: Path) -> ShardIndex:
-    """The index of a shard: the kept one if the shard has its size and time still, else a new one, kept.
+    """The index of a shard: cached if size and modification time are unchanged, else newly made and cached.
 
-    A cache that cannot be written is no error: the index is then made at every start.
+    An unwritable cache is not an error; the index is then made again at every start.
 
     Raises:
-        ValueError: the shard cannot be read, or not be used; see :func:`~workbench.data.sources.tar_index.index_shard`.
+        ValueError: the shard is unreadable or unusable; see :func:`~workbench.data.sources.tar_index.index_shard`.
     """
     path = path.absolute()
     entry = cache_dir() / "index" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
@@ -191,14 +190,14 @@ def cached_index(path: Path) -> ShardIndex:
             return known
         index = index_shard(path)
     except OSError as error:
-        raise ValueError(f"shard '{path}' cannot be read ({error.strerror}): check what it is and who may") from error
+        raise ValueError(f"shard '{path}' cannot be read ({error.strerror}): check its type and permissions") from error
     with contextlib.suppress(OSError):
         _store(entry, index)
     return index
 
 
 def _load(entry: Path, path: Path) -> ShardIndex | None:
-    """The kept index, or None if there is none that fits; a torn or foreign file counts as none."""
+    """The cached index; None if it is missing, stale or damaged."""
     status = path.stat()
     wanted = _identity(path, status.st_size, status.st_mtime_ns)
     try:

@@ -29,7 +29,7 @@ def test_every_combination_belongs_to_exactly_one_split():
     assert dealt == Counter(itertools.product(range(8), range(3), range(6)))
 
 
-def test_about_70_15_15_in_a_hundred():
+def test_about_70_15_15_percent():
     sizes = {split: len(combinations(split)) for split in SPLITS}
     assert sizes == {"train": 101, "teacher": 101, "validation": 20, "test": 23}
 
@@ -65,7 +65,7 @@ def test_an_unknown_split_is_refused_with_the_nearest_name():
         combinations("validate")
 
 
-def test_every_colour_has_its_tones_and_they_are_far_apart():
+def test_tones_of_colors_are_distinct():
     assert tuple(TONES_RGB) == COLORS
     for first, second in itertools.combinations(COLORS, 2):
         distance = sum((a - b) ** 2 for a, b in zip(TONES_RGB[first][0], TONES_RGB[second][0], strict=True)) ** 0.5
@@ -99,6 +99,6 @@ def test_uniforms_fill_the_unit_interval_evenly():
     assert abs(np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1]) < 0.15
 
 
-def test_every_picture_of_every_split_has_its_own_seed():
+def test_every_image_of_every_split_has_its_own_seed():
     seeds = np.concatenate([image_seeds(split, 0, 300) for split in ("train", "teacher", "validation", "test")])
     assert len(np.unique(seeds)) == 1_200

@@ -3,9 +3,17 @@ import math
 import numpy as np
 import pytest
 
-from workbench.data.samples.scenes.attributes import SHAPES
+from workbench.data.samples.scenes.attributes import SHAPES, TEXTURES
 from workbench.data.samples.scenes.rendering import MAX_TILT
-from workbench.data.samples.scenes.shapes import DISTANCES, REACH, distances
+from workbench.data.samples.scenes.shapes import (
+    DISTANCES,
+    DOT_PERIOD_PX,
+    DOT_RADIUS_PX,
+    REACH,
+    STRIPE_PERIOD_PX,
+    accents,
+    distances,
+)
 
 AXIS = np.linspace(-1.3, 1.3, 1301, dtype=np.float32)
 U, V = np.meshgrid(AXIS, AXIS)
@@ -36,7 +44,7 @@ def test_distances_are_float32_and_change_by_no_more_than_the_step(name):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_reach_is_that_of_the_shape_turned_either_way(name):
+def test_the_reach_covers_the_rotated_shape(name):
     inside = DISTANCES[name](U, V) <= 0
     u, v = U[inside], V[inside]
     reach = 0.0
@@ -53,3 +61,24 @@ def test_each_object_of_a_batch_gets_its_own_shape():
     out_MPP = distances(shape_M, u_MPP, v_MPP)
     for row, name in enumerate(names):
         assert (out_MPP[row] == DISTANCES[name](u_MPP[row], v_MPP[row])).all()
+
+
+TEXTURE_AXIS = np.arange(0, 48 * 4.4, 0.1, dtype=np.float32)[:2112]
+X, Y = np.meshgrid(TEXTURE_AXIS[:880], TEXTURE_AXIS[:880])
+SHARES = {"plain": 0.0, "striped": 0.42, "dotted": np.pi * (DOT_RADIUS_PX / DOT_PERIOD_PX) ** 2}
+
+
+@pytest.mark.parametrize("name", TEXTURES)
+def test_the_accent_covers_its_share(name):
+    share = accents(np.array([TEXTURES.index(name)]), X[None], Y[None])
+    assert share.min() >= 0
+    assert share.max() <= 1
+    assert share.mean() == pytest.approx(SHARES[name], abs=0.03)
+
+
+@pytest.mark.parametrize(("name", "period_px"), [("striped", STRIPE_PERIOD_PX), ("dotted", DOT_PERIOD_PX)])
+def test_textures_repeat_after_their_period(name, period_px):
+    kind = np.array([TEXTURES.index(name)])
+    here = accents(kind, X[None, :200, :200], Y[None, :200, :200])
+    there = accents(kind, X[None, :200, :200] + period_px, Y[None, :200, :200])
+    assert np.allclose(here, there, atol=2e-4)

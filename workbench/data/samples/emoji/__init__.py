@@ -1,6 +1,6 @@
-"""Emoji: real artwork (the Noto Color Emoji font) with real names (Unicode's CLDR), split by concept."""
+"""Emoji samples: artwork of the Noto Color Emoji font, names of Unicode's CLDR, splits by concept."""
 
+from workbench.data.samples.emoji.concepts import words
 from workbench.data.samples.emoji.drawing import draw
-from workbench.data.samples.emoji.vocabulary import words
 
 __all__ = ["draw", "words"]

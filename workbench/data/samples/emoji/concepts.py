@@ -1,13 +1,13 @@
-"""Which concepts are held out: some of those whose names are made of words of training names.
+"""The captions, concepts and splits of the emoji samples.
 
-The concepts are walked through in the order of a hash. One is held out if every word of its name is also in the name of
-another concept not held out by then: "grinning cat", for one, since there are "grinning squinting face" and "cat face".
-So the last name with a word always stays, and a model that learns names word by word can know every name held out.
-Those held out go to validation and test by turns until each has 135; all other concepts are for training.
+Validation and test hold out concepts whose names consist of training words. Concepts are visited in the order of a
+hash. One is held out if every word of its name also occurs in the name of another concept that is not held out so far:
+for example "grinning cat", because of "grinning squinting face" and "cat face". So every word of a held-out name occurs
+in training. Held-out concepts alternate between validation and test until each has 135.
 
-Flags of countries and regions are for training only, and their names vouch for no word: nobody can name a flag
-without having been told. Concepts newer than version 15.1 of Unicode's emoji are for training only too, so that a
-later font or package, which knows more of them, moves no other from split to split."""
+Flags of countries and regions are always in training, and their names do not count, since a flag cannot be guessed from
+words. Concepts newer than Unicode emoji 15.1 are in training too, so that newer fonts and packages change no split.
+"""
 
 import math
 import re
@@ -18,8 +18,7 @@ from functools import cache
 from typing import Literal
 
 from workbench.randomness import derive_seed
-
-# What an emoji shows, whoever is in it: its skin tones, genders and hair share a concept, and so a split.
+from workbench.resources import find_resource
 
 JOINER = "\u200d"
 PRESENTATION = "\ufe0f"
@@ -29,7 +28,7 @@ MODIFIERS = HAIR | {"\u2640", "\u2642", "\u27a1"}  # joined after a person: hair
 PERSON, CHILD, FAMILY = "1f9d1", "1f9d2", "1f46a"
 PEOPLE = {"1f468": PERSON, "1f469": PERSON, "1f466": CHILD, "1f467": CHILD}  # man, woman, boy, girl
 
-# What no rule undoes: gender or hair within one code point, and two spellings of one idea.
+# Exceptions to the rules: gender or hair within one code point, and different encodings of one concept.
 SAME = {
     "1f471": PERSON,  # blond hair
     "1f9d4": PERSON,  # beard
@@ -62,9 +61,9 @@ def hexadecimal(sequence: str) -> str:
 
 
 def concept_of(sequence: str) -> str:
-    """The code points left of an emoji once skin tone, gender, hair and direction are undone, in hexadecimal.
+    """An emoji's code points without skin tone, gender, hair and direction, in hexadecimal.
 
-    The neutral form of a concept is its own concept, but for joiners and presentation selectors.
+    Variants of one concept must be in one split: they are nearly the same image.
     """
     bare = "".join(c for c in sequence if c not in SKIN_TONES and c != PRESENTATION)
     first, *rest = bare.split(JOINER)
@@ -77,12 +76,12 @@ def concept_of(sequence: str) -> str:
 
 
 def is_neutral(sequence: str) -> bool:
-    """Whether an emoji is the form its concept is named for: no skin tone, no gender, no hair."""
+    """Whether an emoji is its concept's neutral form: no skin tone, gender or hair."""
     return hexadecimal(sequence.replace(JOINER, "").replace(PRESENTATION, "")) == concept_of(sequence)
 
 
 def one_each(sequences: Iterable[str]) -> dict[str, str]:
-    """One of the emoji for each of their concepts, by concept: the neutral form, or else the shortest."""
+    """One emoji per concept: the neutral form, or else the shortest."""
     chosen: dict[str, str] = {}
     for sequence in sorted(sequences, key=lambda s: (not is_neutral(s), len(s), s)):
         chosen.setdefault(concept_of(sequence), sequence)
@@ -94,8 +93,6 @@ def is_country_flag(sequence: str) -> bool:
     return "\U0001f1e6" <= sequence[0] <= "\U0001f1ff" or sequence.endswith("\U000e007f")
 
 
-# Captions of emoji: the CLDR English names and the aliases of the PyPI package `emoji`, as plain words.
-
 SPOKEN = {"&": " and ", "#": " hash ", "*": " asterisk "}
 MAX_ALIASES = 2
 
@@ -105,18 +102,18 @@ def plain_words(name: str) -> str:
     text = unicodedata.normalize("NFKD", name.lower())
     for symbol, word in SPOKEN.items():
         text = text.replace(symbol, word)
-    text = re.sub(r"[.'\u2019\u0300-\u036f]", "", text)  # no mark of its own, nor a space in its place
+    text = re.sub(r"[.'\u2019\u0300-\u036f]", "", text)  # removed, not replaced by a space
     return " ".join(re.findall("[a-z0-9]+", text))
 
 
 def captions_by_sequence(newest: float = math.inf) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every fully qualified emoji with its captions: the name first, then at most two aliases.
+    """Every fully qualified emoji with its captions: the CLDR name, then at most two aliases.
 
-    Emoji that came after version `newest` of Unicode's list, such as 15.1, are passed over.
+    Emoji after version `newest` of Unicode's list, such as 15.1, are skipped.
 
-    An alias is left out when it repeats the name, when another emoji has it or is called so, and when it is
-    no word: a digit in it, or fewer than three letters ("clock830", "de"). The package cuts "flag:" from the
-    names of countries' flags; it is put back.
+    An alias is left out if it repeats the name, belongs to another emoji too, or is not a word (contains a digit or has
+    fewer than three letters: "clock830", "de"). The package omits "flag:" from the names of countries' flags; it is
+    restored here.
 
     Raises:
         ValueError: the package `emoji` is not installed.
@@ -136,24 +133,39 @@ def captions_by_sequence(newest: float = math.inf) -> Iterator[tuple[str, tuple[
             yield sequence, (name, *list(usable)[:MAX_ALIASES])
 
 
-NEWEST = 15.1  # the last version of Unicode's emoji that font 2.042 has whole
+WORDS_FILE = "words.txt"
+
+
+def words() -> tuple[str, ...]:
+    """Every word of the captions of `train` and `teacher`, sorted, from the shipped list: no font or names needed.
+
+    Raises:
+        ValueError: the shipped list is missing.
+    """
+    path = find_resource(f"data_samples/emoji/{WORDS_FILE}")
+    if path is None:
+        raise ValueError(f"data_samples/emoji/{WORDS_FILE} is missing: install clip-distillation-workbench again")
+    return tuple(path.read_text(encoding="utf-8").split())
+
+
+NEWEST = 15.1  # the last version of Unicode's emoji that font 2.042 covers completely
 CONCEPTS_PER_SPLIT = 135
 
 Split = Literal["train", "validation", "test"]
 
 
 def split_of(sequence: str) -> Split:
-    """The split of an emoji, which is that of its concept.
+    """The split of an emoji's concept.
 
     Raises:
-        ValueError: the package `emoji`, on whose names the splits depend, is not installed.
+        ValueError: the package `emoji`, whose names the splits depend on, is not installed.
     """
     return held_out().get(concept_of(sequence), "train")
 
 
 @cache
 def held_out() -> dict[str, Split]:
-    """The split of every concept that is not for training; found once, since it takes the whole list of emoji."""
+    """The split of every concept that is not in training; cached, since it processes all emoji."""
     captions = dict(captions_by_sequence(NEWEST))
     names = {concept: captions[s][0] for concept, s in one_each(captions).items() if not is_country_flag(s)}
     places: tuple[Split, ...] = ("validation", "test") * CONCEPTS_PER_SPLIT
@@ -161,7 +173,7 @@ def held_out() -> dict[str, Split]:
 
 
 def sparable(names: Mapping[str, str]) -> Iterator[str]:
-    """Concepts, by their names, that training can spare one after the other and still hold every word of theirs."""
+    """Concepts that can be held out, one after the other, while training keeps every word of their names."""
     in_training = Counter(word for name in names.values() for word in set(name.split()))
     for concept in sorted(names, key=lambda concept: derive_seed(0, "emoji split", concept)):
         words = set(names[concept].split())

@@ -1,4 +1,4 @@
-"""The splits of the emoji samples, drawn picture by picture."""
+"""Draws the emoji samples with the Noto Color Emoji font."""
 
 import colorsys
 import struct
@@ -10,21 +10,19 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, features
 
 from workbench.data.samples.emoji.concepts import captions_by_sequence, concept_of, hexadecimal, one_each, split_of
-from workbench.data.samples.sample import Picture
+from workbench.data.samples.sample import DrawnSample
 from workbench.errors import unknown
 from workbench.randomness import derive_seed
 
-# Drawing one emoji of the Noto Color Emoji font on a plain background of a soft colour.
-
 FONT_FILE = "NotoColorEmoji.ttf"
 SIZE = 72  # pixels
-STRIKE_POINTS, GLYPH_SIZE = 109, (136, 128)  # the only size the font's bitmaps come in, and their pixels
-STAR = "\u2b50"  # stands for any emoji of one code point
+STRIKE_POINTS, GLYPH_SIZE = 109, (136, 128)  # the font's only bitmap size, and its glyphs in pixels
+STAR = "\u2b50"  # a reference: any emoji of one code point
 REMEDY = "Debian and Ubuntu: apt-get install fonts-noto-color-emoji libfribidi0"
 
 
 class EmojiFont:
-    """The Noto Color Emoji font as installed. It draws an emoji that it knows as one glyph.
+    """The installed Noto Color Emoji font.
 
     Raises:
         ValueError: the font, or the text layout that joins code points, is missing.
@@ -45,16 +43,16 @@ class EmojiFont:
         self._advance = self._font.getlength(STAR)
 
     def joins(self, sequence: str) -> bool:
-        """Whether a sequence is one glyph; one that the font does not know falls apart into several."""
+        """Whether the font has one glyph for the sequence; unknown sequences are drawn as several."""
         return self._font.getlength(sequence) == self._advance
 
     def has_artwork(self, sequence: str) -> bool:
-        """Whether a sequence that is one glyph has any ink; a code point that the font lacks has none."""
+        """Whether a glyph is not empty; that of a missing code point is."""
         _, top, _, bottom = self._font.getbbox(sequence)
         return bottom > top
 
     def glyph(self, sequence: str) -> Image.Image:
-        """The artwork, RGBA on nothing, 136 x 128."""
+        """The artwork, RGBA on a transparent background, 136 x 128."""
         image = Image.new("RGBA", GLYPH_SIZE)
         ImageDraw.Draw(image).text((0, 0), sequence, font=self._font, embedded_color=True)
         return image
@@ -69,11 +67,11 @@ def font_tables(path: Path) -> dict[str, bytes]:
 
 
 def on_background(glyph: Image.Image, key: str) -> Image.Image:
-    """The glyph centred on a pale colour that depends on the key alone, as RGB of 72 x 72 pixels."""
+    """The glyph centered on a pale color that is a function of the key, RGB, 72 x 72."""
     draw = derive_seed(0, "emoji background", key)
     hue, lightness = draw % 360 / 360, 0.80 + draw // 360 % 16 / 100
-    colour = tuple(round(255 * channel) for channel in colorsys.hls_to_rgb(hue, lightness, 0.5))
-    canvas = Image.new("RGB", (2 * SIZE, 2 * SIZE), colour)
+    color = tuple(round(255 * channel) for channel in colorsys.hls_to_rgb(hue, lightness, 0.5))
+    canvas = Image.new("RGB", (2 * SIZE, 2 * SIZE), color)
     canvas.paste(glyph, ((canvas.width - glyph.width) // 2, (canvas.height - glyph.height) // 2), glyph)
     return canvas.reduce(2)
 
@@ -82,7 +80,7 @@ SPLITS = ("train", "validation", "test", "teacher")
 
 
 def drawable(font: EmojiFont) -> tuple[dict[str, tuple[str, ...]], Counter[str]]:
-    """The captions of every emoji that the font can draw, and how many others there are, by reason."""
+    """The captions of every emoji that the font can draw, and the number of others by reason."""
     captions, left_out = {}, Counter[str]()
     for sequence, names in captions_by_sequence():
         if not font.joins(sequence):
@@ -95,24 +93,23 @@ def drawable(font: EmojiFont) -> tuple[dict[str, tuple[str, ...]], Counter[str]]
 
 
 def select(sequences: Iterable[str], split: str) -> list[str]:
-    """The emoji of a split, shuffled once and for all, so that the first N are a fair sample of it."""
+    """The emoji of a split in a fixed random order, so that the first N are a random sample."""
     inside = [s for s in sequences if split_of(s) == ("train" if split == "teacher" else split)]
     if split != "teacher":
         inside = list(one_each(inside).values())
     return sorted(inside, key=lambda s: derive_seed(0, "emoji order", hexadecimal(s)))
 
 
-def draw(split: str) -> Iterator[Picture]:
-    """The pictures of a split.
+def draw(split: str) -> Iterator[DrawnSample]:
+    """The samples of a split.
 
-    `train`, `validation` and `test` hold one picture a concept, the neutral form if there is one; `teacher`
-    holds those of `train` and their skin tones, genders and hair as well. Held-out pictures have their name
-    alone for a caption, training pictures have aliases too. A record holds the captions, the code points, the
-    concept and the group: the name, or that of an earlier picture with the same artwork (Norway and Bouvet
-    Island).
+    `train`, `validation` and `test` have one image per concept, the neutral form if there is one; `teacher` has those
+    of `train` and all their variants. The caption of a held-out image is its name; training images have aliases too.
+    The record has captions, code points, concept and group: the name, or that of an earlier image with the same artwork
+    (Norway and Bouvet Island).
 
     Raises:
-        ValueError: there is no such split, or the font, its layout or the package with the names is missing.
+        ValueError: unknown split, or the font, its layout library or the package `emoji` is missing.
     """
     if split not in SPLITS:
         raise unknown("emoji split", split, SPLITS)
@@ -127,4 +124,4 @@ def draw(split: str) -> Iterator[Picture]:
             "concept": concept_of(sequence),
             "codepoints": " ".join(f"U+{ord(character):04X}" for character in sequence),
         }
-        yield Picture(key, on_background(glyph, key), record)
+        yield DrawnSample(key, on_background(glyph, key), record)

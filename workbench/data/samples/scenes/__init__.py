@@ -1,4 +1,4 @@
-"""Scenes: 48 x 48 pictures of two objects with attributes in a spatial relation, drawn in any number."""
+"""Scene samples: 48 x 48 images of two objects with attributes in a spatial relation, in any number."""
 
 from workbench.data.samples.scenes.attributes import SPLITS
 from workbench.data.samples.scenes.captions import WORDS, zero_shot, zero_shot_class

@@ -1,7 +1,8 @@
-"""Random numbers as a pure function of a picture's seed, for a whole batch of pictures at once.
+"""The attributes of objects, the attribute combinations of each split, and the random numbers of an image.
 
-Each number is a hash of (seed, position), with the output function of SplitMix64 (Steele, Lea and Flood 2014), so
-that a picture's numbers depend neither on the batch it is drawn in nor on the version of numpy."""
+Each random number is a hash of (seed, position) with the output function of SplitMix64 (Steele, Lea and Flood 2014), so
+that an image depends neither on its batch nor on the version of numpy.
+"""
 
 import itertools
 from functools import cache
@@ -12,8 +13,6 @@ from numpy.typing import NDArray
 from workbench.errors import unknown
 from workbench.randomness import derive_seed
 
-# The attributes of a scene's objects, their colours as drawn, and the combinations that each split may use.
-
 SIZES = ("small", "large")
 COLORS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "black")
 TEXTURES = ("plain", "striped", "dotted")
@@ -21,10 +20,10 @@ SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 SPLITS = ("train", "teacher", "validation", "test")
 
 RADIUS_PX = (6.4, 9.9)  # half an object's extent, by size
-HOLDOUT_SEED = 11  # the first under which `split_of` keeps its promises
+HOLDOUT_SEED = 11  # the first that fulfills what `split_of` documents
 
-# Each colour's own tone, and the accent that its stripes and dots are drawn in (sRGB, 0-255): the same hue in shade, so
-# that no texture turns one colour into another.
+# Main tone and accent (stripes, dots) of each color, sRGB, 0-255. The accent is the same hue, darker, so that a texture
+# does not turn one color into another.
 TONES_RGB: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "red": ((222, 32, 38), (112, 12, 16)),
     "orange": ((252, 140, 20), (140, 70, 4)),
@@ -37,19 +36,19 @@ TONES_RGB: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 }
 
 
-def split_of(colour: str, texture: str, shape: str) -> str:
-    """The one split ("train", "validation" or "test") that may show this combination.
+def split_of(color: str, texture: str, shape: str) -> str:
+    """The only split ("train", "validation" or "test") with this combination.
 
-    A hash deals out about 70, 15 and 15 in a hundred; under this seed every pair of values is in training, and every
-    single value in validation and test.
+    A hash assigns about 70 %, 15 % and 15 %. With this seed, training has every pair of values, and validation and test
+    have every single value.
     """
-    lot = derive_seed(HOLDOUT_SEED, "scenes combination", colour, texture, shape) % 20
+    lot = derive_seed(HOLDOUT_SEED, "scenes combination", color, texture, shape) % 20
     return "train" if lot < 14 else "validation" if lot < 17 else "test"
 
 
 @cache
 def combinations(split: str) -> NDArray[np.int64]:
-    """The (colour, texture, shape) indices of a split, [K, 3]; "teacher" shares those of "train"."""
+    """The (color, texture, shape) indices of a split, [K, 3]; "teacher" shares those of "train"."""
     if split not in SPLITS:
         raise unknown("split of the scenes", split, SPLITS)
     wanted = "train" if split == "teacher" else split
@@ -64,13 +63,13 @@ _SECOND_MULTIPLIER = np.uint64(0x94D049BB133111EB)
 
 
 def image_seeds(split: str, start: int, count: int) -> NDArray[np.uint64]:
-    """One seed for each of the pictures `start` to `start + count` of a split, [N]."""
+    """Seeds of the images `start` to `start + count` (exclusive) of a split, [N]."""
     seeds = [derive_seed(0, "scenes", split, index) for index in range(start, start + count)]
     return np.array(seeds, dtype=np.uint64)
 
 
 def bits(seeds_N: NDArray[np.uint64], num: int) -> NDArray[np.uint64]:
-    """`num` independent 64-bit words for each seed, [N, num]."""
+    """`num` independent 64-bit words per seed, [N, num]."""
     words = seeds_N[:, None] + np.arange(1, num + 1, dtype=np.uint64) * _STRIDE
     words = (words ^ (words >> np.uint64(30))) * _FIRST_MULTIPLIER
     words = (words ^ (words >> np.uint64(27))) * _SECOND_MULTIPLIER
@@ -79,5 +78,5 @@ def bits(seeds_N: NDArray[np.uint64], num: int) -> NDArray[np.uint64]:
 
 
 def uniforms(seeds_N: NDArray[np.uint64], num: int) -> NDArray[np.float64]:
-    """`num` independent numbers in [0, 1) for each seed, [N, num]."""
-    return (bits(seeds_N, num) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    """`num` independent numbers in [0, 1) per seed, [N, num]."""
+    return (bits(seeds_N, num) >> np.uint64(11)).astype(np.float64) * 2.0**-53  # 53 bits: exact in float64

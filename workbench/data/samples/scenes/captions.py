@@ -1,4 +1,7 @@
-"""The zero-shot task of the scenes: which two shapes does the picture show?"""
+"""Captions of scenes, their meaning, and the zero-shot task: which two shapes does the image show?
+
+Captions are lower-case words and single spaces; the longest has 17 words.
+"""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -9,11 +12,7 @@ from typing import Any
 from workbench.data.samples.sample import ZeroShotTask
 from workbench.data.samples.scenes.attributes import COLORS, SHAPES, SIZES, TEXTURES
 
-# What is said of a scene: full captions in several phrasings, shorter ones, and the key of what they mean.
-#
-# Captions are lower-case words and single spaces, nothing else; the longest has 17 words.
-
-# How a relation reads in each place of a phrasing.
+# The words of a relation for each placeholder of PHRASINGS.
 _PLACES = {
     "left of": {"of": "to the left of", "beside": "left of", "its": "on its left", "end": "on the left"},
     "right of": {"of": "to the right of", "beside": "right of", "its": "on its right", "end": "on the right"},
@@ -22,7 +21,7 @@ _PLACES = {
 }
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
-# `one` lies in the named relation to `two`; `back_` words say how `two` lies to `one`.
+# `one` is in the named relation to `two`; `back_` words are the opposite relation, of `two` to `one`.
 PHRASINGS = (
     "{one} {of} {two}",
     "{one} {beside} {two}",
@@ -37,8 +36,8 @@ _WORDS_OF = {
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One object, in words."""
+class SceneObject:
+    """One object, in words; the fields are the keys of the published JSON."""
 
     size: str
     colour: str
@@ -49,15 +48,15 @@ class Thing:
         return f"{self.size} {self.colour} {self.texture} {self.shape}"
 
 
-def full(first: Thing, relation: str, second: Thing, phrasing: int, mirrored: bool) -> str:
-    """Everything about the scene. `mirrored` says it from the second object's side, which is as true."""
+def full(first: SceneObject, relation: str, second: SceneObject, phrasing: int, mirrored: bool) -> str:
+    """A caption with all attributes. `mirrored` swaps the objects and inverts the relation: the same meaning."""
     if mirrored:
         first, relation, second = second, OPPOSITE[relation], first
     return PHRASINGS[phrasing].format(one=f"a {first}", two=f"a {second}", **_WORDS_OF[relation])
 
 
-def without_size_and_texture(first: Thing, relation: str, second: Thing, mirrored: bool) -> str:
-    """Colours, shapes and the relation only."""
+def without_size_and_texture(first: SceneObject, relation: str, second: SceneObject, mirrored: bool) -> str:
+    """A caption with colors, shapes and the relation only."""
     if mirrored:
         first, relation, second = second, OPPOSITE[relation], first
     one, two = (f"{_article(thing.colour)} {thing.colour} {thing.shape}" for thing in (first, second))
@@ -65,14 +64,14 @@ def without_size_and_texture(first: Thing, relation: str, second: Thing, mirrore
 
 
 def shapes_only(first: str, second: str) -> str:
-    """The two shapes and nothing else, without the leading article: "circle and a square"."""
+    """The two shapes without the leading article: "circle and a square"."""
     return f"{first} and {'another' if first == second else 'a'} {second}"
 
 
-def meaning(first: Thing, relation: str, second: Thing) -> str:
-    """The key that two scenes share exactly when every full caption of one is true of the other.
+def meaning(first: SceneObject, relation: str, second: SceneObject) -> str:
+    """A key that is equal for two scenes exactly if every full caption of one is true of the other.
 
-    "A right of B" is "B left of A" and "A below B" is "B above A", so only left and above are written.
+    "A right of B" becomes "B left of A", and "A below B" becomes "B above A".
     """
     if relation in ("right of", "below"):
         first, relation, second = second, OPPOSITE[relation], first
@@ -107,11 +106,11 @@ def zero_shot() -> ZeroShotTask:
 
 @cache
 def class_name(first: str, second: str) -> str:
-    """The first alias of the class that a picture of these two shapes belongs to."""
+    """The first alias of the class of these two shapes."""
     task = zero_shot()
     return task.classes[task.class_index(shapes_only(first, second))][0]
 
 
 def zero_shot_class(record: Mapping[str, Any]) -> int:
-    """The index of a picture's class, from its record."""
+    """The index of an image's class, from its record."""
     return zero_shot().class_index(record["class"])

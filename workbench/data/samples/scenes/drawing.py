@@ -1,4 +1,4 @@
-"""Pictures of a split by index: layout, pixels, captions and record together."""
+"""Draws the scenes of a split by index: image, captions, boxes and masks."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,23 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workbench.data.samples.sample import Picture
+from workbench.data.samples.sample import DrawnSample
 from workbench.data.samples.scenes import captions
 from workbench.data.samples.scenes.attributes import COLORS, SHAPES, SIZES, TEXTURES, bits, image_seeds, uniforms
-from workbench.data.samples.scenes.captions import PHRASINGS, Thing, class_name
+from workbench.data.samples.scenes.captions import PHRASINGS, SceneObject, class_name
 from workbench.data.samples.scenes.rendering import RELATIONS, Layout, lay_out, render
 
-# Object masks as run lengths, and the boxes around them.
-#
-# Run lengths count pixels row by row from the top left, beginning with zeros: [100, 7, 41, 7, ...] is 100 pixels
-# outside, 7 inside, 41 outside... They add up to height times width, and the first may be 0.
+# Masks are stored as run lengths, row by row from the top left, starting with zeros: [100, 7, 41, 7, ...] is 100 pixels
+# outside, 7 inside, 41 outside... They add up to height times width; the first may be 0.
 
 
 def run_lengths(mask_MHW: NDArray[np.bool_]) -> list[list[int]]:
     """The run lengths of each mask."""
     flat_MP = mask_MHW.reshape(len(mask_MHW), -1)
     num, area = flat_MP.shape
-    ends_run_MP = np.ones((num, area + 1), np.bool_)  # one column more: every mask ends a run where the next begins
+    ends_run_MP = np.ones((num, area + 1), np.bool_)  # the extra column ends the last run of each mask
     ends_run_MP[:, 0] = flat_MP[:, 0]
     ends_run_MP[:, 1:-1] = flat_MP[:, 1:] != flat_MP[:, :-1]
     ends = np.flatnonzero(ends_run_MP)
@@ -34,11 +32,9 @@ def run_lengths(mask_MHW: NDArray[np.bool_]) -> list[list[int]]:
 
 
 def mask_of(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
-    """The mask [H, W] that has these run lengths; ValueError when they do not add up to its area."""
+    """The mask [H, W] of these run lengths. Raises ValueError if they do not add up to its area."""
     if sum(runs) != height * width:
-        raise ValueError(
-            f"run lengths add up to {sum(runs)} pixels, not {height} x {width}: is this the right picture?"
-        )
+        raise ValueError(f"run lengths add up to {sum(runs)} pixels, not {height} x {width}: is this the right image?")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
 
 
@@ -55,33 +51,34 @@ def bounding_boxes(mask_MHW: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.stack(ends, axis=1)
 
 
-BATCH = 64  # pictures drawn at once: enough for numpy, few enough for the processor's cache
+BATCH = 64  # images drawn at once: enough to vectorize, few enough for the CPU cache
 NUM_FULL_CAPTIONS = 3
-STARTS_FAR = 0.1  # share of captions that begin with the right or the lower object: people read the other way
+STARTS_FAR = 0.1  # share of captions that start with the right or lower object; people usually start with the other
 SPLITS_OF_MANY_CAPTIONS = ("train", "teacher")
 
 
-def draw(split: str, start: int, count: int) -> Iterator[Picture]:
-    """Pictures `start` to `start + count` of "train", "teacher", "validation" or "test".
+def draw(split: str, start: int, count: int) -> Iterator[DrawnSample]:
+    """Samples `start` to `start + count` (exclusive) of "train", "teacher", "validation" or "test".
 
-    A picture is a function of (split, index) only. "teacher" shows the attribute combinations of "train" in
-    other pictures. The record holds
+    A sample is a function of (split, index). "teacher" has the attribute combinations of "train" in other images. The
+    record has
 
     - captions: in train and teacher three full ones in different phrasings, one without size and texture, and
       one of the two shapes alone; else one full one
-    - group: what the full captions mean; they are true of every picture of the same group
+    - group: the meaning of the full captions, which are true of every image of the same group
     - class: the zero-shot class, an unordered pair of shapes
-    - relation: how the first object lies to the second
-    - objects: size, colour, texture, shape, box [x0, y0, x1, y1] in pixels (x1 and y1 exclusive) and mask (run
-      lengths row by row, beginning with zeros; `mask_of` reads them)
+    - relation: of the first object to the second
+    - objects: size, color, texture, shape, box [x0, y0, x1, y1] in pixels (x1 and y1 exclusive) and mask (run
+      lengths, which `mask_of` decodes)
 
-    ValueError when there is no such split.
+    Raises:
+        ValueError: unknown split.
     """
     for first in range(start, start + count, BATCH):
         yield from _batch(split, first, min(BATCH, start + count - first))
 
 
-def _batch(split: str, start: int, count: int) -> Iterator[Picture]:
+def _batch(split: str, start: int, count: int) -> Iterator[DrawnSample]:
     layout_seeds_N, look_seeds_N, words_seeds_N = bits(image_seeds(split, start, count), 3).T
     layout = lay_out(split, layout_seeds_N)
     pixels_NHW3, mask_MHW = render(layout, look_seeds_N)
@@ -101,12 +98,12 @@ def _batch(split: str, start: int, count: int) -> Iterator[Picture]:
             "relation": relation,
             "objects": objects,
         }
-        yield Picture(f"{split}-{start + row:07d}", Image.fromarray(pixels_NHW3[row]), record)
+        yield DrawnSample(f"{split}-{start + row:07d}", Image.fromarray(pixels_NHW3[row]), record)
 
 
-def _things(layout: Layout, row: int) -> tuple[Thing, Thing]:
+def _things(layout: Layout, row: int) -> tuple[SceneObject, SceneObject]:
     first, second = (
-        Thing(
+        SceneObject(
             SIZES[layout.size_N2[row, which]],
             COLORS[layout.color_N2[row, which]],
             TEXTURES[layout.texture_N2[row, which]],
@@ -117,8 +114,10 @@ def _things(layout: Layout, row: int) -> tuple[Thing, Thing]:
     return first, second
 
 
-def _captions(split: str, things: tuple[Thing, Thing], relation: str, draws_U: NDArray[np.float64]) -> list[str]:
-    """The captions of one picture: which phrasings and who comes first is drawn, the rest is fixed."""
+def _captions(
+    split: str, things: tuple[SceneObject, SceneObject], relation: str, draws_U: NDArray[np.float64]
+) -> list[str]:
+    """The captions of one image, with random phrasings and a random first object."""
     phrasings = np.argsort(draws_U[: len(PHRASINGS)], kind="stable").tolist()
     starts_far = draws_U[len(PHRASINGS) :] < STARTS_FAR
     mirrored = (starts_far != (relation in ("right of", "below"))).tolist()

@@ -1,7 +1,9 @@
-"""A layout as pixels: background, soft shadows, textured objects, light and noise, with each object's mask.
+"""The layout of scenes, and their rendering: background, shadows, textured objects, light, noise, and masks.
 
-Legend: N pictures, M = 2 N objects (the first and second of each picture in turn), H W pixels of a picture,
-P pixels along the side of an object's window, a patch that holds the object and its shadow."""
+Shape letters: N images · M = 2 N objects (first and second of each image, alternating) · H, W pixels of an image ·
+P side of an object's window, in pixels: a patch with the object and its shadow. A 2 after N is the first and second
+object; the last 2 of a center is x and y.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +13,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from workbench.data.samples.scenes import shapes
-from workbench.data.samples.scenes import shapes as module
 from workbench.data.samples.scenes.attributes import (
     COLORS,
     RADIUS_PX,
@@ -24,13 +25,9 @@ from workbench.data.samples.scenes.attributes import (
 )
 from workbench.data.samples.scenes.shapes import REACH, SIDE_PX, Field, ramps
 
-# Which two objects a scene shows and where: attributes, relation, positions, sizes and tilts of a batch.
-#
-# Legend: N pictures, 2 the first and the second object, the last 2 of a centre its x and y.
-
-MARGIN_PX = 0.6  # between an object and the picture's edge
+MARGIN_PX = 0.6  # between an object and the image's edge
 GAP_PX = 1.0  # between two objects, at least, along the relation's axis
-WANDER_PX = 2.0  # of a centre from the middle of its half, at most, either way
+WANDER_PX = 2.0  # largest distance of a center from the middle of its half
 MAX_TILT = 0.11  # tangent of half the largest tilt: 12.6 degrees
 SIZE_JITTER = 0.03
 
@@ -47,8 +44,8 @@ Columns = Iterator[NDArray[np.float64]]
 class Layout:
     """A batch of scenes.
 
-    Attributes are indices into the names in `attributes`, `relation_N` into RELATIONS: how the first object lies
-    to the second. Centres are in pixels from the top left corner, radii in pixels.
+    Attributes are indices into the names in `attributes`; `relation_N` indexes RELATIONS and is that of the first
+    object to the second. Centers are in pixels from the top left corner, radii in pixels.
     """
 
     size_N2: NDArray[np.int64]
@@ -56,7 +53,7 @@ class Layout:
     texture_N2: NDArray[np.int64]
     shape_N2: NDArray[np.int64]
     relation_N: NDArray[np.int64]
-    centre_N22: NDArray[np.float64]
+    center_N22: NDArray[np.float64]
     radius_N2: NDArray[np.float64]
     tilt_N2: NDArray[np.float64]  # tangent of half the angle
 
@@ -64,8 +61,8 @@ class Layout:
 def lay_out(split: str, seeds_N: NDArray[np.uint64]) -> Layout:
     """The scenes of these seeds: two different objects that do not touch.
 
-    The first is of the split's combinations, the second of those in training: a held-out picture shows one combination
-    that no training picture did.
+    The first object has one of the split's combinations, the second one of training's. So a held-out image has exactly
+    one combination that no training image has.
     """
     columns = iter(uniforms(seeds_N, _NUM_DRAWS).T)
     first_N3, second_N3 = (_choose(columns, combinations(of)) for of in (split, "train"))
@@ -78,14 +75,14 @@ def lay_out(split: str, seeds_N: NDArray[np.uint64]) -> Layout:
     radius_N2 = _RADIUS_PX[size_N2] * (1 + SIZE_JITTER * (2 * _pair(columns) - 1))
     tilt_N2 = MAX_TILT * (2 * _pair(columns) - 1)
     relation_N = np.floor(next(columns) * len(RELATIONS)).astype(np.int64)
-    centre_N22 = _place(columns, relation_N, _REACH[shape_N2] * radius_N2)
+    center_N22 = _place(columns, relation_N, _REACH[shape_N2] * radius_N2)
     return Layout(
         size_N2=size_N2,
         color_N2=triples_N23[..., 0],
         texture_N2=triples_N23[..., 1],
         shape_N2=shape_N2,
         relation_N=relation_N,
-        centre_N22=centre_N22,
+        center_N22=center_N22,
         radius_N2=radius_N2,
         tilt_N2=tilt_N2,
     )
@@ -97,18 +94,18 @@ def _pair(columns: Columns) -> NDArray[np.float64]:
 
 
 def _choose(columns: Columns, triples_K3: NDArray[np.int64]) -> NDArray[np.int64]:
-    """One of the combinations for each picture, [N, 3]."""
+    """One of the combinations for each image, [N, 3]."""
     return triples_K3[np.floor(next(columns) * len(triples_K3)).astype(np.int64)]
 
 
 def _place(columns: Columns, relation_N: NDArray[np.int64], reach_N2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The centres, [N, 2, 2].
+    """The centers, [N, 2, 2].
 
-    Each object lies near the middle of its half of the picture, and wholly within it: a student of a few hundred
-    thousand weights and a thousand pictures should have a chance to learn what a relation is.
+    Each object is near the middle of its half of the image and completely inside it, so that a student with a few
+    hundred thousand weights can learn relations from a thousand images.
     """
-    backwards_N = relation_N % 2 == 1  # right of, below: the first object lies in the far half
-    sign_N2 = np.where(backwards_N[:, None], [1.0, -1.0], [-1.0, 1.0])
+    far_half_N = relation_N % 2 == 1  # right of, below: the first object is in the right or lower half
+    sign_N2 = np.where(far_half_N[:, None], [1.0, -1.0], [-1.0, 1.0])
     room_N2 = (SIDE_PX / 2 - GAP_PX / 2 - MARGIN_PX) / 2 - reach_N2
     middle_px = SIDE_PX / 2
     from_middle_N2 = (middle_px + GAP_PX / 2 - MARGIN_PX) / 2 + np.minimum(WANDER_PX, room_N2) * (
@@ -123,21 +120,21 @@ def _place(columns: Columns, relation_N: NDArray[np.int64], reach_N2: NDArray[np
 
 
 WINDOW_PX = 27
-PAD_PX = 8  # how far a window may overhang the picture
+PAD_PX = 8  # largest overhang of a window over the image's edge
 SHADOW_PX = 2.0
 SHADOW = 0.34  # darkest share taken from the background
 TEXTURE_SHIFT_PX = 8.0
-TEXTURE_TILT = 0.1  # tangent of half the largest angle by which stripes lean
-COLOUR_JITTER = 9.0  # of 255, each channel
+TEXTURE_TILT = 0.1  # tangent of half the largest rotation of a texture
+COLOR_JITTER = 9.0  # of 255, each channel
 LIGHT_FALL = 0.10  # at most, from edge to edge, along x and along y
 NOISE_LEVEL = (1.5, 7.0)  # of 255, half the width of the noise
 
-_TONES_K23 = np.array([TONES_RGB[colour] for colour in COLORS], np.float32)
+_TONES_K23 = np.array([TONES_RGB[color] for color in COLORS], np.float32)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """What the objects look like in their own patches, and where the patches lie on the padded canvas."""
+    """Distances and colors of the objects in their windows, and the windows' corners on the padded canvas."""
 
     corner_M2: NDArray[np.int64]  # x, y
     distance_px_MPP: Field
@@ -145,7 +142,7 @@ class Windows:
 
 
 def render(layout: Layout, seeds_N: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Pictures [N, H, W, 3] and the objects' masks [M, H, W]."""
+    """Renders images, uint8 [N, H, W, 3], and the objects' masks, bool [M, H, W]."""
     num = len(seeds_N)
     draws_NU = uniforms(seeds_N, 15)
     windows = _windows(layout, draws_NU[:, :12].reshape(2 * num, 6))
@@ -153,7 +150,7 @@ def render(layout: Layout, seeds_N: NDArray[np.uint64]) -> tuple[NDArray[np.uint
     padded = SIDE_PX + 2 * PAD_PX
     canvas = np.zeros((num, 3, padded, padded), np.float32)
     inner = (..., slice(PAD_PX, PAD_PX + SIDE_PX), slice(PAD_PX, PAD_PX + SIDE_PX))
-    module.paint(canvas[inner], seeds_N ^ np.uint64(1))
+    shapes.paint(canvas[inner], seeds_N ^ np.uint64(1))
     for which in range(2):
         _composite(canvas, windows, which)
     mask = np.zeros((2 * num, padded, padded), np.bool_)
@@ -164,20 +161,20 @@ def render(layout: Layout, seeds_N: NDArray[np.uint64]) -> tuple[NDArray[np.uint
 
 
 def _windows(layout: Layout, draws_M6: NDArray[np.float64]) -> Windows:
-    """Distances and lit, textured colours of all objects in their own patches."""
-    centre_M2, tilt_M = layout.centre_N22.reshape(-1, 2), layout.tilt_N2.reshape(-1)
-    corner_M2 = np.floor(centre_M2).astype(np.int64) - WINDOW_PX // 2
-    axes_M2P = (corner_M2 - centre_M2 + 0.5)[..., None] + np.arange(WINDOW_PX)
+    """Signed distances and shaded, textured colors of all objects in their windows."""
+    center_M2, tilt_M = layout.center_N22.reshape(-1, 2), layout.tilt_N2.reshape(-1)
+    corner_M2 = np.floor(center_M2).astype(np.int64) - WINDOW_PX // 2
+    axes_M2P = (corner_M2 - center_M2 + 0.5)[..., None] + np.arange(WINDOW_PX)
     radius_M11 = layout.radius_N2.reshape(-1, 1, 1)
-    u_MPP, down_MPP = _turned(axes_M2P / radius_M11, tilt_M)
+    u_MPP, down_MPP = _rotated(axes_M2P / radius_M11, tilt_M)
     v_MPP = -down_MPP
     distance_px_MPP = shapes.distances(layout.shape_N2.reshape(-1), u_MPP, v_MPP)
     distance_px_MPP *= radius_M11.astype(np.float32)
 
     shifted_M2P = axes_M2P + TEXTURE_SHIFT_PX * draws_M6[:, 1:3, None]
-    x_MPP, y_MPP = _turned(shifted_M2P, TEXTURE_TILT * (2 * draws_M6[:, 0] - 1))
-    share_MPP = module.accents(layout.texture_N2.reshape(-1), x_MPP, y_MPP)
-    jitter_M3 = (COLOUR_JITTER * (2 * draws_M6[:, 3:] - 1)).astype(np.float32)
+    x_MPP, y_MPP = _rotated(shifted_M2P, TEXTURE_TILT * (2 * draws_M6[:, 0] - 1))
+    share_MPP = shapes.accents(layout.texture_N2.reshape(-1), x_MPP, y_MPP)
+    jitter_M3 = (COLOR_JITTER * (2 * draws_M6[:, 3:] - 1)).astype(np.float32)
     tone_M23 = _TONES_K23[layout.color_N2.reshape(-1)] + jitter_M3[:, None]
     main_M311, step_M311 = tone_M23[:, 0, :, None, None], (tone_M23[:, 1] - tone_M23[:, 0])[..., None, None]
     rim_MPP = np.clip(1 + distance_px_MPP / 1.6, 0, 1)
@@ -188,10 +185,10 @@ def _windows(layout: Layout, draws_M6: NDArray[np.float64]) -> Windows:
     return Windows(corner_M2 + PAD_PX, distance_px_MPP, color_M3PP)
 
 
-def _turned(axes_M2P: NDArray[np.float64], tilt_M: NDArray[np.float64]) -> tuple[Field, Field]:
-    """Coordinates of a patch's pixels along turned axes, from those along its sides.
+def _rotated(axes_M2P: NDArray[np.float64], tilt_M: NDArray[np.float64]) -> tuple[Field, Field]:
+    """Coordinates of a window's pixels along rotated axes.
 
-    `tilt` is the tangent of half the angle: no sine or cosine, whose last bits differ between machines.
+    `tilt` is the tangent of half the angle, which avoids sine and cosine: their last bits differ between machines.
     """
     scale_M = 1 / (1 + tilt_M * tilt_M)
     cos_M11 = ((1 - tilt_M * tilt_M) * scale_M)[:, None, None]
@@ -204,7 +201,7 @@ def _turned(axes_M2P: NDArray[np.float64], tilt_M: NDArray[np.float64]) -> tuple
 
 
 def _composite(canvas_N3HW: Field, windows: Windows, which: int) -> None:
-    """Lays the first (0) or the second (1) object of each picture, with its shadow, over the canvas."""
+    """Draws the first (0) or second (1) object of each image with its shadow, in place."""
     distance_NPP = windows.distance_px_MPP[which::2]
     cover_NPP = np.clip(0.5 - distance_NPP, 0, 1)[:, None]
     shade_NPP = np.clip(1 - distance_NPP / SHADOW_PX, 0, 1)[:, None]
@@ -221,7 +218,7 @@ def _composite(canvas_N3HW: Field, windows: Windows, which: int) -> None:
 
 
 def _develop(canvas_N3HW: Field, draws_N3: NDArray[np.float64], seeds_N: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Adds light that falls off to one side and noise of the picture's own level, then rounds, [N, H, W, 3]."""
+    """Applies a light gradient and noise, with strengths drawn per image, and rounds; uint8 [N, H, W, 3]."""
     light_NHW = 1 + ramps(LIGHT_FALL * (2 * draws_N3[:, :2] - 1))
     grain = bits(seeds_N ^ np.uint64(2), SIDE_PX * SIDE_PX // 8).astype("<u8").view(np.uint8)
     low, high = NOISE_LEVEL
@@ -229,6 +226,6 @@ def _develop(canvas_N3HW: Field, draws_N3: NDArray[np.float64], seeds_N: NDArray
     noise_NHW = (grain.reshape(light_NHW.shape) - 127.5) * level_N11
     canvas_N3HW *= light_NHW[:, None]
     canvas_N3HW += noise_NHW[:, None] + 0.5  # truncation then rounds
-    picture_NHW3 = np.empty((len(seeds_N), SIDE_PX, SIDE_PX, 3), np.uint8)
-    np.clip(canvas_N3HW, 0, 255, out=picture_NHW3.transpose(0, 3, 1, 2), casting="unsafe")
-    return picture_NHW3
+    image_NHW3 = np.empty((len(seeds_N), SIDE_PX, SIDE_PX, 3), np.uint8)
+    np.clip(canvas_N3HW, 0, 255, out=image_NHW3.transpose(0, 3, 1, 2), casting="unsafe")
+    return image_NHW3

@@ -1,6 +1,4 @@
-"""Backgrounds: two muted colours, mixed by a flat, a linear or a softly random field.
-
-Muted means little saturation: no background has the colour of an object."""
+"""Shapes, textures and backgrounds of scenes, as fields: one float32 number per pixel."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +8,13 @@ from numpy.typing import NDArray
 
 from workbench.data.samples.scenes.attributes import SHAPES, TEXTURES, uniforms
 
-# Fields: one number for every pixel, float32.
-
-SIDE_PX = 48  # of a picture
+SIDE_PX = 48  # of an image
 
 Field = NDArray[np.floating[Any]]
 
 
 def ramps(slope_N2: NDArray[np.float64]) -> Field:
-    """Linear fields, 0 in the middle, that rise by `slope` from edge to edge, along x and along y, [N, H, W]."""
+    """Linear fields, 0 in the middle, with slopes along x and y as the change from edge to edge, [N, H, W]."""
     place = ((np.arange(SIDE_PX) + 0.5) / SIDE_PX - 0.5).astype(np.float32)
     slope_N211 = slope_N2.astype(np.float32)[..., None, None]
     out_NHW: Field = slope_N211[:, 0] * place + slope_N211[:, 1] * place[:, None]
@@ -28,7 +24,7 @@ def ramps(slope_N2: NDArray[np.float64]) -> Field:
 # Signed distance functions of the shapes: negative inside, in units of the object's radius.
 #
 # Coordinates: `u` to the right and `v` upwards from the middle of the unrotated bounding box. Only arithmetic and
-# square roots are used, which IEEE 754 fixes to the last bit: masks are the same on every machine.
+# square roots are used, which IEEE 754 defines exactly: masks are the same on every machine.
 
 _SIN36, _COS36 = 0.5877852523, 0.8090169944
 
@@ -67,7 +63,7 @@ def cross(u: Field, v: Field) -> Field:
 
 def star(u: Field, v: Field) -> Field:
     """A five-pointed star: the plane is folded into half a point, whose edge is one line."""
-    tip, notch = 1.10, 0.52  # distances of the points and of the corners between them from the star's centre
+    tip, notch = 1.10, 0.52  # distances of the points and of the corners between them from the star's center
     u, v = np.abs(u), v + tip * (1 - _COS36) / 2
     for _ in range(2):
         beyond = np.maximum(_COS36 * u - _SIN36 * v, 0)
@@ -91,7 +87,7 @@ DISTANCES: dict[str, Callable[[Field, Field], Field]] = {
     "ring": ring,
 }
 
-# How far each shape reaches from its middle along either axis when turned by up to layout.MAX_TILT, in radii.
+# Largest extent of each shape along either axis, in radii, when rotated by up to `rendering.MAX_TILT`.
 REACH = {
     "circle": 0.96,
     "square": 1.01,
@@ -111,7 +107,7 @@ def distances(shape_M: NDArray[np.int64], u_MPP: Field, v_MPP: Field) -> Field:
     return out_MPP
 
 
-# Textures: how much of the accent tone shows at a pixel, between 0 and 1, with edges about a pixel soft.
+# Textures: share of the accent tone at a pixel, from 0 to 1, with edges about one pixel wide.
 
 STRIPE_PERIOD_PX = 4.4
 DOT_PERIOD_PX = 4.8
@@ -150,7 +146,7 @@ ACCENTS: dict[str, Callable[[Field, Field], Field]] = {
 
 
 def accents(texture_M: NDArray[np.int64], x_MPP: Field, y_MPP: Field) -> Field:
-    """The accent's share at every pixel of the objects' windows, [M, P, P]; x and y in pixels along the texture."""
+    """The accent's share at every pixel of the objects' windows, [M, P, P]; x and y are pixels along the texture."""
     out_MPP = np.zeros_like(x_MPP)
     for index, name in enumerate(TEXTURES):
         if name in ACCENTS:
@@ -164,7 +160,10 @@ _NUM_DRAWS = 10 + GRID * GRID
 
 
 def paint(canvas_N3HW: Field, seeds_N: NDArray[np.uint64]) -> None:
-    """Fills the canvas with one background for each seed, sRGB on a scale of 0 to 255."""
+    """Fills the canvas with one background per seed, sRGB, 0-255: two muted colors, mixed by a field.
+
+    The field is flat, linear or smooth noise. Low saturation: no background has the color of an object.
+    """
     draws_NU = uniforms(seeds_N, _NUM_DRAWS)
     kind_N = np.floor(draws_NU[:, 1] * 3)
     first_N3 = _muted(draws_NU[:, 2:6])
@@ -178,7 +177,7 @@ def paint(canvas_N3HW: Field, seeds_N: NDArray[np.uint64]) -> None:
 
 
 def _muted(draws_N4: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pale greys with a faint tint, [N, 3]."""
+    """Light grays with a slight tint, [N, 3]."""
     gray_N = 184 + 56 * draws_N4[:, 0]
     return gray_N[:, None] + 26 * (draws_N4[:, 1:] - 0.5)
 
@@ -190,7 +189,7 @@ def _gradients(direction_N2: NDArray[np.float64]) -> Field:
 
 
 def _clouds(knots_NG: NDArray[np.float64]) -> Field:
-    """Smooth noise through random knots on a coarse grid, 0 to 1, [N, H, W]."""
+    """Value noise: random values on a coarse grid, smoothly interpolated, 0 to 1, [N, H, W]."""
     knots_NGG = knots_NG[:, -GRID * GRID :].astype(np.float32).reshape(-1, GRID, GRID)
     place = np.linspace(0, GRID - 1, SIDE_PX)
     cell = np.minimum(place.astype(np.int64), GRID - 2)
