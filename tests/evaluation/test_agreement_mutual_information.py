@@ -15,7 +15,7 @@ def pairs(seed: int, num_pairs: int, width: int = 16) -> Embeddings:
     return Embeddings(image, text, torch.tensor(20.0))
 
 
-def test_the_bounds_are_log_of_the_negatives_minus_the_loss_icl_minimises() -> None:
+def test_the_bounds_are_log_of_the_negatives_minus_the_loss_icl_minimizes() -> None:
     student, teacher = pairs(1, 50), pairs(2, 50)
     found = mutual_information_bounds(student, teacher, 20.0)
     loss = float(build_loss("icl", scale=20.0)(student, teacher))

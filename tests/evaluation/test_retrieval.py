@@ -45,9 +45,9 @@ def test_every_hit_agrees_with_sorting(data: st.DataObject) -> None:
 
     result = retrieval(image, text, image_group, text_group, block_size=block_size, ks=(1, 2, 5))
 
-    neighbours_share = any(a == b for a, b in itertools.pairwise(groups))
-    if neighbours_share and len(set(captions)) > 1 and len(block_slices(len(groups), block_size)) > 1:
-        return  # captions of neighbours that share a group are then dealt out evenly, see test_blocks
+    neighbors_share = any(a == b for a, b in itertools.pairwise(groups))
+    if neighbors_share and len(set(captions)) > 1 and len(block_slices(len(groups), block_size)) > 1:
+        return  # captions of neighbors that share a group are then dealt out evenly, see test_blocks
     for block in block_slices(len(groups), block_size):
         images = list(range(block.start, block.stop))
         texts = [m for m in range(len(owner)) if owner[m] in images]
@@ -122,7 +122,7 @@ def test_the_error_is_binomial_within_blocks() -> None:
     assert result.metrics["image_to_text_r1"] < 1
 
 
-def test_captions_of_one_picture_are_one_item_of_the_error() -> None:
+def test_captions_of_one_image_are_one_item_of_the_error() -> None:
     image = unit(50, 4, 7)
     text = F.normalize(image + 0.5 * unit(50, 4, 8), dim=1)
     once = retrieval(image, text, torch.arange(50), torch.arange(50))
@@ -163,14 +163,14 @@ def test_what_cannot_be_ranked_is_an_error() -> None:
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 2)), min_size=1, max_size=5))
 def test_the_ceiling_is_what_every_order_of_equal_candidates_gives_on_average(
-    pictures: list[tuple[int, int]],
+    images: list[tuple[int, int]],
 ) -> None:
-    groups = [group for group, _ in pictures]
+    groups = [group for group, _ in images]
     image_group = torch.tensor(groups)
-    text_group = torch.tensor([group for group, count in pictures for _ in range(count)])
+    text_group = torch.tensor([group for group, count in images for _ in range(count)])
     if any(a == b for a, b in itertools.pairwise(groups)):
         return  # ownership within a run of equal groups is tested in test_blocks
-    owner = [i for i, (_, count) in enumerate(pictures) for _ in range(count)]
+    owner = [i for i, (_, count) in enumerate(images) for _ in range(count)]
     ceiling = false_negative_ceiling(image_group, text_group, block_size=0, ks=(1, 2))
     for k in (1, 2):
         to_text = []

@@ -19,7 +19,7 @@ def encode(prompts: Sequence[str]) -> Tensor:
     return torch.stack(rows)
 
 
-def test_the_classifier_normalises_averages_and_normalises(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_classifier_normalizes_averages_and_normalizes(monkeypatch: pytest.MonkeyPatch) -> None:
     classes, templates = [["cat"], ["dog", "puppy"], ["hen"]], ["a {}.", "the {}!"]
     expected = []
     for names in classes:

@@ -13,7 +13,7 @@ from workbench.models.clip import Clip
 from workbench.models.tokenizers import WordTokenizer
 
 TOKENIZER = WordTokenizer(words=("a", "blue", "circle", "red", "square"), context_length=8, num_buckets=4)
-CONFIG = {  # 4 layers of 4 heads of 8 for pictures, 3 layers of 4 heads of 6 for texts
+CONFIG = {  # 4 layers of 4 heads of 8 for images, 3 layers of 4 heads of 6 for texts
     "embed_dim": 16,
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "layers": 4, "head_width": 8},
     "text_cfg": {"context_length": 8, "vocab_size": TOKENIZER.vocab_size, "width": 24, "heads": 4, "layers": 3},
@@ -52,7 +52,7 @@ def randomised(model: Clip) -> Clip:
 
 @pytest.fixture(scope="session")
 def inputs() -> tuple[Tensor, Tensor]:
-    """Five pictures of noise and five texts."""
+    """Five images of noise and five texts."""
     generator = torch.Generator().manual_seed(2)
     image = torch.randint(0, 256, (5, 3, 16, 16), generator=generator, dtype=torch.uint8)
     return image, TOKENIZER(["a red square", "blue", "a circle", "something else", "a a a a a a a a a"])
@@ -112,5 +112,5 @@ class Oracle:
 
 @pytest.fixture(scope="session")
 def oracle() -> type[Oracle]:
-    """``oracle(teacher, openings)``: encodes pictures and texts through gates that are open so far."""
+    """``oracle(teacher, openings)``: encodes images and texts through gates that are open so far."""
     return Oracle

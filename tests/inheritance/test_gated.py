@@ -25,7 +25,7 @@ def scatter(gates, seed, spread=2.5):
 
 
 def difference(one, other, inputs):
-    """The largest between the raw and between the unit embeddings of pictures and texts."""
+    """The largest between the raw and between the unit embeddings of images and texts."""
     image, text = inputs
     found = 0.0
     with torch.no_grad():
@@ -310,7 +310,7 @@ def test_autocast_runs_gates_too(make_teacher, inputs):
     assert F.cosine_similarity(rounded, exact).min() > 0.99
 
 
-def test_real_pictures_through_a_real_teacher():
+def test_real_images_through_a_real_teacher():
     teacher = load_model("sample:scenes").eval()
     pairs = open_evaluation_set("samples:scenes", "validation", 40)
     inputs = next(pairs.image_chunks(48)), teacher.tokenizer(pairs.captions[:40])

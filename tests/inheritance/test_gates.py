@@ -155,7 +155,7 @@ def test_the_constraint_alone_reaches_its_target(constraint):
         optimizer.step()
         gates.clamp_()
     sparsity = float(gates.expected_sparsity().detach())
-    if constraint == "released":  # nothing pulls it back from where the optimiser's momentum carried it
+    if constraint == "released":  # nothing pulls it back from where the optimizer's momentum carried it
         assert 0.5 <= sparsity < 0.65
     else:
         assert sparsity == pytest.approx(0.5, abs=0.03)

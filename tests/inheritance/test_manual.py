@@ -172,10 +172,10 @@ def test_a_selection_shares_all_with_itself_and_with_everything():
 def test_a_rule_chooses_as_many_of_each(make_teacher, rule):
     teacher = make_teacher()
     source = tower_shape(teacher.config, "text")
-    learnt = everything(source).model_copy(
+    learned = everything(source).model_copy(
         update={"embedding": (3, 7, 8), "heads": ((0,), (), (1, 3)), "channels": ((5, 9), (0, 1, 95), ())}
     )
-    chosen = by_rule(teacher, {"text": learnt}, rule)["text"]
+    chosen = by_rule(teacher, {"text": learned}, rule)["text"]
     assert chosen.shape(source) == learnt.shape(source)
     assert (chosen.embedding == (0, 1, 2)) == (rule == "leading")
     assert 0 <= overlaps(learnt, chosen, source)["heads"].shared <= 1

@@ -11,7 +11,7 @@ from workbench.inheritance import inherit
 
 @pytest.fixture
 def image():
-    """Four pictures of 64 pixels."""
+    """Four images of 64 pixels."""
     return torch.randint(0, 256, (4, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 

@@ -78,7 +78,7 @@ def test_a_missing_file_is_named() -> None:
 
 
 def test_a_name_of_the_workbenchs_is_not_taken_over(cosine: str) -> None:
-    with pytest.raises(ValueError, match=r"call the one in .* otherwise"):
+    with pytest.raises(ValueError, match=r"rename the one in .*cosine\.py"):
         build_loss("fd", file=cosine)
 
 

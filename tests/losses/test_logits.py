@@ -124,7 +124,7 @@ B, D, CHUNK = 256, 8, 16
 def test_no_tensor_is_larger_than_a_matrix_or_a_block_of_rows(arguments, name, options, chunk_size: int) -> None:
     inputs = arguments(name, B, D, D)
     loss = build_loss(name, chunk_size=chunk_size, **options)
-    loss(*inputs)  # makes the learnt parts
+    loss(*inputs)  # makes the learned parts
     with LargestTensor() as largest:
         loss(*inputs).backward()
     assert largest.numel <= (CHUNK * B if chunk_size else B * B)

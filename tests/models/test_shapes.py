@@ -46,12 +46,12 @@ def test_any_plain_shape_is_said_in_open_clips_own_words(tower, heads, channels,
 
 
 @pytest.mark.parametrize("custom_text", [False, True])
-def test_a_model_is_built_in_any_shape(config, tokenizer, pictures, captions, custom_text):
+def test_a_model_is_built_in_any_shape(config, tokenizer, images, captions, custom_text):
     uneven = TowerShape(width=10, head_width=6, heads=(1, 0, 3), channels=(7, 2, 0))
     for tower in ("image", "text"):
         changed = with_shape(config | {"custom_text": custom_text}, tower, uneven)
         model = Clip(changed, tokenizer).eval()
-        assert model.encode_image(pictures(2)).shape == model.encode_text(tokenizer(captions(2))).shape == (2, 16)
+        assert model.encode_image(images(2)).shape == model.encode_text(tokenizer(captions(2))).shape == (2, 16)
         heads, channels = ((1, 3), (7, 2))
         matrices = sum(4 * 10 * 6 * n for n in heads) + sum(2 * 10 * n for n in channels)
         inner_biases = sum(3 * 6 * n for n in heads) + sum(channels)
@@ -85,7 +85,7 @@ def test_ordinary_towers_are_transformers(config):
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"picture": {}}, "unknown tower 'picture'"),
+        ({"image": {}}, "unknown tower 'image'"),
         ({"image": {"head_width": 16, "heads": [1], "channels": [1]}}, "vision_cfg has 2 layers, its table 1"),
         ({"image": {"head_width": 16, "heads": [1, 2]}}, "channels: field required"),
         ({"text": {"head_width": 8, "heads": [-1], "channels": [3]}}, r"heads\.0: input should be greater"),

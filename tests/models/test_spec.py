@@ -97,11 +97,11 @@ def test_an_architecture_of_open_clips(tiny):
 
 
 @torch.no_grad()
-def test_an_open_clip_name_with_a_file_wrapped_as_the_papers_wrap_theirs(tiny, papers_file, pictures):
+def test_an_open_clip_name_with_a_file_wrapped_as_the_papers_wrap_theirs(tiny, papers_file, images):
     path, reference = papers_file(5)
     model = load_model(f"open_clip:{tiny}@{path}").eval()
     captions = ["a red square", "x"]
-    image, text = pictures(2), open_clip.get_tokenizer("ViT-B-32")(captions)
+    image, text = images(2), open_clip.get_tokenizer("ViT-B-32")(captions)
     mean, std = (
         torch.tensor(values).view(1, 3, 1, 1) * 255
         for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -146,7 +146,7 @@ def test_a_config_file(config_file):
 
 
 @torch.no_grad()
-def test_a_config_file_with_its_weights(config_file, papers_file, pictures):
+def test_a_config_file_with_its_weights(config_file, papers_file, images):
     path, reference = papers_file(4)
     spec = f"config:{config_file()}@{path}"
     model = load_model(spec).eval()
@@ -159,7 +159,7 @@ def test_a_config_file_with_its_weights(config_file, papers_file, pictures):
     with pytest.raises(ValueError, match=r"epoch_32\.pt does not fit the model .*:\n  reshaped"):
         load_model(f"config:{other}@{path}")
     normalized = config_file(model_cfg=ARCHITECTURE, preprocess_cfg={"mean": [0.5] * 3, "std": [0.25] * 3})
-    image = pictures(2)
+    image = images(2)
     model = load_model(f"config:{normalized}@{path}").eval()
     torch.testing.assert_close(model.encode_image(image), reference.encode_image((image / 255 - 0.5) / 0.25))
     assert load_model(f"config:{normalized}", seed=1).mean == model.mean
@@ -266,7 +266,7 @@ def test_a_pretrained_tag_offline_is_one_line_with_the_remedy(monkeypatch, error
 
 
 @torch.no_grad()
-def test_a_pretrained_tag_brings_its_normalisation_and_activation(monkeypatch, tiny, papers_file, pictures):
+def test_a_pretrained_tag_brings_its_normalization_and_activation(monkeypatch, tiny, papers_file, images):
     path, _ = papers_file(7)
     tag = {"hf_hub": "x/y", "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "quick_gelu": True}
     monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda name: ["here"] if name == tiny else [])
@@ -275,7 +275,7 @@ def test_a_pretrained_tag_brings_its_normalisation_and_activation(monkeypatch, t
     model = load_model(f"open_clip:{tiny}@here").eval()
     reference = open_clip.CLIP(**ARCHITECTURE, quick_gelu=True).eval()
     reference.load_state_dict(model.towers.state_dict())
-    image = pictures(2)
+    image = images(2)
     torch.testing.assert_close(model.encode_image(image), reference.encode_image((image / 255 - 0.5) / 0.25))
     assert not torch.allclose(load_model(f"open_clip:{tiny}@{path}").encode_image(image), model.encode_image(image))
 
@@ -303,13 +303,13 @@ def test_another_librarys_tokenizer_is_refused_before_anything_is_built(spec):
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_a_real_checkpoint_of_vit_b_16(tmp_path, pictures):
+def test_a_real_checkpoint_of_vit_b_16(tmp_path, images):
     torch.manual_seed(0)
     reference = open_clip.create_model("ViT-B-16").eval()
     path = tmp_path / "ViT-B-16.pt"
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in reference.state_dict().items()}}, path)
     model = load_model(f"open_clip:ViT-B-16@{path}").eval()
-    image, text = pictures(2, size=224), open_clip.get_tokenizer("ViT-B-16")(["a cat", "two dogs"])
+    image, text = images(2, size=224), open_clip.get_tokenizer("ViT-B-16")(["a cat", "two dogs"])
     mean, std = (
         torch.tensor(values).view(1, 3, 1, 1)
         for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)

@@ -159,7 +159,7 @@ def test_half_precision_weights_become_the_modules_own_precision(tmp_path):
         assert torch.equal(tensor, module.state_dict()[name].half().float())
 
 
-def test_the_names_of_transformers_are_recognised(tmp_path):
+def test_the_names_of_transformers_are_recognized(tmp_path):
     torch.save({"vision_model.embeddings.class_embedding": torch.ones(3)}, tmp_path / "w.bin")
     with pytest.raises(ValueError, match=r"w\.bin has the names of transformers: take .* in open_clip's form"):
         read_weights(tmp_path / "w.bin")

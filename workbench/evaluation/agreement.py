@@ -9,7 +9,7 @@ from torch import Tensor
 from workbench.embeddings import Embeddings
 from workbench.evaluation.ranks import block_slices
 
-# What interactive contrastive learning maximises: lower bounds on the mutual information of student and teacher.
+# What interactive contrastive learning maximizes: lower bounds on the mutual information of student and teacher.
 
 CONTRAST_SIZE = 1000  # pairs contrasted together: no estimate passes the logarithm of this number
 
@@ -55,17 +55,17 @@ def agreement(student: Embeddings, teacher: Embeddings, projected: Embeddings | 
     """Four measures of agreement on the same N pairs, by metric name.
 
     ``similarity_single`` and ``similarity_cross`` are the columns of TinyCLIP's Table 10 (supplement): the
-    mean cosine of the student's and the teacher's embedding of the same sample, and of the student's picture
+    mean cosine of the student's and the teacher's embedding of the same sample, and of the student's image
     with the teacher's text and the reverse, each averaged over the modalities. They compare coordinates.
     Table 10's students inherit the teacher's weights, and with them its axes. A student trained from scratch
     by a loss that sees only its own cosines (contrastive, affinity mimicking) may rotate its whole space
-    without changing that loss, so its cosines with the teacher are near 0 however well it has learnt. ``cka``
+    without changing that loss, so its cosines with the teacher are near 0 however well it has learned. ``cka``
     and ``affinity_kl`` do not change under rotation.
 
     Args:
         student: its own embeddings.
         teacher: of the same pairs.
-        projected: the student at the teacher's width, where it has a learnt projection. Without it the
+        projected: the student at the teacher's width, where it has a learned projection. Without it the
             cosines are taken from the student's own embeddings; where the widths differ, both are left out.
 
     Raises:
@@ -89,28 +89,28 @@ def agreement(student: Embeddings, teacher: Embeddings, projected: Embeddings | 
 
 
 def linear_cka(first_ND: Tensor, second_NE: Tensor) -> float:
-    """Linear centred kernel alignment: 1 for equal geometry, whatever the rotation, shift and overall scale.
+    """Linear centered kernel alignment: 1 for equal geometry, whatever the rotation, shift and overall scale.
 
     The debiased estimator: HSIC is the U-statistic of Song et al. (2012, eq. 5), so that unrelated embeddings
     give 0 on average however few the items, and a little less than 0 at times. All is done in feature space,
     with D by E matrices and never N by N, in float64. A constant embedding (a collapsed model) has no
     geometry and gives 0.
     """
-    centred = []
+    centered = []
     for rows in (first_ND.cpu().double(), second_NE.cpu().double()):
-        centred.append(rows - rows.mean(0))
-        if centred[-1].square().sum() < CONSTANT * rows.square().sum():
+        centered.append(rows - rows.mean(0))
+        if centered[-1].square().sum() < CONSTANT * rows.square().sum():
             return 0.0
-    first_ND, second_NE = centred
+    first_ND, second_NE = centered
     own = _hsic(first_ND, first_ND) * _hsic(second_NE, second_NE)
     return _hsic(first_ND, second_NE) / math.sqrt(own) if own > 0 else 0.0
 
 
 def _hsic(first_ND: Tensor, second_NE: Tensor) -> float:
-    """The U-statistic of Song et al., times n(n - 3), from centred rows.
+    """The U-statistic of Song et al., times n(n - 3), from centered rows.
 
     With K = first·firstᵀ and L = second·secondᵀ without their diagonals: tr(KL) + 1ᵀK1·1ᵀL1 / ((n-1)(n-2))
-    - 2·1ᵀKL1 / (n-2). Rows are centred, so K1 is minus the diagonal that was taken away.
+    - 2·1ᵀKL1 / (n-2). Rows are centered, so K1 is minus the diagonal that was taken away.
     """
     num_items = len(first_ND)
     first_N, second_N = first_ND.square().sum(1), second_NE.square().sum(1)

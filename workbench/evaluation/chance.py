@@ -20,7 +20,7 @@ def blind_recall(
         image_group_N, text_group_M, block_size, ks: as for :func:`~workbench.evaluation.retrieval.retrieval`.
 
     Raises:
-        ValueError: there is nothing, or captions out of the order of their pictures.
+        ValueError: there is nothing, or captions out of the order of their images.
     """
     blocks = paired_blocks(image_group_N, text_group_M, block_size)
     queries = {

@@ -5,22 +5,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Blocks of pictures with their captions, so that a score does not depend on how many were evaluated.
+# Blocks of images with their captions, so that a score does not depend on how many were evaluated.
 
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring pictures and all their captions."""
+    """Neighboring images and all their captions."""
 
     images: slice
     texts: slice
 
 
 def block_slices(num_items: int, block_size: int) -> list[slice]:
-    """Cuts items into neighbours of ``block_size``; 0 means one block with everything.
+    """Cuts items into neighbors of ``block_size``; 0 means one block with everything.
 
     No item is dropped: a last block of fewer than half of ``block_size`` joins its predecessor, a longer one
-    stands alone. So no block has fewer than half the pictures of the others, or half as many again.
+    stands alone. So no block has fewer than half the images of the others, or half as many again.
 
     Raises:
         ValueError: there is no item, or the block size is negative.
@@ -28,7 +28,7 @@ def block_slices(num_items: int, block_size: int) -> list[slice]:
     if num_items == 0:
         raise ValueError("there is nothing to evaluate: the data set is empty")
     if block_size < 0:
-        raise ValueError(f"block_size is {block_size}: give a number of pictures, or 0 for one block")
+        raise ValueError(f"block_size is {block_size}: give a number of images, or 0 for one block")
     starts = list(range(0, num_items, block_size or num_items))
     if len(starts) > 1 and 2 * (num_items - starts[-1]) < block_size:
         starts.pop()
@@ -36,10 +36,10 @@ def block_slices(num_items: int, block_size: int) -> list[slice]:
 
 
 def paired_blocks(image_group_N: Tensor, text_group_M: Tensor, block_size: int) -> list[Block]:
-    """Blocks of pictures with the captions that belong to them.
+    """Blocks of images with the captions that belong to them.
 
     Raises:
-        ValueError: there are several blocks, and the captions do not follow the order of their pictures.
+        ValueError: there are several blocks, and the captions do not follow the order of their images.
     """
     images = block_slices(len(image_group_N), block_size)
     if len(images) == 1:
@@ -51,13 +51,13 @@ def paired_blocks(image_group_N: Tensor, text_group_M: Tensor, block_size: int) 
 
 
 def caption_owner(image_group_N: Tensor, text_group_M: Tensor) -> Tensor:
-    """The index of the picture that each caption belongs to, int64 [M], never decreasing.
+    """The index of the image that each caption belongs to, int64 [M], never decreasing.
 
-    Captions stand in the order of their pictures. Where neighbouring pictures share a group, their captions
+    Captions stand in the order of their images. Where neighboring images share a group, their captions
     are dealt out evenly, which is exact when each has as many.
 
     Raises:
-        ValueError: the groups of the captions do not follow those of the pictures.
+        ValueError: the groups of the captions do not follow those of the images.
     """
     image_runs, image_counts = torch.unique_consecutive(image_group_N.cpu(), return_counts=True)
     text_runs, text_run_M, text_counts = torch.unique_consecutive(
@@ -65,7 +65,7 @@ def caption_owner(image_group_N: Tensor, text_group_M: Tensor) -> Tensor:
     )
     if not torch.equal(image_runs, text_runs):
         raise ValueError(
-            "captions must stand in the order of their pictures, all with one: sort them, or set block_size=0"
+            "captions must stand in the order of their images, all with one: sort them, or set block_size=0"
         )
     first_image = image_counts.cumsum(0) - image_counts
     first_text = text_counts.cumsum(0) - text_counts
@@ -132,7 +132,7 @@ def best_ranks(query_ND: Tensor, candidate_MD: Tensor, query_group_N: Tensor, ca
 
 def _rank_chunk(score_CM: Tensor, right_CM: Tensor) -> Tensor:
     if not right_CM.any(1).all():
-        raise ValueError("a query has no right candidate: give every picture a caption of its own group")
+        raise ValueError("a query has no right candidate: give every image a caption of its own group")
     best_C1 = torch.where(right_CM, score_CM, -torch.inf).amax(1, keepdim=True)
     above_CM = score_CM >= best_C1 - TIE
     above_CM &= ~right_CM

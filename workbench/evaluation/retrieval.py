@@ -1,4 +1,4 @@
-"""Retrieval between pictures and captions: recall at k, both ways, in blocks, with standard errors."""
+"""Retrieval between images and captions: recall at k, both ways, in blocks, with standard errors."""
 
 from collections.abc import Sequence
 
@@ -23,21 +23,21 @@ def retrieval(
     """R@k both ways: the share of queries that find a right candidate among the k nearest.
 
     A candidate is right if its group equals the query's; wrong candidates that tie with it count against it.
-    Blocks of ``block_size`` pictures in order, with all their captions, see only their own candidates, as in
+    Blocks of ``block_size`` images in order, with all their captions, see only their own candidates, as in
     the COCO-1K protocol; 0 means one block. ``block_slices`` says what happens to a short last block. A
     metric is the mean over all queries.
 
     The standard error is that of the binomial within each block; the difficulty of the blocks themselves is
-    taken as given. Queries of one block and group (the captions of one picture, say) are not independent and
+    taken as given. Queries of one block and group (the captions of one image, say) are not independent and
     count as one item: with residuals r = hit - block mean, SE = sqrt(Σ_items (Σ_queries r)²) / queries. With
     one query an item, that is sqrt(Σ_blocks n_b p_b (1 - p_b)) / n.
 
     Args:
-        image_ND: unit-length pictures.
-        text_MD: unit-length captions, in the order of their pictures.
+        image_ND: unit-length images.
+        text_MD: unit-length captions, in the order of their images.
         image_group_N: int64; pairs with the same group are true of one another.
         text_group_M: int64.
-        block_size: pictures in a block.
+        block_size: images in a block.
         ks: the depths.
 
     Returns:
@@ -47,10 +47,10 @@ def retrieval(
         ValueError: embeddings that are not finite, groups that do not fit them, a query without a right
             candidate, or captions out of order where there are several blocks.
     """
-    check_embeddings(picture=image_ND, caption=text_MD)
+    check_embeddings(image=image_ND, caption=text_MD)
     if (len(image_group_N), len(text_group_M)) != (len(image_ND), len(text_MD)):
         raise ValueError(
-            f"{len(image_ND)} pictures and {len(text_MD)} captions have {len(image_group_N)} and "
+            f"{len(image_ND)} images and {len(text_MD)} captions have {len(image_group_N)} and "
             f"{len(text_group_M)} groups: give one group to each"
         )
     blocks = paired_blocks(image_group_N, text_group_M, block_size)
@@ -77,14 +77,14 @@ def false_negative_ceiling(
     block_size: int = 1000,
     ks: Sequence[int] = (1, 5, 10),
 ) -> dict[str, float]:
-    """The R@k of a perfect model if only a picture's own captions counted as right, by metric name.
+    """The R@k of a perfect model if only an image's own captions counted as right, by metric name.
 
     Such a model cannot tell apart the captions of one group, and orders them by chance. With ``own`` right
     ones among ``true`` of the group, the chance of a hit is 1 - C(true - own, k) / C(true, k). What is
     missing from 1 is what false negatives would have cost.
 
     Raises:
-        ValueError: captions out of the order of their pictures.
+        ValueError: captions out of the order of their images.
     """
     owner_M = caption_owner(image_group_N, text_group_M)
     num_own_N = torch.bincount(owner_M, minlength=len(image_group_N))
@@ -109,7 +109,7 @@ def random_recall(
     With ``right`` of the n candidates of a block right, a query hits with probability 1 - C(n - right, k) / C(n, k).
 
     Raises:
-        ValueError: captions out of the order of their pictures.
+        ValueError: captions out of the order of their images.
     """
     both: dict[str, list[tuple[Tensor, Tensor]]] = {"image_to_text": [], "text_to_image": []}
     for block in paired_blocks(image_group_N, text_group_M, block_size):

@@ -28,7 +28,7 @@ def build_classifier(
     classes: Sequence[Sequence[str]],
     templates: Sequence[str] = TEMPLATES,
 ) -> Tensor:
-    """A unit-length row for each of K classes, [K, D]: the normalised mean of its normalised prompts.
+    """A unit-length row for each of K classes, [K, D]: the normalized mean of its normalized prompts.
 
     Args:
         encode_text: M prompts to embeddings [M, D], of any length.
@@ -59,17 +59,17 @@ def zero_shot(image_ND: Tensor, classifier_KD: Tensor, labels_N: Tensor) -> Item
     A class that ties with the right one counts against it.
 
     Args:
-        image_ND: unit-length pictures.
+        image_ND: unit-length images.
         classifier_KD: unit-length classes, from ``build_classifier``.
-        labels_N: int64, the right class of each picture.
+        labels_N: int64, the right class of each image.
 
     Raises:
-        ValueError: embeddings that are not finite, or labels that do not fit pictures and classes.
+        ValueError: embeddings that are not finite, or labels that do not fit images and classes.
     """
-    check_embeddings(picture=image_ND, classifier=classifier_KD)
+    check_embeddings(image=image_ND, classifier=classifier_KD)
     num_classes = len(classifier_KD)
     if len(labels_N) != len(image_ND) or not 0 <= int(labels_N.min()) <= int(labels_N.max()) < num_classes:
-        raise ValueError(f"give each of the {len(image_ND)} pictures one label from 0 to {num_classes - 1}")
+        raise ValueError(f"give each of the {len(image_ND)} images one label from 0 to {num_classes - 1}")
     rank_N = best_ranks(image_ND, classifier_KD, labels_N, torch.arange(num_classes))
     hits = {f"zero_shot_top{k}": rank_N <= k for k in ((1, 5) if num_classes >= TOP5_MIN_CLASSES else (1,))}
     metrics = {name: float(hit_N.double().mean()) for name, hit_N in hits.items()}

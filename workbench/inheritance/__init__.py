@@ -1,4 +1,4 @@
-"""Teacher -> smaller student, by a plan (``inherit``) or by masks that are learnt (``gate``, then ``slice_gated``)."""
+"""Teacher -> smaller student, by a plan (``inherit``) or by masks that are learned (``gate``, then ``slice_gated``)."""
 
 from workbench.config.inheritance import GatesConfig, Plan
 from workbench.inheritance.gated import Gated, gate, slice_gated

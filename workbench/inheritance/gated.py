@@ -70,10 +70,10 @@ class GatedConstant(nn.Module):
 
 
 class GatedNorm(nn.Module):
-    """Layer normalisation over the open channels alone; closed ones, which come in as 0, go out as 0.
+    """Layer normalization over the open channels alone; closed ones, which come in as 0, go out as 0.
 
     Closed channels are filled with the mean of the open ones, and all are scaled so that the variance over C channels
-    is what the variance over the open ones was: then torch's own normalisation over C does the rest.
+    is what the variance over the open ones was: then torch's own normalization over C does the rest.
     """
 
     def __init__(self, norm: nn.LayerNorm, look: Look) -> None:

@@ -1,4 +1,4 @@
-"""The gates of two towers: what is learnt of them, and the constraint that closes as many as wanted.
+"""The gates of two towers: what is learned of them, and the constraint that closes as many as wanted.
 
 A tower has one gate for every head and every FFN channel of each layer, and one for every embedding channel, shared by
 all layers. Shape letters: C embedding channels, H heads and F FFN channels of all layers of a tower one after another.
@@ -111,7 +111,7 @@ class Gates(nn.Module):
         return cast(TowerGates, self.towers[tower])
 
     def log_alphas(self) -> list[nn.Parameter]:
-        """What is learnt by descent; :attr:`multipliers` ascend."""
+        """What is learned by descent; :attr:`multipliers` ascend."""
         return [gates.log_alpha(group) for gates in self._each().values() for group in GROUPS]
 
     def draw(self, seed: int, step: int) -> None:
@@ -145,7 +145,7 @@ class Gates(nn.Module):
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Return every log α to ± ln 100 after an optimiser step."""
+        """Return every log α to ± ln 100 after an optimizer step."""
         for log_alpha in self.log_alphas():
             log_alpha.clamp_(-LIMIT, LIMIT)
 
@@ -160,7 +160,7 @@ class Gates(nn.Module):
         return final_masks(shapes, log_alphas, int((1 - self.config.sparsity) * self.teacher_weights))
 
     def open_probabilities(self) -> dict[str, Tensor]:
-        """P(z ≠ 0) of every gate, named such as "image/heads": for a picture of the masks as they form."""
+        """P(z ≠ 0) of every gate, named such as "image/heads": for an image of the masks as they form."""
         return {
             f"{tower}/{group}": open_probability(log_alpha)
             for tower, gates in self._each().items()

@@ -52,7 +52,7 @@ class InheritanceMap:
         """How much of the source is there after ``step`` steps, for all that is kept of it.
 
         Args:
-            gates: those that are learnt at the time, over what is left; without any, what is left is there for good.
+            gates: those that are learned at the time, over what is left; without any, what is left is there for good.
             target: the sparsity that they are wanted to reach by now.
         """
         sparsity = float(gates.expected_sparsity().detach()) if gates else self.sparsity

@@ -1,4 +1,4 @@
-"""Whether what was learnt to stay is what a rule would have kept."""
+"""Whether what was learned to stay is what a rule would have kept."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,10 +109,10 @@ def overlaps(one: TowerSelection, other: TowerSelection, source: TowerShape) -> 
     return tower_overlaps(_by_source_layer(one, source), _by_source_layer(other, source), source)
 
 
-def by_rule(teacher: Clip, learnt: Selection, rule: WidthRule) -> Selection:
+def by_rule(teacher: Clip, learned: Selection, rule: WidthRule) -> Selection:
     """What a rule would have kept of the teacher, had it been told how many of each to keep in every layer."""
     chosen: Selection = {}
-    for tower, selection in learnt.items():
+    for tower, selection in learned.items():
         source = tower_shape(teacher.config, tower)
         blocks = blocks_of(teacher, tower)
         kept = [blocks[layer] for layer in selection.layers]
@@ -129,9 +129,9 @@ def overlaps_with_rule(teacher: Clip, snapshot: MaskSnapshot, rule: WidthRule) -
     for tower, mask in snapshot.towers.items():
         if tower_shape(teacher.config, tower) != mask.teacher:
             raise ValueError(f"the {tower} tower of the teacher has changed since: the masks do not fit it")
-    learnt = {tower: _selection(mask.kept) for tower, mask in snapshot.towers.items()}
-    ruled = by_rule(teacher, learnt, rule)
-    return {tower: overlaps(learnt[tower], ruled[tower], mask.teacher) for tower, mask in snapshot.towers.items()}
+    learned = {tower: _selection(mask.kept) for tower, mask in snapshot.towers.items()}
+    ruled = by_rule(teacher, learned, rule)
+    return {tower: overlaps(learned[tower], ruled[tower], mask.teacher) for tower, mask in snapshot.towers.items()}
 
 
 def _selection(kept: Kept) -> TowerSelection:

@@ -1,4 +1,4 @@
-"""From learnt gates to masks: which heads, FFN channels and embedding channels stay.
+"""From learned gates to masks: which heads, FFN channels and embedding channels stay.
 
 log α of a tower's gates is a mapping of "embedding" [C], "heads" [H] and "channels" [F], the last two of all layers one
 after another. Within a group and layer the gates with the largest log α stay; of equal ones the first."""
@@ -13,7 +13,7 @@ from torch import Tensor
 from workbench.config.inheritance import Tower, TowerShape
 from workbench.inheritance.selection import Numbers, TowerSelection
 
-# The hard concrete distribution: a random gate between 0 and 1 that is often exactly one of them, and can be learnt.
+# The hard concrete distribution: a random gate between 0 and 1 that is often exactly one of them, and can be learned.
 #
 # Louizos et al., "Learning sparse neural networks through L0 regularization" (2018), with TinyCLIP's numbers.
 

@@ -14,7 +14,7 @@ from workbench.models.counting import count_parameters
 from workbench.models.shapes import Config, tower_settings, tower_shape, why_not_a_transformer, with_shape
 from workbench.runs.mask_snapshots import MaskSnapshot
 
-# What a tower costs: the multiply-accumulates of one picture or one text, by arithmetic.
+# What a tower costs: the multiply-accumulates of one image or one text, by arithmetic.
 
 
 def multiply_accumulates(config: Config, tower: Tower) -> int:
@@ -69,7 +69,7 @@ class TowerReport:
     shape: TowerShape | None  # of a transformer
     block_parameters: int
     embedding_parameters: int
-    multiply_accumulates: int | None  # of one picture or text; None for the towers of other libraries
+    multiply_accumulates: int | None  # of one image or text; None for the towers of other libraries
 
 
 def describe(model: Clip) -> dict[Tower, TowerReport]:

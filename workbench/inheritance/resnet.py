@@ -19,7 +19,7 @@ LAST = "stage 4"
 
 
 class Convolution(NamedTuple):
-    """A convolution with its batch norm, and the streams it reads and writes; the pictures are no stream."""
+    """A convolution with its batch norm, and the streams it reads and writes; the images are no stream."""
 
     weight: str
     norm: str

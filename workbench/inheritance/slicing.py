@@ -114,7 +114,7 @@ def _only_bias(block: Weights, branch: str, output: str, embedding_C: Tensor) ->
 
 
 def with_random_weights(student: Clip, seed: int) -> Clip:
-    """A model built like ``student`` that has learnt nothing; a frozen tower keeps its weights, and stays frozen.
+    """A model built like ``student`` that has learned nothing; a frozen tower keeps its weights, and stays frozen.
 
     Args:
         seed: of the initial weights.

@@ -20,16 +20,16 @@ from workbench.randomness import derive_seed
 
 
 class Clip(nn.Module):
-    """Two open_clip towers with their tokenizer and the normalisation of their pictures.
+    """Two open_clip towers with their tokenizer and the normalization of their images.
 
     Args:
         config: an open_clip model config: embed_dim, vision_cfg, text_cfg and so on.
         tokenizer: must fit the config's vocabulary and context length.
-        mean, std: of the three colour channels, in [0, 1].
+        mean, std: of the three color channels, in [0, 1].
         seed: of the initial weights; the global random state is left as it was.
 
     Raises:
-        ValueError: open_clip cannot build this config, its pictures are not square, the tokenizer does not fit it, or
+        ValueError: open_clip cannot build this config, its images are not square, the tokenizer does not fit it, or
             mean and std are not three numbers each, those of std positive.
     """
 
@@ -71,18 +71,18 @@ class Clip(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """The learnt positive scale 1/τ, 0-d."""
+        """The learned positive scale 1/τ, 0-d."""
         scale: Tensor = self.towers.logit_scale.exp().reshape(())
         return scale
 
     @property
     def num_patches(self) -> int:
-        """The patches that a picture can lose: those of a ViT, or the 7 x 7 blocks of any other image tower."""
+        """The patches that an image can lose: those of a ViT, or the 7 x 7 blocks of any other image tower."""
         return count_patches(self.towers.visual)
 
     @property
     def drops_tokens(self) -> bool:
-        """Whether a picture that loses patches costs less: true of a ViT; others see blank pixels instead."""
+        """Whether an image that loses patches costs less: true of a ViT; others see blank pixels instead."""
         return drops_tokens(self.towers.visual)
 
     @property
@@ -95,20 +95,20 @@ class Clip(nn.Module):
         return block_widths(self.towers.visual)
 
     def encode_image(self, image_BCHW: Tensor, keep_BK: Tensor | None = None) -> Tensor:
-        """uint8 pictures [B, 3, H, W] -> raw float32 embeddings [B, D], not normalised.
+        """uint8 images [B, 3, H, W] -> raw float32 embeddings [B, D], not normalized.
 
         Args:
-            image_BCHW: the pictures.
-            keep_BK: int64, the patches that each picture keeps, of :attr:`num_patches`; all where left out. A ViT
+            image_BCHW: the images.
+            keep_BK: int64, the patches that each image keeps, of :attr:`num_patches`; all where left out. A ViT
                 drops the tokens of the others, and the class token stays. For any other tower, their pixels are
-                blanked to the mean colour.
+                blanked to the mean color.
 
         Raises:
             ValueError: patches are chosen for a model whose config drops some on its own.
         """
         if keep_BK is not None and (own := self.config["vision_cfg"].get("patch_dropout")):
             raise ValueError(
-                f"this model's vision_cfg has patch_dropout {own}, which would drop patches from a masked picture "
+                f"this model's vision_cfg has patch_dropout {own}, which would drop patches from a masked image "
                 "once more and not by the run's seed: set it to 0"
             )
         with kept_only(self.towers.visual, keep_BK):
@@ -121,7 +121,7 @@ class Clip(nn.Module):
         """Raw embeddings [B, D] and inner features (:mod:`workbench.models.features`), of one forward with its graph.
 
         Args:
-            image_BCHW: uint8 pictures.
+            image_BCHW: uint8 images.
             keys: which blocks, in which form.
             keep_BK: as in :meth:`encode_image`; the tokens that a ViT keeps have features in the form "pooled" only.
 
@@ -135,16 +135,16 @@ class Clip(nn.Module):
     def features(self, image_BCHW: Tensor, blocks: Sequence[int], form: str) -> tuple[Tensor, ...]:
         """The features of some blocks alone, as :meth:`encode_image_with_features` gives them; later blocks do not run.
 
-        A convolutional tower takes pictures of any size (from 32 pixels), a ViT those of its own ``image_size``.
+        A convolutional tower takes images of any size (from 32 pixels), a ViT those of its own ``image_size``.
 
         Raises:
-            ValueError: there is no such block or form, or the pictures are of another size than the ViT's.
+            ValueError: there is no such block or form, or the images are of another size than the ViT's.
         """
         visual, size = self.towers.visual, (self.image_size, self.image_size)
         if drops_tokens(visual) and image_BCHW.shape[2:] != size:
             height, width = image_BCHW.shape[2:]
             raise ValueError(
-                f"pictures of {height} x {width} for a ViT with positions for {size[0]} x {size[1]}: resize them, "
+                f"images of {height} x {width} for a ViT with positions for {size[0]} x {size[1]}: resize them, "
                 "or take a convolutional tower"
             )
         keys = [FeatureKey(block, form) for block in blocks]
@@ -154,7 +154,7 @@ class Clip(nn.Module):
         return tuple(features[key] for key in keys)
 
     def encode_text(self, text_BL: Tensor) -> Tensor:
-        """Token ids [B, L] -> raw float32 embeddings [B, D], not normalised."""
+        """Token ids [B, L] -> raw float32 embeddings [B, D], not normalized."""
         raw: Tensor = self.towers.encode_text(text_BL)
         return raw.float()
 
@@ -175,7 +175,7 @@ class Clip(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all but what is frozen: batch normalisation, for one, would go on changing."""
+        """Set the mode of all but what is frozen: batch normalization, for one, would go on changing."""
         super().train(mode)
         for name, child in self.towers.named_children():
             if split_name(f"{name}.")[0] in self.frozen:
@@ -184,7 +184,7 @@ class Clip(nn.Module):
 
     @torch.no_grad()
     def clamp_scale_(self) -> None:
-        """Return the scale to CLIP's range [1, 100] after an optimiser step."""
+        """Return the scale to CLIP's range [1, 100] after an optimizer step."""
         self.towers.logit_scale.clamp_(0, MAX_LOG_SCALE)
 
 
@@ -202,7 +202,7 @@ def _channels(values: Sequence[float], name: str) -> tuple[float, ...]:
 def _side(image_size: int | tuple[int, int]) -> int:
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if height != width:
-        raise ValueError(f"image_size {height} x {width}: the workbench feeds square pictures only")
+        raise ValueError(f"image_size {height} x {width}: the workbench feeds square images only")
     return height
 
 

@@ -2,7 +2,7 @@
 
 The blocks are the residual blocks of a ViT, and the four stages (layer1 to layer4) of open_clip's ModifiedResNet.
 A feature comes in one of three forms:
-    map     [B, C, h, w]   over the picture
+    map     [B, C, h, w]   over the image
     tokens  [B, T, C]      the same, row by row; without the class token
     pooled  [B, C]         the class token where the tower pools by it; elsewhere the mean of the patch tokens or map
 """

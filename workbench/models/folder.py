@@ -1,6 +1,6 @@
 """A model as a folder, in open_clip's own layout, so that ``open_clip.create_model("local-dir:...")`` reads it too.
 
-``open_clip_config.json`` holds the architecture and the picture normalisation, ``open_clip_model.safetensors`` the
+``open_clip_config.json`` holds the architecture and the image normalization, ``open_clip_model.safetensors`` the
 weights, and ``tokenizer.json`` the tokenizer.
 """
 

@@ -1,8 +1,8 @@
-"""Which patches of a picture a student sees, and a tower that sees only those.
+"""Which patches of an image a student sees, and a tower that sees only those.
 
 CLIP-KD's masked feature distillation: patches are dropped at random, the class token always stays. A ViT drops their
 tokens after the positions are added (as MAE and FLIP do), so its compute falls with them. A convolutional tower needs
-the whole grid: its pictures are blanked in blocks, and its compute stays what it was.
+the whole grid: its images are blanked in blocks, and its compute stays what it was.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from workbench.randomness import derive_seed
 
-BLANKING_SIDE = 7  # blocks along each side of a picture, where pixels are blanked instead of tokens dropped
+BLANKING_SIDE = 7  # blocks along each side of an image, where pixels are blanked instead of tokens dropped
 
 
 def kept_patches(keys: Sequence[str], num_patches: int, ratio: float, seed: int, step: int) -> Tensor | None:
@@ -46,7 +46,7 @@ def drops_tokens(visual: nn.Module) -> bool:
 
 
 def count_patches(visual: nn.Module) -> int:
-    """The patches of a ViT; of any other tower, the blocks that its pictures are blanked in."""
+    """The patches of a ViT; of any other tower, the blocks that its images are blanked in."""
     if isinstance(visual, VisionTransformer):
         height, width = visual.grid_size
         return int(height * width)
@@ -55,7 +55,7 @@ def count_patches(visual: nn.Module) -> int:
 
 @contextmanager
 def kept_only(visual: nn.Module, keep_BK: Tensor | None) -> Iterator[None]:
-    """Within it, the image tower sees only the patches ``keep_BK`` of the B pictures it is given; all, for None."""
+    """Within it, the image tower sees only the patches ``keep_BK`` of the B images it is given; all, for None."""
     if keep_BK is None:
         yield
         return
@@ -84,7 +84,7 @@ def keep_tokens(tokens_BTC: Tensor, keep_BK: Tensor) -> Tensor:
 
 
 def keep_blocks(pixels_BCHW: Tensor, keep_BK: Tensor) -> Tensor:
-    """The normalised pictures with 0, the mean colour, in all but the kept blocks of a 7 x 7 grid."""
+    """The normalized images with 0, the mean color, in all but the kept blocks of a 7 x 7 grid."""
     assert len(pixels_BCHW) == len(keep_BK)
     kept_BK = keep_BK.to(pixels_BCHW.device, non_blocking=True)
     grid = pixels_BCHW.new_zeros(len(kept_BK), BLANKING_SIDE**2).scatter_(1, kept_BK, 1)

@@ -68,7 +68,7 @@ def check_source(source: str, runs_dir: Path) -> None:
     if is_run(source, runs_dir):
         _check_has_checkpoint(find_run(runs_dir, source.removeprefix("run:")))
     elif not Path(source).is_dir():
-        _check_is_no_misspelt_run(source, runs_dir)
+        _check_is_no_misspelled_run(source, runs_dir)
         check_model(source, runs_dir, needs_weights=True)
 
 
@@ -76,7 +76,7 @@ def find_folder(source: str | Path, runs_dir: Path = Path("runs")) -> Path | Non
     """The folder that holds a source's model; None where the source is a SPEC of another kind.
 
     Raises:
-        ValueError: the run has no whole checkpoint, the checkpoint is damaged, or a run's name is misspelt.
+        ValueError: the run has no whole checkpoint, the checkpoint is damaged, or a run's name is misspelled.
     """
     name = str(source)
     if is_run(name, runs_dir):
@@ -86,7 +86,7 @@ def find_folder(source: str | Path, runs_dir: Path = Path("runs")) -> Path | Non
         if (folder / MANIFEST).exists():
             read_manifest(folder)
         return folder
-    _check_is_no_misspelt_run(name, runs_dir)
+    _check_is_no_misspelled_run(name, runs_dir)
     return None
 
 
@@ -232,7 +232,7 @@ def _no_checkpoint(run: RunDirectory) -> ValueError:
     return ValueError(f"run {run.id} has no checkpoint yet: wait for one, or `workbench runs resume {run.id}`")
 
 
-def _check_is_no_misspelt_run(name: str, runs_dir: Path) -> None:
+def _check_is_no_misspelled_run(name: str, runs_dir: Path) -> None:
     if ":" not in name and not is_weights_file(name):
         ids = [run.id for run in list_runs(runs_dir)]
         if get_close_matches(name, ids, n=1):

@@ -9,7 +9,7 @@ from workbench.models.spec import load_model
 
 
 def load_student(source: str | Path, runs_dir: Path = Path("runs")) -> Clip:
-    """A trained student in eval mode: ``encode_image`` takes uint8 pictures, ``tokenizer`` captions.
+    """A trained student in eval mode: ``encode_image`` takes uint8 images, ``tokenizer`` captions.
 
     Args:
         source: a run's id or directory (its newest checkpoint), a checkpoint, a model folder, or a model SPEC.

@@ -226,7 +226,7 @@ def _what_would_fit(name: str, model: Clip, tensors: Mapping[str, Tensor], path:
 
 
 def _config_file(rest: str, seed: int | None, tokenizer: str) -> Clip:
-    """``FILE.json`` or ``FILE.json@WEIGHTS``; where the file is a model folder's, its normalisation counts too."""
+    """``FILE.json`` or ``FILE.json@WEIGHTS``; where the file is a model folder's, its normalization counts too."""
     name, at, weights = (rest, "", "") if Path(rest).is_file() else rest.partition("@")
     config = _read_config(Path(name))
     preprocess = _read_json(Path(name)).get("preprocess_cfg", {})
@@ -297,5 +297,5 @@ def _from_config(
     _check_tokenizer(config, spec)
     made = named_tokenizer(tokenizer or own, text.get("context_length", 77))
     text["vocab_size"], text["context_length"] = made.vocab_size, made.context_length
-    normalisation = {key: preprocess[key] for key in ("mean", "std") if preprocess and key in preprocess}
-    return Clip(config, made, seed=seed, **normalisation)
+    normalization = {key: preprocess[key] for key in ("mean", "std") if preprocess and key in preprocess}
+    return Clip(config, made, seed=seed, **normalization)

@@ -15,7 +15,7 @@ from workbench.models.weights import weights_sha256
 
 
 class Teacher:
-    """A frozen CLIP. It is no module, so nothing can put it in training mode or find its parameters to optimise.
+    """A frozen CLIP. It is no module, so nothing can put it in training mode or find its parameters to optimize.
 
     Args:
         model: its weights are taken as they are, and must not be used for training elsewhere.
@@ -48,7 +48,7 @@ class Teacher:
 
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of the three colour channels, in [0, 1], that its pictures are brought to."""
+        """Mean and standard deviation of the three color channels, in [0, 1], that its images are brought to."""
         return self._model.mean, self._model.std
 
     @property
@@ -83,7 +83,7 @@ class Teacher:
     def embed_with_features(
         self, image_BCHW: Tensor, text_BL: Tensor, keys: Sequence[FeatureKey]
     ) -> tuple[Embeddings, dict[FeatureKey, Tensor]]:
-        """What :meth:`embed` gives, to the bit, and inner features of the B pictures from the same forward.
+        """What :meth:`embed` gives, to the bit, and inner features of the B images from the same forward.
 
         The features are float32, without gradient; their first axis has B rows (:mod:`workbench.models.features`).
 
@@ -104,7 +104,7 @@ class Teacher:
         return Embeddings(image_BD, self.embed_text(text_BL), self.scale), features
 
     def embed_image(self, image_NCHW: Tensor) -> Tensor:
-        """uint8 pictures -> unit-length embeddings [N, D]."""
+        """uint8 images -> unit-length embeddings [N, D]."""
         return self._in_chunks(self._model.encode_image, image_NCHW)
 
     def embed_text(self, text_ML: Tensor) -> Tensor:

@@ -16,12 +16,12 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 
-def by_config(folder, pictures, tokens):
-    """Unit-length embeddings of uint8 pictures and of tokens, from what lies in the folder."""
+def by_config(folder, images, tokens):
+    """Unit-length embeddings of uint8 images and of tokens, from what lies in the folder."""
     config = json.loads((folder / CONFIG).read_text())
     channels = (1, 3, 1, 1)
     mean, std = (np.array(config["image"][name], np.float32).reshape(channels) for name in ("mean", "std"))
-    normalized = (pictures.astype(np.float32) / 255 - mean) / std
+    normalized = (images.astype(np.float32) / 255 - mean) / std
     found = []
     for tower, inputs in (("image", normalized), ("text", tokens)):
         session = onnxruntime.InferenceSession(folder / config[tower]["file"], providers=["CPUExecutionProvider"])
@@ -30,14 +30,14 @@ def by_config(folder, pictures, tokens):
     return found
 
 
-def check_export(student, folder, pictures):
+def check_export(student, folder, images):
     exported = export_model(student, folder, "onnx")
     assert exported.max_abs_difference < 1e-5
     assert exported.sizes.keys() == {"image.onnx", "text.onnx", "config.json", "tokenizer.json"}
     parameters = 4 * sum(p.numel() for p in student.towers.parameters())
     assert exported.sizes["image.onnx"] + exported.sizes["text.onnx"] < 1.1 * parameters + 100_000
     for count in (1, 2, 7):
-        image, text = pictures(count, student.image_size), student.tokenizer(["a red square", "", "zebra"] * 3)[:count]
+        image, text = images(count, student.image_size), student.tokenizer(["a red square", "", "zebra"] * 3)[:count]
         expected = student.embed(image, text)
         image_BD, text_BD = by_config(folder, image.numpy(), text.numpy())
         np.testing.assert_allclose(image_BD, expected.image_BD.detach(), atol=1e-5)
@@ -50,22 +50,22 @@ def check_export(student, folder, pictures):
         assert not {"logit_scale", "projection"} & {tensor.name for tensor in graph.graph.initializer}
 
 
-def test_a_sliced_student_runs_elsewhere(make_sliced, tmp_path, pictures, capfd):
+def test_a_sliced_student_runs_elsewhere(make_sliced, tmp_path, images, capfd):
     student = make_sliced(1, 0.7)
     assert "workbench" in student.config  # not uniform
-    check_export(student, tmp_path / "out", pictures)
+    check_export(student, tmp_path / "out", images)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "resnet", "bpe"])
-def test_any_student_runs_elsewhere(make_student, tmp_path, pictures, kind):
-    check_export(make_student(kind), tmp_path / "out", pictures)
+def test_any_student_runs_elsewhere(make_student, tmp_path, images, kind):
+    check_export(make_student(kind), tmp_path / "out", images)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["quick_gelu", "custom_text", "logit_bias", "avg"])
-def test_open_clips_variants_run_elsewhere(config, tokenizer, tmp_path, pictures, change):
+def test_open_clips_variants_run_elsewhere(config, tokenizer, tmp_path, images, change):
     from workbench.models.clip import Clip
 
     if change == "avg":
@@ -75,7 +75,7 @@ def test_open_clips_variants_run_elsewhere(config, tokenizer, tmp_path, pictures
     else:
         config |= {change: True}
     student = Clip(config, tokenizer).eval()
-    check_export(student, tmp_path / "out", pictures)
+    check_export(student, tmp_path / "out", images)
     assert json.loads((tmp_path / "out" / CONFIG).read_text())["logit_bias"] == (-10 if change == "logit_bias" else 0)
 
 

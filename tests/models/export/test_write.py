@@ -146,7 +146,7 @@ def test_the_rule_in_words_is_the_tokenizer(caption, context_length, num_buckets
     assert make_tokenizer(document) == tokenizer
 
 
-def test_a_plain_tower_in_a_table_is_open_clips_own(make_clip, tokenizer, pictures, captions):
+def test_a_plain_tower_in_a_table_is_open_clips_own(make_clip, tokenizer, images, captions):
     plain = make_clip(3)
     config = plain.config
     for tower in ("image", "text"):
@@ -156,7 +156,7 @@ def test_a_plain_tower_in_a_table_is_open_clips_own(make_clip, tokenizer, pictur
     write = as_uniform(tabled)
     assert TABLES not in write.config
     assert write.config == plain.config
-    image, text = pictures(3), tokenizer(captions(3))
+    image, text = images(3), tokenizer(captions(3))
     torch.testing.assert_close(write.encode_image(image), tabled.encode_image(image), atol=1e-6, rtol=0)
     torch.testing.assert_close(write.encode_text(text), tabled.encode_text(text), atol=1e-6, rtol=0)
 

@@ -26,4 +26,4 @@ def check_format(name: str, *, half: bool = False) -> None:
         if spec is None or spec.origin is None:  # a mere folder of the package's name has no origin
             raise ValueError(f"{name} needs {package}, which is not installed: pip install '{PROJECT}[{name}]'")
     if half and name == "onnx":
-        raise ValueError("onnx is written in float32: drop --half, and let the runtime round (or quantise) it")
+        raise ValueError("onnx is written in float32: drop --half, and let the runtime round (or quantize) it")

@@ -14,7 +14,7 @@ from workbench.models.clip import Clip
 from workbench.models.folder import TOKENIZER, load_folder, save_folder
 from workbench.models.tokenizers import Tokenizer
 
-# Fixed pictures and captions on which an export is compared with the model it came from.
+# Fixed images and captions on which an export is compared with the model it came from.
 
 CAPTIONS = (
     "",

@@ -1,6 +1,6 @@
 """ONNX: ``image.onnx`` and ``text.onnx``, whatever the towers' shapes, and ``config.json`` to feed them by.
 
-Inputs are what open_clip's transform and tokenizer give: normalised float32 pictures [B, 3, H, W] and int64 token ids
+Inputs are what open_clip's transform and tokenizer give: normalized float32 images [B, 3, H, W] and int64 token ids
 [B, L]; B is free. Outputs are unit-length float32 embeddings [B, D], so a dot product is a cosine. Each file also
 carries its part of ``config.json`` as metadata.
 """

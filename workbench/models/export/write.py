@@ -73,7 +73,7 @@ def _oddity(shape: TowerShape) -> str:
 
 
 def _normalized(image_BCHW: Tensor, preprocess: dict[str, Any]) -> Tensor:
-    """As open_clip's transform leaves pictures."""
+    """As open_clip's transform leaves images."""
     mean, std = (torch.tensor(preprocess[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     return (image_BCHW / 255 - mean) / std
 
