@@ -48,7 +48,7 @@ def test_blocks_of_1000_weigh_by_their_size() -> None:
 
 
 def test_unpaired_or_single_pairs_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 or more pairs"):
+    with pytest.raises(ValueError, match="at least 2"):
         mutual_information_bounds(pairs(1, 3), pairs(2, 4), 1.0)
-    with pytest.raises(ValueError, match="2 or more pairs"):
+    with pytest.raises(ValueError, match="at least 2"):
         mutual_information_bounds(pairs(1, 1), pairs(2, 1), 1.0)

@@ -52,7 +52,7 @@ def test_our_templates_have_one_place_for_the_name() -> None:
     [
         ([], ["a {}"], "at least one class"),
         ([["a"], []], ["a {}"], "a name for every class"),
-        ([["a"]], ["a photo"], "'a photo' must have one {}"),
+        ([["a"]], ["a photo"], "'a photo' must have exactly one {}"),
         ([["a"]], [], "needs a template"),
     ],
 )

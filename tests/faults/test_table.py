@@ -519,7 +519,7 @@ FAULTS = [
         "engine/doctor/test_at_start.py::test_words_that_neither_model_knows_are_named",
         "engine/doctor/test_at_start.py::test_a_run_warns_once_at_its_start_also_one_that_was_only_created",
         "cli/test_evaluate.py::test_chance_and_the_teachers_recall_stand_beside_the_students",
-        "evaluation/test_retrieval.py::test_chance_is_the_mean_of_random_orders",
+        "evaluation/test_chance.py::test_chance_is_the_mean_of_random_orders",
         "cli/test_teacher.py::test_a_teacher_is_written_measured_and_teaches",
     ),
     fault(

@@ -61,52 +61,54 @@ def inputs() -> tuple[Tensor, Tensor]:
 class Oracle:
     """The masked model by hand: heads one at a time, and norms over the open channels picked out."""
 
-    def __init__(self, teacher: Clip, openings: dict[str, Any]) -> None:
-        self.teacher, self.openings = teacher, openings
+    def __init__(self, teacher: Clip, gate_values: dict[str, Any]) -> None:
+        self.teacher, self.gate_values = teacher, gate_values
 
     def encode_image(self, image: Tensor) -> Tensor:
-        visual, opening = self.teacher.towers.visual, self.openings["image"].embedding_C
+        visual, gates_C = self.teacher.towers.visual, self.gate_values["image"].embedding_C
         patches = visual.conv1((image.float() - self.teacher._mean) / self.teacher._std).flatten(2).mT
         tokens = torch.cat([visual.class_embedding.expand(len(image), 1, -1), patches], dim=1)
-        tokens = self._norm((tokens + visual.positional_embedding) * opening, visual.ln_pre, opening)
-        tokens = self._norm(self._blocks(visual.transformer, tokens, "image"), visual.ln_post, opening)
+        tokens = self._norm((tokens + visual.positional_embedding) * gates_C, visual.ln_pre, gates_C)
+        tokens = self._norm(self._blocks(visual.transformer, tokens, "image"), visual.ln_post, gates_C)
         return tokens[:, 0] @ visual.proj if visual.pool_type == "tok" else tokens[:, 1:].mean(dim=1) @ visual.proj
 
     def encode_text(self, text: Tensor) -> Tensor:
         owner = getattr(self.teacher.towers, "text", self.teacher.towers)
-        opening = self.openings["text"].embedding_C
-        tokens = (owner.token_embedding(text) + owner.positional_embedding) * opening
-        tokens = self._norm(self._blocks(owner.transformer, tokens, "text"), owner.ln_final, opening)
+        gates_C = self.gate_values["text"].embedding_C
+        tokens = (owner.token_embedding(text) + owner.positional_embedding) * gates_C
+        tokens = self._norm(self._blocks(owner.transformer, tokens, "text"), owner.ln_final, gates_C)
         return tokens[range(len(text)), text.argmax(dim=1)] @ owner.text_projection
 
-    def _norm(self, tokens: Tensor, norm: Any, opening: Tensor) -> Tensor:
-        picked = opening.nonzero().flatten()
+    def _norm(self, tokens: Tensor, norm: Any, gates_C: Tensor) -> Tensor:
+        picked = gates_C.nonzero().flatten()
         normed = torch.zeros_like(tokens)
         weights = norm.weight[picked], norm.bias[picked]
         normed[..., picked] = F.layer_norm(tokens[..., picked], (len(picked),), *weights, norm.eps)
         return normed
 
     def _blocks(self, transformer: Any, tokens: Tensor, tower: str) -> Tensor:
-        openings = self.openings[tower]
+        gate_values = self.gate_values[tower]
         num_tokens = tokens.shape[1]
         mask = torch.full((num_tokens, num_tokens), float("-inf")).triu(1) if tower == "text" else torch.zeros(1)
         for layer, block in enumerate(transformer.resblocks):
             width = block.attn.embed_dim // block.attn.num_heads
-            normed = self._norm(tokens, block.ln_1, openings.embedding_C)
+            normed = self._norm(tokens, block.ln_1, gate_values.embedding_C)
             projected = normed @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
             output = block.attn.out_proj.bias
-            for head, opening in enumerate(openings.heads[layer]):
+            for head, gates_C in enumerate(gate_values.heads[layer]):
                 query, key, value = (
                     part[..., head * width : (head + 1) * width] for part in projected.chunk(3, dim=-1)
                 )
                 attention = (query @ key.mT / width**0.5 + mask).softmax(dim=-1)
                 columns = block.attn.out_proj.weight[:, head * width : (head + 1) * width]
-                output = output + opening * (attention @ value) @ columns.T
-            tokens = tokens + output * openings.embedding_C
-            normed = self._norm(tokens, block.ln_2, openings.embedding_C)
-            hidden = block.mlp.gelu(normed @ block.mlp.c_fc.weight.T + block.mlp.c_fc.bias) * openings.channels[layer]
+                output = output + gates_C * (attention @ value) @ columns.T
+            tokens = tokens + output * gate_values.embedding_C
+            normed = self._norm(tokens, block.ln_2, gate_values.embedding_C)
+            hidden = (
+                block.mlp.gelu(normed @ block.mlp.c_fc.weight.T + block.mlp.c_fc.bias) * gate_values.channels[layer]
+            )
             output = hidden @ block.mlp.c_proj.weight.T + block.mlp.c_proj.bias
-            tokens = tokens + output * openings.embedding_C
+            tokens = tokens + output * gate_values.embedding_C
         return tokens
 
 

@@ -10,7 +10,7 @@ from workbench.config.inheritance import GatesConfig, TowerShape
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.embeddings import FeatureKey
 from workbench.inheritance.gated import block_weights, gate, slice_gated
-from workbench.inheritance.masks import LIMIT, TowerMasks
+from workbench.inheritance.masks import MAX_LOG_ALPHA, TowerMasks
 from workbench.models.folder import load_folder, save_folder
 from workbench.models.masking import kept_patches
 from workbench.models.shapes import TABLES, tower_shape
@@ -21,7 +21,9 @@ def scatter(gates, seed, spread=2.5):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for log_alpha in gates.log_alphas():
-            log_alpha.copy_((torch.randn(log_alpha.shape, generator=generator) * spread).clamp(-LIMIT, LIMIT))
+            log_alpha.copy_(
+                (torch.randn(log_alpha.shape, generator=generator) * spread).clamp(-MAX_LOG_ALPHA, MAX_LOG_ALPHA)
+            )
 
 
 def difference(one, other, inputs):
@@ -38,8 +40,8 @@ def difference(one, other, inputs):
     return found
 
 
-def openings(gates):
-    return {tower: gates.tower(tower).current for tower in ("image", "text")}
+def gate_values(gates):
+    return {tower: gates.tower(tower).values for tower in ("image", "text")}
 
 
 VARIANTS = [{}, {"custom_text": True}, {"quick_gelu": True, "pool_type": "avg"}]
@@ -51,14 +53,14 @@ def test_the_forward_is_the_masked_model_by_hand(make_teacher, inputs, oracle, v
     teacher = make_teacher(**variant)
     gated = gate(teacher, GatesConfig())
     scatter(gated.gates, 5, spread=1.0)
-    gated.gates.draw(0, 3)
+    gated.gates.sample_noise(0, 3)
     gated.clip.train(training)
     with torch.no_grad():
         gated.clip.embed(*inputs)
-    for opening in openings(gated.gates).values():
-        assert 0 < int((opening.embedding_C == 0).sum()) < len(opening.embedding_C)
-        assert any((part == 0).any() for part in opening.channels)
-    assert difference(gated.clip, oracle(teacher, openings(gated.gates)), inputs) < 1e-5
+    for value in gate_values(gated.gates).values():
+        assert 0 < int((value.embedding_C == 0).sum()) < len(value.embedding_C)
+        assert any((part == 0).any() for part in value.channels)
+    assert difference(gated.clip, oracle(teacher, gate_values(gated.gates)), inputs) < 1e-5
 
 
 @torch.no_grad()
@@ -71,7 +73,7 @@ def test_open_gates_are_the_teacher(make_teacher, inputs):
             gates.log_alpha(group).fill_(50.0)
     assert difference(gated.clip, teacher, inputs) < 1e-5
     assert difference(slice_gated(gated), teacher, inputs) < 1e-5
-    gated.gates.draw(0, 0)
+    gated.gates.sample_noise(0, 0)
     assert difference(gated.clip.train(), teacher, inputs) < 1e-5
 
 
@@ -183,7 +185,7 @@ def test_features_and_dropped_patches_go_through_the_gates(make_teacher, inputs)
 def test_every_weight_and_gate_learns(make_teacher, inputs):
     gated = gate(make_teacher(), GatesConfig())
     scatter(gated.gates, 1, spread=0.5)
-    gated.gates.draw(0, 0)
+    gated.gates.sample_noise(0, 0)
     embedded = gated.clip.train().embed(*inputs)
     (embedded.scale * (embedded.image_BD @ embedded.text_BD.T)).logsumexp(1).sum().backward()
     assert [name for name, parameter in gated.clip.named_parameters() if parameter.grad is None] == []
@@ -195,7 +197,7 @@ def test_every_weight_and_gate_learns(make_teacher, inputs):
 def test_micro_batches_add_up_to_the_whole(make_teacher, inputs):
     gated = gate(make_teacher(), GatesConfig())
     scatter(gated.gates, 1, spread=0.5)
-    gated.gates.draw(0, 0)
+    gated.gates.sample_noise(0, 0)
     image, _ = inputs
 
     def gradient(*chunks):
@@ -213,7 +215,7 @@ def test_the_gradient_of_a_gate_is_that_of_finite_differences(make_teacher, inpu
     gated = gate(make_teacher(), GatesConfig())
     gated.clip.double()
     scatter(gated.gates.double(), 2, spread=0.3)
-    gated.gates.draw(0, 0)
+    gated.gates.sample_noise(0, 0)
     tower = gated.gates.tower("text")
     tower.noise = {group: noise.double() for group, noise in tower.noise.items()}
     gated.clip.train()
@@ -256,7 +258,7 @@ def test_a_resumed_mask_phase_sees_the_same_gates(make_teacher, inputs):
     second.clip.towers.load_state_dict(first.clip.towers.state_dict())
     second.gates.load_state_dict(first.gates.state_dict())
     for gated in (first, second):
-        gated.gates.draw(8, 100)
+        gated.gates.sample_noise(8, 100)
         gated.clip.train()
     with torch.no_grad():
         assert torch.equal(first.clip.encode_image(inputs[0]), second.clip.encode_image(inputs[0]))

@@ -70,8 +70,8 @@ def test_a_student_is_the_newest_one_or_as_large_as_its_masks_were(make_teacher)
     before = planned_map(teacher, Plan()).snapshot(0, 0)
     whole = student_at(before, teacher, student)
     assert count_parameters(whole) == count_parameters(teacher)
-    rebuilt = student_at(planned, teacher, teacher)
-    assert count_parameters(rebuilt) == count_parameters(student)
+    build_student = student_at(planned, teacher, teacher)
+    assert count_parameters(build_student) == count_parameters(student)
     with pytest.raises(ValueError, match="has changed since"):
         student_at(planned, student, student)
 

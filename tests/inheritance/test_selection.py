@@ -18,9 +18,9 @@ from workbench.inheritance.selection import (
     choose_layers,
     choose_widths,
     embedding_magnitudes,
-    everything,
+    full_selection,
     head_magnitudes,
-    layer_norms,
+    weight_importance,
 )
 
 SHAPE = TowerShape(width=6, head_width=4, heads=(3, 2, 3), channels=(5, 6, 4))
@@ -29,9 +29,9 @@ SECOND = TowerSelection(layers=(1,), embedding=(1, 3), heads=((1,),), channels=(
 
 
 def test_everything_is_the_shape_itself():
-    assert everything(SHAPE).shape(SHAPE) == SHAPE
-    assert everything(SHAPE).by_source_layer(SHAPE) == SHAPE
-    assert everything(SHAPE).then(FIRST) == FIRST
+    assert full_selection(SHAPE).shape(SHAPE) == SHAPE
+    assert full_selection(SHAPE).by_source_layer(SHAPE) == SHAPE
+    assert full_selection(SHAPE).then(FIRST) == FIRST
 
 
 def test_layers_that_went_hold_nothing():
@@ -42,7 +42,7 @@ def test_layers_that_went_hold_nothing():
 def test_one_after_another_counts_from_the_first_source():
     both = FIRST.then(SECOND)
     assert both == TowerSelection(layers=(2,), embedding=(2, 5), heads=((2,),), channels=((),))
-    assert FIRST.then(everything(FIRST.shape(SHAPE))) == FIRST
+    assert FIRST.then(full_selection(FIRST.shape(SHAPE))) == FIRST
 
 
 def test_a_selection_is_plain_data():
@@ -157,10 +157,10 @@ def test_loudness_is_the_product_of_a_branchs_matrices(block):
     inward = block["mlp.c_fc.weight"] * block["ln_2.weight"]
     attention = norm(value) * norm(block["attn.out_proj.weight"])
     perceptron = norm(inward) * norm(block["mlp.c_proj.weight"])
-    assert layer_norms(block) == pytest.approx(math.hypot(attention, perceptron), rel=1e-5)
+    assert weight_importance(block) == pytest.approx(math.hypot(attention, perceptron), rel=1e-5)
     doubled = block | {"attn.out_proj.weight": 2 * block["attn.out_proj.weight"]}
-    assert layer_norms(doubled) == pytest.approx(math.hypot(2 * attention, perceptron), rel=1e-5)
-    assert layer_norms({"attn.bias": torch.ones(3), "mlp.bias": torch.ones(3)}) == 0
+    assert weight_importance(doubled) == pytest.approx(math.hypot(2 * attention, perceptron), rel=1e-5)
+    assert weight_importance({"attn.bias": torch.ones(3), "mlp.bias": torch.ones(3)}) == 0
 
 
 def test_influence_is_how_far_tokens_turn(make_teacher, inputs):
@@ -223,8 +223,8 @@ def test_an_uneven_tower_keeps_what_its_layers_have():
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
-        ({"width": 600}, "width 600 is not a multiple of the head size 64: choose 576 or 640, or say how many heads"),
-        ({"width": 30}, "width 30 is not a multiple of the head size 64: choose 64, or say how many heads"),
+        ({"width": 600}, "width 600 is not a multiple of the head size 64: choose 576 or 640, .*heads="),
+        ({"width": 30}, "width 30 is not a multiple of the head size 64: choose 64, .*heads="),
         ({"width": 769}, "width 769: the teacher has 768 embedding channels, choose 1 to 768"),
         ({"heads": 13}, "heads 13: the teacher has 12 heads in a layer, choose 1 to 12"),
         ({"channels": 4000}, "channels 4000: the teacher has 3072 channels in a layer"),

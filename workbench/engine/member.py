@@ -114,7 +114,7 @@ class Member:
         self.state.student.train()
         self.state.optimizer.zero_grad(set_to_none=True)
         if self.state.gates:
-            self.state.gates.draw(self.config.seed, step)
+            self.state.gates.sample_noise(self.config.seed, step)
 
     def update(self, values: Values, batch: Batch, step: int) -> None:
         """Take the optimiser's step, the gradient of the objective being there."""

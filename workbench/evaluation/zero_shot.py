@@ -1,4 +1,4 @@
-"""Zero-shot classification: class names in prompts become a classifier (Radford et al. 2021, §3.1.4)."""
+"""Zero-shot classification with prompts as classifier weights (Radford et al. 2021, section 3.1.4)."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ TEMPLATES = (
     "this is what a {} looks like.",
 )
 PROMPTS_PER_CALL = 512
-TOP5_MIN_CLASSES = 11  # with 10 classes, guessing already reaches a top-5 of 0.5
+TOP5_MIN_CLASSES = 11  # with 10 classes, a random guess has a top-5 accuracy of 0.5
 
 
 @torch.no_grad()
@@ -28,12 +28,12 @@ def build_classifier(
     classes: Sequence[Sequence[str]],
     templates: Sequence[str] = TEMPLATES,
 ) -> Tensor:
-    """A unit-length row for each of K classes, [K, D]: the normalized mean of its normalized prompts.
+    """Classifier weights [K, D], unit-length rows: per class, the normalized mean of its normalized prompt embeddings.
 
     Args:
-        encode_text: M prompts to embeddings [M, D], of any length.
-        classes: for each class its names; all are used.
-        templates: prompts with one ``{}`` for the name; "a {}" takes the article of each name.
+        encode_text: maps M prompts to embeddings [M, D] of any length.
+        classes: the names of each class; all of them are used.
+        templates: prompts with one ``{}`` for the name; the article in "a {}" is adapted to the name.
 
     Raises:
         ValueError: no class, a class without a name, or a template without exactly one ``{}``.
@@ -42,7 +42,7 @@ def build_classifier(
         raise ValueError("zero-shot classification needs at least one class, and a name for every class")
     for template in templates:
         if template.count("{}") != 1:
-            raise ValueError(f"the template '{template}' must have one {{}} where the class name goes")
+            raise ValueError(f"the template '{template}' must have exactly one {{}} for the class name")
     if not templates:
         raise ValueError("zero-shot classification needs a template such as 'a photo of a {}.'")
     prompts = [fill(template, name) for names in classes for name in names for template in templates]
@@ -54,17 +54,17 @@ def build_classifier(
 
 @torch.no_grad()
 def zero_shot(image_ND: Tensor, classifier_KD: Tensor, labels_N: Tensor) -> ItemScores:
-    """``zero_shot_top1``, and ``zero_shot_top5`` with more than 10 classes, with binomial standard errors.
+    """``zero_shot_top1``, and ``zero_shot_top5`` for more than 10 classes, with binomial standard errors.
 
-    A class that ties with the right one counts against it.
+    A class that ties with the correct one ranks above it.
 
     Args:
-        image_ND: unit-length images.
-        classifier_KD: unit-length classes, from ``build_classifier``.
-        labels_N: int64, the right class of each image.
+        image_ND: unit-length image embeddings.
+        classifier_KD: unit-length rows from :func:`build_classifier`.
+        labels_N: int64, the correct class of each image.
 
     Raises:
-        ValueError: embeddings that are not finite, or labels that do not fit images and classes.
+        ValueError: embeddings that are not finite, or labels that do not match images and classes.
     """
     check_embeddings(image=image_ND, classifier=classifier_KD)
     num_classes = len(classifier_KD)
@@ -75,8 +75,3 @@ def zero_shot(image_ND: Tensor, classifier_KD: Tensor, labels_N: Tensor) -> Item
     metrics = {name: float(hit_N.double().mean()) for name, hit_N in hits.items()}
     errors = {name: (share * (1 - share) / len(image_ND)) ** 0.5 for name, share in metrics.items()}
     return ItemScores(metrics, errors, hits)
-
-
-def random_accuracy(num_classes: int) -> dict[str, float]:
-    """What a random answer is expected to score, by metric name: k of the K classes."""
-    return {f"zero_shot_top{k}": min(1.0, k / num_classes) for k in (1, 5)}
