@@ -79,7 +79,7 @@ def test_accuracy_agrees_with_argmax_and_topk(num_classes: int) -> None:
         assert torch.equal(result.hits["zero_shot_top5"], top5)
 
 
-def test_equal_classes_cannot_be_told_apart() -> None:
+def test_equal_classes_score_zero() -> None:
     image = torch.eye(3)
     classifier = torch.eye(3)[[0, 0, 2]]
     assert zero_shot(image, classifier, torch.tensor([0, 1, 2])).hits["zero_shot_top1"].tolist() == [

@@ -68,19 +68,19 @@ FAULTS = [
         "engine/test_checkpoint.py::test_a_damaged_checkpoint_is_passed_over",
         "engine/test_resume.py::test_with_every_checkpoint_spoilt_a_run_begins_again_and_says_so",
         "runs/test_lineage.py::test_a_checkpoint_that_is_damaged_or_not_there_makes_no_fork",
-        "models/test_weights.py::test_a_file_torn_anywhere_is_refused_in_one_line",
+        "models/test_weights.py::test_a_truncated_file_is_refused_in_one_line",
         "faults/test_files.py::test_an_empty_weights_file_is_called_empty",
     ),
     fault(
         "7 a pickle that would run code",
         "refused; nothing runs, and no unsafe way is offered",
         "models/test_weights.py::test_a_pickle_that_would_run_code_is_refused_and_does_not_run",
-        "models/test_weights.py::test_a_whole_pickled_module_is_refused",
+        "models/test_weights.py::test_a_pickled_module_is_refused",
     ),
     fault(
         "8 weights of another shape, missing or unexpected",
         "a table of the first few, with both shapes",
-        "models/test_weights.py::test_what_does_not_fit_is_a_table",
+        "models/test_weights.py::test_weights_that_do_not_fit_are_listed_in_a_table",
         "models/test_weights.py::test_a_long_table_is_shortened_kind_by_kind",
     ),
     fault(
@@ -579,8 +579,8 @@ FAULTS = [
         "cli/test_start.py::test_what_is_kept_is_listed_without_torch",
         "engine/test_precheck.py::test_what_is_said_early_is_what_building_says",
         "engine/test_precheck.py::test_every_recipe_passes",
-        "losses/test_declared.py::test_the_source_says_what_the_classes_have",
-        "losses/test_declared.py::test_a_slip_is_refused_with_the_nearest_name",
+        "losses/test_declared.py::test_parsed_settings_are_those_of_the_classes",
+        "losses/test_declared.py::test_a_typo_is_refused_with_the_nearest_name",
         "models/test_names.py::test_a_spec_that_names_nothing_is_refused_as_the_loader_refuses_it",
     ),
     fault(

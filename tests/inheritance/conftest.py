@@ -1,4 +1,4 @@
-"""A teacher small enough to build by the hundred, and an oracle for what gates do to it."""
+"""A tiny teacher, and a reference implementation of its gated forward."""
 
 import copy
 from collections.abc import Callable
@@ -114,5 +114,5 @@ class Oracle:
 
 @pytest.fixture(scope="session")
 def oracle() -> type[Oracle]:
-    """``oracle(teacher, openings)``: encodes images and texts through gates that are open so far."""
+    """``oracle(teacher, gate_values)``: encodes images and texts through gates with these values."""
     return Oracle

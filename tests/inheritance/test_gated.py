@@ -1,4 +1,4 @@
-"""A gated model is the masked model by hand, and its slice is the same function, whatever the masks."""
+"""A gated model equals the masked model by hand, and its slice computes the same function, for any masks."""
 
 import pytest
 import torch
@@ -122,7 +122,7 @@ def test_a_slice_is_the_masked_model_whatever_the_masks(gated_twins, inputs, ima
     assert block_weights(student) == image.num_weights(IMAGE) + text.num_weights(TEXT)
 
 
-def test_the_whole_of_it_may_be_biases(gated_twins, inputs):
+def test_a_model_reduced_to_biases_works(gated_twins, inputs):
     gated = gated_twins[0]
     nothing = {
         "image": TowerMasks(torch.arange(32) == 3, torch.zeros(16, dtype=bool), torch.zeros(512, dtype=bool)),
@@ -135,7 +135,7 @@ def test_the_whole_of_it_may_be_biases(gated_twins, inputs):
     assert student.encode_text(inputs[1]).requires_grad
 
 
-def test_slices_by_likely_masks_are_what_evaluation_sees(make_teacher, inputs):
+def test_slices_by_expected_masks_equal_the_evaluated_model(make_teacher, inputs):
     gated = gate(make_teacher(), GatesConfig())
     scatter(gated.gates, 7)
     student = slice_gated(gated)
@@ -194,7 +194,7 @@ def test_every_weight_and_gate_learns(make_teacher, inputs):
             assert gated.gates.tower(tower).log_alpha(group).grad.abs().sum() > 0, (tower, group)
 
 
-def test_micro_batches_add_up_to_the_whole(make_teacher, inputs):
+def test_micro_batch_gradients_add_up(make_teacher, inputs):
     gated = gate(make_teacher(), GatesConfig())
     scatter(gated.gates, 1, spread=0.5)
     gated.gates.sample_noise(0, 0)
@@ -280,7 +280,7 @@ def test_a_frozen_tower_has_no_gates_and_stays_frozen(make_teacher, inputs):
     assert torch.equal(student.encode_text(inputs[1]), teacher.encode_text(inputs[1]))
 
 
-def test_a_tower_that_cannot_have_gates_says_so(resnet):
+def test_a_tower_that_cannot_have_gates_is_refused(resnet):
     with pytest.raises(ValueError, match="the image tower is a ModifiedResNet: choose a model with"):
         gate(resnet, GatesConfig())
 
@@ -326,7 +326,7 @@ def test_real_images_through_a_real_teacher():
 
 @pytest.mark.slow
 def test_vit_b_reaches_half_and_slices_to_the_counted_size():
-    """The constraint alone, at ten times the published rate; what the losses do beside it is tested elsewhere."""
+    """The constraint alone, at ten times the published rate; with losses it is tested elsewhere."""
     teacher = load_model("open_clip:ViT-B-32", seed=0).eval()
     gated = gate(teacher, GatesConfig(sparsity=0.5, ramp_steps=50))
     groups = [{"params": gated.gates.log_alphas()}, {"params": [gated.gates.multipliers], "maximize": True}]

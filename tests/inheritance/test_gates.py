@@ -1,4 +1,4 @@
-"""Gates are drawn by seed and step, counted against the original teacher, and pulled to the target by both sides."""
+"""Gate noise depends on seed and step, sparsity is that of the original teacher, the constraint reaches its target."""
 
 import math
 
@@ -90,7 +90,7 @@ def test_noise_is_a_function_of_seed_and_step():
     assert drawn(0, 0)[:3].tolist() == pytest.approx([0.061738, 0.115668, 0.290681], abs=1e-5)  # pinned
 
 
-def test_one_draw_serves_every_forward_of_a_step():
+def test_one_sample_serves_every_forward_of_a_step():
     gates = Gates({"image": SMALL}, GatesConfig(), SMALL.block_weights)
     polarised(gates, 0.5)
     tower = gates.tower("image")

@@ -1,4 +1,4 @@
-"""Inheriting by a plan: the teacher itself where nothing is said, its very weights where something is."""
+"""Manual inheritance: without a plan the student is the teacher, with one it has the teacher's weights."""
 
 from dataclasses import replace
 
@@ -132,7 +132,7 @@ def test_a_frozen_tower_is_the_teachers_and_does_not_learn(make_teacher, inputs)
         ({"text": {"heads": 9}}, "text tower: heads 9: the teacher has 4 heads in a layer"),
     ],
 )
-def test_a_plan_that_cannot_be_says_which_tower_and_why(make_teacher, table, words):
+def test_an_impossible_plan_names_the_tower_and_the_reason(make_teacher, table, words):
     with pytest.raises(ValueError, match=rf"\A{words}.*\Z"):
         inherit(make_teacher(), Plan.parse(table))
 

@@ -1,4 +1,4 @@
-"""Masks keep the largest, as many as are expected to stay; the final ones fit the budget to the last gate."""
+"""Masks keep the gates with the largest log α, as many as expected; final masks use the budget to the last gate."""
 
 import math
 
@@ -62,7 +62,7 @@ def test_of_equal_gates_the_first_stay():
         assert int(mask.sum()) == own - round(own * (1 - expected_open([-1.5])))
 
 
-def test_one_embedding_channel_stays_whatever_the_gates_say():
+def test_one_embedding_channel_always_stays():
     closed = {group: torch.full((SIZES[group](TEXT),), -MAX_LOG_ALPHA) for group in GROUPS}
     masks = expected_masks(TEXT, closed, shift=50)
     assert int(masks.embedding.sum()) == 1
@@ -119,7 +119,7 @@ def test_gates_that_meet_the_target_keep_their_masks():
             assert torch.equal(getattr(final[tower], group), getattr(mask, group))
 
 
-def test_gates_that_never_moved_leave_an_even_tower():
+def test_untrained_gates_leave_an_even_tower():
     gates = {
         tower: {g: torch.full((SIZES[g](shape),), MAX_LOG_ALPHA) for g in GROUPS} for tower, shape in SHAPES.items()
     }
@@ -160,13 +160,13 @@ def by_formula(log_alpha: float, uniform: float) -> float:
 
 @pytest.mark.parametrize("log_alpha", [-4.605, -1.0, 0.0, 0.7, 4.605])
 @pytest.mark.parametrize("uniform", [0.001, 0.2, 0.5, 0.9, 0.999])
-def test_a_draw_is_the_formula(log_alpha, uniform):
+def test_a_sample_is_the_formula(log_alpha, uniform):
     found = sample_gates(torch.tensor(log_alpha, dtype=torch.float64), torch.tensor(uniform, dtype=torch.float64))
     assert float(found) == pytest.approx(by_formula(log_alpha, uniform), abs=1e-12)
 
 
 @pytest.mark.parametrize("log_alpha", [-3.0, -1.6, 0.0, 2.0])
-def test_gates_are_open_as_often_as_their_probability_says(log_alpha):
+def test_the_share_of_open_gates_is_their_probability(log_alpha):
     uniform = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
     share = (sample_gates(torch.tensor(log_alpha, dtype=torch.float64), uniform) != 0).double().mean()
     probability = open_probability(torch.tensor(log_alpha, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Selections say shapes, and one after the other is one selection."""
+"""Selections of layers, heads and channels: shapes, composition and rules."""
 
 import math
 from itertools import pairwise
@@ -90,7 +90,7 @@ def test_even_reaches_from_the_first_to_the_last_in_steps_that_differ_by_one_at_
     assert max(steps) - min(steps) <= 1
 
 
-def test_the_first_the_last_a_list_and_the_loudest():
+def test_the_first_the_last_a_list_and_the_most_important():
     assert layers(6, 2, "first") == (0, 1)
     assert layers(6, 2, "last") == (4, 5)
     assert layers(6, [1, 2, 5]) == (1, 2, 5)
@@ -152,7 +152,7 @@ def test_an_embedding_channels_magnitude_is_over_all_blocks(make_teacher):
         assert float(found[channel]) == pytest.approx(norm(*parts), rel=1e-5)
 
 
-def test_loudness_is_the_product_of_a_branchs_matrices(block):
+def test_weight_importance_is_the_product_of_a_branchs_norms(block):
     value = block["attn.in_proj_weight"][64:] * block["ln_1.weight"]
     inward = block["mlp.c_fc.weight"] * block["ln_2.weight"]
     attention = norm(value) * norm(block["attn.out_proj.weight"])
@@ -163,7 +163,7 @@ def test_loudness_is_the_product_of_a_branchs_matrices(block):
     assert weight_importance({"attn.bias": torch.ones(3), "mlp.bias": torch.ones(3)}) == 0
 
 
-def test_influence_is_how_far_tokens_turn(make_teacher, inputs):
+def test_block_influence_is_one_minus_the_mean_cosine(make_teacher, inputs):
     teacher = make_teacher().train()
     blocks = teacher.towers.visual.transformer.resblocks
     with torch.no_grad():
@@ -205,7 +205,7 @@ ALL = tuple(range(12))
         ({"width": 768}, (768, 12, 3072)),
     ],
 )
-def test_heads_and_channels_follow_the_width_unless_said(plan, expected):
+def test_heads_and_channels_follow_the_width_by_default(plan, expected):
     width, heads, channels = expected
     shape = choose_widths(TowerPlan(**plan), VIT, ALL)
     assert shape == TowerShape(width=width, head_width=64, heads=(heads,) * 12, channels=(channels,) * 12)
@@ -230,7 +230,7 @@ def test_an_uneven_tower_keeps_what_its_layers_have():
         ({"channels": 4000}, "channels 4000: the teacher has 3072 channels in a layer"),
     ],
 )
-def test_a_width_that_cannot_be_says_why(plan, words):
+def test_an_impossible_width_names_the_reason(plan, words):
     with pytest.raises(ValueError, match=f"^{words}"):
         choose_widths(TowerPlan(**plan), VIT, ALL)
 

@@ -1,4 +1,4 @@
-"""Cutting towers: any selection is a model, the real size has the size that was counted."""
+"""Slicing: any selection gives a valid model, and a real model has the expected size."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Random unit embeddings in float64, of a student and of its teacher, and an oracle for every equation."""
+"""Random unit embeddings in float64 of a student and a teacher, and reference implementations of all equations."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -188,7 +188,7 @@ class BruteForce:
 
     @classmethod
     def gd_released(cls, student: Embeddings, teacher: Embeddings, scale: float, teacher_scale: float) -> float:
-        """Logits divided by the scale; four errors apart, each over B·D numbers, of gradients divided by B."""
+        """Logits divided by the scale; four separate errors, each over B·D numbers, of gradients divided by B."""
         num_pairs, width = student.image_BD.shape
         total = 0.0
         for anchors_of in BOTH_DIRECTIONS:

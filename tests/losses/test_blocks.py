@@ -1,4 +1,4 @@
-"""The functions with gradients of their own, against finite differences and against the whole matrix."""
+"""Custom autograd functions against finite differences and dense matrices."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What losses share in one comparison: computed once, and with the gradients that each would have alone."""
+"""Losses share the matrices of a comparison, and get the gradients that each would get separately."""
 
 import pytest
 import torch

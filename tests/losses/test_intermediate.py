@@ -68,7 +68,7 @@ def test_features_that_the_map_turns_into_the_teachers_cost_nothing(embeddings) 
     assert loss(embeddings(1), embeddings(2), Features(ours, (theirs.detach(),))).item() == pytest.approx(0, abs=1e-28)
 
 
-def test_the_student_and_the_map_are_moved_and_embeddings_are_not(embeddings) -> None:
+def test_the_student_and_the_map_get_gradients_and_embeddings_do_not(embeddings) -> None:
     student, (ours,), (theirs,) = embeddings(1), features(1, (6, 2, 4, 4)), features(2, (6, 4, 2, 2))
     loss = build_loss("intermediate")
     loss(student, embeddings(2), Features((ours,), (theirs.detach(),))).backward()
@@ -108,6 +108,6 @@ def test_a_block_that_a_tower_lacks_is_refused_with_those_it_has() -> None:
         loss.learnt(Widths(4, 8, {0: 16, 1: 16, -1: 16, -2: 16}, {0: 32}))
 
 
-def test_without_features_it_says_how_to_pass_them(embeddings) -> None:
+def test_missing_features_are_refused_with_the_remedy(embeddings) -> None:
     with pytest.raises(ValueError, match="features="):
         build_loss("intermediate")(embeddings(1), embeddings(2))

@@ -1,4 +1,4 @@
-"""Every way to choose a temperature, against loops over numbers that are told the scale."""
+"""Every scale setting, against loops over numbers."""
 
 import math
 import re
@@ -129,7 +129,7 @@ def test_the_released_scale_is_the_parameter_itself_and_free() -> None:
 
 @pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if "scale" in option_names(loss)])
 @pytest.mark.parametrize("temperature", [0.07, 0.02, 1, 3.0])
-def test_a_temperature_is_answered_with_the_scale_that_means_the_same(name: str, temperature: float) -> None:
+def test_a_temperature_is_refused_with_the_equivalent_scale(name: str, temperature: float) -> None:
     with pytest.raises(ValueError, match=rf"^loss\.{name}\.temperature: .* 1/temperature") as caught:
         make_loss(name, temperature=temperature)
     (value,) = re.findall(rf"loss\.{name}\.scale=(\S+)$", str(caught.value))
@@ -138,7 +138,7 @@ def test_a_temperature_is_answered_with_the_scale_that_means_the_same(name: str,
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"),
+    ("option", "value", "message"),
     [
         ("tau", 0.5, r"is loss\.crd\.scale=2\.0$"),
         ("teacher_temperature", 0.25, r"is loss\.crd\.teacher_scale=4\.0$"),
@@ -147,8 +147,8 @@ def test_a_temperature_is_answered_with_the_scale_that_means_the_same(name: str,
         ("temperature", True, "a temperature is a positive number"),
     ],
 )
-def test_other_words_for_a_temperature(option: str, value: object, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_other_words_for_a_temperature(option: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make_loss("crd", **{option: value})
 
 

@@ -16,7 +16,7 @@ def test_it_matches_images_among_images_and_texts_among_texts(
 
 
 @pytest.mark.parametrize("keep_diagonal", [True, False])
-def test_a_student_that_is_the_teacher_pays_its_entropy_and_is_pulled_nowhere(
+def test_a_student_equal_to_the_teacher_has_its_entropy_and_no_gradient(
     embeddings, brute_force, keep_diagonal: bool
 ) -> None:
     student, teacher = embeddings(1), embeddings(1)

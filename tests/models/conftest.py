@@ -1,4 +1,4 @@
-"""A CLIP small enough to build by the hundred."""
+"""A tiny CLIP."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A Clip is open_clip's towers on normalized pixels, seeded apart from everything else."""
+"""Clip is open_clip's towers on normalized pixels, with its own seed."""
 
 import math
 import random
@@ -92,7 +92,7 @@ def test_the_scale_stays_between_1_and_100(make_clip, logarithm, scale):
     assert model.towers.logit_scale.requires_grad
 
 
-def test_the_form_says_what_to_feed(make_clip, config, tokenizer):
+def test_the_input_spec(make_clip, config, tokenizer):
     form = make_clip().form
     assert form.image_size == 16
     assert torch.equal(form.tokenize(["a red square"]), tokenizer(["a red square"]))
@@ -192,14 +192,14 @@ def test_images_are_square(config, tokenizer):
     change(config, "vision_cfg.image_size", [16, 16])
     assert Clip(config, tokenizer).form.image_size == 16
     change(config, "vision_cfg.image_size", [16, 24])
-    with pytest.raises(ValueError, match=r"^image_size 16 x 24: the workbench feeds square images only$"):
+    with pytest.raises(ValueError, match=r"^image_size 16 x 24: the workbench supports square images only$"):
         Clip(config, tokenizer)
 
 
 @pytest.mark.parametrize(("path", "value"), [("text_cfg.vocab_size", 12), ("text_cfg.context_length", 9)])
 def test_a_tokenizer_that_does_not_fit_is_refused(config, tokenizer, path, value):
     change(config, path, value)
-    with pytest.raises(ValueError, match=r"^the tokenizer has 11 ids in rows of 8, but the model is made for \d+ in"):
+    with pytest.raises(ValueError, match=r"^the tokenizer has 11 ids in rows of 8, but the model has \d+ ids in"):
         Clip(config, tokenizer)
 
 
@@ -218,7 +218,7 @@ def test_a_frozen_tower_gets_no_gradient_and_the_other_does(config, tokenizer, i
     assert learns == {tower == "text"}
 
 
-def test_the_batch_normalization_of_a_frozen_tower_stands_still(config, tokenizer, images):
+def test_the_batch_norm_of_a_frozen_tower_does_not_change(config, tokenizer, images):
     config["vision_cfg"] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
     model = Clip(config, tokenizer)
     model.freeze("image")

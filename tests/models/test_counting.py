@@ -1,4 +1,4 @@
-"""Sizes against sums by hand."""
+"""Parameter counts against sums by hand."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def block(width):
 
 
 @pytest.mark.parametrize("custom_text", [False, True])
-def test_a_size_is_what_pen_and_paper_say(config, tokenizer, custom_text):
+def test_counts_agree_with_sums_by_hand(config, tokenizer, custom_text):
     vision, text, width = 32, 24, 16
     patches = 3 * 8 * 8 * vision
     image = patches + vision + 2 * vision + 2 * block(vision) + 2 * vision + vision * width  # class token, two norms

@@ -1,4 +1,4 @@
-"""Inner features are open_clip's own, in three forms, from one forward."""
+"""Image-tower features equal open_clip's, in three forms, from one forward."""
 
 from functools import partial
 
@@ -153,9 +153,7 @@ def test_a_convolutional_tower_has_features_at_any_resolution(make_model, height
 
 
 def test_a_vit_has_features_at_its_own_image_size_only(make_model, images):
-    with pytest.raises(
-        ValueError, match=r"^images of 64 x 64 for a ViT with positions for 32 x 32: resize them, or "
-    ):
+    with pytest.raises(ValueError, match=r"^images of 64 x 64 for a ViT with positions for 32 x 32: resize them, or "):
         make_model("vit").features(images(1, 64), [0], "map")
 
 
@@ -229,7 +227,7 @@ def test_a_form_that_is_not_there_offers_the_nearest(make_model, images):
         make_model("vit").features(images(1, 32), [0], "token")
 
 
-def test_a_tower_without_blocks_says_which_have_some(config, tokenizer, images):
+def test_a_tower_without_blocks_is_refused_with_those_that_have_some(config, tokenizer, images):
     config["vision_cfg"] = {"image_size": 32, "timm_model_name": "test_resnet", "timm_pool": "avg"}
     model = Clip(config, tokenizer).eval()
     words = r"^no inner features of a TimmModel: choose .* VisionTransformer \(its residual blocks\) or ModifiedResNet"

@@ -1,4 +1,4 @@
-"""A model folder comes back as it went, and open_clip reads it too."""
+"""A model folder is read back unchanged, by open_clip too."""
 
 import json
 import re
@@ -117,7 +117,7 @@ def test_a_missing_or_damaged_file_is_named_in_one_line(folder, name, content):
 
 
 @pytest.mark.parametrize("name", [CONFIG, TOKENIZER, WEIGHTS])
-def test_a_torn_file_is_named_in_one_line(folder, name):
+def test_a_truncated_file_is_named_in_one_line(folder, name):
     whole = (folder / name).read_bytes()
     for size in range(0, len(whole) - 1, max(1, len(whole) // 10)):
         (folder / name).write_bytes(whole[:size])
@@ -141,7 +141,7 @@ def test_a_config_that_makes_no_model_is_refused(folder, change, words):
     config = json.loads((folder / CONFIG).read_text())
     change(config)
     (folder / CONFIG).write_text(json.dumps(config))
-    expected = rf"\A{re.escape(str(folder))} holds no model of the workbench, or a damaged one: .*{words}.*\Z"
+    expected = rf"\A{re.escape(str(folder))} is not a model folder, or is damaged: .*{words}.*\Z"
     with pytest.raises(ValueError, match=expected):
         load_folder(folder)
 

@@ -1,4 +1,4 @@
-"""A masked student sees the kept patches only, pays for those only; seed, step and key say which."""
+"""A masked student sees and computes the kept patches only; they depend on seed, step and key."""
 
 import open_clip
 import pytest

@@ -1,4 +1,4 @@
-"""Configs say shapes and shapes say configs: plainly where open_clip can, by a table where it cannot."""
+"""Conversion between configs and tower shapes, with and without a table."""
 
 import copy
 
@@ -34,7 +34,7 @@ def test_the_same_shape_is_the_same_config(config, tower):
 @given(
     st.sampled_from(["image", "text"]), st.integers(1, 9), st.integers(1, 300), st.integers(1, 4), st.integers(1, 20)
 )
-def test_any_plain_shape_is_said_in_open_clips_own_words(tower, heads, channels, num_layers, head_width):
+def test_any_plain_shape_is_expressed_in_open_clips_settings(tower, heads, channels, num_layers, head_width):
     config = get_model_config("ViT-B-32")
     width = heads * head_width
     shape = TowerShape(
@@ -64,7 +64,7 @@ def test_a_model_is_built_in_any_shape(config, tokenizer, images, captions, cust
 @pytest.mark.parametrize(
     ("section", "changes", "words"),
     [
-        ("vision_cfg", {"timm_model_name": "vit_tiny"}, "the image tower is vit_tiny, of another library"),
+        ("vision_cfg", {"timm_model_name": "vit_tiny"}, "the image tower is vit_tiny, from another library"),
         ("vision_cfg", {"layers": [1, 1, 1, 1]}, "the image tower is a ModifiedResNet"),
         ("vision_cfg", {"attentional_pool": True}, "the image tower has attentional_pool"),
         ("text_cfg", {"ls_init_value": 1e-5}, "the text tower has ls_init_value"),
@@ -72,7 +72,7 @@ def test_a_model_is_built_in_any_shape(config, tokenizer, images, captions, cust
         ("text_cfg", {"bogus": 1}, "text_cfg is not open_clip's: .*bogus"),
     ],
 )
-def test_towers_without_such_a_shape_say_why(config, section, changes, words):
+def test_towers_without_such_a_shape_are_refused_with_the_reason(config, section, changes, words):
     config[section] |= changes
     with pytest.raises(ValueError, match=rf"\A{words}.*\Z"):
         tower_shape(config, "image" if section == "vision_cfg" else "text")
@@ -85,7 +85,7 @@ def test_ordinary_towers_are_transformers(config):
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"image": {}}, "unknown tower 'image'"),
+        ({"picture": {}}, "unknown tower 'picture'"),
         ({"image": {"head_width": 16, "heads": [1], "channels": [1]}}, "vision_cfg has 2 layers, its table 1"),
         ({"image": {"head_width": 16, "heads": [1, 2]}}, "channels: field required"),
         ({"text": {"head_width": 8, "heads": [-1], "channels": [3]}}, r"heads\.0: input should be greater"),

@@ -1,4 +1,4 @@
-"""Every form of model SPEC, and what is said where one names nothing."""
+"""Every form of model SPEC, and errors for invalid ones."""
 
 import json
 import re
@@ -298,7 +298,7 @@ def test_an_unknown_tokenizer_offers_the_nearest():
     "spec", ["open_clip:ViT-B-16-SigLIP", "open_clip:roberta-ViT-B-32", "open_clip:ViT-H-14-CLIPA"]
 )
 def test_another_librarys_tokenizer_is_refused_before_anything_is_built(spec):
-    refused(spec, f"{spec} needs the tokenizer .*, which the workbench does not read; pick a CLIP size", seed=0)
+    refused(spec, f"{spec} needs the tokenizer .*, which is not supported; choose a CLIP architecture", seed=0)
 
 
 @pytest.mark.slow
@@ -320,21 +320,19 @@ def test_a_real_checkpoint_of_vit_b_16(tmp_path, images):
     assert model.form.image_size == 224
 
 
-def test_a_file_of_weights_alone_is_told_by_its_shapes(tiny, papers_file, monkeypatch):
+def test_a_bare_weights_file_is_identified_by_its_shapes(tiny, papers_file, monkeypatch):
     path, _ = papers_file(7)
     monkeypatch.setitem(factory._MODEL_CONFIGS, "ViT-tiny-8-quickgelu", ARCHITECTURE | {"quick_gelu": True})
     assert spec_of_file(path) == f"open_clip:{tiny}@{path}"
     both = f"open_clip:{tiny}@{path} or open_clip:{tiny}-quickgelu@{path}"
-    with pytest.raises(
-        ValueError, match=re.escape(f"holds weights alone; name their architecture: {both}; `workbench")
-    ):
+    with pytest.raises(ValueError, match=re.escape(f"holds weights only; name their architecture: {both}; `workbench")):
         load_model(str(path))
     monkeypatch.setitem(factory._MODEL_CONFIGS, "ViT-other-8", ARCHITECTURE)
     with pytest.raises(ValueError, match=rf"fit several architectures: name one, .*{tiny}@.* or .*ViT-other-8@"):
         spec_of_file(path)
 
 
-def test_a_built_in_size_with_another_tokenizers_weights_is_told_how_to_name_them(tmp_path):
+def test_weights_of_another_tokenizer_in_a_built_in_size_name_the_remedy(tmp_path):
     save_file(load_model("mini-w64", seed=0, tokenizer="bpe").towers.state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(
         ValueError, match=r"reshaped .*\n  it has another tokenizer: name the config .*config:FILE\.json@"
@@ -348,7 +346,7 @@ def test_a_file_of_no_known_shapes_is_refused(tmp_path):
         spec_of_file(tmp_path / "w.safetensors")
 
 
-def test_a_file_of_another_architecture_is_told_its_own(tiny, papers_file):
+def test_a_file_of_another_architecture_names_its_own(tiny, papers_file):
     path, _ = papers_file(7)
     with pytest.raises(ValueError, match=f"\n  the file's shapes are those of open_clip:{tiny}$"):
         load_model(f"open_clip:ViT-T-16@{path}")
@@ -384,7 +382,7 @@ def test_another_tokenizer_is_only_named_where_the_token_table_differs(tiny, pap
 def test_what_cannot_be_built_is_refused_before_it_is_downloaded(monkeypatch, name):
     monkeypatch.setattr(open_clip, "download_pretrained", lambda *_: pytest.fail("downloaded"))
     tag = open_clip.list_pretrained_tags_by_model(name)[0]
-    with pytest.raises(ValueError, match=r"multimodal_cfg.*choose a CLIP|the workbench does not read"):
+    with pytest.raises(ValueError, match=r"multimodal_cfg.*choose a CLIP|is not supported"):
         load_model(f"open_clip:{name}@{tag}")
 
 

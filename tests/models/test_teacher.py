@@ -1,4 +1,4 @@
-"""The teacher cannot learn, and a row does not depend on the batch it came in."""
+"""The teacher is frozen, and a row's embedding does not depend on its batch."""
 
 import pytest
 import torch
@@ -141,7 +141,7 @@ def test_its_fingerprint_is_that_of_the_towers_and_changes_with_one_bit(make_cli
     assert teacher.fingerprint() != before
 
 
-def test_it_tells_its_size_and_form(make_teacher, make_clip, tokenizer):
+def test_its_size_and_input_spec(make_teacher, make_clip, tokenizer):
     teacher, model = make_teacher(), make_clip()
     assert (teacher.width, teacher.form) == (16, model.form)
     assert teacher.block_widths == model.block_widths == (32, 32)

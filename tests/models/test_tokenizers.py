@@ -1,4 +1,4 @@
-"""Captions become rows of ids that end with the largest, whatever the captions hold."""
+"""Captions become rows of ids that end with the largest id."""
 
 import binascii
 import json

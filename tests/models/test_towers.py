@@ -1,4 +1,4 @@
-"""Towers of uneven shape are Clips like all others: seeded, saved, loaded, looked into, masked and trained."""
+"""Towers with uneven layers work like all others: seeding, saving, loading, features, masking and training."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The towers as ONNX, run by onnxruntime as a stranger would, by config.json alone."""
+"""Exported ONNX towers, run by onnxruntime from config.json only."""
 
 import json
 
@@ -93,7 +93,7 @@ def test_the_inputs_are_those_of_the_model(make_clip):
 def test_a_tower_beyond_two_gigabytes_is_refused(make_clip, monkeypatch):
     monkeypatch.setattr(export_onnx, "MAX_WEIGHT_BYTES", 10_000)
     model = make_clip()
-    with pytest.raises(ValueError, match=r"image tower has .* GB of weights.*: take --format native"):
+    with pytest.raises(ValueError, match=r"image tower has .* GB of weights.*: use --format native"):
         to_onnx(model, "image", model_inputs(model, Probe.of(model))["image"][:2], describe(model))
 
 
@@ -102,19 +102,19 @@ def test_a_tower_that_torch_cannot_write_is_one_line(make_clip, monkeypatch):
         raise RuntimeError("no such operator\nand a long story")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
-    with pytest.raises(ValueError, match=r"\Atorch cannot write the image tower as ONNX \(no such operator\)[^\n]*\Z"):
+    with pytest.raises(ValueError, match=r"\Atorch cannot convert the image tower .*\(no such operator\)[^\n]*\Z"):
         write_onnx(make_clip(), None)
 
 
 def test_a_runtime_that_disagrees_is_noticed(make_clip, tmp_path, monkeypatch):
     def constant(_, tower: str, example, __):
-        """A valid tower that always says the same."""
+        """A valid tower that always returns the same."""
         value = onnx.numpy_helper.from_array(np.ones((1, 16), np.float32) / 4, "value")
         node = onnx.helper.make_node("Identity", ["value"], ["embedding"])
         kind = onnx.TensorProto.FLOAT if tower == "image" else onnx.TensorProto.INT64
         given = onnx.helper.make_tensor_value_info(tower, kind, ["B", *example.shape[1:]])
-        said = onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, [1, 16])
-        graph = onnx.helper.make_graph([node], "constant", [given], [said], [value])
+        output = onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, [1, 16])
+        graph = onnx.helper.make_graph([node], "constant", [given], [output], [value])
         imports = [onnx.helper.make_opsetid("", 18)]
         return onnx.helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
 
@@ -123,7 +123,7 @@ def test_a_runtime_that_disagrees_is_noticed(make_clip, tmp_path, monkeypatch):
         write_onnx(make_clip(), tmp_path)
 
 
-def test_the_converters_talk_is_stilled_and_comes_back():
+def test_the_converters_logging_is_silenced_and_restored():
     import logging
 
     logger = logging.getLogger("onnxscript")
