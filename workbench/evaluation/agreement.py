@@ -72,6 +72,7 @@ def agreement(student: Embeddings, teacher: Embeddings, projected: Embeddings | 
         raise ValueError(f"agreement needs the same pairs, at least 4: student {len(student)}, teacher {len(teacher)}")
     found = {}
     aligned = projected or student
+    # Cosines between different widths are undefined; the other measures use similarities within each model.
     if aligned.width == teacher.width:
         found["similarity_single"] = (
             _mean_cosine(aligned.image_BD, teacher.image_BD) + _mean_cosine(aligned.text_BD, teacher.text_BD)

@@ -67,6 +67,7 @@ def caption_owner(image_group_N: Tensor, text_group_M: Tensor) -> Tensor:
         )
     first_image = image_counts.cumsum(0) - image_counts
     first_text = text_counts.cumsum(0) - text_counts
+    # The position of each caption in its group's run is scaled to the group's number of images.
     place_M = torch.arange(len(text_run_M)) - first_text[text_run_M]
     owner_M: Tensor = first_image[text_run_M] + place_M * image_counts[text_run_M] // text_counts[text_run_M]
     return owner_M
@@ -114,6 +115,7 @@ def best_ranks(query_ND: Tensor, candidate_MD: Tensor, query_group_N: Tensor, ca
     Raises:
         ValueError: a query has no correct candidate.
     """
+    # At least float32: in bfloat16 many scores tie, and ties count against the model.
     dtype = torch.promote_types(query_ND.dtype, torch.float32)
     query_ND, candidate_DM = query_ND.to(dtype), candidate_MD.to(dtype).T
     query_group_N = query_group_N.to(query_ND.device)
@@ -131,6 +133,7 @@ def _rank_chunk(score_CM: Tensor, correct_CM: Tensor) -> Tensor:
     if not correct_CM.any(1).all():
         raise ValueError("a query has no correct candidate: give every image a caption of its own group")
     best_C1 = torch.where(correct_CM, score_CM, -torch.inf).amax(1, keepdim=True)
+    # Only incorrect candidates count: others of the query's group do not push it down.
     above_CM = score_CM >= best_C1 - TIE
     above_CM &= ~correct_CM
     return above_CM.sum(1).add(1)

@@ -124,6 +124,7 @@ def _standard_error(hit_Q: Tensor, item_Q2: Tensor) -> float:
     block_Q = item_Q2[:, 0]
     hit_Q = hit_Q.double()
     num_by_block = torch.bincount(block_Q)
+    # Residuals within an item are summed before squaring: correlated queries do not average out.
     residual_Q = hit_Q - (torch.bincount(block_Q, weights=hit_Q) / num_by_block)[block_Q]
     _, item_Q = torch.unique(item_Q2, dim=0, return_inverse=True)
     return float(torch.bincount(item_Q, weights=residual_Q).square().sum().sqrt() / len(hit_Q))

@@ -47,6 +47,7 @@ def build_classifier(
         raise ValueError("zero-shot classification needs a template such as 'a photo of a {}.'")
     prompts = [fill(template, name) for names in classes for name in names for template in templates]
     calls = [prompts[start : start + PROMPTS_PER_CALL] for start in range(0, len(prompts), PROMPTS_PER_CALL)]
+    # Normalized per prompt, so that each has the same weight in the class mean.
     prompt_MD = torch.cat([F.normalize(encode_text(call).float(), dim=1) for call in calls])
     by_class = torch.split(prompt_MD, [len(names) * len(templates) for names in classes])
     return F.normalize(torch.stack([rows.mean(0) for rows in by_class]), dim=1)

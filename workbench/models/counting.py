@@ -13,6 +13,7 @@ def count_parameters(model: Clip, tower: Tower | None = None) -> dict[str, int]:
     Embedding tables (tokens and positions) are counted separately because they dominate tiny models without adding
     compute. The scale belongs to neither tower; for the model it counts as part of the blocks.
     """
+    # Token tables are nn.Embedding modules; positional embeddings are plain parameters, found by name below.
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     total = embeddings = 0
     for name, parameter in model.towers.named_parameters():

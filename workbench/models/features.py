@@ -92,6 +92,7 @@ def run_blocks(visual: nn.Module, pixels_BCHW: Tensor, num_blocks: int) -> None:
 
 def _in_form(visual: nn.Module, output: Tensor, form: str) -> Tensor:
     if isinstance(visual, VisionTransformer):
+        # open_clip's blocks may run sequence-first.
         tokens_BTC = (output if visual.transformer.batch_first else output.transpose(0, 1)).float()
         return _tokens_in_form(visual, tokens_BTC, form)
     map_BCHW = output.float()

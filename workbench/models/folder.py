@@ -64,7 +64,7 @@ def load_folder(folder: Path) -> Clip:
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} is not a model folder, or is damaged: {reason(error)}") from None
     found = [folder / name for name in (WEIGHTS, OLDER_WEIGHTS) if (folder / name).exists()]
-    weights = found[0] if found else folder / WEIGHTS
+    weights = found[0] if found else folder / WEIGHTS  # read_weights reports the missing file
     load_weights(model.towers, read_weights(weights), str(weights))
     return model
 

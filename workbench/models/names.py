@@ -168,6 +168,7 @@ def _are_whole(path: Path) -> bool:
         if num_header > path.stat().st_size:
             return False
         tensors = json.loads(file.read(num_header))
+    # A copy that was interrupted is shorter than its header implies; reading gigabytes to find out would be slow.
     ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
     return path.stat().st_size == HEADER_BYTES + num_header + max(ends, default=0)
 

@@ -70,6 +70,7 @@ def architecture_name(config: Mapping[str, Any]) -> str:
 
 
 def _comparable(config: Mapping[str, Any]) -> str:
+    # The activation does not affect normalization.
     return json.dumps({key: value for key, value in config.items() if key != "quick_gelu"}, sort_keys=True)
 
 

@@ -91,6 +91,7 @@ def spec_of_file(path: Path) -> str:
     Raises:
         ValueError: a missing file, or shapes of no known architecture or of several.
     """
+    # The activation cannot be read from shapes: `teacher import` measures which one is right.
     specs = [spec for spec in _fitting(path) if "quickgelu" not in spec]
     if len(specs) != 1:
         raise ValueError(f"the weights in {path} fit several architectures: name one, {' or '.join(specs)}")
@@ -134,8 +135,9 @@ def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
     if tokenizer:
         raise ValueError(f"open_clip:{rest} comes with its weights and tokenizer: drop student.tokenizer")
     _check_tokenizer(config, f"open_clip:{name}")
-    check_buildable(config)
+    check_buildable(config)  # before a download
     path, preprocess = _weights_file(name, weights)
+    # The tag knows the activation of its weights; shapes do not show it, and the wrong one only lowers accuracy.
     if preprocess.get("quick_gelu"):
         config = config | {"quick_gelu": True}
     tensors = read_weights(path)

@@ -102,6 +102,7 @@ def _tabled(config: dict[str, Any]) -> list[Tower]:
 
 def _with_template_blocks(config: dict[str, Any], shapes: dict[Tower, TowerShape]) -> dict[str, Any]:
     """A config that open_clip can build whatever the shapes: one block with one head, replaced afterwards."""
+    # open_clip requires width % heads == 0, which sliced towers may violate.
     config = {key: value for key, value in copy.deepcopy(config).items() if key != TABLES}
     for tower, shape in shapes.items():
         one_head = {"head_width": shape.width} if tower == "image" else {"heads": 1}

@@ -85,11 +85,12 @@ def _content(path: Path) -> Any:
 
 def unwrap(content: Any) -> dict[str, Tensor]:
     """The innermost mapping of names to tensors, without prefixes that all names share."""
-    if not isinstance(content, Mapping):
+    if not isinstance(content, Mapping):  # a list, a tensor
         return {}
     while inside := next((w for w in WRAPPERS if isinstance(content.get(w), Mapping)), None):
         content = content[inside]
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    # Prefixes nest: DDP around a compiled model gives module._orig_mod.
     while prefix := next((p for p in PREFIXES if tensors and all(n.startswith(p) for n in tensors)), None):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
@@ -214,12 +215,13 @@ def _described(tensors: Mapping[str, Tensor]) -> Description | None:
 
 def _vit(named: Mapping[str, Tensor]) -> Description:
     width, _, patch_size, _ = named["visual.conv1.weight"].shape
+    # One position per patch, plus the class token.
     side = round((len(named["visual.positional_embedding"]) - 1) ** 0.5)
     return (side * patch_size, patch_size, width, _count(_VISION_BLOCK, named))
 
 
 def _resnet(named: Mapping[str, Tensor]) -> Description:
-    width = 2 * len(named["visual.conv1.weight"])
+    width = 2 * len(named["visual.conv1.weight"])  # the first stem convolution has half the width
     side = round((len(named["visual.attnpool.positional_embedding"]) - 1) ** 0.5)
     blocks = {match.groups() for name in named if (match := _STAGE.match(name))}
     stages = [stage for stage, _ in blocks]

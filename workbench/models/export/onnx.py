@@ -114,24 +114,7 @@ def to_onnx(model: Clip, tower: Tower, example: Tensor, document: dict[str, Any]
         raise ValueError(
             f"the {tower} tower has {num_bytes / 1e9:.1f} GB of weights, an ONNX file holds 2: use --format native"
         )
-    try:
-        with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                _Tower(model, tower).eval(),
-                (example,),
-                input_names=[tower],
-                output_names=[f"{tower}_embedding"],
-                opset_version=OPSET,
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("B")},),
-                verbose=False,
-            )
-        assert program is not None
-        graph = program.model_proto
-    except Exception as error:  # the converter raises many kinds
-        raise ValueError(
-            f"torch cannot convert the {tower} tower to ONNX ({reason(error)}): use --format native"
-        ) from error
+    graph = _convert(model, tower, example)
     _strip(graph)
     facts = document[tower] | {name: value for name, value in document.items() if name not in TOWERS}
     onnx.helper.set_model_props(
@@ -140,6 +123,28 @@ def to_onnx(model: Clip, tower: Tower, example: Tensor, document: dict[str, Any]
     onnx.checker.check_model(graph)
     content: bytes = graph.SerializeToString()
     return content
+
+
+def _convert(model: Clip, tower: Tower, example: Tensor) -> Any:
+    """The ONNX model of one tower as a protocol buffer."""
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                _Tower(model, tower).eval(),
+                (example,),  # two rows: torch specializes a batch size of 1 instead of keeping it dynamic
+                input_names=[tower],
+                output_names=[f"{tower}_embedding"],
+                opset_version=OPSET,
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("B")},),
+                verbose=False,
+            )
+        assert program is not None
+        return program.model_proto
+    except Exception as error:  # the converter raises many kinds
+        raise ValueError(
+            f"torch cannot convert the {tower} tower to ONNX ({reason(error)}): use --format native"
+        ) from error
 
 
 def _strip(graph: Any) -> None:

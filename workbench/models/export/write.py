@@ -115,7 +115,7 @@ def export_model(model: Clip, folder: Path, format: str, *, half: bool = False) 
     target = folder.resolve()
     if target == Path.cwd():
         raise ValueError(f"{folder} is the current directory: name a new one with --out DIR")
-    _check_finite(model, "export an earlier checkpoint")
+    _check_finite(model, "export an earlier checkpoint")  # NaN would fail the check below without saying why
     written = _rounded(model) if half else model
     try:
         with new_folder(folder) as building:
