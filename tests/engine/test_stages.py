@@ -253,7 +253,7 @@ def test_a_fork_inside_a_mask_phase_continues_with_the_masks(heir, tmp_path: Pat
     [
         ({"image": {"depth": 9}}, "image tower: depth 9: .*"),
         ({"source": "sample:nothing"}, ".*inheritance.source=SPEC.*"),
-        ({"image": {"depth": 1}, "text": {"depth": 1}, "stages": STAGES}, "sparsity 0.3 is no target: .*"),
+        ({"image": {"depth": 1}, "text": {"depth": 1}, "stages": STAGES}, "sparsity 0.3 is already met: .*"),
     ],
 )
 def test_what_cannot_be_inherited_is_one_line(heir, inheritance, words) -> None:

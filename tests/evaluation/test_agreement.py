@@ -150,7 +150,7 @@ def test_entropy_runs_from_one_hot_to_uniform() -> None:
 
 
 def test_too_few_or_unequal_pairs_are_an_error() -> None:
-    with pytest.raises(ValueError, match="4 or more pairs"):
+    with pytest.raises(ValueError, match="at least 4"):
         agreement(pairs(3, 4, 0), pairs(3, 4, 1))
     with pytest.raises(ValueError, match="student 10, teacher 11"):
         agreement(pairs(10, 4, 0), pairs(11, 4, 1))

@@ -1,23 +1,24 @@
-"""A fixed answer's score, against trying every fixed answer."""
+"""Chance levels, against all constant predictions and against random orders."""
 
 import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from workbench.evaluation.chance import blind_recall, blind_top
+from workbench.evaluation.chance import constant_accuracy, constant_recall, random_recall
 from workbench.evaluation.retrieval import retrieval
 
 
-def test_without_groups_it_is_guessing() -> None:
-    found = blind_recall(torch.arange(50), torch.arange(50), block_size=25)
+def test_without_groups_a_constant_prediction_is_a_random_guess() -> None:
+    found = constant_recall(torch.arange(50), torch.arange(50), block_size=25)
     assert found["image_to_text_r1"] == found["text_to_image_r1"] == 1 / 25
     assert found["image_to_text_r10"] == 10 / 25
 
 
-def test_no_fixed_answer_is_better() -> None:
+def test_no_constant_prediction_is_better() -> None:
     images, texts = torch.tensor([0, 0, 0, 1, 2, 2, 3]), torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 3])
-    found = blind_recall(images, texts, ks=(1, 2))
+    found = constant_recall(images, texts, ks=(1, 2))
     for way, queries, candidates in (("image_to_text", images, texts), ("text_to_image", texts, images)):
         for k in (1, 2):
             scores = [
@@ -31,11 +32,34 @@ def test_a_model_that_is_nearly_collapsed_scores_no_more() -> None:
     generator = torch.Generator().manual_seed(0)
     group_N = torch.randint(5, (400,), generator=generator)
     direction = torch.randn(8, generator=generator)
-    image_ND = torch.nn.functional.normalize(direction + 1e-3 * torch.randn(400, 8, generator=generator), dim=1)
-    text_ND = torch.nn.functional.normalize(torch.randn(400, 8, generator=generator), dim=1)
-    found, blind = retrieval(image_ND, text_ND, group_N, group_N), blind_recall(group_N, group_N)
-    assert found.metrics["image_to_text_r1"] <= blind["image_to_text_r1"] + 1e-9
+    image_ND = F.normalize(direction + 1e-3 * torch.randn(400, 8, generator=generator), dim=1)
+    text_ND = F.normalize(torch.randn(400, 8, generator=generator), dim=1)
+    found, constant = retrieval(image_ND, text_ND, group_N, group_N), constant_recall(group_N, group_N)
+    assert found.metrics["image_to_text_r1"] <= constant["image_to_text_r1"] + 1e-9
 
 
-def test_more_answers_than_kinds_are_always_right() -> None:
-    assert blind_top(torch.tensor([0, 0, 1])) == {"zero_shot_top1": pytest.approx(2 / 3), "zero_shot_top5": 1.0}
+def test_more_predictions_than_classes_are_always_correct() -> None:
+    assert constant_accuracy(torch.tensor([0, 0, 1])) == {"zero_shot_top1": pytest.approx(2 / 3), "zero_shot_top5": 1.0}
+
+
+def test_chance_is_one_in_a_block() -> None:
+    groups = torch.arange(40)
+    assert random_recall(groups, groups, block_size=10)["image_to_text_r1"] == pytest.approx(1 / 10)
+    assert random_recall(groups, groups, block_size=10)["text_to_image_r5"] == pytest.approx(5 / 10)
+    assert random_recall(groups, groups)["image_to_text_r10"] == pytest.approx(10 / 40)
+    same = torch.zeros(40, dtype=torch.int64)
+    assert set(random_recall(same, same).values()) == {1.0}
+
+
+def test_chance_is_the_mean_of_random_orders() -> None:
+    image_group_N, text_group_M = torch.tensor([0, 1, 1, 2, 3]), torch.tensor([0, 0, 1, 1, 2, 2, 2, 3])
+    generator = torch.Generator().manual_seed(0)
+    sums = dict.fromkeys(("image_to_text_r1", "image_to_text_r5", "text_to_image_r1"), 0.0)
+    for _ in range(2000):
+        images, texts = (torch.randn(number, 16, generator=generator) for number in (5, 8))
+        rows = [F.normalize(part, dim=1) for part in (images, texts)]
+        found = retrieval(*rows, image_group_N, text_group_M).metrics
+        for name in sums:
+            sums[name] += found[name] / 2000
+    chance = random_recall(image_group_N, text_group_M)
+    assert {name: chance[name] for name in sums} == pytest.approx(sums, abs=0.02)

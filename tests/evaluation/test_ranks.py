@@ -31,22 +31,22 @@ def test_nothing_to_evaluate_and_negative_sizes_are_errors() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=12))
-def test_captions_are_dealt_to_pictures_of_their_group(pictures: list[tuple[int, int]]) -> None:
-    image_group = torch.tensor([group for group, _ in pictures])
-    text_group = torch.tensor([group for group, count in pictures for _ in range(count)])
+def test_captions_are_dealt_to_images_of_their_group(images: list[tuple[int, int]]) -> None:
+    image_group = torch.tensor([group for group, _ in images])
+    text_group = torch.tensor([group for group, count in images for _ in range(count)])
     owner = caption_owner(image_group, text_group)
     assert torch.equal(image_group[owner], text_group)
     assert owner.tolist() == sorted(owner.tolist())
-    assert set(owner.tolist()) == set(range(len(pictures)))
+    assert set(owner.tolist()) == set(range(len(images)))
 
 
-def test_the_owner_is_exact_where_each_picture_has_as_many_captions() -> None:
+def test_the_owner_is_exact_where_each_image_has_as_many_captions() -> None:
     image_group = torch.tensor([4, 4, 7, 4])
     owner = caption_owner(image_group, image_group.repeat_interleave(3))
     assert owner.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
-def test_blocks_take_their_pictures_captions() -> None:
+def test_blocks_take_their_images_captions() -> None:
     counts = torch.tensor([1, 3, 2, 1, 5])
     blocks = paired_blocks(torch.arange(5), torch.arange(5).repeat_interleave(counts), 2)
     assert [(block.images, block.texts) for block in blocks] == [
@@ -58,6 +58,6 @@ def test_blocks_take_their_pictures_captions() -> None:
 
 def test_captions_out_of_order_are_an_error_only_where_the_order_matters() -> None:
     image_group, text_group = torch.arange(4), torch.tensor([1, 0, 2, 3])
-    with pytest.raises(ValueError, match="order of their pictures"):
+    with pytest.raises(ValueError, match="order of their images"):
         paired_blocks(image_group, text_group, 2)
     assert paired_blocks(image_group, text_group, 0)[0].texts == slice(0, 4)

@@ -19,7 +19,7 @@ def encode(prompts: Sequence[str]) -> Tensor:
     return torch.stack(rows)
 
 
-def test_the_classifier_normalises_averages_and_normalises(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_classifier_normalizes_averages_and_normalizes(monkeypatch: pytest.MonkeyPatch) -> None:
     classes, templates = [["cat"], ["dog", "puppy"], ["hen"]], ["a {}.", "the {}!"]
     expected = []
     for names in classes:
@@ -52,7 +52,7 @@ def test_our_templates_have_one_place_for_the_name() -> None:
     [
         ([], ["a {}"], "at least one class"),
         ([["a"], []], ["a {}"], "a name for every class"),
-        ([["a"]], ["a photo"], "'a photo' must have one {}"),
+        ([["a"]], ["a photo"], "'a photo' must have exactly one {}"),
         ([["a"]], [], "needs a template"),
     ],
 )
@@ -79,7 +79,7 @@ def test_accuracy_agrees_with_argmax_and_topk(num_classes: int) -> None:
         assert torch.equal(result.hits["zero_shot_top5"], top5)
 
 
-def test_equal_classes_cannot_be_told_apart() -> None:
+def test_equal_classes_score_zero() -> None:
     image = torch.eye(3)
     classifier = torch.eye(3)[[0, 0, 2]]
     assert zero_shot(image, classifier, torch.tensor([0, 1, 2])).hits["zero_shot_top1"].tolist() == [

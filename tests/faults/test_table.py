@@ -68,19 +68,19 @@ FAULTS = [
         "engine/test_checkpoint.py::test_a_damaged_checkpoint_is_skipped",
         "engine/test_resume.py::test_with_every_checkpoint_damaged_a_run_starts_over_with_a_warning",
         "runs/test_lineage.py::test_a_checkpoint_that_is_damaged_or_not_there_makes_no_fork",
-        "models/test_weights.py::test_a_file_torn_anywhere_is_refused_in_one_line",
+        "models/test_weights.py::test_a_truncated_file_is_refused_in_one_line",
         "faults/test_files.py::test_an_empty_weights_file_is_called_empty",
     ),
     fault(
         "7 a pickle that would run code",
         "refused; nothing runs, and no unsafe way is offered",
         "models/test_weights.py::test_a_pickle_that_would_run_code_is_refused_and_does_not_run",
-        "models/test_weights.py::test_a_whole_pickled_module_is_refused",
+        "models/test_weights.py::test_a_pickled_module_is_refused",
     ),
     fault(
         "8 weights of another shape, missing or unexpected",
         "a table of the first few, with both shapes",
-        "models/test_weights.py::test_what_does_not_fit_is_a_table",
+        "models/test_weights.py::test_weights_that_do_not_fit_are_listed_in_a_table",
         "models/test_weights.py::test_a_long_table_is_shortened_kind_by_kind",
     ),
     fault(
@@ -524,7 +524,7 @@ FAULTS = [
         "engine/doctor/test_at_start.py::test_words_that_neither_model_knows_are_named",
         "engine/doctor/test_at_start.py::test_a_run_warns_once_at_its_start_also_one_that_was_only_created",
         "cli/test_evaluate.py::test_chance_and_the_teachers_recall_stand_beside_the_students",
-        "evaluation/test_retrieval.py::test_chance_is_the_mean_of_random_orders",
+        "evaluation/test_chance.py::test_chance_is_the_mean_of_random_orders",
         "cli/test_teacher.py::test_a_teacher_is_written_measured_and_teaches",
     ),
     fault(
@@ -584,8 +584,8 @@ FAULTS = [
         "cli/test_start.py::test_what_is_kept_is_listed_without_torch",
         "engine/test_precheck.py::test_early_checks_report_what_building_reports",
         "engine/test_precheck.py::test_every_recipe_passes",
-        "losses/test_declared.py::test_the_source_says_what_the_classes_have",
-        "losses/test_declared.py::test_a_slip_is_refused_with_the_nearest_name",
+        "losses/test_declared.py::test_parsed_settings_are_those_of_the_classes",
+        "losses/test_declared.py::test_a_typo_is_refused_with_the_nearest_name",
         "models/test_names.py::test_a_spec_that_names_nothing_is_refused_as_the_loader_refuses_it",
     ),
     fault(

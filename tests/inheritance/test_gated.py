@@ -1,4 +1,4 @@
-"""A gated model is the masked model by hand, and its slice is the same function, whatever the masks."""
+"""A gated model equals the masked model by hand, and its slice computes the same function, for any masks."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from workbench.config.inheritance import GatesConfig, TowerShape
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.embeddings import FeatureKey
 from workbench.inheritance.gated import block_weights, gate, slice_gated
-from workbench.inheritance.masks import LIMIT, TowerMasks
+from workbench.inheritance.masks import MAX_LOG_ALPHA, TowerMasks
 from workbench.models.folder import load_folder, save_folder
 from workbench.models.masking import kept_patches
 from workbench.models.shapes import TABLES, tower_shape
@@ -21,11 +21,13 @@ def scatter(gates, seed, spread=2.5):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for log_alpha in gates.log_alphas():
-            log_alpha.copy_((torch.randn(log_alpha.shape, generator=generator) * spread).clamp(-LIMIT, LIMIT))
+            log_alpha.copy_(
+                (torch.randn(log_alpha.shape, generator=generator) * spread).clamp(-MAX_LOG_ALPHA, MAX_LOG_ALPHA)
+            )
 
 
 def difference(one, other, inputs):
-    """The largest between the raw and between the unit embeddings of pictures and texts."""
+    """The largest between the raw and between the unit embeddings of images and texts."""
     image, text = inputs
     found = 0.0
     with torch.no_grad():
@@ -38,8 +40,8 @@ def difference(one, other, inputs):
     return found
 
 
-def openings(gates):
-    return {tower: gates.tower(tower).current for tower in ("image", "text")}
+def gate_values(gates):
+    return {tower: gates.tower(tower).values for tower in ("image", "text")}
 
 
 VARIANTS = [{}, {"custom_text": True}, {"quick_gelu": True, "pool_type": "avg"}]
@@ -51,14 +53,14 @@ def test_the_forward_is_the_masked_model_by_hand(make_teacher, inputs, oracle, v
     teacher = make_teacher(**variant)
     gated = gate(teacher, GatesConfig())
     scatter(gated.gates, 5, spread=1.0)
-    gated.gates.draw(0, 3)
+    gated.gates.sample_noise(0, 3)
     gated.clip.train(training)
     with torch.no_grad():
         gated.clip.embed(*inputs)
-    for opening in openings(gated.gates).values():
-        assert 0 < int((opening.embedding_C == 0).sum()) < len(opening.embedding_C)
-        assert any((part == 0).any() for part in opening.channels)
-    assert difference(gated.clip, oracle(teacher, openings(gated.gates)), inputs) < 1e-5
+    for value in gate_values(gated.gates).values():
+        assert 0 < int((value.embedding_C == 0).sum()) < len(value.embedding_C)
+        assert any((part == 0).any() for part in value.channels)
+    assert difference(gated.clip, oracle(teacher, gate_values(gated.gates)), inputs) < 1e-5
 
 
 @torch.no_grad()
@@ -71,7 +73,7 @@ def test_open_gates_are_the_teacher(make_teacher, inputs):
             gates.log_alpha(group).fill_(50.0)
     assert difference(gated.clip, teacher, inputs) < 1e-5
     assert difference(slice_gated(gated), teacher, inputs) < 1e-5
-    gated.gates.draw(0, 0)
+    gated.gates.sample_noise(0, 0)
     assert difference(gated.clip.train(), teacher, inputs) < 1e-5
 
 
@@ -120,7 +122,7 @@ def test_a_slice_is_the_masked_model_whatever_the_masks(gated_twins, inputs, ima
     assert block_weights(student) == image.num_weights(IMAGE) + text.num_weights(TEXT)
 
 
-def test_the_whole_of_it_may_be_biases(gated_twins, inputs):
+def test_a_model_reduced_to_biases_works(gated_twins, inputs):
     gated = gated_twins[0]
     nothing = {
         "image": TowerMasks(torch.arange(32) == 3, torch.zeros(16, dtype=bool), torch.zeros(512, dtype=bool)),
@@ -133,7 +135,7 @@ def test_the_whole_of_it_may_be_biases(gated_twins, inputs):
     assert student.encode_text(inputs[1]).requires_grad
 
 
-def test_slices_by_likely_masks_are_what_evaluation_sees(make_teacher, inputs):
+def test_slices_by_expected_masks_equal_the_evaluated_model(make_teacher, inputs):
     gated = gate(make_teacher(), GatesConfig())
     scatter(gated.gates, 7)
     student = slice_gated(gated)
@@ -183,7 +185,7 @@ def test_features_and_dropped_patches_go_through_the_gates(make_teacher, inputs)
 def test_every_weight_and_gate_learns(make_teacher, inputs):
     gated = gate(make_teacher(), GatesConfig())
     scatter(gated.gates, 1, spread=0.5)
-    gated.gates.draw(0, 0)
+    gated.gates.sample_noise(0, 0)
     embedded = gated.clip.train().embed(*inputs)
     (embedded.scale * (embedded.image_BD @ embedded.text_BD.T)).logsumexp(1).sum().backward()
     assert [name for name, parameter in gated.clip.named_parameters() if parameter.grad is None] == []
@@ -192,10 +194,10 @@ def test_every_weight_and_gate_learns(make_teacher, inputs):
             assert gated.gates.tower(tower).log_alpha(group).grad.abs().sum() > 0, (tower, group)
 
 
-def test_micro_batches_add_up_to_the_whole(make_teacher, inputs):
+def test_micro_batch_gradients_add_up(make_teacher, inputs):
     gated = gate(make_teacher(), GatesConfig())
     scatter(gated.gates, 1, spread=0.5)
-    gated.gates.draw(0, 0)
+    gated.gates.sample_noise(0, 0)
     image, _ = inputs
 
     def gradient(*chunks):
@@ -213,7 +215,7 @@ def test_the_gradient_of_a_gate_is_that_of_finite_differences(make_teacher, inpu
     gated = gate(make_teacher(), GatesConfig())
     gated.clip.double()
     scatter(gated.gates.double(), 2, spread=0.3)
-    gated.gates.draw(0, 0)
+    gated.gates.sample_noise(0, 0)
     tower = gated.gates.tower("text")
     tower.noise = {group: noise.double() for group, noise in tower.noise.items()}
     gated.clip.train()
@@ -256,7 +258,7 @@ def test_a_resumed_mask_phase_sees_the_same_gates(make_teacher, inputs):
     second.clip.towers.load_state_dict(first.clip.towers.state_dict())
     second.gates.load_state_dict(first.gates.state_dict())
     for gated in (first, second):
-        gated.gates.draw(8, 100)
+        gated.gates.sample_noise(8, 100)
         gated.clip.train()
     with torch.no_grad():
         assert torch.equal(first.clip.encode_image(inputs[0]), second.clip.encode_image(inputs[0]))
@@ -278,7 +280,7 @@ def test_a_frozen_tower_has_no_gates_and_stays_frozen(make_teacher, inputs):
     assert torch.equal(student.encode_text(inputs[1]), teacher.encode_text(inputs[1]))
 
 
-def test_a_tower_that_cannot_have_gates_says_so(resnet):
+def test_a_tower_that_cannot_have_gates_is_refused(resnet):
     with pytest.raises(ValueError, match="the image tower is a ModifiedResNet: choose a model with"):
         gate(resnet, GatesConfig())
 
@@ -310,7 +312,7 @@ def test_autocast_runs_gates_too(make_teacher, inputs):
     assert F.cosine_similarity(rounded, exact).min() > 0.99
 
 
-def test_real_pictures_through_a_real_teacher():
+def test_real_images_through_a_real_teacher():
     teacher = load_model("sample:scenes").eval()
     pairs = open_evaluation_set("samples:scenes", "validation", 40)
     inputs = next(pairs.image_chunks(48)), teacher.tokenizer(pairs.captions[:40])
@@ -324,7 +326,7 @@ def test_real_pictures_through_a_real_teacher():
 
 @pytest.mark.slow
 def test_vit_b_reaches_half_and_slices_to_the_counted_size():
-    """The constraint alone, at ten times the published rate; what the losses do beside it is tested elsewhere."""
+    """The constraint alone, at ten times the published rate; with losses it is tested elsewhere."""
     teacher = load_model("open_clip:ViT-B-32", seed=0).eval()
     gated = gate(teacher, GatesConfig(sparsity=0.5, ramp_steps=50))
     groups = [{"params": gated.gates.log_alphas()}, {"params": [gated.gates.multipliers], "maximize": True}]

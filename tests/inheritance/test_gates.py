@@ -1,4 +1,4 @@
-"""Gates are drawn by seed and step, counted against the original teacher, and pulled to the target by both sides."""
+"""Gate noise depends on seed and step, sparsity is that of the original teacher, the constraint reaches its target."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 
 from workbench.config.inheritance import GatesConfig, TowerShape
 from workbench.inheritance.gates import Gates
-from workbench.inheritance.masks import GROUPS, LIMIT, open_probability, settled
+from workbench.inheritance.masks import GROUPS, MAX_LOG_ALPHA, deterministic_gates, open_probability
 
 IMAGE = TowerShape(width=768, head_width=64, heads=(12,) * 12, channels=(3072,) * 12)
 TEXT = TowerShape(width=512, head_width=64, heads=(8,) * 12, channels=(2048,) * 12)
@@ -21,7 +21,7 @@ def polarised(gates, share=0.7, seed=0):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for log_alpha in gates.log_alphas():
-            ends = LIMIT * (2.0 * (torch.rand(log_alpha.shape, generator=generator) < share) - 1)
+            ends = MAX_LOG_ALPHA * (2.0 * (torch.rand(log_alpha.shape, generator=generator) < share) - 1)
             between = torch.rand(log_alpha.shape, generator=generator) < 0.1
             log_alpha.copy_(torch.where(between, ends * torch.rand(log_alpha.shape, generator=generator), ends))
 
@@ -80,8 +80,8 @@ def test_noise_is_a_function_of_seed_and_step():
         gates = Gates({"image": SMALL}, GatesConfig(), SMALL.block_weights)
         gates.clamp_()
         for other in range(before):
-            gates.draw(9, other)
-        gates.draw(seed, step)
+            gates.sample_noise(9, other)
+        gates.sample_noise(seed, step)
         return torch.cat([gates.tower("image").noise[group] for group in GROUPS])
 
     assert torch.equal(drawn(3, 7), drawn(3, 7, before=4))
@@ -90,21 +90,21 @@ def test_noise_is_a_function_of_seed_and_step():
     assert drawn(0, 0)[:3].tolist() == pytest.approx([0.061738, 0.115668, 0.290681], abs=1e-5)  # pinned
 
 
-def test_one_draw_serves_every_forward_of_a_step():
+def test_one_sample_serves_every_forward_of_a_step():
     gates = Gates({"image": SMALL}, GatesConfig(), SMALL.block_weights)
     polarised(gates, 0.5)
     tower = gates.tower("image")
-    with pytest.raises(AssertionError, match="draw"):
-        tower.look(training=True)
-    gates.draw(0, 0)
-    tower.look(training=True)
-    first = tower.current
-    tower.look(training=True)
-    assert torch.equal(first.embedding_C, tower.current.embedding_C)
+    with pytest.raises(AssertionError, match="sample_noise"):
+        tower.update_values(training=True)
+    gates.sample_noise(0, 0)
+    tower.update_values(training=True)
+    first = tower.values
+    tower.update_values(training=True)
+    assert torch.equal(first.embedding_C, tower.values.embedding_C)
     assert [len(part) for part in first.heads] == [2, 1]
     assert [len(part) for part in first.channels] == [6, 3]
-    tower.look(training=False)
-    assert not torch.equal(first.embedding_C, tower.current.embedding_C)
+    tower.update_values(training=False)
+    assert not torch.equal(first.embedding_C, tower.values.embedding_C)
 
 
 def test_the_target_rises_from_where_the_stage_starts():
@@ -115,7 +115,7 @@ def test_the_target_rises_from_where_the_stage_starts():
 
 
 def test_a_target_behind_the_start_is_refused():
-    with pytest.raises(ValueError, match=r"^sparsity 0\.5 is no target: 0\.500 of the teacher is gone already$"):
+    with pytest.raises(ValueError, match=r"^sparsity 0\.5 is already met: 0\.500"):
         Gates({"image": SMALL}, GatesConfig(sparsity=0.5), 2 * SMALL.block_weights)
 
 
@@ -155,7 +155,7 @@ def test_the_constraint_alone_reaches_its_target(constraint):
         optimizer.step()
         gates.clamp_()
     sparsity = float(gates.expected_sparsity().detach())
-    if constraint == "released":  # nothing pulls it back from where the optimiser's momentum carried it
+    if constraint == "released":  # nothing pulls it back from where the optimizer's momentum carried it
         assert 0.5 <= sparsity < 0.65
     else:
         assert sparsity == pytest.approx(0.5, abs=0.03)
@@ -176,13 +176,13 @@ def test_the_state_comes_back():
 def test_fixed_masks_are_seen_in_training_too():
     gates = Gates({"image": SMALL}, GatesConfig(), SMALL.block_weights)
     polarised(gates, 0.5)
-    gates.draw(0, 0)
+    gates.sample_noise(0, 0)
     gates.fix(gates.final_masks())
     tower = gates.tower("image")
     assert tower.masks() is tower.fixed
     for training in (False, True):
-        tower.look(training)
-        assert torch.equal(tower.current.embedding_C, settled(tower.embedding) * tower.fixed.embedding)
-        assert torch.equal(torch.cat(tower.current.heads) != 0, tower.fixed.heads)
+        tower.update_values(training)
+        assert torch.equal(tower.values.embedding_C, deterministic_gates(tower.embedding) * tower.fixed.embedding)
+        assert torch.equal(torch.cat(tower.values.heads) != 0, tower.fixed.heads)
     gates.fix(None)
     assert tower.fixed is None

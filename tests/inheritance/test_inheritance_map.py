@@ -1,4 +1,4 @@
-"""What a student has of its source, in the source's numbers, against sets of numbers kept by hand."""
+"""The inheritance map in the source's numbering, against sets of numbers kept by hand."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from workbench.inheritance.manual import inherit
 from workbench.models.shapes import tower_shape
 
 
-def test_a_plan_leaves_what_it_says(make_teacher):
+def test_a_plan_keeps_the_selected_parts(make_teacher):
     teacher = make_teacher()
     inheritance_map = planned_map(teacher, Plan.parse({"image": {"depth": [0, 2], "heads": 3}}))
     assert inheritance_map.kept["image"].layers == (0, 2)
@@ -36,7 +36,7 @@ def test_a_frozen_tower_and_a_resnet_are_not_counted(make_teacher, resnet):
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10**6), first=st.floats(0.1, 0.45), second=st.floats(0.5, 0.85))
 def test_stages_narrow_down_in_the_numbers_of_the_source(make_teacher, seed, first, second):
-    """Two rounds of random gates: every part of the student is a scaled part of the source where Legacy says."""
+    """Two rounds of random gates: every part of the student is a scaled part of the source, as the map lists."""
     teacher = make_teacher()
     generator = torch.Generator().manual_seed(seed)
     inheritance_map, student = planned_map(teacher, Plan()), inherit(teacher, Plan())

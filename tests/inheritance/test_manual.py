@@ -1,4 +1,4 @@
-"""Inheriting by a plan: the teacher itself where nothing is said, its very weights where something is."""
+"""Manual inheritance: without a plan the student is the teacher, with one it has the teacher's weights."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ import torch
 from workbench.config.inheritance import Plan, TowerShape
 from workbench.inheritance import inherit
 from workbench.inheritance.inheritance_map import planned_map
-from workbench.inheritance.manual import by_rule, choose, overlaps, overlaps_with_rule
-from workbench.inheritance.selection import TowerSelection, everything
+from workbench.inheritance.manual import choose, overlaps, overlaps_with_rule, select_by_rule
+from workbench.inheritance.selection import TowerSelection, full_selection
 from workbench.models.shapes import TABLES, tower_shape
 from workbench.runs.mask_snapshots import MaskSnapshot
 
@@ -107,7 +107,7 @@ def test_importance_is_by_the_weights_or_as_given(make_teacher):
     plan = Plan.parse({"image": {"depth": 2, "depth_rule": "importance"}})
     assert choose(teacher, plan)["image"].layers == (0, 2)
     assert choose(teacher, plan, {"image": [0.0, 1.0, 0.5, 2.0]})["image"].layers == (1, 3)
-    with pytest.raises(ValueError, match="image tower: importance of 2 layers, but the teacher has 4"):
+    with pytest.raises(ValueError, match="image tower: importance scores 2 layers"):
         inherit(teacher, plan, {"image": [0.0, 1.0]})
 
 
@@ -132,7 +132,7 @@ def test_a_frozen_tower_is_the_teachers_and_does_not_learn(make_teacher, inputs)
         ({"text": {"heads": 9}}, "text tower: heads 9: the teacher has 4 heads in a layer"),
     ],
 )
-def test_a_plan_that_cannot_be_says_which_tower_and_why(make_teacher, table, words):
+def test_an_impossible_plan_names_the_tower_and_the_reason(make_teacher, table, words):
     with pytest.raises(ValueError, match=rf"\A{words}.*\Z"):
         inherit(make_teacher(), Plan.parse(table))
 
@@ -161,9 +161,9 @@ def test_shares_and_chances_are_those_of_the_sets():
 
 
 def test_a_selection_shares_all_with_itself_and_with_everything():
-    for other in (ONE, everything(SHAPE)):
+    for other in (ONE, full_selection(SHAPE)):
         assert {overlap.shared for overlap in overlaps(ONE, other, SHAPE).values()} == {1.0}
-    assert overlaps(ONE, everything(SHAPE), SHAPE)["channels"].chance == 1
+    assert overlaps(ONE, full_selection(SHAPE), SHAPE)["channels"].chance == 1
     nothing = ONE.model_copy(update={"heads": ((), ())})
     assert overlaps(nothing, ONE, SHAPE)["heads"].shared == 1
 
@@ -172,13 +172,13 @@ def test_a_selection_shares_all_with_itself_and_with_everything():
 def test_a_rule_chooses_as_many_of_each(make_teacher, rule):
     teacher = make_teacher()
     source = tower_shape(teacher.config, "text")
-    learnt = everything(source).model_copy(
+    learned = full_selection(source).model_copy(
         update={"embedding": (3, 7, 8), "heads": ((0,), (), (1, 3)), "channels": ((5, 9), (0, 1, 95), ())}
     )
-    chosen = by_rule(teacher, {"text": learnt}, rule)["text"]
-    assert chosen.shape(source) == learnt.shape(source)
+    chosen = select_by_rule(teacher, {"text": learned}, rule)["text"]
+    assert chosen.shape(source) == learned.shape(source)
     assert (chosen.embedding == (0, 1, 2)) == (rule == "leading")
-    assert 0 <= overlaps(learnt, chosen, source)["heads"].shared <= 1
+    assert 0 <= overlaps(learned, chosen, source)["heads"].shared <= 1
 
 
 def test_what_a_rule_chose_is_all_that_the_rule_would_keep(make_teacher):

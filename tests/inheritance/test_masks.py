@@ -1,4 +1,4 @@
-"""Masks keep the largest, as many as are expected to stay; the final ones fit the budget to the last gate."""
+"""Masks keep the gates with the largest log α, as many as expected; final masks use the budget to the last gate."""
 
 import math
 
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from workbench.config.inheritance import TowerShape
 from workbench.inheritance.masks import (
     GROUPS,
-    LIMIT,
+    MAX_LOG_ALPHA,
     TowerMasks,
-    draw,
+    deterministic_gates,
+    expected_masks,
     final_masks,
-    likely_masks,
     open_probability,
-    settled,
+    sample_gates,
 )
 
 IMAGE = TowerShape(width=20, head_width=4, heads=(5, 0, 3), channels=(30, 12, 0))
@@ -27,7 +27,10 @@ SIZES = {"embedding": lambda s: s.width, "heads": lambda s: sum(s.heads), "chann
 
 def random_gates(shape, seed, spread):
     generator = torch.Generator().manual_seed(seed)
-    return {g: (torch.randn(SIZES[g](shape), generator=generator) * spread).clamp(-LIMIT, LIMIT) for g in GROUPS}
+    return {
+        g: (torch.randn(SIZES[g](shape), generator=generator) * spread).clamp(-MAX_LOG_ALPHA, MAX_LOG_ALPHA)
+        for g in GROUPS
+    }
 
 
 def expected_open(log_alpha):
@@ -37,7 +40,7 @@ def expected_open(log_alpha):
 @given(st.integers(0, 1000), st.floats(0.1, 6))
 def test_every_group_and_layer_closes_as_many_as_it_expects_to_the_smallest_first(seed, spread):
     gates = random_gates(IMAGE, seed, spread)
-    masks = likely_masks(IMAGE, gates)
+    masks = expected_masks(IMAGE, gates)
     groups = [(gates["embedding"], masks.embedding, 1)]
     for name, sizes in (("heads", IMAGE.heads), ("channels", IMAGE.channels)):
         parts = zip(gates[name].split(sizes), getattr(masks, name).split(sizes), strict=True)
@@ -51,7 +54,7 @@ def test_every_group_and_layer_closes_as_many_as_it_expects_to_the_smallest_firs
 
 
 def test_of_equal_gates_the_first_stay():
-    masks = likely_masks(TEXT, {group: torch.full((SIZES[group](TEXT),), -1.5) for group in GROUPS})
+    masks = expected_masks(TEXT, {group: torch.full((SIZES[group](TEXT),), -1.5) for group in GROUPS})
     kept = round(9 * expected_open([-1.5]))
     assert masks.embedding.tolist() == [True] * kept + [False] * (9 - kept)
     for own, mask in zip(TEXT.channels, masks.channels.split(TEXT.channels), strict=True):
@@ -59,9 +62,9 @@ def test_of_equal_gates_the_first_stay():
         assert int(mask.sum()) == own - round(own * (1 - expected_open([-1.5])))
 
 
-def test_one_embedding_channel_stays_whatever_the_gates_say():
-    closed = {group: torch.full((SIZES[group](TEXT),), -LIMIT) for group in GROUPS}
-    masks = likely_masks(TEXT, closed, shift=50)
+def test_one_embedding_channel_always_stays():
+    closed = {group: torch.full((SIZES[group](TEXT),), -MAX_LOG_ALPHA) for group in GROUPS}
+    masks = expected_masks(TEXT, closed, shift=50)
     assert int(masks.embedding.sum()) == 1
     assert not masks.heads.any()
     assert not masks.channels.any()
@@ -105,19 +108,21 @@ def test_gates_that_meet_the_target_keep_their_masks():
     for tower, (width, heads, channels) in {"image": (768, 12, 3072), "text": (512, 8, 2048)}.items():
         shapes[tower] = TowerShape(width=width, head_width=64, heads=(heads,) * 12, channels=(channels,) * 12)
         gates[tower] = {
-            group: LIMIT * (2.0 * (torch.rand(SIZES[group](shapes[tower]), generator=generator) < 0.7) - 1)
+            group: MAX_LOG_ALPHA * (2.0 * (torch.rand(SIZES[group](shapes[tower]), generator=generator) < 0.7) - 1)
             for group in GROUPS
         }
-    likely = {tower: likely_masks(shape, gates[tower]) for tower, shape in shapes.items()}
-    budget = sum(mask.num_weights(shapes[tower]) for tower, mask in likely.items())
+    expected_of = {tower: expected_masks(shape, gates[tower]) for tower, shape in shapes.items()}
+    budget = sum(mask.num_weights(shapes[tower]) for tower, mask in expected_of.items())
     final = final_masks(shapes, gates, budget)
-    for tower, mask in likely.items():
+    for tower, mask in expected_of.items():
         for group in GROUPS:
             assert torch.equal(getattr(final[tower], group), getattr(mask, group))
 
 
-def test_gates_that_never_moved_leave_an_even_tower():
-    gates = {tower: {g: torch.full((SIZES[g](shape),), LIMIT) for g in GROUPS} for tower, shape in SHAPES.items()}
+def test_untrained_gates_leave_an_even_tower():
+    gates = {
+        tower: {g: torch.full((SIZES[g](shape),), MAX_LOG_ALPHA) for g in GROUPS} for tower, shape in SHAPES.items()
+    }
     total = sum(shape.block_weights for shape in SHAPES.values())
     masks = final_masks(SHAPES, gates, total // 2)
     for tower, shape in SHAPES.items():
@@ -155,15 +160,15 @@ def by_formula(log_alpha: float, uniform: float) -> float:
 
 @pytest.mark.parametrize("log_alpha", [-4.605, -1.0, 0.0, 0.7, 4.605])
 @pytest.mark.parametrize("uniform", [0.001, 0.2, 0.5, 0.9, 0.999])
-def test_a_draw_is_the_formula(log_alpha, uniform):
-    found = draw(torch.tensor(log_alpha, dtype=torch.float64), torch.tensor(uniform, dtype=torch.float64))
+def test_a_sample_is_the_formula(log_alpha, uniform):
+    found = sample_gates(torch.tensor(log_alpha, dtype=torch.float64), torch.tensor(uniform, dtype=torch.float64))
     assert float(found) == pytest.approx(by_formula(log_alpha, uniform), abs=1e-12)
 
 
 @pytest.mark.parametrize("log_alpha", [-3.0, -1.6, 0.0, 2.0])
-def test_gates_are_open_as_often_as_their_probability_says(log_alpha):
+def test_the_share_of_open_gates_is_their_probability(log_alpha):
     uniform = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
-    share = (draw(torch.tensor(log_alpha, dtype=torch.float64), uniform) != 0).double().mean()
+    share = (sample_gates(torch.tensor(log_alpha, dtype=torch.float64), uniform) != 0).double().mean()
     probability = open_probability(torch.tensor(log_alpha, dtype=torch.float64))
     assert float(share) == pytest.approx(float(probability), abs=1e-5)
 
@@ -171,13 +176,13 @@ def test_gates_are_open_as_often_as_their_probability_says(log_alpha):
 def test_the_numbers_of_the_paper():
     assert float(open_probability(torch.tensor(math.log(100)))) == pytest.approx(0.99798, abs=1e-5)
     assert float(open_probability(torch.tensor(-2 / 3 * math.log(11)))) == pytest.approx(0.5)
-    assert float(settled(torch.tensor(math.log(100)))) == pytest.approx(1 / (1 + 100**-1.2))
-    assert float(settled(torch.tensor(0.0))) == 0.5
+    assert float(deterministic_gates(torch.tensor(math.log(100)))) == pytest.approx(1 / (1 + 100**-1.2))
+    assert float(deterministic_gates(torch.tensor(0.0))) == 0.5
 
 
 def test_the_ends_of_the_noise_give_neither_infinities_nor_nan():
     log_alpha = torch.zeros(2, requires_grad=True)
-    gates = draw(log_alpha, torch.tensor([0.0, 1.0]))
+    gates = sample_gates(log_alpha, torch.tensor([0.0, 1.0]))
     gates.sum().backward()
     assert gates.tolist() == [0.0, 1.0]
     assert log_alpha.grad.tolist() == [0.0, 0.0]

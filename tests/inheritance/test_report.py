@@ -1,4 +1,4 @@
-"""A report says of both towers what counting them says, and how long they take."""
+"""Reported sizes against counted parameters, multiply-accumulates and latency."""
 
 from dataclasses import replace
 
@@ -52,7 +52,7 @@ def test_latency_is_measured_in_evaluation_mode_and_leaves_the_mode(make_teacher
     assert model.training
 
 
-def test_latency_tells_the_quartiles_of_what_was_timed_after_the_warm_up(make_teacher, monkeypatch):
+def test_latency_is_the_quartiles_of_the_times_after_the_warm_up(make_teacher, monkeypatch):
     durations_ms = [*[9000.0] * 2 * WARM_UPS, 5, 50, 1, 10, 2, 20, 4, 40, 3, 30]  # two models, in turns
     readings_s = np.cumsum([part for duration_ms in durations_ms for part in (0, duration_ms / 1e3)]).tolist()
     monkeypatch.setattr(report.time, "perf_counter", iter(readings_s).__next__)
@@ -70,8 +70,8 @@ def test_a_student_is_the_newest_one_or_as_large_as_its_masks_were(make_teacher)
     before = planned_map(teacher, Plan()).snapshot(0, 0)
     whole = student_at(before, teacher, student)
     assert count_parameters(whole) == count_parameters(teacher)
-    rebuilt = student_at(planned, teacher, teacher)
-    assert count_parameters(rebuilt) == count_parameters(student)
+    build_student = student_at(planned, teacher, teacher)
+    assert count_parameters(build_student) == count_parameters(student)
     with pytest.raises(ValueError, match="has changed since"):
         student_at(planned, student, student)
 

@@ -1,4 +1,4 @@
-"""A smaller ModifiedResNet holds the teacher's weights, and is one that open_clip builds."""
+"""A smaller ModifiedResNet has the teacher's weights, and open_clip can build it."""
 
 import copy
 
@@ -11,7 +11,7 @@ from workbench.inheritance import inherit
 
 @pytest.fixture
 def image():
-    """Four pictures of 64 pixels."""
+    """Four images of 64 pixels."""
     return torch.randint(0, 256, (4, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
@@ -98,7 +98,7 @@ def test_magnitude_finds_the_live_channels_wherever_they_are(resnet, image):
         ({"heads": 2}, "heads and channels of a ResNet follow its width: leave them out"),
     ],
 )
-def test_a_plan_that_cannot_be_says_why(resnet, plan, words):
+def test_an_impossible_plan_names_the_reason(resnet, plan, words):
     with pytest.raises(ValueError, match=rf"\Aimage tower: {words}.*\Z"):
         inherit(resnet, Plan.parse({"image": plan}))
 

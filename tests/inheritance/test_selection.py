@@ -1,4 +1,4 @@
-"""Selections say shapes, and one after the other is one selection."""
+"""Selections of layers, heads and channels: shapes, composition and rules."""
 
 import math
 from itertools import pairwise
@@ -18,9 +18,9 @@ from workbench.inheritance.selection import (
     choose_layers,
     choose_widths,
     embedding_magnitudes,
-    everything,
+    full_selection,
     head_magnitudes,
-    layer_norms,
+    weight_importance,
 )
 
 SHAPE = TowerShape(width=6, head_width=4, heads=(3, 2, 3), channels=(5, 6, 4))
@@ -29,9 +29,9 @@ SECOND = TowerSelection(layers=(1,), embedding=(1, 3), heads=((1,),), channels=(
 
 
 def test_everything_is_the_shape_itself():
-    assert everything(SHAPE).shape(SHAPE) == SHAPE
-    assert everything(SHAPE).by_source_layer(SHAPE) == SHAPE
-    assert everything(SHAPE).then(FIRST) == FIRST
+    assert full_selection(SHAPE).shape(SHAPE) == SHAPE
+    assert full_selection(SHAPE).by_source_layer(SHAPE) == SHAPE
+    assert full_selection(SHAPE).then(FIRST) == FIRST
 
 
 def test_layers_that_went_hold_nothing():
@@ -42,7 +42,7 @@ def test_layers_that_went_hold_nothing():
 def test_one_after_another_counts_from_the_first_source():
     both = FIRST.then(SECOND)
     assert both == TowerSelection(layers=(2,), embedding=(2, 5), heads=((2,),), channels=((),))
-    assert FIRST.then(everything(FIRST.shape(SHAPE))) == FIRST
+    assert FIRST.then(full_selection(FIRST.shape(SHAPE))) == FIRST
 
 
 def test_a_selection_is_plain_data():
@@ -90,7 +90,7 @@ def test_even_reaches_from_the_first_to_the_last_in_steps_that_differ_by_one_at_
     assert max(steps) - min(steps) <= 1
 
 
-def test_the_first_the_last_a_list_and_the_loudest():
+def test_the_first_the_last_a_list_and_the_most_important():
     assert layers(6, 2, "first") == (0, 1)
     assert layers(6, 2, "last") == (4, 5)
     assert layers(6, [1, 2, 5]) == (1, 2, 5)
@@ -152,18 +152,18 @@ def test_an_embedding_channels_magnitude_is_over_all_blocks(make_teacher):
         assert float(found[channel]) == pytest.approx(norm(*parts), rel=1e-5)
 
 
-def test_loudness_is_the_product_of_a_branchs_matrices(block):
+def test_weight_importance_is_the_product_of_a_branchs_norms(block):
     value = block["attn.in_proj_weight"][64:] * block["ln_1.weight"]
     inward = block["mlp.c_fc.weight"] * block["ln_2.weight"]
     attention = norm(value) * norm(block["attn.out_proj.weight"])
     perceptron = norm(inward) * norm(block["mlp.c_proj.weight"])
-    assert layer_norms(block) == pytest.approx(math.hypot(attention, perceptron), rel=1e-5)
+    assert weight_importance(block) == pytest.approx(math.hypot(attention, perceptron), rel=1e-5)
     doubled = block | {"attn.out_proj.weight": 2 * block["attn.out_proj.weight"]}
-    assert layer_norms(doubled) == pytest.approx(math.hypot(2 * attention, perceptron), rel=1e-5)
-    assert layer_norms({"attn.bias": torch.ones(3), "mlp.bias": torch.ones(3)}) == 0
+    assert weight_importance(doubled) == pytest.approx(math.hypot(2 * attention, perceptron), rel=1e-5)
+    assert weight_importance({"attn.bias": torch.ones(3), "mlp.bias": torch.ones(3)}) == 0
 
 
-def test_influence_is_how_far_tokens_turn(make_teacher, inputs):
+def test_block_influence_is_one_minus_the_mean_cosine(make_teacher, inputs):
     teacher = make_teacher().train()
     blocks = teacher.towers.visual.transformer.resblocks
     with torch.no_grad():
@@ -205,7 +205,7 @@ ALL = tuple(range(12))
         ({"width": 768}, (768, 12, 3072)),
     ],
 )
-def test_heads_and_channels_follow_the_width_unless_said(plan, expected):
+def test_heads_and_channels_follow_the_width_by_default(plan, expected):
     width, heads, channels = expected
     shape = choose_widths(TowerPlan(**plan), VIT, ALL)
     assert shape == TowerShape(width=width, head_width=64, heads=(heads,) * 12, channels=(channels,) * 12)
@@ -223,14 +223,14 @@ def test_an_uneven_tower_keeps_what_its_layers_have():
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
-        ({"width": 600}, "width 600 is not a multiple of the head size 64: choose 576 or 640, or say how many heads"),
-        ({"width": 30}, "width 30 is not a multiple of the head size 64: choose 64, or say how many heads"),
+        ({"width": 600}, "width 600 is not a multiple of the head size 64: choose 576 or 640, .*heads="),
+        ({"width": 30}, "width 30 is not a multiple of the head size 64: choose 64, .*heads="),
         ({"width": 769}, "width 769: the teacher has 768 embedding channels, choose 1 to 768"),
         ({"heads": 13}, "heads 13: the teacher has 12 heads in a layer, choose 1 to 12"),
         ({"channels": 4000}, "channels 4000: the teacher has 3072 channels in a layer"),
     ],
 )
-def test_a_width_that_cannot_be_says_why(plan, words):
+def test_an_impossible_width_names_the_reason(plan, words):
     with pytest.raises(ValueError, match=f"^{words}"):
         choose_widths(TowerPlan(**plan), VIT, ALL)
 

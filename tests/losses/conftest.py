@@ -1,4 +1,4 @@
-"""Random unit embeddings in float64, of a student and of its teacher, and an oracle for every equation."""
+"""Random unit embeddings in float64 of a student and a teacher, and reference implementations of all equations."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -63,17 +63,17 @@ def _arguments(
 
 @pytest.fixture(scope="session")
 def leaves() -> Callable[..., dict[str, Tensor]]:
-    """``leaves(loss, *arguments)``: everything the loss can move, by name: the student's side and its learnt parts."""
+    """``leaves(loss, *arguments)``: everything the loss can move, by name: the student's side and its learned parts."""
     return _leaves
 
 
 def _leaves(
     loss: StandaloneLoss, student: Embeddings, _teacher: Embeddings, features: Features | None = None
 ) -> dict[str, Tensor]:
-    assert loss.learnt is not None
+    assert loss.learned is not None
     found = {"image": student.image_BD, "text": student.text_BD, "scale": student.scale}
     found |= {f"feature {n}": feature for n, feature in enumerate(features.student if features else ())}
-    return found | dict(loss.learnt.named_parameters())
+    return found | dict(loss.learned.named_parameters())
 
 
 class BruteForce:
@@ -134,8 +134,8 @@ class BruteForce:
     @classmethod
     def projected(cls, student: Embeddings, loss: StandaloneLoss) -> Embeddings:
         """The student at the teacher's width, through the projections that the loss made at its first call."""
-        assert loss.learnt is not None
-        image, text = (loss.learnt.projections[side] for side in ("image", "text"))
+        assert loss.learned is not None
+        image, text = (loss.learned.projections[side] for side in ("image", "text"))
         return Embeddings(
             cls.unit_linear(student.image_BD, image), cls.unit_linear(student.text_BD, text), student.scale
         )
@@ -177,7 +177,7 @@ class BruteForce:
 
     @classmethod
     def clip_gradients(cls, side: Embeddings, scale: float) -> tuple[Rows, Rows]:
-        """Gradients of the batch-sum CLIP loss at the pictures and at the texts: half of each direction's."""
+        """Gradients of the batch-sum CLIP loss at the images and at the texts: half of each direction's."""
         image_1, text_1 = cls.pulls(side.image_BD, side.text_BD, scale)
         text_2, image_2 = cls.pulls(side.text_BD, side.image_BD, scale)
         halves = [
@@ -188,7 +188,7 @@ class BruteForce:
 
     @classmethod
     def gd_released(cls, student: Embeddings, teacher: Embeddings, scale: float, teacher_scale: float) -> float:
-        """Logits divided by the scale; four errors apart, each over B·D numbers, of gradients divided by B."""
+        """Logits divided by the scale; four separate errors, each over B·D numbers, of gradients divided by B."""
         num_pairs, width = student.image_BD.shape
         total = 0.0
         for anchors_of in BOTH_DIRECTIONS:
@@ -223,7 +223,7 @@ class BruteForce:
     def single_modal(
         cls, student: Embeddings, teacher: Embeddings, scale: float, teacher_scale: float, keep_diagonal: bool = True
     ) -> float:
-        """L4 + L5: pictures among pictures, texts among texts."""
+        """L4 + L5: images among images, texts among texts."""
         return sum(
             cls.cross_entropy(
                 cls.log_affinity(theirs_BD, theirs_BD, teacher_scale, keep_diagonal),

@@ -20,10 +20,10 @@ def test_it_is_clips_loss_on_the_fused_embeddings(
     student, teacher = embeddings(1, width=5), embeddings(2, width=teacher_width)
     loss = build_loss("afd", convention=convention)
     found = loss(student, teacher).item()
-    fusion = loss.learnt.parts["afd"]
+    fusion = loss.learned.parts["afd"]
     assert fusion.image.weight.shape == fusion.text.weight.shape == (5, 5 + teacher_width)
     own = fusion.scale().item()
-    assert own == pytest.approx(scale, rel=1e-6)  # a learnt scale starts in float32
+    assert own == pytest.approx(scale, rel=1e-6)  # a learned scale starts in float32
     fused = Embeddings(
         brute_force.unit_linear(joined(student.image_BD, teacher.image_BD), fusion.image),
         brute_force.unit_linear(joined(student.text_BD, teacher.text_BD), fusion.text),
@@ -36,15 +36,15 @@ def test_it_needs_no_projection_and_trains_its_fusion_and_scale(embeddings) -> N
     loss = build_loss("afd")
     student, teacher = embeddings(1, width=4), embeddings(2, width=6)
     loss(student, teacher).backward()
-    fusion = loss.learnt.parts["afd"]
+    fusion = loss.learned.parts["afd"]
     assert all(parameter.grad.abs().sum() > 0 for parameter in fusion.parameters())
     assert student.image_BD.grad.abs().sum() > 0
     assert student.scale.grad is None
-    assert all(parameter.grad is None for parameter in loss.learnt.projections.parameters())
+    assert all(parameter.grad is None for parameter in loss.learned.projections.parameters())
 
 
 def test_both_fusions_start_from_weights_of_their_own(embeddings) -> None:
     loss = build_loss("afd")
     loss(embeddings(1), embeddings(2))
-    fusion = loss.learnt.parts["afd"]
+    fusion = loss.learned.parts["afd"]
     assert not torch.equal(fusion.image.weight, fusion.text.weight)

@@ -15,7 +15,7 @@ def test_paper_sums_and_release_averages_the_directions_at_tinyclips_scale(embed
 
 
 @pytest.mark.parametrize("convention", ["paper", "released"])
-def test_a_student_that_is_the_teacher_pays_its_entropy_and_is_pulled_nowhere(
+def test_a_student_equal_to_the_teacher_has_its_entropy_and_no_gradient(
     embeddings, brute_force, convention: str
 ) -> None:
     student, teacher = embeddings(1, scale=14.3), embeddings(1, scale=30.0)

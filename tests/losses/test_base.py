@@ -1,4 +1,4 @@
-"""What holds for every loss, whatever it compares."""
+"""Properties of every loss."""
 
 from typing import get_args
 
@@ -66,7 +66,7 @@ def test_its_gradients_are_those_of_finite_differences(arguments, leaves, name: 
 
 
 @pytest.mark.parametrize(("name", "convention"), [pair for pair in BOTH if pair[0] in ZERO_WHEN_EQUAL])
-def test_a_student_that_is_the_teacher_pays_nothing_and_is_pulled_nowhere(embeddings, name, convention: str) -> None:
+def test_a_student_equal_to_the_teacher_has_zero_loss_and_gradient(embeddings, name, convention: str) -> None:
     student, teacher = embeddings(1), embeddings(1)
     loss = build_loss(name, convention=convention)(student, teacher)
     gradients = torch.autograd.grad(loss, (student.image_BD, student.text_BD, student.scale), allow_unused=True)
@@ -75,14 +75,14 @@ def test_a_student_that_is_the_teacher_pays_nothing_and_is_pulled_nowhere(embedd
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("fd", "mfd", "gd", "intermediate")])
-def test_one_pair_alone_tells_nothing_from_nothing(arguments, name: str) -> None:
+def test_a_single_pair_has_zero_loss(arguments, name: str) -> None:
     # A softmax over one candidate is 1, whatever the embeddings: its logarithm, and every cross-entropy, is 0.
     student, teacher, _ = arguments(name, num_pairs=1)
     assert build_loss(name)(student, teacher).item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("clip", "intermediate")])
-def test_without_a_teacher_it_says_what_to_do(arguments, name: str) -> None:
+def test_a_missing_teacher_is_refused_with_the_remedy(arguments, name: str) -> None:
     student, _, _ = arguments(name)
     assert LOSSES[name].needs_teacher
     with pytest.raises(ValueError, match=r"teacher\.model"):

@@ -1,4 +1,4 @@
-"""The functions with gradients of their own, against finite differences and against the whole matrix."""
+"""Custom autograd functions against finite differences and dense matrices."""
 
 import pytest
 import torch
@@ -26,11 +26,13 @@ def test_log_sums_have_the_gradients_of_finite_differences(inputs, size, keep_di
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])
-@pytest.mark.parametrize("apart", [True, False])
-def test_pulls_have_the_gradients_of_finite_differences(inputs, size, apart) -> None:
+@pytest.mark.parametrize("per_direction", [True, False])
+def test_softmax_weighted_sums_have_the_gradients_of_finite_differences(inputs, size, per_direction) -> None:
     rows, columns = torch.randn(2, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64).unbind()
     sums = [rows.requires_grad_(), columns.requires_grad_()]
-    assert torch.autograd.gradcheck(lambda *tensors: SoftmaxWeightedSum.apply(*tensors, size, apart), [*inputs, *sums])
+    assert torch.autograd.gradcheck(
+        lambda *tensors: SoftmaxWeightedSum.apply(*tensors, size, per_direction), [*inputs, *sums]
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])

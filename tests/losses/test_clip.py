@@ -19,7 +19,7 @@ def test_it_is_log_b_when_all_pairs_look_alike(embeddings) -> None:
 
 
 def test_it_vanishes_when_every_pair_is_certain() -> None:
-    # Orthogonal pairs at scale 100: −log(1 / (1 + 7 e^−100)) = 7 e^−100, which is 0 beside 1.
+    # Orthogonal pairs at scale 100: −log(1 / (1 + 7 e^−100)) = 7 e^−100, which is 0 next to 1.
     eye = torch.eye(8, dtype=torch.float64)
     certain = Embeddings(eye, eye, torch.tensor(100.0, dtype=torch.float64))
     assert build_loss("clip")(certain).item() == pytest.approx(0, abs=1e-12)

@@ -1,4 +1,4 @@
-"""What losses share in one comparison: computed once, and with the gradients that each would have alone."""
+"""Losses share the matrices of a comparison, and get the gradients that each would get separately."""
 
 import pytest
 import torch
@@ -45,14 +45,14 @@ def test_losses_that_share_a_comparison_move_the_student_as_each_alone(
     student, teacher, features = arguments("intermediate", 6, 3, teacher_width)
     masked, _, _ = arguments("mfd", 6, teacher_width)
     losses = {name: make_loss(name, **options) for name, options in MIXTURE.items()}
-    learnt = LearnedParts(losses, Widths(3, teacher_width, {-1: 2}, {-1: 3})).double()
-    leaves = [student.image_BD, student.text_BD, student.scale, *features.student, *learnt.parameters()]
+    learned = LearnedParts(losses, Widths(3, teacher_width, {-1: 2}, {-1: 3})).double()
+    leaves = [student.image_BD, student.text_BD, student.scale, *features.student, *learned.parameters()]
     leaves += [masked.image_BD, masked.text_BD]
 
     def comparison() -> Comparison:
-        projected = learnt.project(student.image_BD, student.text_BD, student.scale) or student
+        projected = learned.project(student.image_BD, student.text_BD, student.scale) or student
         given = {"intermediate": features}
-        return Comparison(student, teacher, projected, learnt.parts, masked, given, chunk_size)
+        return Comparison(student, teacher, projected, learned.parts, masked, given, chunk_size)
 
     def gradients(value: torch.Tensor) -> list[torch.Tensor]:
         return list(torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True))
@@ -71,7 +71,7 @@ def test_cosines_are_computed_once_however_many_losses_use_them(embeddings) -> N
     with Products() as products:
         for name, options in (("clip", {}), ("crd", {}), ("affinity", {"scale": 20}), ("affinity", {})):
             make_loss(name, **options)(shared)
-    assert products.count == 2  # the student's pictures with its texts, and the teacher's
+    assert products.count == 2  # the student's images with its texts, and the teacher's
 
 
 def test_the_transpose_is_no_second_product(embeddings) -> None:
@@ -104,9 +104,9 @@ def test_equal_rows_at_another_scale_are_another_matrix(embeddings) -> None:
     rows = ("student", "image"), ("student", "text")
     one, other = (comparison.logits(*rows, scale).matrix_BB for scale in (2.0, 3.0))
     torch.testing.assert_close(other, 1.5 * one)
-    learnt = [comparison.logits(*rows, torch.tensor(scale, dtype=torch.float64)).matrix_BB for scale in (2.0, 3.0)]
-    assert torch.equal(learnt[0], one)
-    assert torch.equal(learnt[1], other)
+    learned = [comparison.logits(*rows, torch.tensor(scale, dtype=torch.float64)).matrix_BB for scale in (2.0, 3.0)]
+    assert torch.equal(learned[0], one)
+    assert torch.equal(learned[1], other)
 
 
 def test_without_masking_the_masked_student_is_the_projected(embeddings) -> None:

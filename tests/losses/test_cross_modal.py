@@ -19,7 +19,7 @@ def test_it_uses_the_projection_where_widths_differ(embeddings, brute_force) -> 
     assert found == pytest.approx(brute_force.cross_modal(projected, teacher, 50.0, 50.0), rel=1e-12)
 
 
-def test_a_student_that_is_the_teacher_pays_its_entropy_and_is_pulled_nowhere(embeddings) -> None:
+def test_a_student_equal_to_the_teacher_has_its_entropy_and_no_gradient(embeddings) -> None:
     student, teacher = embeddings(1), embeddings(1)
     loss = build_loss("cross_modal")(student, teacher)
     gradients = torch.autograd.grad(loss, (student.image_BD, student.text_BD))

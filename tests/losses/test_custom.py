@@ -1,4 +1,4 @@
-"""A loss in a user's own file, from the registry's side; tests/cli/test_custom_loss.py trains with one."""
+"""Losses in users' files, through the registry; tests/cli/test_custom_loss.py trains with one."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def cosine(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_it_computes_what_its_file_says(embeddings, cosine: str) -> None:
+def test_it_computes_the_loss_in_its_file(embeddings, cosine: str) -> None:
     student, teacher = embeddings(1), embeddings(2)
     cosines = (student.image_BD * teacher.image_BD).sum(1)
     for power in (1.0, 2.0):
@@ -78,7 +78,7 @@ def test_a_missing_file_is_named() -> None:
 
 
 def test_a_name_of_the_workbenchs_is_not_taken_over(cosine: str) -> None:
-    with pytest.raises(ValueError, match=r"call the one in .* otherwise"):
+    with pytest.raises(ValueError, match=r"rename the one in .*cosine\.py"):
         build_loss("fd", file=cosine)
 
 
@@ -88,7 +88,7 @@ def test_its_options_are_checked(cosine: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("instead", "said"),
+    ("instead", "message"),
     [
         ("(1 - (student.image_BD * teacher.image_BD).sum(1))", r"a tensor of shape \[6\]: .* so end with \.mean\(\)"),
         ("0.5", "a float: a loss is one number a batch, a 0-d tensor"),
@@ -102,12 +102,12 @@ def test_its_options_are_checked(cosine: str) -> None:
         ("comparison.embeddings('techer').image_BD.mean()", "line 16: KeyError: 'techer'"),
     ],
 )
-def test_a_mistake_in_a_loss_is_one_line_with_loss_file_and_rule(embeddings, tmp_path: Path, instead, said) -> None:
+def test_a_mistake_in_a_loss_is_one_line_with_loss_file_and_rule(embeddings, tmp_path: Path, instead, message) -> None:
     path = tmp_path / "cosine.py"
     path.write_text(COSINE[: COSINE.index("return")] + f"return {instead}\n")
     teacher = embeddings(2)
     teacher = Embeddings(teacher.image_BD.detach(), teacher.text_BD.detach(), teacher.scale.detach())
-    with pytest.raises(ValueError, match=rf"^loss\.mine: .*cosine\.py.*{said}") as caught:
+    with pytest.raises(ValueError, match=rf"^loss\.mine: .*cosine\.py.*{message}") as caught:
         build_loss("mine", file=str(path))(embeddings(1), teacher)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < len(str(path)) + 250
@@ -122,18 +122,18 @@ def test_running_out_of_memory_is_not_called_a_mistake_of_the_loss(embeddings, t
         assert not isinstance(caught.value, ValueError)
 
 
-def test_what_a_loss_learns_is_a_module(embeddings, tmp_path: Path) -> None:
+def test_learned_parts_are_a_module(embeddings, tmp_path: Path) -> None:
     path = tmp_path / "cosine.py"
-    for instead, said in (
+    for instead, message in (
         ("3", "learnt returns a int, not an nn.Module"),
         ("widths.teachr", "line 19: AttributeError"),
     ):
         path.write_text(f"{COSINE}\n    def learnt(self, widths):\n        return {instead}\n")
-        with pytest.raises(ValueError, match=rf"^loss\.mine: .*cosine\.py.*{said}"):
+        with pytest.raises(ValueError, match=rf"^loss\.mine: .*cosine\.py.*{message}"):
             build_loss("mine", file=str(path))(embeddings(1), embeddings(2))
 
 
-def test_a_switch_takes_no_word() -> None:
+def test_a_boolean_setting_takes_no_string() -> None:
     with pytest.raises(ValueError, match=r"^loss\.single_modal\.keep_diagonal is true or false \(got 'no'\)"):
         build_loss("single_modal", keep_diagonal="no")
 

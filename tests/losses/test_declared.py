@@ -1,4 +1,4 @@
-"""What a loss declares, read from its source, is what its class has."""
+"""Settings parsed from the source are those of the loss classes."""
 
 import inspect
 from pathlib import Path
@@ -12,7 +12,7 @@ from workbench.losses.base import Convention
 from workbench.losses.declared import check_losses, conventions, declared_losses, settings_in_file
 
 
-def test_the_source_says_what_the_classes_have() -> None:
+def test_parsed_settings_are_those_of_the_classes() -> None:
     declared = declared_losses()
     assert list(declared) == list(LOSSES)
     for name, loss in LOSSES.items():
@@ -51,7 +51,7 @@ def test_the_settings_of_a_users_file_are_read_and_the_file_is_not_run(tmp_path:
 
 
 @pytest.mark.parametrize("source", OPEN.values(), ids=list(OPEN))
-def test_what_only_running_a_file_would_tell_is_left_open(tmp_path: Path, source: str) -> None:
+def test_settings_that_need_running_the_file_are_unknown(tmp_path: Path, source: str) -> None:
     file = tmp_path / "mine.py"
     file.write_text(source)
     assert settings_in_file(str(file)) is None
@@ -69,7 +69,7 @@ def test_what_only_running_a_file_would_tell_is_left_open(tmp_path: Path, source
         ("mine", {"file": "gone.py"}, "gone.py"),
     ],
 )
-def test_a_slip_is_refused_with_the_nearest_name(name: str, table: dict[str, object], remedy: str) -> None:
+def test_a_typo_is_refused_with_the_nearest_name(name: str, table: dict[str, object], remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
         check_losses({name: LossConfig.parse(table)})
     check_losses({"fd": LossConfig(weight=0.0, convention="paper"), "icl": LossConfig(scale=3)})

@@ -26,4 +26,4 @@ def test_a_width_difference_goes_through_a_projection(embeddings, brute_force) -
     value.backward()
     projected = brute_force.projected(student, loss)
     assert value.item() == pytest.approx(brute_force.fd(projected, teacher), rel=1e-10)
-    assert loss.learnt.projections["image"].weight.grad.abs().sum() > 0
+    assert loss.learned.projections["image"].weight.grad.abs().sum() > 0

@@ -12,8 +12,8 @@ def test_the_students_anchors_pick_among_the_teachers_other_modality(
     student, teacher = embeddings(1), embeddings(2)
     loss = build_loss("icl", convention=convention)
     found = loss(student, teacher).item()
-    own = loss.learnt.parts["icl"]().item()
-    assert own == pytest.approx(scale, rel=1e-6)  # a learnt scale starts in float32
+    own = loss.learned.parts["icl"]().item()
+    assert own == pytest.approx(scale, rel=1e-6)  # a learned scale starts in float32
     assert found == pytest.approx(brute_force.icl(student, teacher, own), rel=1e-12)
 
 
@@ -22,7 +22,7 @@ def test_both_models_scales_stay_what_they_are(embeddings) -> None:
     loss = build_loss("icl")
     loss(student, teacher).backward()
     assert student.scale.grad is None  # the loss has a scale of its own
-    (parameter,) = loss.learnt.parameters()
+    (parameter,) = loss.learned.parameters()
     assert parameter.grad.abs() > 0
 
 

@@ -26,7 +26,7 @@ def squared_error_of_the_mapped(layer: torch.nn.Linear, ours: Tensor, theirs: Te
 
 
 def halved_to_two(map_BCHW: Tensor) -> Tensor:
-    """Sides of four places become two, by the mean of neighbours; sides of two stay."""
+    """Sides of four places become two, by the mean of neighbors; sides of two stay."""
     rows = map_BCHW if map_BCHW.shape[2] == 2 else (map_BCHW[:, :, ::2] + map_BCHW[:, :, 1::2]) / 2
     return rows if rows.shape[3] == 2 else (rows[..., ::2] + rows[..., 1::2]) / 2
 
@@ -35,7 +35,7 @@ def test_maps_are_compared_place_by_place(embeddings) -> None:
     (ours,), (theirs,) = features(1, (6, 2, 3, 3)), features(2, (6, 4, 3, 3))
     loss = build_loss("intermediate")
     found = loss(embeddings(1), embeddings(2), Features((ours,), (theirs,))).item()
-    (layer,) = loss.learnt.parts["intermediate"]
+    (layer,) = loss.learned.parts["intermediate"]
     assert found == pytest.approx(squared_error_of_the_mapped(layer, ours, theirs), rel=1e-12)
 
 
@@ -44,7 +44,7 @@ def test_the_finer_grid_is_averaged_down_to_the_coarser(embeddings, sides, teach
     (ours,), (theirs,) = features(1, (6, 2, *sides)), features(2, (6, 4, *teacher_sides))
     loss = build_loss("intermediate")
     found = loss(embeddings(1), embeddings(2), Features((ours,), (theirs,))).item()
-    (layer,) = loss.learnt.parts["intermediate"]
+    (layer,) = loss.learned.parts["intermediate"]
     expected = squared_error_of_the_mapped(layer, halved_to_two(ours), halved_to_two(theirs))
     assert found == pytest.approx(expected, rel=1e-12)
 
@@ -53,7 +53,7 @@ def test_several_pairs_of_blocks_are_averaged_each_with_a_map_of_its_own(embeddi
     ours, theirs = features(1, (6, 2), (6, 3)), features(2, (6, 4), (6, 5))
     loss = build_loss("intermediate", form="pooled", student_blocks=[0, -1], teacher_blocks=[2, 5])
     found = loss(embeddings(1), embeddings(2), Features(ours, theirs)).item()
-    layers = loss.learnt.parts["intermediate"]
+    layers = loss.learned.parts["intermediate"]
     assert [tuple(layer.weight.shape) for layer in layers] == [(4, 2), (5, 3)]
     errors = [squared_error_of_the_mapped(*triple) for triple in zip(layers, ours, theirs, strict=True)]
     assert found == pytest.approx(sum(errors) / 2, rel=1e-12)
@@ -63,17 +63,17 @@ def test_features_that_the_map_turns_into_the_teachers_cost_nothing(embeddings) 
     ours = features(1, (6, 2, 3, 3))
     loss = build_loss("intermediate")
     loss(embeddings(1), embeddings(2), Features(ours, features(2, (6, 4, 3, 3))))
-    (layer,) = loss.learnt.parts["intermediate"]
+    (layer,) = loss.learned.parts["intermediate"]
     theirs = torch.einsum("cd,bdhw->bchw", layer.weight, ours[0]) + layer.bias[:, None, None]
     assert loss(embeddings(1), embeddings(2), Features(ours, (theirs.detach(),))).item() == pytest.approx(0, abs=1e-28)
 
 
-def test_the_student_and_the_map_are_moved_and_embeddings_are_not(embeddings) -> None:
+def test_the_student_and_the_map_get_gradients_and_embeddings_do_not(embeddings) -> None:
     student, (ours,), (theirs,) = embeddings(1), features(1, (6, 2, 4, 4)), features(2, (6, 4, 2, 2))
     loss = build_loss("intermediate")
     loss(student, embeddings(2), Features((ours,), (theirs.detach(),))).backward()
     assert ours.grad.abs().min() > 0
-    assert all(parameter.grad.abs().sum() > 0 for parameter in loss.learnt.parts["intermediate"].parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in loss.learned.parts["intermediate"].parameters())
     assert student.image_BD.grad is None
 
 
@@ -108,6 +108,6 @@ def test_a_block_that_a_tower_lacks_is_refused_with_those_it_has() -> None:
         loss.learnt(Widths(4, 8, {0: 16, 1: 16, -1: 16, -2: 16}, {0: 32}))
 
 
-def test_without_features_it_says_how_to_pass_them(embeddings) -> None:
+def test_missing_features_are_refused_with_the_remedy(embeddings) -> None:
     with pytest.raises(ValueError, match="features="):
         build_loss("intermediate")(embeddings(1), embeddings(2))

@@ -21,15 +21,15 @@ from workbench.losses.registry import make_loss
     ],
 )
 def test_projections_are_made_only_where_needed(names: list[str], teacher_width: int | None, projects: bool) -> None:
-    learnt = LearnedParts({name: make_loss(name) for name in names}, Widths(4, teacher_width))
-    assert bool(learnt.projections) == projects
+    learned = LearnedParts({name: make_loss(name) for name in names}, Widths(4, teacher_width))
+    assert bool(learned.projections) == projects
     if projects:
-        assert learnt.projections["image"].weight.shape == (8, 4)
+        assert learned.projections["image"].weight.shape == (8, 4)
 
 
 def test_projected_embeddings_have_unit_length() -> None:
-    learnt = LearnedParts({"fd": make_loss("fd")}, Widths(4, 8))
-    projected = learnt.project(torch.randn(3, 4), torch.randn(3, 4), torch.tensor(10.0))
+    learned = LearnedParts({"fd": make_loss("fd")}, Widths(4, 8))
+    projected = learned.project(torch.randn(3, 4), torch.randn(3, 4), torch.tensor(10.0))
     assert torch.allclose(projected.image_BD.norm(dim=1), torch.ones(3))
     assert projected.text_BD.shape == (3, 8)
 
@@ -41,12 +41,12 @@ def test_every_scale_is_found_clamped_and_reported_also_inside_a_fusion() -> Non
         "crd": make_loss("crd", scale="own"),
         "affinity": make_loss("affinity"),
     }
-    learnt = LearnedParts(losses, Widths(4, 8))
-    assert set(learnt.scales()) == {"icl", "afd", "crd"}
-    for name, parameter in learnt.named_parameters():
+    learned = LearnedParts(losses, Widths(4, 8))
+    assert set(learned.scales()) == {"icl", "afd", "crd"}
+    for name, parameter in learned.named_parameters():
         if name.endswith("logit_scale"):
             parameter.data.fill_(9.0)
-    learnt.clamp_()
-    assert {name: scale.item() for name, scale in learnt.scales().items()} == pytest.approx(
+    learned.clamp_()
+    assert {name: scale.item() for name, scale in learned.scales().items()} == pytest.approx(
         dict.fromkeys(losses.keys() - {"affinity"}, 100.0)
     )

@@ -1,4 +1,4 @@
-"""B × B matrices whole and in blocks: the same numbers and gradients, and never more than some rows at once."""
+"""Dense and chunked logits: equal values and gradients, with chunked memory of a few rows."""
 
 import math
 from typing import Any
@@ -124,7 +124,7 @@ B, D, CHUNK = 256, 8, 16
 def test_no_tensor_is_larger_than_a_matrix_or_a_block_of_rows(arguments, name, options, chunk_size: int) -> None:
     inputs = arguments(name, B, D, D)
     loss = build_loss(name, chunk_size=chunk_size, **options)
-    loss(*inputs)  # makes the learnt parts
+    loss(*inputs)  # makes the learned parts
     with LargestTensor() as largest:
         loss(*inputs).backward()
     assert largest.numel <= (CHUNK * B if chunk_size else B * B)
@@ -196,5 +196,5 @@ def test_without_the_diagonal_no_row_sees_its_own_column(embeddings, brute_force
 
 
 @pytest.mark.parametrize(("batch_size", "rows"), [(2, 0), (512, 0), (2048, 0), (2049, 512), (32768, 512)])
-def test_the_rule_is_whole_up_to_2048_pairs_and_blocks_of_512_beyond(batch_size: int, rows: int) -> None:
+def test_the_default_is_dense_up_to_2048_pairs_and_blocks_of_512_beyond(batch_size: int, rows: int) -> None:
     assert default_chunk_size(batch_size) == rows

@@ -33,7 +33,7 @@ def test_its_mask_is_an_option_and_ratio_0_is_none() -> None:
 
 @pytest.mark.parametrize("ratio", [1, -0.1, "half", float("nan"), True])
 def test_a_ratio_that_is_none_is_refused(ratio: object) -> None:
-    with pytest.raises(ValueError, match="from 0 to below 1"):
+    with pytest.raises(ValueError, match="mask_ratio is a share"):
         build_loss("mfd", mask_ratio=ratio)
 
 

@@ -89,7 +89,7 @@ def test_the_papers_equations_weights_travel_as_they_are(name: str) -> None:
     assert LOSSES[name]("paper").translation(64, 128) == 1
 
 
-def test_it_takes_rows_in_blocks_as_the_batch_size_asks_or_as_told() -> None:
+def test_the_chunk_size_follows_the_batch_size_or_the_setting() -> None:
     configs = {"clip": LossConfig()}
     assert [Objective(configs, size, None).chunk_size for size in (128, 2048, 2049)] == [0, 0, 512]
     assert [Objective(configs, 4096, None, size).chunk_size for size in (0, 64)] == [0, 64]
@@ -124,7 +124,7 @@ def test_what_cannot_be_is_refused_with_the_remedy(configs: dict[str, dict[str, 
     assert "\n" not in str(refusal.value)
 
 
-def test_a_loss_that_needs_a_teacher_says_so() -> None:
+def test_a_loss_that_needs_a_teacher_is_refused_without_one() -> None:
     with pytest.raises(ValueError, match=r"teacher\.model"):
         objective(8, None, fd={})
     assert objective(8, None, clip={}).weights == {"clip": 1}

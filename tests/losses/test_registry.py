@@ -40,7 +40,7 @@ def test_a_chunk_size_that_is_no_number_of_rows_is_refused(chunk_size) -> None:
         build_loss("clip", chunk_size=chunk_size)
 
 
-def test_bare_tensors_are_answered_with_what_to_make_of_them() -> None:
+def test_plain_tensors_are_refused_with_the_remedy() -> None:
     rows_BD = torch.eye(3)
     embeddings = Embeddings.from_raw(rows_BD, rows_BD, torch.tensor(10.0))
     for student, teacher in ((rows_BD, embeddings), (embeddings, rows_BD)):

@@ -1,4 +1,4 @@
-"""Every way to choose a temperature, against loops over numbers that are told the scale."""
+"""Every scale setting, against loops over numbers."""
 
 import math
 import re
@@ -40,25 +40,25 @@ def test_the_fusion_uses_the_scale_it_is_given(embeddings, setting, scale: float
 
 
 @pytest.mark.parametrize("name", ["clip", "icl", "afd", *WITH_TARGETS])
-def test_a_scale_of_its_own_is_learnt(embeddings, name: str) -> None:
+def test_a_scale_of_its_own_is_learned(embeddings, name: str) -> None:
     student, teacher = embeddings(1, scale=14.3), embeddings(2, scale=30.0)
     loss = build_loss(name, scale="own")
     loss(student, teacher).backward()
-    (scale,) = [module for module in loss.learnt.modules() if isinstance(module, LearnedScale)]
+    (scale,) = [module for module in loss.learned.modules() if isinstance(module, LearnedScale)]
     assert scale.logit_scale.grad.abs() > 0
     assert student.scale.grad is None
-    assert set(loss.learnt.scales()) == {name}
+    assert set(loss.learned.scales()) == {name}
     start = 50 if name in ("affinity", "cross_modal", "single_modal") else 1 / 0.07
-    assert loss.learnt.scales()[name].item() == pytest.approx(start, rel=1e-6)
+    assert loss.learned.scales()[name].item() == pytest.approx(start, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["clip", "crd", "gd"])
-def test_the_students_scale_is_learnt_where_the_loss_shares_it(embeddings, name: str) -> None:
+def test_the_students_scale_is_learned_where_the_loss_shares_it(embeddings, name: str) -> None:
     student, teacher = embeddings(1), embeddings(2)
     loss = build_loss(name)
     loss(student, teacher).backward()
     assert student.scale.grad.abs() > 0
-    assert not list(loss.learnt.parameters())
+    assert not list(loss.learned.parameters())
 
 
 @pytest.mark.parametrize("name", ["clip", "icl", "afd", *WITH_TARGETS])
@@ -66,7 +66,7 @@ def test_the_students_scale_is_learnt_where_the_loss_shares_it(embeddings, name:
 def test_a_scale_that_is_not_its_own_adds_no_parameter(embeddings, name: str, setting) -> None:
     loss = build_loss(name, scale=setting)
     loss(embeddings(1), embeddings(2))
-    assert not loss.learnt.scales()
+    assert not loss.learned.scales()
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_a_scale_that_is_none_is_refused_with_the_remedy(option: str, setting: o
 
 
 def test_a_target_cannot_learn_its_scale() -> None:
-    for learnt in ("own", "student"):
-        with pytest.raises(ValueError, match="cannot be learnt"):
-            teacher_scale_choice(learnt)
+    for learned in ("own", "student"):
+        with pytest.raises(ValueError, match="cannot be learned"):
+            teacher_scale_choice(learned)
 
 
 @pytest.mark.parametrize("name", ["fd", "mfd", "intermediate"])
@@ -110,7 +110,7 @@ def test_only_a_multiple_of_the_teachers_needs_one() -> None:
     assert needing == ["teacher", "1.5 x teacher", "0.5x teacher"]
 
 
-def test_a_learnt_scale_stays_within_clips_range() -> None:
+def test_a_learned_scale_stays_within_clips_range() -> None:
     scale = LearnedScale()
     assert scale().item() == pytest.approx(1 / 0.07)
     for start, end in ((9.0, 100.0), (-3.0, 1.0)):
@@ -129,7 +129,7 @@ def test_the_released_scale_is_the_parameter_itself_and_free() -> None:
 
 @pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if "scale" in option_names(loss)])
 @pytest.mark.parametrize("temperature", [0.07, 0.02, 1, 3.0])
-def test_a_temperature_is_answered_with_the_scale_that_means_the_same(name: str, temperature: float) -> None:
+def test_a_temperature_is_refused_with_the_equivalent_scale(name: str, temperature: float) -> None:
     with pytest.raises(ValueError, match=rf"^loss\.{name}\.temperature: .* 1/temperature") as caught:
         make_loss(name, temperature=temperature)
     (value,) = re.findall(rf"loss\.{name}\.scale=(\S+)$", str(caught.value))
@@ -138,7 +138,7 @@ def test_a_temperature_is_answered_with_the_scale_that_means_the_same(name: str,
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"),
+    ("option", "value", "message"),
     [
         ("tau", 0.5, r"is loss\.crd\.scale=2\.0$"),
         ("teacher_temperature", 0.25, r"is loss\.crd\.teacher_scale=4\.0$"),
@@ -147,8 +147,8 @@ def test_a_temperature_is_answered_with_the_scale_that_means_the_same(name: str,
         ("temperature", True, "a temperature is a positive number"),
     ],
 )
-def test_other_words_for_a_temperature(option: str, value: object, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_other_words_for_a_temperature(option: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make_loss("crd", **{option: value})
 
 

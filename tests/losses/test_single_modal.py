@@ -6,7 +6,7 @@ from workbench.losses import build_loss
 
 @pytest.mark.parametrize("keep_diagonal", [True, False])
 @pytest.mark.parametrize("scale", [5.0, 50.0])
-def test_it_matches_pictures_among_pictures_and_texts_among_texts(
+def test_it_matches_images_among_images_and_texts_among_texts(
     embeddings, brute_force, keep_diagonal: bool, scale: float
 ) -> None:
     student, teacher = embeddings(1), embeddings(2, width=7, scale=30.0)  # widths may differ: no projection is used
@@ -16,7 +16,7 @@ def test_it_matches_pictures_among_pictures_and_texts_among_texts(
 
 
 @pytest.mark.parametrize("keep_diagonal", [True, False])
-def test_a_student_that_is_the_teacher_pays_its_entropy_and_is_pulled_nowhere(
+def test_a_student_equal_to_the_teacher_has_its_entropy_and_no_gradient(
     embeddings, brute_force, keep_diagonal: bool
 ) -> None:
     student, teacher = embeddings(1), embeddings(1)

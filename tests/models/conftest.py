@@ -1,4 +1,4 @@
-"""A CLIP small enough to build by the hundred."""
+"""A tiny CLIP."""
 
 import copy
 from collections.abc import Callable
@@ -41,8 +41,8 @@ def make_clip() -> Callable[..., Clip]:
 
 
 @pytest.fixture
-def pictures() -> Callable[..., torch.Tensor]:
-    """``pictures(count)``: uint8 noise, the same every time."""
+def images() -> Callable[..., torch.Tensor]:
+    """``images(count)``: uint8 noise, the same every time."""
 
     def make(count: int, size: int = 16) -> torch.Tensor:
         generator = torch.Generator().manual_seed(count)

@@ -1,4 +1,4 @@
-"""A Clip is open_clip's towers on normalised pixels, seeded apart from everything else."""
+"""Clip is open_clip's towers on normalized pixels, with its own seed."""
 
 import math
 import random
@@ -29,12 +29,12 @@ def same_weights(first, second):
 
 @torch.no_grad()
 @pytest.mark.parametrize("custom_text", [False, True])
-def test_embeddings_are_open_clips_on_the_normalised_pixels(config, tokenizer, pictures, captions, custom_text):
+def test_embeddings_are_open_clips_on_the_normalized_pixels(config, tokenizer, images, captions, custom_text):
     model = Clip(config | {"custom_text": custom_text}, tokenizer, mean=MEAN, std=STD, seed=3).eval()
     build = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     reference = build(**config).eval()
     reference.load_state_dict(model.towers.state_dict())
-    image, text = pictures(5), tokenizer(captions(5))
+    image, text = images(5), tokenizer(captions(5))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (MEAN, STD))
     assert torch.equal(model.encode_image(image), reference.encode_image((image.float() - mean) / std))
     assert torch.equal(model.encode_text(text), reference.encode_text(text))
@@ -50,11 +50,11 @@ def test_embeddings_are_open_clips_on_the_normalised_pixels(config, tokenizer, p
     assert float(embedded.scale) == pytest.approx(1 / 0.07)
 
 
-def test_pixels_are_normalised_as_torchvision_does(make_clip, pictures):
+def test_pixels_are_normalized_as_torchvision_does(make_clip, images):
     model = make_clip(mean=MEAN, std=STD)
     seen = []
     model.towers.visual.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    image = pictures(4)
+    image = images(4)
     image[0], image[1] = 0, 255
     model.encode_image(image)
     torch.testing.assert_close(seen[0], Normalize(MEAN, STD)(image / 255), atol=1e-6, rtol=0)
@@ -92,7 +92,7 @@ def test_the_scale_stays_between_1_and_100(make_clip, logarithm, scale):
     assert model.towers.logit_scale.requires_grad
 
 
-def test_the_form_says_what_to_feed(make_clip, config, tokenizer):
+def test_the_input_spec(make_clip, config, tokenizer):
     form = make_clip().form
     assert form.image_size == 16
     assert torch.equal(form.tokenize(["a red square"]), tokenizer(["a red square"]))
@@ -108,23 +108,23 @@ def test_what_a_config_leaves_out_is_open_clips_default(tokenizer):
     assert (model.form.image_size, model.width) == (224, 4)
 
 
-def test_normalisation_and_width(make_clip):
+def test_normalization_and_width(make_clip):
     model = make_clip()
     assert (model.mean, model.std) == (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     assert model.width == 16
     assert all(name.startswith("towers.") for name in model.state_dict())
 
 
-def test_raw_embeddings_are_float32_under_autocast_too(make_clip, pictures, captions, tokenizer):
+def test_raw_embeddings_are_float32_under_autocast_too(make_clip, images, captions, tokenizer):
     model = make_clip()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        image, text = model.encode_image(pictures(2)), model.encode_text(tokenizer(captions(2)))
+        image, text = model.encode_image(images(2)), model.encode_text(tokenizer(captions(2)))
     assert image.dtype == text.dtype == torch.float32
 
 
-def test_the_gradient_reaches_every_parameter(make_clip, pictures, captions, tokenizer):
+def test_the_gradient_reaches_every_parameter(make_clip, images, captions, tokenizer):
     model = make_clip()
-    embedded = model.embed(pictures(3), tokenizer(captions(3)))
+    embedded = model.embed(images(3), tokenizer(captions(3)))
     (embedded.scale * (embedded.image_BD @ embedded.text_BD.T)).square().sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
@@ -188,27 +188,27 @@ def test_a_timm_tower_is_never_downloaded(config, tokenizer, monkeypatch):
     assert asked == [False]
 
 
-def test_pictures_are_square(config, tokenizer):
+def test_images_are_square(config, tokenizer):
     change(config, "vision_cfg.image_size", [16, 16])
     assert Clip(config, tokenizer).form.image_size == 16
     change(config, "vision_cfg.image_size", [16, 24])
-    with pytest.raises(ValueError, match=r"^image_size 16 x 24: the workbench feeds square pictures only$"):
+    with pytest.raises(ValueError, match=r"^image_size 16 x 24: the workbench supports square images only$"):
         Clip(config, tokenizer)
 
 
 @pytest.mark.parametrize(("path", "value"), [("text_cfg.vocab_size", 12), ("text_cfg.context_length", 9)])
 def test_a_tokenizer_that_does_not_fit_is_refused(config, tokenizer, path, value):
     change(config, path, value)
-    with pytest.raises(ValueError, match=r"^the tokenizer has 11 ids in rows of 8, but the model is made for \d+ in"):
+    with pytest.raises(ValueError, match=r"^the tokenizer has 11 ids in rows of 8, but the model has \d+ ids in"):
         Clip(config, tokenizer)
 
 
 @pytest.mark.parametrize("custom_text", [False, True])
 @pytest.mark.parametrize("tower", ["image", "text"])
-def test_a_frozen_tower_gets_no_gradient_and_the_other_does(config, tokenizer, pictures, captions, tower, custom_text):
+def test_a_frozen_tower_gets_no_gradient_and_the_other_does(config, tokenizer, images, captions, tower, custom_text):
     model = Clip(config | {"custom_text": custom_text}, tokenizer)
     model.freeze(tower)
-    embedded = model.embed(pictures(3), tokenizer(captions(3)))
+    embedded = model.embed(images(3), tokenizer(captions(3)))
     assert embedded.image_BD.requires_grad == (tower != "image")
     assert embedded.text_BD.requires_grad == (tower != "text")
     (embedded.scale * (embedded.image_BD @ embedded.text_BD.T)).square().sum().backward()
@@ -218,13 +218,13 @@ def test_a_frozen_tower_gets_no_gradient_and_the_other_does(config, tokenizer, p
     assert learns == {tower == "text"}
 
 
-def test_the_batch_normalisation_of_a_frozen_tower_stands_still(config, tokenizer, pictures):
+def test_the_batch_norm_of_a_frozen_tower_does_not_change(config, tokenizer, images):
     config["vision_cfg"] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
     model = Clip(config, tokenizer)
     model.freeze("image")
     before = {name: buffer.clone() for name, buffer in model.towers.visual.named_buffers()}
-    expected = model.eval().encode_image(pictures(4, 32))
-    assert torch.equal(model.train().encode_image(pictures(4, 32)), expected)
+    expected = model.eval().encode_image(images(4, 32))
+    assert torch.equal(model.train().encode_image(images(4, 32)), expected)
     assert model.training
     assert not model.towers.visual.training
     assert model.towers.transformer.training

@@ -1,4 +1,4 @@
-"""Sizes against sums by hand."""
+"""Parameter counts against sums by hand."""
 
 import pytest
 
@@ -15,18 +15,18 @@ def block(width):
 
 
 @pytest.mark.parametrize("custom_text", [False, True])
-def test_a_size_is_what_pen_and_paper_say(config, tokenizer, custom_text):
+def test_counts_agree_with_sums_by_hand(config, tokenizer, custom_text):
     vision, text, width = 32, 24, 16
     patches = 3 * 8 * 8 * vision
-    picture = patches + vision + 2 * vision + 2 * block(vision) + 2 * vision + vision * width  # class token, two norms
+    image = patches + vision + 2 * vision + 2 * block(vision) + 2 * vision + vision * width  # class token, two norms
     caption = block(text) + 2 * text + text * width
     positions = (4 + 1) * vision + 8 * text  # (16 / 8)² patches and the class token; eight words
     words = (1 + 5 + 4 + 1) * text
     counted = count_parameters(Clip(config | {"custom_text": custom_text}, tokenizer))
     assert counted == {
-        "blocks": picture + caption + 1,  # and the scale
+        "blocks": image + caption + 1,  # and the scale
         "embeddings": positions + words,
-        "total": picture + caption + 1 + positions + words,
+        "total": image + caption + 1 + positions + words,
     }
 
 

@@ -1,4 +1,4 @@
-"""The workbench's block is open_clip's where that exists, and loops over heads where it does not."""
+"""The workbench's block equals open_clip's where that exists, and loops over heads elsewhere."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The size of a model is known from its config: never more than it is, and for open_clip's own towers almost all."""
+"""The estimated size of a config is a lower bound, and close for open_clip's own towers."""
 
 import open_clip
 import pytest

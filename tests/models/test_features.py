@@ -1,4 +1,4 @@
-"""Inner features are open_clip's own, in three forms, from one forward."""
+"""Image-tower features equal open_clip's, in three forms, from one forward."""
 
 from functools import partial
 
@@ -44,8 +44,8 @@ def intermediates(model, image, **options):
     return model.towers.visual.forward_intermediates((image.float() - model._mean) / model._std, **options)
 
 
-def test_the_features_of_a_vit_are_open_clips(make_model, pictures):
-    model, image = make_model("vit"), pictures(3, 32)
+def test_the_features_of_a_vit_are_open_clips(make_model, images):
+    model, image = make_model("vit"), images(3, 32)
     maps = intermediates(model, image)["image_intermediates"]
     tokens = intermediates(model, image, output_fmt="NLC", output_extra_tokens=True)
     for form, expected in (
@@ -59,8 +59,8 @@ def test_the_features_of_a_vit_are_open_clips(make_model, pictures):
     assert maps[0].shape == (3, 32, 4, 4)
 
 
-def test_the_features_of_a_resnet_are_open_clips(make_model, pictures):
-    model, image = make_model("resnet"), pictures(3, 64)
+def test_the_features_of_a_resnet_are_open_clips(make_model, images):
+    model, image = make_model("resnet"), images(3, 64)
     _, *maps = intermediates(model, image)["image_intermediates"]
     assert [stage.shape for stage in maps] == [(3, 32, 16, 16), (3, 64, 8, 8), (3, 128, 4, 4), (3, 256, 2, 2)]
     found = {form: model.features(image, range(4), form) for form in ("map", "tokens", "pooled")}
@@ -76,8 +76,8 @@ def test_the_features_of_a_resnet_are_open_clips(make_model, pictures):
     [({}, True), ({"pool_type": "avg"}, False), ({"attentional_pool": True, "attn_pooler_heads": 2}, False)],
     ids=["class token", "mean", "attention"],
 )
-def test_pooled_is_the_class_token_only_where_the_tower_pools_by_it(make_model, pictures, vision, by_class):
-    model, image = make_model("vit", **vision), pictures(2, 32)
+def test_pooled_is_the_class_token_only_where_the_tower_pools_by_it(make_model, images, vision, by_class):
+    model, image = make_model("vit", **vision), images(2, 32)
     (pooled,), (tokens,) = (model.features(image, [1], form) for form in ("pooled", "tokens"))
     prefix = intermediates(model, image, output_extra_tokens=True)["image_intermediates_prefix"][1][:, 0]
     torch.testing.assert_close(pooled, prefix if by_class else tokens.mean(dim=1))
@@ -86,8 +86,8 @@ def test_pooled_is_the_class_token_only_where_the_tower_pools_by_it(make_model, 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 @pytest.mark.parametrize("form", ["map", "tokens", "pooled"])
-def test_one_forward_gives_the_embeddings_and_the_features(make_model, pictures, kind, form):
-    model, image = make_model(kind), pictures(3, SIZES[kind])
+def test_one_forward_gives_the_embeddings_and_the_features(make_model, images, kind, form):
+    model, image = make_model(kind), images(3, SIZES[kind])
     forwards = []
     model.towers.visual.register_forward_pre_hook(lambda *_: forwards.append(1))
     expected = model.encode_image(image)
@@ -107,8 +107,8 @@ def model_blocks(model):
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
-def test_negative_numbers_count_from_the_end(make_model, pictures, kind):
-    model, image = make_model(kind), pictures(1, SIZES[kind])
+def test_negative_numbers_count_from_the_end(make_model, images, kind):
+    model, image = make_model(kind), images(1, SIZES[kind])
     count = model_blocks(model)
     from_start = model.features(image, range(count), "map")
     assert all(torch.equal(model.features(image, [n - count], "map")[0], from_start[n]) for n in range(count))
@@ -118,16 +118,16 @@ def test_negative_numbers_count_from_the_end(make_model, pictures, kind):
 
 
 @pytest.mark.parametrize(("kind", "widths"), [("vit", (32, 32, 32)), ("resnet", (32, 64, 128, 256))])
-def test_the_widths_are_those_of_the_features(make_model, pictures, kind, widths):
+def test_the_widths_are_those_of_the_features(make_model, images, kind, widths):
     model = make_model(kind)
     assert model.block_widths == widths
-    found = model.features(pictures(1, SIZES[kind]), range(len(widths)), "pooled")
+    found = model.features(images(1, SIZES[kind]), range(len(widths)), "pooled")
     assert tuple(feature.shape[1] for feature in found) == widths
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
-def test_gradients_flow_from_the_features_and_stop_at_their_block(make_model, pictures, kind):
-    model, image = make_model(kind), pictures(2, SIZES[kind])
+def test_gradients_flow_from_the_features_and_stop_at_their_block(make_model, images, kind):
+    model, image = make_model(kind), images(2, SIZES[kind])
     for (feature,) in (model.features(image, [1], "map"), encode(model, image, [1], "map")[1]):
         model.zero_grad()
         feature.square().sum().backward()
@@ -137,11 +137,11 @@ def test_gradients_flow_from_the_features_and_stop_at_their_block(make_model, pi
         assert not any("resblocks.2." in name or "layer3" in name or "attnpool" in name for name in touched)
 
 
-def test_blocks_behind_the_last_one_asked_for_do_not_run(make_model, pictures):
+def test_blocks_behind_the_last_one_asked_for_do_not_run(make_model, images):
     for kind, later in (("vit", "transformer.resblocks.2"), ("resnet", "layer3")):
         model = make_model(kind)
         model.towers.visual.get_submodule(later).register_forward_pre_hook(lambda *_: pytest.fail("it ran"))
-        model.features(pictures(1, SIZES[kind]), [0, 1], "pooled")
+        model.features(images(1, SIZES[kind]), [0, 1], "pooled")
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 96), (128, 64)])
@@ -152,16 +152,14 @@ def test_a_convolutional_tower_has_features_at_any_resolution(make_model, height
     assert fine.shape == (2, 32, height // 4, width // 4)
 
 
-def test_a_vit_has_features_at_its_own_image_size_only(make_model, pictures):
-    with pytest.raises(
-        ValueError, match=r"^pictures of 64 x 64 for a ViT with positions for 32 x 32: resize them, or "
-    ):
-        make_model("vit").features(pictures(1, 64), [0], "map")
+def test_a_vit_has_features_at_its_own_image_size_only(make_model, images):
+    with pytest.raises(ValueError, match=r"^images of 64 x 64 for a ViT with positions for 32 x 32: resize them, or "):
+        make_model("vit").features(images(1, 64), [0], "map")
 
 
 @pytest.mark.parametrize("pool_type", ["tok", "avg"])
-def test_a_masked_vit_has_pooled_features_of_its_kept_tokens(make_model, pictures, pool_type):
-    model, image = make_model("vit", pool_type=pool_type), pictures(3, 32)
+def test_a_masked_vit_has_pooled_features_of_its_kept_tokens(make_model, images, pool_type):
+    model, image = make_model("vit", pool_type=pool_type), images(3, 32)
     keep = kept_patches(["a", "b", "c"], 16, 0.5, 0, 0)
     outputs = []
     hook = model.towers.visual.transformer.resblocks[1].register_forward_hook(lambda *given: outputs.append(given[2]))
@@ -177,8 +175,8 @@ def test_a_masked_vit_has_pooled_features_of_its_kept_tokens(make_model, picture
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_masked_resnet_has_features_in_every_form(make_model, pictures):
-    model, image = make_model("resnet"), pictures(2, 64)
+def test_a_masked_resnet_has_features_in_every_form(make_model, images):
+    model, image = make_model("resnet"), images(2, 64)
     keep = kept_patches(["a", "b"], 49, 0.5, 0, 0)
     raw, (masked,) = encode(model, image, [0], "map", keep)
     _, (whole,) = encode(model, image, [0], "map")
@@ -187,16 +185,16 @@ def test_a_masked_resnet_has_features_in_every_form(make_model, pictures):
     assert torch.equal(raw, model.encode_image(image, keep))
 
 
-def test_tokens_of_a_tower_that_drops_some_itself_are_refused(make_model, pictures):
+def test_tokens_of_a_tower_that_drops_some_itself_are_refused(make_model, images):
     model = make_model("vit", patch_dropout=0.5).train()
     with pytest.raises(ValueError, match=r"^only 8 of 16 patches are kept"):
-        model.features(pictures(2, 32), [0], "tokens")
-    assert model.features(pictures(2, 32), [0], "pooled")[0].shape == (2, 32)
+        model.features(images(2, 32), [0], "tokens")
+    assert model.features(images(2, 32), [0], "pooled")[0].shape == (2, 32)
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
-def test_features_under_autocast_come_out_in_float32(make_model, pictures, kind):
-    model, image = make_model(kind), pictures(2, SIZES[kind])
+def test_features_under_autocast_come_out_in_float32(make_model, images, kind):
+    model, image = make_model(kind), images(2, SIZES[kind])
     exact = model.features(image, [0, 1], "pooled")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         alone = model.features(image, [0, 1], "pooled")
@@ -216,20 +214,20 @@ def test_features_under_autocast_come_out_in_float32(make_model, pictures, kind)
         ("resnet", 4, "no block 4 in an image tower of 4: choose 0 to 3, or -1 to -4 from the end"),
     ],
 )
-def test_a_block_that_is_not_there_is_refused(make_model, pictures, kind, block, words):
-    model, image = make_model(kind), pictures(1, SIZES[kind])
+def test_a_block_that_is_not_there_is_refused(make_model, images, kind, block, words):
+    model, image = make_model(kind), images(1, SIZES[kind])
     for ask in (model.features, partial(encode, model)):
         with pytest.raises(ValueError, match=f"^{words}$"):
             ask(image, [0, block], "pooled")
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_form_that_is_not_there_offers_the_nearest(make_model, pictures):
+def test_a_form_that_is_not_there_offers_the_nearest(make_model, images):
     with pytest.raises(ValueError, match=r"^unknown form of features 'token': did you mean 'tokens'\?$"):
-        make_model("vit").features(pictures(1, 32), [0], "token")
+        make_model("vit").features(images(1, 32), [0], "token")
 
 
-def test_a_tower_without_blocks_says_which_have_some(config, tokenizer, pictures):
+def test_a_tower_without_blocks_is_refused_with_those_that_have_some(config, tokenizer, images):
     config["vision_cfg"] = {"image_size": 32, "timm_model_name": "test_resnet", "timm_pool": "avg"}
     model = Clip(config, tokenizer).eval()
     words = r"^no inner features of a TimmModel: choose .* VisionTransformer \(its residual blocks\) or ModifiedResNet"
@@ -237,10 +235,10 @@ def test_a_tower_without_blocks_says_which_have_some(config, tokenizer, pictures
         _ = model.block_widths
     for ask in (model.features, partial(encode, model)):
         with pytest.raises(ValueError, match=words):
-            ask(pictures(1, 32), [0], "pooled")
+            ask(images(1, 32), [0], "pooled")
 
 
-def test_no_blocks_give_no_features(make_model, pictures):
+def test_no_blocks_give_no_features(make_model, images):
     for kind, size in SIZES.items():
-        model, image = make_model(kind), pictures(1, size)
+        model, image = make_model(kind), images(1, size)
         assert model.features(image, [], "map") == encode(model, image, [], "map")[1] == ()

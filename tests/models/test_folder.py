@@ -1,4 +1,4 @@
-"""A model folder comes back as it went, and open_clip reads it too."""
+"""A model folder is read back unchanged, by open_clip too."""
 
 import json
 import re
@@ -57,12 +57,12 @@ def test_counters_are_not_rounded(tmp_path, config, tokenizer):
 
 @torch.no_grad()
 @pytest.mark.parametrize("custom_text", [False, True])
-def test_open_clip_reads_the_folder(tmp_path, config, tokenizer, pictures, captions, custom_text):
+def test_open_clip_reads_the_folder(tmp_path, config, tokenizer, images, captions, custom_text):
     model = Clip(config | {"custom_text": custom_text}, tokenizer, mean=MEAN, std=STD, seed=4).eval()
     save_folder(model, tmp_path)
     theirs, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
     theirs.eval()
-    image, text = pictures(4), tokenizer(captions(4))
+    image, text = images(4), tokenizer(captions(4))
     assert torch.equal(theirs.encode_text(text), model.encode_text(text))
     normalise = next(step for step in transform.transforms if isinstance(step, Normalize))
     assert (tuple(normalise.mean), tuple(normalise.std)) == (MEAN, STD)
@@ -117,7 +117,7 @@ def test_a_missing_or_damaged_file_is_named_in_one_line(folder, name, content):
 
 
 @pytest.mark.parametrize("name", [CONFIG, TOKENIZER, WEIGHTS])
-def test_a_torn_file_is_named_in_one_line(folder, name):
+def test_a_truncated_file_is_named_in_one_line(folder, name):
     whole = (folder / name).read_bytes()
     for size in range(0, len(whole) - 1, max(1, len(whole) // 10)):
         (folder / name).write_bytes(whole[:size])
@@ -141,7 +141,7 @@ def test_a_config_that_makes_no_model_is_refused(folder, change, words):
     config = json.loads((folder / CONFIG).read_text())
     change(config)
     (folder / CONFIG).write_text(json.dumps(config))
-    expected = rf"\A{re.escape(str(folder))} holds no model of the workbench, or a damaged one: .*{words}.*\Z"
+    expected = rf"\A{re.escape(str(folder))} is not a model folder, or is damaged: .*{words}.*\Z"
     with pytest.raises(ValueError, match=expected):
         load_folder(folder)
 
@@ -154,7 +154,7 @@ def test_weights_of_another_architecture_are_a_table(folder):
         load_folder(folder)
 
 
-def test_a_folder_without_normalisation_has_clips(folder):
+def test_a_folder_without_normalization_has_clips(folder):
     config = json.loads((folder / CONFIG).read_text())
     del config["preprocess_cfg"]
     (folder / CONFIG).write_text(json.dumps(config))

@@ -1,4 +1,4 @@
-"""A masked student sees the kept patches only, pays for those only; seed, step and key say which."""
+"""A masked student sees and computes the kept patches only; they depend on seed, step and key."""
 
 import open_clip
 import pytest
@@ -88,13 +88,13 @@ def test_every_patch_and_every_pair_of_patches_is_kept_equally_often():
 @pytest.mark.parametrize("custom_text", [False, True])
 @pytest.mark.parametrize("pool_type", ["tok", "avg"])
 @torch.no_grad()
-def test_a_vit_puts_out_what_its_kept_tokens_alone_give(make_vit, pictures, custom_text, pool_type):
+def test_a_vit_puts_out_what_its_kept_tokens_alone_give(make_vit, images, custom_text, pool_type):
     model = make_vit(custom_text=custom_text, pool_type=pool_type)
     assert (model.num_patches, model.drops_tokens) == (16, True)
     keep = kept_patches(KEYS[:5], 16, 0.6, 0, 0)
-    visual, image, normalise = model.towers.visual, pictures(5, 32), Normalize(model.mean, model.std)
+    visual, image, normalise = model.towers.visual, images(5, 32), Normalize(model.mean, model.std)
     expected = []
-    for number in range(5):  # by hand, one picture at a time
+    for number in range(5):  # by hand, one image at a time
         pixels = normalise(image[number] / 255)
         rows = visual.conv1(pixels[None]).flatten(2)[0].T + visual.positional_embedding[1:]
         first = visual.class_embedding + visual.positional_embedding[0]
@@ -104,13 +104,13 @@ def test_a_vit_puts_out_what_its_kept_tokens_alone_give(make_vit, pictures, cust
     torch.testing.assert_close(model.encode_image(image, keep), torch.stack(expected), atol=1e-5, rtol=0)
 
 
-def test_the_transformer_sees_the_class_token_and_the_kept_patches(make_vit, pictures):
+def test_the_transformer_sees_the_class_token_and_the_kept_patches(make_vit, images):
     model = make_vit()
     seen = []
     model.towers.visual.ln_pre.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     keep = kept_patches(KEYS[:3], 16, 0.75, 0, 0)
-    model.encode_image(pictures(3, 32))
-    model.encode_image(pictures(3, 32), keep)
+    model.encode_image(images(3, 32))
+    model.encode_image(images(3, 32), keep)
     whole, kept = seen
     assert kept.shape == (3, 1 + 4, 32)
     assert torch.equal(kept[:, 0], whole[:, 0])
@@ -119,8 +119,8 @@ def test_the_transformer_sees_the_class_token_and_the_kept_patches(make_vit, pic
 
 
 @torch.no_grad()
-def test_compute_falls_in_proportion_to_the_kept_tokens(make_vit, pictures):
-    model, image = make_vit(side=8), pictures(1, 64)
+def test_compute_falls_in_proportion_to_the_kept_tokens(make_vit, images):
+    model, image = make_vit(side=8), images(1, 64)
 
     def flops(num_kept):
         keep = None if num_kept == 64 else torch.arange(num_kept)[None]
@@ -136,10 +136,10 @@ def test_compute_falls_in_proportion_to_the_kept_tokens(make_vit, pictures):
 
 
 @pytest.mark.parametrize("vision", [{}, RESNET, TIMM], ids=["vit", "resnet", "timm"])
-def test_without_a_mask_every_bit_is_as_open_clip_has_it_before_and_after(config, tokenizer, pictures, vision):
+def test_without_a_mask_every_bit_is_as_open_clip_has_it_before_and_after(config, tokenizer, images, vision):
     config["vision_cfg"] |= {"image_size": 32}
     model = Clip(config | ({"vision_cfg": vision} if vision else {}), tokenizer).eval()
-    image = pictures(3, 32)
+    image = images(3, 32)
     expected = model.towers.encode_image((image.float() - model._mean) / model._std)
     keep = kept_patches(KEYS[:3], model.num_patches, 0.5, 0, 0)
     assert torch.equal(model.encode_image(image), expected)
@@ -149,8 +149,8 @@ def test_without_a_mask_every_bit_is_as_open_clip_has_it_before_and_after(config
     assert torch.equal(model.encode_image(image, everything), expected)
 
 
-def test_a_mask_that_fails_leaves_nothing_behind(make_vit, pictures):
-    model, image = make_vit(), pictures(2, 32)
+def test_a_mask_that_fails_leaves_nothing_behind(make_vit, images):
+    model, image = make_vit(), images(2, 32)
     expected = model.encode_image(image)
     with pytest.raises(AssertionError):
         model.encode_image(image, torch.zeros(3, 1, dtype=torch.int64))
@@ -158,12 +158,12 @@ def test_a_mask_that_fails_leaves_nothing_behind(make_vit, pictures):
 
 
 @pytest.mark.parametrize("vision", [RESNET, TIMM], ids=["resnet", "timm"])
-def test_other_towers_see_the_mean_colour_in_the_dropped_blocks(config, tokenizer, pictures, vision):
+def test_other_towers_see_the_mean_color_in_the_dropped_blocks(config, tokenizer, images, vision):
     model = Clip(config | {"vision_cfg": vision}, tokenizer).eval()
     assert (model.num_patches, model.drops_tokens) == (49, False)
     seen = []
     model.towers.visual.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    image, keep = pictures(3, 32), kept_patches(KEYS[:3], 49, 0.5, 0, 0)
+    image, keep = images(3, 32), kept_patches(KEYS[:3], 49, 0.5, 0, 0)
     model.encode_image(image)
     masked = model.encode_image(image, keep)
     whole, blanked = seen
@@ -177,7 +177,7 @@ def test_other_towers_see_the_mean_colour_in_the_dropped_blocks(config, tokenize
     torch.testing.assert_close(masked, model.towers.encode_image(rounded))
 
 
-def test_blocks_of_a_picture_of_seven_pixels_are_its_pixels():
+def test_blocks_of_an_image_of_seven_pixels_are_its_pixels():
     pixels, keep = torch.rand(2, 3, 7, 7) + 1, torch.tensor([[0, 48], [6, 24]])
     places = keep_blocks(pixels, keep)[:, 0].flatten(1).nonzero().tolist()
     assert places == [[0, 0], [0, 48], [1, 6], [1, 24]]
@@ -188,17 +188,17 @@ def test_the_order_of_the_kept_tokens_is_the_order_given():
     assert keep_tokens(tokens, torch.tensor([[3, 0], [1, 2]])).flatten(1).tolist() == [[0, 4, 1], [5, 7, 8]]
 
 
-def test_gradients_reach_the_tower_and_only_the_kept_positions(make_vit, pictures):
+def test_gradients_reach_the_tower_and_only_the_kept_positions(make_vit, images):
     model = make_vit()
     keep = torch.tensor([[1, 5], [5, 9]])
-    model.encode_image(pictures(2, 32), keep).square().sum().backward()
+    model.encode_image(images(2, 32), keep).square().sum().backward()
     assert [name for name, parameter in model.towers.visual.named_parameters() if parameter.grad is None] == []
     touched = model.towers.visual.positional_embedding.grad.abs().sum(dim=1).nonzero().flatten().tolist()
     assert touched == [0, 1 + 1, 1 + 5, 1 + 9]
 
 
-def test_masks_under_autocast_come_out_in_float32(make_vit, pictures):
-    model, image = make_vit(), pictures(2, 32)
+def test_masks_under_autocast_come_out_in_float32(make_vit, images):
+    model, image = make_vit(), images(2, 32)
     keep = kept_patches(KEYS[:2], 16, 0.5, 0, 0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = model.encode_image(image, keep)
@@ -207,14 +207,14 @@ def test_masks_under_autocast_come_out_in_float32(make_vit, pictures):
     torch.testing.assert_close(torch.cosine_similarity(rounded, exact), torch.ones(2), atol=1e-3, rtol=0)
 
 
-def test_a_vit_that_pools_by_attention_is_masked_too(make_vit, pictures):
+def test_a_vit_that_pools_by_attention_is_masked_too(make_vit, images):
     model = make_vit(attentional_pool=True, attn_pooler_queries=3, attn_pooler_heads=2)
-    assert model.encode_image(pictures(2, 32), kept_patches(KEYS[:2], 16, 0.5, 0, 0)).shape == (2, 16)
+    assert model.encode_image(images(2, 32), kept_patches(KEYS[:2], 16, 0.5, 0, 0)).shape == (2, 16)
 
 
-def test_a_tower_that_drops_patches_itself_is_not_masked_once_more(make_vit, pictures):
+def test_a_tower_that_drops_patches_itself_is_not_masked_once_more(make_vit, images):
     model = make_vit(patch_dropout=0.5)
     assert isinstance(model.towers.visual.patch_dropout, open_clip.transformer.PatchDropout)
-    assert model.encode_image(pictures(2, 32)).shape == (2, 16)
+    assert model.encode_image(images(2, 32)).shape == (2, 16)
     with pytest.raises(ValueError, match=r"^this model's vision_cfg has patch_dropout 0\.5, .* set it to 0$"):
-        model.encode_image(pictures(2, 32), kept_patches(KEYS[:2], 16, 0.5, 0, 0))
+        model.encode_image(images(2, 32), kept_patches(KEYS[:2], 16, 0.5, 0, 0))

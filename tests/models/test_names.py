@@ -1,4 +1,4 @@
-"""What can be told of a model SPEC without torch agrees with open_clip and with the loaders."""
+"""SPEC checks without torch agree with open_clip and with the loaders."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What open_clip's own list of pretrained weights says of image normalization."""
+"""Image normalization in open_clip's list of pretrained weights."""
 
 from open_clip.factory import get_model_config
 

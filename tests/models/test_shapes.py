@@ -1,4 +1,4 @@
-"""Configs say shapes and shapes say configs: plainly where open_clip can, by a table where it cannot."""
+"""Conversion between configs and tower shapes, with and without a table."""
 
 import copy
 
@@ -34,7 +34,7 @@ def test_the_same_shape_is_the_same_config(config, tower):
 @given(
     st.sampled_from(["image", "text"]), st.integers(1, 9), st.integers(1, 300), st.integers(1, 4), st.integers(1, 20)
 )
-def test_any_plain_shape_is_said_in_open_clips_own_words(tower, heads, channels, num_layers, head_width):
+def test_any_plain_shape_is_expressed_in_open_clips_settings(tower, heads, channels, num_layers, head_width):
     config = get_model_config("ViT-B-32")
     width = heads * head_width
     shape = TowerShape(
@@ -46,12 +46,12 @@ def test_any_plain_shape_is_said_in_open_clips_own_words(tower, heads, channels,
 
 
 @pytest.mark.parametrize("custom_text", [False, True])
-def test_a_model_is_built_in_any_shape(config, tokenizer, pictures, captions, custom_text):
+def test_a_model_is_built_in_any_shape(config, tokenizer, images, captions, custom_text):
     uneven = TowerShape(width=10, head_width=6, heads=(1, 0, 3), channels=(7, 2, 0))
     for tower in ("image", "text"):
         changed = with_shape(config | {"custom_text": custom_text}, tower, uneven)
         model = Clip(changed, tokenizer).eval()
-        assert model.encode_image(pictures(2)).shape == model.encode_text(tokenizer(captions(2))).shape == (2, 16)
+        assert model.encode_image(images(2)).shape == model.encode_text(tokenizer(captions(2))).shape == (2, 16)
         heads, channels = ((1, 3), (7, 2))
         matrices = sum(4 * 10 * 6 * n for n in heads) + sum(2 * 10 * n for n in channels)
         inner_biases = sum(3 * 6 * n for n in heads) + sum(channels)
@@ -64,7 +64,7 @@ def test_a_model_is_built_in_any_shape(config, tokenizer, pictures, captions, cu
 @pytest.mark.parametrize(
     ("section", "changes", "words"),
     [
-        ("vision_cfg", {"timm_model_name": "vit_tiny"}, "the image tower is vit_tiny, of another library"),
+        ("vision_cfg", {"timm_model_name": "vit_tiny"}, "the image tower is vit_tiny, from another library"),
         ("vision_cfg", {"layers": [1, 1, 1, 1]}, "the image tower is a ModifiedResNet"),
         ("vision_cfg", {"attentional_pool": True}, "the image tower has attentional_pool"),
         ("text_cfg", {"ls_init_value": 1e-5}, "the text tower has ls_init_value"),
@@ -72,7 +72,7 @@ def test_a_model_is_built_in_any_shape(config, tokenizer, pictures, captions, cu
         ("text_cfg", {"bogus": 1}, "text_cfg is not open_clip's: .*bogus"),
     ],
 )
-def test_towers_without_such_a_shape_say_why(config, section, changes, words):
+def test_towers_without_such_a_shape_are_refused_with_the_reason(config, section, changes, words):
     config[section] |= changes
     with pytest.raises(ValueError, match=rf"\A{words}.*\Z"):
         tower_shape(config, "image" if section == "vision_cfg" else "text")

@@ -1,4 +1,4 @@
-"""The papers' own sizes are what their names say."""
+"""The papers' model sizes have the parameter counts in their names."""
 
 import re
 

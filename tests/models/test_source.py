@@ -1,4 +1,4 @@
-"""What a person may name, and that reading a student imports nothing that trains."""
+"""Sources of a student, and imports needed to read one."""
 
 import subprocess
 import sys
@@ -95,7 +95,7 @@ def test_what_is_not_there_is_one_line(tmp_path, monkeypatch, source, message):
         load_student(source)
 
 
-def test_a_run_without_a_checkpoint_says_so(tmp_path):
+def test_a_run_without_a_checkpoint_is_refused(tmp_path):
     create_run(tmp_path / "runs", "young", "")
     with pytest.raises(ValueError, match="run young has no checkpoint yet"):
         load_student("young", tmp_path / "runs")
@@ -112,7 +112,7 @@ def test_a_damaged_checkpoint_is_not_taken_for_a_student(run, make_clip, tmp_pat
     assert torch.equal(weight(load_student("alone", tmp_path / "runs")), weight(make_clip(1)))  # the one before
 
 
-def test_strangers_read_an_export(make_clip, tmp_path, tokenizer, pictures, config):
+def test_an_export_is_read_without_the_workbench(make_clip, tmp_path, tokenizer, images, config):
     """open_clip where no workbench is imported, then ``load_student`` where nothing that trains is."""
     from workbench.config.inheritance import TowerShape
     from workbench.models.clip import Clip
@@ -123,7 +123,7 @@ def test_strangers_read_an_export(make_clip, tmp_path, tokenizer, pictures, conf
     odd = Clip(with_shape(config, "image", shape), tokenizer, seed=2).eval()
     export_model(plain, tmp_path / "theirs", "open_clip")
     export_model(odd, tmp_path / "ours", "native")
-    image, text = pictures(3), tokenizer(["a red square", "zebra"])
+    image, text = images(3), tokenizer(["a red square", "zebra"])
     save_file({"image": image, "text": text}, tmp_path / "probe.safetensors")
     subprocess.run([sys.executable, "-c", STRANGER], cwd=tmp_path, check=True, env=_environment())
     found = load_file(tmp_path / "found.safetensors")

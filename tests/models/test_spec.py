@@ -1,4 +1,4 @@
-"""Every form of model SPEC, and what is said where one names nothing."""
+"""Every form of model SPEC, and errors for invalid ones."""
 
 import json
 import re
@@ -97,11 +97,11 @@ def test_an_architecture_of_open_clips(tiny):
 
 
 @torch.no_grad()
-def test_an_open_clip_name_with_a_file_wrapped_as_the_papers_wrap_theirs(tiny, papers_file, pictures):
+def test_an_open_clip_name_with_a_file_wrapped_as_the_papers_wrap_theirs(tiny, papers_file, images):
     path, reference = papers_file(5)
     model = load_model(f"open_clip:{tiny}@{path}").eval()
     captions = ["a red square", "x"]
-    image, text = pictures(2), open_clip.get_tokenizer("ViT-B-32")(captions)
+    image, text = images(2), open_clip.get_tokenizer("ViT-B-32")(captions)
     mean, std = (
         torch.tensor(values).view(1, 3, 1, 1) * 255
         for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -146,7 +146,7 @@ def test_a_config_file(config_file):
 
 
 @torch.no_grad()
-def test_a_config_file_with_its_weights(config_file, papers_file, pictures):
+def test_a_config_file_with_its_weights(config_file, papers_file, images):
     path, reference = papers_file(4)
     spec = f"config:{config_file()}@{path}"
     model = load_model(spec).eval()
@@ -159,7 +159,7 @@ def test_a_config_file_with_its_weights(config_file, papers_file, pictures):
     with pytest.raises(ValueError, match=r"epoch_32\.pt does not fit the model .*:\n  reshaped"):
         load_model(f"config:{other}@{path}")
     normalized = config_file(model_cfg=ARCHITECTURE, preprocess_cfg={"mean": [0.5] * 3, "std": [0.25] * 3})
-    image = pictures(2)
+    image = images(2)
     model = load_model(f"config:{normalized}@{path}").eval()
     torch.testing.assert_close(model.encode_image(image), reference.encode_image((image / 255 - 0.5) / 0.25))
     assert load_model(f"config:{normalized}", seed=1).mean == model.mean
@@ -266,7 +266,7 @@ def test_a_pretrained_tag_offline_is_one_line_with_the_remedy(monkeypatch, error
 
 
 @torch.no_grad()
-def test_a_pretrained_tag_brings_its_normalisation_and_activation(monkeypatch, tiny, papers_file, pictures):
+def test_a_pretrained_tag_brings_its_normalization_and_activation(monkeypatch, tiny, papers_file, images):
     path, _ = papers_file(7)
     tag = {"hf_hub": "x/y", "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "quick_gelu": True}
     monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda name: ["here"] if name == tiny else [])
@@ -275,7 +275,7 @@ def test_a_pretrained_tag_brings_its_normalisation_and_activation(monkeypatch, t
     model = load_model(f"open_clip:{tiny}@here").eval()
     reference = open_clip.CLIP(**ARCHITECTURE, quick_gelu=True).eval()
     reference.load_state_dict(model.towers.state_dict())
-    image = pictures(2)
+    image = images(2)
     torch.testing.assert_close(model.encode_image(image), reference.encode_image((image / 255 - 0.5) / 0.25))
     assert not torch.allclose(load_model(f"open_clip:{tiny}@{path}").encode_image(image), model.encode_image(image))
 
@@ -298,18 +298,18 @@ def test_an_unknown_tokenizer_offers_the_nearest():
     "spec", ["open_clip:ViT-B-16-SigLIP", "open_clip:roberta-ViT-B-32", "open_clip:ViT-H-14-CLIPA"]
 )
 def test_another_librarys_tokenizer_is_refused_before_anything_is_built(spec):
-    refused(spec, f"{spec} needs the tokenizer .*, which the workbench does not read; pick a CLIP size", seed=0)
+    refused(spec, f"{spec} needs the tokenizer .*, which is not supported; choose a CLIP architecture", seed=0)
 
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_a_real_checkpoint_of_vit_b_16(tmp_path, pictures):
+def test_a_real_checkpoint_of_vit_b_16(tmp_path, images):
     torch.manual_seed(0)
     reference = open_clip.create_model("ViT-B-16").eval()
     path = tmp_path / "ViT-B-16.pt"
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in reference.state_dict().items()}}, path)
     model = load_model(f"open_clip:ViT-B-16@{path}").eval()
-    image, text = pictures(2, size=224), open_clip.get_tokenizer("ViT-B-16")(["a cat", "two dogs"])
+    image, text = images(2, size=224), open_clip.get_tokenizer("ViT-B-16")(["a cat", "two dogs"])
     mean, std = (
         torch.tensor(values).view(1, 3, 1, 1)
         for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -320,21 +320,19 @@ def test_a_real_checkpoint_of_vit_b_16(tmp_path, pictures):
     assert model.form.image_size == 224
 
 
-def test_a_file_of_weights_alone_is_told_by_its_shapes(tiny, papers_file, monkeypatch):
+def test_a_bare_weights_file_is_identified_by_its_shapes(tiny, papers_file, monkeypatch):
     path, _ = papers_file(7)
     monkeypatch.setitem(factory._MODEL_CONFIGS, "ViT-tiny-8-quickgelu", ARCHITECTURE | {"quick_gelu": True})
     assert spec_of_file(path) == f"open_clip:{tiny}@{path}"
     both = f"open_clip:{tiny}@{path} or open_clip:{tiny}-quickgelu@{path}"
-    with pytest.raises(
-        ValueError, match=re.escape(f"holds weights alone; name their architecture: {both}; `workbench")
-    ):
+    with pytest.raises(ValueError, match=re.escape(f"holds weights only; name their architecture: {both}; `workbench")):
         load_model(str(path))
     monkeypatch.setitem(factory._MODEL_CONFIGS, "ViT-other-8", ARCHITECTURE)
     with pytest.raises(ValueError, match=rf"fit several architectures: name one, .*{tiny}@.* or .*ViT-other-8@"):
         spec_of_file(path)
 
 
-def test_a_built_in_size_with_another_tokenizers_weights_is_told_how_to_name_them(tmp_path):
+def test_weights_of_another_tokenizer_in_a_built_in_size_name_the_remedy(tmp_path):
     save_file(load_model("mini-w64", seed=0, tokenizer="bpe").towers.state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(
         ValueError, match=r"reshaped .*\n  it has another tokenizer: name the config .*config:FILE\.json@"
@@ -348,7 +346,7 @@ def test_a_file_of_no_known_shapes_is_refused(tmp_path):
         spec_of_file(tmp_path / "w.safetensors")
 
 
-def test_a_file_of_another_architecture_is_told_its_own(tiny, papers_file):
+def test_a_file_of_another_architecture_names_its_own(tiny, papers_file):
     path, _ = papers_file(7)
     with pytest.raises(ValueError, match=f"\n  the file's shapes are those of open_clip:{tiny}$"):
         load_model(f"open_clip:ViT-T-16@{path}")
@@ -384,7 +382,7 @@ def test_another_tokenizer_is_only_named_where_the_token_table_differs(tiny, pap
 def test_what_cannot_be_built_is_refused_before_it_is_downloaded(monkeypatch, name):
     monkeypatch.setattr(open_clip, "download_pretrained", lambda *_: pytest.fail("downloaded"))
     tag = open_clip.list_pretrained_tags_by_model(name)[0]
-    with pytest.raises(ValueError, match=r"multimodal_cfg.*choose a CLIP|the workbench does not read"):
+    with pytest.raises(ValueError, match=r"multimodal_cfg.*choose a CLIP|is not supported"):
         load_model(f"open_clip:{name}@{tag}")
 
 

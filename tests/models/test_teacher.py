@@ -1,4 +1,4 @@
-"""The teacher cannot learn, and a row does not depend on the batch it came in."""
+"""The teacher is frozen, and a row's embedding does not depend on its batch."""
 
 import pytest
 import torch
@@ -16,9 +16,9 @@ def make_teacher(make_clip):
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 9])
-def test_embeddings_are_those_of_its_model_at_unit_length(make_teacher, make_clip, pictures, captions, count):
+def test_embeddings_are_those_of_its_model_at_unit_length(make_teacher, make_clip, images, captions, count):
     teacher, model = make_teacher(), make_clip(1)
-    image, text = pictures(count), teacher.tokenize(captions(count))
+    image, text = images(count), teacher.tokenize(captions(count))
     embedded, expected = teacher.embed(image, text), model.embed(image, text)
     for rows, reference in ((embedded.image_BD, expected.image_BD), (embedded.text_BD, expected.text_BD)):
         assert rows.shape == (count, 16)
@@ -31,18 +31,18 @@ def test_embeddings_are_those_of_its_model_at_unit_length(make_teacher, make_cli
 
 
 @pytest.mark.parametrize("chunk_size", [4, 5])
-def test_a_row_is_bitwise_the_same_in_a_batch_of_any_size(make_teacher, pictures, captions, chunk_size):
+def test_a_row_is_bitwise_the_same_in_a_batch_of_any_size(make_teacher, images, captions, chunk_size):
     teacher = make_teacher(chunk_size)
-    image, text = pictures(11), teacher.tokenize(captions(11))
+    image, text = images(11), teacher.tokenize(captions(11))
     whole_image, whole_text = teacher.embed_image(image), teacher.embed_text(text)
     for count in range(1, 12):
         assert torch.equal(teacher.embed_image(image[:count]), whole_image[:count])
         assert torch.equal(teacher.embed_text(text[:count]), whole_text[:count])
 
 
-def test_a_row_is_the_same_wherever_it_stands(make_teacher, pictures, captions):
+def test_a_row_is_the_same_wherever_it_stands(make_teacher, images, captions):
     teacher = make_teacher()
-    image, text = pictures(9), teacher.tokenize(captions(9))
+    image, text = images(9), teacher.tokenize(captions(9))
     order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
     for embed, inputs in ((teacher.embed_image, image), (teacher.embed_text, text)):
         whole = embed(inputs)
@@ -51,11 +51,11 @@ def test_a_row_is_the_same_wherever_it_stands(make_teacher, pictures, captions):
             torch.testing.assert_close(embed(inputs[index : index + 1])[0], whole[index], atol=1e-6, rtol=0)
 
 
-def test_every_forward_has_the_same_shape(make_clip, pictures):
+def test_every_forward_has_the_same_shape(make_clip, images):
     model = make_clip()
     shapes = []
     model.towers.visual.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
-    Teacher(model, chunk_size=4).embed_image(pictures(9))
+    Teacher(model, chunk_size=4).embed_image(images(9))
     assert shapes == [(4, 3, 16, 16)] * 3
 
 
@@ -64,9 +64,9 @@ FEATURES = [FeatureKey(0, "map"), FeatureKey(-1, "pooled"), FeatureKey(0, "token
 
 @pytest.mark.parametrize("count", [1, 4, 9])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_features_come_with_the_very_same_embeddings(make_teacher, make_clip, pictures, captions, count, precision):
+def test_features_come_with_the_very_same_embeddings(make_teacher, make_clip, images, captions, count, precision):
     teacher, model = make_teacher(precision=precision), make_clip(1)
-    image, text = pictures(count), teacher.tokenize(captions(count))
+    image, text = images(count), teacher.tokenize(captions(count))
     expected = teacher.embed(image, text)
     embedded, features = teacher.embed_with_features(image, text, FEATURES)
     assert torch.equal(embedded.image_BD, expected.image_BD)
@@ -80,32 +80,32 @@ def test_features_come_with_the_very_same_embeddings(make_teacher, make_clip, pi
         torch.testing.assert_close(feature, reference.detach(), atol=error, rtol=error)
 
 
-def test_a_row_of_features_is_bitwise_the_same_in_a_batch_of_any_size(make_teacher, pictures, captions):
+def test_a_row_of_features_is_bitwise_the_same_in_a_batch_of_any_size(make_teacher, images, captions):
     teacher = make_teacher(chunk_size=4)
-    image, text = pictures(9), teacher.tokenize(captions(9))
+    image, text = images(9), teacher.tokenize(captions(9))
     _, whole = teacher.embed_with_features(image, text, FEATURES)
     for count in (1, 4, 6):
         _, some = teacher.embed_with_features(image[:count], text[:count], FEATURES)
         assert all(torch.equal(some[key], whole[key][:count]) for key in FEATURES)
 
 
-def test_features_cost_no_second_forward(make_clip, pictures, captions):
+def test_features_cost_no_second_forward(make_clip, images, captions):
     model = make_clip()
     forwards = []
     model.towers.visual.register_forward_pre_hook(lambda *_: forwards.append(1))
     teacher = Teacher(model, chunk_size=4)
-    teacher.embed_with_features(pictures(9), teacher.tokenize(captions(9)), FEATURES)
+    teacher.embed_with_features(images(9), teacher.tokenize(captions(9)), FEATURES)
     assert len(forwards) == 3
 
 
-def test_the_same_feature_asked_for_twice_comes_once(make_teacher, pictures, captions):
+def test_the_same_feature_asked_for_twice_comes_once(make_teacher, images, captions):
     teacher = make_teacher()
-    image, text = pictures(6), teacher.tokenize(captions(6))
+    image, text = images(6), teacher.tokenize(captions(6))
     _, features = teacher.embed_with_features(image, text, [FEATURES[0], FEATURES[0]])
     assert [feature.shape for feature in features.values()] == [(6, 32, 2, 2)]
 
 
-def test_it_cannot_learn(make_clip, pictures, captions):
+def test_it_cannot_learn(make_clip, images, captions):
     model = make_clip().train()
     teacher = Teacher(model)
     assert not isinstance(teacher, nn.Module)
@@ -114,12 +114,12 @@ def test_it_cannot_learn(make_clip, pictures, captions):
     assert not any(parameter.requires_grad for parameter in model.parameters())
     before = teacher.fingerprint()
     with torch.enable_grad():
-        embedded = teacher.embed(pictures(2), teacher.tokenize(captions(2)))
+        embedded = teacher.embed(images(2), teacher.tokenize(captions(2)))
     assert embedded.image_BD.grad_fn is embedded.text_BD.grad_fn is embedded.scale.grad_fn is None
     assert teacher.fingerprint() == before
 
 
-def test_a_module_that_holds_it_neither_trains_nor_optimises_it(make_clip):
+def test_a_module_that_holds_it_neither_trains_nor_optimizes_it(make_clip):
     model = make_clip()
 
     class Holder(nn.Module):
@@ -141,7 +141,7 @@ def test_its_fingerprint_is_that_of_the_towers_and_changes_with_one_bit(make_cli
     assert teacher.fingerprint() != before
 
 
-def test_it_tells_its_size_and_form(make_teacher, make_clip, tokenizer):
+def test_its_size_and_input_spec(make_teacher, make_clip, tokenizer):
     teacher, model = make_teacher(), make_clip()
     assert (teacher.width, teacher.form) == (16, model.form)
     assert teacher.block_widths == model.block_widths == (32, 32)
@@ -149,9 +149,9 @@ def test_it_tells_its_size_and_form(make_teacher, make_clip, tokenizer):
     assert torch.equal(teacher.tokenize(["a red square"]), tokenizer(["a red square"]))
 
 
-def test_half_precision_stays_inside(make_teacher, pictures, captions):
+def test_half_precision_stays_inside(make_teacher, images, captions):
     exact, rounded = make_teacher(), make_teacher(precision="bf16")
-    image, text = pictures(5), exact.tokenize(captions(5))
+    image, text = images(5), exact.tokenize(captions(5))
     for full, half in zip(
         (exact.embed_image(image), exact.embed_text(text)),
         (rounded.embed_image(image), rounded.embed_text(text)),

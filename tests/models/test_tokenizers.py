@@ -1,4 +1,4 @@
-"""Captions become rows of ids that end with the largest, whatever the captions hold."""
+"""Captions become rows of ids that end with the largest id."""
 
 import binascii
 import json
@@ -81,7 +81,7 @@ def check(tokenizer, caption):
     assert (row[end + 1 :] == 0).all()
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
+def test_a_row_does_not_depend_on_its_neighbors():
     captions = ["red cat", "", "a dog", "red " * 20]
     for tokenizer in (WORDS, BPE):
         together = tokenizer(captions)

@@ -1,4 +1,4 @@
-"""Towers of uneven shape are Clips like all others: seeded, saved, loaded, looked into, masked and trained."""
+"""Towers with uneven layers work like all others: seeding, saving, loading, features, masking and training."""
 
 import pytest
 import torch
@@ -42,13 +42,13 @@ def test_a_text_tower_starts_as_open_clips_does(config, tokenizer):
 
 
 @torch.no_grad()
-def test_a_folder_brings_it_back(tmp_path, uneven, pictures):
+def test_a_folder_brings_it_back(tmp_path, uneven, images):
     model = uneven(3)
     save_folder(model, tmp_path / "model")
     for loaded in (load_folder(tmp_path / "model"), load_model(str(tmp_path / "model"))):
         assert loaded.config == model.config
         torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
-        assert torch.equal(loaded.eval().encode_image(pictures(3)), model.encode_image(pictures(3)))
+        assert torch.equal(loaded.eval().encode_image(images(3)), model.encode_image(images(3)))
     fresh = load_model(f"config:{tmp_path / 'model' / 'open_clip_config.json'}", seed=5, tokenizer="words:scenes")
     assert fresh.towers.visual.transformer.resblocks[0].attn.in_proj_weight.shape == (3 * 3 * 8, 18)
 
@@ -61,10 +61,10 @@ def test_weights_of_another_shape_are_a_table(uneven, tmp_path):
         load_folder(tmp_path)
 
 
-def test_features_and_masks_work(uneven, pictures):
+def test_features_and_masks_work(uneven, images):
     model = uneven()
     assert model.block_widths == (18, 18, 18)
-    image = pictures(4)
+    image = images(4)
     keys = [FeatureKey(0, "map"), FeatureKey(-1, "tokens"), FeatureKey(1, "pooled")]
     raw, features = model.encode_image_with_features(image, keys)
     assert torch.equal(raw, model.encode_image(image))
@@ -75,13 +75,13 @@ def test_features_and_masks_work(uneven, pictures):
     assert not torch.allclose(model.encode_image(image, keep), raw)
 
 
-def test_it_learns_and_it_teaches(uneven, pictures, captions, tokenizer):
+def test_it_learns_and_it_teaches(uneven, images, captions, tokenizer):
     model = uneven()
-    embedded = model.embed(pictures(3), tokenizer(captions(3)))
+    embedded = model.embed(images(3), tokenizer(captions(3)))
     (embedded.scale * (embedded.image_BD @ embedded.text_BD.T)).square().sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
     teacher = Teacher(uneven(), chunk_size=2)
-    assert teacher.embed(pictures(3), tokenizer(captions(3))).image_BD.shape == (3, 16)
+    assert teacher.embed(images(3), tokenizer(captions(3))).image_BD.shape == (3, 16)
 
 
 def test_weights_are_split_by_tower_and_joined_again(uneven):

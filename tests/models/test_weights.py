@@ -1,4 +1,4 @@
-"""Other people's weight files: unwrapped, refused, or explained."""
+"""Weights files from elsewhere: unwrapped, refused or explained."""
 
 import copy
 import hashlib
@@ -96,7 +96,7 @@ def test_what_is_no_weights_file_is_refused_in_one_line(tmp_path, name, content)
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
-def test_a_file_torn_anywhere_is_refused_in_one_line(tmp_path, kind):
+def test_a_truncated_file_is_refused_in_one_line(tmp_path, kind):
     path = tmp_path / f"w.{kind}"
     if kind == "safetensors":
         save_file(small().state_dict(), path)
@@ -136,7 +136,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, monk
     assert made.exists()  # the payload would have worked
 
 
-def test_a_whole_pickled_module_is_refused(tmp_path):
+def test_a_pickled_module_is_refused(tmp_path):
     torch.save(small(), tmp_path / "w.pt")
     with pytest.raises(ValueError, match=r"save its state_dict alone, best as \.safetensors$"):
         read_weights(tmp_path / "w.pt")
@@ -159,13 +159,13 @@ def test_half_precision_weights_become_the_modules_own_precision(tmp_path):
         assert torch.equal(tensor, module.state_dict()[name].half().float())
 
 
-def test_the_names_of_transformers_are_recognised(tmp_path):
+def test_the_names_of_transformers_are_recognized(tmp_path):
     torch.save({"vision_model.embeddings.class_embedding": torch.ones(3)}, tmp_path / "w.bin")
-    with pytest.raises(ValueError, match=r"w\.bin has the names of transformers: take .* in open_clip's form"):
+    with pytest.raises(ValueError, match=r"w\.bin has the names of transformers: use .* in open_clip's format"):
         read_weights(tmp_path / "w.bin")
 
 
-def test_what_does_not_fit_is_a_table():
+def test_weights_that_do_not_fit_are_listed_in_a_table():
     weights = small().state_dict()
     weights["0.weight"] = torch.ones(5, 7)
     weights["2.bias"] = weights.pop("1.bias")
@@ -246,7 +246,7 @@ def test_a_float64_weight_beyond_float32_is_refused():
         load_weights(small(), weights, "w.pt")
 
 
-def test_whole_numbers_stay_whole_and_are_no_truth_values():
+def test_integers_stay_integers_and_booleans_are_refused():
     module, weights = nn.BatchNorm1d(2), nn.BatchNorm1d(2).state_dict()
     load_weights(module, weights | {"num_batches_tracked": torch.tensor(7)}, "w.pt")
     assert module.num_batches_tracked == 7

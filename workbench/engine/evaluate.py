@@ -18,9 +18,9 @@ from workbench.embeddings import Embeddings, InputSpec
 from workbench.engine.probe import first_pairs
 from workbench.engine.teacher_cache.held_out import keep_held_out, recall_held_out
 from workbench.evaluation.agreement import agreement, mutual_information_bounds
-from workbench.evaluation.chance import blind_recall, blind_top
-from workbench.evaluation.retrieval import false_negative_ceiling, random_recall, retrieval
-from workbench.evaluation.zero_shot import build_classifier, random_accuracy, zero_shot
+from workbench.evaluation.chance import constant_accuracy, constant_recall, random_accuracy, random_recall
+from workbench.evaluation.retrieval import false_negative_ceiling, retrieval
+from workbench.evaluation.zero_shot import build_classifier, zero_shot
 from workbench.events import EvalDone
 from workbench.losses.base import Loss
 from workbench.losses.learnt import LearnedParts
@@ -167,8 +167,8 @@ class Evaluator:
 
     def blind(self) -> dict[str, float]:
         """Chance level by metric name: the score of the best constant prediction."""
-        found = blind_recall(*self._groups(), block_size=self._block_size)
-        return found if self._task is None else found | blind_top(self._labels())
+        found = constant_recall(*self._groups(), block_size=self._block_size)
+        return found if self._task is None else found | constant_accuracy(self._labels())
 
     def _score(
         self,

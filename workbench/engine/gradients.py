@@ -15,7 +15,7 @@ from workbench.engine.state import TrainState
 from workbench.engine.step import Encoded, compare, encode, micro_batches, take_rows
 from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import Event, Warned
-from workbench.losses.custom import value_of
+from workbench.losses.custom import compute_loss
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
 from workbench.runs.gradient_snapshots import Gradients, Place, write_gradients
@@ -136,7 +136,7 @@ def _output_gradients(
     outputs = leaves.tensors()
     per_loss = []
     for name, weight in weights.items():
-        value = weight * value_of(objective.terms[name].loss, comparison)
+        value = weight * compute_loss(objective.terms[name].loss, comparison)
         per_loss.append(dict(zip(outputs, _gradients([value], [None], [*outputs.values()]), strict=True)))
     return per_loss
 

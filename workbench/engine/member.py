@@ -116,7 +116,7 @@ class Member:
         self.state.student.train()
         self.state.optimizer.zero_grad(set_to_none=True)
         if self.state.gates:
-            self.state.gates.draw(self.config.seed, step)
+            self.state.gates.sample_noise(self.config.seed, step)
 
     def update(self, values: Values, batch: Batch, step: int) -> None:
         """Clip the gradients and take the optimizer step; a loss or gradient that is not finite skips it."""

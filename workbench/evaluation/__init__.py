@@ -1,1 +1,1 @@
-"""Embeddings -> numbers: retrieval, zero-shot classification, agreement with the teacher."""
+"""Evaluation of embeddings: retrieval, zero-shot classification, agreement with the teacher, and chance levels."""

@@ -1,4 +1,4 @@
-"""How far a student agrees with its teacher: two cosines, and two measures that a rotation cannot fool."""
+"""Agreement of a student with its teacher: cosines, and measures that are invariant to rotation."""
 
 import math
 
@@ -9,28 +9,26 @@ from torch import Tensor
 from workbench.embeddings import Embeddings
 from workbench.evaluation.ranks import block_slices
 
-# What interactive contrastive learning maximises: lower bounds on the mutual information of student and teacher.
-
-CONTRAST_SIZE = 1000  # pairs contrasted together: no estimate passes the logarithm of this number
+CONTRAST_SIZE = 1000  # pairs per contrastive loss: log of it is the largest bound that can be estimated
 
 
 @torch.no_grad()
 def mutual_information_bounds(student: Embeddings, teacher: Embeddings, scale: float) -> dict[str, float]:
     """Lower bounds in nats on I(vˢ, sᵀ) and I(sˢ, vᵀ), by metric name (CLIP-KD, appendix, equations 8-23).
 
-    Each is log(B−1) minus the contrastive loss of the student's rows among the teacher's other modality, mean over
-    blocks of 1,000 pairs, weighted by their size. A bound may be negative; it says nothing then.
+    Each is log(B−1) minus the contrastive loss of the student's embeddings with the teacher's other modality, averaged
+    over blocks of 1,000 pairs, weighted by their size. A negative bound carries no information.
 
     Args:
         student: at the teacher's width.
         teacher: of the same pairs.
-        scale: 1/τ of the contrast.
+        scale: 1/τ of the contrastive loss.
 
     Raises:
-        ValueError: fewer than 2 pairs, or different numbers of them.
+        ValueError: fewer than 2 pairs, or different numbers of pairs.
     """
     if len(student) != len(teacher) or len(student) < 2:
-        raise ValueError(f"the bounds need the same 2 or more pairs: student {len(student)}, teacher {len(teacher)}")
+        raise ValueError(f"the bounds need the same pairs, at least 2: student {len(student)}, teacher {len(teacher)}")
     return {
         "mutual_information_image": _bound(student.image_BD, teacher.text_BD, scale),
         "mutual_information_text": _bound(student.text_BD, teacher.image_BD, scale),
@@ -46,35 +44,35 @@ def _bound(student_ND: Tensor, teacher_ND: Tensor, scale: float) -> float:
     return total / len(student_ND)
 
 
-BLOCK_SIZE = 1000  # pairs whose affinities are compared together: KL and entropy grow with this number
-CONSTANT = 1e-12  # a share of variance that is float32 rounding
+BLOCK_SIZE = 1000  # pairs per softmax: KL and entropy grow with this number
+CONSTANT = 1e-12  # a relative variance below this is float32 rounding of a constant
 
 
 @torch.no_grad()
 def agreement(student: Embeddings, teacher: Embeddings, projected: Embeddings | None = None) -> dict[str, float]:
     """Four measures of agreement on the same N pairs, by metric name.
 
-    ``similarity_single`` and ``similarity_cross`` are the columns of TinyCLIP's Table 10 (supplement): the
-    mean cosine of the student's and the teacher's embedding of the same sample, and of the student's picture
-    with the teacher's text and the reverse, each averaged over the modalities. They compare coordinates.
-    Table 10's students inherit the teacher's weights, and with them its axes. A student trained from scratch
-    by a loss that sees only its own cosines (contrastive, affinity mimicking) may rotate its whole space
-    without changing that loss, so its cosines with the teacher are near 0 however well it has learnt. ``cka``
-    and ``affinity_kl`` do not change under rotation.
+    ``similarity_single`` and ``similarity_cross`` are the columns of TinyCLIP's Table 10 (supplement): the mean cosine
+    of the student's and the teacher's embedding of the same sample, and of the student's image with the teacher's text
+    and the reverse, each averaged over the modalities. They depend on the coordinate system. The students of Table 10
+    inherit the teacher's weights, and with them its axes. A student trained from scratch with a loss on its own cosines
+    only (contrastive, affinity mimicking) may be rotated against the teacher at no cost, so its cosines with the
+    teacher are near 0 however good it is. ``cka`` and ``affinity_kl`` are invariant to rotation.
 
     Args:
         student: its own embeddings.
         teacher: of the same pairs.
-        projected: the student at the teacher's width, where it has a learnt projection. Without it the
-            cosines are taken from the student's own embeddings; where the widths differ, both are left out.
+        projected: the student at the teacher's width, if it has a learned projection. By default, cosines use the
+            student's own embeddings, and are left out where the widths differ.
 
     Raises:
-        ValueError: fewer than 4 pairs, or different numbers of them.
+        ValueError: fewer than 4 pairs, or different numbers of pairs.
     """
     if len(student) != len(teacher) or len(student) < 4:
-        raise ValueError(f"agreement needs the same 4 or more pairs: student {len(student)}, teacher {len(teacher)}")
+        raise ValueError(f"agreement needs the same pairs, at least 4: student {len(student)}, teacher {len(teacher)}")
     found = {}
     aligned = projected or student
+    # Cosines between different widths are undefined; the other measures use similarities within each model.
     if aligned.width == teacher.width:
         found["similarity_single"] = (
             _mean_cosine(aligned.image_BD, teacher.image_BD) + _mean_cosine(aligned.text_BD, teacher.text_BD)
@@ -89,28 +87,28 @@ def agreement(student: Embeddings, teacher: Embeddings, projected: Embeddings | 
 
 
 def linear_cka(first_ND: Tensor, second_NE: Tensor) -> float:
-    """Linear centred kernel alignment: 1 for equal geometry, whatever the rotation, shift and overall scale.
+    """Linear centered kernel alignment: 1 for equal geometry, invariant to rotation, shift and uniform scaling.
 
-    The debiased estimator: HSIC is the U-statistic of Song et al. (2012, eq. 5), so that unrelated embeddings
-    give 0 on average however few the items, and a little less than 0 at times. All is done in feature space,
-    with D by E matrices and never N by N, in float64. A constant embedding (a collapsed model) has no
-    geometry and gives 0.
+    The debiased estimator: HSIC is the U-statistic of Song et al. (2012, eq. 5), so unrelated embeddings give 0 on
+    average for any number of items, and sometimes slightly less than 0. A constant embedding (a collapsed model) gives
+    0. Computed in float64 with D × E matrices, never N × N.
     """
-    centred = []
+    centered = []
     for rows in (first_ND.cpu().double(), second_NE.cpu().double()):
-        centred.append(rows - rows.mean(0))
-        if centred[-1].square().sum() < CONSTANT * rows.square().sum():
+        centered.append(rows - rows.mean(0))
+        if centered[-1].square().sum() < CONSTANT * rows.square().sum():
             return 0.0
-    first_ND, second_NE = centred
+    first_ND, second_NE = centered
+    # Debiased, a self-HSIC can be 0 or negative on few items.
     own = _hsic(first_ND, first_ND) * _hsic(second_NE, second_NE)
     return _hsic(first_ND, second_NE) / math.sqrt(own) if own > 0 else 0.0
 
 
 def _hsic(first_ND: Tensor, second_NE: Tensor) -> float:
-    """The U-statistic of Song et al., times n(n - 3), from centred rows.
+    """The U-statistic of Song et al., times n(n − 3), from centered rows.
 
-    With K = first·firstᵀ and L = second·secondᵀ without their diagonals: tr(KL) + 1ᵀK1·1ᵀL1 / ((n-1)(n-2))
-    - 2·1ᵀKL1 / (n-2). Rows are centred, so K1 is minus the diagonal that was taken away.
+    With K = first·firstᵀ and L = second·secondᵀ without their diagonals: tr(KL) + 1ᵀK1·1ᵀL1 / ((n−1)(n−2))
+    − 2·1ᵀKL1 / (n−2). For centered rows, K1 is minus the removed diagonal.
     """
     num_items = len(first_ND)
     first_N, second_N = first_ND.square().sum(1), second_NE.square().sum(1)
@@ -122,10 +120,10 @@ def _hsic(first_ND: Tensor, second_NE: Tensor) -> float:
 
 @torch.no_grad()
 def affinity_kl(student: Embeddings, teacher: Embeddings) -> float:
-    """KL(A^T ‖ A^S) in nats, mean over rows and over image→text and text→image; 0 for equal affinities.
+    """KL(Aᵀ ‖ Aˢ) in nats, mean over rows and over image→text and text→image; 0 for equal affinities.
 
-    Affinities are softmax rows of the cosines times each model's own scale, within blocks of 1,000 pairs, so
-    that the number does not depend on how many pairs were evaluated (from 1,000 on).
+    Affinities are softmax rows of the cosines times each model's own scale, within blocks of 1,000 pairs, so that the
+    value does not depend on the number of pairs (from 1,000 on).
     """
     total = 0.0
     for block in block_slices(len(student), BLOCK_SIZE):
@@ -136,9 +134,9 @@ def affinity_kl(student: Embeddings, teacher: Embeddings) -> float:
 
 @torch.no_grad()
 def affinity_entropy(embeddings: Embeddings) -> float:
-    """The mean entropy of the image→text affinity rows in blocks of 1,000 pairs: 0 to ln 1,000 = 6.9 nats.
+    """Mean entropy of the image→text affinity rows in blocks of 1,000 pairs, from 0 to ln 1,000 = 6.9 nats.
 
-    A teacher near 0 is nearly one-hot on these pairs: its affinities teach no more than the pairs themselves.
+    Near 0, a teacher's affinities are almost one-hot on these pairs and carry no more information than the pairing.
     """
     total = 0.0
     for block in block_slices(len(embeddings), BLOCK_SIZE):

@@ -1,34 +1,32 @@
-"""The rank of the best right candidate, without ever holding all scores at once."""
+"""The rank of each query's best correct candidate, computed in chunks, and the blocks that metrics are computed in."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-# Blocks of pictures with their captions, so that a score does not depend on how many were evaluated.
-
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring pictures and all their captions."""
+    """Consecutive images and all their captions."""
 
     images: slice
     texts: slice
 
 
 def block_slices(num_items: int, block_size: int) -> list[slice]:
-    """Cuts items into neighbours of ``block_size``; 0 means one block with everything.
+    """Split items into consecutive blocks of ``block_size``; 0 means a single block.
 
-    No item is dropped: a last block of fewer than half of ``block_size`` joins its predecessor, a longer one
-    stands alone. So no block has fewer than half the pictures of the others, or half as many again.
+    No item is dropped: a last block of fewer than half of ``block_size`` is merged into its predecessor. So block sizes
+    range from 0.5 to 1.5 times ``block_size``.
 
     Raises:
-        ValueError: there is no item, or the block size is negative.
+        ValueError: no items, or a negative block size.
     """
     if num_items == 0:
-        raise ValueError("there is nothing to evaluate: the data set is empty")
+        raise ValueError("there is nothing to evaluate: the dataset is empty")
     if block_size < 0:
-        raise ValueError(f"block_size is {block_size}: give a number of pictures, or 0 for one block")
+        raise ValueError(f"block_size is {block_size}: give a number of images, or 0 for a single block")
     starts = list(range(0, num_items, block_size or num_items))
     if len(starts) > 1 and 2 * (num_items - starts[-1]) < block_size:
         starts.pop()
@@ -36,10 +34,10 @@ def block_slices(num_items: int, block_size: int) -> list[slice]:
 
 
 def paired_blocks(image_group_N: Tensor, text_group_M: Tensor, block_size: int) -> list[Block]:
-    """Blocks of pictures with the captions that belong to them.
+    """Blocks of images with the captions that belong to them.
 
     Raises:
-        ValueError: there are several blocks, and the captions do not follow the order of their pictures.
+        ValueError: several blocks, and captions that are not in the order of their images.
     """
     images = block_slices(len(image_group_N), block_size)
     if len(images) == 1:
@@ -51,13 +49,13 @@ def paired_blocks(image_group_N: Tensor, text_group_M: Tensor, block_size: int) 
 
 
 def caption_owner(image_group_N: Tensor, text_group_M: Tensor) -> Tensor:
-    """The index of the picture that each caption belongs to, int64 [M], never decreasing.
+    """The index of the image that each caption belongs to, int64 [M], never decreasing.
 
-    Captions stand in the order of their pictures. Where neighbouring pictures share a group, their captions
-    are dealt out evenly, which is exact when each has as many.
+    Captions must be in the order of their images. Where consecutive images share a group, its captions are distributed
+    evenly among them, which is exact if each has the same number.
 
     Raises:
-        ValueError: the groups of the captions do not follow those of the pictures.
+        ValueError: the groups of the captions are not in the order of those of the images.
     """
     image_runs, image_counts = torch.unique_consecutive(image_group_N.cpu(), return_counts=True)
     text_runs, text_run_M, text_counts = torch.unique_consecutive(
@@ -65,25 +63,26 @@ def caption_owner(image_group_N: Tensor, text_group_M: Tensor) -> Tensor:
     )
     if not torch.equal(image_runs, text_runs):
         raise ValueError(
-            "captions must stand in the order of their pictures, all with one: sort them, or set block_size=0"
+            "captions must be in the order of their images, each with its image: sort them, or set block_size=0"
         )
     first_image = image_counts.cumsum(0) - image_counts
     first_text = text_counts.cumsum(0) - text_counts
+    # The position of each caption in its group's run is scaled to the group's number of images.
     place_M = torch.arange(len(text_run_M)) - first_text[text_run_M]
     owner_M: Tensor = first_image[text_run_M] + place_M * image_counts[text_run_M] // text_counts[text_run_M]
     return owner_M
 
 
-MAX_SCORES = 2**22  # scores held at once: 16 MiB of float32, and twice that for their comparison
-TIE = 1e-6  # float32 cannot tell scores apart that are closer; duplicates tie in every chunk and machine
+MAX_SCORES = 2**22  # scores in memory at once: 16 MiB of float32, and twice that to compare them
+TIE = 1e-6  # closer scores are equal within float32 rounding: duplicates tie in every chunk, on every machine
 
 
 @dataclass(frozen=True)
 class ItemScores:
     """Metrics that are means over queries.
 
-    ``metrics`` are fractions in [0, 1] and ``errors`` their standard errors; ``hits`` has each query's
-    outcome, bool on the CPU in the order of the queries, for paired tests.
+    ``metrics`` are fractions in [0, 1] and ``errors`` their standard errors; ``hits`` holds each query's outcome, bool
+    on the CPU in the order of the queries, for paired tests.
     """
 
     metrics: dict[str, float]
@@ -92,10 +91,10 @@ class ItemScores:
 
 
 def check_embeddings(**named_ND: Tensor) -> None:
-    """Refuses what has no rank.
+    """Check that embeddings can be ranked.
 
     Raises:
-        ValueError: a tensor is not a matrix, has no row, or holds a NaN or an infinity.
+        ValueError: a tensor is not a matrix, has no rows, or contains NaN or infinity.
     """
     for name, rows_ND in named_ND.items():
         if rows_ND.ndim != 2 or len(rows_ND) == 0:
@@ -108,32 +107,33 @@ def check_embeddings(**named_ND: Tensor) -> None:
 
 
 def best_ranks(query_ND: Tensor, candidate_MD: Tensor, query_group_N: Tensor, candidate_group_M: Tensor) -> Tensor:
-    """The rank of each query's best right candidate, int64 [N] on the CPU; 1 is the top.
+    """The rank of each query's best correct candidate, int64 [N] on the CPU; 1 is the top.
 
-    A candidate is right if its group is the query's. The score is the dot product (the cosine, for unit
-    rows); wrong candidates that tie with the best right one are ranked above it, so that a collapsed model
-    scores nothing.
+    A candidate is correct if it has the query's group. The score is the dot product (the cosine for unit rows).
+    Incorrect candidates that tie with the best correct one rank above it, so that a collapsed model scores 0.
 
     Raises:
-        ValueError: a query has no right candidate.
+        ValueError: a query has no correct candidate.
     """
+    # At least float32: in bfloat16 many scores tie, and ties count against the model.
     dtype = torch.promote_types(query_ND.dtype, torch.float32)
     query_ND, candidate_DM = query_ND.to(dtype), candidate_MD.to(dtype).T
     query_group_N = query_group_N.to(query_ND.device)
     candidate_group_M = candidate_group_M.to(query_ND.device)
     num_rows = max(1, MAX_SCORES // len(candidate_MD))
-    rank_N = torch.empty(len(query_ND), dtype=torch.int64)  # whole: pieces between the chunks fragment the heap
+    rank_N = torch.empty(len(query_ND), dtype=torch.int64)  # preallocated: pieces between chunks fragment the heap
     for start in range(0, len(query_ND), num_rows):
         rows = slice(start, start + num_rows)
-        right_CM = query_group_N[rows, None] == candidate_group_M
-        rank_N[rows] = _rank_chunk(query_ND[rows] @ candidate_DM, right_CM)
+        correct_CM = query_group_N[rows, None] == candidate_group_M
+        rank_N[rows] = _rank_chunk(query_ND[rows] @ candidate_DM, correct_CM)
     return rank_N
 
 
-def _rank_chunk(score_CM: Tensor, right_CM: Tensor) -> Tensor:
-    if not right_CM.any(1).all():
-        raise ValueError("a query has no right candidate: give every picture a caption of its own group")
-    best_C1 = torch.where(right_CM, score_CM, -torch.inf).amax(1, keepdim=True)
+def _rank_chunk(score_CM: Tensor, correct_CM: Tensor) -> Tensor:
+    if not correct_CM.any(1).all():
+        raise ValueError("a query has no correct candidate: give every image a caption of its own group")
+    best_C1 = torch.where(correct_CM, score_CM, -torch.inf).amax(1, keepdim=True)
+    # Only incorrect candidates count: others of the query's group do not push it down.
     above_CM = score_CM >= best_C1 - TIE
-    above_CM &= ~right_CM
+    above_CM &= ~correct_CM
     return above_CM.sum(1).add(1)

@@ -1,4 +1,4 @@
-"""Zero-shot classification: class names in prompts become a classifier (Radford et al. 2021, §3.1.4)."""
+"""Zero-shot classification with prompts as classifier weights (Radford et al. 2021, section 3.1.4)."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ TEMPLATES = (
     "this is what a {} looks like.",
 )
 PROMPTS_PER_CALL = 512
-TOP5_MIN_CLASSES = 11  # with 10 classes, guessing already reaches a top-5 of 0.5
+TOP5_MIN_CLASSES = 11  # with 10 classes, a random guess has a top-5 accuracy of 0.5
 
 
 @torch.no_grad()
@@ -28,12 +28,12 @@ def build_classifier(
     classes: Sequence[Sequence[str]],
     templates: Sequence[str] = TEMPLATES,
 ) -> Tensor:
-    """A unit-length row for each of K classes, [K, D]: the normalised mean of its normalised prompts.
+    """Classifier weights [K, D], unit-length rows: per class, the normalized mean of its normalized prompt embeddings.
 
     Args:
-        encode_text: M prompts to embeddings [M, D], of any length.
-        classes: for each class its names; all are used.
-        templates: prompts with one ``{}`` for the name; "a {}" takes the article of each name.
+        encode_text: maps M prompts to embeddings [M, D] of any length.
+        classes: the names of each class; all of them are used.
+        templates: prompts with one ``{}`` for the name; the article in "a {}" is adapted to the name.
 
     Raises:
         ValueError: no class, a class without a name, or a template without exactly one ``{}``.
@@ -42,11 +42,12 @@ def build_classifier(
         raise ValueError("zero-shot classification needs at least one class, and a name for every class")
     for template in templates:
         if template.count("{}") != 1:
-            raise ValueError(f"the template '{template}' must have one {{}} where the class name goes")
+            raise ValueError(f"the template '{template}' must have exactly one {{}} for the class name")
     if not templates:
         raise ValueError("zero-shot classification needs a template such as 'a photo of a {}.'")
     prompts = [fill(template, name) for names in classes for name in names for template in templates]
     calls = [prompts[start : start + PROMPTS_PER_CALL] for start in range(0, len(prompts), PROMPTS_PER_CALL)]
+    # Normalized per prompt, so that each has the same weight in the class mean.
     prompt_MD = torch.cat([F.normalize(encode_text(call).float(), dim=1) for call in calls])
     by_class = torch.split(prompt_MD, [len(names) * len(templates) for names in classes])
     return F.normalize(torch.stack([rows.mean(0) for rows in by_class]), dim=1)
@@ -54,29 +55,24 @@ def build_classifier(
 
 @torch.no_grad()
 def zero_shot(image_ND: Tensor, classifier_KD: Tensor, labels_N: Tensor) -> ItemScores:
-    """``zero_shot_top1``, and ``zero_shot_top5`` with more than 10 classes, with binomial standard errors.
+    """``zero_shot_top1``, and ``zero_shot_top5`` for more than 10 classes, with binomial standard errors.
 
-    A class that ties with the right one counts against it.
+    A class that ties with the correct one ranks above it.
 
     Args:
-        image_ND: unit-length pictures.
-        classifier_KD: unit-length classes, from ``build_classifier``.
-        labels_N: int64, the right class of each picture.
+        image_ND: unit-length image embeddings.
+        classifier_KD: unit-length rows from :func:`build_classifier`.
+        labels_N: int64, the correct class of each image.
 
     Raises:
-        ValueError: embeddings that are not finite, or labels that do not fit pictures and classes.
+        ValueError: embeddings that are not finite, or labels that do not match images and classes.
     """
-    check_embeddings(picture=image_ND, classifier=classifier_KD)
+    check_embeddings(image=image_ND, classifier=classifier_KD)
     num_classes = len(classifier_KD)
     if len(labels_N) != len(image_ND) or not 0 <= int(labels_N.min()) <= int(labels_N.max()) < num_classes:
-        raise ValueError(f"give each of the {len(image_ND)} pictures one label from 0 to {num_classes - 1}")
+        raise ValueError(f"give each of the {len(image_ND)} images one label from 0 to {num_classes - 1}")
     rank_N = best_ranks(image_ND, classifier_KD, labels_N, torch.arange(num_classes))
     hits = {f"zero_shot_top{k}": rank_N <= k for k in ((1, 5) if num_classes >= TOP5_MIN_CLASSES else (1,))}
     metrics = {name: float(hit_N.double().mean()) for name, hit_N in hits.items()}
     errors = {name: (share * (1 - share) / len(image_ND)) ** 0.5 for name, share in metrics.items()}
     return ItemScores(metrics, errors, hits)
-
-
-def random_accuracy(num_classes: int) -> dict[str, float]:
-    """What a random answer is expected to score, by metric name: k of the K classes."""
-    return {f"zero_shot_top{k}": min(1.0, k / num_classes) for k in (1, 5)}

@@ -1,4 +1,4 @@
-"""Teacher -> smaller student, by a plan (``inherit``) or by masks that are learnt (``gate``, then ``slice_gated``)."""
+"""Weight inheritance: a smaller student from a teacher, by a plan (``inherit``) or by learned masks (``gate``)."""
 
 from workbench.config.inheritance import GatesConfig, Plan
 from workbench.inheritance.gated import Gated, gate, slice_gated

@@ -1,7 +1,7 @@
-"""The gates of two towers: what is learnt of them, and the constraint that closes as many as wanted.
+"""Learned pruning masks (TinyCLIP): hard-concrete gates of both towers, and the constraint on their expected sparsity.
 
-A tower has one gate for every head and every FFN channel of each layer, and one for every embedding channel, shared by
-all layers. Shape letters: C embedding channels, H heads and F FFN channels of all layers of a tower one after another.
+A tower has one gate per head and FFN channel of each layer, and one per embedding channel, shared by all layers.
+Shape letters: C embedding channels, H heads and F FFN channels of all layers of a tower, concatenated.
 """
 
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from workbench.config.inheritance import GatesConfig, Tower, TowerShape
 from workbench.inheritance.masks import (
     GROUPS,
-    LIMIT,
-    START,
+    INITIAL_LOG_ALPHA,
+    MAX_LOG_ALPHA,
     Masks,
     TowerMasks,
-    draw,
+    deterministic_gates,
+    expected_masks,
     final_masks,
-    likely_masks,
     open_probability,
-    settled,
+    sample_gates,
 )
 from workbench.randomness import derive_seed
 
 
 @dataclass(frozen=True)
 class GateValues:
-    """How far the gates of a tower are open, from 0 to 1; heads and FFN channels apart by layer."""
+    """Values of a tower's gates in [0, 1]: embedding [C]; heads and channels by layer."""
 
     embedding_C: Tensor
     heads: tuple[Tensor, ...]
@@ -37,61 +37,66 @@ class GateValues:
 
 
 class TowerGates(nn.Module):
-    """log α of every gate of one tower: parameters ``embedding`` [C], ``heads`` [H] and ``channels`` [F]."""
+    """Gates of one tower; its parameters are their log α: ``embedding`` [C], ``heads`` [H] and ``channels`` [F]."""
 
     def __init__(self, shape: TowerShape) -> None:
         super().__init__()
         self.shape = shape
-        self.embedding = nn.Parameter(torch.full((shape.width,), START))
-        self.heads = nn.Parameter(torch.full((sum(shape.heads),), START))
-        self.channels = nn.Parameter(torch.full((sum(shape.channels),), START))
+        self.embedding = nn.Parameter(torch.full((shape.width,), INITIAL_LOG_ALPHA))
+        self.heads = nn.Parameter(torch.full((sum(shape.heads),), INITIAL_LOG_ALPHA))
+        self.channels = nn.Parameter(torch.full((sum(shape.channels),), INITIAL_LOG_ALPHA))
         self.noise: dict[str, Tensor] = {}
         self.fixed: TowerMasks | None = None
-        self.current: GateValues  # of the forward at hand
+        self.values: GateValues  # of the current forward
 
     def log_alpha(self, group: str) -> nn.Parameter:
-        """One group's parameter."""
+        """log α of one group."""
         return cast(nn.Parameter, getattr(self, group))
 
-    def look(self, training: bool) -> None:
-        """Set :attr:`current`: drawn while training; in evaluation, or once masks are fixed, masked and settled."""
+    def update_values(self, training: bool) -> None:
+        """Set :attr:`values`: hard-concrete samples in training, masked deterministic values in evaluation.
+
+        Once masks are fixed, the deterministic values are used in training too.
+        """
         if training and self.fixed is None:
-            assert self.noise, "gates.draw(seed, step) comes before the forward of a step"
-            opening = {group: draw(self.log_alpha(group), self.noise[group]) for group in GROUPS}
+            assert self.noise, "call gates.sample_noise(seed, step) before the forward of a step"
+            values = {group: sample_gates(self.log_alpha(group), self.noise[group]) for group in GROUPS}
         else:
             masks = self.masks()
-            opening = {group: settled(self.log_alpha(group)) * getattr(masks, group) for group in GROUPS}
-        self.current = GateValues(
-            opening["embedding"],
-            torch.split(opening["heads"], list(self.shape.heads)),
-            torch.split(opening["channels"], list(self.shape.channels)),
+            values = {group: deterministic_gates(self.log_alpha(group)) * getattr(masks, group) for group in GROUPS}
+        self.values = GateValues(
+            values["embedding"],
+            torch.split(values["heads"], list(self.shape.heads)),
+            torch.split(values["channels"], list(self.shape.channels)),
         )
 
     def masks(self) -> TowerMasks:
-        """The masks of evaluation: the fixed ones, or of each group and layer as many as are expected to stay open."""
-        return self.fixed or likely_masks(self.shape, self.detached())
+        """Masks used in evaluation: the fixed ones, otherwise :func:`~workbench.inheritance.masks.expected_masks`."""
+        return self.fixed or expected_masks(self.shape, self.detached())
 
     def detached(self) -> dict[str, Tensor]:
         """log α by group, without gradient."""
         return {group: self.log_alpha(group).detach() for group in GROUPS}
 
     def expected_weights(self) -> Tensor:
-        """The attention and FFN weights that are expected to stay, 0-d."""
+        """Expected number of attention and FFN weights that stay, 0-d, differentiable."""
         embedding, heads, channels = (open_probability(self.log_alpha(group)).sum() for group in GROUPS)
+        # Gates are independent, so the expectation of the product is the product of the expectations. A head has four
+        # matrices of head_width × C, an FFN channel a row and a column of C.
         return (4 * self.shape.head_width * heads + 2 * channels) * embedding
 
 
 class Gates(nn.Module):
-    """The gates of the towers that are to shrink, and the multipliers of the constraint on them together.
+    """Gates of the towers to prune, and the Lagrange multipliers of the sparsity constraint on all of them together.
 
     Args:
-        shapes: of the towers with gates, as they are now.
-        config: the target and how to get there.
-        teacher_weights: attention and FFN weights that the original teacher has in these towers: sparsity is counted
-            from there, whatever has gone before.
+        shapes: current shapes of the towers with gates.
+        config: the sparsity target and its schedule.
+        teacher_weights: attention and FFN weights of these towers in the original teacher. Sparsity is relative to
+            these, also where earlier stages have pruned some.
 
     Raises:
-        ValueError: the target is reached already.
+        ValueError: the target is already met.
     """
 
     def __init__(self, shapes: Mapping[Tower, TowerShape], config: GatesConfig, teacher_weights: int) -> None:
@@ -103,7 +108,7 @@ class Gates(nn.Module):
         self.start_sparsity = 1 - sum(shape.block_weights for shape in shapes.values()) / teacher_weights
         if config.sparsity <= self.start_sparsity:
             raise ValueError(
-                f"sparsity {config.sparsity} is no target: {self.start_sparsity:.3f} of the teacher is gone already"
+                f"sparsity {config.sparsity} is already met: {self.start_sparsity:.3f} is removed, set a higher one"
             )
 
     def tower(self, tower: Tower) -> TowerGates:
@@ -111,56 +116,58 @@ class Gates(nn.Module):
         return cast(TowerGates, self.towers[tower])
 
     def log_alphas(self) -> list[nn.Parameter]:
-        """What is learnt by descent; :attr:`multipliers` ascend."""
+        """Parameters trained by gradient descent; :attr:`multipliers` are trained by ascent."""
         return [gates.log_alpha(group) for gates in self._each().values() for group in GROUPS]
 
-    def draw(self, seed: int, step: int) -> None:
-        """Draw the noise of one step, a function of (seed, step) only; all forwards of the step share it."""
+    def sample_noise(self, seed: int, step: int) -> None:
+        """Sample the noise of one step, a function of (seed, step) only, shared by all forwards of the step."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "gates", step))
         for gates in self._each().values():
             for group in GROUPS:
                 log_alpha = gates.log_alpha(group)
+                # On the CPU, so that every device sees the same noise.
                 noise = torch.rand(log_alpha.shape, generator=generator)
                 gates.noise[group] = noise.to(log_alpha.device, non_blocking=True)
 
     def expected_sparsity(self) -> Tensor:
-        """Share of the teacher's attention and FFN weights that is expected to be gone, 0-d."""
+        """Expected share of the teacher's attention and FFN weights that is removed, 0-d, differentiable."""
         left = torch.stack([gates.expected_weights() for gates in self._each().values()]).sum()
         return 1 - left / self.teacher_weights
 
     def target(self, step: int) -> float:
-        """The sparsity wanted at ``step`` of the mask phase, counted from 0."""
+        """The sparsity target at ``step`` of the mask phase (from 0): a linear ramp, then constant."""
         done = min(1.0, step / self.config.ramp_steps)
         return self.start_sparsity + done * (self.config.sparsity - self.start_sparsity)
 
     def penalty(self, step: int) -> Tensor:
-        """λ1·(q − s) + λ2·(q − s)² for target q and expected sparsity s, 0-d: descend in log α, ascend in λ.
+        """The Lagrangian λ1·(q − s) + λ2·(q − s)² for target q and expected sparsity s, 0-d.
 
-        Released: 0 where s has reached q.
+        Minimized over log α and maximized over λ. In the released code it is 0 once s reaches q.
         """
         missing = self.target(step) - self.expected_sparsity()
         linear, quadratic = self.multipliers
         penalty = linear * missing + quadratic * missing**2
+        # torch.where instead of `if`: no host synchronization in the step.
         return torch.where(missing > 0, penalty, 0) if self.config.constraint == "released" else penalty
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Return every log α to ± ln 100 after an optimiser step."""
+        """Clamp every log α to ± ln 100, after an optimizer step."""
         for log_alpha in self.log_alphas():
-            log_alpha.clamp_(-LIMIT, LIMIT)
+            log_alpha.clamp_(-MAX_LOG_ALPHA, MAX_LOG_ALPHA)
 
     def masks(self) -> Masks:
-        """The masks that evaluation and slicing go by."""
+        """Masks used in evaluation and slicing."""
         return {tower: gates.masks() for tower, gates in self._each().items()}
 
     def final_masks(self) -> Masks:
-        """The masks that meet the target exactly: :func:`~workbench.inheritance.masks.final_masks`."""
+        """Masks that meet the target exactly: :func:`~workbench.inheritance.masks.final_masks`."""
         shapes = {tower: gates.shape for tower, gates in self._each().items()}
         log_alphas = {tower: gates.detached() for tower, gates in self._each().items()}
         return final_masks(shapes, log_alphas, int((1 - self.config.sparsity) * self.teacher_weights))
 
     def open_probabilities(self) -> dict[str, Tensor]:
-        """P(z ≠ 0) of every gate, named such as "image/heads": for a picture of the masks as they form."""
+        """P(z ≠ 0) of every gate, by names such as "image/heads", for figures of the learned masks."""
         return {
             f"{tower}/{group}": open_probability(log_alpha)
             for tower, gates in self._each().items()
@@ -168,7 +175,7 @@ class Gates(nn.Module):
         }
 
     def fix(self, masks: Masks | None) -> None:
-        """Use these masks in every forward from now on; None lets the gates decide again."""
+        """Use these masks in every forward from now on; None returns to the learned gates."""
         for tower, gates in self._each().items():
             gates.fixed = None if masks is None else masks[tower]
 

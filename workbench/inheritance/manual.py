@@ -1,4 +1,4 @@
-"""Whether what was learnt to stay is what a rule would have kept."""
+"""Manual inheritance: a student from the layers and channels that a plan keeps; overlap of learned masks with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,39 +12,37 @@ from workbench.inheritance.selection import (
     choose_channels,
     choose_layers,
     choose_widths,
-    layer_norms,
+    weight_importance,
 )
-from workbench.inheritance.slicing import BLOCKS, Weights, rebuilt, take
+from workbench.inheritance.slicing import BLOCKS, Weights, build_student, slice_towers
 from workbench.models.clip import Clip
 from workbench.models.shapes import tower_shape
 from workbench.models.towers import split_weights
 from workbench.runs.mask_snapshots import Kept, MaskSnapshot
 from workbench.views.architecture import Overlap, tower_overlaps
 
-# Manual inheritance: a plan says which layers and channels of the teacher the student starts from.
-
 Scores = Mapping[Tower, Sequence[float]]
 
 
 def inherit(teacher: Clip, plan: Plan, importance: Scores | None = None) -> Clip:
-    """A student that starts from what a plan keeps of the teacher; its embeddings are as wide as the teacher's.
+    """A student initialized with the parts of the teacher that a plan keeps; the embedding width stays the teacher's.
 
     Args:
-        teacher: not changed, and shares no weight with the student.
-        importance: of every layer, for the depth rule "importance"; by their weights where left out
-            (:func:`~workbench.inheritance.selection.layer_norms`).
+        teacher: not modified; shares no memory with the student.
+        importance: a score per layer, for the depth rule "importance"; by default from the weights
+            (:func:`~workbench.inheritance.selection.weight_importance`).
 
     Raises:
-        ValueError: the plan cannot be, with the reason.
+        ValueError: the plan does not fit the teacher, with the reason.
     """
-    student = take(_with_smaller_resnet(teacher, plan), choose(teacher, plan, importance))
+    student = slice_towers(_with_smaller_resnet(teacher, plan), choose(teacher, plan, importance))
     if plan.frozen:
         student.freeze(plan.frozen)
     return student
 
 
 def choose(teacher: Clip, plan: Plan, importance: Scores | None = None) -> Selection:
-    """What a plan keeps of the teacher's transformer towers; towers that stay whole, and ResNets, are left out.
+    """The parts of the teacher's transformer towers that a plan keeps; unchanged towers and ResNets are left out.
 
     Raises:
         ValueError: as :func:`inherit`.
@@ -56,14 +54,14 @@ def choose(teacher: Clip, plan: Plan, importance: Scores | None = None) -> Selec
             continue
         shape = tower_shape(teacher.config, tower)
         blocks = blocks_of(teacher, tower)
-        scores = (importance or {}).get(tower) or [layer_norms(block) for block in blocks]
+        scores = (importance or {}).get(tower) or [weight_importance(block) for block in blocks]
         with _about(tower):
             selection[tower] = _choose_in_tower(tower_plan, shape, blocks, scores)
     return selection
 
 
 def blocks_of(model: Clip, tower: Tower) -> list[Weights]:
-    """The weights of every block of a transformer tower, under their names in it."""
+    """Weights of each block of a transformer tower, by their names within the block."""
     weights = split_weights(model.towers.state_dict())[tower]
     prefixes = [f"{BLOCKS}.{layer}." for layer in range(tower_shape(model.config, tower).num_layers)]
     return [
@@ -76,7 +74,7 @@ def _choose_in_tower(
     plan: TowerPlan, shape: TowerShape, blocks: list[Weights], scores: Sequence[float]
 ) -> TowerSelection:
     if len(scores) != shape.num_layers:
-        raise ValueError(f"importance of {len(scores)} layers, but the teacher has {shape.num_layers}: score each one")
+        raise ValueError(f"importance scores {len(scores)} layers, the teacher has {shape.num_layers}: score each one")
     layers = choose_layers(plan, shape.num_layers, scores)
     target = choose_widths(plan, shape, layers)
     return choose_channels(plan.width_rule, shape, target, layers, [blocks[layer] for layer in layers])
@@ -92,12 +90,12 @@ def _with_smaller_resnet(teacher: Clip, plan: Plan) -> Clip:
     parts = split_weights(teacher.towers.state_dict())
     with _about("image"):
         config, parts["image"] = shrink_resnet(parts["image"], teacher.config, plan.image)
-    return rebuilt(teacher, config, parts)
+    return build_student(teacher, config, parts)
 
 
 @contextmanager
 def _about(tower: Tower) -> Iterator[None]:
-    """Errors within it say which tower they are about."""
+    """Prefix errors with the tower's name."""
     try:
         yield
     except ValueError as error:
@@ -105,14 +103,14 @@ def _about(tower: Tower) -> Iterator[None]:
 
 
 def overlaps(one: TowerSelection, other: TowerSelection, source: TowerShape) -> dict[str, Overlap]:
-    """The share of ``one`` that ``other`` keeps too, for "embedding", "heads" and "channels" of the same source."""
+    """Share of the parts in ``one`` that ``other`` keeps too, for "embedding", "heads" and "channels"."""
     return tower_overlaps(_by_source_layer(one, source), _by_source_layer(other, source), source)
 
 
-def by_rule(teacher: Clip, learnt: Selection, rule: WidthRule) -> Selection:
-    """What a rule would have kept of the teacher, had it been told how many of each to keep in every layer."""
+def select_by_rule(teacher: Clip, learned: Selection, rule: WidthRule) -> Selection:
+    """The parts that a rule would keep of the teacher, with the same number per layer as ``learned``."""
     chosen: Selection = {}
-    for tower, selection in learnt.items():
+    for tower, selection in learned.items():
         source = tower_shape(teacher.config, tower)
         blocks = blocks_of(teacher, tower)
         kept = [blocks[layer] for layer in selection.layers]
@@ -121,7 +119,7 @@ def by_rule(teacher: Clip, learnt: Selection, rule: WidthRule) -> Selection:
 
 
 def overlaps_with_rule(teacher: Clip, snapshot: MaskSnapshot, rule: WidthRule) -> dict[Tower, dict[str, Overlap]]:
-    """The share of what a run's masks keep that a rule would have kept too, were it told how many of each.
+    """Share of the parts kept by a run's masks that a rule would keep too, with the same number per layer.
 
     Raises:
         ValueError: the masks are of another teacher.
@@ -129,9 +127,9 @@ def overlaps_with_rule(teacher: Clip, snapshot: MaskSnapshot, rule: WidthRule) -
     for tower, mask in snapshot.towers.items():
         if tower_shape(teacher.config, tower) != mask.teacher:
             raise ValueError(f"the {tower} tower of the teacher has changed since: the masks do not fit it")
-    learnt = {tower: _selection(mask.kept) for tower, mask in snapshot.towers.items()}
-    ruled = by_rule(teacher, learnt, rule)
-    return {tower: overlaps(learnt[tower], ruled[tower], mask.teacher) for tower, mask in snapshot.towers.items()}
+    learned = {tower: _selection(mask.kept) for tower, mask in snapshot.towers.items()}
+    ruled = select_by_rule(teacher, learned, rule)
+    return {tower: overlaps(learned[tower], ruled[tower], mask.teacher) for tower, mask in snapshot.towers.items()}
 
 
 def _selection(kept: Kept) -> TowerSelection:
@@ -140,7 +138,7 @@ def _selection(kept: Kept) -> TowerSelection:
 
 
 def _by_source_layer(selection: TowerSelection, source: TowerShape) -> Kept:
-    """What stays, with a place for every layer of the source."""
+    """Kept parts by layer of the source; empty for removed layers."""
     at = {layer: number for number, layer in enumerate(selection.layers)}
 
     def placed(parts: tuple[Numbers, ...]) -> tuple[Numbers, ...]:

@@ -1,7 +1,10 @@
-"""From learnt gates to masks: which heads, FFN channels and embedding channels stay.
+"""The hard concrete distribution of gates, and masks from learned gates: which heads, FFN and embedding channels stay.
 
-log α of a tower's gates is a mapping of "embedding" [C], "heads" [H] and "channels" [F], the last two of all layers one
-after another. Within a group and layer the gates with the largest log α stay; of equal ones the first."""
+The gates follow Louizos et al., "Learning sparse neural networks through L0 regularization" (2018), with TinyCLIP's
+constants. log α of a tower's gates is a mapping of "embedding" [C], "heads" [H] and "channels" [F], where heads and
+channels of all layers are concatenated. Within a group and layer, the gates with the largest log α stay; ties go to
+the first.
+"""
 
 import math
 from collections.abc import Mapping
@@ -13,53 +16,49 @@ from torch import Tensor
 from workbench.config.inheritance import Tower, TowerShape
 from workbench.inheritance.selection import Numbers, TowerSelection
 
-# The hard concrete distribution: a random gate between 0 and 1 that is often exactly one of them, and can be learnt.
-#
-# Louizos et al., "Learning sparse neural networks through L0 regularization" (2018), with TinyCLIP's numbers.
-
-BETA = 2 / 3
-LOW, HIGH = -0.1, 1.1  # the sigmoid is stretched to this interval before it is cut to [0, 1]
-START = 10.0  # of log α
-LIMIT = math.log(100)  # log α stays within ± this
+BETA = 2 / 3  # temperature of the concrete distribution
+GAMMA, ZETA = -0.1, 1.1  # the sigmoid is stretched to this interval, then clipped, so that 0 and 1 have positive mass
+INITIAL_LOG_ALPHA = 10.0  # all gates open: the model starts as the teacher
+MAX_LOG_ALPHA = math.log(100)  # log α is clamped to ± this, as in the code of Louizos et al.
 EPSILON = 1e-6  # keeps the logit of the noise finite
 
 
-def draw(log_alpha: Tensor, uniform: Tensor) -> Tensor:
-    """z = clip(1.2·σ((logit u + log α)/β) − 0.1, 0, 1), for u uniform between 0 and 1."""
+def sample_gates(log_alpha: Tensor, uniform: Tensor) -> Tensor:
+    """Hard-concrete sample z = clip(1.2·σ((logit u + log α)/β) − 0.1, 0, 1), for u uniform in (0, 1)."""
     concrete = torch.sigmoid((torch.logit(uniform, EPSILON) + log_alpha) / BETA)
-    return (concrete * (HIGH - LOW) + LOW).clamp(0, 1)
+    return (concrete * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
 
 
 def open_probability(log_alpha: Tensor) -> Tensor:
-    """P(z ≠ 0) = σ(log α + β·ln 11)."""
-    return torch.sigmoid(log_alpha + BETA * math.log(-HIGH / LOW))
+    """P(z ≠ 0) = σ(log α + β·ln 11), the probability that a gate is open."""
+    return torch.sigmoid(log_alpha + BETA * math.log(-ZETA / GAMMA))
 
 
-def settled(log_alpha: Tensor) -> Tensor:
-    """What a gate that stays open is worth once nothing is drawn any more: σ(0.8·log α/β)."""
+def deterministic_gates(log_alpha: Tensor) -> Tensor:
+    """The deterministic value of an open gate, used in evaluation: σ(0.8·log α/β)."""
     return torch.sigmoid(0.8 * log_alpha / BETA)
 
 
 LogAlphas = Mapping[str, Tensor]
 GROUPS = ("embedding", "heads", "channels")
-FARTHEST, BISECTIONS = 64.0, 40  # how far log α are shifted at most to fit a budget, and how finely
+MAX_SHIFT, BISECTIONS = 64.0, 40  # of the search for the shift that fits a budget
 
 
 @dataclass(frozen=True)
 class TowerMasks:
-    """True for every gate of a tower that stays open."""
+    """Boolean masks of one tower, True for an open gate: embedding [C], heads [H], channels [F]."""
 
     embedding: Tensor
     heads: Tensor
     channels: Tensor
 
     def num_weights(self, shape: TowerShape) -> int:
-        """The attention and FFN weights that stay."""
+        """Attention and FFN weights that stay."""
         inner = 4 * shape.head_width * int(self.heads.sum()) + 2 * int(self.channels.sum())
         return inner * int(self.embedding.sum())
 
     def selection(self, shape: TowerShape) -> TowerSelection:
-        """What stays of a tower of this shape. Every layer does, if only as its biases."""
+        """The parts that stay of a tower of this shape. All layers stay, some possibly with biases only."""
         return TowerSelection(
             layers=tuple(range(shape.num_layers)),
             embedding=_numbers(self.embedding),
@@ -71,33 +70,38 @@ class TowerMasks:
 Masks = Mapping[Tower, TowerMasks]
 
 
-def likely_masks(shape: TowerShape, log_alphas: LogAlphas, shift: float = 0.0) -> TowerMasks:
-    """Of each group and layer, all but the round(Σ P(z = 0)) with the smallest log α; one embedding channel at least.
+def expected_masks(shape: TowerShape, log_alphas: LogAlphas, shift: float = 0.0) -> TowerMasks:
+    """Masks that close the expected number of gates, round(Σ P(z = 0)), per group and layer, by ascending log α.
+
+    At least one embedding channel stays.
 
     Args:
-        shift: taken from every log α beforehand.
+        shift: subtracted from every log α first.
     """
     embedding, heads, channels = (log_alphas[group] - shift for group in GROUPS)
     return TowerMasks(
-        _likely(embedding, (shape.width,), at_least=1), _likely(heads, shape.heads), _likely(channels, shape.channels)
+        _expected_mask(embedding, (shape.width,), at_least=1),
+        _expected_mask(heads, shape.heads),
+        _expected_mask(channels, shape.channels),
     )
 
 
 def final_masks(shapes: Mapping[Tower, TowerShape], log_alphas: Mapping[Tower, LogAlphas], budget: int) -> Masks:
-    """The masks that leave at most ``budget`` attention and FFN weights in all towers, and room for no gate more.
+    """Masks with at most ``budget`` attention and FFN weights in all towers, and no room for another gate.
 
-    All log α are shifted by one number, the smallest by which :func:`likely_masks` fit the budget: so the final masks
-    are those of evaluation where the constraint has done its work, and where it has not, every group and layer gives in
-    proportion to what it expects. What room is left then goes to closed gates, in order of log α, wherever one fits.
+    All log α are shifted by the smallest common number for which :func:`expected_masks` fit the budget. Where training
+    met the sparsity target this changes nothing; elsewhere every group and layer shrinks in proportion. Closed gates
+    are then opened in order of log α as long as one fits into the rest of the budget.
     """
 
     def masks_at(shift: float) -> Masks:
-        return {tower: likely_masks(shape, log_alphas[tower], shift) for tower, shape in shapes.items()}
+        return {tower: expected_masks(shape, log_alphas[tower], shift) for tower, shape in shapes.items()}
 
     def fits(masks: Masks) -> bool:
         return sum(mask.num_weights(shapes[tower]) for tower, mask in masks.items()) <= budget
 
-    low, high = -FARTHEST, FARTHEST
+    # The number of open gates never grows with the shift, so bisection finds the smallest one that fits.
+    low, high = -MAX_SHIFT, MAX_SHIFT
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if fits(masks_at(middle)) else (middle, high)
@@ -107,7 +111,7 @@ def final_masks(shapes: Mapping[Tower, TowerShape], log_alphas: Mapping[Tower, L
 
 
 def _fill(shapes: Mapping[Tower, TowerShape], log_alphas: Mapping[Tower, LogAlphas], masks: Masks, budget: int) -> None:
-    """Open what still fits, in place, in order of log α over all groups, layers and towers."""
+    """Open closed gates that still fit the budget, in place, in order of log α over all groups, layers and towers."""
     closed = [
         (log_alpha, tower, group, index)
         for tower in shapes
@@ -126,19 +130,21 @@ def _fill(shapes: Mapping[Tower, TowerShape], log_alphas: Mapping[Tower, LogAlph
 
 
 def _cost(group: str, head_width: int, *, embedding: int, heads: int, channels: int) -> int:
-    """The weights that one gate more opens, beside so many of each."""
+    """Weights that opening one more gate adds, given the numbers of open gates."""
     if group == "embedding":
         return 4 * head_width * heads + 2 * channels
     return embedding * (4 * head_width if group == "heads" else 2)
 
 
-def _likely(log_alpha: Tensor, sizes: Numbers, at_least: int = 0) -> Tensor:
+def _expected_mask(log_alpha: Tensor, sizes: Numbers, at_least: int = 0) -> Tensor:
+    """The mask of one group, [sum of sizes]; ``sizes`` are the numbers of gates per layer."""
     size = torch.tensor(sizes, device=log_alpha.device)
     layer = torch.repeat_interleave(size)
     order = log_alpha.argsort(descending=True, stable=True)
-    order = order[layer[order].argsort(stable=True)]  # layer by layer, in each from the largest
+    order = order[layer[order].argsort(stable=True)]  # by layer, within a layer by descending log α: stable sorts
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device) - (size.cumsum(0) - size)[layer]
+    # float64, so that the rounding below does not depend on the order of summation.
     closed = torch.zeros(len(sizes), device=layer.device, dtype=torch.float64)
     closed.index_add_(0, layer, 1 - open_probability(log_alpha.double()))
     num_open = (size - closed.round()).clamp(min=at_least)

@@ -1,4 +1,4 @@
-"""What an inherited model is: the size, shape, arithmetic and latency of both towers."""
+"""Size, shape, multiply-accumulates and latency of a model's towers."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,13 +14,11 @@ from workbench.models.counting import count_parameters
 from workbench.models.shapes import Config, tower_settings, tower_shape, why_not_a_transformer, with_shape
 from workbench.runs.mask_snapshots import MaskSnapshot
 
-# What a tower costs: the multiply-accumulates of one picture or one text, by arithmetic.
-
 
 def multiply_accumulates(config: Config, tower: Tower) -> int:
-    """Of the matrix products and convolutions in one forward of one tower; norms and activations are left out.
+    """Multiply-accumulates of one forward of one tower: matrix products and convolutions, no norms or activations.
 
-    The attention of a text is counted over all pairs of its tokens, as it is computed.
+    Text attention is counted over all pairs of tokens, as it is computed in spite of the causal mask.
 
     Raises:
         ValueError: the tower is neither open_clip's transformer nor its ResNet.
@@ -39,7 +37,7 @@ def multiply_accumulates(config: Config, tower: Tower) -> int:
 
 
 def transformer(shape: TowerShape, num_tokens: int) -> int:
-    """Of the blocks alone, for one sequence."""
+    """Multiply-accumulates of the blocks, for one sequence."""
     attended = 2 * num_tokens**2 * shape.head_width * sum(shape.heads)
     return num_tokens * shape.block_weights + attended
 
@@ -59,21 +57,21 @@ def _resnet(settings: Any, embed_dim: int) -> int:
     return int(total + num_tokens * (3 * before**2 + 2 * num_tokens * before + before * embed_dim))
 
 
-WARM_UPS = 3  # forwards before any is timed
+WARM_UPS = 3  # untimed forwards
 
 
 @dataclass(frozen=True)
 class TowerReport:
-    """One tower in numbers."""
+    """Numbers of one tower."""
 
-    shape: TowerShape | None  # of a transformer
+    shape: TowerShape | None  # None for other towers than transformers
     block_parameters: int
     embedding_parameters: int
-    multiply_accumulates: int | None  # of one picture or text; None for the towers of other libraries
+    multiply_accumulates: int | None  # of one image or caption; None for towers of other libraries
 
 
 def describe(model: Clip) -> dict[Tower, TowerReport]:
-    """Both towers in numbers."""
+    """The numbers of both towers."""
     return {tower: _describe_tower(model, tower) for tower in TOWERS}
 
 
@@ -90,7 +88,7 @@ def _describe_tower(model: Clip, tower: Tower) -> TowerReport:
 
 @dataclass(frozen=True)
 class Latency:
-    """How long one forward takes, in milliseconds: half of those measured lie between ``low_ms`` and ``high_ms``."""
+    """Latency of one forward in milliseconds: median and quartiles (``low_ms``, ``high_ms``)."""
 
     median_ms: float
     low_ms: float
@@ -98,9 +96,9 @@ class Latency:
 
 
 def measure_latency(models: Sequence[Clip], tower: Tower, batch_size: int = 1, repeats: int = 30) -> list[Latency]:
-    """The time of a forward of one tower of each model, on the device where it is, after a warm-up.
+    """Latency of one tower of each model, on its current device, after a warm-up.
 
-    The models take turns, so that what else the machine does meanwhile meets them all alike.
+    Models are timed in turn, so that other load on the machine affects all of them equally.
 
     Args:
         repeats: at least 2.
@@ -120,7 +118,7 @@ def measure_latency(models: Sequence[Clip], tower: Tower, batch_size: int = 1, r
 
 
 def _forward(model: Clip, tower: Tower, batch_size: int) -> Callable[[], float]:
-    """A forward of one tower that says how many milliseconds it took."""
+    """A function that runs one tower once and returns the milliseconds it took."""
     device = model.scale.device
     if tower == "image":
         size = (batch_size, 3, model.image_size, model.image_size)
@@ -134,23 +132,23 @@ def _forward(model: Clip, tower: Tower, batch_size: int) -> Callable[[], float]:
         start = time.perf_counter()
         encode(inputs)
         if device.type == "cuda":
-            torch.cuda.synchronize(device)
+            torch.cuda.synchronize(device)  # kernels are asynchronous
         return (time.perf_counter() - start) * 1e3
 
     return forward
 
 
 def student_at(snapshot: MaskSnapshot, source: Clip, newest: Clip) -> Clip:
-    """A student as large as it was, or would have been, at a snapshot: to count and to time.
+    """A student of the size it had at a snapshot of its masks, for counting and timing.
 
     Args:
         snapshot: of its masks.
-        source: what it inherits from.
-        newest: the student by now; returned if it has these shapes. Otherwise weights are random, and of a layer that
-            keeps neither heads nor channels not even the biases are there.
+        source: the model that it inherits from.
+        newest: the current student; returned if it has these shapes. Otherwise the weights are random, and layers
+            without heads and channels are left out, biases included.
 
     Raises:
-        ValueError: the source is not what the masks are of.
+        ValueError: the source does not match the masks.
     """
     for tower, mask in snapshot.towers.items():
         if why_not_a_transformer(source.config, tower) or tower_shape(source.config, tower) != mask.teacher:
@@ -165,7 +163,7 @@ def student_at(snapshot: MaskSnapshot, source: Clip, newest: Clip) -> Clip:
 
 
 def _without_empty_layers(shape: TowerShape) -> TowerShape:
-    """One empty layer is left where all are: a tower has at least one."""
+    """The shape without empty layers; one is kept if all are empty, as a tower has at least one layer."""
     layers = [layer for layer in zip(shape.heads, shape.channels, strict=True) if any(layer)] or [(0, 0)]
     heads, channels = zip(*layers, strict=True)
     return TowerShape(width=shape.width, head_width=shape.head_width, heads=heads, channels=channels)

@@ -1,6 +1,6 @@
-"""Manual inheritance for open_clip's ModifiedResNet: fewer blocks a stage, and fewer channels in the same proportions.
+"""Manual inheritance for open_clip's ModifiedResNet: fewer blocks per stage, and proportionally fewer channels.
 
-Channels flow in streams: everything that is added together, or read by the next convolution, must keep the same ones.
+Channels form streams: tensors that are added together, or read by the next convolution, must keep the same channels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,36 +10,36 @@ import torch
 from torch import Tensor
 
 from workbench.config.inheritance import TowerPlan
-from workbench.inheritance.selection import amount, choose_layers
+from workbench.inheritance.selection import choose_layers, num_kept_of
 from workbench.models.shapes import Config, tower_settings
 
 Weights = dict[str, Tensor]
-POOLED = "pooled"  # the stream between the projections of the attention pooling, in units of heads
+POOLED = "pooled"  # stream between the projections of the attention pooling, kept or dropped by heads
 LAST = "stage 4"
 
 
 class Convolution(NamedTuple):
-    """A convolution with its batch norm, and the streams it reads and writes; the pictures are no stream."""
+    """A convolution with its batch norm, and the streams that it reads (empty: the image) and writes."""
 
     weight: str
     norm: str
     reads: str
     writes: str
-    becomes: str = ""  # its prefix in the smaller tower, and that of its block here
-    within: str = ""
+    becomes: str = ""  # name prefix of its block in the smaller tower
+    within: str = ""  # and in this one
 
 
 def shrink_resnet(weights: Weights, config: Config, plan: TowerPlan) -> tuple[Config, Weights]:
-    """The model config and the image tower's weights, where a ModifiedResNet keeps what the plan says.
+    """The model config and the image tower's weights of a ModifiedResNet reduced by a plan.
 
     Raises:
-        ValueError: the plan cannot be, with the reason.
+        ValueError: the plan does not fit, with the reason.
     """
     vision = tower_settings(config, "image")
     if plan.heads or plan.channels:
         raise ValueError("heads and channels of a ResNet follow its width: leave them out")
     kept = _choose_blocks(weights, plan, vision.layers)
-    width = amount("width", plan.width, vision.width, "channels in its stem")
+    width = num_kept_of("width", plan.width, vision.width, "channels in its stem")
     head_width = 32 * vision.width // (vision.width * 32 // vision.head_width)
     if width % 2 or 32 * width % head_width:
         raise ValueError(
@@ -53,14 +53,14 @@ def shrink_resnet(weights: Weights, config: Config, plan: TowerPlan) -> tuple[Co
 
 
 def _choose_blocks(weights: Weights, plan: TowerPlan, layers: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The blocks to keep of every stage. The first of a stage always stays: it changes the width and the size."""
+    """Blocks to keep per stage. The first of a stage always stays: it changes width and resolution."""
     if plan.depth_rule == "last":
         raise ValueError(
             "depth_rule last drops the first block of a stage, which changes its width: choose another rule"
         )
     kept = []
     for stage, (depth, num_blocks) in enumerate(zip(_depths(plan, len(layers)), layers, strict=True), start=1):
-        num_kept = amount(f"depth of stage {stage}", depth, num_blocks, "blocks")
+        num_kept = num_kept_of(f"depth of stage {stage}", depth, num_blocks, "blocks")
         gains = [float(weights[f"layer{stage}.{block}.bn3.weight"].norm()) for block in range(1, num_blocks)]
         stage_plan = plan.model_copy(update={"depth": num_kept})
         kept.append(choose_layers(stage_plan, num_blocks, [float("inf"), *gains]))
@@ -96,7 +96,8 @@ def _convolutions(kept: list[tuple[int, ...]]) -> Iterator[Convolution]:
 def _choose_channels(
     weights: Weights, convolutions: list[Convolution], rule: str, share: float, head_width: int
 ) -> dict[str, Tensor]:
-    """The channels that every stream keeps, ascending."""
+    """Channels to keep per stream, ascending."""
+    # A channel's score sums over everything that writes or reads its stream, as all of it is kept or dropped together.
     squares: dict[str, Tensor] = {}
 
     def add(stream: str, values: Tensor) -> None:

@@ -1,4 +1,7 @@
-"""How wide an inherited transformer tower is, and which of the teacher's channels and heads it keeps."""
+"""Parts of a transformer tower that a student keeps: layers, embedding channels, heads and FFN channels.
+
+Shape letters: T tokens of a tower, C embedding channels, H heads, F FFN channels.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,11 +15,9 @@ from workbench.config.inheritance import TOWERS, Tower, TowerPlan, TowerShape, W
 from workbench.models.clip import Clip
 from workbench.models.towers import holder
 
-# Which layers of a tower a student inherits.
 
-
-def amount(setting: str, wanted: int | float, available: int, what: str) -> int:
-    """How many of ``available`` a plan keeps: 0 keeps all, a number below 1 is a share.
+def num_kept_of(setting: str, wanted: int | float, available: int, what: str) -> int:
+    """How many of ``available`` parts a plan keeps: 0 keeps all, a float is a share.
 
     Raises:
         ValueError: there are fewer.
@@ -31,20 +32,20 @@ def amount(setting: str, wanted: int | float, available: int, what: str) -> int:
 
 
 def choose_layers(plan: TowerPlan, num_layers: int, scores: Sequence[float]) -> tuple[int, ...]:
-    """The numbers of the layers to keep, ascending.
+    """Numbers of the layers to keep, ascending.
 
     Args:
-        scores: how much each layer matters, for the rule "importance".
+        scores: importance of each layer, for the rule "importance".
 
     Raises:
-        ValueError: the plan wants layers that the tower does not have.
+        ValueError: the tower does not have these layers.
     """
     if isinstance(plan.depth, tuple):
         return _checked(plan.depth, num_layers)
-    num_kept = amount("depth", plan.depth, num_layers, "layers")
+    num_kept = num_kept_of("depth", plan.depth, num_layers, "layers")
     match plan.depth_rule:
         case "released_stride":
-            step = num_layers // num_kept
+            step = num_layers // num_kept  # TinyCLIP's code: rounds down, so the last layers may all be dropped
             return tuple(range(0, step * num_kept, step))
         case "first":
             return tuple(range(num_kept))
@@ -54,6 +55,7 @@ def choose_layers(plan: TowerPlan, num_layers: int, scores: Sequence[float]) -> 
             ranked = sorted(range(num_layers), key=lambda layer: -scores[layer])
             return tuple(sorted(ranked[:num_kept]))
         case "even":
+            # From the first to the last layer; integer arithmetic, so that ties round the same everywhere.
             return tuple(
                 (2 * n * (num_layers - 1) + num_kept - 1) // max(1, 2 * (num_kept - 1)) for n in range(num_kept)
             )
@@ -67,18 +69,14 @@ def _checked(layers: tuple[int, ...], num_layers: int) -> tuple[int, ...]:
     return layers
 
 
-# How much the layers, channels and heads of a tower matter: from their weights, or from what they do to data.
-#
-# Shape letters: T tokens of a tower, C its embedding channels, H heads, W channels of a head, F FFN channels.
-
 Weights = Mapping[str, Tensor]
 
 
-def layer_norms(block: Weights) -> float:
-    """How loudly a block can write into the residual stream, by its weights alone.
+def weight_importance(block: Weights) -> float:
+    """The importance of a block by the norms of its weights: an upper bound on what it adds to the residual stream.
 
-    For each branch the product of the Frobenius norms of its two matrices, the first behind the gains of its norm (of
-    the attention: the value and the output matrix); for the block, the root of the sum of squares.
+    Per branch, the product of the Frobenius norms of its two matrices, the first scaled by the gains of its layer norm
+    (for attention: the value and the output matrix). Per block, the root of the sum of squares over its branches.
     """
     total = 0.0
     if "attn.out_proj.weight" in block:
@@ -91,7 +89,7 @@ def layer_norms(block: Weights) -> float:
 
 
 def embedding_magnitudes(blocks: Sequence[Weights]) -> Tensor:
-    """[C]: the norm of every weight in the attention and FFN matrices that reads or writes an embedding channel."""
+    """[C]: norm over all attention and FFN weights that read from or write to an embedding channel."""
     reads = [block[name] for block in blocks for name in ("attn.in_proj_weight", "mlp.c_fc.weight") if name in block]
     writes = [
         block[name].T for block in blocks for name in ("attn.out_proj.weight", "mlp.c_proj.weight") if name in block
@@ -100,7 +98,7 @@ def embedding_magnitudes(blocks: Sequence[Weights]) -> Tensor:
 
 
 def head_magnitudes(block: Weights, head_width: int) -> Tensor:
-    """[H]: the norm of a head's rows of the query, key and value matrices and its columns of the output matrix."""
+    """[H]: norm over a head's rows of the query, key and value matrices and its columns of the output matrix."""
     inward, outward = block["attn.in_proj_weight"], block["attn.out_proj.weight"]
     rows = inward.square().sum(dim=1).reshape(3, -1, head_width).sum(dim=(0, 2))
     columns = outward.square().sum(dim=0).reshape(-1, head_width).sum(dim=1)
@@ -108,21 +106,22 @@ def head_magnitudes(block: Weights, head_width: int) -> Tensor:
 
 
 def channel_magnitudes(block: Weights) -> Tensor:
-    """[F]: the norm of an FFN channel's row of the first matrix and its column of the second."""
+    """[F]: norm over an FFN channel's row of the first matrix and its column of the second."""
     inward, outward = block["mlp.c_fc.weight"], block["mlp.c_proj.weight"]
     return (inward.square().sum(dim=1) + outward.square().sum(dim=0)).sqrt()
 
 
 @torch.no_grad()
 def block_influence(model: Clip, image_BCHW: Tensor, text_BL: Tensor) -> dict[Tower, list[float]]:
-    """How far every block of two transformer towers turns its tokens: 1 − cos(in, out), their mean.
+    """Mean 1 − cos(input, output) of the tokens of each block, per tower; 0 for a block that changes nothing.
 
-    0 for a block that changes nothing. For the depth rule "importance", in place of the weights' loudness.
+    A data-based alternative to :func:`weight_importance` for the depth rule "importance". Both towers must be
+    transformers.
     """
     found: dict[Tower, list[float]] = {tower: [] for tower in TOWERS}
     hooks = [
         block.register_forward_hook(
-            lambda _, inputs, output, tower=tower: found[tower].append(_turn(inputs[0], output))
+            lambda _, inputs, output, tower=tower: found[tower].append(_cosine_distance(inputs[0], output))
         )
         for tower in TOWERS
         for block in holder(model.towers, tower).transformer.resblocks
@@ -139,29 +138,27 @@ def block_influence(model: Clip, image_BCHW: Tensor, text_BL: Tensor) -> dict[To
     return found
 
 
-def _turn(before_BTC: Tensor, after_BTC: Tensor) -> float:
+def _cosine_distance(before_BTC: Tensor, after_BTC: Tensor) -> float:
     return 1 - float(F.cosine_similarity(before_BTC.float(), after_BTC.float(), dim=-1).mean())
 
-
-# Which parts of a transformer tower stay: numbers in the tower they are taken from.
 
 Numbers = tuple[int, ...]
 
 
 class TowerSelection(Config):
-    """What stays of one tower. All numbers count from 0 and ascend."""
+    """Parts of one tower that stay. All numbers count from 0 and ascend."""
 
     layers: Numbers
-    """The layers that stay, those that keep nothing but a bias included."""
+    """Layers that stay, including those that keep only a bias."""
     embedding: Numbers
-    """The embedding channels that stay, in all layers."""
+    """Embedding channels that stay, in all layers."""
     heads: tuple[Numbers, ...]
-    """For each layer that stays, its attention heads that do."""
+    """Attention heads that stay, for each layer that stays."""
     channels: tuple[Numbers, ...]
-    """For each layer that stays, its FFN channels that do."""
+    """FFN channels that stay, for each layer that stays."""
 
     def shape(self, source: TowerShape) -> TowerShape:
-        """The shape of what stays."""
+        """The shape of the remaining tower."""
         return TowerShape(
             width=len(self.embedding),
             head_width=source.head_width,
@@ -170,7 +167,7 @@ class TowerSelection(Config):
         )
 
     def by_source_layer(self, source: TowerShape) -> TowerShape:
-        """The same shape with a place for every layer of the source; those that went have nothing in theirs."""
+        """The remaining shape with an entry per layer of the source, empty for removed layers."""
         heads, channels = [0] * source.num_layers, [0] * source.num_layers
         for layer, own_heads, own_channels in zip(self.layers, self.heads, self.channels, strict=True):
             heads[layer], channels[layer] = len(own_heads), len(own_channels)
@@ -179,7 +176,7 @@ class TowerSelection(Config):
         )
 
     def then(self, later: "TowerSelection") -> "TowerSelection":
-        """What stays of the source when ``later`` chooses among what this one left."""
+        """The parts of the source that remain after ``later`` selects from the remaining parts."""
         return TowerSelection(
             layers=_among(self.layers, later.layers),
             embedding=_among(self.embedding, later.embedding),
@@ -193,8 +190,8 @@ class TowerSelection(Config):
 Selection = dict[Tower, TowerSelection]
 
 
-def everything(shape: TowerShape) -> TowerSelection:
-    """The selection that leaves a tower as it is."""
+def full_selection(shape: TowerShape) -> TowerSelection:
+    """The selection that keeps all parts."""
     return TowerSelection(
         layers=tuple(range(shape.num_layers)),
         embedding=tuple(range(shape.width)),
@@ -211,9 +208,10 @@ def choose_widths(plan: TowerPlan, shape: TowerShape, layers: Numbers) -> TowerS
     """The shape that a plan leaves of these layers.
 
     Raises:
-        ValueError: the plan wants more than there is, or a width that no whole number of heads fills.
+        ValueError: the plan keeps more than there is, or a width that is not a multiple of the head size.
     """
-    width = amount("width", plan.width, shape.width, "embedding channels")
+    width = num_kept_of("width", plan.width, shape.width, "embedding channels")
+    # In a plain tower heads and FFN shrink with the width, unless the plan sets them.
     follows = shape.is_plain and width < shape.width
     heads, channels = [shape.heads[layer] for layer in layers], [shape.channels[layer] for layer in layers]
     if plan.heads:
@@ -230,7 +228,7 @@ def choose_widths(plan: TowerPlan, shape: TowerShape, layers: Numbers) -> TowerS
 def choose_channels(
     rule: WidthRule, source: TowerShape, target: TowerShape, layers: Numbers, blocks: Sequence[Weights]
 ) -> TowerSelection:
-    """Which channels and heads of these layers, whose weights are ``blocks``, make up the target's shape."""
+    """The channels and heads to keep of these layers, with weights ``blocks``, to get the target's shape."""
     if rule == "leading":
         return TowerSelection(
             layers=layers,
@@ -249,10 +247,10 @@ def choose_channels(
 
 
 def _at_most(wanted: int | float, available: list[int], what: str) -> list[int]:
-    """What every layer keeps; one that has fewer than wanted keeps what it has."""
+    """How many parts each layer keeps; a layer with fewer keeps all."""
     if isinstance(wanted, float):
-        return [amount(what, wanted, own, what) if own else 0 for own in available]
-    amount(what, wanted, max(available), f"{what} in a layer")
+        return [num_kept_of(what, wanted, own, what) if own else 0 for own in available]
+    num_kept_of(what, wanted, max(available), f"{what} in a layer")
     return [min(wanted, own) for own in available]
 
 
@@ -262,12 +260,12 @@ def _heads_that_fill(width: int, head_width: int) -> int:
         near = [str(n * head_width) for n in (heads, heads + 1) if n]
         raise ValueError(
             f"width {width} is not a multiple of the head size {head_width}: choose {' or '.join(near)}, "
-            "or say how many heads to keep with heads="
+            "or set the number of heads to keep with heads="
         )
     return heads
 
 
 def _largest(scores: list[float], num_kept: int) -> Numbers:
-    """The numbers of the largest scores, ascending; of equal ones the first."""
+    """Numbers of the largest scores, ascending; ties go to the first."""
     ranked = sorted(range(len(scores)), key=lambda number: -scores[number])
     return tuple(sorted(ranked[:num_kept]))

@@ -1,4 +1,4 @@
-"""The same architecture from random weights: what inheritance is measured against."""
+"""Slicing a model: the weights of selected layers and channels, copied into a smaller model."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,9 @@ from workbench.models.clip import Clip
 from workbench.models.shapes import tower_shape, with_shape
 from workbench.models.towers import join_weights, split_weights
 
-# Cutting a tower down to a selection of its parts: every tensor loses the rows and columns of what went.
-
 Weights = dict[str, Tensor]
 BLOCKS = "transformer.resblocks"
-EMBEDDING_AXES = {  # of the weights outside the blocks: the axis of the tower's embedding channels
+EMBEDDING_AXES = {  # axis of the tower's embedding channels in each weight outside the blocks; None: has none
     "conv1.weight": 0,
     "class_embedding": 0,
     "token_embedding.weight": 1,
@@ -33,11 +31,11 @@ EMBEDDING_AXES = {  # of the weights outside the blocks: the axis of the tower's
 }
 
 
-def take(teacher: Clip, selection: Selection, weights: Mapping[str, Tensor] | None = None) -> Clip:
-    """A smaller model with the selected weights; a tower that is not in the selection stays whole.
+def slice_towers(teacher: Clip, selection: Selection, weights: Mapping[str, Tensor] | None = None) -> Clip:
+    """A smaller model with the selected weights; towers without a selection keep all of theirs.
 
     Args:
-        weights: of the teacher's towers, where not their own are to be taken.
+        weights: of the towers; by default the teacher's own.
     """
     config = teacher.config
     parts = split_weights(teacher.towers.state_dict() if weights is None else weights)
@@ -45,18 +43,18 @@ def take(teacher: Clip, selection: Selection, weights: Mapping[str, Tensor] | No
         shape = tower_shape(teacher.config, tower)
         config = with_shape(config, tower, chosen.shape(shape))
         parts[tower] = slice_tower(parts[tower], shape, chosen)
-    return rebuilt(teacher, config, parts)
+    return build_student(teacher, config, parts)
 
 
-def rebuilt(teacher: Clip, config: dict[str, object], parts: Mapping[Tower | None, Weights]) -> Clip:
-    """A model of this config with the teacher's inputs and these weights, in evaluation mode."""
+def build_student(teacher: Clip, config: dict[str, object], parts: Mapping[Tower | None, Weights]) -> Clip:
+    """A model of this config with the teacher's tokenizer and normalization and these weights, in evaluation mode."""
     student = Clip(config, teacher.tokenizer, mean=teacher.mean, std=teacher.std)
     student.towers.load_state_dict(join_weights(parts, student.towers))
     return student.eval()
 
 
 def slice_tower(weights: Weights, shape: TowerShape, chosen: TowerSelection) -> Weights:
-    """The chosen part of every weight of a transformer tower, under its name in the smaller tower."""
+    """The selected part of each weight of a transformer tower, by its name in the smaller tower."""
     device = next(iter(weights.values())).device
 
     def numbers(of: tuple[int, ...]) -> Tensor:
@@ -108,22 +106,22 @@ def _slice_norm(block: Weights, norm: str, embedding_C: Tensor) -> Weights:
 
 
 def _only_bias(block: Weights, branch: str, output: str, embedding_C: Tensor) -> Weights:
-    """What is left of a branch without heads or channels; nothing else was left of it if this is so already."""
+    """The output bias of a branch without heads or channels, which may have been such a branch already."""
     bias = block[f"{branch}.bias"] if f"{branch}.bias" in block else block[f"{branch}.{output}.bias"]
     return {f"{branch}.bias": bias[embedding_C]}
 
 
 def with_random_weights(student: Clip, seed: int) -> Clip:
-    """A model built like ``student`` that has learnt nothing; a frozen tower keeps its weights, and stays frozen.
+    """A model like ``student`` with random weights, the baseline of inheritance; frozen towers keep theirs, frozen.
 
     Args:
-        seed: of the initial weights.
+        seed: of the initialization.
     """
     fresh = Clip(student.config, student.tokenizer, mean=student.mean, std=student.std, seed=seed)
     parts = split_weights(fresh.towers.state_dict())
     for tower in student.frozen:
         parts[tower] = split_weights(student.towers.state_dict())[tower]
-    made = rebuilt(student, student.config, parts)
+    made = build_student(student, student.config, parts)
     for tower in student.frozen:
         made.freeze(tower)
     return made

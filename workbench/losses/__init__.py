@@ -1,4 +1,4 @@
-"""Comparison -> scalar: one loss a file, the registry that finds them, and the objective that weights them."""
+"""Losses: each compares a student with its teacher on one batch and returns a 0-d tensor; one loss per file."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ __all__ = ["LOSSES", "Comparison", "Loss", "build_loss"]
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, because the registry imports every file of this folder, and those import this package.
+    # Lazy: the registry imports every file of this folder, and those import this package.
     if name in HOMES:
         from importlib import import_module
 

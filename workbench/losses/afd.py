@@ -1,4 +1,4 @@
-"""Augmented feature distillation: fuse the student's embeddings with the teacher's, and contrast what comes out."""
+"""Augmented feature distillation: contrastive loss on fused student and teacher embeddings."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from workbench.losses.scale import LearnedScale, ScaleChoice
 
 
 class Fusion(nn.Module):
-    """A linear map per modality from [student ‖ teacher] to the student's width, and the loss's scale if it has one."""
+    """A linear map per modality from [student ‖ teacher] to the student's width, and the loss's scale, if learned."""
 
     def __init__(self, widths: Widths, scale: LearnedScale | None) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Fusion(nn.Module):
         self.scale = scale
 
     def forward(self, comparison: Comparison) -> tuple[Tensor, Tensor]:
-        """The fused embeddings of pictures and texts, unit length, [B, D of the student] each."""
+        """The fused embeddings of images and captions, unit length, [B, student width] each."""
         student, teacher = comparison.student, comparison.embeddings("teacher")
         image_BD = _fused(self.image, student.image_BD, teacher.image_BD)
         text_BD = _fused(self.text, student.text_BD, teacher.text_BD)
@@ -30,20 +30,21 @@ class Fusion(nn.Module):
 
 
 def _fused(linear: nn.Linear, student_BD: Tensor, teacher_BD: Tensor) -> Tensor:
-    """W[student ‖ teacher] + b, half by half: joined, the constant half would be given a gradient too."""
+    """W[student ‖ teacher] + b without concatenation: two products, so that the teacher's part gets no gradient."""
     width = student_BD.shape[1]
     of_teacher_BD = F.linear(teacher_BD, linear.weight[:, width:], linear.bias)
     return F.linear(student_BD, linear.weight[:, :width]) + of_teacher_BD
 
 
 class AfdLoss(Loss):
-    """CLIP's loss on learnt linear fusions of the student's own unit embeddings with the teacher's.
+    """CLIP's loss on linear fusions of the student's own unit embeddings with the teacher's.
 
-    In nats. A fusion may lean on the teacher alone, so it can be small with a poor student; zero when every pair is
-    certain. The released code never takes the exponential of its scale parameter, and fails where the widths differ.
+    Unit: nats; it is 0 when every fused pair is matched with certainty. The fusion can rely on the teacher alone, so a
+    small value does not imply a good student. The released code does not exponentiate its scale parameter, and fails
+    where the widths differ.
 
     Args:
-        scale: 1/τ; by default learnt for this loss alone.
+        scale: 1/τ; by default a parameter of this loss.
     """
 
     name = "afd"

@@ -1,4 +1,4 @@
-"""Affinity mimicking: TinyCLIP's L1, the teacher's softmax over the batch as a soft target."""
+"""Affinity mimicking: TinyCLIP's L1, with the teacher's softmax over the batch as a soft target."""
 
 from typing import ClassVar
 
@@ -11,15 +11,15 @@ from workbench.losses.targets import MimickingLoss
 
 
 class AffinityLoss(MimickingLoss):
-    """Cross-entropy from the teacher's picture-to-text and text-to-picture affinities to the student's, at one scale.
+    """Cross-entropy from the teacher's image-to-text and text-to-image affinities to the student's, at a common scale.
 
-    In nats, mean over anchors. At its least it is the entropy of the teacher's affinities, when both see the same
-    relations. It is CRD up to that constant and the scale. The paper adds the two directions, the released code
-    averages them; both say weight 1, and which of the two made the paper's tables is not said.
+    Unit: nats, mean over the pairs. Its minimum is the entropy of the teacher's affinities, reached when the student's
+    are equal; it differs from CRD by this constant and by the scale. The paper sums the two directions and the released
+    code averages them; both publish weight 1, and it is not known which one produced the paper's tables.
 
     Args:
-        scale, teacher_scale: 1/τ of the student's and of the teacher's logits, 50 in the paper for both. It belongs to
-            the paper's teacher: "1 x teacher" gives it in multiples of the one at hand. An own scale starts at 50.
+        scale, teacher_scale: 1/τ of the student's and of the teacher's logits, 50 in the paper for both. The value fits
+            the paper's teacher: "1 x teacher" uses the scale of the teacher at hand. A learned scale starts at 50.
     """
 
     name = "affinity"

@@ -1,4 +1,4 @@
-"""What every loss is: an idea with a name, an equation, a published weight, and arithmetic on a Comparison."""
+"""The base class of all losses."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from workbench.losses.scale import ScaleChoice
 
 Convention = Literal["paper", "released"]
 
-# Published weights belong to this batch size and teacher width (CLIP-KD trains 8 x 128 pairs at D = 512).
+# Batch size and teacher width for which weights were published (CLIP-KD trains on 8 x 128 pairs at D = 512).
 REFERENCE_BATCH_SIZE = 1024
 REFERENCE_WIDTH = 512
 
 
 @dataclass(frozen=True)
 class Widths:
-    """What decides the shapes of learnt parts: embedding widths, and channels of the image towers' blocks by number."""
+    """Sizes that learned parts depend on: embedding widths, and the channels of the image towers' blocks by number."""
 
     student: int
     teacher: int | None = None
@@ -30,13 +30,13 @@ class Widths:
 
 
 def numbered(channels: Sequence[int]) -> dict[int, int]:
-    """The channels of every block by its number, from the start (0, 1, ...) and from the end (-1, -2, ...)."""
+    """Block channels by block number, from the start (0, 1, ...) and from the end (-1, -2, ...)."""
     return {number: channels[number] for number in range(-len(channels), len(channels))}
 
 
 @dataclass(frozen=True)
 class Masking:
-    """Patches of the student's pictures that are removed, and whether every loss sees what is left, or one alone."""
+    """Patch masking of the student's images: the share removed, and whether every loss uses the masked embeddings."""
 
     ratio: float
     feeds_all: bool = True
@@ -44,27 +44,28 @@ class Masking:
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """Inner features that a loss compares, the student's first with the teacher's first and so on."""
+    """Image-tower features that a loss compares, the first of the student with the first of the teacher, and so on."""
 
     student: tuple[FeatureKey, ...]
     teacher: tuple[FeatureKey, ...]
 
 
 class Loss(ABC):
-    """One loss. It holds no parameters; what it learns is made by :meth:`learnt` and kept in the train state.
+    """Base class of a loss. It holds no parameters: :meth:`learnt` creates them, and the train state keeps them.
 
-    A subclass in a file of this folder is a loss of the workbench; one in a file of your own is named by a recipe.
+    A subclass in a file of this folder is registered under its ``name``; one in a user's file is named by a recipe.
 
     Args:
-        convention: "paper" follows the paper's equation, "released" its published code; the class says how they differ.
+        convention: "paper" follows the paper's equation, "released" its published code; ``departure`` says how they
+            differ.
 
     Raises:
-        ValueError: there is no such convention.
+        ValueError: an unknown convention.
     """
 
     name: str = ""
     file: str = ""
-    """The Python file of a user's own loss; empty for one of the workbench's."""
+    """The Python file of a user's loss; empty for a built-in one."""
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     equation: ClassVar[str] = ""
@@ -72,35 +73,35 @@ class Loss(ABC):
     published_weight: ClassVar[dict[Convention, float]] = {}
     needs_teacher: bool = True
     needs_projection: ClassVar[bool] = True
-    """Whether it sets the student's embeddings against the teacher's, and so needs them at one width."""
+    """Whether it compares student with teacher embeddings directly, and so needs both at the teacher's width."""
 
     scale: ScaleChoice | None = None
-    """The temperature of the student's logits, where the loss has one."""
+    """The scale of the student's logits, if the loss has one."""
     masking: Masking | None = None
-    """Set by a loss that wants patches of the student's pictures removed."""
+    """Set by a loss that removes patches of the student's images."""
     features: FeatureRequest | None = None
-    """Set by a loss that compares inner features; the teacher is then run live."""
+    """Set by a loss that compares image-tower features; the teacher then runs live, not from the cache."""
 
     def __init__(self, convention: Convention = "paper") -> None:
         check_convention(convention, get_args(Convention))
         self.convention = convention
 
     def learnt(self, widths: Widths) -> nn.Module | None:
-        """A fresh module of the parameters this loss trains beside the student, or None."""
+        """A new module with the parameters that this loss trains, or None. A user's loss may override it."""
         del widths
         return self.scale.learnt() if self.scale else None
 
     def translation(self, batch_size: int, width: int) -> float:
-        """The factor that carries a published weight to this batch size and teacher width (same share of the total)."""
+        """The factor that converts a published weight to this batch size and teacher width."""
         del batch_size, width
         return 1.0
 
     def check_weight(self, weight: float) -> None:
-        """Raises ValueError for a weight that was meant for another convention."""
+        """Raise ValueError for a weight that was meant for the other convention."""
         del weight
 
     def scale_of(self, comparison: Comparison) -> Tensor | float:
-        """The scale of the student's logits in this comparison."""
+        """The scale of the student's logits, positive: 0-d, or a number."""
         assert self.scale is not None
         return comparison.scale(self.scale, self.name)
 

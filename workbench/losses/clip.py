@@ -1,4 +1,4 @@
-"""CLIP's own contrastive loss: the task itself, needing no teacher."""
+"""CLIP's contrastive loss between the student's image and text embeddings; needs no teacher."""
 
 from typing import ClassVar
 
@@ -11,13 +11,13 @@ from workbench.losses.scale import ScaleChoice
 
 
 class ClipLoss(Loss):
-    """The student's pictures against its texts, both directions averaged.
+    """Contrastive loss between the student's images and captions, averaged over both directions.
 
-    In nats; log B when all pairs look alike, zero when every pair is certain. Paper and release agree; TinyCLIP's
-    ``--logit-scale 50`` is ``scale = 50``.
+    Unit: nats. It is log B when all pairs look alike and 0 when every image picks its own caption with certainty, and
+    the reverse. Paper and released code agree. TinyCLIP's ``--logit-scale 50`` is ``scale = 50``.
 
     Args:
-        scale: the student's learnt one, or another, see :class:`~workbench.losses.scale.ScaleChoice`.
+        scale: 1/τ; the student's learned one by default (:class:`~workbench.losses.scale.ScaleChoice`).
     """
 
     name = "clip"

@@ -1,4 +1,4 @@
-"""A student beside its teacher on one batch: all that a loss may see."""
+"""The input of every loss: a student and its teacher on one batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Row = tuple[Side, Modality]
 
 @dataclass(frozen=True)
 class Features:
-    """Inner features of the image towers, matched one to one: maps [B, C, H, W], or pooled [B, C]."""
+    """Image-tower features of student and teacher, matched pairwise: maps [B, C, H, W], or pooled [B, C]."""
 
     student: tuple[Tensor, ...]
     teacher: tuple[Tensor, ...]
@@ -25,16 +25,17 @@ class Features:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A student beside its teacher on one batch. What is computed from it is computed once, however many losses use it.
+    """A student and its teacher on one batch, immutable. Cosines and logits are cached, so that losses share them.
 
     Args:
         student: its own embeddings.
-        projected: the student at the teacher's width: its embeddings through the learnt projections where the widths
-            differ, and ``student`` itself where they do not.
-        parts: what single losses learn, by loss name.
-        masked: ``projected``, of pictures that lost patches; None where ``projected`` itself is of such, or none is.
-        features: by the name of the loss that asked for them.
-        chunk_size: rows of a B × B matrix that are held at once; 0 holds it whole.
+        teacher: its embeddings of the same pairs, without gradient; None without a teacher.
+        projected: the student at the teacher's width: through the learned projections where the widths differ,
+            otherwise ``student`` itself.
+        parts: learned parts of single losses, by loss name.
+        masked: ``projected`` for images with patches removed; None if ``projected`` itself is masked, or nothing is.
+        features: image-tower features, by the name of the loss that requested them.
+        chunk_size: rows of a B × B matrix in memory at once; 0 keeps the dense matrix.
     """
 
     student: Embeddings
@@ -51,7 +52,7 @@ class Comparison:
         """The embeddings of one side.
 
         Raises:
-            ValueError: the teacher is asked for and there is none.
+            ValueError: the side is "teacher" and there is no teacher.
         """
         found = {"student": self.student, "teacher": self.teacher, "projected": self.projected}
         found["masked"] = self.masked or self.projected
@@ -61,25 +62,27 @@ class Comparison:
         return embeddings
 
     def scale(self, choice: ScaleChoice, loss: str = "") -> Tensor | float:
-        """The scale that a loss chose; its own is looked up among the parts, by the loss's name."""
+        """The value of a loss's scale setting. ``loss`` is the name under which ``parts`` holds a learned scale."""
         teacher_scale = self.embeddings("teacher").scale if choice.needs_teacher else None
         return choice.value(self.student.scale, teacher_scale, self.parts.get(loss))
 
     def logits(self, rows: Row, columns: Row, scale: Tensor | float) -> Logits:
-        """scale · cosines of one side's pictures or texts with another's.
+        """Scaled cosines of one side's images or captions with another's.
 
         >>> comparison.logits(("student", "image"), ("student", "text"), comparison.student.scale)
         """
-        rows, columns = self._own(rows), self._own(columns)
+        rows, columns = self._canonical(rows), self._canonical(columns)
+        # By identity, not value: comparing tensors would synchronize with the device. The Logits keep it alive.
         key = (rows, columns, id(scale) if isinstance(scale, Tensor) else scale)
         if key not in self._logits:
+            # Losses at different scales share the matrix product; only the multiplication by the scale is their own.
             cosines_BB = None if self.chunk_size else self._cosines_BB(rows, columns)
             first_BD, second_BD = self._rows_BD(rows), self._rows_BD(columns)
             self._logits[key] = Logits(first_BD, second_BD, scale, self.chunk_size, cosines_BB)
         return self._logits[key]
 
     def _cosines_BB(self, rows: Row, columns: Row) -> Tensor:
-        if (columns, rows) in self._cosines:
+        if (columns, rows) in self._cosines:  # a transpose is a view: no second product
             return self._cosines[columns, rows].T
         if (rows, columns) not in self._cosines:
             self._cosines[rows, columns] = self._rows_BD(rows) @ self._rows_BD(columns).T
@@ -90,8 +93,8 @@ class Comparison:
         embeddings = self.embeddings(side)
         return embeddings.image_BD if modality == "image" else embeddings.text_BD
 
-    def _own(self, row: Row) -> Row:
-        """The student under one name, so that losses at its own and at the teacher's width share what they can."""
+    def _canonical(self, row: Row) -> Row:
+        """A unique name per tensor, so that losses at the student's and at the teacher's width share matrices."""
         side, modality = row
         if side == "masked" and self.masked is None:
             side = "projected"

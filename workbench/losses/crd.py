@@ -10,10 +10,11 @@ from workbench.losses.targets import TargetLoss
 
 
 class CrdLoss(TargetLoss):
-    """KL from the teacher's picture-to-text and text-to-picture distributions to the student's, each at its own scale.
+    """KL divergence from the teacher's image-to-text and text-to-image distributions over the batch to the student's.
 
-    In nats, mean over anchors; zero when both see the same relations, whatever the embeddings. The paper sums the two
-    directions, the released code averages them, so its λ = 1 is the paper convention's 0.5.
+    Each model uses its own scale. Unit: nats, mean over the pairs. It is 0 when both distributions are equal, whatever
+    the embeddings (a rotated student costs nothing). The paper sums the two directions and the released code averages
+    them, so the released weight λ = 1 is 0.5 in the paper's convention.
 
     Args:
         scale, teacher_scale: 1/τ of the student's and of the teacher's logits.

@@ -1,4 +1,4 @@
-"""Cross-modal affinity interaction: TinyCLIP's L2 and L3, the student's one modality against the teacher's other."""
+"""Cross-modal affinity interaction: TinyCLIP's L2 and L3, one modality from the student and one from the teacher."""
 
 from typing import ClassVar
 
@@ -11,12 +11,12 @@ from workbench.losses.targets import MimickingLoss
 
 
 class CrossModalLoss(MimickingLoss):
-    """The student's pictures with the teacher's texts (L2), and its texts with the teacher's pictures (L3), added.
+    """Affinities of student images with teacher captions (L2) plus those of teacher images with student captions (L3).
 
-    Each mixed affinity has the teacher's own as its target, both directions averaged. In nats, mean over anchors; at
-    its least it is the entropy of the teacher's affinities (averaged over directions, twice), when the student's
-    (projected) embeddings are the teacher's. TinyCLIP's supplement names the modes without formulas: this is our
-    reading, and there is no released code to depart from.
+    The target of each is the teacher's own affinity matrix; both directions are averaged. Unit: nats, mean over the
+    pairs. Its minimum is twice the entropy of the teacher's affinities (averaged over directions), reached when the
+    student's (projected) embeddings are the teacher's. TinyCLIP's supplement gives no formula: this is our reading, and
+    there is no released code to differ from.
 
     Args:
         scale, teacher_scale: 1/τ of the mixed and of the teacher's logits.

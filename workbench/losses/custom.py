@@ -1,4 +1,4 @@
-"""Losses that live in a user's own file: loaded, called, and their mistakes said in one line."""
+"""Losses in users' files: loading and calling them, with their errors reported in one line."""
 
 import importlib.util
 import inspect
@@ -21,11 +21,10 @@ RULE = "a loss is one number a batch, a 0-d tensor"
 
 
 def load_loss_class(file: str) -> type[Loss]:
-    """The one loss that a Python file defines: running the file is what loads it.
+    """The loss that a Python file defines. Loading runs the file.
 
     Raises:
-        ValueError: there is no such file, it may not run without ``--trust``, it does not run, or it defines no loss
-            or several.
+        ValueError: the file is missing, needs ``--trust``, raises an error, or does not define exactly one loss.
     """
     path = Path(file)
     spec = importlib.util.spec_from_file_location(f"workbench_user_loss_{path.stem}", path)
@@ -36,7 +35,7 @@ def load_loss_class(file: str) -> type[Loss]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever a user's code may raise
-        raise ValueError(f"{place_of(error, file)} does not run: {_said(error)}") from error
+        raise ValueError(f"{error_location(error, file)} does not run: {_error_text(error)}") from error
     found = defined_losses(module)
     if len(found) != 1:
         names = ", ".join(kind.__name__ for kind in found) or "none"
@@ -47,7 +46,7 @@ def load_loss_class(file: str) -> type[Loss]:
 
 
 def defined_losses(module: ModuleType) -> list[type[Loss]]:
-    """The losses that a module defines itself, not those that it imports."""
+    """Losses defined in a module itself, without imported ones."""
     return [kind for kind in _subclasses(module) if not inspect.isabstract(kind)]
 
 
@@ -59,11 +58,11 @@ def _subclasses(module: ModuleType) -> list[type[Loss]]:
     ]
 
 
-def check_made(loss: Loss) -> None:
-    """Refuse a user's loss that cannot be called as losses are.
+def check_callable(loss: Loss) -> None:
+    """Check that a user's loss can be called like a built-in one.
 
     Raises:
-        ValueError: its constructor left out that of Loss, or its ``__call__`` takes something else.
+        ValueError: its constructor does not call that of Loss, or its ``__call__`` has another signature.
     """
     if not hasattr(loss, "convention"):
         raise ValueError(f"{loss.file}: the __init__ of {type(loss).__name__} must call super().__init__(convention)")
@@ -74,24 +73,25 @@ def check_made(loss: Loss) -> None:
         raise ValueError(f"{loss.file}, line {line}: write it as def __call__(self, comparison)") from None
 
 
-def value_of(loss: Loss, comparison: Comparison) -> Tensor:
+def compute_loss(loss: Loss, comparison: Comparison) -> Tensor:
     """The loss of one batch, 0-d.
 
     Raises:
-        ValueError: a loss in a user's file fails, or returns no number to differentiate: one line with loss and file.
+        ValueError: a user's loss raises an error or does not return a differentiable 0-d tensor; one line with loss and
+            file.
     """
     if not loss.file:
         return loss(comparison)
-    with blaming(loss.name, loss.file):
+    with user_file_errors(loss.name, loss.file):
         value: object = loss(comparison)
-    if mistake := _mistake(value, comparison):
-        raise ValueError(f"loss.{loss.name}: {loss.file}: __call__ returns {mistake}")
+    if problem := _return_error(value, comparison):
+        raise ValueError(f"loss.{loss.name}: {loss.file}: __call__ returns {problem}")
     assert isinstance(value, Tensor)
     return value
 
 
-def _mistake(value: object, comparison: Comparison) -> str:
-    """What is wrong with what a loss returned; empty if nothing is."""
+def _return_error(value: object, comparison: Comparison) -> str:
+    """What is wrong with the return value of a loss; empty if it is valid."""
     if not isinstance(value, Tensor):
         return f"{'nothing' if value is None else f'a {type(value).__name__}'}: {RULE}"
     if value.ndim:
@@ -100,6 +100,7 @@ def _mistake(value: object, comparison: Comparison) -> str:
         return f"a tensor of {value.dtype}: {RULE} of floating point"
     student = comparison.student
     learns = student.image_BD.requires_grad or student.text_BD.requires_grad
+    # In an evaluation, or with a frozen student, a value without gradient is right.
     if torch.is_grad_enabled() and learns and not value.requires_grad:
         return (
             "a value without a gradient: compute it from comparison.student or comparison.projected, "
@@ -108,8 +109,8 @@ def _mistake(value: object, comparison: Comparison) -> str:
     return ""
 
 
-def copied(loss: Loss) -> Loss:
-    """A copy, for a loss may count its calls; the loss itself where it holds what cannot be copied, such as a file."""
+def copy_loss(loss: Loss) -> Loss:
+    """A deep copy, as a loss may hold state; the loss itself if it cannot be copy_loss (an open file, for example)."""
     try:
         return deepcopy(loss)
     except Exception:  # whatever a user's attributes may raise
@@ -117,36 +118,37 @@ def copied(loss: Loss) -> Loss:
 
 
 @contextmanager
-def blaming(loss: str, file: str) -> Iterator[None]:
-    """Say what a user's code raises in one line: the loss, the file, the line, and the error.
+def user_file_errors(loss: str, file: str) -> Iterator[None]:
+    """Report an error in a user's code in one line: loss, file, line and error.
 
     Raises:
-        ValueError: the code raised. Running out of memory is raised as it is: that is not the loss's mistake, and the
-            engine says what helps.
+        ValueError: the code raised. Out-of-memory errors are passed on: the loss is not at fault, and the engine adds
+            its own remedy.
     """
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        # CPU allocation failures are plain RuntimeErrors.
         if isinstance(error, RuntimeError) and "memory" in str(error):
             raise
-        raise ValueError(f"loss.{loss}: {blamed(error, file)}") from error
+        raise ValueError(f"loss.{loss}: {describe_error(error, file)}") from error
 
 
-def blamed(error: Exception, file: str) -> str:
-    """The line of a user's file that an error comes from, and the error, in one line."""
-    return f"{place_of(error, file)}: {_said(error)}"
+def describe_error(error: Exception, file: str) -> str:
+    """The error in one line, with the line of the user's file that it comes from."""
+    return f"{error_location(error, file)}: {_error_text(error)}"
 
 
-def place_of(error: Exception, file: str) -> str:
-    """The file, and the last of its lines that the error passed through."""
+def error_location(error: Exception, file: str) -> str:
+    """The file, and the last of its lines in the error's traceback."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     if isinstance(error, SyntaxError) and error.filename == file:
         lines.append(error.lineno)
     return f"{file}, line {lines[-1]}" if lines else file
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -1,6 +1,6 @@
-"""What can be set in each loss, read from its source: a misspelt name is refused before torch is imported.
+"""Losses' settings, read from their source code: names are checked before torch is imported.
 
-The classes themselves stay the only declaration. Their files are parsed and not run, so a user's file is safe to read.
+Files are parsed, not run, so that reading a user's file is safe.
 """
 
 import ast
@@ -13,17 +13,17 @@ from workbench.config.run import LossConfig
 from workbench.errors import unknown
 
 PACKAGE = Path(__file__).parent
-ROOT = "Loss"  # the class that every loss descends from
-CONVENTION = "Convention"  # the Literal of what `convention` may be
+ROOT = "Loss"  # the base class of all losses
+CONVENTION = "Convention"  # the Literal of the values of `convention`
 
 Classes = Mapping[str, ast.ClassDef]
 
 TEMPERATURES = {"temperature": "scale", "tau": "scale", "teacher_temperature": "teacher_scale"}
-SCALES = ("student", "teacher", "own")  # scales by name; see losses/scale.py
+SCALES = ("student", "teacher", "own")  # here and not in scale.py, which imports torch
 
 
 class Declared(NamedTuple):
-    """A loss as its class declares it; ``settings`` are its own with their defaults, the convention among them."""
+    """A loss's own settings with their defaults (``convention`` included), its paper and its published weights."""
 
     settings: dict[str, Any]
     paper: str
@@ -31,7 +31,7 @@ class Declared(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """Classes by name, and the expressions that module-level names stand for."""
+    """Class definitions by name, and the expressions assigned to module-level names."""
 
     classes: dict[str, ast.ClassDef]
     constants: dict[str, ast.expr]
@@ -39,7 +39,7 @@ class _Source(NamedTuple):
 
 @cache
 def declared_losses() -> dict[str, Declared]:
-    """The workbench's losses by name."""
+    """Built-in losses by name."""
     source = _read(sorted(PACKAGE.glob("*.py")))
     found: dict[str, Declared] = {}
     for kind in source.classes:
@@ -53,17 +53,17 @@ def declared_losses() -> dict[str, Declared]:
 
 @cache
 def conventions() -> tuple[str, ...]:
-    """What the setting ``convention`` of every loss may be."""
+    """Values of the setting ``convention``."""
     literal = _read([PACKAGE / "base.py"]).constants[CONVENTION]
     assert isinstance(literal, ast.Subscript)
     return tuple(ast.literal_eval(literal.slice))
 
 
 def settings_in_file(file: str) -> list[str] | None:
-    """The settings of the loss that a user's file defines; None where only running the file would tell.
+    """Settings of the loss in a user's file; None if they cannot be determined without running it.
 
     Raises:
-        ValueError: there is no such file.
+        ValueError: the file is missing.
     """
     path = Path(file)
     if not path.is_file():
@@ -77,20 +77,21 @@ def settings_in_file(file: str) -> list[str] | None:
     if len(losses) != 1 or ROOT in theirs:
         return None
     init = _member(losses[0], "__init__", classes)
+    # A decorator or **kwargs may change the signature.
     decorated = theirs[losses[0]].decorator_list or init.decorator_list
     return None if decorated or init.args.kwarg or init.args.vararg else list(_signature(losses[0], classes))
 
 
 def no_loss_file(file: str) -> ValueError:
-    """The error for ``loss.NAME.file`` that is no Python file."""
+    """The error for a ``loss.NAME.file`` that does not exist."""
     return ValueError(f"no Python file at {file}: name the file that defines the loss")
 
 
 def check_losses(losses: Mapping[str, LossConfig]) -> None:
-    """Refuse losses and settings that do not exist, without loading a loss.
+    """Check the names of losses, settings and conventions, without loading a loss.
 
     Raises:
-        ValueError: an unknown loss, setting or convention, with the nearest; or a file that is not there.
+        ValueError: an unknown name, with the nearest known one; or a missing file.
     """
     for name, config in losses.items():
         options = config.options()
@@ -106,23 +107,23 @@ def check_losses(losses: Mapping[str, LossConfig]) -> None:
 
 
 def check_name(name: str, file: str, known: Iterable[str]) -> None:
-    """Refuse a loss that does not exist, and one in a file that is called as one of the workbench's.
+    """Check that a loss exists, and that a user's loss does not take the name of a built-in one.
 
     Raises:
-        ValueError: as said; offers the nearest name.
+        ValueError: with the nearest name.
     """
     names = set(known)
     if file and name in names:
-        raise ValueError(f"loss.{name}: the workbench has a loss of this name: call the one in {file} otherwise")
+        raise ValueError(f"loss.{name}: this is the name of a built-in loss: rename the one in {file}")
     if not file and name not in names:
         raise unknown("loss", name, names)
 
 
 def check_settings(name: str, options: Mapping[str, object], known: Iterable[str]) -> None:
-    """Refuse settings that a loss does not have.
+    """Check that a loss has these settings.
 
     Raises:
-        ValueError: the first that it lacks, with the nearest that it has.
+        ValueError: the first unknown setting, with the nearest known one.
     """
     settings = list(known)
     for option, value in options.items():
@@ -132,7 +133,7 @@ def check_settings(name: str, options: Mapping[str, object], known: Iterable[str
 
 
 def _check_temperature(name: str, option: str, value: object, parameters: Sequence[str]) -> None:
-    """A temperature τ is set by its inverse here, as CLIP learns it: say which value means the same."""
+    """Raise an error for a temperature τ, with the scale 1/τ that is equivalent to it."""
     setting = TEMPERATURES.get(option, "")
     if setting not in parameters:
         return
@@ -145,10 +146,10 @@ def _check_temperature(name: str, option: str, value: object, parameters: Sequen
 
 
 def check_convention(convention: object, known: Sequence[str]) -> None:
-    """Refuse what is neither the paper's equation nor the released code's.
+    """Check a convention's name.
 
     Raises:
-        ValueError: offers the nearest.
+        ValueError: with the nearest name.
     """
     if convention not in known:
         raise unknown("convention", str(convention), known)
@@ -165,7 +166,7 @@ def _read(files: Iterable[Path]) -> _Source:
 
 
 def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
-    """What a statement assigns to plain names."""
+    """Names that a statement assigns to, with the assigned expressions."""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
         yield node.target.id, node.value
     elif isinstance(node, ast.Assign):
@@ -173,7 +174,7 @@ def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _ancestors(kind: str, classes: Classes) -> list[str]:
-    """The class and those above it, the nearest first, to :data:`ROOT` or to the first that is not among them."""
+    """The class and its base classes, nearest first, up to :data:`ROOT` or the first that is not in ``classes``."""
     line = [kind]
     while line[-1] in classes and line[-1] != ROOT and classes[line[-1]].bases:
         line.append(ast.unparse(classes[line[-1]].bases[0]).rpartition(".")[2])
@@ -181,7 +182,7 @@ def _ancestors(kind: str, classes: Classes) -> list[str]:
 
 
 def _attributes(kind: str, classes: Classes) -> dict[str, ast.expr]:
-    """The class attributes of a loss, those of the classes above it included; empty for any other class."""
+    """Class attributes of a loss, inherited ones included; empty for other classes."""
     line = _ancestors(kind, classes)
     if line[-1] != ROOT:
         return {}
@@ -190,13 +191,13 @@ def _attributes(kind: str, classes: Classes) -> dict[str, ast.expr]:
 
 
 def _member(kind: str, name: str, classes: Classes) -> ast.FunctionDef:
-    """The method of this name, of the loss or of the nearest class above it."""
+    """The method of this name, of the class or its nearest base class."""
     bodies = (classes[owner].body for owner in _ancestors(kind, classes))
     return next(node for body in bodies for node in body if isinstance(node, ast.FunctionDef) and node.name == name)
 
 
 def _signature(kind: str, classes: Classes) -> dict[str, ast.expr]:
-    """The settings that a loss is made from, with their defaults; ``...`` for one without."""
+    """Constructor settings of a loss with their defaults; ``...`` for a required one."""
     init = _member(kind, "__init__", classes)
     names = [argument.arg for argument in (*init.args.posonlyargs, *init.args.args)]
     defaults: list[ast.expr] = [ast.Constant(...)] * (len(names) - len(init.args.defaults)) + init.args.defaults
@@ -206,7 +207,8 @@ def _signature(kind: str, classes: Classes) -> dict[str, ast.expr]:
 
 
 def _value(expression: ast.expr, source: _Source) -> Any:
-    """What an expression of literals, arithmetic and module-level names comes to."""
+    """The value of an expression of literals, arithmetic and module-level names."""
     names = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
     values = {name: _value(source.constants[name], source) for name in names}
+    # Only expressions of this package's files come here; those of users' files are never evaluated.
     return eval(compile(ast.fix_missing_locations(ast.Expression(expression)), "<declared>", "eval"), values)

@@ -1,4 +1,4 @@
-"""Feature distillation: put the student's embeddings where the teacher's are."""
+"""Feature distillation: squared distance between the student's and the teacher's embeddings."""
 
 from typing import ClassVar
 
@@ -9,10 +9,11 @@ from workbench.losses.comparison import Comparison, Side
 
 
 class FdLoss(Loss):
-    """Squared distance of the student's (projected) unit embeddings from the teacher's, pictures and texts added.
+    """Squared distance between the student's (projected) and the teacher's unit embeddings, summed over image and text.
 
-    In squared cosine distance: 0 when equal, 4 for unrelated unit vectors (2 a modality). The released code takes the
-    mean over the D channels where the paper takes the sum, so its λ = 2000 at D = 512 is the paper convention's 3.9.
+    Unit: squared distance on the unit sphere. It is 0 when the embeddings are equal, and 4 for unrelated ones (2 per
+    modality). The paper sums over the D channels and the released code averages over them, so the released weight
+    λ = 2000 at D = 512 is 3.9 in the paper's convention.
     """
 
     name = "fd"

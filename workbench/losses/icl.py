@@ -1,4 +1,4 @@
-"""Interactive contrastive learning: the student's embeddings against the teacher's other modality."""
+"""Interactive contrastive learning: contrast the student's embeddings with the teacher's other modality."""
 
 from typing import ClassVar
 
@@ -11,15 +11,15 @@ from workbench.losses.scale import ScaleChoice
 
 
 class IclLoss(Loss):
-    """The student's pictures pick among the teacher's texts and its texts among the teacher's pictures, averaged.
+    """Contrastive loss of student images with teacher captions and of student captions with teacher images, averaged.
 
-    In nats, on the projected embeddings. log(B−1) minus a direction's loss bounds the mutual information of student
-    and teacher from below (appendix, equations 8-23); it is measured on held-out pairs at every evaluation. The
-    released code never takes the exponential of its scale parameter, so it starts at 2.66 where the paper's starts at
-    14.3.
+    Uses the projected embeddings. Unit: nats; it is 0 when every student embedding picks its own counterpart with
+    certainty. log(B−1) minus the loss of one direction is a lower bound on the mutual information between student and
+    teacher (appendix, equations 8-23), which is measured on held-out pairs at every evaluation. The released code does
+    not exponentiate its scale parameter, so its scale starts at 2.66 instead of 14.3.
 
     Args:
-        scale: 1/τ; by default learnt for this loss alone.
+        scale: 1/τ; by default a parameter of this loss.
     """
 
     name = "icl"

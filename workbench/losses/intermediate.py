@@ -1,4 +1,4 @@
-"""Intermediate-feature distillation: the towers' inner blocks, not only what comes out."""
+"""Intermediate-feature distillation: match features of chosen blocks of the image towers."""
 
 from collections.abc import Mapping
 
@@ -15,17 +15,17 @@ FORMS = {"tokens": "map", "pooled": "pooled"}
 
 
 class IntermediateLoss(Loss):
-    """Squared distance of chosen blocks of the image towers, the student's mapped to the teacher's channels.
+    """Mean squared error between features of image-tower blocks, the student's mapped linearly to the teacher's width.
 
-    Mean over pairs, places and channels, averaged over the pairs of blocks; in the teacher's own squared units, so it
-    depends on the teacher. Zero when the mapped features are the teacher's. Any pairing of ViT and ResNet: where the
-    grids differ, the finer is averaged down to the coarser. The paper draws results without a formula or weight; this
-    is our reading, and there is no released code to depart from.
+    Averaged over pairs, positions, channels and block pairs. Unit: squared teacher features, so its size depends on the
+    teacher; it is 0 when the mapped features are the teacher's. ViTs and ResNets can be combined: where the grids
+    differ, the finer one is average-pooled to the coarser. The paper reports results without a formula or weight: this
+    is our reading, and there is no released code to differ from.
 
     Args:
-        student_blocks, teacher_blocks: which blocks are matched, the first with the first and so on; negative numbers
-            count from the end. A ViT's are its transformer blocks, a ResNet's its four stages.
-        form: "tokens" compares place by place, "pooled" the class token or the mean over places.
+        student_blocks, teacher_blocks: blocks to match, pairwise in this order; negative numbers count from the end.
+            The blocks of a ViT are its transformer blocks, those of a ResNet its four stages.
+        form: "tokens" compares position by position, "pooled" the class token or the mean over positions.
     """
 
     name = "intermediate"
@@ -75,7 +75,7 @@ class IntermediateLoss(Loss):
 
 
 def _same_grid(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps [B, C, H, W] as tokens [B, T, C] on the coarser of the two grids; pooled features as they are."""
+    """Feature maps [B, C, H, W] as tokens [B, T, C] on the coarser of the two grids; pooled features unchanged."""
     if student.ndim == 2:
         return student, teacher
     grid = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])

@@ -1,7 +1,4 @@
-"""What is trained beside the student for the losses' sake: projections to the teacher's width, scales, fusions, maps.
-
-These live in the train state: one place to optimise, clip, save and resume them.
-"""
+"""Parameters that losses train next to the student: projections, scales, fusions and feature maps."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,12 +6,14 @@ from torch import Tensor, nn
 
 from workbench.embeddings import Embeddings
 from workbench.losses.base import Loss, Widths
-from workbench.losses.custom import blaming
+from workbench.losses.custom import user_file_errors
 from workbench.losses.scale import LearnedScale
 
 
 class LearnedParts(nn.Module):
-    """Everything the losses of one run train: a projection per modality where the widths differ, and each loss's parts.
+    """All parameters that a run's losses train: a projection per modality if the widths differ, and each loss's parts.
+
+    They belong to the train state, so that they are optimized, clipped, saved and resumed together with the student.
 
     Args:
         losses: the losses in use, by name.
@@ -23,29 +22,29 @@ class LearnedParts(nn.Module):
 
     def __init__(self, losses: Mapping[str, Loss], widths: Widths) -> None:
         super().__init__()
-        compares = any(loss.needs_projection for loss in losses.values())
-        needs_projection = compares and widths.teacher not in (None, widths.student)
-        ends = (widths.student, widths.teacher or widths.student)
+        compares_directly = any(loss.needs_projection for loss in losses.values())
+        needs_projection = compares_directly and widths.teacher not in (None, widths.student)
+        shape = (widths.student, widths.teacher or widths.student)
         self.projections = nn.ModuleDict(
-            {side: nn.Linear(*ends) for side in ("image", "text")} if needs_projection else {}
+            {side: nn.Linear(*shape) for side in ("image", "text")} if needs_projection else {}
         )
-        parts = {name: _made(loss, widths) for name, loss in losses.items()}
+        parts = {name: _make_part(loss, widths) for name, loss in losses.items()}
         self._parts = nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        """What single losses learn, by loss name."""
+        """Learned parts of single losses, by loss name."""
         return dict(self._parts.items())
 
     def project(self, image_BD: Tensor, text_BD: Tensor, scale: Tensor) -> Embeddings | None:
-        """Raw (not normalised) student embeddings at the teacher's width, unit length; None without projections."""
+        """Raw (not normalized) student embeddings at the teacher's width, unit length; None without projections."""
         if not self.projections:
             return None
         image, text = self.projections["image"](image_BD), self.projections["text"](text_BD)
         return Embeddings.from_raw(image, text, scale)
 
     def clamp_(self) -> None:
-        """Return every learnt scale to its range after an optimiser step."""
+        """Clamp every learned scale to its range, after an optimizer step."""
         for scale in self._scales().values():
             scale.clamp_()
 
@@ -55,7 +54,7 @@ class LearnedParts(nn.Module):
 
     @staticmethod
     def owners(names: Iterable[str]) -> list[str]:
-        """Whom tensors of the state belong to, as a person knows them: losses by name, and "projections"."""
+        """Readable owners of parameters of the state, given their names: loss names, and "projections"."""
         return sorted({name.removeprefix("_parts.").split(".")[0] for name in names})
 
     def _scales(self) -> dict[str, LearnedScale]:
@@ -67,10 +66,10 @@ class LearnedParts(nn.Module):
         }
 
 
-def _made(loss: Loss, widths: Widths) -> nn.Module | None:
+def _make_part(loss: Loss, widths: Widths) -> nn.Module | None:
     if not loss.file:
         return loss.learnt(widths)
-    with blaming(loss.name, loss.file):
+    with user_file_errors(loss.name, loss.file):
         part: object = loss.learnt(widths)
     if part is not None and not isinstance(part, nn.Module):
         raise ValueError(

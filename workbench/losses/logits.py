@@ -1,8 +1,8 @@
-"""Scaled cosines of B rows with B columns, and the few things that losses ask of them, whole or in blocks of rows.
+"""Logits (scaled cosines of B rows with B columns) and the reductions that losses need, dense or in blocks of rows.
 
-Every loss that compares B × B pairs is made of four of them: the diagonal, the logarithms of the softmax's sums over
-rows and over columns, and the expectation of one matrix under the softmax of another. None needs more of a B × B matrix
-at once than some of its rows, so a batch of any size fits: blocks are computed again in the backward pass, not kept.
+Every loss on B × B pairs is made of four reductions: the diagonal, the log-sum-exp of the rows, that of the columns,
+and the expectation of one matrix under the softmax of another. Each can be computed from a few rows at a time, so that
+large batches fit in memory (:mod:`workbench.losses.blocks`).
 """
 
 from collections.abc import Iterator
@@ -20,15 +20,16 @@ from workbench.losses.blocks import (
     hide_diagonal_,
 )
 
-LARGEST_WHOLE = 2048  # pairs; a float32 matrix of these is 16 MB, and a mixture of losses keeps about twenty
-BLOCK_ROWS = 512
+# Dense up to this batch size: a float32 matrix takes 16 MB, and several losses together save about twenty of them.
+MAX_DENSE_BATCH = 2048
+BLOCK_ROWS = 512  # of a larger batch
 
 
 def checked_chunk_size(chunk_size: int) -> int:
-    """The chunk size itself.
+    """``chunk_size``, validated.
 
     Raises:
-        ValueError: it is no number of rows.
+        ValueError: ``chunk_size`` is not an integer of at least 0.
     """
     if type(chunk_size) is not int or chunk_size < 0:
         raise ValueError(f"chunk_size is a number of rows, or 0 for all of them (got {chunk_size!r})")
@@ -36,19 +37,19 @@ def checked_chunk_size(chunk_size: int) -> int:
 
 
 def default_chunk_size(batch_size: int) -> int:
-    """Rows held at once for a batch of this size: 0 (all) up to 2,048 pairs, blocks of 512 beyond."""
-    return 0 if batch_size <= LARGEST_WHOLE else BLOCK_ROWS
+    """Rows per block for a batch of this size: 0 (dense) up to 2,048 pairs, 512 above."""
+    return 0 if batch_size <= MAX_DENSE_BATCH else BLOCK_ROWS
 
 
 class Logits:
-    """The matrix scale · first·secondᵀ, [B, B].
+    """The matrix scale · first·secondᵀ, [B, B], computed lazily and each reduction at most once.
 
     Args:
         first_BD, second_BD: unit-length rows.
-        scale: positive, 0-d or a number.
-        chunk_size: rows held at once; 0 holds the whole matrix, and what is computed from it shares it.
-        cosines_BB: first·secondᵀ, where somebody has it already.
-        keep_diagonal: False leaves every row's own column out of its softmax.
+        scale: positive, a 0-d tensor or a number.
+        chunk_size: rows per block; 0 keeps the dense matrix, which all reductions then share.
+        cosines_BB: first·secondᵀ, if already computed.
+        keep_diagonal: False excludes matched pairs from the softmaxes.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Logits:
         keep_diagonal: bool = True,
     ) -> None:
         self.first_BD, self.second_BD, self.scale = first_BD, second_BD, scale
-        self._chunk_size = chunk_size if chunk_size < len(first_BD) else 0
+        self._chunk_size = chunk_size if chunk_size < len(first_BD) else 0  # a single block is the dense matrix
         self._cosines_BB = cosines_BB
         self._keep_diagonal = keep_diagonal
 
@@ -69,78 +70,85 @@ class Logits:
         return len(self.first_BD)
 
     def without_diagonal(self) -> "Logits":
-        """The same matrix, of which no row's softmax sees its own column."""
-        whole = (self.first_BD, self.second_BD, self.scale, self._chunk_size, self._cosines_BB)
-        return Logits(*whole, keep_diagonal=False)
+        """The same matrix with matched pairs excluded from the softmaxes."""
+        arguments = (self.first_BD, self.second_BD, self.scale, self._chunk_size, self._cosines_BB)
+        return Logits(*arguments, keep_diagonal=False)
 
     @cached_property
     def matrix_BB(self) -> Tensor:
-        """The whole matrix, whatever the chunk size: O(B²) memory."""
+        """The dense matrix, whatever the chunk size: O(B²) memory."""
         cosines_BB = self.first_BD @ self.second_BD.T if self._cosines_BB is None else self._cosines_BB
         return self.scale * cosines_BB
 
     @property
     def diagonal_B(self) -> Tensor:
-        """The logits of matched pairs."""
+        """The logits of matched pairs, [B], in O(B · D)."""
         return self.scale * (self.first_BD * self.second_BD).sum(1)
 
     @cached_property
     def row_log_sums_B(self) -> Tensor:
-        """log Σ_b exp(logit[k, b]) for every row k."""
-        return self._log_sums(both_ways=False)[0] if self._chunk_size else self._visible_BB.logsumexp(1)
+        """Log-sum-exp of every row, [B]."""
+        return self._log_sums(both_ways=False)[0] if self._chunk_size else self._softmax_input_BB.logsumexp(1)
 
     @cached_property
     def log_sums(self) -> tuple[Tensor, Tensor]:
-        """:attr:`row_log_sums_B`, and the same for every column: both softmaxes in one pass."""
+        """Log-sum-exp of every row and of every column, [B] each, in one pass over the blocks."""
         if self._chunk_size:
             return self._log_sums(both_ways=True)
-        return self._visible_BB.logsumexp(1), self._visible_BB.logsumexp(0)
+        return self._softmax_input_BB.logsumexp(1), self._softmax_input_BB.logsumexp(0)
 
-    def softmax_weighted_sums(self, *, apart: bool = False) -> list[Tensor]:
-        """W·second, then Wᵀ·first, [B, D] each, for the mean W of the softmaxes over rows and over columns.
+    def softmax_weighted_sums(self, *, per_direction: bool = False) -> list[Tensor]:
+        """Softmax-weighted sums of the embeddings: [W·second, Wᵀ·first], [B, D] each.
 
-        With ``apart``: for the one and for the other, so W₁·second, W₂·second, W₁ᵀ·first, W₂ᵀ·first.
+        W is the mean of the row softmax and the column softmax. With ``per_direction``, both are used separately:
+        [W_rows·second, W_columns·second, W_rowsᵀ·first, W_columnsᵀ·first].
         """
         rows_B, columns_B = self.log_sums
         if self._chunk_size:
-            return list(self._apply(SoftmaxWeightedSum, rows_B, columns_B, self._chunk_size, apart))
+            return list(self._apply(SoftmaxWeightedSum, rows_B, columns_B, self._chunk_size, per_direction))
         by_row_BB, by_column_BB = (self.matrix_BB - rows_B[:, None]).exp(), (self.matrix_BB - columns_B).exp()
-        weights = [by_row_BB, by_column_BB] if apart else [(by_row_BB + by_column_BB) / 2]
+        weights = [by_row_BB, by_column_BB] if per_direction else [(by_row_BB + by_column_BB) / 2]
         return [w_BB @ self.second_BD for w_BB in weights] + [w_BB.T @ self.first_BD for w_BB in weights]
 
-    def expectation_of(self, ours: "Logits", *, both_ways: bool = True) -> Tensor:
-        """mean_k Σ_b p[k, b] · ours[k, b], p this matrix's softmax over rows, and the same over columns added.
+    def expectation_of(self, student: "Logits", *, both_ways: bool = True) -> Tensor:
+        """mean_k Σ_b p[k, b] · student[k, b], with p the row softmax of this matrix; plus the same for columns.
 
-        The softmax is a constant: no gradient reaches this matrix. With ``both_ways`` False, rows only.
+        p is a constant (stop-gradient). With ``both_ways`` False, rows only.
         """
         if not self._chunk_size:
             weights_BB = self._softmaxes(self.matrix_BB.detach(), slice(0, len(self)), both_ways)
-            return (weights_BB * ours.matrix_BB).sum() / len(self)
+            return (weights_BB * student.matrix_BB).sum() / len(self)
         blocks = ((rows, self._softmaxes(self._block(rows), rows, both_ways)) for rows in self._rows())
-        cosines: Tensor = WeightedCosines.apply(ours.first_BD, ours.second_BD, blocks)
-        return ours.scale * cosines / len(self)
+        # The generator is consumed in forward only: block weights are constants and need not exist in backward.
+        cosines: Tensor = WeightedCosines.apply(student.first_BD, student.second_BD, blocks)
+        return student.scale * cosines / len(self)
 
-    def divergence_of(self, ours: "Logits") -> Tensor:
-        """mean_k KL(p[k] ‖ ours[k]) of the softmaxes over rows, and the same over columns added.
+    def divergence_of(self, student: "Logits") -> Tensor:
+        """mean_k KL(softmax(row k) ‖ softmax(student row k)), in nats, plus the same for columns.
 
-        Summed entry by entry: as a difference of two large expectations, float32 would lose a small divergence.
-        No gradient reaches this matrix.
+        This matrix is a constant target (stop-gradient).
         """
         if not self._chunk_size:
-            with torch.no_grad():
+            with torch.no_grad():  # the target is a constant
                 target = self.matrix_BB, *self.log_sums
-            return _divergence(target, (ours.matrix_BB, *ours.log_sums)) / len(self)
-        (rows_B, columns_B), (our_rows_B, our_columns_B) = self.log_sums, ours.log_sums
+            return _divergence(target, (student.matrix_BB, *student.log_sums)) / len(self)
+        (rows_B, columns_B), (student_rows_B, student_columns_B) = self.log_sums, student.log_sums
+        # The value is summed entry by entry: cross-entropy minus entropy are two large numbers whose difference loses
+        # a small KL to rounding in float32.
         value = self.first_BD.new_zeros(())
         with torch.no_grad():
             for rows in self._rows():
                 target = self._block(rows), rows_B[rows], columns_B
-                value += _divergence(target, (ours._block(rows), our_rows_B[rows], our_columns_B)) / len(self)
-        carrier = (our_rows_B + our_columns_B).mean() - self.expectation_of(ours)
-        return value + (carrier - carrier.detach())  # the value as summed, with the gradient of what it differs by
+                block = student._block(rows), student_rows_B[rows], student_columns_B
+                value += _divergence(target, block) / len(self)
+        # Its gradient is that of the cross-entropy, which has an O(B · C) backward. carrier − carrier.detach() is 0 in
+        # value and has that gradient.
+        carrier = (student_rows_B + student_columns_B).mean() - self.expectation_of(student)
+        return value + (carrier - carrier.detach())
 
     @torch.no_grad()
     def _softmaxes(self, logits_CB: Tensor, rows: slice, both_ways: bool) -> Tensor:
+        """The row softmax of some rows, [C, B]; with ``both_ways``, plus the column softmax of the same entries."""
         if both_ways:
             rows_B, columns_B = self.log_sums
             weights_CB = (logits_CB - rows_B[rows, None]).exp_().add_((logits_CB - columns_B).exp_())
@@ -151,8 +159,8 @@ class Logits:
         return weights_CB
 
     @cached_property
-    def _visible_BB(self) -> Tensor:
-        """The matrix as its softmaxes see it."""
+    def _softmax_input_BB(self) -> Tensor:
+        """The dense matrix, with −∞ on the diagonal where matched pairs are excluded."""
         return self.matrix_BB if self._keep_diagonal else hide_diagonal_(self.matrix_BB.clone(), 0)
 
     def _log_sums(self, *, both_ways: bool) -> tuple[Tensor, Tensor]:
@@ -170,18 +178,18 @@ class Logits:
         return block_rows(len(self), self._chunk_size)
 
 
-def _divergence(target: tuple[Tensor, Tensor, Tensor], ours: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Σ over C rows of the divergences of rows and columns, from (logits_CB, their row and their column log sums)."""
-    (target_CB, rows_C, columns_B), (our_CB, our_rows_C, our_columns_B) = target, ours
+def _divergence(target: tuple[Tensor, Tensor, Tensor], student: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Σ over C rows of the KL of rows and of columns; both arguments are (logits_CB, row and column log sums)."""
+    (target_CB, rows_C, columns_B), (student_CB, student_rows_C, student_columns_B) = target, student
     by_row_CB, by_column_CB = target_CB - rows_C[:, None], target_CB - columns_B
-    over_rows = by_row_CB.exp() * (by_row_CB - (our_CB - our_rows_C[:, None]))
-    return (over_rows + by_column_CB.exp() * (by_column_CB - (our_CB - our_columns_B))).sum()
+    over_rows = by_row_CB.exp() * (by_row_CB - (student_CB - student_rows_C[:, None]))
+    return (over_rows + by_column_CB.exp() * (by_column_CB - (student_CB - student_columns_B))).sum()
 
 
 def matched_pairs_loss(logits: Logits, *, both_ways: bool = True) -> Tensor:
-    """mean_k −log softmax(row k)[k], in nats: every row should pick its own column.
+    """InfoNCE: mean_k −log softmax(row k)[k], in nats.
 
-    With ``both_ways``, averaged with every column picking its own row: CLIP's loss.
+    With ``both_ways``, the average over rows and columns: CLIP's symmetric loss.
     """
     if not both_ways:
         return (logits.row_log_sums_B - logits.diagonal_B).mean()
@@ -189,7 +197,7 @@ def matched_pairs_loss(logits: Logits, *, both_ways: bool = True) -> Tensor:
     return ((rows_B + columns_B) / 2 - logits.diagonal_B).mean()
 
 
-def cross_entropy(target: Logits, ours: Logits, *, both_ways: bool = True) -> Tensor:
-    """mean_k H(softmax(target row k), softmax(our row k)), in nats; with ``both_ways``, the columns' is added."""
-    log_sums_B = ours.log_sums[0] + ours.log_sums[1] if both_ways else ours.row_log_sums_B
-    return log_sums_B.mean() - target.expectation_of(ours, both_ways=both_ways)
+def cross_entropy(target: Logits, student: Logits, *, both_ways: bool = True) -> Tensor:
+    """mean_k H(softmax(target row k), softmax(student row k)), in nats; ``both_ways`` adds that of the columns."""
+    log_sums_B = student.log_sums[0] + student.log_sums[1] if both_ways else student.row_log_sums_B
+    return log_sums_B.mean() - target.expectation_of(student, both_ways=both_ways)

@@ -1,4 +1,4 @@
-"""The losses by name. Adding one is adding its file to this folder: every Loss subclass found there is registered."""
+"""Losses by name: every subclass of Loss in this folder is registered, so a new loss needs a new file only."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ from workbench.config.trust import named_in_code
 from workbench.embeddings import Embeddings
 from workbench.losses.base import Loss, Widths
 from workbench.losses.comparison import Comparison, Features
-from workbench.losses.custom import blamed, check_made, defined_losses, load_loss_class, value_of
+from workbench.losses.custom import check_callable, compute_loss, defined_losses, describe_error, load_loss_class
 from workbench.losses.declared import check_name, check_settings
 from workbench.losses.learnt import LearnedParts
 from workbench.losses.logits import checked_chunk_size
@@ -29,11 +29,11 @@ def _discover() -> dict[str, type[Loss]]:
 
 
 def make_loss(name: str, /, *, file: str = "", **options: Any) -> Loss:
-    """The loss called ``name`` with its own options; with ``file``, the one that this Python file defines.
+    """The loss called ``name`` with its settings; with ``file``, the loss defined in this Python file.
 
     Raises:
-        ValueError: no loss has this name, or it has no such option (offers the nearest); the file defines no loss, or
-            names itself as one of the workbench's.
+        ValueError: an unknown loss or setting (suggests the nearest), a file that defines no loss, or a name that is
+            already taken by a built-in loss.
     """
     check_name(name, file, LOSSES)
     loss = load_loss_class(file) if file else LOSSES[name]
@@ -43,18 +43,18 @@ def make_loss(name: str, /, *, file: str = "", **options: Any) -> Loss:
         made = loss(**options)
     except Exception as error:
         if file and not isinstance(error, ValueError):
-            raise ValueError(f"loss.{name}: {blamed(error, file)}") from error
+            raise ValueError(f"loss.{name}: {describe_error(error, file)}") from error
         if not isinstance(error, ValueError | TypeError):
             raise
         raise ValueError(f"loss.{name}: {error}") from None
     made.name, made.file = name, file
     if file:
-        check_made(made)
+        check_callable(made)
     return made
 
 
 def option_names(loss: type[Loss]) -> list[str]:
-    """The settings that are a loss's own."""
+    """Names of a loss's own settings."""
     return list(inspect.signature(loss).parameters)
 
 
@@ -70,13 +70,13 @@ def _check_values(name: str, loss: type[Loss], options: Mapping[str, Any]) -> No
 
 
 def build_loss(name: str, /, *, chunk_size: int = 0, **options: Any) -> "StandaloneLoss":
-    """A loss to call by itself: ``build_loss("fd", convention="released")(student, teacher)``.
+    """A loss to call on its own: ``build_loss("fd", convention="released")(student, teacher)``.
 
     Args:
-        chunk_size: rows of a B × B matrix that are held at once; 0 holds it whole.
+        chunk_size: rows of a B × B matrix in memory at once; 0 keeps the dense matrix.
 
     Raises:
-        ValueError: no loss has this name, or it has no such option.
+        ValueError: an unknown loss or setting.
     """
     with named_in_code():
         loss = make_loss(name, **options)
@@ -84,25 +84,26 @@ def build_loss(name: str, /, *, chunk_size: int = 0, **options: Any) -> "Standal
 
 
 class StandaloneLoss:
-    """A loss with the learnt parts it needs, made afresh (seed 0) at the first call to fit the inputs."""
+    """A loss with the learned parts it needs, created (seed 0) at the first call to fit the inputs."""
 
     def __init__(self, loss: Loss, chunk_size: int = 0) -> None:
         self.loss = loss
         self.chunk_size = chunk_size
-        self.learnt: LearnedParts | None = None
+        self.learned: LearnedParts | None = None
 
     def __call__(
         self, student: Embeddings, teacher: Embeddings | None = None, features: Features | None = None
     ) -> Tensor:
         """The loss of these B pairs, a 0-d tensor.
 
-        Where the widths differ, the unit-length student embeddings are what goes through the projection.
+        Where the widths differ, the student's unit-length embeddings go through the projection.
 
         Args:
-            features: of the image towers, for the losses that compare them, as the loss asks for them.
+            features: image-tower features, for a loss that needs them, in the order of its ``features`` request.
 
         Raises:
-            TypeError: bare tensors, which do not say whose scale goes with them.
+            TypeError: plain tensors instead of Embeddings: they carry no scale.
+            ValueError: the loss needs a teacher or features that are missing.
         """
         for given in (student, teacher):
             if given is not None and not isinstance(given, Embeddings):
@@ -110,16 +111,16 @@ class StandaloneLoss:
                     f"a loss compares workbench.Embeddings, not a {type(given).__name__}: "
                     "Embeddings.from_raw(image_BD, text_BD, scale) makes them"
                 )
-        if self.learnt is None:
-            with torch.random.fork_rng(devices=[]):
+        if self.learned is None:
+            with torch.random.fork_rng(devices=[]):  # the caller's random state is not touched
                 torch.manual_seed(0)
-                learnt = LearnedParts({self.loss.name: self.loss}, self._widths(student, teacher, features))
-            self.learnt = learnt.to(student.image_BD)
-        projected = self.learnt.project(student.image_BD, student.text_BD, student.scale) or student
-        asked = {self.loss.name: features} if features else {}
-        parts = self.learnt.parts
-        compared = Comparison(student, teacher, projected, parts, features=asked, chunk_size=self.chunk_size)
-        return value_of(self.loss, compared)
+                learned = LearnedParts({self.loss.name: self.loss}, self._widths(student, teacher, features))
+            self.learned = learned.to(student.image_BD)
+        projected = self.learned.project(student.image_BD, student.text_BD, student.scale) or student
+        given_features = {self.loss.name: features} if features else {}
+        parts = self.learned.parts
+        compared = Comparison(student, teacher, projected, parts, features=given_features, chunk_size=self.chunk_size)
+        return compute_loss(self.loss, compared)
 
     def _widths(self, student: Embeddings, teacher: Embeddings | None, features: Features | None) -> Widths:
         request, widths = self.loss.features, (student.width, teacher.width if teacher else None)

@@ -1,4 +1,4 @@
-"""A user's loss tried once on random embeddings, so that its mistakes are found before the first step."""
+"""A trial call of users' losses on random embeddings, so that errors are found before the first step."""
 
 from copy import deepcopy
 from typing import TYPE_CHECKING
@@ -8,47 +8,47 @@ from torch import Tensor
 
 from workbench.embeddings import Embeddings
 from workbench.losses.comparison import Comparison
-from workbench.losses.custom import blaming, copied, value_of
+from workbench.losses.custom import compute_loss, copy_loss, user_file_errors
 from workbench.losses.learnt import LearnedParts
 
 if TYPE_CHECKING:
-    from workbench.losses.objective import Objective  # which imports the registry, and that every file here
+    from workbench.losses.objective import Objective  # imports the registry, which imports every file here
 
 STUDENT_SCALE, TEACHER_SCALE = 14.3, 50.0
 
 
 def rehearse(
-    objective: "Objective", learnt: LearnedParts, batch_size: int, widths: tuple[int, int | None], device: torch.device
+    objective: "Objective", learned: LearnedParts, batch_size: int, widths: tuple[int, int | None], device: torch.device
 ) -> None:
-    """Call every loss of a user's file, and differentiate it.
+    """Call and differentiate every loss from a user's file.
 
-    The loss and its learnt parts are copies: nothing that training will use is changed, nor is any random state. A loss
-    that asks for inner features is left out, for their shapes are the model's.
+    Losses and learned parts are copies: neither the training state nor any random state changes. A loss that needs
+    image-tower features is skipped, as their shapes depend on the model.
 
     Args:
-        learnt: what the losses train, on the device.
-        batch_size: of the run, for a loss may depend on it.
-        widths: of the student's and of the teacher's embeddings; None where there is no teacher.
+        learned: learned parts of the losses, on the device.
+        batch_size: of the run, as a loss may depend on it.
+        widths: embedding widths of student and teacher; None without a teacher.
 
     Raises:
-        ValueError: one fails, or returns no number to differentiate.
+        ValueError: a loss raises an error or does not return a differentiable 0-d tensor.
     """
     losses = [loss for loss in objective.losses.values() if loss.file and not loss.features]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for loss in losses:
             try:
-                comparison, leaves = _random(deepcopy(learnt), batch_size, widths, objective.chunk_size, device)
-                value = value_of(copied(loss), comparison)
-                with blaming(loss.name, loss.file):
+                comparison, leaves = _random(deepcopy(learned), batch_size, widths, objective.chunk_size, device)
+                value = compute_loss(copy_loss(loss), comparison)
+                with user_file_errors(loss.name, loss.file):
                     torch.autograd.grad(value, leaves, allow_unused=True)
-            except (MemoryError, RuntimeError):  # of too little memory training says what helps
+            except (MemoryError, RuntimeError):  # training reports out-of-memory errors with a remedy
                 return
 
 
 def _random(
-    learnt: LearnedParts, num_pairs: int, widths: tuple[int, int | None], chunk_size: int, device: torch.device
+    learned: LearnedParts, num_pairs: int, widths: tuple[int, int | None], chunk_size: int, device: torch.device
 ) -> tuple[Comparison, list[Tensor]]:
-    """Random embeddings as a loss sees them, and the student's, which are differentiated with respect to."""
+    """Random embeddings as input of a loss, and the leaf tensors of the student to differentiate with respect to."""
     width, teacher_width = widths
 
     def rows(width: int, learns: bool) -> Tensor:
@@ -62,7 +62,7 @@ def _random(
     if teacher_width is not None:
         teacher_scale = torch.tensor(TEACHER_SCALE, device=device)
         teacher = Embeddings.from_raw(rows(teacher_width, False), rows(teacher_width, False), teacher_scale)
-    projected = learnt.project(image_BD, text_BD, scale) or student
-    masked = learnt.project(masked_BD, text_BD, scale) or Embeddings.from_raw(masked_BD, text_BD, scale)
-    comparison = Comparison(student, teacher, projected, learnt.parts, masked, chunk_size=chunk_size)
+    projected = learned.project(image_BD, text_BD, scale) or student
+    masked = learned.project(masked_BD, text_BD, scale) or Embeddings.from_raw(masked_BD, text_BD, scale)
+    comparison = Comparison(student, teacher, projected, learned.parts, masked, chunk_size=chunk_size)
     return comparison, leaves

@@ -1,4 +1,4 @@
-"""Temperatures: which positive scale 1/τ a loss multiplies its cosines by."""
+"""Scales 1/τ of the logits: fixed, the student's, the teacher's, or a learned parameter of the loss."""
 
 import math
 import re
@@ -15,12 +15,12 @@ MULTIPLE = re.compile(r"\s*([0-9.eE+-]+)\s*[x×*]\s*teacher\s*")
 
 
 class LearnedScale(nn.Module):
-    """A loss's own positive scale.
+    """A learned positive scale of one loss.
 
     Args:
-        initial: its value at the start.
-        exponential: the scale is exp(parameter), clamped to [1, 100] as CLIP's; otherwise the parameter itself, which
-            starts at log(initial) and is not clamped: what CLIP-KD's released code does.
+        initial: its initial value.
+        exponential: the scale is exp(parameter), clamped to [1, 100] like CLIP's. Otherwise it is the parameter
+            itself, initialized to log(initial) and not clamped, as in CLIP-KD's released code.
     """
 
     def __init__(self, initial: float = INITIAL_SCALE, exponential: bool = True) -> None:
@@ -33,21 +33,21 @@ class LearnedScale(nn.Module):
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Return the parameter to its range after an optimiser step."""
+        """Clamp the parameter to its range, after an optimizer step."""
         if self.exponential:
             self.logit_scale.clamp_(0, MAX_LOG_SCALE)
 
 
 class ScaleChoice:
-    """A loss's setting ``scale``: a number, "student", "teacher" (their learnt scales), "own" or "1.5 x teacher".
+    """The setting ``scale``: a number, "student" or "teacher" (their learned scales), "own" or "1.5 x teacher".
 
     Args:
-        setting: as it stands in a recipe.
-        initial: where an own scale starts.
-        exponential: how an own scale is learnt, see :class:`LearnedScale`.
+        setting: the value in the recipe.
+        initial: the initial value of an own scale.
+        exponential: the parametrization of an own scale, see :class:`LearnedScale`.
 
     Raises:
-        ValueError: the setting is none of these.
+        ValueError: an invalid setting.
     """
 
     def __init__(self, setting: object, initial: float = INITIAL_SCALE, exponential: bool = True) -> None:
@@ -55,7 +55,7 @@ class ScaleChoice:
         self.initial, self.exponential = initial, exponential
         self.factor = 1.0
         if isinstance(setting, str):
-            self._read(setting)
+            self._parse(setting)
         elif isinstance(setting, bool) or not isinstance(setting, int | float):
             raise ValueError(f"a scale is a positive number or one of {', '.join(SCALES)} (got {setting!r})")
         else:
@@ -63,7 +63,7 @@ class ScaleChoice:
         if not 0 < self.factor < math.inf:
             raise ValueError(f"a scale 1/τ is positive: CLIP's are between 1 and 100 (got {setting!r})")
 
-    def _read(self, setting: str) -> None:
+    def _parse(self, setting: str) -> None:
         multiple = MULTIPLE.fullmatch(setting)
         if multiple:
             self.source = "teacher"
@@ -81,11 +81,11 @@ class ScaleChoice:
         return self.source == "teacher"
 
     def learnt(self) -> LearnedScale | None:
-        """What is trained for it: a fresh scale where it is the loss's own."""
+        """A new parameter for the scale if it is the loss's own, otherwise None."""
         return LearnedScale(self.initial, self.exponential) if self.source == "own" else None
 
     def value(self, student_scale: Tensor, teacher_scale: Tensor | None, own: nn.Module | None) -> Tensor | float:
-        """The scale, positive: 0-d, or a number where it is fixed. ``own`` is what :meth:`learnt` made."""
+        """The scale, positive: 0-d, or a number if fixed. ``own`` is the module from :meth:`learnt`."""
         if self.source == "student":
             return student_scale
         if self.source == "fixed":
@@ -95,16 +95,17 @@ class ScaleChoice:
             scale: Tensor = own()
             return scale
         assert teacher_scale is not None
+        # Unscaled, the very tensor is returned: Comparison caches logits by its identity.
         return teacher_scale if self.factor == 1 else self.factor * teacher_scale
 
 
 def teacher_scale_choice(setting: object) -> ScaleChoice:
-    """The setting ``teacher_scale``, of the logits that are a loss's target.
+    """The setting ``teacher_scale`` of the target's logits.
 
     Raises:
-        ValueError: it is no scale, or is learnt: a target is a constant.
+        ValueError: an invalid setting, or a learned scale: a target is a constant.
     """
     choice = ScaleChoice(setting)
     if choice.source in ("own", "student"):
-        raise ValueError("teacher_scale cannot be learnt: use a number, 'teacher' or '1.5 x teacher'")
+        raise ValueError("teacher_scale cannot be learned: use a number, 'teacher' or '1.5 x teacher'")
     return choice

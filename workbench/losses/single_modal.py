@@ -1,4 +1,4 @@
-"""Single-modal affinity interaction: TinyCLIP's L4 and L5, pictures among pictures and texts among texts."""
+"""Single-modal affinity interaction: TinyCLIP's L4 and L5, image-to-image and text-to-text affinities."""
 
 from typing import ClassVar
 
@@ -11,16 +11,16 @@ from workbench.losses.targets import TINYCLIP_SCALE, MimickingLoss
 
 
 class SingleModalLoss(MimickingLoss):
-    """Cross-entropy from the teacher's picture-to-picture affinities to the student's (L4), plus the texts' (L5).
+    """Cross-entropy from the teacher's image-to-image affinities to the student's (L4), plus that of captions (L5).
 
-    In nats, mean over anchors, on the student's own embeddings; at its least it is the entropy of the teacher's
-    affinities. Each item is its own nearest neighbour, and at 1/τ = 50 that dominates the softmax: of
-    unrelated embeddings nothing is left in float32. TinyCLIP's
-    supplement names the modes without formulas: this is our reading, and there is no released code to depart from.
+    Unit: nats, mean over the pairs, on the student's own embeddings. Its minimum is the entropy of the teacher's
+    affinities. Every item is its own nearest neighbor: at 1/τ = 50 the diagonal dominates the softmax, and for
+    unrelated embeddings nothing else is left in float32. TinyCLIP's supplement gives no formula: this is our reading,
+    and there is no released code to differ from.
 
     Args:
         scale, teacher_scale: 1/τ of the student's and of the teacher's logits.
-        keep_diagonal: False leaves every item out of its own softmax.
+        keep_diagonal: False excludes every item from its own softmax.
     """
 
     name = "single_modal"

@@ -1,4 +1,4 @@
-"""Losses that have the teacher's logits as their target, each side at a scale of its own."""
+"""Base classes of losses whose target is the teacher's logits."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ TINYCLIP_SCALE = 50.0  # 1/τ of both models, TinyCLIP's Table 8
 
 
 class TargetLoss(Loss):
-    """CLIP-KD's: each model at its learnt scale.
+    """Compares the student's logits with the teacher's, each at its own learned scale (CLIP-KD).
 
     Args:
         scale, teacher_scale: 1/τ of the student's and of the teacher's logits.
@@ -30,12 +30,12 @@ class TargetLoss(Loss):
         self.teacher_scale = teacher_scale_choice(teacher_scale)
 
     def target(self, comparison: Comparison, rows: Modality = "image", columns: Modality = "text") -> Logits:
-        """The teacher's logits."""
+        """The teacher's logits, [B, B]."""
         return comparison.logits(("teacher", rows), ("teacher", columns), comparison.scale(self.teacher_scale))
 
 
 class MimickingLoss(TargetLoss):
-    """TinyCLIP's: both models at 50, where an own scale starts too.
+    """Compares both models at the fixed scale 50 (TinyCLIP); a learned scale starts there.
 
     Args:
         scale, teacher_scale: 1/τ of the student's and of the teacher's logits.

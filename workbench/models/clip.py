@@ -1,4 +1,4 @@
-"""A CLIP of open_clip's, together with what it must be fed."""
+"""A CLIP model: open_clip's two towers with the tokenizer and normalization they were trained with."""
 
 import hashlib
 import json
@@ -20,17 +20,17 @@ from workbench.randomness import derive_seed
 
 
 class Clip(nn.Module):
-    """Two open_clip towers with their tokenizer and the normalisation of their pictures.
+    """Two open_clip towers with their tokenizer and image normalization.
 
     Args:
         config: an open_clip model config: embed_dim, vision_cfg, text_cfg and so on.
-        tokenizer: must fit the config's vocabulary and context length.
-        mean, std: of the three colour channels, in [0, 1].
-        seed: of the initial weights; the global random state is left as it was.
+        tokenizer: must match the config's vocabulary and context length.
+        mean, std: of the three color channels, in [0, 1].
+        seed: of the initialization; torch's global random state is not changed.
 
     Raises:
-        ValueError: open_clip cannot build this config, its pictures are not square, the tokenizer does not fit it, or
-            mean and std are not three numbers each, those of std positive.
+        ValueError: open_clip cannot build this config, images are not square, the tokenizer does not match, or mean or
+            std is not three finite numbers (positive, for std).
     """
 
     _mean: Tensor
@@ -52,9 +52,10 @@ class Clip(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "initial weights"))
             self.towers = build_towers(config)
-        self.frozen: tuple[Tower, ...] = ()  # by freeze
+        self.frozen: tuple[Tower, ...] = ()  # set by freeze()
         self.image_size = _side(self.towers.visual.image_size)
         _check_fit(tokenizer, config["text_cfg"])
+        # Times 255: images stay uint8 until they are on the device, which quarters the transfer.
         self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(1, 3, 1, 1) * 255, persistent=False)
 
@@ -65,29 +66,29 @@ class Clip(nn.Module):
 
     @property
     def form(self) -> InputSpec:
-        """What the model wants to be fed."""
+        """The model's inputs: image size and tokenizer."""
         identity = hashlib.sha256(json.dumps(self.tokenizer.spec, sort_keys=True).encode()).hexdigest()
         return InputSpec(self.image_size, self.tokenizer, identity)
 
     @property
     def scale(self) -> Tensor:
-        """The learnt positive scale 1/τ, 0-d."""
+        """The learned scale 1/τ, positive, 0-d."""
         scale: Tensor = self.towers.logit_scale.exp().reshape(())
         return scale
 
     @property
     def num_patches(self) -> int:
-        """The patches that a picture can lose: those of a ViT, or the 7 x 7 blocks of any other image tower."""
+        """Patches of an image that can be masked: those of a ViT, or 7 x 7 blocks of pixels for other towers."""
         return count_patches(self.towers.visual)
 
     @property
     def drops_tokens(self) -> bool:
-        """Whether a picture that loses patches costs less: true of a ViT; others see blank pixels instead."""
+        """Whether masking saves compute: True for a ViT; other towers see blank pixels instead."""
         return drops_tokens(self.towers.visual)
 
     @property
     def block_widths(self) -> tuple[int, ...]:
-        """The channels C of every block that has features.
+        """Channels C of every image-tower block that has features.
 
         Raises:
             ValueError: the image tower is neither open_clip's ViT nor its ResNet.
@@ -95,21 +96,20 @@ class Clip(nn.Module):
         return block_widths(self.towers.visual)
 
     def encode_image(self, image_BCHW: Tensor, keep_BK: Tensor | None = None) -> Tensor:
-        """uint8 pictures [B, 3, H, W] -> raw float32 embeddings [B, D], not normalised.
+        """uint8 images [B, 3, H, W] -> raw float32 embeddings [B, D], not normalized.
 
         Args:
-            image_BCHW: the pictures.
-            keep_BK: int64, the patches that each picture keeps, of :attr:`num_patches`; all where left out. A ViT
-                drops the tokens of the others, and the class token stays. For any other tower, their pixels are
-                blanked to the mean colour.
+            image_BCHW: the images.
+            keep_BK: int64, the patches that each image keeps, out of :attr:`num_patches`; all by default. A ViT drops
+                the other tokens and keeps the class token. For other towers, the other pixels get the mean color.
 
         Raises:
-            ValueError: patches are chosen for a model whose config drops some on its own.
+            ValueError: ``keep_BK`` is given and the model's own config drops patches too.
         """
         if keep_BK is not None and (own := self.config["vision_cfg"].get("patch_dropout")):
             raise ValueError(
-                f"this model's vision_cfg has patch_dropout {own}, which would drop patches from a masked picture "
-                "once more and not by the run's seed: set it to 0"
+                f"this model's vision_cfg has patch_dropout {own}, which would drop patches of a masked image "
+                "a second time, independent of the run's seed: set it to 0"
             )
         with kept_only(self.towers.visual, keep_BK):
             raw: Tensor = self.towers.encode_image(self._normalized(image_BCHW))
@@ -118,43 +118,44 @@ class Clip(nn.Module):
     def encode_image_with_features(
         self, image_BCHW: Tensor, keys: Sequence[FeatureKey], keep_BK: Tensor | None = None
     ) -> tuple[Tensor, dict[FeatureKey, Tensor]]:
-        """Raw embeddings [B, D] and inner features (:mod:`workbench.models.features`), of one forward with its graph.
+        """Raw embeddings [B, D] and image-tower features (:mod:`workbench.models.features`) of one forward, with graph.
 
         Args:
-            image_BCHW: uint8 pictures.
+            image_BCHW: uint8 images.
             keys: which blocks, in which form.
-            keep_BK: as in :meth:`encode_image`; the tokens that a ViT keeps have features in the form "pooled" only.
+            keep_BK: as in :meth:`encode_image`; a ViT's kept tokens have features in the form "pooled" only.
 
         Raises:
-            ValueError: there is no such block or form, the kept tokens cannot give it, or as :meth:`encode_image`.
+            ValueError: an unknown block or form, a form that kept tokens do not have, or as in :meth:`encode_image`.
         """
         with collected(self.towers.visual, keys) as features:
             raw_BD = self.encode_image(image_BCHW, keep_BK)
         return raw_BD, features
 
     def features(self, image_BCHW: Tensor, blocks: Sequence[int], form: str) -> tuple[Tensor, ...]:
-        """The features of some blocks alone, as :meth:`encode_image_with_features` gives them; later blocks do not run.
+        """Features of some blocks, as in :meth:`encode_image_with_features`, without running later blocks.
 
-        A convolutional tower takes pictures of any size (from 32 pixels), a ViT those of its own ``image_size``.
+        A convolutional tower accepts images of any size (from 32 pixels), a ViT only its own ``image_size``.
 
         Raises:
-            ValueError: there is no such block or form, or the pictures are of another size than the ViT's.
+            ValueError: an unknown block or form, or images of a size that the ViT has no positions for.
         """
         visual, size = self.towers.visual, (self.image_size, self.image_size)
         if drops_tokens(visual) and image_BCHW.shape[2:] != size:
             height, width = image_BCHW.shape[2:]
             raise ValueError(
-                f"pictures of {height} x {width} for a ViT with positions for {size[0]} x {size[1]}: resize them, "
-                "or take a convolutional tower"
+                f"images of {height} x {width} for a ViT with positions for {size[0]} x {size[1]}: resize them, "
+                "or use a convolutional tower"
             )
         keys = [FeatureKey(block, form) for block in blocks]
         with collected(visual, keys) as features:
+            # A forward to the deepest block only: pooling behind it may not support this resolution.
             deepest = max((block_number(visual, block) for block in blocks), default=-1)
             run_blocks(visual, self._normalized(image_BCHW), deepest + 1)
         return tuple(features[key] for key in keys)
 
     def encode_text(self, text_BL: Tensor) -> Tensor:
-        """Token ids [B, L] -> raw float32 embeddings [B, D], not normalised."""
+        """Token ids [B, L] -> raw float32 embeddings [B, D], not normalized."""
         raw: Tensor = self.towers.encode_text(text_BL)
         return raw.float()
 
@@ -167,7 +168,7 @@ class Clip(nn.Module):
         return (image_BCHW.float() - self._mean) / self._std
 
     def freeze(self, tower: Tower) -> None:
-        """Take one tower out of training: no gradients, and evaluation mode whatever mode the rest is in."""
+        """Exclude a tower from training: no gradients, and always in evaluation mode."""
         for name, parameter in self.towers.named_parameters():
             if split_name(name)[0] == tower:
                 parameter.requires_grad_(False)
@@ -175,7 +176,7 @@ class Clip(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all but what is frozen: batch normalisation, for one, would go on changing."""
+        """Set the mode; frozen towers stay in evaluation mode, so that batch norm statistics do not change."""
         super().train(mode)
         for name, child in self.towers.named_children():
             if split_name(f"{name}.")[0] in self.frozen:
@@ -184,12 +185,12 @@ class Clip(nn.Module):
 
     @torch.no_grad()
     def clamp_scale_(self) -> None:
-        """Return the scale to CLIP's range [1, 100] after an optimiser step."""
+        """Clamp the scale to CLIP's range [1, 100], after an optimizer step."""
         self.towers.logit_scale.clamp_(0, MAX_LOG_SCALE)
 
 
 def _channels(values: Sequence[float], name: str) -> tuple[float, ...]:
-    """Three finite numbers; a std of 0 would make every embedding NaN without an error."""
+    """Three finite numbers, positive for std: a std of 0 would make every embedding NaN without an error."""
     numbers = isinstance(values, list | tuple) and all(type(value) in (int, float) for value in values)
     if not numbers or len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
         raise ValueError(
@@ -202,7 +203,7 @@ def _channels(values: Sequence[float], name: str) -> tuple[float, ...]:
 def _side(image_size: int | tuple[int, int]) -> int:
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if height != width:
-        raise ValueError(f"image_size {height} x {width}: the workbench feeds square pictures only")
+        raise ValueError(f"image_size {height} x {width}: the workbench supports square images only")
     return height
 
 
@@ -211,5 +212,5 @@ def _check_fit(tokenizer: Tokenizer, text: dict[str, Any]) -> None:
     if (tokenizer.vocab_size, tokenizer.context_length) != table:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size} ids in rows of {tokenizer.context_length}, "
-            f"but the model is made for {table[0]} in rows of {table[1]}"
+            f"but the model has {table[0]} ids in rows of {table[1]}"
         )

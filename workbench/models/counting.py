@@ -1,4 +1,4 @@
-"""How large a model is, with its blocks and its embedding tables apart."""
+"""Parameter counts of a model, with embedding tables separate from blocks."""
 
 from torch import nn
 
@@ -8,11 +8,12 @@ from workbench.models.towers import split_name
 
 
 def count_parameters(model: Clip, tower: Tower | None = None) -> dict[str, int]:
-    """``{"blocks": n, "embeddings": n, "total": n}``, of the whole model or one tower.
+    """``{"blocks": n, "embeddings": n, "total": n}``, of the model or one tower.
 
-    The embedding tables (tokens and positions) are apart because in tiny models they outweigh the arithmetic. The scale
-    belongs to neither tower; of a whole model it is counted among the blocks.
+    Embedding tables (tokens and positions) are counted separately because they dominate tiny models without adding
+    compute. The scale belongs to neither tower; for the model it counts as part of the blocks.
     """
+    # Token tables are nn.Embedding modules; positional embeddings are plain parameters, found by name below.
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     total = embeddings = 0
     for name, parameter in model.towers.named_parameters():

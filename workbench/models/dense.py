@@ -1,8 +1,8 @@
-"""A transformer block with as many heads and FFN channels as one likes, whatever the width of its tower.
+"""A transformer block with any number of heads and FFN channels, whatever the width of its tower.
 
-Heads keep their own width, so that a tower may lose embedding channels without losing the same share of each head;
-``nn.MultiheadAttention`` ties the two. Weights have the names that open_clip gives them. A branch with nothing left is
-its output bias. Shape letters: H heads, W channels of a head, F FFN channels.
+Heads keep their own width, so that a tower can lose embedding channels without shrinking its heads
+(``nn.MultiheadAttention`` ties the two). Weights are named as in open_clip. A branch without heads or channels is its
+output bias. Shape letters: H heads, W channels of a head, F FFN channels.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Constant(nn.Module):
-    """A branch that has lost everything but its output bias."""
+    """A branch reduced to its output bias."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Constant(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention between C channels outside and H · W inside; starts as torch's own does."""
+    """Multi-head self-attention with C channels outside and H · W inside; initialized as torch's own."""
 
     def __init__(self, width: int, heads: int, head_width: int) -> None:
         super().__init__()
@@ -38,8 +38,9 @@ class Attention(nn.Module):
 
     def forward(self, tokens_BTC: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         projected = F.linear(tokens_BTC, self.in_proj_weight, self.in_proj_bias)
-        apart_BT3HW = projected.reshape(*tokens_BTC.shape[:2], 3, -1, self.head_width)
-        query, key, value = apart_BT3HW.permute(2, 0, 3, 1, 4)
+        split_BT3HW = projected.reshape(*tokens_BTC.shape[:2], 3, -1, self.head_width)
+        query, key, value = split_BT3HW.permute(2, 0, 3, 1, 4)
+        # open_clip keeps its causal mask in float32, which scaled_dot_product_attention refuses under autocast.
         mask = None if attn_mask is None else attn_mask.to(query.dtype)
         context_BHTW = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         output: Tensor = self.out_proj(context_BHTW.transpose(1, 2).flatten(2))
@@ -47,7 +48,7 @@ class Attention(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """The block's FFN."""
+    """The FFN of a block."""
 
     def __init__(self, width: int, channels: int, activation: nn.Module) -> None:
         super().__init__()
@@ -61,13 +62,13 @@ class Perceptron(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and an FFN, each behind its norm and added to what came in.
+    """Attention and an FFN, each with a layer norm before and a residual connection.
 
     Args:
         width: embedding channels of the tower.
-        heads, channels: 0 leaves of that branch the output bias only, and no norm.
-        make_norm: a norm over so many channels.
-        make_activation: what stands between the two matrices of the FFN.
+        heads, channels: 0 reduces the branch to its output bias, without a norm.
+        make_norm: creates a norm over so many channels.
+        make_activation: creates the activation of the FFN.
     """
 
     def __init__(
@@ -92,5 +93,5 @@ class Block(nn.Module):
         return output
 
     def get_weight_dtype(self) -> torch.dtype:
-        """What open_clip casts the embedded tokens to."""
+        """The dtype that open_clip casts token embeddings to."""
         return next(self.parameters()).dtype

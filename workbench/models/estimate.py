@@ -1,4 +1,4 @@
-"""How large the model of a config would be, from the config alone: nothing is allocated."""
+"""Parameter count of a model from its config alone, without allocating anything."""
 
 import math
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ from workbench.config.inheritance import TOWERS, Tower
 from workbench.limits import MIB, memory_mb
 from workbench.models.shapes import SECTIONS, TABLES
 
-BLOCK_BYTES = 20_000  # Python objects of a transformer block, whatever its width
+BLOCK_BYTES = 20_000  # Python objects of a transformer block, independent of its width
 DEFAULTS: dict[Tower, Any] = {"image": CLIPVisionCfg(), "text": CLIPTextCfg()}
 
 
 def check_size(config: Mapping[str, Any]) -> None:
-    """Refuse a config whose weights alone, in float32, need more memory than the process may take.
+    """Check that the weights of a config, in float32, fit into the memory that the process may use.
 
-    What is not a number here is left to open_clip, which refuses it by its type.
+    Settings that are not numbers are skipped: open_clip rejects them by type.
 
     Raises:
-        ValueError: how many parameters it would have, and what memory there is.
+        ValueError: the number of parameters, and the available memory.
     """
     try:
         num_parameters, num_blocks = estimate(config)
@@ -38,10 +38,10 @@ def check_size(config: Mapping[str, Any]) -> None:
 
 
 def estimate(config: Mapping[str, Any]) -> tuple[float, float]:
-    """(parameters, blocks), both from below: norms and biases are left out, and a timm tower is only its projection.
+    """(parameters, blocks), as lower bounds: norms and biases are left out, and a timm tower counts as its projection.
 
     Raises:
-        TypeError, ValueError, KeyError: a setting is of another type than open_clip's.
+        TypeError, ValueError, KeyError: a setting has another type than in open_clip.
         OverflowError: a setting is too large for a float.
     """
     embed_dim = float(config["embed_dim"])
@@ -54,7 +54,7 @@ def estimate(config: Mapping[str, Any]) -> tuple[float, float]:
 
 
 class _Sizes:
-    """The settings of one tower, as floats: whole numbers of hundreds of digits overflow."""
+    """Settings of one tower as floats, so that integers of hundreds of digits raise OverflowError."""
 
     def __init__(self, config: Mapping[str, Any], tower: Tower) -> None:
         self._section = {**vars(DEFAULTS[tower]), **config[SECTIONS[tower]]}
@@ -79,7 +79,7 @@ class _Sizes:
     def text(self, embed_dim: float) -> tuple[float, float]:
         rows = self["vocab_size"] + self["context_length"] + embed_dim
         parameters, blocks = self._blocks()
-        return parameters + rows * self["width"] + self["context_length"] ** 2, blocks  # the last: the causal mask
+        return parameters + rows * self["width"] + self["context_length"] ** 2, blocks  # squared: the causal mask
 
     def _blocks(self) -> tuple[float, float]:
         width = self["width"]
@@ -91,7 +91,7 @@ class _Sizes:
         return inner * width + plain, float(len(heads))  # open_clip builds one plain block first
 
     def _resnet(self, embed_dim: float) -> tuple[float, float]:
-        """A bottleneck of P planes has 1 x 1, 3 x 3 and 1 x 1 kernels: at least 17 P² weights."""
+        """A bottleneck block of P planes has 1 x 1, 3 x 3 and 1 x 1 kernels: at least 17 P² weights."""
         layers, width = [float(number) for number in self._section["layers"]], self["width"]
         stages = sum(17 * (width * 2**stage) ** 2 * number for stage, number in enumerate(layers))
         inner = 32 * width

@@ -1,10 +1,9 @@
-"""Inner features: what the blocks of an image tower put out on the way to the embedding.
+"""Features of an image tower's blocks, for intermediate-feature distillation.
 
-The blocks are the residual blocks of a ViT, and the four stages (layer1 to layer4) of open_clip's ModifiedResNet.
-A feature comes in one of three forms:
-    map     [B, C, h, w]   over the picture
-    tokens  [B, T, C]      the same, row by row; without the class token
-    pooled  [B, C]         the class token where the tower pools by it; elsewhere the mean of the patch tokens or map
+Blocks are the residual blocks of a ViT, or the four stages (layer1 to layer4) of open_clip's ModifiedResNet. Forms:
+    map     [B, C, h, w]   over the image
+    tokens  [B, T, C]      the map flattened row by row, without the class token
+    pooled  [B, C]         the class token if the tower pools by it, otherwise the mean of patch tokens or map
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +20,10 @@ FORMS = ("map", "tokens", "pooled")
 
 
 def tower_blocks(visual: nn.Module) -> list[nn.Module]:
-    """The blocks of an image tower, first to last.
+    """Blocks of an image tower, first to last.
 
     Raises:
-        ValueError: the tower is of another kind.
+        ValueError: a tower of another kind.
     """
     if isinstance(visual, VisionTransformer):
         return list(visual.transformer.resblocks)
@@ -37,7 +36,7 @@ def tower_blocks(visual: nn.Module) -> list[nn.Module]:
 
 
 def block_widths(visual: nn.Module) -> tuple[int, ...]:
-    """The channels C of every block; raises as :func:`tower_blocks` does."""
+    """Channels C of every block; raises as :func:`tower_blocks`."""
     blocks = tower_blocks(visual)
     if isinstance(visual, VisionTransformer):
         return (visual.transformer.width,) * len(blocks)
@@ -45,10 +44,10 @@ def block_widths(visual: nn.Module) -> tuple[int, ...]:
 
 
 def block_number(visual: nn.Module, block: int) -> int:
-    """``block`` counted from the first; negative numbers count from the end.
+    """``block`` as a number from 0; negative numbers count from the end.
 
     Raises:
-        ValueError: the tower has no such block, or is of another kind.
+        ValueError: an unknown block, or a tower of another kind.
     """
     num_blocks = len(tower_blocks(visual))
     if not -num_blocks <= block < num_blocks:
@@ -61,10 +60,10 @@ def block_number(visual: nn.Module, block: int) -> int:
 
 @contextmanager
 def collected(visual: nn.Module, keys: Sequence[FeatureKey]) -> Iterator[dict[FeatureKey, Tensor]]:
-    """Within it, every forward of the image tower leaves its features in the dictionary: float32, with their graph.
+    """Context in which every forward of the image tower stores its features in the dictionary: float32, with graph.
 
     Raises:
-        ValueError: there is no such block or form, or this forward cannot give it.
+        ValueError: an unknown block or form, or a form that this forward does not have.
     """
     features: dict[FeatureKey, Tensor] = {}
     with ExitStack() as hooks:
@@ -81,7 +80,7 @@ def collected(visual: nn.Module, keys: Sequence[FeatureKey]) -> Iterator[dict[Fe
 
 
 def run_blocks(visual: nn.Module, pixels_BCHW: Tensor, num_blocks: int) -> None:
-    """The first blocks of the tower, without the pooling behind them, which is made for one resolution."""
+    """Run the first blocks of the tower, without the final pooling, which fixes the resolution."""
     if isinstance(visual, VisionTransformer):
         visual.forward_intermediates(pixels_BCHW, indices=[num_blocks - 1], stop_early=True, intermediates_only=True)
     else:
@@ -93,6 +92,7 @@ def run_blocks(visual: nn.Module, pixels_BCHW: Tensor, num_blocks: int) -> None:
 
 def _in_form(visual: nn.Module, output: Tensor, form: str) -> Tensor:
     if isinstance(visual, VisionTransformer):
+        # open_clip's blocks may run sequence-first.
         tokens_BTC = (output if visual.transformer.batch_first else output.transpose(0, 1)).float()
         return _tokens_in_form(visual, tokens_BTC, form)
     map_BCHW = output.float()
@@ -112,6 +112,6 @@ def _tokens_in_form(visual: VisionTransformer, tokens_BTC: Tensor, form: str) ->
     if num_kept != height * width:
         raise ValueError(
             f"only {num_kept} of {height * width} patches are kept, and they form no grid: "
-            "ask for their features in the form 'pooled'"
+            "request their features in the form 'pooled'"
         )
     return patches_BTC if form == "tokens" else patches_BTC.mT.reshape(len(patches_BTC), -1, height, width)

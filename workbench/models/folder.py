@@ -1,7 +1,7 @@
-"""A model as a folder, in open_clip's own layout, so that ``open_clip.create_model("local-dir:...")`` reads it too.
+"""Model folders in open_clip's own layout, which ``open_clip.create_model("local-dir:...")`` reads too.
 
-``open_clip_config.json`` holds the architecture and the picture normalisation, ``open_clip_model.safetensors`` the
-weights, and ``tokenizer.json`` the tokenizer.
+``open_clip_config.json`` holds architecture and image normalization, ``open_clip_model.safetensors`` the weights, and
+``tokenizer.json`` the tokenizer.
 """
 
 import json
@@ -24,7 +24,7 @@ __all__ = ["CONFIG", "TOKENIZER", "WEIGHTS", "config_files", "load_folder", "sav
 
 
 def config_files(model: Clip) -> dict[str, bytes]:
-    """The folder's small files: everything but the weights."""
+    """The folder's small files by name: all but the weights."""
     preprocess = {"size": model.form.image_size, "mean": model.mean, "std": model.std}
     config = {"model_cfg": model.config, "preprocess_cfg": preprocess}
     return {
@@ -34,9 +34,9 @@ def config_files(model: Clip) -> dict[str, bytes]:
 
 
 def save_folder(model: Clip, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write the model to ``folder``, its weights rounded to ``dtype``; counters among them stay whole numbers.
+    """Write the model to ``folder``, with weights rounded to ``dtype``; integer buffers keep their dtype.
 
-    For a folder that is whole or absent, write into one of :func:`~workbench.files.new_folder`.
+    The folder is not written atomically: for that, write into one from :func:`~workbench.files.new_folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
@@ -48,10 +48,10 @@ def save_folder(model: Clip, folder: Path, dtype: torch.dtype = torch.float32) -
 
 
 def load_folder(folder: Path) -> Clip:
-    """The model in ``folder``, in float32; one that open_clip published on the hub will do.
+    """The model in ``folder``, in float32; folders that open_clip published on the Hugging Face hub are supported.
 
     Raises:
-        ValueError: a file is missing or damaged, or the tokenizer is a foreign one.
+        ValueError: a missing or damaged file, or an unsupported tokenizer.
     """
     config = _read_json(folder / CONFIG)
     tokenizer = _read_json(folder / TOKENIZER) if (folder / TOKENIZER).exists() else {}
@@ -62,15 +62,15 @@ def load_folder(folder: Path) -> Clip:
             **_normalization(config, str(folder)),
         )
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder} holds no model of the workbench, or a damaged one: {reason(error)}") from None
+        raise ValueError(f"{folder} is not a model folder, or is damaged: {reason(error)}") from None
     found = [folder / name for name in (WEIGHTS, OLDER_WEIGHTS) if (folder / name).exists()]
-    weights = found[0] if found else folder / WEIGHTS
+    weights = found[0] if found else folder / WEIGHTS  # read_weights reports the missing file
     load_weights(model.towers, read_weights(weights), str(weights))
     return model
 
 
 def _normalization(config: dict[str, Any], source: str) -> dict[str, Any]:
-    """Mean and std as the folder gives them, else as its architecture's pretrained weights have them."""
+    """Mean and std from the folder, otherwise those of its architecture's pretrained weights."""
     given = {key: value for key, value in config.get("preprocess_cfg", {}).items() if key in ("mean", "std")}
     if len(given) == 2:
         return given
@@ -78,9 +78,9 @@ def _normalization(config: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def _clips_tokenizer(text: dict[str, Any]) -> dict[str, Any]:
-    """CLIP's byte-pair one, which a folder means that has no tokenizer of ours, but perhaps the hub's own file."""
+    """The spec of CLIP's byte-pair tokenizer, the default for folders without a tokenizer of the workbench."""
     if foreign := text.get("hf_tokenizer_name"):
-        raise ValueError(f"it needs the tokenizer {foreign}, which the workbench does not read")
+        raise ValueError(f"it needs the tokenizer {foreign}, which is not supported")
     return {"kind": "bpe", "context_length": text.get("context_length", 77)}
 
 
@@ -92,5 +92,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no table")
+        raise ValueError(f"{path} is damaged: it holds no JSON object")
     return content

@@ -1,8 +1,7 @@
-"""Which patches of a picture a student sees, and a tower that sees only those.
+"""Random patch masking of the student's images (CLIP-KD's masked feature distillation).
 
-CLIP-KD's masked feature distillation: patches are dropped at random, the class token always stays. A ViT drops their
-tokens after the positions are added (as MAE and FLIP do), so its compute falls with them. A convolutional tower needs
-the whole grid: its pictures are blanked in blocks, and its compute stays what it was.
+The class token always stays. A ViT drops the tokens of masked patches after adding positions (as MAE and FLIP do),
+which saves compute. A convolutional tower needs the full grid: blocks of pixels are blanked, at the same cost.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,14 +14,14 @@ from torch import Tensor, nn
 
 from workbench.randomness import derive_seed
 
-BLANKING_SIDE = 7  # blocks along each side of a picture, where pixels are blanked instead of tokens dropped
+BLANKING_SIDE = 7  # blocks per side of an image for convolutional towers: the final grid of a ResNet at 224 pixels
 
 
 def kept_patches(keys: Sequence[str], num_patches: int, ratio: float, seed: int, step: int) -> Tensor | None:
-    """The patches that B pairs keep at one step: int64 [B, K], ascending, K = max(1, int(num_patches · (1 − ratio))).
+    """The patches that B pairs keep at a step: int64 [B, K], ascending, K = max(1, int(num_patches · (1 − ratio))).
 
-    A pair's patches depend on (seed, step, its key) only, never on its batch. Those kept at a higher ratio are among
-    those kept at a lower one. None where nothing is dropped.
+    A pair's patches depend only on (seed, step, key), not on its batch. The patches kept at a higher ratio are a subset
+    of those kept at a lower one. None if nothing is dropped.
 
     Raises:
         ValueError: the ratio is outside [0, 1).
@@ -34,19 +33,19 @@ def kept_patches(keys: Sequence[str], num_patches: int, ratio: float, seed: int,
         return None
     generator = torch.Generator()
     rows = []
-    for key in keys:
+    for key in keys:  # one seed per pair: a pair is masked alike in every batch, on every rank and after a resume
         generator.manual_seed(derive_seed(seed, "kept patches", step, key))
         rows.append(torch.randperm(num_patches, generator=generator))
     return torch.stack(rows)[:, :num_kept].sort(dim=1).values
 
 
 def drops_tokens(visual: nn.Module) -> bool:
-    """Whether dropped patches save this image tower compute."""
+    """Whether masking saves compute in this image tower."""
     return isinstance(visual, VisionTransformer)
 
 
 def count_patches(visual: nn.Module) -> int:
-    """The patches of a ViT; of any other tower, the blocks that its pictures are blanked in."""
+    """Patches of a ViT; for other towers, the blocks of pixels that can be blanked."""
     if isinstance(visual, VisionTransformer):
         height, width = visual.grid_size
         return int(height * width)
@@ -55,7 +54,7 @@ def count_patches(visual: nn.Module) -> int:
 
 @contextmanager
 def kept_only(visual: nn.Module, keep_BK: Tensor | None) -> Iterator[None]:
-    """Within it, the image tower sees only the patches ``keep_BK`` of the B pictures it is given; all, for None."""
+    """Context in which the image tower sees only the patches ``keep_BK`` of its B images; all for None."""
     if keep_BK is None:
         yield
         return
@@ -66,7 +65,7 @@ def kept_only(visual: nn.Module, keep_BK: Tensor | None) -> Iterator[None]:
     def blank(_: nn.Module, inputs: tuple[Tensor]) -> Tensor:
         return keep_blocks(inputs[0], keep_BK)
 
-    if isinstance(visual, VisionTransformer):  # patch_dropout stands between the positions and the first norm
+    if isinstance(visual, VisionTransformer):  # patch_dropout sits between the positions and the first norm
         hook = visual.patch_dropout.register_forward_hook(drop)
     else:
         hook = visual.register_forward_pre_hook(blank)
@@ -77,14 +76,14 @@ def kept_only(visual: nn.Module, keep_BK: Tensor | None) -> Iterator[None]:
 
 
 def keep_tokens(tokens_BTC: Tensor, keep_BK: Tensor) -> Tensor:
-    """The class token, which comes first, and the kept patch tokens in the order given: [B, 1 + K, C]."""
+    """The class token, which comes first, and the kept patch tokens in the given order: [B, 1 + K, C]."""
     assert len(tokens_BTC) == len(keep_BK)
     index_BT = F.pad(keep_BK.to(tokens_BTC.device, non_blocking=True) + 1, (1, 0))
     return torch.take_along_dim(tokens_BTC, index_BT[:, :, None], dim=1)
 
 
 def keep_blocks(pixels_BCHW: Tensor, keep_BK: Tensor) -> Tensor:
-    """The normalised pictures with 0, the mean colour, in all but the kept blocks of a 7 x 7 grid."""
+    """Normalized images with 0, the mean color, outside the kept blocks of a 7 x 7 grid."""
     assert len(pixels_BCHW) == len(keep_BK)
     kept_BK = keep_BK.to(pixels_BCHW.device, non_blocking=True)
     grid = pixels_BCHW.new_zeros(len(kept_BK), BLANKING_SIDE**2).scatter_(1, kept_BK, 1)

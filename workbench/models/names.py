@@ -1,4 +1,4 @@
-"""What a model SPEC may name, told without importing torch or open_clip: a slip is answered before either is loaded."""
+"""Names in a model SPEC, checked without importing torch or open_clip, so that a typo is reported quickly."""
 
 import errno
 import json
@@ -17,7 +17,7 @@ from workbench.runs.directory import RunDirectory, find_run, list_runs
 
 CONFIG, WEIGHTS, TOKENIZER = "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"
 OLDER_WEIGHTS = "open_clip_pytorch_model.bin"  # in folders from the hub
-HEADER_BYTES = 8  # of a safetensors file: the length of the header that follows
+HEADER_BYTES = 8  # at the start of a safetensors file: the length of the header
 SIZES = PACKAGE / "models" / "sizes"
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 SAMPLES = ("scenes", "emoji")
@@ -29,14 +29,14 @@ FORMS = (
     "run:ID",
     "a model folder",
 )
-OF_A_CONFIG = ("embed_dim", "vision_cfg", "text_cfg")  # what makes a JSON file a model's config
+CONFIG_KEYS = ("embed_dim", "vision_cfg", "text_cfg")  # that a JSON file needs to be a model config
 
 
 def check_model(spec: str, runs_dir: Path | None = None, *, needs_weights: bool = False) -> None:
-    """Refuse a SPEC that names nothing; what is in the files that it names is not looked at.
+    """Check that a SPEC names something that exists; contents of files are not read.
 
     Args:
-        needs_weights: refuse an architecture alone, too.
+        needs_weights: also refuse an architecture without weights.
 
     Raises:
         ValueError: in one line with the remedy.
@@ -60,7 +60,7 @@ def check_model(spec: str, runs_dir: Path | None = None, *, needs_weights: bool 
 
 
 def check_source(source: str, runs_dir: Path) -> None:
-    """Refuse what is neither a run with a checkpoint, nor a model folder, nor a SPEC of a model with weights.
+    """Check that a source is a run with a checkpoint, a model folder, or the SPEC of a model with weights.
 
     Raises:
         ValueError: in one line with the remedy.
@@ -68,15 +68,15 @@ def check_source(source: str, runs_dir: Path) -> None:
     if is_run(source, runs_dir):
         _check_has_checkpoint(find_run(runs_dir, source.removeprefix("run:")))
     elif not Path(source).is_dir():
-        _check_is_no_misspelt_run(source, runs_dir)
+        _check_not_misspelled_run(source, runs_dir)
         check_model(source, runs_dir, needs_weights=True)
 
 
 def find_folder(source: str | Path, runs_dir: Path = Path("runs")) -> Path | None:
-    """The folder that holds a source's model; None where the source is a SPEC of another kind.
+    """The folder of a source's model; None if the source is another kind of SPEC.
 
     Raises:
-        ValueError: the run has no whole checkpoint, the checkpoint is damaged, or a run's name is misspelt.
+        ValueError: a run without a complete checkpoint, a damaged checkpoint, or a misspelled run.
     """
     name = str(source)
     if is_run(name, runs_dir):
@@ -86,20 +86,20 @@ def find_folder(source: str | Path, runs_dir: Path = Path("runs")) -> Path | Non
         if (folder / MANIFEST).exists():
             read_manifest(folder)
         return folder
-    _check_is_no_misspelt_run(name, runs_dir)
+    _check_not_misspelled_run(name, runs_dir)
     return None
 
 
 def is_run(source: str, runs_dir: Path) -> bool:
-    """Whether a run is named, by its id, its directory or as ``run:ID``."""
+    """Whether a run is named, by id, by directory or as ``run:ID``."""
     return source.startswith("run:") or any(RunDirectory(path).exists for path in (runs_dir / source, Path(source)))
 
 
 def run_folder(run_id: str, runs_dir: Path | None) -> Path:
-    """The newest whole checkpoint of a run, by id or directory, which is a model folder.
+    """The newest complete checkpoint of a run, by id or directory; a checkpoint is a model folder.
 
     Raises:
-        ValueError: there is no such run, or it has no checkpoint.
+        ValueError: no such run, or no checkpoint.
     """
     run = find_run(runs_dir or Path("runs"), run_id)
     checkpoint = newest_checkpoint(run)
@@ -121,27 +121,27 @@ def sample_folder(name: str) -> Path:
 
 
 def is_weights_file(spec: str) -> bool:
-    """Whether a SPEC is the path of a file of weights, if perhaps of one that is missing."""
+    """Whether a SPEC is the path of a weights file, which may be missing."""
     if _prefixed(spec):
         return False
     return Path(spec).is_file() or (":" not in spec and Path(spec).suffix in SUFFIXES)
 
 
 def folder_name(source: str) -> str:
-    """A folder's name for a teacher: ``ViT-B-16-laion400m_e32``."""
+    """A folder name for a teacher, such as ``ViT-B-16-laion400m_e32``."""
     _, _, named = source.rpartition(":")
     model, _, weights = named.partition("@")
     architecture = Path(model).stem if model.endswith(".json") else model  # an open_clip name may hold a slash
     words = [architecture, Path(weights).name] if weights else [Path(model).name]
-    whole = "-".join(word.removesuffix(Path(word).suffix) if is_weights_file(word) else word for word in words)
-    return re.sub(r"[^A-Za-z0-9._]+", "-", whole).strip("-.") or "teacher"
+    joined = "-".join(word.removesuffix(Path(word).suffix) if is_weights_file(word) else word for word in words)
+    return re.sub(r"[^A-Za-z0-9._]+", "-", joined).strip("-.") or "teacher"
 
 
 def check_weights(path: Path) -> None:
-    """Refuse a file of weights that is missing or empty.
+    """Check that a weights file exists and is not empty.
 
     Raises:
-        ValueError: naming it.
+        ValueError: with its path.
     """
     if not path.is_file():
         raise ValueError(f"no weights at {path}: check the path")
@@ -150,7 +150,7 @@ def check_weights(path: Path) -> None:
 
 
 def fault_of_folder(folder: Path) -> str | None:
-    """What keeps a model folder from being whole; None of one that is. Weights are measured, not read."""
+    """What is wrong with a model folder; None if it is complete. Weights are checked by size only."""
     try:
         json.loads((folder / CONFIG).read_bytes())
         is_whole = (folder / OLDER_WEIGHTS).is_file() or _are_whole(folder / WEIGHTS)
@@ -162,18 +162,19 @@ def fault_of_folder(folder: Path) -> str | None:
 
 
 def _are_whole(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says."""
+    """Whether a safetensors file has the size that its header implies."""
     with path.open("rb") as file:
         num_header = int.from_bytes(file.read(HEADER_BYTES), "little")
         if num_header > path.stat().st_size:
             return False
         tensors = json.loads(file.read(num_header))
+    # A copy that was interrupted is shorter than its header implies; reading gigabytes to find out would be slow.
     ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
     return path.stat().st_size == HEADER_BYTES + num_header + max(ends, default=0)
 
 
 def without_weights(spec: str) -> ValueError:
-    """The error for an architecture where a trained model is wanted."""
+    """The error for an architecture without weights where a trained model is needed."""
     return ValueError(
         f"{spec} names an architecture without weights: name sample:scenes, run:ID, a model folder, "
         "open_clip:NAME@/path/to/weights or config:FILE.json@/path/to/weights"
@@ -181,17 +182,18 @@ def without_weights(spec: str) -> ValueError:
 
 
 def unknown_architecture(name: str) -> ValueError:
-    """The error for ``open_clip:NAME``, where no architecture has this name."""
+    """The error for an unknown architecture in ``open_clip:NAME``."""
     return unknown("open_clip model", name, [*open_clip_names(), *size_names()])
 
 
 def size_names() -> list[str]:
-    """The sizes that come with the workbench."""
+    """Names of the built-in sizes."""
     return [path.stem for path in SIZES.glob("*.json")]
 
 
 def open_clip_names() -> tuple[str, ...]:
-    """The architectures that open_clip knows: those that it lists where it is loaded, else those of its files."""
+    """Architectures known to open_clip: its own list if it is loaded, otherwise its config files."""
+    # The list includes architectures registered by the user; importing open_clip for it would take seconds.
     if loaded := sys.modules.get("open_clip"):
         return tuple(loaded.list_models())
     return shipped_names()
@@ -199,11 +201,11 @@ def open_clip_names() -> tuple[str, ...]:
 
 @cache
 def shipped_names() -> tuple[str, ...]:
-    """The architectures that the installed open_clip comes with."""
+    """Architectures in the config files of the installed open_clip."""
     package = find_spec("open_clip")
     assert package is not None and package.origin is not None
     files = sorted((Path(package.origin).parent / "model_configs").glob("*.json"))
-    return tuple(file.stem for file in files if json.loads(file.read_text(encoding="utf-8")).keys() >= set(OF_A_CONFIG))
+    return tuple(file.stem for file in files if json.loads(file.read_text(encoding="utf-8")).keys() >= set(CONFIG_KEYS))
 
 
 def _check_open_clip(rest: str) -> None:
@@ -211,7 +213,7 @@ def _check_open_clip(rest: str) -> None:
     name = name.replace("/", "-")
     if name not in open_clip_names() and name not in size_names():
         raise unknown_architecture(name)
-    if Path(weights).suffix or Path(weights).is_file():  # else a pretrained tag, which open_clip knows
+    if Path(weights).suffix or Path(weights).is_file():  # otherwise a pretrained tag, which spec.py checks
         check_weights(Path(weights))
 
 
@@ -232,7 +234,7 @@ def _no_checkpoint(run: RunDirectory) -> ValueError:
     return ValueError(f"run {run.id} has no checkpoint yet: wait for one, or `workbench runs resume {run.id}`")
 
 
-def _check_is_no_misspelt_run(name: str, runs_dir: Path) -> None:
+def _check_not_misspelled_run(name: str, runs_dir: Path) -> None:
     if ":" not in name and not is_weights_file(name):
         ids = [run.id for run in list_runs(runs_dir)]
         if get_close_matches(name, ids, n=1):
@@ -240,7 +242,7 @@ def _check_is_no_misspelt_run(name: str, runs_dir: Path) -> None:
 
 
 def _is_architecture(spec: str) -> bool:
-    """Whether a SPEC that names something names an architecture alone."""
+    """Whether a valid SPEC names an architecture without weights."""
     if spec.startswith("config:"):
         rest = spec.removeprefix("config:")
         return Path(rest).is_file() or "@" not in rest
@@ -248,7 +250,7 @@ def _is_architecture(spec: str) -> bool:
 
 
 def _prefixed(spec: str) -> str:
-    """What is meant by an architecture, alone or with its weights, that lacks its kind; empty for anything else."""
+    """The SPEC that was probably meant by an architecture name without prefix; empty otherwise."""
     name = spec.partition("@")[0]
     if name.endswith(".json"):
         return f"config:{spec}"

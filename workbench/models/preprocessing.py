@@ -1,4 +1,4 @@
-"""Which mean and std the images of an architecture are normalized with, where a file of weights does not say."""
+"""Image normalization of an architecture, for weights files that do not specify it."""
 
 import json
 import warnings
@@ -11,7 +11,7 @@ from open_clip.factory import get_model_config
 
 
 class Normalization(NamedTuple):
-    """Of the three color channels, in [0, 1]."""
+    """Mean and std of the three color channels, in [0, 1]."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -21,7 +21,7 @@ class Normalization(NamedTuple):
 
 
 class NormalizationWarning(UserWarning):
-    """A default was taken where the right mean and std are not known."""
+    """A default is used because the right mean and std are not known."""
 
 
 OPENAI = Normalization(tuple(open_clip.OPENAI_DATASET_MEAN), tuple(open_clip.OPENAI_DATASET_STD))
@@ -35,7 +35,7 @@ NORMALIZATIONS = {
 
 @cache
 def normalizations_of(name: str) -> tuple[Normalization, ...]:
-    """Those of an architecture's pretrained tags in open_clip, OpenAI's first where it is one; none without tags."""
+    """Normalizations of an architecture's pretrained tags in open_clip, OpenAI's first; empty without tags."""
     found = set()
     for tag in open_clip.list_pretrained_tags_by_model(name):
         cfg = open_clip.get_pretrained_cfg(name, tag)
@@ -44,9 +44,9 @@ def normalizations_of(name: str) -> tuple[Normalization, ...]:
 
 
 def usual_normalization(name: str, source: str) -> Normalization:
-    """That of an architecture's pretrained tags, for weights that do not say theirs; OpenAI's without tags.
+    """The normalization of an architecture's pretrained tags, for weights without their own; OpenAI's without tags.
 
-    Where the tags disagree it is OpenAI's, with a NormalizationWarning that names the setting.
+    If the tags disagree it is OpenAI's, with a NormalizationWarning that names the setting.
     """
     known = normalizations_of(name)
     if len(known) > 1:
@@ -61,7 +61,7 @@ def usual_normalization(name: str, source: str) -> Normalization:
 
 
 def architecture_name(config: Mapping[str, Any]) -> str:
-    """The name under which open_clip has this very config, whatever its activation; empty where it has none."""
+    """The open_clip name of this config, ignoring the activation; empty if there is none."""
     wanted = _comparable(config)
     for name in open_clip.list_models():
         if _comparable(get_model_config(name)) == wanted and normalizations_of(name):
@@ -70,6 +70,7 @@ def architecture_name(config: Mapping[str, Any]) -> str:
 
 
 def _comparable(config: Mapping[str, Any]) -> str:
+    # The activation does not affect normalization.
     return json.dumps({key: value for key, value in config.items() if key != "quick_gelu"}, sort_keys=True)
 
 

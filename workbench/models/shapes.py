@@ -1,7 +1,7 @@
-"""Model configs and the shapes of their transformer towers, one made from the other.
+"""Conversion between model configs and the shapes of their transformer towers.
 
-A plain tower is described by open_clip's own settings. Any other has a table beside them,
-``config["workbench"]["image" or "text"] = {"head_width", "heads", "channels"}``, with one number a layer.
+A plain tower is described by open_clip's own settings. Any other has an extra table,
+``config["workbench"]["image" or "text"] = {"head_width", "heads", "channels"}``, with one number per layer.
 """
 
 import copy
@@ -33,7 +33,7 @@ def tower_shape(config: Config, tower: Tower) -> TowerShape:
     """The shape of one tower.
 
     Raises:
-        ValueError: it is no transformer of ordinary blocks, or its table does not fit it.
+        ValueError: not a transformer with standard blocks, or a table that does not match.
     """
     if trouble := why_not_a_transformer(config, tower):
         raise ValueError(f"the {tower} tower {trouble}: choose a model with open_clip's plain transformer there")
@@ -55,11 +55,11 @@ def tower_shape(config: Config, tower: Tower) -> TowerShape:
 
 
 def why_not_a_transformer(config: Config, tower: Tower) -> str:
-    """What keeps a tower from being a transformer of ordinary blocks; empty where nothing does."""
+    """The reason why a tower is not a transformer with standard blocks; empty if it is one."""
     section = config[SECTIONS[tower]]
     for name in ("timm_model_name", "hf_model_name"):
         if section.get(name):
-            return f"is {section[name]}, of another library"
+            return f"is {section[name]}, from another library"
     if isinstance(section.get("layers"), list | tuple):
         return "is a ModifiedResNet"
     odd = [name for name in ODD_SETTINGS if section.get(name)]
@@ -67,10 +67,10 @@ def why_not_a_transformer(config: Config, tower: Tower) -> str:
 
 
 def with_shape(config: Config, tower: Tower, shape: TowerShape, *, always_table: bool = False) -> Config:
-    """The same config with one tower in another shape: a plain one in open_clip's own settings where these can say it.
+    """The config with one tower in another shape, in open_clip's own settings if they can express it.
 
     Args:
-        always_table: describe a plain tower by a table too, so that it is built of the workbench's own blocks.
+        always_table: use a table for a plain tower too, so that it is built from the workbench's own blocks.
     """
     config = copy.deepcopy(config)
     section = config[SECTIONS[tower]]
@@ -95,14 +95,15 @@ def _set_plain(config: Config, tower: Tower, shape: TowerShape) -> None:
         section["heads"] = heads
     if int(settings.width * settings.mlp_ratio) != channels:
         ratio = channels / shape.width
+        # open_clip truncates width * ratio: where rounding loses a channel, half a channel more gets it back.
         section["mlp_ratio"] = ratio if int(shape.width * ratio) == channels else (channels + 0.5) / shape.width
 
 
 def tower_settings(config: Config, tower: Tower) -> Any:
-    """A tower's settings in open_clip's words, its defaults included.
+    """A tower's settings as an open_clip config object, with defaults.
 
     Raises:
-        ValueError: open_clip has no such setting.
+        ValueError: a setting that open_clip does not have.
     """
     try:
         return (CLIPVisionCfg if tower == "image" else CLIPTextCfg)(**config[SECTIONS[tower]])

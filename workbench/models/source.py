@@ -1,4 +1,4 @@
-"""What a person names when a trained model is wanted: a run, one of its checkpoints, a model folder, or any SPEC."""
+"""Loading a trained model by run, checkpoint, model folder or SPEC."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from workbench.models.spec import load_model
 
 
 def load_student(source: str | Path, runs_dir: Path = Path("runs")) -> Clip:
-    """A trained student in eval mode: ``encode_image`` takes uint8 pictures, ``tokenizer`` captions.
+    """A trained student in eval mode: ``encode_image`` takes uint8 images, ``tokenizer`` captions.
 
     Args:
         source: a run's id or directory (its newest checkpoint), a checkpoint, a model folder, or a model SPEC.
 
     Raises:
-        ValueError: there is nothing to load at ``source``, or it is damaged.
+        ValueError: there is no model at ``source``, or it is damaged.
     """
     folder = find_folder(source, runs_dir)
     return (load_folder(folder) if folder else load_model(str(source), runs_dir=runs_dir)).eval()

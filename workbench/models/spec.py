@@ -1,13 +1,15 @@
-"""Model SPEC -> model: built-in sizes, open_clip names, config files, sample teachers and finished runs."""
+"""Loading the model that a SPEC names: built-in sizes, open_clip names, config files, sample teachers and runs."""
 
-import re
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import open_clip
 from open_clip.factory import get_model_config
-from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
 from workbench.documents import read_json
@@ -16,7 +18,7 @@ from workbench.models.clip import Clip
 from workbench.models.folder import load_folder
 from workbench.models.names import (
     CONFIG,
-    OF_A_CONFIG,
+    CONFIG_KEYS,
     SIZES,
     WEIGHTS,
     check_model,
@@ -27,76 +29,10 @@ from workbench.models.names import (
     unknown_architecture,
     without_weights,
 )
-from workbench.models.offline import without_waiting
 from workbench.models.preprocessing import architecture_name, usual_normalization
 from workbench.models.tokenizers import named_tokenizer
 from workbench.models.towers import check_buildable
-from workbench.models.weights import MisfitError, load_weights, read_weights
-
-# Which architectures a file of weights fits: its shapes say almost all of a model's config.
-
-Description = tuple[Any, ...]
-
-_TEXT_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
-_VISION_BLOCK = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.")
-_STAGE = re.compile(r"visual\.layer([1-4])\.(\d+)\.")
-
-
-def fitting_architectures(tensors: Mapping[str, Tensor], configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The names of the configs with the shapes of these weights, those with the usual activation first.
-
-    What shapes do not show is left open: the activation, and into how many heads a width is divided.
-    """
-    found = _described(tensors)
-    names = [name for name, config in configs.items() if found and _description(config) == found]
-    return sorted(names, key=lambda name: bool(configs[name].get("quick_gelu")))
-
-
-def _description(config: Mapping[str, Any]) -> Description | None:
-    """What a config says of shapes; None for towers that are not open_clip's own."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    if vision.get("timm_model_name") or text.get("hf_model_name"):
-        return None
-    image, caption = (
-        {name: section.get(name, getattr(defaults, name)) for name in names}
-        for section, defaults, names in (
-            (vision, CLIPVisionCfg(), ("image_size", "patch_size", "width", "layers")),
-            (text, CLIPTextCfg(), ("vocab_size", "context_length", "width", "layers")),
-        )
-    )
-    if isinstance(image["layers"], list):
-        image |= {"patch_size": None, "layers": tuple(image["layers"])}
-    return (config["embed_dim"], *image.values(), *caption.values())
-
-
-def _described(tensors: Mapping[str, Tensor]) -> Description | None:
-    """The same, read from the weights; None where the names are not those of open_clip."""
-    named = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
-    try:
-        vocab_size, text_width = named["token_embedding.weight"].shape
-        text = (vocab_size, len(named["positional_embedding"]), text_width, _count(_TEXT_BLOCK, named))
-        image = _resnet(named) if "visual.layer1.0.conv1.weight" in named else _vit(named)
-        return (named["text_projection"].shape[1], *image, *text)
-    except (KeyError, ValueError, IndexError):
-        return None
-
-
-def _vit(named: Mapping[str, Tensor]) -> Description:
-    width, _, patch_size, _ = named["visual.conv1.weight"].shape
-    side = round((len(named["visual.positional_embedding"]) - 1) ** 0.5)
-    return (side * patch_size, patch_size, width, _count(_VISION_BLOCK, named))
-
-
-def _resnet(named: Mapping[str, Tensor]) -> Description:
-    width = 2 * len(named["visual.conv1.weight"])
-    side = round((len(named["visual.attnpool.positional_embedding"]) - 1) ** 0.5)
-    blocks = {match.groups() for name in named if (match := _STAGE.match(name))}
-    stages = [stage for stage, _ in blocks]
-    return (side * 32, None, width, tuple(stages.count(stage) for stage in "1234"))
-
-
-def _count(block: re.Pattern[str], names: Mapping[str, Tensor]) -> int:
-    return len({match[1] for name in names if (match := block.match(name))})
+from workbench.models.weights import MisfitError, fitting_architectures, load_weights, read_weights
 
 
 def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_dir: Path | None = None) -> Clip:
@@ -105,13 +41,12 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
     Args:
         spec: ``mini-w64``, ``open_clip:ViT-B-16@weights.pt``, ``config:file.json@weights.pt``, ``sample:scenes``,
             ``run:ID`` (its newest checkpoint), or the path of a model folder.
-        seed: of the initial weights, where the SPEC names an architecture only.
-            Without a seed, weights are demanded.
-        tokenizer: replaces the model's own where an architecture is built afresh; sizes its vocabulary.
-        runs_dir: where ``run:ID`` looks.
+        seed: of the initialization, if the SPEC names an architecture only. None requires weights.
+        tokenizer: replaces the tokenizer of a newly initialized model, and sets its vocabulary size.
+        runs_dir: where ``run:ID`` is searched.
 
     Raises:
-        ValueError: the SPEC names nothing, needs weights and has none, or the weights do not fit.
+        ValueError: an unknown SPEC, missing weights, or weights that do not match.
     """
     check_model(spec, runs_dir, needs_weights=seed is None)
     kind, colon, rest = spec.partition(":")
@@ -128,13 +63,13 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
     if Path(spec).is_dir():
         return _folder(Path(spec), spec, tokenizer)
     raise ValueError(
-        f"{spec} holds weights alone; name their architecture: {' or '.join(_fitting(Path(spec)))}; "
+        f"{spec} holds weights only; name their architecture: {' or '.join(_fitting(Path(spec)))}; "
         f"`workbench teacher import {spec}` finds out which"
     )
 
 
 def absolute_spec(spec: str) -> str:
-    """The same SPEC with its paths absolute, so that it means the same from every working directory."""
+    """The SPEC with absolute paths, valid from every working directory."""
     kind, colon, rest = spec.partition(":")
     if kind in ("open_clip", "config") and colon:
         name, at, weights = (rest, "", "") if Path(rest).is_file() else rest.partition("@")
@@ -146,16 +81,17 @@ def absolute_spec(spec: str) -> str:
 
 
 def _absolute(path: str) -> str:
-    """A path that is not there stays as it was written: it is a name, or an error will name it."""
+    """Paths that do not exist stay as they are: they are names, or an error will quote them."""
     return str(Path(path).absolute()) if path and Path(path).exists() else path
 
 
 def spec_of_file(path: Path) -> str:
-    """The SPEC of a file of weights, its architecture told by its shapes, which leave the activation open.
+    """The SPEC of a weights file, with the architecture identified by its shapes (not its activation).
 
     Raises:
-        ValueError: there is no such file, or its shapes are those of no architecture, or of several.
+        ValueError: a missing file, or shapes of no known architecture or of several.
     """
+    # The activation cannot be read from shapes: `teacher import` measures which one is right.
     specs = [spec for spec in _fitting(path) if "quickgelu" not in spec]
     if len(specs) != 1:
         raise ValueError(f"the weights in {path} fit several architectures: name one, {' or '.join(specs)}")
@@ -163,18 +99,18 @@ def spec_of_file(path: Path) -> str:
 
 
 def _fitting(path: Path) -> list[str]:
-    """The SPECs with which a file of weights would fit."""
+    """SPECs that a weights file would fit."""
     names = fitting_architectures(read_weights(path), _architectures())
     if not names:
         raise ValueError(
             f"the shapes in {path} are those of no architecture known here: name its config, config:FILE.json@{path}, "
-            f"or make a model folder of it, with {CONFIG} and {WEIGHTS} as open_clip writes them"
+            f"or put it into a model folder with {CONFIG} and {WEIGHTS}, as open_clip writes them"
         )
     return [f"open_clip:{name}@{path}" for name in names]
 
 
 def _architectures() -> dict[str, dict[str, Any]]:
-    """The configs that ``open_clip:NAME`` may name: open_clip's own, and the built-in sizes."""
+    """Configs that ``open_clip:NAME`` can name: open_clip's own and the built-in sizes."""
     own = {name: _read_config(SIZES / f"{name}.json") for name in size_names()}
     return {name: get_model_config(name) for name in open_clip_names()} | own
 
@@ -199,8 +135,9 @@ def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
     if tokenizer:
         raise ValueError(f"open_clip:{rest} comes with its weights and tokenizer: drop student.tokenizer")
     _check_tokenizer(config, f"open_clip:{name}")
-    check_buildable(config)
+    check_buildable(config)  # before a download
     path, preprocess = _weights_file(name, weights)
+    # The tag knows the activation of its weights; shapes do not show it, and the wrong one only lowers accuracy.
     if preprocess.get("quick_gelu"):
         config = config | {"quick_gelu": True}
     tensors = read_weights(path)
@@ -213,7 +150,7 @@ def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
 
 
 def _what_would_fit(name: str, model: Clip, tensors: Mapping[str, Tensor], path: Path) -> str:
-    """A line to go under the table of what did not fit ``name``; empty where there is no remedy."""
+    """A hint below the mismatch table of ``name``; empty if there is no remedy."""
     fitting = fitting_architectures(tensors, _architectures())
     if name not in fitting:
         names = " or ".join(f"open_clip:{one}" for one in fitting)
@@ -221,12 +158,12 @@ def _what_would_fit(name: str, model: Clip, tensors: Mapping[str, Tensor], path:
     tables = [tensors[one] for one in ("token_embedding.weight", "text.token_embedding.weight") if one in tensors]
     if not tables or len(tables[0]) == model.tokenizer.vocab_size:
         return ""
-    # A built-in size names a tokenizer of its own in place of its config's.
+    # A built-in size names its own tokenizer, which may not be the one these weights were trained with.
     return f"\n  it has another tokenizer: name the config that it was trained with, config:FILE.json@{path}"
 
 
 def _config_file(rest: str, seed: int | None, tokenizer: str) -> Clip:
-    """``FILE.json`` or ``FILE.json@WEIGHTS``; where the file is a model folder's, its normalisation counts too."""
+    """``FILE.json`` or ``FILE.json@WEIGHTS``; a model folder's file also has the image normalization."""
     name, at, weights = (rest, "", "") if Path(rest).is_file() else rest.partition("@")
     config = _read_config(Path(name))
     preprocess = _read_json(Path(name)).get("preprocess_cfg", {})
@@ -242,7 +179,7 @@ def _config_file(rest: str, seed: int | None, tokenizer: str) -> Clip:
 
 
 def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
-    """A local file, or what open_clip's own code downloads for a pretrained tag, with the tag's preprocessing."""
+    """A local file, or the file that open_clip downloads for a pretrained tag, with the tag's preprocessing."""
     if Path(weights).suffix or Path(weights).is_file():
         return Path(weights), usual_normalization(name, f"open_clip:{name}@{weights}")._asdict()
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -250,9 +187,9 @@ def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
         raise unknown(f"pretrained tag of {name} (or weights file)", weights, tags)
     tag = open_clip.get_pretrained_cfg(name, weights)
     try:
-        with without_waiting():
+        with offline_if_unreachable():
             return Path(open_clip.download_pretrained(tag)), tag
-    except Exception as error:  # any of the hub client's and the network's many
+    except Exception as error:  # the hub client and the network raise many kinds
         raise ValueError(
             f"cannot download {name}@{weights} ({reason(error)[:120]}): "
             f"name a local file, open_clip:{name}@/path/to/weights"
@@ -262,9 +199,9 @@ def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
 def _read_config(path: Path) -> dict[str, Any]:
     content = _read_json(path)
     config = content.get("model_cfg", content)
-    kinds = dict(zip(OF_A_CONFIG, (int, dict, dict), strict=True))
+    kinds = dict(zip(CONFIG_KEYS, (int, dict, dict), strict=True))
     if not isinstance(config, dict) or not all(isinstance(config.get(key), kind) for key, kind in kinds.items()):
-        raise ValueError(f"{path} is no open_clip model config: it needs {', '.join(kinds)}")
+        raise ValueError(f"{path} is not an open_clip model config: it needs {', '.join(kinds)}")
     return config
 
 
@@ -280,7 +217,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _check_tokenizer(config: Mapping[str, Any], spec: str) -> None:
     if foreign := config["text_cfg"].get("hf_tokenizer_name"):
-        raise ValueError(f"{spec} needs the tokenizer {foreign}, which the workbench does not read; pick a CLIP size")
+        raise ValueError(f"{spec} needs the tokenizer {foreign}, which is not supported; choose a CLIP architecture")
 
 
 def _from_config(
@@ -292,10 +229,42 @@ def _from_config(
 ) -> Clip:
     if seed is None:
         raise without_weights(spec)
-    own = config.pop("tokenizer", "bpe")  # our sizes name theirs; open_clip's own configs mean its byte-pair one
+    own = config.pop("tokenizer", "bpe")  # named by built-in sizes; open_clip's configs imply its byte-pair tokenizer
     text = config["text_cfg"]
     _check_tokenizer(config, spec)
     made = named_tokenizer(tokenizer or own, text.get("context_length", 77))
     text["vocab_size"], text["context_length"] = made.vocab_size, made.context_length
-    normalisation = {key: preprocess[key] for key in ("mean", "std") if preprocess and key in preprocess}
-    return Clip(config, made, seed=seed, **normalisation)
+    normalization = {key: preprocess[key] for key in ("mean", "std") if preprocess and key in preprocess}
+    return Clip(config, made, seed=seed, **normalization)
+
+
+@contextmanager
+def offline_if_unreachable() -> Iterator[None]:
+    """Context in which the hub client uses its cache only if the hub has no address; otherwise it retries for a minute.
+
+    Raises:
+        ConnectionError: instead of the client's error, if the hub is unreachable and the file is not cached.
+    """
+    from huggingface_hub import constants
+
+    host, was_offline = str(urlsplit(constants.ENDPOINT).hostname), constants.HF_HUB_OFFLINE
+    is_offline = not was_offline and not _has_address(host)
+    constants.HF_HUB_OFFLINE = was_offline or is_offline
+    try:
+        yield
+    except Exception as error:
+        if is_offline:
+            raise ConnectionError(f"{host} cannot be reached, and its cache has no such file") from error
+        raise
+    finally:
+        constants.HF_HUB_OFFLINE = was_offline
+
+
+def _has_address(host: str) -> bool:
+    if getproxies():  # a proxy resolves it
+        return True
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True

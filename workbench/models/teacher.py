@@ -1,4 +1,4 @@
-"""The teacher: a model that cannot learn."""
+"""The teacher: a frozen model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,12 +15,12 @@ from workbench.models.weights import weights_sha256
 
 
 class Teacher:
-    """A frozen CLIP. It is no module, so nothing can put it in training mode or find its parameters to optimise.
+    """A frozen CLIP. It is not a module: it has no training mode, and an optimizer cannot find its parameters.
 
     Args:
-        model: its weights are taken as they are, and must not be used for training elsewhere.
-        chunk_size: rows in one forward; the last chunk is padded, so that every forward has the same shape.
-        precision: "bf16" runs the towers under autocast; what comes out is float32 either way.
+        model: used without copying its weights; it must not be trained elsewhere.
+        chunk_size: rows per forward; the last chunk is padded, so that every forward has the same shape.
+        precision: "bf16" runs the towers under autocast; outputs are float32 in either case.
     """
 
     def __init__(self, model: Clip, chunk_size: int = 256, precision: str = "fp32") -> None:
@@ -34,12 +34,12 @@ class Teacher:
 
     @property
     def num_parameters(self) -> dict[str, int]:
-        """Its size, as :func:`~workbench.models.counting.count_parameters` says it."""
+        """Parameter counts (:func:`~workbench.models.counting.count_parameters`)."""
         return count_parameters(self._model)
 
     @property
     def block_widths(self) -> tuple[int, ...]:
-        """The channels of every block of its image tower, as :attr:`Clip.block_widths` says them."""
+        """Channels of its image tower's blocks (:attr:`Clip.block_widths`)."""
         return self._model.block_widths
 
     @property
@@ -48,7 +48,7 @@ class Teacher:
 
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of the three colour channels, in [0, 1], that its pictures are brought to."""
+        """Mean and std of its image normalization, per color channel, in [0, 1]."""
         return self._model.mean, self._model.std
 
     @property
@@ -61,15 +61,15 @@ class Teacher:
         return self._model.config
 
     def fingerprint(self) -> str:
-        """SHA-256 of the weights, hex: equal for equal teachers."""
+        """SHA-256 of the weights, hex."""
         return weights_sha256(self._model.towers)
 
     def facts(self) -> dict[str, Any]:
-        """What checkpoints record of it: the SHA-256 of its weights, and its scale 1/τ."""
+        """What checkpoints record of a teacher: the SHA-256 of its weights, and its scale 1/τ."""
         return {"weights_sha256": self.fingerprint(), "scale": float(self.scale)}
 
     def in_chunks_of(self, chunk_size: int) -> "Teacher":
-        """The same model with other forwards: for a look at few pairs, where the last bits do not matter."""
+        """The same model with another chunk size, for small inputs where the last bits do not matter."""
         return Teacher(self._model, chunk_size, self.precision)
 
     def tokenize(self, captions: Sequence[str]) -> Tensor:
@@ -83,12 +83,12 @@ class Teacher:
     def embed_with_features(
         self, image_BCHW: Tensor, text_BL: Tensor, keys: Sequence[FeatureKey]
     ) -> tuple[Embeddings, dict[FeatureKey, Tensor]]:
-        """What :meth:`embed` gives, to the bit, and inner features of the B pictures from the same forward.
+        """The embeddings of :meth:`embed`, bitwise, and image-tower features of the B images from the same forward.
 
-        The features are float32, without gradient; their first axis has B rows (:mod:`workbench.models.features`).
+        Features are float32, without gradient, and have B rows (:mod:`workbench.models.features`).
 
         Raises:
-            ValueError: the image tower has no such block, or there is no such form.
+            ValueError: an unknown block or form.
         """
         chunks: dict[FeatureKey, list[Tensor]] = {key: [] for key in keys}
 
@@ -104,7 +104,7 @@ class Teacher:
         return Embeddings(image_BD, self.embed_text(text_BL), self.scale), features
 
     def embed_image(self, image_NCHW: Tensor) -> Tensor:
-        """uint8 pictures -> unit-length embeddings [N, D]."""
+        """uint8 images -> unit-length embeddings [N, D]."""
         return self._in_chunks(self._model.encode_image, image_NCHW)
 
     def embed_text(self, text_ML: Tensor) -> Tensor:
@@ -112,10 +112,10 @@ class Teacher:
         return self._in_chunks(self._model.encode_text, text_ML)
 
     def is_place_free(self, image_NCHW: Tensor, text_NL: Tensor) -> bool:
-        """Whether a row is the same, to the bit, wherever in a forward it stands; tried with N at most ``chunk_size``.
+        """Whether a row's embedding is bitwise independent of its position in a forward.
 
-        Every forward has the same shape, and each row is multiplied by itself. Yet a library that divides few rows
-        among several threads may take another path for a short part: MKL does so for 5 to 11 rows and two threads.
+        Tested on N ≤ ``chunk_size`` rows. All forwards have the same shape, yet a library that splits few rows among
+        several threads may use another kernel for a short part: MKL does so for 5 to 11 rows and two threads.
         """
 
         def moves(embed: Callable[[Tensor], Tensor], inputs: Tensor) -> bool:
@@ -128,6 +128,8 @@ class Teacher:
         chunks = []
         bf16 = self.precision == "bf16"
         for chunk in torch.split(inputs, self.chunk_size):
+            # Padded to a fixed shape: kernels are chosen by shape and round differently. Without padding, a row's last
+            # bits would depend on the number of rows, and cached rows would differ from live ones.
             missing = self.chunk_size - len(chunk)
             padded = torch.cat([chunk, chunk[:1].expand(missing, *chunk.shape[1:])]) if missing else chunk
             with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=bf16):

@@ -1,4 +1,4 @@
-"""Captions -> token ids: a word-level tokenizer for the small models, open_clip's byte-pair one for the real sizes."""
+"""Tokenizers: a word-level one for the small models, and open_clip's byte-pair tokenizer for the real sizes."""
 
 import re
 import zlib
@@ -18,30 +18,30 @@ _WORD = re.compile(r"\w+")
 
 
 class Tokenizer(Protocol):
-    """Turns captions into rows of ids, padded with 0; the end token is the largest id, as CLIP's pooling expects."""
+    """Maps captions to rows of ids, padded with 0; the end token is the largest id, as CLIP's text pooling expects."""
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are."""
+        """The number of ids."""
 
     @property
     def context_length(self) -> int:
-        """Ids in a row."""
+        """Ids per row."""
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
-        """B captions -> int64 [B, context_length]; what does not fit is cut, the end token stays."""
+        """B captions -> int64 [B, context_length]; long captions are truncated, the end token is kept."""
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What :func:`make_tokenizer` makes an equal tokenizer from."""
+        """JSON-compatible data from which :func:`make_tokenizer` creates an equal tokenizer."""
 
 
 @dataclass(frozen=True)
 class WordTokenizer:
-    """Lower-case words from a list; a word outside it falls into one of a few hashed buckets.
+    """Lower-case words from a list; other words are hashed into a few buckets.
 
-    The table stays small (a byte-pair vocabulary of 49,408 would outweigh a model of width 64 forty times), and any
-    caption still has tokens.
+    The embedding table stays small (a byte-pair vocabulary of 49,408 would be forty times larger than a model of width
+    64), and every caption has tokens.
     """
 
     words: tuple[str, ...]
@@ -69,6 +69,7 @@ class WordTokenizer:
         known = self._ids.get(word)
         if known is not None:
             return known
+        # Not Python's hash(), which differs between processes.
         return 1 + len(self.words) + zlib.crc32(word.encode()) % self.num_buckets
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
@@ -83,7 +84,7 @@ class WordTokenizer:
 
 @dataclass(frozen=True)
 class BytePairTokenizer:
-    """open_clip's byte-pair tokenizer, the one CLIP was trained with."""
+    """open_clip's byte-pair tokenizer, with which CLIP was trained."""
 
     context_length: int = 77
     vocab_size: int = 49408
@@ -98,17 +99,18 @@ class BytePairTokenizer:
 
     @cached_property
     def _tokenize(self) -> Any:
+        # Imported and built on first use: it reads a vocabulary of 49,408 entries.
         from open_clip.tokenizer import SimpleTokenizer
 
         return SimpleTokenizer()
 
 
 def make_tokenizer(spec: dict[str, Any]) -> Tokenizer:
-    """The tokenizer that a model folder's ``tokenizer.json`` describes.
+    """The tokenizer described by a model folder's ``tokenizer.json``.
 
     Raises:
-        ValueError: it describes none of ours.
-        KeyError: it lacks a setting.
+        ValueError: an unknown kind of tokenizer.
+        KeyError: a missing setting.
     """
     kind = spec.get("kind")
     if kind == "words":
@@ -119,10 +121,10 @@ def make_tokenizer(spec: dict[str, Any]) -> Tokenizer:
 
 
 def named_tokenizer(name: str, context_length: int) -> Tokenizer:
-    """``words:scenes``, ``words:emoji`` (the sample sets' word lists) or ``bpe``.
+    """``words:scenes``, ``words:emoji`` (word lists of the sample datasets) or ``bpe``.
 
     Raises:
-        ValueError: there is no tokenizer of this name.
+        ValueError: an unknown tokenizer.
     """
     if name == "bpe":
         return BytePairTokenizer(context_length)

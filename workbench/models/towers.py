@@ -1,4 +1,4 @@
-"""The two towers of a model config: open_clip's own, with the workbench's blocks where it has no such shape."""
+"""Building the two towers of a model config: open_clip's own, or with the workbench's blocks for other shapes."""
 
 import copy
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from workbench.models.shapes import SECTIONS, TABLES, tower_shape
 
 
 def build_towers(config: dict[str, Any]) -> Any:
-    """An open_clip model (which has no types), its weights random from torch's global random state.
+    """An open_clip model (untyped), randomly initialized from torch's global random state.
 
-    Nothing is downloaded: a timm tower starts from random weights too, whatever its ``timm_model_pretrained`` says.
+    Nothing is downloaded: timm towers are randomly initialized too, whatever their ``timm_model_pretrained``.
 
     Raises:
-        ValueError: open_clip cannot build this config, it has parts that the workbench does not train, it does not fit
-            into memory, or a table in it does not fit.
+        ValueError: open_clip cannot build this config, the workbench does not support it, it does not fit into memory,
+            or one of its shape tables does not match.
     """
     check_buildable(config)
     shapes = {tower: tower_shape(config, tower) for tower in _tabled(config)}
@@ -33,20 +33,20 @@ def build_towers(config: dict[str, Any]) -> Any:
 
 
 def check_buildable(config: Mapping[str, Any]) -> None:
-    """Refuse, before anything is allocated or downloaded, what open_clip would stumble over or ask the network for.
+    """Refuse unsupported configs before anything is allocated or downloaded.
 
     Raises:
-        ValueError: the model has parts that the workbench does not train, or does not fit into memory.
+        ValueError: a part that the workbench does not support, or a model that does not fit into memory.
     """
     if config.get("multimodal_cfg"):
         raise ValueError(
             "this model config has a multimodal_cfg, a text decoder as CoCa's, and the workbench trains CLIP's two "
-            "towers alone: choose a CLIP, such as open_clip:ViT-B-32"
+            "towers only: choose a CLIP, such as open_clip:ViT-B-32"
         )
     vision, text = (found if isinstance(found := config.get(key), dict) else {} for key in ("vision_cfg", "text_cfg"))
     if name := text.get("hf_model_name"):
         raise ValueError(
-            f"this model config has the text tower {name} of transformers, which the workbench does not read: choose "
+            f"this model config has the text tower {name} of transformers, which is not supported: choose "
             "a CLIP with open_clip's own text tower, such as open_clip:ViT-B-32"
         )
     if name := vision.get("timm_model_name"):
@@ -58,14 +58,14 @@ def check_buildable(config: Mapping[str, Any]) -> None:
 
 
 def holder(towers: Any, tower: Tower) -> Any:
-    """The module with a tower's parts; those of a text tower lie in the whole model, or in a module of their own."""
+    """The module with a tower's parts; a text tower's are in the model itself, or in ``towers.text``."""
     if tower == "image":
         return towers.visual
     return towers.text if hasattr(towers, "text") else towers
 
 
 def split_name(name: str) -> tuple[Tower | None, str]:
-    """The tower that a weight belongs to, None for what both share, and the weight's name within it."""
+    """The tower of a weight (None for shared ones such as the scale), and the weight's name within it."""
     if name in ("logit_scale", "logit_bias"):
         return None, name
     if name.startswith("visual."):
@@ -74,7 +74,7 @@ def split_name(name: str) -> tuple[Tower | None, str]:
 
 
 def split_weights(weights: Mapping[str, Tensor]) -> dict[Tower | None, dict[str, Tensor]]:
-    """The weights of a model by tower; what both share is under None."""
+    """Weights by tower; shared ones are under None."""
     parts: dict[Tower | None, dict[str, Tensor]] = {None: {}, "image": {}, "text": {}}
     for name, tensor in weights.items():
         tower, inner = split_name(name)
@@ -83,7 +83,7 @@ def split_weights(weights: Mapping[str, Tensor]) -> dict[Tower | None, dict[str,
 
 
 def join_weights(parts: Mapping[Tower | None, Mapping[str, Tensor]], towers: Any) -> dict[str, Tensor]:
-    """Undo :func:`split_weights`, with the names that ``towers`` gives them."""
+    """The inverse of :func:`split_weights`, with names as in ``towers``."""
     prefixes: dict[Tower | None, str] = {
         None: "",
         "image": "visual.",
@@ -101,7 +101,8 @@ def _tabled(config: dict[str, Any]) -> list[Tower]:
 
 
 def _with_template_blocks(config: dict[str, Any], shapes: dict[Tower, TowerShape]) -> dict[str, Any]:
-    """A config that open_clip can build whatever the shapes: one block of one head, to be replaced."""
+    """A config that open_clip can build whatever the shapes: one block with one head, replaced afterwards."""
+    # open_clip requires width % heads == 0, which sliced towers may violate.
     config = {key: value for key, value in copy.deepcopy(config).items() if key != TABLES}
     for tower, shape in shapes.items():
         one_head = {"head_width": shape.width} if tower == "image" else {"heads": 1}
@@ -115,12 +116,12 @@ def _build(config: dict[str, Any]) -> Any:
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
     try:
         return build(**arguments | {"vision_cfg": arguments["vision_cfg"] | {"timm_model_pretrained": False}})
-    except Exception as error:  # open_clip checks little: a bad config stumbles anywhere in its code
+    except Exception as error:  # open_clip checks little: a bad config fails anywhere in its code
         raise ValueError(f"open_clip cannot build this model config: {reason(error)}") from error
 
 
 def _put_blocks(towers: Any, tower: Tower, shape: TowerShape) -> None:
-    """Replace the template block by blocks of the shape, with its kind of norm and activation."""
+    """Replace the template block by blocks of the given shape, with its norm and activation."""
     transformer = holder(towers, tower).transformer
     template = transformer.resblocks[0]
     norm = template.ln_1
@@ -137,13 +138,13 @@ def _put_blocks(towers: Any, tower: Tower, shape: TowerShape) -> None:
     ]
     if tower == "text":
         for block in blocks:
-            _start_as_text(block, shape)
+            _init_as_text(block, shape)
     transformer.resblocks = nn.ModuleList(blocks)
     transformer.layers = shape.num_layers
 
 
-def _start_as_text(block: Block, shape: TowerShape) -> None:
-    """open_clip starts the blocks of a text tower by width and depth, those of a ViT as torch does."""
+def _init_as_text(block: Block, shape: TowerShape) -> None:
+    """Initialize a block like open_clip's text tower, by width and depth; a ViT's blocks use torch's defaults."""
     inward, outward = shape.width**-0.5, (2 * shape.num_layers * shape.width) ** -0.5
     if isinstance(block.attn, Attention):
         nn.init.normal_(block.attn.in_proj_weight, std=inward)

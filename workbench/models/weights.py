@@ -1,30 +1,31 @@
-"""Reading other people's weight files: the usual wrappings undone, and a readable table of what does not fit."""
+"""Reading weights files: wrappers are removed, mismatches are listed in a table, shapes identify architectures."""
 
 import hashlib
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workbench.errors import reason
 from workbench.models.names import check_weights
 
-# One name for a set of weights.
-
 
 @torch.no_grad()
 def weights_sha256(module: nn.Module) -> str:
     """SHA-256 over the names and bytes of a module's weights and buffers, hex.
 
-    Within one architecture and dtype, equal exactly for equal weights.
+    Within one architecture and dtype, equal if and only if the weights are.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
+        # Bytes, not values: -0.0 and 0.0 are different weights, and bfloat16 has no numpy dtype.
         content = tensor.cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(name.encode() + content.numpy().tobytes())
     return digest.hexdigest()
@@ -32,37 +33,43 @@ def weights_sha256(module: nn.Module) -> str:
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "student")
 PREFIXES = ("module.", "_orig_mod.", "towers.")
-SHOWN = 8  # lines of each kind in a mismatch table
+SHOWN = 8  # lines per kind in a mismatch table
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-CONSTANTS = ("attn_mask", "input_resolution", "context_length", "vocab_size")  # stored with OpenAI's, learned by none
+CONSTANTS = ("attn_mask", "input_resolution", "context_length", "vocab_size")  # in OpenAI's files, not weights
 SCALARS = ("logit_scale", "logit_bias")  # stored as [] or as [1]
+
+Description = tuple[Any, ...]
+
+_TEXT_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
+_VISION_BLOCK = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.")
+_STAGE = re.compile(r"visual\.layer([1-4])\.(\d+)\.")
 
 
 class MisfitError(ValueError):
-    """The names or shapes of the weights are not the model's."""
+    """Names or shapes of weights do not match the model."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors or PyTorch file, without wrappers and prefixes.
 
-    Pickles are read with ``weights_only``: a file that would run code is refused.
+    Pickles are loaded with ``weights_only``: a file that would run code is refused.
 
     Raises:
-        ValueError: the file is missing, torn, unsafe, or holds no tensors; one line that names it.
+        ValueError: a missing, damaged or unsafe file, or one without tensors; one line with its path.
     """
     check_weights(path)
     try:
         content = _content(path)
-    except Exception as error:  # damaged files make the readers stumble in a dozen ways
+    except Exception as error:  # damaged files make the readers fail in many ways
         if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
             raise ValueError(
-                f"{path} is refused: it is torn, or it holds Python objects that loading would execute; "
+                f"{path} is refused: it is truncated, or it holds Python objects that loading would execute; "
                 "save its state_dict alone, best as .safetensors"
             ) from None
         raise ValueError(f"cannot read weights from {path}: {reason(error)}; copy or download it again") from None
     tensors = unwrap(content)
     if any(name.startswith("vision_model.") for name in tensors):
-        raise ValueError(f"{path} has the names of transformers: take the same model's file in open_clip's form")
+        raise ValueError(f"{path} has the names of transformers: use the same model's file in open_clip's format")
     if not tensors:
         raise ValueError(f"{path} holds no tensors under any of the usual names ({', '.join(WRAPPERS)})")
     return tensors
@@ -72,31 +79,32 @@ def _content(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch describes an odd file at length, and then raises
+        warnings.simplefilter("ignore")  # torch warns about odd files, and then raises
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def unwrap(content: Any) -> dict[str, Tensor]:
-    """The innermost mapping of names to tensors, with prefixes that wrap every name removed."""
-    if not isinstance(content, Mapping):
+    """The innermost mapping of names to tensors, without prefixes that all names share."""
+    if not isinstance(content, Mapping):  # a list, a tensor
         return {}
     while inside := next((w for w in WRAPPERS if isinstance(content.get(w), Mapping)), None):
         content = content[inside]
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    # Prefixes nest: DDP around a compiled model gives module._orig_mod.
     while prefix := next((p for p in PREFIXES if tensors and all(n.startswith(p) for n in tensors)), None):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy ``tensors`` into ``module``; all must fit, be of a floating dtype of 16 bits or more, and be finite.
+    """Copy ``tensors`` into ``module``. All must match, have a floating dtype of at least 16 bits, and be finite.
 
-    Constants that some files store with the weights are skipped. ``module`` stays as it was where anything is refused.
+    Constants that some files store with the weights are skipped. On an error, ``module`` is unchanged.
 
     Raises:
-        MisfitError: a table of the missing, unexpected and reshaped weights.
-        ValueError: one line for weights in int8, float8 or another dtype that is no weight's, for NaN and infinity, and
-            for a scale that is not positive and finite.
+        MisfitError: a table of missing, unexpected and reshaped weights.
+        ValueError: int8, float8 or another dtype that weights do not have, NaN or infinity, or a scale that is not
+            positive and finite.
     """
     wanted = module.state_dict()
     tensors = _without_constants(tensors, wanted)
@@ -119,7 +127,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
 
 
 def _without_constants(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that hold weights, a scale that is stored as [1] or [] in the shape that the model has."""
+    """Tensors that hold weights; a scale stored as [1] or [] is reshaped to the model's shape."""
     kept = {name: x for name, x in tensors.items() if name in wanted or name.rpartition(".")[2] not in CONSTANTS}
     for name in SCALARS:
         if name in kept and name in wanted and kept[name].numel() == wanted[name].numel() == 1:
@@ -128,7 +136,7 @@ def _without_constants(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tenso
 
 
 def _check_dtypes(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
-    """Casting int8 or float8 to float32 gives numbers, but without their separate scales not the weights."""
+    """Refuse int8 and float8: cast to float32 without their separate scales, they are not the weights."""
     odd = [
         f"{name} in {str(tensor.dtype).removeprefix('torch.')}"
         for name, tensor in tensors.items()
@@ -146,8 +154,8 @@ def _check_values(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], s
     infinite = [name for name, tensor in cast.items() if not torch.isfinite(tensor).all()]
     if infinite:
         raise ValueError(
-            f"{source} is refused: NaN or infinity in {_first_of(infinite)}; it is damaged, or of a training that "
-            "diverged: take an earlier checkpoint, or copy it again"
+            f"{source} is refused: NaN or infinity in {_first_of(infinite)}; it is damaged, or from a run that "
+            "diverged: use an earlier checkpoint, or copy it again"
         )
     scale = cast["logit_scale"].exp() if "logit_scale" in cast else torch.ones(())
     if not ((scale > 0) & torch.isfinite(scale)).all():
@@ -164,3 +172,61 @@ def _first_of(found: list[str]) -> str:
 def _shortened(rows: list[str]) -> list[str]:
     more = len(rows) - SHOWN
     return rows if more <= 0 else [*rows[:SHOWN], f"... and {more} more {rows[0].split()[0]}"]
+
+
+def fitting_architectures(tensors: Mapping[str, Tensor], configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the configs whose shapes are those of the weights, without QuickGELU first.
+
+    Shapes leave open the activation and the number of heads.
+    """
+    found = _described(tensors)
+    names = [name for name, config in configs.items() if found and _description(config) == found]
+    return sorted(names, key=lambda name: bool(configs[name].get("quick_gelu")))
+
+
+def _description(config: Mapping[str, Any]) -> Description | None:
+    """The shapes that a config describes; None for towers from other libraries."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if vision.get("timm_model_name") or text.get("hf_model_name"):
+        return None
+    image, caption = (
+        {name: section.get(name, getattr(defaults, name)) for name in names}
+        for section, defaults, names in (
+            (vision, CLIPVisionCfg(), ("image_size", "patch_size", "width", "layers")),
+            (text, CLIPTextCfg(), ("vocab_size", "context_length", "width", "layers")),
+        )
+    )
+    if isinstance(image["layers"], list):
+        image |= {"patch_size": None, "layers": tuple(image["layers"])}
+    return (config["embed_dim"], *image.values(), *caption.values())
+
+
+def _described(tensors: Mapping[str, Tensor]) -> Description | None:
+    """The same for weights; None if the names are not open_clip's."""
+    named = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
+    try:
+        vocab_size, text_width = named["token_embedding.weight"].shape
+        text = (vocab_size, len(named["positional_embedding"]), text_width, _count(_TEXT_BLOCK, named))
+        image = _resnet(named) if "visual.layer1.0.conv1.weight" in named else _vit(named)
+        return (named["text_projection"].shape[1], *image, *text)
+    except (KeyError, ValueError, IndexError):
+        return None
+
+
+def _vit(named: Mapping[str, Tensor]) -> Description:
+    width, _, patch_size, _ = named["visual.conv1.weight"].shape
+    # One position per patch, plus the class token.
+    side = round((len(named["visual.positional_embedding"]) - 1) ** 0.5)
+    return (side * patch_size, patch_size, width, _count(_VISION_BLOCK, named))
+
+
+def _resnet(named: Mapping[str, Tensor]) -> Description:
+    width = 2 * len(named["visual.conv1.weight"])  # the first stem convolution has half the width
+    side = round((len(named["visual.attnpool.positional_embedding"]) - 1) ** 0.5)
+    blocks = {match.groups() for name in named if (match := _STAGE.match(name))}
+    stages = [stage for stage, _ in blocks]
+    return (side * 32, None, width, tuple(stages.count(stage) for stage in "1234"))
+
+
+def _count(block: re.Pattern[str], names: Mapping[str, Tensor]) -> int:
+    return len({match[1] for name in names if (match := block.match(name))})

@@ -1,4 +1,4 @@
-"""Students of every kind that an export must carry."""
+"""Students of every kind that can be exported."""
 
 import copy
 from collections.abc import Callable

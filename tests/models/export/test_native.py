@@ -30,7 +30,7 @@ def test_nan_in_either_tower_is_seen_and_never_tolerated(probe):
             checked(difference, 1.0, "a reader")
 
 
-def test_a_difference_is_tolerated_or_said():
+def test_a_difference_is_tolerated_or_reported():
     assert checked(1e-5, 1e-5, "a reader") == 1e-5
     with pytest.raises(MismatchError, match=r"as a reader reads it.* by 1\.1e-05, more than 1e-05"):
         checked(1.1e-5, 1e-5, "a reader")

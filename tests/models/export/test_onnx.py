@@ -1,4 +1,4 @@
-"""The towers as ONNX, run by onnxruntime as a stranger would, by config.json alone."""
+"""Exported ONNX towers, run by onnxruntime from config.json only."""
 
 import json
 
@@ -16,12 +16,12 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 
-def by_config(folder, pictures, tokens):
-    """Unit-length embeddings of uint8 pictures and of tokens, from what lies in the folder."""
+def by_config(folder, images, tokens):
+    """Unit-length embeddings of uint8 images and of tokens, from what lies in the folder."""
     config = json.loads((folder / CONFIG).read_text())
     channels = (1, 3, 1, 1)
     mean, std = (np.array(config["image"][name], np.float32).reshape(channels) for name in ("mean", "std"))
-    normalized = (pictures.astype(np.float32) / 255 - mean) / std
+    normalized = (images.astype(np.float32) / 255 - mean) / std
     found = []
     for tower, inputs in (("image", normalized), ("text", tokens)):
         session = onnxruntime.InferenceSession(folder / config[tower]["file"], providers=["CPUExecutionProvider"])
@@ -30,14 +30,14 @@ def by_config(folder, pictures, tokens):
     return found
 
 
-def check_export(student, folder, pictures):
+def check_export(student, folder, images):
     exported = export_model(student, folder, "onnx")
     assert exported.max_abs_difference < 1e-5
     assert exported.sizes.keys() == {"image.onnx", "text.onnx", "config.json", "tokenizer.json"}
     parameters = 4 * sum(p.numel() for p in student.towers.parameters())
     assert exported.sizes["image.onnx"] + exported.sizes["text.onnx"] < 1.1 * parameters + 100_000
     for count in (1, 2, 7):
-        image, text = pictures(count, student.image_size), student.tokenizer(["a red square", "", "zebra"] * 3)[:count]
+        image, text = images(count, student.image_size), student.tokenizer(["a red square", "", "zebra"] * 3)[:count]
         expected = student.embed(image, text)
         image_BD, text_BD = by_config(folder, image.numpy(), text.numpy())
         np.testing.assert_allclose(image_BD, expected.image_BD.detach(), atol=1e-5)
@@ -50,22 +50,22 @@ def check_export(student, folder, pictures):
         assert not {"logit_scale", "projection"} & {tensor.name for tensor in graph.graph.initializer}
 
 
-def test_a_sliced_student_runs_elsewhere(make_sliced, tmp_path, pictures, capfd):
+def test_a_sliced_student_runs_elsewhere(make_sliced, tmp_path, images, capfd):
     student = make_sliced(1, 0.7)
     assert "workbench" in student.config  # not uniform
-    check_export(student, tmp_path / "out", pictures)
+    check_export(student, tmp_path / "out", images)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "resnet", "bpe"])
-def test_any_student_runs_elsewhere(make_student, tmp_path, pictures, kind):
-    check_export(make_student(kind), tmp_path / "out", pictures)
+def test_any_student_runs_elsewhere(make_student, tmp_path, images, kind):
+    check_export(make_student(kind), tmp_path / "out", images)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["quick_gelu", "custom_text", "logit_bias", "avg"])
-def test_open_clips_variants_run_elsewhere(config, tokenizer, tmp_path, pictures, change):
+def test_open_clips_variants_run_elsewhere(config, tokenizer, tmp_path, images, change):
     from workbench.models.clip import Clip
 
     if change == "avg":
@@ -75,7 +75,7 @@ def test_open_clips_variants_run_elsewhere(config, tokenizer, tmp_path, pictures
     else:
         config |= {change: True}
     student = Clip(config, tokenizer).eval()
-    check_export(student, tmp_path / "out", pictures)
+    check_export(student, tmp_path / "out", images)
     assert json.loads((tmp_path / "out" / CONFIG).read_text())["logit_bias"] == (-10 if change == "logit_bias" else 0)
 
 
@@ -93,7 +93,7 @@ def test_the_inputs_are_those_of_the_model(make_clip):
 def test_a_tower_beyond_two_gigabytes_is_refused(make_clip, monkeypatch):
     monkeypatch.setattr(export_onnx, "MAX_WEIGHT_BYTES", 10_000)
     model = make_clip()
-    with pytest.raises(ValueError, match=r"image tower has .* GB of weights.*: take --format native"):
+    with pytest.raises(ValueError, match=r"image tower has .* GB of weights.*: use --format native"):
         to_onnx(model, "image", model_inputs(model, Probe.of(model))["image"][:2], describe(model))
 
 
@@ -102,19 +102,19 @@ def test_a_tower_that_torch_cannot_write_is_one_line(make_clip, monkeypatch):
         raise RuntimeError("no such operator\nand a long story")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
-    with pytest.raises(ValueError, match=r"\Atorch cannot write the image tower as ONNX \(no such operator\)[^\n]*\Z"):
+    with pytest.raises(ValueError, match=r"\Atorch cannot convert the image tower .*\(no such operator\)[^\n]*\Z"):
         write_onnx(make_clip(), None)
 
 
 def test_a_runtime_that_disagrees_is_noticed(make_clip, tmp_path, monkeypatch):
     def constant(_, tower: str, example, __):
-        """A valid tower that always says the same."""
+        """A valid tower that always returns the same."""
         value = onnx.numpy_helper.from_array(np.ones((1, 16), np.float32) / 4, "value")
         node = onnx.helper.make_node("Identity", ["value"], ["embedding"])
         kind = onnx.TensorProto.FLOAT if tower == "image" else onnx.TensorProto.INT64
         given = onnx.helper.make_tensor_value_info(tower, kind, ["B", *example.shape[1:]])
-        said = onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, [1, 16])
-        graph = onnx.helper.make_graph([node], "constant", [given], [said], [value])
+        output = onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, [1, 16])
+        graph = onnx.helper.make_graph([node], "constant", [given], [output], [value])
         imports = [onnx.helper.make_opsetid("", 18)]
         return onnx.helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
 
@@ -123,7 +123,7 @@ def test_a_runtime_that_disagrees_is_noticed(make_clip, tmp_path, monkeypatch):
         write_onnx(make_clip(), tmp_path)
 
 
-def test_the_converters_talk_is_stilled_and_comes_back():
+def test_the_converters_logging_is_silenced_and_restored():
     import logging
 
     logger = logging.getLogger("onnxscript")

@@ -1,4 +1,4 @@
-"""An export is whole and read back as it was, or it is not there."""
+"""An export is complete and equal to the model after reading it back, or it does not exist."""
 
 import errno
 import json
@@ -59,7 +59,7 @@ def test_open_clip_reads_what_is_uniform(make_student, tmp_path, kind):
 
 
 @pytest.mark.parametrize(("kind", "format"), [("sliced", "native"), ("resnet", "native"), ("plain", "open_clip")])
-def test_half_precision_halves_the_weights_and_says_what_it_costs(make_student, tmp_path, kind, format):
+def test_half_precision_halves_the_weights_and_reports_the_difference(make_student, tmp_path, kind, format):
     student = make_student(kind)
     full = export_model(student, tmp_path / "full", format)
     half = export_model(student, tmp_path / "half", format, half=True)
@@ -84,7 +84,7 @@ def test_an_empty_folder_is_filled_and_a_taken_one_left_alone(make_clip, tmp_pat
 
 def test_the_folder_one_is_in_is_not_replaced(make_clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="the folder that you are in"):
+    with pytest.raises(ValueError, match="--out DIR"):
         export_model(make_clip(), Path(), "native")
     assert list(tmp_path.iterdir()) == []
 
@@ -146,7 +146,7 @@ def test_the_rule_in_words_is_the_tokenizer(caption, context_length, num_buckets
     assert make_tokenizer(document) == tokenizer
 
 
-def test_a_plain_tower_in_a_table_is_open_clips_own(make_clip, tokenizer, pictures, captions):
+def test_a_plain_tower_in_a_table_is_open_clips_own(make_clip, tokenizer, images, captions):
     plain = make_clip(3)
     config = plain.config
     for tower in ("image", "text"):
@@ -156,7 +156,7 @@ def test_a_plain_tower_in_a_table_is_open_clips_own(make_clip, tokenizer, pictur
     write = as_uniform(tabled)
     assert TABLES not in write.config
     assert write.config == plain.config
-    image, text = pictures(3), tokenizer(captions(3))
+    image, text = images(3), tokenizer(captions(3))
     torch.testing.assert_close(write.encode_image(image), tabled.encode_image(image), atol=1e-6, rtol=0)
     torch.testing.assert_close(write.encode_text(text), tabled.encode_text(text), atol=1e-6, rtol=0)
 
@@ -179,7 +179,7 @@ def test_a_model_without_tables_is_taken_as_it_is(make_clip):
 def test_an_odd_tower_is_refused_in_one_line(make_clip, tokenizer, tmp_path, heads, channels, why):
     shape = TowerShape(width=32, head_width=16, heads=heads, channels=channels)
     model = Clip(with_shape(make_clip().config, "image", shape), tokenizer)
-    expected = rf"\Aopen_clip has no such image tower \({why}\): take --format native or onnx\Z"
+    expected = rf"\Aopen_clip has no such image tower \({why}\): use --format native or onnx\Z"
     with pytest.raises(ValueError, match=expected):
         write_open_clip(model, tmp_path / "out", torch.float32)
     assert not (tmp_path / "out").exists()

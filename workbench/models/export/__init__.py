@@ -1,1 +1,1 @@
-"""A trained model as files for others: the workbench's own folder, open_clip's, or ONNX."""
+"""Export of a trained model: the workbench's own folder, open_clip's, or ONNX."""

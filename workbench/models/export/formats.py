@@ -1,4 +1,4 @@
-"""The formats by name."""
+"""Names of export formats, without importing torch."""
 
 from importlib.util import find_spec
 
@@ -14,16 +14,16 @@ NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 
 
 def check_format(name: str, *, half: bool = False) -> None:
-    """Whether a format is known and its packages are installed, without importing them.
+    """Check that a format exists and that its packages are installed, without importing them.
 
     Raises:
-        ValueError: it is not, with the nearest name or what to install; or it has no half precision.
+        ValueError: with the nearest name or the packages to install; or the format has no half precision.
     """
     if name not in FORMATS:
         raise unknown("format", name, FORMATS)
     for package in NEEDED.get(name, ()):
         spec = find_spec(package)
-        if spec is None or spec.origin is None:  # a mere folder of the package's name has no origin
+        if spec is None or spec.origin is None:  # a folder with the package's name has no origin
             raise ValueError(f"{name} needs {package}, which is not installed: pip install '{PROJECT}[{name}]'")
     if half and name == "onnx":
-        raise ValueError("onnx is written in float32: drop --half, and let the runtime round (or quantise) it")
+        raise ValueError("onnx is written in float32: drop --half, and let the runtime convert (or quantize) it")

@@ -1,4 +1,4 @@
-"""The workbench's own model folder, which ``workbench.load_student`` reads; any architecture."""
+"""The workbench's own model folder, read by ``workbench.load_student``, for any architecture; and the export check."""
 
 import json
 from dataclasses import dataclass
@@ -14,8 +14,6 @@ from workbench.models.clip import Clip
 from workbench.models.folder import TOKENIZER, load_folder, save_folder
 from workbench.models.tokenizers import Tokenizer
 
-# Fixed pictures and captions on which an export is compared with the model it came from.
-
 CAPTIONS = (
     "",
     "a photo of a dog",
@@ -30,12 +28,12 @@ BATCH_SIZES = (1, 3, len(CAPTIONS))
 
 
 class MismatchError(RuntimeError):
-    """What was written does not give the embeddings of the model it came from."""
+    """An exported model gives other embeddings than its source."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """uint8 noise and captions for one model, with the unit-length embeddings that it gives them."""
+    """Fixed inputs for checking an export (uint8 noise and captions), with the model's unit-length embeddings."""
 
     image_BCHW: Tensor
     text_BL: Tensor
@@ -51,26 +49,26 @@ class Probe:
         return cls(image, text, model.embed(image, text))
 
     def difference(self, image_BD: Tensor, text_BD: Tensor) -> float:
-        """The largest difference between any two numbers, for the first B of the probe's pairs; may be NaN."""
+        """The largest absolute difference from the expected embeddings of the first B pairs; may be NaN."""
         expected = self.expected
         pairs = ((image_BD, expected.image_BD), (text_BD, expected.text_BD))
         return max_or_nan([(found - wanted[: len(found)]).abs().max().item() for found, wanted in pairs])
 
 
 def max_or_nan(values: list[float]) -> float:
-    """The largest value, NaN if there is one among them."""
+    """The largest value, or NaN if there is one."""
     return torch.tensor(values, dtype=torch.float64).max().item()
 
 
 def checked(difference: float, tolerance: float, reader: str) -> float:
-    """The difference, if it is tolerated.
+    """``difference``, if within the tolerance.
 
     Raises:
-        MismatchError: it is larger, or no number.
+        MismatchError: it is larger, or NaN.
     """
-    if not difference <= tolerance:
+    if not difference <= tolerance:  # also True for NaN
         raise MismatchError(
-            f"as {reader} reads it, the export's unit-length embeddings differ from the model's by {difference:.2g}, "
+            f"as {reader} reads it, the exported unit-length embeddings differ from the model's by {difference:.2g}, "
             f"more than {tolerance:g}: nothing was written; try another --format"
         )
     return difference
@@ -89,13 +87,13 @@ RULES = {
 
 
 def write_native(model: Clip, folder: Path, dtype: torch.dtype) -> float:
-    """Write a model folder whose ``tokenizer.json`` also says in words how captions become ids.
+    """Write a model folder whose ``tokenizer.json`` also describes the tokenizer in words.
 
     Returns:
-        the largest difference between the unit-length embeddings of what is read back and the model's.
+        the largest difference between the unit-length embeddings of the reloaded model and the model's.
 
     Raises:
-        MismatchError: it does not read back as it was.
+        MismatchError: it is larger than the tolerance.
     """
     write_model_folder(model, folder, dtype)
     probe, again = Probe.of(model), load_folder(folder).eval()
@@ -105,11 +103,11 @@ def write_native(model: Clip, folder: Path, dtype: torch.dtype) -> float:
 
 
 def write_model_folder(model: Clip, folder: Path, dtype: torch.dtype) -> None:
-    """The folder alone, unchecked."""
+    """Write the folder without checking it."""
     save_folder(model, folder, dtype)
     write_atomically(folder / TOKENIZER, json.dumps(tokenizer_document(model.tokenizer)) + "\n")
 
 
 def tokenizer_document(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What a reader without the workbench must know to make ids of captions."""
+    """The tokenizer's spec, and how to tokenize without the workbench."""
     return tokenizer.spec | {"rule": RULES[tokenizer.spec["kind"]]}

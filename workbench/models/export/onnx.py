@@ -1,8 +1,8 @@
-"""ONNX: ``image.onnx`` and ``text.onnx``, whatever the towers' shapes, and ``config.json`` to feed them by.
+"""ONNX export: ``image.onnx`` and ``text.onnx`` for towers of any shape, and ``config.json`` with their preprocessing.
 
-Inputs are what open_clip's transform and tokenizer give: normalised float32 pictures [B, 3, H, W] and int64 token ids
-[B, L]; B is free. Outputs are unit-length float32 embeddings [B, D], so a dot product is a cosine. Each file also
-carries its part of ``config.json`` as metadata.
+Inputs are those of open_clip's transform and tokenizer: normalized float32 images [B, 3, H, W] and int64 token ids
+[B, L]; B is dynamic. Outputs are unit-length float32 embeddings [B, D], so a dot product is a cosine. Each file also
+has its part of ``config.json`` as metadata.
 """
 
 import json
@@ -27,12 +27,12 @@ from workbench.models.towers import split_name
 TOLERANCE = 1e-4
 CONFIG = "config.json"
 OPSET = 18
-MAX_WEIGHT_BYTES = 2_000_000_000  # a protocol buffer holds 2^31 bytes, the graph among them
-TALKATIVE = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+MAX_WEIGHT_BYTES = 2_000_000_000  # a protocol buffer is limited to 2^31 bytes, graph included
+NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
 class _Tower(nn.Module):
-    """One tower as a module of its own, with unit-length output."""
+    """One tower as a module, with unit-length output."""
 
     def __init__(self, model: Clip, tower: Tower) -> None:
         super().__init__()
@@ -45,13 +45,13 @@ class _Tower(nn.Module):
 
 
 def write_onnx(model: Clip, folder: Path) -> float:
-    """Write both towers, in float32, and run them in onnxruntime at several batch sizes.
+    """Write both towers in float32, and run them in onnxruntime at several batch sizes.
 
     Returns:
         the largest difference between its unit-length embeddings and the model's.
 
     Raises:
-        ValueError: a tower is too large for one file, or torch cannot write it.
+        ValueError: a tower is too large for one file, or torch cannot convert it.
         MismatchError: onnxruntime gives other embeddings.
     """
     probe, document = Probe.of(model), describe(model)
@@ -65,7 +65,7 @@ def write_onnx(model: Clip, folder: Path) -> float:
 
 
 def describe(model: Clip) -> dict[str, Any]:
-    """``config.json``: what to feed the towers, and how to compare what they give."""
+    """The content of ``config.json``: preprocessing of the inputs, and how to compare the outputs."""
     size, bias = model.image_size, getattr(model.towers, "logit_bias", None)
     return {
         "image": {
@@ -92,46 +92,29 @@ def describe(model: Clip) -> dict[str, Any]:
 
 
 def model_inputs(model: Clip, probe: Probe) -> dict[Tower, Tensor]:
-    """The probe as the two files take it."""
+    """The probe as input of the two files."""
     mean, std = (torch.tensor(channels).view(1, 3, 1, 1) for channels in (model.mean, model.std))
     return {"image": (probe.image_BCHW / 255 - mean) / std, "text": probe.text_BL}
 
 
 def to_onnx(model: Clip, tower: Tower, example: Tensor, document: dict[str, Any]) -> bytes:
-    """One tower as an ONNX model in bytes, for any batch size.
+    """One tower as an ONNX model in bytes, with dynamic batch size.
 
     Args:
         example: two rows of its input.
-        document: what :func:`describe` says.
+        document: the result of :func:`describe`.
 
     Raises:
-        ValueError: its weights are too many for one file, or torch cannot write it.
+        ValueError: too many weights for one file, or torch cannot convert it.
     """
     import onnx
 
     num_bytes = sum(4 * p.numel() for name, p in model.towers.named_parameters() if split_name(name)[0] == tower)
     if num_bytes > MAX_WEIGHT_BYTES:
         raise ValueError(
-            f"the {tower} tower has {num_bytes / 1e9:.1f} GB of weights, and an ONNX file holds 2: take --format native"
+            f"the {tower} tower has {num_bytes / 1e9:.1f} GB of weights, an ONNX file holds 2: use --format native"
         )
-    try:
-        with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                _Tower(model, tower).eval(),
-                (example,),
-                input_names=[tower],
-                output_names=[f"{tower}_embedding"],
-                opset_version=OPSET,
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("B")},),
-                verbose=False,
-            )
-        assert program is not None
-        graph = program.model_proto
-    except Exception as error:  # of a converter that is not ours, any at all
-        raise ValueError(
-            f"torch cannot write the {tower} tower as ONNX ({reason(error)}): take --format native"
-        ) from error
+    graph = _convert(model, tower, example)
     _strip(graph)
     facts = document[tower] | {name: value for name, value in document.items() if name not in TOWERS}
     onnx.helper.set_model_props(
@@ -142,8 +125,30 @@ def to_onnx(model: Clip, tower: Tower, example: Tensor, document: dict[str, Any]
     return content
 
 
+def _convert(model: Clip, tower: Tower, example: Tensor) -> Any:
+    """The ONNX model of one tower as a protocol buffer."""
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                _Tower(model, tower).eval(),
+                (example,),  # two rows: torch specializes a batch size of 1 instead of keeping it dynamic
+                input_names=[tower],
+                output_names=[f"{tower}_embedding"],
+                opset_version=OPSET,
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("B")},),
+                verbose=False,
+            )
+        assert program is not None
+        return program.model_proto
+    except Exception as error:  # the converter raises many kinds
+        raise ValueError(
+            f"torch cannot convert the {tower} tower to ONNX ({reason(error)}): use --format native"
+        ) from error
+
+
 def _strip(graph: Any) -> None:
-    """Drop the traces of Python that torch leaves on every node: in a small tower they outweigh the weights."""
+    """Drop the Python stack traces that torch stores on every node: in a small tower they outweigh the weights."""
     graph.graph.ClearField("metadata_props")
     graph.graph.ClearField("value_info")
     for part in (*graph.graph.node, *graph.graph.initializer, *graph.graph.input, *graph.graph.output):
@@ -169,9 +174,9 @@ def _difference(folder: Path, probe: Probe, inputs: dict[Tower, Tensor]) -> floa
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the converter's talk of itself: what comes out is checked."""
-    levels = {name: logging.getLogger(name).level for name in TALKATIVE}
-    for name in TALKATIVE:
+    """Context without the converter's log messages and warnings; its output is checked instead."""
+    levels = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Writing a model for others: built beside its place, read as its readers will, and moved there only if they agree."""
+"""Export of a model: written to a temporary folder, read back as users will, and renamed if the outputs match."""
 
 import copy
 from collections.abc import Callable
@@ -19,8 +19,6 @@ from workbench.models.export.native import Probe, checked, write_model_folder, w
 from workbench.models.export.onnx import write_onnx
 from workbench.models.shapes import TABLES, tower_shape, with_shape
 
-# open_clip's own model folder, where open_clip's settings can say the architecture.
-
 TOLERANCE = 1e-5
 
 
@@ -28,11 +26,11 @@ def write_open_clip(model: Clip, folder: Path, dtype: torch.dtype) -> float:
     """Write a folder for ``open_clip.create_model("local-dir:...")``.
 
     Returns:
-        the largest difference between the unit-length embeddings of what open_clip reads and the model's.
+        the largest difference between the unit-length embeddings of the model that open_clip reads and the model's.
 
     Raises:
         ValueError: open_clip has no such architecture.
-        MismatchError: open_clip reads another model from it.
+        MismatchError: open_clip's model gives other embeddings.
     """
     uniform = as_uniform(model)
     write_model_folder(uniform, folder, dtype)
@@ -45,16 +43,16 @@ def write_open_clip(model: Clip, folder: Path, dtype: torch.dtype) -> float:
 
 
 def as_uniform(model: Clip) -> Clip:
-    """The same model in open_clip's settings alone; the very model where it has no others.
+    """The model with a config of open_clip's settings only; the same object if it has no others.
 
     Raises:
-        ValueError: they cannot say it, and why.
+        ValueError: these settings cannot express it, with the reason.
     """
     config = model.config
     for tower in config.get(TABLES, {}):
         shape = tower_shape(config, tower)
         if not shape.is_plain:
-            raise ValueError(f"open_clip has no such {tower} tower ({_oddity(shape)}): take --format native or onnx")
+            raise ValueError(f"open_clip has no such {tower} tower ({_oddity(shape)}): use --format native or onnx")
         config = with_shape(config, tower, shape)
     if config is model.config:
         return model
@@ -73,7 +71,7 @@ def _oddity(shape: TowerShape) -> str:
 
 
 def _normalized(image_BCHW: Tensor, preprocess: dict[str, Any]) -> Tensor:
-    """As open_clip's transform leaves pictures."""
+    """Images as open_clip's transform returns them."""
     mean, std = (torch.tensor(preprocess[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     return (image_BCHW / 255 - mean) / std
 
@@ -87,7 +85,7 @@ WRITERS: dict[str, Callable[[Clip, Path, torch.dtype], float]] = {
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, with the bytes of every file, and how far its embeddings are from the model's."""
+    """An exported folder: the size of each file in bytes, and the largest difference of its embeddings."""
 
     folder: Path
     sizes: dict[str, int]
@@ -99,24 +97,25 @@ class Exported:
 
 
 def export_model(model: Clip, folder: Path, format: str, *, half: bool = False) -> Exported:
-    """Write a model, without anything that only its training needed, to a folder of its own.
+    """Write a model, without what only training needs, to a new folder.
 
     Args:
         model: on the CPU, in evaluation mode.
         folder: new, or empty.
         format: one of :data:`~workbench.models.export.formats.FORMATS`.
-        half: float16 weights; they are read back as float32.
+        half: store weights in float16; they are read back as float32.
 
     Raises:
-        ValueError: the format is unknown or cannot hold this model, weights are not finite, or the folder is taken.
-        MismatchError: what was written is read as another model; nothing is left of it.
+        ValueError: an unknown format or one that cannot hold this model, weights that are not finite, or an existing
+            folder.
+        MismatchError: the exported model gives other embeddings; nothing is left of it.
         OSError: the folder cannot be written, or the disk is full; nothing is left of it.
     """
     check_format(format, half=half)
     target = folder.resolve()
     if target == Path.cwd():
-        raise ValueError(f"{folder} is the folder that you are in: name a new one with --out DIR")
-    _check_finite(model, "export an earlier checkpoint")
+        raise ValueError(f"{folder} is the current directory: name a new one with --out DIR")
+    _check_finite(model, "export an earlier checkpoint")  # NaN would fail the check below without saying why
     written = _rounded(model) if half else model
     try:
         with new_folder(folder) as building:
@@ -128,7 +127,7 @@ def export_model(model: Clip, folder: Path, format: str, *, half: bool = False) 
 
 
 def _rounded(model: Clip) -> Clip:
-    """The model that float16 weights are."""
+    """The model with weights rounded to float16."""
     rounded = copy.deepcopy(model)
     for tensor in rounded.towers.state_dict().values():
         if tensor.is_floating_point():

@@ -1,4 +1,4 @@
-"""A file's shapes name its architecture."""
+"""Shapes of a weights file identify its architecture."""
 
 import open_clip
 import pytest
@@ -6,7 +6,7 @@ import torch
 from open_clip.factory import get_model_config
 from torch import Tensor
 
-from workbench.models.spec import fitting_architectures
+from workbench.models.weights import fitting_architectures
 
 CONFIGS = {name: get_model_config(name) for name in open_clip.list_models()}
 
@@ -21,7 +21,7 @@ def weights(name: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16", "ViT-B-32-256", "ViT-L-14-336", "RN50", "RN50x4", "ViT-S-16"])
-def test_an_architecture_is_told_by_its_shapes(name: str) -> None:
+def test_shapes_identify_the_architecture(name: str) -> None:
     assert fitting(weights(name))[0] == name
 
 
@@ -29,7 +29,7 @@ def test_the_activation_stays_open_and_the_usual_one_comes_first() -> None:
     assert fitting(weights("ViT-B-16-quickgelu"))[:2] == ["ViT-B-16", "ViT-B-16-quickgelu"]
 
 
-def test_a_text_tower_of_its_own_is_looked_into() -> None:
+def test_a_separate_text_tower_is_recognized() -> None:
     own = {name if name.startswith("visual.") else f"text.{name}": tensor for name, tensor in weights("RN50").items()}
     assert fitting(own)[0] == "RN50"
 
