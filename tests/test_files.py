@@ -19,9 +19,8 @@ from workbench.files import (
     free_bytes,
     is_writable,
     new_folder,
-    size_text,
     sweep,
-    temporary_beside,
+    temporary_path,
     write_atomically,
 )
 
@@ -202,8 +201,8 @@ def test_a_folder_set_aside_by_a_kill_is_put_back(tmp_path):
 
 
 def write_and_wait(folder: Path, counter) -> None:
-    temporary_beside(folder / "model").mkdir()
-    temporary_beside(folder / "recipe.toml").write_text("half")
+    temporary_path(folder / "model").mkdir()
+    temporary_path(folder / "recipe.toml").write_text("half")
     counter.value = 1
     time.sleep(60)
 
@@ -224,8 +223,8 @@ def test_what_a_living_process_writes_is_spared_until_it_is_dead(tmp_path, forke
 def test_a_process_with_the_id_of_a_dead_writer_is_not_the_writer(tmp_path, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr(files, "started_at", lambda _: "an hour ago")
-        temporary_beside(tmp_path / "file").touch()
-    mine = temporary_beside(tmp_path / "file")
+        temporary_path(tmp_path / "file").touch()
+    mine = temporary_path(tmp_path / "file")
     mine.touch()
     assert len(sweep(tmp_path)) == 1
     assert names(tmp_path) == [mine.name]
@@ -234,7 +233,7 @@ def test_a_process_with_the_id_of_a_dead_writer_is_not_the_writer(tmp_path, monk
 def test_what_another_machine_writes_is_spared_for_a_day(tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(files, "_host_digest", lambda: "0123abcd")
-        theirs = temporary_beside(tmp_path / "folder")
+        theirs = temporary_path(tmp_path / "folder")
     make_folder(theirs, "half")
     (tmp_path / ".tmp-older-version-0123abcd").touch()
     assert sweep(tmp_path) == []
@@ -256,7 +255,7 @@ def test_a_folder_that_another_process_may_be_replacing_is_not_put_back_at_once(
 def test_a_new_folder_appears_whole_and_clears_what_the_dead_left(tmp_path, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr(files, "started_at", lambda _: "an hour ago")
-        make_folder(temporary_beside(tmp_path / "other"), "half")
+        make_folder(temporary_path(tmp_path / "other"), "half")
     with new_folder(tmp_path / "a") as folder:
         assert names(tmp_path) == [folder.name]
         (folder / "file").write_text("x")
@@ -318,11 +317,3 @@ def test_a_folder_that_is_not_there_yet_is_judged_by_its_parent(tmp_path: Path) 
 def test_a_folder_of_somebody_else_is_not_writable(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert not is_writable(tmp_path / "runs")
-
-
-@pytest.mark.parametrize(
-    ("num_bytes", "said"),
-    [(0, "0.0 kB"), (99_999, "100.0 kB"), (100_000, "0.1 MB"), (3_000_000, "3.0 MB"), (1_234e9, "1,234.0 GB")],
-)
-def test_sizes_are_said_as_people_say_them(num_bytes: float, said: str) -> None:
-    assert size_text(num_bytes) == said

@@ -148,7 +148,7 @@ def test_of_a_pid_that_belongs_to_another_process_now_it_has_ended(tmp_path: Pat
         ("step 1\nworkbench: no such data\n\n", "no such data"),
         ("step 1\rworkbench: no such data", "no such data"),
         ("Killed", "Killed"),
-        (" \n", "it said nothing"),
+        (" \n", "it printed no message"),
     ],
 )
 def test_why_a_command_failed_is_its_last_line(said: str, why: str) -> None:

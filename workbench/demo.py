@@ -1,4 +1,4 @@
-"""The tour: students that are distilled against one taught by the pairs alone, at several seeds."""
+"""``workbench demo``: distilled students against a baseline without a teacher, at several seeds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -32,12 +32,12 @@ GAINED = ("image_to_text_r1", "text_to_image_r1")
 
 @dataclass
 class Demo:
-    """The tour under way; iterate :meth:`events`, then read what it found.
+    """One demo: iterate :meth:`events` to train, then read the results.
 
     Args:
-        seeds: each is a replicate: its own initial weights, order and crops.
-        recipes: what is compared with the baseline; they train on its batches, with its teacher's outputs.
-        num_steps: of every student; None keeps the recipes' own.
+        seeds: one replicate each, with its own initial weights, order and crops.
+        recipes: compared with the baseline, on the same batches and with the same teacher outputs.
+        num_steps: steps of every student; None for the recipes' own number.
     """
 
     runs_dir: Path
@@ -51,25 +51,25 @@ class Demo:
     _teacher: dict[str, float] = field(default_factory=dict)
     _num_test_pairs: int = 0
     chance: dict[str, float] = field(default_factory=dict)
-    """What a random answer is expected to score on the test pairs, by metric name."""
+    """Chance level of each metric on the test pairs."""
 
     @property
     def steps(self) -> int:
-        """Steps that each student takes."""
+        """Steps of each student."""
         return self.config.train.num_steps
 
     @property
     def config(self) -> RunConfig:
-        """The baseline at the first seed; the others share its data and its length."""
+        """The baseline's config at the first seed; all runs share its data and number of steps."""
         return self._config(BASELINE, self.seeds[0])
 
     @property
     def num_test_pairs(self) -> int:
-        """How many pairs the results were measured on."""
+        """Number of test pairs."""
         return self._num_test_pairs
 
     def events(self, interrupted: Callable[[], bool]) -> Iterator[Event]:
-        """Train the students of every seed as one cohort; ends early when interrupted."""
+        """Train the students of each seed as one cohort; ends early when interrupted."""
         start = time.perf_counter()
         before: Cohort | None = None
         for seed in self.seeds:
@@ -85,7 +85,7 @@ class Demo:
             self.elapsed_s = time.perf_counter() - start
 
     def gains(self, recipe: str) -> dict[str, Gain]:
-        """What a recipe adds to each metric, paired by seed; R@1 over seeds and test pairs, the rest over seeds."""
+        """A recipe's gain over the baseline in each metric, paired by seed; intervals of R@1 also cover test pairs."""
         models = (BASELINE, recipe)
         by_model = {model: [row.metrics for row in self.rows if row.model == model] for model in models}
         gains = {}
@@ -99,7 +99,7 @@ class Demo:
         return gains
 
     def save_figure(self) -> Path:
-        """Draw what was found into the runs folder: curves and gain of one recipe, or the gains of several."""
+        """Write demo.png into the runs folder: curves and gain of one recipe, or the gains of several."""
         views = {recipe: self._pairs(recipe) for recipe in self.recipes}
         if len(views) > 1:
             figure = gains_figure(views)
@@ -114,7 +114,7 @@ class Demo:
         return [paired_view(self.rows, metric, BASELINE, recipe, gains[metric]) for metric in GAINED]
 
     def to_json(self) -> dict[str, Any]:
-        """``gain`` is the first recipe's, ``gains`` every one's."""
+        """The results; ``gain`` is that of the first recipe, ``gains`` of all."""
         gains = {
             recipe: {metric: gain.to_json() for metric, gain in self.gains(recipe).items()} for recipe in self.recipes
         }

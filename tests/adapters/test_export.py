@@ -44,10 +44,10 @@ def test_it_ends_with_the_run_and_says_where_the_copy_is(run, say, make, tool) -
     with RunLock(run):
         copy = start_export(run, tool(FINE))
         say(make.started(), make.step_done(10, 3.0))
-        assert copy.apart.is_alive
+        assert copy.process.is_alive
         say(make.finished(10))
-    assert "one is in trackio up to step 10; see it with: TRACKIO_DIR=" in copy.last_words(30)
-    assert not copy.apart.is_alive
+    assert "one is in trackio up to step 10; see it with: TRACKIO_DIR=" in copy.outcome(30)
+    assert not copy.process.is_alive
 
 
 def test_one_that_hangs_is_left_alone(run, say, make, tool) -> None:
@@ -55,25 +55,25 @@ def test_one_that_hangs_is_left_alone(run, say, make, tool) -> None:
     copy = start_export(run, tool(SLEEPS))
     try:
         begun_s = time.monotonic()
-        assert f"trackio is still writing, as process {copy.apart.pid}" in copy.last_words(0.3)
+        assert f"trackio is still writing, as process {copy.process.pid}" in copy.outcome(0.3)
         assert time.monotonic() - begun_s < 2
     finally:
-        os.kill(copy.apart.pid, signal.SIGKILL)
+        os.kill(copy.process.pid, signal.SIGKILL)
 
 
 def test_one_that_is_killed_leaves_the_command_to_do_it_again(run, say, make, tool) -> None:
     say(make.started(), make.step_done(10, 3.0), make.finished(10))
     copy = start_export(run, tool(SLEEPS))
-    os.kill(copy.apart.pid, signal.SIGKILL)
+    os.kill(copy.process.pid, signal.SIGKILL)
     expected = f"once more with: workbench runs export {run.path} --to trackio"
-    assert copy.last_words(10).endswith(expected)
+    assert copy.outcome(10).endswith(expected)
 
 
 def test_only_its_own_words_are_passed_on(run, say, make, tool) -> None:
     say(make.started(), make.finished(0))
     (run.path / "trackio.log").write_text("words of an earlier life\n")
     copy = start_export(run, tool("import os\nprint('hello', flush=True)\nos.kill(os.getpid(), 9)\n"))
-    assert "trackio was killed" in copy.last_words(30)
+    assert "trackio was killed" in copy.outcome(30)
 
 
 @pytest.fixture(autouse=True)

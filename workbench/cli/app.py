@@ -133,13 +133,13 @@ def _report_path(error: OSError) -> int:
 
 def _report_full(error: OSError) -> int:
     """One line about a full disk, whether it is under a file or under what is printed."""
-    from workbench.files import DiskFullError, why_not_written
+    from workbench.files import DiskFullError, write_failure
 
     places = "name another place with --out, --runs or WORKBENCH_CACHE"
     if error.filename is None and not isinstance(error, DiskFullError):  # in most cases stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the end
         places = "send the output to another disk"
-    print_error(f"workbench: {why_not_written(error)}; make room there, or {places}")
+    print_error(f"workbench: {write_failure(error)}; make room there, or {places}")
     return 2 if isinstance(error, DiskFullError) else 1
 
 

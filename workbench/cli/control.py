@@ -118,10 +118,10 @@ def fork(
     from workbench.cli.train import follow, start_detached_run
     from workbench.engine.fork import plan_fork
     from workbench.engine.precheck import check_config
-    from workbench.process import check_alone
+    from workbench.process import check_single_process
     from workbench.runs.directory import check_can_create, find_run
 
-    check_alone()
+    check_single_process()
     check_tools(log_to)
     planned = plan_fork(find_run(runs, run), at=at, overrides=overrides, num_steps=steps)
     run_id = name or planned.new_id()

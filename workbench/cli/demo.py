@@ -63,9 +63,9 @@ def demo(
     from workbench.cli.progress import listening, show
     from workbench.config.toml import load_recipe
     from workbench.engine.precheck import check_configs
-    from workbench.process import check_alone
+    from workbench.process import check_single_process
 
-    check_alone()
+    check_single_process()
     chosen = tuple(dict.fromkeys(recipes or ["clip-kd"]))
     check_configs([load_recipe(recipe, steps=steps) for recipe in chosen], runs)
     from workbench.demo import Demo

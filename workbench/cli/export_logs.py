@@ -114,6 +114,6 @@ def logging_to(directory: "RunDirectory", tools: list[str] | None) -> Iterator[N
     except typer.Exit as exit_:
         code = exit_
     for copy in copies:
-        print_error(copy.last_words(LAST_WORDS_WAIT_S))
+        print_error(copy.outcome(LAST_WORDS_WAIT_S))
     if code:
         raise code

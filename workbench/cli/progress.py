@@ -25,7 +25,7 @@ from workbench.events import (
     StepDone,
     Warned,
 )
-from workbench.formatting import duration, rate, told_apart
+from workbench.formatting import distinct_names, duration, rate
 from workbench.progress import hosted
 from workbench.views.metrics import metric_label
 
@@ -200,7 +200,7 @@ class _Bars:
                 self._tasks[event.run] = self._progress.add_task(
                     event.run, total=self._num_steps, completed=event.step, loss="-", rate="", recall=""
                 )
-                for name, task in zip(told_apart(list(self._tasks), NAME_WIDTH), self._tasks.values(), strict=True):
+                for name, task in zip(distinct_names(list(self._tasks), NAME_WIDTH), self._tasks.values(), strict=True):
                     self._progress.update(task, description=name)
             case StepDone():
                 self._update(event, loss=f"loss {event.loss:.3f}", rate=rate(event.pairs_per_s))

@@ -188,11 +188,11 @@ def resume(
     from workbench.cli.train import follow
     from workbench.config.toml import load_run_config
     from workbench.engine.precheck import check_config
-    from workbench.process import check_alone
+    from workbench.process import check_single_process
     from workbench.runs.directory import find_run
     from workbench.runs.liveness import run_status
 
-    check_alone()
+    check_single_process()
     check_tools(log_to)
     directory = find_run(runs, run)
     if run_status(directory).state == "finished":

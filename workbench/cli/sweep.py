@@ -93,12 +93,12 @@ def sweep(
     from workbench.config.cells import Changes, cells_of, example_cell
     from workbench.config.study import kept_as
     from workbench.engine.precheck import check_configs, check_objectives
-    from workbench.process import check_alone
+    from workbench.process import check_single_process
     from workbench.runs.summary import find_trainable
     from workbench.sweeps.by_hand import check_by_hand
     from workbench.sweeps.request import Request
 
-    check_alone()
+    check_single_process()
     study = _asked(find_trainable(name_or_file, runs), quick, seeds, trials, timeout, confirm)
     changes = Changes(tuple(overrides or ()), steps)
     check_objectives(study)

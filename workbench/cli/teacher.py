@@ -59,10 +59,10 @@ def train_(
     from workbench.cli.train import follow
     from workbench.config.toml import load_recipe
     from workbench.engine.precheck import check_config
-    from workbench.process import check_alone
+    from workbench.process import check_single_process
     from workbench.runs.directory import check_can_create, find_run, new_run_id
 
-    check_alone()
+    check_single_process()
     config = load_recipe(recipe, without_test(overrides, no_test), seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
     check_can_create(runs, run_id)

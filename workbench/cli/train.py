@@ -66,10 +66,10 @@ def train(
     """
     from workbench.config.toml import load_recipe
     from workbench.engine.precheck import check_config
-    from workbench.process import check_alone
+    from workbench.process import check_single_process
     from workbench.runs.directory import check_can_create, new_run_id
 
-    check_alone()
+    check_single_process()
     check_tools(log_to)
     overrides = without_test(with_cache(overrides, cache_teacher), no_test)
     config = load_recipe(recipe, overrides, seed=seed, steps=steps)

@@ -33,7 +33,7 @@ from workbench.losses.rehearsal import rehearse
 from workbench.models.clip import Clip
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
-from workbench.process import check_alone
+from workbench.process import check_single_process
 from workbench.progress import phase
 from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
@@ -62,7 +62,7 @@ def build_cohort(
         ValueError: settings that cannot be, with the remedy: unknown names, a batch larger than the data, members that
             differ in what a cohort shares; or this process is one of several ranks.
     """
-    check_alone()
+    check_single_process()
     directories = directories or {}
     configs = {run: settled(config) for run, config in configs.items()}
     first = next(iter(configs.values()))

@@ -18,7 +18,7 @@ from workbench.data.sources.files import spread
 from workbench.data.sources.tar import BadShards
 from workbench.data.spec import Role, open_dataset
 from workbench.embeddings import BadImage, InputSpec
-from workbench.files import DiskFullError, free_bytes, why_not_written
+from workbench.files import DiskFullError, free_bytes, write_failure
 from workbench.formatting import duration, size
 from workbench.progress import announced
 
@@ -131,7 +131,7 @@ def prepare(name: str, dataset: Dataset, kind: Kind, working_size: int = 0) -> S
         return _make(name, kept, kind, working_size, forecast(kept, kind))
     except OSError as error:
         raise ValueError(
-            f"{name} cannot be prepared ({why_not_written(error)}): make room, name another folder in WORKBENCH_CACHE, "
+            f"{name} cannot be prepared ({write_failure(error)}): make room, name another folder in WORKBENCH_CACHE, "
             f"or take less (jpeg, or a working size); {OFF}"
         ) from None
 
@@ -166,7 +166,7 @@ def _unasked(name: str, kept: Dataset, working_size: int, notes: list[str]) -> S
         return _make(name, kept, "pixels", working_size, needed)
     except OSError as error:
         notes.append(
-            f"pictures of {name} are decoded anew every epoch, for they cannot be kept: {why_not_written(error)}; {OFF}"
+            f"pictures of {name} are decoded anew every epoch, for they cannot be kept: {write_failure(error)}; {OFF}"
         )
     except ValueError:  # too many are broken: the run finds so by itself, if it meets them
         pass

@@ -35,7 +35,7 @@ from workbench.engine.teacher_cache.store import (
     place_of,
     read_digests,
 )
-from workbench.files import FULL, DiskFullError, alone, free_bytes, write_atomically
+from workbench.files import FULL, DiskFullError, folder_lock, free_bytes, write_atomically
 from workbench.formatting import duration, size
 from workbench.models.teacher import Teacher
 from workbench.progress import progress
@@ -131,7 +131,7 @@ class Builder:
             OSError: there is no room, or no permission to write.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with alone(self.folder, "makes the same teacher cache"):
+        with folder_lock(self.folder, "makes the same teacher cache"):
             self._forget_damaged()
             missing = self.missing()
             if missing:

@@ -11,7 +11,7 @@ from workbench.engine.teacher_cache.build import Builder, Forecast
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home, why_missing
 from workbench.engine.teacher_outputs import remembers
-from workbench.files import DiskFullError, free_bytes, why_not_written
+from workbench.files import DiskFullError, free_bytes, write_failure
 from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher
 from workbench.terminal import print_error
@@ -102,7 +102,7 @@ def _make(builder: Builder, why: str) -> TeacherCache:
         return builder.build(f"teacher cache, {forecast}")
     except OSError as error:
         raise ValueError(
-            f"no teacher cache in {home()} ({why_not_written(error)}): make room, or name another folder in "
+            f"no teacher cache in {home()} ({write_failure(error)}): make room, or name another folder in "
             "WORKBENCH_CACHE; --cache-teacher off runs the teacher live"
         ) from None
 
@@ -116,7 +116,7 @@ def _unasked(config: RunConfig, stream: BatchStream, teacher: Teacher) -> Opened
             raise DiskFullError(home(), SPARE * num_bytes)
         return _described(_make(builder, why_missing(builder.identity)), teacher)
     except OSError as error:
-        return Opened(notes=(f"the teacher runs live, for its embeddings are not kept: {why_not_written(error)}",))
+        return Opened(notes=(f"the teacher runs live, for its embeddings are not kept: {write_failure(error)}",))
     except ValueError as error:
         return Opened(notes=(f"the teacher runs live: {error}",))
 
