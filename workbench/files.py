@@ -5,25 +5,23 @@ the next process that writes to the folder removes them.
 """
 
 import errno
-import fcntl
 import functools
 import hashlib
 import os
 import re
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from workbench.formatting import size
+from workbench.limits import free_bytes
 from workbench.process import started_at, this_host
 
 TEMPORARY = ".tmp-"
 REPLACED = ".old-"
-LOCK = "lock"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 MAX_NAME = 50  # characters of a file's name in its temporary one
 OTHERS_AGE_S = 86_400.0  # then a temporary file of another machine's process counts as abandoned
@@ -39,24 +37,6 @@ class DiskFullError(OSError):
         super().__init__(f"disk full at {path}: needs about {size(num_bytes)}, has {size(free_bytes(path))}")
         self.errno = errno.ENOSPC
         self.path, self.num_bytes = path, num_bytes
-
-
-def free_bytes(path: Path) -> int:
-    """Free bytes on the disk that holds ``path``; the path need not exist."""
-    return shutil.disk_usage(_nearest(path)).free
-
-
-def is_writable(folder: Path) -> bool:
-    """Whether the folder can be written, or created if it is missing."""
-    nearest = _nearest(folder)
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-
-
-def _nearest(path: Path) -> Path:
-    """The path itself, or the first of its parents that exists."""
-    path = path.absolute()
-    # os.access: Path.exists raises in folders that may not be searched.
-    return next(place for place in (path, *path.parents) if os.access(place, os.F_OK))
 
 
 def write_failure(error: OSError) -> str:
@@ -308,24 +288,3 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def folder_lock(folder: Path, doing: str) -> Iterator[None]:
-    """Hold an exclusive lock on a folder; the kernel releases it when the process ends.
-
-    Args:
-        doing: what another holder does, for the message while waiting, such as "prepares the same data".
-    """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"workbench: waiting for another process that {doing}", file=sys.stderr)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks: both processes write, and the last rename wins
-            pass
-        yield
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,8 @@
-"""Cores and memory that this process may use: a container's limits are often below the machine's."""
+"""Cores, memory and disk that this process may use: a container's limits are often below the machine's."""
 
 import math
 import os
+import shutil
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # Linux cgroups, version 2 or 1
@@ -30,6 +31,24 @@ def memory_mb() -> tuple[float, float]:
     if "MemAvailable" not in fields:
         return total_mb, total_mb
     return total_mb, min(total_mb, int(fields["MemAvailable"].split()[0]) / 2**10)  # "kB", which are KiB
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes on the disk that holds ``path``; the path need not exist."""
+    return shutil.disk_usage(_nearest(path)).free
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether the folder can be written, or created if it is missing."""
+    nearest = _nearest(folder)
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the first of its parents that exists."""
+    path = path.absolute()
+    # os.access: Path.exists raises in folders that may not be searched.
+    return next(place for place in (path, *path.parents) if os.access(place, os.F_OK))
 
 
 def _read(file: Path) -> str:

@@ -1,16 +1,19 @@
-"""Processes of this machine: identity, liveness, and starting one that outlives its terminal."""
+"""Processes of this machine: identity, liveness, locks, and starting one that outlives its terminal."""
 
+import fcntl
 import functools
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+LOCK = "lock"  # the file in a folder that holds its lock
 
 
 def this_host() -> str:
@@ -71,6 +74,27 @@ def start_detached(argv: Sequence[str], log: Path) -> int:
     # Wait for it in a thread: a dashboard that stays open must reap the process, or it is listed as a zombie.
     threading.Thread(target=process.wait, daemon=True).start()
     return process.pid
+
+
+@contextmanager
+def folder_lock(folder: Path, doing: str) -> Iterator[None]:
+    """Hold an exclusive lock on a folder; the kernel releases it when the process ends.
+
+    Args:
+        doing: what another holder does, for the message while waiting, such as "prepares the same data".
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"workbench: waiting for another process that {doing}", file=sys.stderr)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: both processes write, and the last rename wins
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_single_process() -> None:

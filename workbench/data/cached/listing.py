@@ -9,7 +9,8 @@ from workbench.data.cached.store import MANIFEST, Kind, Manifest, Source, Store
 from workbench.data.cached.writer import Show, write_store
 from workbench.data.dataset import Dataset
 from workbench.data.unusable import ImageError
-from workbench.files import folder_lock, new_folder, remove, sweep
+from workbench.files import new_folder, remove, sweep
+from workbench.process import folder_lock
 from workbench.resources import cache_dir
 
 STORE = "store"

@@ -18,8 +18,9 @@ from workbench.data.sources.files import spread
 from workbench.data.sources.tar import BadShards
 from workbench.data.spec import Role, open_dataset
 from workbench.embeddings import BadImage, InputSpec
-from workbench.files import DiskFullError, free_bytes, write_failure
+from workbench.files import DiskFullError, write_failure
 from workbench.formatting import duration, size
+from workbench.limits import free_bytes
 from workbench.progress import announced
 
 # What a store will take, said before it is made.

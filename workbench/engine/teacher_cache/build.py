@@ -35,9 +35,11 @@ from workbench.engine.teacher_cache.store import (
     place_of,
     read_digests,
 )
-from workbench.files import FULL, DiskFullError, folder_lock, free_bytes, write_atomically
+from workbench.files import FULL, DiskFullError, write_atomically
 from workbench.formatting import duration, size
+from workbench.limits import free_bytes
 from workbench.models.teacher import Teacher
+from workbench.process import folder_lock
 from workbench.progress import progress
 
 ROWS_PER_BLOCK = 1024  # at least: what a kill may cost

@@ -11,7 +11,8 @@ from workbench.engine.teacher_cache.build import Builder, Forecast
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home, why_missing
 from workbench.engine.teacher_outputs import remembers
-from workbench.files import DiskFullError, free_bytes, write_failure
+from workbench.files import DiskFullError, write_failure
+from workbench.limits import free_bytes
 from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher
 from workbench.terminal import print_error
