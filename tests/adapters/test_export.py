@@ -78,7 +78,7 @@ def test_only_its_own_words_are_passed_on(run, say, make, tool) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POLL_S", 0.01)
+    monkeypatch.setattr(module, "LOG_POLL_S", 0.01)
 
 
 def follow(run, sinks, make_sink):

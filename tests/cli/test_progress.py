@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from workbench import progress as shown
 from workbench.cli import progress
 from workbench.cli.output import PlainConsole
-from workbench.cli.progress import listening, show
+from workbench.cli.progress import interruptible, show
 from workbench.events import EvalDone, EvalStarted, Event, RunFinished, RunStarted, StepDone, Warned
 from workbench.progress import phase
 from workbench.runs.directory import RunDirectory
@@ -178,7 +178,7 @@ def _streams_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGTERM])
 def test_a_second_hangup_changes_nothing(first: signal.Signals) -> None:
-    with listening() as interrupt:
+    with interruptible() as interrupt:
         os.kill(os.getpid(), first)
         os.kill(os.getpid(), signal.SIGHUP)
         assert interrupt.exit_code == 128 + first
@@ -190,7 +190,7 @@ def test_a_second_hangup_changes_nothing(first: signal.Signals) -> None:
 def test_under_nohup_a_hangup_is_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with listening() as interrupt:
+        with interruptible() as interrupt:
             os.kill(os.getpid(), signal.SIGHUP)
             assert not interrupt()
     finally:
@@ -202,7 +202,7 @@ def test_what_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch, kind: str
     reader, writer = os.pipe() if kind == "pipe" else pty.openpty()
     with os.fdopen(writer, "w") as stream:
         monkeypatch.setattr(sys, "stderr", stream)
-        with listening() as interrupt:
+        with interruptible() as interrupt:
             os.close(reader)
             os.kill(os.getpid(), signal.SIGTERM)  # whose line nobody reads
             print("another", file=sys.stderr, flush=True)

@@ -151,7 +151,7 @@ class ExportProcess:
         last = self.process.last_line
         if last.startswith((f"{self.run.id} is in ", ERROR_PREFIX)):
             return last
-        return f"{self.tool} was killed; the run is untouched; once more with: {export_command(self.run, self.tool)}"
+        return f"{self.tool} was killed; the run is not affected; retry with: {export_command(self.run, self.tool)}"
 
 
 def start_export(run: RunDirectory, tool: str) -> ExportProcess:
