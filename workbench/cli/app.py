@@ -139,7 +139,7 @@ def _report_full(error: OSError) -> int:
     if error.filename is None and not isinstance(error, DiskFullError):  # in most cases stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit fails again
         places = "send the output to another disk"
-    print_error(f"workbench: {write_failure(error)}; free some space, or {places}")
+    print_error(f"workbench: {write_failure(error)}; make room there, or {places}")
     return 2 if isinstance(error, DiskFullError) else 1
 
 

@@ -38,11 +38,11 @@ def print_report(report: "Report") -> None:
             "  R@1 of a perfect model",
             f"{duplicates['ceiling_text_to_image_r1']:.3f} among {duplicates['block_size']:,}",
         ],
-        ["images checked", f"{pictures['num_looked_at']:,}"],
+        ["images checked", f"{images['num_looked_at']:,}"],
         ["width, pixels", _spread(images["width_px"])],
         ["height, pixels", _spread(images["height_px"])],
-        ["duplicate images", f"{pictures['num_duplicates']:,}"],
-        ["unusable images", f"{pictures['num_unusable']:,}"],
+        ["duplicate images", f"{images['num_duplicates']:,}"],
+        ["unusable images", f"{images['num_unusable']:,}"],
     ]
     print_rows(["", "found"], rows, num_words=2)
     if report.reading.lines_are_captions:
@@ -52,7 +52,7 @@ def print_report(report: "Report") -> None:
     for keys in images["duplicates"]:
         print_line(f"  identical images: {', '.join(map(_shown, keys[:4]))}{', ...' if len(keys) > 4 else ''}")
     for reason, count in images["unusable"].items():
-        print_line(f"  {count:,} {reason}, such as {pictures['unusable_examples'][reason]}")
+        print_line(f"  {count:,} {reason}, such as {images['unusable_examples'][reason]}")
     if report.class_sizes:
         _print_classes(report.class_sizes)
 

@@ -22,9 +22,7 @@ AMOUNT = "A number or a fraction (0.5), for both towers."
 def inherit(
     teacher: Annotated[
         str,
-        typer.Option(
-            "--teacher", metavar="SPEC", help="The model whose weights are inherited.", autocompletion=complete_model
-        ),
+        typer.Option("--teacher", metavar="SPEC", help="The model to inherit from.", autocompletion=complete_model),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder of the smaller model.")],
     depth: Annotated[str, typer.Option("--depth", metavar="AMOUNT", help=f"Layers to keep. {AMOUNT}")] = "",
@@ -111,7 +109,7 @@ def inherit(
     if figure:
         print_line(f"figure: {figure}")
     print_line(
-        f"evaluate it: workbench evaluate {quote(str(out))} --data SPEC; train it: --set student.model={quote(str(out))}"
+        f"evaluate: workbench evaluate {quote(str(out))} --data SPEC; train: --set student.model={quote(str(out))}"
     )
 
 
