@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.cli.completion import _put_together
+from workbench.cli.completion import _joined
 from workbench.runs.directory import create_run
 from workbench.runs.summary import copy_of
 
@@ -134,8 +134,8 @@ def test_a_word_that_bash_splits_is_whole_again_for_all(ask, line: str, rest: st
         (["workbench", "run:o"], ["workbench", "run:o"], ""),
     ],
 )
-def test_words_are_put_together_as_they_were_typed(words: list[str], whole: list[str], kept: str) -> None:
-    assert _put_together(words) == (whole, kept)
+def test_words_are_joined_as_they_were_typed(words: list[str], whole: list[str], kept: str) -> None:
+    assert _joined(words) == (whole, kept)
 
 
 def test_a_broken_recipe_of_one_s_own_is_no_hindrance(ask) -> None:

@@ -1,4 +1,4 @@
-"""Copy a run's log to another tool: what there is now, or until the run ends, in this or a separate process."""
+"""Copy a run's log to another tool: once or until the run ends, in this process or a separate one."""
 
 import shlex
 import time

@@ -46,7 +46,7 @@ CostsFlag = Annotated[
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ArchitectureOptions:
     """The options of ``--architecture``."""
 
     stage: int | None = None
@@ -55,20 +55,21 @@ class Wanted:
     over_time: bool = False
 
 
-def wanted(architecture: bool, asked: Wanted) -> Wanted | None:
+def architecture_options(architecture: bool, given: ArchitectureOptions) -> ArchitectureOptions | None:
     """The given options, or None without ``--architecture``.
 
     Raises:
         ValueError: an option that needs ``--architecture`` is given without it.
     """
-    if architecture or asked == Wanted():
-        return asked if architecture else None
-    changed = next(name for name, value in asdict(asked).items() if value != getattr(Wanted(), name))
+    default = ArchitectureOptions()
+    if architecture or given == default:
+        return given if architecture else None
+    changed = next(name for name, value in asdict(given).items() if value != getattr(default, name))
     raise ValueError(f"--{changed.replace('_', '-')} needs --architecture")
 
 
 def show_architecture(
-    run: "RunDirectory", asked: Wanted, figure: "Path | None", runs_dir: "Path", *, prints: bool
+    run: "RunDirectory", options: ArchitectureOptions, figure: "Path | None", runs_dir: "Path", *, prints: bool
 ) -> dict[str, Any]:
     """The run's inherited architecture as a JSON document; also drawn to ``figure`` and printed if asked for.
 
@@ -85,15 +86,15 @@ def show_architecture(
     found = read_mask_history(run)
     if found.num_skipped and not found.snapshots:
         raise ValueError(f"the {found.num_skipped} snapshots of masks in {run.snapshots} are damaged")
-    snapshot = pick(found.snapshots, asked.stage)
+    snapshot = pick(found.snapshots, options.stage)
     view = architecture(snapshot)
-    timeline = mask_timeline(found.snapshots) if asked.over_time else None
-    overlaps = _overlaps(run, snapshot, asked.against, runs_dir)
-    costs = _costs(run, snapshot, runs_dir) if asked.costs else None
+    timeline = mask_timeline(found.snapshots) if options.over_time else None
+    overlaps = _overlaps(run, snapshot, options.against, runs_dir)
+    costs = _costs(run, snapshot, runs_dir) if options.costs else None
     if prints:
         print_architecture(view, costs)
         _print_masks(snapshot)
-        _print_overlaps(overlaps, asked.against)
+        _print_overlaps(overlaps, options.against)
         _print_timeline(timeline)
         if found.num_skipped:
             print_line(f"{found.num_skipped} snapshots could not be read")

@@ -73,16 +73,10 @@ def _examine(recipe: str | None, overrides: list[str] | None, runs: Path, max_ti
     check_config(config, runs)
 
     with phase("loading PyTorch"):
+        from workbench.cli.output import print_step
         from workbench.engine.doctor.examine import examine_run
 
-    return examine_run(config, runs, _log, max_time_s)
-
-
-def _log(message: str) -> None:
-    """Print a line to stderr; not a live display, since reading large data shows its own bars."""
-    from workbench.cli.output import errors
-
-    errors.print(message, style="dim", markup=False, soft_wrap=True)
+    return examine_run(config, runs, print_step, max_time_s)
 
 
 def _print(diagnosis: "Diagnosis") -> None:

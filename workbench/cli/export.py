@@ -67,25 +67,15 @@ def export(
         print_error(f"workbench: {error}")
         raise typer.Exit(1) from None
     num_params = count_parameters(model)
-    tokenizer = model.tokenizer.spec["kind"]
+    use = _use(out, format, model.tokenizer.spec["kind"])
     if json:
-        print_json(
-            {
-                "source": source,
-                "dir": str(out.absolute()),
-                "format": format,
-                "half": half,
-                "files": exported.sizes,
-                "size_mb": exported.size_mb,
-                "source_size_mb": before_mb,
-                "num_params": num_params,
-                "max_abs_difference": exported.max_abs_difference,
-                "use": _use(out, format, tokenizer),
-            }
-        )
+        about = {"source": source, "dir": str(out.absolute()), "format": format, "half": half}
+        sizes = {"files": exported.sizes, "size_mb": exported.size_mb, "source_size_mb": before_mb}
+        difference = {"max_abs_difference": exported.max_abs_difference}
+        print_json({**about, **sizes, "num_params": num_params, **difference, "use": use})
         return
     _print(source, format, before_mb, num_params["total"], exported)
-    for line in _use(out, format, tokenizer):
+    for line in use:
         print(line)
 
 
@@ -114,7 +104,7 @@ def _use(out: Path, format: str, tokenizer: str) -> list[str]:
     return [
         "import onnxruntime",
         f"tower = onnxruntime.InferenceSession({str(out / 'image.onnx')!r})",
-        f'image_BD, = tower.run(None, {{"image": images}})  # normalized as {out / "config.json"} says',
+        f'image_BD, = tower.run(None, {{"image": images}})  # normalized as {out / "config.json"} describes',
     ]
 
 

@@ -66,7 +66,7 @@ def inherit(
 
         workbench inherit --teacher sample:scenes --set image.width=64 --set image.width_rule=magnitude --out narrow
 
-        workbench inherit --teacher sample:scenes --auto 0.5 --data samples:scenes --out learnt
+        workbench inherit --teacher sample:scenes --auto 0.5 --data samples:scenes --out learned
 
         workbench evaluate half --data samples:scenes/test
 

@@ -71,6 +71,14 @@ def print_line(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
+def print_step(text: str) -> None:
+    """Print a line about the current step of a command to stderr.
+
+    Not a live display: reading large data shows progress bars, and two of these overwrite each other.
+    """
+    errors.print(text, style="dim", markup=False, soft_wrap=True)
+
+
 def indented(text: str) -> str:
     """Text from a file for use in a message: its further lines are indented, so they cannot pass for our own."""
     return "\n    ".join(map(visible, text.split("\n")))

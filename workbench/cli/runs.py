@@ -11,12 +11,12 @@ import typer
 from workbench.cli.architecture import (
     Against,
     ArchitectureFlag,
+    ArchitectureOptions,
     CostsFlag,
     OverTime,
     Stage,
-    Wanted,
+    architecture_options,
     show_architecture,
-    wanted,
 )
 from workbench.cli.compare import compare
 from workbench.cli.completion import complete_setting
@@ -111,11 +111,11 @@ def show(
 
     if figure and gradients == architecture:
         raise ValueError("--figure needs exactly one of --gradients and --architecture")
-    asked = wanted(architecture, Wanted(stage, against, costs, over_time))
+    shown = architecture_options(architecture, ArchitectureOptions(stage, against, costs, over_time))
     directory = find_run(runs, run)
     reports: dict[str, Callable[..., Any]] = {
         **({"gradients": partial(show_gradients, directory, figure)} if gradients else {}),
-        **({"architecture": partial(show_architecture, directory, asked, figure, runs)} if asked else {}),
+        **({"architecture": partial(show_architecture, directory, shown, figure, runs)} if shown else {}),
         **({"departures": partial(show_departures, directory)} if departures else {}),
     }
     found = read_history(directory, (EvalDone, Warned))

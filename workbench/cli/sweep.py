@@ -1,7 +1,7 @@
 """``workbench sweep``: train a study's runs, on one or several workers."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +12,6 @@ from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, Trust,
 if TYPE_CHECKING:
     from workbench.cli.progress import Interrupt
     from workbench.config.study import Study
-    from workbench.events import Event
     from workbench.sweeps.request import Request
     from workbench.sweeps.sweep import Sweep
 
@@ -89,8 +88,6 @@ def sweep(
 
         workbench sweep --study clip_kd_search --try loss.icl.weight=2 --try loss.fd.weight=500
     """
-    from workbench.cli.output import errors, print_json
-    from workbench.cli.progress import interruptible
     from workbench.config.cells import Changes, cells_of, example_cell
     from workbench.config.study import kept_as
     from workbench.engine.precheck import check_configs, check_objectives
@@ -125,15 +122,30 @@ def sweep(
     planned = Sweep(request)
     if values or retry:
         _queue(planned, values or [], retry, json)
-        return
-    if dry_run:
+    elif dry_run:
         _print_forecast(planned, json)
-        return
+    elif is_worker:
+        _work_alone(planned)
+    else:
+        _work_and_report(planned, name_or_file, quick, json)
+
+
+def _work_alone(planned: "Sweep") -> None:
+    """The process of one worker: it claims and trains runs until none are left."""
+    from workbench.cli.output import print_step
+    from workbench.cli.progress import interruptible, show
+
     with interruptible() as interrupt:
-        if is_worker:
-            planned.work(interrupt, _show, _log)
-            raise typer.Exit(interrupt.exit_code)
-        errors.print(study.question, markup=False, soft_wrap=True)
+        planned.work(interrupt, show, print_step)
+    raise typer.Exit(interrupt.exit_code)
+
+
+def _work_and_report(planned: "Sweep", name_or_file: str, quick: bool, json: bool) -> None:
+    from workbench.cli.output import errors, print_json
+    from workbench.cli.progress import interruptible
+
+    errors.print(planned.study.question, markup=False, soft_wrap=True)
+    with interruptible() as interrupt:
         _work(planned, interrupt, lambda: _worker_command(name_or_file, planned.request, quick))
     if json:
         print_json(planned.to_json())
@@ -209,9 +221,9 @@ def _queue(planned: "Sweep", values: list[str], retry: str, json: bool) -> None:
 
 
 def _print_forecast(planned: "Sweep", json: bool) -> None:
-    from workbench.cli.output import print_json, print_line
+    from workbench.cli.output import print_json, print_line, print_step
 
-    forecast = planned.forecast(_log)
+    forecast = planned.forecast(print_step)
     if json:
         print_json({"study": planned.request.study_name, "forecast": forecast.to_json()})
         return
@@ -220,14 +232,17 @@ def _print_forecast(planned: "Sweep", json: bool) -> None:
 
 
 def _work(planned: "Sweep", interrupt: "Interrupt", worker_command: Callable[[], list[str]]) -> None:
+    from workbench.cli.output import print_step
+    from workbench.cli.progress import show
+
     if planned.request.resumes:
         planned.retry()
     if planned.is_done:
         return
-    _log(str(planned.forecast(_log, trials=planned.ledger.trials())))
+    print_step(str(planned.forecast(print_step, trials=planned.ledger.trials())))
     workers = planned.request.workers
     if workers == 1:
-        planned.work(interrupt, _show, _log)
+        planned.work(interrupt, show, print_step)
         return
     from workbench.cli.workers import work_together
     from workbench.limits import usable_cores
@@ -249,15 +264,3 @@ def _end(planned: "Sweep", interrupt: "Interrupt") -> None:
     if not planned.is_done and not planned.request.timeout_s:
         errors.print("the study is incomplete; --resume continues it and retries failed runs")
         raise typer.Exit(1)
-
-
-def _show(events: "Iterator[Event]", num_steps: int) -> "Iterator[Event]":
-    from workbench.cli.progress import show
-
-    return show(events, num_steps)
-
-
-def _log(message: str) -> None:
-    from workbench.cli.output import errors
-
-    errors.print(message, style="dim", markup=False, soft_wrap=True)

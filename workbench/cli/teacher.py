@@ -56,17 +56,10 @@ def train_(
     if out is not None:
         check_free(out)
     from workbench.cli.output import errors, print_json, print_line, print_metrics
-    from workbench.cli.train import follow
-    from workbench.config.toml import load_recipe
-    from workbench.engine.precheck import check_config
-    from workbench.process import check_single_process
-    from workbench.runs.directory import check_can_create, find_run, new_run_id
+    from workbench.cli.train import checked_run, follow
+    from workbench.runs.directory import find_run
 
-    check_single_process()
-    config = load_recipe(recipe, without_test(overrides, no_test), seed=seed, steps=steps)
-    run_id = name or new_run_id(recipe, config.seed, runs)
-    check_can_create(runs, run_id)
-    check_config(config, runs)
+    run_id, config = checked_run(recipe, without_test(overrides, no_test), steps, seed, name, runs)
     from workbench.engine.launch import launch
     from workbench.engine.publish import publish_teacher
 

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from workbench.cli.teacher_cache import CacheTeacher, with_cache
 from workbench.terminal import print_error
 
 if TYPE_CHECKING:
+    from workbench.config.run import RunConfig
     from workbench.engine.launch import Launch
     from workbench.runs.directory import RunDirectory
     from workbench.runs.summary import Summary
@@ -65,18 +67,9 @@ def train(
 
         workbench train --set "data.train=pairs/{0000..0009}.tar" --set data.validation=held-out.tar
     """
-    from workbench.config.toml import load_recipe
-    from workbench.engine.precheck import check_config
-    from workbench.process import check_single_process
-    from workbench.runs.directory import check_can_create, new_run_id
-
-    check_single_process()
     check_tools(log_to)
     overrides = without_test(with_cache(overrides, cache_teacher), no_test)
-    config = load_recipe(recipe, overrides, seed=seed, steps=steps)
-    run_id = name or new_run_id(recipe, config.seed, runs)
-    check_can_create(runs, run_id)
-    check_config(config, runs)
+    run_id, config = checked_run(recipe, overrides, steps, seed, name, runs)
     if calibrate:
         config = calibrated(config, runs)
     from workbench.progress import phase
@@ -88,6 +81,27 @@ def train(
         start_detached_run(create(run_id, config, runs), json, log_to)
         return
     follow(launch({run_id: config}, runs), json, log_to)
+
+
+def checked_run(
+    recipe: str, overrides: list[str] | None, steps: int | None, seed: int | None, name: str | None, runs: Path
+) -> "tuple[str, RunConfig]":
+    """The id and config of a new run, checked without importing torch.
+
+    Raises:
+        ValueError: the run cannot be created, or its config cannot be trained.
+    """
+    from workbench.config.toml import load_recipe
+    from workbench.engine.precheck import check_config
+    from workbench.process import check_single_process
+    from workbench.runs.directory import check_can_create, new_run_id
+
+    check_single_process()
+    config = load_recipe(recipe, overrides, seed=seed, steps=steps)
+    run_id = name or new_run_id(recipe, config.seed, runs)
+    check_can_create(runs, run_id)
+    check_config(config, runs)
+    return run_id, config
 
 
 def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, prints: bool = True) -> None:

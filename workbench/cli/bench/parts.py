@@ -62,7 +62,9 @@ def data_bench(cases: list[str], batch: int = DATA_PAIRS) -> Bench:
 BATCHES = (128, 512, 1024, 2048)
 STRAIGHTFORWARD_UP_TO = 512
 WIDTH = 512
-LOSSES_MEANING = "Times faster than a naive implementation; times the lower bound, the matrix products; peak above the memory at the start."
+LOSSES_MEANING = (
+    "Times faster than a naive implementation; times the lower bound (matrix products); peak: extra memory."
+)
 
 
 def losses(
@@ -121,7 +123,7 @@ def losses_bench(bench: "LossBench", cases: list[str], sizes: list[int]) -> Benc
 
 MEANING = (
     "Share of the step; times faster: prepared than live data, a bare loop than the engine; "
-    "times the lower bound, the student's towers alone; peak above the memory at the start."
+    "times the lower bound, the student's towers alone; peak: extra memory."
 )
 Trace = Annotated[
     Path | None,

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from workbench.bench.cache import Size
     from workbench.bench.peer import Match
 
-CACHE_MEANING = (
-    "Times faster than a live teacher; times the lower bound, a teacher at no cost; peak above the memory at the start."
-)
+CACHE_MEANING = "Times faster than a live teacher; times the lower bound, a teacher at no cost; peak: extra memory."
 
 
 def cache(
@@ -57,8 +55,7 @@ def cache_bench(sizes: "list[tuple[Size, int]]", place: "torch.device") -> Bench
 
 NUM_MEMBERS, COHORT_PAIRS = 8, 128
 COHORT_MEANING = (
-    "Times faster than N runs; times the lower bound that sharing allows (stacked: a step of one); "
-    "peak above the memory at the start."
+    "Times faster than N runs; times the lower bound that sharing allows (stacked: a step of one); peak: extra memory."
 )
 
 
