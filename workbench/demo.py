@@ -136,7 +136,7 @@ class Demo:
             self._measure_teacher(cohort)
         measured = cohort.measured.get((run.id, SPLIT))
         if measured is None:
-            raise RuntimeError(f"run {run.id} did not reach its end: see `workbench runs show {run.path}`")
+            raise RuntimeError(f"run {run.id} did not finish: see `workbench runs show {run.path}`")
         self.rows.append(_row(model, seed, measured, count_parameters(member.state.student)))
         self._num_test_pairs = measured.num_pairs
         self.chance = measured.chance

@@ -65,7 +65,7 @@ def test_one_that_is_killed_leaves_the_command_to_do_it_again(run, say, make, to
     say(make.started(), make.step_done(10, 3.0), make.finished(10))
     copy = start_export(run, tool(SLEEPS))
     os.kill(copy.process.pid, signal.SIGKILL)
-    expected = f"once more with: workbench runs export {run.path} --to trackio"
+    expected = f"retry with: workbench runs export {run.path} --to trackio"
     assert copy.outcome(10).endswith(expected)
 
 

@@ -31,7 +31,7 @@ def test_the_recipe_says_where_it_comes_from_and_keeps_what_was_set(workbench, t
     config = load_recipe("mine/one.toml")
     assert (config.train.batch_size, config.train.num_steps) == (30, 12)
     assert config.loss["icl"].options() == {"scale": 20}
-    assert config.question == "What if the gradient is shared so: clip 25%, crd 25%, fd 25%, icl 25%?"
+    assert config.question == "What if the losses' gradient shares are clip 25%, crd 25%, fd 25%, icl 25%?"
 
 
 def test_a_schedule_is_written_as_one(workbench, tiny_recipe: str) -> None:

@@ -26,7 +26,7 @@ def test_two_runs_stand_side_by_side_with_their_difference(runs, monkeypatch: py
     assert ["settings", "that", "differ", "A", "B"] in lines
     assert not any(line[:1] == ["loss.crd.weight"] for line in lines)
     assert any(line[:3] == ["image→text", "R@1", "(%)"] and line.count("±") == 3 for line in lines)
-    assert "as a rule too large" in out
+    assert "usually too large" in out
     assert widest(out) <= 80
 
 

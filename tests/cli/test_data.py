@@ -100,7 +100,7 @@ def test_a_sheet_is_drawn(workbench, pairs: Callable[..., str]) -> None:
     assert json.loads(result.out)["sheet"] == str(Path("sheet.png").absolute())
     assert Image.open("sheet.png").format == "PNG"
     result = workbench("data", "check", "pairs.tsv", "--sheet", "sheet.jpg")
-    assert (result.code, result.err) == (2, "workbench: --sheet sheet.jpg: the sheet is a PNG, call it something.png\n")
+    assert (result.code, result.err) == (2, "workbench: --sheet sheet.jpg: the file name must end in .png\n")
 
 
 def test_what_training_would_refuse_ends_with_its_reason(workbench, pairs: Callable[..., str]) -> None:
@@ -110,7 +110,7 @@ def test_what_training_would_refuse_ends_with_its_reason(workbench, pairs: Calla
         assert result.code == 1
         assert "untitled" in result.out
         assert result.err.startswith(
-            "workbench: training would refuse these data: all 6 pairs have the caption 'untitled'"
+            "workbench: training would refuse this data: all 6 pairs have the caption 'untitled'"
         )
 
 
@@ -123,7 +123,7 @@ def test_a_few_unusable_images_of_a_few_are_too_many(workbench, pairs: Callable[
     assert result.code == 1
     assert json.loads(result.out)["problem"].startswith("too many pictures cannot be used, 3 of 28 (")
     assert result.err.startswith(
-        "workbench: training would refuse these data: too many pictures cannot be used, 3 of 28"
+        "workbench: training would refuse this data: too many pictures cannot be used, 3 of 28"
     )
     for number in (3, 9):
         Path(f"{number}.jpg").write_bytes(Path("1.jpg").read_bytes())
@@ -173,7 +173,7 @@ def test_which_reading_was_taken_is_said(workbench) -> None:
     write_shards(1, b"a caption\nanother")
     document = json.loads(workbench("data", "check", "0.tar", "--json").out)
     assert (document["num_pairs"], document["num_captions"], document["lines_are_captions"]) == (3, 6, True)
-    assert "every line was read as a caption" in workbench("data", "check", "0.tar").out
+    assert "each line is read as a caption" in workbench("data", "check", "0.tar").out
 
 
 @pytest.mark.parametrize("caption", HOSTILE)

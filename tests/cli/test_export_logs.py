@@ -28,10 +28,10 @@ FAULTS = {
 OFTEN = ("raises amid the run", "meets a full disk", "hangs")
 SAID = {
     "cannot be imported": "workbench: trackio failed: No module named 'no_such_module'",
-    "raises at the start": "workbench: trackio failed: no server; the run is untouched; once more with:",
+    "raises at the start": "workbench: trackio failed: no server; the run is not affected; retry with:",
     "raises amid the run": "workbench: trackio failed: gone; the run is untouched",
     "meets a full disk": "workbench: trackio failed: No space left on device; the run is untouched",
-    "is killed": "trackio was killed; the run is untouched; once more with: workbench runs export",
+    "is killed": "trackio was killed; the run is not affected; retry with: workbench runs export",
     "hangs": "trackio is still writing, as process",
 }
 

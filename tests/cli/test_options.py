@@ -35,7 +35,7 @@ def test_what_is_free(tmp_path: Path) -> None:
 
 
 def test_a_whole_model_is_said_to_be_whole(model: Path) -> None:
-    assert f"is whole: measure it (workbench evaluate {model}" in refusal(model)
+    assert f"is complete: evaluate it (workbench evaluate {model}" in refusal(model)
 
 
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
@@ -54,7 +54,7 @@ def test_a_part_of_a_model_is_said_to_be_incomplete(model: Path, file: str, harm
 
 def test_samples_recipes_and_onnx(tmp_path: Path) -> None:
     folder = draw_shards("scenes", "test", 3, tmp_path / "test")
-    assert f"is whole: look at it (workbench data check {folder})" in refusal(folder)
+    assert f"is complete: check it (workbench data check {folder})" in refusal(folder)
     (folder / "00000.tar").unlink()
     assert "00000.tar is missing" in refusal(folder)
     recipe = tmp_path / "mine.toml"

@@ -43,7 +43,7 @@ def test_data_are_prepared_listed_and_removed(workbench) -> None:
         (["samples:scenes", "--keep", "jpeg", "--working-size", "64"], "drop --working-size"),
         (["--list", "--remove"], "give one of them"),
         (["--list", "--pairs", "7"], "takes no other option"),
-        (["samples:emoji", "--remove"], "nothing is prepared of 'samples:emoji'"),
+        (["samples:emoji", "--remove"], "nothing is prepared for 'samples:emoji'"),
     ],
 )
 def test_bad_input_is_one_line(workbench, arguments: list[str], remedy: str) -> None:

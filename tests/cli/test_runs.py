@@ -104,7 +104,7 @@ def test_an_empty_folder_says_how_to_begin(workbench) -> None:
     [
         (["show", "onee"], "did you mean 'one'?"),
         (["stop", "one"], "finished"),
-        (["resume", "one"], "nothing is left to train"),
+        (["resume", "one"], "nothing to resume"),
     ],
 )
 def test_what_cannot_be_done_is_said(finished, arguments: list[str], remedy: str) -> None:

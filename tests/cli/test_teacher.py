@@ -32,7 +32,7 @@ def test_a_teacher_is_written_measured_and_teaches(workbench, tiny_recipe: str) 
     assert "teach with it" not in printed
     again = workbench("teacher", "train", *arguments[:-5], "--name", "u", *arguments[-3:])
     assert again.code == 2
-    assert "mine exists already, and is whole: measure it (workbench evaluate mine" in again.err
+    assert "mine exists already, and is complete: evaluate it (workbench evaluate mine" in again.err
     assert again.err.strip().endswith("name another with --out DIR")
     assert not Path("runs/u").exists()
 
@@ -62,7 +62,7 @@ def test_a_teacher_is_taken_in_and_teaches(workbench, tiny_recipe: str) -> None:
     assert "--out DIR" in again.err
     shown = workbench("teacher", "import", "sample:scenes", "--pairs", "100", "--out", "other").out
     assert "standard errors above guessing" in shown
-    assert "teach with it: workbench train --recipe clip-kd --set teacher.model=other" in shown
+    assert "distill from it: workbench train --recipe clip-kd --set teacher.model=other" in shown
 
 
 def test_what_does_not_beat_guessing_leaves_nothing(workbench, tiny_models: dict[str, str]) -> None:

@@ -55,7 +55,7 @@ def test_steps_seed_and_settings_are_taken(workbench, tiny_recipe: str) -> None:
         (["--set", "data.train=nowhere"], "no such data"),
         (["--set", "train.batch_size=61"], "lower train.batch_size"),
         (["--steps", "0"], "--steps must be at least 1"),
-        (["--no-test", "--set", "data.test=samples:scenes"], "leave one out"),
+        (["--no-test", "--set", "data.test=samples:scenes"], "--no-test and --set data.test"),
         (["--name", "a/b"], "at most 100"),
     ],
 )

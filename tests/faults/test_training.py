@@ -233,4 +233,4 @@ def test_a_second_signal_ends_it_at_once(number: signal.Signals, capfd: pytest.C
         assert interrupt.exit_code == 128 + number
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
-    assert "once more to quit at once" in capfd.readouterr().err
+    assert "press again to quit at once" in capfd.readouterr().err

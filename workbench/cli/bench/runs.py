@@ -1,4 +1,4 @@
-"""``workbench bench cache``, ``cohort`` and ``peer``: whole runs against alternatives."""
+"""``workbench bench cache``, ``cohort`` and ``peer``: training runs against alternatives."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
