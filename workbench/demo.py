@@ -75,6 +75,7 @@ class Demo:
         for seed in self.seeds:
             configs = {model: self._config(model, seed) for model in (BASELINE, *self.recipes)}
             ids = {model: new_run_id(f"demo-{model}", seed, self.runs_dir) for model in configs}
+            # like: the next seed's cohort reuses the teacher.
             started = launch({ids[model]: config for model, config in configs.items()}, self.runs_dir, like=before)
             before = started.cohort
             yield from started.events(interrupted)
@@ -90,6 +91,7 @@ class Demo:
         by_model = {model: [row.metrics for row in self.rows if row.model == model] for model in models}
         gains = {}
         for metric in by_model[BASELINE][0]:
+            # Hits of every pair allow an interval over seeds and pairs; other metrics have one number per seed.
             if metric in self._hits[BASELINE][0]:
                 both = [np.stack([hits[metric] for hits in self._hits[model]]) for model in models]
                 gains[metric] = paired_gain(both[0], both[1])

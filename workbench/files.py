@@ -88,7 +88,7 @@ def new_file(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
     temporary = temporary_path(target)
     with _removed_on_error(temporary, path, num_bytes):
         yield temporary
-        _sync(temporary)
+        _sync(temporary)  # before the rename: else a power cut may leave an empty file under the final name
         temporary.replace(target)
     _sync(target.parent)
 
@@ -192,6 +192,7 @@ def commit_folder(temporary: Path, final: Path, *, replace: bool = True) -> None
 
 
 def _swap_in(temporary: Path, final: Path) -> None:
+    # rename() cannot replace a folder that is not empty.
     aside = _aside(final)
     remove(aside)
     final.rename(aside)
@@ -251,6 +252,7 @@ def _is_cleared(entry: Path, is_ours: bool) -> bool:
             return False
         remove(entry)
         return True
+    # Another process may be between its two renames.
     if not is_ours and _age_s(entry) < ASIDE_AGE_S:
         return False
     final = entry.with_name(entry.name.removeprefix(REPLACED))

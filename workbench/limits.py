@@ -16,7 +16,7 @@ def usable_cores() -> int:
     """Cores that the process can use at once."""
     # macOS has no sched_getaffinity.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _read(CGROUP / "cpu.max").partition(" ")
+    quota, _, period = _read(CGROUP / "cpu.max").partition(" ")  # microseconds of CPU time per period, or "max"
     return min(cores, math.ceil(int(quota) / int(period))) if quota.isdigit() else cores
 
 

@@ -103,11 +103,12 @@ class _Reporter:
     def begin(self, one: Phase) -> None:
         with self._lock:
             now_s = time.monotonic()
+            # Many short phases in a row take as long as one long phase, and are shown like it.
             if not self._open and now_s - self._idle_since_s > PAUSE_S:
                 self._busy_since_s = now_s
             self._open.append(one)
             if len(self._open) == 1:
-                self._is_terminal = None
+                self._is_terminal = None  # check again: stderr may have been redirected
                 self._idle = threading.Event()
                 threading.Thread(target=self._watch, args=(self._idle,), daemon=True).start()
 

@@ -110,6 +110,7 @@ def _batches(run: RunDirectory, follows: bool) -> Iterator[tuple[bool, list[Even
         # Before reading: a run that ends in between has its last events in the next batch.
         is_last = not follows or run_status(run).state not in TAKES_COMMANDS
         events, end, _ = tail_events(run.events_file, offset)
+        # A shorter file is another log. A resumed run repeats steps, which sinks cannot take back.
         restarts = not is_first and (end < offset or any(isinstance(event, RunResumed) for event in events))
         if restarts:
             events, end, _ = tail_events(run.events_file, 0)

@@ -26,7 +26,6 @@ from workbench.cli import (
     teacher,
     train,
 )
-from workbench.cli import catalogue as module
 from workbench.cli.completion import complete
 from workbench.terminal import lossy_stderr, print_error, visible
 
@@ -40,7 +39,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "tui": dashboard.tui,
         "notebook": dashboard.notebook,
     },
-    "Studies": {"studies": module.studies, "sweep": sweep.sweep, "report": report.report},
+    "Studies": {"studies": catalogue.studies, "sweep": sweep.sweep, "report": report.report},
     "Models": {"teacher": teacher.app, "inherit": inherit.inherit, "export": export.export},
     "Data": {"data": data.app},
     "This machine": {"doctor": doctor.doctor, "bench": bench.app},

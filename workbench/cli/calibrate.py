@@ -69,6 +69,7 @@ def calibrate(
     config = load_recipe(recipe, overrides, seed=seed)
     chosen = dict(_parse_share(share) for share in shares or [])
     file = out or Path(f"{Path(recipe).name.removesuffix('.toml')}-calibrated.toml")
+    # All checks come before the measurement, which takes minutes.
     _check_free(file)
     check_config(config, runs)
     shares_of(config, chosen)
@@ -110,6 +111,7 @@ def _recipe_table(calibration: "Calibration", recipe: str, overrides: list[str],
     from workbench.config.toml import merge, parse_override
 
     is_file = recipe.endswith(".toml")
+    # "extends" is relative to the new file, not to the current folder.
     parent = os.path.relpath(Path(recipe).resolve(), file.resolve().parent) if is_file else recipe
     shares = ", ".join(f"{loss.name} {loss.proposed.share:.0%}" for loss in calibration.losses)
     table: dict[str, Any] = {

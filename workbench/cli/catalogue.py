@@ -38,7 +38,7 @@ def losses(
         print_line("")
         print_wrapped(f"{name}: {loss.title}. {loss.paper}")
         print_wrapped(loss.equation, "  ")
-        print_wrapped(f"departure of the release: {loss.departure}", "  ")
+        print_wrapped(f"difference in the released code: {loss.departure}", "  ")
         if settings := _settings(loss):
             print_wrapped("settings: " + ", ".join(f"{key} = {value}" for key, value in settings.items()), "  ")
 
@@ -70,6 +70,7 @@ def _settings(loss: "type[Loss]") -> dict[str, Any]:
     """The loss's settings with their defaults, without the convention."""
     from inspect import signature
 
+    # The constructor's parameters are the settings.
     return {name: p.default for name, p in signature(loss).parameters.items() if name != "convention"}
 
 

@@ -39,6 +39,7 @@ def compare(
     from workbench.runs.directory import find_run
     from workbench.views.comparison import compare_runs
 
+    # A damaged run must not keep the others from being compared.
     directories, compared, unreadable = [], [], {}
     for directory in [find_run(runs, name) for name in names]:
         try:
@@ -137,6 +138,7 @@ def _print_metrics(letters: list[str], split: "SplitRows") -> None:
         print_line("")
         print_rows([title, *letters, "B \N{MINUS SIGN} A"], [[name, *own, other[1]] for name, own, other in cells])
         return
+    # The first run has no difference to itself, so its cell has one line.
     columns = [
         (name, [own[0], *("\n".join(both) for both in zip(own[1:], differences[1:], strict=True))])
         for name, own, differences in cells

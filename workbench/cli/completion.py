@@ -134,7 +134,7 @@ def _recipe(context: typer.Context) -> dict[str, Any]:
     except ValueError:
         chosen = RunConfig()
     losses: dict[str, Any] = {}
-    for recipe in recipes():
+    for recipe in recipes():  # any loss may be added with --set, not only those of this recipe
         losses = merge(_table(recipe).get("loss", {}), losses)
     known = {loss: LossConfig().model_dump() | _own_settings(loss) | table for loss, table in losses.items()}
     return merge({"loss": known}, chosen.model_dump(mode="json", exclude={"recipe", "question"}))

@@ -72,6 +72,7 @@ def set_(
     from workbench.config.toml import load_run_config, split_override
     from workbench.runs.directory import find_run
 
+    # Checked here too: the run itself could only report a bad value in its log.
     settings = dict(split_override(change) for change in changes)
     check_changes(load_run_config(find_run(runs, run).config_file), settings)
     _send(runs, run, json, "set", f"applies {', '.join(changes)} from its next step on", settings)

@@ -94,7 +94,7 @@ def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> Non
     from workbench.views.metrics import metric_label
 
     board, memory = Board(runs), Preferences()
-    while board.poll(ONCE_S):
+    while board.poll(ONCE_S):  # True while logs are left to read
         pass
     if board.problem:
         raise ValueError(board.problem)
@@ -172,5 +172,5 @@ def notebook(
     num_kept = len(bundled_notebooks()) - len(new)
     kept = f", {num_kept} existing ones kept" if num_kept else ""
     print_line(f"{folder}: {len(new)} notebooks copied{kept}")
-    free_port()
+    free_port()  # fails before JupyterLab starts if all ports are taken
     start(folder, runs, browser=browser)

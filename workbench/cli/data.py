@@ -60,7 +60,7 @@ def print_report(report: "Report") -> None:
 def _print_classes(sizes: Mapping[str, int]) -> None:
     rows = [[_shown(name), f"{count:,}"] for name, count in sizes.items()]
     left_out = len(rows) - 2 * NUM_CLASSES
-    if left_out > 1:
+    if left_out > 1:  # a line for one class takes no more room than "... 1 more"
         rows = [*rows[:NUM_CLASSES], [f"... {left_out:,} more", ""], *rows[-NUM_CLASSES:]]
     print_rows(["class", "images"], rows, f"{len(sizes):,} classes")
 
@@ -116,7 +116,7 @@ def samples(
     from workbench.data.samples.write import num_pairs_in
 
     splits = split or list(sample_set(name).default_pairs)
-    for one in splits:
+    for one in splits:  # all checks first, so that an error leaves no splits behind
         check_drawable(name, one, num_pairs, out / one)
     drawn = {}
     for one in splits:

@@ -68,6 +68,7 @@ def demo(
     check_single_process()
     chosen = tuple(dict.fromkeys(recipes or ["clip-kd"]))
     check_configs([load_recipe(recipe, steps=steps) for recipe in chosen], runs)
+    # After the checks: this imports torch.
     from workbench.demo import Demo
 
     tour = Demo(runs, tuple(range(seeds)), chosen, steps)

@@ -140,6 +140,7 @@ def _check_learning(
     try:
         check_config(masks_config(teacher, data, auto, steps or STEPS, plan.model_dump(mode="json"), settings), runs)
     except ValueError as error:
+        # The remedy must name the option of this command.
         raise ValueError(str(error).replace("--set data.train=SPEC", "--data SPEC")) from None
 
 
@@ -172,6 +173,7 @@ def _plan(depth: str, width: str, overrides: list[str], *, is_auto: bool) -> "tu
     table: Table = {}
     for override in [*both, *overrides]:
         table = merge(table, parse_override(override))
+    # --set takes both kinds: keys of a run's config are training settings, the rest is the plan.
     of_run = [key for key in table if is_auto and key in RunConfig.model_fields]
     settings = {key: table.pop(key) for key in of_run}
     if not table and not is_auto:

@@ -107,6 +107,7 @@ def check_free(out: Path, option: str = OUT_DIR) -> None:
     Raises:
         ValueError: the path exists (with its state and a remedy), or cannot be created.
     """
+    # An empty folder is fine: new_folder replaces it.
     if option == OUT_DIR and out.is_dir() and not any(out.iterdir()):
         return
     if out.exists():

@@ -170,6 +170,7 @@ def _widths(columns: list[list[str]], num_words: int, width: int) -> list[int] |
     return given
 
 
+# A path or id has no spaces; without the limit, one would force the stacked layout.
 def _longest_word(cell: str) -> int:
     return max((min(cell_len(word), LONG_WORD) for word in cell.split()), default=0)
 

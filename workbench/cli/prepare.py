@@ -80,7 +80,7 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
         raise unknown("--keep", keep, KINDS)
     if keep == "jpeg" and working_size:
         raise ValueError("--keep jpeg keeps images at full size: drop --working-size")
-    before = {one.manifest.id for one in listed()}
+    before = {one.manifest.id for one in listed()}  # to tell new stores from those found
     made: set[str] = set()
 
     def prepared(name: str, dataset: Dataset, _share: float) -> Dataset:
@@ -95,7 +95,7 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
         )
         return
     for one in stores:
-        print_line(f"{one.manifest.spec}: {'is' if one.manifest.id in before else 'was'} {_described(one)}")
+        print_line(f"{one.manifest.spec}: {'already ' if one.manifest.id in before else ''}{_described(one)}")
         for reason, count in _reasons(one.manifest).items():
             print_line(f"  {count:,} {reason}: replaced by other images in runs")
     print_line(f"runs use it automatically; cache: {stores[0].folder.parents[1]}")
@@ -143,7 +143,7 @@ def _remove(spec: str | None, json: bool) -> None:
 
 def _is_of(name: str, manifest: "Manifest") -> bool:
     """Whether a store holds this SPEC (relative to this folder), or any split of this sample set."""
-    if name.startswith("samples:"):
+    if name.startswith("samples:"):  # drawn by the workbench, so the same in every folder
         return manifest.spec == name or manifest.spec.startswith((f"{name},", f"{name}/"))
     return manifest.place == str(Path.cwd()) and (manifest.spec == name or manifest.spec.startswith(f"{name},"))
 

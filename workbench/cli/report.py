@@ -86,6 +86,7 @@ def _report_on(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyR
     from workbench.runs.summary import find_study, studies_with_runs
 
     known = find_study(name_or_file, runs)
+    # A name with the suffix of rehearsals was found without it.
     quick = quick or known.source != name_or_file
     study = known.study.quick() if quick else known.study
     full_name = kept_as(study, name, quick=quick)

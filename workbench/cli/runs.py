@@ -113,6 +113,7 @@ def show(
         raise ValueError("--figure needs exactly one of --gradients and --architecture")
     shown = architecture_options(architecture, ArchitectureOptions(stage, against, costs, over_time))
     directory = find_run(runs, run)
+    # Each report returns its JSON document, and prints itself if asked to.
     reports: dict[str, Callable[..., Any]] = {
         **({"gradients": partial(show_gradients, directory, figure)} if gradients else {}),
         **({"architecture": partial(show_architecture, directory, shown, figure, runs)} if shown else {}),
@@ -203,6 +204,7 @@ def resume(
 
         config, _ = moved(directory, overrides)
     check_config(config, directory.path.parent)
+    # After the checks: this imports torch.
     from workbench.engine.launch import relaunch
 
     follow(relaunch(directory, overrides=overrides or []), json, log_to)

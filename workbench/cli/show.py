@@ -115,6 +115,7 @@ def _departures(run: "RunDirectory", config: "RunConfig", paper: "Paper") -> "De
         name: _settings(name, recipe.loss.get(name) or _published(name, loss)) for name, loss in losses.items()
     }
     ours["loss"] = {name: _settings(name, loss) for name, loss in losses.items()}
+    # The image size is part of the model's folder, not of the run's config.
     if (checkpoint := newest_checkpoint(run)) is not None:
         published["student"]["image_size"] = paper.image_size
         ours["student"]["image_size"] = _image_size(checkpoint)

@@ -178,6 +178,7 @@ def _configured(
     """The study with the numbers given on the command line."""
     if not study.search and any(option is not None for option in (trials, timeout, confirm)):
         raise ValueError(f"--trials, --timeout and --confirm are for searches, and study '{study.name}' is a grid")
+    # After quick(), so that --seeds and --trials also apply to a rehearsal.
     chosen = study.quick() if quick else study
     given = {"seeds": seeds, "trials": trials, "confirm_seeds": confirm}
     return chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
@@ -257,6 +258,7 @@ def _end(planned: "Sweep", interrupt: "Interrupt") -> None:
     if interrupt.exit_code:
         errors.print("stopped; run the same command again to continue")
         raise typer.Exit(interrupt.exit_code)
+    # Exit status 1 only if nothing succeeded or runs are missing: a failed cell is a result of the study.
     outcomes = [outcome for trial in planned.trials for outcome in trial.outcomes.values()]
     if outcomes and all(outcome.state == "failed" for outcome in outcomes):
         errors.print("every run failed; fix the cause, then retry with --resume")

@@ -60,6 +60,7 @@ def train_(
     from workbench.runs.directory import find_run
 
     run_id, config = checked_run(recipe, without_test(overrides, no_test), steps, seed, name, runs)
+    # After the checks: these import torch.
     from workbench.engine.launch import launch
     from workbench.engine.publish import publish_teacher
 
@@ -146,6 +147,7 @@ def _print_imported(imported: "ImportedTeacher", folder: Path) -> None:
     print_metrics(record["metrics"], record["errors"], title, chance=imported.trial.measured.chance)
     print_line(f"its best metric is {imported.trial.margin:.0f} standard errors above chance")
     if imported.other:
+        # A weights file does not record its activation, so both were evaluated.
         taken, left = ("quick_gelu", "gelu") if imported.uses_quick_gelu else ("gelu", "quick_gelu")
         clearly = "clearly more" if imported.other.is_clearly_below(imported.trial) else "no clear difference"
         print_line(f"activation {taken}: R@1 {imported.trial.recall}; with {left} {imported.other.recall}: {clearly}")

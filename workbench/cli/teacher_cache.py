@@ -94,6 +94,7 @@ def _make(
 
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype of a teacher cache", dtype, DTYPES)
+    # teacher.cache=on: auto would skip a cache that saves no time.
     chosen = [] if dtype is None else [f"teacher.cache_dtype={dtype}"]
     config = load_recipe(recipe, [*(overrides or []), "teacher.cache=on", *chosen], seed=seed)
     check_config(config, runs)
@@ -116,6 +117,7 @@ def _make(
 def _readers(recipe: str, overrides: list[str], seed: int | None, dtype: str) -> list[str]:
     """The command of a run that uses the cache, with all settings that identify it."""
     seeds = [] if seed is None else ["--seed", str(seed)]
+    # Rounding to float16 changes the losses slightly, so a run must ask for it.
     settings = overrides if dtype == "float32" else [*overrides, f"teacher.cache_dtype={dtype}"]
     requests = [] if dtype == "float32" else ["--cache-teacher", "on"]
     sets = [word for setting in settings for word in ("--set", setting)]

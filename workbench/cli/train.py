@@ -74,7 +74,7 @@ def train(
         config = calibrated(config, runs)
     from workbench.progress import phase
 
-    with phase("loading PyTorch"):
+    with phase("loading PyTorch"):  # after the checks, so that a typo is reported at once
         from workbench.engine.launch import create, launch
 
     if detach:
@@ -120,6 +120,7 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
             if end is None:  # else the failure is already on stderr
                 print_error(f"workbench: run {directory.id} failed: {error}")
             raise typer.Exit(1) from None
+    # Someone may have removed the run's folder: then there is no summary to print.
     if end and not directory.exists:
         print_error(f"workbench: run {directory.id} failed: {end.reason}")
         raise typer.Exit(1)
@@ -171,6 +172,7 @@ def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] 
     from workbench.runs.liveness import run_status
     from workbench.runs.summary import summarize
 
+    # A new run is "resumed" from step 0: its folder and config exist already.
     copies = [f"--log-to={tool}" for tool in log_to or []]
     process = start_background(["runs", "resume", str(directory.path), *copies], directory.output_file)
     with errors.status(Text(f"starting {directory.id}")):

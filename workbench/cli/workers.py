@@ -30,6 +30,7 @@ def work_together(command: Sequence[str], num_workers: int, num_threads: int, in
     its runs.
     """
     argv = [sys.executable, "-m", "workbench", *command]
+    # Without it every worker would use all cores; the user's own value has priority.
     environment = {"OMP_NUM_THREADS": str(num_threads)} | os.environ
     workers = [
         subprocess.Popen(
@@ -105,6 +106,7 @@ def print_results(sweep: "Sweep") -> None:
     for name in names:
         label = metric_label(name)
         columns, rows = ["", "seeds", label.title, "95 %", "difference", "95 %"], [_row(one, label) for one in shown]
+        # Without a baseline there are no differences, and one seed has no interval: drop the empty columns.
         kept = [place for place in range(len(columns)) if place < 3 or any(row[place] for row in rows)]
         print_rows([columns[place] for place in kept], [[row[place] for place in kept] for row in rows])
         print_line("")
@@ -156,6 +158,7 @@ def _best_first(sweep: "Sweep", results: list["CellResult"]) -> list["CellResult
     def rank(result: "CellResult") -> tuple[int, float]:
         found = [outcome.value(objective.metric) for outcome in result.outcomes.values() if outcome.state == "finished"]
         values = [value for value in found if value is not None]
+        # Trials with more finished seeds come first: a mean over one seed may be luck.
         return -len(values), sign * sum(values) / len(values) if values else 0.0
 
     return sorted(results, key=rank)
