@@ -1,4 +1,4 @@
-"""Old or new, never else: under SIGKILL, under a failure of every system call, and on a full disk."""
+"""Atomic writes leave the old or the new content: under SIGKILL, failing system calls, and full disks."""
 
 import errno
 import itertools
@@ -68,7 +68,7 @@ def test_a_write_cut_short_is_completed(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == bytes(range(100))
 
 
-def test_a_full_disk_says_what_is_needed_and_what_there_is(tmp_path, failing):
+def test_a_full_disk_reports_needed_and_free_space(tmp_path, failing):
     with failing(2, errno.ENOSPC), pytest.raises(DiskFullError, match=r"disk full at .*x: needs about 3\.0 MB, has "):
         write_atomically(tmp_path / "x", bytes(3_000_000))
     assert names(tmp_path) == []
@@ -94,7 +94,7 @@ assert path.read_bytes() == b"old" and len(list(path.parent.iterdir())) == 1
     assert "needs about 2.0 MB, has 1.0 MB" in finished.stdout
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path, killed):
+def test_a_kill_at_any_time_leaves_a_complete_file(tmp_path, killed):
     path = tmp_path / "file"
     size = 2**18
 
@@ -127,13 +127,13 @@ def content_of(folder: Path) -> set[str]:
     return {(folder / "inner" / "weights").read_text(), (folder / "manifest").read_text()}
 
 
-def test_a_committed_folder_appears_whole(tmp_path):
+def test_a_committed_folder_appears_complete(tmp_path):
     commit_folder(make_folder(tmp_path / ".tmp-a", "new"), tmp_path / "a")
     assert names(tmp_path) == ["a"]
     assert content_of(tmp_path / "a") == {"new"}
 
 
-def test_a_folder_is_only_replaced_where_that_is_asked_for(tmp_path):
+def test_a_folder_is_replaced_only_with_replace(tmp_path):
     make_folder(tmp_path / "a", "old")
     with pytest.raises(FileExistsError):
         commit_folder(make_folder(tmp_path / ".tmp-a", "new"), tmp_path / "a", replace=False)
@@ -244,7 +244,7 @@ def test_a_folder_that_another_process_may_be_replacing_is_not_put_back_at_once(
     assert content_of(tmp_path / "a") == {"old"}
 
 
-def test_a_new_folder_appears_whole_and_clears_what_the_dead_left(tmp_path, monkeypatch):
+def test_a_new_folder_appears_complete_and_removes_leftovers(tmp_path, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr(files, "started_at", lambda _: "an hour ago")
         make_folder(temporary_path(tmp_path / "other"), "half")
@@ -267,7 +267,7 @@ def test_an_error_in_a_new_folder_leaves_nothing_not_even_its_parents(tmp_path, 
     assert names(tmp_path) == []
 
 
-def test_a_new_folder_replaces_what_holds_something_only_if_asked(tmp_path):
+def test_a_new_folder_replaces_a_full_one_only_with_replace(tmp_path):
     make_folder(tmp_path / "a", "old")
     with pytest.raises(FileExistsError), new_folder(tmp_path / "a") as folder:
         make_folder(folder / "x", "new")
@@ -278,7 +278,7 @@ def test_a_new_folder_replaces_what_holds_something_only_if_asked(tmp_path):
     assert names(tmp_path / "a") == ["new"]
 
 
-def test_a_new_folder_on_a_full_disk_says_what_all_of_it_needs(on_small_disk):
+def test_a_new_folder_on_a_full_disk_reports_its_full_size(on_small_disk):
     code = """
 from pathlib import Path
 from workbench.files import new_folder, write_atomically
@@ -306,6 +306,6 @@ def test_a_folder_that_is_not_there_yet_is_judged_by_its_parent(tmp_path: Path) 
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_folder_of_somebody_else_is_not_writable(tmp_path: Path) -> None:
+def test_another_users_folder_is_not_writable(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert not is_writable(tmp_path / "runs")

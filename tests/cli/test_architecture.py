@@ -1,4 +1,4 @@
-"""``runs show --architecture``: tables, documents and figures of runs whose snapshots are known."""
+"""``runs show --architecture``: tables, documents and figures of runs with known snapshots."""
 
 import json
 import subprocess
@@ -68,7 +68,7 @@ def test_the_newest_masks_are_shown_layer_by_layer(learnt) -> None:
     assert "image tower" not in out
 
 
-def test_a_stage_and_the_whole_document(learnt) -> None:
+def test_a_stage_and_the_full_document(learnt) -> None:
     newest, first = show(learnt), show(learnt, "--stage", "1")
     assert (newest["step"], newest["stage"], newest["learning"]) == (20, 2, True)
     assert (first["step"], first["stage"], first["learning"], first["expected_sparsity"]) == (10, 1, False, 0.25)
@@ -102,7 +102,7 @@ def test_figures_of_the_layers_and_of_the_time(learnt) -> None:
     assert Path("b.svg").stat().st_size > 10_000
 
 
-def test_a_fork_begins_with_what_its_parent_had(learnt) -> None:
+def test_a_fork_starts_with_its_parents_state(learnt) -> None:
     began_s = json.loads(Path("runs/auto/events.jsonl").read_text().splitlines()[0])["time_s"]
     forked = Forked(run="fork", step=10, parent="auto", parent_step=10, parent_began_s=began_s)
     make_run("fork", 25, MaskSnapshot(25, 1, True, 0.3, 0.3, {"text": mask(0.5)}), first=forked)
@@ -136,7 +136,7 @@ def test_what_cannot_be_shown_is_one_line(learnt, arguments: list[str], remedy: 
     assert result.err.count("\n") == 1
 
 
-def test_damaged_snapshots_are_told_of(learnt) -> None:
+def test_damaged_snapshots_are_reported(learnt) -> None:
     for snapshot in Path("runs/auto/snapshots").iterdir():
         snapshot.write_bytes(snapshot.read_bytes()[:50])
     result = learnt("runs", "show", "auto", "--architecture")

@@ -1,4 +1,4 @@
-"""``workbench data``: drawing samples, and looking at data before training."""
+"""``workbench data``: drawing samples, and checking data before training."""
 
 import io
 import json
@@ -169,7 +169,7 @@ def test_bad_shards_are_refused_unless_they_may_be_skipped(workbench) -> None:
     assert prepared["stores"][0]["num_pairs"] == 6
 
 
-def test_which_reading_was_taken_is_said(workbench) -> None:
+def test_the_chosen_reading_of_captions_is_printed(workbench) -> None:
     write_shards(1, b"a caption\nanother")
     document = json.loads(workbench("data", "check", "0.tar", "--json").out)
     assert (document["num_pairs"], document["num_captions"], document["lines_are_captions"]) == (3, 6, True)

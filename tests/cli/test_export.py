@@ -1,4 +1,4 @@
-"""``workbench export`` from a real run to what a stranger can use."""
+"""``workbench export`` of a real run to every format."""
 
 import json
 from pathlib import Path

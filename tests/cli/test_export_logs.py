@@ -1,4 +1,4 @@
-"""Copies of a run in other tools: nothing that becomes of them reaches the run."""
+"""Exports to other tools: their errors never affect the run."""
 
 import json
 import os
@@ -103,7 +103,7 @@ def test_a_process_that_cannot_be_started_is_a_warning(workbench, tiny_recipe: s
 
 
 @pytest.mark.parametrize("arguments", [["train"], ["runs", "resume", "one"], ["runs", "fork", "one"]])
-def test_a_missing_package_is_said_before_anything_begins(workbench, arguments: list[str], monkeypatch) -> None:
+def test_a_missing_package_is_reported_before_training(workbench, arguments: list[str], monkeypatch) -> None:
     monkeypatch.setattr("workbench.adapters.export.find_spec", lambda _: None)
     result = workbench(*arguments, "--log-to", "wandb")
     assert result.code == 2
@@ -138,7 +138,7 @@ def test_bad_input_is_one_line_with_the_remedy(workbench, arguments: list[str], 
     assert remedy in result.err
 
 
-def test_a_place_that_cannot_be_written_is_said(workbench) -> None:
+def test_a_path_that_cannot_be_written_is_an_error(workbench) -> None:
     pytest.importorskip("tensorboard")
     create_run(Path("runs"), "alone", "")
     Path("taken").write_text("a file")

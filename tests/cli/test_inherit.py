@@ -59,7 +59,7 @@ def test_a_figure_that_cannot_be_drawn_leaves_no_model(workbench, tiny_models) -
         (("--set", "image.widht=64"), "did you mean 'width'"),
     ],
 )
-def test_a_plan_that_cannot_be_says_why(workbench, arguments: tuple[str, ...], message: str) -> None:
+def test_an_impossible_plan_reports_why(workbench, arguments: tuple[str, ...], message: str) -> None:
     result = workbench("inherit", "--teacher", "sample:scenes", "--out", "x", *arguments)
     assert result.code == 2
     assert message in result.err

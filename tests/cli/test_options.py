@@ -1,4 +1,4 @@
-"""``--out`` that exists: whether it is whole, and what to do; known without importing torch."""
+"""An ``--out`` that exists: complete or not, and the remedy, without importing torch."""
 
 import subprocess
 import sys
@@ -34,13 +34,13 @@ def test_what_is_free(tmp_path: Path) -> None:
     check_free(tmp_path / "mine.toml", OUT_FILE)
 
 
-def test_a_whole_model_is_said_to_be_whole(model: Path) -> None:
+def test_a_complete_model_is_reported_as_complete(model: Path) -> None:
     assert f"is complete: evaluate it (workbench evaluate {model}" in refusal(model)
 
 
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
 @pytest.mark.parametrize("harm", ["missing", "cut", "garbage"])
-def test_a_part_of_a_model_is_said_to_be_incomplete(model: Path, file: str, harm: str) -> None:
+def test_a_partial_model_is_reported_as_incomplete(model: Path, file: str, harm: str) -> None:
     content = (model / file).read_bytes()
     if harm == "missing":
         (model / file).unlink()

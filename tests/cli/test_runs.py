@@ -41,7 +41,7 @@ def diagnosed(workbench):
     return workbench
 
 
-def test_gradients_are_a_table_by_step_and_say_who_fights(diagnosed) -> None:
+def test_gradients_are_a_table_by_step_with_conflicts(diagnosed) -> None:
     out = diagnosed("runs", "show", "one", "--gradients").out
     assert "66.7%" in out
     assert "after step 12" in out
@@ -81,13 +81,13 @@ def test_gradients_are_drawn(diagnosed) -> None:
         (["--gradients", "--figure", "runs/one/run.toml/one.png"], "name another with --figure FILE"),
     ],
 )
-def test_a_figure_that_cannot_be_drawn_is_said(diagnosed, arguments: list[str], remedy: str) -> None:
+def test_a_figure_that_cannot_be_written_is_an_error(diagnosed, arguments: list[str], remedy: str) -> None:
     result = diagnosed("runs", "show", "one", *arguments)
     assert result.code == 2
     assert remedy in result.err
 
 
-def test_a_run_without_gradients_says_how_to_get_some(diagnosed) -> None:
+def test_a_run_without_gradients_reports_how_to_get_them(diagnosed) -> None:
     for snapshot in Path("runs/one/snapshots").iterdir():
         snapshot.unlink()
     result = diagnosed("runs", "show", "one", "--gradients")
@@ -95,7 +95,7 @@ def test_a_run_without_gradients_says_how_to_get_some(diagnosed) -> None:
     assert "log.diagnose_every_steps" in result.err
 
 
-def test_an_empty_folder_says_how_to_begin(workbench) -> None:
+def test_an_empty_folder_prints_how_to_start(workbench) -> None:
     assert "workbench train" in workbench("runs", "list").out
 
 

@@ -1,4 +1,4 @@
-"""``workbench sweep`` and ``workbench studies``: what a person sees."""
+"""Output of ``workbench sweep`` and ``workbench studies``."""
 
 import json
 import sqlite3
@@ -79,7 +79,7 @@ def test_a_search_ends_with_the_answer_in_words(workbench, tiny_recipe, tmp_path
     assert (blank, pointer.split(": ")[1]) == ("", "workbench report search.toml --quick")
 
 
-def test_a_dry_run_says_what_it_would_take_and_leaves_nothing(workbench, study, tmp_path):
+def test_a_dry_run_prints_the_estimate_and_leaves_nothing(workbench, study, tmp_path):
     told = workbench("sweep", "--study", study, "--quick", "--dry-run", "--json")
     assert told.code == 0
     forecast = json.loads(told.out)["forecast"]
