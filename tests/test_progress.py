@@ -99,6 +99,7 @@ def test_items_pass_through_and_one_line_is_printed(capsys):
     assert capsys.readouterr().err == "drawing letters (3,000 pairs)\n"
 
 
-def test_a_terminal_gets_a_bar(capsys, terminal):
+@pytest.mark.usefixtures("terminal")
+def test_items_with_a_bar_in_a_terminal(capsys):
     assert list(progress.progress(range(200), 0, "drawing letters")) == list(range(200))
     assert "drawing letters" in capsys.readouterr().err
