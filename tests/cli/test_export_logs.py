@@ -29,8 +29,8 @@ OFTEN = ("raises amid the run", "meets a full disk", "hangs")
 SAID = {
     "cannot be imported": "workbench: trackio failed: No module named 'no_such_module'",
     "raises at the start": "workbench: trackio failed: no server; the run is not affected; retry with:",
-    "raises amid the run": "workbench: trackio failed: gone; the run is untouched",
-    "meets a full disk": "workbench: trackio failed: No space left on device; the run is untouched",
+    "raises amid the run": "workbench: trackio failed: gone; the run is not affected",
+    "meets a full disk": "workbench: trackio failed: No space left on device; the run is not affected",
     "is killed": "trackio was killed; the run is not affected; retry with: workbench runs export",
     "hangs": "trackio is still writing, as process",
 }
@@ -80,7 +80,7 @@ def test_a_tool_that_fails_never_touches_the_run(
     workbench, tiny_recipe: str, fake_trackio, weights: str, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     fake_trackio(FAULTS[fault])
-    monkeypatch.setattr(export_logs, "LAST_WORDS_WAIT_S", 1.0 if fault == "hangs" else 30.0)
+    monkeypatch.setattr(export_logs, "OUTCOME_WAIT_S", 1.0 if fault == "hangs" else 30.0)
     result = workbench("train", "--recipe", tiny_recipe, "--name", "one", "--log-to", "trackio", "--json")
     last = result.err.strip().splitlines()[-1]
     assert (result.code, json.loads(result.out)["weights_sha256"]) == (0, weights)
@@ -99,7 +99,7 @@ def test_a_process_that_cannot_be_started_is_a_warning(workbench, tiny_recipe: s
     monkeypatch.setattr("workbench.process.subprocess.Popen", no_more_processes)
     result = workbench("train", "--recipe", tiny_recipe, "--name", "one", "--log-to", "trackio")
     assert result.code == 0
-    assert "Resource temporarily unavailable; the run goes on without trackio" in result.err
+    assert "Resource temporarily unavailable; the run continues without trackio" in result.err
 
 
 @pytest.mark.parametrize("arguments", [["train"], ["runs", "resume", "one"], ["runs", "fork", "one"]])

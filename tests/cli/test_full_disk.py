@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 WORKBENCH = [sys.executable, "-m", "workbench"]
-ROOM = r"disk full at \S+: needs about [\d.,]+ (kB|MB|GB), has [\d.]+ (kB|MB)"
+ROOM = r"disk full at \S+: needs about [\d.,]+ (bytes|kB|MB|GB), has [\d.]+ (bytes|kB|MB)"
 
 
 def fill(left_kb: int) -> str:

@@ -59,7 +59,7 @@ def test_samples_recipes_and_onnx(tmp_path: Path) -> None:
     assert "00000.tar is missing" in refusal(folder)
     recipe = tmp_path / "mine.toml"
     recipe.write_text('extends = "clip-kd"\n')
-    assert f"is whole: train with it (workbench train --recipe {recipe})" in refusal(recipe, OUT_FILE)
+    assert f"is complete: train with it (workbench train --recipe {recipe})" in refusal(recipe, OUT_FILE)
     recipe.write_text('extends = "clip-')
     assert "is incomplete" in refusal(recipe, OUT_FILE)
     assert f"rm {recipe}" in refusal(recipe, OUT_FILE)
@@ -69,7 +69,7 @@ def test_samples_recipes_and_onnx(tmp_path: Path) -> None:
     assert "text.onnx is missing" in refusal(onnx)
     for name in ("text.onnx", "config.json", "tokenizer.json"):
         (onnx / name).touch()
-    assert "is whole" in refusal(onnx)
+    assert "is complete" in refusal(onnx)
 
 
 def test_files_of_somebody_else_are_not_to_be_removed(tmp_path: Path) -> None:

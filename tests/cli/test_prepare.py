@@ -41,7 +41,7 @@ def test_data_are_prepared_listed_and_removed(workbench) -> None:
         (["nowhere.tar"], "no such data 'nowhere.tar'"),
         (["samples:scenes", "--keep", "pixel"], "did you mean 'pixels'"),
         (["samples:scenes", "--keep", "jpeg", "--working-size", "64"], "drop --working-size"),
-        (["--list", "--remove"], "give one of them"),
+        (["--list", "--remove"], "only one of --list and --remove"),
         (["--list", "--pairs", "7"], "takes no other option"),
         (["samples:emoji", "--remove"], "nothing is prepared for 'samples:emoji'"),
     ],

@@ -31,7 +31,7 @@ def test_list_and_show_name_the_run_and_its_state(finished) -> None:
 
 @pytest.fixture
 def diagnosed(workbench):
-    """A run of 12 steps in which fd fights clip, with a snapshot of a step that it has not come to."""
+    """A run of 12 steps with a conflict of fd and clip, and a snapshot of a later step."""
     run = create_run(Path("runs"), "one", "")
     with EventLog(run.events_file) as log:
         log.append(RunFinished(run="one", step=12, state="finished", elapsed_s=1.0))
@@ -47,7 +47,7 @@ def test_gradients_are_a_table_by_step_with_conflicts(diagnosed) -> None:
     assert "after step 12" in out
     assert "metric" not in out  # what it measured is asked for without --gradients
     assert "\N{MINUS SIGN}0.50*" in out
-    assert "fighting: clip and fd" in out
+    assert "conflicts: clip and fd" in out
 
 
 def test_reports_of_a_run_fit_eighty_columns(diagnosed, monkeypatch) -> None:
@@ -76,7 +76,7 @@ def test_gradients_are_drawn(diagnosed) -> None:
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (["--figure", "one.png"], "add --gradients"),
+        (["--figure", "one.png"], "--gradients and --architecture"),
         (["--gradients", "--figure", "one.gif"], "unknown figure format '.gif'"),
         (["--gradients", "--figure", "runs/one/run.toml/one.png"], "name another with --figure FILE"),
     ],

@@ -29,7 +29,7 @@ def test_a_teacher_is_written_measured_and_teaches(workbench, tiny_recipe: str) 
     assert "guessing gives 2.5%" in student.err
     printed = workbench("teacher", "train", *arguments[:-5], "--name", "v", "--out", "other").out
     assert "chance" in printed
-    assert "teach with it" not in printed
+    assert "distill from it" not in printed
     again = workbench("teacher", "train", *arguments[:-5], "--name", "u", *arguments[-3:])
     assert again.code == 2
     assert "mine exists already, and is complete: evaluate it (workbench evaluate mine" in again.err
@@ -58,10 +58,10 @@ def test_a_teacher_is_taken_in_and_teaches(workbench, tiny_recipe: str) -> None:
     assert workbench("train", "--recipe", tiny_recipe, *model, "--steps", "3").code == 0
     again = workbench("teacher", "import", "sample:scenes")
     assert again.code == 2
-    assert "teachers/scenes exists already, and is whole" in again.err
+    assert "teachers/scenes exists already, and is complete" in again.err
     assert "--out DIR" in again.err
     shown = workbench("teacher", "import", "sample:scenes", "--pairs", "100", "--out", "other").out
-    assert "standard errors above guessing" in shown
+    assert "standard errors above chance" in shown
     assert "distill from it: workbench train --recipe clip-kd --set teacher.model=other" in shown
 
 

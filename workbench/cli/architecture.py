@@ -27,7 +27,7 @@ ArchitectureFlag = Annotated[
 Stage = Annotated[
     int | None, typer.Option("--stage", metavar="N", help="With --architecture: at the end of stage N (from 1).")
 ]
-OverTime = Annotated[bool, typer.Option("--over-time", help="With --architecture: the masks over time.")]
+OverTime = Annotated[bool, typer.Option("--over-time", help="With --architecture: the masks at every snapshot.")]
 Against = Annotated[
     str,
     typer.Option(

@@ -93,7 +93,7 @@ def write_figure(figure: "Figure", file: "Path") -> None:
     from workbench.figures.style import save_figure
     from workbench.files import explained
 
-    with explained(file, "choose another with --figure FILE"):
+    with explained(file, "name another with --figure FILE"):
         save_figure(figure, file)
 
 
@@ -111,17 +111,17 @@ def check_free(out: Path, option: str = OUT_DIR) -> None:
     if option == OUT_DIR and out.is_dir() and not any(out.iterdir()):
         return
     if out.exists():
-        raise ValueError(f"{out} exists already{_state(out)} choose another with {option}")
+        raise ValueError(f"{out} exists already{_state(out)} name another with {option}")
     nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ValueError(f"cannot write {out}: {nearest} is not a writable folder; choose another with {option}")
+        raise ValueError(f"cannot write {out}: {nearest} is not a writable folder; name another with {option}")
 
 
 def writing(out: Path, option: str = OUT_DIR) -> AbstractContextManager[None]:
     """``with writing(out)``: an OSError becomes a one-line ValueError with ``out`` and the option."""
     from workbench.files import explained
 
-    return explained(out, f"choose another with {option}")
+    return explained(out, f"name another with {option}")
 
 
 def _state(out: Path) -> str:

@@ -42,7 +42,7 @@ def sweep(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes on this machine.")] = 1,
     storage: Annotated[str, typer.Option("--storage", metavar="URL", help="Database shared with other machines.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Rehearse the study with few steps and two seeds.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and disk space, and exit.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and memory, and exit.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a study and retry failed or stopped runs.")
     ] = False,

@@ -20,7 +20,7 @@ CacheTeacher = Annotated[
     typer.Option(
         "--cache-teacher",
         metavar="|".join(MODES),
-        help="Read teacher embeddings from disk; on creates the cache, auto only if it saves time. As teacher.cache.",
+        help="Read teacher embeddings from disk; on creates the cache, auto only if it saves time (teacher.cache).",
     ),
 ]
 
