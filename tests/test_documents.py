@@ -1,4 +1,4 @@
-"""TOML and JSON within bounds: what lies beyond is one line, soon, and in little memory."""
+"""TOML and JSON within limits: anything beyond is refused in one line, quickly, with little memory."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         read_toml(tmp_path / "pipe.toml")
 
 
-def test_where_a_value_is_wrong_is_said() -> None:
+def test_an_error_names_the_wrong_value() -> None:
     with pytest.raises(ValueError, match=r"^x: loss\.fd\.blocks\.1 is an integer that does not fit 64 bits$"):
         check_bounds({"loss": {"fd": {"blocks": [1, 2**63]}}}, "x")
 

@@ -1,4 +1,4 @@
-"""An unknown name is answered with the nearest right one."""
+"""An unknown name gets the nearest match."""
 
 import doctest
 

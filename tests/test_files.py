@@ -1,4 +1,4 @@
-"""Old or new, never else: under SIGKILL, under a failure of every system call, and on a full disk."""
+"""Atomic writes leave the old or the new content: under SIGKILL, failing system calls, and full disks."""
 
 import errno
 import itertools
@@ -13,17 +13,8 @@ from pathlib import Path
 import pytest
 
 from workbench import files
-from workbench.files import (
-    DiskFullError,
-    commit_folder,
-    free_bytes,
-    is_writable,
-    new_folder,
-    size_text,
-    sweep,
-    temporary_beside,
-    write_atomically,
-)
+from workbench.files import DiskFullError, commit_folder, new_folder, sweep, temporary_path, write_atomically
+from workbench.limits import free_bytes, is_writable
 
 FORK = multiprocessing.get_context("fork")
 KILLS = 40
@@ -77,7 +68,7 @@ def test_a_write_cut_short_is_completed(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == bytes(range(100))
 
 
-def test_a_full_disk_says_what_is_needed_and_what_there_is(tmp_path, failing):
+def test_a_full_disk_reports_needed_and_free_space(tmp_path, failing):
     with failing(2, errno.ENOSPC), pytest.raises(DiskFullError, match=r"disk full at .*x: needs about 3\.0 MB, has "):
         write_atomically(tmp_path / "x", bytes(3_000_000))
     assert names(tmp_path) == []
@@ -103,7 +94,7 @@ assert path.read_bytes() == b"old" and len(list(path.parent.iterdir())) == 1
     assert "needs about 2.0 MB, has 1.0 MB" in finished.stdout
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path, killed):
+def test_a_kill_at_any_time_leaves_a_complete_file(tmp_path, killed):
     path = tmp_path / "file"
     size = 2**18
 
@@ -136,13 +127,13 @@ def content_of(folder: Path) -> set[str]:
     return {(folder / "inner" / "weights").read_text(), (folder / "manifest").read_text()}
 
 
-def test_a_committed_folder_appears_whole(tmp_path):
+def test_a_committed_folder_appears_complete(tmp_path):
     commit_folder(make_folder(tmp_path / ".tmp-a", "new"), tmp_path / "a")
     assert names(tmp_path) == ["a"]
     assert content_of(tmp_path / "a") == {"new"}
 
 
-def test_a_folder_is_only_replaced_where_that_is_asked_for(tmp_path):
+def test_a_folder_is_replaced_only_with_replace(tmp_path):
     make_folder(tmp_path / "a", "old")
     with pytest.raises(FileExistsError):
         commit_folder(make_folder(tmp_path / ".tmp-a", "new"), tmp_path / "a", replace=False)
@@ -202,8 +193,8 @@ def test_a_folder_set_aside_by_a_kill_is_put_back(tmp_path):
 
 
 def write_and_wait(folder: Path, counter) -> None:
-    temporary_beside(folder / "model").mkdir()
-    temporary_beside(folder / "recipe.toml").write_text("half")
+    temporary_path(folder / "model").mkdir()
+    temporary_path(folder / "recipe.toml").write_text("half")
     counter.value = 1
     time.sleep(60)
 
@@ -224,8 +215,8 @@ def test_what_a_living_process_writes_is_spared_until_it_is_dead(tmp_path, forke
 def test_a_process_with_the_id_of_a_dead_writer_is_not_the_writer(tmp_path, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr(files, "started_at", lambda _: "an hour ago")
-        temporary_beside(tmp_path / "file").touch()
-    mine = temporary_beside(tmp_path / "file")
+        temporary_path(tmp_path / "file").touch()
+    mine = temporary_path(tmp_path / "file")
     mine.touch()
     assert len(sweep(tmp_path)) == 1
     assert names(tmp_path) == [mine.name]
@@ -234,7 +225,7 @@ def test_a_process_with_the_id_of_a_dead_writer_is_not_the_writer(tmp_path, monk
 def test_what_another_machine_writes_is_spared_for_a_day(tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(files, "_host_digest", lambda: "0123abcd")
-        theirs = temporary_beside(tmp_path / "folder")
+        theirs = temporary_path(tmp_path / "folder")
     make_folder(theirs, "half")
     (tmp_path / ".tmp-older-version-0123abcd").touch()
     assert sweep(tmp_path) == []
@@ -253,10 +244,10 @@ def test_a_folder_that_another_process_may_be_replacing_is_not_put_back_at_once(
     assert content_of(tmp_path / "a") == {"old"}
 
 
-def test_a_new_folder_appears_whole_and_clears_what_the_dead_left(tmp_path, monkeypatch):
+def test_a_new_folder_appears_complete_and_removes_leftovers(tmp_path, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr(files, "started_at", lambda _: "an hour ago")
-        make_folder(temporary_beside(tmp_path / "other"), "half")
+        make_folder(temporary_path(tmp_path / "other"), "half")
     with new_folder(tmp_path / "a") as folder:
         assert names(tmp_path) == [folder.name]
         (folder / "file").write_text("x")
@@ -276,7 +267,7 @@ def test_an_error_in_a_new_folder_leaves_nothing_not_even_its_parents(tmp_path, 
     assert names(tmp_path) == []
 
 
-def test_a_new_folder_replaces_what_holds_something_only_if_asked(tmp_path):
+def test_a_new_folder_replaces_a_full_one_only_with_replace(tmp_path):
     make_folder(tmp_path / "a", "old")
     with pytest.raises(FileExistsError), new_folder(tmp_path / "a") as folder:
         make_folder(folder / "x", "new")
@@ -287,7 +278,7 @@ def test_a_new_folder_replaces_what_holds_something_only_if_asked(tmp_path):
     assert names(tmp_path / "a") == ["new"]
 
 
-def test_a_new_folder_on_a_full_disk_says_what_all_of_it_needs(on_small_disk):
+def test_a_new_folder_on_a_full_disk_reports_its_full_size(on_small_disk):
     code = """
 from pathlib import Path
 from workbench.files import new_folder, write_atomically
@@ -315,14 +306,6 @@ def test_a_folder_that_is_not_there_yet_is_judged_by_its_parent(tmp_path: Path) 
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_folder_of_somebody_else_is_not_writable(tmp_path: Path) -> None:
+def test_another_users_folder_is_not_writable(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert not is_writable(tmp_path / "runs")
-
-
-@pytest.mark.parametrize(
-    ("num_bytes", "said"),
-    [(0, "0.0 kB"), (99_999, "100.0 kB"), (100_000, "0.1 MB"), (3_000_000, "3.0 MB"), (1_234e9, "1,234.0 GB")],
-)
-def test_sizes_are_said_as_people_say_them(num_bytes: float, said: str) -> None:
-    assert size_text(num_bytes) == said

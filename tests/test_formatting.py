@@ -4,23 +4,23 @@ import math
 import pytest
 from rich.cells import cell_len
 
-from workbench.formatting import clock, duration, rate, shortened, size, to_csv, told_apart
+from workbench.formatting import clock, distinct_names, duration, rate, shortened, size, to_csv
 
 CELLS = [f"fd_temp-fd.weight={weight} scale=20-s{seed}" for weight in (10, 100, 1000) for seed in (0, 1)]
 
 
-def test_long_names_lose_what_they_share_and_can_be_told_apart() -> None:
-    shown = told_apart(CELLS, 16)
+def test_long_names_lose_their_common_prefix_and_stay_distinct() -> None:
+    shown = distinct_names(CELLS, 16)
     assert len(set(shown)) == len(CELLS)
     assert all((cell_len(name) <= 16 and name.startswith("…weight=")) or "…" in name for name in shown)
     assert [name[-2:] for name in shown] == ["s0", "s1"] * 3
 
 
-def test_short_names_and_a_single_one_keep_their_beginning() -> None:
-    assert told_apart(["clip-kd-s0", "clip-kd-s1"], 16) == ["clip-kd-s0", "clip-kd-s1"]
-    assert told_apart(["clip-kd-very-long-name-s0"], 16) == [shortened("clip-kd-very-long-name-s0", 16)]
-    assert told_apart([], 16) == []
-    assert told_apart(["a" * 20, "a" * 20 + "b"], 8) == ["aaa…aaaa", "aaa…aaab"]
+def test_short_names_and_a_single_name_keep_their_prefix() -> None:
+    assert distinct_names(["clip-kd-s0", "clip-kd-s1"], 16) == ["clip-kd-s0", "clip-kd-s1"]
+    assert distinct_names(["clip-kd-very-long-name-s0"], 16) == [shortened("clip-kd-very-long-name-s0", 16)]
+    assert distinct_names([], 16) == []
+    assert distinct_names(["a" * 20, "a" * 20 + "b"], 8) == ["aaa…aaaa", "aaa…aaab"]
 
 
 def only_cell(value: object) -> str:
@@ -69,7 +69,7 @@ def test_sizes_are_said_as_people_say_them(num_bytes: float, said: str) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "0 s"), (59, "59 s"), (90, "1.5 min"), (7_200, "2.0 h")])
-def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
+def test_durations_as_text(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
 

@@ -1,4 +1,4 @@
-"""Which processes live, and starting one that outlives its terminal."""
+"""Process identity and liveness, and detached processes."""
 
 import os
 import pty
@@ -31,7 +31,7 @@ def wait_for(condition, timeout_s=10.0):
         time.sleep(0.01)
 
 
-def test_a_live_process_keeps_its_start_and_a_dead_one_has_none():
+def test_a_running_process_keeps_its_start_time_and_an_ended_one_has_none():
     child = subprocess.Popen(["sleep", "60"])
     start = started_at(child.pid)
     assert start == started_at(child.pid)
@@ -125,7 +125,7 @@ def ended(apart: BackgroundProcess) -> BackgroundProcess:
     return apart
 
 
-def test_a_command_says_why_it_failed_behind_what_others_said(tmp_path: Path) -> None:
+def test_a_failed_command_reports_its_reason_after_other_output(tmp_path: Path) -> None:
     output = tmp_path / "output.log"
     output.write_text("workbench: what was wrong once\n")
     apart = start_background(["runs", "show", "nothing", "--runs", str(tmp_path / "runs")], output)
@@ -148,7 +148,7 @@ def test_of_a_pid_that_belongs_to_another_process_now_it_has_ended(tmp_path: Pat
         ("step 1\nworkbench: no such data\n\n", "no such data"),
         ("step 1\rworkbench: no such data", "no such data"),
         ("Killed", "Killed"),
-        (" \n", "it said nothing"),
+        (" \n", "it printed no message"),
     ],
 )
 def test_why_a_command_failed_is_its_last_line(said: str, why: str) -> None:

@@ -21,7 +21,7 @@ from workbench.prompts import fill, is_id, words_of
         ("001.", "001."),
     ],
 )
-def test_a_folder_as_words(folder: str, words: str) -> None:
+def test_a_folder_as_a_dataset(folder: str, words: str) -> None:
     assert words_of(folder) == words
 
 

@@ -1,4 +1,4 @@
-"""What a terminal is sent: no character of a file's that it would obey."""
+"""Terminal output: control characters from files are escaped."""
 
 import errno
 import os
@@ -96,7 +96,7 @@ def test_results_that_cannot_be_printed_are_one_line(options: list[str]) -> None
 
 
 @needs_full
-def test_bad_input_keeps_its_exit_status_where_nothing_can_be_said() -> None:
+def test_bad_input_keeps_its_exit_status_without_stderr() -> None:
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "workbench", "train", "--recipe", "nothing"]
         assert subprocess.run(command, stderr=full, check=False).returncode == 2

@@ -1,4 +1,4 @@
-"""The tour: students that are distilled against one taught by the pairs alone, at several seeds."""
+"""``workbench demo``: distilled students against a baseline without a teacher, at several seeds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -32,12 +32,12 @@ GAINED = ("image_to_text_r1", "text_to_image_r1")
 
 @dataclass
 class Demo:
-    """The tour under way; iterate :meth:`events`, then read what it found.
+    """One demo: iterate :meth:`events` to train, then read the results.
 
     Args:
-        seeds: each is a replicate: its own initial weights, order and crops.
-        recipes: what is compared with the baseline; they train on its batches, with its teacher's outputs.
-        num_steps: of every student; None keeps the recipes' own.
+        seeds: one replicate each, with its own initial weights, order and crops.
+        recipes: compared with the baseline, on the same batches and with the same teacher outputs.
+        num_steps: steps of every student; None for the recipes' own number.
     """
 
     runs_dir: Path
@@ -51,30 +51,31 @@ class Demo:
     _teacher: dict[str, float] = field(default_factory=dict)
     _num_test_pairs: int = 0
     chance: dict[str, float] = field(default_factory=dict)
-    """What a random answer is expected to score on the test pairs, by metric name."""
+    """Chance level of each metric on the test pairs."""
 
     @property
     def steps(self) -> int:
-        """Steps that each student takes."""
+        """Steps of each student."""
         return self.config.train.num_steps
 
     @property
     def config(self) -> RunConfig:
-        """The baseline at the first seed; the others share its data and its length."""
+        """The baseline's config at the first seed; all runs share its data and number of steps."""
         return self._config(BASELINE, self.seeds[0])
 
     @property
     def num_test_pairs(self) -> int:
-        """How many pairs the results were measured on."""
+        """Number of test pairs."""
         return self._num_test_pairs
 
     def events(self, interrupted: Callable[[], bool]) -> Iterator[Event]:
-        """Train the students of every seed as one cohort; ends early when interrupted."""
+        """Train the students of each seed as one cohort; ends early when interrupted."""
         start = time.perf_counter()
         before: Cohort | None = None
         for seed in self.seeds:
             configs = {model: self._config(model, seed) for model in (BASELINE, *self.recipes)}
             ids = {model: new_run_id(f"demo-{model}", seed, self.runs_dir) for model in configs}
+            # like: the next seed's cohort reuses the teacher.
             started = launch({ids[model]: config for model, config in configs.items()}, self.runs_dir, like=before)
             before = started.cohort
             yield from started.events(interrupted)
@@ -85,11 +86,12 @@ class Demo:
             self.elapsed_s = time.perf_counter() - start
 
     def gains(self, recipe: str) -> dict[str, Gain]:
-        """What a recipe adds to each metric, paired by seed; R@1 over seeds and test pairs, the rest over seeds."""
+        """A recipe's gain over the baseline in each metric, paired by seed; intervals of R@1 also cover test pairs."""
         models = (BASELINE, recipe)
         by_model = {model: [row.metrics for row in self.rows if row.model == model] for model in models}
         gains = {}
         for metric in by_model[BASELINE][0]:
+            # Hits of every pair allow an interval over seeds and pairs; other metrics have one number per seed.
             if metric in self._hits[BASELINE][0]:
                 both = [np.stack([hits[metric] for hits in self._hits[model]]) for model in models]
                 gains[metric] = paired_gain(both[0], both[1])
@@ -99,7 +101,7 @@ class Demo:
         return gains
 
     def save_figure(self) -> Path:
-        """Draw what was found into the runs folder: curves and gain of one recipe, or the gains of several."""
+        """Write demo.png into the runs folder: curves and gain of one recipe, or the gains of several."""
         views = {recipe: self._pairs(recipe) for recipe in self.recipes}
         if len(views) > 1:
             figure = gains_figure(views)
@@ -114,7 +116,7 @@ class Demo:
         return [paired_view(self.rows, metric, BASELINE, recipe, gains[metric]) for metric in GAINED]
 
     def to_json(self) -> dict[str, Any]:
-        """``gain`` is the first recipe's, ``gains`` every one's."""
+        """The results; ``gain`` is that of the first recipe, ``gains`` of all."""
         gains = {
             recipe: {metric: gain.to_json() for metric, gain in self.gains(recipe).items()} for recipe in self.recipes
         }
@@ -136,7 +138,7 @@ class Demo:
             self._measure_teacher(cohort)
         measured = cohort.measured.get((run.id, SPLIT))
         if measured is None:
-            raise RuntimeError(f"run {run.id} did not reach its end: see `workbench runs show {run.path}`")
+            raise RuntimeError(f"run {run.id} did not finish: see `workbench runs show {run.path}`")
         self.rows.append(_row(model, seed, measured, count_parameters(member.state.student)))
         self._num_test_pairs = measured.num_pairs
         self.chance = measured.chance

@@ -1,7 +1,7 @@
-"""TOML and JSON from files that anyone may have written, read within bounds.
+"""Safe reading of files that anyone may have written: plain files, TOML and JSON, within limits.
 
-Only plain files are read, up to a number of bytes: opening a named pipe blocks, a device never ends, and a sparse file
-of terabytes fills the memory. Integers beyond 64 bits and deep nesting are refused in one line.
+Opening a named pipe blocks, reading a device never ends, and a sparse file of terabytes fills the memory. So only
+regular files up to a maximum size are read. Integers beyond 64 bits and deep nesting are refused.
 """
 
 import json
@@ -15,11 +15,6 @@ from typing import Any
 
 from workbench.terminal import visible
 
-# Reading files that somebody else may have left there: plain files only, and no more of one than is expected.
-#
-# Opening a named pipe blocks, a device never ends and a sparse file of terabytes fills the memory, so nothing that a
-# run folder holds is read in any other way.
-
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -30,18 +25,18 @@ KINDS = (
 
 
 class UnreadableError(ValueError):
-    """A file that cannot be read within bounds; the message names the file and the reason."""
+    """A file that cannot be read within the limits; the message has the path and the reason."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"cannot read {visible(str(path))}: {reason}")
 
 
 def read_file(path: Path, most_bytes: int) -> bytes:
-    """The whole content of a plain file.
+    """The content of a regular file.
 
     Raises:
-        FileNotFoundError: there is none.
-        UnreadableError: it is no plain file, larger than ``most_bytes``, or the system refuses.
+        FileNotFoundError: no such file.
+        UnreadableError: not a regular file, larger than ``most_bytes``, or not readable.
     """
     content = read_part(path, 0, most_bytes + 1)
     if len(content) > most_bytes:
@@ -50,15 +45,15 @@ def read_file(path: Path, most_bytes: int) -> bytes:
 
 
 def read_part(path: Path, offset: int, num_bytes: int) -> bytes:
-    """At most ``num_bytes`` of a plain file from a byte offset on; fewer where it ends before.
+    """At most ``num_bytes`` of a regular file from a byte offset; fewer at its end.
 
     Raises:
-        FileNotFoundError: there is none.
-        UnreadableError: it is no plain file, or the system refuses.
+        FileNotFoundError: no such file.
+        UnreadableError: not a regular file, or not readable.
     """
-    file_size(path)  # before it is opened: opening alone may wait for a writer, or wake a device
+    file_size(path)  # checks the kind first: just opening a pipe or a device may block
     try:
-        # O_NONBLOCK, in case a pipe has just taken the file's place.
+        # O_NONBLOCK, in case a pipe has replaced the file since.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             _check_plain(path, os.fstat(descriptor).st_mode)
@@ -71,11 +66,11 @@ def read_part(path: Path, offset: int, num_bytes: int) -> bytes:
 
 
 def file_size(path: Path) -> int:
-    """The size of a plain file in bytes.
+    """The size of a regular file in bytes.
 
     Raises:
-        FileNotFoundError: there is none.
-        UnreadableError: it is no plain file, or the system refuses.
+        FileNotFoundError: no such file.
+        UnreadableError: not a regular file, or not readable.
     """
     try:
         found = path.stat()
@@ -101,18 +96,13 @@ def _check_plain(path: Path, mode: int) -> None:
         raise UnreadableError(path, f"it is {kind}, not a file")
 
 
-# TOML and JSON from files that anyone may have written, read within bounds.
-#
-# A file is read up to a number of bytes, and holds no integer beyond 64 bits and no table or array nested deeper than
-# anything here needs: what lies beyond is refused in one line, before it costs memory or a RecursionError.
-
 MIB = 2**20
 MOST_TOML_BYTES = MIB  # the largest run.toml has 10 kB
 MOST_JSON_BYTES = 64 * MIB  # the largest tokenizer of open_clip has 17
 MOST_LEVELS = 64
 LARGEST_INTEGER = 2**63 - 1
 MOST_SHOWN = 80
-# tomllib takes time and memory quadratic in the parts of a dotted key.
+# tomllib needs time and memory quadratic in the number of parts of a dotted key.
 LONG_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MOST_LEVELS}}}""")
 
 Table = dict[str, Any]
@@ -122,7 +112,7 @@ def read_toml(path: Path) -> Table:
     """The table in a TOML file.
 
     Raises:
-        ValueError: the file is missing, is not TOML (naming the line), or goes beyond the bounds.
+        ValueError: the file is missing, is not TOML (with the line), or exceeds the limits.
     """
     try:
         text = read_file(path, MOST_TOML_BYTES).decode("utf-8")
@@ -132,10 +122,10 @@ def read_toml(path: Path) -> Table:
 
 
 def parse_toml(text: str, name: str) -> Table:
-    """The table that a text says; ``name`` is what an error calls it.
+    """The table in a TOML text; ``name`` is its name in errors.
 
     Raises:
-        ValueError: it is not TOML, or goes beyond the bounds.
+        ValueError: not TOML, or beyond the limits.
     """
     try:
         return toml_table(text, name)
@@ -144,11 +134,11 @@ def parse_toml(text: str, name: str) -> Table:
 
 
 def toml_table(text: str, name: str) -> Table:
-    """The same for callers to whom a text that is not TOML is no error.
+    """As :func:`parse_toml`, for callers that handle text that is not TOML.
 
     Raises:
-        TOMLDecodeError: it is not TOML.
-        ValueError: it goes beyond the bounds.
+        TOMLDecodeError: not TOML.
+        ValueError: beyond the limits.
     """
     if LONG_KEY.search(text):
         raise too_deep(name)
@@ -158,24 +148,24 @@ def toml_table(text: str, name: str) -> Table:
         raise
     except RecursionError:
         raise too_deep(name) from None
-    except ValueError:  # Python reads no more digits than sys.get_int_max_str_digits()
+    except ValueError:  # an integer with more digits than sys.get_int_max_str_digits()
         raise ValueError(f"{name} holds an integer that does not fit 64 bits") from None
     check_bounds(table, name)
     return table
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds: finite numbers, strings, lists and tables.
+    """The content of a JSON file: finite numbers, strings, lists and tables.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not JSON, goes beyond the bounds, or holds a number that is not finite.
+        ValueError: not JSON, beyond the limits, or with a number that is not finite.
     """
     return parse_json(read_file(path, MOST_JSON_BYTES), path.name)
 
 
 def parse_json(content: bytes | str, name: str) -> Any:
-    """What a JSON text holds; ``name`` is what an error calls it.
+    """The content of a JSON text; ``name`` is its name in errors.
 
     Raises:
         ValueError: as :func:`read_json`.
@@ -186,21 +176,22 @@ def parse_json(content: bytes | str, name: str) -> Any:
         raise ValueError(f"{name} is not JSON: {error}") from None
     except RecursionError:
         raise too_deep(name) from None
-    except ValueError as error:  # too many digits for Python, or bytes that are no text
+    except ValueError as error:  # an integer with too many digits, or bytes that are not UTF-8
         raise ValueError(f"{name}: {str(error).partition(';')[0]}") from None
     check_bounds(document, name, finite=True)
     return document
 
 
 def check_bounds(value: Any, name: str, *, finite: bool = False) -> None:
-    """Refuse what no setting can be.
+    """Refuse integers beyond 64 bits and deep nesting.
 
     Args:
-        finite: whether numbers that are not finite are refused as well.
+        finite: also refuse nan and inf.
 
     Raises:
-        ValueError: an integer beyond 64 bits or tables and arrays that are nested too deeply, with where it is.
+        ValueError: with the place in ``value``.
     """
+    # A stack instead of recursion: the nesting that is to be refused would exceed Python's limit.
     waiting: list[tuple[Any, str, int]] = [(value, "", 1)]
     while waiting:
         item, place, level = waiting.pop()
@@ -210,16 +201,16 @@ def check_bounds(value: Any, name: str, *, finite: bool = False) -> None:
             inner = item.items() if isinstance(item, dict) else enumerate(item)
             waiting.extend((child, f"{place}.{key}" if place else str(key), level + 1) for key, child in inner)
         elif isinstance(item, int) and not -LARGEST_INTEGER - 1 <= item <= LARGEST_INTEGER:
-            raise ValueError(f"{name}: {shortened(place) or 'the value'} is an integer that does not fit 64 bits")
+            raise ValueError(f"{name}: {truncated(place) or 'the value'} is an integer that does not fit 64 bits")
         elif finite and isinstance(item, float) and not math.isfinite(item):
-            raise ValueError(f"{name}: {shortened(place) or 'the value'} is {item}, which is no finite number")
+            raise ValueError(f"{name}: {truncated(place) or 'the value'} is {item}, which is not a finite number")
 
 
 def finite(value: Any) -> Any:
-    """The value of a setting of any type, which TOML allows to be nan or inf, and no setting here does.
+    """The value of a setting unchanged, refused if it is or holds nan or inf: TOML allows these, settings do not.
 
     Raises:
-        ValueError: it is, or holds, a number that is not finite.
+        ValueError: a number is not finite.
     """
     held = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else ()
     for inner in held:
@@ -230,10 +221,10 @@ def finite(value: Any) -> Any:
 
 
 def too_deep(name: str) -> ValueError:
-    """The error for tables and arrays within one another beyond all reason."""
+    """The error for tables or arrays nested more than ``MOST_LEVELS`` deep."""
     return ValueError(f"{name} nests tables or arrays more than {MOST_LEVELS} deep: flatten it")
 
 
-def shortened(text: str, most: int = MOST_SHOWN) -> str:
-    """The text, or its beginning where it is too long for a message of one line."""
+def truncated(text: str, most: int = MOST_SHOWN) -> str:
+    """The text, cut at ``most`` characters for a message of one line."""
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -9,11 +9,9 @@ from rich.cells import cell_len, set_cell_size
 
 from workbench.terminal import visible
 
-# Seconds, bytes and times of day as people say them.
-
 
 def duration(seconds: float) -> str:
-    """Such as 12 s, 3.5 min, 2.1 h, 4.0 days."""
+    """Seconds as text, such as 12 s, 3.5 min, 2.1 h, 4.0 days."""
     for unit, length_s in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length_s or (unit != "days" and seconds >= length_s):
             return f"{seconds / length_s:.1f} {unit}"
@@ -21,13 +19,13 @@ def duration(seconds: float) -> str:
 
 
 def rate(per_s: float, what: str = "pairs") -> str:
-    """Such as 1,234 pairs/s, 5.2 pairs/s, 0.43 pairs/s."""
+    """Throughput as text, such as 1,234 pairs/s, 5.2 pairs/s, 0.43 pairs/s."""
     digits = 0 if per_s >= 9.95 else 1 if per_s >= 0.995 else 2
     return f"{per_s:,.{digits}f} {what}/s"
 
 
 def clock(time_s: float, form: str = "%H:%M:%S") -> str:
-    """A time since the epoch as the local time of day; dashes for one that is no date."""
+    """Seconds since the epoch as local time of day; dashes if out of range."""
     try:
         return datetime.fromtimestamp(time_s).strftime(form)
     except (OverflowError, OSError, ValueError):
@@ -35,7 +33,7 @@ def clock(time_s: float, form: str = "%H:%M:%S") -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Such as 512 bytes, 12 kB, 3.5 MB, 1.2 GB; powers of ten, as disks are sold."""
+    """Bytes as text, such as 512 bytes, 12 kB, 3.5 MB, 1.2 GB (powers of ten)."""
     for unit, unit_bytes in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if num_bytes >= 0.9995 * unit_bytes:
             value = num_bytes / unit_bytes
@@ -43,13 +41,11 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:.0f} bytes"
 
 
-# Names in little room, such that one can still be told from another.
-
-ENDS = "-_ .=/"  # a name is cut after one of these, not within a word
+SEPARATORS = "-_ .=/"  # a shared prefix is cut after one of these, not within a word
 
 
 def shortened(text: str, width: int) -> str:
-    """A name in at most ``width`` cells, without some of its middle: names of one study differ at their ends."""
+    """A name in at most ``width`` cells, cut in its middle: names of one study differ at their ends."""
     if cell_len(text) <= width or width < 4:
         return text
     tail = text[-(width // 2) :]
@@ -58,10 +54,10 @@ def shortened(text: str, width: int) -> str:
     return set_cell_size(text, width - 1 - cell_len(tail)) + "…" + tail
 
 
-def told_apart(names: Sequence[str], width: int) -> list[str]:
-    """The names in at most ``width`` cells each; where one is too long, all are without what they have in common.
+def distinct_names(names: Sequence[str], width: int) -> list[str]:
+    """The names in at most ``width`` cells each; if one is too long, all lose their common prefix.
 
-    What is then still too long is shortened in its middle.
+    A name that is still too long is cut in its middle.
     """
     if all(cell_len(name) <= width for name in names):
         return list(names)
@@ -70,19 +66,17 @@ def told_apart(names: Sequence[str], width: int) -> list[str]:
 
 
 def _num_common(names: Sequence[str]) -> int:
-    """How many characters all names begin with, up to the end of a word."""
+    """Length of the names' common prefix, up to the end of a word."""
     columns = enumerate(zip(*names, strict=False))
-    num_equal = next((place for place, column in columns if len(set(column)) > 1), min(map(len, names)))
-    return max(names[0].rfind(end, 0, num_equal) + 1 for end in ENDS)
+    num_equal = next((index for index, column in columns if len(set(column)) > 1), min(map(len, names)))
+    return max(names[0].rfind(separator, 0, num_equal) + 1 for separator in SEPARATORS)
 
 
-# Tables as CSV that a spreadsheet opens without running anything in it.
-
-FORMULA = ("=", "+", "-", "@")  # and tabs and line ends, which are written as escapes
+FORMULA = ("=", "+", "-", "@")  # a cell that starts so is run by spreadsheets; tabs and line ends are escaped
 
 
 def to_csv(head: Sequence[str], rows: Iterable[Sequence[object]], separator: str = ",") -> str:
-    """The table with a line a row; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """The table as CSV; text that a spreadsheet would run as a formula gets a leading apostrophe."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator="\n")
     writer.writerow([_cell(one) for one in head])

@@ -1,28 +1,29 @@
-"""Processes of this machine: identity, liveness, and starting one that outlives its terminal."""
+"""Processes of this machine: identity, liveness, locks, and starting one that outlives its terminal."""
 
+import fcntl
 import functools
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# Processes: which machine this is, whether one still lives, and starting one that outlives the terminal.
-
 PROC = Path("/proc")
+LOCK = "lock"  # the file in a folder that holds its lock
 
 
 def this_host() -> str:
-    """This machine's name, as events and locks spell it."""
+    """This machine's host name, as events and locks record it."""
     return socket.gethostname()
 
 
 @functools.cache
 def boot_id() -> str:
-    """Changes when the machine restarts; empty where the kernel does not say."""
+    """An id that changes when the machine restarts; empty on systems without one."""
     try:
         return (PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -30,14 +31,14 @@ def boot_id() -> str:
 
 
 def started_at(pid: int) -> str | None:
-    """When process ``pid`` of this machine started; None if it has ended.
+    """Start time of process ``pid`` on this machine, as opaque text; None if it has ended.
 
-    The text is opaque. Two processes that get the same pid one after the other differ in it.
+    It distinguishes two processes that had the same pid one after the other.
     """
     if not (PROC / "self/stat").exists():
         return _started_at_by_ps(pid)
     try:
-        # The program's name comes second, in brackets, and may itself hold spaces and brackets.
+        # The second field is the program's name in parentheses, and may itself hold spaces and parentheses.
         fields = (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -46,15 +47,15 @@ def started_at(pid: int) -> str | None:
 
 
 def _started_at_by_ps(pid: int) -> str | None:
-    question = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}  # two who ask must get the same text
-    asked = subprocess.run(question, capture_output=True, text=True, check=False, env=environment)
-    state, _, start = asked.stdout.strip().partition(" ")
+    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
+    environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}  # the text must not depend on the caller's locale
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    state, _, start = finished.stdout.strip().partition(" ")
     return None if not start or state.startswith(("Z", "X")) else start.strip()
 
 
 def start_detached(argv: Sequence[str], log: Path) -> int:
-    """Starts a process in its own session, deaf to this terminal, writing to ``log``; returns its pid.
+    """Start a process in its own session, detached from this terminal, writing to ``log``; returns its pid.
 
     Raises:
         ValueError: the program or the log's folder is missing, or the log cannot be written.
@@ -70,13 +71,34 @@ def start_detached(argv: Sequence[str], log: Path) -> int:
             )
     except OSError as error:
         raise ValueError(f"cannot start {argv[0]} with its output in {log}: {error.strerror}") from None
-    # A screen that stays open collects the ended process, so that it is not listed as a zombie.
+    # Wait for it in a thread: a dashboard that stays open must reap the process, or it is listed as a zombie.
     threading.Thread(target=process.wait, daemon=True).start()
     return process.pid
 
 
-def check_alone() -> None:
-    """Refuse to train as one of several ranks: each would be a run of its own, none the wiser.
+@contextmanager
+def folder_lock(folder: Path, doing: str) -> Iterator[None]:
+    """Hold an exclusive lock on a folder; the kernel releases it when the process ends.
+
+    Args:
+        doing: what another holder does, for the message while waiting, such as "prepares the same data".
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"workbench: waiting for another process that {doing}", file=sys.stderr)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: both processes write, and the last rename wins
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_single_process() -> None:
+    """Refuse to train under a launcher such as torchrun: every rank would train a separate run.
 
     Raises:
         ValueError: a launcher such as torchrun has set ``WORLD_SIZE`` above 1.
@@ -89,14 +111,12 @@ def check_alone() -> None:
         )
 
 
-# A command of the workbench in a process that outlives the one that started it, and what it said in the end.
-
-COMPLAINS = "workbench: "  # begins the line in which a command says why it failed
+ERROR_PREFIX = "workbench: "  # starts the line in which a command reports its error
 
 
 @dataclass(frozen=True)
 class BackgroundProcess:
-    """A process, and the file that it prints to, behind what was there before."""
+    """A ``workbench`` command in a detached process, and the file with its output, after ``num_old_bytes``."""
 
     pid: int
     started: str | None
@@ -109,16 +129,16 @@ class BackgroundProcess:
 
     @property
     def last_line(self) -> str:
-        """The last line that it has printed; empty where there is none."""
+        """The last line of its output; empty if there is none."""
         try:
-            said = self.output.read_bytes()[self.num_old_bytes :]
+            printed = self.output.read_bytes()[self.num_old_bytes :]
         except OSError:
             return ""
-        return last_line(said.decode(errors="replace"))
+        return last_line(printed.decode(errors="replace"))
 
 
 def start_background(arguments: Sequence[str], output: Path) -> BackgroundProcess:
-    """Starts ``workbench ARGUMENTS``.
+    """Start ``workbench ARGUMENTS``, detached, appending to ``output``.
 
     Raises:
         ValueError: it cannot be started, or ``output`` cannot be written.
@@ -128,12 +148,12 @@ def start_background(arguments: Sequence[str], output: Path) -> BackgroundProces
     return BackgroundProcess(pid, started_at(pid), output, num_old_bytes)
 
 
-def last_line(said: str) -> str:
-    """The last line of what a command has printed; empty where it has printed nothing."""
-    lines = said.strip().splitlines()
+def last_line(printed: str) -> str:
+    """The last line of a command's output; empty if there is none."""
+    lines = printed.strip().splitlines()
     return lines[-1] if lines else ""
 
 
 def why_failed(line: str) -> str:
-    """What the last line of a command that failed says, without the program's name before it."""
-    return line.removeprefix(COMPLAINS) or "it said nothing"
+    """The reason in a failed command's last line, without the program's name."""
+    return line.removeprefix(ERROR_PREFIX) or "it printed no message"

@@ -1,4 +1,7 @@
-"""Progress on stderr while data are opened, and silence for what takes no time."""
+"""Progress of long work on stderr: bars in a terminal, elsewhere a line every ten seconds.
+
+Code reports its work with :func:`phase` or :func:`track`, at any depth. Work under half a second shows nothing.
+"""
 
 import sys
 import threading
@@ -13,26 +16,21 @@ from workbench.terminal import print_error, visible
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-
-# Progress of long work on stderr: bars in a terminal, a line every ten seconds elsewhere.
-#
-# Work reports itself with :func:`phase` or :func:`track`, from any depth. What ends within half a second shows nothing.
-
 Item = TypeVar("Item")
 
 BAR_AFTER_S = 0.5
 LINE_EVERY_S = 10.0
-PAUSE_S = 1.0  # phases that follow one another within this time count as one stretch of work
+PAUSE_S = 1.0  # phases with shorter pauses between them count as one piece of work
 
 
 class Phase:
-    """A piece of work under way. ``total`` is 0 where it is unknown."""
+    """A running piece of work. ``total`` is the number of items, 0 if unknown."""
 
     def __init__(self, label: str, total: int = 0) -> None:
         self.label = label
         self.total = total
         self.done = 0
-        self.began_s = time.monotonic()
+        self.started_s = time.monotonic()
 
     def advance(self, number: int = 1) -> None:
         """Count items as done."""
@@ -41,12 +39,12 @@ class Phase:
 
     @property
     def count(self) -> str:
-        """How many items are done; empty where their number is unknown."""
+        """Items done and in total, as text; empty if the total is unknown."""
         return f"{self.done:,}/{self.total:,}" if self.total else ""
 
     def __str__(self) -> str:
         doing = f"{self.label} {self.count}".rstrip()
-        return f"{doing}, {time.monotonic() - self.began_s:.0f} s"
+        return f"{doing}, {time.monotonic() - self.started_s:.0f} s"
 
 
 @contextmanager
@@ -54,8 +52,8 @@ def phase(label: str, total: int = 0) -> Iterator[Phase]:
     """Report work while the block runs.
 
     Args:
-        label: what is done, such as "encoding test images".
-        total: how many items there are; 0 if unknown.
+        label: names the work, such as "encoding test images".
+        total: number of items; 0 if unknown.
     """
     one = Phase(label, total)
     _reporter.begin(one)
@@ -66,7 +64,7 @@ def phase(label: str, total: int = 0) -> Iterator[Phase]:
 
 
 def track(items: Iterable[Item], label: str, total: int = 0) -> Iterator[Item]:
-    """The items, each counted once it has been used."""
+    """Pass the items on; each is counted when the next one is asked for."""
     with phase(label, total) as one:
         for item in items:
             yield item
@@ -75,11 +73,11 @@ def track(items: Iterable[Item], label: str, total: int = 0) -> Iterator[Item]:
 
 @contextmanager
 def hosted(bars: "Progress", **fields: Any) -> Iterator[None]:
-    """While the block runs, phases are rows of these bars.
+    """While the block runs, show phases as rows of these bars.
 
     Args:
-        bars: running; two of them in one terminal would overwrite each other.
-        fields: what its columns expect of a row.
+        bars: already started; two live displays in one terminal would overwrite each other.
+        fields: values for the columns of ``bars`` in such a row.
     """
     before = _reporter.host
     _reporter.host = (bars, fields)
@@ -90,26 +88,27 @@ def hosted(bars: "Progress", **fields: Any) -> Iterator[None]:
 
 
 class _Reporter:
-    """Shows the phases that are open. A thread does so while the work itself is busy."""
+    """Shows the open phases. A thread redraws, since the work itself may report nothing for a long time."""
 
     def __init__(self) -> None:
         self.host: tuple[Progress, dict[str, Any]] | None = None
         self._open: list[Phase] = []
         self._rows: dict[Phase, tuple[Progress, TaskID]] = {}
-        self._own: Progress | None = None
-        self._is_terminal: bool | None = None  # not asked yet
+        self._own_bars: Progress | None = None
+        self._is_terminal: bool | None = None  # None: not checked yet
         self._lock = threading.RLock()
         self._idle = threading.Event()
-        self._busy_since_s = self._idle_since_s = self._said_s = float("-inf")
+        self._busy_since_s = self._idle_since_s = self._printed_s = float("-inf")
 
     def begin(self, one: Phase) -> None:
         with self._lock:
             now_s = time.monotonic()
+            # Many short phases in a row take as long as one long phase, and are shown like it.
             if not self._open and now_s - self._idle_since_s > PAUSE_S:
                 self._busy_since_s = now_s
             self._open.append(one)
             if len(self._open) == 1:
-                self._is_terminal = None
+                self._is_terminal = None  # check again: stderr may have been redirected
                 self._idle = threading.Event()
                 threading.Thread(target=self._watch, args=(self._idle,), daemon=True).start()
 
@@ -131,9 +130,9 @@ class _Reporter:
                 return
             self._idle.set()
             self._idle_since_s = time.monotonic()
-            if self._own is not None:
-                self._own.stop()
-                self._own = None
+            if self._own_bars is not None:
+                self._own_bars.stop()
+                self._own_bars = None
 
     def _watch(self, idle: threading.Event) -> None:
         while not idle.wait(max(0.01, min(BAR_AFTER_S, LINE_EVERY_S) / 2)):
@@ -142,26 +141,26 @@ class _Reporter:
                     self._show()
 
     def _show(self) -> None:
-        """Show what is due."""
+        """Update the bars, or print a line if one is due."""
         now_s = time.monotonic()
         if now_s - self._busy_since_s < BAR_AFTER_S:
             return
         if self._is_terminal is None:
             self._is_terminal = is_terminal()
         if self.host is None and not self._is_terminal:
-            if self._open and now_s - max(self._busy_since_s, self._said_s) >= LINE_EVERY_S:
-                self._said_s = now_s
+            if self._open and now_s - max(self._busy_since_s, self._printed_s) >= LINE_EVERY_S:
+                self._printed_s = now_s
                 print(self._open[-1], file=sys.stderr, flush=True)
             return
         bars, fields = self.host or (self._bars(), {})
         for one in self._open:
             if one not in self._rows:
-                label = one.label.removeprefix("encoding ") if self.host else one.label  # whose rows are narrow
+                label = one.label.removeprefix("encoding ") if self.host else one.label  # the host's rows are narrow
                 columns = fields | {"count": one.count}
                 self._rows[one] = bars, bars.add_task(label, total=one.total or None, completed=one.done, **columns)
 
     def _bars(self) -> "Progress":
-        if self._own is None:
+        if self._own_bars is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -171,13 +170,13 @@ class _Reporter:
                 TextColumn("{task.fields[count]}"),
             )
             console = Console(stderr=True, highlight=False)
-            self._own = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
-            self._own.start()
-        return self._own
+            self._own_bars = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+            self._own_bars.start()
+        return self._own_bars
 
 
 def is_terminal() -> bool:
-    """Whether stderr is one."""
+    """Whether stderr is a terminal."""
     from rich.console import Console
 
     return Console(stderr=True).is_terminal
@@ -186,13 +185,12 @@ def is_terminal() -> bool:
 _reporter = _Reporter()
 
 
-# How far the drawing of samples has come, on stderr; a log gets a line at the start, too.
-
-
 def progress(items: Iterable[Item], total: int, label: str, what: str = "pairs") -> Generator[Item, None, None]:
-    """Passes `items` through while showing how many are done (`total` 0: unknown).
+    """Pass the items on with progress; outside a terminal also a line at the start.
 
-    `what` says what is counted.
+    Args:
+        total: number of items; 0 if unknown.
+        what: the unit of the items.
     """
     if not is_terminal():
         size = f" ({total:,} {what})" if total else ""
@@ -203,16 +201,16 @@ def progress(items: Iterable[Item], total: int, label: str, what: str = "pairs")
             shown.advance()
 
 
-LARGE_BYTES = 1 << 25  # about a second's reading
+LARGE_BYTES = 1 << 25  # takes about a second to read
 
 
 def with_bar(items: Sequence[Item], label: str, many: int) -> Iterable[Item]:
-    """The items, with progress where they are at least ``many``."""
+    """The items, with progress if there are at least ``many``."""
     return items if len(items) < many else track(items, label, len(items))
 
 
 def announced(items: Iterable[Item], total: int, doing: str, details: str, what: str = "pairs") -> Iterator[Item]:
-    """The items after a line that says what is done with them, in a terminal with a bar that fits a narrow one."""
+    """The items, after a line with ``doing`` and ``details``; the bar has only ``doing``, to fit a narrow terminal."""
     if not sys.stderr.isatty():
         return progress(items, total, f"{doing} {details}", what)
     print_error(f"{doing} {details}")
@@ -220,7 +218,7 @@ def announced(items: Iterable[Item], total: int, doing: str, details: str, what:
 
 
 def open_with_bar(path: Path, encoding: str, errors: str) -> TextIO:
-    """The text file at ``path``, its lines ends as they are, with a bar where it is large."""
+    """Open a text file with its line ends unchanged, with a progress bar if it is large."""
     from rich import progress
     from rich.console import Console
     from rich.markup import escape

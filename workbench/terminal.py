@@ -1,4 +1,4 @@
-"""Messages that may be lost: a full disk under stderr ends no training."""
+"""Text for a terminal: control characters are escaped, and a full disk under stderr does not end training."""
 
 import errno
 import sys
@@ -6,22 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-# Text from files on its way to a terminal: what would steer the terminal is shown, never sent.
-#
-# Names, captions and messages may come from a run folder or a shard of somebody else. Control characters could move the
-# cursor, set the window's title or fill the clipboard; characters that turn the writing direction around show another
-# text than there is.
+# Names, captions and messages may come from someone else's run folder or shard. Control characters in them could move
+# the cursor, set the window's title or fill the clipboard; direction marks could show another text than there is.
 
-# Unprintable by Unicode's categories, and harmless: spaces of other widths, and the joiners of emoji and of scripts.
+# Unprintable in Unicode's categories, but harmless: other spaces, and the joiners of emoji and of scripts.
 HARMLESS = frozenset("\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE}\u200c\u200d")
 SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    r"""The text with an escape in the place of every character that is not printed as itself, such as \x1b or \u202e.
+    r"""The text with unprintable characters escaped, such as \x1b or \u202e.
 
     Args:
-        lines: whether line breaks stay, as in a message of several lines; a name has none.
+        lines: keep line breaks, as in a message of several lines.
     """
     if text.isprintable():
         return text
@@ -30,7 +27,7 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 def print_error(text: str) -> None:
-    """A line on stderr."""
+    """Print a line to stderr."""
     print(visible(text, lines=True), file=sys.stderr)
 
 
@@ -40,11 +37,11 @@ def _escape(character: str) -> str:
     return SHORT.get(character, f"\\{letter}{code:0{width}x}")
 
 
-LOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+DROPPED = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # write errors that lose a message, not the run
 
 
-class _Lossy:
-    """A stream that drops what cannot be written, and says so once it can write again."""
+class _LossyStream:
+    """A stream that drops text it cannot write, and reports that once it can write again."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -68,7 +65,7 @@ class _Lossy:
         try:
             yield
         except OSError as error:
-            if error.errno not in LOST:
+            if error.errno not in DROPPED:
                 raise
             self._has_lost = True
 
@@ -78,9 +75,9 @@ class _Lossy:
 
 @contextmanager
 def lossy_stderr() -> Iterator[None]:
-    """stderr drops what cannot be written while this is entered."""
+    """While the block runs, stderr drops text it cannot write instead of raising."""
     before = sys.stderr
-    sys.stderr = _Lossy(before)
+    sys.stderr = _LossyStream(before)
     try:
         yield
     finally:

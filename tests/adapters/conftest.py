@@ -1,4 +1,4 @@
-"""A run's log as it comes about, and a sink that remembers."""
+"""A run whose log is written step by step, and a sink that records its calls."""
 
 import os
 from collections.abc import Callable, Mapping

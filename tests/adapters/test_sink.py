@@ -20,7 +20,7 @@ def test_flattened_names_are_those_of_set(run) -> None:
     assert flat == {"recipe": "fd", "seed": 3, "loss.fd.weight": 2.5, "optimizer.betas": "[0.9, 0.98]"}
 
 
-def test_a_config_that_cannot_be_read_is_said(run) -> None:
+def test_an_unreadable_config_is_an_error(run) -> None:
     run.config_file.write_text("no = toml = here")
     with pytest.raises(ValueError, match=r"run\.toml is not TOML"):
         settings(run)

@@ -1,4 +1,4 @@
-"""What TensorBoard's own reader finds in our files."""
+"""The exported event files, read with TensorBoard's own reader."""
 
 import math
 import subprocess

@@ -1,4 +1,4 @@
-"""trackio's own command reads back what we wrote."""
+"""The exported database, read with trackio's own command."""
 
 import json
 import os

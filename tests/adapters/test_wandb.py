@@ -1,4 +1,4 @@
-"""An offline run of Weights & Biases holds what the log holds."""
+"""The offline run of Weights & Biases has the content of the log."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The command line in an empty working directory, and a recipe that takes a second."""
+"""The command line in an empty working directory, and a recipe that trains in a second."""
 
 from collections.abc import Callable
 from pathlib import Path

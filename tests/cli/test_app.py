@@ -1,4 +1,4 @@
-"""How errors reach a person: one line, and an exit status."""
+"""Errors of commands: one line on stderr, and the exit status."""
 
 from importlib.metadata import version
 

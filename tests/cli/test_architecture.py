@@ -1,4 +1,4 @@
-"""``runs show --architecture``: tables, documents and figures of runs whose snapshots are known."""
+"""``runs show --architecture``: tables, documents and figures of runs with known snapshots."""
 
 import json
 import subprocess
@@ -64,11 +64,11 @@ def test_the_newest_masks_are_shown_layer_by_layer(learnt) -> None:
     assert ["heads", "per", "teacher", "layer", "2.0", "1.0", "50%"] in lines
     assert ["attention,", "FFN", str(SHAPE.block_weights), str((4 * 4 * 2 + 2 * 10) * 4), "25%"] in lines
     assert ["1", "0", "of", "2", "0%", "5", "of", "10", "50%"] in lines
-    assert "40.0% is expected to go, target 50.0%" in out
+    assert "expected sparsity 40.0%, target 50.0%" in out
     assert "image tower" not in out
 
 
-def test_a_stage_and_the_whole_document(learnt) -> None:
+def test_a_stage_and_the_full_document(learnt) -> None:
     newest, first = show(learnt), show(learnt, "--stage", "1")
     assert (newest["step"], newest["stage"], newest["learning"]) == (20, 2, True)
     assert (first["step"], first["stage"], first["learning"], first["expected_sparsity"]) == (10, 1, False, 0.25)
@@ -102,7 +102,7 @@ def test_figures_of_the_layers_and_of_the_time(learnt) -> None:
     assert Path("b.svg").stat().st_size > 10_000
 
 
-def test_a_fork_begins_with_what_its_parent_had(learnt) -> None:
+def test_a_fork_starts_with_its_parents_state(learnt) -> None:
     began_s = json.loads(Path("runs/auto/events.jsonl").read_text().splitlines()[0])["time_s"]
     forked = Forked(run="fork", step=10, parent="auto", parent_step=10, parent_began_s=began_s)
     make_run("fork", 25, MaskSnapshot(25, 1, True, 0.3, 0.3, {"text": mask(0.5)}), first=forked)
@@ -113,12 +113,12 @@ def test_a_fork_begins_with_what_its_parent_had(learnt) -> None:
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (["auto", "--stage", "1"], "--stage is about what remains: add --architecture"),
-        (["auto", "--stage", "0"], "--stage is about what remains"),
+        (["auto", "--stage", "1"], "--stage needs --architecture"),
+        (["auto", "--stage", "0"], "--stage needs --architecture"),
         (["auto", "--architecture", "--stage", "0"], "no stage 0 here"),
         (["auto", "--over-time"], "--over-time is about"),
-        (["auto", "--costs"], "--costs is about what remains: add --architecture"),
-        (["auto", "--figure", "x.png"], "add --gradients or --architecture"),
+        (["auto", "--costs"], "--costs needs --architecture"),
+        (["auto", "--figure", "x.png"], "--gradients and --architecture"),
         (["auto", "--architecture", "--gradients", "--figure", "x.png"], "not both"),
         (["auto", "--architecture", "--stage", "3"], "no stage 3 here; there are masks of: 1, 2"),
         (["auto", "--architecture", "--against", "manul"], "did you mean 'manual'"),
@@ -136,7 +136,7 @@ def test_what_cannot_be_shown_is_one_line(learnt, arguments: list[str], remedy: 
     assert result.err.count("\n") == 1
 
 
-def test_damaged_snapshots_are_told_of(learnt) -> None:
+def test_damaged_snapshots_are_reported(learnt) -> None:
     for snapshot in Path("runs/auto/snapshots").iterdir():
         snapshot.write_bytes(snapshot.read_bytes()[:50])
     result = learnt("runs", "show", "auto", "--architecture")
@@ -167,4 +167,4 @@ def test_costs_of_a_run_that_really_inherits(workbench, tiny_recipe: str) -> Non
     assert teacher["block_parameters"] - student["block_parameters"] == 32 * (2 * 16 + 1)
     assert student["multiply_accumulates"] < teacher["multiply_accumulates"]
     assert 0 < student["latency"]["low_ms"] <= student["latency"]["median_ms"] <= student["latency"]["high_ms"]
-    assert "half of them" in workbench("runs", "show", "auto", "--architecture", "--costs").out
+    assert "middle half" in workbench("runs", "show", "auto", "--architecture", "--costs").out

@@ -69,7 +69,7 @@ def test_help_shows_examples(workbench) -> None:
     assert "workbench bench losses --case mixture --batch 8192" in workbench("bench", "losses", "--help").out
 
 
-def test_a_step_is_told_by_its_parts_and_traced(workbench, tiny_recipe: str) -> None:
+def test_a_step_is_split_into_parts_and_traced(workbench, tiny_recipe: str) -> None:
     result = workbench("bench", "step", "--recipe", tiny_recipe, "--trace", "step.json")
     assert result.code == 0, result.err
     for part in (
@@ -105,7 +105,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("found")
-def test_all_benches_are_told_and_then_the_goals(workbench) -> None:
+def test_all_benchmarks_are_printed_and_then_the_goals(workbench) -> None:
     result = workbench("bench", "all")
     assert result.code == 0, result.err
     *tables, heading, live, engine = result.out.splitlines()

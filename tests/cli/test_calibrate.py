@@ -21,7 +21,7 @@ def test_it_writes_a_recipe_that_gives_the_chosen_shares(workbench, tiny_recipe:
     assert {loss["name"]: loss["recipe"]["share"] for loss in again["losses"]} == pytest.approx(shares)
 
 
-def test_the_recipe_says_where_it_comes_from_and_keeps_what_was_set(workbench, tiny_recipe: str) -> None:
+def test_the_recipe_records_its_source_and_keeps_overrides(workbench, tiny_recipe: str) -> None:
     Path("mine").mkdir()
     arguments = ["--set", "train.batch_size=30", "--set", "loss.icl.scale=20", "--out", "mine/one.toml"]
     assert workbench("calibrate", "--recipe", tiny_recipe, *arguments, "--batches", "1").code == 0
@@ -31,7 +31,7 @@ def test_the_recipe_says_where_it_comes_from_and_keeps_what_was_set(workbench, t
     config = load_recipe("mine/one.toml")
     assert (config.train.batch_size, config.train.num_steps) == (30, 12)
     assert config.loss["icl"].options() == {"scale": 20}
-    assert config.question == "What if the gradient is shared so: clip 25%, crd 25%, fd 25%, icl 25%?"
+    assert config.question == "What if the losses' gradient shares are clip 25%, crd 25%, fd 25%, icl 25%?"
 
 
 def test_a_schedule_is_written_as_one(workbench, tiny_recipe: str) -> None:
@@ -72,7 +72,7 @@ def test_bad_input_is_one_line_with_the_remedy(workbench, tiny_recipe: str, argu
     assert set(Path().iterdir()) == before
 
 
-def test_training_calibrated_uses_and_says_the_weights(workbench, tiny_recipe: str) -> None:
+def test_calibrated_training_uses_and_prints_the_weights(workbench, tiny_recipe: str) -> None:
     result = workbench("train", "--recipe", tiny_recipe, "--calibrate", "--name", "one")
     assert result.code == 0
     proposed = json.loads(workbench("calibrate", "--recipe", tiny_recipe, "--json").out)["losses"]

@@ -18,7 +18,7 @@ def widest(text: str) -> int:
     return max(map(len, text.splitlines()))
 
 
-def test_two_runs_stand_side_by_side_with_their_difference(runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_are_columns_with_their_difference(runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "_width", 80)
     out = runs("runs", "compare", "one", "two").out
     lines = [line.split() for line in out.splitlines()]
@@ -26,11 +26,11 @@ def test_two_runs_stand_side_by_side_with_their_difference(runs, monkeypatch: py
     assert ["settings", "that", "differ", "A", "B"] in lines
     assert not any(line[:1] == ["loss.crd.weight"] for line in lines)
     assert any(line[:3] == ["image→text", "R@1", "(%)"] and line.count("±") == 3 for line in lines)
-    assert "as a rule too large" in out
+    assert "usually too large" in out
     assert widest(out) <= 80
 
 
-def test_more_runs_stand_one_below_the_other(runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_runs_are_rows(runs, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"three": "loss.fd.weight=0", "four": "optimizer.learning_rate=1e-4"}
     for name, change in changes.items():
         assert runs("runs", "fork", "one", "--at", "8", "--set", change, "--name", name).code == 0
@@ -59,7 +59,7 @@ def test_json_is_one_document(runs) -> None:
     assert len(every["settings"]) > 30
 
 
-def test_runs_on_other_pairs_are_said_to_be(runs, tiny_recipe: str) -> None:
+def test_runs_on_other_pairs_are_marked(runs, tiny_recipe: str) -> None:
     fewer = ["--set", "data.num_validation_pairs=30"]
     assert runs("train", "--recipe", tiny_recipe, "--name", "other", *fewer).code == 0
     assert "not all were measured on the same pairs" in runs("runs", "compare", "one", "other").out

@@ -1,4 +1,4 @@
-"""What TAB offers, asked as the shells ask."""
+"""Tab completion, requested as the shells do."""
 
 import os
 import resource
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.cli.completion import _put_together
+from workbench.cli.completion import _joined
 from workbench.runs.directory import create_run
 from workbench.runs.summary import copy_of
 
@@ -114,7 +114,7 @@ def test_each_shell_is_offered_what_fits(ask, shell: str, line: str, expected: s
         ("workbench train --set train.device=cpu --recipe clip", "clip-kd", "clip-kd"),
     ],
 )
-def test_a_word_that_bash_splits_is_whole_again_for_all(ask, line: str, rest: str, word: str) -> None:
+def test_a_word_that_bash_splits_is_joined_for_all_options(ask, line: str, rest: str, word: str) -> None:
     assert rest in ask("bash", line)
     assert word in ask("zsh", line)
     assert word in ask("fish", line)
@@ -134,8 +134,8 @@ def test_a_word_that_bash_splits_is_whole_again_for_all(ask, line: str, rest: st
         (["workbench", "run:o"], ["workbench", "run:o"], ""),
     ],
 )
-def test_words_are_put_together_as_they_were_typed(words: list[str], whole: list[str], kept: str) -> None:
-    assert _put_together(words) == (whole, kept)
+def test_words_are_joined_as_typed(words: list[str], whole: list[str], kept: str) -> None:
+    assert _joined(words) == (whole, kept)
 
 
 def test_a_broken_recipe_of_one_s_own_is_no_hindrance(ask) -> None:
@@ -145,7 +145,7 @@ def test_a_broken_recipe_of_one_s_own_is_no_hindrance(ask) -> None:
     assert "train.device=cpu" in ask("zsh", "workbench train --recipe broken --set train.dev")
 
 
-def test_runs_are_looked_for_where_the_command_would(ask) -> None:
+def test_runs_are_searched_in_the_commands_runs_folder(ask) -> None:
     create_run(Path("others"), "two", "")
     assert ask("zsh", "workbench runs show --runs others ") == ["two"]
 
@@ -173,7 +173,7 @@ def test_fish_itself_is_answered() -> None:
     assert "clip-kd\tWhat does CLIP-KD\N{RIGHT SINGLE QUOTATION MARK}s" in said
 
 
-def test_the_answer_comes_at_once_and_loads_no_torch() -> None:
+def test_completion_is_fast_and_loads_no_torch() -> None:
     program = "import sys; from workbench.cli.app import app\ntry: app(prog_name='workbench')\n"
     program += "finally: assert 'torch' not in sys.modules"
     for line, offered in {"workbench evaluate ": "sample", "workbench train --set loss.": "loss.icl.weight"}.items():
@@ -189,7 +189,7 @@ def _children_s() -> float:
     return spent.ru_utime + spent.ru_stime
 
 
-def test_installing_it_says_where_it_went(tmp_path: Path) -> None:
+def test_installing_completion_prints_its_path(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     said = run([str(PROGRAM), "--install-completion", "bash"], **home)
     assert "bash completion installed in" in said

@@ -1,4 +1,4 @@
-"""What a run can be told from the command line: it lands in its folder, and nonsense is refused before."""
+"""Commands to a run: written to its folder, or refused."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_a_fork_can_be_detached(finished) -> None:
 
 
 @pytest.mark.slow
-def test_a_detached_fork_that_cannot_start_says_why_and_leaves_nothing(finished) -> None:
+def test_a_detached_fork_that_cannot_start_reports_why_and_leaves_nothing(finished) -> None:
     result = finished("runs", "fork", "one", "--at", "8", "--set", "train.batch_size=1000", "--detach")
     assert result.code == 2
     assert "the run did not start: a batch of 1000 needs as many pairs" in result.err
@@ -122,7 +122,7 @@ def test_settings_are_sent_as_they_are_meant(workbench, waiting: RunDirectory) -
         ("loss.fd.weight", "write it as key=value"),
     ],
 )
-def test_what_a_run_cannot_be_told_is_one_line(workbench, waiting: RunDirectory, change: str, words: str) -> None:
+def test_a_refused_command_is_one_line(workbench, waiting: RunDirectory, change: str, words: str) -> None:
     found = workbench("runs", "set", "one", change)
     assert (found.code, found.out, len(found.err.splitlines())) == (2, "", 1)
     assert words in found.err

@@ -1,4 +1,4 @@
-"""The README's own loss, trained as a stranger would: a recipe and a file beside it, the package untouched."""
+"""The README's custom loss, trained from a recipe and a file in the working directory."""
 
 import json
 import re

@@ -62,7 +62,7 @@ def test_once_prints_every_run_and_returns(runs) -> None:
     assert "\x1b[?" not in said.stdout
 
 
-def test_once_of_a_run_or_a_study_is_of_these_alone(runs) -> None:
+def test_once_of_a_run_or_a_study_shows_only_these(runs) -> None:
     for name in ("two", "mine"):
         document = json.loads(call(name, "--runs", runs, "--once", "--json").stdout)
         assert [run["id"] for run in document["runs"]] == ["two"]
@@ -75,13 +75,13 @@ def test_what_is_neither_a_run_nor_a_study_is_named(runs) -> None:
     assert "one" in str(said.exception)
 
 
-def test_without_a_terminal_the_remedy_is_said(runs) -> None:
+def test_without_a_terminal_the_remedy_is_printed(runs) -> None:
     said = call("--runs", runs)
     assert isinstance(said.exception, ValueError)
     assert "--once" in str(said.exception)
 
 
-def test_screens_are_written_as_pictures_that_need_no_font_of_the_web(runs, tmp_path) -> None:
+def test_screens_are_written_as_images_without_web_fonts(runs, tmp_path) -> None:
     said = call("--runs", runs, "--screens", tmp_path / "out")
     assert said.exit_code == 0
     pictures = sorted((tmp_path / "out").iterdir())

@@ -1,4 +1,4 @@
-"""``workbench data``: drawing samples, and looking at data before training."""
+"""``workbench data``: drawing samples, and checking data before training."""
 
 import io
 import json
@@ -100,7 +100,7 @@ def test_a_sheet_is_drawn(workbench, pairs: Callable[..., str]) -> None:
     assert json.loads(result.out)["sheet"] == str(Path("sheet.png").absolute())
     assert Image.open("sheet.png").format == "PNG"
     result = workbench("data", "check", "pairs.tsv", "--sheet", "sheet.jpg")
-    assert (result.code, result.err) == (2, "workbench: --sheet sheet.jpg: the sheet is a PNG, call it something.png\n")
+    assert (result.code, result.err) == (2, "workbench: --sheet sheet.jpg: the file name must end in .png\n")
 
 
 def test_what_training_would_refuse_ends_with_its_reason(workbench, pairs: Callable[..., str]) -> None:
@@ -110,7 +110,7 @@ def test_what_training_would_refuse_ends_with_its_reason(workbench, pairs: Calla
         assert result.code == 1
         assert "untitled" in result.out
         assert result.err.startswith(
-            "workbench: training would refuse these data: all 6 pairs have the same caption, 'untitled'"
+            "workbench: training would refuse this data: all 6 pairs have the same caption, 'untitled'"
         )
 
 
@@ -122,7 +122,7 @@ def test_a_few_unusable_images_of_a_few_are_too_many(workbench, pairs: Callable[
     result = workbench("data", "check", spec, "--json")
     assert result.code == 1
     assert json.loads(result.out)["problem"].startswith("too many images cannot be used, 3 of 28 (")
-    assert result.err.startswith("workbench: training would refuse these data: too many images cannot be used, 3 of 28")
+    assert result.err.startswith("workbench: training would refuse this data: too many images cannot be used, 3 of 28")
     for number in (3, 9):
         Path(f"{number}.jpg").write_bytes(Path("1.jpg").read_bytes())
     assert workbench("data", "check", spec).code == 0
@@ -167,11 +167,11 @@ def test_bad_shards_are_refused_unless_they_may_be_skipped(workbench) -> None:
     assert prepared["stores"][0]["num_pairs"] == 6
 
 
-def test_which_reading_was_taken_is_said(workbench) -> None:
+def test_the_chosen_reading_of_captions_is_printed(workbench) -> None:
     write_shards(1, b"a caption\nanother")
     document = json.loads(workbench("data", "check", "0.tar", "--json").out)
     assert (document["num_pairs"], document["num_captions"], document["lines_are_captions"]) == (3, 6, True)
-    assert "every line was read as a caption" in workbench("data", "check", "0.tar").out
+    assert "each line is read as a caption" in workbench("data", "check", "0.tar").out
 
 
 @pytest.mark.parametrize("caption", HOSTILE)

@@ -25,7 +25,7 @@ def test_the_table_has_a_row_for_every_metric_and_for_the_weights(workbench) -> 
     for metric in ("zero-shot top-1 (%)", "image→text R@1 (%)", "text→image R@1 (%)", "affinity KL (nats)"):
         assert rows[metric][-2] == "to"
     assert len(rows["weights, blocks"]) == 2 + 3
-    assert "60 unseen pairs" in result.out
+    assert "60 held-out pairs" in result.out
     (chance,) = [line for line in result.out.splitlines() if line.startswith("Chance: ")]
     assert "image→text R@1 (%) 1.7" in chance  # one of 60, or a little more where captions are shared
     assert "What to try next" in result.out

@@ -11,7 +11,7 @@ def test_a_run_is_measured_on_as_many_pairs_as_it_validates_on(workbench, tiny_r
     assert json.loads(workbench("evaluate", "one", *few).out)["num_pairs"] == 20
 
 
-def test_chance_and_the_teachers_recall_stand_beside_the_students(workbench, tiny_recipe: str) -> None:
+def test_chance_and_teacher_are_columns_next_to_the_student(workbench, tiny_recipe: str) -> None:
     arguments = ["--recipe", tiny_recipe, "--name", "one", "--set", "teacher.model=sample:scenes"]
     printed = workbench("train", *arguments)
     heading, image_to_text, *_ = printed.out.split("validation\n")[1].splitlines()

@@ -1,4 +1,4 @@
-"""``workbench export`` from a real run to what a stranger can use."""
+"""``workbench export`` of a real run to every format."""
 
 import json
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_onnx_ends_in_lines_that_run(workbench, tiny_models) -> None:
         (("empty",), "no model here: cannot read empty/open_clip_config.json"),
         (("torn",), "torn"),
         (("sample:scenes", "--out", "taken"), "taken exists already and holds file: name another with --out DIR"),
-        (("sample:scenes", "--out", "taken/file/below"), "is no folder to write in"),
+        (("sample:scenes", "--out", "taken/file/below"), "is not a writable folder"),
     ],
 )
 def test_bad_input_is_one_line_with_the_remedy(workbench, tiny_models, arguments, message) -> None:

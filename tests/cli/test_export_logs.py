@@ -1,4 +1,4 @@
-"""Copies of a run in other tools: nothing that becomes of them reaches the run."""
+"""Exports to other tools: their errors never affect the run."""
 
 import json
 import os
@@ -28,10 +28,10 @@ FAULTS = {
 OFTEN = ("raises amid the run", "meets a full disk", "hangs")
 SAID = {
     "cannot be imported": "workbench: trackio failed: No module named 'no_such_module'",
-    "raises at the start": "workbench: trackio failed: no server; the run is untouched; once more with:",
-    "raises amid the run": "workbench: trackio failed: gone; the run is untouched",
-    "meets a full disk": "workbench: trackio failed: No space left on device; the run is untouched",
-    "is killed": "trackio was killed; the run is untouched; once more with: workbench runs export",
+    "raises at the start": "workbench: trackio failed: no server; the run is not affected; retry with:",
+    "raises amid the run": "workbench: trackio failed: gone; the run is not affected",
+    "meets a full disk": "workbench: trackio failed: No space left on device; the run is not affected",
+    "is killed": "trackio was killed; the run is not affected; retry with: workbench runs export",
     "hangs": "trackio is still writing, as process",
 }
 
@@ -80,7 +80,7 @@ def test_a_tool_that_fails_never_touches_the_run(
     workbench, tiny_recipe: str, fake_trackio, weights: str, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     fake_trackio(FAULTS[fault])
-    monkeypatch.setattr(export_logs, "LAST_WORDS_WAIT_S", 1.0 if fault == "hangs" else 30.0)
+    monkeypatch.setattr(export_logs, "OUTCOME_WAIT_S", 1.0 if fault == "hangs" else 30.0)
     result = workbench("train", "--recipe", tiny_recipe, "--name", "one", "--log-to", "trackio", "--json")
     last = result.err.strip().splitlines()[-1]
     assert (result.code, json.loads(result.out)["weights_sha256"]) == (0, weights)
@@ -99,11 +99,11 @@ def test_a_process_that_cannot_be_started_is_a_warning(workbench, tiny_recipe: s
     monkeypatch.setattr("workbench.process.subprocess.Popen", no_more_processes)
     result = workbench("train", "--recipe", tiny_recipe, "--name", "one", "--log-to", "trackio")
     assert result.code == 0
-    assert "Resource temporarily unavailable; the run goes on without trackio" in result.err
+    assert "Resource temporarily unavailable; the run continues without trackio" in result.err
 
 
 @pytest.mark.parametrize("arguments", [["train"], ["runs", "resume", "one"], ["runs", "fork", "one"]])
-def test_a_missing_package_is_said_before_anything_begins(workbench, arguments: list[str], monkeypatch) -> None:
+def test_a_missing_package_is_reported_before_training(workbench, arguments: list[str], monkeypatch) -> None:
     monkeypatch.setattr("workbench.adapters.export.find_spec", lambda _: None)
     result = workbench(*arguments, "--log-to", "wandb")
     assert result.code == 2
@@ -138,7 +138,7 @@ def test_bad_input_is_one_line_with_the_remedy(workbench, arguments: list[str], 
     assert remedy in result.err
 
 
-def test_a_place_that_cannot_be_written_is_said(workbench) -> None:
+def test_a_path_that_cannot_be_written_is_an_error(workbench) -> None:
     pytest.importorskip("tensorboard")
     create_run(Path("runs"), "alone", "")
     Path("taken").write_text("a file")

@@ -1,4 +1,4 @@
-"""Commands on a really full disk: one line that says what is needed, the remedy, and nothing half-written."""
+"""Commands on a full disk: one line with the needed space and the remedy, and no partial output."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 WORKBENCH = [sys.executable, "-m", "workbench"]
-ROOM = r"disk full at \S+: needs about [\d.,]+ (kB|MB|GB), has [\d.]+ (kB|MB)"
+ROOM = r"disk full at \S+: needs about [\d.,]+ (bytes|kB|MB|GB), has [\d.]+ (bytes|kB|MB)"
 
 
 def fill(left_kb: int) -> str:
@@ -65,7 +65,7 @@ def test_a_log_on_a_full_disk_ends_no_training(on_small_disk, tiny_recipe: str, 
 
 
 @pytest.mark.slow
-def test_a_recipe_is_whole_or_absent(on_small_disk, tiny_recipe: str) -> None:
+def test_a_recipe_is_complete_or_absent(on_small_disk, tiny_recipe: str) -> None:
     command = [*WORKBENCH, "calibrate", "--recipe", tiny_recipe, "--batches", "1", "--out", "mine.toml"]
     result = on_small_disk("1m", command, before="dd if=/dev/zero of=filler 2>/dev/null; true")
     assert result.returncode == 2
@@ -75,7 +75,7 @@ def test_a_recipe_is_whole_or_absent(on_small_disk, tiny_recipe: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_of_which_every_run_failed_says_so_in_its_table_and_exit_status(on_small_disk, tiny_recipe) -> None:
+def test_a_study_whose_runs_all_failed_shows_it_in_table_and_exit_status(on_small_disk, tiny_recipe) -> None:
     study = f'question = "?"\nrecipe = "{tiny_recipe}"\nseeds = 1\nbaseline = "0"\n[grid]\nloss.fd.weight = [0, 5]\n'
     before = f"cat > grid.toml <<'X'\n{study}X\n{fill(200)}"
     result = on_small_disk("2m", [*WORKBENCH, "sweep", "--study", "grid.toml", "--quick"], before=before)

@@ -1,4 +1,4 @@
-"""Every command's help has examples, and each can be copied into a shell."""
+"""Every command's help has examples that can be copied into a shell."""
 
 import re
 import shlex
@@ -52,7 +52,7 @@ def test_a_command_has_an_example_of_itself(path: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_is_one_command_of_the_shell_whose_words_stay_as_they_are(example: str) -> None:
+def test_an_example_is_one_shell_command_without_expansion(example: str) -> None:
     assert subprocess.run(["bash", "-n", "-c", example], capture_output=True, check=False).returncode == 0
     bare = QUOTED.sub("", REDIRECTION.sub("", example)).replace("~/", "")
     assert not set(EXPANDED) & set(bare), "quote it"

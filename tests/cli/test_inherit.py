@@ -59,7 +59,7 @@ def test_a_figure_that_cannot_be_drawn_leaves_no_model(workbench, tiny_models) -
         (("--set", "image.widht=64"), "did you mean 'width'"),
     ],
 )
-def test_a_plan_that_cannot_be_says_why(workbench, arguments: tuple[str, ...], message: str) -> None:
+def test_an_impossible_plan_reports_why(workbench, arguments: tuple[str, ...], message: str) -> None:
     result = workbench("inherit", "--teacher", "sample:scenes", "--out", "x", *arguments)
     assert result.code == 2
     assert message in result.err
@@ -74,26 +74,26 @@ def test_a_folder_that_is_there_is_not_written_over(workbench, tmp_path) -> None
     assert "--out" in result.err
 
 
-def test_masks_are_learnt_until_the_share_is_gone(workbench, tmp_path: Path) -> None:
+def test_masks_are_learned_until_the_target_sparsity_is_reached(workbench, tmp_path: Path) -> None:
     command = ["inherit", "--teacher", "sample:scenes", "--auto", "0.3", "--data", "samples:scenes/validation"]
-    made = workbench(*command, "--steps", "2", "--out", "learnt", "--json")
+    made = workbench(*command, "--steps", "2", "--out", "learned", "--json")
     assert made.code == 0, made.err
     document = json.loads(made.out)
     assert document["architecture"]["sparsity"] == pytest.approx(0.3, abs=1e-3)
     left = sum(side["shape"]["heads"][0] for side in document["student"].values())
     assert left <= 8
-    assert (tmp_path / "learnt" / "open_clip_model.safetensors").stat().st_size < 4.5e6  # of the teacher's 5.5
+    assert (tmp_path / "learned" / "open_clip_model.safetensors").stat().st_size < 4.5e6  # of the teacher's 5.5
 
 
 def test_a_setting_that_an_error_advises_is_taken(workbench, tmp_path: Path) -> None:
     command = ["inherit", "--teacher", "sample:scenes", "--auto", "0.3", "--data", "samples:scenes", "--steps", "2"]
-    command += ["--set", "data.num_pairs=20", "--out", "learnt"]
+    command += ["--set", "data.num_pairs=20", "--out", "learned"]
     refused = workbench(*command)
     assert (refused.code, len(refused.err.splitlines())) == (2, 1)
     assert "lower train.batch_size" in refused.err
     made = workbench(*command, "--set", "train.batch_size=10")
     assert made.code == 0, made.err
-    assert (tmp_path / "learnt").is_dir()
+    assert (tmp_path / "learned").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_setting_that_an_error_advises_is_taken(workbench, tmp_path: Path) -> 
         (["--auto", "0.5", "--data", "samples:scenes", "--set", "teacher.model=x"], "what --teacher says"),
         (["--auto", "0.5", "--data", "samples:scenes", "--set", "inheritance.frozen=text"], "what --auto says"),
         (["--auto", "0.5", "--data", "samples:scenes", "--steps", "0"], "--steps must be at least 1"),
-        (["--depth", "0.5", "--data", "samples:scenes"], "--data and --steps are for --auto"),
+        (["--depth", "0.5", "--data", "samples:scenes"], "--data and --steps need --auto"),
     ],
 )
 def test_an_odd_request_is_one_line(workbench, tmp_path: Path, options: list[str], words: str) -> None:

@@ -1,4 +1,4 @@
-"""SIGKILL while a command writes: whole output or none, and the next command clears what was left."""
+"""SIGKILL while a command writes: complete output or none, and the next command removes leftovers."""
 
 import itertools
 import os
@@ -29,7 +29,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_killed_command_leaves_whole_output_or_none(
+def test_a_killed_command_leaves_complete_output_or_none(
     name: str, workbench, tiny_models, tmp_path: Path, forked: Callable
 ) -> None:
     words, fault = COMMANDS[name]

@@ -1,4 +1,4 @@
-"""``--out`` that exists: whether it is whole, and what to do; known without importing torch."""
+"""An ``--out`` that exists: complete or not, and the remedy, without importing torch."""
 
 import subprocess
 import sys
@@ -34,13 +34,13 @@ def test_what_is_free(tmp_path: Path) -> None:
     check_free(tmp_path / "mine.toml", OUT_FILE)
 
 
-def test_a_whole_model_is_said_to_be_whole(model: Path) -> None:
-    assert f"is whole: measure it (workbench evaluate {model}" in refusal(model)
+def test_a_complete_model_is_reported_as_complete(model: Path) -> None:
+    assert f"is complete: evaluate it (workbench evaluate {model}" in refusal(model)
 
 
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
 @pytest.mark.parametrize("harm", ["missing", "cut", "garbage"])
-def test_a_part_of_a_model_is_said_to_be_incomplete(model: Path, file: str, harm: str) -> None:
+def test_a_partial_model_is_reported_as_incomplete(model: Path, file: str, harm: str) -> None:
     content = (model / file).read_bytes()
     if harm == "missing":
         (model / file).unlink()
@@ -54,12 +54,12 @@ def test_a_part_of_a_model_is_said_to_be_incomplete(model: Path, file: str, harm
 
 def test_samples_recipes_and_onnx(tmp_path: Path) -> None:
     folder = draw_shards("scenes", "test", 3, tmp_path / "test")
-    assert f"is whole: look at it (workbench data check {folder})" in refusal(folder)
+    assert f"is complete: check it (workbench data check {folder})" in refusal(folder)
     (folder / "00000.tar").unlink()
     assert "00000.tar is missing" in refusal(folder)
     recipe = tmp_path / "mine.toml"
     recipe.write_text('extends = "clip-kd"\n')
-    assert f"is whole: train with it (workbench train --recipe {recipe})" in refusal(recipe, OUT_FILE)
+    assert f"is complete: train with it (workbench train --recipe {recipe})" in refusal(recipe, OUT_FILE)
     recipe.write_text('extends = "clip-')
     assert "is incomplete" in refusal(recipe, OUT_FILE)
     assert f"rm {recipe}" in refusal(recipe, OUT_FILE)
@@ -69,7 +69,7 @@ def test_samples_recipes_and_onnx(tmp_path: Path) -> None:
     assert "text.onnx is missing" in refusal(onnx)
     for name in ("text.onnx", "config.json", "tokenizer.json"):
         (onnx / name).touch()
-    assert "is whole" in refusal(onnx)
+    assert "is complete" in refusal(onnx)
 
 
 def test_files_of_somebody_else_are_not_to_be_removed(tmp_path: Path) -> None:

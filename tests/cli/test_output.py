@@ -53,7 +53,7 @@ def test_a_wide_terminal_has_a_table_and_a_narrow_one_stacked_rows(printed: Call
     ]
 
 
-def test_words_are_broken_at_spaces_before_anything_is_stacked(printed: Callable[..., list[str]]) -> None:
+def test_words_wrap_before_rows_are_stacked(printed: Callable[..., list[str]]) -> None:
     lines = printed(30, ["recipe", "question"], [["one", "What does a long question ask of a terminal?"]], num_words=2)
     assert lines[0].split() == ["recipe", "question"]
     assert " ".join(line[8:].strip() for line in lines[1:]) == "What does a long question ask of a terminal?"

@@ -1,4 +1,4 @@
-"""``workbench data prepare``: making, listing and removing stores, and what a run makes of them."""
+"""``workbench data prepare``: making, listing, using and removing prepared data."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,8 @@ def _own_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_data_are_prepared_listed_and_removed(workbench) -> None:
     first = workbench("data", "prepare", "samples:scenes", "--pairs", "30")
     assert first.code == 0, first.err
-    assert "samples:scenes/train, first 30: was prepared: 30 pairs as pixels, 22" in first.out
-    assert "is prepared" in workbench("data", "prepare", "samples:scenes", "--pairs", "30").out
+    assert "samples:scenes/train, first 30: prepared: 30 pairs as pixels, 22" in first.out
+    assert "already prepared" in workbench("data", "prepare", "samples:scenes", "--pairs", "30").out
     document = json.loads(workbench("data", "prepare", "samples:emoji/test", "--keep", "jpeg", "--json").out)
     [store] = document["stores"]
     assert store["is_new"]
@@ -41,9 +41,9 @@ def test_data_are_prepared_listed_and_removed(workbench) -> None:
         (["nowhere.tar"], "no such data 'nowhere.tar'"),
         (["samples:scenes", "--keep", "pixel"], "did you mean 'pixels'"),
         (["samples:scenes", "--keep", "jpeg", "--working-size", "64"], "drop --working-size"),
-        (["--list", "--remove"], "give one of them"),
+        (["--list", "--remove"], "only one of --list and --remove"),
         (["--list", "--pairs", "7"], "takes no other option"),
-        (["samples:emoji", "--remove"], "nothing is prepared of 'samples:emoji'"),
+        (["samples:emoji", "--remove"], "nothing is prepared for 'samples:emoji'"),
     ],
 )
 def test_bad_input_is_one_line(workbench, arguments: list[str], remedy: str) -> None:

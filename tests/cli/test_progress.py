@@ -1,4 +1,4 @@
-"""A run's events as lines of a log and as bars of a terminal."""
+"""Progress of runs as lines and as bars, and signals."""
 
 import io
 import os
@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from workbench import progress as shown
 from workbench.cli import progress
 from workbench.cli.output import PlainConsole
-from workbench.cli.progress import listening, show
+from workbench.cli.progress import interruptible, show
 from workbench.events import EvalDone, EvalStarted, Event, RunFinished, RunStarted, StepDone, Warned
 from workbench.progress import phase
 from workbench.runs.directory import RunDirectory
@@ -67,7 +67,7 @@ def test_rates_below_ten_have_digits_and_long_times_are_minutes(printed) -> None
     assert "1,234 pairs/s  9 s left" in line
 
 
-def test_the_rate_of_one_of_several_runs_says_so_until_the_others_end(printed) -> None:
+def test_the_rate_is_per_run_until_the_other_runs_end(printed) -> None:
     runs = [f"r{number}" for number in range(8)]
     events: list[Event] = [started(run) for run in runs] + [step("r0", 910)]
     assert "5.2 pairs/s in each of 8 runs" in printed(events)[0]
@@ -75,11 +75,11 @@ def test_the_rate_of_one_of_several_runs_says_so_until_the_others_end(printed) -
     assert "pairs/s  " in printed([*events[:-1], *ended, step("r0", 910)])[-1]
 
 
-def test_recall_says_which_way(printed) -> None:
+def test_recall_names_its_direction(printed) -> None:
     assert printed([measured("one")]) == ["one  validation R@1 image→text 1.7 text→image 3.3 %"]
 
 
-def test_bars_fit_eighty_columns_and_tell_runs_of_one_study_apart(printed) -> None:
+def test_bars_fit_eighty_columns_and_names_stay_distinct(printed) -> None:
     runs = [f"fd_temp-fd.weight=1000 scale=20-s{seed}" for seed in range(3)]
     events: list[Event] = [started(run) for run in runs]
     events += [event for run in runs for event in (step(run, 910, pairs_per_s=1234.0), measured(run))]
@@ -116,7 +116,7 @@ def measuring(split: str, num_pairs: int) -> EvalStarted:
     return EvalStarted(run="one", step=3, split=split, num_pairs=num_pairs)
 
 
-def test_the_test_of_many_pairs_says_how_to_leave_it_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_test_evaluation_has_a_hint_how_to_skip_it(capsys: pytest.CaptureFixture[str]) -> None:
     list(show([STARTED, measuring("validation", 5000), measuring("test", 5000), measuring("test", 40)], 3))
     (line,) = capsys.readouterr().err.splitlines()
     assert "5,000 test pairs" in line
@@ -170,7 +170,7 @@ def test_a_display_that_fails_is_reported_once_and_the_events_go_on(monkeypatch,
 
 
 @pytest.fixture(autouse=True)
-def _streams_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def _streams_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """After SIGHUP they stay as they are: the process is about to end."""
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     monkeypatch.setattr(sys, "stderr", sys.stderr)
@@ -178,7 +178,7 @@ def _streams_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGTERM])
 def test_a_second_hangup_changes_nothing(first: signal.Signals) -> None:
-    with listening() as interrupt:
+    with interruptible() as interrupt:
         os.kill(os.getpid(), first)
         os.kill(os.getpid(), signal.SIGHUP)
         assert interrupt.exit_code == 128 + first
@@ -190,7 +190,7 @@ def test_a_second_hangup_changes_nothing(first: signal.Signals) -> None:
 def test_under_nohup_a_hangup_is_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with listening() as interrupt:
+        with interruptible() as interrupt:
             os.kill(os.getpid(), signal.SIGHUP)
             assert not interrupt()
     finally:
@@ -202,7 +202,7 @@ def test_what_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch, kind: str
     reader, writer = os.pipe() if kind == "pipe" else pty.openpty()
     with os.fdopen(writer, "w") as stream:
         monkeypatch.setattr(sys, "stderr", stream)
-        with listening() as interrupt:
+        with interruptible() as interrupt:
             os.close(reader)
             os.kill(os.getpid(), signal.SIGTERM)  # whose line nobody reads
             print("another", file=sys.stderr, flush=True)

@@ -31,7 +31,7 @@ def test_list_and_show_name_the_run_and_its_state(finished) -> None:
 
 @pytest.fixture
 def diagnosed(workbench):
-    """A run of 12 steps in which fd fights clip, with a snapshot of a step that it has not come to."""
+    """A run of 12 steps with a conflict of fd and clip, and a snapshot of a later step."""
     run = create_run(Path("runs"), "one", "")
     with EventLog(run.events_file) as log:
         log.append(RunFinished(run="one", step=12, state="finished", elapsed_s=1.0))
@@ -41,13 +41,13 @@ def diagnosed(workbench):
     return workbench
 
 
-def test_gradients_are_a_table_by_step_and_say_who_fights(diagnosed) -> None:
+def test_gradients_are_a_table_by_step_with_conflicts(diagnosed) -> None:
     out = diagnosed("runs", "show", "one", "--gradients").out
     assert "66.7%" in out
     assert "after step 12" in out
     assert "metric" not in out  # what it measured is asked for without --gradients
     assert "\N{MINUS SIGN}0.50*" in out
-    assert "fighting: clip and fd" in out
+    assert "conflicts: clip and fd" in out
 
 
 def test_reports_of_a_run_fit_eighty_columns(diagnosed, monkeypatch) -> None:
@@ -76,18 +76,18 @@ def test_gradients_are_drawn(diagnosed) -> None:
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        (["--figure", "one.png"], "add --gradients"),
+        (["--figure", "one.png"], "--gradients and --architecture"),
         (["--gradients", "--figure", "one.gif"], "unknown figure format '.gif'"),
         (["--gradients", "--figure", "runs/one/run.toml/one.png"], "name another with --figure FILE"),
     ],
 )
-def test_a_figure_that_cannot_be_drawn_is_said(diagnosed, arguments: list[str], remedy: str) -> None:
+def test_a_figure_that_cannot_be_written_is_an_error(diagnosed, arguments: list[str], remedy: str) -> None:
     result = diagnosed("runs", "show", "one", *arguments)
     assert result.code == 2
     assert remedy in result.err
 
 
-def test_a_run_without_gradients_says_how_to_get_some(diagnosed) -> None:
+def test_a_run_without_gradients_reports_how_to_get_them(diagnosed) -> None:
     for snapshot in Path("runs/one/snapshots").iterdir():
         snapshot.unlink()
     result = diagnosed("runs", "show", "one", "--gradients")
@@ -95,7 +95,7 @@ def test_a_run_without_gradients_says_how_to_get_some(diagnosed) -> None:
     assert "log.diagnose_every_steps" in result.err
 
 
-def test_an_empty_folder_says_how_to_begin(workbench) -> None:
+def test_an_empty_folder_prints_how_to_start(workbench) -> None:
     assert "workbench train" in workbench("runs", "list").out
 
 
@@ -104,7 +104,7 @@ def test_an_empty_folder_says_how_to_begin(workbench) -> None:
     [
         (["show", "onee"], "did you mean 'one'?"),
         (["stop", "one"], "finished"),
-        (["resume", "one"], "nothing is left to train"),
+        (["resume", "one"], "nothing to resume"),
     ],
 )
 def test_what_cannot_be_done_is_said(finished, arguments: list[str], remedy: str) -> None:

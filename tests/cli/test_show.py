@@ -26,7 +26,7 @@ def test_a_run_departs_from_the_paper_whose_losses_it_uses(workbench, tiny_recip
     assert all(departure["why"] for departure in found["settings"])
     out = workbench("runs", "show", "one", "--departures").out
     assert "train.batch_size: 1024 in the paper, 20 here\n    every pair is every other's negative" in out
-    assert f"{found['num_compared'] - len(settings)} of {found['num_compared']} settings are the paper's" in out
+    assert f"{found['num_compared'] - len(settings)} of {found['num_compared']} settings are as in the paper" in out
 
 
 def test_a_loss_that_the_unified_recipe_leaves_out_has_its_published_weight(workbench, tiny_recipe: str) -> None:

@@ -1,4 +1,4 @@
-"""Bad input is answered, and what is kept is listed, without importing torch, which takes seconds."""
+"""Bad input and lists are answered without importing torch, which takes seconds."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""``workbench sweep`` and ``workbench studies``: what a person sees."""
+"""Output of ``workbench sweep`` and ``workbench studies``."""
 
 import json
 import sqlite3
@@ -28,7 +28,7 @@ def test_the_table_and_the_document(workbench, study, tmp_path):
     assert done.out.endswith(f"workbench report {study} --quick\n")
     unrehearsed = workbench("report", study)
     assert unrehearsed.code == 2
-    assert "it was rehearsed, add --quick" in unrehearsed.err
+    assert "add --quick" in unrehearsed.err
     again = workbench("sweep", "--study", study, "--quick", "--json")
     document = json.loads(again.out)
     assert document["study"] == "grid-quick"
@@ -64,7 +64,7 @@ def test_a_search_ends_with_the_answer_in_words(workbench, tiny_recipe, tmp_path
     assert done.code == 0, done.err
     assert "10 runs" in done.err  # two trials, two of the rival, and three cells at two seeds
     assert "How good is tiny, tuned with as many trials?" in done.err
-    assert "confirmed with fresh seeds (1, 2)" in done.out
+    assert "confirmed on held-out seeds (1, 2)" in done.out
     document = json.loads(workbench("sweep", "--study", "search.toml", "--quick", "--json").out)
     (best,) = document["best"]
     assert [cell["name"] for cell in document["confirmed"]["cells"]][-1] == best
@@ -79,7 +79,7 @@ def test_a_search_ends_with_the_answer_in_words(workbench, tiny_recipe, tmp_path
     assert (blank, pointer.split(": ")[1]) == ("", "workbench report search.toml --quick")
 
 
-def test_a_dry_run_says_what_it_would_take_and_leaves_nothing(workbench, study, tmp_path):
+def test_a_dry_run_prints_the_estimate_and_leaves_nothing(workbench, study, tmp_path):
     told = workbench("sweep", "--study", study, "--quick", "--dry-run", "--json")
     assert told.code == 0
     forecast = json.loads(told.out)["forecast"]

@@ -29,15 +29,15 @@ def test_a_teacher_is_written_measured_and_teaches(workbench, tiny_recipe: str) 
     assert "guessing gives 2.5%" in student.err
     printed = workbench("teacher", "train", *arguments[:-5], "--name", "v", "--out", "other").out
     assert "chance" in printed
-    assert "teach with it" not in printed
+    assert "distill from it" not in printed
     again = workbench("teacher", "train", *arguments[:-5], "--name", "u", *arguments[-3:])
     assert again.code == 2
-    assert "mine exists already, and is whole: measure it (workbench evaluate mine" in again.err
+    assert "mine exists already, and is complete: evaluate it (workbench evaluate mine" in again.err
     assert again.err.strip().endswith("name another with --out DIR")
     assert not Path("runs/u").exists()
 
 
-def test_the_shipped_scenes_teacher_is_what_its_metrics_say() -> None:
+def test_the_shipped_scenes_teacher_has_its_recorded_metrics() -> None:
     folder = PACKAGE.parent / "data_samples" / "scenes" / "teacher"
     metrics = json.loads((folder / "metrics.json").read_text())
     for split in ("validation", "test"):
@@ -58,11 +58,11 @@ def test_a_teacher_is_taken_in_and_teaches(workbench, tiny_recipe: str) -> None:
     assert workbench("train", "--recipe", tiny_recipe, *model, "--steps", "3").code == 0
     again = workbench("teacher", "import", "sample:scenes")
     assert again.code == 2
-    assert "teachers/scenes exists already, and is whole" in again.err
+    assert "teachers/scenes exists already, and is complete" in again.err
     assert "--out DIR" in again.err
     shown = workbench("teacher", "import", "sample:scenes", "--pairs", "100", "--out", "other").out
-    assert "standard errors above guessing" in shown
-    assert "teach with it: workbench train --recipe clip-kd --set teacher.model=other" in shown
+    assert "standard errors above chance" in shown
+    assert "distill from it: workbench train --recipe clip-kd --set teacher.model=other" in shown
 
 
 def test_what_does_not_beat_guessing_leaves_nothing(workbench, tiny_models: dict[str, str]) -> None:

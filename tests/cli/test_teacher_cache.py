@@ -32,7 +32,8 @@ def test_a_cache_is_made_listed_read_and_removed(workbench, tiny_recipe: str) ->
         arguments = ["--recipe", tiny_recipe, "--set", "data.views=2", "--cache-teacher", mode, "--json"]
         ends[mode] = json.loads(workbench("train", *arguments).out)["weights_sha256"]
     assert len(set(ends.values())) == 1
-    assert "23 kB, whole" in workbench("teacher", "cache", "--list").out
+    listed = workbench("teacher", "cache", "--list").out
+    assert "23 kB" in listed and "all" in listed
     assert "removed 1 teacher cache, 23 kB" in workbench("teacher", "cache", "--remove", document["id"][:6]).out
     assert "no teacher cache in" in workbench("teacher", "cache", "--list").out
 
@@ -41,7 +42,7 @@ def test_a_cache_is_made_listed_read_and_removed(workbench, tiny_recipe: str) ->
     ("arguments", "remedy"),
     [
         ([], "--recipe NAME to make a cache, --list, or --remove ID"),
-        (["--list", "--remove", "all"], "name one of"),
+        (["--list", "--remove", "all"], "give one of"),
         (["--seed", "1"], "workbench teacher cache --recipe NAME"),
         (["--recipe", "clip-kd", "--set", "data.views=0"], "--set data.views=3"),
         (["--recipe", "clip-kd", "--dtype", "float6"], "did you mean 'float16'"),

@@ -1,4 +1,4 @@
-"""A study's table in the terminal, of results that are made up."""
+"""The table of a study's results, for made-up results."""
 
 import re
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return show
 
 
-def test_one_seed_has_no_interval_and_that_is_said_once(printed) -> None:
+def test_one_seed_has_no_interval_and_that_is_printed_once(printed) -> None:
     out = printed(cell("0", [0.3]), cell("5", [0.35], [0.3]))
     assert "\N{EN DASH}" not in out
     assert not re.search(r"\d to ", out)

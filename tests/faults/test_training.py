@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workbench.cli.progress import listening
+from workbench.cli.progress import interruptible
 from workbench.engine import checkpoint as saving
 from workbench.engine import launch as launching
 from workbench.engine.build import build_cohort
@@ -229,10 +229,10 @@ def test_captions_of_any_kind_train(tiny, tmp_path: Path, write_pairs: Callable[
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_it_at_once(number: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
-    with listening() as interrupt:
+    with interruptible() as interrupt:
         os.kill(os.getpid(), number)
         assert interrupt()
         assert interrupt.exit_code == 128 + number
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
-    assert "once more to quit at once" in capfd.readouterr().err
+    assert "press again to quit at once" in capfd.readouterr().err

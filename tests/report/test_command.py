@@ -87,9 +87,9 @@ def test_it_fits_any_terminal(report, monkeypatch, columns):
         (["mine.toml", "--latex"], "--format tex"),
         (["fd_wieght"], "did you mean 'fd_weight'"),
         (["mine.toml", "--format", "pgn"], "unknown format 'pgn': did you mean 'png'"),
-        (["mine.toml", "--json", "--format", "md"], "add --out DIR"),
+        (["mine.toml", "--json", "--format", "md"], "needs --out DIR"),
         (["mine.toml", "--quick"], "runs has no run of study 'mine-quick' yet"),
-        (["mine.toml", "--name", "other"], "begin it with workbench sweep --study mine.toml --name other"),
+        (["mine.toml", "--name", "other"], "start it with workbench sweep --study mine.toml --name other"),
         (["mine.toml", "--runs", "nowhere"], "nowhere has no run of study 'mine' yet"),
         (["mine.toml", "--out", "mine.toml"], "name another with --out DIR"),
         (["mine.toml", "--out", "mine.toml/deeper"], "name another with --out DIR"),
@@ -157,7 +157,7 @@ def test_a_study_of_ones_own_is_reported_by_its_name(report, command_line, place
 def test_every_study_that_has_run_is_reported_with_all(report, record) -> None:
     refused = report("--all", "--json")
     assert refused.code == 2
-    assert "left out mine, which has not run to its end: 12 runs: 11 finished" in refused.err
+    assert "skipped mine, which is not finished: 12 runs: 11 finished" in refused.err
     study = load_study("mine.toml").model_copy(update={"name": "other"})
     for cell in VALUES:
         for seed in range(3):

@@ -90,7 +90,7 @@ def test_what_has_not_run_to_its_end_is_left_out_and_said(run_studies, capsys):
     run_studies(unfinished="running")
     assert command("report", "--all", "--out", "there", "--format", "md") == 0
     captured = capsys.readouterr()
-    assert "left out other, which has not run to its end: 4 runs: 3 finished, 1 dead" in " ".join(captured.err.split())
+    assert "skipped other, which is not finished: 4 runs: 3 finished, 1 dead" in " ".join(captured.err.split())
     assert set(read_answers(Path("there"))) == {"mine"}
     assert command("report", "--all", "--json") == 0
     assert [one["study"] for one in json.loads(capsys.readouterr().out)["reports"]] == ["mine"]
@@ -124,10 +124,10 @@ def test_what_a_person_wrote_comes_first(run_studies):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["report"], "of which study?"),
-        (["report", "mine", "--all"], "--all takes every study: leave out STUDY"),
-        (["report", "--all", "--quick"], "--all takes every study"),
-        (["report", "--all", "--runs", "nowhere"], "nowhere has no study that has run to its end"),
+        (["report"], "name a study"),
+        (["report", "mine", "--all"], "--all reports every study: drop STUDY"),
+        (["report", "--all", "--quick"], "--all reports every study"),
+        (["report", "--all", "--runs", "nowhere"], "nowhere has no finished study"),
         (["report", "--all", "--out", "broken"], "broken/answers.json is no index of reports"),
         (["report", "--all", "--out", "studies/mine.toml"], "name another with --out DIR"),
     ],

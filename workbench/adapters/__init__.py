@@ -1,6 +1,6 @@
-"""Runs in other people's tools, without torch: TensorBoard, Weights & Biases, trackio.
+"""Export of runs to TensorBoard, Weights & Biases and trackio, without torch.
 
-``tail`` follows a run's log and hands ``scalars`` of its events to a ``sink``, one file a tool · ``tools`` names them ·
-``beside`` does it in a process of its own while the run trains. Nothing here writes to a run or is waited for by it, so
-nothing here can stop one.
+``export`` follows a run's log and passes its scalars to a ``Sink``, one module per tool. While a run trains, this
+happens in a separate process. Nothing here writes to the run, and the run never waits for it, so a failing tool cannot
+stop training.
 """

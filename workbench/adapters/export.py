@@ -1,4 +1,4 @@
-"""A run's log copied to another tool, in a process of its own that follows the run until it ends."""
+"""Copy a run's log to another tool: once or until the run ends, in this process or a separate one."""
 
 import shlex
 import time
@@ -12,22 +12,20 @@ from typing import NamedTuple
 from workbench.adapters.sink import PROJECT, Sink, scalars
 from workbench.errors import unknown
 from workbench.events import Event, RunResumed
-from workbench.process import COMPLAINS, BackgroundProcess, start_background
+from workbench.process import ERROR_PREFIX, BackgroundProcess, start_background
 from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import lineage, read_history
 from workbench.runs.liveness import TAKES_COMMANDS, run_status
 from workbench.runs.log import effective_events, tail_events
 
-# The tools by name.
-
 TOOLS = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases", "trackio": "trackio"}
 
 
 def check_tool(tool: str) -> None:
-    """Whether a tool is known and installed, without importing it.
+    """Check that a tool is known and installed, without importing it.
 
     Raises:
-        ValueError: it is not; in one line with the nearest name, or what to install.
+        ValueError: it is not; with the nearest name, or the command to install it.
     """
     if tool not in TOOLS:
         raise unknown("tool", tool, TOOLS)
@@ -37,7 +35,7 @@ def check_tool(tool: str) -> None:
 
 
 def open_sink(tool: str, run: RunDirectory, folder: Path) -> Sink:
-    """A fresh copy of the run in a tool, under ``folder``; the tool is imported now."""
+    """Start a new copy of the run in a tool, under ``folder``; imports the tool."""
     match tool:
         case "tensorboard":
             from workbench.adapters.tensorboard import TensorBoardSink
@@ -55,17 +53,15 @@ def open_sink(tool: str, run: RunDirectory, folder: Path) -> Sink:
 
 
 def export_command(run: RunDirectory, tool: str) -> str:
-    """How to copy the run again, whatever became of the first time."""
+    """The command that copies the run again."""
     return f"workbench runs export {shlex.quote(str(run.path))} --to {tool}"
 
-
-# A run's log -> a sink: all of it, and what is added until the run ends.
 
 LOG_POLL_S = 1.0
 
 
 class Exported(NamedTuple):
-    """What was handed over: how many moments, up to which step, and what to do next."""
+    """Result of an export: number of logged events, the last step, and the command to see it."""
 
     num_moments: int
     step: int
@@ -73,20 +69,20 @@ class Exported(NamedTuple):
 
 
 def export(run: RunDirectory, open_sink: Callable[[], Sink], *, follows: bool = False) -> Exported:
-    """Hands the run's numbers to a sink, as far as they go now, or until the run ends.
+    """Write the run's scalars to a sink: those logged so far, or with ``follows`` until the run ends.
 
-    Steps that a resumed run took back are left out; where they were handed over already, a fresh sink begins anew.
-    A fork begins with the past that it shares.
+    A resumed run discards steps after its checkpoint; if these were exported already, the export restarts with a new
+    sink. A fork starts with the history that it shares with its parent.
 
     Raises:
         ValueError: the run's folder is gone.
-        Exception: whatever the tool raises.
+        Exception: any error of the tool.
     """
     sink: Sink | None = None
     num_moments = step = 0
     try:
-        for is_anew, events in _batches(run, follows):
-            if sink is None or is_anew:
+        for restarts, events in _batches(run, follows):
+            if sink is None or restarts:
                 if sink is not None:
                     sink.close("running")
                 sink, num_moments, step = open_sink(), 0, 0
@@ -98,7 +94,7 @@ def export(run: RunDirectory, open_sink: Callable[[], Sink], *, follows: bool = 
         assert sink is not None
         sink.close(run_status(run).state)
     except BaseException:
-        with suppress(Exception):  # it may fail again at what is left to write; the first failure is the one to tell
+        with suppress(Exception):  # closing may fail too; report the first error
             if sink is not None:
                 sink.close("running")
         raise
@@ -106,19 +102,20 @@ def export(run: RunDirectory, open_sink: Callable[[], Sink], *, follows: bool = 
 
 
 def _batches(run: RunDirectory, follows: bool) -> Iterator[tuple[bool, list[Event]]]:
-    """The events that hold, as they come, and whether those of earlier batches no longer do."""
+    """Batches of new events, each with whether it replaces all batches before it."""
     offset, is_first = 0, True
     while True:
         if not run.exists:
             raise ValueError(f"run {run.id} is gone from {run.path.parent}")
-        # Asked before reading, so that the last batch has the last event.
+        # Before reading: a run that ends in between has its last events in the next batch.
         is_last = not follows or run_status(run).state not in TAKES_COMMANDS
         events, end, _ = tail_events(run.events_file, offset)
-        is_anew = not is_first and (end < offset or any(isinstance(event, RunResumed) for event in events))
-        if is_anew:
+        # A shorter file is another log. A resumed run repeats steps, which sinks cannot take back.
+        restarts = not is_first and (end < offset or any(isinstance(event, RunResumed) for event in events))
+        if restarts:
             events, end, _ = tail_events(run.events_file, 0)
-        past = _past(run) if is_first or is_anew else []
-        yield is_anew, past + effective_events(events)
+        past = _past(run) if is_first or restarts else []
+        yield restarts, past + effective_events(events)
         if is_last:
             return
         offset, is_first = end, False
@@ -126,7 +123,7 @@ def _batches(run: RunDirectory, follows: bool) -> Iterator[tuple[bool, list[Even
 
 
 def _past(run: RunDirectory) -> list[Event]:
-    """What the run's parent did up to the fork; nothing for a run that began by itself."""
+    """The parent's events up to the fork; empty if the run is not a fork."""
     *ancestors, _ = lineage(run)
     if not ancestors:
         return []
@@ -134,34 +131,32 @@ def _past(run: RunDirectory) -> list[Event]:
     return [event for event in read_history(parent.run).events if event.step <= parent.until_step]
 
 
-# Handing a run over while it trains, from a process apart: whatever becomes of that one, the run does not notice.
-
 RUN_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
 class ExportProcess:
-    """A process that follows ``run`` for ``tool`` and ends when the run ends."""
+    """A process that exports ``run`` to ``tool`` and ends when the run ends."""
 
     run: RunDirectory
     tool: str
-    apart: BackgroundProcess
+    process: BackgroundProcess
 
-    def last_words(self, wait_s: float) -> str:
-        """What it has to say now that the run is over, for which it is given ``wait_s`` seconds."""
+    def outcome(self, wait_s: float) -> str:
+        """The result as one line, once the run is over; waits at most ``wait_s`` seconds for the process."""
         deadline_s = time.monotonic() + wait_s
-        while self.apart.is_alive and time.monotonic() < deadline_s:
+        while self.process.is_alive and time.monotonic() < deadline_s:
             time.sleep(RUN_POLL_S)
-        if self.apart.is_alive:
-            return f"{self.tool} is still writing, as process {self.apart.pid}: see {self.apart.output}"
-        last = self.apart.last_line
-        if last.startswith((f"{self.run.id} is in ", COMPLAINS)):
+        if self.process.is_alive:
+            return f"{self.tool} is still writing, as process {self.process.pid}: see {self.process.output}"
+        last = self.process.last_line
+        if last.startswith((f"{self.run.id} is in ", ERROR_PREFIX)):
             return last
-        return f"{self.tool} was killed; the run is untouched; once more with: {export_command(self.run, self.tool)}"
+        return f"{self.tool} was killed; the run is not affected; retry with: {export_command(self.run, self.tool)}"
 
 
 def start_export(run: RunDirectory, tool: str) -> ExportProcess:
-    """Starts to follow a run that is about to train.
+    """Start to export a run that is about to train.
 
     Raises:
         ValueError: the process cannot be started.

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: what every tool is asked to do."""
+"""Interface of the export tools, and the names under which a run's numbers appear in them."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -8,11 +8,9 @@ from workbench.events import EvalDone, Event, StepDone
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import State
 
-# An event -> the numbers in it, by the names under which every tool groups them.
-
 
 def scalars(event: Event) -> dict[str, float]:
-    """``train/...`` of the step, ``loss/``, ``weighted/`` and ``scale/`` by loss, ``validation/...`` by metric."""
+    """An event's numbers: ``train/...``, per loss ``loss/``, ``weighted/`` and ``scale/``, ``validation/`` metrics."""
     match event:
         case StepDone():
             step = {
@@ -34,27 +32,27 @@ PROJECT = "clip-distillation-workbench"
 
 
 class Sink(Protocol):
-    """One run in another tool, made by ``Sink(run, folder)``; an earlier copy of it in that folder is replaced.
+    """One run in another tool, made by ``Sink(run, folder)``; replaces an earlier copy in that folder.
 
-    What it raises ends the export and is reported; the run does not notice.
+    Any exception ends the export and is reported; the run is not affected.
     """
 
     @property
     def next(self) -> str:
-        """What a person does next, with the command: "see it with: ..."."""
+        """How to see the result, such as "see it with: tensorboard ..."."""
 
     def write(self, step: int, time_s: float, values: Mapping[str, float]) -> None:
-        """Numbers of one moment, by ``group/name``; they may be NaN or infinite. Steps never fall."""
+        """Log numbers of one step by ``group/name``; they may be NaN or infinite. Steps never decrease."""
 
     def flush(self) -> None:
-        """What was written can be seen from now on."""
+        """Make everything written so far visible."""
 
     def close(self, state: State) -> None:
-        """No more will come: the run is or ended in this state."""
+        """End the copy, with the run's current or final state."""
 
 
 def settings(run: RunDirectory) -> dict[str, Any]:
-    """The run's config in plain tables, without the machine.
+    """The run's config as nested dicts, without the machine.
 
     Raises:
         ValueError: its ``run.toml`` cannot be read.
@@ -65,7 +63,7 @@ def settings(run: RunDirectory) -> dict[str, Any]:
 
 
 def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Nested tables as ``a.b.c``; lists as text."""
+    """Nested dicts as one, with keys ``a.b.c``; lists become text."""
     flat: dict[str, bool | int | float | str] = {}
     for key, value in table.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""TensorBoard: an event file of scalars and hyperparameters, written without TensorFlow and without torch."""
+"""TensorBoard: an event file of scalars and hyperparameters, written without TensorFlow or torch."""
 
 import os
 import shlex
@@ -21,16 +21,16 @@ from workbench.runs.log import first_events
 
 
 class TensorBoardSink:
-    """``folder/tensorboard/<id>/``. An earlier export's files stay, and are declared void in the new one."""
+    """Writes ``folder/tensorboard/<id>/``. The new file tells TensorBoard to drop an earlier export."""
 
     def __init__(self, run: RunDirectory, folder: Path) -> None:
         first = first_events(run.events_file)
         self._started_s = first[0].time_s if first else time.time()
         self._folder = folder.absolute() / "tensorboard" / run.id
         self._folder.mkdir(parents=True, exist_ok=True)
-        # The files of a folder are read in the order of their names.
+        # TensorBoard reads the files of a folder in the order of their names.
         name = f"events.out.tfevents.{time.time():017.6f}.{this_host()}.{os.getpid()}"
-        # Not TensorBoard's own writer: that one has a thread, which tells of a full disk late and with a traceback.
+        # Not TensorBoard's EventFileWriter: its thread reports a full disk late, and with a traceback.
         self._records = RecordWriter((self._folder / name).open("wb"))
         self._add(Event(file_version="brain.Event:2"), self._started_s)
         self._add(Event(session_log=SessionLog(status=SessionLog.START), step=0), self._started_s)

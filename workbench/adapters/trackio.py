@@ -1,4 +1,4 @@
-"""trackio: a run in its database on this disk."""
+"""trackio: a run in a local database."""
 
 import io
 import os
@@ -14,9 +14,9 @@ from workbench.runs.liveness import State
 
 
 class TrackioSink:
-    """``folder/trackio/``: one database for all runs, in which an earlier copy of this one is deleted.
+    """Writes ``folder/trackio/``, one database for all runs; an earlier copy of this run is deleted.
 
-    trackio stamps what it is given with the present time. $TRACKIO_SPACE_ID and $TRACKIO_SERVER_URL send it elsewhere.
+    trackio records the time of export, not of the step. $TRACKIO_SPACE_ID and $TRACKIO_SERVER_URL send it elsewhere.
     """
 
     def __init__(self, run: RunDirectory, folder: Path) -> None:
@@ -28,11 +28,11 @@ class TrackioSink:
         self._trackio = trackio
         self._caught = ExitStack()
         self._warnings = self._caught.enter_context(warnings.catch_warnings(record=True))
-        with suppress(ValueError):  # there is no such project yet
+        with suppress(ValueError):  # the project does not exist yet
             for earlier in trackio.Api().runs(PROJECT):
                 if earlier.name == run.id:
                     earlier.delete()
-        with redirect_stdout(io.StringIO()):  # it greets
+        with redirect_stdout(io.StringIO()):  # init prints a greeting
             trackio.init(
                 PROJECT,
                 name=run.id,
@@ -50,12 +50,12 @@ class TrackioSink:
         self._trackio.log(dict(values), step=step)
 
     def flush(self) -> None:
-        """It sees to that itself, twice a second."""
+        """Nothing to do: trackio writes twice a second."""
 
     def close(self, state: State) -> None:  # noqa: ARG002  # trackio keeps no outcome
         with self._caught, redirect_stdout(io.StringIO()):
             self._trackio.finish()
-        # It raises nothing: what it cannot write it drops, and warns.
+        # trackio does not raise: it drops what it cannot write, and warns.
         for warning in self._warnings:
             if warning.category is UserWarning:
                 raise RuntimeError(str(warning.message))

@@ -1,4 +1,4 @@
-"""Weights & Biases: an offline run on this disk, to upload or not."""
+"""Weights & Biases: an offline run on this disk, which can be uploaded later."""
 
 import errno
 import glob
@@ -20,9 +20,9 @@ FAILED = ("diverged", "failed", "dead")
 
 
 class WandbSink:
-    """``folder/wandb/offline-run-<time>-<id>/``. $WANDB_MODE=online sends it at once; $WANDB_PROJECT names its project.
+    """Writes ``folder/wandb/offline-run-<time>-<id>/``. $WANDB_MODE=online uploads at once; $WANDB_PROJECT is used.
 
-    The id is the run's own, so that what is uploaded again replaces what was there.
+    The id is the run's, so a second upload replaces the first.
     """
 
     def __init__(self, run: RunDirectory, folder: Path) -> None:
@@ -30,7 +30,7 @@ class WandbSink:
         for earlier in (folder / "wandb").glob(f"offline-run-????????_??????-{glob.escape(run.id)}"):
             remove(earlier)
         (folder / "wandb").mkdir(parents=True, exist_ok=True)
-        if not os.access(folder / "wandb", os.W_OK):  # it would go elsewhere
+        if not os.access(folder / "wandb", os.W_OK):  # wandb would silently write to a temporary folder
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder / "wandb"))
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -42,7 +42,7 @@ class WandbSink:
             settings=wandb.Settings(
                 silent=True,
                 console="off",
-                # The run's own machine, code and packages are not this process's.
+                # The export process need not run on the machine, or with the code, of the training.
                 disable_git=True,
                 disable_code=True,
                 x_disable_stats=True,
@@ -62,9 +62,9 @@ class WandbSink:
         self._run.log({**values, "_timestamp": time_s}, step=step)
 
     def flush(self) -> None:
-        """It sees to that itself."""
+        """Nothing to do: wandb writes by itself."""
 
     def close(self, state: State) -> None:
         self._run.finish(exit_code=1 if state in FAILED else 0)
-        if shutil.disk_usage(self._folder).free < FULL_BYTES:  # it does not say when the disk is full
+        if shutil.disk_usage(self._folder).free < FULL_BYTES:  # wandb does not report a full disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))

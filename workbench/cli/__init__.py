@@ -1,1 +1,1 @@
-"""The command line: one file a group of commands. Nothing heavy is imported before a command runs."""
+"""The command line: one module per group of commands. Heavy imports wait until a command runs."""

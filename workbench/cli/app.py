@@ -1,4 +1,4 @@
-"""``workbench``: the commands put together, and how errors reach a person."""
+"""``workbench``: all commands, and errors as one line on stderr."""
 
 import os
 import sys
@@ -26,13 +26,12 @@ from workbench.cli import (
     teacher,
     train,
 )
-from workbench.cli import catalogue as module
-from workbench.cli.completion import answer
+from workbench.cli.completion import complete
 from workbench.terminal import lossy_stderr, print_error, visible
 
 PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Start here": {"demo": demo.demo, "recipes": catalogue.recipes, "losses": catalogue.losses},
-    "Train and look": {
+    "Train and evaluate": {
         "train": train.train,
         "evaluate": evaluate.evaluate,
         "calibrate": calibrate.calibrate,
@@ -40,7 +39,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "tui": dashboard.tui,
         "notebook": dashboard.notebook,
     },
-    "Studies": {"studies": module.studies, "sweep": sweep.sweep, "report": report.report},
+    "Studies": {"studies": catalogue.studies, "sweep": sweep.sweep, "report": report.report},
     "Models": {"teacher": teacher.app, "inherit": inherit.inherit, "export": export.export},
     "Data": {"data": data.app},
     "This machine": {"doctor": doctor.doctor, "bench": bench.app},
@@ -48,7 +47,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
 
 
 class PanelOrder(TyperGroup):
-    """Lists commands in the order of their panels; Typer puts groups last."""
+    """Lists commands in the order of their panels; by default Typer puts groups last."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
@@ -59,7 +58,7 @@ app = typer.Typer(
     name="workbench",
     cls=PanelOrder,
     help="Small-scale CLIP distillation: train, compare and understand, on a laptop or a GPU.",
-    epilog="Begin with: workbench demo",
+    epilog="Start with: workbench demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -80,7 +79,7 @@ def workbench(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    # What `workbench --help` says is the app's own help text: a docstring here would replace it.
+    # No docstring: Typer would show it instead of the app's help text.
     del version
 
 
@@ -93,7 +92,7 @@ for panel, commands in PANELS.items():
 
 
 def main() -> None:
-    """Run a command. What a person can mend is one line on stderr and exit status 2."""
+    """Run a command. An error that the user can fix is one line on stderr and exit status 2."""
     warnings.formatwarning = _one_line
     with lossy_stderr():
         _run()
@@ -101,8 +100,8 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        if question := os.environ.get("_WORKBENCH_COMPLETE"):
-            answer(app, question)
+        if request := os.environ.get("_WORKBENCH_COMPLETE"):
+            complete(app, request)
         else:
             try:
                 app()
@@ -115,7 +114,7 @@ def _run() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         from workbench.files import FULL
@@ -127,26 +126,26 @@ def _run() -> None:
 
 def _report_path(error: OSError) -> int:
     reason = (error.strerror or str(error)).lower()
-    print_error(f"workbench: {error.filename}: {reason}; name another path, or make this one usable")
+    print_error(f"workbench: {error.filename}: {reason}; choose another path, or fix this one")
     return 2
 
 
 def _report_full(error: OSError) -> int:
-    """One line about a full disk, whether it is under a file or under what is printed."""
-    from workbench.files import DiskFullError, why_not_written
+    """Report a full disk, of a file or of the redirected output; returns the exit status."""
+    from workbench.files import DiskFullError, write_failure
 
-    places = "name another place with --out, --runs or WORKBENCH_CACHE"
+    places = "choose another disk with --out, --runs or WORKBENCH_CACHE"
     if error.filename is None and not isinstance(error, DiskFullError):  # in most cases stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit fails again
         places = "send the output to another disk"
-    print_error(f"workbench: {why_not_written(error)}; make room there, or {places}")
+    print_error(f"workbench: {write_failure(error)}; make room there, or {places}")
     return 2 if isinstance(error, DiskFullError) else 1
 
 
 def _one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A warning as people read it, without the line of code it came from."""
+    """A warning as one line, without its source code line."""
     del category, filename, lineno, line
     return visible(f"workbench: warning: {message}\n", lines=True)
 

@@ -1,4 +1,4 @@
-"""What ``workbench runs show --architecture`` says of a run that inherits, and ``workbench inherit`` of a plan."""
+"""Tables of an inherited architecture, for ``workbench runs show --architecture`` and ``workbench inherit``."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -17,37 +17,37 @@ if TYPE_CHECKING:
     from workbench.views.architecture import Architecture, OverlapByGroup, TowerChange
     from workbench.views.masks import MaskTimeline
 
-NUM_SHOWN = 12  # snapshots; all are in --json
+NUM_SHOWN = 12  # snapshots; --json has all
 RULES = ("leading", "magnitude")
 GROUPS = {"embedding": "embedding channels", "heads": "heads", "channels": "FFN channels"}
 
 ArchitectureFlag = Annotated[
-    bool, typer.Option("--architecture", help="What of its teacher's layers, heads and channels the student has.")
+    bool, typer.Option("--architecture", help="Layers, heads and channels that the student kept of its teacher.")
 ]
 Stage = Annotated[
-    int | None, typer.Option("--stage", metavar="N", help="With --architecture: as stage N left it, from 1.")
+    int | None, typer.Option("--stage", metavar="N", help="With --architecture: at the end of stage N (from 1).")
 ]
-OverTime = Annotated[bool, typer.Option("--over-time", help="With --architecture: how the masks formed.")]
+OverTime = Annotated[bool, typer.Option("--over-time", help="With --architecture: the masks at every snapshot.")]
 Against = Annotated[
     str,
     typer.Option(
         "--against",
         metavar="RUN|RULE",
-        help="With --architecture: how much of it another run keeps too, or a rule would (leading, magnitude).",
+        help="With --architecture: overlap with another run, or with a rule (leading, magnitude).",
         autocompletion=complete_run,
     ),
 ]
 CostsFlag = Annotated[
     bool,
     typer.Option(
-        "--costs", help="With --architecture: build both models; parameters, multiply-accumulates, measured latency."
+        "--costs", help="With --architecture: parameters, multiply-accumulates and measured latency of both models."
     ),
 ]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What of an architecture is to be shown; :func:`wanted` makes it of the options."""
+class ArchitectureOptions:
+    """The options of ``--architecture``."""
 
     stage: int | None = None
     against: str = ""
@@ -55,25 +55,26 @@ class Wanted:
     over_time: bool = False
 
 
-def wanted(architecture: bool, asked: Wanted) -> Wanted | None:
-    """What is to be shown of an architecture, if it is.
+def architecture_options(architecture: bool, given: ArchitectureOptions) -> ArchitectureOptions | None:
+    """The given options, or None without ``--architecture``.
 
     Raises:
-        ValueError: an option would have no effect.
+        ValueError: an option that needs ``--architecture`` is given without it.
     """
-    if architecture or asked == Wanted():
-        return asked if architecture else None
-    changed = next(name for name, value in asdict(asked).items() if value != getattr(Wanted(), name))
-    raise ValueError(f"--{changed.replace('_', '-')} is about what remains: add --architecture")
+    default = ArchitectureOptions()
+    if architecture or given == default:
+        return given if architecture else None
+    changed = next(name for name, value in asdict(given).items() if value != getattr(default, name))
+    raise ValueError(f"--{changed.replace('_', '-')} needs --architecture")
 
 
 def show_architecture(
-    run: "RunDirectory", asked: Wanted, figure: "Path | None", runs_dir: "Path", *, prints: bool
+    run: "RunDirectory", options: ArchitectureOptions, figure: "Path | None", runs_dir: "Path", *, prints: bool
 ) -> dict[str, Any]:
-    """What the run's student has of its teacher, as a document, drawn where a figure is named, printed if asked for.
+    """The run's inherited architecture as a JSON document; also drawn to ``figure`` and printed if asked for.
 
     Raises:
-        ValueError: it inherits nothing, there is no such stage, or what is asked for cannot be compared or drawn.
+        ValueError: the run inherits nothing, the stage does not exist, or it cannot be compared or drawn.
     """
     from workbench.cli.options import write_figure
     from workbench.cli.output import print_line
@@ -85,15 +86,15 @@ def show_architecture(
     found = read_mask_history(run)
     if found.num_skipped and not found.snapshots:
         raise ValueError(f"the {found.num_skipped} snapshots of masks in {run.snapshots} are damaged")
-    snapshot = pick(found.snapshots, asked.stage)
+    snapshot = pick(found.snapshots, options.stage)
     view = architecture(snapshot)
-    timeline = mask_timeline(found.snapshots) if asked.over_time else None
-    overlaps = _overlaps(run, snapshot, asked.against, runs_dir)
-    costs = _costs(run, snapshot, runs_dir) if asked.costs else None
+    timeline = mask_timeline(found.snapshots) if options.over_time else None
+    overlaps = _overlaps(run, snapshot, options.against, runs_dir)
+    costs = _costs(run, snapshot, runs_dir) if options.costs else None
     if prints:
         print_architecture(view, costs)
         _print_masks(snapshot)
-        _print_overlaps(overlaps, asked.against)
+        _print_overlaps(overlaps, options.against)
         _print_timeline(timeline)
         if found.num_skipped:
             print_line(f"{found.num_skipped} snapshots could not be read")
@@ -116,7 +117,7 @@ def show_architecture(
 
 
 def print_architecture(view: "Architecture", costs: "Costs | None" = None) -> None:
-    """Each tower of teacher and student in rows, what it costs where that is known, and what remains layer by layer."""
+    """Print both towers of teacher and student: shape, costs if known, and what each layer kept."""
     from workbench.cli.output import print_line, print_rows
     from workbench.config.inheritance import TOWERS
 
@@ -133,28 +134,28 @@ def print_architecture(view: "Architecture", costs: "Costs | None" = None) -> No
 
 
 def _shape_rows(change: "TowerChange") -> list[list[str]]:
-    """A row of table 9, as a column; heads and FFN channels are means over the teacher's layers."""
-    from workbench.cli.costs import beside
+    """Rows of a tower's shape, as in TinyCLIP's table 9; heads and FFN are means over the teacher's layers."""
+    from workbench.cli.costs import comparison_row
     from workbench.views.architecture import means
 
     teacher, student = means(change.teacher), means(change.student)
     return [
-        beside("layers", change.teacher.num_layers, change.num_layers),
-        beside("width", teacher.width, student.width),
-        beside("heads per teacher layer", teacher.heads, student.heads, digits=1),
-        beside("FFN per teacher layer", teacher.channels, student.channels, digits=1),
-        beside("attention, FFN", teacher.weights, student.weights),
+        comparison_row("layers", change.teacher.num_layers, change.num_layers),
+        comparison_row("width", teacher.width, student.width),
+        comparison_row("heads per teacher layer", teacher.heads, student.heads, digits=1),
+        comparison_row("FFN per teacher layer", teacher.channels, student.channels, digits=1),
+        comparison_row("attention, FFN", teacher.weights, student.weights),
     ]
 
 
 def _layer_rows(change: "TowerChange") -> list[list[str]]:
-    teacher, student, left = change.teacher, change.student, change.remains
-    heads = zip(student.heads, teacher.heads, left.heads_K, strict=True)
-    channels = zip(student.channels, teacher.channels, left.channels_K, strict=True)
+    teacher, student, remains = change.teacher, change.student, change.remains
+    heads = zip(student.heads, teacher.heads, remains.heads_K, strict=True)
+    channels = zip(student.channels, teacher.channels, remains.channels_K, strict=True)
     both = [
-        [f"{kept:,} of {there:,}", f"{share:.0%}"]
+        [f"{kept:,} of {total:,}", f"{share:.0%}"]
         for pair in zip(heads, channels, strict=True)
-        for kept, there, share in pair
+        for kept, total, share in pair
     ]
     return [[str(layer), *both[2 * layer], *both[2 * layer + 1]] for layer in range(teacher.num_layers)]
 
@@ -164,15 +165,17 @@ def _print_masks(snapshot: "MaskSnapshot") -> None:
 
     where = f"stage {snapshot.stage + 1}, step {snapshot.step:,}"
     if snapshot.learning:
-        print_line(f"{where}: {snapshot.sparsity:.1%} is expected to go, target {snapshot.target:.1%}; masks form yet")
+        print_line(
+            f"{where}: expected sparsity {snapshot.sparsity:.1%}, target {snapshot.target:.1%}; masks still learn"
+        )
     else:
-        print_line(f"{where}: {snapshot.sparsity:.1%} of the teacher's attention and FFN weights are gone")
+        print_line(f"{where}: {snapshot.sparsity:.1%} of the teacher's attention and FFN weights are removed")
 
 
 def _overlaps(
     run: "RunDirectory", snapshot: "MaskSnapshot", against: str, runs_dir: "Path"
 ) -> "dict[Tower, OverlapByGroup]":
-    """What another run, or a rule, keeps of what this one does; empty where neither is named."""
+    """Overlap of the kept units with those of another run or a rule; empty if neither is given."""
     from workbench.runs.directory import find_run
     from workbench.runs.mask_snapshots import read_mask_history
     from workbench.views.architecture import overlap_of_runs, pick
@@ -201,7 +204,7 @@ def _print_overlaps(overlaps: "dict[Tower, OverlapByGroup]", against: str) -> No
         for tower, groups in overlaps.items()
         for group, found in groups.items()
     ]
-    print_line(f"\nOf what stays here, {against} keeps too (and a random choice of as many would):")
+    print_line(f"\nShare of the kept units that {against} keeps too, and expected by chance:")
     print_rows(["", "", "shared", "by chance"], rows, num_words=2)
 
 
@@ -210,21 +213,21 @@ def _print_timeline(timeline: "MaskTimeline | None") -> None:
 
     if timeline is None:
         return
-    places = timeline.thinned(NUM_SHOWN)
+    indices = timeline.thinned(NUM_SHOWN)
     rows = [
         [
-            f"{timeline.steps[place]:,}",
-            str(timeline.stage_N[place]),
-            "learnt" if timeline.learning_N[place] else "fixed",
-            f"{timeline.target.value[place]:.1%}",
-            f"{timeline.sparsity.value[place]:.1%}",
+            f"{timeline.steps[index]:,}",
+            str(timeline.stage_N[index]),
+            "learned" if timeline.learning_N[index] else "fixed",
+            f"{timeline.target.value[index]:.1%}",
+            f"{timeline.sparsity.value[index]:.1%}",
         ]
-        for place in places
+        for index in indices
     ]
-    print_line("\nAttention and FFN weights that are gone, or expected to go while masks are learnt:")
+    print_line("\nSparsity of attention and FFN weights (expected sparsity while masks are learned):")
     print_rows(["step", "stage", "masks", "target", "sparsity"], rows, num_words=3)
-    if len(places) < len(timeline.steps):
-        print_line(f"{len(places)} of {len(timeline.steps)} snapshots; all, layer by layer, with --json or --figure")
+    if len(indices) < len(timeline.steps):
+        print_line(f"{len(indices)} of {len(timeline.steps)} snapshots; all, layer by layer, with --json or --figure")
 
 
 def _costs(run: "RunDirectory", snapshot: "MaskSnapshot", runs_dir: "Path") -> "Costs":

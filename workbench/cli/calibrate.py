@@ -1,4 +1,4 @@
-"""``workbench calibrate``."""
+"""``workbench calibrate``: loss weights from gradient norms, written as a recipe."""
 
 import os
 import shlex
@@ -33,22 +33,26 @@ def calibrate(
     overrides: Overrides = None,
     shares: Annotated[
         list[str] | None,
-        typer.Option("--share", metavar="LOSS=SHARE", help="Of the gradient, e.g. fd=0.3; the others share the rest."),
+        typer.Option(
+            "--share",
+            metavar="LOSS=SHARE",
+            help="Share of the gradient, e.g. fd=0.3; the others split the rest.",
+        ),
     ] = None,
-    batches: Annotated[int, typer.Option("--batches", min=1, help="The first batches, over which is averaged.")] = 4,
+    batches: Annotated[int, typer.Option("--batches", min=1, help="Number of batches to average over.")] = 4,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Where the recipe goes.", show_default="RECIPE-calibrated.toml"),
+        typer.Option("--out", metavar="FILE", help="The recipe to write.", show_default="RECIPE-calibrated.toml"),
     ] = None,
     seed: Seed = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Find weights that give each loss a chosen share of the gradient, and write a recipe with them.
+    """Choose loss weights by their share of the gradient, and write them as a recipe.
 
-    Measured is the gradient's norm at the weights of the towers, before the first step. Equal shares unless chosen;
-    clip keeps its weight.
+    Measures each loss's gradient norm at the towers' weights before the first step. Shares are equal unless given with
+    --share; clip keeps its weight.
 
     Examples:
 
@@ -65,6 +69,7 @@ def calibrate(
     config = load_recipe(recipe, overrides, seed=seed)
     chosen = dict(_parse_share(share) for share in shares or [])
     file = out or Path(f"{Path(recipe).name.removesuffix('.toml')}-calibrated.toml")
+    # All checks come before the measurement, which takes minutes.
     _check_free(file)
     check_config(config, runs)
     shares_of(config, chosen)
@@ -78,7 +83,7 @@ def calibrate(
 
 
 def calibrated(config: "RunConfig", runs: Path) -> "RunConfig":
-    """The run with weights that give its losses equal shares, said on stderr."""
+    """The config with weights that give all losses equal shares of the gradient; printed to stderr."""
     from workbench.engine.calibrate import calibrate as propose
 
     calibration = propose(config, runs_dir=runs)
@@ -97,18 +102,22 @@ def _parse_share(text: str) -> tuple[str, float]:
 
 def _check_free(file: Path) -> None:
     if file.suffix != ".toml":
-        raise ValueError(f"--out {file}: a recipe's file is called something.toml")
+        raise ValueError(f"--out {file}: a recipe's file name must end in .toml")
     check_free(file, OUT_FILE)
 
 
 def _recipe_table(calibration: "Calibration", recipe: str, overrides: list[str], file: Path) -> dict[str, Any]:
-    """The recipe it began with, what ``--set`` changed, and the proposed weights on top."""
+    """A recipe that extends the original with the ``--set`` overrides and the proposed weights."""
     from workbench.config.toml import merge, parse_override
 
     is_file = recipe.endswith(".toml")
+    # "extends" is relative to the new file, not to the current folder.
     parent = os.path.relpath(Path(recipe).resolve(), file.resolve().parent) if is_file else recipe
     shares = ", ".join(f"{loss.name} {loss.proposed.share:.0%}" for loss in calibration.losses)
-    table: dict[str, Any] = {"extends": parent, "question": f"What if the gradient is shared so: {shares}?"}
+    table: dict[str, Any] = {
+        "extends": parent,
+        "question": f"What if the losses' gradient shares are {shares}?",
+    }
     for override in overrides:
         table = merge(table, parse_override(override))
     for name in (loss.name for loss in calibration.losses):
@@ -122,7 +131,7 @@ def _write(file: Path, table: Mapping[str, Any]) -> None:
 
     from workbench.files import write_atomically
 
-    command = " ".join(shlex.join(["workbench", *sys.argv[1:]]).split())  # on one line, whatever is in it
+    command = " ".join(shlex.join(["workbench", *sys.argv[1:]]).split())  # on one line: it becomes a TOML comment
     with writing(file, OUT_FILE):
         write_atomically(file, f"# Made by: {command}\n{tomli_w.dumps(table)}")
 
@@ -141,7 +150,7 @@ def _print_table(calibration: "Calibration") -> None:
         for loss in calibration.losses
     ]
     print_rows(["loss", "gradient", "published", "share", "recipe's", "share", "proposed", "share"], rows)
-    print_line("gradient: its norm at weight 1; the weights are as applied at this batch and width")
+    print_line("gradient: norm at weight 1; weights as applied at this batch size and width")
 
 
 def _cells(weighed: "WeightedShare | None") -> list[str]:

@@ -1,4 +1,4 @@
-"""``workbench studies``: what can be asked, and what has been answered."""
+"""``workbench losses``, ``recipes`` and ``studies``: lists of what is available."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,15 +10,12 @@ if TYPE_CHECKING:
     from workbench.losses.base import Loss
 
 
-# ``workbench losses`` and ``workbench recipes``: what there is to choose from.
-
-
 def losses(
     batch: Annotated[int, typer.Option("--batch", min=2, help="Pairs in a batch.")] = 1024,
     dim: Annotated[int, typer.Option("--dim", min=1, help="The teacher's embedding width.")] = 512,
     json: Json = False,
 ) -> None:
-    """Every loss: its equation, its settings, its published weight, and that weight at your batch and width.
+    """List all losses: equation, settings, published weight, and that weight at your batch size and width.
 
     Examples:
 
@@ -41,13 +38,13 @@ def losses(
         print_line("")
         print_wrapped(f"{name}: {loss.title}. {loss.paper}")
         print_wrapped(loss.equation, "  ")
-        print_wrapped(f"departure of the release: {loss.departure}", "  ")
+        print_wrapped(f"difference in the released code: {loss.departure}", "  ")
         if settings := _settings(loss):
             print_wrapped("settings: " + ", ".join(f"{key} = {value}" for key, value in settings.items()), "  ")
 
 
 def _documents(loss: "type[Loss]", batch: int, dim: int) -> list[dict[str, Any]]:
-    """What is said of a loss, once for each convention with a weight of its own; once where none is published."""
+    """A loss as JSON documents, one per convention with a published weight; one if none is published."""
     about = {
         "name": loss.name,
         "title": loss.title,
@@ -70,9 +67,10 @@ def _documents(loss: "type[Loss]", batch: int, dim: int) -> list[dict[str, Any]]
 
 
 def _settings(loss: "type[Loss]") -> dict[str, Any]:
-    """The loss's own settings with their defaults, beside the convention."""
+    """The loss's settings with their defaults, without the convention."""
     from inspect import signature
 
+    # The constructor's parameters are the settings.
     return {name: p.default for name, p in signature(loss).parameters.items() if name != "convention"}
 
 
@@ -81,7 +79,7 @@ def _number(value: float | None) -> str:
 
 
 def recipes(json: Json = False) -> None:
-    """Every recipe: the question it answers, and its length.
+    """List all recipes: steps, batch size, and the question each answers.
 
     Examples:
 
@@ -109,9 +107,9 @@ def recipes(json: Json = False) -> None:
 
 
 def studies(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Every study: the question it answers, what that costs, and what was found where it has been run.
+    """List all studies: the question, the number of runs, and the answer if it has been run.
 
-    Those that come along, your own in this folder or in ./studies, and those that have runs.
+    Includes the bundled studies, your own in this folder or in ./studies, and those that have runs.
 
     Examples:
 
@@ -144,4 +142,4 @@ def studies(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     print_rows(["study", "runs", "question"], rows, num_words=3)
     if answers:
         print_line("")
-        print_rows(["study", "answered"], [[name, said] for name, said in answers.items()], num_words=2)
+        print_rows(["study", "answered"], [[name, answer] for name, answer in answers.items()], num_words=2)

@@ -1,4 +1,4 @@
-"""``workbench runs compare``."""
+"""``workbench runs compare``: settings and metrics of several runs, with differences to the first."""
 
 import string
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from workbench.runs.directory import RunDirectory
     from workbench.views.comparison import ComparedRun, Comparison, MetricRow, SplitRows
 
-MOST_COLUMNS = 3  # runs that stand side by side in 80 columns; more stand one below the other
+MOST_COLUMNS = 3  # runs that fit next to each other in 80 columns; more become rows
 
-Column = tuple[str, list[str]]  # a heading, and a cell a run
+Column = tuple[str, list[str]]  # a heading, and one cell per run
 
 
 def compare(
     names: Annotated[
-        list[str], typer.Argument(metavar="RUN RUN...", help="Ids or directories.", autocompletion=complete_run)
+        list[str], typer.Argument(metavar="RUN RUN...", help="Run ids or directories.", autocompletion=complete_run)
     ],
-    every: Annotated[bool, typer.Option("--all", help="Every setting, those that differ first.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List all settings, those that differ first.")] = False,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """What runs were told, and what came out, side by side; differences are to the first.
+    """Compare settings and metrics of runs; differences are to the first.
 
     Examples:
 
@@ -39,6 +39,7 @@ def compare(
     from workbench.runs.directory import find_run
     from workbench.views.comparison import compare_runs
 
+    # A damaged run must not keep the others from being compared.
     directories, compared, unreadable = [], [], {}
     for directory in [find_run(runs, name) for name in names]:
         try:
@@ -95,8 +96,8 @@ def _about(directory: "RunDirectory") -> dict[str, Any]:
 
 def _letter(number: int) -> str:
     """A, B, ... Z, A2, B2, ..."""
-    turn, place = divmod(number, len(string.ascii_uppercase))
-    return string.ascii_uppercase[place] + (str(turn + 1) if turn else "")
+    turn, index = divmod(number, len(string.ascii_uppercase))
+    return string.ascii_uppercase[index] + (str(turn + 1) if turn else "")
 
 
 def _print_runs(letters: list[str], directories: list["RunDirectory"]) -> None:
@@ -125,7 +126,7 @@ def _print_settings(letters: list[str], comparison: "Comparison", every: bool) -
 
 
 def _print_metrics(letters: list[str], split: "SplitRows") -> None:
-    """Each run's value with its difference to the first run's: in a column of its own, or beneath it where many are."""
+    """Print each run's value and its difference to the first run: as a column for two runs, else below the value."""
     from workbench.cli.output import print_line, print_rows
 
     steps = sorted({step for step in split.steps if step is not None})
@@ -135,11 +136,12 @@ def _print_metrics(letters: list[str], split: "SplitRows") -> None:
     cells = [(row.metric.title, *_cells(row)) for row in split.rows]
     if len(letters) == 2:
         print_line("")
-        print_rows([title, *letters, "B \N{MINUS SIGN} A"], [[name, *own, apart[1]] for name, own, apart in cells])
+        print_rows([title, *letters, "B \N{MINUS SIGN} A"], [[name, *own, other[1]] for name, own, other in cells])
         return
+    # The first run has no difference to itself, so its cell has one line.
     columns = [
-        (name, [own[0], *("\n".join(both) for both in zip(own[1:], apart[1:], strict=True))])
-        for name, own, apart in cells
+        (name, [own[0], *("\n".join(both) for both in zip(own[1:], differences[1:], strict=True))])
+        for name, own, differences in cells
     ]
     _print_columns(letters, columns, title)
 
@@ -161,7 +163,7 @@ def _number(row: "MetricRow", value: float | None, error: float | None, *, signe
 
 
 def _print_columns(letters: list[str], columns: list[Column], title: str) -> None:
-    """A column a run, or where these are too many a row a run, in as many tables as the width demands."""
+    """Print a column per run, or for many runs a row per run, in as many tables as the width needs."""
     from workbench.cli.output import console, print_line, print_rows
 
     print_line("")
@@ -177,7 +179,7 @@ def _print_columns(letters: list[str], columns: list[Column], title: str) -> Non
 
 
 def _pieces(columns: list[Column], width: int) -> list[list[Column]]:
-    """The columns in tables of at most this width, their gaps included; a heading may break between its words."""
+    """The columns split into tables of at most this width, with gaps; headings may break between words."""
     pieces: list[list[Column]] = [[]]
     room = width
     for heading, cells in columns:
@@ -195,9 +197,9 @@ def _print_caution(comparison: "Comparison") -> None:
     from workbench.cli.output import print_line
 
     if any(not split.same_pairs for split in comparison.splits):
-        print_line("\nnot all were measured on the same pairs: their differences are of the pairs too")
+        print_line("\nnot all runs were evaluated on the same pairs, which also affects the differences")
     print_line(
-        "\n± one standard error over pairs; a difference's is that of independent\n"
-        "measurements. On shared pairs, whose outcomes a run does not keep one by one,\n"
-        "it is as a rule too large. Neither says anything about other seeds."
+        "\n± one standard error over pairs; that of a difference assumes independent\n"
+        "measurements, so on shared pairs it is usually too large. Neither covers\n"
+        "the variance between seeds."
     )

@@ -1,4 +1,4 @@
-"""Tab completion: what may stand at the cursor. The answer must come at once, so nothing here may import torch."""
+"""Tab completion. It must be fast, so nothing here may import torch."""
 
 import io
 import os
@@ -14,8 +14,8 @@ import typer
 Candidates = list[tuple[str, str]]
 
 PROGRAM = "workbench"
-SPLITTERS = re.compile("[:=@]+")  # readline ends a word at these, though they stand amid ours
-PLAIN = re.compile(r"[\w./:@,+\[\]-]*")  # what no shell wants quoted
+SPLITTERS = re.compile("[:=@]+")  # readline splits words at these
+PLAIN = re.compile(r"[\w./:@,+\[\]-]*")  # needs no quotes in a shell
 
 
 def complete_recipe() -> Candidates:
@@ -51,7 +51,7 @@ def complete_run(context: typer.Context) -> list[str]:
     from workbench.runs.directory import list_runs
 
     runs = list_runs(_runs_dir(context))
-    return [run.id for run in runs if run.id.isprintable()]  # a shell would take the rest for keys
+    return [run.id for run in runs if run.id.isprintable()]  # a shell would run control characters as keys
 
 
 def complete_run_or_study(context: typer.Context) -> list[str]:
@@ -98,7 +98,7 @@ def complete_source(context: typer.Context) -> list[str]:
 
 
 def complete_setting(context: typer.Context) -> Candidates:
-    """``key=value`` of every setting: its choices if they can be listed, else what the recipe has now."""
+    """``key=value`` of every setting: its choices if there are any, else the recipe's current value."""
     from workbench.config.run import LossConfig, RunConfig
     from workbench.losses.declared import conventions
 
@@ -124,7 +124,7 @@ def complete_setting(context: typer.Context) -> Candidates:
 
 
 def _recipe(context: typer.Context) -> dict[str, Any]:
-    """The recipe that is being changed, with the losses of all the others beneath it."""
+    """The settings of the chosen recipe, with the losses of all other recipes as defaults."""
     from workbench.config.run import LossConfig, RunConfig
     from workbench.config.toml import load_recipe, merge, recipes
 
@@ -134,14 +134,14 @@ def _recipe(context: typer.Context) -> dict[str, Any]:
     except ValueError:
         chosen = RunConfig()
     losses: dict[str, Any] = {}
-    for recipe in recipes():
+    for recipe in recipes():  # any loss may be added with --set, not only those of this recipe
         losses = merge(_table(recipe).get("loss", {}), losses)
     known = {loss: LossConfig().model_dump() | _own_settings(loss) | table for loss, table in losses.items()}
     return merge({"loss": known}, chosen.model_dump(mode="json", exclude={"recipe", "question"}))
 
 
 def _own_settings(loss: str) -> dict[str, Any]:
-    """A loss's own settings with their defaults, as TOML has them; nothing of a loss in a user's file."""
+    """A loss's settings with their defaults, as TOML values; empty for a loss in a user's file."""
     from workbench.losses.declared import declared_losses
 
     settings = declared_losses()[loss].settings if loss in declared_losses() else {}
@@ -149,7 +149,7 @@ def _own_settings(loss: str) -> dict[str, Any]:
 
 
 def _table(recipe: str) -> dict[str, Any]:
-    """What a recipe says; nothing if it cannot be read, for this is no time to complain."""
+    """A recipe's table; empty if it cannot be read, since completion must not print errors."""
     from workbench.config.toml import recipe_table
 
     try:
@@ -159,7 +159,7 @@ def _table(recipe: str) -> dict[str, Any]:
 
 
 def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, tuple[list[str], str]]]:
-    """Every setting by its dotted name: its choices, if they can be listed, and what it is."""
+    """Every setting by its dotted name: its choices, if there are any, and its description."""
     for name, field in config.model_fields.items():
         kind = field.annotation
         if hasattr(kind, "model_fields"):
@@ -170,7 +170,7 @@ def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, tuple[list[str
 
 
 def _quotable(about: str) -> str:
-    """In one line, and without the apostrophes that Typer's answer to zsh loses."""
+    """The text on one line, without apostrophes: Typer's zsh script drops them."""
     return " ".join(about.split()).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
 
 
@@ -182,50 +182,50 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _as_typed(value: Any) -> str:
-    """A value as one writes it after ``=``; nothing if it would need quotes."""
+    """A value as written after ``=``; empty if it would need quotes."""
     if isinstance(value, bool):
         return str(value).lower()
     text = re.sub(r"\s", "", str(value)) if isinstance(value, list | tuple) else str(value)
     return text if PLAIN.fullmatch(text) else ""
 
 
-def answer(app: typer.Typer, question: str) -> None:
-    """Answers a shell: ``question`` is what its script leaves in $_WORKBENCH_COMPLETE."""
-    os.environ["COLUMNS"] = "10000"  # Typer would wrap what it says of a candidate, and each line is taken for one
-    if question == "complete_bash":
-        _answer_bash(app)
+def complete(app: typer.Typer, request: str) -> None:
+    """Print the candidates for a shell; ``request`` is its script's value of $_WORKBENCH_COMPLETE."""
+    os.environ["COLUMNS"] = "10000"  # else Typer wraps descriptions, and each line counts as a candidate
+    if request == "complete_bash":
+        _complete_bash(app)
     else:
         app(prog_name=PROGRAM)
 
 
-def _answer_bash(app: typer.Typer) -> None:
-    """Answers bash, which hands ``samples:scenes`` over as three words and replaces the last only.
+def _complete_bash(app: typer.Typer) -> None:
+    """Complete for bash, which passes ``samples:scenes`` as three words and replaces only the last.
 
-    The words are put together before the app sees them, and what stands already is cut from its candidates.
+    So the words are joined for the app, and the part that bash keeps is cut from its candidates.
     """
     words, cursor = os.environ["COMP_WORDS"].split("\n"), int(os.environ["COMP_CWORD"])
-    whole, kept = _put_together(words[: cursor + 1])
-    os.environ["COMP_WORDS"], os.environ["COMP_CWORD"] = "\n".join(whole), str(len(whole) - 1)
-    said = io.StringIO()
+    joined, kept = _joined(words[: cursor + 1])
+    os.environ["COMP_WORDS"], os.environ["COMP_CWORD"] = "\n".join(joined), str(len(joined) - 1)
+    printed = io.StringIO()
     try:
-        with redirect_stdout(said):
+        with redirect_stdout(printed):
             app(prog_name=PROGRAM)
     finally:
-        sys.stdout.writelines(f"{line[len(kept) :]}\n" for line in said.getvalue().splitlines())
+        sys.stdout.writelines(f"{line[len(kept) :]}\n" for line in printed.getvalue().splitlines())
 
 
-def _put_together(words: list[str]) -> tuple[list[str], str]:
-    """The words as they were typed, and what of the last one bash will leave as it is."""
-    whole, kept = [""], ""
+def _joined(words: list[str]) -> tuple[list[str], str]:
+    """The words as typed, and the part of the last one that bash keeps."""
+    joined, kept = [""], ""
     for word in words:
-        splits, follows = SPLITTERS.fullmatch(word), SPLITTERS.search(whole[-1][-1:])
-        if splits and whole[-1]:
-            whole[-1] += word
-            kept = whole[-1]
+        splits, follows = SPLITTERS.fullmatch(word), SPLITTERS.search(joined[-1][-1:])
+        if splits and joined[-1]:
+            joined[-1] += word
+            kept = joined[-1]
         elif follows and word and not word.startswith("-"):
-            kept = whole[-1]
-            whole[-1] += word
+            kept = joined[-1]
+            joined[-1] += word
         else:
-            whole.append(word)
+            joined.append(word)
             kept = ""
-    return whole[1:], kept
+    return joined[1:], kept

@@ -1,4 +1,4 @@
-"""``workbench runs fork``."""
+"""``workbench runs pause | continue | checkpoint | set | fork``: commands to a running run, and forks."""
 
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,39 +12,42 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# ``workbench runs pause | continue | checkpoint | set``: what a run can be told while it trains.
-
-
 def pause(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Ask a run to wait after its current step, its process and memory staying as they are.
+    """Pause a run after its current step; its process stays in memory.
 
-    Runs that train in lockstep with it, the other cells of a sweep's seed, wait with it.
+    Runs in the same cohort (the other cells of a sweep's seed) pause with it.
 
     Examples:
 
         workbench runs pause clip-kd-s0-1122-1405
     """
-    _tell(runs, run, json, "pause", f"waits after its current step; go on with: workbench runs continue {quote(run)}")
+    _send(
+        runs,
+        run,
+        json,
+        "pause",
+        f"pauses after its current step; continue with: workbench runs continue {quote(run)}",
+    )
 
 
 def go_on(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Ask a paused run to go on.
+    """Continue a paused run.
 
     Examples:
 
         workbench runs continue clip-kd-s0-1122-1405
     """
-    _tell(runs, run, json, "continue", "goes on")
+    _send(runs, run, json, "continue", "continues")
 
 
 def checkpoint(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Ask a run to save a checkpoint after its current step.
+    """Save a checkpoint after the current step.
 
     Examples:
 
         workbench runs checkpoint clip-kd-s0-1122-1405
     """
-    _tell(runs, run, json, "checkpoint", "saves after its current step")
+    _send(runs, run, json, "checkpoint", "saves a checkpoint after its current step")
 
 
 def set_(
@@ -55,9 +58,9 @@ def set_(
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """Change the peak learning rate, or the weight of one of its losses, from a run's next step on.
+    """Change the peak learning rate or a loss weight from the next step on.
 
-    The change is an event of the run, and a resumed run obeys it too; run.toml stays as it was.
+    The change is logged as an event, and a resumed run applies it again; run.toml stays unchanged.
 
     Examples:
 
@@ -69,12 +72,13 @@ def set_(
     from workbench.config.toml import load_run_config, split_override
     from workbench.runs.directory import find_run
 
+    # Checked here too: the run itself could only report a bad value in its log.
     settings = dict(split_override(change) for change in changes)
     check_changes(load_run_config(find_run(runs, run).config_file), settings)
-    _tell(runs, run, json, "set", f"changes {', '.join(changes)} from its next step on", settings)
+    _send(runs, run, json, "set", f"applies {', '.join(changes)} from its next step on", settings)
 
 
-def _tell(runs: "Path", run: str, json: bool, kind: str, outcome: str, arguments: dict[str, Any] | None = None) -> None:
+def _send(runs: "Path", run: str, json: bool, kind: str, outcome: str, arguments: dict[str, Any] | None = None) -> None:
     from workbench.cli.output import print_json, print_line
     from workbench.runs.control import send_command
     from workbench.runs.directory import find_run
@@ -90,24 +94,24 @@ def _tell(runs: "Path", run: str, json: bool, kind: str, outcome: str, arguments
 def fork(
     run: Run,
     at: Annotated[
-        int | None, typer.Option("--at", metavar="STEP", help="Of which checkpoint; the newest if not given.")
+        int | None, typer.Option("--at", metavar="STEP", help="The checkpoint's step; the newest if not given.")
     ] = None,
     overrides: Overrides = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", help="The fork's last step, counted from its parent's start; cadences scale with it."),
+        typer.Option("--steps", help="The fork's last step, counted from its parent's start; schedules scale with it."),
     ] = None,
     name: Name = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Train in a process of its own, and return.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Train in a background process and return.")] = False,
     log_to: LogTo = None,
     json: Json = False,
 ) -> None:
-    """Start a new run from a checkpoint of another, with changes.
+    """Start a new run from another run's checkpoint, with changed settings.
 
-    It has its parent's weights, optimiser and place in the data, and shares its
-    history. The student stays the same; everything else may change.
+    It continues with its parent's weights, optimizer state and data order, and
+    shares its history. All settings except the student's may change.
 
     Examples:
 
@@ -118,10 +122,10 @@ def fork(
     from workbench.cli.train import follow, start_detached_run
     from workbench.engine.fork import plan_fork
     from workbench.engine.precheck import check_config
-    from workbench.process import check_alone
+    from workbench.process import check_single_process
     from workbench.runs.directory import check_can_create, find_run
 
-    check_alone()
+    check_single_process()
     check_tools(log_to)
     planned = plan_fork(find_run(runs, run), at=at, overrides=overrides, num_steps=steps)
     run_id = name or planned.new_id()

@@ -1,4 +1,4 @@
-"""What a teacher and its student cost, side by side: both are built to say so."""
+"""Costs of a teacher and its student: parameters, multiply-accumulates and latency, per tower."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,29 +17,29 @@ SIDES = ("teacher", "student")
 
 @dataclass(frozen=True)
 class Costs:
-    """Teacher and student in numbers, by side and tower."""
+    """Reports and latencies of teacher and student, by side and tower."""
 
     reports: "dict[str, dict[Tower, TowerReport]]"
     latencies: "dict[str, dict[Tower, Latency]]"
 
     def rows(self, tower: Tower) -> list[list[str]]:
-        """What one tower costs the teacher and the student, and which share is left."""
+        """Rows of one tower's costs: teacher, student, and the student's share."""
         teacher, student = (self.reports[side][tower] for side in SIDES)
         rows = [
-            beside("block params", teacher.block_parameters, student.block_parameters),
-            beside("table params", teacher.embedding_parameters, student.embedding_parameters),
+            comparison_row("block params", teacher.block_parameters, student.block_parameters),
+            comparison_row("table params", teacher.embedding_parameters, student.embedding_parameters),
         ]
         if teacher.multiply_accumulates is not None and student.multiply_accumulates is not None:
             costs = teacher.multiply_accumulates / 1e6, student.multiply_accumulates / 1e6
-            rows.append(beside("M mult-adds", *costs, digits=1))
+            rows.append(comparison_row("M mult-adds", *costs, digits=1))
         if self.latencies:
             teacher_time, student_time = (self.latencies[side][tower] for side in SIDES)
-            rows.append(beside("ms for one", teacher_time.median_ms, student_time.median_ms, digits=2))
-            rows.append(["half of them", _middle(teacher_time), _middle(student_time), ""])
+            rows.append(comparison_row("ms for one", teacher_time.median_ms, student_time.median_ms, digits=2))
+            rows.append(["middle half", _middle(teacher_time), _middle(student_time), ""])
         return rows
 
     def to_json(self) -> dict[str, Any]:
-        """By side and tower, with ``latency`` where that was measured."""
+        """By side and tower, with ``latency`` if measured."""
         return {
             side: {
                 tower: _plain(report) | ({"latency": asdict(self.latencies[side][tower])} if self.latencies else {})
@@ -50,14 +50,14 @@ class Costs:
 
 
 def describe_both(teacher: "Clip", student: "Clip") -> Costs:
-    """What arithmetic says of both."""
+    """Computed costs of both, without latency."""
     from workbench.inheritance.report import describe
 
     return Costs({"teacher": describe(teacher), "student": describe(student)}, {})
 
 
 def measure_costs(teacher: "Clip", student: "Clip") -> Costs:
-    """The same, and how long a single picture and text take both here and now."""
+    """Costs of both, with the latency of a single image and text measured on this machine."""
     from workbench.inheritance.report import measure_latency
 
     timed = {tower: dict(zip(SIDES, measure_latency([teacher, student], tower), strict=True)) for tower in TOWERS}
@@ -69,7 +69,7 @@ def load_source(run: "RunDirectory", runs_dir: "Path") -> "Clip":
     """The model that a run's student inherits from.
 
     Raises:
-        ValueError: it is there no more.
+        ValueError: the model no longer exists.
     """
     from workbench.config.toml import load_run_config
     from workbench.models.spec import load_model
@@ -78,8 +78,8 @@ def load_source(run: "RunDirectory", runs_dir: "Path") -> "Clip":
     return load_model(config.inheritance.source or config.teacher.model, runs_dir=runs_dir)
 
 
-def beside(name: str, teacher: float, student: float, digits: int = 0) -> list[str]:
-    """A row: what it is, of the teacher, of the student, and the share that is left of it."""
+def comparison_row(name: str, teacher: float, student: float, digits: int = 0) -> list[str]:
+    """A row: name, teacher, student, and the student's share."""
     return [name, f"{teacher:,.{digits}f}", f"{student:,.{digits}f}", f"{student / teacher:.0%}" if teacher else ""]
 
 

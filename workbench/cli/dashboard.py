@@ -1,4 +1,4 @@
-"""``workbench notebook``."""
+"""``workbench tui`` and ``workbench notebook``: start the dashboard or JupyterLab."""
 
 import sys
 from pathlib import Path
@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from workbench.runs.directory import RunDirectory
     from workbench.tui.home.board import Board, Row
 
-
-# ``workbench tui``.
-
-ONCE_S = 3600.0  # every log is read to its end: a summary for a report is whole
+ONCE_S = 3600.0  # time limit of a poll: long enough to read every log to its end
 
 
 def tui(
@@ -24,21 +21,21 @@ def tui(
         str | None,
         typer.Argument(
             metavar="[RUN|STUDY]",
-            help="A run's id or directory, or a study that has runs, opened at once.",
+            help="Open this run (id or directory) or study.",
             autocompletion=complete_run_or_study,
         ),
     ] = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
-    once: Annotated[bool, typer.Option("--once", help="Print how the runs stand, once, and return.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the state of the runs once and exit.")] = False,
     screens: Annotated[
-        Path | None, typer.Option("--screens", metavar="DIR", hidden=True, help="Write README's pictures there.")
+        Path | None, typer.Option("--screens", metavar="DIR", hidden=True, help="Write the README's screenshots there.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Watch, understand and steer runs, live and old. Quitting never touches a run.
+    """Open the dashboard: watch, understand and control runs. Quitting does not affect runs.
 
-    Press ? for every key.
+    Press ? for all keys.
 
     Examples:
 
@@ -51,7 +48,7 @@ def tui(
         workbench tui --once >> status.log
     """
     if json and not once:
-        raise ValueError("--json prints a document and returns: add --once")
+        raise ValueError("--json needs --once")
     chosen, study = _find(runs, run) if run else (None, "")
     if once:
         print_once(runs, chosen.id if chosen else None, json, study)
@@ -64,14 +61,14 @@ def tui(
             print_line(str(path))
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise ValueError("the dashboard needs a terminal: for logs and pipes, workbench tui --once")
+        raise ValueError("the dashboard needs a terminal; for logs and pipes, use workbench tui --once")
     from workbench.tui.app import show
 
     show(chosen.path.parent if chosen else runs, chosen, study)
 
 
 def _find(runs: Path, name: str) -> "tuple[RunDirectory | None, str]":
-    """The run of this name or path, else the study of this name that has runs."""
+    """The run with this name or path, else the name of a study with runs."""
     from workbench.errors import unknown
     from workbench.runs.directory import find_run, list_runs
     from workbench.runs.summary import studies_with_runs
@@ -88,7 +85,7 @@ def _find(runs: Path, name: str) -> "tuple[RunDirectory | None, str]":
 
 
 def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> None:
-    """The board as it is now."""
+    """Print the dashboard's table of runs."""
     from workbench.cli.output import indented, print_json, print_line, print_rows
     from workbench.terminal import visible
     from workbench.tui.home.board import Board
@@ -97,7 +94,7 @@ def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> Non
     from workbench.views.metrics import metric_label
 
     board, memory = Board(runs), Preferences()
-    while board.poll(ONCE_S):
+    while board.poll(ONCE_S):  # True while logs are left to read
         pass
     if board.problem:
         raise ValueError(board.problem)
@@ -122,7 +119,7 @@ def _lines(board: "Board", memory: Any, rows: "list[Row]") -> list[list[str]]:
     metric = headline(board, memory)
     shown = [said(row, metric) for row in rows]
     for row, one in zip(rows, shown, strict=True):
-        if row.problem:  # which is told beneath the table
+        if row.problem:  # printed in full below the table
             one["state"] = ("unreadable" if row.status is None else row.status.state, "")
     return [[one[key][0].strip() for key in ("name", "state", "progress", "left", "metric", "loss")] for one in shown]
 
@@ -146,19 +143,19 @@ def _document(row: "Row") -> dict[str, Any]:
 
 def notebook(
     copy: Annotated[
-        Path, typer.Option("--copy", metavar="DIR", help="Where your copies of the notebooks are, or are put.")
+        Path, typer.Option("--copy", metavar="DIR", help="Folder for your copies of the notebooks.")
     ] = Path("notebooks"),
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open one, or only say the address, as over ssh.")
+        bool, typer.Option("--browser/--no-browser", help="Open a browser, or only print the address (over ssh).")
     ] = True,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
 ) -> None:
-    """See why a distillation works: JupyterLab on the bundled notebooks.
+    """Open JupyterLab on the bundled notebooks.
 
-    They run on recorded results as they are, and on a run of yours by changing
-    their line RUN = "...". A notebook that is in the folder already is never
-    touched; remove it to get it as it was.
+    They run on recorded results, or on your own run if you change their line
+    RUN = "...". Notebooks that exist in the folder are kept; delete one to get
+    the original again.
 
     Examples:
 
@@ -173,7 +170,7 @@ def notebook(
     folder = copy.expanduser()
     new = copy_notebooks(folder)
     num_kept = len(bundled_notebooks()) - len(new)
-    kept = f", {num_kept} left as they were" if num_kept else ""
-    print_line(f"{folder}: {len(new)} notebooks put there{kept}")
-    free_port()
+    kept = f", {num_kept} existing ones kept" if num_kept else ""
+    print_line(f"{folder}: {len(new)} notebooks copied{kept}")
+    free_port()  # fails before JupyterLab starts if all ports are taken
     start(folder, runs, browser=browser)

@@ -1,4 +1,4 @@
-"""``workbench data``."""
+"""``workbench data``: draw sample data, and check data before training."""
 
 import sys
 from collections.abc import Mapping
@@ -16,21 +16,18 @@ from workbench.cli.prepare import prepare
 if TYPE_CHECKING:
     from workbench.data.check import Report
 
-
-# What was found out about a data set, as tables.
-
-NUM_CLASSES = 10
-LONGEST = 100  # letters of a caption
+NUM_CLASSES = 10  # classes shown from each end of a long list
+LONGEST = 100  # characters shown of a caption
 
 
 def print_report(report: "Report") -> None:
-    """Captions, pictures and classes, then what to do about them."""
+    """Print tables of captions, images and classes, and the problems found."""
     document = report.to_document()
-    pictures, duplicates = document["pictures"], document["duplicate_captions"]
+    images, duplicates = document["pictures"], document["duplicate_captions"]
     rows = [
         ["pairs", f"{report.num_pairs:,}"],
-        ["captions", f"{document['num_captions']:,}, {document['num_distinct_captions']:,} of them different"],
-        ["words a caption", _spread(document["words_per_caption"])],
+        ["captions", f"{document['num_captions']:,}, {document['num_distinct_captions']:,} of them distinct"],
+        ["words per caption", _spread(document["words_per_caption"])],
         ["cut at 77 tokens", f"{report.share_cut:.1%}"],
         ["captions not UTF-8", f"{document['num_captions_not_utf8']:,}"],
         ["captions with line breaks", f"{document['num_captions_with_line_breaks']:,}"],
@@ -41,21 +38,21 @@ def print_report(report: "Report") -> None:
             "  R@1 of a perfect model",
             f"{duplicates['ceiling_text_to_image_r1']:.3f} among {duplicates['block_size']:,}",
         ],
-        ["pictures looked at", f"{pictures['num_looked_at']:,}"],
-        ["width, pixels", _spread(pictures["width_px"])],
-        ["height, pixels", _spread(pictures["height_px"])],
-        ["copies of others", f"{pictures['num_duplicates']:,}"],
-        ["cannot be used", f"{pictures['num_unusable']:,}"],
+        ["images checked", f"{images['num_looked_at']:,}"],
+        ["width, pixels", _spread(images["width_px"])],
+        ["height, pixels", _spread(images["height_px"])],
+        ["duplicate images", f"{images['num_duplicates']:,}"],
+        ["unusable images", f"{images['num_unusable']:,}"],
     ]
     print_rows(["", "found"], rows, num_words=2)
     if report.reading.lines_are_captions:
-        print_line("most .txt have several lines: every line was read as a caption")
+        print_line("most .txt files have several lines: each line is read as a caption")
     for example in duplicates["most_shared"]:
-        print_line(f"  {example['num_pictures']:,} pictures: {_shown(example['caption'])}")
-    for keys in pictures["duplicates"]:
-        print_line(f"  one and the same: {', '.join(map(_shown, keys[:4]))}{', ...' if len(keys) > 4 else ''}")
-    for reason, count in pictures["unusable"].items():
-        print_line(f"  {count:,} {reason}, such as {pictures['unusable_examples'][reason]}")
+        print_line(f"  {example['num_pictures']:,} images: {_shown(example['caption'])}")
+    for keys in images["duplicates"]:
+        print_line(f"  identical images: {', '.join(map(_shown, keys[:4]))}{', ...' if len(keys) > 4 else ''}")
+    for reason, count in images["unusable"].items():
+        print_line(f"  {count:,} {reason}, such as {images['unusable_examples'][reason]}")
     if report.class_sizes:
         _print_classes(report.class_sizes)
 
@@ -63,9 +60,9 @@ def print_report(report: "Report") -> None:
 def _print_classes(sizes: Mapping[str, int]) -> None:
     rows = [[_shown(name), f"{count:,}"] for name, count in sizes.items()]
     left_out = len(rows) - 2 * NUM_CLASSES
-    if left_out > 1:
+    if left_out > 1:  # a line for one class takes no more room than "... 1 more"
         rows = [*rows[:NUM_CLASSES], [f"... {left_out:,} more", ""], *rows[-NUM_CLASSES:]]
-    print_rows(["class", "pictures"], rows, f"{len(sizes):,} classes")
+    print_rows(["class", "images"], rows, f"{len(sizes):,} classes")
 
 
 def _left_out(reasons: Mapping[str, int]) -> str:
@@ -80,12 +77,12 @@ def _spread(found: Mapping[str, float] | None) -> str:
 
 
 def _shown(text: str) -> str:
-    """A caption or a key as a terminal may show it: without control characters, and on one line."""
+    """A caption or key on one line, shortened, without control characters."""
     shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:LONGEST])
     return shown + ("\N{HORIZONTAL ELLIPSIS}" if len(text) > LONGEST else "")
 
 
-REAL_CONTEXT = 77  # tokens that the real sizes read
+REAL_CONTEXT = 77  # context length of CLIP's text towers
 
 app = typer.Typer(help="Make, inspect and prepare data.", no_args_is_help=True)
 app.command()(prepare)
@@ -99,14 +96,14 @@ def _group() -> None:
 @app.command()
 def samples(
     name: Annotated[str, typer.Argument(metavar="NAME", help="scenes or emoji.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for the splits.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the splits.")],
     split: Annotated[
         list[str] | None, typer.Option("--split", help="train, teacher, validation or test; all four if not given.")
     ] = None,
-    num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="Pairs a split; 0 for its usual size.")] = 0,
+    num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="Pairs per split; 0 for the default size.")] = 0,
     json: Json = False,
 ) -> None:
-    """Draw sample pictures with their captions as webdataset shards.
+    """Draw sample images with captions as webdataset shards.
 
     Examples:
 
@@ -119,7 +116,7 @@ def samples(
     from workbench.data.samples.write import num_pairs_in
 
     splits = split or list(sample_set(name).default_pairs)
-    for one in splits:
+    for one in splits:  # all checks first, so that an error leaves no splits behind
         check_drawable(name, one, num_pairs, out / one)
     drawn = {}
     for one in splits:
@@ -131,7 +128,7 @@ def samples(
         return
     for one, folder in drawn.items():
         print_line(f"{folder}: {counts[one]:,} pairs")
-    print_line(f"train on them with: workbench train --set data.train={quote(str(out / splits[0]))}")
+    print_line(f"train on them: workbench train --set data.train={quote(str(out / splits[0]))}")
 
 
 @app.command()
@@ -140,23 +137,21 @@ def check(
         str,
         typer.Argument(
             metavar="SPEC",
-            help="The data: a path, samples:, coco:, karpathy:, folder:, a mixture.",
+            help="Data: a path, samples:, coco:, karpathy:, folder:, or a mixture.",
             autocompletion=complete_data,
         ),
     ],
-    num_pictures: Annotated[
-        int, typer.Option("--num", min=1, help="How many pictures are looked at, drawn at random.")
-    ] = 1000,
-    look_at_all: Annotated[bool, typer.Option("--all", help="Look at every picture.")] = False,
+    num_images: Annotated[int, typer.Option("--num", min=1, help="Number of images to check, drawn at random.")] = 1000,
+    every_image: Annotated[bool, typer.Option("--all", help="Check every image.")] = False,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw some pictures with their captions there.")
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a sheet of some images with captions.")
     ] = None,
     skip_bad_shards: SkipBadShards = False,
     json: Json = False,
 ) -> None:
-    """Look at data before training: sizes, captions, duplicates, and pictures that cannot be used.
+    """Check data before training: sizes, captions, duplicates and unusable images.
 
-    All captions are read. Exit status 1 if training would refuse the data, 2 if they cannot be opened.
+    Reads all captions. Exit status 1 if training would refuse the data, 2 if it cannot be opened.
 
     Examples:
 
@@ -169,16 +164,16 @@ def check(
         workbench data check "pairs/{0000..0009}.tar" --skip-bad-shards
     """
     from workbench.cli.output import print_json, print_line
-    from workbench.data.check import check as look
+    from workbench.data.check import check as check_data
     from workbench.data.contact_sheet import write_sheet
     from workbench.data.spec import open_dataset
 
     if sheet is not None and sheet.suffix.lower() != ".png":
-        raise ValueError(f"--sheet {sheet}: the sheet is a PNG, call it something.png")
+        raise ValueError(f"--sheet {sheet}: the file name must end in .png")
     dataset = open_dataset(spec, "train", bad_shards="skip" if skip_bad_shards else "refuse")
     from workbench.models.tokenizers import BytePairTokenizer
 
-    report = look(dataset, 0 if look_at_all else num_pictures, BytePairTokenizer(REAL_CONTEXT + 1))
+    report = check_data(dataset, 0 if every_image else num_images, BytePairTokenizer(REAL_CONTEXT + 1))
     if sheet is not None:
         write_sheet(dataset, sheet)
     if json:
@@ -186,7 +181,7 @@ def check(
     else:
         print_report(report)
         if sheet is not None:
-            print_line(f"some pictures with their captions: {sheet}")
+            print_line(f"some images with captions: {sheet}")
     if report.problem:
-        print(f"workbench: training would refuse these data: {report.problem}", file=sys.stderr)
+        print(f"workbench: training would refuse this data: {report.problem}", file=sys.stderr)
         raise typer.Exit(1)

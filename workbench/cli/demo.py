@@ -1,4 +1,4 @@
-"""``workbench demo``: the tour."""
+"""``workbench demo``: train a small student and a baseline, and print the gain."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,10 +23,10 @@ COLUMNS = (
 GAINED = ("image_to_text_r1", "text_to_image_r1")
 NEXT = """\
 What to try next
-  workbench runs list                     every run so far, these among them
+  workbench runs list                     all runs, including these
   workbench demo --recipe icl --recipe fd one loss at a time: workbench recipes
   workbench train --set loss.fd.weight=500
-  workbench losses                        what each compares, published weights
+  workbench losses                        equations and published weights
   workbench train --set data.train=SHARDS --set data.validation=SHARDS"""
 
 
@@ -36,20 +36,20 @@ def demo(
         typer.Option(
             "--recipe",
             metavar="NAME|FILE",
-            help="What to compare with the baseline; several give a table of gains.",
+            help="Recipe to compare with the baseline. Repeatable.",
             show_default="clip-kd",
             autocompletion=complete_recipe,
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Replicates; the gain is paired by them.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Number of seeds; gains are paired by seed.")] = 3,
     steps: Steps = None,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """Distil a small CLIP and compare it with one that had no teacher.
+    """Distill a small CLIP and compare it with one trained without a teacher.
 
-    A few minutes on a laptop: sample pictures are drawn, two students are trained at every seed on the same batches,
-    and both are measured on held-out pairs.
+    Takes a few minutes on a laptop. It draws sample images, trains two students per seed on the same batches, and
+    evaluates both on held-out pairs.
 
     Examples:
 
@@ -60,22 +60,23 @@ def demo(
         workbench demo --recipe crd --recipe fd --recipe icl
     """
     from workbench.cli.output import errors, print_json
-    from workbench.cli.progress import listening, show
+    from workbench.cli.progress import interruptible, show
     from workbench.config.toml import load_recipe
     from workbench.engine.precheck import check_configs
-    from workbench.process import check_alone
+    from workbench.process import check_single_process
 
-    check_alone()
+    check_single_process()
     chosen = tuple(dict.fromkeys(recipes or ["clip-kd"]))
     check_configs([load_recipe(recipe, steps=steps) for recipe in chosen], runs)
+    # After the checks: this imports torch.
     from workbench.demo import Demo
 
     tour = Demo(runs, tuple(range(seeds)), chosen, steps)
     errors.print(
-        f"{1 + len(chosen)} students of one architecture at every seed, the same {tour.config.data.num_pairs:,} pairs "
-        "and batches: one learns from the pairs alone, the others also from a teacher."
+        f"{1 + len(chosen)} students per seed, with the same architecture, batches and "
+        f"{tour.config.data.num_pairs:,} pairs: one trains without a teacher, the others with one."
     )
-    with listening() as interrupt:
+    with interruptible() as interrupt:
         try:
             for _ in show(tour.events(interrupt), tour.steps):
                 pass
@@ -83,7 +84,7 @@ def demo(
             errors.print(f"workbench: {error}", markup=False, soft_wrap=True)
             raise typer.Exit(1) from None
     if interrupt.exit_code:
-        errors.print("stopped; what was trained is kept, see: workbench runs list")
+        errors.print("stopped; finished runs are kept, see: workbench runs list")
         raise typer.Exit(interrupt.exit_code)
     figure = tour.save_figure()
     if json:
@@ -119,7 +120,7 @@ def _print_results(tour: "Demo") -> None:
 
 
 def _print_gains(tour: "Demo") -> None:
-    """A table a metric, a row a recipe: what it scores, and what that is more than the baseline's."""
+    """A table per metric with a row per recipe: its score, and its gain over the baseline."""
     from workbench.cli.output import print_line, print_rows
     from workbench.views.metrics import metric_label
     from workbench.views.results import results_view
@@ -147,5 +148,5 @@ def _print_legend(tour: "Demo") -> None:
     chance = ", ".join(f"{label.title} {label.number(tour.chance[label.name])}" for label in labels)
     print_line(f"Chance: {chance}.")
     block = min(tour.config.evaluate.block_size, tour.num_test_pairs)
-    print_line(f"{tour.num_test_pairs:,} unseen pairs; R@k in blocks of {block:,}; ± one standard error over pairs.")
+    print_line(f"{tour.num_test_pairs:,} held-out pairs; R@k in blocks of {block:,}; ± one standard error over pairs.")
     print_line("Gains are paired by seed; their intervals cover seeds and pairs.")

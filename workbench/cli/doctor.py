@@ -1,4 +1,4 @@
-"""``workbench doctor``."""
+"""``workbench doctor``: check this machine, and a run before it is trained."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,21 +22,21 @@ def doctor(
             "--max-time",
             min=0,
             metavar="S",
-            help="A trial that would take more seconds is left out, and the run's time estimated; 0 for no bound.",
+            help="Skip test steps that would take longer than S seconds, and estimate instead; 0 for no limit.",
         ),
     ] = 120,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Find out what this machine can do, and what is wrong with a run before it costs a night.
+    """Check this machine, and find problems of a run before training it.
 
-    With a recipe, the run is built, a few of its steps are taken, and nothing
-    is kept: does it fit, how long will it take, do captions and teacher make
-    sense, does every loss count.
+    With a recipe, builds the run and trains a few steps without keeping
+    anything: memory, training time, captions, teacher, and the effect of every
+    loss.
 
-    Exit status 1 if a problem is found, 0 if there are only warnings, 2 for
-    settings that training would refuse.
+    Exit status 1 for problems, 0 for warnings only, 2 for settings that
+    training would refuse.
 
     Examples:
 
@@ -73,16 +73,10 @@ def _examine(recipe: str | None, overrides: list[str] | None, runs: Path, max_ti
     check_config(config, runs)
 
     with phase("loading PyTorch"):
+        from workbench.cli.output import print_step
         from workbench.engine.doctor.examine import examine_run
 
-    return examine_run(config, runs, _say, max_time_s)
-
-
-def _say(doing: str) -> None:
-    """A line on stderr; not one that changes, for reading large data shows bars of its own."""
-    from workbench.cli.output import errors
-
-    errors.print(doing, style="dim", markup=False, soft_wrap=True)
+    return examine_run(config, runs, print_step, max_time_s)
 
 
 def _print(diagnosis: "Diagnosis") -> None:
@@ -107,5 +101,5 @@ def _versions(machine: "Machine") -> str:
 def _verdict(diagnosis: "Diagnosis") -> str:
     levels = [finding.level for finding in diagnosis.findings]
     counts = ((levels.count(level), level) for level in ("problem", "warning"))
-    said = [f"{count} {level}{'s' if count > 1 else ''}" for count, level in counts if count]
-    return " and ".join(said) if said else "nothing is wrong"
+    found = [f"{count} {level}{'s' if count > 1 else ''}" for count, level in counts if count]
+    return " and ".join(found) if found else "no problems found"

@@ -1,4 +1,4 @@
-"""``workbench evaluate``."""
+"""``workbench evaluate``: metrics of a run or a model on any pairs."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ def evaluate(
         typer.Option(
             "--data",
             metavar="SPEC",
-            help="Pairs to measure on; the run's validation pairs.",
+            help="Pairs to evaluate on; by default, the run's validation pairs.",
             autocompletion=complete_data,
         ),
     ] = None,
@@ -32,20 +32,18 @@ def evaluate(
             "--pairs",
             min=0,
             metavar="N",
-            help="How many pairs, the first ones; 0 for all.",
-            show_default="as many as the run validates on; all of --data",
+            help="Use the first N pairs; 0 for all.",
+            show_default="the run's number of validation pairs; all of --data",
         ),
     ] = None,
-    block_size: Annotated[
-        int | None, typer.Option("--block-size", min=2, help="Pictures among which one is to be found.")
-    ] = None,
+    block_size: Annotated[int | None, typer.Option("--block-size", min=2, help="Retrieval gallery size.")] = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Measure a student: retrieval, zero-shot, and agreement with its teacher.
+    """Evaluate a model: retrieval, zero-shot, and agreement with its teacher.
 
-    Agreement is left out, with a note, where the run's teacher is not on this machine.
+    Agreement is skipped, with a note, if the run's teacher is not on this machine.
 
     Examples:
 
@@ -85,4 +83,4 @@ def evaluate(
         print_line(note)
     own_only = measured.ceiling["image_to_text_r1"]
     if own_only < 1:
-        print_line(f"captions true of several pictures count as right; else no model could pass R@1 {own_only:.1%}")
+        print_line(f"shared captions match any of their images; otherwise R@1 could not exceed {own_only:.1%}")

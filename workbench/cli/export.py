@@ -1,4 +1,4 @@
-"""``workbench export``: a trained model as files for others."""
+"""``workbench export``: write a trained model as safetensors, an open_clip folder or ONNX."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +22,7 @@ def export(
             autocompletion=complete_source,
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where it goes; new, or empty.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder; new or empty.")],
     format: Annotated[
         str,
         typer.Option("--format", metavar="FORMAT", help="native, open_clip or onnx.", autocompletion=complete_format),
@@ -31,11 +31,11 @@ def export(
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """Write a trained model for others, without what only its training needed.
+    """Write a trained model for use elsewhere, without its training state.
 
-    native: safetensors and JSON that workbench.load_student reads without importing what trains.
-    open_clip: a folder that open_clip reads alone, where the layers are all alike.
-    onnx: image.onnx, text.onnx and config.json, whatever the layers are; checked with onnxruntime.
+    native: safetensors and JSON for workbench.load_student.
+    open_clip: a folder that open_clip loads; all layers must have the same shape.
+    onnx: image.onnx, text.onnx and config.json, for any layer shapes; checked with onnxruntime.
 
     Examples:
 
@@ -67,25 +67,15 @@ def export(
         print_error(f"workbench: {error}")
         raise typer.Exit(1) from None
     num_params = count_parameters(model)
-    tokenizer = model.tokenizer.spec["kind"]
+    use = _use(out, format, model.tokenizer.spec["kind"])
     if json:
-        print_json(
-            {
-                "source": source,
-                "dir": str(out.absolute()),
-                "format": format,
-                "half": half,
-                "files": exported.sizes,
-                "size_mb": exported.size_mb,
-                "source_size_mb": before_mb,
-                "num_params": num_params,
-                "max_abs_difference": exported.max_abs_difference,
-                "use": _use(out, format, tokenizer),
-            }
-        )
+        about = {"source": source, "dir": str(out.absolute()), "format": format, "half": half}
+        sizes = {"files": exported.sizes, "size_mb": exported.size_mb, "source_size_mb": before_mb}
+        difference = {"max_abs_difference": exported.max_abs_difference}
+        print_json({**about, **sizes, "num_params": num_params, **difference, "use": use})
         return
     _print(source, format, before_mb, num_params["total"], exported)
-    for line in _use(out, format, tokenizer):
+    for line in use:
         print(line)
 
 
@@ -93,14 +83,14 @@ def _print(source: str, format: str, before_mb: float | None, num_params: int, e
     from workbench.cli.output import print_line, print_rows
 
     print_rows(["file", "MB"], [[name, f"{size / 1e6:,.3f}"] for name, size in exported.sizes.items()])
-    before = "" if before_mb is None else f", of {before_mb:,.3f} MB in {source}"
+    before = "" if before_mb is None else f" ({source}: {before_mb:,.3f} MB)"
     print_line(f"{exported.folder}: {exported.size_mb:,.3f} MB{before}; {num_params:,} parameters")
-    print_line(f"checked as {format}: unit-length embeddings within {exported.max_abs_difference:.1g} of the model's")
+    print_line(f"checked as {format}: normalized embeddings differ by at most {exported.max_abs_difference:.1g}")
     print_line("use it:")
 
 
 def _use(out: Path, format: str, tokenizer: str) -> list[str]:
-    """Lines of Python that use what was written."""
+    """Python code that loads the exported model."""
     if format == "native":
         return [
             "from workbench import load_student",
@@ -108,13 +98,13 @@ def _use(out: Path, format: str, tokenizer: str) -> list[str]:
         ]
     if format == "open_clip":
         made = f"open_clip.create_model_and_transforms({f'local-dir:{out}'!r})"
-        own = f"# captions become tokens by the rule in {out / 'tokenizer.json'}, not by open_clip's tokenizer"
+        rule = f"# tokenize captions by the rule in {out / 'tokenizer.json'}, not with open_clip's tokenizer"
         theirs = f"tokenizer = open_clip.get_tokenizer({f'local-dir:{out}'!r})"
-        return ["import open_clip", f"model, _, preprocess = {made}", theirs if tokenizer == "bpe" else own]
+        return ["import open_clip", f"model, _, preprocess = {made}", theirs if tokenizer == "bpe" else rule]
     return [
         "import onnxruntime",
         f"tower = onnxruntime.InferenceSession({str(out / 'image.onnx')!r})",
-        f'image_BD, = tower.run(None, {{"image": pictures}})  # normalised as {out / "config.json"} says',
+        f'image_BD, = tower.run(None, {{"image": images}})  # normalized as {out / "config.json"} describes',
     ]
 
 

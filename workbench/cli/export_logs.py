@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from workbench.runs.directory import RunDirectory
 
 
-LAST_WORDS_WAIT_S = 10.0
+OUTCOME_WAIT_S = 10.0
 NICENESS = 10
 
 LogTo = Annotated[
@@ -24,14 +24,14 @@ LogTo = Annotated[
     typer.Option(
         "--log-to",
         metavar="TOOL",
-        help="Also write to tensorboard, wandb or trackio, from a process of its own. Repeatable.",
+        help="Also log to tensorboard, wandb or trackio, from a separate process. Repeatable.",
         autocompletion=complete_tool,
     ),
 ]
 
 
 def check_tools(tools: list[str] | None) -> None:
-    """Refuse, before anything begins, a tool that is unknown or not installed."""
+    """Refuse a tool that is unknown or not installed, before training starts."""
     from workbench.adapters.export import check_tool
 
     for tool in tools or []:
@@ -43,7 +43,7 @@ def export(
     tool: Annotated[
         str, typer.Option("--to", metavar="TOOL", help="tensorboard, wandb or trackio.", autocompletion=complete_tool)
     ],
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the run ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Follow the run until it ends.")] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Write to DIR/TOOL.", show_default="the run's folder's parent"),
@@ -51,11 +51,11 @@ def export(
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """Copy a run into TensorBoard, Weights & Biases (offline) or trackio.
+    """Export a run's log to TensorBoard, Weights & Biases (offline) or trackio.
 
-    With its config, losses, weighted terms, scales, learning rate, speed and metrics. An earlier copy is replaced.
+    Includes config, losses, weighted losses, scales, learning rate, speed and metrics; replaces an earlier export.
 
-    While training: workbench train --log-to tensorboard
+    To log while training: workbench train --log-to tensorboard
 
     Examples:
 
@@ -71,17 +71,17 @@ def export(
     directory = find_run(runs, run)
     check_tool(tool)
     if follow:
-        os.nice(NICENESS)  # the run comes first
+        os.nice(NICENESS)  # training has priority
         if errors.is_terminal:
-            errors.print(f"following {directory.id} until it ends; Ctrl-C ends this, not the run", markup=False)
+            errors.print(f"following {directory.id} until it ends; Ctrl-C stops the export, not the run", markup=False)
     folder = out or directory.path.parent
     try:
         exported = copy(directory, lambda: open_sink(tool, directory, folder), follows=follow)
-    except Exception as error:  # of a tool that is not ours, any at all
+    except Exception as error:  # a third-party tool may raise anything
         if os.environ.get("WORKBENCH_DEBUG"):
             raise
-        again = f"once more with: {export_command(directory, tool)} [--out DIR]"
-        print_error(f"workbench: {_failure(tool, error)}; the run is untouched; {again}")
+        again = f"retry with: {export_command(directory, tool)} [--out DIR]"
+        print_error(f"workbench: {_failure(tool, error)}; the run is not affected; {again}")
         raise typer.Exit(1) from None
     if json:
         print_json({"id": directory.id, "to": tool, **exported._asdict()})
@@ -99,7 +99,7 @@ def _failure(tool: str, error: Exception) -> str:
 
 @contextmanager
 def logging_to(directory: "RunDirectory", tools: list[str] | None) -> Iterator[None]:
-    """While the run trains, copies of it are kept up; what became of them is said on stderr once it is over."""
+    """While the run trains, export processes follow it; their results are printed to stderr at the end."""
     from workbench.adapters.export import start_export
 
     copies = []
@@ -107,13 +107,13 @@ def logging_to(directory: "RunDirectory", tools: list[str] | None) -> Iterator[N
         try:
             copies.append(start_export(directory, tool))
         except (ValueError, OSError) as error:
-            print_error(f"workbench: warning: {error}; the run goes on without {tool}")
+            print_error(f"workbench: warning: {error}; the run continues without {tool}")
     code = None
     try:
         yield
     except typer.Exit as exit_:
         code = exit_
     for copy in copies:
-        print_error(copy.last_words(LAST_WORDS_WAIT_S))
+        print_error(copy.outcome(OUTCOME_WAIT_S))
     if code:
         raise code

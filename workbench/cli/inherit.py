@@ -1,4 +1,4 @@
-"""``workbench inherit``: a smaller model with its teacher's weights, by a plan or by masks that are learnt."""
+"""``workbench inherit``: a smaller model with weights of its teacher, by a plan or by learned masks."""
 
 from pathlib import Path
 from shlex import quote
@@ -15,49 +15,50 @@ if TYPE_CHECKING:
     from workbench.inheritance.inheritance_map import InheritanceMap
     from workbench.models.clip import Clip
 
-STEPS = 80  # of the recipe tinyclip-auto's mask phase
-AMOUNT = "How many, or which share (0.5), of both towers."
+STEPS = 80  # as in the mask phase of the recipe tinyclip-auto
+AMOUNT = "A number or a fraction (0.5), for both towers."
 
 
 def inherit(
     teacher: Annotated[
-        str, typer.Option("--teacher", metavar="SPEC", help="Whose weights.", autocompletion=complete_model)
+        str,
+        typer.Option("--teacher", metavar="SPEC", help="The model to inherit from.", autocompletion=complete_model),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the smaller model goes.")],
-    depth: Annotated[str, typer.Option("--depth", metavar="AMOUNT", help=f"Layers. {AMOUNT}")] = "",
-    width: Annotated[str, typer.Option("--width", metavar="AMOUNT", help=f"Embedding channels. {AMOUNT}")] = "",
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder of the smaller model.")],
+    depth: Annotated[str, typer.Option("--depth", metavar="AMOUNT", help=f"Layers to keep. {AMOUNT}")] = "",
+    width: Annotated[str, typer.Option("--width", metavar="AMOUNT", help=f"Embedding channels to keep. {AMOUNT}")] = "",
     overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="One tower's plan, e.g. 'image.depth=[0,2,3]'; with --auto also a setting of the training, e.g. "
+            help="Plan of one tower, e.g. 'image.depth=[0,2,3]'; with --auto also training settings, e.g. "
             "train.batch_size=32. Repeatable.",
         ),
     ] = None,
     auto: Annotated[
         float | None,
-        typer.Option("--auto", metavar="SHARE", help="Learn which share of the attention and FFN weights goes."),
+        typer.Option("--auto", metavar="SHARE", help="Target sparsity of attention and FFN weights for learned masks."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", metavar="SPEC", help="With --auto: the pairs to learn that on.")
+        str | None, typer.Option("--data", metavar="SPEC", help="With --auto: training pairs for the masks.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help=f"With --auto: for how long; if not given, {STEPS}.")
+        int | None, typer.Option("--steps", help=f"With --auto: training steps; {STEPS} if not given.")
     ] = None,
     figure: Annotated[
         Path | None,
-        typer.Option("--figure", metavar="FILE", help="Draw what remains of each layer, as png, svg or pdf."),
+        typer.Option("--figure", metavar="FILE", help="Draw what each layer keeps (png, svg or pdf)."),
     ] = None,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """Make a smaller model from some of a teacher's layers, heads and channels (TinyCLIP's weight inheritance).
+    """Make a smaller model from a teacher's layers, heads and channels (TinyCLIP's weight inheritance).
 
-    By hand, a plan has image.* and text.* of depth, depth_rule (even, released_stride, first, last, importance), width,
-    heads, channels and width_rule (leading, magnitude).
+    A manual plan sets, for image.* and text.*: depth, depth_rule (even, released_stride, first, last, importance),
+    width, heads, channels and width_rule (leading, magnitude).
 
-    With --auto, masks over heads, FFN and embedding channels are learnt as in the recipe tinyclip-auto.
+    With --auto, masks over heads, FFN and embedding channels are learned as in the recipe tinyclip-auto.
 
     Examples:
 
@@ -65,7 +66,7 @@ def inherit(
 
         workbench inherit --teacher sample:scenes --set image.width=64 --set image.width_rule=magnitude --out narrow
 
-        workbench inherit --teacher sample:scenes --auto 0.5 --data samples:scenes --out learnt
+        workbench inherit --teacher sample:scenes --auto 0.5 --data samples:scenes --out learned
 
         workbench evaluate half --data samples:scenes/test
 
@@ -108,7 +109,7 @@ def inherit(
     if figure:
         print_line(f"figure: {figure}")
     print_line(
-        f"measure it: workbench evaluate {quote(str(out))} --data SPEC; train it: --set student.model={quote(str(out))}"
+        f"evaluate: workbench evaluate {quote(str(out))} --data SPEC; train: --set student.model={quote(str(out))}"
     )
 
 
@@ -122,16 +123,16 @@ def _by_plan(teacher: "Clip", plan: "Plan") -> "tuple[Clip, InheritanceMap]":
 def _check_learning(
     teacher: str, data: str | None, auto: float | None, steps: int | None, plan: "Plan", settings: "Table", runs: Path
 ) -> None:
-    """Refuse ``--auto`` without pairs or on ones that are not there, and what is only for it without it."""
+    """Check the options of ``--auto``, and that its data exists; without ``--auto``, refuse them."""
     from workbench.engine.learn_masks import masks_config
     from workbench.engine.precheck import check_config
 
     if auto is None:
         if data is not None or steps is not None:
-            raise ValueError("--data and --steps are for --auto: say with --auto 0.5 which share of the weights goes")
+            raise ValueError("--data and --steps need --auto: give a target sparsity, e.g. --auto 0.5")
         return
     if data is None:
-        raise ValueError("masks are learnt on pairs: name some with --data SPEC, e.g. --data samples:scenes")
+        raise ValueError("--auto needs training pairs: add --data SPEC, e.g. --data samples:scenes")
     if steps is not None and steps < 1:
         raise ValueError(f"--steps must be at least 1 (got {steps})")
     if not 0 < auto < 1:
@@ -139,6 +140,7 @@ def _check_learning(
     try:
         check_config(masks_config(teacher, data, auto, steps or STEPS, plan.model_dump(mode="json"), settings), runs)
     except ValueError as error:
+        # The remedy must name the option of this command.
         raise ValueError(str(error).replace("--set data.train=SPEC", "--data SPEC")) from None
 
 
@@ -161,7 +163,7 @@ def _by_masks(
 
 
 def _plan(depth: str, width: str, overrides: list[str], *, is_auto: bool) -> "tuple[Plan, Table]":
-    """The plan, and what ``--set`` says of the training that learns masks."""
+    """The plan of both towers, and the ``--set`` overrides for the training of masks."""
     from workbench.config.inheritance import TOWERS, Plan
     from workbench.config.run import RunConfig
     from workbench.config.toml import merge, parse_override
@@ -171,8 +173,9 @@ def _plan(depth: str, width: str, overrides: list[str], *, is_auto: bool) -> "tu
     table: Table = {}
     for override in [*both, *overrides]:
         table = merge(table, parse_override(override))
+    # --set takes both kinds: keys of a run's config are training settings, the rest is the plan.
     of_run = [key for key in table if is_auto and key in RunConfig.model_fields]
     settings = {key: table.pop(key) for key in of_run}
     if not table and not is_auto:
-        raise ValueError("nothing is left out: say what to keep, e.g. --depth 0.5, or --auto 0.5")
+        raise ValueError("nothing to remove: choose what to keep, e.g. --depth 0.5, or --auto 0.5")
     return Plan.parse(table), settings

@@ -1,4 +1,4 @@
-"""What goes to stdout (results) and what to stderr (progress)."""
+"""Output of all commands: results to stdout as tables, lines or JSON; progress and errors to stderr."""
 
 import json
 import math
@@ -17,20 +17,20 @@ from workbench.terminal import visible
 from workbench.views.metrics import metric_label
 
 GAP = 2  # between columns
-SHORT_NAME = 16  # up to which a first cell is never to blame for a table's width
-LONG_WORD = 32  # beyond which a word, a path for example, may be broken
-NOTHING = ("", "-", "\N{EN DASH}")  # a cell that says that there is none
+SHORT_NAME = 16  # a first cell up to this width stays in its column
+LONG_WORD = 32  # a longer word, such as a path, may be broken
+NOTHING = ("", "-", "\N{EN DASH}")  # empty cells
 
 
 class PlainConsole(Console):
-    """A console that sends no control character but those of its own styles, whatever it is given to print."""
+    """A console that escapes control characters in its input and sends only those of its own styles."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A string as styled text: measured, wrapped and aligned as it is shown."""
+        """Escape a string first, so that it is measured and wrapped as it is shown."""
         return super().render_str(visible(text, lines=True), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What goes to the terminal, of anything."""
+        """Escape what any other renderable prints."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else visible(text, lines=True), style, control)
 
@@ -40,19 +40,19 @@ errors = PlainConsole(stderr=True, highlight=False)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """One JSON document on stdout; numbers that are not finite become "NaN", "Infinity" and "-Infinity"."""
+    """Print one JSON document to stdout; numbers that are not finite become "NaN", "Infinity" and "-Infinity"."""
     text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False, default=str)
     lines = (line if line.isprintable() else _escaped(line) for line in text.split("\n"))
     print("\n".join(lines))
 
 
 def _escaped(line: str) -> str:
-    """A line of JSON, in which only strings can hold what is not printable."""
+    """A line of JSON with unprintable characters escaped; only strings can hold them."""
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
 
 
 def _finite(value: Any) -> Any:
-    """The value with strings for the numbers that JSON has no token for, as in ``events.jsonl``."""
+    """The value with strings for numbers that JSON cannot represent, as in ``events.jsonl``."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
@@ -61,18 +61,26 @@ def _finite(value: Any) -> Any:
 
 
 def print_wrapped(text: str, indent: str = "") -> None:
-    """A paragraph, broken at its spaces where the terminal ends, each line after ``indent``."""
+    """Print a paragraph, wrapped to the terminal's width, each line after ``indent``."""
     lines = textwrap.wrap(visible(text), console.width, initial_indent=indent, subsequent_indent=indent)
     print_line("\n".join(lines))
 
 
 def print_line(text: str) -> None:
-    """A line of plain text, unwrapped, so that paths in it can be copied."""
+    """Print a line of plain text, unwrapped, so that paths can be copied."""
     console.print(text, markup=False, soft_wrap=True)
 
 
+def print_step(text: str) -> None:
+    """Print a line about the current step of a command to stderr.
+
+    Not a live display: reading large data shows progress bars, and two of these overwrite each other.
+    """
+    errors.print(text, style="dim", markup=False, soft_wrap=True)
+
+
 def indented(text: str) -> str:
-    """A text from a file, to be printed behind something else: its further lines are set in, as none of ours is."""
+    """Text from a file for use in a message: its further lines are indented, so they cannot pass for our own."""
     return "\n    ".join(map(visible, text.split("\n")))
 
 
@@ -84,13 +92,14 @@ def print_rows(
     num_words: int = 1,
     lines: bool = False,
 ) -> None:
-    """A plain table: the first ``num_words`` columns hold words, the others values, set to the right.
+    """Print a plain table, the only one of the command line.
 
-    ``lines``: whether a cell may have several lines, all of which the caller has made.
+    On a terminal that is too narrow, long first cells get a line of their own; if the others are still too wide, each
+    row becomes its first cell with the other cells below it.
 
-    Where a terminal is too narrow for its longest words and values side by side, those rows whose first cell is to
-    blame have it on a line of its own; where the others are too wide too, every row is its first cell with them under
-    it.
+    Args:
+        num_words: the first columns hold words and are aligned left; the others hold values, aligned right.
+        lines: cells may have line breaks (from the caller, not from a file).
     """
     columns = [visible(column) for column in columns]
     rows = [[visible(cell, lines=lines) for cell in row] for row in rows]
@@ -106,7 +115,7 @@ def print_rows(
             for line in _stacked(columns, row, console.width):
                 print_line(line)
         return
-    held: list[list[str]] = []  # rows that are not printed yet
+    held: list[list[str]] = []  # rows between two long names share one table
     has_head = True
     for row in rows:
         if row[0] in long_names:
@@ -131,7 +140,7 @@ def _print_table(
 
 
 def _without_long_names(cells: list[list[str]], num_words: int, width: int) -> tuple[list[int] | None, set[str]]:
-    """The widths where the longest of the first cells are left out, and these; None where that does not help."""
+    """Column widths without the longest first cells, and these cells; None if that is still too wide."""
     names = sorted(set(cells[0][1:]), key=cell_len)
     while names and cell_len(names.pop()) > SHORT_NAME:
         kept = [cells[0][0], *names]
@@ -141,9 +150,9 @@ def _without_long_names(cells: list[list[str]], num_words: int, width: int) -> t
 
 
 def _widths(columns: list[list[str]], num_words: int, width: int) -> list[int] | None:
-    """What each column gets of the terminal: all it wants, or at least its longest word; None if that is too much.
+    """Column widths that fit the terminal, at least the longest word of each; None if even that is too wide.
 
-    A column is its heading and its cells; values are never broken, headings and words at their spaces.
+    A column is its heading and its cells. Values are never broken; headings and words break at spaces.
     """
     wanted = [max(map(cell_len, column)) for column in columns]
     least = [
@@ -154,19 +163,20 @@ def _widths(columns: list[list[str]], num_words: int, width: int) -> list[int] |
     if spare < 0:
         return None
     given = list(least)
-    by_wish = sorted(range(len(columns)), key=lambda index: wanted[index] - least[index])
-    for position, index in enumerate(by_wish):
+    by_lack = sorted(range(len(columns)), key=lambda index: wanted[index] - least[index])
+    for position, index in enumerate(by_lack):  # smallest first: what it does not need is left for the others
         given[index] += min(wanted[index] - least[index], spare // (len(columns) - position))
         spare -= given[index] - least[index]
     return given
 
 
+# A path or id has no spaces; without the limit, one would force the stacked layout.
 def _longest_word(cell: str) -> int:
     return max((min(cell_len(word), LONG_WORD) for word in cell.split()), default=0)
 
 
 def _stacked(columns: list[str], row: list[str], width: int) -> Iterator[str]:
-    """A row's first cell, then ``column value`` for what else it holds, as many to a line as fit."""
+    """Lines of a row: its first cell, then its other cells as ``column value``, as many per line as fit."""
     first, *others = row
     yield first
     line = ""
@@ -190,11 +200,11 @@ def print_metrics(
     teacher: Mapping[str, float] = {},
     chance: Mapping[str, float] = {},
 ) -> None:
-    """Metrics with their labels, and ± one standard error where there is one.
+    """Print a table of metrics, with ± one standard error where known.
 
     Args:
-        teacher: its metrics on the same pairs.
-        chance: what a random answer is expected to score.
+        teacher: the teacher's metrics on the same pairs.
+        chance: the chance level of each metric.
     """
     levels = {name: values for name, values in (("teacher", teacher), ("chance", chance)) if values}
     rows = []

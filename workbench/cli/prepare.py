@@ -1,4 +1,4 @@
-"""``workbench data prepare``."""
+"""``workbench data prepare``: decode images once, list and remove prepared data."""
 
 from collections import Counter
 from pathlib import Path
@@ -22,29 +22,27 @@ def prepare(
         str | None,
         typer.Argument(
             metavar="SPEC",
-            help="The data: a path, samples:NAME/SPLIT, coco:, karpathy:, folder:, a mixture.",
+            help="Data: a path, samples:NAME/SPLIT, coco:, karpathy:, folder:, or a mixture.",
             autocompletion=complete_data,
         ),
     ] = None,
     keep: Annotated[
-        str | None, typer.Option("--keep", help="pixels (the default), or jpeg: each picture in its own format.")
+        str | None, typer.Option("--keep", help="pixels (default), or jpeg: images in their original format.")
     ] = None,
-    working_size: Annotated[
-        int, typer.Option("--working-size", min=0, help="As data.working_size of the runs to come.")
-    ] = 0,
-    num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="How many, the first ones; 0 for all.")] = 0,
-    listing: Annotated[bool, typer.Option("--list", help="Show what is prepared.")] = False,
-    removing: Annotated[bool, typer.Option("--remove", help="Remove what is prepared: of SPEC, or all.")] = False,
+    working_size: Annotated[int, typer.Option("--working-size", min=0, help="The data.working_size of the runs.")] = 0,
+    num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="Use the first N pairs; 0 for all.")] = 0,
+    listing: Annotated[bool, typer.Option("--list", help="List prepared data.")] = False,
+    removing: Annotated[bool, typer.Option("--remove", help="Remove prepared data: of SPEC, or all.")] = False,
     skip_bad_shards: SkipBadShards = False,
     json: Json = False,
 ) -> None:
-    """Decode pictures once, for every run to come; no batch changes by it.
+    """Decode images once for all later runs. Batches stay exactly the same.
 
-    Runs find what is prepared by themselves, and prepare up to 2 GB unasked. What lies in the cache ($WORKBENCH_CACHE)
-    is made anew when the data change.
+    Runs find prepared data by themselves, and prepare up to 2 GB automatically. The cache ($WORKBENCH_CACHE) is rebuilt
+    when the data changes.
 
-    Large pictures take 3 bytes a pixel. With --keep jpeg they take what their files do and are decoded when they are
-    read. A working size scales them down, for runs with the same data.working_size.
+    Pixels take 3 bytes each. With --keep jpeg, images take the size of their files and are decoded when read. A working
+    size scales images down, for runs with the same data.working_size.
 
     Examples:
 
@@ -57,7 +55,7 @@ def prepare(
         workbench data prepare pairs.csv --remove
     """
     if listing and removing:
-        raise ValueError("--list and --remove are two commands: give one of them")
+        raise ValueError("give only one of --list and --remove")
     if (listing or removing) and (keep or working_size or num_pairs or skip_bad_shards or (listing and spec)):
         raise ValueError(f"{'--list' if listing else '--remove'} takes no other option")
     if listing:
@@ -65,7 +63,7 @@ def prepare(
     elif removing:
         _remove(spec, json)
     elif spec is None:
-        raise ValueError("name the data: workbench data prepare SPEC; or see what is prepared: --list")
+        raise ValueError("name the data: workbench data prepare SPEC; or list prepared data: --list")
     else:
         _prepare(spec, keep or "pixels", working_size, num_pairs, "skip" if skip_bad_shards else "refuse", json)
 
@@ -79,9 +77,9 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
     from workbench.errors import unknown
 
     if keep not in KINDS:
-        raise unknown("way to keep pictures", keep, KINDS)
+        raise unknown("--keep", keep, KINDS)
     if keep == "jpeg" and working_size:
-        raise ValueError("--keep jpeg keeps whole pictures, which are scaled when they are read: drop --working-size")
+        raise ValueError("--keep jpeg keeps images at full size: drop --working-size")
     before = {one.manifest.id for one in listed()}
     dataset = open_dataset(spec, "train", num_pairs, bad_shards)
     parts = dataset.parts if isinstance(dataset, Mixture) else (dataset,)
@@ -93,10 +91,10 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
         )
         return
     for one in stores:
-        print_line(f"{one.manifest.spec}: {'is' if one.manifest.id in before else 'was'} {_described(one)}")
+        print_line(f"{one.manifest.spec}: {'already ' if one.manifest.id in before else ''}{_described(one)}")
         for reason, count in _reasons(one.manifest).items():
-            print_line(f"  {count:,} {reason}, which runs replace by others")
-    print_line(f"runs read it by themselves; it lies in {stores[0].folder.parents[1]}")
+            print_line(f"  {count:,} {reason}: replaced by other images in runs")
+    print_line(f"runs use it automatically; cache: {stores[0].folder.parents[1]}")
 
 
 def _list(json: bool) -> None:
@@ -129,7 +127,7 @@ def _remove(spec: str | None, json: bool) -> None:
     names = [part.spec for part in mixture_parts(spec)] or [spec] if spec else []
     found = [one for one in listed() if not names or any(_is_of(name, one.manifest) for name in names)]
     if spec and not found:
-        raise ValueError(f"nothing is prepared of '{spec}': see workbench data prepare --list")
+        raise ValueError(f"nothing is prepared for '{spec}': see workbench data prepare --list")
     for one in found:
         remove_store(one.folder)
     total = sum(one.size_bytes for one in found)
@@ -140,8 +138,8 @@ def _remove(spec: str | None, json: bool) -> None:
 
 
 def _is_of(name: str, manifest: "Manifest") -> bool:
-    """Whether a store is of this SPEC, of any split where it is a sample set, as seen from here."""
-    if name.startswith("samples:"):
+    """Whether a store holds this SPEC (relative to this folder), or any split of this sample set."""
+    if name.startswith("samples:"):  # drawn by the workbench, so the same in every folder
         return manifest.spec == name or manifest.spec.startswith((f"{name},", f"{name}/"))
     return manifest.place == str(Path.cwd()) and (manifest.spec == name or manifest.spec.startswith(f"{name},"))
 

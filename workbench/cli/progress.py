@@ -1,4 +1,4 @@
-"""A run's events as progress bars in a terminal, and as a line now and then elsewhere."""
+"""Progress of runs on stderr, as bars in a terminal and as lines elsewhere; and signals that stop a run."""
 
 import errno
 import os
@@ -25,23 +25,22 @@ from workbench.events import (
     StepDone,
     Warned,
 )
-from workbench.formatting import duration, rate, told_apart
+from workbench.formatting import distinct_names, duration, rate
 from workbench.progress import hosted
 from workbench.views.metrics import metric_label
 
-# Ctrl-C, SIGTERM, SIGHUP (a terminal that closes) and SIGUSR1 (a cluster's last warning) end a run, resumable.
-#
-# The run finishes its step and saves. A second signal ends it at once, unless that is SIGHUP: shells and kernels send
-# it twice, and after SIGTERM.
+# Ctrl-C, SIGTERM, SIGHUP (the terminal closes) and SIGUSR1 (a cluster's warning before the time limit) stop a run: it
+# finishes its step and saves. A second signal ends it at once, except SIGHUP: shells and kernels send that one twice,
+# and after SIGTERM.
 
 T = TypeVar("T")
 HANGUP = getattr(signal, "SIGHUP", None)  # Windows has neither this nor SIGUSR1
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
-GONE = (errno.EIO, errno.EPIPE)  # a terminal that has closed, and a pipe whose reader has ended
+GONE = (errno.EIO, errno.EPIPE)  # a closed terminal, and a pipe whose reader has ended
 
 
 class Interrupt:
-    """Which signal came, if one did; call it to ask."""
+    """The first signal received, if any; calling it returns whether there was one."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -56,11 +55,11 @@ class Interrupt:
 
 
 @contextmanager
-def listening() -> Iterator[Interrupt]:
-    """Turn the first signal into a request; the handlers are put back after.
+def interruptible() -> Iterator[Interrupt]:
+    """While the block runs, record the first signal instead of ending; the handlers are restored at the end.
 
-    SIGHUP stays ignored where it was, as under ``nohup``. What is printed once nothing reads it is dropped: a run must
-    not die of that while it saves.
+    SIGHUP stays ignored where it was ignored, as under ``nohup``. Output to a closed terminal or pipe is dropped, since
+    a write error must not end a run while it saves.
     """
     interrupt = Interrupt()
 
@@ -70,12 +69,12 @@ def listening() -> Iterator[Interrupt]:
                 return
             raise KeyboardInterrupt
         interrupt.number = number
-        print("\nfinishing this step and saving; once more to quit at once", file=sys.stderr)
+        print("\nfinishing this step and saving; press again to quit at once", file=sys.stderr)
 
-    heard = [one for one in SIGNALS if one != HANGUP or signal.getsignal(one) != signal.SIG_IGN]
+    handled = [one for one in SIGNALS if one != HANGUP or signal.getsignal(one) != signal.SIG_IGN]
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast(TextIO, _Lasting(stream)) for stream in streams)
-    before = {number: signal.signal(number, handle) for number in heard}
+    sys.stdout, sys.stderr = (cast(TextIO, _DroppingStream(stream)) for stream in streams)
+    before = {number: signal.signal(number, handle) for number in handled}
     try:
         yield interrupt
     finally:
@@ -85,22 +84,22 @@ def listening() -> Iterator[Interrupt]:
             sys.stdout, sys.stderr = streams
 
 
-class _Lasting:
-    """A stream that drops what is written once its terminal or its reader is gone."""
+class _DroppingStream:
+    """A stream that drops output once its terminal or reader is gone."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._tried(lambda: self._stream.write(text))
+        return self._attempt(lambda: self._stream.write(text))
 
     def flush(self) -> None:
-        self._tried(self._stream.flush)
+        self._attempt(self._stream.flush)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def _tried(self, act: Callable[[], T]) -> T:
+    def _attempt(self, act: Callable[[], T]) -> T:
         try:
             return act()
         except OSError as error:
@@ -112,16 +111,16 @@ class _Lasting:
             return act()
 
 
-NAME_WIDTH = 16  # with it a line of bars has at most 80 columns
-MANY_PAIRS = 1000  # of a test; measuring fewer takes no time worth a hint
-PLAIN_EVERY = 0.1  # of the run, between two lines where there is no terminal
+NAME_WIDTH = 16  # keeps a line of bars within 80 columns
+MANY_PAIRS = 1000  # test pairs from which on evaluation takes long enough for a hint
+PLAIN_EVERY = 0.1  # of the run's steps, between two lines without a terminal
 
 
 def show(events: Iterable[Event], num_steps: int) -> Iterator[Event]:
-    """Pass the events on and show them on stderr; where that fails, once say so and go on without."""
+    """Pass the events on and show them on stderr; if showing fails, report it once and go on without."""
     view = _Bars(num_steps) if errors.is_terminal else _Lines(num_steps)
     is_shown = True
-    warned: set[tuple[int, str]] = set()  # what concerns all members of a cohort is shown once
+    warned: set[tuple[int, str]] = set()  # a warning of all members of a cohort is shown once
     with view:
         for event in events:
             is_new = not (isinstance(event, Warned) and (event.step, event.message) in warned)
@@ -133,11 +132,11 @@ def show(events: Iterable[Event], num_steps: int) -> Iterator[Event]:
 
 
 def _is_shown(view: "_Bars | _Lines", event: Event) -> bool:
-    """Whether the event could be shown: a display that fails must not end hours of training."""
+    """Show the event; False if that failed. A display error must not end hours of training."""
     try:
         view.show(event)
     except Exception as error:
-        message = f"progress is no longer shown ({type(error).__name__}: {error}); training goes on"
+        message = f"progress is no longer shown ({type(error).__name__}: {error}); training continues"
         with suppress(Exception):
             text = f"workbench: {message}, see it with: workbench runs show {event.run}"
             errors.print(text, markup=False, soft_wrap=True)
@@ -146,18 +145,18 @@ def _is_shown(view: "_Bars | _Lines", event: Event) -> bool:
 
 
 def _recall(event: EvalDone, image: str, text: str) -> str:
-    """Recall at 1 both ways, named for its ends, such as "I→T 1.7 T→I 3.3 %"; empty without."""
-    ways = {"image_to_text_r1": f"{image}→{text}", "text_to_image_r1": f"{text}→{image}"}
-    measured = {name: metric_label(name).number(event.metrics[name]) for name in ways if name in event.metrics}
-    found = [f"{ways[name]} {number}" for name, number in measured.items()]
+    """Recall@1 in both directions, such as "I→T 1.7 T→I 3.3 %"; empty if not measured."""
+    directions = {"image_to_text_r1": f"{image}→{text}", "text_to_image_r1": f"{text}→{image}"}
+    measured = {name: metric_label(name).number(event.metrics[name]) for name in directions if name in event.metrics}
+    found = [f"{directions[name]} {number}" for name, number in measured.items()]
     return f"{' '.join(found)} %" if found else ""
 
 
 def _test_hint(event: EvalStarted) -> str:
-    """What is about to be measured, and how to leave it out; empty for a validation or a short test."""
+    """The number of test pairs, and how to skip them; empty for validation or few pairs."""
     if event.split != "test" or event.num_pairs < MANY_PAIRS:
         return ""
-    return f"measuring {event.num_pairs:,} test pairs (--no-test or --set data.test= trains without)"
+    return f"evaluating {event.num_pairs:,} test pairs (skip with --no-test or --set data.test=)"
 
 
 def _ending(event: RunFinished) -> str:
@@ -200,7 +199,7 @@ class _Bars:
                 self._tasks[event.run] = self._progress.add_task(
                     event.run, total=self._num_steps, completed=event.step, loss="-", rate="", recall=""
                 )
-                for name, task in zip(told_apart(list(self._tasks), NAME_WIDTH), self._tasks.values(), strict=True):
+                for name, task in zip(distinct_names(list(self._tasks), NAME_WIDTH), self._tasks.values(), strict=True):
                     self._progress.update(task, description=name)
             case StepDone():
                 self._update(event, loss=f"loss {event.loss:.3f}", rate=rate(event.pairs_per_s))
@@ -222,7 +221,7 @@ class _Bars:
 class _Lines:
     def __init__(self, num_steps: int) -> None:
         self._num_steps = num_steps
-        self._next: dict[str, float] = {}  # by run: the step from which on it is shown again
+        self._next: dict[str, float] = {}  # by run: the step of its next line
 
     def __enter__(self) -> "_Lines":
         return self
@@ -239,19 +238,19 @@ class _Lines:
                 left_s = (self._num_steps - event.step) * event.step_time_s
                 others = f" in each of {len(self._next)} runs" if len(self._next) > 1 else ""
                 numbers = f"loss {event.loss:.3f}  {rate(event.pairs_per_s)}{others}  {duration(left_s)} left"
-                self._say(event, f"step {event.step}/{self._num_steps}  {numbers}")
+                self._print(event, f"step {event.step}/{self._num_steps}  {numbers}")
             case EvalStarted() if hint := _test_hint(event):
-                self._say(event, hint)
+                self._print(event, hint)
             case EvalDone():
-                self._say(event, f"{event.split} R@1 {_recall(event, 'image', 'text')}".rstrip())
+                self._print(event, f"{event.split} R@1 {_recall(event, 'image', 'text')}".rstrip())
             case StageStarted():
-                self._say(event, _stage(event))
+                self._print(event, _stage(event))
             case RunFinished():
                 self._next.pop(event.run, None)
-                self._say(event, _ending(event))
+                self._print(event, _ending(event))
             case Warned():
-                self._say(event, event.message)
+                self._print(event, event.message)
 
     @staticmethod
-    def _say(event: Event, text: str) -> None:
+    def _print(event: Event, text: str) -> None:
         errors.print(f"{event.run}  {text}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``workbench report``."""
+"""``workbench report``: tables and figures of a study's results."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from workbench.report.study import StudyReport
 
 REPORTS = Path("reports")
-UNASKED = "told by its runs, without a baseline and the paper's figures: name the study's file for these"
+NO_STUDY_FILE = "from its runs alone: name the study's file for its baseline and the paper's numbers"
 Study = Annotated[
     str,
     typer.Argument(
@@ -23,20 +23,18 @@ Study = Annotated[
 
 def report(
     name_or_file: Study = "",
-    all_studies: Annotated[
-        bool, typer.Option("--all", help="Of every study that has run to its end, with an index of what was found.")
-    ] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Of the rehearsal that `sweep --quick` made.")] = False,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The name that the sweep was given.")] = "",
+    all_studies: Annotated[bool, typer.Option("--all", help="Report all finished studies, with an index.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Report the rehearsal made by `sweep --quick`.")] = False,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The sweep's --name.")] = "",
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where to write; reports/NAME if not given.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Output folder; reports/NAME if not given.")
     ] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
             "--format",
             metavar="md|csv|tex|png|svg|pdf",
-            help="What to write; tex is LaTeX. Repeatable.",
+            help="Output format; tex is LaTeX. Repeatable.",
             show_default="md, csv, tex, png",
             autocompletion=complete_report_format,
         ),
@@ -47,13 +45,13 @@ def report(
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """What a study has found: a table with intervals, ours beside the paper's.
+    """Report a study's results: tables with intervals, next to the paper's numbers.
 
-    Works while the sweep is running: what is missing is said. Writes Markdown,
-    CSV, LaTeX and figures; with --json, files only where --out names a folder.
+    Also works while the sweep is running; missing runs are listed. Writes
+    Markdown, CSV, LaTeX and figures; with --json, only if --out names a folder.
 
-    With --all --out studies/results, `workbench studies` says what was found. A
-    finding.md that you lay beside a report opens its part of the index.
+    After --all --out studies/results, `workbench studies` shows the answers. A
+    finding.md in a report's folder becomes the start of its entry in the index.
 
     Examples:
 
@@ -68,33 +66,34 @@ def report(
     from workbench.report.write import USUAL, check_formats
 
     if misnamed:
-        raise ValueError("say what to write with --format md|csv|tex|png|svg|pdf, for example --format tex")
+        raise ValueError("choose the format with --format md|csv|tex|png|svg|pdf, for example --format tex")
     check_formats(formats or ())
     if json and formats and not out:
-        raise ValueError("--format is about files, and --json writes none unless --out names a folder: add --out DIR")
+        raise ValueError("with --json, --format needs --out DIR")
     if all_studies and (name_or_file or quick or name):
-        raise ValueError("--all takes every study: leave out STUDY, --quick and --name")
+        raise ValueError("--all reports every study: drop STUDY, --quick and --name")
     if not (all_studies or name_or_file):
-        raise ValueError("of which study? Name one (see `workbench studies`), or ask for --all")
+        raise ValueError("name a study (see `workbench studies`), or use --all")
     if all_studies:
         _report_all(runs, out, formats or USUAL, json)
     else:
-        _report_one(_found(name_or_file, quick, name, runs), out, formats or USUAL, json)
+        _report_one(_report_on(name_or_file, quick, name, runs), out, formats or USUAL, json)
 
 
-def _found(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyReport":
+def _report_on(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyReport":
     from workbench.config.study import kept_as
     from workbench.report.study import report_on
     from workbench.runs.summary import find_study, studies_with_runs
 
-    asked = find_study(name_or_file, runs)
-    quick = quick or asked.source != name_or_file
-    study = asked.study.quick() if quick else asked.study
+    known = find_study(name_or_file, runs)
+    # A name with the suffix of rehearsals was found without it.
+    quick = quick or known.source != name_or_file
+    study = known.study.quick() if quick else known.study
     full_name = kept_as(study, name, quick=quick)
-    found = report_on(study, full_name, runs, asked.source)
+    found = report_on(study, full_name, runs, known.source)
     if not found.has_runs:
         rehearsed = not quick and kept_as(study, name, quick=True) in studies_with_runs(runs)
-        remedy = "it was rehearsed, add --quick" if rehearsed else f"begin it with {found.made_on.command}"
+        remedy = "only its rehearsal has, add --quick" if rehearsed else f"start it with {found.made_on.command}"
         raise ValueError(f"{runs} has no run of study '{full_name}' yet: {remedy}")
     return found
 
@@ -121,15 +120,15 @@ def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ..
     from workbench.report.write import document
     from workbench.runs.summary import find_study, known_studies, studies_with_runs
 
-    begun = [name for name in studies_with_runs(runs) if name in known_studies(runs) and not name.endswith(QUICK)]
-    every = [report_on(find_study(study, runs).study, study, runs) for study in begun]
+    started = [name for name in studies_with_runs(runs) if name in known_studies(runs) and not name.endswith(QUICK)]
+    every = [report_on(find_study(study, runs).study, study, runs) for study in started]
     answered = [found for found in every if is_answered(found)]
     for found in every:
         if found not in answered:
-            said = f"left out {found.table.name}, which has not run to its end: {progress(found.table.cells)}"
-            errors.print(said, markup=False)
+            note = f"skipped {found.table.name}, which is not finished: {progress(found.table.cells)}"
+            errors.print(note, markup=False)
     if not answered:
-        raise ValueError(f"{runs} has no study that has run to its end: `workbench report STUDY` shows one under way")
+        raise ValueError(f"{runs} has no finished study: `workbench report STUDY` reports an unfinished one")
     files = write_results(answered, out or REPORTS, formats) if out or not json else []
     if json:
         print_json({"reports": [document(found) for found in answered], "files": [str(path) for path in files]})
@@ -139,26 +138,26 @@ def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ..
 
 
 def _print(found: "StudyReport") -> None:
-    """The main metric's table and what it says; the rest is in the files."""
+    """Print the main metric's table and the findings; the files have the rest."""
     from workbench.cli.output import console, print_rows
     from workbench.report.markdown import legend, shown_cells
     from workbench.report.tables import grid
     from workbench.report.words import findings, progress, troubles
     from workbench.terminal import visible
 
-    def say(text: str) -> None:
+    def write(text: str) -> None:
         console.print(visible(text), markup=False)
 
-    say(found.table.question or UNASKED)
-    say(progress(found.table.cells))
+    write(found.table.question or NO_STUDY_FILE)
+    write(progress(found.table.cells))
     if found.main:
         table = grid(found.table, found.main, shown_cells(found))
-        say("")
+        write("")
         print_rows(list(table.columns), [list(row) for row in table.rows])
-    say("")
+    write("")
     for line in (*findings(found), *troubles(found.table.cells)):
-        say(f"- {line}")
-    say("")
+        write(f"- {line}")
+    write("")
     for line in legend(found):
-        say(line)
-    say("")
+        write(line)
+    write("")

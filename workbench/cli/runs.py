@@ -1,4 +1,4 @@
-"""``workbench runs``: list, show, compare, stop, resume, fork."""
+"""``workbench runs``: list, show, stop and resume runs; the other commands of the group come from their modules."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,12 +11,12 @@ import typer
 from workbench.cli.architecture import (
     Against,
     ArchitectureFlag,
+    ArchitectureOptions,
     CostsFlag,
     OverTime,
     Stage,
-    Wanted,
+    architecture_options,
     show_architecture,
-    wanted,
 )
 from workbench.cli.compare import compare
 from workbench.cli.completion import complete_setting
@@ -31,7 +31,7 @@ app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_h
 
 @app.command("list")
 def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Every run, the newest first.
+    """List all runs, newest first.
 
     Examples:
 
@@ -74,7 +74,7 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
 def show(
     run: Run,
     gradients: Annotated[
-        bool, typer.Option("--gradients", help="How hard each loss pulled at the student, and who fights whom.")
+        bool, typer.Option("--gradients", help="Gradient norm of each loss, and gradient conflicts between losses.")
     ] = False,
     architecture: ArchitectureFlag = False,
     stage: Stage = None,
@@ -84,20 +84,20 @@ def show(
     figure: Annotated[
         Path | None,
         typer.Option(
-            "--figure", metavar="FILE", help="With --gradients or --architecture: draw it, as png, svg or pdf."
+            "--figure", metavar="FILE", help="With --gradients or --architecture: write a figure (png, svg or pdf)."
         ),
     ] = None,
     departures: Annotated[
-        bool, typer.Option("--departures", help="Every setting that is not the paper's, and why it matters.")
+        bool, typer.Option("--departures", help="List settings that differ from the paper, and why they matter.")
     ] = False,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """One run: how it stands, what it measured, and what it warned of; or one of the reports below.
+    """Show one run: its state, metrics and warnings, or the chosen reports.
 
     Examples:
 
-        workbench runs show one --gradients --figure pulls.png
+        workbench runs show one --gradients --figure gradients.png
 
         workbench runs show small --architecture --against manual --figure layers.pdf
     """
@@ -110,12 +110,13 @@ def show(
     from workbench.runs.summary import summarize
 
     if figure and gradients == architecture:
-        raise ValueError("--figure draws one thing: add --gradients or --architecture, and not both")
-    asked = wanted(architecture, Wanted(stage, against, costs, over_time))
+        raise ValueError("--figure needs exactly one of --gradients and --architecture")
+    shown = architecture_options(architecture, ArchitectureOptions(stage, against, costs, over_time))
     directory = find_run(runs, run)
+    # Each report returns its JSON document, and prints itself if asked to.
     reports: dict[str, Callable[..., Any]] = {
         **({"gradients": partial(show_gradients, directory, figure)} if gradients else {}),
-        **({"architecture": partial(show_architecture, directory, asked, figure, runs)} if asked else {}),
+        **({"architecture": partial(show_architecture, directory, shown, figure, runs)} if shown else {}),
         **({"departures": partial(show_departures, directory)} if departures else {}),
     }
     found = read_history(directory, (EvalDone, Warned))
@@ -137,7 +138,7 @@ def show(
 
 @app.command()
 def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
-    """Ask a run to finish its step, save and end; it can be resumed.
+    """Stop a run after its current step, with a checkpoint to resume from.
 
     Examples:
 
@@ -163,7 +164,7 @@ def resume(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="The new path of files that have moved: data.train, teacher.model and their like. Repeatable.",
+            help="New path of moved files, e.g. data.train or teacher.model. Repeatable.",
             autocompletion=complete_setting,
         ),
     ] = None,
@@ -172,10 +173,10 @@ def resume(
     _trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Go on with a run that stopped, was interrupted or died, from its newest checkpoint.
+    """Resume a run that was stopped, interrupted or killed, from its newest checkpoint.
 
-    Where its data or its teacher have moved, --set names their new paths. They must be the same by their fingerprints,
-    and the run remembers them. Any other change makes another run: workbench runs fork.
+    If its data or teacher have moved, give their new paths with --set; fingerprints check that they are the same.
+    For any other change, use: workbench runs fork.
 
     Examples:
 
@@ -188,21 +189,22 @@ def resume(
     from workbench.cli.train import follow
     from workbench.config.toml import load_run_config
     from workbench.engine.precheck import check_config
-    from workbench.process import check_alone
+    from workbench.process import check_single_process
     from workbench.runs.directory import find_run
     from workbench.runs.liveness import run_status
 
-    check_alone()
+    check_single_process()
     check_tools(log_to)
     directory = find_run(runs, run)
     if run_status(directory).state == "finished":
-        raise ValueError(f"run {directory.id} is finished: nothing is left to train")
+        raise ValueError(f"run {directory.id} is finished: there is nothing to resume")
     config = load_run_config(directory.config_file)
     if overrides:
         from workbench.engine.paths import moved
 
         config, _ = moved(directory, overrides)
     check_config(config, directory.path.parent)
+    # After the checks: this imports torch.
     from workbench.engine.launch import relaunch
 
     follow(relaunch(directory, overrides=overrides or []), json, log_to)

@@ -1,4 +1,4 @@
-"""What ``workbench runs show --departures`` says: the settings of a run that are not its paper's."""
+"""Reports of ``workbench runs show``: ``--gradients``, and ``--departures`` from the paper's settings."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,14 @@ if TYPE_CHECKING:
     from workbench.views.departures import Departures, Paper
     from workbench.views.gradients import GradientsView
 
-
-# What ``workbench runs show --gradients`` says of a run's losses.
-
-NUM_SHOWN = 8  # diagnosed steps; all are in --json
+NUM_SHOWN = 8  # steps with gradient diagnostics; --json has all
 
 
 def show_gradients(run: "RunDirectory", figure: "Path | None", *, prints: bool) -> dict[str, Any]:
-    """The run's gradients as a document, drawn to ``figure`` where one is named, and printed as tables if asked for.
+    """The run's gradient diagnostics as a JSON document; also drawn to ``figure`` and printed if asked for.
 
     Raises:
-        ValueError: the run has none yet, or the figure cannot be written.
+        ValueError: the run has no diagnostics yet, or the figure cannot be written.
     """
     from workbench.cli.options import write_figure
     from workbench.cli.output import print_line
@@ -33,7 +30,7 @@ def show_gradients(run: "RunDirectory", figure: "Path | None", *, prints: bool) 
     found = read_gradient_history(run)
     view = gradients_view(found.gradients)
     if prints:
-        _print_pulls(view)
+        _print_norms(view)
         _print_cosines(view)
         if found.num_skipped:
             print_line(f"{found.num_skipped} snapshots could not be read")
@@ -44,7 +41,7 @@ def show_gradients(run: "RunDirectory", figure: "Path | None", *, prints: bool) 
     return view.to_json() | {"num_unreadable": found.num_skipped}
 
 
-def _print_pulls(view: "GradientsView") -> None:
+def _print_norms(view: "GradientsView") -> None:
     from workbench.cli.output import print_line, print_rows, print_wrapped
 
     shown = view.thinned(NUM_SHOWN)
@@ -53,9 +50,7 @@ def _print_pulls(view: "GradientsView") -> None:
         norms = (pull.image, pull.text, pull.image_tower, pull.text_tower)
         rows.append([str(pull.step), pull.loss, *(f"{norm:.3g}" for norm in norms), f"{pull.share:.1%}"])
     print_line("")
-    print_wrapped(
-        "Norms of every weighted loss's gradient at the embeddings and at the towers' weights, and its share:"
-    )
+    print_wrapped("Gradient norm of each weighted loss at the embeddings and at the towers' weights, and its share:")
     columns = ["step", "loss", "images", "texts", "image tower", "text tower", "share"]
     print_rows(columns, rows, num_words=2)
     if len(shown) < len(view.steps):
@@ -72,10 +67,10 @@ def _print_cosines(view: "GradientsView") -> None:
         for loss, cosine_K in zip(view.losses, view.tower_cosine_KK, strict=True)
     ]
     print_line("")
-    print_wrapped(f"Gradient conflict: cosines at the towers' weights after step {view.step}, * where they are below 0")
+    print_wrapped(f"Gradient conflict: cosines at the towers' weights after step {view.step}, * if negative")
     print_rows(["", *view.losses], rows)
-    fights = ", ".join(f"{visible(fight.first)} and {visible(fight.second)}" for fight in view.fights)
-    print_wrapped(f"fighting: {fights}" if fights else "none fight")
+    conflicts = ", ".join(f"{visible(pair.first)} and {visible(pair.second)}" for pair in view.fights)
+    print_wrapped(f"conflicts: {conflicts}" if conflicts else "no conflicts")
 
 
 def _cosine(value: float) -> str:
@@ -86,13 +81,13 @@ INDENT = "    "
 
 
 def show_departures(run: "RunDirectory", *, prints: bool) -> list[dict[str, Any]]:
-    """Every setting that is not the paper's, for each paper whose losses the run uses; printed if asked for."""
+    """Settings that differ from each paper whose losses the run uses, as a JSON document; printed if asked for."""
     from workbench.config.toml import load_run_config
     from workbench.views.departures import papers
 
     config = load_run_config(run.config_file)
     known = papers()
-    used = [paper for paper in known if _distilling(config, paper)] or known[:1]  # CLIP-KD's baseline distils nothing
+    used = [paper for paper in known if _distilling(config, paper)] or known[:1]  # no losses: CLIP-KD's baseline
     found = [_departures(run, config, paper) for paper in used]
     if prints:
         for departures in found:
@@ -101,7 +96,7 @@ def show_departures(run: "RunDirectory", *, prints: bool) -> list[dict[str, Any]
 
 
 def _distilling(config: "RunConfig", paper: "Paper") -> dict[str, "LossConfig"]:
-    """The run's losses that are the paper's, but for the task loss, which both papers have."""
+    """The run's losses from the paper, without the CLIP loss, which both papers use."""
     from workbench.losses.declared import declared_losses
 
     theirs = {name for name, loss in declared_losses().items() if loss.paper.startswith(paper.name)} - {"clip"}
@@ -120,16 +115,17 @@ def _departures(run: "RunDirectory", config: "RunConfig", paper: "Paper") -> "De
         name: _settings(name, recipe.loss.get(name) or _published(name, loss)) for name, loss in losses.items()
     }
     ours["loss"] = {name: _settings(name, loss) for name, loss in losses.items()}
+    # The image size is part of the model's folder, not of the run's config.
     if (checkpoint := newest_checkpoint(run)) is not None:
         published["student"]["image_size"] = paper.image_size
         ours["student"]["image_size"] = _image_size(checkpoint)
-    if losses.keys() <= {"clip"}:  # then the teacher does not teach
+    if losses.keys() <= {"clip"}:  # the teacher has no effect
         del published["teacher"], ours["teacher"]
     return departures(paper, published, ours)
 
 
 def _published(name: str, loss: "LossConfig") -> "LossConfig":
-    """A loss of the paper that its recipe leaves out, as it was released; at the run's weight if none is known."""
+    """A loss of the paper that its recipe does not use, at its published weight, or else at the run's."""
     from workbench.config.run import LossConfig
     from workbench.losses.declared import declared_losses
 
@@ -140,7 +136,7 @@ def _published(name: str, loss: "LossConfig") -> "LossConfig":
 
 
 def _settings(name: str, loss: "LossConfig") -> dict[str, Any]:
-    """Every setting of a loss, those that are left at their defaults too."""
+    """All settings of a loss, including those at their defaults."""
     from workbench.losses.declared import declared_losses
 
     defaults = declared_losses()[name].settings
@@ -148,7 +144,7 @@ def _settings(name: str, loss: "LossConfig") -> dict[str, Any]:
 
 
 def _image_size(checkpoint: "Path") -> int:
-    """The size of the pictures that a student is made for."""
+    """The student's image size, in pixels."""
     from workbench.documents import read_json
     from workbench.models.names import CONFIG
 
@@ -162,9 +158,9 @@ def _print(found: "Departures") -> None:
     from workbench.views.comparison import setting_text
 
     paper = found.paper
-    print_line(f"\nsettings that are not {paper.name}'s (recipe {paper.recipe}):")
+    print_line(f"\nsettings that differ from {paper.name} (recipe {paper.recipe}):")
     for departure in found.departures:
         theirs, ours = setting_text(departure.paper), setting_text(departure.run)
         print_wrapped(f"{departure.setting}: {theirs} in the paper, {ours} here")
         print_wrapped(departure.why, INDENT)
-    print_line(f"{found.num_compared - len(found.departures)} of {found.num_compared} settings are the paper's")
+    print_line(f"{found.num_compared - len(found.departures)} of {found.num_compared} settings are as in the paper")

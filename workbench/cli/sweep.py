@@ -1,7 +1,7 @@
-"""``workbench sweep``."""
+"""``workbench sweep``: train a study's runs, on one or several workers."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +12,6 @@ from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, Trust,
 if TYPE_CHECKING:
     from workbench.cli.progress import Interrupt
     from workbench.config.study import Study
-    from workbench.events import Event
     from workbench.sweeps.request import Request
     from workbench.sweeps.sweep import Sweep
 
@@ -21,48 +20,49 @@ def sweep(
     name_or_file: Annotated[
         str,
         typer.Option(
-            "--study", metavar="NAME|FILE", help="What to ask: see `workbench studies`.", autocompletion=complete_study
+            "--study",
+            metavar="NAME|FILE",
+            help="A study; see `workbench studies`.",
+            autocompletion=complete_study,
         ),
     ],
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Replicates of every cell.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps of every run.")] = None,
-    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Configurations that a search tries.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Seeds (replicates) of every cell.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps of every run.")] = None,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Number of trials of a search.")] = None,
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", min=1, metavar="S", help="Seconds after which a search asks no more.", callback=finite_option
+            "--timeout", min=1, metavar="S", help="Stop sampling new trials after S seconds.", callback=finite_option
         ),
     ] = None,
     confirm: Annotated[
         int | None,
-        typer.Option("--confirm", min=0, metavar="N", help="Fresh seeds at which a search's best is confirmed."),
+        typer.Option("--confirm", min=0, metavar="N", help="Held-out seeds for confirming the best trial of a search."),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes on this machine.")] = 1,
-    storage: Annotated[
-        str, typer.Option("--storage", metavar="URL", help="A database that other machines reach, too.")
-    ] = "",
-    quick: Annotated[bool, typer.Option("--quick", help="A rehearsal: a few steps, two seeds, the same path.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")] = False,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes on this machine.")] = 1,
+    storage: Annotated[str, typer.Option("--storage", metavar="URL", help="Database shared with other machines.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Rehearse the study with few steps and two seeds.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and memory, and exit.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a study, and try again what failed or was stopped.")
+        bool, typer.Option("--resume", help="Continue a study and retry failed or stopped runs.")
     ] = False,
     values: Annotated[
         list[str] | None,
-        typer.Option("--try", metavar="KEY=VALUE", help="Have a search that has begun try this next, and return."),
+        typer.Option("--try", metavar="KEY=VALUE", help="Queue a trial with these values in a started search."),
     ] = None,
     retry: Annotated[
-        str, typer.Option("--retry", metavar="CELL", help="Have its failed and stopped runs tried again, and return.")
+        str, typer.Option("--retry", metavar="CELL", help="Queue the cell's failed and stopped runs again.")
     ] = "",
     overrides: Overrides = None,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Keep it apart under another name.")] = "",
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Keep the results under another name.")] = "",
     at_once: Annotated[
         int | None,
-        typer.Option("--at-once", min=1, help="Most cells that train together; if not given, all that fit."),
+        typer.Option("--at-once", min=1, help="Maximum number of cells per cohort; if not given, all that fit."),
     ] = None,
     grace: Annotated[
         float,
         typer.Option(
-            "--grace", min=1, metavar="S", help="Silence after which a worker counts as dead.", callback=finite_option
+            "--grace", min=1, metavar="S", help="Worker heartbeat timeout, in seconds.", callback=finite_option
         ),
     ] = 120,
     is_worker: Annotated[bool, typer.Option("--as-worker", hidden=True)] = False,
@@ -70,10 +70,10 @@ def sweep(
     _trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Answer a question with runs at several seeds: a table with intervals.
+    """Run a study: every cell at several seeds, as a table with intervals.
 
-    The same command goes on with what was interrupted, and may be given
-    several times at once, here or, with --storage, on several machines: every
+    Run the same command again to continue an interrupted study, or several
+    times at once to share the work (with --storage, on several machines): each
     run is trained once.
 
     Examples:
@@ -88,18 +88,16 @@ def sweep(
 
         workbench sweep --study clip_kd_search --try loss.icl.weight=2 --try loss.fd.weight=500
     """
-    from workbench.cli.output import errors, print_json
-    from workbench.cli.progress import listening
     from workbench.config.cells import Changes, cells_of, example_cell
     from workbench.config.study import kept_as
     from workbench.engine.precheck import check_configs, check_objectives
-    from workbench.process import check_alone
+    from workbench.process import check_single_process
     from workbench.runs.summary import find_trainable
     from workbench.sweeps.by_hand import check_by_hand
     from workbench.sweeps.request import Request
 
-    check_alone()
-    study = _asked(find_trainable(name_or_file, runs), quick, seeds, trials, timeout, confirm)
+    check_single_process()
+    study = _configured(find_trainable(name_or_file, runs), quick, seeds, trials, timeout, confirm)
     changes = Changes(tuple(overrides or ()), steps)
     check_objectives(study)
     cells = cells_of(study, changes)
@@ -119,20 +117,35 @@ def sweep(
         resumes=resume or bool(values or retry),
     )
     request.check_can_resume()
-    from workbench.sweeps.sweep import Sweep  # brings torch, which what is refused so far need not wait for
+    from workbench.sweeps.sweep import Sweep  # imports torch, so it waits until all checks have passed
 
     planned = Sweep(request)
     if values or retry:
         _queue(planned, values or [], retry, json)
-        return
-    if dry_run:
+    elif dry_run:
         _print_forecast(planned, json)
-        return
-    with listening() as interrupt:
-        if is_worker:
-            planned.work(interrupt, _show, _say)
-            raise typer.Exit(interrupt.exit_code)
-        errors.print(study.question, markup=False, soft_wrap=True)
+    elif is_worker:
+        _work_alone(planned)
+    else:
+        _work_and_report(planned, name_or_file, quick, json)
+
+
+def _work_alone(planned: "Sweep") -> None:
+    """The process of one worker: it claims and trains runs until none are left."""
+    from workbench.cli.output import print_step
+    from workbench.cli.progress import interruptible, show
+
+    with interruptible() as interrupt:
+        planned.work(interrupt, show, print_step)
+    raise typer.Exit(interrupt.exit_code)
+
+
+def _work_and_report(planned: "Sweep", name_or_file: str, quick: bool, json: bool) -> None:
+    from workbench.cli.output import errors, print_json
+    from workbench.cli.progress import interruptible
+
+    errors.print(planned.study.question, markup=False, soft_wrap=True)
+    with interruptible() as interrupt:
         _work(planned, interrupt, lambda: _worker_command(name_or_file, planned.request, quick))
     if json:
         print_json(planned.to_json())
@@ -142,7 +155,7 @@ def sweep(
 
 
 def _print_found(planned: "Sweep", name_or_file: str) -> None:
-    """The table, and where the rest is."""
+    """Print the table, and the command for the full report."""
     from workbench.cli.output import print_line
     from workbench.cli.workers import print_results
     from workbench.report.facts import report_command
@@ -150,11 +163,11 @@ def _print_found(planned: "Sweep", name_or_file: str) -> None:
     print_results(planned)
     request = planned.request
     where = "" if request.runs_dir == DEFAULT_RUNS else f" --runs {shlex.quote(str(request.runs_dir))}"
-    said = report_command(request.study, name_or_file, request.study_name)
-    print_line(f"\nall of it, beside the paper's figures: {said}{where}")
+    command = report_command(request.study, name_or_file, request.study_name)
+    print_line(f"\nfull report, with the paper's numbers: {command}{where}")
 
 
-def _asked(
+def _configured(
     study: "Study",
     quick: bool,
     seeds: int | None,
@@ -162,18 +175,17 @@ def _asked(
     timeout: float | None,
     confirm: int | None,
 ) -> "Study":
-    """The study with what the command line changes of it."""
-    if not study.search and any(given is not None for given in (trials, timeout, confirm)):
-        raise ValueError(
-            f"--trials, --timeout and --confirm are for searches, and study '{study.name}' takes every cell once"
-        )
+    """The study with the numbers given on the command line."""
+    if not study.search and any(option is not None for option in (trials, timeout, confirm)):
+        raise ValueError(f"--trials, --timeout and --confirm are for searches, and study '{study.name}' is a grid")
+    # After quick(), so that --seeds and --trials also apply to a rehearsal.
     chosen = study.quick() if quick else study
-    asked = {"seeds": seeds, "trials": trials, "confirm_seeds": confirm}
-    return chosen.model_copy(update={key: value for key, value in asked.items() if value is not None})
+    given = {"seeds": seeds, "trials": trials, "confirm_seeds": confirm}
+    return chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
 def _worker_command(name_or_file: str, request: "Request", quick: bool) -> list[str]:
-    """The command of one process of a team; at most so many cells together as the team's forecast says."""
+    """The command line of one worker process; ``--at-once`` is the number of cells that the forecast allows."""
     from workbench.config.study import QUICK
 
     study = request.study
@@ -197,7 +209,7 @@ def _worker_command(name_or_file: str, request: "Request", quick: bool) -> list[
 
 
 def _queue(planned: "Sweep", values: list[str], retry: str, json: bool) -> None:
-    """What a person adds to a study; its workers take it up, or the same command without these options."""
+    """Queue a trial or a retry; running workers take it, or the next sweep of the study."""
     from workbench.cli.output import print_json, print_line
     from workbench.sweeps.by_hand import queue_again, queue_values
 
@@ -210,9 +222,9 @@ def _queue(planned: "Sweep", values: list[str], retry: str, json: bool) -> None:
 
 
 def _print_forecast(planned: "Sweep", json: bool) -> None:
-    from workbench.cli.output import print_json, print_line
+    from workbench.cli.output import print_json, print_line, print_step
 
-    forecast = planned.forecast(_say)
+    forecast = planned.forecast(print_step)
     if json:
         print_json({"study": planned.request.study_name, "forecast": forecast.to_json()})
         return
@@ -221,14 +233,17 @@ def _print_forecast(planned: "Sweep", json: bool) -> None:
 
 
 def _work(planned: "Sweep", interrupt: "Interrupt", worker_command: Callable[[], list[str]]) -> None:
+    from workbench.cli.output import print_step
+    from workbench.cli.progress import show
+
     if planned.request.resumes:
         planned.retry()
     if planned.is_done:
         return
-    _say(str(planned.forecast(_say, trials=planned.ledger.trials())))
+    print_step(str(planned.forecast(print_step, trials=planned.ledger.trials())))
     workers = planned.request.workers
     if workers == 1:
-        planned.work(interrupt, _show, _say)
+        planned.work(interrupt, show, print_step)
         return
     from workbench.cli.workers import work_together
     from workbench.limits import usable_cores
@@ -237,28 +252,17 @@ def _work(planned: "Sweep", interrupt: "Interrupt", worker_command: Callable[[],
 
 
 def _end(planned: "Sweep", interrupt: "Interrupt") -> None:
-    """How a person goes on, and the exit status."""
+    """Print how to continue, and exit with the status of the sweep."""
     from workbench.cli.output import errors
 
     if interrupt.exit_code:
-        errors.print("stopped; the same command goes on where this left off")
+        errors.print("stopped; run the same command again to continue")
         raise typer.Exit(interrupt.exit_code)
+    # Exit status 1 only if nothing succeeded or runs are missing: a failed cell is a result of the study.
     outcomes = [outcome for trial in planned.trials for outcome in trial.outcomes.values()]
     if outcomes and all(outcome.state == "failed" for outcome in outcomes):
-        errors.print("every run has failed; --resume tries them again once the cause is gone")
+        errors.print("every run failed; fix the cause, then retry with --resume")
         raise typer.Exit(1)
     if not planned.is_done and not planned.request.timeout_s:
-        errors.print("not everything has ended; --resume goes on, and tries again what failed")
+        errors.print("the study is incomplete; --resume continues it and retries failed runs")
         raise typer.Exit(1)
-
-
-def _show(events: "Iterator[Event]", num_steps: int) -> "Iterator[Event]":
-    from workbench.cli.progress import show
-
-    return show(events, num_steps)
-
-
-def _say(doing: str) -> None:
-    from workbench.cli.output import errors
-
-    errors.print(doing, style="dim", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``workbench teacher``."""
+"""``workbench teacher``: train, import and cache teachers."""
 
 from pathlib import Path
 from shlex import quote
@@ -26,7 +26,7 @@ from workbench.cli.options import (
 if TYPE_CHECKING:
     from workbench.engine.import_teacher import ImportedTeacher
 
-app = typer.Typer(help="Make teachers, or take them in.", no_args_is_help=True)
+app = typer.Typer(help="Train, import and cache teachers.", no_args_is_help=True)
 app.command()(teacher_cache.cache)
 
 
@@ -34,7 +34,7 @@ app.command()(teacher_cache.cache)
 def train_(
     recipe: Recipe = "teacher-scenes",
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write the model, its metrics and its log there.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Output folder for the model, its metrics and its log.")
     ] = None,
     overrides: Overrides = None,
     steps: Steps = None,
@@ -45,7 +45,7 @@ def train_(
     _trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Train a CLIP from its pairs alone, to teach others.
+    """Train a CLIP without a teacher, to use as one.
 
     Examples:
 
@@ -56,17 +56,11 @@ def train_(
     if out is not None:
         check_free(out)
     from workbench.cli.output import errors, print_json, print_line, print_metrics
-    from workbench.cli.train import follow
-    from workbench.config.toml import load_recipe
-    from workbench.engine.precheck import check_config
-    from workbench.process import check_alone
-    from workbench.runs.directory import check_can_create, find_run, new_run_id
+    from workbench.cli.train import checked_run, follow
+    from workbench.runs.directory import find_run
 
-    check_alone()
-    config = load_recipe(recipe, without_test(overrides, no_test), seed=seed, steps=steps)
-    run_id = name or new_run_id(recipe, config.seed, runs)
-    check_can_create(runs, run_id)
-    check_config(config, runs)
+    run_id, config = checked_run(recipe, without_test(overrides, no_test), steps, seed, name, runs)
+    # After the checks: these import torch.
     from workbench.engine.launch import launch
     from workbench.engine.publish import publish_teacher
 
@@ -77,7 +71,7 @@ def train_(
         document = publish_teacher(find_run(runs, run_id), out)
     for split in document["at_chance"]:
         errors.print(
-            f"{out} is no better than chance on the {split} pairs and has nothing to teach: "
+            f"{out} is not better than chance on the {split} pairs and cannot teach: "
             "train it longer with --steps N, or on more pairs",
             markup=False,
             soft_wrap=True,
@@ -90,29 +84,30 @@ def train_(
             measured = document[split]
             print_metrics(measured["metrics"], measured["errors"], f"{split}, as written", chance=measured["chance"])
     if not document["at_chance"]:
-        print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={quote(str(out))}")
+        print_line(f"distill from it: workbench train --recipe clip-kd --set teacher.model={quote(str(out))}")
 
 
 @app.command("import")
 def import_(
     source: Annotated[
-        str, typer.Argument(metavar="SPEC", help="A model SPEC, such as open_clip:NAME@FILE, or a file of weights.")
+        str, typer.Argument(metavar="SPEC", help="A model SPEC, such as open_clip:NAME@FILE, or a weights file.")
     ],
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="SPEC", help="Held-out pairs to check it on; samples:emoji unless it has own."),
+        typer.Option("--data", metavar="SPEC", help="Held-out pairs to check it on; samples:emoji if it has none."),
     ] = None,
-    num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="How many pairs, the first ones; 0 for all.")] = 0,
+    num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="Use the first N pairs; 0 for all.")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where it goes.", show_default="teachers/NAME")
+        Path | None, typer.Option("--out", metavar="DIR", help="Output folder.", show_default="teachers/NAME")
     ] = None,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
-    """Check that a model can teach here, and write it as a folder to distil from.
+    """Check that a model can be a teacher, and write it as a model folder.
 
-    It must beat guessing clearly on the pairs. A file of weights is measured
-    with both activations; one without a name is told by its shapes.
+    It must be clearly better than chance on the pairs. A weights file is
+    evaluated with both activations; without a name, its architecture is
+    recognized by the shapes.
 
     Examples:
 
@@ -150,12 +145,13 @@ def _print_imported(imported: "ImportedTeacher", folder: Path) -> None:
     record = imported.record()
     title = f"{imported.source}: {record['num_pairs']:,} of {imported.data}"
     print_metrics(record["metrics"], record["errors"], title, chance=imported.trial.measured.chance)
-    print_line(f"its best metric is {imported.trial.margin:.0f} standard errors above guessing")
+    print_line(f"its best metric is {imported.trial.margin:.0f} standard errors above chance")
     if imported.other:
+        # A weights file does not record its activation, so both were evaluated.
         taken, left = ("quick_gelu", "gelu") if imported.uses_quick_gelu else ("gelu", "quick_gelu")
         clearly = "clearly more" if imported.other.is_clearly_below(imported.trial) else "no clear difference"
         print_line(f"activation {taken}: R@1 {imported.trial.recall}; with {left} {imported.other.recall}: {clearly}")
     for name, other in imported.normalized.items():
         clearly = "clearly fewer" if other.is_clearly_below(imported.trial) else "no clear difference"
         print_line(f"image normalization: with {name}, R@1 {other.recall}: {clearly}")
-    print_line(f"teach with it: workbench train --recipe clip-kd --set teacher.model={quote(str(folder))}")
+    print_line(f"distill from it: workbench train --recipe clip-kd --set teacher.model={quote(str(folder))}")

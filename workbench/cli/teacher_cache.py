@@ -1,4 +1,4 @@
-"""``workbench teacher cache``."""
+"""``workbench teacher cache``: make, list and remove caches of teacher embeddings."""
 
 import shlex
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from workbench.cli.completion import complete_recipe
 from workbench.cli.options import DEFAULT_RUNS, RECIPE_HELP, Json, Overrides, RunsDir, Seed, Trust
+from workbench.formatting import size
 
 if TYPE_CHECKING:
     from workbench.engine.teacher_cache.store import Listed
@@ -19,7 +20,7 @@ CacheTeacher = Annotated[
     typer.Option(
         "--cache-teacher",
         metavar="|".join(MODES),
-        help="Read the teacher's embeddings from disk: on makes them first; auto where that pays. As teacher.cache.",
+        help="Read teacher embeddings from disk; on creates the cache, auto only if it saves time (teacher.cache).",
     ),
 ]
 
@@ -29,24 +30,24 @@ def cache(
     overrides: Overrides = None,
     seed: Seed = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32 (the default), or float16: half the size.")
+        str | None, typer.Option("--dtype", help="float32 (default), or float16 at half the size.")
     ] = None,
-    listing: Annotated[bool, typer.Option("--list", help="Show what is cached.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List the caches.")] = False,
     removing: Annotated[
-        str | None, typer.Option("--remove", metavar="ID|all", help="Remove a cache, or all of them.")
+        str | None, typer.Option("--remove", metavar="ID|all", help="Remove one cache, or all.")
     ] = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Keep the teacher's embeddings of every view of a recipe's training pairs.
+    """Cache the teacher's embeddings of all views of a recipe's training pairs.
 
-    Runs with the same pairs, data.seed, data.views, crops and teacher find them
-    by themselves, and then neither decode pictures for the teacher nor run it.
-    In float32 no weight changes by it. float16 is read by runs that ask for it
-    with --cache-teacher on --set teacher.cache_dtype=float16.
+    Runs with the same pairs, data.seed, data.views, crops and teacher use the
+    cache automatically instead of the teacher. A float32 cache does not change
+    any weight. Runs use a float16 cache only with
+    --cache-teacher on --set teacher.cache_dtype=float16.
 
-    What was stopped goes on where it was; what is damaged is made anew.
+    An interrupted cache is continued, and damaged parts are made again.
 
     Examples:
 
@@ -58,27 +59,27 @@ def cache(
 
         workbench teacher cache --remove all
     """
-    makes = recipe is not None or overrides or seed is not None or dtype is not None
-    if sum(map(bool, (makes, listing, removing))) != 1:
-        raise ValueError("name one of: --recipe NAME to make a cache, --list, or --remove ID")
+    is_making = recipe is not None or overrides or seed is not None or dtype is not None
+    if sum(map(bool, (is_making, listing, removing))) != 1:
+        raise ValueError("give one of: --recipe NAME to make a cache, --list, or --remove ID")
     if listing:
         _list(json)
     elif removing:
         _remove(removing, json)
     elif recipe is None:
-        raise ValueError("name whose teacher and pairs: workbench teacher cache --recipe NAME")
+        raise ValueError("name the recipe: workbench teacher cache --recipe NAME")
     else:
         _make(recipe, overrides, seed, dtype, runs, json)
 
 
 def with_cache(overrides: list[str] | None, cache_teacher: str | None) -> list[str] | None:
-    """The overrides with what ``--cache-teacher`` says."""
+    """The overrides with that of ``--cache-teacher``."""
     if cache_teacher is None:
         return overrides
     from workbench.errors import unknown
 
     if cache_teacher not in MODES:
-        raise unknown("way to cache the teacher", cache_teacher, MODES)
+        raise unknown("--cache-teacher", cache_teacher, MODES)
     return [*(overrides or []), f"teacher.cache={cache_teacher}"]
 
 
@@ -90,10 +91,10 @@ def _make(
     from workbench.engine.precheck import check_config
     from workbench.engine.teacher_cache.store import listed
     from workbench.errors import unknown
-    from workbench.formatting import size
 
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype of a teacher cache", dtype, DTYPES)
+    # teacher.cache=on: auto would skip a cache that saves no time.
     chosen = [] if dtype is None else [f"teacher.cache_dtype={dtype}"]
     config = load_recipe(recipe, [*(overrides or []), "teacher.cache=on", *chosen], seed=seed)
     check_config(config, runs)
@@ -109,23 +110,23 @@ def _make(
     print_line(f"{one.manifest.teacher} on {one.manifest.data}: {what}, in {one.folder}")
     for split, number in prepared.num_held_out.items():
         print_line(f"{split}: {number:,} pairs")
-    how = "with" if identity.dtype == "float16" else "by themselves"
-    print_line(f"runs read it {how}: {shlex.join(_readers(recipe, overrides or [], seed, identity.dtype))}")
+    how = "with" if identity.dtype == "float16" else "automatically"
+    print_line(f"runs use it {how}: {shlex.join(_readers(recipe, overrides or [], seed, identity.dtype))}")
 
 
 def _readers(recipe: str, overrides: list[str], seed: int | None, dtype: str) -> list[str]:
-    """The command of a run that reads the cache, with all that decided what is in it."""
-    seeded = [] if seed is None else ["--seed", str(seed)]
+    """The command of a run that uses the cache, with all settings that identify it."""
+    seeds = [] if seed is None else ["--seed", str(seed)]
+    # Rounding to float16 changes the losses slightly, so a run must ask for it.
     settings = overrides if dtype == "float32" else [*overrides, f"teacher.cache_dtype={dtype}"]
-    asks = [] if dtype == "float32" else ["--cache-teacher", "on"]
+    requests = [] if dtype == "float32" else ["--cache-teacher", "on"]
     sets = [word for setting in settings for word in ("--set", setting)]
-    return ["workbench", "train", "--recipe", recipe, *seeded, *asks, *sets]
+    return ["workbench", "train", "--recipe", recipe, *seeds, *requests, *sets]
 
 
 def _list(json: bool) -> None:
-    from workbench.cli.output import print_json, print_line
+    from workbench.cli.output import print_json, print_line, print_rows
     from workbench.engine.teacher_cache.store import home, listed
-    from workbench.formatting import size
 
     found = listed()
     total = sum(one.manifest.size_bytes for one in found)
@@ -135,29 +136,29 @@ def _list(json: bool) -> None:
     if not found:
         print_line(f"no teacher cache in {home()}")
         return
-    for one in found:
-        identity, built = one.manifest.identity, f"{one.num_built} of {one.manifest.num_blocks} blocks"
-        state = "whole" if one.num_built == one.manifest.num_blocks else built
-        print_line(f"{one.folder.name[:8]}  {size(one.manifest.size_bytes)}, {state}")
-        print_line(f"  {one.manifest.teacher} on {one.manifest.data}")
-        print_line(
-            f"  {identity.num_pairs:,} pairs, {identity.views} views of seed {identity.data_seed}, {identity.dtype}"
-        )
+    rows = [_row(one) for one in found]
+    print_rows(["id", "teacher", "data", "dtype", "blocks", "pairs", "views", "seed", "size"], rows, num_words=4)
     print_line(f"{size(total)} in {home()}")
+
+
+def _row(one: "Listed") -> list[str]:
+    manifest, identity = one.manifest, one.manifest.identity
+    blocks = "all" if one.num_built == manifest.num_blocks else f"{one.num_built} of {manifest.num_blocks}"
+    numbers = [blocks, f"{identity.num_pairs:,}", str(identity.views), str(identity.data_seed)]
+    return [one.folder.name[:8], manifest.teacher, manifest.data, identity.dtype, *numbers, size(manifest.size_bytes)]
 
 
 def _remove(name: str, json: bool) -> None:
     from workbench.cli.output import print_json, print_line
     from workbench.engine.teacher_cache.store import listed, remove_all, remove_cache
     from workbench.errors import unknown
-    from workbench.formatting import size
 
-    there = listed()
-    found = [one for one in there if name == "all" or one.folder.name.startswith(name)]
+    every = listed()
+    found = [one for one in every if name == "all" or one.folder.name.startswith(name)]
     if not found and name != "all":
-        raise unknown("teacher cache", name, [one.folder.name[:8] for one in there])
+        raise unknown("teacher cache", name, [one.folder.name[:8] for one in every])
     if len(found) > 1 and name != "all":
-        raise ValueError(f"{name} begins the names of {len(found)} caches: give more of it, see --list")
+        raise ValueError(f"{name} matches {len(found)} caches: give more characters, see --list")
     if name == "all":
         remove_all()
     else:

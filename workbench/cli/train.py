@@ -1,7 +1,8 @@
-"""``workbench train``."""
+"""``workbench train``, and what every command that trains one run shares: progress, summary, detached start."""
 
 import shutil
 import time
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from workbench.cli.teacher_cache import CacheTeacher, with_cache
 from workbench.terminal import print_error
 
 if TYPE_CHECKING:
+    from workbench.config.run import RunConfig
     from workbench.engine.launch import Launch
     from workbench.runs.directory import RunDirectory
     from workbench.runs.summary import Summary
@@ -40,15 +42,16 @@ def train(
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     no_test: NoTest = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Train in a process of its own, and return.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Train in a background process and return.")] = False,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Weigh the losses so that each has an equal share of the gradient.")
+        bool,
+        typer.Option("--calibrate", help="Set the loss weights for equal shares of the gradient."),
     ] = False,
     cache_teacher: CacheTeacher = None,
     log_to: LogTo = None,
     json: Json = False,
 ) -> None:
-    """Train one student.
+    """Train one student with the losses of a recipe.
 
     Examples:
 
@@ -64,23 +67,14 @@ def train(
 
         workbench train --set "data.train=pairs/{0000..0009}.tar" --set data.validation=held-out.tar
     """
-    from workbench.config.toml import load_recipe
-    from workbench.engine.precheck import check_config
-    from workbench.process import check_alone
-    from workbench.runs.directory import check_can_create, new_run_id
-
-    check_alone()
     check_tools(log_to)
     overrides = without_test(with_cache(overrides, cache_teacher), no_test)
-    config = load_recipe(recipe, overrides, seed=seed, steps=steps)
-    run_id = name or new_run_id(recipe, config.seed, runs)
-    check_can_create(runs, run_id)
-    check_config(config, runs)
+    run_id, config = checked_run(recipe, overrides, steps, seed, name, runs)
     if calibrate:
         config = calibrated(config, runs)
     from workbench.progress import phase
 
-    with phase("loading PyTorch"):
+    with phase("loading PyTorch"):  # after the checks, so that a typo is reported at once
         from workbench.engine.launch import create, launch
 
     if detach:
@@ -89,22 +83,44 @@ def train(
     follow(launch({run_id: config}, runs), json, log_to)
 
 
+def checked_run(
+    recipe: str, overrides: list[str] | None, steps: int | None, seed: int | None, name: str | None, runs: Path
+) -> "tuple[str, RunConfig]":
+    """The id and config of a new run, checked without importing torch.
+
+    Raises:
+        ValueError: the run cannot be created, or its config cannot be trained.
+    """
+    from workbench.config.toml import load_recipe
+    from workbench.engine.precheck import check_config
+    from workbench.process import check_single_process
+    from workbench.runs.directory import check_can_create, new_run_id
+
+    check_single_process()
+    config = load_recipe(recipe, overrides, seed=seed, steps=steps)
+    run_id = name or new_run_id(recipe, config.seed, runs)
+    check_can_create(runs, run_id)
+    check_config(config, runs)
+    return run_id, config
+
+
 def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, prints: bool = True) -> None:
-    """Train the one run of a launch with progress on stderr, then print its summary; exits as the run ended."""
-    from workbench.cli.progress import listening, show
+    """Train the one run of a launch with progress on stderr, then print its summary; the exit status is the run's."""
+    from workbench.cli.progress import interruptible, show
     from workbench.events import RunFinished
     from workbench.runs.summary import summarize
 
     (directory,) = started.directories.values()
     end: RunFinished | None = None
-    with logging_to(directory, log_to), listening() as interrupt:
+    with logging_to(directory, log_to), interruptible() as interrupt:
         try:
             for event in show(started.events(interrupt), started.cohort.num_steps):
                 end = event if isinstance(event, RunFinished) else end
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            if end is None:  # else it has been shown to have failed, and why
+            if end is None:  # else the failure is already on stderr
                 print_error(f"workbench: run {directory.id} failed: {error}")
             raise typer.Exit(1) from None
+    # Someone may have removed the run's folder: then there is no summary to print.
     if end and not directory.exists:
         print_error(f"workbench: run {directory.id} failed: {end.reason}")
         raise typer.Exit(1)
@@ -116,7 +132,7 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
 
 
 def print_summary(directory: "RunDirectory", json: bool, *, metrics_too: bool = True) -> "Summary":
-    """What the run found, as tables or as JSON; in a line or two without ``metrics_too``."""
+    """Print a run's state and metrics as tables or JSON; without ``metrics_too`` only its state."""
     from workbench.cli.output import indented, print_json, print_line, print_metrics
     from workbench.runs.summary import summarize
 
@@ -139,15 +155,15 @@ def print_summary(directory: "RunDirectory", json: bool, *, metrics_too: bool = 
         if metrics and metrics_too:
             print_metrics(metrics, errors, split, **levels)
     if summary.state in ("stopped", "interrupted"):
-        print_line(f"go on with: workbench runs resume {quote(str(directory.path))}")
+        print_line(f"resume it with: workbench runs resume {quote(str(directory.path))}")
     return summary
 
 
 def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] | None = None) -> None:
-    """Train a run that has not begun in a process of its own, which outlives this terminal.
+    """Train a new run in a background process that outlives this terminal.
 
     Raises:
-        ValueError: the process ended before its first step; its last line says why, and the run is removed.
+        ValueError: the process ended before training started, with the reason; the run's folder is removed.
     """
     from rich.text import Text
 
@@ -156,17 +172,18 @@ def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] 
     from workbench.runs.liveness import run_status
     from workbench.runs.summary import summarize
 
+    # A new run is "resumed" from step 0: its folder and config exist already.
     copies = [f"--log-to={tool}" for tool in log_to or []]
-    apart = start_background(["runs", "resume", str(directory.path), *copies], directory.output_file)
-    with errors.status(Text(f"{directory.id} begins")):
-        while not run_status(directory).num_steps and apart.is_alive:
+    process = start_background(["runs", "resume", str(directory.path), *copies], directory.output_file)
+    with errors.status(Text(f"starting {directory.id}")):
+        while not run_status(directory).num_steps and process.is_alive:
             time.sleep(0.1)
-    if not run_status(directory).num_steps:  # it has not said that it started
-        reason = why_failed(apart.last_line)
+    if not run_status(directory).num_steps:  # no start in its log
+        reason = why_failed(process.last_line)
         shutil.rmtree(directory.path)
         raise ValueError(f"the run did not start: {reason}")
     if json:
         print_json(summarize(directory).to_document())
         return
-    print_line(f"{directory.id} is training as process {apart.pid}; its output goes to {directory.output_file}")
+    print_line(f"{directory.id} is training as process {process.pid}; its output goes to {directory.output_file}")
     print_line(f"watch it with: workbench runs show {quote(str(directory.path))}")

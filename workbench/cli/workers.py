@@ -1,4 +1,4 @@
-"""A study's table: cells by metrics, with intervals over seeds, and what each adds to the baseline."""
+"""Worker processes of a sweep, and the table of its results: cells by metrics, with intervals and gains."""
 
 import os
 import signal
@@ -20,18 +20,17 @@ if TYPE_CHECKING:
     from workbench.sweeps.results import CellResult
     from workbench.sweeps.sweep import Sweep
 
-
-# Several processes on one study: started, listened to, and ended together.
-
 POLL_S = 0.2
 
 
 def work_together(command: Sequence[str], num_workers: int, num_threads: int, interrupt: "Interrupt") -> None:
-    """Run ``workbench`` with this command in several processes until all have ended; what they say is passed on.
+    """Run ``workbench COMMAND`` in several processes until all have ended; their stderr is forwarded.
 
-    A signal to this process reaches every worker once. One that dies is reported: the others take up its runs.
+    A signal to this process is forwarded to every worker once. A worker that dies is reported; the others take over
+    its runs.
     """
     argv = [sys.executable, "-m", "workbench", *command]
+    # Without it every worker would use all cores; the user's own value has priority.
     environment = {"OMP_NUM_THREADS": str(num_threads)} | os.environ
     workers = [
         subprocess.Popen(
@@ -42,12 +41,12 @@ def work_together(command: Sequence[str], num_workers: int, num_threads: int, in
             text=True,
             errors="replace",
             env=environment,
-            start_new_session=True,  # else Ctrl-C would reach it from the terminal and from us, and twice is "at once"
+            start_new_session=True,  # else Ctrl-C reaches it from the terminal too, and a second signal ends it at once
         )
         for _ in range(num_workers)
     ]
     readers = [
-        threading.Thread(target=_pass_on, args=(number, worker.stderr), daemon=True)
+        threading.Thread(target=_forward, args=(number, worker.stderr), daemon=True)
         for number, worker in enumerate(workers, start=1)
     ]
     for reader in readers:
@@ -55,17 +54,17 @@ def work_together(command: Sequence[str], num_workers: int, num_threads: int, in
     try:
         _wait(workers, interrupt)
     finally:
-        _signal(workers, signal.SIGTERM)  # those that are left, where this process was told to end at once
+        _signal(workers, signal.SIGTERM)  # those still running if this process is ended at once
     for reader in readers:
         reader.join()
 
 
 def _wait(workers: Sequence["subprocess.Popen[str]"], interrupt: "Interrupt") -> None:
-    told = False
+    is_forwarded = False
     alive = dict(enumerate(workers, start=1))
     while alive:
-        if interrupt() and not told:
-            told = True
+        if interrupt() and not is_forwarded:
+            is_forwarded = True
             _signal(workers, signal.SIGTERM)
         for number, worker in list(alive.items()):
             code = worker.poll()
@@ -73,7 +72,7 @@ def _wait(workers: Sequence["subprocess.Popen[str]"], interrupt: "Interrupt") ->
                 continue
             del alive[number]
             if code < 0:
-                errors.print(f"worker {number} died of signal {-code}: its runs are left to the others")
+                errors.print(f"worker {number} was killed by signal {-code}: the others take over its runs")
         time.sleep(POLL_S)
 
 
@@ -83,7 +82,7 @@ def _signal(workers: Sequence["subprocess.Popen[str]"], number: int) -> None:
             worker.send_signal(number)
 
 
-def _pass_on(number: int, lines: IO[str] | None) -> None:
+def _forward(number: int, lines: IO[str] | None) -> None:
     assert lines is not None
     for line in lines:
         errors.print(f"{number}: {line.rstrip()}", markup=False, soft_wrap=True)
@@ -94,19 +93,20 @@ MOST_TRIALS = 15
 
 
 def print_results(sweep: "Sweep") -> None:
-    """A table for each of a few metrics: the objectives, recall and zero-shot; the rest is in ``--json``.
+    """Print a table for each main metric: the objectives, recall and zero-shot; ``--json`` has all.
 
-    What a search has found comes twice: as its trials, and as the best of them against its rivals with fresh seeds.
+    A search has two parts: its trials, and the best of them against the baselines on held-out seeds.
     """
     results = sweep.results()
     if not any(result.outcomes for result in results):
-        print_line("nothing has ended yet")
+        print_line("no run has finished yet")
         return
     names = [name for name in _metrics(sweep) if any(name in result.metrics for result in results)]
     shown = _best_first(sweep, results)[:MOST_TRIALS] if sweep.study.search else results
     for name in names:
         label = metric_label(name)
         columns, rows = ["", "seeds", label.title, "95 %", "difference", "95 %"], [_row(one, label) for one in shown]
+        # Without a baseline there are no differences, and one seed has no interval: drop the empty columns.
         kept = [place for place in range(len(columns)) if place < 3 or any(row[place] for row in rows)]
         print_rows([columns[place] for place in kept], [[row[place] for place in kept] for row in rows])
         print_line("")
@@ -120,23 +120,23 @@ def print_results(sweep: "Sweep") -> None:
 
 
 def _print_confirmed(search: "Sweep", confirmation: "Sweep") -> None:
-    """The best and their rivals with fresh seeds, and the answer in words."""
+    """Print the best trials and the baselines on held-out seeds, and the answer in words."""
     seeds = ", ".join(map(str, confirmation.request.seeds))
-    print_line(f"\nconfirmed with fresh seeds ({seeds})\n")
+    print_line(f"\nconfirmed on held-out seeds ({seeds})\n")
     print_results(confirmation)
     for cell in confirmation.cells:
         if cell.values and cell.name not in search.best:
             print_line(f"{cell.name}: {cell_name(cell.values)}")
     print_line("")
     for recipe in search.unbeaten:
-        print_line(f"by validation nothing that was tried is better than '{recipe}', with which the search began")
+        print_line(f"on validation pairs no trial is better than '{recipe}', the first trial")
     for answer in search.answers(confirmation):
         print_line(answer.text)
 
 
 def _metrics(sweep: "Sweep") -> list[str]:
-    asked = [objective.metric for objective in sweep.study.objectives]
-    return list(dict.fromkeys((*asked, *SHOWN)))
+    objectives = [objective.metric for objective in sweep.study.objectives]
+    return list(dict.fromkeys((*objectives, *SHOWN)))
 
 
 def _row(result: "CellResult", label: MetricLabel) -> list[str]:
@@ -155,12 +155,13 @@ def _best_first(sweep: "Sweep", results: list["CellResult"]) -> list["CellResult
     objective = sweep.study.objectives[0]
     sign = -1 if objective.direction == "maximize" else 1
 
-    def worth(result: "CellResult") -> tuple[int, float]:
+    def rank(result: "CellResult") -> tuple[int, float]:
         found = [outcome.value(objective.metric) for outcome in result.outcomes.values() if outcome.state == "finished"]
         values = [value for value in found if value is not None]
+        # Trials with more finished seeds come first: a mean over one seed may be luck.
         return -len(values), sign * sum(values) / len(values) if values else 0.0
 
-    return sorted(results, key=worth)
+    return sorted(results, key=rank)
 
 
 def _covered(results: list["CellResult"]) -> str:
@@ -175,11 +176,11 @@ def _print_legend(sweep: "Sweep", results: list["CellResult"]) -> None:
     if has_seeds:
         print_line(f"{pairs} pairs; means with 95 % intervals over {_covered(results)}")
     else:
-        print_line(f"{pairs} pairs; one seed has no interval over seeds: --seeds 3 or more gives one")
+        print_line(f"{pairs} pairs; an interval over seeds needs several: --seeds 3 or more")
     if sweep.study.search:
         best = sweep.best
         chosen = ", ".join(f"{objective.direction} {objective.metric}" for objective in sweep.study.objectives)
-        print_line(f"best by validation ({chosen}): {', '.join(best) or 'none'}")
+        print_line(f"best on validation pairs ({chosen}): {', '.join(best) or 'none'}")
         for result in results:
             if result.name in best:
                 print_line(f"{result.name}: {cell_name(result.values)}")

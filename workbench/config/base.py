@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from workbench.documents import check_bounds, shortened
+from workbench.documents import check_bounds, truncated
 from workbench.errors import unknown
 
 
@@ -30,7 +30,7 @@ class Config(BaseModel):
     def parse(cls, fields: dict[str, Any]) -> Self:
         """Validate plain data, as read from TOML."""
         for key, value in fields.items():
-            check_bounds(value, shortened(str(key)))
+            check_bounds(value, truncated(str(key)))
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
@@ -43,5 +43,5 @@ def _one_line(error: ValidationError) -> str:
     place = ".".join(part for part in parts if not part.startswith("<"))  # <kind>: which of several types was tried
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:]} (got {shortened(repr(first['input']))})"
-    return f"{shortened(place)}: {message}" if place else message
+        message = f"{message[0].lower()}{message[1:]} (got {truncated(repr(first['input']))})"
+    return f"{truncated(place)}: {message}" if place else message

@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 from workbench.config.base import Config
 from workbench.config.run import LossConfig, OptimizerConfig, RunConfig
 from workbench.config.toml import read_toml
-from workbench.documents import shortened
+from workbench.documents import truncated
 from workbench.errors import unknown
 
 # Which study a run belongs to: the ``[sweep]`` table of its ``run.toml``, from which reports are made.
@@ -85,6 +85,6 @@ def _check_loss(config: RunConfig, setting: str, value: Any) -> None:
     near = difflib.get_close_matches(name, own, n=1)
     meant = f"; did you mean 'loss.{near[0]}.weight'?" if near and name not in config.loss else ""
     raise ValueError(
-        f"the run trains without loss.{shortened(name)} (it has {', '.join(own)}){meant or '.'} A loss can be added in "
-        f"a fork, not under way: workbench runs fork RUN --set {shortened(setting)}={shortened(str(value))}"
+        f"the run trains without loss.{truncated(name)} (it has {', '.join(own)}){meant or '.'} A loss can be added in "
+        f"a fork, not under way: workbench runs fork RUN --set {truncated(setting)}={truncated(str(value))}"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.run import RunConfig
-from workbench.documents import MOST_LEVELS, Table, shortened, toml_table, too_deep
+from workbench.documents import MOST_LEVELS, Table, toml_table, too_deep, truncated
 from workbench.documents import read_toml as read_toml  # noqa: PLC0414 - exported: the readers of run.toml take it from here
 from workbench.errors import unknown
 from workbench.resources import find_resource, list_resources
@@ -32,7 +32,7 @@ def nested_key(key: str, value: Any) -> Table:
     """
     parts = key.split(".")
     if len(parts) > MOST_LEVELS:
-        raise too_deep(shortened(key))
+        raise too_deep(truncated(key))
     for part in reversed(parts):
         value = {part: value}
     table: Table = value
@@ -48,14 +48,14 @@ def split_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise ValueError(f"--set {shortened(text)!r}: write it as key=value, e.g. --set loss.icl.weight=2")
+        raise ValueError(f"--set {truncated(text)!r}: write it as key=value, e.g. --set loss.icl.weight=2")
     return key, _value(value, key)
 
 
 def _value(text: str, key: str) -> Any:
     """A value as TOML has it; what is no TOML, or more than one value, is a string."""
     try:
-        parsed = toml_table(f"value = {text}", shortened(key))
+        parsed = toml_table(f"value = {text}", truncated(key))
     except tomllib.TOMLDecodeError:
         return text.strip()
     return parsed["value"] if len(parsed) == 1 else text.strip()

@@ -33,7 +33,7 @@ from workbench.losses.rehearsal import rehearse
 from workbench.models.clip import Clip
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
-from workbench.process import check_alone
+from workbench.process import check_single_process
 from workbench.progress import phase
 from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
@@ -60,7 +60,7 @@ def build_cohort(
     Raises:
         ValueError: invalid settings or members that cannot share, with the remedy; or one of several ranks.
     """
-    check_alone()
+    check_single_process()
     directories = directories or {}
     configs = {run: resolved(config) for run, config in configs.items()}
     first = next(iter(configs.values()))

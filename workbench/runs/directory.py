@@ -11,7 +11,8 @@ from pathlib import Path
 from shlex import quote
 
 from workbench.errors import unknown
-from workbench.files import FULL, TEMPORARY, DiskFullError, is_writable, new_folder
+from workbench.files import FULL, TEMPORARY, DiskFullError, new_folder
+from workbench.limits import is_writable
 from workbench.terminal import visible
 
 MAX_ID_LENGTH = 100

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.config.steering import changeable, check_changes
 from workbench.config.toml import at_length, load_run_config, split_override, with_overrides
-from workbench.process import COMPLAINS, BackgroundProcess, last_line, start_background, why_failed
+from workbench.process import ERROR_PREFIX, BackgroundProcess, last_line, start_background, why_failed
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.control import send_command
 from workbench.runs.directory import RunDirectory
@@ -94,7 +94,7 @@ async def complaint(apart: BackgroundProcess) -> str:
     while apart.is_alive:
         await asyncio.sleep(LOOK_EVERY_S)
     last = apart.last_line
-    return why_failed(last) if last.startswith(COMPLAINS) else ""
+    return why_failed(last) if last.startswith(ERROR_PREFIX) else ""
 
 
 def resume(run: RunDirectory) -> BackgroundProcess:

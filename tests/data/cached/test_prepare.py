@@ -28,7 +28,7 @@ from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.images import Scaled
 from workbench.data.spec import open_dataset
 from workbench.embeddings import Batch, InputSpec
-from workbench.files import temporary_beside
+from workbench.files import temporary_path
 from workbench.models.tokenizers import WordTokenizer
 
 Pairs = Callable[..., dict[str, bytes]]
@@ -261,7 +261,7 @@ def test_leftovers_of_a_killed_preparation_are_removed(
 ) -> None:
     with monkeypatch.context() as earlier:
         earlier.setattr("workbench.files.started_at", lambda _: "an hour ago")
-        left = temporary_beside(cache / "prepared" / "other" / "store")
+        left = temporary_path(cache / "prepared" / "other" / "store")
     left.mkdir(parents=True)
     (left / IMAGES).write_bytes(bytes(1000))
     made(specs["shards"])

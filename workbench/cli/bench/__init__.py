@@ -1,4 +1,4 @@
-"""``workbench bench``: speed and memory, as ratios taken in one run."""
+"""``workbench bench``: speed and memory, as ratios measured in one run."""
 
 import typer
 

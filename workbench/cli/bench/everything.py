@@ -1,4 +1,4 @@
-"""``workbench bench all``."""
+"""``workbench bench all``: every benchmark, and the goals reached."""
 
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,10 @@ LOSS_BATCHES = [512, 2048]
 
 
 def everything(device: Device = "cpu", json: Json = False) -> None:
-    """Every bench at its usual size, told as it ends, and the goals beside what was measured.
+    """Run all benchmarks at their default sizes, and compare the results with the goals.
 
-    Minutes on a machine left alone, most of an hour on a busy one. Losses are CLIP-KD's six together, data the samples
-    and photographs kept at 256 px, and the cache's both sizes are taken. The extra `peer` must be installed.
+    Takes minutes on an idle machine, up to an hour on a busy one. Runs the mixture of losses, samples and photographs
+    at 256 px, and both cache sizes. Needs the extra `peer`.
 
     Examples:
 

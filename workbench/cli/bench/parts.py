@@ -1,4 +1,4 @@
-"""``workbench bench step``."""
+"""``workbench bench data``, ``losses`` and ``step``: the parts of a training step."""
 
 import os
 from functools import partial
@@ -15,26 +15,23 @@ if TYPE_CHECKING:
     from workbench.bench.trace import Operator
     from workbench.config.run import RunConfig
 
-
-# ``workbench bench data``.
-
 DATA_PAIRS = 128
-DATA_MEANING = "Times faster than decoding live; times the floor, copying as many bytes."
+DATA_MEANING = "Times faster than live decoding; times the lower bound, copying as many bytes."
 
 
 def data(
-    batch: Annotated[int, typer.Option("--batch", help="Pairs in a batch.")] = DATA_PAIRS,
+    batch: Annotated[int, typer.Option("--batch", help="Batch size.")] = DATA_PAIRS,
     case: Annotated[
         list[str] | None,
-        typer.Option("--case", help="samples, photographs or photographs-256; if none, all. Repeatable."),
+        typer.Option("--case", help="samples, photographs or photographs-256; all if not given. Repeatable."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Time to read pictures, and to make batches of them: live, and prepared as pixels or as jpeg.
+    """Time of reading images and making batches: live, and prepared as pixels or jpeg.
 
-    The samples are 48 px, the photographs 500 x 375 and cropped to 224 px, -256 at a working size of 256.
+    Samples have 48 px. Photographs have 500 x 375 px, cropped to 224 px; -256 uses a working size of 256.
 
-    They take turns with decoding live, and with their floor (copying as many bytes as come out) in one run.
+    All are interleaved with live decoding and with a lower bound (copying as many bytes) in one run.
 
     Examples:
 
@@ -52,7 +49,7 @@ def data(
 
 
 def data_bench(cases: list[str], batch: int = DATA_PAIRS) -> Bench:
-    """Of these cases, all if none, at so many pairs."""
+    """The benchmark of these data cases, or of all if none are given."""
     import torch
 
     from workbench.bench.contest import choose_cases, clock
@@ -62,36 +59,35 @@ def data_bench(cases: list[str], batch: int = DATA_PAIRS) -> Bench:
     return Bench(entries, DATA_MEANING, clock(torch.device("cpu")))
 
 
-# ``workbench bench losses``.
-
 BATCHES = (128, 512, 1024, 2048)
 STRAIGHTFORWARD_UP_TO = 512
 WIDTH = 512
 LOSSES_MEANING = (
-    "Times faster than the straightforward form; times the floor, the products alone; peak beyond what was held."
+    "Times faster than a naive implementation; times the lower bound (matrix products); peak: extra memory."
 )
 
 
 def losses(
     batch: Annotated[
-        list[int] | None, typer.Option("--batch", help="Pairs in a batch; if none, 128, 512, 1024, 2048. Repeatable.")
+        list[int] | None, typer.Option("--batch", help="Batch size; 128, 512, 1024 and 2048 if not given. Repeatable.")
     ] = None,
     dim: Annotated[int, typer.Option("--dim", help="Embedding width of both models.")] = WIDTH,
     case: Annotated[
-        list[str] | None, typer.Option("--case", help="A loss, gd-paper or mixture; if none, all. Repeatable.")
+        list[str] | None, typer.Option("--case", help="A loss, gd-paper or mixture; all if not given. Repeatable.")
     ] = None,
     straightforward_up_to: Annotated[
-        int, typer.Option("--straightforward-up-to", help="Its largest batch: gd takes 16 x B x B x D bytes there.")
+        int,
+        typer.Option("--straightforward-up-to", help="Largest naive batch: gd needs 16 x B x B x D bytes."),
     ] = STRAIGHTFORWARD_UP_TO,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Time and peak memory of the losses, forward and backward, at growing batches.
+    """Time and peak memory of the losses, forward and backward, at several batch sizes.
 
-    Every loss by itself and CLIP-KD's six together (mixture), dense and in chunks of rows.
+    Every loss alone and CLIP-KD's six together (mixture), dense and in chunks of rows.
 
-    They take turns with the straightforward form (the released arithmetic line by line) and with their floor (the
-    matrix products alone) in one run.
+    All are interleaved with a naive implementation (the released code's arithmetic) and with a lower bound (the matrix
+    products alone) in one run.
 
     Examples:
 
@@ -113,7 +109,7 @@ def losses(
 
 
 def losses_bench(bench: "LossBench", cases: list[str], sizes: list[int]) -> Bench:
-    """Of these cases, all if none, at these numbers of pairs."""
+    """The benchmark of these losses, or of all if none are given, at these batch sizes."""
     from workbench.bench.contest import choose_cases, clock
     from workbench.bench.losses import CASES
 
@@ -126,12 +122,12 @@ def losses_bench(bench: "LossBench", cases: list[str], sizes: list[int]) -> Benc
 
 
 MEANING = (
-    "Shares of all parts; times faster: prepared than live, a bare loop than the engine; "
-    "times the floor, the student's towers alone; peak beyond what was held."
+    "Share of the step; times faster: prepared than live data, a bare loop than the engine; "
+    "times the lower bound, the student's towers alone; peak: extra memory."
 )
 Trace = Annotated[
     Path | None,
-    typer.Option("--trace", metavar="FILE.json", help="Write a profiler's trace of a few steps, for ui.perfetto.dev."),
+    typer.Option("--trace", metavar="FILE.json", help="Write a profiler trace of a few steps, for ui.perfetto.dev."),
 ]
 
 
@@ -142,11 +138,10 @@ def step(
     _trust: Trust = False,
     json: Json = False,
 ) -> None:
-    """Where the time of one steady step goes: batch, teacher, student, losses, update.
+    """Time of the parts of one training step: batch, teacher, student, losses, update.
 
-    Nothing overlaps, and the teacher is live unless data.views and teacher.cache say otherwise. The floor of the whole
-    is the student's towers alone, forward and backward, and a bare fused AdamW; the bare loop does the same arithmetic
-    as the engine, and nothing else.
+    Nothing overlaps, and the teacher is live unless data.views and teacher.cache are set. The lower bound of a step is
+    the student's towers (forward and backward) and a fused AdamW. The bare loop does only the engine's arithmetic.
 
     Examples:
 
@@ -160,7 +155,7 @@ def step(
     from workbench.engine.precheck import check_config
 
     check_config(load_recipe(recipe, overrides), DEFAULT_RUNS)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read as torch loads: its profiler talks to itself on stderr
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read when torch loads: silences its profiler's log
     from workbench.bench.step import step_config, steps
     from workbench.bench.trace import check_trace_path
     from workbench.bench.trace import trace as trace_steps
@@ -189,7 +184,7 @@ def step(
 
 
 def step_bench(config: "RunConfig") -> Bench:
-    """Of this run's step."""
+    """The benchmark of one training step of this config."""
     from workbench.bench.contest import clock
     from workbench.bench.step import step_rows
     from workbench.engine.device import resolve_device
@@ -205,4 +200,4 @@ def _print_operators(operators: "list[Operator]", path: Path) -> None:
     rows = [[one.name, f"{one.calls:,.0f}", time_text(one.time_s), f"{one.share:.1%}"] for one in operators]
     print_line("")
     print_rows(["heaviest operators", "calls", "time", "share"], rows)
-    print_line(f"A step of the trace in {path}: open it in ui.perfetto.dev or chrome://tracing.")
+    print_line(f"Per step of the trace in {path}: open it in ui.perfetto.dev or chrome://tracing.")

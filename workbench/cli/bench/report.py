@@ -1,4 +1,4 @@
-"""What every bench does: measure its cases with progress, and print them as a table or as JSON."""
+"""Shared by all benchmarks: measure the cases with progress, and print a table or JSON."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 @dataclass(frozen=True)
 class Bench:
-    """What a command measures, and how its table reads.
+    """The measurements of a command, and how to read its table.
 
     Args:
-        entries: for each line of progress, a call that measures some rows.
-        meaning: of the columns that compare, a line.
-        clock: what seconds are counted; see ``workbench.bench.contest``.
+        entries: by label, a function that measures some rows.
+        meaning: explains the columns of ratios, in one line.
+        clock: the clock that is read; see ``workbench.bench.contest``.
     """
 
     entries: Mapping[str, Callable[[], "list[Row]"]]
@@ -36,7 +36,7 @@ def device_named(name: str) -> "torch.device":
     """The device of the option ``--device``.
 
     Raises:
-        ValueError: there is no such device, or not on this machine.
+        ValueError: unknown, or not on this machine.
     """
     from workbench.engine.device import resolve_device
     from workbench.errors import unknown
@@ -47,17 +47,17 @@ def device_named(name: str) -> "torch.device":
 
 
 def at_least(least: int, option: str, value: int) -> None:
-    """Refuses a smaller number.
+    """Refuse a value below ``least``.
 
     Raises:
-        ValueError: it is one.
+        ValueError: naming the option.
     """
     if value < least:
         raise ValueError(f"{option} must be at least {least} (got {value})")
 
 
 def report(bench: Bench, facts: Mapping[str, object], json: bool) -> None:
-    """Measure and print what was found: a table and what it means, or ``facts`` and the rows as JSON."""
+    """Measure, then print a table, or ``facts`` and the rows as JSON."""
     from workbench.cli.output import print_json
 
     rows = measured(bench.entries)
@@ -68,7 +68,7 @@ def report(bench: Bench, facts: Mapping[str, object], json: bool) -> None:
 
 
 def measured(entries: "Mapping[str, Callable[[], list[Row]]]") -> "list[Row]":
-    """The rows of all entries, with progress on stderr: a bar in a terminal, a line an entry elsewhere."""
+    """The rows of all entries, with progress on stderr: a bar in a terminal, a line per entry elsewhere."""
     from rich.markup import escape
     from rich.progress import Progress
 
@@ -87,7 +87,7 @@ def measured(entries: "Mapping[str, Callable[[], list[Row]]]") -> "list[Row]":
 
 
 def print_table(rows: "list[Row]", bench: Bench, title: str | None = None) -> None:
-    """The rows, without the columns in which none of them has anything, and what the columns mean."""
+    """Print the rows without empty columns, and the meaning of the ratios."""
     from workbench.cli.output import print_line, print_rows
 
     columns = {
@@ -98,7 +98,7 @@ def print_table(rows: "list[Row]", bench: Bench, title: str | None = None) -> No
         "pairs/s": [_number(row.pairs_per_s, "{:,.0f}") for row in rows],
         "peak MB": [_number(row.peak_mb, "{:,.1f}") for row in rows],
         "times faster": [_number(row.ratio, "{:.2f}") for row in rows],
-        "times floor": [_number(row.floor_ratio, "{:.2f}") for row in rows],
+        "times bound": [_number(row.floor_ratio, "{:.2f}") for row in rows],
     }
     columns = {heading: cells for heading, cells in columns.items() if set(cells) != {DASH}}
     print_rows(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], title)
@@ -106,7 +106,7 @@ def print_table(rows: "list[Row]", bench: Bench, title: str | None = None) -> No
 
 
 def time_text(time_s: float) -> str:
-    """Seconds, or milliseconds of less than one."""
+    """A duration in seconds, or in milliseconds below one second."""
     return f"{time_s:.2f} s" if time_s >= 1 else f"{1000 * time_s:.2f} ms"
 
 

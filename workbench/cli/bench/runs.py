@@ -1,4 +1,4 @@
-"""``workbench bench peer``."""
+"""``workbench bench cache``, ``cohort`` and ``peer``: training runs against alternatives."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -14,25 +14,20 @@ if TYPE_CHECKING:
     from workbench.bench.cache import Size
     from workbench.bench.peer import Match
 
-
-# ``workbench bench cache``.
-
-CACHE_MEANING = (
-    "Times faster than a live teacher; times the floor, a teacher that costs nothing; peak beyond what was held."
-)
+CACHE_MEANING = "Times faster than a live teacher; times the lower bound, a teacher at no cost; peak: extra memory."
 
 
 def cache(
     size: Annotated[str, typer.Option("--size", help="samples, or real: ViT-B-16 to ViT-T-16 at 224 px.")] = "samples",
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Pairs in a batch; if none, 128, or 8 at --size real.")
+        int | None, typer.Option("--batch", help="Batch size; 128 if not given, or 8 with --size real.")
     ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Time of a step with a cached teacher, with a live one, and with one that costs nothing.
+    """Time of a step with a cached teacher, a live teacher, and a teacher at no cost.
 
-    All with the losses of the recipe clip-kd, taking turns in one run.
+    All use the losses of the recipe clip-kd, interleaved in one run.
 
     Examples:
 
@@ -50,7 +45,7 @@ def cache(
 
 
 def cache_bench(sizes: "list[tuple[Size, int]]", place: "torch.device") -> Bench:
-    """Of these sizes, with the pairs of a batch."""
+    """The benchmark of these model sizes, each with its batch size."""
     from workbench.bench.cache import cache_rows
     from workbench.bench.contest import clock
 
@@ -58,26 +53,23 @@ def cache_bench(sizes: "list[tuple[Size, int]]", place: "torch.device") -> Bench
     return Bench(entries, CACHE_MEANING, clock(place))
 
 
-# ``workbench bench cohort``.
-
 NUM_MEMBERS, COHORT_PAIRS = 8, 128
 COHORT_MEANING = (
-    "Times faster than N runs; times the floor, what sharing allows (stacked: a step of one); "
-    "peak beyond what was held."
+    "Times faster than N runs; times the lower bound that sharing allows (stacked: a step of one); peak: extra memory."
 )
 
 
 def cohort(
-    members: Annotated[int, typer.Option("--members", help="Students, N.")] = NUM_MEMBERS,
-    batch: Annotated[int, typer.Option("--batch", help="Pairs in a batch.")] = COHORT_PAIRS,
+    members: Annotated[int, typer.Option("--members", help="Number of students, N.")] = NUM_MEMBERS,
+    batch: Annotated[int, typer.Option("--batch", help="Batch size.")] = COHORT_PAIRS,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Time of a step of N students in one cohort, against N runs one after another.
+    """Time of a step of N students in one cohort, against N separate runs.
 
-    Sample models and data with the losses of the recipe clip-kd and a live teacher. Sharing decode and teacher allows
-    N (D + T + S) / (D + T + N S) times, with the seconds of decode, teacher and student in the same run. On a GPU also
-    stacked, against the step of one run.
+    Uses sample models and data, the losses of the recipe clip-kd and a live teacher. Sharing decoding and teacher can
+    give a speedup of N (D + T + S) / (D + T + N S), for decode, teacher and student times D, T, S of the same run. On a
+    GPU also stacked, against the step of one run.
 
     Examples:
 
@@ -95,7 +87,7 @@ def cohort(
 
 
 def cohort_bench(place: "torch.device", members: int = NUM_MEMBERS, batch: int = COHORT_PAIRS) -> Bench:
-    """Of so many members at so many pairs."""
+    """The benchmark of a cohort of this many members, at this batch size."""
     from workbench.bench.cache import SIZES
     from workbench.bench.cohort import cohort_rows
     from workbench.bench.contest import clock
@@ -104,22 +96,22 @@ def cohort_bench(place: "torch.device", members: int = NUM_MEMBERS, batch: int =
     return Bench({f"cohort, {members} members, B = {batch}": rows}, COHORT_MEANING, clock(place))
 
 
-PEER_MEANING = "Times faster than open_clip's own training program, in float32 and with as many threads."
+PEER_MEANING = "Times faster than open_clip's training program, in float32 with the same number of threads."
 
 
 def peer(
-    batch: Annotated[int, typer.Option("--batch", help="Pairs in a batch.")] = 128,
-    workers: Annotated[int, typer.Option("--workers", help="Processes that make batches, for each.")] = 1,
-    turns: Annotated[int, typer.Option("--turns", help="Turns of each, of 8 steps that count.")] = 5,
+    batch: Annotated[int, typer.Option("--batch", help="Batch size.")] = 128,
+    workers: Annotated[int, typer.Option("--workers", help="Data loader processes of each.")] = 1,
+    turns: Annotated[int, typer.Option("--turns", help="Turns of each, with 8 timed steps.")] = 5,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Pairs a second of open_clip's own training program with its distillation flags, and of the workbench.
+    """Throughput of open_clip's training program with its distillation flags, and of the workbench.
 
-    Same teacher and student (mini-w128, mini-w64, byte-pair tokenizer), pictures (48 px, JPEG), batch, losses, threads,
-    float32. They take turns: the other stands still. The program needs the extra `peer` installed.
+    Same teacher and student (mini-w128, mini-w64, byte-pair tokenizer), images (48 px, JPEG), batch size, losses,
+    threads and float32. They take turns, and the other one is paused. Needs the extra `peer`.
 
-    The first of the workbench's rows does the same work; the others read what was decoded, or embedded, beforehand.
+    The workbench's first row does the same work; the others use images decoded, or embeddings computed, beforehand.
 
     Examples:
 
@@ -139,7 +131,7 @@ def peer(
 
 
 def peer_bench(match: "Match") -> Bench:
-    """Of this match."""
+    """The benchmark of this match."""
     from workbench.bench.peer import peer_rows
 
     return Bench(

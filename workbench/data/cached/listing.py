@@ -9,7 +9,8 @@ from workbench.data.cached.store import MANIFEST, Kind, Manifest, Source, Store
 from workbench.data.cached.writer import Show, write_store
 from workbench.data.dataset import Dataset
 from workbench.data.unusable import ImageError
-from workbench.files import alone, new_folder, remove, sweep
+from workbench.files import new_folder, remove, sweep
+from workbench.process import folder_lock
 from workbench.resources import cache_dir
 
 STORE = "store"
@@ -72,7 +73,7 @@ def make_store(dataset: Dataset, kind: Kind, *, spec: str, num_bytes: int, show:
     """
     folder = place_of(dataset, kind)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone(folder.parent, "prepares the same data"):
+    with folder_lock(folder.parent, "prepares the same data"):
         if (found := find_store(dataset, kind)) is not None:  # another process made it while this one waited
             return found
         for place in home().iterdir():

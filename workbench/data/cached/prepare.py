@@ -18,8 +18,9 @@ from workbench.data.images import at_working_size
 from workbench.data.mixture import map_parts
 from workbench.data.sources.files import spread
 from workbench.embeddings import BadImage, InputSpec
-from workbench.files import DiskFullError, free_bytes, why_not_written
+from workbench.files import DiskFullError, write_failure
 from workbench.formatting import duration, size
+from workbench.limits import free_bytes
 from workbench.progress import announced
 
 NUM_TRIED = 24
@@ -127,7 +128,7 @@ def prepare(dataset: Dataset, kind: Kind, working_size: int = 0) -> Store:
         return _make(stored, kind, working_size, estimate_store(stored, kind))
     except OSError as error:
         raise ValueError(
-            f"{dataset.name} cannot be prepared ({why_not_written(error)}): make room, "
+            f"{dataset.name} cannot be prepared ({write_failure(error)}): make room, "
             f"name another folder in WORKBENCH_CACHE, or take less (jpeg, or a working size); {OFF}"
         ) from None
 
@@ -163,7 +164,7 @@ def _make_automatically(stored: Dataset, working_size: int, notes: list[str]) ->
     except OSError as error:
         notes.append(
             f"images of {stored.name} are decoded again every epoch, since no store can be written: "
-            f"{why_not_written(error)}; {OFF}"
+            f"{write_failure(error)}; {OFF}"
         )
     except ValueError:  # too many unusable images: training counts them itself and stops if it meets too many
         pass

@@ -11,7 +11,8 @@ from typing import Any
 
 from workbench.data.samples.sample import DrawnSample
 from workbench.errors import unknown
-from workbench.files import DiskFullError, free_bytes, new_folder
+from workbench.files import DiskFullError, new_folder
+from workbench.limits import free_bytes
 
 CHECKSUMS = "checksums.txt"
 INDEX = "index.json"

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from workbench.files import free_bytes, is_writable
-from workbench.limits import MIB, memory_mb, usable_cores
+from workbench.limits import MIB, free_bytes, is_writable, memory_mb, usable_cores
 from workbench.process import this_host
 from workbench.resources import cache_dir
 

@@ -35,9 +35,11 @@ from workbench.engine.teacher_cache.store import (
     place_of,
     read_digests,
 )
-from workbench.files import FULL, DiskFullError, alone, free_bytes, write_atomically
+from workbench.files import FULL, DiskFullError, write_atomically
 from workbench.formatting import duration, size
+from workbench.limits import free_bytes
 from workbench.models.teacher import Teacher
+from workbench.process import folder_lock
 from workbench.progress import progress
 
 ROWS_PER_BLOCK = 1024  # at least; a kill loses at most one block
@@ -131,7 +133,7 @@ class Builder:
             OSError: the disk is full, or the folder cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with alone(self.folder, "builds the same teacher cache"):
+        with folder_lock(self.folder, "builds the same teacher cache"):
             self._forget_damaged()
             missing = self.missing()
             if missing:

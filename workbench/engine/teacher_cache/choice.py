@@ -11,7 +11,8 @@ from workbench.engine.teacher_cache.build import Builder, CacheForecast
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home, why_missing
 from workbench.engine.teacher_outputs import fits_in_memory
-from workbench.files import DiskFullError, free_bytes, why_not_written
+from workbench.files import DiskFullError, write_failure
+from workbench.limits import free_bytes
 from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher
 from workbench.terminal import print_error
@@ -100,7 +101,7 @@ def _make(builder: Builder, why: str) -> TeacherCache:
         return builder.build(f"teacher cache, {forecast}")
     except OSError as error:
         raise ValueError(
-            f"no teacher cache in {home()} ({why_not_written(error)}): make room, or name another folder in "
+            f"no teacher cache in {home()} ({write_failure(error)}): make room, or name another folder in "
             "WORKBENCH_CACHE; --cache-teacher off runs the teacher live"
         ) from None
 
@@ -114,9 +115,7 @@ def _build_for_auto(config: RunConfig, stream: BatchStream, teacher: Teacher) ->
             raise DiskFullError(home(), SPARE * num_bytes)
         return _described(_make(builder, why_missing(builder.identity)), teacher)
     except OSError as error:
-        return Opened(
-            notes=(f"the teacher runs live, since its embeddings cannot be cached: {why_not_written(error)}",)
-        )
+        return Opened(notes=(f"the teacher runs live, since its embeddings cannot be cached: {write_failure(error)}",))
     except ValueError as error:
         return Opened(notes=(f"the teacher runs live: {error}",))
 
