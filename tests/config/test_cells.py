@@ -20,7 +20,7 @@ def study() -> Study:
 
 def test_where_a_search_looks_in_words():
     assert [about(axis) for axis in SEARCH.values()] == [
-        "1 to 100, by ratio",
+        "1 to 100, log scale",
         "0 to 8, in steps of 2",
         "one of 0.25, 0.5",
     ]
@@ -38,9 +38,9 @@ def test_values_are_read_as_they_are_typed(study):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"loss.fd.weight": 200}, r"^loss.fd.weight = 200 lies outside 1 to 100, by ratio$"),
+        ({"loss.fd.weight": 200}, r"^loss.fd.weight = 200 is outside 1 to 100, log scale$"),
         ({"loss.fd.weight": 5, "loss.crd.weight": 3}, "in steps of 2"),
-        ({"loss.crd.weight": True}, "= True lies outside"),
+        ({"loss.crd.weight": True}, "= True is outside"),
         ({"loss.fd.wieght": 5}, "unknown setting of the search 'loss.fd.wieght': did you mean 'loss.fd.weight'"),
     ],
 )

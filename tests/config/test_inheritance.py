@@ -78,8 +78,8 @@ def test_the_shortest_stages_have_a_step_for_every_phase():
     [
         ({"stages": [STAGE | {"mask_steps": 10}]}, "stages.0: mask_steps 10 of num_steps 10 leave none"),
         ({"stages": [STAGE | {"ramp_steps": 5}]}, "stages.0: the target is still rising"),
-        ({"stages": [STAGE, STAGE]}, r"stages of sparsity \[0.5, 0.5\]: each must leave less"),
-        ({"stages": [STAGE], "weights": "random"}, "there is nothing to learn masks of"),
+        ({"stages": [STAGE, STAGE]}, r"stages of sparsity \[0.5, 0.5\]: each must remove more"),
+        ({"stages": [STAGE], "weights": "random"}, "masks are learned over inherited weights"),
         ({"stages": [STAGE | {"masks": 1}]}, "stages.0: unknown setting 'masks'"),
     ],
 )
@@ -143,7 +143,7 @@ def test_plain_is_even_layers_whose_heads_are_as_wide_as_the_tower(changes, is_p
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"heads": (1, 2)}, "heads of 2 layers but channels of 12"),
+        ({"heads": (1, 2)}, "heads for 2 layers but channels for 12"),
         ({"heads": (), "channels": ()}, "at least one layer"),
         ({"heads": (-1,) * 12}, r"heads\.0: input should be greater than or equal to 0"),
         ({"width": 0}, "width: input should be greater than 0"),

@@ -99,7 +99,7 @@ def test_before_anything_has_finished_there_is_a_table_of_states(fill):
     assert [cell.state for cell in report.table.cells][1:] == ["missing"] * 3
     text = markdown(report)
     assert "12 runs: " in text
-    assert "What it says" not in text
+    assert "## Findings" not in text
 
 
 def test_a_run_whose_cell_the_file_has_lost_is_still_shown(fill, study_file):
@@ -122,10 +122,10 @@ loss.fd.weight = [0, 100, 1000]
 def test_the_words_claim_no_more_than_the_seeds_carry(fill):
     said = "\n".join(findings(fill()))
     assert "image→text R@1: better than 0: 100 (+6.0), 1000 (+8.0)." in said
-    assert "image→text R@1: no difference from 0 seen with 3 seeds: 10 (+0.2)." in said
+    assert "image→text R@1: not significantly different from 0 with 3 seeds: 10 (+0.2)." in said
     assert "text→image R@1: better than 0: 100 (+6.0), 1000 (+8.0)." in said
-    assert re.search(r"with 3 seeds a true difference of \d\.\d points would be seen four times in five", said)
-    assert "our order of 4 cells against the paper's: too few cells to tell (Kendall τ +1.00" in said
+    assert re.search(r"minimum detectable effect with 3 seeds is \d\.\d points \(80 % power\)", said)
+    assert "our order of 4 cells against the paper's: too few cells for a test (Kendall τ +1.00" in said
     assert "after 31% of training τ +1.00, after 62% of training τ +1.00" in said
 
 
@@ -137,7 +137,8 @@ def test_the_best_names_how_many_seeds_would_tell_the_next(record, study):
     report = report_on(study, "mine", Path("runs"), "mine.toml")
     said = "\n".join(findings(report))
     assert re.search(
-        r"100, the best by validation, cannot be told apart with 3 seeds from .*10 \(about \d+ seeds would tell\)", said
+        r"with 3 seeds, 100, the best by validation, is not significantly different from .*10 \(about \d+ seeds needed\)",
+        said,
     )
 
 

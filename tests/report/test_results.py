@@ -128,7 +128,7 @@ def test_what_a_person_wrote_comes_first(run_studies):
         (["report", "mine", "--all"], "--all takes every study: leave out STUDY"),
         (["report", "--all", "--quick"], "--all takes every study"),
         (["report", "--all", "--runs", "nowhere"], "nowhere has no study that has run to its end"),
-        (["report", "--all", "--out", "broken"], "broken/answers.json is no index of reports"),
+        (["report", "--all", "--out", "broken"], "broken/answers.json is not an index of reports"),
         (["report", "--all", "--out", "studies/mine.toml"], "name another with --out DIR"),
     ],
 )
@@ -174,8 +174,8 @@ def test_a_search_is_answered_once_its_best_is_confirmed_with_fresh_seeds(record
     assert is_answered(report)
     lines = list(confirmation_lines(report))
     assert [line.split(":")[0] for line in lines] == [
-        "image→text R@1 with 2 fresh seeds",
-        "image→text R@1 with 2 fresh seeds",
+        "image→text R@1 on 2 held-out seeds",
+        "image→text R@1 on 2 held-out seeds",
     ]
     assert "t0001 on baseline +13.2" in lines[0]
     assert lines[0].endswith("better.")

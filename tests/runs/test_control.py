@@ -35,7 +35,7 @@ def test_a_clock_set_back_does_not_change_the_order(run, monkeypatch):
 def test_a_run_that_ended_takes_no_commands_and_says_so(run, step_done, finished):
     with EventLog(run.events_file) as log:
         log.append(step_done(1))
-    with pytest.raises(ValueError, match=r"is dead, there is no process to stop.*workbench runs resume clip-kd-s0"):
+    with pytest.raises(ValueError, match=r"is dead: there is no process to stop.*workbench runs resume clip-kd-s0"):
         send_command(run, "stop")
     with EventLog(run.events_file) as log:
         log.append(finished(1))
@@ -67,7 +67,7 @@ def test_what_is_no_plain_file_is_removed_unread(run, tmp_path):
     os.mkfifo(run.control / "pipe")  # reading it would block for ever
     commands = take_commands(run)
     assert [command.arguments["file"] for command in commands] == ["folder", "link", "pipe"]
-    assert {command.arguments["reason"] for command in commands} == {"not a plain file"}
+    assert {command.arguments["reason"] for command in commands} == {"not a regular file"}
     assert list(run.control.iterdir()) == []
     assert precious.exists()
 

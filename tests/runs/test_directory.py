@@ -103,7 +103,7 @@ def test_what_cannot_be_created_is_known_before_and_nothing_is_written(tmp_path)
         check_can_create(tmp_path / "runs", "a/b")
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "runs"):
-        with pytest.raises(ValueError, match=r"cannot create a run in .*file.* under, a file; choose .* --runs DIR"):
+        with pytest.raises(ValueError, match=r"cannot create a run in .*file.* inside one; choose .* --runs DIR"):
             check_can_create(place, "a")
 
 
@@ -127,7 +127,7 @@ def test_a_wrong_name_is_answered_with_the_nearest_one(tmp_path, run):
         find_run(run.path.parent, "clip-kd-s1")
     with pytest.raises(ValueError, match="choose one of: clip-kd-s0"):
         find_run(run.path.parent, run.path / "checkpoints")
-    with pytest.raises(ValueError, match="holds no runs yet"):
+    with pytest.raises(ValueError, match="there are no runs in"):
         find_run(tmp_path / "nowhere", "a")
 
 

@@ -99,7 +99,7 @@ def test_a_parent_that_is_gone_is_said_and_its_fork_shows_its_own(parent, starte
     shutil.rmtree(parent.path)
     lost, *own = read_history(two).events
     assert isinstance(lost, Warned)
-    assert lost.message == "forked from run 'one', which is gone: what it did up to step 10 is lost"
+    assert lost.message == "forked from run 'one', which is missing: its history to step 10 is lost"
     assert [type(event).__name__ for event in own] == ["Forked", "RunStarted", "StepDone"]
     assert len(curves(read_history(two).events).loss) == 1
 
@@ -108,7 +108,7 @@ def test_a_later_run_of_the_parents_name_is_another(parent, started, step_done) 
     two = fork(parent, "two", 10)
     shutil.rmtree(parent.path)
     say(create_run(parent.path.parent, "one", ""), started(), step_done(5, loss=99.0))
-    assert "which is gone" in read_history(two).events[0].message
+    assert "which is missing" in read_history(two).events[0].message
     two.path.rename(parent.path.parent / "moved")
     moved = RunDirectory(parent.path.parent / "moved")
     shutil.rmtree(parent.path)
@@ -127,7 +127,7 @@ def test_a_fork_holds_the_checkpoint_and_outlives_the_parents(parent) -> None:
 
 
 def test_a_checkpoint_that_is_damaged_or_not_there_makes_no_fork(parent) -> None:
-    with pytest.raises(ValueError, match="no checkpoint at step 15; those it has kept: 10, 20"):
+    with pytest.raises(ValueError, match="no checkpoint at step 15; available: 10, 20"):
         find_checkpoint(parent, 15)
     whole = find_checkpoint(parent, 20)
     (whole / "weights").write_bytes(b"other")

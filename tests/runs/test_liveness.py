@@ -261,7 +261,7 @@ def test_a_holder_without_a_name_is_not_given_a_wrong_one(run):
     note(run, started="before")  # a dead trainer, of which a child still has the lock open
     with run.lock_file.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match=r"has not said who it is: .* fuser .*lock$"), RunLock(run):
+        with pytest.raises(ValueError, match=r"locked by an unknown process: .* fuser .*lock$"), RunLock(run):
             pass
 
 
@@ -332,7 +332,7 @@ def test_a_garbled_note_is_no_owner(run, garbage):
 
 
 def test_a_run_that_cannot_be_written_to_says_so(run, failing):
-    remedy = "make it writable, or copy the run to another disk and go on there: workbench runs resume COPY"
+    remedy = "make it writable, or copy the run to another disk and resume it there: workbench runs resume COPY"
     with failing(1, errno.EROFS), pytest.raises(ValueError, match=f"cannot write .*: read-only .*; {remedy}$"):
         RunLock(run).__enter__()
     with failing(1, errno.ENOSPC), pytest.raises(ValueError, match=r"no space left on device; make room there$"):

@@ -117,7 +117,7 @@ def test_masks_that_cannot_be_are_refused(run) -> None:
         {"heads": mask.heads[1:]},
         {"channels": mask.channels[::-1]},
     ):
-        with pytest.raises(ValueError, match="does not fit"):
+        with pytest.raises(ValueError, match="does not match"):
             replace(mask, **wrong)
     for number in (np.nan, -0.1, 1.1):
         with pytest.raises(ValueError, match="between 0 and 1"):

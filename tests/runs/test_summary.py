@@ -171,8 +171,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run() -> Callable[[str, str, int], None]:
-    """``run(study, cell, seed)``: a run of it that has not begun."""
+def make_run() -> Callable[[str, str, int], None]:
+    """``make_run(study, cell, seed)`` creates a run that has not started."""
 
     def make(study: str, cell: str, seed: int) -> None:
         origin = Origin(study=study, cell=cell, values={"loss.fd.weight": float(cell)}, seed=seed, trial=int(cell))
@@ -226,11 +226,11 @@ def test_a_copy_is_the_study_as_it_was_asked_for(content: str) -> None:
     assert find_study("other-quick", RUNS).study == asked.model_copy(update={"name": "other-quick"})
 
 
-def test_runs_without_any_file_tell_their_study(run: Callable[[str, str, int], None]) -> None:
+def test_runs_without_any_file_tell_their_study(make_run: Callable[[str, str, int], None]) -> None:
     for cell in ("0", "1"):
         for seed in (0, 1, 2):
-            run("lost", cell, seed)
-    run("lost-best-of-4", "0", 9)
+            make_run("lost", cell, seed)
+    make_run("lost-best-of-4", "0", 9)
     found = find_study("lost", RUNS)
     assert not found.has_file
     assert [cell.name for cell in found.study.cells] == ["0", "1"]
@@ -240,9 +240,9 @@ def test_runs_without_any_file_tell_their_study(run: Callable[[str, str, int], N
         find_trainable("lost", RUNS)
 
 
-def test_the_nearest_name_is_offered_and_a_rehearsal_goes_with_its_study(run: Callable[[str, str, int], None]) -> None:
+def test_the_nearest_name_is_offered_and_a_rehearsal_goes_with_its_study(make_run: Callable[[str, str, int], None]) -> None:
     Path("own.toml").write_text(GRID)
-    run("own-quick", "0", 0)
+    make_run("own-quick", "0", 0)
     assert find_study("own-quick", RUNS) == (load_study("own.toml").quick(), "own", True)
     assert "own-quick" not in known_studies(RUNS)
     with pytest.raises(ValueError, match="did you mean 'own'"):

@@ -146,7 +146,7 @@ def test_a_server_that_goes_away_is_waited_for(folder, url, server):
         assert time.monotonic() < until
         time.sleep(0.2)
     server.stop()
-    while "the study's database does not answer" not in (folder / "workers.log").read_text():
+    while "the study's database is unreachable" not in (folder / "workers.log").read_text():
         assert time.monotonic() < until
         assert worker.poll() is None, (folder / "workers.log").read_text()
         time.sleep(0.2)

@@ -56,9 +56,9 @@ def test_numbers_are_of_the_test_pairs_with_all_cells_pooled_and_holm():
             "worse",
             "does not beat 'rival', which is better: image→text R@1 −8.0 points",
         ),
-        ([0.11, 0.13, 0.12, 0.13, 0.12], "no difference seen", "seeds would tell, if the difference is that large"),
-        ([0.2, None, None, None, None], "not enough seeds", "on so few seeds: image→text R@1 +10.0 points"),
-        ([None] * 5, "not enough seeds", "on so few seeds: they have no seed in common that finished"),
+        ([0.11, 0.13, 0.12, 0.13, 0.12], "no difference seen", "seeds needed if the true difference is that large"),
+        ([0.2, None, None, None, None], "not enough seeds", "with so few seeds: image→text R@1 +10.0 points"),
+        ([None] * 5, "not enough seeds", "with so few seeds: no seed finished for both"),
     ],
 )
 def test_every_end_has_its_sentence(row, verdict, said):

@@ -221,7 +221,7 @@ def test_another_space_is_refused_with_the_difference(planned, folder):
 @pytest.mark.usefixtures("finished")
 def test_runs_of_the_same_name_with_other_settings_are_not_taken_for_ours(planned, folder):
     shutil.rmtree(folder / "runs" / "studies")
-    with pytest.raises(ValueError, match=r"other settings \(train.num_steps is 6 there and 9 here\)"):
+    with pytest.raises(ValueError, match=r"other settings \(train.num_steps is 6 there, 9 here\)"):
         planned("grid.toml", steps=9).work()
 
 
@@ -268,5 +268,5 @@ def test_a_search_that_diverges_says_so_and_keeps_to_its_budget(planned, folder)
 
 def test_a_warm_start_must_lie_in_the_space(planned, folder):
     (folder / "search.toml").write_text(SEARCH.replace("low = 0.1", "low = 6.0"))
-    with pytest.raises(ValueError, match=r"warm start from .*tiny.toml: loss.fd.weight = 5.0 lies outside"):
+    with pytest.raises(ValueError, match=r"warm start from .*tiny.toml: loss.fd.weight = 5.0 is outside"):
         planned("search.toml")

@@ -1,4 +1,4 @@
-"""Which settings of a search decide its outcome: PED-ANOVA, by Optuna."""
+"""Importance of the settings of a search: PED-ANOVA, by Optuna."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,21 @@ from workbench.config.study import Study
 from workbench.sweeps.space import distributions
 from workbench.views.study import StudyCell
 
-FEWEST_TRIALS = 30  # below which the figures are a guess
-FEW = 4  # below which there is no figure
+FEWEST_TRIALS = 30  # with fewer, the shares are unreliable
+FEW = 4  # with fewer, there are no shares
 
 
 @dataclass(frozen=True)
 class Importance:
-    """The share of each setting in telling the best configurations from the others, summing to 1; largest first."""
+    """Share of each setting in separating the best configurations from the others; they sum to 1, largest first."""
 
     shares: Mapping[str, float] = field(default_factory=dict)
     num_trials: int = 0
 
     @property
     def note(self) -> str:
-        """On how many configurations it rests, and whether those are enough."""
-        few = f", fewer than {FEWEST_TRIALS}: a guess" if self.is_guess else ""
+        """Number of configurations, and whether it is enough."""
+        few = f", fewer than {FEWEST_TRIALS}: unreliable" if self.is_guess else ""
         return f"PED-ANOVA over {self.num_trials} configurations{few}"
 
     @property
@@ -32,11 +32,10 @@ class Importance:
 
 
 def importance(study: Study, cells: Sequence[StudyCell]) -> Importance:
-    """PED-ANOVA (Watanabe et al. 2023) of the first objective on validation.
+    """PED-ANOVA (Watanabe et al. 2023) of the first objective on validation; empty shares with too few trials.
 
-    A configuration counts with the seeds that it has, each as its difference from that seed's mean over the
-    configurations with every seed: one that racing dropped early is neither lost nor flattered by its seed. Without
-    shares for what is no search, or has hardly been tried.
+    The value of a configuration is the mean over its seeds of the difference from that seed's mean over complete
+    configurations, so that pruned ones are included without bias from their seeds.
     """
     objective = study.objectives[0]
     if not study.search:
@@ -65,6 +64,6 @@ def importance(study: Study, cells: Sequence[StudyCell]) -> Importance:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
             shares = get_param_importances(tried, evaluator=PedAnovaImportanceEvaluator())
-        except ValueError:  # all configurations are as good as one another
+        except ValueError:  # all configurations are equal
             shares = {}
     return Importance(shares, num_trials)

@@ -20,14 +20,14 @@ VERDICTS = {"better": r"$^{+}$", "worse": r"$^{-}$", "higher": r"$^{\uparrow}$",
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """Text escaped for LaTeX."""
     return re.sub("|".join(map(re.escape, SPECIAL)), lambda found: SPECIAL[found[0]], visible(text))
 
 
 def latex(table: StudyTable, cells: Sequence[StudyCell]) -> str:
-    """A whole ``table`` environment: our mean and half its interval, and the paper's figure beside it.
+    """A ``table`` environment: our mean ± half its interval, next to the paper's figure.
 
-    ``+`` and ``-`` mark cells whose difference from the baseline is seen.
+    ``+`` and ``-`` mark cells that differ significantly from the baseline.
     """
     metrics = table.metrics[:MOST_METRICS]
     twice = {metric.name: table.has_paper(metric) for metric in metrics}

@@ -1,4 +1,4 @@
-"""A study's table as rows of text, the same for the terminal, Markdown and LaTeX; and as CSV, whole."""
+"""A study's table as text for the terminal and Markdown, as CSV, and as LaTeX."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from workbench.views.study import StudyCell, StudyTable, paper_in_our_unit
 
 @dataclass(frozen=True)
 class Grid:
-    """One metric's table as text: a heading a column, and a row a cell."""
+    """One metric's table as text: column headings, and one row per cell."""
 
     metric: MetricLabel
     columns: tuple[str, ...]
@@ -23,7 +23,7 @@ class Grid:
 
 
 def grid(table: StudyTable, metric: MetricLabel, cells: Sequence[StudyCell]) -> Grid:
-    """The cells' figures of one metric; columns without anything in them are left out."""
+    """The table of one metric, without empty columns."""
     rows = [_row(table, cell, metric) for cell in cells]
     columns = ("seeds", metric.title, "sd", "95 %", "difference", "95 % ", "verdict", "paper", "paper's difference")
     keep = [place for place in range(len(columns)) if place < 3 or any(row[place + 1] for row in rows)]
@@ -56,17 +56,17 @@ def _row(table: StudyTable, cell: StudyCell, metric: MetricLabel) -> tuple[str, 
 
 
 def _nothing(cell: StudyCell) -> str:
-    """Why there is no figure: the cell's state, or that the metric is not of it."""
+    """Placeholder for a missing value: the cell's state, or a dash if the metric does not apply."""
     return NOTHING if cell.state == "finished" else cell.state
 
 
 def spread(found: Estimate | None) -> float | None:
-    """The standard deviation from seed to seed; None where there are no two."""
+    """Standard deviation over seeds; None for fewer than two."""
     return stdev(found.per_seed) if found and len(found.per_seed) > 1 else None
 
 
 def interval(metric: MetricLabel, found: Estimate | None, *, signed: bool = False) -> str:
-    """The bounds as people read them, see :meth:`MetricLabel.interval`; empty where they are not known."""
+    """The bounds as text, see :meth:`MetricLabel.interval`; empty if unknown."""
     return "" if found is None else metric.interval(found.low, found.high, signed=signed)
 
 
@@ -78,7 +78,7 @@ RUNS_HEAD = ("run", "cell", "trial", "seed", "state", "step", "num_steps", "reas
 
 
 def cells_csv(table: StudyTable) -> str:
-    """A line a cell and metric, in the unit named in it; what is not known is empty."""
+    """One line per cell and metric, in the given unit; unknown values are empty."""
     lines: list[list[object]] = []
     for cell in table.cells:
         for metric in table.metrics:
@@ -99,7 +99,7 @@ def cells_csv(table: StudyTable) -> str:
 
 
 def runs_csv(table: StudyTable) -> str:
-    """A line a run, with its settings and every metric it logged, in the unit it logged it in."""
+    """One line per run, with its settings and metrics in the units of the log."""
     settings = list(dict.fromkeys(key for cell in table.cells for key in cell.values))
     names = sorted({name for cell in table.cells for one in cell.replicates for name in one.metrics})
     lines: list[list[object]] = []

@@ -1,4 +1,4 @@
-"""A study's report as files."""
+"""Writing a study's report: Markdown, CSV, LaTeX, figures, and the document of ``--json``."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -20,11 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# A study's report as plain data, for --json.
-
-
 def document(report: StudyReport, files: Sequence[str] = ()) -> dict[str, Any]:
-    """The document; figures are in the units in which runs log them, the paper's as it prints them."""
+    """The document of ``--json``; values in the units of the logs, the paper's as printed."""
     table = report.table
     return {
         "study": table.name,
@@ -36,8 +33,8 @@ def document(report: StudyReport, files: Sequence[str] = ()) -> dict[str, Any]:
         "paper": table.paper_source,
         "agreement": {metric: asdict(agreed) for metric, agreed in report.agreement.items()},
         "detectable": {
-            metric: told.detectable if told.spread.df and told.num_seeds else None
-            for metric, told in report.to_baseline.items()
+            metric: compared.detectable if compared.spread.df and compared.num_seeds else None
+            for metric, compared in report.to_baseline.items()
         },
         "rank_forecast": {str(step): _tau(agreed) for step, agreed in report.forecast.items()},
         "effects": {
@@ -90,10 +87,10 @@ USUAL = ("md", "csv", "tex", "png")
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Refuse an unknown format.
+    """Check the names of formats.
 
     Raises:
-        ValueError: there is one.
+        ValueError: an unknown format.
     """
     for name in formats:
         if name not in (*TEXTS, *PICTURES):
@@ -101,12 +98,12 @@ def check_formats(formats: Sequence[str]) -> None:
 
 
 def write_report(report: StudyReport, folder: Path, formats: Sequence[str] = USUAL) -> list[Path]:
-    """Write ``report.md``, ``cells.csv``, ``runs.csv``, ``table.tex`` and figures; equal runs give equal bytes.
+    """Write ``report.md``, ``cells.csv``, ``runs.csv``, ``table.tex`` and figures; the same runs give the same bytes.
 
-    Files of an earlier report are replaced one by one, each whole.
+    Files of an earlier report are replaced atomically, one by one.
 
     Raises:
-        ValueError: an unknown format, or the folder cannot be made or written to.
+        ValueError: an unknown format, or the folder cannot be created or written to.
     """
     check_formats(formats)
     with explained(folder, OTHER_OUT):
@@ -130,7 +127,7 @@ def _write(report: StudyReport, folder: Path, formats: Sequence[str]) -> list[Pa
 
 
 def _shown(names: Sequence[str]) -> list[str]:
-    """One file a figure, of a kind that Markdown can show."""
+    """One file per figure, in a format that Markdown can show."""
     found = {name.rpartition(".")[0]: name for name in reversed(names) if not name.endswith(".pdf")}
     return list(dict.fromkeys(found[stem] for stem in (name.rpartition(".")[0] for name in names) if stem in found))
 
@@ -144,7 +141,7 @@ def _write_figures(report: StudyReport, folder: Path, kinds: Sequence[str]) -> I
 
 
 def pictures(report: StudyReport) -> "Iterator[tuple[str, Figure]]":
-    """The figures that the study has anything to show in, by name."""
+    """The figures with content for this study, by name."""
     from workbench.figures.search import effects_figure, history_figure, importance_figure, pareto_figure
     from workbench.figures.study import differences_figure, learning_figure, study_figure
 

@@ -1,4 +1,4 @@
-"""What a study has ahead of it, as groups of runs: its cells or trials, and what follows a search."""
+"""The remaining runs of a study, as groups: its cells or trials, and the runs after a search."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from workbench.sweeps.search import warm_start
 
 
 def measured_cells(study: Study, changes: Changes) -> tuple[Cell, ...]:
-    """The cells whose cost stands for all others': a study's own; of a search an example, and what it has to beat."""
+    """The cells measured for a forecast: all cells of a study, or an example of a search and its rivals."""
     if not study.search:
         return cells_of(study, changes)
     example = _example(study, changes)
@@ -22,7 +22,7 @@ def measured_cells(study: Study, changes: Changes) -> tuple[Cell, ...]:
 
 
 def _example(study: Study, changes: Changes) -> Cell:
-    """A configuration that a search may try: what it begins with, under that name, if it does."""
+    """One configuration of a search: its first warm start, else the lower ends of the search space."""
     if not study.warm_start:
         return example_cell(study, changes)
     recipe = study.warm_start[0]
@@ -32,7 +32,7 @@ def _example(study: Study, changes: Changes) -> Cell:
 def cells_ahead(
     cells: Sequence[Cell], seeds: Sequence[int], at_once: int, ended: Collection[tuple[str, int]]
 ) -> list[Group]:
-    """The groups of a grid, without the cells that have ended at the group's seed."""
+    """The groups of a grid without (cell, seed) pairs that have ended."""
     left = [
         Group(group.seed, tuple(cell for cell in group.cells if (cell.name, group.seed) not in ended))
         for group in groups(cells, seeds, at_once)
@@ -41,17 +41,17 @@ def cells_ahead(
 
 
 def trials_ahead(study: Study, example: Cell, num_tried: int) -> list[Group]:
-    """The runs of the trials that a search has yet to try, each by itself, if none is dropped early."""
+    """The runs of a search's remaining trials, one per group, if none is pruned."""
     seeds = range(study.first_seed, study.first_seed + study.seeds)
     return list(groups([example], seeds)) * max(0, study.trials - num_tried)
 
 
 def rivals_ahead(study: Study, cells: Sequence[Cell], num_tuned: Mapping[str, int], at_once: int) -> Iterator[Group]:
-    """The runs that follow a search: the trials that tune its rivals, and the confirmation.
+    """The runs after a search: the trials that tune its rivals, and the confirmation.
 
     Args:
         cells: those of :func:`measured_cells`.
-        num_tuned: trials that a tuning has had already, by recipe.
+        num_tuned: number of tuning trials already done, by recipe.
     """
     if not study.confirm_seeds:
         return

@@ -1,8 +1,8 @@
-"""The best of a search, trained anew with seeds that chose nothing, beside what it has to beat.
+"""Confirmation of a search: re-train its best configuration on held-out seeds against the baselines.
 
-The winner of many trials was lucky too: its validation figures flatter it, and seeds that chose it flatter it again.
-What is reported are the test pairs, at fresh seeds, paired with the recipes that the search began with and with those
-that it is set against: as they stand, and tuned by a search of their own with as many trials.
+The best of many trials is biased upward by selection, on its validation pairs and on the seeds that selected it. So the
+final comparison uses test pairs and held-out seeds, paired with the recipes in ``warm_start`` and ``against``, as they
+are, and with those in ``tuned`` after a search with as many trials.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,22 +19,22 @@ NO_CHANGES = Changes()
 
 
 def best_trials(ledger: Ledger) -> list[Trial]:
-    """The best trials so far: one, or all that no other beats in every objective; none without a result.
+    """The best trials so far: one, or the Pareto front of several objectives; empty without a result.
 
-    Of equals in a single objective the first counts.
+    Ties in a single objective go to the first trial.
     """
     try:
         numbers = sorted(frozen.number for frozen in ledger.optuna.best_trials)
-    except (ValueError, RuntimeError):  # Optuna's words for a study without a result
+    except (ValueError, RuntimeError):  # raised by Optuna for a study without a result
         return []
     is_single = len(ledger.study.objectives) == 1
     return [ledger.trial(number) for number in (numbers[:1] if is_single else numbers)]
 
 
 def tuning(study: Study, changes: Changes, recipe: str, num_trials: int) -> Study:
-    """The search for the best settings of a rival, which begins with the recipe as it stands.
+    """The study that tunes a rival recipe, warm-started with the recipe's own settings.
 
-    It has the seeds, steps, sampler and pruner of the search that the rival is for, and as many trials.
+    It has the seeds, steps, sampler, pruner and number of trials of the search itself.
     """
     shared, _ = _settings(study, changes)
     return Study(
@@ -57,10 +57,10 @@ def tuning(study: Study, changes: Changes, recipe: str, num_trials: int) -> Stud
 
 
 def check_beginnings(study: Study, changes: Changes) -> None:
-    """Refuse a search, or a tuning of its rivals, that cannot begin where it says.
+    """Check the warm starts of a search and of the tuning of its rivals.
 
     Raises:
-        ValueError: a recipe's value that lies outside the space, or is not there.
+        ValueError: a recipe's value is outside the search space or missing.
     """
     for recipe in study.warm_start:
         warm_start(study, changes, recipe)
@@ -69,7 +69,7 @@ def check_beginnings(study: Study, changes: Changes) -> None:
 
 
 def unbeaten(study: Study, changes: Changes, best: Sequence[Trial]) -> list[str]:
-    """The recipes that a search began with and that are, as they stand, among its best."""
+    """The warm-start recipes that are among the best trials themselves."""
     found = [dict(trial.values) for trial in best]
     return [recipe for recipe in study.warm_start if warm_start(study, changes, recipe) in found]
 
@@ -77,14 +77,13 @@ def unbeaten(study: Study, changes: Changes, best: Sequence[Trial]) -> list[str]
 def confirming(
     study: Study, changes: Changes, best: Sequence[Trial], tuned: Mapping[str, Sequence[Trial]] = {}
 ) -> Study:
-    """The study of the best trials and, before them, their rivals, at seeds that follow those of the search.
+    """The study of the rivals and then the best trials, at the seeds that follow those of the search.
 
-    The search's settings of losses are what its trials vary, so that rivals by recipe do not get them; all else that
-    it sets, they share. What would be trained twice comes once: a warm start that is itself the best, or a recipe that
-    its tuning left as it was.
+    Rivals share the search's settings except for losses, which belong to its trials. Duplicates are dropped: a warm
+    start that is itself the best, or a recipe that tuning left unchanged.
 
     Args:
-        tuned: the best trials of every tuning, by recipe.
+        tuned: best trials of every tuning, by recipe.
     """
     shared, own = _settings(study, changes)
     as_tuned = {
@@ -107,7 +106,7 @@ def confirming(
     rivals = [name for name in cells if name not in found]
     return Study(
         name=study.name,
-        question=f"Does what was found hold with fresh seeds? ({study.question})",
+        question=f"Does the result hold on held-out seeds? ({study.question})",
         recipe=study.recipe,
         settings=shared,
         steps=steps_of(study, changes),
@@ -120,12 +119,12 @@ def confirming(
 
 
 def short_name(recipe: str) -> str:
-    """What a recipe is called in tables: its name, or its file's."""
+    """A recipe's name in tables: its own or its file's."""
     return Path(recipe).stem if recipe.endswith(".toml") else recipe
 
 
 def _settings(study: Study, changes: Changes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a search sets, the command line included: what its rivals share, and its own losses."""
+    """(settings shared with the rivals, loss settings of its trials), with the command line's overrides."""
     settings = dict(study.settings)
     for override in changes.overrides:
         settings |= flat(parse_override(override))

@@ -1,4 +1,4 @@
-"""A study under way. START HERE: open the storage, plan the cells, work through them, read what was found."""
+"""Running a study. START HERE: plan the cells, forecast the cost, open the database, train, read the results."""
 
 import math
 import time
@@ -12,13 +12,13 @@ from workbench.errors import unknown
 from workbench.runs.summary import keep_copy
 from workbench.sweeps.ahead import cells_ahead, measured_cells, rivals_ahead, trials_ahead
 from workbench.sweeps.confirm import best_trials, check_beginnings, confirming, short_name, tuning, unbeaten
-from workbench.sweeps.forecast import Clock, Cost, Forecast, make_forecast, most_at_once, rehearse, room_mb
+from workbench.sweeps.forecast import Clock, Cost, SweepForecast, make_forecast, most_at_once, rehearse, room_mb
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial, has_study, open_ledger
 from workbench.sweeps.plan import OF_THE_RUN, check_study, groups
 from workbench.sweeps.replicate import ReplicateTrainer, Stop, Watch
 from workbench.sweeps.request import NO_CHANGES, Request
-from workbench.sweeps.results import Answer, CellResult, answers, cell_results, gains_on_rivals
+from workbench.sweeps.results import CellResult, RivalComparison, answers, cell_results, gains_on_rivals
 from workbench.sweeps.search import SearchWorker
 from workbench.sweeps.space import identity
 from workbench.sweeps.storage import default_file, open_storage
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 def nothing(_: str) -> None:
-    """Says nothing."""
+    """Discard a message."""
 
 
 class Sweep:
-    """A study that is planned; :meth:`forecast` leaves nothing behind, :meth:`work` trains.
+    """A planned study; :meth:`forecast` estimates its cost without storing anything, :meth:`work` trains.
 
     Raises:
-        ValueError: settings that cannot be.
+        ValueError: invalid settings.
     """
 
     def __init__(self, request: Request, storage: "RDBStorage | None" = None) -> None:
@@ -48,14 +48,15 @@ class Sweep:
         self._storage = storage
         self._ledger: Ledger | None = None
         self._costs: Mapping[str, Cost] = {}
-        self._forecast: Forecast | None = None
+        self._forecast: SweepForecast | None = None
 
     @property
     def ledger(self) -> Ledger:
-        """The study in its storage, which is made at first use.
+        """The study in its database, opened at first use.
 
         Raises:
-            ValueError: an unusable storage, a study that was begun otherwise, or none where one is to be resumed.
+            ValueError: the database cannot be used, the study was started with other settings, or does not exist
+                although it is to be resumed.
         """
         if self._ledger is None:
             request = self.request
@@ -69,14 +70,14 @@ class Sweep:
             self._ledger = open_ledger(self.study, request.study_name, storage, asked)
         return self._ledger
 
-    def forecast(self, say: Say = nothing, *, trials: Sequence[Trial] = ()) -> Forecast:
-        """What is left of the study, measured on a few steps.
+    def forecast(self, say: Say = nothing, *, trials: Sequence[Trial] = ()) -> SweepForecast:
+        """Cost of the remaining study, measured on a few steps.
 
         Args:
-            trials: that the storage has already.
+            trials: trials already in the database.
 
         Raises:
-            ValueError: settings that training would refuse, or an objective that nothing measures.
+            ValueError: settings that training would refuse, or an objective that is not measured.
         """
         cells = measured_cells(self.study, self.request.changes)
         self._costs = rehearse(groups(cells, self.request.seeds[:1]), self.request.runs_dir, say)
@@ -84,13 +85,13 @@ class Sweep:
         self._forecast = self._foresee(cells, trials)
         return self._forecast
 
-    def _foresee(self, cells: Sequence[Cell], trials: Sequence[Trial]) -> Forecast:
-        """The forecast at the costs that were measured; settles how many cells train together."""
+    def _foresee(self, cells: Sequence[Cell], trials: Sequence[Trial]) -> SweepForecast:
+        """The forecast from measured costs; also decides how many cells train together."""
         workers, num_seeds = self.request.workers, self.study.seeds
         most = len(self.cells) or max(1, self.study.num_confirmed)
         room = room_mb(cells[0].config.train.device)
         at_once = min(most_at_once(self._costs, room / workers), self.request.at_once or most)
-        if workers > num_seeds and self.cells:  # a seed is then more than one worker's
+        if workers > num_seeds and self.cells:  # split the cells of a seed among workers
             at_once = min(at_once, math.ceil(most * num_seeds / workers))
         self.request = replace(self.request, at_once=at_once)
         ended = {(trial.name, seed) for trial in trials for seed in trial.outcomes}
@@ -114,7 +115,7 @@ class Sweep:
                 raise unknown("objective", objective.metric, measured)
 
     def work(self, stop: Stop = lambda: False, watch: Watch = lambda events, _: events, say: Say = nothing) -> None:
-        """Train until everything has ended, here or by other workers, or until asked to stop."""
+        """Train until everything has ended, on any worker, or until ``stop``."""
         keep_copy(self.study, self.request.study_name, self.request.runs_dir)
         end = time.monotonic() + self.request.timeout_s if self.request.timeout_s else math.inf
         with Leases(self.ledger.engine, self.request.grace_s) as leases:
@@ -128,14 +129,14 @@ class Sweep:
             self._confirm(stop, watch, say)
 
     def _confirm(self, stop: Stop, watch: Watch, say: Say) -> None:
-        """Tune the rivals, and train the best of both with fresh seeds."""
+        """Tune the rivals, then re-train the best of each on held-out seeds."""
         for part in self.tunings.values():
             part.work_as_part(self._costs, stop, watch, say)
         if not stop() and (confirmation := self.confirmation):
             confirmation.work_as_part(self._costs, stop, watch, say)
 
     def work_as_part(self, costs: Mapping[str, Cost], stop: Stop, watch: Watch, say: Say) -> None:
-        """:meth:`work`, after a study that has measured what its cells cost, or has not."""
+        """:meth:`work` as a part of a search, whose measured costs (if any) are reused for the forecast."""
         if stop() or self.is_done:
             return
         say(self.study.question)
@@ -153,7 +154,7 @@ class Sweep:
 
     @property
     def tunings(self) -> dict[str, "Sweep"]:
-        """The searches for the best that its rivals can be, by recipe, with as many trials as this one has had."""
+        """The searches that tune the rivals, by recipe, with as many trials as this search has tried."""
         num_tried = self.ledger.num_tried()
         if not (self.study.confirm_seeds and num_tried):
             return {}
@@ -167,10 +168,7 @@ class Sweep:
 
     @property
     def confirmation(self) -> "Sweep | None":
-        """The best that was found so far, at fresh seeds, against what it has to beat; None if that is not asked.
-
-        There is none, either, while its rivals have yet to be tuned.
-        """
+        """The confirmation of the best trials on held-out seeds; None if not requested or the rivals are not tuned."""
         best = best_trials(self.ledger) if self.study.confirm_seeds else []
         begun = self._begun_tunings
         if not best or len(begun) < len(self.study.tuned) or not all(part.is_done for part in begun.values()):
@@ -180,7 +178,7 @@ class Sweep:
         return self._part(study, f"best-of-{self.ledger.num_tried()}")
 
     def _part(self, study: Study, name: str) -> "Sweep":
-        """A study that belongs to this search, in the same storage."""
+        """A study that is part of this search, in the same database."""
         request = replace(self.request, study=study, changes=NO_CHANGES, timeout_s=0.0, resumes=False)
         return Sweep(replace(request, name=f"{self.request.study_name}-{name}"), self.ledger.storage)
 
@@ -198,7 +196,7 @@ class Sweep:
 
     def _clock(self) -> Clock:
         workers, foreseen = self.request.workers, self._forecast
-        if foreseen is None:  # a worker of a team, which measures nothing beforehand
+        if foreseen is None:  # one of several workers, which did not measure costs
             return Clock(later_s=self.study.num_later_runs, workers=workers)
         return Clock(foreseen.run_s, foreseen.later_s, workers)
 
@@ -215,7 +213,7 @@ class Sweep:
         )
 
     def retry(self) -> None:
-        """Queue once more what failed or was stopped, for workers that do not ask for it themselves."""
+        """Queue failed and stopped runs again, for all workers."""
         with Leases(self.ledger.engine, self.request.grace_s) as leases, leases.alone(f"{self.ledger.name}/queue"):
             if self.study.search:
                 self.ledger.forgive()
@@ -227,41 +225,41 @@ class Sweep:
 
     @property
     def trials(self) -> list[Trial]:
-        """Those of the cells, in the study's order, or those of a search that have begun, in theirs."""
+        """The trials of the cells, in the study's order; for a search, those that have started."""
         if self.study.search:
             return [trial for trial in self.ledger.trials() if trial.outcomes or trial.is_settled]
         newest = self.ledger.by_name()
         return [newest[cell.name] for cell in self.cells if cell.name in newest]
 
     def results(self) -> list[CellResult]:
-        """What each trial found, compared with the study's baseline, or with what a search began with."""
+        """The result of each trial, compared with the study's baseline, or a search's first warm start."""
         trials = self.trials
         first = trials[0].name if self.study.warm_start and trials else ""
         return cell_results(trials, self.study.baseline or first)
 
     @property
     def begun_confirmation(self) -> "Sweep | None":
-        """The confirmation, if a worker has come to it."""
+        """The confirmation, if it has started."""
         found = self.confirmation
         return found if found and has_study(self.ledger.storage, found.request.study_name) else None
 
     @property
     def best(self) -> list[str]:
-        """What a search found, by the names of its trials."""
+        """Names of the best trials."""
         return [trial.name for trial in best_trials(self.ledger)]
 
     @property
     def unbeaten(self) -> list[str]:
-        """What a search began with, where nothing that it tried is better by validation."""
+        """Names of the warm starts that no trial beats on the validation pairs."""
         return [short_name(recipe) for recipe in unbeaten(self.study, self.request.changes, best_trials(self.ledger))]
 
-    def answers(self, confirmation: "Sweep") -> list[Answer]:
-        """What the confirmation says of the best of this search and each of its rivals."""
+    def answers(self, confirmation: "Sweep") -> list[RivalComparison]:
+        """The confirmation's comparisons of the best with each rival."""
         return answers(self.study.objectives, confirmation.trials, self.best)
 
     @property
     def is_done(self) -> bool:
-        """Whether all that was asked for has ended."""
+        """Whether all requested runs have ended."""
         if self.study.search:
             return self._is_searched and (not self.study.confirm_seeds or not self.best or self._is_confirmed)
         newest = self.ledger.by_name()
