@@ -3,7 +3,7 @@
 import pytest
 
 from workbench.config.axes import Choices, Range
-from workbench.config.cells import about, check_values, typed_values
+from workbench.config.cells import about, check_values, parse_values
 from workbench.config.study import Study
 
 SEARCH = {
@@ -28,11 +28,11 @@ def test_where_a_search_looks_in_words():
 
 
 def test_values_are_read_as_they_are_typed(study):
-    assert typed_values(study, ["loss.fd.weight=1e1", "loss.crd.weight=4"]) == {
+    assert parse_values(study, ["loss.fd.weight=1e1", "loss.crd.weight=4"]) == {
         "loss.fd.weight": 10.0,
         "loss.crd.weight": 4,
     }
-    assert typed_values(study, []) == {}
+    assert parse_values(study, []) == {}
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from workbench.runs.log import EventLog
 from workbench.runs.summary import (
     find_study,
     find_trainable,
-    keep_copy,
     known_studies,
     read_summary,
+    save_copy,
     summarize,
     summary_or_reason,
     write_summary,
@@ -189,7 +189,7 @@ def test_a_study_of_ones_own_is_found_by_name(place: str) -> None:
     if place.startswith("elsewhere"):
         with pytest.raises(ValueError, match="unknown study 'own'"):
             find_study("own", RUNS)
-        keep_copy(load_study(place), "own", RUNS)  # as its sweep does
+        save_copy(load_study(place), "own", RUNS)  # as its sweep does
     found = find_study("own", RUNS)
     assert found == (load_study(place), "own", True)
     assert find_trainable("own", RUNS) == found.study
@@ -222,7 +222,7 @@ def test_a_copy_is_the_study_as_it_was_asked_for(content: str) -> None:
     Path("own.toml").write_text(content)
     asked = load_study("own.toml").quick()
     Path("own.toml").unlink()
-    keep_copy(asked, "other-quick", RUNS)
+    save_copy(asked, "other-quick", RUNS)
     assert find_study("other-quick", RUNS).study == asked.model_copy(update={"name": "other-quick"})
 
 
@@ -240,7 +240,9 @@ def test_runs_without_any_file_tell_their_study(make_run: Callable[[str, str, in
         find_trainable("lost", RUNS)
 
 
-def test_the_nearest_name_is_offered_and_a_rehearsal_goes_with_its_study(make_run: Callable[[str, str, int], None]) -> None:
+def test_the_nearest_name_is_offered_and_a_rehearsal_goes_with_its_study(
+    make_run: Callable[[str, str, int], None],
+) -> None:
     Path("own.toml").write_text(GRID)
     make_run("own-quick", "0", 0)
     assert find_study("own-quick", RUNS) == (load_study("own.toml").quick(), "own", True)

@@ -9,7 +9,7 @@ from workbench.config.study import load_study
 from workbench.engine.doctor.estimate import Estimate
 from workbench.engine.doctor.forecast import num_validations
 from workbench.sweeps import forecast
-from workbench.sweeps.ahead import measured_cells, rivals_ahead, trials_ahead
+from workbench.sweeps.confirm import measured_cells, rivals_ahead, trials_ahead
 from workbench.sweeps.forecast import Clock, Cost, make_forecast, rehearse
 from workbench.sweeps.plan import Group, groups
 

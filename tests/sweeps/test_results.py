@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workbench.config.study import Objective
+from workbench.config.study import StudyObjective
 from workbench.sweeps.ledger import Trial
 from workbench.sweeps.outcome import Outcome
 from workbench.sweeps.results import answers, gains_on_rivals
 
-RECALL = [Objective(metric="image_to_text_r1")]
+RECALL = [StudyObjective(metric="image_to_text_r1")]
 
 
 def trial(name, by_seed, *, validation=0.0, **outcome):
@@ -72,5 +72,5 @@ def test_every_end_has_its_sentence(row, verdict, said):
 def test_smaller_is_better_where_it_is_minimised():
     slow = [trial("rival", BASELINE, elapsed_s=seconds) for seconds in (9.0,)]
     fast = trial("best", BASELINE, elapsed_s=3.0)
-    (answer,) = answers([Objective(metric="elapsed_s", direction="minimize")], [*slow, fast], ["best"])
+    (answer,) = answers([StudyObjective(metric="elapsed_s", direction="minimize")], [*slow, fast], ["best"])
     assert (answer.verdict, answer.gain.mean) == ("better", -6)

@@ -12,7 +12,7 @@ import pytest
 from workbench.process import this_host
 from workbench.sweeps import sweep as sweeps
 from workbench.sweeps.outcome import Outcome
-from workbench.sweeps.search import by_seed, is_out_of_the_race, residual_spread
+from workbench.sweeps.search import by_seed, residual_spread, should_prune
 
 SEARCH = """
 question = "Which weight?"
@@ -113,7 +113,7 @@ def test_racing_drops_what_is_credibly_worse_and_never_the_best(search, pretende
     for trial in dropped:
         before = [other for other in trials[: trial.number] if other.state == "finished"]
         finished = [by_seed(other, "image_to_text_r1") for other in before]
-        assert is_out_of_the_race(by_seed(trial, "image_to_text_r1"), finished, maximize=True)
+        assert should_prune(by_seed(trial, "image_to_text_r1"), finished, maximize=True)
     whole = [trial for trial in trials if trial.state == "finished"]
     assert racing.best == [max(whole, key=lambda trial: sum(by_seed(trial, "image_to_text_r1").values())).name]
 
@@ -281,9 +281,9 @@ def test_equal_configurations_are_seldom_dropped_and_bad_ones_are():
     for _ in range(400):
         *finished, last = trials([0.0] * 9, range(3), 1.0, generator)
         first_two = {seed: last[seed] for seed in (0, 1)}
-        dropped_equal += is_out_of_the_race(first_two, finished, maximize=True)
+        dropped_equal += should_prune(first_two, finished, maximize=True)
         worse = {seed: value - 6 for seed, value in first_two.items()}
-        dropped_bad += is_out_of_the_race(worse, finished, maximize=True)
+        dropped_bad += should_prune(worse, finished, maximize=True)
     assert dropped_equal / 400 < 0.1
     assert dropped_bad / 400 > 0.9
 
@@ -291,10 +291,10 @@ def test_equal_configurations_are_seldom_dropped_and_bad_ones_are():
 def test_smaller_is_better_where_it_is_minimised():
     finished = trials([0.0] * 6, range(3), 0.1, np.random.default_rng(1))
     better = {0: finished[0][0] - 5}
-    assert is_out_of_the_race(better, finished, maximize=True)
-    assert not is_out_of_the_race(better, finished, maximize=False)
+    assert should_prune(better, finished, maximize=True)
+    assert not should_prune(better, finished, maximize=False)
 
 
 def test_nobody_is_dropped_before_the_scatter_is_known():
-    assert not is_out_of_the_race({0: -100.0}, [{0: 1.0, 1: 2.0}, {0: 1.1, 1: 2.0}], maximize=True)
-    assert not is_out_of_the_race({0: -100.0}, [], maximize=True)
+    assert not should_prune({0: -100.0}, [{0: 1.0, 1: 2.0}, {0: 1.1, 1: 2.0}], maximize=True)
+    assert not should_prune({0: -100.0}, [], maximize=True)

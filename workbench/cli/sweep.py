@@ -91,7 +91,7 @@ def sweep(
     from workbench.cli.output import errors, print_json
     from workbench.cli.progress import listening
     from workbench.config.cells import Changes, cells_of, example_cell
-    from workbench.config.study import kept_as
+    from workbench.config.study import stored_name
     from workbench.engine.precheck import check_configs, check_objectives
     from workbench.process import check_alone
     from workbench.runs.summary import find_trainable
@@ -110,7 +110,7 @@ def sweep(
         study,
         changes,
         runs,
-        name=kept_as(study, name, quick=quick),
+        name=stored_name(study, name, quick=quick),
         storage=storage,
         grace_s=grace,
         at_once=at_once or 0,

@@ -194,7 +194,7 @@ def about(axis: Axis) -> str:
     return f"{as_text(axis.low)} to {as_text(axis.high)}{kind}"
 
 
-def typed_values(study: Study, overrides: Iterable[str]) -> dict[str, Any]:
+def parse_values(study: Study, overrides: Iterable[str]) -> dict[str, Any]:
     """Values by setting, parsed from ``KEY=VALUE`` overrides.
 
     Raises:

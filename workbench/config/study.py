@@ -15,7 +15,7 @@ from workbench.errors import unknown
 from workbench.resources import find_resource, list_resources
 
 SAMPLERS = ("tpe", "gp", "cma-es", "random")
-OF_SEARCHES = ("sampler", "pruner", "trials", "warm_start", "confirm_seeds", "against", "tuned", "budget")
+SEARCH_ONLY = ("sampler", "pruner", "trials", "warm_start", "confirm_seeds", "against", "tuned", "budget")
 RIVALS = ("against", "tuned")
 VARIED = ("grid", "cells", "search")
 AXIS = ("low", "high", "choices")
@@ -40,7 +40,7 @@ class CellConfig(Config):
         return flat(settings) if isinstance(settings, dict) else settings
 
 
-class Objective(Config):
+class StudyObjective(Config):
     """A quantity to optimize: a validation metric, ``num_params`` or ``elapsed_s``."""
 
     metric: str
@@ -49,7 +49,7 @@ class Objective(Config):
     """Which direction is better."""
 
 
-class Paper(Config):
+class PublishedTable(Config):
     """Published figures, shown next to the measured ones."""
 
     source: str
@@ -99,13 +99,13 @@ class Study(Config):
     itself."""
     budget: dict[str, float] = {}
     """Upper limits of objectives (``num_params``, ``elapsed_s``) for a configuration to be accepted as a result."""
-    objectives: list[Objective] = Field([Objective(metric="image_to_text_r1")], min_length=1)
+    objectives: list[StudyObjective] = Field([StudyObjective(metric="image_to_text_r1")], min_length=1)
     """What a search optimizes, and the first columns of a table of cells."""
     baseline: str = ""
     """Cell that the others are compared with; "" for none. Searches use ``against``."""
     cost: str = ""
     """Expected cost, and on which hardware."""
-    paper: Paper | None = None
+    paper: PublishedTable | None = None
     """Published figures."""
 
     @field_validator("settings", "grid", mode="before")
@@ -135,7 +135,7 @@ class Study(Config):
             raise ValueError("a study needs exactly one of [grid], [[cells]] and [search]")
         if self.search:
             self._check_search()
-        elif given := [name for name in OF_SEARCHES if getattr(self, name) != type(self).model_fields[name].default]:
+        elif given := [name for name in SEARCH_ONLY if getattr(self, name) != type(self).model_fields[name].default]:
             raise ValueError(f"{given[0]} belongs to [search]: drop it")
         if any(not values for values in self.grid.values()):
             raise ValueError(f"grid: {next(key for key, values in self.grid.items() if not values)} has no values")
@@ -255,12 +255,12 @@ def load_study(name_or_file: str) -> Study:
         raise ValueError(f"study {path}: {error}") from None
 
 
-def kept_as(study: Study, name: str = "", *, quick: bool = False) -> str:
+def stored_name(study: Study, name: str = "", *, quick: bool = False) -> str:
     """Name of a study in the runs folder: its own or the given one; rehearsals have a suffix."""
     return (name or study.name) + (QUICK if quick else "")
 
 
-def study_kept_as(name: str) -> tuple[Study, str]:
+def load_stored_study(name: str) -> tuple[Study, str]:
     """The study (or its rehearsal) whose runs have this name, and the name to load it by.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from workbench.config.cells import as_text, cell_name
 from workbench.report.facts import NO_TEACHER
 from workbench.report.study import StudyReport
-from workbench.report.tables import Grid, grid, interval
+from workbench.report.tables import TextTable, grid, interval
 from workbench.report.words import findings, progress, troubles
 from workbench.statistics.intervals import Gain
 from workbench.terminal import visible
@@ -83,7 +83,7 @@ def legend(report: StudyReport) -> Iterator[str]:
         yield f"The {MOST_SHOWN} best by validation of {len(table.cells)}; all are in cells.csv and runs.csv."
 
 
-def _table(found: Grid) -> Iterator[str]:
+def _table(found: TextTable) -> Iterator[str]:
     yield _line(found.columns)
     yield _line(["---" if place == 0 else "---:" for place in range(len(found.columns))])
     yield from map(_line, found.rows)
@@ -133,11 +133,11 @@ def _beyond(report: StudyReport) -> Iterator[str]:
             (one.setting, as_text(one.level), metric.number(one.gain.mean, signed=True), _bounds(metric, one.gain))
             for one in effects
         ]
-        yield from (*_table(Grid(metric, ("setting", "value", "effect", "95 %"), tuple(rows))), "")
+        yield from (*_table(TextTable(metric, ("setting", "value", "effect", "95 %"), tuple(rows))), "")
     if metric and report.importance.shares:
         yield from ("## Importance of the settings", "", f"{report.importance.note}.", "")
         shares = tuple((setting, f"{share:.0%}") for setting, share in report.importance.shares.items())
-        yield from (*_table(Grid(metric, ("setting", "share"), shares)), "")
+        yield from (*_table(TextTable(metric, ("setting", "share"), shares)), "")
     if report.front:
         best = ", ".join(point.cell for point in report.front if point.on_front)
         names = ", ".join(objective.metric for objective in report.study.objectives)

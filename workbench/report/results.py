@@ -14,7 +14,7 @@ from workbench.files import explained, write_atomically
 from workbench.report.markdown import escape
 from workbench.report.study import StudyReport
 from workbench.report.words import findings
-from workbench.report.write import OTHER_OUT, USUAL, write_report
+from workbench.report.write import DEFAULT_FORMATS, OTHER_OUT, write_report
 from workbench.resources import find_resource
 
 ANSWERS, INDEX, FINDING = "answers.json", "README.md", "finding.md"
@@ -61,7 +61,7 @@ def is_settled(report: StudyReport) -> bool:
     return all(one.state in SETTLED for cell in report.table.cells for one in cell.replicates)
 
 
-def write_results(reports: Sequence[StudyReport], folder: Path, formats: Sequence[str] = USUAL) -> list[Path]:
+def write_results(reports: Sequence[StudyReport], folder: Path, formats: Sequence[str] = DEFAULT_FORMATS) -> list[Path]:
     """Write every report to a folder named for its study, and the index of these and existing ones.
 
     Raises:

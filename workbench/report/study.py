@@ -6,9 +6,8 @@ from pathlib import Path
 
 from workbench.config.study import Study
 from workbench.report.collect import LOSSES, Collected, collect, confirmation_name
-from workbench.report.comparison import Interpretation, interpret_against
+from workbench.report.comparison import Importance, Interpretation, importance, interpret_against
 from workbench.report.facts import Facts, facts
-from workbench.report.importance import Importance, importance
 from workbench.statistics.intervals import Estimate, seed_mean
 from workbench.statistics.pooled import Effect, main_effects, pooled_spread
 from workbench.statistics.rank_agreement import Agreement, rank_agreement

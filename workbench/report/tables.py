@@ -1,6 +1,7 @@
 """A study's table as text for the terminal and Markdown, as CSV, and as LaTeX."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import stdev
@@ -8,13 +9,14 @@ from statistics import stdev
 from workbench.config.cells import as_text
 from workbench.formatting import to_csv
 from workbench.statistics.intervals import Estimate
+from workbench.terminal import visible
 from workbench.views.comparison import NOTHING
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell, StudyTable, paper_in_our_unit
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """One metric's table as text: column headings, and one row per cell."""
 
     metric: MetricLabel
@@ -22,12 +24,12 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
 
-def grid(table: StudyTable, metric: MetricLabel, cells: Sequence[StudyCell]) -> Grid:
+def grid(table: StudyTable, metric: MetricLabel, cells: Sequence[StudyCell]) -> TextTable:
     """The table of one metric, without empty columns."""
     rows = [_row(table, cell, metric) for cell in cells]
     columns = ("seeds", metric.title, "sd", "95 %", "difference", "95 % ", "verdict", "paper", "paper's difference")
     keep = [place for place in range(len(columns)) if place < 3 or any(row[place + 1] for row in rows)]
-    return Grid(
+    return TextTable(
         metric,
         (table.setting if table.levels else "cell", *(columns[place].strip() for place in keep)),
         tuple((row[0], *(row[place + 1] for place in keep)) for row in rows),
@@ -113,3 +115,82 @@ def runs_csv(table: StudyTable) -> str:
 
 def _plain(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
+
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$", "≥": r"$\ge$", "λ": r"$\lambda$",
+    "τ": r"$\tau$", "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "×": r"$\times$", "±": r"$\pm$", "<": "$<$",
+    ">": "$>$", "|": r"\textbar{}",
+}  # fmt: skip
+MOST_LATEX_METRICS = 3
+LATEX_VERDICTS = {"better": r"$^{+}$", "worse": r"$^{-}$", "higher": r"$^{\uparrow}$", "lower": r"$^{\downarrow}$"}
+
+
+def latex_escape(text: str) -> str:
+    """Text escaped for LaTeX."""
+    return re.sub("|".join(map(re.escape, LATEX_SPECIAL)), lambda found: LATEX_SPECIAL[found[0]], visible(text))
+
+
+def latex(table: StudyTable, cells: Sequence[StudyCell]) -> str:
+    """A ``table`` environment: our mean ± half its interval, next to the paper's figure.
+
+    ``+`` and ``-`` mark cells that differ significantly from the baseline.
+    """
+    metrics = table.metrics[:MOST_LATEX_METRICS]
+    twice = {metric.name: table.has_paper(metric) for metric in metrics}
+    spans = [2 if twice[metric.name] else 1 for metric in metrics]
+    heads = [rf"\multicolumn{{{n}}}{{c}}{{{latex_escape(m.title)}}}" for m, n in zip(metrics, spans, strict=True)]
+    rules, place = [], 2
+    for span in spans:
+        rules.append(rf"\cmidrule(lr){{{place}-{place + span - 1}}}")
+        place += span
+    unders = [word for metric in metrics for word in (("ours", "paper") if twice[metric.name] else ("ours",))]
+    lines = [
+        r"% \usepackage{booktabs} in the preamble",
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{latex_escape(_latex_caption(table))}}}",
+        rf"  \label{{tab:{re.sub(r'[^A-Za-z0-9]+', '-', table.name)}}}",
+        rf"  \begin{{tabular}}{{l{'c' * sum(spans)}}}",
+        r"    \toprule",
+        f"    {' & '.join(['', *heads]).lstrip()} \\\\",
+        f"    {' '.join(rules)}",
+        f"    {' & '.join([latex_escape(table.setting if table.levels else 'cell'), *unders])} \\\\",
+        r"    \midrule",
+        *(f"    {' & '.join(_latex_row(table, cell, metrics, twice))} \\\\" for cell in cells),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_caption(table: StudyTable) -> str:
+    compared = (
+        f" Marked with + or \N{MINUS SIGN}: better or worse than {table.baseline}, paired by seed, Holm-corrected at "
+        "0.05."
+        if table.baseline
+        else ""
+    )
+    paper = f" Paper: {table.paper_source}." if table.paper_source else ""
+    ours = f" Ours: {table.split} pairs, mean ± half the 95 % interval over seeds and pairs."
+    return table.question + ours + compared + paper
+
+
+def _latex_row(table: StudyTable, cell: StudyCell, metrics: Sequence[MetricLabel], twice: dict[str, bool]) -> list[str]:
+    found = [latex_escape(cell.name)]
+    for metric in metrics:
+        entry = table.entry(cell, metric)
+        found.append(_latex_mean(metric, entry.mean, cell.state) + LATEX_VERDICTS.get(entry.verdict, ""))
+        if twice[metric.name]:
+            found.append("--" if entry.paper is None else latex_escape(paper_in_our_unit(metric, entry.paper)))
+    return found
+
+
+def _latex_mean(metric: MetricLabel, mean: Estimate | None, state: str) -> str:
+    if mean is None:
+        return rf"\textit{{{latex_escape(state)}}}"
+    half = (mean.high - mean.low) / 2
+    spread = rf" $\pm$ {metric.number(half)}" if math.isfinite(half) else ""
+    return latex_escape(metric.number(mean.mean)) + spread

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import unknown
 from workbench.files import explained, write_atomically
-from workbench.report.latex import latex
 from workbench.report.markdown import markdown, shown_cells
 from workbench.report.study import StudyReport
-from workbench.report.tables import cells_csv, runs_csv, spread
+from workbench.report.tables import cells_csv, latex, runs_csv, spread
 from workbench.report.words import findings
 from workbench.statistics.rank_agreement import Agreement
 from workbench.views.metrics import metric_label
@@ -80,10 +79,10 @@ def _tau(agreed: Agreement) -> float:
     return agreed.tau
 
 
-TEXTS = ("md", "csv", "tex")
-PICTURES = ("png", "svg", "pdf")
+TEXT_FORMATS = ("md", "csv", "tex")
+FIGURE_FORMATS = ("png", "svg", "pdf")
 OTHER_OUT = "name another with --out DIR"
-USUAL = ("md", "csv", "tex", "png")
+DEFAULT_FORMATS = ("md", "csv", "tex", "png")
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -93,11 +92,11 @@ def check_formats(formats: Sequence[str]) -> None:
         ValueError: an unknown format.
     """
     for name in formats:
-        if name not in (*TEXTS, *PICTURES):
-            raise unknown("format", name, (*TEXTS, *PICTURES))
+        if name not in (*TEXT_FORMATS, *FIGURE_FORMATS):
+            raise unknown("format", name, (*TEXT_FORMATS, *FIGURE_FORMATS))
 
 
-def write_report(report: StudyReport, folder: Path, formats: Sequence[str] = USUAL) -> list[Path]:
+def write_report(report: StudyReport, folder: Path, formats: Sequence[str] = DEFAULT_FORMATS) -> list[Path]:
     """Write ``report.md``, ``cells.csv``, ``runs.csv``, ``table.tex`` and figures; the same runs give the same bytes.
 
     Files of an earlier report are replaced atomically, one by one.
@@ -112,14 +111,14 @@ def write_report(report: StudyReport, folder: Path, formats: Sequence[str] = USU
 
 
 def _write(report: StudyReport, folder: Path, formats: Sequence[str]) -> list[Path]:
-    written = list(_write_figures(report, folder, [name for name in PICTURES if name in formats]))
+    written = list(_write_figures(report, folder, [name for name in FIGURE_FORMATS if name in formats]))
     shown = _shown([path.name for path in written])
     texts: dict[str, dict[str, Callable[[], str]]] = {
         "md": {"report.md": lambda: markdown(report, shown)},
         "csv": {"cells.csv": lambda: cells_csv(report.table), "runs.csv": lambda: runs_csv(report.table)},
         "tex": {"table.tex": lambda: latex(report.table, shown_cells(report))},
     }
-    for name in TEXTS:
+    for name in TEXT_FORMATS:
         for file, text in texts[name].items() if name in formats else ():
             write_atomically(folder / file, text())
             written.append(folder / file)
@@ -136,11 +135,11 @@ def _write_figures(report: StudyReport, folder: Path, kinds: Sequence[str]) -> I
     from workbench.figures.style import save_figure
 
     if kinds:
-        for name, figure in pictures(report):
+        for name, figure in figures_of(report):
             yield from (save_figure(figure, folder / f"{name}.{kind}", small=True) for kind in kinds)
 
 
-def pictures(report: StudyReport) -> "Iterator[tuple[str, Figure]]":
+def figures_of(report: StudyReport) -> "Iterator[tuple[str, Figure]]":
     """The figures with content for this study, by name."""
     from workbench.figures.search import effects_figure, history_figure, importance_figure, pareto_figure
     from workbench.figures.study import differences_figure, learning_figure, study_figure

@@ -49,9 +49,9 @@ class TowerMask:
             raise ValueError("mask values must be between 0 and 1")
 
     @property
-    def kept(self) -> "Kept":
+    def kept(self) -> "KeptIndices":
         """What is kept: in each group and layer, the expected number of those with the highest probabilities."""
-        return Kept(
+        return KeptIndices(
             _most_open(self.embedding_C, at_least=1),
             tuple(map(_most_open, self.heads)),
             tuple(map(_most_open, self.channels)),
@@ -70,7 +70,7 @@ class TowerMask:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptIndices:
     """Indices of what is kept of a tower, ascending; heads and FFN channels by layer of the teacher."""
 
     embedding: Numbers

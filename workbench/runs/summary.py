@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
 from workbench.config.steering import Origin, read_origin
-from workbench.config.study import QUICK, CellConfig, Study, load_study, studies, study_kept_as
+from workbench.config.study import QUICK, CellConfig, Study, load_stored_study, load_study, studies
 from workbench.config.toml import read_toml
 from workbench.documents import read_file
 from workbench.errors import unknown
@@ -184,7 +184,7 @@ def find_study(name_or_file: str, runs_dir: Path) -> Found:
     """
     own = name_or_file.removesuffix(QUICK)
     if name_or_file.endswith(".toml") or {name_or_file, own} & studies().keys():
-        return Found(*study_kept_as(name_or_file))
+        return Found(*load_stored_study(name_or_file))
     copy = copy_of(name_or_file, runs_dir)
     if copy.is_file():
         return Found(load_study(str(copy)), name_or_file)
@@ -219,7 +219,7 @@ def copy_of(name: str, runs_dir: Path) -> Path:
     return runs_dir / FOLDER / f"{name}.toml"
 
 
-def keep_copy(study: Study, name: str, runs_dir: Path) -> None:
+def save_copy(study: Study, name: str, runs_dir: Path) -> None:
     """Save a copy of the study in the runs folder, so that it is found without its own file.
 
     Raises:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.config.cells import Cell, as_text, typed_values
+from workbench.config.cells import Cell, as_text, parse_values
 from workbench.config.study import Study
 from workbench.errors import unknown
 from workbench.sweeps.leases import Leases
@@ -33,7 +33,7 @@ def check_by_hand(study: Study, cells: Sequence[Cell], overrides: Sequence[str],
         )
     if cell and study.search:
         raise ValueError("--retry is for grids: a search retries failed trials with --resume, or use --try KEY=VALUE")
-    typed_values(study, overrides)
+    parse_values(study, overrides)
     names = [one.name for one in cells]
     if cell and cell not in names:
         raise unknown("cell", cell, names)
@@ -61,7 +61,7 @@ def queue_values(sweep: "Sweep", overrides: Sequence[str]) -> str:
 def _values(sweep: "Sweep", overrides: Sequence[str]) -> dict[str, Any]:
     """Values by setting, in Optuna's external representation."""
     known = distributions(sweep.study)
-    given = typed_values(sweep.study, overrides)
+    given = parse_values(sweep.study, overrides)
     return {key: known[key].to_external_repr(known[key].to_internal_repr(value)) for key, value in given.items()}
 
 

@@ -122,20 +122,20 @@ class Ledger:
             )
             self.optuna.add_trial(queued)
 
-    def since_forgiven(self) -> list[Trial]:
+    def trials_since_reset(self) -> list[Trial]:
         """The trials since the last :meth:`forgive`."""
-        return self.trials()[self._num_forgiven :]
+        return self.trials()[self._num_reset :]
 
-    def forgive(self) -> None:
+    def reset_failures(self) -> None:
         """Retry failed trials as new ones, and reset the count of failures. Call it while holding the queue lease."""
-        trials = self.since_forgiven()
+        trials = self.trials_since_reset()
         for trial in trials:
             if trial.has_failed:
                 self.optuna.enqueue_trial(trial.frozen.params)
-        self.optuna.set_user_attr(FORGIVEN, self._num_forgiven + len(trials))
+        self.optuna.set_user_attr(FORGIVEN, self._num_reset + len(trials))
 
     @property
-    def _num_forgiven(self) -> int:
+    def _num_reset(self) -> int:
         return int(self.optuna.user_attrs.get(FORGIVEN, 0))
 
     def begin(self, trial: Trial) -> None:

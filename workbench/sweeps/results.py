@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.config.study import Objective
+from workbench.config.study import StudyObjective
 from workbench.statistics.intervals import Estimate, Gain, seed_mean
 from workbench.statistics.pooled import Values, gain_on, pooled_spread
 from workbench.statistics.verdict import Verdict, seeds_needed, verdicts
@@ -154,7 +154,9 @@ class RivalComparison:
         }
 
 
-def answers(objectives: Sequence[Objective], trials: Sequence[Trial], best: Sequence[str]) -> list[RivalComparison]:
+def answers(
+    objectives: Sequence[StudyObjective], trials: Sequence[Trial], best: Sequence[str]
+) -> list[RivalComparison]:
     """Every best configuration against every rival of the confirmation, by objective.
 
     Args:
@@ -178,7 +180,7 @@ def gains_on_rivals(trials: Sequence[Trial], best: Sequence[str]) -> dict[str, A
     }
 
 
-def _against(objective: Objective, values: Values, best: str, rivals: Sequence[str]) -> list[RivalComparison]:
+def _against(objective: StudyObjective, values: Values, best: str, rivals: Sequence[str]) -> list[RivalComparison]:
     """The best against all rivals, with the variance pooled over all cells and Holm-adjusted p-values."""
     compared = [rival for rival in rivals if rival in values] if best in values else []
     spread = pooled_spread(values)

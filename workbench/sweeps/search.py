@@ -51,7 +51,7 @@ def residual_spread(finished: Sequence[BySeed]) -> tuple[float, int]:
     return math.sqrt(float((residual_TS**2).sum()) / df), df
 
 
-def is_out_of_the_race(own: BySeed, finished: Sequence[BySeed], *, maximize: bool) -> bool:
+def should_prune(own: BySeed, finished: Sequence[BySeed], *, maximize: bool) -> bool:
     """Whether the trial is significantly worse than the best finished one on the seeds so far.
 
     False until the finished trials give at least four degrees of freedom for the variance.
@@ -146,7 +146,7 @@ class SearchWorker:
         are_enough = len(asked) >= self.study.trials and not any(trial.is_queued for trial in trials)
         if are_enough or not self.asks():
             return None
-        last = self.ledger.since_forgiven()[-MOST_FAILURES:]
+        last = self.ledger.trials_since_reset()[-MOST_FAILURES:]
         if len(last) == MOST_FAILURES and all(trial.has_failed for trial in last):
             self.say(f"the last {MOST_FAILURES} trials failed: stopping; retry with --resume")
             return None
@@ -171,8 +171,8 @@ class SearchWorker:
         trials = self.ledger.trials()
         tried = [trial for trial in trials if trial.is_tried]
         num_seeds = sum(len(trial.outcomes) for trial in tried) / len(tried) if tried else self.study.seeds
-        begun = sum(len(trial.outcomes) for trial in trials if self._is_open(trial))
-        return max(0.0, (self.study.trials - len(tried)) * num_seeds - begun)
+        started = sum(len(trial.outcomes) for trial in trials if self._is_open(trial))
+        return max(0.0, (self.study.trials - len(tried)) * num_seeds - started)
 
     def _complete(self, trial: Trial) -> "optuna.Trial":
         """The trial with all parameters suggested; its first worker may have died before finishing that."""
@@ -238,7 +238,7 @@ class SearchWorker:
             return False
         complete = [other for other in self.ledger.trials() if other.frozen.state == TrialState.COMPLETE]
         finished = [by_seed(other, objective.metric) for other in complete if is_feasible(other)]
-        if not is_out_of_the_race(own, finished, maximize=objective.direction == "maximize"):
+        if not should_prune(own, finished, maximize=objective.direction == "maximize"):
             return False
         self.say(f"{trial.name}: pruned after {len(own)} of {len(trial.seeds)} seeds: worse than the best")
         self.ledger.end(trial, TrialState.PRUNED, "dropped")

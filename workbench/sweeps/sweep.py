@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Any
 from workbench.config.cells import Cell, base_config, cells_of, example_cells, with_steps
 from workbench.config.study import Study
 from workbench.errors import unknown
-from workbench.runs.summary import keep_copy
-from workbench.sweeps.ahead import cells_ahead, measured_cells, rivals_ahead, trials_ahead
-from workbench.sweeps.confirm import best_trials, check_beginnings, confirming, short_name, tuning, unbeaten
+from workbench.runs.summary import save_copy
+from workbench.sweeps.confirm import (
+    best_trials,
+    cells_ahead,
+    check_warm_starts,
+    confirming,
+    measured_cells,
+    rivals_ahead,
+    short_name,
+    trials_ahead,
+    tuning,
+    unbeaten,
+)
 from workbench.sweeps.forecast import Clock, Cost, SweepForecast, make_forecast, most_at_once, rehearse, room_mb
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial, has_study, open_ledger
@@ -43,7 +53,7 @@ class Sweep:
         self.request = request
         self.study = request.study
         self.cells: tuple[Cell, ...] = cells_of(request.study, request.changes)
-        check_beginnings(self.study, request.changes)
+        check_warm_starts(self.study, request.changes)
         check_study(self.study, self.cells or example_cells(self.study, request.changes))
         self._storage = storage
         self._ledger: Ledger | None = None
@@ -98,7 +108,9 @@ class Sweep:
         if not self.study.search:
             left = cells_ahead(cells, self.request.seeds, at_once, ended)
             return make_forecast(left, self._costs, room, num_done=len(ended), workers=workers)
-        num_tuned = {recipe: part.ledger.num_tried() for recipe, part in self._begun_tunings.items()} if trials else {}
+        num_tuned = (
+            {recipe: part.ledger.num_tried() for recipe, part in self._started_tunings.items()} if trials else {}
+        )
         return make_forecast(
             trials_ahead(self.study, cells[0], self.ledger.num_tried() if trials else 0),
             self._costs,
@@ -116,7 +128,7 @@ class Sweep:
 
     def work(self, stop: Stop = lambda: False, watch: Watch = lambda events, _: events, say: Say = nothing) -> None:
         """Train until everything has ended, on any worker, or until ``stop``."""
-        keep_copy(self.study, self.request.study_name, self.request.runs_dir)
+        save_copy(self.study, self.request.study_name, self.request.runs_dir)
         end = time.monotonic() + self.request.timeout_s if self.request.timeout_s else math.inf
         with Leases(self.ledger.engine, self.request.grace_s) as leases:
             replicates = ReplicateTrainer(self.request.study_name, self.request.runs_dir, watch)
@@ -162,7 +174,7 @@ class Sweep:
         return {recipe: self._part(study, short_name(recipe)) for recipe, study in studies.items()}
 
     @property
-    def _begun_tunings(self) -> dict[str, "Sweep"]:
+    def _started_tunings(self) -> dict[str, "Sweep"]:
         storage = self.ledger.storage
         return {recipe: part for recipe, part in self.tunings.items() if has_study(storage, part.request.study_name)}
 
@@ -170,10 +182,10 @@ class Sweep:
     def confirmation(self) -> "Sweep | None":
         """The confirmation of the best trials on held-out seeds; None if not requested or the rivals are not tuned."""
         best = best_trials(self.ledger) if self.study.confirm_seeds else []
-        begun = self._begun_tunings
-        if not best or len(begun) < len(self.study.tuned) or not all(part.is_done for part in begun.values()):
+        started = self._started_tunings
+        if not best or len(started) < len(self.study.tuned) or not all(part.is_done for part in started.values()):
             return None
-        tuned = {recipe: best_trials(part.ledger) for recipe, part in begun.items()}
+        tuned = {recipe: best_trials(part.ledger) for recipe, part in started.items()}
         study = confirming(self.study, self.request.changes, best, tuned)
         return self._part(study, f"best-of-{self.ledger.num_tried()}")
 
@@ -216,10 +228,10 @@ class Sweep:
         """Queue failed and stopped runs again, for all workers."""
         with Leases(self.ledger.engine, self.request.grace_s) as leases, leases.alone(f"{self.ledger.name}/queue"):
             if self.study.search:
-                self.ledger.forgive()
+                self.ledger.reset_failures()
             else:
                 self.ledger.queue(self.cells, self.request.seeds, retries=[cell.name for cell in self.cells])
-        for part in (*self._begun_tunings.values(), self.begun_confirmation):
+        for part in (*self._started_tunings.values(), self.started_confirmation):
             if part:
                 part.retry()
 
@@ -238,7 +250,7 @@ class Sweep:
         return cell_results(trials, self.study.baseline or first)
 
     @property
-    def begun_confirmation(self) -> "Sweep | None":
+    def started_confirmation(self) -> "Sweep | None":
         """The confirmation, if it has started."""
         found = self.confirmation
         return found if found and has_study(self.ledger.storage, found.request.study_name) else None
@@ -268,7 +280,7 @@ class Sweep:
 
     @property
     def _is_confirmed(self) -> bool:
-        confirmation = self.begun_confirmation
+        confirmation = self.started_confirmation
         return confirmation is not None and confirmation.is_done
 
     def to_json(self) -> dict[str, Any]:
@@ -281,8 +293,8 @@ class Sweep:
         }
         if self.study.search:
             document |= {"best": self.best, "unbeaten": self.unbeaten}
-            document["tuned"] = {short_name(recipe): part.to_json() for recipe, part in self._begun_tunings.items()}
-            if confirmation := self.begun_confirmation:
+            document["tuned"] = {short_name(recipe): part.to_json() for recipe, part in self._started_tunings.items()}
+            if confirmation := self.started_confirmation:
                 gains = gains_on_rivals(confirmation.trials, self.best)
                 document["confirmed"] = confirmation.to_json() | {"gains_on": gains}
                 document["answers"] = [answer.to_json() for answer in self.answers(confirmation)]
