@@ -212,7 +212,7 @@ def test_three_failures_end_a_search_until_it_is_told_to_go_on(search, pretended
     normal = pretended.ends
     pretended.ends = lambda _: {"state": "failed", "reason": "out of memory"}
     said = []
-    search(confirmed(SEARCH)).work(say=said.append)
+    search(confirmed(SEARCH)).work(notify=said.append)
     stopped = search(confirmed(SEARCH))
     assert [trial.state for trial in stopped.ledger.trials()] == ["failed"] * 3
     assert any("before --resume says so" in line for line in said)

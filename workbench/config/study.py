@@ -248,7 +248,7 @@ def load_study(name_or_file: str) -> Study:
     """
     path = _study_path(name_or_file)
     table = {"name": path.name.removesuffix(".toml")}
-    table |= extended_table(name_or_file, "study", _study_path, _with_whole_paths, _named)
+    table |= extended_table(name_or_file, "study", _study_path, _with_absolute_paths, _named)
     try:
         return Study.parse(table)
     except ValueError as error:
@@ -272,22 +272,22 @@ def load_stored_study(name: str) -> tuple[Study, str]:
     return load_study(name), name
 
 
-def _with_whole_paths(table: Table, folder: Path) -> Table:
+def _with_absolute_paths(table: Table, folder: Path) -> Table:
     """Make paths of recipe and loss files absolute; they are relative to the study's folder."""
 
-    def whole(value: Any, key: str) -> Any:
+    def resolve(value: Any, key: str) -> Any:
         if isinstance(value, dict):
             names_files = key == ".tuned"
-            return {in_full(name, names_files): whole(inner, f"{key}.{name}") for name, inner in value.items()}
+            return {absolute(name, names_files): resolve(inner, f"{key}.{name}") for name, inner in value.items()}
         if isinstance(value, list):
-            return [whole(inner, key) for inner in value]
-        return in_full(value, key.endswith((".recipe", ".warm_start", ".against", ".file")))
+            return [resolve(inner, key) for inner in value]
+        return absolute(value, key.endswith((".recipe", ".warm_start", ".against", ".file")))
 
-    def in_full(value: Any, names_file: bool) -> Any:
+    def absolute(value: Any, names_file: bool) -> Any:
         is_file = isinstance(value, str) and value.endswith((".toml", ".py"))
         return str((folder / value).resolve()) if is_file and names_file else value
 
-    return {key: whole(value, f".{key}") for key, value in table.items()}
+    return {key: resolve(value, f".{key}") for key, value in table.items()}
 
 
 def _named(parent: str) -> Path:

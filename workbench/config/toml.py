@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +86,14 @@ def recipe_table(name_or_file: str) -> Table:
     Raises:
         ValueError: no such recipe or file, or recipes that extend each other in a cycle.
     """
-    return extended_table(name_or_file, "recipe", _recipe_path, _with_whole_paths)
+    return extended_table(name_or_file, "recipe", _recipe_path, _with_absolute_paths)
 
 
 def extended_table(
     name_or_file: str,
     kind: str,
     find: Callable[[str], Path],
-    whole: Callable[[Table, Path], Table],
+    resolve_paths: Callable[[Table, Path], Table],
     find_parent: Callable[[str], Path] | None = None,
 ) -> Table:
     """The table of a recipe or study, merged with everything that it extends.
@@ -101,7 +102,7 @@ def extended_table(
         kind: "recipe" or "study".
         find: maps a name to its file.
         find_parent: the same for names in ``extends``; default ``find``.
-        whole: makes the paths in a table absolute, given its folder.
+        resolve_paths: makes the paths in a table absolute, given its folder.
 
     Raises:
         ValueError: a file cannot be read or extends itself, or the chain is too long.
@@ -116,7 +117,7 @@ def extended_table(
             raise ValueError(f"{kind} '{names[-1]}' extends itself: {' -> '.join(names)}")
         seen.add(place)
         parent = table.pop("extends", None)
-        tables.append(whole(table, path.parent))
+        tables.append(resolve_paths(table, path.parent))
         if parent is None:
             break
         if not isinstance(parent, str):
@@ -125,13 +126,10 @@ def extended_table(
             raise ValueError(f"{kind} '{name_or_file}' extends a chain of more than {MOST_EXTENDED} files: merge some")
         path = (path.parent / parent).resolve() if parent.endswith(".toml") else (find_parent or find)(parent)
         names.append(str(path) if parent.endswith(".toml") else parent)
-    merged: Table = {}
-    for table in reversed(tables):
-        merged = merge(merged, table)
-    return merged
+    return reduce(merge, reversed(tables))
 
 
-def _with_whole_paths(table: Table, folder: Path) -> Table:
+def _with_absolute_paths(table: Table, folder: Path) -> Table:
     """Make ``loss.NAME.file`` absolute; it is relative to the recipe's folder."""
     losses = table.get("loss")
     for loss in losses.values() if isinstance(losses, dict) else ():
@@ -172,7 +170,7 @@ def at_length(config: RunConfig, num_steps: int, overrides: Sequence[str]) -> Ru
     Raises:
         ValueError: fewer than one step, or the overrides give another number of steps.
     """
-    tables = [_with_whole_paths(parse_override(override), Path()) for override in overrides]
+    tables = [_with_absolute_paths(parse_override(override), Path()) for override in overrides]
     for table in tables:
         train = table.get("train")
         asked = train.get("num_steps", num_steps) if isinstance(train, dict) else num_steps
@@ -205,7 +203,7 @@ def with_settings(config: RunConfig, changes: Table) -> RunConfig:
 
 def _overridden(table: Table, overrides: list[str]) -> Table:
     for override in overrides:
-        table = merge(table, _with_whole_paths(parse_override(override), Path()))
+        table = merge(table, _with_absolute_paths(parse_override(override), Path()))
     return table
 
 

@@ -142,13 +142,20 @@ def paired_gain(
     per_seed_S, per_item_N = difference_SN.mean(1), difference_SN.mean(0)
     if num_seeds == 1:
         return _gain(per_seed_S, [(float(per_item_N.var(ddof=1)) / num_items, num_items - 1)], level, "items")
+    return _gain(per_seed_S, _two_way_variances(difference_SN), level, "seeds and items")
+
+
+def _two_way_variances(difference_SN: Floats) -> list[tuple[float, float]]:
+    """(variance, degrees of freedom) of the mean difference due to seeds and due to items."""
+    num_seeds, num_items = difference_SN.shape
+    per_seed_S, per_item_N = difference_SN.mean(1), difference_SN.mean(0)
     residual_SN = difference_SN - per_seed_S[:, None] - per_item_N + difference_SN.mean()
     ms_residual = float((residual_SN**2).sum()) / ((num_seeds - 1) * (num_items - 1))
     ms_items = num_seeds * float(per_item_N.var(ddof=1))
     variance_seeds = float(per_seed_S.var(ddof=1)) / num_seeds
+    # The residual is in the seeds' variance already; subtract it here so that it is counted once.
     variance_items = max(0.0, ms_items - ms_residual) / (num_seeds * num_items)
-    variances = [(variance_seeds, num_seeds - 1), (variance_items, num_items - 1)]
-    return _gain(per_seed_S, variances, level, "seeds and items")
+    return [(variance_seeds, num_seeds - 1), (variance_items, num_items - 1)]
 
 
 def _difference(baseline: ArrayLike, treated: ArrayLike, *, ndim: int) -> Floats:

@@ -86,7 +86,29 @@ def confirming(
     Args:
         tuned: best trials of every tuning, by recipe.
     """
-    shared, own = _settings(study, changes)
+    shared, _ = _settings(study, changes)
+    cells = _confirmed_cells(study, changes, best, tuned)
+    found = {trial.name for trial in best}
+    rivals = [name for name in cells if name not in found]
+    return Study(
+        name=study.name,
+        question=f"Does the result hold on held-out seeds? ({study.question})",
+        recipe=study.recipe,
+        settings=shared,
+        steps=steps_of(study, changes),
+        first_seed=study.first_seed + study.seeds,
+        seeds=study.confirm_seeds,
+        cells=list(cells.values()),
+        objectives=study.objectives,
+        baseline=rivals[0] if rivals else "",
+    )
+
+
+def _confirmed_cells(
+    study: Study, changes: Changes, best: Sequence[Trial], tuned: Mapping[str, Sequence[Trial]]
+) -> dict[str, CellConfig]:
+    """The cells of :func:`confirming` by name, rivals first."""
+    _, own = _settings(study, changes)
     as_tuned = {
         _tuned_name(recipe, trial, of): CellConfig(
             name=_tuned_name(recipe, trial, of), recipe=recipe, settings=dict(trial.values)
@@ -103,20 +125,7 @@ def confirming(
     found = {trial.name: dict(trial.values) for trial in best}
     beaten = [recipe for recipe in study.warm_start if recipe not in unbeaten(study, changes, best)]
     tried = {short_name(recipe): warm_start(study, changes, recipe) for recipe in beaten} | found
-    cells |= as_tuned | {name: CellConfig(name=name, settings=own | values) for name, values in tried.items()}
-    rivals = [name for name in cells if name not in found]
-    return Study(
-        name=study.name,
-        question=f"Does the result hold on held-out seeds? ({study.question})",
-        recipe=study.recipe,
-        settings=shared,
-        steps=steps_of(study, changes),
-        first_seed=study.first_seed + study.seeds,
-        seeds=study.confirm_seeds,
-        cells=list(cells.values()),
-        objectives=study.objectives,
-        baseline=rivals[0] if rivals else "",
-    )
+    return cells | as_tuned | {name: CellConfig(name=name, settings=own | values) for name, values in tried.items()}
 
 
 def short_name(recipe: str) -> str:

@@ -46,7 +46,7 @@ class Cost:
     metrics: frozenset[str]
 
 
-def rehearse(groups: Iterable[Group], runs_dir: Path, say: Callable[[str], None]) -> dict[str, Cost]:
+def measure_costs(groups: Iterable[Group], runs_dir: Path, notify: Callable[[str], None]) -> dict[str, Cost]:
     """Measured cost of the first cells, by name, on a few steps of each.
 
     Raises:
@@ -56,19 +56,19 @@ def rehearse(groups: Iterable[Group], runs_dir: Path, say: Callable[[str], None]
     for group in groups:
         cells = [cell for cell in group.cells if cell.name not in costs][: MOST_CELLS - len(costs)]
         if cells:
-            say(f"measuring {NUM_STEPS} steps of {', '.join(cell.name for cell in cells)}")
+            notify(f"measuring {NUM_STEPS} steps of {', '.join(cell.name for cell in cells)}")
             cohort = build_cohort({cell.name: cell.at(group.seed) for cell in cells}, runs_dir=runs_dir)
-            costs |= _measure(cohort, say)
+            costs |= _measure(cohort, notify)
     return costs
 
 
-def _measure(cohort: Cohort, say: Callable[[str], None]) -> dict[str, Cost]:
+def _measure(cohort: Cohort, notify: Callable[[str], None]) -> dict[str, Cost]:
     estimate = estimate_step(cohort)
     lap = estimate.lap(cohort.batch_size)
     expected_s = NUM_STEPS * lap.step_s + estimate.teacher_s(SOME_PAIRS) + SOME_PAIRS * estimate.student_s()
     is_slow = expected_s > MAX_TIME_S
     if is_slow:
-        say(f"a step takes about {duration(lap.step_s)}: estimated from a few pairs instead of measured")
+        notify(f"a step takes about {duration(lap.step_s)}: estimated from a few pairs instead of measured")
         grown_mb = cohort.batch_size * estimate.grown_mb
     else:
         lap, grown_mb = _lap(cohort), 0.0
@@ -244,12 +244,12 @@ class Clock:
         self._forecast_s = self._taken_s = 0.0
         self._since = time.monotonic()
 
-    def begin(self) -> None:
-        """A group starts."""
+    def start(self) -> None:
+        """Start timing a group."""
         self._since = time.monotonic()
 
-    def end(self, cells: Iterable[str]) -> None:
-        """The group of these cells has ended."""
+    def stop(self, cells: Iterable[str]) -> None:
+        """Stop timing the group of these cells."""
         self._taken_s += time.monotonic() - self._since
         self._forecast_s += sum(self._of(name) for name in cells)
 

@@ -138,7 +138,7 @@ class Ledger:
     def _num_reset(self) -> int:
         return int(self.optuna.user_attrs.get(FORGIVEN, 0))
 
-    def begin(self, trial: Trial) -> None:
+    def mark_running(self, trial: Trial) -> None:
         """Mark a trial as running in Optuna; the lease decides which worker runs it."""
         from optuna.trial import TrialState
 
@@ -188,7 +188,7 @@ class Ledger:
 
         try:
             self.storage.set_trial_user_attr(trial.frozen._trial_id, STATE, word)
-            self.begin(trial)
+            self.mark_running(trial)
             self.optuna.tell(trial.number, values, state)
         except (ValueError, UpdateFinishedTrialError):  # another worker took the trial over and ended it
             return

@@ -17,7 +17,7 @@ from workbench.sweeps.ledger import Ledger, Trial
 from workbench.sweeps.outcome import Outcome
 from workbench.sweeps.replicate import Job, ReplicateTrainer, Stop
 from workbench.sweeps.space import distributions
-from workbench.sweeps.worker import MAX_DEATHS, WAIT_S, Say, retry_while_unreachable
+from workbench.sweeps.worker import MAX_DEATHS, WAIT_S, Notify, retry_while_unreachable
 
 if TYPE_CHECKING:
     import optuna
@@ -88,7 +88,7 @@ class SearchWorker:
     leases: Leases
     replicates: ReplicateTrainer
     asks: Stop = lambda: True
-    say: Say = lambda _: None
+    notify: Notify = lambda _: None
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class SearchWorker:
 
     def work(self, stop: Stop) -> None:
         """Train configurations until the study's number of trials has ended, or until ``stop``."""
-        retry_while_unreachable(lambda: self._step(stop), stop, self.say)
+        retry_while_unreachable(lambda: self._step(stop), stop, self.notify)
 
     def _step(self, stop: Stop) -> bool:
         """Train one configuration, or wait for other workers; False once none is left."""
@@ -110,7 +110,7 @@ class SearchWorker:
             return False
         else:
             if not self._is_waiting:
-                self.say("waiting for the trials of other workers")
+                self.notify("waiting for the trials of other workers")
             time.sleep(WAIT_S)
         self._is_waiting = trial is None
         return True
@@ -148,7 +148,7 @@ class SearchWorker:
             return None
         last = self.ledger.trials_since_reset()[-MOST_FAILURES:]
         if len(last) == MOST_FAILURES and all(trial.has_failed for trial in last):
-            self.say(f"the last {MOST_FAILURES} trials failed: stopping; retry with --resume")
+            self.notify(f"the last {MOST_FAILURES} trials failed: stopping; retry with --resume")
             return None
         number = self.ledger.optuna.ask(self._distributions).number
         trial = self.ledger.trial(number)
@@ -160,7 +160,7 @@ class SearchWorker:
         handle = self._complete(trial)
         cell = self._cell(trial, dict(handle.params))
         if cell is not None:
-            self.say(f"{cell.name}: {_shown(cell.values)}{self.clock.left((), self._num_left())}")
+            self.notify(f"{cell.name}: {_shown(cell.values)}{self.clock.left((), self._num_left())}")
             seeds = trial.seeds or tuple(range(self.study.seeds))
             self.ledger.describe(trial, cell, seeds)
             self._try_seeds(self.ledger.trial(trial.number), handle, cell, stop)
@@ -188,7 +188,7 @@ class SearchWorker:
         try:
             return make_cell(self.study, name, values, self.changes)
         except ValueError as error:
-            self.say(f"{name}: {error}")
+            self.notify(f"{name}: {error}")
             self._fail(trial, str(error))
             return None
 
@@ -196,14 +196,14 @@ class SearchWorker:
         key = self._key(trial)
         for seed in trial.missing:
             job = Job(cell, seed, trial.number)
-            self.clock.begin()
+            self.clock.start()
             outcomes = self.replicates.train([job], lambda: stop() or not self.leases.holds([key]))
             if not self.leases.holds([key]):
-                self.say(f"{cell.name}: heartbeat timed out; reassigned to another worker")
+                self.notify(f"{cell.name}: heartbeat timed out; reassigned to another worker")
                 return
             if cell.name not in outcomes:  # interrupted
                 return
-            self.clock.end([cell.name])
+            self.clock.stop([cell.name])
             self.ledger.record(trial, seed, outcomes[cell.name])
             trial = self.ledger.trial(trial.number)
             if outcomes[cell.name].state != "finished":
@@ -217,7 +217,7 @@ class SearchWorker:
         """End the trial after a failed seed. The sampler learns from divergence, not from other failures."""
         from optuna.trial import TrialState
 
-        self.say(f"{trial.name}: {outcome.state}: {outcome.reason}")
+        self.notify(f"{trial.name}: {outcome.state}: {outcome.reason}")
         if outcome.state == "diverged":
             handle.set_constraint("diverged", 1.0)
             self.ledger.end(trial, TrialState.PRUNED, "diverged")
@@ -240,7 +240,7 @@ class SearchWorker:
         finished = [by_seed(other, objective.metric) for other in complete if is_feasible(other)]
         if not should_prune(own, finished, maximize=objective.direction == "maximize"):
             return False
-        self.say(f"{trial.name}: pruned after {len(own)} of {len(trial.seeds)} seeds: worse than the best")
+        self.notify(f"{trial.name}: pruned after {len(own)} of {len(trial.seeds)} seeds: worse than the best")
         self.ledger.end(trial, TrialState.PRUNED, "dropped")
         return True
 

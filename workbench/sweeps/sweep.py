@@ -22,7 +22,7 @@ from workbench.sweeps.confirm import (
     tuning,
     unbeaten,
 )
-from workbench.sweeps.forecast import Clock, Cost, SweepForecast, make_forecast, most_at_once, rehearse, room_mb
+from workbench.sweeps.forecast import Clock, Cost, SweepForecast, make_forecast, measure_costs, most_at_once, room_mb
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial, has_study, open_ledger
 from workbench.sweeps.plan import OF_THE_RUN, check_study, groups
@@ -32,13 +32,13 @@ from workbench.sweeps.results import CellResult, RivalComparison, answers, cell_
 from workbench.sweeps.search import SearchWorker
 from workbench.sweeps.space import identity
 from workbench.sweeps.storage import default_file, open_storage
-from workbench.sweeps.worker import GridWorker, Say
+from workbench.sweeps.worker import GridWorker, Notify
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 
-def nothing(_: str) -> None:
+def ignore(_: str) -> None:
     """Discard a message."""
 
 
@@ -80,7 +80,7 @@ class Sweep:
             self._ledger = open_ledger(self.study, request.study_name, storage, asked)
         return self._ledger
 
-    def forecast(self, say: Say = nothing, *, trials: Sequence[Trial] = ()) -> SweepForecast:
+    def forecast(self, notify: Notify = ignore, *, trials: Sequence[Trial] = ()) -> SweepForecast:
         """Cost of the remaining study, measured on a few steps.
 
         Args:
@@ -90,12 +90,12 @@ class Sweep:
             ValueError: settings that training would refuse, or an objective that is not measured.
         """
         cells = measured_cells(self.study, self.request.changes)
-        self._costs = rehearse(groups(cells, self.request.seeds[:1]), self.request.runs_dir, say)
+        self._costs = measure_costs(groups(cells, self.request.seeds[:1]), self.request.runs_dir, notify)
         self._check_objectives(self._costs)
-        self._forecast = self._foresee(cells, trials)
+        self._forecast = self._make_forecast(cells, trials)
         return self._forecast
 
-    def _foresee(self, cells: Sequence[Cell], trials: Sequence[Trial]) -> SweepForecast:
+    def _make_forecast(self, cells: Sequence[Cell], trials: Sequence[Trial]) -> SweepForecast:
         """The forecast from measured costs; also decides how many cells train together."""
         workers, num_seeds = self.request.workers, self.study.seeds
         most = len(self.cells) or max(1, self.study.num_confirmed)
@@ -126,37 +126,39 @@ class Sweep:
             if objective.metric not in measured:
                 raise unknown("objective", objective.metric, measured)
 
-    def work(self, stop: Stop = lambda: False, watch: Watch = lambda events, _: events, say: Say = nothing) -> None:
+    def work(
+        self, stop: Stop = lambda: False, watch: Watch = lambda events, _: events, notify: Notify = ignore
+    ) -> None:
         """Train until everything has ended, on any worker, or until ``stop``."""
         save_copy(self.study, self.request.study_name, self.request.runs_dir)
         end = time.monotonic() + self.request.timeout_s if self.request.timeout_s else math.inf
         with Leases(self.ledger.engine, self.request.grace_s) as leases:
             replicates = ReplicateTrainer(self.request.study_name, self.request.runs_dir, watch)
             if self.study.search:
-                self._searcher(leases, replicates, say, end).work(stop)
+                self._searcher(leases, replicates, notify, end).work(stop)
             else:
-                self._grid_worker(leases, replicates, say).work(stop)
+                self._grid_worker(leases, replicates, notify).work(stop)
         is_over = self._is_searched or time.monotonic() > end
         if self.study.confirm_seeds and is_over and not stop() and self.best:
-            self._confirm(stop, watch, say)
+            self._confirm(stop, watch, notify)
 
-    def _confirm(self, stop: Stop, watch: Watch, say: Say) -> None:
+    def _confirm(self, stop: Stop, watch: Watch, notify: Notify) -> None:
         """Tune the rivals, then re-train the best of each on held-out seeds."""
         for part in self.tunings.values():
-            part.work_as_part(self._costs, stop, watch, say)
+            part.work_as_part(self._costs, stop, watch, notify)
         if not stop() and (confirmation := self.confirmation):
-            confirmation.work_as_part(self._costs, stop, watch, say)
+            confirmation.work_as_part(self._costs, stop, watch, notify)
 
-    def work_as_part(self, costs: Mapping[str, Cost], stop: Stop, watch: Watch, say: Say) -> None:
+    def work_as_part(self, costs: Mapping[str, Cost], stop: Stop, watch: Watch, notify: Notify) -> None:
         """:meth:`work` as a part of a search, whose measured costs (if any) are reused for the forecast."""
         if stop() or self.is_done:
             return
-        say(self.study.question)
+        notify(self.study.question)
         self._costs = costs
         if costs:
             cells = measured_cells(self.study, self.request.changes)
-            self._forecast = self._foresee(cells, self.ledger.trials())
-        self.work(stop, watch, say)
+            self._forecast = self._make_forecast(cells, self.ledger.trials())
+        self.work(stop, watch, notify)
 
     @property
     def _is_searched(self) -> bool:
@@ -194,7 +196,7 @@ class Sweep:
         request = replace(self.request, study=study, changes=NO_CHANGES, timeout_s=0.0, resumes=False)
         return Sweep(replace(request, name=f"{self.request.study_name}-{name}"), self.ledger.storage)
 
-    def _grid_worker(self, leases: Leases, replicates: ReplicateTrainer, say: Say) -> GridWorker:
+    def _grid_worker(self, leases: Leases, replicates: ReplicateTrainer, notify: Notify) -> GridWorker:
         return GridWorker(
             self.ledger,
             leases,
@@ -202,17 +204,17 @@ class Sweep:
             self.cells,
             self.request.seeds,
             at_once=self.request.at_once,
-            say=say,
+            notify=notify,
             clock=self._clock(),
         )
 
     def _clock(self) -> Clock:
-        workers, foreseen = self.request.workers, self._forecast
-        if foreseen is None:  # one of several workers, which did not measure costs
+        workers, forecast = self.request.workers, self._forecast
+        if forecast is None:  # one of several workers, which did not measure costs
             return Clock(later_s=self.study.num_later_runs, workers=workers)
-        return Clock(foreseen.run_s, foreseen.later_s, workers)
+        return Clock(forecast.run_s, forecast.later_s, workers)
 
-    def _searcher(self, leases: Leases, replicates: ReplicateTrainer, say: Say, end: float) -> SearchWorker:
+    def _searcher(self, leases: Leases, replicates: ReplicateTrainer, notify: Notify, end: float) -> SearchWorker:
         return SearchWorker(
             self.study,
             self.request.changes,
@@ -220,7 +222,7 @@ class Sweep:
             leases,
             replicates,
             asks=lambda: time.monotonic() < end,
-            say=say,
+            notify=notify,
             clock=self._clock(),
         )
 

@@ -18,7 +18,7 @@ MOST_TRIES = 8
 FIRST_WAIT_S = 1.0
 
 
-def retry_while_unreachable(step: Callable[[], bool], stop: Stop, say: Callable[[str], None]) -> None:
+def retry_while_unreachable(step: Callable[[], bool], stop: Stop, notify: Callable[[str], None]) -> None:
     """Repeat ``step`` until it returns False or ``stop`` returns True.
 
     A step with a database error is retried with exponential backoff for about two minutes; leases survive that long,
@@ -44,7 +44,7 @@ def retry_while_unreachable(step: Callable[[], bool], stop: Stop, say: Callable[
                     "continue"
                 ) from None
             wait_s = FIRST_WAIT_S * 2 ** (failed - 1)
-            say(f"the study's database is unreachable ({reason}): retrying in {wait_s:.0f} s")
+            notify(f"the study's database is unreachable ({reason}): retrying in {wait_s:.0f} s")
             time.sleep(wait_s)
             continue
         failed = 0
@@ -52,7 +52,7 @@ def retry_while_unreachable(step: Callable[[], bool], stop: Stop, say: Callable[
             return
 
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 MAX_DEATHS = 3  # workers that may die over a run before it counts as failed
 WAIT_S = 1.0
 
@@ -84,13 +84,13 @@ class GridWorker:
     cells: Sequence[Cell]
     seeds: Sequence[int]
     at_once: int = 0
-    say: Say = lambda _: None
+    notify: Notify = lambda _: None
     clock: Clock = field(default_factory=Clock)
     _is_waiting: bool = field(init=False, default=False)
 
     def work(self, stop: Stop) -> None:
         """Train until every cell has ended at every seed, on any worker, or until ``stop``."""
-        retry_while_unreachable(lambda: self._step(stop), stop, self.say)
+        retry_while_unreachable(lambda: self._step(stop), stop, self.notify)
 
     def _step(self, stop: Stop) -> bool:
         """Train one group, or wait for other workers; False once nothing is pending."""
@@ -101,7 +101,7 @@ class GridWorker:
             self._train(claim, stop)
         elif pending:
             if not self._is_waiting:
-                self.say(f"waiting for {len(pending)} runs of {self._others(pending)}")
+                self.notify(f"waiting for {len(pending)} runs of {self._others(pending)}")
             time.sleep(WAIT_S)
         self._is_waiting = claim is None
         return bool(pending)
@@ -165,28 +165,28 @@ class GridWorker:
     def _train(self, claim: Claim, stop: Stop) -> None:
         seed = claim.group.seed
         keys = {name: self._key(trial, seed) for name, trial in claim.trials.items()}
-        self.clock.begin()
+        self.clock.start()
         for trial in claim.trials.values():
-            self.ledger.begin(trial)
+            self.ledger.mark_running(trial)
         outcomes = self.replicates.train(claim.jobs, lambda: stop() or not self.leases.holds(keys.values()))
         for job in claim.jobs:
             key, trial = keys[job.cell.name], claim.trials[job.cell.name]
             if not self.leases.holds([key]):
-                self.say(f"{job.cell.name}, seed {seed}: heartbeat timed out; reassigned to another worker")
+                self.notify(f"{job.cell.name}, seed {seed}: heartbeat timed out; reassigned to another worker")
             elif job.cell.name in outcomes:
                 self._record(trial, seed, outcomes[job.cell.name])
             self.leases.release(key)
         if not stop():
-            self.clock.end(keys)
+            self.clock.stop(keys)
 
     def _announce(self, claim: Claim, pending: Sequence[tuple[Trial, int]]) -> None:
         left = self.clock.left(trial.name for trial, _ in pending)
         names = ", ".join(cell.name for cell in claim.group.cells)
-        self.say(f"seed {claim.group.seed}: {names} ({len(pending)} runs left{left})")
+        self.notify(f"seed {claim.group.seed}: {names} ({len(pending)} runs left{left})")
 
     def _record(self, trial: Trial, seed: int, outcome: Outcome) -> None:
         if outcome.state != "finished":
-            self.say(f"{trial.name}, seed {seed}: {outcome.state}: {outcome.reason}")
+            self.notify(f"{trial.name}, seed {seed}: {outcome.state}: {outcome.reason}")
         self.ledger.record(trial, seed, outcome)
         now = self.ledger.trial(trial.number)
         if not now.missing and not now.is_settled:
