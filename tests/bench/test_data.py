@@ -21,7 +21,7 @@ def few(num_pictures: int) -> Iterator[tuple[Image.Image, str]]:
 
 
 @pytest.mark.parametrize("working_size", [0, 32])
-def test_every_way_to_keep_pictures_has_a_row(working_size: int) -> None:
+def test_every_kind_of_image_cache_has_a_row(working_size: int) -> None:
     rows = data_rows(DataCase("few", few, 12, 16, "words:scenes", 8, working_size), 4)
     assert [row.case for row in rows] == [
         f"few, {part}, {kept}" for part in ("pictures", "batches") for kept in ("live", "pixels", "jpeg")

@@ -18,7 +18,7 @@ def study() -> Study:
     return Study(name="hunt", question="Which?", search=SEARCH, trials=2)
 
 
-def test_where_a_search_looks_in_words():
+def test_search_ranges_as_text():
     assert [about(axis) for axis in SEARCH.values()] == [
         "1 to 100, log scale",
         "0 to 8, in steps of 2",

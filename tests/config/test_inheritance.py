@@ -20,7 +20,7 @@ def test_a_plan_survives_toml():
     assert Plan.parse(tomllib.loads(tomli_w.dumps(plan.model_dump()))) == plan
 
 
-def test_nothing_said_keeps_all():
+def test_the_defaults_keep_everything():
     assert TowerPlan().keeps_all
     assert not TowerPlan(depth=3).keeps_all
     assert not TowerPlan(channels=0.5).keeps_all
@@ -83,7 +83,7 @@ def test_the_shortest_stages_have_a_step_for_every_phase():
         ({"stages": [STAGE | {"masks": 1}]}, "stages.0: unknown setting 'masks'"),
     ],
 )
-def test_an_inheritance_that_cannot_be_is_one_line(table, words):
+def test_an_invalid_inheritance_is_an_error_in_one_line(table, words):
     with pytest.raises(ValueError, match=rf"\A{words}.*\Z"):
         InheritanceConfig.parse(table)
 
@@ -150,6 +150,6 @@ def test_plain_is_even_layers_whose_heads_are_as_wide_as_the_tower(changes, is_p
         ({"head": 3}, "unknown setting 'head': did you mean 'heads'"),
     ],
 )
-def test_a_shape_that_cannot_be_is_one_line(changes, words):
+def test_an_invalid_shape_is_an_error_in_one_line(changes, words):
     with pytest.raises(ValueError, match=rf"\A.*{words}.*\Z"):
         TowerShape.parse(PLAIN.model_dump() | changes)

@@ -41,7 +41,7 @@ def test_a_grid_is_every_combination(written):
     assert cells[1].name == "mfd.weight=1 mfd.mask_ratio=0.5"
 
 
-def test_cells_begin_with_recipes_of_their_own_and_share_the_studys_settings(written):
+def test_cells_have_their_own_recipes_and_share_the_studys_settings(written):
     text = """
 question = "Q"
 baseline = "none"
@@ -177,7 +177,7 @@ def test_a_quick_study_asks_the_same_with_less(written):
     assert quick_zero.values == zero.values
 
 
-def test_a_cell_is_called_by_what_sets_it_apart(written):
+def test_a_cell_is_named_by_the_settings_that_differ(written):
     assert cell_name({"loss.icl.weight": 0.5}) == "0.5"
     assert cell_name({"optimizer.betas": [0.9, 0.98], "data.views": 3}) == "betas=0.9,0.98 views=3"
     made = make_cell(load_study(written(SEARCH)), "t0001", {"loss.fd.weight": 4})

@@ -125,7 +125,7 @@ def test_a_circle_of_files_is_seen_however_they_are_spelt(write):
         ("[train]\nnum_step = 3\n", "train: unknown setting 'num_step': did you mean 'num_steps'?"),
     ],
 )
-def test_a_recipe_that_cannot_be_read_says_why(write, text, message):
+def test_an_invalid_recipe_is_an_error_with_the_reason(write, text, message):
     write("r.toml", text)
     with pytest.raises(ValueError, match=rf"\A.*{re.escape(message)}\Z"):
         load_recipe("r.toml")

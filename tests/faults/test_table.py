@@ -140,10 +140,10 @@ FAULTS = [
         "15 a runs folder that is read-only, missing, a file or unreadable",
         "one line before any model is loaded",
         "faults/test_training.py::test_a_place_that_cannot_hold_runs_is_refused_before_a_model_is_loaded",
-        "runs/test_directory.py::test_a_place_where_runs_cannot_be_is_named_at_once",
+        "runs/test_directory.py::test_an_unusable_runs_folder_is_reported_at_once",
         "runs/test_directory.py::test_a_place_that_even_root_cannot_write_to",
         "runs/test_directory.py::test_a_place_that_may_not_be_read_is_named",
-        "runs/test_liveness.py::test_a_run_that_cannot_be_written_to_says_so",
+        "runs/test_liveness.py::test_a_read_only_run_is_an_error_with_the_remedy",
     ),
     fault(
         "16 SIGINT, SIGTERM and SIGHUP",
@@ -168,7 +168,7 @@ FAULTS = [
         "19 a sweep's worker suspended past its grace period",
         "another takes its runs over under new ids; on waking it says so, discards its own, and goes on with the next",
         "sweeps/test_workers.py::test_one_killed_and_one_suspended_and_the_grid_is_finished_once",
-        "sweeps/test_leases.py::test_the_silent_lose_their_lease_and_notice_when_they_wake",
+        "sweeps/test_leases.py::test_timed_out_workers_lose_their_lease_and_notice_when_they_resume",
     ),
     fault(
         "20 two sweeps of one study at once",
@@ -182,9 +182,9 @@ FAULTS = [
         "its cell says so, the rest of its cohort stands, and it is never the best; --resume tries again what failed",
         "sweeps/test_sweep.py::test_what_fails_is_stated_and_the_rest_stands",
         "sweeps/test_sweep.py::test_what_failed_is_tried_again_only_if_asked",
-        "sweeps/test_sweep.py::test_a_search_that_diverges_says_so_and_keeps_to_its_budget",
+        "sweeps/test_sweep.py::test_diverged_trials_are_reported_and_the_budget_holds",
         "sweeps/test_search.py::test_a_value_that_is_not_a_number_is_never_the_best",
-        "sweeps/test_search.py::test_three_failures_end_a_search_until_it_is_told_to_go_on",
+        "sweeps/test_search.py::test_three_failures_end_a_search_until_it_is_resumed",
     ),
     fault(
         "22 a study that was begun with another space, objective or setting",
@@ -255,7 +255,7 @@ FAULTS = [
     fault(
         "30 an event log that is torn, huge, of two writers, with NaN tokens or a clock set back",
         "what cannot be read is counted and passed over",
-        "runs/test_log.py::test_a_log_cut_at_any_byte_keeps_every_whole_line_and_goes_on",
+        "runs/test_log.py::test_a_log_truncated_at_any_byte_keeps_every_complete_line",
         "runs/test_log.py::test_no_bytes_make_the_readers_raise",
         "runs/test_log.py::test_nan_and_infinity_tokens_of_other_writers_are_numbers",
         "runs/test_log.py::test_a_hundred_thousand_lines_are_read_in_seconds",
@@ -429,7 +429,7 @@ FAULTS = [
     fault(
         "a study whose objective nothing measures, or whose losses cannot be at one of its values",
         "refused before a model is loaded, with the cell and the remedy",
-        "sweeps/test_plan.py::test_a_grid_that_cannot_be_is_refused_with_its_cell",
+        "sweeps/test_plan.py::test_an_invalid_grid_is_refused_with_the_cells_name",
         "sweeps/test_plan.py::test_a_search_is_tried_at_every_end_and_choice",
         "sweeps/test_plan.py::test_every_shipped_study_can_be",
     ),
@@ -528,7 +528,7 @@ FAULTS = [
         "test_progress_progress.py::test_a_log_gets_lines_also_while_nothing_is_counted",
         "test_progress_progress.py::test_lines_are_ten_seconds_apart_over_phases_that_follow_one_another",
         "engine/test_evaluate.py::test_an_evaluation_is_announced_before_it_begins",
-        "runs/test_liveness.py::test_a_live_run_says_what_it_is_measured_on_until_that_is_done",
+        "runs/test_liveness.py::test_a_live_run_shows_the_split_under_evaluation",
         "cli/test_progress.py::test_the_test_of_many_pairs_says_how_to_leave_it_out",
     ),
     fault(
@@ -594,7 +594,7 @@ FAULTS = [
         "a study of one's own whose file lies elsewhere, or is gone",
         "found by its name in the working directory, in ./studies, as the copy beside its runs, or by its runs",
         "runs/test_summary.py::test_a_study_of_ones_own_is_found_by_name",
-        "runs/test_summary.py::test_runs_without_any_file_tell_their_study",
+        "runs/test_summary.py::test_a_study_without_a_file_is_reconstructed_from_its_runs",
         "report/test_command.py::test_a_study_of_ones_own_is_reported_by_its_name",
     ),
 ]

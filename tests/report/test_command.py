@@ -113,7 +113,7 @@ def test_a_damaged_log_and_a_damaged_config_are_left_out_not_fatal(report):
     assert cells["100"]["seeds"]["0"] == "missing"
 
 
-def test_a_full_disk_is_said_and_leaves_no_half_file(report, monkeypatch):
+def test_a_full_disk_is_an_error_and_leaves_no_partial_file(report, monkeypatch):
     import errno
     import os
 

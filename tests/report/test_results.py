@@ -86,7 +86,7 @@ def test_one_command_writes_every_report_and_an_index_and_again_the_same_bytes(r
     assert "answered" in capsys.readouterr().out
 
 
-def test_what_has_not_run_to_its_end_is_left_out_and_said(run_studies, capsys):
+def test_unfinished_runs_are_left_out_and_listed(run_studies, capsys):
     run_studies(unfinished="running")
     assert command("report", "--all", "--out", "there", "--format", "md") == 0
     captured = capsys.readouterr()

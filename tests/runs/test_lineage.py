@@ -84,7 +84,7 @@ def test_a_summary_has_the_parents_metrics_until_its_own(parent, started, step_d
     assert summarize(two).num_steps == 600
 
 
-def test_a_fork_of_a_fork_tells_all_three(parent, started, step_done) -> None:
+def test_a_fork_of_a_fork_has_the_history_of_all_three(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
     say(two, started(step=10), step_done(15, loss=1.0), step_done(20, loss=1.0))
     write_checkpoint(two, 15, {"weights": b""}, {"elapsed_s": 1.0})
@@ -93,7 +93,7 @@ def test_a_fork_of_a_fork_tells_all_three(parent, started, step_done) -> None:
     assert [event.step for event in read_history(three).events if isinstance(event, StepDone)] == [10, 15]
 
 
-def test_a_parent_that_is_gone_is_said_and_its_fork_shows_its_own(parent, started, step_done) -> None:
+def test_a_fork_without_its_parent_has_a_warning_and_its_own_events(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
     say(two, started(step=10), step_done(20))
     shutil.rmtree(parent.path)
@@ -152,12 +152,12 @@ def test_a_full_disk_leaves_no_fork(parent, monkeypatch: pytest.MonkeyPatch) -> 
     assert [path.name for path in parent.path.parent.iterdir()] == ["one"]
 
 
-def test_a_log_that_cannot_be_read_is_no_parent(parent) -> None:
+def test_an_unreadable_log_cannot_be_forked(parent) -> None:
     parent.events_file.write_text("torn")
     with pytest.raises(ValueError, match="log of run one cannot be read"):
         fork(parent, "two", 10)
 
 
-def test_every_line_of_a_forks_log_says_its_schema(parent) -> None:
+def test_every_line_of_a_forks_log_has_its_schema(parent) -> None:
     (line,) = fork(parent, "two", 10).events_file.read_text().splitlines()
     assert json.loads(line).keys() >= {"schema", "event", "parent", "parent_step", "parent_began_s"}

@@ -91,7 +91,7 @@ def test_without_a_validation_split_the_last_evaluation_counts(run, say):
     assert (summary.metrics, summary.test_metrics) == ({"a": 2.0}, {"a": 1.0})
 
 
-def test_a_run_that_has_said_nothing_has_an_empty_summary(run):
+def test_a_run_without_events_has_an_empty_summary(run):
     summary = summarize(run)
     assert (summary.state, summary.step, summary.metrics, summary.weights_sha256) == ("new", 0, {}, "")
     assert (summary.elapsed_s, summary.reason) == (0.0, "")
@@ -127,7 +127,7 @@ def test_non_finite_metrics_are_strict_json_and_come_back(run, say, finished):
     assert metrics["b"] == float("-inf")
 
 
-def test_a_written_summary_is_read_and_a_torn_one_is_computed_anew(run, say, finished):
+def test_a_written_summary_is_read_and_a_damaged_one_is_recomputed(run, say, finished):
     say(finished(5))
     write_summary(run)
     assert read_summary(run) == summarize(run)
@@ -145,7 +145,7 @@ def test_the_summary_of_a_run_that_was_moved_names_its_new_place(run, say, finis
     assert (read_summary(moved).id, read_summary(moved).dir) == ("moved", str(moved.path))
 
 
-def test_among_many_runs_one_that_cannot_be_read_is_a_reason(run, say, finished):
+def test_an_unreadable_run_has_a_summary_with_the_reason(run, say, finished):
     say(finished(600))
     assert summary_or_reason(run) == read_summary(run)
     run.events_file.unlink()
@@ -226,7 +226,7 @@ def test_a_copy_is_the_study_as_it_was_asked_for(content: str) -> None:
     assert find_study("other-quick", RUNS).study == asked.model_copy(update={"name": "other-quick"})
 
 
-def test_runs_without_any_file_tell_their_study(make_run: Callable[[str, str, int], None]) -> None:
+def test_a_study_without_a_file_is_reconstructed_from_its_runs(make_run: Callable[[str, str, int], None]) -> None:
     for cell in ("0", "1"):
         for seed in (0, 1, 2):
             make_run("lost", cell, seed)

@@ -69,7 +69,7 @@ def _least_squares(value_CS: np.ndarray) -> float:
     return float(np.nansum(rest**2))
 
 
-def test_intervals_cover_as_often_as_they_say():
+def test_intervals_have_their_nominal_coverage():
     generator = np.random.default_rng(3)
     covered = []
     for _ in range(1500):

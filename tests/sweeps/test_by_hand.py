@@ -125,7 +125,7 @@ def test_what_would_end_the_same_way_is_not_tried_again(planned, ends, search):
         queue_again(search(), "t0000")
 
 
-def test_nothing_is_queued_for_a_study_that_has_not_begun(planned, folder):
+def test_nothing_is_queued_for_a_study_that_was_not_started(planned, folder):
     with pytest.raises(ValueError, match="there is no study 'grid' to resume: drop"):
         queue_again(planned("grid.toml", resumes=True), "1")
     assert not (folder / "runs").exists()

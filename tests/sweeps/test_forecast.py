@@ -66,7 +66,7 @@ def test_the_forecast_is_corrected_by_what_was_measured(passing):
     assert clock.left((), 3) == "; about 1.8 min left"  # three runs that are not known yet cost the mean
 
 
-def test_without_a_forecast_nothing_is_said_before_a_run_has_ended(passing):
+def test_without_a_forecast_there_is_no_estimate_before_a_run_has_ended(passing):
     clock = Clock()
     assert clock.left("ab") == ""
     clock.start()

@@ -84,7 +84,7 @@ def test_every_shipped_study_can_be(name: str) -> None:
         ),
     ],
 )
-def test_a_grid_that_cannot_be_is_refused_with_its_cell(changes: dict[str, object], said: str) -> None:
+def test_an_invalid_grid_is_refused_with_the_cells_name(changes: dict[str, object], said: str) -> None:
     start = time.perf_counter()
     with pytest.raises(ValueError, match=said):
         check(**changes)

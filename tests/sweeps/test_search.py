@@ -185,7 +185,7 @@ def test_rivals_are_tuned_with_the_same_budget_and_beaten_on_the_test_pairs(sear
 
 
 @pytest.mark.slow
-def test_where_nothing_is_better_than_the_beginning_that_is_said(search, pretended):
+def test_a_warm_start_that_no_trial_beats_is_reported(search, pretended):
     pretended.ends = lambda job: {"metrics": {"image_to_text_r1": float(fd_weight(job) == 5 or not fd_weight(job))}}
     sweep = search(confirmed(SEARCH))
     sweep.work()
@@ -208,7 +208,7 @@ def test_when_time_is_up_rivals_get_as_many_trials_as_there_were(search, pretend
 
 
 @pytest.mark.slow
-def test_three_failures_end_a_search_until_it_is_told_to_go_on(search, pretended):
+def test_three_failures_end_a_search_until_it_is_resumed(search, pretended):
     normal = pretended.ends
     pretended.ends = lambda _: {"state": "failed", "reason": "out of memory"}
     said = []

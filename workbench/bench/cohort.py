@@ -35,6 +35,7 @@ def cohort_rows(
     measured = measure(contenders, device, LEAST_TURNS)
     parts_s = [measured[part].time_s for part in PARTS]
     apart_s, one_s = measured[APART].time_s, measured[ONE_RUN].time_s
+    # Amdahl's law: decoding and teacher are shared, student work is not.
     allowed = num_members * sum(parts_s) / (parts_s[0] + parts_s[1] + num_members * parts_s[2])
     ratio = apart_s / measured[TOGETHER].time_s
     rows = [

@@ -81,6 +81,7 @@ class LossBench:
     def contenders(self, case: LossCase, batch_size: int) -> dict[str, Callable[[], None]]:
         """The contenders by name: our forms, and :data:`PRODUCTS_ALONE` and :data:`STRAIGHTFORWARD_FORM` if any."""
         pairs = RandomPairs(case, batch_size, self.width, self.device)
+        # At least four chunks, so that a small batch measures chunking, too.
         chunk_size = min(BLOCK_ROWS, (batch_size + 3) // 4)
         contenders = {f"chunked {chunk_size}": pairs.work(pairs.objective, chunk_size)}
         if batch_size <= DENSE_UP_TO:

@@ -154,6 +154,7 @@ class StepByParts:
 
 def _steps_of(cohort: Cohort) -> Iterator[int]:
     """Steps of the second half of the first phase, after the loss weights' ramps, in a cycle."""
+    # After warm-up ramps of loss weights, which would make early steps cheaper.
     phase = cohort.members[0].phase(0)
     return cycle(range(phase.end // 2, phase.end))
 

@@ -202,6 +202,7 @@ class InheritanceConfig(Plan):
         if num_steps < len(lengths):
             raise ValueError(f"{num_steps} steps are too few for {len(lengths)} phases: use more")
         ratio = num_steps / self.num_steps
+        # Round cumulative ends, not lengths, so that rounding errors do not add up.
         ends = [0]
         for phase, end in enumerate(accumulate(lengths), start=1):
             # In proportion, but at least one step for this phase and for each later one.

@@ -42,6 +42,7 @@ class Schedule(Config):
             return 0.0
         if step >= self.on_step + self.ramp_steps:
             return self.value
+        # At on_step the weight is ``initial``, and ``value`` first at on_step + ramp_steps.
         done = (step - self.on_step) / self.ramp_steps
         if self.shape == "cosine":
             done = (1 - math.cos(math.pi * done)) / 2

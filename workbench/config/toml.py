@@ -173,9 +173,10 @@ def at_length(config: RunConfig, num_steps: int, overrides: Sequence[str]) -> Ru
     tables = [_with_absolute_paths(parse_override(override), Path()) for override in overrides]
     for table in tables:
         train = table.get("train")
-        asked = train.get("num_steps", num_steps) if isinstance(train, dict) else num_steps
-        if asked != num_steps:
-            raise ValueError(f"--steps {num_steps} and --set train.num_steps={asked} differ: drop one of the two")
+        given = train.get("num_steps", num_steps) if isinstance(train, dict) else num_steps
+        if given != num_steps:
+            raise ValueError(f"--steps {num_steps} and --set train.num_steps={given} differ: drop one of the two")
+    # Explicit overrides of scaled settings win over the scaling: apply them again.
     scaled = config.with_steps(num_steps)
     for table in tables:
         if kept := {group: value for group, value in table.items() if group in SCALED}:

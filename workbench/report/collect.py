@@ -40,10 +40,11 @@ def collect(study: Study, name: str, runs_dir: Path) -> Collected:
     summaries = {one.run.id: summary_or_reason(one.run, from_log=True) for one in found}
     tested = any(summary.test_metrics for summary in summaries.values())
     split = "test" if tested else "validation"
-    asked = {metric for of in study.paper.cells.values() for metric in of} if study.paper else set()
+    published = {metric for of in study.paper.cells.values() for metric in of} if study.paper else set()
     loss = next((key.split(".")[1] for key in sorted(study.varied) if key.startswith("loss.")), "")
     replicates = {
-        (one.origin.cell, one.origin.seed): _replicate(one, summaries[one.run.id], split, asked, loss) for one in found
+        (one.origin.cell, one.origin.seed): _replicate(one, summaries[one.run.id], split, published, loss)
+        for one in found
     }
     seeds = sorted({*range(study.first_seed, study.first_seed + study.seeds), *(one.origin.seed for one in found)})
     trials = {one.origin.cell: one.origin.trial for one in found}
@@ -69,7 +70,7 @@ def confirmation_name(name: str, runs_dir: Path) -> str:
     return max((match for match in found if match), key=lambda match: int(match[1]), default=("",))[0]
 
 
-def _replicate(one: StudyRun, summary: Summary, split: str, asked: set[str], loss: str) -> Replicate:
+def _replicate(one: StudyRun, summary: Summary, split: str, published: set[str], loss: str) -> Replicate:
     if summary.state == "unreadable":
         return Replicate(one.origin.seed, summary.state, one.run.id, reason=summary.reason)
     first = first_events(one.run.events_file)
@@ -77,10 +78,10 @@ def _replicate(one: StudyRun, summary: Summary, split: str, asked: set[str], los
     num_items = [event.num_pairs for event in last if isinstance(event, EvalDone) and event.split == split]
     num_params = [event.num_parameters for event in first if isinstance(event, RunStarted)]
     own = {"elapsed_s": summary.elapsed_s, **({"num_params": float(num_params[0])} if num_params else {})}
-    if asked.intersection(LOSSES):
+    if published.intersection(LOSSES):
         steps = [event for event in (*first, *last) if isinstance(event, StepDone) and loss in event.weighted]
         own |= dict(zip(LOSSES, (steps[0].weighted[loss], steps[-1].weighted[loss]), strict=True)) if steps else {}
-    if any(metric.endswith("_kept") for metric in asked):
+    if any(metric.endswith("_kept") for metric in published):
         own |= dict(_kept(one))
     shown = summary.test_metrics if split == "test" else summary.metrics
     return Replicate(

@@ -169,8 +169,10 @@ def importance(study: Study, cells: Sequence[StudyCell]) -> Importance:
     if not study.search:
         return Importance()
     by_seed = {cell.name: cell.by_seed(objective.metric, validation=True) for cell in cells}
-    whole = [by_seed[cell.name] for cell in cells if cell.is_complete]
-    level = {seed: fmean(of[seed] for of in whole if seed in of) for seed in {seed for of in whole for seed in of}}
+    complete = [by_seed[cell.name] for cell in cells if cell.is_complete]
+    level = {
+        seed: fmean(of[seed] for of in complete if seed in of) for seed in {seed for of in complete for seed in of}
+    }
     known = {
         cell.name: fmean(of[seed] - level[seed] for seed in of if seed in level)
         for cell in cells

@@ -57,11 +57,11 @@ def best_first(report: StudyReport) -> list[StudyCell]:
     objective = report.study.objectives[0]
     sign = -1 if objective.direction == "maximize" else 1
 
-    def worth(cell: StudyCell) -> tuple[int, float]:
+    def rank(cell: StudyCell) -> tuple[int, float]:
         values = list(cell.by_seed(objective.metric, validation=True).values())
         return -len(values), sign * sum(values) / len(values) if values else 0.0
 
-    return sorted(report.table.cells, key=worth)
+    return sorted(report.table.cells, key=rank)
 
 
 def legend(report: StudyReport) -> Iterator[str]:

@@ -32,6 +32,7 @@ def write_checkpoint(run: RunDirectory, step: int, files: Mapping[str, bytes], f
     with new_folder(final, num_bytes=num_bytes, replace=True) as folder:
         for name, content in files.items():
             write_atomically(folder / name, content)
+        # The manifest comes last: without it, readers treat the checkpoint as unfinished.
         sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         manifest = {"step": step, **facts, "sha256": sums}
         write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")

@@ -40,6 +40,7 @@ def send_command(run: RunDirectory, kind: str, **arguments: Any) -> None:
     command = Command(kind=kind, arguments=arguments)
     try:
         run.control.mkdir(exist_ok=True)
+        # Later than every waiting command, so that name order is sending order even if the clock was set back.
         stamp = max([time.time_ns(), *(1 + _stamp(path.name) for path in run.control.iterdir())])
         write_atomically(run.control / f"{stamp:020d}-{secrets.token_hex(4)}.json", command.model_dump_json())
     except OSError as error:

@@ -109,6 +109,7 @@ class RunLock:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
                 raise
             is_locked = False  # a file system without locks: rely on owner.json
+        # Another machine's lock may be invisible here (e.g. NFS without lockd), so the owner's heartbeat counts, too.
         previous = read_owner(self.run)
         if previous and not (is_locked and previous.shares_our_locks) and previous.is_alive(self.run):
             raise _taken(self.run, previous)

@@ -173,6 +173,7 @@ def _tower_mask(teacher: TowerShape, tower: Tower, arrays: Arrays) -> TowerMask:
 
 def _most_open(values: GateValues, at_least: int = 0) -> Numbers:
     """Indices without the round(Σ P(z = 0)) lowest; ties keep the first. Same rule as the masks at evaluation."""
+    # Float64, because a float32 sum over thousands of channels can round to another count.
     num_open = max(at_least, len(values) - round(float((1 - values.astype(np.float64)).sum())))
     most_open_first = np.argsort(-values, kind="stable")
     return tuple(sorted(most_open_first[:num_open].tolist()))

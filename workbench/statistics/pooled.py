@@ -122,10 +122,10 @@ def main_effects(values: Values, levels: Mapping[str, Mapping[str, Hashable]]) -
         values: values by cell and seed.
         levels: value of every setting, by cell.
     """
-    whole = sorted(set.intersection(*(set(values.get(cell, {})) for cell in levels))) if levels else []
-    if not whole:
+    complete = sorted(set.intersection(*(set(values.get(cell, {})) for cell in levels))) if levels else []
+    if not complete:
         return []
-    spread = pooled_spread({cell: {seed: values[cell][seed] for seed in whole} for cell in levels})
+    spread = pooled_spread({cell: {seed: values[cell][seed] for seed in complete} for cell in levels})
     found = []
     for setting in next(iter(levels.values())):
         by_level: dict[Hashable, list[str]] = {}
@@ -133,14 +133,14 @@ def main_effects(values: Values, levels: Mapping[str, Mapping[str, Hashable]]) -
             by_level.setdefault(of[setting], []).append(cell)
         if len(by_level) < 2:
             continue
-        means = {level: [_mean(values, cells, seed) for seed in whole] for level, cells in by_level.items()}
+        means = {level: [_mean(values, cells, seed) for seed in complete] for level, cells in by_level.items()}
         center = [sum(column) / len(column) for column in zip(*means.values(), strict=True)]
         for level, mean in means.items():
             per_seed = tuple(one - middle for one, middle in zip(mean, center, strict=True))
             share = math.sqrt(
                 (1 - 1 / len(by_level)) / len(by_level[level]) / 2
             )  # / √2, because the pooled sd is √2 · σ
-            half = share * spread.half_width(len(whole))
+            half = share * spread.half_width(len(complete))
             gain = sum(per_seed) / len(per_seed)
             found.append(Effect(setting, level, Gain(gain, gain - half, gain + half, per_seed, "seeds")))
     return found

@@ -77,5 +77,6 @@ def _p_values(ours_C: Floats, theirs_C: Floats) -> tuple[float, float]:
         return float(kendalltau(ours_C, theirs_C).pvalue), 0.0
     orders = np.array(list(itertools.permutations(range(len(ours_C)))))
     tau, tau_O = abs(_taus(ours_C[None], theirs_C)[0]), np.abs(_taus(ours_C[orders], theirs_C))
+    # The tolerance counts orders with the same τ up to rounding.
     p_value, least = (float((tau_O >= bound - 1e-12).mean()) for bound in (tau, tau_O.max()))
     return p_value, least

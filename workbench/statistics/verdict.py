@@ -85,6 +85,7 @@ def detectable(spread: Spread, num_seeds: int, *, num_tests: int = 1) -> float:
         return math.inf
     if spread.sd == 0:
         return 0.0
+    # Bracket the root: power increases with the difference.
     high = spread.sd
     while power(high, spread, num_seeds, num_tests=num_tests) < POWER:
         high *= 2
@@ -105,6 +106,7 @@ def seeds_needed(difference: float, spread: Spread, num_seeds: int, *, num_tests
         df = max(1, spread.df * (number - 1) // (num_seeds - 1))
         return power(difference, Spread(spread.sd, df), number, num_tests=num_tests) >= POWER
 
+    # Double until there is enough power, then bisect; power increases with the number of seeds.
     few, many = 1, 2
     while not has_power(many):
         few, many = many, 2 * many

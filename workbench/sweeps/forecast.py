@@ -111,8 +111,9 @@ def _evaluation(cohort: Cohort, some_pairs: int) -> tuple[float, float, float, f
     student_s = measured.elapsed_s / few.pairs.num_images
     sizes = {split: evaluator.pairs.num_images for split, evaluator in cohort.evaluators.items()}
     num_test, num_validation = sizes.get("test", 0), sizes.get("validation", 0)
-    asked = (num_test + num_validation) * teacher_s
-    return num_test * student_s, num_validation * student_s, asked, frozenset(measured.metrics)
+    # The teacher is evaluated once per split, students at every evaluation.
+    all_teacher_s = (num_test + num_validation) * teacher_s
+    return num_test * student_s, num_validation * student_s, all_teacher_s, frozenset(measured.metrics)
 
 
 def _state_mb(member: Member) -> float:
@@ -181,6 +182,7 @@ def make_forecast(
     later_s = [_group_s(group, costs) for group in later]
     every = (*groups, *later)
     at_once = max((len(group.cells) for group in every), default=0)
+    # One member's peak covers data, teacher and activations; each further member adds its persistent state.
     peak_mb = max(cost.peak_mb for cost in costs.values()) + (at_once - 1) * max(c.own_mb for c in costs.values())
     return SweepForecast(
         num_runs=sum(len(group.cells) for group in every),

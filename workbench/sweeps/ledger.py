@@ -188,7 +188,7 @@ class Ledger:
 
         try:
             self.storage.set_trial_user_attr(trial.frozen._trial_id, STATE, word)
-            self.mark_running(trial)
+            self.mark_running(trial)  # Optuna refuses to tell a waiting trial
             self.optuna.tell(trial.number, values, state)
         except (ValueError, UpdateFinishedTrialError):  # another worker took the trial over and ended it
             return

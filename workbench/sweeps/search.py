@@ -47,6 +47,7 @@ def residual_spread(finished: Sequence[BySeed]) -> tuple[float, int]:
     df = max(0, (len(finished) - 1) * (len(seeds) - 1))
     if not df:
         return math.nan, 0
+    # Remove trial and seed effects (two-way centering); what is left is noise that pairing does not cancel.
     residual_TS = value_TS - value_TS.mean(1, keepdims=True) - value_TS.mean(0, keepdims=True) + value_TS.mean()
     return math.sqrt(float((residual_TS**2).sum()) / df), df
 
@@ -101,6 +102,7 @@ class SearchWorker:
 
     def _step(self, stop: Stop) -> bool:
         """Train one configuration, or wait for other workers; False once none is left."""
+        # Serialized across workers: otherwise two could enqueue the warm starts twice or exceed the number of trials.
         with self.leases.alone(f"{self.ledger.name}/queue"):
             self._queue_warm_starts()
             trial = self._left_behind() or self._next()
@@ -142,8 +144,8 @@ class SearchWorker:
     def _next(self) -> Trial | None:
         """The next queued or sampled trial; None if there are enough, or the last ones all failed."""
         trials = self.ledger.trials()
-        asked = [trial for trial in trials if trial.is_tried or trial.frozen.state.name == "RUNNING"]
-        are_enough = len(asked) >= self.study.trials and not any(trial.is_queued for trial in trials)
+        counted = [trial for trial in trials if trial.is_tried or trial.frozen.state.name == "RUNNING"]
+        are_enough = len(counted) >= self.study.trials and not any(trial.is_queued for trial in trials)
         if are_enough or not self.asks():
             return None
         last = self.ledger.trials_since_reset()[-MOST_FAILURES:]
@@ -180,7 +182,7 @@ class SearchWorker:
 
         handle = optuna.Trial(self.ledger.optuna, trial.frozen._trial_id)
         for name, distribution in self._distributions.items():
-            handle._suggest(name, distribution)
+            handle._suggest(name, distribution)  # idempotent: returns values that are already stored
         return handle
 
     def _cell(self, trial: Trial, values: Mapping[str, Any]) -> Cell | None:
@@ -233,7 +235,7 @@ class SearchWorker:
         (objective,) = self.study.objectives
         own = by_seed(trial, objective.metric)
         if len(own) - 1 not in trial.frozen.intermediate_values and own:
-            handle.report(sum(own.values()) / len(own), step=len(own) - 1)
+            handle.report(sum(own.values()) / len(own), step=len(own) - 1)  # for Optuna's dashboards
         if self.study.pruner != "racing":
             return False
         complete = [other for other in self.ledger.trials() if other.frozen.state == TrialState.COMPLETE]

@@ -76,8 +76,8 @@ class Sweep:
             if request.resumes and not has_study(storage, request.study_name):
                 raise request.nothing_to_resume()
             base = with_steps(self.study, base_config(self.study, request.changes), request.changes)
-            asked = identity(self.study, base, self.cells)
-            self._ledger = open_ledger(self.study, request.study_name, storage, asked)
+            settings = identity(self.study, base, self.cells)
+            self._ledger = open_ledger(self.study, request.study_name, storage, settings)
         return self._ledger
 
     def forecast(self, notify: Notify = ignore, *, trials: Sequence[Trial] = ()) -> SweepForecast:

@@ -136,6 +136,7 @@ class GridWorker:
         group may be the cause.
         """
         seeds = sorted({seed for _, seed in pending})
+        # A group is leased run by run; runs that another worker holds are simply not part of it.
         for most_deaths, at_once in ((0, self.at_once), (1, self.at_once), (math.inf, 1)):
             for group in groups(self.cells, seeds, at_once):
                 trials = {trial.name: trial for trial, seed in pending if seed == group.seed}
@@ -176,6 +177,7 @@ class GridWorker:
             elif job.cell.name in outcomes:
                 self._record(trial, seed, outcomes[job.cell.name])
             self.leases.release(key)
+        # An interrupted group would distort the forecast's correction.
         if not stop():
             self.clock.stop(keys)
 
