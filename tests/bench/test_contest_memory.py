@@ -4,7 +4,7 @@ import torch
 from workbench.bench.contest import PROCESS, peak_mb
 
 CPU = torch.device("cpu")
-needs_linux = pytest.mark.skipif(not (PROCESS / "clear_refs").exists(), reason="only Linux tells the peak")
+needs_linux = pytest.mark.skipif(not (PROCESS / "clear_refs").exists(), reason="peak memory needs Linux")
 
 
 @needs_linux

@@ -1,4 +1,4 @@
-"""Many reports side by side: their index, what a person wrote beside them, and what `workbench studies` says of it."""
+"""Many reports in one folder: their index, hand-written findings, and the output of `workbench studies`."""
 
 import json
 import sys

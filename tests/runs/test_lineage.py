@@ -44,25 +44,25 @@ def fork(parent: RunDirectory, run_id: str, at: int | None = None) -> RunDirecto
     return create_fork(parent, run_id, "seed = 0\n", find_checkpoint(parent, at))
 
 
-def told(run: RunDirectory) -> list[str]:
+def messages(run: RunDirectory) -> list[str]:
     return [f"{type(event).__name__} {event.step}" for event in read_history(run).events]
 
 
 def test_the_history_is_the_parents_up_to_the_fork_then_its_own(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
     say(two, started(step=10), step_done(20, loss=9.0))
-    assert told(two) == [
+    assert messages(two) == [
         *("RunStarted 0", "StepDone 10", "EvalDone 10", "CheckpointSaved 10"),
         *("Forked 10", "RunStarted 10", "StepDone 20"),
     ]
     assert {event.run for event in read_history(two).events} == {"two"}
     assert curves(read_history(two).events).loss.value.tolist() == [3.0, 9.0]
-    assert told(parent)[-1] == "RunFinished 20"
+    assert messages(parent)[-1] == "RunFinished 20"
 
 
 def test_a_fork_at_the_end_has_no_end_of_its_parents(parent) -> None:
-    assert "RunFinished 20" not in told(fork(parent, "two"))
-    assert "StepDone 20" in told(fork(parent, "three"))
+    assert "RunFinished 20" not in messages(fork(parent, "two"))
+    assert "StepDone 20" in messages(fork(parent, "three"))
 
 
 def test_only_some_kinds_are_the_same_as_all_of_them_filtered(parent, started, step_done) -> None:

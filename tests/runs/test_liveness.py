@@ -304,7 +304,7 @@ def test_another_machines_run_is_judged_by_its_silence(run, step_done):
 
 def test_another_container_on_this_machine_that_died_is_taken_over_at_once(run):
     if not boot_id():
-        pytest.skip("this kernel does not tell its boot")
+        pytest.skip("this kernel has no boot id")
     note(run, host="old-container")
     with RunLock(run):
         pass

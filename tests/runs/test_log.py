@@ -363,7 +363,7 @@ print(json.dumps({
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel says how much memory was taken")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc/self/status")
 def test_a_million_lines_are_read_in_seconds_and_little_memory(tmp_path, step_done):
     """With a clock that is set back, losses that are not numbers, and a last line that was never finished."""
     path = tmp_path / "events.jsonl"

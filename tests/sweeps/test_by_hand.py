@@ -1,4 +1,4 @@
-"""What a person adds to a study that has begun: runs are pretended, the storage is real."""
+"""Manual additions to a running study, with faked runs and a real database."""
 
 from types import SimpleNamespace
 

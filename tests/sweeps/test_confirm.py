@@ -29,7 +29,7 @@ metric = "image_to_text_r1"
 
 @pytest.fixture
 def search(folder):
-    """A search that begins with the tiny recipe, and is set against its student alone."""
+    """A search warm-started with the tiny recipe, compared with its student alone."""
     text = (folder / "tiny.toml").read_text()
     (folder / "alone.toml").write_text(text[: text.index("[loss.crd]")])
     (folder / "search.toml").write_text(SEARCH)

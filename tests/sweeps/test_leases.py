@@ -1,4 +1,4 @@
-"""Leases: of many who ask one gets it; the dead and the silent lose theirs, and notice."""
+"""Leases: only one of several workers gets one; dead and timed-out workers lose theirs, and notice."""
 
 import json
 import os

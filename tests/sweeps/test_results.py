@@ -1,4 +1,4 @@
-"""What a confirmation says in words: numbers by hand, and one sentence for every way that it can end."""
+"""The sentences of a confirmation: one for every possible verdict, with numbers computed by hand."""
 
 import numpy as np
 import pytest

@@ -36,7 +36,7 @@ SECOND = '[[objectives]]\nmetric = "elapsed_s"\ndirection = "minimize"\n'
 
 
 class Pretended:
-    """In place of training: every run ends at once, as ``ends`` says of its job; ``jobs`` are all that were asked."""
+    """Replaces training: every run ends at once with the outcome ``ends(job)``; ``jobs`` records all jobs."""
 
     def __init__(self):
         self.jobs = []
@@ -84,7 +84,7 @@ def quick_disk(tmp_path):
 
 @pytest.fixture
 def search(planned, folder, quick_disk):
-    """``search(text)``: the sweep of this study, with a rival that has no teacher beside it."""
+    """``search(text)``: the sweep of this study, with a rival without a teacher."""
     tiny = (folder / "tiny.toml").read_text()
     (folder / "alone.toml").write_text(tiny[: tiny.index("[loss.crd]")])
 
@@ -149,7 +149,7 @@ def confirmed(text):
 
 
 def test_rivals_are_tuned_with_the_same_budget_and_beaten_on_the_test_pairs(search, pretended):
-    """By validation the search looks best; the test pairs say that the tuned rival is better, and so does the text."""
+    """The search is best by validation, but the tuned rival on the test pairs; the text reports the latter."""
 
     def ends(job):
         rate = job.cell.config.optimizer.learning_rate
