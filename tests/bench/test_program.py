@@ -82,7 +82,7 @@ def test_it_ends_with_a_terminated_bench(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_an_early_end_is_an_error_with_its_last_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with (
         stand_in(monkeypatch, tmp_path, last=1) as found,
-        pytest.raises(ValueError, match=r"ended early; its last words: .*out of patience"),
+        pytest.raises(ValueError, match=r"ended early; its last output: .*out of patience"),
     ):
         found.steps(5)
 

@@ -39,7 +39,7 @@ def test_an_ended_run_refuses_commands(run, step_done, finished):
         send_command(run, "stop")
     with EventLog(run.events_file) as log:
         log.append(finished(1))
-    with pytest.raises(ValueError, match=r"is finished, there is no process to pause$"):
+    with pytest.raises(ValueError, match=r"is finished: there is no process to pause$"):
         send_command(run, "pause")
     assert list(run.control.iterdir()) == []
 

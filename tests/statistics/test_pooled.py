@@ -99,7 +99,7 @@ def test_numbers_that_never_vary_are_certain():
 
 
 def test_a_number_that_is_not_finite_is_refused():
-    with pytest.raises(ValueError, match="leave out the seeds that diverged"):
+    with pytest.raises(ValueError, match="drop the seeds that diverged"):
         pooled_spread({"a": {0: math.inf}, "b": {0: 0.1}})
 
 
