@@ -1,8 +1,7 @@
-"""What a run says, one JSON object a line in ``events.jsonl``.
+"""The events of a run: one JSON object per line in ``events.jsonl``.
 
-Every event carries the run it belongs to, the step after which it happened and the wall-clock time. Units are
-in the field names. Readers pass over fields that they do not know and keep events that they do not know, so
-that an old reader can show a newer run.
+Every event has its run, the number of steps done and the wall-clock time. Units are in the field names. Readers
+ignore unknown fields and keep unknown events, so that an old reader can show a newer run.
 """
 
 import time
@@ -19,13 +18,13 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-Count = Annotated[int, Field(ge=0, lt=2**53)]  # a larger number would fit neither a float nor an array
-# A file name may hold bytes that UTF-8 cannot: they are written as escapes, so that the line is never lost.
+Count = Annotated[int, Field(ge=0, lt=2**53)]  # larger integers are not exact in float64
+# A file name may hold bytes that are not UTF-8; escape them so that the event can be encoded.
 Text = Annotated[str, AfterValidator(_encodable)]
 
 
 class Event(BaseModel):
-    """The part all events share."""
+    """Fields shared by all events."""
 
     # Non-finite numbers become the strings "NaN", "Infinity" and "-Infinity": JSON has no token for them.
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
@@ -41,7 +40,7 @@ class Event(BaseModel):
 
 
 class RunStarted(Event):
-    """``kept_fraction``: how much the student has of the attention and FFN weights of the towers that it inherits."""
+    """``kept_fraction``: fraction of the source's attention and FFN weights that an inherited student has."""
 
     num_steps: Count
     batch_size: Count
@@ -55,14 +54,14 @@ class RunStarted(Event):
 
 
 class RunResumed(Event):
-    """Lines beyond ``step`` written before this one are superseded."""
+    """Earlier events with a later step than ``step`` are superseded."""
 
     host: str
     pid: int
 
 
 class StageStarted(Event):
-    """A phase of inheritance: masks are learnt up to step ``until``, or what they left is trained until then."""
+    """A phase of automatic inheritance, up to step ``until``: learning masks, or training the remaining weights."""
 
     name: Text
     stage: Count
@@ -74,9 +73,9 @@ class StageStarted(Event):
 
 
 class StepDone(Event):
-    """``terms`` are the losses before weighting, ``weighted`` what was added to the total ``loss``.
+    """``terms`` are the unweighted losses, ``weighted`` their contributions to the total ``loss``.
 
-    ``masks``, while they are learnt: the expected sparsity, its target, and the constraint's two multipliers.
+    ``masks``, while they are learned: expected sparsity, target sparsity, and the two Lagrange multipliers.
     """
 
     loss: float
@@ -93,16 +92,16 @@ class StepDone(Event):
 
 
 class EvalStarted(Event):
-    """The student is about to be measured, which may take minutes; an EvalDone of the same split follows."""
+    """An evaluation starts, which may take minutes; an EvalDone of the same split follows."""
 
     split: str
     num_pairs: int
 
 
 class EvalDone(Event):
-    """``errors`` are standard errors of the metrics that have one.
+    """``errors`` are the standard errors of those metrics that have one.
 
-    ``chance`` is what a random answer is expected to score, and ``teacher`` the teacher's recall on the same pairs.
+    ``chance`` is the expected score of a random ranking, ``teacher`` the teacher's recall on the same pairs.
     """
 
     split: str
@@ -124,14 +123,14 @@ class Warned(Event):
 
 
 class Commanded(Event):
-    """A command taken from the run's ``control/`` folder; of ``set``, the arguments are settings and their values."""
+    """A command taken from the run's ``control/`` folder; for ``set``, the arguments map settings to values."""
 
     command: Text
     arguments: dict[str, Any] = {}
 
 
 class Forked(Event):
-    """The first event of a fork. When the parent's log began tells it from a later run of its name."""
+    """The first event of a fork. ``parent_began_s`` distinguishes the parent from a later run of the same name."""
 
     parent: str
     parent_step: Count
@@ -148,14 +147,14 @@ EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subcla
 
 
 class Unknown(Event):
-    """An event of a later schema: ``event`` is its name, and its fields are kept and written back."""
+    """An event of a later schema version; ``event`` is its name, and all fields are preserved."""
 
     model_config = ConfigDict(extra="allow")
 
     event: str
 
     def to_line(self) -> str:
-        """The line it was read from, up to the spacing and the order of the fields."""
+        """The line it was read from, up to spacing and field order."""
         return self.model_dump_json()
 
 
@@ -163,7 +162,7 @@ def parse_event(line: str | bytes) -> Event:
     """The event on one line.
 
     Raises:
-        ValueError: the line is torn, is not JSON, or lacks a field its event needs.
+        ValueError: the line is truncated, is not JSON, or lacks a required field.
     """
     fields: Any = from_json(line)
     if not isinstance(fields, dict):

@@ -14,7 +14,7 @@ def size(tiny_models: dict[str, str]) -> Size:
     return Size("tiny", tiny_models["teacher"], tiny_models["student"], 8)
 
 
-def test_a_cohort_is_held_against_runs_apart_and_what_sharing_allows(
+def test_a_cohort_is_compared_with_single_runs_and_what_sharing_allows(
     size: Size, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workbench.bench.contest.ENOUGH_REPEATS", 2)
@@ -31,9 +31,7 @@ def test_a_cohort_is_held_against_runs_apart_and_what_sharing_allows(
     assert stacked.floor_ratio == pytest.approx(stacked.time_s / rows[ONE_RUN].time_s)
 
 
-def test_only_runs_apart_ask_the_teacher_as_often_as_there_are_students(
-    size: Size, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_single_runs_need_a_teacher_forward_per_student(size: Size, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     honest = Teacher.embed_image
 

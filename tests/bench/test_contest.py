@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from workbench.bench.contest import MIN_REPEATS, Measured, clock, compared, measure
+from workbench.bench.contest import MIN_REPEATS, Timing, clock, compared, measure
 
 CPU = torch.device("cpu")
 
@@ -59,7 +59,7 @@ def test_what_takes_long_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_contenders_are_compared_with_two_of_them() -> None:
-    measured = {"live": Measured(0.6, 10.0), "kept": Measured(0.2, 8.0), "floor": Measured(0.1, None)}
+    measured = {"live": Timing(0.6, 10.0), "kept": Timing(0.2, 8.0), "floor": Timing(0.1, None)}
     rows = compared(measured, "small", 4, against="live", floor="floor")
     assert [row.case for row in rows] == ["small, live", "small, kept", "small, floor"]
     assert [row.ratio for row in rows] == pytest.approx([1, 3, 6])

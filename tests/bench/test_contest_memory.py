@@ -4,7 +4,7 @@ import torch
 from workbench.bench.contest import PROCESS, peak_mb
 
 CPU = torch.device("cpu")
-needs_linux = pytest.mark.skipif(not (PROCESS / "clear_refs").exists(), reason="only Linux tells the peak")
+needs_linux = pytest.mark.skipif(not (PROCESS / "clear_refs").exists(), reason="peak memory needs Linux")
 
 
 @needs_linux
@@ -38,6 +38,6 @@ def test_without_proc_the_work_is_done_and_the_peak_unknown(monkeypatch: pytest.
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_tells_its_allocators_peak() -> None:
+def test_a_gpu_reports_its_allocators_peak() -> None:
     device = torch.device("cuda")
     assert peak_mb(lambda: torch.ones(200 * 2**18, device=device), device) == pytest.approx(200, abs=10)

@@ -6,7 +6,7 @@ from PIL import Image
 
 from workbench.bench import data
 from workbench.bench.contest import choose_cases
-from workbench.bench.data import CASES, Case, data_rows, photographs
+from workbench.bench.data import CASES, DataCase, data_rows, photographs
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +21,8 @@ def few(num_pictures: int) -> Iterator[tuple[Image.Image, str]]:
 
 
 @pytest.mark.parametrize("working_size", [0, 32])
-def test_every_way_to_keep_pictures_has_a_row(working_size: int) -> None:
-    rows = data_rows(Case("few", few, 12, 16, "words:scenes", 8, working_size), 4)
+def test_every_kind_of_image_cache_has_a_row(working_size: int) -> None:
+    rows = data_rows(DataCase("few", few, 12, 16, "words:scenes", 8, working_size), 4)
     assert [row.case for row in rows] == [
         f"few, {part}, {kept}" for part in ("pictures", "batches") for kept in ("live", "pixels", "jpeg")
     ]
@@ -35,7 +35,7 @@ def test_every_way_to_keep_pictures_has_a_row(working_size: int) -> None:
 
 
 def test_the_contenders_make_the_same_batches(tmp_path) -> None:
-    case = Case("few", few, 12, 16, "words:scenes", 8, 32)
+    case = DataCase("few", few, 12, 16, "words:scenes", 8, 32)
     live, *others = (data._batching(case, dataset, 4)() for dataset in data._datasets(case, tmp_path).values())
     assert others
     for other in others:

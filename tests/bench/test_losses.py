@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workbench.bench.contest import Row, choose_cases, peak_mb
-from workbench.bench.losses import CASES, Case, LossBench, Pairs
+from workbench.bench.losses import CASES, LossBench, LossCase, RandomPairs
 
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ def test_the_straightforward_form_stops_at_its_batch() -> None:
 
 def test_the_mixture_sums_the_same_losses_either_way() -> None:
     """The two that take turns do the same work."""
-    pairs = Pairs(CASES["mixture"], 32, 16, CPU)
+    pairs = RandomPairs(CASES["mixture"], 32, 16, CPU)
     comparison = pairs.comparison()
     ours, straightforward = pairs.objective(comparison).item(), pairs.straightforward(comparison).item()
     assert ours == pytest.approx(straightforward, rel=1e-5)
@@ -86,6 +86,6 @@ def test_a_batch_of_8192_fits_chunked() -> None:
 @pytest.mark.usefixtures("all_cores")
 @pytest.mark.timeout(1800)
 def test_tinyclips_batch_of_32768_fits_chunked() -> None:
-    pairs = Pairs(Case("tinyclip", ("clip", "affinity")), 32768, 512, CPU)
+    pairs = RandomPairs(LossCase("tinyclip", ("clip", "affinity")), 32768, 512, CPU)
     found = peak_mb(pairs.work(pairs.objective, 512), CPU)
     assert found is None or found <= 3000

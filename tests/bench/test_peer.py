@@ -104,7 +104,7 @@ def test_ours_take_their_turns_and_leave_the_caches_of_others_alone(folder: Path
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_program_trains_the_same_student(folder: Path) -> None:
-    """From the same weights, on batches of the same pictures in another order."""
+    """From the same weights, on batches of the same images in another order."""
     match = replace(SMALL, num_steps=4)
     with running(arguments(match), folder, 1) as program:
         assert all(speed > 0 for speed in program.steps(6))

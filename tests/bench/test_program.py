@@ -39,7 +39,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, last: int = 999) -> 
         yield found
 
 
-def test_steps_are_told_in_order_and_none_is_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_steps_are_reported_in_order_and_none_is_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with stand_in(monkeypatch, tmp_path) as found:
         assert found.steps(3) == [100.5, 101.5, 102.5]
         assert found.steps(2) == [103.5, 104.5]
@@ -63,7 +63,7 @@ def test_it_stands_still_between_turns_and_ends_with_the_match(monkeypatch: pyte
         os.kill(pid, 0)
 
 
-def test_it_ends_with_a_bench_that_is_told_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_ends_with_a_terminated_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pids = []
 
     def take_a_step() -> None:
@@ -79,10 +79,10 @@ def test_it_ends_with_a_bench_that_is_told_to(monkeypatch: pytest.MonkeyPatch, t
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_an_early_end_is_told_with_its_last_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_early_end_is_an_error_with_its_last_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with (
         stand_in(monkeypatch, tmp_path, last=1) as found,
-        pytest.raises(ValueError, match=r"ended early; its last words: .*out of patience"),
+        pytest.raises(ValueError, match=r"ended early; its last output: .*out of patience"),
     ):
         found.steps(5)
 

@@ -18,7 +18,7 @@ from workbench.losses.learnt import LearnedParts
 from workbench.losses.registry import make_loss
 
 CPU = torch.device("cpu")
-NOT_COMPARED = {"mfd", "intermediate"}  # they hold no B x B matrix; mfd is fd on masked pictures
+NOT_COMPARED = {"mfd", "intermediate"}  # they hold no B x B matrix; mfd is fd on masked images
 
 
 def flops(work) -> int:

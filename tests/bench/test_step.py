@@ -61,7 +61,7 @@ def test_prepared_batches_are_the_live_ones(config: RunConfig) -> None:
 
 
 def test_a_step_by_parts_is_the_engines(config: RunConfig) -> None:
-    """Bit for bit, weights and optimiser: the parts leave nothing out, and do nothing twice."""
+    """Weights and optimizer state are bit-identical: the parts omit and repeat nothing."""
     apart, whole = (build_cohort({"run": config}) for _ in range(2))
     by_parts, at_once = StepByParts(apart), step._whole(whole)
     for _ in range(3):

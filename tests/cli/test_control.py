@@ -66,7 +66,7 @@ def test_a_detached_fork_that_cannot_start_reports_why_and_leaves_nothing(finish
     [
         (["onee"], "did you mean 'one'"),
         (["one"], "longer with --steps N"),
-        (["one", "--at", "5"], "no checkpoint at step 5; those it has kept: 8, 12"),
+        (["one", "--at", "5"], "no checkpoint at step 5; available: 8, 12"),
         (["one", "--at", "8", "--set", "student.model=mini-w64"], "cannot change student.model"),
         (["one", "--at", "8", "--name", "one"], "already exists"),
     ],

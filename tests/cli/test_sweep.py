@@ -72,7 +72,7 @@ def test_a_search_ends_with_the_answer_in_words(workbench, tiny_recipe, tmp_path
     for answer in document["answers"]:
         assert answer["text"] in done.out
         assert answer["text"].startswith(
-            (f"{best} beats '", f"{best} does not beat '", f"{best} cannot be told from '")
+            (f"{best} beats '", f"{best} does not beat '", f"{best} is not significantly different from '")
         )
     *lines, blank, pointer = done.out.splitlines()
     assert lines[-len(document["answers"]) :] == [answer["text"] for answer in document["answers"]]
@@ -118,7 +118,7 @@ def test_a_damaged_database_is_named_and_left_as_it_is(workbench, study, tmp_pat
     refused = workbench("sweep", "--study", study)
     assert refused.code == 2
     assert said in refused.err
-    assert "move it aside" in refused.err
+    assert "move it away" in refused.err
     assert file.read_bytes() == content
 
 
@@ -131,7 +131,7 @@ def test_a_database_of_a_later_version_is_named_and_left_as_it_is(workbench, stu
     before = file.read_bytes()
     refused = workbench("sweep", "--study", study)
     assert refused.code == 2
-    assert "is of another version, and was left as it is" in refused.err
+    assert "has another schema version and was not changed" in refused.err
     assert file.read_bytes() == before
 
 

@@ -28,7 +28,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.setattr(output, "console", output.PlainConsole(width=80))
         objectives = [SimpleNamespace(metric="image_to_text_r1", direction="maximize")]
         study = SimpleNamespace(objectives=objectives, search=None, baseline="0")
-        print_results(SimpleNamespace(results=lambda: list(results), study=study, begun_confirmation=None))
+        print_results(SimpleNamespace(results=lambda: list(results), study=study, started_confirmation=None))
         return capsys.readouterr().out
 
     return show
@@ -75,7 +75,7 @@ def test_a_baseline_that_failed_leaves_a_table_without_differences(capsys, monke
     study = SimpleNamespace(search=None, baseline="0", objectives=[SimpleNamespace(metric="image_to_text_r1")])
     results = cell_results(trials, "0")
     assert not any(result.gains for result in results)
-    print_results(SimpleNamespace(results=lambda: results, study=study, begun_confirmation=None))
+    print_results(SimpleNamespace(results=lambda: results, study=study, started_confirmation=None))
     out = capsys.readouterr().out
     assert "difference " not in out
     assert "37.5" in out

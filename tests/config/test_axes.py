@@ -1,4 +1,4 @@
-"""Where a search looks: the values that an axis holds are those that Optuna may come to."""
+"""Search ranges: the values that an axis contains are those that Optuna may sample."""
 
 import warnings
 

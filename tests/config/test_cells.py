@@ -3,7 +3,7 @@
 import pytest
 
 from workbench.config.axes import Choices, Range
-from workbench.config.cells import about, check_values, typed_values
+from workbench.config.cells import about, check_values, parse_values
 from workbench.config.study import Study
 
 SEARCH = {
@@ -18,9 +18,9 @@ def study() -> Study:
     return Study(name="hunt", question="Which?", search=SEARCH, trials=2)
 
 
-def test_where_a_search_looks_in_words():
+def test_search_ranges_as_text():
     assert [about(axis) for axis in SEARCH.values()] == [
-        "1 to 100, by ratio",
+        "1 to 100, log scale",
         "0 to 8, in steps of 2",
         "one of 0.25, 0.5",
     ]
@@ -28,19 +28,19 @@ def test_where_a_search_looks_in_words():
 
 
 def test_values_are_read_as_they_are_typed(study):
-    assert typed_values(study, ["loss.fd.weight=1e1", "loss.crd.weight=4"]) == {
+    assert parse_values(study, ["loss.fd.weight=1e1", "loss.crd.weight=4"]) == {
         "loss.fd.weight": 10.0,
         "loss.crd.weight": 4,
     }
-    assert typed_values(study, []) == {}
+    assert parse_values(study, []) == {}
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"loss.fd.weight": 200}, r"^loss.fd.weight = 200 lies outside 1 to 100, by ratio$"),
+        ({"loss.fd.weight": 200}, r"^loss.fd.weight = 200 is outside 1 to 100, log scale$"),
         ({"loss.fd.weight": 5, "loss.crd.weight": 3}, "in steps of 2"),
-        ({"loss.crd.weight": True}, "= True lies outside"),
+        ({"loss.crd.weight": True}, "= True is outside"),
         ({"loss.fd.wieght": 5}, "unknown setting of the search 'loss.fd.wieght': did you mean 'loss.fd.weight'"),
     ],
 )

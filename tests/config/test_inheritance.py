@@ -20,7 +20,7 @@ def test_a_plan_survives_toml():
     assert Plan.parse(tomllib.loads(tomli_w.dumps(plan.model_dump()))) == plan
 
 
-def test_nothing_said_keeps_all():
+def test_the_defaults_keep_everything():
     assert TowerPlan().keeps_all
     assert not TowerPlan(depth=3).keeps_all
     assert not TowerPlan(channels=0.5).keeps_all
@@ -78,12 +78,12 @@ def test_the_shortest_stages_have_a_step_for_every_phase():
     [
         ({"stages": [STAGE | {"mask_steps": 10}]}, "stages.0: mask_steps 10 of num_steps 10 leave none"),
         ({"stages": [STAGE | {"ramp_steps": 5}]}, "stages.0: the target is still rising"),
-        ({"stages": [STAGE, STAGE]}, r"stages of sparsity \[0.5, 0.5\]: each must leave less"),
-        ({"stages": [STAGE], "weights": "random"}, "there is nothing to learn masks of"),
+        ({"stages": [STAGE, STAGE]}, r"stages of sparsity \[0.5, 0.5\]: each must remove more"),
+        ({"stages": [STAGE], "weights": "random"}, "masks are learned over inherited weights"),
         ({"stages": [STAGE | {"masks": 1}]}, "stages.0: unknown setting 'masks'"),
     ],
 )
-def test_an_inheritance_that_cannot_be_is_one_line(table, words):
+def test_an_invalid_inheritance_is_an_error_in_one_line(table, words):
     with pytest.raises(ValueError, match=rf"\A{words}.*\Z"):
         InheritanceConfig.parse(table)
 
@@ -143,13 +143,13 @@ def test_plain_is_even_layers_whose_heads_are_as_wide_as_the_tower(changes, is_p
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"heads": (1, 2)}, "heads of 2 layers but channels of 12"),
+        ({"heads": (1, 2)}, "heads for 2 layers but channels for 12"),
         ({"heads": (), "channels": ()}, "at least one layer"),
         ({"heads": (-1,) * 12}, r"heads\.0: input should be greater than or equal to 0"),
         ({"width": 0}, "width: input should be greater than 0"),
         ({"head": 3}, "unknown setting 'head': did you mean 'heads'"),
     ],
 )
-def test_a_shape_that_cannot_be_is_one_line(changes, words):
+def test_an_invalid_shape_is_an_error_in_one_line(changes, words):
     with pytest.raises(ValueError, match=rf"\A.*{words}.*\Z"):
         TowerShape.parse(PLAIN.model_dump() | changes)

@@ -116,7 +116,7 @@ def test_the_moments_decay(betas):
 
 
 @pytest.mark.parametrize("crop", [[0.0, 1.0], [0.9, 0.5], [0.5, 1.1], [-1.0, 1.0]])
-def test_the_crop_scale_is_a_range_within_the_picture(crop):
+def test_the_crop_scale_is_a_range_within_the_image(crop):
     with pytest.raises(ValueError, match=r"^data\.crop_scale: must rise from above 0 to at most 1 \(got "):
         RunConfig.parse(nested("data.crop_scale", crop))
     assert RunConfig.parse(nested("data.crop_scale", [1.0, 1.0])).data.crop_scale == (1.0, 1.0)

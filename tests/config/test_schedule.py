@@ -67,10 +67,10 @@ def test_a_schedule_survives_the_run_directory() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{ value = 5, initial = 1 }", "give it ramp_steps"),
+        ("{ value = 5, initial = 1 }", "set ramp_steps"),
         ("{ value = 5, ramp_step = 10 }", "did you mean 'ramp_steps'"),
         ("{ value = -1 }", "loss.fd.weight.value: input should be greater than or equal to 0"),
-        ("{ value = 1, on_step = 5, off_step = 4 }", "it would never be on"),
+        ("{ value = 1, on_step = 5, off_step = 4 }", "the weight is always 0"),
         ("many", "loss.fd.weight: input should be a valid number"),
     ],
 )

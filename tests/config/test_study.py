@@ -41,7 +41,7 @@ def test_a_grid_is_every_combination(written):
     assert cells[1].name == "mfd.weight=1 mfd.mask_ratio=0.5"
 
 
-def test_cells_begin_with_recipes_of_their_own_and_share_the_studys_settings(written):
+def test_cells_have_their_own_recipes_and_share_the_studys_settings(written):
     text = """
 question = "Q"
 baseline = "none"
@@ -92,7 +92,7 @@ def test_a_study_extends_another(written):
         (("loss.fd.weight", "loss.fdd.weight"), "unknown loss 'fdd': did you mean 'fd'"),
         (("[0, 2000]", '["much"]'), "cell 'much'"),
         (("[0, 2000]", "[]"), "loss.fd.weight has no values"),
-        (("[0, 2000]", "[1, 1.0]"), "two cells of study 'mine' are called '1'"),
+        (("[0, 2000]", "[1, 1.0]"), "two cells of study 'mine' are named '1'"),
         (("[grid]", 'trials = 3\n[grid]'), r"trials belongs to \[search\]"),
         (("[grid]", 'baseline = "200"\n[grid]'), "unknown baseline cell '200': did you mean '2000'"),
         (("[grid]", "[paper]\nsource = 'x'\n[paper.cells]\n3 = {a = 1}\n[grid]"), "cell of the paper's figures '3'"),
@@ -114,17 +114,17 @@ SEARCH = (
     ("change", "said"),
     [
         (('sampler = "tpe"\n', ""), None),
-        (('"tpe"', '"grid"'), "sampler is one of tpe, gp"),
-        (("trials = 3\n", ""), "how many trials"),
+        (('"tpe"', '"grid"'), "choose tpe, gp"),
+        (("trials = 3\n", ""), "a number of trials"),
         (("high = 9", "high = 1"), "low must be below high"),
-        (("low = 1,", "low = 0, log = true,"), "begins above 0"),
+        (("low = 1,", "low = 0, log = true,"), "needs low above 0"),
         (("high = 9", "high = 9, log = true, step = 1"), "has no step"),
         (("[search]", 'pruner = "racing"\nseeds = 1\n[search]'), "at least 2 seeds"),
         (
             ("[search]", "confirm_seeds = 0\ntuned.baseline.seed = { low = 1, high = 2 }\n[search]"),
-            "tuned is for confirm_",
+            "tuned needs confirm_",
         ),
-        (("[search]", "tuned.baseline = {}\n[search]"), "tuned: where to search for the best baseline"),
+        (("[search]", "tuned.baseline = {}\n[search]"), "tuned: baseline has no search space"),
         (("[search]", "tuned.basline.seed = { low = 1, high = 2 }\n[search]"), "unknown recipe 'basline'"),
         (("[search]", "tuned.baseline.seed = { low = 2, high = 1 }\n[search]"), "low must be below high"),
         (("loss.fd.weight", "loss.fd.wieght"), None),  # a loss's own options are known to the loss alone
@@ -177,7 +177,7 @@ def test_a_quick_study_asks_the_same_with_less(written):
     assert quick_zero.values == zero.values
 
 
-def test_a_cell_is_called_by_what_sets_it_apart(written):
+def test_a_cell_is_named_by_the_settings_that_differ(written):
     assert cell_name({"loss.icl.weight": 0.5}) == "0.5"
     assert cell_name({"optimizer.betas": [0.9, 0.98], "data.views": 3}) == "betas=0.9,0.98 views=3"
     made = make_cell(load_study(written(SEARCH)), "t0001", {"loss.fd.weight": 4})

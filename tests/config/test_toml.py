@@ -119,13 +119,13 @@ def test_a_circle_of_files_is_seen_however_they_are_spelt(write):
     [
         ('extends = "clip-kdd"\n', "unknown recipe 'clip-kdd': did you mean 'clip-kd'?"),
         ('extends = "gone.toml"\n', "gone.toml: No such file or directory"),
-        ("extends = 3\n", "r.toml: extends names one recipe or file (got 3)"),
-        ('extends = ["fd", "icl"]\n', "r.toml: extends names one recipe or file (got ['fd', 'icl'])"),
+        ("extends = 3\n", "r.toml: extends must be the name of one recipe or a file (got 3)"),
+        ('extends = ["fd", "icl"]\n', "r.toml: extends must be the name of one recipe or a file (got ['fd', 'icl'])"),
         ("seed = \n", "r.toml is not TOML: Invalid value (at line 1, column 8)"),
         ("[train]\nnum_step = 3\n", "train: unknown setting 'num_step': did you mean 'num_steps'?"),
     ],
 )
-def test_a_recipe_that_cannot_be_read_says_why(write, text, message):
+def test_an_invalid_recipe_is_an_error_with_the_reason(write, text, message):
     write("r.toml", text)
     with pytest.raises(ValueError, match=rf"\A.*{re.escape(message)}\Z"):
         load_recipe("r.toml")

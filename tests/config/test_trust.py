@@ -52,7 +52,7 @@ def test_nor_do_those_in_the_folder_of_a_run(working: Path) -> None:
     assert not refused(working / "runs" / "loss.py")
 
 
-def test_the_root_is_no_folder_that_one_works_in(working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_root_folder_is_never_trusted(working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     assert refused(working / "loss.py")
 

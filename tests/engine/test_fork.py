@@ -121,7 +121,7 @@ def test_another_teachers_width_takes_new_projections(parent, tiny_models, tmp_p
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"at": 5}, "run one has no checkpoint at step 5; those it has kept: 4, 8, 12"),
+        ({"at": 5}, "run one has no checkpoint at step 5; available: 4, 8, 12"),
         ({}, r"longer with --steps N, or start earlier with --at STEP \(4, 8\)"),
         ({"at": 8, "num_steps": 8}, "a checkpoint at step 8 and the fork would end at 8"),
         ({"overrides": ["student.model=mini-w64"]}, r"a fork cannot change student\.model from .* to 'mini-w64'"),

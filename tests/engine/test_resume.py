@@ -69,7 +69,7 @@ def test_an_unfinished_or_damaged_checkpoint_is_skipped_with_a_warning(stopped: 
     (unfinished / "open_clip_model.safetensors").write_bytes(b"")
     assert newest_checkpoint(stopped) == stopped.checkpoints / "step-00000004"
     first, second = warnings_of(stopped)
-    assert "step-00000009 has no readable manifest: it was not finished" in first
+    assert "step-00000009 has no readable manifest: writing it was interrupted" in first
     assert "step-00000006" in second
 
 

@@ -112,7 +112,7 @@ def test_a_fork_starts_with_its_parents_changed_settings(tiny, tmp_path: Path) -
         ({"loss.icl.weight": -1}, "loss.icl.weight: input should be greater than or equal to 0"),
         ({"optimizer.learning_rate": 0}, "optimizer.learning_rate: input should be greater than 0"),
         ({"optimizer.learning_rate": "fast"}, "optimizer.learning_rate: input should be a valid number"),
-        ({}, "nothing is changed: name optimizer.learning_rate or loss.clip.weight"),
+        ({}, "no changes given: set optimizer.learning_rate or loss.clip.weight"),
     ],
 )
 def test_what_cannot_be_changed_is_refused_and_the_run_continues(tiny, tmp_path: Path, changes, words) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from workbench.cli import output
 from workbench.config.study import load_study
-from workbench.runs.summary import keep_copy
+from workbench.runs.summary import save_copy
 
 VALUES = {"0": 0.30, "10": 0.305, "100": 0.36, "1000": 0.38}
 
@@ -113,7 +113,7 @@ def test_a_damaged_log_and_a_damaged_config_are_left_out_not_fatal(report):
     assert cells["100"]["seeds"]["0"] == "missing"
 
 
-def test_a_full_disk_is_said_and_leaves_no_half_file(report, monkeypatch):
+def test_a_full_disk_is_an_error_and_leaves_no_partial_file(report, monkeypatch):
     import errno
     import os
 
@@ -134,7 +134,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(report, monkeypatch):
 def test_a_study_of_ones_own_is_reported_by_its_name(report, command_line, place: str) -> None:
     whole = json.loads(report("mine.toml", "--json").out)
     if place == "a copy beside the runs":
-        keep_copy(load_study("mine.toml"), "mine", Path("runs"))
+        save_copy(load_study("mine.toml"), "mine", Path("runs"))
     if place == "its file in ./studies":
         Path("studies").mkdir()
         Path("mine.toml").rename("studies/mine.toml")

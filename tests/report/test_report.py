@@ -12,10 +12,9 @@ import pytest
 
 from workbench.config.study import load_study
 from workbench.report.comparison import interpret_against
-from workbench.report.latex import escape, latex
 from workbench.report.markdown import markdown
 from workbench.report.study import StudyReport, report_on
-from workbench.report.tables import cells_csv, grid, runs_csv
+from workbench.report.tables import cells_csv, grid, latex, latex_escape, runs_csv
 from workbench.report.words import findings, progress, troubles
 from workbench.report.write import document, write_report
 from workbench.runs.checkpoints import write_checkpoint
@@ -99,7 +98,7 @@ def test_before_anything_has_finished_there_is_a_table_of_states(fill):
     assert [cell.state for cell in report.table.cells][1:] == ["missing"] * 3
     text = markdown(report)
     assert "12 runs: " in text
-    assert "What it says" not in text
+    assert "## Findings" not in text
 
 
 def test_a_run_whose_cell_the_file_has_lost_is_still_shown(fill, study_file):
@@ -122,14 +121,14 @@ loss.fd.weight = [0, 100, 1000]
 def test_the_words_claim_no_more_than_the_seeds_carry(fill):
     said = "\n".join(findings(fill()))
     assert "image→text R@1: better than 0: 100 (+6.0), 1000 (+8.0)." in said
-    assert "image→text R@1: no difference from 0 seen with 3 seeds: 10 (+0.2)." in said
+    assert "image→text R@1: not significantly different from 0 with 3 seeds: 10 (+0.2)." in said
     assert "text→image R@1: better than 0: 100 (+6.0), 1000 (+8.0)." in said
-    assert re.search(r"with 3 seeds a true difference of \d\.\d points would be seen four times in five", said)
-    assert "our order of 4 cells against the paper's: too few cells to tell (Kendall τ +1.00" in said
+    assert re.search(r"minimum detectable effect with 3 seeds is \d\.\d points \(80 % power\)", said)
+    assert "our order of 4 cells against the paper's: too few cells for a test (Kendall τ +1.00" in said
     assert "after 31% of training τ +1.00, after 62% of training τ +1.00" in said
 
 
-def test_the_best_names_how_many_seeds_would_tell_the_next(record, study):
+def test_the_number_of_seeds_needed_is_reported_next_to_the_best(record, study):
     near = {"0": (0.30, 0.28, 0.33), "10": (0.305, 0.271, 0.333), "100": (0.306, 0.284, 0.326), "1000": (0.2, 0.2, 0.2)}
     for cell, values in near.items():
         for seed, value in enumerate(values):
@@ -137,7 +136,8 @@ def test_the_best_names_how_many_seeds_would_tell_the_next(record, study):
     report = report_on(study, "mine", Path("runs"), "mine.toml")
     said = "\n".join(findings(report))
     assert re.search(
-        r"100, the best by validation, cannot be told apart with 3 seeds from .*10 \(about \d+ seeds would tell\)", said
+        r"3 seeds, 100, the best by validation, is not significantly different from .*10 \(about \d+ seeds needed\)",
+        said,
     )
 
 
@@ -151,7 +151,7 @@ def test_seeds_that_agree_to_the_last_pair_by_chance_prove_nothing(record, study
     assert by_size["num_params"].verdicts == {"10": "worse"}  # which no chance decides
 
 
-def test_it_says_on_what_it_was_made_and_how_to_make_it_again(fill):
+def test_it_has_provenance_and_the_commands_to_repeat_it(fill):
     report = fill()
     made = report.made_on
     assert made.machines == ("device x86_64, threads 2, torch 2.15.0, python 3.11.2",)
@@ -179,7 +179,7 @@ def test_teacher_data_and_code_are_named_by_their_fingerprints(record, study):
         assert f"{line}\n" in text
 
 
-def test_the_command_has_what_the_sweep_was_told_beside_its_file(record, study, monkeypatch):
+def test_the_command_has_the_sweeps_overrides(record, study, monkeypatch):
     from workbench.config.cells import Changes, cells_of
     from workbench.report import facts
 
@@ -220,10 +220,10 @@ def test_latex_is_balanced_and_escaped(fill):
     assert {line.count("&") for line in body.strip().splitlines()} == {4}
     assert r"1000 & 38.3 $\pm$" in body
     assert not re.search(r"(?<!\\)[%_]", text.split("\n", 1)[1])
-    assert escape("50 % of a_b & {c} → d") == r"50 \% of a\_b \& \{c\} $\to$ d"
+    assert latex_escape("50 % of a_b & {c} → d") == r"50 \% of a\_b \& \{c\} $\to$ d"
 
 
-def test_the_document_is_json_and_says_what_the_table_does(fill):
+def test_the_document_is_json_with_the_figures_of_the_table(fill):
     found = json.loads(json.dumps(document(fill()), allow_nan=False))
     assert [cell["name"] for cell in found["cells"]] == list(VALUES)
     assert found["cells"][3]["gains"]["image_to_text_r1"]["verdict"] == "better"
@@ -232,7 +232,7 @@ def test_the_document_is_json_and_says_what_the_table_does(fill):
     assert set(found["rank_forecast"]) == {"25", "50"}
 
 
-def test_one_seed_has_no_interval_and_json_says_null(record, study):
+def test_one_seed_has_no_interval_and_null_in_json(record, study):
     for cell in ("0", "1000"):
         record(study, cell, 0, {"image_to_text_r1": 0.3})
     report = report_on(study, "mine", Path("runs"), "mine.toml")

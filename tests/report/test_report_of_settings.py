@@ -72,6 +72,6 @@ def test_a_search_has_a_history_a_front_and_shares(search):
     assert {point.cell for point in search.front if point.on_front} == {"t0001", "t0002", "t0004"}
     assert sum(search.importance.shares.values()) == pytest.approx(1)
     text = markdown(search)
-    assert "PED-ANOVA over 5 configurations, fewer than 30: a guess." in text
+    assert "PED-ANOVA over 5 configurations, fewer than 30: unreliable." in text
     assert "Best by validation: **t0002** (fd.weight=900 clip.weight=1.2)" in text
     assert text.index("| t0002 |") < text.index("| t0000 |")

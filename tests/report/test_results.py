@@ -1,4 +1,4 @@
-"""Many reports side by side: their index, what a person wrote beside them, and what `workbench studies` says of it."""
+"""Many reports in one folder: their index, hand-written findings, and the output of `workbench studies`."""
 
 import json
 import sys
@@ -86,7 +86,7 @@ def test_one_command_writes_every_report_and_an_index_and_again_the_same_bytes(r
     assert "answered" in capsys.readouterr().out
 
 
-def test_what_has_not_run_to_its_end_is_left_out_and_said(run_studies, capsys):
+def test_unfinished_runs_are_left_out_and_listed(run_studies, capsys):
     run_studies(unfinished="running")
     assert command("report", "--all", "--out", "there", "--format", "md") == 0
     captured = capsys.readouterr()
@@ -128,7 +128,7 @@ def test_what_a_person_wrote_comes_first(run_studies):
         (["report", "mine", "--all"], "--all reports every study: drop STUDY"),
         (["report", "--all", "--quick"], "--all reports every study"),
         (["report", "--all", "--runs", "nowhere"], "nowhere has no finished study"),
-        (["report", "--all", "--out", "broken"], "broken/answers.json is no index of reports"),
+        (["report", "--all", "--out", "broken"], "broken/answers.json is not an index of reports"),
         (["report", "--all", "--out", "studies/mine.toml"], "name another with --out DIR"),
     ],
 )
@@ -174,8 +174,8 @@ def test_a_search_is_answered_once_its_best_is_confirmed_with_fresh_seeds(record
     assert is_answered(report)
     lines = list(confirmation_lines(report))
     assert [line.split(":")[0] for line in lines] == [
-        "image→text R@1 with 2 fresh seeds",
-        "image→text R@1 with 2 fresh seeds",
+        "image→text R@1 on 2 held-out seeds",
+        "image→text R@1 on 2 held-out seeds",
     ]
     assert "t0001 on baseline +13.2" in lines[0]
     assert lines[0].endswith("better.")

@@ -32,14 +32,14 @@ def test_a_clock_set_back_does_not_change_the_order(run, monkeypatch):
     assert [command.kind for command in take_commands(run)] == ["0", "1", "2", "3"]
 
 
-def test_a_run_that_ended_takes_no_commands_and_says_so(run, step_done, finished):
+def test_an_ended_run_refuses_commands(run, step_done, finished):
     with EventLog(run.events_file) as log:
         log.append(step_done(1))
-    with pytest.raises(ValueError, match=r"is dead, there is no process to stop.*workbench runs resume clip-kd-s0"):
+    with pytest.raises(ValueError, match=r"is dead: there is no process to stop.*workbench runs resume clip-kd-s0"):
         send_command(run, "stop")
     with EventLog(run.events_file) as log:
         log.append(finished(1))
-    with pytest.raises(ValueError, match=r"is finished, there is no process to pause$"):
+    with pytest.raises(ValueError, match=r"is finished: there is no process to pause$"):
         send_command(run, "pause")
     assert list(run.control.iterdir()) == []
 
@@ -58,7 +58,7 @@ def test_garbage_is_removed_and_reported(run, garbage):
     assert take_commands(run) == []
 
 
-def test_what_is_no_plain_file_is_removed_unread(run, tmp_path):
+def test_special_files_are_removed_unread(run, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text('{"kind": "stop"}')
     (run.control / "folder").mkdir()
@@ -67,12 +67,12 @@ def test_what_is_no_plain_file_is_removed_unread(run, tmp_path):
     os.mkfifo(run.control / "pipe")  # reading it would block for ever
     commands = take_commands(run)
     assert [command.arguments["file"] for command in commands] == ["folder", "link", "pipe"]
-    assert {command.arguments["reason"] for command in commands} == {"not a plain file"}
+    assert {command.arguments["reason"] for command in commands} == {"not a regular file"}
     assert list(run.control.iterdir()) == []
     assert precious.exists()
 
 
-def test_a_huge_file_is_not_read_whole(run):
+def test_a_huge_file_is_not_fully_read(run):
     with (run.control / "huge").open("wb") as file:
         file.truncate(2**33)
     start = time.perf_counter()

@@ -58,7 +58,7 @@ def test_of_two_processes_creating_one_id_exactly_one_wins(tmp_path, forked):
         run.path.rename(tmp_path / f"{time.time_ns()}")
 
 
-def test_a_failure_of_any_call_leaves_no_run_or_a_whole_one(tmp_path, failing):
+def test_a_failure_of_any_call_leaves_no_run_or_a_complete_one(tmp_path, failing):
     for nth in itertools.count(1):
         runs_dir = tmp_path / str(nth)
         refusal = ""
@@ -83,7 +83,7 @@ def test_an_id_that_could_be_a_path_an_option_or_a_trap_is_refused(tmp_path, bad
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_where_runs_cannot_be_is_named_at_once(tmp_path, failing):
+def test_an_unusable_runs_folder_is_reported_at_once(tmp_path, failing):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "runs"):
         with pytest.raises(ValueError, match=r"cannot create a run in .*file.*; choose another folder with --runs"):
@@ -93,7 +93,7 @@ def test_a_place_where_runs_cannot_be_is_named_at_once(tmp_path, failing):
             create_run(tmp_path / "runs", "a", "")
 
 
-def test_what_cannot_be_created_is_known_before_and_nothing_is_written(tmp_path):
+def test_errors_of_creation_are_found_before_writing_anything(tmp_path):
     check_can_create(tmp_path / "runs", "a")
     assert list(tmp_path.iterdir()) == []
     create_run(tmp_path / "runs", "a", "")
@@ -103,7 +103,7 @@ def test_what_cannot_be_created_is_known_before_and_nothing_is_written(tmp_path)
         check_can_create(tmp_path / "runs", "a/b")
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "runs"):
-        with pytest.raises(ValueError, match=r"cannot create a run in .*file.* under, a file; choose .* --runs DIR"):
+        with pytest.raises(ValueError, match=r"cannot create a run in .*file.* inside one; choose .* --runs DIR"):
             check_can_create(place, "a")
 
 
@@ -127,7 +127,7 @@ def test_a_wrong_name_is_answered_with_the_nearest_one(tmp_path, run):
         find_run(run.path.parent, "clip-kd-s1")
     with pytest.raises(ValueError, match="choose one of: clip-kd-s0"):
         find_run(run.path.parent, run.path / "checkpoints")
-    with pytest.raises(ValueError, match="holds no runs yet"):
+    with pytest.raises(ValueError, match="there are no runs in"):
         find_run(tmp_path / "nowhere", "a")
 
 

@@ -88,7 +88,7 @@ def test_a_run_without_snapshots_has_none(run) -> None:
 
 def test_gradients_that_are_not_finite_are_refused(run) -> None:
     gradients = Gradients(7, ("clip",), dict.fromkeys(PLACES, np.full((1, 1), np.inf)))
-    with pytest.raises(ValueError, match="after step 7 are not finite"):
+    with pytest.raises(ValueError, match="after step 7 has non-finite values"):
         write_gradients(run, gradients)
     assert list(run.snapshots.iterdir()) == []
 

@@ -44,25 +44,25 @@ def fork(parent: RunDirectory, run_id: str, at: int | None = None) -> RunDirecto
     return create_fork(parent, run_id, "seed = 0\n", find_checkpoint(parent, at))
 
 
-def told(run: RunDirectory) -> list[str]:
+def messages(run: RunDirectory) -> list[str]:
     return [f"{type(event).__name__} {event.step}" for event in read_history(run).events]
 
 
 def test_the_history_is_the_parents_up_to_the_fork_then_its_own(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
     say(two, started(step=10), step_done(20, loss=9.0))
-    assert told(two) == [
+    assert messages(two) == [
         *("RunStarted 0", "StepDone 10", "EvalDone 10", "CheckpointSaved 10"),
         *("Forked 10", "RunStarted 10", "StepDone 20"),
     ]
     assert {event.run for event in read_history(two).events} == {"two"}
     assert curves(read_history(two).events).loss.value.tolist() == [3.0, 9.0]
-    assert told(parent)[-1] == "RunFinished 20"
+    assert messages(parent)[-1] == "RunFinished 20"
 
 
 def test_a_fork_at_the_end_has_no_end_of_its_parents(parent) -> None:
-    assert "RunFinished 20" not in told(fork(parent, "two"))
-    assert "StepDone 20" in told(fork(parent, "three"))
+    assert "RunFinished 20" not in messages(fork(parent, "two"))
+    assert "StepDone 20" in messages(fork(parent, "three"))
 
 
 def test_only_some_kinds_are_the_same_as_all_of_them_filtered(parent, started, step_done) -> None:
@@ -84,7 +84,7 @@ def test_a_summary_has_the_parents_metrics_until_its_own(parent, started, step_d
     assert summarize(two).num_steps == 600
 
 
-def test_a_fork_of_a_fork_tells_all_three(parent, started, step_done) -> None:
+def test_a_fork_of_a_fork_has_the_history_of_all_three(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
     say(two, started(step=10), step_done(15, loss=1.0), step_done(20, loss=1.0))
     write_checkpoint(two, 15, {"weights": b""}, {"elapsed_s": 1.0})
@@ -93,13 +93,13 @@ def test_a_fork_of_a_fork_tells_all_three(parent, started, step_done) -> None:
     assert [event.step for event in read_history(three).events if isinstance(event, StepDone)] == [10, 15]
 
 
-def test_a_parent_that_is_gone_is_said_and_its_fork_shows_its_own(parent, started, step_done) -> None:
+def test_a_fork_without_its_parent_has_a_warning_and_its_own_events(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
     say(two, started(step=10), step_done(20))
     shutil.rmtree(parent.path)
     lost, *own = read_history(two).events
     assert isinstance(lost, Warned)
-    assert lost.message == "forked from run 'one', which is gone: what it did up to step 10 is lost"
+    assert lost.message == "forked from run 'one', which is missing: its history to step 10 is lost"
     assert [type(event).__name__ for event in own] == ["Forked", "RunStarted", "StepDone"]
     assert len(curves(read_history(two).events).loss) == 1
 
@@ -108,7 +108,7 @@ def test_a_later_run_of_the_parents_name_is_another(parent, started, step_done) 
     two = fork(parent, "two", 10)
     shutil.rmtree(parent.path)
     say(create_run(parent.path.parent, "one", ""), started(), step_done(5, loss=99.0))
-    assert "which is gone" in read_history(two).events[0].message
+    assert "which is missing" in read_history(two).events[0].message
     two.path.rename(parent.path.parent / "moved")
     moved = RunDirectory(parent.path.parent / "moved")
     shutil.rmtree(parent.path)
@@ -127,7 +127,7 @@ def test_a_fork_holds_the_checkpoint_and_outlives_the_parents(parent) -> None:
 
 
 def test_a_checkpoint_that_is_damaged_or_not_there_makes_no_fork(parent) -> None:
-    with pytest.raises(ValueError, match="no checkpoint at step 15; those it has kept: 10, 20"):
+    with pytest.raises(ValueError, match="no checkpoint at step 15; available: 10, 20"):
         find_checkpoint(parent, 15)
     whole = find_checkpoint(parent, 20)
     (whole / "weights").write_bytes(b"other")
@@ -137,7 +137,7 @@ def test_a_checkpoint_that_is_damaged_or_not_there_makes_no_fork(parent) -> None
     with pytest.raises(ValueError, match="damaged"):
         create_fork(parent, "two", "", whole)
     shutil.rmtree(whole)
-    with pytest.raises(ValueError, match="just been removed"):
+    with pytest.raises(ValueError, match="was just removed"):
         create_fork(parent, "two", "", whole)
     assert [path.name for path in parent.path.parent.iterdir()] == ["one"]
 
@@ -152,12 +152,12 @@ def test_a_full_disk_leaves_no_fork(parent, monkeypatch: pytest.MonkeyPatch) -> 
     assert [path.name for path in parent.path.parent.iterdir()] == ["one"]
 
 
-def test_a_log_that_cannot_be_read_is_no_parent(parent) -> None:
+def test_an_unreadable_log_cannot_be_forked(parent) -> None:
     parent.events_file.write_text("torn")
     with pytest.raises(ValueError, match="log of run one cannot be read"):
         fork(parent, "two", 10)
 
 
-def test_every_line_of_a_forks_log_says_its_schema(parent) -> None:
+def test_every_line_of_a_forks_log_has_its_schema(parent) -> None:
     (line,) = fork(parent, "two", 10).events_file.read_text().splitlines()
     assert json.loads(line).keys() >= {"schema", "event", "parent", "parent_step", "parent_began_s"}

@@ -31,7 +31,7 @@ def elsewhere(run, since_s=0.0):
     run.owner_file.write_text(owner.model_dump_json())
 
 
-def test_a_run_that_has_not_begun(run):
+def test_a_new_run(run):
     status = run_status(run)
     assert (status.state, status.step, status.num_steps, status.quiet_s) == ("new", 0, 0, None)
     assert (status.recipe, status.owner) == ("clip-kd", None)
@@ -48,13 +48,13 @@ def test_a_run_of_a_live_process(run, say, started, step_done):
     assert status.owner.pid == os.getpid()
 
 
-def test_a_live_process_is_running_however_long_it_is_silent(run, say, started):
+def test_a_live_process_is_running_without_a_heartbeat_timeout(run, say, started):
     with RunLock(run):
         say(started(time_s=time.time() - 5000))
         assert run_status(run).state == "running"
 
 
-def test_a_live_run_says_what_it_is_measured_on_until_that_is_done(run, say, started):
+def test_a_live_run_shows_the_split_under_evaluation(run, say, started):
     begun = EvalStarted(run="one", step=40, split="test", num_pairs=5000, time_s=time.time() - 76)
     with RunLock(run):
         say(started(), begun)
@@ -69,7 +69,7 @@ def test_a_live_run_says_what_it_is_measured_on_until_that_is_done(run, say, sta
 
 
 @pytest.mark.parametrize("state", ["finished", "stopped", "interrupted", "diverged", "failed"])
-def test_a_run_that_ended_is_what_it_said(run, say, started, step_done, finished, state):
+def test_an_ended_run_has_its_logged_state(run, say, started, step_done, finished, state):
     with RunLock(run):
         say(started(), step_done(10), finished(10, state=state))
         assert run_status(run).state == state
@@ -119,7 +119,7 @@ def test_an_orderly_end_without_a_word_is_dead(run, say, started):
     assert run_status(run).state == "dead"
 
 
-def test_another_hosts_run_is_running_until_it_is_silent(run, say, started, step_done, finished):
+def test_another_hosts_run_is_running_until_its_heartbeat_times_out(run, say, started, step_done, finished):
     elsewhere(run)
     assert run_status(run).state == "silent"
     say(started(host="elsewhere"), step_done(3, time_s=time.time() - 599))
@@ -155,7 +155,7 @@ def test_a_run_whose_files_are_garbage_still_has_a_state(run):
     assert (status.state, status.recipe) == ("new", "")
 
 
-def test_two_hundred_runs_are_looked_at_in_half_a_second(tmp_path, started, step_done, finished):
+def test_two_hundred_runs_are_listed_in_half_a_second(tmp_path, started, step_done, finished):
     lines = [started(), *(step_done(step) for step in range(300))]
     log = "".join(event.to_line() + "\n" for event in lines)
     config = "".join(f'setting_{number} = "value"\n' for number in range(80))
@@ -261,7 +261,7 @@ def test_a_holder_without_a_name_is_not_given_a_wrong_one(run):
     note(run, started="before")  # a dead trainer, of which a child still has the lock open
     with run.lock_file.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match=r"has not said who it is: .* fuser .*lock$"), RunLock(run):
+        with pytest.raises(ValueError, match=r"locked by an unknown process: .* fuser .*lock$"), RunLock(run):
             pass
 
 
@@ -304,7 +304,7 @@ def test_another_machines_run_is_judged_by_its_silence(run, step_done):
 
 def test_another_container_on_this_machine_that_died_is_taken_over_at_once(run):
     if not boot_id():
-        pytest.skip("this kernel does not tell its boot")
+        pytest.skip("this kernel has no boot id")
     note(run, host="old-container")
     with RunLock(run):
         pass
@@ -324,15 +324,15 @@ def test_without_file_locks_the_owners_note_decides(run, monkeypatch, forked, re
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"\xff", b"[]", b'{"pid": "x"}'])
-def test_a_garbled_note_is_no_owner(run, garbage):
+def test_a_damaged_owner_file_is_ignored(run, garbage):
     run.owner_file.write_bytes(garbage)
     assert read_owner(run) is None
     with RunLock(run):
         assert read_owner(run) is not None
 
 
-def test_a_run_that_cannot_be_written_to_says_so(run, failing):
-    remedy = "make it writable, or copy the run to another disk and go on there: workbench runs resume COPY"
+def test_a_read_only_run_is_an_error_with_the_remedy(run, failing):
+    remedy = "make it writable, or copy the run to another disk and resume it there: workbench runs resume COPY"
     with failing(1, errno.EROFS), pytest.raises(ValueError, match=f"cannot write .*: read-only .*; {remedy}$"):
         RunLock(run).__enter__()
     with failing(1, errno.ENOSPC), pytest.raises(ValueError, match=r"no space left on device; make room there$"):

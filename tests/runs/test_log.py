@@ -57,7 +57,7 @@ def test_a_missing_log_is_empty(tmp_path):
 
 @settings(deadline=None)  # it waits for the disk
 @given(cut=st.floats(0, 1))
-def test_a_log_cut_at_any_byte_keeps_every_whole_line_and_goes_on(tmp_path_factory, step_done, cut):
+def test_a_log_truncated_at_any_byte_keeps_every_complete_line(tmp_path_factory, step_done, cut):
     path = tmp_path_factory.mktemp("log") / "events.jsonl"
     write(path, [step_done(step) for step in range(1, 6)])
     content = path.read_bytes()
@@ -143,7 +143,7 @@ def test_a_tail_waits_for_the_line_to_end(tmp_path, step_done):
     assert (steps(events), offset, skipped) == ([2], len(first) + len(second), 0)
 
 
-def test_a_tail_of_a_file_that_was_replaced_begins_again(tmp_path, step_done):
+def test_the_tail_of_a_replaced_file_restarts(tmp_path, step_done):
     path = tmp_path / "events.jsonl"
     write(path, [step_done(1), step_done(2)])
     _, offset, _ = tail_events(path, 0)
@@ -363,7 +363,7 @@ print(json.dumps({
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel says how much memory was taken")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc/self/status")
 def test_a_million_lines_are_read_in_seconds_and_little_memory(tmp_path, step_done):
     """With a clock that is set back, losses that are not numbers, and a last line that was never finished."""
     path = tmp_path / "events.jsonl"

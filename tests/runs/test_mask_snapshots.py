@@ -80,7 +80,7 @@ def test_what_is_written_is_read(tmp_path_factory, snapshot: MaskSnapshot) -> No
     assert_equal(snapshot, read)
 
 
-def test_they_are_read_in_the_order_of_their_steps_and_a_step_is_written_anew(run) -> None:
+def test_they_are_read_by_step_and_a_step_can_be_overwritten(run) -> None:
     for step in (120, 0, 100_000_000, 240):
         write_masks(run, make(step))
     write_masks(run, make(120, learning=False, stage=1))
@@ -110,14 +110,14 @@ def test_torn_and_foreign_files_are_counted(run) -> None:
     assert found.num_skipped == 7
 
 
-def test_masks_that_cannot_be_are_refused(run) -> None:
+def test_invalid_masks_are_refused(run) -> None:
     mask = make_mask()
     for wrong in (
         {"embedding_C": mask.embedding_C[1:]},
         {"heads": mask.heads[1:]},
         {"channels": mask.channels[::-1]},
     ):
-        with pytest.raises(ValueError, match="does not fit"):
+        with pytest.raises(ValueError, match="does not match"):
             replace(mask, **wrong)
     for number in (np.nan, -0.1, 1.1):
         with pytest.raises(ValueError, match="between 0 and 1"):

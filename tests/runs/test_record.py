@@ -59,7 +59,7 @@ def test_a_full_disk_is_reported_once_and_the_gap_is_written_down(run, step_done
     assert [event.step for event in seen] == [1, 2, 3, 3]
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == 1
-    assert "No space left on device; the run goes on" in complaint
+    assert "No space left on device; training continues" in complaint
     events = read_events(run.events_file).events
     assert [event.step for event in events] == [1, 3, 3]
     assert isinstance(events[1], Warned)
@@ -76,7 +76,7 @@ def test_no_failure_of_any_call_stops_the_training(tmp_path, step_done, finished
             assert list(record(events, {"a": run})) == events
         if len(called) < nth:
             break
-    assert capsys.readouterr().err.count("the run goes on") == nth - 1
+    assert capsys.readouterr().err.count("training continues") == nth - 1
     assert [event.step for event in read_events(run.events_file).events] == [1, 1]
 
 
@@ -85,4 +85,4 @@ def test_a_log_that_can_never_be_written_does_not_stop_the_training(run, step_do
     run.events_file.mkdir()
     events = [step_done(1), finished(1)]
     assert list(record(events, {run.id: run})) == events
-    assert "Is a directory; the run goes on" in capsys.readouterr().err
+    assert "Is a directory; training continues" in capsys.readouterr().err

@@ -50,5 +50,5 @@ def test_torn_and_foreign_files_are_counted(ended) -> None:
 def test_embeddings_that_are_not_finite_are_refused(ended) -> None:
     bad = said(1)
     bad.image_PD[0, 0] = np.nan
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="non-finite"):
         write_probe(ended, Probe(10, ("a",) * 4, bad))

@@ -17,9 +17,9 @@ from workbench.runs.log import EventLog
 from workbench.runs.summary import (
     find_study,
     find_trainable,
-    keep_copy,
     known_studies,
     read_summary,
+    save_copy,
     summarize,
     summary_or_reason,
     write_summary,
@@ -91,7 +91,7 @@ def test_without_a_validation_split_the_last_evaluation_counts(run, say):
     assert (summary.metrics, summary.test_metrics) == ({"a": 2.0}, {"a": 1.0})
 
 
-def test_a_run_that_has_said_nothing_has_an_empty_summary(run):
+def test_a_run_without_events_has_an_empty_summary(run):
     summary = summarize(run)
     assert (summary.state, summary.step, summary.metrics, summary.weights_sha256) == ("new", 0, {}, "")
     assert (summary.elapsed_s, summary.reason) == (0.0, "")
@@ -127,7 +127,7 @@ def test_non_finite_metrics_are_strict_json_and_come_back(run, say, finished):
     assert metrics["b"] == float("-inf")
 
 
-def test_a_written_summary_is_read_and_a_torn_one_is_computed_anew(run, say, finished):
+def test_a_written_summary_is_read_and_a_damaged_one_is_recomputed(run, say, finished):
     say(finished(5))
     write_summary(run)
     assert read_summary(run) == summarize(run)
@@ -145,7 +145,7 @@ def test_the_summary_of_a_run_that_was_moved_names_its_new_place(run, say, finis
     assert (read_summary(moved).id, read_summary(moved).dir) == ("moved", str(moved.path))
 
 
-def test_among_many_runs_one_that_cannot_be_read_is_a_reason(run, say, finished):
+def test_an_unreadable_run_has_a_summary_with_the_reason(run, say, finished):
     say(finished(600))
     assert summary_or_reason(run) == read_summary(run)
     run.events_file.unlink()
@@ -171,8 +171,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run() -> Callable[[str, str, int], None]:
-    """``run(study, cell, seed)``: a run of it that has not begun."""
+def make_run() -> Callable[[str, str, int], None]:
+    """``make_run(study, cell, seed)`` creates a run that has not started."""
 
     def make(study: str, cell: str, seed: int) -> None:
         origin = Origin(study=study, cell=cell, values={"loss.fd.weight": float(cell)}, seed=seed, trial=int(cell))
@@ -189,7 +189,7 @@ def test_a_study_of_ones_own_is_found_by_name(place: str) -> None:
     if place.startswith("elsewhere"):
         with pytest.raises(ValueError, match="unknown study 'own'"):
             find_study("own", RUNS)
-        keep_copy(load_study(place), "own", RUNS)  # as its sweep does
+        save_copy(load_study(place), "own", RUNS)  # as its sweep does
     found = find_study("own", RUNS)
     assert found == (load_study(place), "own", True)
     assert find_trainable("own", RUNS) == found.study
@@ -222,15 +222,15 @@ def test_a_copy_is_the_study_as_it_was_asked_for(content: str) -> None:
     Path("own.toml").write_text(content)
     asked = load_study("own.toml").quick()
     Path("own.toml").unlink()
-    keep_copy(asked, "other-quick", RUNS)
+    save_copy(asked, "other-quick", RUNS)
     assert find_study("other-quick", RUNS).study == asked.model_copy(update={"name": "other-quick"})
 
 
-def test_runs_without_any_file_tell_their_study(run: Callable[[str, str, int], None]) -> None:
+def test_a_study_without_a_file_is_reconstructed_from_its_runs(make_run: Callable[[str, str, int], None]) -> None:
     for cell in ("0", "1"):
         for seed in (0, 1, 2):
-            run("lost", cell, seed)
-    run("lost-best-of-4", "0", 9)
+            make_run("lost", cell, seed)
+    make_run("lost-best-of-4", "0", 9)
     found = find_study("lost", RUNS)
     assert not found.has_file
     assert [cell.name for cell in found.study.cells] == ["0", "1"]
@@ -240,9 +240,11 @@ def test_runs_without_any_file_tell_their_study(run: Callable[[str, str, int], N
         find_trainable("lost", RUNS)
 
 
-def test_the_nearest_name_is_offered_and_a_rehearsal_goes_with_its_study(run: Callable[[str, str, int], None]) -> None:
+def test_the_nearest_name_is_offered_and_a_rehearsal_goes_with_its_study(
+    make_run: Callable[[str, str, int], None],
+) -> None:
     Path("own.toml").write_text(GRID)
-    run("own-quick", "0", 0)
+    make_run("own-quick", "0", 0)
     assert find_study("own-quick", RUNS) == (load_study("own.toml").quick(), "own", True)
     assert "own-quick" not in known_studies(RUNS)
     with pytest.raises(ValueError, match="did you mean 'own'"):

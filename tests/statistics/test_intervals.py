@@ -171,7 +171,7 @@ def test_errors_over_items_do_not_shrink_with_seeds():
     assert same.high - 0.25 == pytest.approx(0.02 * stats.norm.ppf(0.975), rel=1e-6)
 
 
-def test_an_interval_over_items_covers_other_pictures_too():
+def test_an_interval_over_items_covers_other_images_too():
     generator, covered = np.random.default_rng(5), []
     for _ in range(1000):
         share_N = np.clip(0.3 + 0.25 * generator.standard_normal(400), 0, 1)

@@ -69,7 +69,7 @@ def _least_squares(value_CS: np.ndarray) -> float:
     return float(np.nansum(rest**2))
 
 
-def test_intervals_cover_as_often_as_they_say():
+def test_intervals_have_their_nominal_coverage():
     generator = np.random.default_rng(3)
     covered = []
     for _ in range(1500):
@@ -99,7 +99,7 @@ def test_numbers_that_never_vary_are_certain():
 
 
 def test_a_number_that_is_not_finite_is_refused():
-    with pytest.raises(ValueError, match="leave out the seeds that diverged"):
+    with pytest.raises(ValueError, match="drop the seeds that diverged"):
         pooled_spread({"a": {0: math.inf}, "b": {0: 0.1}})
 
 

@@ -54,5 +54,5 @@ def test_the_interval_is_as_wide_as_the_order_is_unsure():
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [0, 0, 0])])
-def test_there_is_nothing_to_say_of_too_few_or_of_ties(ours, theirs):
+def test_too_few_cells_or_all_ties_have_no_agreement(ours, theirs):
     assert rank_agreement(ours, theirs) is None

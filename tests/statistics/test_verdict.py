@@ -89,7 +89,7 @@ def test_the_seeds_needed_are_the_fewest_that_do():
     assert at[0] < POWER <= at[1]
 
 
-def test_what_cannot_be_known_is_not_said():
+def test_without_degrees_of_freedom_power_is_unknown():
     nothing = Spread(math.nan, 0)
     assert detectable(nothing, 1) == math.inf
     assert seeds_needed(0.1, nothing, 1) is None

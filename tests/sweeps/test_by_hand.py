@@ -1,4 +1,4 @@
-"""What a person adds to a study that has begun: runs are pretended, the storage is real."""
+"""Manual additions to a running study, with faked runs and a real database."""
 
 from types import SimpleNamespace
 
@@ -115,7 +115,7 @@ def test_what_would_end_the_same_way_is_not_tried_again(planned, ends, search):
     ends.states = {("0", 0): "diverged"}
     planned("grid.toml").work()
     for cell in ("0", "1"):
-        with pytest.raises(ValueError, match="no run that failed or was stopped"):
+        with pytest.raises(ValueError, match="no failed or stopped run"):
             queue_again(planned("grid.toml"), cell)
     with pytest.raises(ValueError, match="unknown cell '7'"):
         queue_again(planned("grid.toml"), "7")
@@ -125,7 +125,7 @@ def test_what_would_end_the_same_way_is_not_tried_again(planned, ends, search):
         queue_again(search(), "t0000")
 
 
-def test_nothing_is_queued_for_a_study_that_has_not_begun(planned, folder):
-    with pytest.raises(ValueError, match="there is no study 'grid' to resume: leave out"):
+def test_nothing_is_queued_for_a_study_that_was_not_started(planned, folder):
+    with pytest.raises(ValueError, match="there is no study 'grid' to resume: drop"):
         queue_again(planned("grid.toml", resumes=True), "1")
     assert not (folder / "runs").exists()

@@ -29,7 +29,7 @@ metric = "image_to_text_r1"
 
 @pytest.fixture
 def search(folder):
-    """A search that begins with the tiny recipe, and is set against its student alone."""
+    """A search warm-started with the tiny recipe, compared with its student alone."""
     text = (folder / "tiny.toml").read_text()
     (folder / "alone.toml").write_text(text[: text.index("[loss.crd]")])
     (folder / "search.toml").write_text(SEARCH)
@@ -79,7 +79,7 @@ def test_a_rival_is_tuned_as_the_search_was_but_for_its_own_space_and_losses(sea
 @pytest.mark.slow
 def test_the_best_is_trained_once_with_fresh_seeds_and_paired_with_its_rivals(planned, folder, search):
     sweep = planned(search.name)
-    assert sweep.begun_confirmation is None
+    assert sweep.started_confirmation is None
     sweep.work()
     assert sweep.is_done
     (best,) = sweep.best

@@ -9,8 +9,8 @@ from workbench.config.study import load_study
 from workbench.engine.doctor.estimate import Estimate
 from workbench.engine.doctor.forecast import num_validations
 from workbench.sweeps import forecast
-from workbench.sweeps.ahead import measured_cells, rivals_ahead, trials_ahead
-from workbench.sweeps.forecast import Clock, Cost, make_forecast, rehearse
+from workbench.sweeps.confirm import measured_cells, rivals_ahead, trials_ahead
+from workbench.sweeps.forecast import Clock, Cost, make_forecast, measure_costs
 from workbench.sweeps.plan import Group, groups
 
 SEARCH = """
@@ -59,28 +59,28 @@ def passing(monkeypatch):
 def test_the_forecast_is_corrected_by_what_was_measured(passing):
     clock = Clock({"a": 25.0, "b": 45.0}, workers=2)
     assert clock.left("ab") == "; about 35 s left"
-    clock.begin()
+    clock.start()
     passing(140)  # twice what was forecast
-    clock.end("ab")
+    clock.stop("ab")
     assert clock.left("ab") == "; about 1.2 min left"
     assert clock.left((), 3) == "; about 1.8 min left"  # three runs that are not known yet cost the mean
 
 
-def test_without_a_forecast_nothing_is_said_before_a_run_has_ended(passing):
+def test_without_a_forecast_there_is_no_estimate_before_a_run_has_ended(passing):
     clock = Clock()
     assert clock.left("ab") == ""
-    clock.begin()
+    clock.start()
     passing(30)
-    clock.end("a")
+    clock.stop("a")
     assert clock.left("ab") == "; about 1.0 min left"
 
 
 def test_what_comes_after_a_search_is_counted_with_it(passing):
     clock = Clock({"a": 25.0}, later_s=200.0, workers=2)
     assert clock.left((), 4) == "; about 2.5 min left"
-    clock.begin()
+    clock.start()
     passing(50)  # twice what was forecast
-    clock.end(["t0007"])
+    clock.stop(["t0007"])
     assert clock.left((), 3) == "; about 4.6 min left"
     of_a_team = Clock(later_s=10, workers=2)  # nothing measured: ten runs
     of_a_team.begin()
@@ -121,7 +121,7 @@ def test_a_step_that_takes_long_is_estimated_and_not_taken(group, tmp_path, monk
     monkeypatch.setattr(forecast, "estimate_step", lambda _: slow)
     monkeypatch.setattr(forecast, "step_timings", lambda _: 1 / 0)
     said: list[str] = []
-    cost = rehearse([group], tmp_path, said.append)["one"]
+    cost = measure_costs([group], tmp_path, said.append)["one"]
     assert "a step takes about 3.9 min" in said[-1]  # 32 s of the teacher and 20 x 10 s
     assert cost.shared_s >= 12 * 32
     assert cost.own_s >= 12 * 200
@@ -132,6 +132,6 @@ def test_a_step_that_takes_long_is_estimated_and_not_taken(group, tmp_path, monk
 
 def test_a_quick_step_is_measured(group, tmp_path) -> None:
     said: list[str] = []
-    cost = rehearse([group], tmp_path, said.append)["one"]
+    cost = measure_costs([group], tmp_path, said.append)["one"]
     assert len(said) == 1
     assert 0 < cost.own_s < 60

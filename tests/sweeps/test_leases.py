@@ -1,4 +1,4 @@
-"""Leases: of many who ask one gets it; the dead and the silent lose theirs, and notice."""
+"""Leases: only one of several workers gets one; dead and timed-out workers lose theirs, and notice."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def make_old(engine, owner=None):
             connection.execute(sqlalchemy.text("UPDATE workbench_leases SET owner = :owner"), {"owner": owner})
 
 
-def test_the_silent_lose_their_lease_and_notice_when_they_wake(engine):
+def test_timed_out_workers_lose_their_lease_and_notice_when_they_resume(engine):
     sleeper, other = Leases(engine, grace_s=60), Leases(engine, grace_s=60)
     sleeper.take("a")
     assert other.take("a") is None

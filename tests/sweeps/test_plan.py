@@ -67,11 +67,11 @@ def test_every_shipped_study_can_be(name: str) -> None:
         (
             {"recipe": "baseline", "objectives": [{"metric": "cka"}], "grid": {"loss.clip.weight": [1, 2]}}
             | {"settings": {"teacher.model": ""}},
-            "objective cka is measured against a teacher, and cell '1' has none: .*--set teacher.model=SPEC",
+            "objective cka needs a teacher, and cell '1' has none: .*--set teacher.model=SPEC",
         ),
         (
             {"settings": {"data.validation": "", "data.test": ""}},
-            "objective image_to_text_r1: nothing is evaluated in cell '0': .*--set data.validation=SPEC",
+            "objective image_to_text_r1: cell '0' has no evaluation: .*--set data.validation=SPEC",
         ),
         ({"grid": {"loss.fd.wieght": [1, 2]}}, "cell '1': unknown setting of loss.fd 'wieght': did you mean 'weight'"),
         (
@@ -84,7 +84,7 @@ def test_every_shipped_study_can_be(name: str) -> None:
         ),
     ],
 )
-def test_a_grid_that_cannot_be_is_refused_with_its_cell(changes: dict[str, object], said: str) -> None:
+def test_an_invalid_grid_is_refused_with_the_cells_name(changes: dict[str, object], said: str) -> None:
     start = time.perf_counter()
     with pytest.raises(ValueError, match=said):
         check(**changes)

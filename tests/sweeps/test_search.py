@@ -12,7 +12,7 @@ import pytest
 from workbench.process import this_host
 from workbench.sweeps import sweep as sweeps
 from workbench.sweeps.outcome import Outcome
-from workbench.sweeps.search import by_seed, is_out_of_the_race, residual_spread
+from workbench.sweeps.search import by_seed, residual_spread, should_prune
 
 SEARCH = """
 question = "Which weight?"
@@ -36,7 +36,7 @@ SECOND = '[[objectives]]\nmetric = "elapsed_s"\ndirection = "minimize"\n'
 
 
 class Pretended:
-    """In place of training: every run ends at once, as ``ends`` says of its job; ``jobs`` are all that were asked."""
+    """Replaces training: every run ends at once with the outcome ``ends(job)``; ``jobs`` records all jobs."""
 
     def __init__(self):
         self.jobs = []
@@ -84,7 +84,7 @@ def quick_disk(tmp_path):
 
 @pytest.fixture
 def search(planned, folder, quick_disk):
-    """``search(text)``: the sweep of this study, with a rival that has no teacher beside it."""
+    """``search(text)``: the sweep of this study, with a rival without a teacher."""
     tiny = (folder / "tiny.toml").read_text()
     (folder / "alone.toml").write_text(tiny[: tiny.index("[loss.crd]")])
 
@@ -113,7 +113,7 @@ def test_racing_drops_what_is_credibly_worse_and_never_the_best(search, pretende
     for trial in dropped:
         before = [other for other in trials[: trial.number] if other.state == "finished"]
         finished = [by_seed(other, "image_to_text_r1") for other in before]
-        assert is_out_of_the_race(by_seed(trial, "image_to_text_r1"), finished, maximize=True)
+        assert should_prune(by_seed(trial, "image_to_text_r1"), finished, maximize=True)
     whole = [trial for trial in trials if trial.state == "finished"]
     assert racing.best == [max(whole, key=lambda trial: sum(by_seed(trial, "image_to_text_r1").values())).name]
 
@@ -149,7 +149,7 @@ def confirmed(text):
 
 
 def test_rivals_are_tuned_with_the_same_budget_and_beaten_on_the_test_pairs(search, pretended):
-    """By validation the search looks best; the test pairs say that the tuned rival is better, and so does the text."""
+    """The search is best by validation, but the tuned rival on the test pairs; the text reports the latter."""
 
     def ends(job):
         rate = job.cell.config.optimizer.learning_rate
@@ -185,7 +185,7 @@ def test_rivals_are_tuned_with_the_same_budget_and_beaten_on_the_test_pairs(sear
 
 
 @pytest.mark.slow
-def test_where_nothing_is_better_than_the_beginning_that_is_said(search, pretended):
+def test_a_warm_start_that_no_trial_beats_is_reported(search, pretended):
     pretended.ends = lambda job: {"metrics": {"image_to_text_r1": float(fd_weight(job) == 5 or not fd_weight(job))}}
     sweep = search(confirmed(SEARCH))
     sweep.work()
@@ -208,11 +208,11 @@ def test_when_time_is_up_rivals_get_as_many_trials_as_there_were(search, pretend
 
 
 @pytest.mark.slow
-def test_three_failures_end_a_search_until_it_is_told_to_go_on(search, pretended):
+def test_three_failures_end_a_search_until_it_is_resumed(search, pretended):
     normal = pretended.ends
     pretended.ends = lambda _: {"state": "failed", "reason": "out of memory"}
     said = []
-    search(confirmed(SEARCH)).work(say=said.append)
+    search(confirmed(SEARCH)).work(notify=said.append)
     stopped = search(confirmed(SEARCH))
     assert [trial.state for trial in stopped.ledger.trials()] == ["failed"] * 3
     assert any("before --resume says so" in line for line in said)
@@ -281,9 +281,9 @@ def test_equal_configurations_are_seldom_dropped_and_bad_ones_are():
     for _ in range(400):
         *finished, last = trials([0.0] * 9, range(3), 1.0, generator)
         first_two = {seed: last[seed] for seed in (0, 1)}
-        dropped_equal += is_out_of_the_race(first_two, finished, maximize=True)
+        dropped_equal += should_prune(first_two, finished, maximize=True)
         worse = {seed: value - 6 for seed, value in first_two.items()}
-        dropped_bad += is_out_of_the_race(worse, finished, maximize=True)
+        dropped_bad += should_prune(worse, finished, maximize=True)
     assert dropped_equal / 400 < 0.1
     assert dropped_bad / 400 > 0.9
 
@@ -291,10 +291,10 @@ def test_equal_configurations_are_seldom_dropped_and_bad_ones_are():
 def test_smaller_is_better_where_it_is_minimised():
     finished = trials([0.0] * 6, range(3), 0.1, np.random.default_rng(1))
     better = {0: finished[0][0] - 5}
-    assert is_out_of_the_race(better, finished, maximize=True)
-    assert not is_out_of_the_race(better, finished, maximize=False)
+    assert should_prune(better, finished, maximize=True)
+    assert not should_prune(better, finished, maximize=False)
 
 
 def test_nobody_is_dropped_before_the_scatter_is_known():
-    assert not is_out_of_the_race({0: -100.0}, [{0: 1.0, 1: 2.0}, {0: 1.1, 1: 2.0}], maximize=True)
-    assert not is_out_of_the_race({0: -100.0}, [], maximize=True)
+    assert not should_prune({0: -100.0}, [{0: 1.0, 1: 2.0}, {0: 1.1, 1: 2.0}], maximize=True)
+    assert not should_prune({0: -100.0}, [], maximize=True)

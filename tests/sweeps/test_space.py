@@ -1,4 +1,4 @@
-"""A sampler that is made anew for every trial goes on as one that was never interrupted."""
+"""A sampler that is re-created for every trial samples the same points as an uninterrupted one."""
 
 import optuna
 import pytest
@@ -11,7 +11,7 @@ NUMERIC = {"x": FloatDistribution(0.01, 10, log=True), "z": FloatDistribution(-1
 
 
 def tried(storage, name, num_trials, *, space, restarts):
-    """The points of a study that is loaded anew before every trial, or once."""
+    """The points of a study that is loaded before every trial, or once."""
     study = optuna.create_study(study_name="s", storage=storage, sampler=SteadySampler(name), load_if_exists=True)
     for _ in range(num_trials):
         if restarts:

@@ -52,7 +52,7 @@ def test_of_many_who_make_its_tables_at_once_all_get_them(tmp_path):
 
 
 def test_a_loser_opens_again_and_gives_up_in_the_end(monkeypatch):
-    monkeypatch.setattr(storage, "BETWEEN_OPENINGS_S", 0)
+    monkeypatch.setattr(storage, "RETRY_S", 0)
     lost: list[Exception] = [
         IntegrityError("INSERT", None, sqlite3.IntegrityError("UNIQUE constraint failed: alembic_version.version_num")),
         OperationalError("CREATE TABLE", None, sqlite3.OperationalError("table studies already exists")),
@@ -65,9 +65,9 @@ def test_a_loser_opens_again_and_gives_up_in_the_end(monkeypatch):
             raise tries[-1]
         return "made"
 
-    assert storage._made_or_found(make) == "made"
-    lost = [lost[0]] * storage.MOST_OPENINGS
+    assert storage._retry_if_contested(make) == "made"
+    lost = [lost[0]] * storage.MAX_ATTEMPTS
     tries.clear()
     with pytest.raises(IntegrityError):
-        storage._made_or_found(make)
-    assert len(tries) == storage.MOST_OPENINGS
+        storage._retry_if_contested(make)
+    assert len(tries) == storage.MAX_ATTEMPTS

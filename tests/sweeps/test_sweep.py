@@ -95,7 +95,7 @@ def test_a_lost_database_is_made_again_from_the_runs(planned, folder, finished):
 
 
 @pytest.mark.filterwarnings("ignore:cannot read")
-def test_a_run_that_cannot_be_read_is_left_as_it_is_and_trained_again(planned, folder, finished):
+def test_an_unreadable_run_is_kept_and_trained_again(planned, folder, finished):
     before = finished.to_json()
     damaged = next(one.run for one in runs_of_study(folder / "runs", "grid") if one.origin.cell == "5")
     damaged.events_file.unlink()
@@ -221,12 +221,12 @@ def test_another_space_is_refused_with_the_difference(planned, folder):
 @pytest.mark.usefixtures("finished")
 def test_runs_of_the_same_name_with_other_settings_are_not_taken_for_ours(planned, folder):
     shutil.rmtree(folder / "runs" / "studies")
-    with pytest.raises(ValueError, match=r"other settings \(train.num_steps is 6 there and 9 here\)"):
+    with pytest.raises(ValueError, match=r"other settings \(train.num_steps is 6 there, 9 here\)"):
         planned("grid.toml", steps=9).work()
 
 
 @pytest.mark.usefixtures("finished")
-def test_a_run_says_where_it_belongs(folder):
+def test_a_run_records_its_study(folder):
     run = next(run for run in list_runs(folder / "runs") if run.id == "grid-5-s1")
     origin = read_origin(run.config_file)
     assert (origin.study, origin.cell, origin.seed, origin.trial) == ("grid", "5", 1, 2)
@@ -249,7 +249,7 @@ def test_an_objective_that_nothing_measures_is_named_before_anything_is_trained(
 
 
 @pytest.mark.slow
-def test_a_search_that_diverges_says_so_and_keeps_to_its_budget(planned, folder):
+def test_diverged_trials_are_reported_and_the_budget_holds(planned, folder):
     text = SEARCH.replace("seeds = 2", "seeds = 1").replace("[search]", "budget = { num_params = 10 }\n[search]")
     text = text.replace("[search]", 'settings.loss.demanding = { file = "demanding.py", weight = 1 }\n[search]')
     text += '[[objectives]]\nmetric = "num_params"\ndirection = "minimize"\n'
@@ -268,5 +268,5 @@ def test_a_search_that_diverges_says_so_and_keeps_to_its_budget(planned, folder)
 
 def test_a_warm_start_must_lie_in_the_space(planned, folder):
     (folder / "search.toml").write_text(SEARCH.replace("low = 0.1", "low = 6.0"))
-    with pytest.raises(ValueError, match=r"warm start from .*tiny.toml: loss.fd.weight = 5.0 lies outside"):
+    with pytest.raises(ValueError, match=r"warm start from .*tiny.toml: loss.fd.weight = 5.0 is outside"):
         planned("search.toml")

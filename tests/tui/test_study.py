@@ -66,7 +66,7 @@ def test_every_pane_and_every_metric_can_be_shown(record, drive, seen, soon) -> 
         await pilot.press("2")
         assert "fd_weight-0-s0" in seen(pilot)
         await pilot.press("3")
-        assert "What it says" in seen(pilot)
+        assert "Findings" in seen(pilot)
         await pilot.press("4")
         assert "image→text R@1 on validation, mean over seeds" in seen(pilot)
         await pilot.press("e", "Y")

@@ -72,14 +72,14 @@ def test_values_are_typed_checked_and_queued_and_the_study_goes_on(drive, seen, 
         await read(pilot, soon)
         await pilot.press("G", "T")
         await pilot.pause()
-        assert "loss.fd.weight: 1 to 100, by ratio" in seen(pilot)
+        assert "loss.fd.weight: 1 to 100, log scale" in seen(pilot)
         fields = list(pilot.app.screen.query("Input"))
         assert [field.value for field in fields] in (["5", "2", "0.5"], ["50", "", ""])
         await pilot.press("ctrl+u", *"500")
-        assert "= 500 lies outside" in seen(pilot)
+        assert "= 500 is outside" in seen(pilot)
         assert pilot.app.screen.query_one("#yes").disabled
         await pilot.press("ctrl+u", *"7", "tab", "ctrl+u", *"3")
-        assert "= 3 lies outside" in seen(pilot)
+        assert "= 3 is outside" in seen(pilot)
         await pilot.press("ctrl+u", "tab", "ctrl+u", *"0.25")
         assert "do it" in seen(pilot)  # however small the terminal
         await pilot.press("ctrl+s")

@@ -1,1 +1,1 @@
-"""How fast and how lean: what the workbench does, beside the obvious way and beside what no way can avoid."""
+"""Benchmarks of time and memory against naive implementations and lower bounds."""

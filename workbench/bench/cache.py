@@ -1,4 +1,4 @@
-"""A training step with the teacher's embeddings from disk, beside one with a live teacher, and one without any."""
+"""A training step with cached teacher embeddings, against a live teacher and against no teacher."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,13 +19,13 @@ from workbench.errors import unknown
 from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
 
-NUM_BATCHES = 2  # that the steps go through, again and again
+NUM_BATCHES = 2  # the steps cycle through these
 LIVE, CACHED, NO_TEACHER = "live teacher", "cached teacher", "no teacher"
 
 
 @dataclass(frozen=True)
 class Size:
-    """Teacher and student, and the pairs of a batch unless another number is asked for."""
+    """Teacher, student and default batch size."""
 
     name: str
     teacher: str
@@ -43,7 +43,7 @@ def choose_size(name: str) -> Size:
     """The size of this name.
 
     Raises:
-        ValueError: there is none; offers the nearest.
+        ValueError: an unknown size, with the closest known name.
     """
     if name not in SIZES:
         raise unknown("size", name, SIZES)
@@ -51,9 +51,9 @@ def choose_size(name: str) -> Size:
 
 
 def cache_rows(size: Size, batch_size: int, device: torch.device) -> list[Row]:
-    """The three steps, in turns: batch made, teacher asked, student taught; nothing overlaps.
+    """The three steps in turns: loading, teacher forward, student update, without overlap.
 
-    The floor is the step of the same losses with the teacher's embeddings in memory, as if it had cost nothing.
+    The floor is a step with the same losses and the teacher's embeddings in memory.
     """
     with _steps(size, batch_size, device) as contenders:
         measured = measure(contenders, device)
@@ -62,7 +62,7 @@ def cache_rows(size: Size, batch_size: int, device: torch.device) -> list[Row]:
 
 @contextmanager
 def _steps(size: Size, batch_size: int, device: torch.device) -> Iterator[dict[str, Callable[[], object]]]:
-    """A call that takes a step, by name."""
+    """Calls that take one step, by name."""
     with tempfile.TemporaryDirectory() as folder:
         cached = build_cohort({"cached": _config(size, batch_size, device, Path(folder), "on")})
         kept = cached.cached
@@ -70,15 +70,16 @@ def _steps(size: Size, batch_size: int, device: torch.device) -> Iterator[dict[s
         try:
             live = build_cohort({"live": _config(size, batch_size, device, Path(folder), "off")})
             free = build_cohort({"free": _config(size, batch_size, device, Path(folder), "on")}, like=cached)
-            yield {LIVE: _step(live), CACHED: _step(cached), NO_TEACHER: _step(free, is_taught_once=True)}
+            yield {LIVE: _step(live), CACHED: _step(cached), NO_TEACHER: _step(free, reuses_outputs=True)}
         finally:
             remove_cache(kept.folder)
 
 
-def _step(cohort: Cohort, *, is_taught_once: bool = False) -> Callable[[], object]:
+def _step(cohort: Cohort, *, reuses_outputs: bool = False) -> Callable[[], object]:
     (member,) = cohort.members
     steps = count()
-    once = cohort.teacher_forward(cohort.stream.batch(0).to(cohort.device), 0) if is_taught_once else None
+    # Fixed outputs cost nothing per step, which makes this the lower bound for any teacher cache.
+    once = cohort.teacher_forward(cohort.stream.batch(0).to(cohort.device), 0) if reuses_outputs else None
 
     def work() -> None:
         step = next(steps) % NUM_BATCHES
@@ -89,7 +90,7 @@ def _step(cohort: Cohort, *, is_taught_once: bool = False) -> Callable[[], objec
 
 
 def _config(size: Size, batch_size: int, device: torch.device, folder: Path, cache: str) -> RunConfig:
-    """Views without number keep a live teacher from remembering what it said."""
+    """``data.views=0`` prevents reuse of a live teacher's outputs."""
     teacher = _with_weights(size.teacher, folder) if size.teacher.startswith("open_clip:") else size.teacher
     settings = {
         "data.num_pairs": NUM_BATCHES * batch_size,
@@ -108,7 +109,7 @@ def _config(size: Size, batch_size: int, device: torch.device, folder: Path, cac
 
 
 def _with_weights(spec: str, folder: Path) -> str:
-    """A model folder of this architecture with random weights: its arithmetic is that of a trained one."""
+    """A model folder of this architecture with random weights; they cost the same as trained ones."""
     place = folder / "teacher"
     if not place.exists():
         save_folder(load_model(spec, seed=0), place)

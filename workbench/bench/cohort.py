@@ -1,4 +1,4 @@
-"""Students that share a cohort beside runs one after another, and beside what sharing allows."""
+"""A cohort of students against sequential runs, and against the speed-up that sharing can give at most."""
 
 from collections.abc import Callable
 from itertools import count
@@ -6,13 +6,13 @@ from itertools import count
 import torch
 
 from workbench.bench.cache import Size
-from workbench.bench.contest import Measured, Row, measure
+from workbench.bench.contest import Row, Timing, measure
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
 
-NUM_BATCHES = 8  # that the steps go through, again and again
+NUM_BATCHES = 8  # the steps cycle through these
 LEAST_TURNS = 5
 DECODE, TEACHER, STUDENT = PARTS = "decode (D)", "teacher (T)", "student (S)"
 ONE_RUN, APART, TOGETHER, STACKED = "one run", "one after another", "one cohort", "one cohort, stacked"
@@ -21,13 +21,13 @@ ONE_RUN, APART, TOGETHER, STACKED = "one run", "one after another", "one cohort"
 def cohort_rows(
     size: Size, num_members: int, batch_size: int, device: torch.device, *, stacked: bool | None = None
 ) -> list[Row]:
-    """A step of N members together, and N steps of a run alone, in turns with the parts of one step; nothing overlaps.
+    """A step of a cohort of N, N steps of single runs, and the parts of one step; loading does not overlap.
 
-    ``ratio`` is how many times faster a cohort is than N runs. For one whose members take turns, the floor is what
-    sharing decode and teacher allows, N (D + T + S) / (D + T + N S) times; for a stacked one, the step of one run.
+    ``ratio`` is the speed-up of a cohort over N runs. The floor of an unstacked cohort is the speed-up from sharing
+    decoding and teacher, N (D + T + S) / (D + T + N S); that of a stacked one is the step of one run.
 
     Args:
-        stacked: whether to measure a stacked cohort too; None does so on a GPU.
+        stacked: whether to measure a stacked cohort too; None: on a GPU only.
     """
     contenders = _contenders(
         size, num_members, batch_size, device, device.type == "cuda" if stacked is None else stacked
@@ -35,6 +35,7 @@ def cohort_rows(
     measured = measure(contenders, device, LEAST_TURNS)
     parts_s = [measured[part].time_s for part in PARTS]
     apart_s, one_s = measured[APART].time_s, measured[ONE_RUN].time_s
+    # Amdahl's law: decoding and teacher are shared, student work is not.
     allowed = num_members * sum(parts_s) / (parts_s[0] + parts_s[1] + num_members * parts_s[2])
     ratio = apart_s / measured[TOGETHER].time_s
     rows = [
@@ -53,7 +54,7 @@ def cohort_rows(
 
 
 def _row(
-    case: str, batch_size: int, found: Measured, ratio: float | None = None, floor_ratio: float | None = None
+    case: str, batch_size: int, found: Timing, ratio: float | None = None, floor_ratio: float | None = None
 ) -> Row:
     return Row(case, batch_size, found.time_s, found.peak_mb, ratio, floor_ratio)
 
@@ -100,7 +101,7 @@ def _cohort(
     like: Cohort | None = None,
     stacked: str = "off",
 ) -> Cohort:
-    """Members that differ in their initial weights; views without number keep a live teacher from remembering."""
+    """Members with different initial weights; ``data.views=0`` prevents reuse of teacher outputs."""
     settings = {
         "data.num_pairs": NUM_BATCHES * batch_size,
         "data.views": 0,

@@ -1,4 +1,4 @@
-"""Cases by their names."""
+"""Timing contenders in turns, their peak memory, and the rows of a benchmark's table."""
 
 import ctypes
 import gc
@@ -14,16 +14,14 @@ import torch
 from workbench.engine import device as machine
 from workbench.errors import unknown
 
-# The memory that a piece of work needs at its peak, beyond what was held before it.
-
-PROCESS = Path("/proc/self")  # Linux: what a process may ask about itself
-RESET_PEAK = "5"  # written to clear_refs, it lowers VmHWM, the most memory ever held, to what is held now
+PROCESS = Path("/proc/self")  # Linux only
+RESET_PEAK = "5"  # written to clear_refs, it resets VmHWM (peak resident memory) to the current value
 
 
 def peak_mb(work: Callable[[], object], device: torch.device) -> float | None:
-    """Run ``work`` once; its peak in MiB of the GPU's allocator, or of the process on a CPU.
+    """Run ``work`` once; peak memory in MiB above that held before, of the GPU's allocator or of the process.
 
-    None on a CPU where the system does not tell (anything but Linux).
+    None on a CPU on systems other than Linux.
     """
     if device.type == "cuda":
         return _cuda_peak_mb(work, device)
@@ -45,8 +43,8 @@ def _cuda_peak_mb(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _return_free_memory() -> None:
-    """Give freed memory back to the system, so that using it again counts."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library has it, musl has not
+    """Return freed memory to the system, so that reusing it is counted."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:
         trim(0)
 
@@ -54,26 +52,23 @@ def _return_free_memory() -> None:
 def _status_mb(field: str) -> float:
     for line in (PROCESS / "status").read_text().splitlines():
         if line.startswith(f"{field}:"):
-            return float(line.split()[1]) / 2**10  # the kernel says "kB" and means KiB
+            return float(line.split()[1]) / 2**10  # the kernel's "kB" are KiB
     raise AssertionError(f"/proc/self/status has no {field}")
-
-
-# One line of a benchmark's table, and of its JSON.
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one case took. None where it was not measured.
+    """One row of a benchmark: table line and JSON object. None means not measured.
 
     Args:
-        case: what was run.
-        size: how much of it; for losses, the pairs of a batch.
-        time_s: seconds, of the command's ``clock``.
-        peak_mb: MiB at its peak, beyond what was held before.
-        ratio: how many times longer the straightforward way took, in the same run.
-        floor_ratio: how many times longer it took than what no way can avoid, in the same run.
-        share: its part of the whole that it belongs to.
-        pairs_per_s: pairs a second.
+        case: name of the case.
+        size: number of pairs in a batch.
+        time_s: seconds of the benchmark's ``clock``.
+        peak_mb: peak memory, MiB above the memory held before.
+        ratio: time of the naive implementation divided by this one's, in the same run.
+        floor_ratio: this one's time divided by the lower bound's, in the same run.
+        share: fraction of the total of the parts.
+        pairs_per_s: pairs per second.
     """
 
     case: str
@@ -89,44 +84,40 @@ class Row:
         return asdict(self)
 
 
-# Contenders timed in turns, in one run: on a busy machine only their ratios mean something.
-
-MIN_REPEATS, MIN_S = 5, 0.3  # a contender goes on until it has had both, or either of the next
-ENOUGH_REPEATS, ENOUGH_S = 100, 3.0
+MIN_REPEATS, MIN_S = 5, 0.3  # a contender repeats until it has reached both of these ...
+ENOUGH_REPEATS, ENOUGH_S = 100, 3.0  # ... or one of these
 
 Clock = Literal["cpu", "wall"]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one contender needs: seconds (see :func:`clock`), the median of its turns, and MiB (None: not told)."""
+class Timing:
+    """Median time of one contender in seconds of :func:`clock`, and peak memory in MiB (None if unknown)."""
 
     time_s: float
     peak_mb: float | None
 
 
-def measure(
-    contenders: Mapping[str, Callable[[], object]], device: torch.device, least: int = 1
-) -> dict[str, Measured]:
-    """Time every contender and its peak memory, by name.
+def measure(contenders: Mapping[str, Callable[[], object]], device: torch.device, least: int = 1) -> dict[str, Timing]:
+    """Time and peak memory of every contender, by name.
 
-    The first turn of each warms it up, untimed, and is where memory is measured. After it they take turns, so that
-    whatever else the machine does falls on all of them.
+    The first call of each is an untimed warm-up that measures memory. After it contenders take turns, so that other
+    load on the machine affects all of them equally; only ratios are meaningful on a busy machine.
 
     Args:
-        least: turns that each has, however long it takes; more where small differences are looked for.
+        least: minimum number of timed calls of each, for small differences.
     """
-    gc.collect()  # garbage of what ran before must not be freed within a turn
+    gc.collect()  # earlier garbage must not be collected during a timed call
     peaks_mb = {name: peak_mb(work, device) for name, work in contenders.items()}
     times_s: dict[str, list[float]] = {name: [] for name in contenders}
     while waiting := [name for name, times in times_s.items() if not _is_enough(times, least)]:
         for name in waiting:
             times_s[name].append(_time_s(contenders[name], device))
-    return {name: Measured(statistics.median(times_s[name]), peaks_mb[name]) for name in contenders}
+    return {name: Timing(statistics.median(times_s[name]), peaks_mb[name]) for name in contenders}
 
 
-def compared(measured: Mapping[str, Measured], case: str, size: int, *, against: str, floor: str) -> list[Row]:
-    """A row a contender, "CASE, CONTENDER": how many times faster than one of them, and slower than another."""
+def compared(measured: Mapping[str, Timing], case: str, size: int, *, against: str, floor: str) -> list[Row]:
+    """One row per contender, "CASE, CONTENDER", with ratios to the contenders ``against`` and ``floor``."""
     slow_s, floor_s = measured[against].time_s, measured[floor].time_s
     return [
         Row(
@@ -150,15 +141,15 @@ def _is_enough(times_s: list[float], least: int) -> bool:
 
 
 def clock(device: torch.device) -> Clock:
-    """What seconds are counted: of the wall, or with one thread on a CPU those that this process had of it.
+    """The clock in use: CPU time of the process for one thread on a CPU, else wall time.
 
-    The two agree on a machine left alone. On a shared one, others' work stretches only the wall's.
+    They agree on an idle machine; on a shared one, other load only affects wall time.
     """
     return "cpu" if device.type == "cpu" and torch.get_num_threads() == 1 else "wall"
 
 
 def now_s(device: torch.device) -> float:
-    """Seconds of that clock since some moment, once a GPU has done what it was given."""
+    """Current time in seconds of that clock, after synchronizing a GPU."""
     return time.process_time() if clock(device) == "cpu" else machine.now_s(device)
 
 
@@ -172,10 +163,10 @@ Case = TypeVar("Case")
 
 
 def choose_cases(names: Sequence[str], cases: Mapping[str, Case]) -> list[Case]:
-    """The cases of these names; all of them where no name is given.
+    """The cases of these names; all if no name is given.
 
     Raises:
-        ValueError: there is no such case; offers the nearest.
+        ValueError: an unknown case, with the closest known name.
     """
     for name in names:
         if name not in cases:

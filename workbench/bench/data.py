@@ -1,4 +1,4 @@
-"""Reading prepared pictures beside decoding them live, and beside copying as many bytes.
+"""Reading cached images against decoding them live, and against copying as many bytes.
 
 Shape letters: B pairs · C channels · H, W pixels.
 """
@@ -26,73 +26,73 @@ from workbench.embeddings import Batch, InputSpec
 from workbench.models.tokenizers import named_tokenizer
 
 LIVE, COPIED = "live", "copied"
-PHOTOGRAPH = (500, 375)  # width and height; what COCO and Flickr30k have
+PHOTOGRAPH = (500, 375)  # width and height, typical of COCO and Flickr30k
 COARSEST, NUM_OCTAVES = 4, 6
 GRAIN = 16  # standard deviation, of 256 levels
 KINDS: tuple[Kind, ...] = ("pixels", "jpeg")
 
 
 @dataclass(frozen=True)
-class Case:
-    """Pictures of some sort, and what a model makes of them.
+class DataCase:
+    """A set of images, and the input size and tokenizer of the model.
 
     Args:
-        num_pictures: how many there are, so that they are not all in the processor's cache.
+        num_images: enough images to exceed the processor's cache.
         working_size: see ``data.working_size``.
     """
 
     name: str
-    pictures: Callable[[int], Iterator[tuple[Image.Image, str]]]
-    num_pictures: int
+    images: Callable[[int], Iterator[tuple[Image.Image, str]]]
+    num_images: int
     image_size: int
     tokenizer: str
     context_length: int
     working_size: int = 0
 
 
-def scenes(num_pictures: int) -> Iterator[tuple[Image.Image, str]]:
-    """Sample pictures with a caption each."""
-    for picture in sample_set("scenes").draw("train", num_pictures):
-        yield picture.image, picture.record["captions"][0]
+def scenes(num_images: int) -> Iterator[tuple[Image.Image, str]]:
+    """Sample images with one caption each."""
+    for sample in sample_set("scenes").draw("train", num_images):
+        yield sample.image, sample.record["captions"][0]
 
 
-def photographs(num_pictures: int) -> Iterator[tuple[Image.Image, str]]:
-    """Noise at all scales, coarse ones strongest, with grain: about as large as photographs, and as long to decode."""
-    for number in range(num_pictures):
+def photographs(num_images: int) -> Iterator[tuple[Image.Image, str]]:
+    """Noise with a natural-image-like spectrum and grain: similar to photographs in file size and decoding time."""
+    for number in range(num_images):
         generator = np.random.default_rng(number)
-        picture_HWC = np.zeros((PHOTOGRAPH[1], PHOTOGRAPH[0], 3), np.float32)
+        image_HWC = np.zeros((PHOTOGRAPH[1], PHOTOGRAPH[0], 3), np.float32)
         for octave in range(NUM_OCTAVES):
             side = COARSEST << octave
             noise = Image.fromarray(generator.integers(0, 256, (side, side, 3), dtype=np.uint8))
-            picture_HWC += np.asarray(noise.resize(PHOTOGRAPH, Image.Resampling.BICUBIC), np.float32) / 2**octave
-        picture_HWC *= 255 / picture_HWC.max()
-        picture_HWC += generator.normal(0, GRAIN, (*picture_HWC.shape[:2], 1))
-        pixels_HWC = picture_HWC.clip(0, 255).astype(np.uint8)
-        yield Image.fromarray(pixels_HWC), f"a photograph of nothing, number {number}, in all colours"
+            image_HWC += np.asarray(noise.resize(PHOTOGRAPH, Image.Resampling.BICUBIC), np.float32) / 2**octave
+        image_HWC *= 255 / image_HWC.max()
+        image_HWC += generator.normal(0, GRAIN, (*image_HWC.shape[:2], 1))
+        pixels_HWC = image_HWC.clip(0, 255).astype(np.uint8)
+        yield Image.fromarray(pixels_HWC), f"a photograph of nothing, number {number}, in all colors"
 
 
-Work = Callable[[Case, Dataset, int], Callable[[], object]]
-CASES: dict[str, Case] = {
+Work = Callable[[DataCase, Dataset, int], Callable[[], object]]
+CASES: dict[str, DataCase] = {
     case.name: case
     for case in (
-        Case("samples", scenes, 1024, 48, "words:scenes", 32),
-        Case("photographs", photographs, 256, 224, "bpe", 77),
-        Case("photographs-256", photographs, 256, 224, "bpe", 77, working_size=256),
+        DataCase("samples", scenes, 1024, 48, "words:scenes", 32),
+        DataCase("photographs", photographs, 256, 224, "bpe", 77),
+        DataCase("photographs-256", photographs, 256, 224, "bpe", 77, working_size=256),
     )
 }
 
 
-def data_rows(case: Case, batch_size: int) -> list[Row]:
-    """Pictures alone, then whole batches (crops and tokens too): live, and from a store of either kind.
+def data_rows(case: DataCase, batch_size: int) -> list[Row]:
+    """Reading images, then full batches (with crops and tokens): live, and from both kinds of cache.
 
-    They take turns at ``batch_size`` pairs. ``ratio`` is live decoding's time to theirs; ``floor_ratio`` theirs to that
-    of copying as many bytes as come out.
+    ``ratio`` is the time of live decoding divided by theirs; ``floor_ratio`` theirs divided by that of copying as many
+    bytes.
 
     Raises:
-        ValueError: a batch has more pairs than there are pictures.
+        ValueError: the batch size exceeds the number of images.
     """
-    if batch_size > case.num_pictures:
-        raise ValueError(f"--batch is at most {case.num_pictures} for {case.name} (got {batch_size})")
+    if batch_size > case.num_images:
+        raise ValueError(f"--batch is at most {case.num_images} for {case.name} (got {batch_size})")
     parts: tuple[tuple[str, Work, int], ...]
     with TemporaryDirectory(prefix="workbench-bench-") as folder:
         datasets = _datasets(case, Path(folder))
@@ -118,8 +118,8 @@ def _rows(name: str, contenders: dict[str, Callable[[], object]], num_bytes: int
     return [row for row, contender in zip(rows, measured, strict=True) if contender != COPIED]
 
 
-def _datasets(case: Case, folder: Path) -> dict[str, Dataset]:
-    """The same pairs, live and from a store of each kind."""
+def _datasets(case: DataCase, folder: Path) -> dict[str, Dataset]:
+    """The same pairs, live and from a cache of each kind."""
     files = _listed(case, folder)
     live = at_working_size(files, case.working_size)
     found = {LIVE: live}
@@ -133,28 +133,28 @@ def _datasets(case: Case, folder: Path) -> dict[str, Dataset]:
     return found
 
 
-def _listed(case: Case, folder: Path) -> Dataset:
-    """The case's pictures as JPEG files, as a CSV file lists them."""
+def _listed(case: DataCase, folder: Path) -> Dataset:
+    """The case's images as JPEG files listed in a CSV file."""
     lines = ["filepath\ttitle"]
-    for number, (image, caption) in enumerate(case.pictures(case.num_pictures)):
+    for number, (image, caption) in enumerate(case.images(case.num_images)):
         image.save(folder / f"{number}.jpg", quality=90)
         lines.append(f"{number}.jpg\t{caption}")
     (folder / "pairs.tsv").write_text("\n".join(lines), encoding="utf-8")
     return open_csv(str(folder / "pairs.tsv"))
 
 
-def _form(case: Case) -> InputSpec:
+def _form(case: DataCase) -> InputSpec:
     return InputSpec(case.image_size, named_tokenizer(case.tokenizer, case.context_length), case.tokenizer)
 
 
-def _reading(case: Case, dataset: Dataset, batch_size: int) -> Callable[[], object]:
-    """Pictures as they come from the data, in an order that is not theirs on disk; each turn takes the next."""
-    order = cycle(np.random.default_rng(0).permutation(case.num_pictures).tolist())
+def _reading(case: DataCase, dataset: Dataset, batch_size: int) -> Callable[[], object]:
+    """Reads the next ``batch_size`` images in a random order."""
+    order = cycle(np.random.default_rng(0).permutation(case.num_images).tolist())
     return lambda: [dataset[index].image for index in islice(order, batch_size)]
 
 
-def _batching(case: Case, dataset: Dataset, batch_size: int) -> Callable[[], Batch]:
-    """Batches as a run makes them, for a student alone; each turn takes the next."""
+def _batching(case: DataCase, dataset: Dataset, batch_size: int) -> Callable[[], Batch]:
+    """Makes the next batch as in a run without a teacher."""
     stream = BatchStream(dataset, _form(case), None, batch_size=batch_size, seed=0)
     steps = count()
     return lambda: stream.batch(next(steps))
@@ -170,5 +170,5 @@ def _image_bytes(dataset: Dataset, batch_size: int) -> int:
     return batch_size * width * height * 3
 
 
-def _batch_bytes(case: Case, batch_size: int) -> int:
+def _batch_bytes(case: DataCase, batch_size: int) -> int:
     return batch_size * case.image_size**2 * 3

@@ -1,4 +1,4 @@
-"""What the workbench is meant to reach, and where each figure is found in the tables."""
+"""Performance goals of the workbench, and the row of the tables that each refers to."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,14 +12,14 @@ Column = Literal["ratio", "of the floor", "floor_ratio"]
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure to reach.
+    """A performance goal.
 
     Args:
-        name: what is compared with what.
-        bench: the command whose row it is.
-        case: how that row's case ends.
-        column: the figure; "of the floor" is 1 / ``floor_ratio``, the share of what is possible that was reached.
-        wanted: what the figure must be, or more; or less, for ``at_most``.
+        name: what is compared.
+        bench: the benchmark with the row.
+        case: suffix of the row's case.
+        column: the figure; "of the floor" is 1 / ``floor_ratio``, the fraction of the possible speed.
+        wanted: lower limit of the figure; upper limit with ``at_most``.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Reached:
-    """A goal beside what was measured."""
+    """A goal and the measured figure."""
 
     name: str
     wanted: float
@@ -62,7 +62,7 @@ GOALS = (
 
 
 def reached(tables: Mapping[str, Sequence[Row]]) -> list[Reached]:
-    """The goals whose rows are there, by command; a stacked cohort, for one, is measured on a GPU alone."""
+    """The goals with a measured row; some rows, such as a stacked cohort's, exist on a GPU only."""
     found = []
     for goal in GOALS:
         for row in tables.get(goal.bench, ()):

@@ -1,4 +1,4 @@
-"""What the losses cost, forward and backward, beside the straightforward way and the matrix products alone."""
+"""Cost of the losses, forward and backward, against a naive implementation and the matrix products alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,29 +18,29 @@ from workbench.losses.learnt import LearnedParts
 from workbench.losses.logits import BLOCK_ROWS
 from workbench.losses.objective import Objective
 
-CLIP_KD = ("clip", "crd", "fd", "gd", "icl", "afd")  # mfd costs what fd does: its mask is the tower's affair
+CLIP_KD = ("clip", "crd", "fd", "gd", "icl", "afd")  # mfd costs the same as fd: masking happens in the tower
 TINYCLIP = ("affinity", "cross_modal", "single_modal")
 STUDENT_SCALE, TEACHER_SCALE = 14.3, 50.0
-DENSE_UP_TO = 4096  # pairs; the mixture takes about 2 GB there, and four times that at twice the batch
+DENSE_UP_TO = 4096  # pairs; the mixture needs about 2 GB here, and four times that at twice the batch size
 WARM_UP_PAIRS = 8
 PRODUCTS_ALONE, STRAIGHTFORWARD_FORM = "products alone", "straightforward"
 
 
 @dataclass(frozen=True)
-class Case:
-    """Losses that are computed together. Only those of the release have a straightforward form."""
+class LossCase:
+    """Losses that are computed together. Only the "released" convention has a naive implementation."""
 
     name: str
     losses: tuple[str, ...]
     convention: Convention = "released"
 
 
-CASES: dict[str, Case] = {
+CASES: dict[str, LossCase] = {
     case.name: case
     for case in (
-        *(Case(name, (name,)) for name in CLIP_KD + TINYCLIP),
-        Case("gd-paper", ("gd",), "paper"),
-        Case("mixture", CLIP_KD),
+        *(LossCase(name, (name,)) for name in CLIP_KD + TINYCLIP),
+        LossCase("gd-paper", ("gd",), "paper"),
+        LossCase("mixture", CLIP_KD),
     )
 }
 
@@ -50,18 +50,18 @@ class LossBench:
     """Measures cases on random pairs.
 
     Args:
-        width: of the student's and the teacher's embeddings.
-        straightforward_up_to: largest batch for the straightforward form, whose memory grows as B · B · D.
+        width: embedding width of student and teacher.
+        straightforward_up_to: largest batch size for the naive implementation, whose memory is O(B · B · D).
     """
 
     width: int
     device: torch.device
     straightforward_up_to: int
 
-    def rows(self, case: Case, batch_size: int) -> list[Row]:
-        """The case at one batch size: a row for the dense form where it is not too large, and one for the chunked."""
+    def rows(self, case: LossCase, batch_size: int) -> list[Row]:
+        """The case at one batch size: a row for the chunked form, and one for the dense form unless it is too large."""
         for load in self.contenders(case, WARM_UP_PAIRS).values():
-            load()  # code that is loaded on its first use must not count as the case's memory
+            load()  # warm-up: lazily loaded code must not count as the case's memory
         contenders = self.contenders(case, batch_size)
         measured = measure(contenders, self.device)
         straightforward, products = (measured.get(other) for other in (STRAIGHTFORWARD_FORM, PRODUCTS_ALONE))
@@ -78,9 +78,10 @@ class LossBench:
             if form not in (STRAIGHTFORWARD_FORM, PRODUCTS_ALONE)
         ]
 
-    def contenders(self, case: Case, batch_size: int) -> dict[str, Callable[[], None]]:
-        """What takes turns, by name: our forms, and :data:`PRODUCTS_ALONE` and :data:`STRAIGHTFORWARD_FORM` if any."""
-        pairs = Pairs(case, batch_size, self.width, self.device)
+    def contenders(self, case: LossCase, batch_size: int) -> dict[str, Callable[[], None]]:
+        """The contenders by name: our forms, and :data:`PRODUCTS_ALONE` and :data:`STRAIGHTFORWARD_FORM` if any."""
+        pairs = RandomPairs(case, batch_size, self.width, self.device)
+        # At least four chunks, so that a small batch measures chunking, too.
         chunk_size = min(BLOCK_ROWS, (batch_size + 3) // 4)
         contenders = {f"chunked {chunk_size}": pairs.work(pairs.objective, chunk_size)}
         if batch_size <= DENSE_UP_TO:
@@ -93,10 +94,10 @@ class LossBench:
         return contenders
 
 
-class Pairs:
-    """Random unit embeddings of a student and its teacher, and what the losses of a case learn."""
+class RandomPairs:
+    """Random unit-length embeddings of a student and its teacher, and the learned parameters of a case's losses."""
 
-    def __init__(self, case: Case, batch_size: int, width: int, device: torch.device) -> None:
+    def __init__(self, case: LossCase, batch_size: int, width: int, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(0)
 
         def unit_BD() -> Tensor:
@@ -109,7 +110,7 @@ class Pairs:
         self._parts = LearnedParts(self._objective.losses, Widths(width, width)).to(device)
 
     def comparison(self, chunk_size: int = 0) -> Comparison:
-        """What a loss is given; anew, because a comparison keeps what it has computed."""
+        """A new input for the losses; a comparison caches what it has computed."""
         return Comparison(self._student, self._teacher, self._student, self._parts.parts, chunk_size=chunk_size)
 
     def objective(self, comparison: Comparison) -> Tensor:
@@ -117,12 +118,12 @@ class Pairs:
         return self._objective(comparison).total
 
     def straightforward(self, comparison: Comparison) -> Tensor:
-        """The same sum, of the losses as one writes them down."""
+        """The same sum of the naive implementations."""
         weights = self._objective.weights
         return torch.stack([weight * STRAIGHTFORWARD[name](comparison) for name, weight in weights.items()]).sum()
 
     def work(self, total: Callable[[Comparison], Tensor], chunk_size: int = 0) -> Callable[[], None]:
-        """A call that goes forward and backward once."""
+        """A call that runs forward and backward once."""
         learning = [self._student.image_BD, self._student.text_BD, self._student.scale, *self._parts.parameters()]
 
         def run() -> None:
@@ -133,6 +134,6 @@ class Pairs:
         return run
 
 
-def _config(loss: str, case: Case) -> LossConfig:
+def _config(loss: str, case: LossCase) -> LossConfig:
     published = LOSSES[loss].published_weight.get(case.convention, 1.0)
     return LossConfig.parse({"weight": published, "convention": case.convention})

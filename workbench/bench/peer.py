@@ -1,8 +1,8 @@
-"""The same distillation by open_clip's own training program and by the workbench, step for step in turns.
+"""The same distillation with open_clip's training program and with the workbench, in turns.
 
-Both train one student from the same initial weights with the same teacher, pictures, captions, batch, losses, optimiser
-settings and threads, in float32. The program's distillation loss is soft cross-entropy between both models' logits,
-each at its own learnt scale, averaged over the two directions: affinity mimicking at those scales.
+Both train one student from the same initial weights with the same teacher, images, captions, batch size, losses,
+optimizer settings and threads, in float32. open_clip's distillation loss is soft cross-entropy between both models'
+logits, each at its learned scale, averaged over both directions: affinity mimicking at those scales.
 """
 
 import os
@@ -28,8 +28,8 @@ from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
 
 TEACHER_SIZE, STUDENT_SIZE = "mini-w128", "mini-w64"
-NUM_BATCHES = 8  # of different pairs
-NUM_IGNORED = 3  # steps of every turn: the first spans the others' turn, and the next find batches that were made in it
+NUM_BATCHES = 8  # batches of different pairs
+NUM_IGNORED = 3  # first steps of every turn: they include the other's turn, or use batches prefetched during it
 PAIRS, EPOCH, STUDENT, TEACHER = "pairs.tsv", "epoch.tsv", "student", "teacher"
 THEIRS, SAME_WORK, PREPARED, CACHED = (
     "open_clip",
@@ -42,12 +42,12 @@ OURS = {SAME_WORK: ("off", "off"), PREPARED: ("pixels", "off"), CACHED: ("pixels
 
 @dataclass(frozen=True)
 class Match:
-    """What both do, and for how long.
+    """Settings of both programs, and the number of steps.
 
     Args:
-        num_workers: processes that make batches; 0 makes them in a thread of ours, and within the step of theirs.
-        num_turns: that each has.
-        num_steps: that are counted in every turn, after a few that are not.
+        num_workers: loader processes; with 0, ours loads in a thread and open_clip within the step.
+        num_turns: number of turns of each.
+        num_steps: counted steps per turn, after ``NUM_IGNORED`` uncounted ones.
     """
 
     batch_size: int = 128
@@ -62,10 +62,10 @@ class Match:
 
 
 def peer_rows(match: Match) -> list[Row]:
-    """Pairs a second of both, and how many times faster ours are.
+    """Pairs per second of both, and our speed-up.
 
     Raises:
-        ValueError: the program cannot be run here, or ends early.
+        ValueError: open_clip's program is not installed, or ends early.
     """
     speeds = play(match)
     return [
@@ -81,7 +81,7 @@ def peer_rows(match: Match) -> list[Row]:
 
 
 def play(match: Match) -> dict[str, float]:
-    """The median pairs a second of each contender; the steps of a turn follow one another."""
+    """Median pairs per second of each contender."""
     with contenders(match) as players:
         speeds: dict[str, list[float]] = {name: [] for name in players}
         for _ in range(match.num_turns):
@@ -92,7 +92,7 @@ def play(match: Match) -> dict[str, float]:
 
 @contextmanager
 def contenders(match: Match) -> Iterator[dict[str, Callable[[int], list[float]]]]:
-    """For each contender, a call that lets it take some steps: the pairs a second of each."""
+    """For each contender, a call that takes some steps and returns their pairs per second."""
     check_program()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="workbench-bench-")))
@@ -104,10 +104,9 @@ def contenders(match: Match) -> Iterator[dict[str, Callable[[int], list[float]]]
 
 
 def write_match(match: Match, folder: Path) -> None:
-    """Models with random weights, pictures as JPEG files, and their lists.
+    """Write models with random weights, images as JPEG files, and their lists.
 
-    The program's own list goes round the pictures until the match is over, for at the end of a list it starts its
-    workers anew.
+    open_clip's list repeats the images for all steps, because it restarts its workers at the end of the list.
     """
     for seed, (name, size) in enumerate({TEACHER: TEACHER_SIZE, STUDENT: STUDENT_SIZE}.items()):
         save_folder(load_model(size, seed=seed, tokenizer="bpe"), folder / name)
@@ -121,12 +120,12 @@ def write_match(match: Match, folder: Path) -> None:
 
 
 def arguments(match: Match) -> list[str]:
-    """The program's command line; it works in the folder of the match."""
+    """open_clip's command line; its working directory is the match's folder."""
     optimizer = RunConfig().optimizer
     options = {
         "model": f"local-dir:{STUDENT}",
         "distill-model": f"local-dir:{TEACHER}",
-        "distill-pretrained": TEACHER,  # without it there is no distillation, though the folder brings its weights
+        "distill-pretrained": TEACHER,  # open_clip does not distill without it, although the folder has the weights
         "train-data": EPOCH,
         "dataset-type": "csv",
         "batch-size": match.batch_size,
@@ -145,7 +144,7 @@ def arguments(match: Match) -> list[str]:
 
 
 def match_config(match: Match, folder: Path, prepare: str, cache: str) -> RunConfig:
-    """The same run as the workbench is told of it; with a cache, of one view, and otherwise of new ones every time."""
+    """The same run as a workbench config; one view per image with a cache, else new crops every epoch."""
     affinity = "{convention = 'released', weight_at = 'here', scale = 'student', teacher_scale = 'teacher'}"
     settings = {
         "loss.affinity": affinity,
@@ -173,7 +172,7 @@ def match_config(match: Match, folder: Path, prepare: str, cache: str) -> RunCon
 
 
 def _ours(config: RunConfig) -> Callable[[int], list[float]]:
-    """The workbench's own training, its steps told by its events."""
+    """The workbench's training loop, measured by its StepDone events."""
     events = train(build_cohort({"ours": config}))
     speeds = (event.pairs_per_s for event in events if isinstance(event, StepDone))
     return lambda num_steps: list(islice(speeds, num_steps))
@@ -181,7 +180,7 @@ def _ours(config: RunConfig) -> Callable[[int], list[float]]:
 
 @contextmanager
 def _cache_in(folder: Path) -> Iterator[None]:
-    """Prepared pictures and embeddings go where the match is, and with it."""
+    """Put the image and teacher caches in this temporary folder."""
     before = os.environ.get("WORKBENCH_CACHE")
     os.environ["WORKBENCH_CACHE"] = str(folder)
     try:

@@ -1,4 +1,4 @@
-"""open_clip's own training program in a process of its own, which runs only while it is its turn."""
+"""open_clip's training program as a child process that is paused except in its turns."""
 
 import os
 import re
@@ -17,15 +17,15 @@ from typing import NoReturn
 from workbench.adapters.sink import PROJECT
 
 MODULE = "open_clip_train.main"
-NEEDED = ("open_clip_train", "pandas", "webdataset", "braceexpand")  # what it imports beyond open_clip
-STEP = re.compile(r"Train Epoch: .* ([0-9.e+]+)/s, .*\bLoss: ([0-9.e+-]+|nan)")  # a step's pairs a second, and its loss
+NEEDED = ("open_clip_train", "pandas", "webdataset", "braceexpand")  # its imports in addition to open_clip
+STEP = re.compile(r"Train Epoch: .* ([0-9.e+]+)/s, .*\bLoss: ([0-9.e+-]+|nan)")  # pairs per second and loss of a step
 
 
 def check_program() -> None:
-    """Whether the program can be run here.
+    """Check that the program can run.
 
     Raises:
-        ValueError: a package that it needs is missing, with what to install.
+        ValueError: a required package is missing, with the remedy.
     """
     missing = [package for package in NEEDED if find_spec(package) is None]
     if missing:
@@ -36,12 +36,12 @@ def check_program() -> None:
 
 
 class Program:
-    """The running program. Its steps are told by its own log, every one of them.
+    """The running program; its steps are read from its log.
 
     Args:
-        arguments: as on its command line; --log-every-n-steps is 1.
-        folder: where it works and logs.
-        num_threads: of its arithmetic.
+        arguments: its command line; --log-every-n-steps is 1.
+        folder: its working directory and logs.
+        num_threads: OMP_NUM_THREADS.
     """
 
     def __init__(self, arguments: list[str], folder: Path, num_threads: int) -> None:
@@ -54,16 +54,16 @@ class Program:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            process_group=0,  # its workers too are stopped, and sent on or ended with it
+            process_group=0,  # signals must reach its workers, too
         )
         self._last = deque[str](maxlen=3)
         self.losses: list[float] = []  # of all its steps so far
 
     def steps(self, num_steps: int) -> list[float]:
-        """Let it go on for so many steps: the pairs a second of each. The first spans the time that it stood still.
+        """Resume it for so many steps; pairs per second of each. The first includes the time that it was paused.
 
         Raises:
-            ValueError: it has ended; says with what words.
+            ValueError: it has ended, with its last output.
         """
         self._signal(signal.SIGCONT)
         found = list(islice(self._speeds(), num_steps))
@@ -71,7 +71,7 @@ class Program:
         return found
 
     def close(self) -> None:
-        """End it, and its workers."""
+        """Kill it and its workers."""
         self._signal(signal.SIGKILL)
         self._process.wait()
         assert self._process.stderr is not None
@@ -85,8 +85,8 @@ class Program:
                 yield float(step[1])
             elif line.strip():
                 self._last.append(line.strip())
-        said = " / ".join(self._last) or "nothing"
-        raise ValueError(f"open_clip's training program ended early; its last words: {said}")
+        output = " / ".join(self._last) or "nothing"
+        raise ValueError(f"open_clip's training program ended early; its last output: {output}")
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -95,10 +95,7 @@ class Program:
 
 @contextmanager
 def running(arguments: list[str], folder: Path, num_threads: int) -> Iterator[Program]:
-    """The program, from its start to its first turn's end; later it runs in its turns alone, and ends on leaving.
-
-    SIGTERM, which would end this process alone, leaves too.
-    """
+    """The program, killed on exit. SIGTERM is handled, since it would end this process without its child."""
     before = signal.signal(signal.SIGTERM, _leave)
     program = Program(arguments, folder, num_threads)
     try:

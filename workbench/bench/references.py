@@ -1,8 +1,9 @@
-"""The losses as one writes them down: the papers' released arithmetic, line by line, with nothing shared or saved.
+"""Naive reference implementations of the losses: the papers' released arithmetic without shared intermediates.
 
-The bench measures against these, and the tests take them as a second opinion: of ``workbench.losses`` they use only the
-type of what they are given, and the parts that losses learn. All follow the "released" convention of PAPERS.md;
-TinyCLIP's modes beyond affinity mimicking have no released code, and follow the reading of its Table 10 given there."""
+Benchmarks measure against these, and tests compare with them; they share only input types and learned parameters with
+``workbench.losses``. All follow the "released" convention of PAPERS.md; TinyCLIP's modes other than affinity mimicking
+have no released code and follow the interpretation of its Table 10 given there.
+"""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -16,16 +17,15 @@ from workbench.embeddings import Embeddings
 from workbench.losses.base import Convention
 from workbench.losses.comparison import Comparison
 
-# The matrix products that a dense loss cannot do without, forward and backward, and nothing else.
-#
-# What a loss takes beyond them is its own doing: exponentials, sums, copies, and products done twice.
+# Lower bound of a dense loss: the matrix products that forward and backward need at least, without exponentials, sums
+# and copies.
 
 
 @dataclass(frozen=True)
 class Products:
-    """``count`` products of a [rows, inner] with an [inner, columns] matrix, each length a shape letter.
+    """``count`` products of a [rows, inner] with an [inner, columns] matrix, given as shape letters.
 
-    B is the batch, D the width of both models, E both widths side by side.
+    B: batch size, D: embedding width of both models, E: 2 D.
     """
 
     why: str
@@ -37,17 +37,17 @@ class Products:
 
 STUDENT = (
     Products("the student's cosines", "B", "D", "B", 1),
-    Products("their gradient, to its pictures and its texts", "B", "B", "D", 2),
+    Products("their gradient, to its images and texts", "B", "B", "D", 2),
 )
 TEACHER = (Products("the teacher's cosines", "B", "D", "B", 1),)
 MIXED = (
-    Products("the student's pictures with the teacher's texts, and the reverse", "B", "D", "B", 2),
+    Products("the student's images with the teacher's texts, and the reverse", "B", "D", "B", 2),
     Products("the gradient of mixed cosines, to the student alone", "B", "B", "D", 2),
 )
 FUSED = (
     Products("the fusion of either modality", "B", "E", "D", 2),
     Products("fused cosines", "B", "D", "B", 1),
-    Products("the gradient of fused cosines, to pictures and texts", "B", "B", "D", 2),
+    Products("the gradient of fused cosines, to images and texts", "B", "B", "D", 2),
     Products("the gradient of either fusion, to its weights", "D", "B", "E", 2),
     Products("the gradient of either fusion, to the student", "B", "D", "D", 2),
 )
@@ -58,8 +58,8 @@ WITHIN = (
 )
 # The softmaxes over rows and over columns are added before they meet the embeddings ...
 GRADIENTS = (
-    Products("the teacher's contrastive gradients, of pictures and texts", "B", "B", "D", 2),
-    Products("the student's contrastive gradients, of pictures and texts", "B", "B", "D", 2),
+    Products("the teacher's contrastive gradients, of images and texts", "B", "B", "D", 2),
+    Products("the student's contrastive gradients, of images and texts", "B", "B", "D", 2),
     Products("their gradient, to the softmaxes", "B", "D", "B", 2),
     Products("their gradient, to the embeddings they weight", "B", "B", "D", 2),
 )
@@ -86,9 +86,9 @@ PRODUCTS: dict[Convention, dict[str, tuple[Products, ...]]] = {
 def floor(
     losses: Collection[str], convention: Convention, batch_size: int, width: int, device: torch.device
 ) -> Callable[[], None] | None:
-    """A call that does what these losses together need, on random float32 matrices; None where that is nothing.
+    """A call that computes the products these losses need together, on random float32 matrices; None if there are none.
 
-    What several of them need is done once.
+    Products that several losses need are computed once.
     """
     needed = dict.fromkeys(products for loss in losses for products in PRODUCTS[convention][loss])
     if not needed:
@@ -115,7 +115,7 @@ AFFINITY_SCALE = 50.0  # TinyCLIP's 1/τ
 
 
 def clip(comparison: Comparison) -> Tensor:
-    """The student's pictures against its texts, both directions averaged."""
+    """The student's images against its texts, both directions averaged."""
     student = comparison.student
     image_to_text = _info_nce(student.image_BD, student.text_BD, student.scale)
     return (image_to_text + _info_nce(student.text_BD, student.image_BD, student.scale)) / 2
@@ -134,7 +134,7 @@ def crd(comparison: Comparison) -> Tensor:
 
 
 def fd(comparison: Comparison) -> Tensor:
-    """The mean over all B·D squared differences of the embeddings, pictures and texts added."""
+    """The mean over all B·D squared differences of the embeddings, images and texts added."""
     student, teacher = comparison.projected, _teacher(comparison)
     return F.mse_loss(student.image_BD, teacher.image_BD) + F.mse_loss(student.text_BD, teacher.text_BD)
 
@@ -173,7 +173,7 @@ def affinity(comparison: Comparison) -> Tensor:
 
 
 def cross_modal(comparison: Comparison) -> Tensor:
-    """L2 + L3: the teacher's affinities as target of those between one side's pictures and the other's texts."""
+    """L2 + L3: the teacher's affinities as target of those between one model's images and the other model's texts."""
     student, teacher = comparison.projected, _teacher(comparison)
     modes = []
     for image_BD, text_BD in ((student.image_BD, teacher.text_BD), (teacher.image_BD, student.text_BD)):
@@ -184,7 +184,7 @@ def cross_modal(comparison: Comparison) -> Tensor:
 
 
 def single_modal(comparison: Comparison) -> Tensor:
-    """L4 + L5: affinities of pictures with pictures, and of texts with texts."""
+    """L4 + L5: affinities of images with images, and of texts with texts."""
     student, teacher = comparison.student, _teacher(comparison)
     image = _imitation(teacher.image_BD @ teacher.image_BD.T, student.image_BD @ student.image_BD.T)
     return image + _imitation(teacher.text_BD @ teacher.text_BD.T, student.text_BD @ student.text_BD.T)
@@ -216,7 +216,7 @@ def _imitation(target_BB: Tensor, cosines_BB: Tensor) -> Tensor:
 
 
 def _contrastive_gradients(embeddings: Embeddings) -> list[Tensor]:
-    """Of the picture-to-text loss and then of the text-to-picture loss: at its anchors, and at its candidates."""
+    """Gradients of the image-to-text loss, then of the text-to-image loss, each at its anchors and its candidates."""
     image_BD, text_BD, tau = embeddings.image_BD, embeddings.text_BD, embeddings.scale
     return [*_gradients_of_mean(image_BD, text_BD, tau), *_gradients_of_mean(text_BD, image_BD, tau)]
 

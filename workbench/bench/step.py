@@ -1,4 +1,4 @@
-"""Where the time of one steady step goes, part by part, and how much of it is the student's own arithmetic."""
+"""Time of one training step by part, against a minimal loop and the student's towers alone."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ from workbench.engine.cohort import Cohort
 from workbench.engine.step import compare, encode
 from workbench.engine.teacher_outputs import TeacherOutputs
 
-NUM_BATCHES = 8  # that the steps go through, again and again
+NUM_BATCHES = 8  # the steps cycle through these
 LEAST_TURNS = 9
 BATCH, TEACHER, FORWARD, LOSSES, BACKWARD, UPDATE = PARTS = (
     "batch",
@@ -45,26 +45,25 @@ BY_PARTS, WHOLE, BARE, TOWERS = "by parts", "whole step", "bare loop", "towers a
 
 
 def step_config(recipe: str, overrides: list[str]) -> RunConfig:
-    """The run whose step is looked at: views without number keep its teacher live, unless it is set otherwise.
+    """Config of the run to measure; ``data.views=0`` keeps the teacher live unless overridden.
 
     Raises:
-        ValueError: the recipe or a setting cannot be, or the run takes its batches in pieces.
+        ValueError: an invalid recipe or setting, or micro-batches.
     """
     config = load_recipe(recipe, ["data.views=0", *overrides])
     if config.train.micro_batch_size:
-        raise ValueError("a step by parts is one of whole batches: set train.micro_batch_size=0")
+        raise ValueError("a step can only be measured by part without micro-batches: set train.micro_batch_size=0")
     batches = NUM_BATCHES * config.train.batch_size
     num_pairs = min(config.data.num_pairs or batches, batches)
     return with_settings(config, {"data": {"num_pairs": num_pairs, "validation": "", "test": ""}})
 
 
 def step_rows(config: RunConfig) -> list[Row]:
-    """The parts of a step, then the whole of it as the engine takes it, and the same arithmetic in a bare loop.
+    """The parts of a step, the engine's full step, and the same arithmetic in a minimal loop.
 
-    Nothing overlaps: a run makes its batches while it trains. Batches are read prepared, unless ``data.prepare`` is
-    off. ``share`` is of all parts; ``ratio`` a live batch's time to a prepared one's, and the engine's to the bare
-    loop's. The floor is the student's towers, forward and backward on one batch that is there already, and a bare
-    fused AdamW.
+    Unlike in training, loading does not overlap with computing. Batches come from a cache unless ``data.prepare`` is
+    off. ``share`` is of all parts; ``ratio`` is live over cached loading, and engine over minimal loop. The floor is
+    forward and backward of the student's towers on a batch in memory, and a plain fused AdamW.
     """
     with steps(config) as (contenders, parts):
         measured = measure(contenders, parts.cohort.device, LEAST_TURNS)
@@ -82,7 +81,7 @@ def step_rows(config: RunConfig) -> list[Row]:
 
 @contextmanager
 def steps(config: RunConfig) -> Iterator[tuple[dict[str, Callable[[], object]], "StepByParts"]]:
-    """A call for each contender, by name, and the step by parts, which remembers what they took."""
+    """The contenders by name, and the step by parts, which records their times."""
     with TemporaryDirectory(prefix="workbench-bench-") as folder:
         cohort = build_cohort({"engine": with_settings(config, {"data": {"prepare": "off"}})})
         live = cohort.stream
@@ -98,7 +97,7 @@ def steps(config: RunConfig) -> Iterator[tuple[dict[str, Callable[[], object]], 
 
 
 def prepared(config: RunConfig, live: BatchStream, folder: Path) -> Dataset:
-    """The run's data from a store of pixels, with their captions as the models' tokens."""
+    """The run's data from a pixel cache, with tokenized captions."""
 
     def keep(dataset: Dataset, _share: float) -> Dataset:
         place = folder / str(len(list(folder.iterdir())))
@@ -116,10 +115,7 @@ def prepared(config: RunConfig, live: BatchStream, folder: Path) -> Dataset:
 
 
 class StepByParts:
-    """A step of a cohort's only member, its parts apart: what the engine does in one, with a look at the clock between.
-
-    A profiler sees the parts by their names.
-    """
+    """One step of a single-member cohort, timed by part. The parts are named ranges for a profiler."""
 
     def __init__(self, cohort: Cohort) -> None:
         self.cohort = cohort
@@ -146,7 +142,7 @@ class StepByParts:
             member.update(values, batch, step)
 
     def medians_s(self) -> dict[str, float]:
-        """Seconds of every part; the first step has warmed up and does not count."""
+        """Median seconds of every part, without the first (warm-up) step."""
         return {part: statistics.median(times_s[1:]) for part, times_s in self._times_s.items()}
 
     @contextmanager
@@ -159,7 +155,8 @@ class StepByParts:
 
 
 def _steps_of(cohort: Cohort) -> Iterator[int]:
-    """Steps of the first phase whose weights have risen, again and again."""
+    """Steps of the second half of the first phase, after the loss weights' ramps, in a cycle."""
+    # After warm-up ramps of loss weights, which would make early steps cheaper.
     phase = cohort.members[0].phase(0)
     return cycle(range(phase.end // 2, phase.end))
 
@@ -170,7 +167,7 @@ def _batching(stream: BatchStream, cohort: Cohort) -> Callable[[], Batch]:
 
 
 def _whole(cohort: Cohort) -> Callable[[], None]:
-    """The engine's own step."""
+    """The engine's step."""
     numbers = _steps_of(cohort)
 
     def work() -> None:
@@ -182,7 +179,7 @@ def _whole(cohort: Cohort) -> Callable[[], None]:
 
 
 def _bare(cohort: Cohort) -> Callable[[], None]:
-    """The same arithmetic as one writes it in a notebook: nothing is watched, measured or scheduled."""
+    """The same arithmetic as a minimal loop, without logging, measuring or scheduling."""
     (member,), numbers = cohort.members, _steps_of(cohort)
     state, objective, clip_norm = member.state, member.objective, member.config.optimizer.clip_norm
     precision = member.config.train.precision
@@ -205,7 +202,7 @@ def _bare(cohort: Cohort) -> Callable[[], None]:
 
 
 def _towers(cohort: Cohort) -> Callable[[], None]:
-    """The student's towers, forward and backward on one batch, and an optimiser that does nothing else."""
+    """The student's towers, forward and backward on one batch, and a plain optimizer step."""
     (member,), step = cohort.members, next(_steps_of(cohort))
     state, loss_inputs = member.state, member.objective.loss_inputs(step)
     precision = member.config.train.precision

@@ -1,4 +1,4 @@
-"""A profiler's trace of a few steady steps, and the operators that weigh most in it."""
+"""A profiler trace of a few training steps, and its most expensive operators."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,12 +18,12 @@ OUTSIDE = "outside operators"
 
 @dataclass(frozen=True)
 class Operator:
-    """What one operator took itself, without those that it calls.
+    """Self time of one operator.
 
     Args:
-        calls: in one step.
-        time_s: seconds in one step, of the device where that is a GPU.
-        share: of all the time that was traced.
+        calls: calls per step.
+        time_s: seconds per step; device time on a GPU.
+        share: fraction of the traced time.
     """
 
     name: str
@@ -36,23 +36,22 @@ class Operator:
 
 
 def check_trace_path(path: Path) -> Path:
-    """The path, if a trace can be written there; asked before anything is measured.
+    """The path, after checking that a trace can be written there.
 
     Raises:
-        ValueError: its folder is missing, or it would not be read as a trace.
+        ValueError: its folder does not exist, or its suffix is not .json.
     """
     if path.suffix != ".json":
-        raise ValueError(f"--trace writes a JSON file, which its readers know by its name: {path.name or path}.json")
+        raise ValueError(f"--trace writes JSON: name the file {path.name or path}.json")
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ValueError(f"--trace {path}: name a file in a folder that is there")
+        raise ValueError(f"--trace {path}: name a file in an existing folder")
     return path
 
 
 def trace(step: Callable[[], object], path: Path, device: torch.device) -> list[Operator]:
-    """Take a few steps, write their trace (to look at in ui.perfetto.dev), and tell the heaviest operators.
+    """Trace a few steps, write the trace (for ui.perfetto.dev), and return the operators with the most self time.
 
-    Time in no operator, such as that of Python, Pillow and NumPy, is the last entry, called "outside operators"; on a
-    GPU it is left out.
+    On a CPU, the last entry is "outside operators": time in Python, Pillow, NumPy etc.
     """
     for _ in range(NUM_WARM_UP_STEPS):
         step()

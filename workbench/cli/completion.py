@@ -33,9 +33,9 @@ def complete_study(context: typer.Context) -> Candidates:
 
 
 def complete_report_format() -> list[str]:
-    from workbench.report.write import PICTURES, TEXTS
+    from workbench.report.write import FIGURE_FORMATS, TEXT_FORMATS
 
-    return [*TEXTS, *PICTURES]
+    return [*TEXT_FORMATS, *FIGURE_FORMATS]
 
 
 def _question(path: Path) -> str:

@@ -63,7 +63,7 @@ def report(
 
         workbench report --all --out studies/results
     """
-    from workbench.report.write import USUAL, check_formats
+    from workbench.report.write import DEFAULT_FORMATS, check_formats
 
     if misnamed:
         raise ValueError("choose the format with --format md|csv|tex|png|svg|pdf, for example --format tex")
@@ -75,13 +75,13 @@ def report(
     if not (all_studies or name_or_file):
         raise ValueError("name a study (see `workbench studies`), or use --all")
     if all_studies:
-        _report_all(runs, out, formats or USUAL, json)
+        _report_all(runs, out, formats or DEFAULT_FORMATS, json)
     else:
-        _report_one(_report_on(name_or_file, quick, name, runs), out, formats or USUAL, json)
+        _report_one(_report_on(name_or_file, quick, name, runs), out, formats or DEFAULT_FORMATS, json)
 
 
 def _report_on(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyReport":
-    from workbench.config.study import kept_as
+    from workbench.config.study import stored_name
     from workbench.report.study import report_on
     from workbench.runs.summary import find_study, studies_with_runs
 
@@ -89,10 +89,10 @@ def _report_on(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyR
     # A name with the suffix of rehearsals was found without it.
     quick = quick or known.source != name_or_file
     study = known.study.quick() if quick else known.study
-    full_name = kept_as(study, name, quick=quick)
+    full_name = stored_name(study, name, quick=quick)
     found = report_on(study, full_name, runs, known.source)
     if not found.has_runs:
-        rehearsed = not quick and kept_as(study, name, quick=True) in studies_with_runs(runs)
+        rehearsed = not quick and stored_name(study, name, quick=True) in studies_with_runs(runs)
         remedy = "only its rehearsal has, add --quick" if rehearsed else f"start it with {found.made_on.command}"
         raise ValueError(f"{runs} has no run of study '{full_name}' yet: {remedy}")
     return found

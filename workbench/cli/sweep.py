@@ -89,7 +89,7 @@ def sweep(
         workbench sweep --study clip_kd_search --try loss.icl.weight=2 --try loss.fd.weight=500
     """
     from workbench.config.cells import Changes, cells_of, example_cell
-    from workbench.config.study import kept_as
+    from workbench.config.study import stored_name
     from workbench.engine.precheck import check_configs, check_objectives
     from workbench.process import check_single_process
     from workbench.runs.summary import find_trainable
@@ -108,7 +108,7 @@ def sweep(
         study,
         changes,
         runs,
-        name=kept_as(study, name, quick=quick),
+        name=stored_name(study, name, quick=quick),
         storage=storage,
         grace_s=grace,
         at_once=at_once or 0,

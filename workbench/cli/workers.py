@@ -115,7 +115,7 @@ def print_results(sweep: "Sweep") -> None:
             reason = next((outcome.reason for outcome in result.outcomes.values() if outcome.reason), "")
             print_line(f"{visible(result.name)}: {result.state}{': ' + indented(reason) if reason else ''}")
     _print_legend(sweep, results)
-    if confirmation := sweep.begun_confirmation:
+    if confirmation := sweep.started_confirmation:
         _print_confirmed(sweep, confirmation)
 
 

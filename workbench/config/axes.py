@@ -1,4 +1,4 @@
-"""Where a search looks: a range of numbers, or a few choices."""
+"""Search spaces of one setting: a numeric range, or a list of choices."""
 
 from typing import Annotated, Any
 
@@ -7,40 +7,40 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from workbench.config.base import Config
 
 Scalar = bool | int | float | str
-SLACK = 1e-8  # in steps: 0.1 + 2 · 0.1 is not 0.3
+SLACK = 1e-8  # tolerance in steps: 0.1 + 2 · 0.1 != 0.3 in floating point
 
 
 class Range(Config):
-    """Numbers to search between; whole ones where both ends are written without a point."""
+    """A numeric range; of integers if both ends are integers."""
 
     low: int | float
-    """The smallest."""
+    """Lower bound, inclusive."""
     high: int | float
-    """The largest."""
+    """Upper bound, inclusive."""
     log: bool = False
-    """Whether ratios count, not differences."""
+    """Whether to sample on a logarithmic scale."""
     step: int | float | None = None
-    """Only low, low + step, low + 2 step and so on."""
+    """Restrict to low, low + step, low + 2·step, ..."""
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> "Range":
+    def _check_range(self) -> "Range":
         if not self.low < self.high:
             raise ValueError(f"low must be below high (got {self.low} and {self.high})")
         if self.log and self.low <= 0:
-            raise ValueError(f"a logarithmic range begins above 0 (got {self.low})")
+            raise ValueError(f"a logarithmic range needs low above 0 (got {self.low})")
         if self.log and self.step is not None:
-            raise ValueError("a logarithmic range has no step: leave out one of the two")
+            raise ValueError("a logarithmic range has no step: drop log or step")
         if self.step is not None and self.step <= 0:
             raise ValueError(f"step must be above 0 (got {self.step})")
         return self
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has whole numbers alone."""
+        """Whether the range holds integers only."""
         return isinstance(self.low, int) and isinstance(self.high, int) and isinstance(self.step, int | None)
 
     def holds(self, value: Any) -> bool:
-        """Whether a search of it may come to this value."""
+        """Whether the value can be sampled from the range."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             return False
         step = self.step or (1 if self.is_whole else None)
@@ -49,13 +49,13 @@ class Range(Config):
 
 
 class Choices(Config):
-    """Values to search among."""
+    """A list of values to choose from."""
 
     choices: list[Scalar] = Field(min_length=2)
-    """All that may be chosen; no order is assumed."""
+    """The values, unordered."""
 
     def holds(self, value: Any) -> bool:
-        """Whether it is one of them; True is not 1."""
+        """Whether the value is one of the choices; True does not equal 1."""
         return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices)
 
 

@@ -1,4 +1,4 @@
-"""The base of every config: frozen, documented field by field, and strict about names."""
+"""Base class of all configs: frozen, every field documented, unknown keys refused."""
 
 from typing import Any, Self
 
@@ -9,10 +9,10 @@ from workbench.errors import unknown
 
 
 class Config(BaseModel):
-    """A frozen group of settings. The string under a field documents it.
+    """A frozen group of settings. The string under each field is its description.
 
     Raises:
-        ValueError: from :meth:`parse`, in one line, for an unknown key (with the nearest right one) or a bad value.
+        ValueError: from :meth:`parse`, in one line: an unknown key (with the closest known one) or a bad value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

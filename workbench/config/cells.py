@@ -1,4 +1,4 @@
-"""Values that a search is asked to try, by a person or as a recipe has them."""
+"""The cells of a study: name, settings and run config of each, and the values that a search accepts."""
 
 import itertools
 import re
@@ -12,14 +12,12 @@ from workbench.config.study import Study, flat, nested
 from workbench.config.toml import at_length, load_recipe, parse_override, with_settings
 from workbench.errors import unknown
 
-# The cells of a study: what each is called, what sets it apart, and the run it describes.
-
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration; a seed makes it a run.
+    """One configuration of a study; each seed makes a run of it.
 
-    ``values`` are the settings that set it apart. ``config`` has the recipe's own seed.
+    ``values`` are the settings that distinguish it from other cells. ``config`` has the recipe's own seed.
     """
 
     name: str
@@ -27,28 +25,30 @@ class Cell:
     config: RunConfig = field(repr=False)
 
     def at(self, seed: int) -> RunConfig:
-        """The run of this cell at a seed: its weights, order, crops and captions."""
+        """The run config with this seed for weights, data order, crops and captions."""
         return self.config.with_seed(seed)
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What the command line changes in every run of a study."""
+    """Changes from the command line to all runs of a study."""
 
     overrides: tuple[str, ...] = ()
     steps: int | None = None
 
 
 def base_config(study: Study, changes: Changes = Changes(), recipe: str = "") -> RunConfig:
-    """The run that every cell starts from.
+    """The run config that all cells start from.
 
     Raises:
-        ValueError: an unknown recipe or setting, or a change of a setting that the study varies.
+        ValueError: an unknown recipe or setting, or an override of a setting that the study varies.
     """
     for override in changes.overrides:
         for key in flat(parse_override(override)):
             if clash := [name for name in study.varied if _overlap(key, name)]:
-                raise ValueError(f"--set {override}: study '{study.name}' varies {clash[0]}; change the study's file")
+                raise ValueError(
+                    f"--set {override}: study '{study.name}' varies {clash[0]}: edit the study's file instead"
+                )
     config = with_settings(load_recipe(recipe or study.recipe), nested(study.settings))
     for override in changes.overrides:
         config = with_settings(config, parse_override(override))
@@ -65,7 +65,7 @@ def make_cell(
     """The cell with these values.
 
     Raises:
-        ValueError: a setting that the run lacks, or a bad value, with the cell's name.
+        ValueError: an unknown setting or a bad value, with the cell's name.
     """
     base = base_config(study, changes, recipe)
     try:
@@ -78,18 +78,18 @@ def make_cell(
 
 
 def with_steps(study: Study, config: RunConfig, changes: Changes) -> RunConfig:
-    """The run at the length that the command line, or else the study, asks for."""
+    """The run config with the number of steps from the command line, else from the study."""
     steps = steps_of(study, changes)
     return at_length(config, steps, changes.overrides) if steps else config
 
 
 def steps_of(study: Study, changes: Changes) -> int:
-    """Steps that the command line, or else the study, asks for; 0 keeps a recipe's."""
+    """Number of steps from the command line, else from the study; 0 keeps the recipe's."""
     return study.steps if changes.steps is None else changes.steps
 
 
 def _check_losses(keys: Iterable[str], base: RunConfig) -> None:
-    """A setting of a loss that the base run does not have would make a loss of defaults: refused as a slip."""
+    """Refuse settings of losses that the base run lacks: they would silently add a loss with default settings."""
     for key in keys:
         head, _, rest = key.partition(".")
         if head == "loss" and rest.split(".")[0] not in base.loss:
@@ -99,10 +99,10 @@ def _check_losses(keys: Iterable[str], base: RunConfig) -> None:
 
 
 def cells_of(study: Study, changes: Changes = Changes()) -> tuple[Cell, ...]:
-    """Every cell of a grid or a list, in order; none for a search, whose cells are not known beforehand.
+    """All cells of a grid or list, in order; none for a search, whose cells are sampled.
 
     Raises:
-        ValueError: a setting that the run lacks, a bad value, two cells of one name, or a baseline that is none.
+        ValueError: an unknown setting, a bad value, a duplicate cell name, or an unknown baseline.
     """
     if study.search:
         example_cell(study, changes)
@@ -122,20 +122,20 @@ def cells_of(study: Study, changes: Changes = Changes()) -> tuple[Cell, ...]:
 
 
 def example_cell(study: Study, changes: Changes = Changes()) -> Cell:
-    """A configuration that a search may try.
+    """One configuration of a search space: all lower ends and first choices.
 
     Raises:
-        ValueError: a setting that the run lacks, or a bad value.
+        ValueError: an unknown setting or a bad value.
     """
     values = {key: axis.choices[0] if isinstance(axis, Choices) else axis.low for key, axis in study.search.items()}
     return make_cell(study, "an example", values, changes)
 
 
 def example_cells(study: Study, changes: Changes = Changes()) -> list[Cell]:
-    """Configurations at the ends of where a search looks: :func:`example_cell`, and it with each other end or choice.
+    """Configurations at the ends of a search space: :func:`example_cell`, and one per other end or choice.
 
     Raises:
-        ValueError: a setting that the run lacks, or a bad value.
+        ValueError: an unknown setting or a bad value.
     """
     first = example_cell(study, changes)
     cells = [first]
@@ -151,7 +151,7 @@ def _check_names(study: Study, names: Sequence[str]) -> None:
     ids = [plain(name) for name in names]
     for name, plain_name in zip(names, ids, strict=True):
         if ids.count(plain_name) > 1:
-            raise ValueError(f"two cells of study '{study.name}' are called '{name}': run ids need them apart")
+            raise ValueError(f"two cells of study '{study.name}' are named '{name}' in run ids: rename one")
     if study.baseline and study.baseline not in names:
         raise unknown("baseline cell", study.baseline, names)
     for name in study.paper.cells if study.paper else ():
@@ -160,7 +160,7 @@ def _check_names(study: Study, names: Sequence[str]) -> None:
 
 
 def cell_name(values: Mapping[str, Any]) -> str:
-    """What a combination is called: its value alone where one setting varies, else short names with values.
+    """Name of a combination: the value alone if one setting varies, else short names with values.
 
     >>> cell_name({"loss.fd.weight": 2, "loss.mfd.mask_ratio": 0.5})
     'fd.weight=2 mfd.mask_ratio=0.5'
@@ -171,7 +171,7 @@ def cell_name(values: Mapping[str, Any]) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A setting's value as people write it."""
+    """The value of a setting, formatted for reading."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -182,23 +182,23 @@ def as_text(value: Any) -> str:
 
 
 def plain(name: str) -> str:
-    """The part of a run's id that a cell's name becomes."""
+    """A cell's name as part of a run id."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")
 
 
 def about(axis: Axis) -> str:
-    """Where a search looks, in words."""
+    """Description of a search range."""
     if isinstance(axis, Choices):
         return f"one of {', '.join(map(as_text, axis.choices))}"
-    kind = ", by ratio" if axis.log else f", in steps of {as_text(axis.step)}" if axis.step else ""
+    kind = ", log scale" if axis.log else f", in steps of {as_text(axis.step)}" if axis.step else ""
     return f"{as_text(axis.low)} to {as_text(axis.high)}{kind}"
 
 
-def typed_values(study: Study, overrides: Iterable[str]) -> dict[str, Any]:
-    """The values that ``KEY=VALUE`` gives, by setting.
+def parse_values(study: Study, overrides: Iterable[str]) -> dict[str, Any]:
+    """Values by setting, parsed from ``KEY=VALUE`` overrides.
 
     Raises:
-        ValueError: no such text; a setting that is not searched, or a value that the search would not try.
+        ValueError: not of that form; a setting that is not searched, or a value outside the search space.
     """
     values = {key: value for override in overrides for key, value in flat(parse_override(override)).items()}
     check_values(study, values)
@@ -206,13 +206,13 @@ def typed_values(study: Study, overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def check_values(study: Study, values: Mapping[str, Any]) -> None:
-    """Hold values against where the study searches.
+    """Check values against the search space.
 
     Raises:
-        ValueError: a setting that is not searched, or a value that the search would not try.
+        ValueError: a setting that is not searched, or a value outside the search space.
     """
     for key, value in values.items():
         if key not in study.search:
             raise unknown("setting of the search", key, study.search)
         if not study.search[key].holds(value):
-            raise ValueError(f"{key} = {value} lies outside {about(study.search[key])}")
+            raise ValueError(f"{key} = {value} is outside {about(study.search[key])}")

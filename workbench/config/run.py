@@ -1,4 +1,4 @@
-"""Every knob of a run."""
+"""All settings of a run. The string under each field is the manual: completion and the dashboard show it."""
 
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from workbench.config.inheritance import InheritanceConfig
 from workbench.config.schedule import Schedule
 from workbench.documents import check_bounds, finite
 
-INHERITED = "inherited"  # the student.model that [inheritance] describes
+INHERITED = "inherited"  # value of student.model that takes the student from [inheritance]
 DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -37,41 +37,43 @@ Weight = Annotated[
 
 
 class DataConfig(Config):
-    """Which pairs are trained on and evaluated, and in what order and crops."""
+    """Image-text pairs for training and evaluation, their order and their crops."""
 
     train: str = "samples:scenes"
     """SPEC of the training pairs."""
     num_pairs: int = Field(0, ge=0)
-    """How many training pairs to use at most, the first ones; 0 uses all."""
+    """Maximum number of training pairs (the first ones); 0 uses all."""
     validation: str = "auto"
-    """SPEC of the pairs measured while training; auto: the sample set's own (other data have none); empty: none."""
+    """SPEC of the validation pairs, evaluated during training. auto: the validation split of a sample set (other data
+    have none); "": no validation."""
     num_validation_pairs: int = Field(0, ge=0)
-    """How many validation pairs to use; 0 uses all."""
+    """Number of validation pairs to use; 0 uses all."""
     test: str = "auto"
-    """SPEC of the pairs measured once, at the end; auto and empty as for validation."""
+    """SPEC of the test pairs, evaluated once at the end; auto and "" as for validation."""
     num_test_pairs: int = Field(0, ge=0)
-    """How many test pairs to use; 0 uses all."""
+    """Number of test pairs to use; 0 uses all."""
     seed: int = 0
-    """Seeds the order, the crops and the choice of caption. A cohort shares it."""
+    """Random seed of the data order, the crops and the choice of caption. All runs of a cohort share it."""
     bad_shards: Literal["refuse", "skip"] = "refuse"
-    """What to do with shards that are missing or cannot be read, of training and of held-out pairs: refuse them, or
-    leave them out, counted and warned of. Which were left out is part of the data's fingerprint."""
+    """What to do with missing or unreadable shards, in training and held-out data: refuse stops with an error, skip
+    drops them with a warning. The dropped shards are part of the data's fingerprint."""
     views: int = Field(0, ge=0)
-    """Reproducible views a picture; the epoch picks one. 0 draws a new view every epoch."""
+    """Number of fixed augmented views per image, one used per epoch in turn; 0 draws a new crop every epoch."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
-    """Smallest and largest share of the picture's area that a training crop keeps."""
+    """Range of the random crop's area, as a fraction of the image area (low, high)."""
     working_size: int = Field(0, ge=0)
-    """Training pictures whose shorter side is longer are scaled down to so many pixels before they are cropped,
-    prepared or not; 0 crops them as they are."""
+    """Resize training images so that the shorter side has at most this many pixels before cropping, whether they are
+    cached or not; 0 does not resize."""
     prepare: Literal["auto", "off", "pixels", "jpeg"] = "auto"
-    """Keep pictures on disk, decoded (pixels) or in their own format (jpeg). Never changes a batch. auto keeps up to
-    2 GB of pixels, where they are read more than once."""
+    """Cache training images on disk: decoded (pixels) or in their own format (jpeg). auto caches up to 2 GB of pixels
+    if images are read more than once. Batches are the same either way."""
     num_workers: int = Field(0, ge=0)
-    """Processes that decode; 0 decodes in a thread of the run. Never changes the order or the crops."""
+    """Number of worker processes that decode images; 0 decodes in a thread of the run. Order and crops are the same
+    either way."""
 
     @field_validator("crop_scale")
     @classmethod
-    def _is_a_range(cls, crop_scale: tuple[float, float]) -> tuple[float, float]:
+    def _check_range(cls, crop_scale: tuple[float, float]) -> tuple[float, float]:
         low, high = crop_scale
         if not 0 < low <= high <= 1:
             raise ValueError(f"must rise from above 0 to at most 1 (got {low}, {high})")
@@ -79,52 +81,55 @@ class DataConfig(Config):
 
 
 class StudentConfig(Config):
-    """The model that learns."""
+    """The student model."""
 
     model: str = "mini-w64"
-    """SPEC of the student: a built-in size, open_clip:NAME[@weights], config:FILE, run:ID or sample:NAME; or
-    inherited, which [inheritance] describes."""
+    """SPEC of the student: a built-in size, open_clip:NAME[@weights], config:FILE, run:ID or sample:NAME; inherited
+    builds it from the teacher as [inheritance] describes."""
     tokenizer: str = ""
-    """words:scenes, words:emoji or bpe; empty keeps the model's own."""
+    """Tokenizer: words:scenes, words:emoji or bpe; "" uses the model's default."""
 
 
 class TeacherConfig(Config):
-    """The frozen model that is learnt from."""
+    """The frozen teacher model."""
 
     model: str = ""
-    """SPEC of the teacher; empty for none."""
+    """SPEC of the teacher; "" trains without a teacher."""
     chunk_size: PositiveInt = 256
-    """Most pairs in one forward of the teacher, and no more than a batch has. Every forward has as many rows, padded if
-    need be (batches of 5 to 11 pairs to 12 rows)."""
+    """Maximum number of pairs in one teacher forward pass, at most the batch size. Every pass has the same number of
+    rows, padded if necessary (batches of 5 to 11 pairs to 12 rows)."""
     cache: Literal["auto", "on", "off"] = "auto"
-    """Read the teacher's embeddings of all data.views from disk: on makes them first where they are missing; auto does
-    so only where that saves the teacher work, and reads what is there."""
+    """Cache of teacher embeddings on disk, for all data.views: on computes missing entries before training; auto does
+    so only if that reduces teacher compute, and reads existing entries."""
     cache_dtype: Literal["float32", "float16"] = "float32"
-    """What they are kept as: float32 changes no weight on a CPU, float16 takes half the room and needs cache = "on"."""
+    """Data type of the cached embeddings: float32 gives identical weights on a CPU; float16 takes half the space and
+    needs cache = "on"."""
 
     @model_validator(mode="after")
-    def _is_kept_as_asked(self) -> "TeacherConfig":
+    def _check_cache_dtype(self) -> "TeacherConfig":
         if self.cache_dtype == "float16" and self.cache != "on":
             raise ValueError(f'cache_dtype = "float16" needs cache = "on" (it is "{self.cache}")')
         return self
 
 
 class LossConfig(Config):
-    """One loss. Keys beyond these are the loss's own options; `workbench losses` lists them."""
+    """One loss. Further keys are the loss's own options; `workbench losses` lists them."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(finite)]]
 
     weight: Weight = 1.0
-    """What the loss is multiplied by: a number, or a table of :class:`Schedule`. At 0 the loss is not computed."""
+    """Coefficient of the loss in the total: a number, or a table of :class:`Schedule`. With 0 the loss is not
+    computed."""
     weight_at: Literal["published", "here"] = "published"
-    """Whether the weight belongs to the papers' batch and width, and is translated to this run's, or used as it is."""
+    """published: the weight is for the papers' batch size and embedding width and is rescaled to this run's; here: it
+    is used unchanged."""
     file: str = ""
-    """A Python file that defines this loss; empty for one of the workbench's."""
+    """Python file that defines the loss; "" for a built-in loss."""
 
     @property
     def schedule(self) -> Schedule:
-        """The weight by step."""
+        """The weight as a function of the step."""
         return self.weight if isinstance(self.weight, Schedule) else Schedule(value=self.weight)
 
     def options(self) -> dict[str, Any]:
@@ -138,76 +143,80 @@ class LossConfig(Config):
 
 
 class OptimizerConfig(Config):
-    """AdamW, with no decay on gains, biases and scales."""
+    """AdamW; no weight decay on gains, biases and scales."""
 
     learning_rate: PositiveFloat = 1e-3
-    """Peak learning rate, reached at the end of the warm-up."""
+    """Peak learning rate, reached at the end of warm-up."""
     weight_decay: float = Field(0.1, ge=0)
-    """Decoupled weight decay of the weight matrices."""
+    """Decoupled weight decay, applied to weight matrices only."""
     betas: tuple[DecayRate, DecayRate] = (0.9, 0.98)
-    """Decay rates of the first and second moment."""
+    """AdamW betas: decay rates of the first and second moment."""
     eps: PositiveFloat = 1e-6
-    """Added to the root of the second moment."""
+    """AdamW epsilon, added to the square root of the second moment."""
     warmup_fraction: float = Field(0.025, ge=0, le=1)
-    """Share of the steps over which the learning rate rises linearly (the papers: 2.5 % and 2.7 %)."""
+    """Fraction of the steps spent on linear learning rate warm-up (the papers: 0.025 and 0.027)."""
     clip_norm: float = Field(0.0, ge=0)
-    """Largest norm of the gradient of all that learns; 0 does not clip."""
+    """Maximum norm of the gradient over all trained parameters; 0 does not clip."""
 
 
 class TrainConfig(Config):
-    """How long and how big."""
+    """Length of training, batch size, precision and device."""
 
     num_steps: PositiveInt = 600
-    """Optimiser steps."""
+    """Number of optimizer steps."""
     batch_size: int = Field(128, ge=2)
-    """Pairs in a batch: every one is every other's negative."""
+    """Pairs per batch; each pair has all other pairs of the batch as negatives."""
     micro_batch_size: int = Field(0, ge=0)
-    """Pairs whose activations are held at once; 0 for the whole batch. The gradient is that of the whole batch."""
+    """Pairs per micro-batch, whose activations are in memory at once; 0 uses the full batch. The gradient is always
+    that of the full batch."""
     max_skipped_steps: int = Field(0, ge=0)
-    """Steps whose loss or gradient may be infinite, each skipped and told of; at one more the run has diverged."""
+    """Number of steps with a non-finite loss or gradient to skip, each with a warning; one more ends the run as
+    diverged."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the towers; auto is bf16 on a GPU that has it, and is recorded as what it came to. Normalisation,
-    logits and losses are always float32."""
+    """Precision of the towers; auto is bf16 on a GPU that supports it, and the resolved value is recorded.
+    Normalization, logits and losses are always float32."""
     loss_chunk_size: CountOrAuto = "auto"
-    """Rows of the B × B matrices that losses hold at once; 0 holds all, auto all up to 2,048 pairs, 512 beyond."""
+    """Rows of the B × B logit matrices in memory at once; 0 is all rows; auto is all rows up to 2,048 pairs and 512
+    above."""
     stacked: Literal["auto", "on", "off"] = "auto"
-    """Whether members of a cohort that are alike run as one; auto on a GPU, for on a CPU it is slower."""
+    """Train members of a cohort with equal shapes as one batched model; auto does so on a GPU (it is slower on a
+    CPU)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU where there is one."""
+    """Device to train on; auto uses a GPU if available."""
 
 
 class EvaluateConfig(Config):
-    """What is measured, and when."""
+    """Evaluation during training."""
 
     every_steps: int = Field(0, ge=0)
-    """Evaluate on the validation pairs every so many steps; 0 only at the end."""
+    """Steps between evaluations on the validation pairs; 0 evaluates only at the end."""
     block_size: PositiveInt = 1000
-    """Pictures among which one is to be found."""
+    """Retrieval gallery size: number of images (or captions) that each query is ranked against."""
 
 
 class LogConfig(Config):
-    """What is kept while training."""
+    """Logging, checkpoints and diagnostics."""
 
     every_steps: PositiveInt = 10
-    """Steps between two StepDone events."""
+    """Steps between StepDone events in the log."""
     checkpoint_every_steps: int = Field(200, ge=0)
-    """Steps between two checkpoints; 0 keeps only the last."""
+    """Steps between checkpoints; 0 saves only the last."""
     keep_checkpoints: PositiveInt = 2
-    """How many of the newest checkpoints stay on disk."""
+    """Number of most recent checkpoints to keep on disk."""
     diagnose_every_steps: CountOrAuto = "auto"
-    """Steps between two measurements of every loss's gradient, from step 1 on; 0 for none, auto stays under 5 % of the
-    run's time."""
+    """Steps between measurements of the per-loss gradients, starting at step 1; 0 measures none; auto takes less than
+    5 % of the run's time."""
 
 
 class RunConfig(Config):
-    """Everything that decides a run's outcome, and how it is watched."""
+    """All settings of a run: everything that determines its outcome, and its logging."""
 
     recipe: str = "custom"
-    """The recipe this came from."""
+    """Name of the recipe that these settings came from."""
     question: str = ""
-    """What the recipe is for, in one line."""
+    """The question that the recipe answers, in one line."""
     seed: int = 0
-    """Seeds the initial weights."""
+    """Random seed of the initial weights."""
     data: DataConfig = DataConfig()
     student: StudentConfig = StudentConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -219,7 +228,7 @@ class RunConfig(Config):
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
-    def _inheritance_fits(self) -> "RunConfig":
+    def _check_inheritance(self) -> "RunConfig":
         inheritance = self.inheritance
         if self.student.model != INHERITED:
             if inheritance != InheritanceConfig():
@@ -237,7 +246,7 @@ class RunConfig(Config):
         return self
 
     def with_seed(self, seed: int) -> "RunConfig":
-        """The same run as another replicate: its own weights, order, crops and captions.
+        """A replicate of the run with another seed for weights, data order, crops and captions.
 
         Raises:
             ValueError: the seed does not fit 64 bits.
@@ -247,10 +256,10 @@ class RunConfig(Config):
         return self.model_copy(update={"seed": seed, "data": data})
 
     def with_steps(self, num_steps: int) -> "RunConfig":
-        """The same run at another length: it is evaluated and saved as often, at steps that scale in proportion.
+        """The same run with another number of steps; evaluation, checkpoint and schedule steps scale in proportion.
 
         Raises:
-            ValueError: there would be no step, or more than fit 64 bits.
+            ValueError: fewer than one step, or more than fit 64 bits.
         """
         check_bounds({"steps": num_steps}, "--steps")
         if num_steps < 1:

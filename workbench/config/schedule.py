@@ -1,4 +1,4 @@
-"""A number that changes with the step: constant, a ramp, or on and off."""
+"""Schedules of a loss weight: constant, a ramp, or active in a range of steps."""
 
 import math
 from typing import Literal
@@ -9,38 +9,40 @@ from workbench.config.base import Config
 
 
 class Schedule(Config):
-    """A weight by step: 0 before ``on_step``, a ramp from ``initial`` to ``value``, and 0 from ``off_step`` on.
+    """A weight as a function of the step: 0 before ``on_step``, then a ramp from ``initial`` to ``value``, and 0 again
+    from ``off_step``.
 
     In TOML: ``weight = { value = 2, ramp_steps = 100, shape = "cosine" }``.
     """
 
     value: float = Field(ge=0)
-    """The weight, once the ramp is over."""
+    """Weight after the ramp."""
     initial: float = Field(0.0, ge=0)
-    """The weight at the first step of the ramp."""
+    """Weight at the first step of the ramp."""
     ramp_steps: int = Field(0, ge=0)
-    """Steps over which the weight goes from initial to value; 0 for none."""
+    """Number of steps from initial to value; 0 for no ramp."""
     shape: Literal["linear", "cosine"] = "linear"
-    """How the ramp runs."""
+    """Shape of the ramp."""
     on_step: int = Field(0, ge=0)
-    """The first step (from 0) at which the weight is not 0, and where the ramp begins."""
+    """First step (from 0) with a non-zero weight; the ramp starts here."""
     off_step: int = Field(0, ge=0)
-    """From this step on the weight is 0 again; 0 for never."""
+    """Step from which the weight is 0 again; 0 for never."""
 
     @model_validator(mode="after")
-    def _has_effect(self) -> "Schedule":
+    def _check_effect(self) -> "Schedule":
         if not self.ramp_steps and (self.initial or self.shape != "linear"):
-            raise ValueError("initial and shape belong to a ramp: give it ramp_steps")
+            raise ValueError("initial and shape need a ramp: set ramp_steps")
         if 0 < self.off_step <= self.on_step:
-            raise ValueError(f"off_step {self.off_step} is not after on_step {self.on_step}: it would never be on")
+            raise ValueError(f"off_step {self.off_step} is not after on_step {self.on_step}: the weight is always 0")
         return self
 
     def at(self, step: int) -> float:
-        """The weight at ``step``, counted from 0."""
+        """The weight at ``step``, from 0."""
         if step < self.on_step or 0 < self.off_step <= step:
             return 0.0
         if step >= self.on_step + self.ramp_steps:
             return self.value
+        # At on_step the weight is ``initial``, and ``value`` first at on_step + ramp_steps.
         done = (step - self.on_step) / self.ramp_steps
         if self.shape == "cosine":
             done = (1 - math.cos(math.pi * done)) / 2

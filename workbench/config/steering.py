@@ -1,4 +1,4 @@
-"""Where a run comes from and what may be changed while it trains."""
+"""The study that a run belongs to, and the settings that can be changed while it trains."""
 
 import difflib
 from collections.abc import Mapping
@@ -13,57 +13,56 @@ from workbench.config.toml import read_toml
 from workbench.documents import truncated
 from workbench.errors import unknown
 
-# Which study a run belongs to: the ``[sweep]`` table of its ``run.toml``, from which reports are made.
-
 
 class Origin(Config):
-    """The place of a run in its study."""
+    """A run's cell, seed and trial in its study: the ``[sweep]`` table of its ``run.toml``, which reports read."""
 
-    model_config = ConfigDict(extra="ignore")  # a later version may say more
+    model_config = ConfigDict(extra="ignore")  # a later version may add keys
 
     study: str
-    """The study's name, as the storage and the runs' ids have it."""
+    """Name of the study, as in the storage and the run ids."""
     cell: str
-    """The cell's name."""
+    """Name of the cell."""
     values: dict[str, Any] = {}
-    """The settings that set the cell apart."""
+    """Settings in which the cell differs from the others."""
     seed: int
-    """The replicate."""
+    """Seed of the replicate."""
     trial: int
     """The number of the trial in the storage."""
     attempt: int = 1
-    """Counts up where an earlier run of this cell and seed is held by a process that does not answer."""
+    """From 1; increases if an earlier run of this cell and seed is locked by a process that does not respond."""
 
 
 def read_origin(config_file: Path) -> Origin | None:
-    """Where a run comes from; None for one that no study began.
+    """The origin of a run; None for a run that does not belong to a study.
 
     Raises:
-        ValueError: the file cannot be read, or its ``[sweep]`` table is not understood.
+        ValueError: the file cannot be read, or its ``[sweep]`` table is invalid.
     """
     table = read_toml(config_file).get("sweep")
     return None if table is None else Origin.parse(table)
 
 
-# What can be changed in a run under way: the peak learning rate, and the weights of the losses that it has.
-
 RATE = "optimizer.learning_rate"
 
 
 def changeable(config: RunConfig) -> list[str]:
-    """The settings, by dotted name. A loss that was never on has learnt nothing, and cannot be switched on."""
+    """Dotted names of the settings that a running run accepts: the peak learning rate and the loss weights.
+
+    A loss whose weight is always 0 cannot be enabled later: nothing was trained for it.
+    """
     return [RATE, *(f"loss.{name}.weight" for name, loss in config.loss.items() if loss.schedule.is_ever_on)]
 
 
 def check_changes(config: RunConfig, changes: Mapping[str, Any]) -> None:
-    """Refuse changes that cannot be.
+    """Check changes to a running run.
 
     Raises:
-        ValueError: a setting that is fixed, or a value that it cannot have, with the remedy.
+        ValueError: the setting cannot be changed or the value is invalid, with the remedy.
     """
     settings = changeable(config)
     if not changes:
-        raise ValueError(f"nothing is changed: name {' or '.join(settings)}")
+        raise ValueError(f"no changes given: set {' or '.join(settings)}")
     for setting, value in changes.items():
         if setting not in settings:
             _check_loss(config, setting, value)
@@ -76,7 +75,7 @@ def check_changes(config: RunConfig, changes: Mapping[str, Any]) -> None:
 
 
 def _check_loss(config: RunConfig, setting: str, value: Any) -> None:
-    """Refuse the weight of a loss that the run does not train with, saying how to train with it."""
+    """Refuse the weight of a loss that the run does not train with; the error gives the command for a fork."""
     group, _, rest = setting.partition(".")
     name, _, field = rest.rpartition(".")
     own = [loss for loss, of in config.loss.items() if of.schedule.is_ever_on]

@@ -1,4 +1,4 @@
-"""A study: a question, what varies to answer it, and at how many seeds. One TOML file each, in ``studies/``."""
+"""Studies: a question, the settings that vary, and the number of seeds. One TOML file per study, in ``studies/``."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from workbench.errors import unknown
 from workbench.resources import find_resource, list_resources
 
 SAMPLERS = ("tpe", "gp", "cma-es", "random")
-OF_SEARCHES = ("sampler", "pruner", "trials", "warm_start", "confirm_seeds", "against", "tuned", "budget")
+SEARCH_ONLY = ("sampler", "pruner", "trials", "warm_start", "confirm_seeds", "against", "tuned", "budget")
 RIVALS = ("against", "tuned")
 VARIED = ("grid", "cells", "search")
 AXIS = ("low", "high", "choices")
@@ -25,14 +25,14 @@ QUICK = "-quick"
 
 
 class CellConfig(Config):
-    """One cell that is written out."""
+    """One explicitly listed cell."""
 
     name: str = Field(min_length=1)
-    """What it is called in tables, and in the ids of its runs."""
+    """Name of the cell in tables and run ids."""
     recipe: str = ""
-    """Its recipe; empty for the study's."""
+    """Recipe of the cell; "" for the study's."""
     settings: dict[str, Any] = {}
-    """What it changes."""
+    """Settings that the cell changes."""
 
     @field_validator("settings", mode="before")
     @classmethod
@@ -40,76 +40,73 @@ class CellConfig(Config):
         return flat(settings) if isinstance(settings, dict) else settings
 
 
-class Objective(Config):
-    """A number to make large or small: a metric of the validation pairs, ``num_params`` or ``elapsed_s``."""
+class StudyObjective(Config):
+    """A quantity to optimize: a validation metric, ``num_params`` or ``elapsed_s``."""
 
     metric: str
-    """Its name."""
+    """Name of the metric."""
     direction: Literal["maximize", "minimize"] = "maximize"
-    """Which way is better."""
+    """Which direction is better."""
 
 
-class Paper(Config):
-    """Published figures, to stand beside ours."""
+class PublishedTable(Config):
+    """Published figures, shown next to the measured ones."""
 
     source: str
-    """Paper and table."""
+    """Paper and table number."""
     cells: dict[str, dict[str, float]]
-    """Figures by cell and metric, in per cent where the metric is a share."""
+    """Figures by cell and metric; metrics in [0, 1] are given in percent."""
 
 
 class Study(Config):
-    """What is asked, and how it is answered.
-
-    Exactly one of ``grid``, ``cells`` and ``search`` says what varies.
-    """
+    """A question, and the experiment that answers it. Exactly one of ``grid``, ``cells`` and ``search`` is set."""
 
     name: str
-    """The file's name, unless it gives another; run ids begin with it."""
+    """Name of the study, by default the file's; the prefix of its run ids."""
     question: str
-    """What the study is for, in one line."""
+    """The question that the study answers, in one line."""
     recipe: str = "baseline"
-    """What every cell starts from: a recipe's name or file."""
+    """Base recipe of all cells: a name or a file."""
     settings: dict[str, Any] = {}
-    """Changes to the recipe that all cells share."""
+    """Changes to the recipe, shared by all cells."""
     steps: int = Field(0, ge=0)
-    """Steps of every run; 0 keeps the recipe's."""
+    """Number of steps of every run; 0 keeps the recipe's."""
     seeds: PositiveInt = 3
-    """Replicates of every cell."""
+    """Number of seeds (replicates) of every cell."""
     first_seed: int = Field(0, ge=0)
-    """The seed of the first; the others follow."""
+    """Seed of the first replicate; the others use consecutive seeds."""
     grid: dict[str, list[Any]] = {}
-    """Values by setting; of several settings, every combination."""
+    """Values by setting; several settings are combined in a full grid."""
     cells: list[CellConfig] = []
-    """Cells, one by one."""
+    """Explicitly listed cells."""
     search: dict[str, Axis] = {}
-    """Where to search, by setting."""
+    """Search space, by setting."""
     trials: int = Field(0, ge=0)
-    """How many configurations a search tries."""
+    """Number of configurations that a search tries."""
     sampler: Literal["grid", "tpe", "gp", "cma-es", "random"] = "grid"
-    """How a search chooses, by tpe if it does not say; a grid takes all."""
+    """How a search samples configurations (default tpe); grids and cells use grid, which runs all."""
     pruner: Literal["none", "racing"] = "none"
-    """racing: after each seed, drop a configuration that is credibly worse than the best, paired by seed."""
+    """racing: after each seed, prune configurations that are significantly worse than the best, paired by seed."""
     warm_start: list[str] = []
-    """Recipes whose values are tried first."""
+    """Recipes whose values a search tries first."""
     confirm_seeds: int = Field(0, ge=0)
-    """Fresh seeds at which the best of a search is compared, once it is over, with what it has to beat; a search that
-    does not say takes 5."""
+    """Number of held-out seeds at which the best configuration of a search is compared with ``against``,
+    ``warm_start`` and ``tuned`` afterwards; the default for a search is 5, 0 skips the comparison."""
     against: list[str] = []
-    """Recipes that it has to beat, besides those in ``warm_start``."""
+    """Recipes to compare the best configuration with, in addition to those in ``warm_start``."""
     tuned: dict[str, dict[str, Axis]] = {}
-    """Recipes that it has to beat once they are tuned, too, and where to search for each: with as many trials as the
-    search itself, at its seeds and steps."""
+    """Recipes to compare with after tuning, with a search space each: as many trials, seeds and steps as the search
+    itself."""
     budget: dict[str, float] = {}
-    """Most that a configuration may have of an objective (``num_params``, ``elapsed_s``) to count as a result."""
-    objectives: list[Objective] = Field([Objective(metric="image_to_text_r1")], min_length=1)
-    """What a search makes large or small, and what a table of cells shows first."""
+    """Upper limits of objectives (``num_params``, ``elapsed_s``) for a configuration to be accepted as a result."""
+    objectives: list[StudyObjective] = Field([StudyObjective(metric="image_to_text_r1")], min_length=1)
+    """What a search optimizes, and the first columns of a table of cells."""
     baseline: str = ""
-    """The cell that the others are compared with; empty for none. A search has ``against``."""
+    """Cell that the others are compared with; "" for none. Searches use ``against``."""
     cost: str = ""
-    """What to expect, and on what."""
-    paper: Paper | None = None
-    """The published table."""
+    """Expected cost, and on which hardware."""
+    paper: PublishedTable | None = None
+    """Published figures."""
 
     @field_validator("settings", "grid", mode="before")
     @classmethod
@@ -133,35 +130,35 @@ class Study(Config):
         return {"sampler": "tpe", "confirm_seeds": CONFIRM_SEEDS} | table if is_search else table
 
     @model_validator(mode="after")
-    def _holds_together(self) -> "Study":
+    def _check(self) -> "Study":
         if sum(map(bool, (self.grid, self.cells, self.search))) != 1:
-            raise ValueError("a study varies one thing: give it [grid], [[cells]] or [search]")
+            raise ValueError("a study needs exactly one of [grid], [[cells]] and [search]")
         if self.search:
             self._check_search()
-        elif given := [name for name in OF_SEARCHES if getattr(self, name) != type(self).model_fields[name].default]:
-            raise ValueError(f"{given[0]} belongs to [search]: leave it out")
+        elif given := [name for name in SEARCH_ONLY if getattr(self, name) != type(self).model_fields[name].default]:
+            raise ValueError(f"{given[0]} belongs to [search]: drop it")
         if any(not values for values in self.grid.values()):
             raise ValueError(f"grid: {next(key for key, values in self.grid.items() if not values)} has no values")
         return self
 
     def _check_search(self) -> None:
         if self.baseline:
-            raise ValueError("the best of a search is compared with recipes: against = [...], not baseline")
+            raise ValueError("a search is compared with recipes: use against = [...] instead of baseline")
         if not self.confirm_seeds and (given := next((name for name in RIVALS if getattr(self, name)), "")):
-            raise ValueError(f"{given} is for confirm_seeds, which are 0: leave out one of the two")
+            raise ValueError(f"{given} needs confirm_seeds, which is 0: drop one of the two")
         if empty := next((recipe for recipe, axes in self.tuned.items() if not axes), ""):
-            raise ValueError(f"tuned: where to search for the best {empty}? Give it a range or choices, or use against")
+            raise ValueError(f"tuned: {empty} has no search space: give a range or choices, or use against")
         if self.sampler == "grid":
-            raise ValueError(f"a search has no grid: sampler is one of {', '.join(SAMPLERS)}")
+            raise ValueError(f"a search cannot use sampler grid: choose {', '.join(SAMPLERS)}")
         if not self.trials:
-            raise ValueError("a search needs to know how many trials it has: trials = 40")
+            raise ValueError("a search needs a number of trials, e.g. trials = 40")
         if self.pruner == "racing" and (len(self.objectives) > 1 or self.seeds < 2):
             raise ValueError("racing compares one objective over at least 2 seeds: set pruner to none")
         if self.sampler == "cma-es" and len(self.objectives) > 1:
-            raise ValueError("cma-es takes one objective: choose tpe, gp or random")
+            raise ValueError("cma-es supports one objective: choose tpe, gp or random")
 
     def quick(self) -> "Study":
-        """The same study as a rehearsal: a few steps, few held-out pairs, at most two seeds and three trials."""
+        """A rehearsal of the study: few steps, few held-out pairs, at most two seeds and three trials."""
         few = {"data.num_validation_pairs": QUICK_PAIRS, "data.num_test_pairs": QUICK_PAIRS}
         return self.model_copy(
             update={
@@ -175,19 +172,19 @@ class Study(Config):
 
     @property
     def num_runs(self) -> int:
-        """Runs of the whole study, if nothing is dropped early."""
+        """Number of runs of the study if none is pruned."""
         num_cells = self.trials or len(self.cells) or math.prod(len(values) for values in self.grid.values())
         return num_cells * self.seeds + self.num_later_runs
 
     @property
     def num_later_runs(self) -> int:
-        """Runs that follow those of a search: to tune its rivals, and to confirm what it found."""
+        """Number of runs after a search: to tune the ``tuned`` recipes, and to confirm the result."""
         num_tunings = len(self.tuned) if self.confirm_seeds else 0
         return num_tunings * self.trials * self.seeds + self.num_confirmed * self.confirm_seeds
 
     @property
     def num_confirmed(self) -> int:
-        """Cells that a search ends with: its best trial, and what that has to beat; 0 for other studies."""
+        """Number of cells in the final comparison of a search: its best trial and its rivals; 0 for other studies."""
         return len({*self.against, *self.warm_start}) + len(self.tuned) + 1 if self.confirm_seeds else 0
 
     @property
@@ -197,7 +194,7 @@ class Study(Config):
 
 
 def flat(table: Mapping[str, Any], prefix: str = "", stop: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Nested tables as settings by their dotted names; a table with a key in ``stop`` is a value.
+    """Nested tables as settings by dotted name; a table with a key in ``stop`` is a value.
 
     >>> flat({"loss": {"fd": {"weight": 2}}, "train.num_steps": 3})
     {'loss.fd.weight': 2, 'train.num_steps': 3}
@@ -210,7 +207,7 @@ def flat(table: Mapping[str, Any], prefix: str = "", stop: tuple[str, ...] = ())
 
 
 def nested(settings: Mapping[str, Any]) -> Table:
-    """Undo :func:`flat`."""
+    """The inverse of :func:`flat`."""
     table: Table = {}
     for key, value in settings.items():
         table = merge(table, nested_key(key, value))
@@ -218,7 +215,7 @@ def nested(settings: Mapping[str, Any]) -> Table:
 
 
 def studies() -> dict[str, Path]:
-    """Every study by name: those in ``./studies``, those in the working directory itself, and those that come along."""
+    """All studies by name: those in ``./studies``, in the working directory, and shipped ones, in this precedence."""
     listed = list_resources("studies", ".toml")
     folder = Path.cwd()
     loose = {path.stem: path for path in sorted(folder.glob("*.toml")) if is_study(path)}
@@ -227,7 +224,7 @@ def studies() -> dict[str, Path]:
 
 
 def is_study(path: Path, seen: tuple[Path, ...] = ()) -> bool:
-    """Whether a TOML file is a study, and not a recipe: it varies something, or extends a study."""
+    """Whether a TOML file is a study rather than a recipe: it varies something, or extends a study."""
     try:
         table = read_toml(path)
     except ValueError:
@@ -244,27 +241,27 @@ def is_study(path: Path, seen: tuple[Path, ...] = ()) -> bool:
 
 
 def load_study(name_or_file: str) -> Study:
-    """The study of this name, or in this file, with everything it extends laid beneath it.
+    """The study of this name or in this file, with everything that it extends merged.
 
     Raises:
         ValueError: no such study, an unknown key or a bad value, in one line with the remedy.
     """
     path = _study_path(name_or_file)
     table = {"name": path.name.removesuffix(".toml")}
-    table |= extended_table(name_or_file, "study", _study_path, _with_whole_paths, _named)
+    table |= extended_table(name_or_file, "study", _study_path, _with_absolute_paths, _named)
     try:
         return Study.parse(table)
     except ValueError as error:
         raise ValueError(f"study {path}: {error}") from None
 
 
-def kept_as(study: Study, name: str = "", *, quick: bool = False) -> str:
-    """The name under which a study's runs are kept: its own or the one given, with a rehearsal's apart."""
+def stored_name(study: Study, name: str = "", *, quick: bool = False) -> str:
+    """Name of a study in the runs folder: its own or the given one; rehearsals have a suffix."""
     return (name or study.name) + (QUICK if quick else "")
 
 
-def study_kept_as(name: str) -> tuple[Study, str]:
-    """The study, or its rehearsal, whose runs are kept under this name, and by what name it can be asked for.
+def load_stored_study(name: str) -> tuple[Study, str]:
+    """The study (or its rehearsal) whose runs have this name, and the name to load it by.
 
     Raises:
         ValueError: no study has that name.
@@ -275,26 +272,26 @@ def study_kept_as(name: str) -> tuple[Study, str]:
     return load_study(name), name
 
 
-def _with_whole_paths(table: Table, folder: Path) -> Table:
-    """Recipes in files, and files of losses, lie beside the study that names them."""
+def _with_absolute_paths(table: Table, folder: Path) -> Table:
+    """Make paths of recipe and loss files absolute; they are relative to the study's folder."""
 
-    def whole(value: Any, key: str) -> Any:
+    def resolve(value: Any, key: str) -> Any:
         if isinstance(value, dict):
             names_files = key == ".tuned"
-            return {in_full(name, names_files): whole(inner, f"{key}.{name}") for name, inner in value.items()}
+            return {absolute(name, names_files): resolve(inner, f"{key}.{name}") for name, inner in value.items()}
         if isinstance(value, list):
-            return [whole(inner, key) for inner in value]
-        return in_full(value, key.endswith((".recipe", ".warm_start", ".against", ".file")))
+            return [resolve(inner, key) for inner in value]
+        return absolute(value, key.endswith((".recipe", ".warm_start", ".against", ".file")))
 
-    def in_full(value: Any, names_file: bool) -> Any:
+    def absolute(value: Any, names_file: bool) -> Any:
         is_file = isinstance(value, str) and value.endswith((".toml", ".py"))
         return str((folder / value).resolve()) if is_file and names_file else value
 
-    return {key: whole(value, f".{key}") for key, value in table.items()}
+    return {key: resolve(value, f".{key}") for key, value in table.items()}
 
 
 def _named(parent: str) -> Path:
-    """The study that another extends by name: one of a ``studies`` folder, so that a file may extend its namesake."""
+    """The study extended by name, in a ``studies`` folder only, so that a file can extend a study of its own name."""
     path = find_resource(f"studies/{parent}.toml")
     if path is None:
         raise unknown("study", parent, list_resources("studies", ".toml"))

@@ -1,7 +1,8 @@
-"""Configs as TOML: recipes that extend one another, and overrides from the command line."""
+"""Reading configs from TOML: recipes, ``extends``, and overrides from the command line."""
 
 import tomllib
 from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ from workbench.documents import read_toml as read_toml  # noqa: PLC0414 - export
 from workbench.errors import unknown
 from workbench.resources import find_resource, list_resources
 
-MOST_EXTENDED = 32  # files of one chain
-SCALED = ("evaluate", "log", "loss")  # groups with steps that scale with a run's length; stages fill the run
+MOST_EXTENDED = 32  # files in an ``extends`` chain
+SCALED = (
+    "evaluate",
+    "log",
+    "loss",
+)  # groups with step counts that scale with num_steps; inheritance stages always fill the run
 
 
 def parse_override(text: str) -> Table:
@@ -40,10 +45,10 @@ def nested_key(key: str, value: Any) -> Table:
 
 
 def split_override(text: str) -> tuple[str, Any]:
-    """``a.b=value`` as the key and the value, which is TOML; a bare word is a string.
+    """Split ``a.b=value`` into the key and the value, parsed as TOML; a bare word is a string.
 
     Raises:
-        ValueError: there is no ``=``, or no key before it; an integer beyond 64 bits, or arrays nested too deeply.
+        ValueError: no ``=`` or no key before it, an integer beyond 64 bits, or arrays nested too deeply.
     """
     key, equals, value = text.partition("=")
     key = key.strip()
@@ -53,7 +58,7 @@ def split_override(text: str) -> tuple[str, Any]:
 
 
 def _value(text: str, key: str) -> Any:
-    """A value as TOML has it; what is no TOML, or more than one value, is a string."""
+    """Parse a TOML value; text that is not TOML, or more than one value, is a string."""
     try:
         parsed = toml_table(f"value = {text}", truncated(key))
     except tomllib.TOMLDecodeError:
@@ -62,7 +67,7 @@ def _value(text: str, key: str) -> Any:
 
 
 def merge(base: Table, changes: Table) -> Table:
-    """``base`` with ``changes`` laid over it, table by table."""
+    """``base`` updated with ``changes``, recursively in tables."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
@@ -71,33 +76,33 @@ def merge(base: Table, changes: Table) -> Table:
 
 
 def recipes() -> dict[str, Path]:
-    """Every recipe by name."""
+    """All recipes by name."""
     return list_resources("recipes", ".toml")
 
 
 def recipe_table(name_or_file: str) -> Table:
-    """A recipe with everything it extends laid beneath it. A file that it extends is looked for beside it.
+    """A recipe merged with everything that it extends; files in ``extends`` are relative to its folder.
 
     Raises:
-        ValueError: no such recipe or file, or recipes that extend each other in a circle.
+        ValueError: no such recipe or file, or recipes that extend each other in a cycle.
     """
-    return extended_table(name_or_file, "recipe", _recipe_path, _with_whole_paths)
+    return extended_table(name_or_file, "recipe", _recipe_path, _with_absolute_paths)
 
 
 def extended_table(
     name_or_file: str,
     kind: str,
     find: Callable[[str], Path],
-    whole: Callable[[Table, Path], Table],
+    resolve_paths: Callable[[Table, Path], Table],
     find_parent: Callable[[str], Path] | None = None,
 ) -> Table:
-    """The table of a recipe or study, with everything it extends laid beneath it.
+    """The table of a recipe or study, merged with everything that it extends.
 
     Args:
         kind: "recipe" or "study".
-        find: the file of a name.
-        find_parent: the same for a name in ``extends``; ``find`` where left out.
-        whole: makes the paths in a table those of files in its folder.
+        find: maps a name to its file.
+        find_parent: the same for names in ``extends``; default ``find``.
+        resolve_paths: makes the paths in a table absolute, given its folder.
 
     Raises:
         ValueError: a file cannot be read or extends itself, or the chain is too long.
@@ -112,23 +117,20 @@ def extended_table(
             raise ValueError(f"{kind} '{names[-1]}' extends itself: {' -> '.join(names)}")
         seen.add(place)
         parent = table.pop("extends", None)
-        tables.append(whole(table, path.parent))
+        tables.append(resolve_paths(table, path.parent))
         if parent is None:
             break
         if not isinstance(parent, str):
-            raise ValueError(f"{path}: extends names one {kind} or file (got {parent!r})")
+            raise ValueError(f"{path}: extends must be the name of one {kind} or a file (got {parent!r})")
         if len(tables) == MOST_EXTENDED:
             raise ValueError(f"{kind} '{name_or_file}' extends a chain of more than {MOST_EXTENDED} files: merge some")
         path = (path.parent / parent).resolve() if parent.endswith(".toml") else (find_parent or find)(parent)
         names.append(str(path) if parent.endswith(".toml") else parent)
-    merged: Table = {}
-    for table in reversed(tables):
-        merged = merge(merged, table)
-    return merged
+    return reduce(merge, reversed(tables))
 
 
-def _with_whole_paths(table: Table, folder: Path) -> Table:
-    """``loss.NAME.file`` lies beside the recipe that names it; a run finds it from anywhere."""
+def _with_absolute_paths(table: Table, folder: Path) -> Table:
+    """Make ``loss.NAME.file`` absolute; it is relative to the recipe's folder."""
     losses = table.get("loss")
     for loss in losses.values() if isinstance(losses, dict) else ():
         if isinstance(loss, dict) and isinstance(loss.get("file"), str) and loss["file"]:
@@ -148,7 +150,7 @@ def _recipe_path(name_or_file: str) -> Path:
 def load_recipe(
     name_or_file: str, overrides: list[str] | None = None, *, seed: int | None = None, steps: int | None = None
 ) -> RunConfig:
-    """The run that a recipe describes, with ``--set`` overrides applied in order, then ``--seed`` and ``--steps``.
+    """The config of a recipe, with ``--set`` overrides applied in order, then ``--seed`` and ``--steps``.
 
     Raises:
         ValueError: an unknown recipe or key, or a bad value, in one line with the remedy.
@@ -160,20 +162,21 @@ def load_recipe(
 
 
 def at_length(config: RunConfig, num_steps: int, overrides: Sequence[str]) -> RunConfig:
-    """The run at another length: phases and cadences scale in proportion, but for those that ``overrides`` set.
+    """The config with another number of steps; intervals and phases scale in proportion unless ``overrides`` set them.
 
     Args:
-        config: with the overrides applied.
+        config: the config with the overrides applied.
 
     Raises:
-        ValueError: there would be no step, or the overrides name another number of steps.
+        ValueError: fewer than one step, or the overrides give another number of steps.
     """
-    tables = [_with_whole_paths(parse_override(override), Path()) for override in overrides]
+    tables = [_with_absolute_paths(parse_override(override), Path()) for override in overrides]
     for table in tables:
         train = table.get("train")
-        asked = train.get("num_steps", num_steps) if isinstance(train, dict) else num_steps
-        if asked != num_steps:
-            raise ValueError(f"--steps {num_steps} and --set train.num_steps={asked} differ: leave out one of the two")
+        given = train.get("num_steps", num_steps) if isinstance(train, dict) else num_steps
+        if given != num_steps:
+            raise ValueError(f"--steps {num_steps} and --set train.num_steps={given} differ: drop one of the two")
+    # Explicit overrides of scaled settings win over the scaling: apply them again.
     scaled = config.with_steps(num_steps)
     for table in tables:
         if kept := {group: value for group, value in table.items() if group in SCALED}:
@@ -182,7 +185,7 @@ def at_length(config: RunConfig, num_steps: int, overrides: Sequence[str]) -> Ru
 
 
 def with_overrides(config: RunConfig, overrides: list[str]) -> RunConfig:
-    """The run with ``--set`` overrides applied in order.
+    """The config with ``--set`` overrides applied in order.
 
     Raises:
         ValueError: an unknown key or a bad value, in one line with the remedy.
@@ -191,7 +194,7 @@ def with_overrides(config: RunConfig, overrides: list[str]) -> RunConfig:
 
 
 def with_settings(config: RunConfig, changes: Table) -> RunConfig:
-    """The run with a table of changes laid over it.
+    """The config updated with a table of changes.
 
     Raises:
         ValueError: an unknown key or a bad value, in one line with the remedy.
@@ -201,17 +204,17 @@ def with_settings(config: RunConfig, changes: Table) -> RunConfig:
 
 def _overridden(table: Table, overrides: list[str]) -> Table:
     for override in overrides:
-        table = merge(table, _with_whole_paths(parse_override(override), Path()))
+        table = merge(table, _with_absolute_paths(parse_override(override), Path()))
     return table
 
 
 def load_run_config(path: Path) -> RunConfig:
-    """The config that a run directory's ``run.toml`` holds; its ``[machine]`` and ``[sweep]`` are not part of it.
+    """The config in a run directory's ``run.toml``, without its ``[machine]`` and ``[sweep]`` tables.
 
     Raises:
-        ValueError: the file cannot be read, or a setting is not understood.
+        ValueError: the file cannot be read, or a setting is invalid.
     """
     table = read_toml(path)
-    for beside in ("machine", "sweep"):
-        table.pop(beside, None)
+    for extra in ("machine", "sweep"):
+        table.pop(extra, None)
     return RunConfig.parse(table)

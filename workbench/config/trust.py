@@ -1,6 +1,6 @@
-"""Which Python files that configs name may be run: those of the folders one works in, or all with ``--trust``.
+"""Which Python files named in configs may run: those below the working directory, or all with ``--trust``.
 
-A recipe, a study and a run's folder may come from somebody else, and loading a loss runs its file.
+Recipes, studies and run folders may come from someone else, and loading a loss executes its file.
 """
 
 import os
@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-VARIABLE = "WORKBENCH_TRUST"  # in the environment, so that the processes which a command starts go by it too
+VARIABLE = "WORKBENCH_TRUST"  # an environment variable, so that child processes inherit it
 RULE = "in the working directory or below it, and not in a run's folder"
 
 _named_in_code = ContextVar("_named_in_code", default=False)
 
 
 def trust_everything() -> None:
-    """Let this process, and those it starts, run any file that a config names."""
+    """Allow this process and its children to run any file named in a config."""
     os.environ[VARIABLE] = "1"
 
 
 @contextmanager
 def named_in_code() -> Iterator[None]:
-    """Within it, files are named by the Python code that calls the workbench, and not by a config."""
+    """Context in which files are named by calling Python code, not by a config, and therefore trusted."""
     token = _named_in_code.set(True)
     try:
         yield
@@ -31,7 +31,7 @@ def named_in_code() -> Iterator[None]:
 
 
 def check_trusted(file: Path) -> None:
-    """Refuse to run a Python file that is not known to be one's own. Symbolic links count as what they point to.
+    """Check that a Python file is trusted. Symbolic links are resolved.
 
     Raises:
         ValueError: the file lies outside the working directory, or in a run's folder, and ``--trust`` was not given.

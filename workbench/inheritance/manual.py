@@ -18,7 +18,7 @@ from workbench.inheritance.slicing import BLOCKS, Weights, build_student, slice_
 from workbench.models.clip import Clip
 from workbench.models.shapes import tower_shape
 from workbench.models.towers import split_weights
-from workbench.runs.mask_snapshots import Kept, MaskSnapshot
+from workbench.runs.mask_snapshots import KeptIndices, MaskSnapshot
 from workbench.views.architecture import Overlap, tower_overlaps
 
 Scores = Mapping[Tower, Sequence[float]]
@@ -132,16 +132,16 @@ def overlaps_with_rule(teacher: Clip, snapshot: MaskSnapshot, rule: WidthRule) -
     return {tower: overlaps(learned[tower], ruled[tower], mask.teacher) for tower, mask in snapshot.towers.items()}
 
 
-def _selection(kept: Kept) -> TowerSelection:
+def _selection(kept: KeptIndices) -> TowerSelection:
     layers = tuple(range(len(kept.heads)))
     return TowerSelection(layers=layers, embedding=kept.embedding, heads=kept.heads, channels=kept.channels)
 
 
-def _by_source_layer(selection: TowerSelection, source: TowerShape) -> Kept:
+def _by_source_layer(selection: TowerSelection, source: TowerShape) -> KeptIndices:
     """Kept parts by layer of the source; empty for removed layers."""
     at = {layer: number for number, layer in enumerate(selection.layers)}
 
     def placed(parts: tuple[Numbers, ...]) -> tuple[Numbers, ...]:
         return tuple(parts[at[layer]] if layer in at else () for layer in range(source.num_layers))
 
-    return Kept(selection.embedding, placed(selection.heads), placed(selection.channels))
+    return KeptIndices(selection.embedding, placed(selection.heads), placed(selection.channels))

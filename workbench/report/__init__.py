@@ -1,4 +1,4 @@
-"""What a study is reported as: runs -> a table with intervals beside the paper's, verdicts, figures, files.
+"""Reports of studies: a table with intervals next to the paper's figures, verdicts, plots and files, from the runs.
 
-START at study.py. Nothing here loads torch, and nothing asks the sweep's storage: run directories are all it needs.
+START HERE: study.py. Nothing here loads torch or opens the sweep's database; run directories are the only input.
 """

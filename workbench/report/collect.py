@@ -1,4 +1,4 @@
-"""The runs folder -> every cell of a study at every seed, also those that have no run yet."""
+"""Collecting the runs of a study from the runs folder: every cell at every seed, including missing ones."""
 
 import math
 import re
@@ -21,7 +21,7 @@ LOSSES = ("loss_scratch", "loss_converged")
 
 @dataclass(frozen=True)
 class Collected:
-    """A study's cells, in the order of its file or of a search's trials, and the runs that they stand for."""
+    """A study's cells, in the order of its file or of a search's trials, and their runs."""
 
     cells: tuple[StudyCell, ...]
     runs: tuple[StudyRun, ...]
@@ -29,25 +29,26 @@ class Collected:
 
 
 def collect(study: Study, name: str, runs_dir: Path) -> Collected:
-    """Everything that the runs folder has of the study under this name, cells that its file has lost among it.
+    """All runs of the study of this name, including cells that are no longer in its file.
 
-    Figures are of the test pairs, which nothing was chosen by; of the validation pairs where no run has others.
+    Metrics are of the test pairs, which selected nothing; of the validation pairs if no run has test metrics.
 
     Raises:
-        ValueError: the study's cells cannot be, or the folder cannot be read.
+        ValueError: a cell of the study is invalid, or the folder cannot be read.
     """
     found = counted(runs_of_study(runs_dir, name))
     summaries = {one.run.id: summary_or_reason(one.run, from_log=True) for one in found}
     tested = any(summary.test_metrics for summary in summaries.values())
     split = "test" if tested else "validation"
-    asked = {metric for of in study.paper.cells.values() for metric in of} if study.paper else set()
+    published = {metric for of in study.paper.cells.values() for metric in of} if study.paper else set()
     loss = next((key.split(".")[1] for key in sorted(study.varied) if key.startswith("loss.")), "")
     replicates = {
-        (one.origin.cell, one.origin.seed): _replicate(one, summaries[one.run.id], split, asked, loss) for one in found
+        (one.origin.cell, one.origin.seed): _replicate(one, summaries[one.run.id], split, published, loss)
+        for one in found
     }
     seeds = sorted({*range(study.first_seed, study.first_seed + study.seeds), *(one.origin.seed for one in found)})
     trials = {one.origin.cell: one.origin.trial for one in found}
-    # What a search had not begun when its best went on to be confirmed was dropped, by racing.
+    # Seeds that a search had not started when its confirmation started were pruned by racing.
     unbegun = DROPPED if study.pruner == "racing" and confirmation_name(name, runs_dir) else MISSING
     planned = {cell.name: cell.values for cell in cells_of(study)}
     values = planned | {one.origin.cell: one.origin.values for one in found if one.origin.cell not in planned}
@@ -64,12 +65,12 @@ def collect(study: Study, name: str, runs_dir: Path) -> Collected:
 
 
 def confirmation_name(name: str, runs_dir: Path) -> str:
-    """The name under which a search's best was trained anew, after the most trials; empty if it was not."""
+    """Name of the confirmation of a search after the most trials; empty if there is none."""
     found = [re.fullmatch(rf"{re.escape(name)}-best-of-(\d+)", study) for study in studies_with_runs(runs_dir)]
     return max((match for match in found if match), key=lambda match: int(match[1]), default=("",))[0]
 
 
-def _replicate(one: StudyRun, summary: Summary, split: str, asked: set[str], loss: str) -> Replicate:
+def _replicate(one: StudyRun, summary: Summary, split: str, published: set[str], loss: str) -> Replicate:
     if summary.state == "unreadable":
         return Replicate(one.origin.seed, summary.state, one.run.id, reason=summary.reason)
     first = first_events(one.run.events_file)
@@ -77,10 +78,10 @@ def _replicate(one: StudyRun, summary: Summary, split: str, asked: set[str], los
     num_items = [event.num_pairs for event in last if isinstance(event, EvalDone) and event.split == split]
     num_params = [event.num_parameters for event in first if isinstance(event, RunStarted)]
     own = {"elapsed_s": summary.elapsed_s, **({"num_params": float(num_params[0])} if num_params else {})}
-    if asked.intersection(LOSSES):
+    if published.intersection(LOSSES):
         steps = [event for event in (*first, *last) if isinstance(event, StepDone) and loss in event.weighted]
         own |= dict(zip(LOSSES, (steps[0].weighted[loss], steps[-1].weighted[loss]), strict=True)) if steps else {}
-    if any(metric.endswith("_kept") for metric in asked):
+    if any(metric.endswith("_kept") for metric in published):
         own |= dict(_kept(one))
     shown = summary.test_metrics if split == "test" else summary.metrics
     return Replicate(
@@ -98,7 +99,7 @@ def _replicate(one: StudyRun, summary: Summary, split: str, asked: set[str], los
 
 
 def _kept(one: StudyRun) -> Iterator[tuple[str, float]]:
-    """What an inherited student has of its teacher, tower by tower, as shares: the rows of TinyCLIP's Table 9."""
+    """Fractions of its teacher that an inherited student keeps, by tower: the rows of TinyCLIP's Table 9."""
     snapshots = read_mask_history(one.run).snapshots
     for tower, change in architecture(snapshots[-1]).towers.items() if snapshots else ():
         assert tower in TOWERS

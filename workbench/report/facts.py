@@ -1,4 +1,4 @@
-"""On what a study's runs were made, and the command that makes them again."""
+"""Provenance of a study's runs: machine, settings, data, code, and the commands to reproduce them."""
 
 import hashlib
 import json
@@ -22,11 +22,11 @@ MACHINE = ("device", "num_threads", "torch", "python")
 
 @dataclass(frozen=True)
 class Facts:
-    """What decides a study's numbers, as its runs recorded it; runs of an earlier version recorded less.
+    """What determines a study's numbers, as recorded by its runs; runs of earlier versions recorded less.
 
-    ``config_sha256`` is of the settings that cells share; ``data_sha256`` is the training pairs' fingerprint. The
-    teacher's scale is 1/τ, by which temperatures that belong to other teachers are to be read. ``command`` makes the
-    runs again; ``report`` makes this report of them.
+    ``config_sha256`` is the hash of the settings shared by all cells, ``data_sha256`` the training pairs' fingerprint,
+    ``teacher_scale`` the teacher's 1/τ, needed to compare temperatures across teachers. ``command`` repeats the runs,
+    ``report`` this report.
     """
 
     machines: tuple[str, ...]
@@ -44,16 +44,16 @@ class Facts:
     report: str
 
     def to_json(self) -> dict[str, Any]:
-        """``made_on`` of ``--json``."""
+        """``made_on`` in ``--json``."""
         return asdict(self)
 
 
 def facts(study: Study, name: str, source: str, runs: Sequence[StudyRun]) -> Facts:
-    """What the runs say of themselves; what they differ in has several values.
+    """The facts recorded by the runs; where runs differ, all values.
 
     Args:
-        name: under which the runs are kept.
-        source: the study's name or file, as a person gave it.
+        name: the name that the runs have.
+        source: the study's name or file as given by the user.
     """
     read = {one.run.id: _config(one.run) for one in runs}
     configs = {run: config for run, config in read.items() if config is not None}
@@ -82,7 +82,7 @@ def facts(study: Study, name: str, source: str, runs: Sequence[StudyRun]) -> Fac
 
 
 def report_command(study: Study, source: str, name: str) -> str:
-    """The command that reports on the runs that are kept under this name; ``source`` as in :func:`facts`."""
+    """The command that reports on the runs of this name; ``source`` as in :func:`facts`."""
     return shlex.join(["workbench", "report", *_given(study, source, name)])
 
 
@@ -91,14 +91,14 @@ def _each(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _given(study: Study, source: str, name: str) -> list[str]:
-    """How the study was named on the command line."""
+    """The arguments that name the study on the command line."""
     quick = name.endswith(QUICK) and not source.endswith(QUICK)
     own = name.removesuffix(QUICK) if quick else name
     return [source, *(["--name", own] if own != study.name else []), *(["--quick"] if quick else [])]
 
 
 def _config(run: RunDirectory) -> RunConfig | None:
-    """The run's settings; None where they are not understood, which must not take the other runs' report with it."""
+    """The run's config; None if it is invalid, so that one bad run does not break the report."""
     try:
         return load_run_config(run.config_file)
     except ValueError:
@@ -112,13 +112,13 @@ def _machine(run: RunDirectory) -> str:
 
 
 def _machine_of(run: RunDirectory) -> dict[str, Any]:
-    """The machine and code that a run began with."""
+    """The ``[machine]`` table of a run: machine and code version."""
     machine: dict[str, Any] = read_toml(run.config_file).get("machine", {})
     return machine
 
 
 def _recorded(runs: Sequence[StudyRun]) -> dict[str, Any]:
-    """What a checkpoint says of the training pairs and the teacher; one run speaks for all that share them."""
+    """The manifest of one checkpoint, with the fingerprints of training pairs and teacher that all runs share."""
     for one in runs:
         checkpoint = newest_checkpoint(one.run)
         if checkpoint is not None:
@@ -127,7 +127,7 @@ def _recorded(runs: Sequence[StudyRun]) -> dict[str, Any]:
 
 
 def _fingerprint(configs: Sequence[RunConfig]) -> str:
-    """Of the settings that all runs share, but their seeds."""
+    """Hash of the settings shared by all runs, without seeds."""
     tables = [settings_of(config) for config in configs]
     if not tables:
         return ""
@@ -136,7 +136,7 @@ def _fingerprint(configs: Sequence[RunConfig]) -> str:
 
 
 def _changes(study: Study, runs: Sequence[StudyRun], configs: dict[str, RunConfig]) -> list[str]:
-    """The options that turn the study's file into these runs: how many seeds and steps, and what was set beside."""
+    """The options that reproduce these runs from the study's file: seeds, steps and overrides."""
     if not runs:
         return []
     seeds = len({one.origin.seed for one in runs})

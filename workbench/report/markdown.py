@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from workbench.config.cells import as_text, cell_name
 from workbench.report.facts import NO_TEACHER
 from workbench.report.study import StudyReport
-from workbench.report.tables import Grid, grid, interval
+from workbench.report.tables import TextTable, grid, interval
 from workbench.report.words import findings, progress, troubles
 from workbench.statistics.intervals import Gain
 from workbench.terminal import visible
@@ -15,19 +15,19 @@ from workbench.views.study import StudyCell
 
 SPECIAL = re.compile(r"[\\`|<]|!?\[(?=[^\[\]]*\]\()")
 ESCAPED = re.compile(r"\\([\\`|<!\[])")
-MOST_SHOWN = 20  # cells of a search; all are in the CSV files
+MOST_SHOWN = 20  # cells of a search in Markdown; the CSV files have all
 
 
 def markdown(report: StudyReport, figures: Sequence[str] = ()) -> str:
-    """The whole report. ``figures`` are files beside it, each named for what it shows."""
+    """The full report. ``figures`` are file names in the report's folder."""
     return "\n".join(map(visible, _lines(report, figures))).rstrip() + "\n"
 
 
 def _lines(report: StudyReport, figures: Sequence[str]) -> Iterator[str]:
     table = report.table
     yield from (f"# {escape(table.name)}", "", escape(table.question), "", progress(table.cells) + ".", "")
-    if said := findings(report):
-        yield from ("## What it says", "", *(f"- {escape(sentence)}" for sentence in said), "")
+    if lines := findings(report):
+        yield from ("## Findings", "", *(f"- {escape(sentence)}" for sentence in lines), "")
     if report.best and report.study.search:
         (best,) = (cell for cell in table.cells if cell.name == report.best)
         yield from (f"Best by validation: **{escape(best.name)}** ({escape(cell_name(best.values))}).", "")
@@ -46,45 +46,44 @@ def _lines(report: StudyReport, figures: Sequence[str]) -> Iterator[str]:
 
 
 def shown_cells(report: StudyReport) -> list[StudyCell]:
-    """All cells; of a search the best by validation first, and no more than fit a page."""
+    """All cells; for a search, the best ``MOST_SHOWN`` by validation."""
     return best_first(report)[:MOST_SHOWN] if report.study.search else best_first(report)
 
 
 def best_first(report: StudyReport) -> list[StudyCell]:
-    """All cells in their order; of a search the best by validation first."""
+    """All cells in order; for a search, the best by validation first."""
     if not report.study.search:
         return list(report.table.cells)
     objective = report.study.objectives[0]
     sign = -1 if objective.direction == "maximize" else 1
 
-    def worth(cell: StudyCell) -> tuple[int, float]:
+    def rank(cell: StudyCell) -> tuple[int, float]:
         values = list(cell.by_seed(objective.metric, validation=True).values())
         return -len(values), sign * sum(values) / len(values) if values else 0.0
 
-    return sorted(report.table.cells, key=worth)
+    return sorted(report.table.cells, key=rank)
 
 
 def legend(report: StudyReport) -> Iterator[str]:
-    """How the tables are to be read."""
+    """Notes on how to read the tables."""
     table = report.table
     yield (
-        f"Ours: {table.split} pairs, means over the seeds that finished and their standard deviation (sd) from seed to "
-        "seed. The means' intervals cover seeds and, where the metric has a standard error, test pairs (Student's t)."
+        f"Ours: {table.split} pairs, means and standard deviations (sd) over the finished seeds. Intervals of means "
+        "cover seeds and, if the metric has a standard error, test pairs (Student's t)."
     )
     if table.baseline:
-        begun = ", with which the search began" if report.study.search else ""
+        first = ", the search's first trial" if report.study.search else ""
         yield (
-            f"Differences: from {table.baseline}{begun}, paired by seed on the same pairs; their intervals cover "
-            "seeds, one by one, with the spread pooled over all cells; verdicts are Holm-corrected over the cells at "
-            "0.05."
+            f"Differences: from {table.baseline}{first}, paired by seed on the same pairs; intervals cover seeds, "
+            "uncorrected, with the variance pooled over all cells; verdicts are Holm-corrected over the cells at 0.05."
         )
     if table.paper_source:
-        yield f"Paper: {table.paper_source}. Other models on other data: orders and signs compare, sizes do not."
+        yield f"Paper: {table.paper_source}. Other models and data: compare orders and signs, not sizes."
     if report.study.search and len(table.cells) > MOST_SHOWN:
         yield f"The {MOST_SHOWN} best by validation of {len(table.cells)}; all are in cells.csv and runs.csv."
 
 
-def _table(found: Grid) -> Iterator[str]:
+def _table(found: TextTable) -> Iterator[str]:
     yield _line(found.columns)
     yield _line(["---" if place == 0 else "---:" for place in range(len(found.columns))])
     yield from map(_line, found.rows)
@@ -95,22 +94,22 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as Markdown shows it, in a cell of a table or elsewhere: no bar, code, link, picture or tag begins in it."""
+    """Text escaped for Markdown, including table cells: no bars, code, links, images or tags."""
     return SPECIAL.sub(r"\\\g<0>", visible(text))
 
 
 def unescape(text: str) -> str:
-    """What :func:`escape` was given, but for what is not printable."""
+    """The inverse of :func:`escape`, except for non-printable characters."""
     return ESCAPED.sub(r"\1", text)
 
 
 def _confirmed(report: StudyReport) -> Iterator[str]:
-    """A search's best and its rivals at fresh seeds."""
+    """A search's best and its rivals on held-out seeds."""
     if report.confirmed and report.main:
         yield from (
-            "## With fresh seeds",
+            "## Held-out seeds",
             "",
-            "The best of the search beside its rivals, at seeds that chose nothing.",
+            "The best of the search against its rivals, on seeds that were not used in the search.",
             "",
         )
         table = report.confirmed.table
@@ -120,25 +119,25 @@ def _confirmed(report: StudyReport) -> Iterator[str]:
 
 
 def _beyond(report: StudyReport) -> Iterator[str]:
-    """Effects, importance and the front, where the study has them."""
+    """Main effects, importance and Pareto front, if the study has them."""
     metric = report.main
     effects = report.effects.get(metric.name, []) if metric else []
     if metric and effects:
         yield from (
             f"## Main effects: {metric.title}",
             "",
-            "What each value adds, the other settings averaged over.",
+            "Effect of each value, averaged over the other settings.",
             "",
         )
         rows = [
             (one.setting, as_text(one.level), metric.number(one.gain.mean, signed=True), _bounds(metric, one.gain))
             for one in effects
         ]
-        yield from (*_table(Grid(metric, ("setting", "value", "effect", "95 %"), tuple(rows))), "")
+        yield from (*_table(TextTable(metric, ("setting", "value", "effect", "95 %"), tuple(rows))), "")
     if metric and report.importance.shares:
-        yield from ("## Which settings decide", "", f"{report.importance.note}.", "")
+        yield from ("## Importance of the settings", "", f"{report.importance.note}.", "")
         shares = tuple((setting, f"{share:.0%}") for setting, share in report.importance.shares.items())
-        yield from (*_table(Grid(metric, ("setting", "share"), shares)), "")
+        yield from (*_table(TextTable(metric, ("setting", "share"), shares)), "")
     if report.front:
         best = ", ".join(point.cell for point in report.front if point.on_front)
         names = ", ".join(objective.metric for objective in report.study.objectives)

@@ -1,7 +1,7 @@
-"""The reports of all studies that have been run, side by side, with an index: what ``studies/results`` is.
+"""The reports of all studies in one folder with an index, such as ``studies/results``.
 
-An answer is what was found in sentences. Beside a report a person may lay ``finding.md``, whose first paragraph then is
-the answer, and all of which is in the index; no command writes it.
+A hand-written ``finding.md`` next to a report replaces its generated findings in the index; its first paragraph is the
+short answer. No command writes it.
 """
 
 import json
@@ -14,22 +14,22 @@ from workbench.files import explained, write_atomically
 from workbench.report.markdown import escape
 from workbench.report.study import StudyReport
 from workbench.report.words import findings
-from workbench.report.write import OTHER_OUT, USUAL, write_report
+from workbench.report.write import DEFAULT_FORMATS, OTHER_OUT, write_report
 from workbench.resources import find_resource
 
 ANSWERS, INDEX, FINDING = "answers.json", "README.md", "finding.md"
 SETTLED = ("finished", "diverged", "failed")
-INTRODUCTION = """# What the studies have found
+INTRODUCTION = """# Results of the studies
 
-Each study was run as its report says at the end, under "Made on". The students are small and see few pairs: orders and
-signs compare with the papers', sizes do not. Every figure has its interval, and every verdict its correction for being
-one of several; what the seeds could not tell is said. Prose is written by hand, in the `finding.md` beside the
-report; where there is none, the report's own findings stand.
+The end of each report, "Made on", gives the machine, settings and commands. The students are small and see few pairs:
+compare orders and signs with the papers', not sizes. Every figure has a 95 % interval, verdicts are corrected for
+multiple comparisons, and differences that the seeds cannot resolve are reported as such. Text is written by hand in
+the `finding.md` next to the report; without one, the report's generated findings are shown.
 """
 
 
 class Answer(BaseModel):
-    """What the index and ``workbench studies`` know of a report, without reading it."""
+    """The summary of a report that the index and ``workbench studies`` show."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,16 +39,16 @@ class Answer(BaseModel):
     steps: list[int]
     findings: list[str]
     report: str
-    """Its Markdown, from the index."""
+    """Path of its Markdown file, relative to the index."""
     figure: str = ""
-    """The picture that says most, from the index."""
+    """Path of its main figure, relative to the index."""
 
 
 _ANSWERS = TypeAdapter(dict[str, Answer])
 
 
 def is_answered(report: StudyReport) -> bool:
-    """Whether all has run that the study asks for: every cell at every seed, or every trial of a search."""
+    """Whether all requested runs have ended: every cell at every seed, or every trial of a search."""
     cells = report.table.cells
     if report.study.search:
         confirmed = not report.study.confirm_seeds or (report.confirmed is not None and is_settled(report.confirmed))
@@ -57,15 +57,15 @@ def is_answered(report: StudyReport) -> bool:
 
 
 def is_settled(report: StudyReport) -> bool:
-    """Whether every run has come to an end that stays."""
+    """Whether every run has a final state."""
     return all(one.state in SETTLED for cell in report.table.cells for one in cell.replicates)
 
 
-def write_results(reports: Sequence[StudyReport], folder: Path, formats: Sequence[str] = USUAL) -> list[Path]:
-    """Write every report to a folder of its study's name, and the index of these and of those already there.
+def write_results(reports: Sequence[StudyReport], folder: Path, formats: Sequence[str] = DEFAULT_FORMATS) -> list[Path]:
+    """Write every report to a folder named for its study, and the index of these and existing ones.
 
     Raises:
-        ValueError: an unknown format, the folder cannot be written to, or its index is not one.
+        ValueError: an unknown format, the folder cannot be written to, or its index is invalid.
     """
     answers = read_answers(folder)
     written = []
@@ -86,7 +86,7 @@ def write_results(reports: Sequence[StudyReport], folder: Path, formats: Sequenc
 
 
 def read_answers(folder: Path) -> dict[str, Answer]:
-    """The answers in a folder of reports, by study; none where there is no index.
+    """The answers in a folder of reports, by study; empty without an index.
 
     Raises:
         ValueError: the index cannot be read.
@@ -97,11 +97,11 @@ def read_answers(folder: Path) -> dict[str, Answer]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValidationError):
-        raise ValueError(f"{file} is no index of reports: make it again with `workbench report --all`") from None
+        raise ValueError(f"{file} is not an index of reports: write it again with `workbench report --all`") from None
 
 
 def answered() -> dict[str, str]:
-    """The short answers of the results at hand: those of the working directory, or else those that ship.
+    """The short answers by study, from the working directory's results, or else from the shipped ones.
 
     Raises:
         ValueError: their index cannot be read.
@@ -151,7 +151,7 @@ def _index(folder: Path, answers: Mapping[str, Answer]) -> Iterator[str]:
         by_hand = _finding(folder, name)
         yield from [by_hand] if by_hand else [f"- {escape(line)}" for line in answer.findings]
         if answer.figure:
-            yield from ("", f"![what each cell of {name} gains]({answer.figure})")
+            yield from ("", f"![gain of each cell of {name}]({answer.figure})")
         if answer.report:
-            yield from ("", f"All of it: [{answer.report}]({answer.report}).")
+            yield from ("", f"Full report: [{answer.report}]({answer.report}).")
     yield from ("", "Made by `workbench report --all --runs DIR --out studies/results`.")

@@ -1,4 +1,4 @@
-"""A study's runs -> everything its report says, as plain data: the table, what it means, and on what it rests."""
+"""The content of a study's report as plain data, computed from its runs: table, comparisons and provenance."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,9 +6,8 @@ from pathlib import Path
 
 from workbench.config.study import Study
 from workbench.report.collect import LOSSES, Collected, collect, confirmation_name
-from workbench.report.comparison import Interpretation, interpret_against
+from workbench.report.comparison import Importance, Interpretation, importance, interpret_against
 from workbench.report.facts import Facts, facts
-from workbench.report.importance import Importance, importance
 from workbench.statistics.intervals import Estimate, seed_mean
 from workbench.statistics.pooled import Effect, main_effects, pooled_spread
 from workbench.statistics.rank_agreement import Agreement, rank_agreement
@@ -23,16 +22,16 @@ TEACHING = ("similarity_single", "similarity_cross", "cka", "affinity_kl")
 
 @dataclass(frozen=True)
 class StudyReport:
-    """All that a report says.
+    """The content of a report.
 
     Attributes:
-        to_baseline, to_best: by metric; the best is the study's first objective's, by validation.
-        agreement: by metric, between our order of the cells and the paper's.
-        forecast: by training step, between the order at that step and the last, of the first objective.
-        effects: of a grid of several settings, by metric.
-        front: of a study with several objectives.
-        tried: of a search, in order.
-        confirmed: of a search, its best and its rivals at fresh seeds, once that has begun.
+        to_baseline, to_best: comparisons by metric; the best is by the first objective on the validation pairs.
+        agreement: agreement of our order of the cells with the paper's, by metric.
+        forecast: agreement of the order at a training step with the final one, by step, of the first objective.
+        effects: main effects by metric, for a grid of several settings.
+        front: Pareto front, for a study with several objectives.
+        tried: trials of a search, in order.
+        confirmed: the confirmation of a search (best and rivals on held-out seeds), once it has started.
     """
 
     study: Study
@@ -56,7 +55,7 @@ class StudyReport:
 
     @property
     def main(self) -> MetricLabel | None:
-        """The metric that the study is about: its first objective, or else the first that was measured."""
+        """The study's main metric: its first objective, or else the first measured metric."""
         wanted = self.study.objectives[0].metric
         return next(
             (label for label in self.table.metrics if label.name == wanted), next(iter(self.table.metrics), None)
@@ -64,14 +63,14 @@ class StudyReport:
 
 
 def report_on(study: Study, name: str, runs_dir: Path, source: str = "") -> StudyReport:
-    """Everything about a study, as far as its runs have come.
+    """The report of a study from its runs so far.
 
     Args:
-        name: under which the runs are kept, see ``--name``.
-        source: what a person called it; its name if not given.
+        name: the name that the runs have, see ``--name``.
+        source: the study's name or file as given by the user; default its name.
 
     Raises:
-        ValueError: the study's cells cannot be, or the folder cannot be read.
+        ValueError: a cell of the study is invalid, or the folder cannot be read.
     """
     from workbench.report.comparison import learning_of, rank_forecast, validation_curves
 
@@ -107,7 +106,7 @@ def _confirmed(study: Study, name: str, runs_dir: Path) -> StudyReport | None:
 
 
 def best_cell(study: Study, cells: Sequence[StudyCell]) -> str:
-    """The cell whose validation mean is best, of those with every seed and within the budget; empty if none is."""
+    """The cell with the best validation mean among complete ones within the budget; empty if there is none."""
     objective = study.objectives[0]
     sign = 1 if objective.direction == "maximize" else -1
     means = {cell.name: _mean(cell, objective.metric) for cell in cells if cell.is_complete and _fits(study, cell)}
@@ -126,7 +125,7 @@ def _mean(cell: StudyCell, metric: str) -> float | None:
 
 
 def _baseline(study: Study, cells: Sequence[StudyCell]) -> str:
-    """The study's; of a search that was warm-started, what it started from."""
+    """The study's baseline; for a warm-started search, its first trial."""
     if study.baseline or not (study.search and study.warm_start):
         return study.baseline
     tried = [cell for cell in cells if cell.trial is not None]
@@ -134,7 +133,7 @@ def _baseline(study: Study, cells: Sequence[StudyCell]) -> str:
 
 
 def _wanted(study: Study) -> list[str]:
-    """The metrics to show: what is asked about, what is always of interest, what the paper publishes; costs last."""
+    """The metrics to show: objectives, standard metrics, published ones; costs last."""
     published = [metric for of in study.paper.cells.values() for metric in of] if study.paper else []
     teaching = TEACHING if set(TEACHING) & set(published) else ()
     wanted = [*(objective.metric for objective in study.objectives), *SHOWN, *published, *teaching]
@@ -147,11 +146,13 @@ def _table(
     found: Collected,
     baseline: str,
     metrics: tuple[MetricLabel, ...],
-    told: Mapping[str, Interpretation],
+    compared: Mapping[str, Interpretation],
 ) -> StudyTable:
     published = study.paper.cells if study.paper else {}
     entries = {
-        cell.name: {metric.name: _entry(cell, metric, told.get(metric.name), published, baseline) for metric in metrics}
+        cell.name: {
+            metric.name: _entry(cell, metric, compared.get(metric.name), published, baseline) for metric in metrics
+        }
         for cell in found.cells
     }
     source = study.paper.source if study.paper else ""
@@ -161,23 +162,23 @@ def _table(
 def _entry(
     cell: StudyCell,
     metric: MetricLabel,
-    told: Interpretation | None,
+    compared: Interpretation | None,
     published: Mapping[str, Mapping[str, float]],
     baseline: str,
 ) -> Entry:
     paper, theirs = (published.get(one, {}).get(metric.name) for one in (cell.name, baseline))
     return Entry(
         mean=_estimate(cell, metric.name),
-        gain=told.gains.get(cell.name) if told else None,
-        p_value=told.p_values.get(cell.name) if told else None,
-        verdict=told.verdicts.get(cell.name, "") if told else "",
+        gain=compared.gains.get(cell.name) if compared else None,
+        p_value=compared.p_values.get(cell.name) if compared else None,
+        verdict=compared.verdicts.get(cell.name, "") if compared else "",
         paper=paper,
         paper_gain=None if paper is None or theirs is None or cell.name == baseline else paper - theirs,
     )
 
 
 def _estimate(cell: StudyCell, metric: str) -> Estimate | None:
-    """Over seeds, and over test items where the evaluator gives its standard errors."""
+    """Mean over seeds; the interval covers test items if the metric has standard errors."""
     values = cell.by_seed(metric)
     if not values:
         return None
@@ -189,12 +190,12 @@ def _estimate(cell: StudyCell, metric: str) -> Estimate | None:
 
 
 def _agreement(study: Study, metrics: Sequence[MetricLabel], cells: Sequence[StudyCell]) -> dict[str, Agreement]:
-    """How far our order is the paper's, of the cells that both have."""
+    """Agreement of our order with the paper's, over the cells that both have."""
     if not study.paper:
         return {}
     found = {}
     for metric in metrics:
-        if metric.name in (*LOSSES, *COSTS):  # ordered by arithmetic, not by what was learnt
+        if metric.name in (*LOSSES, *COSTS):  # their order follows from the settings, not from training
             continue
         values = {cell.name: of for cell in cells if (of := cell.by_seed(metric.name))}
         both = [cell for cell in values if metric.name in study.paper.cells.get(cell, {})]
@@ -225,7 +226,7 @@ def _hashable(value: object) -> object:
 
 
 def _front(study: Study, cells: Sequence[StudyCell]) -> list[Point]:
-    """The trade between several objectives, by validation: what a choice would go by."""
+    """The cells in the space of several objectives, on the validation pairs."""
     if len(study.objectives) < 2:
         return []
     values = {}

@@ -1,6 +1,7 @@
-"""A study's table as rows of text, the same for the terminal, Markdown and LaTeX; and as CSV, whole."""
+"""A study's table as text for the terminal and Markdown, as CSV, and as LaTeX."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import stdev
@@ -8,26 +9,27 @@ from statistics import stdev
 from workbench.config.cells import as_text
 from workbench.formatting import to_csv
 from workbench.statistics.intervals import Estimate
+from workbench.terminal import visible
 from workbench.views.comparison import NOTHING
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell, StudyTable, paper_in_our_unit
 
 
 @dataclass(frozen=True)
-class Grid:
-    """One metric's table as text: a heading a column, and a row a cell."""
+class TextTable:
+    """One metric's table as text: column headings, and one row per cell."""
 
     metric: MetricLabel
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
-def grid(table: StudyTable, metric: MetricLabel, cells: Sequence[StudyCell]) -> Grid:
-    """The cells' figures of one metric; columns without anything in them are left out."""
+def grid(table: StudyTable, metric: MetricLabel, cells: Sequence[StudyCell]) -> TextTable:
+    """The table of one metric, without empty columns."""
     rows = [_row(table, cell, metric) for cell in cells]
     columns = ("seeds", metric.title, "sd", "95 %", "difference", "95 % ", "verdict", "paper", "paper's difference")
     keep = [place for place in range(len(columns)) if place < 3 or any(row[place + 1] for row in rows)]
-    return Grid(
+    return TextTable(
         metric,
         (table.setting if table.levels else "cell", *(columns[place].strip() for place in keep)),
         tuple((row[0], *(row[place + 1] for place in keep)) for row in rows),
@@ -56,17 +58,17 @@ def _row(table: StudyTable, cell: StudyCell, metric: MetricLabel) -> tuple[str, 
 
 
 def _nothing(cell: StudyCell) -> str:
-    """Why there is no figure: the cell's state, or that the metric is not of it."""
+    """Placeholder for a missing value: the cell's state, or a dash if the metric does not apply."""
     return NOTHING if cell.state == "finished" else cell.state
 
 
 def spread(found: Estimate | None) -> float | None:
-    """The standard deviation from seed to seed; None where there are no two."""
+    """Standard deviation over seeds; None for fewer than two."""
     return stdev(found.per_seed) if found and len(found.per_seed) > 1 else None
 
 
 def interval(metric: MetricLabel, found: Estimate | None, *, signed: bool = False) -> str:
-    """The bounds as people read them, see :meth:`MetricLabel.interval`; empty where they are not known."""
+    """The bounds as text, see :meth:`MetricLabel.interval`; empty if unknown."""
     return "" if found is None else metric.interval(found.low, found.high, signed=signed)
 
 
@@ -78,7 +80,7 @@ RUNS_HEAD = ("run", "cell", "trial", "seed", "state", "step", "num_steps", "reas
 
 
 def cells_csv(table: StudyTable) -> str:
-    """A line a cell and metric, in the unit named in it; what is not known is empty."""
+    """One line per cell and metric, in the given unit; unknown values are empty."""
     lines: list[list[object]] = []
     for cell in table.cells:
         for metric in table.metrics:
@@ -99,7 +101,7 @@ def cells_csv(table: StudyTable) -> str:
 
 
 def runs_csv(table: StudyTable) -> str:
-    """A line a run, with its settings and every metric it logged, in the unit it logged it in."""
+    """One line per run, with its settings and metrics in the units of the log."""
     settings = list(dict.fromkeys(key for cell in table.cells for key in cell.values))
     names = sorted({name for cell in table.cells for one in cell.replicates for name in one.metrics})
     lines: list[list[object]] = []
@@ -113,3 +115,82 @@ def runs_csv(table: StudyTable) -> str:
 
 def _plain(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
+
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$", "≥": r"$\ge$", "λ": r"$\lambda$",
+    "τ": r"$\tau$", "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "×": r"$\times$", "±": r"$\pm$", "<": "$<$",
+    ">": "$>$", "|": r"\textbar{}",
+}  # fmt: skip
+MOST_LATEX_METRICS = 3
+LATEX_VERDICTS = {"better": r"$^{+}$", "worse": r"$^{-}$", "higher": r"$^{\uparrow}$", "lower": r"$^{\downarrow}$"}
+
+
+def latex_escape(text: str) -> str:
+    """Text escaped for LaTeX."""
+    return re.sub("|".join(map(re.escape, LATEX_SPECIAL)), lambda found: LATEX_SPECIAL[found[0]], visible(text))
+
+
+def latex(table: StudyTable, cells: Sequence[StudyCell]) -> str:
+    """A ``table`` environment: our mean ± half its interval, next to the paper's figure.
+
+    ``+`` and ``-`` mark cells that differ significantly from the baseline.
+    """
+    metrics = table.metrics[:MOST_LATEX_METRICS]
+    twice = {metric.name: table.has_paper(metric) for metric in metrics}
+    spans = [2 if twice[metric.name] else 1 for metric in metrics]
+    heads = [rf"\multicolumn{{{n}}}{{c}}{{{latex_escape(m.title)}}}" for m, n in zip(metrics, spans, strict=True)]
+    rules, place = [], 2
+    for span in spans:
+        rules.append(rf"\cmidrule(lr){{{place}-{place + span - 1}}}")
+        place += span
+    unders = [word for metric in metrics for word in (("ours", "paper") if twice[metric.name] else ("ours",))]
+    lines = [
+        r"% \usepackage{booktabs} in the preamble",
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{latex_escape(_latex_caption(table))}}}",
+        rf"  \label{{tab:{re.sub(r'[^A-Za-z0-9]+', '-', table.name)}}}",
+        rf"  \begin{{tabular}}{{l{'c' * sum(spans)}}}",
+        r"    \toprule",
+        f"    {' & '.join(['', *heads]).lstrip()} \\\\",
+        f"    {' '.join(rules)}",
+        f"    {' & '.join([latex_escape(table.setting if table.levels else 'cell'), *unders])} \\\\",
+        r"    \midrule",
+        *(f"    {' & '.join(_latex_row(table, cell, metrics, twice))} \\\\" for cell in cells),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_caption(table: StudyTable) -> str:
+    compared = (
+        f" Marked with + or \N{MINUS SIGN}: better or worse than {table.baseline}, paired by seed, Holm-corrected at "
+        "0.05."
+        if table.baseline
+        else ""
+    )
+    paper = f" Paper: {table.paper_source}." if table.paper_source else ""
+    ours = f" Ours: {table.split} pairs, mean ± half the 95 % interval over seeds and pairs."
+    return table.question + ours + compared + paper
+
+
+def _latex_row(table: StudyTable, cell: StudyCell, metrics: Sequence[MetricLabel], twice: dict[str, bool]) -> list[str]:
+    found = [latex_escape(cell.name)]
+    for metric in metrics:
+        entry = table.entry(cell, metric)
+        found.append(_latex_mean(metric, entry.mean, cell.state) + LATEX_VERDICTS.get(entry.verdict, ""))
+        if twice[metric.name]:
+            found.append("--" if entry.paper is None else latex_escape(paper_in_our_unit(metric, entry.paper)))
+    return found
+
+
+def _latex_mean(metric: MetricLabel, mean: Estimate | None, state: str) -> str:
+    if mean is None:
+        return rf"\textit{{{latex_escape(state)}}}"
+    half = (mean.high - mean.low) / 2
+    spread = rf" $\pm$ {metric.number(half)}" if math.isfinite(half) else ""
+    return latex_escape(metric.number(mean.mean)) + spread

@@ -1,4 +1,4 @@
-"""What a study's numbers say, in sentences that claim no more than they carry."""
+"""The findings of a study as sentences."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,99 +16,100 @@ SURE = 0.05
 
 
 def findings(report: StudyReport) -> list[str]:
-    """The verdicts, what could have been seen, and how the order compares with the paper's; the main metric first."""
+    """Verdicts, minimum detectable effect, and agreement with the paper's order; the main metric first."""
     metric = report.main
-    told = report.to_baseline.get(metric.name) if metric else None
-    said = list(confirmation_lines(report))
-    if metric and told:
-        said += verdict_lines(metric, told)
+    compared = report.to_baseline.get(metric.name) if metric else None
+    lines = list(confirmation_lines(report))
+    if metric and compared:
+        lines += verdict_lines(metric, compared)
     if metric and (best := report.to_best.get(metric.name)) and report.best != report.table.baseline:
-        said += _near_the_best(metric, best)
-    if metric and told and math.isfinite(told.detectable):
-        said.append(power_line(metric, told))
+        lines += _near_the_best(metric, best)
+    if metric and compared and math.isfinite(compared.detectable):
+        lines.append(power_line(metric, compared))
     for label in report.table.metrics:
         if label.name in SHOWN and label != metric and label.name in report.to_baseline:
-            said += verdict_lines(label, report.to_baseline[label.name])
-    said += [
+            lines += verdict_lines(label, report.to_baseline[label.name])
+    lines += [
         agreement_line(label, report.agreement[label.name])
         for label in report.table.metrics
         if label.name in report.agreement
     ]
-    return said + list(_forecast(report))
+    return lines + list(_forecast(report))
 
 
 def confirmation_lines(report: StudyReport) -> Iterator[str]:
-    """What a search's best gains on each of its rivals, at seeds that chose nothing; Holm-corrected over the rivals."""
+    """Gains of a search's best over each rival on held-out seeds, Holm-corrected over the rivals."""
     confirmed, metric = report.confirmed, report.main
     if confirmed is None or metric is None:
         return
     rows = confirmed.table.cells
     tried = {cell.name for cell in report.table.cells}
     for best in (cell.name for cell in rows if cell.name in tried):
-        told = interpret_against((metric,), rows, best).get(metric.name)
-        for rival, gain in told.gains.items() if told else ():
+        compared = interpret_against((metric,), rows, best).get(metric.name)
+        for rival, gain in compared.gains.items() if compared else ():
             bounds = metric.interval(-gain.high, -gain.low, signed=True)
-            said = OPPOSITE.get(told.verdicts[rival], told.verdicts[rival]) if told else ""
+            verdict = OPPOSITE.get(compared.verdicts[rival], compared.verdicts[rival]) if compared else ""
             yield (
-                f"{metric.label} with {len(gain.per_seed)} fresh seeds: {best} on {rival} "
-                f"{metric.number(-gain.mean, signed=True)}{f' ({bounds})' if bounds else ''}: {said}."
+                f"{metric.label} on {len(gain.per_seed)} held-out seeds: {best} against {rival} "
+                f"{metric.number(-gain.mean, signed=True)}{f' ({bounds})' if bounds else ''}: {verdict}."
             )
 
 
-def verdict_lines(metric: MetricLabel, told: Interpretation) -> Iterator[str]:
-    """Which cells differ from the one that all are compared with, and by how much."""
-    for verdict in sorted(set(told.verdicts.values()), key=lambda one: (one not in SEEN, one)):
-        cells = [cell for cell, said in told.verdicts.items() if said == verdict]
-        sizes = _named([f"{cell} ({metric.number(told.gains[cell].mean, signed=True)})" for cell in cells])
+def verdict_lines(metric: MetricLabel, compared: Interpretation) -> Iterator[str]:
+    """Which cells differ from the reference cell, and by how much."""
+    for verdict in sorted(set(compared.verdicts.values()), key=lambda one: (one not in SEEN, one)):
+        cells = [cell for cell, found in compared.verdicts.items() if found == verdict]
+        sizes = _named([f"{cell} ({metric.number(compared.gains[cell].mean, signed=True)})" for cell in cells])
         if verdict in SEEN:
-            yield f"{metric.label}: {verdict} than {told.against}: {sizes}."
+            yield f"{metric.label}: {verdict} than {compared.against}: {sizes}."
         elif verdict == "not enough seeds":
-            yield f"{metric.label}: not enough seeds to compare {_named(cells)} with {told.against}."
+            yield f"{metric.label}: not enough seeds to compare {_named(cells)} with {compared.against}."
         else:
-            yield f"{metric.label}: no difference from {told.against} seen with {_seeds(told)}: {sizes}."
+            against = f"{compared.against} with {_seeds(compared)}"
+            yield f"{metric.label}: not significantly different from {against}: {sizes}."
 
 
-def _near_the_best(metric: MetricLabel, told: Interpretation) -> Iterator[str]:
-    """Which cells the data cannot tell from the best, and how many seeds would."""
-    alike = [cell for cell, said in told.verdicts.items() if said not in SEEN]
+def _near_the_best(metric: MetricLabel, compared: Interpretation) -> Iterator[str]:
+    """Which cells are not significantly different from the best, and how many seeds are needed."""
+    alike = [cell for cell, verdict in compared.verdicts.items() if verdict not in SEEN]
     if not alike:
-        yield f"{metric.label}: {told.against}, the best by validation, differs from every other cell with figures."
+        yield f"{metric.label}: {compared.against}, the best by validation, differs significantly from all other cells."
         return
     by_need: dict[int | None, list[str]] = {}
     for cell in alike:
-        by_need.setdefault(told.seeds_needed(cell) if told.num_seeds > 1 else None, []).append(cell)
+        by_need.setdefault(compared.seeds_needed(cell) if compared.num_seeds > 1 else None, []).append(cell)
     parts = [
-        f"{_named(by_need[needed])} (about {needed} seeds would tell)"
+        f"{_named(by_need[needed])} (about {needed} seeds needed)"
         for needed in sorted(needed for needed in by_need if needed)[:MOST_NAMED]
     ]
     if by_need.get(None):
         parts.append(_named(by_need[None]))
     yield (
-        f"{metric.label}: {told.against}, the best by validation, cannot be told apart with {_seeds(told)} from "
-        f"{'; '.join(parts)}."
+        f"{metric.label}: with {_seeds(compared)}, {compared.against}, the best by validation, is not significantly "
+        f"different from {'; '.join(parts)}."
     )
 
 
-def power_line(metric: MetricLabel, told: Interpretation) -> str:
-    """What the seeds at hand would have shown."""
+def power_line(metric: MetricLabel, compared: Interpretation) -> str:
+    """The minimum detectable effect."""
     unit = "points" if metric.unit == "%" else metric.unit
-    size = f"{metric.number(told.detectable)} {unit}".rstrip()
-    return f"{metric.label}: with {_seeds(told)} a true difference of {size} would be seen four times in five."
+    size = f"{metric.number(compared.detectable)} {unit}".rstrip()
+    return f"{metric.label}: the minimum detectable effect with {_seeds(compared)} is {size} (80 % power)."
 
 
 def agreement_line(metric: MetricLabel, agreed: Agreement) -> str:
-    """How far our order of the cells is the paper's."""
+    """Agreement of our order of the cells with the paper's."""
     tau, low, high = map(_signed, (agreed.tau, agreed.low, agreed.high))
-    numbers = f"Kendall τ {tau}, 95 % {low} to {high}, p = {agreed.p_value:.2g} were all orders as likely"
+    numbers = f"Kendall τ {tau}, 95 % {low} to {high}, permutation p = {agreed.p_value:.2g}"
     what = f"{metric.label}: our order of {agreed.num_cells} cells against the paper's"
     return f"{what}: {agreement_word(agreed)} ({numbers})."
 
 
 def agreement_word(agreed: Agreement) -> str:
-    """What may be said of two orders: nothing where any order would have been too likely by chance."""
+    """Verdict on two orders; none if even the strongest agreement would not be significant."""
     if agreed.p_value < SURE and agreed.low * agreed.high > 0:
-        return "they agree" if agreed.low > 0 else "they are opposed"
-    return "too few cells to tell" if agreed.least_p_value >= SURE else "neither agreement nor the reverse is shown"
+        return "they agree" if agreed.low > 0 else "they are reversed"
+    return "too few cells for a test" if agreed.least_p_value >= SURE else "no significant agreement"
 
 
 def _signed(value: float) -> str:
@@ -122,18 +123,18 @@ def _forecast(report: StudyReport) -> Iterator[str]:
             (f"{step / steps:.0%} of training" if steps else f"step {step:,}") + f" τ {_signed(agreed.tau)}"
             for step, agreed in report.forecast.items()
         ]
-        yield f"How the order by validation foretold the final one: after {', after '.join(parts)} (Kendall's τ)."
+        yield f"Order by validation against the final order: after {', after '.join(parts)} (Kendall's τ)."
 
 
 def progress(cells: Sequence[StudyCell]) -> str:
-    """How far the study has come, by states."""
+    """Number of runs by state."""
     states = [one.state for cell in cells for one in cell.replicates]
     counts = {state: states.count(state) for state in dict.fromkeys(sorted(states, key=lambda one: one != "finished"))}
     return f"{len(states)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items())
 
 
 def troubles(cells: Sequence[StudyCell]) -> list[str]:
-    """Every run that has not finished, but those that have not begun, with its reason."""
+    """Started runs that have not finished, each with its reason."""
     return [
         f"{cell.name}, seed {one.seed}: {one.state_text}" + (f": {one.reason}" if one.reason else "")
         for cell in cells
@@ -142,8 +143,8 @@ def troubles(cells: Sequence[StudyCell]) -> list[str]:
     ]
 
 
-def _seeds(told: Interpretation) -> str:
-    return f"{told.num_seeds} seed" + ("s" if told.num_seeds != 1 else "")
+def _seeds(compared: Interpretation) -> str:
+    return f"{compared.num_seeds} seed" + ("s" if compared.num_seeds != 1 else "")
 
 
 def _named(cells: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""A study's report as files."""
+"""Writing a study's report: Markdown, CSV, LaTeX, figures, and the document of ``--json``."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import unknown
 from workbench.files import explained, write_atomically
-from workbench.report.latex import latex
 from workbench.report.markdown import markdown, shown_cells
 from workbench.report.study import StudyReport
-from workbench.report.tables import cells_csv, runs_csv, spread
+from workbench.report.tables import cells_csv, latex, runs_csv, spread
 from workbench.report.words import findings
 from workbench.statistics.rank_agreement import Agreement
 from workbench.views.metrics import metric_label
@@ -20,11 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# A study's report as plain data, for --json.
-
-
 def document(report: StudyReport, files: Sequence[str] = ()) -> dict[str, Any]:
-    """The document; figures are in the units in which runs log them, the paper's as it prints them."""
+    """The document of ``--json``; values in the units of the logs, the paper's as printed."""
     table = report.table
     return {
         "study": table.name,
@@ -36,8 +32,8 @@ def document(report: StudyReport, files: Sequence[str] = ()) -> dict[str, Any]:
         "paper": table.paper_source,
         "agreement": {metric: asdict(agreed) for metric, agreed in report.agreement.items()},
         "detectable": {
-            metric: told.detectable if told.spread.df and told.num_seeds else None
-            for metric, told in report.to_baseline.items()
+            metric: compared.detectable if compared.spread.df and compared.num_seeds else None
+            for metric, compared in report.to_baseline.items()
         },
         "rank_forecast": {str(step): _tau(agreed) for step, agreed in report.forecast.items()},
         "effects": {
@@ -83,30 +79,30 @@ def _tau(agreed: Agreement) -> float:
     return agreed.tau
 
 
-TEXTS = ("md", "csv", "tex")
-PICTURES = ("png", "svg", "pdf")
+TEXT_FORMATS = ("md", "csv", "tex")
+FIGURE_FORMATS = ("png", "svg", "pdf")
 OTHER_OUT = "name another with --out DIR"
-USUAL = ("md", "csv", "tex", "png")
+DEFAULT_FORMATS = ("md", "csv", "tex", "png")
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Refuse an unknown format.
+    """Check the names of formats.
 
     Raises:
-        ValueError: there is one.
+        ValueError: an unknown format.
     """
     for name in formats:
-        if name not in (*TEXTS, *PICTURES):
-            raise unknown("format", name, (*TEXTS, *PICTURES))
+        if name not in (*TEXT_FORMATS, *FIGURE_FORMATS):
+            raise unknown("format", name, (*TEXT_FORMATS, *FIGURE_FORMATS))
 
 
-def write_report(report: StudyReport, folder: Path, formats: Sequence[str] = USUAL) -> list[Path]:
-    """Write ``report.md``, ``cells.csv``, ``runs.csv``, ``table.tex`` and figures; equal runs give equal bytes.
+def write_report(report: StudyReport, folder: Path, formats: Sequence[str] = DEFAULT_FORMATS) -> list[Path]:
+    """Write ``report.md``, ``cells.csv``, ``runs.csv``, ``table.tex`` and figures; the same runs give the same bytes.
 
-    Files of an earlier report are replaced one by one, each whole.
+    Files of an earlier report are replaced atomically, one by one.
 
     Raises:
-        ValueError: an unknown format, or the folder cannot be made or written to.
+        ValueError: an unknown format, or the folder cannot be created or written to.
     """
     check_formats(formats)
     with explained(folder, OTHER_OUT):
@@ -115,14 +111,14 @@ def write_report(report: StudyReport, folder: Path, formats: Sequence[str] = USU
 
 
 def _write(report: StudyReport, folder: Path, formats: Sequence[str]) -> list[Path]:
-    written = list(_write_figures(report, folder, [name for name in PICTURES if name in formats]))
+    written = list(_write_figures(report, folder, [name for name in FIGURE_FORMATS if name in formats]))
     shown = _shown([path.name for path in written])
     texts: dict[str, dict[str, Callable[[], str]]] = {
         "md": {"report.md": lambda: markdown(report, shown)},
         "csv": {"cells.csv": lambda: cells_csv(report.table), "runs.csv": lambda: runs_csv(report.table)},
         "tex": {"table.tex": lambda: latex(report.table, shown_cells(report))},
     }
-    for name in TEXTS:
+    for name in TEXT_FORMATS:
         for file, text in texts[name].items() if name in formats else ():
             write_atomically(folder / file, text())
             written.append(folder / file)
@@ -130,7 +126,7 @@ def _write(report: StudyReport, folder: Path, formats: Sequence[str]) -> list[Pa
 
 
 def _shown(names: Sequence[str]) -> list[str]:
-    """One file a figure, of a kind that Markdown can show."""
+    """One file per figure, in a format that Markdown can show."""
     found = {name.rpartition(".")[0]: name for name in reversed(names) if not name.endswith(".pdf")}
     return list(dict.fromkeys(found[stem] for stem in (name.rpartition(".")[0] for name in names) if stem in found))
 
@@ -139,12 +135,12 @@ def _write_figures(report: StudyReport, folder: Path, kinds: Sequence[str]) -> I
     from workbench.figures.style import save_figure
 
     if kinds:
-        for name, figure in pictures(report):
+        for name, figure in figures_of(report):
             yield from (save_figure(figure, folder / f"{name}.{kind}", small=True) for kind in kinds)
 
 
-def pictures(report: StudyReport) -> "Iterator[tuple[str, Figure]]":
-    """The figures that the study has anything to show in, by name."""
+def figures_of(report: StudyReport) -> "Iterator[tuple[str, Figure]]":
+    """The figures with content for this study, by name."""
     from workbench.figures.search import effects_figure, history_figure, importance_figure, pareto_figure
     from workbench.figures.study import differences_figure, learning_figure, study_figure
 

@@ -1,7 +1,7 @@
-"""The run directory: create, write, read, command and lock it, without torch.
+"""The run directory: create, write, read, control and lock it, without torch.
 
-``directory`` names its files · ``log`` appends and reads events · ``record`` writes a running loop's events
-down · ``lineage`` forks a run and tells a fork's whole history · ``liveness`` and ``summary`` say how a run is
-and what came out · ``control`` carries commands · ``lock`` admits one writer · ``atomic`` and ``process`` are
-the tools beneath.
+``directory`` names its files · ``log`` appends and reads events · ``record`` logs a training loop's events ·
+``checkpoints``, ``snapshots``, ``mask_snapshots`` and ``gradient_snapshots`` store tensors · ``lineage`` forks a run
+and reads a fork's full history · ``liveness`` locks a run and reports its state · ``summary`` reports its results and
+finds the runs of a study · ``control`` sends and receives commands.
 """

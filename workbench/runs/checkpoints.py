@@ -1,7 +1,7 @@
-"""The checkpoints of a run: folders named for their step, whole once their manifest is in place.
+"""The checkpoints of a run: one folder per step, complete once its manifest exists.
 
-A manifest is written last and lists the SHA-256 of every other file, so a torn, truncated or bit-flipped checkpoint is
-recognised and the one before it is used.
+The manifest is written last and lists the SHA-256 of every other file, so that a truncated or corrupted checkpoint is
+detected and the one before it is used.
 """
 
 import hashlib
@@ -21,17 +21,18 @@ PART_BYTES = 16 * 2**20
 
 
 def write_checkpoint(run: RunDirectory, step: int, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> Path:
-    """Write one checkpoint: all of it, or nothing.
+    """Write a checkpoint atomically.
 
     Raises:
-        DiskFullError: there is no room for it.
+        DiskFullError: there is not enough space.
     """
     final = run.checkpoints / f"step-{step:08d}"
-    run.checkpoints.mkdir(exist_ok=True)  # but not the run's folder, which somebody may have deleted
+    run.checkpoints.mkdir(exist_ok=True)  # without parents: a deleted run folder must not come back
     num_bytes = sum(map(len, files.values()))
     with new_folder(final, num_bytes=num_bytes, replace=True) as folder:
         for name, content in files.items():
             write_atomically(folder / name, content)
+        # The manifest comes last: without it, readers treat the checkpoint as unfinished.
         sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         manifest = {"step": step, **facts, "sha256": sums}
         write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
@@ -39,10 +40,10 @@ def write_checkpoint(run: RunDirectory, step: int, files: Mapping[str, bytes], f
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are all as they were written.
+    """The manifest of a checkpoint, after checking every file's checksum.
 
     Raises:
-        ValueError: the checkpoint is incomplete or damaged; names the file.
+        ValueError: the checkpoint is incomplete or damaged; the message names the file.
     """
     try:
         manifest: dict[str, Any] = parse_json(read_file(checkpoint / MANIFEST, MOST_MANIFEST_BYTES), MANIFEST)
@@ -50,10 +51,10 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
         if sums != manifest["sha256"]:
             raise ValueError("a file outside of the checkpoint")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{checkpoint} has no readable manifest: it was not finished") from None
+        raise ValueError(f"{checkpoint} has no readable manifest: writing it was interrupted") from None
     for name, expected in sums.items():
         if _sha256(checkpoint / name) != expected:
-            raise ValueError(f"{checkpoint / name} is damaged: its checksum is not the manifest's")
+            raise ValueError(f"{checkpoint / name} is damaged: its checksum differs from the manifest")
     return manifest
 
 
@@ -64,23 +65,23 @@ def _sha256(path: Path) -> str:
             digest.update(part)
             offset += len(part)
     except FileNotFoundError:
-        raise ValueError(f"{path.parent} lacks {path.name}") from None
+        raise ValueError(f"{path.name} is missing in {path.parent}") from None
     return digest.hexdigest()
 
 
 def checkpoints(run: RunDirectory) -> list[Path]:
-    """The finished-looking checkpoint folders, newest step first; their content is not checked."""
+    """The checkpoint folders, latest step first; their content is not checked."""
     named = (path for path in run.checkpoints.glob("step-[0-9]*") if path.name.removeprefix("step-").isdecimal())
     return sorted(named, reverse=True)
 
 
 def checkpoint_step(checkpoint: Path) -> int:
-    """The step that a checkpoint's folder is named for."""
+    """The step in the name of a checkpoint's folder."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
 def newest_checkpoint(run: RunDirectory) -> Path | None:
-    """The newest checkpoint that is whole, or None."""
+    """The latest intact checkpoint, or None."""
     for checkpoint in checkpoints(run):
         try:
             read_manifest(checkpoint)
@@ -91,7 +92,7 @@ def newest_checkpoint(run: RunDirectory) -> Path | None:
 
 
 def damaged_checkpoints(run: RunDirectory) -> list[str]:
-    """Why each checkpoint that is newer than the newest whole one cannot be used; empty where all is well."""
+    """The errors of the checkpoints later than the latest intact one."""
     reasons: list[str] = []
     for checkpoint in checkpoints(run):
         try:
@@ -104,7 +105,7 @@ def damaged_checkpoints(run: RunDirectory) -> list[str]:
 
 
 def make_room(run: RunDirectory) -> bool:
-    """Remove every checkpoint but the newest whole one, for a disk that is full; whether there was any to remove."""
+    """Remove all checkpoints except the latest intact one (on a full disk); returns whether any was removed."""
     newest = newest_checkpoint(run)
     others = [checkpoint for checkpoint in checkpoints(run) if checkpoint != newest]
     for checkpoint in others:

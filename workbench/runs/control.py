@@ -1,4 +1,4 @@
-"""Commands to a run: small files that anyone drops into ``control/`` and the run takes out, in order."""
+"""Commands to a run: small files in ``control/`` that the run reads and removes in the order they were sent."""
 
 import secrets
 import stat
@@ -16,10 +16,9 @@ MAX_BYTES = 64 * 1024
 
 
 class Command(BaseModel):
-    """What a run is asked to do: ``stop``, ``checkpoint``, ``pause``, ``continue`` ...
+    """A command to a run: ``stop``, ``checkpoint``, ``pause``, ``continue`` ...
 
-    Of kind ``unreadable`` are files that are no command; their ``arguments`` name the ``file`` and the
-    ``reason``.
+    A file that is not a command has kind ``unreadable``, with its ``file`` and the ``reason`` as arguments.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -29,18 +28,19 @@ class Command(BaseModel):
 
 
 def send_command(run: RunDirectory, kind: str, **arguments: Any) -> None:
-    """Leaves a command for the run, to be taken after those already waiting.
+    """Queue a command for the run.
 
     Raises:
-        ValueError: the run has ended, so nothing would take it; or it cannot be written.
+        ValueError: the run has ended, or the command cannot be written.
     """
     state = run_status(run).state
     if state not in TAKES_COMMANDS:
-        resume = "" if state == "finished" else f"; to go on with it: workbench runs resume {run.id}"
-        raise ValueError(f"run '{run.id}' is {state}, there is no process to {kind}{resume}")
+        resume = "" if state == "finished" else f"; to resume it: workbench runs resume {run.id}"
+        raise ValueError(f"run '{run.id}' is {state}: there is no process to {kind}{resume}")
     command = Command(kind=kind, arguments=arguments)
     try:
         run.control.mkdir(exist_ok=True)
+        # Later than every waiting command, so that name order is sending order even if the clock was set back.
         stamp = max([time.time_ns(), *(1 + _stamp(path.name) for path in run.control.iterdir())])
         write_atomically(run.control / f"{stamp:020d}-{secrets.token_hex(4)}.json", command.model_dump_json())
     except OSError as error:
@@ -48,19 +48,19 @@ def send_command(run: RunDirectory, kind: str, **arguments: Any) -> None:
 
 
 def _stamp(name: str) -> int:
-    """When the command of this name was sent, so that order holds even if the clock is set back."""
+    """The time in a command's file name, ns; keeps the order even if the clock is set back."""
     digits = name.partition("-")[0]
     return int(digits) if len(digits) == 20 and digits.isdecimal() else 0
 
 
 def take_commands(run: RunDirectory) -> list[Command]:
-    """The waiting commands in the order they were sent; they are removed. A poll of none costs microseconds.
+    """Read and remove the waiting commands, in the order they were sent. Takes microseconds if there are none.
 
-    A run that is resumed takes, and drops, what its earlier life left behind.
+    A resumed run discards commands left over from before.
     """
     try:
         waiting = sorted(path for path in run.control.iterdir() if not path.name.startswith("."))
-    except OSError:  # asked again at the next step
+    except OSError:  # polled again at the next step
         return []
     commands = [_take(path) for path in waiting]
     return [command for command in commands if command is not None]
@@ -70,7 +70,7 @@ def _take(path: Path) -> Command | None:
     try:
         command = _read(path)
         remove(path)
-    except FileNotFoundError:  # another reader was quicker
+    except FileNotFoundError:  # another reader took it first
         return None
     except OSError as error:
         return _unreadable(path, error.strerror or str(error))
@@ -79,7 +79,7 @@ def _take(path: Path) -> Command | None:
 
 def _read(path: Path) -> Command:
     if not stat.S_ISREG(path.lstat().st_mode):
-        return _unreadable(path, "not a plain file")
+        return _unreadable(path, "not a regular file")
     with path.open("rb") as file:
         content = file.read(MAX_BYTES)
     try:

@@ -1,4 +1,4 @@
-"""A run is a directory: its files by name, and creating, finding and listing runs."""
+"""Run directories: the paths in one, and creating, finding and listing runs."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ MAX_ID_LENGTH = 100
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """``runs/<id>/``: everything a run was told, said and saved."""
+    """``runs/<id>/``: the config, log, checkpoints and control files of one run."""
 
     path: Path
 
@@ -30,47 +30,47 @@ class RunDirectory:
 
     @property
     def config_file(self) -> Path:
-        """The resolved config and the machine."""
+        """``run.toml``: the resolved config and the machine."""
         return self.path / "run.toml"
 
     @property
     def events_file(self) -> Path:
-        """One event a line; see workbench/events.py."""
+        """``events.jsonl``: one event per line, see workbench/events.py."""
         return self.path / "events.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """One folder a checkpoint."""
+        """One folder per checkpoint."""
         return self.path / "checkpoints"
 
     @property
     def snapshots(self) -> Path:
-        """The probe batch's embeddings and other tensors to look at, by step."""
+        """Embeddings of the probe pairs, gradients and masks, by step."""
         return self.path / "snapshots"
 
     @property
     def control(self) -> Path:
-        """Commands waiting to be taken."""
+        """Commands waiting to be read by the run."""
         return self.path / "control"
 
     @property
     def summary_file(self) -> Path:
-        """What came out, written when the run ends."""
+        """``summary.json``: the results, written when the run ends."""
         return self.path / "summary.json"
 
     @property
     def output_file(self) -> Path:
-        """What a detached run prints."""
+        """Terminal output of a detached run."""
         return self.path / "output.log"
 
     @property
     def lock_file(self) -> Path:
-        """Locked by the one process that writes here."""
+        """Locked by the process that writes to the run."""
         return self.path / "lock"
 
     @property
     def owner_file(self) -> Path:
-        """Which process that is; left behind only by one that died."""
+        """``owner.json``: which process that is; left over only if it died."""
         return self.path / "owner.json"
 
     @property
@@ -79,7 +79,7 @@ class RunDirectory:
 
     @property
     def identity(self) -> tuple[int, int] | None:
-        """Which log lies here, by device and inode: another one, or None, once the folder was deleted or moved."""
+        """(device, inode) of the log, which changes if the folder is replaced; None if it is gone."""
         try:
             found = self.events_file.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -90,13 +90,13 @@ class RunDirectory:
 def create_run(
     runs_dir: Path, run_id: str, resolved_toml: str, begin: Callable[[RunDirectory], None] = lambda _: None
 ) -> RunDirectory:
-    """Makes ``runs_dir/run_id`` whole or not at all; of two processes creating one id exactly one succeeds.
+    """Create ``runs_dir/run_id`` atomically; if two processes create the same id, exactly one succeeds.
 
     Args:
-        begin: puts in what more a run begins with, before anyone sees it.
+        begin: adds initial files before the directory becomes visible.
 
     Raises:
-        ValueError: the id is taken or ill-formed, or ``runs_dir`` is a file, read-only or full.
+        ValueError: the id is taken or invalid, or ``runs_dir`` is a file, read-only or full.
     """
     _check_id(run_id)
     final = RunDirectory(runs_dir.absolute() / run_id)
@@ -116,7 +116,7 @@ def create_run(
 
 
 def check_can_create(runs_dir: Path, run_id: str) -> None:
-    """Refuses at once what :func:`create_run` would refuse after minutes of other work. Nothing is written.
+    """Raise the errors of :func:`create_run` early, before minutes of other work. Writes nothing.
 
     Raises:
         ValueError: as :func:`create_run`.
@@ -134,7 +134,7 @@ def check_can_create(runs_dir: Path, run_id: str) -> None:
 def _exists(run: RunDirectory) -> ValueError:
     return ValueError(
         f"run '{run.id}' already exists in {run.path.parent}: choose another --name, "
-        f"or go on with it if it has not finished: workbench runs resume {quote(str(run.path))}"
+        f"or resume it if it has not finished: workbench runs resume {quote(str(run.path))}"
     )
 
 
@@ -142,7 +142,7 @@ def _why_not(error: OSError, runs_dir: Path, num_bytes: int) -> str:
     if error.errno in FULL:
         reason = str(error if isinstance(error, DiskFullError) else DiskFullError(runs_dir, num_bytes))
     elif error.errno in (errno.EEXIST, errno.ENOTDIR):
-        reason = "it is, or lies under, a file"
+        reason = "it is a file, or inside one"
     else:
         reason = (error.strerror or str(error)).lower()
     return f"cannot create a run in {runs_dir}: {reason}; choose another folder with --runs DIR"
@@ -161,8 +161,8 @@ def find_run(runs_dir: Path, run_id_or_path: str | Path) -> RunDirectory:
     """The run with this id in ``runs_dir``, or at this path.
 
     Raises:
-        ValueError: there is none, and the nearest id is named; the folder may not be read, or its name would steer a
-            terminal.
+        ValueError: no such run (the message names the closest id), the folder cannot be read, or its name has control
+            characters.
     """
     for path in (runs_dir / run_id_or_path, Path(run_id_or_path)):
         try:
@@ -181,15 +181,15 @@ def find_run(runs_dir: Path, run_id_or_path: str | Path) -> RunDirectory:
 def _no_run(runs_dir: Path, run_id_or_path: str | Path) -> ValueError:
     known = [run.id for run in list_runs(runs_dir)]
     if not known:
-        return ValueError(f"no run '{run_id_or_path}': {runs_dir} holds no runs yet; start one: workbench train")
+        return ValueError(f"no run '{run_id_or_path}': there are no runs in {runs_dir} yet; start one: workbench train")
     return unknown("run", str(run_id_or_path), known)
 
 
 def list_runs(runs_dir: Path) -> list[RunDirectory]:
-    """Every run in ``runs_dir``, the newest first; none where the folder is missing.
+    """All runs in ``runs_dir``, newest first; empty if the folder does not exist.
 
     Raises:
-        ValueError: it may not be read.
+        ValueError: the folder cannot be read.
     """
     try:
         if not runs_dir.is_dir():
@@ -203,10 +203,10 @@ def list_runs(runs_dir: Path) -> list[RunDirectory]:
 
 
 def _created_ns(run: RunDirectory) -> int | None:
-    """When the run was created; None where there is none. One that may not be looked into is listed, as the oldest."""
+    """Creation time of the run, ns; None if there is none; 0 (oldest) if the folder cannot be read."""
     try:
         return run.config_file.stat().st_mtime_ns if run.exists else None
-    except FileNotFoundError:  # it has just been removed
+    except FileNotFoundError:  # removed since it was listed
         return None
     except OSError:
         return 0
@@ -218,14 +218,14 @@ def _unreadable(path: Path, error: OSError) -> ValueError:
 
 
 def new_run_id(recipe: str, seed: int, runs_dir: Path) -> str:
-    """A readable id that is free now: ``clip-kd-s0-1122-1405`` (recipe, seed, month and day, time of day).
+    """A readable unused id: ``clip-kd-s0-1122-1405`` (recipe, seed, month and day, time of day).
 
     ``recipe`` may be a name or a file. Create each run before asking for the next id.
     """
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(recipe).name.removesuffix(".toml")).strip(".-") or "run"
     base = f"{stem[:60]}-s{seed}-{datetime.now():%m%d-%H%M}"
     candidate, count = base, 1
-    with contextlib.suppress(OSError):  # a folder that may not be read is named by create_run
+    with contextlib.suppress(OSError):  # create_run reports an unreadable folder
         while (runs_dir / candidate).exists():
             count += 1
             candidate = f"{base}-{count}"

@@ -1,6 +1,6 @@
-"""Forks: a run that begins at another's checkpoint, and the history that the two share.
+"""Forks: runs that start from another run's checkpoint, and their shared history.
 
-The log of a fork begins with Forked and goes on with what the fork did itself; its past stays in its parent's log.
+A fork's log starts with a Forked event followed by its own events; earlier events stay in its parent's log.
 """
 
 import math
@@ -19,34 +19,32 @@ from workbench.runs.log import EventLog, ReadResult, effective_events, first_eve
 
 @dataclass(frozen=True)
 class Past:
-    """A run, and the last step up to which its log tells of the run in question (infinite for that run itself)."""
+    """An ancestor run, and the last step of its log that belongs to the history (infinite for the run itself)."""
 
     run: RunDirectory
     until_step: float
 
 
 def forked_from(run: RunDirectory) -> Forked | None:
-    """What the run was forked from; None for one that began by itself."""
+    """The Forked event of a fork; None for a run that is not a fork."""
     first = first_events(run.events_file)[:1]
     return first[0] if first and isinstance(first[0], Forked) else None
 
 
 def lineage(run: RunDirectory) -> list[Past]:
-    """The run's ancestors that are still there and can be read, the oldest first, and the run itself."""
+    """The run's readable ancestors, oldest first, and the run itself."""
     found = [Past(run, math.inf)]
     while (forked := forked_from(found[0].run)) and (parent := _parent(found[0].run, forked)):
-        if any(parent == past.run for past in found):  # logs that name each other
+        if any(parent == past.run for past in found):  # a cycle of logs that name each other
             break
         found.insert(0, Past(parent, forked.parent_step))
     return found
 
 
 def read_history(run: RunDirectory, kinds: Collection[type[Event]] = ()) -> ReadResult:
-    """The events of a run that still hold, or only those of ``kinds``: for a fork its parent's up to the fork, then
-    its own.
+    """The effective events of a run, or only those of ``kinds``; for a fork, its ancestors' up to each fork first.
 
-    All are given the run's own name. A parent that is gone or cannot be read leaves a Warned in the place of what it
-    said.
+    All get the run's own id. A missing or unreadable parent is replaced by a Warned event.
 
     Raises:
         UnreadableError: the run's own log cannot be read within bounds.
@@ -61,7 +59,7 @@ def read_history(run: RunDirectory, kinds: Collection[type[Event]] = ()) -> Read
         except UnreadableError as error:
             if is_own:
                 raise
-            events.append(Warned(run=past.run.id, step=int(past.until_step), message=f"its past is lost: {error}"))
+            events.append(Warned(run=past.run.id, step=int(past.until_step), message=f"its history is lost: {error}"))
             continue
         num_skipped += found.num_skipped
         events += [
@@ -80,7 +78,7 @@ def read_history(run: RunDirectory, kinds: Collection[type[Event]] = ()) -> Read
 
 
 def _parent(run: RunDirectory, forked: Forked) -> RunDirectory | None:
-    """The run's parent beside it; None if it is gone or cannot be read, or another run has its name now."""
+    """The run's parent in the same folder; None if missing, unreadable, or replaced by another run of that name."""
     parent = RunDirectory(run.path.parent / Path(forked.parent).name)
     try:
         is_there = parent.id == forked.parent and parent.exists and _began_s(parent) == forked.parent_began_s
@@ -90,25 +88,25 @@ def _parent(run: RunDirectory, forked: Forked) -> RunDirectory | None:
 
 
 def _began_s(run: RunDirectory) -> float | None:
-    """The time of the first line of a run's log, which never changes."""
+    """The time of the first event of a run's log, which never changes."""
     first = first_events(run.events_file)[:1]
     return first[0].time_s if first else None
 
 
 def _lost_past(oldest: RunDirectory) -> Event | None:
-    """What is said in the place of the past of a run whose parent is gone."""
+    """The warning that replaces the history of a fork whose parent is missing."""
     forked = forked_from(oldest)
     if forked is None:
         return None
-    message = f"forked from run '{forked.parent}', which is gone: what it did up to step {forked.parent_step} is lost"
+    message = f"forked from run '{forked.parent}', which is missing: its history to step {forked.parent_step} is lost"
     return Warned(run=oldest.id, step=forked.parent_step, time_s=forked.time_s, message=message)
 
 
 def find_checkpoint(run: RunDirectory, step: int | None = None) -> Path:
-    """The run's checkpoint after ``step`` steps, or its newest whole one.
+    """The run's checkpoint after ``step`` steps, or its latest intact one.
 
     Raises:
-        ValueError: there is none, and which there are; or it is damaged.
+        ValueError: there is none (the message lists the available ones), or it is damaged.
     """
     if step is None:
         newest = newest_checkpoint(run)
@@ -118,21 +116,21 @@ def find_checkpoint(run: RunDirectory, step: int | None = None) -> Path:
     there = {checkpoint_step(path): path for path in checkpoints(run)}
     if step not in there:
         steps = ", ".join(map(str, sorted(there))) or "none"
-        raise ValueError(f"run {run.id} has no checkpoint at step {step}; those it has kept: {steps}")
+        raise ValueError(f"run {run.id} has no checkpoint at step {step}; available: {steps}")
     read_manifest(there[step])
     return there[step]
 
 
 def create_fork(parent: RunDirectory, run_id: str, resolved_toml: str, checkpoint: Path) -> RunDirectory:
-    """Makes a run beside its parent, whole or not at all, that holds a copy of the checkpoint to begin from.
+    """Atomically create a run in its parent's folder, with a copy of the checkpoint to start from.
 
     Raises:
-        ValueError: the id is taken or ill-formed, the folder read-only or full, the checkpoint damaged or just
-            removed, or nothing can be read of the parent's log.
+        ValueError: the id is taken or invalid, the folder is read-only or full, the checkpoint is damaged or was just
+            removed, or the parent's log cannot be read.
     """
     began_s = _began_s(parent)
     if began_s is None:
-        raise ValueError(f"the log of run {parent.id} cannot be read, so nothing can be forked from it")
+        raise ValueError(f"the log of run {parent.id} cannot be read, so it cannot be forked")
     step = checkpoint_step(checkpoint)
     forked = Forked(run=run_id, step=step, parent=parent.id, parent_step=step, parent_began_s=began_s)
 
@@ -151,7 +149,7 @@ def _copy(checkpoint: Path, copy: Path) -> None:
         for file in checkpoint.iterdir():
             shutil.copyfile(file, copy / file.name)
     except FileNotFoundError:
-        raise ValueError(f"{checkpoint} has just been removed by its run: fork from a later one") from None
+        raise ValueError(f"{checkpoint} was just removed by its run: fork from a later one") from None
     except OSError as error:
         if error.errno in FULL:
             num_bytes = sum(file.stat().st_size for file in checkpoint.iterdir())

@@ -1,4 +1,4 @@
-"""How a run is: judged by its process on this host, and elsewhere by how long it has been silent."""
+"""The lock and the state of a run: from its process on this host, from the age of its last event on others."""
 
 import errno
 import fcntl
@@ -28,14 +28,12 @@ from workbench.process import boot_id, started_at, this_host
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import effective_events, first_events, last_events, quiet_s
 
-# One writer a run: a lock that ends with its process, and a note beside it of whose it is.
-
-SILENT_AFTER_S = 600.0
+SILENT_AFTER_S = 600.0  # heartbeat timeout of a run on another host
 MOST_OWNER_BYTES = 64 * 1024
 
 
 class Owner(BaseModel):
-    """The process that writes to a run, or did so when it died."""
+    """The process that writes to a run, or did when it died."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,21 +44,21 @@ class Owner(BaseModel):
     since_s: float
 
     def is_alive(self, run: RunDirectory) -> bool:
-        """Whether it still runs: here its process says, and elsewhere that it spoke within ten minutes."""
+        """Whether the process runs: checked on this host; on others, whether the run logged within ten minutes."""
         if self.host == this_host():
             return started_at(self.pid) == self.started
-        held_s = abs(time.time() - self.since_s)  # a clock far ahead of ours must not keep a dead owner alive
+        held_s = abs(time.time() - self.since_s)  # abs: a clock far ahead of ours must not keep a dead owner alive
         quiet = quiet_s(run.events_file)
         return min(held_s, held_s if quiet is None else quiet) < SILENT_AFTER_S
 
     @property
     def shares_our_locks(self) -> bool:
-        """Whether one kernel's locks bind both it and us; another machine's may not reach this one."""
+        """Whether its file locks are visible to this process: same host, or same kernel boot (containers)."""
         return self.host == this_host() or (self.boot != "" and self.boot == boot_id())
 
 
 def read_owner(run: RunDirectory) -> Owner | None:
-    """Whoever holds the run's lock, or died holding it; None after an orderly end."""
+    """The process that holds the run's lock or died holding it; None after a clean exit."""
     try:
         return Owner.model_validate_json(read_file(run.owner_file, MOST_OWNER_BYTES))
     except (FileNotFoundError, ValueError):
@@ -68,10 +66,9 @@ def read_owner(run: RunDirectory) -> Owner | None:
 
 
 class RunLock:
-    """Held, as a context manager, by the process that trains the run.
+    """Context manager that locks a run for the process that trains it.
 
-    The operating system drops it when the process dies, so a dead one's is simply taken over, and the files
-    it left half-written are cleared.
+    The operating system releases the lock when the process dies; the next holder removes its temporary files.
     """
 
     def __init__(self, run: RunDirectory) -> None:
@@ -79,10 +76,10 @@ class RunLock:
         self._descriptor = -1
 
     def __enter__(self) -> "RunLock":
-        """Takes the lock, at once.
+        """Take the lock without waiting.
 
         Raises:
-            ValueError: another process holds it, and which, and what to do; or the run cannot be written to.
+            ValueError: another process holds it (with the remedy), or the run cannot be written to.
         """
         try:
             self._descriptor = os.open(self.run.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -98,7 +95,7 @@ class RunLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._descriptor >= 0:  # else this is a forked child on its way out, and the run is not its own
+        if self._descriptor >= 0:  # < 0 in a forked child, which does not own the run
             self.run.owner_file.unlink(missing_ok=True)
             self._forget()
 
@@ -111,7 +108,8 @@ class RunLock:
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
                 raise
-            is_locked = False  # a file system without locks: the owner's note has to do
+            is_locked = False  # a file system without locks: rely on owner.json
+        # Another machine's lock may be invisible here (e.g. NFS without lockd), so the owner's heartbeat counts, too.
         previous = read_owner(self.run)
         if previous and not (is_locked and previous.shares_our_locks) and previous.is_alive(self.run):
             raise _taken(self.run, previous)
@@ -120,7 +118,7 @@ class RunLock:
         write_atomically(self.run.owner_file, _this_process().model_dump_json())
 
     def _forget(self) -> None:
-        """Closes this process's handle; so does a forked child, lest it hold the lock after its parent."""
+        """Close this process's handle. A forked child does so too, or it would hold the lock after its parent exits."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -137,16 +135,16 @@ def _why_not(run: RunDirectory, error: OSError) -> str:
     remedy = (
         "make room there"
         if error.errno in FULL
-        else "make it writable, or copy the run to another disk and go on there: workbench runs resume COPY"
+        else "make it writable, or copy the run to another disk and resume it there: workbench runs resume COPY"
     )
     return f"cannot write to run '{run.id}' in {run.path}: {(error.strerror or str(error)).lower()}; {remedy}"
 
 
 def _taken(run: RunDirectory, owner: Owner | None) -> ValueError:
-    if owner is None or not owner.is_alive(run):  # it is just coming or going, or a dead trainer left it behind
+    if owner is None or not owner.is_alive(run):  # starting or exiting, or inherited by a child of a dead trainer
         return ValueError(
-            f"run '{run.id}' is locked by a process that has not said who it is: try again in a moment, or end "
-            f"the process that holds it open: fuser {run.lock_file}"
+            f"run '{run.id}' is locked by an unknown process: try again in a moment, or find and end the process "
+            f"that holds the lock: fuser {run.lock_file}"
         )
     quiet = quiet_s(run.events_file)
     since = "no event yet" if quiet is None else f"last event {quiet:.0f} s ago"
@@ -162,11 +160,10 @@ TAKES_COMMANDS = ("new", "running", "paused", "silent")
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A glance at a run.
+    """The state of a run.
 
-    ``new`` has not begun; ``running`` has a live process; ``paused`` has one that was told to wait; ``silent`` is on
-    another host and has said nothing for ten minutes; ``dead`` lost its process without a word and can be resumed; the
-    others are how it ended.
+    ``new`` has not started; ``running`` has a live process; ``paused`` has one that waits; ``silent`` is on another
+    host and has logged nothing for ten minutes; ``dead`` lost its process and can be resumed; the others are final.
     """
 
     state: State
@@ -174,18 +171,18 @@ class RunStatus:
     num_steps: int  # 0 while unknown
     quiet_s: float | None  # since the last event; None before the first
     recipe: str  # empty if unknown
-    owner: Owner | None  # the process that writes, or died writing
-    evaluating: str = ""  # the split that a live run is being measured on; empty while it trains
+    owner: Owner | None  # the process that writes, or died while writing
+    evaluating: str = ""  # the split that a live run is evaluating; empty while it trains
 
 
 def run_status(run: RunDirectory) -> RunStatus:
-    """How the run is now, in time that does not grow with its log."""
+    """The current state of the run, in time independent of the log's length."""
     first, last = first_events(run.events_file), last_events(run.events_file)
-    said = [event for event in (*first, *last) if not isinstance(event, Forked)]  # which a fork begins with
-    starts = [event for event in said if isinstance(event, RunStarted)]
+    own = [event for event in (*first, *last) if not isinstance(event, Forked)]  # Forked is written at creation
+    starts = [event for event in own if isinstance(event, RunStarted)]
     owner = read_owner(run)
     quiet = quiet_s(run.events_file, last)
-    state = _ending(run, last, owner) or _pausing(_going(run, said, owner, quiet), last)
+    state = _ending(run, last, owner) or _pausing(_going(run, own, owner, quiet), last)
     return RunStatus(
         state=state,
         step=last[-1].step if last else 0,
@@ -198,7 +195,7 @@ def run_status(run: RunDirectory) -> RunStatus:
 
 
 def _ending(run: RunDirectory, last: list[Event], owner: Owner | None) -> State | None:
-    """What the run said it ended as, unless a process has taken it up since."""
+    """The final state of the run, unless a process has resumed it since."""
     finished = [event for event in effective_events(last) if isinstance(event, RunFinished)]
     if not finished or (owner and owner.since_s > finished[-1].time_s and owner.is_alive(run)):
         return None
@@ -206,7 +203,7 @@ def _ending(run: RunDirectory, last: list[Event], owner: Owner | None) -> State 
 
 
 def _going(run: RunDirectory, events: Sequence[Event], owner: Owner | None, quiet: float | None) -> State:
-    """How a run is that has not ended."""
+    """The state of a run that has not ended."""
     if owner and owner.is_alive(run):
         return "running" if events else "new"
     if owner is None and not events:
@@ -219,9 +216,9 @@ def _going(run: RunDirectory, events: Sequence[Event], owner: Owner | None, quie
 
 
 def _pausing(state: State, last: list[Event]) -> State:
-    """The state of a run that goes on, unless the last that it said of it is that it waits."""
-    words = [event for event in last if isinstance(event, StepDone | RunResumed) or _is_about_pausing(event)]
-    is_paused = bool(words) and isinstance(words[-1], Commanded) and words[-1].command == "pause"
+    """``paused`` for a running run whose last relevant event is a pause command; else ``state``."""
+    relevant = [event for event in last if isinstance(event, StepDone | RunResumed) or _is_about_pausing(event)]
+    is_paused = bool(relevant) and isinstance(relevant[-1], Commanded) and relevant[-1].command == "pause"
     return "paused" if is_paused and state == "running" else state
 
 
@@ -232,7 +229,7 @@ def _is_about_pausing(event: Event) -> bool:
 def _recipe(run: RunDirectory) -> str:
     try:
         text = read_file(run.config_file, MOST_TOML_BYTES).decode()
-        # The run's own keys stand above the first table, and the rest is five times as long to parse.
+        # Top-level keys precede the first table; parsing the rest would take five times as long.
         return str(parse_toml(text.partition("\n[")[0], run.id).get("recipe", ""))
     except (OSError, ValueError):
         return ""

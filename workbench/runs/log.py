@@ -1,4 +1,4 @@
-"""``events.jsonl``: appending to it, and reading it back whatever a crash or a newer version left there."""
+"""Appending to ``events.jsonl``, and reading it despite truncated lines and events of newer versions."""
 
 import os
 import re
@@ -13,17 +13,17 @@ from workbench.events import Event, RunFinished, RunResumed, StepDone, parse_eve
 
 CHUNK_BYTES = 16 * 2**20
 END_BYTES = 4 * 2**10
-MOST_LINE_BYTES = 4 * 2**20  # events take hundreds of bytes; a longer line is not ours
-MOST_LOG_BYTES = 4 * 10**9  # some ten million events
+MOST_LINE_BYTES = 4 * 2**20  # events have hundreds of bytes; a longer line is not an event
+MOST_LOG_BYTES = 4 * 10**9  # about ten million events
 _KIND = re.compile(rb'\{"schema": ?\d+, ?"event": ?"(\w+)"')
 
 
 class EventLog:
     """The append-only log of one run.
 
-    A line is one write to a file opened for appending, so that two writers' lines never mix. A torn last
-    line, a dead writer's or one's own on a full disk, is ended before the next is written. All but StepDone
-    are synced to disk.
+    Each line is a single write to a file opened with O_APPEND, so that two writers' lines do not interleave. A
+    truncated last line (after a crash or on a full disk) is terminated before the next one is written. All events
+    except StepDone are fsynced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,15 +33,15 @@ class EventLog:
         self._is_torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
 
     def append(self, event: Event) -> None:
-        """Writes one line.
+        """Append one line.
 
         Raises:
-            OSError: the disk is full or fails; the lines before are intact, and a later append may succeed.
+            OSError: the disk is full or fails; earlier lines are intact, and a later append may succeed.
         """
         line = event.to_line().encode() + b"\n"
         rest = b"\n" + line if self._is_torn else line
         self._is_torn = True
-        while rest:  # once, but for a disk that fills up within the line
+        while rest:  # more than once only if the disk fills up within the line
             rest = rest[os.write(self._descriptor, rest) :]
         self._is_torn = False
         if not isinstance(event, StepDone):
@@ -61,17 +61,17 @@ class EventLog:
 
 @dataclass(frozen=True)
 class ReadResult:
-    """Events in the order they were written, and how many lines could not be understood."""
+    """Events in the order they were written, and the number of unreadable lines."""
 
     events: list[Event]
     num_skipped: int
 
 
 def read_events(path: Path, kinds: Collection[type[Event]] = ()) -> ReadResult:
-    """Every event of a log, or only those of ``kinds``: much faster where StepDone is not among them.
+    """All events of a log, or only those of ``kinds``: much faster without StepDone.
 
-    Lines that are torn or foreign are counted, never raised; a missing file is an empty log. The result is
-    what was written: pass it through ``effective_events`` for what still holds.
+    Unreadable lines are counted, not raised; a missing file is an empty log. Pass the result through
+    ``effective_events`` to drop superseded events.
 
     Raises:
         UnreadableError: as :func:`tail_events`.
@@ -84,15 +84,14 @@ def read_events(path: Path, kinds: Collection[type[Event]] = ()) -> ReadResult:
 def tail_events(
     path: Path, from_offset: int, kinds: Collection[type[Event]] = (), *, max_bytes: int | None = None
 ) -> tuple[list[Event], int, int]:
-    """The events after a byte offset, the offset to go on from, and how many lines were skipped.
+    """(events after a byte offset, offset for the next call, number of unreadable lines).
 
-    A last line that is still being written is left for the next call. ``max_bytes`` bounds what one call
-    reads, up to the length of a line. A file shorter than the offset has been replaced, and is read from its
-    start.
+    A last line that is still being written is left for the next call. ``max_bytes`` limits how much one call
+    reads, but at least a line is read. A file shorter than the offset has been replaced and is read from its start.
 
     Raises:
-        UnreadableError: it is no plain file, larger than ``MOST_LOG_BYTES``, or a line does not end within
-            ``MOST_LINE_BYTES``; or the system refuses.
+        UnreadableError: not a regular file, larger than ``MOST_LOG_BYTES``, a line longer than ``MOST_LINE_BYTES``, or
+            an I/O error.
     """
     size = _size(path)
     if size > MOST_LOG_BYTES:
@@ -112,7 +111,7 @@ def tail_events(
 
 
 def _lines(path: Path, offset: int, num_bytes: int) -> bytes:
-    """The whole lines in the next ``num_bytes``, or the next one if it is longer; empty where none is complete."""
+    """The complete lines in the next ``num_bytes``, or the next line if it is longer; empty if none is complete."""
     chunk = _read(path, offset, num_bytes)
     if b"\n" not in chunk and len(chunk) == num_bytes:
         chunk = _read(path, offset, max(num_bytes, MOST_LINE_BYTES + 1))
@@ -128,10 +127,10 @@ def first_events(path: Path) -> list[Event]:
 
 
 def last_events(path: Path) -> list[Event]:
-    """The events on the log's last few lines: at least one if the log holds any, at no cost in its length.
+    """The events on the log's last few lines: at least one if there is any, in time independent of its length.
 
     Raises:
-        UnreadableError: it is no plain file, or its last ``2 * MOST_LINE_BYTES`` hold no event; or the system refuses.
+        UnreadableError: not a regular file, no event in the last ``2 * MOST_LINE_BYTES``, or an I/O error.
     """
     size = _size(path)
     num_bytes = END_BYTES
@@ -145,7 +144,7 @@ def last_events(path: Path) -> list[Event]:
 
 
 def effective_events(events: Iterable[Event]) -> list[Event]:
-    """The events that still hold: a RunResumed takes back all beyond its step, and any RunFinished."""
+    """The events without superseded ones: a RunResumed drops those of later steps, and any RunFinished."""
     held: list[Event] = []
     for event in events:
         if isinstance(event, RunResumed):
@@ -155,10 +154,10 @@ def effective_events(events: Iterable[Event]) -> list[Event]:
 
 
 def quiet_s(path: Path, last: list[Event] | None = None) -> float | None:
-    """Seconds since the log's last event; None if it holds none. ``last`` are its ``last_events``, if at hand.
+    """Seconds since the log's last event; None if there is none. ``last``: its ``last_events``, if known.
 
-    The event's own clock counts, for a copied file is younger than its lines; but where that clock is ahead
-    of ours, the file's does.
+    Uses the event's time, since a copied file is newer than its lines; if that is in the future (clocks differ), the
+    file's modification time.
     """
     events = last_events(path) if last is None else last
     if not events:
@@ -175,7 +174,7 @@ def _parse(lines: bytes, kinds: Collection[type[Event]]) -> ReadResult:
         if not line or line.isspace():
             continue
         if names and (head := _KIND.match(line)) and head[1] not in names and line.endswith((b"}", b"}\r")):
-            continue  # whole, as far as can be seen without reading it
+            continue  # complete, as far as can be seen without parsing
         try:
             event = parse_event(line)
         except ValueError:

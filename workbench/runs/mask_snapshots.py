@@ -1,4 +1,4 @@
-"""What of the teacher's towers is still there, now and then in a run that inherits.
+"""Snapshots of the masks over the teacher's towers, in a run with automatic inheritance.
 
 Shape letter: C embedding channels of the teacher's tower.
 """
@@ -23,16 +23,16 @@ Numbers = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class TowerMask:
-    """How much of the original teacher's tower is there: P(z ≠ 0) while masks are learnt, 0 or 1 otherwise.
+    """How much of the original teacher's tower is kept: P(z ≠ 0) while masks are learned, 0 or 1 otherwise.
 
     Args:
-        teacher: the tower of the original teacher, whatever stages there were before.
-        embedding_C: float32 in [0, 1], one number an embedding channel.
-        heads: for each layer of the teacher, one such number a head; those of a layer that is gone are 0.
-        channels: for each layer of the teacher, one such number an FFN channel.
+        teacher: tower shape of the original teacher, before any stage.
+        embedding_C: float32 in [0, 1], one value per embedding channel.
+        heads: per layer of the teacher, one value per head; 0 in removed layers.
+        channels: per layer of the teacher, one value per FFN channel.
 
     Raises:
-        ValueError: the numbers are not as many as the teacher has, or not between 0 and 1.
+        ValueError: the shapes do not match the teacher's, or a value is not between 0 and 1.
     """
 
     teacher: TowerShape
@@ -44,14 +44,14 @@ class TowerMask:
         sizes = (self.teacher.width, *self.teacher.heads, *self.teacher.channels)
         parts = (self.embedding_C, *self.heads, *self.channels)
         if len(self.heads) != self.teacher.num_layers or [part.shape for part in parts] != [(size,) for size in sizes]:
-            raise ValueError("the mask does not fit the teacher's tower")
+            raise ValueError("the mask does not match the teacher's tower")
         if not all(((part >= 0) & (part <= 1)).all() for part in parts):
-            raise ValueError("a mask holds numbers between 0 and 1")
+            raise ValueError("mask values must be between 0 and 1")
 
     @property
-    def kept(self) -> "Kept":
-        """What stays: in each group and layer as many as are expected to, those most likely to."""
-        return Kept(
+    def kept(self) -> "KeptIndices":
+        """What is kept: in each group and layer, the expected number of those with the highest probabilities."""
+        return KeptIndices(
             _most_open(self.embedding_C, at_least=1),
             tuple(map(_most_open, self.heads)),
             tuple(map(_most_open, self.channels)),
@@ -59,7 +59,7 @@ class TowerMask:
 
     @property
     def student(self) -> TowerShape:
-        """The shape of what stays, with a place for every layer of the teacher."""
+        """Shape of the remaining tower, with an entry for every layer of the teacher."""
         kept = self.kept
         return TowerShape(
             width=len(kept.embedding),
@@ -70,8 +70,8 @@ class TowerMask:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The numbers of what stays of a tower, ascending; heads and FFN channels by layer of the teacher."""
+class KeptIndices:
+    """Indices of what is kept of a tower, ascending; heads and FFN channels by layer of the teacher."""
 
     embedding: Numbers
     heads: tuple[Numbers, ...]
@@ -80,13 +80,13 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class MaskSnapshot:
-    """The masks of the towers that changed, after ``step`` steps of the run.
+    """The masks of the changed towers after ``step`` steps of the run.
 
     Args:
         stage: from 0.
-        learning: whether masks are being learnt at this step; else they are fixed.
-        sparsity: (expected) share of the teacher's attention and FFN weights that is gone from these towers together.
-        target: the sparsity wanted at this step; equal to ``sparsity`` where masks are fixed.
+        learning: whether masks are learned at this step; else they are fixed.
+        sparsity: (expected) fraction of the teacher's attention and FFN weights removed, over these towers.
+        target: the target sparsity at this step; equal to ``sparsity`` if masks are fixed.
     """
 
     step: int
@@ -99,18 +99,18 @@ class MaskSnapshot:
 
 @dataclass(frozen=True)
 class MaskSnapshots:
-    """The masks of a run in the order of their steps, and how many files could not be understood."""
+    """The masks of a run by step, and the number of unreadable files."""
 
     snapshots: list[MaskSnapshot]
     num_skipped: int
 
 
 def write_masks(run: RunDirectory, snapshot: MaskSnapshot) -> Path:
-    """Write one snapshot, in place of any of the same step.
+    """Write one snapshot; replaces one of the same step.
 
     Raises:
         ValueError: its sparsity or target is not finite.
-        OSError: it cannot be written; what was there before is intact.
+        OSError: it cannot be written; an earlier file is intact.
     """
     arrays = {
         f"{tower}/{group}": array.astype(np.float32)
@@ -126,12 +126,12 @@ def write_masks(run: RunDirectory, snapshot: MaskSnapshot) -> Path:
 
 
 def read_masks(run: RunDirectory) -> MaskSnapshots:
-    """Every snapshot of the run's own masks. Files that are torn or foreign are counted, never raised."""
+    """All snapshots of the run's own masks. Unreadable files are counted, not raised."""
     return MaskSnapshots(*read_snapshots(run, KIND, _masks))
 
 
 def read_mask_history(run: RunDirectory) -> MaskSnapshots:
-    """The same for a run and what it was forked from, up to the step that it has come to."""
+    """The same including the run's ancestors, up to its current step."""
     return MaskSnapshots(*read_snapshot_history(run, KIND, _masks))
 
 
@@ -171,8 +171,9 @@ def _tower_mask(teacher: TowerShape, tower: Tower, arrays: Arrays) -> TowerMask:
     )
 
 
-def _most_open(openings: GateValues, at_least: int = 0) -> Numbers:
-    """All but the round(Σ P(z = 0)) least open; of equal ones the first stay. Evaluation masks go by the same rule."""
-    num_open = max(at_least, len(openings) - round(float((1 - openings.astype(np.float64)).sum())))
-    most_open_first = np.argsort(-openings, kind="stable")
+def _most_open(values: GateValues, at_least: int = 0) -> Numbers:
+    """Indices without the round(Σ P(z = 0)) lowest; ties keep the first. Same rule as the masks at evaluation."""
+    # Float64, because a float32 sum over thousands of channels can round to another count.
+    num_open = max(at_least, len(values) - round(float((1 - values.astype(np.float64)).sum())))
+    most_open_first = np.argsort(-values, kind="stable")
     return tuple(sorted(most_open_first[:num_open].tolist()))

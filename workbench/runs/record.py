@@ -1,4 +1,4 @@
-"""Recording a training loop's events: the log, the summary, and the code version."""
+"""Recording a training loop's events in the log and the summary; and the hash of the code."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -11,27 +11,22 @@ from workbench.runs.log import EventLog
 from workbench.runs.summary import write_summary
 from workbench.terminal import print_error
 
-# Which code made a run.
-
 
 @cache
 def code_sha256() -> str:
-    """SHA-256, hex, over the names and contents of the package's own Python files, as this process found them."""
+    """Hex SHA-256 over the names and contents of the package's Python files; read once per process."""
     digest = sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(f"{path.relative_to(PACKAGE).as_posix()} {sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
-# Writes a training loop's events down as they pass, and sums each run up when it ends.
-
-
 def record(events: Iterable[Event], directories: Mapping[str, RunDirectory]) -> Iterator[Event]:
-    """Passes every event on once it stands in the log of its run, named by ``event.run``.
+    """Yield every event after appending it to the log of its run, named by ``event.run``.
 
-    A RunFinished also leaves ``summary.json``, and a RunResumed removes it. A disk that is full or failing is
-    reported once a run on stderr and never stops the training: events that could not be written are counted,
-    and the log says how many when it can be written again.
+    A RunFinished also writes ``summary.json``, and a RunResumed removes it. A full or failing disk is reported once
+    per run on stderr and does not stop training: lost events are counted, and a Warned event gives their number once
+    the log can be written again.
     """
     recorders: dict[str, _Recorder] = {}
     try:
@@ -46,20 +41,20 @@ def record(events: Iterable[Event], directories: Mapping[str, RunDirectory]) -> 
 
 
 class _Recorder:
-    """The log of one run, which survives a disk that does not."""
+    """The log of one run; tolerates disk errors."""
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
         self._log: EventLog | None = None
         self._num_lost = 0
-        self._has_complained = False
+        self._has_warned = False
 
     def write(self, event: Event) -> None:
         try:
             self._append(event)
         except OSError as error:
             self._num_lost += 1
-            self._complain(error)
+            self._warn(error)
             return
         try:
             if isinstance(event, RunResumed):
@@ -67,7 +62,7 @@ class _Recorder:
             if isinstance(event, RunFinished):
                 write_summary(self.run)
         except OSError as error:
-            self._complain(error)
+            self._warn(error)
 
     def _append(self, event: Event) -> None:
         if self._log is None:
@@ -78,11 +73,11 @@ class _Recorder:
             self._num_lost = 0
         self._log.append(event)
 
-    def _complain(self, error: OSError) -> None:
-        if not self._has_complained and self.run.path.exists():  # else the run fails, and says why
-            message = f"warning: {self.run.path}: {error.strerror or error}; the run goes on, its log has gaps"
+    def _warn(self, error: OSError) -> None:
+        if not self._has_warned and self.run.path.exists():  # if the folder is gone, the run itself fails
+            message = f"warning: {self.run.path}: {error.strerror or error}; training continues, its log has gaps"
             print_error(message)
-        self._has_complained = True
+        self._has_warned = True
 
     def close(self) -> None:
         if self._log is not None:

@@ -1,6 +1,6 @@
-"""Snapshots of a run, one file a step in ``snapshots/``, and those of the probe pairs.
+"""Snapshots of tensors during a run, one file per kind and step in ``snapshots/``; and those of the probe pairs.
 
-A file is named ``KIND-STEP.safetensors``; its metadata are a JSON object.
+Files are named ``KIND-STEP.safetensors``; metadata values are strings, JSON if they are more than a word.
 
 Shape letters: P probe pairs, D and E widths.
 """
@@ -22,10 +22,6 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.lineage import lineage
 from workbench.runs.liveness import run_status
 
-# What a run measured of itself now and then, a file a step in ``snapshots/``: the part that all kinds share.
-#
-# A file is named ``KIND-STEP.safetensors``; its metadata are strings, JSON where they are more than a word.
-
 SCHEMA = "1"
 MOST_BYTES = 64 * 2**20
 NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
@@ -35,16 +31,16 @@ Snapshot = TypeVar("Snapshot")
 
 
 def write_snapshot(run: RunDirectory, kind: str, step: int, arrays: Arrays, metadata: Metadata) -> Path:
-    """Write one snapshot, in place of any of the same kind and step.
+    """Write one snapshot; replaces one of the same kind and step.
 
     Raises:
         ValueError: an array is not finite.
-        OSError: it cannot be written; what was there before is intact.
+        OSError: it cannot be written; an earlier file is intact.
     """
     from safetensors.numpy import save
 
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ValueError(f"the {kind} after step {step} are not finite")
+        raise ValueError(f"the {kind} snapshot after step {step} has non-finite values")
     path = run.snapshots / f"{kind}-{step:08d}.safetensors"
     run.snapshots.mkdir(exist_ok=True)
     write_atomically(path, save(dict(arrays), {"schema": SCHEMA, **metadata}))
@@ -54,10 +50,10 @@ def write_snapshot(run: RunDirectory, kind: str, step: int, arrays: Arrays, meta
 def read_snapshots(
     run: RunDirectory, kind: str, understand: Callable[[int, Arrays, Metadata], Snapshot], until_step: float = math.inf
 ) -> tuple[list[Snapshot], int]:
-    """The snapshots of a kind up to a step, in the order of their steps, and how many files were torn or foreign.
+    """The snapshots of a kind up to a step, by step, and the number of unreadable files.
 
     Args:
-        understand: makes a snapshot of (step, arrays, metadata). Any of ``NOT_OURS``: it is none.
+        understand: converts (step, arrays, metadata) to a snapshot; raises any of ``NOT_OURS`` if it is not one.
     """
     found: dict[int, Snapshot] = {}
     num_skipped = 0
@@ -74,10 +70,8 @@ def read_snapshots(
 def read_snapshot_history(
     run: RunDirectory, kind: str, understand: Callable[[int, Arrays, Metadata], Snapshot]
 ) -> tuple[list[Snapshot], int]:
-    """The same for a run and what it was forked from, up to each fork and to the step that the run has come to.
-
-    A run that went on from an earlier checkpoint leaves snapshots beyond its step until it gets there again.
-    """
+    """The same including the run's ancestors, up to each fork and to the run's current step."""
+    # A run resumed from an earlier checkpoint still has snapshots of later steps.
     last_step = run_status(run).step
     found = [read_snapshots(past.run, kind, understand, min(past.until_step, last_step)) for past in lineage(run)]
     return [snapshot for snapshots, _ in found for snapshot in snapshots], sum(num_skipped for _, num_skipped in found)
@@ -87,7 +81,7 @@ def strings(text: str) -> tuple[str, ...]:
     """A JSON list of strings, such as names or captions.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a JSON list of strings.
     """
     found = parse_json(text, "names")
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
@@ -98,7 +92,7 @@ def strings(text: str) -> tuple[str, ...]:
 def _step(path: Path, kind: str) -> int:
     name = re.fullmatch(rf"{kind}-(\d+)\.safetensors", path.name)
     if name is None:
-        raise ValueError(f"{path} is not a snapshot of {kind}")
+        raise ValueError(f"{path} is not a {kind} snapshot")
     return int(name[1])
 
 
@@ -116,13 +110,9 @@ def _read(path: Path) -> tuple[Arrays, Metadata]:
     if metadata.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {metadata.get('schema')}, not {SCHEMA}")
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ValueError(f"{path} holds numbers that are not finite")
+        raise ValueError(f"{path} has non-finite values")
     return arrays, metadata
 
-
-# What student and teacher say of the same few held-out pairs, at every evaluation of a run.
-#
-# Shape letters: P probe pairs, D and E widths.
 
 KIND = "probe"
 MOST_PAIRS = 32
@@ -131,7 +121,7 @@ Halves = NDArray[np.float16]
 
 @dataclass(frozen=True, eq=False)
 class ProbeOutputs:
-    """One model's embeddings of the probe pairs, at unit length before they were rounded, and its scale 1/τ."""
+    """One model's unit-length embeddings of the probe pairs, rounded to float16, and its logit scale 1/τ."""
 
     image_PD: Halves
     text_PD: Halves
@@ -140,10 +130,7 @@ class ProbeOutputs:
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """The embeddings of P pairs after ``step`` steps; ``captions`` are what the texts are of.
-
-    ``teacher`` is None for a run without one.
-    """
+    """Embeddings of P held-out pairs and their captions after ``step`` steps; ``teacher`` is None without a teacher."""
 
     step: int
     captions: tuple[str, ...]
@@ -153,7 +140,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeSnapshots:
-    """The probes of a run in the order of their steps, and how many files could not be understood."""
+    """The probes of a run by step, and the number of unreadable files."""
 
     probes: list[Probe]
     num_skipped: int
@@ -164,30 +151,31 @@ def write_probe(run: RunDirectory, probe: Probe) -> Path:
 
     Raises:
         ValueError: an embedding is not finite.
-        OSError: it cannot be written; what was there before is intact.
+        OSError: it cannot be written; an earlier file is intact.
     """
     arrays: dict[str, NDArray[Any]] = {}
     scales = {}
-    for name, said in (("student", probe.student), ("teacher", probe.teacher)):
-        if said is not None:
-            arrays |= {f"{name}_image": said.image_PD, f"{name}_text": said.text_PD}
-            scales[name] = said.scale
+    for name, outputs in (("student", probe.student), ("teacher", probe.teacher)):
+        if outputs is not None:
+            arrays |= {f"{name}_image": outputs.image_PD, f"{name}_text": outputs.text_PD}
+            scales[name] = outputs.scale
     metadata = {"captions": json.dumps(probe.captions), "scales": json.dumps(scales)}
     return write_snapshot(run, KIND, probe.step, arrays, metadata)
 
 
 def read_probe_history(run: RunDirectory) -> ProbeSnapshots:
-    """Every probe of a run and of what it was forked from, up to the step that it has come to.
-
-    Files that are torn or foreign are counted, never raised.
-    """
+    """All probes of a run and its ancestors, up to its current step. Unreadable files are counted, not raised."""
     return ProbeSnapshots(*read_snapshot_history(run, KIND, _probe))
 
 
 def _probe(step: int, arrays: Arrays, metadata: Metadata) -> Probe:
     captions = strings(metadata["captions"])
     scales = parse_json(metadata["scales"], "scales")
-    said = {name: ProbeOutputs(arrays[f"{name}_image"], arrays[f"{name}_text"], float(scales[name])) for name in scales}
-    if any(part_PD.shape[:-1] != (len(captions),) for one in said.values() for part_PD in (one.image_PD, one.text_PD)):
-        raise ValueError(f"the embeddings do not fit their {len(captions)} captions")
-    return Probe(step, captions, said["student"], said.get("teacher"))
+    outputs = {
+        name: ProbeOutputs(arrays[f"{name}_image"], arrays[f"{name}_text"], float(scale))
+        for name, scale in scales.items()
+    }
+    for one in outputs.values():
+        if any(part_PD.shape[:-1] != (len(captions),) for part_PD in (one.image_PD, one.text_PD)):
+            raise ValueError(f"the embeddings do not match their {len(captions)} captions")
+    return Probe(step, captions, outputs["student"], outputs.get("teacher"))

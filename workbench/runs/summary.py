@@ -1,4 +1,4 @@
-"""The runs of a study, found by what their ``run.toml`` says, and the study itself by any name that it may have."""
+"""The summary of a run, and finding studies and their runs in a runs folder."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
 from workbench.config.steering import Origin, read_origin
-from workbench.config.study import QUICK, CellConfig, Study, load_study, studies, study_kept_as
+from workbench.config.study import QUICK, CellConfig, Study, load_stored_study, load_study, studies
 from workbench.config.toml import read_toml
 from workbench.documents import read_file
 from workbench.errors import unknown
@@ -21,16 +21,15 @@ from workbench.runs.lineage import read_history
 from workbench.runs.liveness import State, run_status
 from workbench.runs.log import last_events
 
-# ``summary.json``: what came out of a run, computed from its log.
-
 MOST_BYTES = 2**20
-SIZED = (RunStarted, StageStarted)  # events that say how large the student is
+SIZED = (RunStarted, StageStarted)  # events with the size of the student
 
 
 class Summary(BaseModel):
-    """A run in one document. ``errors`` are standard errors; without an evaluation both are empty.
+    """The results of a run, computed from its log: ``summary.json``.
 
-    A run whose files cannot be read is ``unreadable``, and its ``reason`` says why.
+    ``errors`` are standard errors; without an evaluation, metrics and errors are empty. A run whose files cannot be
+    read has state ``unreadable`` and a ``reason``.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
@@ -41,34 +40,34 @@ class Summary(BaseModel):
     num_steps: int
     step: int
     metrics: dict[str, float]
-    """Those of the last evaluation on "validation", or on any split where that one was never evaluated."""
+    """Of the last evaluation on "validation", or on any split if validation was never evaluated."""
     errors: dict[str, float]
     test_metrics: dict[str, float]
     test_errors: dict[str, float]
     chance: dict[str, float] = {}
-    """What a random answer is expected to score on the pairs of ``metrics``, by metric name."""
+    """Expected scores of a random ranking on the same pairs, by metric name."""
     teacher_metrics: dict[str, float] = {}
-    """The teacher's recall on the same pairs; empty without a teacher."""
+    """Recall of the teacher on the same pairs; empty without a teacher."""
     test_chance: dict[str, float] = {}
     test_teacher_metrics: dict[str, float] = {}
     weights_sha256: str
-    """Of the last checkpoint; empty before the first."""
+    """Hash of the last checkpoint's weights; empty before the first."""
     kept_fraction: float = 1.0
-    """Share of the attention and FFN weights of its source that an inherited student has; 1 for any other."""
+    """Fraction of its source's attention and FFN weights that an inherited student has; 1 for other students."""
     elapsed_s: float
     reason: str
 
     def to_document(self) -> dict[str, Any]:
-        """For ``--json``: plain values, with non-finite numbers as strings."""
+        """The document of ``--json``: non-finite numbers are strings."""
         document: dict[str, Any] = from_json(self.model_dump_json())
         return document
 
 
 def summarize(run: RunDirectory) -> Summary:
-    """The summary as the log has it now, also of a run that is still going.
+    """The summary computed from the log, also for a running run.
 
     Raises:
-        UnreadableError: the log cannot be read within bounds.
+        UnreadableError: the log cannot be read.
     """
     events = read_history(run, (EvalDone, CheckpointSaved, RunFinished, *SIZED)).events
     sizes = [event.kept_fraction for event in events if isinstance(event, SIZED)]
@@ -105,7 +104,7 @@ def _elapsed_s(events: list[Event]) -> float:
 
 
 def write_summary(run: RunDirectory) -> None:
-    """Writes ``summary.json``.
+    """Write ``summary.json``.
 
     Raises:
         OSError: it cannot be written.
@@ -114,23 +113,23 @@ def write_summary(run: RunDirectory) -> None:
 
 
 def read_summary(run: RunDirectory) -> Summary:
-    """``summary.json`` where the run has left one that can be read, else what the log says now.
+    """``summary.json`` if it can be read, else the summary computed from the log.
 
     Raises:
-        UnreadableError: the log cannot be read within bounds.
+        UnreadableError: the log cannot be read.
     """
     try:
         found = Summary.model_validate_json(read_file(run.summary_file, MOST_BYTES))
     except (FileNotFoundError, ValueError):
         return summarize(run)
-    return found.model_copy(update={"id": run.id, "dir": str(run.path)})  # it may have been moved since
+    return found.model_copy(update={"id": run.id, "dir": str(run.path)})  # the run may have been moved since
 
 
 def summary_or_reason(run: RunDirectory, *, from_log: bool = False) -> Summary:
-    """The summary of one run among many: of one that cannot be read, the reason.
+    """The summary of a run, with state ``unreadable`` instead of an exception.
 
     Args:
-        from_log: whether to read the log, whatever ``summary.json`` says.
+        from_log: compute it from the log, ignoring ``summary.json``.
     """
     try:
         return summarize(run) if from_log else read_summary(run)
@@ -151,16 +150,16 @@ def summary_or_reason(run: RunDirectory, *, from_log: bool = False) -> Summary:
         )
 
 
-FOLDER = "studies"  # in the runs folder: of databases, and of copies of the studies that were run
+FOLDER = "studies"  # in the runs folder: databases, and copies of the studies that were run
 
 
 class Found(NamedTuple):
-    """A study that was found.
+    """A study found by name.
 
     Attributes:
-        source: by what a command finds it again, its rehearsal's being the study's own.
-        has_file: False where there is no file of it any more, and it is told from its runs: without a question, a
-            baseline and the paper's figures.
+        source: the name or file to load it by; for a rehearsal, that of the study.
+        has_file: False if its file is gone and it was reconstructed from its runs, without question, baseline and
+            published figures.
     """
 
     study: Study
@@ -170,46 +169,44 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A run, and its place in its study."""
+    """A run and its origin in a study."""
 
     run: RunDirectory
     origin: Origin
 
 
 def find_study(name_or_file: str, runs_dir: Path) -> Found:
-    """The study of this name, wherever it is: in a file of this name in the working directory or ``./studies``, among
-    those that come along, as a copy that its sweep left beside the runs, or in the runs alone.
+    """The study of this name: from a file in the working directory or ``./studies``, a shipped study, the copy that its
+    sweep left in the runs folder, or reconstructed from its runs.
 
     Raises:
-        ValueError: there is none, or its file is not understood; in one line with the remedy.
+        ValueError: there is none, or its file is invalid; in one line with the remedy.
     """
     own = name_or_file.removesuffix(QUICK)
     if name_or_file.endswith(".toml") or {name_or_file, own} & studies().keys():
-        return Found(*study_kept_as(name_or_file))
+        return Found(*load_stored_study(name_or_file))
     copy = copy_of(name_or_file, runs_dir)
     if copy.is_file():
         return Found(load_study(str(copy)), name_or_file)
     if found := counted(runs_of_study(runs_dir, name_or_file)):
-        return Found(_told_by_runs(name_or_file, found), name_or_file, has_file=False)
+        return Found(_from_runs(name_or_file, found), name_or_file, has_file=False)
     raise unknown("study", name_or_file, known_studies(runs_dir))
 
 
 def find_trainable(name_or_file: str, runs_dir: Path) -> Study:
-    """The study as :func:`find_study` finds it, from a file: what its runs alone tell does not say how to go on.
+    """:func:`find_study` for studies with a file; one reconstructed from its runs cannot be trained further.
 
     Raises:
-        ValueError: as there, or there is no file of it.
+        ValueError: as :func:`find_study`, or there is no file.
     """
     found = find_study(name_or_file, runs_dir)
     if not found.has_file:
-        raise ValueError(
-            f"{runs_dir} has runs of study '{name_or_file}', but no file says what it asks: name FILE.toml"
-        )
+        raise ValueError(f"{runs_dir} has runs of study '{name_or_file}', but its file was not found: name FILE.toml")
     return found.study
 
 
 def known_studies(runs_dir: Path) -> list[str]:
-    """The names that :func:`find_study` finds, without rehearsals and the parts of a search, which go with another."""
+    """Names that :func:`find_study` accepts, without rehearsals and the parts of a search."""
     copies = {path.stem for path in (runs_dir / FOLDER).glob("*.toml")}
     known = {*studies(), *copies}
     alone = [name for name in studies_with_runs(runs_dir) if not any(name.startswith(f"{one}-") for one in known)]
@@ -218,12 +215,12 @@ def known_studies(runs_dir: Path) -> list[str]:
 
 
 def copy_of(name: str, runs_dir: Path) -> Path:
-    """Where a sweep leaves a copy of its study."""
+    """Path of the copy of a study that its sweep saves."""
     return runs_dir / FOLDER / f"{name}.toml"
 
 
-def keep_copy(study: Study, name: str, runs_dir: Path) -> None:
-    """Leave a copy of the study beside its runs, by which it is found when its own file is elsewhere.
+def save_copy(study: Study, name: str, runs_dir: Path) -> None:
+    """Save a copy of the study in the runs folder, so that it is found without its own file.
 
     Raises:
         OSError: it cannot be written.
@@ -234,8 +231,8 @@ def keep_copy(study: Study, name: str, runs_dir: Path) -> None:
     write_atomically(file, tomli_w.dumps(table))
 
 
-def _told_by_runs(name: str, found: "list[StudyRun]") -> Study:
-    """What can be told of a study from its runs."""
+def _from_runs(name: str, found: "list[StudyRun]") -> Study:
+    """A study reconstructed from its runs."""
     cells = {one.origin.cell: CellConfig(name=one.origin.cell, settings=one.origin.values) for one in found}
     seeds = {one.origin.seed for one in found}
     recipe = str(read_toml(found[0].run.config_file).get("recipe", "baseline"))
@@ -243,16 +240,16 @@ def _told_by_runs(name: str, found: "list[StudyRun]") -> Study:
 
 
 def runs_of_study(runs_dir: Path, study: str) -> list[StudyRun]:
-    """Every run of the study, by cell, seed and attempt; a ``run.toml`` that cannot be read belongs to none.
+    """All runs of the study, sorted by cell, seed and attempt; unreadable ``run.toml`` files are skipped.
 
-    Of one cell and seed there may be several attempts: those before the last were given up.
+    A cell and seed may have several attempts; those before the last were abandoned.
     """
     found = [one for one in _runs_of_studies(runs_dir) if one.origin.study == study]
     return sorted(found, key=lambda one: (one.origin.trial, one.origin.seed, one.origin.attempt))
 
 
 def studies_with_runs(runs_dir: Path) -> list[str]:
-    """The names under which studies have runs there."""
+    """Names of the studies with runs in the folder."""
     return sorted({one.origin.study for one in _runs_of_studies(runs_dir)})
 
 
@@ -267,5 +264,5 @@ def _runs_of_studies(runs_dir: Path) -> Iterator[StudyRun]:
 
 
 def counted(found: list[StudyRun]) -> list[StudyRun]:
-    """One run for each cell and seed: the last attempt, which is the one that its trial has recorded."""
+    """One run per cell and seed: the last attempt, which is the one that its trial records."""
     return list({(one.origin.cell, one.origin.seed): one for one in found}.values())

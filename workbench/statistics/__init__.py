@@ -1,1 +1,1 @@
-"""What a difference between runs is worth: intervals and paired gains."""
+"""Statistics of differences between runs: intervals, paired gains, verdicts, power and rank agreement."""

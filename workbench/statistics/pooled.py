@@ -1,4 +1,15 @@
-"""What each of several settings does, averaged over the others."""
+"""Paired comparisons of many cells with a variance pooled over all of them, and main effects of a grid.
+
+The model of the outcome of cell c at seed s is
+
+    y[c, s] = cell[c] + seed[s] + residual[c, s]        (independent, with common variance σ²)
+
+A paired t-test of two cells at three seeds has two degrees of freedom and a critical value of 4.3; σ² from the
+residuals of all C cells has (C - 1)(S - 1), with six cells a critical value of 2.2. With two cells the tests are
+identical. The price is the assumption of equal variances: one nearly diverging cell widens the intervals of all.
+
+Shape letters: C cells, S seeds.
+"""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -10,32 +21,19 @@ from numpy.typing import NDArray
 
 from workbench.statistics.intervals import Gain
 
-# Many cells against one of them, paired by seed, with one spread for all: what makes three seeds say something.
-#
-# The model of an outcome of cell c at seed s is
-#
-#     y[c, s] = cell[c] + seed[s] + residual[c, s]        (independent, of one variance σ²)
-#
-# A paired t-test of two cells at three seeds has two degrees of freedom and needs 4.3 standard errors; σ² from the
-# residuals of all C cells has (C - 1)(S - 1), and with six cells 2.2 do. With two cells the two tests are the same.
-# The price is the assumption that cells differ in their means and not in their spread: one that nearly diverges
-# widens the interval of all.
-#
-# Shape letters: C cells, S seeds.
-
 Values = Mapping[str, Mapping[int, float]]  # by cell, then by seed
-NOISE = 1e-12  # of the values' size: a spread below it is the last bits of the arithmetic
+NOISE = 1e-12  # relative to the values: a smaller standard deviation is rounding error
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How much a difference between two cells varies from seed to seed: ``sd``, of one seed's difference."""
+    """Standard deviation ``sd`` of one seed's difference between two cells, with its degrees of freedom."""
 
     sd: float
     df: int
 
     def p_value(self, difference: float, num_seeds: int) -> float:
-        """The chance of a mean difference as large as this, either way, between cells that do not differ."""
+        """Two-sided p-value of a mean difference over so many seeds."""
         from scipy.special import stdtr
 
         if not self.df or not num_seeds:
@@ -45,7 +43,7 @@ class Spread:
         return 2 * float(stdtr(self.df, -abs(difference) * math.sqrt(num_seeds) / self.sd))
 
     def half_width(self, num_seeds: int, level: float = 0.95) -> float:
-        """Half the interval of a mean difference over so many seeds."""
+        """Half width of the interval of a mean difference over so many seeds."""
         from scipy.special import stdtrit
 
         if not self.df or not num_seeds:
@@ -54,10 +52,10 @@ class Spread:
 
 
 def pooled_spread(values: Values) -> Spread:
-    """The spread of the differences, √2 · σ, from whatever cells and seeds there are; 0 degrees of freedom if too few.
+    """√2 · σ from all cells and seeds, which may be an incomplete table; 0 degrees of freedom if there are too few.
 
     Raises:
-        ValueError: a number is not finite.
+        ValueError: a value is not finite.
     """
     table_CS = _table(values)
     present_CS = ~np.isnan(table_CS)
@@ -66,6 +64,7 @@ def pooled_spread(values: Values) -> Spread:
     if not len(value_N):
         return Spread(math.nan, 0)
     num_cells, num_seeds = table_CS.shape
+    # Least squares on indicator columns, since cells may lack seeds; the rank accounts for unconnected parts.
     design = np.concatenate([np.eye(num_cells)[cell_N], np.eye(num_seeds)[seed_N]], axis=1)
     fitted, _, rank, _ = np.linalg.lstsq(design, value_N - value_N.mean(), rcond=None)
     df = len(value_N) - int(rank)
@@ -77,9 +76,9 @@ def pooled_spread(values: Values) -> Spread:
 
 
 def gain_on(values: Values, baseline: str, treated: str, spread: Spread, *, level: float = 0.95) -> Gain | None:
-    """The gain of one cell on another over the seeds that both have, with the pooled spread; None if they share none.
+    """The gain of ``treated`` over ``baseline`` on shared seeds, with the pooled variance; None without shared seeds.
 
-    It covers seeds; the test items are taken as given.
+    Covers seeds; the test items are fixed.
     """
     seeds = sorted(values[baseline].keys() & values[treated].keys())
     if not seeds:
@@ -90,10 +89,10 @@ def gain_on(values: Values, baseline: str, treated: str, spread: Spread, *, leve
 
 
 def _table(values: Values) -> NDArray[np.float64]:
-    """[C, S] with nan where a cell lacks a seed."""
+    """[C, S], NaN for missing seeds."""
     seeds = sorted({seed for cell in values.values() for seed in cell})
     if not all(math.isfinite(value) for cell in values.values() for value in cell.values()):
-        raise ValueError("differences between cells need finite numbers: leave out the seeds that diverged")
+        raise ValueError("differences between cells need finite numbers: drop the seeds that diverged")
     return np.array([[cell.get(seed, math.nan) for seed in seeds] for cell in values.values()]).reshape(
         len(values), len(seeds)
     )
@@ -104,7 +103,7 @@ Levels = Sequence[Hashable]
 
 @dataclass(frozen=True)
 class Effect:
-    """One value of one setting: what it adds to the mean over all its values, the other settings averaged over."""
+    """Main effect of one value of a setting: its mean minus that over all values, averaged over other settings."""
 
     setting: str
     level: Any
@@ -112,22 +111,21 @@ class Effect:
 
 
 def main_effects(values: Values, levels: Mapping[str, Mapping[str, Hashable]]) -> list[Effect]:
-    """The main effects of a full grid, paired by seed, over the seeds at which every cell has ended.
+    """The main effects of a full grid, paired by seed, over seeds for which all cells have ended.
 
-    A seed at which a cell is missing would lend its neighbours' means to that cell's values, and is left out; with no
-    whole seed there is nothing to tell.
+    Seeds with missing cells would bias the effects and are dropped; the result is empty if none is complete.
 
-    The variance of a mean over the n cells of a value, less that over the g · n of all g values, is σ²(1/n - 1/(g·n))
-    over the seeds, σ² pooled as in :mod:`workbench.statistics.pooled`.
+    The mean over the n cells of a value minus that over the g · n cells of all g values has variance
+    σ²(1/n - 1/(g·n)) per seed, with the pooled σ².
 
     Args:
-        values: by cell and seed.
-        levels: by cell, the value of every setting.
+        values: values by cell and seed.
+        levels: value of every setting, by cell.
     """
-    whole = sorted(set.intersection(*(set(values.get(cell, {})) for cell in levels))) if levels else []
-    if not whole:
+    complete = sorted(set.intersection(*(set(values.get(cell, {})) for cell in levels))) if levels else []
+    if not complete:
         return []
-    spread = pooled_spread({cell: {seed: values[cell][seed] for seed in whole} for cell in levels})
+    spread = pooled_spread({cell: {seed: values[cell][seed] for seed in complete} for cell in levels})
     found = []
     for setting in next(iter(levels.values())):
         by_level: dict[Hashable, list[str]] = {}
@@ -135,12 +133,14 @@ def main_effects(values: Values, levels: Mapping[str, Mapping[str, Hashable]]) -
             by_level.setdefault(of[setting], []).append(cell)
         if len(by_level) < 2:
             continue
-        means = {level: [_mean(values, cells, seed) for seed in whole] for level, cells in by_level.items()}
-        centre = [sum(column) / len(column) for column in zip(*means.values(), strict=True)]
+        means = {level: [_mean(values, cells, seed) for seed in complete] for level, cells in by_level.items()}
+        center = [sum(column) / len(column) for column in zip(*means.values(), strict=True)]
         for level, mean in means.items():
-            per_seed = tuple(one - middle for one, middle in zip(mean, centre, strict=True))
-            share = math.sqrt((1 - 1 / len(by_level)) / len(by_level[level]) / 2)  # the spread is √2 · σ
-            half = share * spread.half_width(len(whole))
+            per_seed = tuple(one - middle for one, middle in zip(mean, center, strict=True))
+            share = math.sqrt(
+                (1 - 1 / len(by_level)) / len(by_level[level]) / 2
+            )  # / √2, because the pooled sd is √2 · σ
+            half = share * spread.half_width(len(complete))
             gain = sum(per_seed) / len(per_seed)
             found.append(Effect(setting, level, Gain(gain, gain - half, gain + half, per_seed, "seeds")))
     return found

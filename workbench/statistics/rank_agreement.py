@@ -1,6 +1,7 @@
-"""Whether two lists rank the same things alike: Kendall's τ, how sure it is, and what chance would give.
+"""Agreement of two rankings: Kendall's τ with an interval and a permutation p-value.
 
-Shape letters: C cells, D draws, O orders."""
+Shape letters: C cells, D draws, O orders, P pairs of cells.
+"""
 
 import itertools
 import math
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_PERMUTED = 8  # cells: 40,320 orders
+MOST_PERMUTED = 8  # cells for an exact test: 40,320 orders
 NUM_DRAWS = 4000
 Floats = NDArray[np.float64]
 
@@ -19,9 +20,8 @@ Floats = NDArray[np.float64]
 class Agreement:
     """Kendall's τ_b: 1 for the same order, -1 for the reverse.
 
-    ``low`` and ``high`` are the 95 % interval that our own uncertainty about the cells' means leaves; the other list
-    is taken as given. ``p_value``: the chance of an order this far from unrelated, either way, if every order of the
-    cells were as likely; ``least_p_value`` is what the most telling order would have had.
+    ``low`` and ``high``: 95 % interval from the uncertainty of our means; the other list is fixed. ``p_value``:
+    two-sided permutation p-value; ``least_p_value`` is the smallest that is possible with these cells.
     """
 
     tau: float
@@ -35,11 +35,11 @@ class Agreement:
 def rank_agreement(
     ours_C: Sequence[float], theirs_C: Sequence[float], error: float = math.nan, df: int = 0
 ) -> Agreement | None:
-    """How far two orders of the same cells agree; None with fewer than three, or where one list is all ties.
+    """Agreement of two orders of the same cells; None for fewer than three cells, or if one list is all ties.
 
     Args:
-        error: standard error of each of our means, leaving out what all share; with ``df`` degrees of freedom. Without
-            them the interval is -1 to 1.
+        error: standard error of each of our means without the component shared by all, with ``df`` degrees of freedom.
+            Without them the interval is -1 to 1.
     """
     ours, theirs = np.asarray(ours_C, dtype=float), np.asarray(theirs_C, dtype=float)
     if len(ours) < 3 or len(set(ours)) < 2 or len(set(theirs)) < 2:
@@ -52,15 +52,15 @@ def rank_agreement(
 
 
 def _draws(mean_C: Floats, error: float, df: int) -> Floats:
-    """[D, C]: what the means may truly be, around what they were found to be (Student's t, one scale for all)."""
-    generator = np.random.default_rng(0)  # the same inputs give the same interval
+    """[D, C]: draws of the true means around the measured ones (multivariate t: one variance for all cells)."""
+    generator = np.random.default_rng(0)  # fixed seed: equal inputs give equal intervals
     scale_D = np.sqrt(df / generator.chisquare(df, NUM_DRAWS))
     drawn: Floats = mean_C + error * scale_D[:, None] * generator.standard_normal((NUM_DRAWS, len(mean_C)))
     return drawn
 
 
 def _taus(ours_DC: Floats, theirs_C: Floats) -> Floats:
-    """τ_b of every row of the one against the other; 0 for a row of ties."""
+    """[D]: τ_b of each row of ``ours_DC`` against ``theirs_C``; 0 for a row of ties."""
     first, second = np.triu_indices(len(theirs_C), 1)
     signs_DP = np.sign(ours_DC[:, first] - ours_DC[:, second])
     signs_P = np.sign(theirs_C[first] - theirs_C[second])
@@ -70,12 +70,13 @@ def _taus(ours_DC: Floats, theirs_C: Floats) -> Floats:
 
 
 def _p_values(ours_C: Floats, theirs_C: Floats) -> tuple[float, float]:
-    """Of the order found, and of the most telling. Exact over all orders for few cells, ties and all."""
+    """(p-value, smallest possible p-value); exact over all orders for few cells, including ties."""
     if len(ours_C) > MOST_PERMUTED:
         from scipy.stats import kendalltau
 
         return float(kendalltau(ours_C, theirs_C).pvalue), 0.0
     orders = np.array(list(itertools.permutations(range(len(ours_C)))))
     tau, tau_O = abs(_taus(ours_C[None], theirs_C)[0]), np.abs(_taus(ours_C[orders], theirs_C))
+    # The tolerance counts orders with the same τ up to rounding.
     p_value, least = (float((tau_O >= bound - 1e-12).mean()) for bound in (tau, tau_O.max()))
     return p_value, least

@@ -1,4 +1,4 @@
-"""What so many seeds could have shown, and how many would show a given difference."""
+"""Verdicts on differences with Holm's correction; power, minimum detectable effect and number of seeds needed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,17 +7,15 @@ from typing import Literal
 from workbench.statistics.intervals import Gain
 from workbench.statistics.pooled import Spread
 
-# Differences in words that claim no more than the seeds can carry.
-
 Verdict = Literal["better", "worse", "higher", "lower", "no difference seen", "not enough seeds"]
 ALPHA = 0.05
 FEWEST_SEEDS = 2
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted for being several (Holm 1979): the chance of any false alarm stays below their level.
+    """Holm-adjusted p-values (Holm 1979), which control the family-wise error rate.
 
-    The k-th smallest of m becomes the largest of (m - i + 1) times the i-th smallest, i up to k, and at most 1.
+    The k-th smallest of m becomes the maximum over i ≤ k of (m - i + 1) times the i-th smallest, at most 1.
     """
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     adjusted = [0.0] * len(p_values)
@@ -29,10 +27,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def verdict(gain: Gain, p_value: float, higher_is_better: bool | None, *, alpha: float = ALPHA) -> Verdict:
-    """What may be said of a difference, its p-value adjusted; better and worse where the metric has a better direction.
+    """The verdict on a difference, given its adjusted p-value; better or worse if the metric has a direction.
 
-    A difference that is not seen may be there all the same: :func:`workbench.statistics.verdict.detectable` says how
-    large it could be.
+    "no difference seen" does not mean equality; see :func:`detectable` for the minimum detectable effect.
     """
     if len(gain.per_seed) < FEWEST_SEEDS:
         return "not enough seeds"
@@ -46,7 +43,7 @@ def verdict(gain: Gain, p_value: float, higher_is_better: bool | None, *, alpha:
 def verdicts(
     gains: Mapping[str, Gain], p_values: Mapping[str, float], higher_is_better: bool | None
 ) -> dict[str, tuple[float, Verdict]]:
-    """The adjusted p-value and the verdict of every cell; those with too few seeds count towards no correction."""
+    """(adjusted p-value, verdict) of every cell; those with too few seeds are not counted in the correction."""
     tested = [name for name, gain in gains.items() if len(gain.per_seed) >= FEWEST_SEEDS]
     adjusted = dict(zip(tested, holm([p_values[name] for name in tested]), strict=True))
     return {
@@ -60,7 +57,7 @@ MOST_SEEDS = 1000
 
 
 def power(difference: float, spread: Spread, num_seeds: int, *, num_tests: int = 1) -> float:
-    """The chance that a true difference is seen: a two-sided t-test at 0.05 over ``num_tests``, Holm's hardest step."""
+    """Power of a two-sided t-test at 0.05 / ``num_tests``, the strictest step of Holm's correction."""
     from scipy.special import stdtrit
 
     if not spread.df or not num_seeds:
@@ -73,7 +70,7 @@ def power(difference: float, spread: Spread, num_seeds: int, *, num_tests: int =
 
 
 def _noncentral_t(df: int, shift: float, bound: float) -> float:
-    """The chance that a noncentral t is below the bound; scipy's is NaN at some points where it is below 1e-9."""
+    """CDF of the noncentral t distribution; scipy's is NaN at some points where it is below 1e-9."""
     from scipy.special import nctdtr
 
     found = float(nctdtr(df, shift, bound))
@@ -81,13 +78,14 @@ def _noncentral_t(df: int, shift: float, bound: float) -> float:
 
 
 def detectable(spread: Spread, num_seeds: int, *, num_tests: int = 1) -> float:
-    """The smallest true difference that so many seeds show four times in five; infinite with too few."""
+    """Minimum detectable effect at 80 % power with so many seeds; infinite with too few."""
     from scipy.optimize import brentq
 
     if not spread.df or not num_seeds:
         return math.inf
     if spread.sd == 0:
         return 0.0
+    # Bracket the root: power increases with the difference.
     high = spread.sd
     while power(high, spread, num_seeds, num_tests=num_tests) < POWER:
         high *= 2
@@ -96,24 +94,25 @@ def detectable(spread: Spread, num_seeds: int, *, num_tests: int = 1) -> float:
 
 
 def seeds_needed(difference: float, spread: Spread, num_seeds: int, *, num_tests: int = 1) -> int | None:
-    """The fewest seeds that show this difference four times in five; None beyond a thousand, or if nothing is known.
+    """Seeds needed for 80 % power at this difference; None if more than a thousand or unknown.
 
     Args:
-        num_seeds: from how many the spread was learnt; more bring degrees of freedom in proportion.
+        num_seeds: number of seeds behind ``spread``; degrees of freedom scale in proportion.
     """
     if num_seeds < 2 or not spread.df:
         return None
 
-    def shows(number: int) -> bool:
+    def has_power(number: int) -> bool:
         df = max(1, spread.df * (number - 1) // (num_seeds - 1))
         return power(difference, Spread(spread.sd, df), number, num_tests=num_tests) >= POWER
 
+    # Double until there is enough power, then bisect; power increases with the number of seeds.
     few, many = 1, 2
-    while not shows(many):
+    while not has_power(many):
         few, many = many, 2 * many
         if few >= MOST_SEEDS:
             return None
     while many - few > 1:
         middle = (few + many) // 2
-        few, many = (few, middle) if shows(middle) else (middle, many)
+        few, many = (few, middle) if has_power(middle) else (middle, many)
     return many

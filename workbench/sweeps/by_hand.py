@@ -1,9 +1,9 @@
-"""What a person adds to a study that has begun, for its workers to take up: values to try, or a cell once more."""
+"""Manual additions to a running study: values to try (``--try``), or a cell to retry (``--retry``)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.config.cells import Cell, as_text, typed_values
+from workbench.config.cells import Cell, as_text, parse_values
 from workbench.config.study import Study
 from workbench.errors import unknown
 from workbench.sweeps.leases import Leases
@@ -18,37 +18,38 @@ BY_HAND = "by hand"
 
 
 def check_by_hand(study: Study, cells: Sequence[Cell], overrides: Sequence[str], cell: str) -> None:
-    """Refuse values (``KEY=VALUE``) that a search would not try, and a cell that a grid does not have.
+    """Check values (``KEY=VALUE``) for a search, or a cell of a grid.
 
     Raises:
-        ValueError: both are given, or one that is not for this kind of study; a setting that is not searched, a value
-            outside, or no such cell.
+        ValueError: both are given, or one that does not apply to this kind of study; a setting that is not searched, a
+            value outside the search space, or no such cell.
     """
     if overrides and cell:
-        raise ValueError("--try is for searches and --retry for grids: give one of the two")
+        raise ValueError("--try is for searches and --retry for grids: use one of the two")
     if overrides and not study.search:
         raise ValueError(
-            f"study '{study.name}' has the cells of its file, and no others: --try is for searches. A study of yours "
-            f'may extend it: extends = "{study.name}"'
+            f"study '{study.name}' is a fixed list of cells; --try is for searches. To add cells, write a study that "
+            f'extends it: extends = "{study.name}"'
         )
     if cell and study.search:
-        raise ValueError("a search tries all again that failed with --resume, and any values with --try KEY=VALUE")
-    typed_values(study, overrides)
+        raise ValueError("--retry is for grids: a search retries failed trials with --resume, or use --try KEY=VALUE")
+    parse_values(study, overrides)
     names = [one.name for one in cells]
     if cell and cell not in names:
         raise unknown("cell", cell, names)
 
 
 def queue_values(sweep: "Sweep", overrides: Sequence[str]) -> str:
-    """Have a search try these values before it asks its sampler again; returns what will be tried.
+    """Queue values for a search, before its next sampled trial; returns them as text.
 
-    It takes the place of one of the sampler's trials; a search that has had all of its own tries it all the same.
+    The trial replaces a sampled one; a search whose trials are done runs it in addition.
 
     Args:
-        overrides: ``KEY=VALUE`` of settings that are searched; of the others the sampler chooses a value.
+        overrides: ``KEY=VALUE`` of searched settings; the sampler chooses the others.
 
     Raises:
-        ValueError: the study is no search, or has not begun; a setting that is not searched, or a value outside.
+        ValueError: the study is not a search or has not started; a setting that is not searched, or a value outside the
+            search space.
     """
     check_by_hand(sweep.study, sweep.cells, overrides, "")
     values = _values(sweep, overrides)
@@ -58,17 +59,17 @@ def queue_values(sweep: "Sweep", overrides: Sequence[str]) -> str:
 
 
 def _values(sweep: "Sweep", overrides: Sequence[str]) -> dict[str, Any]:
-    """The values of the settings that are searched, as Optuna holds them."""
+    """Values by setting, in Optuna's external representation."""
     known = distributions(sweep.study)
-    given = typed_values(sweep.study, overrides)
+    given = parse_values(sweep.study, overrides)
     return {key: known[key].to_external_repr(known[key].to_internal_repr(value)) for key, value in given.items()}
 
 
 def queue_again(sweep: "Sweep", cell: str) -> str:
-    """Have a grid try a cell's runs again that failed or were stopped, and nothing else; returns what will be tried.
+    """Queue the failed and stopped runs of one cell of a grid; returns them as text.
 
     Raises:
-        ValueError: the study is a search, or has not begun; no such cell, or nothing of it that could end otherwise.
+        ValueError: the study is a search or has not started; no such cell, or none of its runs failed or was stopped.
     """
     check_by_hand(sweep.study, sweep.cells, (), cell)
     ledger = sweep.ledger
@@ -76,15 +77,15 @@ def queue_again(sweep: "Sweep", cell: str) -> str:
         seeds = _to_retry(ledger.by_name().get(cell))
         if not seeds:
             raise ValueError(
-                f"cell '{cell}' has no run that failed or was stopped: one that finished or diverged would end the "
-                f"same way, and what is missing is trained by the sweep's own command"
+                f"cell '{cell}' has no failed or stopped run: finished and diverged runs would end the same way, and "
+                f"missing ones are trained by workbench sweep"
             )
         ledger.queue(sweep.cells, sweep.request.seeds, retries=[cell])
     return f"{cell} at seed {', '.join(map(str, seeds))}"
 
 
 def _to_retry(trial: Trial | None) -> list[int]:
-    """The seeds that ended otherwise than they would again, once all have ended."""
+    """Seeds of failed and stopped runs, once all seeds have ended."""
     if trial is None or not trial.is_settled:
         return []
     return [seed for seed, outcome in trial.outcomes.items() if outcome.state not in END]

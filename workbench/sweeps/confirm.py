@@ -1,40 +1,41 @@
-"""The best of a search, trained anew with seeds that chose nothing, beside what it has to beat.
+"""Confirmation of a search: re-train its best configuration on held-out seeds against the baselines.
 
-The winner of many trials was lucky too: its validation figures flatter it, and seeds that chose it flatter it again.
-What is reported are the test pairs, at fresh seeds, paired with the recipes that the search began with and with those
-that it is set against: as they stand, and tuned by a search of their own with as many trials.
+The best of many trials is biased upward by selection, on its validation pairs and on the seeds that selected it. So the
+final comparison uses test pairs and held-out seeds, paired with the recipes in ``warm_start`` and ``against``, as they
+are, and with those in ``tuned`` after a search with as many trials.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.config.cells import Changes, steps_of
+from workbench.config.cells import Cell, Changes, cells_of, example_cell, make_cell, steps_of
 from workbench.config.study import CellConfig, Study, flat
 from workbench.config.toml import parse_override
 from workbench.sweeps.ledger import Ledger, Trial
+from workbench.sweeps.plan import Group, groups
 from workbench.sweeps.search import warm_start
 
 NO_CHANGES = Changes()
 
 
 def best_trials(ledger: Ledger) -> list[Trial]:
-    """The best trials so far: one, or all that no other beats in every objective; none without a result.
+    """The best trials so far: one, or the Pareto front of several objectives; empty without a result.
 
-    Of equals in a single objective the first counts.
+    Ties in a single objective go to the first trial.
     """
     try:
         numbers = sorted(frozen.number for frozen in ledger.optuna.best_trials)
-    except (ValueError, RuntimeError):  # Optuna's words for a study without a result
+    except (ValueError, RuntimeError):  # raised by Optuna for a study without a result
         return []
     is_single = len(ledger.study.objectives) == 1
     return [ledger.trial(number) for number in (numbers[:1] if is_single else numbers)]
 
 
 def tuning(study: Study, changes: Changes, recipe: str, num_trials: int) -> Study:
-    """The search for the best settings of a rival, which begins with the recipe as it stands.
+    """The study that tunes a rival recipe, warm-started with the recipe's own settings.
 
-    It has the seeds, steps, sampler and pruner of the search that the rival is for, and as many trials.
+    It has the seeds, steps, sampler, pruner and number of trials of the search itself.
     """
     shared, _ = _settings(study, changes)
     return Study(
@@ -56,11 +57,11 @@ def tuning(study: Study, changes: Changes, recipe: str, num_trials: int) -> Stud
     )
 
 
-def check_beginnings(study: Study, changes: Changes) -> None:
-    """Refuse a search, or a tuning of its rivals, that cannot begin where it says.
+def check_warm_starts(study: Study, changes: Changes) -> None:
+    """Check the warm starts of a search and of the tuning of its rivals.
 
     Raises:
-        ValueError: a recipe's value that lies outside the space, or is not there.
+        ValueError: a recipe's value is outside the search space or missing.
     """
     for recipe in study.warm_start:
         warm_start(study, changes, recipe)
@@ -69,7 +70,7 @@ def check_beginnings(study: Study, changes: Changes) -> None:
 
 
 def unbeaten(study: Study, changes: Changes, best: Sequence[Trial]) -> list[str]:
-    """The recipes that a search began with and that are, as they stand, among its best."""
+    """The warm-start recipes that are among the best trials themselves."""
     found = [dict(trial.values) for trial in best]
     return [recipe for recipe in study.warm_start if warm_start(study, changes, recipe) in found]
 
@@ -77,16 +78,37 @@ def unbeaten(study: Study, changes: Changes, best: Sequence[Trial]) -> list[str]
 def confirming(
     study: Study, changes: Changes, best: Sequence[Trial], tuned: Mapping[str, Sequence[Trial]] = {}
 ) -> Study:
-    """The study of the best trials and, before them, their rivals, at seeds that follow those of the search.
+    """The study of the rivals and then the best trials, at the seeds that follow those of the search.
 
-    The search's settings of losses are what its trials vary, so that rivals by recipe do not get them; all else that
-    it sets, they share. What would be trained twice comes once: a warm start that is itself the best, or a recipe that
-    its tuning left as it was.
+    Rivals share the search's settings except for losses, which belong to its trials. Duplicates are dropped: a warm
+    start that is itself the best, or a recipe that tuning left unchanged.
 
     Args:
-        tuned: the best trials of every tuning, by recipe.
+        tuned: best trials of every tuning, by recipe.
     """
-    shared, own = _settings(study, changes)
+    shared, _ = _settings(study, changes)
+    cells = _confirmed_cells(study, changes, best, tuned)
+    found = {trial.name for trial in best}
+    rivals = [name for name in cells if name not in found]
+    return Study(
+        name=study.name,
+        question=f"Does the result hold on held-out seeds? ({study.question})",
+        recipe=study.recipe,
+        settings=shared,
+        steps=steps_of(study, changes),
+        first_seed=study.first_seed + study.seeds,
+        seeds=study.confirm_seeds,
+        cells=list(cells.values()),
+        objectives=study.objectives,
+        baseline=rivals[0] if rivals else "",
+    )
+
+
+def _confirmed_cells(
+    study: Study, changes: Changes, best: Sequence[Trial], tuned: Mapping[str, Sequence[Trial]]
+) -> dict[str, CellConfig]:
+    """The cells of :func:`confirming` by name, rivals first."""
+    _, own = _settings(study, changes)
     as_tuned = {
         _tuned_name(recipe, trial, of): CellConfig(
             name=_tuned_name(recipe, trial, of), recipe=recipe, settings=dict(trial.values)
@@ -103,29 +125,16 @@ def confirming(
     found = {trial.name: dict(trial.values) for trial in best}
     beaten = [recipe for recipe in study.warm_start if recipe not in unbeaten(study, changes, best)]
     tried = {short_name(recipe): warm_start(study, changes, recipe) for recipe in beaten} | found
-    cells |= as_tuned | {name: CellConfig(name=name, settings=own | values) for name, values in tried.items()}
-    rivals = [name for name in cells if name not in found]
-    return Study(
-        name=study.name,
-        question=f"Does what was found hold with fresh seeds? ({study.question})",
-        recipe=study.recipe,
-        settings=shared,
-        steps=steps_of(study, changes),
-        first_seed=study.first_seed + study.seeds,
-        seeds=study.confirm_seeds,
-        cells=list(cells.values()),
-        objectives=study.objectives,
-        baseline=rivals[0] if rivals else "",
-    )
+    return cells | as_tuned | {name: CellConfig(name=name, settings=own | values) for name, values in tried.items()}
 
 
 def short_name(recipe: str) -> str:
-    """What a recipe is called in tables: its name, or its file's."""
+    """A recipe's name in tables: its own or its file's."""
     return Path(recipe).stem if recipe.endswith(".toml") else recipe
 
 
 def _settings(study: Study, changes: Changes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a search sets, the command line included: what its rivals share, and its own losses."""
+    """(settings shared with the rivals, loss settings of its trials), with the command line's overrides."""
     settings = dict(study.settings)
     for override in changes.overrides:
         settings |= flat(parse_override(override))
@@ -135,3 +144,57 @@ def _settings(study: Study, changes: Changes) -> tuple[dict[str, Any], dict[str,
 
 def _tuned_name(recipe: str, trial: Trial, of: Sequence[Trial]) -> str:
     return f"{short_name(recipe)} tuned" + (f" {trial.name}" if len(of) > 1 else "")
+
+
+def measured_cells(study: Study, changes: Changes) -> tuple[Cell, ...]:
+    """The cells measured for a forecast: all cells of a study, or an example of a search and its rivals."""
+    if not study.search:
+        return cells_of(study, changes)
+    example = _example(study, changes)
+    if not study.confirm_seeds:
+        return (example,)
+    untuned = study.model_copy(update={"against": list(dict.fromkeys((*study.against, *study.tuned)))})
+    rivals = {cell.name: cell for cell in cells_of(confirming(untuned, changes, []))}
+    return (example, *(cell for name, cell in rivals.items() if name != example.name))
+
+
+def _example(study: Study, changes: Changes) -> Cell:
+    """One configuration of a search: its first warm start, else the lower ends of the search space."""
+    if not study.warm_start:
+        return example_cell(study, changes)
+    recipe = study.warm_start[0]
+    return make_cell(study, short_name(recipe), warm_start(study, changes, recipe), changes)
+
+
+def cells_ahead(
+    cells: Sequence[Cell], seeds: Sequence[int], at_once: int, ended: Collection[tuple[str, int]]
+) -> list[Group]:
+    """The groups of a grid without (cell, seed) pairs that have ended."""
+    left = [
+        Group(group.seed, tuple(cell for cell in group.cells if (cell.name, group.seed) not in ended))
+        for group in groups(cells, seeds, at_once)
+    ]
+    return [group for group in left if group.cells]
+
+
+def trials_ahead(study: Study, example: Cell, num_tried: int) -> list[Group]:
+    """The runs of a search's remaining trials, one per group, if none is pruned."""
+    seeds = range(study.first_seed, study.first_seed + study.seeds)
+    return list(groups([example], seeds)) * max(0, study.trials - num_tried)
+
+
+def rivals_ahead(study: Study, cells: Sequence[Cell], num_tuned: Mapping[str, int], at_once: int) -> Iterator[Group]:
+    """The runs after a search: the trials that tune its rivals, and the confirmation.
+
+    Args:
+        cells: those of :func:`measured_cells`.
+        num_tuned: number of tuning trials already done, by recipe.
+    """
+    if not study.confirm_seeds:
+        return
+    example, by_name = cells[0], {cell.name: cell for cell in cells}
+    for recipe in study.tuned:
+        yield from trials_ahead(study, by_name[short_name(recipe)], num_tuned.get(recipe, 0))
+    recipes = [*study.against, *study.tuned, *study.warm_start]
+    final = [example, *(by_name[short_name(recipe)] for recipe in recipes)]
+    yield from groups(final, range(study.confirm_seeds), at_once)

@@ -1,4 +1,4 @@
-"""What a study will take: runs, minutes and memory, said before it starts and corrected while it runs."""
+"""Forecast of a study's runs, time and memory: measured on a few steps before it starts, corrected while it runs."""
 
 import math
 import time
@@ -24,21 +24,19 @@ from workbench.limits import MIB, MUCH_OF_MEMORY, memory_mb
 from workbench.progress import track
 from workbench.sweeps.plan import Group
 
-# A few steps of a study's cohorts, taken to see what they cost, and thrown away.
-
 NUM_STEPS = 3
 MOST_CELLS = 8
 SOME_PAIRS = 200
-FEW_PAIRS = 8  # where more would take long
-MAX_TIME_S = 120.0  # of the steps of one cohort; where they would take longer they are estimated
-STATE_COPIES = 4  # weights, gradients and Adam's two moments stay; activations come and go
+FEW_PAIRS = 8  # for slow models
+MAX_TIME_S = 120.0  # if the measured steps would take longer, they are estimated instead
+STATE_COPIES = 4  # weights, gradients and Adam's two moments persist; activations do not
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds and MiB of one cell's whole run.
+    """Seconds and MiB of one cell's full run.
 
-    ``shared_s`` is paid once for all that train together: waiting for batches and asking the teacher.
+    ``shared_s`` is shared by all cells of a cohort: loading batches and teacher forward passes.
     """
 
     own_s: float
@@ -48,8 +46,8 @@ class Cost:
     metrics: frozenset[str]
 
 
-def rehearse(groups: Iterable[Group], runs_dir: Path, say: Callable[[str], None]) -> dict[str, Cost]:
-    """What the first cells cost, by name, measured on a few steps of each.
+def measure_costs(groups: Iterable[Group], runs_dir: Path, notify: Callable[[str], None]) -> dict[str, Cost]:
+    """Measured cost of the first cells, by name, on a few steps of each.
 
     Raises:
         ValueError: settings that training would refuse.
@@ -58,19 +56,19 @@ def rehearse(groups: Iterable[Group], runs_dir: Path, say: Callable[[str], None]
     for group in groups:
         cells = [cell for cell in group.cells if cell.name not in costs][: MOST_CELLS - len(costs)]
         if cells:
-            say(f"taking {NUM_STEPS} steps of {', '.join(cell.name for cell in cells)}")
+            notify(f"measuring {NUM_STEPS} steps of {', '.join(cell.name for cell in cells)}")
             cohort = build_cohort({cell.name: cell.at(group.seed) for cell in cells}, runs_dir=runs_dir)
-            costs |= _measure(cohort, say)
+            costs |= _measure(cohort, notify)
     return costs
 
 
-def _measure(cohort: Cohort, say: Callable[[str], None]) -> dict[str, Cost]:
+def _measure(cohort: Cohort, notify: Callable[[str], None]) -> dict[str, Cost]:
     estimate = estimate_step(cohort)
     timing = estimate.timing(cohort.batch_size)
     expected_s = NUM_STEPS * timing.step_s + estimate.teacher_s(SOME_PAIRS) + SOME_PAIRS * estimate.student_s()
     is_slow = expected_s > MAX_TIME_S
     if is_slow:
-        say(f"a step takes about {duration(timing.step_s)}: estimated from a few pairs, and not tried")
+        notify(f"a step takes about {duration(timing.step_s)}: estimated from a few pairs instead of measured")
         grown_mb = cohort.batch_size * estimate.grown_mb
     else:
         timing, grown_mb = _timing(cohort), 0.0
@@ -97,7 +95,7 @@ def _timing(cohort: Cohort) -> StepTiming:
 
 
 def _evaluation(cohort: Cohort, some_pairs: int) -> tuple[float, float, float, frozenset[str]]:
-    """Seconds of a student's test, of its validation, and of the teacher's part in both; and what is measured."""
+    """Seconds of (one student's test, one validation, the teacher's evaluation on both), and the metrics' names."""
     member, teacher = cohort.members[0], cohort.teacher
     if teacher and some_pairs < teacher.chunk_size:
         teacher = teacher.in_chunks_of(some_pairs)
@@ -113,8 +111,9 @@ def _evaluation(cohort: Cohort, some_pairs: int) -> tuple[float, float, float, f
     student_s = measured.elapsed_s / few.pairs.num_images
     sizes = {split: evaluator.pairs.num_images for split, evaluator in cohort.evaluators.items()}
     num_test, num_validation = sizes.get("test", 0), sizes.get("validation", 0)
-    asked = (num_test + num_validation) * teacher_s
-    return num_test * student_s, num_validation * student_s, asked, frozenset(measured.metrics)
+    # The teacher is evaluated once per split, students at every evaluation.
+    all_teacher_s = (num_test + num_validation) * teacher_s
+    return num_test * student_s, num_validation * student_s, all_teacher_s, frozenset(measured.metrics)
 
 
 def _state_mb(member: Member) -> float:
@@ -122,15 +121,16 @@ def _state_mb(member: Member) -> float:
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """The rest of a study, on this machine.
+class SweepForecast:
+    """The remaining cost of a study on this machine.
 
     Attributes:
-        num_runs: that are yet to be trained; ``num_done`` have been.
+        num_runs: remaining runs; ``num_done`` have ended.
         at_once: cells that train together.
-        total_s: seconds until all is done, by as many processes as were asked for.
-        run_s: seconds of each cell's run as one of such a cohort.
-        later_s: seconds of runs that come after those, such as the confirmation of a search.
+        total_s: seconds until all runs have ended, with the requested number of processes.
+        peak_mb, room_mb: MiB needed and available.
+        run_s: seconds of each cell's run as a member of such a cohort.
+        later_s: seconds of runs that depend on others, such as the confirmation of a search.
     """
 
     num_runs: int
@@ -143,7 +143,7 @@ class Forecast:
     later_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The ``forecast`` of ``--json``."""
+        """``forecast`` in ``--json``."""
         names = ("num_runs", "num_done", "at_once", "total_s", "peak_mb", "room_mb")
         return {name: getattr(self, name) for name in names}
 
@@ -157,7 +157,7 @@ class Forecast:
 
 
 def most_at_once(costs: Mapping[str, Cost], room_mb: float) -> int:
-    """How many cells fit into memory together, one at the least."""
+    """How many cells fit in memory together, at least one."""
     peak_mb, own_mb = max(cost.peak_mb for cost in costs.values()), max(cost.own_mb for cost in costs.values())
     return max(1, 1 + math.floor((MUCH_OF_MEMORY * room_mb - peak_mb) / own_mb))
 
@@ -170,20 +170,21 @@ def make_forecast(
     later: Sequence[Group] = (),
     num_done: int = 0,
     workers: int = 1,
-) -> Forecast:
-    """The groups that are yet to train, at the cost of the cells that were measured; others cost their mean.
+) -> SweepForecast:
+    """The forecast for the remaining groups; cells that were not measured get the mean cost.
 
-    Processes share the groups; none of them is done before the longest group is.
+    Processes share the groups; the total is at least that of the longest group.
 
     Args:
-        later: groups that can only be trained after those.
+        later: groups that can only start after the others.
     """
     group_s = [_group_s(group, costs) for group in groups]
     later_s = [_group_s(group, costs) for group in later]
     every = (*groups, *later)
     at_once = max((len(group.cells) for group in every), default=0)
+    # One member's peak covers data, teacher and activations; each further member adds its persistent state.
     peak_mb = max(cost.peak_mb for cost in costs.values()) + (at_once - 1) * max(c.own_mb for c in costs.values())
-    return Forecast(
+    return SweepForecast(
         num_runs=sum(len(group.cells) for group in every),
         num_done=num_done,
         at_once=at_once,
@@ -200,7 +201,7 @@ def _group_s(group: Group, costs: Mapping[str, Cost]) -> float:
 
 
 def _run_s(name: str, group: Group, costs: Mapping[str, Cost]) -> float:
-    """A cell's own seconds, and its part of what is paid once for all."""
+    """A cell's own seconds plus its part of the cohort's shared ones."""
     shared_s = max(_cost(cell.name, costs).shared_s for cell in group.cells)
     return _cost(name, costs).own_s + shared_s / len(group.cells)
 
@@ -219,7 +220,7 @@ def _cost(name: str, costs: Mapping[str, Cost]) -> Cost:
 
 
 def room_mb(device: str) -> float:
-    """What a cohort could take where it trains: what is free there, and what this process has by now."""
+    """MiB available to a cohort on its device: free memory plus what this process holds already."""
     place = resolve_device(device)
     if place.type == "cuda":
         return torch.cuda.mem_get_info(place)[0] / MIB + peak_memory_mb(place)
@@ -228,13 +229,13 @@ def room_mb(device: str) -> float:
 
 
 class Clock:
-    """How long the rest will take: the forecast, corrected by how long what was forecast has taken so far.
+    """Remaining time of a study: the forecast, scaled by actual over forecast time so far.
 
     Args:
-        run_s: forecast seconds of each cell's run; where none are known, all count the same, and nothing is said before
-            one has been trained.
-        later_s: those of all that comes after; where none are known, the number of its runs.
-        workers: processes that share what is left.
+        run_s: forecast seconds of each cell's run; if empty, all runs count the same, and nothing is reported before
+            the first has ended.
+        later_s: forecast seconds of all later runs; their number if ``run_s`` is empty.
+        workers: processes that share the remaining runs.
     """
 
     def __init__(self, run_s: Mapping[str, float] = {}, later_s: float = 0.0, workers: int = 1) -> None:
@@ -245,17 +246,17 @@ class Clock:
         self._forecast_s = self._taken_s = 0.0
         self._since = time.monotonic()
 
-    def begin(self) -> None:
-        """A group starts."""
+    def start(self) -> None:
+        """Start timing a group."""
         self._since = time.monotonic()
 
-    def end(self, cells: Iterable[str]) -> None:
-        """The group of these cells has ended."""
+    def stop(self, cells: Iterable[str]) -> None:
+        """Stop timing the group of these cells."""
         self._taken_s += time.monotonic() - self._since
         self._forecast_s += sum(self._of(name) for name in cells)
 
     def left(self, cells: Iterable[str], more: float = 0.0) -> str:
-        """How long these runs will take, one name for each, and so many more; for people, empty if not known."""
+        """Remaining time as text for these runs (a name each) and ``more`` others; empty if unknown."""
         if not self._forecast_s and not self._run_s:
             return ""
         pace = self._taken_s / self._forecast_s if self._forecast_s else 1.0

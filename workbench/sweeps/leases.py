@@ -1,12 +1,13 @@
-"""Leases: who works on what, across processes and machines, in a table of the study's own database.
+"""Leases that assign trials to workers across processes and machines, in a table of the study's database.
 
-Optuna's trial states cannot say it: two processes that read WAITING at once may both go on (SQLite does not lock what
-is read), only ``optimize`` sends heartbeats, and a trial whose worker falls silent is failed and queued anew in two
-steps, between which it can be lost. Here one statement takes a lease or does not; the owner renews it; once it has been
-silent for the grace period, or is known to be dead, the next one to ask takes it over, trial and all. An owner that
-wakes after that finds its renewal refused.
+Optuna's trial states are not enough: two processes that read WAITING at the same time may both proceed (SQLite does not
+lock rows on read), only ``optimize`` sends heartbeats, and a trial whose worker times out is failed and re-enqueued in
+two steps, between which it can be lost. Here a single statement takes a lease; its owner renews it; after a heartbeat
+timeout, or once the owner is known to be dead, the next worker takes it over. An owner that resumes after that finds
+its renewal refused.
 
-Times are the database's own, so that the machines' clocks do not matter."""
+Times are the database's, so that clock differences between machines do not matter.
+"""
 
 import contextlib
 import math
@@ -28,11 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine, Table
 
 
-# Which process holds a lease, and whether it is known to be dead.
-
-
 class LeaseOwner(BaseModel):
-    """A process by host, boot, process namespace, pid and start."""
+    """A process, identified by host, boot, PID namespace, PID and start time."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,7 +41,7 @@ class LeaseOwner(BaseModel):
     started: str
 
     def is_known_dead(self) -> bool:
-        """Whether it ran where this process can look, and has ended; elsewhere only its silence tells."""
+        """Whether the process is visible from here and has ended; for others only the heartbeat timeout applies."""
         here = this_process()
         if (self.host, self.boot, self.namespace) != (here.host, here.boot, here.namespace):
             return False
@@ -54,7 +52,7 @@ class LeaseOwner(BaseModel):
 
 
 def this_process() -> LeaseOwner:
-    """The process that asks."""
+    """The calling process."""
     pid = os.getpid()
     return LeaseOwner(
         host=this_host(), boot=boot_id(), namespace=_namespace(), pid=pid, started=started_at(pid) or "unknown"
@@ -62,7 +60,7 @@ def this_process() -> LeaseOwner:
 
 
 def _namespace() -> str:
-    """Two containers may share a name and a boot; their process ids are then of two namespaces."""
+    """The PID namespace; containers may share host name and boot but not PIDs."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -71,13 +69,13 @@ def _namespace() -> str:
 
 TABLE = "workbench_leases"
 DEFAULT_GRACE_S = 120.0
-BEATS_PER_GRACE = 6
+BEATS_PER_GRACE = 6  # heartbeats per timeout: one lost beat must not cost the lease
 POLL_S = 0.2
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A lease that was just taken; ``num_deaths`` owners before this one fell silent holding it."""
+    """A lease that was just taken; ``num_deaths`` earlier owners died or timed out while holding it."""
 
     key: str
     num_deaths: int
@@ -87,8 +85,8 @@ class Leases:
     """The leases of one worker, renewed by a thread while the context is open.
 
     Args:
-        engine: of the study's database.
-        grace_s: silence after which an owner counts as dead.
+        engine: connection to the study's database.
+        grace_s: heartbeat timeout, seconds.
     """
 
     def __init__(self, engine: "Engine", grace_s: float = DEFAULT_GRACE_S) -> None:
@@ -111,14 +109,14 @@ class Leases:
         self._closing.set()
         self._thread.join(timeout=self.grace_s)
         for key in list(self._held):
-            with contextlib.suppress(Exception):  # a storage that is gone; the grace period frees the lease
+            with contextlib.suppress(Exception):  # the database may be gone; the lease then times out
                 self.release(key)
 
     def take(self, key: str, *, most_deaths: float = math.inf) -> Taken | None:
-        """The lease, if nobody alive holds it; in one statement, so that of several who ask one gets it.
+        """Take the lease unless a live worker holds it. A single statement, so that only one of several succeeds.
 
         Args:
-            most_deaths: only if no more owners than these died holding it.
+            most_deaths: refuse if more owners than this died while holding it.
         """
         taken = self._take(key, most_deaths)
         if taken:
@@ -141,7 +139,8 @@ class Leases:
             except IntegrityError:
                 return None
             return Taken(key, 0)
-        if old.token == self._token:  # giving it back failed when the database did not answer
+        if old.token == self._token:  # already ours: an earlier release failed
+            # Compare-and-swap: any renewal or takeover since the read changed token or beats, and matches no row.
             return Taken(key, old.deaths)
         if old.deaths >= most_deaths or not self._is_dead(old.owner, old.beat, old.now):
             return None
@@ -157,7 +156,7 @@ class Leases:
         return LeaseOwner.model_validate_json(owner).is_known_dead()
 
     def release(self, key: str) -> None:
-        """Give the lease back; one that was lost is left to whoever has it."""
+        """Release the lease; no effect if another worker holds it by now."""
         import sqlalchemy as sql
 
         table = self._table
@@ -167,10 +166,10 @@ class Leases:
             connection.execute(sql.delete(table).where(table.c.key == key, table.c.token == self._token))
 
     def holds(self, keys: Iterable[str]) -> bool:
-        """Whether all of these are still this worker's; asks the storage only where a renewal is overdue.
+        """Whether this worker still holds all of these; queries the database only if a renewal is overdue.
 
-        A process that was suspended learns here that it was given up. While the storage cannot be reached nothing is
-        known to be lost.
+        A process that was suspended finds out here that its leases were taken over. If the database cannot be reached,
+        leases count as held.
         """
         if time.time() - self._beat_s > self.grace_s:
             self.beat()
@@ -178,7 +177,7 @@ class Leases:
             return self._held.issuperset(keys)
 
     def owner_of(self, key: str) -> str:
-        """Who holds the lease, for people; empty if nobody does."""
+        """The lease's owner as text; empty if there is none."""
         import sqlalchemy as sql
 
         with self._engine.connect() as connection:
@@ -187,7 +186,7 @@ class Leases:
 
     @contextlib.contextmanager
     def alone(self, key: str) -> Iterator[None]:
-        """Waits for the lease, and holds it within the context: only one process at a time gets past."""
+        """Wait for the lease and hold it within the context: a mutex across processes."""
         while self.take(key) is None:
             time.sleep(POLL_S)
         try:
@@ -196,7 +195,7 @@ class Leases:
             self.release(key)
 
     def beat(self) -> None:
-        """Renew every lease that is held, and forget those that were taken over."""
+        """Renew all held leases, and drop those that were taken over."""
         import sqlalchemy as sql
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -211,7 +210,7 @@ class Leases:
                     .values(beat=sql.func.now(), beats=table.c.beats + 1)
                 )
                 own = set(connection.execute(sql.select(table.c.key).where(table.c.token == self._token)).scalars())
-        except SQLAlchemyError:  # asked again at the next beat
+        except SQLAlchemyError:  # retried at the next beat
             return
         self._beat_s = time.time()
         with self._guard:
@@ -223,7 +222,7 @@ class Leases:
 
 
 def _make_table(engine: "Engine") -> "Table":
-    """The table, made if it is not there; of several processes that make it at once all succeed."""
+    """The table, created if missing; safe if several processes create it at the same time."""
     import sqlalchemy as sql
     from sqlalchemy.exc import DBAPIError
 

@@ -1,7 +1,7 @@
-"""The trials of a study in its storage: queued, recorded seed by seed, and settled.
+"""The trials of a study in its database: queued, recorded per seed, and settled.
 
-A trial is a configuration at several seeds. Runs are the truth for results; what a run found is copied to its trial, so
-that machines which do not share a runs folder report together.
+A trial is a configuration at several seeds. Runs are the source of truth; outcomes are copied to the trial so that
+machines without a shared runs folder see each other's results.
 """
 
 import json
@@ -30,7 +30,7 @@ NAME, SEEDS, SEED, STATE = "name", "seeds", "seed", "outcome"
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial as the storage has it now. ``outcomes`` are those that are known, by seed."""
+    """A trial as currently stored. ``outcomes``: those known so far, by seed."""
 
     number: int
     name: str
@@ -43,32 +43,32 @@ class Trial:
 
     @property
     def is_tried(self) -> bool:
-        """Whether it counts against the budget of a search: it has a result, or a reason to have none."""
+        """Whether it counts towards the number of trials of a search: it completed or was pruned."""
         return self.frozen.state.name in ("COMPLETE", "PRUNED")
 
     @property
     def is_queued(self) -> bool:
-        """Whether nobody has begun it."""
+        """Whether no worker has started it."""
         return self.frozen.state.name == "WAITING"
 
     @property
     def has_failed(self) -> bool:
-        """Whether it has no result, and may be tried again."""
+        """Whether it has no result and may be retried."""
         return self.frozen.state.name == "FAIL"
 
     @property
     def finished(self) -> dict[int, Outcome]:
-        """Outcomes of the seeds that finished."""
+        """Outcomes of finished runs, by seed."""
         return {seed: outcome for seed, outcome in self.outcomes.items() if outcome.state == "finished"}
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """Seeds that have yet to end."""
+        """Seeds that have not ended."""
         return tuple(seed for seed in self.seeds if seed not in self.outcomes)
 
 
 class Ledger:
-    """One study in one storage."""
+    """One study in one database."""
 
     def __init__(self, study: Study, name: str, optuna_study: "optuna.Study", storage: "RDBStorage") -> None:
         self.study = study
@@ -82,27 +82,27 @@ class Ledger:
         return self.storage.engine
 
     def trials(self) -> list[Trial]:
-        """Every trial, by number."""
+        """All trials, by number."""
         return [_read(frozen) for frozen in self.optuna.get_trials(deepcopy=False)]
 
     def num_tried(self) -> int:
-        """Trials that count against the budget of a search."""
+        """Number of trials that count towards a search's."""
         return sum(trial.is_tried for trial in self.trials())
 
     def trial(self, number: int) -> Trial:
-        """One trial as it is now."""
+        """One trial as currently stored."""
         identity = self.storage.get_trial_id_from_study_id_trial_number(self.optuna._study_id, number)
         return _read(self.storage.get_trial(identity))
 
     def by_name(self) -> dict[str, Trial]:
-        """The newest trial of every cell."""
+        """The latest trial of every cell, by cell name."""
         return {trial.name: trial for trial in self.trials()}
 
     def queue(self, cells: Sequence[Cell], seeds: Sequence[int], *, retries: Collection[str] = ()) -> None:
-        """Queue what is missing: cells without a trial, or with fewer seeds than asked. To be called alone.
+        """Queue missing trials: of cells without one or with fewer seeds. Call it while holding the queue lease.
 
         Args:
-            retries: the names of cells of which runs that failed or were stopped go on where they are.
+            retries: names of cells whose failed or stopped runs are resumed.
         """
         from optuna.trial import TrialState, create_trial
 
@@ -122,40 +122,40 @@ class Ledger:
             )
             self.optuna.add_trial(queued)
 
-    def since_forgiven(self) -> list[Trial]:
-        """Every trial since a search was last told to go on in spite of failures."""
-        return self.trials()[self._num_forgiven :]
+    def trials_since_reset(self) -> list[Trial]:
+        """The trials since the last :meth:`forgive`."""
+        return self.trials()[self._num_reset :]
 
-    def forgive(self) -> None:
-        """Let a search go on in spite of failures: what failed is tried again, as new trials. To be called alone."""
-        trials = self.since_forgiven()
+    def reset_failures(self) -> None:
+        """Retry failed trials as new ones, and reset the count of failures. Call it while holding the queue lease."""
+        trials = self.trials_since_reset()
         for trial in trials:
             if trial.has_failed:
                 self.optuna.enqueue_trial(trial.frozen.params)
-        self.optuna.set_user_attr(FORGIVEN, self._num_forgiven + len(trials))
+        self.optuna.set_user_attr(FORGIVEN, self._num_reset + len(trials))
 
     @property
-    def _num_forgiven(self) -> int:
+    def _num_reset(self) -> int:
         return int(self.optuna.user_attrs.get(FORGIVEN, 0))
 
-    def begin(self, trial: Trial) -> None:
-        """Show that a trial is being worked on; who may is the lease's matter."""
+    def mark_running(self, trial: Trial) -> None:
+        """Mark a trial as running in Optuna; the lease decides which worker runs it."""
         from optuna.trial import TrialState
 
         if trial.frozen.state == TrialState.WAITING:
             self.storage.set_trial_state_values(trial.frozen._trial_id, TrialState.RUNNING)
 
     def describe(self, trial: Trial, cell: Cell, seeds: Sequence[int]) -> None:
-        """Give a trial of the sampler's its name, values and seeds."""
+        """Store the name, values and seeds of a sampled trial."""
         for key, value in _attributes(cell, seeds, {}).items():
             self.storage.set_trial_user_attr(trial.frozen._trial_id, key, value)
 
     def record(self, trial: Trial, seed: int, outcome: Outcome) -> None:
-        """Copy what a run found to its trial."""
+        """Copy the outcome of a run to its trial."""
         self.storage.set_trial_user_attr(trial.frozen._trial_id, f"{SEED} {seed}", _plain(outcome))
 
     def settle(self, trial: Trial) -> None:
-        """End a trial whose seeds have all ended; one that another worker has settled meanwhile is left as it is."""
+        """Complete or fail a trial whose seeds have all ended; no effect if another worker settled it."""
         from optuna.trial import TrialState
 
         values, reason = self.values(trial)
@@ -165,7 +165,7 @@ class Ledger:
             self.end(trial, TrialState.COMPLETE, "finished", values)
 
     def values(self, trial: Trial) -> tuple[list[float] | None, str]:
-        """The mean of every objective over the seeds; else None, and why there is none."""
+        """(mean of every objective over the seeds, ""), or (None, reason)."""
         bad = [outcome for outcome in trial.outcomes.values() if outcome.state != "finished"]
         if bad:
             return None, bad[0].state
@@ -179,26 +179,26 @@ class Ledger:
         return means, ""
 
     def explain(self, trial: Trial, reason: str) -> None:
-        """Say why a trial has no result."""
+        """Store why a trial has no result."""
         self.storage.set_trial_user_attr(trial.frozen._trial_id, "reason", reason)
 
     def end(self, trial: Trial, state: "TrialState", word: str, values: Sequence[float] | None = None) -> None:
-        """Tell Optuna how a trial ended."""
+        """Store the final state of a trial in Optuna."""
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
             self.storage.set_trial_user_attr(trial.frozen._trial_id, STATE, word)
-            self.begin(trial)
+            self.mark_running(trial)  # Optuna refuses to tell a waiting trial
             self.optuna.tell(trial.number, values, state)
-        except (ValueError, UpdateFinishedTrialError):  # another worker was given the trial, and has ended it
+        except (ValueError, UpdateFinishedTrialError):  # another worker took the trial over and ended it
             return
 
 
 def open_ledger(study: Study, name: str, storage: "RDBStorage", identity: Mapping[str, Any]) -> Ledger:
-    """The study in the storage, made if it is not there.
+    """The study in the database, created if missing.
 
     Raises:
-        ValueError: it is there and asks something else.
+        ValueError: it exists with other settings.
     """
     import optuna
 
@@ -218,7 +218,7 @@ def open_ledger(study: Study, name: str, storage: "RDBStorage", identity: Mappin
 
 
 def has_study(storage: "RDBStorage", name: str) -> bool:
-    """Whether the storage has a study of this name."""
+    """Whether the database has a study of this name."""
     return any(study.study_name == name for study in storage.get_all_studies())
 
 
@@ -226,13 +226,11 @@ def _check_same(opened: "optuna.Study", name: str, identity: Mapping[str, Any]) 
     before = opened.user_attrs.get(IDENTITY)
     if before is None:
         if opened.get_trials(deepcopy=False):
-            raise ValueError(f"study '{name}' of this storage is not the workbench's: choose another --name")
-        opened.set_user_attr(IDENTITY, dict(identity))  # its maker died before it could say
+            raise ValueError(f"study '{name}' in this database is not a workbench study: choose another --name")
+        opened.set_user_attr(IDENTITY, dict(identity))  # its creator died before storing it
         return
-    if said := difference(before, dict(identity)):
-        raise ValueError(
-            f"study '{name}' was begun otherwise: {said}; put that back, or keep the two apart with --name NEW"
-        )
+    if changes := difference(before, dict(identity)):
+        raise ValueError(f"study '{name}' was started with other settings: {changes}; restore them, or use --name NEW")
 
 
 def _attributes(cell: Cell, seeds: Iterable[int], outcomes: Mapping[int, Outcome]) -> dict[str, Any]:
@@ -241,7 +239,7 @@ def _attributes(cell: Cell, seeds: Iterable[int], outcomes: Mapping[int, Outcome
 
 
 def _kept(trial: Trial | None, retries: bool) -> Trial | None:
-    """The trial with the outcomes that stand."""
+    """The trial with the outcomes that a retry keeps."""
     if trial is None or not retries or not trial.is_settled:
         return trial
     kept = {seed: outcome for seed, outcome in trial.outcomes.items() if outcome.state in END}
@@ -271,5 +269,5 @@ def _read(frozen: "FrozenTrial") -> Trial:
 def _outcome(document: Any) -> Outcome | None:
     try:
         return None if document is None else Outcome.model_validate(document)
-    except ValidationError:  # a later version's
+    except ValidationError:  # written by a later version
         return None

@@ -1,4 +1,4 @@
-"""What came out of one run of a study, small enough to be copied to the storage."""
+"""The outcome of one run of a study, small enough to be copied to the database."""
 
 from typing import Literal
 
@@ -10,13 +10,13 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.log import first_events, read_events
 from workbench.runs.summary import summary_or_reason
 
-END = ("finished", "diverged")  # training again would end the same way
+END = ("finished", "diverged")  # states that training again would reproduce
 
 
 class Outcome(BaseModel):
-    """A run that has ended. ``metrics`` are of the validation pairs, by which a search chooses.
+    """Result of an ended run. ``metrics`` are of the validation pairs, which a search optimizes.
 
-    ``errors`` are standard errors over the pairs; ``num_items`` is how many pairs the shown metrics are of.
+    ``errors`` are standard errors over the pairs; ``num_items`` is the number of pairs behind the shown metrics.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
@@ -36,11 +36,11 @@ class Outcome(BaseModel):
     weights_sha256: str = ""
 
     def value(self, name: str) -> float | None:
-        """An objective's number: of the validation pairs, or of the run itself; None if it was not measured."""
+        """An objective's value on the validation pairs, or a property of the run; None if not measured."""
         return self._own.get(name, self.metrics.get(name))
 
     def shown_value(self, name: str) -> float | None:
-        """An objective's number as it is reported: of the shown metrics, or of the run itself."""
+        """An objective's reported value: of the shown metrics, or a property of the run."""
         return self._own.get(name, self.shown.get(name))
 
     @property
@@ -49,7 +49,7 @@ class Outcome(BaseModel):
 
     @property
     def shown(self) -> dict[str, float]:
-        """The metrics to report: of the test pairs, which nothing was chosen by, where there are any."""
+        """The metrics to report: of the test pairs, which selected nothing, else of the validation pairs."""
         return self.test_metrics or self.metrics
 
     @property
@@ -59,9 +59,9 @@ class Outcome(BaseModel):
 
 
 def outcome_of(run: RunDirectory) -> Outcome | None:
-    """What the run ended as; None for one that can go on from where it is (interrupted, dead, not begun).
+    """The outcome of the run; None if it can be resumed or started (interrupted, dead, new).
 
-    One whose log cannot be read has failed, with the reason.
+    A run with an unreadable log has failed, with the reason.
     """
     summary = summary_or_reason(run, from_log=True)
     if summary.state == "unreadable":
@@ -81,7 +81,7 @@ def outcome_of(run: RunDirectory) -> Outcome | None:
         errors=summary.errors,
         test_metrics=summary.test_metrics,
         test_errors=summary.test_errors,
-        num_items=num_pairs[-1] if num_pairs else 0,  # those of the test split are measured last
+        num_items=num_pairs[-1] if num_pairs else 0,  # the test split is evaluated last
         num_params=started[0].num_parameters if started else 0,
         elapsed_s=summary.elapsed_s,
         weights_sha256=summary.weights_sha256,

@@ -1,4 +1,4 @@
-"""Which runs train together: a seed is a cohort, with every cell in it that shares what a cohort must share."""
+"""Planning a study: checks before training, and groups of cells that can train together as a cohort."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,21 +11,19 @@ from workbench.errors import unknown
 from workbench.losses.objective import Objective
 from workbench.views.metrics import METRIC_LABELS
 
-# What is wrong with a study's objectives and losses, found before a model is loaded or a step is taken.
-
-OF_THE_RUN = {"num_params", "elapsed_s"}  # objectives that no evaluation measures
+OF_THE_RUN = {"num_params", "elapsed_s"}  # objectives that are not evaluation metrics
 WITH_TEACHER = {"similarity_single", "similarity_cross", "cka", "affinity_kl"}
-NEVER_MEASURED = ("affinity_entropy", "loss_", "_kept")  # labels of figures, not of evaluations
+NEVER_MEASURED = ("affinity_entropy", "loss_", "_kept")  # names with labels for figures, but not evaluation metrics
 
 
 def check_study(study: Study, cells: Sequence[Cell]) -> None:
-    """Refuse what no run of the study could do.
+    """Check objectives, budgets and losses before loading a model.
 
     Args:
-        cells: all of a grid or list, or examples of a search.
+        cells: all cells of a grid or list, or examples of a search.
 
     Raises:
-        ValueError: an objective or budget that nothing measures, or a loss that cannot be, with the cell's name.
+        ValueError: an objective or budget that is never measured, or an invalid loss, with the cell's name.
     """
     known = [name for name in METRIC_LABELS if not any(part in name for part in NEVER_MEASURED)]
     for kind, names in (("objective", [one.metric for one in study.objectives]), ("budget", list(study.budget))):
@@ -47,16 +45,16 @@ def _check_measured(kind: str, name: str, cells: Iterable[Cell]) -> None:
     for cell in cells:
         if not evaluated_splits(cell.config.data):
             remedy = "name held-out pairs with --set data.validation=SPEC"
-            raise ValueError(f"{kind} {name}: nothing is evaluated in cell '{cell.name}': {remedy}")
+            raise ValueError(f"{kind} {name}: cell '{cell.name}' has no evaluation: {remedy}")
         if name in WITH_TEACHER and not cell.config.teacher.model:
             raise ValueError(
-                f"{kind} {name} is measured against a teacher, and cell '{cell.name}' has none: name one with "
+                f"{kind} {name} needs a teacher, and cell '{cell.name}' has none: name one with "
                 "--set teacher.model=SPEC, or choose another objective, such as image_to_text_r1"
             )
 
 
 def _of_different_losses(cells: Iterable[Cell]) -> list[Cell]:
-    """One cell for each set of losses: a user's file is run to load its loss, and once is enough."""
+    """One cell per set of losses, so that a user's loss file is loaded only once."""
     found: dict[str, Cell] = {}
     for cell in cells:
         found.setdefault(repr((cell.config.loss, bool(cell.config.teacher.model))), cell)
@@ -76,13 +74,13 @@ class Group:
 
 
 def groups(cells: Sequence[Cell], seeds: Sequence[int], at_once: int = 0) -> Iterator[Group]:
-    """Every cell at every seed, once: seed by seed, and within a seed as many together as may be.
+    """Groups that cover every cell at every seed, seed by seed, each as large as possible.
 
-    Cells of one seed see the same batches whether they train together or apart, for these depend on the data's seed
-    alone; differences between them are paired either way.
+    Cells of one seed see the same batches in any grouping, since batches depend on the data seed only; differences
+    are always paired.
 
     Args:
-        at_once: most cells that fit into memory together; 0 for any number.
+        at_once: maximum number of cells per group; 0 for no limit.
     """
     for seed in seeds:
         for mates in _mates(cells):
@@ -92,7 +90,7 @@ def groups(cells: Sequence[Cell], seeds: Sequence[int], at_once: int = 0) -> Ite
 
 
 def _mates(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """The cells by what a cohort shares, in the order in which they come."""
+    """The cells partitioned by cohort settings, in order."""
     found: list[list[Cell]] = []
     for cell in cells:
         mates = next((group for group in found if may_train_together(group[0], cell)), None)
@@ -104,8 +102,8 @@ def _mates(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 
 def may_train_together(one: Cell, other: Cell) -> bool:
-    """Whether two cells can be of one cohort.
+    """Whether two cells can train in one cohort.
 
-    Students of different architectures may take pictures of different sizes: they train apart, which costs time only.
+    Students of different architectures may differ in image size, so they train separately, which only costs time.
     """
     return all(getattr(one.config, part) == getattr(other.config, part) for part in (*SHARED, "student"))

@@ -1,4 +1,4 @@
-"""Training the cells of a group at its seed: what has ended is read, what was interrupted goes on, the rest begins."""
+"""Training a group of cells at one seed: read finished runs, resume interrupted ones, start the others."""
 
 import hashlib
 import warnings
@@ -30,7 +30,7 @@ FAILURES = (ValueError, OSError, RuntimeError, MemoryError)
 
 @dataclass(frozen=True)
 class Job:
-    """One cell at one seed, for a trial."""
+    """One cell at one seed, and the number of its trial."""
 
     cell: Cell
     seed: int
@@ -38,8 +38,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a job's run is or will be."""
+class JobRun:
+    """A job and its run directory, which may not exist yet; ``attempt`` is from 1."""
 
     job: Job
     run: RunDirectory
@@ -54,8 +54,8 @@ class ReplicateTrainer:
     """Trains the jobs of a study on this machine.
 
     Args:
-        name: of the study, with which run ids begin.
-        watch: shown the events of every cohort with its number of steps, and passes them on.
+        name: name of the study, the prefix of run ids.
+        watch: wraps the event iterator of every cohort; also gets its number of steps.
     """
 
     def __init__(self, name: str, runs_dir: Path, watch: Watch = lambda events, _: events) -> None:
@@ -65,16 +65,16 @@ class ReplicateTrainer:
         self._before: Cohort | None = None
 
     def train(self, jobs: Sequence[Job], stop: Stop) -> dict[str, Outcome]:
-        """What came of every job, by its cell's name; one that is missing was interrupted, and can go on later.
+        """The outcome of every job, by cell name; interrupted jobs are missing and can be resumed.
 
-        Jobs that are to begin, or that stand at one step, train as one cohort. If that runs out of memory, or an error
-        ends it, each is tried by itself, so that only the one to blame fails.
+        New jobs train as one cohort, and so do those to resume from the same step. If a cohort runs out of memory or
+        fails, its jobs are retried one at a time, so that only the cause fails.
 
         Raises:
-            ValueError: the runs folder holds a run of this name with other settings.
+            ValueError: the runs folder has a run of this name with other settings.
         """
         outcomes: dict[str, Outcome] = {}
-        left: dict[Start | None, list[Place]] = {}
+        left: dict[Start | None, list[JobRun]] = {}
         for job in jobs:
             place = self._place(job)
             found = outcome_of(place.run) if place.run.exists else None
@@ -86,7 +86,7 @@ class ReplicateTrainer:
             outcomes |= self._train_together(cohort, stop)
         return outcomes
 
-    def _train_together(self, places: Sequence[Place], stop: Stop) -> dict[str, Outcome]:
+    def _train_together(self, places: Sequence[JobRun], stop: Stop) -> dict[str, Outcome]:
         if stop():
             return {}
         error = self._train_cohort(places, stop)
@@ -97,26 +97,26 @@ class ReplicateTrainer:
             outcomes |= self._train_together([place], stop)
         return outcomes
 
-    def _train_cohort(self, places: Sequence[Place], stop: Stop) -> Exception | None:
-        """Begin new runs, or go on with those that are there; returns what ended them before their time."""
+    def _train_cohort(self, places: Sequence[JobRun], stop: Stop) -> Exception | None:
+        """Start new runs or resume existing ones; returns the error that ended them, if any."""
         try:
             started = self._launch(places)
             for _ in self._watch(started.events(stop), started.cohort.num_steps):
                 pass
         except FAILURES as error:
-            self._before = None  # whatever it holds may be why
+            self._before = None  # its state may be the cause
             return error
         self._before = started.cohort
         return None
 
-    def _launch(self, places: Sequence[Place]) -> Launch:
+    def _launch(self, places: Sequence[JobRun]) -> Launch:
         if places[0].run.exists:
             return relaunch(*(place.run for place in places), like=self._before)
         configs = {place.run.id: place.config for place in places}
         origins = {place.run.id: self._origin(place) for place in places}
         return launch(configs, self.runs_dir, self._before, origins)
 
-    def _origin(self, place: Place) -> Origin:
+    def _origin(self, place: JobRun) -> Origin:
         job = place.job
         return Origin(
             study=self.name,
@@ -127,20 +127,20 @@ class ReplicateTrainer:
             attempt=place.attempt,
         )
 
-    def _place(self, job: Job) -> Place:
+    def _place(self, job: Job) -> JobRun:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             run = RunDirectory(self.runs_dir.absolute() / run_id(self.name, job.cell.name, job.seed, attempt))
             if not run.exists:
-                return Place(job, run, attempt)
+                return JobRun(job, run, attempt)
             if why := _why_unreadable(run):
-                warnings.warn(f"{why}: {run.id} is left as it is and trained again, as its next attempt", stacklevel=2)
+                warnings.warn(f"{why}: {run.id} is kept and trained again as another attempt", stacklevel=2)
                 continue
             self._check_same(run, job)
             if run_status(run).state not in ("running", "silent"):
-                return Place(job, run, attempt)
-            # Its process does not answer, or it would have renewed its lease; it may wake up and go on writing there.
+                return JobRun(job, run, attempt)
+            # Its process let the lease expire but may resume and write there again: use another run directory.
         raise ValueError(
-            f"{MAX_ATTEMPTS} processes hold runs of {job.cell.name}, seed {job.seed}: see workbench runs list"
+            f"{MAX_ATTEMPTS} processes lock runs of {job.cell.name}, seed {job.seed}: see workbench runs list"
         )
 
     def _check_same(self, run: RunDirectory, job: Job) -> None:
@@ -151,13 +151,13 @@ class ReplicateTrainer:
             if there.get(key) != wanted.get(key):
                 was, now = as_text(there.get(key, "not there")), as_text(wanted.get(key, "not there"))
                 raise ValueError(
-                    f"{run.path} is a run of this name with other settings ({key} is {was} there and {now} here): "
-                    f"keep this study apart with --name NEW, or move that run away"
+                    f"{run.path} is a run of this name with other settings ({key} is {was} there, {now} here): "
+                    f"name this study with --name NEW, or move that run away"
                 )
 
 
 def _why_unreadable(run: RunDirectory) -> str:
-    """Why a run that is there cannot be read; empty where it can."""
+    """Why an existing run cannot be read; empty if it can."""
     try:
         read_toml(run.config_file)
         run_status(run)
@@ -167,7 +167,7 @@ def _why_unreadable(run: RunDirectory) -> str:
 
 
 def run_id(study: str, cell: str, seed: int, attempt: int = 1) -> str:
-    """``icl_weight-0.5-s0``; a later attempt has its number at the end, and a name that is cut short its digest."""
+    """``icl_weight-0.5-s0``; later attempts have a suffix, and truncated names a digest."""
     stem, ending = f"{plain(study)}-{plain(cell)}", f"-s{seed}" + (f"-try{attempt}" if attempt > 1 else "")
     if len(stem) + len(ending) > MAX_ID_LENGTH:
         digest = hashlib.sha256(stem.encode()).hexdigest()[:8]
@@ -175,8 +175,8 @@ def run_id(study: str, cell: str, seed: int, attempt: int = 1) -> str:
     return stem + ending
 
 
-def _outcomes(places: Sequence[Place], error: Exception | None) -> dict[str, Outcome]:
-    """What the runs say they ended as; one that says nothing, though an error ended it, has failed."""
+def _outcomes(places: Sequence[JobRun], error: Exception | None) -> dict[str, Outcome]:
+    """The outcomes of the runs; one that logged no end although an error ended it has failed."""
     found: dict[str, Outcome] = {}
     for place in places:
         outcome = outcome_of(place.run) if place.run.exists else None
@@ -184,8 +184,8 @@ def _outcomes(places: Sequence[Place], error: Exception | None) -> dict[str, Out
             outcome = Outcome(run=place.run.id, host=this_host(), state="failed")
         if error is not None and outcome is not None and outcome.state == "failed":
             outcome = outcome.model_copy(update={"reason": _in_one_line(error)})
-        if outcome is None and not place.run.exists:  # it did when its training began
-            reason = f"its folder {place.run.path} was deleted or moved while it trained"
+        if outcome is None and not place.run.exists:  # it existed when training started
+            reason = f"its folder {place.run.path} was deleted or moved during training"
             outcome = Outcome(run=place.run.id, host=this_host(), state="failed", reason=reason)
         if outcome is not None:
             found[place.job.cell.name] = outcome

@@ -1,4 +1,4 @@
-"""What was asked for on the command line."""
+"""The options of a sweep."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +13,16 @@ NO_CHANGES = Changes()
 
 @dataclass(frozen=True)
 class Request:
-    """A study, how and where it is to be trained, and by whom.
+    """A study and the options it is trained with.
 
     Attributes:
-        name: of the study in the storage and in run ids; empty for the study's own.
-        storage: a database's URL; empty for a file in the runs folder.
-        grace_s: silence after which a worker counts as dead.
-        at_once: most cells that train together; 0 for as many as fit.
-        timeout_s: no search begins another trial after it; 0 for none.
+        name: name in the database and in run ids; empty for the study's own.
+        storage: URL of a database; empty for a file in the runs folder.
+        grace_s: worker heartbeat timeout, seconds.
+        at_once: maximum number of cells that train together; 0 for as many as fit in memory.
+        timeout_s: seconds after which a search starts no more trials; 0 for no limit.
         workers: processes that share the work and this machine's memory.
-        resumes: go on with a study that must be there, and try again what failed.
+        resumes: continue an existing study, and retry failed runs.
     """
 
     study: Study
@@ -41,18 +41,18 @@ class Request:
         return self.name or self.study.name
 
     def check_can_resume(self) -> None:
-        """Refuse to go on with a study that has no database in the runs folder; one elsewhere is asked when it is open.
+        """Check that a study to resume has a database; only for files, other databases are checked when opened.
 
         Raises:
-            ValueError: as said.
+            ValueError: it has none.
         """
         if self.resumes and not self.storage and not default_file(self.runs_dir, self.study_name).exists():
             raise self.nothing_to_resume()
 
     def nothing_to_resume(self) -> ValueError:
-        """The error for a study that is to go on and has not begun."""
+        """The error for resuming a study that was not started."""
         name = self.study_name
-        return ValueError(f"there is no study '{name}' to resume: leave out --resume, --try and --retry to begin it")
+        return ValueError(f"there is no study '{name}' to resume: drop --resume, --try and --retry to start it")
 
     @property
     def seeds(self) -> range:

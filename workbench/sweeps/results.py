@@ -1,11 +1,11 @@
-"""What a search came to, in words: whether its best beats each rival at fresh seeds, and by how much it does or not."""
+"""Results of a study: cells by metrics with 95 % intervals, and the best of a search against its rivals."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.config.study import Objective
+from workbench.config.study import StudyObjective
 from workbench.statistics.intervals import Estimate, Gain, seed_mean
 from workbench.statistics.pooled import Values, gain_on, pooled_spread
 from workbench.statistics.verdict import Verdict, seeds_needed, verdicts
@@ -13,16 +13,14 @@ from workbench.sweeps.ledger import Trial
 from workbench.sweeps.outcome import Outcome
 from workbench.views.metrics import MetricLabel, metric_label
 
-# What a study has found: cells by metrics, with 95 % intervals, and differences to the baseline.
-
 
 @dataclass(frozen=True)
 class CellResult:
-    """One cell: its mean of every metric over the seeds that finished, and what it gains on the baseline.
+    """One cell: mean of every metric over its finished seeds, and the gain over the baseline.
 
-    The interval of a mean covers seeds, and items where the metric has a standard error over them; that of a gain
-    covers seeds, with the spread of all cells pooled. ``state`` is "finished" if every seed did; else what the others
-    ended as.
+    The interval of a mean covers seeds, and items if the metric has a standard error over them; that of a gain covers
+    seeds, with the variance pooled over all cells. ``state`` is "finished" if every seed finished, else the state of
+    the first other one.
     """
 
     name: str
@@ -34,7 +32,7 @@ class CellResult:
     gains: Mapping[str, Gain]
 
     def to_json(self) -> dict[str, Any]:
-        """One of the ``cells`` of ``--json``."""
+        """An entry of ``cells`` in ``--json``."""
         return {
             "name": self.name,
             "trial": self.number,
@@ -49,7 +47,7 @@ class CellResult:
 
 
 def cell_results(trials: Sequence[Trial], baseline: str = "") -> list[CellResult]:
-    """The cells of these trials, in their order; differences pair the seeds that a cell and the baseline both have."""
+    """The cells of these trials, in order; gains are paired over the seeds that cell and baseline share."""
     names = dict.fromkeys(name for trial in trials for outcome in trial.finished.values() for name in outcome.shown)
     gains: dict[str, dict[str, Gain]] = {trial.name: {} for trial in trials}
     for metric in names:
@@ -59,7 +57,7 @@ def cell_results(trials: Sequence[Trial], baseline: str = "") -> list[CellResult
 
 
 def values_of(trials: Sequence[Trial], metric: str) -> dict[str, dict[int, float]]:
-    """A metric to report, by cell and seed, where a run has finished and it is a number."""
+    """Finite values of a reported metric, by cell and seed, of finished runs."""
     found = {
         trial.name: {seed: outcome.shown_value(metric) for seed, outcome in trial.finished.items()} for trial in trials
     }
@@ -71,7 +69,7 @@ def values_of(trials: Sequence[Trial], metric: str) -> dict[str, dict[int, float
 
 
 def _gains(values: Values, baseline: str) -> dict[str, Gain]:
-    """What every other cell gains on the baseline, with the spread of all cells pooled."""
+    """The gain of every other cell over the baseline, with the variance pooled over all cells."""
     if baseline not in values:
         return {}
     spread = pooled_spread(values)
@@ -86,7 +84,7 @@ def _result(trial: Trial, gains: Mapping[str, Gain]) -> CellResult:
 
 
 def _mean(found: Sequence[Outcome], name: str) -> Estimate:
-    """A metric's mean over seeds; all seeds are measured on the same items."""
+    """A metric's mean over seeds; all seeds are evaluated on the same items."""
     values = [outcome.shown[name] for outcome in found]
     if name not in _common([outcome.shown_errors for outcome in found]):
         return seed_mean(values)
@@ -94,7 +92,7 @@ def _mean(found: Sequence[Outcome], name: str) -> Estimate:
 
 
 def _common(found: Sequence[Mapping[str, float]]) -> list[str]:
-    """Names that all have, with a number."""
+    """Names with a finite value in all mappings."""
     names = found[0] if found else ()
     return [name for name in names if all(math.isfinite(one.get(name, math.nan)) for one in found)]
 
@@ -106,20 +104,21 @@ def _state(trial: Trial) -> str:
     return trial.state if trial.is_settled else ("unfinished" if trial.outcomes else "waiting")
 
 
-SAID: Mapping[Verdict, str] = {
+PHRASES: Mapping[Verdict, str] = {
     "better": "beats {rival}",
     "worse": "does not beat {rival}, which is better",
-    "no difference seen": "cannot be told from {rival}",
-    "not enough seeds": "cannot be compared with {rival} on so few seeds",
+    "no difference seen": "is not significantly different from {rival}",
+    "not enough seeds": "cannot be compared with {rival} with so few seeds",
 }
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One of the best against one rival, in one objective.
+class RivalComparison:
+    """A best configuration against one rival, in one objective.
 
-    ``gain`` is the best's on the rival, over the fresh seeds that both finished; None if there is none. ``p_value`` is
-    Holm's, over the rivals; ``num_seeds_needed`` would show a difference as large as this one, where that is known.
+    ``gain`` is that of the best over the rival, on the held-out seeds that both finished; None if there are none.
+    ``p_value`` is Holm-adjusted over the rivals; ``num_seeds_needed`` is the number of seeds for 80 % power at a
+    difference as large as the measured one.
     """
 
     best: str
@@ -132,17 +131,17 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The sentence."""
-        said = f"{self.best} {SAID[self.verdict].format(rival=repr(self.rival))}"
+        """The result as a sentence."""
+        claim = f"{self.best} {PHRASES[self.verdict].format(rival=repr(self.rival))}"
         label = metric_label(self.metric)
         if self.gain is None:
-            return f"{said}: they have no seed in common that finished"
+            return f"{claim}: no seed finished for both"
         more = self.verdict == "no difference seen" and self.num_seeds_needed
-        needed = f"; about {more} seeds would tell, if the difference is that large" if more else ""
-        return f"{said}: {label.label} {_shown(label, self.gain)}{needed}"
+        needed = f"; about {more} seeds needed if the true difference is that large" if more else ""
+        return f"{claim}: {label.label} {_shown(label, self.gain)}{needed}"
 
     def to_json(self) -> dict[str, Any]:
-        """One of the ``answers`` of ``--json``."""
+        """An entry of ``answers`` in ``--json``."""
         return {
             "best": self.best,
             "rival": self.rival,
@@ -155,11 +154,13 @@ class Answer:
         }
 
 
-def answers(objectives: Sequence[Objective], trials: Sequence[Trial], best: Sequence[str]) -> list[Answer]:
-    """Every one of the best against every other cell of their confirmation, objective by objective.
+def answers(
+    objectives: Sequence[StudyObjective], trials: Sequence[Trial], best: Sequence[str]
+) -> list[RivalComparison]:
+    """Every best configuration against every rival of the confirmation, by objective.
 
     Args:
-        trials: of the confirmation; whatever is not among the best is a rival.
+        trials: those of the confirmation; all that are not among the best are rivals.
     """
     rivals = [trial.name for trial in trials if trial.name not in best]
     return [
@@ -171,7 +172,7 @@ def answers(objectives: Sequence[Objective], trials: Sequence[Trial], best: Sequ
 
 
 def gains_on_rivals(trials: Sequence[Trial], best: Sequence[str]) -> dict[str, Any]:
-    """What each of the best gains on every rival, in all metrics: plain, by rival, then by the best, then by metric."""
+    """Gains of the best over their rivals in all metrics, for JSON: by rival, then best, then metric."""
     return {
         rival.name: {one.name: one.to_json()["gains"] for one in cell_results(trials, rival.name) if one.name in best}
         for rival in trials
@@ -179,8 +180,8 @@ def gains_on_rivals(trials: Sequence[Trial], best: Sequence[str]) -> dict[str, A
     }
 
 
-def _against(objective: Objective, values: Values, best: str, rivals: Sequence[str]) -> list[Answer]:
-    """The best against all rivals, with the spread of all cells pooled and the p-values corrected for their number."""
+def _against(objective: StudyObjective, values: Values, best: str, rivals: Sequence[str]) -> list[RivalComparison]:
+    """The best against all rivals, with the variance pooled over all cells and Holm-adjusted p-values."""
     compared = [rival for rival in rivals if rival in values] if best in values else []
     spread = pooled_spread(values)
     gains = {rival: gain for rival in compared if (gain := gain_on(values, rival, best, spread)) is not None}
@@ -189,16 +190,16 @@ def _against(objective: Objective, values: Values, best: str, rivals: Sequence[s
     found = []
     for rival in rivals:
         if rival not in gains:
-            found.append(Answer(best, rival, objective.metric, "not enough seeds"))
+            found.append(RivalComparison(best, rival, objective.metric, "not enough seeds"))
             continue
         gain, (p_value, verdict) = gains[rival], judged[rival]
         needed = seeds_needed(gain.mean, spread, len(gain.per_seed), num_tests=len(gains))
-        found.append(Answer(best, rival, objective.metric, verdict, gain, p_value, needed))
+        found.append(RivalComparison(best, rival, objective.metric, verdict, gain, p_value, needed))
     return found
 
 
 def _shown(label: MetricLabel, gain: Gain) -> str:
-    """Such as "+2.1 points (95 % +0.8 to +3.4, 5 seeds)"."""
+    """A gain as text, such as "+2.1 points (95 % +0.8 to +3.4, 5 seeds)"."""
     unit = "points" if label.unit == "%" else label.unit
     mean, bounds = label.number(gain.mean, signed=True), label.interval(gain.low, gain.high, signed=True)
     num_seeds = len(gain.per_seed)

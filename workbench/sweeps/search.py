@@ -1,4 +1,4 @@
-"""One process's work on a search: take up what others left, ask for the next configuration, try it seed by seed."""
+"""A worker on a search: take over abandoned trials or sample the next configuration, and train it seed by seed."""
 
 import math
 import time
@@ -17,29 +17,29 @@ from workbench.sweeps.ledger import Ledger, Trial
 from workbench.sweeps.outcome import Outcome
 from workbench.sweeps.replicate import Job, ReplicateTrainer, Stop
 from workbench.sweeps.space import distributions
-from workbench.sweeps.worker import MAX_DEATHS, WAIT_S, Say, retry_while_unreachable
+from workbench.sweeps.worker import MAX_DEATHS, WAIT_S, Notify, retry_while_unreachable
 
 if TYPE_CHECKING:
     import optuna
 
 
-# Racing: after each seed, whether a configuration can still be hoped to beat the best one.
+# Racing: after each seed, prune a configuration that is unlikely to beat the best one.
 #
-# Two configurations at one seed share their batches, so their difference is what counts, and its spread over seeds is
-# learnt from all trials that have finished: with v[t, s] the objective of trial t at seed s,
+# Two configurations at one seed share their batches, so their difference is paired. Its variance over seeds is
+# estimated from all finished trials: with v[t, s] the objective of trial t at seed s,
 #
 #     v[t, s] = trial[t] + seed[s] + residual[t, s],        s² = Σ residual² / ((T - 1)(S - 1))
 #
-# and after k seeds a trial is dropped when  mean difference to the best + t((T-1)(S-1)) · √(2 s² / k)  is below 0.
+# and after k seeds a trial is pruned if  mean difference to the best + t((T-1)(S-1)) · √(2 s² / k)  is below 0.
 
-LEVEL = 0.99  # one-sided: the best so far was lucky too, and is compared with many
+LEVEL = 0.99  # one-sided; strict, because the best so far is biased by selection and compared with many
 LEAST_DF = 4
 
 BySeed = Mapping[int, float]
 
 
 def residual_spread(finished: Sequence[BySeed]) -> tuple[float, int]:
-    """(s, degrees of freedom) of what neither the trial nor the seed explains, over trials that share their seeds."""
+    """(s, degrees of freedom) of the residuals of the two-way model above, over the seeds that all trials share."""
     if not finished:
         return math.nan, 0
     seeds = sorted(set.intersection(*(set(values) for values in finished)))
@@ -47,14 +47,15 @@ def residual_spread(finished: Sequence[BySeed]) -> tuple[float, int]:
     df = max(0, (len(finished) - 1) * (len(seeds) - 1))
     if not df:
         return math.nan, 0
+    # Remove trial and seed effects (two-way centering); what is left is noise that pairing does not cancel.
     residual_TS = value_TS - value_TS.mean(1, keepdims=True) - value_TS.mean(0, keepdims=True) + value_TS.mean()
     return math.sqrt(float((residual_TS**2).sum()) / df), df
 
 
-def is_out_of_the_race(own: BySeed, finished: Sequence[BySeed], *, maximize: bool) -> bool:
-    """Whether the trial is credibly worse than the best finished one on the seeds that it has had so far.
+def should_prune(own: BySeed, finished: Sequence[BySeed], *, maximize: bool) -> bool:
+    """Whether the trial is significantly worse than the best finished one on the seeds so far.
 
-    Nothing is dropped before the finished trials tell how much seeds scatter (at least four degrees of freedom).
+    False until the finished trials give at least four degrees of freedom for the variance.
     """
     from scipy.special import stdtrit
 
@@ -71,15 +72,15 @@ def is_out_of_the_race(own: BySeed, finished: Sequence[BySeed], *, maximize: boo
     return difference + reach < 0
 
 
-MOST_FAILURES = 3  # in a row, and nothing else: the next would fail too
+MOST_FAILURES = 3  # consecutive ones after which a search stops: the next would fail too
 
 
 @dataclass
 class SearchWorker:
-    """Tries configurations together with whoever else does.
+    """Trains the configurations of a search, together with any other workers.
 
     Args:
-        asks: whether a new configuration may still be asked for, such as before a deadline.
+        asks: whether to sample new configurations, e.g. False after a deadline.
     """
 
     study: Study
@@ -88,7 +89,7 @@ class SearchWorker:
     leases: Leases
     replicates: ReplicateTrainer
     asks: Stop = lambda: True
-    say: Say = lambda _: None
+    notify: Notify = lambda _: None
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
@@ -96,11 +97,12 @@ class SearchWorker:
         self._is_waiting = False
 
     def work(self, stop: Stop) -> None:
-        """Try configurations until as many have ended as the study asks for, or until asked to stop."""
-        retry_while_unreachable(lambda: self._step(stop), stop, self.say)
+        """Train configurations until the study's number of trials has ended, or until ``stop``."""
+        retry_while_unreachable(lambda: self._step(stop), stop, self.notify)
 
     def _step(self, stop: Stop) -> bool:
-        """Try one configuration, or wait for those of others; False once none is left."""
+        """Train one configuration, or wait for other workers; False once none is left."""
+        # Serialized across workers: otherwise two could enqueue the warm starts twice or exceed the number of trials.
         with self.leases.alone(f"{self.ledger.name}/queue"):
             self._queue_warm_starts()
             trial = self._left_behind() or self._next()
@@ -110,7 +112,7 @@ class SearchWorker:
             return False
         else:
             if not self._is_waiting:
-                self.say("waiting for the trials of other workers")
+                self.notify("waiting for the trials of other workers")
             time.sleep(WAIT_S)
         self._is_waiting = trial is None
         return True
@@ -122,7 +124,7 @@ class SearchWorker:
                 self.ledger.optuna.enqueue_trial(values, user_attrs={"warm_start": recipe})
 
     def _left_behind(self) -> Trial | None:
-        """A trial that was begun and that nobody works on."""
+        """A running trial without a live worker, leased to this one."""
         for trial in self.ledger.trials():
             if not self._is_open(trial):
                 continue
@@ -133,22 +135,22 @@ class SearchWorker:
             if now.is_settled:
                 self.leases.release(self._key(trial))
             elif taken.num_deaths >= MAX_DEATHS:
-                self._fail(now, f"its worker died {taken.num_deaths} times: out of memory, if nobody killed it")
+                self._fail(now, f"its worker died {taken.num_deaths} times: probably out of memory")
                 self.leases.release(self._key(trial))
             else:
                 return now
         return None
 
     def _next(self) -> Trial | None:
-        """What is queued, or the sampler's next; None if there are enough, or all that ended failed."""
+        """The next queued or sampled trial; None if there are enough, or the last ones all failed."""
         trials = self.ledger.trials()
-        asked = [trial for trial in trials if trial.is_tried or trial.frozen.state.name == "RUNNING"]
-        are_enough = len(asked) >= self.study.trials and not any(trial.is_queued for trial in trials)
+        counted = [trial for trial in trials if trial.is_tried or trial.frozen.state.name == "RUNNING"]
+        are_enough = len(counted) >= self.study.trials and not any(trial.is_queued for trial in trials)
         if are_enough or not self.asks():
             return None
-        last = self.ledger.since_forgiven()[-MOST_FAILURES:]
+        last = self.ledger.trials_since_reset()[-MOST_FAILURES:]
         if len(last) == MOST_FAILURES and all(trial.has_failed for trial in last):
-            self.say(f"the last {MOST_FAILURES} trials failed: no more are tried before --resume says so")
+            self.notify(f"the last {MOST_FAILURES} trials failed: stopping; retry with --resume")
             return None
         number = self.ledger.optuna.ask(self._distributions).number
         trial = self.ledger.trial(number)
@@ -160,27 +162,27 @@ class SearchWorker:
         handle = self._complete(trial)
         cell = self._cell(trial, dict(handle.params))
         if cell is not None:
-            self.say(f"{cell.name}: {_shown(cell.values)}{self.clock.left((), self._num_left())}")
+            self.notify(f"{cell.name}: {_shown(cell.values)}{self.clock.left((), self._num_left())}")
             seeds = trial.seeds or tuple(range(self.study.seeds))
             self.ledger.describe(trial, cell, seeds)
             self._try_seeds(self.ledger.trial(trial.number), handle, cell, stop)
         self.leases.release(key)
 
     def _num_left(self) -> float:
-        """Runs that are yet to be trained, if trials go on to need as many seeds as they did so far."""
+        """Estimated number of remaining runs, at the mean number of seeds per trial so far."""
         trials = self.ledger.trials()
         tried = [trial for trial in trials if trial.is_tried]
         num_seeds = sum(len(trial.outcomes) for trial in tried) / len(tried) if tried else self.study.seeds
-        begun = sum(len(trial.outcomes) for trial in trials if self._is_open(trial))
-        return max(0.0, (self.study.trials - len(tried)) * num_seeds - begun)
+        started = sum(len(trial.outcomes) for trial in trials if self._is_open(trial))
+        return max(0.0, (self.study.trials - len(tried)) * num_seeds - started)
 
     def _complete(self, trial: Trial) -> "optuna.Trial":
-        """The trial with all of its values; whoever asked for it may have died before it had them all."""
+        """The trial with all parameters suggested; its first worker may have died before finishing that."""
         import optuna
 
         handle = optuna.Trial(self.ledger.optuna, trial.frozen._trial_id)
         for name, distribution in self._distributions.items():
-            handle._suggest(name, distribution)
+            handle._suggest(name, distribution)  # idempotent: returns values that are already stored
         return handle
 
     def _cell(self, trial: Trial, values: Mapping[str, Any]) -> Cell | None:
@@ -188,7 +190,7 @@ class SearchWorker:
         try:
             return make_cell(self.study, name, values, self.changes)
         except ValueError as error:
-            self.say(f"{name}: {error}")
+            self.notify(f"{name}: {error}")
             self._fail(trial, str(error))
             return None
 
@@ -196,14 +198,14 @@ class SearchWorker:
         key = self._key(trial)
         for seed in trial.missing:
             job = Job(cell, seed, trial.number)
-            self.clock.begin()
+            self.clock.start()
             outcomes = self.replicates.train([job], lambda: stop() or not self.leases.holds([key]))
             if not self.leases.holds([key]):
-                self.say(f"{cell.name}: silent for too long, another worker has taken it over")
+                self.notify(f"{cell.name}: heartbeat timed out; reassigned to another worker")
                 return
             if cell.name not in outcomes:  # interrupted
                 return
-            self.clock.end([cell.name])
+            self.clock.stop([cell.name])
             self.ledger.record(trial, seed, outcomes[cell.name])
             trial = self.ledger.trial(trial.number)
             if outcomes[cell.name].state != "finished":
@@ -214,10 +216,10 @@ class SearchWorker:
         self._settle(trial, handle)
 
     def _fail_by(self, trial: Trial, handle: "optuna.Trial", outcome: Outcome) -> None:
-        """One bad seed ends the trial. That it diverged is told to the sampler; other failures are not its fault."""
+        """End the trial after a failed seed. The sampler learns from divergence, not from other failures."""
         from optuna.trial import TrialState
 
-        self.say(f"{trial.name}: {outcome.state}: {outcome.reason}")
+        self.notify(f"{trial.name}: {outcome.state}: {outcome.reason}")
         if outcome.state == "diverged":
             handle.set_constraint("diverged", 1.0)
             self.ledger.end(trial, TrialState.PRUNED, "diverged")
@@ -225,7 +227,7 @@ class SearchWorker:
             self.ledger.end(trial, TrialState.FAIL, outcome.state)
 
     def _drops(self, trial: Trial, handle: "optuna.Trial") -> bool:
-        """Whether racing ends the trial before its last seed."""
+        """Whether racing prunes the trial before its last seed."""
         from optuna.trial import TrialState
 
         if len(self.study.objectives) > 1:
@@ -233,14 +235,14 @@ class SearchWorker:
         (objective,) = self.study.objectives
         own = by_seed(trial, objective.metric)
         if len(own) - 1 not in trial.frozen.intermediate_values and own:
-            handle.report(sum(own.values()) / len(own), step=len(own) - 1)
+            handle.report(sum(own.values()) / len(own), step=len(own) - 1)  # for Optuna's dashboards
         if self.study.pruner != "racing":
             return False
         complete = [other for other in self.ledger.trials() if other.frozen.state == TrialState.COMPLETE]
         finished = [by_seed(other, objective.metric) for other in complete if is_feasible(other)]
-        if not is_out_of_the_race(own, finished, maximize=objective.direction == "maximize"):
+        if not should_prune(own, finished, maximize=objective.direction == "maximize"):
             return False
-        self.say(f"{trial.name}: dropped after {len(own)} of {len(trial.seeds)} seeds: worse than the best")
+        self.notify(f"{trial.name}: pruned after {len(own)} of {len(trial.seeds)} seeds: worse than the best")
         self.ledger.end(trial, TrialState.PRUNED, "dropped")
         return True
 
@@ -266,21 +268,21 @@ class SearchWorker:
 
 
 def by_seed(trial: Trial, metric: str) -> dict[int, float]:
-    """An objective's value at every seed that finished."""
+    """An objective's value by seed, of finished seeds."""
     found = {seed: outcome.value(metric) for seed, outcome in trial.finished.items()}
     return {seed: value for seed, value in found.items() if value is not None}
 
 
 def is_feasible(trial: Trial) -> bool:
-    """Whether the trial keeps to every constraint."""
+    """Whether the trial satisfies all constraints."""
     return all(value <= 0 for value in trial.frozen.constraints.values())
 
 
 def warm_start(study: Study, changes: Changes, recipe: str) -> dict[str, Any]:
-    """A recipe's values of what is searched; what the recipe does not have is taken from the study's base.
+    """A recipe's values of the searched settings; those it lacks come from the study's base config.
 
     Raises:
-        ValueError: a value that neither has, or that lies outside the space.
+        ValueError: a value is missing in both, or outside the search space.
     """
     base = flat(base_config(study, changes).model_dump(mode="json"))
     known = base | flat(load_recipe(recipe).model_dump(mode="json"))

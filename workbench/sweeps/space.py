@@ -1,4 +1,4 @@
-"""Samplers whose choice for trial n depends on n and the trials before it, never on how often they were restarted."""
+"""Search spaces and samplers of a study in Optuna, and the settings that identify a study."""
 
 import itertools
 import re
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, TrialState
 
 
-# What a study varies, as Optuna knows it, and what makes two studies the same.
-
-# Settings that change no number of a run's result.
+# Settings that do not change the result of a run.
 FREE = ("log.", "recipe", "question", "seed", "data.seed", "data.num_workers", "train.device", "train.micro_batch_size")
 CELL = "cell"
 MAX_SHOWN = 5
 
 
 def distributions(study: Study, cells: Sequence[Cell] = ()) -> "dict[str, BaseDistribution]":
-    """Optuna's distribution of each setting; of cells that are no plain grid, of their names."""
+    """Optuna's distribution of each setting; a list of cells is one categorical over their names."""
     from optuna.distributions import CategoricalDistribution
 
     if study.search:
@@ -39,12 +37,12 @@ def distributions(study: Study, cells: Sequence[Cell] = ()) -> "dict[str, BaseDi
 
 
 def parameters(study: Study, cell: Cell) -> dict[str, Any]:
-    """A cell's place among the distributions."""
+    """A cell's parameters in Optuna."""
     return dict(cell.values) if study.search or _is_plain(study) else {CELL: cell.name}
 
 
 def _is_plain(study: Study) -> bool:
-    """Whether every value of the grid is one that Optuna can hold."""
+    """Whether all values of the grid are types that Optuna can store."""
     values = itertools.chain.from_iterable(study.grid.values())
     return bool(study.grid) and all(isinstance(value, bool | int | float | str) for value in values)
 
@@ -60,10 +58,10 @@ def _distribution(axis: Axis) -> "BaseDistribution":
 
 
 def identity(study: Study, base: RunConfig, cells: Sequence[Cell]) -> dict[str, Any]:
-    """What must not change between two commands of one study: plain values by name.
+    """What must stay the same between commands on one study: plain values by name.
 
-    Seeds, trials and the sampler may: they say how much is asked, not what. Settings at their defaults are left out,
-    for a later version has more of them.
+    Seeds, trials and the sampler may change. Settings with default values are left out, since later versions may add
+    more of them.
     """
     shared = settings_of(base)
     found: dict[str, Any] = {
@@ -84,7 +82,7 @@ def identity(study: Study, base: RunConfig, cells: Sequence[Cell]) -> dict[str, 
 
 
 def _defaults() -> dict[str, Any]:
-    """What settings are if nobody sets them; a loss's weight is always said, for a loss is there or not."""
+    """Default values of settings, without loss weights: a loss has no default weight unless it is configured."""
     losses = {f"loss.*.{key}": value for key, value in LossConfig().model_dump(mode="json").items() if key != "weight"}
     return settings_of(RunConfig(loss={})) | losses
 
@@ -94,20 +92,20 @@ def _general(key: str) -> str:
 
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
-    """Every setting that decides a run's result but its seed, by its dotted name."""
+    """All settings that determine a run's result, except its seed, by dotted name."""
     return {key: value for key, value in flat(config.model_dump(mode="json")).items() if not key.startswith(FREE)}
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """How two identities differ, in one line; empty if they do not."""
+    """The differences between two identities in one line; empty if there are none."""
     defaults = {key: as_text(value) for key, value in _defaults().items()}
 
     def value(identity: dict[str, Any], key: str) -> Any:
         return identity.get(key, defaults.get(_general(key), "not there"))
 
     keys = [key for key in {**before, **now} if value(before, key) != value(now, key)]
-    said = [f"{key} was {value(before, key)} and is {value(now, key)}" for key in keys]
-    return "; ".join(said[:MAX_SHOWN]) + ("; ..." if len(said) > MAX_SHOWN else "")
+    changes = [f"{key} was {value(before, key)} and is {value(now, key)}" for key in keys]
+    return "; ".join(changes[:MAX_SHOWN]) + ("; ..." if len(changes) > MAX_SHOWN else "")
 
 
 MAKERS: dict[str, Callable[[int], BaseSampler]] = {
@@ -115,15 +113,15 @@ MAKERS: dict[str, Callable[[int], BaseSampler]] = {
     "gp": lambda seed: GPSampler(seed=seed),
     "cma-es": lambda seed: CmaEsSampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
-    "grid": lambda seed: RandomSampler(seed=seed),  # asked for nothing: every cell is queued
+    "grid": lambda seed: RandomSampler(seed=seed),  # never sampled from: every cell is queued
 }
 
 
 class SteadySampler(BaseSampler):
-    """Another sampler, made anew for every trial with a seed of that trial's number.
+    """A sampler that is re-created for every trial, seeded by the trial's number.
 
-    A seeded sampler of Optuna that is made again for a loaded study repeats its first points; one that is kept is lost
-    with its process. This one goes on as if nothing had happened, in any process.
+    Its choice for trial n depends only on n and earlier trials, in any process. A seeded Optuna sampler that is
+    re-created for a loaded study would repeat its first points.
     """
 
     def __init__(self, name: str, seed: int = 0) -> None:

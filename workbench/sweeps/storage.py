@@ -1,4 +1,4 @@
-"""The database that schedules a study: a file in the runs folder, or any that Optuna can reach by URL."""
+"""The database of a study: an SQLite file in the runs folder, or any database that Optuna supports, by URL."""
 
 import sqlite3
 import time
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 LOCK_TIMEOUT_S = 60.0
-MOST_OPENINGS, BETWEEN_OPENINGS_S = 10, 0.3
+MAX_ATTEMPTS, RETRY_S = 10, 0.3
 SERVERS = ("postgresql", "mysql", "mariadb")
-POSTGRES = "psycopg"  # the driver that the extra brings
+POSTGRES = "psycopg"  # the driver installed by the [postgres] extra
 
 
 def default_file(runs_dir: Path, study: str) -> Path:
-    """Where a study's database is if no storage is named."""
+    """The SQLite file of a study without ``--storage``."""
     return runs_dir.absolute() / FOLDER / f"{study}.db"
 
 
 def open_storage(url: str, file: Path | None = None) -> "RDBStorage":
-    """Optuna's storage at ``url``, or in the SQLite ``file``, which is made if it is not there.
+    """Optuna's storage at ``url``, or in the SQLite ``file``, which is created if missing.
 
     Raises:
-        ValueError: it cannot be used, with the cause and what to do; whatever is there is left as it was.
+        ValueError: it cannot be used, with the cause and the remedy; existing data are left unchanged.
     """
     if file is not None:
         try:
@@ -40,7 +40,7 @@ def open_storage(url: str, file: Path | None = None) -> "RDBStorage":
         url = f"sqlite:///{file}"
     kind = url.partition(":")[0].partition("+")[0]
     if url.startswith("postgresql://"):
-        url = url.replace("postgresql", f"postgresql+{POSTGRES}", 1)  # SQLAlchemy before 2.1 meant an older driver
+        url = url.replace("postgresql", f"postgresql+{POSTGRES}", 1)  # SQLAlchemy before 2.1 defaults to psycopg2
     if kind == "sqlite":
         _check_sqlite(Path(url.partition(":///")[2]))
     elif kind not in SERVERS:
@@ -55,33 +55,33 @@ def _open(url: str, kind: str) -> "RDBStorage":
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if kind == "sqlite" else {"pool_pre_ping": True}
-    shown = url.rpartition("@")[2]  # without a password
+    shown = url.rpartition("@")[2]  # without user and password
     try:
-        return _made_or_found(lambda: RDBStorage(url, engine_kwargs=options))
+        return _retry_if_contested(lambda: RDBStorage(url, engine_kwargs=options))
     except ImportError as error:
         raise ValueError(f"--storage {kind}://...: {_what_to_install(error.__cause__ or error, kind)}") from None
     except ArgumentError as error:
         raise ValueError(f"--storage {shown}: {error}") from None
-    except RuntimeError as error:  # Optuna's word for a database of another version
-        raise ValueError(f"the database at {shown} is of another version, and was left as it is: {error}") from None
+    except RuntimeError as error:  # raised by Optuna for another schema version
+        raise ValueError(f"the database at {shown} has another schema version and was not changed: {error}") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise ValueError(f"cannot use the database at {shown}: {_first_line(error)}") from None
 
 
-def _made_or_found(make: "Callable[[], RDBStorage]") -> "RDBStorage":
-    """The storage, opened again where another command was making its tables at the same moment."""
-    for _ in range(MOST_OPENINGS - 1):
+def _retry_if_contested(make: "Callable[[], RDBStorage]") -> "RDBStorage":
+    """Open the storage, retrying while another process creates its tables."""
+    for _ in range(MAX_ATTEMPTS - 1):
         try:
             return make()
         except Exception as error:
             if not _is_contested(error):
                 raise
-            time.sleep(BETWEEN_OPENINGS_S)
+            time.sleep(RETRY_S)
     return make()
 
 
 def _is_contested(error: Exception) -> bool:
-    """Whether a table, or a row of Optuna's own, was there already when it was to be made."""
+    """Whether another process created the same table or row at the same time."""
     from sqlalchemy.exc import IntegrityError
 
     chain = (error, error.__cause__)
@@ -89,10 +89,10 @@ def _is_contested(error: Exception) -> bool:
 
 
 def _check_sqlite(file: Path) -> None:
-    """Refuse a file that SQLite finds damaged, before anything could be written to it."""
+    """Refuse a file that SQLite's quick_check finds damaged, before anything is written to it."""
     if not file.exists():
         return
-    remedy = "move it aside and give the same command: finished runs are taken up from the runs folder"
+    remedy = "move it away and repeat the command: finished runs are read from the runs folder"
     try:
         found = _quick_check(file)
     except sqlite3.Error as error:
@@ -102,7 +102,7 @@ def _check_sqlite(file: Path) -> None:
 
 
 def _quick_check(file: Path, mode: str = "ro") -> str:
-    """What SQLite says of the file: "ok", or what it finds first."""
+    """Result of SQLite's quick_check: "ok", or the first problem."""
     try:
         with closing(
             sqlite3.connect(f"file:{quote(str(file))}?mode={mode}", uri=True, timeout=LOCK_TIMEOUT_S)
@@ -110,7 +110,7 @@ def _quick_check(file: Path, mode: str = "ro") -> str:
             return str(opened.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.OperationalError as error:
         if mode == "ro" and error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
-            return _quick_check(file, "rw")  # its writer was killed amid a change, which has to be undone to be read
+            return _quick_check(file, "rw")  # a writer was killed in a transaction; reading needs a rollback first
         raise
 
 
@@ -118,7 +118,7 @@ def _what_to_install(error: BaseException, kind: str) -> str:
     driver = getattr(error, "name", None) or str(error)
     if driver == POSTGRES:
         return "its driver is not installed: pip install 'clip-distillation-workbench[postgres]'"
-    return f"its driver {driver} is not installed: do that, or name another as {kind}+DRIVER://..."
+    return f"its driver {driver} is not installed: install it, or name another one as {kind}+DRIVER://..."
 
 
 def _first_line(error: Exception) -> str:

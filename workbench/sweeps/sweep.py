@@ -1,4 +1,4 @@
-"""A study under way. START HERE: open the storage, plan the cells, work through them, read what was found."""
+"""Running a study. START HERE: plan the cells, forecast the cost, open the database, train, read the results."""
 
 import math
 import time
@@ -9,53 +9,64 @@ from typing import TYPE_CHECKING, Any
 from workbench.config.cells import Cell, base_config, cells_of, example_cells, with_steps
 from workbench.config.study import Study
 from workbench.errors import unknown
-from workbench.runs.summary import keep_copy
-from workbench.sweeps.ahead import cells_ahead, measured_cells, rivals_ahead, trials_ahead
-from workbench.sweeps.confirm import best_trials, check_beginnings, confirming, short_name, tuning, unbeaten
-from workbench.sweeps.forecast import Clock, Cost, Forecast, make_forecast, most_at_once, rehearse, room_mb
+from workbench.runs.summary import save_copy
+from workbench.sweeps.confirm import (
+    best_trials,
+    cells_ahead,
+    check_warm_starts,
+    confirming,
+    measured_cells,
+    rivals_ahead,
+    short_name,
+    trials_ahead,
+    tuning,
+    unbeaten,
+)
+from workbench.sweeps.forecast import Clock, Cost, SweepForecast, make_forecast, measure_costs, most_at_once, room_mb
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial, has_study, open_ledger
 from workbench.sweeps.plan import OF_THE_RUN, check_study, groups
 from workbench.sweeps.replicate import ReplicateTrainer, Stop, Watch
 from workbench.sweeps.request import NO_CHANGES, Request
-from workbench.sweeps.results import Answer, CellResult, answers, cell_results, gains_on_rivals
+from workbench.sweeps.results import CellResult, RivalComparison, answers, cell_results, gains_on_rivals
 from workbench.sweeps.search import SearchWorker
 from workbench.sweeps.space import identity
 from workbench.sweeps.storage import default_file, open_storage
-from workbench.sweeps.worker import GridWorker, Say
+from workbench.sweeps.worker import GridWorker, Notify
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 
-def nothing(_: str) -> None:
-    """Says nothing."""
+def ignore(_: str) -> None:
+    """Discard a message."""
 
 
 class Sweep:
-    """A study that is planned; :meth:`forecast` leaves nothing behind, :meth:`work` trains.
+    """A planned study; :meth:`forecast` estimates its cost without storing anything, :meth:`work` trains.
 
     Raises:
-        ValueError: settings that cannot be.
+        ValueError: invalid settings.
     """
 
     def __init__(self, request: Request, storage: "RDBStorage | None" = None) -> None:
         self.request = request
         self.study = request.study
         self.cells: tuple[Cell, ...] = cells_of(request.study, request.changes)
-        check_beginnings(self.study, request.changes)
+        check_warm_starts(self.study, request.changes)
         check_study(self.study, self.cells or example_cells(self.study, request.changes))
         self._storage = storage
         self._ledger: Ledger | None = None
         self._costs: Mapping[str, Cost] = {}
-        self._forecast: Forecast | None = None
+        self._forecast: SweepForecast | None = None
 
     @property
     def ledger(self) -> Ledger:
-        """The study in its storage, which is made at first use.
+        """The study in its database, opened at first use.
 
         Raises:
-            ValueError: an unusable storage, a study that was begun otherwise, or none where one is to be resumed.
+            ValueError: the database cannot be used, the study was started with other settings, or does not exist
+                although it is to be resumed.
         """
         if self._ledger is None:
             request = self.request
@@ -65,39 +76,41 @@ class Sweep:
             if request.resumes and not has_study(storage, request.study_name):
                 raise request.nothing_to_resume()
             base = with_steps(self.study, base_config(self.study, request.changes), request.changes)
-            asked = identity(self.study, base, self.cells)
-            self._ledger = open_ledger(self.study, request.study_name, storage, asked)
+            settings = identity(self.study, base, self.cells)
+            self._ledger = open_ledger(self.study, request.study_name, storage, settings)
         return self._ledger
 
-    def forecast(self, say: Say = nothing, *, trials: Sequence[Trial] = ()) -> Forecast:
-        """What is left of the study, measured on a few steps.
+    def forecast(self, notify: Notify = ignore, *, trials: Sequence[Trial] = ()) -> SweepForecast:
+        """Cost of the remaining study, measured on a few steps.
 
         Args:
-            trials: that the storage has already.
+            trials: trials already in the database.
 
         Raises:
-            ValueError: settings that training would refuse, or an objective that nothing measures.
+            ValueError: settings that training would refuse, or an objective that is not measured.
         """
         cells = measured_cells(self.study, self.request.changes)
-        self._costs = rehearse(groups(cells, self.request.seeds[:1]), self.request.runs_dir, say)
+        self._costs = measure_costs(groups(cells, self.request.seeds[:1]), self.request.runs_dir, notify)
         self._check_objectives(self._costs)
-        self._forecast = self._foresee(cells, trials)
+        self._forecast = self._make_forecast(cells, trials)
         return self._forecast
 
-    def _foresee(self, cells: Sequence[Cell], trials: Sequence[Trial]) -> Forecast:
-        """The forecast at the costs that were measured; settles how many cells train together."""
+    def _make_forecast(self, cells: Sequence[Cell], trials: Sequence[Trial]) -> SweepForecast:
+        """The forecast from measured costs; also decides how many cells train together."""
         workers, num_seeds = self.request.workers, self.study.seeds
         most = len(self.cells) or max(1, self.study.num_confirmed)
         room = room_mb(cells[0].config.train.device)
         at_once = min(most_at_once(self._costs, room / workers), self.request.at_once or most)
-        if workers > num_seeds and self.cells:  # a seed is then more than one worker's
+        if workers > num_seeds and self.cells:  # split the cells of a seed among workers
             at_once = min(at_once, math.ceil(most * num_seeds / workers))
         self.request = replace(self.request, at_once=at_once)
         ended = {(trial.name, seed) for trial in trials for seed in trial.outcomes}
         if not self.study.search:
             left = cells_ahead(cells, self.request.seeds, at_once, ended)
             return make_forecast(left, self._costs, room, num_done=len(ended), workers=workers)
-        num_tuned = {recipe: part.ledger.num_tried() for recipe, part in self._begun_tunings.items()} if trials else {}
+        num_tuned = (
+            {recipe: part.ledger.num_tried() for recipe, part in self._started_tunings.items()} if trials else {}
+        )
         return make_forecast(
             trials_ahead(self.study, cells[0], self.ledger.num_tried() if trials else 0),
             self._costs,
@@ -113,37 +126,39 @@ class Sweep:
             if objective.metric not in measured:
                 raise unknown("objective", objective.metric, measured)
 
-    def work(self, stop: Stop = lambda: False, watch: Watch = lambda events, _: events, say: Say = nothing) -> None:
-        """Train until everything has ended, here or by other workers, or until asked to stop."""
-        keep_copy(self.study, self.request.study_name, self.request.runs_dir)
+    def work(
+        self, stop: Stop = lambda: False, watch: Watch = lambda events, _: events, notify: Notify = ignore
+    ) -> None:
+        """Train until everything has ended, on any worker, or until ``stop``."""
+        save_copy(self.study, self.request.study_name, self.request.runs_dir)
         end = time.monotonic() + self.request.timeout_s if self.request.timeout_s else math.inf
         with Leases(self.ledger.engine, self.request.grace_s) as leases:
             replicates = ReplicateTrainer(self.request.study_name, self.request.runs_dir, watch)
             if self.study.search:
-                self._searcher(leases, replicates, say, end).work(stop)
+                self._searcher(leases, replicates, notify, end).work(stop)
             else:
-                self._grid_worker(leases, replicates, say).work(stop)
+                self._grid_worker(leases, replicates, notify).work(stop)
         is_over = self._is_searched or time.monotonic() > end
         if self.study.confirm_seeds and is_over and not stop() and self.best:
-            self._confirm(stop, watch, say)
+            self._confirm(stop, watch, notify)
 
-    def _confirm(self, stop: Stop, watch: Watch, say: Say) -> None:
-        """Tune the rivals, and train the best of both with fresh seeds."""
+    def _confirm(self, stop: Stop, watch: Watch, notify: Notify) -> None:
+        """Tune the rivals, then re-train the best of each on held-out seeds."""
         for part in self.tunings.values():
-            part.work_as_part(self._costs, stop, watch, say)
+            part.work_as_part(self._costs, stop, watch, notify)
         if not stop() and (confirmation := self.confirmation):
-            confirmation.work_as_part(self._costs, stop, watch, say)
+            confirmation.work_as_part(self._costs, stop, watch, notify)
 
-    def work_as_part(self, costs: Mapping[str, Cost], stop: Stop, watch: Watch, say: Say) -> None:
-        """:meth:`work`, after a study that has measured what its cells cost, or has not."""
+    def work_as_part(self, costs: Mapping[str, Cost], stop: Stop, watch: Watch, notify: Notify) -> None:
+        """:meth:`work` as a part of a search, whose measured costs (if any) are reused for the forecast."""
         if stop() or self.is_done:
             return
-        say(self.study.question)
+        notify(self.study.question)
         self._costs = costs
         if costs:
             cells = measured_cells(self.study, self.request.changes)
-            self._forecast = self._foresee(cells, self.ledger.trials())
-        self.work(stop, watch, say)
+            self._forecast = self._make_forecast(cells, self.ledger.trials())
+        self.work(stop, watch, notify)
 
     @property
     def _is_searched(self) -> bool:
@@ -153,7 +168,7 @@ class Sweep:
 
     @property
     def tunings(self) -> dict[str, "Sweep"]:
-        """The searches for the best that its rivals can be, by recipe, with as many trials as this one has had."""
+        """The searches that tune the rivals, by recipe, with as many trials as this search has tried."""
         num_tried = self.ledger.num_tried()
         if not (self.study.confirm_seeds and num_tried):
             return {}
@@ -161,30 +176,27 @@ class Sweep:
         return {recipe: self._part(study, short_name(recipe)) for recipe, study in studies.items()}
 
     @property
-    def _begun_tunings(self) -> dict[str, "Sweep"]:
+    def _started_tunings(self) -> dict[str, "Sweep"]:
         storage = self.ledger.storage
         return {recipe: part for recipe, part in self.tunings.items() if has_study(storage, part.request.study_name)}
 
     @property
     def confirmation(self) -> "Sweep | None":
-        """The best that was found so far, at fresh seeds, against what it has to beat; None if that is not asked.
-
-        There is none, either, while its rivals have yet to be tuned.
-        """
+        """The confirmation of the best trials on held-out seeds; None if not requested or the rivals are not tuned."""
         best = best_trials(self.ledger) if self.study.confirm_seeds else []
-        begun = self._begun_tunings
-        if not best or len(begun) < len(self.study.tuned) or not all(part.is_done for part in begun.values()):
+        started = self._started_tunings
+        if not best or len(started) < len(self.study.tuned) or not all(part.is_done for part in started.values()):
             return None
-        tuned = {recipe: best_trials(part.ledger) for recipe, part in begun.items()}
+        tuned = {recipe: best_trials(part.ledger) for recipe, part in started.items()}
         study = confirming(self.study, self.request.changes, best, tuned)
         return self._part(study, f"best-of-{self.ledger.num_tried()}")
 
     def _part(self, study: Study, name: str) -> "Sweep":
-        """A study that belongs to this search, in the same storage."""
+        """A study that is part of this search, in the same database."""
         request = replace(self.request, study=study, changes=NO_CHANGES, timeout_s=0.0, resumes=False)
         return Sweep(replace(request, name=f"{self.request.study_name}-{name}"), self.ledger.storage)
 
-    def _grid_worker(self, leases: Leases, replicates: ReplicateTrainer, say: Say) -> GridWorker:
+    def _grid_worker(self, leases: Leases, replicates: ReplicateTrainer, notify: Notify) -> GridWorker:
         return GridWorker(
             self.ledger,
             leases,
@@ -192,17 +204,17 @@ class Sweep:
             self.cells,
             self.request.seeds,
             at_once=self.request.at_once,
-            say=say,
+            notify=notify,
             clock=self._clock(),
         )
 
     def _clock(self) -> Clock:
-        workers, foreseen = self.request.workers, self._forecast
-        if foreseen is None:  # a worker of a team, which measures nothing beforehand
+        workers, forecast = self.request.workers, self._forecast
+        if forecast is None:  # one of several workers, which did not measure costs
             return Clock(later_s=self.study.num_later_runs, workers=workers)
-        return Clock(foreseen.run_s, foreseen.later_s, workers)
+        return Clock(forecast.run_s, forecast.later_s, workers)
 
-    def _searcher(self, leases: Leases, replicates: ReplicateTrainer, say: Say, end: float) -> SearchWorker:
+    def _searcher(self, leases: Leases, replicates: ReplicateTrainer, notify: Notify, end: float) -> SearchWorker:
         return SearchWorker(
             self.study,
             self.request.changes,
@@ -210,58 +222,58 @@ class Sweep:
             leases,
             replicates,
             asks=lambda: time.monotonic() < end,
-            say=say,
+            notify=notify,
             clock=self._clock(),
         )
 
     def retry(self) -> None:
-        """Queue once more what failed or was stopped, for workers that do not ask for it themselves."""
+        """Queue failed and stopped runs again, for all workers."""
         with Leases(self.ledger.engine, self.request.grace_s) as leases, leases.alone(f"{self.ledger.name}/queue"):
             if self.study.search:
-                self.ledger.forgive()
+                self.ledger.reset_failures()
             else:
                 self.ledger.queue(self.cells, self.request.seeds, retries=[cell.name for cell in self.cells])
-        for part in (*self._begun_tunings.values(), self.begun_confirmation):
+        for part in (*self._started_tunings.values(), self.started_confirmation):
             if part:
                 part.retry()
 
     @property
     def trials(self) -> list[Trial]:
-        """Those of the cells, in the study's order, or those of a search that have begun, in theirs."""
+        """The trials of the cells, in the study's order; for a search, those that have started."""
         if self.study.search:
             return [trial for trial in self.ledger.trials() if trial.outcomes or trial.is_settled]
         newest = self.ledger.by_name()
         return [newest[cell.name] for cell in self.cells if cell.name in newest]
 
     def results(self) -> list[CellResult]:
-        """What each trial found, compared with the study's baseline, or with what a search began with."""
+        """The result of each trial, compared with the study's baseline, or a search's first warm start."""
         trials = self.trials
         first = trials[0].name if self.study.warm_start and trials else ""
         return cell_results(trials, self.study.baseline or first)
 
     @property
-    def begun_confirmation(self) -> "Sweep | None":
-        """The confirmation, if a worker has come to it."""
+    def started_confirmation(self) -> "Sweep | None":
+        """The confirmation, if it has started."""
         found = self.confirmation
         return found if found and has_study(self.ledger.storage, found.request.study_name) else None
 
     @property
     def best(self) -> list[str]:
-        """What a search found, by the names of its trials."""
+        """Names of the best trials."""
         return [trial.name for trial in best_trials(self.ledger)]
 
     @property
     def unbeaten(self) -> list[str]:
-        """What a search began with, where nothing that it tried is better by validation."""
+        """Names of the warm starts that no trial beats on the validation pairs."""
         return [short_name(recipe) for recipe in unbeaten(self.study, self.request.changes, best_trials(self.ledger))]
 
-    def answers(self, confirmation: "Sweep") -> list[Answer]:
-        """What the confirmation says of the best of this search and each of its rivals."""
+    def answers(self, confirmation: "Sweep") -> list[RivalComparison]:
+        """The confirmation's comparisons of the best with each rival."""
         return answers(self.study.objectives, confirmation.trials, self.best)
 
     @property
     def is_done(self) -> bool:
-        """Whether all that was asked for has ended."""
+        """Whether all requested runs have ended."""
         if self.study.search:
             return self._is_searched and (not self.study.confirm_seeds or not self.best or self._is_confirmed)
         newest = self.ledger.by_name()
@@ -270,7 +282,7 @@ class Sweep:
 
     @property
     def _is_confirmed(self) -> bool:
-        confirmation = self.begun_confirmation
+        confirmation = self.started_confirmation
         return confirmation is not None and confirmation.is_done
 
     def to_json(self) -> dict[str, Any]:
@@ -283,8 +295,8 @@ class Sweep:
         }
         if self.study.search:
             document |= {"best": self.best, "unbeaten": self.unbeaten}
-            document["tuned"] = {short_name(recipe): part.to_json() for recipe, part in self._begun_tunings.items()}
-            if confirmation := self.begun_confirmation:
+            document["tuned"] = {short_name(recipe): part.to_json() for recipe, part in self._started_tunings.items()}
+            if confirmation := self.started_confirmation:
                 gains = gains_on_rivals(confirmation.trials, self.best)
                 document["confirmed"] = confirmation.to_json() | {"gains_on": gains}
                 document["answers"] = [answer.to_json() for answer in self.answers(confirmation)]

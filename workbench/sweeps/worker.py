@@ -1,4 +1,4 @@
-"""One process's work on a study: claim a group of runs, train it, record what came out, until all is done."""
+"""A worker on a grid: claim a group of runs, train it, record the outcomes, repeat until all is done."""
 
 import math
 import time
@@ -14,20 +14,18 @@ from workbench.sweeps.outcome import Outcome
 from workbench.sweeps.plan import Group, groups
 from workbench.sweeps.replicate import Job, ReplicateTrainer, Stop
 
-# Going on when the study's database cannot be reached for a while.
-
 MOST_TRIES = 8
 FIRST_WAIT_S = 1.0
 
 
-def retry_while_unreachable(step: Callable[[], bool], stop: Stop, say: Callable[[str], None]) -> None:
-    """Take steps until one says that there is no more to do, or until asked to stop.
+def retry_while_unreachable(step: Callable[[], bool], stop: Stop, notify: Callable[[str], None]) -> None:
+    """Repeat ``step`` until it returns False or ``stop`` returns True.
 
-    A step that the database refuses is taken again, after one second, two, four and so on for some two minutes: leases
-    are still ours when it comes back, and what was trained is on disk.
+    A step with a database error is retried with exponential backoff for about two minutes; leases survive that long,
+    and results are on disk.
 
     Raises:
-        ValueError: it does not come back.
+        ValueError: the database stays unreachable.
     """
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import DBAPIError
@@ -42,11 +40,11 @@ def retry_while_unreachable(step: Callable[[], bool], stop: Stop, say: Callable[
             failed += 1
             if failed == MOST_TRIES:
                 raise ValueError(
-                    f"the study's database does not answer ({reason}): what was trained is kept, and the same command "
-                    "goes on once it does"
+                    f"the study's database is unreachable ({reason}): results so far are kept; repeat the command to "
+                    "continue"
                 ) from None
             wait_s = FIRST_WAIT_S * 2 ** (failed - 1)
-            say(f"the study's database does not answer ({reason}): trying again in {wait_s:.0f} s")
+            notify(f"the study's database is unreachable ({reason}): retrying in {wait_s:.0f} s")
             time.sleep(wait_s)
             continue
         failed = 0
@@ -54,14 +52,14 @@ def retry_while_unreachable(step: Callable[[], bool], stop: Stop, say: Callable[
             return
 
 
-Say = Callable[[str], None]
-MAX_DEATHS = 3
+Notify = Callable[[str], None]
+MAX_DEATHS = 3  # workers that may die over a run before it counts as failed
 WAIT_S = 1.0
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Runs that are this worker's to train: the cells of a group, by the trial of each."""
+    """Runs leased by this worker: a group of cells, and the trial of each by name."""
 
     group: Group
     trials: Mapping[str, Trial]
@@ -73,11 +71,11 @@ class Claim:
 
 @dataclass
 class GridWorker:
-    """Works through the cells of a grid together with whoever else does.
+    """Works through the cells of a grid, together with any other workers.
 
     Args:
-        seeds: those that are asked for; a trial keeps the ones it was queued with.
-        at_once: most cells that train together; 0 for as many as share a cohort's settings.
+        seeds: requested seeds; a queued trial keeps its own.
+        at_once: maximum number of cells that train together; 0 for all with the same cohort settings.
     """
 
     ledger: Ledger
@@ -86,16 +84,16 @@ class GridWorker:
     cells: Sequence[Cell]
     seeds: Sequence[int]
     at_once: int = 0
-    say: Say = lambda _: None
+    notify: Notify = lambda _: None
     clock: Clock = field(default_factory=Clock)
     _is_waiting: bool = field(init=False, default=False)
 
     def work(self, stop: Stop) -> None:
-        """Train until every cell has ended at every seed, here or elsewhere, or until asked to stop."""
-        retry_while_unreachable(lambda: self._step(stop), stop, self.say)
+        """Train until every cell has ended at every seed, on any worker, or until ``stop``."""
+        retry_while_unreachable(lambda: self._step(stop), stop, self.notify)
 
     def _step(self, stop: Stop) -> bool:
-        """Train one group, or wait for those of others; False once nothing is pending."""
+        """Train one group, or wait for other workers; False once nothing is pending."""
         pending = self._pending()
         claim = self._claim(pending)
         if claim:
@@ -103,15 +101,15 @@ class GridWorker:
             self._train(claim, stop)
         elif pending:
             if not self._is_waiting:
-                self.say(f"waiting for {len(pending)} runs of {self._others(pending)}")
+                self.notify(f"waiting for {len(pending)} runs of {self._others(pending)}")
             time.sleep(WAIT_S)
         self._is_waiting = claim is None
         return bool(pending)
 
     def _pending(self) -> list[tuple[Trial, int]]:
-        """Trials with the seeds that have yet to end; one that has them all is settled on the way.
+        """(trial, seed) of every run that has not ended; settles trials with all seeds.
 
-        A trial that ended with fewer seeds than are asked for now is queued anew with all of them.
+        A trial that ended with fewer seeds than requested is queued again with all of them.
         """
         pending = self._unsettled()
         if not pending:
@@ -132,12 +130,13 @@ class GridWorker:
         return pending
 
     def _claim(self, pending: Sequence[tuple[Trial, int]]) -> Claim | None:
-        """Runs that nobody works on, as many together as may be.
+        """Lease the largest group of runs without a worker.
 
-        First those that no worker died over, then those that one died over. Where two did, one of the runs may be
-        to blame, and they go apart.
+        First runs with no dead worker, then with one. After two dead workers, runs train one at a time, since one of a
+        group may be the cause.
         """
         seeds = sorted({seed for _, seed in pending})
+        # A group is leased run by run; runs that another worker holds are simply not part of it.
         for most_deaths, at_once in ((0, self.at_once), (1, self.at_once), (math.inf, 1)):
             for group in groups(self.cells, seeds, at_once):
                 trials = {trial.name: trial for trial, seed in pending if seed == group.seed}
@@ -155,9 +154,9 @@ class GridWorker:
         taken = self.leases.take(key, most_deaths=most_deaths)
         if taken is None:
             return False
-        is_open = seed not in self.ledger.trial(trial.number).outcomes  # its last owner may just have recorded it
+        is_open = seed not in self.ledger.trial(trial.number).outcomes  # the last owner may just have recorded it
         if is_open and taken.num_deaths >= MAX_DEATHS:
-            reason = f"its worker died {taken.num_deaths} times while it trained: out of memory, if nobody killed it"
+            reason = f"its worker died {taken.num_deaths} times during training: probably out of memory"
             self._record(trial, seed, Outcome(run="", host=this_host(), state="failed", reason=reason))
             is_open = False
         if not is_open:
@@ -167,28 +166,29 @@ class GridWorker:
     def _train(self, claim: Claim, stop: Stop) -> None:
         seed = claim.group.seed
         keys = {name: self._key(trial, seed) for name, trial in claim.trials.items()}
-        self.clock.begin()
+        self.clock.start()
         for trial in claim.trials.values():
-            self.ledger.begin(trial)
+            self.ledger.mark_running(trial)
         outcomes = self.replicates.train(claim.jobs, lambda: stop() or not self.leases.holds(keys.values()))
         for job in claim.jobs:
             key, trial = keys[job.cell.name], claim.trials[job.cell.name]
             if not self.leases.holds([key]):
-                self.say(f"{job.cell.name}, seed {seed}: silent for too long, another worker has taken it over")
+                self.notify(f"{job.cell.name}, seed {seed}: heartbeat timed out; reassigned to another worker")
             elif job.cell.name in outcomes:
                 self._record(trial, seed, outcomes[job.cell.name])
             self.leases.release(key)
+        # An interrupted group would distort the forecast's correction.
         if not stop():
-            self.clock.end(keys)
+            self.clock.stop(keys)
 
     def _announce(self, claim: Claim, pending: Sequence[tuple[Trial, int]]) -> None:
         left = self.clock.left(trial.name for trial, _ in pending)
         names = ", ".join(cell.name for cell in claim.group.cells)
-        self.say(f"seed {claim.group.seed}: {names} ({len(pending)} runs to go{left})")
+        self.notify(f"seed {claim.group.seed}: {names} ({len(pending)} runs left{left})")
 
     def _record(self, trial: Trial, seed: int, outcome: Outcome) -> None:
         if outcome.state != "finished":
-            self.say(f"{trial.name}, seed {seed}: {outcome.state}: {outcome.reason}")
+            self.notify(f"{trial.name}, seed {seed}: {outcome.state}: {outcome.reason}")
         self.ledger.record(trial, seed, outcome)
         now = self.ledger.trial(trial.number)
         if not now.missing and not now.is_settled:

@@ -14,7 +14,7 @@ from workbench.config.inheritance import Tower, TowerShape
 
 if TYPE_CHECKING:
     from workbench.config.inheritance import TowerShape
-    from workbench.runs.mask_snapshots import Kept, MaskSnapshot
+    from workbench.runs.mask_snapshots import KeptIndices, MaskSnapshot
 
 
 # Two choices among the same parts -> how much of the one the other shares, beside what chance would.
@@ -41,7 +41,7 @@ def overlap(layers: Iterable[tuple[Numbers, Numbers, int]]) -> Overlap:
     return Overlap(shared / kept, chance / kept) if kept else Overlap(1.0, 1.0)
 
 
-def tower_overlaps(one: "Kept", other: "Kept", source: "TowerShape") -> dict[str, Overlap]:
+def tower_overlaps(one: "KeptIndices", other: "KeptIndices", source: "TowerShape") -> dict[str, Overlap]:
     """The share of ``one`` that ``other`` keeps too, for "embedding", "heads" and "channels" of the same tower."""
     return {
         "embedding": overlap([(one.embedding, other.embedding, source.width)]),

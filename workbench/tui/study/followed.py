@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from workbench.config.cells import as_text, make_cell, typed_values
+from workbench.config.cells import as_text, make_cell, parse_values
 from workbench.config.study import Study
 from workbench.events import RunFinished, StepDone
 from workbench.formatting import duration
@@ -206,7 +206,7 @@ def overrides(study: Study, filled: Mapping[str, str]) -> list[str]:
     given = [f"{key}={text}" for key, text in filled.items() if text]
     if not given:
         raise ValueError("give at least one value; those that are left empty the sampler chooses")
-    make_cell(study, "these values", typed_values(study, given))
+    make_cell(study, "these values", parse_values(study, given))
     return given
 
 
