@@ -37,8 +37,8 @@ def make_run(name: str, last_step: int, *snapshots: MaskSnapshot, first: Forked 
 
 
 @pytest.fixture
-def learnt(workbench):
-    """Two stages, the second still being learnt at step 20; a snapshot beyond it is of a time that was undone."""
+def learned(workbench):
+    """Two stages, the second still being learned at step 20; a snapshot beyond it is of a time that was undone."""
     make_run(
         "auto",
         20,
@@ -57,8 +57,8 @@ def show(workbench, *arguments: str) -> dict:
     return json.loads(result.out)["architecture"]
 
 
-def test_the_newest_masks_are_shown_layer_by_layer(learnt) -> None:
-    out = learnt("runs", "show", "auto", "--architecture").out
+def test_the_newest_masks_are_shown_layer_by_layer(learned) -> None:
+    out = learned("runs", "show", "auto", "--architecture").out
     lines = [line.split() for line in out.splitlines()]
     assert ["width", "8", "4", "50%"] in lines
     assert ["heads", "per", "teacher", "layer", "2.0", "1.0", "50%"] in lines
@@ -68,45 +68,45 @@ def test_the_newest_masks_are_shown_layer_by_layer(learnt) -> None:
     assert "image tower" not in out
 
 
-def test_a_stage_and_the_full_document(learnt) -> None:
-    newest, first = show(learnt), show(learnt, "--stage", "1")
+def test_a_stage_and_the_full_document(learned) -> None:
+    newest, first = show(learned), show(learned, "--stage", "1")
     assert (newest["step"], newest["stage"], newest["learning"]) == (20, 2, True)
     assert (first["step"], first["stage"], first["learning"], first["expected_sparsity"]) == (10, 1, False, 0.25)
     assert first["towers"]["text"]["student"]["width"] == 4
     assert newest["towers"]["text"]["student"]["heads"] == [2, 0]
     assert newest["num_unreadable"] == 0
-    assert "architecture" not in json.loads(learnt("runs", "show", "auto", "--json").out)
+    assert "architecture" not in json.loads(learned("runs", "show", "auto", "--json").out)
 
 
-def test_masks_over_time(learnt) -> None:
-    over_time = show(learnt, "--over-time")["over_time"]
+def test_masks_over_time(learned) -> None:
+    over_time = show(learned, "--over-time")["over_time"]
     assert over_time["steps"] == [0, 10, 20]
     assert over_time["target"] == [0, 0.25, 0.5]
     assert over_time["densities"]["text"]["heads"] == [[1, 1], [1, 1], [1, 0]]
-    lines = [line.split() for line in learnt("runs", "show", "auto", "--architecture", "--over-time").out.splitlines()]
-    assert ["20", "2", "learnt", "50.0%", "40.0%"] in lines
+    lines = [line.split() for line in learned("runs", "show", "auto", "--architecture", "--over-time").out.splitlines()]
+    assert ["20", "2", "learned", "50.0%", "40.0%"] in lines
 
 
-def test_another_run_keeps_some_of_it_too(learnt) -> None:
-    overlaps = show(learnt, "--against", "manual")["overlaps"]["text"]
+def test_another_run_keeps_some_of_it_too(learned) -> None:
+    overlaps = show(learned, "--against", "manual")["overlaps"]["text"]
     assert overlaps["embedding"] == {"shared": 0.5, "chance": 0.25}
     assert overlaps["heads"] == {"shared": 0.0, "chance": 0.0}
     assert overlaps["channels"] == {"shared": 1.0, "chance": 0.5}
-    assert "manual keeps too" in learnt("runs", "show", "auto", "--architecture", "--against", "manual").out
+    assert "manual keeps too" in learned("runs", "show", "auto", "--architecture", "--against", "manual").out
 
 
-def test_figures_of_the_layers_and_of_the_time(learnt) -> None:
-    assert "figure: new/a.pdf" in learnt("runs", "show", "auto", "--architecture", "--figure", "new/a.pdf").out
-    learnt("runs", "show", "auto", "--architecture", "--over-time", "--figure", "b.svg", "--json")
+def test_figures_of_the_layers_and_of_the_time(learned) -> None:
+    assert "figure: new/a.pdf" in learned("runs", "show", "auto", "--architecture", "--figure", "new/a.pdf").out
+    learned("runs", "show", "auto", "--architecture", "--over-time", "--figure", "b.svg", "--json")
     assert Path("new/a.pdf").read_bytes().startswith(b"%PDF")
     assert Path("b.svg").stat().st_size > 10_000
 
 
-def test_a_fork_starts_with_its_parents_state(learnt) -> None:
+def test_a_fork_starts_with_its_parents_state(learned) -> None:
     began_s = json.loads(Path("runs/auto/events.jsonl").read_text().splitlines()[0])["time_s"]
     forked = Forked(run="fork", step=10, parent="auto", parent_step=10, parent_began_s=began_s)
     make_run("fork", 25, MaskSnapshot(25, 1, True, 0.3, 0.3, {"text": mask(0.5)}), first=forked)
-    shown = json.loads(learnt("runs", "show", "fork", "--architecture", "--over-time", "--json").out)["architecture"]
+    shown = json.loads(learned("runs", "show", "fork", "--architecture", "--over-time", "--json").out)["architecture"]
     assert shown["over_time"]["steps"] == [0, 10, 25]
 
 
@@ -116,10 +116,10 @@ def test_a_fork_starts_with_its_parents_state(learnt) -> None:
         (["auto", "--stage", "1"], "--stage needs --architecture"),
         (["auto", "--stage", "0"], "--stage needs --architecture"),
         (["auto", "--architecture", "--stage", "0"], "no stage 0 here"),
-        (["auto", "--over-time"], "--over-time is about"),
+        (["auto", "--over-time"], "--over-time needs --architecture"),
         (["auto", "--costs"], "--costs needs --architecture"),
         (["auto", "--figure", "x.png"], "--gradients and --architecture"),
-        (["auto", "--architecture", "--gradients", "--figure", "x.png"], "not both"),
+        (["auto", "--architecture", "--gradients", "--figure", "x.png"], "exactly one of"),
         (["auto", "--architecture", "--stage", "3"], "no stage 3 here; there are masks of: 1, 2"),
         (["auto", "--architecture", "--against", "manul"], "did you mean 'manual'"),
         (["auto", "--architecture", "--against", "plain"], "--against plain: this run's student inherits nothing"),
@@ -128,23 +128,23 @@ def test_a_fork_starts_with_its_parents_state(learnt) -> None:
         (["plain", "--architecture"], "--recipe tinyclip-manual"),
     ],
 )
-def test_what_cannot_be_shown_is_one_line(learnt, arguments: list[str], remedy: str) -> None:
+def test_what_cannot_be_shown_is_one_line(learned, arguments: list[str], remedy: str) -> None:
     make_run("plain", 3)
-    result = learnt("runs", "show", *arguments)
+    result = learned("runs", "show", *arguments)
     assert result.code == 2
     assert remedy in result.err
     assert result.err.count("\n") == 1
 
 
-def test_damaged_snapshots_are_reported(learnt) -> None:
+def test_damaged_snapshots_are_reported(learned) -> None:
     for snapshot in Path("runs/auto/snapshots").iterdir():
         snapshot.write_bytes(snapshot.read_bytes()[:50])
-    result = learnt("runs", "show", "auto", "--architecture")
+    result = learned("runs", "show", "auto", "--architecture")
     assert result.code == 2
     assert "3 snapshots of masks in" in result.err
 
 
-@pytest.mark.usefixtures("learnt")
+@pytest.mark.usefixtures("learned")
 def test_no_torch_is_loaded() -> None:
     code = (
         "import sys; sys.argv = ['workbench', 'runs', 'show', 'auto', '--architecture', '--against', 'manual'];\n"

@@ -53,7 +53,7 @@ def test_a_figure_that_cannot_be_drawn_leaves_no_model(workbench, tiny_models) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "nothing is left out"),
+        ((), "nothing to remove"),
         (("--depth", "99"), "the teacher has 4 layers, choose 1 to 4"),
         (("--set", "image.width=50"), "not a multiple of the head size"),
         (("--set", "image.widht=64"), "did you mean 'width'"),
@@ -99,7 +99,7 @@ def test_a_setting_that_an_error_advises_is_taken(workbench, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--auto", "0.5"], "name some with --data SPEC"),
+        (["--auto", "0.5"], "add --data SPEC"),
         (["--auto", "1.5", "--data", "samples:scenes"], "--auto must be above 0 and below 1 (got 1.5)"),
         (["--auto", "nan", "--data", "samples:scenes"], "--auto must be above 0 and below 1 (got nan)"),
         (["--auto", "0.5", "--data", "nowhere.csv"], "name another with --data SPEC"),
