@@ -20,7 +20,7 @@ from workbench.report.words import findings, progress, troubles
 from workbench.report.write import document, write_report
 from workbench.runs.checkpoints import write_checkpoint
 from workbench.statistics.intervals import seed_gain
-from workbench.tui.study.lines import as_words
+from workbench.tui.study.panes import as_words
 from workbench.views.metrics import metric_label
 
 VALUES = {

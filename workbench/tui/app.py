@@ -144,7 +144,7 @@ class Workbench(App[None]):
         """A notice of a process that was started; and later, while this is open, of what it could not do."""
 
         async def hear() -> None:
-            from workbench.tui.steer import complaint
+            from workbench.tui.commands import complaint
 
             if wrong := await complaint(apart):
                 self.say(f"{what}, and ended: {wrong}", is_wrong=True)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workbench.files import write_atomically
-from workbench.tui.words import Axis
+from workbench.tui.text import Axis
 
 View = Literal["runs", "by study", "studies"]
 

@@ -19,7 +19,7 @@ from workbench.tui.charts.raster import (
     time_text,
     with_room,
 )
-from workbench.tui.words import number
+from workbench.tui.text import number
 
 FAINT, TITLE, CURSOR, MARK = "faint", "title", "cursor", "mark"
 LABEL_WIDTH = 7

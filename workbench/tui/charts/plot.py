@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from workbench.tui.charts.raster import Floats, Range
-from workbench.tui.words import Axis
+from workbench.tui.text import Axis
 from workbench.views.curves import Trace, smooth
 
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.98)

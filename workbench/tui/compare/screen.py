@@ -13,11 +13,11 @@ from workbench.runs.directory import RunDirectory
 from workbench.terminal import visible
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import LETTERS, Lens
-from workbench.tui.compare.compared import Compared
+from workbench.tui.compare.group import Compared
 from workbench.tui.export import Table, plots_table
-from workbench.tui.panes import KeyFooter, PanedScreen, Panes, Reading, pane_keys
-from workbench.tui.run.feed import Name
-from workbench.tui.words import NOTHING, state_text
+from workbench.tui.tabs import KeyFooter, PanedScreen, Panes, Reading, pane_keys
+from workbench.tui.run.follow import Name
+from workbench.tui.text import NOTHING, state_text
 from workbench.views.comparison import Comparison, MetricRow, setting_text
 
 if TYPE_CHECKING:

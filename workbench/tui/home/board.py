@@ -9,7 +9,7 @@ from workbench.events import EvalDone, RunResumed, StepDone
 from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.liveness import TAKES_COMMANDS, RunStatus, run_status
 from workbench.runs.log import last_events, tail_events
-from workbench.tui.words import is_quiet
+from workbench.tui.text import is_quiet
 
 if TYPE_CHECKING:
     from workbench.config.steering import Origin

@@ -16,10 +16,10 @@ from workbench.tui.export import Table
 from workbench.tui.home.board import Board, Row
 from workbench.tui.home.studies import KEY, studies_of, study_line
 from workbench.tui.home.table import SORTS, Column, columns, headline, line, needs, next_metric, ordered, values
-from workbench.tui.panes import KeyFooter
+from workbench.tui.tabs import KeyFooter
 from workbench.tui.preferences import View
 from workbench.tui.rows import GAP, Line, Rows, clipped
-from workbench.tui.words import hex_of
+from workbench.tui.text import hex_of
 from workbench.views.metrics import metric_label
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class HomeScreen(Screen[None]):
         self._remember()
 
     def action_new(self) -> None:
-        from workbench.tui.start.screen import StartScreen
+        from workbench.tui.new_run.screen import StartScreen
 
         if self.app.memory.view == "studies":
             self._new_sweep()
@@ -266,8 +266,8 @@ class HomeScreen(Screen[None]):
 
     def _new_sweep(self) -> None:
         from workbench.tui.dialogs import Form
-        from workbench.tui.start.draft import SWEEP_FIELDS, sweep_command, sweep_said
-        from workbench.tui.steer import start_sweep
+        from workbench.tui.new_run.draft import SWEEP_FIELDS, sweep_command, sweep_said
+        from workbench.tui.commands import start_sweep
 
         runs_dir = self.board.runs_dir
 

@@ -10,7 +10,7 @@ from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
 from workbench.tui.home.table import BAR_WIDTH, Column, Tones
 from workbench.tui.rows import Cell, Line
-from workbench.tui.words import NOTHING, bar
+from workbench.tui.text import NOTHING, bar
 from workbench.views.metrics import metric_label
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
 from workbench.tui.preferences import Preferences
 from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
-from workbench.tui.words import NOTHING, SORTS_FIRST, bar, number, sparkline, state_text, tone
+from workbench.tui.text import NOTHING, SORTS_FIRST, bar, number, sparkline, state_text, tone
 from workbench.views.metrics import METRIC_LABELS, metric_label
 
 SORTS = ("newest", "name", "state", "progress", "metric", "loss", "time left")

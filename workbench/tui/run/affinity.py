@@ -16,7 +16,7 @@ from workbench.terminal import visible
 from workbench.tui.charts.heat import Grid, Heat, grid_of
 from workbench.tui.charts.images import Pictures, Pixels, Titled
 from workbench.tui.export import Table
-from workbench.tui.words import number
+from workbench.tui.text import number
 from workbench.views.affinity import MEASURES, AffinityView, Measure, affinity_view
 
 if TYPE_CHECKING:

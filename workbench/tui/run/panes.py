@@ -11,9 +11,9 @@ from workbench.formatting import clock, duration, size
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.terminal import visible
-from workbench.tui.run.feed import MOST_NOTES, RunFollower, RunHistory
+from workbench.tui.run.follow import MOST_NOTES, RunFollower, RunHistory
 from workbench.tui.run.plots import NO_GRADIENTS, NO_MASKS, SnapshotReader, note_text
-from workbench.tui.words import bar, is_quiet, number, state_text, tone
+from workbench.tui.text import bar, is_quiet, number, state_text, tone
 from workbench.views.architecture import architecture
 from workbench.views.comparison import ComparedRun, Setting, compare_runs, setting_text
 from workbench.views.gradients import GradientsView

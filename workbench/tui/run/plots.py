@@ -17,7 +17,7 @@ from workbench.runs.mask_snapshots import MaskSnapshot, read_mask_history
 from workbench.runs.snapshots import Probe, read_probe_history
 from workbench.tui.charts.plot import INK, Curve, Mark, Plot, curve
 from workbench.tui.charts.raster import Floats
-from workbench.tui.run.feed import RunHistory
+from workbench.tui.run.follow import RunHistory
 from workbench.views.curves import Trace
 from workbench.views.gradients import GradientsView, gradients_view
 from workbench.views.masks import MaskTimeline, mask_timeline

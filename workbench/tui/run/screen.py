@@ -15,9 +15,9 @@ from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import Lens
 from workbench.tui.export import Table, plots_table
-from workbench.tui.panes import KeyFooter, PanedScreen, Panes, Reading, pane_keys
+from workbench.tui.tabs import KeyFooter, PanedScreen, Panes, Reading, pane_keys
 from workbench.tui.run.affinity import AffinityPane
-from workbench.tui.run.feed import RunFollower
+from workbench.tui.run.follow import RunFollower
 from workbench.tui.run.panes import config_text, events_text, gradients_text, head_text, layers_text, paper_text
 from workbench.tui.run.plots import (
     SnapshotReader,
@@ -29,8 +29,8 @@ from workbench.tui.run.plots import (
     speed_plots,
     step_at,
 )
-from workbench.tui.run.steering import Steering
-from workbench.tui.steer import call
+from workbench.tui.run.actions import Steering
+from workbench.tui.commands import call
 
 if TYPE_CHECKING:
     from workbench.tui.app import Workbench

@@ -13,10 +13,10 @@ from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import Lens
 from workbench.tui.export import Table, plots_table
-from workbench.tui.panes import KeyFooter, Panes, Reading, pane_keys
+from workbench.tui.tabs import KeyFooter, Panes, Reading, pane_keys
 from workbench.tui.rows import Rows
-from workbench.tui.study.followed import StudyState, read_study
-from workbench.tui.study.lines import (
+from workbench.tui.study.state import StudyState, read_study
+from workbench.tui.study.panes import (
     LEGEND,
     found_text,
     head_text,
@@ -27,8 +27,8 @@ from workbench.tui.study.lines import (
     table_headings,
     table_lines,
 )
-from workbench.tui.study.steering import StudySteering
-from workbench.tui.words import hex_of
+from workbench.tui.study.actions import StudySteering
+from workbench.tui.text import hex_of
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.tui.study.followed import covered, ended_trials, read_study
+from workbench.tui.study.state import covered, ended_trials, read_study
 
 CELLS = {f"{weight}": {"loss.fd.weight": weight} for weight in (0, 10)}
 WHOLE = st.integers(-50, 50)

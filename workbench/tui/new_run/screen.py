@@ -12,11 +12,11 @@ from textual.widgets import Input, Static
 
 from workbench.terminal import visible
 from workbench.tui.dialogs import Ask
-from workbench.tui.panes import KeyFooter
+from workbench.tui.tabs import KeyFooter
 from workbench.tui.rows import GAP, Cell, Line, Rows
-from workbench.tui.start.draft import Draft, about
-from workbench.tui.steer import call
-from workbench.tui.words import hex_of
+from workbench.tui.new_run.draft import Draft, about
+from workbench.tui.commands import call
+from workbench.tui.text import hex_of
 
 if TYPE_CHECKING:
     from workbench.tui.app import Workbench

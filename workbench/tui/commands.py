@@ -14,7 +14,7 @@ from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.control import send_command
 from workbench.runs.directory import RunDirectory
 from workbench.sweeps.storage import default_file
-from workbench.tui.words import number
+from workbench.tui.text import number
 
 LOOK_EVERY_S = 0.5
 

@@ -13,9 +13,9 @@ from workbench.runs.liveness import TAKES_COMMANDS, run_status
 from workbench.sweeps.storage import default_file
 from workbench.tui import steer
 from workbench.tui.dialogs import Ask, Form
-from workbench.tui.panes import PanedScreen
+from workbench.tui.tabs import PanedScreen
 from workbench.tui.study import followed
-from workbench.tui.study.followed import StudyState, read_study
+from workbench.tui.study.state import StudyState, read_study
 from workbench.views.study import StudyCell
 
 if TYPE_CHECKING:

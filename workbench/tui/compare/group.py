@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.config.toml import read_toml
 from workbench.figures.style import palette
 from workbench.tui.charts.plot import Plot, curve
-from workbench.tui.run.feed import Name, RunFollower
+from workbench.tui.run.follow import Name, RunFollower
 from workbench.views.comparison import ComparedRun, Comparison, Evaluated, compare_runs, setting_text
 from workbench.views.metrics import in_order, metric_label
 from workbench.views.results import PairedView, ResultRow, paired_view

@@ -1,7 +1,7 @@
 import pytest
 
 from workbench.config.toml import load_recipe
-from workbench.tui.start.draft import Draft, about, sweep_command, sweep_said
+from workbench.tui.new_run.draft import Draft, about, sweep_command, sweep_said
 
 
 def test_every_setting_of_the_recipe_is_there_with_its_docstring(tmp_path) -> None:
@@ -63,7 +63,7 @@ def test_the_form_is_typed_checked_and_started(drive, seen, notices, soon, monke
         asked.append(command)
         return '{"id": "mine"}'
 
-    monkeypatch.setattr("workbench.tui.start.screen.call", call)
+    monkeypatch.setattr("workbench.tui.new_run.screen.call", call)
 
     async def steps(pilot) -> None:
         await pilot.press("N")

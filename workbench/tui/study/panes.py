@@ -18,8 +18,8 @@ from workbench.terminal import visible
 from workbench.tui.charts.plot import INK, Curve, Plot
 from workbench.tui.compare.screen import columns_text
 from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
-from workbench.tui.study.followed import StudyState
-from workbench.tui.words import NOTHING, TONES
+from workbench.tui.study.state import StudyState
+from workbench.tui.text import NOTHING, TONES
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import Replicate, StudyCell, Tried, history, paper_in_our_unit
 

@@ -11,8 +11,8 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.tui import steer
 from workbench.tui.dialogs import Ask, Form
-from workbench.tui.panes import PanedScreen
-from workbench.tui.run.feed import RunFollower
+from workbench.tui.tabs import PanedScreen
+from workbench.tui.run.follow import RunFollower
 
 if TYPE_CHECKING:
     from workbench.tui.app import Workbench

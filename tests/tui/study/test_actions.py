@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from workbench.tui.study.followed import overrides, queued_trials
+from workbench.tui.study.state import overrides, queued_trials
 
 CELLS = {f"{weight}": {"loss.fd.weight": weight} for weight in (0, 10)}
 HUNT = """
@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch):
         found["called"].append(arguments)
         return "queued\n"
 
-    monkeypatch.setattr("workbench.tui.steer.call", call)
+    monkeypatch.setattr("workbench.tui.commands.call", call)
     monkeypatch.setattr("workbench.process.start_detached", lambda argv, _: found["started"].append(argv[3:]))
     return found
 
@@ -141,7 +141,7 @@ def test_what_is_wrong_with_a_queue_is_said(record, drive, soon, asked, notices,
         await asyncio.sleep(0)
         raise ValueError("the storage is damaged")
 
-    monkeypatch.setattr("workbench.tui.steer.call", refuse)
+    monkeypatch.setattr("workbench.tui.commands.call", refuse)
 
     async def steps(pilot) -> None:
         await read(pilot, soon)

@@ -10,7 +10,7 @@ import pytest
 from workbench.runs.directory import RunDirectory
 from workbench.tui.home.board import Board
 from workbench.tui.rows import Rows
-from workbench.tui.run.feed import RunFollower
+from workbench.tui.run.follow import RunFollower
 
 
 @pytest.fixture
