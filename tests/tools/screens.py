@@ -1,8 +1,9 @@
-"""The pictures of the dashboard for a README: real screens of a folder of recorded runs, as SVG files."""
+"""Writes the README's screenshots of the dashboard: ``python tests/tools/screens.py RUNS_DIR OUT_DIR``."""
 
 import asyncio
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,50 +27,36 @@ FONTS = "Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
 
 
 def write_screens(runs_dir: Path, out: Path) -> list[Path]:
-    """Writes ``tui_*.svg``: the runs, the newest run with probe pairs, and the study that is nearest to its end.
-
-    Raises:
-        ValueError: the folder holds no runs, or the files cannot be written.
-    """
+    """Write ``tui_*.svg``: the runs, the newest run with probe pairs, and the study with the most progress."""
     runs = list_runs(runs_dir)
-    if not runs:
-        raise ValueError(f"{runs_dir} holds no runs to show: train some, or name another folder with --runs DIR")
-    told = next((run for run in runs if any(run.snapshots.glob(f"{KIND}-*"))), runs[0])
+    run = next((run for run in runs if any(run.snapshots.glob(f"{KIND}-*"))), runs[0])
     board = Board(runs_dir)
     while board.poll(WAIT_S):
         pass
     studies = sorted(studies_of(board), key=lambda one: one.share)
     study = studies[-1].name if studies else ""
-    with tempfile.TemporaryDirectory() as habits:  # nobody's own filter and theme
-        before, os.environ["XDG_STATE_HOME"] = os.environ.get("XDG_STATE_HOME"), habits
-        try:
-            pictures = asyncio.run(_shoot_all(runs_dir, told, study))
-        finally:
-            del os.environ["XDG_STATE_HOME"]
-            if before is not None:
-                os.environ["XDG_STATE_HOME"] = before
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, svg in pictures.items():
-            write_atomically(out / f"{name}.svg", with_usual_fonts(svg))
-    except OSError as error:
-        raise ValueError(f"cannot write to {out}: {error.strerror or error}") from None
-    return [out / f"{name}.svg" for name in pictures]
+    with tempfile.TemporaryDirectory() as state:  # the author's own filter and theme must not show
+        os.environ["XDG_STATE_HOME"] = state
+        images = asyncio.run(_shoot_all(runs_dir, run, study))
+    out.mkdir(parents=True, exist_ok=True)
+    for name, svg in images.items():
+        write_atomically(out / f"{name}.svg", with_local_fonts(svg))
+    return [out / f"{name}.svg" for name in images]
 
 
-async def _shoot_all(runs_dir: Path, told: RunDirectory, study: str) -> dict[str, str]:
-    pictures = {
+async def _shoot_all(runs_dir: Path, run: RunDirectory, study: str) -> dict[str, str]:
+    images = {
         "tui_runs": await _shoot(Workbench(runs_dir), ""),
-        "tui_loss": await _shoot(Workbench(runs_dir, told), "1"),
-        "tui_affinity": await _shoot(Workbench(runs_dir, told), "6", "ill"),
+        "tui_loss": await _shoot(Workbench(runs_dir, run), "1"),
+        "tui_affinity": await _shoot(Workbench(runs_dir, run), "6", "ill"),
     }
     if study:
-        pictures["tui_study"] = await _shoot(Workbench(runs_dir, None, study), "1")
-    return pictures
+        images["tui_study"] = await _shoot(Workbench(runs_dir, None, study), "1")
+    return images
 
 
 async def _shoot(app: Workbench, keys: str, then: str = "") -> str:
-    """The screen as SVG, once everything on it has been read, and some more keys were pressed."""
+    """The screen as SVG: press ``keys``, wait until all data are read, press ``then``."""
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press(*keys)
         await _until(lambda: _is_read(app.screen))
@@ -81,9 +68,9 @@ async def _shoot(app: Workbench, keys: str, then: str = "") -> str:
 
 def _is_read(screen: Screen[object]) -> bool:
     if isinstance(screen, RunScreen):
-        has_looked = screen.shelf.num_readings > 0 and screen.query_one(AffinityPane).has_looked
-        return screen.feed.share_read == 1 and (screen.pane != "affinity" or has_looked)
-    return screen.studied is not None if isinstance(screen, StudyScreen) else True
+        has_images = screen.snapshot_reader.num_readings > 0 and screen.query_one(AffinityPane).has_tried_images
+        return screen.follower.share_read == 1 and (screen.pane != "affinity" or has_images)
+    return screen.study_state is not None if isinstance(screen, StudyScreen) else True
 
 
 async def _until(holds: Callable[[], bool]) -> None:
@@ -94,12 +81,17 @@ async def _until(holds: Callable[[], bool]) -> None:
 
 
 async def _settle(pilot: Pilot[None]) -> None:
-    """The line under the tabs slides; what is drawn stands still."""
+    """Wait for the animation of the line below the tabs."""
     await pilot.wait_for_animation()
     await asyncio.sleep(1.5)
 
 
-def with_usual_fonts(svg: str) -> str:
-    """The picture with fonts that are on people's machines: pages that show pictures fetch none for them."""
+def with_local_fonts(svg: str) -> str:
+    """The image with fonts of the reader's machine: pages that embed an SVG load no web fonts for it."""
     svg = re.sub(r"@font-face\s*\{[^}]*\}\s*", "", svg)
     return re.sub(r"font-family:\s*[^;]*Fira Code[^;]*;", f"font-family: {FONTS};", svg)
+
+
+if __name__ == "__main__":
+    for path in write_screens(Path(sys.argv[1]), Path(sys.argv[2])):
+        print(path)

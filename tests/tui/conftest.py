@@ -101,7 +101,7 @@ class Recorder:
                 results = [evaluated(run, 100, value), evaluated(run, 100, value + 0.001, "test")]
                 self(run, settings={"seed": seed, "sweep": origin}, extra=results, **last)
 
-    def say(self, name: str, *events: Event) -> None:
+    def log(self, name: str, *events: Event) -> None:
         """More events of a run."""
         for event in events:
             self.logs[name].append(event)

@@ -66,12 +66,12 @@ def compare(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("target", ["home", "run", "study"])
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_screens_look_as_they_did(told, drive, seen, soon, size, target: str) -> None:
+def test_screens_match_their_snapshots(told, drive, seen, soon, size, target: str) -> None:
     found: dict[str, str] = {}
     ready = {
-        "home": lambda pilot: "being read" not in seen(pilot),
-        "run": lambda pilot: pilot.app.screen.shelf.num_readings > 0,
-        "study": lambda pilot: pilot.app.screen.studied is not None,
+        "home": lambda pilot: "loading" not in seen(pilot),
+        "run": lambda pilot: pilot.app.screen.snapshot_reader.num_readings > 0,
+        "study": lambda pilot: pilot.app.screen.study_state is not None,
     }
 
     async def steps(pilot) -> None:

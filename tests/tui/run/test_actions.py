@@ -71,7 +71,7 @@ async def told_while_it_runs(pilot, run, seen, soon) -> None:
 async def forked(pilot, run, seen, soon, notices) -> None:
     await pilot.press("F")
     await pilot.pause()
-    assert "A new run begins from live" in " ".join(seen(pilot).split())
+    assert "Starts a new run from live" in " ".join(seen(pilot).split())
     for _ in range(3):
         await pilot.press("tab")
     await pilot.press(*"fork", "enter")
@@ -87,7 +87,7 @@ async def stopped_and_resumed(pilot, run, seen, soon, notices) -> None:
     await soon(lambda: "stopped" in seen(pilot))
     await pilot.press("S")
     await pilot.pause()
-    assert "nobody is there to be asked; R goes on with it" in notices(pilot)
+    assert "press R to resume it" in notices(pilot)
 
     await pilot.press("R", "y")
     await soon(lambda: run_status(run).state == "running", 240)
