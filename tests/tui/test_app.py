@@ -1,4 +1,4 @@
-"""The dashboard in a real terminal: what it leaves behind, however it ends."""
+"""The dashboard in a pseudo-terminal: the terminal is restored however it ends."""
 
 import os
 import pty
@@ -20,7 +20,7 @@ MOUSE_OFF, CURSOR_ON = b"\x1b[?1000l", b"\x1b[?25h"
 
 
 class Terminal:
-    """A process in a pseudo-terminal, and all that it has written there."""
+    """A process in a pseudo-terminal, and its output."""
 
     def __init__(self, argv: list[str], environment: dict[str, str]) -> None:
         self.master, slave = pty.openpty()
@@ -46,7 +46,7 @@ class Terminal:
         return self.process.returncode
 
     def is_restored(self) -> bool:
-        """Back on the usual screen with its cursor, without the mouse, echoing what is typed."""
+        """Whether the terminal is back on its main screen: cursor shown, mouse off, input echoed."""
         last = {code: self.written.rfind(code) for code in (ENTERED, LEFT, MOUSE_OFF, CURSOR_ON)}
         echoes = bool(termios.tcgetattr(self.slave)[3] & termios.ECHO)
         return last[LEFT] > last[ENTERED] >= 0 and last[CURSOR_ON] > 0 and last[MOUSE_OFF] > 0 and echoes
@@ -54,7 +54,7 @@ class Terminal:
 
 @pytest.fixture
 def open_terminal(record, tmp_path):
-    """``open_terminal(code)``: the dashboard, or a script of one's own that ends in it."""
+    """``open_terminal(script)``: runs the dashboard, or a script that ends in it."""
     record("one")
     opened: list[Terminal] = []
 

@@ -1,4 +1,4 @@
-"""Two hundred runs, ten that are live, a million events, a clock that jumps."""
+"""Load tests: 200 runs, nine live ones, a million events, a jumping clock."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ def many(record):
 
 
 def test_a_folder_of_200_runs_is_on_screen_in_a_second_of_work(many) -> None:
-    """Of this process's time, for the machine may have other things to do."""
+    """Counts CPU time of the process, as other processes share the machine."""
     script = (
         "import asyncio, time\n"
         "from pathlib import Path\n"

@@ -82,7 +82,7 @@ def test_the_mouse_chooses_a_cell_and_the_data_can_be_copied(record, drive, seen
     drive(steps, run, (140, 45))
 
 
-EXAMPLE = Path(__file__).parents[2] / "data_samples/runs/example-clip-kd"
+EXAMPLE = Path(__file__).parents[3] / "data_samples/runs/example-clip-kd"
 
 
 @pytest.fixture

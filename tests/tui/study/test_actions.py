@@ -1,4 +1,4 @@
-"""A trial more, a cell once more: what is asked of the sweep, and what the search's own storage then holds."""
+"""Adding trials and retrying cells: the commands sent to the sweep, and the storage of the search."""
 
 import asyncio
 import shutil
@@ -27,7 +27,7 @@ loss.mfd.weight = 1.0
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch):
-    """What was asked of the command line, and what was started: each a list of arguments."""
+    """The command lines that were called and those that were started, as lists of arguments."""
     found: dict[str, list[list[str]]] = {"called": [], "started": []}
 
     async def call(arguments: list[str]) -> str:
@@ -41,7 +41,7 @@ def asked(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def storage(record):
-    """``storage(name)``: an empty file where a study's storage would be."""
+    """``storage(name)``: creates an empty file as a study's storage."""
 
     def make(name: str) -> None:
         (record.folder / "studies").mkdir(parents=True)

@@ -15,7 +15,7 @@ async def read(pilot, soon) -> None:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The command lines of processes that would have been started."""
+    """The command lines of started processes; none really starts."""
     found: list[list[str]] = []
     monkeypatch.setattr("workbench.process.start_detached", lambda argv, _: found.append(argv[1:]))
     return found
@@ -81,7 +81,7 @@ def test_a_cell_opens_its_runs_and_a_run_opens_itself(record, drive, soon) -> No
         await read(pilot, soon)
         await pilot.press("j", "enter")
         await soon(lambda: type(pilot.app.screen).__name__ == "CompareScreen")
-        assert [follower.run.id for follower in pilot.app.screen.compared.followers] == [
+        assert [follower.run.id for follower in pilot.app.screen.group.followers] == [
             "fd_weight-10-s0",
             "fd_weight-10-s1",
         ]

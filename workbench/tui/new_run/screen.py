@@ -25,13 +25,13 @@ class NewRunScreen(Screen[None]):
     """A table of settings; an edit is checked after every key."""
 
     DEFAULT_CSS = """
-    StartScreen #verdict { height: 2; padding: 0 1; background: $panel; }
-    StartScreen #verdict.-wrong { color: $error; }
-    StartScreen #about { height: 2; padding: 0 1; color: $text-muted; }
-    StartScreen #settings { height: 1fr; scrollbar-size-horizontal: 0; }
-    StartScreen Input { display: none; border: none; height: 1; padding: 0 1; background: $surface; }
-    StartScreen.-typing #value { display: block; }
-    StartScreen.-filtering #filter { display: block; }
+    NewRunScreen #verdict { height: 2; padding: 0 1; background: $panel; }
+    NewRunScreen #verdict.-wrong { color: $error; }
+    NewRunScreen #about { height: 2; padding: 0 1; color: $text-muted; }
+    NewRunScreen #settings { height: 1fr; scrollbar-size-horizontal: 0; }
+    NewRunScreen Input { display: none; border: none; height: 1; padding: 0 1; background: $surface; }
+    NewRunScreen.-typing #value { display: block; }
+    NewRunScreen.-filtering #filter { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "back", key_display="esc"),
