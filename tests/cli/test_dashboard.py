@@ -79,20 +79,3 @@ def test_without_a_terminal_the_remedy_is_printed(runs) -> None:
     said = call("--runs", runs)
     assert isinstance(said.exception, ValueError)
     assert "--once" in str(said.exception)
-
-
-def test_screens_are_written_as_images_without_web_fonts(runs, tmp_path) -> None:
-    said = call("--runs", runs, "--screens", tmp_path / "out")
-    assert said.exit_code == 0
-    pictures = sorted((tmp_path / "out").iterdir())
-    assert [picture.name for picture in pictures] == [
-        "tui_affinity.svg",
-        "tui_loss.svg",
-        "tui_runs.svg",
-        "tui_study.svg",
-    ]
-    for picture in pictures:
-        text = picture.read_text()
-        assert "@font-face" not in text
-        assert "http://www.w3.org" in text
-        assert "cdnjs" not in text

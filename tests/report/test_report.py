@@ -19,7 +19,7 @@ from workbench.report.words import findings, progress, troubles
 from workbench.report.write import document, write_report
 from workbench.runs.checkpoints import write_checkpoint
 from workbench.statistics.intervals import seed_gain
-from workbench.tui.study.lines import as_words
+from workbench.tui.study.panes import report_text
 from workbench.views.metrics import metric_label
 
 VALUES = {
@@ -296,7 +296,7 @@ def test_names_of_others_break_no_table_in_markdown(hostile):
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in bars}) == 1
     (row, *_) = (line for line in bars if "=1+1" in line)
     assert row.startswith(r"| =1+1 a\|b\\end{table}\`c\`\<script> \[x](http://y) \\x1b[2J\\n$x$ #_%&~^{} |")
-    shown = as_words(markdown(hostile), 1000).plain
+    shown = report_text(markdown(hostile), 1000).plain
     assert r"=1+1 a|b\end{table}`c`<script> [x](http://y) \x1b[2J\n$x$ #_%&~^{}" in shown
 
 

@@ -13,7 +13,7 @@ from workbench.process import boot_id, started_at, this_host
 from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.liveness import Owner, RunLock, read_owner, run_status
 from workbench.runs.log import EventLog
-from workbench.tui.words import is_quiet, state_text
+from workbench.tui.text import is_quiet, state_text
 
 
 @pytest.fixture

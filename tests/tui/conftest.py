@@ -1,4 +1,4 @@
-"""Recorded runs to show, and an application driven by a pilot."""
+"""Fixtures: recorded runs, and the dashboard driven by Textual's pilot."""
 
 import asyncio
 import os
@@ -49,7 +49,7 @@ def evaluated(run: str, step: int, value: float, split: str = "validation") -> E
 
 @dataclass
 class Recorder:
-    """Writes runs into a folder as a training loop would have."""
+    """Writes runs into a folder as a training loop does."""
 
     folder: Path
     logs: dict[str, EventLog] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Recorder:
         settings: dict[str, Any] | None = None,
         extra: list[Event] | None = None,
     ) -> RunDirectory:
-        """A run of ``last`` of 100 steps; ``state`` None leaves it alive, in this very process."""
+        """A run of ``last`` of 100 steps; with ``state`` None it is live, owned by this process."""
         run = create_run(self.folder, name, tomli_w.dumps(RECIPE | (settings or {})))
         log = self.logs[name] = EventLog(run.events_file)
         log.append(
@@ -101,8 +101,8 @@ class Recorder:
                 results = [evaluated(run, 100, value), evaluated(run, 100, value + 0.001, "test")]
                 self(run, settings={"seed": seed, "sweep": origin}, extra=results, **last)
 
-    def say(self, name: str, *events: Event) -> None:
-        """More events of a run."""
+    def log(self, name: str, *events: Event) -> None:
+        """Append events to a run's log."""
         for event in events:
             self.logs[name].append(event)
 
@@ -121,14 +121,14 @@ def record(tmp_path: Path) -> Recorder:
 
 @pytest.fixture(autouse=True)
 def _own_habits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Habits and exports go to a folder of the test's own."""
+    """Preferences and exports go to the test's own folder."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def drive(record: Recorder) -> Callable[..., Workbench]:
-    """``drive(steps, run=..., size=...)`` shows the dashboard and awaits ``steps(pilot)``; any error in it fails."""
+    """``drive(steps, run=..., size=...)`` runs the dashboard and awaits ``steps(pilot)``; any error in it fails."""
 
     def show(
         steps: Steps, run: RunDirectory | None = None, size: tuple[int, int] = (80, 24), study: str = ""
@@ -149,7 +149,7 @@ def drive(record: Recorder) -> Callable[..., Workbench]:
 
 @pytest.fixture(scope="session")
 def seen() -> Callable[[Any], str]:
-    """``seen(pilot)``: what a person sees, line by line."""
+    """``seen(pilot)``: the text of the screen, line by line."""
 
     def text(pilot: Pilot[None]) -> str:
         return "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
@@ -159,7 +159,7 @@ def seen() -> Callable[[Any], str]:
 
 @pytest.fixture(scope="session")
 def notices() -> Callable[[Any], str]:
-    """``notices(pilot)``: all that was notified."""
+    """``notices(pilot)``: all notifications."""
     return lambda pilot: "\n".join(str(notice.message) for notice in pilot.app._notifications)
 
 
@@ -170,7 +170,7 @@ def soon() -> Callable[..., Awaitable[None]]:
     async def wait(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
         until = asyncio.get_running_loop().time() + timeout_s
         while not condition():
-            assert asyncio.get_running_loop().time() < until, "it did not come about"
+            assert asyncio.get_running_loop().time() < until, "timed out"
             await asyncio.sleep(0.05)
 
     return wait

@@ -1,6 +1,6 @@
-"""Every screen as text, compared with what a person has looked at once and found good.
+"""Every screen as text, compared with a stored snapshot.
 
-After a change that is meant: ``WORKBENCH_NEW_SNAPSHOTS=1 pytest tests/tui/test_snapshots.py``, and read the difference.
+After an intended change: ``WORKBENCH_NEW_SNAPSHOTS=1 pytest tests/tui/test_snapshots.py``, and read the difference.
 """
 
 import os
@@ -20,8 +20,7 @@ SCREENS = {
     "loss": ("run", "1"),
     "metrics": ("run", "2"),
     "gradients": ("run", "5"),
-    "affinity": ("run", "6"),
-    "keys": ("run", "question_mark"),
+    "keys": ("run", "6 question_mark"),  # the matrices are color alone: run/test_affinity.py checks them
     "study": ("study", "1"),
     "study-runs": ("study", "2"),
     "start": ("home", "N"),
@@ -32,7 +31,7 @@ CELLS = {f"{weight}": {"loss.fd.weight": weight} for weight in (0, 10, 100)}
 
 @pytest.fixture
 def told(record, monkeypatch: pytest.MonkeyPatch):
-    """A run with a bit of everything, and a study; in a folder whose name is the same everywhere."""
+    """A run with every kind of data, and a study."""
     monkeypatch.setenv("TZ", "UTC")
     record.study("fd_weight", CELLS)
     told = Commanded(run="told", step=50, command="set", arguments={"loss.icl.weight": 2.0}, time_s=1e9)
@@ -51,7 +50,7 @@ def told(record, monkeypatch: pytest.MonkeyPatch):
 
 
 def as_stored(text: str) -> str:
-    """Without what differs from time to time: the folder, the forecast, and blanks at the ends."""
+    """The text without what varies between machines: the folder, the time left, and trailing blanks."""
     text = re.sub(r" · about [^·\n]*", "", text)
     return "\n".join(re.sub(r"  /[^ ]*/.*", "", line).rstrip() for line in text.splitlines()) + "\n"
 
@@ -66,21 +65,21 @@ def compare(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("target", ["home", "run", "study"])
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_screens_look_as_they_did(told, drive, seen, soon, size, target: str) -> None:
+def test_screens_match_their_snapshots(told, drive, seen, soon, size, target: str) -> None:
     found: dict[str, str] = {}
     ready = {
-        "home": lambda pilot: "being read" not in seen(pilot),
-        "run": lambda pilot: pilot.app.screen.shelf.num_readings > 0,
-        "study": lambda pilot: pilot.app.screen.studied is not None,
+        "home": lambda pilot: "loading" not in seen(pilot),
+        "run": lambda pilot: pilot.app.screen.snapshot_reader.num_readings > 0,
+        "study": lambda pilot: pilot.app.screen.study_state is not None,
     }
 
     async def steps(pilot) -> None:
         if target == "run":
-            await pilot.press("6")  # snapshots are read when they are looked at
+            await pilot.press("6")  # snapshots are read when their pane is opened
         await soon(lambda: ready[target](pilot))
         for name, (where, key) in SCREENS.items():
             if where == target:
-                await pilot.press(*([key] if key else []))
+                await pilot.press(*key.split())
                 await pilot.pause(0.1)
                 found[f"{name}-{size[0]}x{size[1]}"] = as_stored(seen(pilot))
 

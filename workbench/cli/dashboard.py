@@ -28,9 +28,6 @@ def tui(
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     once: Annotated[bool, typer.Option("--once", help="Print the state of the runs once and exit.")] = False,
-    screens: Annotated[
-        Path | None, typer.Option("--screens", metavar="DIR", hidden=True, help="Write the README's screenshots there.")
-    ] = None,
     json: Json = False,
 ) -> None:
     """Open the dashboard: watch, understand and control runs. Quitting does not affect runs.
@@ -52,13 +49,6 @@ def tui(
     chosen, study = _find(runs, run) if run else (None, "")
     if once:
         print_once(runs, chosen.id if chosen else None, json, study)
-        return
-    if screens is not None:
-        from workbench.cli.output import print_line
-        from workbench.tui.screens import write_screens
-
-        for path in write_screens(runs, screens):
-            print_line(str(path))
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ValueError("the dashboard needs a terminal; for logs and pipes, use workbench tui --once")
@@ -114,10 +104,10 @@ def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> Non
 
 
 def _lines(board: "Board", memory: Any, rows: "list[Row]") -> list[list[str]]:
-    from workbench.tui.home.table import headline, said
+    from workbench.tui.home.table import cell_texts, headline
 
     metric = headline(board, memory)
-    shown = [said(row, metric) for row in rows]
+    shown = [cell_texts(row, metric) for row in rows]
     for row, one in zip(rows, shown, strict=True):
         if row.problem:  # printed in full below the table
             one["state"] = ("unreadable" if row.status is None else row.status.state, "")

@@ -1,7 +1,7 @@
-"""``workbench tui``: watch, understand and steer runs from a terminal, without torch.
+"""``workbench tui``: a terminal dashboard that displays and controls runs, without torch.
 
-``app`` is the way in, and every folder but ``charts`` is a screen. There, ``screen`` alone knows the terminal; what it
-shows is read, and put into words and plots, beside it: ``home.board`` follows all runs, ``run.feed`` one of them,
-``study.studied`` a study. ``charts`` draws plots as text. ``steer`` says what a command will do, and sends it: a screen
-never writes to a run, it drops commands into its ``control/``.
+``app`` is the application, ``host`` what screens need of it, and each folder except ``charts`` holds one screen. A
+screen's ``screen`` module is the only one that knows the terminal; its neighbors read the data (``home.board``,
+``run.follow``, ``study.state``) and turn them into text and plots. ``charts`` draws plots with characters. A screen
+never writes to a run: ``commands`` puts commands into the run's ``control/``.
 """

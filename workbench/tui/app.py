@@ -1,4 +1,4 @@
-"""The dashboard: the one application that its screens run in."""
+"""The dashboard's application: it opens screens, and holds the themes, the global keys and the signal handlers."""
 
 import asyncio
 import contextlib
@@ -6,10 +6,11 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.segment import Segment
-from textual.app import App, SystemCommand
+from textual import on
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.color import Color
 from textual.filter import LineFilter
@@ -19,15 +20,12 @@ from textual.theme import Theme
 from workbench.formatting import to_csv
 from workbench.runs.directory import RunDirectory
 from workbench.terminal import visible
-from workbench.tui.dialogs import OF_ALL_SCREENS, Keys
 from workbench.tui.export import Table, write_export
-from workbench.tui.preferences import Preferences, recall, remember
-
-if TYPE_CHECKING:
-    from workbench.process import BackgroundProcess
+from workbench.tui.host import Host, OpenComparison, OpenNewRun, OpenRun, OpenStudy
+from workbench.tui.keys import GLOBAL_ACTIONS, Keys
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-# Okabe and Ito's colours, as in all figures: good, odd and bad differ for the colour-blind too.
+# Okabe and Ito's colors, as in all figures: success, warning and error differ for the color-blind too.
 THEMES = (
     Theme(
         "workbench-dark",
@@ -60,13 +58,13 @@ THEMES = (
 
 
 class OnlyPrintable(LineFilter):
-    """Leaves out what no widget should have let through: control characters, and others that are not printed.
+    """Drops control and other unprintable characters that a widget has let through from a file.
 
-    They have no width, so that a line stays as long as it was measured.
+    They have no width, so a line keeps the length that was measured.
     """
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The segments of one line, as they go to the terminal."""
+        """The printable segments of one line."""
         del background
         return [
             segment
@@ -79,24 +77,23 @@ class OnlyPrintable(LineFilter):
 ONLY_PRINTABLE = OnlyPrintable()
 
 
-class Workbench(App[None]):
-    """Shows runs; quitting it never touches one."""
+class Workbench(Host):
+    """Displays and controls runs. Runs are processes of their own: quitting the dashboard does not affect them."""
 
     TITLE = "workbench"
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "keys", "keys", key_display="?"),
         Binding("q", "quit", "quit"),
-        Binding("t", "turn_theme", "light or dark", show=False),
+        Binding("t", "toggle_theme", "light or dark", show=False),
         Binding("e", "export", "export the screen (SVG) and its data (CSV)", show=False),
-        Binding("Y", "copy", "copy the data on screen", show=False),
+        Binding("Y", "copy", "copy the data of the screen", show=False),
     ]
 
     def __init__(self, runs_dir: Path, run: RunDirectory | None = None, study: str = "") -> None:
         """``run`` or ``study`` is opened at once."""
         super().__init__()
         self.runs_dir = runs_dir
-        self.memory: Preferences = recall()
         self._first_run, self._first_study = run, study
         for theme in THEMES:
             self.register_theme(theme)
@@ -104,57 +101,59 @@ class Workbench(App[None]):
     def on_mount(self) -> None:
         from workbench.tui.home.screen import HomeScreen
 
-        self.theme = self.memory.theme if self.memory.theme in self.available_themes else THEMES[0].name
-        self.theme_changed_signal.subscribe(self, self._keep_theme)
+        self.theme = self.preferences.theme if self.preferences.theme in self.available_themes else THEMES[0].name
+        self.theme_changed_signal.subscribe(self, self._save_theme)
         self.push_screen(HomeScreen(self.runs_dir))
-        if self._first_run is not None:  # a screen that is not shown is not loaded: the first one is to come at once
-            from workbench.tui.run.screen import RunScreen
-
-            self.push_screen(RunScreen(self._first_run))
+        if self._first_run is not None:
+            self._open_run(OpenRun(self._first_run))
         elif self._first_study:
-            from workbench.tui.study.screen import StudyScreen
-
-            self.push_screen(StudyScreen(self._first_study, self.runs_dir))
+            self._open_study(OpenStudy(self._first_study, self.runs_dir))
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread
-                loop.add_signal_handler(number, self._leave, number)
+                loop.add_signal_handler(number, self._exit_on_signal, number)
+
+    # A screen is imported when it is first opened: the dashboard starts faster with the first screen alone.
+
+    @on(OpenRun)
+    def _open_run(self, message: OpenRun) -> None:
+        from workbench.tui.run.screen import RunScreen
+
+        self.push_screen(RunScreen(message.run))
+
+    @on(OpenStudy)
+    def _open_study(self, message: OpenStudy) -> None:
+        from workbench.tui.study.screen import StudyScreen
+
+        self.push_screen(StudyScreen(message.name, message.runs_dir))
+
+    @on(OpenComparison)
+    def _open_comparison(self, message: OpenComparison) -> None:
+        from workbench.tui.compare.screen import CompareScreen
+
+        self.push_screen(CompareScreen(message.runs))
+
+    @on(OpenNewRun)
+    def _open_new_run(self, message: OpenNewRun) -> None:
+        from workbench.tui.new_run.screen import NewRunScreen
+
+        self.push_screen(NewRunScreen(message.runs_dir))
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Every line of every widget goes through these."""
+        """Textual's filters, then the one for unprintable characters, on every line of every widget."""
         return [*super().get_line_filters(), ONLY_PRINTABLE]
 
-    def _leave(self, number: int) -> None:
-        """The terminal is restored on the way out; the exit code is the shell's for the signal."""
+    def _exit_on_signal(self, number: int) -> None:
+        # `exit` restores the terminal; 128 + number is the exit code that shells report for a signal.
         self.exit(return_code=128 + number)
 
-    def _keep_theme(self, theme: Theme) -> None:
-        self.memory.theme = theme.name
-        self.keep()
-
-    def keep(self) -> None:
-        """Remembers how the person likes it."""
-        remember(self.memory)
-
-    def say(self, text: str, *, is_wrong: bool = False) -> None:
-        """A short notice; text from files is shown as it is."""
-        self.notify(visible(text, lines=True), severity="error" if is_wrong else "information", timeout=8, markup=False)
-
-    def has_started(self, what: str, apart: "BackgroundProcess") -> None:
-        """A notice of a process that was started; and later, while this is open, of what it could not do."""
-
-        async def hear() -> None:
-            from workbench.tui.steer import complaint
-
-            if wrong := await complaint(apart):
-                self.say(f"{what}, and ended: {wrong}", is_wrong=True)
-
-        self.say(f"{what}; what it prints goes to {apart.output}")
-        self.run_worker(hear(), group="apart", exit_on_error=False)
+    def _save_theme(self, theme: Theme) -> None:
+        self.preferences.theme = theme.name
+        self.save_preferences()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette: every key's action by name, then what Textual adds."""
-        listed = {*OF_ALL_SCREENS, "command_palette"}
+        """The commands of the palette: the action of every active key, then Textual's own."""
+        listed = {*GLOBAL_ACTIONS, "command_palette"}
         for active in screen.active_bindings.values():
             binding = active.binding
             if binding.description and active.enabled and binding.action not in listed:
@@ -171,7 +170,7 @@ class Workbench(App[None]):
         if not isinstance(self.screen, Keys):
             self.push_screen(Keys(self.screen))
 
-    def action_turn_theme(self) -> None:
+    def action_toggle_theme(self) -> None:
         self.theme = THEMES[self.current_theme.dark].name
 
     def action_export(self) -> None:
@@ -179,25 +178,25 @@ class Workbench(App[None]):
             return
         try:
             paths = write_export(getattr(self.screen, "export_name", "screen"), self.export_screenshot(), table)
-            self.say("written: " + ", ".join(map(str, paths)))
+            self.show_notice("saved " + ", ".join(map(str, paths)))
         except ValueError as error:
-            self.say(str(error), is_wrong=True)
+            self.show_notice(str(error), is_error=True)
 
     def action_copy(self) -> None:
         if (table := self._table()) is None:
             return
         text = to_csv(*table, separator="\t")
         self.copy_to_clipboard(text)
-        self.say(f"copied {text.count(chr(10)) - 1} rows, if this terminal lets programs copy (OSC 52)")
+        self.show_notice(f"copied {text.count(chr(10)) - 1} rows, if the terminal supports OSC 52")
 
     def _table(self) -> Table | None:
-        """The data of the screen; None where there is none, as over a question."""
+        """The data of the screen; None where it has none, such as a dialog."""
         find = getattr(self.screen, "table", None)
         return find() if find else None
 
 
 def show(runs_dir: Path, run: RunDirectory | None = None, study: str = "") -> None:
-    """Runs the dashboard until it is left; exits with a signal's code if one ended it."""
+    """Run the dashboard until it is closed; exit with 128 + N if signal N ended it."""
     app = Workbench(runs_dir, run, study)
     app.run()
     if app.return_code:

@@ -1,4 +1,4 @@
-"""What lies over a screen: every key of where one is, a question before something happens, and a form."""
+"""Dialogs over a screen: a confirmation, and a form whose fields are checked while they are filled in."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -8,16 +8,16 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen, Screen
+from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from workbench.terminal import visible
 
 ROOMY, AROUND = 30, 12  # rows of the terminal, and those around a form's fields
-# What a form's fields hold -> what would happen. ValueError: what is wrong with them.
+# Takes the values of a form's fields by name; returns a summary of what submitting does. Raises ValueError if invalid.
 Check = Callable[[dict[str, str]], str]
+Fields = dict[str, tuple[str, str]]  # a field's name -> its label and initial value
 
-OF_ALL_SCREENS = {binding.action for binding in Screen.BINDINGS if isinstance(binding, Binding)}
 FRAME = """
 {name} {{ align: center middle; }}
 {name} > #frame {{
@@ -31,76 +31,30 @@ FRAME = """
 """
 
 
-class Keys(ModalScreen[None]):
-    """Every key that does something where one was."""
+class Confirm(ModalScreen[bool]):
+    """Asks for confirmation; the result is True for "Confirm"."""
 
-    DEFAULT_CSS = FRAME.format(name="Keys")
+    DEFAULT_CSS = FRAME.format(name="Confirm")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark,q,enter", "dismiss", "close", show=False),
-        Binding("j", "scroll(1)", "down", show=False),
-        Binding("k", "scroll(-1)", "up", show=False),
+        Binding("y", "answer(True)", "confirm", show=False),
+        Binding("n,escape", "answer(False)", "cancel", show=False),
     ]
 
-    def __init__(self, of: Screen[object]) -> None:
+    def __init__(self, title: str, effect: str) -> None:
         super().__init__()
-        self._text = keys_text(of)
+        self._title, self._effect = title, effect
 
     def compose(self) -> ComposeResult:
-        """One list in a frame."""
-        with VerticalScroll(id="frame"):
-            yield Static(self._text)
-
-    def action_scroll(self, lines: int) -> None:
-        self.query_one("#frame").scroll_relative(y=lines, animate=False)
-
-
-def keys_text(screen: Screen[object]) -> Text:
-    """The keys by where they belong: to what has the focus, to the screen, to all screens."""
-    by_place: dict[str, dict[str, list[str]]] = {}
-    for key, active in screen.active_bindings.items():
-        if active.binding.description and active.enabled:
-            place = "Workbench" if active.binding.action in OF_ALL_SCREENS else type(active.node).__name__
-            shown = screen.app.get_key_display(active.binding)
-            shown = shown if active.binding.key == key else key
-            description = active.binding.description
-            description = description.lower() if description.istitle() else description[0].lower() + description[1:]
-            by_place.setdefault(place, {}).setdefault(description, []).append(shown)
-    names = {"Workbench": "everywhere", "Chart": "in a chart", "Rows": "in the lines", "HomeScreen": "the runs"}
-    names |= {"Heat": "in the matrices", "Reading": "in the text", "StudyScreen": "the study"}
-    text = Text()
-    for place, actions in sorted(by_place.items(), key=lambda item: item[0] == "Workbench"):
-        text.append(f"{names.get(place, place.removesuffix('Screen').lower())}\n", "bold")
-        for description, keys in actions.items():
-            text.append(f"  {' or '.join(dict.fromkeys(keys))[:18]:20}{description}\n")
-        text.append("\n")
-    text.append("what acts on a run or a study says what will happen, and asks first; all else only looks", "italic")
-    return text
-
-
-class Ask(ModalScreen[bool]):
-    """Says what will happen, and asks."""
-
-    DEFAULT_CSS = FRAME.format(name="Ask")
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "do it", show=False),
-        Binding("n,escape", "answer(False)", "leave it", show=False),
-    ]
-
-    def __init__(self, title: str, what_happens: str) -> None:
-        super().__init__()
-        self._title, self._what_happens = title, what_happens
-
-    def compose(self) -> ComposeResult:
-        """The question, and two buttons; the harmless one has the focus."""
+        """The question and two buttons; "Cancel" has the focus."""
         with Vertical(id="frame"):
             yield Static(visible(self._title), id="title", markup=False)
-            yield Static(self._what_happens, classes="label", markup=False)
+            yield Static(self._effect, classes="label", markup=False)
             with Horizontal(id="buttons"):
-                yield Button("do it (y)", variant="warning", id="yes", compact=True)
-                yield Button("leave it (n)", id="no", compact=True)
+                yield Button("Confirm (y)", variant="warning", id="yes", compact=True)
+                yield Button("Cancel (n)", id="no", compact=True)
 
     def on_mount(self) -> None:
-        self.app.clear_notifications()  # they would lie over the buttons
+        self.app.clear_notifications()  # they would cover the buttons
         self.query_one("#no").focus()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
@@ -111,7 +65,7 @@ class Ask(ModalScreen[bool]):
 
 
 class Form(ModalScreen[dict[str, str] | None]):
-    """Fields to fill in; what is typed is checked at once, and what would happen is said beneath."""
+    """Input fields, checked after every key; the result is their values by name, or None if canceled."""
 
     DEFAULT_CSS = (
         FRAME.format(name="Form")
@@ -125,17 +79,16 @@ Form #verdict.-wrong { color: $error; }
 """
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "leave it", show=False),
-        Binding("ctrl+s", "do", "do it", show=False, priority=True),
+        Binding("escape", "cancel", "cancel", show=False),
+        Binding("ctrl+s", "submit", "confirm", show=False, priority=True),
     ]
 
-    def __init__(self, title: str, fields: dict[str, tuple[str, str]], check: Check) -> None:
-        """``fields``: for each its label and what it holds at first."""
+    def __init__(self, title: str, fields: Fields, check: Check) -> None:
         super().__init__()
         self._title, self._fields, self._check = title, fields, check
 
     def compose(self) -> ComposeResult:
-        """Labels, inputs, the verdict and two buttons."""
+        """Labels, inputs, the result of the check and two buttons."""
         with Vertical(id="frame"):
             yield Static(visible(self._title), id="title", markup=False)
             with VerticalScroll(id="fields", can_focus=False):
@@ -145,56 +98,56 @@ Form #verdict.-wrong { color: $error; }
                         yield Input(value, id=name, compact=True)
             yield Static("", id="verdict", markup=False)
             with Horizontal(id="buttons"):
-                yield Button("do it (ctrl+s)", variant="warning", id="yes", compact=True)
-                yield Button("leave it (esc)", id="no", compact=True)
+                yield Button("Confirm (ctrl+s)", variant="warning", id="yes", compact=True)
+                yield Button("Cancel (esc)", id="no", compact=True)
 
     def on_mount(self) -> None:
         self.app.clear_notifications()
         self.query(Input).first().focus(scroll_visible=False)
-        self.judge()
+        self.run_check()
 
     def on_resize(self) -> None:
-        """Where there is little room, it goes to the fields."""
+        """In a small terminal the fields get all the space that is left."""
         self.set_class(self.size.height < ROOMY, "-dense")
         self.query_one("#fields").styles.max_height = max(2, self.size.height - AROUND)
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """A field is seen with its label."""
+        """Scroll so that the label of the focused field is visible too."""
         if isinstance(field := event.widget.parent, Vertical) and field.has_class("field"):
             self.call_after_refresh(field.scroll_visible, animate=False)
 
     @property
     def filled(self) -> dict[str, str]:
-        """What the fields hold."""
+        """The fields' values by name."""
         return {str(field.id): field.value.strip() for field in self.query(Input)}
 
-    def judge(self) -> None:
-        """Says what would happen, or what is wrong."""
+    def run_check(self) -> None:
+        """Show what submitting does, or the error."""
         try:
-            verdict, is_wrong = self._check(self.filled), False
+            verdict, is_error = self._check(self.filled), False
         except ValueError as error:
-            verdict, is_wrong = str(error), True
+            verdict, is_error = str(error), True
         label = self.query_one("#verdict", Static)
         label.update(Text(visible(verdict)))
-        label.set_class(is_wrong, "-wrong")
-        self.query_one("#yes", Button).disabled = is_wrong
+        label.set_class(is_error, "-wrong")
+        self.query_one("#yes", Button).disabled = is_error
 
     def on_input_changed(self) -> None:
-        self.judge()
+        self.run_check()
 
     def on_input_submitted(self) -> None:
-        self.action_do()
+        self.action_submit()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         if event.button.id == "yes":
-            self.action_do()
+            self.action_submit()
         else:
             self.dismiss(None)
 
-    def action_do(self) -> None:
-        self.judge()
+    def action_submit(self) -> None:
+        self.run_check()
         if not self.query_one("#yes", Button).disabled:
             self.dismiss(self.filled)
 
-    def action_leave(self) -> None:
+    def action_cancel(self) -> None:
         self.dismiss(None)

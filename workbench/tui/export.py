@@ -1,4 +1,4 @@
-"""What is on screen as files and as text."""
+"""Export of a screen: an SVG image of it, and its data as CSV."""
 
 import re
 import time
@@ -16,7 +16,7 @@ Table = tuple[Sequence[str], Iterable[Sequence[str]]]  # headings, rows
 
 
 def plots_table(plots: "Iterable[Plot]") -> Table:
-    """Every point of the plots: which plot, which curve, step, seconds of training, value."""
+    """Every point of the plots, with its plot, curve, step, seconds of training, value and unit."""
     rows = [
         [plot.title, one.name, f"{step:.0f}", f"{elapsed_s:.3f}", repr(value), plot.unit]
         for plot in plots
@@ -27,10 +27,10 @@ def plots_table(plots: "Iterable[Plot]") -> Table:
 
 
 def write_export(name: str, svg: str, table: Table | None, folder: Path | None = None) -> list[Path]:
-    """Writes the screen as ``NAME-TIME.svg`` and its data as ``NAME-TIME.csv`` into the working directory.
+    """Write ``workbench-NAME-TIME.svg`` and ``.csv`` to ``folder``, by default the working directory.
 
     Raises:
-        ValueError: they cannot be written there.
+        ValueError: a file cannot be written.
     """
     folder = folder or Path.cwd()
     stem = f"workbench-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{time.strftime('%m%d-%H%M%S')}"

@@ -1,4 +1,4 @@
-"""What the dashboard remembers from one time to the next."""
+"""The user's preferences, kept between sessions of the dashboard."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workbench.files import write_atomically
-from workbench.tui.words import Axis
 
+Axis = Literal["step", "time"]  # what a chart shows on its x axis
 View = Literal["runs", "by study", "studies"]
 
 
 class Preferences(BaseModel):
-    """A person's habits. A file that cannot be read, or is of another version, is as good as none."""
+    """Theme, table and chart settings. The defaults apply if the file is missing, unreadable or of another version."""
 
     model_config = ConfigDict(extra="ignore", validate_assignment=True)
 
@@ -22,7 +22,7 @@ class Preferences(BaseModel):
     filter: str = ""
     view: View = "runs"
     metric: str = ""
-    """The headline metric; empty for the first that a run has."""
+    """The metric of the runs table; empty for the first one that any run has."""
     pane: str = "loss"
     is_log: bool = False
     smoothing: float = 0.0
@@ -32,22 +32,23 @@ class Preferences(BaseModel):
 def preferences_file() -> Path:
     """``workbench/tui.json`` in the XDG state folder."""
     state = os.environ.get("XDG_STATE_HOME", "")
-    folder = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"  # relative ones do not count
+    # The XDG specification has relative paths ignored.
+    folder = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
     return folder / "workbench" / "tui.json"
 
 
-def recall() -> Preferences:
-    """What was remembered."""
+def read_preferences() -> Preferences:
+    """Read the saved preferences, or return the defaults."""
     try:
         return Preferences.model_validate_json(preferences_file().read_bytes())
     except (OSError, RuntimeError, ValidationError):
         return Preferences()
 
 
-def remember(memory: Preferences) -> None:
-    """Keeps it, where that can be written; a home that is read-only or full loses a habit, and no more."""
+def write_preferences(preferences: Preferences) -> None:
+    """Save the preferences; on a read-only or full disk they are lost without an error."""
     try:
         preferences_file().parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(preferences_file(), memory.model_dump_json(indent=2) + "\n")
+        write_atomically(preferences_file(), preferences.model_dump_json(indent=2) + "\n")
     except (OSError, RuntimeError):
         return

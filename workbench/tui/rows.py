@@ -1,4 +1,4 @@
-"""Lines of cells to move through: only those that change are drawn again, which Textual's own table does not do."""
+"""A table with a cursor. Unlike Textual's DataTable it redraws only the rows that change."""
 
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
@@ -14,22 +14,22 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 GAP = 2
-SCROLLBAR = 2  # cells that the lines of a full screen do not have
+SCROLLBAR = 2  # cells reserved for the scrollbar
 
 
 class Cell(NamedTuple):
-    """A text of a width, in a colour: a hex number, or empty for the usual one."""
+    """Text in ``width`` terminal cells; ``color`` is ``#rrggbb``, or empty for the default."""
 
     text: str
     width: int
-    colour: str
+    color: str
 
 
 Line = tuple[Cell, ...]
 
 
 class Rows(ScrollView, can_focus=True, inherit_bindings=False):
-    """A line a row, each known by a key; the cursor stays on its key when lines come, go or change places."""
+    """One line per row, identified by a key. The cursor stays on its key when rows are added, removed or reordered."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--cursor"}
     DEFAULT_CSS = """
@@ -48,10 +48,10 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     ]
 
     class Chosen(Message):
-        """A line was opened."""
+        """The row at the cursor was opened."""
 
     class Moved(Message):
-        """The cursor is on another line."""
+        """The cursor moved to another row."""
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -61,17 +61,17 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def key(self) -> str | None:
-        """The key of the line on which the cursor stands."""
+        """The key of the row at the cursor."""
         return self._keys[self.cursor] if self._keys else None
 
     @property
     def lines(self) -> Mapping[str, Line]:
-        """What is shown, from the top."""
+        """The rows by key, from top to bottom."""
         return self._lines
 
     def show(self, lines: dict[str, Line]) -> None:
-        """Shows these lines; where their order is as before, only those that differ are drawn."""
-        keys, before, at = list(lines), self._lines, self.key
+        """Replace the rows; if the keys and their order are unchanged, only rows that differ are redrawn."""
+        keys, before, at_cursor = list(lines), self._lines, self.key
         self._lines = lines
         if keys == self._keys:
             for place, key in enumerate(keys):
@@ -79,13 +79,13 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
                     self.refresh_line(place)
             return
         self._keys = keys
-        self.cursor = keys.index(at) if at in lines else min(self.cursor, max(0, len(keys) - 1))
+        self.cursor = keys.index(at_cursor) if at_cursor in lines else min(self.cursor, max(0, len(keys) - 1))
         self.virtual_size = Size(self.size.width, len(keys))
         self.refresh()
-        self._keep_in_sight()
+        self._scroll_to_cursor()
 
     def render_line(self, y: int) -> Strip:
-        """One line, as Textual asks for it."""
+        """The line at ``y`` of the visible region."""
         place = y + self.scroll_offset.y
         width, base = self.size.width, self.rich_style
         if place >= len(self._keys):
@@ -93,25 +93,25 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         if place == self.cursor:
             base += self.get_component_rich_style("rows--cursor")
         segments = [Segment(" ", base)]
-        for text, size, colour in self._lines[self._keys[place]]:
-            style = base + Style(color=colour) if colour else base
+        for text, size, color in self._lines[self._keys[place]]:
+            style = base + Style(color=color) if color else base
             segments += [Segment(clipped(text, size), style), Segment(" " * GAP, base)]
         return Strip(segments).adjust_cell_length(width, base)
 
     def move_to(self, place: int) -> None:
-        """Puts the cursor on a line; beyond the ends, on the first or the last."""
+        """Move the cursor to a row; ``place`` is clamped to the first and the last."""
         before, self.cursor = self.cursor, max(0, min(len(self._keys) - 1, place))
         self.refresh_line(before)
         self.refresh_line(self.cursor)
-        self._keep_in_sight()
+        self._scroll_to_cursor()
         if before != self.cursor:
             self.post_message(self.Moved())
 
-    def _keep_in_sight(self) -> None:
+    def _scroll_to_cursor(self) -> None:
         self.scroll_to_region(Region(0, self.cursor, max(1, self.size.width), 1), animate=False)
 
     def on_click(self, event: events.Click) -> None:
-        """Puts the cursor there; a click on the line that has it opens the line."""
+        """Move the cursor there; a double click opens the row."""
         place = event.y + self.scroll_offset.y
         if place == self.cursor and event.chain == 2:
             self.action_choose()
@@ -136,6 +136,6 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
 
 def clipped(text: str, width: int) -> str:
-    """Text in exactly ``width`` cells, with dots where some of it is missing."""
+    """Text padded or cut to exactly ``width`` cells, with an ellipsis where it is cut."""
     fitted = set_cell_size(text, width)
     return fitted if fitted.rstrip() == text.rstrip() or width < 2 else set_cell_size(text, width - 1) + "…"

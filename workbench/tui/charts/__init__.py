@@ -1,1 +1,1 @@
-"""Curves and matrices drawn with the characters of a terminal."""
+"""Charts and heat maps drawn with the characters of a terminal."""

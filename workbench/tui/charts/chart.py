@@ -1,4 +1,4 @@
-"""A plot in a frame of cells, with a cursor that reads values; and charts side by side."""
+"""Chart widgets: one plot with a cursor, and a grid of charts."""
 
 from typing import ClassVar
 
@@ -16,15 +16,15 @@ from workbench.tui.charts.drawing import CURSOR, FAINT, MARK, TITLE, Drawing, dr
 from workbench.tui.charts.images import Enlarged
 from workbench.tui.charts.plot import INK, Lens, Plot
 
-WIDE = 110  # columns from which charts stand side by side
+WIDE = 110  # columns from which charts are placed in two columns
 ZOOM = 0.5
 PAN = 0.25
 FAINTNESS = 0.55
-DIM = 0.3  # a darker colour than this is lightened on a dark screen
+DIM = 0.3  # darker colors than this are lightened on a dark background
 
 
 class Chart(Enlarged, can_focus=True):
-    """Draws one plot through a lens; keys and mouse move the lens."""
+    """Draws one plot; keys and mouse change the lens."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"chart--title", "chart--cursor", "chart--mark"}
     DEFAULT_CSS = """
@@ -35,16 +35,16 @@ class Chart(Enlarged, can_focus=True):
     Chart > .chart--mark { color: $warning; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "cursor(-1)", "read the values to the left", show=False),
-        Binding("right,l", "cursor(1)", "read the values to the right", show=False),
+        Binding("left,h", "cursor(-1)", "cursor to the left", show=False),
+        Binding("right,l", "cursor(1)", "cursor to the right", show=False),
         Binding("shift+left,H", "cursor(-10)", "ten columns to the left", show=False),
         Binding("shift+right,ctrl+l", "cursor(10)", "ten columns to the right", show=False),
-        Binding("plus,equals_sign,i", "zoom(True)", "zoom in on the cursor, or on the end", show=False),
+        Binding("plus,equals_sign,i", "zoom(True)", "zoom in at the cursor, or at the end", show=False),
         Binding("minus,o", "zoom(False)", "zoom out", show=False),
-        Binding("less_than_sign,comma", "pan(-1)", "move the zoomed part to the left", show=False),
-        Binding("greater_than_sign,full_stop", "pan(1)", "move the zoomed part to the right", show=False),
-        Binding("0", "reset", "show all, without the cursor", show=False),
-        Binding("enter", "toggle_maximize", "as large as the screen, and back", show=False),
+        Binding("less_than_sign,comma", "pan(-1)", "pan left", show=False),
+        Binding("greater_than_sign,full_stop", "pan(1)", "pan right", show=False),
+        Binding("0", "reset", "reset zoom and cursor", show=False),
+        Binding("enter", "toggle_maximize", "maximize, restore", show=False),
     ]
 
     class Moved(Message):
@@ -59,12 +59,12 @@ class Chart(Enlarged, can_focus=True):
         self._base = Style()
 
     def show(self, plot: Plot) -> None:
-        """Draws another plot from now on."""
+        """Show another plot."""
         self.plot = plot
         self.redraw()
 
     def redraw(self) -> None:
-        """Draws anew: the lens or the colours have changed."""
+        """Draw again, after a change of the lens or the colors."""
         self._drawing = None
         self.refresh()
 
@@ -73,46 +73,46 @@ class Chart(Enlarged, can_focus=True):
 
     @property
     def drawing(self) -> Drawing:
-        """What is on screen."""
+        """The drawing of the plot at the current size, cached until the next :meth:`redraw`."""
         if self._drawing is None:
             self._drawing = draw(self.plot, self.lens, self.content_size.width, self.content_size.height)
             self._strips = []
         return self._drawing
 
     def render_line(self, y: int) -> Strip:
-        """One row, as Textual asks for it."""
+        """One row of the widget, for Textual."""
         rows, base = self.drawing.rows, self.rich_style
         width = self.content_size.width
-        if not self._strips or base != self._base:  # it has the focus now, or another theme
+        if not self._strips or base != self._base:  # the focus or the theme changed
             styles: dict[str, Style] = {}
-            for colour in {colour for row in rows for _, colour in row}:
-                styles[colour] = base + self._style(colour)
+            for color in {color for row in rows for _, color in row}:
+                styles[color] = base + self._style(color)
             self._base = base
             self._strips = [
-                Strip([Segment(text, styles[colour]) for text, colour in row]).adjust_cell_length(width, base)
+                Strip([Segment(text, styles[color]) for text, color in row]).adjust_cell_length(width, base)
                 for row in rows
             ]
         return self._strips[y] if y < len(self._strips) else Strip.blank(width, base)
 
-    def _style(self, colour: str) -> Style:
-        if colour == FAINT:
+    def _style(self, color: str) -> Style:
+        if color == FAINT:
             _, _, background, foreground = self.colors
             return Style(color=background.blend(foreground, FAINTNESS).hex)
-        if colour in (TITLE, CURSOR, MARK):
-            return self.get_component_rich_style(f"chart--{colour}", partial=True)
-        return Style() if colour == INK else Style(color=on_screen(colour, is_dark=self.app.current_theme.dark))
+        if color in (TITLE, CURSOR, MARK):
+            return self.get_component_rich_style(f"chart--{color}", partial=True)
+        return Style() if color == INK else Style(color=on_screen(color, is_dark=self.app.current_theme.dark))
 
     def action_cursor(self, columns: int) -> None:
         drawing = self.drawing
-        self.lens.move_cursor(columns, drawing.num_columns, drawing.whole)
+        self.lens.move_cursor(columns, drawing.num_columns, drawing.full)
         self.post_message(self.Moved())
 
     def action_zoom(self, closer: bool) -> None:
-        self.lens.zoom(ZOOM if closer else 1 / ZOOM, self.drawing.whole)
+        self.lens.zoom(ZOOM if closer else 1 / ZOOM, self.drawing.full)
         self.post_message(self.Moved())
 
     def action_pan(self, direction: int) -> None:
-        self.lens.pan(direction * PAN, self.drawing.whole)
+        self.lens.pan(direction * PAN, self.drawing.full)
         self.post_message(self.Moved())
 
     def action_reset(self) -> None:
@@ -120,7 +120,7 @@ class Chart(Enlarged, can_focus=True):
         self.post_message(self.Moved())
 
     def on_click(self, event: events.Click) -> None:
-        """Puts the cursor there; a double click makes the chart large, or small again."""
+        """Place the cursor; a double click maximizes the chart or restores it."""
         place = event.get_content_offset(self)
         drawing = self.drawing
         if event.chain == 2:
@@ -128,7 +128,7 @@ class Chart(Enlarged, can_focus=True):
         elif place is not None and 0 <= place.x - drawing.left < drawing.num_columns:
             share = (place.x - drawing.left) / max(1, drawing.num_columns - 1)
             low, high = drawing.x_range
-            self.lens.cursor = min(drawing.whole[1], max(drawing.whole[0], low + share * (high - low)))
+            self.lens.cursor = min(drawing.full[1], max(drawing.full[0], low + share * (high - low)))
             self.post_message(self.Moved())
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
@@ -143,7 +143,7 @@ class Chart(Enlarged, can_focus=True):
 
 
 class Charts(Grid):
-    """Charts side by side where there is room, else one below the other; as many as there are plots."""
+    """A chart per plot, in two columns if the terminal is wide, else in one."""
 
     DEFAULT_CSS = """
     Charts { grid-size: 1; grid-rows: 12; height: auto; grid-gutter: 1 2; }
@@ -159,14 +159,14 @@ class Charts(Grid):
         self._plots: list[Plot] = []
 
     def compose(self) -> ComposeResult:
-        """Nothing: charts come with their plots."""
+        """Nothing: :meth:`show` mounts the charts."""
         yield from ()
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(event.size.width >= WIDE and len(self._plots) > 1, "-wide")
 
     def show(self, plots: list[Plot]) -> None:
-        """Draws these plots."""
+        """Show these plots. Charts are reused, so that the focus stays where it is."""
         self._plots = plots
         charts = list(self.query(Chart))
         for chart, plot in zip(charts, plots, strict=False):
@@ -179,13 +179,13 @@ class Charts(Grid):
 
     @property
     def plots(self) -> list[Plot]:
-        """What is drawn."""
+        """The plots shown."""
         return self._plots
 
 
-def on_screen(colour: str, *, is_dark: bool) -> str:
-    """A figure's colour, lighter on a dark screen if it is made for paper only."""
-    found = Color.parse(colour)
+def on_screen(color: str, *, is_dark: bool) -> str:
+    """A figure's color, lightened if it is too dark for a dark background."""
+    found = Color.parse(color)
     if is_dark and found.brightness < DIM + 0.1:
         return found.lighten(0.2).hex
     return found.hex

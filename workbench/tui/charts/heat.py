@@ -1,6 +1,6 @@
-"""Matrices as half blocks: two cells above one another in every character, three matrices side by side.
+"""A heat map widget for the affinity matrices of student and teacher, drawn with half-block characters.
 
-Shape letter: P pairs; rows are pictures, columns are texts.
+Shape letter: P pairs; rows are images, columns are texts.
 """
 
 from typing import ClassVar, NamedTuple
@@ -20,21 +20,21 @@ from workbench.views.affinity import AffinityView
 GAP = 2
 NAMES = ("student", "teacher", "difference")
 LEAST_ACROSS, LEAST_DOWN = 12, 6
-LOW, HIGH = (16, 20, 24), (240, 228, 66)  # dark to yellow: brightness alone tells them apart
-MINUS, ZERO, PLUS = (86, 180, 233), (24, 28, 34), (230, 159, 0)  # blue is less than the teacher, orange is more
+LOW, HIGH = (16, 20, 24), (240, 228, 66)  # dark to yellow: readable by brightness alone
+MINUS, ZERO, PLUS = (86, 180, 233), (24, 28, 34), (230, 159, 0)  # blue: below the teacher, orange: above
 CURSOR = (255, 255, 255)
 Colors = NDArray[np.uint8]
 
 
 class Place(NamedTuple):
-    """A picture and a text."""
+    """The indices of an image and a text."""
 
-    picture: int = 0
+    image: int = 0
     text: int = 0
 
 
 class Grid(NamedTuple):
-    """How much of the matrices is drawn: the first pairs, of which names, each cell how many columns and half rows."""
+    """What is drawn: the first ``num_pairs`` pairs of the matrices ``names``, each entry ``zoom`` × ``zoom`` pixels."""
 
     num_pairs: int
     names: tuple[str, ...]
@@ -46,12 +46,12 @@ class Grid(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """With the line of names."""
+        """The height in rows, with the line of names."""
         return 1 + (self.num_pairs * self.zoom + 1) // 2
 
 
 def grid_of(view: AffinityView, width: int, height: int) -> Grid:
-    """What ``width`` × ``height`` cells have room for: all pairs, or as many as three matrices can show of."""
+    """The grid for ``width`` × ``height`` terminal cells: all pairs, or as many as fit with three matrices."""
     across = max(LEAST_ACROSS, (width - 2 * GAP) // 3)
     pairs = min(len(view.captions), across, max(LEAST_DOWN, 2 * (height - 1)))
     num_fitting = (width + GAP) // (pairs + GAP) if view.teacher_PP is not None else 1
@@ -61,10 +61,10 @@ def grid_of(view: AffinityView, width: int, height: int) -> Grid:
 
 
 def colors(values_PP: NDArray[np.float64], *, is_difference: bool) -> Colors:
-    """RGB uint8 [P, P, 3]: from the least to the greatest value, or for a difference from 0 to its largest size."""
+    """RGB colors, uint8 [P, P, 3], scaled from minimum to maximum, or for a difference from 0 to the largest size."""
     if is_difference:
         size = float(np.abs(values_PP).max()) or 1.0
-        share = np.sqrt(np.abs(values_PP) / size)[..., None]
+        share = np.sqrt(np.abs(values_PP) / size)[..., None]  # the square root makes small differences visible
         end = np.where(values_PP[..., None] < 0, MINUS, PLUS)
         return _mixed(np.broadcast_to(ZERO, end.shape), end, share)
     low, high = float(values_PP.min()), float(values_PP.max())
@@ -77,41 +77,41 @@ def _mixed(low: NDArray[np.int64], high: NDArray[np.int64], share: NDArray[np.fl
 
 
 class Heat(Enlarged, can_focus=True):
-    """The student's matrix, the teacher's and their difference, as many as fit; the cursor is in all of them."""
+    """The matrices of student, teacher and their difference, as many as fit, with one cursor in all of them."""
 
     DEFAULT_CSS = """
     Heat { height: 1fr; min-height: 4; padding: 0 1; background: $background; }
     Heat:focus { background: $surface; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "move(0, -1)", "the text to the left", show=False),
-        Binding("right,l", "move(0, 1)", "the text to the right", show=False),
-        Binding("down,j", "move(1, 0)", "the picture below", show=False),
-        Binding("up,k", "move(-1, 0)", "the picture above", show=False),
-        Binding("d", "diagonal", "the text that belongs to the picture", show=False),
+        Binding("left,h", "move(0, -1)", "text to the left", show=False),
+        Binding("right,l", "move(0, 1)", "text to the right", show=False),
+        Binding("down,j", "move(1, 0)", "image below", show=False),
+        Binding("up,k", "move(-1, 0)", "image above", show=False),
+        Binding("d", "diagonal", "matching text of the image", show=False),
         Binding("less_than_sign,comma", "scrub(-1)", "earlier"),
         Binding("greater_than_sign,full_stop", "scrub(1)", "later"),
         Binding("0", "newest", "follow the newest", show=False),
         Binding("v", "measure", "affinity/cosine"),
-        Binding("i", "pictures", "pictures"),
-        Binding("enter", "toggle_maximize", "as large as the screen, and back", show=False),
+        Binding("i", "images", "images"),
+        Binding("enter", "toggle_maximize", "maximize, restore", show=False),
     ]
 
     class Moved(Message):
-        """The cursor is elsewhere."""
+        """The cursor moved."""
 
     class Scrubbed(Message):
-        """Another time of training is asked for: so many evaluations on, or 0 for the newest."""
+        """Show a probe ``by`` evaluations later (negative: earlier), or the newest for 0."""
 
         def __init__(self, by: int) -> None:
             super().__init__()
             self.by = by
 
     class Turned(Message):
-        """The other measure is asked for."""
+        """Show the other measure."""
 
-    class Pictured(Message):
-        """The pictures are asked for, or no longer."""
+    class ImagesToggled(Message):
+        """Show or hide the images."""
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -121,12 +121,12 @@ class Heat(Enlarged, can_focus=True):
         self._base = Style()
 
     def show(self, view: AffinityView | None) -> None:
-        """Draws another view from now on."""
+        """Show another view."""
         self.view = view
         self.redraw()
 
     def redraw(self) -> None:
-        """Draws anew."""
+        """Draw again."""
         self._lines = []
         self.refresh()
 
@@ -135,7 +135,7 @@ class Heat(Enlarged, can_focus=True):
 
     @property
     def grid(self) -> Grid:
-        """What is drawn."""
+        """The grid at the current size."""
         if self.view is None:
             return Grid(0, (), 1)
         return grid_of(self.view, *self.content_size)
@@ -151,7 +151,7 @@ class Heat(Enlarged, can_focus=True):
         width = grid.num_pairs * grid.zoom
         if not width:
             return []
-        cell = np.ones((grid.zoom, grid.zoom, 1), dtype=np.uint8)
+        cell = np.ones((grid.zoom, grid.zoom, 1), dtype=np.uint8)  # the Kronecker product repeats each entry
         matrices = [half_blocks(np.kron(self._marked(name), cell), base) for name in grid.names]
         gap = Segment(" " * GAP, base)
         lines = [[Segment(name[:width].ljust(width + GAP), base + Style(bold=True)) for name in grid.names]]
@@ -161,29 +161,29 @@ class Heat(Enlarged, can_focus=True):
 
     def _marked(self, name: str) -> Colors:
         found = colors(self._matrix(name), is_difference=name == "difference")
-        if max(self.place) < len(found):  # else it is about to be moved
+        if max(self.place) < len(found):  # after a resize the cursor may lie outside until `on_resize` moves it
             found[self.place] = CURSOR
         return found
 
     def render_line(self, y: int) -> Strip:
-        """One row, as Textual asks for it."""
+        """One row of the widget, for Textual."""
         base = self.rich_style
-        if not self._lines or base != self._base:  # it has the focus now, or another theme
+        if not self._lines or base != self._base:  # the focus or the theme changed
             self._base, self._lines = base, self._draw(base)
         return self._lines[y] if y < len(self._lines) else Strip.blank(self.content_size.width, base)
 
-    def move_to(self, picture: int, text: int) -> None:
-        """Puts the cursor on a cell, or on the nearest that is drawn."""
+    def move_to(self, image: int, text: int) -> None:
+        """Move the cursor to a cell, or to the nearest one in the grid."""
         last = max(0, self.grid.num_pairs - 1)
-        self.place = Place(min(last, max(0, picture)), min(last, max(0, text)))
+        self.place = Place(min(last, max(0, image)), min(last, max(0, text)))
         self.redraw()
         self.post_message(self.Moved())
 
     def action_move(self, down: int, right: int) -> None:
-        self.move_to(self.place.picture + down, self.place.text + right)
+        self.move_to(self.place.image + down, self.place.text + right)
 
     def action_diagonal(self) -> None:
-        self.move_to(self.place.picture, self.place.picture)
+        self.move_to(self.place.image, self.place.image)
 
     def action_scrub(self, by: int) -> None:
         self.post_message(self.Scrubbed(by))
@@ -194,15 +194,15 @@ class Heat(Enlarged, can_focus=True):
     def action_measure(self) -> None:
         self.post_message(self.Turned())
 
-    def action_pictures(self) -> None:
-        self.post_message(self.Pictured())
+    def action_images(self) -> None:
+        self.post_message(self.ImagesToggled())
 
     def on_click(self, event: events.Click) -> None:
-        """Puts the cursor there."""
+        """Move the cursor there."""
         place = event.get_content_offset(self)
         pairs, _, zoom = self.grid
         if place is None or place.y < 1 or not pairs:
             return
-        picture, text = 2 * (place.y - 1) // zoom, place.x % (pairs * zoom + GAP) // zoom
-        if picture < pairs and text < pairs:
-            self.move_to(picture, text)
+        image, text = 2 * (place.y - 1) // zoom, place.x % (pairs * zoom + GAP) // zoom
+        if image < pairs and text < pairs:
+            self.move_to(image, text)

@@ -1,58 +1,58 @@
-"""A plot before it is drawn: its curves, and the lens through which a person looks at them."""
+"""A plot's data, and the lens: axis, smoothing, zoom and cursor, shared by the charts of a screen."""
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from workbench.tui.charts.raster import Floats, Range
-from workbench.tui.words import Axis
+from workbench.tui.preferences import Axis
 from workbench.views.curves import Trace, smooth
 
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.98)
-INK = "ink"  # a curve in the colour of text
+INK = "ink"  # the text color
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Values over steps and over seconds of training, float64 [N] each; ``colour`` is a hex number, or INK."""
+    """Values over steps and over seconds of training, float64 [N] each; ``color`` is a hex number, or INK."""
 
     name: str
-    colour: str
+    color: str
     step: Floats
     elapsed_s: Floats
     value: Floats
 
     def along(self, axis: Axis) -> Floats:
-        """Where the points lie on the axis across."""
+        """The points' x coordinates, float64 [N]."""
         return self.step if axis == "step" else self.elapsed_s
 
 
-def curve(name: str, colour: str, trace: Trace, factor: float = 1.0) -> Curve:
-    """The curve of what a run has logged."""
+def curve(name: str, color: str, trace: Trace, factor: float = 1.0) -> Curve:
+    """A curve from a logged trace; ``factor`` scales its values."""
     series = trace.series
-    return Curve(name, colour, series.step.astype(np.float64), trace.elapsed_s, series.value * factor)
+    return Curve(name, color, series.step.astype(np.float64), trace.elapsed_s, series.value * factor)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened on the way, and is drawn across the curves."""
+    """An event during training, drawn as a vertical line."""
 
     step: float
     elapsed_s: float
     text: str
 
     def along(self, axis: Axis) -> float:
-        """Where it lies on the axis across."""
+        """The x coordinate."""
         return self.step if axis == "step" else self.elapsed_s
 
 
 @dataclass(frozen=True)
 class Plot:
-    """What is drawn in one frame. ``empty`` is said where there is no curve yet.
+    """The contents of one chart. ``empty`` is shown if there is no curve yet.
 
-    ``may_log`` and ``may_smooth``: whether the lens's log axis and smoothing apply to it. ``x_name``: what the axis
-    across counts where that is not steps, nor time.
+    ``may_log`` and ``may_smooth``: whether the lens's log axis and smoothing apply. ``x_name``: label of an x axis that
+    is neither steps nor time.
     """
 
     title: str
@@ -67,9 +67,9 @@ class Plot:
 
 @dataclass
 class Lens:
-    """How a person looks at all plots of a screen: they share it, so that moving in one moves in all.
+    """View settings that all charts of a screen share, so that zooming one zooms all.
 
-    ``window`` is the part of the axis across that is shown, None for all of it; ``cursor`` a place on it.
+    ``window`` is the visible range of x, None for all of it; ``cursor`` is an x coordinate, None without a cursor.
     """
 
     is_log: bool = False
@@ -80,53 +80,54 @@ class Lens:
     version: int = field(default=0, compare=False)
 
     def turn_axis(self) -> None:
-        """From steps to time or back; what was zoomed in on is left."""
+        """Switch between steps and time, and reset zoom and cursor."""
         self.axis = "time" if self.axis == "step" else "step"
         self.window = self.cursor = None
 
     def turn_smoothing(self) -> None:
-        """The next amount of smoothing."""
+        """Switch to the next amount of smoothing."""
         place = SMOOTHINGS.index(self.smoothing) if self.smoothing in SMOOTHINGS else 0
         self.smoothing = SMOOTHINGS[(place + 1) % len(SMOOTHINGS)]
 
-    def zoom(self, factor: float, whole: Range) -> None:
-        """Shows ``factor`` times as much of the axis, around the cursor or, without one, up to the end."""
-        low, high = self.window or whole
-        centre = high if self.cursor is None else self.cursor
-        share = (centre - low) / (high - low) if high > low else 0.5
+    def zoom(self, factor: float, full: Range) -> None:
+        """Scale the visible range by ``factor`` around the cursor, or around the right end without one."""
+        low, high = self.window or full
+        center = high if self.cursor is None else self.cursor
+        share = (center - low) / (high - low) if high > low else 0.5
         span = (high - low) * factor
-        least = (whole[1] - whole[0]) / 1e4
-        if span >= whole[1] - whole[0]:
+        least = (full[1] - full[0]) / 1e4  # a limit to zooming in, before float64 runs out of digits
+        if span >= full[1] - full[0]:
             self.window = None
         elif span > least:
-            self.window = _within((centre - share * span, centre + (1 - share) * span), whole)
+            self.window = _within((center - share * span, center + (1 - share) * span), full)
 
-    def pan(self, share: float, whole: Range) -> None:
-        """Moves what is shown by a share of its width; without a zoom there is nowhere to go."""
+    def pan(self, share: float, full: Range) -> None:
+        """Move the window by a fraction of its width; no effect without zoom."""
         if self.window is not None:
             low, high = self.window
             by = share * (high - low)
-            self.window = _within((low + by, high + by), whole)
+            self.window = _within((low + by, high + by), full)
 
-    def move_cursor(self, columns: int, num_columns: int, whole: Range) -> None:
-        """Moves the cursor by some of the columns that are drawn; it begins at the end."""
-        low, high = self.window or whole
+    def move_cursor(self, columns: int, num_columns: int, full: Range) -> None:
+        """Move the cursor by a number of columns; the first move places it at the right end."""
+        low, high = self.window or full
         if self.cursor is None:
             self.cursor = high
         else:
             by = columns * (high - low) / max(1, num_columns - 1)
-            self.cursor = min(whole[1], max(whole[0], self.cursor + by))
+            self.cursor = min(full[1], max(full[0], self.cursor + by))
+        # Pan just far enough that the cursor is visible again.
         if not low <= self.cursor <= high:
-            self.pan((self.cursor - (low if self.cursor < low else high)) / (high - low), whole)
+            self.pan((self.cursor - (low if self.cursor < low else high)) / (high - low), full)
 
 
-def _within(window: Range, whole: Range) -> Range:
-    shift = max(0.0, whole[0] - window[0]) - max(0.0, window[1] - whole[1])
+def _within(window: Range, full: Range) -> Range:
+    shift = max(0.0, full[0] - window[0]) - max(0.0, window[1] - full[1])
     return window[0] + shift, window[1] + shift
 
 
-def whole_range(plot: Plot, axis: Axis) -> Range:
-    """From the first point of any curve to the last; of no width where there is but one, or none."""
+def full_range(plot: Plot, axis: Axis) -> Range:
+    """The x range of all curves; (0, 0) without points."""
     ends = [found for one in plot.curves if len(found := one.along(axis)[np.isfinite(one.along(axis))])]
     if not ends:
         return (0.0, 0.0)
@@ -134,7 +135,7 @@ def whole_range(plot: Plot, axis: Axis) -> Range:
 
 
 def seen(plot: Plot, lens: Lens) -> Plot:
-    """The plot with its curves smoothed as the lens asks."""
+    """The plot with its curves smoothed by the lens's setting."""
     if not (plot.may_smooth and lens.smoothing):
         return plot
     curves = tuple(replace(one, value=smooth(one.value, lens.smoothing)) for one in plot.curves)

@@ -1,4 +1,4 @@
-"""Polylines -> braille characters: two dots across and four down in every cell.
+"""Lines drawn with braille characters (2 × 4 dots a cell), and the ticks of axes.
 
 Shape letters: H rows and W columns of cells, N points, D columns of dots (2 W)."""
 
@@ -10,28 +10,27 @@ from numpy.typing import NDArray
 
 from workbench.formatting import duration
 
-# Round numbers along an axis.
-
 Range = tuple[float, float]
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten from ``low`` to ``high``, evenly apart.
+    """Evenly spaced multiples of 1, 2 or 5 times a power of ten from ``low`` to ``high``.
 
-    At most ``most``; one or two more where there would be fewer than two else.
+    At most ``most``, or one or two more if there would be fewer than two.
     """
     if not high > low or most < 1:
         return []
     raw = (high - low) / most
-    if not 1e-300 < raw < 1e300:
+    if not 1e-300 < raw < 1e300:  # a power of ten would over- or underflow
         return [low]
     power = 10.0 ** math.floor(math.log10(raw))
     finer: list[float] = []
+    # From the finest step to the coarsest: the first that fits wins, unless it leaves fewer than two ticks.
     for factor in (0.5, 1, 2, 5, 10, 20):
         step = factor * power
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first > most + 1:
-            continue  # far too many
+            continue  # far too many to list
         found = [index * step for index in range(first, last + 1)]
         if len(found) <= most:
             return finer if len(found) < 2 and finer else found
@@ -40,9 +39,9 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Powers of ten from ``low`` to ``high`` (both above 0); where there are few, their 2- and 5-fold too.
+    """Powers of ten from ``low`` to ``high`` (both above 0), with their multiples by 2 and 5 if these fit.
 
-    A range within which there are no two of these has the ticks of an even axis.
+    A range with fewer than two of these gets the ticks of a linear axis.
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for factors in ((1, 2, 5), (1,)):
@@ -56,7 +55,7 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def tick_text(value: float) -> str:
-    """A tick's number, short: such as 0.5, 1,200, 20k, 3M, 1e-05."""
+    """A short label of a tick, such as 0.5, 1,200, 20k, 3M, 1e-05."""
     size = abs(value)
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= 10 * unit or (size >= unit and name != "k"):
@@ -66,12 +65,12 @@ def tick_text(value: float) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A tick on an axis of seconds."""
+    """The label of a tick on an axis of seconds."""
     return duration(seconds) if seconds else "0"
 
 
 def with_room(low: float, high: float, *, is_log: bool) -> Range:
-    """The range an axis shows for values from ``low`` to ``high``: a little more, and never nothing."""
+    """The range of an axis for values from ``low`` to ``high``: 4 % wider at each end, and never empty."""
     if is_log:
         spread = math.log(high / low)
         factor = math.exp(0.04 * spread) if spread > 1e-6 else 1.1
@@ -87,23 +86,23 @@ DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """Lines as characters. ``codes_HW``: braille code points; ``owner_HW``: which line is on top, -1 where none is."""
+class Raster:
+    """Rasterized lines. ``codes_HW``: braille code points; ``owner_HW``: index of the topmost line, -1 for none."""
 
     codes_HW: NDArray[np.int64]
     owner_HW: NDArray[np.int64]
 
 
-def rasterize(lines: list[tuple[Floats, Floats]], x_range: Range, y_range: Range, width: int, height: int) -> Picture:
-    """Draws lines over one another, the first on top.
+def rasterize(lines: list[tuple[Floats, Floats]], x_range: Range, y_range: Range, width: int, height: int) -> Raster:
+    """Draw lines over one another, the first on top.
 
-    Every column of dots shows all that a line does there, from its least to its greatest value, however many points
-    fall into it. Points that are not finite are left out.
+    Every column of dots covers a line's range of values there, from minimum to maximum, however many points fall into
+    it: spikes stay visible. Points that are not finite are left out.
 
     Args:
-        lines: x_N, never falling, and y_N of each.
-        x_range: what is shown; from < to.
-        y_range: what is shown; from < to.
+        lines: x_N (not decreasing) and y_N of each line.
+        x_range: visible range, low < high.
+        y_range: visible range, low < high.
     """
     codes_HW = np.zeros((height, width), dtype=np.int64)
     owner_HW = np.full((height, width), -1, dtype=np.int64)
@@ -111,16 +110,16 @@ def rasterize(lines: list[tuple[Floats, Floats]], x_range: Range, y_range: Range
         line_HW = _dots(*lines[index], x_range, y_range, width, height)
         codes_HW |= line_HW
         owner_HW[line_HW > 0] = index
-    return Picture(BLANK + codes_HW, owner_HW)
+    return Raster(BLANK + codes_HW, owner_HW)
 
 
 def column_of(x: float, x_range: Range, width: int) -> int:
-    """The column of cells in which a line's dot at ``x`` falls; it may lie outside."""
+    """The column of cells at ``x``; it may lie outside."""
     return _dot_of(x, x_range, DOTS_ACROSS * width) // DOTS_ACROSS
 
 
 def row_of(y: float, y_range: Range, height: int) -> int:
-    """The row of cells in which a line's dot at ``y`` falls; it may lie outside."""
+    """The row of cells at ``y``, from the top; it may lie outside."""
     return _dot_of(y, (y_range[1], y_range[0]), DOTS_DOWN * height) // DOTS_DOWN
 
 
@@ -139,7 +138,8 @@ def _dots(x_N: Floats, y_N: Floats, x_range: Range, y_range: Range, width: int, 
     there_D = np.isfinite(low_D)
     top_D = np.where(there_D, np.rint((y_range[1] - np.where(there_D, high_D, 0.0)) * scale), num_rows)
     bottom_D = np.where(there_D, np.rint((y_range[1] - np.where(there_D, low_D, 0.0)) * scale), -1)
-    both_D = there_D[1:] & there_D[:-1]  # reach halfway to the neighbour, so that a steep line has no holes
+    # Extend each column's span to that of its left neighbor, so that a steep line has no gaps.
+    both_D = there_D[1:] & there_D[:-1]
     before_top_D, before_bottom_D = top_D[:-1].copy(), bottom_D[:-1].copy()
     top_D[1:] = np.where(both_D & (before_bottom_D < top_D[1:]), before_bottom_D + 1, top_D[1:])
     bottom_D[1:] = np.where(both_D & (before_top_D > bottom_D[1:]), before_top_D - 1, bottom_D[1:])
@@ -151,8 +151,9 @@ def _dots(x_N: Floats, y_N: Floats, x_range: Range, y_range: Range, width: int, 
 
 
 def _extent(x_N: Floats, y_N: Floats, x_range: Range, num_columns: int) -> tuple[Floats, Floats]:
-    """The least and greatest value of a line in every column of dots; NaN where it is not."""
+    """The minimum and maximum of a line in every column of dots [D] each; NaN outside the line."""
     position_N = (x_N - x_range[0]) / (x_range[1] - x_range[0]) * (num_columns - 1)
+    # Interpolation fills columns between sparse points; the points themselves then widen the span of their columns.
     low_D = np.interp(np.arange(num_columns), position_N, y_N, left=np.nan, right=np.nan)
     inside_N = (position_N >= -0.5) & (position_N < num_columns - 0.5)
     column_N = np.rint(position_N[inside_N]).astype(np.int64)

@@ -1,1 +1,1 @@
-"""The screen of several runs side by side."""
+"""The screen that compares runs."""

@@ -1,1 +1,1 @@
-"""The first screen: the runs and the studies of a folder."""
+"""The first screen: the runs and studies of a folder."""

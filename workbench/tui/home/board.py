@@ -1,4 +1,4 @@
-"""All runs of a folder at a glance: cheap enough to ask every second, and read piece by piece."""
+"""The runs of a folder with their status and metrics: cheap to poll every second, with logs read in pieces."""
 
 import time
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from workbench.events import EvalDone, RunResumed, StepDone
 from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.liveness import TAKES_COMMANDS, RunStatus, run_status
 from workbench.runs.log import last_events, tail_events
-from workbench.tui.words import is_quiet
+from workbench.tui.text import is_quiet
 
 if TYPE_CHECKING:
     from workbench.config.steering import Origin
@@ -22,7 +22,7 @@ FIRST_SPLIT = "validation"
 
 @dataclass(eq=False)
 class Row:
-    """One run: how it is, how far, and its metrics over the evaluations on validation, or on any split without one."""
+    """One run: its status, pace, and metrics over evaluations on validation, or on the newest split without one."""
 
     run: RunDirectory
     status: RunStatus | None = None
@@ -32,8 +32,8 @@ class Row:
     problem: str = ""
     origin: "Origin | None" = None
     metrics: "dict[str, Trace]" = field(default_factory=dict)
-    age: int = 0  # place among the runs by creation, 0 for the newest
-    version: int = 0  # grows with every change
+    age: int = 0  # rank by creation time, 0 for the newest
+    version: int = 0  # increases with every change
     _offset: int = 0
     _split: str = ""
     _seen: object = None
@@ -41,17 +41,17 @@ class Row:
 
     @property
     def is_live(self) -> bool:
-        """Whether it has a process, or will have."""
+        """Whether the run takes commands: it runs, or is about to."""
         return self.status is not None and self.status.state in TAKES_COMMANDS
 
     @property
     def is_paused(self) -> bool:
-        """Whether it was told to wait, and does."""
+        """Whether the run is paused."""
         return self.status is not None and self.status.state == "paused"
 
     @property
     def left_s(self) -> float | None:
-        """Seconds of training left at the latest pace; None where nobody knows."""
+        """Seconds of training left at the latest step time; None if unknown."""
         status = self.status
         if status is None or not self.is_live or self.step_time_s is None or not status.num_steps:
             return None
@@ -59,18 +59,18 @@ class Row:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether a run that should speak has said nothing for longer than it usually does."""
+        """Whether a live run has logged nothing for longer than usual."""
         return self.status is not None and is_quiet(self.status, self.log_every_s)
 
-    def glance(self) -> None:
-        """How the run is now. One that has ended and has not changed since costs two stats."""
+    def update_status(self) -> None:
+        """Update status and pace. An ended run that has not changed since costs two ``stat`` calls."""
         try:
             stat = self.run.events_file.stat()
             seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns, self.run.owner_file.exists())
             if seen == self._seen and not self.is_live:
                 return
             if stat.st_size < self._offset:
-                self._start_over()
+                self._start_over()  # the log was replaced by a shorter one
             self.status = run_status(self.run)
             self._take_last()
             self._seen = seen
@@ -88,8 +88,8 @@ class Row:
             self.log_every_s = max(0.0, steps[-1].time_s - steps[-2].time_s)
 
     def read_on(self) -> bool:
-        """Reads a piece more of the log for its evaluations; whether there is more."""
-        from workbench.config.steering import read_origin  # not before the first screen is there
+        """Read another piece of the log for its evaluations; return whether there is more."""
+        from workbench.config.steering import read_origin  # slow to import: not before the first screen is drawn
 
         if not self._has_origin:
             self._has_origin = True
@@ -118,6 +118,7 @@ class Row:
     def _take_evaluation(self, event: EvalDone) -> None:
         from workbench.views.curves import Trace
 
+        # Values of different splits must not mix in one sparkline: validation wins over any other split.
         if event.split != self._split:
             if self._split == FIRST_SPLIT:
                 return
@@ -130,7 +131,7 @@ class Row:
 
 
 class Board:
-    """The runs of a folder. ``problem`` says why the folder cannot be read, if so."""
+    """The runs of a folder by id. ``problem`` is the error if the folder is unreadable, else empty."""
 
     def __init__(self, runs_dir: Path) -> None:
         self.runs_dir = runs_dir
@@ -140,7 +141,7 @@ class Board:
         self._num_unseen = 0
 
     def poll(self, budget_s: float = 0.1) -> bool:
-        """Looks at all runs and reads on in their logs, for about ``budget_s`` seconds; whether there is more to do."""
+        """Update all runs and read their logs for about ``budget_s`` seconds; return whether there is more to read."""
         until = time.perf_counter() + budget_s
         try:
             runs = list_runs(self.runs_dir)
@@ -152,11 +153,12 @@ class Board:
         self._num_unseen = 0
         for age, row in enumerate(self.rows.values()):
             row.age = age
+            # New runs wait for the next poll once the budget is used; known ones are always updated, as it is cheap.
             if row.status is None and not row.problem and time.perf_counter() > until:
                 self._num_unseen += 1
                 continue
             version = row.version
-            row.glance()
+            row.update_status()
             if row.version != version and row not in self._unread:
                 self._unread.append(row)
         self._unread = [row for row in self._unread if self.rows.get(row.run.id) is row]
@@ -167,5 +169,5 @@ class Board:
 
     @property
     def metric_names(self) -> list[str]:
-        """Every metric that a run has."""
+        """The metrics of all runs."""
         return list(dict.fromkeys(name for row in self.rows.values() for name in row.metrics))

@@ -1,4 +1,4 @@
-"""The studies of a folder at a glance, made of its board: how far each is, and its best cell so far."""
+"""The studies of a folder, from its board: their progress, and the best cell so far."""
 
 import functools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
 from workbench.tui.home.table import BAR_WIDTH, Column, Tones
 from workbench.tui.rows import Cell, Line
-from workbench.tui.words import NOTHING, bar
+from workbench.tui.text import NOTHING, bar
 from workbench.views.metrics import metric_label
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from workbench.config.study import Study
 
-KEY = "study/"  # begins the key of a study's line: no run's name has a slash
+KEY = "study/"  # prefix of the key of a study's line; run names contain no slash
 
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One study and its runs, of which the last attempt at every cell and seed counts."""
+    """One study with the newest attempt of each cell and seed."""
 
     name: str
     rows: tuple[Row, ...]
@@ -34,8 +34,10 @@ class StudyRow:
 
     @property
     def share(self) -> float:
-        """How much of it is done: runs that its file plans, or trials of a search, some of which end before their last
-        seed."""
+        """The fraction that is done: of the planned runs, or of the trials of a search.
+
+        Trials are counted because racing may drop one before its last seed.
+        """
         study = _planned(self.name, self.rows[0].run.path.parent)
         if study and study.search:
             return min(1.0, self.num_tried / study.trials)
@@ -47,7 +49,7 @@ class StudyRow:
 
     @property
     def num_tried(self) -> int:
-        """Cells of which something has finished, and nothing is under way."""
+        """The number of cells with a finished run and no live one."""
         by_cell: dict[str, list[Row]] = {}
         for row in self.rows:
             by_cell.setdefault(row.origin.cell if row.origin else "", []).append(row)
@@ -58,8 +60,8 @@ class StudyRow:
         )
 
     @property
-    def how_much(self) -> str:
-        """The same in numbers."""
+    def progress_text(self) -> str:
+        """The progress in numbers of cells or trials, and runs."""
         study = _planned(self.name, self.rows[0].run.path.parent)
         if study and study.search:
             return f"{self.num_tried} of {study.trials} trials, {self.num_finished} runs"
@@ -72,11 +74,11 @@ class StudyRow:
 
     @property
     def left_s(self) -> float | None:
-        """Until those of its runs that are under way have ended."""
+        """Seconds until the live runs end; None if unknown."""
         return max((row.left_s for row in self.rows if row.left_s is not None), default=None)
 
     def best(self, metric: str) -> tuple[str, float] | None:
-        """The cell whose mean over finished seeds is best, and that mean."""
+        """The cell with the best mean over finished seeds, and that mean; None without a finished run."""
         by_cell: dict[str, list[float]] = {}
         for row in self.rows:
             trace = row.metrics.get(metric)
@@ -88,7 +90,7 @@ class StudyRow:
 
 
 def studies_of(board: Board, wanted: str = "") -> list[StudyRow]:
-    """The studies that the folder's runs belong to, live ones first; those with these words in their names."""
+    """The studies of the board's runs with all words of ``wanted`` in their names; live ones first, then the newest."""
     newest: dict[tuple[str, str, int], Row] = {}
     for row in sorted(board.rows.values(), key=lambda row: row.origin.attempt if row.origin else 0):
         if row.origin:
@@ -102,39 +104,39 @@ def studies_of(board: Board, wanted: str = "") -> list[StudyRow]:
 
 
 def study_line(study: StudyRow, shown: Sequence[Column], metric: str, *, tones: Tones) -> Line:
-    """A study in the columns of the runs."""
-    words = _said(study, metric)
+    """A study's line in the columns of the runs table."""
+    words = _cell_texts(study, metric)
     found = []
     for column in shown:
-        text, colour = words.get(column.key, ("", ""))
+        text, color = words.get(column.key, ("", ""))
         if column.key == "name":
             text = shortened(text, column.width)
         elif column.key == "progress" and column.width > BAR_WIDTH:
             text = f"{bar(study.share, BAR_WIDTH) if study.share < 1 else ' ' * BAR_WIDTH} {text}"
-        found.append(Cell(visible(text), column.width, tones(colour) if colour else ""))
+        found.append(Cell(visible(text), column.width, tones(color) if color else ""))
     return tuple(found)
 
 
-def _said(study: StudyRow, metric: str) -> dict[str, tuple[str, str]]:
+def _cell_texts(study: StudyRow, metric: str) -> dict[str, tuple[str, str]]:
     best = study.best(metric)
-    state, colour = (
+    state, color = (
         ("running", "success") if study.is_live else ("finished", "") if study.share == 1 else ("open", "warning")
     )
     return {
         "mark": ("▸", "accent"),
         "name": (study.name, "accent"),
-        "state": (state, colour),
+        "state": (state, color),
         "progress": (f"{study.share:4.0%}", ""),
         "left": (NOTHING if study.left_s is None else duration(study.left_s), ""),
         "metric": (metric_label(metric).number(best[1] if best else None), ""),
         "recipe": (best[0] if best else "", "text-muted"),
-        "study": (study.how_much, "text-muted"),
+        "study": (study.progress_text, "text-muted"),
     }
 
 
 @functools.cache
 def _planned(name: str, runs_dir: "Path") -> "Study | None":
-    """The study of this name; None for one that is told by its runs alone."""
+    """The study of this name; None if it has no file and only its runs are known."""
     from workbench.runs.summary import find_study
 
     try:

@@ -1,4 +1,4 @@
-"""The rows of the board as a table: which runs, in which order, and what their cells say at a width."""
+"""The table of runs: its columns at a width, the order of its rows, and their cells."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
 from workbench.tui.preferences import Preferences
 from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
-from workbench.tui.words import NOTHING, SORTS_FIRST, bar, number, sparkline, state_text, tone
+from workbench.tui.text import NOTHING, SORTS_FIRST, bar, number, sparkline, state_color, state_text
 from workbench.views.metrics import METRIC_LABELS, metric_label
 
 SORTS = ("newest", "name", "state", "progress", "metric", "loss", "time left")
@@ -19,12 +19,12 @@ LEAST_NAME, MOST_NAME = 14, 48
 WIDE = 100
 LAST = float("inf")
 
-Tones = Callable[[str], str]  # a theme's colour by name
+Tones = Callable[[str], str]  # the hex color of a theme's color name
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, and its width in cells (0: what the others leave)."""
+    """A column: its heading, and its width in cells (0: the rest)."""
 
     key: str
     heading: str
@@ -33,7 +33,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the lines would show if there were room: their longest name, and whether any fills a column."""
+    """What decides the columns: the longest name, and whether any row has a value for a column."""
 
     name: int
     has_live: bool = False
@@ -44,7 +44,7 @@ class Needs:
 
 
 def needs(board: Board, *, of_studies: bool = False) -> Needs:
-    """What the runs of a board need; studies are at least as long as the part of a run's name that is theirs."""
+    """The needs of a board's runs, or of its studies."""
     rows = list(board.rows.values())
     names = [row.origin.study for row in rows if row.origin] if of_studies else [row.run.id for row in rows]
     return Needs(
@@ -58,7 +58,7 @@ def needs(board: Board, *, of_studies: bool = False) -> Needs:
 
 
 def columns(width: int, metric: str, need: Needs) -> list[Column]:
-    """What fits into ``width`` cells, the most important first to stay; others come where names have enough."""
+    """The columns that fit into ``width`` cells; optional ones are added while the names keep enough space."""
     label, is_wide = metric_label(metric), width >= WIDE
     heading = label.title if is_wide else label.label.replace("image", "I").replace("text", "T")
     has_bar = is_wide and need.has_open
@@ -74,7 +74,7 @@ def columns(width: int, metric: str, need: Needs) -> list[Column]:
         Column("spark", "", SPARK_WIDTH if is_wide else NARROW_SPARK),
         *([Column("loss", "loss", 9)] if not need.of_studies else []),
         Column("recipe", "best cell" if need.of_studies else "recipe", 18),
-        *([Column("study", "how much of it" if need.of_studies else "study, cell", 28)] if need.has_studies else []),
+        *([Column("study", "progress" if need.of_studies else "study, cell", 28)] if need.has_studies else []),
     ]
     room = width - SCROLLBAR - 1 - sum(column.width + GAP for column in found)
     whole = max(LEAST_NAME, min(MOST_NAME, need.name, max(2 * LEAST_NAME, width // 3)))
@@ -86,42 +86,43 @@ def columns(width: int, metric: str, need: Needs) -> list[Column]:
     return [replace(column, width=length) if column.key == "name" else column for column in found]
 
 
-def headline(board: Board, memory: Preferences) -> str:
-    """The metric that the table shows: the one that was chosen, if any run has it."""
+def headline(board: Board, preferences: Preferences) -> str:
+    """The table's metric: the preferred one if any run has it, else a default."""
     names = board.metric_names
-    for wished in (memory.metric, HEADLINE):
+    for wished in (preferences.metric, HEADLINE):
         if wished in names:
             return wished
     return names[0] if names else HEADLINE
 
 
-def next_metric(board: Board, memory: Preferences) -> str:
-    """The metric after the one that is shown."""
+def next_metric(board: Board, preferences: Preferences) -> str:
+    """The metric after the one shown, in the order of ``METRIC_LABELS``."""
     names = [name for name in METRIC_LABELS if name in board.metric_names] or board.metric_names
-    shown = headline(board, memory)
+    shown = headline(board, preferences)
     return names[(names.index(shown) + 1) % len(names)] if shown in names else shown
 
 
-def ordered(board: Board, memory: Preferences) -> list[Row]:
-    """The runs that pass the filter, live ones first, then as they are sorted; of a study together if asked for."""
-    metric = headline(board, memory)
-    words = memory.filter.lower().split()
+def ordered(board: Board, preferences: Preferences) -> list[Row]:
+    """The runs that match the filter: live ones first, then by the chosen order; grouped in the view "by study"."""
+    metric = headline(board, preferences)
+    words = preferences.filter.lower().split()
     rows = [row for row in board.rows.values() if all(word in _searched(row) for word in words)]
-    rows.sort(key=lambda row: (not row.is_live, _key(row, memory.sort, metric), row.age))
-    if memory.view == "by study":
+    rows.sort(key=lambda row: (not row.is_live, _key(row, preferences.sort, metric), row.age))
+    # The sort is stable: within a study, cells and seeds in the order of the study.
+    if preferences.view == "by study":
         rows.sort(key=lambda row: (row.origin.study, row.origin.trial, row.origin.seed) if row.origin else ("", 0, 0))
     return rows
 
 
 def _searched(row: Row) -> str:
-    """What the filter looks in: the name, the state, the recipe, the study and the cell."""
+    """The text that the filter searches: name, state, recipe, study and cell."""
     status, origin = row.status, row.origin
     parts = [row.run.id, *([status.state, status.recipe] if status else [])]
     return " ".join([*parts, *([origin.study, origin.cell] if origin else [])]).lower()
 
 
 def _key(row: Row, sort: str, metric: str) -> object:
-    """What a row is sorted by; what is not known comes last."""
+    """The sort key of a row; unknown values come last."""
     status, trace = row.status, row.metrics.get(metric)
     state = status.state if status else "~"
     worse_first = metric_label(metric).higher_is_better is False
@@ -141,32 +142,32 @@ def _finite(value: float | None, sign: int) -> float:
 
 
 def line(row: Row, shown: Sequence[Column], metric: str, *, is_marked: bool, tones: Tones) -> Line:
-    """A row's cells; words from files are shown as they are, but for what is not printable."""
-    words = said(row, metric)
+    """A row's cells. Text from files is shown literally, with unprintable characters escaped."""
+    words = cell_texts(row, metric)
     words["mark"] = ("●" if is_marked else " ", "accent")
     found = []
     for column in shown:
-        text, colour = words[column.key]
+        text, color = words[column.key]
         if column.key == "name":
             text = shortened(visible(text), column.width)
         elif column.key == "spark":
             text = text[-column.width :]
         elif column.key == "progress" and column.width > BAR_WIDTH:
             text = f"{_bar(row)} {text}"
-        found.append(Cell(visible(text), column.width, tones(colour) if colour else ""))
+        found.append(Cell(visible(text), column.width, tones(color) if color else ""))
     return tuple(found)
 
 
 def _bar(row: Row) -> str:
-    """Only of what is not finished: a column of full bars says nothing."""
+    """The progress bar of an unfinished run; blank for a finished one."""
     status = row.status
     if status is None or not status.num_steps or status.state == "finished":
         return " " * BAR_WIDTH
     return bar(status.step / status.num_steps, BAR_WIDTH)
 
 
-def said(row: Row, metric: str) -> dict[str, tuple[str, str]]:
-    """What each column says, and in which of the theme's colours."""
+def cell_texts(row: Row, metric: str) -> dict[str, tuple[str, str]]:
+    """The text and the theme's color name of each column."""
     status, label, trace = row.status, metric_label(metric), row.metrics.get(metric)
     share = status.step / status.num_steps if status and status.num_steps else None
     state = state_text(status, is_quiet=row.is_quiet)
@@ -185,16 +186,16 @@ def said(row: Row, metric: str) -> dict[str, tuple[str, str]]:
 
 
 def row_tone(row: Row) -> str:
-    """The theme's colour of a run's state."""
-    return tone(row.status, is_quiet=row.is_quiet)
+    """The theme's color name for a run's state."""
+    return state_color(row.status, is_quiet=row.is_quiet)
 
 
-def values(board: Board, memory: Preferences) -> tuple[list[str], list[list[str]]]:
-    """The table as text for a file or the clipboard: its headings, and a row a run with every metric."""
+def values(board: Board, preferences: Preferences) -> tuple[list[str], list[list[str]]]:
+    """The data to export or copy: headings, and a row per run with all metrics."""
     names = [name for name in METRIC_LABELS if name in board.metric_names]
     headings = ["run", "state", "step", "num_steps", "loss", "left_s", "recipe", "study", "cell", "seed", *names]
     rows = []
-    for row in ordered(board, memory):
+    for row in ordered(board, preferences):
         status, origin = row.status, row.origin
         metrics = [row.metrics[name].last if name in row.metrics else None for name in names]
         found = [

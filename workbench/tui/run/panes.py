@@ -1,4 +1,4 @@
-"""What the panes of a run say in words and blocks: layers, gradients, settings, events."""
+"""Text of a run's panes: header, layers, gradients, settings, events."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,37 +11,35 @@ from workbench.formatting import clock, duration, size
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.terminal import visible
-from workbench.tui.run.feed import MOST_NOTES, RunFollower, RunHistory
-from workbench.tui.run.plots import NO_GRADIENTS, NO_MASKS, SnapshotReader, note_text
-from workbench.tui.words import bar, is_quiet, number, state_text, tone
+from workbench.tui.run.follow import MOST_NOTES, RunFollower, RunHistory, SnapshotReader
+from workbench.tui.run.plots import NO_GRADIENTS, NO_MASKS, note_text
+from workbench.tui.text import bar, is_quiet, number, state_color, state_text
 from workbench.views.architecture import architecture
 from workbench.views.comparison import ComparedRun, Setting, compare_runs, setting_text
 from workbench.views.gradients import GradientsView
 from workbench.views.masks import Densities
 from workbench.views.metrics import in_order, metric_label
 
-# How a run stands, in two lines.
-
 PROGRESS_WIDTH = 12
 MB = 1e6
 
 
-def head_text(feed: RunFollower, width: int, colors: Mapping[str, str]) -> Text:
-    """The run, its state, how far it is and what is left; then what it measured, or what is wrong."""
+def head_text(follower: RunFollower, width: int, colors: Mapping[str, str]) -> Text:
+    """Two lines: the run, its state, progress and remaining time; then its newest measurements, or its problem."""
     text = Text()
-    text.append(visible(feed.run.id), "bold")
-    status, story = feed.status, feed.story
+    text.append(visible(follower.run.id), "bold")
+    status, history = follower.status, follower.history
     if status is None:
-        return text.append(f"  {visible(feed.problem)}" if feed.problem else "  being read")
-    total = story.group("loss").get("total")
-    step_time = story.group("speed").get("step_time_s")
-    is_live = status.state in TAKES_COMMANDS and not feed.is_removed
+        return text.append(f"  {visible(follower.problem)}" if follower.problem else "  loading")
+    total = history.group("loss").get("total")
+    step_time = history.group("speed").get("step_time_s")
+    is_live = status.state in TAKES_COMMANDS and not follower.is_removed
     waits = is_live and status.state == "paused"
-    quiet = is_live and is_quiet(status, log_every_s(feed))
-    state = "removed" if feed.is_removed else state_text(status, is_quiet=quiet)
-    colour = colors.get("warning" if feed.is_removed else tone(status, is_quiet=quiet), "")[:7]
+    quiet = is_live and is_quiet(status, log_every_s(follower))
+    state = "removed" if follower.is_removed else state_text(status, is_quiet=quiet)
+    color = colors.get("warning" if follower.is_removed else state_color(status, is_quiet=quiet), "")[:7]
     text.append("  ")
-    text.append(state, f"bold {colour}" if colour.startswith("#") else "bold")
+    text.append(state, f"bold {color}" if color.startswith("#") else "bold")
     if status.num_steps:
         share = status.step / status.num_steps
         text.append(f"  {bar(share, PROGRESS_WIDTH)}" if width >= 90 and share < 1 else "")
@@ -49,37 +47,37 @@ def head_text(feed: RunFollower, width: int, colors: Mapping[str, str]) -> Text:
         if is_live and not waits and step_time is not None and step_time.last is not None:
             text.append(f", {duration(max(0, status.num_steps - status.step) * step_time.last)} left")
     text.append("\n")
-    text.append(_second_line(feed, number(total.last) if total else ""))
+    text.append(_second_line(follower, number(total.last) if total else ""))
     return text
 
 
-def log_every_s(feed: RunFollower) -> float | None:
-    """Seconds of training between the last two logged steps."""
-    total = feed.story.group("loss").get("total")
+def log_every_s(follower: RunFollower) -> float | None:
+    """Seconds of training between the last two logged steps; None before the second."""
+    total = follower.history.group("loss").get("total")
     if total is None or len(total) < 2:
         return None
     elapsed_s = total.elapsed_s
     return float(elapsed_s[-1] - elapsed_s[-2])
 
 
-def _second_line(feed: RunFollower, loss: str) -> Text:
-    story = feed.story
-    if feed.problem:
-        return Text(visible(feed.problem), "bold")
-    if feed.share_read < 1:
-        return Text(f"reading its log: {feed.share_read:.0%}", "italic")
+def _second_line(follower: RunFollower, loss: str) -> Text:
+    history = follower.history
+    if follower.problem:
+        return Text(visible(follower.problem), "bold")
+    if follower.share_read < 1:
+        return Text(f"reading its log: {follower.share_read:.0%}", "italic")
     parts = [f"loss {loss}"] if loss else []
-    if story.evaluations:
-        event = story.evaluations.get("validation") or next(iter(story.evaluations.values()))
+    if history.evaluations:
+        event = history.evaluations.get("validation") or next(iter(history.evaluations.values()))
         for name in in_order(set(event.metrics))[:3:2]:
             label = metric_label(name)
             parts.append(f"{label.label} {label.number(event.metrics[name])}{' %' if label.unit == '%' else ''}")
-    speed = story.group("speed")
+    speed = history.group("speed")
     if "pairs_per_s" in speed:
         parts.append(f"{number(speed['pairs_per_s'].last, 3)} pairs/s")
     if "peak_mb" in speed:
         parts.append(size((speed["peak_mb"].last or 0) * MB))
-    if warnings := feed.warnings:
+    if warnings := follower.warnings:
         count = "a warning" if len(warnings) == 1 else f"{len(warnings)} warnings, the last"
         parts.append(f"{count}: {visible(warnings[-1].message)}")
     return Text("  ".join(parts))
@@ -87,18 +85,19 @@ def _second_line(feed: RunFollower, loss: str) -> Text:
 
 SHADES = " ░▒▓█"
 BAR_WIDTH = 16
-BLUE = "#2E8BC0"  # to be seen on a dark and on a light screen
+BLUE = "#2E8BC0"  # readable on a dark and on a light background
 MINUS = "\N{MINUS SIGN}"
 
 
-def layers_text(shelf: SnapshotReader, step: float | None, width: int) -> Text:
-    """Figure 8 of TinyCLIP at a step: what is left of every layer, and how that came over time."""
-    place = shelf.mask_at(step)
+def layers_text(reader: SnapshotReader, step: float | None, width: int) -> Text:
+    """Figure 8 of TinyCLIP: the heads and FFN channels that remain in every layer at a step, and over time."""
+    place = reader.mask_at(step)
     if place is None:
         return Text(NO_MASKS, "italic")
-    found = architecture(shelf.masks[place])
+    found = architecture(reader.masks[place])
     text = Text()
-    text.append(f"what is left of the teacher: {found.when or 'as planned'}, sparsity {found.sparsity:.1%}\n", "bold")
+    when = found.when or "as planned"
+    text.append(f"remaining part of the teacher: {when}, sparsity {found.sparsity:.1%}\n", "bold")
     bar_width = max(4, min(BAR_WIDTH, (width - 34) // 2))
     for tower, change in found.towers.items():
         remains = change.remains
@@ -111,12 +110,12 @@ def layers_text(shelf: SnapshotReader, step: float | None, width: int) -> Text:
             text.append(f" {heads:<6}  FFN ")
             text.append(bar(float(remains.channels_K[layer]), bar_width), BLUE)
             text.append(f" {channels}\n")
-    if shelf.timeline is not None:
+    if reader.timeline is not None:
         num_columns = max(8, min(width - 18, 96))
-        text.append("\nhow open every layer was, from the first snapshot to the newest ")
+        text.append("\nremaining share of every layer, from the first snapshot to the newest ")
         text.append("( ░▒▓█ from 0 to 100 %)\n", "italic")
-        for tower, densities in shelf.timeline.towers.items():
-            text.append(_over_time(tower, densities, shelf.timeline.thinned(num_columns)))
+        for tower, densities in reader.timeline.towers.items():
+            text.append(_over_time(tower, densities, reader.timeline.thinned(num_columns)))
     return text
 
 
@@ -131,7 +130,7 @@ def _over_time(tower: str, densities: Densities, places: list[int]) -> Text:
 
 
 def gradients_text(view: GradientsView | None) -> Text:
-    """The cosine between any two losses' gradients, and who fights whom."""
+    """The cosine between any two losses' gradients, and the pairs in conflict (negative cosine)."""
     if view is None:
         return Text(NO_GRADIENTS, "italic")
     text = Text()
@@ -151,18 +150,20 @@ def gradients_text(view: GradientsView | None) -> Text:
                 text.append("  ")
                 text.append(f"{shown:>{width}}", _cosine_style(cosine) if row != column else "dim")
             text.append("\n")
-        fights = ", ".join(
+        conflicts = ", ".join(
             f"{visible(one.first)} and {visible(one.second)} ({one.cosine:.2f})".replace("-", MINUS)
             for one in view.fights
         )
-        text.append(f"\nfighting: {fights}" if fights else "\nno two losses fight: no cosine is below 0")
+        text.append(
+            f"\ngradient conflicts: {conflicts}" if conflicts else "\nno gradient conflict: no cosine is below 0"
+        )
     else:
-        text.append("one loss: there is nobody to fight", "italic")
+        text.append("a single loss: no gradient conflict is possible", "italic")
     return text
 
 
 def _cosine_style(cosine: float) -> str:
-    """Against each other orange, with each other blue, the stronger the darker; the number says it too."""
+    """Orange for negative and blue for positive cosines, more saturated with size."""
     strength = min(1.0, abs(cosine))
     towards = (213, 94, 0) if cosine < 0 else (0, 114, 178)
     channels = [round(56 + strength * (channel - 56)) for channel in towards]
@@ -178,7 +179,7 @@ def config_text(run: RunDirectory) -> Text:
         return Text(visible(str(error)))
     settings, problem = _against_recipe(table)
     name = visible(str(table.get("recipe", "")))
-    text.append(f"what differs from the recipe {name}\n", "bold")
+    text.append(f"differences from the recipe {name}\n", "bold")
     if problem:
         text.append(f"  {problem}\n", "italic")
     differing = [setting for setting in settings if setting.differs]
@@ -188,9 +189,9 @@ def config_text(run: RunDirectory) -> Text:
         text.append(f"  {visible(setting.name):{width}}  {visible(ours)}", "bold")
         text.append(f"  (recipe: {visible(theirs)})\n", "dim")
     if not differing and not problem:
-        text.append("  nothing\n", "italic")
-    text.append("\nwhat differs from the paper: press p\n" if not problem else "\n", "italic")
-    for title, part in (("all settings", settings), ("where it runs", _flat(table, ("machine", "sweep")))):
+        text.append("  none\n", "italic")
+    text.append("\npress p for the differences from the paper\n" if not problem else "\n", "italic")
+    for title, part in (("all settings", settings), ("machine and sweep", _flat(table, ("machine", "sweep")))):
         if part:
             text.append(f"\n{title}\n", "bold")
         for setting in part:
@@ -199,7 +200,7 @@ def config_text(run: RunDirectory) -> Text:
 
 
 def _against_recipe(table: dict[str, Any]) -> tuple[list[Setting], str]:
-    """The run's settings beside its recipe's, and why there is nothing beside them."""
+    """The run's settings paired with its recipe's; and an error message if the recipe cannot be loaded."""
     own = {key: value for key, value in table.items() if key not in ("machine", "sweep")}
     try:
         recipe = load_recipe(str(table.get("recipe", ""))).model_dump(mode="json")
@@ -209,42 +210,44 @@ def _against_recipe(table: dict[str, Any]) -> tuple[list[Setting], str]:
 
 
 def _flat(table: dict[str, Any], keys: tuple[str, ...]) -> list[Setting]:
-    """Settings without anything beside them."""
+    """Settings by dotted name, paired with themselves."""
     part = {key: table[key] for key in keys if key in table}
     both = compare_runs([ComparedRun("one", part), ComparedRun("other", part)]).settings if part else ()
     return list(both)
 
 
 def paper_text(reports: list[dict[str, Any]]) -> Text:
-    """What ``workbench runs show --departures --json`` found."""
+    """The ``departures`` of ``workbench runs show --departures --json`` as text."""
     text = Text()
     for report in reports:
         settings = report["settings"]
-        text.append(f"\nwhat differs from {visible(report['paper'])} (recipe {visible(report['recipe'])})\n", "bold")
+        text.append(f"\ndifferences from {visible(report['paper'])} (recipe {visible(report['recipe'])})\n", "bold")
         for one in settings:
             text.append(f"  {visible(one['setting'])}  {visible(setting_text(one['run']))}", "bold")
             text.append(f"  (paper: {visible(setting_text(one['paper']))})\n", "dim")
             text.append(f"      {visible(one['why'])}\n")
         text.append(
-            f"  {report['num_compared'] - len(settings)} of {report['num_compared']} settings are the paper's\n"
+            f"  {report['num_compared'] - len(settings)} of {report['num_compared']} settings match the paper\n"
         )
     return text
 
 
-def events_text(story: RunHistory, problem: str) -> Text:
-    """All that the run said apart from measurements, the newest first."""
+def events_text(history: RunHistory, problem: str) -> Text:
+    """The run's events except measurements, newest first."""
     text = Text()
     if problem:
         text.append(f"{visible(problem)}\n", "bold")
-    if story.num_skipped:
-        text.append(f"{story.num_skipped} lines of the log could not be read\n", "bold")
-    for event in reversed(story.notes):
+    if history.num_skipped:
+        text.append(f"{history.num_skipped} lines of the log are unreadable\n", "bold")
+    for event in reversed(history.notes):
         style = "bold" if isinstance(event, Warned | Commanded | RunFinished) else ""
         sign = "!" if isinstance(event, Warned) else " "
         text.append(f"{sign} {clock(event.time_s, '%d %b %H:%M:%S'):>15}  step {event.step:>7,}  ", "dim")
         text.append(f"{visible(note_text(event))}\n", style)
-    if story.num_notes_lost:
-        text.append(f"{story.num_notes_lost} earlier ones are in the log; {MOST_NOTES} are shown\n", "italic")
-    if not story.notes:
-        text.append("nothing said yet\n", "italic")
+    if history.num_notes_lost:
+        text.append(
+            f"{history.num_notes_lost} older events are only in the log; the newest {MOST_NOTES} are shown\n", "italic"
+        )
+    if not history.notes:
+        text.append("no events yet\n", "italic")
     return text

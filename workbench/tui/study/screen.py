@@ -1,9 +1,9 @@
-"""One study: its table filling cell by cell, its runs, what it has found, its history, and what can be asked of it."""
+"""The screen of one study: its table of cells, its runs, its report and its learning curves."""
 
 import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,10 +13,11 @@ from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import Lens
 from workbench.tui.export import Table, plots_table
-from workbench.tui.panes import KeyFooter, Panes, Reading, pane_keys
+from workbench.tui.host import Host, OpenComparison, OpenRun
+from workbench.tui.keys import KeyFooter
 from workbench.tui.rows import Rows
-from workbench.tui.study.followed import StudyState, read_study
-from workbench.tui.study.lines import (
+from workbench.tui.study.actions import StudyActions
+from workbench.tui.study.panes import (
     LEGEND,
     found_text,
     head_text,
@@ -27,22 +28,20 @@ from workbench.tui.study.lines import (
     table_headings,
     table_lines,
 )
-from workbench.tui.study.steering import StudySteering
-from workbench.tui.words import hex_of
+from workbench.tui.study.state import StudyState, read_study
+from workbench.tui.tabs import Panes, Reading, pane_keys
+from workbench.tui.text import hex_of
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
-
-if TYPE_CHECKING:
-    from workbench.tui.app import Workbench
 
 PANES = ("table", "runs", "found", "history")
 TICK_S = 1.0
 LEAST_PAUSE_S = 3.0
-SHARE = 0.03  # of the time that reading may take: a study of hundreds of runs is read less often
+SHARE = 0.03  # most of the time spent reading: a study of hundreds of runs is read less often
 
 
-class StudyScreen(StudySteering):
-    """Follows one study until it is left."""
+class StudyScreen(StudyActions):
+    """Follows one study while the screen is open."""
 
     DEFAULT_CSS = """
     StudyScreen #head { height: 2; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
@@ -55,22 +54,22 @@ class StudyScreen(StudySteering):
         *pane_keys(PANES),
         Binding("m", "metric(1)", "metric"),
         Binding("M", "metric(-1)", "previous metric", show=False),
-        *StudySteering.KEYS,
+        *StudyActions.KEYS,
     ]
     PANES = PANES
-    app: "Workbench"
+    app: Host
 
     def __init__(self, name: str, runs_dir: Path) -> None:
         super().__init__()
         self.study_name, self.runs_dir = name, runs_dir
-        self.studied: StudyState | None = None
+        self.study_state: StudyState | None = None
         self.lens = Lens()
         self._problem = ""
         self._metric = ""
-        self._read_from_s = 0.0  # not again before
+        self._next_read_s = 0.0  # monotonic time
 
     def compose(self) -> ComposeResult:
-        """How it stands, the panes, the keys."""
+        """A header, the panes and the keys."""
         yield Static("", id="head", markup=False)
         with Panes(id="panes"):
             with TabPane("1 table", id="table"):
@@ -102,35 +101,35 @@ class StudyScreen(StudySteering):
 
     @property
     def metric(self) -> MetricLabel | None:
-        """The metric that is shown: the one that was chosen, else the one that the study is about."""
-        if self.studied is None:
+        """The metric shown: the chosen one, else the study's main metric; None before the first read."""
+        if self.study_state is None:
             return None
-        metrics = self.studied.report.table.metrics
-        return next((one for one in metrics if one.name == self._metric), self.studied.report.main)
+        metrics = self.study_state.report.table.metrics
+        return next((one for one in metrics if one.name == self._metric), self.study_state.report.main)
 
     def tick(self) -> None:
-        """Reads anew, where the last reading is old enough."""
-        if self.is_current and time.monotonic() >= self._read_from_s:
-            self._read_from_s = float("inf")  # until this reading has ended
+        """Read the study again, if the last reading is old enough."""
+        if self.is_current and time.monotonic() >= self._next_read_s:
+            self._next_read_s = float("inf")  # until this reading ends
             self.run_worker(self._read(), exclusive=True, group="study", exit_on_error=False)
 
     async def _read(self) -> None:
-        began_s = time.monotonic()
+        start_s = time.monotonic()
         try:
-            self.studied = await asyncio.to_thread(read_study, self.study_name, self.runs_dir, self._metric)
+            self.study_state = await asyncio.to_thread(read_study, self.study_name, self.runs_dir, self._metric)
             self._problem = ""
         except (OSError, ValueError) as error:
             self._problem = str(error)
         finally:
-            took_s = time.monotonic() - began_s
-            self._read_from_s = time.monotonic() + max(LEAST_PAUSE_S, took_s / SHARE)
+            took_s = time.monotonic() - start_s
+            self._next_read_s = time.monotonic() + max(LEAST_PAUSE_S, took_s / SHARE)
         self.draw()
 
     def draw(self) -> None:
-        """Brings the head and the pane in front up to date."""
+        """Update the header and the active pane."""
         if not self.children:
-            return  # it is being closed
-        found = self.studied
+            return  # the screen is being closed
+        found = self.study_state
         head = head_text(found, self.study_name, self._problem, self.metric)
         self.query_one("#head", Static).update(head, layout=False)
         if found is not None:
@@ -163,47 +162,44 @@ class StudyScreen(StudySteering):
         self.draw()
 
     def table(self) -> Table:
-        """For export and copy: every cell and metric, every run, the points of the curves, or the lines."""
+        """The data to export or copy: all cells and metrics, all runs, the points of the curves, or the report."""
         import csv
 
         from workbench.report.tables import cells_csv, runs_csv
 
-        if self.studied is None:
+        if self.study_state is None:
             return ["line"], []
         if self.pane == "history":
             return plots_table(self.query_one("#curves", Charts).plots)
         if self.pane == "found":
-            return ["line"], [[line] for line in found_text(self.studied, 1000).plain.splitlines()]
+            return ["line"], [[line] for line in found_text(self.study_state, 1000).plain.splitlines()]
         make = cells_csv if self.pane == "table" else runs_csv
-        headings, *rows = csv.reader(make(self.studied.report.table).splitlines())
+        headings, *rows = csv.reader(make(self.study_state.report.table).splitlines())
         return headings, rows
 
     def action_metric(self, by: int) -> None:
-        if (metric := self.metric) is not None and self.studied is not None:
-            names = [one.name for one in self.studied.report.table.metrics]
+        if (metric := self.metric) is not None and self.study_state is not None:
+            names = [one.name for one in self.study_state.report.table.metrics]
             self._metric = names[(names.index(metric.name) + by) % len(names)]
-            self._read_from_s = 0.0  # its learning curves
+            self._next_read_s = 0.0  # the learning curves of this metric are not loaded yet
             self.draw()
 
     def on_rows_chosen(self) -> None:
-        """Opens a run, or the runs of a cell side by side."""
-        from workbench.tui.compare.screen import CompareScreen
-        from workbench.tui.run.screen import RunScreen
-
+        """Open the run at the cursor, or all runs of the cell side by side."""
         _, names = self.cells_at_cursor()
         runs = [RunDirectory(self.runs_dir.absolute() / run) for run in names]
         if len(runs) > 1:
-            self.app.push_screen(CompareScreen(runs))
+            self.post_message(OpenComparison(runs))
         elif runs:
-            self.app.push_screen(RunScreen(runs[0]))
+            self.post_message(OpenRun(runs[0]))
         else:
-            self.app.say("no run of this cell has begun yet")
+            self.app.show_notice("no run of this cell has started yet")
 
     def cells_at_cursor(self) -> tuple[list[StudyCell], list[str]]:
-        """The cell at the cursor and its runs; of the pane of runs that run alone. Other panes have no cursor."""
+        """The cell at the cursor and the ids of its runs; in the pane of runs, that run alone; else none."""
         table = {"table": "#cells", "runs": "#each"}.get(self.pane)
         key = self.query_one(table, Rows).key if table else None
-        cells = self.studied.report.table.cells if self.studied else ()
+        cells = self.study_state.report.table.cells if self.study_state else ()
         if self.pane == "runs":
             found = [cell for cell in cells if any(one.run == key for one in cell.replicates)]
             return found, [key] if key else []

@@ -1,4 +1,7 @@
-"""A trial that a person adds to a search: its values, typed and checked at once."""
+"""The state of a study: its report, what its storage holds of its trials, and the time left.
+
+Neither torch nor Optuna is loaded: the report is made from run directories, and the storage's SQLite file is read.
+"""
 
 import json
 import shlex
@@ -25,11 +28,7 @@ from workbench.sweeps.storage import default_file
 from workbench.views.curves import LearningView
 from workbench.views.study import StudyCell
 
-# A study, followed: its report from the runs folder, what its storage says of trials, and how long the rest will take.
-#
-# Neither torch nor Optuna is loaded: the report is of run directories, and the storage's file is only looked at.
-
-LOOK_S = 0.5  # to wait for a storage that is being written
+LOCK_TIMEOUT_S = 0.5  # SQLite's wait for a storage that a worker is writing
 TRIALS = """
 SELECT trials.number, trials.state, attributes.key, attributes.value_json
 FROM trials JOIN studies USING (study_id) JOIN trial_user_attributes AS attributes USING (trial_id)
@@ -41,13 +40,13 @@ SELECT trials.number, attributes.value_json
 FROM trials JOIN studies USING (study_id) JOIN trial_system_attributes AS attributes USING (trial_id)
 WHERE studies.study_name = ? AND trials.state = 'WAITING' AND attributes.key = 'fixed_params' ORDER BY trials.number
 """
-ENDS = {"dropped": "dropped by racing: credibly worse than the best so far", "diverged": "pruned: it diverged"}
+ENDS = {"dropped": "dropped by racing: significantly worse than the best so far", "diverged": "pruned: it diverged"}
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A trial that the storage has given up, and why."""
+class EndedTrial:
+    """A trial that ended without a result, and why."""
 
     number: int
     cell: str
@@ -56,18 +55,18 @@ class Ended:
 
 @dataclass(frozen=True)
 class StudyState:
-    """How a study stands.
+    """The state of a study.
 
     Attributes:
-        source: what names it on a command line; empty where its file is not known, and the table is of the runs alone.
-        queued: the values of trials that a search was told to try, and that nobody has begun.
-        learning: how its cells learn in ``learning_metric``; None where there is nothing to draw.
-        left_s: seconds of training left at the pace so far; None where nobody knows.
+        source: the study's name or file on a command line; empty if it has no file and only its runs are known.
+        queued: the values of the trials that wait in a search's queue.
+        learning: learning curves of the cells in ``learning_metric``; None if there are none.
+        left_s: seconds of training left at the pace so far; None if unknown.
     """
 
     report: StudyReport
     source: str
-    ended: tuple[Ended, ...]
+    ended: tuple[EndedTrial, ...]
     queued: tuple[str, ...]
     learning: LearningView | None
     learning_metric: str
@@ -76,27 +75,27 @@ class StudyState:
 
     @property
     def command(self) -> list[str]:
-        """The ``workbench`` arguments that made it."""
+        """The ``workbench`` arguments that started the study."""
         return shlex.split(self.report.made_on.command)[1:]
 
     @property
     def left_text(self) -> str:
-        """The forecast in words; empty where there is nothing left, or nothing to go by."""
+        """The time left in words; empty if unknown."""
         if self.left_s is None:
             return ""
-        return f"about {duration(self.left_s)} left" + ("" if self.num_live else ", but nothing is being trained")
+        return f"about {duration(self.left_s)} left" + ("" if self.num_live else ", but no run is training")
 
 
 def read_study(name: str, runs_dir: Path, metric: str = "") -> StudyState:
-    """The study under this name, as far as its runs have come. It may take seconds where there are hundreds.
+    """Read the state of a study from its runs. It may take seconds if there are hundreds.
 
     Args:
-        metric: of the learning curves; the one that the study is about if not given.
+        metric: the metric of the learning curves; by default the study's main metric.
 
     Raises:
-        ValueError: there is no such run, or its study's cells cannot be.
+        ValueError: no run belongs to the study, or its cells are invalid.
     """
-    study, source = _asked(name, runs_dir)
+    study, source = _find_study(name, runs_dir)
     report = report_on(study, name, runs_dir, source)
     runs = [one.run for one in counted(runs_of_study(runs_dir, name))]
     states = [one.state for cell in report.table.cells for one in cell.replicates]
@@ -118,49 +117,52 @@ def _learning(study: Study, name: str, runs_dir: Path, metric: str) -> LearningV
     return learning_of(validation_curves(collect(study, name, runs_dir), metric), metric)
 
 
-def _asked(name: str, runs_dir: Path) -> tuple[Study, str]:
-    """The study, and what names it on a command line, see :class:`Studied`."""
+def _find_study(name: str, runs_dir: Path) -> tuple[Study, str]:
+    """The study and its ``source``, see :class:`StudyState`."""
     found = find_study(name, runs_dir)
     return found.study, found.source if found.has_file else ""
 
 
-def ended_trials(file: Path, name: str) -> list[Ended]:
-    """The trials without a result, from the storage's SQLite file; none where that is not to be read now.
+def ended_trials(file: Path, name: str) -> list[EndedTrial]:
+    """The trials without a result, from the storage's SQLite file; none if the file is missing, locked or damaged.
 
-    Of a cell that was queued anew the last trial counts.
+    If a cell was queued again, its last trial counts.
     """
     about: dict[int, dict[str, str]] = {}
-    for number, state, key, value in _ask(file, TRIALS, name):
+    for number, state, key, value in _query(file, TRIALS, name):
         about.setdefault(number, {"state": state})[key] = str(json.loads(value))
-    newest = {said.get("name", f"t{number:04d}"): (number, said) for number, said in about.items()}
-    return [Ended(number, name, _why(said)) for name, (number, said) in newest.items() if said["state"] in LOST]
+    newest = {row.get("name", f"t{number:04d}"): (number, row) for number, row in about.items()}
+    return [EndedTrial(number, name, _reason(row)) for name, (number, row) in newest.items() if row["state"] in LOST]
 
 
 def queued_trials(file: Path, name: str) -> list[str]:
-    """The values of the trials that wait to be tried, as ``KEY=VALUE``; what is not named the sampler chooses."""
-    found = [json.loads(values) for _, values in _ask(file, QUEUED, name)]
+    """The values of the queued trials, as ``KEY=VALUE ...``; the sampler chooses the other values."""
+    found = [json.loads(values) for _, values in _query(file, QUEUED, name)]
     return [" ".join(f"{key}={as_text(value)}" for key, value in values.items()) for values in found]
 
 
-def _ask(file: Path, query: str, name: str) -> list[tuple[Any, ...]]:
+def _query(file: Path, query: str, name: str) -> list[tuple[Any, ...]]:
     if not file.is_file():
         return []
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=LOOK_S)) as connection:
+        with closing(
+            sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=LOCK_TIMEOUT_S)
+        ) as connection:
             return connection.execute(query, (name,)).fetchall()
-    except sqlite3.Error:
+    except sqlite3.Error:  # locked, damaged, or not an Optuna storage: the table then shows the runs alone
         return []
 
 
-def _why(said: Mapping[str, str]) -> str:
-    outcome = said.get("outcome", said["state"].lower())
-    return ENDS.get(outcome, outcome) + (f": {said['reason']}" if "reason" in said else "")
+def _reason(row: Mapping[str, str]) -> str:
+    outcome = row.get("outcome", row["state"].lower())
+    return ENDS.get(outcome, outcome) + (f": {row['reason']}" if "reason" in row else "")
 
 
 def seconds_left(report: StudyReport, runs: Iterable[RunDirectory]) -> float | None:
-    """Steps that are still to be trained, at the pace of all steps so far, those of runs side by side included.
+    """Seconds for the remaining steps, at the pace of all steps so far.
 
-    A search's trials that are still to come count as if none of them were dropped.
+    The pace divides by the time in which any run trained, so parallel runs count once. Future trials of a search count
+    in full, as if racing dropped none.
     """
     replicates = [one for cell in report.table.cells for one in cell.replicates]
     lengths = [one.num_steps for one in replicates if one.num_steps]
@@ -172,6 +174,7 @@ def seconds_left(report: StudyReport, runs: Iterable[RunDirectory]) -> float | N
     study = report.study
     if study.search:
         num_left += max(0, study.trials - len(report.table.cells)) * study.seeds * usual
+    # The union of intervals, not their sum: runs that train side by side share the same seconds.
     busy_s = covered([span for run in runs if (span := _trained(run))])
     num_done = sum(one.step for one in replicates)
     if num_left == 0 or not busy_s or not num_done:
@@ -180,7 +183,7 @@ def seconds_left(report: StudyReport, runs: Iterable[RunDirectory]) -> float | N
 
 
 def covered(spans: Iterable[Interval]) -> float:
-    """The length of what intervals cover together."""
+    """The total length of the union of intervals."""
     total, end = 0.0, float("-inf")
     for low, high in sorted(spans):
         total += max(0.0, high - max(low, end))
@@ -189,27 +192,27 @@ def covered(spans: Iterable[Interval]) -> float:
 
 
 def _trained(run: RunDirectory) -> Interval | None:
-    """When the run was training: from what it measured last back by as long as it says that it took."""
+    """The interval in which the run trained: it ends at its last event, and its length is the elapsed time."""
     try:
         last = [event for event in last_events(run.events_file) if isinstance(event, StepDone | RunFinished)]
-    except ValueError:  # it cannot be read, which its row says
+    except ValueError:  # unreadable, which its row in the table shows
         return None
     return (last[-1].time_s - last[-1].elapsed_s, last[-1].time_s) if last else None
 
 
 def overrides(study: Study, filled: Mapping[str, str]) -> list[str]:
-    """``KEY=VALUE`` of what was filled in, by the settings that are searched.
+    """``KEY=VALUE`` for each field that was filled in.
 
     Raises:
-        ValueError: nothing was, or a value that the search would not try.
+        ValueError: all fields are empty, or a value lies outside the search space.
     """
     given = [f"{key}={text}" for key, text in filled.items() if text]
     if not given:
-        raise ValueError("give at least one value; those that are left empty the sampler chooses")
+        raise ValueError("enter at least one value; the sampler chooses those left empty")
     make_cell(study, "these values", parse_values(study, given))
     return given
 
 
 def typed(cell: StudyCell | None, key: str) -> str:
-    """What a trial had of a setting, as one would type it; empty where there is none."""
+    """A trial's value of a setting as text; empty if it has none."""
     return as_text(cell.values[key]) if cell is not None and key in cell.values else ""

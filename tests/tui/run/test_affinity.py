@@ -8,8 +8,8 @@ from rich.style import Style
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Probe, ProbeOutputs, read_probe_history, write_probe
 from workbench.tui.charts.heat import CURSOR, HIGH, LOW, MINUS, NAMES, PLUS, Grid, Heat, colors
-from workbench.tui.charts.images import Pictures, fitted, half_blocks
-from workbench.tui.run.affinity import AffinityPane, placed, read_images
+from workbench.tui.charts.images import Images, fitted, half_blocks
+from workbench.tui.run.affinity import AffinityPane, placement_of, read_images
 
 
 def probe(step: int, num_pairs: int = 32) -> Probe:
@@ -22,7 +22,7 @@ def probe(step: int, num_pairs: int = 32) -> Probe:
     return Probe(step, captions, said(step / 128, 10.0), said(0.75, 20.0))
 
 
-def test_colours_span_the_values_and_a_difference_is_signed() -> None:
+def test_colors_span_the_values_and_a_difference_is_signed() -> None:
     found = colors(np.array([[0.0, 2.0], [1.0, 2.0]]), is_difference=False)
     assert found[0, 0].tolist() == list(LOW)
     assert found[0, 1].tolist() == list(HIGH)
@@ -43,11 +43,11 @@ def test_the_matrices_the_cell_and_its_captions(record, drive, seen, soon, size)
         await soon(lambda: "after step 100" in seen(pilot))
         heat = pilot.app.screen.query_one(Heat)
         assert heat.grid.names == ("student", "teacher", "difference")
-        assert "(its own)" in seen(pilot) or size[0] < 50
+        assert "(matching pair)" in seen(pilot) or size[0] < 50
         await pilot.press("j", "l", "l")
-        assert (heat.place.picture, heat.place.text) == (1, 2)
+        assert (heat.place.image, heat.place.text) == (1, 2)
         if size[0] > 50:
-            assert "picture 2: caption [/b] 1" in seen(pilot)
+            assert "image 2: caption [/b] 1" in seen(pilot)
             assert "text 3: caption [/b] 2" in seen(pilot)
         shades = [segment.style.color.triplet for segment in heat.render_line(1) if segment.text == "▀"]
         below = [segment.style.bgcolor.triplet for segment in heat.render_line(1) if segment.text == "▀"]
@@ -75,14 +75,14 @@ def test_the_mouse_chooses_a_cell_and_the_data_can_be_copied(record, drive, seen
         await soon(lambda: "after step 100" in seen(pilot))
         heat = pilot.app.screen.query_one(Heat)
         await pilot.click(Heat, offset=(1 + 3 * heat.grid.zoom, 1 + 2 * heat.grid.zoom // 2))
-        assert (heat.place.picture, heat.place.text) == (2, 3)
+        assert (heat.place.image, heat.place.text) == (2, 3)
         await pilot.press("Y")
         assert len(pilot.app.clipboard.splitlines()) == 1 + 64
 
     drive(steps, run, (140, 45))
 
 
-EXAMPLE = Path(__file__).parents[2] / "data_samples/runs/example-clip-kd"
+EXAMPLE = Path(__file__).parents[3] / "data_samples/runs/example-clip-kd"
 
 
 @pytest.fixture
@@ -93,19 +93,19 @@ def example(record):
 
 
 @pytest.mark.parametrize("size", [(80, 24), pytest.param((140, 45), marks=pytest.mark.slow)])
-def test_the_pictures_of_the_cell_are_shown(example, drive, seen, soon, size) -> None:
+def test_the_images_of_the_cell_are_shown(example, drive, seen, soon, size) -> None:
     async def steps(pilot) -> None:
         await pilot.press("6")
         pane = pilot.app.screen.query_one(AffinityPane)
-        await soon(lambda: len(pane._pictures) == 32)
-        pictures = pilot.app.screen.query_one(Pictures)
+        await soon(lambda: len(pane._images) == 32)
+        pictures = pilot.app.screen.query_one(Images)
         assert pictures.display == (size[1] > 40)  # where there is room, without being asked for
         if not pictures.display:
             await pilot.press("i")
         await pilot.pause()
         assert pictures.display
         assert pictures.region.right <= size[0]
-        assert "picture 1" in seen(pilot)
+        assert "image 1" in seen(pilot)
         await pilot.press("l", "l", "l")
         assert " of text 4" in seen(pilot)
         await pilot.press("i")
@@ -118,7 +118,7 @@ def test_the_pictures_of_the_cell_are_shown(example, drive, seen, soon, size) ->
     drive(steps, example, size)
 
 
-def test_two_pixels_stand_above_one_another_in_a_character() -> None:
+def test_each_character_shows_two_pixels() -> None:
     pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(3, 2, 3)
     rows = half_blocks(pixels, Style(bgcolor="#123456"))
     assert len(rows) == 2
@@ -129,7 +129,7 @@ def test_two_pixels_stand_above_one_another_in_a_character() -> None:
     assert rows[1][0].style.bgcolor.triplet.hex == "#123456"
 
 
-def test_the_pictures_are_the_datas_own(example) -> None:
+def test_the_images_are_those_of_the_dataset(example) -> None:
     from workbench.data.spec import open_dataset
 
     captions = read_probe_history(example).probes[-1].captions
@@ -141,23 +141,23 @@ def test_the_pictures_are_the_datas_own(example) -> None:
         assert np.array_equal(found[place], np.asarray(dataset[place].image))
 
 
-def test_without_pictures_the_matrices_stand_alone_and_it_is_said_why(record, drive, soon, notices) -> None:
+def test_without_images_a_notice_gives_the_reason(record, drive, soon, notices) -> None:
     run = record("one", settings={"data": {"validation": "/no/such/pairs.csv"}})
     write_probe(run, probe(100, 8))
 
     async def steps(pilot) -> None:
         await pilot.press("6")
-        await soon(lambda: bool(pilot.app.screen.query_one(AffinityPane)._why_none))
+        await soon(lambda: bool(pilot.app.screen.query_one(AffinityPane)._no_images_reason))
         await pilot.press("i")
         await pilot.pause()
-        assert "no pictures: " in notices(pilot)
+        assert "no images: " in notices(pilot)
         assert "/no/such/pairs.csv" in notices(pilot)
-        assert not pilot.app.screen.query_one(Pictures).display
+        assert not pilot.app.screen.query_one(Images).display
 
     drive(steps, run, (140, 45))
 
 
-def test_a_cursor_that_a_smaller_terminal_has_no_room_for_moves_into_sight(record, drive, seen, soon) -> None:
+def test_the_cursor_moves_into_a_smaller_grid(record, drive, seen, soon) -> None:
     run = record("one")
     write_probe(run, probe(100))
 
@@ -169,22 +169,22 @@ def test_a_cursor_that_a_smaller_terminal_has_no_room_for_moves_into_sight(recor
         await pilot.resize_terminal(60, 20)
         await soon(lambda: "the first" in seen(pilot))
         assert max(heat.place) == heat.grid.num_pairs - 1 < 31
-        assert f"picture {heat.grid.num_pairs}: caption" in seen(pilot)
+        assert f"image {heat.grid.num_pairs}: caption" in seen(pilot)
 
     drive(steps, run, (140, 45))
 
 
-def test_a_picture_keeps_its_proportions_and_fills_one_side() -> None:
+def test_an_image_keeps_its_aspect_ratio_and_fills_one_side() -> None:
     tall = np.zeros((60, 20, 3), dtype=np.uint8)
     assert fitted(tall, 40, 30).shape == (30, 10, 3)
     assert fitted(tall, 5, 30).shape == (15, 5, 3)
     assert fitted(np.zeros((4, 8, 3), dtype=np.uint8), 32, 64).shape == (16, 32, 3)
 
 
-def test_pictures_go_where_the_matrices_leave_room() -> None:
+def test_images_go_where_the_matrices_leave_room() -> None:
     grid = Grid(32, NAMES, 1)  # 100 columns, 17 rows
-    assert placed(140, 36, grid, are_wanted=None) == ("below", 19)
-    assert placed(140, 21, grid, are_wanted=None) == ("beside", 38)
-    assert placed(110, 21, grid, are_wanted=None) == ("", 0)
-    assert placed(110, 21, grid, are_wanted=True) == ("beside", 21)
-    assert placed(140, 36, grid, are_wanted=False) == ("", 0)
+    assert placement_of(140, 36, grid, are_wanted=None) == ("below", 19)
+    assert placement_of(140, 21, grid, are_wanted=None) == ("right", 38)
+    assert placement_of(110, 21, grid, are_wanted=None) == ("", 0)
+    assert placement_of(110, 21, grid, are_wanted=True) == ("right", 21)
+    assert placement_of(140, 36, grid, are_wanted=False) == ("", 0)

@@ -9,13 +9,13 @@ CELLS = {f"{weight}": {"loss.fd.weight": weight} for weight in (0, 10, 100, 1000
 
 
 async def read(pilot, soon) -> None:
-    await soon(lambda: pilot.app.screen.studied is not None)
+    await soon(lambda: pilot.app.screen.study_state is not None)
     await pilot.pause()
 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The command lines of processes that would have been started."""
+    """The command lines of started processes; none really starts."""
     found: list[list[str]] = []
     monkeypatch.setattr("workbench.process.start_detached", lambda argv, _: found.append(argv[1:]))
     return found
@@ -41,7 +41,7 @@ def test_the_table_has_seeds_intervals_and_the_papers_column(record, drive, seen
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 20)])
-def test_what_does_not_fit_is_left_out_from_the_right(record, drive, seen, soon, size) -> None:
+def test_columns_that_do_not_fit_are_dropped_from_the_right(record, drive, seen, soon, size) -> None:
     record.study("fd_weight", CELLS)
 
     async def steps(pilot) -> None:
@@ -81,7 +81,10 @@ def test_a_cell_opens_its_runs_and_a_run_opens_itself(record, drive, soon) -> No
         await read(pilot, soon)
         await pilot.press("j", "enter")
         await soon(lambda: type(pilot.app.screen).__name__ == "CompareScreen")
-        assert [feed.run.id for feed in pilot.app.screen.compared.feeds] == ["fd_weight-10-s0", "fd_weight-10-s1"]
+        assert [follower.run.id for follower in pilot.app.screen.group.followers] == [
+            "fd_weight-10-s0",
+            "fd_weight-10-s1",
+        ]
         await pilot.press("escape")
         await pilot.press("2", "G", "enter")
         await soon(lambda: type(pilot.app.screen).__name__ == "RunScreen")
@@ -122,7 +125,7 @@ def test_a_study_without_a_file_is_told_from_its_runs(record, drive, seen, soon,
     assert started == []
 
 
-def test_going_on_and_more_seeds_are_the_sweeps_own_commands(record, drive, soon, started) -> None:
+def test_resume_and_more_seeds_run_the_sweep_command(record, drive, soon, started) -> None:
     record.study("fd_weight", CELLS, seeds=3)
     shutil.rmtree(record.folder / "fd_weight-3000-s2")
     (record.folder / "studies").mkdir()
@@ -154,7 +157,7 @@ def test_a_live_run_of_a_cell_is_stopped_by_a_command(record, drive, soon, notic
         await read(pilot, soon)
         await pilot.press("R")
         await pilot.pause()
-        assert "1 of its runs are under way" in notices(pilot) or "storage is not" in notices(pilot)
+        assert "1 of its runs are still running" in notices(pilot) or "storage is not" in notices(pilot)
         await pilot.press("X", "y")
         await pilot.pause()
 
@@ -163,13 +166,13 @@ def test_a_live_run_of_a_cell_is_stopped_by_a_command(record, drive, soon, notic
     assert json.loads(command.read_text())["kind"] == "stop"
 
 
-def test_runs_removed_while_they_are_shown_are_said(record, drive, seen, soon) -> None:
+def test_runs_removed_while_shown_count_as_missing(record, drive, seen, soon) -> None:
     record.study("fd_weight", CELLS)
 
     async def steps(pilot) -> None:
         await read(pilot, soon)
         shutil.rmtree(record.folder)
-        pilot.app.screen._read_from_s = 0.0
+        pilot.app.screen._next_read_s = 0.0
         await soon(lambda: "18 missing" in seen(pilot) or "no run of study" in seen(pilot))
 
     drive(steps, study="fd_weight")

@@ -6,10 +6,10 @@ import pytest
 from rich.cells import cell_len
 
 from workbench.formatting import shortened
-from workbench.tui.dialogs import keys_text
 from workbench.tui.home.screen import HomeScreen
 from workbench.tui.home.table import Needs, columns
-from workbench.tui.preferences import recall
+from workbench.tui.keys import keys_text
+from workbench.tui.preferences import read_preferences
 from workbench.tui.rows import GAP, SCROLLBAR, Rows
 
 
@@ -17,7 +17,7 @@ def shown(pilot) -> list[str]:
     return list(pilot.app.screen.query_one(Rows).lines)
 
 
-def test_the_live_run_stands_first_with_its_state_progress_and_time_left(record, drive, seen) -> None:
+def test_the_live_run_comes_first_with_state_progress_and_time_left(record, drive, seen) -> None:
     record("live", last=40, state=None)
     for name in ("old", "older"):
         record(name)
@@ -35,7 +35,7 @@ def test_the_live_run_stands_first_with_its_state_progress_and_time_left(record,
 
 
 @pytest.mark.parametrize("state", ["finished", "diverged", "interrupted", "stopped", "failed"])
-def test_every_end_is_named(record, drive, seen, state: str) -> None:
+def test_every_final_state_is_shown(record, drive, seen, state: str) -> None:
     record("one", state=state)
 
     async def steps(pilot) -> None:
@@ -53,7 +53,7 @@ def test_a_run_whose_process_is_gone_has_died(record, drive, seen) -> None:
     drive(steps)
 
 
-def test_a_live_run_that_says_nothing_is_silent_for_so_long(record, drive, seen, done) -> None:
+def test_a_live_run_without_events_is_shown_as_silent(record, drive, seen, done) -> None:
     import time
 
     record("one", last=10, state=None, extra=[done("one", 20, time_s=time.time() - 75)])
@@ -64,7 +64,7 @@ def test_a_live_run_that_says_nothing_is_silent_for_so_long(record, drive, seen,
     drive(steps)
 
 
-def test_a_paused_run_says_so(record, drive, seen) -> None:
+def test_a_paused_run_is_shown_as_paused(record, drive, seen) -> None:
     from workbench.events import Commanded
 
     record("one", last=10, state=None, extra=[Commanded(run="one", step=10, command="pause", time_s=1.0)])
@@ -75,7 +75,7 @@ def test_a_paused_run_says_so(record, drive, seen) -> None:
     drive(steps)
 
 
-def test_the_filter_sorts_out_and_is_remembered(record, drive, seen) -> None:
+def test_the_filter_selects_runs_and_is_saved(record, drive, seen) -> None:
     for name in ("alpha", "beta", "gamma"):
         record(name)
 
@@ -84,23 +84,23 @@ def test_the_filter_sorts_out_and_is_remembered(record, drive, seen) -> None:
         assert shown(pilot) == ["alpha"]
         assert "1 of 3 runs" in seen(pilot)
         await pilot.press("enter")
-        assert recall().filter == "alp"
+        assert read_preferences().filter == "alp"
         await pilot.press("slash", "z")
-        assert "no run has “alpz”" in seen(pilot)
+        assert "no run matches “alpz”" in seen(pilot)
         await pilot.press("escape")
         assert len(shown(pilot)) == 3
 
     drive(steps)
 
 
-def test_sorting_goes_around_and_is_remembered(record, drive) -> None:
+def test_the_sort_key_cycles_and_is_saved(record, drive) -> None:
     record("b", last=50, state="stopped")
     record("a", last=20, state="stopped")
 
     async def steps(pilot) -> None:
         assert shown(pilot) == ["a", "b"]
         await pilot.press("s", "s", "s")
-        assert recall().sort == "progress"
+        assert read_preferences().sort == "progress"
         assert shown(pilot) == ["b", "a"]
 
     drive(steps)
@@ -157,7 +157,7 @@ def test_new_events_appear_and_a_removed_run_goes(record, drive, seen, done, soo
     gone = record("gone")
 
     async def steps(pilot) -> None:
-        record.say("live", done("live", 80))
+        record.log("live", done("live", 80))
         shutil.rmtree(gone.path)
         await soon(lambda: " 80%" in seen(pilot) and shown(pilot) == ["live"])
 
@@ -174,7 +174,7 @@ def test_what_lies_behind_a_dialog_goes_on(record, drive, done, soon, opens: boo
 
         await soon(lambda: " 40%" in in_sight())
         await pilot.press("question_mark")
-        record.say("one", done("one", 70))
+        record.log("one", done("one", 70))
         await soon(lambda: " 70%" in in_sight())
         assert pilot.app.screen.is_modal
 

@@ -1,8 +1,8 @@
-"""The screen on which a run is started: its recipe's settings one by one, and what would begin."""
+"""The screen that starts a run: the settings of a recipe, edited and checked one by one."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -11,47 +11,44 @@ from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from workbench.terminal import visible
-from workbench.tui.dialogs import Ask
-from workbench.tui.panes import KeyFooter
+from workbench.tui.commands import SEPARATELY, call
+from workbench.tui.host import Host
+from workbench.tui.keys import KeyFooter
+from workbench.tui.new_run.draft import Draft, setting_help
 from workbench.tui.rows import GAP, Cell, Line, Rows
-from workbench.tui.start.draft import Draft, about
-from workbench.tui.steer import call
-from workbench.tui.words import hex_of
-
-if TYPE_CHECKING:
-    from workbench.tui.app import Workbench
+from workbench.tui.text import hex_of
 
 LEAST_NAME, MOST_NAME = 16, 40
 
 
-class StartScreen(Screen[None]):
-    """Moves through the settings; what is typed over one is checked with every key."""
+class NewRunScreen(Screen[None]):
+    """A table of settings; an edit is checked after every key."""
 
     DEFAULT_CSS = """
-    StartScreen #verdict { height: 2; padding: 0 1; background: $panel; }
-    StartScreen #verdict.-wrong { color: $error; }
-    StartScreen #about { height: 2; padding: 0 1; color: $text-muted; }
-    StartScreen #settings { height: 1fr; scrollbar-size-horizontal: 0; }
-    StartScreen Input { display: none; border: none; height: 1; padding: 0 1; background: $surface; }
-    StartScreen.-typing #value { display: block; }
-    StartScreen.-filtering #filter { display: block; }
+    NewRunScreen #verdict { height: 2; padding: 0 1; background: $panel; }
+    NewRunScreen #verdict.-wrong { color: $error; }
+    NewRunScreen #about { height: 2; padding: 0 1; color: $text-muted; }
+    NewRunScreen #settings { height: 1fr; scrollbar-size-horizontal: 0; }
+    NewRunScreen Input { display: none; border: none; height: 1; padding: 0 1; background: $surface; }
+    NewRunScreen.-typing #value { display: block; }
+    NewRunScreen.-filtering #filter { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "back", key_display="esc"),
         Binding("slash", "filter", "filter", key_display="/"),
-        Binding("ctrl+s,S", "start", "start it", key_display="S"),
+        Binding("ctrl+s,S", "start", "start", key_display="S"),
     ]
-    app: "Workbench"
+    app: Host
 
     def __init__(self, runs_dir: Path) -> None:
         super().__init__()
         self.draft = Draft(runs_dir)
-        self._wrong = ""
+        self._error = ""
         self._words = ""  # of the filter
         self._shown_rows: dict[str, str] = {}
 
     def compose(self) -> ComposeResult:
-        """What would begin, the settings, what the one at the cursor is, and where to type."""
+        """The summary or the error, the settings, help on the one at the cursor, and the inputs."""
         yield Static("", id="verdict", markup=False)
         yield Rows(id="settings")
         yield Static("", id="about", markup=False)
@@ -67,42 +64,44 @@ class StartScreen(Screen[None]):
         self.draw()
 
     def draw(self) -> None:
-        """Brings the lines and the verdict up to date."""
+        """Update the table and the summary."""
         try:
             self._shown_rows = self.draft.rows()
         except ValueError:
-            self._shown_rows = {"recipe": self.draft.options.get("recipe", "")}  # the verdict says what is wrong
+            self._shown_rows = {"recipe": self.draft.options.get("recipe", "")}  # the summary shows the error
         words = self._words.lower().split()
         names = [name for name in self._shown_rows if all(word in name.lower() for word in words)]
         width = max(LEAST_NAME, min(MOST_NAME, max(map(len, names), default=0), self.size.width // 2))
-        colour = hex_of(self.app.get_css_variables(), "accent")
+        color = hex_of(self.app.get_css_variables(), "accent")
         lines: dict[str, Line] = {}
         for name in names:
-            own = colour if self.draft.is_changed(name) else ""
+            own = color if self.draft.is_changed(name) else ""
             value = Cell(visible(self._shown_rows[name]), max(8, self.size.width - width - 2 * GAP - 1), own)
             lines[name] = (Cell(name, width, own), value)
         self.query_one(Rows).show(lines)
-        self._judge()
+        self._check()
         self._draw_about()
 
-    def _judge(self) -> None:
+    def _check(self) -> None:
         try:
-            text, self._wrong = self.draft.said(), ""
+            text, self._error = self.draft.summary(), ""
         except ValueError as error:
-            text = self._wrong = str(error)
+            text = self._error = str(error)
         verdict = self.query_one("#verdict", Static)
-        verdict.set_class(bool(self._wrong), "-wrong")
+        verdict.set_class(bool(self._error), "-wrong")
         verdict.update(Text.assemble(("start a run  ", "bold"), visible(text)))
 
     def _draw_about(self) -> None:
         key = self.query_one(Rows).key
-        self.query_one("#about", Static).update(Text(about(key) if key else "no setting has these words: esc"))
+        self.query_one("#about", Static).update(
+            Text(setting_help(key) if key else "no setting matches; esc clears the filter")
+        )
 
     def on_rows_moved(self) -> None:
         self._draw_about()
 
     def on_rows_chosen(self) -> None:
-        """Types over the setting at the cursor."""
+        """Edit the setting at the cursor."""
         if (key := self.query_one(Rows).key) is not None:
             field = self.query_one("#value", Input)
             self.add_class("-typing")
@@ -138,26 +137,23 @@ class StartScreen(Screen[None]):
             self.app.pop_screen()
 
     def action_start(self) -> None:
-        if self._wrong:
-            self.app.say(self._wrong, is_wrong=True)
+        if self._error:
+            self.app.show_notice(self._error, is_error=True)
             return
         command = self.draft.command()
 
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self.app.say("starting; it takes some seconds until the run has begun")
-                self.run_worker(self._start(command), group="start", exit_on_error=False)
+        def start() -> None:
+            self.app.show_notice("starting; this takes a few seconds")
+            self.run_worker(self._start(command), group="start", exit_on_error=False)
 
-        what = (
-            f"{self.draft.said()}, in a process of its own that outlives this screen:\n\nworkbench {' '.join(command)}"
-        )
-        self.app.push_screen(Ask("start this run?", what), answered)
+        effect = f"{self.draft.summary()}, {SEPARATELY}:\n\nworkbench {' '.join(command)}"
+        self.app.confirm("start this run?", effect, start)
 
     async def _start(self, command: list[str]) -> None:
         try:
             answer = await call(command)
-            self.app.say(f"{json.loads(answer)['id']} is training")
+            self.app.show_notice(f"{json.loads(answer)['id']} is training")
             if self.app.screen is self:
                 self.app.pop_screen()
         except ValueError as error:
-            self.app.say(f"not started: {error}", is_wrong=True)
+            self.app.show_notice(f"not started: {error}", is_error=True)

@@ -1,4 +1,4 @@
-"""A run before it begins: its settings, typed over and checked at once, and the command that starts it."""
+"""A run or sweep to be started: its settings, their validation, and the command that starts it."""
 
 import json
 from collections.abc import Iterator
@@ -14,31 +14,32 @@ from workbench.config.study import flat
 from workbench.config.toml import at_length, load_recipe
 from workbench.runs.directory import check_can_create
 from workbench.runs.summary import find_trainable
+from workbench.tui.commands import SEPARATELY
 
-OF_THE_COMMAND = {
+COMMAND_OPTIONS = {
     "recipe": "a recipe's name or file: see `workbench recipes`",
-    "name": "the run's name; empty for one that is made up of the recipe, the seed and the time",
+    "name": "the run's name; empty for one made of the recipe, the seed and the time",
     "steps": "the last step; every phase and ramp scales with it. Empty keeps the recipe's",
-    "seed": "of the weights, and of the data's order and crops; empty keeps the recipe's",
+    "seed": "seed of the weights, and of the data's order and crops; empty keeps the recipe's",
 }
-OF_A_LOSS = "a setting of this loss's own: see `workbench losses`"
-NOT_SET = ("recipe", "question", "seed", "data.seed", "train.num_steps")  # the command's own options say these
+OF_A_LOSS = "a setting of this loss: see `workbench losses`"
+HIDDEN = ("recipe", "question", "seed", "data.seed", "train.num_steps")  # set by the command's options instead
 FIRST_RECIPE = "clip-kd"
 
 
 @dataclass
 class Draft:
-    """What was typed over: the command's own options, and settings by their dotted names. Empty is as it was."""
+    """The edits: options of ``workbench train``, and settings by dotted name. What is not edited keeps its default."""
 
     runs_dir: Path
     options: dict[str, str] = field(default_factory=lambda: {"recipe": FIRST_RECIPE})
     settings: dict[str, str] = field(default_factory=dict)
 
     def config(self) -> RunConfig:
-        """The run as it would be.
+        """The run's config with the edits.
 
         Raises:
-            ValueError: it cannot be, in one line with the remedy.
+            ValueError: an edit is invalid; the message names the remedy.
         """
         config = load_recipe(self.options.get("recipe") or FIRST_RECIPE, self.overrides)
         for option in ("steps", "seed"):
@@ -54,23 +55,23 @@ class Draft:
 
     @property
     def overrides(self) -> list[str]:
-        """As ``--set`` takes them."""
+        """The edited settings as arguments of ``--set``."""
         return [f"{name}={text}" for name, text in self.settings.items()]
 
     def rows(self) -> dict[str, str]:
-        """Every setting by its name, as it is now: with what was typed, or as the recipe has it.
+        """The current value of every option and setting, as text by name.
 
         Raises:
-            ValueError: the recipe cannot be read.
+            ValueError: the recipe is missing or invalid.
         """
         recipe = load_recipe(self.options.get("recipe") or FIRST_RECIPE)
         table = flat(recipe.model_dump(mode="json"))
-        own = {option: self.options.get(option, "") for option in OF_THE_COMMAND}
-        return own | {name: written(value) for name, value in table.items() if name not in NOT_SET} | self.settings
+        own = {option: self.options.get(option, "") for option in COMMAND_OPTIONS}
+        return own | {name: written(value) for name, value in table.items() if name not in HIDDEN} | self.settings
 
     def change(self, name: str, text: str) -> None:
-        """Types ``text`` over a setting; empty text takes it back."""
-        of = self.options if name in OF_THE_COMMAND else self.settings
+        """Set a setting to ``text``; empty text restores the default."""
+        of = self.options if name in COMMAND_OPTIONS else self.settings
         if text.strip():
             of[name] = text.strip()
         else:
@@ -80,13 +81,13 @@ class Draft:
         return name in self.settings or bool(self.options.get(name) and name != "recipe")
 
     def command(self) -> list[str]:
-        """The ``workbench`` arguments that start the run in a process of its own."""
+        """The ``workbench`` arguments that start the run in a separate process."""
         options = [word for name, text in self.options.items() for word in (f"--{name}", text)]
         sets = [word for override in self.overrides for word in ("--set", override)]
         return ["train", *options, *sets, "--runs", str(self.runs_dir), "--detach", "--json"]
 
-    def said(self) -> str:
-        """What would begin.
+    def summary(self) -> str:
+        """The run in one line.
 
         Raises:
             ValueError: as :meth:`config`.
@@ -101,21 +102,21 @@ class Draft:
 
 
 def written(value: Any) -> str:
-    """A value as one writes it after ``=``."""
+    """A value as text, as after ``=`` in ``--set``."""
     return json.dumps(value) if isinstance(value, list | dict) else "" if value is None else as_text(value)
 
 
-def about(name: str) -> str:
-    """What a setting is, from its docstring."""
-    if name in OF_THE_COMMAND:
-        return OF_THE_COMMAND[name]
+def setting_help(name: str) -> str:
+    """Help on a setting, from its docstring."""
+    if name in COMMAND_OPTIONS:
+        return COMMAND_OPTIONS[name]
     if not name.startswith("loss."):
         return dict(_fields(RunConfig)).get(name, "")
     return dict(_fields(LossConfig, f"loss.{name.split('.')[1]}.")).get(name, OF_A_LOSS)
 
 
 def _fields(config: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every setting by its dotted name, and what its docstring says."""
+    """The dotted name and docstring of every setting."""
     for name, one in config.model_fields.items():
         kind = one.annotation
         if isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, BaseModel):
@@ -125,21 +126,21 @@ def _fields(config: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
 
 
 SWEEP_FIELDS = {
-    "study": ("which study: a name (see `workbench studies`) or a file", ""),
-    "seeds": ("replicates of every cell (empty: the study's)", ""),
-    "steps": ("steps of every run (empty: the study's)", ""),
-    "changes": ("changes in every run, such as train.batch_size=64", ""),
+    "study": ("study: a name (see `workbench studies`) or a file", ""),
+    "seeds": ("seeds per cell (empty: the study's)", ""),
+    "steps": ("steps per run (empty: the study's)", ""),
+    "changes": ("changes to every run, such as train.batch_size=64", ""),
 }
 
 
 def sweep_command(filled: dict[str, str], runs_dir: Path) -> list[str]:
-    """The arguments of a sweep, from a form's fields.
+    """The ``workbench`` arguments of a sweep, from a form's fields.
 
     Raises:
-        ValueError: no such study, a cell that cannot be, or a number that is none.
+        ValueError: there is no such study, or a field is invalid.
     """
     if not filled["study"]:
-        raise ValueError("which study? Their names: workbench studies")
+        raise ValueError("enter a study's name; list them with: workbench studies")
     study = find_trainable(filled["study"], runs_dir)
     for name in ("seeds", "steps"):
         if filled[name] and (not filled[name].isdecimal() or not int(filled[name])):
@@ -151,8 +152,8 @@ def sweep_command(filled: dict[str, str], runs_dir: Path) -> list[str]:
     return ["sweep", "--study", filled["study"], *numbers, *sets, "--runs", str(runs_dir)]
 
 
-def sweep_said(filled: dict[str, str], runs_dir: Path) -> str:
-    """What would begin.
+def sweep_summary(filled: dict[str, str], runs_dir: Path) -> str:
+    """The sweep in one line: its question, the number of runs and the cost.
 
     Raises:
         ValueError: as :func:`sweep_command`.
@@ -161,4 +162,4 @@ def sweep_said(filled: dict[str, str], runs_dir: Path) -> str:
     study = find_trainable(filled["study"], runs_dir)
     num_runs = study.num_runs * int(filled["seeds"] or study.seeds) // study.seeds
     cost = f" ({study.cost})" if study.cost and not filled["steps"] and not filled["seeds"] else ""
-    return f"{study.question} {num_runs} runs{cost}, in a process of its own that outlives this screen."
+    return f"{study.question} {num_runs} runs{cost}, {SEPARATELY}."

@@ -1,4 +1,4 @@
-"""The dashboard in a real terminal: what it leaves behind, however it ends."""
+"""The dashboard in a pseudo-terminal: the terminal is restored however it ends."""
 
 import os
 import pty
@@ -20,7 +20,7 @@ MOUSE_OFF, CURSOR_ON = b"\x1b[?1000l", b"\x1b[?25h"
 
 
 class Terminal:
-    """A process in a pseudo-terminal, and all that it has written there."""
+    """A process in a pseudo-terminal, and its output."""
 
     def __init__(self, argv: list[str], environment: dict[str, str]) -> None:
         self.master, slave = pty.openpty()
@@ -46,7 +46,7 @@ class Terminal:
         return self.process.returncode
 
     def is_restored(self) -> bool:
-        """Back on the usual screen with its cursor, without the mouse, echoing what is typed."""
+        """Whether the terminal is back on its main screen: cursor shown, mouse off, input echoed."""
         last = {code: self.written.rfind(code) for code in (ENTERED, LEFT, MOUSE_OFF, CURSOR_ON)}
         echoes = bool(termios.tcgetattr(self.slave)[3] & termios.ECHO)
         return last[LEFT] > last[ENTERED] >= 0 and last[CURSOR_ON] > 0 and last[MOUSE_OFF] > 0 and echoes
@@ -54,7 +54,7 @@ class Terminal:
 
 @pytest.fixture
 def open_terminal(record, tmp_path):
-    """``open_terminal(code)``: the dashboard, or a script of one's own that ends in it."""
+    """``open_terminal(script)``: runs the dashboard, or a script that ends in it."""
     record("one")
     opened: list[Terminal] = []
 
@@ -72,7 +72,7 @@ def open_terminal(record, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_and_the_terminal_is_as_before(open_terminal, number) -> None:
+def test_a_signal_ends_it_and_restores_the_terminal(open_terminal, number) -> None:
     terminal = open_terminal()
     terminal.read_until(lambda: b"finished" in terminal.written)
     terminal.process.send_signal(number)
@@ -80,7 +80,7 @@ def test_a_signal_ends_it_and_the_terminal_is_as_before(open_terminal, number) -
     assert terminal.is_restored()
 
 
-def test_q_ends_it_well(open_terminal) -> None:
+def test_q_quits_with_exit_code_0(open_terminal) -> None:
     terminal = open_terminal()
     terminal.read_until(lambda: b"finished" in terminal.written)
     os.write(terminal.master, b"q")
@@ -99,7 +99,7 @@ main()
 """
 
 
-def test_a_crash_is_told_on_a_terminal_as_before(open_terminal) -> None:
+def test_a_crash_is_reported_on_a_restored_terminal(open_terminal) -> None:
     terminal = open_terminal(CRASH)
     terminal.read_until(lambda: b"finished" in terminal.written)
     os.write(terminal.master, b"s")
@@ -108,7 +108,7 @@ def test_a_crash_is_told_on_a_terminal_as_before(open_terminal) -> None:
     assert b"boom" in terminal.written
 
 
-def test_without_a_terminal_there_is_one_clear_line(record) -> None:
+def test_without_a_terminal_one_line_names_the_remedy(record) -> None:
     record("one")
     command = [sys.executable, "-m", "workbench", "tui", "--runs", str(record.folder)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)

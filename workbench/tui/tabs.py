@@ -1,45 +1,21 @@
-"""Screens of several panes: one key for each, and the lens that their charts share."""
+"""Screens of several panes in tabs: number keys switch panes, and all charts share one lens."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Footer, Tab, TabbedContent, TabPane
-from textual.widgets._footer import FooterKey
+from textual.widgets import Tab, TabbedContent, TabPane
 
 from workbench.tui.charts.chart import Chart, Charts
 from workbench.tui.charts.plot import Lens
+from workbench.tui.host import Host
 
-if TYPE_CHECKING:
-    from workbench.tui.app import Workbench
-
-
-# The keys at the foot of a screen.
-
-DOCKED = "-command-palette"  # Textual's class for a key that stays at the right
-
-
-class KeyFooter(Footer):
-    """What can be done where one is; the key that shows all keys stays in sight however narrow the terminal is."""
-
-    def __init__(self) -> None:
-        super().__init__(show_command_palette=False)
-
-    def compose(self) -> ComposeResult:
-        """The keys of the screen and of what has the focus."""
-        for widget in super().compose():
-            if isinstance(widget, FooterKey) and widget.key == "question_mark":
-                widget.add_class(DOCKED)
-            yield widget
-
-
-AROUND_A_NAME = 2  # cells
+TAB_PADDING = 2  # cells
 
 
 class Reading(VerticalScroll, can_focus=True):
-    """Text to scroll through."""
+    """Scrollable text."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "scroll_down", "down", show=False),
@@ -50,10 +26,10 @@ class Reading(VerticalScroll, can_focus=True):
 
 
 class Panes(TabbedContent):
-    """Textual's tabs, but for two things.
+    """Textual's tabs with two changes.
 
-    They don't follow a focus that comes late: that would undo the next key. And where a terminal is narrow their names
-    are cut, so that the numbers of all stay in sight.
+    A late focus event does not switch panes, as this would undo the next key. In a narrow terminal the names are
+    shortened, so that the numbers of all panes stay visible.
     """
 
     ALLOW_MAXIMIZE = False
@@ -73,22 +49,23 @@ class Panes(TabbedContent):
         self.name_tabs()
 
     def name_tabs(self) -> None:
-        """Gives the tabs as much of their names as there is room for."""
+        """Shorten the tab names to the width that is available."""
         if not self._names or not self.active:
             return
         front = list(self._names).index(self.get_tab(self.active))
-        room = self.size.width - AROUND_A_NAME * len(self._names)
+        room = self.size.width - TAB_PADDING * len(self._names)
         for tab, name in zip(self._names, fitted(list(self._names.values()), front, room), strict=True):
             if tab.label_text != name:
                 tab.label = name
 
     def on_tab_pane_focused(self, event: TabPane.Focused) -> None:
+        # Textual would activate the tab of a pane that gains focus late, after another tab was chosen.
         event.prevent_default()
         event.stop()
 
 
 def fitted(names: list[str], front: int, room: int) -> list[str]:
-    """Names cut alike until they fit into so many cells; the one in front is whole, and no other ever empty.
+    """Names shortened to fit into ``room`` cells. The one at ``front`` stays complete; no other gets empty.
 
     >>> fitted(["1 loss", "2 speed", "3 events"], front=1, room=15)
     ['1 lo', '2 speed', '3 ev']
@@ -101,7 +78,7 @@ def fitted(names: list[str], front: int, room: int) -> list[str]:
 
 
 def pane_keys(panes: tuple[str, ...]) -> list[Binding]:
-    """A number for each pane, and brackets to go through them."""
+    """Key bindings: a number for each pane, brackets for the next and the previous one."""
     numbers = [
         Binding(str(number), f"pane('{pane}')", f"pane: {pane}", show=False)
         for number, pane in enumerate(panes, start=1)
@@ -114,15 +91,15 @@ def pane_keys(panes: tuple[str, ...]) -> list[Binding]:
 
 
 class PanedScreen(Screen[None]):
-    """Has ``Panes``; a subclass names them in ``PANES`` and draws the one in front."""
+    """A screen with ``Panes``; a subclass lists their ids in ``PANES`` and draws the active one."""
 
     DEFAULT_CSS = """
-    Paned Panes { height: 1fr; }
-    Paned ContentSwitcher { height: 1fr; }
-    Paned TabPane { padding: 0; height: 1fr; }
-    Paned Reading { height: 1fr; padding: 0 1; }
-    Paned Reading > Static { height: auto; }
-    Paned Reading > Charts { margin-bottom: 1; }
+    PanedScreen Panes { height: 1fr; }
+    PanedScreen ContentSwitcher { height: 1fr; }
+    PanedScreen TabPane { padding: 0; height: 1fr; }
+    PanedScreen Reading { height: 1fr; padding: 0 1; }
+    PanedScreen Reading > Static { height: auto; }
+    PanedScreen Reading > Charts { margin-bottom: 1; }
     """
     LENS_KEYS: ClassVar[list[Binding]] = [
         Binding("y", "log", "log axis"),
@@ -130,42 +107,46 @@ class PanedScreen(Screen[None]):
         Binding("x", "axis", "step/time"),
     ]
     PANES: ClassVar[tuple[str, ...]]
-    app: "Workbench"
+    app: Host
     lens: Lens
 
     def __init__(self) -> None:
         super().__init__()
-        self._offers = dict.fromkeys(("log", "smoothing", "axis"), False)
+        self._lens_keys = dict.fromkeys(("log", "smoothing", "axis"), False)  # whether each applies to the active pane
 
     @property
     def pane(self) -> str:
-        """The pane in front."""
+        """The id of the active pane."""
         return self.query_one(Panes).active or self.PANES[0]
 
-    def take_habits(self) -> None:
-        """Looks through the lens as the person last did."""
-        memory = self.app.memory
-        self.lens.is_log, self.lens.smoothing, self.lens.axis = memory.is_log, memory.smoothing, memory.axis
+    def apply_preferences(self) -> None:
+        """Set the lens to the saved preferences."""
+        preferences = self.app.preferences
+        self.lens.is_log, self.lens.smoothing, self.lens.axis = (
+            preferences.is_log,
+            preferences.smoothing,
+            preferences.axis,
+        )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """The keys of the lens are there where they do something."""
-        return self._offers[action] if action in self._offers else super().check_action(action, parameters)
+        """Hide the keys of the lens where they have no effect."""
+        return self._lens_keys[action] if action in self._lens_keys else super().check_action(action, parameters)
 
-    def offer_lens(self) -> None:
-        """Offers the keys of the lens as the pane in front has use for them; to be called after it was drawn."""
+    def update_lens_keys(self) -> None:
+        """Enable the keys of the lens that apply to the active pane. Call it after the pane is drawn."""
         plots = [plot for charts in self.query_one(f"#{self.pane}").query(Charts) for plot in charts.plots]
         drawn = [plot for plot in plots if plot.curves]
-        offers = {
+        lens_keys = {
             "log": any(plot.may_log for plot in drawn),
             "smoothing": any(plot.may_smooth for plot in drawn),
             "axis": bool(drawn),
         }
-        if offers != self._offers:
-            self._offers = offers
+        if lens_keys != self._lens_keys:
+            self._lens_keys = lens_keys
             self.refresh_bindings()
 
     def redraw_charts(self) -> None:
-        """The lens has changed."""
+        """Draw the charts of the active pane again, after a change of the lens."""
         for chart in self.query_one(f"#{self.pane}").query(Chart):
             chart.redraw()
 
@@ -179,7 +160,7 @@ class PanedScreen(Screen[None]):
         self.call_after_refresh(self.focus_pane)
 
     def focus_pane(self) -> None:
-        """Gives the keys to what is in front: its lines, its first chart, or its text."""
+        """Focus the content of the active pane: its table, its first chart, or its text."""
         pane = self.query_one(f"#{self.pane}")
         for widget in [*pane.query("Rows, Chart, Heat"), *pane.query(Reading)]:
             if widget.focusable:
@@ -202,7 +183,11 @@ class PanedScreen(Screen[None]):
         self._keep_lens()
 
     def _keep_lens(self) -> None:
-        memory = self.app.memory
-        memory.is_log, memory.smoothing, memory.axis = self.lens.is_log, self.lens.smoothing, self.lens.axis
-        self.app.keep()
+        preferences = self.app.preferences
+        preferences.is_log, preferences.smoothing, preferences.axis = (
+            self.lens.is_log,
+            self.lens.smoothing,
+            self.lens.axis,
+        )
+        self.app.save_preferences()
         self.redraw_charts()

@@ -1,4 +1,4 @@
-"""A trial more, a cell once more: what is asked of the sweep, and what the search's own storage then holds."""
+"""Adding trials and retrying cells: the commands sent to the sweep, and the storage of the search."""
 
 import asyncio
 import shutil
@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from workbench.tui.study.followed import overrides, queued_trials
+from workbench.tui.study.state import overrides, queued_trials
 
 CELLS = {f"{weight}": {"loss.fd.weight": weight} for weight in (0, 10)}
 HUNT = """
@@ -27,21 +27,21 @@ loss.mfd.weight = 1.0
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch):
-    """What was asked of the command line, and what was started: each a list of arguments."""
+    """The command lines that were called and those that were started, as lists of arguments."""
     found: dict[str, list[list[str]]] = {"called": [], "started": []}
 
     async def call(arguments: list[str]) -> str:
         found["called"].append(arguments)
         return "queued\n"
 
-    monkeypatch.setattr("workbench.tui.steer.call", call)
+    monkeypatch.setattr("workbench.tui.commands.call", call)
     monkeypatch.setattr("workbench.process.start_detached", lambda argv, _: found["started"].append(argv[3:]))
     return found
 
 
 @pytest.fixture
 def storage(record):
-    """``storage(name)``: an empty file where a study's storage would be."""
+    """``storage(name)``: creates an empty file as a study's storage."""
 
     def make(name: str) -> None:
         (record.folder / "studies").mkdir(parents=True)
@@ -61,13 +61,13 @@ def hunt(record, storage, tmp_path):
 
 
 async def read(pilot, soon) -> None:
-    await soon(lambda: pilot.app.screen.studied is not None)
+    await soon(lambda: pilot.app.screen.study_state is not None)
     await pilot.pause()
 
 
 @pytest.mark.usefixtures("hunt")
 @pytest.mark.parametrize("size", [(80, 24), pytest.param((60, 20), marks=pytest.mark.slow)])
-def test_values_are_typed_checked_and_queued_and_the_study_goes_on(drive, seen, soon, asked, record, size) -> None:
+def test_values_are_checked_and_queued_and_the_study_resumes(drive, seen, soon, asked, record, size) -> None:
     async def steps(pilot) -> None:
         await read(pilot, soon)
         await pilot.press("G", "T")
@@ -81,7 +81,7 @@ def test_values_are_typed_checked_and_queued_and_the_study_goes_on(drive, seen, 
         await pilot.press("ctrl+u", *"7", "tab", "ctrl+u", *"3")
         assert "= 3 is outside" in seen(pilot)
         await pilot.press("ctrl+u", "tab", "ctrl+u", *"0.25")
-        assert "do it" in seen(pilot)  # however small the terminal
+        assert "Confirm" in seen(pilot)  # however small the terminal
         await pilot.press("ctrl+s")
         await soon(lambda: asked["started"])
 
@@ -103,7 +103,7 @@ def test_a_grid_takes_no_values_and_a_search_retries_by_values(record, drive, so
         await read(pilot, soon)
         await pilot.press("T")
         await pilot.pause()
-        assert "only a search tries other values" in notices(pilot)
+        assert "only a search can try other values" in notices(pilot)
         await pilot.press("O")
         await pilot.pause()
         assert "no run of cell 0 failed or was stopped" in notices(pilot)
@@ -112,7 +112,7 @@ def test_a_grid_takes_no_values_and_a_search_retries_by_values(record, drive, so
     assert asked == {"called": [], "started": []}
 
 
-def test_the_cell_at_the_cursor_is_tried_once_more(record, drive, seen, soon, asked, storage) -> None:
+def test_the_cell_at_the_cursor_is_retried(record, drive, seen, soon, asked, storage) -> None:
     record.study("fd_weight", {"0": CELLS["0"]})
     record.study("fd_weight", {"10": CELLS["10"]}, state="failed", last=50)
     storage("fd_weight")
@@ -121,7 +121,7 @@ def test_the_cell_at_the_cursor_is_tried_once_more(record, drive, seen, soon, as
         await read(pilot, soon)
         await pilot.press("j", "O")
         await pilot.pause()
-        assert "10 once more?" in seen(pilot)
+        assert "retry 10?" in seen(pilot)
         assert "seed 0, 1" in seen(pilot)
         await pilot.press("n")
         assert asked["called"] == []
@@ -133,7 +133,7 @@ def test_the_cell_at_the_cursor_is_tried_once_more(record, drive, seen, soon, as
     assert called[called.index("--retry") + 1] == "10"
 
 
-def test_what_is_wrong_with_a_queue_is_said(record, drive, soon, asked, notices, storage, monkeypatch) -> None:
+def test_an_error_of_the_queue_is_shown(record, drive, soon, asked, notices, storage, monkeypatch) -> None:
     record.study("fd_weight", {"10": CELLS["10"]}, state="stopped", last=50)
     storage("fd_weight")
 
@@ -141,7 +141,7 @@ def test_what_is_wrong_with_a_queue_is_said(record, drive, soon, asked, notices,
         await asyncio.sleep(0)
         raise ValueError("the storage is damaged")
 
-    monkeypatch.setattr("workbench.tui.steer.call", refuse)
+    monkeypatch.setattr("workbench.tui.commands.call", refuse)
 
     async def steps(pilot) -> None:
         await read(pilot, soon)
@@ -153,7 +153,7 @@ def test_what_is_wrong_with_a_queue_is_said(record, drive, soon, asked, notices,
 
 
 @pytest.mark.usefixtures("asked")
-def test_everything_finished_needs_no_going_on(record, drive, soon, asked, notices, storage) -> None:
+def test_a_finished_study_is_not_resumed(record, drive, soon, asked, notices, storage) -> None:
     weights = {f"{weight}": {"loss.fd.weight": weight} for weight in (0, 10, 100, 1000, 2000, 3000)}
     record.study("fd_weight", weights, seeds=3)
     storage("fd_weight")
@@ -162,7 +162,7 @@ def test_everything_finished_needs_no_going_on(record, drive, soon, asked, notic
         await read(pilot, soon)
         await pilot.press("R")
         await pilot.pause()
-        assert "A gives it more seeds" in notices(pilot)
+        assert "press A to add seeds" in notices(pilot)
 
     drive(steps, study="fd_weight")
     assert asked["started"] == []
@@ -184,7 +184,7 @@ def test_the_historys_metric_can_be_chosen(record, drive, seen, soon) -> None:
 
 
 @pytest.mark.usefixtures("hunt")
-def test_a_searchs_history_is_of_the_metric_that_was_chosen(drive, seen, soon) -> None:
+def test_the_history_of_a_search_shows_the_chosen_metric(drive, seen, soon) -> None:
     async def steps(pilot) -> None:
         await read(pilot, soon)
         await pilot.press("4")
@@ -230,7 +230,7 @@ def test_queued_values_are_read_from_the_storage(tmp_path) -> None:
         ({"loss.mfd.mask_ratio": "0.3"}, "one of 0.25, 0.5"),
     ],
 )
-def test_what_a_search_would_not_try_is_refused_as_it_is_typed(filled, said) -> None:
+def test_values_outside_the_search_space_are_refused(filled, said) -> None:
     from workbench.config.study import load_study
 
     with pytest.raises(ValueError, match=said):

@@ -12,7 +12,7 @@ from workbench.tui.charts.chart import Chart
 from workbench.tui.charts.drawing import draw
 from workbench.tui.charts.plot import Curve, Lens, Plot
 from workbench.tui.charts.raster import ticks
-from workbench.tui.preferences import recall
+from workbench.tui.preferences import read_preferences
 from workbench.tui.run.screen import PANES
 
 SLOW = pytest.mark.slow
@@ -28,7 +28,7 @@ def test_every_pane_shows_something(record, drive, seen, size) -> None:
         "masks": "learns no masks",
         "gradients": "no gradients measured yet",
         "affinity": "no probe pairs yet",
-        "config": "what differs from the recipe clip-kd",
+        "config": "differences from the recipe clip-kd",
         "events": "a [/b] warning",
     }
     assert tuple(wanted) == PANES
@@ -39,7 +39,7 @@ def test_every_pane_shows_something(record, drive, seen, size) -> None:
             await pilot.press(str(number))
             await pilot.pause()
             assert text in seen(pilot)
-        assert recall().pane == "events"
+        assert read_preferences().pane == "events"
 
     drive(steps, run, size)
 
@@ -78,7 +78,7 @@ def test_zoom_pan_log_smoothing_and_time(record, drive, seen) -> None:
         await pilot.press("x")
         assert chart.drawing.x_range == (1.0, 10.0)
         assert "time" in seen(pilot)
-        habits = recall()
+        habits = read_preferences()
         assert (habits.is_log, habits.smoothing, habits.axis) == (True, 0.6, "time")
 
     drive(steps, run)
@@ -106,18 +106,18 @@ def test_a_live_run_grows_on_screen(record, drive, seen, done, soon) -> None:
 
     async def steps(pilot) -> None:
         assert "step 40 of 100" in seen(pilot)
-        record.say("one", done("one", 50, 123.0))
+        record.log("one", done("one", 50, 123.0))
         await soon(lambda: "step 50 of 100" in seen(pilot) and "total 123" in seen(pilot))
 
     drive(steps, run)
 
 
-def test_what_a_resumed_run_superseded_is_gone(record, drive, done) -> None:
+def test_steps_replaced_by_a_resume_are_dropped(record, drive, done) -> None:
     resumed = RunResumed(run="one", step=50, host="h", pid=1)
     run = record("one", extra=[resumed, done("one", 60, 9.0)])
 
     async def steps(pilot) -> None:
-        total = pilot.app.screen.feed.story.group("loss")["total"].series
+        total = pilot.app.screen.follower.history.group("loss")["total"].series
         assert total.step.tolist() == [10, 20, 30, 40, 50, 60]
         assert total.value[-1] == 9.0
 
@@ -140,7 +140,7 @@ def test_a_run_removed_while_it_is_shown_stays_on_screen(record, drive, seen, so
     drive(steps, run)
 
 
-def test_numbers_that_are_not_finite_are_marked_not_hidden(record, drive, seen, done) -> None:
+def test_non_finite_numbers_are_marked(record, drive, seen, done) -> None:
     run = record("one", last=50, state="diverged", extra=[done("one", 60, float("nan"))])
 
     async def steps(pilot) -> None:
@@ -150,7 +150,7 @@ def test_numbers_that_are_not_finite_are_marked_not_hidden(record, drive, seen, 
     drive(steps, run)
 
 
-def test_a_change_under_way_is_a_mark_on_the_curves(record, drive, seen) -> None:
+def test_a_set_command_is_marked_on_the_curves(record, drive, seen) -> None:
     told = Commanded(run="one", step=50, command="set", arguments={"loss.icl.weight": 2.0})
     run = record("one", extra=[told])
 
@@ -159,12 +159,12 @@ def test_a_change_under_way_is_a_mark_on_the_curves(record, drive, seen) -> None
         pilot.app.screen.lens.cursor = 50.0
         pilot.app.screen.query(Chart).first().redraw()
         await pilot.pause()
-        assert "told to set loss.icl.weight = 2.0" in seen(pilot)
+        assert "command: set loss.icl.weight = 2.0" in seen(pilot)
 
     drive(steps, run, (140, 45))
 
 
-def test_gradients_show_shares_cosines_and_fights(record, drive, seen, soon) -> None:
+def test_gradients_show_shares_cosines_and_conflicts(record, drive, seen, soon) -> None:
     run = record("one")
     for step in (1, 50, 100):
         write_gradients(
@@ -173,7 +173,7 @@ def test_gradients_show_shares_cosines_and_fights(record, drive, seen, soon) -> 
 
     async def steps(pilot) -> None:
         await pilot.press("5")
-        await soon(lambda: "fighting: clip and fd (−0.50)" in seen(pilot))
+        await soon(lambda: "gradient conflicts: clip and fd (−0.50)" in seen(pilot))
         assert "66.67" in seen(pilot)
 
     drive(steps, run)
@@ -210,7 +210,7 @@ def test_exports_are_the_screen_and_the_data(record, drive, notices, tmp_path) -
     async def steps(pilot) -> None:
         await pilot.press("e")
         await pilot.pause()
-        assert "written: " in notices(pilot)
+        assert "saved " in notices(pilot)
 
     drive(steps, run)
     (svg,) = tmp_path.glob("workbench-one-loss-*.svg")
@@ -231,11 +231,11 @@ def test_copy_puts_the_data_into_the_clipboard(record, drive) -> None:
     drive(steps, run)
 
 
-def test_help_names_every_key_of_the_screen(record, drive) -> None:
+def test_help_lists_every_key_of_the_screen(record, drive) -> None:
     run = record("one")
 
     async def steps(pilot) -> None:
-        from workbench.tui.dialogs import keys_text
+        from workbench.tui.keys import keys_text
 
         text = keys_text(pilot.app.screen).plain
         for active in pilot.app.screen.active_bindings.values():
@@ -273,7 +273,7 @@ def test_every_key_can_be_pressed_on_every_pane(record, drive, pane: str) -> Non
     drive(steps, run, (100, 30))
 
 
-def test_it_can_be_resized_to_nothing_and_back(record, drive, seen) -> None:
+def test_the_terminal_can_shrink_to_one_cell_and_grow_again(record, drive, seen) -> None:
     run = record("one")
 
     async def steps(pilot) -> None:
@@ -285,7 +285,7 @@ def test_it_can_be_resized_to_nothing_and_back(record, drive, seen) -> None:
     drive(steps, run)
 
 
-def test_the_keys_of_the_lens_are_there_where_they_do_something(record, drive, seen) -> None:
+def test_lens_keys_are_offered_only_where_they_apply(record, drive, seen) -> None:
     run = record("one")
     offered = {"1": "y log axis  s smooth  x step/time", "2": "x step/time", "7": "", "8": ""}
 
@@ -298,15 +298,15 @@ def test_the_keys_of_the_lens_are_there_where_they_do_something(record, drive, s
             assert ("y log axis" in foot) == ("y log axis" in keys)
             assert ("x step/time" in foot) == ("x step/time" in keys)
         await pilot.press("y")
-        assert recall().is_log is False
+        assert read_preferences().is_log is False
         await pilot.press("1", "y")
-        assert recall().is_log is True
+        assert read_preferences().is_log is True
 
     drive(steps, run)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
-def test_the_numbers_of_all_panes_are_in_sight(record, drive, seen, soon, width: int) -> None:
+def test_the_numbers_of_all_panes_stay_visible(record, drive, seen, soon, width: int) -> None:
     run = record("one")
     names = ["1 loss", "2 metrics", "3 speed", "4 masks", "5 grads", "6 affinity", "7 config", "8 events"]
 
@@ -343,13 +343,13 @@ def test_steps_are_counted_in_whole_numbers() -> None:
     assert numbers == ["1"]
 
 
-def test_what_a_process_started_here_cannot_do_is_said(record, drive, notices, soon) -> None:
+def test_the_error_of_a_process_started_here_is_shown(record, drive, notices, soon) -> None:
     run = record("one", state="interrupted", settings={"data": {"train": "nowhere/{000..003}.tar"}})
     run.output_file.write_text("workbench: what was wrong once\n")
 
     async def steps(pilot) -> None:
         await pilot.press("R", "y")
-        await soon(lambda: "resuming one, and ended: " in notices(pilot) and "nowhere" in notices(pilot))
+        await soon(lambda: "resuming one: failed: " in notices(pilot) and "nowhere" in notices(pilot))
         assert "once" not in notices(pilot)
 
     drive(steps, run=run)

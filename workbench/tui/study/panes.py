@@ -1,4 +1,4 @@
-"""A study's report as lines of cells: its table, and its runs one by one."""
+"""Contents of a study's panes: header, report, curves, the table of cells and the table of runs."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,25 +16,22 @@ from workbench.report.words import progress
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.terminal import visible
 from workbench.tui.charts.plot import INK, Curve, Plot
-from workbench.tui.compare.screen import columns_text
 from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
-from workbench.tui.study.followed import StudyState
-from workbench.tui.words import NOTHING, TONES
+from workbench.tui.study.state import StudyState
+from workbench.tui.text import NOTHING, TONES, columns_text
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import Replicate, StudyCell, Tried, history, paper_in_our_unit
-
-# What a study has found and how it is going, in words, and its curves.
 
 TABLE_BAR = re.compile(r"(?<!\\)\|")
 NO_HISTORY = f"no curves: they need two evaluations of every finished run, and no more than {MOST_CURVES} cells"
 
 
 def head_text(found: StudyState | None, name: str, problem: str, metric: MetricLabel | None) -> Text:
-    """The study, its question, how far it is, and what is left."""
+    """Two lines: the study and its question; the metric, the progress, the time left and the best cell."""
     text = Text()
     text.append(visible(name), "bold")
     if found is None:
-        return text.append(f"  {visible(problem)}" if problem else "  being read")
+        return text.append(f"  {visible(problem)}" if problem else "  loading")
     table = found.report.table
     text.append(f"  {visible(table.question)}\n")
     parts = [metric.title if metric else "", progress(table.cells), found.left_text, visible(problem)]
@@ -46,7 +43,7 @@ def head_text(found: StudyState | None, name: str, problem: str, metric: MetricL
 
 
 def found_text(found: StudyState, width: int) -> Text:
-    """The whole report, and before it what has been given up."""
+    """The trials without a result, the queued trials, then the full report."""
     text = Text()
     if found.ended:
         text.append("trials without a result, and why\n", "bold")
@@ -54,15 +51,15 @@ def found_text(found: StudyState, width: int) -> Text:
             text.append(f"  {visible(one.cell)}: {visible(one.why)}\n")
         text.append("\n")
     if found.queued:
-        text.append("queued to be tried next\n", "bold")
+        text.append("queued trials\n", "bold")
         for values in found.queued:
             text.append(f"  {visible(values)}\n")
         text.append("\n")
-    return text.append(as_words(markdown(found.report), width))
+    return text.append(report_text(markdown(found.report), width))
 
 
-def as_words(report: str, width: int) -> Text:
-    """A report's Markdown as a person reads it: headings bold, tables in columns."""
+def report_text(report: str, width: int) -> Text:
+    """A report's Markdown for the terminal: headings in bold, tables in aligned columns."""
     text = Text()
     rows: list[list[str]] = []
     for line in [*report.splitlines()[1:], ""]:
@@ -81,7 +78,7 @@ def as_words(report: str, width: int) -> Text:
 
 
 def history_plots(found: StudyState, metric: MetricLabel | None) -> list[Plot]:
-    """A search's trials with the best so far; of other studies every cell's mean learning curve."""
+    """A search's trials with the best so far; for a grid, the mean learning curve of every cell."""
     report, view = found.report, found.learning
     if metric is None:
         return [Plot("history", empty=NO_HISTORY)]
@@ -90,7 +87,7 @@ def history_plots(found: StudyState, metric: MetricLabel | None) -> list[Plot]:
         tried = history(report.table.cells, metric.name, "minimize" if worse else "maximize")
         return [_tried_plot(tried, metric)]
     if view is None or found.learning_metric != metric.name:
-        why = NO_HISTORY if found.learning_metric == metric.name else "being read"
+        why = NO_HISTORY if found.learning_metric == metric.name else "loading"
         return [Plot(f"{metric.label} on validation", empty=why)]
     colors = palette([model.model for model in view.models])
     curves = []
@@ -104,9 +101,9 @@ def _tried_plot(tried: Sequence[Tried], metric: MetricLabel) -> Plot:
     found = [one for one in tried if one.value is not None]
     number = np.array([one.trial for one in found], dtype=np.float64)
 
-    def one_curve(name: str, colour: str, values: list[float | None]) -> Curve:
+    def one_curve(name: str, color: str, values: list[float | None]) -> Curve:
         value = np.array([np.nan if one is None else one for one in values], dtype=np.float64)
-        return Curve(name, colour, number, number, value * metric.factor)
+        return Curve(name, color, number, number, value * metric.factor)
 
     colors = palette(["best so far", "tried"])
     curves = (
@@ -116,14 +113,14 @@ def _tried_plot(tried: Sequence[Tried], metric: MetricLabel) -> Plot:
     return Plot(f"{metric.label} on validation, trial by trial", curves, metric.unit, x_name="trial")
 
 
-SIGNS = {"finished": "●", "running": "▸", "new": "▸", "silent": "▸", "missing": "·", "dropped": "–"}
-OTHER_SIGNS = {"stopped": "○", "interrupted": "○"}
-BAD = "×"
-LEGEND = "● finished  ▸ training  ○ stopped  × failed  – dropped  · to come  ★ best"
+SIGNS = dict.fromkeys(("new", "running", "paused", "silent"), "▸") | dict.fromkeys(("stopped", "interrupted"), "○")
+SIGNS |= {"finished": "●", "missing": "·", "dropped": "–"}
+FAILED = "×"
+LEGEND = "● finished  ▸ training  ○ stopped  × failed  – dropped  · planned  ★ best"
 LEAST_NAME, MOST_NAME = 10, 40
 TONE_OF_VERDICT = {"better": "success", "worse": "error"}
 
-Tones = Callable[[str], str]  # a theme's colour by name
+Tones = Callable[[str], str]  # the hex color of a theme's color name
 
 
 @dataclass(frozen=True)
@@ -134,13 +131,13 @@ class Heading:
     width: int
 
 
-def sign(one: Replicate) -> str:
-    """A replicate's state in one character."""
-    return SIGNS.get(one.state) or OTHER_SIGNS.get(one.state, BAD)
+def replicate_sign(one: Replicate) -> str:
+    """A replicate's state as one character, see ``LEGEND``."""
+    return SIGNS.get(one.state, FAILED)
 
 
 def table_headings(found: StudyState, metric: MetricLabel, width: int) -> list[Heading]:
-    """What fits into ``width`` cells, the most important first to stay; a study without a paper has no such column."""
+    """The columns that fit into ``width`` cells, the most important first; paper columns only if a paper is known."""
     table = found.report.table
     num_seeds = max((len(cell.replicates) for cell in table.cells), default=1)
     published = any(table.entry(cell, metric).paper is not None for cell in table.cells)
@@ -166,18 +163,18 @@ def table_headings(found: StudyState, metric: MetricLabel, width: int) -> list[H
 
 
 def table_lines(found: StudyState, metric: MetricLabel, headings: list[Heading], tones: Tones) -> dict[str, Line]:
-    """A line a cell, by its name; of a search the best first."""
+    """A line per cell, by the cell's name; for a search the best first."""
     return {
         cell.name: tuple(
             Cell(visible(text), heading.width, tones(tone) if tone else "")
             for heading in headings
-            for text, tone in [_said(found, cell, metric)[heading.text]]
+            for text, tone in [_cell_texts(found, cell, metric)[heading.text]]
         )
         for cell in best_first(found.report)
     }
 
 
-def _said(found: StudyState, cell: StudyCell, metric: MetricLabel) -> Mapping[str, tuple[str, str]]:
+def _cell_texts(found: StudyState, cell: StudyCell, metric: MetricLabel) -> Mapping[str, tuple[str, str]]:
     table = found.report.table
     entry = table.entry(cell, metric)
     star = "★ " if cell.name == found.report.best else "  "
@@ -188,7 +185,7 @@ def _said(found: StudyState, cell: StudyCell, metric: MetricLabel) -> Mapping[st
     is_baseline = cell.name == table.baseline
     return {
         "cell": (star + cell.name, "accent" if star.strip() else ""),
-        "seeds": ("".join(map(sign, cell.replicates)), tone_of(cell.state)),
+        "seeds": ("".join(map(replicate_sign, cell.replicates)), state_color(cell.state)),
         "ours": (metric.number(entry.mean.mean) if entry.mean else NOTHING, ""),
         "95 %": (interval(metric, entry.mean) if entry.mean else state, "text-muted"),
         "paper": (paper, "text-muted"),
@@ -203,7 +200,7 @@ def _said(found: StudyState, cell: StudyCell, metric: MetricLabel) -> Mapping[st
 
 
 def run_headings(found: StudyState, metric: MetricLabel, width: int) -> list[Heading]:
-    """The columns of the runs, as wide as they need to be."""
+    """The columns of the table of runs, as wide as their contents."""
     label = metric.title if width >= 100 else metric.label
     cells = found.report.table.cells
     states = [len(one.state_text) for cell in cells for one in cell.replicates]
@@ -214,11 +211,11 @@ def run_headings(found: StudyState, metric: MetricLabel, width: int) -> list[Hea
     ]
     room = width - sum(one.width + GAP for one in fixed) - 2 * GAP - 1 - SCROLLBAR
     name = max(LEAST_NAME, min(max((len(visible(cell.name)) for cell in cells), default=0), room // 2))
-    return [Heading("cell", name), *fixed, Heading("run, or why not", max(LEAST_NAME, room - name))]
+    return [Heading("cell", name), *fixed, Heading("run, or reason", max(LEAST_NAME, room - name))]
 
 
 def run_lines(found: StudyState, metric: MetricLabel, headings: list[Heading], tones: Tones) -> dict[str, Line]:
-    """A line a run, by its id, those that are under way or in trouble first; without those to come."""
+    """A line per run, by its id; unfinished runs first. Runs that have not started are left out."""
     why = {one.cell: one.why for one in found.ended}
     every = [(cell, one) for cell in found.report.table.cells for one in cell.replicates if one.run]
     lines = {}
@@ -227,7 +224,7 @@ def run_lines(found: StudyState, metric: MetricLabel, headings: list[Heading], t
         texts = [
             (cell.name, ""),
             (str(one.seed), ""),
-            (one.state_text, tone_of(one.state)),
+            (one.state_text, state_color(one.state)),
             (metric.number(one.metrics.get(metric.name)), ""),
             (reason or shortened(one.run, headings[-1].width), "" if reason else "text-muted"),
         ]
@@ -238,11 +235,11 @@ def run_lines(found: StudyState, metric: MetricLabel, headings: list[Heading], t
     return lines
 
 
-def tone_of(state: str) -> str:
-    """The theme's colour of a state; the usual one for what has ended well or is to come."""
+def state_color(state: str) -> str:
+    """The theme's color name for a state; empty for the default color."""
     return "text-muted" if state in ("missing", "dropped") else TONES.get(state, "")
 
 
 def heading_text(headings: list[Heading]) -> str:
-    """The line above the lines."""
+    """The header line of a table."""
     return " " + "".join(heading.text[: heading.width].ljust(heading.width + GAP) for heading in headings)

@@ -1,18 +1,18 @@
-"""How a run's state, progress and numbers are said, in the same words on every screen."""
+"""Text that all screens share: a run's state, progress bars, sparklines, numbers and tables."""
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
 
 from workbench.formatting import duration
 from workbench.runs.liveness import SILENT_AFTER_S, RunStatus
+from workbench.terminal import visible
 
-# What a chart counts from left to right; apart from the plots, which need numpy.
-
-Axis = Literal["step", "time"]
-
-
+COLUMN_GAP = 2  # cells
 NOTHING = "\N{EN DASH}"
-QUIET_AFTER_S = 15.0  # at the least: a run that logs every second is not silent after three
+QUIET_AFTER_S = 15.0  # at least: a run that logs every second is not silent after three
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR = " ▏▎▍▌▋▊▉█"
 TONES = {
@@ -30,9 +30,9 @@ SORTS_FIRST = ("running", "paused", "silent", "new")
 
 
 def is_quiet(status: RunStatus, log_every_s: float | None) -> bool:
-    """Whether a live run has said nothing for three times as long as it took between its last two lines.
+    """Whether a live run has logged nothing for three times its last logging interval.
 
-    An evaluation says nothing until it is done, and counts as silent only after ten minutes.
+    An evaluation logs nothing until it ends, so it counts as silent only after ``SILENT_AFTER_S``.
     """
     if status.state == "silent":
         return True
@@ -41,9 +41,9 @@ def is_quiet(status: RunStatus, log_every_s: float | None) -> bool:
 
 
 def state_text(status: RunStatus | None, *, is_quiet: bool) -> str:
-    """The state in a word or two: what is known, and for how long nothing was heard of a live run."""
+    """The state in a word or two, with the time since the last event for a silent run."""
     if status is None:
-        return "being read"
+        return "loading"
     if is_quiet and status.quiet_s is not None:
         return f"silent {duration(status.quiet_s)}"
     if status.evaluating:
@@ -51,22 +51,22 @@ def state_text(status: RunStatus | None, *, is_quiet: bool) -> str:
     return "died" if status.state == "dead" else status.state
 
 
-def tone(status: RunStatus | None, *, is_quiet: bool) -> str:
-    """The theme's colour for a state, beside the word that says it; empty for the usual one."""
+def state_color(status: RunStatus | None, *, is_quiet: bool) -> str:
+    """The theme's color name for a state; empty for the default color."""
     if status is None:
         return ""
     return "warning" if is_quiet else TONES.get(status.state, "")
 
 
 def bar(share: float, width: int) -> str:
-    """A bar of ``width`` cells, by eighths."""
+    """A bar of ``width`` cells, in eighths of a cell."""
     eighths = round(min(1.0, max(0.0, share)) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (BAR[rest] if rest else "")).ljust(width)
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """The last ``width`` values as blocks between their least and greatest; ``×`` for one that is not finite."""
+    """The last ``width`` values as blocks, scaled from their minimum to their maximum; ``×`` if not finite."""
     shown = values[-width:]
     finite = [value for value in shown if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
@@ -81,7 +81,7 @@ def sparkline(values: list[float], width: int) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A measured number in about ``digits`` digits, with a true minus sign; ``nan`` and ``inf`` as they are."""
+    """A number with about ``digits`` significant digits and a minus sign (not a hyphen); ``nan`` and ``inf`` as is."""
     if value is None:
         return NOTHING
     if not math.isfinite(value):
@@ -96,6 +96,26 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def hex_of(colors: dict[str, str], name: str) -> str:
-    """A theme's colour as a hex number; empty for one that is not plain."""
-    colour = colors.get(name, "")
-    return colour[:7] if colour.startswith("#") else ""
+    """A theme's color as ``#rrggbb``; empty if it is not given in hex."""
+    color = colors.get(name, "")
+    return color[:7] if color.startswith("#") else ""
+
+
+def columns_text(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Text:
+    """A table in aligned columns. Where it is wider than ``width``, each row becomes a list of its cells."""
+    clean = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(headings, *clean, strict=True)]
+    text = Text()
+    if not rows:
+        return text
+    if sum(widths) + COLUMN_GAP * len(widths) <= width:
+        for place, line in enumerate([list(headings), *clean]):
+            cells = [set_cell_size(cell, size) for cell, size in zip(line, widths, strict=True)]
+            text.append((" " * COLUMN_GAP).join(cells).rstrip() + "\n", "" if place else "dim")
+        return text
+    for name, *values in clean:
+        text.append(f"{name}\n")
+        for letter, value in zip(headings[1:], values, strict=True):
+            text.append(f"  {letter} ", "dim")
+            text.append(f"{value or NOTHING}\n")
+    return text

@@ -1,4 +1,4 @@
-"""What a person can ask of a run, and what it will do: said before, sent after."""
+"""Commands to a live run, each with a description of its effect; and ``workbench`` processes started from a screen."""
 
 import asyncio
 import sys
@@ -14,25 +14,26 @@ from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.control import send_command
 from workbench.runs.directory import RunDirectory
 from workbench.sweeps.storage import default_file
-from workbench.tui.words import number
+from workbench.tui.text import number
 
-LOOK_EVERY_S = 0.5
+POLL_S = 0.5
+SEPARATELY = "in a separate process that keeps running when the dashboard is closed"
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command for a run under way: its kind, what it will do, and its arguments."""
+    """A command to a live run: its kind, its effect in words, and its arguments."""
 
     kind: str
     title: str
-    what_happens: str
+    effect: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def send(self, run: RunDirectory) -> None:
-        """Leaves it for the run.
+        """Write the command into the run's ``control/``.
 
         Raises:
-            ValueError: the run has ended since, or its folder cannot be written.
+            ValueError: the run has ended, or its directory is not writable.
         """
         send_command(run, self.kind, **self.arguments)
 
@@ -40,29 +41,29 @@ class Command:
 CHECKPOINT = Command(
     "checkpoint",
     "save a checkpoint now",
-    "The run finishes its step, saves its weights and all that resuming needs, and trains on. "
-    "It keeps as many of the newest checkpoints as log.keep_checkpoints says; the oldest may go.",
+    "The run finishes its step, saves a checkpoint and continues. Only the newest log.keep_checkpoints "
+    "checkpoints are kept, so the oldest may be deleted.",
 )
 STOP = Command(
     "stop",
     "stop and save",
     "The run finishes its step, saves a checkpoint and ends its process, without an evaluation. "
-    "Nothing is lost: R goes on with it from there.",
+    "R resumes it from there.",
 )
 PAUSE = Command(
     "pause",
     "pause",
-    "The run finishes its step and waits, keeping its memory (and a GPU's), until it is told to continue. "
+    "The run finishes its step and waits for the command to continue. It keeps its CPU and GPU memory. "
     "Runs that train in lockstep with it wait too.",
 )
-CONTINUE = Command("continue", "continue", "The run goes on with its next step, as if it had not waited.")
+CONTINUE = Command("continue", "continue", "The run continues with its next step. Its results do not change.")
 
 
-def settings_of(run: RunDirectory) -> dict[str, str]:
-    """What can be changed under way, and what it was at the start.
+def changeable_settings(run: RunDirectory) -> dict[str, str]:
+    """The settings that can change during training, with their initial values as text.
 
     Raises:
-        ValueError: the run's settings cannot be read.
+        ValueError: the run's ``config.toml`` is unreadable.
     """
     config = load_run_config(run.config_file)
     values = {"optimizer.learning_rate": config.optimizer.learning_rate}
@@ -70,47 +71,47 @@ def settings_of(run: RunDirectory) -> dict[str, str]:
     return {name: f"{values[name]:g}" for name in changeable(config)}
 
 
-def changing(run: RunDirectory, text: str) -> Command:
-    """The command that changes settings from the next step on, from ``name=value``, or several with spaces between.
+def change_command(run: RunDirectory, text: str) -> Command:
+    """The command that changes settings from the next step on; ``text`` is ``name=value ...``.
 
     Raises:
-        ValueError: a setting that cannot change under way, or a value that it cannot have.
+        ValueError: a setting cannot change during training, or its value is invalid.
     """
     changes = dict(split_override(part) for part in text.split())
     check_changes(load_run_config(run.config_file), changes)
-    said = ", ".join(
+    new_values = ", ".join(
         f"{name} = {number(value) if isinstance(value, float) else value}" for name, value in changes.items()
     )
     return Command(
         "set",
-        f"from the next step on: {said}",
-        "It is written into the run's log, is drawn as a mark on its curves, and holds when the run is resumed.",
+        f"from the next step on: {new_values}",
+        "The change is logged, marked on the curves, and still applies after a resume.",
         changes,
     )
 
 
-async def complaint(apart: BackgroundProcess) -> str:
-    """Waits until a command has ended; returns what was wrong in its own words, or nothing."""
-    while apart.is_alive:
-        await asyncio.sleep(LOOK_EVERY_S)
-    last = apart.last_line
+async def failure_of(process: BackgroundProcess) -> str:
+    """Wait for a process to end; return its error message, or an empty string if it succeeded."""
+    while process.is_alive:
+        await asyncio.sleep(POLL_S)
+    last = process.last_line
     return why_failed(last) if last.startswith(ERROR_PREFIX) else ""
 
 
 def resume(run: RunDirectory) -> BackgroundProcess:
-    """Goes on with a run that stopped or died.
+    """Resume a stopped or dead run in a separate process.
 
     Raises:
-        ValueError: it cannot be started.
+        ValueError: the process cannot be started.
     """
     return start_background(["runs", "resume", str(run.path)], run.output_file)
 
 
 def start_sweep(arguments: list[str], runs_dir: Path, study: str) -> BackgroundProcess:
-    """Starts a sweep.
+    """Start a sweep in a separate process; its output goes to a ``.log`` next to the study's storage.
 
     Raises:
-        ValueError: it cannot be started.
+        ValueError: the process cannot be started.
     """
     log = default_file(runs_dir, study).with_suffix(".log")
     try:
@@ -124,13 +125,13 @@ def fork_command(run: RunDirectory, filled: Mapping[str, str]) -> list[str]:
     """The command line of a fork, from a form's ``at``, ``changes``, ``steps`` and ``name``.
 
     Raises:
-        ValueError: there is no such checkpoint, or a setting that cannot be.
+        ValueError: there is no such checkpoint, or a setting is invalid.
     """
     steps = sorted(map(checkpoint_step, checkpoints(run)))
     if not steps:
-        raise ValueError("this run has no checkpoint yet: C saves one")
+        raise ValueError("this run has no checkpoint yet: press C to save one")
     if filled["at"] and (not filled["at"].isdecimal() or int(filled["at"]) not in steps):
-        raise ValueError(f"there are checkpoints after steps {', '.join(map(str, steps))}: name one of them")
+        raise ValueError(f"no checkpoint after step {filled['at']}; choose one of {', '.join(map(str, steps))}")
     changes = filled["changes"].split()
     config = with_overrides(load_run_config(run.config_file), changes)
     if filled["steps"]:
@@ -140,19 +141,20 @@ def fork_command(run: RunDirectory, filled: Mapping[str, str]) -> list[str]:
     at = int(filled["at"] or steps[-1])
     if at >= config.train.num_steps:
         raise ValueError(
-            f"the fork begins after step {at} and would end at {config.train.num_steps}: ask for more steps"
+            f"the fork starts after step {at}, but its last step is {config.train.num_steps}: increase the last step"
         )
     return [
         *("runs", "fork", str(run.path), "--runs", str(run.path.parent), "--detach", "--json"),
-        *(("--at", filled["at"]) if filled["at"] else ()),  # else the newest then: a live run may have dropped this one
+        # Without --at the command takes the newest checkpoint: a live run may delete today's newest before it starts.
+        *(("--at", filled["at"]) if filled["at"] else ()),
         *(part for change in changes for part in ("--set", change)),
         *(("--steps", filled["steps"]) if filled["steps"] else ()),
         *(("--name", filled["name"]) if filled["name"] else ()),
     ]
 
 
-def fork_said(run: RunDirectory, filled: Mapping[str, str]) -> str:
-    """What a fork so filled in would do.
+def fork_summary(run: RunDirectory, filled: Mapping[str, str]) -> str:
+    """A summary of the fork.
 
     Raises:
         ValueError: as :func:`fork_command`.
@@ -160,23 +162,21 @@ def fork_said(run: RunDirectory, filled: Mapping[str, str]) -> str:
     fork_command(run, filled)
     at = f"after step {filled['at']}" if filled["at"] else "after its newest checkpoint"
     changes = filled["changes"] or "the same settings"
-    return (
-        f"A new run begins from {run.id} {at}, with {changes}, in a process of its own. {run.id} itself is not touched."
-    )
+    return f"Starts a new run from {run.id} {at}, with {changes}, in a separate process. {run.id} does not change."
 
 
 async def call(arguments: list[str]) -> str:
-    """Runs a ``workbench`` command apart from the screen; returns what it printed.
+    """Run a ``workbench`` command in a subprocess and return its stdout.
 
     Raises:
-        ValueError: it failed, with its last line on stderr.
+        ValueError: the command failed; the message is its last line on stderr.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "workbench", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
+        start_new_session=True,  # Ctrl-C in the dashboard's terminal must not reach the command
     )
     out, err = await process.communicate()
     if process.returncode:

@@ -1,4 +1,4 @@
-"""Several runs side by side: the curves that they share, their settings, and their metrics with differences."""
+"""A group of runs to compare: their curves, settings and metrics, and the pairing of repeats by seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.config.toml import read_toml
 from workbench.figures.style import palette
 from workbench.tui.charts.plot import Plot, curve
-from workbench.tui.run.feed import Name, RunFollower
+from workbench.tui.run.follow import Name, RunFollower
 from workbench.views.comparison import ComparedRun, Comparison, Evaluated, compare_runs, setting_text
 from workbench.views.metrics import in_order, metric_label
 from workbench.views.results import PairedView, ResultRow, paired_view
@@ -15,77 +15,79 @@ from workbench.views.results import PairedView, ResultRow, paired_view
 if TYPE_CHECKING:
     from workbench.runs.directory import RunDirectory
 
-OF_A_SEED = ("seed", "data.seed")
-NAMED_FOR = ("recipe", *OF_A_SEED)
+IGNORED = ("recipe", "seed", "data.seed")  # settings that do not decide whether runs are repeats of one another
 SPLIT = "validation"
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two groups of runs that are alike but for their seeds, and the metrics in which they can be paired by seed."""
+    """Two sets of repeats, named by their differing settings, and the paired differences per metric."""
 
     baseline: str
     treated: str
     views: tuple[PairedView, ...]
 
 
-class Compared:
-    """Feeds of two or more runs, and what they have in common."""
+class RunGroup:
+    """Follows two or more runs and compares them."""
 
     def __init__(self, runs: Sequence["RunDirectory"]) -> None:
-        self.feeds = [RunFollower(run) for run in runs]
+        self.followers = [RunFollower(run) for run in runs]
 
     def poll(self) -> bool:
-        """Reads on in all; whether there is more to read at once."""
-        has_more = [feed.poll(0.04 / len(self.feeds)) for feed in self.feeds]
+        """Read all runs for a while; return whether there is more to read now."""
+        # One budget for all: keys are handled between polls.
+        has_more = [follower.poll(0.04 / len(self.followers)) for follower in self.followers]
         return any(has_more)
 
     @property
     def version(self) -> int:
-        """Grows with everything new."""
-        return sum(feed.num_polls for feed in self.feeds)
+        """Increases when any run has new events."""
+        return sum(follower.num_polls for follower in self.followers)
 
     @property
     def names(self) -> list[Name]:
-        """What at least one run has curves of: losses, metrics, then the rest."""
-        found = {name for feed in self.feeds for name, trace in feed.story.traces.items() if len(trace)}
-        losses = [name for name in _in_first_order(self.feeds) if name[0] == "loss"]
+        """The curves that at least one run has: losses, then metrics, then the rest."""
+        found = {name for follower in self.followers for name, trace in follower.history.traces.items() if len(trace)}
+        losses = [name for name in _in_first_order(self.followers) if name[0] == "loss"]
         splits = sorted({group for group, _ in found if group.startswith("metrics/")}, reverse=True)  # validation first
         metrics = [(split, name) for split in splits for name in in_order({n for group, n in found if group == split})]
-        rest = [name for name in _in_first_order(self.feeds) if name[0] in ("speed", "scales", "masks")]
+        rest = [name for name in _in_first_order(self.followers) if name[0] in ("speed", "scales", "masks")]
         return [name for name in [*losses, *metrics, *rest] if name in found]
 
     def plot(self, name: Name) -> Plot:
-        """One curve of every run that has it."""
+        """A plot of one curve of every run that has it."""
         group, what = name
         label = metric_label(what) if group.startswith("metrics/") else None
-        ids = [feed.run.id for feed in self.feeds]
+        ids = [follower.run.id for follower in self.followers]
         colors = palette(ids)
         curves = [
-            curve(run, colors[run], feed.story.traces[name], label.factor if label else 1.0)
-            for run, feed in zip(ids, self.feeds, strict=True)
-            if name in feed.story.traces
+            curve(run, colors[run], follower.history.traces[name], label.factor if label else 1.0)
+            for run, follower in zip(ids, self.followers, strict=True)
+            if name in follower.history.traces
         ]
         title = f"{label.label} on {group.partition('/')[2]}" if label else _title(group, what)
         return Plot(title, tuple(curves), label.unit if label else "", may_log=group == "loss", may_smooth=not label)
 
     def compared(self) -> list[ComparedRun]:
-        """The runs with their settings and newest evaluations; without settings where they cannot be read."""
-        return [ComparedRun(feed.run.id, _settings(feed), _evaluations(feed)) for feed in self.feeds]
+        """The runs with their settings (empty if unreadable) and newest evaluations."""
+        return [
+            ComparedRun(follower.run.id, _settings(follower), _evaluations(follower)) for follower in self.followers
+        ]
 
     def comparison(self) -> Comparison:
-        """All side by side."""
+        """The comparison of all runs."""
         return compare_runs(self.compared())
 
     def pairings(self) -> list[Pairing]:
-        """The first group of runs against each other one, as far as they have seeds and metrics in common."""
+        """The first set of repeats against each other one, where they share seeds and metrics."""
         groups: dict[str, list[tuple[int, dict[str, float]]]] = {}
         comparison = self.comparison()
-        apart = [
-            setting for setting in comparison.differing if setting.name not in NAMED_FOR and _decides(setting.name)
+        deciding = [
+            setting for setting in comparison.differing if setting.name not in IGNORED and _decides(setting.name)
         ]
         for place, run in enumerate(self.compared()):
-            name = ", ".join(f"{setting.name}={setting_text(setting.values[place])}" for setting in apart)
+            name = ", ".join(f"{setting.name}={setting_text(setting.values[place])}" for setting in deciding)
             evaluated = run.evaluations.get(SPLIT)
             if isinstance(seed := run.settings.get("seed"), int) and evaluated:
                 groups.setdefault(name, []).append((seed, dict(evaluated.metrics)))
@@ -108,34 +110,34 @@ def _pairing(first: str, other: str, groups: dict[str, list[tuple[int, dict[str,
         try:
             values = [[of[seed][metric] for seed in seeds] for of in by_seed]
             views.append(paired_view(rows, metric, first, other, seed_gain(*values)))
-        except (KeyError, ValueError):  # not all have it, or one is not finite: then it cannot be paired
+        except (KeyError, ValueError):  # a run lacks the metric, or a value is not finite
             continue
     return Pairing(first, other, tuple(views))
 
 
 def _decides(setting: str) -> bool:
-    """Whether a setting tells runs apart that are not repeats: the machine, the log and a study's labels do not."""
+    """Whether runs that differ in this setting are not repeats; machine, log and sweep labels do not count."""
     return not setting.startswith(("machine.", "sweep.", "log."))
 
 
-def _settings(feed: RunFollower) -> dict[str, Any]:
+def _settings(follower: RunFollower) -> dict[str, Any]:
     try:
-        table = read_toml(feed.run.config_file)
+        table = read_toml(follower.run.config_file)
     except ValueError:
         return {}
     table.pop("sweep", None)
     return table
 
 
-def _evaluations(feed: RunFollower) -> dict[str, Evaluated]:
+def _evaluations(follower: RunFollower) -> dict[str, Evaluated]:
     return {
         split: Evaluated(event.step, event.num_pairs, event.metrics, event.errors)
-        for split, event in feed.story.evaluations.items()
+        for split, event in follower.history.evaluations.items()
     }
 
 
-def _in_first_order(feeds: list[RunFollower]) -> list[Name]:
-    return list(dict.fromkeys(name for feed in feeds for name in feed.story.traces))
+def _in_first_order(followers: list[RunFollower]) -> list[Name]:
+    return list(dict.fromkeys(name for follower in followers for name in follower.history.traces))
 
 
 def _title(group: str, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Two hundred runs, ten that are live, a million events, a clock that jumps."""
+"""Load tests: 200 runs, nine live ones, a million events, a jumping clock."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from workbench.runs.directory import RunDirectory
 from workbench.tui.home.board import Board
 from workbench.tui.rows import Rows
-from workbench.tui.run.feed import RunFollower
+from workbench.tui.run.follow import RunFollower
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def many(record):
 
 
 def test_a_folder_of_200_runs_is_on_screen_in_a_second_of_work(many) -> None:
-    """Of this process's time, for the machine may have other things to do."""
+    """Counts CPU time of the process, as other processes share the machine."""
     script = (
         "import asyncio, time\n"
         "from pathlib import Path\n"
@@ -50,18 +50,18 @@ def test_a_folder_of_200_runs_is_on_screen_in_a_second_of_work(many) -> None:
 
 
 @pytest.mark.usefixtures("many")
-def test_live_runs_among_many_stand_first_and_grow(record, drive, done, seen, soon) -> None:
+def test_live_runs_among_many_come_first_and_grow(record, drive, done, seen, soon) -> None:
     async def steps(pilot) -> None:
         assert len(list(pilot.app.screen.query_one(Rows).lines)) == 200
         await soon(lambda: "9 live" in seen(pilot))
         for step in range(60, 100, 10):
-            record.say("live", done("live", step))
+            record.log("live", done("live", step))
         await soon(lambda: " 90%" in seen(pilot))
 
     drive(steps)
 
 
-def test_looking_again_at_runs_that_have_ended_costs_little(many) -> None:
+def test_polling_ended_runs_again_costs_little(many) -> None:
     board = Board(many)
     while board.poll(5.0):
         pass
@@ -73,9 +73,9 @@ def test_looking_again_at_runs_that_have_ended_costs_little(many) -> None:
     assert min(costs_s) < 0.1  # the least: a core that is shared counts more seconds for the same work
 
 
-def test_a_clock_that_jumps_is_survived(record, drive, seen, done) -> None:
+def test_a_jumping_clock_does_no_harm(record, drive, seen, done) -> None:
     run = record("one", last=20, state=None)
-    record.say(
+    record.log(
         "one", done("one", 30, time_s=time.time() + 1e6), done("one", 40, time_s=0.0), done("one", 50, time_s=-1e18)
     )
 
@@ -100,24 +100,24 @@ def test_a_million_events_are_read_piece_by_piece_while_keys_are_answered(record
         await pilot.press("3", "1")
         assert time.monotonic() - start < 10
         await soon(lambda: "reading its log" not in seen(pilot), 400)
-        total = pilot.app.screen.feed.story.group("loss")["total"]
+        total = pilot.app.screen.follower.history.group("loss")["total"]
         assert total.series.step[-1] == 1_000_010
         assert len(total.series.step) < 20_000
 
     drive(steps, run)
 
 
-def test_a_torn_end_is_read_once_it_is_whole(record, done) -> None:
+def test_a_torn_last_line_is_read_once_complete(record, done) -> None:
     run = RunDirectory(record("one", last=20, state=None).path)
-    feed = RunFollower(run)
-    while feed.poll():
+    follower = RunFollower(run)
+    while follower.poll():
         pass
     line = done("one", 30).to_line() + "\n"
     with run.events_file.open("a") as log:
         log.write(line[:40])
         log.flush()
-        feed.poll()
-        assert feed.story.num_skipped == 0
+        follower.poll()
+        assert follower.history.num_skipped == 0
         log.write(line[40:])
-    feed.poll()
-    assert feed.story.group("loss")["total"].series.step[-1] == 30
+    follower.poll()
+    assert follower.history.group("loss")["total"].series.step[-1] == 30

@@ -5,20 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.tui.study.followed import covered, ended_trials, read_study
+from workbench.tui.study.state import covered, ended_trials, read_study
 
 CELLS = {f"{weight}": {"loss.fd.weight": weight} for weight in (0, 10)}
 WHOLE = st.integers(-50, 50)
 
 
 @given(st.lists(st.tuples(WHOLE, st.integers(0, 20)), max_size=8))
-def test_what_intervals_cover_is_what_their_points_are(found) -> None:
+def test_covered_is_the_length_of_the_union(found) -> None:
     spans = [(float(low), float(low + length)) for low, length in found]
     units = {unit for low, length in found for unit in range(low, low + length)}
     assert covered(spans) == len(units)
 
 
-def test_the_rest_takes_as_long_as_its_steps_at_the_pace_so_far(record) -> None:
+def test_the_time_left_follows_from_the_pace_so_far(record) -> None:
     """Four runs of 100 steps, two at a time: 20 s of training for 400 of the 1,800 steps of fd_weight's 18 runs."""
     record.study("fd_weight", CELLS)
     for cell in CELLS:
@@ -30,10 +30,10 @@ def test_the_rest_takes_as_long_as_its_steps_at_the_pace_so_far(record) -> None:
             log.write_text("\n".join(timed) + "\n")
     found = read_study("fd_weight", record.folder)
     assert found.left_s == pytest.approx((1800 - 400) * 20 / 400)
-    assert found.left_text == "about 1.2 min left, but nothing is being trained"
+    assert found.left_text == "about 1.2 min left, but no run is training"
 
 
-def test_trials_that_were_given_up_are_read_from_optunas_own_file(tmp_path) -> None:
+def test_trials_without_a_result_are_read_from_optunas_storage(tmp_path) -> None:
     import optuna
 
     file = tmp_path / "one two.db"
@@ -58,7 +58,7 @@ def test_trials_that_were_given_up_are_read_from_optunas_own_file(tmp_path) -> N
     assert ended_trials(file, "another") == []
 
 
-def test_a_storage_that_cannot_be_read_has_nothing_to_say(tmp_path) -> None:
+def test_an_unreadable_storage_has_no_ended_trials(tmp_path) -> None:
     file = tmp_path / "s.db"
     assert ended_trials(file, "s") == []
     file.write_bytes(b"not a database")
@@ -68,7 +68,7 @@ def test_a_storage_that_cannot_be_read_has_nothing_to_say(tmp_path) -> None:
     assert ended_trials(file, "s") == []
 
 
-def test_a_cell_that_is_tried_once_more_has_not_been_given_up(tmp_path) -> None:
+def test_a_retried_cell_has_not_ended(tmp_path) -> None:
     import optuna
 
     file = tmp_path / "s.db"

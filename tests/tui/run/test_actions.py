@@ -1,4 +1,4 @@
-"""A real run, trained on the samples in a process of its own: every command by its key, and what came of it."""
+"""A real run in a separate process: every command by its key, and its effect on the run."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ SETTINGS = [
 
 @pytest.fixture
 def live(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    """A run that goes on until it is stopped, in the folder that the dashboard shows."""
+    """A run that trains until it is stopped, in the dashboard's folder."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     runs = tmp_path / "runs"
     command = [sys.executable, "-m", "workbench", "train", "--recipe", "icl", "--name", "live", "--runs", str(runs)]
@@ -43,14 +43,14 @@ def live(tmp_path, monkeypatch: pytest.MonkeyPatch):
                 os.kill(owner.pid, signal.SIGKILL)
 
 
-def said(run, kind):
+def events_of(run, kind):
     return [event for event in read_events(run.events_file).events if isinstance(event, kind)]
 
 
-async def told_while_it_runs(pilot, run, seen, soon) -> None:
+async def send_commands(pilot, run, seen, soon) -> None:
     await soon(lambda: "running" in seen(pilot))
     await pilot.press("C", "y")
-    await soon(lambda: said(run, CheckpointSaved), 120)
+    await soon(lambda: events_of(run, CheckpointSaved), 120)
 
     await pilot.press("P", "y")
     await soon(lambda: "paused" in seen(pilot), 120)
@@ -63,31 +63,31 @@ async def told_while_it_runs(pilot, run, seen, soon) -> None:
     await pilot.press("W")
     await pilot.pause()
     await pilot.press("ctrl+u", *"0.0005", "enter")
-    await soon(lambda: any(event.command == "set" for event in said(run, Commanded)), 120)
-    (told,) = [event for event in said(run, Commanded) if event.command == "set"]
+    await soon(lambda: any(event.command == "set" for event in events_of(run, Commanded)), 120)
+    (told,) = [event for event in events_of(run, Commanded) if event.command == "set"]
     assert told.arguments == {"optimizer.learning_rate": 0.0005}
 
 
-async def forked(pilot, run, seen, soon, notices) -> None:
+async def fork(pilot, run, seen, soon, notices) -> None:
     await pilot.press("F")
     await pilot.pause()
-    assert "A new run begins from live" in " ".join(seen(pilot).split())
+    assert "Starts a new run from live" in " ".join(seen(pilot).split())
     for _ in range(3):
         await pilot.press("tab")
     await pilot.press(*"fork", "enter")
     await soon(lambda: "fork is training" in notices(pilot), 240)
-    fork = find_run(run.path.parent, "fork")
-    assert [event.parent for event in said(fork, Forked)] == ["live"]
+    forked = find_run(run.path.parent, "fork")
+    assert [event.parent for event in events_of(forked, Forked)] == ["live"]
 
 
-async def stopped_and_resumed(pilot, run, seen, soon, notices) -> None:
+async def stop_and_resume(pilot, run, seen, soon, notices) -> None:
     await pilot.press("S", "y")
-    await soon(lambda: said(run, RunFinished), 120)
-    assert said(run, RunFinished)[-1].state == "stopped"
+    await soon(lambda: events_of(run, RunFinished), 120)
+    assert events_of(run, RunFinished)[-1].state == "stopped"
     await soon(lambda: "stopped" in seen(pilot))
     await pilot.press("S")
     await pilot.pause()
-    assert "nobody is there to be asked; R goes on with it" in notices(pilot)
+    assert "press R to resume it" in notices(pilot)
 
     await pilot.press("R", "y")
     await soon(lambda: run_status(run).state == "running", 240)
@@ -104,9 +104,9 @@ def test_every_command_reaches_the_run_and_is_answered(live, drive, seen, soon, 
     run = live()
 
     async def steps(pilot) -> None:
-        await told_while_it_runs(pilot, run, seen, soon)
-        await forked(pilot, run, seen, soon, notices)
-        await stopped_and_resumed(pilot, run, seen, soon, notices)
+        await send_commands(pilot, run, seen, soon)
+        await fork(pilot, run, seen, soon, notices)
+        await stop_and_resume(pilot, run, seen, soon, notices)
 
     drive(steps, run)
     assert run_status(run).state == "running"  # quitting touches nothing

@@ -1,31 +1,31 @@
 import pytest
 
 from workbench.config.toml import load_recipe
-from workbench.tui.start.draft import Draft, about, sweep_command, sweep_said
+from workbench.tui.new_run.draft import Draft, setting_help, sweep_command, sweep_summary
 
 
-def test_every_setting_of_the_recipe_is_there_with_its_docstring(tmp_path) -> None:
+def test_every_setting_of_the_recipe_is_listed_with_help(tmp_path) -> None:
     rows = Draft(tmp_path).rows()
     assert rows["train.batch_size"] == str(load_recipe("clip-kd").train.batch_size)
     assert {"recipe", "name", "steps", "seed", "optimizer.learning_rate", "loss.fd.weight"} <= rows.keys()
-    assert [name for name in rows if not about(name)] == []
+    assert [name for name in rows if not setting_help(name)] == []
 
 
-def test_what_is_typed_is_checked_and_taken_back_when_emptied(tmp_path) -> None:
+def test_an_edit_is_checked_and_reverted_when_emptied(tmp_path) -> None:
     draft = Draft(tmp_path)
     draft.change("train.batch_size", "64")
     assert draft.config().train.batch_size == 64
     draft.change("train.batch_size", "minus one")
     with pytest.raises(ValueError, match=r"train\.batch_size"):
-        draft.said()
+        draft.summary()
     draft.change("train.batch_size", "")
     assert draft.config() == load_recipe("clip-kd")
     draft.change("recipe", "clip-kf")
     with pytest.raises(ValueError, match="clip-kd"):
-        draft.said()
+        draft.summary()
 
 
-def test_the_command_makes_the_run_that_was_said(tmp_path) -> None:
+def test_the_command_starts_the_run_of_the_summary(tmp_path) -> None:
     draft = Draft(tmp_path)
     for name, text in {"recipe": "icl", "steps": "40", "seed": "3", "name": "mine", "loss.icl.weight": "2"}.items():
         draft.change(name, text)
@@ -37,17 +37,17 @@ def test_the_command_makes_the_run_that_was_said(tmp_path) -> None:
     assert command[-4:] == ["--runs", str(tmp_path), "--detach", "--json"]
     (tmp_path / "mine").mkdir()
     with pytest.raises(ValueError, match="already exists"):
-        draft.said()
+        draft.summary()
 
 
 def test_a_sweep_is_checked_like_its_command(tmp_path) -> None:
     filled = {"study": "icl_weight", "seeds": "", "steps": "", "changes": ""}
     assert sweep_command(filled, tmp_path) == ["sweep", "--study", "icl_weight", "--runs", str(tmp_path)]
-    assert "15 runs" in sweep_said(filled, tmp_path)
-    assert "25 runs" in sweep_said(filled | {"seeds": "5"}, tmp_path)
+    assert "15 runs" in sweep_summary(filled, tmp_path)
+    assert "25 runs" in sweep_summary(filled | {"seeds": "5"}, tmp_path)
     for wrong, said in (
         ({"study": "icl_wait"}, "icl_weight"),
-        ({"study": ""}, "which study"),
+        ({"study": ""}, "study's name"),
         ({"seeds": "0"}, "seeds must be"),
         ({"changes": "train.batch_sise=3"}, "batch_size"),
         ({"changes": "loss.icl.weight=3"}, "varies"),
@@ -56,14 +56,14 @@ def test_a_sweep_is_checked_like_its_command(tmp_path) -> None:
             sweep_command(filled | wrong, tmp_path)
 
 
-def test_the_form_is_typed_checked_and_started(drive, seen, notices, soon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_edited_checked_and_started(drive, seen, notices, soon, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
     async def call(command: list[str]) -> str:
         asked.append(command)
         return '{"id": "mine"}'
 
-    monkeypatch.setattr("workbench.tui.start.screen.call", call)
+    monkeypatch.setattr("workbench.tui.new_run.screen.call", call)
 
     async def steps(pilot) -> None:
         await pilot.press("N")
@@ -73,7 +73,7 @@ def test_the_form_is_typed_checked_and_started(drive, seen, notices, soon, monke
         await pilot.press("enter", *"x", "enter")
         assert "train.batch_size" in seen(pilot).splitlines()[0]
         await pilot.press("S")
-        assert type(pilot.app.screen).__name__ == "StartScreen"  # what is wrong is not started
+        assert type(pilot.app.screen).__name__ == "NewRunScreen"  # what is wrong is not started
         await pilot.press("enter", *"32", "enter", "S")
         await pilot.pause()
         assert "workbench train --recipe clip-kd" in seen(pilot)
@@ -91,18 +91,18 @@ def test_a_sweep_is_started_from_the_studies(record, drive, seen, notices, monke
 
     async def steps(pilot) -> None:
         await pilot.press("u", "u", "N")
-        assert "which study? Their names" in seen(pilot)
+        assert "enter a study's name" in seen(pilot)
         await pilot.press(*"icl_weight")
         assert "15 runs" in seen(pilot)
         await pilot.press("enter")
         await pilot.pause()
-        assert "the sweep begins" in notices(pilot)
+        assert "sweep started" in notices(pilot)
 
     drive(steps)
     assert started == [["sweep", "--study", "icl_weight", "--runs", str(record.folder)]]
 
 
-def test_what_a_filter_finds_first_is_what_is_typed_over(drive) -> None:
+def test_the_first_match_of_the_filter_is_edited(drive) -> None:
     async def steps(pilot) -> None:
         await pilot.press("N", "j", "j", "slash", *"batch", "enter", "enter")
         await pilot.press("ctrl+u", *"16", "enter")

@@ -1,5 +1,6 @@
-"""One run, followed: its log is read as it grows, in pieces, into plain state."""
+"""Reads a run incrementally: its growing log into curves and events, and its snapshots."""
 
+import os
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -16,23 +17,28 @@ from workbench.events import (
     Warned,
 )
 from workbench.runs.directory import RunDirectory
+from workbench.runs.gradient_snapshots import read_gradient_history
 from workbench.runs.lineage import Past, lineage
 from workbench.runs.liveness import RunStatus, run_status
 from workbench.runs.log import tail_events
+from workbench.runs.mask_snapshots import MaskSnapshot, read_mask_history
+from workbench.runs.snapshots import Probe, read_probe_history
 from workbench.views.curves import Trace
+from workbench.views.gradients import GradientsView, gradients_view
+from workbench.views.masks import MaskTimeline, mask_timeline
 
 PIECE_BYTES = 128 * 1024
 MOST_NOTES = 500
 SPEED = ("pairs_per_s", "step_time_s", "peak_mb", "learning_rate", "grad_norm")
 
-Name = tuple[str, str]  # a group of curves, and the curve
+Name = tuple[str, str]  # a group of curves such as "loss", and the curve
 
 
 @dataclass
 class RunHistory:
-    """What a run has said so far: the curves by group and name, the newest evaluation of each split, and the rest.
+    """What a run has logged so far: its curves by group and name, the newest evaluation of each split, and its notes.
 
-    ``notes`` are all events that are no measurement, the newest last; ``num_notes_lost`` earlier ones are gone.
+    ``notes`` are the events that are not measurements, oldest first; ``num_notes_lost`` older ones were dropped.
     """
 
     traces: dict[Name, Trace] = field(default_factory=dict)
@@ -44,17 +50,17 @@ class RunHistory:
     elapsed_s: float = 0.0
 
     def group(self, name: str) -> dict[str, Trace]:
-        """The curves of a group by name, in the order of their first points."""
+        """The non-empty curves of a group by name, ordered by their first point."""
         return {curve: trace for (group, curve), trace in self.traces.items() if group == name and len(trace)}
 
     @property
     def splits(self) -> list[str]:
-        """The splits that were evaluated."""
+        """The evaluated splits."""
         found = [group.partition("/")[2] for group, _ in self.traces if group.startswith("metrics/")]
         return list(dict.fromkeys(found))
 
     def take(self, event: Event) -> None:
-        """One event more."""
+        """Add one event."""
         if isinstance(event, StepDone):
             self._take_step(event)
         elif isinstance(event, EvalDone):
@@ -65,7 +71,7 @@ class RunHistory:
             if isinstance(event, RunStarted):
                 self.started = event
             if isinstance(event, RunResumed):
-                self._go_back(event.step)
+                self._rewind(event.step)
             self.num_notes_lost += len(self.notes) == MOST_NOTES
             self.notes.append(event)
 
@@ -86,7 +92,8 @@ class RunHistory:
     def _add(self, group: str, name: str, step: int, value: float) -> None:
         self.traces.setdefault((group, name), Trace()).add(step, self.elapsed_s, value)
 
-    def _go_back(self, step: int) -> None:
+    def _rewind(self, step: int) -> None:
+        # A resumed run starts at a checkpoint: what it logged after that step happens again.
         for trace in self.traces.values():
             trace.cut(step)
         self.evaluations = {split: event for split, event in self.evaluations.items() if event.step <= step}
@@ -95,39 +102,39 @@ class RunHistory:
 class RunFollower:
     """Follows one run directory; :meth:`poll` reads what is new.
 
-    A run that is removed leaves what was read, with ``problem`` saying so; one that is replaced is read anew.
+    A removed run keeps the history that was read, and sets ``problem``. A replaced run is read from the start.
     """
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
-        self.story = RunHistory()
+    def _reset(self) -> None:
+        self.history = RunHistory()
         self.status: RunStatus | None = None
         self.problem = ""
         self.is_removed = False
-        self.num_polls = 0  # that brought something
+        self.num_polls = 0  # polls that read at least one event: views compare it to see whether to redraw
         self._pasts: list[Past] = []
         self._offset = 0
         self._identity: tuple[int, int] | None = None
 
     @property
     def share_read(self) -> float:
-        """How much of the log has been read, from 0 to 1; the parents of a fork count as unread until they are done."""
+        """The fraction of the log that was read; 0 while the logs of a fork's parents are being read."""
         if len(self._pasts) > 1:
             return 0.0
         return min(1.0, self._offset / size) if (size := _size(self.run.events_file)) else 1.0
 
     def poll(self, budget_s: float = 0.04) -> bool:
-        """Reads on for about ``budget_s`` seconds; whether there is more to read at once."""
+        """Read for about ``budget_s`` seconds; return whether there is more to read now."""
         try:
             self.is_removed = not self.run.exists
             if self.is_removed:
-                self.problem = "this run has been removed; what is shown was read before"
+                self.problem = "this run has been removed; the data shown were read before"
                 return False
             if self._was_replaced():
-                self._begin()
+                self._reset()
             self.status = run_status(self.run)
             if not self._pasts:
                 self._pasts = lineage(self.run)
@@ -139,6 +146,7 @@ class RunFollower:
         return self._read_on(time.perf_counter() + budget_s)
 
     def _read_on(self, until: float) -> bool:
+        # A fork's history starts with its parents' logs, oldest first, each up to the step of the next fork.
         while True:
             past = self._pasts[0]
             try:
@@ -149,10 +157,10 @@ class RunFollower:
             is_own = past.run == self.run
             for event in events:
                 if is_own or (event.step <= past.until_step and not isinstance(event, RunFinished)):
-                    self.story.take(event)
-            self.story.num_skipped += num_skipped
+                    self.history.take(event)
+            self.history.num_skipped += num_skipped
             self.num_polls += bool(events)
-            is_done = offset == self._offset
+            is_done = offset == self._offset  # no complete line left; a torn last line is read once it is complete
             self._offset = offset
             if is_done and is_own:
                 return False
@@ -163,6 +171,7 @@ class RunFollower:
                 return True
 
     def _was_replaced(self) -> bool:
+        # A run with the same name but another inode, or a log shorter than what was read, is a different run.
         identity = _identity(self.run.events_file)
         if self._identity is None or identity is None:
             return False
@@ -171,8 +180,8 @@ class RunFollower:
 
     @property
     def warnings(self) -> list[Warned]:
-        """What the run warned of, the newest last."""
-        return [event for event in self.story.notes if isinstance(event, Warned)]
+        """The run's warnings, oldest first."""
+        return [event for event in self.history.notes if isinstance(event, Warned)]
 
 
 def _size(path: Path) -> int:
@@ -188,3 +197,51 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+@dataclass
+class SnapshotReader:
+    """The contents of a run's ``snapshots/``. :meth:`read` may take seconds if there are thousands."""
+
+    run: RunDirectory
+    gradients: GradientsView | None = None
+    masks: tuple[MaskSnapshot, ...] = ()
+    timeline: MaskTimeline | None = None
+    probes: tuple[Probe, ...] = ()
+    num_skipped: int = 0
+    num_readings: int = 0
+    _seen: frozenset[str] | None = None
+
+    def is_stale(self) -> bool:
+        """Whether the files differ from those at the last :meth:`read`."""
+        return _names(self.run) != self._seen
+
+    def read(self) -> None:
+        """Read all snapshots."""
+        seen = _names(self.run)
+        try:
+            gradients, masks = read_gradient_history(self.run), read_mask_history(self.run)
+            probes = read_probe_history(self.run)
+        except (OSError, ValueError):  # the run is being removed or is unreadable, which RunFollower reports
+            return
+        self._seen = seen
+        self.num_skipped = gradients.num_skipped + masks.num_skipped + probes.num_skipped
+        self.gradients = gradients_view(gradients.gradients) if gradients.gradients else None
+        self.masks, self.probes = tuple(masks.snapshots), tuple(probes.probes)
+        self.timeline = mask_timeline(self.masks) if len(self.masks) > 1 else None
+        self.num_readings += 1  # last, because this runs in a thread and the screen redraws when the count changes
+
+    def mask_at(self, step: float | None) -> int | None:
+        """The index of the newest mask at or before ``step``, or of the newest one for None."""
+        if not self.masks:
+            return None
+        if step is None:
+            return len(self.masks) - 1
+        return max(0, sum(mask.step <= step for mask in self.masks) - 1)
+
+
+def _names(run: RunDirectory) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(run.snapshots))  # noqa: PTH208 - names suffice, and are read every few seconds
+    except OSError:
+        return frozenset()

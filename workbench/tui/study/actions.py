@@ -1,0 +1,189 @@
+"""The keys that act on a study. Each shows its effect and asks for confirmation."""
+
+import asyncio
+from pathlib import Path
+from typing import ClassVar
+
+from textual.binding import Binding
+
+from workbench.config.cells import about
+from workbench.runs.directory import RunDirectory
+from workbench.runs.liveness import TAKES_COMMANDS, run_status
+from workbench.sweeps.storage import default_file
+from workbench.tui import commands
+from workbench.tui.commands import SEPARATELY
+from workbench.tui.host import Host
+from workbench.tui.study.state import StudyState, overrides, read_study, typed
+from workbench.tui.tabs import PanedScreen
+from workbench.views.study import StudyCell
+
+TO_RETRY = ("failed", "stopped")
+
+
+class StudyActions(PanedScreen):
+    """The actions on one study; a subclass knows the cell at the cursor."""
+
+    KEYS: ClassVar[list[Binding]] = [
+        Binding("R", "resume", "resume, retry"),
+        Binding("A", "add_seeds", "more seeds"),
+        Binding("T", "try_values", "add a trial to a search", show=False),
+        Binding("O", "again", "retry the cell at the cursor", show=False),
+        Binding("X", "cancel", "stop the run at the cursor", show=False),
+    ]
+    app: Host
+    study_name: str
+    runs_dir: Path
+    study_state: StudyState | None
+
+    def cells_at_cursor(self) -> tuple[list[StudyCell], list[str]]:
+        """The cell at the cursor, if any, and the ids of its runs."""
+        raise NotImplementedError
+
+    def action_cancel(self) -> None:
+        _, runs = self.cells_at_cursor()
+        live = [RunDirectory(self.runs_dir.absolute() / run) for run in runs]
+        live = [run for run in live if run.exists and run_status(run).state in TAKES_COMMANDS]
+        if not live:
+            self.app.show_notice("no run at the cursor is running", is_error=True)
+            return
+
+        def stop() -> None:
+            for run in live:
+                commands.STOP.send(run)
+            self.app.show_notice(f"stop sent to {len(live)} run{'s' if len(live) > 1 else ''}, after the current step")
+
+        effect = (
+            "It finishes its step, saves a checkpoint and ends; the sweep records it as stopped and continues with the "
+            "other runs. R resumes it later, or O this cell alone."
+        )
+        self.app.confirm(f"stop {', '.join(run.id for run in live)}?", effect, stop)
+
+    def _resumable(self, *, while_live: bool = False) -> StudyState | None:
+        """The study if its sweep can be resumed from here; else None, and a notice says why."""
+        found, why = self.study_state, ""
+        if found is None:
+            why = "still loading"
+        elif not found.source:
+            why = "no study file of this name found: run the original sweep command with --resume"
+        elif not default_file(self.runs_dir, self.study_name).exists():
+            why = "its storage is not in this folder: run the original sweep command with --resume and --storage"
+        elif found.num_live and not while_live:
+            why = f"{found.num_live} of its runs are still running: wait until they end"
+        if why:
+            self.app.show_notice(f"{self.study_name}: {why}", is_error=True)
+            return None
+        return found
+
+    def action_resume(self) -> None:
+        if found := self._resumable():
+            states = {one.state for cell in found.report.table.cells for one in cell.replicates}
+            if states == {"finished"} and not found.report.study.search:
+                self.app.show_notice("all runs have finished: press A to add seeds")
+                return
+            command = [*found.command, "--resume"]
+            effect = f"Trains the missing runs and retries failed and stopped ones, {SEPARATELY}"
+            effect = f"{effect}:\n\nworkbench {' '.join(command)}"
+            self.app.confirm(f"{self.study_name}: resume?", effect, lambda: self._start(command))
+
+    def action_add_seeds(self) -> None:
+        found = self._resumable()
+        if found is None:
+            return
+        if found.report.study.search:
+            self.app.show_notice("the number of seeds of a search cannot change", is_error=True)
+            return
+        now = max(len(cell.replicates) for cell in found.report.table.cells)
+
+        def check(filled: dict[str, str]) -> str:
+            num_seeds = filled["seeds"]
+            if not num_seeds.isdecimal() or int(num_seeds) <= now:
+                raise ValueError(f"the study has {now} seeds: enter a larger number")
+            more = (int(num_seeds) - now) * len(found.report.table.cells)
+            return f"Trains {more} more runs, {SEPARATELY}."
+
+        def start(filled: dict[str, str]) -> None:
+            self._start(with_seeds(found.command, filled["seeds"]))
+
+        fields = {"seeds": ("seeds per cell", str(now + 2))}
+        self.app.fill_form(f"{self.study_name}: more seeds", fields, check, start)
+
+    def action_try_values(self) -> None:
+        """Add a trial: a form with the values of the trial at the cursor, or of the best one so far."""
+        found = self._resumable(while_live=True)
+        if found is None:
+            return
+        study = found.report.study
+        if not study.search:
+            self.app.show_notice(
+                "only a search can try other values; the cells of a grid are fixed, press A to add seeds",
+                is_error=True,
+            )
+            return
+        cells, _ = self.cells_at_cursor()
+        best = [cell for cell in found.report.table.cells if cell.name == found.report.best]
+        like = next(iter([*cells, *best]), None)
+        keys = list(study.search)
+
+        def given(filled: dict[str, str]) -> list[str]:
+            return overrides(study, dict(zip(keys, filled.values(), strict=True)))
+
+        def check(filled: dict[str, str]) -> str:
+            given(filled)
+            then = "a running worker trains it" if found.num_live else f"the study resumes with it, {SEPARATELY}"
+            more = ", each baseline gets one more trial" if study.tuned else ""
+            more += ", and the best trial is confirmed again" if study.confirm_seeds else ""
+            return f"The trial comes before those of the sampler, at {study.seeds} seeds: {then}{more}."
+
+        def queue(filled: dict[str, str]) -> None:
+            self._queue(found, [word for one in given(filled) for word in ("--try", one)])
+
+        fields = {
+            f"field-{place}": (f"{key}: {about(study.search[key])}", typed(like, key)) for place, key in enumerate(keys)
+        }
+        self.app.fill_form(f"{self.study_name}: add a trial", fields, check, queue)
+
+    def action_again(self) -> None:
+        found = self._resumable(while_live=True)
+        if found is None:
+            return
+        cells, _ = self.cells_at_cursor()
+        cell = next(iter(cells), None)
+        if found.report.study.search:
+            self.app.show_notice("press T to repeat a trial's values, or R to retry all failed trials", is_error=True)
+        elif cell is None or not [one for one in cell.replicates if one.state in TO_RETRY]:
+            name = f"cell {cell.name}" if cell else "the cell at the cursor"
+            self.app.show_notice(f"no run of {name} failed or was stopped", is_error=True)
+        else:
+            seeds = ", ".join(str(one.seed) for one in cell.replicates if one.state in TO_RETRY)
+            then = "a running worker trains it" if found.num_live else f"the study resumes with it, {SEPARATELY}"
+            effect = f"Its runs at seed {seeds} resume from their last checkpoints, or restart without one: {then}."
+            self.app.confirm(
+                f"{self.study_name}: retry {cell.name}?", effect, lambda: self._queue(found, ["--retry", cell.name])
+            )
+
+    def _queue(self, found: StudyState, more: list[str]) -> None:
+        self.app.show_notice("adding to the queue; this takes a few seconds")
+        self.run_worker(self._queue_and_resume(found, more), group="queue", exit_on_error=False)
+
+    async def _queue_and_resume(self, found: StudyState, more: list[str]) -> None:
+        try:
+            output = await commands.call([*found.command, *more, "--runs", str(self.runs_dir)])
+            self.app.show_notice(output.strip())
+            now = await asyncio.to_thread(read_study, self.study_name, self.runs_dir)
+            # The workers may have ended in the meantime. If one starts at the same moment, the two share the queue.
+            if not now.num_live:
+                self._start(found.command)
+        except (OSError, ValueError) as error:
+            self.app.show_notice(f"{self.study_name}: {error}", is_error=True)
+
+    def _start(self, command: list[str]) -> None:
+        process = commands.start_sweep([*command, "--runs", str(self.runs_dir)], self.runs_dir, self.study_name)
+        self.app.watch_process(f"{self.study_name} resumed", process)
+
+
+def with_seeds(command: list[str], seeds: str) -> list[str]:
+    """The sweep's arguments with ``--seeds`` set to ``seeds``."""
+    if "--seeds" in command:
+        place = command.index("--seeds")
+        return [*command[: place + 1], seeds, *command[place + 2 :]]
+    return [*command, "--seeds", seeds]
