@@ -133,4 +133,4 @@ def test_a_run_that_has_ended_takes_no_commands(workbench, tiny_recipe: str) -> 
     assert workbench("train", "--recipe", tiny_recipe, "--name", "two").code == 0
     found = workbench("runs", "pause", "two")
     assert found.code == 2
-    assert "run 'two' is finished, there is no process to pause" in found.err
+    assert "run 'two' is finished: there is no process to pause" in found.err
