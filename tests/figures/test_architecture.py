@@ -1,4 +1,4 @@
-"""Figure 8: lengths, places and colours of the bars, against the shapes that they stand for."""
+"""Figure 8: lengths, places and colors of the bars, against the shapes that they stand for."""
 
 from pathlib import Path
 
@@ -27,11 +27,11 @@ AFTER = TowerShape(width=25, head_width=2, heads=(1, 0, 4), channels=(50, 0, 200
 ODD = TowerShape(width=10, head_width=2, heads=(4, 0), channels=(8, 4))
 
 
-def bars(axes: Axes, colour: str, solid: bool) -> list[tuple[float, float, float]]:
-    """(row, start, length) of the bars of one colour."""
+def bars(axes: Axes, color: str, solid: bool) -> list[tuple[float, float, float]]:
+    """(row, start, length) of the bars of one color."""
     found = []
     for bar in axes.patches:
-        if same_color(bar.get_facecolor()[:3], colour) and (bar.get_facecolor()[3] == 1) == solid:
+        if same_color(bar.get_facecolor()[:3], color) and (bar.get_facecolor()[3] == 1) == solid:
             found.append((bar.get_y() + bar.get_height() / 2, bar.get_x(), bar.get_width()))
     return found
 
@@ -42,11 +42,11 @@ def text_of(axes: Axes) -> list[str]:
 
 def test_bars_are_as_long_as_what_remains() -> None:
     axes = architecture_figure(Architecture({"image": TowerChange(BEFORE, AFTER)})).axes[0]
-    for colour, sign, kept in ((HEADS, -1, (0.25, 0, 1)), (CHANNELS, 1, (0.25, 0, 1))):
+    for color, sign, kept in ((HEADS, -1, (0.25, 0, 1)), (CHANNELS, 1, (0.25, 0, 1))):
         np.testing.assert_allclose(
-            bars(axes, colour, solid=True), [(row, sign * MIDDLE, sign * share) for row, share in enumerate(kept, 1)]
+            bars(axes, color, solid=True), [(row, sign * MIDDLE, sign * share) for row, share in enumerate(kept, 1)]
         )
-        np.testing.assert_allclose(bars(axes, colour, solid=False), [(row, sign * MIDDLE, sign) for row in (1, 2, 3)])
+        np.testing.assert_allclose(bars(axes, color, solid=False), [(row, sign * MIDDLE, sign) for row in (1, 2, 3)])
     assert bars(axes, EMBEDDING, solid=True) == [pytest.approx((0, -EDGE, 2 * EDGE / 4))]
     assert bars(axes, EMBEDDING, solid=False) == [pytest.approx((0, -EDGE, 2 * EDGE))]
 
@@ -135,7 +135,7 @@ def test_every_layer_has_its_shade_at_every_step() -> None:
     figure = mask_timeline_figure(view(("text",)))
     _, embedding, heads, channels = figure.axes[:4]
     shares = view().towers["text"]
-    for axes, share_KN, colour in (
+    for axes, share_KN, color in (
         (embedding, shares.embedding_N[None], EMBEDDING),
         (heads, shares.heads_KN, HEADS),
         (channels, shares.channels_KN, CHANNELS),
@@ -143,7 +143,7 @@ def test_every_layer_has_its_shade_at_every_step() -> None:
         (mesh,) = axes.collections
         np.testing.assert_allclose(np.reshape(mesh.get_array(), share_KN.shape), 100 * share_KN)
         assert mesh.get_clim() == (0, 100)
-        assert mesh.cmap(1.0)[:3] == pytest.approx([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        assert mesh.cmap(1.0)[:3] == pytest.approx([int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)])
         assert mesh.cmap(0.0)[:3] == (1, 1, 1)
         assert axes.get_xlim() == (0, 60)
         assert axes.get_ylim() == (-0.5, len(share_KN) - 0.5)

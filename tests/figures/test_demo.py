@@ -108,7 +108,7 @@ def test_a_png_is_8_by_3_4_inches_and_not_empty(figure: Figure, tmp_path: Path) 
     with Image.open(save_figure(figure, tmp_path / "demo.png")) as image:
         assert image.size == (1600, 680)
         assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
-        colors = {colour for _, colour in image.convert("RGB").getcolors(2**20) or []}
+        colors = {color for _, color in image.convert("RGB").getcolors(2**20) or []}
     assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colors
 
 

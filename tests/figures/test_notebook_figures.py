@@ -87,7 +87,7 @@ def test_lines_that_a_brush_leaves_out_are_pale() -> None:
     colors = {tuple(line.get_ydata()): line.get_color() for line in axes.get_lines() if len(line.get_ydata()) == 2}
     assert colors[1, 0] == FADED
     assert colors[0, 1] != FADED
-    assert axes.get_title(loc="left") == "1 of 2 cells; colour: m (%)"
+    assert axes.get_title(loc="left") == "1 of 2 cells; color: m (%)"
 
 
 def test_a_forecast_and_weights_are_drawn_over_their_steps_and_scales() -> None:

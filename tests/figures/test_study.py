@@ -7,7 +7,7 @@ from workbench.figures.study import differences_figure, study_figure
 from workbench.statistics.intervals import Gain, seed_gain, seed_mean
 from workbench.statistics.pooled import Effect
 from workbench.views.metrics import metric_label
-from workbench.views.study import Entry, Point, Replicate, StudyCell, StudyTable, Tried
+from workbench.views.study import Entry, Point, Replicate, SearchPoint, StudyCell, StudyTable
 
 METRIC = metric_label("image_to_text_r1")
 VALUES = {"0": [0.30, 0.28, 0.33], "10": [0.36, 0.35, 0.38], "100": [0.40, 0.38, 0.43]}
@@ -99,17 +99,17 @@ def test_nothing_to_draw_is_said():
         with pytest.raises(ValueError, match="study 'mine'"):
             draw(empty)
     with pytest.raises(ValueError, match="no configuration has finished"):
-        history_figure([Tried(0, "t0000", None, None, "failed", 0)], METRIC)
+        history_figure([SearchPoint(0, "t0000", None, None, "failed", 0)], METRIC)
     with pytest.raises(ValueError, match="every objective"):
         pareto_figure([], [METRIC, metric_label("num_params")])
 
 
 def test_a_search_shows_what_was_tried_and_the_best_so_far():
     tried = [
-        Tried(0, "t0000", 0.30, 0.30, "finished", 3),
-        Tried(1, "t0001", 0.40, 0.30, "missing", 1),
-        Tried(2, "t0002", None, 0.30, "diverged", 0),
-        Tried(3, "t0003", 0.35, 0.35, "finished", 3),
+        SearchPoint(0, "t0000", 0.30, 0.30, "finished", 3),
+        SearchPoint(1, "t0001", 0.40, 0.30, "missing", 1),
+        SearchPoint(2, "t0002", None, 0.30, "diverged", 0),
+        SearchPoint(3, "t0003", 0.35, 0.35, "finished", 3),
     ]
     (axes,) = history_figure(tried, METRIC).axes
     assert [(x, round(y)) for x, y in dots(axes, "o")] == [(0, 30), (1, 40), (3, 35)]

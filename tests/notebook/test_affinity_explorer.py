@@ -48,12 +48,12 @@ def test_a_click_chooses_the_cell_under_it_also_when_the_order_is_another(explor
     explorer.order.value = "words"
     explorer.words.value = "green blue red"
     at = [axes.x0 + 0.9 * axes.width, 1 - (axes.y1 - 0.1 * axes.height)]
-    before = explorer.picture.value
-    explorer.picture.clicked = at
+    before = explorer.image.value
+    explorer.image.clicked = at
     assert (explorer.selection["row"], explorer.selection["column"]) == ("image 3", "text 0")
-    assert explorer.picture.value != before
+    assert explorer.image.value != before
     assert "a green star" in explorer.cards.value
-    explorer.picture.clicked = [0.5, 0.999]
+    explorer.image.clicked = [0.5, 0.999]
     assert explorer.selection["row"] == "image 3"
 
 
@@ -63,7 +63,7 @@ def test_dragging_moves_the_picture_instead_of_drawing_it_anew_and_shows_the_sam
     for control, value in (("step", 0), ("scale", 30.0), ("order", "cluster"), ("between", "image-image")):
         getattr(explorer, control).value = value
         assert explorer.figure is figure
-        moved = explorer.picture.value
+        moved = explorer.image.value
         figure_anew = explorer.draw()
         assert to_png(figure_anew) == moved
     explorer.between.value = "all"
@@ -72,7 +72,7 @@ def test_dragging_moves_the_picture_instead_of_drawing_it_anew_and_shows_the_sam
     figure = explorer.figure
     explorer.step.value = 10
     assert explorer.figure is figure
-    assert to_png(explorer.draw()) == explorer.picture.value
+    assert to_png(explorer.draw()) == explorer.image.value
     assert explorer.error is None
 
 
@@ -121,7 +121,7 @@ def test_a_shipped_run_has_its_pictures_and_several_students_stand_side_by_side(
     assert "data:image/" in explorer.cards.value
     assert len(explorer.selection["students"]) == 2
     assert len([axes for axes in explorer.figure.axes if axes.images]) == 5
-    assert Image.open(io.BytesIO(explorer.picture.value)).size[0] > 1500
+    assert Image.open(io.BytesIO(explorer.image.value)).size[0] > 1500
     steps = [probe.step for probe in read_probe_history(open_run("example-clip-kd")).probes]
     assert [step for _, step in explorer.step.options] == steps
 

@@ -48,20 +48,20 @@ class Counter(Explorer):
 
 def test_a_control_draws_anew_and_the_picture_is_a_png_as_large_as_its_figure() -> None:
     counter = Counter()
-    first = counter.picture.value
+    first = counter.image.value
     counter.number.value = 2
-    assert counter.picture.value != first
-    assert Image.open(io.BytesIO(counter.picture.value)).size == (390, 260)
-    assert counter.picture.layout.width == "288px"
+    assert counter.image.value != first
+    assert Image.open(io.BytesIO(counter.image.value)).size == (390, 260)
+    assert counter.image.layout.width == "288px"
     assert counter.message.value == ""
 
 
 def test_what_is_wrong_is_one_escaped_line_and_is_raised_where_python_asks(tmp_path: Path) -> None:
     counter = Counter()
-    before = counter.picture.value
+    before = counter.image.value
     counter.number.value = 3
     assert "three is &lt;too&gt; many remedy: two" in counter.message.value
-    assert counter.picture.value == before
+    assert counter.image.value == before
     assert isinstance(counter.error, ValueError)
     with pytest.raises(ValueError, match="three"):
         counter.save(tmp_path / "x.svg")
@@ -85,7 +85,7 @@ def test_it_is_a_widget_and_for_print_a_picture() -> None:
 
 
 def test_a_running_run_is_followed_until_it_ends(tmp_path: Path, monkeypatch, done) -> None:
-    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(module, "REFRESH_EVERY_S", 0.02)
     run = create_run(tmp_path, "live", "")
 
     async def watch() -> list[int]:

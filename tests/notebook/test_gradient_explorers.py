@@ -17,9 +17,9 @@ def test_a_step_has_its_shares_and_fights_and_another_picture() -> None:
     explorer = GradientExplorer([snapshot(9, "clip", "fd", "icl"), snapshot(1, "clip", "fd")])
     assert explorer.selection["step"] == 9
     assert explorer.selection["fights"][0] == ("clip", "icl", pytest.approx(-np.sqrt(0.5)))
-    before = explorer.picture.value
+    before = explorer.image.value
     explorer.step.value = 1
-    assert explorer.picture.value != before
+    assert explorer.image.value != before
     assert explorer.selection == {"step": 1, "shares": pytest.approx({"clip": 3 / 7, "fd": 4 / 7}), "fights": []}
     assert explorer.error is None
 
@@ -30,10 +30,10 @@ def test_dragging_moves_the_picture_instead_of_drawing_it_anew_and_shows_the_sam
     figure = explorer.figure
     explorer.step.value = 5
     assert explorer.figure is figure
-    moved = explorer.picture.value
+    moved = explorer.image.value
     explorer.refresh()
     assert explorer.figure is not figure
-    assert explorer.picture.value == moved
+    assert explorer.image.value == moved
 
 
 def test_weights_give_the_wanted_shares() -> None:

@@ -30,10 +30,10 @@ def test_dragging_moves_the_picture_and_shows_what_there_is_at_that_step(explore
     figure, late = explorer.figure, explorer.selection
     explorer.step.index = 0
     assert explorer.figure is figure
-    assert to_png(explorer.draw()) == explorer.picture.value
+    assert to_png(explorer.draw()) == explorer.image.value
     early = explorer.selection
     assert early["step"] < late["step"]
-    student = "student's pictures, teacher's texts"
+    student = "student image → teacher text"
     assert early["bounds"][student] < late["bounds"][student] <= late["at most"] == pytest.approx(np.log(16))
 
 
@@ -67,7 +67,7 @@ def test_encoded_pairs_prove_what_the_run_measured() -> None:
     for name, bound in found.items():
         assert recorded[name] - 0.6 < bound < recorded[name] + 0.15
     largest = {name: float(one.mean_N[-1]) for name, one in pairs.bounds().items()}
-    assert largest["student's texts, teacher's pictures"] == pytest.approx(found["mutual_information_text"], abs=0.5)
+    assert largest["student text → teacher image"] == pytest.approx(found["mutual_information_text"], abs=0.5)
 
 
 @pytest.fixture(scope="session")

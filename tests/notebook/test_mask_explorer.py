@@ -35,7 +35,7 @@ def test_scrubbing_moves_the_picture_instead_of_drawing_it_anew_and_shows_the_sa
         figure = explorer.figure
         explorer.step.index = 7
         assert explorer.figure is figure
-        moved = np.asarray(Image.open(io.BytesIO(explorer.picture.value)), dtype=float)
+        moved = np.asarray(Image.open(io.BytesIO(explorer.image.value)), dtype=float)
         anew = np.asarray(Image.open(io.BytesIO(to_png(explorer.draw()))), dtype=float)
         assert moved.shape == anew.shape
         assert np.abs(moved - anew).mean() < 0.5  # of 255: laid out anew, it may stand a fraction of a pixel elsewhere
@@ -47,7 +47,7 @@ def test_every_picture_is_another(explorer: MaskExplorer) -> None:
     for show in explorer.show.options:
         explorer.show.value = show
         assert explorer.error is None
-        pictures.append(bytes(explorer.picture.value))
+        pictures.append(bytes(explorer.image.value))
     assert len(set(pictures)) == len(explorer.show.options)
     explorer.show.value = "layers"
 

@@ -44,10 +44,10 @@ def test_a_run_is_shown_from_before_its_first_step_to_its_end(tmp_path: Path) ->
     run = create_run(tmp_path, "r", "")
     explorer = TrainingExplorer(run)
     assert explorer.error is None
-    empty = explorer.picture.value
+    empty = explorer.image.value
     say(run, started("r"), step("r", 1), step("r", 2, clip=1.5), measured("r", 2, "validation", 0.25))
     explorer.refresh()
-    assert explorer.picture.value != empty
+    assert explorer.image.value != empty
     assert explorer.selection["losses"] == {"clip": 1.5, "mine": 1.0}
     assert explorer.selection["metrics"]["validation"]["image_to_text_r1"] == 0.25
     assert "2 of 4, about 6 s left" in explorer._bar._line.value
@@ -65,7 +65,7 @@ def test_a_run_is_shown_from_before_its_first_step_to_its_end(tmp_path: Path) ->
     explorer.refresh()
     assert explorer._bar._line.value == "stopped at step 4 of 4 after 6 s: enough"
     assert explorer.stop_button.layout.display == "none"
-    assert not explorer.goes_on
+    assert not explorer.is_running
 
 
 def test_stopping_what_has_ended_is_a_line_under_the_picture(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_wrong_setting_or_study_is_an_error_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_training_goes_on_beside_the_loop_is_followed_and_stops_when_told(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.3)
+    monkeypatch.setattr(module, "REFRESH_EVERY_S", 0.3)
     settings = [*SMALL, "log.every_steps=1", "evaluate.every_steps=100000"]
 
     async def watch() -> tuple[TrainingExplorer, list[int]]:
@@ -138,7 +138,7 @@ def test_a_study_is_trained_shown_and_tabled_and_goes_on_where_it_was_stopped(tm
 
     async def twice() -> list:
         first = sweep("small.toml", runs_dir=tmp_path / "runs")
-        while first.goes_on and first.selection == {"runs": 4}:
+        while first.is_running and first.selection == {"runs": 4}:
             await asyncio.sleep(0.1)
         first.stop_button.click()
         await asyncio.wait_for(first.ended(), 120)

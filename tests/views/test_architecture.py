@@ -54,7 +54,7 @@ def snapshot(step: int = 0, stage: int = 0, learning: bool = False, **towers: To
 
 
 def test_what_remains_is_a_share_layer_by_layer() -> None:
-    left = TowerChange(BEFORE, AFTER).remains
+    left = TowerChange(BEFORE, AFTER).kept_shares
     assert left.embedding == 0.75
     np.testing.assert_allclose(left.heads_K, [0.25, 1, 0])
     np.testing.assert_allclose(left.channels_K, [0, 0.5, 0])
@@ -80,7 +80,7 @@ def test_table_9_is_rebuilt_from_masks() -> None:
     ]
     assert [means(shape).weights for shape in (IMAGE, TEXT)] == [12 * 12 * 768**2, 12 * 12 * 512**2]
     # By hand: a layer's matrices and the biases of queries, keys, values, outputs and FFN, and its two norms; then the
-    # patches of 32 x 32 in three colours, 50 or 77 positions, the class token, the norms outside and the projection.
+    # patches of 32 x 32 in three colors, 50 or 77 positions, the class token, the norms outside and the projection.
     inner = {"image": 64 * 112, "text": 64 * 60}
     channels = {"image": 24536, "text": 8993}
     rest = {

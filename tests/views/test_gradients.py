@@ -28,8 +28,8 @@ def snapshot(step: int, *losses: str) -> Gradients:
 def test_pulls_are_norms_and_shares_by_step() -> None:
     view = gradients_view([snapshot(1, "clip", "fd"), snapshot(120, "clip", "fd", "icl")])
     assert view.steps == [1, 120]
-    assert [(pull.step, pull.loss) for pull in view.pulls][:3] == [(1, "clip"), (1, "fd"), (120, "clip")]
-    clip, fd = view.pulls[:2]
+    assert [(pull.step, pull.loss) for pull in view.norms][:3] == [(1, "clip"), (1, "fd"), (120, "clip")]
+    clip, fd = view.norms[:2]
     assert (clip.image, clip.text, clip.image_tower, clip.text_tower) == pytest.approx((3, 6, 9, 12))
     assert (clip.share, fd.share) == pytest.approx((3 / 7, 4 / 7))
 
@@ -46,8 +46,8 @@ def test_cosines_and_fights_are_the_newest_and_the_fiercest_comes_first() -> Non
     root = np.sqrt(0.5)
     assert (view.step, view.losses) == (120, ("clip", "fd", "icl"))
     assert view.tower_cosine_KK == pytest.approx(np.array([[1, 0, -root], [0, 1, root], [-root, root, 1]]))
-    assert [(fight.first, fight.second) for fight in view.fights] == [("clip", "icl")]
-    assert view.fights[0].cosine == pytest.approx(-root)
+    assert [(fight.first, fight.second) for fight in view.conflicts] == [("clip", "icl")]
+    assert view.conflicts[0].cosine == pytest.approx(-root)
 
 
 def test_many_steps_are_thinned_to_a_few_with_both_ends() -> None:

@@ -148,7 +148,7 @@ def _shape_rows(change: "TowerChange") -> list[list[str]]:
 
 
 def _layer_rows(change: "TowerChange") -> list[list[str]]:
-    teacher, student, left = change.teacher, change.student, change.remains
+    teacher, student, left = change.teacher, change.student, change.kept_shares
     heads = zip(student.heads, teacher.heads, left.heads_K, strict=True)
     channels = zip(student.channels, teacher.channels, left.channels_K, strict=True)
     both = [

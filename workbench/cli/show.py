@@ -49,7 +49,7 @@ def _print_pulls(view: "GradientsView") -> None:
 
     shown = view.thinned(NUM_SHOWN)
     rows = []
-    for pull in (pull for pull in view.pulls if pull.step in shown):
+    for pull in (pull for pull in view.norms if pull.step in shown):
         norms = (pull.image, pull.text, pull.image_tower, pull.text_tower)
         rows.append([str(pull.step), pull.loss, *(f"{norm:.3g}" for norm in norms), f"{pull.share:.1%}"])
     print_line("")
@@ -74,7 +74,7 @@ def _print_cosines(view: "GradientsView") -> None:
     print_line("")
     print_wrapped(f"Gradient conflict: cosines at the towers' weights after step {view.step}, * where they are below 0")
     print_rows(["", *view.losses], rows)
-    fights = ", ".join(f"{visible(fight.first)} and {visible(fight.second)}" for fight in view.fights)
+    fights = ", ".join(f"{visible(fight.first)} and {visible(fight.second)}" for fight in view.conflicts)
     print_wrapped(f"fighting: {fights}" if fights else "none fight")
 
 

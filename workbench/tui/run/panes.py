@@ -101,7 +101,7 @@ def layers_text(shelf: SnapshotReader, step: float | None, width: int) -> Text:
     text.append(f"what is left of the teacher: {found.when or 'as planned'}, sparsity {found.sparsity:.1%}\n", "bold")
     bar_width = max(4, min(BAR_WIDTH, (width - 34) // 2))
     for tower, change in found.towers.items():
-        remains = change.remains
+        remains = change.kept_shares
         text.append(f"{tower} tower, width {change.student.width} of {change.teacher.width}\n", "italic")
         for layer in range(change.teacher.num_layers):
             heads = f"{change.student.heads[layer]}/{change.teacher.heads[layer]}"
@@ -153,7 +153,7 @@ def gradients_text(view: GradientsView | None) -> Text:
             text.append("\n")
         fights = ", ".join(
             f"{visible(one.first)} and {visible(one.second)} ({one.cosine:.2f})".replace("-", MINUS)
-            for one in view.fights
+            for one in view.conflicts
         )
         text.append(f"\nfighting: {fights}" if fights else "\nno two losses fight: no cosine is below 0")
     else:

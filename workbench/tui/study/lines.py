@@ -21,7 +21,7 @@ from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
 from workbench.tui.study.followed import StudyState
 from workbench.tui.words import NOTHING, TONES
 from workbench.views.metrics import MetricLabel
-from workbench.views.study import Replicate, StudyCell, Tried, history, paper_in_our_unit
+from workbench.views.study import Replicate, SearchPoint, StudyCell, history, paper_in_our_unit
 
 # What a study has found and how it is going, in words, and its curves.
 
@@ -100,7 +100,7 @@ def history_plots(found: StudyState, metric: MetricLabel | None) -> list[Plot]:
     return [Plot(f"{view.metric.label} on {view.split}, mean over seeds", tuple(curves), view.metric.unit)]
 
 
-def _tried_plot(tried: Sequence[Tried], metric: MetricLabel) -> Plot:
+def _tried_plot(tried: Sequence[SearchPoint], metric: MetricLabel) -> Plot:
     found = [one for one in tried if one.value is not None]
     number = np.array([one.trial for one in found], dtype=np.float64)
 
