@@ -40,7 +40,7 @@ def text_of(axes: Axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def test_bars_are_as_long_as_what_remains() -> None:
+def test_bars_are_as_long_as_the_kept_shares() -> None:
     axes = architecture_figure(Architecture({"image": TowerChange(BEFORE, AFTER)})).axes[0]
     for color, sign, kept in ((HEADS, -1, (0.25, 0, 1)), (CHANNELS, 1, (0.25, 0, 1))):
         np.testing.assert_allclose(
@@ -51,7 +51,7 @@ def test_bars_are_as_long_as_what_remains() -> None:
     assert bars(axes, EMBEDDING, solid=False) == [pytest.approx((0, -EDGE, 2 * EDGE))]
 
 
-def test_numbers_and_titles_say_what_the_bars_show() -> None:
+def test_numbers_and_titles_match_the_bars() -> None:
     figure = architecture_figure(Architecture({"image": TowerChange(BEFORE, AFTER)}, "stage 1, step 10, masks fixed"))
     (axes,) = figure.axes
     texts = text_of(axes)
@@ -62,19 +62,19 @@ def test_numbers_and_titles_say_what_the_bars_show() -> None:
     assert key == ["teacher", "student: stage 1, step 10, masks fixed"]
 
 
-def test_a_teacher_whose_layers_differ_has_its_counts_beside_the_students() -> None:
+def test_a_teacher_whose_layers_differ_has_its_counts_too() -> None:
     axes = architecture_figure(Architecture({"text": TowerChange(ODD, ODD)})).axes[0]
     assert {"4/4", "0/0", "8/8", "heads", "FFN channels"} <= set(text_of(axes))
     assert len([bar for bar in bars(axes, HEADS, solid=False) if not np.isnan(bar[2])]) == 1
 
 
-def test_a_layer_that_is_gone_is_faint() -> None:
+def test_a_removed_layer_is_faint() -> None:
     axes = architecture_figure(Architecture({"image": TowerChange(BEFORE, AFTER)})).axes[0]
     ink = {text.get_text(): text.get_color() for text in axes.texts if text.get_position()[0] == 0}
     assert ink["1"] != ink["0"] == ink["2"]
 
 
-def test_towers_stand_side_by_side_at_one_scale() -> None:
+def test_towers_have_one_scale() -> None:
     deep = TowerShape(width=4, head_width=2, heads=(2,) * 24, channels=(8,) * 24)
     figure = architecture_figure(Architecture({"image": TowerChange(deep, deep), "text": TowerChange(ODD, ODD)}))
     image, text = figure.axes
@@ -96,7 +96,7 @@ def test_nothing_is_cut_off_at_any_size() -> None:
                 assert box.x0 >= -1 and box.x1 <= size.x1 + 1 and box.y0 >= -1 and box.y1 <= size.y1 + 1, text
 
 
-def test_nothing_to_draw_is_said() -> None:
+def test_nothing_to_draw_is_an_error() -> None:
     with pytest.raises(ValueError, match="nothing to draw"):
         architecture_figure(Architecture({}))
 

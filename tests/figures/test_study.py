@@ -48,7 +48,7 @@ def test_a_series_has_every_seed_and_the_paper_below_on_its_own_axis():
     assert ours.get_ylabel() == "ours (%)"
 
 
-def test_an_interval_wider_than_the_picture_is_dotted():
+def test_an_interval_wider_than_the_axes_is_dotted():
     wide = table()
     wide.entries["10"][METRIC.name] = Entry(seed_mean([0.30, 0.42]))
     lines = [line for line in study_figure(wide).axes[0].get_lines() if len(set(line.get_xdata())) == 1]
@@ -65,7 +65,7 @@ def test_named_cells_are_rows_from_the_top(paper):
     assert [label.get_text() for _, label in sorted(labels, key=lambda one: -one[0])] == list(PAPER)
 
 
-def test_differences_stand_with_the_papers_own():
+def test_differences_are_drawn_with_the_papers():
     (axes,) = differences_figure(table()).axes
     labels = {label.get_text(): place for place, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
     assert "0" not in labels
@@ -93,14 +93,14 @@ def test_of_two_cells_with_long_names_no_word_is_cut():
         assert figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1, text
 
 
-def test_nothing_to_draw_is_said():
+def test_nothing_to_draw_is_an_error():
     empty = StudyTable("mine", "?", "", "test", (METRIC,), (StudyCell("a", {}, (Replicate(0),)),), {"a": {}})
     for draw in (study_figure, differences_figure):
         with pytest.raises(ValueError, match="study 'mine'"):
             draw(empty)
-    with pytest.raises(ValueError, match="no configuration has finished"):
+    with pytest.raises(ValueError, match="no configuration has a finished run"):
         history_figure([SearchPoint(0, "t0000", None, None, "failed", 0)], METRIC)
-    with pytest.raises(ValueError, match="every objective"):
+    with pytest.raises(ValueError, match="all objectives"):
         pareto_figure([], [METRIC, metric_label("num_params")])
 
 

@@ -12,7 +12,7 @@ def luminance(color: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_style_leaves_nothing_behind() -> None:
+def test_style_restores_matplotlibs_settings() -> None:
     before = dict(matplotlib.rcParams)
     with style():
         assert matplotlib.rcParams["axes.labelsize"] == 9

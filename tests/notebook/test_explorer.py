@@ -46,7 +46,7 @@ class Counter(Explorer):
         return figure
 
 
-def test_a_control_draws_anew_and_the_picture_is_a_png_as_large_as_its_figure() -> None:
+def test_a_control_redraws_and_the_image_has_the_figures_size() -> None:
     counter = Counter()
     first = counter.image.value
     counter.number.value = 2
@@ -56,7 +56,7 @@ def test_a_control_draws_anew_and_the_picture_is_a_png_as_large_as_its_figure() 
     assert counter.message.value == ""
 
 
-def test_what_is_wrong_is_one_escaped_line_and_is_raised_where_python_asks(tmp_path: Path) -> None:
+def test_an_error_is_one_escaped_line_and_is_raised_by_properties(tmp_path: Path) -> None:
     counter = Counter()
     before = counter.image.value
     counter.number.value = 3
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_one_escaped_line_and_is_raised_where_python_asks(tmp_p
     assert counter.save(tmp_path / "x.svg").read_text().startswith("<?xml")
 
 
-def test_a_fault_of_ours_is_said_too() -> None:
+def test_a_bug_is_shown_too() -> None:
     counter = Counter()
     counter.number.value = 4
     assert "KeyError" in counter.message.value
@@ -78,7 +78,7 @@ def test_a_fault_of_ours_is_said_too() -> None:
     assert counter.error.__traceback__ is not None
 
 
-def test_it_is_a_widget_and_for_print_a_picture() -> None:
+def test_it_is_a_widget_with_a_png_for_print() -> None:
     bundle = Counter()._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert bundle["image/png"].startswith("iVBOR")
@@ -114,7 +114,7 @@ def done() -> Any:
     return event
 
 
-def test_the_newest_step_stays_chosen_as_steps_come_and_an_older_one_does_too() -> None:
+def test_the_selected_step_stays_when_steps_are_added() -> None:
     slider = step_slider()
     set_steps(slider, [1, 10])
     assert slider.value == 10

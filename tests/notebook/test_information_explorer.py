@@ -26,7 +26,7 @@ def explorer() -> InformationExplorer:
     return InformationExplorer(RUN)
 
 
-def test_dragging_moves_the_picture_and_shows_what_there_is_at_that_step(explorer: InformationExplorer) -> None:
+def test_dragging_updates_the_figure_to_that_step(explorer: InformationExplorer) -> None:
     figure, late = explorer.figure, explorer.selection
     explorer.step.index = 0
     assert explorer.figure is figure
@@ -37,7 +37,7 @@ def test_dragging_moves_the_picture_and_shows_what_there_is_at_that_step(explore
     assert early["bounds"][student] < late["bounds"][student] <= late["at most"] == pytest.approx(np.log(16))
 
 
-def test_a_scale_that_is_dragged_is_meant_until_the_learnt_one_is_asked_for(explorer: InformationExplorer) -> None:
+def test_moving_the_scale_overrides_the_learned_one(explorer: InformationExplorer) -> None:
     learnt = explorer.selection["scale"]
     explorer.scale.value = 1.0
     assert not explorer.own_scale.value
@@ -48,7 +48,7 @@ def test_a_scale_that_is_dragged_is_meant_until_the_learnt_one_is_asked_for(expl
     assert explorer.selection["bounds"] != flat["bounds"]
 
 
-def test_a_run_without_icl_has_its_probe_alone_and_probes_without_a_teacher_nothing() -> None:
+def test_without_icl_only_the_probe_and_without_a_teacher_an_error() -> None:
     alone = InformationExplorer("example-tinyclip")
     assert len(alone.figure.axes) == 1
     assert alone.selection["scale"] == pytest.approx(alone._probes[-1].student.scale)
@@ -58,7 +58,7 @@ def test_a_run_without_icl_has_its_probe_alone_and_probes_without_a_teacher_noth
 
 
 @pytest.mark.slow
-def test_encoded_pairs_prove_what_the_run_measured() -> None:
+def test_encoded_pairs_give_the_runs_bounds() -> None:
     pairs = encode_pairs(RUN, num_pairs=300)
     assert len(pairs.student) == len(pairs.teacher) == 300
     found = mutual_information_bounds(pairs.student, pairs.teacher, pairs.scale)
@@ -80,7 +80,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.slow
-def test_a_narrower_student_is_encoded_through_what_its_losses_learnt(command_line, narrow: str, tmp_path) -> None:
+def test_a_narrower_student_is_projected_by_its_losses(command_line, narrow: str, tmp_path) -> None:
     told = ("--set", f"student.model={narrow}", "--set", "data.num_test_pairs=500", "--steps", "12")
     at = ("--runs", str(tmp_path))
     assert command_line("train", "--recipe", "clip-kd", "--name", "projected", *told, *at).code == 0

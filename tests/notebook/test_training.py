@@ -68,7 +68,7 @@ def test_a_run_is_shown_from_before_its_first_step_to_its_end(tmp_path: Path) ->
     assert not explorer.is_running
 
 
-def test_stopping_what_has_ended_is_a_line_under_the_picture(tmp_path: Path) -> None:
+def test_stopping_an_ended_run_is_an_error_line(tmp_path: Path) -> None:
     run = create_run(tmp_path, "r", "")
     say(run, started("r"), step("r", 4), RunFinished(run="r", step=4, state="finished", elapsed_s=9.0))
     explorer = TrainingExplorer(run)
@@ -77,7 +77,7 @@ def test_stopping_what_has_ended_is_a_line_under_the_picture(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_run_that_does_not_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_run_that_does_not_start_shows_why_and_is_removed(tmp_path: Path) -> None:
     run = create_run(tmp_path, "r", "[train\n")
 
     async def watch() -> TrainingExplorer:
@@ -103,7 +103,7 @@ def test_a_wrong_setting_or_study_is_an_error_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_training_goes_on_beside_the_loop_is_followed_and_stops_when_told(tmp_path: Path, monkeypatch) -> None:
+def test_a_running_training_is_followed_and_can_be_stopped(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(module, "REFRESH_EVERY_S", 0.3)
     settings = [*SMALL, "log.every_steps=1", "evaluate.every_steps=100000"]
 
@@ -127,7 +127,7 @@ def test_training_goes_on_beside_the_loop_is_followed_and_stops_when_told(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_study_is_trained_shown_and_tabled_and_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch) -> None:
+def test_a_study_is_trained_and_continues_after_a_stop(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     cells = "\n".join(f'[[cells]]\nname = "{name}"\nrecipe = "{name}"' for name in ("baseline", "icl"))
     settings = "\n".join(SMALL)

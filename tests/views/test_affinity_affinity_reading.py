@@ -24,7 +24,7 @@ def softmax(row: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("between", "rows", "columns"), [("image-image", 0, 0), ("text-text", 1, 1)])
-def test_within_a_modality_no_item_is_its_own_neighbour(between, rows: int, columns: int) -> None:
+def test_within_a_modality_the_softmax_excludes_the_diagonal(between, rows: int, columns: int) -> None:
     view = affinity_view(PROBE, "affinity", between)
     sides = [PROBE.student.image_PD.astype(float), PROBE.student.text_PD.astype(float)]
     for k in range(4):
@@ -44,7 +44,7 @@ def test_all_is_the_four_blocks_and_cosines_are_symmetric() -> None:
     assert cosines == pytest.approx(cosines.T)
 
 
-def test_another_scale_can_be_asked_for_by_model() -> None:
+def test_each_model_can_have_another_scale() -> None:
     view = affinity_view(PROBE, "affinity", "image-text", student_scale=3.0, teacher_scale=7.0)
     cosine = PROBE.student.image_PD.astype(float) @ PROBE.student.text_PD.astype(float).T
     assert view.student_PP[2] == pytest.approx(softmax(3 * cosine[2]))
@@ -86,11 +86,11 @@ def test_ranks_recall_and_flips_by_brute_force() -> None:
     found = {flip.pair: (flip.rank_before, flip.rank_after) for flip in flips(PROBE, later)}
     after = ranks(later.student).tolist()
     assert found == {k: (expected[k], after[k]) for k in range(4) if (expected[k] == 1) != (after[k] == 1)}
-    with pytest.raises(ValueError, match="different pairs"):
+    with pytest.raises(ValueError, match="different probe pairs"):
         flips(PROBE, Probe(9, CAPTIONS[:1], said(7, 1)))
 
 
-def test_equal_embeddings_are_no_hit() -> None:
+def test_ties_are_not_hits() -> None:
     one = np.ones((3, 2), dtype=np.float16) / np.float16(2**0.5)
     assert recall_at_1(ProbeOutputs(one, one, 1.0)) == 0
 

@@ -153,12 +153,12 @@ def pick(snapshots: "Sequence[MaskSnapshot]", stage: int | None = None) -> "Mask
     """
     if not snapshots:
         raise ValueError(
-            "this run's student inherits no weights, or has not started: see --recipe tinyclip-manual or tinyclip-auto"
+            "this run's student inherits nothing, or has not started: see --recipe tinyclip-manual or tinyclip-auto"
         )
     found = [snapshot for snapshot in snapshots if stage in (None, snapshot.stage + 1)]
     if not found:
         there = ", ".join(str(number) for number in sorted({snapshot.stage + 1 for snapshot in snapshots}))
-        raise ValueError(f"this run has no masks of stage {stage}; stages with masks: {there}")
+        raise ValueError(f"no stage {stage} here; there are masks of: {there}")
     return found[-1]
 
 

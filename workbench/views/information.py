@@ -95,7 +95,7 @@ def information_bounds(
     """
     num_pairs = len(rows_PD)
     if num_pairs != len(columns_PD) or num_pairs < 3:
-        raise ValueError(f"a bound needs at least 3 pairs (got {num_pairs} rows and {len(columns_PD)} columns)")
+        raise ValueError(f"a bound needs at least 3 complete pairs (got {num_pairs} rows, {len(columns_PD)} columns)")
     rows, columns = np.float32(scale) * rows_PD.astype(np.float32), columns_PD.astype(np.float32)
     negatives = [2**power for power in range(num_pairs.bit_length()) if 2**power <= num_pairs // 2]
     bound_NR = np.array([_drawn(rows, columns, number + 1, num_draws) for number in negatives])

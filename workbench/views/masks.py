@@ -85,7 +85,7 @@ def mask_timeline(snapshots: "Sequence[MaskSnapshot]") -> MaskTimeline:
         ValueError: there are fewer than two snapshots.
     """
     if len(snapshots) < 2:
-        raise ValueError("this run has fewer than two mask snapshots: --recipe tinyclip-auto learns masks")
+        raise ValueError("masks do not change in this run: --recipe tinyclip-auto learns masks")
     steps = np.array([snapshot.step for snapshot in snapshots], dtype=np.int64)
     there = [tower for tower in TOWERS if all(tower in snapshot.towers for snapshot in snapshots)]
     return MaskTimeline(
