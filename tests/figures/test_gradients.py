@@ -67,9 +67,9 @@ def test_one_diagnosed_step_is_drawn_as_dots() -> None:
 def test_lines_of_one_color_differ_in_stroke_and_marker() -> None:
     losses = [f"{loss}#{number}" for number in range(3) for loss in VECTORS]
     lines = gradients_figure(view(*losses)).axes[0].get_lines()
-    looks = {(to_rgb(line.get_color()), line.get_linestyle(), line.get_marker()) for line in lines}
-    assert len(looks) == len(losses) == 12
-    assert len({(color, stroke) for color, stroke, _ in looks}) == 12
+    styles = {(to_rgb(line.get_color()), line.get_linestyle(), line.get_marker()) for line in lines}
+    assert len(styles) == len(losses) == 12
+    assert len({(color, stroke) for color, stroke, _ in styles}) == 12
 
 
 def test_many_losses_make_a_larger_figure() -> None:

@@ -1,4 +1,4 @@
-"""The figures of the bounds say what their views hold, and show what cannot be measured."""
+"""Figures of mutual information bounds against their views."""
 
 import math
 
@@ -57,19 +57,19 @@ def test_moving_to_a_step_equals_a_new_figure() -> None:
     early, late = {"student": bounds(0, 0.1, 0.1)}, {"student": bounds(0, 0.6, 0.9)}
     moved = information_over_time_figure(over_time(), early, 5)
     move_to_step(moved, late, 10)
-    anew = information_over_time_figure(over_time(), late, 10)
-    for one, other in zip(moved.axes, anew.axes, strict=True):
+    redrawn = information_over_time_figure(over_time(), late, 10)
+    for one, other in zip(moved.axes, redrawn.axes, strict=True):
         assert {name: ys for name, ys in lines(one).items() if name[0] != "_"} == {
             name: ys for name, ys in lines(other).items() if name[0] != "_"
         }
         assert one.get_title(loc="left") == other.get_title(loc="left")
         assert one.get_ylim() == other.get_ylim()
     assert [line.get_xdata() for line in moved.axes[0].get_lines() if line.get_gid() == "cursor"] == [[10, 10]]
-    assert len(moved.axes[1].get_lines()) == len(anew.axes[1].get_lines())
+    assert len(moved.axes[1].get_lines()) == len(redrawn.axes[1].get_lines())
 
 
 def test_only_batches_before_an_evaluation_and_only_the_probe_without_icl() -> None:
     figure = information_over_time_figure(over_time(held_out=False), {"student": bounds(0, 0.1)}, 5)
-    said = [text.get_text() for text in figure.axes[0].texts]
-    assert said == ["limit for 100 pairs"]
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["limit for 100 pairs"]
     assert len(information_over_time_figure(None, {"student": bounds(0, 0.1)}, 5).axes) == 1

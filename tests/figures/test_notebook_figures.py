@@ -1,4 +1,4 @@
-"""The notebooks' figures say what their views hold."""
+"""Figures of the notebooks against their views."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A study's pictures hold every number that they are given, and say what is missing."""
+"""Figures of a study against its table, with missing values."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The picture of a run as it trains, from before its first step on."""
+"""The figure of a run in training, from before its first step."""
 
 import numpy as np
 

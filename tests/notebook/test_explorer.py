@@ -1,4 +1,4 @@
-"""What all explorers share, on one that draws a number."""
+"""The base class of the explorers, with one that draws a number."""
 
 import asyncio
 import io
@@ -18,7 +18,7 @@ from workbench.runs.log import EventLog, read_events
 
 
 class Counter(Explorer):
-    """Draws as many dots as its slider says; refuses 3, and breaks at 4."""
+    """Draws as many dots as its slider's value; a ValueError at 3, a bug at 4."""
 
     def __init__(self, run: RunDirectory | None = None) -> None:
         super().__init__(run)

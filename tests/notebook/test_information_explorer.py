@@ -38,13 +38,13 @@ def test_dragging_updates_the_figure_to_that_step(explorer: InformationExplorer)
 
 
 def test_moving_the_scale_overrides_the_learned_one(explorer: InformationExplorer) -> None:
-    learnt = explorer.selection["scale"]
+    learned = explorer.selection["scale"]
     explorer.scale.value = 1.0
     assert not explorer.own_scale.value
     flat = explorer.selection
     assert flat["scale"] == pytest.approx(1.0)
     explorer.own_scale.value = True
-    assert explorer.selection["scale"] == learnt
+    assert explorer.selection["scale"] == learned
     assert explorer.selection["bounds"] != flat["bounds"]
 
 
@@ -81,16 +81,16 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.slow
 def test_a_narrower_student_is_projected_by_its_losses(command_line, narrow: str, tmp_path) -> None:
-    told = ("--set", f"student.model={narrow}", "--set", "data.num_test_pairs=500", "--steps", "12")
+    settings = ("--set", f"student.model={narrow}", "--set", "data.num_test_pairs=500", "--steps", "12")
     at = ("--runs", str(tmp_path))
-    assert command_line("train", "--recipe", "clip-kd", "--name", "projected", *told, *at).code == 0
+    assert command_line("train", "--recipe", "clip-kd", "--name", "projected", *settings, *at).code == 0
     pairs = encode_pairs(tmp_path / "projected", num_pairs=500)
     assert (pairs.student.width, pairs.teacher.width) == (512, 512)
     recorded = summarize(open_run(tmp_path / "projected")).test_metrics
     found = mutual_information_bounds(pairs.student, pairs.teacher, pairs.scale)
     assert found == pytest.approx({name: recorded[name] for name in found}, abs=0.01)
 
-    assert command_line("train", "--recipe", "crd", "--name", "bare", *told, *at).code == 0
+    assert command_line("train", "--recipe", "crd", "--name", "bare", *settings, *at).code == 0
     with pytest.raises(ValueError, match="a student of width 96 and a teacher of 512, and no loss that learns"):
         encode_pairs(tmp_path / "bare", num_pairs=10)
 

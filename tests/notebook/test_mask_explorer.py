@@ -25,7 +25,7 @@ def test_moving_the_slider_shows_the_masks_at_that_step(explorer: MaskExplorer) 
         view = architecture(snapshots[place])
         assert explorer.selection["step"] == snapshots[place].step
         assert explorer.selection["left"] == pytest.approx(1 - view.sparsity)
-        assert f"{1 - view.sparsity:.1%} left" in explorer.note.value
+        assert f"{1 - view.sparsity:.1%} kept" in explorer.note.value
 
 
 def test_moving_the_slider_updates_in_place_and_equals_a_new_figure(explorer: MaskExplorer) -> None:
@@ -36,19 +36,19 @@ def test_moving_the_slider_updates_in_place_and_equals_a_new_figure(explorer: Ma
         explorer.step.index = 7
         assert explorer.figure is figure
         moved = np.asarray(Image.open(io.BytesIO(explorer.image.value)), dtype=float)
-        anew = np.asarray(Image.open(io.BytesIO(to_png(explorer.draw()))), dtype=float)
-        assert moved.shape == anew.shape
-        assert np.abs(moved - anew).mean() < 0.5  # of 255: laid out anew, it may stand a fraction of a pixel elsewhere
+        redrawn = np.asarray(Image.open(io.BytesIO(to_png(explorer.draw()))), dtype=float)
+        assert moved.shape == redrawn.shape
+        assert np.abs(moved - redrawn).mean() < 0.5  # of 255: a new layout may differ by a fraction of a pixel
     explorer.show.value = "layers"
 
 
 def test_every_figure_is_different(explorer: MaskExplorer) -> None:
-    pictures = []
+    images = []
     for show in explorer.show.options:
         explorer.show.value = show
         assert explorer.error is None
-        pictures.append(bytes(explorer.image.value))
-    assert len(set(pictures)) == len(explorer.show.options)
+        images.append(bytes(explorer.image.value))
+    assert len(set(images)) == len(explorer.show.options)
     explorer.show.value = "layers"
 
 

@@ -1,4 +1,4 @@
-"""A run that is trained beside the kernel, and what follows it; and a study likewise."""
+"""A run and a study in a child process, and the explorers that follow them."""
 
 import asyncio
 from pathlib import Path
@@ -17,7 +17,7 @@ SMALL = ("data.num_pairs=100", "data.num_validation_pairs=50", "data.num_test_pa
 NUMBERS = dict.fromkeys(("learning_rate", "grad_norm", "step_time_s", "pairs_per_s", "peak_mb"), 1.0)
 
 
-def say(run: RunDirectory, *events) -> None:
+def log(run: RunDirectory, *events) -> None:
     with EventLog(run.events_file) as log:
         for event in events:
             log.append(event)
@@ -45,7 +45,7 @@ def test_a_run_is_shown_from_before_its_first_step_to_its_end(tmp_path: Path) ->
     explorer = TrainingExplorer(run)
     assert explorer.error is None
     empty = explorer.image.value
-    say(run, started("r"), step("r", 1), step("r", 2, clip=1.5), measured("r", 2, "validation", 0.25))
+    log(run, started("r"), step("r", 1), step("r", 2, clip=1.5), measured("r", 2, "validation", 0.25))
     explorer.refresh()
     assert explorer.image.value != empty
     assert explorer.selection["losses"] == {"clip": 1.5, "mine": 1.0}
@@ -57,7 +57,7 @@ def test_a_run_is_shown_from_before_its_first_step_to_its_end(tmp_path: Path) ->
     explorer.smoothing.value = 0.9
     assert explorer.figure.axes[0].get_lines()[1].get_ydata()[1] > 1.5
     assert "left" in explorer._bar._line.value
-    say(
+    log(
         run,
         measured("r", 4, "test", 0.5),
         RunFinished(run="r", step=4, state="stopped", elapsed_s=9.0, reason="enough"),
@@ -70,7 +70,7 @@ def test_a_run_is_shown_from_before_its_first_step_to_its_end(tmp_path: Path) ->
 
 def test_stopping_an_ended_run_is_an_error_line(tmp_path: Path) -> None:
     run = create_run(tmp_path, "r", "")
-    say(run, started("r"), step("r", 4), RunFinished(run="r", step=4, state="finished", elapsed_s=9.0))
+    log(run, started("r"), step("r", 4), RunFinished(run="r", step=4, state="finished", elapsed_s=9.0))
     explorer = TrainingExplorer(run)
     explorer.stop_button.click()
     assert "finished" in explorer.message.value

@@ -1,4 +1,4 @@
-"""The timeline says at every snapshot what its masks say, tower by tower and layer by layer."""
+"""The mask timeline against its snapshots, by tower and layer."""
 
 import numpy as np
 import pytest

@@ -42,5 +42,5 @@ def test_a_stage_removes_from_what_the_last_one_left() -> None:
     assert (rows[2, "channels"].before, rows[2, "channels"].after) == (3, 1)
     assert rows[2, "channels"].gone == pytest.approx(0.5)
     assert rows[2, "heads"].gone == 0
-    whole = SHAPE.block_weights
-    assert rows[1, "weights"].gone + rows[2, "weights"].gone == pytest.approx(3 * 2 * 4 / whole)
+    total = SHAPE.block_weights
+    assert rows[1, "weights"].gone + rows[2, "weights"].gone == pytest.approx(3 * 2 * 4 / total)

@@ -31,8 +31,8 @@ def test_threshold_0_removes_closed_gates_and_1_keeps_certainly_open_ones() -> N
 
 def test_sizes_are_kept_shares_and_never_increase() -> None:
     found = sizes(SNAPSHOT, [0.0, 0.25, 0.5, 0.75, 1.0])
-    whole = (4 * 2 * 2 + 2 * 5) * 4
-    assert found[2] == pytest.approx((4 * 2 * 1 + 2 * 2) * 2 / whole)
+    total = (4 * 2 * 2 + 2 * 5) * 4
+    assert found[2] == pytest.approx((4 * 2 * 1 + 2 * 2) * 2 / total)
     assert (np.diff(found) <= 0).all()
 
 

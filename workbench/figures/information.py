@@ -23,7 +23,7 @@ KEY: dict[str, Any] = {"facecolor": "white", "frameon": True, "edgecolor": "none
 TRUTH = "#009E73"
 CURVE, CURSOR = "curve", "cursor"  # gids of what moves with the step
 ROOM, BELOW = 1.12, 0.06  # margins: a factor on the x axis; a share of the height below 0
-BESIDE = 1.05  # horizontal factor between the error bars of one batch size
+BAR_SHIFT = 1.05  # horizontal factor between the error bars of one batch size
 NEGATIVES = "number of negatives N"
 NATS = "mutual information (nats)"
 
@@ -162,7 +162,7 @@ def _draw_curves(axes: "Axes", curves: "Mapping[str, InformationBounds]") -> Non
     for number, (name, bounds) in enumerate(curves.items()):
         color, marker = (TEACHER, MARKERS[0]) if name.startswith("teacher") else next(others)
         negatives_N = bounds.num_negatives_N
-        shifted_N = negatives_N * BESIDE ** (number - (len(curves) - 1) / 2)  # so that bars do not overlap
+        shifted_N = negatives_N * BAR_SHIFT ** (number - (len(curves) - 1) / 2)  # so that bars do not overlap
         bars = axes.vlines(shifted_N, bounds.low_N, bounds.high_N, color=color, linewidth=1.1, zorder=4)
         bars.set_gid(CURVE)
         line: dict[str, Any] = {
