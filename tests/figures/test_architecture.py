@@ -1,4 +1,4 @@
-"""Figure 8: lengths, places and colours of the bars, against the shapes that they stand for."""
+"""Figure 8: lengths, places and colors of the bars, against the shapes that they stand for."""
 
 from pathlib import Path
 
@@ -27,11 +27,11 @@ AFTER = TowerShape(width=25, head_width=2, heads=(1, 0, 4), channels=(50, 0, 200
 ODD = TowerShape(width=10, head_width=2, heads=(4, 0), channels=(8, 4))
 
 
-def bars(axes: Axes, colour: str, solid: bool) -> list[tuple[float, float, float]]:
-    """(row, start, length) of the bars of one colour."""
+def bars(axes: Axes, color: str, solid: bool) -> list[tuple[float, float, float]]:
+    """(row, start, length) of the bars of one color."""
     found = []
     for bar in axes.patches:
-        if same_color(bar.get_facecolor()[:3], colour) and (bar.get_facecolor()[3] == 1) == solid:
+        if same_color(bar.get_facecolor()[:3], color) and (bar.get_facecolor()[3] == 1) == solid:
             found.append((bar.get_y() + bar.get_height() / 2, bar.get_x(), bar.get_width()))
     return found
 
@@ -40,18 +40,18 @@ def text_of(axes: Axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def test_bars_are_as_long_as_what_remains() -> None:
+def test_bars_are_as_long_as_the_kept_shares() -> None:
     axes = architecture_figure(Architecture({"image": TowerChange(BEFORE, AFTER)})).axes[0]
-    for colour, sign, kept in ((HEADS, -1, (0.25, 0, 1)), (CHANNELS, 1, (0.25, 0, 1))):
+    for color, sign, kept in ((HEADS, -1, (0.25, 0, 1)), (CHANNELS, 1, (0.25, 0, 1))):
         np.testing.assert_allclose(
-            bars(axes, colour, solid=True), [(row, sign * MIDDLE, sign * share) for row, share in enumerate(kept, 1)]
+            bars(axes, color, solid=True), [(row, sign * MIDDLE, sign * share) for row, share in enumerate(kept, 1)]
         )
-        np.testing.assert_allclose(bars(axes, colour, solid=False), [(row, sign * MIDDLE, sign) for row in (1, 2, 3)])
+        np.testing.assert_allclose(bars(axes, color, solid=False), [(row, sign * MIDDLE, sign) for row in (1, 2, 3)])
     assert bars(axes, EMBEDDING, solid=True) == [pytest.approx((0, -EDGE, 2 * EDGE / 4))]
     assert bars(axes, EMBEDDING, solid=False) == [pytest.approx((0, -EDGE, 2 * EDGE))]
 
 
-def test_numbers_and_titles_say_what_the_bars_show() -> None:
+def test_numbers_and_titles_match_the_bars() -> None:
     figure = architecture_figure(Architecture({"image": TowerChange(BEFORE, AFTER)}, "stage 1, step 10, masks fixed"))
     (axes,) = figure.axes
     texts = text_of(axes)
@@ -62,19 +62,19 @@ def test_numbers_and_titles_say_what_the_bars_show() -> None:
     assert key == ["teacher", "student: stage 1, step 10, masks fixed"]
 
 
-def test_a_teacher_whose_layers_differ_has_its_counts_beside_the_students() -> None:
+def test_a_teacher_whose_layers_differ_has_its_counts_too() -> None:
     axes = architecture_figure(Architecture({"text": TowerChange(ODD, ODD)})).axes[0]
     assert {"4/4", "0/0", "8/8", "heads", "FFN channels"} <= set(text_of(axes))
     assert len([bar for bar in bars(axes, HEADS, solid=False) if not np.isnan(bar[2])]) == 1
 
 
-def test_a_layer_that_is_gone_is_faint() -> None:
+def test_a_removed_layer_is_faint() -> None:
     axes = architecture_figure(Architecture({"image": TowerChange(BEFORE, AFTER)})).axes[0]
     ink = {text.get_text(): text.get_color() for text in axes.texts if text.get_position()[0] == 0}
     assert ink["1"] != ink["0"] == ink["2"]
 
 
-def test_towers_stand_side_by_side_at_one_scale() -> None:
+def test_towers_have_one_scale() -> None:
     deep = TowerShape(width=4, head_width=2, heads=(2,) * 24, channels=(8,) * 24)
     figure = architecture_figure(Architecture({"image": TowerChange(deep, deep), "text": TowerChange(ODD, ODD)}))
     image, text = figure.axes
@@ -96,7 +96,7 @@ def test_nothing_is_cut_off_at_any_size() -> None:
                 assert box.x0 >= -1 and box.x1 <= size.x1 + 1 and box.y0 >= -1 and box.y1 <= size.y1 + 1, text
 
 
-def test_nothing_to_draw_is_said() -> None:
+def test_nothing_to_draw_is_an_error() -> None:
     with pytest.raises(ValueError, match="nothing to draw"):
         architecture_figure(Architecture({}))
 
@@ -135,7 +135,7 @@ def test_every_layer_has_its_shade_at_every_step() -> None:
     figure = mask_timeline_figure(view(("text",)))
     _, embedding, heads, channels = figure.axes[:4]
     shares = view().towers["text"]
-    for axes, share_KN, colour in (
+    for axes, share_KN, color in (
         (embedding, shares.embedding_N[None], EMBEDDING),
         (heads, shares.heads_KN, HEADS),
         (channels, shares.channels_KN, CHANNELS),
@@ -143,7 +143,7 @@ def test_every_layer_has_its_shade_at_every_step() -> None:
         (mesh,) = axes.collections
         np.testing.assert_allclose(np.reshape(mesh.get_array(), share_KN.shape), 100 * share_KN)
         assert mesh.get_clim() == (0, 100)
-        assert mesh.cmap(1.0)[:3] == pytest.approx([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+        assert mesh.cmap(1.0)[:3] == pytest.approx([int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)])
         assert mesh.cmap(0.0)[:3] == (1, 1, 1)
         assert axes.get_xlim() == (0, 60)
         assert axes.get_ylim() == (-0.5, len(share_KN) - 0.5)

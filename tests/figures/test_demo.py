@@ -61,7 +61,7 @@ def test_names_stand_at_the_ends_of_their_curves(figure: Figure) -> None:
     assert places["clip-kd"] == (600, pytest.approx(100 * np.mean(FINAL["clip-kd"])))
 
 
-def test_names_of_equal_models_stand_apart() -> None:
+def test_names_of_equal_models_do_not_overlap() -> None:
     runs = {model: [curve(0.4)] for model in FINAL}
     axes = demo_figure(learning_view(runs, METRICS[0], "validation", teacher=0.41), pairs()).axes[0]
     heights = sorted(text.get_position()[1] for text in axes.texts)
@@ -92,7 +92,7 @@ def test_saving_makes_the_folder_and_gives_the_same_bytes_again(
     assert save_figure(figure, tmp_path / f"b{suffix}").read_bytes() == first
 
 
-def test_a_small_png_is_the_same_picture_in_a_quarter_of_the_room(
+def test_a_small_png_is_the_same_image_in_a_quarter_of_the_bytes(
     figure: Figure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small, again = (save_figure(figure, tmp_path / name, small=True) for name in ("b.png", "c.png"))
@@ -108,7 +108,7 @@ def test_a_png_is_8_by_3_4_inches_and_not_empty(figure: Figure, tmp_path: Path) 
     with Image.open(save_figure(figure, tmp_path / "demo.png")) as image:
         assert image.size == (1600, 680)
         assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
-        colors = {colour for _, colour in image.convert("RGB").getcolors(2**20) or []}
+        colors = {color for _, color in image.convert("RGB").getcolors(2**20) or []}
     assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colors
 
 

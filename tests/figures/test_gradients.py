@@ -17,14 +17,14 @@ def view(*losses: str, steps: tuple[int, ...] = (1, 120, 240)) -> GradientsView:
     return gradients_view([Gradients(s, losses, dict.fromkeys(PLACES, vectors_KP @ vectors_KP.T)) for s in steps])
 
 
-def test_every_loss_has_a_line_of_its_shares_in_per_cent() -> None:
+def test_every_loss_has_a_line_of_its_shares_in_percent() -> None:
     left = gradients_figure(view("clip", "fd", "icl")).axes[0]
     lines = {line.get_label(): line for line in left.get_lines()}
     total = 7 + np.sqrt(2)
     assert list(lines["clip"].get_xdata()) == [1, 120, 240]
     assert list(lines["fd"].get_ydata()) == pytest.approx([400 / total] * 3)
     assert left.get_ylim()[0] == 0
-    assert left.get_ylabel() == "share of the summed norms (%)"
+    assert left.get_ylabel() == "share of the gradient norm (%)"
     assert lines["icl"].get_color() == palette(["clip", "fd", "icl"])["icl"]
 
 
@@ -35,15 +35,17 @@ def test_the_key_is_in_the_order_of_the_newest_shares() -> None:
 
 def test_the_heatmap_holds_each_pair_once_with_its_cosine() -> None:
     figure = gradients_figure(view("clip", "fd", "icl"))
-    right = next(axes for axes in figure.axes if axes.get_title(loc="left").startswith("Who fights whom"))
+    right = next(
+        axes for axes in figure.axes if axes.get_title(loc="left").startswith("Gradient conflicts between losses")
+    )
     texts = {tuple(np.floor(text.get_position())): text.get_text() for text in right.texts}
     assert texts == {(0, 0): "0.00", (0, 1): "\N{MINUS SIGN}0.71", (1, 1): "0.71"}
     assert [tick.get_text() for tick in right.get_xticklabels()] == ["clip", "fd"]
     assert [tick.get_text() for tick in right.get_yticklabels()] == ["fd", "icl"]
-    assert right.get_title(loc="left") == "Who fights whom (step 240)"
+    assert right.get_title(loc="left") == "Gradient conflicts between losses (step 240)"
 
 
-def test_fighting_is_red_agreeing_is_blue_and_0_is_white() -> None:
+def test_conflict_is_red_agreement_is_blue_and_0_is_white() -> None:
     figure = gradients_figure(view("clip", "fd", "icl"))
     mesh = next(axes for axes in figure.axes if axes.texts).collections[0]
     fighting, nothing, agreeing = (mesh.cmap(mesh.norm(cosine))[:3] for cosine in (-0.8, 0.0, 0.8))
@@ -62,12 +64,12 @@ def test_one_diagnosed_step_is_drawn_as_dots() -> None:
     assert left.get_xlim() == (0, 2)
 
 
-def test_lines_of_one_colour_differ_in_stroke_and_marker() -> None:
+def test_lines_of_one_color_differ_in_stroke_and_marker() -> None:
     losses = [f"{loss}#{number}" for number in range(3) for loss in VECTORS]
     lines = gradients_figure(view(*losses)).axes[0].get_lines()
-    looks = {(to_rgb(line.get_color()), line.get_linestyle(), line.get_marker()) for line in lines}
-    assert len(looks) == len(losses) == 12
-    assert len({(colour, stroke) for colour, stroke, _ in looks}) == 12
+    styles = {(to_rgb(line.get_color()), line.get_linestyle(), line.get_marker()) for line in lines}
+    assert len(styles) == len(losses) == 12
+    assert len({(color, stroke) for color, stroke, _ in styles}) == 12
 
 
 def test_many_losses_make_a_larger_figure() -> None:

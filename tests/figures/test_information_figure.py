@@ -1,4 +1,4 @@
-"""The figures of the bounds say what their views hold, and show what cannot be measured."""
+"""Figures of mutual information bounds against their views."""
 
 import math
 
@@ -21,7 +21,7 @@ def lines(axes) -> dict:
     return {line.get_label(): list(map(float, line.get_ydata())) for line in axes.get_lines()}
 
 
-def test_every_pairing_is_a_line_under_a_ceiling_of_log_n_and_the_truth_may_lie_beyond_it() -> None:
+def test_every_pairing_is_a_line_below_log_n_and_the_truth_may_be_above() -> None:
     figure = information_figure({"teacher": bounds(0, 0.6, 1.3, 2.0), "student": bounds(0, 0.5, 0.6, 0.65)}, truth=5.0)
     (axes,) = figure.axes
     found = lines(axes)
@@ -29,7 +29,7 @@ def test_every_pairing_is_a_line_under_a_ceiling_of_log_n_and_the_truth_may_lie_
     assert np.log(SIZES).tolist() in list(found.values())
     assert [5.0, 5.0] in list(found.values())
     assert axes.get_ylim()[1] > 5 > math.log(8)
-    assert "what there is: 5 nats" in [text.get_text() for text in axes.texts]
+    assert "true value: 5 nats" in [text.get_text() for text in axes.texts]
     hatched = [shape for shape in axes.collections if shape.get_hatch()]
     assert [shape.get_datalim(axes.transData).y1 for shape in hatched] == [pytest.approx(axes.get_ylim()[1])]
 
@@ -48,28 +48,28 @@ def test_the_hollow_mark_stands_where_more_negatives_begin_to_help_little() -> N
 def over_time(held_out: bool = True) -> InformationOverTime:
     steps = np.array([5, 10])
     none = Series(steps[:0], np.array([]))
-    measured = {side: Series(steps, np.array([1.0, 2.0])) if held_out else none for side in ("picture", "text")}
+    measured = {side: Series(steps, np.array([1.0, 2.0])) if held_out else none for side in ("image", "text")}
     training = Series(steps, np.array([-0.2, 1.0]))
     return InformationOverTime(measured, 6.9 if held_out else math.nan, 1000 if held_out else 0, training, 4.6, 100)
 
 
-def test_another_step_moves_the_line_and_the_curves_and_looks_as_if_drawn_anew() -> None:
+def test_moving_to_a_step_equals_a_new_figure() -> None:
     early, late = {"student": bounds(0, 0.1, 0.1)}, {"student": bounds(0, 0.6, 0.9)}
     moved = information_over_time_figure(over_time(), early, 5)
     move_to_step(moved, late, 10)
-    anew = information_over_time_figure(over_time(), late, 10)
-    for one, other in zip(moved.axes, anew.axes, strict=True):
+    redrawn = information_over_time_figure(over_time(), late, 10)
+    for one, other in zip(moved.axes, redrawn.axes, strict=True):
         assert {name: ys for name, ys in lines(one).items() if name[0] != "_"} == {
             name: ys for name, ys in lines(other).items() if name[0] != "_"
         }
         assert one.get_title(loc="left") == other.get_title(loc="left")
         assert one.get_ylim() == other.get_ylim()
     assert [line.get_xdata() for line in moved.axes[0].get_lines() if line.get_gid() == "cursor"] == [[10, 10]]
-    assert len(moved.axes[1].get_lines()) == len(anew.axes[1].get_lines())
+    assert len(moved.axes[1].get_lines()) == len(redrawn.axes[1].get_lines())
 
 
-def test_a_run_that_has_not_been_evaluated_shows_its_batches_alone_and_one_without_icl_its_probe_alone() -> None:
+def test_only_batches_before_an_evaluation_and_only_the_probe_without_icl() -> None:
     figure = information_over_time_figure(over_time(held_out=False), {"student": bounds(0, 0.1)}, 5)
-    said = [text.get_text() for text in figure.axes[0].texts]
-    assert said == ["most that 100 pairs can show"]
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["limit for 100 pairs"]
     assert len(information_over_time_figure(None, {"student": bounds(0, 0.1)}, 5).axes) == 1

@@ -1,4 +1,4 @@
-"""The notebooks' figures say what their views hold."""
+"""Figures of the notebooks against their views."""
 
 import numpy as np
 import pytest
@@ -56,20 +56,20 @@ def test_moving_to_a_step_shows_its_cosines_and_only_where_the_same_losses_are_o
     axes = next(axes for axes in figure.axes if axes.texts)
     expected = gradients_view(of, 5).tower_cosine_KK[1, 0]
     assert axes.texts[0].get_text() == f"{expected:z.2f}".replace("-", "\N{MINUS SIGN}")
-    assert axes.get_title(loc="left") == "Who fights whom (step 5)"
+    assert axes.get_title(loc="left") == "Gradient conflicts between losses (step 5)"
     assert axes.get_title(loc="center") == ""
     assert not move_to_step(figure, gradients_view(snapshots("clip", "fd")))
     assert len(gradients_over_time_figure(gradients_view(snapshots("clip"))).axes) == 2
 
 
-def test_the_field_names_its_price_and_arrows_point_along_the_pull() -> None:
+def test_the_field_shows_its_gd_loss_and_arrows_point_along_descent() -> None:
     view = gradient_field(*plane_pairs(4), 1, 5.0, 8.0, num_places=5)
     axes = gradient_field_figure(view).axes[0]
-    assert f"{view.price:.3g}" in axes.get_title(loc="left")
+    assert f"{view.gd_loss:.3g}" in axes.get_title(loc="left")
     quiver = axes.collections[0]
     direction = np.stack([quiver.U, quiver.V], axis=1)
-    pulls = view.pull_NND.reshape(-1, 2)
-    assert direction == pytest.approx(pulls / np.linalg.norm(pulls, axis=1, keepdims=True))
+    descents = view.descent_NND.reshape(-1, 2)
+    assert direction == pytest.approx(descents / np.linalg.norm(descents, axis=1, keepdims=True))
 
 
 def test_pruning_is_in_per_cent_hollow_while_masks_are_learnt() -> None:
@@ -87,7 +87,7 @@ def test_lines_that_a_brush_leaves_out_are_pale() -> None:
     colors = {tuple(line.get_ydata()): line.get_color() for line in axes.get_lines() if len(line.get_ydata()) == 2}
     assert colors[1, 0] == FADED
     assert colors[0, 1] != FADED
-    assert axes.get_title(loc="left") == "1 of 2 cells; colour: m (%)"
+    assert axes.get_title(loc="left") == "1 of 2 cells; color: m (%)"
 
 
 def test_a_forecast_and_weights_are_drawn_over_their_steps_and_scales() -> None:

@@ -1,4 +1,4 @@
-"""A study's pictures hold every number that they are given, and say what is missing."""
+"""Figures of a study against its table, with missing values."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from workbench.figures.study import differences_figure, study_figure
 from workbench.statistics.intervals import Gain, seed_gain, seed_mean
 from workbench.statistics.pooled import Effect
 from workbench.views.metrics import metric_label
-from workbench.views.study import Entry, Point, Replicate, StudyCell, StudyTable, Tried
+from workbench.views.study import Entry, Point, Replicate, SearchPoint, StudyCell, StudyTable
 
 METRIC = metric_label("image_to_text_r1")
 VALUES = {"0": [0.30, 0.28, 0.33], "10": [0.36, 0.35, 0.38], "100": [0.40, 0.38, 0.43]}
@@ -48,7 +48,7 @@ def test_a_series_has_every_seed_and_the_paper_below_on_its_own_axis():
     assert ours.get_ylabel() == "ours (%)"
 
 
-def test_an_interval_wider_than_the_picture_is_dotted():
+def test_an_interval_wider_than_the_axes_is_dotted():
     wide = table()
     wide.entries["10"][METRIC.name] = Entry(seed_mean([0.30, 0.42]))
     lines = [line for line in study_figure(wide).axes[0].get_lines() if len(set(line.get_xdata())) == 1]
@@ -65,7 +65,7 @@ def test_named_cells_are_rows_from_the_top(paper):
     assert [label.get_text() for _, label in sorted(labels, key=lambda one: -one[0])] == list(PAPER)
 
 
-def test_differences_stand_with_the_papers_own():
+def test_differences_are_drawn_with_the_papers():
     (axes,) = differences_figure(table()).axes
     labels = {label.get_text(): place for place, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
     assert "0" not in labels
@@ -93,23 +93,23 @@ def test_of_two_cells_with_long_names_no_word_is_cut():
         assert figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1, text
 
 
-def test_nothing_to_draw_is_said():
+def test_nothing_to_draw_is_an_error():
     empty = StudyTable("mine", "?", "", "test", (METRIC,), (StudyCell("a", {}, (Replicate(0),)),), {"a": {}})
     for draw in (study_figure, differences_figure):
         with pytest.raises(ValueError, match="study 'mine'"):
             draw(empty)
-    with pytest.raises(ValueError, match="no configuration has finished"):
-        history_figure([Tried(0, "t0000", None, None, "failed", 0)], METRIC)
-    with pytest.raises(ValueError, match="every objective"):
+    with pytest.raises(ValueError, match="no configuration has a finished run"):
+        history_figure([SearchPoint(0, "t0000", None, None, "failed", 0)], METRIC)
+    with pytest.raises(ValueError, match="all objectives"):
         pareto_figure([], [METRIC, metric_label("num_params")])
 
 
 def test_a_search_shows_what_was_tried_and_the_best_so_far():
     tried = [
-        Tried(0, "t0000", 0.30, 0.30, "finished", 3),
-        Tried(1, "t0001", 0.40, 0.30, "missing", 1),
-        Tried(2, "t0002", None, 0.30, "diverged", 0),
-        Tried(3, "t0003", 0.35, 0.35, "finished", 3),
+        SearchPoint(0, "t0000", 0.30, 0.30, "finished", 3),
+        SearchPoint(1, "t0001", 0.40, 0.30, "missing", 1),
+        SearchPoint(2, "t0002", None, 0.30, "diverged", 0),
+        SearchPoint(3, "t0003", 0.35, 0.35, "finished", 3),
     ]
     (axes,) = history_figure(tried, METRIC).axes
     assert [(x, round(y)) for x, y in dots(axes, "o")] == [(0, 30), (1, 40), (3, 35)]

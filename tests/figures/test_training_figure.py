@@ -1,4 +1,4 @@
-"""The picture of a run as it trains, from before its first step on."""
+"""The figure of a run in training, from before its first step."""
 
 import numpy as np
 
@@ -24,10 +24,10 @@ def test_losses_and_their_total_stand_left_and_the_metric_in_its_unit_right() ->
     assert "(%)" in right.get_title(loc="left")
 
 
-def test_before_the_first_step_and_evaluation_there_are_two_empty_axes_that_say_so() -> None:
+def test_before_the_first_step_and_evaluation_both_axes_are_empty() -> None:
     for found in (None, Curves("r", series(), {}, {})):
         axes = training_figure(found, METRIC, "validation", 0).axes
-        assert [one.texts[0].get_text() for one in axes] == ["nothing yet", "nothing yet"]
+        assert [one.texts[0].get_text() for one in axes] == ["no data yet", "no data yet"]
 
 
 def test_a_loss_that_diverges_or_is_negative_leaves_a_gap() -> None:

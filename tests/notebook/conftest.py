@@ -69,7 +69,7 @@ class Executed:
     num_moves: int = 0
 
     @property
-    def pictures(self) -> list[bytes]:
+    def images(self) -> list[bytes]:
         """Every png that a cell shows."""
         from base64 import b64decode
 
@@ -90,8 +90,8 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         client = NotebookClient(notebook, timeout=1500, allow_errors=True, resources={"metadata": {"path": tmp_path}})
         client.execute()
         last = notebook.cells.pop()
-        said = re.search(r"(\d+) moves", "".join(output.get("text", "") for output in last.outputs))
-        moves = int(said[1]) if said else 0
+        found = re.search(r"(\d+) moves", "".join(output.get("text", "") for output in last.outputs))
+        moves = int(found[1]) if found else 0
         return Executed(notebook, [*_errors([*notebook.cells, last]), *_widget_errors(notebook)], moves)
 
     return run
@@ -107,7 +107,7 @@ def _errors(cells: list[Any]) -> Iterator[str]:
 
 
 def _widget_errors(notebook: Any) -> Iterator[str]:
-    """What widgets kept for themselves: an output area's error, and the line under an explorer's picture."""
+    """Errors that widgets show instead of raising: in an output area, and in the error line of an explorer."""
     for model in notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {}).values():
         state = model["state"]
         yield from (str(one) for one in state.get("outputs", ()) if one.get("output_type") == "error")

@@ -29,7 +29,7 @@ def explorer() -> AffinityExplorer:
     return AffinityExplorer(probes, order="index")
 
 
-def test_the_selection_is_what_the_matrices_say_there(explorer: AffinityExplorer) -> None:
+def test_the_selection_has_the_values_of_the_matrices(explorer: AffinityExplorer) -> None:
     explorer.choose(1, 3)
     found = explorer.selection
     assert (found["row"], found["column"]) == ("image 1", "text 3")
@@ -43,27 +43,27 @@ def test_the_selection_is_what_the_matrices_say_there(explorer: AffinityExplorer
         explorer.choose(4, 0)
 
 
-def test_a_click_chooses_the_cell_under_it_also_when_the_order_is_another(explorer: AffinityExplorer) -> None:
+def test_a_click_selects_the_cell_in_any_order(explorer: AffinityExplorer) -> None:
     axes = explorer.figure.axes[0].get_position()
     explorer.order.value = "words"
     explorer.words.value = "green blue red"
     at = [axes.x0 + 0.9 * axes.width, 1 - (axes.y1 - 0.1 * axes.height)]
-    before = explorer.picture.value
-    explorer.picture.clicked = at
+    before = explorer.image.value
+    explorer.image.clicked = at
     assert (explorer.selection["row"], explorer.selection["column"]) == ("image 3", "text 0")
-    assert explorer.picture.value != before
+    assert explorer.image.value != before
     assert "a green star" in explorer.cards.value
-    explorer.picture.clicked = [0.5, 0.999]
+    explorer.image.clicked = [0.5, 0.999]
     assert explorer.selection["row"] == "image 3"
 
 
-def test_dragging_moves_the_picture_instead_of_drawing_it_anew_and_shows_the_same(explorer: AffinityExplorer) -> None:
+def test_dragging_updates_the_figure_in_place_and_equals_a_new_one(explorer: AffinityExplorer) -> None:
     explorer.choose(1, 2)
     figure = explorer.figure
     for control, value in (("step", 0), ("scale", 30.0), ("order", "cluster"), ("between", "image-image")):
         getattr(explorer, control).value = value
         assert explorer.figure is figure
-        moved = explorer.picture.value
+        moved = explorer.image.value
         figure_anew = explorer.draw()
         assert to_png(figure_anew) == moved
     explorer.between.value = "all"
@@ -72,11 +72,11 @@ def test_dragging_moves_the_picture_instead_of_drawing_it_anew_and_shows_the_sam
     figure = explorer.figure
     explorer.step.value = 10
     assert explorer.figure is figure
-    assert to_png(explorer.draw()) == explorer.picture.value
+    assert to_png(explorer.draw()) == explorer.image.value
     assert explorer.error is None
 
 
-def test_dragging_the_temperature_is_meant_and_sharpens_both(explorer: AffinityExplorer) -> None:
+def test_moving_the_temperature_unticks_the_box_and_sharpens_both(explorer: AffinityExplorer) -> None:
     first = explorer.views[0].student_PP
     explorer.scale.value = 200
     assert not explorer.own_scale.value
@@ -84,16 +84,14 @@ def test_dragging_the_temperature_is_meant_and_sharpens_both(explorer: AffinityE
     assert sharp.student_PP.max() > first.max()
     assert "one-hot" in explorer.note.value
     explorer.scale.value = 1
-    assert "flat" in explorer.note.value
+    assert "almost uniform" in explorer.note.value
     explorer.own_scale.value = True
     assert explorer.views[0].student_PP == pytest.approx(first)
 
 
 @pytest.mark.parametrize("between", ["image-text", "image-image", "text-text", "all"])
 @pytest.mark.parametrize("measure", ["affinity", "cosine"])
-def test_every_view_is_drawn_and_says_what_its_cells_are(
-    explorer: AffinityExplorer, between: str, measure: str
-) -> None:
+def test_every_view_is_drawn_and_names_its_items(explorer: AffinityExplorer, between: str, measure: str) -> None:
     explorer.between.value, explorer.measure.value = between, measure
     side = 8 if between == "all" else 4
     explorer.choose(side - 1, 0)
@@ -115,24 +113,24 @@ def test_flips_are_since_the_chosen_checkpoint(explorer: AffinityExplorer) -> No
     assert explorer.flips == []
 
 
-def test_a_shipped_run_has_its_pictures_and_several_students_stand_side_by_side() -> None:
+def test_a_shipped_run_has_its_images_and_several_students() -> None:
     explorer = AffinityExplorer("example-clip-kd", "example-tinyclip")
     assert explorer.error is None
     assert "data:image/" in explorer.cards.value
     assert len(explorer.selection["students"]) == 2
     assert len([axes for axes in explorer.figure.axes if axes.images]) == 5
-    assert Image.open(io.BytesIO(explorer.picture.value)).size[0] > 1500
+    assert Image.open(io.BytesIO(explorer.image.value)).size[0] > 1500
     steps = [probe.step for probe in read_probe_history(open_run("example-clip-kd")).probes]
     assert [step for _, step in explorer.step.options] == steps
 
 
-def test_other_pairs_and_runs_without_probes_are_a_line(tmp_path: Path) -> None:
+def test_other_pairs_and_runs_without_probes_are_an_error_line(tmp_path: Path) -> None:
     from workbench.runs.directory import create_run
 
     other = AffinityExplorer([probe_of(embeddings(0), None, CAPTIONS)], [probe_of(embeddings(1))])
-    assert "different pairs" in other.message.value
+    assert "different probe pairs" in other.message.value
     plain = AffinityExplorer(create_run(tmp_path, "plain", ""))
-    assert "kept no probe pairs" in plain.message.value
+    assert "has no probe pairs" in plain.message.value
     with pytest.raises(ValueError, match="different numbers of pairs"):
         probe_of(embeddings(0), embeddings(1, num_pairs=3))
 
@@ -143,7 +141,7 @@ def test_a_student_alone_has_one_matrix() -> None:
     assert len([axes for axes in explorer.figure.axes if axes.images]) == 1
 
 
-def test_captions_are_shown_and_never_run() -> None:
+def test_captions_are_escaped() -> None:
     captions = ("<script>alert(1)</script>", "[/b] \x1b[31m", "x" * 500, "")
     explorer = AffinityExplorer([probe_of(embeddings(0), None, captions)], order="index")
     explorer.choose(0, 0)

@@ -1,4 +1,4 @@
-"""Real JupyterLab in a real browser: notebooks open, a slider is dragged, and the picture changes."""
+"""Real JupyterLab in a real browser: notebooks open, a slider is dragged, and the image changes."""
 
 import json
 import os
@@ -42,30 +42,30 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     own = {variable: str(folder / name) for name, variable in names.items()}
     environment = {**os.environ, **own, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "workbench", "notebook", "--no-browser"]
-    said = folder / "said.log"
-    with said.open("wb") as log:
+    output = folder / "output.log"
+    with output.open("wb") as log:
         server = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
     try:
-        yield _wait_for_address(said, server)
+        yield _wait_for_address(output, server)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
 
 
-def _wait_for_address(said: Path, server: "subprocess.Popen[bytes]") -> str:
+def _wait_for_address(output: Path, server: "subprocess.Popen[bytes]") -> str:
     end_s = time.monotonic() + START_S
     while time.monotonic() < end_s and server.poll() is None:
-        if found := re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/lab\?token=\w+", said.read_text()):
+        if found := re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/lab\?token=\w+", output.read_text()):
             return found[0]
         time.sleep(0.2)
-    raise AssertionError(said.read_text())
+    raise AssertionError(output.read_text())
 
 
 @pytest.fixture
 def page() -> Iterator[Any]:
-    """A page as wide as a laptop's; what it says on its console as errors is in ``page.complaints``."""
+    """A page as wide as a laptop screen; console errors are in ``page.complaints``."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -73,7 +73,7 @@ def page() -> Iterator[Any]:
         opened = browser.new_page(viewport={"width": 1280, "height": 1400})
         opened.set_default_timeout(1000 * START_S)
         opened.complaints = []
-        opened.on("console", lambda said: opened.complaints.append(said.text) if said.type == "error" else None)
+        opened.on("console", lambda output: opened.complaints.append(output.text) if output.type == "error" else None)
         opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
         yield opened
         browser.close()
@@ -105,14 +105,14 @@ def drag(page: Any, handle: Any, by_px: int) -> None:
     page.mouse.up()
 
 
-def wait_until_changed(picture: Any, before: str) -> str:
+def wait_until_changed(image: Any, before: str) -> str:
     end_s = time.monotonic() + CHANGE_S
     while time.monotonic() < end_s:
-        now = picture.get_attribute("src")
+        now = image.get_attribute("src")
         if now != before:
             return str(now)
         time.sleep(0.1)
-    raise AssertionError("the picture did not change")
+    raise AssertionError("the image did not change")
 
 
 def explorer(page: Any, number: int) -> Any:
@@ -123,16 +123,16 @@ def explorer(page: Any, number: int) -> Any:
 def test_a_drag_and_a_click_change_the_affinity_matrices(page: Any, address: str) -> None:
     open_notebook(page, address, "01_affinity_matrices")
     shown = explorer(page, 0)
-    picture = shown.locator("img[style*=crosshair]")
-    bring(picture)
-    assert picture.evaluate("image => image.naturalWidth") > 800
-    before = picture.get_attribute("src")
+    image = shown.locator("img[style*=crosshair]")
+    bring(image)
+    assert image.evaluate("image => image.naturalWidth") > 800
+    before = image.get_attribute("src")
     drag(page, shown.locator(".noUi-handle").first, -120)
-    before = wait_until_changed(picture, before)
-    bring(picture)
-    width, height = picture.evaluate("image => [image.clientWidth, image.clientHeight]")
-    picture.click(position={"x": 0.1 * width, "y": 0.3 * height})
-    wait_until_changed(picture, before)
+    before = wait_until_changed(image, before)
+    bring(image)
+    width, height = image.evaluate("image => [image.clientWidth, image.clientHeight]")
+    image.click(position={"x": 0.1 * width, "y": 0.3 * height})
+    wait_until_changed(image, before)
     assert shown.locator(".workbench-error").inner_text().strip() == ""
     assert page.complaints == []
 
@@ -140,11 +140,11 @@ def test_a_drag_and_a_click_change_the_affinity_matrices(page: Any, address: str
 def test_a_drag_changes_the_layers_that_masks_leave(page: Any, address: str) -> None:
     open_notebook(page, address, "03_pruning_masks")
     shown = explorer(page, 1)
-    picture = shown.locator("img")
-    bring(picture)
-    before = picture.get_attribute("src")
+    image = shown.locator("img")
+    bring(image)
+    before = image.get_attribute("src")
     drag(page, shown.locator(".noUi-handle").first, -150)
-    wait_until_changed(picture, before)
+    wait_until_changed(image, before)
     assert shown.locator(".workbench-error").inner_text().strip() == ""
     assert page.complaints == []
 

@@ -1,4 +1,4 @@
-"""What all explorers share, on one that draws a number."""
+"""The base class of the explorers, with one that draws a number."""
 
 import asyncio
 import io
@@ -18,7 +18,7 @@ from workbench.runs.log import EventLog, read_events
 
 
 class Counter(Explorer):
-    """Draws as many dots as its slider says; refuses 3, and breaks at 4."""
+    """Draws as many dots as its slider's value; a ValueError at 3, a bug at 4."""
 
     def __init__(self, run: RunDirectory | None = None) -> None:
         super().__init__(run)
@@ -46,22 +46,22 @@ class Counter(Explorer):
         return figure
 
 
-def test_a_control_draws_anew_and_the_picture_is_a_png_as_large_as_its_figure() -> None:
+def test_a_control_redraws_and_the_image_has_the_figures_size() -> None:
     counter = Counter()
-    first = counter.picture.value
+    first = counter.image.value
     counter.number.value = 2
-    assert counter.picture.value != first
-    assert Image.open(io.BytesIO(counter.picture.value)).size == (390, 260)
-    assert counter.picture.layout.width == "288px"
+    assert counter.image.value != first
+    assert Image.open(io.BytesIO(counter.image.value)).size == (390, 260)
+    assert counter.image.layout.width == "288px"
     assert counter.message.value == ""
 
 
-def test_what_is_wrong_is_one_escaped_line_and_is_raised_where_python_asks(tmp_path: Path) -> None:
+def test_an_error_is_one_escaped_line_and_is_raised_by_properties(tmp_path: Path) -> None:
     counter = Counter()
-    before = counter.picture.value
+    before = counter.image.value
     counter.number.value = 3
     assert "three is &lt;too&gt; many remedy: two" in counter.message.value
-    assert counter.picture.value == before
+    assert counter.image.value == before
     assert isinstance(counter.error, ValueError)
     with pytest.raises(ValueError, match="three"):
         counter.save(tmp_path / "x.svg")
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_one_escaped_line_and_is_raised_where_python_asks(tmp_p
     assert counter.save(tmp_path / "x.svg").read_text().startswith("<?xml")
 
 
-def test_a_fault_of_ours_is_said_too() -> None:
+def test_a_bug_is_shown_too() -> None:
     counter = Counter()
     counter.number.value = 4
     assert "KeyError" in counter.message.value
@@ -78,14 +78,14 @@ def test_a_fault_of_ours_is_said_too() -> None:
     assert counter.error.__traceback__ is not None
 
 
-def test_it_is_a_widget_and_for_print_a_picture() -> None:
+def test_it_is_a_widget_with_a_png_for_print() -> None:
     bundle = Counter()._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert bundle["image/png"].startswith("iVBOR")
 
 
 def test_a_running_run_is_followed_until_it_ends(tmp_path: Path, monkeypatch, done) -> None:
-    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(module, "REFRESH_EVERY_S", 0.02)
     run = create_run(tmp_path, "live", "")
 
     async def watch() -> list[int]:
@@ -114,7 +114,7 @@ def done() -> Any:
     return event
 
 
-def test_the_newest_step_stays_chosen_as_steps_come_and_an_older_one_does_too() -> None:
+def test_the_selected_step_stays_when_steps_are_added() -> None:
     slider = step_slider()
     set_steps(slider, [1, 10])
     assert slider.value == 10

@@ -13,30 +13,30 @@ def snapshot(step: int, *losses: str) -> Gradients:
     return Gradients(step, losses, dict.fromkeys(PLACES, vectors_KP @ vectors_KP.T))
 
 
-def test_a_step_has_its_shares_and_fights_and_another_picture() -> None:
+def test_a_step_has_its_shares_conflicts_and_figure() -> None:
     explorer = GradientExplorer([snapshot(9, "clip", "fd", "icl"), snapshot(1, "clip", "fd")])
     assert explorer.selection["step"] == 9
-    assert explorer.selection["fights"][0] == ("clip", "icl", pytest.approx(-np.sqrt(0.5)))
-    before = explorer.picture.value
+    assert explorer.selection["conflicts"][0] == ("clip", "icl", pytest.approx(-np.sqrt(0.5)))
+    before = explorer.image.value
     explorer.step.value = 1
-    assert explorer.picture.value != before
-    assert explorer.selection == {"step": 1, "shares": pytest.approx({"clip": 3 / 7, "fd": 4 / 7}), "fights": []}
+    assert explorer.image.value != before
+    assert explorer.selection == {"step": 1, "shares": pytest.approx({"clip": 3 / 7, "fd": 4 / 7}), "conflicts": []}
     assert explorer.error is None
 
 
-def test_dragging_moves_the_picture_instead_of_drawing_it_anew_and_shows_the_same() -> None:
+def test_dragging_updates_the_figure_in_place_and_equals_a_new_one() -> None:
     snapshots = [snapshot(step, "clip", "fd", "icl") for step in (1, 5, 9)]
     explorer = GradientExplorer(snapshots)
     figure = explorer.figure
     explorer.step.value = 5
     assert explorer.figure is figure
-    moved = explorer.picture.value
+    moved = explorer.image.value
     explorer.refresh()
     assert explorer.figure is not figure
-    assert explorer.picture.value == moved
+    assert explorer.image.value == moved
 
 
-def test_weights_give_the_wanted_shares() -> None:
+def test_weights_give_the_target_shares() -> None:
     explorer = GradientExplorer([snapshot(1, "clip", "fd")])
     explorer.wanted["clip"].value, explorer.wanted["fd"].value = 0.5, 0.25
     weights = explorer.weights
@@ -60,7 +60,7 @@ def test_the_weights_of_a_run_are_those_it_was_trained_with() -> None:
             assert weight == pytest.approx(given[loss], rel=0.03)
 
 
-def test_a_run_without_gradients_says_how_to_get_some(tmp_path) -> None:
+def test_without_gradients_the_error_names_the_setting(tmp_path) -> None:
     from workbench.runs.directory import create_run
 
     explorer = GradientExplorer(create_run(tmp_path, "plain", ""))
@@ -71,12 +71,12 @@ def test_a_run_without_gradients_says_how_to_get_some(tmp_path) -> None:
     assert "example-clip-kd" in missing.message.value
 
 
-def test_the_field_moves_with_the_angle_and_a_picture_starts_where_it_was_drawn() -> None:
+def test_the_field_follows_the_angle_of_the_image() -> None:
     explorer = FieldExplorer()
     drawn = explorer.angle.value
-    price = explorer.selection["price"]
+    gd_loss = explorer.selection["gd_loss"]
     explorer.angle.value = drawn + 90 if drawn < 90 else drawn - 90
-    assert explorer.selection["price"] != pytest.approx(price)
+    assert explorer.selection["gd_loss"] != pytest.approx(gd_loss)
     explorer.index.value = 2
     x, y = explorer.view.student.image_BD[2]
     assert explorer.angle.value == pytest.approx(np.rad2deg(np.arctan2(y, x)), abs=0.6)

@@ -26,29 +26,29 @@ def explorer() -> InformationExplorer:
     return InformationExplorer(RUN)
 
 
-def test_dragging_moves_the_picture_and_shows_what_there_is_at_that_step(explorer: InformationExplorer) -> None:
+def test_dragging_updates_the_figure_to_that_step(explorer: InformationExplorer) -> None:
     figure, late = explorer.figure, explorer.selection
     explorer.step.index = 0
     assert explorer.figure is figure
-    assert to_png(explorer.draw()) == explorer.picture.value
+    assert to_png(explorer.draw()) == explorer.image.value
     early = explorer.selection
     assert early["step"] < late["step"]
-    student = "student's pictures, teacher's texts"
+    student = "student image → teacher text"
     assert early["bounds"][student] < late["bounds"][student] <= late["at most"] == pytest.approx(np.log(16))
 
 
-def test_a_scale_that_is_dragged_is_meant_until_the_learnt_one_is_asked_for(explorer: InformationExplorer) -> None:
-    learnt = explorer.selection["scale"]
+def test_moving_the_scale_overrides_the_learned_one(explorer: InformationExplorer) -> None:
+    learned = explorer.selection["scale"]
     explorer.scale.value = 1.0
     assert not explorer.own_scale.value
     flat = explorer.selection
     assert flat["scale"] == pytest.approx(1.0)
     explorer.own_scale.value = True
-    assert explorer.selection["scale"] == learnt
+    assert explorer.selection["scale"] == learned
     assert explorer.selection["bounds"] != flat["bounds"]
 
 
-def test_a_run_without_icl_has_its_probe_alone_and_probes_without_a_teacher_nothing() -> None:
+def test_without_icl_only_the_probe_and_without_a_teacher_an_error() -> None:
     alone = InformationExplorer("example-tinyclip")
     assert len(alone.figure.axes) == 1
     assert alone.selection["scale"] == pytest.approx(alone._probes[-1].student.scale)
@@ -58,7 +58,7 @@ def test_a_run_without_icl_has_its_probe_alone_and_probes_without_a_teacher_noth
 
 
 @pytest.mark.slow
-def test_encoded_pairs_prove_what_the_run_measured() -> None:
+def test_encoded_pairs_give_the_runs_bounds() -> None:
     pairs = encode_pairs(RUN, num_pairs=300)
     assert len(pairs.student) == len(pairs.teacher) == 300
     found = mutual_information_bounds(pairs.student, pairs.teacher, pairs.scale)
@@ -67,7 +67,7 @@ def test_encoded_pairs_prove_what_the_run_measured() -> None:
     for name, bound in found.items():
         assert recorded[name] - 0.6 < bound < recorded[name] + 0.15
     largest = {name: float(one.mean_N[-1]) for name, one in pairs.bounds().items()}
-    assert largest["student's texts, teacher's pictures"] == pytest.approx(found["mutual_information_text"], abs=0.5)
+    assert largest["student text → teacher image"] == pytest.approx(found["mutual_information_text"], abs=0.5)
 
 
 @pytest.fixture(scope="session")
@@ -80,17 +80,17 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.slow
-def test_a_narrower_student_is_encoded_through_what_its_losses_learnt(command_line, narrow: str, tmp_path) -> None:
-    told = ("--set", f"student.model={narrow}", "--set", "data.num_test_pairs=500", "--steps", "12")
+def test_a_narrower_student_is_projected_by_its_losses(command_line, narrow: str, tmp_path) -> None:
+    settings = ("--set", f"student.model={narrow}", "--set", "data.num_test_pairs=500", "--steps", "12")
     at = ("--runs", str(tmp_path))
-    assert command_line("train", "--recipe", "clip-kd", "--name", "projected", *told, *at).code == 0
+    assert command_line("train", "--recipe", "clip-kd", "--name", "projected", *settings, *at).code == 0
     pairs = encode_pairs(tmp_path / "projected", num_pairs=500)
     assert (pairs.student.width, pairs.teacher.width) == (512, 512)
     recorded = summarize(open_run(tmp_path / "projected")).test_metrics
     found = mutual_information_bounds(pairs.student, pairs.teacher, pairs.scale)
     assert found == pytest.approx({name: recorded[name] for name in found}, abs=0.01)
 
-    assert command_line("train", "--recipe", "crd", "--name", "bare", *told, *at).code == 0
+    assert command_line("train", "--recipe", "crd", "--name", "bare", *settings, *at).code == 0
     with pytest.raises(ValueError, match="a student of width 96 and a teacher of 512, and no loss that learns"):
         encode_pairs(tmp_path / "bare", num_pairs=10)
 

@@ -8,7 +8,7 @@ from workbench.notebook import launch
 from workbench.notebook.launch import bundled_notebooks, copy_notebooks, free_port
 
 
-def test_notebooks_are_put_where_they_are_missing_and_edits_are_kept(tmp_path: Path) -> None:
+def test_missing_notebooks_are_copied_and_edits_are_kept(tmp_path: Path) -> None:
     names = [path.name for path in bundled_notebooks()]
     assert names[:3] == ["01_affinity_matrices.ipynb", "02_gradients.ipynb", "03_pruning_masks.ipynb"]
     folder = tmp_path / "deep" / "mine"
@@ -19,7 +19,7 @@ def test_notebooks_are_put_where_they_are_missing_and_edits_are_kept(tmp_path: P
     assert (folder / names[0]).read_text() == "edited"
 
 
-def test_a_taken_port_is_passed_over_and_none_left_is_one_line() -> None:
+def test_a_used_port_is_skipped_and_none_left_is_an_error() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -29,7 +29,7 @@ def test_a_taken_port_is_passed_over_and_none_left_is_one_line() -> None:
             free_port(port, 1)
 
 
-def test_the_command_puts_them_there_and_becomes_jupyterlab(tmp_path: Path, monkeypatch) -> None:
+def test_the_command_copies_them_and_starts_jupyterlab(tmp_path: Path, monkeypatch) -> None:
     from workbench.cli.dashboard import notebook
 
     started = {}
@@ -45,7 +45,7 @@ def test_the_command_puts_them_there_and_becomes_jupyterlab(tmp_path: Path, monk
     assert (tmp_path / "books" / "01_affinity_matrices.ipynb").exists()
 
 
-def test_jupyterlab_understands_that_it_is_not_to_ask_about_news() -> None:
+def test_jupyterlab_accepts_the_quiet_options() -> None:
     from jupyterlab import NeverCheckForUpdate
     from jupyterlab.labapp import LabApp
 

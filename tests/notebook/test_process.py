@@ -1,4 +1,4 @@
-"""Commands beside the kernel: what they say, how they end, and that none outlives whoever started it."""
+"""Child processes of a notebook: output, exit, and that none outlives its parent."""
 
 import os
 import signal
@@ -14,10 +14,10 @@ from workbench.process import started_at
 from workbench.runs.directory import list_runs
 from workbench.runs.liveness import run_status
 
-LEASHED = """
+WATCHING = """
 import threading, time
-from workbench.notebook.leash import watch
-threading.Thread(target=watch, daemon=True).start()
+from workbench.notebook.process import stop_with_parent
+threading.Thread(target=stop_with_parent, daemon=True).start()
 print("up", flush=True)
 time.sleep(60)
 """
@@ -41,7 +41,7 @@ def wait_until(what, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_a_command_runs_and_its_words_are_kept(tmp_path: Path) -> None:
+def test_a_command_runs_and_its_output_is_kept(tmp_path: Path) -> None:
     child = Child(["--help"], tmp_path / "log")
     wait_until(lambda: not child.is_alive, 60)
     assert child.exit_code == 0
@@ -49,8 +49,8 @@ def test_a_command_runs_and_its_words_are_kept(tmp_path: Path) -> None:
     wrong = Child(["runs", "show", "nobody", "--runs", str(tmp_path)], tmp_path / "log")
     wait_until(lambda: not wrong.is_alive, 60)
     assert wrong.exit_code == 2
-    assert "nobody" in wrong.last_words
-    wrong.stop()  # of what has ended: nothing
+    assert "nobody" in wrong.last_line
+    wrong.stop()  # no effect after its end
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
@@ -58,21 +58,19 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         Child(["--help"], tmp_path / "no" / "log")
 
 
-def test_a_leash_that_is_let_go_ends_the_process() -> None:
-    leashed = subprocess.Popen(
-        [sys.executable, "-c", LEASHED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert leashed.stdout is not None
-    assert leashed.stdin is not None
-    assert leashed.stdout.readline() == "up\n"
-    assert leashed.poll() is None
-    leashed.stdin.close()
-    assert leashed.wait(20) == -signal.SIGTERM
-    leashed.stdout.close()
+def test_closing_standard_input_ends_the_process() -> None:
+    child = subprocess.Popen([sys.executable, "-c", WATCHING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdin is not None
+    assert child.stdout.readline() == "up\n"
+    assert child.poll() is None
+    child.stdin.close()
+    assert child.wait(20) == -signal.SIGTERM
+    child.stdout.close()
 
 
 @pytest.mark.slow
-def test_a_kernel_that_is_killed_takes_its_training_along_which_saves_what_it_has(tmp_path: Path) -> None:
+def test_killing_the_kernel_stops_its_training_with_a_checkpoint(tmp_path: Path) -> None:
     kernel = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert kernel.stdout is not None
     pid = int(kernel.stdout.readline())

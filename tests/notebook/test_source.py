@@ -6,7 +6,7 @@ from workbench.notebook.source import default_runs_dir, open_run, shipped_runs
 from workbench.runs.directory import create_run
 
 
-def test_ones_own_run_hides_a_shipped_one_of_its_name(tmp_path: Path) -> None:
+def test_a_users_run_hides_a_shipped_one_with_its_name(tmp_path: Path) -> None:
     shipped = open_run("example-clip-kd", tmp_path)
     assert shipped.path.parts[-3:] == ("data_samples", "runs", "example-clip-kd")
     own = create_run(tmp_path, "example-clip-kd", "")
@@ -15,7 +15,7 @@ def test_ones_own_run_hides_a_shipped_one_of_its_name(tmp_path: Path) -> None:
     assert open_run(own.path, tmp_path / "nowhere") == own
 
 
-def test_a_misspelt_run_is_answered_with_the_nearest_own_or_shipped(tmp_path: Path) -> None:
+def test_for_a_misspelled_run_the_nearest_is_suggested(tmp_path: Path) -> None:
     create_run(tmp_path, "mine-long", "")
     with pytest.raises(ValueError, match="example-tinyclip"):
         open_run("example-tinyclp", tmp_path)
@@ -23,7 +23,7 @@ def test_a_misspelt_run_is_answered_with_the_nearest_own_or_shipped(tmp_path: Pa
         open_run("mine-lnog", tmp_path)
 
 
-def test_runs_are_looked_for_where_the_command_said_or_beside_the_notebook(tmp_path: Path, monkeypatch) -> None:
+def test_the_runs_folder_is_the_commands_or_next_to_the_notebook(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("WORKBENCH_RUNS", raising=False)
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
@@ -34,7 +34,7 @@ def test_runs_are_looked_for_where_the_command_said_or_beside_the_notebook(tmp_p
     assert default_runs_dir() == tmp_path / "elsewhere"
 
 
-def test_what_ships_is_small_finished_and_whole() -> None:
+def test_shipped_runs_are_small_finished_and_complete() -> None:
     from workbench.runs.summary import summarize
 
     runs = [open_run(name) for name in shipped_runs()]

@@ -9,7 +9,7 @@ RESULTS = find_resource("studies/results/fd_weight")
 pytestmark = pytest.mark.skipif(RESULTS is None, reason="no results of this study ship")
 
 
-def test_what_ships_is_read_back_as_it_was_reported(tmp_path: Path) -> None:
+def test_shipped_results_are_read_as_reported(tmp_path: Path) -> None:
     explorer = StudyExplorer("fd_weight", runs_dir=tmp_path)
     assert explorer.error is None
     assert explorer.report is None
@@ -49,12 +49,10 @@ def test_the_front_is_of_the_two_chosen_metrics(tmp_path: Path) -> None:
     assert explorer.figure.axes[0].get_ylabel() == "test zero-shot top-1 (%)"
 
 
-def test_only_pictures_that_there_are_are_offered_and_others_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_figures_with_data_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explorer = StudyExplorer("fd_weight", runs_dir=tmp_path)
     assert list(explorer.show.options) == ["cells", "differences", "parallel", "trade-off"]
-    assert "as they were reported" in StudyExplorer("fd_weight", show="learning", runs_dir=tmp_path).message.value
+    assert "reported results" in StudyExplorer("fd_weight", show="learning", runs_dir=tmp_path).message.value
     with pytest.raises(ValueError, match="forecast"):
         StudyExplorer("fd_weight", show="forcast", runs_dir=tmp_path)
     assert "fd_weight" in StudyExplorer("fd_weihgt", runs_dir=tmp_path).message.value
@@ -64,11 +62,11 @@ def test_only_pictures_that_there_are_are_offered_and_others_refused(
     assert "workbench sweep" in StudyExplorer("mine", runs_dir=tmp_path).message.value
 
 
-def test_a_torn_report_is_one_line(tmp_path: Path) -> None:
+def test_a_torn_report_is_an_error_line(tmp_path: Path) -> None:
     for name, text in (("cells.csv", (RESULTS / "cells.csv").read_text()), ("runs.csv", "run,cell\n1,2\n")):
         (tmp_path / name).write_text(text)
     explorer = StudyExplorer(tmp_path)
-    assert "lacks the columns" in explorer.message.value
+    assert "columns missing" in explorer.message.value
     (tmp_path / "runs.csv").write_bytes(b"\xff\xfe\x00")
     explorer.refresh()
-    assert "is no text" in explorer.message.value
+    assert "not UTF-8" in explorer.message.value

@@ -1,4 +1,4 @@
-"""A run that is trained beside the kernel, and what follows it; and a study likewise."""
+"""A run and a study in a child process, and the explorers that follow them."""
 
 import asyncio
 from pathlib import Path
@@ -17,7 +17,7 @@ SMALL = ("data.num_pairs=100", "data.num_validation_pairs=50", "data.num_test_pa
 NUMBERS = dict.fromkeys(("learning_rate", "grad_norm", "step_time_s", "pairs_per_s", "peak_mb"), 1.0)
 
 
-def say(run: RunDirectory, *events) -> None:
+def log(run: RunDirectory, *events) -> None:
     with EventLog(run.events_file) as log:
         for event in events:
             log.append(event)
@@ -44,10 +44,10 @@ def test_a_run_is_shown_from_before_its_first_step_to_its_end(tmp_path: Path) ->
     run = create_run(tmp_path, "r", "")
     explorer = TrainingExplorer(run)
     assert explorer.error is None
-    empty = explorer.picture.value
-    say(run, started("r"), step("r", 1), step("r", 2, clip=1.5), measured("r", 2, "validation", 0.25))
+    empty = explorer.image.value
+    log(run, started("r"), step("r", 1), step("r", 2, clip=1.5), measured("r", 2, "validation", 0.25))
     explorer.refresh()
-    assert explorer.picture.value != empty
+    assert explorer.image.value != empty
     assert explorer.selection["losses"] == {"clip": 1.5, "mine": 1.0}
     assert explorer.selection["metrics"]["validation"]["image_to_text_r1"] == 0.25
     assert "2 of 4, about 6 s left" in explorer._bar._line.value
@@ -57,7 +57,7 @@ def test_a_run_is_shown_from_before_its_first_step_to_its_end(tmp_path: Path) ->
     explorer.smoothing.value = 0.9
     assert explorer.figure.axes[0].get_lines()[1].get_ydata()[1] > 1.5
     assert "left" in explorer._bar._line.value
-    say(
+    log(
         run,
         measured("r", 4, "test", 0.5),
         RunFinished(run="r", step=4, state="stopped", elapsed_s=9.0, reason="enough"),
@@ -65,19 +65,19 @@ def test_a_run_is_shown_from_before_its_first_step_to_its_end(tmp_path: Path) ->
     explorer.refresh()
     assert explorer._bar._line.value == "stopped at step 4 of 4 after 6 s: enough"
     assert explorer.stop_button.layout.display == "none"
-    assert not explorer.goes_on
+    assert not explorer.is_running
 
 
-def test_stopping_what_has_ended_is_a_line_under_the_picture(tmp_path: Path) -> None:
+def test_stopping_an_ended_run_is_an_error_line(tmp_path: Path) -> None:
     run = create_run(tmp_path, "r", "")
-    say(run, started("r"), step("r", 4), RunFinished(run="r", step=4, state="finished", elapsed_s=9.0))
+    log(run, started("r"), step("r", 4), RunFinished(run="r", step=4, state="finished", elapsed_s=9.0))
     explorer = TrainingExplorer(run)
     explorer.stop_button.click()
     assert "finished" in explorer.message.value
 
 
 @pytest.mark.slow
-def test_a_run_that_does_not_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_run_that_does_not_start_shows_why_and_is_removed(tmp_path: Path) -> None:
     run = create_run(tmp_path, "r", "[train\n")
 
     async def watch() -> TrainingExplorer:
@@ -103,8 +103,8 @@ def test_a_wrong_setting_or_study_is_an_error_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_training_goes_on_beside_the_loop_is_followed_and_stops_when_told(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.3)
+def test_a_running_training_is_followed_and_can_be_stopped(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "REFRESH_EVERY_S", 0.3)
     settings = [*SMALL, "log.every_steps=1", "evaluate.every_steps=100000"]
 
     async def watch() -> tuple[TrainingExplorer, list[int]]:
@@ -127,7 +127,7 @@ def test_training_goes_on_beside_the_loop_is_followed_and_stops_when_told(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_study_is_trained_shown_and_tabled_and_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch) -> None:
+def test_a_study_is_trained_and_continues_after_a_stop(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     cells = "\n".join(f'[[cells]]\nname = "{name}"\nrecipe = "{name}"' for name in ("baseline", "icl"))
     settings = "\n".join(SMALL)
@@ -138,7 +138,7 @@ def test_a_study_is_trained_shown_and_tabled_and_goes_on_where_it_was_stopped(tm
 
     async def twice() -> list:
         first = sweep("small.toml", runs_dir=tmp_path / "runs")
-        while first.goes_on and first.selection == {"runs": 4}:
+        while first.is_running and first.selection == {"runs": 4}:
             await asyncio.sleep(0.1)
         first.stop_button.click()
         await asyncio.wait_for(first.ended(), 120)

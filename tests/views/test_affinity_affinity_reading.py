@@ -9,14 +9,14 @@ from workbench.views.affinity import affinity_view, divergence, flips, in_order,
 CAPTIONS = ("a red star", "a blue ring", "one red ring", "a green dot")
 
 
-def said(seed: int, num_pairs: int = 4, scale: float = 10.0) -> ProbeOutputs:
+def outputs(seed: int, num_pairs: int = 4, scale: float = 10.0) -> ProbeOutputs:
     generator = np.random.default_rng(seed)
     both = generator.normal(size=(2, num_pairs, 6))
     both /= np.linalg.norm(both, axis=2, keepdims=True)
     return ProbeOutputs(both[0].astype(np.float16), both[1].astype(np.float16), scale)
 
 
-PROBE = Probe(5, CAPTIONS, said(1), said(2, scale=20.0))
+PROBE = Probe(5, CAPTIONS, outputs(1), outputs(2, scale=20.0))
 
 
 def softmax(row: np.ndarray) -> np.ndarray:
@@ -24,7 +24,7 @@ def softmax(row: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("between", "rows", "columns"), [("image-image", 0, 0), ("text-text", 1, 1)])
-def test_within_a_modality_no_item_is_its_own_neighbour(between, rows: int, columns: int) -> None:
+def test_within_a_modality_the_softmax_excludes_the_diagonal(between, rows: int, columns: int) -> None:
     view = affinity_view(PROBE, "affinity", between)
     sides = [PROBE.student.image_PD.astype(float), PROBE.student.text_PD.astype(float)]
     for k in range(4):
@@ -35,16 +35,16 @@ def test_within_a_modality_no_item_is_its_own_neighbour(between, rows: int, colu
 
 
 def test_all_is_the_four_blocks_and_cosines_are_symmetric() -> None:
-    whole = affinity_view(PROBE, "affinity", "all").student_PP
-    assert whole.shape == (8, 8)
-    assert whole[:4, :4] == pytest.approx(affinity_view(PROBE, "affinity", "image-image").student_PP)
-    assert whole[:4, 4:] == pytest.approx(affinity_view(PROBE).student_PP)
-    assert whole[4:, 4:] == pytest.approx(affinity_view(PROBE, "affinity", "text-text").student_PP)
+    full = affinity_view(PROBE, "affinity", "all").student_PP
+    assert full.shape == (8, 8)
+    assert full[:4, :4] == pytest.approx(affinity_view(PROBE, "affinity", "image-image").student_PP)
+    assert full[:4, 4:] == pytest.approx(affinity_view(PROBE).student_PP)
+    assert full[4:, 4:] == pytest.approx(affinity_view(PROBE, "affinity", "text-text").student_PP)
     cosines = affinity_view(PROBE, "cosine", "all").student_PP
     assert cosines == pytest.approx(cosines.T)
 
 
-def test_another_scale_can_be_asked_for_by_model() -> None:
+def test_each_model_can_have_another_scale() -> None:
     view = affinity_view(PROBE, "affinity", "image-text", student_scale=3.0, teacher_scale=7.0)
     cosine = PROBE.student.image_PD.astype(float) @ PROBE.student.text_PD.astype(float).T
     assert view.student_PP[2] == pytest.approx(softmax(3 * cosine[2]))
@@ -69,12 +69,12 @@ def test_clustering_puts_like_items_together() -> None:
 
 @given(st.permutations(range(4)))
 def test_an_order_moves_rows_and_columns_of_both_halves_together(order: list[int]) -> None:
-    whole = affinity_view(PROBE, "cosine", "all").student_PP
-    placed = in_order(whole, order)
+    full = affinity_view(PROBE, "cosine", "all").student_PP
+    placed = in_order(full, order)
     for i, j in ((0, 1), (3, 2)):
-        assert placed[i, j] == whole[order[i], order[j]]
-        assert placed[i, 4 + j] == whole[order[i], 4 + order[j]]
-        assert placed[4 + i, j] == whole[4 + order[i], order[j]]
+        assert placed[i, j] == full[order[i], order[j]]
+        assert placed[i, 4 + j] == full[order[i], 4 + order[j]]
+        assert placed[4 + i, j] == full[4 + order[i], order[j]]
 
 
 def test_ranks_recall_and_flips_by_brute_force() -> None:
@@ -82,15 +82,15 @@ def test_ranks_recall_and_flips_by_brute_force() -> None:
     expected = [1 + sum(cosine[k, j] > cosine[k, k] for j in range(4) if j != k) for k in range(4)]
     assert ranks(PROBE.student).tolist() == expected
     assert recall_at_1(PROBE.student) == expected.count(1) / 4
-    later = Probe(9, CAPTIONS, said(7))
+    later = Probe(9, CAPTIONS, outputs(7))
     found = {flip.pair: (flip.rank_before, flip.rank_after) for flip in flips(PROBE, later)}
     after = ranks(later.student).tolist()
     assert found == {k: (expected[k], after[k]) for k in range(4) if (expected[k] == 1) != (after[k] == 1)}
-    with pytest.raises(ValueError, match="different pairs"):
-        flips(PROBE, Probe(9, CAPTIONS[:1], said(7, 1)))
+    with pytest.raises(ValueError, match="different probe pairs"):
+        flips(PROBE, Probe(9, CAPTIONS[:1], outputs(7, 1)))
 
 
-def test_equal_embeddings_are_no_hit() -> None:
+def test_ties_are_not_hits() -> None:
     one = np.ones((3, 2), dtype=np.float16) / np.float16(2**0.5)
     assert recall_at_1(ProbeOutputs(one, one, 1.0)) == 0
 

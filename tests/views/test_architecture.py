@@ -53,8 +53,8 @@ def snapshot(step: int = 0, stage: int = 0, learning: bool = False, **towers: To
     return MaskSnapshot(step, stage, learning, 0.5, 0.5, towers or {"image": mask_of(BEFORE, AFTER)})
 
 
-def test_what_remains_is_a_share_layer_by_layer() -> None:
-    left = TowerChange(BEFORE, AFTER).remains
+def test_kept_shares_are_by_layer() -> None:
+    left = TowerChange(BEFORE, AFTER).kept_shares
     assert left.embedding == 0.75
     np.testing.assert_allclose(left.heads_K, [0.25, 1, 0])
     np.testing.assert_allclose(left.channels_K, [0, 0.5, 0])
@@ -80,7 +80,7 @@ def test_table_9_is_rebuilt_from_masks() -> None:
     ]
     assert [means(shape).weights for shape in (IMAGE, TEXT)] == [12 * 12 * 768**2, 12 * 12 * 512**2]
     # By hand: a layer's matrices and the biases of queries, keys, values, outputs and FFN, and its two norms; then the
-    # patches of 32 x 32 in three colours, 50 or 77 positions, the class token, the norms outside and the projection.
+    # patches of 32 x 32 in three colors, 50 or 77 positions, the class token, the norms outside and the projection.
     inner = {"image": 64 * 112, "text": 64 * 60}
     channels = {"image": 24536, "text": 8993}
     rest = {
@@ -97,7 +97,7 @@ def test_table_9_is_rebuilt_from_masks() -> None:
     assert view.sparsity == pytest.approx(1 - (rows["image"].weights + rows["text"].weights) / before)
 
 
-def test_while_masks_are_learnt_what_is_expected_to_stay_counts() -> None:
+def test_while_masks_are_learned_the_expected_parts_count() -> None:
     soft = TowerMask(
         TowerShape(width=4, head_width=2, heads=(3,), channels=(4,)),
         np.array([0.9, 0.2, 0.8, 0.7], dtype=np.float32),  # 2.6 in all: 4 - round(1.4) = 3
@@ -108,11 +108,11 @@ def test_while_masks_are_learnt_what_is_expected_to_stay_counts() -> None:
     assert view.towers["text"].student == TowerShape(width=3, head_width=2, heads=(0,), channels=(2,))
     assert soft.kept.embedding == (0, 2, 3)
     assert soft.kept.channels == ((0, 1),)  # of equal ones the first
-    assert view.when == "stage 2, step 120, masks still learnt"
+    assert view.when == "stage 2, step 120, masks still being learned"
     assert architecture(snapshot()).when == ""
 
 
-def test_masks_that_expect_nothing_leave_one_embedding_channel() -> None:
+def test_closed_masks_leave_one_embedding_channel() -> None:
     nothing = mask_of(BEFORE, AFTER.model_copy(update={"width": 1}))
     closed = TowerMask(BEFORE, nothing.embedding_C * 0, nothing.heads, nothing.channels)
     assert closed.kept.embedding == (0,)
@@ -147,7 +147,7 @@ def test_overlap_counts_shared_parts_and_chance() -> None:
     assert {overlap.shared for overlap in itself.values()} == {1}
 
 
-def test_runs_that_cannot_be_compared_say_why() -> None:
+def test_incomparable_runs_are_refused() -> None:
     mine, theirs = mask_of(BEFORE, AFTER), mask_of(IMAGE, IMAGE)
     with pytest.raises(ValueError, match="different towers"):
         overlap_of_runs(snapshot(image=mine), snapshot(text=mine))

@@ -27,7 +27,7 @@ def runs(*changes: dict) -> list[ComparedRun]:
     return [ComparedRun(f"run{number}", BASE | change) for number, change in enumerate(changes)]
 
 
-def test_equal_runs_differ_in_nothing_and_every_setting_is_still_there() -> None:
+def test_equal_runs_have_no_differing_settings() -> None:
     machine = {"machine": {"pid": 2, "torch": "2.15"}, "question": "Why?"}  # neither means anything
     comparison = compare_runs(runs({}, machine))
     assert comparison.differing == ()
@@ -35,14 +35,14 @@ def test_equal_runs_differ_in_nothing_and_every_setting_is_still_there() -> None
     assert not {"question", "machine.pid"} & {setting.name for setting in comparison.settings}
 
 
-def test_what_differs_comes_first_in_the_configs_order() -> None:
+def test_differing_settings_come_first_in_the_configs_order() -> None:
     other = {"seed": 1, "data": BASE["data"] | {"views": 0}, "machine": {"pid": 2, "torch": "2.16"}}
     comparison = compare_runs(runs({}, other))
     assert [setting.name for setting in comparison.settings][:3] == ["seed", "data.views", "machine.torch"]
     assert [setting.values for setting in comparison.differing] == [(0, 1), (3, 0), ("2.15", "2.16")]
 
 
-def test_a_loss_that_a_run_has_not_is_missing_but_for_what_goes_without_saying() -> None:
+def test_settings_of_an_absent_loss_are_missing_except_defaults() -> None:
     comparison = compare_runs(runs({}, {"loss": BASE["loss"] | {"fd": FD}}))
     differing = {setting.name: setting.values for setting in comparison.differing}
     assert differing == {"loss.fd.weight": (None, 2000.0), "loss.fd.convention": (None, "released")}
@@ -64,7 +64,7 @@ def test_differences_are_to_the_first_and_their_errors_those_of_independent_meas
     assert comparison.to_json()["splits"]["validation"]["metrics"]["image_to_text_r1"]["values"] == [0.1, 0.3, None]
 
 
-def test_a_metric_or_split_that_a_run_has_not_is_missing() -> None:
+def test_an_absent_metric_or_split_is_missing() -> None:
     both = evaluated(0.1) | {"test": Evaluated(80, 9, {"cka": 0.5})}
     comparison = compare_runs([ComparedRun("a", BASE, both), ComparedRun("b", BASE, evaluated(0.2))])
     assert [split.split for split in comparison.splits] == ["validation", "test"]

@@ -19,11 +19,11 @@ def test_settings_without_a_reason_are_not_compared() -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), ([0.9, 0.98], (0.9, 0.98)), (0.1, 0.1 + 1e-12), ("x", "x")])
-def test_equal_values_are_no_departure(one: object, other: object) -> None:
+def test_equal_values_do_not_depart(one: object, other: object) -> None:
     assert found({"a": {"b": one}}, {"a": {"b": other}}) == []
 
 
-def test_the_first_reason_that_fits_is_given() -> None:
+def test_the_first_matching_reason_counts() -> None:
     published = {"loss": {"fd": {"weight": 2000, "scale": 1}}}
     assert found(published, {"loss": {"fd": {"weight": 5, "scale": 2}}}) == [
         ("loss.fd.weight", 2000, 5, "why fd"),
@@ -50,7 +50,7 @@ def test_every_paper_names_a_recipe_that_departs_from_it_in_nothing() -> None:
         assert departures(paper, settings, settings).departures == ()
 
 
-def test_reasons_are_of_settings_that_there_are_and_one_clause_long() -> None:
+def test_reasons_are_short_and_of_existing_settings() -> None:
     for paper in papers():
         settings = load_recipe(paper.recipe).model_dump()
         for setting, why in paper.why.items():

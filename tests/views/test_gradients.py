@@ -15,7 +15,7 @@ from workbench.views.gradients import (
     plane_pairs,
 )
 
-# Two weights a place: clip pulls along the first, fd along the second, icl against clip.
+# Two weights: the gradient of clip is along the first, of fd along the second, of icl opposite to clip.
 VECTORS = {"clip": (3.0, 0.0), "fd": (0.0, 4.0), "icl": (-1.0, 1.0)}
 
 
@@ -25,11 +25,11 @@ def snapshot(step: int, *losses: str) -> Gradients:
     return Gradients(step, losses, {p: (scale[p] * vectors_KP) @ (scale[p] * vectors_KP).T for p in PLACES})
 
 
-def test_pulls_are_norms_and_shares_by_step() -> None:
+def test_norms_and_shares_are_by_step() -> None:
     view = gradients_view([snapshot(1, "clip", "fd"), snapshot(120, "clip", "fd", "icl")])
     assert view.steps == [1, 120]
-    assert [(pull.step, pull.loss) for pull in view.pulls][:3] == [(1, "clip"), (1, "fd"), (120, "clip")]
-    clip, fd = view.pulls[:2]
+    assert [(norms.step, norms.loss) for norms in view.norms][:3] == [(1, "clip"), (1, "fd"), (120, "clip")]
+    clip, fd = view.norms[:2]
     assert (clip.image, clip.text, clip.image_tower, clip.text_tower) == pytest.approx((3, 6, 9, 12))
     assert (clip.share, fd.share) == pytest.approx((3 / 7, 4 / 7))
 
@@ -41,13 +41,13 @@ def test_a_loss_that_came_on_later_has_fewer_points() -> None:
     assert view.shares["clip"].value.tolist() == pytest.approx([3 / 7, 3 / (7 + np.sqrt(2))])
 
 
-def test_cosines_and_fights_are_the_newest_and_the_fiercest_comes_first() -> None:
+def test_conflicts_are_of_the_newest_step_most_negative_first() -> None:
     view = gradients_view([snapshot(1, "icl", "clip"), snapshot(120, "clip", "fd", "icl")])
     root = np.sqrt(0.5)
     assert (view.step, view.losses) == (120, ("clip", "fd", "icl"))
     assert view.tower_cosine_KK == pytest.approx(np.array([[1, 0, -root], [0, 1, root], [-root, root, 1]]))
-    assert [(fight.first, fight.second) for fight in view.fights] == [("clip", "icl")]
-    assert view.fights[0].cosine == pytest.approx(-root)
+    assert [(pair.first, pair.second) for pair in view.conflicts] == [("clip", "icl")]
+    assert view.conflicts[0].cosine == pytest.approx(-root)
 
 
 def test_many_steps_are_thinned_to_a_few_with_both_ends() -> None:
@@ -64,12 +64,12 @@ def test_json_holds_plain_values() -> None:
     assert document["tower_cosines"] == document["embedding_cosines"] == [[1]]
 
 
-def test_no_snapshot_says_how_to_get_one() -> None:
+def test_without_snapshots_the_error_names_the_setting() -> None:
     with pytest.raises(ValueError, match=r"--set log.diagnose_every_steps=50"):
         gradients_view([])
 
 
-def test_cosines_over_the_steps_are_of_the_steps_at_which_both_losses_were_on() -> None:
+def test_cosines_over_training_need_both_losses_active() -> None:
     view = gradients_view([snapshot(1, "clip", "icl"), snapshot(120, "clip", "fd", "icl")])
     root = np.sqrt(0.5)
     assert view.cosines["clip", "icl"].step.tolist() == [1, 120]
@@ -78,16 +78,16 @@ def test_cosines_over_the_steps_are_of_the_steps_at_which_both_losses_were_on() 
     assert view.cosines["icl", "fd"].value == pytest.approx([root])
 
 
-def test_an_earlier_step_can_be_asked_for() -> None:
+def test_an_earlier_step_can_be_chosen() -> None:
     snapshots = [snapshot(1, "icl", "clip"), snapshot(120, "clip", "fd", "icl")]
     view = gradients_view(snapshots, 1)
     assert (view.step, view.losses) == (1, ("icl", "clip"))
     assert view.steps == [1, 120]
-    with pytest.raises(ValueError, match="those after 1, 120"):
+    with pytest.raises(ValueError, match="after 1, 120"):
         gradients_view(snapshots, 2)
 
 
-def test_the_applied_weight_is_what_the_log_added_over_what_it_found() -> None:
+def test_the_applied_weight_is_weighted_over_unweighted_loss() -> None:
     numbers = dict.fromkeys(("learning_rate", "grad_norm", "step_time_s", "pairs_per_s", "elapsed_s", "peak_mb"), 1.0)
     terms, weighted = {"clip": 2.0, "fd": 0.5, "gd": 0.0}, {"clip": 2.0, "fd": 5.0, "gd": 0.0}
     event = StepDone(run="a", step=4, loss=7.0, terms=terms, weighted=weighted, scales={}, **numbers)
@@ -107,7 +107,7 @@ def autograd(pairs, index: int, scale: float, place_D: np.ndarray) -> np.ndarray
 
 
 @pytest.mark.parametrize("scale", [1.0, 7.0, 60.0])
-def test_the_field_is_the_gradient_of_clip_at_every_place(scale: float) -> None:
+def test_the_field_is_the_gradient_of_clip_at_every_grid_point(scale: float) -> None:
     student, _ = plane_pairs(5)
     places_ND = np.random.default_rng(0).normal(size=(6, 2))
     found_ND = image_gradient(student, 3, scale, places_ND)
@@ -115,28 +115,28 @@ def test_the_field_is_the_gradient_of_clip_at_every_place(scale: float) -> None:
         assert found_D == pytest.approx(autograd(student, 3, scale, place_D), abs=1e-9 * scale)
 
 
-def test_the_price_is_gds_term_and_0_where_student_and_teacher_are_one() -> None:
+def test_the_gd_loss_is_0_for_equal_models() -> None:
     student, teacher = plane_pairs(4)
     view = gradient_field(student, teacher, 1, 5.0, 8.0)
     ours, theirs = autograd(student, 1, 5.0, student.image_BD[1]), autograd(teacher, 1, 8.0, teacher.image_BD[1])
-    assert view.price == pytest.approx(((ours - theirs) ** 2).sum())
-    assert view.student_pull_D == pytest.approx(-ours)
-    assert gradient_field(teacher, teacher, 1, 5.0, 5.0).price == pytest.approx(0, abs=1e-12)
+    assert view.gd_loss == pytest.approx(((ours - theirs) ** 2).sum())
+    assert view.student_descent_D == pytest.approx(-ours)
+    assert gradient_field(teacher, teacher, 1, 5.0, 5.0).gd_loss == pytest.approx(0, abs=1e-12)
     row, column = 3, 14
     place_D = np.array([view.axis_N[column], view.axis_N[row]])
-    assert view.pull_NND[row, column] == pytest.approx(-autograd(student, 1, 5.0, place_D))
+    assert view.descent_NND[row, column] == pytest.approx(-autograd(student, 1, 5.0, place_D))
 
 
-def test_moving_one_picture_leaves_the_others() -> None:
+def test_moving_one_image_keeps_the_others() -> None:
     student, _ = plane_pairs(4)
     other = moved(student, 2, np.pi / 2)
     assert other.image_BD[2] == pytest.approx([0, 1])
     assert np.delete(other.image_BD, 2, 0) == pytest.approx(np.delete(student.image_BD, 2, 0))
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     student, teacher = plane_pairs(3)
-    with pytest.raises(ValueError, match="above 0"):
+    with pytest.raises(ValueError, match="must be positive"):
         gradient_field(student, teacher, 0, 0.0, 1.0)
     with pytest.raises(ValueError, match="0 to 2"):
         gradient_field(student, teacher, 3, 1.0, 1.0)

@@ -27,7 +27,7 @@ def brute(logits: np.ndarray) -> float:
 
 
 @given(st.integers(2, 12), st.floats(0, 30), st.integers(0, 100))
-def test_the_bound_is_brute_forces_and_never_more_than_log_of_the_negatives(size: int, scale: float, seed: int) -> None:
+def test_the_bound_equals_brute_force_and_is_at_most_log_n(size: int, scale: float, seed: int) -> None:
     logits = scale * np.random.default_rng(seed).uniform(-1, 1, (size, size))
     others = -logits.T
     found = bound(np.stack([logits, others]))
@@ -35,7 +35,7 @@ def test_the_bound_is_brute_forces_and_never_more_than_log_of_the_negatives(size
     assert (found <= math.log(size - 1)).all()
 
 
-def test_scores_that_would_overflow_are_contrasted_too() -> None:
+def test_large_scores_do_not_overflow() -> None:
     assert bound(np.eye(5)[None] * 1e4) == pytest.approx(math.log(4))
 
 
@@ -51,7 +51,7 @@ def test_sizes_double_up_to_half_of_the_pairs_and_each_is_the_mean_of_draws_from
         assert found.mean_N[place] == pytest.approx(np.mean(values), abs=4 * error)
 
 
-def test_a_band_is_as_wide_as_batches_of_endlessly_many_pairs_spread() -> None:
+def test_an_interval_matches_batches_of_an_infinite_population() -> None:
     spans = []
     for seed in range(12):
         rows = np.random.default_rng(seed).normal(size=(64, 3))
@@ -67,7 +67,7 @@ def test_a_band_is_as_wide_as_batches_of_endlessly_many_pairs_spread() -> None:
     assert np.mean(spans) == pytest.approx(high - low, rel=0.2)
 
 
-def test_pairs_with_a_known_answer_are_found_where_the_negatives_suffice_and_capped_where_they_do_not() -> None:
+def test_known_information_is_recovered_with_enough_negatives_and_capped_with_few() -> None:
     few, many = (information_bounds(*known_answer(nats, 1200), 1.0) for nats in (2.0, 9.0))
     assert few.mean_N[-1] == pytest.approx(2.0, abs=0.15)
     assert (few.mean_N <= 2.0 + 0.05).all()
@@ -83,7 +83,7 @@ def test_known_pairs_are_correlated_as_their_information_says() -> None:
     assert np.std(columns[:, 0]) == pytest.approx(1.0, rel=0.02)
 
 
-def test_from_where_more_negatives_help_little() -> None:
+def test_saturation_is_where_the_slope_falls_below_half() -> None:
     def where(*means: float) -> int | None:
         mean_N = np.array(means)
         return InformationBounds(2 ** np.arange(len(means)), mean_N, mean_N, mean_N).saturates_at
@@ -96,7 +96,7 @@ def test_from_where_more_negatives_help_little() -> None:
 
 
 def test_too_few_or_unpaired_pairs_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 pairs or more"):
+    with pytest.raises(ValueError, match="at least 3 complete pairs"):
         information_bounds(np.ones((2, 2)), np.ones((2, 2)), 1.0)
     with pytest.raises(ValueError, match="4 rows, 5 columns"):
         information_bounds(np.ones((4, 2)), np.ones((5, 2)), 1.0)
@@ -115,11 +115,11 @@ def events(icl: bool = True) -> list:
     ]
 
 
-def test_a_run_tells_its_bounds_on_batches_and_on_validation_pairs() -> None:
+def test_bounds_are_on_training_batches_and_on_validation_pairs() -> None:
     view = information_over_time(events(), [1000, 700])
     assert view is not None
     assert view.training.value.tolist() == [pytest.approx(math.log(99) - 4)]
-    assert {side: series.value.tolist() for side, series in view.held_out.items()} == {"picture": [1.5], "text": [2.5]}
+    assert {side: series.value.tolist() for side, series in view.held_out.items()} == {"image": [1.5], "text": [2.5]}
     assert view.held_out_most == pytest.approx((1000 * math.log(999) + 700 * math.log(699)) / 1700)
     assert (view.training_most, view.held_out_pairs, view.batch_size) == (pytest.approx(math.log(99)), 1700, 100)
 

@@ -1,4 +1,4 @@
-"""The timeline says at every snapshot what its masks say, tower by tower and layer by layer."""
+"""The mask timeline against its snapshots, by tower and layer."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def snapshot(step: int, openness: float, towers: tuple[str, ...] = ("text",)) ->
     return MaskSnapshot(step, step // 10, step % 10 < 5, 1 - openness, 0.5, dict.fromkeys(towers, mask))
 
 
-def test_every_snapshot_has_its_place() -> None:
+def test_the_timeline_has_every_snapshot() -> None:
     view = mask_timeline([snapshot(0, 1.0), snapshot(5, 0.75), snapshot(10, 0.5)])
     assert view.steps == [0, 5, 10]
     assert view.sparsity.value.tolist() == [0, 0.25, 0.5]
@@ -37,12 +37,12 @@ def test_json_is_by_snapshot() -> None:
     assert document["sparsity"] == [0, 0.5]
 
 
-def test_a_tower_that_is_not_always_there_is_left_out() -> None:
+def test_a_tower_that_is_not_in_every_snapshot_is_left_out() -> None:
     view = mask_timeline([snapshot(0, 1.0, ("image", "text")), snapshot(5, 0.5)])
     assert view.towers.keys() == {"text"}
 
 
-def test_masks_that_do_not_change_have_no_timeline() -> None:
+def test_fewer_than_two_snapshots_have_no_timeline() -> None:
     for few in ([], [snapshot(0, 1.0)]):
         with pytest.raises(ValueError, match="do not change in this run"):
             mask_timeline(few)

@@ -29,18 +29,18 @@ def test_an_evaluation_has_the_sparsity_of_the_snapshot_before_it() -> None:
     assert found == [(5, 1, True, 0, 0.9), (12, 1, False, 0.25, 0.7), (30, 2, False, 0.75, 0.4)]
 
 
-def test_a_metric_that_is_not_there_is_answered_with_those_that_are() -> None:
+def test_for_an_absent_metric_the_error_lists_those_there_are() -> None:
     with pytest.raises(ValueError, match="evaluated: image_to_text_r1"):
         pruned(SNAPSHOTS, [evaluated(5, 0.9)], "cka")
     with pytest.raises(ValueError, match="evaluated: none"):
         pruned(SNAPSHOTS, [], "cka")
 
 
-def test_a_stage_takes_what_there_was_after_the_one_before() -> None:
+def test_a_stage_removes_from_what_the_last_one_left() -> None:
     rows = {(row.stage, row.part): row for row in removed(SNAPSHOTS)}
     assert (rows[1, "channels"].before, rows[1, "channels"].after) == (4, 3)
     assert (rows[2, "channels"].before, rows[2, "channels"].after) == (3, 1)
     assert rows[2, "channels"].gone == pytest.approx(0.5)
     assert rows[2, "heads"].gone == 0
-    whole = SHAPE.block_weights
-    assert rows[1, "weights"].gone + rows[2, "weights"].gone == pytest.approx(3 * 2 * 4 / whole)
+    total = SHAPE.block_weights
+    assert rows[1, "weights"].gone + rows[2, "weights"].gone == pytest.approx(3 * 2 * 4 / total)

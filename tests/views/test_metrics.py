@@ -19,7 +19,7 @@ SURFACE = [
 ]
 
 
-def test_every_promised_metric_has_a_label_of_its_own() -> None:
+def test_every_documented_metric_has_a_label() -> None:
     assert set(SURFACE) <= set(METRIC_LABELS)
     assert all(METRIC_LABELS[name].name == name for name in METRIC_LABELS)
     assert len({metric.label for metric in METRIC_LABELS.values()}) == len(METRIC_LABELS)
@@ -50,7 +50,7 @@ def test_titles_name_the_unit() -> None:
     assert metric_label("cka").title == "linear CKA"
 
 
-def test_an_unknown_metric_goes_by_its_name_and_comes_last() -> None:
+def test_an_unknown_metric_is_labeled_by_its_name_and_comes_last() -> None:
     label = metric_label("my_own_score")
     assert (label.label, label.unit, label.higher_is_better) == ("my own score", "", None)
     assert in_order({"b_score", "cka", "a_score", "zero_shot_top1"}) == [
@@ -70,10 +70,10 @@ def test_the_ends_of_a_means_interval_stay_within_the_metrics_range() -> None:
     assert loss.interval(-1.0, 2.0) == "\N{MINUS SIGN}1.000 to 2.000"
 
 
-def test_an_interval_that_is_not_known_is_nothing() -> None:
+def test_an_unknown_interval_is_empty() -> None:
     assert metric_label("cka").interval(math.nan, math.nan) == ""
     assert metric_label("cka").interval(-math.inf, math.inf) == ""
 
 
-def test_a_name_of_a_file_steers_no_terminal() -> None:
+def test_control_characters_in_names_are_escaped() -> None:
     assert metric_label("a\x1b[2J\nb").title == r"a\x1b[2J\nb"

@@ -17,7 +17,7 @@ def table(values: dict[str, dict[str, object]], means: dict[str, float]) -> Stud
     return StudyTable("s", "?", "a", "test", (R1, KL), cells, {name: {} for name in values} | entries)
 
 
-def test_a_line_a_finished_cell_and_an_axis_a_setting_and_metric() -> None:
+def test_lines_are_finished_cells_and_axes_settings_and_metrics() -> None:
     view = parallel(table({"a": {"w": 1}, "b": {"w": 5}, "c": {"w": 9}}, {"a": 0.1, "b": 0.3}))
     assert view.lines == ("a", "b")
     assert [axis.name for axis in view.axes] == ["w", "image_to_text_r1"]
@@ -25,7 +25,7 @@ def test_a_line_a_finished_cell_and_an_axis_a_setting_and_metric() -> None:
     assert view.axes[1].height_N == pytest.approx([0, 1])
 
 
-def test_a_brush_keeps_what_lies_within_all_its_axes() -> None:
+def test_brushes_keep_lines_within_all_limits() -> None:
     view = parallel(table({"a": {"w": 1}, "b": {"w": 5}, "c": {"w": 9}}, {"a": 0.1, "b": 0.3, "c": 0.2}))
     assert view.kept_N({}).tolist() == [True, True, True]
     assert view.kept_N({"w": (2, 9)}).tolist() == [False, True, True]
@@ -43,6 +43,6 @@ def test_words_are_numbered_and_cells_of_different_settings_go_by_name() -> None
     assert np.isfinite(mixed.axes[1].height_N).all()
 
 
-def test_a_study_without_an_end_has_nothing_to_draw() -> None:
+def test_a_study_without_a_finished_run_has_nothing_to_draw() -> None:
     with pytest.raises(ValueError, match="no run of study 's' has finished"):
         parallel(table({"a": {"w": 1}}, {}))

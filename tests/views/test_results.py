@@ -32,7 +32,7 @@ def test_a_cell_has_mean_spread_over_seeds_and_error_over_items() -> None:
     assert (cells["zzz"].spread, cells["zzz"].mean) == (None, 2.0)
 
 
-def test_cells_read_as_people_write_them() -> None:
+def test_cells_are_text_with_their_error() -> None:
     view = results_view(ROWS)
     teacher, baseline = view.models
     retrieval, cka, other = view.columns
@@ -52,7 +52,7 @@ def test_a_row_is_json() -> None:
     }
 
 
-def test_two_rows_of_one_seed_are_an_error() -> None:
+def test_two_rows_of_one_seed_are_refused() -> None:
     with pytest.raises(ValueError, match="baseline has two rows of seed 1"):
         results_view([*ROWS, ROWS[2]])
 
@@ -92,7 +92,7 @@ def test_the_gain_reads_in_points_or_in_the_metrics_unit() -> None:
     assert view.interval_text == "95 %: \N{EN DASH} to \N{EN DASH}"
 
 
-def test_seeds_that_do_not_pair_are_an_error() -> None:
+def test_unpaired_seeds_are_refused() -> None:
     both = [*rows("a", {0: 0.3, 1: 0.3}), *rows("b", {0: 0.5, 2: 0.5})]
     with pytest.raises(ValueError, match="a and b do not have text_to_image_r1 at the same seeds"):
         paired_view(both, "text_to_image_r1", "a", "b", GAIN)

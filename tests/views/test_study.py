@@ -23,7 +23,7 @@ def finished(seed: int, value: float) -> Replicate:
     return Replicate(seed, "finished", f"run-{seed}", metrics={"r1": value}, validation={"r1": value / 2})
 
 
-def test_only_finished_seeds_have_figures_and_the_gravest_state_is_said():
+def test_only_finished_seeds_have_values_and_the_most_severe_state_counts():
     one = cell("a", finished(0, 0.3), Replicate(1, "running", "r", 40, 80), Replicate(2, "diverged", "d", 7, 80))
     assert one.by_seed("r1") == {0: 0.3}
     assert one.by_seed("r1", validation=True) == {0: 0.15}
@@ -34,7 +34,7 @@ def test_only_finished_seeds_have_figures_and_the_gravest_state_is_said():
     assert cell("c", Replicate(0)).state == "missing"
 
 
-def test_a_figure_that_is_not_finite_is_none():
+def test_a_value_that_is_not_finite_is_none():
     assert cell("a", finished(0, float("nan")), finished(1, 0.2)).by_seed("r1") == {1: 0.2}
 
 
@@ -51,7 +51,7 @@ def test_cells_of_one_rising_setting_are_a_series():
     assert table(cell("a", w=False), cell("b", w=True)).levels is None
 
 
-def test_the_papers_figures_keep_the_digits_they_were_printed_with():
+def test_the_papers_values_keep_their_digits():
     label = metric_label("zero_shot_top1")
     assert [paper_in_our_unit(label, value) for value in (31.0, 34.2, 30.55, 34.90)] == [
         "31.0",
@@ -71,7 +71,7 @@ points = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.tuples(*[
 
 
 @given(points)
-def test_the_front_is_what_nothing_beats(values):
+def test_the_pareto_front_by_brute_force(values):
     found = {point.cell for point in pareto(values, ["maximize", "minimize"]) if point.on_front}
     for name, (up, down) in values.items():
         beaten = any(u >= up and d <= down and (u, d) != (up, down) for u, d in values.values())

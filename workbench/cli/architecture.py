@@ -149,7 +149,7 @@ def _shape_rows(change: "TowerChange") -> list[list[str]]:
 
 
 def _layer_rows(change: "TowerChange") -> list[list[str]]:
-    teacher, student, remains = change.teacher, change.student, change.remains
+    teacher, student, remains = change.teacher, change.student, change.kept_shares
     heads = zip(student.heads, teacher.heads, remains.heads_K, strict=True)
     channels = zip(student.channels, teacher.channels, remains.channels_K, strict=True)
     both = [

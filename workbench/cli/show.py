@@ -46,7 +46,7 @@ def _print_norms(view: "GradientsView") -> None:
 
     shown = view.thinned(NUM_SHOWN)
     rows = []
-    for pull in (pull for pull in view.pulls if pull.step in shown):
+    for pull in (pull for pull in view.norms if pull.step in shown):
         norms = (pull.image, pull.text, pull.image_tower, pull.text_tower)
         rows.append([str(pull.step), pull.loss, *(f"{norm:.3g}" for norm in norms), f"{pull.share:.1%}"])
     print_line("")
@@ -69,7 +69,7 @@ def _print_cosines(view: "GradientsView") -> None:
     print_line("")
     print_wrapped(f"Gradient conflict: cosines at the towers' weights after step {view.step}, * if negative")
     print_rows(["", *view.losses], rows)
-    conflicts = ", ".join(f"{visible(pair.first)} and {visible(pair.second)}" for pair in view.fights)
+    conflicts = ", ".join(f"{visible(pair.first)} and {visible(pair.second)}" for pair in view.conflicts)
     print_wrapped(f"conflicts: {conflicts}" if conflicts else "no conflicts")
 
 

@@ -1,4 +1,7 @@
-"""The weight that gradient distillation needs, by temperature and convention."""
+"""Affinity matrices with their differences, affinity sharpness by temperature, and GD's weight by temperature.
+
+Shape letters: M rows and columns of a matrix, N scales.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.figures.style import FAINT, INK, finish, palette, style
+from workbench.figures.style import FAINT, INK, finish, freeze_layout, palette, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,13 +17,8 @@ if TYPE_CHECKING:
 
     from workbench.views.affinity import Floats, Sharpness
 
-
-# Affinity matrices of teacher, students and their differences side by side, and how sharp affinities are.
-#
-# Shape letter: M items of a matrix's side.
-
 PANEL_IN, BAR_IN, TOP_IN = 2.75, 0.62, 0.5
-SEQUENTIAL, DIVERGING = "rocket_r", "vlag"  # seaborn's; people with any common colour blindness can read both
+SEQUENTIAL, DIVERGING = "rocket_r", "vlag"  # readable with color blindness
 MARK = "#00E5FF"
 TITLE_PT = 8.5
 DIFFERENCE, SHARPNESS = "difference", "sharpness"
@@ -30,7 +28,7 @@ DIFFERENCE, SHARPNESS = "difference", "sharpness"
 class Panel:
     """One matrix [M, M] with its title.
 
-    A difference has its own scale, centred at 0; ``halves`` says that it is of pictures and texts together.
+    A difference has a color scale centered at 0. ``halves`` marks a matrix over images and texts together.
     """
 
     title: str
@@ -40,11 +38,11 @@ class Panel:
 
 
 def affinity_figure(panels: Sequence[Panel], label: str, chosen: tuple[int, int] | None = None) -> "Figure":
-    """The panels from left to right: one colour scale for all matrices, one for all differences.
+    """Panels from left to right, with one color scale for all matrices and one for all differences.
 
     Args:
-        label: what the shades of a matrix mean.
-        chosen: row and column of the cell to be marked.
+        label: title of the matrices' color bar.
+        chosen: row and column of the cell to mark.
     """
     import seaborn
     from matplotlib.figure import Figure
@@ -77,10 +75,10 @@ def affinity_figure(panels: Sequence[Panel], label: str, chosen: tuple[int, int]
 
 
 def change_panels(figure: "Figure", panels: Sequence[Panel], label: str, chosen: tuple[int, int] | None = None) -> bool:
-    """Lets a picture of :func:`affinity_figure` show other matrices, in half the time of drawing it anew.
+    """Update a figure of :func:`affinity_figure` in place, in half the time of a new one.
 
     Returns:
-        Whether it could: there must be as many panels, alike in size and kind, with shades that mean the same.
+        False, with the figure unchanged, if the panels differ in number, size or kind, or in the label.
     """
     shown = [axes for axes in figure.axes if axes.images]
     if figure.get_gid() != label or [_kind(axes) for axes in shown] != [
@@ -99,22 +97,22 @@ def change_panels(figure: "Figure", panels: Sequence[Panel], label: str, chosen:
 
 
 def _kind(axes: "Axes") -> tuple[tuple[int, ...], bool]:
-    """Size of a panel's matrix, and whether it is a difference."""
+    """The shape of a panel's matrix, and whether it is a difference."""
     shades = axes.images[0].get_array()
     assert shades is not None
     return shades.shape, axes.get_gid() == DIFFERENCE
 
 
 def _limits(panels: Sequence[Panel]) -> tuple[float, float, float]:
-    """The least and the greatest of all matrices, and the greatest size of all differences, 1 if there are none."""
+    """Minimum and maximum over all matrices, and the maximum absolute difference (1 if there is none)."""
     plain = [panel.matrix_MM for panel in panels if not panel.is_difference]
-    apart = [panel.matrix_MM for panel in panels if panel.is_difference]
+    differences = [panel.matrix_MM for panel in panels if panel.is_difference]
     low, high = min(float(matrix.min()) for matrix in plain), max(float(matrix.max()) for matrix in plain)
-    return low, high, max((float(np.abs(matrix).max()) for matrix in apart), default=0) or 1.0
+    return low, high, max((float(np.abs(matrix).max()) for matrix in differences), default=0) or 1.0
 
 
 def panel_at(figure: "Figure", x: float, y: float) -> tuple[int, int] | None:
-    """Row and column of the cell at a place of the picture (shares of its width and height, from the upper left)."""
+    """Row and column of the cell at a position; ``x`` and ``y`` are in [0, 1] from the figure's upper left corner."""
     for axes in figure.axes:
         box = axes.get_position()
         if axes.images and box.x0 <= x <= box.x1 and box.y0 <= 1 - y <= box.y1:
@@ -128,7 +126,7 @@ def panel_at(figure: "Figure", x: float, y: float) -> tuple[int, int] | None:
 
 
 def mark(figure: "Figure", chosen: tuple[int, int]) -> None:
-    """Lets a picture of :func:`affinity_figure` mark another cell, without drawing it anew."""
+    """Move the mark of a figure of :func:`affinity_figure` to another cell, in place."""
     for axes in figure.axes:
         if axes.images:
             for patch in list(axes.patches):
@@ -137,20 +135,19 @@ def mark(figure: "Figure", chosen: tuple[int, int]) -> None:
 
 
 def sharpness_figure(view: "Sharpness") -> "Figure":
-    """How many texts a picture's affinity is spread over, by scale; each model's own scale is marked."""
+    """The effective number of texts in an image's affinity by scale; each model's learned scale is marked."""
     from matplotlib.figure import Figure
 
     with style():
         figure = Figure(figsize=(6.4, 3.3), layout="constrained")
         figure.set_gid(SHARPNESS)
         draw_sharpness(figure.subplots(), view)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        freeze_layout(figure)
     return figure
 
 
 def change_sharpness(figure: "Figure", view: "Sharpness") -> bool:
-    """Lets a picture of :func:`sharpness_figure` show another view, without laying it out anew; whether it is one."""
+    """Update a figure of :func:`sharpness_figure` in place; False if it is another figure."""
     if figure.get_gid() != SHARPNESS:
         return False
     with style():
@@ -160,7 +157,7 @@ def change_sharpness(figure: "Figure", view: "Sharpness") -> bool:
 
 
 def draw_sharpness(axes: "Axes", view: "Sharpness") -> None:
-    """A line a model between all texts and one, a dot where its own scale is."""
+    """One line for each model, with a dot at its learned scale."""
     colors = palette(["teacher", "student"])
     for name, spread_N, own in (
         ("student", view.student_N, view.student_scale),
@@ -172,14 +169,14 @@ def draw_sharpness(axes: "Axes", view: "Sharpness") -> None:
         at = float(np.interp(np.log(own), np.log(view.scale_N), spread_N))
         axes.plot(own, at, marker="o", markersize=8, color=colors[name], markeredgecolor="white", zorder=4)
         shift, align = ((-6, 10), "right") if name == "student" else ((6, 10), "left")
-        label = f"{name}'s own, {own:.3g}"
+        label = f"{name}'s scale, {own:.3g}"
         axes.annotate(label, (own, at), shift, textcoords="offset points", fontsize=8, color=colors[name], ha=align)
     axes.axhline(view.num_pairs, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
-    axes.text(view.scale_N[0], view.num_pairs, " flat: nothing is taught", va="bottom", fontsize=8, color=FAINT)
+    axes.text(view.scale_N[0], view.num_pairs, " uniform: no information", va="bottom", fontsize=8, color=FAINT)
     axes.axhline(1, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
-    axes.text(view.scale_N[0], 1, " one-hot: only the label is taught", va="bottom", fontsize=8, color=FAINT)
+    axes.text(view.scale_N[0], 1, " one-hot: only the label", va="bottom", fontsize=8, color=FAINT)
     axes.set(xscale="log", xlabel="scale 1/\N{GREEK SMALL LETTER TAU}", ylim=(0, 1.12 * view.num_pairs))
-    axes.set(ylabel="texts a picture's affinity covers", xlim=(view.scale_N[0], view.scale_N[-1]))
+    axes.set(ylabel="effective number of texts, exp(entropy)", xlim=(view.scale_N[0], view.scale_N[-1]))
     axes.legend(loc="upper right")
     finish(axes)
 
@@ -201,18 +198,19 @@ def _mark(axes: "Axes", chosen: tuple[int, int]) -> None:
     from matplotlib.patches import Rectangle
 
     row, column = chosen
-    for colour, width in ((INK, 3.0), (MARK, 1.4)):
-        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=width))
+    for color, width in ((INK, 3.0), (MARK, 1.4)):
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=color, linewidth=width))
 
 
-COLORS = {"paper": "#0072B2", "released": "#D55E00"}
-PUBLISHED = 1e8
+CONVENTION_COLORS = {"paper": "#0072B2", "released": "#D55E00"}
+PUBLISHED = 1e8  # CLIP-KD's GD weight, for the released code
 
 
 def gd_weights_figure(scale_N: "Floats", weights: Mapping[str, "Floats"]) -> "Figure":
-    """λ_GD over 1/τ, both logarithmic, a line a convention; the released code's published weight is marked.
+    """The GD weight λ by scale 1/τ on logarithmic axes, one line for each convention, with the published weight.
 
     Args:
+        scale_N: float64 [N].
         weights: float64 [N] by convention.
     """
     from matplotlib.figure import Figure
@@ -221,23 +219,23 @@ def gd_weights_figure(scale_N: "Floats", weights: Mapping[str, "Floats"]) -> "Fi
         figure = Figure(figsize=(6.4, 3.4), layout="constrained")
         axes = figure.subplots()
         for name, weight_N in weights.items():
-            axes.plot(scale_N, weight_N, color=COLORS[name], linewidth=2)
+            axes.plot(scale_N, weight_N, color=CONVENTION_COLORS[name], linewidth=2)
             axes.annotate(
                 name,
                 (scale_N[-1], weight_N[-1]),
                 (5, 0),
                 textcoords="offset points",
-                color=COLORS[name],
+                color=CONVENTION_COLORS[name],
                 va="center",
                 weight="bold",
             )
         axes.axhline(PUBLISHED, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
         axes.text(scale_N[0], PUBLISHED, " published: 1e8", va="bottom", fontsize=8, color=FAINT)
         axes.set(xscale="log", yscale="log", xlabel="scale 1/\N{GREEK SMALL LETTER TAU}")
-        axes.set(ylabel="\N{GREEK SMALL LETTER LAMDA} for a pull as strong as CLIP's")
+        axes.set(ylabel="\N{GREEK SMALL LETTER LAMDA} for the gradient norm of CLIP's loss")
         axes.set_xlim(scale_N[0], scale_N[-1])
-        axes.set_title("What GD weighs depends on the temperature, and on whose")
+        axes.set_title("GD weight for equal gradient norms, by temperature and convention")
+
         finish(axes)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        freeze_layout(figure)
     return figure

@@ -1,6 +1,7 @@
-"""The picture of ``workbench runs show --architecture --over-time``: how a run's masks form.
+"""What a student keeps of each teacher layer (after TinyCLIP's figure 8), and a run's masks over training.
 
-Shape letters: N snapshots, K layers of the teacher."""
+Shape letters: N snapshots, K layers of the teacher.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.figures.style import FAINT, INK, finish, style
+from workbench.figures.style import FAINT, INK, finish, freeze_layout, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,26 +20,22 @@ if TYPE_CHECKING:
     from workbench.views.architecture import Architecture, TowerChange
     from workbench.views.masks import MaskTimeline
 
-
-# The picture of ``workbench runs show --architecture``: what remains of each layer, after TinyCLIP's figure 8.
-#
-# A row a layer, layer 0 at the bottom, above the embedding that all share: to the left its attention heads, to the
-# right its FFN channels. What the teacher has is pale, what the student keeps of it solid.
-
 HEADS, CHANNELS, EMBEDDING = "#E69F00", "#009E73", "#0072B2"  # the paper's orange, green and blue
 TITLES: dict["Tower", str] = {"image": "Image tower", "text": "Text tower"}
 TOWER_WIDTH_IN = 3.9
 ROW_IN, KEY_IN = 0.19, 0.45  # heights of a row and of the key
-ROWS_AROUND = 4  # besides the layers: the title, the names of the columns, the embedding and its name
-MIDDLE = 0.11  # half the room for the number of a layer, where a bar is 1 wide
+ROWS_AROUND = 4  # rows besides the layers: title, column names, embedding and its name
+MIDDLE = 0.11  # half the width of the layer numbers; a full bar has width 1
 EDGE = 1 + MIDDLE
-BAR = 0.72  # height, of a row
+BAR = 0.72  # bar height as a share of a row
 PALE, OUTLINE = 0.16, 0.75  # opacity
-MAX_CELLS = 16  # more heads than this are a bar without divisions
+MAX_CELLS = 16  # with more heads than this, a bar has no divisions
 
 
 def architecture_figure(view: "Architecture") -> "Figure":
-    """The towers side by side.
+    """The towers next to each other, one row for each layer: heads to the left, FFN channels to the right.
+
+    The teacher's parts are pale, the parts that the student keeps solid. Layer 0 is at the bottom, above the embedding.
 
     Raises:
         ValueError: there is no transformer tower to draw.
@@ -46,7 +43,7 @@ def architecture_figure(view: "Architecture") -> "Figure":
     from matplotlib.figure import Figure
 
     if not view.towers:
-        raise ValueError("nothing to draw: neither tower is a transformer that can change")
+        raise ValueError("nothing to draw: neither tower is a transformer that can be pruned")
     num_rows = ROWS_AROUND + max(change.teacher.num_layers for change in view.towers.values())
     with style():
         figure = Figure(figsize=(TOWER_WIDTH_IN * len(view.towers), KEY_IN + ROW_IN * num_rows))
@@ -57,16 +54,15 @@ def architecture_figure(view: "Architecture") -> "Figure":
             draw_tower(axes, change, num_rows - 1)
             axes.set_title(_title(tower, change))
         _add_key(figure, view.when)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once: another pass at every save would move things a little
+        freeze_layout(figure)
     return figure
 
 
 def change_architecture(figure: "Figure", view: "Architecture") -> bool:
-    """Lets a picture of :func:`architecture_figure` show another student, without laying it out anew.
+    """Update a figure of :func:`architecture_figure` in place to another student.
 
     Returns:
-        Whether it could: there must be as many towers and layers.
+        False, with the figure unchanged, if the numbers of towers or layers differ.
     """
     if figure.get_gid() != _layout(view):
         return False
@@ -81,17 +77,18 @@ def change_architecture(figure: "Figure", view: "Architecture") -> bool:
 
 
 def draw_tower(axes: "Axes", change: "TowerChange", num_rows: int) -> None:
-    """One tower: its embedding in row 0, its layers in rows 1 to K, all at the top of so many rows.
+    """One tower: its embedding in row 0 and its K layers, numbered from 0, in rows 1 to K.
 
-    Layers are numbered from 0, as in a plan.
+    Args:
+        num_rows: of the axes; a tower with fewer rows is aligned to the top.
     """
     teacher, student = change.teacher, change.student
     top = teacher.num_layers + 1
-    for side, name, kept, there, colour in (
+    for side, name, kept, there, color in (
         (-1, "heads", student.heads, teacher.heads, HEADS),
         (1, "FFN channels", student.channels, teacher.channels, CHANNELS),
     ):
-        _draw_side(axes, kept, there, side, colour)
+        _draw_side(axes, kept, there, side, color)
         _write(axes, side * EDGE, top - 0.15, f"{name}, of {there[0]:,}" if _alike(there) else name, -side)
     for row, left in enumerate(zip(student.heads, student.channels, strict=True), start=1):
         _write(axes, 0, row, str(row - 1), ink=INK if any(left) else FAINT)
@@ -103,11 +100,11 @@ def draw_tower(axes: "Axes", change: "TowerChange", num_rows: int) -> None:
     axes.axis("off")
 
 
-def _draw_side(axes: "Axes", kept: Sequence[int], there: Sequence[int], side: int, colour: str) -> None:
-    """The heads (side -1) or FFN channels (side 1) of every layer, as bars from the middle outwards."""
+def _draw_side(axes: "Axes", kept: Sequence[int], there: Sequence[int], side: int, color: str) -> None:
+    """Bars from the middle outward for the heads (side -1) or FFN channels (side 1) of each layer."""
     rows = range(1, len(there) + 1)
     unit = side / max(1, *there)
-    _draw_bars(axes, rows, [unit * count for count in kept], [unit * count for count in there], side * MIDDLE, colour)
+    _draw_bars(axes, rows, [unit * count for count in kept], [unit * count for count in there], side * MIDDLE, color)
     if side < 0 and max(there) <= MAX_CELLS:
         ends = [(row, head) for row, count in zip(rows, there, strict=True) for head in range(1, count)]
         low, high = ([row + sign * BAR / 2 for row, _ in ends] for sign in (-1, 1))
@@ -118,17 +115,17 @@ def _draw_side(axes: "Axes", kept: Sequence[int], there: Sequence[int], side: in
 
 
 def _draw_bars(
-    axes: "Axes", rows: Sequence[int], kept: Sequence[float], there: Sequence[float], start: float, colour: str
+    axes: "Axes", rows: Sequence[int], kept: Sequence[float], there: Sequence[float], start: float, color: str
 ) -> None:
-    """What there is, pale in an outline, and over it what is kept, solid."""
-    pale, edge = (colour, PALE), (colour, OUTLINE)
-    there = [length or math.nan for length in there]  # no outline around nothing
+    """Pale outlined bars for the teacher's parts, solid bars over them for the kept parts."""
+    pale, edge = (color, PALE), (color, OUTLINE)
+    there = [length or math.nan for length in there]  # NaN: no outline for an empty layer
     axes.barh(rows, there, BAR, left=start, facecolor=pale, edgecolor=edge, linewidth=0.7, label="teacher")
-    axes.barh(rows, kept, BAR, left=start, color=colour, linewidth=0, label="student")
+    axes.barh(rows, kept, BAR, left=start, color=color, linewidth=0, label="student")
 
 
 def _write(axes: "Axes", x: float, y: float, text: str, side: int = 0, ink: str = INK) -> None:
-    """Text to the left (-1) or right (1) of a place, or in the middle of it."""
+    """Text to the left (-1) or right (1) of a point, or centered on it (0)."""
     axes.text(x, y, text, ha=("right", "center", "left")[side + 1], va="center", fontsize=7.5, color=ink)
 
 
@@ -141,7 +138,7 @@ def _add_key(figure: "Figure", when: str) -> None:
 
 
 def _layout(view: "Architecture") -> str:
-    """Equal where towers and layers are the same ones."""
+    """A key that is equal for figures with the same towers and numbers of layers."""
     return ", ".join(f"{tower} of {change.teacher.num_layers}" for tower, change in view.towers.items())
 
 
@@ -164,13 +161,13 @@ def _alike(counts: Sequence[int]) -> bool:
 
 WIDTH_IN, CURVE_IN, STRIP_IN, REST_IN = 7.6, 1.6, 0.2, 1.3
 LAYER_IN = 0.13  # height of a layer
-MIN_ROWS = 6  # of a heatmap, so that its label has room
+MIN_ROWS = 6  # of a heatmap, to fit its label
 LEARNING = "#F0F0F0"
 PARTS = (("emb.", EMBEDDING), ("heads", HEADS), ("FFN", CHANNELS))
 
 
 def mask_timeline_figure(view: "MaskTimeline") -> "Figure":
-    """Sparsity against its target above; below, how open the embedding and every layer of each tower are."""
+    """Sparsity and its target above; below, the kept share of each tower's embedding, heads and FFN by layer."""
     from matplotlib.figure import Figure
 
     num_rows = max((MIN_ROWS, *(len(densities.heads_KN) for densities in view.towers.values())))
@@ -185,13 +182,12 @@ def mask_timeline_figure(view: "MaskTimeline") -> "Figure":
             draw_densities(column, view, tower)
         if columns:
             _label(figure, columns)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once: another pass at every save would move things a little
+        freeze_layout(figure)
     return figure
 
 
 def draw_sparsity(axes: "Axes", view: "MaskTimeline") -> None:
-    """Both lines in per cent of the teacher's weights; grey while masks are learnt."""
+    """Sparsity and target in percent of the teacher's weights; gray while masks are being learned."""
     steps = view.sparsity.step
     for number, learning in enumerate(view.learning_N[:-1]):
         if learning:
@@ -201,27 +197,27 @@ def draw_sparsity(axes: "Axes", view: "MaskTimeline") -> None:
     )
     axes.plot(steps, 100 * view.sparsity.value, color="#D55E00", linewidth=1.8, label="sparsity", clip_on=False)
     axes.set(xlim=(steps[0], steps[-1]), ylim=(0, 100), yticks=[0, 25, 50, 75, 100])
-    axes.set_ylabel("weights gone (%)")
-    axes.set_title("Attention and FFN weights of the teacher that are gone (grey: masks are learnt)")
+    axes.set_ylabel("sparsity (%)")
+    axes.set_title("Removed attention and FFN weights of the teacher (gray: learning masks)")
     axes.legend(loc="lower right")
     stages = np.unique(view.stage_N)
     for stage in stages if len(stages) > 1 else ():
-        begin = steps[view.stage_N == stage][0]
-        axes.axvline(begin, color=FAINT, linewidth=0.8, linestyle=":")
-        axes.annotate(f"stage {stage}", (begin, 100), (3, -3), textcoords="offset points", va="top", fontsize=8)
+        first = steps[view.stage_N == stage][0]
+        axes.axvline(first, color=FAINT, linewidth=0.8, linestyle=":")
+        axes.annotate(f"stage {stage}", (first, 100), (3, -3), textcoords="offset points", va="top", fontsize=8)
     finish(axes)
 
 
 def draw_densities(panels: "list[Axes]", view: "MaskTimeline", tower: "Tower") -> None:
-    """One tower in three panels: white where nothing is left, in full colour where all is there."""
+    """One tower in three panels: white for 0 % kept, full color for 100 %."""
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.ticker import MaxNLocator
 
     densities = view.towers[tower]
     shares = (densities.embedding_N[None], densities.heads_KN, densities.channels_KN)
-    for axes, share_KN, (name, colour) in zip(panels, shares, PARTS, strict=True):
+    for axes, share_KN, (name, color) in zip(panels, shares, PARTS, strict=True):
         rows = np.arange(len(share_KN) + 1) - 0.5
-        shades = LinearSegmentedColormap.from_list(name, ["white", colour])
+        shades = LinearSegmentedColormap.from_list(name, ["white", color])
         axes.pcolormesh(_edges(view.sparsity.step), rows, 100 * share_KN, cmap=shades, vmin=0, vmax=100)
         axes.grid(visible=False)
         axes.tick_params(labelbottom=axes is panels[-1], length=3)
@@ -234,18 +230,18 @@ def draw_densities(panels: "list[Axes]", view: "MaskTimeline", tower: "Tower") -
 
 
 def _label(figure: "Figure", columns: "list[list[Axes]]") -> None:
-    """What the rows of panels are, to the left, and what their shades mean, to the right."""
+    """Row names to the left of the panels, color bars to the right."""
     for axes, name in zip(columns[0], ("embedding", "heads of layer", "FFN of layer"), strict=True):
         axes.set_ylabel(name, fontsize=8)
     columns[0][0].yaxis.label.set(rotation=0, ha="right", va="center")
     for row in (1, 2):
         panels = [column[row] for column in columns]
         bar = figure.colorbar(panels[-1].collections[0], ax=panels, ticks=[0, 50, 100], aspect=12, pad=0.015)
-        bar.set_label("left (%)")
+        bar.set_label("kept (%)")
         bar.outline.set_visible(False)
 
 
 def _edges(steps_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Where one snapshot's column ends and the next one's begins: half-way between the two."""
+    """Column edges for pcolormesh: halfway between consecutive snapshots, float64 [N + 1]."""
     middles = (steps_N[1:] + steps_N[:-1]) / 2
     return np.concatenate([steps_N[:1], middles, steps_N[-1:]]).astype(np.float64)

@@ -1,10 +1,10 @@
-"""What several recipes add to a baseline: a row a recipe, a dot a seed, the mean and its interval."""
+"""Learning curves and paired gains of the demo, and gains of several recipes over a baseline."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from workbench.figures.style import FAINT, INK, finish, marker, palette, style
+from workbench.figures.style import FAINT, INK, finish, freeze_layout, marker, palette, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,22 +13,19 @@ if TYPE_CHECKING:
     from workbench.views.curves import LearningView
     from workbench.views.results import PairedView
 
-
-# The picture of ``workbench demo``: how the students learnt, and what distillation was worth by seed.
-
 SIZE_IN = (8.0, 3.4)
-HALF_PAIR = 0.23  # of the distance between two metrics
+HALF_PAIR = 0.23  # offset of a model's column; metrics are 1 apart
 BAR = 0.2
-NAME_HEIGHT = 0.06  # of the height of the axes
-HEADROOM = 0.2  # of the height, for the gain's text
+NAME_HEIGHT = 0.06  # as a share of the axes' height
+HEADROOM = 0.2  # as a share of the axes' height, for the text of the gain
 
 
 def demo_figure(learning: "LearningView", pairs: Sequence["PairedView"]) -> "Figure":
-    """Left, learning curves; right, two columns a metric, with the gain of the second model over the first.
+    """The figure of ``workbench demo``: learning curves, and final metrics of two models paired by seed.
 
     Args:
-        learning: one metric of the models while training.
-        pairs: the final metrics to show, all in one unit.
+        learning: one metric of the models over training.
+        pairs: final metrics, all in one unit.
     """
     from matplotlib.figure import Figure
 
@@ -38,24 +35,23 @@ def demo_figure(learning: "LearningView", pairs: Sequence["PairedView"]) -> "Fig
         left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
         draw_learning(left, learning)
         draw_pairs(right, pairs)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once: another pass at every save would move things a little
+        freeze_layout(figure)
     return figure
 
 
 def draw_learning(axes: "Axes", view: "LearningView") -> None:
-    """A thin line a seed, their mean bold with the model's name at its end, the teacher's level dashed."""
+    """A thin line for each seed; the mean bold, with the model's name at its end; the teacher's level dashed."""
     import seaborn
 
     factor = view.metric.factor
     colors = palette(["teacher", *(curve.model for curve in view.models)])
     ends = {}
     for curve in view.models:
-        colour = colors[curve.model]
+        color = colors[curve.model]
         for series in curve.seeds:
-            seaborn.lineplot(x=series.step, y=series.value * factor, ax=axes, color=colour, linewidth=0.8, alpha=0.5)
+            seaborn.lineplot(x=series.step, y=series.value * factor, ax=axes, color=color, linewidth=0.8, alpha=0.5)
         mean_E = curve.mean.value * factor
-        seaborn.lineplot(x=curve.mean.step, y=mean_E, ax=axes, color=colour, linewidth=2.4)
+        seaborn.lineplot(x=curve.mean.step, y=mean_E, ax=axes, color=color, linewidth=2.4)
         ends[curve.model] = float(mean_E[-1])
     last = max(int(curve.mean.step[-1]) for curve in view.models)
     if view.teacher is not None:
@@ -64,13 +60,13 @@ def draw_learning(axes: "Axes", view: "LearningView") -> None:
         axes.plot([0, last], level, color=colors["teacher"], linewidth=1.2, dashes=(5, 3))
     axes.set(xlabel="training step", ylabel=view.metric.title, xlim=(0, last), ylim=(0, None))
     axes.set_title(f"While training ({view.split} pairs)")
-    for model, height in _apart(ends, NAME_HEIGHT * axes.get_ylim()[1]).items():
+    for model, height in _spaced(ends, NAME_HEIGHT * axes.get_ylim()[1]).items():
         axes.text(last, height, f" {model}", va="center", color=colors[model], weight="bold")
     finish(axes)
 
 
-def _apart(heights: dict[str, float], gap: float) -> dict[str, float]:
-    """The same heights from the lowest up, each at least ``gap`` above the one before."""
+def _spaced(heights: dict[str, float], gap: float) -> dict[str, float]:
+    """The heights in ascending order, moved up to be at least ``gap`` apart so that labels do not overlap."""
     moved, lowest = {}, -math.inf
     for name, height in sorted(heights.items(), key=lambda item: item[1]):
         moved[name] = max(height, lowest)
@@ -79,7 +75,7 @@ def _apart(heights: dict[str, float], gap: float) -> dict[str, float]:
 
 
 def draw_pairs(axes: "Axes", views: Sequence["PairedView"]) -> None:
-    """A line a seed from one model to the other, a bar at each mean, and above it all the gain."""
+    """A line for each seed between the two models, a bar at each mean, and the gain as text above."""
     from matplotlib.ticker import MaxNLocator
 
     for place, view in enumerate(views):
@@ -112,15 +108,15 @@ def _draw_pair(axes: "Axes", view: "PairedView", place: int) -> None:
     for before, after in zip(view.baseline_S, view.treated_S, strict=True):
         axes.plot(ends, [before * factor, after * factor], color=FAINT, linewidth=0.9, zorder=2)
     for x, model, value_S in zip(ends, (view.baseline, view.treated), (view.baseline_S, view.treated_S), strict=True):
-        colour, mean = colors[model], value_S.mean() * factor
-        axes.plot([x - BAR / 2, x + BAR / 2], [mean, mean], color=colour, linewidth=2.4, zorder=3)
+        color, mean = colors[model], value_S.mean() * factor
+        axes.plot([x - BAR / 2, x + BAR / 2], [mean, mean], color=color, linewidth=2.4, zorder=3)
         axes.plot(
             [x] * len(value_S),
             value_S * factor,
             linestyle="",
             marker=marker(model),
             markersize=5.5,
-            color=colour,
+            color=color,
             markeredgecolor="white",
             markeredgewidth=0.8,
             zorder=4,
@@ -128,7 +124,7 @@ def _draw_pair(axes: "Axes", view: "PairedView", place: int) -> None:
 
 
 def _columns(view: "PairedView") -> tuple[tuple[float, str], tuple[float, str]]:
-    """Where each model of a pair stands, beside the place of its metric."""
+    """The horizontal offset of each model's column, with the model's name."""
     return (-HALF_PAIR, view.baseline), (HALF_PAIR, view.treated)
 
 
@@ -138,10 +134,10 @@ MARGIN_IN = 1.1
 
 
 def gains_figure(views: Mapping[str, Sequence["PairedView"]]) -> "Figure":
-    """A panel a metric; recipes in the order of their mean gain in the first, the best on top.
+    """One panel for each metric; recipes sorted by their mean gain in the first metric, the best on top.
 
     Args:
-        views: for every recipe the same metrics, each paired with the same baseline.
+        views: for each recipe the same metrics, paired with the same baseline.
     """
     from matplotlib.figure import Figure
 
@@ -153,22 +149,19 @@ def gains_figure(views: Mapping[str, Sequence["PairedView"]]) -> "Figure":
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for place, axes in enumerate(panels):
             draw_gains(axes, {recipe: views[recipe][place] for recipe in recipes})
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once: another pass at every save would move things a little
+        freeze_layout(figure)
     return figure
 
 
 def draw_gains(axes: "Axes", views: Mapping[str, "PairedView"]) -> None:
-    """The mean gain of each recipe with its 95 % interval over faint dots, one a seed; grey where it holds zero."""
+    """Mean gains with 95 % intervals over dots for the seeds; gray if the interval contains zero."""
     for row, view in enumerate(views.values()):
         gain, factor = view.gain, view.metric.factor
-        colour = INK if gain.clear else FAINT
-        axes.plot([gain.low * factor, gain.high * factor], [row, row], color=colour, linewidth=1.6)
+        color = INK if gain.clear else FAINT
+        axes.plot([gain.low * factor, gain.high * factor], [row, row], color=color, linewidth=1.6)
         seeds = [difference * factor for difference in gain.per_seed]
         axes.plot(seeds, [row] * len(seeds), linestyle="", marker="o", markersize=3.5, color=FAINT, zorder=3)
-        axes.plot(
-            [gain.mean * factor], [row], marker="D", markersize=6, color=colour, markeredgecolor="white", zorder=4
-        )
+        axes.plot([gain.mean * factor], [row], marker="D", markersize=6, color=color, markeredgecolor="white", zorder=4)
     axes.axvline(0, color=INK, linewidth=0.8)
     first = next(iter(views.values()))
     unit = "points" if first.metric.unit == "%" else first.metric.unit

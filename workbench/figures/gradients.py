@@ -1,4 +1,4 @@
-"""The plane as one student picture feels it: CLIP's pull as arrows, gradient distillation's price as a shade."""
+"""Gradient shares and conflicts between losses, and the two-dimensional gradient field of GD."""
 
 from collections import Counter
 from itertools import cycle
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.figures.style import FAINT, INK, finish, palette, style
+from workbench.figures.style import FAINT, INK, finish, freeze_layout, palette, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,21 +14,18 @@ if TYPE_CHECKING:
 
     from workbench.views.gradients import GradientField, GradientsView, Pairs
 
-
-# The picture of ``workbench runs show --gradients``: each loss's share of the gradient, and who fights whom.
-
 SIZE_IN = (8.0, 3.4)
-ROOMY = 5  # losses that fit this size; the figure grows for every one more
-GROWTH_IN = (0.75, 0.25)  # width and height
+ROOMY = 5  # losses that fit SIZE_IN
+GROWTH_IN = (0.75, 0.25)  # width and height for each further loss
 MARKERS = "osD^vPX*<>h"
 STROKES = ("-", "--", ":", "-.")
-DIVERGING = "vlag_r"  # red against blue, which people with any common colour blindness can tell apart; white at 0
-CURSOR, PAIRS = "cursor", "pairs"  # what moves with the step
-DARK = 0.6  # beyond this cosine a cell is so dark that its number is white
+DIVERGING = "vlag_r"  # red to blue, white at 0; distinguishable with color blindness
+CURSOR, PAIRS = "cursor", "pairs"  # gids of what moves with the step
+DARK = 0.6  # absolute cosine above which a cell's text is white
 
 
 def gradients_figure(view: "GradientsView") -> "Figure":
-    """Left, the share of every loss over the steps; right, the newest cosines between them, if there are several."""
+    """The figure of ``runs show --gradients``: shares over training and, for several losses, the newest cosines."""
     from matplotlib.figure import Figure
 
     num_losses = len(view.losses)
@@ -42,16 +39,12 @@ def gradients_figure(view: "GradientsView") -> "Figure":
         else:
             left = figure.subplots()
         draw_shares(left, view)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once: another pass at every save would move things a little
+        freeze_layout(figure)
     return figure
 
 
 def gradients_over_time_figure(view: "GradientsView") -> "Figure":
-    """The share of every loss and the cosine of every two of them over the steps, and the cosines at the view's step.
-
-    A line marks that step.
-    """
+    """Shares and pairwise cosines over training, and the matrix of cosines at the view's step, marked by a line."""
     from matplotlib.figure import Figure
 
     with style():
@@ -60,23 +53,22 @@ def gradients_over_time_figure(view: "GradientsView") -> "Figure":
         grid = figure.add_gridspec(2, 2, width_ratios=[5, 4])
         shares, cosines = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
         draw_shares(shares, view)
-        shares.legend(loc="upper right", ncols=2, handlelength=2.2)  # in place of the one beside
+        shares.legend(loc="upper right", ncols=2, handlelength=2.2)  # replaces the legend outside the axes
         draw_cosines_over_time(cosines, view)
         if len(view.losses) > 1:
             draw_cosines(figure.add_subplot(grid[:, 1]), view)
         for axes in (shares, cosines):
             axes.axvline(view.step, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1, gid=CURSOR)
         shares.set_xlabel("")
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once: another pass at every save would move things a little
+        freeze_layout(figure)
     return figure
 
 
 def move_to_step(figure: "Figure", view: "GradientsView") -> bool:
-    """Lets a picture of :func:`gradients_over_time_figure` show another step of the same run, without drawing it anew.
+    """Update a figure of :func:`gradients_over_time_figure` in place to another step of the same run.
 
     Returns:
-        Whether it could: at that step the same losses must be on as at the one that it shows.
+        False, with the figure unchanged, if other losses were active at that step.
     """
     if not any(axes.get_gid() == _pairs(view) for axes in figure.axes):
         return False
@@ -100,7 +92,7 @@ def _pairs(view: "GradientsView") -> str:
 
 
 def draw_cosines_over_time(axes: "Axes", view: "GradientsView") -> None:
-    """A line for any two losses, named at its end; below 0 they fight."""
+    """One line for each pair of losses; negative cosines are shaded."""
     from matplotlib.ticker import MaxNLocator
 
     names = {pair: f"{pair[0]}, {pair[1]}" for pair, series in view.cosines.items() if len(series)}
@@ -124,29 +116,29 @@ def draw_cosines_over_time(axes: "Axes", view: "GradientsView") -> None:
     axes.set(xlabel="training step", ylabel="cosine", ylim=(-1, 1), yticks=[-1, -0.5, 0, 0.5, 1])
     axes.set_xlim(0, max(view.steps[-1], 2))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.set_title("Between their gradients (shaded: they fight)")
+    axes.set_title("Cosine between gradients (shaded: conflict)")
     if names:
         key = axes.legend(
             loc="lower left", bbox_to_anchor=(1.12, 0), borderaxespad=0, ncols=2, handlelength=1.8, fontsize=8
         )
-        key.set_in_layout(False)  # it stands below the heatmap
+        key.set_in_layout(False)  # placed below the heatmap, outside these axes
     finish(axes)
 
 
 def draw_shares(axes: "Axes", view: "GradientsView") -> None:
-    """A line a loss, in per cent of the summed norms; the key is in the order of the newest shares."""
+    """One line for each loss, in percent of the summed norms; the legend is ordered by the newest shares."""
     from matplotlib.ticker import MaxNLocator
 
     colors = palette(list(view.shares))
     uses: Counter[str] = Counter()
     for (loss, series), marker in zip(view.shares.items(), cycle(MARKERS), strict=False):
-        colour = colors[loss]
+        color = colors[loss]
         axes.plot(
             series.step,
             100 * series.value,
             label=loss,
-            color=colour,
-            linestyle=STROKES[uses[colour] % len(STROKES)],
+            color=color,
+            linestyle=STROKES[uses[color] % len(STROKES)],
             linewidth=1.8,
             marker=marker,
             markersize=5.5,
@@ -155,11 +147,11 @@ def draw_shares(axes: "Axes", view: "GradientsView") -> None:
             clip_on=False,
             zorder=3,
         )
-        uses[colour] += 1
-    axes.set(xlabel="training step", ylabel="share of the summed norms (%)", ylim=(0, None))
+        uses[color] += 1
+    axes.set(xlabel="training step", ylabel="share of the gradient norm (%)", ylim=(0, None))
     axes.set_xlim(0, max(view.steps[-1], 2))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.set_title("Gradient at the tower weights, by loss")
+    axes.set_title("Gradient norm at the tower weights, by loss")
     newest_first = sorted(view.shares, key=lambda loss: -view.shares[loss].value[-1])
     lines = {line.get_label(): line for line in axes.get_lines()}
     handles = [lines[loss] for loss in newest_first]
@@ -168,7 +160,7 @@ def draw_shares(axes: "Axes", view: "GradientsView") -> None:
 
 
 def draw_cosines(axes: "Axes", view: "GradientsView") -> None:
-    """The cosine of every pair of losses once: red where they fight, blue where they agree."""
+    """The lower triangle of the cosines between losses: red for conflict, blue for agreement."""
     import seaborn
 
     pairs_KK = view.tower_cosine_KK[1:, :-1]
@@ -198,38 +190,39 @@ def draw_cosines(axes: "Axes", view: "GradientsView") -> None:
 
 
 def _write_cosines(axes: "Axes", view: "GradientsView") -> None:
-    """The numbers in the cells, and the step above them."""
+    """Write the cosines into the cells, and the step into the title."""
     pairs_KK = view.tower_cosine_KK[1:, :-1]
     for row, column in zip(*np.tril_indices(len(pairs_KK)), strict=True):
         cosine = pairs_KK[row, column]
         text = f"{cosine:z.2f}".replace("-", "\N{MINUS SIGN}")
         ink = "white" if abs(cosine) > DARK else INK
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ink, fontsize=7)
-    axes.set_title(f"Who fights whom (step {view.step})")
+    axes.set_title(f"Gradient conflicts between losses (step {view.step})")
 
 
 FIELD_SIZE_IN = (8.4, 4.2)
 STUDENT, TEACHER = "#D55E00", "#0072B2"
-LONGEST = 0.75  # of an arrow of the picture itself, in units of the plane
+LONGEST = 0.75  # length of the longest arrow at an image, in data units
 
 
 def gradient_field_figure(view: "GradientField") -> "Figure":
-    """Left, the student's plane around the chosen picture; right, the teacher's pairs with the pull that is wanted."""
+    """Left, the field of the chosen student image with the student's pairs; right, the teacher's pairs."""
     from matplotlib.figure import Figure
 
     with style():
         figure = Figure(figsize=FIELD_SIZE_IN)
         figure.subplots_adjust(0.04, 0.08, 0.97, 0.9, wspace=0.22)
         left, right = figure.subplots(1, 2, width_ratios=[1.22, 1])
-        strength = max(1e-9, *(float(np.linalg.norm(pull_D)) for pull_D in (view.student_pull_D, view.teacher_pull_D)))
+        descents = (view.student_descent_D, view.teacher_descent_D)
+        longest = max(1e-9, *(float(np.linalg.norm(descent_D)) for descent_D in descents))
         _draw_field(figure, left, view)
         _draw_pairs(left, view.student, view.index, STUDENT)
-        _draw_pull(left, view.student.image_BD[view.index], view.student_pull_D / strength, STUDENT)
-        _draw_pull(left, view.student.image_BD[view.index], view.teacher_pull_D / strength, TEACHER)
+        _draw_descent(left, view.student.image_BD[view.index], view.student_descent_D / longest, STUDENT)
+        _draw_descent(left, view.student.image_BD[view.index], view.teacher_descent_D / longest, TEACHER)
         _draw_pairs(right, view.teacher, view.index, TEACHER)
-        _draw_pull(right, view.teacher.image_BD[view.index], view.teacher_pull_D / strength, TEACHER)
-        left.set_title(f"Student at 1/\N{GREEK SMALL LETTER TAU} = {view.scale:.3g}: GD's price {view.price:.3g}")
-        right.set_title(f"Teacher at 1/\N{GREEK SMALL LETTER TAU} = {view.teacher_scale:.3g}: the pull that is wanted")
+        _draw_descent(right, view.teacher.image_BD[view.index], view.teacher_descent_D / longest, TEACHER)
+        left.set_title(f"Student at 1/\N{GREEK SMALL LETTER TAU} = {view.scale:.3g}: GD loss {view.gd_loss:.3g}")
+        right.set_title(f"Teacher at 1/\N{GREEK SMALL LETTER TAU} = {view.teacher_scale:.3g}: target gradient")
         for axes in (left, right):
             reach = view.axis_N[-1]
             axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
@@ -238,10 +231,10 @@ def gradient_field_figure(view: "GradientField") -> "Figure":
 
 
 def _draw_field(figure: "Figure", axes: "Axes", view: "GradientField") -> None:
-    """GD's price as a shade, on a logarithmic scale; CLIP's pull as arrows of one length, faint where it is weak."""
+    """GD's loss as a shade on a logarithmic scale; CLIP's descent direction as arrows, faint for small gradients."""
     reach = view.axis_N[-1]
     shade = axes.imshow(
-        np.log10(view.price_NN + 1e-12),
+        np.log10(view.gd_loss_NN + 1e-12),
         extent=(-reach, reach, -reach, reach),
         origin="lower",
         interpolation="bicubic",
@@ -249,45 +242,45 @@ def _draw_field(figure: "Figure", axes: "Axes", view: "GradientField") -> None:
         alpha=0.75,
     )
     bar = figure.colorbar(shade, ax=axes, shrink=0.8, pad=0.02)
-    bar.set_label("log10 of GD's price there (pale: as the teacher)")
+    bar.set_label("log10 of the GD loss (pale: the teacher's gradient)")
     bar.outline.set_visible(False)
-    length_NN = np.linalg.norm(view.pull_NND, axis=-1)
-    unit_NND = view.pull_NND / np.maximum(length_NN, 1e-12)[..., None]
-    strength_NN = 0.15 + 0.85 * np.sqrt(length_NN / max(length_NN.max(), 1e-12))
+    length_NN = np.linalg.norm(view.descent_NND, axis=-1)
+    unit_NND = view.descent_NND / np.maximum(length_NN, 1e-12)[..., None]
+    alpha_NN = 0.15 + 0.85 * np.sqrt(length_NN / max(length_NN.max(), 1e-12))
     axes.quiver(
         view.axis_N,
         view.axis_N,
         unit_NND[..., 0],
         unit_NND[..., 1],
         color=INK,
-        alpha=strength_NN.ravel(),
+        alpha=alpha_NN.ravel(),
         scale=34,
         width=0.003,
         pivot="mid",
     )
 
 
-def _draw_pairs(axes: "Axes", pairs: "Pairs", index: int, colour: str) -> None:
-    """Pictures as dots, texts as diamonds, a line between the two of a pair; the chosen picture larger."""
+def _draw_pairs(axes: "Axes", pairs: "Pairs", index: int, color: str) -> None:
+    """Images as dots and texts as diamonds, connected in pairs; the chosen image is larger."""
     from matplotlib.patches import Circle
 
     axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=FAINT, linewidth=0.8))
     for number, (image_D, text_D) in enumerate(zip(pairs.image_BD, pairs.text_BD, strict=True)):
-        axes.plot(*zip(image_D, text_D, strict=True), color=colour, linewidth=1.0, alpha=0.5, zorder=3)
+        axes.plot(*zip(image_D, text_D, strict=True), color=color, linewidth=1.0, alpha=0.5, zorder=3)
         size = 11 if number == index else 6.5
-        axes.plot(*image_D, marker="o", markersize=size, color=colour, markeredgecolor="white", zorder=5)
-        axes.plot(*text_D, marker="D", markersize=5.5, color="white", markeredgecolor=colour, zorder=4)
-        axes.annotate(str(number), 1.16 * text_D, ha="center", va="center", fontsize=8, color=colour)
+        axes.plot(*image_D, marker="o", markersize=size, color=color, markeredgecolor="white", zorder=5)
+        axes.plot(*text_D, marker="D", markersize=5.5, color="white", markeredgecolor=color, zorder=4)
+        axes.annotate(str(number), 1.16 * text_D, ha="center", va="center", fontsize=8, color=color)
 
 
-def _draw_pull(axes: "Axes", place_D: "np.ndarray", pull_D: "np.ndarray", colour: str) -> None:
+def _draw_descent(axes: "Axes", place_D: "np.ndarray", descent_D: "np.ndarray", color: str) -> None:
     axes.annotate(
         "",
-        tuple(place_D + LONGEST * pull_D),
+        tuple(place_D + LONGEST * descent_D),
         tuple(place_D),
         arrowprops={
             "arrowstyle": "-|>",
-            "color": colour,
+            "color": color,
             "linewidth": 2.4,
             "shrinkA": 0,
             "shrinkB": 0,

@@ -1,8 +1,8 @@
-"""What pruning costs: a metric against sparsity, and the size that a threshold would leave."""
+"""The cost of pruning: a metric against sparsity, and the student's size by pruning threshold."""
 
 from typing import TYPE_CHECKING
 
-from workbench.figures.style import FAINT, INK, finish, style
+from workbench.figures.style import FAINT, INK, finish, freeze_layout, style
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ THRESHOLD = "size by threshold"
 
 
 def pruned_figure(view: "Pruned") -> "Figure":
-    """The path of a run: hollow while masks are learnt, filled where they are fixed; a colour a stage."""
+    """A run's metric against sparsity: hollow while masks are learned, filled when fixed; one color for each stage."""
     from matplotlib.figure import Figure
 
     with style():
@@ -30,39 +30,39 @@ def pruned_figure(view: "Pruned") -> "Figure":
         path = [(100 * point.sparsity, factor * point.value) for point in view.points]
         axes.plot(*zip(*path, strict=True), color=FAINT, linewidth=0.9, zorder=1)
         for stage in dict.fromkeys(point.stage for point in view.points):
-            colour = STAGES[(stage - 1) % len(STAGES)]
-            for learning, face in ((True, "white"), (False, colour)):
+            color = STAGES[(stage - 1) % len(STAGES)]
+            for learning, face in ((True, "white"), (False, color)):
                 mine = [
                     (100 * point.sparsity, factor * point.value)
                     for point in view.points
                     if (point.stage, point.learning) == (stage, learning)
                 ]
-                label = f"stage {stage}, masks {'learnt' if learning else 'fixed'}"
+                label = f"stage {stage}, masks {'learning' if learning else 'fixed'}"
                 if mine:
-                    _dots(axes, mine, colour, face, label)
-        axes.set(xlabel="attention and FFN weights of the teacher that are gone (%)", xlim=(0, 100))
+                    _dots(axes, mine, color, face, label)
+        axes.set(xlabel="sparsity: removed attention and FFN weights of the teacher (%)", xlim=(0, 100))
         axes.set(ylabel=f"{view.metric.title}, {view.split}", ylim=(0, None))
-        axes.set_title("What a sparser student still knows")
+        axes.set_title("Student quality by sparsity")
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
         finish(axes)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        freeze_layout(figure)
     return figure
 
 
-def _dots(axes: "Axes", points: list[tuple[float, float]], colour: str, face: str, label: str) -> None:
+def _dots(axes: "Axes", points: list[tuple[float, float]], color: str, face: str, label: str) -> None:
     look = {"marker": "o", "markersize": 6, "linestyle": "", "zorder": 3}
-    axes.plot(*zip(*points, strict=True), color=colour, markerfacecolor=face, label=label, **look)  # type: ignore[arg-type]  # matplotlib's stubs know no keywords by name
+    axes.plot(*zip(*points, strict=True), color=color, markerfacecolor=face, label=label, **look)  # type: ignore[arg-type]  # matplotlib's stubs know no keywords by name
 
 
 def threshold_figure(
     thresholds_N: "NDArray[np.float64]", sizes_N: "NDArray[np.float64]", chosen: float, expected: float
 ) -> "Figure":
-    """The share of the weights that each threshold would leave, the one chosen, and what the run expects to keep.
+    """The kept share of the weights by threshold, the chosen threshold, and the share that the run expects to keep.
 
     Args:
-        sizes_N: shares in [0, 1], one a threshold.
-        chosen: the threshold that is marked.
+        thresholds_N: on P(z ≠ 0), ascending.
+        sizes_N: kept shares in [0, 1], one for each threshold.
+        chosen: the threshold to mark.
         expected: a share in [0, 1].
     """
     from matplotlib.figure import Figure
@@ -72,8 +72,7 @@ def threshold_figure(
         figure.set_gid(THRESHOLD)
         figure.set_layout_engine("constrained")
         _draw_threshold(figure.subplots(), thresholds_N, sizes_N, chosen, expected)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        freeze_layout(figure)
     return figure
 
 
@@ -84,7 +83,7 @@ def change_threshold(
     chosen: float,
     expected: float,
 ) -> bool:
-    """Lets a picture of :func:`threshold_figure` show another threshold or other masks; whether it is one."""
+    """Update a figure of :func:`threshold_figure` in place; False if it is another figure."""
     if figure.get_gid() != THRESHOLD:
         return False
     with style():
@@ -100,13 +99,14 @@ def _draw_threshold(
 
     axes.step(thresholds_N, 100 * sizes_N, where="post", color=KEPT, linewidth=1.8)
     axes.axhline(100 * expected, color=INK, linewidth=1, linestyle=(0, (3, 2)))
-    axes.text(0.995, 100 * expected + 1.5, "what the run expects to keep", ha="right", fontsize=8)
+    axes.text(0.995, 100 * expected + 1.5, "expected by the run", ha="right", fontsize=8)
     place = int(np.searchsorted(thresholds_N, chosen, side="right")) - 1
     left = 100 * float(sizes_N[max(0, place)])
     axes.plot(chosen, left, marker="o", markersize=8, color=KEPT, markeredgecolor="white")
     axes.axvline(chosen, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
     axes.annotate(f"{left:.1f} %", (chosen, left), (8, 6), textcoords="offset points", weight="bold")
-    axes.set(xlabel="threshold: what stays with at least this probability", xlim=(0, 1), ylim=(0, 105))
-    axes.set_ylabel("attention and FFN weights left (%)")
-    axes.set_title("How large the student would be")
+    axes.set(xlabel="threshold on the probability that a part is kept", xlim=(0, 1), ylim=(0, 105))
+    axes.set_ylabel("kept attention and FFN weights (%)")
+    axes.set_title("Student size by pruning threshold")
+
     finish(axes)

@@ -1,4 +1,4 @@
-"""How early a study's order of cells was known."""
+"""Figures of a search: history, effects, importance, Pareto front, parallel coordinates and early ranking."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
@@ -7,38 +7,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.config.cells import as_text
-from workbench.figures.style import FAINT, INK, finish, style
+from workbench.figures.style import FAINT, INK, finish, freeze_layout, style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from workbench.statistics.pooled import Effect
     from workbench.statistics.rank_agreement import Agreement
     from workbench.views.metrics import MetricLabel
-    from workbench.views.parallel import Parallel
-    from workbench.views.study import Point, Tried
-
-
-# A search's figures: what was tried over time, what each setting does, and the trade between objectives.
+    from workbench.views.parallel import Parallel, ParallelAxis
+    from workbench.views.study import Point, SearchPoint
 
 COLOR, BEST = "#0072B2", "#D55E00"
 SIZE_IN = (5.4, 3.1)
-OF_NO_PAIRS = ("num_params", "elapsed_s")
+WITHOUT_SPLIT = ("num_params", "elapsed_s")
 
 
-def history_figure(tried: Sequence["Tried"], metric: "MetricLabel") -> "Figure":
-    """Every configuration's validation mean, hollow where seeds are missing, and the best so far as a line.
+def history_figure(tried: Sequence["SearchPoint"], metric: "MetricLabel") -> "Figure":
+    """Each configuration's validation mean, hollow if seeds are missing, and the best so far as a line.
 
     Raises:
-        ValueError: nothing has a value yet.
+        ValueError: no configuration has a value yet.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     known = [one for one in tried if one.value is not None]
     if not known:
-        raise ValueError("nothing to draw: no configuration has finished at any seed")
+        raise ValueError("nothing to draw: no configuration has a finished run")
     most = max(one.num_seeds for one in known)
     with style():
         figure = Figure(figsize=SIZE_IN, layout="constrained")
@@ -54,16 +52,15 @@ def history_figure(tried: Sequence["Tried"], metric: "MetricLabel") -> "Figure":
             if one.state == "diverged":
                 axes.plot(one.trial, 0.02, marker="x", color=FAINT, transform=axes.get_xaxis_transform(), clip_on=False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="configuration, in the order tried", ylabel=_measured(metric, "validation"))
-        axes.set_title(f"Filled: {most} seeds; hollow: fewer; x: diverged; line: the best so far")
+        axes.set(xlabel="trial", ylabel=_measured(metric, "validation"))
+        axes.set_title(f"Filled: {most} seeds; hollow: fewer; x: diverged; line: best so far")
         finish(axes)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        freeze_layout(figure)
     return figure
 
 
 def effects_figure(effects: Sequence["Effect"], metric: "MetricLabel") -> "Figure":
-    """A panel a setting: what each of its values adds, averaged over the other settings."""
+    """Main effects: one panel for each setting, each value's effect averaged over the other settings."""
     from matplotlib.figure import Figure
 
     settings = list(dict.fromkeys(effect.setting for effect in effects))
@@ -83,14 +80,13 @@ def effects_figure(effects: Sequence["Effect"], metric: "MetricLabel") -> "Figur
             finish(axes)
         unit = "points" if metric.unit == "%" else metric.unit
         panels[0].set_ylabel(f"{metric.label}: effect" + (f" ({unit})" if unit else ""))
-        panels[0].set_title("Main effects, the other settings averaged over")
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        panels[0].set_title("Main effects, averaged over the other settings")
+        freeze_layout(figure)
     return figure
 
 
 def importance_figure(importance: Mapping[str, float], note: str) -> "Figure":
-    """A bar a setting, the largest on top; ``note`` says on what the shares rest."""
+    """One bar for each setting, the largest on top; ``note`` is the title."""
     from matplotlib.figure import Figure
 
     settings = sorted(importance, key=lambda setting: importance[setting])
@@ -98,26 +94,25 @@ def importance_figure(importance: Mapping[str, float], note: str) -> "Figure":
         figure = Figure(figsize=(5.4, 0.9 + 0.3 * len(settings)), layout="constrained")
         axes = figure.subplots()
         axes.barh(settings, [100 * importance[setting] for setting in settings], color=COLOR, height=0.6)
-        axes.set(xlabel="share of the outcome that a setting tells (%)")
+        axes.set(xlabel="hyperparameter importance (%)")
         axes.set_title(note)
         finish(axes)
         axes.grid(visible=True, axis="x")
         axes.grid(visible=False, axis="y")
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        freeze_layout(figure)
     return figure
 
 
 def pareto_figure(points: Sequence["Point"], metrics: Sequence["MetricLabel"], split: str = "validation") -> "Figure":
-    """The first objective over the second, measured on ``split``; those that nothing beats are solid, joined and named.
+    """The first objective over the second on ``split``; the Pareto front is solid, connected and labeled.
 
     Raises:
-        ValueError: no cell has every objective yet.
+        ValueError: no cell has all objectives yet.
     """
     from matplotlib.figure import Figure
 
     if not points:
-        raise ValueError("nothing to draw: no cell has every objective yet")
+        raise ValueError("nothing to draw: no cell has all objectives yet")
     upward, across = metrics[:2]
     with style():
         figure = Figure(figsize=(4.6, 3.4), layout="constrained")
@@ -134,19 +129,16 @@ def pareto_figure(points: Sequence["Point"], metrics: Sequence["MetricLabel"], s
         )
         axes.margins(x=0.12, y=0.1)
         axes.set(xlabel=_measured(across, split), ylabel=_measured(upward, split))
-        axes.set_title("Solid: no other cell is better in all")
+        axes.set_title("Solid: Pareto front")
         finish(axes)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        freeze_layout(figure)
     return figure
 
 
 def _measured(metric: "MetricLabel", split: str) -> str:
-    """A metric with the pairs that it is of, if it is of any."""
-    return metric.title if metric.name in OF_NO_PAIRS else f"{split} {metric.title}"
+    """A metric's title with its split, if it is measured on one."""
+    return metric.title if metric.name in WITHOUT_SPLIT else f"{split} {metric.title}"
 
-
-# Parallel coordinates of a study's cells.
 
 AXIS_IN, MOST_IN, HEIGHT_IN = 1.6, 9.6, 3.7
 LETTER_IN, LABEL_WIDTH = 0.07, 16
@@ -155,16 +147,15 @@ MOST_WORDS = 12
 
 
 def parallel_figure(view: "Parallel", kept_N: "NDArray[np.bool_]", color_by: str) -> "Figure":
-    """A line a cell, coloured by one axis; those that a brush leaves out are pale, and behind.
+    """Parallel coordinates: one line for each cell, colored by one axis; lines outside the brushes are pale.
 
     Args:
-        colour_by: the name of the axis.
+        kept_N: the lines within the brushes.
+        color_by: the name of the axis.
     """
-    import seaborn
     from matplotlib.figure import Figure
 
     num_axes = len(view.axes)
-    shades = seaborn.color_palette(SHADES, as_cmap=True)
     by = next(axis for axis in view.axes if axis.name == color_by)
     with style():
         figure = Figure(figsize=(min(MOST_IN, 1.2 + AXIS_IN * num_axes), HEIGHT_IN))
@@ -172,31 +163,9 @@ def parallel_figure(view: "Parallel", kept_N: "NDArray[np.bool_]", color_by: str
         width = figure.get_figwidth()
         figure.subplots_adjust((0.6 + LETTER_IN * longest) / width, 0.2, 1 - 0.6 / width, 0.84)
         axes = figure.subplots()
-        height_AN = np.stack([axis.height_N for axis in view.axes])
-        for line in sorted(range(len(view.lines)), key=lambda line: bool(kept_N[line])):
-            is_kept = bool(kept_N[line])
-            height = by.height_N[line]
-            colour = shades(0.92 * (height if np.isfinite(height) else 0)) if is_kept else FADED
-            axes.plot(
-                range(num_axes),
-                height_AN[:, line],
-                color=colour,
-                linewidth=2.0 if is_kept else 1.0,
-                marker="o",
-                markersize=4,
-                zorder=3 if is_kept else 2,
-                clip_on=False,
-            )
+        _draw_lines(axes, view, by, kept_N)
         for place, axis in enumerate(view.axes):
-            axes.axvline(place, color=INK, linewidth=0.9, zorder=1)
-            low, high = axis.limits
-            if axis.words:
-                for number, word in enumerate(axis.words[:MOST_WORDS]):
-                    side, align = (-0.04, "right") if place == 0 else (0.04, "left")
-                    axes.text(place + side, (number - low) / (high - low), word, fontsize=7.5, ha=align, va="center")
-            else:
-                axes.text(place, 1.04, f"{high:.4g}", fontsize=7.5, ha="center")
-                axes.text(place, -0.04, f"{low:.4g}", fontsize=7.5, ha="center", va="top")
+            _draw_axis(axes, axis, place)
         labels = [fill(axis.label, LABEL_WIDTH, break_long_words=False) for axis in view.axes]
         axes.set_xticks(range(num_axes), labels)
         axes.tick_params(axis="x", length=0, pad=14)
@@ -204,20 +173,55 @@ def parallel_figure(view: "Parallel", kept_N: "NDArray[np.bool_]", color_by: str
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        axes.set_title(f"{int(kept_N.sum())} of {len(view.lines)} cells; colour: {by.label}", pad=18)
+        axes.set_title(f"{int(kept_N.sum())} of {len(view.lines)} cells; color: {by.label}", pad=18)
     return figure
 
 
+def _draw_lines(axes: "Axes", view: "Parallel", by: "ParallelAxis", kept_N: "NDArray[np.bool_]") -> None:
+    import seaborn
+
+    shades = seaborn.color_palette(SHADES, as_cmap=True)
+    height_AN = np.stack([axis.height_N for axis in view.axes])
+    for line in sorted(range(len(view.lines)), key=lambda line: bool(kept_N[line])):
+        is_kept = bool(kept_N[line])
+        height = by.height_N[line]
+        # 0.92: the brightest end of the colormap is too pale for a line on white.
+        color = shades(0.92 * (height if np.isfinite(height) else 0)) if is_kept else FADED
+        axes.plot(
+            range(len(view.axes)),
+            height_AN[:, line],
+            color=color,
+            linewidth=2.0 if is_kept else 1.0,
+            marker="o",
+            markersize=4,
+            zorder=3 if is_kept else 2,
+            clip_on=False,
+        )
+
+
+def _draw_axis(axes: "Axes", axis: "ParallelAxis", place: int) -> None:
+    """One vertical axis with its categories, or with its limits at both ends."""
+    axes.axvline(place, color=INK, linewidth=0.9, zorder=1)
+    low, high = axis.limits
+    if axis.words:
+        for number, word in enumerate(axis.words[:MOST_WORDS]):
+            side, align = (-0.04, "right") if place == 0 else (0.04, "left")
+            axes.text(place + side, (number - low) / (high - low), word, fontsize=7.5, ha=align, va="center")
+    else:
+        axes.text(place, 1.04, f"{high:.4g}", fontsize=7.5, ha="center")
+        axes.text(place, -0.04, f"{low:.4g}", fontsize=7.5, ha="center", va="top")
+
+
 def forecast_figure(forecast: Mapping[int, "Agreement"]) -> "Figure":
-    """Kendall's τ between the order of the cells after each evaluated step and the last.
+    """Kendall's τ between the ranking of the cells at each evaluated step and the final ranking.
 
     Raises:
-        ValueError: nothing was evaluated before the end, or there are fewer than three cells.
+        ValueError: there are no evaluations before the last step, or fewer than three cells.
     """
     from matplotlib.figure import Figure
 
     if not forecast:
-        raise ValueError("no forecast: it needs three cells, and evaluations before the last step")
+        raise ValueError("no forecast: it needs at least three cells, and evaluations before the last step")
     with style():
         figure = Figure(figsize=(5.8, 3.2), layout="constrained")
         axes = figure.subplots()
@@ -225,9 +229,9 @@ def forecast_figure(forecast: Mapping[int, "Agreement"]) -> "Figure":
         axes.plot(steps, [forecast[step].tau for step in steps], color="#0072B2", linewidth=1.8, marker="o")
         axes.axhline(1, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
         axes.axhline(0, color=FAINT, linewidth=0.9)
-        axes.set(xlabel="training step", ylabel="Kendall's τ with the last order", ylim=(-1, 1.08), xlim=(0, None))
-        axes.set_title("How early the order of the cells was known")
+        axes.set(xlabel="training step", ylabel="Kendall's τ with the final ranking", ylim=(-1, 1.08), xlim=(0, None))
+        axes.set_title("Rank correlation with the final ranking of the cells")
+
         finish(axes)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        freeze_layout(figure)
     return figure

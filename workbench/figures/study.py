@@ -1,6 +1,6 @@
-"""A study's figures: every cell with its seeds, mean and interval, and the paper's figures under them.
+"""Figures of a study: cells with seeds, means and intervals next to the paper's values, and differences.
 
-Ours and the paper's have axes of their own: they are of other models on other data, and only their shapes compare.
+Our results and the paper's have separate axes: models and data differ, so only trends can be compared.
 """
 
 import textwrap
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.figures.demo import draw_learning
-from workbench.figures.style import FAINT, INK, finish, style
+from workbench.figures.style import FAINT, INK, finish, freeze_layout, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,16 +23,16 @@ MOST_METRICS = 3
 PANEL_IN, OURS_IN, PAPER_IN = 2.7, 2.3, 1.35  # a panel's width, and heights
 ROW_IN, MARGIN_IN = 0.27, 0.75
 LEARNING_IN = (6.0, 3.4)
-WIDE_IN = 5.0  # from which on a key is one line
-LABEL_LETTERS = 36  # as many as fit under a panel
-SEED_SHIFT = 0.16  # of the distance between two cells
+WIDE_IN = 5.0  # wider figures have a legend of one line
+LABEL_LETTERS = 36  # that fit under a panel
+SEED_SHIFT = 0.16  # as a share of the distance between two cells
 
 
 def study_figure(table: "StudyTable") -> "Figure":
-    """A column a metric: ours above, the paper's below where it publishes it.
+    """One column for each metric: our results above, the paper's published values below.
 
     Raises:
-        ValueError: no cell has any figure yet.
+        ValueError: no cell has a finished run.
     """
     from matplotlib.figure import Figure
 
@@ -51,13 +51,12 @@ def study_figure(table: "StudyTable") -> "Figure":
             (_draw_series if is_series else _draw_rows)(column, table, metric)
         _name_rows(panels, table, is_series)
         _add_key(figure, *_key_of_cells(table))
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once: another pass at every save would move things a little
+        freeze_layout(figure)
     return figure
 
 
 def _drawn(table: "StudyTable") -> list["MetricLabel"]:
-    """The metrics to draw: the first that cells have, and of them first what the paper has too."""
+    """The first metrics that cells have; those that the paper publishes first."""
     found = [
         metric for metric in table.metrics if any(table.entry(cell, metric).mean is not None for cell in table.cells)
     ]
@@ -67,7 +66,7 @@ def _drawn(table: "StudyTable") -> list["MetricLabel"]:
 
 
 def _draw_series(column: Sequence["Axes"], table: "StudyTable", metric: "MetricLabel") -> None:
-    """Cells from left to right, equally far apart, as the tables of the papers space them."""
+    """Cells from left to right, equally spaced, as in the papers' tables."""
     places = range(len(table.cells))
     ours, *paper = column
     drawn = []
@@ -87,7 +86,7 @@ def _draw_series(column: Sequence["Axes"], table: "StudyTable", metric: "MetricL
     if paper:
         points = [(place, table.entry(cell, metric).paper) for place, cell in zip(places, table.cells, strict=True)]
         known = [(place, value) for place, value in points if value is not None]
-        paper[0].plot(*zip(*known, strict=True), **_paper_line()) if known else _say_none(paper[0])
+        paper[0].plot(*zip(*known, strict=True), **_paper_line()) if known else _mark_unpublished(paper[0])
     column[-1].set_xticks(list(places), [cell.name for cell in table.cells])
     column[-1].set(xlim=(-0.5, len(table.cells) - 0.5), xlabel=table.setting)
     for axes in column:
@@ -96,7 +95,7 @@ def _draw_series(column: Sequence["Axes"], table: "StudyTable", metric: "MetricL
 
 
 def _draw_rows(column: Sequence["Axes"], table: "StudyTable", metric: "MetricLabel") -> None:
-    """Cells from top to bottom."""
+    """Cells from top to bottom, for studies that do not vary one numeric setting."""
     ours, *paper = column
     places = range(len(table.cells) - 1, -1, -1)
     limits = _limits(table, metric)
@@ -113,7 +112,7 @@ def _draw_rows(column: Sequence["Axes"], table: "StudyTable", metric: "MetricLab
     if paper:
         points = [(table.entry(cell, metric).paper, place) for place, cell in zip(places, table.cells, strict=True)]
         known = [(value, place) for value, place in points if value is not None]
-        paper[0].plot(*zip(*known, strict=True), **_paper_line(linestyle="")) if known else _say_none(paper[0])
+        paper[0].plot(*zip(*known, strict=True), **_paper_line(linestyle="")) if known else _mark_unpublished(paper[0])
     for axes in column:
         axes.set_yticks(list(places), [cell.name for cell in table.cells])
         axes.set(ylim=(-0.6, len(table.cells) - 0.4))
@@ -127,14 +126,14 @@ def _draw_rows(column: Sequence["Axes"], table: "StudyTable", metric: "MetricLab
 
 
 def _name_rows(panels: "Sequence[Sequence[Axes]]", table: "StudyTable", is_series: bool) -> None:
-    """What is ours and what is the paper's, at the left of each row of panels; the unit alone where all is ours."""
+    """Label the rows of panels "ours" and "paper"; with a single row, only the unit."""
     units = {metric.unit for metric in _drawn(table)}
     unit = f" ({units.pop()})" if len(units) == 1 and is_series and units != {""} else ""
     if len(panels) == 1:
         panels[0][0].set_ylabel(unit.strip(" ()"))
         return
-    for row, (name, colour) in zip(panels, (("ours", OURS), ("paper", PAPER)), strict=True):
-        row[0].set_ylabel(f"{name}{unit}", color=colour, weight="bold")
+    for row, (name, color) in zip(panels, (("ours", OURS), ("paper", PAPER)), strict=True):
+        row[0].set_ylabel(f"{name}{unit}", color=color, weight="bold")
 
 
 def _draw_mean(
@@ -145,7 +144,7 @@ def _draw_mean(
     is_complete: bool,
     limits: tuple[float, float],
 ) -> None:
-    """The interval, thin and dotted where it is wider than the picture; the mean, hollow where seeds are missing."""
+    """The interval, thin and dotted if it exceeds the axes; the mean, hollow if seeds are missing."""
     low, high = xs if xs[0] != xs[1] else ys
     is_shown = limits[0] <= low and high <= limits[1]
     line: dict[str, Any] = {"linewidth": 1.6} if is_shown else {"linewidth": 1.0, "linestyle": (0, (1, 2))}
@@ -176,13 +175,16 @@ def _note(**options: Any) -> dict[str, Any]:
     )
 
 
-def _say_none(axes: "Axes") -> None:
+def _mark_unpublished(axes: "Axes") -> None:
     axes.set_axis_off()
     axes.text(0.5, 0.5, "not published", transform=axes.transAxes, ha="center", va="center", color=FAINT, fontsize=8)
 
 
 def _limits(table: "StudyTable", metric: "MetricLabel") -> tuple[float, float]:
-    """Room for every seed, and for intervals up to three times as wide as the seeds are: two seeds' would fill all."""
+    """Axis limits that include all seeds, and interval ends up to one range of the seeds beyond them.
+
+    Intervals of two seeds can be so wide that they would hide all other differences.
+    """
     found = [mean for cell in table.cells if (mean := table.entry(cell, metric).mean)]
     values = [metric.factor * value for mean in found for value in mean.per_seed]
     span = max(max(values) - min(values), 1e-3 * max(map(abs, values)), 1e-9)
@@ -194,10 +196,10 @@ def _limits(table: "StudyTable", metric: "MetricLabel") -> tuple[float, float]:
 
 
 def differences_figure(table: "StudyTable") -> "Figure":
-    """What each cell gains on the baseline: ours with its interval, and under it the paper's on the paper's own.
+    """Each cell's difference from the baseline with its interval, and the paper's difference from its baseline.
 
     Raises:
-        ValueError: no cell has been compared with a baseline.
+        ValueError: no cell has a difference from the baseline.
     """
     from matplotlib.figure import Figure
 
@@ -224,8 +226,7 @@ def differences_figure(table: "StudyTable") -> "Figure":
             axes.grid(visible=True, axis="x")
             axes.grid(visible=False, axis="y")
         _add_key(figure, *_key_of_differences(table, metrics))
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        freeze_layout(figure)
     return figure
 
 
@@ -237,8 +238,8 @@ def _draw_difference(axes: "Axes", table: "StudyTable", cell: str, metric: "Metr
         gain, factor = entry.gain, metric.factor
         axes.plot([gain.low * factor, gain.high * factor], [place + 0.1] * 2, color=OURS, linewidth=1.6)
         axes.plot([each * factor for each in gain.per_seed], [place + 0.1] * len(gain.per_seed), **_dots())
-        is_seen = entry.verdict in ("better", "worse", "higher", "lower")
-        face = OURS if is_seen else "white"
+        is_significant = entry.verdict in ("better", "worse", "higher", "lower")
+        face = OURS if is_significant else "white"
         axes.plot(gain.mean * factor, place + 0.1, marker="o", markersize=6, color=OURS, markerfacecolor=face, zorder=6)
     if entry.paper_gain is not None:
         axes.plot(entry.paper_gain, place - 0.18, **_paper_line(linestyle=""))
@@ -253,7 +254,7 @@ def _key_of_cells(table: "StudyTable") -> list[dict[str, Any]]:
 def _key_of_differences(table: "StudyTable", metrics: Sequence["MetricLabel"]) -> list[dict[str, Any]]:
     kinds = [
         _ours("ours, 95 % interval"),
-        _ours("ours, no difference seen (Holm)", markerfacecolor="white"),
+        _ours("ours, not significant (Holm)", markerfacecolor="white"),
         _one_seed(),
     ]
     published = [entry.paper_gain for of in table.entries.values() for m in metrics if (entry := of.get(m.name))]
@@ -270,7 +271,7 @@ def _one_seed() -> dict[str, Any]:
 
 
 def _add_key(figure: "Figure", *kinds: dict[str, Any]) -> None:
-    """What the marks mean, under all panels."""
+    """A legend under all panels."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], **kind) for kind in kinds]
@@ -279,13 +280,12 @@ def _add_key(figure: "Figure", *kinds: dict[str, Any]) -> None:
 
 
 def learning_figure(view: "LearningView") -> "Figure":
-    """How the cells learn: a thin line a seed, the mean bold."""
+    """Learning curves of the cells: a thin line for each seed, the mean bold."""
     from matplotlib.figure import Figure
 
     with style():
         figure = Figure(figsize=LEARNING_IN)
         figure.set_layout_engine("constrained", w_pad=0.1)
         draw_learning(figure.subplots(), view)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        freeze_layout(figure)
     return figure

@@ -1,4 +1,4 @@
-"""Figures to files: png, svg or pdf by the suffix."""
+"""Style shared by all figures: colors, fonts, layout, and saving to png, svg or pdf."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,19 +16,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# One style for every figure: colours by model name, lines and type fit for print; nothing stays behind.
-
 INK = "#222222"
 FAINT = "#8A8A8A"
 
-# From Okabe and Ito's colours, which people with any common colour blindness can tell apart.
+# Okabe and Ito's colors, distinguishable with the common kinds of color blindness.
 KNOWN = {"teacher": "#222222", "baseline": "#0072B2", "clip-kd": "#D55E00"}
 OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", "#8C6D31")
 MARKERS = {"baseline": "o", "clip-kd": "D"}
 
 RC: dict[Any, Any] = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: the same figure on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: same figure on every machine
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -51,15 +49,15 @@ RC: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.solid_capstyle": "round",
     "savefig.facecolor": "white",
-    "pdf.fonttype": 42,  # text stays text in print
-    "svg.fonttype": "path",  # and looks the same where the font is missing
-    "svg.hashsalt": "clip-distillation-workbench",  # the same figure gives the same bytes
+    "pdf.fonttype": 42,  # TrueType: text stays text
+    "svg.fonttype": "path",  # readable without the font
+    "svg.hashsalt": "clip-distillation-workbench",  # deterministic ids: the same figure gives the same bytes
 }
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw and save within; matplotlib's own settings are back afterwards."""
+    """Context in which figures are drawn and saved; restores matplotlib's settings on exit."""
     import matplotlib
     import seaborn
 
@@ -68,35 +66,40 @@ def style() -> Iterator[None]:
 
 
 def palette(models: Sequence[str]) -> dict[str, str]:
-    """A colour for each model, the same in every figure.
+    """A color for each model, the same in every figure.
 
-    A model that has none of its own gets one by its name, or the next free one where another model of this
-    figure already has that.
+    Models without a fixed color get one by a hash of their name, or the next that is free in this figure.
     """
     colors: dict[str, str] = {}
     for model in models:
         first = derive_seed(0, "colour", model) % len(OTHERS)
-        wishes = [*OTHERS[first:], *OTHERS[:first]]
-        free = [colour for colour in wishes if colour not in colors.values()]
-        colors[model] = KNOWN.get(model) or (free or wishes)[0]
+        candidates = [*OTHERS[first:], *OTHERS[:first]]
+        free = [color for color in candidates if color not in colors.values()]
+        colors[model] = KNOWN.get(model) or (free or candidates)[0]
     return colors
 
 
 def marker(model: str) -> str:
-    """A marker for each model, so that colour is not the only difference."""
+    """A marker for each model, so that models differ by more than color."""
     return MARKERS.get(model, "s")
 
 
 def finish(axes: "Axes") -> None:
-    """No frame beyond the two axes."""
+    """Remove the top and right spines."""
     import seaborn
 
     seaborn.despine(ax=axes)
     axes.tick_params(length=3, width=0.8)
 
 
-def take_words_as_they_are(figure: "Figure") -> None:
-    """No dollar sign in a name begins a formula; only the powers of ten on a logarithmic axis are formulas."""
+def freeze_layout(figure: "Figure") -> None:
+    """Lay out once and disable the layout engine: another pass at every draw would shift the axes slightly."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def disable_math_text(figure: "Figure") -> None:
+    """Show dollar signs in names as they are, except in the tick labels of logarithmic axes, which are math text."""
     from matplotlib.text import Text
 
     axes = [axis for one in figure.axes for axis in (one.xaxis, one.yaxis) if axis.get_scale() == "log"]
@@ -116,7 +119,7 @@ METADATA: dict[str, dict[str, Any]] = {
 
 
 def check_suffix(path: Path) -> str:
-    """The suffix of a figure's file in lower case, such as ``.png``.
+    """The suffix of a figure's path in lower case, such as ``.png``.
 
     Raises:
         ValueError: it is not .png, .svg or .pdf.
@@ -128,19 +131,19 @@ def check_suffix(path: Path) -> str:
 
 
 def save_figure(figure: "Figure", path: Path | str, *, small: bool = False) -> Path:
-    """Writes ``figure`` to ``path``, making its folder; equal figures give equal bytes (no dates inside).
+    """Write ``figure`` to ``path`` and create its folder. Equal figures give equal bytes (no dates in the file).
 
     Args:
-        small: a png for a page of text, in few colours and a sixth of the room. Not for heatmaps.
+        small: for png, 32 colors and a lower resolution: a sixth of the size. Not for heatmaps.
 
     Raises:
         ValueError: the suffix is not .png, .svg or .pdf.
-        OSError: it cannot be written; an older file is intact.
+        OSError: it cannot be written; an existing file is unchanged.
     """
     path = Path(path)
     suffix = check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    take_words_as_they_are(figure)
+    disable_math_text(figure)
     dpi = SMALL_DOTS_PER_INCH if small else DOTS_PER_INCH
     with new_file(path) as temporary:
         with style():

@@ -1,11 +1,11 @@
-"""A run as it trains: what each loss adds to the total, and a metric, over the steps."""
+"""A run in training: its weighted losses and a metric over the steps."""
 
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.figures.style import FAINT, INK, finish, palette, style
+from workbench.figures.style import FAINT, INK, finish, freeze_layout, palette, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 SIZE_IN = (8.6, 3.5)
 MARKERS = "osD^vPX*"
-MANY = 40  # points, beyond which each is not marked
+MANY = 40  # lines with more points have no markers
 
 
 def training_figure(curves: "Curves | None", metric: "MetricLabel", split: str, num_steps: int) -> "Figure":
-    """Left, the weighted losses and their total, on a logarithmic scale; right, the metric. Both as long as the run.
+    """Left, the weighted losses and their total on a logarithmic scale; right, the metric. Both span the full run.
 
     Args:
         curves: None before the first step.
-        num_steps: of the whole run, 0 while unknown.
+        num_steps: planned for the run; 0 if unknown.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -41,19 +41,18 @@ def training_figure(curves: "Curves | None", metric: "MetricLabel", split: str, 
         for axes, is_empty in ((left, not (curves and len(curves.loss))), (right, measured is None)):
             if is_empty:
                 axes.set_yticks([])
-                axes.text(0.5, 0.5, "nothing yet", transform=axes.transAxes, ha="center", va="center", color=FAINT)
+                axes.text(0.5, 0.5, "no data yet", transform=axes.transAxes, ha="center", va="center", color=FAINT)
             axes.set(xlabel="training step", xlim=(0, max(num_steps, _last(curves), 2)))
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             finish(axes)
-        left.set_title("Losses, weighted")
+        left.set_title("Weighted losses")
         right.set_title(f"{metric.title}, {split}")
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        freeze_layout(figure)
     return figure
 
 
 def draw_losses(axes: "Axes", curves: "Curves") -> None:
-    """A line a loss that is not 0, and their total in black where there are several."""
+    """One line for each loss, and their total in black if there are several; values of 0 and below are gaps."""
     from matplotlib.ticker import LogFormatter
 
     colors = palette(list(curves.weighted))
@@ -61,11 +60,11 @@ def draw_losses(axes: "Axes", curves: "Curves") -> None:
     if len(lines) > 1:
         lines = {"total": (curves.loss, INK, 2.2)} | lines
     drawn = 0
-    for (name, (series, colour, width)), marker in zip(lines.items(), cycle(MARKERS), strict=False):
-        positive_N = np.where(series.value > 0, series.value, np.nan)  # of a logarithm there is none
+    for (name, (series, color, width)), marker in zip(lines.items(), cycle(MARKERS), strict=False):
+        positive_N = np.where(series.value > 0, series.value, np.nan)  # the axis is logarithmic
         if np.isfinite(positive_N).any():
             points: dict[str, Any] = {"marker": marker, "markersize": 3.5} if len(series) <= MANY else {}
-            axes.plot(series.step, positive_N, color=colour, linewidth=width, label=name, clip_on=False, **points)
+            axes.plot(series.step, positive_N, color=color, linewidth=width, label=name, clip_on=False, **points)
             drawn += 1
     if drawn:
         axes.set_yscale("log")
@@ -76,9 +75,9 @@ def draw_losses(axes: "Axes", curves: "Curves") -> None:
 
 
 def _draw_metric(axes: "Axes", series: "Series", metric: "MetricLabel") -> None:
-    colour = palette(["baseline"])["baseline"]
+    color = palette(["baseline"])["baseline"]
     axes.plot(
-        series.step, metric.factor * series.value, color=colour, marker="o", markersize=5, linewidth=2, clip_on=False
+        series.step, metric.factor * series.value, color=color, marker="o", markersize=5, linewidth=2, clip_on=False
     )
     if series.value.min() >= 0:
         axes.set_ylim(0, None)

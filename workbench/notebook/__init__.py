@@ -1,10 +1,8 @@
-"""What the notebooks show: pictures of ``figures`` with controls, in JupyterLab and VS Code.
+"""Interactive figures for JupyterLab and VS Code.
 
-``explorer`` is what all share: a picture, its controls, errors as a line, and going on by itself while a run does.
-``source`` finds what a notebook names. Each explorer is a file: ``affinity``, ``gradients``, ``field``,
-``information``, ``masks``, ``study``, ``training``, ``sweeping``. They hold no arithmetic: that is in ``views``.
-``child`` is a command of the workbench beside the kernel, as the last two start one; ``encode`` runs models.
-``launch`` opens JupyterLab, ``record`` makes the runs that ship.
+``explorer`` is their base class, ``source`` finds runs, and each explorer has a file: ``affinity``, ``gradients``,
+``information``, ``masks``, ``study``, ``training``, ``sweeping``. Their numbers come from ``views``. ``process`` runs a
+``workbench`` command next to the kernel, ``encode`` runs models, and ``launch`` opens JupyterLab.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""``AffinityExplorer``: what teacher and students think belongs together, and where they differ."""
+"""``AffinityExplorer``: affinity matrices of teacher and students, and their differences."""
 
 from collections.abc import Sequence
 from html import escape
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 Source = str | Path | RunDirectory | Sequence[Probe]
 SHOWN = ("matrices", "sharpness")
 SCALES = tuple(np.geomspace(1, 200, 60).tolist())
-WORDS = "red orange yellow green cyan blue purple black"  # the colours of the sample scenes
+WORDS = "red orange yellow green cyan blue purple black"  # colors in the sample scenes
 
 
 class AffinityExplorer(Explorer):
@@ -58,15 +58,15 @@ class AffinityExplorer(Explorer):
 
     Args:
         source: a run's id or path, a :class:`RunDirectory`, or probes (see :func:`probe_of` for embeddings).
-        others: more students, each compared with its own teacher, at the step nearest to the chosen one.
-        between: "image-text", "image-image", "text-text", or "all" (the 2N × 2N view).
+        others: more students, each with its teacher, at the step nearest to the selected one.
+        between: "image-text", "image-image", "text-text", or "all" (the 2P × 2P matrix).
         measure: "affinity" (softmax) or "cosine".
-        order: "index", "words" or "cluster" (by the teacher's own neighbours).
-        words: by which of these words a caption has first, pairs are grouped.
-        runs_dir: where one's own runs are; ``runs`` if not given.
+        order: "index", "words" or "cluster" (by the teacher's similarities).
+        words: for order "words", pairs are grouped by the first of these words in their captions.
+        runs_dir: the runs folder; ``runs`` if not given.
 
     Attributes:
-        selection: the chosen cell: its two items, and what each model says of them.
+        selection: the selected cell: its two items, and each model's value.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class AffinityExplorer(Explorer):
         self._probes: list[list[Probe]] = []
         self._names: list[str] = []
         self._order: list[int] = []
-        self._pictures: list[bytes] = []
+        self._images: list[bytes] = []
         self._chosen = (0, 0)
-        self.picture = ClickableImage(layout=widgets.Layout(max_width="100%", display="none"))
+        self.image = ClickableImage(layout=widgets.Layout(max_width="100%", display="none"))
         self.cards = widgets.HTML()
-        self.widget.children = (self.controls, self.picture, self.cards, self.note, self.message)
+        self.widget.children = (self.controls, self.image, self.cards, self.note, self.message)
         self._make_controls(between, measure, order, words)
         self.refresh()
 
@@ -114,7 +114,7 @@ class AffinityExplorer(Explorer):
         )
         self.watch(self.show, self.between, self.measure, self.order, self.words, self.step, self.since)
         self.watch_scale(self.scale)
-        self.picture.observe(self.guard(self._click), names="clicked")
+        self.image.observe(self.guard(self._click), names="clicked")
 
     def load(self) -> None:
         found = [self._read(source) for source in self._sources]
@@ -127,12 +127,12 @@ class AffinityExplorer(Explorer):
         )
         captions = self._probes[0][0].captions
         if any(probe.captions != captions for probes in self._probes for probe in probes):
-            raise ValueError("these runs were probed with different pairs: choose runs with the same validation data")
-        if self.run is not None and not self._pictures:
+            raise ValueError("these runs have different probe pairs: choose runs with the same validation data")
+        if self.run is not None and not self._images:
             try:
-                self._pictures = probe_images(self.run, captions)
+                self._images = probe_images(self.run, captions)
             except (ValueError, OSError) as error:
-                self.note.value = f"without pictures: {escape(str(error))}"
+                self.note.value = f"images not available: {escape(str(error))}"
 
     def draw(self) -> "Figure":
         self._order = self._ordered()
@@ -150,25 +150,25 @@ class AffinityExplorer(Explorer):
 
     @property
     def probe(self) -> Probe:
-        """The first student's probe at the chosen step."""
+        """The first student's probe at the selected step."""
         return nearest(self._probes[0], self.step.value)
 
     @property
     def views(self) -> list[AffinityView]:
-        """The data of the matrices, one view a student, in the probe's own order."""
+        """The matrices, one view for each student, in the order of the probe."""
         scale = None if self.own_scale.value else self.scale.value
         probes = [nearest(probes, self.step.value) for probes in self._probes]
         return [affinity_view(probe, self.measure.value, self.between.value, scale, scale) for probe in probes]
 
     @property
     def flips(self) -> list[Flip]:
-        """The first student's pairs that were found at the chosen step or at the one in "flips since", not at both."""
+        """The first student's pairs with rank 1 at only one of the selected step and the step in "flips since"."""
         self.check()
         return flips(nearest(self._probes[0], self.since.value), self.probe)
 
     @property
     def selection(self) -> dict[str, Any]:
-        """The chosen cell: row and column as items ("image 3", "text 7") with captions, and each model's value."""
+        """The selected cell: row and column as items ("image 3", "text 7") with captions, and each model's value."""
         self.check()
         first, second = self._items()
         views = self.views
@@ -184,7 +184,7 @@ class AffinityExplorer(Explorer):
         }
 
     def choose(self, row: int, column: int) -> None:
-        """Mark a cell, by its place in the picture, and show its items.
+        """Select a cell by its row and column in the figure, and show its items.
 
         Raises:
             ValueError: there is no such cell.
@@ -199,7 +199,7 @@ class AffinityExplorer(Explorer):
             self._show(self._figure)
 
     def _read(self, source: Source) -> tuple[str, list[Probe]]:
-        """A student's name and its probes by step; the first run is the one that is followed."""
+        """A student's name and its probes by step. The first run is followed while it trains."""
         if not isinstance(source, str | Path | RunDirectory):
             return "student", sorted(source, key=lambda probe: probe.step)
         run = open_run(source, self._runs_dir)
@@ -207,16 +207,15 @@ class AffinityExplorer(Explorer):
         probes = read_probe_history(run).probes
         if not probes:
             raise ValueError(
-                f"run {run.id} kept no probe pairs: it was never evaluated on validation pairs; train with "
-                "--set evaluate.every_steps=20"
+                f"run {run.id} has no probe pairs: train with validation data and --set evaluate.every_steps=20"
             )
         return run.id, probes
 
     def _ordered(self) -> list[int]:
-        """By the teacher's neighbours at the last step, so that the order does not change while one scrubs."""
+        """The order of the pairs, by the outputs at the last step so that it is the same at every step."""
         last = self._probes[0][-1]
-        said = last.teacher or last.student
-        part = said.text_PD if self.between.value == "text-text" else said.image_PD
+        outputs = last.teacher or last.student
+        part = outputs.text_PD if self.between.value == "text-text" else outputs.image_PD
         cosine_PP = part.astype(np.float64) @ part.astype(np.float64).T
         return ordered(last.captions, self.order.value, cosine_PP, self.words.value.lower().split())
 
@@ -231,24 +230,24 @@ class AffinityExplorer(Explorer):
             title = f"{name}, step {probe.step:,}   R@1 {recall_at_1(probe.student):.0%}"
             panels.append(Panel(title, in_order(view.student_PP, self._order), halves=halves))
             if view.difference_PP is not None:
-                apart = divergence(view)
-                title = "student \N{MINUS SIGN} teacher" + ("" if apart is None else f"   KL {apart:.2f} nats")
+                kl = divergence(view)
+                title = "student \N{MINUS SIGN} teacher" + ("" if kl is None else f"   KL {kl:.2f} nats")
                 differences.append(Panel(title, in_order(view.difference_PP, self._order), True, halves))
         return panels + differences
 
     def _click(self) -> None:
         if self._figure is not None and self.show.value == "matrices":
-            cell = panel_at(self._figure, *self.picture.clicked)
+            cell = panel_at(self._figure, *self.image.clicked)
             if cell is not None:
                 self.choose(*cell)
 
     def _place(self, number: int) -> int:
-        """Where in the probe's own order a row or column of the picture stands."""
+        """The index in the probe of a row or column of the figure."""
         num_pairs = len(self._order)
         return self._order[number % num_pairs] + (num_pairs if number >= num_pairs else 0)
 
     def _items(self) -> tuple[str, str]:
-        """Such as "image 3", "text 7": what the chosen row and column are, by the probe's own numbers."""
+        """The selected row and column as items such as "image 3", "text 7", with indices of the probe."""
         kinds = ("image", "text") if self.between.value == "all" else ()
         sides = (kinds, kinds) if kinds else tuple((kind,) for kind in self.between.value.split("-"))
         num_pairs = len(self._order)
@@ -259,28 +258,28 @@ class AffinityExplorer(Explorer):
         return row_item, column_item
 
     def _show_items(self) -> None:
-        """Both items of the chosen cell as cards, and what the models say of them."""
+        """Show both items of the selected cell as cards, and each model's value."""
         chosen = self.selection
         cards = [
             card(
                 item,
-                self._pictures[int(item.split()[1])] if self._pictures and item.startswith("image") else None,
+                self._images[int(item.split()[1])] if self._images and item.startswith("image") else None,
                 caption,
             )
             for item, caption in zip((chosen["row"], chosen["column"]), chosen["captions"], strict=True)
         ]
-        says = {"teacher": chosen["teacher"]} | chosen["students"]
-        values = ", ".join(f"{escape(name)} {value:.3f}" for name, value in says.items() if value is not None)
+        by_model = {"teacher": chosen["teacher"]} | chosen["students"]
+        values = ", ".join(f"{escape(name)} {value:.3f}" for name, value in by_model.items() if value is not None)
         self.cards.value = f'<div style="margin:6px 0">{"".join(cards)}</div>{self.measure.value}: {values}'
 
     def _describe(self) -> None:
-        """The cell, how sharp the affinities are, and who flipped."""
+        """Show the selected cell, the sharpness of the affinities, and the flips."""
         side = len(self._order) * (2 if self.between.value == "all" else 1)
         self._chosen = (min(self._chosen[0], side - 1), min(self._chosen[1], side - 1))
-        self._problem = None
+        self._error = None  # a previous error; it would be raised by ``selection``
         self._show_items()
         found = flips(nearest(self._probes[0], self.since.value), self.probe)
         lines = [sharpness_line(self.probe, None if self.own_scale.value else self.scale.value)]
-        lines += [flip_line("found since", [flip for flip in found if flip.is_gain])]
+        lines += [flip_line("gained since", [flip for flip in found if flip.is_gain])]
         lines += [flip_line("lost since", [flip for flip in found if not flip.is_gain])]
         self.note.value = "<br>".join(line for line in lines if line)

@@ -1,4 +1,4 @@
-"""What all explorers share: controls, a picture, errors as a line, and going on by itself while a run does."""
+"""The base class of the notebook explorers: controls, a figure, an error line, and following a run in training."""
 
 import asyncio
 import contextlib
@@ -13,90 +13,92 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from workbench.figures.style import save_figure, style, take_words_as_they_are
+from workbench.figures.style import disable_math_text, save_figure, style
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS, run_status
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DOTS_PER_INCH = 130  # of a picture on the screen; what is saved is finer, or lines
-INCH_PX = 96  # how large an inch of a figure is on a page
-LOOK_EVERY_S = 2.0
+DOTS_PER_INCH = 130  # on the screen; saved figures have more, or are vector graphics
+INCH_PX = 96  # display size of an inch of a figure
+REFRESH_EVERY_S = 2.0
 POLL_S = 0.2
 Stamp = tuple[int, ...]
-SLOT = "workbench-error"  # the class of the line that says what is wrong: empty while all is well
+SLOT = "workbench-error"  # CSS class of the error line
 
 
 class Explorer(ABC):
-    """A picture with controls under it. What is wrong is a line beneath, and :attr:`error`.
+    """A figure with controls. Errors are shown in a line below it and kept in :attr:`error`.
 
-    A subclass makes its controls, names them to :meth:`watch`, and ends its constructor with :meth:`refresh`.
+    A subclass creates its controls, passes them to :meth:`watch`, and calls :meth:`refresh` at the end of its
+    constructor.
 
     Args:
-        run: looked at every two seconds and read anew when it has gone on, until it has ended; None for what is still.
+        run: polled every two seconds and read again when it changes, until it ends; None for fixed data.
     """
 
     def __init__(self, run: RunDirectory | None = None) -> None:
         self.run = run
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", display="none"))
+        self.image = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", display="none"))
         self.note = widgets.HTML()
         self.message = widgets.HTML()
         self.message.add_class(SLOT)
         self.controls = widgets.VBox([])
-        self.widget = widgets.VBox([self.controls, self.picture, self.note, self.message])
+        self.widget = widgets.VBox([self.controls, self.image, self.note, self.message])
         self._figure: Figure | None = None
-        self._problem: Exception | None = None
-        self._is_quiet = False
+        self._error: Exception | None = None
+        self._is_loading = False
         self._follower: asyncio.Task[None] | None = None
 
     @abstractmethod
     def load(self) -> None:
-        """Read what there is, and fit the controls to it. ValueError: it cannot be shown, and why."""
+        """Read the data and adapt the controls. Raises ValueError if there is nothing to show."""
 
     @abstractmethod
     def draw(self) -> "Figure":
-        """The picture that the controls ask for. ValueError: there is none, and why."""
+        """A new figure for the controls' values. Raises ValueError if there is nothing to show."""
 
     def update(self, figure: "Figure") -> bool:
-        """Let the picture follow the controls without drawing it anew, where that is possible; whether it was."""
+        """Update ``figure`` in place to the controls' values, which is faster; False if a new figure is needed."""
         del figure
         return False
 
     @property
     def error(self) -> Exception | None:
-        """What the line under the picture says is wrong, with its traceback; None while all is well."""
-        return self._problem
+        """The exception shown below the figure, with its traceback; None without an error."""
+        return self._error
 
     @property
     def figure(self) -> "Figure":
-        """The picture as it is now, of matplotlib.
+        """The current matplotlib figure.
 
         Raises:
-            Exception: what is wrong, where there is none.
+            Exception: the current :attr:`error`.
         """
         self.check()
         assert self._figure is not None
         return self._figure
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture as it is now: .pdf or .svg for print, or .png.
+        """Write the current figure to .pdf, .svg or .png.
 
         Raises:
-            ValueError: another suffix; or what is wrong, where there is no picture.
+            ValueError: another suffix.
+            Exception: the current :attr:`error`.
         """
         return save_figure(self.figure, path)
 
     def check(self) -> None:
-        """Raise what is wrong, if something is: what is asked of an explorer in Python must not be an empty answer."""
-        if self._problem is not None:
-            raise self._problem
+        """Raise the current :attr:`error`, if any, so that properties never return stale or empty results."""
+        if self._error is not None:
+            raise self._error
 
     def refresh(self) -> None:
-        """Read everything anew and draw it. A run that goes on is followed from then on."""
-        seen = self.stamp()
-        with self._explained():
-            with self._quietly():
+        """Read the data again and draw it. A run in training is followed from then on."""
+        seen = self.stamp()  # before reading: a change in between leads to another refresh, not a missed one
+        with self._errors_shown():
+            with self._loading():
                 self.load()
             seen = seen or self.stamp()
             self._show(self.draw())
@@ -104,27 +106,27 @@ class Explorer(ABC):
             self._follow(seen)
 
     def stamp(self) -> Stamp:
-        """What changes when there is something new to read; empty of what is still."""
+        """A value that changes when there is new data; empty for fixed data."""
         return stamp_of(self.run) if self.run else ()
 
     @property
-    def goes_on(self) -> bool:
-        """Whether there may be something new later."""
+    def is_running(self) -> bool:
+        """Whether new data may follow."""
         return self.run is not None and run_status(self.run).state in TAKES_COMMANDS
 
     async def ended(self) -> None:
-        """Wait until there is nothing more to come; the picture goes on meanwhile."""
-        while self.goes_on:
+        """Wait until the run has ended; the figure is updated meanwhile."""
+        while self.is_running:
             await asyncio.sleep(POLL_S)
         self.refresh()
 
     def watch(self, *controls: Any) -> None:
-        """Draw anew whenever one of these changes its value."""
+        """Redraw whenever one of these controls changes its value."""
         for control in controls:
             control.observe(self._changed, names="value")
 
     def watch_scale(self, slider: Any) -> None:
-        """Draw anew with a :func:`scale_slider`: one that is dragged is meant, and unticks its box."""
+        """Redraw when a :func:`scale_slider` changes; moving the slider unticks its box."""
 
         def choose() -> None:
             if slider.own.value:
@@ -136,93 +138,94 @@ class Explorer(ABC):
         self.watch(slider.own)
 
     def guard(self, action: Callable[[], None]) -> Callable[[Any], None]:
-        """``action`` as what a control calls: what goes wrong in it is a line under the picture."""
+        """``action`` as a callback of a control, with errors shown below the figure."""
 
         def called(_: Any) -> None:
-            with self._explained():
+            with self._errors_shown():
                 action()
 
         return called
 
     def _changed(self, _: Any) -> None:
-        if self._is_quiet:
+        if self._is_loading:
             return
-        with self._explained():
+        with self._errors_shown():
             self.follow_controls()
 
     def follow_controls(self) -> None:
-        """Show what the controls ask for, in the picture that is there where that can follow them."""
+        """Show the controls' values, in the current figure if it can be updated."""
         figure = self._figure
         self._show(figure if figure is not None and self.update(figure) else self.draw())
 
     def _show(self, figure: "Figure") -> None:
         self._figure = figure
-        self.picture.value = to_png(figure)
-        self.picture.layout.display = "block"
-        self.picture.layout.width = f"{figure.get_figwidth() * INCH_PX:.0f}px"
+        self.image.value = to_png(figure)
+        self.image.layout.display = "block"
+        self.image.layout.width = f"{figure.get_figwidth() * INCH_PX:.0f}px"
 
     @contextlib.contextmanager
-    def _quietly(self) -> Any:
-        """Controls may be changed within without a picture for every change."""
-        self._is_quiet = True
+    def _loading(self) -> Any:
+        """Context in which changes of controls do not redraw."""
+        self._is_loading = True
         try:
             yield
         finally:
-            self._is_quiet = False
+            self._is_loading = False
 
     @contextlib.contextmanager
-    def _explained(self) -> Any:
-        """An exception within is said in a line, and kept; without one, the line is empty."""
+    def _errors_shown(self) -> Any:
+        """Context that shows and keeps an exception, or clears the previous one."""
         try:
             yield
         except (ValueError, OSError) as error:
-            self._complain(error, str(error))
-        except Exception as error:  # a fault of ours: said too, for a notebook would show nothing at all
-            self._complain(error, f"{type(error).__name__}: {error} (see .error)")
+            self._show_error(error, str(error))
+        except Exception as error:  # a bug: widget callbacks would swallow it silently
+            self._show_error(error, f"{type(error).__name__}: {error} (see .error)")
         else:
-            self._problem, self.message.value = None, ""
+            self._error, self.message.value = None, ""
 
-    def _complain(self, error: Exception, text: str) -> None:
+    def _show_error(self, error: Exception, text: str) -> None:
         line = " ".join(text.split())
-        self._problem = error
+        self._error = error
         self.message.value = f'<span style="color:#B03A00">{escape(line)}</span>'
 
     def _follow(self, seen: Stamp) -> None:
-        """Look now and then at what goes on, where there is a loop to do so in."""
+        """Start the polling task, once, if there is a running event loop."""
         if self._follower is None:
-            with contextlib.suppress(RuntimeError):  # no loop: nobody is looking
-                self._follower = asyncio.get_running_loop().create_task(_keep_up(weakref.ref(self), seen))
+            with contextlib.suppress(RuntimeError):  # no event loop: not in a notebook
+                # A weak reference: the task must not keep an explorer alive whose cell was run again.
+                self._follower = asyncio.get_running_loop().create_task(_refresh_on_change(weakref.ref(self), seen))
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """The widget, and for what knows no widgets, such as print, the picture."""
+        """The widget, with the figure as a png for front ends without widgets, such as print and export."""
         bundle = dict(self.widget._repr_mimebundle_(**options) or {})
-        if self.picture.value:
-            bundle["image/png"] = b64encode(self.picture.value).decode()
+        if self.image.value:
+            bundle["image/png"] = b64encode(self.image.value).decode()
         return bundle
 
 
-async def _keep_up(of: "weakref.ref[Explorer]", seen: Stamp) -> None:
-    """Refresh the explorer when there is something new, and once at the end, until that or until it is gone."""
-    goes_on, went_on = True, False
-    while goes_on:
-        explorer = of()
+async def _refresh_on_change(reference: "weakref.ref[Explorer]", seen: Stamp) -> None:
+    """Refresh the explorer on new data and once when its run ends; stops then, or when the explorer is collected."""
+    is_running, was_running = True, False
+    while is_running:
+        explorer = reference()
         if explorer is None:
             return
-        goes_on = explorer.goes_on
-        del explorer
-        await asyncio.sleep(LOOK_EVERY_S if goes_on else 0)
-        explorer = of()
+        is_running = explorer.is_running
+        del explorer  # no strong reference while asleep
+        await asyncio.sleep(REFRESH_EVERY_S if is_running else 0)
+        explorer = reference()
         if explorer is None:
             return
-        if (now := explorer.stamp()) != seen or (went_on and not goes_on):
+        if (now := explorer.stamp()) != seen or (was_running and not is_running):
             seen = now
             explorer.refresh()
-        went_on = goes_on
+        was_running = is_running
         del explorer
 
 
 def stamp_of(run: RunDirectory) -> Stamp:
-    """What changes when a run says or saves something."""
+    """Modification times and sizes of a run's event log and snapshots folder."""
     found: list[int] = []
     for path in (run.events_file, run.snapshots):
         with contextlib.suppress(OSError):
@@ -232,7 +235,7 @@ def stamp_of(run: RunDirectory) -> Stamp:
 
 
 def to_png(figure: "Figure") -> bytes:
-    """The figure as a picture for the screen."""
+    """The figure as a png for the screen."""
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
@@ -241,8 +244,8 @@ def to_png(figure: "Figure") -> bytes:
     figure.set_dpi(DOTS_PER_INCH)
     canvas: Any = figure.canvas  # half the time of savefig, which draws twice
     if not isinstance(canvas, FigureCanvasAgg):
-        canvas = FigureCanvasAgg(figure)  # it stays the figure's, and knows how large its words are the next time
-    take_words_as_they_are(figure)
+        canvas = FigureCanvasAgg(figure)  # attaches itself to the figure, with its cache of text sizes
+    disable_math_text(figure)
     with style():
         canvas.draw()
     Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(held, "png", compress_level=1)
@@ -250,7 +253,7 @@ def to_png(figure: "Figure") -> bytes:
 
 
 def show(figure: "Figure") -> Any:
-    """A figure of ``figures`` in a notebook, as large as an explorer's."""
+    """Display a figure of ``workbench.figures`` in a notebook, in the size of an explorer's."""
     from IPython import display
 
     displayed: Any = display.Image
@@ -258,12 +261,12 @@ def show(figure: "Figure") -> Any:
 
 
 def row(*controls: Any) -> Any:
-    """Controls side by side, on further lines where a page is too narrow."""
+    """Controls in a row that wraps on a narrow page."""
     return widgets.HBox(controls, layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
 
 
 def step_slider(label: str = "step") -> Any:
-    """A slider over steps that :func:`set_steps` names, and a button that plays them."""
+    """A slider over the steps given to :func:`set_steps`, with a play button as ``.play``."""
     slider = widgets.SelectionSlider(
         options=[("", 0)], description=label, layout=widgets.Layout(width="420px"), continuous_update=True
     )
@@ -274,7 +277,7 @@ def step_slider(label: str = "step") -> Any:
 
 
 def scale_slider(scale: float, own: str) -> Any:
-    """A slider over 1/τ, and a box with these words that puts what the models learnt in its place."""
+    """A slider over 1/τ, with a checkbox labeled ``own`` as ``.own`` that selects the learned scales instead."""
     slider = widgets.FloatLogSlider(value=scale, min=0, max=2.3, step=0.02, description="1/τ")
     slider.own = widgets.Checkbox(value=True, description=own, indent=False)
     slider.own.layout.width = "auto"
@@ -282,7 +285,7 @@ def scale_slider(scale: float, own: str) -> Any:
 
 
 def set_steps(slider: Any, steps: Sequence[int]) -> None:
-    """Offer these steps; the newest stays chosen where it was, any other where it still is."""
+    """Set the steps of a slider. The newest stays selected if it was; any other does if it is still there."""
     was_newest = slider.index is None or slider.index == len(slider.options) - 1
     chosen = slider.value
     slider.options = [(f"{step:,}", step) for step in steps]

@@ -1,4 +1,4 @@
-"""``FieldExplorer``: gradient distillation in two dimensions."""
+"""``GradientExplorer``: gradient norms and conflicts of a run. ``FieldExplorer``: GD in two dimensions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,22 +27,19 @@ from workbench.views.gradients import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
-# ``GradientExplorer``: how hard each loss pulls, who fights whom, and which weights would give chosen shares.
-
 Wanted = dict[str, float]
 
 
 class GradientExplorer(Explorer):
-    """The gradients of a run that was trained with ``log.diagnose_every_steps``.
+    """Per-loss gradient norms and conflicts of a run that was trained with ``log.diagnose_every_steps``.
 
     Args:
         source: a run's id or path, a :class:`RunDirectory`, or the snapshots themselves.
-        runs_dir: where one's own runs are; ``runs`` if not given.
+        runs_dir: the runs folder; ``runs`` if not given.
 
     Attributes:
-        selection: the step, each loss's share there, and the pairs that fight.
-        weights: those with which the losses would have had the wanted shares at this step; paste them into a recipe.
+        selection: the step, each loss's share of the gradient norm, and the gradient conflicts.
+        weights: loss weights that give the target shares at this step, to paste into a recipe.
     """
 
     def __init__(self, source: str | Path | RunDirectory | Sequence[Gradients], runs_dir: Path | None = None) -> None:
@@ -51,8 +48,8 @@ class GradientExplorer(Explorer):
         self._snapshots: list[Gradients] = []
         self.step = step_slider()
         self.wanted: dict[str, Any] = {}
-        self._wishes = row()
-        self.controls.children = (row(self.step, self.step.play), self._wishes)
+        self._targets = row()
+        self.controls.children = (row(self.step, self.step.play), self._targets)
         self.watch(self.step)
         self.refresh()
 
@@ -65,36 +62,36 @@ class GradientExplorer(Explorer):
         view = gradients_view(self._snapshots)
         set_steps(self.step, view.steps)
         if tuple(self.wanted) != tuple(view.shares):
-            self._offer_shares(view)
+            self._set_sliders(view)
 
     def draw(self) -> "Figure":
         return gradients_over_time_figure(self.view)
 
     def update(self, figure: "Figure") -> bool:
         if self.note.value:
-            self._say_weights()
+            self._show_weights()
         return move_to_step(figure, self.view)
 
     @property
     def view(self) -> GradientsView:
-        """The data of the picture."""
+        """The data of the figure."""
         return gradients_view(self._snapshots, self.step.value)
 
     @property
     def selection(self) -> dict[str, Any]:
-        """The step, each loss's share of the summed norms there, and the losses that fight, the fiercest first."""
+        """The step, each loss's share of the gradient norm, and (loss, loss, cosine) of the gradient conflicts."""
         self.check()
         view = self.view
-        shares = {pull.loss: pull.share for pull in view.pulls if pull.step == view.step}
-        fights = [(fight.first, fight.second, fight.cosine) for fight in view.fights]
-        return {"step": view.step, "shares": shares, "fights": fights}
+        shares = {norms.loss: norms.share for norms in view.norms if norms.step == view.step}
+        conflicts = [(pair.first, pair.second, pair.cosine) for pair in view.conflicts]
+        return {"step": view.step, "shares": shares, "conflicts": conflicts}
 
     @property
     def weights(self) -> Wanted:
-        """The weights that would give the wanted shares at this step, clip's (or else the sum) left as it is.
+        """Loss weights that give the target shares at this step, with clip's weight (or else the sum) unchanged.
 
         Raises:
-            ValueError: there is but one loss, or one does not pull at the towers.
+            ValueError: there is only one loss, or a loss has no gradient at the towers.
         """
         from workbench.engine.calibrate import balanced_weights
 
@@ -110,11 +107,11 @@ class GradientExplorer(Explorer):
         )
 
     def _given(self) -> Wanted:
-        """The weights at this step; none of snapshots without a run."""
+        """The weights at this step; empty for snapshots without a run."""
         return applied_weights(read_history(self.run).events, self.step.value) if self.run else {}
 
-    def _offer_shares(self, view: GradientsView) -> None:
-        """A slider a loss, at equal shares."""
+    def _set_sliders(self, view: GradientsView) -> None:
+        """One slider for each loss, at equal shares."""
         layout = widgets.Layout(width="230px")
         self.wanted = {
             loss: widgets.FloatSlider(
@@ -123,34 +120,34 @@ class GradientExplorer(Explorer):
             for loss in view.shares
         }
         for slider in self.wanted.values():
-            slider.observe(self.guard(self._say_weights), names="value")
-        self._wishes.children = (widgets.Label("wanted shares"), *self.wanted.values()) if len(self.wanted) > 1 else ()
+            slider.observe(self.guard(self._show_weights), names="value")
+        self._targets.children = (widgets.Label("target shares"), *self.wanted.values()) if len(self.wanted) > 1 else ()
 
-    def _say_weights(self) -> None:
-        """The weights as a recipe has them."""
+    def _show_weights(self) -> None:
+        """Show the weights as lines of a recipe."""
         lines = [f"[loss.{loss}]  weight = {weight:g}" for loss, weight in self.weights.items()]
         self.note.value = (
-            f'<div style="font-size:90%">weights for these shares at step {self.step.value:,}, as a recipe has them '
+            f'<div style="font-size:90%">weights for these shares at step {self.step.value:,}, as lines of a recipe '
             f'(with weight_at = "here"):<pre style="margin:0">{chr(10).join(lines)}</pre></div>'
         )
 
 
 class FieldExplorer(Explorer):
-    """A few pairs on a circle, one student picture to be moved, and what CLIP's loss and GD make of where it is.
+    """A few pairs on a circle with one movable student image, CLIP's gradient on it, and GD's loss.
 
     Args:
-        student, teacher: pairs in the plane; drawn if not given.
+        student, teacher: pairs in the plane; random if not given.
 
     Attributes:
-        selection: the picture, its angle in degrees, GD's price there, and both pulls.
+        selection: the image, its angle in degrees, GD's loss, and both models' descent directions.
     """
 
     def __init__(self, student: Pairs | None = None, teacher: Pairs | None = None, num_pairs: int = 4) -> None:
         super().__init__()
-        drawn = plane_pairs(num_pairs)
-        self._student, self._teacher = student or drawn[0], teacher or drawn[1]
+        random_student, random_teacher = plane_pairs(num_pairs)
+        self._student, self._teacher = student or random_student, teacher or random_teacher
         wide = widgets.Layout(width="360px")
-        self.index = widgets.Dropdown(options=list(range(len(self._student))), description="picture")
+        self.index = widgets.Dropdown(options=list(range(len(self._student))), description="image")
         self.index.layout.width = "160px"
         self.angle = widgets.FloatSlider(min=-180, max=180, step=1, description="angle", layout=wide)
         self.scale = widgets.FloatLogSlider(value=5, min=0, max=2, step=0.02, description="student 1/τ", layout=wide)
@@ -170,24 +167,24 @@ class FieldExplorer(Explorer):
 
     @property
     def view(self) -> GradientField:
-        """The data of the picture."""
+        """The data of the figure."""
         student = moved(self._student, self.index.value, np.deg2rad(self.angle.value))
         return gradient_field(student, self._teacher, self.index.value, self.scale.value, self.teacher_scale.value)
 
     @property
     def selection(self) -> dict[str, Any]:
-        """The picture, its angle in degrees, GD's price there, and the pulls of both models, [2] each."""
+        """The image, its angle in degrees, GD's loss, and both models' −∂L/∂v at it, [2] each."""
         self.check()
         view = self.view
         return {
-            "picture": view.index,
+            "image": view.index,
             "angle": self.angle.value,
-            "price": view.price,
-            "student_pull": view.student_pull_D,
-            "teacher_pull": view.teacher_pull_D,
+            "gd_loss": view.gd_loss,
+            "student_descent": view.student_descent_D,
+            "teacher_descent": view.teacher_descent_D,
         }
 
     def _place(self) -> None:
-        """The angle of the chosen picture, where it was drawn."""
+        """Reset the angle to that of the selected image."""
         x, y = self._student.image_BD[self.index.value]
         self.angle.value = round(float(np.rad2deg(np.arctan2(y, x))))

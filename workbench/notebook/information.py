@@ -1,4 +1,4 @@
-"""``InformationExplorer``: what contrasts of student and teacher prove, while a run trains and by their size."""
+"""``InformationExplorer``: bounds on the mutual information of student and teacher, over training and by batch size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,18 +24,18 @@ from workbench.views.information import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NUM_DRAWS = 200  # of a probe's few pairs, which cost nothing
+NUM_DRAWS = 200  # random batches; cheap for the few pairs of a probe
 
 
 class InformationExplorer(Explorer):
-    """ICL's bound on the mutual information of student and teacher, on a run's batches, held-out and probe pairs.
+    """ICL's bound on the mutual information of student and teacher, on training batches, held-out and probe pairs.
 
     Args:
         source: a run's id or path, a :class:`RunDirectory`, or probes.
-        runs_dir: where one's own runs are; ``runs`` if not given.
+        runs_dir: the runs folder; ``runs`` if not given.
 
     Attributes:
-        selection: the step, 1/τ, and the bound of every pairing in the largest contrast.
+        selection: the step, 1/τ, and each pairing's bound with the most negatives.
     """
 
     def __init__(self, source: str | Path | RunDirectory | Sequence[Probe], runs_dir: Path | None = None) -> None:
@@ -45,7 +45,7 @@ class InformationExplorer(Explorer):
         self._over_time: InformationOverTime | None = None
         self._learned_scales: dict[int, float] = {}
         self.step = step_slider()
-        self.scale = scale_slider(14.3, "as learnt")
+        self.scale = scale_slider(14.3, "learned scale")
         self.own_scale = self.scale.own
         self.controls.children = (row(self.step, self.step.play), row(self.scale, self.own_scale))
         self.watch(self.step)
@@ -63,9 +63,7 @@ class InformationExplorer(Explorer):
         else:
             self._probes = sorted(self._source, key=lambda probe: probe.step)
         if not self._probes or self._probes[0].teacher is None:
-            raise ValueError(
-                "there are no probe pairs of a student and its teacher: distil with evaluate.every_steps=20"
-            )
+            raise ValueError("no probe pairs of a student and a teacher: distill with --set evaluate.every_steps=20")
         set_steps(self.step, [probe.step for probe in self._probes])
 
     def draw(self) -> "Figure":
@@ -79,23 +77,23 @@ class InformationExplorer(Explorer):
 
     @property
     def bounds(self) -> dict[str, InformationBounds]:
-        """The data of the picture's right half, by what is contrasted with what."""
+        """The bounds in the right half of the figure, by pairing."""
         probe, scale = nearest(self._probes, self.step.value), self._scale
         teacher, student = probe.teacher, probe.student
         assert teacher is not None
         if student.image_PD.shape != teacher.image_PD.shape:
             raise ValueError(
-                "student and teacher embed at different widths, and probes are not projected: see encode_pairs"
+                "student and teacher have different widths, and probes are not projected: use encode_pairs"
             )
         return {
-            "teacher's pictures, its own texts": _bounds(teacher.image_PD, teacher.text_PD, teacher.scale),
-            "student's pictures, teacher's texts": _bounds(student.image_PD, teacher.text_PD, scale),
-            "student's texts, teacher's pictures": _bounds(student.text_PD, teacher.image_PD, scale),
+            "teacher image → teacher text": _bounds(teacher.image_PD, teacher.text_PD, teacher.scale),
+            "student image → teacher text": _bounds(student.image_PD, teacher.text_PD, scale),
+            "student text → teacher image": _bounds(student.text_PD, teacher.image_PD, scale),
         }
 
     @property
     def selection(self) -> dict[str, Any]:
-        """The step, 1/τ between student and teacher, and what each pairing proves in the largest contrast, in nats."""
+        """The step, 1/τ between student and teacher, and each pairing's bound with the most negatives, in nats."""
         self.check()
         found = self.bounds
         largest = next(iter(found.values()))
@@ -109,7 +107,7 @@ class InformationExplorer(Explorer):
 
     @property
     def _scale(self) -> float:
-        """The slider's; or what icl had learnt by then, or without icl the student's own."""
+        """The slider's value; or the scale that icl has learned at this step; or, without icl, the student's scale."""
         if not self.own_scale.value:
             return float(self.scale.value)
         known = [step for step in self._learned_scales if step <= self.step.value]
@@ -118,8 +116,8 @@ class InformationExplorer(Explorer):
     def _describe(self) -> None:
         num_pairs = len(self._probes[0].captions)
         self.note.value = (
-            f"right: {num_pairs} probe pairs at 1/τ = {self._scale:.3g}; a bar holds 95 % of the batches of its size; "
-            "hollow: from here on, more negatives prove less than half of what they could"
+            f"right: {num_pairs} probe pairs at 1/τ = {self._scale:.3g}; bars: 95 % of random batches of this size; "
+            "hollow: from here on, the bound grows less than half as fast as log N"
         )
 
 

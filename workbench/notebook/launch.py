@@ -1,4 +1,4 @@
-"""Opening JupyterLab on the bundled notebooks."""
+"""Copying the bundled notebooks and starting JupyterLab on them."""
 
 import os
 import socket
@@ -12,24 +12,24 @@ from workbench.resources import PACKAGE
 
 FOLDER = "notebooks"
 FIRST_PORT, NUM_PORTS = 8888, 50
-# No question about news at the first start, and nothing fetched from the network unasked.
+# No dialog at the first start, and no network requests.
 QUIET = ("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate")
 
 
 def bundled_notebooks() -> list[Path]:
-    """The notebooks that came with this version, in the order in which they are to be read."""
-    folders = (PACKAGE / FOLDER, PACKAGE.parent / FOLDER)  # of the installed package; of a source checkout
+    """The bundled notebooks, in reading order."""
+    folders = (PACKAGE / FOLDER, PACKAGE.parent / FOLDER)  # installed package; source checkout
     return next((found for folder in folders if (found := sorted(folder.glob("*.ipynb")))), [])
 
 
 def copy_notebooks(folder: Path) -> list[Path]:
-    """Puts the bundled notebooks that are not there yet into ``folder``, and leaves all others as they are.
+    """Copy the bundled notebooks into ``folder`` without overwriting existing ones.
 
     Returns:
-        Those that were put there.
+        The new copies.
 
     Raises:
-        OSError: the folder cannot be made or written; each notebook is whole or not there.
+        OSError: the folder cannot be written; no notebook is left incomplete.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [source for source in bundled_notebooks() if not (folder / source.name).exists()]
@@ -39,10 +39,10 @@ def copy_notebooks(folder: Path) -> list[Path]:
 
 
 def check_jupyterlab() -> None:
-    """Refuse where JupyterLab or its widgets are missing.
+    """Check that JupyterLab and ipywidgets are installed.
 
     Raises:
-        ValueError: naming what to install.
+        ValueError: a package is missing; names the pip command.
     """
     missing = [name for name in ("jupyterlab", "ipywidgets") if find_spec(name) is None]
     if missing:
@@ -50,10 +50,10 @@ def check_jupyterlab() -> None:
 
 
 def free_port(first: int = FIRST_PORT, number: int = NUM_PORTS) -> int:
-    """The first of some ports of this machine that nobody listens on.
+    """The first free local port of ``number`` ports from ``first``.
 
     Raises:
-        ValueError: there is none.
+        ValueError: all are in use.
     """
     for port in range(first, first + number):
         with socket.socket() as listener:
@@ -64,13 +64,13 @@ def free_port(first: int = FIRST_PORT, number: int = NUM_PORTS) -> int:
                 continue
             return port
     raise ValueError(
-        f"all ports from {first} to {first + number - 1} are taken: close a notebook server (`jupyter server list` "
-        "names them), or open the notebooks in your own, as they are in the folder now"
+        f"all ports from {first} to {first + number - 1} are in use: stop a notebook server (see `jupyter server "
+        "list`), or open the copied notebooks in a running one"
     )
 
 
 def start(folder: Path, runs_dir: Path, *, browser: bool) -> NoReturn:
-    """Become JupyterLab in ``folder``; its notebooks find runs in ``runs_dir``.
+    """Replace this process with JupyterLab in ``folder``; its notebooks find runs in ``runs_dir``.
 
     Raises:
         ValueError: no port is free.
@@ -80,6 +80,6 @@ def start(folder: Path, runs_dir: Path, *, browser: bool) -> NoReturn:
         *(f"--ServerApp.port={free_port()}", "--ServerApp.port_retries=0"),
         *QUIET,
         *(() if browser else ("--no-browser",)),
-        *(("--allow-root",) if os.geteuid() == 0 else ()),  # in a container; it listens on this machine alone
+        *(("--allow-root",) if os.geteuid() == 0 else ()),  # in a container; listens on localhost only
     ]
     os.execve(sys.executable, arguments, os.environ | {"WORKBENCH_RUNS": str(runs_dir.absolute())})

@@ -1,4 +1,4 @@
-"""``MaskExplorer``: masks as they form, what they leave, what a threshold would, and what that costs."""
+"""``MaskExplorer``: a run's pruning masks over training, the student that they leave, and its quality."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,18 +28,18 @@ THRESHOLDS_N = np.linspace(0, 1, 101)
 
 
 class MaskExplorer(Explorer):
-    """What a run that inherits has of its teacher, at every snapshot of its masks.
+    """What the student of a run with weight inheritance keeps of its teacher, at each mask snapshot.
 
     Args:
         source: a run's id or path, a :class:`RunDirectory`, or the snapshots themselves.
         show: "layers" (TinyCLIP's figure 8), "over time", "size by threshold" or "accuracy" (against sparsity).
-        runs_dir: where one's own runs are; ``runs`` if not given.
+        runs_dir: the runs folder; ``runs`` if not given.
 
     Attributes:
-        selection: the step, how the towers are cut there, and the size that is left.
+        selection: the step, the shapes of the pruned towers, and the kept share of the weights.
 
     Raises:
-        ValueError: there is no such picture.
+        ValueError: an unknown figure.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class MaskExplorer(Explorer):
     ) -> None:
         super().__init__()
         if show not in get_args(Show):
-            raise unknown("picture", show, get_args(Show))
+            raise unknown("figure", show, get_args(Show))
         self._source, self._runs_dir = source, runs_dir
         self._snapshots: list[MaskSnapshot] = []
         self.show = widgets.ToggleButtons(options=get_args(Show), value=show, style={"button_width": "auto"})
@@ -85,7 +85,7 @@ class MaskExplorer(Explorer):
         if self.show.value == "size by threshold":
             return threshold_figure(*self._sizes)
         if self.run is None:
-            raise ValueError("accuracy is measured by a run: pass its id or path instead of snapshots")
+            raise ValueError("accuracy needs a run's evaluations: pass its id or path instead of snapshots")
         return pruned_figure(pruned(self._snapshots, read_history(self.run).events, METRIC))
 
     def update(self, figure: "Figure") -> bool:
@@ -98,17 +98,17 @@ class MaskExplorer(Explorer):
 
     @property
     def snapshot(self) -> MaskSnapshot:
-        """The masks at the chosen step."""
+        """The masks at the selected step."""
         return next(one for one in self._snapshots if one.step == self.step.value)
 
     @property
     def architecture(self) -> Architecture:
-        """What is left of the towers at the chosen step: as the run would cut them, or at the threshold."""
+        """The pruned towers at the selected step: as the run would prune them, or at the threshold."""
         return cut_at(self.snapshot, self.threshold.value) if self.cut.value else architecture(self.snapshot)
 
     @property
     def selection(self) -> dict[str, Any]:
-        """The step, its stage, the share of the weights that is left, and the shapes of the towers."""
+        """The step, its stage, the kept share of the weights, and the shapes of the towers."""
         self.check()
         view = self.architecture
         return {
@@ -120,11 +120,11 @@ class MaskExplorer(Explorer):
         }
 
     def removed(self) -> "DataFrame":
-        """What each stage took of each tower, as a table."""
+        """What each stage removed from each tower, as a table."""
         from pandas import DataFrame
 
         self.check()
-        columns = ["stage", "tower", "part", "before", "after", "gone (% of teacher)"]
+        columns = ["stage", "tower", "part", "before", "after", "removed (% of teacher)"]
         rows = [
             (one.stage, one.tower, one.part, one.before, one.after, round(100 * one.gone, 1))
             for one in removed(self._snapshots)
@@ -132,10 +132,10 @@ class MaskExplorer(Explorer):
         return DataFrame(rows, columns=columns)
 
     def overlap(self, other: str | Path) -> "DataFrame":
-        """How much of what is kept at the chosen step another run keeps too, or a rule would; beside chance.
+        """The share of the kept parts that another run or rule also keeps, next to its expectation by chance.
 
         Args:
-            other: a run's id or path; or "magnitude" or "leading", which need the run's teacher.
+            other: a run's id or path; or the rule "magnitude" or "leading", which need the run's teacher.
 
         Raises:
             ValueError: the two cannot be compared.
@@ -153,37 +153,37 @@ class MaskExplorer(Explorer):
 
     def _overlaps(self, other: str | Path) -> Any:
         if other not in ("magnitude", "leading"):
-            theirs = read_mask_history(open_run(other, self._runs_dir)).snapshots
-            return overlap_of_runs(self.snapshot, pick(theirs))
+            snapshots = read_mask_history(open_run(other, self._runs_dir)).snapshots
+            return overlap_of_runs(self.snapshot, pick(snapshots))
         from workbench.config.toml import load_run_config
         from workbench.inheritance.manual import overlaps_with_rule
         from workbench.models.spec import load_model
 
         if self.run is None:
-            raise ValueError(f"what '{other}' would keep depends on the teacher: pass a run instead of snapshots")
+            raise ValueError(f"rule '{other}' needs the teacher's weights: pass a run instead of snapshots")
         config = load_run_config(self.run.config_file)
         teacher = load_model(config.inheritance.source or config.teacher.model, runs_dir=self.run.path.parent)
         return overlaps_with_rule(teacher, self.snapshot, "magnitude" if other == "magnitude" else "leading")
 
     @property
     def _sizes(self) -> tuple[Any, Any, float, float]:
-        """By threshold, what would be left; the threshold that is chosen; and what the run expects to keep."""
+        """Thresholds, the kept share at each, the selected threshold, and the share that the run expects to keep."""
         left_N = sizes(self.snapshot, THRESHOLDS_N.tolist())
         return THRESHOLDS_N, left_N, self.threshold.value, 1 - self.snapshot.sparsity
 
     def _choose_threshold(self) -> None:
-        """A threshold that is dragged is meant."""
+        """Moving the slider turns pruning at the threshold on."""
         if self.cut.value or self.show.value != "layers":
             self.follow_controls()
         else:
             self.cut.value = True
 
     def _describe(self) -> None:
-        """The chosen step in a line."""
+        """Show the selected step as text."""
         snapshot, view = self.snapshot, self.architecture
-        masks = "masks are being learnt" if snapshot.learning else "masks are fixed"
+        masks = "masks are being learned" if snapshot.learning else "masks are fixed"
         cut = f"; cut at {self.threshold.value:.2f}" if self.cut.value else ""
         self.note.value = (
             f"stage {snapshot.stage + 1}, step {snapshot.step:,}: {masks}, {1 - snapshot.sparsity:.1%} of the weights "
-            f"expected to stay (wanted: {1 - snapshot.target:.1%}){cut}: <b>{1 - view.sparsity:.1%} left</b>"
+            f"expected to stay (target: {1 - snapshot.target:.1%}){cut}: <b>{1 - view.sparsity:.1%} kept</b>"
         )

@@ -1,4 +1,4 @@
-"""What a notebook names, and where it lies: a run's id or path, one's own or one that came with the workbench."""
+"""Finding the runs that a notebook names, in the user's runs folder or among the runs shipped with the package."""
 
 import os
 from pathlib import Path
@@ -8,24 +8,24 @@ from workbench.resources import find_resource, roots
 from workbench.runs.directory import RunDirectory, find_run, list_runs
 
 SHIPPED = Path("data_samples") / "runs"
-USUAL = (Path("runs"), Path("..") / "runs")  # beside the notebook, or beside the folder of notebooks
+USUAL = (Path("runs"), Path("..") / "runs")  # next to the notebook, or to its folder
 
 
 def default_runs_dir() -> Path:
-    """``$WORKBENCH_RUNS``, which ``workbench notebook`` sets; or the first of the usual places that is there."""
+    """``$WORKBENCH_RUNS``, which ``workbench notebook`` sets; else the first existing folder of ``USUAL``."""
     if chosen := os.environ.get("WORKBENCH_RUNS"):
         return Path(chosen).expanduser()
     return next((folder for folder in USUAL if folder.is_dir()), USUAL[0])
 
 
 def open_run(run: str | Path | RunDirectory, runs_dir: Path | None = None) -> RunDirectory:
-    """The run with this id among one's own runs, at this path, or among those that came with the workbench.
+    """The run with this id or path, from the runs folder or the shipped runs.
 
     Args:
-        runs_dir: where one's own are; see :func:`default_runs_dir`.
+        runs_dir: the user's runs folder; see :func:`default_runs_dir`.
 
     Raises:
-        ValueError: there is none; the nearest id is named.
+        ValueError: there is no such run; the message suggests the nearest id.
     """
     if isinstance(run, RunDirectory):
         return run
@@ -42,5 +42,5 @@ def open_run(run: str | Path | RunDirectory, runs_dir: Path | None = None) -> Ru
 
 
 def shipped_runs() -> list[str]:
-    """The ids of the runs that came with the workbench."""
+    """The ids of the runs that ship with the package."""
     return sorted({run.id for root in roots() for run in list_runs(root / SHIPPED)})

@@ -1,4 +1,4 @@
-"""``StudyExplorer``: what a study has found, as far as it has come."""
+"""``StudyExplorer``: a study's results as figures and tables."""
 
 from collections.abc import Mapping
 from html import escape
@@ -31,46 +31,47 @@ RESULTS = Path("studies") / "results"
 
 
 class StudyExplorer(Explorer):
-    """A study: of the runs there are, or else of the results that came with the workbench.
+    """A study's results, from the user's runs or else from the results shipped with the package.
 
     Args:
-        source: a study's name or file; a folder that ``workbench report`` wrote; or a :class:`StudyTable`.
-        show: "cells" (ours above the paper's), "differences", "parallel" (coordinates, to be brushed), "trade-off" (of
-            two metrics), and, of what has runs, "effects", "learning" and "forecast" (how early the order was known).
-        runs_dir: where one's own runs are; ``runs`` if not given.
+        source: a study's name or file; a folder written by ``workbench report``; or a :class:`StudyTable`.
+        show: "cells" (our results above the paper's), "differences", "parallel" (coordinates with brushes),
+            "trade-off" (of two metrics); with runs also "effects", "learning" and "forecast" (rank correlation of the
+            cells at each step with the final ranking).
+        runs_dir: the runs folder; ``runs`` if not given.
 
     Attributes:
-        selection: the cells that the brushes leave, with their settings and means.
+        selection: the cells within the brushes, with their settings and means.
 
     Raises:
-        ValueError: there is no such picture.
+        ValueError: an unknown figure.
     """
 
     def __init__(self, source: str | Path | StudyTable, show: str = "cells", runs_dir: Path | None = None) -> None:
         super().__init__()
         if show not in SHOWN:
-            raise unknown("picture", show, SHOWN)
+            raise unknown("figure", show, SHOWN)
         self._source, self._runs_dir, self._wanted = source, runs_dir, show
         self._table: StudyTable | None = None
         self.report: StudyReport | None = None
         self.brushes: dict[str, Any] = {}
         self.show = widgets.ToggleButtons(options=SHOWN, value=show, style={"button_width": "auto"})
-        self.colour = widgets.Dropdown(options=[("", "")], description="colour by")
+        self.color = widgets.Dropdown(options=[("", "")], description="color by")
         self.upward = widgets.Dropdown(options=[("", "")], description="more of")
         self.across = widgets.Dropdown(options=[("", "")], description="against")
         self._brushing, self._trading = row(), row(self.upward, self.across)
         self.controls.children = (self.show, self._brushing, self._trading)
-        self.watch(self.show, self.colour, self.upward, self.across)
+        self.watch(self.show, self.color, self.upward, self.across)
         self.refresh()
 
     def load(self) -> None:
         self._table, self.report = self._read()
-        self._offer_pictures()
+        self._set_figures()
         view = parallel(self.table)
         names = [(axis.label, axis.name) for axis in view.axes]
         metrics = [(metric.title, metric.name) for metric in self._metrics]
         for control, options, place in (
-            (self.colour, names, self._first_metric(view)),
+            (self.color, names, self._first_metric(view)),
             (self.upward, metrics, 0),
             (self.across, metrics, min(1, len(metrics) - 1)),
         ):
@@ -78,7 +79,7 @@ class StudyExplorer(Explorer):
             control.options = options
             control.value = before if before in dict(options).values() else options[place][1]
         if list(self.brushes) != [axis.name for axis in view.axes]:
-            self._offer_brushes(view)
+            self._set_brushes(view)
 
     def draw(self) -> "Figure":
         shown = self.show.value
@@ -89,15 +90,15 @@ class StudyExplorer(Explorer):
             return (study_figure if shown == "cells" else differences_figure)(self.table)
         if shown == "parallel":
             view = parallel(self.table)
-            return parallel_figure(view, view.kept_N(self._limits(view)), self.colour.value)
+            return parallel_figure(view, view.kept_N(self._limits(view)), self.color.value)
         if shown == "trade-off":
             metrics = [self._metric(self.upward.value), self._metric(self.across.value)]
             return pareto_figure(self.front, metrics, self.table.split)
-        return self._of_runs(shown)
+        return self._figure_of_runs(shown)
 
     @property
     def table(self) -> StudyTable:
-        """The data of the pictures."""
+        """The data of the figures."""
         if self._table is None:
             self.check()
         assert self._table is not None
@@ -105,7 +106,7 @@ class StudyExplorer(Explorer):
 
     @property
     def front(self) -> list[Point]:
-        """Every cell by the two metrics of the trade-off, those marked that no other beats in both."""
+        """The cells by the two metrics of the trade-off, with the Pareto front marked."""
         metrics = [self._metric(self.upward.value), self._metric(self.across.value)]
         values = {}
         for cell in self.table.cells:
@@ -117,7 +118,7 @@ class StudyExplorer(Explorer):
 
     @property
     def selection(self) -> "list[dict[str, Any]]":
-        """The cells within all brushes: name, settings, and the mean of every metric in the unit of its label."""
+        """The cells within all brushes: name, settings, and the mean of each metric in the unit of its label."""
         self.check()
         view = parallel(self.table)
         kept = dict(zip(view.lines, view.kept_N(self._limits(view)), strict=True))
@@ -128,7 +129,7 @@ class StudyExplorer(Explorer):
         ]
 
     def to_frame(self) -> "DataFrame":
-        """The table: means and differences with their intervals and verdicts, the paper's beside them."""
+        """The results as a table: means, differences with intervals and verdicts, and the paper's values."""
         from pandas import DataFrame
 
         from workbench.report.tables import interval
@@ -170,12 +171,12 @@ class StudyExplorer(Explorer):
         if shipped := find_resource(str(RESULTS / study.name / "cells.csv")):
             return read_table(shipped.parent, study), None
         raise ValueError(
-            f"study '{study.name}' has no finished run in {runs_dir}, and none shipped: workbench sweep --study "
-            f"{study.name}"
+            f"study '{study.name}' has no finished run in {runs_dir} and no shipped results: run workbench sweep "
+            f"--study {study.name}"
         )
 
-    def _of_runs(self, shown: str) -> "Figure":
-        """What only runs have; there is a control for it only where they do."""
+    def _figure_of_runs(self, shown: str) -> "Figure":
+        """A figure that needs runs; ``show`` offers it only with runs."""
         report = self.report
         assert report is not None and report.main is not None
         if shown == "learning":
@@ -187,7 +188,7 @@ class StudyExplorer(Explorer):
 
     @property
     def _metrics(self) -> list[MetricLabel]:
-        """Those that any cell has."""
+        """The metrics that any cell has."""
         cells = self.table.cells
         return [metric for metric in self.table.metrics if any(self.table.entry(cell, metric).mean for cell in cells)]
 
@@ -203,36 +204,33 @@ class StudyExplorer(Explorer):
         return {metric.name: metric.factor * mean.mean for metric, mean in means.items() if mean}
 
     def _limits(self, view: Parallel) -> Limits:
-        """Of the axes whose brush was moved: a line without a value there is left out only then."""
+        """The limits of the brushes that were moved: an untouched brush must not exclude cells without a value."""
         return {
             axis.name: self.brushes[axis.name].value
             for axis in view.axes
             if tuple(self.brushes[axis.name].value) != axis.limits
         }
 
-    def _offer_pictures(self) -> None:
-        """Only what there is to see."""
+    def _set_figures(self) -> None:
+        """Offer the figures for which the study has data."""
         report, main = self.report, self.report.main if self.report else None
-        gained = any(entry.gain for of in self.table.entries.values() for entry in of.values())
-        there = {
+        has_data = {
             "cells": True,
-            "differences": gained,
+            "differences": any(entry.gain for of in self.table.entries.values() for entry in of.values()),
             "parallel": True,
             "trade-off": len(self._metrics) > 1,
             "effects": bool(report and main and report.effects.get(main.name)),
             "learning": bool(report and report.learning),
             "forecast": bool(report and report.forecast),
         }
-        if not there[self._wanted]:
-            why = (
-                "it is of runs, and these are results as they were reported" if report is None else "too little has run"
-            )
-            raise ValueError(f"no picture '{self._wanted}' of study '{self.table.name}': {why}")
+        if not has_data[self._wanted]:
+            why = "it needs runs, and these are reported results" if report is None else "too few finished runs"
+            raise ValueError(f"no figure '{self._wanted}' for study '{self.table.name}': {why}")
         before = self.show.value
-        self.show.options = [name for name in SHOWN if there[name]]
-        self.show.value = before if there[before] else self._wanted
+        self.show.options = [name for name in SHOWN if has_data[name]]
+        self.show.value = before if has_data[before] else self._wanted
 
-    def _offer_brushes(self, view: Parallel) -> None:
+    def _set_brushes(self, view: Parallel) -> None:
         self.brushes = {}
         for axis in view.axes:
             low, high = axis.limits
@@ -248,15 +246,15 @@ class StudyExplorer(Explorer):
             brush.layout.width = "430px"
             self.brushes[axis.name] = brush
         self.watch(*self.brushes.values())
-        self._brushing.children = (self.colour, *self.brushes.values())
+        self._brushing.children = (self.color, *self.brushes.values())
 
     def _describe(self) -> None:
         finished = sum(len(cell.finished) for cell in self.table.cells)
         wanted = sum(len(cell.replicates) for cell in self.table.cells)
-        source = "" if self.report else ", as it was reported"
+        source = "" if self.report else " (reported results)"
         self.note.value = escape(f"{self.table.question} {finished} of {wanted} runs finished{source}.")
 
 
 def _study_of(name: str) -> Study:
-    """The study that a report's folder is named for; a bare one where there is none of the name any more."""
+    """The study with the name of a report's folder; a placeholder if there is no such study anymore."""
     return load_study(name) if name in studies() else Study(name=name, question=name, cells=[{"name": name}])

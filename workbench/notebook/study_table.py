@@ -1,4 +1,4 @@
-"""The table of a study that was reported: ``cells.csv`` and ``runs.csv`` of a report's folder, read back."""
+"""Reading a study's table back from ``cells.csv`` and ``runs.csv`` of a report's folder."""
 
 import csv
 import math
@@ -18,25 +18,26 @@ Line = dict[str, str]
 
 
 def read_table(folder: Path, study: Study) -> StudyTable:
-    """The table as it was reported, to the digits that the files hold; validation figures are not in them.
+    """The table as reported, with the digits in the files and without validation metrics.
 
     Raises:
-        ValueError: a file is missing, or is no such table.
+        ValueError: a file is missing or malformed.
     """
     cells, runs = _read(folder / "cells.csv", CELLS_HEAD), _read(folder / "runs.csv", RUNS_HEAD)
     try:
         return _table(cells, runs, study)
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{folder} holds no report that can be read ({error}): write it anew with `report`") from None
+        raise ValueError(f"cannot read the report in {folder} ({error}): write it again with `report`") from None
 
 
 def _read(file: Path, head: tuple[str, ...]) -> list[Line]:
     try:
         lines = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {file}: {getattr(error, 'strerror', '') or 'it is no text'}") from None
+        raise ValueError(f"cannot read {file}: {getattr(error, 'strerror', '') or 'not UTF-8 text'}") from None
     if not lines or not set(head) <= lines[0].keys():
-        raise ValueError(f"{file} is no table of a report: it lacks the columns of one")
+        missing = ", ".join(column for column in head if not lines or column not in lines[0])
+        raise ValueError(f"{file} is not a table of a report: columns missing: {missing}")
     return lines
 
 
@@ -54,6 +55,7 @@ def _table(cells: list[Line], runs: list[Line], study: Study) -> StudyTable:
 
 def _cell(name: str, runs: list[Line]) -> StudyCell:
     mine = [line for line in runs if line["cell"] == name]
+    # Behind the fixed columns: settings, whose dotted names contain a point, and metrics, whose names do not.
     names = list(mine[0])
     own = [key for key in names[len(RUNS_HEAD) :] if "." in key]
     settings = {key: _plain(mine[0][key]) for key in own if mine[0][key] != ""}
@@ -91,7 +93,7 @@ def _entry(
 
 
 def _bounds(line: Line, columns: tuple[str, str, str], factor: float) -> tuple[float, float, float] | None:
-    """In the unit in which runs log; infinite where a bound is not known; None without a middle."""
+    """The three columns in the stored unit; an unknown bound is infinite; None without a mean."""
     middle, low, high = (_number(line[column]) for column in columns)
     if middle is None:
         return None
@@ -104,7 +106,7 @@ def _number(text: str) -> float | None:
 
 
 def _plain(text: str) -> Any:
-    """A setting's value: a number where it is one."""
+    """A setting's value: a number if it can be parsed as one."""
     try:
         return float(text) if "." in text or "e" in text.lower() else int(text)
     except ValueError:

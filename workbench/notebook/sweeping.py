@@ -1,4 +1,4 @@
-"""``sweep`` and ``SweepExplorer``: a study that is trained beside the kernel, and its learning curves as they come."""
+"""``sweep`` and ``SweepExplorer``: run a study in a child process and follow its learning curves."""
 
 import time
 from pathlib import Path
@@ -29,38 +29,36 @@ SPLIT = "validation"
 
 
 def sweep(study: str, *, seeds: int | None = None, runs_dir: Path | None = None) -> "SweepExplorer":
-    """Work through a study in a process of its own, and return what follows it. It ends with the kernel, if not before.
-
-    What has been trained already is not trained again.
+    """Run a study in a child process, which stops when the kernel ends, and follow it. Finished runs are kept.
 
     Args:
-        study: its name, or a file.
-        seeds: replicates of every cell, if not as many as the study says.
-        runs_dir: where its runs are kept; ``runs`` if not given.
+        study: a study's name or file.
+        seeds: seeds for each cell; the study's number if not given.
+        runs_dir: the runs folder; ``runs`` if not given.
 
     Raises:
-        ValueError: there is no such study, it is a search, or its folder cannot be written.
+        ValueError: there is no such study, it is a search, or the runs folder cannot be written.
     """
     folder = (default_runs_dir() if runs_dir is None else runs_dir).absolute()
-    asked = find_trainable(study, folder)
-    if asked.search:
-        raise ValueError(f"study '{asked.name}' is a search, of hours: start it with workbench sweep --study {study}")
-    asked = asked if seeds is None else asked.model_copy(update={"seeds": seeds})
+    config = find_trainable(study, folder)
+    if config.search:
+        raise ValueError(f"study '{config.name}' is a search and takes hours: run workbench sweep --study {study}")
+    config = config if seeds is None else config.model_copy(update={"seeds": seeds})
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"cannot keep runs in {folder}: {error.strerror}") from None
-    command = ["sweep", "--study", study, "--seeds", str(asked.seeds), "--runs", str(folder)]
-    return SweepExplorer(asked, Child(command, folder / f"{asked.name}.log"), folder)
+        raise ValueError(f"cannot create runs folder {folder}: {error.strerror}") from None
+    command = ["sweep", "--study", study, "--seeds", str(config.seeds), "--runs", str(folder)]
+    return SweepExplorer(config, Child(command, folder / f"{config.name}.log"), folder)
 
 
 class SweepExplorer(Explorer):
-    """A study as it is trained: a curve a cell, how much is done, and a button that stops it.
+    """A study in training: a learning curve for each cell, the progress, and a stop button.
 
-    When all has ended, :class:`StudyExplorer` has the table.
+    :class:`StudyExplorer` shows the results.
 
     Attributes:
-        selection: how many runs have ended, by how they did, and how many there are to be.
+        selection: the number of runs in total and by state.
     """
 
     def __init__(self, study: Study, child: Child, runs_dir: Path) -> None:
@@ -77,9 +75,9 @@ class SweepExplorer(Explorer):
 
     def load(self) -> None:
         self._found = counted(_runs(self._runs_dir, self.study.name, self._origins))
-        self._tell()
-        if not self.goes_on and self._child.exit_code not in (0, 143):  # 143: it was asked to stop
-            raise ValueError(f"the sweep failed: {self._child.last_words} (more in {self._child.output})")
+        self._show_progress()
+        if not self.is_running and self._child.exit_code not in (0, 143):  # 143: stopped by SIGTERM
+            raise ValueError(f"the sweep failed: {self._child.last_line} (more in {self._child.output})")
 
     def draw(self) -> "Figure":
         view = self._learning()
@@ -95,56 +93,55 @@ class SweepExplorer(Explorer):
         )
 
     @property
-    def goes_on(self) -> bool:
+    def is_running(self) -> bool:
         return self._child.is_alive
 
     @property
     def selection(self) -> dict[str, Any]:
-        """How many runs of the study there are by state, and how many there are to be."""
+        """The number of runs in total and by state."""
         self.check()
         found = _runs(self._runs_dir, self.study.name, self._origins)
         states = [status.state if (status := _status(one.run)) else "unreadable" for one in found]
         return {"runs": self.study.num_runs, **{state: states.count(state) for state in dict.fromkeys(states)}}
 
     def stop(self) -> None:
-        """Ask it to finish its step, save and end. :func:`sweep` goes on from there."""
+        """Ask the sweep to finish its step, save and exit. :func:`sweep` continues it."""
         self._child.stop()
-        self._bar.say("stopping after this step")
+        self._bar.set_text("stopping after this step")
 
     @property
     def _metric(self) -> str:
         return self.study.objectives[0].metric
 
     def _learning(self) -> LearningView | None:
-        """The cells' curves so far; None before the first evaluation."""
-        drawn: dict[str, list[Any]] = {}
+        """The learning curves of the cells; None before the first evaluation."""
+        by_cell: dict[str, list[Any]] = {}
         for one in self._found:
             try:
                 events = read_history(one.run, (EvalDone,)).events
-            except ValueError:  # the run cannot be read; the others can
+            except ValueError:  # an unreadable run must not hide the others
                 continue
             if events and self._metric in (found := curves(events)).metrics.get(SPLIT, {}):
-                drawn.setdefault(one.origin.cell, []).append(found)
-        return learning_view(drawn, self._metric, SPLIT) if drawn else None
+                by_cell.setdefault(one.origin.cell, []).append(found)
+        return learning_view(by_cell, self._metric, SPLIT) if by_cell else None
 
-    def _tell(self) -> None:
-        """How much is done, and how many runs have ended."""
+    def _show_progress(self) -> None:
         states = [status for one in self._found if (status := _status(one.run))]
         ended = sum(state.state == "finished" for state in states)
         elapsed_s = time.monotonic() - self._start
-        self.stop_button.layout.display = "" if self.goes_on else "none"
+        self.stop_button.layout.display = "" if self.is_running else "none"
         num_steps = max((state.num_steps for state in states), default=0)
-        if self.goes_on and num_steps:
+        if self.is_running and num_steps:
             self._bar.show(sum(state.step for state in states), num_steps * self.study.num_runs, elapsed_s)
-        elif self.goes_on:
-            self._bar.say("a few steps are measured first")
+        elif self.is_running:
+            self._bar.set_text("measuring the speed of a few steps")
         else:
-            words = f"{ended} of {self.study.num_runs} runs finished after {duration(elapsed_s)}"
-            self._bar.end(words, good=ended == self.study.num_runs)
+            text = f"{ended} of {self.study.num_runs} runs finished after {duration(elapsed_s)}"
+            self._bar.end(text, success=ended == self.study.num_runs)
 
 
 def _runs(runs_dir: Path, study: str, origins: dict[str, Origin | None]) -> list[StudyRun]:
-    """The study's runs by cell, seed and attempt; what a run says of its study is read once, into ``origins``."""
+    """The study's runs by cell, seed and attempt. ``origins`` caches each run's origin between calls."""
     for run in list_runs(runs_dir):
         if run.id not in origins:
             origins[run.id] = _origin(run)
@@ -154,7 +151,7 @@ def _runs(runs_dir: Path, study: str, origins: dict[str, Origin | None]) -> list
 
 
 def _status(run: RunDirectory) -> RunStatus | None:
-    """How a run is; None for one that cannot be read."""
+    """A run's status; None if it cannot be read."""
     try:
         return run_status(run)
     except (OSError, ValueError):

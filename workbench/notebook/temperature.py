@@ -1,4 +1,4 @@
-"""What temperature does to gradient distillation's weight λ, in the paper's equation and in the released code."""
+"""The GD weight λ that gives GD the gradient norm of CLIP's loss, by temperature and convention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from workbench.randomness import derive_seed
 
 @dataclass(frozen=True, eq=False)
 class GdWeights:
-    """λ_GD at N scales 1/τ, by convention, float64 [N]: with it GD pulls at the embeddings as hard as CLIP does."""
+    """λ_GD at N scales 1/τ by convention, float64 [N]: GD's gradient at the image embeddings then has CLIP's norm."""
 
     scale_N: NDArray[np.float64]
     weights: dict[str, NDArray[np.float64]]
 
 
 def gd_weights(scales: Sequence[float], num_pairs: int = 128, width: int = 64, seed: int = 0) -> GdWeights:
-    """The weights for a student at each scale and a teacher at the same, on drawn embeddings, in float64.
+    """The weights at each scale, for a student and a teacher with the same scale, on random float64 embeddings.
 
-    The student is the teacher with noise, so that it knows something, and not all.
+    The student is the teacher plus noise, as a partly trained student.
     """
     weights = {
         convention: np.array([_weight(convention, scale, num_pairs, width, seed) for scale in scales])

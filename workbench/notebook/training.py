@@ -1,4 +1,4 @@
-"""``train`` and ``TrainingExplorer``: a run that trains beside the kernel, and a chart that follows it."""
+"""``train`` and ``TrainingExplorer``: start a run in a child process and follow it in a chart."""
 
 import shutil
 from collections.abc import Sequence
@@ -35,35 +35,37 @@ def train(
     name: str = "",
     runs_dir: Path | None = None,
 ) -> "TrainingExplorer":
-    """Train a student in a process of its own, and return what follows it. It ends with the kernel, if not before.
+    """Train a student in a child process, which stops when the kernel ends, and follow it.
 
     Args:
-        recipe: its name, or a file.
-        steps: of the run; every phase and ramp scales in proportion.
-        settings: such as "loss.fd.weight=2", as after ``--set``.
-        name: the run's id; one of its recipe and the time if not given.
-        runs_dir: where it is kept; ``runs`` if not given.
+        recipe: a recipe's name or file.
+        steps: number of training steps; phases and ramps are scaled in proportion.
+        settings: such as "loss.fd.weight=2", as for ``--set``.
+        name: the run's id; made from the recipe and the time if not given.
+        runs_dir: the runs folder; ``runs`` if not given.
 
     Raises:
-        ValueError: a setting or a loss that cannot be, or a taken id. What only the run finds out is said by the chart.
+        ValueError: an invalid setting or loss, or an id in use. Later errors are shown by the explorer.
     """
     from workbench.engine.launch import create
     from workbench.losses.objective import Objective
 
     config = load_recipe(recipe, list(settings), steps=steps)
-    Objective(config.loss, config.train.batch_size, 1 if config.teacher.model else None)  # what is wrong is said here
+    Objective(
+        config.loss, config.train.batch_size, 1 if config.teacher.model else None
+    )  # raises here, not in the child
     folder = default_runs_dir() if runs_dir is None else runs_dir
     run = create(name or new_run_id(recipe, config.seed, folder), config, folder)
     return TrainingExplorer(run, Child(["runs", "resume", str(run.path)], run.output_file))
 
 
 class TrainingExplorer(Explorer):
-    """A run as it trains: its losses, a metric, how long it will take, and a button that stops it.
+    """A run in training: its losses, a metric, the remaining time, and a stop button.
 
     Args:
-        source: a run's id or path, or a :class:`RunDirectory`; one that has ended will do.
-        child: the process that trains it, if the notebook started one.
-        runs_dir: where one's own runs are; ``runs`` if not given.
+        source: a run's id or path, or a :class:`RunDirectory`; running or ended.
+        child: the process that trains it, if the notebook started it.
+        runs_dir: the runs folder; ``runs`` if not given.
 
     Attributes:
         selection: the state, the step, the losses of the newest step, and the newest metrics by split.
@@ -87,7 +89,7 @@ class TrainingExplorer(Explorer):
 
     @property
     def directory(self) -> RunDirectory:
-        """Where the run is."""
+        """The run's directory."""
         assert self.run is not None
         return self.run
 
@@ -101,7 +103,7 @@ class TrainingExplorer(Explorer):
             chosen = self.metric.value
             self.metric.options = [(metric_label(name).title, name) for name in in_order(measured)]
             self.metric.value = chosen if chosen in measured else self.metric.options[0][1]
-        self._tell(status)
+        self._show_progress(status)
 
     def draw(self) -> "Figure":
         logged = [event for event in self._events if isinstance(event, StepDone | EvalDone)]
@@ -115,13 +117,13 @@ class TrainingExplorer(Explorer):
         return (*stamp_of(self.directory), int(self._is_alive))
 
     @property
-    def goes_on(self) -> bool:
+    def is_running(self) -> bool:
         state = run_status(self.directory).state
         return self._is_alive or (self._child is None and state in TAKES_COMMANDS)
 
     @property
     def selection(self) -> dict[str, Any]:
-        """The state, the step, the losses of the newest step as they are weighted, and the newest metrics by split."""
+        """The state, the step, the weighted losses of the newest step, and the newest metrics by split."""
         self.check()
         status = run_status(self.directory)
         events = read_history(self.directory, (StepDone, EvalDone)).events
@@ -136,48 +138,47 @@ class TrainingExplorer(Explorer):
         }
 
     def stop(self) -> None:
-        """Ask the run to finish its step, save and end. It can be resumed: ``workbench runs resume ID``.
+        """Ask the run to finish its step, save and exit. ``workbench runs resume ID`` continues it.
 
         Raises:
-            ValueError: it has ended.
+            ValueError: it has already ended.
         """
         if self._child and self._child.is_alive and not run_status(self.directory).num_steps:
-            self._child.stop()  # it has not come to where it takes commands
+            self._child.stop()  # still starting: does not read commands yet
         else:
             send_command(self.directory, "stop")
-        self._bar.say("stopping after this step")
+        self._bar.set_text("stopping after this step")
 
     @property
     def _is_alive(self) -> bool:
         return self._child is not None and self._child.is_alive
 
     def _not_started(self) -> ValueError:
-        """Why; nothing of a run that never was is left behind."""
+        """The error of a child that failed before training. Also removes the run's directory, which has no data."""
         assert self._child is not None
-        self._failure = self._failure or self._child.last_words
+        self._failure = self._failure or self._child.last_line
         shutil.rmtree(self.directory.path, ignore_errors=True)
-        self._bar.end("not started", good=False)
+        self._bar.end("not started", success=False)
         self.stop_button.layout.display = "none"
         return ValueError(f"the run did not start: {self._failure}")
 
-    def _tell(self, status: RunStatus) -> None:
-        """How far it is."""
+    def _show_progress(self, status: RunStatus) -> None:
         elapsed_s = next((one.elapsed_s for one in reversed(self._events) if isinstance(one, StepDone)), 0.0)
         self._bar.show(status.step, status.num_steps, elapsed_s)
-        self.stop_button.layout.display = "" if self.goes_on else "none"
-        if not self.goes_on:
+        self.stop_button.layout.display = "" if self.is_running else "none"
+        if not self.is_running:
             reason = next((one.reason for one in reversed(self._events) if isinstance(one, RunFinished)), "")
-            words = f"{status.state} at step {status.step:,} of {status.num_steps:,} after {duration(elapsed_s)}"
-            self._bar.end(words + (f": {reason}" if reason else ""), good=status.state == "finished")
+            text = f"{status.state} at step {status.step:,} of {status.num_steps:,} after {duration(elapsed_s)}"
+            self._bar.end(text + (f": {reason}" if reason else ""), success=status.state == "finished")
         elif not status.num_steps:
-            self._bar.say("starting: models and pairs are loaded")
+            self._bar.set_text("starting: loading models and data")
 
 
 def _smoothed(found: Curves, amount: float) -> Curves:
-    """The same curves, their losses smoothed."""
+    """The curves with smoothed losses."""
 
-    def soft(series: Series) -> Series:
+    def smoothed(series: Series) -> Series:
         return Series(series.step, smooth(series.value, amount))
 
-    weighted = {name: soft(series) for name, series in found.weighted.items()}
-    return Curves(found.run, soft(found.loss), weighted, found.metrics)
+    weighted = {name: smoothed(series) for name, series in found.weighted.items()}
+    return Curves(found.run, smoothed(found.loss), weighted, found.metrics)

@@ -103,7 +103,7 @@ def _kept(one: StudyRun) -> Iterator[tuple[str, float]]:
     snapshots = read_mask_history(one.run).snapshots
     for tower, change in architecture(snapshots[-1]).towers.items() if snapshots else ():
         assert tower in TOWERS
-        remains = change.remains
+        remains = change.kept_shares
         yield f"{tower}_width_kept", remains.embedding
         yield f"{tower}_heads_kept", sum(change.student.heads) / sum(change.teacher.heads)
         yield f"{tower}_channels_kept", sum(change.student.channels) / sum(change.teacher.channels)

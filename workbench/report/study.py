@@ -13,7 +13,7 @@ from workbench.statistics.pooled import Effect, main_effects, pooled_spread
 from workbench.statistics.rank_agreement import Agreement, rank_agreement
 from workbench.views.curves import LearningView
 from workbench.views.metrics import MetricLabel
-from workbench.views.study import Entry, Point, StudyCell, StudyTable, Tried, history, pareto, shown_metrics
+from workbench.views.study import Entry, Point, SearchPoint, StudyCell, StudyTable, history, pareto, shown_metrics
 
 SHOWN = ("image_to_text_r1", "text_to_image_r1", "zero_shot_top1")
 COSTS = ("num_params", "elapsed_s")
@@ -43,7 +43,7 @@ class StudyReport:
     forecast: Mapping[int, Agreement]
     effects: Mapping[str, list[Effect]]
     front: Sequence[Point]
-    tried: Sequence[Tried]
+    tried: Sequence[SearchPoint]
     learning: LearningView | None
     made_on: Facts
     importance: Importance = field(default_factory=Importance)

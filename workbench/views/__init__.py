@@ -1,1 +1,1 @@
-"""Events and results -> plain tables and arrays: computed once, drawn by the terminal and by ``figures``."""
+"""Plain tables and arrays computed from events, snapshots and results, for the terminal, ``figures`` and notebooks."""

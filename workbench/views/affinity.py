@@ -1,6 +1,6 @@
-"""Embeddings of the probe pairs -> affinity matrices, their differences, and a readable order.
+"""Affinity matrices of the probe pairs: teacher, student, difference, item order, sharpness and retrieval changes.
 
-Shape letters: P pairs; M items of a matrix's side, P or 2P; N scales.
+Shape letters: P pairs; M rows and columns of a matrix, P or 2P; N scales.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,6 @@ from workbench.errors import unknown
 if TYPE_CHECKING:
     from workbench.runs.snapshots import Probe, ProbeOutputs
 
-
-# A probe of a few pairs -> what student and teacher think belongs together, and where they differ.
-#
-# Shape letters: P pairs; M items of a matrix's side, P or, of pictures and texts together, 2P.
-
 Floats = NDArray[np.float64]
 Measure = Literal["affinity", "cosine"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -29,15 +24,14 @@ BETWEEN: tuple[Between, ...] = get_args(Between)
 
 @dataclass(frozen=True, eq=False)
 class AffinityView:
-    """Three matrices float64 [P, P], of pictures against texts if nothing else is asked for.
+    """Matrices of student and teacher, float64 [P, P] ([2P, 2P] for "all").
 
-    ``measure`` is "affinity", the softmax of each picture's cosines over the texts at the model's own scale, as
-    TinyCLIP's affinity mimicking compares them (in [0, 1], rows sum to 1), or "cosine". ``difference_PP`` is the
-    student's less the teacher's; without a teacher it is None, and so is ``teacher_PP``.
+    ``measure`` is "affinity", the softmax over each row of the scaled cosines, as in TinyCLIP's affinity mimicking (in
+    [0, 1], rows sum to 1), or "cosine". ``difference_PP`` is student minus teacher. Without a teacher, it and
+    ``teacher_PP`` are None.
 
-    ``between`` says what rows and columns are. Within one modality no item is its own neighbour: its softmax leaves it
-    out. "all" is the [2P, 2P] of all of that, the pictures first: above, pictures to pictures and pictures to texts;
-    below, texts to pictures and texts to texts.
+    ``between`` names the items of rows and columns. Within one modality the softmax excludes the diagonal. "all" is
+    [[image-image, image-text], [text-image, text-text]].
     """
 
     step: int
@@ -62,22 +56,22 @@ def affinity_view(
     """The matrices of a probe.
 
     Args:
-        student_scale, teacher_scale: 1/τ of the affinities; the models' own if not given.
+        student_scale, teacher_scale: 1/τ of the affinities; each model's learned scale if not given.
     """
 
-    def of(said: "ProbeOutputs", scale: float | None) -> Floats:
-        return _matrix(said, measure, between, said.scale if scale is None else scale)
+    def of(outputs: "ProbeOutputs", scale: float | None) -> Floats:
+        return _matrix(outputs, measure, between, outputs.scale if scale is None else scale)
 
     teacher_PP = None if probe.teacher is None else of(probe.teacher, teacher_scale)
     return AffinityView(probe.step, probe.captions, measure, of(probe.student, student_scale), teacher_PP, between)
 
 
-def _matrix(said: "ProbeOutputs", measure: Measure, between: Between, scale: float) -> Floats:
-    sides = {"image": said.image_PD.astype(np.float64), "text": said.text_PD.astype(np.float64)}
+def _matrix(outputs: "ProbeOutputs", measure: Measure, between: Between, scale: float) -> Floats:
+    sides = {"image": outputs.image_PD.astype(np.float64), "text": outputs.text_PD.astype(np.float64)}
 
     def block(rows: str, columns: str) -> Floats:
         cosine_PP: Floats = sides[rows] @ sides[columns].T
-        return cosine_PP if measure == "cosine" else softmax(scale * cosine_PP, leave_out_own=rows == columns)
+        return cosine_PP if measure == "cosine" else softmax(scale * cosine_PP, exclude_diagonal=rows == columns)
 
     if between != "all":
         rows, columns = between.split("-")
@@ -85,17 +79,13 @@ def _matrix(said: "ProbeOutputs", measure: Measure, between: Between, scale: flo
     return np.block([[block(rows, columns) for columns in sides] for rows in sides])
 
 
-def softmax(logits_MM: Floats, *, leave_out_own: bool = False) -> Floats:
-    """Every row's softmax; without the diagonal, which is then 0, where that is asked for."""
-    logits_MM = logits_MM - (np.diag(np.full(len(logits_MM), np.inf)) if leave_out_own else 0)
+def softmax(logits_MM: Floats, *, exclude_diagonal: bool = False) -> Floats:
+    """The softmax of each row; an excluded diagonal is 0."""
+    logits_MM = logits_MM - (np.diag(np.full(len(logits_MM), np.inf)) if exclude_diagonal else 0)
     weight_MM = np.exp(logits_MM - logits_MM.max(axis=1, keepdims=True))
     affinity_MM: Floats = weight_MM / weight_MM.sum(axis=1, keepdims=True)
     return affinity_MM
 
-
-# Affinity matrices -> what a person looks for in them: an order that shows groups, who is found, how sharp they are.
-#
-# Shape letters: P pairs, N scales.
 
 Order = Literal["index", "words", "cluster"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -103,7 +93,7 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 
 @dataclass(frozen=True)
 class Flip:
-    """A picture whose own text was found first at one of two checkpoints only; ``rank`` counts from 1."""
+    """An image that retrieves its own text at rank 1 at only one of two checkpoints; ranks count from 1."""
 
     pair: int
     caption: str
@@ -117,9 +107,9 @@ class Flip:
 
 @dataclass(frozen=True, eq=False)
 class Sharpness:
-    """How many texts a picture's affinity is spread over, exp(entropy), the mean of P pictures, at N scales.
+    """The effective number of texts in an image's affinity, exp(entropy), mean over P images, at N scales.
 
-    1 is one-hot: only the hardest choice is taught. P is flat: nothing is. float64 [N].
+    1 is one-hot: the affinities contain little more than the label. P is uniform: they contain no information.
     """
 
     scale_N: Floats
@@ -131,15 +121,15 @@ class Sharpness:
 
 
 def ordered(captions: Sequence[str], by: Order, cosine_PP: Floats, words: Sequence[str] = ()) -> list[int]:
-    """The pairs in an order, by number.
+    """A permutation of the pair indices.
 
     Args:
-        by: "index" as they are; "words" groups by the first of ``words`` that a caption has, in the order of the words,
-            and by alphabet within; "cluster" puts together what ``cosine_PP`` (of any model, between like items) says
-            is alike.
+        by: "index" is the identity; "words" groups by the first of ``words`` in each caption, in the order of
+            ``words`` and alphabetically within; "cluster" is a hierarchical clustering by ``cosine_PP``.
+        cosine_PP: cosines between items of one modality, by any model.
 
     Raises:
-        ValueError: there is no such order.
+        ValueError: an unknown order.
     """
     if by == "index":
         return list(range(len(captions)))
@@ -151,9 +141,8 @@ def ordered(captions: Sequence[str], by: Order, cosine_PP: Floats, words: Sequen
 
 
 def _first_word(caption: str, words: Sequence[str]) -> int:
-    """The place in ``words`` of the one that comes first in the caption; after all others if none does."""
-    said = caption.lower().split()
-    known = [words.index(word) for word in said if word in words]
+    """The index in ``words`` of the caption's first known word; ``len(words)`` if it has none."""
+    known = [words.index(word) for word in caption.lower().split() if word in words]
     return known[0] if known else len(words)
 
 
@@ -162,15 +151,16 @@ def _leaves(cosine_PP: Floats) -> list[int]:
 
     if len(cosine_PP) < 3:
         return list(range(len(cosine_PP)))
-    apart_PP = np.clip(1 - (cosine_PP + cosine_PP.T) / 2, 0, None)
-    apart = apart_PP[np.triu_indices(len(apart_PP), k=1)]
-    tree = optimal_leaf_ordering(linkage(apart, "average"), apart)
+    # Symmetric and non-negative in spite of rounding, as linkage requires.
+    distance_PP = np.clip(1 - (cosine_PP + cosine_PP.T) / 2, 0, None)
+    condensed = distance_PP[np.triu_indices(len(distance_PP), k=1)]
+    tree = optimal_leaf_ordering(linkage(condensed, "average"), condensed)
     order: list[int] = leaves_list(tree).tolist()
     return order
 
 
 def in_order(matrix: Floats, order: Sequence[int]) -> Floats:
-    """Rows and columns in this order of the pairs; both halves of the matrix of pictures and texts together."""
+    """``matrix`` with rows and columns permuted; for a [2P, 2P] matrix, both halves in the same order."""
     places = np.array(order)
     if len(matrix) == 2 * len(places):
         places = np.concatenate([places, places + len(order)])
@@ -178,34 +168,34 @@ def in_order(matrix: Floats, order: Sequence[int]) -> Floats:
     return placed
 
 
-def ranks(said: "ProbeOutputs") -> NDArray[np.int64]:
-    """The place, from 1, of every picture's own text among the probe's texts, int64 [P]; ties count against it."""
-    cosine_PP = said.image_PD.astype(np.float64) @ said.text_PD.astype(np.float64).T
+def ranks(outputs: "ProbeOutputs") -> NDArray[np.int64]:
+    """The rank, from 1, of each image's own text among the probe's texts, int64 [P]; ties rank it last."""
+    cosine_PP = outputs.image_PD.astype(np.float64) @ outputs.text_PD.astype(np.float64).T
     own_P = np.diag(cosine_PP)
     placed: NDArray[np.int64] = (cosine_PP >= own_P[:, None]).sum(1)
     return placed
 
 
-def recall_at_1(said: "ProbeOutputs") -> float:
-    """The share of the probe's pictures whose own text is the nearest, in [0, 1]."""
-    return float((ranks(said) == 1).mean())
+def recall_at_1(outputs: "ProbeOutputs") -> float:
+    """Image-to-text R@1 among the probe's pairs, in [0, 1]."""
+    return float((ranks(outputs) == 1).mean())
 
 
 def flips(before: "Probe", after: "Probe") -> list[Flip]:
-    """The student's pictures that found their text at one of two checkpoints only, the gains first.
+    """The student's images with rank 1 at only one of two checkpoints, gains first.
 
     Raises:
-        ValueError: the two are of different pairs.
+        ValueError: the two probes have different pairs.
     """
     if before.captions != after.captions:
-        raise ValueError("the two checkpoints were probed with different pairs: choose two of one run")
+        raise ValueError("the two checkpoints have different probe pairs: choose two checkpoints of one run")
     both = zip(before.captions, ranks(before.student).tolist(), ranks(after.student).tolist(), strict=True)
     found = [Flip(pair, *of) for pair, of in enumerate(both) if (of[1] == 1) != (of[2] == 1)]
     return sorted(found, key=lambda flip: (not flip.is_gain, flip.pair))
 
 
 def divergence(view: AffinityView) -> float | None:
-    """KL(teacher ‖ student) of the affinities in nats, the mean over rows; None without a teacher or of cosines."""
+    """KL(teacher ‖ student) of the affinities in nats, mean over rows; None without a teacher and for cosines."""
     if view.teacher_PP is None or view.measure != "affinity" or view.between == "all":
         return None
     student_PP, teacher_PP = np.maximum(view.student_PP, 1e-300), view.teacher_PP
@@ -214,7 +204,7 @@ def divergence(view: AffinityView) -> float | None:
 
 
 def sharpness(probe: "Probe", scales: Sequence[float]) -> Sharpness:
-    """How sharp the affinities of pictures over texts are at each of these scales 1/τ."""
+    """The sharpness of the image-to-text affinities at each scale 1/τ."""
     teacher = probe.teacher
     return Sharpness(
         np.array(scales, dtype=np.float64),
@@ -226,8 +216,8 @@ def sharpness(probe: "Probe", scales: Sequence[float]) -> Sharpness:
     )
 
 
-def _spread(said: "ProbeOutputs", scales: Sequence[float]) -> Floats:
-    cosine_PP = said.image_PD.astype(np.float64) @ said.text_PD.astype(np.float64).T
+def _spread(outputs: "ProbeOutputs", scales: Sequence[float]) -> Floats:
+    cosine_PP = outputs.image_PD.astype(np.float64) @ outputs.text_PD.astype(np.float64).T
     found = []
     for scale in scales:
         affinity_PP = softmax(scale * cosine_PP)

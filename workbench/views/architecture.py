@@ -1,4 +1,4 @@
-"""A teacher's towers and a student's -> what remains, layer by layer: TinyCLIP's figure 8 and table 9.
+"""Teacher and student towers compared layer by layer, as in TinyCLIP's figure 8 and table 9.
 
 Shape letter: K layers of the teacher.
 """
@@ -13,25 +13,25 @@ from numpy.typing import NDArray
 from workbench.config.inheritance import Tower, TowerShape
 
 if TYPE_CHECKING:
-    from workbench.config.inheritance import TowerShape
     from workbench.runs.mask_snapshots import KeptIndices, MaskSnapshot
-
-
-# Two choices among the same parts -> how much of the one the other shares, beside what chance would.
 
 Numbers = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much of one choice another shares: 1 is all of it."""
+    """Overlap of two selections of the same parts, as shares in [0, 1] of the first selection."""
 
     shared: float
-    chance: float  # what a random choice of as many in each layer would share on average
+    chance: float  # expected overlap with a random selection of the same size in each layer
 
 
 def overlap(layers: Iterable[tuple[Numbers, Numbers, int]]) -> Overlap:
-    """From what the one and the other keep of each layer's parts, and how many those are; 1 of a choice of nothing."""
+    """The overlap over all layers.
+
+    Args:
+        layers: for each layer, the parts that each selection keeps, and how many parts the layer has.
+    """
     kept = shared = 0
     chance = 0.0
     for one, other, available in layers:
@@ -42,7 +42,7 @@ def overlap(layers: Iterable[tuple[Numbers, Numbers, int]]) -> Overlap:
 
 
 def tower_overlaps(one: "KeptIndices", other: "KeptIndices", source: "TowerShape") -> dict[str, Overlap]:
-    """The share of ``one`` that ``other`` keeps too, for "embedding", "heads" and "channels" of the same tower."""
+    """The share of ``one`` that ``other`` also keeps, for "embedding", "heads" and "channels" of the same tower."""
     return {
         "embedding": overlap([(one.embedding, other.embedding, source.width)]),
         "heads": overlap(zip(one.heads, other.heads, source.heads, strict=True)),
@@ -50,16 +50,12 @@ def tower_overlaps(one: "KeptIndices", other: "KeptIndices", source: "TowerShape
     }
 
 
-# A teacher's towers and what a student has of them -> what remains, layer by layer: TinyCLIP's figure 8 and table 9.
-#
-# Shape letter: K layers of the teacher.
-
 OverlapByGroup = dict[str, Overlap]
 
 
 @dataclass(frozen=True, eq=False)
-class Remains:
-    """Shares of what there was, from 0 to 1; heads and FFN channels for each of K layers."""
+class KeptShares:
+    """Shares of the teacher's width, heads and FFN channels that the student keeps, in [0, 1]; K layers."""
 
     embedding: float
     heads_K: NDArray[np.float64]
@@ -68,7 +64,7 @@ class Remains:
 
 @dataclass(frozen=True)
 class Means:
-    """A tower in a row of table 9: its width, what a layer has on average, and its attention and FFN weights."""
+    """A tower as a row of table 9: width, mean heads and FFN channels per layer, and attention and FFN weights."""
 
     width: int
     heads: float
@@ -78,7 +74,7 @@ class Means:
 
 @dataclass(frozen=True)
 class TowerChange:
-    """One tower of the teacher and of the student. ``student`` has a place for every layer of ``teacher``."""
+    """One tower of the teacher and of the student. ``student`` has an entry for every layer of ``teacher``."""
 
     teacher: TowerShape
     student: TowerShape
@@ -87,10 +83,10 @@ class TowerChange:
         assert self.teacher.num_layers == self.student.num_layers
 
     @property
-    def remains(self) -> Remains:
-        """What is left of each layer."""
+    def kept_shares(self) -> KeptShares:
+        """The shares of the teacher that the student keeps."""
         teacher, student = self.teacher, self.student
-        return Remains(
+        return KeptShares(
             student.width / teacher.width,
             _share(student.heads, teacher.heads),
             _share(student.channels, teacher.channels),
@@ -98,7 +94,7 @@ class TowerChange:
 
     @property
     def num_layers(self) -> int:
-        """How many layers have something left."""
+        """The number of layers with at least one head or FFN channel left."""
         return sum(any(layer) for layer in zip(self.student.heads, self.student.channels, strict=True))
 
     def to_json(self) -> dict[str, Any]:
@@ -111,11 +107,11 @@ class TowerChange:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a student has of its teacher's transformer towers. A tower that cannot change is left out.
+    """A student's transformer towers compared with its teacher's. Towers that cannot change are left out.
 
     Args:
-        towers: before and after.
-        when: at which moment of a run; empty where there is but one student, by a plan.
+        towers: the changed towers.
+        when: the moment of the run, for titles; empty for a student built from a fixed plan.
     """
 
     towers: dict[Tower, TowerChange]
@@ -123,7 +119,7 @@ class Architecture:
 
     @property
     def sparsity(self) -> float:
-        """The share of the teacher's attention and FFN weights in these towers that the student does not have."""
+        """The share of the teacher's attention and FFN weights that was removed from these towers, in [0, 1]."""
         before = sum(change.teacher.block_weights for change in self.towers.values())
         return 1 - sum(change.student.block_weights for change in self.towers.values()) / before
 
@@ -138,26 +134,26 @@ def means(shape: TowerShape) -> Means:
 
 
 def architecture(snapshot: "MaskSnapshot") -> Architecture:
-    """What there is at a snapshot. While masks are learnt: what would stay if it were up to them as they are."""
+    """The student at a snapshot. While masks are being learned: the student that the current masks would leave."""
     towers = {tower: TowerChange(mask.teacher, mask.student) for tower, mask in snapshot.towers.items()}
-    doing = "masks still learnt" if snapshot.learning else "masks fixed"
+    doing = "masks still being learned" if snapshot.learning else "masks fixed"
     as_planned = snapshot.step == 0 and not snapshot.learning
     return Architecture(towers, "" if as_planned else f"stage {snapshot.stage + 1}, step {snapshot.step:,}, {doing}")
 
 
 def pick(snapshots: "Sequence[MaskSnapshot]", stage: int | None = None) -> "MaskSnapshot":
-    """The newest of a run's snapshots, or the newest of one stage.
+    """The newest snapshot of a run, or of one of its stages.
 
     Args:
         snapshots: ascending by step.
         stage: counted from 1.
 
     Raises:
-        ValueError: there is none, and which stages there are.
+        ValueError: there is none; the message lists the stages that have one.
     """
     if not snapshots:
         raise ValueError(
-            "this run's student inherits nothing, or has not begun: see --recipe tinyclip-manual or tinyclip-auto"
+            "this run's student inherits nothing, or has not started: see --recipe tinyclip-manual or tinyclip-auto"
         )
     found = [snapshot for snapshot in snapshots if stage in (None, snapshot.stage + 1)]
     if not found:
@@ -167,16 +163,16 @@ def pick(snapshots: "Sequence[MaskSnapshot]", stage: int | None = None) -> "Mask
 
 
 def overlap_of_runs(one: "MaskSnapshot", other: "MaskSnapshot") -> dict[Tower, OverlapByGroup]:
-    """The share of what the one keeps that the other keeps too, of the towers that both change.
+    """The overlap of what two runs keep, for the towers that both change.
 
     Raises:
         ValueError: they have different teachers, or no tower in common.
     """
     both = [tower for tower in one.towers if tower in other.towers]
     if not both:
-        raise ValueError("the two runs change different towers: there is nothing to compare")
+        raise ValueError("the two runs change different towers and cannot be compared")
     if any(one.towers[tower].teacher != other.towers[tower].teacher for tower in both):
-        raise ValueError("the two runs inherit from teachers of different shapes: what they keep cannot be compared")
+        raise ValueError("the two runs inherit from teachers of different shapes and cannot be compared")
     return {
         tower: tower_overlaps(one.towers[tower].kept, other.towers[tower].kept, one.towers[tower].teacher)
         for tower in both
@@ -189,6 +185,5 @@ def overlaps_to_json(overlaps: dict[Tower, OverlapByGroup]) -> dict[str, Any]:
 
 
 def _share(after: tuple[int, ...], before: tuple[int, ...]) -> NDArray[np.float64]:
-    """0 where there was nothing before."""
-    shares: NDArray[np.float64] = np.array(after) / np.maximum(before, 1)
+    shares: NDArray[np.float64] = np.array(after) / np.maximum(before, 1)  # 0 for a layer that was empty before
     return shares

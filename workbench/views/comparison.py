@@ -1,4 +1,4 @@
-"""Several runs -> their settings and metrics in columns, differences first."""
+"""Settings and metrics of several runs side by side."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,11 @@ from workbench.config.run import LossConfig
 from workbench.terminal import visible
 from workbench.views.metrics import MetricLabel, in_order, metric_label
 
-# Settings as people read them.
-
 NOTHING = "\N{EN DASH}"
 
 
 def setting_text(value: Any) -> str:
-    """A setting as TOML has it, but for quotes around words, on one line; a dash for one that a run has not."""
+    """A setting's value as TOML on one line, without quotes around strings; a dash for None."""
     if value is None:
         return NOTHING
     if isinstance(value, bool):
@@ -29,17 +27,15 @@ def setting_text(value: Any) -> str:
     return visible(str(value)) or '""'
 
 
-# Several runs -> their settings side by side, those that differ first, and their metrics with the differences.
-
 Table = Mapping[str, Any]
 
-UNCOMPARED = ("question", "machine.pid")  # what they say differs without meaning anything
+UNCOMPARED = ("question", "machine.pid")  # differ between runs without affecting results
 IMPLIED = {f".{name}": LossConfig.model_fields[name].default for name in ("weight_at", "file")}
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The last evaluation of a run on one split; ``errors`` are standard errors of the metrics that have one."""
+    """The last evaluation of a run on one split; ``errors`` are standard errors where known."""
 
     step: int
     num_pairs: int
@@ -49,7 +45,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run as it is compared: ``settings`` as its ``run.toml`` holds them, ``evaluations`` by split."""
+    """A run to compare: ``settings`` as nested tables of its ``run.toml``, ``evaluations`` by split."""
 
     id: str
     settings: Table
@@ -58,7 +54,7 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of every run, by its dotted name; None where a run has no such setting."""
+    """One setting's values in all runs, by dotted name; None where a run does not have it."""
 
     name: str
     values: tuple[Any, ...]
@@ -67,7 +63,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric of every run and its standard error over test items; None where there is none, or it is not finite."""
+    """One metric of all runs and its standard errors over test items; None if missing or not finite."""
 
     metric: MetricLabel
     values: tuple[float | None, ...]
@@ -75,16 +71,16 @@ class MetricRow:
 
     @property
     def differences(self) -> tuple[float | None, ...]:
-        """Each run's value less the first one's; 0 for the first itself."""
+        """Each run's value minus the first run's."""
         first = self.values[0]
         return tuple(None if first is None or value is None else value - first for value in self.values)
 
     @property
     def difference_errors(self) -> tuple[float | None, ...]:
-        """The standard errors of the differences between independent measurements; None for the first run.
+        """Standard errors of the differences, assuming independent measurements; None for the first run.
 
-        Runs that are measured on the same items are no such thing: what is hard for one is hard for the other, so the
-        truth is as a rule smaller. Only the outcomes item by item could tell, and a run does not keep them.
+        For runs measured on the same items this is an upper estimate, because their errors are correlated. A paired
+        estimate needs the outcome of every item, which runs do not store.
         """
         first = self.errors[0]
         later = (None if first is None or error is None else math.hypot(first, error) for error in self.errors[1:])
@@ -93,9 +89,11 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class SplitRows:
-    """The metrics of one split. ``same_pairs`` says whether all runs were measured on the same ones, in equal blocks.
+    """The metrics of one split.
 
-    ``steps`` are those after which the runs were measured; None for a run that was not.
+    Attributes:
+        steps: the step of each run's evaluation; None for a run without one.
+        same_pairs: whether all runs were measured on the same pairs in blocks of the same size.
     """
 
     split: str
@@ -106,7 +104,7 @@ class SplitRows:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything side by side; the values of a row are in the order of ``runs``."""
+    """Runs side by side; the values of a row are in the order of ``runs``."""
 
     runs: tuple[str, ...]
     settings: tuple[Setting, ...]
@@ -114,7 +112,7 @@ class Comparison:
 
     @property
     def differing(self) -> tuple[Setting, ...]:
-        """The settings that are not the same in all runs."""
+        """The settings that differ between runs."""
         return tuple(setting for setting in self.settings if setting.differs)
 
     def to_json(self, *, every_setting: bool = False) -> dict[str, Any]:
@@ -142,21 +140,21 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[ComparedRun]) -> Comparison:
-    """The runs side by side; differences are to the first.
+    """Compare runs; differences are to the first.
 
     Raises:
-        ValueError: fewer than two runs, or one of them twice.
+        ValueError: fewer than two runs, or the same run twice.
     """
     ids = tuple(run.id for run in runs)
     if len(set(ids)) < max(2, len(ids)):
-        raise ValueError(f"a comparison is of two or more different runs (got {', '.join(ids)})")
+        raise ValueError(f"a comparison needs two or more different runs (got {', '.join(ids)})")
     splits = dict.fromkeys(split for run in runs for split in run.evaluations)
     settings = sorted(_settings([run.settings for run in runs], ""), key=lambda setting: not setting.differs)
     return Comparison(ids, tuple(settings), tuple(_split_rows(split, runs) for split in splits))
 
 
 def _settings(tables: Sequence[Table | None], prefix: str) -> list[Setting]:
-    """The settings in the order in which the runs name them; a table that stands for a number is one setting."""
+    """The settings in the order of the runs' tables; a table in place of a number is one setting."""
     found: list[Setting] = []
     for key in dict.fromkeys(key for table in tables if table for key in table):
         name = f"{prefix}{key}"
@@ -167,8 +165,9 @@ def _settings(tables: Sequence[Table | None], prefix: str) -> list[Setting]:
             found += _settings(values, f"{name}.")
         else:
             default = next((default for end, default in IMPLIED.items() if name.endswith(end)), None)
-            meant = [default if value is None else value for value in values]
-            found.append(Setting(name, tuple(values), any(value != meant[0] for value in meant)))
+            # An absent setting equals an explicit default.
+            effective = [default if value is None else value for value in values]
+            found.append(Setting(name, tuple(values), any(value != effective[0] for value in effective)))
     return found
 
 
@@ -189,7 +188,8 @@ def _split_rows(split: str, runs: Sequence[ComparedRun]) -> SplitRows:
 
 
 def _measured_on(run: ComparedRun, split: str) -> tuple[Any, ...]:
-    """What decides which pairs a run is measured on, and among which; equal for equal ones."""
+    """The data, number of pairs and block size of an evaluation; metrics are comparable if these are equal."""
+
     data, evaluate = run.settings.get("data", {}), run.settings.get("evaluate", {})
     spec = data.get(split)
     source = str(data.get("train")).partition("/")[0] if spec == "auto" else spec  # a sample set's own split

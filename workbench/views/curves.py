@@ -1,4 +1,4 @@
-"""A run's events -> its curves, and models over seeds -> learning curves with their mean."""
+"""Curves of one run's losses and metrics over training steps, and learning curves of models over seeds."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from workbench.events import EvalDone, Event, StepDone
 from workbench.views.metrics import MetricLabel, metric_label
 
-# One run's events -> its curves: loss, weighted terms and metrics over the steps, as arrays.
-
 
 @dataclass(frozen=True)
 class Series:
-    """Values over steps: ``step`` int64 and ascending, ``value`` float64, of equal length."""
+    """Values over training steps: ``step`` int64 [N], ascending; ``value`` float64 [N]."""
 
     step: NDArray[np.int64]
     value: NDArray[np.float64]
@@ -26,10 +24,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Curves:
-    """What one run logged over time.
+    """What one run logged over training.
 
-    A term that was off for a while (weight 0) has fewer points than the loss. ``metrics`` is by split, then
-    by name.
+    A loss term with weight 0 at some steps has fewer points than the total. ``metrics`` is by split, then by name.
     """
 
     run: str
@@ -39,17 +36,15 @@ class Curves:
 
 
 def curves(events: Iterable[Event]) -> Curves:
-    """The curves of one run, from its events as ``runs`` replays them (superseded lines left out).
-
-    Where a step was logged twice, the later line counts.
+    """The curves of one run, from its events without superseded ones; the last event of a step counts.
 
     Raises:
-        ValueError: there is no event, or the events are of several runs.
+        ValueError: there is no event, or there are events of several runs.
     """
     events = list(events)
     runs = {event.run for event in events}
     if len(runs) != 1:
-        raise ValueError(f"curves are of one run, not {len(runs)}: pass the events of each run by itself")
+        raise ValueError(f"curves takes the events of one run (got {len(runs)}): call it once per run")
     loss: dict[int, float] = {}
     weighted: dict[str, dict[int, float]] = {}
     metrics: dict[str, dict[str, dict[int, float]]] = {}
@@ -63,23 +58,21 @@ def curves(events: Iterable[Event]) -> Curves:
                 metrics.setdefault(event.split, {}).setdefault(name, {})[event.step] = value
     return Curves(
         runs.pop(),
-        _series(loss),
-        {name: _series(points) for name, points in weighted.items()},
-        {split: {name: _series(points) for name, points in of.items()} for split, of in metrics.items()},
+        series_of(loss),
+        {name: series_of(points) for name, points in weighted.items()},
+        {split: {name: series_of(points) for name, points in of.items()} for split, of in metrics.items()},
     )
 
 
-def _series(points: dict[int, float]) -> Series:
+def series_of(points: Mapping[int, float]) -> Series:
+    """Values by step as a series."""
     steps = sorted(points)
     return Series(np.array(steps, dtype=np.int64), np.array([points[step] for step in steps], dtype=np.float64))
 
 
-# Models over seeds -> one metric's learning curves, with each model's mean over its seeds.
-
-
 @dataclass(frozen=True)
 class ModelCurve:
-    """One model's curve at each seed, and their mean at the steps that all seeds have evaluated."""
+    """One model's curve for each seed, and their mean at the steps that all seeds have."""
 
     model: str
     seeds: tuple[Series, ...]
@@ -88,7 +81,7 @@ class ModelCurve:
 
 @dataclass(frozen=True)
 class LearningView:
-    """One metric on one split while training; ``teacher`` is the teacher's own level, where it is known."""
+    """One metric on one split over training; ``teacher`` is the teacher's value if known."""
 
     metric: MetricLabel
     split: str
@@ -99,16 +92,19 @@ class LearningView:
 def learning_view(
     curves: Mapping[str, Sequence[Curves]], metric: str, split: str, *, teacher: float | None = None
 ) -> LearningView:
-    """The learning curves of ``metric`` on ``split``, for each model (in the mapping's order) one run a seed.
+    """The learning curves of ``metric`` on ``split``.
+
+    Args:
+        curves: by model, one run for each seed.
 
     Raises:
-        ValueError: a run never evaluated that metric on that split.
+        ValueError: a run was never evaluated with that metric on that split.
     """
     models = []
     for model, runs in curves.items():
         for run in runs:
             if metric not in run.metrics.get(split, {}):
-                raise ValueError(f"run {run.run} has no {metric} on {split}: evaluate while training")
+                raise ValueError(f"run {run.run} has no {metric} on {split}: set evaluate.every_steps")
         seeds = tuple(run.metrics[split][metric] for run in runs)
         models.append(ModelCurve(model, seeds, _mean(seeds)))
     return LearningView(metric_label(metric), split, tuple(models), teacher)
@@ -122,17 +118,15 @@ def _mean(seeds: Sequence[Series]) -> Series:
     return Series(step, np.mean(values, axis=0))
 
 
-# A curve that grows while it is watched, in bounded memory.
-
 MOST_POINTS = 4096
-GROUP = 4  # consecutive points of which two stay when there are too many
+GROUP = 4  # consecutive points, of which thinning keeps two
 
 
 class Trace:
-    """Values by step, with the seconds of training at which they were logged, as they come.
+    """A growing curve in bounded memory: values by step, with the training seconds at which they were logged.
 
-    At most ``most_points`` are kept. Where there are more, the least and the greatest of every four neighbours stay,
-    so that a spike is never lost; a value that is not finite counts as the greatest. The newest point always stays.
+    Beyond ``most_points`` it is thinned to the minimum and maximum of every four neighbors, so that spikes stay; a
+    non-finite value counts as the maximum. The newest point always stays.
     """
 
     def __init__(self, most_points: int = MOST_POINTS) -> None:
@@ -146,7 +140,7 @@ class Trace:
         return len(self._steps)
 
     def add(self, step: int, elapsed_s: float, value: float) -> None:
-        """Adds a point; one of an earlier step takes back all from there on."""
+        """Append a point; all points at or after its step are dropped first."""
         if self._steps and step <= self._steps[-1]:
             self.cut(step - 1)
         self._steps.append(step)
@@ -156,23 +150,24 @@ class Trace:
             self._thin()
 
     def cut(self, step: int) -> None:
-        """Takes back all points beyond ``step``."""
+        """Drop all points after ``step``."""
         place = bisect_right(self._steps, step)
         del self._steps[place:], self._elapsed_s[place:], self._values[place:]
 
     @property
     def last(self) -> float | None:
-        """The newest value; None before the first."""
+        """The newest value; None if there is none."""
         return self._values[-1] if self._values else None
 
     @property
     def series(self) -> Series:
-        """The values over the steps."""
+        """All points as a series."""
         return Series(np.array(self._steps, dtype=np.int64), np.array(self._values, dtype=np.float64))
 
     @property
     def elapsed_s(self) -> NDArray[np.float64]:
-        """Seconds of training at each point, never falling."""
+        """Seconds of training at each point, non-decreasing."""
+        # A resumed run may have been timed differently; a plot over time needs an ascending axis.
         elapsed: NDArray[np.float64] = np.maximum.accumulate(np.array(self._elapsed_s, dtype=np.float64))
         return elapsed
 
@@ -189,11 +184,11 @@ class Trace:
 
 
 def smooth(values: NDArray[np.float64], amount: float) -> NDArray[np.float64]:
-    """An exponential moving average without the pull of its start; what is not finite stays, and moves nothing.
+    """Bias-corrected exponential moving average, float64 [N]. Non-finite values are kept and not averaged.
 
     Args:
         values: float64 [N].
-        amount: the part of the average that is kept at every point, in [0, 1); 0 changes nothing.
+        amount: the decay, in [0, 1); 0 returns the values unchanged.
     """
     if amount == 0:
         return values
@@ -203,5 +198,5 @@ def smooth(values: NDArray[np.float64], amount: float) -> NDArray[np.float64]:
         if np.isfinite(value):
             average = amount * average + (1 - amount) * value
             weight = amount * weight + (1 - amount)
-            smoothed[place] = average / weight
+            smoothed[place] = average / weight  # weight < 1 at the start: corrects the bias toward 0
     return smoothed

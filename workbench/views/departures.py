@@ -1,4 +1,4 @@
-"""A run's settings and a paper's -> those that differ, and why each matters."""
+"""Settings of a run that differ from a paper's, each with the reason why it matters."""
 
 import math
 from collections.abc import Mapping
@@ -14,10 +14,12 @@ Table = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper whose settings are known: the recipe that holds them, and why each matters, by setting.
+    """A paper's settings.
 
-    ``image_size`` is that of its students, in pixels a side, which no recipe states.
-    A setting may have "*" in the place of a loss's or an option's name; the first that fits says why.
+    Attributes:
+        recipe: the name of the recipe that holds them.
+        image_size: of its students, in pixels; not part of a recipe.
+        why: why each setting matters. Keys may contain "*" for any loss or option; the first match counts.
     """
 
     name: str
@@ -26,13 +28,13 @@ class Paper:
     why: Mapping[str, str]
 
     def reason(self, setting: str) -> str | None:
-        """Why the setting matters; None for one that the paper does not state."""
+        """Why the setting matters; None if the paper does not state it."""
         return next((why for pattern, why in self.why.items() if fnmatchcase(setting, pattern)), None)
 
 
 @dataclass(frozen=True)
 class Departure:
-    """A setting that is not the paper's; ``paper`` or ``run`` is None where there is no such setting."""
+    """A setting that differs from the paper's; ``paper`` or ``run`` is None where the setting is absent."""
 
     setting: str
     paper: Any
@@ -42,14 +44,14 @@ class Departure:
 
 @dataclass(frozen=True)
 class Departures:
-    """How far a run is from a paper; ``num_compared`` counts the settings that the paper states."""
+    """All differences of a run from a paper; ``num_compared`` counts the settings that the paper states."""
 
     paper: Paper
     num_compared: int
     departures: tuple[Departure, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """One of the ``departures`` of ``--json``."""
+        """One entry of ``departures`` in ``--json``."""
         return {
             "paper": self.paper.name,
             "recipe": self.paper.recipe,
@@ -59,17 +61,17 @@ class Departures:
 
 
 def papers() -> list[Paper]:
-    """The papers that runs can be compared with."""
+    """The papers that ship with the package."""
     tables = [read_toml(path) for path in sorted((PACKAGE / "papers").glob("*.toml"))]
     return [Paper(table["name"], table["recipe"], table["image_size"], table["why"]) for table in tables]
 
 
 def departures(paper: Paper, published: Table, run: Table) -> Departures:
-    """Every setting of a run that is not the paper's.
+    """Every setting of a run that differs from the paper's.
 
     Args:
         published: the paper's settings as nested tables.
-        run: the run's; losses that it does not use are no departure, and those of the tables are compared.
+        run: the run's settings as nested tables; only the losses that it uses are compared.
     """
     theirs, ours = _flat(published), _flat(run)
     shared_losses = tuple(f"loss.{name}." for name in run.get("loss", {}))
@@ -87,7 +89,8 @@ def departures(paper: Paper, published: Table, run: Table) -> Departures:
 
 
 def _flat(table: Table, prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted name; a weight that is a schedule stays one value."""
+    """Settings by dotted name; a weight schedule (a table) stays one value."""
+
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, Mapping) and key != "weight":

@@ -1,6 +1,6 @@
-"""Gradient snapshots -> each loss's norm and the conflicts between losses; a gradient field in two dimensions.
+"""Per-loss gradient norms and pairwise cosines over training, and a two-dimensional gradient field of GD.
 
-Shape letter: K losses.
+Shape letters: K losses; B pairs, D = 2 dimensions, N grid points along each axis.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,20 +13,18 @@ from numpy.typing import NDArray
 
 from workbench.events import Event, StepDone
 from workbench.randomness import derive_seed
-from workbench.views.curves import Series
+from workbench.views.curves import Series, series_of
 
 if TYPE_CHECKING:
     from workbench.runs.gradient_snapshots import Gradients
 
 
-# Snapshots of one run's gradients -> how hard each loss pulls over the steps, and who fights whom.
-#
-# Shape letter: K losses.
-
-
 @dataclass(frozen=True)
-class Pull:
-    """One loss's weighted gradient after one step: its norm at four places, and its share at all tower weights."""
+class LossNorms:
+    """Norms of one loss's weighted gradient after one step: at the embeddings and at the weights of each tower.
+
+    ``share`` is the loss's share of the summed norms over all tower weights, in [0, 1].
+    """
 
     step: int
     loss: str
@@ -39,7 +37,7 @@ class Pull:
 
 @dataclass(frozen=True)
 class GradientConflict:
-    """Two losses whose gradients point apart, by the cosine between them."""
+    """Two losses whose gradients have a negative cosine."""
 
     first: str
     second: str
@@ -48,14 +46,13 @@ class GradientConflict:
 
 @dataclass(frozen=True, eq=False)
 class GradientsView:
-    """What a run's snapshots say: all pulls by step, shares and cosines over the steps, and the cosines at one step.
+    """A run's gradient diagnostics: norms, shares and cosines over training, and all cosines at one step.
 
-    A loss that was off for a while has fewer points. ``cosines`` are between any two losses' gradients at all tower
-    weights. ``tower_cosine_KK`` and ``embedding_cosine_KK`` are between the losses named in ``losses``, those that were
-    on at ``step``.
+    ``shares`` and ``cosines`` are at the tower weights; a loss with weight 0 at some steps has fewer points.
+    ``tower_cosine_KK`` and ``embedding_cosine_KK`` are between the K ``losses`` that were active at ``step``.
     """
 
-    pulls: tuple[Pull, ...]
+    norms: tuple[LossNorms, ...]
     shares: dict[str, Series]
     cosines: dict[tuple[str, str], Series]
     step: int
@@ -66,25 +63,25 @@ class GradientsView:
     @property
     def steps(self) -> list[int]:
         """The diagnosed steps, ascending."""
-        return sorted({pull.step for pull in self.pulls})
+        return sorted({norms.step for norms in self.norms})
 
     def thinned(self, number: int) -> list[int]:
-        """At most ``number`` of the diagnosed steps, evenly spread, the first and the last among them."""
+        """At most ``number`` evenly spaced diagnosed steps, including the first and the last."""
         steps = self.steps
         places = np.linspace(0, len(steps) - 1, min(number, len(steps))).round().astype(int)
         return [steps[place] for place in places]
 
     @property
-    def fights(self) -> list[GradientConflict]:
-        """The pairs of losses that fight over the tower weights, the fiercest first."""
+    def conflicts(self) -> list[GradientConflict]:
+        """The pairs of losses with a negative cosine at the tower weights, the most negative first."""
         pairs = combinations(range(len(self.losses)), 2)
         found = [GradientConflict(self.losses[a], self.losses[b], float(self.tower_cosine_KK[a, b])) for a, b in pairs]
-        return sorted((fight for fight in found if fight.cosine < 0), key=lambda fight: fight.cosine)
+        return sorted((pair for pair in found if pair.cosine < 0), key=lambda pair: pair.cosine)
 
     def to_json(self) -> dict[str, Any]:
         """The ``gradients`` of ``runs show --gradients --json``."""
         return {
-            "pulls": [asdict(pull) for pull in self.pulls],
+            "pulls": [asdict(norms) for norms in self.norms],
             "step": self.step,
             "losses": list(self.losses),
             "tower_cosines": self.tower_cosine_KK.tolist(),
@@ -96,22 +93,22 @@ def gradients_view(snapshots: "Sequence[Gradients]", step: int | None = None) ->
     """The view of one run's snapshots, ascending by step.
 
     Args:
-        step: whose cosines between all losses are asked for; the newest one's if not given.
+        step: the step of ``tower_cosine_KK`` and ``embedding_cosine_KK``; the newest if not given.
 
     Raises:
         ValueError: there is no snapshot, or none of this step.
     """
     if not snapshots:
-        raise ValueError("there are no gradients to show: train with --set log.diagnose_every_steps=50")
-    pulls = [pull for gradients in snapshots for pull in _pulls(gradients)]
-    losses = list(dict.fromkeys(pull.loss for pull in pulls))
+        raise ValueError("no gradient snapshots: train with --set log.diagnose_every_steps=50")
+    norms = [one for gradients in snapshots for one in _norms(gradients)]
+    losses = list(dict.fromkeys(one.loss for one in norms))
     chosen = next((one for one in snapshots if one.step == step), snapshots[-1] if step is None else None)
     if chosen is None:
         there = ", ".join(str(one.step) for one in snapshots)
-        raise ValueError(f"no gradients were diagnosed after step {step}; there are those after {there}")
+        raise ValueError(f"no gradient snapshot after step {step}; there are snapshots after {there}")
     return GradientsView(
-        tuple(pulls),
-        {loss: _share(pulls, loss) for loss in losses},
+        tuple(norms),
+        {loss: _share(norms, loss) for loss in losses},
         {pair: _cosine(snapshots, *pair) for pair in combinations(losses, 2)},
         chosen.step,
         chosen.losses,
@@ -120,7 +117,7 @@ def gradients_view(snapshots: "Sequence[Gradients]", step: int | None = None) ->
     )
 
 
-def _pulls(gradients: "Gradients") -> list[Pull]:
+def _norms(gradients: "Gradients") -> list[LossNorms]:
     columns = zip(
         gradients.losses,
         gradients.norm_K("image").tolist(),
@@ -130,25 +127,23 @@ def _pulls(gradients: "Gradients") -> list[Pull]:
         gradients.share_K.tolist(),
         strict=True,
     )
-    return [Pull(gradients.step, *column) for column in columns]
+    return [LossNorms(gradients.step, *column) for column in columns]
 
 
-def _share(pulls: Sequence[Pull], loss: str) -> Series:
-    own = [pull for pull in pulls if pull.loss == loss]
-    return Series(np.array([pull.step for pull in own], dtype=np.int64), np.array([pull.share for pull in own]))
+def _share(norms: Sequence[LossNorms], loss: str) -> Series:
+    return series_of({one.step: one.share for one in norms if one.loss == loss})
 
 
 def _cosine(snapshots: "Sequence[Gradients]", first: str, second: str) -> Series:
-    """Between two losses, at the steps at which both were on."""
+    """The cosine between two losses at the steps at which both were active."""
     both = [one for one in snapshots if first in one.losses and second in one.losses]
-    cosines = [one.tower_cosine_KK[one.losses.index(first), one.losses.index(second)] for one in both]
-    return Series(np.array([one.step for one in both], dtype=np.int64), np.array(cosines, dtype=np.float64))
+    return series_of({one.step: one.tower_cosine_KK[one.losses.index(first), one.losses.index(second)] for one in both})
 
 
 def applied_weights(events: Iterable[Event], step: int) -> dict[str, float]:
-    """The weight with which each loss was added to the total at ``step``, by what the log says of its terms.
+    """The weight of each loss in the total at ``step``, computed from the logged terms.
 
-    A loss whose value was 0 there, or that was off, is left out; so is all where the step was not logged.
+    Losses with a value or weight of 0 are left out; empty if the step was not logged.
     """
     logged = [event for event in events if isinstance(event, StepDone) and event.step == step]
     if not logged:
@@ -157,20 +152,17 @@ def applied_weights(events: Iterable[Event], step: int) -> dict[str, float]:
     return {loss: weighted[loss] / value for loss, value in terms.items() if value and weighted.get(loss)}
 
 
-# A few pairs in two dimensions -> how CLIP's loss pulls one student picture wherever it may be, and GD's price there.
-#
-# Gradient distillation (CLIP-KD, section 3.2.4) wants the student's embeddings pulled as the teacher's are. In two
-# dimensions both can be seen: an arrow at every place of the plane, and the squared distance to the teacher's arrow.
-#
-# Shape letters: B pairs, D = 2, N places of a grid along each axis.
+# Gradient distillation (CLIP-KD, section 3.2.4) matches the student's embedding gradients to the teacher's. With
+# two-dimensional embeddings both can be drawn: CLIP's descent direction as an arrow at every point of the plane, and
+# GD's loss, the squared distance to the teacher's gradient, as a shade.
 
 Floats = NDArray[np.float64]
-REACH = 1.6  # of the plane that is shown, from the origin
+REACH = 1.6  # half the side of the plotted square
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Embeddings of B pairs in the plane, float64 [B, 2] of unit length."""
+    """Two-dimensional unit embeddings of B pairs, float64 [B, 2]."""
 
     image_BD: Floats
     text_BD: Floats
@@ -181,13 +173,14 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class GradientField:
-    """The plane as picture ``index`` of the student feels it, all else staying where it is.
+    """CLIP's gradient and GD's loss as a function of one student image embedding v, all other embeddings fixed.
 
     Args:
-        axis_N: the places along each axis.
-        pull_NND: −∂L/∂v there, at [row of y, column of x].
-        price_NN: the squared distance from ∂L/∂v there to the teacher's ∂L/∂v of the same picture: GD's term.
-        student_pull_D, teacher_pull_D: −∂L/∂v where the picture is, for either model.
+        index: of the image.
+        axis_N: grid coordinates along each axis.
+        descent_NND: −∂L/∂v at each grid point, indexed [y, x].
+        gd_loss_NN: GD's term of this image at each grid point: the squared distance of ∂L/∂v to the teacher's.
+        student_descent_D, teacher_descent_D: −∂L/∂v at the image embedding of either model.
     """
 
     student: Pairs
@@ -196,38 +189,39 @@ class GradientField:
     scale: float
     teacher_scale: float
     axis_N: Floats
-    pull_NND: Floats
-    price_NN: Floats
-    student_pull_D: Floats
-    teacher_pull_D: Floats
+    descent_NND: Floats
+    gd_loss_NN: Floats
+    student_descent_D: Floats
+    teacher_descent_D: Floats
 
     @property
-    def price(self) -> float:
-        """GD's term of this picture, where it is."""
-        return float(((self.student_pull_D - self.teacher_pull_D) ** 2).sum())
+    def gd_loss(self) -> float:
+        """GD's term of this image at the student's embedding."""
+        return float(((self.student_descent_D - self.teacher_descent_D) ** 2).sum())
 
 
 def plane_pairs(num_pairs: int = 4, spread: float = 0.35, seed: int = 0) -> tuple[Pairs, Pairs]:
-    """A student and a teacher of the same pairs, drawn on the circle: the teacher's pictures lie near their texts.
+    """Random pairs on the unit circle, as a student and a teacher embed them.
 
     Args:
-        spread: radians by which the teacher's pictures miss their texts; the student's miss by four times as much.
+        spread: standard deviation in radians between the teacher's images and their texts; four times that for the
+            student.
 
     Raises:
-        ValueError: fewer than 2 pairs, or too many to be told apart on a circle.
+        ValueError: not 2 to 12 pairs.
     """
     if not 2 <= num_pairs <= 12:
-        raise ValueError(f"a circle shows 2 to 12 pairs (got {num_pairs})")
+        raise ValueError(f"num_pairs must be 2 to 12 to be readable on a circle (got {num_pairs})")
     generator = np.random.default_rng(derive_seed(seed, "plane"))
     text_B = 2 * np.pi * np.arange(num_pairs) / num_pairs + 0.3
-    noise_B, missed_B = generator.standard_normal((2, num_pairs))
-    turned_B = text_B + 0.25 * generator.standard_normal(num_pairs)
-    teacher = Pairs(_at(text_B + spread * noise_B), _at(text_B))
-    return Pairs(_at(turned_B + 4 * spread * missed_B), _at(turned_B)), teacher
+    teacher_noise_B, student_noise_B = generator.standard_normal((2, num_pairs))
+    student_text_B = text_B + 0.25 * generator.standard_normal(num_pairs)
+    teacher = Pairs(_at(text_B + spread * teacher_noise_B), _at(text_B))
+    return Pairs(_at(student_text_B + 4 * spread * student_noise_B), _at(student_text_B)), teacher
 
 
 def moved(pairs: Pairs, index: int, angle: float) -> Pairs:
-    """The same pairs with picture ``index`` at this angle (radians)."""
+    """The same pairs with image ``index`` at this angle in radians."""
     image_BD = pairs.image_BD.copy()
     image_BD[index] = _at(np.array([angle]))[0]
     return Pairs(image_BD, pairs.text_BD)
@@ -236,27 +230,27 @@ def moved(pairs: Pairs, index: int, angle: float) -> Pairs:
 def gradient_field(
     student: Pairs, teacher: Pairs, index: int, scale: float, teacher_scale: float, num_places: int = 21
 ) -> GradientField:
-    """The field of one picture, by CLIP-KD's equations 1-6 (appendix).
+    """The gradient field of one image, by CLIP-KD's equations 1-6 (appendix).
 
     With L the batch sum of the mean of both directions, ∂L/∂v[k] = ½ · scale · Σ_j (P[k,j] + Q[k,j] − 2·[j = k]) s[j],
-    P the softmax over the texts of picture k, Q the softmax over the pictures of each text.
+    P the softmax over the texts for image k, Q the softmax over the images for each text.
 
     Args:
         scale, teacher_scale: 1/τ of each model's logits.
-        num_places: along each axis.
+        num_places: grid points along each axis.
 
     Raises:
-        ValueError: a scale is not above 0, or there is no such picture.
+        ValueError: a scale is not positive, or ``index`` is out of range.
     """
     if not (scale > 0 and teacher_scale > 0):
-        raise ValueError(f"a scale is 1/τ, above 0 (got {scale:g} and {teacher_scale:g})")
+        raise ValueError(f"scale and teacher_scale are 1/τ and must be positive (got {scale:g} and {teacher_scale:g})")
     if not 0 <= index < len(student):
-        raise ValueError(f"there are pictures 0 to {len(student) - 1} (got {index})")
+        raise ValueError(f"image index must be 0 to {len(student) - 1} (got {index})")
     axis_N = np.linspace(-REACH, REACH, num_places)
     places_ND = np.stack(np.meshgrid(axis_N, axis_N), axis=-1).reshape(-1, 2)
-    wanted_D = image_gradient(teacher, index, teacher_scale, teacher.image_BD[index][None])[0]
-    found_ND = image_gradient(student, index, scale, places_ND)
-    own_D = image_gradient(student, index, scale, student.image_BD[index][None])[0]
+    teacher_D = image_gradient(teacher, index, teacher_scale, teacher.image_BD[index][None])[0]
+    student_ND = image_gradient(student, index, scale, places_ND)
+    student_D = image_gradient(student, index, scale, student.image_BD[index][None])[0]
     return GradientField(
         student,
         teacher,
@@ -264,18 +258,19 @@ def gradient_field(
         scale,
         teacher_scale,
         axis_N,
-        -found_ND.reshape(num_places, num_places, 2),
-        ((found_ND - wanted_D) ** 2).sum(1).reshape(num_places, num_places),
-        -own_D,
-        -wanted_D,
+        -student_ND.reshape(num_places, num_places, 2),
+        ((student_ND - teacher_D) ** 2).sum(1).reshape(num_places, num_places),
+        -student_D,
+        -teacher_D,
     )
 
 
 def image_gradient(pairs: Pairs, index: int, scale: float, places_ND: Floats) -> Floats:
-    """∂L/∂v of picture ``index``, were it at each of these places, float64 [N, D]."""
+    """∂L/∂v of image ``index`` with its embedding at each of N points, float64 [N, D]."""
     logits_NB = scale * places_ND @ pairs.text_BD.T
     others_BB = scale * pairs.image_BD @ pairs.text_BD.T
     row_NB = _softmax(logits_NB, axis=1)
+    # Moving the image changes its row of the logits and, through it, the softmax of every text's column.
     columns_NBB = np.repeat(others_BB[None], len(places_ND), axis=0)
     columns_NBB[:, index] = logits_NB
     column_NB = _softmax(columns_NBB, axis=1)[:, index]
@@ -285,10 +280,11 @@ def image_gradient(pairs: Pairs, index: int, scale: float, places_ND: Floats) ->
 
 
 def _softmax(logits: Floats, axis: int) -> Floats:
-    raised = np.exp(logits - logits.max(axis=axis, keepdims=True))
-    shares: Floats = raised / raised.sum(axis=axis, keepdims=True)
-    return shares
+    exponentials = np.exp(logits - logits.max(axis=axis, keepdims=True))  # shifted: exp cannot overflow
+    probabilities: Floats = exponentials / exponentials.sum(axis=axis, keepdims=True)
+    return probabilities
 
 
 def _at(angles_B: Floats) -> Floats:
+    """Points of the unit circle, [B, 2]."""
     return np.stack([np.cos(angles_B), np.sin(angles_B)], axis=1)

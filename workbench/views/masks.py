@@ -1,4 +1,4 @@
-"""Mask snapshots -> sparsity and openness by layer over training, and what a threshold would keep.
+"""Mask snapshots of a run: sparsity and gate values over training, pruned metrics, and pruning at a threshold.
 
 Shape letters: N snapshots, K layers of the teacher.
 """
@@ -20,14 +20,9 @@ if TYPE_CHECKING:
     from workbench.runs.mask_snapshots import GateValues, MaskSnapshot, TowerMask
 
 
-# Snapshots of one run's masks -> how they form: sparsity against its target, and how open every layer is, by step.
-#
-# Shape letters: N snapshots, K layers of the teacher.
-
-
 @dataclass(frozen=True, eq=False)
 class Densities:
-    """How much of a tower is (expected to be) there, as shares from 0 to 1; 0 where a layer never had anything."""
+    """The (expected) kept share of a tower's parts, in [0, 1]; 0 for a layer that the teacher has empty."""
 
     embedding_N: NDArray[np.float64]
     heads_KN: NDArray[np.float64]
@@ -36,14 +31,14 @@ class Densities:
 
 @dataclass(frozen=True, eq=False)
 class MaskTimeline:
-    """The masks of a run from its first snapshot to its newest.
+    """The masks of a run at N snapshots.
 
     Args:
-        sparsity: (expected) share of the teacher's attention and FFN weights that is gone.
-        target: what it was wanted to be; where masks are fixed, what it is.
-        learning_N: whether masks were being learnt.
+        sparsity: (expected) removed share of the teacher's attention and FFN weights.
+        target: the target sparsity; equal to ``sparsity`` while masks are fixed.
+        learning_N: whether masks were being learned.
         stage_N: counted from 1.
-        towers: those that are in every snapshot.
+        towers: the towers that are in every snapshot.
     """
 
     sparsity: Series
@@ -59,7 +54,7 @@ class MaskTimeline:
         return found
 
     def thinned(self, number: int) -> list[int]:
-        """The places of at most ``number`` snapshots, evenly spread, the first and the last among them."""
+        """Indices of at most ``number`` evenly spaced snapshots, including the first and the last."""
         places = np.linspace(0, len(self.sparsity) - 1, min(number, len(self.sparsity)))
         found: list[int] = places.round().astype(int).tolist()
         return found
@@ -84,13 +79,13 @@ class MaskTimeline:
 
 
 def mask_timeline(snapshots: "Sequence[MaskSnapshot]") -> MaskTimeline:
-    """The view of one run's snapshots, ascending by step.
+    """The timeline of one run's snapshots, ascending by step.
 
     Raises:
-        ValueError: there are fewer than two.
+        ValueError: there are fewer than two snapshots.
     """
     if len(snapshots) < 2:
-        raise ValueError("masks do not change in this run, or not yet: they are learnt by --recipe tinyclip-auto")
+        raise ValueError("masks do not change in this run: --recipe tinyclip-auto learns masks")
     steps = np.array([snapshot.step for snapshot in snapshots], dtype=np.int64)
     there = [tower for tower in TOWERS if all(tower in snapshot.towers for snapshot in snapshots)]
     return MaskTimeline(
@@ -110,18 +105,16 @@ def _densities(masks: "Sequence[TowerMask]") -> Densities:
     )
 
 
-def _mean(openings: "GateValues") -> float:
-    return float(openings.mean(dtype=np.float64)) if len(openings) else 0.0
+def _mean(values: "GateValues") -> float:
+    return float(values.mean(dtype=np.float64)) if len(values) else 0.0
 
-
-# A run's masks beside its evaluations -> what a sparser student still knows, and what each stage took.
 
 GROUPS = ("width", "heads", "channels", "weights")
 
 
 @dataclass(frozen=True)
 class PrunedPoint:
-    """One evaluation: ``sparsity`` is that of the last snapshot up to its step, ``stage`` counts from 1."""
+    """One evaluation; ``sparsity`` is that of the last snapshot at or before its step, ``stage`` counts from 1."""
 
     step: int
     stage: int
@@ -132,7 +125,7 @@ class PrunedPoint:
 
 @dataclass(frozen=True)
 class Pruned:
-    """One metric against sparsity, in the order of the steps."""
+    """One metric against sparsity, ascending by step."""
 
     metric: MetricLabel
     split: str
@@ -141,7 +134,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Removed:
-    """What one stage took of one tower: means over the teacher's layers of heads and channels, sums of weights."""
+    """What one stage removed from one tower: heads and channels as means per teacher layer, weights as a sum."""
 
     stage: int
     tower: Tower
@@ -152,20 +145,20 @@ class Removed:
 
     @property
     def gone(self) -> float:
-        """The share of the teacher's that this stage took."""
+        """The share of the teacher's part that this stage removed."""
         return (self.before - self.after) / self.of_teacher if self.of_teacher else 0.0
 
 
 def pruned(
     snapshots: "Sequence[MaskSnapshot]", events: Iterable[Event], metric: str, split: str = "validation"
 ) -> Pruned:
-    """A metric of a run against how much of its teacher was gone.
+    """A run's metric against sparsity, one point an evaluation.
 
     Args:
         snapshots: ascending by step.
 
     Raises:
-        ValueError: the run was never evaluated so after its first snapshot; which metrics there are is said.
+        ValueError: no evaluation after the first snapshot has this metric on this split; lists the metrics it has.
     """
     evaluations = [event for event in events if isinstance(event, EvalDone) and event.split == split]
     points = []
@@ -177,12 +170,12 @@ def pruned(
             points.append(PrunedPoint(event.step, last.stage + 1, last.learning, last.sparsity, value))
     if not points:
         known = ", ".join(dict.fromkeys(name for event in evaluations for name in event.metrics)) or "none"
-        raise ValueError(f"no {metric} on {split} while this run had masks; evaluated: {known}")
+        raise ValueError(f"no {metric} on {split} while this run had masks; metrics evaluated: {known}")
     return Pruned(metric_label(metric), split, tuple(points))
 
 
 def removed(snapshots: "Sequence[MaskSnapshot]") -> list[Removed]:
-    """What each finished or running stage took, tower by tower, from the teacher's width, heads, channels and weights.
+    """What each finished or running stage removed from each tower's width, heads, channels and weights.
 
     Args:
         snapshots: ascending by step.
@@ -192,36 +185,32 @@ def removed(snapshots: "Sequence[MaskSnapshot]") -> list[Removed]:
     for stage in sorted({snapshot.stage for snapshot in snapshots}):
         last = [snapshot for snapshot in snapshots if snapshot.stage == stage][-1]
         for tower, mask in last.towers.items():
-            whole, left = means(mask.teacher), means(mask.student)
+            source, kept = means(mask.teacher), means(mask.student)
             for part in GROUPS:
-                teacher, after = float(getattr(whole, part)), float(getattr(left, part))
+                teacher, after = float(getattr(source, part)), float(getattr(kept, part))
                 found.append(Removed(stage + 1, tower, part, before.get((tower, part), teacher), after, teacher))
                 before[tower, part] = after
     return found
 
 
-# Masks cut at a threshold -> what would be left, and how large that is.
-#
-# While masks are learnt, a run keeps of every layer as many parts as are expected to stay. A threshold on P(z ≠ 0), one
-# for all, asks another question: what of the teacher is still wanted with at least this probability?
-#
-# Shape letter: N thresholds.
+# While masks are learned, a run keeps as many parts of each layer as it expects to stay. One threshold on P(z ≠ 0) for
+# all layers is a different rule, and shows how decided the masks are. Here N counts thresholds.
 
 
 def cut_at(snapshot: "MaskSnapshot", threshold: float) -> Architecture:
-    """What there would be if all went that stays with less than this probability; one embedding channel at least.
+    """The student after removing all parts whose P(z ≠ 0) is not above the threshold; at least one embedding channel.
 
     Raises:
         ValueError: the threshold is not between 0 and 1.
     """
     if not 0 <= threshold <= 1:
-        raise ValueError(f"a threshold is a probability between 0 and 1 (got {threshold:g})")
+        raise ValueError(f"threshold must be a probability between 0 and 1 (got {threshold:g})")
     towers = {tower: TowerChange(mask.teacher, _shape(mask, threshold)) for tower, mask in snapshot.towers.items()}
-    return Architecture(towers, f"step {snapshot.step:,}, what stays with P(z \N{NOT EQUAL TO} 0) > {threshold:.2f}")
+    return Architecture(towers, f"step {snapshot.step:,}, parts with P(z \N{NOT EQUAL TO} 0) > {threshold:.2f}")
 
 
 def sizes(snapshot: "MaskSnapshot", thresholds_N: Sequence[float]) -> NDArray[np.float64]:
-    """The share of the teacher's attention and FFN weights that each threshold would leave, float64 [N] in [0, 1]."""
+    """The share of the teacher's attention and FFN weights left at each threshold, float64 [N] in [0, 1]."""
     return np.array([1 - cut_at(snapshot, threshold).sparsity for threshold in thresholds_N])
 
 
@@ -234,6 +223,6 @@ def _shape(mask: "TowerMask", threshold: float) -> TowerShape:
     )
 
 
-def _count(openings: "GateValues", threshold: float) -> int:
-    """Those above the threshold; at 0, those that can be open at all, at 1 those that are for certain."""
-    return int(((openings > threshold) | (openings == 1)).sum())
+def _count(values: "GateValues", threshold: float) -> int:
+    # A gate that is certainly open (1) stays at every threshold, 1 included.
+    return int(((values > threshold) | (values == 1)).sum())

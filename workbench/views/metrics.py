@@ -1,4 +1,4 @@
-"""What each metric is called, its unit and its better direction: the one place that all tables ask."""
+"""The label, unit and better direction of each metric, for all tables and figures."""
 
 import math
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from workbench.terminal import visible
 
 @dataclass(frozen=True)
 class MetricLabel:
-    """How people read one metric.
+    """How one metric is displayed.
 
-    ``factor`` turns the stored number into ``unit`` (a fraction into per cent); ``digits`` are shown after
-    the point. ``higher_is_better`` is None where neither direction is. No value lies outside of ``bounds``, which are
-    in the stored unit.
+    ``factor`` converts a stored value to ``unit`` (a fraction to percent); ``digits`` are shown after the decimal
+    point. ``higher_is_better`` is None if neither direction is better. ``bounds`` are the possible values, in the
+    stored unit.
     """
 
     name: str
@@ -29,17 +29,17 @@ class MetricLabel:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
     def number(self, value: float | None, *, signed: bool = False) -> str:
-        """``value`` as a number of units; a dash for what is not known."""
+        """``value`` in ``unit``; a dash if it is None or not finite."""
         if value is None or not math.isfinite(value):
             return "\N{EN DASH}"
-        shown = round(value * self.factor, self.digits) + 0.0  # and so never minus zero
+        shown = round(value * self.factor, self.digits) + 0.0  # + 0.0 turns -0.0 into 0.0
         return f"{shown:{'+' if signed else ''}.{self.digits}f}".replace("-", "\N{MINUS SIGN}")
 
     def interval(self, low: float, high: float, *, signed: bool = False) -> str:
-        """An interval such as "1.2 to 3.4"; empty where an end is not known, as of one seed.
+        """An interval such as "1.2 to 3.4"; empty if an end is not finite, as for a single seed.
 
-        Student's t knows nothing of the metric's range: ends beyond ``bounds`` are shown as the bound, but for the
-        interval of a difference (``signed``). JSON and CSV keep the ends as they were computed.
+        Student's t intervals can exceed the metric's range: ends are clipped to ``bounds``, except for the interval of
+        a difference (``signed``). JSON and CSV keep the computed ends.
         """
         if not math.isfinite(low + high):
             return ""
@@ -70,10 +70,8 @@ METRIC_LABELS: dict[str, MetricLabel] = {
         MetricLabel("similarity_cross", "cross-modal cosine", bounds=COSINE),
         MetricLabel("cka", "linear CKA", bounds=(0.0, 1.0)),
         MetricLabel("affinity_kl", "affinity KL", "nats", higher_is_better=False, bounds=POSITIVE),
-        MetricLabel(
-            "mutual_information_image", "I(student picture; teacher text) \N{GREATER-THAN OR EQUAL TO}", "nats"
-        ),
-        MetricLabel("mutual_information_text", "I(student text; teacher picture) \N{GREATER-THAN OR EQUAL TO}", "nats"),
+        MetricLabel("mutual_information_image", "I(student image; teacher text) \N{GREATER-THAN OR EQUAL TO}", "nats"),
+        MetricLabel("mutual_information_text", "I(student text; teacher image) \N{GREATER-THAN OR EQUAL TO}", "nats"),
         MetricLabel("affinity_entropy", "affinity entropy", "nats", higher_is_better=None, bounds=POSITIVE),
         MetricLabel("loss_scratch", "weighted loss at scratch", higher_is_better=None, digits=3),
         MetricLabel("loss_converged", "weighted loss when trained", higher_is_better=None, digits=3),
@@ -89,10 +87,10 @@ METRIC_LABELS: dict[str, MetricLabel] = {
 
 
 def metric_label(name: str) -> MetricLabel:
-    """The label of ``name``; a metric that is not in ``METRIC_LABELS`` goes by its own name."""
+    """The label of ``name``; a metric that is not in ``METRIC_LABELS`` is labeled with its name."""
     return METRIC_LABELS.get(name) or MetricLabel(name, visible(name.replace("_", " ")), higher_is_better=None)
 
 
 def in_order(names: set[str]) -> list[str]:
-    """Metric names in the order of ``METRIC_LABELS``, then the others by alphabet."""
+    """Metric names in the order of ``METRIC_LABELS``, then the others alphabetically."""
     return [name for name in METRIC_LABELS if name in names] + sorted(names - METRIC_LABELS.keys())

@@ -1,4 +1,4 @@
-"""A study's runs -> parallel coordinates: an axis a setting or metric, a line a cell, and which lines a brush leaves.
+"""Parallel coordinates of a study: one axis for each setting or metric, one line for each cell.
 
 Shape letters: N lines, A axes.
 """
@@ -23,8 +23,8 @@ class ParallelAxis:
     """One axis.
 
     Args:
-        value_N: float64, in ``unit`` or, of an axis of words, their numbers; NaN where a line has none.
-        words: what the numbers mean; empty for an axis of numbers.
+        value_N: float64 in the unit of the label; for a categorical axis, indices into ``words``; NaN if missing.
+        words: the categories; empty for a numeric axis.
     """
 
     name: str
@@ -34,14 +34,14 @@ class ParallelAxis:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The least and the greatest value, apart even where all are equal."""
+        """The minimum and maximum, widened if all values are equal."""
         known_N = self.value_N[np.isfinite(self.value_N)]
         low, high = (float(known_N.min()), float(known_N.max())) if len(known_N) else (0.0, 1.0)
         return (low, high) if high > low else (low - 0.5, high + 0.5)
 
     @property
     def height_N(self) -> NDArray[np.float64]:
-        """Where each line crosses the axis, from 0 to 1."""
+        """The height at which each line crosses the axis, in [0, 1]."""
         low, high = self.limits
         heights: NDArray[np.float64] = (self.value_N - low) / (high - low)
         return heights
@@ -55,18 +55,18 @@ class Parallel:
     axes: tuple[ParallelAxis, ...]
 
     def kept_N(self, limits: Limits) -> NDArray[np.bool_]:
-        """Which lines lie within the limits of every axis that has any; a line without a value there does not."""
+        """Which lines are within the limits of every limited axis, bool [N]; a missing value is outside."""
         kept_N = np.ones(len(self.lines), dtype=bool)
         for axis in self.axes:
             if axis.name in limits:
                 low, high = limits[axis.name]
-                reach = 1e-9 * max(1.0, abs(low), abs(high))
-                kept_N &= (axis.value_N >= low - reach) & (axis.value_N <= high + reach)
+                tolerance = 1e-9 * max(1.0, abs(low), abs(high))  # sliders round their ends
+                kept_N &= (axis.value_N >= low - tolerance) & (axis.value_N <= high + tolerance)
         return kept_N
 
 
 def parallel(table: StudyTable) -> Parallel:
-    """A line a cell that has finished at any seed: its settings, then its mean of every metric.
+    """One line for each cell with a finished run: its settings, then its mean of every metric.
 
     Raises:
         ValueError: no cell has finished.
@@ -77,7 +77,7 @@ def parallel(table: StudyTable) -> Parallel:
     settings = dict.fromkeys(setting for cell in cells for setting in cell.values)
     axes = [_setting_axis(setting, [cell.values.get(setting) for cell in cells]) for setting in settings]
     if len(settings) > 1 and any(set(cell.values) != set(settings) for cell in cells):
-        axes = [_setting_axis("cell", [cell.name for cell in cells])]
+        axes = [_setting_axis("cell", [cell.name for cell in cells])]  # cells without common settings: by name
     for metric in table.metrics:
         means = [table.entry(cell, metric).mean for cell in cells]
         if any(means):

@@ -1,4 +1,4 @@
-"""Rows of (model, seed, metrics) -> a table by model, and two models paired by seed."""
+"""Evaluated models: a table of means over seeds, and two models paired by seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +13,11 @@ if TYPE_CHECKING:
     from workbench.statistics.intervals import Gain
 
 
-# Rows of (model, seed, metrics) -> a table by model: means, spreads over seeds, errors over test items.
-
-
 @dataclass(frozen=True)
 class ResultRow:
-    """One evaluated model; ``seed`` is None for one that was not trained here, such as the teacher.
+    """One evaluated model; ``seed`` is None for a model that was not trained here, such as the teacher.
 
-    ``num_params`` has ``blocks`` and ``embeddings``; ``errors`` are standard errors over test items.
+    ``num_params`` has the keys ``blocks`` and ``embeddings``; ``errors`` are standard errors over test items.
     """
 
     model: str
@@ -30,7 +27,7 @@ class ResultRow:
     num_params: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
-        """One of the ``rows`` of ``--json``."""
+        """One entry of ``rows`` in ``--json``."""
         return {
             "model": self.model,
             "seed": self.seed,
@@ -41,12 +38,11 @@ class ResultRow:
 
 
 @dataclass(frozen=True)
-class Cell:
+class MetricOverSeeds:
     """One model's metric over its seeds.
 
-    ``spread`` is the standard deviation over seeds (None for one seed). ``error`` is the standard error over
-    test items, the root mean square of the rows'; seeds share their test items, so it does not shrink with
-    their number.
+    ``spread`` is the standard deviation over seeds (None for one seed). ``error`` is the standard error over test
+    items, the root mean square over seeds. Seeds share test items, so it does not shrink with their number.
     """
 
     mean: float
@@ -57,23 +53,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One line of the table; a metric that the model does not have is absent from ``cells``."""
+    """One row of the table; ``cells`` has no entry for a metric that the model lacks."""
 
     model: str
     num_seeds: int
-    cells: dict[str, Cell]
+    cells: dict[str, MetricOverSeeds]
     num_params: dict[str, int]
 
 
 @dataclass(frozen=True)
 class ResultsView:
-    """The table: columns in the fixed order of ``METRIC_LABELS``, models in the order of their first row."""
+    """The table: columns in the order of ``METRIC_LABELS``, models in the order of their first row."""
 
     columns: tuple[MetricLabel, ...]
     models: tuple[ModelResult, ...]
 
     def text(self, model: ModelResult, column: MetricLabel) -> str:
-        """A cell as people read it: the mean, ± its standard error over test items where there is one."""
+        """A cell as text: the mean, ± its standard error over test items if known."""
         cell = model.cells.get(column.name)
         if cell is None:
             return column.number(None)
@@ -85,7 +81,7 @@ def results_view(rows: Sequence[ResultRow]) -> ResultsView:
     """The table of ``rows``, aggregated over seeds.
 
     Raises:
-        ValueError: a model has two rows of the same seed.
+        ValueError: a model has two rows with the same seed.
     """
     by_model: dict[str, list[ResultRow]] = {}
     for row in rows:
@@ -100,13 +96,13 @@ def results_view(rows: Sequence[ResultRow]) -> ResultsView:
     return ResultsView(tuple(metric_label(name) for name in names), models)
 
 
-def _cells(rows: Sequence[ResultRow], names: Sequence[str]) -> dict[str, Cell]:
+def _cells(rows: Sequence[ResultRow], names: Sequence[str]) -> dict[str, MetricOverSeeds]:
     cells = {}
     for name in names:
         values = [row.metrics[name] for row in rows if name in row.metrics]
         errors = [row.errors[name] for row in rows if name in row.errors]
         if values:
-            cells[name] = Cell(
+            cells[name] = MetricOverSeeds(
                 mean=float(np.mean(values)),
                 spread=float(np.std(values, ddof=1)) if len(values) > 1 else None,
                 error=float(np.sqrt(np.mean(np.square(errors)))) if errors else None,
@@ -115,12 +111,9 @@ def _cells(rows: Sequence[ResultRow], names: Sequence[str]) -> dict[str, Cell]:
     return cells
 
 
-# Two models at the same seeds -> one metric's pairs, with the gain between them.
-
-
 @dataclass(frozen=True)
 class PairedView:
-    """One metric of two models at S seeds, ascending; the values are in the metric's stored unit."""
+    """One metric of two models at S seeds, ascending; values in the metric's stored unit."""
 
     metric: MetricLabel
     baseline: str
@@ -132,12 +125,12 @@ class PairedView:
 
     @property
     def gain_text(self) -> str:
-        """The mean gain as people read it, such as "+14.4 points"."""
+        """The mean gain as text, such as "+14.4 points"."""
         return f"{self.metric.number(self.gain.mean, signed=True)} {self._unit}".rstrip()
 
     @property
     def interval_text(self) -> str:
-        """The interval as people read it, such as "95 %: +6.2 to +22.6"; a dash for an unknown bound."""
+        """The interval as text, such as "95 %: +6.2 to +22.6"; a dash for an unknown bound."""
         low, high = (self.metric.number(bound, signed=True) for bound in (self.gain.low, self.gain.high))
         return f"95 %: {low} to {high}"
 
@@ -147,11 +140,12 @@ class PairedView:
 
 
 def paired_view(rows: Sequence[ResultRow], metric: str, baseline: str, treated: str, gain: "Gain") -> PairedView:
-    """The pairs of ``metric`` from the rows of two models, joined by seed.
+    """The values of ``metric`` for two models, joined by seed.
 
     Raises:
         ValueError: the two models do not have this metric at the same seeds.
     """
+
     values = {
         model: {
             row.seed: row.metrics[metric]

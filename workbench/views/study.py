@@ -1,4 +1,4 @@
-"""A study's runs -> cells by metrics: what each seed found, the paper's figures beside it, and what is missing."""
+"""A study's results by cell and metric: each seed's values, intervals, and the paper's published values."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,10 +15,11 @@ MISSING, DROPPED = "missing", "dropped"
 
 @dataclass(frozen=True)
 class Replicate:
-    """One cell at one seed. ``state`` is its run's, or "missing" where there is none, or "dropped" if none is to come.
+    """One cell at one seed.
 
-    ``metrics`` are those to report and ``validation`` those to choose by, both in the units in which runs log them;
-    ``errors`` are standard errors of the former over ``num_items`` test pairs.
+    ``state`` is that of its run; "missing" without a run; "dropped" if none will be started. ``metrics`` are for
+    reporting and ``validation`` for model selection, both in the stored unit. ``errors`` are standard errors of
+    ``metrics`` over ``num_items`` test pairs.
     """
 
     seed: int
@@ -38,14 +39,14 @@ class Replicate:
 
     @property
     def state_text(self) -> str:
-        """Such as "running, step 40 of 80"."""
+        """The state with the step, such as "running, step 40 of 80"."""
         where = f", step {self.step:,}" + (f" of {self.num_steps:,}" if self.num_steps else "") if self.step else ""
         return self.state + (where if not self.is_finished else "")
 
 
 @dataclass(frozen=True)
 class StudyCell:
-    """One configuration at every seed that was asked for. ``trial`` is None until it has a run."""
+    """One configuration at all requested seeds. ``trial`` is None until it has a run."""
 
     name: str
     values: Mapping[str, Any]
@@ -62,7 +63,7 @@ class StudyCell:
 
     @property
     def state(self) -> str:
-        """In a word: "finished" where every seed is, else the gravest of the others' states."""
+        """ "finished" if all replicates are, else the most severe state of the others."""
         order = (
             "diverged",
             "failed",
@@ -81,16 +82,16 @@ class StudyCell:
         return next((state for state in order if state in others), "finished")
 
     def by_seed(self, metric: str, *, validation: bool = False) -> dict[int, float]:
-        """The metric at every seed that finished and has it as a finite number."""
+        """The metric by seed, for finished replicates with a finite value."""
         found = {one.seed: (one.validation if validation else one.metrics).get(metric) for one in self.finished}
         return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell's figure of one metric. All but the paper's are in the metric's stored unit; None is not known.
+    """One cell's value of one metric, in the metric's stored unit; None if unknown.
 
-    ``paper`` and ``paper_gain`` are in the unit that the metric's label shows.
+    ``paper`` and ``paper_gain`` are in the displayed unit of the metric's label.
     """
 
     mean: "Estimate | None" = None
@@ -103,7 +104,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """Cells by metrics. ``entries`` is by cell, then by metric, and has every cell, run or not."""
+    """Cells by metrics. ``entries`` is by cell, then by metric, and has all cells, with and without runs."""
 
     name: str
     question: str
@@ -118,12 +119,12 @@ class StudyTable:
         return self.entries[cell.name].get(metric.name, Entry())
 
     def has_paper(self, metric: MetricLabel) -> bool:
-        """Whether the paper publishes this metric of two cells or more."""
+        """Whether the paper publishes this metric for at least two cells."""
         return sum(self.entry(cell, metric).paper is not None for cell in self.cells) > 1
 
     @property
     def levels(self) -> tuple[float, ...] | None:
-        """The one setting's numbers in the order of the cells, ascending; None if cells are no such series."""
+        """The cells' values of the one numeric setting that varies, ascending; None for any other study."""
         settings = {setting for cell in self.cells for setting in cell.values}
         if len(settings) != 1:
             return None
@@ -135,18 +136,18 @@ class StudyTable:
 
     @property
     def setting(self) -> str:
-        """What varies, by its dotted name; several are joined by commas."""
+        """The dotted name of the setting that varies; several are joined by commas."""
         return ", ".join(dict.fromkeys(setting for cell in self.cells for setting in cell.values))
 
 
 def paper_in_our_unit(metric: MetricLabel, value: float) -> str:
-    """A published figure as the metric's column writes numbers, with one digit more where the paper has it."""
+    """A published value with the metric's number of digits, or one more if the paper has more."""
     more = abs(value - round(value, metric.digits)) > 10 ** -(metric.digits + 2)
     return f"{value:.{metric.digits + more}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def shown_metrics(wanted: Iterable[str], cells: Sequence[StudyCell]) -> tuple[MetricLabel, ...]:
-    """The metrics of these names that any cell has, in this order; all of them while nothing has finished."""
+    """The wanted metrics that any cell has, in this order; all of them before a run has finished."""
     names = list(dict.fromkeys(wanted))
     measured = {name for cell in cells for one in cell.finished for name in one.metrics}
     return tuple(metric_label(name) for name in names if not measured or name in measured)
@@ -154,7 +155,7 @@ def shown_metrics(wanted: Iterable[str], cells: Sequence[StudyCell]) -> tuple[Me
 
 @dataclass(frozen=True)
 class Point:
-    """One cell among several objectives; ``values`` are in the order of the objectives."""
+    """One cell's values of several objectives, and whether it is on the Pareto front."""
 
     cell: str
     values: tuple[float, ...]
@@ -162,28 +163,28 @@ class Point:
 
 
 def pareto(values: Mapping[str, Sequence[float]], directions: Sequence[str]) -> list[Point]:
-    """The cells with those marked that no other beats: none is as good in every objective and better in one.
+    """All cells, with those on the Pareto front marked.
 
     Args:
-        values: by cell, one number an objective.
-        directions: "maximize" or "minimize", one an objective.
+        values: by cell, one value for each objective.
+        directions: "maximize" or "minimize" for each objective.
     """
     signs = [1 if direction == "maximize" else -1 for direction in directions]
-    worth = {cell: [sign * value for sign, value in zip(signs, of, strict=True)] for cell, of in values.items()}
+    scores = {cell: [sign * value for sign, value in zip(signs, of, strict=True)] for cell, of in values.items()}
 
-    def beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
         pairs = list(zip(one, other, strict=True))
         return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
     return [
-        Point(cell, tuple(values[cell]), not any(beats(other, own) for other in worth.values()))
-        for cell, own in worth.items()
+        Point(cell, tuple(values[cell]), not any(dominates(other, own) for other in scores.values()))
+        for cell, own in scores.items()
     ]
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A configuration of a search, in the order in which it was tried; ``best`` so far among those with all seeds."""
+class SearchPoint:
+    """A configuration of a search; ``best`` is the best value so far among configurations with all seeds."""
 
     trial: int
     cell: str
@@ -193,15 +194,16 @@ class Tried:
     num_seeds: int
 
 
-def history(cells: Sequence[StudyCell], metric: str, direction: str) -> list[Tried]:
-    """A search over time: the validation mean of every configuration, None without a seed that finished."""
+def history(cells: Sequence[StudyCell], metric: str, direction: str) -> list[SearchPoint]:
+    """A search's configurations in the order of their trials, with validation means; None without a finished seed."""
+
     sign = 1 if direction == "maximize" else -1
-    found: list[Tried] = []
+    found: list[SearchPoint] = []
     best: float | None = None
     for cell in sorted((cell for cell in cells if cell.trial is not None), key=lambda cell: cell.trial or 0):
         values = list(cell.by_seed(metric, validation=True).values())
         mean = sum(values) / len(values) if values else None
         if mean is not None and cell.is_complete and (best is None or sign * mean > sign * best):
             best = mean
-        found.append(Tried(cell.trial or 0, cell.name, mean, best, cell.state, len(values)))
+        found.append(SearchPoint(cell.trial or 0, cell.name, mean, best, cell.state, len(values)))
     return found

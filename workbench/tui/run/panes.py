@@ -100,7 +100,7 @@ def layers_text(reader: SnapshotReader, step: float | None, width: int) -> Text:
     text.append(f"remaining part of the teacher: {when}, sparsity {found.sparsity:.1%}\n", "bold")
     bar_width = max(4, min(BAR_WIDTH, (width - 34) // 2))
     for tower, change in found.towers.items():
-        remains = change.remains
+        remains = change.kept_shares
         text.append(f"{tower} tower, width {change.student.width} of {change.teacher.width}\n", "italic")
         for layer in range(change.teacher.num_layers):
             heads = f"{change.student.heads[layer]}/{change.teacher.heads[layer]}"
@@ -152,7 +152,7 @@ def gradients_text(view: GradientsView | None) -> Text:
             text.append("\n")
         conflicts = ", ".join(
             f"{visible(one.first)} and {visible(one.second)} ({one.cosine:.2f})".replace("-", MINUS)
-            for one in view.fights
+            for one in view.conflicts
         )
         text.append(
             f"\ngradient conflicts: {conflicts}" if conflicts else "\nno gradient conflict: no cosine is below 0"

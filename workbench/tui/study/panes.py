@@ -20,7 +20,7 @@ from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
 from workbench.tui.study.state import StudyState
 from workbench.tui.text import NOTHING, TONES, columns_text
 from workbench.views.metrics import MetricLabel
-from workbench.views.study import Replicate, StudyCell, Tried, history, paper_in_our_unit
+from workbench.views.study import Replicate, SearchPoint, StudyCell, history, paper_in_our_unit
 
 TABLE_BAR = re.compile(r"(?<!\\)\|")
 NO_HISTORY = f"no curves: they need two evaluations of every finished run, and no more than {MOST_CURVES} cells"
@@ -97,7 +97,7 @@ def history_plots(found: StudyState, metric: MetricLabel | None) -> list[Plot]:
     return [Plot(f"{view.metric.label} on {view.split}, mean over seeds", tuple(curves), view.metric.unit)]
 
 
-def _tried_plot(tried: Sequence[Tried], metric: MetricLabel) -> Plot:
+def _tried_plot(tried: Sequence[SearchPoint], metric: MetricLabel) -> Plot:
     found = [one for one in tried if one.value is not None]
     number = np.array([one.trial for one in found], dtype=np.float64)
 

@@ -1,8 +1,7 @@
-"""The runs that came with the workbench, made anew: ``python -m workbench.notebook.record data_samples/runs``.
+"""Train the runs that ship with the package: ``python tests/tools/record.py data_samples/runs``.
 
-Each is trained by the command line like any other, in minutes on two cores; then what a notebook does not read goes:
-the checkpoints, but for one student, rounded; most of the masks' snapshots; and the dimensions that the few probe pairs
-do not use.
+Each is trained by ``workbench train``, in minutes on two cores. Then everything that the notebooks do not read is
+removed: all checkpoints except one student in half precision, most mask snapshots, and unused dimensions of the probes.
 """
 
 import json
@@ -28,7 +27,7 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.mask_snapshots import MaskSnapshot, read_masks
 from workbench.runs.snapshots import Probe, read_probe_history, write_probe
 
-MASKS_KEPT = 4  # one of so many snapshots, and those between which a phase begins
+MASKS_KEPT = 4  # every fourth snapshot is kept, and those next to a change of phase
 MOST_PROBES = {"example-clip-kd": 8, "example-tinyclip": 2}
 STUDENTS_KEPT = ("example-clip-kd",)
 COMMON = ("--set", "log.every_steps=4", "--set", "log.checkpoint_every_steps=0", "--cache-teacher", "off")
@@ -45,7 +44,7 @@ COMMANDS = {
 
 
 def record(folder: Path) -> None:
-    """Trains every run of ``COMMANDS`` into ``folder``, in place of any of its name.
+    """Train all runs of ``COMMANDS`` into ``folder``; existing runs with these names are replaced.
 
     Raises:
         subprocess.CalledProcessError: a run failed.
@@ -58,7 +57,7 @@ def record(folder: Path) -> None:
 
 
 def _trim(run: RunDirectory) -> None:
-    """Leaves what a notebook reads."""
+    """Remove what notebooks do not read."""
     _thin_probes(run)
     if run.id in STUDENTS_KEPT:
         _thin_checkpoint(run)
@@ -72,14 +71,16 @@ def _trim(run: RunDirectory) -> None:
     summary = json.loads(run.summary_file.read_text(encoding="utf-8"))
     write_atomically(run.summary_file, json.dumps(summary | {"dir": f"data_samples/runs/{run.id}"}, indent=2) + "\n")
     masks = read_masks(run).snapshots
-    turns = {one.step for pair in pairwise(masks) if (pair[0].learning, pair[0].stage) != _of(pair[1]) for one in pair}
+    changes = {
+        one.step for before, after in pairwise(masks) if _phase(before) != _phase(after) for one in (before, after)
+    }
     for place, snapshot in enumerate(masks):
-        if place % MASKS_KEPT and snapshot.step not in turns and snapshot is not masks[-1]:
+        if place % MASKS_KEPT and snapshot.step not in changes and snapshot is not masks[-1]:
             (run.snapshots / f"masks-{snapshot.step:08d}.safetensors").unlink()
 
 
 def _thin_probes(run: RunDirectory) -> None:
-    """Leaves a few, evenly spread, as narrow as they can be."""
+    """Keep a few evenly spaced probes with as few dimensions as possible."""
     probes = read_probe_history(run).probes
     kept = np.linspace(0, len(probes) - 1, min(MOST_PROBES[run.id], len(probes))).round().astype(int).tolist()
     for place, probe in enumerate(probes):
@@ -90,14 +91,14 @@ def _thin_probes(run: RunDirectory) -> None:
 
 
 def _thin_checkpoint(run: RunDirectory) -> None:
-    """Leaves the last: the student in half precision, and what its losses learnt. It can be measured, not resumed."""
+    """Keep the last checkpoint: the student in half precision and the losses' learned parts, without the optimizer."""
     newest = newest_checkpoint(run)
     assert newest is not None
     rounded = load_folder(newest)
     halves = {name: _half(tensor) for name, tensor in rounded.towers.state_dict().items()}
     rounded.towers.load_state_dict(halves)
-    learnt = {LEARNED + name: tensor for name, tensor in load_learned(newest).items()}
-    files = config_files(rounded) | {WEIGHTS: save(halves), TRAINING: save(learnt)}
+    learned = {LEARNED + name: tensor for name, tensor in load_learned(newest).items()}
+    files = config_files(rounded) | {WEIGHTS: save(halves), TRAINING: save(learned)}
     facts = read_manifest(newest) | {"weights_sha256": weights_sha256(rounded.towers)}
     step = facts.pop("step")
     del facts["sha256"]
@@ -110,23 +111,23 @@ def _half(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float16 if tensor.is_floating_point() else tensor.dtype).contiguous()
 
 
-def _of(snapshot: MaskSnapshot) -> tuple[bool, int]:
+def _phase(snapshot: MaskSnapshot) -> tuple[bool, int]:
     return snapshot.learning, snapshot.stage
 
 
 def narrowed(probe: Probe) -> Probe:
-    """The same embeddings in as few dimensions as hold them all: every inner product between them stays.
+    """The embeddings rotated into the subspace that they span, which keeps all inner products of a step.
 
-    They are turned together, and otherwise at every step, so that those of two steps cannot be compared.
+    Each step has another rotation, so embeddings of different steps cannot be compared.
     """
     models = [probe.student, *([probe.teacher] if probe.teacher else [])]
     parts = [part_PD.astype(np.float64) for model in models for part_PD in (model.image_PD, model.text_PD)]
     if len({part_PD.shape[1] for part_PD in parts}) > 1:
         return probe
     basis_DK = np.linalg.qr(np.concatenate(parts).T)[0]
-    turned = iter([(part_PD @ basis_DK).astype(np.float16) for part_PD in parts])
-    said = [replace(model, image_PD=next(turned), text_PD=next(turned)) for model in models]
-    return replace(probe, student=said[0], teacher=said[1] if probe.teacher else None)
+    rotated = iter([(part_PD @ basis_DK).astype(np.float16) for part_PD in parts])
+    outputs = [replace(model, image_PD=next(rotated), text_PD=next(rotated)) for model in models]
+    return replace(probe, student=outputs[0], teacher=outputs[1] if probe.teacher else None)
 
 
 if __name__ == "__main__":
