@@ -177,9 +177,9 @@ def test_a_search_is_answered_once_its_best_is_confirmed_with_fresh_seeds(record
         "image→text R@1 on 2 held-out seeds",
         "image→text R@1 on 2 held-out seeds",
     ]
-    assert "t0001 on baseline +13.2" in lines[0]
+    assert "t0001 against baseline +13.2" in lines[0]
     assert lines[0].endswith("better.")
-    assert "t0001 on fd +2.1" in lines[1]
+    assert "t0001 against fd +2.1" in lines[1]
     assert [seed.seed for seed in report.confirmed.table.cells[0].replicates] == [2, 3]
 
 

@@ -121,7 +121,7 @@ def test_what_would_end_the_same_way_is_not_tried_again(planned, ends, search):
         queue_again(planned("grid.toml"), "7")
     with pytest.raises(ValueError, match="--try is for searches"):
         queue_values(planned("grid.toml"), ["loss.fd.weight=1"])
-    with pytest.raises(ValueError, match="a search tries all again"):
+    with pytest.raises(ValueError, match="--retry is for grids"):
         queue_again(search(), "t0000")
 
 

@@ -83,9 +83,9 @@ def test_what_comes_after_a_search_is_counted_with_it(passing):
     clock.stop(["t0007"])
     assert clock.left((), 3) == "; about 4.6 min left"
     of_a_team = Clock(later_s=10, workers=2)  # nothing measured: ten runs
-    of_a_team.begin()
+    of_a_team.start()
     passing(30)
-    of_a_team.end(["t0007"])
+    of_a_team.stop(["t0007"])
     assert of_a_team.left((), 4) == "; about 3.5 min left"
 
 

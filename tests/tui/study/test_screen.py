@@ -28,7 +28,7 @@ def test_the_table_has_seeds_intervals_and_the_papers_column(record, drive, seen
     async def steps(pilot) -> None:
         await read(pilot, soon)
         text = seen(pilot)
-        assert "How much feature distillation" in text
+        assert "Which weight of feature distillation" in text
         assert "18 runs: 11 finished, 7 missing" in text
         line = next(line for line in text.splitlines() if " 1000 " in line)
         assert "●●·" in line
