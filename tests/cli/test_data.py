@@ -58,10 +58,10 @@ def test_a_check_reports_what_it_found(workbench, pairs: Callable[..., str]) -> 
     result = workbench("data", "check", spec)
     assert result.code == 1  # one of eight is more than training passes over
     for shown in (
-        "8, 4 of them different",
+        "8, 4 of them distinct",
         "0.500 among 1,000",
         "50 to 57, median 54",
-        "2 pictures: caption 0",
+        "2 images: caption 0",
         "'3.jpg'",
     ):
         assert shown in result.out
@@ -181,7 +181,7 @@ def test_captions_may_hold_anything(workbench, pairs: Callable[..., str], captio
     spec = pairs([caption, caption, "another"])
     result = workbench("data", "check", spec, "--sheet", "sheet.png")
     assert (result.code, result.err) == (0, "")
-    assert "2 pictures: " in result.out
+    assert "2 images: " in result.out
     assert result.out.replace("\n", "").isprintable()
     assert max(map(len, result.out.splitlines())) < 200
     document = json.loads(workbench("data", "check", spec, "--json").out)
