@@ -62,7 +62,7 @@ def test_json_is_one_document(runs) -> None:
 def test_runs_on_other_pairs_are_marked(runs, tiny_recipe: str) -> None:
     fewer = ["--set", "data.num_validation_pairs=30"]
     assert runs("train", "--recipe", tiny_recipe, "--name", "other", *fewer).code == 0
-    assert "not all were measured on the same pairs" in runs("runs", "compare", "one", "other").out
+    assert "not all runs were evaluated on the same pairs" in runs("runs", "compare", "one", "other").out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -58,15 +59,15 @@ def test_a_check_reports_what_it_found(workbench, pairs: Callable[..., str]) -> 
     result = workbench("data", "check", spec)
     assert result.code == 1  # one of eight is more than training passes over
     for shown in (
-        "8, 4 of them different",
+        "8, 4 of them distinct",
         "0.500 among 1,000",
         "50 to 57, median 54",
-        "2 pictures: caption 0",
+        "2 images: caption 0",
         "'3.jpg'",
     ):
         assert shown in result.out
-    assert "pictures looked at          3" in workbench("data", "check", spec, "--num", "3").out
-    assert "pictures looked at          8" in workbench("data", "check", spec, "--num", "3", "--all").out
+    assert re.search(r"images checked +3\b", workbench("data", "check", spec, "--num", "3").out)
+    assert re.search(r"images checked +8\b", workbench("data", "check", spec, "--num", "3", "--all").out)
 
 
 def test_classes_are_listed(workbench) -> None:
@@ -179,7 +180,7 @@ def test_captions_may_hold_anything(workbench, pairs: Callable[..., str], captio
     spec = pairs([caption, caption, "another"])
     result = workbench("data", "check", spec, "--sheet", "sheet.png")
     assert (result.code, result.err) == (0, "")
-    assert "2 pictures: " in result.out
+    assert "2 images: " in result.out
     assert result.out.replace("\n", "").isprintable()
     assert max(map(len, result.out.splitlines())) < 200
     document = json.loads(workbench("data", "check", spec, "--json").out)
