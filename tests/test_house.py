@@ -1,10 +1,12 @@
 """The rules of the house, checked by the tools that know them: format, lint, types, and which floor imports which."""
 
+import graphlib
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +33,14 @@ def test_a_tool_finds_nothing(command: list[str]) -> None:
     program = Path(sys.executable).with_name(command[0])
     found = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = grimp.build_graph("workbench", cache_dir=None)
+    sorter = graphlib.TopologicalSorter(
+        {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    )
+    sorter.prepare()  # raises CycleError, which lists the modules of a cycle; imports for typing count
 
 
 def test_the_top_level_holds_what_was_agreed() -> None:

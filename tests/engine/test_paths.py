@@ -78,6 +78,7 @@ def test_paths_are_recorded_absolute_and_names_as_they_are(folder: Path) -> None
         ("data.train", "pairs/{0..3}.tar", f"{folder}/pairs/{{0..3}}.tar"),
         ("data.train", "folder:pairs", f"folder:{folder}/pairs"),
         ("data.train", "coco:w.json@pairs", f"coco:w.json@{folder}/pairs"),
+        ("data.train", "karpathy:model.json/val@pairs", f"karpathy:{folder}/model.json/val@{folder}/pairs"),
         ("data.train", "pairs*2 + samples:emoji", f"{folder}/pairs*2.0 + samples:emoji"),
         ("data.train", "gone.tar", "gone.tar"),
         ("data.test", "auto", "auto"),

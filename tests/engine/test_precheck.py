@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.config.cells import cells_of
+from workbench.config.cells import Cell, cells_of
 from workbench.config.study import Study, load_study, studies
 from workbench.config.toml import load_recipe, recipes
 from workbench.engine.build import build_cohort
@@ -31,9 +31,10 @@ def test_every_metric_that_is_measured_can_be_an_objective(tiny) -> None:
         member.state.student, member.state.learnt, member.objective.losses
     )
     table = {"name": "all", "question": "?", "grid": {"seed": [0]}}
-    check_objectives(Study.parse(table | {"objectives": [{"metric": name} for name in measured.metrics]}))
+    cells = [Cell("one", {}, tiny())]
+    check_objectives(Study.parse(table | {"objectives": [{"metric": name} for name in measured.metrics]}), cells)
     with pytest.raises(ValueError, match="did you mean 'image_to_text_r"):
-        check_objectives(Study.parse(table | {"objectives": [{"metric": "image_to_text_r2"}]}))
+        check_objectives(Study.parse(table | {"objectives": [{"metric": "image_to_text_r2"}]}), cells)
 
 
 @pytest.mark.parametrize(

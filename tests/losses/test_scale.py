@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from workbench.config.run import LossConfig
 from workbench.losses import LOSSES, build_loss
 from workbench.losses.registry import make_loss, option_names
 from workbench.losses.scale import LearnedScale, ScaleChoice, teacher_scale_choice
@@ -125,6 +126,14 @@ def test_the_released_scale_is_the_parameter_itself_and_free() -> None:
     scale.logit_scale.data.fill_(500.0)
     scale.clamp_()
     assert scale().item() == 500.0
+
+
+def test_a_config_takes_a_temperature_for_its_inverse() -> None:
+    assert LossConfig.parse({"temperature": 0.05}).options() == {"scale": 20.0}
+    both = {"temperature": 0.05, "scale": "teacher"}
+    assert LossConfig.parse(both).options() == both
+    assert LossConfig.parse({"temperature": 0.05, "file": "mine.py"}).options() == {"temperature": 0.05}
+    assert LossConfig.parse({"temperature": "teacher"}).options() == {"temperature": "teacher"}
 
 
 @pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if "scale" in option_names(loss)])

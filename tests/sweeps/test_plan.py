@@ -75,8 +75,8 @@ def test_every_shipped_study_can_be(name: str) -> None:
         ),
         ({"grid": {"loss.fd.wieght": [1, 2]}}, "cell '1': unknown setting of loss.fd 'wieght': did you mean 'weight'"),
         (
-            {"recipe": "icl", "grid": {"loss.icl.temperature": [0.1, 0.05]}},
-            r"cell '0\.1': loss\.icl\.temperature: .*loss\.icl\.scale=10\.0",
+            {"recipe": "icl", "grid": {"loss.icl.temperature": [0.1, -1]}},
+            r"cell '-1': loss\.icl\.temperature: .*a temperature is a positive number",
         ),
         (
             {"recipe": "mfd", "grid": {"loss.mfd.mask_ratio": [0.5, 1.5]}},

@@ -99,9 +99,10 @@ def sweep(
     check_single_process()
     study = _configured(find_trainable(name_or_file, runs), quick, seeds, trials, timeout, confirm)
     changes = Changes(tuple(overrides or ()), steps)
-    check_objectives(study)
     cells = cells_of(study, changes)
-    check_configs([cell.config for cell in cells or [example_cell(study, changes)]], runs)
+    examples = cells or [example_cell(study, changes)]
+    check_objectives(study, examples)
+    check_configs([cell.config for cell in examples], runs)
     if values or retry:
         check_by_hand(study, cells, values or (), retry)
     request = Request(

@@ -1,5 +1,6 @@
 """All settings of a run. The string under each field is the manual: completion and the dashboard show it."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -126,6 +127,18 @@ class LossConfig(Config):
     is used unchanged."""
     file: str = ""
     """Python file that defines the loss; "" for a built-in loss."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _temperature(cls, values: Any) -> Any:
+        """``temperature`` T of a built-in loss is its ``scale`` 1/T, where no scale is given."""
+        if not isinstance(values, dict) or values.get("file") or "temperature" not in values or "scale" in values:
+            return values
+        temperature = values["temperature"]
+        is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+        if not is_number or not 0 < temperature < math.inf:
+            return values  # the loss explains what is wrong with it
+        return {**{key: value for key, value in values.items() if key != "temperature"}, "scale": 1 / temperature}
 
     @property
     def schedule(self) -> Schedule:

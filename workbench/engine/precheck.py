@@ -3,10 +3,11 @@
 Building a run checks the same and more; these report a typo in a fraction of a second.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from workbench.config.cells import Cell
 from workbench.config.run import INHERITED, RunConfig
 from workbench.config.study import Study
 from workbench.data.spec import check_spec, evaluated_splits
@@ -14,6 +15,10 @@ from workbench.errors import unknown
 from workbench.losses.declared import check_losses
 from workbench.models.names import check_model, check_source, is_run
 from workbench.views.metrics import METRIC_LABELS
+
+OF_THE_RUN = {"num_params", "elapsed_s"}  # objectives that are not evaluation metrics
+WITH_TEACHER = {"similarity_single", "similarity_cross", "cka", "affinity_kl"}
+NEVER_MEASURED = ("affinity_entropy", "loss_", "_kept")  # names with labels for figures, but not evaluation metrics
 
 
 def check_config(config: RunConfig, runs_dir: Path) -> None:
@@ -66,15 +71,35 @@ def check_cacheable(config: RunConfig) -> None:
         )
 
 
-def check_objectives(study: Study) -> None:
-    """Refuse a study of a metric that no run has. Whether its own runs have it is known only after training.
+def check_objectives(study: Study, cells: Sequence[Cell]) -> None:
+    """Refuse objectives and budgets that the runs of a study never measure.
+
+    Args:
+        cells: all cells of a grid or list, or examples of a search.
 
     Raises:
-        ValueError: an unknown metric, with the nearest name.
+        ValueError: an unknown metric, with the nearest name, or one that needs held-out pairs or a teacher.
     """
-    for objective in study.objectives:
-        if objective.metric not in METRIC_LABELS:
-            raise unknown("objective", objective.metric, METRIC_LABELS)
+    known = [name for name in METRIC_LABELS if not any(part in name for part in NEVER_MEASURED)]
+    for kind, names in (("objective", [one.metric for one in study.objectives]), ("budget", list(study.budget))):
+        for name in names:
+            if name not in known:
+                raise unknown(kind, name, known)
+            _check_measured(kind, name, cells)
+
+
+def _check_measured(kind: str, name: str, cells: Sequence[Cell]) -> None:
+    if name in OF_THE_RUN:
+        return
+    for cell in cells:
+        if not evaluated_splits(cell.config.data):
+            remedy = "name held-out pairs with --set data.validation=SPEC"
+            raise ValueError(f"{kind} {name}: cell '{cell.name}' has no evaluation: {remedy}")
+        if name in WITH_TEACHER and not cell.config.teacher.model:
+            raise ValueError(
+                f"{kind} {name} needs a teacher, and cell '{cell.name}' has none: name one with "
+                "--set teacher.model=SPEC, or choose another objective, such as image_to_text_r1"
+            )
 
 
 def check_measurement(source: str, data: str | None, runs_dir: Path) -> None:

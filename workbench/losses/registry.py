@@ -3,13 +3,13 @@
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import workbench.losses as package
 from workbench.config.trust import named_in_code
 from workbench.embeddings import Embeddings
 from workbench.losses.base import Loss, Widths
@@ -22,8 +22,8 @@ from workbench.losses.logits import checked_chunk_size
 
 def _discover() -> dict[str, type[Loss]]:
     found: dict[str, type[Loss]] = {}
-    for file in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{file.name}")
+    for file in pkgutil.iter_modules(sys.modules[__package__].__path__):
+        module = importlib.import_module(f"{__package__}.{file.name}")
         found |= {kind.name: kind for kind in defined_losses(module)}
     return dict(sorted(found.items()))
 

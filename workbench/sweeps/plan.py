@@ -5,15 +5,9 @@ from dataclasses import dataclass
 
 from workbench.config.cells import Cell
 from workbench.config.study import Study
-from workbench.data.spec import evaluated_splits
 from workbench.engine.build import SHARED
-from workbench.errors import unknown
+from workbench.engine.precheck import check_objectives
 from workbench.losses.objective import Objective
-from workbench.views.metrics import METRIC_LABELS
-
-OF_THE_RUN = {"num_params", "elapsed_s"}  # objectives that are not evaluation metrics
-WITH_TEACHER = {"similarity_single", "similarity_cross", "cka", "affinity_kl"}
-NEVER_MEASURED = ("affinity_entropy", "loss_", "_kept")  # names with labels for figures, but not evaluation metrics
 
 
 def check_study(study: Study, cells: Sequence[Cell]) -> None:
@@ -25,32 +19,13 @@ def check_study(study: Study, cells: Sequence[Cell]) -> None:
     Raises:
         ValueError: an objective or budget that is never measured, or an invalid loss, with the cell's name.
     """
-    known = [name for name in METRIC_LABELS if not any(part in name for part in NEVER_MEASURED)]
-    for kind, names in (("objective", [one.metric for one in study.objectives]), ("budget", list(study.budget))):
-        for name in names:
-            if name not in known:
-                raise unknown(kind, name, known)
-            _check_measured(kind, name, cells)
+    check_objectives(study, cells)
     for cell in _of_different_losses(cells):
         width = 1 if cell.config.teacher.model else None
         try:
             Objective(cell.config.loss, cell.config.train.batch_size, width)
         except ValueError as error:
             raise ValueError(f"cell '{cell.name}': {error}") from None
-
-
-def _check_measured(kind: str, name: str, cells: Iterable[Cell]) -> None:
-    if name in OF_THE_RUN:
-        return
-    for cell in cells:
-        if not evaluated_splits(cell.config.data):
-            remedy = "name held-out pairs with --set data.validation=SPEC"
-            raise ValueError(f"{kind} {name}: cell '{cell.name}' has no evaluation: {remedy}")
-        if name in WITH_TEACHER and not cell.config.teacher.model:
-            raise ValueError(
-                f"{kind} {name} needs a teacher, and cell '{cell.name}' has none: name one with "
-                "--set teacher.model=SPEC, or choose another objective, such as image_to_text_r1"
-            )
 
 
 def _of_different_losses(cells: Iterable[Cell]) -> list[Cell]:

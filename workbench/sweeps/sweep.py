@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.config.cells import Cell, base_config, cells_of, example_cells, with_steps
 from workbench.config.study import Study
+from workbench.engine.precheck import OF_THE_RUN
 from workbench.errors import unknown
 from workbench.runs.summary import save_copy
 from workbench.sweeps.confirm import (
@@ -25,7 +26,7 @@ from workbench.sweeps.confirm import (
 from workbench.sweeps.forecast import Clock, Cost, SweepForecast, make_forecast, measure_costs, most_at_once, room_mb
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial, has_study, open_ledger
-from workbench.sweeps.plan import OF_THE_RUN, check_study, groups
+from workbench.sweeps.plan import check_study, groups
 from workbench.sweeps.replicate import ReplicateTrainer, Stop, Watch
 from workbench.sweeps.request import NO_CHANGES, Request
 from workbench.sweeps.results import CellResult, RivalComparison, answers, cell_results, gains_on_rivals
