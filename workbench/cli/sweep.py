@@ -101,8 +101,8 @@ def sweep(
     changes = Changes(tuple(overrides or ()), steps)
     cells = cells_of(study, changes)
     examples = cells or [example_cell(study, changes)]
-    check_objectives(study, examples)
     check_configs([cell.config for cell in examples], runs)
+    check_objectives(study, examples)
     if values or retry:
         check_by_hand(study, cells, values or (), retry)
     request = Request(
