@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,15 @@ def check_bounds(value: Any, name: str, *, finite: bool = False) -> None:
             raise ValueError(f"{name}: {truncated(place) or 'the value'} is an integer that does not fit 64 bits")
         elif finite and isinstance(item, float) and not math.isfinite(item):
             raise ValueError(f"{name}: {truncated(place) or 'the value'} is {item}, which is not a finite number")
+
+
+def strict_numbers(value: Any) -> Any:
+    """The value with "NaN", "Infinity" and "-Infinity" for numbers that JSON cannot represent, as in logs."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: strict_numbers(one) for key, one in value.items()}
+    return [strict_numbers(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def finite(value: Any) -> Any:

@@ -47,6 +47,12 @@ def write_failure(error: OSError) -> str:
     return reason if error.filename is None else f"{reason}: {error.filename}"
 
 
+def resolved(path: Path) -> Path:
+    """The absolute path with symbolic links followed; a link to itself stays as it is."""
+    # Path.resolve() raises RuntimeError for a link to itself before Python 3.13.
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def explained(place: Path, remedy: str) -> Iterator[None]:
     """Turn an OSError while writing to ``place`` into a ValueError of one line with the remedy."""
@@ -83,7 +89,7 @@ def new_file(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
         DiskFullError: no room; the old file is intact.
         OSError: the folder is missing or not writable; the old file is intact.
     """
-    target = path.resolve()
+    target = resolved(path)
     _sweep_once(target.parent)
     temporary = temporary_path(target)
     with _removed_on_error(temporary, path, num_bytes):
@@ -109,7 +115,7 @@ def new_folder(path: Path, *, num_bytes: int = 0, replace: bool = False) -> Iter
         DiskFullError: no room.
         OSError: a parent cannot be created or written.
     """
-    target = path.resolve()
+    target = resolved(path)
     with _new_parents(target):
         sweep(target.parent)
         temporary = temporary_path(target)

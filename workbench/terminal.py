@@ -26,6 +26,11 @@ def visible(text: str, *, lines: bool = False) -> str:
     return "".join(one if one.isprintable() or one in kept else _escape(one) for one in text)
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a file's name is UTF-8; Python reads other bytes as surrogates."""
+    return not any("\ud800" <= one <= "\udfff" for one in name)
+
+
 def print_error(text: str) -> None:
     """Print a line to stderr."""
     print(visible(text, lines=True), file=sys.stderr)

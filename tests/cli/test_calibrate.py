@@ -58,7 +58,7 @@ def test_the_table_shows_published_and_proposed_weights(workbench, tiny_recipe: 
         (["--share", "fd=x"], "write it as LOSS=SHARE"),
         (["--share", "fd=1.5"], "below 1"),
         (["--set", "teacher.model="], "name one with --set teacher.model"),
-        (["--out", "tiny.toml"], "or name another with --out FILE"),
+        (["--out", "tiny.toml"], "exists already: name another with --out FILE"),
         (["--out", "tiny"], "must end in .toml"),
         (["--out", "nowhere/tiny.toml"], "name another with --out FILE"),
     ],

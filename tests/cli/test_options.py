@@ -1,12 +1,13 @@
 """An ``--out`` that exists: complete or not, and the remedy, without importing torch."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from workbench.cli.options import OUT_FILE, check_free
+from workbench.cli.options import OUT_FILE, RECORDS, check_free
 from workbench.data.samples.registry import draw_shards
 from workbench.models.names import CONFIG, WEIGHTS
 
@@ -56,11 +57,11 @@ def test_samples_recipes_and_onnx(tmp_path: Path) -> None:
     folder = draw_shards("scenes", "test", 3, tmp_path / "test")
     assert f"is complete: check it (workbench data check {folder})" in refusal(folder)
     (folder / "00000.tar").unlink()
-    assert "00000.tar is missing" in refusal(folder)
+    assert "rm " not in refusal(folder)  # no command with this check writes samples
     recipe = tmp_path / "mine.toml"
-    recipe.write_text('extends = "clip-kd"\n')
+    recipe.write_text('# Made by: workbench calibrate\nextends = "clip-kd"\n')
     assert f"is complete: train with it (workbench train --recipe {recipe})" in refusal(recipe, OUT_FILE)
-    recipe.write_text('extends = "clip-')
+    recipe.write_text('# Made by: workbench calibrate\nextends = "clip-')
     assert "is incomplete" in refusal(recipe, OUT_FILE)
     assert f"rm {recipe}" in refusal(recipe, OUT_FILE)
     onnx = tmp_path / "onnx"
@@ -78,6 +79,38 @@ def test_files_of_somebody_else_are_not_to_be_removed(tmp_path: Path) -> None:
     found = refusal(tmp_path / "thesis")
     assert "holds chapter1.tex" in found
     assert "rm " not in found
+
+
+@pytest.mark.parametrize("option", [OUT_FILE, "--out DIR"])
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b'extends = "clip-', b'extends = "clip-kd"\n', b"\xff\xfe", b""])
+def test_a_file_of_somebody_else_is_only_in_the_way(tmp_path: Path, content: bytes, option: str) -> None:
+    file = tmp_path / "good.csv"
+    file.write_bytes(content)
+    assert refusal(file, option) == f"{file} exists already: name another with {option}"
+
+
+def test_a_recipe_is_not_what_a_command_for_folders_wrote(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('# Made by: workbench calibrate\nextends = "clip-')
+    assert "rm " not in refusal(recipe)
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "out.toml")
+    assert "rm " not in refusal(tmp_path / "pipe" / "out.toml", OUT_FILE)
+
+
+@pytest.mark.parametrize("names", [[CONFIG], ["image.onnx"]])
+def test_a_partial_model_beside_other_files_is_not_to_be_removed(tmp_path: Path, names: list[str]) -> None:
+    for name in [*names, "thesis.tex"]:
+        (tmp_path / name).touch()
+    found = refusal(tmp_path)
+    assert "incomplete" not in found
+    assert "rm " not in found
+
+
+def test_the_records_of_a_teacher_are_known() -> None:
+    from workbench.engine import import_teacher, publish
+
+    assert {publish.METRICS, publish.CONFIG, publish.LOG, import_teacher.RECORD} == set(RECORDS)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,8 @@ BREAKS: dict[str, Callable[[RunDirectory], object]] = {
     "events-socket": lambda run: replaced(run.events_file, listening),
     "events-device": lambda run: replaced(run.events_file, lambda path: path.symlink_to("/dev/zero")),
     "events-sparse": lambda run: replaced(run.events_file, sparse),
+    "toml-folder": lambda run: replaced(run.config_file, Path.mkdir),
+    "toml-pipe": lambda run: replaced(run.config_file, os.mkfifo),
     "events-one-line": lambda run: run.events_file.write_bytes(b"x" * 5_000_000),
 }
 # Files without which a run can still be read.
@@ -173,6 +175,60 @@ def damaged(command_line: Callable[..., Any], tmp_path: Path, monkeypatch: pytes
     return make
 
 
+def broken_file(name: str) -> str:
+    return "run.toml" if name.startswith("toml-") else "events.jsonl"
+
+
+def test_list_show_and_dashboard_agree_about_the_state(damaged) -> None:
+    workbench = damaged()
+    for name in ("whole", "sound"):
+        path = Path("runs") / name
+        assert workbench("runs", "show", name, "--json").code == 0
+        (path / "events.jsonl").write_text("")  # the summary still says that the run is finished
+    listed = {run["id"]: run["state"] for run in strictly(workbench("runs", "list", "--json").out)["runs"]}
+    watched = {run["id"]: run["state"] for run in strictly(workbench("tui", "--once", "--json").out)["runs"]}
+    assert listed == watched
+    assert listed["whole"] == "new"
+    for name, state in listed.items():
+        shown = workbench("runs", "show", name, "--json")
+        assert (strictly(shown.out)["state"] if shown.code == 0 else "unreadable") == state, name
+
+
+def test_a_folder_whose_name_is_not_utf8_is_listed_and_refused(damaged) -> None:
+    workbench = damaged("toml-deep")
+    odd = os.fsdecode(b"odd-\xff")
+    (Path("runs") / "whole").rename(Path("runs") / odd)
+    for command in (("runs", "list"), ("tui", "--once")):
+        assert workbench(*command).code == 0
+        assert odd in {run["id"] for run in strictly(workbench(*command, "--json").out)["runs"]}
+        assert "odd-\\udcff" in workbench(*command, "--json").out
+    done = workbench("runs", "show", odd)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "not UTF-8" in done.err
+    assert "control characters" not in done.err
+
+
+def test_a_link_to_itself_is_refused_in_one_line(damaged) -> None:
+    workbench = damaged("toml-deep")
+    for path in (Path("runs") / "loop", Path("loop"), Path("loop.toml")):
+        path.symlink_to(path.name)
+    Path("child.toml").write_text('extends = "loop.toml"\n')
+    Path("lossy.toml").write_text('extends = "baseline"\n[loss.odd]\nweight = 1.0\nfile = "loop.py"\n')
+    Path("loop.py").symlink_to("loop.py")
+    for command in (
+        ("runs", "show", "loop"),
+        ("runs", "resume", "runs/loop"),
+        ("evaluate", "run:loop"),
+        ("train", "--recipe", "loop.toml"),
+        ("train", "--recipe", "child.toml"),
+        ("train", "--recipe", "lossy.toml"),
+        ("report", "child.toml"),
+    ):
+        done = workbench(*command)
+        assert (done.code, done.err.count("\n")) == (2, 1), (command, done.err)
+        assert "Traceback" not in done.err
+
+
 def strictly(text: str) -> Any:
     def refuse(token: str) -> None:
         raise AssertionError(f"{token} is not JSON")
@@ -188,7 +244,7 @@ def test_every_run_is_listed_with_the_reason_if_it_cannot_be_read(damaged) -> No
     assert listed.keys() == {"whole", "sound"} | BREAKS.keys() | SPOILS.keys()
     for name in BREAKS:
         assert listed[name]["state"] == "unreadable", name
-        assert f"{name}/events.jsonl: " in listed[name]["reason"]
+        assert f"{name}/{broken_file(name)}: " in listed[name]["reason"]
         assert f"{name}: cannot read" in done.out
     assert {run["state"] for name, run in listed.items() if name not in BREAKS} == {"finished"}
     assert listed["whole"]["metrics"]["image_to_text_r1"] == 0.3
@@ -226,7 +282,7 @@ def test_the_dashboard_lists_what_it_cannot_read(damaged) -> None:
     found = {run["id"]: run for run in strictly(workbench("tui", "--once", "--json").out)["runs"]}
     assert found.keys() == {"whole", "sound"} | BREAKS.keys() | SPOILS.keys()
     for name in BREAKS:
-        assert "events.jsonl: " in found[name]["problem"], name
+        assert f"{broken_file(name)}: " in found[name]["problem"], name
         assert f"{name}: " in done.out
     assert not any(found[name]["problem"] for name in SPOILS if not name.startswith("toml"))
 
@@ -236,6 +292,8 @@ def test_a_study_is_reported_without_what_cannot_be_read(damaged) -> None:
     done = workbench("report", STUDY, "--format", "md", "--out", "reports")
     assert done.code == 0, done.err
     for name in BREAKS:
+        if broken_file(name) == "run.toml":  # which names the study
+            continue
         assert re.search(rf"- {name}, seed \d: unreadable: cannot read", done.out), name
     strictly(workbench("report", STUDY, "--json").out)
     assert workbench("studies").code == 0

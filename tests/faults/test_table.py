@@ -567,6 +567,10 @@ FAULTS = [
         "every file is read within bounds; the run is listed as unreadable with the reason, and the others as they are",
         "faults/test_planted_runs.py::test_every_run_is_listed_with_the_reason_if_it_cannot_be_read",
         "faults/test_planted_runs.py::test_a_damaged_run_is_shown_or_refused_in_one_line",
+        "faults/test_planted_runs.py::test_list_show_and_dashboard_agree_about_the_state",
+        "runs/test_summary.py::test_a_summary_that_the_log_contradicts_does_not_count",
+        "faults/test_planted_runs.py::test_a_folder_whose_name_is_not_utf8_is_listed_and_refused",
+        "faults/test_planted_runs.py::test_a_link_to_itself_is_refused_in_one_line",
         "faults/test_planted_runs.py::test_a_comparison_leaves_out_what_it_cannot_read",
         "faults/test_planted_runs.py::test_the_dashboard_lists_what_it_cannot_read",
         "faults/test_planted_runs.py::test_a_study_is_reported_without_what_cannot_be_read",
@@ -618,6 +622,14 @@ FAULTS = [
         "runs/test_summary.py::test_a_study_of_ones_own_is_found_by_name",
         "runs/test_summary.py::test_a_study_without_a_file_is_reconstructed_from_its_runs",
         "report/test_command.py::test_a_study_of_ones_own_is_reported_by_its_name",
+    ),
+    fault(
+        "an --out that names a file or folder of the user's own",
+        "said to exist, with another --out as the remedy; never called incomplete, never to be removed",
+        "cli/test_options.py::test_a_file_of_somebody_else_is_only_in_the_way",
+        "cli/test_options.py::test_files_of_somebody_else_are_not_to_be_removed",
+        "cli/test_options.py::test_a_recipe_is_not_what_a_command_for_folders_wrote",
+        "cli/test_options.py::test_a_partial_model_beside_other_files_is_not_to_be_removed",
     ),
 ]
 

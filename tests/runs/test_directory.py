@@ -169,7 +169,7 @@ def test_a_place_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     def refused(path: Path) -> bool:
         raise PermissionError(13, "Permission denied", str(path))
 
-    for call, question in ((lambda: list_runs(tmp_path), "is_dir"), (lambda: find_run(tmp_path, "a"), "is_file")):
+    for call, question in ((lambda: list_runs(tmp_path), "is_dir"), (lambda: find_run(tmp_path, "a"), "exists")):
         with monkeypatch.context() as patched:
             patched.setattr(Path, question, refused)
             with pytest.raises(

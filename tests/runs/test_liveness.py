@@ -296,6 +296,9 @@ def test_another_machines_run_is_judged_by_its_silence(run, step_done):
     assert note(run, **elsewhere, since_s=time.time() - 7000).is_alive(run)
     with pytest.raises(ValueError, match=r"on elsewhere \(last event 2\d s ago\)"), RunLock(run):
         pass
+    note(run, **elsewhere, since_s=time.time() - 5)
+    with pytest.raises(ValueError, match=r"on elsewhere \(no event yet\)"), RunLock(run):  # the event is older
+        pass
     speak(700)
     assert not note(run, **elsewhere, since_s=time.time() - 7000).is_alive(run)
     with RunLock(run):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from workbench.config.run import RunConfig
 from workbench.config.steering import Origin
 from workbench.config.study import Study, load_study
 from workbench.events import CheckpointSaved, EvalDone, RunResumed
-from workbench.runs.directory import RunDirectory, create_run
+from workbench.runs.directory import RunDirectory, create_run, list_runs
+from workbench.runs.liveness import run_status
 from workbench.runs.log import EventLog
 from workbench.runs.summary import (
     find_study,
@@ -132,10 +134,43 @@ def test_a_written_summary_is_read_and_a_damaged_one_is_recomputed(run, say, fin
     write_summary(run)
     assert read_summary(run) == summarize(run)
     content = run.summary_file.read_text()
+    run.summary_file.write_text(content.replace('"kept_fraction": 1.0', '"kept_fraction": 0.5'))
+    assert read_summary(run).kept_fraction == 0.5
     run.summary_file.write_text(content.replace('"step": 5', '"step": 6'))
-    assert read_summary(run).step == 6
+    assert read_summary(run).step == 5
     run.summary_file.write_text(content[:-30])
     assert read_summary(run).step == 5
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_summary_that_the_log_contradicts_does_not_count(run, say, started, step_done, finished, kept):
+    say(started(), step_done(5), finished(5))
+    write_summary(run)
+    lines = run.events_file.read_text().splitlines(keepends=True)
+    run.events_file.write_text("".join(lines[:kept]))
+    assert read_summary(run) == summarize(run)
+    assert read_summary(run).state == run_status(run).state == ("dead" if kept else "new")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("name", ["run.toml", "events.jsonl"])
+def test_a_run_whose_files_are_no_plain_files_is_unreadable(run, say, finished, name, make):
+    say(finished(600))
+    write_summary(run)
+    (run.path / name).unlink()
+    make(run.path / name)
+    assert [one.id for one in list_runs(run.path.parent)] == [run.id]
+    for from_log in (False, True):
+        found = summary_or_reason(run, from_log=from_log)
+        assert (found.state, name in found.reason) == ("unreadable", True)
+
+
+def test_a_summary_in_a_folder_whose_name_is_not_utf8(run, say, finished):
+    say(finished(600))
+    moved = RunDirectory(run.path.rename(os.fsdecode(os.fsencode(run.path) + b"\xff")))
+    write_summary(moved)
+    assert read_summary(moved) == summarize(moved)
+    assert json.loads(json.dumps(summarize(moved).to_document()))["dir"] == str(moved.path)
 
 
 def test_the_summary_of_a_run_that_was_moved_names_its_new_place(run, say, finished):

@@ -11,6 +11,7 @@ import typer
 
 from workbench.cli.options import (
     DEFAULT_RUNS,
+    MADE_BY,
     OUT_FILE,
     Json,
     Overrides,
@@ -109,10 +110,11 @@ def _check_free(file: Path) -> None:
 def _recipe_table(calibration: "Calibration", recipe: str, overrides: list[str], file: Path) -> dict[str, Any]:
     """A recipe that extends the original with the ``--set`` overrides and the proposed weights."""
     from workbench.config.toml import merge, parse_override
+    from workbench.files import resolved
 
     is_file = recipe.endswith(".toml")
     # "extends" is relative to the new file, not to the current folder.
-    parent = os.path.relpath(Path(recipe).resolve(), file.resolve().parent) if is_file else recipe
+    parent = os.path.relpath(resolved(Path(recipe)), resolved(file).parent) if is_file else recipe
     shares = ", ".join(f"{loss.name} {loss.proposed.share:.0%}" for loss in calibration.losses)
     table: dict[str, Any] = {
         "extends": parent,
@@ -133,7 +135,7 @@ def _write(file: Path, table: Mapping[str, Any]) -> None:
 
     command = " ".join(shlex.join(["workbench", *sys.argv[1:]]).split())  # on one line: it becomes a TOML comment
     with writing(file, OUT_FILE):
-        write_atomically(file, f"# Made by: {command}\n{tomli_w.dumps(table)}")
+        write_atomically(file, f"{MADE_BY} {command}\n{tomli_w.dumps(table)}")
 
 
 def _document(calibration: "Calibration") -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import math
 import os
 import shlex
-from contextlib import AbstractContextManager
+from collections.abc import Container
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,6 +99,8 @@ def write_figure(figure: "Figure", file: "Path") -> None:
 
 
 OUT_DIR, OUT_FILE = "--out DIR", "--out FILE"
+MADE_BY = "# Made by:"  # the first words of a recipe that a command has written
+RECORDS = ("metrics.json", "run.toml", "log.jsonl", "teacher.json")  # of a teacher, next to its model
 ONNX = ("image.onnx", "text.onnx", "config.json", "tokenizer.json")
 
 
@@ -111,7 +114,7 @@ def check_free(out: Path, option: str = OUT_DIR) -> None:
     if option == OUT_DIR and out.is_dir() and not any(out.iterdir()):
         return
     if out.exists():
-        raise ValueError(f"{out} exists already{_state(out)} name another with {option}")
+        raise ValueError(f"{out} exists already{_state(out, option)} name another with {option}")
     nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ValueError(f"cannot write {out}: {nearest} is not a writable folder; name another with {option}")
@@ -124,9 +127,9 @@ def writing(out: Path, option: str = OUT_DIR) -> AbstractContextManager[None]:
     return explained(out, f"name another with {option}")
 
 
-def _state(out: Path) -> str:
+def _state(out: Path, option: str) -> str:
     """What exists at the path, whether it is complete, and the remedy."""
-    use, fault = _examined(out)
+    use, fault = _examined(out, option)
     if fault:
         removed = shlex.join(["rm", *(["-r"] if out.is_dir() else []), str(out)])
         return f", but is incomplete ({fault}): remove it ({removed}), or"
@@ -136,25 +139,41 @@ def _state(out: Path) -> str:
     return f" and holds {names[0]}:" if names else ":"
 
 
-def _examined(out: Path) -> tuple[str, str | None]:
-    """How to use the output of an earlier command, and its first fault; empty for anything else."""
+def _examined(out: Path, option: str) -> tuple[str, str | None]:
+    """How to use the output of an earlier command, and its first fault; empty for anything else.
+
+    A fault leads to a command that removes the path, so only what these commands write has one.
+    """
     from workbench.data.samples.write import CHECKSUMS, INDEX, fault_of_samples
-    from workbench.models.names import CONFIG, WEIGHTS, fault_of_folder
+    from workbench.models.names import CONFIG, TOKENIZER, WEIGHTS, fault_of_folder
 
     def has(*files: str) -> bool:
         return any((out / file).is_file() for file in files)
 
-    name = shlex.quote(str(out))
-    if out.is_file():
-        return f"train with it (workbench train --recipe {name})", _fault_of_recipe(out)
+    def found(use: str, fault: str | None, files: Container[str]) -> tuple[str, str | None]:
+        is_ours = all(path.name in files for path in out.iterdir())
+        return ("", None) if fault and not is_ours else (use, fault)
+
+    name, model = shlex.quote(str(out)), (CONFIG, WEIGHTS, TOKENIZER, *RECORDS)
+    if option == OUT_FILE:
+        is_ours = out.is_file() and _is_made_here(out)
+        return (f"train with it (workbench train --recipe {name})", _fault_of_recipe(out)) if is_ours else ("", None)
     if has(CONFIG, WEIGHTS):
-        return f"evaluate it (workbench evaluate {name} --data SPEC)", fault_of_folder(out)
+        return found(f"evaluate it (workbench evaluate {name} --data SPEC)", fault_of_folder(out), model)
     if has(*ONNX[:2]):
         missing = [f"{file} is missing" for file in ONNX if not has(file)]
-        return f"see {name}/config.json for its use", next(iter(missing), None)
+        return found(f"see {name}/config.json for its use", next(iter(missing), None), ONNX)
     if has(CHECKSUMS, INDEX):
-        return f"check it (workbench data check {name})", fault_of_samples(out)
+        return found(f"check it (workbench data check {name})", fault_of_samples(out), ())
     return "", None
+
+
+def _is_made_here(recipe: Path) -> bool:
+    from workbench.documents import read_part
+
+    with suppress(OSError, ValueError):
+        return read_part(recipe, 0, len(MADE_BY)) == MADE_BY.encode()
+    return False
 
 
 def _fault_of_recipe(file: Path) -> str | None:

@@ -1,7 +1,6 @@
 """Output of all commands: results to stdout as tables, lines or JSON; progress and errors to stderr."""
 
 import json
-import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from workbench.documents import strict_numbers
 from workbench.terminal import visible
 from workbench.views.metrics import metric_label
 
@@ -41,7 +41,7 @@ errors = PlainConsole(stderr=True, highlight=False)
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON document to stdout; numbers that are not finite become "NaN", "Infinity" and "-Infinity"."""
-    text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    text = json.dumps(strict_numbers(document), indent=2, ensure_ascii=False, allow_nan=False, default=str)
     lines = (line if line.isprintable() else _escaped(line) for line in text.split("\n"))
     print("\n".join(lines))
 
@@ -49,15 +49,6 @@ def print_json(document: Mapping[str, Any]) -> None:
 def _escaped(line: str) -> str:
     """A line of JSON with unprintable characters escaped; only strings can hold them."""
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
-
-
-def _finite(value: Any) -> Any:
-    """The value with strings for numbers that JSON cannot represent, as in ``events.jsonl``."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def print_wrapped(text: str, indent: str = "") -> None:

@@ -12,6 +12,7 @@ from workbench.config.base import Config
 from workbench.config.toml import MOST_EXTENDED, extended_table, merge, nested_key, read_toml
 from workbench.documents import Table
 from workbench.errors import unknown
+from workbench.files import resolved
 from workbench.resources import find_resource, list_resources
 
 SAMPLERS = ("tpe", "gp", "cma-es", "random")
@@ -231,13 +232,13 @@ def is_study(path: Path, seen: tuple[Path, ...] = ()) -> bool:
         return False
     if any(table.get(varied) for varied in VARIED):
         return True
-    parent, above = str(table.get("extends", "")), (*seen, path.resolve())
+    parent, above = str(table.get("extends", "")), (*seen, resolved(path))
     if not parent.endswith(".toml"):
         return bool(parent) and find_resource(f"studies/{parent}.toml") is not None
     if len(above) > MOST_EXTENDED:
         return False
     beneath = path.parent / parent
-    return beneath.resolve() not in above and is_study(beneath, above)
+    return resolved(beneath) not in above and is_study(beneath, above)
 
 
 def load_study(name_or_file: str) -> Study:
@@ -285,7 +286,7 @@ def _with_absolute_paths(table: Table, folder: Path) -> Table:
 
     def absolute(value: Any, names_file: bool) -> Any:
         is_file = isinstance(value, str) and value.endswith((".toml", ".py"))
-        return str((folder / value).resolve()) if is_file and names_file else value
+        return str(resolved(folder / value)) if is_file and names_file else value
 
     return {key: resolve(value, f".{key}") for key, value in table.items()}
 

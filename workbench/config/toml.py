@@ -10,6 +10,7 @@ from workbench.config.run import RunConfig
 from workbench.documents import MOST_LEVELS, Table, toml_table, too_deep, truncated
 from workbench.documents import read_toml as read_toml  # noqa: PLC0414 - exported: the readers of run.toml take it from here
 from workbench.errors import unknown
+from workbench.files import resolved
 from workbench.resources import find_resource, list_resources
 
 MOST_EXTENDED = 32  # files in an ``extends`` chain
@@ -112,7 +113,7 @@ def extended_table(
     path = find(name_or_file)
     while True:
         table = read_toml(path)
-        place = path.resolve()
+        place = resolved(path)
         if place in seen:
             raise ValueError(f"{kind} '{names[-1]}' extends itself: {' -> '.join(names)}")
         seen.add(place)
@@ -124,7 +125,7 @@ def extended_table(
             raise ValueError(f"{path}: extends must be the name of one {kind} or a file (got {parent!r})")
         if len(tables) == MOST_EXTENDED:
             raise ValueError(f"{kind} '{name_or_file}' extends a chain of more than {MOST_EXTENDED} files: merge some")
-        path = (path.parent / parent).resolve() if parent.endswith(".toml") else (find_parent or find)(parent)
+        path = resolved(path.parent / parent) if parent.endswith(".toml") else (find_parent or find)(parent)
         names.append(str(path) if parent.endswith(".toml") else parent)
     return reduce(merge, reversed(tables))
 
@@ -134,7 +135,7 @@ def _with_absolute_paths(table: Table, folder: Path) -> Table:
     losses = table.get("loss")
     for loss in losses.values() if isinstance(losses, dict) else ():
         if isinstance(loss, dict) and isinstance(loss.get("file"), str) and loss["file"]:
-            loss["file"] = str((folder / loss["file"]).resolve())
+            loss["file"] = str(resolved(folder / loss["file"]))
     return table
 
 

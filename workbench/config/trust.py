@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from workbench.files import resolved
+
 VARIABLE = "WORKBENCH_TRUST"  # an environment variable, so that child processes inherit it
 RULE = "in the working directory or below it, and not in a run's folder"
 
@@ -38,8 +40,8 @@ def check_trusted(file: Path) -> None:
     """
     if os.environ.get(VARIABLE) or _named_in_code.get():
         return
-    path, working = file.resolve(), Path.cwd()
-    runs = [folder for folder in path.parents if (folder / "run.toml").is_file()]
+    path, working = resolved(file), Path.cwd()
+    runs = [folder for folder in path.parents if (folder / "run.toml").exists()]
     if working in path.parents and working != working.parent and not runs:
         return
     place = f"in the folder of run {runs[0].name}" if runs else f"outside the working directory {working}"

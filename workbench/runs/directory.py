@@ -11,9 +11,9 @@ from pathlib import Path
 from shlex import quote
 
 from workbench.errors import unknown
-from workbench.files import FULL, TEMPORARY, DiskFullError, new_folder
+from workbench.files import FULL, TEMPORARY, DiskFullError, new_folder, resolved
 from workbench.limits import is_writable
-from workbench.terminal import visible
+from workbench.terminal import is_utf8, visible
 
 MAX_ID_LENGTH = 100
 
@@ -75,7 +75,7 @@ class RunDirectory:
 
     @property
     def exists(self) -> bool:
-        return self.config_file.is_file() and self.events_file.exists()
+        return self.config_file.exists() and self.events_file.exists()
 
     @property
     def identity(self) -> tuple[int, int] | None:
@@ -162,11 +162,11 @@ def find_run(runs_dir: Path, run_id_or_path: str | Path) -> RunDirectory:
 
     Raises:
         ValueError: no such run (the message names the closest id), the folder cannot be read, or its name has control
-            characters.
+            characters or is not UTF-8.
     """
     for path in (runs_dir / run_id_or_path, Path(run_id_or_path)):
         try:
-            run = RunDirectory(path.resolve())
+            run = RunDirectory(resolved(path))
             if run.exists:
                 break
         except OSError as error:
@@ -174,7 +174,8 @@ def find_run(runs_dir: Path, run_id_or_path: str | Path) -> RunDirectory:
     else:
         raise _no_run(runs_dir, run_id_or_path)
     if not run.id.isprintable():
-        raise ValueError(f"the folder '{visible(run.id)}' has control characters in its name: rename it")
+        has = "control characters" if is_utf8(run.id) else "bytes that are not UTF-8"
+        raise ValueError(f"the folder '{visible(run.id)}' has {has} in its name: rename it")
     return run
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from workbench.documents import MOST_TOML_BYTES, parse_toml, read_file
+from workbench.documents import MOST_TOML_BYTES, parse_toml, read_file, read_part
 from workbench.events import (
     Commanded,
     EvalStarted,
@@ -147,7 +147,9 @@ def _taken(run: RunDirectory, owner: Owner | None) -> ValueError:
             f"that holds the lock: fuser {run.lock_file}"
         )
     quiet = quiet_s(run.events_file)
-    since = "no event yet" if quiet is None else f"last event {quiet:.0f} s ago"
+    # An event from before the owner started is of an earlier process.
+    is_own = quiet is not None and quiet <= time.time() - owner.since_s
+    since = f"last event {quiet:.0f} s ago" if is_own else "no event yet"
     return ValueError(
         f"run '{run.id}' is being written by process {owner.pid} on {owner.host} ({since}): wait for "
         f"it, or stop it first: workbench runs stop {run.id}"
@@ -176,7 +178,11 @@ class RunStatus:
 
 
 def run_status(run: RunDirectory) -> RunStatus:
-    """The current state of the run, in time independent of the log's length."""
+    """The current state of the run, in time independent of the log's length.
+
+    Raises:
+        UnreadableError: the log or ``run.toml`` is not a file that can be read.
+    """
     first, last = first_events(run.events_file), last_events(run.events_file)
     own = [event for event in (*first, *last) if not isinstance(event, Forked)]  # Forked is written at creation
     starts = [event for event in own if isinstance(event, RunStarted)]
@@ -228,8 +234,14 @@ def _is_about_pausing(event: Event) -> bool:
 
 def _recipe(run: RunDirectory) -> str:
     try:
-        text = read_file(run.config_file, MOST_TOML_BYTES).decode()
+        content = read_part(run.config_file, 0, MOST_TOML_BYTES + 1)
+    except FileNotFoundError:
+        return ""
+    if len(content) > MOST_TOML_BYTES:
+        return ""
+    try:
+        text = content.decode()
         # Top-level keys precede the first table; parsing the rest would take five times as long.
         return str(parse_toml(text.partition("\n[")[0], run.id).get("recipe", ""))
-    except (OSError, ValueError):
+    except ValueError:
         return ""

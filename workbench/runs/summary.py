@@ -1,5 +1,6 @@
 """The summary of a run, and finding studies and their runs in a runs folder."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +8,11 @@ from typing import Any, Literal, NamedTuple
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict
-from pydantic_core import from_json
 
 from workbench.config.steering import Origin, read_origin
 from workbench.config.study import QUICK, CellConfig, Study, load_stored_study, load_study, studies
 from workbench.config.toml import read_toml
-from workbench.documents import read_file
+from workbench.documents import read_file, strict_numbers
 from workbench.errors import unknown
 from workbench.events import CheckpointSaved, EvalDone, Event, RunFinished, RunStarted, StageStarted, StepDone
 from workbench.files import write_atomically
@@ -59,7 +59,8 @@ class Summary(BaseModel):
 
     def to_document(self) -> dict[str, Any]:
         """The document of ``--json``: non-finite numbers are strings."""
-        document: dict[str, Any] = from_json(self.model_dump_json())
+        # Not model_dump_json: it fails on paths that are not UTF-8.
+        document: dict[str, Any] = strict_numbers(self.model_dump(mode="json"))
         return document
 
 
@@ -67,7 +68,7 @@ def summarize(run: RunDirectory) -> Summary:
     """The summary computed from the log, also for a running run.
 
     Raises:
-        UnreadableError: the log cannot be read.
+        UnreadableError: the log or ``run.toml`` cannot be read.
     """
     events = read_history(run, (EvalDone, CheckpointSaved, RunFinished, *SIZED)).events
     sizes = [event.kept_fraction for event in events if isinstance(event, SIZED)]
@@ -109,19 +110,22 @@ def write_summary(run: RunDirectory) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    write_atomically(run.summary_file, summarize(run).model_dump_json(indent=2) + "\n")
+    write_atomically(run.summary_file, json.dumps(summarize(run).to_document(), indent=2) + "\n")
 
 
 def read_summary(run: RunDirectory) -> Summary:
-    """``summary.json`` if it can be read, else the summary computed from the log.
+    """``summary.json`` if it can be read and agrees with the log, else the summary computed from the log.
 
     Raises:
-        UnreadableError: the log cannot be read.
+        UnreadableError: the log or ``run.toml`` cannot be read.
     """
+    status = run_status(run)
     try:
         found = Summary.model_validate_json(read_file(run.summary_file, MOST_BYTES))
     except (FileNotFoundError, ValueError):
         return summarize(run)
+    if (found.state, found.step, found.num_steps) != (status.state, status.step, status.num_steps):
+        return summarize(run)  # the log was damaged or replaced since; the dashboard and reports read only the log
     return found.model_copy(update={"id": run.id, "dir": str(run.path)})  # the run may have been moved since
 
 

@@ -48,7 +48,7 @@ def state_text(status: RunStatus | None, *, is_quiet: bool) -> str:
         return f"silent {duration(status.quiet_s)}"
     if status.evaluating:
         return "evaluating"
-    return "died" if status.state == "dead" else status.state
+    return status.state
 
 
 def state_color(status: RunStatus | None, *, is_quiet: bool) -> str:

@@ -44,11 +44,11 @@ def test_every_final_state_is_shown(record, drive, seen, state: str) -> None:
     drive(steps)
 
 
-def test_a_run_whose_process_is_gone_has_died(record, drive, seen) -> None:
+def test_a_run_whose_process_is_gone_is_dead(record, drive, seen) -> None:
     record("one", state="")
 
     async def steps(pilot) -> None:
-        assert "died" in seen(pilot)
+        assert "dead" in seen(pilot)
 
     drive(steps)
 

@@ -90,7 +90,7 @@ def check_drawable(name: str, split: str, num_pairs: int, folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if fault_of_samples(folder) or (wanted and num_pairs_in(folder) != wanted):
-        raise ValueError(f"{folder} already exists and has other content: remove it, or name another folder")
+        raise ValueError(f"{folder} exists already and has other content: name another folder with --out")
 
 
 def _wanted(chosen: SampleSet, split: str, num_pairs: int) -> int:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.config.inheritance import TowerShape
-from workbench.files import new_folder
+from workbench.files import new_folder, resolved
 from workbench.models.clip import Clip
 from workbench.models.export.formats import check_format
 from workbench.models.export.native import Probe, checked, write_model_folder, write_native
@@ -112,7 +112,7 @@ def export_model(model: Clip, folder: Path, format: str, *, half: bool = False) 
         OSError: the folder cannot be written, or the disk is full; nothing is left of it.
     """
     check_format(format, half=half)
-    target = folder.resolve()
+    target = resolved(folder)
     if target == Path.cwd():
         raise ValueError(f"{folder} is the current directory: name a new one with --out DIR")
     _check_finite(model, "export an earlier checkpoint")  # NaN would fail the check below without saying why
