@@ -66,7 +66,14 @@ def mine(tiny_table, tmp_path: Path) -> Callable[[str], str]:
 
 @pytest.mark.parametrize(
     ("returned", "said"),
-    [("value", "end with .mean()"), ("value.meen()", "line 12: AttributeError"), ("0.0", "returns a float")],
+    [
+        ("value", "end with .mean()"),
+        ("value.meen()", "line 12: AttributeError"),
+        ("0.0", "returns a float"),
+        ("(value - value).log().mean()", "returns -inf, on random embeddings"),
+        ("(value - value).sqrt().mean()", "its gradient is not finite"),
+        ("exit(1)", "SystemExit: 1"),
+    ],
 )
 @pytest.mark.parametrize("command", ["train", "doctor"])
 def test_a_mistake_is_found_before_the_first_step(workbench, mine, command: str, returned: str, said: str) -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
@@ -8,7 +9,7 @@ from workbench.config.toml import read_toml
 from workbench.engine.fork import plan_fork
 from workbench.engine.launch import launch, relaunch
 from workbench.events import RunFinished, RunResumed, Warned
-from workbench.runs.checkpoints import newest_checkpoint
+from workbench.runs.checkpoints import newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory
 
 
@@ -113,3 +114,71 @@ def test_other_pairs_under_the_same_name_are_refused(tiny, tmp_path: Path) -> No
         relaunch(started.directories["run"])
     write("number")
     assert relaunch(started.directories["run"])
+
+
+LOSS = """
+from workbench.losses import Loss
+
+
+class Mine(Loss):
+    def __call__(self, comparison):
+        return (comparison.projected.image_BD - comparison.teacher.image_BD).square().mean()
+"""
+
+
+@pytest.fixture
+def own_loss(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
+    """A run with a loss from a file, interrupted after 6 steps of 12."""
+    monkeypatch.chdir(tmp_path)  # files there need no --trust
+    (tmp_path / "mine.py").write_text(LOSS)
+    calls = iter(range(100))
+    started = launch({"run": tiny(loss={"mine": {"file": str(tmp_path / "mine.py")}})}, tmp_path / "runs")
+    for _ in started.events(lambda: next(calls) == 5):
+        pass
+    return started.directories["run"]
+
+
+def all_warnings(started) -> list[str]:
+    """What a run warns of until its end."""
+    return [event.message for event in started.events() if isinstance(event, Warned)]
+
+
+def test_a_changed_loss_file_is_refused_and_the_same_one_resumes(own_loss: RunDirectory, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(LOSS.replace("mean()", "mean() * 2"))
+    with pytest.raises(ValueError, match=r"loss\.mine\.file.*mine\.py.* workbench runs fork run --set ") as caught:
+        relaunch(own_loss)
+    assert "\n" not in str(caught.value)
+    file.write_text(LOSS)
+    assert not any("loss.mine" in message for message in all_warnings(relaunch(own_loss)))
+
+
+def test_a_moved_loss_file_must_have_the_same_content(own_loss: RunDirectory, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.py"
+    (tmp_path / "mine.py").rename(moved)
+    moved.write_text(LOSS + "# changed")
+    with pytest.raises(ValueError, match=r"loss\.mine\.file=.*moved\.py"):
+        relaunch(own_loss, overrides=[f"loss.mine.file={moved}"])
+    moved.write_text(LOSS)
+    assert not any(
+        "loss.mine" in text for text in all_warnings(relaunch(own_loss, overrides=[f"loss.mine.file={moved}"]))
+    )
+
+
+def test_a_fork_warns_once_of_another_loss_file(own_loss: RunDirectory, tmp_path: Path) -> None:
+    assert not any("loss.mine" in message for message in all_warnings(plan_fork(own_loss).launch("same")))
+    (tmp_path / "mine.py").write_text(LOSS.replace("mean()", "mean() * 2"))
+    assert ["loss.mine.file" in message for message in all_warnings(plan_fork(own_loss).launch("other"))].count(
+        True
+    ) == 1
+
+
+def test_a_checkpoint_without_a_recorded_loss_file_resumes_with_a_warning(
+    own_loss: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def older(checkpoint: Path) -> dict[str, Any]:
+        return {key: value for key, value in read_manifest(checkpoint).items() if key != "loss_files"}
+
+    monkeypatch.setattr("workbench.engine.resume.read_manifest", older)
+    (tmp_path / "mine.py").write_text(LOSS + "# changed")
+    assert ["loss.mine.file" in message for message in all_warnings(relaunch(own_loss))].count(True) == 1

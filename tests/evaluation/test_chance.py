@@ -63,3 +63,32 @@ def test_chance_is_the_mean_of_random_orders() -> None:
             sums[name] += found[name] / 2000
     chance = random_recall(image_group_N, text_group_M)
     assert {name: chance[name] for name in sums} == pytest.approx(sums, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("image_groups", "texts"),
+    [
+        ([number // 10 for number in range(60)], [number // 10 for number in range(60)]),  # a folder of 6 classes
+        ([0, 0, 0, 1, 1, 2, 2, 3], [10, 10, 10, 11, 12, 13, 13, 14]),  # groups of equal and of different captions
+        ([0, 1, 2, 3, 4, 5, 6, 7], [10, 10, 10, 11, 11, 12, 12, 13]),  # equal captions of different groups
+    ],
+)
+def test_equal_captions_take_consecutive_ranks_at_chance(image_groups: list[int], texts: list[int]) -> None:
+    group_N, text_M = torch.tensor(image_groups), torch.tensor(texts)
+    names = [f"image_to_text_r{k}" for k in (1, 5, 10)] + ["text_to_image_r5"]
+    generator, sums, num_orders = torch.Generator().manual_seed(0), dict.fromkeys(names, 0.0), 1500
+    for _ in range(num_orders):
+        image_ND = F.normalize(torch.randn(len(group_N), 16, generator=generator), dim=1)
+        text_ND = F.normalize(torch.randn(20, 16, generator=generator), dim=1)[text_M]
+        found = retrieval(image_ND, text_ND, group_N, group_N).metrics
+        for name in names:
+            sums[name] += found[name] / num_orders
+    chance = random_recall(group_N, group_N, texts)
+    assert {name: chance[name] for name in names} == pytest.approx(sums, abs=0.02)
+
+
+def test_chance_of_a_class_folder_is_one_in_its_classes() -> None:
+    classes = [number // 10 for number in range(60)]
+    chance = random_recall(torch.tensor(classes), torch.tensor(classes), classes)
+    assert [chance[f"image_to_text_r{k}"] for k in (1, 5, 10)] == pytest.approx([1 / 6] * 3)
+    assert chance["text_to_image_r5"] == pytest.approx(0.612, abs=1e-3)

@@ -630,6 +630,18 @@ FAULTS = [
         "cli/test_options.py::test_files_of_somebody_else_are_not_to_be_removed",
         "cli/test_options.py::test_a_recipe_is_not_what_a_command_for_folders_wrote",
         "cli/test_options.py::test_a_partial_model_beside_other_files_is_not_to_be_removed",
+        "a loss file that changed since a run started, moved or not",
+        "resuming is refused with the file and the command for a fork; a fork warns once; older checkpoints warn",
+        "engine/test_resume.py::test_a_changed_loss_file_is_refused_and_the_same_one_resumes",
+        "engine/test_resume.py::test_a_moved_loss_file_must_have_the_same_content",
+        "engine/test_resume.py::test_a_fork_warns_once_of_another_loss_file",
+        "engine/test_resume.py::test_a_checkpoint_without_a_recorded_loss_file_resumes_with_a_warning",
+    ),
+    fault(
+        "equal captions, as of a class folder, which take many ranks at once",
+        "the chance level is the mean over random orders of the distinct captions",
+        "evaluation/test_chance.py::test_equal_captions_take_consecutive_ranks_at_chance",
+        "evaluation/test_chance.py::test_chance_of_a_class_folder_is_one_in_its_classes",
     ),
 ]
 

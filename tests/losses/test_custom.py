@@ -51,6 +51,8 @@ def test_it_computes_the_loss_in_its_file(embeddings, cosine: str) -> None:
         ("x = 1", "should define one subclass of workbench.losses.Loss, and defines none"),
         (COSINE + COSINE.replace("CosineLoss", "Other"), "defines CosineLoss, Other"),
         ("import nothing_of_this_name", r"loss\.py, line 1 does not run: ModuleNotFoundError"),
+        ("import sys\n\nsys.exit(3)", r"loss\.py, line 3 does not run: SystemExit: 3"),
+        (COSINE.replace("= power", "= exit(3)"), r"loss\.mine: .*loss\.py, line 12: SystemExit: 3"),
         ("x = 1\n\ndef broken(:", r"loss\.py, line 3 does not run: SyntaxError"),
         (COSINE.replace("__call__", "forward"), r"defines none: CosineLoss needs def __call__\(self, comparison\)"),
         (COSINE.replace("(Loss)", ""), "defines none"),

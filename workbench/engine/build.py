@@ -21,7 +21,7 @@ from workbench.engine.device import has_batch_norm, placed, resolve_device, reso
 from workbench.engine.evaluate import Evaluator
 from workbench.engine.member import Member
 from workbench.engine.precheck import set_by
-from workbench.engine.resume import Start, check_same_inputs, restore_together
+from workbench.engine.resume import Start, check_same_inputs, check_same_losses, restore_together
 from workbench.engine.stages import inherited_student, make_state
 from workbench.engine.state import TrainState
 from workbench.engine.teacher_cache.choice import open_cache
@@ -98,6 +98,7 @@ def _set_inputs(members: Sequence[Member], fingerprint: str, teacher: Teacher | 
         member.teacher = teacher.facts() if teacher else {}
         if resume and member.directory:
             check_same_inputs(member.directory, fingerprint, member.teacher)
+            check_same_losses(member.directory, member)
 
 
 def _open_training_data(

@@ -24,6 +24,7 @@ from workbench.models.weights import load_weights, weights_sha256
 from workbench.runs.checkpoints import make_room, prune_checkpoints, read_manifest, write_checkpoint
 
 TRAINING = "training.safetensors"
+LOSS_FILES = "loss_files"  # key of the manifest: SHA-256 of the files of users' losses
 # Prefixes of its tensor names. For a student with gates the unpruned towers are there too, since the model folder holds
 # the student as the current masks would prune it.
 LEARNED, OPTIMIZER, TOWERS, GATES = "learnt/", "optimizer/", "towers/", "gates/"
@@ -57,6 +58,7 @@ def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
         "data_fingerprint": member.data_fingerprint,
         "held_out": member.held_out,
         "teacher": member.teacher,
+        LOSS_FILES: member.loss_files,
         **stages.document(member),
     }
     try:

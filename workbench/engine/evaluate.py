@@ -202,7 +202,7 @@ class Evaluator:
 
     @cached_property
     def _chance(self) -> dict[str, float]:
-        found = random_recall(*self._groups(), block_size=self._block_size)
+        found = random_recall(*self._groups(), self.pairs.captions, block_size=self._block_size)
         return found if self._task is None else found | random_accuracy(len(self._task.classes))
 
     def _information(

@@ -86,6 +86,11 @@ class Member:
             return False
 
     @property
+    def loss_files(self) -> dict[str, str]:
+        """SHA-256 of the files of users' losses, by loss."""
+        return {name: loss.file_sha256 for name, loss in self.objective.losses.items() if loss.file}
+
+    @property
     def kept_fraction(self) -> float:
         """Fraction of the source's weights that the student keeps; 1 for a student that inherits nothing."""
         return 1 - self.inheritance_map.sparsity if self.inheritance_map else 1.0

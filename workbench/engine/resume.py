@@ -1,6 +1,7 @@
 """Resume a run: restore its newest checkpoint, and check that settings, data, teacher and machine are the same."""
 
 import json
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import read_toml, with_overrides
-from workbench.engine.checkpoint import LEARNED, OPTIMIZER, load_checkpoint, training_tensors
+from workbench.engine.checkpoint import LEARNED, LOSS_FILES, OPTIMIZER, load_checkpoint, training_tensors
 from workbench.engine.device import machine_facts, resolve_device
 from workbench.engine.member import Member
-from workbench.engine.paths import absolute_table, with_absolute_paths
+from workbench.engine.paths import LOSS_FILE, absolute_table, with_absolute_paths
 from workbench.engine.schedule_jumps import jumps
 from workbench.engine.state import TrainState
 from workbench.engine.steering import applied_overrides, change
@@ -88,6 +89,9 @@ def _load_newest(member: Member, run: RunDirectory) -> Start:
     if checkpoint_step(checkpoint) > forked.parent_step:
         return Start(load_checkpoint(member, checkpoint), is_resumed)
     notes = _load_parent(member, checkpoint)
+    if changed := _changed_losses(member, checkpoint):
+        files = ", ".join(f"loss.{name}.file ({file})" for name, file in changed.items())
+        notes = (*notes, f"this fork trains with another version than its parent of {files}")
     before = _settings_there(run, forked, checkpoint)
     return Start(member.step, is_resumed, (*notes, *(jumps(before, member.config, member.step) if before else ())))
 
@@ -206,10 +210,40 @@ def check_same_inputs(run: RunDirectory, data_fingerprint: str, teacher: Mapping
             )
 
 
+def check_same_losses(run: RunDirectory, member: Member) -> None:
+    """Refuse to resume with a user's loss whose file differs from that of the run's newest checkpoint, moved or not.
+
+    Raises:
+        ValueError: loss.NAME.file now has other content.
+    """
+    checkpoint = _own_checkpoint(run)
+    if checkpoint is None:
+        return
+    for name, file in _changed_losses(member, checkpoint).items():
+        raise ValueError(
+            f"loss.{name}.file, {file}, has changed since {checkpoint.name}: put it back, or use it in a new run: "
+            f"workbench runs fork {run.id} --set {shlex.quote(f'loss.{name}.file={file}')}"
+        )
+
+
+def _changed_losses(member: Member, checkpoint: Path) -> dict[str, str]:
+    """The files of users' losses whose recorded SHA-256 is another, by loss."""
+    before = _recorded_losses(checkpoint)
+    now = member.loss_files
+    return {name: member.objective.losses[name].file for name in now if before.get(name, now[name]) != now[name]}
+
+
+def _recorded_losses(checkpoint: Path) -> dict[str, str]:
+    """SHA-256 of the files of users' losses in a checkpoint; empty for one of an older version."""
+    found = read_manifest(checkpoint).get(LOSS_FILES, {})
+    return found if isinstance(found, dict) else {}
+
+
 def check_moved(run: RunDirectory, member: Member, changed: Collection[str]) -> list[str]:
     """Refuse new paths of held-out pairs or of a student whose content differs from before.
 
-    Training pairs and the teacher are compared by :func:`check_same_inputs`, whether they have moved or not.
+    Training pairs and the teacher are compared by :func:`check_same_inputs`, and the files of users' losses by
+    :func:`check_same_losses`, whether they have moved or not.
 
     Args:
         changed: the settings whose files have moved.
@@ -233,7 +267,7 @@ def check_moved(run: RunDirectory, member: Member, changed: Collection[str]) -> 
             )
         else:
             is_same = True
-            if checkpoint is None or name not in ("data.train", "teacher.model"):
+            if checkpoint is None or not (name in ("data.train", "teacher.model") or LOSS_FILE.fullmatch(name)):
                 unknown.append(name)
         if not is_same:
             raise ValueError(
@@ -260,6 +294,10 @@ def remarks(run: RunDirectory, config: RunConfig) -> Iterator[str]:
     """Warnings for a run that resumes on this machine."""
     for reason in damaged_checkpoints(run):
         yield f"a damaged checkpoint was skipped: {reason}"
+    checkpoint = _own_checkpoint(run)
+    unknown = [f"loss.{name}.file" for name, loss in config.loss.items() if loss.file]
+    if checkpoint and unknown and LOSS_FILES not in read_manifest(checkpoint):
+        yield f"no SHA-256 was recorded to compare with, make sure it has not changed: {', '.join(unknown)}"
     before, now = read_toml(run.config_file).get("machine", {}), machine_facts(resolve_device(config.train.device))
     moved = [f"{key} was {before[key]} and is {now[key]}" for key in BITS if before.get(key, now[key]) != now[key]]
     if moved:

@@ -1,6 +1,8 @@
 """Chance levels: the scores of the best constant prediction and of a random guess."""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from math import comb
 
 import torch
 from torch import Tensor
@@ -36,30 +38,86 @@ def constant_accuracy(label_N: Tensor, ks: Sequence[int] = (1, 5)) -> dict[str, 
 
 
 def random_recall(
-    image_group_N: Tensor, text_group_M: Tensor, *, block_size: int = 1000, ks: Sequence[int] = (1, 5, 10)
+    image_group_N: Tensor,
+    text_group_M: Tensor,
+    captions: Sequence[Hashable] | None = None,
+    *,
+    block_size: int = 1000,
+    ks: Sequence[int] = (1, 5, 10),
 ) -> dict[str, float]:
     """The expected R@k of candidates in random order, by metric name.
 
-    With ``right`` correct ones among the n candidates of a block, a query hits with probability
-    1 − C(n − right, k) / C(n, k).
+    With ``right`` correct ones among n distinct candidates, a query hits with probability
+    1 − C(n − right, k) / C(n, k). Equal captions have equal embeddings, so they take consecutive ranks.
+
+    Args:
+        captions: the M captions; all distinct by default.
 
     Raises:
         ValueError: captions that are not in the order of their images.
     """
-    both: dict[str, list[tuple[Tensor, Tensor]]] = {"image_to_text": [], "text_to_image": []}
+    to_text: dict[int, list[float]] = {k: [] for k in ks}
+    to_image: dict[int, list[Tensor]] = {k: [] for k in ks}
     for block in paired_blocks(image_group_N, text_group_M, block_size):
         images_N, texts_M = image_group_N[block.images].cpu(), text_group_M[block.texts].cpu()
-        for way, queries, candidates in (
-            ("image_to_text", images_N, texts_M),
-            ("text_to_image", texts_M, images_N),
-        ):
-            num_candidates_Q = torch.full_like(queries, len(candidates))
-            both[way].append((num_in_group(queries, candidates), num_candidates_Q))
-    return {
-        f"{way}_r{k}": float(torch.cat([hit_probability(right, among, k) for right, among in parts]).mean())
-        for way, parts in both.items()
-        for k in ks
+        places = range(*block.texts.indices(len(text_group_M)))
+        texts = [captions[place] if captions is not None else place for place in places]
+        by_group = _hits_by_group(texts_M.tolist(), texts, ks)
+        num_right_M, num_images_M = num_in_group(texts_M, images_N), torch.full_like(texts_M, len(images_N))
+        for place, k in enumerate(ks):
+            to_text[k] += [by_group[group][place] for group in images_N.tolist()]
+            to_image[k].append(hit_probability(num_right_M, num_images_M, k))
+    return {f"image_to_text_r{k}": sum(hits) / len(hits) for k, hits in to_text.items()} | {
+        f"text_to_image_r{k}": float(torch.cat(parts).mean()) for k, parts in to_image.items()
     }
+
+
+def _hits_by_group(groups: Sequence[int], texts: Sequence[Hashable], ks: Sequence[int]) -> dict[int, list[float]]:
+    """For a query of each group, the probability of a hit at each k, where the distinct texts are in random order."""
+    num_by_text = Counter(texts)
+    num_by_size = Counter(num_by_text.values())
+    own: dict[int, Counter[Hashable]] = defaultdict(Counter)
+    for group, text in zip(groups, texts, strict=True):
+        own[group][text] += 1
+    known: dict[tuple[tuple[int, int], ...], list[float]] = {}  # groups with texts of the same sizes are alike
+    found = {}
+    for group, counts in own.items():
+        sizes = tuple(sorted((num_by_text[text], number) for text, number in counts.items()))
+        if sizes not in known:
+            others = num_by_size - Counter(size for size, _ in sizes)
+            known[sizes] = _hits([size - number for size, number in sizes], others, ks)
+        found[group] = known[sizes]
+    return found
+
+
+def _hits(num_wrong: Sequence[int], others: Mapping[int, int], ks: Sequence[int]) -> list[float]:
+    """The probability of a hit at each k.
+
+    Args:
+        num_wrong: for each text with a correct copy, its incorrect copies, which rank above the correct ones.
+        others: how many of the remaining texts have each number of copies.
+    """
+    largest = max(ks)
+    # ways[j][s]: the number of sets of j other texts with s copies in all, of fewer than ``largest`` copies.
+    ways = [[int(j == s == 0) for s in range(largest)] for j in range(largest)]
+    for size, number in others.items():
+        ways = [
+            [
+                sum(comb(number, i) * ways[j - i][s - i * size] for i in range(min(j, s // size) + 1))
+                for s in range(largest)
+            ]
+            for j in range(largest)
+        ]
+    num_texts = len(num_wrong) + sum(others.values())
+    hits = []
+    for k in ks:
+        # A given set of j texts is first with probability 1 / C(n, j), and a given correct text next with 1 / (n − j).
+        chances = (
+            sum(sum(ways[j][: max(0, k - wrong)]) for wrong in num_wrong) / (comb(num_texts, j) * (num_texts - j))
+            for j in range(min(k, num_texts))
+        )
+        hits.append(sum(chances))
+    return hits
 
 
 def random_accuracy(num_classes: int) -> dict[str, float]:

@@ -66,6 +66,8 @@ class Loss(ABC):
     name: str = ""
     file: str = ""
     """The Python file of a user's loss; empty for a built-in one."""
+    file_sha256: str = ""
+    """Hex SHA-256 of that file when it was loaded."""
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     equation: ClassVar[str] = ""

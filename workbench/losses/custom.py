@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
@@ -33,8 +34,9 @@ def load_loss_class(file: str) -> type[Loss]:
     check_trusted(path)
     module = importlib.util.module_from_spec(spec)
     try:
+        digest = sha256(path.read_bytes()).hexdigest()
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's code may raise
+    except (Exception, SystemExit) as error:  # whatever a user's code may raise
         raise ValueError(f"{error_location(error, file)} does not run: {_error_text(error)}") from error
     found = defined_losses(module)
     if len(found) != 1:
@@ -42,6 +44,7 @@ def load_loss_class(file: str) -> type[Loss]:
         unfinished = [kind.__name__ for kind in _subclasses(module) if inspect.isabstract(kind)]
         hint = f": {unfinished[0]} needs def __call__(self, comparison)" if unfinished and not found else ""
         raise ValueError(f"{file} should define one subclass of workbench.losses.Loss, and defines {names}{hint}")
+    found[0].file_sha256 = digest
     return found[0]
 
 
@@ -113,7 +116,7 @@ def copy_loss(loss: Loss) -> Loss:
     """A deep copy, as a loss may hold state; the loss itself if it cannot be copy_loss (an open file, for example)."""
     try:
         return deepcopy(loss)
-    except Exception:  # whatever a user's attributes may raise
+    except (Exception, SystemExit):  # whatever a user's attributes may raise
         return loss
 
 
@@ -129,19 +132,19 @@ def user_file_errors(loss: str, file: str) -> Iterator[None]:
         yield
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # CPU allocation failures are plain RuntimeErrors.
         if isinstance(error, RuntimeError) and "memory" in str(error):
             raise
         raise ValueError(f"loss.{loss}: {describe_error(error, file)}") from error
 
 
-def describe_error(error: Exception, file: str) -> str:
+def describe_error(error: BaseException, file: str) -> str:
     """The error in one line, with the line of the user's file that it comes from."""
     return f"{error_location(error, file)}: {_error_text(error)}"
 
 
-def error_location(error: Exception, file: str) -> str:
+def error_location(error: BaseException, file: str) -> str:
     """The file, and the last of its lines in the error's traceback."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     if isinstance(error, SyntaxError) and error.filename == file:
@@ -149,6 +152,6 @@ def error_location(error: Exception, file: str) -> str:
     return f"{file}, line {lines[-1]}" if lines else file
 
 
-def _error_text(error: Exception) -> str:
+def _error_text(error: BaseException) -> str:
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

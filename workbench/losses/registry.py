@@ -41,7 +41,7 @@ def make_loss(name: str, /, *, file: str = "", **options: Any) -> Loss:
     _check_values(name, loss, options)
     try:
         made = loss(**options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if file and not isinstance(error, ValueError):
             raise ValueError(f"loss.{name}: {describe_error(error, file)}") from error
         if not isinstance(error, ValueError | TypeError):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from workbench.embeddings import Embeddings
+from workbench.losses.base import Loss
 from workbench.losses.comparison import Comparison
 from workbench.losses.custom import compute_loss, copy_loss, user_file_errors
 from workbench.losses.learnt import LearnedParts
@@ -31,7 +32,7 @@ def rehearse(
         widths: embedding widths of student and teacher; None without a teacher.
 
     Raises:
-        ValueError: a loss raises an error or does not return a differentiable 0-d tensor.
+        ValueError: a loss raises an error, does not return a differentiable 0-d tensor, or is not finite.
     """
     losses = [loss for loss in objective.losses.values() if loss.file and not loss.features]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -40,9 +41,20 @@ def rehearse(
                 comparison, leaves = _random(deepcopy(learned), batch_size, widths, objective.chunk_size, device)
                 value = compute_loss(copy_loss(loss), comparison)
                 with user_file_errors(loss.name, loss.file):
-                    torch.autograd.grad(value, leaves, allow_unused=True)
+                    grads = torch.autograd.grad(value, leaves, allow_unused=True)
             except (MemoryError, RuntimeError):  # training reports out-of-memory errors with a remedy
                 return
+            if not value.isfinite():
+                raise _not_finite(loss, f"returns {float(value)}")
+            if not all(grad.isfinite().all() for grad in grads if grad is not None):
+                raise _not_finite(loss, f"returns {float(value):.6g}, but its gradient is not finite")
+
+
+def _not_finite(loss: Loss, what: str) -> ValueError:
+    return ValueError(
+        f"loss.{loss.name}: {loss.file}: __call__ {what}, on random embeddings: no step can be taken with it, "
+        "so look for a division by 0, or the log or sqrt of 0 or less"
+    )
 
 
 def _random(
