@@ -74,6 +74,10 @@ def test_a_full_disk_reports_needed_and_free_space(tmp_path, failing):
     assert names(tmp_path) == []
 
 
+def test_a_size_that_is_not_known_is_left_out(tmp_path):
+    assert "needs" not in str(DiskFullError(tmp_path, 0))
+
+
 def test_a_really_full_disk_keeps_the_old_file(on_small_disk):
     code = """
 import sys

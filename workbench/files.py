@@ -31,10 +31,11 @@ _WRITER = re.compile(r"\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>[0-9a-f]
 
 
 class DiskFullError(OSError):
-    """The disk that holds ``path`` has no room for about ``num_bytes``."""
+    """The disk that holds ``path`` has no room for about ``num_bytes``; 0 if unknown."""
 
     def __init__(self, path: Path, num_bytes: int) -> None:
-        super().__init__(f"disk full at {path}: needs about {size(num_bytes)}, has {size(free_bytes(path))}")
+        needed = f"needs about {size(num_bytes)}, " if num_bytes else ""
+        super().__init__(f"disk full at {path}: {needed}has {size(free_bytes(path))}")
         self.errno = errno.ENOSPC
         self.path, self.num_bytes = path, num_bytes
 

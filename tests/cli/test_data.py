@@ -139,6 +139,16 @@ def test_captions_left_out_and_line_breaks_are_counted(workbench, pairs: Callabl
     assert "2 (2 blank)" in workbench("data", "check", spec).out
 
 
+def test_too_many_blank_captions_end_as_training_would_refuse_them(workbench, pairs: Callable[..., str]) -> None:
+    spec = pairs([f"caption {number}" if number % 5 else " " for number in range(40)])
+    result = workbench("data", "check", spec, "--json")
+    assert result.code == 1
+    assert result.err.startswith("workbench: training would refuse this data: too many captions of 'pairs.tsv'")
+    document = json.loads(result.out)
+    assert document["spec"] == spec
+    assert "8 of 40 (8 blank" in document["problem"]
+
+
 def write_shards(count: int, text: bytes) -> None:
     for shard in range(count):
         with tarfile.open(f"{shard}.tar", "w") as archive:
@@ -154,12 +164,15 @@ def write_shards(count: int, text: bytes) -> None:
 def test_bad_shards_are_refused_unless_they_may_be_skipped(workbench) -> None:
     write_shards(3, b"a caption")
     Path("1.tar").write_bytes(Path("1.tar").read_bytes()[:2000])
-    for command in ("check", "prepare"):
+    for command, code in (("check", 1), ("prepare", 2)):
         result = workbench("data", command, "{0..3}.tar")
-        assert result.code == 2
+        assert result.code == code
         assert "2 of 4 shards cannot be used" in result.err
         assert "--skip-bad-shards" in result.err
         assert "data.bad_shards=skip" in result.err
+    problem = json.loads(workbench("data", "check", "{0..3}.tar", "--json").out)["problem"]
+    assert problem.startswith("2 of 4 shards cannot be used")
+    assert workbench("data", "check", "1.tar").code == 2  # nothing could be opened
     result = workbench("data", "check", "{0..3}.tar", "--skip-bad-shards", "--json")
     document = json.loads(result.out)
     assert (result.code, document["num_pairs"], document["skipped_shards"]) == (0, 6, ["3.tar", "1.tar"])

@@ -1,5 +1,7 @@
 """A sheet of images and captions: its layout, with captions of any kind."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from PIL import Image
 
 from workbench.data.contact_sheet import CELL, MARGIN, NUM_LINES, _font, contact_sheet, wrapped, write_sheet
 from workbench.data.sources.tar import ShardDataset
+from workbench.formatting import size
 
 Pairs = Callable[..., dict[str, bytes]]
 WriteTar = Callable[..., Path]
@@ -25,6 +28,22 @@ def test_images_are_in_rows_above_their_captions(write_tar: WriteTar, pairs: Pai
     text_HWC = sheet_HWC[bottom + 2 : bottom + 22, left : left + CELL]
     assert (text_HWC < 128).any()  # ink
     assert (sheet_HWC[MARGIN : bottom - CELL // 2, left : left + CELL] == 255).all()
+
+
+def test_a_full_disk_reports_the_size_of_the_whole_file(
+    write_tar: WriteTar, pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = ShardDataset([write_tar(pairs(8, size=(40, 20)))])
+    write_sheet(dataset, tmp_path / "sheet.png")
+    needed = size((tmp_path / "sheet.png").stat().st_size)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(ValueError, match=rf"needs about {needed}, has .*--sheet FILE\.png"):
+        write_sheet(dataset, tmp_path / "other.png")
+    assert not (tmp_path / "other.png").exists()
 
 
 def test_a_broken_image_leaves_its_reason_in_red(write_tar: WriteTar, pairs: Pairs) -> None:

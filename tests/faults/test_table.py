@@ -622,6 +622,7 @@ FAULTS = [
         "runs/test_summary.py::test_a_study_of_ones_own_is_found_by_name",
         "runs/test_summary.py::test_a_study_without_a_file_is_reconstructed_from_its_runs",
         "report/test_command.py::test_a_study_of_ones_own_is_reported_by_its_name",
+        "report/test_command.py::test_a_rehearsal_whose_file_has_moved_is_reported_by_its_studys_name",
     ),
     fault(
         "an --out that names a file or folder of the user's own",

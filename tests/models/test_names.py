@@ -7,6 +7,7 @@ import open_clip
 import pytest
 
 from workbench.engine.launch import create
+from workbench.models.estimate import check_counts
 from workbench.models.names import check_model, check_source, open_clip_names, shipped_names, size_names
 from workbench.models.spec import load_model
 
@@ -62,6 +63,29 @@ def test_a_spec_that_names_nothing_is_refused_as_the_loader_refuses_it(spec: str
     with pytest.raises(ValueError, match=BAD[spec]) as late:
         load_model(spec, seed=0)
     assert str(early.value) == str(late.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("coca_ViT-B-32", "multimodal_cfg.* choose a CLIP"),
+        ("roberta-ViT-B-32", "roberta-base of transformers, which is not supported"),
+        ("ViT-B-16-SigLIP", "needs the tokenizer .* which is not supported"),
+    ],
+)
+def test_an_unsupported_architecture_is_refused_as_such_with_and_without_weights(name: str, says: str) -> None:
+    Path("unsupported.json").write_text(json.dumps(open_clip.get_model_config(name)))
+    Path("some.pt").write_bytes(b"x")
+    for spec in (f"open_clip:{name}", "config:unsupported.json"):
+        for form in (spec, f"{spec}@some.pt"):
+            for needs_weights in (False, True):
+                with pytest.raises(ValueError, match=says):
+                    check_model(form, needs_weights=needs_weights)
+
+
+def test_the_numbers_of_every_shipped_architecture_are_accepted() -> None:
+    for name in shipped_names():
+        check_counts(open_clip.get_model_config(name))
 
 
 def test_every_built_in_size_passes() -> None:

@@ -128,6 +128,20 @@ def test_a_full_disk_is_an_error_and_leaves_no_partial_file(report, monkeypatch)
     assert files(Path("there")) == {}
 
 
+def test_a_rehearsal_whose_file_has_moved_is_reported_by_its_studys_name(command_line, record, study_file) -> None:
+    study = load_study(study_file()).quick()
+    Path("mine.toml").unlink()
+    record(study, "10", 0, {"image_to_text_r1": 0.3}, name="mine-quick")
+    save_copy(study, "mine-quick", Path("runs"))
+    for arguments in (["mine", "--quick"], ["mine-quick"], ["mine-quick", "--quick"]):
+        done = command_line("report", *arguments, "--json")
+        assert done.code == 0, done.err
+        assert json.loads(done.out)["cells"][1]["seeds"]["0"] == "finished"
+    done = command_line("report", "mine")
+    assert done.code == 2
+    assert "no run of study 'mine' yet: only its rehearsal has, add --quick" in done.err
+
+
 @pytest.mark.parametrize(
     "place", ["its file here", "its file in ./studies", "a copy beside the runs", "its runs alone"]
 )

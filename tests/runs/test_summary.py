@@ -255,10 +255,33 @@ def test_a_file_may_extend_its_namesake() -> None:
 @pytest.mark.parametrize("content", [GRID, SEARCH])
 def test_a_copy_is_the_study_as_it_was_asked_for(content: str) -> None:
     Path("own.toml").write_text(content)
-    asked = load_study("own.toml").quick()
+    asked = load_study("own.toml")
     Path("own.toml").unlink()
-    save_copy(asked, "other-quick", RUNS)
-    assert find_study("other-quick", RUNS).study == asked.model_copy(update={"name": "other-quick"})
+    save_copy(asked, "other", RUNS)
+    assert find_study("other", RUNS).study == asked.model_copy(update={"name": "other"})
+    assert find_study("other-quick", RUNS) == (asked.quick().model_copy(update={"name": "other"}), "other", True)
+
+
+def test_the_copy_of_a_rehearsal_is_found_by_both_names() -> None:
+    Path("own.toml").write_text(GRID)
+    rehearsal = load_study("own.toml").quick()
+    Path("own.toml").unlink()
+    save_copy(rehearsal, "own-quick", RUNS)
+    assert find_study("own", RUNS) == (rehearsal, "own", False)
+    assert find_study("own-quick", RUNS) == (rehearsal, "own", True)
+    assert find_trainable("own-quick", RUNS).name == "own-quick"
+    with pytest.raises(ValueError, match=r"FILE\.toml"):
+        find_trainable("own", RUNS)
+    assert [name for name in known_studies(RUNS) if name.startswith("own")] == ["own"]
+
+
+def test_a_study_whose_own_name_ends_like_a_rehearsals_is_no_rehearsal() -> None:
+    Path("own-quick.toml").write_text(GRID)
+    study = load_study("own-quick.toml")
+    Path("own-quick.toml").unlink()
+    save_copy(study, "own-quick", RUNS)
+    assert find_study("own-quick", RUNS) == (study, "own-quick", True)
+    assert [name for name in known_studies(RUNS) if name.startswith("own")] == ["own-quick"]
 
 
 def test_a_study_without_a_file_is_reconstructed_from_its_runs(make_run: Callable[[str, str, int], None]) -> None:

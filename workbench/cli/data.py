@@ -152,6 +152,7 @@ def check(
     """Check data before training: sizes, captions, duplicates and unusable images.
 
     Reads all captions. Exit status 1 if training would refuse the data, 2 if it cannot be opened.
+    Where training would refuse it for its captions or shards, the problem is all that --json has.
 
     Examples:
 
@@ -167,10 +168,16 @@ def check(
     from workbench.data.check import check as check_data
     from workbench.data.contact_sheet import write_sheet
     from workbench.data.spec import open_dataset
+    from workbench.data.unusable import RefusedError
 
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise ValueError(f"--sheet {sheet}: the file name must end in .png")
-    dataset = open_dataset(spec, "train", bad_shards="skip" if skip_bad_shards else "refuse")
+    try:
+        dataset = open_dataset(spec, "train", bad_shards="skip" if skip_bad_shards else "refuse")
+    except RefusedError as error:
+        if json:
+            print_json({"spec": spec, "problem": str(error)})
+        raise _refused(str(error)) from None
     from workbench.models.tokenizers import BytePairTokenizer
 
     report = check_data(dataset, 0 if every_image else num_images, BytePairTokenizer(REAL_CONTEXT + 1))
@@ -183,5 +190,10 @@ def check(
         if sheet is not None:
             print_line(f"some images with captions: {sheet}")
     if report.problem:
-        print(f"workbench: training would refuse this data: {report.problem}", file=sys.stderr)
-        raise typer.Exit(1)
+        raise _refused(report.problem)
+
+
+def _refused(problem: str) -> typer.Exit:
+    """Print why training would refuse the data; returns the exit to raise."""
+    print(f"workbench: training would refuse this data: {problem}", file=sys.stderr)
+    return typer.Exit(1)

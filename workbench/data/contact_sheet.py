@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -9,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from workbench.data.dataset import Dataset
 from workbench.data.sources.files import spread
 from workbench.data.unusable import ImageError
-from workbench.files import explained, new_file
+from workbench.files import explained, write_atomically
 
 NUM_SHOWN_IMAGES = 36
 NUM_COLUMNS = 6
@@ -46,9 +47,11 @@ def write_sheet(dataset: Dataset, path: Path) -> None:
     Raises:
         ValueError: the file cannot be written.
     """
-    sheet = contact_sheet(dataset)
-    with explained(path, "name another with --sheet FILE.png"), new_file(path) as temporary:
-        sheet.save(temporary, "PNG")
+    # Encoded in memory first, so that the error on a full disk has the size of the whole file.
+    content = BytesIO()
+    contact_sheet(dataset).save(content, "PNG")
+    with explained(path, "name another with --sheet FILE.png"):
+        write_atomically(path, content.getvalue())
 
 
 def _paste(sheet: Image.Image, dataset: Dataset, index: int, left: int, top: int) -> tuple[str, str]:

@@ -27,6 +27,10 @@ class ImageError(ValueError):
         return ImageError(self.reason, f"{place}: {self._message}")
 
 
+class RefusedError(ValueError):
+    """Data that can be read, but that training refuses: too much of it is unusable."""
+
+
 MAX_SHARE = 0.05
 FEW = 5  # always tolerated, whatever their share
 REMEDY = "repair or remove them (`workbench data check SPEC` counts them)"
@@ -74,10 +78,10 @@ class BadImageCount:
             few: always tolerated, whatever their share.
 
         Raises:
-            ValueError: with reasons and examples.
+            RefusedError: with reasons and examples.
         """
         if self._is_beyond(few):
-            raise ValueError(
+            raise RefusedError(
                 f"too many {self.things} cannot be used, {self.describe(every=True)}; "
                 f"up to {MAX_SHARE:.0%} would be skipped: {self._remedy}"
             )
@@ -132,7 +136,7 @@ def reading_of(captions: BadImageCount, *notes: str, skipped: Iterable[str] = ()
     """Builds the ``Reading`` of a dataset, and warns about unusable captions and of every note that is not empty.
 
     Raises:
-        ValueError: too many captions are unusable; see :class:`BadImageCount`.
+        RefusedError: too many captions are unusable; see :class:`BadImageCount`.
     """
     captions.check()
     left_out = f"left out {captions.things}: {captions.describe()}" if captions.num_unusable else ""

@@ -14,6 +14,38 @@ BLOCK_BYTES = 20_000  # Python objects of a transformer block, independent of it
 DEFAULTS: dict[Tower, Any] = {"image": CLIPVisionCfg(), "text": CLIPTextCfg()}
 
 
+COUNTS: dict[Tower, tuple[str, ...]] = {
+    "image": ("layers", "width", "head_width", "image_size", "patch_size"),
+    "text": ("layers", "width", "heads", "context_length", "vocab_size"),
+}
+SEVERAL = ("layers", "image_size", "patch_size")  # of an image tower: also a list, as a ResNet's stages or two sides
+
+
+def check_counts(config: Mapping[str, Any]) -> None:
+    """Check that layers, widths and the like are positive integers, since open_clip's own errors name no setting.
+
+    Raises:
+        ValueError: the setting and its value.
+    """
+    _check_count("embed_dim", config.get("embed_dim"))
+    for tower in TOWERS:
+        section = config.get(SECTIONS[tower])
+        if not isinstance(section, Mapping):
+            continue
+        for name in COUNTS[tower]:
+            value = section.get(name, 1)
+            if value is None and (name == "patch_size" or section.get("timm_model_name")):
+                continue
+            is_list = tower == "image" and name in SEVERAL and isinstance(value, list | tuple) and value
+            for one in value if is_list else (value,):
+                _check_count(f"{SECTIONS[tower]}.{name}", one)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer (got {value!r:.100})")
+
+
 def check_size(config: Mapping[str, Any]) -> None:
     """Check that the weights of a config, in float32, fit into the memory that the process may use.
 

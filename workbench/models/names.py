@@ -5,11 +5,14 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from workbench.documents import read_json
 from workbench.errors import unknown
 from workbench.resources import PACKAGE, find_resource
 from workbench.runs.checkpoints import MANIFEST, checkpoints, newest_checkpoint, read_manifest
@@ -33,7 +36,7 @@ CONFIG_KEYS = ("embed_dim", "vision_cfg", "text_cfg")  # that a JSON file needs 
 
 
 def check_model(spec: str, runs_dir: Path | None = None, *, needs_weights: bool = False) -> None:
-    """Check that a SPEC names something that exists; contents of files are not read.
+    """Check that a SPEC names something that exists and is supported; of files, only model configs are read.
 
     Args:
         needs_weights: also refuse an architecture without weights.
@@ -55,6 +58,9 @@ def check_model(spec: str, runs_dir: Path | None = None, *, needs_weights: bool 
             close = unknown("model", spec, [prefixed] if (prefixed := _prefixed(spec)) else size_names())
             raise ValueError(f"{close} (a model is {', '.join(FORMS)})")
         check_weights(Path(spec))
+    if kind in ("open_clip", "config") and colon and (config := _config_of(kind, rest)):
+        check_supported(config)
+        check_tokenizer(config, spec)
     if needs_weights and _is_architecture(spec):
         raise without_weights(spec)
 
@@ -181,6 +187,51 @@ def without_weights(spec: str) -> ValueError:
     )
 
 
+def check_supported(config: Mapping[str, Any]) -> None:
+    """Refuse model configs with a text decoder or with a text tower of transformers.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    if config.get("multimodal_cfg"):
+        raise ValueError(
+            "this model config has a multimodal_cfg, a text decoder as CoCa's, and the workbench trains CLIP's two "
+            "towers only: choose a CLIP, such as open_clip:ViT-B-32"
+        )
+    if name := _text_settings(config).get("hf_model_name"):
+        raise ValueError(
+            f"this model config has the text tower {name} of transformers, which is not supported: choose "
+            "a CLIP with open_clip's own text tower, such as open_clip:ViT-B-32"
+        )
+
+
+def check_tokenizer(config: Mapping[str, Any], spec: str) -> None:
+    """Refuse model configs with a tokenizer of transformers.
+
+    Raises:
+        ValueError: with its name.
+    """
+    if foreign := _text_settings(config).get("hf_tokenizer_name"):
+        raise ValueError(f"{spec} needs the tokenizer {foreign}, which is not supported; choose a CLIP architecture")
+
+
+def _text_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    text = config.get("text_cfg")
+    return text if isinstance(text, dict) else {}
+
+
+def _config_of(kind: str, rest: str) -> Mapping[str, Any]:
+    """The model config that ``open_clip:`` or ``config:`` names; empty if unreadable, which the loader reports."""
+    name = rest if kind == "config" and Path(rest).is_file() else rest.partition("@")[0]
+    file = Path(name) if kind == "config" else _shipped_configs() / f"{name.replace('/', '-')}.json"
+    try:
+        content = read_json(file)
+    except (OSError, ValueError):
+        return {}
+    found = content.get("model_cfg", content) if isinstance(content, dict) else {}
+    return found if isinstance(found, dict) else {}
+
+
 def unknown_architecture(name: str) -> ValueError:
     """The error for an unknown architecture in ``open_clip:NAME``."""
     return unknown("open_clip model", name, [*open_clip_names(), *size_names()])
@@ -202,10 +253,15 @@ def open_clip_names() -> tuple[str, ...]:
 @cache
 def shipped_names() -> tuple[str, ...]:
     """Architectures in the config files of the installed open_clip."""
+    files = sorted(_shipped_configs().glob("*.json"))
+    return tuple(file.stem for file in files if json.loads(file.read_text(encoding="utf-8")).keys() >= set(CONFIG_KEYS))
+
+
+def _shipped_configs() -> Path:
+    """The folder of the installed open_clip's config files."""
     package = find_spec("open_clip")
     assert package is not None and package.origin is not None
-    files = sorted((Path(package.origin).parent / "model_configs").glob("*.json"))
-    return tuple(file.stem for file in files if json.loads(file.read_text(encoding="utf-8")).keys() >= set(CONFIG_KEYS))
+    return Path(package.origin).parent / "model_configs"
 
 
 def _check_open_clip(rest: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from workbench.documents import read_json
 from workbench.errors import reason, unknown
 from workbench.models.clip import Clip
+from workbench.models.estimate import check_counts
 from workbench.models.folder import load_folder
 from workbench.models.names import (
     CONFIG,
@@ -22,6 +23,7 @@ from workbench.models.names import (
     SIZES,
     WEIGHTS,
     check_model,
+    check_tokenizer,
     open_clip_names,
     run_folder,
     sample_folder,
@@ -134,7 +136,7 @@ def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
         return _from_config(config, f"open_clip:{name}", seed, tokenizer)
     if tokenizer:
         raise ValueError(f"open_clip:{rest} comes with its weights and tokenizer: drop student.tokenizer")
-    _check_tokenizer(config, f"open_clip:{name}")
+    check_tokenizer(config, f"open_clip:{name}")
     check_buildable(config)  # before a download
     path, preprocess = _weights_file(name, weights)
     # The tag knows the activation of its weights; shapes do not show it, and the wrong one only lowers accuracy.
@@ -199,7 +201,7 @@ def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
 def _read_config(path: Path) -> dict[str, Any]:
     content = _read_json(path)
     config = content.get("model_cfg", content)
-    kinds = dict(zip(CONFIG_KEYS, (int, dict, dict), strict=True))
+    kinds = dict(zip(CONFIG_KEYS, (int | float | str, dict, dict), strict=True))
     if not isinstance(config, dict) or not all(isinstance(config.get(key), kind) for key, kind in kinds.items()):
         raise ValueError(f"{path} is not an open_clip model config: it needs {', '.join(kinds)}")
     return config
@@ -215,11 +217,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _check_tokenizer(config: Mapping[str, Any], spec: str) -> None:
-    if foreign := config["text_cfg"].get("hf_tokenizer_name"):
-        raise ValueError(f"{spec} needs the tokenizer {foreign}, which is not supported; choose a CLIP architecture")
-
-
 def _from_config(
     config: dict[str, Any],
     spec: str,
@@ -231,7 +228,8 @@ def _from_config(
         raise without_weights(spec)
     own = config.pop("tokenizer", "bpe")  # named by built-in sizes; open_clip's configs imply its byte-pair tokenizer
     text = config["text_cfg"]
-    _check_tokenizer(config, spec)
+    check_tokenizer(config, spec)
+    check_counts(config)  # before the tokenizer reads context_length
     made = named_tokenizer(tokenizer or own, text.get("context_length", 77))
     text["vocab_size"], text["context_length"] = made.vocab_size, made.context_length
     normalization = {key: preprocess[key] for key in ("mean", "std") if preprocess and key in preprocess}

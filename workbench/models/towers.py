@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from workbench.config.inheritance import TOWERS, Tower, TowerShape
 from workbench.errors import reason, unknown
 from workbench.models.dense import Attention, Block, Perceptron
-from workbench.models.estimate import check_size
+from workbench.models.estimate import check_counts, check_size
+from workbench.models.names import check_supported
 from workbench.models.shapes import SECTIONS, TABLES, tower_shape
 
 
@@ -36,24 +37,17 @@ def check_buildable(config: Mapping[str, Any]) -> None:
     """Refuse unsupported configs before anything is allocated or downloaded.
 
     Raises:
-        ValueError: a part that the workbench does not support, or a model that does not fit into memory.
+        ValueError: a part that the workbench does not support, a number of layers (or the like) that is not a positive
+            integer, or a model that does not fit into memory.
     """
-    if config.get("multimodal_cfg"):
-        raise ValueError(
-            "this model config has a multimodal_cfg, a text decoder as CoCa's, and the workbench trains CLIP's two "
-            "towers only: choose a CLIP, such as open_clip:ViT-B-32"
-        )
-    vision, text = (found if isinstance(found := config.get(key), dict) else {} for key in ("vision_cfg", "text_cfg"))
-    if name := text.get("hf_model_name"):
-        raise ValueError(
-            f"this model config has the text tower {name} of transformers, which is not supported: choose "
-            "a CLIP with open_clip's own text tower, such as open_clip:ViT-B-32"
-        )
+    check_supported(config)
+    vision = found if isinstance(found := config.get("vision_cfg"), dict) else {}
     if name := vision.get("timm_model_name"):
         import timm
 
         if not isinstance(name, str) or not timm.is_model(name.partition(".")[0]):
             raise unknown("timm model", str(name), timm.list_models())
+    check_counts(config)
     check_size(config)
 
 

@@ -10,7 +10,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict
 
 from workbench.config.steering import Origin, read_origin
-from workbench.config.study import QUICK, CellConfig, Study, load_stored_study, load_study, studies
+from workbench.config.study import QUICK, QUICK_STEPS, CellConfig, Study, load_stored_study, load_study, studies
 from workbench.config.toml import read_toml
 from workbench.documents import read_file, strict_numbers
 from workbench.errors import unknown
@@ -189,9 +189,8 @@ def find_study(name_or_file: str, runs_dir: Path) -> Found:
     own = name_or_file.removesuffix(QUICK)
     if name_or_file.endswith(".toml") or {name_or_file, own} & studies().keys():
         return Found(*load_stored_study(name_or_file))
-    copy = copy_of(name_or_file, runs_dir)
-    if copy.is_file():
-        return Found(load_study(str(copy)), name_or_file)
+    if kept := _from_copy(name_or_file, runs_dir):
+        return kept
     if found := counted(runs_of_study(runs_dir, name_or_file)):
         return Found(_from_runs(name_or_file, found), name_or_file, has_file=False)
     raise unknown("study", name_or_file, known_studies(runs_dir))
@@ -200,18 +199,22 @@ def find_study(name_or_file: str, runs_dir: Path) -> Found:
 def find_trainable(name_or_file: str, runs_dir: Path) -> Study:
     """:func:`find_study` for studies with a file; one reconstructed from its runs cannot be trained further.
 
+    A rehearsal has its own name, with the suffix, so that its runs do not mix with those of its study.
+
     Raises:
         ValueError: as :func:`find_study`, or there is no file.
     """
     found = find_study(name_or_file, runs_dir)
     if not found.has_file:
         raise ValueError(f"{runs_dir} has runs of study '{name_or_file}', but its file was not found: name FILE.toml")
-    return found.study
+    is_rehearsal = found.source != name_or_file
+    return found.study.model_copy(update={"name": name_or_file}) if is_rehearsal else found.study
 
 
 def known_studies(runs_dir: Path) -> list[str]:
     """Names that :func:`find_study` accepts, without rehearsals and the parts of a search."""
-    copies = {path.stem for path in (runs_dir / FOLDER).glob("*.toml")}
+    files = (runs_dir / FOLDER).glob("*.toml")
+    copies = {path.stem.removesuffix(QUICK) if _is_rehearsal(path) else path.stem for path in files}
     known = {*studies(), *copies}
     alone = [name for name in studies_with_runs(runs_dir) if not any(name.startswith(f"{one}-") for one in known)]
     found = [*known, *(name for name in alone if not any(name.startswith(f"{other}-") for other in alone))]
@@ -233,6 +236,31 @@ def save_copy(study: Study, name: str, runs_dir: Path) -> None:
     file = copy_of(name, runs_dir)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, tomli_w.dumps(table))
+
+
+def _from_copy(name: str, runs_dir: Path) -> Found | None:
+    """The study (or its rehearsal) of this name from a copy in the runs folder; None if there is none.
+
+    If only the rehearsal has a copy, the study is the rehearsal, which is no file to train the study from.
+    """
+    own = name.removesuffix(QUICK)
+    copy, quick = copy_of(name, runs_dir), copy_of(own + QUICK, runs_dir)
+    if copy.is_file() and not _is_rehearsal(copy):
+        return Found(load_study(str(copy)), name)
+    if _is_rehearsal(quick):
+        found = load_study(str(quick)).model_copy(update={"name": own})
+        return Found(found, own, has_file=name != own)
+    if copy_of(own, runs_dir).is_file():
+        return Found(load_study(str(copy_of(own, runs_dir))).quick(), own)
+    return None
+
+
+def _is_rehearsal(copy: Path) -> bool:
+    """Whether a copy is that of a rehearsal, and not of a study whose own name has the suffix."""
+    try:
+        return copy.stem.endswith(QUICK) and read_toml(copy).get("steps") == QUICK_STEPS
+    except ValueError:
+        return False
 
 
 def _from_runs(name: str, found: "list[StudyRun]") -> Study:

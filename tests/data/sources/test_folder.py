@@ -96,9 +96,12 @@ def test_numbers_and_ids_as_class_names_are_a_warning(
     assert open_dataset(f"folder:{tmp_path / 'ids'}", "train").reading.notes == ()
 
 
-def test_one_number_among_words_is_a_name(write_images: WriteImages, tmp_path: Path) -> None:
+def test_one_number_among_words_is_a_warning_until_it_is_named(write_images: WriteImages, tmp_path: Path) -> None:
     for number, name in enumerate(["747", "biplane", "glider"]):
         write_images(1, f"planes/{name}", number)
+    with pytest.warns(UserWarning, match=r"^1 of 3 classes of .* first '747', .* name them in .*classes\.json"):
+        open_dataset(f"folder:{tmp_path / 'planes'}", "train")
+    name_classes(tmp_path / "planes", {"747": "747", "biplane": "biplane", "glider": "glider"})
     assert open_dataset(f"folder:{tmp_path / 'planes'}", "train").reading.notes == ()
 
 

@@ -51,6 +51,8 @@ def spec(tmp_path: Path) -> Callable[..., str]:
         ("test", "", [3]),
         ("train", "/test", [3]),
         ("test", "/val", [2]),
+        ("train", "/restval", [1]),
+        ("teacher", "", [0, 1, 4]),
         ("validation", "/train", [0, 1, 4]),
     ],
 )
@@ -108,6 +110,13 @@ def test_a_damaged_file_is_one_line(
         return
     with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(spec(document), "train")
+
+
+def test_an_unknown_split_offers_only_splits_of_a_file(document: dict[str, Any], spec: Callable[..., str]) -> None:
+    with pytest.raises(ValueError, match=r"unknown split .*: choose one of: restval, test, train, val, validation$"):
+        open_dataset(spec(document, "/x"), "train")
+    with pytest.raises(ValueError, match="unknown split"):
+        open_dataset(spec(document, "/teacher"), "train")
 
 
 def test_a_wrong_spec_shows_the_syntax(document: dict[str, Any], spec: Callable[..., str]) -> None:

@@ -95,9 +95,9 @@ def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
 
 
 def _odd_names(folder: Path, unnamed: Sequence[str], num_folders: int) -> list[str]:
-    """A warning if most class names are numbers or WordNet ids."""
+    """A warning if a class name is a number or a WordNet id."""
     ids = [name for name in unnamed if is_id(name)]
-    if 2 * len(ids) < num_folders or not ids:
+    if not ids:
         return []
     return [
         f"{len(ids):,} of {num_folders:,} classes of '{folder}' have a number or an id for a name, first {ids[0]!r}, "

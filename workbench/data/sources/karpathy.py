@@ -1,7 +1,7 @@
 """``karpathy:FILE.json@DIR``: Karpathy's splits of COCO, Flickr30k and Flickr8k, which most papers use.
 
 A file such as ``dataset_flickr30k.json`` holds all splits: training uses "train" and "restval", validation "val", and
-test "test". ``FILE.json/SPLIT@DIR`` selects one.
+test "test". ``FILE.json/SPLIT@DIR`` selects one; "restval" is then restval alone.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ EXAMPLE = "karpathy:dataset_flickr30k.json@images"
 REMEDY = "give a file of Karpathy's splits such as dataset_flickr30k.json"
 SPLITS = {
     "train": ("train", "restval"),
-    "teacher": ("train", "restval"),
+    "restval": ("restval",),
     "validation": ("val",),
     "val": ("val",),
     "test": ("test",),
@@ -55,7 +55,7 @@ def karpathy_paths(spec: str, role: str) -> tuple[Path, Path, str]:
         ValueError: the file, folder or split does not exist.
     """
     path, folder, split = file_and_folder(spec, EXAMPLE)
-    split = split or role
+    split = split or ("train" if role == "teacher" else role)
     if split not in SPLITS:
         raise unknown(f"split of '{path}'", split, SPLITS)
     return path, folder, split

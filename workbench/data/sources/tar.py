@@ -16,7 +16,7 @@ from workbench.data.captions import has_line_break, lines_of
 from workbench.data.dataset import FORMS, Dataset, Sample, SampleText, no_such_path
 from workbench.data.images import decode_image
 from workbench.data.sources.tar_index import IndexedSample, ShardIndex, cached_index
-from workbench.data.unusable import BadImageCount, ImageError, caption_tally, reading_of
+from workbench.data.unusable import BadImageCount, ImageError, RefusedError, caption_tally, reading_of
 from workbench.progress import with_bar
 
 BadShards = Literal["refuse", "skip"]
@@ -128,7 +128,8 @@ def _indices(paths: Sequence[Path], num_pairs: int, bad_shards: BadShards) -> tu
     """The indices of the shards, up to the one that completes ``num_pairs``; and why others are unusable.
 
     Raises:
-        ValueError: some are unusable and ``bad_shards`` is "refuse", or all are unusable.
+        RefusedError: some are unusable and ``bad_shards`` is "refuse".
+        ValueError: all are unusable.
     """
     found: list[ShardIndex] = []
     bad = {path: f"shard '{path}' is missing: copy it, or correct the range" for path in paths if not path.exists()}
@@ -153,11 +154,13 @@ def _refused(bad: Mapping[Path, str], num_shards: int, *, can_skip: bool) -> Val
     first = next(iter(bad.values()))
     if num_shards == 1:
         return ValueError(first)
-    remedy = (
-        ". Runs leave such shards out, which is counted and warned of, with --set data.bad_shards=skip, "
+    message = f"{len(bad)} of {num_shards} shards cannot be used; {first}"
+    if not can_skip:
+        return ValueError(message)
+    return RefusedError(
+        f"{message}. Runs leave such shards out, which is counted and warned of, with --set data.bad_shards=skip, "
         "and `workbench data` with --skip-bad-shards"
     )
-    return ValueError(f"{len(bad)} of {num_shards} shards cannot be used; {first}{remedy if can_skip else ''}")
 
 
 def _captioned(shards: Sequence[ShardIndex], *, by_line: bool) -> list[ShardIndex]:
