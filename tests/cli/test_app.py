@@ -11,7 +11,11 @@ from workbench.cli import app
     ("error", "code", "words"),
     [
         (ValueError("unknown loss 'icll'"), 2, "workbench: unknown loss 'icll'\n"),
-        (PermissionError(13, "Permission denied", "/root/x.tar"), 2, "workbench: /root/x.tar: permission denied; name"),
+        (
+            PermissionError(13, "Permission denied", "/root/x.tar"),
+            2,
+            "workbench: /root/x.tar: permission denied; choose another path",
+        ),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

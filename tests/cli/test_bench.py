@@ -142,7 +142,7 @@ def test_a_cohort_is_measured(workbench) -> None:
         (["step", "--recipe", "clip-kdd"], "did you mean"),
         (["step", "--set", "train.batch=2"], "did you mean 'batch_size'"),
         (["step", "--set", "train.micro_batch_size=2"], "set train.micro_batch_size=0"),
-        (["step", "--trace", "nowhere/step.json"], "name a file in a folder that is there"),
+        (["step", "--trace", "nowhere/step.json"], "name a file in an existing folder"),
         (["step", "--trace", "step.txt"], "step.txt.json"),
         (["cohort", "--members", "1"], "--members must be at least 2"),
         (["peer", "--batch", "1"], "--batch must be at least 2"),

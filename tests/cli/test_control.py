@@ -28,7 +28,7 @@ def test_a_fork_trains_and_shares_its_past_in_every_view(finished) -> None:
     assert [run["id"] for run in listed] == ["one-at8", "one"]
     assert "one-at8" in finished("evaluate", "one-at8").out
     shutil.rmtree("runs/one")
-    assert "forked from run 'one', which is gone" in finished("runs", "show", "one-at8").out
+    assert "forked from run 'one', which is missing" in finished("runs", "show", "one-at8").out
 
 
 def test_the_parents_evaluations_are_the_forks_too(workbench, tiny_recipe: str) -> None:
@@ -99,7 +99,7 @@ def test_a_command_waits_for_the_run(workbench, waiting: RunDirectory, command: 
 def test_settings_are_sent_as_they_are_meant(workbench, waiting: RunDirectory) -> None:
     found = workbench("runs", "set", "one", "loss.fd.weight=500", "optimizer.learning_rate=5e-4")
     assert found.code == 0
-    assert "one changes loss.fd.weight=500, optimizer.learning_rate=5e-4 from its next step on" in found.out
+    assert "one applies loss.fd.weight=500, optimizer.learning_rate=5e-4 from its next step on" in found.out
     (command,) = take_commands(waiting)
     assert command.arguments == {"loss.fd.weight": 500, "optimizer.learning_rate": 5e-4}
 

@@ -25,7 +25,7 @@ def test_a_run_departs_from_the_paper_whose_losses_it_uses(workbench, tiny_recip
     assert not settings.keys() & {"loss.fd.weight", "loss.fd.convention", "data.views", "optimizer.learning_rate"}
     assert all(departure["why"] for departure in found["settings"])
     out = workbench("runs", "show", "one", "--departures").out
-    assert "train.batch_size: 1024 in the paper, 20 here\n    every pair is every other's negative" in out
+    assert "train.batch_size: 1024 in the paper, 20 here\n    each pair has all others as negatives" in out
     assert f"{found['num_compared'] - len(settings)} of {found['num_compared']} settings are as in the paper" in out
 
 

@@ -14,7 +14,7 @@ def test_a_teacher_is_written_measured_and_teaches(workbench, tiny_recipe: str) 
     assert document["validation"]["num_pairs"] == 40
     assert document["validation"]["chance"]["image_to_text_r1"] < 0.06
     assert document["at_chance"] == ["validation"]
-    assert "no better than chance on the validation pairs" in result.err
+    assert "not better than chance on the validation pairs" in result.err
     assert "--steps N" in result.err
     assert {path.name for path in Path("mine").iterdir()} == {
         "log.jsonl",

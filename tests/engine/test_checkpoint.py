@@ -213,7 +213,7 @@ def test_too_small_a_disk_is_refused_before_the_data_are_read(tiny, tmp_path: Pa
     monkeypatch.setattr(build, "open_dataset", read)
     free(100_000)
     with pytest.raises(
-        ValueError, match=r"^disk full at \S+: needs about \d\.\d MB, has .*log\.keep_checkpoints=1, .*--runs"
+        ValueError, match=r"^disk full at \S+: needs about \d+ kB, has .*log\.keep_checkpoints=1, .*--runs"
     ):
         launch({"run": tiny(log={"checkpoint_every_steps": 4})}, tmp_path / "runs")
     assert list_runs(tmp_path / "runs") == []

@@ -211,5 +211,5 @@ def test_a_gradient_that_is_not_finite_is_a_warning(tiny, tmp_path: Path, monkey
     member, batch, teacher_outputs = prepare(tiny())
     member.directory = create_run(tmp_path, "run", "")
     (warned,) = save_gradients(member, batch, teacher_outputs, 1)
-    assert "not finite" in warned.message
+    assert "non-finite" in warned.message
     assert read_gradients(member.directory).gradients == []

@@ -147,7 +147,9 @@ def test_a_full_disk_leaves_no_fork(parent, monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(ValueError, match=r"cannot create a run in .*: disk full at .*: needs about [\d.]+ kB, has"):
+    with pytest.raises(
+        ValueError, match=r"cannot create a run in .*: disk full at .*: needs about [\d.]+ (kB|bytes), has"
+    ):
         fork(parent, "two", 10)
     assert [path.name for path in parent.path.parent.iterdir()] == ["one"]
 

@@ -20,17 +20,19 @@ from workbench.losses import Loss
 
 
 class DemandingLoss(Loss):
-    """Adds nothing, or something that is not a number, or asks for more memory than there is."""
+    """Adds 0, or NaN from the second call on, or asks for more memory than there is."""
 
     def __init__(self, convention: str = "paper", mode: str = "fine") -> None:
         super().__init__(convention)
         self.mode = mode
+        self.calls = 0
 
     def __call__(self, comparison):
+        self.calls += 1
         zero = 0 * comparison.embeddings("student").image_BD.sum()
         if self.mode == "memory":
             zero = zero + torch.zeros(2**50).sum()
-        return zero * float("nan") if self.mode == "nan" else zero
+        return zero * float("nan") if self.mode == "nan" and self.calls > 1 else zero
 '''
 GRID = """
 question = "Which weight?"

@@ -120,7 +120,7 @@ def test_what_fails_is_stated_and_the_rest_stands(planned, folder):
     assert sweep.is_done
     fine, diverged, failed = sweep.results()
     assert [one.state for one in (fine, diverged, failed)] == ["finished", "diverged", "failed"]
-    assert "demanding was not finite at step 1" in diverged.outcomes[0].reason
+    assert "demanding was not finite at step 2" in diverged.outcomes[0].reason
     assert failed.outcomes[0].reason.startswith("out of memory")
     assert fine.metrics["image_to_text_r1"].mean >= 0
     assert not diverged.metrics
