@@ -67,7 +67,7 @@ def test_one_killed_and_one_suspended_and_the_grid_is_finished_once(long_runs):
     assert [(cell["state"], cell["seeds"]) for cell in document["cells"]] == [("finished", [0, 1, 2])] * 3
     sleeper.send_signal(signal.SIGCONT)
     assert sleeper.wait(timeout=120) == 0, (folder / "workers.log").read_text()
-    assert "another worker has taken it over" in (folder / "workers.log").read_text()
+    assert "reassigned to another worker" in (folder / "workers.log").read_text()
     counted = [run for cell in document["cells"] for run in cell["runs"]]
     assert len(counted) == len(set(counted)) == 9
     found = {one.run.id: one for one in runs_of_study(folder / "runs", "grid")}
