@@ -302,3 +302,11 @@ def test_what_is_set_explicitly_stays_whatever_the_length(override, read, expect
 def test_two_lengths_are_one_too_many():
     with pytest.raises(ValueError, match=r"--steps 20 and --set train\.num_steps=30 differ"):
         load_recipe("fd", ["train.num_steps=30"], steps=20)
+
+
+def test_a_temperature_on_the_command_line_replaces_the_recipes_scale() -> None:
+    changed = load_recipe("icl", ["loss.icl.scale=14", "loss.icl.temperature=0.05"])
+    assert changed.loss["icl"].options()["scale"] == 20.0
+    assert "temperature" not in changed.loss["icl"].options()
+    refused = load_recipe("icl", ["loss.icl.temperature=-1"])  # the loss itself reports it
+    assert refused.loss["icl"].options()["temperature"] == -1

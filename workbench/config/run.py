@@ -113,6 +113,21 @@ class TeacherConfig(Config):
         return self
 
 
+def with_scale(values: Any) -> Any:
+    """A loss's table with ``temperature`` T replaced by ``scale`` = 1/T, which is what losses are set by.
+
+    Unchanged if the loss is a user's own (``file``), if it has a scale already, or if T is not a positive number: then
+    the loss itself reports what is wrong.
+    """
+    if not isinstance(values, dict) or values.get("file") or "temperature" not in values or "scale" in values:
+        return values
+    temperature = values["temperature"]
+    is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not is_number or not 0 < temperature < math.inf:
+        return values
+    return {**{key: value for key, value in values.items() if key != "temperature"}, "scale": 1 / temperature}
+
+
 class LossConfig(Config):
     """One loss. Further keys are the loss's own options; `workbench losses` lists them."""
 
@@ -131,14 +146,7 @@ class LossConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _temperature(cls, values: Any) -> Any:
-        """``temperature`` T of a built-in loss is its ``scale`` 1/T, where no scale is given."""
-        if not isinstance(values, dict) or values.get("file") or "temperature" not in values or "scale" in values:
-            return values
-        temperature = values["temperature"]
-        is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-        if not is_number or not 0 < temperature < math.inf:
-            return values  # the loss explains what is wrong with it
-        return {**{key: value for key, value in values.items() if key != "temperature"}, "scale": 1 / temperature}
+        return with_scale(values)
 
     @property
     def schedule(self) -> Schedule:

@@ -6,7 +6,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from workbench.config.run import RunConfig
+from workbench.config.run import RunConfig, with_scale
 from workbench.documents import MOST_LEVELS, Table, toml_table, too_deep, truncated
 from workbench.documents import read_toml as read_toml  # noqa: PLC0414 - exported: the readers of run.toml take it from here
 from workbench.errors import unknown
@@ -205,8 +205,21 @@ def with_settings(config: RunConfig, changes: Table) -> RunConfig:
 
 def _overridden(table: Table, overrides: list[str]) -> Table:
     for override in overrides:
-        table = merge(table, _with_absolute_paths(parse_override(override), Path()))
+        change = _with_absolute_paths(parse_override(override), Path())
+        table = merge(table, _with_scales(change, table.get("loss")))
     return table
+
+
+def _with_scales(change: Table, losses: Any) -> Table:
+    """``--set loss.NAME.temperature=T`` as the loss's scale, which then replaces one that the recipe sets."""
+    changed = change.get("loss")
+    if not isinstance(changed, dict):
+        return change
+    for name, loss in changed.items():
+        known = losses.get(name) if isinstance(losses, dict) else None
+        if not (isinstance(known, dict) and known.get("file")):  # a user's own loss may have a temperature
+            changed[name] = with_scale(loss)
+    return change
 
 
 def load_run_config(path: Path) -> RunConfig:
