@@ -307,6 +307,8 @@ def test_two_lengths_are_one_too_many():
 def test_a_temperature_on_the_command_line_replaces_the_recipes_scale() -> None:
     changed = load_recipe("icl", ["loss.icl.scale=14", "loss.icl.temperature=0.05"])
     assert changed.loss["icl"].options()["scale"] == 20.0
+    longer = load_recipe("icl", ["loss.icl.temperature=0.05"], steps=7)
+    assert longer.loss["icl"].options()["scale"] == 20.0
     assert "temperature" not in changed.loss["icl"].options()
     refused = load_recipe("icl", ["loss.icl.temperature=-1"])  # the loss itself reports it
     assert refused.loss["icl"].options()["temperature"] == -1

@@ -171,7 +171,8 @@ def at_length(config: RunConfig, num_steps: int, overrides: Sequence[str]) -> Ru
     Raises:
         ValueError: fewer than one step, or the overrides give another number of steps.
     """
-    tables = [_with_absolute_paths(parse_override(override), Path()) for override in overrides]
+    losses = {name: {"file": loss.file} for name, loss in config.loss.items()}
+    tables = [_change(override, losses) for override in overrides]
     for table in tables:
         train = table.get("train")
         given = train.get("num_steps", num_steps) if isinstance(train, dict) else num_steps
@@ -205,19 +206,23 @@ def with_settings(config: RunConfig, changes: Table) -> RunConfig:
 
 def _overridden(table: Table, overrides: list[str]) -> Table:
     for override in overrides:
-        change = _with_absolute_paths(parse_override(override), Path())
-        table = merge(table, _with_scales(change, table.get("loss")))
+        table = merge(table, _change(override, table.get("loss")))
     return table
 
 
-def _with_scales(change: Table, losses: Any) -> Table:
-    """``--set loss.NAME.temperature=T`` as the loss's scale, which then replaces one that the recipe sets."""
+def _change(override: str, losses: Any) -> Table:
+    """What one ``--set`` changes: paths absolute, and a loss's temperature as its scale, which replaces an earlier one.
+
+    Args:
+        losses: the losses so far, by name; one with a ``file`` may have a temperature of its own.
+    """
+    change = _with_absolute_paths(parse_override(override), Path())
     changed = change.get("loss")
     if not isinstance(changed, dict):
         return change
     for name, loss in changed.items():
         known = losses.get(name) if isinstance(losses, dict) else None
-        if not (isinstance(known, dict) and known.get("file")):  # a user's own loss may have a temperature
+        if not (isinstance(known, dict) and known.get("file")):
             changed[name] = with_scale(loss)
     return change
 
