@@ -109,7 +109,7 @@ def test_two_commands_at_once_train_nothing_twice(folder):
     assert len(runs) == 6
     for run in runs:
         assert len(read_events(run.events_file, (RunFinished,)).events) == 1
-    assert os.listdir(folder / "runs" / "studies") == ["grid.db"]  # noqa: PTH208  # names, not paths
+    assert sorted(os.listdir(folder / "runs" / "studies")) == ["grid.db", "grid.toml"]  # noqa: PTH208  # names, not paths
 
 
 SEARCH = """
