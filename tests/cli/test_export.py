@@ -60,7 +60,7 @@ def test_what_a_person_reads_ends_in_lines_of_python_that_run(workbench, tiny_mo
 def test_onnx_ends_in_lines_that_run(workbench, tiny_models) -> None:
     result = workbench("export", tiny_models["teacher"], "--out", "there", "--format", "onnx")
     assert (result.code, result.err) == (0, "")
-    scope = {"pictures": torch.zeros(2, 3, 16, 16).numpy()}
+    scope = {"images": torch.zeros(2, 3, 16, 16).numpy()}
     exec(result.out.partition("use it:\n")[2], scope)
     assert scope["image_BD"].shape == (2, 24)
 
