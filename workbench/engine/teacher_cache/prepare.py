@@ -9,7 +9,7 @@ from workbench.data.images import at_working_size
 from workbench.data.spec import evaluated_splits, open_dataset
 from workbench.engine.build import load_teacher, make_evaluator, make_objective
 from workbench.engine.device import resolve_device
-from workbench.engine.teacher_cache.choice import check_keepable, open_cache, repair
+from workbench.engine.teacher_cache.choice import check_keepable, repair
 from workbench.engine.teacher_cache.store import TeacherCache
 from workbench.models.teacher import Teacher
 
@@ -38,24 +38,6 @@ def prepare_cache(config: RunConfig, runs_dir: Path = Path("runs")) -> Prepared:
         )
         num_held_out[split] = len(evaluator.teacher_pairs())
     return Prepared(cache, num_held_out)
-
-
-def share_cache(config: RunConfig, num_cohorts: int, runs_dir: Path = Path("runs")) -> tuple[str, ...]:
-    """Build the cache for several cohorts if they save time together; see ``open_cache``.
-
-    Args:
-        config: of any of them; they share data, seed, views and teacher.
-
-    Returns:
-        warnings about it.
-
-    Raises:
-        ValueError: ``on``, and the embeddings cannot be cached, with the remedy.
-    """
-    if config.teacher.cache == "off" or not config.teacher.model or not config.data.views:
-        return ()
-    stream, teacher = _open(config, runs_dir)
-    return open_cache(config, stream, teacher, [make_objective(config, teacher)], num_cohorts=num_cohorts).notes
 
 
 def _open(config: RunConfig, runs_dir: Path) -> tuple[BatchStream, Teacher]:
