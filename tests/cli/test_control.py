@@ -39,6 +39,31 @@ def test_the_parents_evaluations_are_the_forks_too(workbench, tiny_recipe: str) 
     assert [evaluation["step"] for evaluation in evaluations] == [4, 8, 16, 24]
 
 
+def test_a_newest_checkpoint_that_is_replaced_meanwhile_is_followed(finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.runs import lineage
+
+    def copy_after_removal(checkpoint: Path, copy: Path) -> None:
+        if checkpoint.name == "step-00000012":
+            shutil.rmtree(checkpoint)  # as by its run, which is a step further
+        real(checkpoint, copy)
+
+    real = lineage._copy
+    monkeypatch.setattr(lineage, "_copy", copy_after_removal)
+    steps = ("--steps", "24")
+    result = finished("runs", "fork", "one", *steps, "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["id"] == "one-at8"
+
+    def copy_too_late(checkpoint: Path, copy: Path) -> None:
+        shutil.rmtree(checkpoint)
+        real(checkpoint, copy)
+
+    monkeypatch.setattr(lineage, "_copy", copy_too_late)
+    refused = finished("runs", "fork", "one", "--at", "8", "--name", "three", *steps)
+    assert refused.code == 2
+    assert "was just removed" in refused.err
+
+
 @pytest.mark.slow
 def test_a_fork_can_be_detached(finished) -> None:
     result = finished("runs", "fork", "one", "--at", "8", "--name", "two", "--detach")

@@ -120,18 +120,33 @@ def fork(
         workbench runs fork clip-kd-s0-1122-1405 --steps 160 --name longer
     """
     from workbench.cli.train import follow, start_detached_run
-    from workbench.engine.fork import plan_fork
+    from workbench.engine.fork import Fork, plan_fork, start_fork
     from workbench.engine.precheck import check_config
     from workbench.process import check_single_process
     from workbench.runs.directory import check_can_create, find_run
+    from workbench.runs.lineage import CheckpointRemovedError
 
     check_single_process()
     check_tools(log_to)
-    planned = plan_fork(find_run(runs, run), at=at, overrides=overrides, num_steps=steps)
-    run_id = name or planned.new_id()
-    check_can_create(planned.parent.path.parent, run_id)
-    check_config(planned.config, planned.parent.path.parent)
+    parent = find_run(runs, run)
+
+    def plan() -> tuple[Fork, str]:
+        planned = plan_fork(parent, at=at, overrides=overrides, num_steps=steps)
+        run_id = name or planned.new_id()
+        check_can_create(parent.path.parent, run_id)
+        check_config(planned.config, parent.path.parent)
+        return planned, run_id
+
+    planned, run_id = plan()
+    try:
+        directory = planned.create(run_id)
+    except CheckpointRemovedError:
+        if at is not None:
+            raise
+        # A run that saves often replaced its newest checkpoint while torch was imported, which is done now.
+        planned, run_id = plan()
+        directory = planned.create(run_id)
     if detach:
-        start_detached_run(planned.create(run_id), json, log_to)
-        return
-    follow(planned.launch(run_id), json, log_to)
+        start_detached_run(directory, json, log_to)
+    else:
+        follow(start_fork(directory), json, log_to)

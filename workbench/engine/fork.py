@@ -49,7 +49,8 @@ class Fork:
         """Create the run's directory; it is trained by :func:`~workbench.engine.launch.relaunch`.
 
         Raises:
-            ValueError: the id is taken, the folder cannot be used, or the checkpoint has just been removed.
+            ValueError: the id is taken, or the folder cannot be used.
+            CheckpointRemovedError: the parent has just removed the checkpoint.
         """
         from workbench.engine.launch import resolved_toml  # lazy: imports torch, which planning a fork does not need
 
@@ -61,14 +62,22 @@ class Fork:
         Raises:
             ValueError: as :meth:`create`, or an invalid setting; no directory is left behind.
         """
-        from workbench.engine.launch import relaunch
+        return start_fork(self.create(run_id))
 
-        directory = self.create(run_id)
-        try:
-            return relaunch(directory)
-        except BaseException:
-            shutil.rmtree(directory.path, ignore_errors=True)
-            raise
+
+def start_fork(directory: RunDirectory) -> "Launch":
+    """Build a created fork.
+
+    Raises:
+        ValueError: an invalid setting; the directory is removed.
+    """
+    from workbench.engine.launch import relaunch
+
+    try:
+        return relaunch(directory)
+    except BaseException:
+        shutil.rmtree(directory.path, ignore_errors=True)
+        raise
 
 
 def plan_fork(

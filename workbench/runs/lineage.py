@@ -102,6 +102,10 @@ def _lost_past(oldest: RunDirectory) -> Event | None:
     return Warned(run=oldest.id, step=forked.parent_step, time_s=forked.time_s, message=message)
 
 
+class CheckpointRemovedError(ValueError):
+    """A running run replaced this checkpoint by a newer one before it was copied."""
+
+
 def find_checkpoint(run: RunDirectory, step: int | None = None) -> Path:
     """The run's checkpoint after ``step`` steps, or its latest intact one.
 
@@ -125,8 +129,9 @@ def create_fork(parent: RunDirectory, run_id: str, resolved_toml: str, checkpoin
     """Atomically create a run in its parent's folder, with a copy of the checkpoint to start from.
 
     Raises:
-        ValueError: the id is taken or invalid, the folder is read-only or full, the checkpoint is damaged or was just
-            removed, or the parent's log cannot be read.
+        ValueError: the id is taken or invalid, the folder is read-only or full, the checkpoint is damaged, or the
+            parent's log cannot be read.
+        CheckpointRemovedError: the parent has just removed the checkpoint.
     """
     began_s = _began_s(parent)
     if began_s is None:
@@ -149,7 +154,7 @@ def _copy(checkpoint: Path, copy: Path) -> None:
         for file in checkpoint.iterdir():
             shutil.copyfile(file, copy / file.name)
     except FileNotFoundError:
-        raise ValueError(f"{checkpoint} was just removed by its run: fork from a later one") from None
+        raise CheckpointRemovedError(f"{checkpoint} was just removed by its run: fork from a later one") from None
     except OSError as error:
         if error.errno in FULL:
             num_bytes = sum(file.stat().st_size for file in checkpoint.iterdir())
