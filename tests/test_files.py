@@ -14,7 +14,7 @@ import pytest
 
 from workbench import files
 from workbench.files import DiskFullError, commit_folder, new_folder, sweep, temporary_path, write_atomically
-from workbench.limits import free_bytes, is_writable
+from workbench.process import free_bytes, is_writable
 
 FORK = multiprocessing.get_context("fork")
 KILLS = 40

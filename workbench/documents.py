@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.terminal import visible
+from workbench.errors import truncated, visible
 
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -102,7 +102,6 @@ MOST_TOML_BYTES = MIB  # the largest run.toml has 10 kB
 MOST_JSON_BYTES = 64 * MIB  # the largest tokenizer of open_clip has 17
 MOST_LEVELS = 64
 LARGEST_INTEGER = 2**63 - 1
-MOST_SHOWN = 80
 # tomllib needs time and memory quadratic in the number of parts of a dotted key.
 LONG_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MOST_LEVELS}}}""")
 
@@ -233,8 +232,3 @@ def finite(value: Any) -> Any:
 def too_deep(name: str) -> ValueError:
     """The error for tables or arrays nested more than ``MOST_LEVELS`` deep."""
     return ValueError(f"{name} nests tables or arrays more than {MOST_LEVELS} deep: flatten it")
-
-
-def truncated(text: str, most: int = MOST_SHOWN) -> str:
-    """The text, cut at ``most`` characters for a message of one line."""
-    return text if len(text) <= most else f"{text[: most - 3]}..."

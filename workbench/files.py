@@ -17,8 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from workbench.formatting import size
-from workbench.limits import free_bytes
-from workbench.process import started_at, this_host
+from workbench.process import free_bytes, started_at, this_host
 
 TEMPORARY = ".tmp-"
 REPLACED = ".old-"

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from rich.cells import cell_len, set_cell_size
 
-from workbench.terminal import visible
+from workbench.errors import visible
 
 
 def duration(seconds: float) -> str:

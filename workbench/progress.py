@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
-from workbench.terminal import print_error, visible
+from workbench.errors import print_error, visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from workbench.runs.control import take_commands
 from workbench.runs.directory import RunDirectory, find_run
+from workbench.runs.liveness import take_commands
 
 
 @pytest.fixture
@@ -40,15 +40,15 @@ def test_the_parents_evaluations_are_the_forks_too(workbench, tiny_recipe: str) 
 
 
 def test_a_newest_checkpoint_that_is_replaced_meanwhile_is_followed(finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.runs import lineage
+    from workbench.runs import log
 
     def copy_after_removal(checkpoint: Path, copy: Path) -> None:
         if checkpoint.name == "step-00000012":
             shutil.rmtree(checkpoint)  # as by its run, which is a step further
         real(checkpoint, copy)
 
-    real = lineage._copy
-    monkeypatch.setattr(lineage, "_copy", copy_after_removal)
+    real = log._copy
+    monkeypatch.setattr(log, "_copy", copy_after_removal)
     steps = ("--steps", "24")
     result = finished("runs", "fork", "one", *steps, "--json")
     assert result.code == 0, result.err
@@ -58,7 +58,7 @@ def test_a_newest_checkpoint_that_is_replaced_meanwhile_is_followed(finished, mo
         shutil.rmtree(checkpoint)
         real(checkpoint, copy)
 
-    monkeypatch.setattr(lineage, "_copy", copy_too_late)
+    monkeypatch.setattr(log, "_copy", copy_too_late)
     refused = finished("runs", "fork", "one", "--at", "8", "--name", "three", *steps)
     assert refused.code == 2
     assert "was just removed" in refused.err

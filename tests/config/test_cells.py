@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.config.axes import Choices, Range
+from workbench.config.base import Choices, Range
 from workbench.config.cells import about, check_values, parse_values
 from workbench.config.study import Study
 

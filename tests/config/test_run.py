@@ -8,9 +8,8 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.config.base import Config
+from workbench.config.base import Config, Schedule
 from workbench.config.run import LossConfig, RunConfig
-from workbench.config.schedule import Schedule
 from workbench.config.toml import merge
 
 GROUPS = {

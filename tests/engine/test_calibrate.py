@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.config.schedule import Schedule
+from workbench.config.base import Schedule
 from workbench.engine.build import build_cohort
 from workbench.engine.calibrate import balanced_weights, calibrate, complete_shares, measure_norms
 from workbench.engine.doctor.estimate import Estimate

@@ -14,8 +14,8 @@ from workbench.engine.launch import launch
 from workbench.events import Warned
 from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
-from workbench.runs.control import send_command
 from workbench.runs.directory import RunDirectory
+from workbench.runs.liveness import send_command
 
 PEAK = 1e-3
 RAMP = {"value": 4.0, "ramp_steps": 10}

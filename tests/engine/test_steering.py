@@ -13,9 +13,8 @@ from workbench.engine.launch import launch, relaunch
 from workbench.engine.steering import applied_overrides, change
 from workbench.events import CheckpointSaved, Commanded, RunFinished, StepDone, Warned
 from workbench.models.weights import weights_sha256
-from workbench.runs.control import send_command
 from workbench.runs.directory import find_run
-from workbench.runs.liveness import run_status
+from workbench.runs.liveness import run_status, send_command
 
 EVERY_STEP = {"log": {"every_steps": 1, "checkpoint_every_steps": 0}}
 

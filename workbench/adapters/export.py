@@ -14,9 +14,8 @@ from workbench.errors import unknown
 from workbench.events import Event, RunResumed
 from workbench.process import ERROR_PREFIX, BackgroundProcess, start_background
 from workbench.runs.directory import RunDirectory
-from workbench.runs.lineage import lineage, read_history
 from workbench.runs.liveness import TAKES_COMMANDS, run_status
-from workbench.runs.log import effective_events, tail_events
+from workbench.runs.log import effective_events, lineage, read_history, tail_events
 
 TOOLS = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases", "trackio": "trackio"}
 

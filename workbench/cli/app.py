@@ -27,7 +27,7 @@ from workbench.cli import (
     train,
 )
 from workbench.cli.completion import complete
-from workbench.terminal import lossy_stderr, print_error, visible
+from workbench.errors import lossy_stderr, print_error, visible
 
 PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Start here": {"demo": demo.demo, "recipes": catalogue.recipes, "losses": catalogue.losses},

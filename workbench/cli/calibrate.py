@@ -22,7 +22,7 @@ from workbench.cli.options import (
     check_free,
     writing,
 )
-from workbench.terminal import print_error
+from workbench.errors import print_error
 
 if TYPE_CHECKING:
     from workbench.config.run import RunConfig

@@ -7,7 +7,7 @@ import typer
 
 from workbench.cli.completion import complete_run
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
-from workbench.terminal import visible
+from workbench.errors import visible
 from workbench.views.comparison import NOTHING, setting_text
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def compare(
 def _compared(directory: "RunDirectory") -> "ComparedRun":
     from workbench.config.toml import read_toml
     from workbench.events import EvalDone
-    from workbench.runs.lineage import read_history
+    from workbench.runs.log import read_history
     from workbench.views.comparison import ComparedRun, Evaluated
 
     last = {event.split: event for event in read_history(directory, (EvalDone,)).events if isinstance(event, EvalDone)}
@@ -79,8 +79,8 @@ def _compared(directory: "RunDirectory") -> "ComparedRun":
 
 
 def _about(directory: "RunDirectory") -> dict[str, Any]:
-    from workbench.runs.lineage import forked_from
     from workbench.runs.liveness import run_status
+    from workbench.runs.log import forked_from
 
     status, forked = run_status(directory), forked_from(directory)
     origin = {"parent": forked.parent, "step": forked.parent_step} if forked else None

@@ -80,8 +80,8 @@ def set_(
 
 def _send(runs: "Path", run: str, json: bool, kind: str, outcome: str, arguments: dict[str, Any] | None = None) -> None:
     from workbench.cli.output import print_json, print_line
-    from workbench.runs.control import send_command
     from workbench.runs.directory import find_run
+    from workbench.runs.liveness import send_command
 
     directory = find_run(runs, run)
     send_command(directory, kind, **(arguments or {}))
@@ -123,8 +123,8 @@ def fork(
     from workbench.engine.fork import Fork, plan_fork, start_fork
     from workbench.engine.precheck import check_config
     from workbench.process import check_single_process
+    from workbench.runs.checkpoints import CheckpointRemovedError
     from workbench.runs.directory import check_can_create, find_run
-    from workbench.runs.lineage import CheckpointRemovedError
 
     check_single_process()
     check_tools(log_to)

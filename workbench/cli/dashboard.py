@@ -77,7 +77,7 @@ def _find(runs: Path, name: str) -> "tuple[RunDirectory | None, str]":
 def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> None:
     """Print the dashboard's table of runs."""
     from workbench.cli.output import indented, print_json, print_line, print_rows
-    from workbench.terminal import visible
+    from workbench.errors import visible
     from workbench.tui.home.board import Board
     from workbench.tui.home.table import headline, ordered
     from workbench.tui.preferences import Preferences

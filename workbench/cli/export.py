@@ -7,7 +7,7 @@ import typer
 
 from workbench.cli.completion import complete_format, complete_source
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, check_free, writing
-from workbench.terminal import print_error
+from workbench.errors import print_error
 
 if TYPE_CHECKING:
     from workbench.models.export.write import Exported

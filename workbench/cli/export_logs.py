@@ -10,7 +10,7 @@ import typer
 
 from workbench.cli.completion import complete_tool
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir
-from workbench.terminal import print_error
+from workbench.errors import print_error
 
 if TYPE_CHECKING:
     from workbench.runs.directory import RunDirectory

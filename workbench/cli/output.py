@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workbench.documents import strict_numbers
-from workbench.terminal import visible
+from workbench.errors import visible
 from workbench.views.metrics import metric_label
 
 GAP = 2  # between columns

@@ -140,10 +140,10 @@ def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ..
 def _print(found: "StudyReport") -> None:
     """Print the main metric's table and the findings; the files have the rest."""
     from workbench.cli.output import console, print_rows
+    from workbench.errors import visible
     from workbench.report.markdown import legend, shown_cells
     from workbench.report.tables import grid
     from workbench.report.words import findings, progress, troubles
-    from workbench.terminal import visible
 
     def write(text: str) -> None:
         console.print(visible(text), markup=False)

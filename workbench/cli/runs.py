@@ -24,7 +24,7 @@ from workbench.cli.control import checkpoint, fork, go_on, pause, set_
 from workbench.cli.export_logs import LogTo, check_tools, export
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, Trust
 from workbench.cli.show import show_departures, show_gradients
-from workbench.terminal import visible
+from workbench.errors import visible
 
 app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_help=True)
 
@@ -106,7 +106,7 @@ def show(
     from workbench.events import EvalDone, Warned
     from workbench.formatting import clock
     from workbench.runs.directory import find_run
-    from workbench.runs.lineage import read_history
+    from workbench.runs.log import read_history
     from workbench.runs.summary import summarize
 
     if figure and gradients == architecture:
@@ -145,8 +145,8 @@ def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
         workbench runs stop clip-kd-s0-1122-1405
     """
     from workbench.cli.output import print_json, print_line
-    from workbench.runs.control import send_command
     from workbench.runs.directory import find_run
+    from workbench.runs.liveness import send_command
 
     directory = find_run(runs, run)
     send_command(directory, "stop")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.terminal import visible
+from workbench.errors import visible
 
 if TYPE_CHECKING:
     from pathlib import Path

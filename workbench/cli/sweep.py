@@ -247,7 +247,7 @@ def _work(planned: "Sweep", interrupt: "Interrupt", worker_command: Callable[[],
         planned.work(interrupt, show, print_step)
         return
     from workbench.cli.workers import work_together
-    from workbench.limits import usable_cores
+    from workbench.process import usable_cores
 
     work_together(worker_command(), workers, max(1, usable_cores() // workers), interrupt)
 

@@ -24,7 +24,7 @@ from workbench.cli.options import (
     without_test,
 )
 from workbench.cli.teacher_cache import CacheTeacher, with_cache
-from workbench.terminal import print_error
+from workbench.errors import print_error
 
 if TYPE_CHECKING:
     from workbench.config.run import RunConfig

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from workbench.cli.output import errors, indented, print_line, print_rows
 from workbench.config.cells import cell_name
-from workbench.terminal import visible
+from workbench.errors import visible
 from workbench.views.metrics import MetricLabel, metric_label
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.config.axes import Axis, Choices
+from workbench.config.base import Axis, Choices
 from workbench.config.run import RunConfig
 from workbench.config.study import Study, flat, nested
 from workbench.config.toml import at_length, load_recipe, parse_override, with_settings

@@ -15,9 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from workbench.config.base import Config
+from workbench.config.base import Config, Schedule
 from workbench.config.inheritance import InheritanceConfig
-from workbench.config.schedule import Schedule
 from workbench.documents import check_bounds, finite
 
 INHERITED = "inherited"  # value of student.model that takes the student from [inheritance]

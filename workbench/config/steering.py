@@ -10,8 +10,7 @@ from pydantic import ConfigDict
 from workbench.config.base import Config
 from workbench.config.run import LossConfig, OptimizerConfig, RunConfig
 from workbench.config.toml import read_toml
-from workbench.documents import truncated
-from workbench.errors import unknown
+from workbench.errors import truncated, unknown
 
 
 class Origin(Config):

@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from workbench.config.axes import Axis
-from workbench.config.base import Config
+from workbench.config.base import Axis, Config
 from workbench.config.toml import MOST_EXTENDED, extended_table, merge, nested_key, read_toml
 from workbench.documents import Table
 from workbench.errors import unknown

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.run import RunConfig, with_scale
-from workbench.documents import MOST_LEVELS, Table, toml_table, too_deep, truncated
+from workbench.documents import MOST_LEVELS, Table, toml_table, too_deep
 from workbench.documents import read_toml as read_toml  # noqa: PLC0414 - exported: the readers of run.toml take it from here
-from workbench.errors import unknown
+from workbench.errors import truncated, unknown
 from workbench.files import resolved
 from workbench.resources import find_resource, list_resources
 

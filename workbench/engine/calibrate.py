@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.config.base import Schedule
 from workbench.config.run import LossConfig, RunConfig
-from workbench.config.schedule import Schedule
 from workbench.errors import unknown
 from workbench.formatting import duration
 from workbench.progress import phase

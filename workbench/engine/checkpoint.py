@@ -18,9 +18,9 @@ from workbench.engine.step import first_not_finite
 from workbench.events import CheckpointSaved
 from workbench.files import FULL, DiskFullError
 from workbench.inheritance import Gated, slice_gated
-from workbench.limits import free_bytes
 from workbench.models.folder import WEIGHTS, config_files
 from workbench.models.weights import load_weights, weights_sha256
+from workbench.process import free_bytes
 from workbench.runs.checkpoints import make_room, prune_checkpoints, read_manifest, write_checkpoint
 
 TRAINING = "training.safetensors"

@@ -10,9 +10,8 @@ from workbench.config.run import RunConfig, StudentConfig
 from workbench.config.toml import at_length, load_run_config, with_overrides
 from workbench.engine.schedule_jumps import check_phase
 from workbench.engine.steering import applied_overrides
-from workbench.runs.checkpoints import checkpoint_step, checkpoints
+from workbench.runs.checkpoints import checkpoint_step, checkpoints, create_fork, find_checkpoint
 from workbench.runs.directory import RunDirectory
-from workbench.runs.lineage import create_fork, find_checkpoint
 
 if TYPE_CHECKING:
     from workbench.engine.launch import Launch

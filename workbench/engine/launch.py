@@ -18,9 +18,8 @@ from workbench.engine.loop import train
 from workbench.engine.paths import moved, moved_before, record_move
 from workbench.engine.resume import check_moved, check_unchanged, remarks
 from workbench.events import Event, RunResumed, Warned
-from workbench.runs.control import take_commands
 from workbench.runs.directory import RunDirectory, create_run
-from workbench.runs.liveness import RunLock
+from workbench.runs.liveness import RunLock, take_commands
 from workbench.runs.record import code_sha256, record
 
 Interrupted = Callable[[], bool]

@@ -7,7 +7,7 @@ from workbench.config.run import RunConfig
 from workbench.config.toml import load_run_config
 from workbench.events import Event
 from workbench.runs.directory import RunDirectory, find_run
-from workbench.runs.lineage import read_history
+from workbench.runs.log import read_history
 from workbench.runs.summary import Summary, summarize
 
 

@@ -21,7 +21,7 @@ from workbench.engine.steering import change
 from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import Commanded, Event, RunFinished, RunState, Warned
 from workbench.runs.checkpoints import newest_checkpoint
-from workbench.runs.control import take_commands
+from workbench.runs.liveness import take_commands
 
 CPU_MESSAGES = ("allocate memory", "not enough memory")  # in bare RuntimeErrors of PyTorch's CPU allocator
 POLL_S = 0.2  # seconds between two reads of the commands while paused

@@ -19,7 +19,7 @@ from workbench.models.folder import load_folder, save_folder
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 from workbench.runs.directory import RunDirectory
-from workbench.runs.lineage import read_history
+from workbench.runs.log import read_history
 
 METRICS, LOG, CONFIG = "metrics.json", "log.jsonl", "run.toml"
 

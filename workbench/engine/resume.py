@@ -24,8 +24,7 @@ from workbench.losses.learnt import LearnedParts
 from workbench.models.folder import CONFIG, TOKENIZER, config_files
 from workbench.runs.checkpoints import checkpoint_step, damaged_checkpoints, newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory
-from workbench.runs.lineage import forked_from, lineage
-from workbench.runs.log import first_events
+from workbench.runs.log import first_events, forked_from, lineage
 from workbench.views.comparison import ComparedRun, compare_runs
 
 Tensors = dict[str, Tensor]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench.config.base import Schedule
 from workbench.config.run import LossConfig
-from workbench.config.schedule import Schedule
 from workbench.embeddings import FeatureKey
 from workbench.losses.base import FeatureRequest, Loss, Masking
 from workbench.losses.comparison import Comparison

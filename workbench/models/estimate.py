@@ -7,8 +7,8 @@ from typing import Any
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
 from workbench.config.inheritance import TOWERS, Tower
-from workbench.limits import MIB, memory_mb
 from workbench.models.shapes import SECTIONS, TABLES
+from workbench.process import MIB, memory_mb
 
 BLOCK_BYTES = 20_000  # Python objects of a transformer block, independent of its width
 DEFAULTS: dict[Tower, Any] = {"image": CLIPVisionCfg(), "text": CLIPTextCfg()}

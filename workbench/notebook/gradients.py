@@ -12,7 +12,7 @@ from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
 from workbench.runs.gradient_snapshots import Gradients, read_gradient_history
-from workbench.runs.lineage import read_history
+from workbench.runs.log import read_history
 from workbench.views.gradients import (
     GradientField,
     GradientsView,

@@ -12,7 +12,7 @@ from workbench.notebook.explorer import Explorer, row, scale_slider, set_steps, 
 from workbench.notebook.probes import nearest
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
-from workbench.runs.lineage import read_history
+from workbench.runs.log import read_history
 from workbench.runs.snapshots import Probe, read_probe_history
 from workbench.views.information import (
     InformationBounds,

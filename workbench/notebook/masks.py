@@ -13,7 +13,7 @@ from workbench.figures.pruning import change_threshold, pruned_figure, threshold
 from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
-from workbench.runs.lineage import read_history
+from workbench.runs.log import read_history
 from workbench.runs.mask_snapshots import MaskSnapshot, read_mask_history
 from workbench.views.architecture import Architecture, architecture, overlap_of_runs, pick
 from workbench.views.masks import cut_at, mask_timeline, pruned, removed, sizes

@@ -16,8 +16,8 @@ from workbench.notebook.explorer import Explorer, Stamp, row, stamp_of
 from workbench.notebook.process import Bar, Child
 from workbench.notebook.source import default_runs_dir
 from workbench.runs.directory import RunDirectory, list_runs
-from workbench.runs.lineage import read_history
 from workbench.runs.liveness import RunStatus, run_status
+from workbench.runs.log import read_history
 from workbench.runs.summary import StudyRun, counted, find_trainable
 from workbench.views.curves import LearningView, curves, learning_view
 from workbench.views.metrics import metric_label

@@ -14,10 +14,9 @@ from workbench.formatting import duration
 from workbench.notebook.explorer import Explorer, Stamp, row, stamp_of
 from workbench.notebook.process import Bar, Child
 from workbench.notebook.source import default_runs_dir, open_run
-from workbench.runs.control import send_command
 from workbench.runs.directory import RunDirectory, new_run_id
-from workbench.runs.lineage import read_history
-from workbench.runs.liveness import TAKES_COMMANDS, RunStatus, run_status
+from workbench.runs.liveness import TAKES_COMMANDS, RunStatus, run_status, send_command
+from workbench.runs.log import read_history
 from workbench.views.curves import Curves, Series, curves, smooth
 from workbench.views.metrics import in_order, metric_label
 

@@ -11,7 +11,7 @@ import numpy as np
 from workbench.config.study import Study
 from workbench.events import EvalDone
 from workbench.report.collect import LOSSES, Collected
-from workbench.runs.lineage import read_history
+from workbench.runs.log import read_history
 from workbench.statistics.intervals import Gain
 from workbench.statistics.pooled import Spread, Values, gain_on, pooled_spread
 from workbench.statistics.rank_agreement import Agreement, rank_agreement

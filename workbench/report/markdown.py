@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 from workbench.config.cells import as_text, cell_name
+from workbench.errors import visible
 from workbench.report.facts import NO_TEACHER
 from workbench.report.study import StudyReport
 from workbench.report.tables import TextTable, grid, interval
 from workbench.report.words import findings, progress, troubles
 from workbench.statistics.intervals import Gain
-from workbench.terminal import visible
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import stdev
 
 from workbench.config.cells import as_text
+from workbench.errors import visible
 from workbench.formatting import to_csv
 from workbench.statistics.intervals import Estimate
-from workbench.terminal import visible
 from workbench.views.comparison import NOTHING
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell, StudyTable, paper_in_our_unit

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: one folder per step, complete once its manifest exists.
+"""The checkpoints of a run (one folder per step, complete once its manifest exists), and forks, which start from one.
 
 The manifest is written last and lists the SHA-256 of every other file, so that a truncated or corrupted checkpoint is
 detected and the one before it is used.
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.documents import parse_json, read_file, read_part
-from workbench.files import new_folder, write_atomically
-from workbench.runs.directory import RunDirectory
+from workbench.events import Forked
+from workbench.files import FULL, DiskFullError, new_folder, write_atomically
+from workbench.runs.directory import RunDirectory, create_run
+from workbench.runs.log import EventLog, began_s
 
 MANIFEST = "manifest.json"
 MOST_MANIFEST_BYTES = 16 * 2**20
@@ -117,3 +119,63 @@ def prune_checkpoints(run: RunDirectory, keep: int) -> None:
     """Remove all but the ``keep`` newest checkpoints."""
     for checkpoint in checkpoints(run)[keep:]:
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+class CheckpointRemovedError(ValueError):
+    """A running run replaced this checkpoint by a newer one before it was copied."""
+
+
+def find_checkpoint(run: RunDirectory, step: int | None = None) -> Path:
+    """The run's checkpoint after ``step`` steps, or its latest intact one.
+
+    Raises:
+        ValueError: there is none (the message lists the available ones), or it is damaged.
+    """
+    if step is None:
+        newest = newest_checkpoint(run)
+        if newest is None:
+            raise ValueError(f"run {run.id} has no checkpoint yet: wait for one, or resume it")
+        return newest
+    there = {checkpoint_step(path): path for path in checkpoints(run)}
+    if step not in there:
+        steps = ", ".join(map(str, sorted(there))) or "none"
+        raise ValueError(f"run {run.id} has no checkpoint at step {step}; available: {steps}")
+    read_manifest(there[step])
+    return there[step]
+
+
+def create_fork(parent: RunDirectory, run_id: str, resolved_toml: str, checkpoint: Path) -> RunDirectory:
+    """Atomically create a run in its parent's folder, with a copy of the checkpoint to start from.
+
+    Raises:
+        ValueError: the id is taken or invalid, the folder is read-only or full, the checkpoint is damaged, or the
+            parent's log cannot be read.
+        CheckpointRemovedError: the parent has just removed the checkpoint.
+    """
+    began = began_s(parent)
+    if began is None:
+        raise ValueError(f"the log of run {parent.id} cannot be read, so it cannot be forked")
+    step = checkpoint_step(checkpoint)
+    forked = Forked(run=run_id, step=step, parent=parent.id, parent_step=step, parent_began_s=began)
+
+    def begin(run: RunDirectory) -> None:
+        _copy(checkpoint, run.checkpoints / checkpoint.name)
+        read_manifest(run.checkpoints / checkpoint.name)
+        with EventLog(run.events_file) as log:
+            log.append(forked)
+
+    return create_run(parent.path.parent, run_id, resolved_toml, begin)
+
+
+def _copy(checkpoint: Path, copy: Path) -> None:
+    copy.mkdir()
+    try:
+        for file in checkpoint.iterdir():
+            shutil.copyfile(file, copy / file.name)
+    except FileNotFoundError:
+        raise CheckpointRemovedError(f"{checkpoint} was just removed by its run: fork from a later one") from None
+    except OSError as error:
+        if error.errno in FULL:
+            num_bytes = sum(file.stat().st_size for file in checkpoint.iterdir())
+            raise DiskFullError(copy.parents[2], num_bytes) from None
+        raise

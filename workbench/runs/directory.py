@@ -10,10 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from shlex import quote
 
-from workbench.errors import unknown
+from workbench.errors import is_utf8, unknown, visible
 from workbench.files import FULL, TEMPORARY, DiskFullError, new_folder, resolved
-from workbench.limits import is_writable
-from workbench.terminal import is_utf8, visible
+from workbench.process import is_writable
 
 MAX_ID_LENGTH = 100
 

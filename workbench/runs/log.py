@@ -1,5 +1,9 @@
-"""Appending to ``events.jsonl``, and reading it despite truncated lines and events of newer versions."""
+"""Appending to ``events.jsonl``, and reading it despite truncated lines and events of newer versions.
 
+A fork's log starts with a Forked event followed by its own events; earlier events stay in its parent's log.
+"""
+
+import math
 import os
 import re
 import time
@@ -9,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 
 from workbench.documents import UnreadableError, file_size, read_part
-from workbench.events import Event, RunFinished, RunResumed, StepDone, parse_event
+from workbench.events import Event, Forked, RunFinished, RunResumed, StepDone, Warned, parse_event
+from workbench.runs.directory import RunDirectory
 
 CHUNK_BYTES = 16 * 2**20
 END_BYTES = 4 * 2**10
@@ -197,3 +202,88 @@ def _size(path: Path) -> int:
         return file_size(path)
     except FileNotFoundError:
         return 0
+
+
+@dataclass(frozen=True)
+class Past:
+    """An ancestor run, and the last step of its log that belongs to the history (infinite for the run itself)."""
+
+    run: RunDirectory
+    until_step: float
+
+
+def forked_from(run: RunDirectory) -> Forked | None:
+    """The Forked event of a fork; None for a run that is not a fork."""
+    first = first_events(run.events_file)[:1]
+    return first[0] if first and isinstance(first[0], Forked) else None
+
+
+def lineage(run: RunDirectory) -> list[Past]:
+    """The run's readable ancestors, oldest first, and the run itself."""
+    found = [Past(run, math.inf)]
+    while (forked := forked_from(found[0].run)) and (parent := _parent(found[0].run, forked)):
+        if any(parent == past.run for past in found):  # a cycle of logs that name each other
+            break
+        found.insert(0, Past(parent, forked.parent_step))
+    return found
+
+
+def read_history(run: RunDirectory, kinds: Collection[type[Event]] = ()) -> ReadResult:
+    """The effective events of a run, or only those of ``kinds``; for a fork, its ancestors' up to each fork first.
+
+    All get the run's own id. A missing or unreadable parent is replaced by a Warned event.
+
+    Raises:
+        UnreadableError: the run's own log cannot be read within bounds.
+    """
+    pasts = lineage(run)
+    num_skipped = 0
+    events = [lost] if (lost := _lost_past(pasts[0].run)) else []
+    for past in pasts:
+        is_own = past.run == run
+        try:
+            found = read_events(past.run.events_file, {*kinds, RunResumed} if kinds else ())
+        except UnreadableError as error:
+            if is_own:
+                raise
+            events.append(Warned(run=past.run.id, step=int(past.until_step), message=f"its history is lost: {error}"))
+            continue
+        num_skipped += found.num_skipped
+        events += [
+            event
+            for event in effective_events(found.events)
+            if is_own or (event.step <= past.until_step and not isinstance(event, RunFinished))
+        ]
+    return ReadResult(
+        [
+            event if event.run == run.id else event.model_copy(update={"run": run.id})
+            for event in events
+            if not kinds or type(event) in kinds
+        ],
+        num_skipped,
+    )
+
+
+def _parent(run: RunDirectory, forked: Forked) -> RunDirectory | None:
+    """The run's parent in the same folder; None if missing, unreadable, or replaced by another run of that name."""
+    parent = RunDirectory(run.path.parent / Path(forked.parent).name)
+    try:
+        is_there = parent.id == forked.parent and parent.exists and began_s(parent) == forked.parent_began_s
+    except (OSError, ValueError):
+        return None
+    return parent if is_there else None
+
+
+def began_s(run: RunDirectory) -> float | None:
+    """The time of the first event of a run's log, which never changes."""
+    first = first_events(run.events_file)[:1]
+    return first[0].time_s if first else None
+
+
+def _lost_past(oldest: RunDirectory) -> Event | None:
+    """The warning that replaces the history of a fork whose parent is missing."""
+    forked = forked_from(oldest)
+    if forked is None:
+        return None
+    message = f"forked from run '{forked.parent}', which is missing: its history to step {forked.parent_step} is lost"
+    return Warned(run=oldest.id, step=forked.parent_step, time_s=forked.time_s, message=message)

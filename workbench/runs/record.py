@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from hashlib import sha256
 
+from workbench.errors import print_error
 from workbench.events import Event, RunFinished, RunResumed, Warned
 from workbench.resources import PACKAGE
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import EventLog
 from workbench.runs.summary import write_summary
-from workbench.terminal import print_error
 
 
 @cache

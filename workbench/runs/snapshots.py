@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from workbench.documents import UnreadableError, file_size, parse_json
 from workbench.files import write_atomically
 from workbench.runs.directory import RunDirectory
-from workbench.runs.lineage import lineage
 from workbench.runs.liveness import run_status
+from workbench.runs.log import lineage
 
 SCHEMA = "1"
 MOST_BYTES = 64 * 2**20

@@ -17,9 +17,8 @@ from workbench.errors import unknown
 from workbench.events import CheckpointSaved, EvalDone, Event, RunFinished, RunStarted, StageStarted, StepDone
 from workbench.files import write_atomically
 from workbench.runs.directory import RunDirectory, list_runs
-from workbench.runs.lineage import read_history
 from workbench.runs.liveness import State, run_status
-from workbench.runs.log import last_events
+from workbench.runs.log import last_events, read_history
 
 MOST_BYTES = 2**20
 SIZED = (RunStarted, StageStarted)  # events with the size of the student

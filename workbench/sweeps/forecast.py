@@ -20,7 +20,7 @@ from workbench.engine.doctor.forecast import num_new_steps, num_validations
 from workbench.engine.doctor.trial import StepTiming, mean_timing, step_timings
 from workbench.engine.member import Member
 from workbench.formatting import duration, size
-from workbench.limits import MIB, MUCH_OF_MEMORY, memory_mb
+from workbench.process import MIB, MUCH_OF_MEMORY, memory_mb
 from workbench.progress import track
 from workbench.sweeps.plan import Group
 

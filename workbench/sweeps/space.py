@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
-from workbench.config.axes import Axis, Choices
+from workbench.config.base import Axis, Choices
 from workbench.config.cells import Cell, as_text
 from workbench.config.run import LossConfig, RunConfig
 from workbench.config.study import Study, flat

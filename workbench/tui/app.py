@@ -17,9 +17,9 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.theme import Theme
 
+from workbench.errors import visible
 from workbench.formatting import to_csv
 from workbench.runs.directory import RunDirectory
-from workbench.terminal import visible
 from workbench.tui.export import Table, write_export
 from workbench.tui.host import Host, OpenComparison, OpenNewRun, OpenRun, OpenStudy
 from workbench.tui.keys import GLOBAL_ACTIONS, Keys

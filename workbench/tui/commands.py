@@ -11,8 +11,8 @@ from workbench.config.steering import changeable, check_changes
 from workbench.config.toml import at_length, load_run_config, split_override, with_overrides
 from workbench.process import ERROR_PREFIX, BackgroundProcess, last_line, start_background, why_failed
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
-from workbench.runs.control import send_command
 from workbench.runs.directory import RunDirectory
+from workbench.runs.liveness import send_command
 from workbench.sweeps.storage import default_file
 from workbench.tui.text import number
 

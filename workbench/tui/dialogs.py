@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from workbench.terminal import visible
+from workbench.errors import visible
 
 ROOMY, AROUND = 30, 12  # rows of the terminal, and those around a form's fields
 # Takes the values of a form's fields by name; returns a summary of what submitting does. Raises ValueError if invalid.

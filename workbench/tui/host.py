@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from textual.app import App
 from textual.message import Message
 
+from workbench.errors import visible
 from workbench.runs.directory import RunDirectory
-from workbench.terminal import visible
 from workbench.tui.dialogs import Check, Confirm, Fields, Form
 from workbench.tui.preferences import read_preferences, write_preferences
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from workbench.errors import visible
 from workbench.formatting import duration
 from workbench.runs.liveness import SILENT_AFTER_S, RunStatus
-from workbench.terminal import visible
 
 COLUMN_GAP = 2  # cells
 NOTHING = "\N{EN DASH}"

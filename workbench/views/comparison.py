@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.config.run import LossConfig
-from workbench.terminal import visible
+from workbench.errors import visible
 from workbench.views.metrics import MetricLabel, in_order, metric_label
 
 NOTHING = "\N{EN DASH}"

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from workbench.terminal import visible
+from workbench.errors import visible
 
 
 @dataclass(frozen=True)

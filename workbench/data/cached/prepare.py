@@ -20,7 +20,7 @@ from workbench.data.sources.files import spread
 from workbench.embeddings import BadImage, InputSpec
 from workbench.files import DiskFullError, write_failure
 from workbench.formatting import duration, size
-from workbench.limits import free_bytes
+from workbench.process import free_bytes
 from workbench.progress import announced
 
 NUM_TRIED = 24

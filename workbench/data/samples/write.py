@@ -12,7 +12,7 @@ from typing import Any
 from workbench.data.samples.sample import DrawnSample
 from workbench.errors import unknown
 from workbench.files import DiskFullError, new_folder
-from workbench.limits import free_bytes
+from workbench.process import free_bytes
 
 CHECKSUMS = "checksums.txt"
 INDEX = "index.json"

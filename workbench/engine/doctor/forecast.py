@@ -11,7 +11,7 @@ from workbench.engine.device import has_batch_norm
 from workbench.engine.doctor.machine import Finding
 from workbench.engine.doctor.trial import StepTrial
 from workbench.formatting import duration
-from workbench.limits import MIB, MUCH_OF_MEMORY
+from workbench.process import MIB, MUCH_OF_MEMORY
 
 MUCH_WAITING = 0.3  # of a step
 MANY_DAYS_S = 7 * 86_400.0

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from workbench.limits import MIB, free_bytes, is_writable, memory_mb, usable_cores
-from workbench.process import this_host
+from workbench.process import MIB, free_bytes, is_writable, memory_mb, this_host, usable_cores
 from workbench.resources import cache_dir
 
 Level = Literal["ok", "warning", "problem"]

@@ -37,9 +37,8 @@ from workbench.engine.teacher_cache.store import (
 )
 from workbench.files import FULL, DiskFullError, write_atomically
 from workbench.formatting import duration, size
-from workbench.limits import free_bytes
 from workbench.models.teacher import Teacher
-from workbench.process import folder_lock
+from workbench.process import folder_lock, free_bytes
 from workbench.progress import progress
 
 ROWS_PER_BLOCK = 1024  # at least; a kill loses at most one block

@@ -11,11 +11,11 @@ from workbench.engine.teacher_cache.build import Builder, CacheForecast
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home, why_missing
 from workbench.engine.teacher_outputs import fits_in_memory
+from workbench.errors import print_error
 from workbench.files import DiskFullError, write_failure
-from workbench.limits import free_bytes
 from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher
-from workbench.terminal import print_error
+from workbench.process import free_bytes
 
 AUTO_BYTES = 10_000_000_000  # the largest cache that ``auto`` builds
 SPARE = 2  # times its size must be free for that

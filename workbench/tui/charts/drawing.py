@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.terminal import visible
+from workbench.errors import visible
 from workbench.tui.charts.plot import INK, LETTERS, Curve, Lens, Plot, full_range, seen
 from workbench.tui.charts.raster import (
     Floats,

@@ -8,8 +8,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static, TabPane
 
+from workbench.errors import visible
 from workbench.runs.directory import RunDirectory
-from workbench.terminal import visible
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import LETTERS, Lens
 from workbench.tui.compare.group import RunGroup

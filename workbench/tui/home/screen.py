@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
+from workbench.errors import visible
 from workbench.runs.directory import RunDirectory
-from workbench.terminal import visible
 from workbench.tui.export import Table
 from workbench.tui.home.board import Board, Row
 from workbench.tui.home.studies import KEY, studies_of, study_line

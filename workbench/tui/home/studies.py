@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from workbench.errors import visible
 from workbench.formatting import duration, shortened
-from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
 from workbench.tui.home.table import BAR_WIDTH, Column, Tones
 from workbench.tui.rows import Cell, Line

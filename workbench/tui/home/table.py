@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from workbench.errors import visible
 from workbench.formatting import duration, shortened
-from workbench.terminal import visible
 from workbench.tui.home.board import Board, Row
 from workbench.tui.preferences import Preferences
 from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line

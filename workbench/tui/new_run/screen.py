@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from workbench.terminal import visible
+from workbench.errors import visible
 from workbench.tui.commands import SEPARATELY, call
 from workbench.tui.host import Host
 from workbench.tui.keys import KeyFooter

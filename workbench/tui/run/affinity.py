@@ -10,9 +10,9 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.widgets import Static
 
+from workbench.errors import visible
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Probe
-from workbench.terminal import visible
 from workbench.tui.charts.heat import Grid, Heat, grid_of
 from workbench.tui.charts.images import Images, Pixels, TitledImage
 from workbench.tui.export import Table

@@ -18,9 +18,8 @@ from workbench.events import (
 )
 from workbench.runs.directory import RunDirectory
 from workbench.runs.gradient_snapshots import read_gradient_history
-from workbench.runs.lineage import Past, lineage
 from workbench.runs.liveness import RunStatus, run_status
-from workbench.runs.log import tail_events
+from workbench.runs.log import Past, lineage, tail_events
 from workbench.runs.mask_snapshots import MaskSnapshot, read_mask_history
 from workbench.runs.snapshots import Probe, read_probe_history
 from workbench.views.curves import Trace

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.text import Text
 
+from workbench.errors import visible
 from workbench.figures.style import palette
 from workbench.formatting import shortened
 from workbench.report.comparison import MOST_CURVES
@@ -14,7 +15,6 @@ from workbench.report.markdown import best_first, markdown, unescape
 from workbench.report.tables import interval
 from workbench.report.words import progress
 from workbench.runs.liveness import TAKES_COMMANDS
-from workbench.terminal import visible
 from workbench.tui.charts.plot import INK, Curve, Plot
 from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
 from workbench.tui.study.state import StudyState

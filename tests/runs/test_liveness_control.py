@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from workbench.runs.control import Command, send_command, take_commands
+from workbench.runs.liveness import Command, send_command, take_commands
 from workbench.runs.log import EventLog
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from workbench.events import CheckpointSaved, EvalDone, Forked, RunResumed, StepDone, Warned
-from workbench.runs.checkpoints import checkpoints, write_checkpoint
+from workbench.runs.checkpoints import checkpoints, create_fork, find_checkpoint, write_checkpoint
 from workbench.runs.directory import RunDirectory, create_run
-from workbench.runs.lineage import create_fork, find_checkpoint, lineage, read_history
 from workbench.runs.liveness import run_status
-from workbench.runs.log import EventLog, read_events
+from workbench.runs.log import EventLog, lineage, read_events, read_history
 from workbench.runs.summary import summarize
 from workbench.views.curves import curves
 
