@@ -14,8 +14,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import merge
@@ -187,3 +189,33 @@ def on_small_disk(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[s
         return subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
 
     return run
+
+
+@pytest.fixture
+def healthy(tiny) -> RunConfig:
+    """The tiny run with a teacher that knows its images, and two steps of warm-up."""
+    return tiny(
+        teacher={"model": "sample:scenes", "chunk_size": 20},
+        optimizer={"warmup_fraction": 0.17},
+        loss={"fd": {"weight": 50.0}},
+    )
+
+
+@pytest.fixture
+def noise_pairs(tmp_path: Path) -> Callable[..., str]:
+    """``noise_pairs(captions, num_broken)``: a CSV of small noise images with these captions."""
+
+    def write(captions: Sequence[str], num_broken: int = 0) -> str:
+        noise = np.random.default_rng(0).integers(0, 256, (len(captions), 12, 12, 3), dtype=np.uint8)
+        lines = ["filepath,title"]
+        for index, (pixels_HWC, caption) in enumerate(zip(noise, captions, strict=True)):
+            file = tmp_path / f"{index}.png"
+            Image.fromarray(pixels_HWC).save(file)
+            if index < num_broken:
+                file.write_bytes(b"not an image")
+            lines.append(f"{file.name},{caption}")
+        csv = tmp_path / "pairs.csv"
+        csv.write_text("\n".join(lines) + "\n")
+        return str(csv)
+
+    return write

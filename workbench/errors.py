@@ -119,3 +119,16 @@ def reason(error: BaseException) -> str:
     if not lines or isinstance(error, KeyError):
         return " ".join([type(error).__name__, *lines[:1]])
     return lines[0]
+
+
+@contextmanager
+def set_by(setting: str) -> Iterator[None]:
+    """Add to the first line of an error which setting to change."""
+    try:
+        yield
+    except ValueError as error:
+        line, newline, table = str(error).partition("\n")
+        end = ":" if table else ""
+        raise ValueError(
+            f"{line.removesuffix(end)}; name another with --set {setting}=SPEC{end}{newline}{table}"
+        ) from None

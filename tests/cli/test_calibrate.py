@@ -87,7 +87,7 @@ def test_calibrated_training_uses_and_prints_the_weights(workbench, tiny_recipe:
 def test_a_run_that_cannot_be_is_refused_before_anything_is_measured(
     workbench, tiny_recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.engine.calibrate.calibrate", lambda *_, **__: pytest.fail("it was measured"))
+    monkeypatch.setattr("workbench.preflight.calibrate.calibrate", lambda *_, **__: pytest.fail("it was measured"))
     create_run(Path("runs"), "one", "")
     Path("file").touch()
     for arguments, remedy in ((["--name", "one"], "choose another --name"), (["--runs", "file"], "--runs DIR")):

@@ -108,7 +108,8 @@ def test_a_partial_model_beside_other_files_is_not_to_be_removed(tmp_path: Path,
 
 
 def test_the_records_of_a_teacher_are_known() -> None:
-    from workbench.engine import import_teacher, publish
+    from workbench.engine import publish
+    from workbench.preflight import import_teacher
 
     assert {publish.METRICS, publish.CONFIG, publish.LOG, import_teacher.RECORD} == set(RECORDS)
 

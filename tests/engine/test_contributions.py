@@ -6,12 +6,12 @@ import pytest
 
 from workbench.engine.build import build_cohort
 from workbench.engine.contributions import MIN_SHARE
-from workbench.engine.doctor.examine import examine_run
 from workbench.engine.gradients import output_norms
 from workbench.engine.loop import train
 from workbench.engine.steering import change
 from workbench.events import StepDone, Warned
 from workbench.models.weights import weights_sha256
+from workbench.preflight.doctor import examine_run
 
 
 def warned(config) -> list[tuple[int, str]]:

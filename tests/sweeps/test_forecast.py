@@ -6,8 +6,8 @@ import tomli_w
 from workbench.config.cells import Cell, Changes
 from workbench.config.run import RunConfig
 from workbench.config.study import load_study
-from workbench.engine.doctor.estimate import Estimate
-from workbench.engine.doctor.forecast import num_validations
+from workbench.preflight.cost import num_validations
+from workbench.preflight.estimate import Estimate
 from workbench.sweeps import forecast
 from workbench.sweeps.confirm import measured_cells, rivals_ahead, trials_ahead
 from workbench.sweeps.forecast import Clock, Cost, make_forecast, measure_costs

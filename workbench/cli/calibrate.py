@@ -26,7 +26,7 @@ from workbench.errors import print_error
 
 if TYPE_CHECKING:
     from workbench.config.run import RunConfig
-    from workbench.engine.calibrate import Calibration, WeightedShare
+    from workbench.preflight.calibrate import Calibration, WeightedShare
 
 
 def calibrate(
@@ -63,9 +63,9 @@ def calibrate(
     """
     from workbench.cli.output import print_json, print_line
     from workbench.config.toml import load_recipe
-    from workbench.engine.calibrate import calibrate as propose
-    from workbench.engine.calibrate import shares_of
-    from workbench.engine.precheck import check_config
+    from workbench.preflight.calibrate import calibrate as propose
+    from workbench.preflight.calibrate import shares_of
+    from workbench.preflight.precheck import check_config
 
     config = load_recipe(recipe, overrides, seed=seed)
     chosen = dict(_parse_share(share) for share in shares or [])
@@ -85,7 +85,7 @@ def calibrate(
 
 def calibrated(config: "RunConfig", runs: Path) -> "RunConfig":
     """The config with weights that give all losses equal shares of the gradient; printed to stderr."""
-    from workbench.engine.calibrate import calibrate as propose
+    from workbench.preflight.calibrate import calibrate as propose
 
     calibration = propose(config, runs_dir=runs)
     weights = ", ".join(f"{loss.name} {loss.proposed.weight:g}" for loss in calibration.losses)

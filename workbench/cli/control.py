@@ -121,7 +121,7 @@ def fork(
     """
     from workbench.cli.train import follow, start_detached_run
     from workbench.engine.fork import Fork, plan_fork, start_fork
-    from workbench.engine.precheck import check_config
+    from workbench.preflight.precheck import check_config
     from workbench.process import check_single_process
     from workbench.runs.checkpoints import CheckpointRemovedError
     from workbench.runs.directory import check_can_create, find_run

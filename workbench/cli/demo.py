@@ -62,7 +62,7 @@ def demo(
     from workbench.cli.output import errors, print_json
     from workbench.cli.progress import interruptible, show
     from workbench.config.toml import load_recipe
-    from workbench.engine.precheck import check_configs
+    from workbench.preflight.precheck import check_configs
     from workbench.process import check_single_process
 
     check_single_process()

@@ -9,8 +9,8 @@ from workbench.cli.completion import complete_recipe
 from workbench.cli.options import DEFAULT_RUNS, RECIPE_HELP, Json, Overrides, RunsDir, Trust
 
 if TYPE_CHECKING:
-    from workbench.engine.doctor.examine import Diagnosis
-    from workbench.engine.doctor.machine import Machine
+    from workbench.preflight.doctor import Diagnosis
+    from workbench.preflight.machine import Machine
 
 
 def doctor(
@@ -61,11 +61,11 @@ def _examine(recipe: str | None, overrides: list[str] | None, runs: Path, max_ti
     if recipe is None:
         if overrides:
             raise ValueError("--set changes a recipe: name one with --recipe, e.g. --recipe clip-kd")
-        from workbench.engine.doctor.examine import examine_machine
+        from workbench.preflight.doctor import examine_machine
 
         return examine_machine(runs)
     from workbench.config.toml import load_recipe
-    from workbench.engine.precheck import check_config
+    from workbench.preflight.precheck import check_config
 
     config = load_recipe(recipe, overrides)
     from workbench.progress import phase
@@ -74,7 +74,7 @@ def _examine(recipe: str | None, overrides: list[str] | None, runs: Path, max_ti
 
     with phase("loading PyTorch"):
         from workbench.cli.output import print_step
-        from workbench.engine.doctor.examine import examine_run
+        from workbench.preflight.doctor import examine_run
 
     return examine_run(config, runs, print_step, max_time_s)
 

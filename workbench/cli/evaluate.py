@@ -54,7 +54,7 @@ def evaluate(
         workbench evaluate sample:scenes --data samples:scenes/test --pairs 500
     """
     from workbench.cli.output import print_json, print_line, print_metrics
-    from workbench.engine.precheck import check_measurement
+    from workbench.preflight.precheck import check_measurement
     from workbench.progress import phase
 
     check_measurement(source, data, runs)

@@ -125,7 +125,7 @@ def _check_learning(
 ) -> None:
     """Check the options of ``--auto``, and that its data exists; without ``--auto``, refuse them."""
     from workbench.engine.learn_masks import masks_config
-    from workbench.engine.precheck import check_config
+    from workbench.preflight.precheck import check_config
 
     if auto is None:
         if data is not None or steps is not None:

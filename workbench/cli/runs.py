@@ -188,7 +188,7 @@ def resume(
     """
     from workbench.cli.train import follow
     from workbench.config.toml import load_run_config
-    from workbench.engine.precheck import check_config
+    from workbench.preflight.precheck import check_config
     from workbench.process import check_single_process
     from workbench.runs.directory import find_run
     from workbench.runs.liveness import run_status

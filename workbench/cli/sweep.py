@@ -90,7 +90,7 @@ def sweep(
     """
     from workbench.config.cells import Changes, cells_of, example_cell
     from workbench.config.study import stored_name
-    from workbench.engine.precheck import check_configs, check_objectives
+    from workbench.preflight.precheck import check_configs, check_objectives
     from workbench.process import check_single_process
     from workbench.runs.summary import find_trainable
     from workbench.sweeps.by_hand import check_by_hand

@@ -24,7 +24,7 @@ from workbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from workbench.engine.import_teacher import ImportedTeacher
+    from workbench.preflight.import_teacher import ImportedTeacher
 
 app = typer.Typer(help="Train, import and cache teachers.", no_args_is_help=True)
 app.command()(teacher_cache.cache)
@@ -128,7 +128,7 @@ def import_(
     if data is not None:
         check_spec(data, "validation")
     with phase("loading PyTorch"):
-        from workbench.engine.import_teacher import import_teacher
+        from workbench.preflight.import_teacher import import_teacher
 
     imported = import_teacher(source, data, num_pairs=num_pairs, runs_dir=runs)
     with writing(folder):

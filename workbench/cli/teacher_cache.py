@@ -88,9 +88,9 @@ def _make(
 ) -> None:
     from workbench.cli.output import print_json, print_line
     from workbench.config.toml import load_recipe
-    from workbench.engine.precheck import check_config
     from workbench.engine.teacher_cache.store import listed
     from workbench.errors import unknown
+    from workbench.preflight.precheck import check_config
 
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype of a teacher cache", dtype, DTYPES)

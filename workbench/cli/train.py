@@ -92,7 +92,7 @@ def checked_run(
         ValueError: the run cannot be created, or its config cannot be trained.
     """
     from workbench.config.toml import load_recipe
-    from workbench.engine.precheck import check_config
+    from workbench.preflight.precheck import check_config
     from workbench.process import check_single_process
     from workbench.runs.directory import check_can_create, new_run_id
 

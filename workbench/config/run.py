@@ -305,3 +305,18 @@ class RunConfig(Config):
                 ),
             }
         )
+
+
+def check_cacheable(config: RunConfig) -> None:
+    """Refuse a teacher cache for a run without a teacher, or with a new view in every epoch.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    if not config.teacher.model:
+        raise ValueError("there is no teacher to cache: name one with --set teacher.model=SPEC")
+    if not config.data.views:
+        raise ValueError(
+            "data.views = 0 makes new views in every epoch, which cannot be cached: fix their number, as in "
+            "--set data.views=3, or leave the cache at auto"
+        )

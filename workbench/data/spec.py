@@ -94,6 +94,11 @@ def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
     return [(split, spec, number) for split, spec, number in chosen if spec]
 
 
+def no_held_out_pairs(source: str) -> ValueError:
+    """The error for evaluating a model without pairs."""
+    return ValueError(f"{source} names no held-out pairs: name some with --data SPEC")
+
+
 def sample_set_of(spec: str) -> str:
     """The NAME of a SPEC that is ``samples:NAME[/SPLIT]``; empty for any other."""
     is_sample = spec.startswith("samples:") and not mixture_parts(spec)

@@ -20,11 +20,11 @@ from workbench.engine.cohort import Cohort
 from workbench.engine.device import has_batch_norm, placed, resolve_device, resolved
 from workbench.engine.evaluate import Evaluator
 from workbench.engine.member import Member
-from workbench.engine.precheck import set_by
 from workbench.engine.resume import Start, check_same_inputs, check_same_losses, restore_together
 from workbench.engine.stages import inherited_student, make_state
 from workbench.engine.state import TrainState
 from workbench.engine.teacher_cache.choice import open_cache
+from workbench.errors import set_by
 from workbench.inheritance.inheritance_map import InheritanceMap
 from workbench.losses.base import Widths, numbered
 from workbench.losses.learnt import LearnedParts

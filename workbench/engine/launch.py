@@ -13,10 +13,10 @@ from workbench.config.steering import Origin
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import machine_facts, resolve_device, resolved
-from workbench.engine.doctor.at_start import start_warnings
 from workbench.engine.loop import train
 from workbench.engine.paths import moved, moved_before, record_move
 from workbench.engine.resume import check_moved, check_unchanged, remarks
+from workbench.engine.start_checks import start_warnings
 from workbench.events import Event, RunResumed, Warned
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.liveness import RunLock, take_commands

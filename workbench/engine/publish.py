@@ -11,7 +11,7 @@ from workbench.config.toml import load_run_config
 from workbench.data.spec import evaluated_splits
 from workbench.engine.build import make_evaluator
 from workbench.engine.device import resolve_device
-from workbench.engine.doctor.checks import beats_chance, mean_recall
+from workbench.evaluation.chance import beats_chance, mean_recall
 from workbench.events import StepDone
 from workbench.files import new_folder
 from workbench.models.counting import count_parameters

@@ -9,12 +9,11 @@ import torch
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_run_config
-from workbench.data.spec import evaluated_splits
+from workbench.data.spec import evaluated_splits, no_held_out_pairs
 from workbench.engine.build import learned_widths, load_teacher, make_evaluator, make_objective
 from workbench.engine.checkpoint import TRAINING, load_learned
 from workbench.engine.device import resolve_device
 from workbench.engine.evaluate import Measured
-from workbench.engine.precheck import no_held_out_pairs
 from workbench.losses.learnt import LearnedParts
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip

@@ -2,12 +2,36 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from math import comb
+from math import comb, sqrt
 
 import torch
 from torch import Tensor
 
 from workbench.evaluation.ranks import paired_blocks
+
+CLEARLY = 5.0  # standard errors above chance, which the best of several metrics does not reach by luck
+
+
+def errors_above_chance(score: float, chance: float, num_queries: int, error: float = 0.0) -> float:
+    """Standard errors by which a score is above chance; 0 where chance itself has no spread.
+
+    Args:
+        error: that of the score; the error of random answers is taken if it is larger.
+    """
+    largest = max(error, sqrt(chance * (1 - chance) / num_queries))
+    return (score - chance) / largest if largest else 0.0
+
+
+def beats_chance(score: float, chance: float, num_queries: int) -> bool | None:
+    """Whether a score is significantly above chance; None where even a perfect one could not be."""
+    if errors_above_chance(1.0, chance, num_queries) <= CLEARLY:
+        return None
+    return errors_above_chance(score, chance, num_queries) > CLEARLY
+
+
+def mean_recall(metrics: Mapping[str, float]) -> float:
+    """R@1, the mean of both directions."""
+    return (metrics["image_to_text_r1"] + metrics["text_to_image_r1"]) / 2
 
 
 def constant_recall(

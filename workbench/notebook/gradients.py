@@ -93,7 +93,7 @@ class GradientExplorer(Explorer):
         Raises:
             ValueError: there is only one loss, or a loss has no gradient at the towers.
         """
-        from workbench.engine.calibrate import balanced_weights
+        from workbench.preflight.calibrate import balanced_weights
 
         self.check()
         snapshot = next(one for one in self._snapshots if one.step == self.step.value)

@@ -15,11 +15,11 @@ from workbench.data.spec import evaluated_splits
 from workbench.engine.build import build_cohort, make_evaluator
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb, resolve_device
-from workbench.engine.doctor.estimate import estimate_step
-from workbench.engine.doctor.forecast import num_new_steps, num_validations
-from workbench.engine.doctor.trial import StepTiming, mean_timing, step_timings
 from workbench.engine.member import Member
 from workbench.formatting import duration, size
+from workbench.preflight.cost import num_new_steps, num_validations
+from workbench.preflight.estimate import estimate_step
+from workbench.preflight.trial import StepTiming, mean_timing, step_timings
 from workbench.process import MIB, MUCH_OF_MEMORY, memory_mb
 from workbench.progress import track
 from workbench.sweeps.plan import Group

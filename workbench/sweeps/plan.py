@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from workbench.config.cells import Cell
 from workbench.config.study import Study
 from workbench.engine.build import SHARED
-from workbench.engine.precheck import check_objectives
 from workbench.losses.objective import Objective
+from workbench.preflight.precheck import check_objectives
 
 
 def check_study(study: Study, cells: Sequence[Cell]) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.config.cells import Cell, base_config, cells_of, example_cells, with_steps
 from workbench.config.study import Study
-from workbench.engine.precheck import OF_THE_RUN
 from workbench.errors import unknown
+from workbench.preflight.precheck import OF_THE_RUN
 from workbench.runs.summary import save_copy
 from workbench.sweeps.confirm import (
     best_trials,

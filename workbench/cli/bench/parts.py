@@ -152,7 +152,7 @@ def step(
         workbench bench step --trace step.json
     """
     from workbench.config.toml import load_recipe
-    from workbench.engine.precheck import check_config
+    from workbench.preflight.precheck import check_config
 
     check_config(load_recipe(recipe, overrides), DEFAULT_RUNS)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read when torch loads: silences its profiler's log

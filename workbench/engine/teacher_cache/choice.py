@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from workbench.config.run import RunConfig
+from workbench.config.run import RunConfig, check_cacheable
 from workbench.data.batches import BatchStream
 from workbench.engine.device import machine_facts
-from workbench.engine.precheck import check_cacheable
 from workbench.engine.teacher_cache.build import Builder, CacheForecast
 from workbench.engine.teacher_cache.identity import Identity
 from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home, why_missing

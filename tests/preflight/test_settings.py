@@ -2,7 +2,7 @@ import pytest
 
 from workbench.engine.build import make_objective
 from workbench.engine.device import resolved
-from workbench.engine.doctor.settings import setting_findings, share_findings
+from workbench.preflight.settings import setting_findings, share_findings
 
 
 def findings(config, num_pairs: int = 60, precisions: tuple[str, ...] = ("fp32",)):

@@ -3,15 +3,14 @@
 Building a run checks the same and more; these report a typo in a fraction of a second.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from workbench.config.cells import Cell
-from workbench.config.run import INHERITED, RunConfig
+from workbench.config.run import INHERITED, RunConfig, check_cacheable
 from workbench.config.study import Study
-from workbench.data.spec import check_spec, evaluated_splits
-from workbench.errors import unknown
+from workbench.data.spec import check_spec, evaluated_splits, no_held_out_pairs
+from workbench.errors import set_by, unknown
 from workbench.losses.declared import check_losses
 from workbench.models.names import check_model, check_source, is_run
 from workbench.views.metrics import METRIC_LABELS
@@ -56,21 +55,6 @@ def check_configs(configs: Iterable[RunConfig], runs_dir: Path) -> None:
         check_config(config, runs_dir)
 
 
-def check_cacheable(config: RunConfig) -> None:
-    """Refuse a teacher cache for a run without a teacher, or with a new view in every epoch.
-
-    Raises:
-        ValueError: with the remedy.
-    """
-    if not config.teacher.model:
-        raise ValueError("there is no teacher to cache: name one with --set teacher.model=SPEC")
-    if not config.data.views:
-        raise ValueError(
-            "data.views = 0 makes new views in every epoch, which cannot be cached: fix their number, as in "
-            "--set data.views=3, or leave the cache at auto"
-        )
-
-
 def check_objectives(study: Study, cells: Sequence[Cell]) -> None:
     """Refuse objectives and budgets that the runs of a study never measure.
 
@@ -113,21 +97,3 @@ def check_measurement(source: str, data: str | None, runs_dir: Path) -> None:
         check_spec(data, "validation")
     elif not is_run(source, runs_dir) and not Path(source).is_dir():
         raise no_held_out_pairs(source)
-
-
-def no_held_out_pairs(source: str) -> ValueError:
-    """The error for evaluating a model without pairs."""
-    return ValueError(f"{source} names no held-out pairs: name some with --data SPEC")
-
-
-@contextmanager
-def set_by(setting: str) -> Iterator[None]:
-    """Add to the first line of an error which setting to change."""
-    try:
-        yield
-    except ValueError as error:
-        line, newline, table = str(error).partition("\n")
-        end = ":" if table else ""
-        raise ValueError(
-            f"{line.removesuffix(end)}; name another with --set {setting}=SPEC{end}{newline}{table}"
-        ) from None

@@ -3,7 +3,9 @@ from dataclasses import replace
 import pytest
 
 from workbench.engine.build import build_cohort
-from workbench.engine.doctor.forecast import (
+from workbench.engine.loop import train
+from workbench.events import EvalDone
+from workbench.preflight.cost import (
     Evaluations,
     RunForecast,
     does_not_fit,
@@ -12,9 +14,7 @@ from workbench.engine.doctor.forecast import (
     make_forecast,
     num_validations,
 )
-from workbench.engine.doctor.trial import StepTiming, StepTrial
-from workbench.engine.loop import train
-from workbench.events import EvalDone
+from workbench.preflight.trial import StepTiming, StepTrial
 
 TRIAL = StepTrial(6, StepTiming(wait_s=0.5, teacher_forward_s=2.0, learn_s={"run": 1.0}), 0.25, 1000.0, None, 120, 0)
 SOUND = RunForecast(100, 50.0, 1.0, 200.0, 20.0, 4, 1000.0, 8000.0, 50.0)

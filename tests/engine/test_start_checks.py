@@ -3,16 +3,16 @@ from pathlib import Path
 
 import pytest
 
+from workbench.engine import start_checks
 from workbench.engine.build import build_cohort
-from workbench.engine.doctor import at_start
-from workbench.engine.doctor.at_start import start_warnings, teacher_level
 from workbench.engine.launch import create, launch, relaunch
+from workbench.engine.start_checks import start_warnings, teacher_level
 from workbench.events import RunResumed, Warned
 
 
 @pytest.fixture(autouse=True)
 def _no_levels_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(at_start, "cache_dir", lambda: tmp_path / "levels")
+    monkeypatch.setattr(start_checks, "cache_dir", lambda: tmp_path / "levels")
 
 
 def warnings_of(config) -> list[str]:
@@ -35,8 +35,8 @@ def test_a_teacher_that_no_loss_needs_is_not_tried(tiny) -> None:
     assert warnings_of(tiny(loss=off)) == []
 
 
-def test_words_that_neither_model_knows_are_named(healthy, pairs) -> None:
-    spec = pairs([f"xylophone quagmire zeppelin{i}" for i in range(60)])
+def test_words_that_neither_model_knows_are_named(healthy, noise_pairs) -> None:
+    spec = noise_pairs([f"xylophone quagmire zeppelin{i}" for i in range(60)])
     data = healthy.data.model_copy(update={"train": spec, "validation": ""})
     found = warnings_of(healthy.model_copy(update={"data": data}))
     assert [warning.partition(":")[0] for warning in found] == ["student's words", "teacher's words"]
@@ -53,14 +53,14 @@ def test_too_few_pairs_are_reported(healthy) -> None:
 def test_of_many_pairs_a_few_are_embedded_and_a_slow_teacher_sees_fewer(
     healthy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(at_start, "NUM_PAIRS", 20)
-    monkeypatch.setattr(at_start, "CHUNK", 10)
+    monkeypatch.setattr(start_checks, "NUM_PAIRS", 20)
+    monkeypatch.setattr(start_checks, "CHUNK", 10)
     cohort = build_cohort({"run": healthy})
     evaluator = cohort.evaluators["validation"]
     few = teacher_level(evaluator, cohort.teacher)
     assert few.num_pairs == 20
     assert not evaluator.knows_teacher
-    monkeypatch.setattr(at_start, "ENOUGH_S", 0.0)
+    monkeypatch.setattr(start_checks, "ENOUGH_S", 0.0)
     assert teacher_level(evaluator, cohort.teacher).num_pairs == 10
     evaluator.teacher_pairs()
     assert teacher_level(evaluator, cohort.teacher) == few  # to the same pairs, whatever the size of a forward
@@ -71,11 +71,11 @@ def test_what_took_long_is_kept_for_the_next_run(healthy, tmp_path: Path, monkey
     evaluator = cohort.evaluators["validation"]
     teacher_level(evaluator, cohort.teacher)
     assert not (tmp_path / "levels").exists()
-    monkeypatch.setattr(at_start, "WORTH_KEEPING_S", 0.0)
+    monkeypatch.setattr(start_checks, "WORTH_KEEPING_S", 0.0)
     level = teacher_level(evaluator, cohort.teacher)
     (kept,) = (tmp_path / "levels" / "teacher-levels").iterdir()
     assert json.loads(kept.read_text()) == level.model_dump()
-    monkeypatch.setattr(at_start, "_measure", lambda *_: 1 / 0)
+    monkeypatch.setattr(start_checks, "_measure", lambda *_: 1 / 0)
     assert teacher_level(evaluator, cohort.teacher) == level
 
 

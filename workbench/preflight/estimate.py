@@ -9,15 +9,15 @@ import torch
 from workbench.embeddings import Batch, InputSpec
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import now_s, peak_memory_mb
-from workbench.engine.doctor.checks import NUM_PAIRS as NUM_LOOKED_AT
-from workbench.engine.doctor.forecast import FASTER, all_evaluations, num_new_steps, time_finding
-from workbench.engine.doctor.machine import Finding
-from workbench.engine.doctor.trial import LEAST_STEPS, StepTiming
 from workbench.engine.member import Member
+from workbench.engine.start_checks import Finding
 from workbench.engine.step import encode
 from workbench.engine.teacher_outputs import fits_in_memory
 from workbench.formatting import duration
 from workbench.models.teacher import Teacher
+from workbench.preflight.checks import NUM_PAIRS as NUM_LOOKED_AT
+from workbench.preflight.cost import FASTER, all_evaluations, num_new_steps, time_finding
+from workbench.preflight.trial import LEAST_STEPS, StepTiming
 from workbench.progress import phase
 
 SIZES = (2, 8)  # pairs of a measurement; the first is a warm-up

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from workbench.engine.doctor import estimate, examine
-from workbench.engine.doctor.estimate import Estimate
-from workbench.engine.doctor.examine import examine_machine, examine_run
 from workbench.engine.member import Member
+from workbench.preflight import doctor, estimate
+from workbench.preflight.doctor import examine_machine, examine_run
+from workbench.preflight.estimate import Estimate
 
 OF_THE_MACHINE = {"device", "RAM", "threads", "load", "runs folder", "cache folder"}
 
@@ -56,8 +56,8 @@ def test_a_run_that_only_tests_is_timed_too(tiny) -> None:
 
 
 def test_of_many_held_out_pairs_some_are_measured(tiny, one, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examine, "MOST_MEASURED", 30)
-    monkeypatch.setattr(examine, "SOME_MEASURED", 20)
+    monkeypatch.setattr(doctor, "MOST_MEASURED", 30)
+    monkeypatch.setattr(doctor, "SOME_MEASURED", 20)
     assert "on 20 validation pairs" in one(examine_run(tiny()).findings, "teacher").message
 
 
@@ -87,8 +87,8 @@ def test_a_run_that_this_machine_cannot_do_is_estimated_and_not_tried(
 ) -> None:
     slow = Estimate(teacher_forward_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
     monkeypatch.setattr(estimate, "estimate_step", lambda _: slow)
-    monkeypatch.setattr(examine, "try_steps", lambda _: 1 / 0)
-    monkeypatch.setattr(examine, "measure_affinities", lambda _: 1 / 0)
+    monkeypatch.setattr(doctor, "try_steps", lambda _: 1 / 0)
+    monkeypatch.setattr(doctor, "measure_affinities", lambda _: 1 / 0)
     train = healthy.train.model_copy(update={"num_steps": 10**5})
     diagnosis = examine_run(healthy.model_copy(update={"train": train}))
     found = one(diagnosis.findings, "time")

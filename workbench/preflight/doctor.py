@@ -10,17 +10,18 @@ from workbench.data.spec import evaluated_splits
 from workbench.engine.build import build_cohort, make_evaluator
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb, resolve_device
-from workbench.engine.doctor.checks import (
+from workbench.engine.evaluate import Evaluator
+from workbench.engine.start_checks import Finding, teacher_finding
+from workbench.evaluation.chance import mean_recall
+from workbench.formatting import duration
+from workbench.preflight.checks import (
     affinity_finding,
-    chance_recall,
     image_finding,
     input_findings,
     measure_affinities,
     reading_findings,
-    recall_finding,
 )
-from workbench.engine.doctor.estimate import RunEstimate, estimate_run
-from workbench.engine.doctor.forecast import (
+from workbench.preflight.cost import (
     Evaluations,
     RunForecast,
     all_evaluations,
@@ -28,11 +29,10 @@ from workbench.engine.doctor.forecast import (
     forecast_findings,
     make_forecast,
 )
-from workbench.engine.doctor.machine import Finding, Machine, inspect_machine, machine_findings
-from workbench.engine.doctor.settings import setting_findings, share_findings
-from workbench.engine.doctor.trial import StepTrial, try_steps
-from workbench.engine.evaluate import Evaluator
-from workbench.formatting import duration
+from workbench.preflight.estimate import RunEstimate, estimate_run
+from workbench.preflight.machine import Machine, inspect_machine, machine_findings
+from workbench.preflight.settings import setting_findings, share_findings
+from workbench.preflight.trial import StepTrial, try_steps
 
 MAX_TIME_S = 120.0  # trial steps that would take longer are skipped
 MOST_MEASURED = 2000  # held-out images; of more, only SOME_MEASURED are evaluated and the time is extrapolated
@@ -152,7 +152,6 @@ def _of_trial(cohort: Cohort, trial: StepTrial) -> Iterator[Finding]:
 def _measure(cohort: Cohort, report: Report) -> tuple[list[Finding], Evaluations]:
     """The teacher's recall, and the time of the run's evaluations."""
     (member,) = cohort.members
-    config = member.config
     if not cohort.evaluators:
         remedy = "name held-out pairs with --set data.validation=SPEC"
         return [Finding("evaluation", "warning", "nothing is evaluated", remedy)], Evaluations(0, 0.0, 0.0)
@@ -168,7 +167,8 @@ def _measure(cohort: Cohort, report: Report) -> tuple[list[Finding], Evaluations
     if cohort.teacher:
         measured = few.measure_teacher()
         teacher_s = measured.elapsed_s / measured.num_pairs
-        findings.append(recall_finding(measured, chance_recall(few.pairs, config.evaluate.block_size), split))
+        recall, chance = mean_recall(measured.metrics), mean_recall(measured.chance)
+        findings.append(teacher_finding(recall, chance, measured.num_pairs, split))
     student = few.measure(member.state.student, member.state.learnt, member.objective.losses)
     student_s = student.elapsed_s / student.num_pairs
     return findings, all_evaluations(cohort, student_s, teacher_s)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from workbench.engine.build import build_cohort
-from workbench.engine.doctor import estimate
-from workbench.engine.doctor.estimate import Estimate, estimate_step
-from workbench.engine.doctor.trial import mean_timing, step_timings
+from workbench.preflight import estimate
+from workbench.preflight.estimate import Estimate, estimate_step
+from workbench.preflight.trial import mean_timing, step_timings
 
 
 def test_a_step_scales_with_its_pairs_and_teacher_forwards_are_padded() -> None:

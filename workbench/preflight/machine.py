@@ -7,39 +7,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from workbench.engine.start_checks import Finding
 from workbench.process import MIB, free_bytes, is_writable, memory_mb, this_host, usable_cores
 from workbench.resources import cache_dir
-
-Level = Literal["ok", "warning", "problem"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of a check.
-
-    Attributes:
-        check: its name, one to three words.
-        level: a warning needs a decision; a problem means that the run would be wasted.
-        message: one clause.
-        remedy: empty if the level is ok.
-    """
-
-    check: str
-    level: Level
-    message: str
-    remedy: str = ""
-
-    def __post_init__(self) -> None:
-        assert bool(self.remedy) == (self.level != "ok"), "a warning or problem has a remedy, and ok has none"
-
-    def to_json(self) -> dict[str, str]:
-        """One of the ``findings`` of ``--json``."""
-        return asdict(self)
-
 
 LEAST_DISK_MB = 2 * 2**10
 LEAST_MEMORY_MB = 2 * 2**10

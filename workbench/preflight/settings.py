@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from workbench.config.run import RunConfig
-from workbench.engine.doctor.machine import Finding
+from workbench.engine.start_checks import Finding
 from workbench.losses.base import REFERENCE_BATCH_SIZE, REFERENCE_WIDTH
 from workbench.losses.objective import Objective
 

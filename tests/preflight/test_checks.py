@@ -6,22 +6,21 @@ import torch
 from workbench.data.spec import open_dataset
 from workbench.embeddings import Embeddings
 from workbench.engine.build import build_cohort
-from workbench.engine.doctor import checks
-from workbench.engine.doctor.checks import (
-    Affinities,
-    affinity_finding,
-    chance_recall,
-    image_finding,
-    input_findings,
-    measure_affinities,
-    recall_finding,
-    share_unknown,
-)
-from workbench.engine.doctor.trial import StepTiming, StepTrial
+from workbench.engine.start_checks import share_unknown, teacher_finding
 from workbench.evaluation.agreement import affinity_entropy
+from workbench.evaluation.chance import mean_recall
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 from workbench.models.tokenizers import BytePairTokenizer, WordTokenizer
+from workbench.preflight import checks
+from workbench.preflight.checks import (
+    Affinities,
+    affinity_finding,
+    image_finding,
+    input_findings,
+    measure_affinities,
+)
+from workbench.preflight.trial import StepTiming, StepTrial
 
 
 @pytest.fixture
@@ -51,20 +50,20 @@ def test_the_samples_suit_the_tiny_student(look, one) -> None:
     assert "images of 16 and 48 pixels" in one(found, "model inputs").message
 
 
-def test_shared_captions_are_warned_of(look, pairs, one) -> None:
-    found = one(look(pairs([f"a red circle {'left' if i % 2 else 'right'}" for i in range(40)])), "captions")
+def test_shared_captions_are_warned_of(look, noise_pairs, one) -> None:
+    found = one(look(noise_pairs([f"a red circle {'left' if i % 2 else 'right'}" for i in range(40)])), "captions")
     assert found.level == "warning"
     assert "40, 2 of them different: 9.3 of a pair's 19" in found.message
 
 
-def test_cut_captions_are_warned_of(look, pairs, one) -> None:
-    found = one(look(pairs([f"{'a red circle ' * 10}{i}" for i in range(40)])), "caption length")
+def test_cut_captions_are_warned_of(look, noise_pairs, one) -> None:
+    found = one(look(noise_pairs([f"{'a red circle ' * 10}{i}" for i in range(40)])), "caption length")
     assert found.level == "warning"
     assert "100% fill the 20 tokens" in found.message
 
 
-def test_unknown_words_are_a_problem_of_the_model_that_does_not_know_them(look, pairs, one, tiny_models) -> None:
-    spec = pairs([f"xylophone quagmire zeppelin{i}" for i in range(40)])
+def test_unknown_words_are_a_problem_of_the_model_that_does_not_know_them(look, noise_pairs, one, tiny_models) -> None:
+    spec = noise_pairs([f"xylophone quagmire zeppelin{i}" for i in range(40)])
     found = look(spec)
     assert one(found, "student's words").level == one(found, "teacher's words").level == "problem"
     assert one(found, "student's words").remedy == "--set student.tokenizer=bpe"
@@ -73,8 +72,8 @@ def test_unknown_words_are_a_problem_of_the_model_that_does_not_know_them(look, 
     assert one(found, "student's words").remedy.startswith("start from a student")
 
 
-def test_byte_pairs_know_all_words(look, pairs, one) -> None:
-    found = look(pairs([f"xylophone quagmire {i}" for i in range(40)]), tokenizer="bpe")
+def test_byte_pairs_know_all_words(look, noise_pairs, one) -> None:
+    found = look(noise_pairs([f"xylophone quagmire {i}" for i in range(40)]), tokenizer="bpe")
     assert "student's words" not in {finding.check for finding in found}
     assert "tokenizers (49,408 byte pairs in 20 tokens and " in one(found, "model inputs").message
 
@@ -95,8 +94,8 @@ def test_broken_images_are_counted(num_replaced: int, level: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:left out", "ignore:.*have a number or an id")
-def test_what_was_left_out_is_a_warning(look, pairs, one, tmp_path) -> None:
-    found = one(look(pairs([*(f"a red circle {i}" for i in range(39)), ""])), "training data")
+def test_what_was_left_out_is_a_warning(look, noise_pairs, one, tmp_path) -> None:
+    found = one(look(noise_pairs([*(f"a red circle {i}" for i in range(39)), ""])), "training data")
     assert found.level == "warning"
     assert "1 of 40 (1 blank" in found.message
     for name in ("0", "1"):
@@ -107,7 +106,10 @@ def test_what_was_left_out_is_a_warning(look, pairs, one, tmp_path) -> None:
 
 def recall(config):
     evaluator = build_cohort({"run": config}).evaluators["validation"]
-    return recall_finding(evaluator.measure_teacher(), chance_recall(evaluator.pairs, 1000), "validation")
+    measured = evaluator.measure_teacher()
+    return teacher_finding(
+        mean_recall(measured.metrics), mean_recall(measured.chance), measured.num_pairs, "validation"
+    )
 
 
 def test_a_teacher_that_knows_the_data_beats_chance(healthy) -> None:
@@ -119,19 +121,6 @@ def test_a_teacher_with_random_weights_is_a_problem(tiny) -> None:
     assert found.level == "problem"
     assert "no better than guessing" in found.message
     assert "teacher.model" in found.remedy
-
-
-class _Pairs:
-    def __init__(self, groups: list[str]) -> None:
-        self.image_group_N, self.num_images = groups, len(groups)
-
-
-def test_chance_is_one_in_a_block_and_more_where_groups_are_shared() -> None:
-    assert chance_recall(_Pairs([str(i) for i in range(40)]), 1000) == pytest.approx(1 / 40)
-    assert chance_recall(_Pairs([str(i) for i in range(40)]), 10) == pytest.approx(1 / 10)
-    assert chance_recall(_Pairs(["cat"] * 20 + ["dog"] * 20), 1000) == pytest.approx(1 / 2)
-    assert chance_recall(_Pairs(["cat"] * 7), 1000) == pytest.approx(1)
-    assert chance_recall(_Pairs(["cat"]), 1000) == 1
 
 
 def test_entropies_are_those_of_the_teachers_own_embeddings(healthy) -> None:

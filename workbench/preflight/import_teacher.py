@@ -1,7 +1,6 @@
 """Import a teacher: find its activation and image normalization, check that it beats chance, and save a folder."""
 
 import json
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from workbench.data.spec import evaluated_splits
 from workbench.engine.device import resolve_device
 from workbench.engine.evaluate import Evaluator
 from workbench.evaluation.agreement import BLOCK_SIZE, affinity_entropy
+from workbench.evaluation.chance import CLEARLY, errors_above_chance
 from workbench.files import new_folder
 from workbench.models.clip import Clip
 from workbench.models.counting import count_parameters
@@ -32,7 +32,6 @@ from workbench.statistics.intervals import paired_gain
 RECORD = "teacher.json"
 DEFAULT_DATA = "samples:emoji"
 CHUNK = 64  # pairs in one forward; the last is padded
-CLEAR = 5.0  # standard errors above chance, for the best of about six metrics
 DIRECTIONS = ("image_to_text_r1", "text_to_image_r1")
 
 
@@ -62,9 +61,7 @@ class Candidate:
         return self.blind.keys() & self.measured.metrics.keys()
 
     def _margin(self, name: str, value: float, error: float) -> float:
-        guessed = self.blind[name]
-        largest = max(error, math.sqrt(guessed * (1 - guessed) / len(self.measured.hits[name])))
-        return (value - guessed) / largest if largest else 0.0
+        return errors_above_chance(value, self.blind[name], len(self.measured.hits[name]), error)
 
     @cached_property
     def entropy(self) -> float:
@@ -167,14 +164,14 @@ def import_teacher(
     with phase(f"opening {data}"):
         pairs = open_evaluation_set(data, "validation", num_pairs)
     candidate, other = Candidate(model, pairs), None
-    if candidate.largest_margin < CLEAR:
+    if candidate.largest_margin < CLEARLY:
         raise ValueError(f"{pairs.num_images} pairs of {data} are too few to tell a teacher from guessing: give more")
     if _leaves_activation_open(spec):
         other = Candidate(_variant(model, quick_gelu=not model.config.get("quick_gelu")), pairs)
         if candidate.is_clearly_below(other):
             candidate, other = other, candidate
     candidate, normalized = _best_normalized(candidate, _open_normalizations(spec))
-    if candidate.margin < CLEAR:
+    if candidate.margin < CLEARLY:
         raise ValueError(f"{source} does not beat guessing on {data}: {_diagnosis(candidate, other)}")
     return ImportedTeacher(source, data, candidate, other, normalized)
 
@@ -236,7 +233,7 @@ def _diagnosis(candidate: Candidate, other: Candidate | None) -> str:
         if choice == (candidate.model.mean, candidate.model.std):
             continue
         normalized = Candidate(_variant(candidate.model, **choice._asdict()), candidate.evaluator.pairs)
-        if normalized.margin >= CLEAR:
+        if normalized.margin >= CLEARLY:
             return (
                 f"{found}; its images were normalized otherwise: with {name} it has {normalized.recall}; write "
                 "these values into preprocess_cfg of a model folder"

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from workbench.engine.build import build_cohort
-from workbench.engine.doctor import trial
-from workbench.engine.doctor.trial import LEAST_STEPS, MOST_STEPS, StepTiming, mean_timing, step_timings, try_steps
 from workbench.engine.gradients import diagnose
 from workbench.engine.loop import train
 from workbench.engine.member import Member
+from workbench.preflight import trial
+from workbench.preflight.trial import LEAST_STEPS, MOST_STEPS, StepTiming, mean_timing, step_timings, try_steps
 
 
 def test_a_few_steps_are_timed_and_the_weights_put_back(tiny) -> None:
@@ -59,8 +59,8 @@ def test_a_step_that_is_not_finite_is_noticed(tiny) -> None:
     assert found.divergence.step > 1
 
 
-def test_bad_images_are_counted(tiny, pairs) -> None:
-    spec = pairs([f"picture {i}" for i in range(60)], num_broken=1)
+def test_bad_images_are_counted(tiny, noise_pairs) -> None:
+    spec = noise_pairs([f"picture {i}" for i in range(60)], num_broken=1)
     found = try_steps(build_cohort({"run": tiny(data={"train": spec, "validation": ""})}))
     assert found.num_replaced >= 1
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from workbench.engine.doctor.machine import Finding, Gpu, Machine, Storage, inspect_machine, machine_findings
+from workbench.engine.start_checks import Finding
+from workbench.preflight.machine import Gpu, Machine, Storage, inspect_machine, machine_findings
 
 PLENTY_MB = 100_000.0
 

@@ -8,7 +8,7 @@ from workbench.config.cells import Cell, cells_of
 from workbench.config.study import Study, load_study, studies
 from workbench.config.toml import load_recipe, recipes
 from workbench.engine.build import build_cohort
-from workbench.engine.precheck import check_config, check_configs, check_objectives
+from workbench.preflight.precheck import check_config, check_configs, check_objectives
 
 OF_ONES_OWN = ["data.train=samples:scenes", "data.validation=", "data.test=", "teacher.model=sample:scenes"]
 

@@ -194,7 +194,7 @@ def _checked_time_s(cohort: "Cohort") -> float:
     Raises:
         ValueError: it would take more than an hour on this machine.
     """
-    from workbench.engine.doctor.estimate import FORWARD, estimate_step
+    from workbench.preflight.estimate import FORWARD, estimate_step
 
     (member,) = cohort.members
     timing = estimate_step(cohort).timing(cohort.batch_size)

@@ -3,34 +3,27 @@
 Shape letters: N pairs · D embedding width."""
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from workbench.data.captions import NUM_TOKENIZED, captions_of, share_filling
+from workbench.data.captions import captions_of, share_filling
 from workbench.data.check import MANY_CUT, MANY_FALSE_NEGATIVES
 from workbench.data.dataset import Dataset
-from workbench.data.evaluation_set import EvaluationSet
-from workbench.data.sources.files import spread
 from workbench.data.unusable import MAX_SHARE, Reading
 from workbench.embeddings import Embeddings, InputSpec
 from workbench.engine.cohort import Cohort
-from workbench.engine.doctor.machine import Finding, Level
-from workbench.engine.doctor.trial import StepTrial
-from workbench.engine.evaluate import Measured
+from workbench.engine.start_checks import Finding, word_findings
 from workbench.evaluation.agreement import affinity_entropy
 from workbench.losses.base import Loss
 from workbench.losses.scale import ScaleChoice
 from workbench.models.clip import Clip
 from workbench.models.teacher import Teacher
 from workbench.models.tokenizers import WordTokenizer
+from workbench.preflight.trial import StepTrial
 
-SOME_UNKNOWN = 0.05  # of the words of the captions
-MANY_UNKNOWN = 0.2
 SOME_REPLACED = 0.01  # of the images
 
 
@@ -83,37 +76,6 @@ def _lengths(dataset: Dataset, form: InputSpec) -> Finding:
     return Finding("caption length", "ok", message)
 
 
-def word_findings(dataset: Dataset, student: Clip, teacher: Teacher | None, student_spec: str) -> Iterator[Finding]:
-    """Whether the word list of each model has the words of some captions."""
-    texts = [dataset.text(index).captions[0] for index in spread(len(dataset), NUM_TOKENIZED)]
-    has_weights = "@" in student_spec or student_spec.startswith(("run:", "sample:")) or Path(student_spec).is_dir()
-    remedies = {
-        "student": "start from a student whose tokenizer knows them" if has_weights else "--set student.tokenizer=bpe",
-        "teacher": "name a teacher whose tokenizer knows them with --set teacher.model=SPEC",
-    }
-    for model, form in (("student", student.form), ("teacher", teacher.form if teacher else None)):
-        unknown = share_unknown(form.tokenize, texts) if form else None
-        if unknown is None:
-            continue
-        message = f"{unknown:.1%} of the captions' words are unknown to the {model}'s word list"
-        if unknown < SOME_UNKNOWN:
-            yield Finding(f"{model}'s words", "ok", message)
-        else:
-            level: Level = "problem" if unknown >= MANY_UNKNOWN else "warning"
-            yield Finding(f"{model}'s words", level, message, remedies[model])
-
-
-def share_unknown(tokenize: Callable[[Sequence[str]], Tensor], texts: Sequence[str]) -> float | None:
-    """The share of words that are not in a word list; None for a subword tokenizer, which has no unknown words."""
-    if not isinstance(tokenize, WordTokenizer):
-        return None
-    text_ML = tokenize(texts)
-    first_bucket, end = 1 + len(tokenize.words), tokenize.vocab_size - 1
-    is_word_ML = (text_ML > 0) & (text_ML < end)
-    num_words = int(is_word_ML.sum())
-    return int(torch.sum(is_word_ML & (text_ML >= first_bucket))) / num_words if num_words else 0.0
-
-
 def _forms(student: Clip, teacher: Teacher) -> Finding:
     """Differences in image size, tokenizer and normalization; all are allowed, since each model gets its own input."""
     theirs, ours = teacher.form, student.form
@@ -137,7 +99,6 @@ def _described(tokenize: object) -> str:
 
 
 NUM_PAIRS = 500  # pairs for the entropy of the affinities
-CLEARLY = 5  # standard errors above chance
 NEAR_ONE_HOT = 0.05  # of the entropy of uniform affinities
 AFFINITY_LOSSES = ("crd", "affinity", "cross_modal")  # their target is the teacher's image-to-text affinity
 
@@ -158,57 +119,6 @@ class Affinities:
     @property
     def uniform(self) -> float:
         return math.log(self.num_pairs)
-
-
-def recall_finding(measured: Measured, chance: float, split: str) -> Finding:
-    """Whether the teacher's R@1 is above chance.
-
-    Args:
-        chance: R@1 of random answers.
-        split: on which it was measured.
-    """
-    return level_finding(mean_recall(measured.metrics), chance, measured.num_pairs, split)
-
-
-def level_finding(recall: float, chance: float, num_pairs: int, split: str) -> Finding:
-    """As :func:`recall_finding`, for an R@1 that is the mean of both directions."""
-    message = f"R@1 of {recall:.1%} on {num_pairs:,} {split} pairs, where guessing gives {chance:.1%}"
-    match beats_chance(recall, chance, num_pairs):
-        case True:
-            return Finding("teacher", "ok", message)
-        case None:
-            remedy = "name more held-out pairs with --set data.validation=SPEC"
-            return Finding("teacher", "warning", f"too few pairs to tell a teacher from guessing: {message}", remedy)
-    remedy = "name a teacher for such data with --set teacher.model=SPEC; `workbench teacher import` measures one"
-    return Finding("teacher", "problem", f"no better than guessing: {message}", remedy)
-
-
-def mean_recall(metrics: Mapping[str, float]) -> float:
-    """R@1, the mean of both directions."""
-    return (metrics["image_to_text_r1"] + metrics["text_to_image_r1"]) / 2
-
-
-def beats_chance(recall: float, chance: float, num_pairs: int) -> bool | None:
-    """Whether an R@1 is significantly above chance; None where even a perfect model could not be."""
-    enough = chance + CLEARLY * math.sqrt(chance * (1 - chance) / num_pairs)
-    return None if enough >= 1 else recall > enough
-
-
-def chance_recall(pairs: EvaluationSet, block_size: int) -> float:
-    """R@1 of random answers in blocks of ``block_size``, where every caption of an image's group is correct.
-
-    Groups are assumed to be spread evenly over the blocks.
-    """
-    return chance_of(pairs.image_group_N, block_size)
-
-
-def chance_of(group_N: Sequence[str], block_size: int) -> float:
-    """As :func:`chance_recall`, for images with these groups."""
-    num_items = len(group_N)
-    in_block = min(num_items, block_size)
-    sizes = Counter(group_N).values()
-    of_group = sum(size * (size - 1) for size in sizes) / (num_items * max(1, num_items - 1))
-    return (1 + (in_block - 1) * of_group) / in_block
 
 
 def measure_affinities(cohort: Cohort) -> list[Affinities]:

@@ -8,8 +8,6 @@ import torch
 from open_clip import factory
 from safetensors.torch import save_file
 
-from workbench.engine import import_teacher as module
-from workbench.engine.import_teacher import RECORD, import_teacher
 from workbench.engine.launch import launch
 from workbench.models import preprocessing
 from workbench.models.clip import Clip
@@ -18,6 +16,8 @@ from workbench.models.names import folder_name
 from workbench.models.preprocessing import Normalization
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
+from workbench.preflight import import_teacher as module
+from workbench.preflight.import_teacher import RECORD, import_teacher
 from workbench.progress import Phase
 
 DATA = "samples:scenes"

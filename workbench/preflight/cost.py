@@ -8,9 +8,9 @@ from workbench.config.run import RunConfig
 from workbench.engine.checkpoint import checkpoints_bytes, remedy
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import has_batch_norm
-from workbench.engine.doctor.machine import Finding
-from workbench.engine.doctor.trial import StepTrial
+from workbench.engine.start_checks import Finding
 from workbench.formatting import duration
+from workbench.preflight.trial import StepTrial
 from workbench.process import MIB, MUCH_OF_MEMORY
 
 MUCH_WAITING = 0.3  # of a step
