@@ -12,7 +12,7 @@ from workbench.config.inheritance import TowerShape
 from workbench.events import Forked, RunFinished
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.log import EventLog
-from workbench.runs.mask_snapshots import MaskSnapshot, TowerMask, write_masks
+from workbench.runs.snapshots import MaskSnapshot, TowerMask, write_snapshot
 
 SHAPE = TowerShape(width=8, head_width=4, heads=(2, 2), channels=(10, 10))
 
@@ -32,7 +32,7 @@ def make_run(name: str, last_step: int, *snapshots: MaskSnapshot, first: Forked 
             log.append(first)
         log.append(RunFinished(run=name, step=last_step, state="finished", elapsed_s=1.0))
     for snapshot in snapshots:
-        write_masks(run, snapshot)
+        write_snapshot(run, snapshot)
     return run
 
 

@@ -11,8 +11,8 @@ from workbench.config.toml import load_recipe, read_toml
 from workbench.engine.launch import launch
 from workbench.events import RunFinished
 from workbench.runs.directory import create_run
-from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
 from workbench.runs.log import EventLog
+from workbench.runs.snapshots import PLACES, Gradients, write_snapshot
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def diagnosed(workbench):
         log.append(RunFinished(run="one", step=12, state="finished", elapsed_s=1.0))
     products_KK = np.array([[4.0, -1.0], [-1.0, 1.0]])
     for step in (1, 6, 12, 18):
-        write_gradients(run, Gradients(step, ("clip", "fd"), dict.fromkeys(PLACES, products_KK)))
+        write_snapshot(run, Gradients(step, ("clip", "fd"), dict.fromkeys(PLACES, products_KK)))
     return workbench
 
 

@@ -16,7 +16,7 @@ from workbench.events import Warned
 from workbench.losses.crd import CrdLoss
 from workbench.models.weights import weights_sha256
 from workbench.runs.directory import create_run
-from workbench.runs.gradient_snapshots import PLACES, read_gradients
+from workbench.runs.snapshots import PLACES, Gradients, read_snapshots
 
 RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
 
@@ -189,7 +189,7 @@ def test_a_run_ends_with_the_same_weights_with_and_without(resnet, tmp_path: Pat
             if diagnosed:
                 assert list(save_gradients(member, batch, teacher_outputs, step + 1)) == []
         ends.append(weights_sha256(member.state))
-        assert len(read_gradients(member.directory).gradients) == (12 if diagnosed else 0)
+        assert len(read_snapshots(member.directory, Gradients).found) == (12 if diagnosed else 0)
     assert ends[0] == ends[1]
 
 
@@ -197,7 +197,7 @@ def test_a_full_disk_is_a_warning(tiny, tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("workbench.engine.gradients.write_gradients", full)
+    monkeypatch.setattr("workbench.engine.gradients.write_snapshot", full)
     member, batch, teacher_outputs = prepare(tiny())
     member.directory = create_run(tmp_path, "run", "")
     (warned,) = save_gradients(member, batch, teacher_outputs, 1)
@@ -212,4 +212,4 @@ def test_a_gradient_that_is_not_finite_is_a_warning(tiny, tmp_path: Path, monkey
     member.directory = create_run(tmp_path, "run", "")
     (warned,) = save_gradients(member, batch, teacher_outputs, 1)
     assert "non-finite" in warned.message
-    assert read_gradients(member.directory).gradients == []
+    assert read_snapshots(member.directory, Gradients).found == []

@@ -180,7 +180,7 @@ def test_chunked_losses_train_as_unchunked_ones(tiny) -> None:
 
 def test_diagnoses_leave_snapshots_and_no_other_trace(tiny, tmp_path) -> None:
     from workbench.engine.launch import launch
-    from workbench.runs.gradient_snapshots import read_gradients
+    from workbench.runs.snapshots import Gradients, read_snapshots
 
     ends = []
     for name, every_steps in (("watched", 6), ("unwatched", 0)):
@@ -188,7 +188,7 @@ def test_diagnoses_leave_snapshots_and_no_other_trace(tiny, tmp_path) -> None:
         for _ in started.events():
             pass
         ends.append(weights(started.cohort, name))
-        steps = [gradients.step for gradients in read_gradients(started.directories[name]).gradients]
+        steps = [gradients.step for gradients in read_snapshots(started.directories[name], Gradients).found]
         assert steps == ([1, 6, 12] if every_steps else [])
     assert ends[0] == ends[1]
 

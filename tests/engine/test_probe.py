@@ -8,7 +8,7 @@ from workbench.engine.launch import launch
 from workbench.engine.probe import save_probe
 from workbench.events import EvalDone
 from workbench.runs.directory import create_run
-from workbench.runs.snapshots import MOST_PAIRS, read_probe_history
+from workbench.runs.snapshots import MOST_PAIRS, Probe, read_snapshot_history
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_probe_that_cannot_be_kept_is_a_warning(cohort, tmp_path, monkeypatch:
     def refuse(*_):
         raise OSError(28, "no space left on device")
 
-    monkeypatch.setattr("workbench.engine.probe.write_probe", refuse)
+    monkeypatch.setattr("workbench.engine.probe.write_snapshot", refuse)
     (warning,) = save_probe(member, probe)
     assert "no space left" in warning.message
 
@@ -55,4 +55,4 @@ def test_every_evaluation_on_the_way_leaves_one(tiny, tmp_path) -> None:
     steps = [event.step for event in events if isinstance(event, EvalDone) and event.split == "validation"]
     kept = sorted(int(path.stem.partition("-")[2]) for path in directory.snapshots.glob("probe-*"))
     assert kept == steps != []
-    assert read_probe_history(directory).num_skipped == 0
+    assert read_snapshot_history(directory, Probe).num_skipped == 0

@@ -18,9 +18,8 @@ from workbench.config.toml import load_recipe
 from workbench.events import CheckpointSaved, EvalDone, Event, Forked, RunFinished, RunStarted, StepDone, Warned
 from workbench.process import this_host
 from workbench.runs.directory import RunDirectory, create_run
-from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
 from workbench.runs.log import EventLog
-from workbench.runs.snapshots import Probe, ProbeOutputs, write_probe
+from workbench.runs.snapshots import PLACES, Gradients, Probe, ProbeOutputs, write_snapshot
 
 STUDY = "one_loss"
 # Window title, clear screen, C1's CSI, writing direction, delete, line ends, Rich's markup, a formula, table bars.
@@ -341,8 +340,8 @@ def hostile(command_line: Callable[..., Any], tmp_path: Path, monkeypatch: pytes
     outputs = ProbeOutputs(np.eye(2, dtype=np.float16), np.eye(2, dtype=np.float16), 10.0)
     for seed, name in enumerate(("planted", HOSTILE_ID)):
         run = plant(runs, name, events, cell=HOSTILE, seed=seed, recipe=HOSTILE, question=HOSTILE, data=data)
-        write_gradients(run, Gradients(80, (HOSTILE, "fd"), dict.fromkeys(PLACES, products_KK)))
-        write_probe(run, Probe(80, (HOSTILE, "plain"), outputs))
+        write_snapshot(run, Gradients(80, (HOSTILE, "fd"), dict.fromkeys(PLACES, products_KK)))
+        write_snapshot(run, Probe(80, (HOSTILE, "plain"), outputs))
     plant(runs, "odd", events, **{HOSTILE: {HOSTILE: HOSTILE}})
     unreadable = plant(runs, HOSTILE_ID + "2", cell=HOSTILE, seed=2)
     replaced(unreadable.events_file, Path.mkdir)

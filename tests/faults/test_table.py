@@ -133,7 +133,7 @@ FAULTS = [
         "engine/test_checkpoint.py::test_a_full_disk_is_a_warning_until_the_last_weights_cannot_be_saved",
         "engine/test_checkpoint.py::test_older_checkpoints_make_room_on_a_full_disk",
         "engine/test_gradients.py::test_a_full_disk_is_a_warning",
-        "runs/test_gradient_snapshots.py::test_a_full_disk_leaves_the_old_snapshot_or_none",
+        "runs/test_snapshots.py::test_a_full_disk_leaves_the_old_snapshot_or_none",
         "runs/test_liveness_control.py::test_a_full_disk_is_one_line",
     ),
     fault(

@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 
 from workbench.figures.gradients import gradients_figure
 from workbench.figures.style import palette, save_figure
-from workbench.runs.gradient_snapshots import PLACES, Gradients
+from workbench.runs.snapshots import PLACES, Gradients
 from workbench.views.gradients import GradientsView, gradients_view
 
 VECTORS = {"clip": (3.0, 0.0), "fd": (0.0, 4.0), "icl": (-1.0, 1.0), "gd": (2.0, 2.0)}

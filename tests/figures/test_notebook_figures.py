@@ -7,7 +7,7 @@ from workbench.figures.affinity import Panel, affinity_figure, gd_weights_figure
 from workbench.figures.gradients import gradient_field_figure, gradients_over_time_figure, move_to_step
 from workbench.figures.pruning import pruned_figure, threshold_figure
 from workbench.figures.search import FADED, forecast_figure, parallel_figure
-from workbench.runs.gradient_snapshots import PLACES, Gradients
+from workbench.runs.snapshots import PLACES, Gradients
 from workbench.views.affinity import Sharpness
 from workbench.views.gradients import gradient_field, gradients_view, plane_pairs
 from workbench.views.masks import Pruned, PrunedPoint

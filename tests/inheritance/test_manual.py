@@ -11,7 +11,7 @@ from workbench.inheritance.inheritance_map import planned_map
 from workbench.inheritance.manual import choose, overlaps, overlaps_with_rule, select_by_rule
 from workbench.inheritance.selection import TowerSelection, full_selection
 from workbench.models.shapes import TABLES, tower_shape
-from workbench.runs.mask_snapshots import MaskSnapshot
+from workbench.runs.snapshots import MaskSnapshot
 
 
 def same_function(one, other, inputs):

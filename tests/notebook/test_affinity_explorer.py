@@ -10,7 +10,7 @@ from workbench.embeddings import Embeddings
 from workbench.notebook import AffinityExplorer, probe_of
 from workbench.notebook.explorer import to_png
 from workbench.notebook.source import open_run
-from workbench.runs.snapshots import read_probe_history
+from workbench.runs.snapshots import Probe, read_snapshot_history
 
 CAPTIONS = ("a red star", "a blue ring", "a red ring", "a green star")
 
@@ -120,7 +120,7 @@ def test_a_shipped_run_has_its_images_and_several_students() -> None:
     assert len(explorer.selection["students"]) == 2
     assert len([axes for axes in explorer.figure.axes if axes.images]) == 5
     assert Image.open(io.BytesIO(explorer.image.value)).size[0] > 1500
-    steps = [probe.step for probe in read_probe_history(open_run("example-clip-kd")).probes]
+    steps = [probe.step for probe in read_snapshot_history(open_run("example-clip-kd"), Probe).found]
     assert [step for _, step in explorer.step.options] == steps
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from workbench.notebook import FieldExplorer, GradientExplorer
 from workbench.notebook.source import open_run
-from workbench.runs.gradient_snapshots import PLACES, Gradients, read_gradient_history
+from workbench.runs.snapshots import PLACES, Gradients, read_snapshot_history
 
 VECTORS = {"clip": (3.0, 0.0), "fd": (0.0, 4.0), "icl": (-1.0, 1.0)}
 
@@ -49,7 +49,7 @@ def test_weights_give_the_target_shares() -> None:
 def test_the_weights_of_a_run_are_those_it_was_trained_with() -> None:
     run = open_run("example-clip-kd")
     explorer = GradientExplorer(run)
-    last = read_gradient_history(run).gradients[-1]
+    last = read_snapshot_history(run, Gradients).found[-1]
     for loss, share in zip(last.losses, last.share_K.tolist(), strict=True):
         explorer.wanted[loss].value = share
     shares = {loss: slider.value for loss, slider in explorer.wanted.items()}

@@ -24,8 +24,7 @@ from workbench.models.folder import WEIGHTS, config_files, load_folder
 from workbench.models.weights import weights_sha256
 from workbench.runs.checkpoints import checkpoints, newest_checkpoint, read_manifest, write_checkpoint
 from workbench.runs.directory import RunDirectory
-from workbench.runs.mask_snapshots import MaskSnapshot, read_masks
-from workbench.runs.snapshots import Probe, read_probe_history, write_probe
+from workbench.runs.snapshots import MaskSnapshot, Probe, read_snapshot_history, read_snapshots, write_snapshot
 
 MASKS_KEPT = 4  # every fourth snapshot is kept, and those next to a change of phase
 MOST_PROBES = {"example-clip-kd": 8, "example-tinyclip": 2}
@@ -70,7 +69,7 @@ def _trim(run: RunDirectory) -> None:
     write_atomically(run.events_file, "".join(kept))
     summary = json.loads(run.summary_file.read_text(encoding="utf-8"))
     write_atomically(run.summary_file, json.dumps(summary | {"dir": f"data_samples/runs/{run.id}"}, indent=2) + "\n")
-    masks = read_masks(run).snapshots
+    masks = read_snapshots(run, MaskSnapshot).found
     changes = {
         one.step for before, after in pairwise(masks) if _phase(before) != _phase(after) for one in (before, after)
     }
@@ -81,11 +80,11 @@ def _trim(run: RunDirectory) -> None:
 
 def _thin_probes(run: RunDirectory) -> None:
     """Keep a few evenly spaced probes with as few dimensions as possible."""
-    probes = read_probe_history(run).probes
+    probes = read_snapshot_history(run, Probe).found
     kept = np.linspace(0, len(probes) - 1, min(MOST_PROBES[run.id], len(probes))).round().astype(int).tolist()
     for place, probe in enumerate(probes):
         if place in kept:
-            write_probe(run, narrowed(probe))
+            write_snapshot(run, narrowed(probe))
         else:
             (run.snapshots / f"probe-{probe.step:08d}.safetensors").unlink()
 

@@ -13,7 +13,7 @@ from textual.screen import Screen
 
 from workbench.files import write_atomically
 from workbench.runs.directory import RunDirectory, list_runs
-from workbench.runs.snapshots import KIND
+from workbench.runs.snapshots import Probe
 from workbench.tui.app import Workbench
 from workbench.tui.home.board import Board
 from workbench.tui.home.studies import studies_of
@@ -29,7 +29,7 @@ FONTS = "Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
 def write_screens(runs_dir: Path, out: Path) -> list[Path]:
     """Write ``tui_*.svg``: the runs, the newest run with probe pairs, and the study with the most progress."""
     runs = list_runs(runs_dir)
-    run = next((run for run in runs if any(run.snapshots.glob(f"{KIND}-*"))), runs[0])
+    run = next((run for run in runs if any(run.snapshots.glob(f"{Probe.KIND}-*"))), runs[0])
     board = Board(runs_dir)
     while board.poll(WAIT_S):
         pass

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from workbench.events import Commanded, Warned
-from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
-from workbench.runs.snapshots import Probe, ProbeOutputs, write_probe
+from workbench.runs.snapshots import PLACES, Gradients, Probe, ProbeOutputs, write_snapshot
 
 STORED = Path(__file__).parent / "snapshots"
 SCREENS = {
@@ -38,9 +37,9 @@ def told(record, monkeypatch: pytest.MonkeyPatch):
     run = record("told", extra=[told, Warned(run="told", step=60, message="a [/b] warning", time_s=1e9)])
     products = dict.fromkeys(PLACES, np.array([[4.0, -1.0], [-1.0, 1.0]]))
     for step in (1, 50, 100):
-        write_gradients(run, Gradients(step, ("clip", "fd"), products))
+        write_snapshot(run, Gradients(step, ("clip", "fd"), products))
     eye = np.eye(8, dtype=np.float16)
-    write_probe(
+    write_snapshot(
         run,
         Probe(
             100, tuple(f"caption {n}" for n in range(8)), ProbeOutputs(eye / 2, eye, 9.0), ProbeOutputs(eye, eye, 9.0)

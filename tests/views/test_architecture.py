@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workbench.config.inheritance import TowerShape
-from workbench.runs.mask_snapshots import MaskSnapshot, TowerMask
+from workbench.runs.snapshots import MaskSnapshot, TowerMask
 from workbench.views.architecture import (
     Architecture,
     TowerChange,

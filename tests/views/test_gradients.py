@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from workbench.events import StepDone
-from workbench.runs.gradient_snapshots import PLACES, Gradients
+from workbench.runs.snapshots import PLACES, Gradients
 from workbench.views.gradients import (
     applied_weights,
     gradient_field,

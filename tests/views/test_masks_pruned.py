@@ -3,7 +3,7 @@ import pytest
 
 from workbench.config.inheritance import TowerShape
 from workbench.events import EvalDone
-from workbench.runs.mask_snapshots import MaskSnapshot, TowerMask
+from workbench.runs.snapshots import MaskSnapshot, TowerMask
 from workbench.views.masks import pruned, removed
 
 SHAPE = TowerShape(width=4, head_width=2, heads=(2,), channels=(4,))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from workbench.config.inheritance import TowerShape
-from workbench.runs.mask_snapshots import MaskSnapshot, TowerMask
+from workbench.runs.snapshots import MaskSnapshot, TowerMask
 from workbench.views.masks import cut_at, sizes
 
 SHAPE = TowerShape(width=4, head_width=2, heads=(2, 0), channels=(2, 3))

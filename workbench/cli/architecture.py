@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from workbench.cli.costs import Costs
     from workbench.config.inheritance import Tower, WidthRule
     from workbench.runs.directory import RunDirectory
-    from workbench.runs.mask_snapshots import MaskSnapshot
+    from workbench.runs.snapshots import MaskSnapshot
     from workbench.views.architecture import Architecture, OverlapByGroup, TowerChange
     from workbench.views.masks import MaskTimeline
 
@@ -79,16 +79,16 @@ def show_architecture(
     from workbench.cli.options import write_figure
     from workbench.cli.output import print_line
     from workbench.figures.architecture import architecture_figure, mask_timeline_figure
-    from workbench.runs.mask_snapshots import read_mask_history
+    from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
     from workbench.views.architecture import architecture, overlaps_to_json, pick
     from workbench.views.masks import mask_timeline
 
-    found = read_mask_history(run)
-    if found.num_skipped and not found.snapshots:
-        raise ValueError(f"the {found.num_skipped} snapshots of masks in {run.snapshots} are damaged")
-    snapshot = pick(found.snapshots, options.stage)
+    masks = read_snapshot_history(run, MaskSnapshot)
+    if masks.num_skipped and not masks.found:
+        raise ValueError(f"the {masks.num_skipped} snapshots of masks in {run.snapshots} are damaged")
+    snapshot = pick(masks.found, options.stage)
     view = architecture(snapshot)
-    timeline = mask_timeline(found.snapshots) if options.over_time else None
+    timeline = mask_timeline(masks.found) if options.over_time else None
     overlaps = _overlaps(run, snapshot, options.against, runs_dir)
     costs = _costs(run, snapshot, runs_dir) if options.costs else None
     if prints:
@@ -96,8 +96,8 @@ def show_architecture(
         _print_masks(snapshot)
         _print_overlaps(overlaps, options.against)
         _print_timeline(timeline)
-        if found.num_skipped:
-            print_line(f"{found.num_skipped} snapshots could not be read")
+        if masks.num_skipped:
+            print_line(f"{masks.num_skipped} snapshots could not be read")
     if figure:
         write_figure(mask_timeline_figure(timeline) if timeline else architecture_figure(view), figure)
         if prints:
@@ -112,7 +112,7 @@ def show_architecture(
         **({"overlaps": overlaps_to_json(overlaps)} if overlaps else {}),
         **({"over_time": timeline.to_json()} if timeline else {}),
         **({"costs": costs.to_json()} if costs else {}),
-        "num_unreadable": found.num_skipped,
+        "num_unreadable": masks.num_skipped,
     }
 
 
@@ -177,7 +177,7 @@ def _overlaps(
 ) -> "dict[Tower, OverlapByGroup]":
     """Overlap of the kept units with those of another run or a rule; empty if neither is given."""
     from workbench.runs.directory import find_run
-    from workbench.runs.mask_snapshots import read_mask_history
+    from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
     from workbench.views.architecture import overlap_of_runs, pick
 
     if not against:
@@ -189,7 +189,7 @@ def _overlaps(
         return overlaps_with_rule(load_source(run, runs_dir), snapshot, cast("WidthRule", against))
     other = find_run(runs_dir, against)
     try:
-        return overlap_of_runs(snapshot, pick(read_mask_history(other).snapshots))
+        return overlap_of_runs(snapshot, pick(read_snapshot_history(other, MaskSnapshot).found))
     except ValueError as error:
         raise ValueError(f"--against {against}: {error}") from None
 

@@ -24,21 +24,21 @@ def show_gradients(run: "RunDirectory", figure: "Path | None", *, prints: bool) 
     from workbench.cli.options import write_figure
     from workbench.cli.output import print_line
     from workbench.figures.gradients import gradients_figure
-    from workbench.runs.gradient_snapshots import read_gradient_history
+    from workbench.runs.snapshots import Gradients, read_snapshot_history
     from workbench.views.gradients import gradients_view
 
-    found = read_gradient_history(run)
-    view = gradients_view(found.gradients)
+    gradients = read_snapshot_history(run, Gradients)
+    view = gradients_view(gradients.found)
     if prints:
         _print_norms(view)
         _print_cosines(view)
-        if found.num_skipped:
-            print_line(f"{found.num_skipped} snapshots could not be read")
+        if gradients.num_skipped:
+            print_line(f"{gradients.num_skipped} snapshots could not be read")
     if figure:
         write_figure(gradients_figure(view), figure)
         if prints:
             print_line(f"figure: {figure}")
-    return view.to_json() | {"num_unreadable": found.num_skipped}
+    return view.to_json() | {"num_unreadable": gradients.num_skipped}
 
 
 def _print_norms(view: "GradientsView") -> None:

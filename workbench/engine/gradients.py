@@ -18,7 +18,7 @@ from workbench.events import Event, Warned
 from workbench.losses.custom import compute_loss
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
-from workbench.runs.gradient_snapshots import Gradients, Place, write_gradients
+from workbench.runs.snapshots import Gradients, Place, write_snapshot
 
 if TYPE_CHECKING:
     from workbench.engine.member import Member
@@ -48,7 +48,7 @@ def save_gradients(
             train.precision,
             micro_batch_size=train.micro_batch_size,
         )
-        write_gradients(member.directory, gradients)
+        write_snapshot(member.directory, gradients)
     except (OSError, ValueError, torch.OutOfMemoryError) as error:
         yield Warned(run=member.run, step=step, message=f"gradients not saved: {error}")
 

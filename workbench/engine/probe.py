@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.embeddings import Embeddings
 from workbench.events import Event, Warned
-from workbench.runs.snapshots import MOST_PAIRS, Probe, ProbeOutputs, write_probe
+from workbench.runs.snapshots import MOST_PAIRS, Probe, ProbeOutputs, write_snapshot
 
 if TYPE_CHECKING:
     from workbench.engine.member import Member
@@ -33,6 +33,6 @@ def save_probe(member: "Member", probe: Probe) -> Iterator[Event]:
     if member.directory is None:
         return
     try:
-        write_probe(member.directory, probe)
+        write_snapshot(member.directory, probe)
     except (OSError, ValueError) as error:
         yield Warned(run=member.run, step=probe.step, message=f"probe pairs not saved: {error}")

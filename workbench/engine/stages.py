@@ -15,7 +15,7 @@ from workbench.inheritance.slicing import with_random_weights
 from workbench.losses.learnt import LearnedParts
 from workbench.models.clip import Clip
 from workbench.models.counting import count_parameters
-from workbench.runs.mask_snapshots import write_masks
+from workbench.runs.snapshots import write_snapshot
 
 
 def inherited_student(config: RunConfig, source: Clip) -> tuple[Clip, InheritanceMap]:
@@ -91,7 +91,7 @@ def save_masks(member: Member, step: int) -> Iterator[Event]:
     phase, gates = member.phase(step), member.state.gates
     target = gates.target(step - phase.start) if gates else None
     try:
-        write_masks(member.directory, member.inheritance_map.snapshot(step, phase.stage or 0, gates, target))
+        write_snapshot(member.directory, member.inheritance_map.snapshot(step, phase.stage or 0, gates, target))
     except (OSError, ValueError) as error:
         yield Warned(run=member.run, step=step, message=f"masks not saved: {error}")
 

@@ -18,7 +18,7 @@ from workbench.inheritance.slicing import BLOCKS, Weights, build_student, slice_
 from workbench.models.clip import Clip
 from workbench.models.shapes import tower_shape
 from workbench.models.towers import split_weights
-from workbench.runs.mask_snapshots import KeptIndices, MaskSnapshot
+from workbench.runs.snapshots import KeptIndices, MaskSnapshot
 from workbench.views.architecture import Overlap, tower_overlaps
 
 Scores = Mapping[Tower, Sequence[float]]

@@ -12,7 +12,7 @@ from workbench.config.inheritance import TOWERS, Tower, TowerShape
 from workbench.models.clip import Clip
 from workbench.models.counting import count_parameters
 from workbench.models.shapes import Config, tower_settings, tower_shape, why_not_a_transformer, with_shape
-from workbench.runs.mask_snapshots import MaskSnapshot
+from workbench.runs.snapshots import MaskSnapshot
 
 
 def multiply_accumulates(config: Config, tower: Tower) -> int:

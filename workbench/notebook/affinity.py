@@ -22,7 +22,7 @@ from workbench.notebook.explorer import Explorer, row, scale_slider, set_steps, 
 from workbench.notebook.probes import ClickableImage, card, flip_line, nearest, sharpness_line
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
-from workbench.runs.snapshots import Probe, read_probe_history
+from workbench.runs.snapshots import Probe, read_snapshot_history
 from workbench.views.affinity import (
     BETWEEN,
     MEASURES,
@@ -204,7 +204,7 @@ class AffinityExplorer(Explorer):
             return "student", sorted(source, key=lambda probe: probe.step)
         run = open_run(source, self._runs_dir)
         self.run = self.run or run
-        probes = read_probe_history(run).probes
+        probes = read_snapshot_history(run, Probe).found
         if not probes:
             raise ValueError(
                 f"run {run.id} has no probe pairs: train with validation data and --set evaluate.every_steps=20"

@@ -11,8 +11,8 @@ from workbench.figures.gradients import gradient_field_figure, gradients_over_ti
 from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
-from workbench.runs.gradient_snapshots import Gradients, read_gradient_history
 from workbench.runs.log import read_history
+from workbench.runs.snapshots import Gradients, read_snapshot_history
 from workbench.views.gradients import (
     GradientField,
     GradientsView,
@@ -56,7 +56,7 @@ class GradientExplorer(Explorer):
     def load(self) -> None:
         if isinstance(self._source, str | Path | RunDirectory):
             self.run = open_run(self._source, self._runs_dir)
-            self._snapshots = read_gradient_history(self.run).gradients
+            self._snapshots = read_snapshot_history(self.run, Gradients).found
         else:
             self._snapshots = sorted(self._source, key=lambda one: one.step)
         view = gradients_view(self._snapshots)

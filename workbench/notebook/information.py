@@ -13,7 +13,7 @@ from workbench.notebook.probes import nearest
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import read_history
-from workbench.runs.snapshots import Probe, read_probe_history
+from workbench.runs.snapshots import Probe, read_snapshot_history
 from workbench.views.information import (
     InformationBounds,
     InformationOverTime,
@@ -55,7 +55,7 @@ class InformationExplorer(Explorer):
     def load(self) -> None:
         if isinstance(self._source, str | Path | RunDirectory):
             self.run = open_run(self._source, self._runs_dir)
-            self._probes = read_probe_history(self.run).probes
+            self._probes = read_snapshot_history(self.run, Probe).found
             events = read_history(self.run, (RunStarted, StepDone, EvalDone)).events
             steps = [event for event in events if isinstance(event, StepDone)]
             self._learned_scales = {one.step: one.scales["icl"] for one in steps if "icl" in one.scales}

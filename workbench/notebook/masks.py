@@ -14,7 +14,7 @@ from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
 from workbench.notebook.source import open_run
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import read_history
-from workbench.runs.mask_snapshots import MaskSnapshot, read_mask_history
+from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
 from workbench.views.architecture import Architecture, architecture, overlap_of_runs, pick
 from workbench.views.masks import cut_at, mask_timeline, pruned, removed, sizes
 
@@ -70,7 +70,7 @@ class MaskExplorer(Explorer):
     def load(self) -> None:
         if isinstance(self._source, str | Path | RunDirectory):
             self.run = open_run(self._source, self._runs_dir)
-            self._snapshots = read_mask_history(self.run).snapshots
+            self._snapshots = read_snapshot_history(self.run, MaskSnapshot).found
         else:
             self._snapshots = sorted(self._source, key=lambda one: one.step)
         pick(self._snapshots)
@@ -153,7 +153,7 @@ class MaskExplorer(Explorer):
 
     def _overlaps(self, other: str | Path) -> Any:
         if other not in ("magnitude", "leading"):
-            snapshots = read_mask_history(open_run(other, self._runs_dir)).snapshots
+            snapshots = read_snapshot_history(open_run(other, self._runs_dir), MaskSnapshot).found
             return overlap_of_runs(self.snapshot, pick(snapshots))
         from workbench.config.toml import load_run_config
         from workbench.inheritance.manual import overlaps_with_rule

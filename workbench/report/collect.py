@@ -11,7 +11,7 @@ from workbench.config.inheritance import TOWERS
 from workbench.config.study import Study
 from workbench.events import EvalDone, RunStarted, StepDone
 from workbench.runs.log import first_events, last_events
-from workbench.runs.mask_snapshots import read_mask_history
+from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
 from workbench.runs.summary import StudyRun, Summary, counted, runs_of_study, studies_with_runs, summary_or_reason
 from workbench.views.architecture import architecture
 from workbench.views.study import DROPPED, MISSING, Replicate, StudyCell
@@ -100,7 +100,7 @@ def _replicate(one: StudyRun, summary: Summary, split: str, published: set[str],
 
 def _kept(one: StudyRun) -> Iterator[tuple[str, float]]:
     """Fractions of its teacher that an inherited student keeps, by tower: the rows of TinyCLIP's Table 9."""
-    snapshots = read_mask_history(one.run).snapshots
+    snapshots = read_snapshot_history(one.run, MaskSnapshot).found
     for tower, change in architecture(snapshots[-1]).towers.items() if snapshots else ():
         assert tower in TOWERS
         remains = change.kept_shares

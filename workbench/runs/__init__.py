@@ -1,7 +1,6 @@
 """The run directory: create, write, read, control and lock it, without torch.
 
-``directory`` names its files · ``log`` appends and reads events · ``record`` logs a training loop's events ·
-``checkpoints``, ``snapshots``, ``mask_snapshots`` and ``gradient_snapshots`` store tensors · ``lineage`` forks a run
-and reads a fork's full history · ``liveness`` locks a run and reports its state · ``summary`` reports its results and
-finds the runs of a study · ``control`` sends and receives commands.
+``directory`` names its files · ``log`` appends and reads events, also of a fork's ancestors · ``checkpoints`` and
+``snapshots`` store tensors · ``liveness`` locks a run, reports its state and sends it commands · ``record`` logs a
+training loop's events · ``summary`` reports a run's results and finds the runs of a study.
 """

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from workbench.config.inheritance import Tower, TowerShape
 
 if TYPE_CHECKING:
-    from workbench.runs.mask_snapshots import KeptIndices, MaskSnapshot
+    from workbench.runs.snapshots import KeptIndices, MaskSnapshot
 
 Numbers = tuple[int, ...]
 

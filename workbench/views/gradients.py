@@ -16,7 +16,7 @@ from workbench.randomness import derive_seed
 from workbench.views.curves import Series, series_of
 
 if TYPE_CHECKING:
-    from workbench.runs.gradient_snapshots import Gradients
+    from workbench.runs.snapshots import Gradients
 
 
 @dataclass(frozen=True)

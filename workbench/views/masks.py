@@ -17,7 +17,7 @@ from workbench.views.curves import Series
 from workbench.views.metrics import MetricLabel, metric_label
 
 if TYPE_CHECKING:
-    from workbench.runs.mask_snapshots import GateValues, MaskSnapshot, TowerMask
+    from workbench.runs.snapshots import GateValues, MaskSnapshot, TowerMask
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import pytest
 from rich.style import Style
 
 from workbench.runs.directory import RunDirectory
-from workbench.runs.snapshots import Probe, ProbeOutputs, read_probe_history, write_probe
+from workbench.runs.snapshots import Probe, ProbeOutputs, read_snapshot_history, write_snapshot
 from workbench.tui.charts.heat import CURSOR, HIGH, LOW, MINUS, NAMES, PLUS, Grid, Heat, colors
 from workbench.tui.charts.images import Images, fitted, half_blocks
 from workbench.tui.run.affinity import AffinityPane, placement_of, read_images
@@ -36,7 +36,7 @@ def test_colors_span_the_values_and_a_difference_is_signed() -> None:
 def test_the_matrices_the_cell_and_its_captions(record, drive, seen, soon, size) -> None:
     run = record("one")
     for step in (50, 100):
-        write_probe(run, probe(step))
+        write_snapshot(run, probe(step))
 
     async def steps(pilot) -> None:
         await pilot.press("6")
@@ -60,7 +60,7 @@ def test_the_matrices_the_cell_and_its_captions(record, drive, seen, soon, size)
         assert "after step 50" in seen(pilot)
         assert "student 0.391" in seen(pilot)
         await pilot.press("full_stop")
-        write_probe(run, probe(90))
+        write_snapshot(run, probe(90))
         await soon(lambda: "of 3" in seen(pilot) or size[0] < 50)
 
     drive(steps, run, size)
@@ -68,7 +68,7 @@ def test_the_matrices_the_cell_and_its_captions(record, drive, seen, soon, size)
 
 def test_the_mouse_chooses_a_cell_and_the_data_can_be_copied(record, drive, seen, soon) -> None:
     run = record("one")
-    write_probe(run, probe(100, 8))
+    write_snapshot(run, probe(100, 8))
 
     async def steps(pilot) -> None:
         await pilot.press("6")
@@ -132,7 +132,7 @@ def test_each_character_shows_two_pixels() -> None:
 def test_the_images_are_those_of_the_dataset(example) -> None:
     from workbench.data.spec import open_dataset
 
-    captions = read_probe_history(example).probes[-1].captions
+    captions = read_snapshot_history(example, Probe).found[-1].captions
     dataset = open_dataset("samples:scenes", "validation", len(captions))
     found = read_images(example, captions)
     assert len(found) == len(captions)
@@ -143,7 +143,7 @@ def test_the_images_are_those_of_the_dataset(example) -> None:
 
 def test_without_images_a_notice_gives_the_reason(record, drive, soon, notices) -> None:
     run = record("one", settings={"data": {"validation": "/no/such/pairs.csv"}})
-    write_probe(run, probe(100, 8))
+    write_snapshot(run, probe(100, 8))
 
     async def steps(pilot) -> None:
         await pilot.press("6")
@@ -159,7 +159,7 @@ def test_without_images_a_notice_gives_the_reason(record, drive, soon, notices) 
 
 def test_the_cursor_moves_into_a_smaller_grid(record, drive, seen, soon) -> None:
     run = record("one")
-    write_probe(run, probe(100))
+    write_snapshot(run, probe(100))
 
     async def steps(pilot) -> None:
         await pilot.press("6")

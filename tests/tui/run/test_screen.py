@@ -6,8 +6,7 @@ import pytest
 
 from workbench.config.inheritance import TowerShape
 from workbench.events import Commanded, RunResumed, StageStarted, Warned
-from workbench.runs.gradient_snapshots import PLACES, Gradients, write_gradients
-from workbench.runs.mask_snapshots import MaskSnapshot, TowerMask, write_masks
+from workbench.runs.snapshots import PLACES, Gradients, MaskSnapshot, TowerMask, write_snapshot
 from workbench.tui.charts.chart import Chart
 from workbench.tui.charts.drawing import draw
 from workbench.tui.charts.plot import Curve, Lens, Plot
@@ -167,7 +166,7 @@ def test_a_set_command_is_marked_on_the_curves(record, drive, seen) -> None:
 def test_gradients_show_shares_cosines_and_conflicts(record, drive, seen, soon) -> None:
     run = record("one")
     for step in (1, 50, 100):
-        write_gradients(
+        write_snapshot(
             run, Gradients(step, ("clip", "fd"), dict.fromkeys(PLACES, np.array([[4.0, -1.0], [-1.0, 1.0]])))
         )
 
@@ -189,7 +188,7 @@ def test_masks_show_sparsity_against_its_target_and_the_layers_at_the_cursor(rec
     for step, opening in ((0, 1.0), (80, 0.5)):
         half = tuple(np.full(16, opening, dtype=np.float32) for _ in range(2))
         mask = TowerMask(tower, np.ones(8, np.float32), tuple(np.ones(2, np.float32) for _ in range(2)), half)
-        write_masks(run, MaskSnapshot(step, 0, True, 0.25, 0.5, {"image": mask}))
+        write_snapshot(run, MaskSnapshot(step, 0, True, 0.25, 0.5, {"image": mask}))
 
     async def steps(pilot) -> None:
         await pilot.press("4")

@@ -17,11 +17,9 @@ from workbench.events import (
     Warned,
 )
 from workbench.runs.directory import RunDirectory
-from workbench.runs.gradient_snapshots import read_gradient_history
 from workbench.runs.liveness import RunStatus, run_status
 from workbench.runs.log import Past, lineage, tail_events
-from workbench.runs.mask_snapshots import MaskSnapshot, read_mask_history
-from workbench.runs.snapshots import Probe, read_probe_history
+from workbench.runs.snapshots import Gradients, MaskSnapshot, Probe, read_snapshot_history
 from workbench.views.curves import Trace
 from workbench.views.gradients import GradientsView, gradients_view
 from workbench.views.masks import MaskTimeline, mask_timeline
@@ -219,14 +217,14 @@ class SnapshotReader:
         """Read all snapshots."""
         seen = _names(self.run)
         try:
-            gradients, masks = read_gradient_history(self.run), read_mask_history(self.run)
-            probes = read_probe_history(self.run)
+            gradients, masks = read_snapshot_history(self.run, Gradients), read_snapshot_history(self.run, MaskSnapshot)
+            probes = read_snapshot_history(self.run, Probe)
         except (OSError, ValueError):  # the run is being removed or is unreadable, which RunFollower reports
             return
         self._seen = seen
         self.num_skipped = gradients.num_skipped + masks.num_skipped + probes.num_skipped
-        self.gradients = gradients_view(gradients.gradients) if gradients.gradients else None
-        self.masks, self.probes = tuple(masks.snapshots), tuple(probes.probes)
+        self.gradients = gradients_view(gradients.found) if gradients.found else None
+        self.masks, self.probes = tuple(masks.found), tuple(probes.found)
         self.timeline = mask_timeline(self.masks) if len(self.masks) > 1 else None
         self.num_readings += 1  # last, because this runs in a thread and the screen redraws when the count changes
 
