@@ -6,7 +6,7 @@ from workbench.config.base import Schedule
 from workbench.engine.build import build_cohort
 from workbench.engine.gradients import diagnose
 from workbench.preflight.calibrate import balanced_weights, calibrate, complete_shares, measure_norms
-from workbench.preflight.estimate import Estimate
+from workbench.preflight.timing import PairCost
 
 LOSSES = ("clip", "crd", "fd", "icl")
 
@@ -155,8 +155,8 @@ def test_a_student_that_starts_as_its_teacher_is_not_calibrated(tiny) -> None:
 
 
 def test_what_would_take_this_machine_hours_is_refused_with_the_ways_out(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Estimate(teacher_forward_s=1.0, learn_s={"calibration": 60.0}, grown_mb=0.0, chunk_size=20)
-    monkeypatch.setattr("workbench.preflight.estimate.estimate_step", lambda _: slow)
+    slow = PairCost(teacher_forward_s=1.0, learn_s={"calibration": 60.0}, grown_mb=0.0, chunk_size=20)
+    monkeypatch.setattr("workbench.preflight.timing.time_pairs", lambda _: slow)
     monkeypatch.setattr("workbench.preflight.calibrate.measure_norms", lambda *_: 1 / 0)
     with pytest.raises(ValueError, match=r"4 batches of 20 pairs.*about 4\.0 h.*--batches 1.*train\.batch_size"):
         calibrate(tiny())

@@ -20,7 +20,8 @@ from workbench.preflight.checks import (
     input_findings,
     measure_affinities,
 )
-from workbench.preflight.trial import StepTiming, StepTrial
+from workbench.preflight.timing import StepTiming
+from workbench.preflight.trial import StepTrial
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from workbench.engine.member import Member
-from workbench.preflight import doctor, estimate
+from workbench.preflight import cost, doctor
 from workbench.preflight.doctor import examine_machine, examine_run
-from workbench.preflight.estimate import Estimate
+from workbench.preflight.timing import PairCost
 
 OF_THE_MACHINE = {"device", "RAM", "threads", "load", "runs folder", "cache folder"}
 
@@ -85,8 +85,8 @@ def test_what_training_refuses_is_refused(tiny) -> None:
 def test_a_run_that_this_machine_cannot_do_is_estimated_and_not_tried(
     healthy, one, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = Estimate(teacher_forward_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
-    monkeypatch.setattr(estimate, "estimate_step", lambda _: slow)
+    slow = PairCost(teacher_forward_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
+    monkeypatch.setattr(cost, "time_pairs", lambda _: slow)
     monkeypatch.setattr(doctor, "try_steps", lambda _: 1 / 0)
     monkeypatch.setattr(doctor, "measure_affinities", lambda _: 1 / 0)
     train = healthy.train.model_copy(update={"num_steps": 10**5})
@@ -107,8 +107,8 @@ def test_a_run_that_this_machine_cannot_do_is_estimated_and_not_tried(
 
 
 def test_a_bound_of_zero_tries_it_all_the_same(healthy, one, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Estimate(teacher_forward_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
-    monkeypatch.setattr(estimate, "estimate_step", lambda _: slow)
+    slow = PairCost(teacher_forward_s=1.0, learn_s={"doctor": 10.0}, grown_mb=0.0, chunk_size=20)
+    monkeypatch.setattr(cost, "time_pairs", lambda _: slow)
     lines: list[str] = []
     diagnosis = examine_run(healthy, report=lines.append, max_time_s=0)
     assert diagnosis.forecast is not None

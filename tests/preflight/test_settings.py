@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
-from workbench.engine.build import make_objective
+from workbench.engine.build import build_cohort, make_objective
 from workbench.engine.device import resolved
-from workbench.preflight.settings import setting_findings, share_findings
+from workbench.preflight.cost import RunForecast
+from workbench.preflight.settings import does_not_fit, forecast_findings, setting_findings, share_findings
 
 
 def findings(config, num_pairs: int = 60, precisions: tuple[str, ...] = ("fp32",)):
@@ -91,3 +94,54 @@ def test_stages_warm_up_while_they_learn_masks(tiny, one) -> None:
     finding = one(findings(config), "warm-up")
     assert finding.level == "ok"
     assert "every stage" in finding.message
+
+
+SOUND = RunForecast(
+    num_steps=100,
+    batch_size=100,
+    learn_s=150.0,
+    waiting_s=1.0,
+    teacher_s=49.0,
+    num_evaluations=4,
+    student_evaluation_s=15.0,
+    teacher_evaluation_s=5.0,
+    state_mb=10.0,
+    peak_mb=1000.0,
+    room_mb=8000.0,
+    checkpoints_mb=50.0,
+)
+
+
+@pytest.fixture
+def cohort(tiny):
+    return build_cohort({"run": tiny()})
+
+
+def test_a_sound_forecast_has_no_warning(cohort, one) -> None:
+    found = list(forecast_findings(SOUND, cohort, 1e6))
+    assert {finding.level for finding in found} == {"ok"}
+    assert one(found, "time").message == "100 steps in 3.3 min at 50 pairs/s, 4 evaluations in 20 s: 3.7 min in all"
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "level", "remedy"),
+    [
+        ({"peak_mb": 9000.0}, "memory", "problem", "train.micro_batch_size=5 "),
+        ({"peak_mb": 7500.0}, "memory", "warning", "train.micro_batch_size=5 "),
+        ({"checkpoints_mb": 2e6}, "disk", "problem", "log.keep_checkpoints=1"),
+        ({"waiting_s": 100.0}, "data rate", "warning", "data.num_workers=4"),
+        ({"learn_s": 8 * 86_400.0}, "time", "warning", "train.num_steps"),
+        ({"learn_s": 31 * 86_400.0}, "time", "problem", "train.num_steps"),
+        ({"student_evaluation_s": 500.0}, "evaluation time", "warning", "evaluate.every_steps"),
+    ],
+)
+def test_runs_that_do_not_fit_or_take_long_are_found(cohort, one, changes, check: str, level: str, remedy: str) -> None:
+    found = list(forecast_findings(replace(SOUND, **changes), cohort, 1e6))
+    assert one(found, check).level == level
+    assert remedy in one(found, check).remedy
+    assert sum(finding.level != "ok" for finding in found) == 1
+
+
+def test_a_batch_that_does_not_fit_is_a_problem(cohort) -> None:
+    assert does_not_fit(cohort).level == "problem"
+    assert "a batch of 20" in does_not_fit(cohort).message

@@ -6,11 +6,12 @@ import tomli_w
 from workbench.config.cells import Cell, Changes
 from workbench.config.run import RunConfig
 from workbench.config.study import load_study
-from workbench.preflight.cost import num_validations
-from workbench.preflight.estimate import Estimate
+from workbench.preflight import cost
+from workbench.preflight.cost import RunForecast, num_validations
+from workbench.preflight.timing import PairCost
 from workbench.sweeps import forecast
 from workbench.sweeps.confirm import measured_cells, rivals_ahead, trials_ahead
-from workbench.sweeps.forecast import Clock, Cost, make_forecast, measure_costs
+from workbench.sweeps.forecast import Clock, make_forecast, measure_costs
 from workbench.sweeps.plan import Group, groups
 
 SEARCH = """
@@ -26,7 +27,14 @@ loss.fd.weight = { low = 0.1, high = 100.0, log = true }
 [tuned."alone.toml"]
 optimizer.learning_rate = { low = 1e-4, high = 1.0, log = true }
 """
-COSTS = {name: Cost(own_s, 10.0, 5.0, 100.0, frozenset()) for name, own_s in (("a", 20.0), ("b", 40.0))}
+
+
+def run(own_s: float) -> RunForecast:
+    """A run with this time of its own, 10 s shared, a state of 5 MB and a peak of 100 MB."""
+    return RunForecast(12, 20, own_s, 4.0, 6.0, 0, 0.0, 0.0, state_mb=5.0, peak_mb=100.0, room_mb=1e3, checkpoints_mb=1)
+
+
+COSTS = {"a": run(20.0), "b": run(40.0)}
 
 
 @pytest.fixture
@@ -97,7 +105,7 @@ def test_a_search_and_all_that_follows_it_are_forecast(tmp_path, tiny_table):
     study = load_study(str(tmp_path / "search.toml"))
     cells = measured_cells(study, Changes())
     assert [cell.name for cell in cells] == ["tiny", "alone"]
-    costs = {"tiny": Cost(30.0, 10.0, 5.0, 100.0, frozenset()), "alone": Cost(20.0, 10.0, 5.0, 100.0, frozenset())}
+    costs = {"tiny": run(30.0), "alone": run(20.0)}
     for num_tried, num_tuned in ((0, 0), (4, 0), (4, 3)):
         later = list(rivals_ahead(study, cells, dict.fromkeys(study.tuned, num_tuned), at_once=4))
         made = make_forecast(trials_ahead(study, cells[0], num_tried), costs, 1000.0, later=later)
@@ -117,21 +125,21 @@ def group(tiny) -> Group:
 
 
 def test_a_step_that_takes_long_is_estimated_and_not_taken(group, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Estimate(teacher_forward_s=1.0, learn_s={"one": 10.0}, grown_mb=100.0, chunk_size=16)
-    monkeypatch.setattr(forecast, "estimate_step", lambda _: slow)
-    monkeypatch.setattr(forecast, "step_timings", lambda _: 1 / 0)
+    slow = PairCost(teacher_forward_s=1.0, learn_s={"one": 10.0}, grown_mb=100.0, chunk_size=16)
+    monkeypatch.setattr(cost, "time_pairs", lambda _: slow)
+    monkeypatch.setattr(cost, "take_steps", lambda *_: 1 / 0)
     said: list[str] = []
-    cost = measure_costs([group], tmp_path, said.append)["one"]
+    forecast_run = measure_costs([group], tmp_path, said.append)["one"]
     assert "a step takes about 3.9 min" in said[-1]  # 32 s of the teacher and 20 x 10 s
-    assert cost.shared_s >= 12 * 32
-    assert cost.own_s >= 12 * 200
-    assert cost.peak_mb > 20 * 100
-    assert "image_to_text_r1" in cost.metrics
+    assert forecast_run.shared_s >= 12 * 32
+    assert forecast_run.own_s >= 12 * 200
+    assert forecast_run.peak_mb > 20 * 100
+    assert "image_to_text_r1" in forecast_run.metrics
     assert num_validations(group.cells[0].at(0)) == 1
 
 
 def test_a_quick_step_is_measured(group, tmp_path) -> None:
     said: list[str] = []
-    cost = measure_costs([group], tmp_path, said.append)["one"]
+    forecast_run = measure_costs([group], tmp_path, said.append)["one"]
     assert len(said) == 1
-    assert 0 < cost.own_s < 60
+    assert 0 < forecast_run.own_s < 60

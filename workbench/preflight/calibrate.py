@@ -194,10 +194,10 @@ def _checked_time_s(cohort: "Cohort") -> float:
     Raises:
         ValueError: it would take more than an hour on this machine.
     """
-    from workbench.preflight.estimate import FORWARD, estimate_step
+    from workbench.preflight.timing import FORWARD, time_pairs
 
     (member,) = cohort.members
-    timing = estimate_step(cohort).timing(cohort.batch_size)
+    timing = time_pairs(cohort).timing(cohort.batch_size)
     backwards = len(member.objective.terms)
     learn_s = timing.learn_s[member.run] * (FORWARD + backwards * (1 - FORWARD))
     expected_s = cohort.num_steps * (timing.teacher_forward_s + learn_s)

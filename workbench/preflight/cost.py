@@ -1,85 +1,144 @@
-"""Forecast the time, memory and disk space of a run from a few of its steps."""
+"""The forecast of a run: its time, memory and disk. ``doctor`` shows one, and a sweep's ``--dry-run`` sums several."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
+
 from workbench.config.run import RunConfig
-from workbench.engine.checkpoint import checkpoints_bytes, remedy
+from workbench.engine.checkpoint import checkpoints_bytes
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import has_batch_norm
-from workbench.engine.start_checks import Finding
+from workbench.engine.device import peak_memory_mb, resolve_device
+from workbench.engine.member import Member
+from workbench.engine.teacher_outputs import fits_in_memory
 from workbench.formatting import duration
-from workbench.preflight.trial import StepTrial
-from workbench.process import MIB, MUCH_OF_MEMORY
+from workbench.preflight.checks import NUM_PAIRS as NUM_AFFINITY_PAIRS
+from workbench.preflight.timing import FORWARD, PairCost, StepTiming, time_pairs
+from workbench.preflight.trial import LEAST_STEPS, EvaluationTrial, StepTrial, take_steps, try_evaluation
+from workbench.process import MIB, memory_mb
 
-MUCH_WAITING = 0.3  # of a step
-MANY_DAYS_S = 7 * 86_400.0
-TOO_MANY_DAYS_S = 30 * 86_400.0
-FASTER = (
-    "train where there is a GPU, or take smaller models, fewer steps (--set train.num_steps=N) or smaller batches "
-    "(--set train.batch_size=N)"
-)
-LONG_S = 60.0  # shorter times get no warning
-
-
-@dataclass(frozen=True)
-class Evaluations:
-    """Seconds of a run's evaluations: the teacher once per split, the student as often as it is due."""
-
-    num_validations: int
-    student_s: float
-    teacher_s: float
-    test_student_s: float = 0.0
-    test_teacher_s: float = 0.0
-
-    @property
-    def total_s(self) -> float:
-        once_s = self.teacher_s + self.test_teacher_s + self.test_student_s
-        return once_s + self.num_validations * self.student_s
-
-
-def all_evaluations(cohort: Cohort, student_s: float, teacher_s: float) -> Evaluations:
-    """The evaluations of a whole run.
-
-    Args:
-        student_s, teacher_s: seconds per pair.
-    """
-    sizes = {name: one.pairs.num_images for name, one in cohort.evaluators.items()}
-    num_validation, num_test = sizes.get("validation", 0), sizes.get("test", 0)
-    return Evaluations(
-        num_validations=num_validations(cohort.members[0].config) if num_validation else 0,
-        student_s=num_validation * student_s,
-        teacher_s=num_validation * teacher_s,
-        test_student_s=num_test * student_s,
-        test_teacher_s=num_test * teacher_s,
-    )
+MAX_TIME_S = 120.0  # if trial steps and an evaluation would take longer, the run is estimated from a few pairs
+SOME_PAIRS = 200  # held-out pairs on which a sweep's cells are timed
+FEW_PAIRS = 8  # for slow models
+STATE_COPIES = 4  # weights, gradients and Adam's two moments persist; activations do not
 
 
 @dataclass(frozen=True)
 class RunForecast:
-    """Seconds, MiB and pairs per second of a whole run; ``room_mb`` is the memory available to it.
+    """Time, memory and disk of one whole run. All members of its cohort share what ``shared_s`` adds up.
 
-    ``waiting_s`` is the part of ``training_s`` that waits for data.
+    Attributes:
+        learn_s: seconds of the student's steps; ``waiting_s`` for data, ``teacher_s`` of the teacher's forwards.
+        num_evaluations: on the validation pairs.
+        student_evaluation_s, teacher_evaluation_s: of all evaluations, the test included.
+        state_mb: MiB that the student holds between steps, of ``peak_mb`` in all; ``room_mb`` are available.
+        metrics: names of what its evaluations measure.
     """
 
     num_steps: int
-    pairs_per_s: float
+    batch_size: int
+    learn_s: float
     waiting_s: float
-    training_s: float
-    evaluation_s: float
+    teacher_s: float
     num_evaluations: int
+    student_evaluation_s: float
+    teacher_evaluation_s: float
+    state_mb: float
     peak_mb: float
     room_mb: float
     checkpoints_mb: float
+    metrics: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def own_s(self) -> float:
+        """Seconds that each member of a cohort adds."""
+        return self.learn_s + self.student_evaluation_s
+
+    @property
+    def shared_s(self) -> float:
+        """Seconds that a cohort takes once."""
+        return self.waiting_s + self.teacher_s + self.teacher_evaluation_s
+
+    @property
+    def training_s(self) -> float:
+        return self.waiting_s + self.teacher_s + self.learn_s
+
+    @property
+    def evaluation_s(self) -> float:
+        return self.student_evaluation_s + self.teacher_evaluation_s
 
     @property
     def total_s(self) -> float:
-        return self.training_s + self.evaluation_s
+        return self.own_s + self.shared_s
+
+    @property
+    def pairs_per_s(self) -> float:
+        return self.num_steps * self.batch_size / self.training_s
 
     def to_json(self) -> dict[str, Any]:
-        """The ``forecast`` of ``--json``."""
-        return {"total_s": self.total_s, **asdict(self)}
+        """The ``forecast`` of ``doctor --json``."""
+        times = ("total_s", "num_steps", "pairs_per_s", "waiting_s", "training_s", "evaluation_s", "num_evaluations")
+        return {name: getattr(self, name) for name in (*times, "peak_mb", "room_mb", "checkpoints_mb")}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What was measured of a cohort: a step, an evaluation per pair, and MiB.
+
+    Attributes:
+        teacher_again_s: teacher forward on a batch seen before; 0 if its outputs are stored.
+        student_s, teacher_s: seconds per held-out pair.
+        peak_mb: of the whole cohort.
+    """
+
+    step: StepTiming
+    teacher_again_s: float
+    peak_mb: float
+    student_s: float = 0.0
+    teacher_s: float = 0.0
+    metrics: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(trial: StepTrial) -> "Pace":
+        """The pace of the trial steps, without evaluations."""
+        return Pace(trial.timing, trial.teacher_again_s, trial.peak_mb)
+
+    def with_evaluation(self, evaluation: EvaluationTrial | None) -> "Pace":
+        """This pace with that of an evaluation; unchanged if nothing is evaluated."""
+        if evaluation is None:
+            return self
+        metrics = frozenset(evaluation.student.metrics)
+        return replace(self, student_s=evaluation.student_s, teacher_s=evaluation.teacher_s, metrics=metrics)
+
+
+def forecast_runs(cohort: Cohort, pace: Pace, room_mb: float) -> dict[str, RunForecast]:
+    """The whole run of each member of a cohort at this pace, by run id."""
+    num_steps, new_steps, step = cohort.num_steps, num_new_steps(cohort), pace.step
+    sizes = {split: evaluator.pairs.num_images for split, evaluator in cohort.evaluators.items()}
+    num_validation, num_test = sizes.get("validation", 0), sizes.get("test", 0)
+    again_s = min(pace.teacher_again_s, step.teacher_forward_s)
+    states_mb = {member.run: _state_mb(member) for member in cohort.members}
+    forecasts = {}
+    for member in cohort.members:
+        # The student is evaluated whenever it is due, the teacher once per split.
+        num_evaluations = num_validations(member.config) if num_validation else 0
+        forecasts[member.run] = RunForecast(
+            num_steps=num_steps,
+            batch_size=cohort.batch_size,
+            learn_s=num_steps * step.learn_s[member.run],
+            waiting_s=num_steps * step.wait_s,
+            teacher_s=new_steps * step.teacher_forward_s + (num_steps - new_steps) * again_s,
+            num_evaluations=num_evaluations,
+            student_evaluation_s=(num_evaluations * num_validation + num_test) * pace.student_s,
+            teacher_evaluation_s=(num_validation + num_test) * pace.teacher_s,
+            state_mb=states_mb[member.run],
+            peak_mb=pace.peak_mb - sum(states_mb.values()) + states_mb[member.run],
+            room_mb=room_mb,
+            checkpoints_mb=checkpoints_bytes(member) / MIB,
+            metrics=pace.metrics,
+        )
+    return forecasts
 
 
 def num_validations(config: RunConfig) -> int:
@@ -95,100 +154,77 @@ def num_new_steps(cohort: Cohort) -> int:
     return min(num_steps, views * steps_per_view) if views else num_steps
 
 
-def make_forecast(cohort: Cohort, trial: StepTrial, evaluations: Evaluations, room_mb: float) -> RunForecast:
-    """The whole run at the speed of the trial steps."""
+def measure_runs(cohort: Cohort, notify: Callable[[str], None]) -> dict[str, RunForecast]:
+    """Forecast the runs of a cohort, by id, from three steps and an evaluation; slow ones from a few pairs.
+
+    Raises:
+        ValueError: too many bad images.
+    """
+    pairs = time_pairs(cohort)
+    step_s = pairs.timing(cohort.batch_size).step_s
+    expected_s = LEAST_STEPS * step_s + pairs.teacher_s(SOME_PAIRS) + SOME_PAIRS * pairs.student_s()
+    if expected_s > MAX_TIME_S:
+        notify(f"a step takes about {duration(step_s)}: estimated from a few pairs instead of measured")
+        pace = estimated_pace(cohort, pairs).with_evaluation(try_evaluation(cohort, FEW_PAIRS))
+    else:
+        trial, _ = take_steps(cohort, LEAST_STEPS)
+        pace = Pace.of(trial).with_evaluation(try_evaluation(cohort, SOME_PAIRS))
+    return forecast_runs(cohort, pace, room_mb(cohort.device.type))
+
+
+def estimated_pace(cohort: Cohort, pairs: PairCost) -> Pace:
+    """The pace of a cohort of which only a few pairs were timed."""
+    step = pairs.timing(cohort.batch_size)
+    views, width = cohort.members[0].config.data.views, cohort.teacher.width if cohort.teacher else 1
+    is_stored = fits_in_memory(views * len(cohort.stream.dataset), width)
+    peak_mb = peak_memory_mb(cohort.device) + cohort.batch_size * pairs.grown_mb
+    again_s = 0.0 if is_stored else step.teacher_forward_s
+    return Pace(step, again_s, peak_mb, pairs.student_s(), pairs.teacher_forward_s)
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """Estimated seconds of one step, of the whole run, and of doctor's trial steps and evaluations."""
+
+    step_s: float
+    total_s: float
+    trial_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``estimate`` of ``--json``."""
+        return asdict(self)
+
+
+def estimate_run(cohort: Cohort, num_measured: int) -> RunEstimate:
+    """Estimate the run of a cohort of one from a forward and backward on a few pairs.
+
+    Args:
+        num_measured: held-out pairs that doctor would evaluate.
+    """
     (member,) = cohort.members
-    num_steps, new_steps = cohort.num_steps, num_new_steps(cohort)
-    teacher_s = new_steps * trial.timing.teacher_forward_s + (num_steps - new_steps) * min(
-        trial.teacher_again_s, trial.timing.teacher_forward_s
-    )
-    training_s = num_steps * (trial.timing.step_s - trial.timing.teacher_forward_s) + teacher_s
-    return RunForecast(
-        num_steps=num_steps,
-        pairs_per_s=num_steps * cohort.batch_size / training_s,
-        waiting_s=num_steps * trial.timing.wait_s,
-        training_s=training_s,
-        evaluation_s=evaluations.total_s,
-        num_evaluations=evaluations.num_validations,
-        peak_mb=trial.peak_mb,
-        room_mb=room_mb,
-        checkpoints_mb=checkpoints_bytes(member) / MIB,
+    pairs = time_pairs(cohort)
+    step = pairs.timing(cohort.batch_size)
+    affinities_s = (1 + bool(cohort.evaluators)) * pairs.teacher_s(NUM_AFFINITY_PAIRS)
+    num_losses = len(member.objective.weights_at(0))
+    shares_s = (FORWARD + num_losses * (1 - FORWARD)) * step.learn_s[member.run] if num_losses > 1 else 0.0
+    measuring_s = pairs.teacher_s(num_measured) + num_measured * pairs.student_s()
+    forecast = forecast_runs(cohort, estimated_pace(cohort, pairs), 0.0)[member.run]
+    return RunEstimate(
+        step_s=step.step_s,
+        total_s=forecast.total_s,
+        # One more teacher forward, on a batch seen before.
+        trial_s=affinities_s + LEAST_STEPS * step.step_s + step.teacher_forward_s + shares_s + measuring_s,
     )
 
 
-def forecast_findings(forecast: RunForecast, cohort: Cohort, free_disk_mb: float) -> Iterator[Finding]:
-    """Whether the run fits in memory and on the disk, and where its time goes."""
-    yield _fits(forecast, cohort)
-    yield _disk(forecast, cohort.members[0].config, free_disk_mb)
-    yield time_finding(_time(forecast), forecast.total_s)
-    if forecast.training_s > LONG_S and forecast.waiting_s > MUCH_WAITING * forecast.training_s:
-        share = forecast.waiting_s / forecast.training_s
-        workers = max(4, 2 * cohort.members[0].config.data.num_workers)
-        yield Finding(
-            "data rate",
-            "warning",
-            f"{share:.0%} of a step is spent waiting for data",
-            f"--set data.num_workers={workers}",
-        )
-    if forecast.evaluation_s > max(LONG_S, forecast.training_s):
-        yield Finding(
-            "evaluation time",
-            "warning",
-            f"evaluation takes longer than training ({duration(forecast.evaluation_s)})",
-            "--set evaluate.every_steps=N evaluates less often, --set data.num_validation_pairs=N fewer pairs",
-        )
+def room_mb(device: str) -> float:
+    """MiB available to a cohort on its device: free memory plus what this process holds already."""
+    chosen = resolve_device(device)
+    if chosen.type == "cuda":
+        return torch.cuda.mem_get_info(chosen)[0] / MIB + peak_memory_mb(chosen)
+    total_mb, free_mb = memory_mb()
+    return min(total_mb, free_mb + peak_memory_mb(chosen))
 
 
-def time_finding(message: str, total_s: float) -> Finding:
-    """Whether a run of ``total_s`` seconds is too long."""
-    if total_s <= MANY_DAYS_S:
-        return Finding("time", "ok", message)
-    return Finding("time", "problem" if total_s > TOO_MANY_DAYS_S else "warning", message, FASTER)
-
-
-def does_not_fit(cohort: Cohort) -> Finding:
-    """The finding if memory runs out in one of the trial steps."""
-    where = "the GPU's memory" if cohort.device.type == "cuda" else "this machine's memory"
-    return Finding("memory", "problem", f"a batch of {cohort.batch_size:,} does not fit in {where}", _smaller(cohort))
-
-
-def _fits(forecast: RunForecast, cohort: Cohort) -> Finding:
-    where = "of the GPU's" if cohort.device.type == "cuda" else "of"
-    needed, there = _size(forecast.peak_mb), _size(forecast.room_mb)
-    message = f"{needed} {where} {there} at the peak, with batches of {cohort.batch_size:,}"
-    if forecast.peak_mb > forecast.room_mb:
-        return Finding("memory", "problem", message, _smaller(cohort))
-    if forecast.peak_mb > MUCH_OF_MEMORY * forecast.room_mb:
-        return Finding("memory", "warning", f"{message}, which leaves little", _smaller(cohort))
-    return Finding("memory", "ok", message)
-
-
-def _smaller(cohort: Cohort) -> str:
-    (member,) = cohort.members
-    if has_batch_norm(member.state.student):
-        return f"--set train.batch_size={max(2, cohort.batch_size // 4)}"
-    chunk_size = member.config.train.micro_batch_size or cohort.batch_size
-    return (
-        f"--set train.micro_batch_size={max(1, chunk_size // 4)} holds fewer pairs at once; the gradient stays the same"
-    )
-
-
-def _disk(forecast: RunForecast, config: RunConfig, free_disk_mb: float) -> Finding:
-    message = f"checkpoints take up to {_size(forecast.checkpoints_mb)} of {_size(free_disk_mb)} that are free"
-    if forecast.checkpoints_mb > free_disk_mb:
-        return Finding("disk", "problem", message, remedy(config))
-    return Finding("disk", "ok", message)
-
-
-def _time(forecast: RunForecast) -> str:
-    training = f"{forecast.num_steps:,} steps in {duration(forecast.training_s)} at {forecast.pairs_per_s:,.0f} pairs/s"
-    if not forecast.num_evaluations:
-        return training
-    return (
-        f"{training}, {forecast.num_evaluations:,} evaluations in {duration(forecast.evaluation_s)}: "
-        f"{duration(forecast.total_s)} in all"
-    )
-
-
-def _size(size_mb: float) -> str:
-    return f"{size_mb / 2**10:,.1f} GB" if size_mb >= 2**10 else f"{size_mb:,.0f} MB"
+def _state_mb(member: Member) -> float:
+    return STATE_COPIES * sum(p.numel() * p.element_size() for p in member.state.parameters()) / MIB

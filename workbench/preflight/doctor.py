@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.run import RunConfig
-from workbench.data.spec import evaluated_splits
-from workbench.engine.build import build_cohort, make_evaluator
+from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import peak_memory_mb, resolve_device
-from workbench.engine.evaluate import Evaluator
 from workbench.engine.start_checks import Finding, teacher_finding
 from workbench.evaluation.chance import mean_recall
 from workbench.formatting import duration
@@ -21,18 +18,16 @@ from workbench.preflight.checks import (
     measure_affinities,
     reading_findings,
 )
-from workbench.preflight.cost import (
-    Evaluations,
-    RunForecast,
-    all_evaluations,
-    does_not_fit,
-    forecast_findings,
-    make_forecast,
-)
-from workbench.preflight.estimate import RunEstimate, estimate_run
+from workbench.preflight.cost import Pace, RunEstimate, RunForecast, estimate_run, forecast_runs, room_mb
 from workbench.preflight.machine import Machine, inspect_machine, machine_findings
-from workbench.preflight.settings import setting_findings, share_findings
-from workbench.preflight.trial import StepTrial, try_steps
+from workbench.preflight.settings import (
+    does_not_fit,
+    estimate_finding,
+    forecast_findings,
+    setting_findings,
+    share_findings,
+)
+from workbench.preflight.trial import EvaluationTrial, StepTrial, try_evaluation, try_steps
 
 MAX_TIME_S = 120.0  # trial steps that would take longer are skipped
 MOST_MEASURED = 2000  # held-out images; of more, only SOME_MEASURED are evaluated and the time is extrapolated
@@ -89,14 +84,14 @@ def examine_run(
         ValueError: settings that training would refuse, with the remedy.
     """
     machine = inspect_machine(runs_dir)
-    room_mb = memory_room_mb(machine, resolve_device(config.train.device).type)  # before the models take memory
+    free_mb = room_mb(config.train.device)  # before the models take memory
     report("building the run")
     teacher = config.teacher.model_copy(update={"cache": "off"})  # the teacher itself is examined, not its cache
     cohort = build_cohort({"doctor": config.model_copy(update={"teacher": teacher})}, runs_dir=runs_dir)
     found = [*machine_findings(machine), *_before_training(cohort, machine, report)]
     expected = estimate_run(cohort, num_measured(cohort))
     if max_time_s and expected.trial_s > max_time_s:
-        return Diagnosis(machine, (*found, expected.finding(cohort)), estimate=expected)
+        return Diagnosis(machine, (*found, estimate_finding(expected, cohort)), estimate=expected)
     if expected.trial_s > WORTH_REPORTING_S:
         report(f"examining the run takes about {duration(expected.trial_s)}")
     if cohort.members[0].objective.needs_teacher:
@@ -106,19 +101,13 @@ def examine_run(
     trial = try_steps(cohort)
     if trial is None:
         return Diagnosis(machine, (*found, does_not_fit(cohort)))
-    measured, evaluations = _measure(cohort, report)
-    forecast = make_forecast(cohort, trial, evaluations, room_mb)
+    if cohort.evaluators:
+        report(f"measuring on {num_measured(cohort):,} {next(iter(cohort.evaluators))} pairs")
+    evaluation = try_evaluation(cohort, num_measured(cohort))
+    forecast = forecast_runs(cohort, Pace.of(trial).with_evaluation(evaluation), free_mb)["doctor"]
     found += forecast_findings(forecast, cohort, machine.storage["runs"].free_mb)
-    found += [image_finding(trial), *_of_trial(cohort, trial), *measured]
+    found += [image_finding(trial), *_of_trial(cohort, trial), *_of_evaluation(cohort, evaluation)]
     return Diagnosis(machine, tuple(found), forecast)
-
-
-def memory_room_mb(machine: Machine, device: str) -> float:
-    """Memory available to a run on this device: what is free, plus what this process holds already."""
-    if device == "cuda":
-        assert machine.gpu is not None
-        return machine.gpu.free_mb
-    return min(machine.memory_mb, machine.free_memory_mb + peak_memory_mb(resolve_device("cpu")))
 
 
 def _before_training(cohort: Cohort, machine: Machine, report: Report) -> Iterator[Finding]:
@@ -149,42 +138,23 @@ def _of_trial(cohort: Cohort, trial: StepTrial) -> Iterator[Finding]:
     yield from share_findings(trial.shares, cohort.members[0].objective)
 
 
-def _measure(cohort: Cohort, report: Report) -> tuple[list[Finding], Evaluations]:
-    """The teacher's recall, and the time of the run's evaluations."""
-    (member,) = cohort.members
-    if not cohort.evaluators:
+def _of_evaluation(cohort: Cohort, trial: EvaluationTrial | None) -> Iterator[Finding]:
+    """Findings about the held-out pairs, and the teacher's recall on some."""
+    if trial is None:
         remedy = "name held-out pairs with --set data.validation=SPEC"
-        return [Finding("evaluation", "warning", "nothing is evaluated", remedy)], Evaluations(0, 0.0, 0.0)
-    split, evaluator = next(iter(cohort.evaluators.items()))
-    few = _few(cohort, evaluator)
-    report(f"measuring on {few.pairs.num_images:,} {split} pairs")
-    remedy = "`workbench data check SPEC --all` lists them"
-    notes = {name: one.pairs.note for name, one in cohort.evaluators.items() if one.pairs.note}
-    findings = [Finding(f"{name} images", "warning", note, remedy) for name, note in notes.items()]
-    for name, one in cohort.evaluators.items():
-        findings += reading_findings(f"{name} data", one.pairs.reading)
-    teacher_s = 0.0
-    if cohort.teacher:
-        measured = few.measure_teacher()
-        teacher_s = measured.elapsed_s / measured.num_pairs
-        recall, chance = mean_recall(measured.metrics), mean_recall(measured.chance)
-        findings.append(teacher_finding(recall, chance, measured.num_pairs, split))
-    student = few.measure(member.state.student, member.state.learnt, member.objective.losses)
-    student_s = student.elapsed_s / student.num_pairs
-    return findings, all_evaluations(cohort, student_s, teacher_s)
+        yield Finding("evaluation", "warning", "nothing is evaluated", remedy)
+        return
+    for split, evaluator in cohort.evaluators.items():
+        if note := evaluator.pairs.note:
+            yield Finding(f"{split} images", "warning", note, "`workbench data check SPEC --all` lists them")
+    for split, evaluator in cohort.evaluators.items():
+        yield from reading_findings(f"{split} data", evaluator.pairs.reading)
+    if trial.teacher:
+        recall, chance = mean_recall(trial.teacher.metrics), mean_recall(trial.teacher.chance)
+        yield teacher_finding(recall, chance, trial.teacher.num_pairs, trial.split)
 
 
 def num_measured(cohort: Cohort) -> int:
     """The number of held-out pairs that doctor evaluates."""
     number = next((evaluator.pairs.num_images for evaluator in cohort.evaluators.values()), 0)
     return number if number <= MOST_MEASURED else SOME_MEASURED
-
-
-def _few(cohort: Cohort, evaluator: Evaluator) -> Evaluator:
-    """The evaluator, or one of the first pairs only if there are many."""
-    if evaluator.pairs.num_images <= MOST_MEASURED:
-        return evaluator
-    config = cohort.members[0].config
-    split, spec, _ = evaluated_splits(config.data)[0]
-    block_size, bad_shards = config.evaluate.block_size, config.data.bad_shards
-    return make_evaluator(spec, split, SOME_MEASURED, cohort.teacher, block_size, cohort.device, bad_shards=bad_shards)

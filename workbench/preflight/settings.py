@@ -1,18 +1,32 @@
-"""Checks of a run's settings: length, warm-up, precision, published weights, and gradient shares."""
+"""Checks of a run's settings and forecast: length, warm-up, weights, gradient shares, memory, disk and time."""
 
 import math
 from collections.abc import Iterator, Mapping
 
 from workbench.config.run import RunConfig
+from workbench.engine.checkpoint import remedy
+from workbench.engine.cohort import Cohort
+from workbench.engine.device import has_batch_norm
 from workbench.engine.start_checks import Finding
+from workbench.formatting import duration
 from workbench.losses.base import REFERENCE_BATCH_SIZE, REFERENCE_WIDTH
 from workbench.losses.objective import Objective
+from workbench.preflight.cost import RunEstimate, RunForecast
+from workbench.process import MUCH_OF_MEMORY
 
 LEAST_WARMUP_STEPS = 2
 SHORT = 10  # steps; a shorter run is a test
 MOST_WARMUP = 0.2  # of the steps; 0.025 and 0.027 in the papers
 MANY_EPOCHS = 100  # 25 to 32 in the papers
 LEAST_SHARE, MOST_SHARE = 0.01, 0.9  # of the gradient
+MUCH_WAITING = 0.3  # of a step
+MANY_DAYS_S = 7 * 86_400.0
+TOO_MANY_DAYS_S = 30 * 86_400.0
+LONG_S = 60.0  # shorter times get no warning
+FASTER = (
+    "train where there is a GPU, or take smaller models, fewer steps (--set train.num_steps=N) or smaller batches "
+    "(--set train.batch_size=N)"
+)
 
 
 def setting_findings(
@@ -98,3 +112,90 @@ def _weights(config: RunConfig, objective: Objective, width: int) -> Iterator[Fi
         yield Finding("weights", "ok", f"translated from {at}: {', '.join(translated)}")
     elif not misplaced:
         yield Finding("weights", "ok", "none depends on this run's batch or width")
+
+
+def forecast_findings(forecast: RunForecast, cohort: Cohort, free_disk_mb: float) -> Iterator[Finding]:
+    """Whether the run fits in memory and on the disk, and where its time goes."""
+    yield _fits(forecast, cohort)
+    yield _disk(forecast, cohort.members[0].config, free_disk_mb)
+    yield _how_long(_time(forecast), forecast.total_s)
+    if forecast.training_s > LONG_S and forecast.waiting_s > MUCH_WAITING * forecast.training_s:
+        share = forecast.waiting_s / forecast.training_s
+        workers = max(4, 2 * cohort.members[0].config.data.num_workers)
+        yield Finding(
+            "data rate",
+            "warning",
+            f"{share:.0%} of a step is spent waiting for data",
+            f"--set data.num_workers={workers}",
+        )
+    if forecast.evaluation_s > max(LONG_S, forecast.training_s):
+        yield Finding(
+            "evaluation time",
+            "warning",
+            f"evaluation takes longer than training ({duration(forecast.evaluation_s)})",
+            "--set evaluate.every_steps=N evaluates less often, --set data.num_validation_pairs=N fewer pairs",
+        )
+
+
+def estimate_finding(estimate: RunEstimate, cohort: Cohort) -> Finding:
+    """Whether a run whose trial steps were skipped is too long."""
+    message = (
+        f"this machine would need about {duration(estimate.total_s)} for {cohort.num_steps:,} steps of "
+        f"{cohort.batch_size:,} pairs, estimated from a few pairs; a trial would take {duration(estimate.trial_s)}"
+    )
+    found = _how_long(message, estimate.total_s)
+    return found if found.remedy else Finding("time", "warning", message, f"--max-time 0 tries it; {FASTER}")
+
+
+def _how_long(message: str, total_s: float) -> Finding:
+    if total_s <= MANY_DAYS_S:
+        return Finding("time", "ok", message)
+    return Finding("time", "problem" if total_s > TOO_MANY_DAYS_S else "warning", message, FASTER)
+
+
+def does_not_fit(cohort: Cohort) -> Finding:
+    """The finding if memory runs out in one of the trial steps."""
+    where = "the GPU's memory" if cohort.device.type == "cuda" else "this machine's memory"
+    return Finding("memory", "problem", f"a batch of {cohort.batch_size:,} does not fit in {where}", _smaller(cohort))
+
+
+def _fits(forecast: RunForecast, cohort: Cohort) -> Finding:
+    where = "of the GPU's" if cohort.device.type == "cuda" else "of"
+    needed, there = _size(forecast.peak_mb), _size(forecast.room_mb)
+    message = f"{needed} {where} {there} at the peak, with batches of {cohort.batch_size:,}"
+    if forecast.peak_mb > forecast.room_mb:
+        return Finding("memory", "problem", message, _smaller(cohort))
+    if forecast.peak_mb > MUCH_OF_MEMORY * forecast.room_mb:
+        return Finding("memory", "warning", f"{message}, which leaves little", _smaller(cohort))
+    return Finding("memory", "ok", message)
+
+
+def _smaller(cohort: Cohort) -> str:
+    (member,) = cohort.members
+    if has_batch_norm(member.state.student):
+        return f"--set train.batch_size={max(2, cohort.batch_size // 4)}"
+    chunk_size = member.config.train.micro_batch_size or cohort.batch_size
+    return (
+        f"--set train.micro_batch_size={max(1, chunk_size // 4)} holds fewer pairs at once; the gradient stays the same"
+    )
+
+
+def _disk(forecast: RunForecast, config: RunConfig, free_disk_mb: float) -> Finding:
+    message = f"checkpoints take up to {_size(forecast.checkpoints_mb)} of {_size(free_disk_mb)} that are free"
+    if forecast.checkpoints_mb > free_disk_mb:
+        return Finding("disk", "problem", message, remedy(config))
+    return Finding("disk", "ok", message)
+
+
+def _time(forecast: RunForecast) -> str:
+    training = f"{forecast.num_steps:,} steps in {duration(forecast.training_s)} at {forecast.pairs_per_s:,.0f} pairs/s"
+    if not forecast.num_evaluations:
+        return training
+    return (
+        f"{training}, {forecast.num_evaluations:,} evaluations in {duration(forecast.evaluation_s)}: "
+        f"{duration(forecast.total_s)} in all"
+    )
+
+
+def _size(size_mb: float) -> str:
+    return f"{size_mb / 2**10:,.1f} GB" if size_mb >= 2**10 else f"{size_mb:,.0f} MB"

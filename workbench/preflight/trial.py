@@ -1,74 +1,33 @@
-"""Take a few steps of a run to measure time and memory, then restore its weights."""
+"""Take a few steps and an evaluation of a run before it starts, to measure time, memory, and what goes wrong."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
 
+from workbench.data.spec import Role, evaluated_splits
 from workbench.embeddings import Batch
+from workbench.engine.build import make_evaluator
 from workbench.engine.cohort import Cohort
 from workbench.engine.contributions import Remark, examine
 from workbench.engine.device import now_s, peak_memory_mb
+from workbench.engine.evaluate import Measured
 from workbench.engine.gradients import diagnose
 from workbench.engine.loop import is_out_of_memory
 from workbench.engine.step import Divergence
 from workbench.engine.teacher_outputs import TeacherOutputs
+from workbench.preflight.timing import StepTiming, mean_timing, step_timings
 from workbench.progress import phase
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
+FirstBatch = tuple[Batch, TeacherOutputs | None]
 
 LEAST_STEPS = 3
 MOST_STEPS = 40
 ENOUGH_S = 3.0  # of steps, once there are LEAST_STEPS
 TOO_LONG_S = 60.0  # of steps, even if there are fewer
-
-
-@dataclass(frozen=True)
-class StepTiming:
-    """Seconds of one step: wait for the batch, teacher forward, and the train step of each member, by run id."""
-
-    wait_s: float
-    teacher_forward_s: float
-    learn_s: Mapping[str, float]
-
-    @property
-    def step_s(self) -> float:
-        return self.wait_s + self.teacher_forward_s + sum(self.learn_s.values())
-
-
-def step_timings(cohort: Cohort) -> Generator[tuple[Batch, TeacherOutputs | None, StepTiming], None, None]:
-    """Train the cohort, one member after another, and time every step; close the generator to stop.
-
-    Raises:
-        ValueError: too many bad images.
-    """
-    with closing(cohort.batches()) as batches:
-        start_s = now_s(cohort.device)
-        for step, batch in batches:
-            got_s = now_s(cohort.device)
-            teacher_outputs = cohort.teacher_forward(batch, step)
-            forward_s = before_s = now_s(cohort.device)
-            learn_s = {}
-            for member in cohort.members:
-                member.train_step(batch, teacher_outputs, step)
-                after_s = now_s(cohort.device)
-                learn_s[member.run] = after_s - before_s
-                before_s = after_s
-            yield batch, teacher_outputs, StepTiming(got_s - start_s, forward_s - got_s, learn_s)
-            start_s = now_s(cohort.device)
-
-
-def mean_timing(taken: Sequence[StepTiming]) -> StepTiming:
-    """The mean over all steps but the first, which is a warm-up; the first if it is the only one."""
-    counted = taken[1:] or taken
-    number = len(counted)
-    return StepTiming(
-        wait_s=sum(timing.wait_s for timing in counted) / number,
-        teacher_forward_s=sum(timing.teacher_forward_s for timing in counted) / number,
-        learn_s={run: sum(timing.learn_s[run] for timing in counted) / number for run in counted[0].learn_s},
-    )
 
 
 @dataclass(frozen=True)
@@ -105,10 +64,10 @@ def try_steps(cohort: Cohort) -> StepTrial | None:
     (member,) = cohort.members
     # On the CPU: a second copy on the GPU would count as peak memory.
     initial = {name: tensor.cpu().clone() for name, tensor in member.state.state_dict().items()}
-    found = _if_it_fits(lambda: _take_steps(cohort))
-    if found is None:
+    taken = _if_it_fits(lambda: take_steps(cohort))
+    if taken is None:
         return None
-    trial, first = found
+    trial, first = taken
     member.state.load_state_dict(initial)
     # A gradient snapshot needs more memory than a step; training does not depend on it.
     shares = None if trial.divergence else _if_it_fits(lambda: _shares(cohort, *first))
@@ -116,21 +75,14 @@ def try_steps(cohort: Cohort) -> StepTrial | None:
     return replace(trial, shares=shares or {}, remarks=tuple(remarks or ()))
 
 
-def _if_it_fits(work: Callable[[], Found]) -> Found | None:
-    """The result of ``work``; None if memory runs out."""
-    try:
-        return work()
-    except (MemoryError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            return None
-        raise
+def take_steps(cohort: Cohort, most_steps: int = MOST_STEPS) -> tuple[StepTrial, FirstBatch]:
+    """The trial without shares and remarks, and the first batch with its teacher outputs; weights are not restored.
 
-
-def _take_steps(cohort: Cohort) -> tuple[StepTrial, tuple[Batch, TeacherOutputs | None]]:
-    """The trial without shares and remarks, and the first batch with its teacher outputs."""
-    (member,) = cohort.members
+    Raises:
+        ValueError: too many bad images.
+    """
     taken: list[StepTiming] = []
-    first: tuple[Batch, TeacherOutputs | None] | None = None
+    first: FirstBatch | None = None
     num_replaced = 0
     if cohort.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(cohort.device)
@@ -140,30 +92,76 @@ def _take_steps(cohort: Cohort) -> tuple[StepTrial, tuple[Batch, TeacherOutputs 
             first = first or (batch, teacher_outputs)
             num_replaced += len(batch.replaced)
             shown.advance()
-            if _is_enough(taken):
+            if _is_enough(taken, most_steps):
                 break
     assert first is not None
     peak_mb = peak_memory_mb(cohort.device)
     start_s = now_s(cohort.device)
     cohort.teacher_forward(first[0], 0)
-    teacher_again_s = now_s(cohort.device) - start_s
     trial = StepTrial(
         num_steps=len(taken),
         timing=mean_timing(taken),
-        teacher_again_s=teacher_again_s,
+        teacher_again_s=now_s(cohort.device) - start_s,
         peak_mb=peak_mb,
-        divergence=member.divergence.found(),
+        divergence=next(filter(None, (member.divergence.found() for member in cohort.members)), None),
         num_pairs=len(taken) * cohort.batch_size,
         num_replaced=num_replaced,
     )
     return trial, first
 
 
-def _is_enough(taken: list[StepTiming]) -> bool:
+@dataclass(frozen=True)
+class EvaluationTrial:
+    """An evaluation of the first member, and of the teacher if there is one, on some pairs of a split."""
+
+    split: Role
+    student: Measured
+    teacher: Measured | None
+
+    @property
+    def student_s(self) -> float:
+        """Seconds per pair."""
+        return self.student.elapsed_s / self.student.num_pairs
+
+    @property
+    def teacher_s(self) -> float:
+        """Seconds per pair; 0 without a teacher."""
+        return self.teacher.elapsed_s / self.teacher.num_pairs if self.teacher else 0.0
+
+
+def try_evaluation(cohort: Cohort, num_pairs: int) -> EvaluationTrial | None:
+    """Evaluate on at most ``num_pairs`` pairs of the first split; None if nothing is evaluated."""
+    if not cohort.evaluators:
+        return None
+    member, teacher = cohort.members[0], cohort.teacher
+    split, evaluator = next(iter(cohort.evaluators.items()))
+    if evaluator.pairs.num_images > num_pairs:
+        if teacher and num_pairs < teacher.chunk_size:
+            teacher = teacher.in_chunks_of(num_pairs)
+        _, spec, _ = evaluated_splits(member.config.data)[0]
+        block_size, bad_shards = member.config.evaluate.block_size, member.config.data.bad_shards
+        evaluator = make_evaluator(spec, split, num_pairs, teacher, block_size, cohort.device, bad_shards=bad_shards)
+    # The teacher first: its embeddings are then ready for the student's agreement with it.
+    of_teacher = evaluator.measure_teacher() if teacher else None
+    of_student = evaluator.measure(member.state.student, member.state.learnt, member.objective.losses)
+    return EvaluationTrial(split, of_student, of_teacher)
+
+
+def _if_it_fits(work: Callable[[], Result]) -> Result | None:
+    """The result of ``work``; None if memory runs out."""
+    try:
+        return work()
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            return None
+        raise
+
+
+def _is_enough(taken: list[StepTiming], most_steps: int) -> bool:
     taken_s = sum(timing.step_s for timing in taken)
     if taken_s >= TOO_LONG_S:
         return True
-    return len(taken) >= LEAST_STEPS and (len(taken) >= MOST_STEPS or taken_s >= ENOUGH_S)
+    return len(taken) >= LEAST_STEPS and (len(taken) >= most_steps or taken_s >= ENOUGH_S)
 
 
 def _shares(cohort: Cohort, batch: Batch, teacher_outputs: TeacherOutputs | None) -> dict[str, float]:
@@ -171,7 +169,7 @@ def _shares(cohort: Cohort, batch: Batch, teacher_outputs: TeacherOutputs | None
     if len(member.objective.weights_at(0)) < 2:
         return {}
     train = member.config.train
-    found = diagnose(
+    gradients = diagnose(
         member.state,
         member.masked(batch, 0),
         teacher_outputs,
@@ -180,4 +178,4 @@ def _shares(cohort: Cohort, batch: Batch, teacher_outputs: TeacherOutputs | None
         train.precision,
         micro_batch_size=train.micro_batch_size,
     )
-    return dict(zip(found.losses, found.share_K.tolist(), strict=True))
+    return dict(zip(gradients.losses, gradients.share_K.tolist(), strict=True))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.config.cells import Cell, base_config, cells_of, example_cells, with_steps
 from workbench.config.study import Study
 from workbench.errors import unknown
+from workbench.preflight.cost import RunForecast, room_mb
 from workbench.preflight.precheck import OF_THE_RUN
 from workbench.runs.summary import save_copy
 from workbench.sweeps.confirm import (
@@ -23,7 +24,7 @@ from workbench.sweeps.confirm import (
     tuning,
     unbeaten,
 )
-from workbench.sweeps.forecast import Clock, Cost, SweepForecast, make_forecast, measure_costs, most_at_once, room_mb
+from workbench.sweeps.forecast import Clock, SweepForecast, make_forecast, measure_costs, most_at_once
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial, has_study, open_ledger
 from workbench.sweeps.plan import check_study, groups
@@ -58,7 +59,7 @@ class Sweep:
         check_study(self.study, self.cells or example_cells(self.study, request.changes))
         self._storage = storage
         self._ledger: Ledger | None = None
-        self._costs: Mapping[str, Cost] = {}
+        self._costs: Mapping[str, RunForecast] = {}
         self._forecast: SweepForecast | None = None
 
     @property
@@ -121,7 +122,7 @@ class Sweep:
             workers=workers,
         )
 
-    def _check_objectives(self, costs: Mapping[str, Cost]) -> None:
+    def _check_objectives(self, costs: Mapping[str, RunForecast]) -> None:
         measured = frozenset.intersection(*(cost.metrics for cost in costs.values())) | OF_THE_RUN
         for objective in self.study.objectives:
             if objective.metric not in measured:
@@ -150,7 +151,7 @@ class Sweep:
         if not stop() and (confirmation := self.confirmation):
             confirmation.work_as_part(self._costs, stop, watch, notify)
 
-    def work_as_part(self, costs: Mapping[str, Cost], stop: Stop, watch: Watch, notify: Notify) -> None:
+    def work_as_part(self, costs: Mapping[str, RunForecast], stop: Stop, watch: Watch, notify: Notify) -> None:
         """:meth:`work` as a part of a search, whose measured costs (if any) are reused for the forecast."""
         if stop() or self.is_done:
             return

@@ -1,8 +1,9 @@
-"""Estimate the time of a run, and of examining it, from a few pairs: for machines where even a few steps take long."""
+"""Seconds of training steps: measured on a few steps, or estimated from a few pairs where one step takes long."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 
@@ -10,14 +11,9 @@ from workbench.embeddings import Batch, InputSpec
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import now_s, peak_memory_mb
 from workbench.engine.member import Member
-from workbench.engine.start_checks import Finding
 from workbench.engine.step import encode
-from workbench.engine.teacher_outputs import fits_in_memory
-from workbench.formatting import duration
+from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.models.teacher import Teacher
-from workbench.preflight.checks import NUM_PAIRS as NUM_LOOKED_AT
-from workbench.preflight.cost import FASTER, all_evaluations, num_new_steps, time_finding
-from workbench.preflight.trial import LEAST_STEPS, StepTiming
 from workbench.progress import phase
 
 SIZES = (2, 8)  # pairs of a measurement; the first is a warm-up
@@ -26,7 +22,52 @@ FORWARD = 1 / 3  # of the time of a forward and backward
 
 
 @dataclass(frozen=True)
-class Estimate:
+class StepTiming:
+    """Seconds of one step: wait for the batch, teacher forward, and the train step of each member, by run id."""
+
+    wait_s: float
+    teacher_forward_s: float
+    learn_s: Mapping[str, float]
+
+    @property
+    def step_s(self) -> float:
+        return self.wait_s + self.teacher_forward_s + sum(self.learn_s.values())
+
+
+def step_timings(cohort: Cohort) -> Generator[tuple[Batch, TeacherOutputs | None, StepTiming], None, None]:
+    """Train the cohort, one member after another, and time every step; close the generator to stop.
+
+    Raises:
+        ValueError: too many bad images.
+    """
+    with closing(cohort.batches()) as batches:
+        start_s = now_s(cohort.device)
+        for step, batch in batches:
+            got_s = now_s(cohort.device)
+            teacher_outputs = cohort.teacher_forward(batch, step)
+            forward_s = before_s = now_s(cohort.device)
+            learn_s = {}
+            for member in cohort.members:
+                member.train_step(batch, teacher_outputs, step)
+                after_s = now_s(cohort.device)
+                learn_s[member.run] = after_s - before_s
+                before_s = after_s
+            yield batch, teacher_outputs, StepTiming(got_s - start_s, forward_s - got_s, learn_s)
+            start_s = now_s(cohort.device)  # what the caller did with the step does not count
+
+
+def mean_timing(taken: Sequence[StepTiming]) -> StepTiming:
+    """The mean over all steps but the first, which is a warm-up; the first if it is the only one."""
+    counted = taken[1:] or taken
+    return StepTiming(
+        wait_s=fmean(timing.wait_s for timing in counted),
+        teacher_forward_s=fmean(timing.teacher_forward_s for timing in counted),
+        learn_s={run: fmean(timing.learn_s[run] for timing in counted) for run in counted[0].learn_s},
+    )
+
+
+@dataclass(frozen=True)
+class PairCost:
     """Seconds and MiB per pair, without waiting for data, losses and optimizer.
 
     Attributes:
@@ -55,7 +96,7 @@ class Estimate:
         return FORWARD * max(self.learn_s.values())
 
 
-def estimate_step(cohort: Cohort) -> Estimate:
+def time_pairs(cohort: Cohort) -> PairCost:
     """Time every model of the cohort on a few pairs; weights do not change and gradients are cleared."""
     before_mb = peak_memory_mb(cohort.device)
     needs_teacher = any(member.objective.needs_teacher for member in cohort.members)
@@ -70,7 +111,7 @@ def estimate_step(cohort: Cohort) -> Estimate:
             learn_s[member.run] = _learn_s(cohort, member)
             shown.advance()
     grown_mb = (peak_memory_mb(cohort.device) - before_mb) / max(SIZES)
-    return Estimate(teacher_forward_s, learn_s, grown_mb, cohort.teacher.chunk_size if cohort.teacher else 1)
+    return PairCost(teacher_forward_s, learn_s, grown_mb, cohort.teacher.chunk_size if cohort.teacher else 1)
 
 
 def _teacher_forward_s(cohort: Cohort, teacher: Teacher) -> float:
@@ -119,61 +160,3 @@ def _pair_s(cohort: Cohort, work: Callable[[int], object]) -> float:
         if taken_s > LONG_S:
             break
     return pair_s
-
-
-@dataclass(frozen=True)
-class RunEstimate:
-    """Estimated seconds of one step, of the whole run, and of doctor's trial steps and evaluations."""
-
-    step_s: float
-    total_s: float
-    trial_s: float
-
-    def to_json(self) -> dict[str, Any]:
-        """The ``estimate`` of ``--json``."""
-        return asdict(self)
-
-    def finding(self, cohort: Cohort) -> Finding:
-        """The finding of a run whose trial steps were skipped."""
-        message = (
-            f"this machine would need about {duration(self.total_s)} for {cohort.num_steps:,} steps of "
-            f"{cohort.batch_size:,} pairs, estimated from a few pairs; a trial would take {duration(self.trial_s)}"
-        )
-        found = time_finding(message, self.total_s)
-        return found if found.remedy else Finding("time", "warning", message, f"--max-time 0 tries it; {FASTER}")
-
-
-def estimate_run(cohort: Cohort, num_measured: int) -> RunEstimate:
-    """Estimate the run of a cohort of one from a forward and backward on a few pairs.
-
-    Args:
-        num_measured: held-out pairs that doctor would evaluate.
-    """
-    found = estimate_step(cohort)
-    timing = found.timing(cohort.batch_size)
-    new_steps = num_new_steps(cohort) if _stores_teacher_outputs(cohort) else cohort.num_steps
-    evaluations = all_evaluations(cohort, found.student_s(), found.teacher_forward_s)
-    return RunEstimate(
-        step_s=timing.step_s,
-        total_s=cohort.num_steps * (timing.step_s - timing.teacher_forward_s)
-        + new_steps * timing.teacher_forward_s
-        + evaluations.total_s,
-        trial_s=_trial_s(cohort, found, num_measured),
-    )
-
-
-def _trial_s(cohort: Cohort, found: Estimate, num_measured: int) -> float:
-    """Seconds of affinities, trial steps, one more teacher forward, gradient shares, and an evaluation."""
-    (member,) = cohort.members
-    timing = found.timing(cohort.batch_size)
-    affinities_s = (1 + bool(cohort.evaluators)) * found.teacher_s(NUM_LOOKED_AT)
-    num_losses = len(member.objective.weights_at(0))
-    shares_s = (FORWARD + num_losses * (1 - FORWARD)) * timing.learn_s[member.run] if num_losses > 1 else 0.0
-    measuring_s = found.teacher_s(num_measured) + num_measured * found.student_s()
-    return affinities_s + LEAST_STEPS * timing.step_s + timing.teacher_forward_s + shares_s + measuring_s
-
-
-def _stores_teacher_outputs(cohort: Cohort) -> bool:
-    views = cohort.members[0].config.data.views
-    width = cohort.teacher.width if cohort.teacher else 1
-    return fits_in_memory(views * len(cohort.stream.dataset), width)
