@@ -65,3 +65,23 @@ def test_the_cache_folder_is_chosen_by_the_environment(monkeypatch, tmp_path):
     assert cache_dir() == tmp_path / "xdg" / "clip-distillation-workbench"
     monkeypatch.setenv("WORKBENCH_CACHE", "~/mine")
     assert cache_dir() == tmp_path / "mine"
+
+
+def test_the_codes_hash_changes_with_a_file_a_name_or_a_byte(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(resources, "PACKAGE", tmp_path)
+
+    def found() -> str:
+        resources.code_sha256.cache_clear()
+        return resources.code_sha256()
+
+    (tmp_path / "a.py").write_text("x = 1\n")
+    first = found()
+    assert len(first) == 64
+    assert found() == first
+    (tmp_path / "notes.txt").write_text("no code")
+    assert found() == first
+    (tmp_path / "a.py").write_text("x = 2\n")
+    changed = found()
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    assert len({first, changed, found()}) == 3
+    resources.code_sha256.cache_clear()

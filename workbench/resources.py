@@ -1,4 +1,4 @@
-"""Finds recipes, studies and sample data, and the cache folder.
+"""Finds recipes, studies and sample data, the cache folder, and the hash of the code.
 
 Each file is looked up in the working directory first, so that a user's copy wins, then in the installed package, then
 in the source checkout.
@@ -6,6 +6,8 @@ in the source checkout.
 
 import os
 from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -38,3 +40,12 @@ def cache_dir() -> Path:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "clip-distillation-workbench"
+
+
+@cache
+def code_sha256() -> str:
+    """Hex SHA-256 over the names and contents of the package's Python files; read once per process."""
+    digest = sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()

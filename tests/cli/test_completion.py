@@ -11,7 +11,7 @@ import pytest
 
 from workbench.cli.completion import _joined
 from workbench.runs.directory import create_run
-from workbench.runs.summary import copy_of
+from workbench.runs.studies import copy_of
 
 PROGRAM = Path(sys.executable).with_name("workbench")
 SHELLS = ("bash", "zsh", "fish")

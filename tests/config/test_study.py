@@ -3,9 +3,10 @@
 import pytest
 
 from workbench.config.cells import Changes, cell_name, cells_of, make_cell
-from workbench.config.study import flat, load_study, nested, studies
+from workbench.config.study import flat, nested
 from workbench.config.toml import MOST_EXTENDED
 from workbench.documents import MOST_LEVELS
+from workbench.runs.studies import load_study, studies
 
 GRID = 'question = "Q"\nrecipe = "fd"\n[grid]\nloss.fd.weight = [0, 2000]\n'
 

@@ -7,9 +7,9 @@ import tomllib
 from pathlib import Path
 
 from workbench.config.cells import cells_of
-from workbench.config.study import load_study
 from workbench.config.toml import load_recipe
 from workbench.losses.registry import make_loss
+from workbench.runs.studies import load_study
 
 STUDY_KEYS = {"grid", "cells", "search"}
 

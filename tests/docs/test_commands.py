@@ -12,9 +12,10 @@ from typer.main import get_command
 from workbench.cli.app import app
 from workbench.config.inheritance import Plan
 from workbench.config.run import RunConfig
-from workbench.config.study import Study, load_study, nested
+from workbench.config.study import Study, nested
 from workbench.config.toml import load_recipe, parse_override, with_settings
 from workbench.losses.registry import LOSSES, make_loss
+from workbench.runs.studies import load_study
 
 ROOT = Path(__file__).parents[2]
 EXPANDED = "{}*?[]"  # what a shell would not pass on as it stands

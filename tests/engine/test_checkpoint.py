@@ -17,10 +17,10 @@ from workbench.engine.loop import train
 from workbench.events import CheckpointSaved, RunFinished, RunResumed
 from workbench.models.spec import load_model
 from workbench.models.weights import weights_sha256
+from workbench.resources import code_sha256
 from workbench.runs.checkpoints import newest_checkpoint, read_manifest, write_checkpoint
 from workbench.runs.directory import find_run, list_runs
 from workbench.runs.liveness import Command
-from workbench.runs.record import code_sha256
 from workbench.runs.summary import read_summary
 
 

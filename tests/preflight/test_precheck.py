@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from workbench.config.cells import Cell, cells_of
-from workbench.config.study import Study, load_study, studies
+from workbench.config.study import Study
 from workbench.config.toml import load_recipe, recipes
 from workbench.engine.build import build_cohort
 from workbench.preflight.precheck import check_config, check_configs, check_objectives
+from workbench.runs.studies import load_study, studies
 
 OF_ONES_OWN = ["data.train=samples:scenes", "data.validation=", "data.test=", "teacher.model=sample:scenes"]
 

@@ -8,8 +8,7 @@ import pytest
 import tomli_w
 
 from workbench.config.cells import cells_of
-from workbench.config.steering import Origin
-from workbench.config.study import Study
+from workbench.config.study import Origin, Study
 from workbench.events import EvalDone, Event, RunFinished, RunStarted, StepDone
 from workbench.process import this_host
 from workbench.runs.directory import RunDirectory, create_run

@@ -10,8 +10,7 @@ import pytest
 from rich.console import Console
 
 from workbench.cli import output
-from workbench.config.study import load_study
-from workbench.runs.summary import save_copy
+from workbench.runs.studies import load_study, save_copy
 
 VALUES = {"0": 0.30, "10": 0.305, "100": 0.36, "1000": 0.38}
 

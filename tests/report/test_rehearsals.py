@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from workbench.cli.app import main
-from workbench.config.study import load_study, studies
+from workbench.runs.studies import load_study, studies
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ from statistics import stdev
 
 import pytest
 
-from workbench.config.study import load_study
 from workbench.report.comparison import interpret_against
 from workbench.report.markdown import markdown
 from workbench.report.study import StudyReport, report_on
@@ -18,6 +17,7 @@ from workbench.report.tables import cells_csv, grid, latex, latex_escape, runs_c
 from workbench.report.words import findings, progress, troubles
 from workbench.report.write import document, write_report
 from workbench.runs.checkpoints import write_checkpoint
+from workbench.runs.studies import load_study
 from workbench.statistics.intervals import seed_gain
 from workbench.tui.study.panes import report_text
 from workbench.views.metrics import metric_label

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench.config.study import load_study
 from workbench.report.markdown import markdown
 from workbench.report.study import StudyReport, report_on
+from workbench.runs.studies import load_study
 
 GRID = """
 question = "Both?"

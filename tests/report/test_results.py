@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from workbench.cli.app import main
-from workbench.config.study import load_study
 from workbench.report.results import is_answered, read_answers, short_answer, write_results
 from workbench.report.study import report_on
 from workbench.report.words import confirmation_lines, progress
+from workbench.runs.studies import load_study
 
 STUDIES = {"mine": "0 and 10?", "other": "0 and 100?"}
 STUDY = """

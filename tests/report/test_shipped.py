@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from workbench.config.cells import cells_of
-from workbench.config.study import load_study, studies
 from workbench.losses.objective import Objective
+from workbench.runs.studies import load_study, studies
 from workbench.views.metrics import METRIC_LABELS
 
 NAMED = [

@@ -1,31 +1,18 @@
 """What came out of a run, from its log."""
 
+import errno
 import json
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tomli_w
 
-from workbench.config.run import RunConfig
-from workbench.config.steering import Origin
-from workbench.config.study import Study, load_study
-from workbench.events import CheckpointSaved, EvalDone, RunResumed
+from workbench.events import CheckpointSaved, EvalDone, RunResumed, Warned
 from workbench.runs.directory import RunDirectory, create_run, list_runs
 from workbench.runs.liveness import run_status
-from workbench.runs.log import EventLog
-from workbench.runs.summary import (
-    find_study,
-    find_trainable,
-    known_studies,
-    read_summary,
-    save_copy,
-    summarize,
-    summary_or_reason,
-    write_summary,
-)
+from workbench.runs.log import EventLog, read_events
+from workbench.runs.summary import read_summary, record, summarize, summary_or_reason, write_summary
 
 
 def evaluated(step, split, **metrics):
@@ -191,125 +178,79 @@ def test_an_unreadable_run_has_a_summary_with_the_reason(run, say, finished):
     assert found.to_document()["state"] == "unreadable"
 
 
-RUNS = Path("runs")
-GRID = 'question = "Which?"\nseeds = 2\nbaseline = "0"\n[grid]\nloss.fd.weight = [0, 1]\n'
-SEARCH = (
-    'question = "Where?"\nseeds = 2\ntrials = 4\nconfirm_seeds = 0\n[search]\n'
-    "loss.fd.weight = { low = 0.1, high = 10.0, log = true }\n"
-)
+def test_every_event_is_in_its_runs_log_before_it_is_seen(tmp_path, step_done, finished):
+    directories = {name: create_run(tmp_path, name, "") for name in ("a", "b")}
+    events = [step_done(step, run=name) for step in (1, 2) for name in ("a", "b")]
+    events += [finished(2, run="b"), step_done(3, run="a")]
+    seen = []
+    for event in record(events, directories):
+        seen.append(event)
+        assert read_events(directories[event.run].events_file).events[-1] == event
+        assert directories["b"].summary_file.exists() == (finished(2, run="b").run == "b" and len(seen) > 4)
+    assert seen == events
+    assert not directories["a"].summary_file.exists()
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    RUNS.mkdir()
+def test_a_resume_takes_the_summary_back(run, finished):
+    list(record([finished(5)], {run.id: run}))
+    assert run.summary_file.exists()
+    list(record([RunResumed(run=run.id, step=5, host="h", pid=1)], {run.id: run}))
+    assert not run.summary_file.exists()
 
 
-@pytest.fixture
-def make_run() -> Callable[[str, str, int], None]:
-    """``make_run(study, cell, seed)`` creates a run that has not started."""
+def test_leaving_early_closes_the_loop_and_the_log(run, step_done):
+    ended = []
 
-    def make(study: str, cell: str, seed: int) -> None:
-        origin = Origin(study=study, cell=cell, values={"loss.fd.weight": float(cell)}, seed=seed, trial=int(cell))
-        table = RunConfig(recipe="fd", seed=seed).model_dump(mode="json") | {"sweep": origin.model_dump(mode="json")}
-        create_run(RUNS, f"{study}-{cell}-s{seed}", tomli_w.dumps(table))
+    def train():
+        try:
+            for step in range(100):
+                yield step_done(step)
+        finally:
+            ended.append(True)
 
-    return make
-
-
-@pytest.mark.parametrize("place", ["own.toml", "studies/own.toml", "elsewhere/own.toml"])
-def test_a_study_of_ones_own_is_found_by_name(place: str) -> None:
-    Path(place).parent.mkdir(exist_ok=True)
-    Path(place).write_text(GRID)
-    if place.startswith("elsewhere"):
-        with pytest.raises(ValueError, match="unknown study 'own'"):
-            find_study("own", RUNS)
-        save_copy(load_study(place), "own", RUNS)  # as its sweep does
-    found = find_study("own", RUNS)
-    assert found == (load_study(place), "own", True)
-    assert find_trainable("own", RUNS) == found.study
-    assert "own" in known_studies(RUNS)
-    assert "icl_weight" in known_studies(RUNS)
+    recorded = record(train(), {run.id: run})
+    next(recorded)
+    recorded.close()
+    assert ended == [True]
+    assert len(read_events(run.events_file).events) == 1
 
 
-def test_recipes_beside_it_are_no_studies() -> None:
-    Path("own.toml").write_text(GRID)
-    Path("recipe.toml").write_text('extends = "clip-kd"\n[loss.fd]\nweight = 3\n')
-    Path("more.toml").write_text('extends = "own.toml"\nseeds = 5\n')
-    Path("circle.toml").write_text('extends = "circle.toml"\n')
-    Path("broken.toml").write_text("[")
-    shipped = set(known_studies(Path("nowhere"))) - {"own", "more"}
-    assert "clip_kd_search" in shipped
-    assert set(known_studies(RUNS)) == shipped | {"own", "more"}
-    assert find_study("more", RUNS).study.seeds == 5
+def test_a_full_disk_is_reported_once_and_the_gap_is_written_down(run, step_done, finished, failing, capsys):
+    def train():
+        yield step_done(1)
+        for step in (2, 3):
+            with failing(1, errno.ENOSPC):
+                yield step_done(step)
+        yield finished(3)
+
+    seen = list(record(train(), {run.id: run}))
+    assert [event.step for event in seen] == [1, 2, 3, 3]
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert "No space left on device; training continues" in complaint
+    events = read_events(run.events_file).events
+    assert [event.step for event in events] == [1, 3, 3]
+    assert isinstance(events[1], Warned)
+    assert events[1].message.startswith("2 events are missing")
+    assert run.summary_file.exists()
 
 
-def test_a_file_may_extend_its_namesake() -> None:
-    Path("icl_weight.toml").write_text('extends = "icl_weight"\nseeds = 7\n')
-    assert find_study("icl_weight", RUNS).study.seeds == 7
-    Path("studies").mkdir()
-    Path("studies/icl_weight.toml").write_text(GRID)
-    assert find_study("icl_weight", RUNS).study.question == "Which?"
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS])
+def test_no_failure_of_any_call_stops_the_training(tmp_path, step_done, finished, failing, code, capsys):
+    events = [step_done(1, run="a"), finished(1, run="a")]
+    for nth in range(1, 20):
+        run = create_run(tmp_path / str(nth), "a", "")
+        with failing(nth, code) as called:
+            assert list(record(events, {"a": run})) == events
+        if len(called) < nth:
+            break
+    assert capsys.readouterr().err.count("training continues") == nth - 1
+    assert [event.step for event in read_events(run.events_file).events] == [1, 1]
 
 
-@pytest.mark.parametrize("content", [GRID, SEARCH])
-def test_a_copy_is_the_study_as_it_was_asked_for(content: str) -> None:
-    Path("own.toml").write_text(content)
-    asked = load_study("own.toml")
-    Path("own.toml").unlink()
-    save_copy(asked, "other", RUNS)
-    assert find_study("other", RUNS).study == asked.model_copy(update={"name": "other"})
-    assert find_study("other-quick", RUNS) == (asked.quick().model_copy(update={"name": "other"}), "other", True)
-
-
-def test_the_copy_of_a_rehearsal_is_found_by_both_names() -> None:
-    Path("own.toml").write_text(GRID)
-    rehearsal = load_study("own.toml").quick()
-    Path("own.toml").unlink()
-    save_copy(rehearsal, "own-quick", RUNS)
-    assert find_study("own", RUNS) == (rehearsal, "own", False)
-    assert find_study("own-quick", RUNS) == (rehearsal, "own", True)
-    assert find_trainable("own-quick", RUNS).name == "own-quick"
-    with pytest.raises(ValueError, match=r"FILE\.toml"):
-        find_trainable("own", RUNS)
-    assert [name for name in known_studies(RUNS) if name.startswith("own")] == ["own"]
-
-
-def test_a_study_whose_own_name_ends_like_a_rehearsals_is_no_rehearsal() -> None:
-    Path("own-quick.toml").write_text(GRID)
-    study = load_study("own-quick.toml")
-    Path("own-quick.toml").unlink()
-    save_copy(study, "own-quick", RUNS)
-    assert find_study("own-quick", RUNS) == (study, "own-quick", True)
-    assert [name for name in known_studies(RUNS) if name.startswith("own")] == ["own-quick"]
-
-
-def test_a_study_without_a_file_is_reconstructed_from_its_runs(make_run: Callable[[str, str, int], None]) -> None:
-    for cell in ("0", "1"):
-        for seed in (0, 1, 2):
-            make_run("lost", cell, seed)
-    make_run("lost-best-of-4", "0", 9)
-    found = find_study("lost", RUNS)
-    assert not found.has_file
-    assert [cell.name for cell in found.study.cells] == ["0", "1"]
-    assert (found.study.recipe, found.study.seeds) == ("fd", 3)
-    assert [name for name in known_studies(RUNS) if name.startswith("lost")] == ["lost"]
-    with pytest.raises(ValueError, match=r"FILE\.toml"):
-        find_trainable("lost", RUNS)
-
-
-def test_the_nearest_name_is_offered_and_a_rehearsal_goes_with_its_study(
-    make_run: Callable[[str, str, int], None],
-) -> None:
-    Path("own.toml").write_text(GRID)
-    make_run("own-quick", "0", 0)
-    assert find_study("own-quick", RUNS) == (load_study("own.toml").quick(), "own", True)
-    assert "own-quick" not in known_studies(RUNS)
-    with pytest.raises(ValueError, match="did you mean 'own'"):
-        find_study("onw", RUNS)
-
-
-def test_a_study_is_what_was_loaded() -> None:
-    Path("own.toml").write_text(SEARCH)
-    assert isinstance(find_study("own.toml", RUNS).study, Study)
-    assert find_study("own.toml", RUNS).source == "own.toml"
+def test_a_log_that_can_never_be_written_does_not_stop_the_training(run, step_done, finished, capsys):
+    run.events_file.unlink()
+    run.events_file.mkdir()
+    events = [step_done(1), finished(1)]
+    assert list(record(events, {run.id: run})) == events
+    assert "Is a directory; training continues" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 import tomli_w
 
 from workbench.config.cells import Changes
-from workbench.config.study import load_study
+from workbench.runs.studies import load_study
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.request import Request
 from workbench.sweeps.sweep import Sweep

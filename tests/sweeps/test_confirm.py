@@ -3,8 +3,8 @@
 import pytest
 
 from workbench.config.cells import Changes, cells_of, make_cell
-from workbench.config.study import load_study
-from workbench.runs.summary import runs_of_study, summarize
+from workbench.runs.studies import load_study, runs_of_study
+from workbench.runs.summary import summarize
 from workbench.sweeps.confirm import confirming, tuning
 from workbench.sweeps.ledger import Trial
 

@@ -5,10 +5,10 @@ import tomli_w
 
 from workbench.config.cells import Cell, Changes
 from workbench.config.run import RunConfig
-from workbench.config.study import load_study
 from workbench.preflight import cost
 from workbench.preflight.cost import RunForecast, num_validations
 from workbench.preflight.timing import PairCost
+from workbench.runs.studies import load_study
 from workbench.sweeps import forecast
 from workbench.sweeps.confirm import measured_cells, rivals_ahead, trials_ahead
 from workbench.sweeps.forecast import Clock, make_forecast, measure_costs

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from workbench.config.cells import Cell, cells_of, example_cells
 from workbench.config.run import RunConfig
-from workbench.config.study import Study, load_study, studies
+from workbench.config.study import Study
+from workbench.runs.studies import load_study, studies
 from workbench.sweeps.plan import check_study, groups, may_train_together
 
 BATCHES = st.sampled_from([32, 64, 128])

@@ -19,7 +19,7 @@ import sqlalchemy
 
 from workbench.events import RunFinished, StepDone
 from workbench.runs.log import read_events
-from workbench.runs.summary import runs_of_study
+from workbench.runs.studies import runs_of_study
 from workbench.sweeps.leases import Leases
 
 pytestmark = pytest.mark.slow

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workbench.config.steering import read_origin
+from workbench.config.study import read_origin
 from workbench.events import RunFinished, RunStarted, StepDone
 from workbench.runs.directory import list_runs
 from workbench.runs.log import read_events
-from workbench.runs.summary import runs_of_study
+from workbench.runs.studies import runs_of_study
 
 CELLS = """
 question = "Which fails?"

@@ -12,7 +12,7 @@ import pytest
 
 from workbench.events import RunFinished, StepDone
 from workbench.runs.log import read_events
-from workbench.runs.summary import runs_of_study
+from workbench.runs.studies import runs_of_study
 
 GRACE_S = 6
 pytestmark = pytest.mark.slow

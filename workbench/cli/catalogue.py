@@ -121,7 +121,7 @@ def studies(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     """
     from workbench.cli.output import print_json, print_line, print_rows
     from workbench.report.results import answered
-    from workbench.runs.summary import find_study, known_studies
+    from workbench.runs.studies import find_study, known_studies
 
     found = [find_study(name, runs).study for name in known_studies(runs)]
     answers = answered()

@@ -25,8 +25,7 @@ def complete_recipe() -> Candidates:
 
 
 def complete_study(context: typer.Context) -> Candidates:
-    from workbench.config.study import studies
-    from workbench.runs.summary import copy_of, known_studies
+    from workbench.runs.studies import copy_of, known_studies, studies
 
     runs, files = _runs_dir(context), studies()
     return [(name, _quotable(_question(files.get(name, copy_of(name, runs))))) for name in known_studies(runs)]
@@ -55,7 +54,7 @@ def complete_run(context: typer.Context) -> list[str]:
 
 
 def complete_run_or_study(context: typer.Context) -> list[str]:
-    from workbench.runs.summary import studies_with_runs
+    from workbench.runs.studies import studies_with_runs
 
     return complete_run(context) + studies_with_runs(_runs_dir(context))
 

@@ -68,8 +68,7 @@ def set_(
 
         workbench runs set fd-long loss.fd.weight=500 loss.clip.weight=0.5
     """
-    from workbench.config.steering import check_changes
-    from workbench.config.toml import load_run_config, split_override
+    from workbench.config.toml import check_changes, load_run_config, split_override
     from workbench.runs.directory import find_run
 
     # Checked here too: the run itself could only report a bad value in its log.

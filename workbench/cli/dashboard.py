@@ -61,7 +61,7 @@ def _find(runs: Path, name: str) -> "tuple[RunDirectory | None, str]":
     """The run with this name or path, else the name of a study with runs."""
     from workbench.errors import unknown
     from workbench.runs.directory import find_run, list_runs
-    from workbench.runs.summary import studies_with_runs
+    from workbench.runs.studies import studies_with_runs
 
     try:
         return find_run(runs, name), ""

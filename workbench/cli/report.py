@@ -81,9 +81,8 @@ def report(
 
 
 def _report_on(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyReport":
-    from workbench.config.study import stored_name
     from workbench.report.study import report_on
-    from workbench.runs.summary import find_study, studies_with_runs
+    from workbench.runs.studies import find_study, stored_name, studies_with_runs
 
     known = find_study(name_or_file, runs)
     # A name with the suffix of rehearsals was found without it.
@@ -118,7 +117,7 @@ def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ..
     from workbench.report.study import report_on
     from workbench.report.words import progress
     from workbench.report.write import document
-    from workbench.runs.summary import find_study, known_studies, studies_with_runs
+    from workbench.runs.studies import find_study, known_studies, studies_with_runs
 
     started = [name for name in studies_with_runs(runs) if name in known_studies(runs) and not name.endswith(QUICK)]
     every = [report_on(find_study(study, runs).study, study, runs) for study in started]

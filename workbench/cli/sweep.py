@@ -89,10 +89,9 @@ def sweep(
         workbench sweep --study clip_kd_search --try loss.icl.weight=2 --try loss.fd.weight=500
     """
     from workbench.config.cells import Changes, cells_of, example_cell
-    from workbench.config.study import stored_name
     from workbench.preflight.precheck import check_configs, check_objectives
     from workbench.process import check_single_process
-    from workbench.runs.summary import find_trainable
+    from workbench.runs.studies import find_trainable, stored_name
     from workbench.sweeps.by_hand import check_by_hand
     from workbench.sweeps.request import Request
 

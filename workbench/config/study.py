@@ -5,14 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from workbench.config.base import Axis, Config
-from workbench.config.toml import MOST_EXTENDED, extended_table, merge, nested_key, read_toml
+from workbench.config.toml import merge, nested_key, read_toml
 from workbench.documents import Table
-from workbench.errors import unknown
-from workbench.files import resolved
-from workbench.resources import find_resource, list_resources
 
 SAMPLERS = ("tpe", "gp", "cma-es", "random")
 SEARCH_ONLY = ("sampler", "pruner", "trials", "warm_start", "confirm_seeds", "against", "tuned", "budget")
@@ -38,6 +35,25 @@ class CellConfig(Config):
     @classmethod
     def _flat(cls, settings: Any) -> Any:
         return flat(settings) if isinstance(settings, dict) else settings
+
+
+class Origin(Config):
+    """A run's cell, seed and trial in its study: the ``[sweep]`` table of its ``run.toml``, which reports read."""
+
+    model_config = ConfigDict(extra="ignore")  # a later version may add keys
+
+    study: str
+    """Name of the study, as in the storage and the run ids."""
+    cell: str
+    """Name of the cell."""
+    values: dict[str, Any] = {}
+    """Settings in which the cell differs from the others."""
+    seed: int
+    """Seed of the replicate."""
+    trial: int
+    """The number of the trial in the storage."""
+    attempt: int = 1
+    """From 1; increases if an earlier run of this cell and seed is locked by a process that does not respond."""
 
 
 class StudyObjective(Config):
@@ -214,94 +230,11 @@ def nested(settings: Mapping[str, Any]) -> Table:
     return table
 
 
-def studies() -> dict[str, Path]:
-    """All studies by name: those in ``./studies``, in the working directory, and shipped ones, in this precedence."""
-    listed = list_resources("studies", ".toml")
-    folder = Path.cwd()
-    loose = {path.stem: path for path in sorted(folder.glob("*.toml")) if is_study(path)}
-    own = {name: path for name, path in listed.items() if path.parent == folder / "studies"}
-    return listed | loose | own
-
-
-def is_study(path: Path, seen: tuple[Path, ...] = ()) -> bool:
-    """Whether a TOML file is a study rather than a recipe: it varies something, or extends a study."""
-    try:
-        table = read_toml(path)
-    except ValueError:
-        return False
-    if any(table.get(varied) for varied in VARIED):
-        return True
-    parent, above = str(table.get("extends", "")), (*seen, resolved(path))
-    if not parent.endswith(".toml"):
-        return bool(parent) and find_resource(f"studies/{parent}.toml") is not None
-    if len(above) > MOST_EXTENDED:
-        return False
-    beneath = path.parent / parent
-    return resolved(beneath) not in above and is_study(beneath, above)
-
-
-def load_study(name_or_file: str) -> Study:
-    """The study of this name or in this file, with everything that it extends merged.
+def read_origin(config_file: Path) -> Origin | None:
+    """The origin of a run; None for a run that does not belong to a study.
 
     Raises:
-        ValueError: no such study, an unknown key or a bad value, in one line with the remedy.
+        ValueError: the file cannot be read, or its ``[sweep]`` table is invalid.
     """
-    path = _study_path(name_or_file)
-    table = {"name": path.name.removesuffix(".toml")}
-    table |= extended_table(name_or_file, "study", _study_path, _with_absolute_paths, _named)
-    try:
-        return Study.parse(table)
-    except ValueError as error:
-        raise ValueError(f"study {path}: {error}") from None
-
-
-def stored_name(study: Study, name: str = "", *, quick: bool = False) -> str:
-    """Name of a study in the runs folder: its own or the given one; rehearsals have a suffix."""
-    return (name or study.name) + (QUICK if quick else "")
-
-
-def load_stored_study(name: str) -> tuple[Study, str]:
-    """The study (or its rehearsal) whose runs have this name, and the name to load it by.
-
-    Raises:
-        ValueError: no study has that name.
-    """
-    if name.endswith(QUICK) and name not in studies():
-        own = name.removesuffix(QUICK)
-        return load_study(own).quick(), own
-    return load_study(name), name
-
-
-def _with_absolute_paths(table: Table, folder: Path) -> Table:
-    """Make paths of recipe and loss files absolute; they are relative to the study's folder."""
-
-    def resolve(value: Any, key: str) -> Any:
-        if isinstance(value, dict):
-            names_files = key == ".tuned"
-            return {absolute(name, names_files): resolve(inner, f"{key}.{name}") for name, inner in value.items()}
-        if isinstance(value, list):
-            return [resolve(inner, key) for inner in value]
-        return absolute(value, key.endswith((".recipe", ".warm_start", ".against", ".file")))
-
-    def absolute(value: Any, names_file: bool) -> Any:
-        is_file = isinstance(value, str) and value.endswith((".toml", ".py"))
-        return str(resolved(folder / value)) if is_file and names_file else value
-
-    return {key: resolve(value, f".{key}") for key, value in table.items()}
-
-
-def _named(parent: str) -> Path:
-    """The study extended by name, in a ``studies`` folder only, so that a file can extend a study of its own name."""
-    path = find_resource(f"studies/{parent}.toml")
-    if path is None:
-        raise unknown("study", parent, list_resources("studies", ".toml"))
-    return path
-
-
-def _study_path(name_or_file: str) -> Path:
-    if name_or_file.endswith(".toml"):
-        return Path(name_or_file)
-    known = studies()
-    if name_or_file not in known:
-        raise unknown("study", name_or_file, known)
-    return known[name_or_file]
+    table = read_toml(config_file).get("sweep")
+    return None if table is None else Origin.parse(table)

@@ -1,12 +1,13 @@
-"""Reading configs from TOML: recipes, ``extends``, and overrides from the command line."""
+"""Reading configs from TOML: recipes, ``extends``, overrides from the command line, and changes to a running run."""
 
+import difflib
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from workbench.config.run import RunConfig, with_scale
+from workbench.config.run import LossConfig, OptimizerConfig, RunConfig, with_scale
 from workbench.documents import MOST_LEVELS, Table, toml_table, too_deep
 from workbench.documents import read_toml as read_toml  # noqa: PLC0414 - exported: the readers of run.toml take it from here
 from workbench.errors import truncated, unknown
@@ -237,3 +238,49 @@ def load_run_config(path: Path) -> RunConfig:
     for extra in ("machine", "sweep"):
         table.pop(extra, None)
     return RunConfig.parse(table)
+
+
+RATE = "optimizer.learning_rate"
+
+
+def changeable(config: RunConfig) -> list[str]:
+    """Dotted names of the settings that a running run accepts: the peak learning rate and the loss weights.
+
+    A loss whose weight is always 0 cannot be enabled later: nothing was trained for it.
+    """
+    return [RATE, *(f"loss.{name}.weight" for name, loss in config.loss.items() if loss.schedule.is_ever_on)]
+
+
+def check_changes(config: RunConfig, changes: Mapping[str, Any]) -> None:
+    """Check changes to a running run.
+
+    Raises:
+        ValueError: the setting cannot be changed or the value is invalid, with the remedy.
+    """
+    settings = changeable(config)
+    if not changes:
+        raise ValueError(f"no changes given: set {' or '.join(settings)}")
+    for setting, value in changes.items():
+        if setting not in settings:
+            _check_loss(config, setting, value)
+            raise unknown("setting of a run under way", setting, settings)
+        group, _, name = setting.rpartition(".")
+        try:
+            (OptimizerConfig if setting == RATE else LossConfig).parse({name: value})
+        except ValueError as error:
+            raise ValueError(f"{group}.{error}") from None
+
+
+def _check_loss(config: RunConfig, setting: str, value: Any) -> None:
+    """Refuse the weight of a loss that the run does not train with; the error gives the command for a fork."""
+    group, _, rest = setting.partition(".")
+    name, _, field = rest.rpartition(".")
+    own = [loss for loss, of in config.loss.items() if of.schedule.is_ever_on]
+    if (group, field) != ("loss", "weight") or name in own:
+        return
+    near = difflib.get_close_matches(name, own, n=1)
+    meant = f"; did you mean 'loss.{near[0]}.weight'?" if near and name not in config.loss else ""
+    raise ValueError(
+        f"the run trains without loss.{truncated(name)} (it has {', '.join(own)}){meant or '.'} A loss can be added in "
+        f"a fork, not under way: workbench runs fork RUN --set {truncated(setting)}={truncated(str(value))}"
+    )

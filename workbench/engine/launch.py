@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from workbench.config.run import RunConfig
-from workbench.config.steering import Origin
+from workbench.config.study import Origin
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import machine_facts, resolve_device, resolved
@@ -18,9 +18,10 @@ from workbench.engine.paths import moved, moved_before, record_move
 from workbench.engine.resume import check_moved, check_unchanged, remarks
 from workbench.engine.start_checks import start_warnings
 from workbench.events import Event, RunResumed, Warned
+from workbench.resources import code_sha256
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.liveness import RunLock, take_commands
-from workbench.runs.record import code_sha256, record
+from workbench.runs.summary import record
 
 Interrupted = Callable[[], bool]
 

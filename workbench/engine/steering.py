@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.config.steering import RATE, check_changes
+from workbench.config.toml import RATE, check_changes
 from workbench.events import Commanded, RunResumed
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import effective_events, read_events

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from workbench.config.study import Study, load_study, studies
+from workbench.config.study import Study
 from workbench.errors import unknown
 from workbench.figures.search import effects_figure, forecast_figure, parallel_figure, pareto_figure
 from workbench.figures.study import differences_figure, learning_figure, study_figure
@@ -15,7 +15,7 @@ from workbench.notebook.explorer import Explorer, row
 from workbench.notebook.source import default_runs_dir
 from workbench.notebook.study_table import read_table
 from workbench.resources import find_resource
-from workbench.runs.summary import find_study
+from workbench.runs.studies import find_study, load_study, studies
 from workbench.views.metrics import MetricLabel
 from workbench.views.parallel import Limits, Parallel, parallel
 from workbench.views.study import Point, StudyCell, StudyTable, pareto

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from workbench.config.steering import Origin, read_origin
-from workbench.config.study import Study
+from workbench.config.study import Origin, Study, read_origin
 from workbench.events import EvalDone
 from workbench.figures.study import learning_figure
 from workbench.figures.training import training_figure
@@ -18,7 +17,7 @@ from workbench.notebook.source import default_runs_dir
 from workbench.runs.directory import RunDirectory, list_runs
 from workbench.runs.liveness import RunStatus, run_status
 from workbench.runs.log import read_history
-from workbench.runs.summary import StudyRun, counted, find_trainable
+from workbench.runs.studies import StudyRun, counted, find_trainable
 from workbench.views.curves import LearningView, curves, learning_view
 from workbench.views.metrics import metric_label
 

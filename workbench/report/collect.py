@@ -12,7 +12,8 @@ from workbench.config.study import Study
 from workbench.events import EvalDone, RunStarted, StepDone
 from workbench.runs.log import first_events, last_events
 from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
-from workbench.runs.summary import StudyRun, Summary, counted, runs_of_study, studies_with_runs, summary_or_reason
+from workbench.runs.studies import StudyRun, counted, runs_of_study, studies_with_runs
+from workbench.runs.summary import Summary, summary_or_reason
 from workbench.views.architecture import architecture
 from workbench.views.study import DROPPED, MISSING, Replicate, StudyCell
 

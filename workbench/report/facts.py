@@ -13,7 +13,7 @@ from workbench.config.study import QUICK, Study, flat
 from workbench.config.toml import load_run_config, read_toml
 from workbench.runs.checkpoints import newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory
-from workbench.runs.summary import StudyRun
+from workbench.runs.studies import StudyRun
 from workbench.sweeps.space import settings_of
 
 NO_TEACHER = "none"

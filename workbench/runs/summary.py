@@ -1,24 +1,28 @@
-"""The summary of a run, and finding studies and their runs in a runs folder."""
+"""The summary of a run, and recording a training loop's events in its log and summary."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
-import tomli_w
 from pydantic import BaseModel, ConfigDict
 
-from workbench.config.steering import Origin, read_origin
-from workbench.config.study import QUICK, QUICK_STEPS, CellConfig, Study, load_stored_study, load_study, studies
-from workbench.config.toml import read_toml
 from workbench.documents import read_file, strict_numbers
-from workbench.errors import unknown
-from workbench.events import CheckpointSaved, EvalDone, Event, RunFinished, RunStarted, StageStarted, StepDone
+from workbench.errors import print_error
+from workbench.events import (
+    CheckpointSaved,
+    EvalDone,
+    Event,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    StageStarted,
+    StepDone,
+    Warned,
+)
 from workbench.files import write_atomically
-from workbench.runs.directory import RunDirectory, list_runs
+from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import State, run_status
-from workbench.runs.log import last_events, read_history
+from workbench.runs.log import EventLog, last_events, read_history
 
 MOST_BYTES = 2**20
 SIZED = (RunStarted, StageStarted)  # events with the size of the student
@@ -153,147 +157,64 @@ def summary_or_reason(run: RunDirectory, *, from_log: bool = False) -> Summary:
         )
 
 
-FOLDER = "studies"  # in the runs folder: databases, and copies of the studies that were run
+def record(events: Iterable[Event], directories: Mapping[str, RunDirectory]) -> Iterator[Event]:
+    """Yield every event after appending it to the log of its run, named by ``event.run``.
 
-
-class Found(NamedTuple):
-    """A study found by name.
-
-    Attributes:
-        source: the name or file to load it by; for a rehearsal, that of the study.
-        has_file: False if its file is gone and it was reconstructed from its runs, without question, baseline and
-            published figures.
+    A RunFinished also writes ``summary.json``, and a RunResumed removes it. A full or failing disk is reported once
+    per run on stderr and does not stop training: lost events are counted, and a Warned event gives their number once
+    the log can be written again.
     """
-
-    study: Study
-    source: str
-    has_file: bool = True
-
-
-@dataclass(frozen=True)
-class StudyRun:
-    """A run and its origin in a study."""
-
-    run: RunDirectory
-    origin: Origin
-
-
-def find_study(name_or_file: str, runs_dir: Path) -> Found:
-    """The study of this name: from a file in the working directory or ``./studies``, a shipped study, the copy that its
-    sweep left in the runs folder, or reconstructed from its runs.
-
-    Raises:
-        ValueError: there is none, or its file is invalid; in one line with the remedy.
-    """
-    own = name_or_file.removesuffix(QUICK)
-    if name_or_file.endswith(".toml") or {name_or_file, own} & studies().keys():
-        return Found(*load_stored_study(name_or_file))
-    if kept := _from_copy(name_or_file, runs_dir):
-        return kept
-    if found := counted(runs_of_study(runs_dir, name_or_file)):
-        return Found(_from_runs(name_or_file, found), name_or_file, has_file=False)
-    raise unknown("study", name_or_file, known_studies(runs_dir))
-
-
-def find_trainable(name_or_file: str, runs_dir: Path) -> Study:
-    """:func:`find_study` for studies with a file; one reconstructed from its runs cannot be trained further.
-
-    A rehearsal has its own name, with the suffix, so that its runs do not mix with those of its study.
-
-    Raises:
-        ValueError: as :func:`find_study`, or there is no file.
-    """
-    found = find_study(name_or_file, runs_dir)
-    if not found.has_file:
-        raise ValueError(f"{runs_dir} has runs of study '{name_or_file}', but its file was not found: name FILE.toml")
-    is_rehearsal = found.source != name_or_file
-    return found.study.model_copy(update={"name": name_or_file}) if is_rehearsal else found.study
-
-
-def known_studies(runs_dir: Path) -> list[str]:
-    """Names that :func:`find_study` accepts, without rehearsals and the parts of a search."""
-    files = (runs_dir / FOLDER).glob("*.toml")
-    copies = {path.stem.removesuffix(QUICK) if _is_rehearsal(path) else path.stem for path in files}
-    known = {*studies(), *copies}
-    alone = [name for name in studies_with_runs(runs_dir) if not any(name.startswith(f"{one}-") for one in known)]
-    found = [*known, *(name for name in alone if not any(name.startswith(f"{other}-") for other in alone))]
-    return sorted({name for name in found if name.removesuffix(QUICK) == name or name.removesuffix(QUICK) not in known})
-
-
-def copy_of(name: str, runs_dir: Path) -> Path:
-    """Path of the copy of a study that its sweep saves."""
-    return runs_dir / FOLDER / f"{name}.toml"
-
-
-def save_copy(study: Study, name: str, runs_dir: Path) -> None:
-    """Save a copy of the study in the runs folder, so that it is found without its own file.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    table = study.model_copy(update={"name": name}).model_dump(mode="json", exclude_none=True)
-    file = copy_of(name, runs_dir)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, tomli_w.dumps(table))
-
-
-def _from_copy(name: str, runs_dir: Path) -> Found | None:
-    """The study (or its rehearsal) of this name from a copy in the runs folder; None if there is none.
-
-    If only the rehearsal has a copy, the study is the rehearsal, which is no file to train the study from.
-    """
-    own = name.removesuffix(QUICK)
-    copy, quick = copy_of(name, runs_dir), copy_of(own + QUICK, runs_dir)
-    if copy.is_file() and not _is_rehearsal(copy):
-        return Found(load_study(str(copy)), name)
-    if _is_rehearsal(quick):
-        found = load_study(str(quick)).model_copy(update={"name": own})
-        return Found(found, own, has_file=name != own)
-    if copy_of(own, runs_dir).is_file():
-        return Found(load_study(str(copy_of(own, runs_dir))).quick(), own)
-    return None
-
-
-def _is_rehearsal(copy: Path) -> bool:
-    """Whether a copy is that of a rehearsal, and not of a study whose own name has the suffix."""
+    recorders: dict[str, _Recorder] = {}
     try:
-        return copy.stem.endswith(QUICK) and read_toml(copy).get("steps") == QUICK_STEPS
-    except ValueError:
-        return False
+        for event in events:
+            if event.run not in recorders:
+                recorders[event.run] = _Recorder(directories[event.run])
+            recorders[event.run].write(event)
+            yield event
+    finally:
+        for recorder in recorders.values():
+            recorder.close()
 
 
-def _from_runs(name: str, found: "list[StudyRun]") -> Study:
-    """A study reconstructed from its runs."""
-    cells = {one.origin.cell: CellConfig(name=one.origin.cell, settings=one.origin.values) for one in found}
-    seeds = {one.origin.seed for one in found}
-    recipe = str(read_toml(found[0].run.config_file).get("recipe", "baseline"))
-    return Study(name=name, question="", recipe=recipe, cells=list(cells.values()), seeds=len(seeds))
+class _Recorder:
+    """The log of one run; tolerates disk errors."""
 
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self._log: EventLog | None = None
+        self._num_lost = 0
+        self._has_warned = False
 
-def runs_of_study(runs_dir: Path, study: str) -> list[StudyRun]:
-    """All runs of the study, sorted by cell, seed and attempt; unreadable ``run.toml`` files are skipped.
-
-    A cell and seed may have several attempts; those before the last were abandoned.
-    """
-    found = [one for one in _runs_of_studies(runs_dir) if one.origin.study == study]
-    return sorted(found, key=lambda one: (one.origin.trial, one.origin.seed, one.origin.attempt))
-
-
-def studies_with_runs(runs_dir: Path) -> list[str]:
-    """Names of the studies with runs in the folder."""
-    return sorted({one.origin.study for one in _runs_of_studies(runs_dir)})
-
-
-def _runs_of_studies(runs_dir: Path) -> Iterator[StudyRun]:
-    for run in list_runs(runs_dir):
+    def write(self, event: Event) -> None:
         try:
-            origin = read_origin(run.config_file)
-        except ValueError:
-            continue
-        if origin is not None:
-            yield StudyRun(run, origin)
+            self._append(event)
+        except OSError as error:
+            self._num_lost += 1
+            self._warn(error)
+            return
+        try:
+            if isinstance(event, RunResumed):
+                self.run.summary_file.unlink(missing_ok=True)
+            if isinstance(event, RunFinished):
+                write_summary(self.run)
+        except OSError as error:
+            self._warn(error)
 
+    def _append(self, event: Event) -> None:
+        if self._log is None:
+            self._log = EventLog(self.run.events_file)
+        if self._num_lost:
+            lost = f"{self._num_lost} events are missing before this one: the log could not be written"
+            self._log.append(Warned(run=event.run, step=event.step, message=lost))
+            self._num_lost = 0
+        self._log.append(event)
 
-def counted(found: list[StudyRun]) -> list[StudyRun]:
-    """One run per cell and seed: the last attempt, which is the one that its trial records."""
-    return list({(one.origin.cell, one.origin.seed): one for one in found}.values())
+    def _warn(self, error: OSError) -> None:
+        if not self._has_warned and self.run.path.exists():  # if the folder is gone, the run itself fails
+            message = f"warning: {self.run.path}: {error.strerror or error}; training continues, its log has gaps"
+            print_error(message)
+        self._has_warned = True
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()

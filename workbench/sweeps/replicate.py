@@ -8,7 +8,7 @@ from pathlib import Path
 
 from workbench.config.cells import Cell, as_text, plain
 from workbench.config.run import RunConfig
-from workbench.config.steering import Origin
+from workbench.config.study import Origin
 from workbench.config.toml import load_run_config, read_toml
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import resolved

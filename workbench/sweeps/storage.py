@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from workbench.runs.summary import FOLDER
+from workbench.runs.studies import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

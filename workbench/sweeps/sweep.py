@@ -11,7 +11,7 @@ from workbench.config.study import Study
 from workbench.errors import unknown
 from workbench.preflight.cost import RunForecast, room_mb
 from workbench.preflight.precheck import OF_THE_RUN
-from workbench.runs.summary import save_copy
+from workbench.runs.studies import save_copy
 from workbench.sweeps.confirm import (
     best_trials,
     cells_ahead,

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench.config.steering import changeable, check_changes
-from workbench.config.toml import at_length, load_run_config, split_override, with_overrides
+from workbench.config.toml import at_length, changeable, check_changes, load_run_config, split_override, with_overrides
 from workbench.process import ERROR_PREFIX, BackgroundProcess, last_line, start_background, why_failed
 from workbench.runs.checkpoints import checkpoint_step, checkpoints
 from workbench.runs.directory import RunDirectory

@@ -231,7 +231,7 @@ def test_queued_values_are_read_from_the_storage(tmp_path) -> None:
     ],
 )
 def test_values_outside_the_search_space_are_refused(filled, said) -> None:
-    from workbench.config.study import load_study
+    from workbench.runs.studies import load_study
 
     with pytest.raises(ValueError, match=said):
         overrides(load_study("hunt"), filled)

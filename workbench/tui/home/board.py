@@ -12,7 +12,7 @@ from workbench.runs.log import last_events, tail_events
 from workbench.tui.text import is_quiet
 
 if TYPE_CHECKING:
-    from workbench.config.steering import Origin
+    from workbench.config.study import Origin
     from workbench.views.curves import Trace
 
 PIECE_BYTES = 1024 * 1024
@@ -89,7 +89,7 @@ class Row:
 
     def read_on(self) -> bool:
         """Read another piece of the log for its evaluations; return whether there is more."""
-        from workbench.config.steering import read_origin  # slow to import: not before the first screen is drawn
+        from workbench.config.study import read_origin  # slow to import: not before the first screen is drawn
 
         if not self._has_origin:
             self._has_origin = True

@@ -137,7 +137,7 @@ def _cell_texts(study: StudyRow, metric: str) -> dict[str, tuple[str, str]]:
 @functools.cache
 def _planned(name: str, runs_dir: "Path") -> "Study | None":
     """The study of this name; None if it has no file and only its runs are known."""
-    from workbench.runs.summary import find_study
+    from workbench.runs.studies import find_study
 
     try:
         found = find_study(name, runs_dir)

@@ -13,7 +13,7 @@ from workbench.config.run import LossConfig, RunConfig
 from workbench.config.study import flat
 from workbench.config.toml import at_length, load_recipe
 from workbench.runs.directory import check_can_create
-from workbench.runs.summary import find_trainable
+from workbench.runs.studies import find_trainable
 from workbench.tui.commands import SEPARATELY
 
 COMMAND_OPTIONS = {

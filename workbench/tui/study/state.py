@@ -23,7 +23,7 @@ from workbench.report.study import StudyReport, report_on
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.runs.log import last_events
-from workbench.runs.summary import counted, find_study, runs_of_study
+from workbench.runs.studies import counted, find_study, runs_of_study
 from workbench.sweeps.storage import default_file
 from workbench.views.curves import LearningView
 from workbench.views.study import StudyCell
