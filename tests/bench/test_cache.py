@@ -3,7 +3,7 @@ import torch
 
 from workbench.bench import cache
 from workbench.bench.cache import CACHED, LIVE, NO_TEACHER, Size, cache_rows, choose_size
-from workbench.engine.teacher_cache.store import listed
+from workbench.engine.teacher_cache.manifest import CACHES
 from workbench.models.teacher import Teacher
 
 CPU = torch.device("cpu")
@@ -16,13 +16,13 @@ def size(tiny_models: dict[str, str]) -> Size:
 
 def test_three_steps_take_turns_and_leave_no_cache(size: Size, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.bench.contest.ENOUGH_REPEATS", 2)
-    before = listed()
+    before = CACHES.entries()
     rows = {row.case: row for row in cache_rows(size, 16, CPU)}
     assert list(rows) == [f"tiny, {name}" for name in (LIVE, CACHED, NO_TEACHER)]
     assert rows[f"tiny, {LIVE}"].ratio == rows[f"tiny, {NO_TEACHER}"].floor_ratio == 1
     for row in rows.values():
         assert row.ratio == pytest.approx(rows[f"tiny, {LIVE}"].time_s / row.time_s)
-    assert listed() == before
+    assert CACHES.entries() == before
 
 
 def test_only_the_live_step_runs_the_teacher(size: Size, monkeypatch: pytest.MonkeyPatch) -> None:

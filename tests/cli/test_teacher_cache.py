@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from workbench.cli.teacher_cache import _readers, with_cache
-from workbench.engine.teacher_cache.store import remove_all
+from workbench.engine.teacher_cache.manifest import remove_all
 
 
 @pytest.fixture(autouse=True)

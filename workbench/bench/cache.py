@@ -14,7 +14,8 @@ from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
-from workbench.engine.teacher_cache.store import TeacherCache, remove_cache
+from workbench.engine.teacher_cache.manifest import CACHES
+from workbench.engine.teacher_cache.store import TeacherCache
 from workbench.errors import unknown
 from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
@@ -72,7 +73,7 @@ def _steps(size: Size, batch_size: int, device: torch.device) -> Iterator[dict[s
             free = build_cohort({"free": _config(size, batch_size, device, Path(folder), "on")}, like=cached)
             yield {LIVE: _step(live), CACHED: _step(cached), NO_TEACHER: _step(free, reuses_outputs=True)}
         finally:
-            remove_cache(kept.folder)
+            CACHES.remove(kept.folder)
 
 
 def _step(cohort: Cohort, *, reuses_outputs: bool = False) -> Callable[[], object]:

@@ -15,8 +15,7 @@ from PIL import Image
 
 from workbench.bench.contest import Row, compared, measure
 from workbench.data.batches import BatchStream
-from workbench.data.cached.dataset import PreparedDataset
-from workbench.data.cached.store import Kind, Source, Store
+from workbench.data.cached.store import Kind, PreparedDataset, Source, Store
 from workbench.data.cached.writer import write_store
 from workbench.data.dataset import Dataset
 from workbench.data.images import at_working_size
@@ -126,7 +125,7 @@ def _datasets(case: DataCase, folder: Path) -> dict[str, Dataset]:
     for kind in KINDS:
         (folder / kind).mkdir()
         kept = live if kind == "pixels" else files
-        write_store(kept, Source.of(kept, kind), folder / kind, spec=case.name, show=lambda contents: contents)
+        write_store(kept, Source.of(kept, kind), folder / kind, spec=case.name)
         prepared = PreparedDataset(Store(folder / kind))
         prepared.keep_tokens(_form(case))
         found[kind] = prepared if kind == "pixels" else at_working_size(prepared, case.working_size)

@@ -17,8 +17,7 @@ from workbench.bench.contest import Row, measure, now_s
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe, with_settings
 from workbench.data.batches import BatchStream
-from workbench.data.cached.dataset import PreparedDataset
-from workbench.data.cached.store import Source, Store
+from workbench.data.cached.store import PreparedDataset, Source, Store
 from workbench.data.cached.writer import write_store
 from workbench.data.dataset import Dataset
 from workbench.data.images import at_working_size
@@ -103,7 +102,7 @@ def prepared(config: RunConfig, live: BatchStream, folder: Path) -> Dataset:
         place = folder / str(len(list(folder.iterdir())))
         place.mkdir()
         scaled = at_working_size(dataset, config.data.working_size)
-        write_store(scaled, Source.of(scaled, "pixels"), place, spec=dataset.name, show=lambda contents: contents)
+        write_store(scaled, Source.of(scaled, "pixels"), place, spec=dataset.name)
         kept = PreparedDataset(Store(place), dataset)
         for form in (live.student, live.teacher):
             if form is not None:

@@ -10,7 +10,7 @@ from workbench.cli.completion import complete_data
 from workbench.cli.options import Json, SkipBadShards
 
 if TYPE_CHECKING:
-    from workbench.data.cached.listing import Listed
+    from workbench.cache.entries import Entry
     from workbench.data.cached.store import Manifest
     from workbench.data.sources.tar import BadShards
 
@@ -70,8 +70,8 @@ def prepare(
 
 def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards: "BadShards", json: bool) -> None:
     from workbench.cli.output import print_json, print_line
-    from workbench.data.cached.listing import listed
     from workbench.data.cached.prepare import prepare as prepare_data
+    from workbench.data.cached.store import STORES
     from workbench.data.mixture import Mixture
     from workbench.data.spec import open_dataset
     from workbench.errors import unknown
@@ -80,11 +80,11 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
         raise unknown("--keep", keep, KINDS)
     if keep == "jpeg" and working_size:
         raise ValueError("--keep jpeg keeps images at full size: drop --working-size")
-    before = {one.manifest.id for one in listed()}
+    before = {one.manifest.id for one in STORES.entries()}
     dataset = open_dataset(spec, "train", num_pairs, bad_shards)
     parts = dataset.parts if isinstance(dataset, Mixture) else (dataset,)
     made = {prepare_data(part, "jpeg" if keep == "jpeg" else "pixels", working_size).manifest.id for part in parts}
-    stores = [one for one in listed() if one.manifest.id in made]
+    stores = [one for one in STORES.entries() if one.manifest.id in made]
     if json:
         print_json(
             {"spec": spec, "stores": [_document(one) | {"is_new": one.manifest.id not in before} for one in stores]}
@@ -99,37 +99,37 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
 
 def _list(json: bool) -> None:
     from workbench.cli.output import print_json, print_line, print_rows
-    from workbench.data.cached.listing import home, listed
+    from workbench.data.cached.store import STORES
     from workbench.formatting import size
 
-    found = listed()
+    found = STORES.entries()
     total = sum(one.size_bytes for one in found)
     if json:
-        print_json({"folder": str(home()), "size_bytes": total, "stores": [_document(one) for one in found]})
+        print_json({"folder": str(STORES.home), "size_bytes": total, "stores": [_document(one) for one in found]})
         return
     if not found:
-        print_line(f"nothing is prepared in {home()}")
+        print_line(f"nothing is prepared in {STORES.home}")
         return
     rows = [
         [one.manifest.spec, one.manifest.source.kind, f"{one.manifest.num_pairs:,}", size(one.size_bytes)]
         for one in found
     ]
     print_rows(["data", "kept as", "pairs", "size"], rows, num_words=2)
-    print_line(f"{size(total)} in {home()}")
+    print_line(f"{size(total)} in {STORES.home}")
 
 
 def _remove(spec: str | None, json: bool) -> None:
     from workbench.cli.output import print_json, print_line
-    from workbench.data.cached.listing import listed, remove_store
+    from workbench.data.cached.store import STORES
     from workbench.data.mixture import mixture_parts
     from workbench.formatting import size
 
     names = [part.spec for part in mixture_parts(spec)] or [spec] if spec else []
-    found = [one for one in listed() if not names or any(_is_of(name, one.manifest) for name in names)]
+    found = [one for one in STORES.entries() if not names or any(_is_of(name, one.manifest) for name in names)]
     if spec and not found:
         raise ValueError(f"nothing is prepared for '{spec}': see workbench data prepare --list")
     for one in found:
-        remove_store(one.folder)
+        STORES.remove(one.folder)
     total = sum(one.size_bytes for one in found)
     if json:
         print_json({"size_bytes": total, "removed": [_document(one) for one in found]})
@@ -144,7 +144,7 @@ def _is_of(name: str, manifest: "Manifest") -> bool:
     return manifest.place == str(Path.cwd()) and (manifest.spec == name or manifest.spec.startswith(f"{name},"))
 
 
-def _described(one: "Listed") -> str:
+def _described(one: "Entry[Manifest]") -> str:
     from workbench.formatting import duration, size
 
     manifest = one.manifest
@@ -152,7 +152,7 @@ def _described(one: "Listed") -> str:
     return f"prepared: {pairs}, made in {duration(manifest.elapsed_s)}"
 
 
-def _document(one: "Listed") -> dict[str, Any]:
+def _document(one: "Entry[Manifest]") -> dict[str, Any]:
     manifest = one.manifest
     return {
         "data": manifest.spec,

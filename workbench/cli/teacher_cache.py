@@ -11,7 +11,8 @@ from workbench.cli.options import DEFAULT_RUNS, RECIPE_HELP, Json, Overrides, Ru
 from workbench.formatting import size
 
 if TYPE_CHECKING:
-    from workbench.engine.teacher_cache.store import Listed
+    from workbench.cache.entries import Entry
+    from workbench.engine.teacher_cache.manifest import Manifest
 
 DTYPES = ("float32", "float16")
 MODES = ("auto", "on", "off")
@@ -88,7 +89,7 @@ def _make(
 ) -> None:
     from workbench.cli.output import print_json, print_line
     from workbench.config.toml import load_recipe
-    from workbench.engine.teacher_cache.store import listed
+    from workbench.engine.teacher_cache.manifest import CACHES
     from workbench.errors import unknown
     from workbench.preflight.precheck import check_config
 
@@ -101,7 +102,7 @@ def _make(
     from workbench.engine.teacher_cache.prepare import prepare_cache
 
     prepared = prepare_cache(config, runs)
-    (one,) = (one for one in listed() if one.folder == prepared.cache.folder)
+    (one,) = (one for one in CACHES.entries() if one.folder == prepared.cache.folder)
     if json:
         print_json(_document(one) | {"num_held_out": prepared.num_held_out})
         return
@@ -126,34 +127,37 @@ def _readers(recipe: str, overrides: list[str], seed: int | None, dtype: str) ->
 
 def _list(json: bool) -> None:
     from workbench.cli.output import print_json, print_line, print_rows
-    from workbench.engine.teacher_cache.store import home, listed
+    from workbench.engine.teacher_cache.manifest import CACHES
 
-    found = listed()
+    found = CACHES.entries()
     total = sum(one.manifest.size_bytes for one in found)
     if json:
-        print_json({"folder": str(home()), "size_bytes": total, "caches": [_document(one) for one in found]})
+        print_json({"folder": str(CACHES.home), "size_bytes": total, "caches": [_document(one) for one in found]})
         return
     if not found:
-        print_line(f"no teacher cache in {home()}")
+        print_line(f"no teacher cache in {CACHES.home}")
         return
     rows = [_row(one) for one in found]
     print_rows(["id", "teacher", "data", "dtype", "blocks", "pairs", "views", "seed", "size"], rows, num_words=4)
-    print_line(f"{size(total)} in {home()}")
+    print_line(f"{size(total)} in {CACHES.home}")
 
 
-def _row(one: "Listed") -> list[str]:
+def _row(one: "Entry[Manifest]") -> list[str]:
+    from workbench.engine.teacher_cache.manifest import num_built
+
     manifest, identity = one.manifest, one.manifest.identity
-    blocks = "all" if one.num_built == manifest.num_blocks else f"{one.num_built} of {manifest.num_blocks}"
+    num_blocks, built = len(manifest.blocks), num_built(one.folder, manifest)
+    blocks = "all" if built == num_blocks else f"{built} of {num_blocks}"
     numbers = [blocks, f"{identity.num_pairs:,}", str(identity.views), str(identity.data_seed)]
     return [one.folder.name[:8], manifest.teacher, manifest.data, identity.dtype, *numbers, size(manifest.size_bytes)]
 
 
 def _remove(name: str, json: bool) -> None:
     from workbench.cli.output import print_json, print_line
-    from workbench.engine.teacher_cache.store import listed, remove_all, remove_cache
+    from workbench.engine.teacher_cache.manifest import CACHES, remove_all
     from workbench.errors import unknown
 
-    every = listed()
+    every = CACHES.entries()
     found = [one for one in every if name == "all" or one.folder.name.startswith(name)]
     if not found and name != "all":
         raise unknown("teacher cache", name, [one.folder.name[:8] for one in every])
@@ -162,7 +166,7 @@ def _remove(name: str, json: bool) -> None:
     if name == "all":
         remove_all()
     else:
-        remove_cache(found[0].folder)
+        CACHES.remove(found[0].folder)
     total = sum(one.manifest.size_bytes for one in found)
     if json:
         print_json({"size_bytes": total, "removed": [_document(one) for one in found]})
@@ -170,7 +174,9 @@ def _remove(name: str, json: bool) -> None:
     print_line(f"removed {len(found)} teacher cache{'s' * (len(found) != 1)}, {size(total)}")
 
 
-def _document(one: "Listed") -> dict[str, Any]:
+def _document(one: "Entry[Manifest]") -> dict[str, Any]:
+    from workbench.engine.teacher_cache.manifest import num_built
+
     manifest = one.manifest
     return {
         "id": one.folder.name,
@@ -181,7 +187,7 @@ def _document(one: "Listed") -> dict[str, Any]:
         "data_seed": manifest.identity.data_seed,
         "dtype": manifest.identity.dtype,
         "size_bytes": manifest.size_bytes,
-        "num_blocks": manifest.num_blocks,
-        "num_built": one.num_built,
+        "num_blocks": len(manifest.blocks),
+        "num_built": num_built(one.folder, manifest),
         "dir": str(one.folder),
     }

@@ -60,11 +60,6 @@ class Dataset(Protocol):
     templates: tuple[str, ...] = ()
     """Zero-shot prompt templates, each with one ``{}``, if the data have classes."""
 
-    def copy_metadata(self, other: "Dataset") -> None:
-        """Copies name, reading, classes and templates from the dataset that this one is a view of."""
-        self.name, self.reading = other.name, other.reading
-        self.classes, self.templates = other.classes, other.templates
-
     def __len__(self) -> int:
         """Number of samples, at least 1."""
 
@@ -91,6 +86,34 @@ class Dataset(Protocol):
     def sources(self) -> Sequence[Source]:
         """What every batch is sampled from in a fixed ratio: the parts of a mixture, else the one dataset."""
         return (Source(0, len(self), 1.0),)
+
+
+class DatasetView(Dataset):
+    """Another dataset, of which subclasses change some methods."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self.fingerprint = dataset.fingerprint
+        self.name, self.reading = dataset.name, dataset.reading
+        self.classes, self.templates = dataset.classes, dataset.templates
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._dataset[index]
+
+    def text(self, index: int) -> SampleText:
+        return self._dataset.text(index)
+
+    def encoded(self, index: int) -> bytes:
+        return self._dataset.encoded(index)
+
+    def stamp(self) -> str:
+        return self._dataset.stamp()
+
+    def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
+        return self._dataset.tokens(index, caption, tokenizer_id)
 
 
 FORMS = (

@@ -3,7 +3,6 @@
 Shape letters: N images · M captions · C channels · H, W pixels.
 """
 
-import os
 from collections.abc import Generator
 from functools import partial
 
@@ -21,7 +20,6 @@ from workbench.data.sources.tar import BadShards
 from workbench.data.spec import Role, open_dataset, sample_set_of
 from workbench.data.survey import readable
 
-MAX_THREADS = 8
 IMAGES_PER_CALL = 32
 
 
@@ -68,11 +66,10 @@ class EvaluationSet:
         Raises:
             ValueError: an image cannot be read or decoded.
         """
-        num_threads = min(MAX_THREADS, os.cpu_count() or 1)
         starts = range(0, self.num_images, IMAGES_PER_CALL)
         decode = partial(self._images, image_size)
         held: list[Tensor] = []
-        for images_nCHW in look_ahead(decode, starts, num_threads=num_threads, depth=2 * num_threads):
+        for images_nCHW in look_ahead(decode, starts):
             held.extend(images_nCHW)
             while len(held) >= chunk:
                 yield torch.stack(held[:chunk])

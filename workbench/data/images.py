@@ -10,10 +10,9 @@ from hashlib import sha256
 from io import BytesIO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from workbench.data.dataset import Dataset, Sample, SampleText
+from workbench.data.dataset import Dataset, DatasetView, Sample
 from workbench.data.unusable import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -68,39 +67,20 @@ def _rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(paper, image).convert("RGB")
 
 
-class Scaled(Dataset):
+class Scaled(DatasetView):
     """A dataset with images whose shorter side is at most ``working_size`` pixels."""
 
     def __init__(self, dataset: Dataset, working_size: int) -> None:
         assert working_size > 0
-        self._dataset, self._working_size = dataset, working_size
+        super().__init__(dataset)
+        self._working_size = working_size
         # Part of the fingerprint, unlike data.prepare: a working size changes pixels.
         self.fingerprint = sha256(f"{dataset.fingerprint} {working_size}".encode()).hexdigest()
-        self.copy_metadata(dataset)
-
-    def __len__(self) -> int:
-        return len(self._dataset)
 
     def __getitem__(self, index: int) -> Sample:
         """Reads, decodes and scales one sample; see :class:`~workbench.data.dataset.Dataset`."""
         sample = self._dataset[index]
         return replace(sample, image=scaled(sample.image, self._working_size))
-
-    def text(self, index: int) -> SampleText:
-        """One sample without its image."""
-        return self._dataset.text(index)
-
-    def encoded(self, index: int) -> bytes:
-        """The original image file, not scaled."""
-        return self._dataset.encoded(index)
-
-    def stamp(self) -> str:
-        """The original data's stamp."""
-        return self._dataset.stamp()
-
-    def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
-        """The original data's cached tokens."""
-        return self._dataset.tokens(index, caption, tokenizer_id)
 
 
 def at_working_size(dataset: Dataset, working_size: int) -> Dataset:

@@ -2,18 +2,19 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from workbench.data.dataset import Dataset, Sample, SampleText
-from workbench.data.parallel import look_ahead
-from workbench.data.unusable import BadImageCount, ImageError
+from workbench.data.dataset import Dataset, DatasetView, Sample, SampleText
+from workbench.data.parallel import look_ahead, or_bad_image
+from workbench.data.unusable import BadImageCount
 from workbench.embeddings import BadImage
 from workbench.files import write_atomically
 from workbench.progress import with_bar
@@ -22,7 +23,6 @@ from workbench.resources import cache_dir
 Found = TypeVar("Found")
 
 MANY_IMAGES = 200
-MAX_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,7 @@ def each_image(
     dataset: Dataset, indices: Sequence[int], function: Callable[[Sample], Found]
 ) -> Iterator[tuple[int, Found | BadImage]]:
     """(index, function(sample) or why the image is unusable), in order; several threads, a progress bar if many."""
-
-    def call(index: int) -> Found | BadImage:
-        try:
-            return function(dataset[index])
-        except ImageError as error:
-            return BadImage(error.reason, str(error))
-
-    num_threads = min(MAX_THREADS, os.cpu_count() or 1)
-    results = look_ahead(call, indices, num_threads=num_threads, depth=2 * num_threads)
+    results = look_ahead(lambda index: or_bad_image(lambda: function(dataset[index])), indices)
     return zip(with_bar(indices, "decoding images", MANY_IMAGES), results, strict=True)
 
 
@@ -98,13 +90,12 @@ def _digest(image: Image.Image) -> bytes:
     return sha256(repr(image.size).encode() + image.tobytes()).digest()
 
 
-class Subset(Dataset):
+class Subset(DatasetView):
     """Some samples of a dataset, in order. Same fingerprint: it stands for the data without their unusable images."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
-        self._dataset, self._indices = dataset, indices
-        self.fingerprint = dataset.fingerprint
-        self.copy_metadata(dataset)
+        super().__init__(dataset)
+        self._indices = indices
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -118,8 +109,8 @@ class Subset(Dataset):
     def encoded(self, index: int) -> bytes:
         return self._dataset.encoded(self._indices[index])
 
-    def stamp(self) -> str:
-        return self._dataset.stamp()
+    def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
+        return self._dataset.tokens(self._indices[index], caption, tokenizer_id)
 
 
 def readable(dataset: Dataset) -> tuple[Dataset, str]:

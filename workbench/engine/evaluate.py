@@ -16,7 +16,7 @@ from workbench.data.evaluation_set import EvaluationSet
 from workbench.data.samples.sample import ZeroShotTask
 from workbench.embeddings import Embeddings, InputSpec
 from workbench.engine.probe import first_pairs
-from workbench.engine.teacher_cache.held_out import keep_held_out, recall_held_out
+from workbench.engine.teacher_cache.store import keep_held_out, recall_held_out
 from workbench.evaluation.agreement import agreement, mutual_information_bounds
 from workbench.evaluation.chance import constant_accuracy, constant_recall, random_accuracy, random_recall
 from workbench.evaluation.retrieval import false_negative_ceiling, retrieval

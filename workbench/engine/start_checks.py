@@ -14,14 +14,14 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from workbench.cache.identity import digest_of
 from workbench.data.captions import NUM_TOKENIZED
 from workbench.data.dataset import Dataset
 from workbench.data.sources.files import spread
 from workbench.embeddings import Embeddings
 from workbench.engine.cohort import Cohort
 from workbench.engine.evaluate import Evaluator
-from workbench.engine.teacher_cache.held_out import HeldOutIdentity
-from workbench.engine.teacher_cache.identity import digest_of
+from workbench.engine.teacher_cache.manifest import HeldOutIdentity
 from workbench.evaluation.chance import beats_chance, mean_recall, random_recall
 from workbench.evaluation.retrieval import retrieval
 from workbench.files import write_atomically

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from workbench.data.batches import BatchStream
-from workbench.data.cached import listing, writer
 from workbench.data.cached import prepare as preparing
-from workbench.data.cached.dataset import PreparedDataset
-from workbench.data.cached.prepare import Cached, CachePolicy, Prepare, cached, estimate_store, prepare
-from workbench.data.cached.store import IMAGES, INDEX, MANIFEST, TEXTS, Manifest
+from workbench.data.cached import writer
+from workbench.data.cached.prepare import Cached, CachePolicy, Prepare, cached, prepare
+from workbench.data.cached.store import IMAGES, INDEX, MANIFEST, STORES, TEXTS, Manifest, PreparedDataset
+from workbench.data.cached.writer import estimate_store
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.images import Scaled
 from workbench.data.spec import open_dataset
@@ -192,7 +192,7 @@ def test_the_store_of_older_data_with_the_same_name_is_removed(specs: dict[str, 
     (tmp_path / "list.csv").write_text(text.replace("photo of", "image of"))
     newer = made(specs["csv"])
     assert newer.text(0).captions == ("image of images/k000.jpg",)
-    assert sorted(one.manifest.spec for one in listing.listed()) == ["a.tar", "list.csv"]
+    assert sorted(one.manifest.spec for one in STORES.entries()) == ["a.tar", "list.csv"]
 
 
 def flipped(content: bytes) -> bytes:
@@ -250,9 +250,9 @@ def test_a_killed_preparation_leaves_no_store(specs: dict[str, str], cache: Path
     process.kill()
     process.join()
     assert list((cache / "prepared").glob("*/.tmp-*"))
-    assert listing.listed() == []
+    assert STORES.entries() == []
     made(specs["shards"])
-    assert len(listing.listed()) == 1
+    assert len(STORES.entries()) == 1
     assert not list((cache / "prepared").glob("*/.tmp-*"))
 
 
@@ -286,7 +286,7 @@ def test_too_many_broken_images_are_an_error_if_prepared_and_ignored_by_auto(wri
     dataset, notes = opened(spec, CachePolicy("auto"))
     assert not isinstance(dataset, PreparedDataset)
     assert notes == []
-    assert listing.listed() == []
+    assert STORES.entries() == []
 
 
 def test_a_full_disk_is_one_line_and_does_not_stop_auto(
@@ -295,7 +295,7 @@ def test_a_full_disk_is_one_line_and_does_not_stop_auto(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "pictures.bin")
 
-    monkeypatch.setattr(listing, "write_store", full)
+    monkeypatch.setattr(writer, "write_store", full)
     with pytest.raises(ValueError, match=r"^a.tar cannot be prepared \(disk full at [^\n]*WORKBENCH_CACHE[^\n]*$"):
         opened(specs["shards"], CachePolicy("pixels"))
     dataset, [note] = opened(specs["shards"], CachePolicy("auto"))
@@ -307,7 +307,7 @@ def test_a_full_disk_is_one_line_and_does_not_stop_auto(
 def test_a_store_that_does_not_fit_is_not_started(
     specs: dict[str, str], monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    monkeypatch.setattr(preparing, "free_bytes", lambda _: 50_000)  # the images take 86 kB
+    monkeypatch.setattr("workbench.cache.entries.free_bytes", lambda _: 50_000)  # the images take 86 kB
     with pytest.raises(ValueError, match=r"disk full at .*: needs about 8\d kB"):
         opened(specs["shards"], CachePolicy("pixels"))
     [note] = opened(specs["shards"], CachePolicy("auto")).notes
@@ -335,10 +335,10 @@ def test_auto_prepares_small_data_that_is_read_more_than_once(
     assert kind(20) == "live"
     assert kind(21) == "pixels"
     assert kind(1) == "pixels"  # there it is
-    [one] = listing.listed()
-    listing.remove_store(one.folder)
+    [one] = STORES.entries()
+    STORES.remove(one.folder)
     assert kind(None) == "pixels"
-    listing.remove_store(one.folder)
+    STORES.remove(one.folder)
     made(specs["csv"], "jpeg")
     assert kind(1) == "jpeg"
 
@@ -390,7 +390,7 @@ def test_streaming_a_store_takes_constant_memory(write_tar: WriteTar, pairs: Pai
     )
     size_mb, grown_mb = map(float, answer.stdout.split())
     assert size_mb > 120
-    assert grown_mb < 50  # 32 MB of pages before they are let go, and some slack
+    assert grown_mb < 50
 
 
 def test_a_spawned_process_opens_the_same_store_or_none(specs: dict[str, str], tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from workbench.data.cached.listing import listed
 from workbench.data.cached.prepare import CachePolicy, cached
+from workbench.data.cached.store import STORES
 from workbench.data.spec import Role, open_dataset
 
 WriteImages = Callable[..., list[str]]
@@ -77,7 +77,7 @@ def test_flickr30k_has_no_filepath(document: dict[str, Any], spec: Callable[...,
 def test_splits_of_one_file_have_separate_stores(document: dict[str, Any], spec: Callable[..., str]) -> None:
     for role in ("train", "validation"):
         cached(open_dataset(spec(document), role), CachePolicy("pixels"))  # type: ignore[arg-type]
-    assert sorted(one.manifest.num_pairs for one in listed()) == [1, 3]
+    assert sorted(one.manifest.num_pairs for one in STORES.entries()) == [1, 3]
 
 
 def test_unusable_captions_are_left_out_and_counted(document: dict[str, Any], spec: Callable[..., str]) -> None:

@@ -11,11 +11,13 @@ import pytest
 import tomli_w
 import torch
 
+from workbench.cache.arrays import DIGESTS, ROWS
+from workbench.cache.identity import digest_of
 from workbench.config.run import RunConfig
 from workbench.engine.build import build_cohort
 from workbench.engine.teacher_cache.build import Builder
-from workbench.engine.teacher_cache.identity import TeacherIdentity
-from workbench.engine.teacher_cache.store import DIGESTS, ROWS, TeacherCache, find_cache, remove_all, why_missing
+from workbench.engine.teacher_cache.manifest import TeacherIdentity, remove_all, why_missing
+from workbench.engine.teacher_cache.store import TeacherCache, find_cache
 from workbench.files import DiskFullError
 
 
@@ -35,7 +37,7 @@ def make(tiny, monkeypatch: pytest.MonkeyPatch):
 def test_every_row_is_the_teacher_embedding_of_that_view(make) -> None:
     builder = make()
     cache = builder.build("test")
-    assert cache.manifest.num_blocks == 6
+    assert len(cache.manifest.blocks) == 6
     teacher = builder._teacher
     for index in (0, 9, 10, 59):
         images, texts = builder._stream.every_view(index)
@@ -76,7 +78,7 @@ def test_a_builder_that_fails_half_way_is_gone_on_with(make, monkeypatch: pytest
 def test_a_digest_that_came_before_its_rows_is_found_out(make) -> None:
     cache = make().build("test")
     with (cache.folder / ROWS).open("r+b") as rows:
-        rows.seek(cache.manifest.block(4).start * cache.manifest.pair_bytes)
+        rows.seek(cache.manifest.blocks[4].start * cache.manifest.blocks.item_bytes)
         rows.write(bytes(8))
     assert find_cache(cache.manifest.identity).damaged() == [4]
     with (cache.folder / DIGESTS).open("r+b") as digests:
@@ -97,14 +99,14 @@ def test_another_setting_is_another_cache_and_is_named(make) -> None:
         other = make(**changes).identity
         assert find_cache(other) is None
         assert f"{name} (" in why_missing(other)
-        assert other.digest != made.identity.digest
+        assert digest_of(other) != digest_of(made.identity)
     made._teacher._model.towers.ln_final.bias.view(torch.int32)[0] ^= 1
     assert TeacherIdentity.of(made._teacher) != made.identity.teacher
 
 
 def test_a_full_disk_is_reported_before_anything_is_computed(make, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = make()
-    monkeypatch.setattr("workbench.engine.teacher_cache.build.free_bytes", lambda _: 9)
+    monkeypatch.setattr("workbench.cache.arrays.free_bytes", lambda _: 9)
     monkeypatch.setattr(builder, "_embed", lambda *_: pytest.fail("it began"))
     with pytest.raises(DiskFullError, match=r"needs about .* kB"):
         builder.build("test")
@@ -120,15 +122,15 @@ def test_teacher_embeddings_that_are_nan_are_refused(make) -> None:
 
 def test_the_forecast_knows_the_size_and_whether_places_matter(make, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = make()
-    forecast = builder.forecast()
-    assert forecast.size_bytes == 60 * 2 * 2 * 24 * 4
-    assert forecast.time_s > 0
-    assert forecast.is_place_free
+    estimate, is_place_free = builder.forecast()
+    assert estimate.size_bytes == 60 * 2 * 2 * 24 * 4
+    assert estimate.time_s > 0
+    assert is_place_free
     honest = builder._teacher.embed_text
     monkeypatch.setattr(
         builder._teacher, "embed_text", lambda text: honest(text) + 1e-7 * torch.arange(len(text)).unsqueeze(1)
     )
-    assert not builder.forecast().is_place_free
+    assert not builder.forecast()[1]
 
 
 BUILD = """

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from workbench.bench.contest import peak_mb
-from workbench.engine.teacher_cache.identity import Identity, TeacherIdentity
-from workbench.engine.teacher_cache.store import DIGESTS, MANIFEST, ROWS, Manifest, TeacherCache
+from workbench.cache.arrays import DIGESTS, ROWS
+from workbench.engine.teacher_cache.manifest import MANIFEST, Identity, Manifest, TeacherIdentity
+from workbench.engine.teacher_cache.store import TeacherCache
 
 BLOCK_MB, NUM_BLOCKS = 4, 64
 

@@ -4,52 +4,19 @@
 decoding at that size gives, and any other store holds the original images.
 """
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from workbench.data.cached.dataset import PreparedDataset
-from workbench.data.cached.listing import find_store, home, make_store
-from workbench.data.cached.store import Kind, Store
-from workbench.data.cached.writer import Content, content_of, num_threads
+from workbench.cache.entries import CacheEstimate, require_room
+from workbench.data.cached.store import STORES, Kind, PreparedDataset, Store
+from workbench.data.cached.writer import Content, estimate_store, find_store, make_store
 from workbench.data.dataset import Dataset
 from workbench.data.images import at_working_size
 from workbench.data.mixture import map_parts
-from workbench.data.sources.files import spread
 from workbench.embeddings import BadImage, InputSpec
-from workbench.files import DiskFullError, write_failure
-from workbench.formatting import duration, size
-from workbench.process import free_bytes
+from workbench.files import write_failure
 from workbench.progress import announced
-
-NUM_TRIED = 24
-ENTRY_BYTES = 60  # an image's row in the index, and the JSON around its text
-
-
-@dataclass(frozen=True)
-class StoreEstimate:
-    """Estimated bytes on disk, and seconds to write them."""
-
-    size_bytes: int
-    time_s: float
-
-    def __str__(self) -> str:
-        return f"{size(self.size_bytes)}, about {duration(self.time_s)}"
-
-
-def estimate_store(dataset: Dataset, kind: Kind) -> StoreEstimate:
-    """Estimates size and time of a store from a few images spread over the dataset."""
-    tried = spread(len(dataset), NUM_TRIED)
-    start = time.perf_counter()
-    contents = [content_of(dataset, index, kind) for index in tried]
-    image_s = (time.perf_counter() - start) / len(tried)
-    texts = [dataset.text(index) for index in tried]
-    image_bytes = sum(len(content.data) for content in contents if not isinstance(content, BadImage))
-    text_bytes = sum(len(text.key + text.group) + sum(map(len, text.captions)) for text in texts)
-    each_bytes = ENTRY_BYTES + (image_bytes + text_bytes) / len(tried)
-    return StoreEstimate(round(len(dataset) * each_bytes), len(dataset) * image_s / num_threads())
-
 
 Prepare = Literal["auto", "off", "pixels", "jpeg"]
 
@@ -138,7 +105,7 @@ def _store(dataset: Dataset, policy: CachePolicy, num_reads: float | None, notes
         return None
     if policy.prepare != "auto":
         return prepare(dataset, policy.prepare, policy.working_size)
-    kinds: Sequence[Kind] = ("pixels", "jpeg")
+    kinds: tuple[Kind, ...] = ("pixels", "jpeg")
     for kind in kinds:
         found = find_store(_as_stored(dataset, kind, policy.working_size), kind)
         if found is not None:
@@ -158,8 +125,7 @@ def _make_automatically(stored: Dataset, working_size: int, notes: list[str]) ->
         )
         return None
     try:
-        if free_bytes(home()) < SPARE * needed.size_bytes:
-            raise DiskFullError(home(), SPARE * needed.size_bytes)
+        require_room(STORES.home, SPARE * needed.size_bytes)
         return _make(stored, "pixels", working_size, needed)
     except OSError as error:
         notes.append(
@@ -171,9 +137,8 @@ def _make_automatically(stored: Dataset, working_size: int, notes: list[str]) ->
     return None
 
 
-def _make(stored: Dataset, kind: Kind, working_size: int, needed: StoreEstimate) -> Store:
-    if free_bytes(home()) < needed.size_bytes:
-        raise DiskFullError(home(), needed.size_bytes)
+def _make(stored: Dataset, kind: Kind, working_size: int, needed: CacheEstimate) -> Store:
+    require_room(STORES.home, needed.size_bytes)
     label = f"{stored.name}, {working_size} px" if working_size and kind == "pixels" else stored.name
 
     def show(contents: Iterable[Content | BadImage]) -> Iterable[Content | BadImage]:

@@ -1,99 +1,44 @@
-"""A store: the decoded images (or original files) and texts of a dataset, in three memory-mapped files.
+"""A store: the decoded images (or original files) and texts of a dataset, and the dataset that reads it.
 
 - ``pictures.bin``: all images, concatenated: pixels (uint8 [H, W, 3]) or the bytes of the original files.
 - ``texts.bin``: a JSON list per image: key, captions, group, class.
 - ``index.bin``: five int64 per image, after a row of zeros: end of its bytes, width and height (0 if unknown), end of
   its text, number of captions up to and including it.
+- ``tokens-ID.bin``: the tokens of all captions, int32, for each tokenizer that has read them.
 - ``store.json``: the manifest, with the identity of the data. Written last, so that it marks a complete store.
 """
 
 import json
-import mmap
-import os
 import struct
+from collections.abc import Iterator
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
-import PIL
-from PIL import Image, features
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from workbench.cache.arrays import RandomFile
+from workbench.cache.entries import EntryKind
+from workbench.cache.identity import decoder
 from workbench.data.dataset import Dataset, Sample, SampleText
 from workbench.data.images import decode_image
 from workbench.data.unusable import ImageError, Reason
-
-RELEASE_BYTES = 1 << 25
-FAULT_BYTES = 1 << 16  # Linux maps this much around each page that is read
-
-
-class MappedFile:
-    """A memory-mapped file: no copies, shared by threads and forked processes, pickled by path.
-
-    Pages that were read count as resident memory although the system can reclaim them, so that a run would seem to
-    grow to the size of the file. Files above 32 MB release their pages after every 32 MB read; the next read finds
-    them in the page cache.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Maps the file at its current size.
-
-        Raises:
-            OSError: the file is missing or unreadable.
-        """
-        self._path = path
-        self._num_touched = 0
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            self._pages = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
-        self._view = memoryview(self._pages or b"")
-
-    def __len__(self) -> int:
-        return len(self._view)
-
-    def __reduce__(self) -> tuple[type["MappedFile"], tuple[Path]]:
-        return MappedFile, (self._path,)
-
-    def read(self, start: int, end: int) -> memoryview:
-        """The bytes from ``start`` to ``end`` (exclusive); the view stays valid after pages are released."""
-        self._num_touched += end - start + FAULT_BYTES
-        if self._num_touched > RELEASE_BYTES < len(self._view):
-            self._release()
-        return self._view[start:end]
-
-    def _release(self) -> None:
-        self._num_touched = 0
-        if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._pages.madvise(mmap.MADV_DONTNEED)  # file-backed: a later read loads the same bytes
-
+from workbench.embeddings import InputSpec
+from workbench.files import new_file
+from workbench.progress import announced
 
 FORMAT = 1  # increase it when the files of the same data change
 IMAGES, TEXTS, INDEX, MANIFEST = "pictures.bin", "texts.bin", "index.bin", "store.json"
+ROW, TWO_ROWS = struct.Struct("<5q"), struct.Struct("<10q")
 HASHED_BYTES = 1 << 20
+PER_CALL = 1024  # captions that are tokenized at once
+MANY = 50_000  # captions that deserve a progress bar
 
 Kind = Literal["pixels", "jpeg"]
-
-
-class Entry(NamedTuple):
-    """A row of the index."""
-
-    image_end: int
-    width: int
-    height: int
-    text_end: int
-    num_captions: int
-
-
-ROW, TWO_ROWS = struct.Struct("<5q"), struct.Struct("<10q")
-
-
-class Span(NamedTuple):
-    """Byte ranges of an image and its text, its size, and the number of captions before its own."""
-
-    image: tuple[int, int]
-    size: tuple[int, int]
-    text: tuple[int, int]
-    first_caption: int
 
 
 class Source(BaseModel):
@@ -130,11 +75,16 @@ class Manifest(BaseModel):
     unusable: dict[int, tuple[Reason, str]]
 
 
-def decoder() -> str:
-    """Versions of Pillow and its codecs, which determine the pixels of a file."""
-    codecs = ("jpg", "zlib", "webp")
-    versions = [f"{name} {features.version(name)}" for name in (*codecs, "libjpeg_turbo")]
-    return ", ".join([f"pillow {PIL.__version__}", *versions])
+STORES = EntryKind("prepared", "store", MANIFEST, Manifest, lambda it: (it.spec, it.source.kind, it.id))
+
+
+class _Span(NamedTuple):
+    """Byte ranges of an image and its text, its size, and the number of captions before its own."""
+
+    image: tuple[int, int]
+    size: tuple[int, int]
+    text: tuple[int, int]
+    first_caption: int
 
 
 class Store:
@@ -148,8 +98,8 @@ class Store:
         """
         try:
             self.folder = folder
-            self.manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-            self._images, self._texts, self._index = (MappedFile(folder / name) for name in (IMAGES, TEXTS, INDEX))
+            self.manifest = STORES.read(folder)
+            self._images, self._texts, self._index = (RandomFile(folder / name) for name in (IMAGES, TEXTS, INDEX))
         except (OSError, ValueError) as error:
             raise ValueError(f"no complete store in '{folder}'") from error
         sizes = {IMAGES: len(self._images), TEXTS: len(self._texts), INDEX: len(self._index)}
@@ -174,17 +124,17 @@ class Store:
     def encoded(self, index: int) -> bytes:
         """The image file, if the store holds files."""
         assert self.manifest.source.kind == "jpeg"
-        return bytes(self._data(index, self._span(index)))
+        return self._data(index, self._span(index))
 
     def text(self, index: int) -> SampleText:
         """One sample without its image."""
-        return self._text(self._span(index))
+        return SampleText(*self._fields(self._span(index)))
 
     def first_caption(self, index: int) -> int:
         """Number of captions of all earlier images."""
         return self._span(index).first_caption
 
-    def _span(self, index: int) -> Span:
+    def _span(self, index: int) -> _Span:
         if not 0 <= index < len(self):
             raise IndexError(f"no sample {index} among {len(self)}")
         start = index * ROW.size
@@ -192,27 +142,24 @@ class Store:
         image_start, _, _, text_start, first_caption, image_end, width, height, text_end, _ = TWO_ROWS.unpack(
             self._index.read(start, start + TWO_ROWS.size)
         )
-        return Span((image_start, image_end), (width, height), (text_start, text_end), first_caption)
+        return _Span((image_start, image_end), (width, height), (text_start, text_end), first_caption)
 
-    def _text(self, span: Span) -> SampleText:
-        return SampleText(*self._fields(span))
-
-    def _fields(self, span: Span) -> tuple[str, tuple[str, ...], str, str | None]:
-        key, captions, group, label = json.loads(str(self._texts.read(*span.text), "utf-8"))
+    def _fields(self, span: _Span) -> tuple[str, tuple[str, ...], str, str | None]:
+        key, captions, group, label = json.loads(self._texts.read(*span.text))
         return key, tuple(captions), group, label
 
-    def _image(self, index: int, span: Span) -> Image.Image:
+    def _image(self, index: int, span: _Span) -> Image.Image:
         data = self._data(index, span)
         if self.manifest.source.kind == "pixels":
             image = Image.new("RGB", span.size, None)  # uninitialized: Image.frombytes would fill it first
             image.frombytes(data)
             return image
         try:
-            return decode_image(bytes(data))
+            return decode_image(data)
         except ImageError as error:
-            raise error.at(f"{self.manifest.spec}, image of {self._text(span).key!r}") from error
+            raise error.at(f"{self.manifest.spec}, image of {self._fields(span)[0]!r}") from error
 
-    def _data(self, index: int, span: Span) -> memoryview:
+    def _data(self, index: int, span: _Span) -> bytes:
         if broken := self.manifest.unusable.get(index):
             raise ImageError(*broken)
         return self._images.read(*span.image)
@@ -230,3 +177,64 @@ def _reopened(folder: Path, id: str) -> Store:
     if store.manifest.id != id:
         raise ValueError(f"the store in '{folder}' has been replaced: start again")
     return store
+
+
+class PreparedDataset(Dataset):
+    """The pairs of a store: same samples, order and fingerprint as the dataset that it was made from."""
+
+    def __init__(self, store: Store, dataset: Dataset | None = None) -> None:
+        self.store = store
+        if dataset is not None:
+            self.name, self.reading = dataset.name, dataset.reading
+            self.classes, self.templates = dataset.classes, dataset.templates
+        self.fingerprint = store.manifest.source.fingerprint
+        self._tokens: dict[str, RandomFile] = {}
+
+    def keep_tokens(self, form: InputSpec) -> None:
+        """Makes ``tokens`` return this model's tokens; writes them now if they are not cached yet.
+
+        Raises:
+            OSError: the disk is full, or not writable.
+        """
+        path = self.store.folder / f"tokens-{sha256(form.tokenizer_id.encode()).hexdigest()[:16]}.bin"
+        row_bytes = form.tokenize([""]).shape[1] * np.dtype(np.int32).itemsize
+        if not path.exists() or path.stat().st_size != self.store.manifest.num_captions * row_bytes:
+            _write_tokens(path, self.store, form)
+        self._tokens[form.tokenizer_id] = RandomFile(path)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads one sample; see :class:`~workbench.data.dataset.Dataset`."""
+        return self.store.sample(index)
+
+    def text(self, index: int) -> SampleText:
+        return self.store.text(index)
+
+    def encoded(self, index: int) -> bytes:
+        return self.store.encoded(index)
+
+    def stamp(self) -> str:
+        """The stamp of the data when the store was made."""
+        return self.store.manifest.source.stamp
+
+    def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
+        """Cached tokens of one caption, if there are any for this tokenizer."""
+        rows = self._tokens.get(tokenizer_id)
+        if rows is None:
+            return None
+        row_bytes = len(rows) // self.store.manifest.num_captions
+        start = (self.store.first_caption(index) + caption) * row_bytes
+        return np.frombuffer(rows.read(start, start + row_bytes), np.int32)
+
+
+def _write_tokens(path: Path, store: Store, form: InputSpec) -> None:
+    """Writes a temporary file and renames it: two processes at once write the same content."""
+    num_captions = store.manifest.num_captions
+    captions: Iterator[str] = (caption for index in range(len(store)) for caption in store.text(index).captions)
+    if num_captions >= MANY:
+        captions = announced(captions, num_captions, "tokenizing", store.manifest.spec, "captions")
+    with new_file(path) as temporary, temporary.open("wb") as file:
+        while some := list(islice(captions, PER_CALL)):
+            file.write(form.tokenize(some).numpy().astype(np.int32).tobytes())

@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from workbench.cache.entries import require_room
 from workbench.config.run import RunConfig, check_cacheable
 from workbench.data.batches import BatchStream
 from workbench.engine.device import machine_facts
-from workbench.engine.teacher_cache.build import Builder, CacheForecast
-from workbench.engine.teacher_cache.identity import Identity
-from workbench.engine.teacher_cache.store import TeacherCache, find_cache, home, why_missing
+from workbench.engine.teacher_cache.build import Builder
+from workbench.engine.teacher_cache.manifest import CACHES, Identity, why_missing
+from workbench.engine.teacher_cache.store import TeacherCache, find_cache
 from workbench.engine.teacher_outputs import fits_in_memory
 from workbench.errors import print_error
-from workbench.files import DiskFullError, write_failure
+from workbench.files import write_failure
+from workbench.formatting import size
 from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher
-from workbench.process import free_bytes
 
 AUTO_BYTES = 10_000_000_000  # the largest cache that ``auto`` builds
 SPARE = 2  # times its size must be free for that
@@ -29,19 +30,11 @@ class Opened(NamedTuple):
 
 
 def open_cache(
-    config: RunConfig,
-    stream: BatchStream,
-    teacher: Teacher | None,
-    objectives: Sequence[Objective],
-    *,
-    num_cohorts: int = 1,
+    config: RunConfig, stream: BatchStream, teacher: Teacher | None, objectives: Sequence[Objective]
 ) -> Opened:
     """The cache of a run under ``teacher.cache``: a complete one, built now if necessary, or none.
 
     ``auto`` reads an existing one. It builds one only if :func:`is_worth_building` and the disk has room.
-
-    Args:
-        num_cohorts: cohorts that will read the same views, in parallel or one after another.
 
     Raises:
         ValueError: ``on``, and the embeddings cannot be cached, with the remedy.
@@ -53,66 +46,67 @@ def open_cache(
     if asked == "off" or is_live or teacher is None or not any(one.needs_teacher for one in objectives):
         return Opened()
     if asked == "on":
-        return _described(make(config, stream, teacher), teacher)
-    if home().is_dir() and (cache := find_cache(Identity.of(config, stream.dataset, teacher))):
-        return _described(cache, teacher)
+        builder = Builder(config, stream, teacher)
+        cache = find_cache(builder.identity)
+        return _with_note(cache or _build(builder, why_missing(builder.identity)), teacher)
+    if CACHES.home.is_dir() and (cache := find_cache(Identity.of(config, stream.dataset, teacher))):
+        return _with_note(cache, teacher)
     num_reads = config.train.num_steps * config.train.batch_size
-    if not is_worth_building(len(stream.dataset) * stream.views, teacher.width, num_reads, num_cohorts):
+    if not is_worth_building(len(stream.dataset) * stream.views, teacher.width, num_reads):
         return Opened()
-    return _build_for_auto(config, stream, teacher)
+    return _build_for_auto(Builder(config, stream, teacher), teacher)
 
 
-def is_worth_building(num_rows: int, width: int, num_reads: int, num_cohorts: int = 1) -> bool:
+def is_worth_building(num_rows: int, width: int, num_reads: int) -> bool:
     """Whether a cache of ``num_rows`` rows saves more teacher forwards than building it takes."""
-    # A live teacher embeds every row that a cohort reads, or each row once where all fit in memory.
-    live = min(num_reads, num_rows) if fits_in_memory(num_rows, width) else num_reads
-    return num_rows < num_cohorts * live
+    # Where all rows fit in memory, a live teacher embeds each one once too.
+    return num_rows < num_reads and not fits_in_memory(num_rows, width)
 
 
-def make(config: RunConfig, stream: BatchStream, teacher: Teacher) -> TeacherCache:
-    """The cache of a run, existing or built now; prints the reason, size and time to stderr.
+def repair(config: RunConfig, stream: BatchStream, teacher: Teacher) -> TeacherCache:
+    """The cache of a run, existing or built now; damaged blocks are rebuilt.
+
+    Prints the reason, size and time to stderr.
 
     Raises:
         ValueError: it cannot be built, with the remedy.
     """
     builder = Builder(config, stream, teacher)
-    if cache := find_cache(builder.identity):
-        return cache
-    return _make(builder, why_missing(builder.identity))
+    cache = find_cache(builder.identity)
+    if cache is None:
+        return _build(builder, why_missing(builder.identity))
+    damaged = cache.damaged()
+    blocks = len(builder.manifest.blocks)
+    return _build(builder, f"{len(damaged)} of its {blocks} blocks are damaged") if damaged else cache
 
 
-def repair(config: RunConfig, stream: BatchStream, teacher: Teacher) -> TeacherCache:
-    """As :func:`make`, but also verifies an existing cache, and rebuilds damaged blocks."""
-    builder = Builder(config, stream, teacher)
-    damaged = cache.damaged() if (cache := find_cache(builder.identity)) else []
-    if cache and not damaged:
-        return cache
-    blocks = f"{len(damaged)} of its {builder.manifest.num_blocks} blocks are damaged"
-    return _make(builder, blocks if cache else why_missing(builder.identity))
-
-
-def _make(builder: Builder, why: str) -> TeacherCache:
-    forecast = builder.forecast()
-    _print(f"teacher cache: {why}; building it takes {forecast}")
-    if warning := _place_warning(builder, forecast):
-        _print(warning)
+def _build(builder: Builder, why: str) -> TeacherCache:
+    estimate, is_place_free = builder.forecast()
+    print_error(f"workbench: teacher cache: {why}; building it takes {estimate}")
+    if not is_place_free and builder.identity.dtype == "float32":
+        # Fewer rows than now, never more: a forward has at most one batch.
+        rows = max(16, (builder.identity.teacher.chunk_size - 1) // 16 * 16)
+        print_error(
+            "workbench: teacher cache: here the last bits of a row depend on its position in a forward, so live and "
+            f"cached runs differ in them: --set teacher.chunk_size={rows} avoids that"
+        )
     try:
-        return builder.build(f"teacher cache, {forecast}")
+        return builder.build(f"teacher cache, {estimate}")
     except OSError as error:
         raise ValueError(
-            f"no teacher cache in {home()} ({write_failure(error)}): make room, or name another folder in "
+            f"no teacher cache in {CACHES.home} ({write_failure(error)}): make room, or name another folder in "
             "WORKBENCH_CACHE; --cache-teacher off runs the teacher live"
         ) from None
 
 
-def _build_for_auto(config: RunConfig, stream: BatchStream, teacher: Teacher) -> Opened:
+def _build_for_auto(builder: Builder, teacher: Teacher) -> Opened:
     """Build a cache for ``auto``: a failure is a note, and the teacher runs live."""
-    builder = Builder(config, stream, teacher)
     num_bytes = builder.manifest.size_bytes
     try:
-        if num_bytes > min(AUTO_BYTES, free_bytes(home()) / SPARE):
-            raise DiskFullError(home(), SPARE * num_bytes)
-        return _described(_make(builder, why_missing(builder.identity)), teacher)
+        if num_bytes > AUTO_BYTES:
+            raise ValueError(f"its cache would take {size(num_bytes)}, which --cache-teacher on builds")
+        require_room(CACHES.home, SPARE * num_bytes)
+        return _with_note(_build(builder, why_missing(builder.identity)), teacher)
     except OSError as error:
         return Opened(notes=(f"the teacher runs live, since its embeddings cannot be cached: {write_failure(error)}",))
     except ValueError as error:
@@ -134,26 +128,10 @@ def check_keepable(config: RunConfig, objectives: Sequence[Objective]) -> None:
         )
 
 
-def _described(cache: TeacherCache, teacher: Teacher) -> Opened:
+def _with_note(cache: TeacherCache, teacher: Teacher) -> Opened:
     """The cache, and a note where it was built on another machine."""
     made_on, here = cache.manifest.machine, machine_facts(teacher.scale.device)
     other = [f"{key} was {made_on.get(key)} and is {here[key]}" for key in BITS if made_on.get(key) != here[key]]
     if not other or cache.manifest.identity.dtype != "float32":
         return Opened(cache)
     return Opened(cache, (f"teacher cache: last bits may differ from a live teacher: {'; '.join(other)}",))
-
-
-def _place_warning(builder: Builder, forecast: CacheForecast) -> str:
-    identity = builder.identity
-    if forecast.is_place_free or identity.dtype != "float32":
-        return ""
-    # Fewer rows than now, never more: a forward has at most one batch.
-    rows = max(16, (identity.teacher.chunk_size - 1) // 16 * 16)
-    return (
-        "teacher cache: here the last bits of a row depend on its position in a forward, so live and cached runs "
-        f"differ in them: --set teacher.chunk_size={rows} avoids that"
-    )
-
-
-def _print(line: str) -> None:
-    print_error(f"workbench: {line}")

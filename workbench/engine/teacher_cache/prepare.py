@@ -32,23 +32,24 @@ def prepare_cache(config: RunConfig, runs_dir: Path = Path("runs")) -> Prepared:
     cache = repair(config, stream, teacher)
     num_held_out: dict[str, int] = {}
     for split, spec, number in evaluated_splits(config.data):
-        device = teacher.scale.device
         evaluator = make_evaluator(
-            spec, split, number, teacher, config.evaluate.block_size, device, "off", "on", config.data.bad_shards
+            spec,
+            split,
+            number,
+            teacher,
+            config.evaluate.block_size,
+            teacher.scale.device,
+            cache="on",
+            bad_shards=config.data.bad_shards,
         )
         num_held_out[split] = len(evaluator.teacher_pairs())
     return Prepared(cache, num_held_out)
 
 
 def _open(config: RunConfig, runs_dir: Path) -> tuple[BatchStream, Teacher]:
-    """The training pairs and the teacher.
-
-    Raises:
-        ValueError: ``on``, and the embeddings cannot be cached.
-    """
+    """The training pairs and the teacher."""
     teacher = load_teacher(config, resolve_device(config.train.device), runs_dir)
-    if config.teacher.cache == "on":
-        check_keepable(config, [make_objective(config, teacher)])
+    check_keepable(config, [make_objective(config, teacher)])
     assert teacher is not None
     dataset = open_dataset(config.data.train, "train", config.data.num_pairs, bad_shards=config.data.bad_shards)
     stream = BatchStream(
