@@ -16,11 +16,14 @@ from workbench.figures.architecture import (
     MIDDLE,
     architecture_figure,
     mask_timeline_figure,
+    pruned_figure,
+    threshold_figure,
 )
 from workbench.figures.style import save_figure
 from workbench.views.architecture import Architecture, TowerChange
 from workbench.views.curves import Series
-from workbench.views.masks import Densities, MaskTimeline
+from workbench.views.masks import Densities, MaskTimeline, Pruned, PrunedPoint
+from workbench.views.metrics import metric_label
 
 BEFORE = TowerShape(width=100, head_width=2, heads=(4, 4, 4), channels=(200, 200, 200))
 AFTER = TowerShape(width=25, head_width=2, heads=(1, 0, 4), channels=(50, 0, 200))
@@ -153,3 +156,12 @@ def test_more_layers_make_a_taller_figure_and_no_tower_none_at_all() -> None:
     few, many = (mask_timeline_figure(view(layers=layers)).get_size_inches()[1] for layers in (3, 24))
     assert many > few
     assert len(mask_timeline_figure(view(())).axes) == 1
+
+
+def test_pruning_is_in_per_cent_hollow_while_masks_are_learned() -> None:
+    points = (PrunedPoint(1, 1, True, 0.1, 0.9), PrunedPoint(2, 1, False, 0.25, 0.8))
+    axes = pruned_figure(Pruned(metric_label("image_to_text_r1"), "validation", points)).axes[0]
+    assert axes.get_lines()[0].get_xydata().tolist() == [[10, 90], [25, 80]]
+    assert [line.get_markerfacecolor() == "white" for line in axes.get_lines()[1:]] == [True, False]
+    axes = threshold_figure(np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.6, 0.2]), 0.7, 0.55).axes[0]
+    assert "60.0 %" in [text.get_text() for text in axes.texts]

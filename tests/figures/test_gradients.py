@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from workbench.figures.gradients import gradients_figure
+from workbench.figures.gradients import gradient_field_figure, gradients_figure, gradients_over_time_figure
 from workbench.figures.style import palette, save_figure
 from workbench.runs.snapshots import PLACES, Gradients
-from workbench.views.gradients import GradientsView, gradients_view
+from workbench.views.gradients import GradientsView, gradient_field, gradients_view, plane_pairs
 
 VECTORS = {"clip": (3.0, 0.0), "fd": (0.0, 4.0), "icl": (-1.0, 1.0), "gd": (2.0, 2.0)}
 
@@ -82,3 +82,31 @@ def test_many_losses_make_a_larger_figure() -> None:
 def test_the_same_view_gives_the_same_bytes(tmp_path: Path) -> None:
     first, second = (save_figure(gradients_figure(view("clip", "fd")), tmp_path / f"{name}.svg") for name in "ab")
     assert first.read_bytes() == second.read_bytes()
+
+
+def snapshots(*losses: str) -> list[Gradients]:
+    vectors = np.random.default_rng(0).normal(size=(3, len(losses), 5))
+    return [Gradients(step, losses, dict.fromkeys(PLACES, v @ v.T)) for step, v in zip((1, 5, 9), vectors, strict=True)]
+
+
+def test_moving_to_a_step_shows_its_cosines_and_only_where_the_same_losses_are_on() -> None:
+    of = snapshots("clip", "fd", "icl")
+    figure = gradients_over_time_figure(gradients_view(of))
+    assert gradients_over_time_figure(gradients_view(of, 5), figure) is figure
+    axes = next(axes for axes in figure.axes if axes.texts)
+    expected = gradients_view(of, 5).tower_cosine_KK[1, 0]
+    assert axes.texts[0].get_text() == f"{expected:z.2f}".replace("-", "\N{MINUS SIGN}")
+    assert axes.get_title(loc="left") == "Gradient conflicts between losses (step 5)"
+    assert axes.get_title(loc="center") == ""
+    assert gradients_over_time_figure(gradients_view(snapshots("clip", "fd")), figure) is not figure
+    assert len(gradients_over_time_figure(gradients_view(snapshots("clip"))).axes) == 2
+
+
+def test_the_field_shows_its_gd_loss_and_arrows_point_along_descent() -> None:
+    view = gradient_field(*plane_pairs(4), 1, 5.0, 8.0, num_places=5)
+    axes = gradient_field_figure(view).axes[0]
+    assert f"{view.gd_loss:.3g}" in axes.get_title(loc="left")
+    quiver = axes.collections[0]
+    direction = np.stack([quiver.U, quiver.V], axis=1)
+    descents = view.descent_NND.reshape(-1, 2)
+    assert direction == pytest.approx(descents / np.linalg.norm(descents, axis=1, keepdims=True))

@@ -2,12 +2,10 @@
 
 import pytest
 
-from workbench.figures.search import effects_figure, history_figure, importance_figure, pareto_figure
 from workbench.figures.study import differences_figure, study_figure
-from workbench.statistics.intervals import Gain, seed_gain, seed_mean
-from workbench.statistics.pooled import Effect
+from workbench.statistics.intervals import seed_gain, seed_mean
 from workbench.views.metrics import metric_label
-from workbench.views.study import Entry, Point, Replicate, SearchPoint, StudyCell, StudyTable
+from workbench.views.study import Entry, Replicate, StudyCell, StudyTable
 
 METRIC = metric_label("image_to_text_r1")
 VALUES = {"0": [0.30, 0.28, 0.33], "10": [0.36, 0.35, 0.38], "100": [0.40, 0.38, 0.43]}
@@ -98,35 +96,3 @@ def test_nothing_to_draw_is_an_error():
     for draw in (study_figure, differences_figure):
         with pytest.raises(ValueError, match="study 'mine'"):
             draw(empty)
-    with pytest.raises(ValueError, match="no configuration has a finished run"):
-        history_figure([SearchPoint(0, "t0000", None, None, "failed", 0)], METRIC)
-    with pytest.raises(ValueError, match="all objectives"):
-        pareto_figure([], [METRIC, metric_label("num_params")])
-
-
-def test_a_search_shows_what_was_tried_and_the_best_so_far():
-    tried = [
-        SearchPoint(0, "t0000", 0.30, 0.30, "finished", 3),
-        SearchPoint(1, "t0001", 0.40, 0.30, "missing", 1),
-        SearchPoint(2, "t0002", None, 0.30, "diverged", 0),
-        SearchPoint(3, "t0003", 0.35, 0.35, "finished", 3),
-    ]
-    (axes,) = history_figure(tried, METRIC).axes
-    assert [(x, round(y)) for x, y in dots(axes, "o")] == [(0, 30), (1, 40), (3, 35)]
-    assert [x for x, _ in dots(axes, "x")] == [2]
-    hollow = [line.get_markerfacecolor() == "white" for line in axes.get_lines() if line.get_marker() == "o"]
-    assert hollow == [False, True, False]
-
-
-def test_effects_shares_and_fronts_hold_their_numbers():
-    effects = [Effect("a", level, Gain(mean, mean - 0.01, mean + 0.01, (mean,), "seeds")) for level, mean in
-               ((0, -0.02), (1, 0.02))]  # fmt: skip
-    (axes,) = effects_figure(effects, METRIC).axes
-    assert [round(y, 6) for _, y in dots(axes, "o")] == [-2, 2]
-    bars = importance_figure({"a": 0.7, "b": 0.3}, "a guess").axes[0].patches
-    assert [round(bar.get_width()) for bar in bars] == [30, 70]
-    points = [Point("small", (0.3, 1e6), True), Point("large", (0.4, 2e6), True), Point("worse", (0.2, 2e6), False)]
-    front = pareto_figure(points, [METRIC, metric_label("num_params")]).axes[0]
-    assert {text.get_text() for text in front.texts} == {"small", "large"}
-    assert (front.get_xlabel(), front.get_ylabel()) == ("parameters (M)", "validation image→text R@1 (%)")
-    assert sorted(dots(front, "o")) == [(1.0, 30.0), (2.0, 20.0), (2.0, 40.0)]

@@ -11,7 +11,8 @@ from PIL import Image
 
 from workbench.events import RunFinished, StepDone
 from workbench.notebook import explorer as module
-from workbench.notebook.explorer import Explorer, set_steps, step_slider
+from workbench.notebook.controls import set_steps, step_slider
+from workbench.notebook.explorer import Explorer, default_runs_dir, open_run, shipped_runs
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.liveness import RunLock
 from workbench.runs.log import EventLog, read_events
@@ -125,3 +126,41 @@ def test_the_selected_step_stays_when_steps_are_added() -> None:
     assert (slider.value, slider.play.max) == (10, 3)
     set_steps(slider, [20, 30])
     assert slider.value == 30
+
+
+def test_a_users_run_hides_a_shipped_one_with_its_name(tmp_path: Path) -> None:
+    shipped = open_run("example-clip-kd", tmp_path)
+    assert shipped.path.parts[-3:] == ("data_samples", "runs", "example-clip-kd")
+    own = create_run(tmp_path, "example-clip-kd", "")
+    assert open_run("example-clip-kd", tmp_path) == own
+    assert open_run(own, tmp_path / "nowhere") is own
+    assert open_run(own.path, tmp_path / "nowhere") == own
+
+
+def test_for_a_misspelled_run_the_nearest_is_suggested(tmp_path: Path) -> None:
+    create_run(tmp_path, "mine-long", "")
+    with pytest.raises(ValueError, match="example-tinyclip"):
+        open_run("example-tinyclp", tmp_path)
+    with pytest.raises(ValueError, match="mine-long"):
+        open_run("mine-lnog", tmp_path)
+
+
+def test_the_runs_folder_is_the_commands_or_next_to_the_notebook(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("WORKBENCH_RUNS", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert default_runs_dir() == Path("runs")
+    (tmp_path / "runs").mkdir()
+    assert default_runs_dir() == Path("..") / "runs"
+    monkeypatch.setenv("WORKBENCH_RUNS", str(tmp_path / "elsewhere"))
+    assert default_runs_dir() == tmp_path / "elsewhere"
+
+
+def test_shipped_runs_are_small_finished_and_complete() -> None:
+    from workbench.runs.summary import summarize
+
+    runs = [open_run(name) for name in shipped_runs()]
+    assert {run.id for run in runs} == {"example-clip-kd", "example-tinyclip"}
+    sizes = [path.stat().st_size for run in runs for path in run.path.rglob("*") if path.is_file()]
+    assert sum(sizes) < 2e6
+    assert {summarize(run).state for run in runs} == {"finished"}

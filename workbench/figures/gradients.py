@@ -2,11 +2,25 @@
 
 from collections import Counter
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.figures.style import FAINT, INK, finish, freeze_layout, palette, style
+from workbench.figures.style import (
+    BLUE,
+    FAINT,
+    INK,
+    ORANGE,
+    Options,
+    count_steps,
+    finish,
+    legend_outside,
+    mark_step,
+    move_step,
+    new_figure,
+    palette,
+    style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,42 +28,39 @@ if TYPE_CHECKING:
 
     from workbench.views.gradients import GradientField, GradientsView, Pairs
 
-SIZE_IN = (8.0, 3.4)
-ROOMY = 5  # losses that fit SIZE_IN
+ROOMY = 5  # losses that fit the smallest figure
 GROWTH_IN = (0.75, 0.25)  # width and height for each further loss
 MARKERS = "osD^vPX*<>h"
 STROKES = ("-", "--", ":", "-.")
 DIVERGING = "vlag_r"  # red to blue, white at 0; distinguishable with color blindness
-CURSOR, PAIRS = "cursor", "pairs"  # gids of what moves with the step
 DARK = 0.6  # absolute cosine above which a cell's text is white
+LINE: Options = {"markeredgecolor": "white", "markeredgewidth": 0.7, "clip_on": False, "zorder": 3}
 
 
 def gradients_figure(view: "GradientsView") -> "Figure":
     """The figure of ``runs show --gradients``: shares over training and, for several losses, the newest cosines."""
-    from matplotlib.figure import Figure
-
     num_losses = len(view.losses)
     num_more = max(0, num_losses - ROOMY)
-    with style():
-        figure = Figure(figsize=(SIZE_IN[0] + num_more * GROWTH_IN[0], SIZE_IN[1] + num_more * GROWTH_IN[1]))
-        figure.set_layout_engine("constrained", w_pad=0.1)
+    with new_figure(8.0 + num_more * GROWTH_IN[0], 3.4 + num_more * GROWTH_IN[1], w_pad=0.1) as figure:
         if num_losses > 1:
             left, right = figure.subplots(1, 2, width_ratios=[5, 2 + min(num_losses, 4) / 2])
             draw_cosines(right, view)
         else:
             left = figure.subplots()
         draw_shares(left, view)
-        freeze_layout(figure)
     return figure
 
 
-def gradients_over_time_figure(view: "GradientsView") -> "Figure":
-    """Shares and pairwise cosines over training, and the matrix of cosines at the view's step, marked by a line."""
-    from matplotlib.figure import Figure
+def gradients_over_time_figure(view: "GradientsView", earlier: "Figure | None" = None) -> "Figure":
+    """Shares and pairwise cosines over training, and the matrix of cosines at the view's step, marked by a line.
 
-    with style():
-        figure = Figure(figsize=(8.6, 5.6))
-        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    Args:
+        earlier: a figure of the same run, updated in place if the same losses were active at its step.
+    """
+    if earlier and any(axes.get_gid() == _pairs(view) for axes in earlier.axes):
+        _move(earlier, view)
+        return earlier
+    with new_figure(8.6, 5.6, w_pad=0.1, h_pad=0.08) as figure:
         grid = figure.add_gridspec(2, 2, width_ratios=[5, 4])
         shares, cosines = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
         draw_shares(shares, view)
@@ -58,116 +69,78 @@ def gradients_over_time_figure(view: "GradientsView") -> "Figure":
         if len(view.losses) > 1:
             draw_cosines(figure.add_subplot(grid[:, 1]), view)
         for axes in (shares, cosines):
-            axes.axvline(view.step, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1, gid=CURSOR)
+            mark_step(axes, view.step)
         shares.set_xlabel("")
-        freeze_layout(figure)
     return figure
 
 
-def move_to_step(figure: "Figure", view: "GradientsView") -> bool:
-    """Update a figure of :func:`gradients_over_time_figure` in place to another step of the same run.
-
-    Returns:
-        False, with the figure unchanged, if other losses were active at that step.
-    """
-    if not any(axes.get_gid() == _pairs(view) for axes in figure.axes):
-        return False
-    for axes in figure.axes:
-        for line in axes.get_lines():
-            if line.get_gid() == CURSOR:
-                line.set_xdata([view.step, view.step])
-        if axes.get_gid() == _pairs(view):
-            pairs_KK = view.tower_cosine_KK[1:, :-1]
-            mesh = axes.collections[0]
-            mesh.set_array(np.ma.masked_array(pairs_KK, np.triu(np.ones_like(pairs_KK, dtype=bool), k=1)))
-            for text in list(axes.texts):
-                text.remove()
-            with style():
-                _write_cosines(axes, view)
-    return True
+def _move(figure: "Figure", view: "GradientsView") -> None:
+    move_step(figure, view.step)
+    axes = next(axes for axes in figure.axes if axes.get_gid() == _pairs(view))
+    axes.collections[0].set_array(_lower(view))
+    for text in list(axes.texts):
+        text.remove()
+    with style():
+        _write_cosines(axes, view)
 
 
 def _pairs(view: "GradientsView") -> str:
-    return f"{PAIRS}: {', '.join(view.losses)}"
+    """The gid of a matrix of cosines, equal for matrices of the same losses."""
+    return f"pairs: {', '.join(view.losses)}"
 
 
 def draw_cosines_over_time(axes: "Axes", view: "GradientsView") -> None:
     """One line for each pair of losses; negative cosines are shaded."""
-    from matplotlib.ticker import MaxNLocator
-
     names = {pair: f"{pair[0]}, {pair[1]}" for pair, series in view.cosines.items() if len(series)}
     colors = palette(list(names.values()))
     for (pair, name), marker in zip(names.items(), cycle(MARKERS), strict=False):
-        series = view.cosines[pair]
-        axes.plot(
-            series.step,
-            series.value,
-            label=name,
-            color=colors[name],
-            linewidth=1.4,
-            marker=marker,
-            markersize=4.5,
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-            clip_on=False,
-        )
+        look: Options = {"color": colors[name], "linewidth": 1.4, "marker": marker, "markersize": 4.5}
+        axes.plot(view.cosines[pair].step, view.cosines[pair].value, label=name, **look | LINE)
     axes.axhspan(-1, 0, color="#F6ECEA", linewidth=0, zorder=0)
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set(xlabel="training step", ylabel="cosine", ylim=(-1, 1), yticks=[-1, -0.5, 0, 0.5, 1])
-    axes.set_xlim(0, max(view.steps[-1], 2))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set(ylabel="cosine", ylim=(-1, 1), yticks=[-1, -0.5, 0, 0.5, 1])
+    count_steps(axes, view.steps[-1])
     axes.set_title("Cosine between gradients (shaded: conflict)")
     if names:
-        key = axes.legend(
-            loc="lower left", bbox_to_anchor=(1.12, 0), borderaxespad=0, ncols=2, handlelength=1.8, fontsize=8
-        )
+        below: Options = {"loc": "lower left", "bbox_to_anchor": (1.12, 0), "borderaxespad": 0}
+        key = axes.legend(ncols=2, handlelength=1.8, fontsize=8, **below)
         key.set_in_layout(False)  # placed below the heatmap, outside these axes
     finish(axes)
 
 
 def draw_shares(axes: "Axes", view: "GradientsView") -> None:
     """One line for each loss, in percent of the summed norms; the legend is ordered by the newest shares."""
-    from matplotlib.ticker import MaxNLocator
-
     colors = palette(list(view.shares))
     uses: Counter[str] = Counter()
     for (loss, series), marker in zip(view.shares.items(), cycle(MARKERS), strict=False):
         color = colors[loss]
-        axes.plot(
-            series.step,
-            100 * series.value,
-            label=loss,
-            color=color,
-            linestyle=STROKES[uses[color] % len(STROKES)],
-            linewidth=1.8,
-            marker=marker,
-            markersize=5.5,
-            markeredgecolor="white",
-            markeredgewidth=0.7,
-            clip_on=False,
-            zorder=3,
-        )
+        stroke = STROKES[uses[color] % len(STROKES)]  # more losses than colors: lines of one color differ in stroke
         uses[color] += 1
-    axes.set(xlabel="training step", ylabel="share of the gradient norm (%)", ylim=(0, None))
-    axes.set_xlim(0, max(view.steps[-1], 2))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        look: Options = {"color": color, "linestyle": stroke, "linewidth": 1.8, "marker": marker, "markersize": 5.5}
+        axes.plot(series.step, 100 * series.value, label=loss, **look | LINE)
+    axes.set(ylabel="share of the gradient norm (%)", ylim=(0, None))
+    count_steps(axes, view.steps[-1])
     axes.set_title("Gradient norm at the tower weights, by loss")
-    newest_first = sorted(view.shares, key=lambda loss: -view.shares[loss].value[-1])
     lines = {line.get_label(): line for line in axes.get_lines()}
-    handles = [lines[loss] for loss in newest_first]
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.02), handlelength=2.2, borderaxespad=0)
+    newest_first = sorted(view.shares, key=lambda loss: -view.shares[loss].value[-1])
+    legend_outside(axes, handles=[lines[loss] for loss in newest_first], handlelength=2.2)
     finish(axes)
+
+
+def _lower(view: "GradientsView") -> "np.ma.MaskedArray[Any, Any]":
+    """The cosines of each pair of losses once: rows are all losses but the first, columns all but the last."""
+    pairs_KK = view.tower_cosine_KK[1:, :-1]
+    return np.ma.masked_array(pairs_KK, np.triu(np.ones_like(pairs_KK, dtype=bool), k=1))
 
 
 def draw_cosines(axes: "Axes", view: "GradientsView") -> None:
     """The lower triangle of the cosines between losses: red for conflict, blue for agreement."""
     import seaborn
 
-    pairs_KK = view.tower_cosine_KK[1:, :-1]
-    hidden_KK = np.triu(np.ones_like(pairs_KK, dtype=bool), k=1)
+    pairs_KK = _lower(view)
     seaborn.heatmap(
-        pairs_KK,
-        mask=hidden_KK,
+        pairs_KK.data,
+        mask=pairs_KK.mask,
         vmin=-1,
         vmax=1,
         cmap=DIVERGING,
@@ -191,8 +164,8 @@ def draw_cosines(axes: "Axes", view: "GradientsView") -> None:
 
 def _write_cosines(axes: "Axes", view: "GradientsView") -> None:
     """Write the cosines into the cells, and the step into the title."""
-    pairs_KK = view.tower_cosine_KK[1:, :-1]
-    for row, column in zip(*np.tril_indices(len(pairs_KK)), strict=True):
+    pairs_KK = _lower(view)
+    for row, column in zip(*np.nonzero(~pairs_KK.mask), strict=True):
         cosine = pairs_KK[row, column]
         text = f"{cosine:z.2f}".replace("-", "\N{MINUS SIGN}")
         ink = "white" if abs(cosine) > DARK else INK
@@ -200,17 +173,13 @@ def _write_cosines(axes: "Axes", view: "GradientsView") -> None:
     axes.set_title(f"Gradient conflicts between losses (step {view.step})")
 
 
-FIELD_SIZE_IN = (8.4, 4.2)
-STUDENT, TEACHER = "#D55E00", "#0072B2"
+STUDENT, TEACHER = ORANGE, BLUE
 LONGEST = 0.75  # length of the longest arrow at an image, in data units
 
 
 def gradient_field_figure(view: "GradientField") -> "Figure":
     """Left, the field of the chosen student image with the student's pairs; right, the teacher's pairs."""
-    from matplotlib.figure import Figure
-
-    with style():
-        figure = Figure(figsize=FIELD_SIZE_IN)
+    with new_figure(8.4, 4.2, is_placed=True) as figure:
         figure.subplots_adjust(0.04, 0.08, 0.97, 0.9, wspace=0.22)
         left, right = figure.subplots(1, 2, width_ratios=[1.22, 1])
         descents = (view.student_descent_D, view.teacher_descent_D)
@@ -247,17 +216,8 @@ def _draw_field(figure: "Figure", axes: "Axes", view: "GradientField") -> None:
     length_NN = np.linalg.norm(view.descent_NND, axis=-1)
     unit_NND = view.descent_NND / np.maximum(length_NN, 1e-12)[..., None]
     alpha_NN = 0.15 + 0.85 * np.sqrt(length_NN / max(length_NN.max(), 1e-12))
-    axes.quiver(
-        view.axis_N,
-        view.axis_N,
-        unit_NND[..., 0],
-        unit_NND[..., 1],
-        color=INK,
-        alpha=alpha_NN.ravel(),
-        scale=34,
-        width=0.003,
-        pivot="mid",
-    )
+    look: Options = {"color": INK, "alpha": alpha_NN.ravel(), "scale": 34, "width": 0.003, "pivot": "mid"}
+    axes.quiver(view.axis_N, view.axis_N, unit_NND[..., 0], unit_NND[..., 1], **look)
 
 
 def _draw_pairs(axes: "Axes", pairs: "Pairs", index: int, color: str) -> None:
@@ -273,18 +233,6 @@ def _draw_pairs(axes: "Axes", pairs: "Pairs", index: int, color: str) -> None:
         axes.annotate(str(number), 1.16 * text_D, ha="center", va="center", fontsize=8, color=color)
 
 
-def _draw_descent(axes: "Axes", place_D: "np.ndarray", descent_D: "np.ndarray", color: str) -> None:
-    axes.annotate(
-        "",
-        tuple(place_D + LONGEST * descent_D),
-        tuple(place_D),
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": color,
-            "linewidth": 2.4,
-            "shrinkA": 0,
-            "shrinkB": 0,
-            "mutation_scale": 11,
-        },
-        zorder=6,
-    )
+def _draw_descent(axes: "Axes", image_D: "np.ndarray", descent_D: "np.ndarray", color: str) -> None:
+    arrow = {"arrowstyle": "-|>", "color": color, "linewidth": 2.4, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 11}
+    axes.annotate("", tuple(image_D + LONGEST * descent_D), tuple(image_D), arrowprops=arrow, zorder=6)

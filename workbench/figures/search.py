@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.config.cells import as_text
-from workbench.figures.style import FAINT, INK, finish, freeze_layout, style
+from workbench.figures.style import (
+    BLUE,
+    FAINT,
+    INK,
+    ORANGE,
+    Options,
+    annotate,
+    count_steps,
+    draw_interval,
+    finish,
+    mark_level,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +32,7 @@ if TYPE_CHECKING:
     from workbench.views.parallel import Parallel, ParallelAxis
     from workbench.views.study import Point, SearchPoint
 
-COLOR, BEST = "#0072B2", "#D55E00"
-SIZE_IN = (5.4, 3.1)
+DOTS: Options = {"marker": "o", "color": BLUE, "linestyle": ""}
 WITHOUT_SPLIT = ("num_params", "elapsed_s")
 
 
@@ -31,75 +42,59 @@ def history_figure(tried: Sequence["SearchPoint"], metric: "MetricLabel") -> "Fi
     Raises:
         ValueError: no configuration has a value yet.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    known = [one for one in tried if one.value is not None]
+    known = [(one, metric.factor * one.value) for one in tried if one.value is not None]
     if not known:
         raise ValueError("nothing to draw: no configuration has a finished run")
-    most = max(one.num_seeds for one in known)
-    with style():
-        figure = Figure(figsize=SIZE_IN, layout="constrained")
+    most = max(one.num_seeds for one, _ in known)
+    with new_figure(5.4, 3.1) as figure:
         axes = figure.subplots()
-        for one in known:
-            face = COLOR if one.num_seeds == most else "white"
-            value = metric.factor * (one.value or 0.0)
-            axes.plot(one.trial, value, marker="o", markersize=5, color=COLOR, markerfacecolor=face, linestyle="")
+        for one, value in known:
+            axes.plot(
+                one.trial, value, **DOTS, markersize=5, markerfacecolor=BLUE if one.num_seeds == most else "white"
+            )
         steps = [(one.trial, metric.factor * one.best) for one in tried if one.best is not None]
         if steps:
-            axes.step(*zip(*steps, strict=True), where="post", color=BEST, linewidth=1.6, zorder=1)
-        for one in tried:
-            if one.state == "diverged":
-                axes.plot(one.trial, 0.02, marker="x", color=FAINT, transform=axes.get_xaxis_transform(), clip_on=False)
+            axes.step(*zip(*steps, strict=True), where="post", color=ORANGE, linewidth=1.6, zorder=1)
+        diverged = [one.trial for one in tried if one.state == "diverged"]
+        cross: Options = {"marker": "x", "color": FAINT, "linestyle": "", "clip_on": False}
+        axes.plot(diverged, [0.02] * len(diverged), transform=axes.get_xaxis_transform(), **cross)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="trial", ylabel=_measured(metric, "validation"))
         axes.set_title(f"Filled: {most} seeds; hollow: fewer; x: diverged; line: best so far")
         finish(axes)
-        freeze_layout(figure)
     return figure
 
 
 def effects_figure(effects: Sequence["Effect"], metric: "MetricLabel") -> "Figure":
     """Main effects: one panel for each setting, each value's effect averaged over the other settings."""
-    from matplotlib.figure import Figure
-
     settings = list(dict.fromkeys(effect.setting for effect in effects))
-    with style():
-        figure = Figure(figsize=(0.7 + 2.6 * len(settings), 2.9))
-        figure.set_layout_engine("constrained", w_pad=0.08)
+    with new_figure(0.7 + 2.6 * len(settings), 2.9, w_pad=0.08) as figure:
         panels = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
         for axes, setting in zip(panels, settings, strict=True):
             mine = [effect for effect in effects if effect.setting == setting]
             for place, effect in enumerate(mine):
-                low, middle, high = (metric.factor * x for x in (effect.gain.low, effect.gain.mean, effect.gain.high))
-                axes.plot([place, place], [low, high], color=COLOR, linewidth=1.6, solid_capstyle="butt")
-                axes.plot(place, middle, marker="o", markersize=6, color=COLOR, markeredgecolor="white")
+                draw_interval(axes, place, effect.gain, metric.factor, upright=True)
             axes.axhline(0, color=INK, linewidth=0.8)
             axes.set_xticks(range(len(mine)), [as_text(effect.level) for effect in mine])
             axes.set(xlabel=setting, xlim=(-0.5, len(mine) - 0.5))
             finish(axes)
-        unit = "points" if metric.unit == "%" else metric.unit
-        panels[0].set_ylabel(f"{metric.label}: effect" + (f" ({unit})" if unit else ""))
+        unit = f" ({metric.difference_unit})" if metric.unit else ""
+        panels[0].set_ylabel(f"{metric.label}: effect{unit}")
         panels[0].set_title("Main effects, averaged over the other settings")
-        freeze_layout(figure)
     return figure
 
 
 def importance_figure(importance: Mapping[str, float], note: str) -> "Figure":
     """One bar for each setting, the largest on top; ``note`` is the title."""
-    from matplotlib.figure import Figure
-
     settings = sorted(importance, key=lambda setting: importance[setting])
-    with style():
-        figure = Figure(figsize=(5.4, 0.9 + 0.3 * len(settings)), layout="constrained")
+    with new_figure(5.4, 0.9 + 0.3 * len(settings)) as figure:
         axes = figure.subplots()
-        axes.barh(settings, [100 * importance[setting] for setting in settings], color=COLOR, height=0.6)
+        axes.barh(settings, [100 * importance[setting] for setting in settings], color=BLUE, height=0.6)
         axes.set(xlabel="hyperparameter importance (%)")
         axes.set_title(note)
-        finish(axes)
-        axes.grid(visible=True, axis="x")
-        axes.grid(visible=False, axis="y")
-        freeze_layout(figure)
+        finish(axes, grid="x")
     return figure
 
 
@@ -109,29 +104,24 @@ def pareto_figure(points: Sequence["Point"], metrics: Sequence["MetricLabel"], s
     Raises:
         ValueError: no cell has all objectives yet.
     """
-    from matplotlib.figure import Figure
-
     if not points:
         raise ValueError("nothing to draw: no cell has all objectives yet")
     upward, across = metrics[:2]
-    with style():
-        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+    with new_figure(4.6, 3.4) as figure:
         axes = figure.subplots()
+        front = []
         for point in points:
-            y, x = (metric.factor * value for metric, value in zip((upward, across), point.values, strict=False))
-            face = COLOR if point.on_front else "white"
-            axes.plot(x, y, marker="o", markersize=5.5, color=COLOR, markerfacecolor=face, linestyle="", zorder=3)
+            at = (across.factor * point.values[1], upward.factor * point.values[0])
+            face = BLUE if point.on_front else "white"
+            axes.plot(*at, **DOTS, markersize=5.5, markerfacecolor=face, zorder=3)
             if point.on_front:
-                axes.annotate(point.cell, (x, y), (5, -3), textcoords="offset points", fontsize=7.5, va="top")
-        front = sorted((point.values[1], point.values[0]) for point in points if point.on_front)
-        axes.plot(
-            [across.factor * x for x, _ in front], [upward.factor * y for _, y in front], color=BEST, linewidth=1.2
-        )
+                front.append(at)
+                annotate(axes, point.cell, at, (5, -3), fontsize=7.5, va="top")
+        axes.plot(*zip(*sorted(front), strict=True), color=ORANGE, linewidth=1.2)
         axes.margins(x=0.12, y=0.1)
         axes.set(xlabel=_measured(across, split), ylabel=_measured(upward, split))
         axes.set_title("Solid: Pareto front")
         finish(axes)
-        freeze_layout(figure)
     return figure
 
 
@@ -140,7 +130,7 @@ def _measured(metric: "MetricLabel", split: str) -> str:
     return metric.title if metric.name in WITHOUT_SPLIT else f"{split} {metric.title}"
 
 
-AXIS_IN, MOST_IN, HEIGHT_IN = 1.6, 9.6, 3.7
+AXIS_IN, MOST_IN = 1.6, 9.6
 LETTER_IN, LABEL_WIDTH = 0.07, 16
 SHADES, FADED = "viridis", "#DADADA"
 MOST_WORDS = 12
@@ -153,26 +143,21 @@ def parallel_figure(view: "Parallel", kept_N: "NDArray[np.bool_]", color_by: str
         kept_N: the lines within the brushes.
         color_by: the name of the axis.
     """
-    from matplotlib.figure import Figure
-
     num_axes = len(view.axes)
     by = next(axis for axis in view.axes if axis.name == color_by)
-    with style():
-        figure = Figure(figsize=(min(MOST_IN, 1.2 + AXIS_IN * num_axes), HEIGHT_IN))
+    width = min(MOST_IN, 1.2 + AXIS_IN * num_axes)
+    with new_figure(width, 3.7, is_placed=True) as figure:
         longest = max(map(len, view.axes[0].words), default=0)
-        width = figure.get_figwidth()
         figure.subplots_adjust((0.6 + LETTER_IN * longest) / width, 0.2, 1 - 0.6 / width, 0.84)
         axes = figure.subplots()
         _draw_lines(axes, view, by, kept_N)
         for place, axis in enumerate(view.axes):
             _draw_axis(axes, axis, place)
-        labels = [fill(axis.label, LABEL_WIDTH, break_long_words=False) for axis in view.axes]
-        axes.set_xticks(range(num_axes), labels)
+        axes.set_xticks(range(num_axes), [fill(axis.label, LABEL_WIDTH, break_long_words=False) for axis in view.axes])
         axes.tick_params(axis="x", length=0, pad=14)
         axes.set(xlim=(-0.05, num_axes - 0.95), ylim=(0, 1), yticks=[])
         axes.grid(visible=False)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        axes.spines[:].set_visible(False)
         axes.set_title(f"{int(kept_N.sum())} of {len(view.lines)} cells; color: {by.label}", pad=18)
     return figure
 
@@ -182,21 +167,20 @@ def _draw_lines(axes: "Axes", view: "Parallel", by: "ParallelAxis", kept_N: "NDA
 
     shades = seaborn.color_palette(SHADES, as_cmap=True)
     height_AN = np.stack([axis.height_N for axis in view.axes])
-    for line in sorted(range(len(view.lines)), key=lambda line: bool(kept_N[line])):
-        is_kept = bool(kept_N[line])
+    for line in np.argsort(kept_N, kind="stable"):
         height = by.height_N[line]
         # 0.92: the brightest end of the colormap is too pale for a line on white.
-        color = shades(0.92 * (height if np.isfinite(height) else 0)) if is_kept else FADED
-        axes.plot(
-            range(len(view.axes)),
-            height_AN[:, line],
-            color=color,
-            linewidth=2.0 if is_kept else 1.0,
-            marker="o",
-            markersize=4,
-            zorder=3 if is_kept else 2,
-            clip_on=False,
-        )
+        color = shades(0.92 * (height if np.isfinite(height) else 0)) if kept_N[line] else FADED
+        width, zorder = (2.0, 3) if kept_N[line] else (1.0, 2)
+        look: Options = {
+            "color": color,
+            "linewidth": width,
+            "zorder": zorder,
+            "marker": "o",
+            "markersize": 4,
+            "clip_on": False,
+        }
+        axes.plot(range(len(view.axes)), height_AN[:, line], **look)
 
 
 def _draw_axis(axes: "Axes", axis: "ParallelAxis", place: int) -> None:
@@ -218,20 +202,16 @@ def forecast_figure(forecast: Mapping[int, "Agreement"]) -> "Figure":
     Raises:
         ValueError: there are no evaluations before the last step, or fewer than three cells.
     """
-    from matplotlib.figure import Figure
-
     if not forecast:
         raise ValueError("no forecast: it needs at least three cells, and evaluations before the last step")
-    with style():
-        figure = Figure(figsize=(5.8, 3.2), layout="constrained")
+    with new_figure(5.8, 3.2) as figure:
         axes = figure.subplots()
         steps = sorted(forecast)
-        axes.plot(steps, [forecast[step].tau for step in steps], color="#0072B2", linewidth=1.8, marker="o")
-        axes.axhline(1, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.plot(steps, [forecast[step].tau for step in steps], color=BLUE, linewidth=1.8, marker="o", clip_on=False)
+        mark_level(axes, 1)
         axes.axhline(0, color=FAINT, linewidth=0.9)
-        axes.set(xlabel="training step", ylabel="Kendall's τ with the final ranking", ylim=(-1, 1.08), xlim=(0, None))
+        axes.set(ylabel="Kendall's τ with the final ranking", ylim=(-1, 1.08))
+        count_steps(axes, steps[-1])
         axes.set_title("Rank correlation with the final ranking of the cells")
-
         finish(axes)
-        freeze_layout(figure)
     return figure

@@ -5,53 +5,68 @@ Our results and the paper's have separate axes: models and data differ, so only 
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from workbench.figures.demo import draw_learning
-from workbench.figures.style import FAINT, INK, finish, freeze_layout, style
+from workbench.figures.style import (
+    BLUE,
+    FAINT,
+    INK,
+    ORANGE,
+    SEEDS,
+    Options,
+    draw_interval,
+    draw_seeds,
+    finish,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from workbench.views.curves import LearningView
     from workbench.views.metrics import MetricLabel
     from workbench.views.study import StudyTable
 
-OURS, PAPER = "#0072B2", "#D55E00"
+OURS, PAPER = BLUE, ORANGE
 MOST_METRICS = 3
 PANEL_IN, OURS_IN, PAPER_IN = 2.7, 2.3, 1.35  # a panel's width, and heights
 ROW_IN, MARGIN_IN = 0.27, 0.75
-LEARNING_IN = (6.0, 3.4)
 WIDE_IN = 5.0  # wider figures have a legend of one line
 LABEL_LETTERS = 36  # that fit under a panel
 SEED_SHIFT = 0.16  # as a share of the distance between two cells
+PUBLISHED: Options = {"color": PAPER, "marker": "D", "markersize": 4.5, "markerfacecolor": "white"}
+OUR_KEY: Options = {"marker": "o", "markersize": 6, "color": OURS, "linewidth": 1.6}
+SEED_KEY = SEEDS | {"label": "one seed"}
 
 
 def study_figure(table: "StudyTable") -> "Figure":
     """One column for each metric: our results above, the paper's published values below.
 
+    Cells go from left to right if the study varies one numeric setting, equally spaced as in the papers' tables; else
+    from top to bottom.
+
     Raises:
         ValueError: no cell has a finished run.
     """
-    from matplotlib.figure import Figure
-
     metrics = _drawn(table)
     has_paper = any(table.has_paper(metric) for metric in metrics)
-    is_series = table.levels is not None
-    rows_in = ROW_IN * len(table.cells)
-    heights = [OURS_IN, PAPER_IN] if is_series else [MARGIN_IN + rows_in, MARGIN_IN + rows_in]
+    upright = table.levels is not None
+    heights = [OURS_IN, PAPER_IN] if upright else [MARGIN_IN + ROW_IN * len(table.cells)] * 2
     heights = heights if has_paper else heights[:1]
-    with style():
-        figure = Figure(figsize=(max(4.2, 0.6 + PANEL_IN * len(metrics)), 0.5 + sum(heights)))
-        figure.set_layout_engine("constrained", w_pad=0.08)
-        shared: dict[str, Any] = {"sharex": "col"} if is_series else {"sharey": True}
+    with new_figure(max(4.2, 0.6 + PANEL_IN * len(metrics)), 0.5 + sum(heights), w_pad=0.08) as figure:
+        shared: Options = {"sharex": "col"} if upright else {"sharey": True}
         panels = figure.subplots(len(heights), len(metrics), squeeze=False, height_ratios=heights, **shared)
         for column, metric in zip(zip(*panels, strict=True), metrics, strict=True):
-            (_draw_series if is_series else _draw_rows)(column, table, metric)
-        _name_rows(panels, table, is_series)
-        _add_key(figure, *_key_of_cells(table))
-        freeze_layout(figure)
+            _draw_ours(column[0], table, metric, upright)
+            for axes in column[1:]:
+                _draw_paper(axes, table, metric, upright)
+            for axes in column:
+                finish(axes, grid="y" if upright else "x")
+            _name_cells(column, table, metric, upright)
+        _name_rows(list(panels), table, upright)
+        hollow = {**OUR_KEY, "label": "seeds are missing", "markerfacecolor": "white"}
+        is_partial = any(cell.finished and not cell.is_complete for cell in table.cells)
+        _add_key(figure, {**OUR_KEY, "label": "mean and 95 % interval"}, *([hollow] if is_partial else []), SEED_KEY)
     return figure
 
 
@@ -65,119 +80,75 @@ def _drawn(table: "StudyTable") -> list["MetricLabel"]:
     return sorted(found[:MOST_METRICS], key=lambda metric: not table.has_paper(metric))
 
 
-def _draw_series(column: Sequence["Axes"], table: "StudyTable", metric: "MetricLabel") -> None:
-    """Cells from left to right, equally spaced, as in the papers' tables."""
-    places = range(len(table.cells))
-    ours, *paper = column
-    drawn = []
-    limits = _limits(table, metric)
-    for place, cell in zip(places, table.cells, strict=True):
+def _places(table: "StudyTable", upright: bool) -> list[int]:
+    """The position of each cell: from the left, or from the top."""
+    places = list(range(len(table.cells)))
+    return places if upright else places[::-1]
+
+
+def _draw_ours(axes: "Axes", table: "StudyTable", metric: "MetricLabel", upright: bool) -> None:
+    """Means with intervals, thin and dotted if they exceed the axes; hollow if seeds are missing; states of others."""
+    low, high = _limits(table, metric)
+    means = []
+    for place, cell in zip(_places(table, upright), table.cells, strict=True):
         mean = table.entry(cell, metric).mean
-        if mean is None:
-            ours.text(place, 0.03, cell.state, transform=ours.get_xaxis_transform(), **_note(rotation=90))
-            continue
-        low, middle, high = (metric.factor * bound for bound in (mean.low, mean.mean, mean.high))
-        drawn.append((place, middle))
-        _draw_mean(ours, [place, place], [low, high], (place, middle), cell.is_complete, limits)
-        seeds = [metric.factor * value for value in mean.per_seed]
-        ours.plot([place - SEED_SHIFT] * len(seeds), seeds, **_dots())
-    ours.plot(*zip(*drawn, strict=True), color=OURS, linewidth=1.2, zorder=1) if drawn else None
-    ours.set_ylim(limits)
-    if paper:
-        points = [(place, table.entry(cell, metric).paper) for place, cell in zip(places, table.cells, strict=True)]
-        known = [(place, value) for place, value in points if value is not None]
-        paper[0].plot(*zip(*known, strict=True), **_paper_line()) if known else _mark_unpublished(paper[0])
-    column[-1].set_xticks(list(places), [cell.name for cell in table.cells])
-    column[-1].set(xlim=(-0.5, len(table.cells) - 0.5), xlabel=table.setting)
+        if mean is None and upright:
+            look: Options = {"rotation": 90, "ha": "center", "va": "bottom", "transform": axes.get_xaxis_transform()}
+            axes.text(place, 0.03, cell.state, fontsize=7, color=FAINT, **look)
+        elif mean is None:
+            axes.text(
+                0.03, place, cell.state, fontsize=7, color=FAINT, va="center", transform=axes.get_yaxis_transform()
+            )
+        else:
+            means.append((place, metric.factor * mean.mean))
+            is_shown = low <= metric.factor * mean.low and metric.factor * mean.high <= high
+            line: Options = {} if is_shown else {"linewidth": 1.0, "linestyle": (0, (1, 2))}
+            face = OURS if cell.is_complete else "white"
+            draw_interval(axes, place, mean, metric.factor, upright=upright, face=face, **line)
+            place_of_seeds = place - SEED_SHIFT if upright else place + SEED_SHIFT
+            draw_seeds(axes, place_of_seeds, mean.per_seed, metric.factor, upright=upright)
+    if upright:
+        axes.plot(*zip(*means, strict=True), color=OURS, linewidth=1.2, zorder=1)
+    (axes.set_ylim if upright else axes.set_xlim)(low, high)
+    axes.set_title(metric.label)
+
+
+def _draw_paper(axes: "Axes", table: "StudyTable", metric: "MetricLabel", upright: bool) -> None:
+    """The paper's values, joined by a line if cells go from left to right."""
+    values = [table.entry(cell, metric).paper for cell in table.cells]
+    known = [(place, value) for place, value in zip(_places(table, upright), values, strict=True) if value is not None]
+    if known:
+        places, published = zip(*known, strict=True)
+        line = "-" if upright else ""
+        at = (places, published) if upright else (published, places)
+        axes.plot(*at, **PUBLISHED, linewidth=1.2, linestyle=line, clip_on=False)
+    else:
+        axes.set_axis_off()
+        middle: Options = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+        axes.text(0.5, 0.5, "not published", color=FAINT, fontsize=8, **middle)
+
+
+def _name_cells(column: Sequence["Axes"], table: "StudyTable", metric: "MetricLabel", upright: bool) -> None:
+    """The cells' names at the ticks: below the lowest panel, or to the left of each."""
+    places, names = _places(table, upright), [cell.name for cell in table.cells]
+    if upright:
+        column[-1].set_xticks(places, names)
+        column[-1].set(xlim=(-0.5, len(names) - 0.5), xlabel=table.setting)
+        return
     for axes in column:
-        finish(axes)
-    ours.set_title(metric.label)
+        axes.set_yticks(places, names)
+        axes.set(ylim=(-0.6, len(names) - 0.4), xlabel=metric.unit or metric.label)
 
 
-def _draw_rows(column: Sequence["Axes"], table: "StudyTable", metric: "MetricLabel") -> None:
-    """Cells from top to bottom, for studies that do not vary one numeric setting."""
-    ours, *paper = column
-    places = range(len(table.cells) - 1, -1, -1)
-    limits = _limits(table, metric)
-    for place, cell in zip(places, table.cells, strict=True):
-        mean = table.entry(cell, metric).mean
-        if mean is None:
-            ours.text(0.03, place, cell.state, transform=ours.get_yaxis_transform(), **_note())
-            continue
-        low, middle, high = (metric.factor * bound for bound in (mean.low, mean.mean, mean.high))
-        _draw_mean(ours, [low, high], [place, place], (middle, place), cell.is_complete, limits)
-        seeds = [metric.factor * value for value in mean.per_seed]
-        ours.plot(seeds, [place + SEED_SHIFT] * len(seeds), **_dots())
-    ours.set_xlim(limits)
-    if paper:
-        points = [(table.entry(cell, metric).paper, place) for place, cell in zip(places, table.cells, strict=True)]
-        known = [(value, place) for value, place in points if value is not None]
-        paper[0].plot(*zip(*known, strict=True), **_paper_line(linestyle="")) if known else _mark_unpublished(paper[0])
-    for axes in column:
-        axes.set_yticks(list(places), [cell.name for cell in table.cells])
-        axes.set(ylim=(-0.6, len(table.cells) - 0.4))
-        finish(axes)
-        axes.grid(visible=True, axis="x")
-        axes.grid(visible=False, axis="y")
-    ours.set_title(metric.label)
-    unit = metric.unit or metric.label
-    column[-1].set_xlabel(unit)
-    ours.set_xlabel(unit)
-
-
-def _name_rows(panels: "Sequence[Sequence[Axes]]", table: "StudyTable", is_series: bool) -> None:
+def _name_rows(panels: "Sequence[Sequence[Axes]]", table: "StudyTable", upright: bool) -> None:
     """Label the rows of panels "ours" and "paper"; with a single row, only the unit."""
     units = {metric.unit for metric in _drawn(table)}
-    unit = f" ({units.pop()})" if len(units) == 1 and is_series and units != {""} else ""
+    unit = f" ({units.pop()})" if len(units) == 1 and upright and units != {""} else ""
     if len(panels) == 1:
         panels[0][0].set_ylabel(unit.strip(" ()"))
         return
     for row, (name, color) in zip(panels, (("ours", OURS), ("paper", PAPER)), strict=True):
         row[0].set_ylabel(f"{name}{unit}", color=color, weight="bold")
-
-
-def _draw_mean(
-    axes: "Axes",
-    xs: list[float],
-    ys: list[float],
-    at: tuple[float, float],
-    is_complete: bool,
-    limits: tuple[float, float],
-) -> None:
-    """The interval, thin and dotted if it exceeds the axes; the mean, hollow if seeds are missing."""
-    low, high = xs if xs[0] != xs[1] else ys
-    is_shown = limits[0] <= low and high <= limits[1]
-    line: dict[str, Any] = {"linewidth": 1.6} if is_shown else {"linewidth": 1.0, "linestyle": (0, (1, 2))}
-    axes.plot(xs, ys, color=OURS, zorder=3, solid_capstyle="butt", **line)
-    face = OURS if is_complete else "white"
-    axes.plot(*at, marker="o", markersize=6, color=OURS, markerfacecolor=face, zorder=4, linestyle="")
-
-
-def _dots() -> dict[str, Any]:
-    return {"linestyle": "", "marker": "o", "markersize": 2.8, "color": FAINT, "zorder": 5}
-
-
-def _paper_line(linestyle: str = "-") -> dict[str, Any]:
-    return {
-        "color": PAPER,
-        "marker": "D",
-        "markersize": 4.5,
-        "linewidth": 1.2,
-        "linestyle": linestyle,
-        "markerfacecolor": "white",
-        "clip_on": False,
-    }
-
-
-def _note(**options: Any) -> dict[str, Any]:
-    return {"fontsize": 7, "color": FAINT, "ha": "left", "va": "center", **options} | (
-        {"ha": "center", "va": "bottom"} if options else {}
-    )
-
-
-def _mark_unpublished(axes: "Axes") -> None:
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, "not published", transform=axes.transAxes, ha="center", va="center", color=FAINT, fontsize=8)
 
 
 def _limits(table: "StudyTable", metric: "MetricLabel") -> tuple[float, float]:
@@ -201,91 +172,50 @@ def differences_figure(table: "StudyTable") -> "Figure":
     Raises:
         ValueError: no cell has a difference from the baseline.
     """
-    from matplotlib.figure import Figure
-
     metrics = [
         metric for metric in table.metrics if any(table.entry(cell, metric).gain is not None for cell in table.cells)
     ][:MOST_METRICS]
     if not metrics:
         raise ValueError(f"nothing to compare: the baseline of study '{table.name}' has not finished")
-    cells = [cell for cell in table.cells if cell.name != table.baseline]
-    with style():
-        figure = Figure(figsize=(max(4.2, 0.9 + PANEL_IN * len(metrics)), 1.25 + 1.25 * ROW_IN * len(cells)))
-        figure.set_layout_engine("constrained", w_pad=0.08)
+    cells = [cell.name for cell in table.cells if cell.name != table.baseline][::-1]
+    size = (max(4.2, 0.9 + PANEL_IN * len(metrics)), 1.25 + 1.25 * ROW_IN * len(cells))
+    with new_figure(*size, w_pad=0.08) as figure:
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axes, metric in zip(panels, metrics, strict=True):
-            for place, cell in enumerate(reversed(cells)):
-                _draw_difference(axes, table, cell.name, metric, place)
+            for place, cell in enumerate(cells):
+                _draw_difference(axes, table, cell, metric, place)
             axes.axvline(0, color=INK, linewidth=0.8)
-            unit = "points" if metric.unit == "%" else metric.unit
-            label = f"difference from {table.baseline} ({unit})" if unit else f"difference from {table.baseline}"
-            axes.set(xlabel=textwrap.fill(label, LABEL_LETTERS), ylim=(-0.6, len(cells) - 0.4))
-            axes.set_yticks(range(len(cells)), [cell.name for cell in reversed(cells)])
+            unit = f" ({metric.difference_unit})" if metric.unit else ""
+            label = textwrap.fill(f"difference from {table.baseline}{unit}", LABEL_LETTERS)
+            axes.set(xlabel=label, ylim=(-0.6, len(cells) - 0.4))
+            axes.set_yticks(range(len(cells)), cells)
             axes.set_title(metric.label)
-            finish(axes)
-            axes.grid(visible=True, axis="x")
-            axes.grid(visible=False, axis="y")
-        _add_key(figure, *_key_of_differences(table, metrics))
-        freeze_layout(figure)
+            finish(axes, grid="x")
+        has_paper = any(table.entry(cell, metric).paper_gain is not None for cell in table.cells for metric in metrics)
+        _add_key(
+            figure,
+            {**OUR_KEY, "label": "ours, 95 % interval"},
+            {**OUR_KEY, "label": "ours, not significant (Holm)", "markerfacecolor": "white"},
+            SEED_KEY,
+            *([{**PUBLISHED, "linestyle": "", "label": "the paper's"}] if has_paper else []),
+        )
     return figure
 
 
 def _draw_difference(axes: "Axes", table: "StudyTable", cell: str, metric: "MetricLabel", place: int) -> None:
     entry = table.entries[cell].get(metric.name)
-    if entry is None:
-        return
-    if entry.gain is not None:
-        gain, factor = entry.gain, metric.factor
-        axes.plot([gain.low * factor, gain.high * factor], [place + 0.1] * 2, color=OURS, linewidth=1.6)
-        axes.plot([each * factor for each in gain.per_seed], [place + 0.1] * len(gain.per_seed), **_dots())
-        is_significant = entry.verdict in ("better", "worse", "higher", "lower")
-        face = OURS if is_significant else "white"
-        axes.plot(gain.mean * factor, place + 0.1, marker="o", markersize=6, color=OURS, markerfacecolor=face, zorder=6)
-    if entry.paper_gain is not None:
-        axes.plot(entry.paper_gain, place - 0.18, **_paper_line(linestyle=""))
+    if entry and entry.gain:
+        face = OURS if entry.verdict in ("better", "worse", "higher", "lower") else "white"
+        draw_interval(axes, place + 0.1, entry.gain, metric.factor, face=face)
+        draw_seeds(axes, place + 0.1, entry.gain.per_seed, metric.factor)
+    if entry and entry.paper_gain is not None:
+        axes.plot(entry.paper_gain, place - 0.18, **PUBLISHED, clip_on=False)
 
 
-def _key_of_cells(table: "StudyTable") -> list[dict[str, Any]]:
-    hollow = _ours("seeds are missing", markerfacecolor="white")
-    is_partial = any(cell.finished and not cell.is_complete for cell in table.cells)
-    return [_ours("mean and 95 % interval"), *([hollow] if is_partial else []), _one_seed()]
-
-
-def _key_of_differences(table: "StudyTable", metrics: Sequence["MetricLabel"]) -> list[dict[str, Any]]:
-    kinds = [
-        _ours("ours, 95 % interval"),
-        _ours("ours, not significant (Holm)", markerfacecolor="white"),
-        _one_seed(),
-    ]
-    published = [entry.paper_gain for of in table.entries.values() for m in metrics if (entry := of.get(m.name))]
-    has_paper = any(gain is not None for gain in published)
-    return [*kinds, {**_paper_line(linestyle=""), "label": "the paper's"}] if has_paper else kinds
-
-
-def _ours(label: str, **options: Any) -> dict[str, Any]:
-    return {"marker": "o", "markersize": 6, "color": OURS, "linewidth": 1.6, "label": label, **options}
-
-
-def _one_seed() -> dict[str, Any]:
-    return {**_dots(), "label": "one seed"}
-
-
-def _add_key(figure: "Figure", *kinds: dict[str, Any]) -> None:
+def _add_key(figure: "Figure", *kinds: Options) -> None:
     """A legend under all panels."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], **kind) for kind in kinds]
     columns = len(kinds) if figure.get_figwidth() > WIDE_IN else 2
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=1.8)
-
-
-def learning_figure(view: "LearningView") -> "Figure":
-    """Learning curves of the cells: a thin line for each seed, the mean bold."""
-    from matplotlib.figure import Figure
-
-    with style():
-        figure = Figure(figsize=LEARNING_IN)
-        figure.set_layout_engine("constrained", w_pad=0.1)
-        draw_learning(figure.subplots(), view)
-        freeze_layout(figure)
-    return figure

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from workbench.statistics.intervals import Estimate
 
-INK = "#222222"
-FAINT = "#8A8A8A"
+INK, FAINT = "#222222", "#8A8A8A"
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # of Okabe and Ito
+DASHED = (0, (3, 2))
+Options = dict[str, Any]  # keyword arguments of a drawing function of matplotlib
+SEEDS: Options = {"linestyle": "", "marker": "o", "markersize": 2.8, "color": FAINT, "zorder": 5}
+STEP = "step"  # gid of the lines that move with the step
 
 # Okabe and Ito's colors, distinguishable with the common kinds of color blindness.
-KNOWN = {"teacher": "#222222", "baseline": "#0072B2", "clip-kd": "#D55E00"}
-OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", "#8C6D31")
+KNOWN = {"teacher": INK, "baseline": BLUE, "clip-kd": ORANGE}
+OTHERS = (GREEN, PINK, "#56B4E9", "#E69F00", "#7A5195", "#8C6D31")
 MARKERS = {"baseline": "o", "clip-kd": "D"}
 
 RC: dict[Any, Any] = {
@@ -84,18 +89,107 @@ def marker(model: str) -> str:
     return MARKERS.get(model, "s")
 
 
-def finish(axes: "Axes") -> None:
-    """Remove the top and right spines."""
+@contextmanager
+def new_figure(width_in: float, height_in: float, *, is_placed: bool = False, **padding: float) -> Iterator["Figure"]:
+    """A figure to be drawn on in this context, in the style of all figures; laid out when the context ends.
+
+    Args:
+        is_placed: the caller places the axes.
+        padding: of matplotlib's constrained layout, such as ``w_pad``, in inches.
+    """
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(width_in, height_in))
+        if is_placed:
+            yield figure
+            return
+        figure.set_layout_engine("constrained", **padding)
+        yield figure
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # another layout at every draw would shift the axes slightly
+
+
+def finish(axes: "Axes", *, grid: Literal["x", "y"] = "y") -> None:
+    """Remove the top and right spines; grid lines along one axis only."""
     import seaborn
 
     seaborn.despine(ax=axes)
     axes.tick_params(length=3, width=0.8)
+    axes.grid(visible=grid == "x", axis="x")
+    axes.grid(visible=grid == "y", axis="y")
 
 
-def freeze_layout(figure: "Figure") -> None:
-    """Lay out once and disable the layout engine: another pass at every draw would shift the axes slightly."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+def count_steps(axes: "Axes", last: int) -> None:
+    """An x axis of training steps from 0 to the last."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set(xlabel="training step", xlim=(0, max(last, 2)))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def legend_outside(axes: "Axes", **options: Any) -> None:
+    """A legend to the right of the axes."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0, **options)
+
+
+def annotate(axes: "Axes", text: str, at: tuple[float, float], offset: tuple[float, float], **options: Any) -> None:
+    """Text next to a data point; ``offset`` is in points."""
+    axes.annotate(text, at, offset, textcoords="offset points", **{"fontsize": 8, **options})
+
+
+def mark_level(axes: "Axes", value: float, text: str = "", color: str = FAINT, **options: Any) -> None:
+    """A dashed horizontal line, with its meaning above its left end."""
+    axes.axhline(value, color=color, linewidth=0.9, linestyle=DASHED)
+    at = axes.get_yaxis_transform()
+    axes.text(0.01, value, text, transform=at, va="bottom", fontsize=8, color=color, **options)
+
+
+def mark_step(axes: "Axes", step: int) -> None:
+    """A dashed vertical line at the step that a figure shows; :func:`move_step` moves it."""
+    axes.axvline(step, color=INK, linewidth=0.9, linestyle=DASHED, zorder=1, gid=STEP)
+
+
+def move_step(figure: "Figure", step: int) -> None:
+    """Move all lines of :func:`mark_step` in a figure to another step."""
+    for axes in figure.axes:
+        for line in axes.get_lines():
+            if line.get_gid() == STEP:
+                line.set_xdata([step, step])
+
+
+def draw_interval(
+    axes: "Axes",
+    place: float,
+    interval: "Estimate",
+    factor: float,
+    *,
+    upright: bool = False,
+    color: str = BLUE,
+    face: str | None = None,
+    marker: str = "o",
+    **line: Any,
+) -> None:
+    """The mean as a marker over its interval.
+
+    Args:
+        place: on the other axis.
+        factor: from the stored to the shown unit.
+        upright: along the y axis instead of the x axis.
+        face: color inside the marker.
+        line: options of the interval's line.
+    """
+    ends, mean = [interval.low * factor, interval.high * factor], [interval.mean * factor]
+    line = {"color": color, "linewidth": 1.6, "solid_capstyle": "butt", "zorder": 3, **line}
+    dot: Options = {"color": color, "markersize": 6, "markerfacecolor": face or color, "linestyle": "", "zorder": 6}
+    axes.plot(*(([place] * 2, ends) if upright else (ends, [place] * 2)), **line)
+    axes.plot(*(([place], mean) if upright else (mean, [place])), marker=marker, **dot)
+
+
+def draw_seeds(axes: "Axes", place: float, values: Sequence[float], factor: float, *, upright: bool = False) -> None:
+    """A small dot for each seed's value, next to :func:`draw_interval`."""
+    seeds, places = [factor * value for value in values], [place] * len(values)
+    axes.plot(*((places, seeds) if upright else (seeds, places)), **SEEDS)
 
 
 def disable_math_text(figure: "Figure") -> None:
@@ -111,7 +205,7 @@ def disable_math_text(figure: "Figure") -> None:
 
 DOTS_PER_INCH = 200
 SMALL_DOTS_PER_INCH, SMALL_COLORS = 130, 32
-METADATA: dict[str, dict[str, Any]] = {
+METADATA: dict[str, Options] = {
     ".png": {"Software": None},
     ".svg": {"Date": None},
     ".pdf": {"CreationDate": None},

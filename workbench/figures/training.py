@@ -1,22 +1,23 @@
-"""A run in training: its weighted losses and a metric over the steps."""
+"""Curves over training steps: a run's weighted losses and metric, and a metric of several models over their seeds."""
 
+import math
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.figures.style import FAINT, INK, finish, freeze_layout, palette, style
+from workbench.figures.style import BLUE, FAINT, INK, count_steps, finish, new_figure, palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from workbench.views.curves import Curves, Series
+    from workbench.views.curves import Curves, LearningView
     from workbench.views.metrics import MetricLabel
 
-SIZE_IN = (8.6, 3.5)
 MARKERS = "osD^vPX*"
 MANY = 40  # lines with more points have no markers
+NAME_HEIGHT = 0.06  # as a share of the axes' height
 
 
 def training_figure(curves: "Curves | None", metric: "MetricLabel", split: str, num_steps: int) -> "Figure":
@@ -26,28 +27,26 @@ def training_figure(curves: "Curves | None", metric: "MetricLabel", split: str, 
         curves: None before the first step.
         num_steps: planned for the run; 0 if unknown.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    with style():
-        figure = Figure(figsize=SIZE_IN)
-        figure.set_layout_engine("constrained", w_pad=0.1)
+    has_losses = bool(curves and len(curves.loss))
+    measured = curves.metrics.get(split, {}).get(metric.name) if curves else None
+    last = int(curves.loss.step[-1]) if curves and has_losses else 0
+    with new_figure(8.6, 3.5, w_pad=0.1) as figure:
         left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
-        measured = curves.metrics.get(split, {}).get(metric.name) if curves else None
-        if curves and len(curves.loss):
+        if curves and has_losses:
             draw_losses(left, curves)
         if measured is not None:
-            _draw_metric(right, measured, metric)
-        for axes, is_empty in ((left, not (curves and len(curves.loss))), (right, measured is None)):
+            value_E = metric.factor * measured.value
+            right.plot(measured.step, value_E, color=BLUE, marker="o", markersize=5, linewidth=2, clip_on=False)
+            if measured.value.min() >= 0:
+                right.set_ylim(0, None)
+        for axes, is_empty in ((left, not has_losses), (right, measured is None)):
             if is_empty:
                 axes.set_yticks([])
                 axes.text(0.5, 0.5, "no data yet", transform=axes.transAxes, ha="center", va="center", color=FAINT)
-            axes.set(xlabel="training step", xlim=(0, max(num_steps, _last(curves), 2)))
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            count_steps(axes, max(num_steps, last))
             finish(axes)
         left.set_title("Weighted losses")
         right.set_title(f"{metric.title}, {split}")
-        freeze_layout(figure)
     return figure
 
 
@@ -74,14 +73,40 @@ def draw_losses(axes: "Axes", curves: "Curves") -> None:
         axes.set_ylabel("weight × loss")
 
 
-def _draw_metric(axes: "Axes", series: "Series", metric: "MetricLabel") -> None:
-    color = palette(["baseline"])["baseline"]
-    axes.plot(
-        series.step, metric.factor * series.value, color=color, marker="o", markersize=5, linewidth=2, clip_on=False
-    )
-    if series.value.min() >= 0:
-        axes.set_ylim(0, None)
+def learning_figure(view: "LearningView") -> "Figure":
+    """Learning curves of the cells of a study: a thin line for each seed, the mean bold."""
+    with new_figure(6.0, 3.4, w_pad=0.1) as figure:
+        draw_learning(figure.subplots(), view)
+    return figure
 
 
-def _last(curves: "Curves | None") -> int:
-    return int(curves.loss.step[-1]) if curves and len(curves.loss) else 0
+def draw_learning(axes: "Axes", view: "LearningView") -> None:
+    """A thin line for each seed; the mean bold, with the model's name at its end; the teacher's level dashed."""
+    factor = view.metric.factor
+    colors = palette(["teacher", *(curve.model for curve in view.models)])
+    ends = {}
+    for curve in view.models:
+        color = colors[curve.model]
+        for series in curve.seeds:
+            axes.plot(series.step, series.value * factor, color=color, linewidth=0.8, alpha=0.5)
+        mean_E = curve.mean.value * factor
+        axes.plot(curve.mean.step, mean_E, color=color, linewidth=2.4)
+        ends[curve.model] = float(mean_E[-1])
+    last = max(int(curve.mean.step[-1]) for curve in view.models)
+    if view.teacher is not None:
+        ends["teacher"] = view.teacher * factor
+        axes.plot([0, last], [ends["teacher"]] * 2, color=colors["teacher"], linewidth=1.2, dashes=(5, 3))
+    axes.set(xlabel="training step", ylabel=view.metric.title, xlim=(0, last), ylim=(0, None))
+    axes.set_title(f"While training ({view.split} pairs)")
+    for model, height in _spaced(ends, NAME_HEIGHT * axes.get_ylim()[1]).items():
+        axes.text(last, height, f" {model}", va="center", color=colors[model], weight="bold")
+    finish(axes)
+
+
+def _spaced(heights: dict[str, float], gap: float) -> dict[str, float]:
+    """The heights in ascending order, moved up to be at least ``gap`` apart so that labels do not overlap."""
+    moved, lowest = {}, -math.inf
+    for name, height in sorted(heights.items(), key=lambda item: item[1]):
+        moved[name] = max(height, lowest)
+        lowest = moved[name] + gap
+    return moved

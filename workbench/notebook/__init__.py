@@ -1,8 +1,7 @@
 """Interactive figures for JupyterLab and VS Code.
 
-``explorer`` is their base class, ``source`` finds runs, and each explorer has a file: ``affinity``, ``gradients``,
-``information``, ``masks``, ``study``, ``training``, ``sweeping``. Their numbers come from ``views``. ``process`` runs a
-``workbench`` command next to the kernel, ``encode`` runs models, and ``launch`` opens JupyterLab.
+``explorer`` is their base class and finds runs; each other file has the explorers of one subject, whose numbers come
+from ``views``. ``process`` runs a ``workbench`` command next to the kernel, and ``launch`` opens JupyterLab.
 """
 
 from importlib import import_module
@@ -10,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.notebook.affinity import AffinityExplorer
-    from workbench.notebook.encode import encode_pairs
-    from workbench.notebook.explorer import show
-    from workbench.notebook.gradients import FieldExplorer, GradientExplorer
-    from workbench.notebook.information import InformationExplorer
+    from workbench.notebook.explorer import probe_of, show
+    from workbench.notebook.gradients import FieldExplorer, GradientExplorer, gd_weights
+    from workbench.notebook.information import InformationExplorer, encode_pairs
     from workbench.notebook.masks import MaskExplorer
-    from workbench.notebook.probes import probe_of
     from workbench.notebook.study import StudyExplorer
-    from workbench.notebook.sweeping import sweep
-    from workbench.notebook.training import TrainingExplorer, train
+    from workbench.notebook.training import TrainingExplorer, sweep, train
 
 __all__ = [
     "AffinityExplorer",
@@ -29,6 +25,7 @@ __all__ = [
     "StudyExplorer",
     "TrainingExplorer",
     "encode_pairs",
+    "gd_weights",
     "probe_of",
     "show",
     "sweep",
@@ -43,10 +40,11 @@ _HOMES = {
     "MaskExplorer": "workbench.notebook.masks",
     "StudyExplorer": "workbench.notebook.study",
     "TrainingExplorer": "workbench.notebook.training",
-    "encode_pairs": "workbench.notebook.encode",
-    "probe_of": "workbench.notebook.probes",
+    "encode_pairs": "workbench.notebook.information",
+    "gd_weights": "workbench.notebook.gradients",
+    "probe_of": "workbench.notebook.explorer",
     "show": "workbench.notebook.explorer",
-    "sweep": "workbench.notebook.sweeping",
+    "sweep": "workbench.notebook.training",
     "train": "workbench.notebook.training",
 }
 

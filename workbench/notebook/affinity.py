@@ -9,18 +9,9 @@ import ipywidgets as widgets
 import numpy as np
 
 from workbench.data.probe_images import probe_images
-from workbench.figures.affinity import (
-    Panel,
-    affinity_figure,
-    change_panels,
-    change_sharpness,
-    mark,
-    panel_at,
-    sharpness_figure,
-)
-from workbench.notebook.explorer import Explorer, row, scale_slider, set_steps, step_slider
-from workbench.notebook.probes import ClickableImage, card, flip_line, nearest, sharpness_line
-from workbench.notebook.source import open_run
+from workbench.figures.affinity import Panel, affinity_figure, mark, panel_at, sharpness_figure
+from workbench.notebook.controls import ClickableImage, buttons, card, row, scale_slider, set_steps, step_slider
+from workbench.notebook.explorer import Explorer, nearest, open_run
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Probe, read_snapshot_history
 from workbench.views.affinity import (
@@ -49,6 +40,8 @@ Source = str | Path | RunDirectory | Sequence[Probe]
 SHOWN = ("matrices", "sharpness")
 SCALES = tuple(np.geomspace(1, 200, 60).tolist())
 WORDS = "red orange yellow green cyan blue purple black"  # colors in the sample scenes
+
+FLAT, ONE_HOT = 0.5, 1.5  # effective number of texts: as a share of all; absolute
 
 
 class AffinityExplorer(Explorer):
@@ -93,8 +86,7 @@ class AffinityExplorer(Explorer):
         self.refresh()
 
     def _make_controls(self, between: Between, measure: Measure, order: Order, words: str) -> None:
-        narrow = {"button_width": "auto"}
-        self.show = widgets.ToggleButtons(options=SHOWN, value=SHOWN[0], style=narrow)
+        self.show = buttons(SHOWN, SHOWN[0])
         self.between = widgets.Dropdown(options=BETWEEN, value=between, description="between")
         self.measure = widgets.Dropdown(options=MEASURES, value=measure, description="measure")
         self.order = widgets.Dropdown(options=ORDERS, value=order, description="order")
@@ -122,9 +114,8 @@ class AffinityExplorer(Explorer):
         set_steps(self.step, [probe.step for probe in self._probes[0]])
         before = self.since.value
         self.since.options = [(f"step {probe.step:,}", probe.step) for probe in self._probes[0]]
-        self.since.value = (
-            before if any(probe.step == before for probe in self._probes[0]) else self.since.options[0][1]
-        )
+        steps = [step for _, step in self.since.options]
+        self.since.value = before if before in steps else steps[0]
         captions = self._probes[0][0].captions
         if any(probe.captions != captions for probes in self._probes for probe in probes):
             raise ValueError("these runs have different probe pairs: choose runs with the same validation data")
@@ -138,15 +129,8 @@ class AffinityExplorer(Explorer):
         self._order = self._ordered()
         self._describe()
         if self.show.value == "sharpness":
-            return sharpness_figure(sharpness(self.probe, SCALES))
-        return affinity_figure(self._panels(), self.measure.value, self._chosen)
-
-    def update(self, figure: "Figure") -> bool:
-        self._order = self._ordered()
-        self._describe()
-        if self.show.value == "sharpness":
-            return change_sharpness(figure, sharpness(self.probe, SCALES))
-        return change_panels(figure, self._panels(), self.measure.value, self._chosen)
+            return sharpness_figure(sharpness(self.probe, SCALES), self.earlier)
+        return affinity_figure(self._panels(), self.measure.value, self._chosen, self.earlier)
 
     @property
     def probe(self) -> Probe:
@@ -260,14 +244,11 @@ class AffinityExplorer(Explorer):
     def _show_items(self) -> None:
         """Show both items of the selected cell as cards, and each model's value."""
         chosen = self.selection
-        cards = [
-            card(
-                item,
-                self._images[int(item.split()[1])] if self._images and item.startswith("image") else None,
-                caption,
-            )
-            for item, caption in zip((chosen["row"], chosen["column"]), chosen["captions"], strict=True)
-        ]
+        cards = []
+        for item, caption in zip((chosen["row"], chosen["column"]), chosen["captions"], strict=True):
+            kind, number = item.split()
+            image = self._images[int(number)] if self._images and kind == "image" else None
+            cards.append(card(item, image, caption))
         by_model = {"teacher": chosen["teacher"]} | chosen["students"]
         values = ", ".join(f"{escape(name)} {value:.3f}" for name, value in by_model.items() if value is not None)
         self.cards.value = f'<div style="margin:6px 0">{"".join(cards)}</div>{self.measure.value}: {values}'
@@ -283,3 +264,28 @@ class AffinityExplorer(Explorer):
         lines += [flip_line("gained since", [flip for flip in found if flip.is_gain])]
         lines += [flip_line("lost since", [flip for flip in found if not flip.is_gain])]
         self.note.value = "<br>".join(line for line in lines if line)
+
+
+def sharpness_line(probe: Probe, scale: float | None) -> str:
+    """The effective number of texts in each model's affinities, at scale 1/τ or at each model's learned scale."""
+    parts = []
+    for name, model in (("teacher", probe.teacher), ("student", probe.student)):
+        if model is not None:
+            at = model.scale if scale is None else scale
+            num_texts = float(sharpness(Probe(0, probe.captions, model), [at]).student_N[0])
+            parts.append(f"{name} at 1/τ = {at:.3g}: {num_texts:.1f}{sharpness_hint(num_texts, len(probe.captions))}")
+    return f"effective number of texts in an image's affinity, of {len(probe.captions)}: " + "; ".join(parts)
+
+
+def sharpness_hint(num_texts: float, num_pairs: int) -> str:
+    """A hint for affinities that are almost uniform or almost one-hot; else empty."""
+    if num_texts > FLAT * num_pairs:
+        return " (almost uniform: little information)"
+    return " (almost one-hot: little more than the label)" if num_texts < ONE_HOT else ""
+
+
+def flip_line(title: str, found: Sequence[Flip]) -> str:
+    """The number of flips as HTML, with the captions of the first three."""
+    names = "; ".join(escape(flip.caption) for flip in found[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"{title}: <b>{len(found)}</b>" + (f" ({names}{more})" if found else "")

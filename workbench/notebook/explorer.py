@@ -1,7 +1,8 @@
-"""The base class of the notebook explorers: controls, a figure, an error line, and following a run in training."""
+"""The base class of the notebook explorers: finding a run, controls, a figure, an error line, following a run."""
 
 import asyncio
 import contextlib
+import os
 import weakref
 from abc import ABC, abstractmethod
 from base64 import b64encode
@@ -13,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from workbench.errors import unknown
 from workbench.figures.style import disable_math_text, save_figure, style
-from workbench.runs.directory import RunDirectory
+from workbench.resources import find_resource, roots
+from workbench.runs.directory import RunDirectory, find_run, list_runs
 from workbench.runs.liveness import TAKES_COMMANDS, run_status
+from workbench.runs.snapshots import AnySnapshot, Probe, ProbeOutputs, read_snapshot_history
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from workbench.embeddings import Embeddings
 
 DOTS_PER_INCH = 130  # on the screen; saved figures have more, or are vector graphics
 INCH_PX = 96  # display size of an inch of a figure
@@ -26,6 +32,40 @@ REFRESH_EVERY_S = 2.0
 POLL_S = 0.2
 Stamp = tuple[int, ...]
 SLOT = "workbench-error"  # CSS class of the error line
+SHIPPED = Path("data_samples") / "runs"
+USUAL = (Path("runs"), Path("..") / "runs")  # next to the notebook, or to its folder
+
+
+def default_runs_dir() -> Path:
+    """``$WORKBENCH_RUNS``, which ``workbench notebook`` sets; else the first existing folder of ``USUAL``."""
+    if chosen := os.environ.get("WORKBENCH_RUNS"):
+        return Path(chosen).expanduser()
+    return next((folder for folder in USUAL if folder.is_dir()), USUAL[0])
+
+
+def open_run(run: str | Path | RunDirectory, runs_dir: Path | None = None) -> RunDirectory:
+    """The run with this id or path, from the user's runs folder or the shipped runs.
+
+    Raises:
+        ValueError: there is no such run; the message suggests the nearest id.
+    """
+    if isinstance(run, RunDirectory):
+        return run
+    folder = default_runs_dir() if runs_dir is None else runs_dir
+    try:
+        return find_run(folder, run)
+    except ValueError:
+        if shipped := find_resource(str(SHIPPED / run)):
+            found = RunDirectory(shipped.resolve())
+            if found.exists:
+                return found
+        known = [one.id for one in list_runs(folder)] + shipped_runs()
+        raise unknown("run", str(run), known) from None
+
+
+def shipped_runs() -> list[str]:
+    """The ids of the runs that ship with the package."""
+    return sorted({run.id for root in roots() for run in list_runs(root / SHIPPED)})
 
 
 class Explorer(ABC):
@@ -47,6 +87,8 @@ class Explorer(ABC):
         self.controls = widgets.VBox([])
         self.widget = widgets.VBox([self.controls, self.image, self.note, self.message])
         self._figure: Figure | None = None
+        self.earlier: Figure | None = None
+        """The current figure, for :meth:`draw` to update in half the time; None if there is new data."""
         self._error: Exception | None = None
         self._is_loading = False
         self._follower: asyncio.Task[None] | None = None
@@ -57,12 +99,20 @@ class Explorer(ABC):
 
     @abstractmethod
     def draw(self) -> "Figure":
-        """A new figure for the controls' values. Raises ValueError if there is nothing to show."""
+        """The figure for the controls' values: a new one, or :attr:`earlier` updated in place.
 
-    def update(self, figure: "Figure") -> bool:
-        """Update ``figure`` in place to the controls' values, which is faster; False if a new figure is needed."""
-        del figure
-        return False
+        Raises:
+            ValueError: there is nothing to show.
+        """
+
+    def read(
+        self, source: str | Path | RunDirectory | Sequence[AnySnapshot], runs_dir: Path | None, kind: type[AnySnapshot]
+    ) -> list[AnySnapshot]:
+        """The snapshots of a run, which becomes :attr:`run`; or those given, by step."""
+        if isinstance(source, str | Path | RunDirectory):
+            self.run = open_run(source, runs_dir)
+            return read_snapshot_history(self.run, kind).found
+        return sorted(source, key=lambda one: one.step)
 
     @property
     def error(self) -> Exception | None:
@@ -71,22 +121,13 @@ class Explorer(ABC):
 
     @property
     def figure(self) -> "Figure":
-        """The current matplotlib figure.
-
-        Raises:
-            Exception: the current :attr:`error`.
-        """
+        """The current matplotlib figure. Raises the current :attr:`error`."""
         self.check()
         assert self._figure is not None
         return self._figure
 
     def save(self, path: str | Path) -> Path:
-        """Write the current figure to .pdf, .svg or .png.
-
-        Raises:
-            ValueError: another suffix.
-            Exception: the current :attr:`error`.
-        """
+        """Write the current figure to .pdf, .svg or .png. Raises the current :attr:`error`."""
         return save_figure(self.figure, path)
 
     def check(self) -> None:
@@ -101,6 +142,7 @@ class Explorer(ABC):
             with self._loading():
                 self.load()
             seen = seen or self.stamp()
+            self.earlier = None
             self._show(self.draw())
         if seen:
             self._follow(seen)
@@ -146,19 +188,16 @@ class Explorer(ABC):
 
         return called
 
-    def _changed(self, _: Any) -> None:
-        if self._is_loading:
-            return
-        with self._errors_shown():
-            self.follow_controls()
+    def _changed(self, change: Any) -> None:
+        if not self._is_loading:
+            self.guard(self.follow_controls)(change)
 
     def follow_controls(self) -> None:
-        """Show the controls' values, in the current figure if it can be updated."""
-        figure = self._figure
-        self._show(figure if figure is not None and self.update(figure) else self.draw())
+        """Show the controls' values."""
+        self._show(self.draw())
 
     def _show(self, figure: "Figure") -> None:
-        self._figure = figure
+        self._figure = self.earlier = figure
         self.image.value = to_png(figure)
         self.image.layout.display = "block"
         self.image.layout.width = f"{figure.get_figwidth() * INCH_PX:.0f}px"
@@ -177,17 +216,13 @@ class Explorer(ABC):
         """Context that shows and keeps an exception, or clears the previous one."""
         try:
             yield
-        except (ValueError, OSError) as error:
-            self._show_error(error, str(error))
-        except Exception as error:  # a bug: widget callbacks would swallow it silently
-            self._show_error(error, f"{type(error).__name__}: {error} (see .error)")
+        except Exception as error:  # also a bug: widget callbacks would swallow it silently
+            is_bug = not isinstance(error, ValueError | OSError)
+            text = f"{type(error).__name__}: {error} (see .error)" if is_bug else str(error)
+            self._error = error
+            self.message.value = f'<span style="color:#B03A00">{escape(" ".join(text.split()))}</span>'
         else:
             self._error, self.message.value = None, ""
-
-    def _show_error(self, error: Exception, text: str) -> None:
-        line = " ".join(text.split())
-        self._error = error
-        self.message.value = f'<span style="color:#B03A00">{escape(line)}</span>'
 
     def _follow(self, seen: Stamp) -> None:
         """Start the polling task, once, if there is a running event loop."""
@@ -260,34 +295,26 @@ def show(figure: "Figure") -> Any:
     return displayed(to_png(figure), format="png", width=round(figure.get_figwidth() * INCH_PX))
 
 
-def row(*controls: Any) -> Any:
-    """Controls in a row that wraps on a narrow page."""
-    return widgets.HBox(controls, layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
+def probe_of(
+    student: "Embeddings", teacher: "Embeddings | None" = None, captions: Sequence[str] = (), step: int = 0
+) -> Probe:
+    """A probe for the explorers from embeddings of the same pairs.
+
+    Raises:
+        ValueError: student, teacher and captions differ in their number of pairs.
+    """
+
+    def outputs(model: "Embeddings") -> ProbeOutputs:
+        parts = [part.detach().cpu().half().numpy() for part in (model.image_BD, model.text_BD)]
+        return ProbeOutputs(parts[0], parts[1], float(model.scale))
+
+    names = tuple(captions) or tuple(f"pair {number}" for number in range(len(student)))
+    sizes = {len(names), len(student), len(teacher) if teacher else len(student)}
+    if len(sizes) > 1:
+        raise ValueError(f"student, teacher and captions have different numbers of pairs: {sorted(sizes)}")
+    return Probe(step, names, outputs(student), outputs(teacher) if teacher else None)
 
 
-def step_slider(label: str = "step") -> Any:
-    """A slider over the steps given to :func:`set_steps`, with a play button as ``.play``."""
-    slider = widgets.SelectionSlider(
-        options=[("", 0)], description=label, layout=widgets.Layout(width="420px"), continuous_update=True
-    )
-    play = widgets.Play(min=0, max=0, interval=400)
-    widgets.jslink((play, "value"), (slider, "index"))
-    slider.play = play
-    return slider
-
-
-def scale_slider(scale: float, own: str) -> Any:
-    """A slider over 1/τ, with a checkbox labeled ``own`` as ``.own`` that selects the learned scales instead."""
-    slider = widgets.FloatLogSlider(value=scale, min=0, max=2.3, step=0.02, description="1/τ")
-    slider.own = widgets.Checkbox(value=True, description=own, indent=False)
-    slider.own.layout.width = "auto"
-    return slider
-
-
-def set_steps(slider: Any, steps: Sequence[int]) -> None:
-    """Set the steps of a slider. The newest stays selected if it was; any other does if it is still there."""
-    was_newest = slider.index is None or slider.index == len(slider.options) - 1
-    chosen = slider.value
-    slider.options = [(f"{step:,}", step) for step in steps]
-    slider.play.max = len(steps) - 1
-    slider.value = steps[-1] if was_newest or chosen not in steps else chosen
+def nearest(probes: Sequence[Probe], step: int) -> Probe:
+    """The probe whose step is nearest."""
+    return min(probes, key=lambda probe: abs(probe.step - step))

@@ -1,18 +1,20 @@
-"""``GradientExplorer``: gradient norms and conflicts of a run. ``FieldExplorer``: GD in two dimensions."""
+"""Gradients of losses: norms and conflicts of a run, GD in two dimensions, and the weight that balances GD and CLIP."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import ipywidgets as widgets
 import numpy as np
 
-from workbench.figures.gradients import gradient_field_figure, gradients_over_time_figure, move_to_step
-from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
-from workbench.notebook.source import open_run
+from workbench.figures.gradients import gradient_field_figure, gradients_over_time_figure
+from workbench.notebook.controls import row, set_steps, step_slider
+from workbench.notebook.explorer import Explorer
+from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import read_history
-from workbench.runs.snapshots import Gradients, read_snapshot_history
+from workbench.runs.snapshots import Gradients
 from workbench.views.gradients import (
     GradientField,
     GradientsView,
@@ -26,6 +28,9 @@ from workbench.views.gradients import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from workbench.losses.base import Convention
 
 Wanted = dict[str, float]
 
@@ -54,23 +59,16 @@ class GradientExplorer(Explorer):
         self.refresh()
 
     def load(self) -> None:
-        if isinstance(self._source, str | Path | RunDirectory):
-            self.run = open_run(self._source, self._runs_dir)
-            self._snapshots = read_snapshot_history(self.run, Gradients).found
-        else:
-            self._snapshots = sorted(self._source, key=lambda one: one.step)
+        self._snapshots = self.read(self._source, self._runs_dir, Gradients)
         view = gradients_view(self._snapshots)
         set_steps(self.step, view.steps)
         if tuple(self.wanted) != tuple(view.shares):
             self._set_sliders(view)
 
     def draw(self) -> "Figure":
-        return gradients_over_time_figure(self.view)
-
-    def update(self, figure: "Figure") -> bool:
         if self.note.value:
             self._show_weights()
-        return move_to_step(figure, self.view)
+        return gradients_over_time_figure(self.view, self.earlier)
 
     @property
     def view(self) -> GradientsView:
@@ -101,9 +99,10 @@ class GradientExplorer(Explorer):
         norms = dict(zip(snapshot.losses, snapshot.tower_norm_K.tolist(), strict=True))
         shares = {loss: float(self.wanted[loss].value) for loss in snapshot.losses}
         total = sum(shares.values())
-        per_unit = {loss: norm / given[loss] for loss, norm in norms.items()}
         return balanced_weights(
-            per_unit, {loss: given[loss] for loss in norms}, {loss: share / total for loss, share in shares.items()}
+            {loss: norm / given[loss] for loss, norm in norms.items()},
+            {loss: given[loss] for loss in norms},
+            {loss: share / total for loss, share in shares.items()},
         )
 
     def _given(self) -> Wanted:
@@ -147,13 +146,12 @@ class FieldExplorer(Explorer):
         random_student, random_teacher = plane_pairs(num_pairs)
         self._student, self._teacher = student or random_student, teacher or random_teacher
         wide = widgets.Layout(width="360px")
+        scale: dict[str, Any] = {"value": 5, "min": 0, "max": 2, "step": 0.02, "layout": wide}
         self.index = widgets.Dropdown(options=list(range(len(self._student))), description="image")
         self.index.layout.width = "160px"
         self.angle = widgets.FloatSlider(min=-180, max=180, step=1, description="angle", layout=wide)
-        self.scale = widgets.FloatLogSlider(value=5, min=0, max=2, step=0.02, description="student 1/τ", layout=wide)
-        self.teacher_scale = widgets.FloatLogSlider(
-            value=5, min=0, max=2, step=0.02, description="teacher 1/τ", layout=wide
-        )
+        self.scale = widgets.FloatLogSlider(description="student 1/τ", **scale)
+        self.teacher_scale = widgets.FloatLogSlider(description="teacher 1/τ", **scale)
         self.controls.children = (row(self.index, self.angle), row(self.scale, self.teacher_scale))
         self.watch(self.index, self.angle, self.scale, self.teacher_scale)
         self.index.observe(self.guard(self._place), names="value")
@@ -188,3 +186,46 @@ class FieldExplorer(Explorer):
         """Reset the angle to that of the selected image."""
         x, y = self._student.image_BD[self.index.value]
         self.angle.value = round(float(np.rad2deg(np.arctan2(y, x))))
+
+
+@dataclass(frozen=True, eq=False)
+class GdWeights:
+    """λ_GD at N scales 1/τ by convention, float64 [N]: GD's gradient at the image embeddings then has CLIP's norm."""
+
+    scale_N: "NDArray[np.float64]"
+    weights: "dict[str, NDArray[np.float64]]"
+
+
+def gd_weights(scales: Sequence[float], num_pairs: int = 128, width: int = 64, seed: int = 0) -> GdWeights:
+    """The weights at each scale, for a student and a teacher with the same scale, on random float64 embeddings.
+
+    The student is the teacher plus noise, as a partly trained student.
+    """
+    from workbench.losses.base import Convention
+
+    weights = {
+        convention: np.array([_weight(convention, scale, num_pairs, width, seed) for scale in scales])
+        for convention in get_args(Convention)
+    }
+    return GdWeights(np.array(scales, dtype=np.float64), weights)
+
+
+def _weight(convention: "Convention", scale: float, num_pairs: int, width: int, seed: int) -> float:
+    import torch
+
+    from workbench.embeddings import Embeddings
+    from workbench.losses.registry import build_loss
+
+    generator = torch.Generator().manual_seed(derive_seed(seed, "gd weights"))
+    text_BD, image_noise_BD, one_BD, other_BD = torch.randn(
+        4, num_pairs, width, generator=generator, dtype=torch.float64
+    )
+    scale_0d = torch.tensor(scale, dtype=torch.float64)
+    teacher = Embeddings.from_raw(text_BD + 0.5 * image_noise_BD, text_BD, scale_0d)
+    image_BD = (teacher.image_BD + 0.1 * one_BD).requires_grad_()
+    student = Embeddings.from_raw(image_BD, teacher.text_BD + 0.1 * other_BD, scale_0d)
+    norms = [
+        float(torch.autograd.grad(loss(student, teacher), image_BD, retain_graph=True)[0].norm())
+        for loss in (build_loss("clip"), build_loss("gd", convention=convention))
+    ]
+    return norms[0] / norms[1]

@@ -8,10 +8,14 @@ import ipywidgets as widgets
 import numpy as np
 
 from workbench.errors import unknown
-from workbench.figures.architecture import architecture_figure, change_architecture, mask_timeline_figure
-from workbench.figures.pruning import change_threshold, pruned_figure, threshold_figure
-from workbench.notebook.explorer import Explorer, row, set_steps, step_slider
-from workbench.notebook.source import open_run
+from workbench.figures.architecture import (
+    architecture_figure,
+    mask_timeline_figure,
+    pruned_figure,
+    threshold_figure,
+)
+from workbench.notebook.controls import buttons, row, set_steps, step_slider
+from workbench.notebook.explorer import Explorer, open_run
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import read_history
 from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
@@ -53,48 +57,35 @@ class MaskExplorer(Explorer):
             raise unknown("figure", show, get_args(Show))
         self._source, self._runs_dir = source, runs_dir
         self._snapshots: list[MaskSnapshot] = []
-        self.show = widgets.ToggleButtons(options=get_args(Show), value=show, style={"button_width": "auto"})
+        self.show = buttons(get_args(Show), show)
         self.step = step_slider()
         self.cut = widgets.Checkbox(description="cut at the threshold", indent=False, value=False)
         self.cut.layout.width = "auto"
         self.threshold = widgets.FloatSlider(value=0.5, min=0, max=1, step=0.01, description="threshold")
-        self.controls.children = (
-            self.show,
-            row(self.step, self.step.play),
-            row(self.threshold, self.cut),
-        )
+        self.controls.children = (self.show, row(self.step, self.step.play), row(self.threshold, self.cut))
         self.watch(self.show, self.step, self.cut)
         self.threshold.observe(self.guard(self._choose_threshold), names="value")
         self.refresh()
 
     def load(self) -> None:
-        if isinstance(self._source, str | Path | RunDirectory):
-            self.run = open_run(self._source, self._runs_dir)
-            self._snapshots = read_snapshot_history(self.run, MaskSnapshot).found
-        else:
-            self._snapshots = sorted(self._source, key=lambda one: one.step)
+        self._snapshots = self.read(self._source, self._runs_dir, MaskSnapshot)
         pick(self._snapshots)
         set_steps(self.step, [snapshot.step for snapshot in self._snapshots])
 
     def draw(self) -> "Figure":
         self._describe()
         if self.show.value == "layers":
-            return architecture_figure(self.architecture)
+            return architecture_figure(self.architecture, self.earlier)
         if self.show.value == "over time":
             return mask_timeline_figure(mask_timeline(self._snapshots))
         if self.show.value == "size by threshold":
-            return threshold_figure(*self._sizes)
+            kept_N = sizes(self.snapshot, THRESHOLDS_N.tolist())
+            return threshold_figure(
+                THRESHOLDS_N, kept_N, self.threshold.value, 1 - self.snapshot.sparsity, self.earlier
+            )
         if self.run is None:
             raise ValueError("accuracy needs a run's evaluations: pass its id or path instead of snapshots")
         return pruned_figure(pruned(self._snapshots, read_history(self.run).events, METRIC))
-
-    def update(self, figure: "Figure") -> bool:
-        if self.show.value not in ("layers", "size by threshold"):
-            return False
-        self._describe()
-        if self.show.value == "layers":
-            return change_architecture(figure, self.architecture)
-        return change_threshold(figure, *self._sizes)
 
     @property
     def snapshot(self) -> MaskSnapshot:
@@ -143,10 +134,9 @@ class MaskExplorer(Explorer):
         from pandas import DataFrame
 
         self.check()
-        found = self._overlaps(other)
         rows = [
             (tower, group, round(100 * one.shared, 1), round(100 * one.chance, 1))
-            for tower, groups in found.items()
+            for tower, groups in self._overlaps(other).items()
             for group, one in groups.items()
         ]
         return DataFrame(rows, columns=["tower", "part", "shared (%)", "by chance (%)"])
@@ -164,12 +154,6 @@ class MaskExplorer(Explorer):
         config = load_run_config(self.run.config_file)
         teacher = load_model(config.inheritance.source or config.teacher.model, runs_dir=self.run.path.parent)
         return overlaps_with_rule(teacher, self.snapshot, "magnitude" if other == "magnitude" else "leading")
-
-    @property
-    def _sizes(self) -> tuple[Any, Any, float, float]:
-        """Thresholds, the kept share at each, the selected threshold, and the share that the run expects to keep."""
-        left_N = sizes(self.snapshot, THRESHOLDS_N.tolist())
-        return THRESHOLDS_N, left_N, self.threshold.value, 1 - self.snapshot.sparsity
 
     def _choose_threshold(self) -> None:
         """Moving the slider turns pruning at the threshold on."""

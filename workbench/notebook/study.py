@@ -10,9 +10,10 @@ import ipywidgets as widgets
 from workbench.config.study import Study
 from workbench.errors import unknown
 from workbench.figures.search import effects_figure, forecast_figure, parallel_figure, pareto_figure
-from workbench.figures.study import differences_figure, learning_figure, study_figure
-from workbench.notebook.explorer import Explorer, row
-from workbench.notebook.source import default_runs_dir
+from workbench.figures.study import differences_figure, study_figure
+from workbench.figures.training import learning_figure
+from workbench.notebook.controls import buttons, row
+from workbench.notebook.explorer import Explorer, default_runs_dir
 from workbench.notebook.study_table import read_table
 from workbench.resources import find_resource
 from workbench.runs.studies import find_study, load_study, studies
@@ -55,7 +56,7 @@ class StudyExplorer(Explorer):
         self._table: StudyTable | None = None
         self.report: StudyReport | None = None
         self.brushes: dict[str, Any] = {}
-        self.show = widgets.ToggleButtons(options=SHOWN, value=show, style={"button_width": "auto"})
+        self.show = buttons(SHOWN, show)
         self.color = widgets.Dropdown(options=[("", "")], description="color by")
         self.upward = widgets.Dropdown(options=[("", "")], description="more of")
         self.across = widgets.Dropdown(options=[("", "")], description="against")

@@ -1,29 +1,62 @@
-"""``train`` and ``TrainingExplorer``: start a run in a child process and follow it in a chart."""
+"""Training next to the kernel: start a run or a study in a child process and follow it in a chart."""
 
 import shutil
+import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from workbench.config.study import Origin, Study, read_origin
 from workbench.config.toml import load_recipe
 from workbench.events import EvalDone, Event, RunFinished, StepDone
-from workbench.figures.training import training_figure
+from workbench.figures.training import learning_figure, training_figure
 from workbench.formatting import duration
-from workbench.notebook.explorer import Explorer, Stamp, row, stamp_of
-from workbench.notebook.process import Bar, Child
-from workbench.notebook.source import default_runs_dir, open_run
-from workbench.runs.directory import RunDirectory, new_run_id
+from workbench.notebook.controls import Bar, row
+from workbench.notebook.explorer import Explorer, Stamp, default_runs_dir, open_run, stamp_of
+from workbench.notebook.process import Child
+from workbench.runs.directory import RunDirectory, list_runs, new_run_id
 from workbench.runs.liveness import TAKES_COMMANDS, RunStatus, run_status, send_command
 from workbench.runs.log import read_history
-from workbench.views.curves import Curves, Series, curves, smooth
+from workbench.runs.studies import StudyRun, counted, find_trainable
+from workbench.views.curves import Curves, Series, curves, learning_view, smooth
 from workbench.views.metrics import in_order, metric_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIRST_METRIC = "image_to_text_r1"
+SPLIT = "validation"
+
+
+class ProcessExplorer(Explorer):
+    """A chart of training in a process, with its progress and a stop button."""
+
+    def __init__(self, run: RunDirectory | None, child: Child | None, label: str) -> None:
+        super().__init__(run)
+        self._child = child
+        self._bar = Bar(0, label)
+        self.stop_button = widgets.Button(description="stop", icon="stop", layout=widgets.Layout(width="90px"))
+        self.stop_button.on_click(self.guard(self.stop))
+        self.controls.children = (row(self._bar.widget, self.stop_button),)
+
+    def stop(self) -> None:
+        """Ask the process to finish its step, save and exit.
+
+        Raises:
+            ValueError: it has already ended.
+        """
+        self._stop()
+        self._bar.set_text("stopping after this step")
+
+    @abstractmethod
+    def _stop(self) -> None: ...
+
+    @property
+    def _is_alive(self) -> bool:
+        return self._child is not None and self._child.is_alive
 
 
 def train(
@@ -50,16 +83,17 @@ def train(
     from workbench.losses.objective import Objective
 
     config = load_recipe(recipe, list(settings), steps=steps)
-    Objective(
-        config.loss, config.train.batch_size, 1 if config.teacher.model else None
-    )  # raises here, not in the child
+    width = 1 if config.teacher.model else None
+    Objective(config.loss, config.train.batch_size, width)  # a wrong loss raises here, not in the child
     folder = default_runs_dir() if runs_dir is None else runs_dir
     run = create(name or new_run_id(recipe, config.seed, folder), config, folder)
     return TrainingExplorer(run, Child(["runs", "resume", str(run.path)], run.output_file))
 
 
-class TrainingExplorer(Explorer):
+class TrainingExplorer(ProcessExplorer):
     """A run in training: its losses, a metric, the remaining time, and a stop button.
+
+    ``workbench runs resume ID`` continues a stopped run.
 
     Args:
         source: a run's id or path, or a :class:`RunDirectory`; running or ended.
@@ -73,16 +107,12 @@ class TrainingExplorer(Explorer):
     def __init__(
         self, source: str | Path | RunDirectory, child: Child | None = None, runs_dir: Path | None = None
     ) -> None:
-        super().__init__(open_run(source, runs_dir))
-        self._child = child
+        super().__init__(open_run(source, runs_dir), child, "steps")
         self._events: list[Event] = []
         self._failure = ""
-        self._bar = Bar(0, "steps")
-        self.stop_button = widgets.Button(description="stop", icon="stop", layout=widgets.Layout(width="90px"))
-        self.stop_button.on_click(self.guard(self.stop))
         self.metric = widgets.Dropdown(options=[(metric_label(FIRST_METRIC).title, FIRST_METRIC)], description="metric")
         self.smoothing = widgets.FloatSlider(value=0, min=0, max=0.95, step=0.05, description="smoothing")
-        self.controls.children = (row(self._bar.widget, self.stop_button), row(self.metric, self.smoothing))
+        self.controls.children = (*self.controls.children, row(self.metric, self.smoothing))
         self.watch(self.metric, self.smoothing)
         self.refresh()
 
@@ -94,7 +124,7 @@ class TrainingExplorer(Explorer):
 
     def load(self) -> None:
         status = run_status(self.directory)
-        if self._failure or (status.state == "new" and self._child and not self._child.is_alive):
+        if self._failure or (status.state == "new" and self._child and not self._is_alive):
             raise self._not_started()
         self._events = read_history(self.directory, (StepDone, EvalDone, RunFinished)).events
         measured = {name for one in self._events if isinstance(one, EvalDone) for name in one.metrics}
@@ -136,21 +166,11 @@ class TrainingExplorer(Explorer):
             "metrics": {event.split: dict(event.metrics) for event in events if isinstance(event, EvalDone)},
         }
 
-    def stop(self) -> None:
-        """Ask the run to finish its step, save and exit. ``workbench runs resume ID`` continues it.
-
-        Raises:
-            ValueError: it has already ended.
-        """
-        if self._child and self._child.is_alive and not run_status(self.directory).num_steps:
+    def _stop(self) -> None:
+        if self._child and self._is_alive and not run_status(self.directory).num_steps:
             self._child.stop()  # still starting: does not read commands yet
         else:
             send_command(self.directory, "stop")
-        self._bar.set_text("stopping after this step")
-
-    @property
-    def _is_alive(self) -> bool:
-        return self._child is not None and self._child.is_alive
 
     def _not_started(self) -> ValueError:
         """The error of a child that failed before training. Also removes the run's directory, which has no data."""
@@ -181,3 +201,123 @@ def _smoothed(found: Curves, amount: float) -> Curves:
 
     weighted = {name: smoothed(series) for name, series in found.weighted.items()}
     return Curves(found.run, smoothed(found.loss), weighted, found.metrics)
+
+
+def sweep(study: str, *, seeds: int | None = None, runs_dir: Path | None = None) -> "SweepExplorer":
+    """Run a study in a child process, which stops when the kernel ends, and follow it. Finished runs are kept.
+
+    Args:
+        study: a study's name or file.
+        seeds: seeds for each cell; the study's number if not given.
+        runs_dir: the runs folder; ``runs`` if not given.
+
+    Raises:
+        ValueError: there is no such study, it is a search, or the runs folder cannot be written.
+    """
+    folder = (default_runs_dir() if runs_dir is None else runs_dir).absolute()
+    config = find_trainable(study, folder)
+    if config.search:
+        raise ValueError(f"study '{config.name}' is a search and takes hours: run workbench sweep --study {study}")
+    config = config if seeds is None else config.model_copy(update={"seeds": seeds})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot create runs folder {folder}: {error.strerror}") from None
+    command = ["sweep", "--study", study, "--seeds", str(config.seeds), "--runs", str(folder)]
+    return SweepExplorer(config, Child(command, folder / f"{config.name}.log"), folder)
+
+
+class SweepExplorer(ProcessExplorer):
+    """A study in training: a learning curve for each cell, the progress, and a stop button.
+
+    :class:`StudyExplorer` shows the results; :func:`sweep` continues a stopped study.
+
+    Attributes:
+        selection: the number of runs in total and by state.
+    """
+
+    def __init__(self, study: Study, child: Child, runs_dir: Path) -> None:
+        super().__init__(None, child, "steps of all runs")
+        self.study, self._process, self._runs_dir = study, child, runs_dir
+        self._origins: dict[str, Origin | None] = {}
+        self._found: list[StudyRun] = []
+        self._start = time.monotonic()
+        self.refresh()
+
+    def load(self) -> None:
+        self._found = counted(_runs(self._runs_dir, self.study.name, self._origins))
+        self._show_progress()
+        if not self._is_alive and self._process.exit_code not in (0, 143):  # 143: stopped by SIGTERM
+            raise ValueError(f"the sweep failed: {self._process.last_line} (more in {self._process.output})")
+
+    def draw(self) -> "Figure":
+        metric = self.study.objectives[0].metric
+        by_cell: dict[str, list[Curves]] = {}
+        for one in self._found:
+            try:
+                events = read_history(one.run, (EvalDone,)).events
+            except ValueError:  # an unreadable run must not hide the others
+                continue
+            if events and metric in (found := curves(events)).metrics.get(SPLIT, {}):
+                by_cell.setdefault(one.origin.cell, []).append(found)
+        if not by_cell:  # before the first evaluation
+            return training_figure(None, metric_label(metric), SPLIT, 0)
+        return learning_figure(learning_view(by_cell, metric, SPLIT))
+
+    def stamp(self) -> Stamp:
+        logs = [part for one in self._found for part in stamp_of(one.run)]
+        return (len(self._found), int(self._is_alive), *logs)
+
+    @property
+    def is_running(self) -> bool:
+        return self._is_alive
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """The number of runs in total and by state."""
+        self.check()
+        found = _runs(self._runs_dir, self.study.name, self._origins)
+        states = [status.state if (status := _status(one.run)) else "unreadable" for one in found]
+        return {"runs": self.study.num_runs, **{state: states.count(state) for state in dict.fromkeys(states)}}
+
+    def _stop(self) -> None:
+        self._process.stop()
+
+    def _show_progress(self) -> None:
+        states = [status for one in self._found if (status := _status(one.run))]
+        ended = sum(state.state == "finished" for state in states)
+        elapsed_s = time.monotonic() - self._start
+        self.stop_button.layout.display = "" if self.is_running else "none"
+        num_steps = max((state.num_steps for state in states), default=0)
+        if self.is_running and num_steps:
+            self._bar.show(sum(state.step for state in states), num_steps * self.study.num_runs, elapsed_s)
+        elif self.is_running:
+            self._bar.set_text("measuring the speed of a few steps")
+        else:
+            text = f"{ended} of {self.study.num_runs} runs finished after {duration(elapsed_s)}"
+            self._bar.end(text, success=ended == self.study.num_runs)
+
+
+def _runs(runs_dir: Path, study: str, origins: dict[str, Origin | None]) -> list[StudyRun]:
+    """The study's runs by cell, seed and attempt. ``origins`` caches each run's origin between calls."""
+    for run in list_runs(runs_dir):
+        if run.id not in origins:
+            origins[run.id] = _origin(run)
+    named = [(run, origin) for run, origin in origins.items() if origin is not None and origin.study == study]
+    found = [StudyRun(RunDirectory(runs_dir / run), origin) for run, origin in named]
+    return sorted(found, key=lambda one: (one.origin.trial, one.origin.seed, one.origin.attempt))
+
+
+def _status(run: RunDirectory) -> RunStatus | None:
+    """A run's status; None if it cannot be read."""
+    try:
+        return run_status(run)
+    except (OSError, ValueError):
+        return None
+
+
+def _origin(run: RunDirectory) -> Origin | None:
+    try:
+        return read_origin(run.config_file)
+    except ValueError:
+        return None

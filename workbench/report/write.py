@@ -142,7 +142,8 @@ def _write_figures(report: StudyReport, folder: Path, kinds: Sequence[str]) -> I
 def figures_of(report: StudyReport) -> "Iterator[tuple[str, Figure]]":
     """The figures with content for this study, by name."""
     from workbench.figures.search import effects_figure, history_figure, importance_figure, pareto_figure
-    from workbench.figures.study import differences_figure, learning_figure, study_figure
+    from workbench.figures.study import differences_figure, study_figure
+    from workbench.figures.training import learning_figure
 
     table, main = report.table, report.main
     if main is None or not any(cell.finished for cell in table.cells):

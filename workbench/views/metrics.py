@@ -28,6 +28,11 @@ class MetricLabel:
         """The label with its unit, for an axis or a column."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
+    @property
+    def difference_unit(self) -> str:
+        """The unit of a difference: a difference of percentages is in points."""
+        return "points" if self.unit == "%" else self.unit
+
     def number(self, value: float | None, *, signed: bool = False) -> str:
         """``value`` in ``unit``; a dash if it is None or not finite."""
         if value is None or not math.isfinite(value):

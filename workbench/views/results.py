@@ -126,17 +126,13 @@ class PairedView:
     @property
     def gain_text(self) -> str:
         """The mean gain as text, such as "+14.4 points"."""
-        return f"{self.metric.number(self.gain.mean, signed=True)} {self._unit}".rstrip()
+        return f"{self.metric.number(self.gain.mean, signed=True)} {self.metric.difference_unit}".rstrip()
 
     @property
     def interval_text(self) -> str:
         """The interval as text, such as "95 %: +6.2 to +22.6"; a dash for an unknown bound."""
         low, high = (self.metric.number(bound, signed=True) for bound in (self.gain.low, self.gain.high))
         return f"95 %: {low} to {high}"
-
-    @property
-    def _unit(self) -> str:
-        return "points" if self.metric.unit == "%" else self.metric.unit
 
 
 def paired_view(rows: Sequence[ResultRow], metric: str, baseline: str, treated: str, gain: "Gain") -> PairedView:

@@ -8,8 +8,7 @@ from workbench.embeddings import Embeddings
 from workbench.evaluation.agreement import mutual_information_bounds
 from workbench.models.spec import SIZES
 from workbench.notebook import InformationExplorer, encode_pairs, probe_of
-from workbench.notebook.explorer import to_png
-from workbench.notebook.source import open_run
+from workbench.notebook.explorer import open_run
 from workbench.runs.summary import summarize
 
 RUN = "example-clip-kd"
@@ -30,7 +29,9 @@ def test_dragging_updates_the_figure_to_that_step(explorer: InformationExplorer)
     figure, late = explorer.figure, explorer.selection
     explorer.step.index = 0
     assert explorer.figure is figure
-    assert to_png(explorer.draw()) == explorer.image.value
+    moved = explorer.image.value
+    explorer.refresh()
+    assert explorer.image.value == moved
     early = explorer.selection
     assert early["step"] < late["step"]
     student = "student image → teacher text"

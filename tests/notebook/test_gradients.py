@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from workbench.notebook import FieldExplorer, GradientExplorer
-from workbench.notebook.source import open_run
+from workbench.notebook.explorer import open_run
 from workbench.runs.snapshots import PLACES, Gradients, read_snapshot_history
 
 VECTORS = {"clip": (3.0, 0.0), "fd": (0.0, 4.0), "icl": (-1.0, 1.0)}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from workbench.figures.information import information_figure, information_over_time_figure, move_to_step
+from workbench.figures.information import information_figure, information_over_time_figure
 from workbench.views.curves import Series
 from workbench.views.information import InformationBounds, InformationOverTime
 
@@ -56,7 +56,7 @@ def over_time(held_out: bool = True) -> InformationOverTime:
 def test_moving_to_a_step_equals_a_new_figure() -> None:
     early, late = {"student": bounds(0, 0.1, 0.1)}, {"student": bounds(0, 0.6, 0.9)}
     moved = information_over_time_figure(over_time(), early, 5)
-    move_to_step(moved, late, 10)
+    assert information_over_time_figure(over_time(), late, 10, moved) is moved
     redrawn = information_over_time_figure(over_time(), late, 10)
     for one, other in zip(moved.axes, redrawn.axes, strict=True):
         assert {name: ys for name, ys in lines(one).items() if name[0] != "_"} == {
@@ -64,7 +64,7 @@ def test_moving_to_a_step_equals_a_new_figure() -> None:
         }
         assert one.get_title(loc="left") == other.get_title(loc="left")
         assert one.get_ylim() == other.get_ylim()
-    assert [line.get_xdata() for line in moved.axes[0].get_lines() if line.get_gid() == "cursor"] == [[10, 10]]
+    assert [line.get_xdata() for line in moved.axes[0].get_lines() if line.get_gid() == "step"] == [[10, 10]]
     assert len(moved.axes[1].get_lines()) == len(redrawn.axes[1].get_lines())
 
 
