@@ -10,7 +10,8 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +54,13 @@ def read_part(path: Path, offset: int, num_bytes: int) -> bytes:
         UnreadableError: not a regular file, or not readable.
     """
     file_size(path)  # checks the kind first: just opening a pipe or a device may block
-    try:
+    with _explained(path):
         # O_NONBLOCK, in case a pipe has replaced the file since.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        with os.fdopen(descriptor, "rb") as file:
             _check_plain(path, os.fstat(descriptor).st_mode)
             file.seek(offset)
-            return _read(descriptor, num_bytes)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UnreadableError(path, (error.strerror or str(error)).lower()) from None
+            return file.read(num_bytes)
 
 
 def file_size(path: Path) -> int:
@@ -73,22 +70,20 @@ def file_size(path: Path) -> int:
         FileNotFoundError: no such file.
         UnreadableError: not a regular file, or not readable.
     """
-    try:
+    with _explained(path):
         found = path.stat()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UnreadableError(path, (error.strerror or str(error)).lower()) from None
     _check_plain(path, found.st_mode)
     return found.st_size
 
 
-def _read(descriptor: int, num_bytes: int) -> bytes:
-    parts = []
-    while num_bytes > 0 and (part := os.read(descriptor, min(num_bytes, 2**24))):
-        parts.append(part)
-        num_bytes -= len(part)
-    return b"".join(parts)
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UnreadableError(path, (error.strerror or str(error)).lower()) from None
 
 
 def _check_plain(path: Path, mode: int) -> None:
@@ -115,26 +110,15 @@ def read_toml(path: Path) -> Table:
         ValueError: the file is missing, is not TOML (with the line), or exceeds the limits.
     """
     try:
-        text = read_file(path, MOST_TOML_BYTES).decode("utf-8")
+        return parse_toml(read_file(path, MOST_TOML_BYTES).decode(), str(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    return parse_toml(text, str(path))
 
 
 def parse_toml(text: str, name: str) -> Table:
     """The table in a TOML text; ``name`` is its name in errors.
-
-    Raises:
-        ValueError: not TOML, or beyond the limits.
-    """
-    try:
-        return toml_table(text, name)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{name} is not TOML: {error}") from None
-
-
-def toml_table(text: str, name: str) -> Table:
-    """As :func:`parse_toml`, for callers that handle text that is not TOML.
 
     Raises:
         TOMLDecodeError: not TOML.
@@ -165,11 +149,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(content: bytes | str, name: str) -> Any:
-    """The content of a JSON text; ``name`` is its name in errors.
-
-    Raises:
-        ValueError: as :func:`read_json`.
-    """
+    """The content of a JSON text; ``name`` is its name in errors."""
     try:
         document = json.loads(content)
     except json.JSONDecodeError as error:
@@ -216,11 +196,7 @@ def strict_numbers(value: Any) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """The value of a setting unchanged, refused if it is or holds nan or inf: TOML allows these, settings do not.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
+    """The value of a setting unchanged, refused if it is or holds nan or inf: TOML allows these, settings do not."""
     held = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else ()
     for inner in held:
         finite(inner)

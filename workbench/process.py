@@ -154,11 +154,7 @@ def folder_lock(folder: Path, doing: str) -> Iterator[None]:
 
 
 def check_single_process() -> None:
-    """Refuse to train under a launcher such as torchrun: every rank would train a separate run.
-
-    Raises:
-        ValueError: a launcher such as torchrun has set ``WORLD_SIZE`` above 1.
-    """
+    """Refuse to train under a launcher such as torchrun: every rank would train a separate run."""
     size = os.environ.get("WORLD_SIZE", "1")
     if size.isdecimal() and int(size) > 1:
         raise ValueError(
@@ -194,11 +190,7 @@ class BackgroundProcess:
 
 
 def start_background(arguments: Sequence[str], output: Path) -> BackgroundProcess:
-    """Start ``workbench ARGUMENTS``, detached, appending to ``output``.
-
-    Raises:
-        ValueError: it cannot be started, or ``output`` cannot be written.
-    """
+    """Start ``workbench ARGUMENTS``, detached, appending to ``output``."""
     num_old_bytes = output.stat().st_size if output.exists() else 0
     pid = start_detached([sys.executable, "-m", "workbench", *arguments], output)
     return BackgroundProcess(pid, started_at(pid), output, num_old_bytes)

@@ -7,9 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from workbench.errors import print_error, visible
 
@@ -63,7 +63,7 @@ def phase(label: str, total: int = 0) -> Iterator[Phase]:
         _reporter.end(one)
 
 
-def track(items: Iterable[Item], label: str, total: int = 0) -> Iterator[Item]:
+def track(items: Iterable[Item], label: str, total: int = 0) -> Generator[Item, None, None]:
     """Pass the items on; each is counted when the next one is asked for."""
     with phase(label, total) as one:
         for item in items:
@@ -185,20 +185,23 @@ def is_terminal() -> bool:
 _reporter = _Reporter()
 
 
-def progress(items: Iterable[Item], total: int, label: str, what: str = "pairs") -> Generator[Item, None, None]:
+def progress(
+    items: Iterable[Item], total: int, label: str, what: str = "pairs", details: str = ""
+) -> Generator[Item, None, None]:
     """Pass the items on with progress; outside a terminal also a line at the start.
 
     Args:
         total: number of items; 0 if unknown.
         what: the unit of the items.
+        details: for a line at the start, also in a terminal, whose bar has no room for them.
     """
-    if not is_terminal():
-        size = f" ({total:,} {what})" if total else ""
-        print_error(f"{label}{size}")
-    with phase(label, total) as shown:
-        for item in items:
-            yield item
-            shown.advance()
+    if is_terminal():
+        if details:
+            print_error(f"{label} {details}")
+    else:
+        label = f"{label} {details}".rstrip()
+        print_error(f"{label} ({total:,} {what})" if total else label)
+    return track(items, label, total)
 
 
 LARGE_BYTES = 1 << 25  # takes about a second to read
@@ -209,15 +212,7 @@ def with_bar(items: Sequence[Item], label: str, many: int) -> Iterable[Item]:
     return items if len(items) < many else track(items, label, len(items))
 
 
-def announced(items: Iterable[Item], total: int, doing: str, details: str, what: str = "pairs") -> Iterator[Item]:
-    """The items, after a line with ``doing`` and ``details``; the bar has only ``doing``, to fit a narrow terminal."""
-    if not sys.stderr.isatty():
-        return progress(items, total, f"{doing} {details}", what)
-    print_error(f"{doing} {details}")
-    return progress(items, total, doing, what)
-
-
-def open_with_bar(path: Path, encoding: str, errors: str) -> TextIO:
+def open_with_bar(path: Path, encoding: str, errors: str) -> AbstractContextManager[TextIO]:
     """Open a text file with its line ends unchanged, with a progress bar if it is large."""
     from rich import progress
     from rich.console import Console
@@ -226,16 +221,5 @@ def open_with_bar(path: Path, encoding: str, errors: str) -> TextIO:
     console = Console(stderr=True)
     if path.stat().st_size < LARGE_BYTES or not console.is_terminal:
         return path.open(encoding=encoding, errors=errors, newline="")
-    return cast(
-        TextIO,
-        progress.open(
-            path,
-            "r",
-            encoding=encoding,
-            errors=errors,
-            newline="",
-            description=f"reading {escape(visible(path.name))}",
-            console=console,
-            transient=True,
-        ),
-    )
+    what = f"reading {escape(visible(path.name))}"
+    return progress.open(path, "r", -1, encoding, errors, "", description=what, console=console, transient=True)

@@ -134,7 +134,7 @@ FAULTS = [
         "engine/test_checkpoint.py::test_older_checkpoints_make_room_on_a_full_disk",
         "engine/test_gradients.py::test_a_full_disk_is_a_warning",
         "runs/test_snapshots.py::test_a_full_disk_leaves_the_old_snapshot_or_none",
-        "runs/test_liveness_control.py::test_a_full_disk_is_one_line",
+        "runs/test_liveness.py::test_a_full_disk_is_one_line",
     ),
     fault(
         "15 a runs folder that is read-only, missing, a file or unreadable",
@@ -304,7 +304,7 @@ FAULTS = [
         "a clock that jumps",
         "order, durations and states do not depend on it",
         "faults/test_training.py::test_a_clock_that_jumps_changes_nothing_that_is_measured",
-        "runs/test_liveness_control.py::test_a_clock_set_back_does_not_change_the_order",
+        "runs/test_liveness.py::test_a_clock_set_back_does_not_change_the_order",
         "runs/test_log.py::test_silence_is_measured_by_the_event_but_never_by_a_clock_ahead_of_ours",
     ),
     fault(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from workbench.events import RunFinished, RunStarted, StepDone
+from workbench.events import Event, RunFinished, RunStarted, StepDone
 from workbench.process import this_host
 from workbench.runs.directory import RunDirectory, create_run
+from workbench.runs.log import EventLog
 
 RUN = "clip-kd-s0"
 
@@ -16,6 +17,18 @@ RUN = "clip-kd-s0"
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     return create_run(tmp_path / "runs", RUN, 'recipe = "clip-kd"\nseed = 0\n')
+
+
+@pytest.fixture
+def say(run: RunDirectory) -> Callable[..., None]:
+    """``say(*events)`` appends them to the run's log."""
+
+    def append(*events: Event) -> None:
+        with EventLog(run.events_file) as log:
+            for event in events:
+                log.append(event)
+
+    return append
 
 
 @pytest.fixture(scope="session")

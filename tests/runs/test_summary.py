@@ -11,7 +11,7 @@ import pytest
 from workbench.events import CheckpointSaved, EvalDone, RunResumed, Warned
 from workbench.runs.directory import RunDirectory, create_run, list_runs
 from workbench.runs.liveness import run_status
-from workbench.runs.log import EventLog, read_events
+from workbench.runs.log import read_events
 from workbench.runs.summary import read_summary, record, summarize, summary_or_reason, write_summary
 
 
@@ -31,16 +31,6 @@ def evaluated(step, split, **metrics):
 
 def saved(step, digest):
     return CheckpointSaved(run="a", step=step, path=f"checkpoints/{step}", weights_sha256=digest)
-
-
-@pytest.fixture
-def say(run):
-    def append(*events):
-        with EventLog(run.events_file) as log:
-            for event in events:
-                log.append(event)
-
-    return append
 
 
 def test_the_document_has_what_the_surface_promises(run, say, started, step_done, finished):

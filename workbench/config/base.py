@@ -100,11 +100,8 @@ class Schedule(Config):
 
     def stretched(self, ratio: float) -> "Schedule":
         """The same schedule in a run ``ratio`` times as long."""
-        changes: dict[str, int] = {}
-        for name in ("ramp_steps", "on_step", "off_step"):
-            if steps := getattr(self, name):
-                changes[name] = max(1, round(steps * ratio))
-        return self.model_copy(update=changes)
+        steps = {name: getattr(self, name) for name in ("ramp_steps", "on_step", "off_step")}
+        return self.model_copy(update={name: max(1, round(n * ratio)) for name, n in steps.items() if n})
 
 
 Scalar = bool | int | float | str

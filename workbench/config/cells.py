@@ -9,7 +9,7 @@ from typing import Any
 from workbench.config.base import Axis, Choices
 from workbench.config.run import RunConfig
 from workbench.config.study import Study, flat, nested
-from workbench.config.toml import at_length, load_recipe, parse_override, with_settings
+from workbench.config.toml import at_length, load_recipe, parse_override, with_overrides, with_settings
 from workbench.errors import unknown
 
 
@@ -38,11 +38,7 @@ class Changes:
 
 
 def base_config(study: Study, changes: Changes = Changes(), recipe: str = "") -> RunConfig:
-    """The run config that all cells start from.
-
-    Raises:
-        ValueError: an unknown recipe or setting, or an override of a setting that the study varies.
-    """
+    """The run config that all cells start from."""
     for override in changes.overrides:
         for key in flat(parse_override(override)):
             if clash := [name for name in study.varied if _overlap(key, name)]:
@@ -50,9 +46,7 @@ def base_config(study: Study, changes: Changes = Changes(), recipe: str = "") ->
                     f"--set {override}: study '{study.name}' varies {clash[0]}: edit the study's file instead"
                 )
     config = with_settings(load_recipe(recipe or study.recipe), nested(study.settings))
-    for override in changes.overrides:
-        config = with_settings(config, parse_override(override))
-    return config
+    return with_overrides(config, changes.overrides)
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -62,11 +56,7 @@ def _overlap(one: str, other: str) -> bool:
 def make_cell(
     study: Study, name: str, values: Mapping[str, Any], changes: Changes = Changes(), recipe: str = ""
 ) -> Cell:
-    """The cell with these values.
-
-    Raises:
-        ValueError: an unknown setting or a bad value, with the cell's name.
-    """
+    """The cell with these values."""
     base = base_config(study, changes, recipe)
     try:
         if study.grid or study.search:
@@ -99,11 +89,7 @@ def _check_losses(keys: Iterable[str], base: RunConfig) -> None:
 
 
 def cells_of(study: Study, changes: Changes = Changes()) -> tuple[Cell, ...]:
-    """All cells of a grid or list, in order; none for a search, whose cells are sampled.
-
-    Raises:
-        ValueError: an unknown setting, a bad value, a duplicate cell name, or an unknown baseline.
-    """
+    """All cells of a grid or list, in order; none for a search, whose cells are sampled."""
     if study.search:
         example_cell(study, changes)
         for recipe in (*study.against, *study.tuned):
@@ -122,21 +108,13 @@ def cells_of(study: Study, changes: Changes = Changes()) -> tuple[Cell, ...]:
 
 
 def example_cell(study: Study, changes: Changes = Changes()) -> Cell:
-    """One configuration of a search space: all lower ends and first choices.
-
-    Raises:
-        ValueError: an unknown setting or a bad value.
-    """
+    """One configuration of a search space: all lower ends and first choices."""
     values = {key: axis.choices[0] if isinstance(axis, Choices) else axis.low for key, axis in study.search.items()}
     return make_cell(study, "an example", values, changes)
 
 
 def example_cells(study: Study, changes: Changes = Changes()) -> list[Cell]:
-    """Configurations at the ends of a search space: :func:`example_cell`, and one per other end or choice.
-
-    Raises:
-        ValueError: an unknown setting or a bad value.
-    """
+    """Configurations at the ends of a search space: :func:`example_cell`, and one per other end or choice."""
     first = example_cell(study, changes)
     cells = [first]
     for key, axis in study.search.items():
@@ -195,22 +173,14 @@ def about(axis: Axis) -> str:
 
 
 def parse_values(study: Study, overrides: Iterable[str]) -> dict[str, Any]:
-    """Values by setting, parsed from ``KEY=VALUE`` overrides.
-
-    Raises:
-        ValueError: not of that form; a setting that is not searched, or a value outside the search space.
-    """
+    """Values by setting, parsed from ``KEY=VALUE`` overrides."""
     values = {key: value for override in overrides for key, value in flat(parse_override(override)).items()}
     check_values(study, values)
     return values
 
 
 def check_values(study: Study, values: Mapping[str, Any]) -> None:
-    """Check values against the search space.
-
-    Raises:
-        ValueError: a setting that is not searched, or a value outside the search space.
-    """
+    """Check values against the search space."""
     for key, value in values.items():
         if key not in study.search:
             raise unknown("setting of the search", key, study.search)

@@ -191,11 +191,7 @@ class InheritanceConfig(Plan):
         return sum(stage.num_steps for stage in self.stages)
 
     def stretched(self, num_steps: int) -> "InheritanceConfig":
-        """The same stages scaled to a run of exactly ``num_steps``.
-
-        Raises:
-            ValueError: fewer steps than phases.
-        """
+        """The same stages scaled to a run of exactly ``num_steps``."""
         if not self.stages:
             return self
         lengths = [steps for stage in self.stages for steps in (stage.mask_steps, stage.num_steps - stage.mask_steps)]

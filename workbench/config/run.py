@@ -266,53 +266,37 @@ class RunConfig(Config):
         return self
 
     def with_seed(self, seed: int) -> "RunConfig":
-        """A replicate of the run with another seed for weights, data order, crops and captions.
-
-        Raises:
-            ValueError: the seed does not fit 64 bits.
-        """
+        """A replicate of the run with another seed for weights, data order, crops and captions."""
         check_bounds({"seed": seed}, "--seed")
         data = self.data.model_copy(update={"seed": seed})
         return self.model_copy(update={"seed": seed, "data": data})
 
     def with_steps(self, num_steps: int) -> "RunConfig":
-        """The same run with another number of steps; evaluation, checkpoint and schedule steps scale in proportion.
-
-        Raises:
-            ValueError: fewer than one step, or more than fit 64 bits.
-        """
+        """The same run with another number of steps; evaluation, checkpoint and schedule steps scale in proportion."""
         check_bounds({"steps": num_steps}, "--steps")
         if num_steps < 1:
             raise ValueError(f"--steps must be at least 1 (got {num_steps})")
         ratio = num_steps / self.train.num_steps
 
-        def scaled(steps: int) -> int:
-            return max(1, round(steps * ratio)) if steps else 0
+        def stretched(group: Config, *names: str) -> Config:
+            steps = {name: getattr(group, name) for name in names}
+            # 0 and auto stay: they are no number of steps.
+            return group.model_copy(
+                update={name: max(1, round(n * ratio)) for name, n in steps.items() if n not in (0, "auto")}
+            )
 
-        log, evaluate = self.log, self.evaluate
-        diagnose = log.diagnose_every_steps
-        return self.model_copy(
-            update={
-                "inheritance": self.inheritance.stretched(num_steps),
-                "loss": {name: loss.stretched(ratio) for name, loss in self.loss.items()},
-                "train": self.train.model_copy(update={"num_steps": num_steps}),
-                "evaluate": evaluate.model_copy(update={"every_steps": scaled(evaluate.every_steps)}),
-                "log": log.model_copy(
-                    update={
-                        "checkpoint_every_steps": scaled(log.checkpoint_every_steps),
-                        "diagnose_every_steps": diagnose if diagnose == "auto" else scaled(diagnose),
-                    }
-                ),
-            }
-        )
+        update = {
+            "inheritance": self.inheritance.stretched(num_steps),
+            "loss": {name: loss.stretched(ratio) for name, loss in self.loss.items()},
+            "train": self.train.model_copy(update={"num_steps": num_steps}),
+            "evaluate": stretched(self.evaluate, "every_steps"),
+            "log": stretched(self.log, "checkpoint_every_steps", "diagnose_every_steps"),
+        }
+        return self.model_copy(update=update)
 
 
 def check_cacheable(config: RunConfig) -> None:
-    """Refuse a teacher cache for a run without a teacher, or with a new view in every epoch.
-
-    Raises:
-        ValueError: with the remedy.
-    """
+    """Refuse a teacher cache for a run without a teacher, or with a new view in every epoch."""
     if not config.teacher.model:
         raise ValueError("there is no teacher to cache: name one with --set teacher.model=SPEC")
     if not config.data.views:

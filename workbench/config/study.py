@@ -231,10 +231,6 @@ def nested(settings: Mapping[str, Any]) -> Table:
 
 
 def read_origin(config_file: Path) -> Origin | None:
-    """The origin of a run; None for a run that does not belong to a study.
-
-    Raises:
-        ValueError: the file cannot be read, or its ``[sweep]`` table is invalid.
-    """
+    """The origin of a run; None for a run that does not belong to a study."""
     table = read_toml(config_file).get("sweep")
     return None if table is None else Origin.parse(table)

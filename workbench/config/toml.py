@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config.run import LossConfig, OptimizerConfig, RunConfig, with_scale
-from workbench.documents import MOST_LEVELS, Table, toml_table, too_deep
+from workbench.documents import MOST_LEVELS, Table, parse_toml, too_deep
 from workbench.documents import read_toml as read_toml  # noqa: PLC0414 - exported: the readers of run.toml take it from here
 from workbench.errors import truncated, unknown
 from workbench.files import resolved
@@ -23,20 +23,12 @@ SCALED = (
 
 
 def parse_override(text: str) -> Table:
-    """``a.b=value`` as a nested table.
-
-    Raises:
-        ValueError: as :func:`split_override`.
-    """
+    """``a.b=value`` as a nested table."""
     return nested_key(*split_override(text))
 
 
 def nested_key(key: str, value: Any) -> Table:
-    """``value`` under a dotted key, as nested tables.
-
-    Raises:
-        ValueError: the key has too many parts.
-    """
+    """``value`` under a dotted key, as nested tables."""
     parts = key.split(".")
     if len(parts) > MOST_LEVELS:
         raise too_deep(truncated(key))
@@ -56,16 +48,11 @@ def split_override(text: str) -> tuple[str, Any]:
     key = key.strip()
     if not equals or not key:
         raise ValueError(f"--set {truncated(text)!r}: write it as key=value, e.g. --set loss.icl.weight=2")
-    return key, _value(value, key)
-
-
-def _value(text: str, key: str) -> Any:
-    """Parse a TOML value; text that is not TOML, or more than one value, is a string."""
     try:
-        parsed = toml_table(f"value = {text}", truncated(key))
+        parsed = parse_toml(f"value = {value}", truncated(key))
     except tomllib.TOMLDecodeError:
-        return text.strip()
-    return parsed["value"] if len(parsed) == 1 else text.strip()
+        return key, value.strip()
+    return key, parsed["value"] if len(parsed) == 1 else value.strip()  # a line break may start another key
 
 
 def merge(base: Table, changes: Table) -> Table:
@@ -83,11 +70,7 @@ def recipes() -> dict[str, Path]:
 
 
 def recipe_table(name_or_file: str) -> Table:
-    """A recipe merged with everything that it extends; files in ``extends`` are relative to its folder.
-
-    Raises:
-        ValueError: no such recipe or file, or recipes that extend each other in a cycle.
-    """
+    """A recipe merged with everything that it extends; files in ``extends`` are relative to its folder."""
     return extended_table(name_or_file, "recipe", _recipe_path, _with_absolute_paths)
 
 
@@ -168,9 +151,6 @@ def at_length(config: RunConfig, num_steps: int, overrides: Sequence[str]) -> Ru
 
     Args:
         config: the config with the overrides applied.
-
-    Raises:
-        ValueError: fewer than one step, or the overrides give another number of steps.
     """
     losses = {name: {"file": loss.file} for name, loss in config.loss.items()}
     tables = [_change(override, losses) for override in overrides]
@@ -187,25 +167,17 @@ def at_length(config: RunConfig, num_steps: int, overrides: Sequence[str]) -> Ru
     return scaled
 
 
-def with_overrides(config: RunConfig, overrides: list[str]) -> RunConfig:
-    """The config with ``--set`` overrides applied in order.
-
-    Raises:
-        ValueError: an unknown key or a bad value, in one line with the remedy.
-    """
+def with_overrides(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """The config with ``--set`` overrides applied in order."""
     return RunConfig.parse(_overridden(config.model_dump(mode="json"), overrides))
 
 
 def with_settings(config: RunConfig, changes: Table) -> RunConfig:
-    """The config updated with a table of changes.
-
-    Raises:
-        ValueError: an unknown key or a bad value, in one line with the remedy.
-    """
+    """The config updated with a table of changes."""
     return RunConfig.parse(merge(config.model_dump(mode="json"), changes))
 
 
-def _overridden(table: Table, overrides: list[str]) -> Table:
+def _overridden(table: Table, overrides: Sequence[str]) -> Table:
     for override in overrides:
         table = merge(table, _change(override, table.get("loss")))
     return table
@@ -229,11 +201,7 @@ def _change(override: str, losses: Any) -> Table:
 
 
 def load_run_config(path: Path) -> RunConfig:
-    """The config in a run directory's ``run.toml``, without its ``[machine]`` and ``[sweep]`` tables.
-
-    Raises:
-        ValueError: the file cannot be read, or a setting is invalid.
-    """
+    """The config in a run directory's ``run.toml``, without its ``[machine]`` and ``[sweep]`` tables."""
     table = read_toml(path)
     for extra in ("machine", "sweep"):
         table.pop(extra, None)

@@ -84,26 +84,24 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 def newest_checkpoint(run: RunDirectory) -> Path | None:
     """The latest intact checkpoint, or None."""
-    for checkpoint in checkpoints(run):
-        try:
-            read_manifest(checkpoint)
-        except ValueError:
-            continue
-        return checkpoint
-    return None
+    return _newest(run)[0]
 
 
 def damaged_checkpoints(run: RunDirectory) -> list[str]:
     """The errors of the checkpoints later than the latest intact one."""
-    reasons: list[str] = []
+    return _newest(run)[1]
+
+
+def _newest(run: RunDirectory) -> tuple[Path | None, list[str]]:
+    errors: list[str] = []
     for checkpoint in checkpoints(run):
         try:
             read_manifest(checkpoint)
         except ValueError as error:
-            reasons.append(str(error))
+            errors.append(str(error))
         else:
-            break
-    return reasons
+            return checkpoint, errors
+    return None, errors
 
 
 def make_room(run: RunDirectory) -> bool:

@@ -17,60 +17,35 @@ from workbench.process import is_writable
 MAX_ID_LENGTH = 100
 
 
+class _Entry:
+    """The path of a file or folder in a run directory."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: "RunDirectory", _: type) -> Path:
+        return run.path / self.name
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """``runs/<id>/``: the config, log, checkpoints and control files of one run."""
 
     path: Path
 
+    config_file = _Entry("run.toml")  # the resolved config and the machine
+    events_file = _Entry("events.jsonl")  # one event per line, see workbench/events.py
+    checkpoints = _Entry("checkpoints")  # one folder per checkpoint
+    snapshots = _Entry("snapshots")  # embeddings of the probe pairs, gradients and masks, by step
+    control = _Entry("control")  # commands waiting to be read by the run
+    summary_file = _Entry("summary.json")  # the results, written when the run ends
+    output_file = _Entry("output.log")  # terminal output of a detached run
+    lock_file = _Entry("lock")  # locked by the process that writes to the run
+    owner_file = _Entry("owner.json")  # which process that is; left over only if it died
+
     @property
     def id(self) -> str:
         return self.path.name
-
-    @property
-    def config_file(self) -> Path:
-        """``run.toml``: the resolved config and the machine."""
-        return self.path / "run.toml"
-
-    @property
-    def events_file(self) -> Path:
-        """``events.jsonl``: one event per line, see workbench/events.py."""
-        return self.path / "events.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """One folder per checkpoint."""
-        return self.path / "checkpoints"
-
-    @property
-    def snapshots(self) -> Path:
-        """Embeddings of the probe pairs, gradients and masks, by step."""
-        return self.path / "snapshots"
-
-    @property
-    def control(self) -> Path:
-        """Commands waiting to be read by the run."""
-        return self.path / "control"
-
-    @property
-    def summary_file(self) -> Path:
-        """``summary.json``: the results, written when the run ends."""
-        return self.path / "summary.json"
-
-    @property
-    def output_file(self) -> Path:
-        """Terminal output of a detached run."""
-        return self.path / "output.log"
-
-    @property
-    def lock_file(self) -> Path:
-        """Locked by the process that writes to the run."""
-        return self.path / "lock"
-
-    @property
-    def owner_file(self) -> Path:
-        """``owner.json``: which process that is; left over only if it died."""
-        return self.path / "owner.json"
 
     @property
     def exists(self) -> bool:
@@ -115,11 +90,7 @@ def create_run(
 
 
 def check_can_create(runs_dir: Path, run_id: str) -> None:
-    """Raise the errors of :func:`create_run` early, before minutes of other work. Writes nothing.
-
-    Raises:
-        ValueError: as :func:`create_run`.
-    """
+    """Raise the errors of :func:`create_run` early, before minutes of other work. Writes nothing."""
     _check_id(run_id)
     final = RunDirectory(runs_dir.absolute() / run_id)
     if final.path.exists():
@@ -186,11 +157,7 @@ def _no_run(runs_dir: Path, run_id_or_path: str | Path) -> ValueError:
 
 
 def list_runs(runs_dir: Path) -> list[RunDirectory]:
-    """All runs in ``runs_dir``, newest first; empty if the folder does not exist.
-
-    Raises:
-        ValueError: the folder cannot be read.
-    """
+    """All runs in ``runs_dir``, newest first; empty if the folder does not exist."""
     try:
         if not runs_dir.is_dir():
             return []

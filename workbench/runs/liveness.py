@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -24,7 +23,6 @@ from workbench.events import (
     RunResumed,
     RunStarted,
     RunState,
-    StepDone,
 )
 from workbench.files import FULL, remove, sweep, write_atomically
 from workbench.process import boot_id, started_at, this_host
@@ -95,9 +93,7 @@ class RunLock:
         os.register_at_fork(after_in_child=self._forget)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._descriptor >= 0:  # < 0 in a forked child, which does not own the run
             self.run.owner_file.unlink(missing_ok=True)
             self._forget()
@@ -118,20 +114,17 @@ class RunLock:
             raise _taken(self.run, previous)
         for folder in (self.run.path, self.run.checkpoints, self.run.snapshots):
             sweep(folder, is_ours=True)
-        write_atomically(self.run.owner_file, _this_process().model_dump_json())
+        pid = os.getpid()
+        started = started_at(pid)
+        assert started is not None
+        owner = Owner(host=this_host(), pid=pid, started=started, boot=boot_id(), since_s=time.time())
+        write_atomically(self.run.owner_file, owner.model_dump_json())
 
     def _forget(self) -> None:
         """Close this process's handle. A forked child does so too, or it would hold the lock after its parent exits."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _this_process() -> Owner:
-    pid = os.getpid()
-    started = started_at(pid)
-    assert started is not None
-    return Owner(host=this_host(), pid=pid, started=started, boot=boot_id(), since_s=time.time())
 
 
 def _why_not(run: RunDirectory, error: OSError) -> str:
@@ -226,13 +219,9 @@ def _going(run: RunDirectory, events: Sequence[Event], owner: Owner | None, quie
 
 def _pausing(state: State, last: list[Event]) -> State:
     """``paused`` for a running run whose last relevant event is a pause command; else ``state``."""
-    relevant = [event for event in last if isinstance(event, StepDone | RunResumed) or _is_about_pausing(event)]
-    is_paused = bool(relevant) and isinstance(relevant[-1], Commanded) and relevant[-1].command == "pause"
-    return "paused" if is_paused and state == "running" else state
-
-
-def _is_about_pausing(event: Event) -> bool:
-    return isinstance(event, Commanded) and event.command in ("pause", "continue")
+    commands = [event.command if isinstance(event, Commanded) else type(event).__name__ for event in last]
+    relevant = [one for one in commands if one in ("pause", "continue", "StepDone", "RunResumed")]
+    return "paused" if state == "running" and relevant[-1:] == ["pause"] else state
 
 
 def _recipe(run: RunDirectory) -> str:
@@ -305,26 +294,18 @@ def take_commands(run: RunDirectory) -> list[Command]:
 
 
 def _take(path: Path) -> Command | None:
+    content = b""
     try:
-        command = _read(path)
+        is_file = stat.S_ISREG(path.lstat().st_mode)  # opening a pipe would block
+        if is_file:
+            with path.open("rb") as file:
+                content = file.read(MAX_BYTES)
         remove(path)
+        return Command.model_validate_json(content)
     except FileNotFoundError:  # another reader took it first
         return None
     except OSError as error:
-        return _unreadable(path, error.strerror or str(error))
-    return command
-
-
-def _read(path: Path) -> Command:
-    if not stat.S_ISREG(path.lstat().st_mode):
-        return _unreadable(path, "not a regular file")
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES)
-    try:
-        return Command.model_validate_json(content)
+        reason = error.strerror or str(error)
     except ValueError:
-        return _unreadable(path, f"not a command: {content[:60]!r}")
-
-
-def _unreadable(path: Path, reason: str) -> Command:
+        reason = f"not a command: {content[:60]!r}" if is_file else "not a regular file"
     return Command(kind="unreadable", arguments={"file": path.name, "reason": reason})

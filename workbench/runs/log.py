@@ -8,9 +8,9 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from workbench.documents import UnreadableError, file_size, read_part
 from workbench.events import Event, Forked, RunFinished, RunResumed, StepDone, Warned, parse_event
@@ -58,9 +58,7 @@ class EventLog:
     def __enter__(self) -> "EventLog":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -77,9 +75,6 @@ def read_events(path: Path, kinds: Collection[type[Event]] = ()) -> ReadResult:
 
     Unreadable lines are counted, not raised; a missing file is an empty log. Pass the result through
     ``effective_events`` to drop superseded events.
-
-    Raises:
-        UnreadableError: as :func:`tail_events`.
     """
     events, offset, num_skipped = tail_events(path, 0, kinds)
     last = _parse(_read(path, offset, MOST_LINE_BYTES), kinds)
@@ -190,18 +185,17 @@ def _parse(lines: bytes, kinds: Collection[type[Event]]) -> ReadResult:
     return ReadResult(events, num_skipped)
 
 
+# A run that has not started has no log yet.
 def _read(path: Path, offset: int, num_bytes: int) -> bytes:
-    try:
+    with suppress(FileNotFoundError):
         return read_part(path, offset, num_bytes)
-    except FileNotFoundError:
-        return b""
+    return b""
 
 
 def _size(path: Path) -> int:
-    try:
+    with suppress(FileNotFoundError):
         return file_size(path)
-    except FileNotFoundError:
-        return 0
+    return 0
 
 
 @dataclass(frozen=True)
@@ -238,7 +232,10 @@ def read_history(run: RunDirectory, kinds: Collection[type[Event]] = ()) -> Read
     """
     pasts = lineage(run)
     num_skipped = 0
-    events = [lost] if (lost := _lost_past(pasts[0].run)) else []
+    events: list[Event] = []
+    if lost := forked_from(pasts[0].run):
+        message = f"forked from run '{lost.parent}', which is missing: its history to step {lost.parent_step} is lost"
+        events.append(Warned(run=run.id, step=lost.parent_step, time_s=lost.time_s, message=message))
     for past in pasts:
         is_own = past.run == run
         try:
@@ -254,14 +251,9 @@ def read_history(run: RunDirectory, kinds: Collection[type[Event]] = ()) -> Read
             for event in effective_events(found.events)
             if is_own or (event.step <= past.until_step and not isinstance(event, RunFinished))
         ]
-    return ReadResult(
-        [
-            event if event.run == run.id else event.model_copy(update={"run": run.id})
-            for event in events
-            if not kinds or type(event) in kinds
-        ],
-        num_skipped,
-    )
+    wanted = [event for event in events if not kinds or type(event) in kinds]
+    own = [event if event.run == run.id else event.model_copy(update={"run": run.id}) for event in wanted]
+    return ReadResult(own, num_skipped)
 
 
 def _parent(run: RunDirectory, forked: Forked) -> RunDirectory | None:
@@ -278,12 +270,3 @@ def began_s(run: RunDirectory) -> float | None:
     """The time of the first event of a run's log, which never changes."""
     first = first_events(run.events_file)[:1]
     return first[0].time_s if first else None
-
-
-def _lost_past(oldest: RunDirectory) -> Event | None:
-    """The warning that replaces the history of a fork whose parent is missing."""
-    forked = forked_from(oldest)
-    if forked is None:
-        return None
-    message = f"forked from run '{forked.parent}', which is missing: its history to step {forked.parent_step} is lost"
-    return Warned(run=oldest.id, step=forked.parent_step, time_s=forked.time_s, message=message)

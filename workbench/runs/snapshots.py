@@ -259,9 +259,6 @@ class TowerMask:
         embedding_C: float32 in [0, 1], one value per embedding channel.
         heads: per layer of the teacher, one value per head; 0 in removed layers.
         channels: per layer of the teacher, one value per FFN channel.
-
-    Raises:
-        ValueError: the shapes do not match the teacher's, or a value is not between 0 and 1.
     """
 
     teacher: TowerShape

@@ -45,11 +45,7 @@ def is_study(path: Path, seen: tuple[Path, ...] = ()) -> bool:
 
 
 def load_study(name_or_file: str) -> Study:
-    """The study of this name or in this file, with everything that it extends merged.
-
-    Raises:
-        ValueError: no such study, an unknown key or a bad value, in one line with the remedy.
-    """
+    """The study of this name or in this file, with everything that it extends merged."""
     path = _study_path(name_or_file)
     table = {"name": path.name.removesuffix(".toml")}
     table |= extended_table(name_or_file, "study", _study_path, _with_absolute_paths, _named)
@@ -144,9 +140,6 @@ def find_trainable(name_or_file: str, runs_dir: Path) -> Study:
     """:func:`find_study` for studies with a file; one reconstructed from its runs cannot be trained further.
 
     A rehearsal has its own name, with the suffix, so that its runs do not mix with those of its study.
-
-    Raises:
-        ValueError: as :func:`find_study`, or there is no file.
     """
     found = find_study(name_or_file, runs_dir)
     if not found.has_file:
@@ -171,11 +164,7 @@ def copy_of(name: str, runs_dir: Path) -> Path:
 
 
 def save_copy(study: Study, name: str, runs_dir: Path) -> None:
-    """Save a copy of the study in the runs folder, so that it is found without its own file.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Save a copy of the study in the runs folder, so that it is found without its own file."""
     table = study.model_copy(update={"name": name}).model_dump(mode="json", exclude_none=True)
     file = copy_of(name, runs_dir)
     file.parent.mkdir(parents=True, exist_ok=True)

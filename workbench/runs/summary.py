@@ -40,25 +40,25 @@ class Summary(BaseModel):
     id: str
     dir: str
     state: State | Literal["unreadable"]
-    num_steps: int
-    step: int
-    metrics: dict[str, float]
+    num_steps: int = 0
+    step: int = 0
+    metrics: dict[str, float] = {}
     """Of the last evaluation on "validation", or on any split if validation was never evaluated."""
-    errors: dict[str, float]
-    test_metrics: dict[str, float]
-    test_errors: dict[str, float]
+    errors: dict[str, float] = {}
+    test_metrics: dict[str, float] = {}
+    test_errors: dict[str, float] = {}
     chance: dict[str, float] = {}
     """Expected scores of a random ranking on the same pairs, by metric name."""
     teacher_metrics: dict[str, float] = {}
     """Recall of the teacher on the same pairs; empty without a teacher."""
     test_chance: dict[str, float] = {}
     test_teacher_metrics: dict[str, float] = {}
-    weights_sha256: str
+    weights_sha256: str = ""
     """Hash of the last checkpoint's weights; empty before the first."""
     kept_fraction: float = 1.0
     """Fraction of its source's attention and FFN weights that an inherited student has; 1 for other students."""
-    elapsed_s: float
-    reason: str
+    elapsed_s: float = 0.0
+    reason: str = ""
 
     def to_document(self) -> dict[str, Any]:
         """The document of ``--json``: non-finite numbers are strings."""
@@ -77,7 +77,10 @@ def summarize(run: RunDirectory) -> Summary:
     sizes = [event.kept_fraction for event in events if isinstance(event, SIZED)]
     evaluations = [event for event in events if isinstance(event, EvalDone)]
     tests = [event for event in evaluations if event.split == "test"]
-    shown = [event for event in evaluations if event.split == "validation"] or evaluations
+    validations = [event for event in evaluations if event.split == "validation"] or evaluations
+    none = EvalDone(run=run.id, step=0, split="", num_pairs=0, metrics={}, elapsed_s=0.0)
+    shown, test = [none, *validations][-1], [none, *tests][-1]
+    timed = [event for event in (*last_events(run.events_file), *events) if isinstance(event, StepDone | RunFinished)]
     checkpoints = [event for event in events if isinstance(event, CheckpointSaved)]
     ends = [event for event in events if isinstance(event, RunFinished)]
     status = run_status(run)
@@ -87,32 +90,23 @@ def summarize(run: RunDirectory) -> Summary:
         state=status.state,
         num_steps=status.num_steps,
         step=status.step,
-        metrics=shown[-1].metrics if shown else {},
-        errors=shown[-1].errors if shown else {},
-        test_metrics=tests[-1].metrics if tests else {},
-        test_errors=tests[-1].errors if tests else {},
-        chance=shown[-1].chance if shown else {},
-        teacher_metrics=shown[-1].teacher if shown else {},
-        test_chance=tests[-1].chance if tests else {},
-        test_teacher_metrics=tests[-1].teacher if tests else {},
+        metrics=shown.metrics,
+        errors=shown.errors,
+        test_metrics=test.metrics,
+        test_errors=test.errors,
+        chance=shown.chance,
+        teacher_metrics=shown.teacher,
+        test_chance=test.chance,
+        test_teacher_metrics=test.teacher,
         weights_sha256=checkpoints[-1].weights_sha256 if checkpoints else "",
         kept_fraction=sizes[-1] if sizes else 1.0,
-        elapsed_s=_elapsed_s([*last_events(run.events_file), *ends]),
+        elapsed_s=timed[-1].elapsed_s if timed else 0.0,
         reason=ends[-1].reason if ends else "",
     )
 
 
-def _elapsed_s(events: list[Event]) -> float:
-    times_s = [event.elapsed_s for event in events if isinstance(event, StepDone | RunFinished)]
-    return times_s[-1] if times_s else 0.0
-
-
 def write_summary(run: RunDirectory) -> None:
-    """Write ``summary.json``.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write ``summary.json``."""
     write_atomically(run.summary_file, json.dumps(summarize(run).to_document(), indent=2) + "\n")
 
 
@@ -141,20 +135,7 @@ def summary_or_reason(run: RunDirectory, *, from_log: bool = False) -> Summary:
     try:
         return summarize(run) if from_log else read_summary(run)
     except (OSError, ValueError) as error:
-        return Summary(
-            id=run.id,
-            dir=str(run.path),
-            state="unreadable",
-            num_steps=0,
-            step=0,
-            metrics={},
-            errors={},
-            test_metrics={},
-            test_errors={},
-            weights_sha256="",
-            elapsed_s=0.0,
-            reason=str(error),
-        )
+        return Summary(id=run.id, dir=str(run.path), state="unreadable", reason=str(error))
 
 
 def record(events: Iterable[Event], directories: Mapping[str, RunDirectory]) -> Iterator[Event]:

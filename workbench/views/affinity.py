@@ -81,9 +81,11 @@ def _matrix(outputs: "ProbeOutputs", measure: Measure, between: Between, scale: 
 
 def softmax(logits_MM: Floats, *, exclude_diagonal: bool = False) -> Floats:
     """The softmax of each row; an excluded diagonal is 0."""
-    logits_MM = logits_MM - (np.diag(np.full(len(logits_MM), np.inf)) if exclude_diagonal else 0)
-    weight_MM = np.exp(logits_MM - logits_MM.max(axis=1, keepdims=True))
-    affinity_MM: Floats = weight_MM / weight_MM.sum(axis=1, keepdims=True)
+    from scipy.special import softmax
+
+    if exclude_diagonal:
+        logits_MM = np.where(np.eye(len(logits_MM)), -np.inf, logits_MM)
+    affinity_MM: Floats = softmax(logits_MM, axis=1)
     return affinity_MM
 
 
@@ -127,9 +129,6 @@ def ordered(captions: Sequence[str], by: Order, cosine_PP: Floats, words: Sequen
         by: "index" is the identity; "words" groups by the first of ``words`` in each caption, in the order of
             ``words`` and alphabetically within; "cluster" is a hierarchical clustering by ``cosine_PP``.
         cosine_PP: cosines between items of one modality, by any model.
-
-    Raises:
-        ValueError: an unknown order.
     """
     if by == "index":
         return list(range(len(captions)))
@@ -182,11 +181,7 @@ def recall_at_1(outputs: "ProbeOutputs") -> float:
 
 
 def flips(before: "Probe", after: "Probe") -> list[Flip]:
-    """The student's images with rank 1 at only one of two checkpoints, gains first.
-
-    Raises:
-        ValueError: the two probes have different pairs.
-    """
+    """The student's images with rank 1 at only one of two checkpoints, gains first."""
     if before.captions != after.captions:
         raise ValueError("the two checkpoints have different probe pairs: choose two checkpoints of one run")
     both = zip(before.captions, ranks(before.student).tolist(), ranks(after.student).tolist(), strict=True)

@@ -147,9 +147,6 @@ def pick(snapshots: "Sequence[MaskSnapshot]", stage: int | None = None) -> "Mask
     Args:
         snapshots: ascending by step.
         stage: counted from 1.
-
-    Raises:
-        ValueError: there is none; the message lists the stages that have one.
     """
     if not snapshots:
         raise ValueError(
@@ -163,11 +160,7 @@ def pick(snapshots: "Sequence[MaskSnapshot]", stage: int | None = None) -> "Mask
 
 
 def overlap_of_runs(one: "MaskSnapshot", other: "MaskSnapshot") -> dict[Tower, OverlapByGroup]:
-    """The overlap of what two runs keep, for the towers that both change.
-
-    Raises:
-        ValueError: they have different teachers, or no tower in common.
-    """
+    """The overlap of what two runs keep, for the towers that both change."""
     both = [tower for tower in one.towers if tower in other.towers]
     if not both:
         raise ValueError("the two runs change different towers and cannot be compared")

@@ -36,11 +36,7 @@ class Curves:
 
 
 def curves(events: Iterable[Event]) -> Curves:
-    """The curves of one run, from its events without superseded ones; the last event of a step counts.
-
-    Raises:
-        ValueError: there is no event, or there are events of several runs.
-    """
+    """The curves of one run, from its events without superseded ones; the last event of a step counts."""
     events = list(events)
     runs = {event.run for event in events}
     if len(runs) != 1:
@@ -70,6 +66,12 @@ def series_of(points: Mapping[int, float]) -> Series:
     return Series(np.array(steps, dtype=np.int64), np.array([points[step] for step in steps], dtype=np.float64))
 
 
+def spaced(length: int, number: int) -> list[int]:
+    """At most ``number`` evenly spaced indices of a list of that length, including the first and the last."""
+    indices: list[int] = np.linspace(0, length - 1, min(number, length)).round().astype(int).tolist()
+    return indices
+
+
 @dataclass(frozen=True)
 class ModelCurve:
     """One model's curve for each seed, and their mean at the steps that all seeds have."""
@@ -96,9 +98,6 @@ def learning_view(
 
     Args:
         curves: by model, one run for each seed.
-
-    Raises:
-        ValueError: a run was never evaluated with that metric on that split.
     """
     models = []
     for model, runs in curves.items():

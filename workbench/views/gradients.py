@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from workbench.events import Event, StepDone
 from workbench.randomness import derive_seed
-from workbench.views.curves import Series, series_of
+from workbench.views.curves import Series, series_of, spaced
 
 if TYPE_CHECKING:
     from workbench.runs.snapshots import Gradients
@@ -68,8 +68,7 @@ class GradientsView:
     def thinned(self, number: int) -> list[int]:
         """At most ``number`` evenly spaced diagnosed steps, including the first and the last."""
         steps = self.steps
-        places = np.linspace(0, len(steps) - 1, min(number, len(steps))).round().astype(int)
-        return [steps[place] for place in places]
+        return [steps[index] for index in spaced(len(steps), number)]
 
     @property
     def conflicts(self) -> list[GradientConflict]:
@@ -94,9 +93,6 @@ def gradients_view(snapshots: "Sequence[Gradients]", step: int | None = None) ->
 
     Args:
         step: the step of ``tower_cosine_KK`` and ``embedding_cosine_KK``; the newest if not given.
-
-    Raises:
-        ValueError: there is no snapshot, or none of this step.
     """
     if not snapshots:
         raise ValueError("no gradient snapshots: train with --set log.diagnose_every_steps=50")
@@ -206,9 +202,6 @@ def plane_pairs(num_pairs: int = 4, spread: float = 0.35, seed: int = 0) -> tupl
     Args:
         spread: standard deviation in radians between the teacher's images and their texts; four times that for the
             student.
-
-    Raises:
-        ValueError: not 2 to 12 pairs.
     """
     if not 2 <= num_pairs <= 12:
         raise ValueError(f"num_pairs must be 2 to 12 to be readable on a circle (got {num_pairs})")
@@ -238,9 +231,6 @@ def gradient_field(
     Args:
         scale, teacher_scale: 1/τ of each model's logits.
         num_places: grid points along each axis.
-
-    Raises:
-        ValueError: a scale is not positive, or ``index`` is out of range.
     """
     if not (scale > 0 and teacher_scale > 0):
         raise ValueError(f"scale and teacher_scale are 1/τ and must be positive (got {scale:g} and {teacher_scale:g})")
@@ -267,22 +257,18 @@ def gradient_field(
 
 def image_gradient(pairs: Pairs, index: int, scale: float, places_ND: Floats) -> Floats:
     """∂L/∂v of image ``index`` with its embedding at each of N points, float64 [N, D]."""
+    from scipy.special import softmax
+
     logits_NB = scale * places_ND @ pairs.text_BD.T
     others_BB = scale * pairs.image_BD @ pairs.text_BD.T
-    row_NB = _softmax(logits_NB, axis=1)
+    row_NB = softmax(logits_NB, axis=1)
     # Moving the image changes its row of the logits and, through it, the softmax of every text's column.
     columns_NBB = np.repeat(others_BB[None], len(places_ND), axis=0)
     columns_NBB[:, index] = logits_NB
-    column_NB = _softmax(columns_NBB, axis=1)[:, index]
+    column_NB = softmax(columns_NBB, axis=1)[:, index]
     own_B = np.eye(len(pairs))[index]
     gradient_ND: Floats = 0.5 * scale * (row_NB + column_NB - 2 * own_B) @ pairs.text_BD
     return gradient_ND
-
-
-def _softmax(logits: Floats, axis: int) -> Floats:
-    exponentials = np.exp(logits - logits.max(axis=axis, keepdims=True))  # shifted: exp cannot overflow
-    probabilities: Floats = exponentials / exponentials.sum(axis=axis, keepdims=True)
-    return probabilities
 
 
 def _at(angles_B: Floats) -> Floats:

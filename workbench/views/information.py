@@ -89,9 +89,6 @@ def information_bounds(
     Args:
         rows_PD, columns_PD: embeddings of the same pairs; each row is to find its own column.
         scale: 1/τ, multiplies inner products.
-
-    Raises:
-        ValueError: fewer than 3 pairs, or different numbers of rows and columns.
     """
     num_pairs = len(rows_PD)
     if num_pairs != len(columns_PD) or num_pairs < 3:

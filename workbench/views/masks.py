@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from workbench.config.inheritance import TOWERS, Tower, TowerShape
 from workbench.events import EvalDone, Event
 from workbench.views.architecture import Architecture, TowerChange, means
-from workbench.views.curves import Series
+from workbench.views.curves import Series, spaced
 from workbench.views.metrics import MetricLabel, metric_label
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ class MaskTimeline:
 
     def thinned(self, number: int) -> list[int]:
         """Indices of at most ``number`` evenly spaced snapshots, including the first and the last."""
-        places = np.linspace(0, len(self.sparsity) - 1, min(number, len(self.sparsity)))
-        found: list[int] = places.round().astype(int).tolist()
-        return found
+        return spaced(len(self.sparsity), number)
 
     def to_json(self) -> dict[str, Any]:
         """The ``over_time`` of ``runs show --architecture --over-time --json``."""
@@ -79,11 +77,7 @@ class MaskTimeline:
 
 
 def mask_timeline(snapshots: "Sequence[MaskSnapshot]") -> MaskTimeline:
-    """The timeline of one run's snapshots, ascending by step.
-
-    Raises:
-        ValueError: there are fewer than two snapshots.
-    """
+    """The timeline of one run's snapshots, ascending by step."""
     if len(snapshots) < 2:
         raise ValueError("masks do not change in this run: --recipe tinyclip-auto learns masks")
     steps = np.array([snapshot.step for snapshot in snapshots], dtype=np.int64)
@@ -198,11 +192,7 @@ def removed(snapshots: "Sequence[MaskSnapshot]") -> list[Removed]:
 
 
 def cut_at(snapshot: "MaskSnapshot", threshold: float) -> Architecture:
-    """The student after removing all parts whose P(z ≠ 0) is not above the threshold; at least one embedding channel.
-
-    Raises:
-        ValueError: the threshold is not between 0 and 1.
-    """
+    """The student after removing all parts whose P(z ≠ 0) is not above the threshold; at least a channel stays."""
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be a probability between 0 and 1 (got {threshold:g})")
     towers = {tower: TowerChange(mask.teacher, _shape(mask, threshold)) for tower, mask in snapshot.towers.items()}

@@ -16,7 +16,7 @@ from workbench.data.images import at_working_size
 from workbench.data.mixture import map_parts
 from workbench.embeddings import BadImage, InputSpec
 from workbench.files import write_failure
-from workbench.progress import announced
+from workbench.progress import progress
 
 Prepare = Literal["auto", "off", "pixels", "jpeg"]
 
@@ -144,7 +144,7 @@ def _make(stored: Dataset, kind: Kind, working_size: int, needed: CacheEstimate)
     def show(contents: Iterable[Content | BadImage]) -> Iterable[Content | BadImage]:
         if needed.time_s < WORTH_SHOWING_S:
             return contents
-        return announced(contents, len(stored), "preparing", f"{label}: {needed}")
+        return progress(contents, len(stored), "preparing", details=f"{label}: {needed}")
 
     return make_store(stored, kind, spec=label, num_bytes=needed.size_bytes, show=show)
 

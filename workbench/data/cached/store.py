@@ -29,7 +29,7 @@ from workbench.data.images import decode_image
 from workbench.data.unusable import ImageError, Reason
 from workbench.embeddings import InputSpec
 from workbench.files import new_file
-from workbench.progress import announced
+from workbench.progress import progress
 
 FORMAT = 1  # increase it when the files of the same data change
 IMAGES, TEXTS, INDEX, MANIFEST = "pictures.bin", "texts.bin", "index.bin", "store.json"
@@ -234,7 +234,7 @@ def _write_tokens(path: Path, store: Store, form: InputSpec) -> None:
     num_captions = store.manifest.num_captions
     captions: Iterator[str] = (caption for index in range(len(store)) for caption in store.text(index).captions)
     if num_captions >= MANY:
-        captions = announced(captions, num_captions, "tokenizing", store.manifest.spec, "captions")
+        captions = progress(captions, num_captions, "tokenizing", "captions", store.manifest.spec)
     with new_file(path) as temporary, temporary.open("wb") as file:
         while some := list(islice(captions, PER_CALL)):
             file.write(form.tokenize(some).numpy().astype(np.int32).tobytes())
