@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import typer
+from typer.main import get_command
 
-from workbench.cli.app import PANELS, app
+from workbench.cli.app import PANELS, app, loaded
 
 EXPANDED = "{}*?[]~$`!#"  # what a shell would read as more than itself
 REDIRECTION = re.compile(r"\s+>>?\s+\S+$")
@@ -26,7 +26,7 @@ def walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
         yield path, command
 
 
-COMMANDS = dict(walk(typer.main.get_command(app)))
+COMMANDS = dict(pair for name in get_command(app).commands for pair in walk(loaded(name), (name,)))
 
 
 def examples(path: tuple[str, ...]) -> list[str]:

@@ -3,60 +3,89 @@
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version as version_of
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
-from workbench.cli import (
-    bench,
-    calibrate,
-    catalogue,
-    dashboard,
-    data,
-    demo,
-    doctor,
-    evaluate,
-    export,
-    inherit,
-    report,
-    runs,
-    sweep,
-    teacher,
-    train,
-)
 from workbench.cli.completion import complete
 from workbench.errors import lossy_stderr, print_error, visible
+from workbench.files import FULL, DiskFullError, write_failure
 
-PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
-    "Start here": {"demo": demo.demo, "recipes": catalogue.recipes, "losses": catalogue.losses},
-    "Train and evaluate": {
-        "train": train.train,
-        "evaluate": evaluate.evaluate,
-        "calibrate": calibrate.calibrate,
-        "runs": runs.app,
-        "tui": dashboard.tui,
-        "notebook": dashboard.notebook,
+# By panel of the help: each command, where it is defined, and its summary.
+PANELS = {
+    "Start here": {
+        "demo": ("demo:demo", "Distill a small CLIP and compare it with one trained without a teacher."),
+        "recipes": ("catalogue:recipes", "List all recipes: steps, batch size, and the question each answers."),
+        "losses": (
+            "catalogue:losses",
+            "List all losses: equation, settings, published weight, and that weight at your batch size and width.",
+        ),
     },
-    "Studies": {"studies": catalogue.studies, "sweep": sweep.sweep, "report": report.report},
-    "Models": {"teacher": teacher.app, "inherit": inherit.inherit, "export": export.export},
-    "Data": {"data": data.app},
-    "This machine": {"doctor": doctor.doctor, "bench": bench.app},
+    "Train and evaluate": {
+        "train": ("train:train", "Train one student with the losses of a recipe."),
+        "evaluate": ("evaluate:evaluate", "Evaluate a model: retrieval, zero-shot, and agreement with its teacher."),
+        "calibrate": (
+            "calibrate:calibrate",
+            "Choose loss weights by their share of the gradient, and write them as a recipe.",
+        ),
+        "runs": ("runs:app", "See, compare, stop, resume and fork runs."),
+        "tui": (
+            "dashboard:tui",
+            "Open the dashboard: watch, understand and control runs. Quitting does not affect runs.",
+        ),
+        "notebook": ("dashboard:notebook", "Open JupyterLab on the bundled notebooks."),
+    },
+    "Studies": {
+        "studies": (
+            "catalogue:studies",
+            "List all studies: the question, the number of runs, and the answer if it has been run.",
+        ),
+        "sweep": ("sweep:sweep", "Run a study: every cell at several seeds, as a table with intervals."),
+        "report": ("report:report", "Report a study's results: tables with intervals, next to the paper's numbers."),
+    },
+    "Models": {
+        "teacher": ("teacher:app", "Train, import and cache teachers."),
+        "inherit": (
+            "inherit:inherit",
+            "Make a smaller model from a teacher's layers, heads and channels (TinyCLIP's weight inheritance).",
+        ),
+        "export": ("export:export", "Write a trained model for use elsewhere, without its training state."),
+    },
+    "Data": {"data": ("data:app", "Make, inspect and prepare data.")},
+    "This machine": {
+        "doctor": ("doctor:doctor", "Check this machine, and find problems of a run before training it."),
+        "bench": ("bench:app", "Measure speed and memory."),
+    },
 }
 
 
-class PanelOrder(TyperGroup):
-    """Lists commands in the order of their panels; by default Typer puts groups last."""
+class LazyGroup(TyperGroup):
+    """Imports a command's module when the command is used; --help needs none of them."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        del ctx
-        return [name for commands in PANELS.values() for name in commands]
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed and loaded(name), rest
+
+
+def loaded(name: str | None) -> Any:
+    """The command of this name, as an object of click."""
+    (target,) = (commands[name][0] for commands in PANELS.values() if name in commands)
+    module, _, attribute = target.partition(":")
+    found = getattr(import_module(f"workbench.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        return get_group(found)
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(found)
+    return get_command(alone)
 
 
 app = typer.Typer(
     name="workbench",
-    cls=PanelOrder,
+    cls=LazyGroup,
     help="Small-scale CLIP distillation: train, compare and understand, on a laptop or a GPU.",
     epilog="Start with: workbench demo",
     no_args_is_help=True,
@@ -67,9 +96,7 @@ app = typer.Typer(
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
-        from importlib.metadata import version
-
-        print(f"workbench {version('clip-distillation-workbench')}")
+        print(f"workbench {version_of('clip-distillation-workbench')}")
         raise typer.Exit
 
 
@@ -83,12 +110,13 @@ def workbench(
     del version
 
 
+def _listed() -> None:
+    """Stands for a command in the list of ``workbench --help``."""
+
+
 for panel, commands in PANELS.items():
-    for name, command in commands.items():
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, rich_help_panel=panel)
-        else:
-            app.command(name, rich_help_panel=panel)(command)
+    for name, (_, summary) in commands.items():
+        app.command(name, help=summary, rich_help_panel=panel)(_listed)
 
 
 def main() -> None:
@@ -117,8 +145,6 @@ def _run() -> None:
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        from workbench.files import FULL
-
         if os.environ.get("WORKBENCH_DEBUG") or (error.filename is None and error.errno not in FULL):
             raise
         sys.exit(_report_full(error) if error.errno in FULL else _report_path(error))
@@ -132,8 +158,6 @@ def _report_path(error: OSError) -> int:
 
 def _report_full(error: OSError) -> int:
     """Report a full disk, of a file or of the redirected output; returns the exit status."""
-    from workbench.files import DiskFullError, write_failure
-
     places = "choose another disk with --out, --runs or WORKBENCH_CACHE"
     if error.filename is None and not isinstance(error, DiskFullError):  # in most cases stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit fails again

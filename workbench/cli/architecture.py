@@ -1,21 +1,30 @@
 """Tables of an inherited architecture, for ``workbench runs show --architecture`` and ``workbench inherit``."""
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from pathlib import Path
+from typing import Annotated, Any, cast
 
 import typer
 
 from workbench.cli.completion import complete_run
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from workbench.cli.costs import Costs
-    from workbench.config.inheritance import Tower, WidthRule
-    from workbench.runs.directory import RunDirectory
-    from workbench.runs.snapshots import MaskSnapshot
-    from workbench.views.architecture import Architecture, OverlapByGroup, TowerChange
-    from workbench.views.masks import MaskTimeline
+from workbench.cli.costs import Costs, comparison_row, load_source, measure_costs
+from workbench.cli.options import write_figure
+from workbench.cli.output import print_line, print_rows
+from workbench.config.inheritance import TOWERS, Tower, WidthRule
+from workbench.figures.architecture import architecture_figure, mask_timeline_figure
+from workbench.runs.directory import RunDirectory, find_run
+from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
+from workbench.views.architecture import (
+    Architecture,
+    OverlapByGroup,
+    TowerChange,
+    architecture,
+    means,
+    overlap_of_runs,
+    overlaps_to_json,
+    pick,
+)
+from workbench.views.masks import MaskTimeline, mask_timeline
 
 NUM_SHOWN = 12  # snapshots; --json has all
 RULES = ("leading", "magnitude")
@@ -69,20 +78,13 @@ def architecture_options(architecture: bool, given: ArchitectureOptions) -> Arch
 
 
 def show_architecture(
-    run: "RunDirectory", options: ArchitectureOptions, figure: "Path | None", runs_dir: "Path", *, prints: bool
+    run: RunDirectory, options: ArchitectureOptions, figure: Path | None, runs_dir: Path, *, prints: bool
 ) -> dict[str, Any]:
     """The run's inherited architecture as a JSON document; also drawn to ``figure`` and printed if asked for.
 
     Raises:
         ValueError: the run inherits nothing, the stage does not exist, or it cannot be compared or drawn.
     """
-    from workbench.cli.options import write_figure
-    from workbench.cli.output import print_line
-    from workbench.figures.architecture import architecture_figure, mask_timeline_figure
-    from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
-    from workbench.views.architecture import architecture, overlaps_to_json, pick
-    from workbench.views.masks import mask_timeline
-
     masks = read_snapshot_history(run, MaskSnapshot)
     if masks.num_skipped and not masks.found:
         raise ValueError(f"the {masks.num_skipped} snapshots of masks in {run.snapshots} are damaged")
@@ -116,11 +118,8 @@ def show_architecture(
     }
 
 
-def print_architecture(view: "Architecture", costs: "Costs | None" = None) -> None:
+def print_architecture(view: Architecture, costs: Costs | None = None) -> None:
     """Print both towers of teacher and student: shape, costs if known, and what each layer kept."""
-    from workbench.cli.output import print_line, print_rows
-    from workbench.config.inheritance import TOWERS
-
     for tower in TOWERS:
         change = view.towers.get(tower)
         rows = (_shape_rows(change) if change else []) + (costs.rows(tower) if costs else [])
@@ -133,11 +132,8 @@ def print_architecture(view: "Architecture", costs: "Costs | None" = None) -> No
             print_rows(["layer", "heads", "", "FFN", ""], _layer_rows(change))
 
 
-def _shape_rows(change: "TowerChange") -> list[list[str]]:
+def _shape_rows(change: TowerChange) -> list[list[str]]:
     """Rows of a tower's shape, as in TinyCLIP's table 9; heads and FFN are means over the teacher's layers."""
-    from workbench.cli.costs import comparison_row
-    from workbench.views.architecture import means
-
     teacher, student = means(change.teacher), means(change.student)
     return [
         comparison_row("layers", change.teacher.num_layers, change.num_layers),
@@ -148,7 +144,7 @@ def _shape_rows(change: "TowerChange") -> list[list[str]]:
     ]
 
 
-def _layer_rows(change: "TowerChange") -> list[list[str]]:
+def _layer_rows(change: TowerChange) -> list[list[str]]:
     teacher, student, remains = change.teacher, change.student, change.kept_shares
     heads = zip(student.heads, teacher.heads, remains.heads_K, strict=True)
     channels = zip(student.channels, teacher.channels, remains.channels_K, strict=True)
@@ -160,9 +156,7 @@ def _layer_rows(change: "TowerChange") -> list[list[str]]:
     return [[str(layer), *both[2 * layer], *both[2 * layer + 1]] for layer in range(teacher.num_layers)]
 
 
-def _print_masks(snapshot: "MaskSnapshot") -> None:
-    from workbench.cli.output import print_line
-
+def _print_masks(snapshot: MaskSnapshot) -> None:
     where = f"stage {snapshot.stage + 1}, step {snapshot.step:,}"
     if snapshot.learning:
         print_line(
@@ -172,18 +166,11 @@ def _print_masks(snapshot: "MaskSnapshot") -> None:
         print_line(f"{where}: {snapshot.sparsity:.1%} of the teacher's attention and FFN weights are removed")
 
 
-def _overlaps(
-    run: "RunDirectory", snapshot: "MaskSnapshot", against: str, runs_dir: "Path"
-) -> "dict[Tower, OverlapByGroup]":
+def _overlaps(run: RunDirectory, snapshot: MaskSnapshot, against: str, runs_dir: Path) -> dict[Tower, OverlapByGroup]:
     """Overlap of the kept units with those of another run or a rule; empty if neither is given."""
-    from workbench.runs.directory import find_run
-    from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
-    from workbench.views.architecture import overlap_of_runs, pick
-
     if not against:
         return {}
     if against in RULES:
-        from workbench.cli.costs import load_source
         from workbench.inheritance.manual import overlaps_with_rule
 
         return overlaps_with_rule(load_source(run, runs_dir), snapshot, cast("WidthRule", against))
@@ -194,9 +181,7 @@ def _overlaps(
         raise ValueError(f"--against {against}: {error}") from None
 
 
-def _print_overlaps(overlaps: "dict[Tower, OverlapByGroup]", against: str) -> None:
-    from workbench.cli.output import print_line, print_rows
-
+def _print_overlaps(overlaps: dict[Tower, OverlapByGroup], against: str) -> None:
     if not overlaps:
         return
     rows = [
@@ -208,9 +193,7 @@ def _print_overlaps(overlaps: "dict[Tower, OverlapByGroup]", against: str) -> No
     print_rows(["", "", "shared", "by chance"], rows, num_words=2)
 
 
-def _print_timeline(timeline: "MaskTimeline | None") -> None:
-    from workbench.cli.output import print_line, print_rows
-
+def _print_timeline(timeline: MaskTimeline | None) -> None:
     if timeline is None:
         return
     indices = timeline.thinned(NUM_SHOWN)
@@ -230,8 +213,7 @@ def _print_timeline(timeline: "MaskTimeline | None") -> None:
         print_line(f"{len(indices)} of {len(timeline.steps)} snapshots; all, layer by layer, with --json or --figure")
 
 
-def _costs(run: "RunDirectory", snapshot: "MaskSnapshot", runs_dir: "Path") -> "Costs":
-    from workbench.cli.costs import load_source, measure_costs
+def _costs(run: RunDirectory, snapshot: MaskSnapshot, runs_dir: Path) -> Costs:
     from workbench.inheritance.report import student_at
     from workbench.models.spec import load_model
 

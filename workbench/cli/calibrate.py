@@ -4,8 +4,9 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -22,11 +23,14 @@ from workbench.cli.options import (
     check_free,
     writing,
 )
+from workbench.cli.output import print_json, print_line, print_rows
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_recipe, merge, parse_override
 from workbench.errors import print_error
-
-if TYPE_CHECKING:
-    from workbench.config.run import RunConfig
-    from workbench.preflight.calibrate import Calibration, WeightedShare
+from workbench.files import resolved, write_atomically
+from workbench.preflight.calibrate import Calibration, WeightedShare, shares_of
+from workbench.preflight.calibrate import calibrate as propose
+from workbench.preflight.precheck import check_config
 
 
 def calibrate(
@@ -61,12 +65,6 @@ def calibrate(
 
         workbench calibrate --recipe clip-kd --share clip=0.5 --share fd=0.3 --out mine.toml
     """
-    from workbench.cli.output import print_json, print_line
-    from workbench.config.toml import load_recipe
-    from workbench.preflight.calibrate import calibrate as propose
-    from workbench.preflight.calibrate import shares_of
-    from workbench.preflight.precheck import check_config
-
     config = load_recipe(recipe, overrides, seed=seed)
     chosen = dict(_parse_share(share) for share in shares or [])
     file = out or Path(f"{Path(recipe).name.removesuffix('.toml')}-calibrated.toml")
@@ -83,10 +81,8 @@ def calibrate(
     print_line(f"written to {file}; train with: workbench train --recipe {shlex.quote(str(file))}")
 
 
-def calibrated(config: "RunConfig", runs: Path) -> "RunConfig":
+def calibrated(config: RunConfig, runs: Path) -> RunConfig:
     """The config with weights that give all losses equal shares of the gradient; printed to stderr."""
-    from workbench.preflight.calibrate import calibrate as propose
-
     calibration = propose(config, runs_dir=runs)
     weights = ", ".join(f"{loss.name} {loss.proposed.weight:g}" for loss in calibration.losses)
     print_error(f"calibrated to equal shares of the gradient: {weights}")
@@ -107,11 +103,8 @@ def _check_free(file: Path) -> None:
     check_free(file, OUT_FILE)
 
 
-def _recipe_table(calibration: "Calibration", recipe: str, overrides: list[str], file: Path) -> dict[str, Any]:
+def _recipe_table(calibration: Calibration, recipe: str, overrides: list[str], file: Path) -> dict[str, Any]:
     """A recipe that extends the original with the ``--set`` overrides and the proposed weights."""
-    from workbench.config.toml import merge, parse_override
-    from workbench.files import resolved
-
     is_file = recipe.endswith(".toml")
     # "extends" is relative to the new file, not to the current folder.
     parent = os.path.relpath(resolved(Path(recipe)), resolved(file).parent) if is_file else recipe
@@ -131,22 +124,16 @@ def _recipe_table(calibration: "Calibration", recipe: str, overrides: list[str],
 def _write(file: Path, table: Mapping[str, Any]) -> None:
     import tomli_w
 
-    from workbench.files import write_atomically
-
     command = " ".join(shlex.join(["workbench", *sys.argv[1:]]).split())  # on one line: it becomes a TOML comment
     with writing(file, OUT_FILE):
         write_atomically(file, f"{MADE_BY} {command}\n{tomli_w.dumps(table)}")
 
 
-def _document(calibration: "Calibration") -> dict[str, Any]:
-    from dataclasses import asdict
-
+def _document(calibration: Calibration) -> dict[str, Any]:
     return {"losses": [asdict(loss) for loss in calibration.losses]}
 
 
-def _print_table(calibration: "Calibration") -> None:
-    from workbench.cli.output import print_line, print_rows
-
+def _print_table(calibration: Calibration) -> None:
     rows = [
         [loss.name, f"{loss.norm:.3g}", *_cells(loss.published), *_cells(loss.recipe), *_cells(loss.proposed)]
         for loss in calibration.losses
@@ -155,5 +142,5 @@ def _print_table(calibration: "Calibration") -> None:
     print_line("gradient: norm at weight 1; weights as applied at this batch size and width")
 
 
-def _cells(weighed: "WeightedShare | None") -> list[str]:
+def _cells(weighed: WeightedShare | None) -> list[str]:
     return [f"{weighed.weight:.4g}", f"{weighed.share:.1%}"] if weighed else ["\N{EN DASH}"] * 2

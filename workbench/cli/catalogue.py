@@ -1,10 +1,16 @@
 """``workbench losses``, ``recipes`` and ``studies``: lists of what is available."""
 
+from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+from workbench.cli.output import print_json, print_line, print_rows, print_wrapped
+from workbench.config.toml import load_recipe
+from workbench.config.toml import recipes as all_recipes
+from workbench.report.results import answered
+from workbench.runs.studies import find_study, known_studies
 
 if TYPE_CHECKING:
     from workbench.losses.base import Loss
@@ -23,8 +29,7 @@ def losses(
 
         workbench losses --batch 256 --dim 128
     """
-    from workbench.cli.output import print_json, print_line, print_rows, print_wrapped
-    from workbench.losses import LOSSES
+    from workbench.losses import LOSSES  # imports torch
 
     documents = [document for loss in LOSSES.values() for document in _documents(loss, batch, dim)]
     if json:
@@ -68,8 +73,6 @@ def _documents(loss: "type[Loss]", batch: int, dim: int) -> list[dict[str, Any]]
 
 def _settings(loss: "type[Loss]") -> dict[str, Any]:
     """The loss's settings with their defaults, without the convention."""
-    from inspect import signature
-
     # The constructor's parameters are the settings.
     return {name: p.default for name, p in signature(loss).parameters.items() if name != "convention"}
 
@@ -87,10 +90,6 @@ def recipes(json: Json = False) -> None:
 
         workbench train --recipe fd --steps 100
     """
-    from workbench.cli.output import print_json, print_rows
-    from workbench.config.toml import load_recipe
-    from workbench.config.toml import recipes as all_recipes
-
     configs = {name: load_recipe(name) for name in sorted(all_recipes())}
     if json:
         documents = [
@@ -119,10 +118,6 @@ def studies(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
 
         workbench report icl_weight
     """
-    from workbench.cli.output import print_json, print_line, print_rows
-    from workbench.report.results import answered
-    from workbench.runs.studies import find_study, known_studies
-
     found = [find_study(name, runs).study for name in known_studies(runs)]
     answers = answered()
     if json:

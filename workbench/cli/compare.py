@@ -1,18 +1,29 @@
 """``workbench runs compare``: settings and metrics of several runs, with differences to the first."""
 
 import string
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from workbench.cli.completion import complete_run
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
+from workbench.cli.output import console, indented, print_json, print_line, print_rows
+from workbench.config.toml import read_toml
 from workbench.errors import visible
-from workbench.views.comparison import NOTHING, setting_text
-
-if TYPE_CHECKING:
-    from workbench.runs.directory import RunDirectory
-    from workbench.views.comparison import ComparedRun, Comparison, MetricRow, SplitRows
+from workbench.events import EvalDone
+from workbench.runs.directory import RunDirectory, find_run
+from workbench.runs.liveness import run_status
+from workbench.runs.log import forked_from, read_history
+from workbench.views.comparison import (
+    NOTHING,
+    ComparedRun,
+    Comparison,
+    Evaluated,
+    MetricRow,
+    SplitRows,
+    compare_runs,
+    setting_text,
+)
 
 MOST_COLUMNS = 3  # runs that fit next to each other in 80 columns; more become rows
 
@@ -35,10 +46,6 @@ def compare(
 
         workbench runs compare one two three four --json
     """
-    from workbench.cli.output import indented, print_json, print_line
-    from workbench.runs.directory import find_run
-    from workbench.views.comparison import compare_runs
-
     # A damaged run must not keep the others from being compared.
     directories, compared, unreadable = [], [], {}
     for directory in [find_run(runs, name) for name in names]:
@@ -65,12 +72,7 @@ def compare(
         _print_caution(comparison)
 
 
-def _compared(directory: "RunDirectory") -> "ComparedRun":
-    from workbench.config.toml import read_toml
-    from workbench.events import EvalDone
-    from workbench.runs.log import read_history
-    from workbench.views.comparison import ComparedRun, Evaluated
-
+def _compared(directory: RunDirectory) -> ComparedRun:
     last = {event.split: event for event in read_history(directory, (EvalDone,)).events if isinstance(event, EvalDone)}
     evaluations = {
         split: Evaluated(event.step, event.num_pairs, event.metrics, event.errors) for split, event in last.items()
@@ -78,10 +80,7 @@ def _compared(directory: "RunDirectory") -> "ComparedRun":
     return ComparedRun(directory.id, read_toml(directory.config_file), evaluations)
 
 
-def _about(directory: "RunDirectory") -> dict[str, Any]:
-    from workbench.runs.liveness import run_status
-    from workbench.runs.log import forked_from
-
+def _about(directory: RunDirectory) -> dict[str, Any]:
     status, forked = run_status(directory), forked_from(directory)
     origin = {"parent": forked.parent, "step": forked.parent_step} if forked else None
     return {
@@ -100,9 +99,7 @@ def _letter(number: int) -> str:
     return string.ascii_uppercase[index] + (str(turn + 1) if turn else "")
 
 
-def _print_runs(letters: list[str], directories: list["RunDirectory"]) -> None:
-    from workbench.cli.output import print_line
-
+def _print_runs(letters: list[str], directories: list[RunDirectory]) -> None:
     for letter, directory in zip(letters, directories, strict=True):
         about = _about(directory)
         origin = about["forked_from"]
@@ -110,9 +107,7 @@ def _print_runs(letters: list[str], directories: list["RunDirectory"]) -> None:
         print_line(f"{letter}  {about['id']}: {about['state']} at step {about['step']} of {about['num_steps']}{tail}")
 
 
-def _print_settings(letters: list[str], comparison: "Comparison", every: bool) -> None:
-    from workbench.cli.output import print_line
-
+def _print_settings(letters: list[str], comparison: Comparison, every: bool) -> None:
     shared = [setting for setting in comparison.settings if not setting.differs]
     shown = [("differ", comparison.differing), *([("are the same", shared)] if every else [])]
     for kind, settings in shown:
@@ -125,10 +120,8 @@ def _print_settings(letters: list[str], comparison: "Comparison", every: bool) -
         print_line("\nno setting differs")
 
 
-def _print_metrics(letters: list[str], split: "SplitRows") -> None:
+def _print_metrics(letters: list[str], split: SplitRows) -> None:
     """Print each run's value and its difference to the first run: as a column for two runs, else below the value."""
-    from workbench.cli.output import print_line, print_rows
-
     steps = sorted({step for step in split.steps if step is not None})
     every = ", ".join(NOTHING if step is None else str(step) for step in split.steps)
     when = f"step {steps[0]}" if len(steps) == 1 else f"steps {every}"
@@ -146,7 +139,7 @@ def _print_metrics(letters: list[str], split: "SplitRows") -> None:
     _print_columns(letters, columns, title)
 
 
-def _cells(row: "MetricRow") -> tuple[list[str], list[str]]:
+def _cells(row: MetricRow) -> tuple[list[str], list[str]]:
     """Each run's value, and its difference to the first run's."""
     return (
         [_number(row, value, error) for value, error in zip(row.values, row.errors, strict=True)],
@@ -157,15 +150,13 @@ def _cells(row: "MetricRow") -> tuple[list[str], list[str]]:
     )
 
 
-def _number(row: "MetricRow", value: float | None, error: float | None, *, signed: bool = False) -> str:
+def _number(row: MetricRow, value: float | None, error: float | None, *, signed: bool = False) -> str:
     text = row.metric.number(value, signed=signed)
     return text if value is None or error is None else f"{text} ± {row.metric.number(error)}"
 
 
 def _print_columns(letters: list[str], columns: list[Column], title: str) -> None:
     """Print a column per run, or for many runs a row per run, in as many tables as the width needs."""
-    from workbench.cli.output import console, print_line, print_rows
-
     print_line("")
     if len(letters) <= MOST_COLUMNS:
         print_rows([title, *letters], [[heading, *cells] for heading, cells in columns], lines=True)
@@ -193,9 +184,7 @@ def _pieces(columns: list[Column], width: int) -> list[list[Column]]:
     return pieces
 
 
-def _print_caution(comparison: "Comparison") -> None:
-    from workbench.cli.output import print_line
-
+def _print_caution(comparison: Comparison) -> None:
     if any(not split.same_pairs for split in comparison.splits):
         print_line("\nnot all runs were evaluated on the same pairs, which also affects the differences")
     print_line(

@@ -1,15 +1,22 @@
 """``workbench runs pause | continue | checkpoint | set | fork``: commands to a running run, and forks."""
 
+from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from workbench.cli.export_logs import LogTo, check_tools
 from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Run, RunsDir, Trust
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from workbench.cli.output import print_json, print_line
+from workbench.cli.train import follow, start_detached_run
+from workbench.config.toml import check_changes, load_run_config, split_override
+from workbench.engine.fork import Fork, plan_fork, start_fork
+from workbench.preflight.precheck import check_config
+from workbench.process import check_single_process
+from workbench.runs.checkpoints import CheckpointRemovedError
+from workbench.runs.directory import check_can_create, find_run
+from workbench.runs.liveness import send_command
 
 
 def pause(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
@@ -68,20 +75,13 @@ def set_(
 
         workbench runs set fd-long loss.fd.weight=500 loss.clip.weight=0.5
     """
-    from workbench.config.toml import check_changes, load_run_config, split_override
-    from workbench.runs.directory import find_run
-
     # Checked here too: the run itself could only report a bad value in its log.
     settings = dict(split_override(change) for change in changes)
     check_changes(load_run_config(find_run(runs, run).config_file), settings)
     _send(runs, run, json, "set", f"applies {', '.join(changes)} from its next step on", settings)
 
 
-def _send(runs: "Path", run: str, json: bool, kind: str, outcome: str, arguments: dict[str, Any] | None = None) -> None:
-    from workbench.cli.output import print_json, print_line
-    from workbench.runs.directory import find_run
-    from workbench.runs.liveness import send_command
-
+def _send(runs: Path, run: str, json: bool, kind: str, outcome: str, arguments: dict[str, Any] | None = None) -> None:
     directory = find_run(runs, run)
     send_command(directory, kind, **(arguments or {}))
     if json:
@@ -118,13 +118,6 @@ def fork(
 
         workbench runs fork clip-kd-s0-1122-1405 --steps 160 --name longer
     """
-    from workbench.cli.train import follow, start_detached_run
-    from workbench.engine.fork import Fork, plan_fork, start_fork
-    from workbench.preflight.precheck import check_config
-    from workbench.process import check_single_process
-    from workbench.runs.checkpoints import CheckpointRemovedError
-    from workbench.runs.directory import check_can_create, find_run
-
     check_single_process()
     check_tools(log_to)
     parent = find_run(runs, run)

@@ -1,16 +1,16 @@
 """Costs of a teacher and its student: parameters, multiply-accumulates and latency, per tower."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.config.inheritance import TOWERS, Tower
+from workbench.config.toml import load_run_config
+from workbench.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from workbench.inheritance.report import Latency, TowerReport
     from workbench.models.clip import Clip
-    from workbench.runs.directory import RunDirectory
 
 SIDES = ("teacher", "student")
 
@@ -65,13 +65,12 @@ def measure_costs(teacher: "Clip", student: "Clip") -> Costs:
     return Costs(describe_both(teacher, student).reports, latencies)
 
 
-def load_source(run: "RunDirectory", runs_dir: "Path") -> "Clip":
+def load_source(run: RunDirectory, runs_dir: Path) -> "Clip":
     """The model that a run's student inherits from.
 
     Raises:
         ValueError: the model no longer exists.
     """
-    from workbench.config.toml import load_run_config
     from workbench.models.spec import load_model
 
     config = load_run_config(run.config_file)

@@ -2,16 +2,22 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from workbench.cli.completion import complete_run_or_study
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
-
-if TYPE_CHECKING:
-    from workbench.runs.directory import RunDirectory
-    from workbench.tui.home.board import Board, Row
+from workbench.cli.output import indented, print_json, print_line, print_rows
+from workbench.errors import unknown, visible
+from workbench.notebook.launch import bundled_notebooks, check_jupyterlab, copy_notebooks, free_port, start
+from workbench.runs.directory import RunDirectory, find_run, list_runs
+from workbench.runs.studies import studies_with_runs
+from workbench.tui.app import show
+from workbench.tui.home.board import Board, Row
+from workbench.tui.home.table import cell_texts, headline, ordered
+from workbench.tui.preferences import Preferences
+from workbench.views.metrics import metric_label
 
 ONCE_S = 3600.0  # time limit of a poll: long enough to read every log to its end
 
@@ -52,17 +58,12 @@ def tui(
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ValueError("the dashboard needs a terminal; for logs and pipes, use workbench tui --once")
-    from workbench.tui.app import show
 
     show(chosen.path.parent if chosen else runs, chosen, study)
 
 
-def _find(runs: Path, name: str) -> "tuple[RunDirectory | None, str]":
+def _find(runs: Path, name: str) -> tuple[RunDirectory | None, str]:
     """The run with this name or path, else the name of a study with runs."""
-    from workbench.errors import unknown
-    from workbench.runs.directory import find_run, list_runs
-    from workbench.runs.studies import studies_with_runs
-
     try:
         return find_run(runs, name), ""
     except ValueError:
@@ -76,13 +77,6 @@ def _find(runs: Path, name: str) -> "tuple[RunDirectory | None, str]":
 
 def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> None:
     """Print the dashboard's table of runs."""
-    from workbench.cli.output import indented, print_json, print_line, print_rows
-    from workbench.errors import visible
-    from workbench.tui.home.board import Board
-    from workbench.tui.home.table import headline, ordered
-    from workbench.tui.preferences import Preferences
-    from workbench.views.metrics import metric_label
-
     board, memory = Board(runs), Preferences()
     while board.poll(ONCE_S):  # True while logs are left to read
         pass
@@ -103,9 +97,7 @@ def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> Non
             print_line(f"{visible(row.run.id)}: {indented(row.problem)}")
 
 
-def _lines(board: "Board", memory: Any, rows: "list[Row]") -> list[list[str]]:
-    from workbench.tui.home.table import cell_texts, headline
-
+def _lines(board: Board, memory: Any, rows: list[Row]) -> list[list[str]]:
     metric = headline(board, memory)
     shown = [cell_texts(row, metric) for row in rows]
     for row, one in zip(rows, shown, strict=True):
@@ -114,7 +106,7 @@ def _lines(board: "Board", memory: Any, rows: "list[Row]") -> list[list[str]]:
     return [[one[key][0].strip() for key in ("name", "state", "progress", "left", "metric", "loss")] for one in shown]
 
 
-def _document(row: "Row") -> dict[str, Any]:
+def _document(row: Row) -> dict[str, Any]:
     status = row.status
     return {
         "id": row.run.id,
@@ -153,9 +145,6 @@ def notebook(
 
         workbench notebook --copy ~/clip/notebooks --no-browser
     """
-    from workbench.cli.output import print_line
-    from workbench.notebook.launch import bundled_notebooks, check_jupyterlab, copy_notebooks, free_port, start
-
     check_jupyterlab()
     folder = copy.expanduser()
     new = copy_notebooks(folder)

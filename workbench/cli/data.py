@@ -4,23 +4,27 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from workbench.cli.completion import complete_data
 from workbench.cli.options import Json, SkipBadShards, writing
-from workbench.cli.output import print_line, print_rows
+from workbench.cli.output import print_json, print_line, print_rows
 from workbench.cli.prepare import prepare
-
-if TYPE_CHECKING:
-    from workbench.data.check import Report
+from workbench.data.check import Report
+from workbench.data.check import check as check_data
+from workbench.data.contact_sheet import write_sheet
+from workbench.data.samples.registry import check_drawable, draw_shards, sample_set
+from workbench.data.samples.write import num_pairs_in
+from workbench.data.spec import open_dataset
+from workbench.data.unusable import RefusedError
 
 NUM_CLASSES = 10  # classes shown from each end of a long list
 LONGEST = 100  # characters shown of a caption
 
 
-def print_report(report: "Report") -> None:
+def print_report(report: Report) -> None:
     """Print tables of captions, images and classes, and the problems found."""
     document = report.to_document()
     images, duplicates = document["pictures"], document["duplicate_captions"]
@@ -111,10 +115,6 @@ def samples(
 
         workbench data samples emoji --out emoji
     """
-    from workbench.cli.output import print_json, print_line
-    from workbench.data.samples.registry import check_drawable, draw_shards, sample_set
-    from workbench.data.samples.write import num_pairs_in
-
     splits = split or list(sample_set(name).default_pairs)
     for one in splits:  # all checks first, so that an error leaves no splits behind
         check_drawable(name, one, num_pairs, out / one)
@@ -164,12 +164,6 @@ def check(
 
         workbench data check "pairs/{0000..0009}.tar" --skip-bad-shards
     """
-    from workbench.cli.output import print_json, print_line
-    from workbench.data.check import check as check_data
-    from workbench.data.contact_sheet import write_sheet
-    from workbench.data.spec import open_dataset
-    from workbench.data.unusable import RefusedError
-
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise ValueError(f"--sheet {sheet}: the file name must end in .png")
     try:

@@ -6,6 +6,13 @@ import typer
 
 from workbench.cli.completion import complete_recipe
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Steps
+from workbench.cli.output import console, errors, print_json, print_line, print_rows
+from workbench.cli.progress import interruptible, show
+from workbench.config.toml import load_recipe
+from workbench.preflight.precheck import check_configs
+from workbench.process import check_single_process
+from workbench.views.metrics import metric_label
+from workbench.views.results import results_view
 
 if TYPE_CHECKING:
     from workbench.demo import Demo
@@ -59,12 +66,6 @@ def demo(
 
         workbench demo --recipe crd --recipe fd --recipe icl
     """
-    from workbench.cli.output import errors, print_json
-    from workbench.cli.progress import interruptible, show
-    from workbench.config.toml import load_recipe
-    from workbench.preflight.precheck import check_configs
-    from workbench.process import check_single_process
-
     check_single_process()
     chosen = tuple(dict.fromkeys(recipes or ["clip-kd"]))
     check_configs([load_recipe(recipe, steps=steps) for recipe in chosen], runs)
@@ -96,9 +97,6 @@ def demo(
 
 
 def _print_results(tour: "Demo") -> None:
-    from workbench.cli.output import console, print_rows
-    from workbench.views.results import results_view
-
     view = results_view(tour.rows)
     by_name = {column.name: column for column in view.columns}
     gains = tour.gains(tour.recipes[0])
@@ -121,10 +119,6 @@ def _print_results(tour: "Demo") -> None:
 
 def _print_gains(tour: "Demo") -> None:
     """A table per metric with a row per recipe: its score, and its gain over the baseline."""
-    from workbench.cli.output import print_line, print_rows
-    from workbench.views.metrics import metric_label
-    from workbench.views.results import results_view
-
     view = results_view(tour.rows)
     gains = {recipe: tour.gains(recipe) for recipe in tour.recipes}
     for column in (metric_label(name) for name in GAINED):
@@ -141,9 +135,6 @@ def _print_gains(tour: "Demo") -> None:
 
 
 def _print_legend(tour: "Demo") -> None:
-    from workbench.cli.output import print_line
-    from workbench.views.metrics import metric_label
-
     labels = [metric_label(name) for name in ("zero_shot_top1", *GAINED) if name in tour.chance]
     chance = ", ".join(f"{label.title} {label.number(tour.chance[label.name])}" for label in labels)
     print_line(f"Chance: {chance}.")

@@ -7,6 +7,10 @@ import typer
 
 from workbench.cli.completion import complete_recipe
 from workbench.cli.options import DEFAULT_RUNS, RECIPE_HELP, Json, Overrides, RunsDir, Trust
+from workbench.cli.output import print_json, print_line, print_rows, print_step
+from workbench.config.toml import load_recipe
+from workbench.preflight.precheck import check_config
+from workbench.progress import phase
 
 if TYPE_CHECKING:
     from workbench.preflight.doctor import Diagnosis
@@ -46,8 +50,6 @@ def doctor(
 
         workbench doctor --recipe clip-kd --set data.train=pairs.csv --json
     """
-    from workbench.cli.output import print_json
-
     diagnosis = _examine(recipe, overrides, runs, max_time_s)
     if json:
         print_json({"recipe": recipe} | diagnosis.to_json())
@@ -64,24 +66,18 @@ def _examine(recipe: str | None, overrides: list[str] | None, runs: Path, max_ti
         from workbench.preflight.doctor import examine_machine
 
         return examine_machine(runs)
-    from workbench.config.toml import load_recipe
-    from workbench.preflight.precheck import check_config
 
     config = load_recipe(recipe, overrides)
-    from workbench.progress import phase
 
     check_config(config, runs)
 
     with phase("loading PyTorch"):
-        from workbench.cli.output import print_step
         from workbench.preflight.doctor import examine_run
 
     return examine_run(config, runs, print_step, max_time_s)
 
 
 def _print(diagnosis: "Diagnosis") -> None:
-    from workbench.cli.output import print_line, print_rows
-
     print_line(_versions(diagnosis.machine))
     rows = []
     for finding in diagnosis.findings:

@@ -6,6 +6,9 @@ import typer
 
 from workbench.cli.completion import complete_data, complete_source
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
+from workbench.cli.output import print_json, print_line, print_metrics
+from workbench.preflight.precheck import check_measurement
+from workbench.progress import phase
 
 
 def evaluate(
@@ -53,10 +56,6 @@ def evaluate(
 
         workbench evaluate sample:scenes --data samples:scenes/test --pairs 500
     """
-    from workbench.cli.output import print_json, print_line, print_metrics
-    from workbench.preflight.precheck import check_measurement
-    from workbench.progress import phase
-
     check_measurement(source, data, runs)
     with phase("loading PyTorch"):
         from workbench.engine.remeasure import remeasure

@@ -7,7 +7,10 @@ import typer
 
 from workbench.cli.completion import complete_format, complete_source
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, check_free, writing
+from workbench.cli.output import errors, print_json, print_line, print_rows
 from workbench.errors import print_error
+from workbench.models.export.formats import check_format
+from workbench.models.names import check_source, find_folder
 
 if TYPE_CHECKING:
     from workbench.models.export.write import Exported
@@ -45,10 +48,6 @@ def export(
 
         workbench export runs/ID/checkpoints/step-00000600 --format open_clip --half --out student
     """
-    from workbench.cli.output import errors, print_json
-    from workbench.models.export.formats import check_format
-    from workbench.models.names import check_source, find_folder
-
     check_format(format, half=half)
     check_free(out)
     check_source(source, runs)
@@ -80,8 +79,6 @@ def export(
 
 
 def _print(source: str, format: str, before_mb: float | None, num_params: int, exported: "Exported") -> None:
-    from workbench.cli.output import print_line, print_rows
-
     print_rows(["file", "MB"], [[name, f"{size / 1e6:,.3f}"] for name, size in exported.sizes.items()])
     before = "" if before_mb is None else f" ({source}: {before_mb:,.3f} MB)"
     print_line(f"{exported.folder}: {exported.size_mb:,.3f} MB{before}; {num_params:,} parameters")

@@ -4,17 +4,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from workbench.adapters.export import TOOLS, check_tool, export_command, open_sink, start_export
+from workbench.adapters.export import export as copy
 from workbench.cli.completion import complete_tool
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir
-from workbench.errors import print_error
-
-if TYPE_CHECKING:
-    from workbench.runs.directory import RunDirectory
-
+from workbench.cli.output import errors, print_json, print_line
+from workbench.errors import print_error, reason
+from workbench.runs.directory import RunDirectory, find_run
 
 OUTCOME_WAIT_S = 10.0
 NICENESS = 10
@@ -32,8 +32,6 @@ LogTo = Annotated[
 
 def check_tools(tools: list[str] | None) -> None:
     """Refuse a tool that is unknown or not installed, before training starts."""
-    from workbench.adapters.export import check_tool
-
     for tool in tools or []:
         check_tool(tool)
 
@@ -63,11 +61,6 @@ def export(
 
         workbench runs export clip-kd-s0-1122-1405 --to wandb --follow
     """
-    from workbench.adapters.export import TOOLS, check_tool, export_command, open_sink
-    from workbench.adapters.export import export as copy
-    from workbench.cli.output import errors, print_json, print_line
-    from workbench.runs.directory import find_run
-
     directory = find_run(runs, run)
     check_tool(tool)
     if follow:
@@ -90,18 +83,14 @@ def export(
 
 
 def _failure(tool: str, error: Exception) -> str:
-    from workbench.errors import reason
-
     if isinstance(error, OSError) and error.strerror:
         return f"{tool} failed: {error.strerror}" + (f": {error.filename}" if error.filename else "")
     return f"{tool} failed: {reason(error)}"
 
 
 @contextmanager
-def logging_to(directory: "RunDirectory", tools: list[str] | None) -> Iterator[None]:
+def logging_to(directory: RunDirectory, tools: list[str] | None) -> Iterator[None]:
     """While the run trains, export processes follow it; their results are printed to stderr at the end."""
-    from workbench.adapters.export import start_export
-
     copies = []
     for tool in dict.fromkeys(tools or []):
         try:
@@ -113,7 +102,7 @@ def logging_to(directory: "RunDirectory", tools: list[str] | None) -> Iterator[N
         yield
     except typer.Exit as exit_:
         code = exit_
-    for copy in copies:
-        print_error(copy.outcome(OUTCOME_WAIT_S))
+    for process in copies:
+        print_error(process.outcome(OUTCOME_WAIT_S))
     if code:
         raise code

@@ -6,12 +6,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.cli.architecture import print_architecture
 from workbench.cli.completion import complete_model
-from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, check_free, writing
+from workbench.cli.costs import describe_both
+from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, check_free, write_figure, writing
+from workbench.cli.output import print_json, print_line
+from workbench.cli.progress import show
+from workbench.config.inheritance import TOWERS, Plan
+from workbench.config.run import RunConfig
+from workbench.config.toml import merge, parse_override
+from workbench.documents import Table
+from workbench.engine.learn_masks import MaskLearning, masks_config
+from workbench.figures.architecture import architecture_figure
+from workbench.figures.style import check_suffix
+from workbench.files import new_folder
+from workbench.models.names import check_model
+from workbench.preflight.precheck import check_config
+from workbench.views.architecture import architecture
 
 if TYPE_CHECKING:
-    from workbench.config.inheritance import Plan
-    from workbench.documents import Table
     from workbench.inheritance.inheritance_map import InheritanceMap
     from workbench.models.clip import Clip
 
@@ -72,24 +85,14 @@ def inherit(
 
         workbench train --recipe clip-kd --set student.model=half
     """
-    from workbench.figures.style import check_suffix
-    from workbench.models.names import check_model
-
     plan, settings = _plan(depth, width, overrides or [], is_auto=auto is not None)
     check_free(out)
     if figure:
         check_suffix(figure)
     check_model(teacher, runs, needs_weights=True)
     _check_learning(teacher, data, auto, steps, plan, settings, runs)
-    from workbench.cli.architecture import print_architecture
-    from workbench.cli.costs import describe_both
-    from workbench.cli.options import write_figure
-    from workbench.cli.output import print_json, print_line
-    from workbench.figures.architecture import architecture_figure
-    from workbench.files import new_folder
     from workbench.models.folder import save_folder
     from workbench.models.spec import load_model
-    from workbench.views.architecture import architecture
 
     before = load_model(teacher, runs_dir=runs)
     after, inheritance_map = _by_plan(before, plan)
@@ -113,7 +116,7 @@ def inherit(
     )
 
 
-def _by_plan(teacher: "Clip", plan: "Plan") -> "tuple[Clip, InheritanceMap]":
+def _by_plan(teacher: "Clip", plan: Plan) -> "tuple[Clip, InheritanceMap]":
     from workbench.inheritance import inherit
     from workbench.inheritance.inheritance_map import planned_map
 
@@ -121,12 +124,9 @@ def _by_plan(teacher: "Clip", plan: "Plan") -> "tuple[Clip, InheritanceMap]":
 
 
 def _check_learning(
-    teacher: str, data: str | None, auto: float | None, steps: int | None, plan: "Plan", settings: "Table", runs: Path
+    teacher: str, data: str | None, auto: float | None, steps: int | None, plan: Plan, settings: Table, runs: Path
 ) -> None:
     """Check the options of ``--auto``, and that its data exists; without ``--auto``, refuse them."""
-    from workbench.engine.learn_masks import masks_config
-    from workbench.preflight.precheck import check_config
-
     if auto is None:
         if data is not None or steps is not None:
             raise ValueError("--data and --steps need --auto: give a target sparsity, e.g. --auto 0.5")
@@ -149,25 +149,18 @@ def _by_masks(
     data: str,
     sparsity: float,
     num_steps: int,
-    plan: "Plan",
-    settings: "Table",
+    plan: Plan,
+    settings: Table,
     runs: Path,
 ) -> "tuple[Clip, InheritanceMap]":
-    from workbench.cli.progress import show
-    from workbench.engine.learn_masks import MaskLearning
-
     learning = MaskLearning(teacher, data, sparsity, num_steps, plan.model_dump(mode="json"), settings, runs)
     for _ in show(learning, num_steps):
         pass
     return learning.student, learning.inheritance_map
 
 
-def _plan(depth: str, width: str, overrides: list[str], *, is_auto: bool) -> "tuple[Plan, Table]":
+def _plan(depth: str, width: str, overrides: list[str], *, is_auto: bool) -> tuple[Plan, Table]:
     """The plan of both towers, and the ``--set`` overrides for the training of masks."""
-    from workbench.config.inheritance import TOWERS, Plan
-    from workbench.config.run import RunConfig
-    from workbench.config.toml import merge, parse_override
-
     amounts = {"depth": depth, "width": width}
     both = [f"{tower}.{name}={amount}" for name, amount in amounts.items() if amount for tower in TOWERS]
     table: Table = {}

@@ -2,17 +2,21 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from workbench.cache.entries import Entry
 from workbench.cli.completion import complete_data
 from workbench.cli.options import Json, SkipBadShards
-
-if TYPE_CHECKING:
-    from workbench.cache.entries import Entry
-    from workbench.data.cached.store import Manifest
-    from workbench.data.sources.tar import BadShards
+from workbench.cli.output import print_json, print_line, print_rows
+from workbench.data.cached.prepare import prepare as prepare_data
+from workbench.data.cached.store import STORES, Manifest
+from workbench.data.mixture import Mixture, mixture_parts
+from workbench.data.sources.tar import BadShards
+from workbench.data.spec import open_dataset
+from workbench.errors import unknown
+from workbench.formatting import duration, size
 
 KINDS = ("pixels", "jpeg")
 
@@ -68,14 +72,7 @@ def prepare(
         _prepare(spec, keep or "pixels", working_size, num_pairs, "skip" if skip_bad_shards else "refuse", json)
 
 
-def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards: "BadShards", json: bool) -> None:
-    from workbench.cli.output import print_json, print_line
-    from workbench.data.cached.prepare import prepare as prepare_data
-    from workbench.data.cached.store import STORES
-    from workbench.data.mixture import Mixture
-    from workbench.data.spec import open_dataset
-    from workbench.errors import unknown
-
+def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards: BadShards, json: bool) -> None:
     if keep not in KINDS:
         raise unknown("--keep", keep, KINDS)
     if keep == "jpeg" and working_size:
@@ -98,10 +95,6 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
 
 
 def _list(json: bool) -> None:
-    from workbench.cli.output import print_json, print_line, print_rows
-    from workbench.data.cached.store import STORES
-    from workbench.formatting import size
-
     found = STORES.entries()
     total = sum(one.size_bytes for one in found)
     if json:
@@ -119,11 +112,6 @@ def _list(json: bool) -> None:
 
 
 def _remove(spec: str | None, json: bool) -> None:
-    from workbench.cli.output import print_json, print_line
-    from workbench.data.cached.store import STORES
-    from workbench.data.mixture import mixture_parts
-    from workbench.formatting import size
-
     names = [part.spec for part in mixture_parts(spec)] or [spec] if spec else []
     found = [one for one in STORES.entries() if not names or any(_is_of(name, one.manifest) for name in names)]
     if spec and not found:
@@ -137,22 +125,20 @@ def _remove(spec: str | None, json: bool) -> None:
     print_line(f"removed {len(found)} prepared data set{'' if len(found) == 1 else 's'}, {size(total)}")
 
 
-def _is_of(name: str, manifest: "Manifest") -> bool:
+def _is_of(name: str, manifest: Manifest) -> bool:
     """Whether a store holds this SPEC (relative to this folder), or any split of this sample set."""
     if name.startswith("samples:"):  # drawn by the workbench, so the same in every folder
         return manifest.spec == name or manifest.spec.startswith((f"{name},", f"{name}/"))
     return manifest.place == str(Path.cwd()) and (manifest.spec == name or manifest.spec.startswith(f"{name},"))
 
 
-def _described(one: "Entry[Manifest]") -> str:
-    from workbench.formatting import duration, size
-
+def _described(one: Entry[Manifest]) -> str:
     manifest = one.manifest
     pairs = f"{manifest.num_pairs:,} pairs as {manifest.source.kind}, {size(one.size_bytes)}"
     return f"prepared: {pairs}, made in {duration(manifest.elapsed_s)}"
 
 
-def _document(one: "Entry[Manifest]") -> dict[str, Any]:
+def _document(one: Entry[Manifest]) -> dict[str, Any]:
     manifest = one.manifest
     return {
         "data": manifest.spec,
@@ -166,5 +152,5 @@ def _document(one: "Entry[Manifest]") -> dict[str, Any]:
     }
 
 
-def _reasons(manifest: "Manifest") -> dict[str, int]:
+def _reasons(manifest: Manifest) -> dict[str, int]:
     return dict(Counter(reason for reason, _ in manifest.unusable.values()).most_common())

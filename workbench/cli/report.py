@@ -1,15 +1,22 @@
 """``workbench report``: tables and figures of a study's results."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from workbench.cli.completion import complete_report_format, complete_study
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
-
-if TYPE_CHECKING:
-    from workbench.report.study import StudyReport
+from workbench.cli.output import console, errors, print_json, print_line, print_rows
+from workbench.config.study import QUICK
+from workbench.errors import visible
+from workbench.report.markdown import legend, shown_cells
+from workbench.report.results import is_answered, write_results
+from workbench.report.study import StudyReport, report_on
+from workbench.report.tables import grid
+from workbench.report.words import findings, progress, troubles
+from workbench.report.write import DEFAULT_FORMATS, check_formats, document, write_report
+from workbench.runs.studies import find_study, known_studies, stored_name, studies_with_runs
 
 REPORTS = Path("reports")
 NO_STUDY_FILE = "from its runs alone: name the study's file for its baseline and the paper's numbers"
@@ -63,8 +70,6 @@ def report(
 
         workbench report --all --out studies/results
     """
-    from workbench.report.write import DEFAULT_FORMATS, check_formats
-
     if misnamed:
         raise ValueError("choose the format with --format md|csv|tex|png|svg|pdf, for example --format tex")
     check_formats(formats or ())
@@ -80,10 +85,7 @@ def report(
         _report_one(_report_on(name_or_file, quick, name, runs), out, formats or DEFAULT_FORMATS, json)
 
 
-def _report_on(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyReport":
-    from workbench.report.study import report_on
-    from workbench.runs.studies import find_study, stored_name, studies_with_runs
-
+def _report_on(name_or_file: str, quick: bool, name: str, runs: Path) -> StudyReport:
     known = find_study(name_or_file, runs)
     # A name with the suffix of rehearsals was found without it.
     quick = quick or known.source != name_or_file
@@ -97,10 +99,7 @@ def _report_on(name_or_file: str, quick: bool, name: str, runs: Path) -> "StudyR
     return found
 
 
-def _report_one(found: "StudyReport", out: Path | None, formats: list[str] | tuple[str, ...], json: bool) -> None:
-    from workbench.cli.output import print_json, print_line
-    from workbench.report.write import document, write_report
-
+def _report_one(found: StudyReport, out: Path | None, formats: list[str] | tuple[str, ...], json: bool) -> None:
     files = write_report(found, out or REPORTS / found.table.name, formats) if out or not json else []
     if json:
         print_json(document(found, [str(path) for path in files]))
@@ -111,14 +110,6 @@ def _report_one(found: "StudyReport", out: Path | None, formats: list[str] | tup
 
 
 def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ...], json: bool) -> None:
-    from workbench.cli.output import errors, print_json, print_line
-    from workbench.config.study import QUICK
-    from workbench.report.results import is_answered, write_results
-    from workbench.report.study import report_on
-    from workbench.report.words import progress
-    from workbench.report.write import document
-    from workbench.runs.studies import find_study, known_studies, studies_with_runs
-
     started = [name for name in studies_with_runs(runs) if name in known_studies(runs) and not name.endswith(QUICK)]
     every = [report_on(find_study(study, runs).study, study, runs) for study in started]
     answered = [found for found in every if is_answered(found)]
@@ -136,13 +127,8 @@ def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ..
         print_line(str(path))
 
 
-def _print(found: "StudyReport") -> None:
+def _print(found: StudyReport) -> None:
     """Print the main metric's table and the findings; the files have the rest."""
-    from workbench.cli.output import console, print_rows
-    from workbench.errors import visible
-    from workbench.report.markdown import legend, shown_cells
-    from workbench.report.tables import grid
-    from workbench.report.words import findings, progress, troubles
 
     def write(text: str) -> None:
         console.print(visible(text), markup=False)

@@ -23,8 +23,20 @@ from workbench.cli.completion import complete_setting
 from workbench.cli.control import checkpoint, fork, go_on, pause, set_
 from workbench.cli.export_logs import LogTo, check_tools, export
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, Trust
+from workbench.cli.output import indented, print_json, print_line, print_rows
 from workbench.cli.show import show_departures, show_gradients
+from workbench.cli.train import follow, print_summary
+from workbench.config.toml import load_run_config
 from workbench.errors import visible
+from workbench.events import EvalDone, Warned
+from workbench.formatting import clock
+from workbench.preflight.precheck import check_config
+from workbench.process import check_single_process
+from workbench.runs.directory import find_run, list_runs
+from workbench.runs.liveness import run_status, send_command
+from workbench.runs.log import read_history
+from workbench.runs.summary import summarize, summary_or_reason
+from workbench.views.metrics import metric_label
 
 app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_help=True)
 
@@ -39,11 +51,6 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
 
         workbench runs list --runs other/runs --json
     """
-    from workbench.cli.output import indented, print_json, print_line, print_rows
-    from workbench.runs.directory import list_runs
-    from workbench.runs.summary import summary_or_reason
-    from workbench.views.metrics import metric_label
-
     summaries = [summary_or_reason(run) for run in list_runs(runs)]
     if json:
         print_json({"runs": [summary.to_document() for summary in summaries]})
@@ -101,14 +108,6 @@ def show(
 
         workbench runs show small --architecture --against manual --figure layers.pdf
     """
-    from workbench.cli.output import indented, print_json, print_line
-    from workbench.cli.train import print_summary
-    from workbench.events import EvalDone, Warned
-    from workbench.formatting import clock
-    from workbench.runs.directory import find_run
-    from workbench.runs.log import read_history
-    from workbench.runs.summary import summarize
-
     if figure and gradients == architecture:
         raise ValueError("--figure needs exactly one of --gradients and --architecture")
     shown = architecture_options(architecture, ArchitectureOptions(stage, against, costs, over_time))
@@ -144,10 +143,6 @@ def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
 
         workbench runs stop clip-kd-s0-1122-1405
     """
-    from workbench.cli.output import print_json, print_line
-    from workbench.runs.directory import find_run
-    from workbench.runs.liveness import send_command
-
     directory = find_run(runs, run)
     send_command(directory, "stop")
     if json:
@@ -186,13 +181,6 @@ def resume(
 
         workbench runs resume copied/run --set "data.train=/data/pairs.tar" --set teacher.model=teachers/mine
     """
-    from workbench.cli.train import follow
-    from workbench.config.toml import load_run_config
-    from workbench.preflight.precheck import check_config
-    from workbench.process import check_single_process
-    from workbench.runs.directory import find_run
-    from workbench.runs.liveness import run_status
-
     check_single_process()
     check_tools(log_to)
     directory = find_run(runs, run)

@@ -1,32 +1,33 @@
 """Reports of ``workbench runs show``: ``--gradients``, and ``--departures`` from the paper's settings."""
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from workbench.cli.options import write_figure
+from workbench.cli.output import print_line, print_rows, print_wrapped
+from workbench.config.run import LossConfig, RunConfig
+from workbench.config.toml import load_recipe, load_run_config
+from workbench.documents import read_json
 from workbench.errors import visible
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from workbench.config.run import LossConfig, RunConfig
-    from workbench.runs.directory import RunDirectory
-    from workbench.views.departures import Departures, Paper
-    from workbench.views.gradients import GradientsView
+from workbench.figures.gradients import gradients_figure
+from workbench.losses.declared import declared_losses
+from workbench.models.names import CONFIG
+from workbench.runs.checkpoints import newest_checkpoint
+from workbench.runs.directory import RunDirectory
+from workbench.runs.snapshots import Gradients, read_snapshot_history
+from workbench.views.comparison import setting_text
+from workbench.views.departures import Departures, Paper, departures, papers
+from workbench.views.gradients import GradientsView, gradients_view
 
 NUM_SHOWN = 8  # steps with gradient diagnostics; --json has all
 
 
-def show_gradients(run: "RunDirectory", figure: "Path | None", *, prints: bool) -> dict[str, Any]:
+def show_gradients(run: RunDirectory, figure: Path | None, *, prints: bool) -> dict[str, Any]:
     """The run's gradient diagnostics as a JSON document; also drawn to ``figure`` and printed if asked for.
 
     Raises:
         ValueError: the run has no diagnostics yet, or the figure cannot be written.
     """
-    from workbench.cli.options import write_figure
-    from workbench.cli.output import print_line
-    from workbench.figures.gradients import gradients_figure
-    from workbench.runs.snapshots import Gradients, read_snapshot_history
-    from workbench.views.gradients import gradients_view
-
     gradients = read_snapshot_history(run, Gradients)
     view = gradients_view(gradients.found)
     if prints:
@@ -41,9 +42,7 @@ def show_gradients(run: "RunDirectory", figure: "Path | None", *, prints: bool) 
     return view.to_json() | {"num_unreadable": gradients.num_skipped}
 
 
-def _print_norms(view: "GradientsView") -> None:
-    from workbench.cli.output import print_line, print_rows, print_wrapped
-
+def _print_norms(view: GradientsView) -> None:
     shown = view.thinned(NUM_SHOWN)
     rows = []
     for pull in (pull for pull in view.norms if pull.step in shown):
@@ -57,9 +56,7 @@ def _print_norms(view: "GradientsView") -> None:
         print_line(f"{len(shown)} of {len(view.steps)} diagnosed steps; all with --json")
 
 
-def _print_cosines(view: "GradientsView") -> None:
-    from workbench.cli.output import print_line, print_rows, print_wrapped
-
+def _print_cosines(view: GradientsView) -> None:
     if len(view.losses) < 2:
         return
     rows = [
@@ -80,11 +77,8 @@ def _cosine(value: float) -> str:
 INDENT = "    "
 
 
-def show_departures(run: "RunDirectory", *, prints: bool) -> list[dict[str, Any]]:
+def show_departures(run: RunDirectory, *, prints: bool) -> list[dict[str, Any]]:
     """Settings that differ from each paper whose losses the run uses, as a JSON document; printed if asked for."""
-    from workbench.config.toml import load_run_config
-    from workbench.views.departures import papers
-
     config = load_run_config(run.config_file)
     known = papers()
     used = [paper for paper in known if _distilling(config, paper)] or known[:1]  # no losses: CLIP-KD's baseline
@@ -95,19 +89,13 @@ def show_departures(run: "RunDirectory", *, prints: bool) -> list[dict[str, Any]
     return [departures.to_json() for departures in found]
 
 
-def _distilling(config: "RunConfig", paper: "Paper") -> dict[str, "LossConfig"]:
+def _distilling(config: RunConfig, paper: Paper) -> dict[str, LossConfig]:
     """The run's losses from the paper, without the CLIP loss, which both papers use."""
-    from workbench.losses.declared import declared_losses
-
     theirs = {name for name, loss in declared_losses().items() if loss.paper.startswith(paper.name)} - {"clip"}
     return {name: loss for name, loss in config.loss.items() if loss.schedule.is_ever_on and name in theirs}
 
 
-def _departures(run: "RunDirectory", config: "RunConfig", paper: "Paper") -> "Departures":
-    from workbench.config.toml import load_recipe
-    from workbench.runs.checkpoints import newest_checkpoint
-    from workbench.views.departures import departures
-
+def _departures(run: RunDirectory, config: RunConfig, paper: Paper) -> Departures:
     recipe = load_recipe(paper.recipe)
     losses = {name: config.loss[name] for name in ("clip", *_distilling(config, paper)) if name in config.loss}
     published, ours = recipe.model_dump(), config.model_dump()
@@ -124,39 +112,28 @@ def _departures(run: "RunDirectory", config: "RunConfig", paper: "Paper") -> "De
     return departures(paper, published, ours)
 
 
-def _published(name: str, loss: "LossConfig") -> "LossConfig":
+def _published(name: str, loss: LossConfig) -> LossConfig:
     """A loss of the paper that its recipe does not use, at its published weight, or else at the run's."""
-    from workbench.config.run import LossConfig
-    from workbench.losses.declared import declared_losses
-
     known = declared_losses()[name].published_weight
     for convention, weight in sorted(known.items(), reverse=True):  # "released" before "paper"
         return LossConfig.parse({"weight": weight, "convention": convention})
     return LossConfig(weight=loss.weight)
 
 
-def _settings(name: str, loss: "LossConfig") -> dict[str, Any]:
+def _settings(name: str, loss: LossConfig) -> dict[str, Any]:
     """All settings of a loss, including those at their defaults."""
-    from workbench.losses.declared import declared_losses
-
     defaults = declared_losses()[name].settings
     return defaults | loss.options() | {"weight": loss.model_dump()["weight"], "weight_at": loss.weight_at}
 
 
-def _image_size(checkpoint: "Path") -> int:
+def _image_size(checkpoint: Path) -> int:
     """The student's image size, in pixels."""
-    from workbench.documents import read_json
-    from workbench.models.names import CONFIG
-
     content = read_json(checkpoint / CONFIG)
     size: int = content["model_cfg"]["vision_cfg"]["image_size"]
     return size
 
 
-def _print(found: "Departures") -> None:
-    from workbench.cli.output import print_line, print_wrapped
-    from workbench.views.comparison import setting_text
-
+def _print(found: Departures) -> None:
     paper = found.paper
     print_line(f"\nsettings that differ from {paper.name} (recipe {paper.recipe}):")
     for departure in found.departures:

@@ -8,11 +8,19 @@ import typer
 
 from workbench.cli.completion import complete_study
 from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, Trust, finite_option
+from workbench.cli.output import errors, print_json, print_line, print_step
+from workbench.cli.progress import Interrupt, interruptible, show
+from workbench.cli.workers import print_results, work_together
+from workbench.config.cells import Changes, cells_of, example_cell
+from workbench.config.study import QUICK, Study
+from workbench.preflight.precheck import check_configs, check_objectives
+from workbench.process import check_single_process, usable_cores
+from workbench.report.facts import report_command
+from workbench.runs.studies import find_trainable, stored_name
+from workbench.sweeps.by_hand import check_by_hand, queue_again, queue_values
+from workbench.sweeps.request import Request
 
 if TYPE_CHECKING:
-    from workbench.cli.progress import Interrupt
-    from workbench.config.study import Study
-    from workbench.sweeps.request import Request
     from workbench.sweeps.sweep import Sweep
 
 
@@ -88,13 +96,6 @@ def sweep(
 
         workbench sweep --study clip_kd_search --try loss.icl.weight=2 --try loss.fd.weight=500
     """
-    from workbench.config.cells import Changes, cells_of, example_cell
-    from workbench.preflight.precheck import check_configs, check_objectives
-    from workbench.process import check_single_process
-    from workbench.runs.studies import find_trainable, stored_name
-    from workbench.sweeps.by_hand import check_by_hand
-    from workbench.sweeps.request import Request
-
     check_single_process()
     study = _configured(find_trainable(name_or_file, runs), quick, seeds, trials, timeout, confirm)
     changes = Changes(tuple(overrides or ()), steps)
@@ -132,18 +133,12 @@ def sweep(
 
 def _work_alone(planned: "Sweep") -> None:
     """The process of one worker: it claims and trains runs until none are left."""
-    from workbench.cli.output import print_step
-    from workbench.cli.progress import interruptible, show
-
     with interruptible() as interrupt:
         planned.work(interrupt, show, print_step)
     raise typer.Exit(interrupt.exit_code)
 
 
 def _work_and_report(planned: "Sweep", name_or_file: str, quick: bool, json: bool) -> None:
-    from workbench.cli.output import errors, print_json
-    from workbench.cli.progress import interruptible
-
     errors.print(planned.study.question, markup=False, soft_wrap=True)
     with interruptible() as interrupt:
         _work(planned, interrupt, lambda: _worker_command(name_or_file, planned.request, quick))
@@ -156,10 +151,6 @@ def _work_and_report(planned: "Sweep", name_or_file: str, quick: bool, json: boo
 
 def _print_found(planned: "Sweep", name_or_file: str) -> None:
     """Print the table, and the command for the full report."""
-    from workbench.cli.output import print_line
-    from workbench.cli.workers import print_results
-    from workbench.report.facts import report_command
-
     print_results(planned)
     request = planned.request
     where = "" if request.runs_dir == DEFAULT_RUNS else f" --runs {shlex.quote(str(request.runs_dir))}"
@@ -168,13 +159,13 @@ def _print_found(planned: "Sweep", name_or_file: str) -> None:
 
 
 def _configured(
-    study: "Study",
+    study: Study,
     quick: bool,
     seeds: int | None,
     trials: int | None,
     timeout: float | None,
     confirm: int | None,
-) -> "Study":
+) -> Study:
     """The study with the numbers given on the command line."""
     if not study.search and any(option is not None for option in (trials, timeout, confirm)):
         raise ValueError(f"--trials, --timeout and --confirm are for searches, and study '{study.name}' is a grid")
@@ -184,10 +175,8 @@ def _configured(
     return chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
-def _worker_command(name_or_file: str, request: "Request", quick: bool) -> list[str]:
+def _worker_command(name_or_file: str, request: Request, quick: bool) -> list[str]:
     """The command line of one worker process; ``--at-once`` is the number of cells that the forecast allows."""
-    from workbench.config.study import QUICK
-
     study = request.study
     given = {
         "--study": name_or_file,
@@ -210,9 +199,6 @@ def _worker_command(name_or_file: str, request: "Request", quick: bool) -> list[
 
 def _queue(planned: "Sweep", values: list[str], retry: str, json: bool) -> None:
     """Queue a trial or a retry; running workers take it, or the next sweep of the study."""
-    from workbench.cli.output import print_json, print_line
-    from workbench.sweeps.by_hand import queue_again, queue_values
-
     queued = queue_values(planned, values) if values else queue_again(planned, retry)
     name = planned.request.study_name
     if json:
@@ -222,8 +208,6 @@ def _queue(planned: "Sweep", values: list[str], retry: str, json: bool) -> None:
 
 
 def _print_forecast(planned: "Sweep", json: bool) -> None:
-    from workbench.cli.output import print_json, print_line, print_step
-
     forecast = planned.forecast(print_step)
     if json:
         print_json({"study": planned.request.study_name, "forecast": forecast.to_json()})
@@ -232,10 +216,7 @@ def _print_forecast(planned: "Sweep", json: bool) -> None:
     print_line(str(forecast))
 
 
-def _work(planned: "Sweep", interrupt: "Interrupt", worker_command: Callable[[], list[str]]) -> None:
-    from workbench.cli.output import print_step
-    from workbench.cli.progress import show
-
+def _work(planned: "Sweep", interrupt: Interrupt, worker_command: Callable[[], list[str]]) -> None:
     if planned.request.resumes:
         planned.retry()
     if planned.is_done:
@@ -245,16 +226,12 @@ def _work(planned: "Sweep", interrupt: "Interrupt", worker_command: Callable[[],
     if workers == 1:
         planned.work(interrupt, show, print_step)
         return
-    from workbench.cli.workers import work_together
-    from workbench.process import usable_cores
 
     work_together(worker_command(), workers, max(1, usable_cores() // workers), interrupt)
 
 
-def _end(planned: "Sweep", interrupt: "Interrupt") -> None:
+def _end(planned: "Sweep", interrupt: Interrupt) -> None:
     """Print how to continue, and exit with the status of the sweep."""
-    from workbench.cli.output import errors
-
     if interrupt.exit_code:
         errors.print("stopped; run the same command again to continue")
         raise typer.Exit(interrupt.exit_code)

@@ -22,6 +22,12 @@ from workbench.cli.options import (
     without_test,
     writing,
 )
+from workbench.cli.output import errors, print_json, print_line, print_metrics
+from workbench.cli.train import checked_run, follow
+from workbench.data.spec import check_spec
+from workbench.models.names import check_model, folder_name
+from workbench.progress import phase
+from workbench.runs.directory import find_run
 
 if TYPE_CHECKING:
     from workbench.preflight.import_teacher import ImportedTeacher
@@ -55,9 +61,6 @@ def train_(
     """
     if out is not None:
         check_free(out)
-    from workbench.cli.output import errors, print_json, print_line, print_metrics
-    from workbench.cli.train import checked_run, follow
-    from workbench.runs.directory import find_run
 
     run_id, config = checked_run(recipe, without_test(overrides, no_test), steps, seed, name, runs)
     # After the checks: these import torch.
@@ -117,11 +120,6 @@ def import_(
 
         workbench teacher import config:model.json@teacher.pt --data held-out.csv
     """
-    from workbench.cli.output import print_json
-    from workbench.data.spec import check_spec
-    from workbench.models.names import check_model, folder_name
-    from workbench.progress import phase
-
     folder = out or Path("teachers") / folder_name(source)
     check_free(folder)
     check_model(source, runs, needs_weights=True)
@@ -140,8 +138,6 @@ def import_(
 
 
 def _print_imported(imported: "ImportedTeacher", folder: Path) -> None:
-    from workbench.cli.output import print_line, print_metrics
-
     record = imported.record()
     title = f"{imported.source}: {record['num_pairs']:,} of {imported.data}"
     print_metrics(record["metrics"], record["errors"], title, chance=imported.trial.measured.chance)

@@ -2,17 +2,19 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from workbench.cache.entries import Entry
 from workbench.cli.completion import complete_recipe
 from workbench.cli.options import DEFAULT_RUNS, RECIPE_HELP, Json, Overrides, RunsDir, Seed, Trust
+from workbench.cli.output import print_json, print_line, print_rows
+from workbench.config.toml import load_recipe
+from workbench.engine.teacher_cache.manifest import CACHES, Manifest, num_built, remove_all
+from workbench.errors import unknown
 from workbench.formatting import size
-
-if TYPE_CHECKING:
-    from workbench.cache.entries import Entry
-    from workbench.engine.teacher_cache.manifest import Manifest
+from workbench.preflight.precheck import check_config
 
 DTYPES = ("float32", "float16")
 MODES = ("auto", "on", "off")
@@ -77,7 +79,6 @@ def with_cache(overrides: list[str] | None, cache_teacher: str | None) -> list[s
     """The overrides with that of ``--cache-teacher``."""
     if cache_teacher is None:
         return overrides
-    from workbench.errors import unknown
 
     if cache_teacher not in MODES:
         raise unknown("--cache-teacher", cache_teacher, MODES)
@@ -87,12 +88,6 @@ def with_cache(overrides: list[str] | None, cache_teacher: str | None) -> list[s
 def _make(
     recipe: str, overrides: list[str] | None, seed: int | None, dtype: str | None, runs: Path, json: bool
 ) -> None:
-    from workbench.cli.output import print_json, print_line
-    from workbench.config.toml import load_recipe
-    from workbench.engine.teacher_cache.manifest import CACHES
-    from workbench.errors import unknown
-    from workbench.preflight.precheck import check_config
-
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype of a teacher cache", dtype, DTYPES)
     # teacher.cache=on: auto would skip a cache that saves no time.
@@ -126,9 +121,6 @@ def _readers(recipe: str, overrides: list[str], seed: int | None, dtype: str) ->
 
 
 def _list(json: bool) -> None:
-    from workbench.cli.output import print_json, print_line, print_rows
-    from workbench.engine.teacher_cache.manifest import CACHES
-
     found = CACHES.entries()
     total = sum(one.manifest.size_bytes for one in found)
     if json:
@@ -142,9 +134,7 @@ def _list(json: bool) -> None:
     print_line(f"{size(total)} in {CACHES.home}")
 
 
-def _row(one: "Entry[Manifest]") -> list[str]:
-    from workbench.engine.teacher_cache.manifest import num_built
-
+def _row(one: Entry[Manifest]) -> list[str]:
     manifest, identity = one.manifest, one.manifest.identity
     num_blocks, built = len(manifest.blocks), num_built(one.folder, manifest)
     blocks = "all" if built == num_blocks else f"{built} of {num_blocks}"
@@ -153,10 +143,6 @@ def _row(one: "Entry[Manifest]") -> list[str]:
 
 
 def _remove(name: str, json: bool) -> None:
-    from workbench.cli.output import print_json, print_line
-    from workbench.engine.teacher_cache.manifest import CACHES, remove_all
-    from workbench.errors import unknown
-
     every = CACHES.entries()
     found = [one for one in every if name == "all" or one.folder.name.startswith(name)]
     if not found and name != "all":
@@ -174,9 +160,7 @@ def _remove(name: str, json: bool) -> None:
     print_line(f"removed {len(found)} teacher cache{'s' * (len(found) != 1)}, {size(total)}")
 
 
-def _document(one: "Entry[Manifest]") -> dict[str, Any]:
-    from workbench.engine.teacher_cache.manifest import num_built
-
+def _document(one: Entry[Manifest]) -> dict[str, Any]:
     manifest = one.manifest
     return {
         "id": one.folder.name,

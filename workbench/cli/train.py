@@ -7,6 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from workbench.cli.calibrate import calibrated
 from workbench.cli.export_logs import LogTo, check_tools, logging_to
@@ -23,14 +24,22 @@ from workbench.cli.options import (
     Trust,
     without_test,
 )
+from workbench.cli.output import errors, indented, print_json, print_line, print_metrics
+from workbench.cli.progress import interruptible, show
 from workbench.cli.teacher_cache import CacheTeacher, with_cache
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_recipe
 from workbench.errors import print_error
+from workbench.events import RunFinished
+from workbench.preflight.precheck import check_config
+from workbench.process import check_single_process, start_background, why_failed
+from workbench.progress import phase
+from workbench.runs.directory import RunDirectory, check_can_create, new_run_id
+from workbench.runs.liveness import run_status
+from workbench.runs.summary import Summary, summarize
 
 if TYPE_CHECKING:
-    from workbench.config.run import RunConfig
     from workbench.engine.launch import Launch
-    from workbench.runs.directory import RunDirectory
-    from workbench.runs.summary import Summary
 
 
 def train(
@@ -72,7 +81,6 @@ def train(
     run_id, config = checked_run(recipe, overrides, steps, seed, name, runs)
     if calibrate:
         config = calibrated(config, runs)
-    from workbench.progress import phase
 
     with phase("loading PyTorch"):  # after the checks, so that a typo is reported at once
         from workbench.engine.launch import create, launch
@@ -85,17 +93,12 @@ def train(
 
 def checked_run(
     recipe: str, overrides: list[str] | None, steps: int | None, seed: int | None, name: str | None, runs: Path
-) -> "tuple[str, RunConfig]":
+) -> tuple[str, RunConfig]:
     """The id and config of a new run, checked without importing torch.
 
     Raises:
         ValueError: the run cannot be created, or its config cannot be trained.
     """
-    from workbench.config.toml import load_recipe
-    from workbench.preflight.precheck import check_config
-    from workbench.process import check_single_process
-    from workbench.runs.directory import check_can_create, new_run_id
-
     check_single_process()
     config = load_recipe(recipe, overrides, seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
@@ -106,10 +109,6 @@ def checked_run(
 
 def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, prints: bool = True) -> None:
     """Train the one run of a launch with progress on stderr, then print its summary; the exit status is the run's."""
-    from workbench.cli.progress import interruptible, show
-    from workbench.events import RunFinished
-    from workbench.runs.summary import summarize
-
     (directory,) = started.directories.values()
     end: RunFinished | None = None
     with logging_to(directory, log_to), interruptible() as interrupt:
@@ -131,11 +130,8 @@ def follow(started: "Launch", json: bool, log_to: list[str] | None = None, *, pr
         raise typer.Exit(1)
 
 
-def print_summary(directory: "RunDirectory", json: bool, *, metrics_too: bool = True) -> "Summary":
+def print_summary(directory: RunDirectory, json: bool, *, metrics_too: bool = True) -> Summary:
     """Print a run's state and metrics as tables or JSON; without ``metrics_too`` only its state."""
-    from workbench.cli.output import indented, print_json, print_line, print_metrics
-    from workbench.runs.summary import summarize
-
     summary = summarize(directory)
     if json:
         print_json(summary.to_document())
@@ -143,7 +139,7 @@ def print_summary(directory: "RunDirectory", json: bool, *, metrics_too: bool = 
     print_line(f"{directory.path}: {summary.state} at step {summary.step} of {summary.num_steps}")
     if summary.reason:
         print_line(indented(summary.reason))
-    for split, metrics, errors, levels in (
+    for split, metrics, standard_errors, levels in (
         ("validation", summary.metrics, summary.errors, {"teacher": summary.teacher_metrics, "chance": summary.chance}),
         (
             "test",
@@ -153,25 +149,18 @@ def print_summary(directory: "RunDirectory", json: bool, *, metrics_too: bool = 
         ),
     ):
         if metrics and metrics_too:
-            print_metrics(metrics, errors, split, **levels)
+            print_metrics(metrics, standard_errors, split, **levels)
     if summary.state in ("stopped", "interrupted"):
         print_line(f"resume it with: workbench runs resume {quote(str(directory.path))}")
     return summary
 
 
-def start_detached_run(directory: "RunDirectory", json: bool, log_to: list[str] | None = None) -> None:
+def start_detached_run(directory: RunDirectory, json: bool, log_to: list[str] | None = None) -> None:
     """Train a new run in a background process that outlives this terminal.
 
     Raises:
         ValueError: the process ended before training started, with the reason; the run's folder is removed.
     """
-    from rich.text import Text
-
-    from workbench.cli.output import errors, print_json, print_line
-    from workbench.process import start_background, why_failed
-    from workbench.runs.liveness import run_status
-    from workbench.runs.summary import summarize
-
     # A new run is "resumed" from step 0: its folder and config exist already.
     copies = [f"--log-to={tool}" for tool in log_to or []]
     process = start_background(["runs", "resume", str(directory.path), *copies], directory.output_file)

@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
 from workbench.cli.output import errors, indented, print_line, print_rows
+from workbench.cli.progress import Interrupt
 from workbench.config.cells import cell_name
 from workbench.errors import visible
+from workbench.statistics.intervals import Estimate
+from workbench.sweeps.results import CellResult
 from workbench.views.metrics import MetricLabel, metric_label
 
 if TYPE_CHECKING:
-    from workbench.cli.progress import Interrupt
-    from workbench.statistics.intervals import Estimate
-    from workbench.sweeps.results import CellResult
     from workbench.sweeps.sweep import Sweep
 
 POLL_S = 0.2
 
 
-def work_together(command: Sequence[str], num_workers: int, num_threads: int, interrupt: "Interrupt") -> None:
+def work_together(command: Sequence[str], num_workers: int, num_threads: int, interrupt: Interrupt) -> None:
     """Run ``workbench COMMAND`` in several processes until all have ended; their stderr is forwarded.
 
     A signal to this process is forwarded to every worker once. A worker that dies is reported; the others take over
@@ -59,7 +59,7 @@ def work_together(command: Sequence[str], num_workers: int, num_threads: int, in
         reader.join()
 
 
-def _wait(workers: Sequence["subprocess.Popen[str]"], interrupt: "Interrupt") -> None:
+def _wait(workers: Sequence[subprocess.Popen[str]], interrupt: Interrupt) -> None:
     is_forwarded = False
     alive = dict(enumerate(workers, start=1))
     while alive:
@@ -76,7 +76,7 @@ def _wait(workers: Sequence["subprocess.Popen[str]"], interrupt: "Interrupt") ->
         time.sleep(POLL_S)
 
 
-def _signal(workers: Sequence["subprocess.Popen[str]"], number: int) -> None:
+def _signal(workers: Sequence[subprocess.Popen[str]], number: int) -> None:
     for worker in workers:
         if worker.poll() is None:
             worker.send_signal(number)
@@ -139,23 +139,23 @@ def _metrics(sweep: "Sweep") -> list[str]:
     return list(dict.fromkeys((*objectives, *SHOWN)))
 
 
-def _row(result: "CellResult", label: MetricLabel) -> list[str]:
+def _row(result: CellResult, label: MetricLabel) -> list[str]:
     found, gain = result.metrics.get(label.name), result.gains.get(label.name)
     num_seeds = len(found.per_seed) if found else 0
     return [result.name, str(num_seeds), *_interval(label, found), *(_interval(label, gain, signed=True))]
 
 
-def _interval(label: MetricLabel, found: "Estimate | None", *, signed: bool = False) -> list[str]:
+def _interval(label: MetricLabel, found: Estimate | None, *, signed: bool = False) -> list[str]:
     if found is None:
         return ["", ""] if signed else [label.number(None), ""]
     return [label.number(found.mean, signed=signed), label.interval(found.low, found.high, signed=signed)]
 
 
-def _best_first(sweep: "Sweep", results: list["CellResult"]) -> list["CellResult"]:
+def _best_first(sweep: "Sweep", results: list[CellResult]) -> list[CellResult]:
     objective = sweep.study.objectives[0]
     sign = -1 if objective.direction == "maximize" else 1
 
-    def rank(result: "CellResult") -> tuple[int, float]:
+    def rank(result: CellResult) -> tuple[int, float]:
         found = [outcome.value(objective.metric) for outcome in result.outcomes.values() if outcome.state == "finished"]
         values = [value for value in found if value is not None]
         # Trials with more finished seeds come first: a mean over one seed may be luck.
@@ -164,12 +164,12 @@ def _best_first(sweep: "Sweep", results: list["CellResult"]) -> list["CellResult
     return sorted(results, key=rank)
 
 
-def _covered(results: list["CellResult"]) -> str:
+def _covered(results: list[CellResult]) -> str:
     covered = {found.covers for result in results for found in result.metrics.values()}
     return "seeds and items" if "seeds and items" in covered else "seeds"
 
 
-def _print_legend(sweep: "Sweep", results: list["CellResult"]) -> None:
+def _print_legend(sweep: "Sweep", results: list[CellResult]) -> None:
     tested = any(outcome.test_metrics for result in results for outcome in result.outcomes.values())
     pairs = "test" if tested else "validation"
     has_seeds = any(len(found.per_seed) > 1 for result in results for found in result.metrics.values())

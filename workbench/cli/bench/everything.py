@@ -1,9 +1,14 @@
 """``workbench bench all``: every benchmark, and the goals reached."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from workbench.bench.program import check_program
+from workbench.cli.bench.parts import STRAIGHTFORWARD_UP_TO, WIDTH, data_bench, losses_bench, step_bench
 from workbench.cli.bench.report import Bench, Device, device_named, measured, print_table
+from workbench.cli.bench.runs import cache_bench, cohort_bench, peer_bench
 from workbench.cli.options import Json
+from workbench.cli.output import print_json, print_line, print_rows
 
 if TYPE_CHECKING:
     import torch
@@ -26,11 +31,7 @@ def everything(device: Device = "cpu", json: Json = False) -> None:
 
         COLUMNS=110 workbench bench all > tables.txt
     """
-    from datetime import datetime
-
     from workbench.bench.goals import reached
-    from workbench.bench.program import check_program
-    from workbench.cli.output import print_json, print_line
     from workbench.engine.device import machine_facts
 
     place = device_named(device)
@@ -62,8 +63,6 @@ def _benches(place: "torch.device") -> dict[str, Bench]:
     from workbench.bench.losses import LossBench
     from workbench.bench.peer import Match
     from workbench.bench.step import step_config
-    from workbench.cli.bench.parts import STRAIGHTFORWARD_UP_TO, WIDTH, data_bench, losses_bench, step_bench
-    from workbench.cli.bench.runs import cache_bench, cohort_bench, peer_bench
 
     return {
         "peer": peer_bench(Match(device=place)),
@@ -76,8 +75,6 @@ def _benches(place: "torch.device") -> dict[str, Bench]:
 
 
 def _print_goals(goals: "list[Reached]") -> None:
-    from workbench.cli.output import print_line, print_rows
-
     print_line("")
     rows = [
         [

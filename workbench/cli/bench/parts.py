@@ -9,11 +9,14 @@ import typer
 
 from workbench.cli.bench.report import Bench, Device, at_least, device_named, measured, print_table, report, time_text
 from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, Recipe, Trust
+from workbench.cli.output import print_json, print_line, print_rows
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_recipe
+from workbench.preflight.precheck import check_config
 
 if TYPE_CHECKING:
     from workbench.bench.losses import LossBench
     from workbench.bench.trace import Operator
-    from workbench.config.run import RunConfig
 
 DATA_PAIRS = 128
 DATA_MEANING = "Times faster than live decoding; times the lower bound, copying as many bytes."
@@ -151,15 +154,11 @@ def step(
 
         workbench bench step --trace step.json
     """
-    from workbench.config.toml import load_recipe
-    from workbench.preflight.precheck import check_config
-
     check_config(load_recipe(recipe, overrides), DEFAULT_RUNS)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read when torch loads: silences its profiler's log
     from workbench.bench.step import step_config, steps
     from workbench.bench.trace import check_trace_path
     from workbench.bench.trace import trace as trace_steps
-    from workbench.cli.output import print_json
     from workbench.engine.device import machine_facts, resolve_device
 
     path = check_trace_path(trace) if trace else None
@@ -183,7 +182,7 @@ def step(
         _print_operators(operators, path)
 
 
-def step_bench(config: "RunConfig") -> Bench:
+def step_bench(config: RunConfig) -> Bench:
     """The benchmark of one training step of this config."""
     from workbench.bench.contest import clock
     from workbench.bench.step import step_rows
@@ -195,8 +194,6 @@ def step_bench(config: "RunConfig") -> Bench:
 
 
 def _print_operators(operators: "list[Operator]", path: Path) -> None:
-    from workbench.cli.output import print_line, print_rows
-
     rows = [[one.name, f"{one.calls:,.0f}", time_text(one.time_s), f"{one.share:.1%}"] for one in operators]
     print_line("")
     print_rows(["heaviest operators", "calls", "time", "share"], rows)

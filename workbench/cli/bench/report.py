@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
+from rich.progress import Progress
+
+from workbench.cli.output import errors, print_json, print_line, print_rows
+from workbench.errors import unknown
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +44,6 @@ def device_named(name: str) -> "torch.device":
         ValueError: unknown, or not on this machine.
     """
     from workbench.engine.device import resolve_device
-    from workbench.errors import unknown
 
     if name not in DEVICES:
         raise unknown("device", name, DEVICES)
@@ -58,8 +62,6 @@ def at_least(least: int, option: str, value: int) -> None:
 
 def report(bench: Bench, facts: Mapping[str, object], json: bool) -> None:
     """Measure, then print a table, or ``facts`` and the rows as JSON."""
-    from workbench.cli.output import print_json
-
     rows = measured(bench.entries)
     if json:
         print_json({**facts, "clock": bench.clock, "rows": [row.to_json() for row in rows]})
@@ -69,11 +71,6 @@ def report(bench: Bench, facts: Mapping[str, object], json: bool) -> None:
 
 def measured(entries: "Mapping[str, Callable[[], list[Row]]]") -> "list[Row]":
     """The rows of all entries, with progress on stderr: a bar in a terminal, a line per entry elsewhere."""
-    from rich.markup import escape
-    from rich.progress import Progress
-
-    from workbench.cli.output import errors
-
     rows = []
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("", total=len(entries))
@@ -88,8 +85,6 @@ def measured(entries: "Mapping[str, Callable[[], list[Row]]]") -> "list[Row]":
 
 def print_table(rows: "list[Row]", bench: Bench, title: str | None = None) -> None:
     """Print the rows without empty columns, and the meaning of the ratios."""
-    from workbench.cli.output import print_line, print_rows
-
     columns = {
         "case": [row.case for row in rows],
         "pairs": [f"{row.size:,}" for row in rows],
