@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from workbench.data.augment import crop_box, crop_HWC
 from workbench.data.batches import BatchStream, pinned, prefetch
+from workbench.data.images import crop_box, crop_HWC
 from workbench.data.order import epoch_order
 from workbench.data.sources.tar import ShardDataset
 from workbench.embeddings import Batch, InputSpec

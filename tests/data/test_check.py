@@ -14,10 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.data.check import check, preflight
-from workbench.data.evaluation_set import EvaluationSet
+from workbench.data.evaluation_set import EvaluationSet, Subset
 from workbench.data.sources.tar import ShardDataset
 from workbench.data.spec import open_dataset
-from workbench.data.survey import Subset
 from workbench.embeddings import InputSpec
 from workbench.models.tokenizers import BytePairTokenizer
 

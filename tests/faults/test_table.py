@@ -226,7 +226,7 @@ FAULTS = [
         "data/test_batches.py::test_a_broken_image_is_replaced_by_another_pair",
         "data/test_unusable.py::test_too_many_raise_with_reasons_and_examples",
         "data/test_check.py::test_too_many_unusable_images_are_refused",
-        "data/test_survey.py::test_broken_images_are_left_out_of_evaluation",
+        "data/test_evaluation_set.py::test_broken_images_are_left_out_of_evaluation",
     ),
     fault(
         "27 a decompression bomb",
@@ -356,7 +356,7 @@ FAULTS = [
         "data/sources/test_csv.py::test_too_many_rows_without_a_caption_are_refused",
         "data/sources/test_csv.py::test_words_that_pandas_reads_as_missing_are_captions",
         "data/sources/test_coco.py::test_unusable_captions_are_left_out_and_counted",
-        "data/sources/test_karpathy.py::test_unusable_captions_are_left_out_and_counted",
+        "data/sources/test_coco.py::test_unusable_captions_are_left_out_and_counted",
         "data/test_mixture.py::test_every_part_counts_its_unusable_captions",
     ),
     fault(

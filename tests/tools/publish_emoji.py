@@ -5,8 +5,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from workbench.data.samples.emoji.concepts import WORDS_FILE
-from workbench.data.samples.emoji.drawing import EmojiFont, draw, drawable, select
+from workbench.data.samples.emoji import WORDS_FILE, EmojiFont, draw, drawable, select
 from workbench.data.samples.write import write_shards
 
 SHIPPED = ("train", "validation", "test")  # the teacher's images would take another 10 MB

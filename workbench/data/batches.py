@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from workbench.data.augment import Pixels, crop_box, crop_HWC, stack_BCHW
 from workbench.data.dataset import Dataset, Sample
+from workbench.data.images import Pixels, crop_box, crop_HWC
 from workbench.data.order import BatchRow, Order
 from workbench.data.parallel import look_ahead
 from workbench.data.unusable import ImageError
@@ -122,6 +122,11 @@ def _ignore_signals(_worker: int) -> None:
         if number := getattr(signal, name, None):  # Windows has only the first
             signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+def stack_BCHW(images_HWC: Sequence[Pixels]) -> Tensor:
+    """Images of one size as one uint8 tensor [B, C, H, W]."""
+    return torch.from_numpy(np.stack(images_HWC)).permute(0, 3, 1, 2).contiguous()
 
 
 NUM_SUBSTITUTES = 100  # pairs tried instead of one with an unusable image

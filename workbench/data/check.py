@@ -3,19 +3,79 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from workbench.data.captions import BLOCK, Captions, captions_of, most_shared, share_filling
-from workbench.data.dataset import Dataset
+from workbench.data.dataset import Dataset, Sample
+from workbench.data.parallel import each_image
 from workbench.data.sources.files import spread
-from workbench.data.survey import ImageSurvey, survey_images
-from workbench.data.unusable import Reading
-from workbench.embeddings import InputSpec
+from workbench.data.unusable import BadImageCount, Reading
+from workbench.embeddings import BadImage, InputSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageSurvey:
+    """Facts about the decoded images of a dataset.
+
+    Attributes:
+        sizes: width and height of each, in pixels.
+        copies: groups of keys whose images are equal in every pixel.
+        tally: count of unusable images.
+    """
+
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    copies: list[list[str]] = field(default_factory=list)
+    tally: BadImageCount = field(default_factory=BadImageCount)
+
+    @property
+    def num_copies(self) -> int:
+        """Number of images that repeat another one."""
+        return sum(len(keys) - 1 for keys in self.copies)
+
+    def check(self) -> None:
+        """Refuses images that a model cannot learn from.
+
+        Raises:
+            ValueError: too many are unusable, or all are the same.
+        """
+        self.tally.check()
+        if len(self.sizes) > 1 and self.num_copies == len(self.sizes) - 1:
+            raise ValueError(
+                f"all {len(self.sizes):,} checked images are the same (such as "
+                f"{', '.join(map(repr, self.copies[0][:3]))}): check how they were downloaded or copied"
+            )
+
+
+def survey_images(dataset: Dataset, indices: Sequence[int]) -> ImageSurvey:
+    """Decodes some images and compares their pixels."""
+    found = ImageSurvey()
+    keys: dict[bytes, list[str]] = {}
+    for _, seen in each_image(dataset, indices, _facts):
+        if isinstance(seen, BadImage):
+            found.tally.add(1, [seen])
+            continue
+        key, size, digest = seen
+        found.tally.add(1, [])
+        found.sizes.append(size)
+        keys.setdefault(digest, []).append(key)  # digests, not pixels: memory stays small for any number of images
+    found.copies.extend(sorted((same for same in keys.values() if len(same) > 1), key=len, reverse=True))
+    return found
+
+
+def _facts(sample: Sample) -> tuple[str, tuple[int, int], bytes]:
+    return sample.key, sample.image.size, _digest(sample.image)
+
+
+def _digest(image: Image.Image) -> bytes:
+    return sha256(repr(image.size).encode() + image.tobytes()).digest()
 
 
 NUM_SHOWN_IMAGES = 48

@@ -5,6 +5,7 @@ A SPEC becomes a ``Dataset`` in :mod:`workbench.data.spec`, and a ``Dataset`` be
 """
 
 import difflib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from workbench.data.unusable import Reading
+from workbench.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,24 @@ class DatasetView(Dataset):
 
     def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
         return self._dataset.tokens(index, caption, tokenizer_id)
+
+
+@dataclass(frozen=True)
+class ZeroShotTask:
+    """Classes with their aliases, and prompt templates with one `{}` for the class name.
+
+    A sample's "class" is the first alias of its class.
+    """
+
+    classes: tuple[tuple[str, ...], ...]
+    templates: tuple[str, ...]
+
+    def class_index(self, name: str) -> int:
+        """Index of the class with the alias `name`. Raises ValueError with the closest alias if there is none."""
+        for index, aliases in enumerate(self.classes):
+            if name in aliases:
+                return index
+        raise unknown("zero-shot class", name, itertools.chain.from_iterable(self.classes))
 
 
 FORMS = (

@@ -3,22 +3,30 @@
 Shape letters: N images · M captions · C channels · H, W pixels.
 """
 
-from collections.abc import Generator
+import contextlib
+import json
+from collections.abc import Generator, Sequence
 from functools import partial
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from workbench.data.augment import evaluation_HWC, stack_BCHW
+from workbench.data.batches import stack_BCHW
 from workbench.data.cached.prepare import CachePolicy, Prepare, cached
-from workbench.data.dataset import Dataset
-from workbench.data.parallel import look_ahead
+from workbench.data.dataset import Dataset, DatasetView, Sample, SampleText, ZeroShotTask
+from workbench.data.images import evaluation_HWC
+from workbench.data.parallel import each_image, look_ahead
 from workbench.data.samples.registry import zero_shot_task
-from workbench.data.samples.sample import ZeroShotTask
 from workbench.data.sources.folder import class_task
 from workbench.data.sources.tar import BadShards
 from workbench.data.spec import Role, open_dataset, sample_set_of
-from workbench.data.survey import readable
+from workbench.data.unusable import BadImageCount
+from workbench.embeddings import BadImage
+from workbench.files import write_atomically
+from workbench.resources import cache_dir
 
 IMAGES_PER_CALL = 32
 
@@ -100,3 +108,74 @@ def open_evaluation_set(
     dataset, note = readable(cached(open_dataset(spec, role, num_pairs, bad_shards), CachePolicy(prepare)).dataset)
     name = sample_set_of(spec)
     return EvaluationSet(dataset, zero_shot_task(name) if name else class_task(dataset), note)
+
+
+class Subset(DatasetView):
+    """Some samples of a dataset, in order. Same fingerprint: it stands for the data without their unusable images."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
+        super().__init__(dataset)
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._dataset[self._indices[index]]
+
+    def text(self, index: int) -> SampleText:
+        return self._dataset.text(self._indices[index])
+
+    def encoded(self, index: int) -> bytes:
+        return self._dataset.encoded(self._indices[index])
+
+    def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
+        return self._dataset.tokens(self._indices[index], caption, tokenizer_id)
+
+
+def readable(dataset: Dataset) -> tuple[Dataset, str]:
+    """The dataset without its unusable images, and a message about them; itself and "" if there are none.
+
+    Every image is decoded once. The indices of unusable ones are cached by the dataset's fingerprint, and only these
+    are tried again the next time.
+
+    Raises:
+        ValueError: too many are unusable; see :class:`~workbench.data.unusable.BadImageCount`.
+    """
+    entry = cache_dir() / "readable" / f"{dataset.fingerprint}.json"
+    known = _load(entry, len(dataset))
+    broken = unusable(dataset, range(len(dataset)) if known is None else known)
+    if known is None:
+        _store(entry, list(broken))
+    if not broken:
+        return dataset, ""
+    tally = BadImageCount()
+    tally.add(len(dataset), broken.values())
+    tally.check()
+    kept = [index for index in range(len(dataset)) if index not in broken]
+    return Subset(dataset, kept), f"images that cannot be used are not evaluated: {tally.describe()}"
+
+
+def unusable(dataset: Dataset, indices: Sequence[int]) -> dict[int, BadImage]:
+    """The samples whose images cannot be used, by index."""
+    return {index: found for index, found in each_image(dataset, indices, _nothing) if isinstance(found, BadImage)}
+
+
+def _nothing(_: Sample) -> None:
+    """Decoding alone is the test."""
+
+
+def _load(entry: Path, num_samples: int) -> list[int] | None:
+    """The cached indices of unusable images; None if there are none or the file is damaged."""
+    try:
+        indices: list[int] = json.loads(entry.read_bytes())
+        return indices if all(0 <= index < num_samples for index in indices) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _store(entry: Path, indices: list[int]) -> None:
+    """Caches the indices. If the cache is not writable, all images are decoded again the next time."""
+    with contextlib.suppress(OSError):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(entry, json.dumps(indices))

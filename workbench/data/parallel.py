@@ -2,17 +2,20 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from workbench.data.dataset import Dataset, Sample
 from workbench.data.unusable import ImageError
 from workbench.embeddings import BadImage
+from workbench.progress import with_bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_THREADS = 8
+MANY_IMAGES = 200  # that deserve a progress bar
 
 
 def or_bad_image(function: Callable[..., Result], *arguments: object) -> Result | BadImage:
@@ -54,3 +57,11 @@ def look_ahead(
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def each_image(
+    dataset: Dataset, indices: Sequence[int], function: Callable[[Sample], Result]
+) -> Iterator[tuple[int, Result | BadImage]]:
+    """(index, function(sample) or why the image is unusable), in order; several threads, a progress bar if many."""
+    results = look_ahead(lambda index: or_bad_image(lambda: function(dataset[index])), indices)
+    return zip(with_bar(indices, "decoding images", MANY_IMAGES), results, strict=True)

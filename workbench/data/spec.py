@@ -14,10 +14,9 @@ from workbench.config.run import DataConfig
 from workbench.data.dataset import FORMS, Dataset, existing
 from workbench.data.mixture import Mixture, mixture_parts, split_pairs
 from workbench.data.samples.registry import check_split, sample_shards
-from workbench.data.sources.coco import coco_paths, open_coco
+from workbench.data.sources.coco import coco_paths, karpathy_paths, open_coco, open_karpathy
 from workbench.data.sources.csv import open_csv
 from workbench.data.sources.folder import open_folder
-from workbench.data.sources.karpathy import karpathy_paths, open_karpathy
 from workbench.data.sources.tar import BadShards, ShardDataset, shard_paths
 from workbench.errors import unknown
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench.data.dataset import ZeroShotTask
 from workbench.data.evaluation_set import EvaluationSet
-from workbench.data.samples.sample import ZeroShotTask
 from workbench.embeddings import Embeddings, InputSpec
 from workbench.engine.probe import first_pairs
 from workbench.engine.teacher_cache.store import keep_held_out, recall_held_out

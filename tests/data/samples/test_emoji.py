@@ -19,17 +19,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from workbench.data.samples import emoji
-from workbench.data.samples.emoji.concepts import (
+from workbench.data.samples.emoji import (
+    FONT_FILE,
+    EmojiFont,
     captions_by_sequence,
     concept_of,
+    drawable,
     held_out,
     is_country_flag,
     is_neutral,
+    on_background,
     plain_words,
+    select,
     sparable,
     split_of,
 )
-from workbench.data.samples.emoji.drawing import FONT_FILE, EmojiFont, drawable, on_background, select
 
 SHIPPED = Path(__file__).parents[3] / "data_samples" / "emoji"
 SPLITS = ("train", "validation", "test")
@@ -125,7 +129,7 @@ class TestShippedShards:
         assert list(emoji.words()) == sorted(set(emoji.words()))
 
     def test_missing_words_are_an_error_with_a_remedy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("workbench.data.samples.emoji.concepts.find_resource", lambda _: None)
+        monkeypatch.setattr("workbench.data.samples.emoji.find_resource", lambda _: None)
         with pytest.raises(ValueError, match="install clip-distillation-workbench again"):
             emoji.words()
 
@@ -283,7 +287,7 @@ class TestDrawing:
             EmojiFont("NoSuchEmoji.ttf")
 
     def test_without_the_layout_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("workbench.data.samples.emoji.drawing.features.check", lambda _: False)
+        monkeypatch.setattr("workbench.data.samples.emoji.features.check", lambda _: False)
         with pytest.raises(ValueError, match="libfribidi0"):
             EmojiFont(FONT_FILE)
 

@@ -7,8 +7,7 @@ import threading
 import pytest
 from PIL import Image
 
-from workbench.data.samples.sample import DrawnSample
-from workbench.data.samples.write import num_pairs_in, write_shards
+from workbench.data.samples.write import DrawnSample, num_pairs_in, write_shards
 
 
 def drawn(number, color=(10, 200, 30)):

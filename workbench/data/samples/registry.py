@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from workbench.data.samples.sample import DrawnSample, ZeroShotTask
-from workbench.data.samples.write import fault_of_samples, num_pairs_in, write_shards
+from workbench.data.dataset import ZeroShotTask
+from workbench.data.samples.write import DrawnSample, fault_of_samples, num_pairs_in, write_shards
 from workbench.errors import unknown
 from workbench.files import explained, sweep
 from workbench.progress import progress

@@ -5,14 +5,31 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from workbench.data.samples.sample import DrawnSample
+from PIL import Image
+
 from workbench.errors import unknown
 from workbench.files import DiskFullError, new_folder
 from workbench.process import free_bytes
+
+
+@dataclass(frozen=True)
+class DrawnSample:
+    """One image of a sample set with its record, as `write_shards` stores them.
+
+    `record` is the JSON next to the image: "captions" (list of str), "group" (the full captions of images with the same
+    group are positives of each other), "class" (the zero-shot class, if the set has a task) and further fields of the
+    set.
+    """
+
+    key: str
+    image: Image.Image
+    record: dict[str, Any]
+
 
 CHECKSUMS = "checksums.txt"
 INDEX = "index.json"

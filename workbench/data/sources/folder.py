@@ -9,8 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from workbench.data.captions import cleaned
-from workbench.data.dataset import Dataset, existing
-from workbench.data.samples.sample import ZeroShotTask
+from workbench.data.dataset import Dataset, ZeroShotTask, existing
 from workbench.data.sources.files import ImageFiles, ImageList
 from workbench.data.sources.tar_index import IMAGE_EXTENSIONS
 from workbench.data.unusable import Reading

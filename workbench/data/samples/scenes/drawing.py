@@ -7,11 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workbench.data.samples.sample import DrawnSample
-from workbench.data.samples.scenes import captions
-from workbench.data.samples.scenes.attributes import COLORS, SHAPES, SIZES, TEXTURES, bits, image_seeds, uniforms
-from workbench.data.samples.scenes.captions import PHRASINGS, SceneObject, class_name
+from workbench.data.samples.scenes import attributes
+from workbench.data.samples.scenes.attributes import (
+    COLORS,
+    PHRASINGS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    SceneObject,
+    bits,
+    class_name,
+    image_seeds,
+    uniforms,
+)
 from workbench.data.samples.scenes.rendering import RELATIONS, Layout, lay_out, render
+from workbench.data.samples.write import DrawnSample
 
 # Masks are stored as run lengths, row by row from the top left, starting with zeros: [100, 7, 41, 7, ...] is 100 pixels
 # outside, 7 inside, 41 outside... They add up to height times width; the first may be 0.
@@ -93,7 +103,7 @@ def _batch(split: str, start: int, count: int) -> Iterator[DrawnSample]:
         ]
         record: dict[str, Any] = {
             "captions": _captions(split, things, relation, draws_NU[row]),
-            "group": captions.meaning(things[0], relation, things[1]),
+            "group": attributes.meaning(things[0], relation, things[1]),
             "class": class_name(things[0].shape, things[1].shape),
             "relation": relation,
             "objects": objects,
@@ -123,10 +133,11 @@ def _captions(
     mirrored = (starts_far != (relation in ("right of", "below"))).tolist()
     first, second = things
     if split not in SPLITS_OF_MANY_CAPTIONS:
-        return [captions.full(first, relation, second, phrasings[0], mirrored[0])]
+        return [attributes.full(first, relation, second, phrasings[0], mirrored[0])]
     texts = [
-        captions.full(first, relation, second, phrasings[place], mirrored[place]) for place in range(NUM_FULL_CAPTIONS)
+        attributes.full(first, relation, second, phrasings[place], mirrored[place])
+        for place in range(NUM_FULL_CAPTIONS)
     ]
-    texts.append(captions.without_size_and_texture(first, relation, second, mirrored[-2]))
+    texts.append(attributes.without_size_and_texture(first, relation, second, mirrored[-2]))
     shapes = (second.shape, first.shape) if mirrored[-1] else (first.shape, second.shape)
-    return [*texts, f"a {captions.shapes_only(*shapes)}"]
+    return [*texts, f"a {attributes.shapes_only(*shapes)}"]

@@ -1,6 +1,6 @@
 import pytest
 
-from workbench.data.samples.sample import ZeroShotTask
+from workbench.data.dataset import ZeroShotTask
 
 TASK = ZeroShotTask((("cat", "kitten"), ("dog",)), ("a {}",))
 
