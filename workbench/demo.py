@@ -17,7 +17,7 @@ from workbench.engine.launch import launch
 from workbench.events import Event
 from workbench.figures.demo import demo_figure, gains_figure
 from workbench.figures.style import save_figure
-from workbench.models.counting import count_parameters
+from workbench.models.clip import count_parameters
 from workbench.runs.directory import RunDirectory, new_run_id
 from workbench.runs.log import read_events
 from workbench.statistics.intervals import Gain, paired_gain, seed_gain

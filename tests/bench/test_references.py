@@ -14,7 +14,7 @@ from workbench.embeddings import Embeddings
 from workbench.losses import LOSSES
 from workbench.losses.base import Loss, Widths
 from workbench.losses.comparison import Comparison
-from workbench.losses.learnt import LearnedParts
+from workbench.losses.learned import LearnedParts
 from workbench.losses.registry import make_loss
 
 CPU = torch.device("cpu")

@@ -9,8 +9,8 @@ from safetensors import safe_open
 
 from workbench import load_student
 from workbench.files import DiskFullError
-from workbench.models.export import write
-from workbench.models.export.native import MismatchError
+from workbench.models import export
+from workbench.models.export import MismatchError
 from workbench.models.folder import WEIGHTS
 
 
@@ -108,7 +108,7 @@ def test_what_fails_while_writing_is_one_line(workbench, tiny_models, monkeypatc
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(write, "export_model", fail)
+    monkeypatch.setattr(export, "export_model", fail)
     result = workbench("export", tiny_models["teacher"], "--out", "out")
     assert (result.code, result.out, result.err.count("\n")) == (code, "", 1)
     assert result.err.startswith(message)

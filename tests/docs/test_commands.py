@@ -14,7 +14,8 @@ from workbench.config.inheritance import Plan
 from workbench.config.run import RunConfig
 from workbench.config.study import Study, nested
 from workbench.config.toml import load_recipe, parse_override, with_settings
-from workbench.losses.registry import LOSSES, make_loss
+from workbench.losses import LOSSES
+from workbench.losses.registry import make_loss
 from workbench.runs.studies import load_study
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from workbench.engine.loop import train
 from workbench.engine.stages import inherited_student
 from workbench.events import StepDone
 from workbench.losses import LOSSES
-from workbench.models.shapes import tower_shape
+from workbench.models.configs import tower_shape
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 
@@ -33,8 +33,8 @@ def test_the_student_and_the_losses_can_be_built(name: str) -> None:
     with torch.device("meta"):
         student = load_model(INHERITED_ARE.get(name, config.student.model), seed=0)
         teacher = Teacher(load_model(config.teacher.model.partition("@")[0], seed=0))
-    assert student.form.image_size == teacher.form.image_size == 224
-    assert student.form.tokenizer_id == teacher.form.tokenizer_id
+    assert student.input_spec.image_size == teacher.input_spec.image_size == 224
+    assert student.input_spec.tokenizer_id == teacher.input_spec.tokenizer_id
     objective = make_objective(config, teacher)
     for loss, term in objective.terms.items():
         published = LOSSES[loss].published_weight[term.loss.convention]

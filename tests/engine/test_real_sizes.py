@@ -29,7 +29,7 @@ def test_a_wrapped_vit_b_16_distils_into_vit_t_16(tiny, tmp_path: Path) -> None:
     vision = member.state.student.towers.visual
     assert (vision.transformer.width, vision.transformer.layers) == (192, 12)
     assert cohort.teacher is not None
-    assert cohort.teacher.form.image_size == member.state.student.form.image_size == 224
+    assert cohort.teacher.input_spec.image_size == member.state.student.input_spec.image_size == 224
     losses = [event.loss for event in train(cohort) if isinstance(event, StepDone)]
     assert len(losses) == 3
     assert losses[2] < losses[0]

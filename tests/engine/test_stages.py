@@ -15,8 +15,8 @@ from workbench.engine.loop import train
 from workbench.events import CheckpointSaved, EvalDone, RunFinished, RunStarted, StageStarted, StepDone
 from workbench.inheritance import inherit
 from workbench.inheritance.inheritance_map import InheritanceMap
+from workbench.models.configs import tower_shape
 from workbench.models.folder import load_folder, save_folder
-from workbench.models.shapes import tower_shape
 from workbench.models.spec import load_model
 from workbench.models.weights import weights_sha256
 from workbench.runs.checkpoints import checkpoint_step, newest_checkpoint, read_manifest

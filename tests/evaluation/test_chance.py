@@ -1,12 +1,15 @@
-"""Chance levels, against all constant predictions and against random orders."""
+"""Reference levels, against all constant predictions and against random orders."""
 
 import itertools
+import statistics
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from workbench.evaluation.chance import constant_accuracy, constant_recall, random_recall
+from workbench.evaluation.chance import constant_accuracy, constant_recall, false_negative_ceiling, random_recall
 from workbench.evaluation.retrieval import retrieval
 
 
@@ -92,3 +95,32 @@ def test_chance_of_a_class_folder_is_one_in_its_classes() -> None:
     chance = random_recall(torch.tensor(classes), torch.tensor(classes), classes)
     assert [chance[f"image_to_text_r{k}"] for k in (1, 5, 10)] == pytest.approx([1 / 6] * 3)
     assert chance["text_to_image_r5"] == pytest.approx(0.612, abs=1e-3)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 2)), min_size=1, max_size=5))
+def test_the_ceiling_is_what_every_order_of_equal_candidates_gives_on_average(
+    images: list[tuple[int, int]],
+) -> None:
+    groups = [group for group, _ in images]
+    image_group = torch.tensor(groups)
+    text_group = torch.tensor([group for group, count in images for _ in range(count)])
+    if any(a == b for a, b in itertools.pairwise(groups)):
+        return  # ownership within a run of equal groups is tested in test_blocks
+    owner = [i for i, (_, count) in enumerate(images) for _ in range(count)]
+    ceiling = false_negative_ceiling(image_group, text_group, block_size=0, ks=(1, 2))
+    for k in (1, 2):
+        to_text = []
+        for i, group in enumerate(groups):
+            own = [owner[m] == i for m in range(len(owner)) if text_group[m] == group]
+            orders = list(itertools.permutations(own))
+            to_text.append(sum(any(order[:k]) for order in orders) / len(orders))
+        to_image = [min(1, k / groups.count(groups[i])) for i in owner]
+        assert ceiling[f"image_to_text_r{k}"] == pytest.approx(statistics.mean(to_text))
+        assert ceiling[f"text_to_image_r{k}"] == pytest.approx(statistics.mean(to_image))
+
+
+def test_the_ceiling_counts_false_negatives_of_the_block_only() -> None:
+    groups = torch.arange(6) % 3
+    assert false_negative_ceiling(groups, groups, block_size=3)["image_to_text_r1"] == 1.0
+    assert false_negative_ceiling(groups, groups, block_size=0)["image_to_text_r1"] == 0.5

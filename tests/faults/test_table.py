@@ -413,8 +413,8 @@ FAULTS = [
         " rule; one that shows later ends the run with the same line",
         "cli/test_custom_loss.py::test_a_mistake_is_found_before_the_first_step",
         "cli/test_custom_loss.py::test_a_mistake_that_shows_later_ends_the_run_in_one_line",
-        "losses/test_custom.py::test_a_mistake_in_a_loss_is_one_line_with_loss_file_and_rule",
-        "losses/test_custom.py::test_a_file_that_defines_no_single_loss_is_refused_in_a_line",
+        "losses/test_registry.py::test_a_mistake_in_a_loss_is_one_line_with_loss_file_and_rule",
+        "losses/test_registry.py::test_a_file_that_defines_no_single_loss_is_refused_in_a_line",
     ),
     fault(
         "settings at which a loss contributes nothing to the gradient, or everything",
@@ -469,7 +469,7 @@ FAULTS = [
         "its code does not run without --trust, in any command: one line, exit status 2",
         "config/test_trust.py::test_files_elsewhere_do_not",
         "config/test_trust.py::test_nor_do_those_in_the_folder_of_a_run",
-        "losses/test_custom.py::test_a_configs_file_elsewhere_is_not_run_without_trust",
+        "losses/test_registry.py::test_a_configs_file_elsewhere_is_not_run_without_trust",
         "cli/test_custom_loss.py::test_a_strangers_loss_runs_only_with_trust",
     ),
     fault(

@@ -11,9 +11,9 @@ from workbench.data.evaluation_set import open_evaluation_set
 from workbench.embeddings import FeatureKey
 from workbench.inheritance.gated import block_weights, gate, slice_gated
 from workbench.inheritance.masks import MAX_LOG_ALPHA, TowerMasks
+from workbench.models.configs import TABLES, tower_shape
 from workbench.models.folder import load_folder, save_folder
-from workbench.models.masking import kept_patches
-from workbench.models.shapes import TABLES, tower_shape
+from workbench.models.image_tower import kept_patches
 from workbench.models.spec import load_model
 
 

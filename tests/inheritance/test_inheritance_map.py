@@ -10,7 +10,7 @@ from workbench.config.inheritance import GatesConfig, Plan
 from workbench.inheritance.gated import Gated, gate, slice_gated
 from workbench.inheritance.inheritance_map import InheritanceMap, planned_map
 from workbench.inheritance.manual import inherit
-from workbench.models.shapes import tower_shape
+from workbench.models.configs import tower_shape
 
 
 def test_a_plan_keeps_the_selected_parts(make_teacher):

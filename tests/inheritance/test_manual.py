@@ -10,7 +10,7 @@ from workbench.inheritance import inherit
 from workbench.inheritance.inheritance_map import planned_map
 from workbench.inheritance.manual import choose, overlaps, overlaps_with_rule, select_by_rule
 from workbench.inheritance.selection import TowerSelection, full_selection
-from workbench.models.shapes import TABLES, tower_shape
+from workbench.models.configs import TABLES, tower_shape
 from workbench.runs.snapshots import MaskSnapshot
 
 
@@ -35,7 +35,7 @@ def test_a_plan_that_keeps_all_is_the_teacher_exactly(make_teacher, inputs, cust
     assert student.config == teacher.config
     assert same_function(student, teacher, inputs) == (True, True)
     assert float(student.scale.detach()) == float(teacher.scale.detach())
-    assert student.form == teacher.form
+    assert student.input_spec == teacher.input_spec
     assert (student.mean, student.std) == (teacher.mean, teacher.std)
     assert not any(mine is theirs for mine in student.parameters() for theirs in teacher.parameters())
 

@@ -19,9 +19,8 @@ from workbench.inheritance.report import (
     student_at,
     transformer,
 )
-from workbench.models.clip import Clip
-from workbench.models.counting import count_parameters
-from workbench.models.shapes import tower_shape
+from workbench.models.clip import Clip, count_parameters
+from workbench.models.configs import tower_shape
 from workbench.models.tokenizers import BytePairTokenizer
 
 

@@ -10,9 +10,8 @@ from workbench.inheritance.gates import Gates
 from workbench.inheritance.masks import MAX_LOG_ALPHA
 from workbench.inheritance.selection import full_selection
 from workbench.inheritance.slicing import slice_towers
-from workbench.models.clip import Clip
-from workbench.models.counting import count_parameters
-from workbench.models.shapes import tower_shape
+from workbench.models.clip import Clip, count_parameters
+from workbench.models.configs import tower_shape
 from workbench.models.tokenizers import BytePairTokenizer
 
 

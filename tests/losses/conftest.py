@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from workbench.embeddings import Embeddings
 from workbench.losses.comparison import Features
-from workbench.losses.registry import StandaloneLoss
+from workbench.losses.learned import StandaloneLoss
 
 Make = Callable[..., Embeddings]
 Rows = Sequence[Sequence[float]]

@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.losses.base import Widths
 from workbench.losses.comparison import Comparison, Features
-from workbench.losses.learnt import LearnedParts
+from workbench.losses.learned import LearnedParts
 from workbench.losses.registry import make_loss
 
 # Settings under which several losses ask for the same matrices at the same scale.

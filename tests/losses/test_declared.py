@@ -9,7 +9,7 @@ import pytest
 from workbench.config.run import LossConfig
 from workbench.losses import LOSSES
 from workbench.losses.base import Convention
-from workbench.losses.declared import check_losses, conventions, declared_losses, settings_in_file
+from workbench.losses.declared import CONVENTIONS, check_losses, declared_losses, settings_in_file
 
 
 def test_parsed_settings_are_those_of_the_classes() -> None:
@@ -18,7 +18,7 @@ def test_parsed_settings_are_those_of_the_classes() -> None:
     for name, loss in LOSSES.items():
         defaults = {key: parameter.default for key, parameter in inspect.signature(loss).parameters.items()}
         assert declared[name] == (defaults, loss.paper, loss.published_weight)
-    assert conventions() == get_args(Convention)
+    assert get_args(Convention) == CONVENTIONS
 
 
 BODY = "    def __call__(self, comparison):\n        return comparison.student.scale\n"

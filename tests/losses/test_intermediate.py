@@ -105,7 +105,7 @@ def test_what_cannot_be_is_refused_with_the_remedy(options: dict[str, object], r
 def test_a_block_that_a_tower_lacks_is_refused_with_those_it_has() -> None:
     loss = make_loss("intermediate", student_blocks=[3], teacher_blocks=[0])
     with pytest.raises(ValueError, match="student's image tower has no block 3; its blocks: -2 to 1"):
-        loss.learnt(Widths(4, 8, {0: 16, 1: 16, -1: 16, -2: 16}, {0: 32}))
+        loss.learned(Widths(4, 8, {0: 16, 1: 16, -1: 16, -2: 16}, {0: 32}))
 
 
 def test_missing_features_are_refused_with_the_remedy(embeddings) -> None:

@@ -8,7 +8,7 @@ import pytest
 from workbench.config.run import LossConfig
 from workbench.losses import LOSSES, build_loss
 from workbench.losses.registry import make_loss, option_names
-from workbench.losses.scale import LearnedScale, ScaleChoice, teacher_scale_choice
+from workbench.losses.scale import LearnedScale, ScaleChoice
 
 WITH_TARGETS = ["crd", "gd", "affinity", "cross_modal", "single_modal"]
 CHOICES = [("student", 14.3), ("teacher", 30.0), (5, 5.0), (0.5, 0.5), ("1.5 x teacher", 45.0), ("0.5x teacher", 15.0)]
@@ -97,7 +97,7 @@ def test_a_scale_that_is_none_is_refused_with_the_remedy(option: str, setting: o
 def test_a_target_cannot_learn_its_scale() -> None:
     for learned in ("own", "student"):
         with pytest.raises(ValueError, match="cannot be learned"):
-            teacher_scale_choice(learned)
+            build_loss("crd", teacher_scale=learned)
 
 
 @pytest.mark.parametrize("name", ["fd", "mfd", "intermediate"])

@@ -9,7 +9,7 @@ import timm
 import torch
 from torchvision.transforms import Normalize
 
-from workbench.models.clip import Clip
+from workbench.models.clip import Clip, count_parameters
 from workbench.models.tokenizers import WordTokenizer
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -93,19 +93,19 @@ def test_the_scale_stays_between_1_and_100(make_clip, logarithm, scale):
 
 
 def test_the_input_spec(make_clip, config, tokenizer):
-    form = make_clip().form
+    form = make_clip().input_spec
     assert form.image_size == 16
     assert torch.equal(form.tokenize(["a red square"]), tokenizer(["a red square"]))
     other_words = WordTokenizer(("a", "blue", "circle", "red", "triangle"), 8, 4)
-    assert Clip(config, other_words).form.tokenizer_id != form.tokenizer_id
-    assert make_clip(7).form == form
+    assert Clip(config, other_words).input_spec.tokenizer_id != form.tokenizer_id
+    assert make_clip(7).input_spec == form
 
 
 def test_what_a_config_leaves_out_is_open_clips_default(tokenizer):
     vision = {"patch_size": 56, "width": 64, "layers": 1}
     text = {"context_length": 8, "vocab_size": tokenizer.vocab_size, "width": 8, "heads": 1, "layers": 1}
     model = Clip({"embed_dim": 4, "vision_cfg": vision, "text_cfg": text}, tokenizer)
-    assert (model.form.image_size, model.width) == (224, 4)
+    assert (model.input_spec.image_size, model.width) == (224, 4)
 
 
 def test_normalization_and_width(make_clip):
@@ -194,7 +194,7 @@ def test_a_timm_tower_is_never_downloaded(config, tokenizer, monkeypatch):
 
 def test_images_are_square(config, tokenizer):
     change(config, "vision_cfg.image_size", [16, 16])
-    assert Clip(config, tokenizer).form.image_size == 16
+    assert Clip(config, tokenizer).input_spec.image_size == 16
     change(config, "vision_cfg.image_size", [16, 24])
     with pytest.raises(ValueError, match=r"^image_size 16 x 24: the workbench supports square images only$"):
         Clip(config, tokenizer)
@@ -233,3 +233,47 @@ def test_the_batch_norm_of_a_frozen_tower_does_not_change(config, tokenizer, ima
     assert not model.towers.visual.training
     assert model.towers.transformer.training
     torch.testing.assert_close(dict(model.towers.visual.named_buffers()), before, rtol=0, atol=0)
+
+
+def block(width):
+    """One transformer block: two norms, attention, and a perceptron four times as wide."""
+    norms = 2 * 2 * width
+    attention = 3 * (width * width + width) + (width * width + width)
+    perceptron = (width * 4 * width + 4 * width) + (4 * width * width + width)
+    return norms + attention + perceptron
+
+
+@pytest.mark.parametrize("custom_text", [False, True])
+def test_counts_agree_with_sums_by_hand(config, tokenizer, custom_text):
+    vision, text, width = 32, 24, 16
+    patches = 3 * 8 * 8 * vision
+    image = patches + vision + 2 * vision + 2 * block(vision) + 2 * vision + vision * width  # class token, two norms
+    caption = block(text) + 2 * text + text * width
+    positions = (4 + 1) * vision + 8 * text  # (16 / 8)² patches and the class token; eight words
+    words = (1 + 5 + 4 + 1) * text
+    counted = count_parameters(Clip(config | {"custom_text": custom_text}, tokenizer))
+    assert counted == {
+        "blocks": image + caption + 1,  # and the scale
+        "embeddings": positions + words,
+        "total": image + caption + 1 + positions + words,
+    }
+
+
+def test_blocks_and_embeddings_are_all_there_is_of_a_convolutional_tower_too(config, tokenizer):
+    config["vision_cfg"] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
+    model = Clip(config, tokenizer)
+    counted = count_parameters(model)
+    assert counted["total"] == sum(parameter.numel() for parameter in model.parameters())
+    assert counted["blocks"] + counted["embeddings"] == counted["total"]
+    assert counted["embeddings"] == (1 + 1) * 8 * 32 + 8 * 24 + 11 * 24  # one cell and the mean, of 32 · width channels
+
+
+@pytest.mark.parametrize("custom_text", [False, True])
+def test_the_towers_add_up_to_all_but_the_scale(config, tokenizer, custom_text):
+    model = Clip(config | {"custom_text": custom_text}, tokenizer)
+    image, text, whole = (count_parameters(model, tower) for tower in ("image", "text", None))
+    assert image["total"] == sum(parameter.numel() for parameter in model.towers.visual.parameters())
+    assert image["embeddings"] == (4 + 1) * 32
+    assert text["embeddings"] == 8 * 24 + 11 * 24
+    for size in ("blocks", "total"):
+        assert image[size] + text[size] + 1 == whole[size]

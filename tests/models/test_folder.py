@@ -35,7 +35,7 @@ def test_a_model_comes_back_as_it_was_rounded(tmp_path, make_clip, dtype):
         assert torch.equal(tensor, model.state_dict()[name].to(dtype).float())
     assert (loaded.config, loaded.tokenizer) == (model.config, model.tokenizer)
     assert (loaded.mean, loaded.std) == (MEAN, STD)
-    assert loaded.form == model.form
+    assert loaded.input_spec == model.input_spec
 
 
 def test_half_precision_halves_the_file(tmp_path, make_clip):

@@ -7,8 +7,17 @@ import open_clip
 import pytest
 
 from workbench.engine.launch import create
-from workbench.models.estimate import check_counts
-from workbench.models.names import check_model, check_source, open_clip_names, shipped_names, size_names
+from workbench.models.configs import check_counts
+from workbench.models.names import (
+    FORMATS,
+    NEEDED,
+    check_format,
+    check_model,
+    check_source,
+    open_clip_names,
+    shipped_names,
+    size_names,
+)
 from workbench.models.spec import load_model
 
 
@@ -106,3 +115,33 @@ def test_a_source_is_a_run_with_a_checkpoint_a_folder_or_a_trained_model(tiny) -
     (run.checkpoints / "step-00000004").mkdir()
     for source in ("one", "runs/one", "folder", "sample:scenes"):
         check_source(source, Path("runs"))
+
+
+@pytest.mark.parametrize(
+    ("name", "half", "message"),
+    [
+        ("onyx", False, "unknown format 'onyx': did you mean 'onnx'?"),
+        ("torchscript", False, "choose one of: native, onnx, open_clip"),
+        ("onnx", True, "drop --half"),
+    ],
+)
+def test_what_cannot_be_is_one_line(monkeypatch, name, half, message):
+    monkeypatch.setitem(NEEDED, "onnx", ())
+    with pytest.raises(ValueError, match=message):
+        check_format(name, half=half)
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(NEEDED, "onnx", ("no_such_package",))
+    with pytest.raises(ValueError, match=r"no_such_package.*pip install 'clip-distillation-workbench\[onnx\]'\Z"):
+        check_format("onnx")
+    for name in FORMATS.keys() - NEEDED.keys():
+        check_format(name, half=True)
+
+
+def test_a_folder_of_a_packages_name_is_no_package(monkeypatch, tmp_path):
+    (tmp_path / "onnx_of_mine").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(NEEDED, "onnx", ("onnx_of_mine",))
+    with pytest.raises(ValueError, match="is not installed"):
+        check_format("onnx")

@@ -76,7 +76,7 @@ def test_a_built_in_size_with_the_words_of_the_scenes(name, width):
     model = load_model(name, seed=3)
     assert model.towers.visual.conv1.weight.shape == (width, 3, 8, 8)
     assert model.tokenizer == named_tokenizer("words:scenes", 20)
-    assert (model.width, model.form.image_size) == (512, 48)
+    assert (model.width, model.input_spec.image_size) == (512, 48)
     assert same_weights(model, load_model(name, seed=3))
     assert not same_weights(model, load_model(name, seed=4))
 
@@ -315,7 +315,7 @@ def test_a_real_checkpoint_of_vit_b_16(tmp_path, images):
     expected = reference.encode_image((image / 255 - mean) / std)
     torch.testing.assert_close(model.encode_image(image), expected, atol=1e-4, rtol=1e-4)
     assert torch.equal(model.encode_text(text), reference.encode_text(text))
-    assert model.form.image_size == 224
+    assert model.input_spec.image_size == 224
 
 
 def test_a_bare_weights_file_is_identified_by_its_shapes(tiny, papers_file, monkeypatch):

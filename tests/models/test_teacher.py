@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from workbench.embeddings import FeatureKey
-from workbench.models.counting import count_parameters
+from workbench.models.clip import count_parameters
 from workbench.models.teacher import Teacher
 from workbench.models.weights import weights_sha256
 
@@ -143,7 +143,7 @@ def test_its_fingerprint_is_that_of_the_towers_and_changes_with_one_bit(make_cli
 
 def test_its_size_and_input_spec(make_teacher, make_clip, tokenizer):
     teacher, model = make_teacher(), make_clip()
-    assert (teacher.width, teacher.form) == (16, model.form)
+    assert (teacher.width, teacher.input_spec) == (16, model.input_spec)
     assert teacher.block_widths == model.block_widths == (32, 32)
     assert teacher.num_parameters == count_parameters(model)
     assert torch.equal(teacher.tokenize(["a red square"]), tokenizer(["a red square"]))

@@ -14,7 +14,7 @@ from workbench.embeddings import Embeddings
 from workbench.losses import LOSSES
 from workbench.losses.base import Convention, Widths
 from workbench.losses.comparison import Comparison
-from workbench.losses.learnt import LearnedParts
+from workbench.losses.learned import LearnedParts
 from workbench.losses.logits import BLOCK_ROWS
 from workbench.losses.objective import Objective
 

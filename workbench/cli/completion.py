@@ -70,7 +70,7 @@ def complete_tool() -> Candidates:
 
 
 def complete_format() -> Candidates:
-    from workbench.models.export.formats import FORMATS
+    from workbench.models.names import FORMATS
 
     return list(FORMATS.items())
 
@@ -99,14 +99,14 @@ def complete_source(context: typer.Context) -> list[str]:
 def complete_setting(context: typer.Context) -> Candidates:
     """``key=value`` of every setting: its choices if there are any, else the recipe's current value."""
     from workbench.config.run import LossConfig, RunConfig
-    from workbench.losses.declared import conventions
+    from workbench.losses.declared import CONVENTIONS
 
     now = _leaves(_recipe(context))
     losses = sorted({key.split(".")[1] for key in now if key.startswith("loss.")})
     fields = dict(_fields(RunConfig)) | {
         key: field for loss in losses for key, field in _fields(LossConfig, f"loss.{loss}.")
     }
-    fields |= {f"loss.{loss}.convention": ([*conventions()], "paper or released code") for loss in losses}
+    fields |= {f"loss.{loss}.convention": ([*CONVENTIONS], "paper or released code") for loss in losses}
     listed: dict[str, Callable[[], list[str]]] = {
         "student.model": lambda: complete_model(context),
         "teacher.model": lambda: complete_model(context),

@@ -9,11 +9,10 @@ from workbench.cli.completion import complete_format, complete_source
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, check_free, writing
 from workbench.cli.output import errors, print_json, print_line, print_rows
 from workbench.errors import print_error
-from workbench.models.export.formats import check_format
-from workbench.models.names import check_source, find_folder
+from workbench.models.names import check_format, check_source, find_folder
 
 if TYPE_CHECKING:
-    from workbench.models.export.write import Exported
+    from workbench.models.export import Exported
 
 
 def export(
@@ -51,10 +50,9 @@ def export(
     check_format(format, half=half)
     check_free(out)
     check_source(source, runs)
-    from workbench.models.counting import count_parameters
-    from workbench.models.export.native import MismatchError
-    from workbench.models.export.write import export_model
-    from workbench.models.source import load_student
+    from workbench.models.clip import count_parameters
+    from workbench.models.export import MismatchError, export_model
+    from workbench.models.spec import load_student
 
     folder = find_folder(source, runs)
     before_mb = _size_mb(folder) if folder else None

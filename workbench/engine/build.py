@@ -27,9 +27,8 @@ from workbench.engine.teacher_cache.choice import open_cache
 from workbench.errors import set_by
 from workbench.inheritance.inheritance_map import InheritanceMap
 from workbench.losses.base import Widths, numbered
-from workbench.losses.learnt import LearnedParts
+from workbench.losses.learned import LearnedParts
 from workbench.losses.objective import Objective
-from workbench.losses.rehearsal import rehearse
 from workbench.models.clip import Clip
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
@@ -109,10 +108,10 @@ def _open_training_data(
     Raises:
         ValueError: the students need different inputs, or the data cannot be opened.
     """
-    form = members[0].state.student.form
-    if any(member.state.student.form != form for member in members):
+    form = members[0].state.student.input_spec
+    if any(member.state.student.input_spec != form for member in members):
         raise ValueError("students of one cohort need the same image size and tokenizer: train them separately")
-    teacher_form = teacher.form if teacher and any(member.objective.needs_teacher for member in members) else None
+    teacher_form = teacher.input_spec if teacher and any(member.objective.needs_teacher for member in members) else None
     data, train = config.data, config.train
     policy = CachePolicy(
         data.prepare,
@@ -165,7 +164,7 @@ def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Tea
 def teacher_rows(config: RunConfig) -> int:
     """Rows of each forward of the teacher: ``teacher.chunk_size``, but not more than a batch."""
     # Batches of 5 to 11 pairs are padded to 12 rows. Smaller matrix products use other kernels, and live and cached
-    # embeddings would differ in their last bits (see Teacher.is_place_free).
+    # embeddings would differ in their last bits (see Teacher.is_position_independent).
     batch_size = config.train.batch_size
     return min(config.teacher.chunk_size, 12 if 4 < batch_size < 12 else batch_size)
 
@@ -228,7 +227,7 @@ def _member(
 
     member = Member(run, config, placed(student, device), objective, state_of, directory, inheritance_map)
     widths = student.width, teacher.width if teacher else None
-    rehearse(objective, member.state.learnt, config.train.batch_size, widths, device)
+    objective.try_users_losses(member.state.learnt, config.train.batch_size, widths, device)
     return member
 
 

@@ -20,7 +20,7 @@ from workbench.engine.resume import Start
 from workbench.engine.stack import Stacks
 from workbench.engine.teacher_outputs import CachedOutputs, TeacherForward, TeacherOutputs
 from workbench.events import EvalStarted, Event, RunResumed, RunStarted, Warned
-from workbench.models.counting import count_parameters
+from workbench.models.clip import count_parameters
 from workbench.models.teacher import Teacher
 from workbench.process import this_host
 

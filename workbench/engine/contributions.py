@@ -50,7 +50,7 @@ def examine(member: "Member", batch: Batch, teacher_outputs: TeacherOutputs | No
             member.state,
             member.masked(batch, step),
             teacher_outputs,
-            member.objective.apart(),
+            member.objective.for_measurement(),
             step,
             train.precision,
             micro_batch_size=train.micro_batch_size,

@@ -18,12 +18,18 @@ from workbench.embeddings import Embeddings, InputSpec
 from workbench.engine.probe import first_pairs
 from workbench.engine.teacher_cache.store import keep_held_out, recall_held_out
 from workbench.evaluation.agreement import agreement, mutual_information_bounds
-from workbench.evaluation.chance import constant_accuracy, constant_recall, random_accuracy, random_recall
-from workbench.evaluation.retrieval import false_negative_ceiling, retrieval
+from workbench.evaluation.chance import (
+    constant_accuracy,
+    constant_recall,
+    false_negative_ceiling,
+    random_accuracy,
+    random_recall,
+)
+from workbench.evaluation.retrieval import retrieval
 from workbench.evaluation.zero_shot import build_classifier, zero_shot
 from workbench.events import EvalDone
 from workbench.losses.base import Loss
-from workbench.losses.learnt import LearnedParts
+from workbench.losses.learned import LearnedParts
 from workbench.models.clip import Clip
 from workbench.models.teacher import Teacher
 from workbench.progress import phase
@@ -71,7 +77,7 @@ class Measured:
 class _Encoder:
     """The parts of a model that evaluation needs. Embeddings of a student are raw, of a teacher at unit length."""
 
-    form: InputSpec
+    input_spec: InputSpec
     encode_image: Callable[[Tensor], Tensor]
     encode_text: Callable[[Tensor], Tensor]
     scale: Tensor
@@ -132,7 +138,7 @@ class Evaluator:
         was_training = student.training
         student.eval()
         with torch.no_grad():
-            encoder = _Encoder(student.form, student.encode_image, student.encode_text, student.scale)
+            encoder = _Encoder(student.input_spec, student.encode_image, student.encode_text, student.scale)
             encoded = self._encode(encoder)
             projected = learnt.project(encoded.image_ND, *self._paired(encoded)[1:]) if learnt else None
             measured = self._score(encoded, encoder, projected, start)
@@ -186,7 +192,7 @@ class Evaluator:
         metrics, errors, hits = dict(found.metrics), dict(found.errors), dict(found.hits)
         if self._task is not None:
             classifier_KD = build_classifier(
-                lambda prompts: self._encode_prompts(encoder, encoder.form.tokenize(prompts)),
+                lambda prompts: self._encode_prompts(encoder, encoder.input_spec.tokenize(prompts)),
                 self._task.classes,
                 self._task.templates,
             )
@@ -230,7 +236,7 @@ class Evaluator:
         return encoded
 
     def _encode(self, encoder: _Encoder, who: str = "") -> _Encoded:
-        form = encoder.form
+        form = encoder.input_spec
         if form.tokenizer_id not in self._tokens:
             self._tokens[form.tokenizer_id] = form.tokenize(self.pairs.captions)
         chunks = self.pairs.image_chunks(form.image_size, CHUNK)
@@ -292,4 +298,4 @@ class Evaluator:
 
 
 def _teacher_encoder(teacher: Teacher) -> _Encoder:
-    return _Encoder(teacher.form, teacher.embed_image, teacher.embed_text, teacher.scale)
+    return _Encoder(teacher.input_spec, teacher.embed_image, teacher.embed_text, teacher.scale)

@@ -15,8 +15,8 @@ from workbench.engine.state import TrainState
 from workbench.engine.step import Encoded, compare, encode, micro_batches, take_rows
 from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import Event, Warned
-from workbench.losses.custom import compute_loss
 from workbench.losses.objective import Objective
+from workbench.losses.registry import compute_loss
 from workbench.models.clip import Clip
 from workbench.runs.snapshots import Gradients, Place, write_snapshot
 

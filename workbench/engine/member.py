@@ -18,7 +18,7 @@ from workbench.events import StepDone
 from workbench.inheritance.inheritance_map import InheritanceMap
 from workbench.losses.objective import Objective, Values
 from workbench.models.clip import Clip
-from workbench.models.masking import kept_patches
+from workbench.models.image_tower import kept_patches
 from workbench.runs.directory import RunDirectory
 
 

@@ -14,7 +14,7 @@ from workbench.engine.device import resolve_device
 from workbench.evaluation.chance import beats_chance, mean_recall
 from workbench.events import StepDone
 from workbench.files import new_folder
-from workbench.models.counting import count_parameters
+from workbench.models.clip import count_parameters
 from workbench.models.folder import load_folder, save_folder
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher

@@ -14,11 +14,11 @@ from workbench.engine.build import learned_widths, load_teacher, make_evaluator,
 from workbench.engine.checkpoint import TRAINING, load_learned
 from workbench.engine.device import resolve_device
 from workbench.engine.evaluate import Measured
-from workbench.losses.learnt import LearnedParts
+from workbench.losses.learned import LearnedParts
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
 from workbench.models.names import find_folder
-from workbench.models.source import load_student
+from workbench.models.spec import load_student
 from workbench.models.teacher import Teacher
 from workbench.models.weights import load_weights
 from workbench.progress import phase

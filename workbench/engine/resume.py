@@ -20,7 +20,7 @@ from workbench.engine.schedule_jumps import jumps
 from workbench.engine.state import TrainState
 from workbench.engine.steering import applied_overrides, change
 from workbench.events import Forked
-from workbench.losses.learnt import LearnedParts
+from workbench.losses.learned import LearnedParts
 from workbench.models.folder import CONFIG, TOKENIZER, config_files
 from workbench.runs.checkpoints import checkpoint_step, damaged_checkpoints, newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory

@@ -12,9 +12,8 @@ from workbench.events import Event, StageStarted, Warned
 from workbench.inheritance import Gated, gate, inherit, slice_gated
 from workbench.inheritance.inheritance_map import InheritanceMap, planned_map
 from workbench.inheritance.slicing import with_random_weights
-from workbench.losses.learnt import LearnedParts
-from workbench.models.clip import Clip
-from workbench.models.counting import count_parameters
+from workbench.losses.learned import LearnedParts
+from workbench.models.clip import Clip, count_parameters
 from workbench.runs.snapshots import write_snapshot
 
 

@@ -137,7 +137,7 @@ def _embed_few(evaluator: Evaluator, teacher: Teacher) -> Embeddings:
     parts: list[Embeddings] = []
     until_s = time.perf_counter() + ENOUGH_S
     with (
-        closing(evaluator.pairs.image_chunks(teacher.form.image_size, CHUNK)) as chunks,
+        closing(evaluator.pairs.image_chunks(teacher.input_spec.image_size, CHUNK)) as chunks,
         phase("measuring the teacher", NUM_PAIRS) as shown,
     ):
         for start, image_BCHW in zip(range(0, NUM_PAIRS, CHUNK), chunks, strict=False):
@@ -165,7 +165,7 @@ def word_findings(dataset: Dataset, student: Clip, teacher: Teacher | None, stud
         "student": "start from a student whose tokenizer knows them" if has_weights else "--set student.tokenizer=bpe",
         "teacher": "name a teacher whose tokenizer knows them with --set teacher.model=SPEC",
     }
-    for model, form in (("student", student.form), ("teacher", teacher.form if teacher else None)):
+    for model, form in (("student", student.input_spec), ("teacher", teacher.input_spec if teacher else None)):
         unknown = share_unknown(form.tokenize, texts) if form else None
         if unknown is None:
             continue

@@ -8,7 +8,7 @@ from torch.optim import AdamW
 
 from workbench.config.run import OptimizerConfig
 from workbench.inheritance.gates import Gates
-from workbench.losses.learnt import LearnedParts
+from workbench.losses.learned import LearnedParts
 from workbench.models.clip import Clip
 
 

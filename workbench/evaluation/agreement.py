@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.embeddings import Embeddings
-from workbench.evaluation.ranks import block_slices
+from workbench.evaluation.retrieval import block_slices
 
 CONTRAST_SIZE = 1000  # pairs per contrastive loss: log of it is the largest bound that can be estimated
 

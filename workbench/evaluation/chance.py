@@ -1,4 +1,4 @@
-"""Chance levels: the scores of the best constant prediction and of a random guess."""
+"""Reference levels: scores of the best constant prediction, of a random guess, and of a perfect model."""
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -7,7 +7,7 @@ from math import comb, sqrt
 import torch
 from torch import Tensor
 
-from workbench.evaluation.ranks import paired_blocks
+from workbench.evaluation.retrieval import caption_owner, paired_blocks
 
 CLEARLY = 5.0  # standard errors above chance, which the best of several metrics does not reach by luck
 
@@ -147,6 +147,32 @@ def _hits(num_wrong: Sequence[int], others: Mapping[int, int], ks: Sequence[int]
 def random_accuracy(num_classes: int) -> dict[str, float]:
     """The expected accuracy of a random guess, by metric name: k of the K classes."""
     return {f"zero_shot_top{k}": min(1.0, k / num_classes) for k in (1, 5)}
+
+
+def false_negative_ceiling(
+    image_group_N: Tensor, text_group_M: Tensor, *, block_size: int = 1000, ks: Sequence[int] = (1, 5, 10)
+) -> dict[str, float]:
+    """The R@k of a perfect model if only an image's own captions counted as correct, by metric name.
+
+    Such a model ranks the captions of a group in random order. With ``own`` captions among ``true`` of the group, a
+    query hits with probability 1 − C(true − own, k) / C(true, k). The distance from 1 is the cost of false negatives.
+
+    Raises:
+        ValueError: captions that are not in the order of their images.
+    """
+    owner_M = caption_owner(image_group_N, text_group_M)
+    num_own_N = torch.bincount(owner_M, minlength=len(image_group_N))
+    to_text: list[tuple[Tensor, Tensor]] = []
+    to_image: list[tuple[Tensor, Tensor]] = []
+    for block in paired_blocks(image_group_N, text_group_M, block_size):
+        images_N, texts_M = image_group_N[block.images].cpu(), text_group_M[block.texts].cpu()
+        to_text.append((num_own_N[block.images], num_in_group(images_N, texts_M)))
+        to_image.append((torch.ones_like(texts_M), num_in_group(texts_M, images_N)))
+    return {
+        f"{direction}_r{k}": float(torch.cat([hit_probability(own, true, k) for own, true in parts]).mean())
+        for direction, parts in (("image_to_text", to_text), ("text_to_image", to_image))
+        for k in ks
+    }
 
 
 def num_in_group(query_Q: Tensor, candidate_C: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.evaluation.ranks import ItemScores, best_ranks, check_embeddings
+from workbench.evaluation.retrieval import ItemScores, best_ranks, check_embeddings
 from workbench.prompts import fill
 
 TEMPLATES = (

@@ -17,9 +17,8 @@ from workbench.config.inheritance import TOWERS, GatesConfig, Tower
 from workbench.inheritance.gates import Gates, GateValues, TowerGates
 from workbench.inheritance.slicing import EMBEDDING_AXES, build_student, slice_towers
 from workbench.models.clip import Clip
-from workbench.models.dense import Attention, Block, Constant, Perceptron
-from workbench.models.shapes import tower_shape, with_shape
-from workbench.models.towers import holder, join_weights, split_weights
+from workbench.models.configs import tower_shape, with_shape
+from workbench.models.towers import Attention, Block, Constant, Perceptron, join_weights, split_weights, tower_module
 
 GetGates = Callable[[], GateValues]
 INPUTS: dict[Tower, tuple[str, ...]] = {  # weights that sum to the embedded input
@@ -114,7 +113,7 @@ def gate(clip: Clip, config: GatesConfig, teacher_weights: int | None = None) ->
     for tower in clip.frozen:
         gated.freeze(tower)
     for tower in towers:
-        _put_gates(holder(gated.towers, tower), tower, gates.tower(tower))
+        _put_gates(tower_module(gated.towers, tower), tower, gates.tower(tower))
     return Gated(gated, gates)
 
 
@@ -134,7 +133,7 @@ def slice_gated(gated: Gated) -> Clip:
     for tower, masks in gated.gates.masks().items():
         gates = gated.gates.tower(tower)
         gates.update_values(training=False)
-        parts[tower] |= _folded(holder(clip.towers, tower).transformer, "transformer")
+        parts[tower] |= _folded(tower_module(clip.towers, tower).transformer, "transformer")
         for name in INPUTS[tower]:
             parts[tower][name] = _scaled(parts[tower][name], EMBEDDING_AXES[name], gates.values.embedding_C)
         selection[tower] = masks.selection(gates.shape)

@@ -13,7 +13,7 @@ from workbench.inheritance.manual import choose
 from workbench.inheritance.masks import Masks
 from workbench.inheritance.selection import Numbers, Selection, TowerSelection, full_selection
 from workbench.models.clip import Clip
-from workbench.models.shapes import tower_shape, why_not_a_transformer
+from workbench.models.configs import tower_shape, why_not_a_transformer
 from workbench.runs.snapshots import GateValues, MaskSnapshot, TowerMask
 
 

@@ -16,7 +16,7 @@ from workbench.inheritance.selection import (
 )
 from workbench.inheritance.slicing import BLOCKS, Weights, build_student, slice_towers
 from workbench.models.clip import Clip
-from workbench.models.shapes import tower_shape
+from workbench.models.configs import tower_shape
 from workbench.models.towers import split_weights
 from workbench.runs.snapshots import KeptIndices, MaskSnapshot
 from workbench.views.architecture import Overlap, tower_overlaps

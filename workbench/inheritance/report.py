@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from workbench.config.inheritance import TOWERS, Tower, TowerShape
-from workbench.models.clip import Clip
-from workbench.models.counting import count_parameters
-from workbench.models.shapes import Config, tower_settings, tower_shape, why_not_a_transformer, with_shape
+from workbench.models.clip import Clip, count_parameters
+from workbench.models.configs import Config, tower_settings, tower_shape, why_not_a_transformer, with_shape
 from workbench.runs.snapshots import MaskSnapshot
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.config.inheritance import TowerPlan
 from workbench.inheritance.selection import choose_layers, num_kept_of
-from workbench.models.shapes import Config, tower_settings
+from workbench.models.configs import Config, tower_settings
 
 Weights = dict[str, Tensor]
 POOLED = "pooled"  # stream between the projections of the attention pooling, kept or dropped by heads

@@ -13,7 +13,7 @@ from torch import Tensor
 from workbench.config.base import Config
 from workbench.config.inheritance import TOWERS, Tower, TowerPlan, TowerShape, WidthRule
 from workbench.models.clip import Clip
-from workbench.models.towers import holder
+from workbench.models.towers import tower_module
 
 
 def num_kept_of(setting: str, wanted: int | float, available: int, what: str) -> int:
@@ -124,7 +124,7 @@ def block_influence(model: Clip, image_BCHW: Tensor, text_BL: Tensor) -> dict[To
             lambda _, inputs, output, tower=tower: found[tower].append(_cosine_distance(inputs[0], output))
         )
         for tower in TOWERS
-        for block in holder(model.towers, tower).transformer.resblocks
+        for block in tower_module(model.towers, tower).transformer.resblocks
     ]
     was_training = model.training
     try:

@@ -8,7 +8,7 @@ from torch import Tensor
 from workbench.config.inheritance import Tower, TowerShape
 from workbench.inheritance.selection import Selection, TowerSelection
 from workbench.models.clip import Clip
-from workbench.models.shapes import tower_shape, with_shape
+from workbench.models.configs import tower_shape, with_shape
 from workbench.models.towers import join_weights, split_weights
 
 Weights = dict[str, Tensor]

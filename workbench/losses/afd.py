@@ -59,8 +59,8 @@ class AfdLoss(Loss):
         super().__init__(convention)
         self.own_scale = ScaleChoice(scale, exponential=convention == "paper")
 
-    def learnt(self, widths: Widths) -> Fusion:
-        return Fusion(widths, self.own_scale.learnt())
+    def learned(self, widths: Widths) -> Fusion:
+        return Fusion(widths, self.own_scale.learned())
 
     def __call__(self, comparison: Comparison) -> Tensor:
         fusion = comparison.parts[self.name]

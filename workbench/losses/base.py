@@ -1,22 +1,24 @@
-"""The base class of all losses."""
+"""The base class of all losses, and of those whose target is the teacher's logits."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from workbench.embeddings import FeatureKey
-from workbench.losses.comparison import Comparison
+from workbench.losses.comparison import Comparison, Modality
 from workbench.losses.declared import check_convention
-from workbench.losses.scale import ScaleChoice
+from workbench.losses.logits import Logits
+from workbench.losses.scale import INITIAL_SCALE, ScaleChoice
 
 Convention = Literal["paper", "released"]
 
 # Batch size and teacher width for which weights were published (CLIP-KD trains on 8 x 128 pairs at D = 512).
 REFERENCE_BATCH_SIZE = 1024
 REFERENCE_WIDTH = 512
+TINYCLIP_SCALE = 50.0  # 1/τ of both models, TinyCLIP's Table 8
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,13 @@ class FeatureRequest:
 
 
 class Loss(ABC):
-    """Base class of a loss. It holds no parameters: :meth:`learnt` creates them, and the train state keeps them.
+    """Base class of a loss. It holds no parameters: :meth:`learned` creates them, and the train state keeps them.
 
     A subclass in a file of this folder is registered under its ``name``; one in a user's file is named by a recipe.
 
     Args:
         convention: "paper" follows the paper's equation, "released" its published code; ``departure`` says how they
             differ.
-
-    Raises:
-        ValueError: an unknown convention.
     """
 
     name: str = ""
@@ -85,13 +84,13 @@ class Loss(ABC):
     """Set by a loss that compares image-tower features; the teacher then runs live, not from the cache."""
 
     def __init__(self, convention: Convention = "paper") -> None:
-        check_convention(convention, get_args(Convention))
+        check_convention(convention)
         self.convention = convention
 
-    def learnt(self, widths: Widths) -> nn.Module | None:
+    def learned(self, widths: Widths) -> nn.Module | None:
         """A new module with the parameters that this loss trains, or None. A user's loss may override it."""
         del widths
-        return self.scale.learnt() if self.scale else None
+        return self.scale.learned() if self.scale else None
 
     def translation(self, batch_size: int, width: int) -> float:
         """The factor that converts a published weight to this batch size and teacher width."""
@@ -110,3 +109,40 @@ class Loss(ABC):
     @abstractmethod
     def __call__(self, comparison: Comparison) -> Tensor:
         """The loss of one batch, a 0-d tensor, in the unit that the class docstring states."""
+
+
+class TargetLoss(Loss):
+    """Compares the student's logits with the teacher's, each at its own learned scale (CLIP-KD).
+
+    Args:
+        scale, teacher_scale: 1/τ of the student's and of the teacher's logits.
+    """
+
+    own_scale_starts_at: ClassVar[float] = INITIAL_SCALE
+
+    def __init__(
+        self, convention: Convention = "paper", scale: float | str = "student", teacher_scale: float | str = "teacher"
+    ) -> None:
+        super().__init__(convention)
+        self.scale = ScaleChoice(scale, initial=self.own_scale_starts_at)
+        self.teacher_scale = ScaleChoice(teacher_scale)
+        if self.teacher_scale.source in ("own", "student"):  # a target is a constant
+            raise ValueError("teacher_scale cannot be learned: use a number, 'teacher' or '1.5 x teacher'")
+
+    def target(self, comparison: Comparison, rows: Modality = "image", columns: Modality = "text") -> Logits:
+        """The teacher's logits, [B, B]."""
+        return comparison.logits(("teacher", rows), ("teacher", columns), comparison.scale(self.teacher_scale))
+
+
+class MimickingLoss(TargetLoss):
+    """Compares both models at the fixed scale 50 (TinyCLIP); a learned scale starts there."""
+
+    own_scale_starts_at: ClassVar[float] = TINYCLIP_SCALE
+
+    def __init__(
+        self,
+        convention: Convention = "paper",
+        scale: float | str = TINYCLIP_SCALE,
+        teacher_scale: float | str = TINYCLIP_SCALE,
+    ) -> None:
+        super().__init__(convention, scale, teacher_scale)

@@ -4,9 +4,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from workbench.losses.base import Convention
+from workbench.losses.base import Convention, TargetLoss
 from workbench.losses.comparison import Comparison
-from workbench.losses.targets import TargetLoss
 
 
 class CrdLoss(TargetLoss):

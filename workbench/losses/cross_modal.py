@@ -4,10 +4,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from workbench.losses.base import Convention
+from workbench.losses.base import Convention, MimickingLoss
 from workbench.losses.comparison import Comparison
 from workbench.losses.logits import cross_entropy
-from workbench.losses.targets import MimickingLoss
 
 
 class CrossModalLoss(MimickingLoss):

@@ -5,10 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from workbench.losses.base import REFERENCE_BATCH_SIZE, REFERENCE_WIDTH, Convention
+from workbench.losses.base import REFERENCE_BATCH_SIZE, REFERENCE_WIDTH, Convention, TargetLoss
 from workbench.losses.comparison import Comparison
 from workbench.losses.logits import Logits
-from workbench.losses.targets import TargetLoss
 
 TOO_LARGE_FOR_PAPER = 1e4  # a weight from here on was meant for the released code
 

@@ -54,7 +54,7 @@ class IntermediateLoss(Loss):
             tuple(FeatureKey(block, FORMS[form]) for block in teacher),
         )
 
-    def learnt(self, widths: Widths) -> nn.ModuleList:
+    def learned(self, widths: Widths) -> nn.ModuleList:
         pairs = zip(self.features.student, self.features.teacher, strict=True)
         return nn.ModuleList(
             nn.Linear(

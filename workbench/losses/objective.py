@@ -1,7 +1,7 @@
 """The training objective: the weighted sum of a run's losses."""
 
 from collections.abc import Mapping
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,12 +10,14 @@ from torch import Tensor
 
 from workbench.config.base import Schedule
 from workbench.config.run import LossConfig
-from workbench.embeddings import FeatureKey
+from workbench.embeddings import Embeddings, FeatureKey
 from workbench.losses.base import FeatureRequest, Loss, Masking
 from workbench.losses.comparison import Comparison
-from workbench.losses.custom import compute_loss, copy_loss
+from workbench.losses.learned import LearnedParts
 from workbench.losses.logits import checked_chunk_size, default_chunk_size
-from workbench.losses.registry import make_loss
+from workbench.losses.registry import compute_loss, make_loss, user_file_errors
+
+TRIAL_SCALE, TRIAL_TEACHER_SCALE = 14.3, 50.0  # of the random embeddings that users' losses are tried on
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,11 @@ class Objective:
         other.terms = self.terms | {name: replace(self.terms[name], schedule=config.schedule)}
         return other
 
-    def apart(self) -> "Objective":
-        """A copy for measurements between steps: losses of users' files are copied, as they may hold state."""
+    def for_measurement(self) -> "Objective":
+        """A copy to compute between steps: losses of users' files are copied, as they may hold state."""
         other = copy(self)
         other.terms = {
-            name: replace(term, loss=copy_loss(term.loss)) if term.loss.file else term
+            name: replace(term, loss=_copied(term.loss)) if term.loss.file else term
             for name, term in self.terms.items()
         }
         return other
@@ -168,9 +170,70 @@ class Objective:
         """Every loss in effect at ``step``, 0-d each."""
         return {name: compute_loss(self.terms[name].loss, comparison) for name in self.weights_at(step)}
 
+    def try_users_losses(
+        self, learned: LearnedParts, batch_size: int, widths: tuple[int, int | None], device: torch.device
+    ) -> None:
+        """Call and differentiate every loss from a user's file on random embeddings, before the first step.
+
+        Losses and learned parts are copies: neither the training state nor any random state changes. A loss that needs
+        image-tower features is skipped, as their shapes depend on the model.
+
+        Args:
+            learned: learned parts of the losses, on the device.
+            batch_size: of the run, as a loss may depend on it.
+            widths: embedding widths of student and teacher; None without a teacher.
+
+        Raises:
+            ValueError: a loss raises an error, does not return a differentiable 0-d tensor, or is not finite.
+        """
+        losses = [loss for loss in self.losses.values() if loss.file and not loss.features]
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            for loss in losses:
+                try:
+                    comparison, leaves = _random(deepcopy(learned), batch_size, widths, self.chunk_size, device)
+                    value = compute_loss(_copied(loss), comparison)
+                    with user_file_errors(loss.name, loss.file):
+                        grads = torch.autograd.grad(value, leaves, allow_unused=True)
+                except (MemoryError, RuntimeError):  # training reports out-of-memory errors with a remedy
+                    return
+                if not all(tensor.isfinite().all() for tensor in (value, *grads) if tensor is not None):
+                    what = f"{float(value):.6g}{', but its gradient is not finite' * bool(value.isfinite())}"
+                    raise ValueError(
+                        f"loss.{loss.name}: {loss.file}: __call__ returns {what}, on random embeddings: no step can be "
+                        "taken with it, so look for a division by 0, or the log or sqrt of 0 or less"
+                    )
+
 
 def _check_weight(name: str, loss: Loss, weight: float) -> None:
     try:
         loss.check_weight(weight)
     except ValueError as error:
         raise ValueError(f"loss.{name}: {error}") from None
+
+
+def _copied(loss: Loss) -> Loss:
+    """A deep copy, as a loss may hold state; the loss itself if it cannot be copied (an open file, for example)."""
+    try:
+        return deepcopy(loss)
+    except (Exception, SystemExit):  # whatever a user's attributes may raise
+        return loss
+
+
+def _random(
+    learned: LearnedParts, num_pairs: int, widths: tuple[int, int | None], chunk_size: int, device: torch.device
+) -> tuple[Comparison, list[Tensor]]:
+    """Random embeddings as input of a loss, and the leaf tensors of the student to differentiate with respect to."""
+    width, teacher_width = widths
+    image_BD, text_BD, masked_BD = leaves = [
+        torch.randn(num_pairs, width, device=device, requires_grad=True) for _ in range(3)
+    ]
+    scale = torch.tensor(TRIAL_SCALE, device=device, requires_grad=True)
+    student = Embeddings.from_raw(image_BD, text_BD, scale)
+    teacher = None
+    if teacher_width is not None:
+        teacher_image_BD, teacher_text_BD = torch.randn(2, num_pairs, teacher_width, device=device)
+        teacher_scale = torch.tensor(TRIAL_TEACHER_SCALE, device=device)
+        teacher = Embeddings.from_raw(teacher_image_BD, teacher_text_BD, teacher_scale)
+    projected = learned.project(image_BD, text_BD, scale) or student
+    masked = learned.project(masked_BD, text_BD, scale) or Embeddings.from_raw(masked_BD, text_BD, scale)
+    return Comparison(student, teacher, projected, learned.parts, masked, chunk_size=chunk_size), leaves

@@ -43,19 +43,16 @@ class ScaleChoice:
 
     Args:
         setting: the value in the recipe.
-        initial: the initial value of an own scale.
-        exponential: the parametrization of an own scale, see :class:`LearnedScale`.
+        initial, exponential: of an own scale, see :class:`LearnedScale`.
 
     Raises:
         ValueError: an invalid setting.
     """
 
     def __init__(self, setting: object, initial: float = INITIAL_SCALE, exponential: bool = True) -> None:
-        self.setting = setting
         self.initial, self.exponential = initial, exponential
-        self.factor = 1.0
         if isinstance(setting, str):
-            self._parse(setting)
+            self.source, self.factor = _parse(setting)
         elif isinstance(setting, bool) or not isinstance(setting, int | float):
             raise ValueError(f"a scale is a positive number or one of {', '.join(SCALES)} (got {setting!r})")
         else:
@@ -63,29 +60,16 @@ class ScaleChoice:
         if not 0 < self.factor < math.inf:
             raise ValueError(f"a scale 1/τ is positive: CLIP's are between 1 and 100 (got {setting!r})")
 
-    def _parse(self, setting: str) -> None:
-        multiple = MULTIPLE.fullmatch(setting)
-        if multiple:
-            self.source = "teacher"
-            try:
-                self.factor = float(multiple[1])
-            except ValueError:
-                raise ValueError(f"scale = {setting!r}: write it as '1.5 x teacher'") from None
-        elif setting in SCALES:
-            self.source = setting
-        else:
-            raise unknown("scale", setting, [*SCALES, "1.5 x teacher"])
-
     @property
     def needs_teacher(self) -> bool:
         return self.source == "teacher"
 
-    def learnt(self) -> LearnedScale | None:
+    def learned(self) -> LearnedScale | None:
         """A new parameter for the scale if it is the loss's own, otherwise None."""
         return LearnedScale(self.initial, self.exponential) if self.source == "own" else None
 
     def value(self, student_scale: Tensor, teacher_scale: Tensor | None, own: nn.Module | None) -> Tensor | float:
-        """The scale, positive: 0-d, or a number if fixed. ``own`` is the module from :meth:`learnt`."""
+        """The scale, positive: 0-d, or a number if fixed. ``own`` is the module from :meth:`learned`."""
         if self.source == "student":
             return student_scale
         if self.source == "fixed":
@@ -99,13 +83,14 @@ class ScaleChoice:
         return teacher_scale if self.factor == 1 else self.factor * teacher_scale
 
 
-def teacher_scale_choice(setting: object) -> ScaleChoice:
-    """The setting ``teacher_scale`` of the target's logits.
-
-    Raises:
-        ValueError: an invalid setting, or a learned scale: a target is a constant.
-    """
-    choice = ScaleChoice(setting)
-    if choice.source in ("own", "student"):
-        raise ValueError("teacher_scale cannot be learned: use a number, 'teacher' or '1.5 x teacher'")
-    return choice
+def _parse(setting: str) -> tuple[str, float]:
+    """Source and factor of a scale given in words."""
+    if setting in SCALES:
+        return setting, 1.0
+    multiple = MULTIPLE.fullmatch(setting)
+    if multiple is None:
+        raise unknown("scale", setting, [*SCALES, "1.5 x teacher"])
+    try:
+        return "teacher", float(multiple[1])
+    except ValueError:
+        raise ValueError(f"scale = {setting!r}: write it as '1.5 x teacher'") from None

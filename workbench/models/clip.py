@@ -12,8 +12,15 @@ from torch import Tensor, nn
 
 from workbench.config.inheritance import Tower
 from workbench.embeddings import MAX_LOG_SCALE, Embeddings, FeatureKey, InputSpec
-from workbench.models.features import block_number, block_widths, collected, run_blocks
-from workbench.models.masking import count_patches, drops_tokens, kept_only
+from workbench.models.image_tower import (
+    block_number,
+    block_widths,
+    collected,
+    count_patches,
+    drops_tokens,
+    kept_only,
+    run_blocks,
+)
 from workbench.models.tokenizers import Tokenizer
 from workbench.models.towers import build_towers, split_name
 from workbench.randomness import derive_seed
@@ -53,7 +60,11 @@ class Clip(nn.Module):
             torch.manual_seed(derive_seed(seed, "initial weights"))
             self.towers = build_towers(config)
         self.frozen: tuple[Tower, ...] = ()  # set by freeze()
-        self.image_size = _side(self.towers.visual.image_size)
+        size = self.towers.visual.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        if height != width:
+            raise ValueError(f"image_size {height} x {width}: the workbench supports square images only")
+        self.image_size = height
         _check_fit(tokenizer, config["text_cfg"])
         # Times 255: images stay uint8 until they are on the device, which quarters the transfer.
         self.register_buffer("_mean", torch.tensor(self.mean).view(1, 3, 1, 1) * 255, persistent=False)
@@ -65,7 +76,7 @@ class Clip(nn.Module):
         return int(self.config["embed_dim"])
 
     @property
-    def form(self) -> InputSpec:
+    def input_spec(self) -> InputSpec:
         """The model's inputs: image size and tokenizer."""
         identity = hashlib.sha256(json.dumps(self.tokenizer.spec, sort_keys=True).encode()).hexdigest()
         return InputSpec(self.image_size, self.tokenizer, identity)
@@ -88,11 +99,7 @@ class Clip(nn.Module):
 
     @property
     def block_widths(self) -> tuple[int, ...]:
-        """Channels C of every image-tower block that has features.
-
-        Raises:
-            ValueError: the image tower is neither open_clip's ViT nor its ResNet.
-        """
+        """Channels C of every image-tower block that has features; ValueError for towers of other libraries."""
         return block_widths(self.towers.visual)
 
     def encode_image(self, image_BCHW: Tensor, keep_BK: Tensor | None = None) -> Tensor:
@@ -118,7 +125,7 @@ class Clip(nn.Module):
     def encode_image_with_features(
         self, image_BCHW: Tensor, keys: Sequence[FeatureKey], keep_BK: Tensor | None = None
     ) -> tuple[Tensor, dict[FeatureKey, Tensor]]:
-        """Raw embeddings [B, D] and image-tower features (:mod:`workbench.models.features`) of one forward, with graph.
+        """Raw embeddings [B, D], and features of the image tower (:mod:`workbench.models.image_tower`), of one forward.
 
         Args:
             image_BCHW: uint8 images.
@@ -200,13 +207,6 @@ def _channels(values: Sequence[float], name: str) -> tuple[float, ...]:
     return tuple(values)
 
 
-def _side(image_size: int | tuple[int, int]) -> int:
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if height != width:
-        raise ValueError(f"image_size {height} x {width}: the workbench supports square images only")
-    return height
-
-
 def _check_fit(tokenizer: Tokenizer, text: dict[str, Any]) -> None:
     table = (text.get("vocab_size", 49408), text.get("context_length", 77))
     if (tokenizer.vocab_size, tokenizer.context_length) != table:
@@ -214,3 +214,20 @@ def _check_fit(tokenizer: Tokenizer, text: dict[str, Any]) -> None:
             f"the tokenizer has {tokenizer.vocab_size} ids in rows of {tokenizer.context_length}, "
             f"but the model has {table[0]} ids in rows of {table[1]}"
         )
+
+
+def count_parameters(model: Clip, tower: Tower | None = None) -> dict[str, int]:
+    """``{"blocks": n, "embeddings": n, "total": n}``, of the model or one tower.
+
+    Embedding tables (tokens and positions) are counted separately because they dominate tiny models without adding
+    compute. The scale belongs to neither tower; for the model it counts as part of the blocks.
+    """
+    # Token tables are nn.Embedding modules; positional embeddings are plain parameters, found by name below.
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    total = embeddings = 0
+    for name, parameter in model.towers.named_parameters():
+        if tower is None or split_name(name)[0] == tower:
+            total += parameter.numel()
+            if id(parameter) in tables or name.endswith("positional_embedding"):
+                embeddings += parameter.numel()
+    return {"blocks": total - embeddings, "embeddings": embeddings, "total": total}

@@ -25,7 +25,7 @@ __all__ = ["CONFIG", "TOKENIZER", "WEIGHTS", "config_files", "load_folder", "sav
 
 def config_files(model: Clip) -> dict[str, bytes]:
     """The folder's small files by name: all but the weights."""
-    preprocess = {"size": model.form.image_size, "mean": model.mean, "std": model.std}
+    preprocess = {"size": model.input_spec.image_size, "mean": model.mean, "std": model.std}
     config = {"model_cfg": model.config, "preprocess_cfg": preprocess}
     return {
         CONFIG: (json.dumps(config, indent=2) + "\n").encode(),

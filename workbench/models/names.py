@@ -1,4 +1,4 @@
-"""Names in a model SPEC, checked without importing torch or open_clip, so that a typo is reported quickly."""
+"""Names in a model SPEC and of export formats, checked without importing torch, so that a typo is reported quickly."""
 
 import errno
 import json
@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workbench.documents import read_json
 from workbench.errors import unknown
@@ -24,15 +24,47 @@ HEADER_BYTES = 8  # at the start of a safetensors file: the length of the header
 SIZES = PACKAGE / "models" / "sizes"
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 SAMPLES = ("scenes", "emoji")
-FORMS = (
-    "a built-in size",
-    "open_clip:NAME[@WEIGHTS]",
-    "config:FILE.json[@WEIGHTS]",
-    "sample:NAME",
-    "run:ID",
-    "a model folder",
-)
+KINDS = "a built-in size, open_clip:NAME[@WEIGHTS], config:FILE.json[@WEIGHTS], sample:NAME, run:ID, a model folder"
 CONFIG_KEYS = ("embed_dim", "vision_cfg", "text_cfg")  # that a JSON file needs to be a model config
+
+
+class ModelSpec(NamedTuple):
+    """A model SPEC in parts; ``weights`` is the part after @, or the path of a weights file without architecture.
+
+    ``kind`` is "open_clip", "config", "sample", "run", "size", "folder" or "weights"; empty if it is none of these.
+    """
+
+    kind: str
+    name: str
+    weights: str = ""
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The weights file that it names, which may be missing; None for a pretrained tag of open_clip."""
+        is_tag = self.kind == "open_clip" and not Path(self.weights).suffix and not Path(self.weights).is_file()
+        return None if is_tag or not self.weights else Path(self.weights)
+
+    @property
+    def is_architecture(self) -> bool:
+        """Whether it names an architecture without weights."""
+        return self.kind in ("open_clip", "config", "size") and not self.weights
+
+
+def parse_model(spec: str) -> ModelSpec:
+    """A SPEC in parts, without checking that what it names exists."""
+    prefix, colon, rest = spec.partition(":")
+    if colon and prefix in ("open_clip", "config"):
+        # The path of a config file may hold an @.
+        is_path = prefix == "config" and Path(rest).is_file()
+        name, _, weights = (rest, "", "") if is_path else rest.partition("@")
+        return ModelSpec(prefix, name, weights)
+    if colon and prefix in ("sample", "run"):
+        return ModelSpec(prefix, rest)
+    if spec in size_names():
+        return ModelSpec("size", spec)
+    if spec and Path(spec).is_dir():
+        return ModelSpec("folder", spec)
+    return ModelSpec("weights", "", spec) if is_weights_file(spec) else ModelSpec("", spec)
 
 
 def check_model(spec: str, runs_dir: Path | None = None, *, needs_weights: bool = False) -> None:
@@ -44,35 +76,35 @@ def check_model(spec: str, runs_dir: Path | None = None, *, needs_weights: bool 
     Raises:
         ValueError: in one line with the remedy.
     """
-    kind, colon, rest = spec.partition(":")
-    if kind == "open_clip" and colon:
-        _check_open_clip(rest)
-    elif kind == "config" and colon:
-        _check_config_file(rest)
-    elif kind == "sample" and colon:
-        sample_folder(rest)
-    elif kind == "run" and colon:
-        _check_has_checkpoint(find_run(runs_dir or Path("runs"), rest))
-    elif spec not in size_names() and not (spec and Path(spec).is_dir()):
-        if not is_weights_file(spec):
+    parsed = parse_model(spec)
+    match parsed.kind:
+        case "open_clip" if (name := parsed.name.replace("/", "-")) not in (*open_clip_names(), *size_names()):
+            raise unknown("open_clip model", name, [*open_clip_names(), *size_names()])
+        case "config" if not Path(parsed.name).is_file():
+            raise ValueError(f"cannot read the model config {parsed.name}: {os.strerror(errno.ENOENT)}")
+        case "sample":
+            sample_folder(parsed.name)
+        case "run":
+            _check_has_checkpoint(parsed.name, runs_dir)
+        case "":
             close = unknown("model", spec, [prefixed] if (prefixed := _prefixed(spec)) else size_names())
-            raise ValueError(f"{close} (a model is {', '.join(FORMS)})")
-        check_weights(Path(spec))
-    if kind in ("open_clip", "config") and colon and (config := _config_of(kind, rest)):
+            raise ValueError(f"{close} (a model is {KINDS})")
+    if parsed.weights_file:
+        check_weights(parsed.weights_file)
+    if config := _config_of(parsed):
         check_supported(config)
         check_tokenizer(config, spec)
-    if needs_weights and _is_architecture(spec):
-        raise without_weights(spec)
+    if needs_weights and parsed.is_architecture:
+        raise ValueError(
+            f"{spec} names an architecture without weights: name sample:scenes, run:ID, a model folder, "
+            "open_clip:NAME@/path/to/weights or config:FILE.json@/path/to/weights"
+        )
 
 
 def check_source(source: str, runs_dir: Path) -> None:
-    """Check that a source is a run with a checkpoint, a model folder, or the SPEC of a model with weights.
-
-    Raises:
-        ValueError: in one line with the remedy.
-    """
+    """Raise ValueError unless a source is a run with a checkpoint, a model folder, or the SPEC of trained weights."""
     if is_run(source, runs_dir):
-        _check_has_checkpoint(find_run(runs_dir, source.removeprefix("run:")))
+        _check_has_checkpoint(source.removeprefix("run:"), runs_dir)
     elif not Path(source).is_dir():
         _check_not_misspelled_run(source, runs_dir)
         check_model(source, runs_dir, needs_weights=True)
@@ -84,10 +116,9 @@ def find_folder(source: str | Path, runs_dir: Path = Path("runs")) -> Path | Non
     Raises:
         ValueError: a run without a complete checkpoint, a damaged checkpoint, or a misspelled run.
     """
-    name = str(source)
+    name, folder = str(source), Path(source)
     if is_run(name, runs_dir):
         return run_folder(name.removeprefix("run:"), runs_dir)
-    folder = Path(name)
     if folder.is_dir():
         if (folder / MANIFEST).exists():
             read_manifest(folder)
@@ -108,18 +139,31 @@ def run_folder(run_id: str, runs_dir: Path | None) -> Path:
         ValueError: no such run, or no checkpoint.
     """
     run = find_run(runs_dir or Path("runs"), run_id)
-    checkpoint = newest_checkpoint(run)
-    if checkpoint is None:
+    if (checkpoint := newest_checkpoint(run)) is None:
         raise _no_checkpoint(run)
     return checkpoint
 
 
-def sample_folder(name: str) -> Path:
-    """The model folder of ``sample:NAME``.
+def _check_has_checkpoint(run_id: str, runs_dir: Path | None) -> None:
+    # By name only: newest_checkpoint reads all files to compare their checksums.
+    run = find_run(runs_dir or Path("runs"), run_id)
+    if not checkpoints(run):
+        raise _no_checkpoint(run)
 
-    Raises:
-        ValueError: there is none.
-    """
+
+def _no_checkpoint(run: RunDirectory) -> ValueError:
+    return ValueError(f"run {run.id} has no checkpoint yet: wait for one, or `workbench runs resume {run.id}`")
+
+
+def _check_not_misspelled_run(name: str, runs_dir: Path) -> None:
+    if ":" not in name and not is_weights_file(name):
+        ids = [run.id for run in list_runs(runs_dir)]
+        if get_close_matches(name, ids, n=1):
+            raise unknown("run or model", name, ids)
+
+
+def sample_folder(name: str) -> Path:
+    """The model folder of ``sample:NAME``; ValueError if there is none."""
     folder = find_resource(f"data_samples/{name}/teacher") if name else None
     if folder is None:
         raise unknown("sample model", name, [one for one in SAMPLES if find_resource(f"data_samples/{one}/teacher")])
@@ -144,11 +188,7 @@ def folder_name(source: str) -> str:
 
 
 def check_weights(path: Path) -> None:
-    """Check that a weights file exists and is not empty.
-
-    Raises:
-        ValueError: with its path.
-    """
+    """Raise ValueError for a weights file that is missing or empty, with its path."""
     if not path.is_file():
         raise ValueError(f"no weights at {path}: check the path")
     if not path.stat().st_size:
@@ -179,20 +219,8 @@ def _are_whole(path: Path) -> bool:
     return path.stat().st_size == HEADER_BYTES + num_header + max(ends, default=0)
 
 
-def without_weights(spec: str) -> ValueError:
-    """The error for an architecture without weights where a trained model is needed."""
-    return ValueError(
-        f"{spec} names an architecture without weights: name sample:scenes, run:ID, a model folder, "
-        "open_clip:NAME@/path/to/weights or config:FILE.json@/path/to/weights"
-    )
-
-
 def check_supported(config: Mapping[str, Any]) -> None:
-    """Refuse model configs with a text decoder or with a text tower of transformers.
-
-    Raises:
-        ValueError: with the remedy.
-    """
+    """Raise ValueError for model configs with a text decoder or with a text tower of transformers."""
     if config.get("multimodal_cfg"):
         raise ValueError(
             "this model config has a multimodal_cfg, a text decoder as CoCa's, and the workbench trains CLIP's two "
@@ -206,11 +234,7 @@ def check_supported(config: Mapping[str, Any]) -> None:
 
 
 def check_tokenizer(config: Mapping[str, Any], spec: str) -> None:
-    """Refuse model configs with a tokenizer of transformers.
-
-    Raises:
-        ValueError: with its name.
-    """
+    """Raise ValueError for model configs with a tokenizer of transformers, with its name."""
     if foreign := _text_settings(config).get("hf_tokenizer_name"):
         raise ValueError(f"{spec} needs the tokenizer {foreign}, which is not supported; choose a CLIP architecture")
 
@@ -220,21 +244,17 @@ def _text_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return text if isinstance(text, dict) else {}
 
 
-def _config_of(kind: str, rest: str) -> Mapping[str, Any]:
+def _config_of(spec: ModelSpec) -> Mapping[str, Any]:
     """The model config that ``open_clip:`` or ``config:`` names; empty if unreadable, which the loader reports."""
-    name = rest if kind == "config" and Path(rest).is_file() else rest.partition("@")[0]
-    file = Path(name) if kind == "config" else _shipped_configs() / f"{name.replace('/', '-')}.json"
+    if spec.kind not in ("open_clip", "config"):
+        return {}
+    shipped = _shipped_configs() / f"{spec.name.replace('/', '-')}.json"
     try:
-        content = read_json(file)
+        content = read_json(Path(spec.name) if spec.kind == "config" else shipped)
     except (OSError, ValueError):
         return {}
     found = content.get("model_cfg", content) if isinstance(content, dict) else {}
     return found if isinstance(found, dict) else {}
-
-
-def unknown_architecture(name: str) -> ValueError:
-    """The error for an unknown architecture in ``open_clip:NAME``."""
-    return unknown("open_clip model", name, [*open_clip_names(), *size_names()])
 
 
 def size_names() -> list[str]:
@@ -264,50 +284,35 @@ def _shipped_configs() -> Path:
     return Path(package.origin).parent / "model_configs"
 
 
-def _check_open_clip(rest: str) -> None:
-    name, _, weights = rest.partition("@")
-    name = name.replace("/", "-")
-    if name not in open_clip_names() and name not in size_names():
-        raise unknown_architecture(name)
-    if Path(weights).suffix or Path(weights).is_file():  # otherwise a pretrained tag, which spec.py checks
-        check_weights(Path(weights))
-
-
-def _check_config_file(rest: str) -> None:
-    name, _, weights = (rest, "", "") if Path(rest).is_file() else rest.partition("@")
-    if not Path(name).is_file():
-        raise ValueError(f"cannot read the model config {name}: {os.strerror(errno.ENOENT)}")
-    if weights:
-        check_weights(Path(weights))
-
-
-def _check_has_checkpoint(run: RunDirectory) -> None:
-    if not checkpoints(run):
-        raise _no_checkpoint(run)
-
-
-def _no_checkpoint(run: RunDirectory) -> ValueError:
-    return ValueError(f"run {run.id} has no checkpoint yet: wait for one, or `workbench runs resume {run.id}`")
-
-
-def _check_not_misspelled_run(name: str, runs_dir: Path) -> None:
-    if ":" not in name and not is_weights_file(name):
-        ids = [run.id for run in list_runs(runs_dir)]
-        if get_close_matches(name, ids, n=1):
-            raise unknown("run or model", name, ids)
-
-
-def _is_architecture(spec: str) -> bool:
-    """Whether a valid SPEC names an architecture without weights."""
-    if spec.startswith("config:"):
-        rest = spec.removeprefix("config:")
-        return Path(rest).is_file() or "@" not in rest
-    return spec in size_names() or (spec.startswith("open_clip:") and not spec.partition("@")[2])
-
-
 def _prefixed(spec: str) -> str:
     """The SPEC that was probably meant by an architecture name without prefix; empty otherwise."""
     name = spec.partition("@")[0]
     if name.endswith(".json"):
         return f"config:{spec}"
     return f"open_clip:{spec}" if name.replace("/", "-") in (*open_clip_names(), *size_names()) else ""
+
+
+FORMATS = {
+    "native": "a folder for workbench.load_student, any architecture",
+    "open_clip": "a folder for open_clip alone, uniform architectures",
+    "onnx": "a file for each tower, any architecture",
+}
+NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+
+
+def check_format(name: str, *, half: bool = False) -> None:
+    """Check that a format exists and that its packages are installed, without importing them.
+
+    Raises:
+        ValueError: with the nearest name or the packages to install; or the format has no half precision.
+    """
+    from workbench.adapters.sink import PROJECT  # here, as an exported student is loaded without the adapters
+
+    if name not in FORMATS:
+        raise unknown("format", name, FORMATS)
+    for package in NEEDED.get(name, ()):
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:  # a folder with the package's name has no origin
+            raise ValueError(f"{name} needs {package}, which is not installed: pip install '{PROJECT}[{name}]'")
+    if half and name == "onnx":
+        raise ValueError("onnx is written in float32: drop --half, and let the runtime convert (or quantize) it")

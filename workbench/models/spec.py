@@ -1,4 +1,4 @@
-"""Loading the model that a SPEC names: built-in sizes, open_clip names, config files, sample teachers and runs."""
+"""Loading models: built-in sizes, open_clip names, config files, sample teachers, runs, checkpoints and folders."""
 
 import socket
 from collections.abc import Iterator, Mapping
@@ -15,21 +15,22 @@ from torch import Tensor
 from workbench.documents import read_json
 from workbench.errors import reason, unknown
 from workbench.models.clip import Clip
-from workbench.models.estimate import check_counts
+from workbench.models.configs import check_counts
 from workbench.models.folder import load_folder
 from workbench.models.names import (
     CONFIG,
     CONFIG_KEYS,
     SIZES,
     WEIGHTS,
+    ModelSpec,
     check_model,
     check_tokenizer,
+    find_folder,
     open_clip_names,
+    parse_model,
     run_folder,
     sample_folder,
     size_names,
-    unknown_architecture,
-    without_weights,
 )
 from workbench.models.preprocessing import architecture_name, usual_normalization
 from workbench.models.tokenizers import named_tokenizer
@@ -51,40 +52,51 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
         ValueError: an unknown SPEC, missing weights, or weights that do not match.
     """
     check_model(spec, runs_dir, needs_weights=seed is None)
-    kind, colon, rest = spec.partition(":")
-    if kind == "open_clip" and colon:
-        return _open_clip(rest, seed, tokenizer)
-    if kind == "config" and colon:
-        return _config_file(rest, seed, tokenizer)
-    if kind == "sample" and colon:
-        return _folder(sample_folder(rest), spec, tokenizer)
-    if kind == "run" and colon:
-        return _folder(run_folder(rest, runs_dir), spec, tokenizer)
-    if spec in size_names():
-        return _from_config(_read_config(SIZES / f"{spec}.json"), spec, seed, tokenizer)
-    if Path(spec).is_dir():
-        return _folder(Path(spec), spec, tokenizer)
-    raise ValueError(
-        f"{spec} holds weights only; name their architecture: {' or '.join(_fitting(Path(spec)))}; "
-        f"`workbench teacher import {spec}` finds out which"
-    )
+    parsed = parse_model(spec)
+    if parsed.kind == "weights":
+        raise ValueError(
+            f"{spec} holds weights only; name their architecture: {' or '.join(_fitting(Path(spec)))}; "
+            f"`workbench teacher import {spec}` finds out which"
+        )
+    if parsed.is_architecture:
+        config, preprocess = _config_of(parsed)
+        return _from_config(config, spec, seed or 0, tokenizer, preprocess)
+    if tokenizer:
+        raise ValueError(f"{spec} comes with its weights and tokenizer: drop student.tokenizer")
+    if parsed.weights:
+        return _with_weights(parsed, spec)
+    if parsed.kind == "run":
+        return load_folder(run_folder(parsed.name, runs_dir))
+    return load_folder(sample_folder(parsed.name) if parsed.kind == "sample" else Path(parsed.name))
+
+
+def load_student(source: str | Path, runs_dir: Path = Path("runs")) -> Clip:
+    """A trained student in eval mode: ``encode_image`` takes uint8 images, ``tokenizer`` captions.
+
+    Args:
+        source: a run's id or directory (its newest checkpoint), a checkpoint, a model folder, or a model SPEC.
+
+    Raises:
+        ValueError: there is no model at ``source``, or it is damaged.
+    """
+    folder = find_folder(source, runs_dir)
+    return (load_folder(folder) if folder else load_model(str(source), runs_dir=runs_dir)).eval()
 
 
 def absolute_spec(spec: str) -> str:
     """The SPEC with absolute paths, valid from every working directory."""
-    kind, colon, rest = spec.partition(":")
-    if kind in ("open_clip", "config") and colon:
-        name, at, weights = (rest, "", "") if Path(rest).is_file() else rest.partition("@")
+    kind, name, weights = parse_model(spec)
+    if kind in ("open_clip", "config"):
         named = _absolute(name) if kind == "config" else name
-        return f"{kind}:{named}{at}{_absolute(weights)}"
-    if kind == "run" and colon:
-        return f"run:{_absolute(rest)}" if "/" in rest else spec
-    return spec if spec in size_names() or not Path(spec).is_dir() else _absolute(spec)
+        return f"{kind}:{named}@{_absolute(weights)}" if weights else f"{kind}:{named}"
+    if kind == "run":
+        return f"run:{_absolute(name)}" if "/" in name else spec
+    return _absolute(spec) if kind == "folder" else spec
 
 
 def _absolute(path: str) -> str:
     """Paths that do not exist stay as they are: they are names, or an error will quote them."""
-    return str(Path(path).absolute()) if path and Path(path).exists() else path
+    return str(Path(path).absolute()) if Path(path).exists() else path
 
 
 def spec_of_file(path: Path) -> str:
@@ -117,37 +129,33 @@ def _architectures() -> dict[str, dict[str, Any]]:
     return {name: get_model_config(name) for name in open_clip_names()} | own
 
 
-def _folder(folder: Path, spec: str, tokenizer: str) -> Clip:
-    if tokenizer:
-        raise ValueError(f"{spec} comes with its weights and tokenizer: drop student.tokenizer")
-    return load_folder(folder)
+def _config_of(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model config that a SPEC names, and the preprocessing beside it in a model folder's file."""
+    if spec.kind == "config":
+        return _read_config(Path(spec.name)), _read_json(Path(spec.name)).get("preprocess_cfg", {})
+    name = spec.name.replace("/", "-")
+    return get_model_config(name) if name in open_clip_names() else _read_config(SIZES / f"{name}.json"), {}
 
 
-def _open_clip(rest: str, seed: int | None, tokenizer: str) -> Clip:
-    name, _, weights = rest.partition("@")
-    name = name.replace("/", "-")
-    if name in open_clip_names():
-        config = get_model_config(name)
-    elif name in size_names():
-        config = _read_config(SIZES / f"{name}.json")
-    else:
-        raise unknown_architecture(name)
-    if not weights:
-        return _from_config(config, f"open_clip:{name}", seed, tokenizer)
-    if tokenizer:
-        raise ValueError(f"open_clip:{rest} comes with its weights and tokenizer: drop student.tokenizer")
-    check_tokenizer(config, f"open_clip:{name}")
-    check_buildable(config)  # before a download
-    path, preprocess = _weights_file(name, weights)
-    # The tag knows the activation of its weights; shapes do not show it, and the wrong one only lowers accuracy.
-    if preprocess.get("quick_gelu"):
-        config = config | {"quick_gelu": True}
+def _with_weights(parsed: ModelSpec, spec: str) -> Clip:
+    """``open_clip:NAME@WEIGHTS`` or ``config:FILE.json@WEIGHTS``."""
+    config, preprocess = _config_of(parsed)
+    path, name = parsed.weights_file or Path(), parsed.name.replace("/", "-")
+    if parsed.kind == "open_clip":
+        check_tokenizer(config, f"open_clip:{name}")
+        check_buildable(config)  # before a download
+        path, preprocess = _weights_file(name, parsed)
+        # The tag knows the activation of its weights; shapes do not show it, and the wrong one only lowers accuracy.
+        if preprocess.get("quick_gelu"):
+            config = config | {"quick_gelu": True}
+    preprocess = preprocess or usual_normalization(architecture_name(config), spec)._asdict()
     tensors = read_weights(path)
-    model = _from_config(config, f"open_clip:{rest}", 0, "", preprocess)
+    model = _from_config(config, spec, 0, "", preprocess)
     try:
         load_weights(model.towers, tensors, str(path))
     except MisfitError as error:
-        raise ValueError(f"{error}{_what_would_fit(name, model, tensors, path)}") from None
+        hint = _what_would_fit(name, model, tensors, path) if parsed.kind == "open_clip" else ""
+        raise ValueError(f"{error}{hint}") from None
     return model
 
 
@@ -164,26 +172,11 @@ def _what_would_fit(name: str, model: Clip, tensors: Mapping[str, Tensor], path:
     return f"\n  it has another tokenizer: name the config that it was trained with, config:FILE.json@{path}"
 
 
-def _config_file(rest: str, seed: int | None, tokenizer: str) -> Clip:
-    """``FILE.json`` or ``FILE.json@WEIGHTS``; a model folder's file also has the image normalization."""
-    name, at, weights = (rest, "", "") if Path(rest).is_file() else rest.partition("@")
-    config = _read_config(Path(name))
-    preprocess = _read_json(Path(name)).get("preprocess_cfg", {})
-    if not at:
-        return _from_config(config, f"config:{rest}", seed, tokenizer, preprocess)
-    if not preprocess:
-        preprocess = usual_normalization(architecture_name(config), f"config:{rest}")._asdict()
-    if tokenizer:
-        raise ValueError(f"config:{rest} comes with its weights and tokenizer: drop student.tokenizer")
-    model = _from_config(config, f"config:{rest}", 0, "", preprocess)
-    load_weights(model.towers, read_weights(Path(weights)), weights)
-    return model
-
-
-def _weights_file(name: str, weights: str) -> tuple[Path, dict[str, Any]]:
+def _weights_file(name: str, spec: ModelSpec) -> tuple[Path, dict[str, Any]]:
     """A local file, or the file that open_clip downloads for a pretrained tag, with the tag's preprocessing."""
-    if Path(weights).suffix or Path(weights).is_file():
-        return Path(weights), usual_normalization(name, f"open_clip:{name}@{weights}")._asdict()
+    weights = spec.weights
+    if spec.weights_file:
+        return spec.weights_file, usual_normalization(name, f"open_clip:{name}@{weights}")._asdict()
     tags = open_clip.list_pretrained_tags_by_model(name)
     if weights not in tags:
         raise unknown(f"pretrained tag of {name} (or weights file)", weights, tags)
@@ -217,22 +210,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _from_config(
-    config: dict[str, Any],
-    spec: str,
-    seed: int | None,
-    tokenizer: str,
-    preprocess: Mapping[str, Any] | None = None,
-) -> Clip:
-    if seed is None:
-        raise without_weights(spec)
+def _from_config(config: dict[str, Any], spec: str, seed: int, tokenizer: str, preprocess: Mapping[str, Any]) -> Clip:
     own = config.pop("tokenizer", "bpe")  # named by built-in sizes; open_clip's configs imply its byte-pair tokenizer
     text = config["text_cfg"]
     check_tokenizer(config, spec)
     check_counts(config)  # before the tokenizer reads context_length
     made = named_tokenizer(tokenizer or own, text.get("context_length", 77))
     text["vocab_size"], text["context_length"] = made.vocab_size, made.context_length
-    normalization = {key: preprocess[key] for key in ("mean", "std") if preprocess and key in preprocess}
+    normalization = {key: preprocess[key] for key in ("mean", "std") if key in preprocess}
     return Clip(config, made, seed=seed, **normalization)
 
 

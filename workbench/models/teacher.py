@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.embeddings import Embeddings, FeatureKey, InputSpec
-from workbench.models.clip import Clip
-from workbench.models.counting import count_parameters
-from workbench.models.features import collected
+from workbench.models.clip import Clip, count_parameters
+from workbench.models.image_tower import collected
 from workbench.models.weights import weights_sha256
 
 
@@ -34,7 +33,7 @@ class Teacher:
 
     @property
     def num_parameters(self) -> dict[str, int]:
-        """Parameter counts (:func:`~workbench.models.counting.count_parameters`)."""
+        """Parameter counts (:func:`~workbench.models.clip.count_parameters`)."""
         return count_parameters(self._model)
 
     @property
@@ -43,11 +42,11 @@ class Teacher:
         return self._model.block_widths
 
     @property
-    def form(self) -> InputSpec:
-        return self._model.form
+    def input_spec(self) -> InputSpec:
+        return self._model.input_spec
 
     @property
-    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and std of its image normalization, per color channel, in [0, 1]."""
         return self._model.mean, self._model.std
 
@@ -85,7 +84,7 @@ class Teacher:
     ) -> tuple[Embeddings, dict[FeatureKey, Tensor]]:
         """The embeddings of :meth:`embed`, bitwise, and image-tower features of the B images from the same forward.
 
-        Features are float32, without gradient, and have B rows (:mod:`workbench.models.features`).
+        Features are float32, without gradient, and have B rows (:mod:`workbench.models.image_tower`).
 
         Raises:
             ValueError: an unknown block or form.
@@ -111,7 +110,7 @@ class Teacher:
         """Token ids -> unit-length embeddings [M, D]."""
         return self._in_chunks(self._model.encode_text, text_ML)
 
-    def is_place_free(self, image_NCHW: Tensor, text_NL: Tensor) -> bool:
+    def is_position_independent(self, image_NCHW: Tensor, text_NL: Tensor) -> bool:
         """Whether a row's embedding is bitwise independent of its position in a forward.
 
         Tested on N ≤ ``chunk_size`` rows. All forwards have the same shape, yet a library that splits few rows among

@@ -1,5 +1,6 @@
 """Tokenizers: a word-level one for the small models, and open_clip's byte-pair tokenizer for the real sizes."""
 
+import json
 import re
 import zlib
 from collections.abc import Sequence
@@ -133,3 +134,19 @@ def named_tokenizer(name: str, context_length: int) -> Tokenizer:
     if path is None:
         raise unknown("tokenizer", name, ["words:scenes", "words:emoji", "bpe"])
     return WordTokenizer(tuple(path.read_text(encoding="utf-8").split()), context_length)
+
+
+RULES = {
+    "words": (
+        "words are the matches of the regular expression \\w+ in the lower-case caption, the first context_length - 1; "
+        "an id is 1 + the word's place in the list, counted from 0, or for any other word "
+        "1 + len(words) + crc32(its UTF-8) % num_buckets; the end id len(words) + num_buckets + 1 follows, "
+        "then 0 up to context_length"
+    ),
+    "bpe": "CLIP's byte pairs: open_clip.tokenizer.SimpleTokenizer(context_length=context_length)",
+}
+
+
+def tokenizer_document(tokenizer: Tokenizer) -> str:
+    """The tokenizer's spec as JSON, and the rule in words, for those who tokenize without the workbench."""
+    return json.dumps(tokenizer.spec | {"rule": RULES[tokenizer.spec["kind"]]}) + "\n"

@@ -214,7 +214,7 @@ def _weight(convention: "Convention", scale: float, num_pairs: int, width: int, 
     import torch
 
     from workbench.embeddings import Embeddings
-    from workbench.losses.registry import build_loss
+    from workbench.losses import build_loss
 
     generator = torch.Generator().manual_seed(derive_seed(seed, "gd weights"))
     text_BD, image_noise_BD, one_BD, other_BD = torch.randn(

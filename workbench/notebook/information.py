@@ -139,7 +139,7 @@ class InformationExplorer(Explorer):
 
 def _over_time(events: Sequence[Event]) -> InformationOverTime | None:
     from workbench.evaluation.agreement import CONTRAST_SIZE
-    from workbench.evaluation.ranks import block_slices
+    from workbench.evaluation.retrieval import block_slices
 
     num_pairs = max(
         (one.num_pairs for one in events if isinstance(one, EvalDone) and one.split == "validation"), default=0
@@ -188,7 +188,7 @@ def encode_pairs(
     from workbench.embeddings import Embeddings
     from workbench.engine.build import load_teacher
     from workbench.engine.device import resolve_device
-    from workbench.models.source import load_student
+    from workbench.models.spec import load_student
 
     run = open_run(source, runs_dir)
     config = load_run_config(run.config_file)
@@ -202,8 +202,8 @@ def encode_pairs(
     data = config.data
     pairs = open_evaluation_set(spec, role, min(num_pairs, num_evaluated or num_pairs), data.prepare, data.bad_shards)
     with torch.no_grad():
-        targets = _encode(pairs, teacher.form, (teacher.embed_image, teacher.embed_text), device, "teacher")
-        raw = _encode(pairs, student.form, (student.encode_image, student.encode_text), device, "student")
+        targets = _encode(pairs, teacher.input_spec, (teacher.embed_image, teacher.embed_text), device, "teacher")
+        raw = _encode(pairs, student.input_spec, (student.encode_image, student.encode_text), device, "student")
         projected, scale = _projected(run, config, student, teacher, raw)
     return EncodedPairs(run.id, projected, Embeddings(*targets, teacher.scale.cpu()), scale)
 
@@ -240,7 +240,7 @@ def _projected(
     from workbench.embeddings import Embeddings
     from workbench.engine.build import learned_widths, make_objective
     from workbench.engine.checkpoint import load_learned
-    from workbench.losses.learnt import LearnedParts
+    from workbench.losses.learned import LearnedParts
     from workbench.models.weights import load_weights
     from workbench.runs.checkpoints import newest_checkpoint
 

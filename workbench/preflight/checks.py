@@ -33,7 +33,7 @@ def input_findings(
     """Checks of the captions, and of how each model reads them."""
     yield from reading_findings("training data", dataset.reading)
     yield _duplicates(dataset, batch_size)
-    yield _lengths(dataset, student.form)
+    yield _lengths(dataset, student.input_spec)
     yield from word_findings(dataset, student, teacher, student_spec)
     if teacher:
         yield _forms(student, teacher)
@@ -78,14 +78,14 @@ def _lengths(dataset: Dataset, form: InputSpec) -> Finding:
 
 def _forms(student: Clip, teacher: Teacher) -> Finding:
     """Differences in image size, tokenizer and normalization; all are allowed, since each model gets its own input."""
-    theirs, ours = teacher.form, student.form
+    theirs, ours = teacher.input_spec, student.input_spec
     differing = []
     if ours.image_size != theirs.image_size:
         differing.append(f"images of {ours.image_size} and {theirs.image_size} pixels")
     if ours.tokenizer_id != theirs.tokenizer_id:
         differing.append(f"tokenizers ({_described(ours.tokenize)} and {_described(theirs.tokenize)})")
-    if (student.mean, student.std) != teacher.normalisation:
-        (red, *_), _ = teacher.normalisation
+    if (student.mean, student.std) != teacher.normalization:
+        (red, *_), _ = teacher.normalization
         differing.append(f"normalization (mean red {student.mean[0]:.3g} and {red:.3g})")
     if not differing:
         return Finding("model inputs", "ok", "student and teacher have the same input")
@@ -193,7 +193,7 @@ def _held_out_pairs(cohort: Cohort, teacher: Teacher, num_pairs: int) -> Embeddi
     if evaluator is None:
         return None
     pairs = evaluator.pairs
-    image_NCHW = next(pairs.image_chunks(teacher.form.image_size, num_pairs))
+    image_NCHW = next(pairs.image_chunks(teacher.input_spec.image_size, num_pairs))
     first: dict[int, str] = {}
     for image, caption in zip(pairs.caption_image_index_M.tolist(), pairs.captions, strict=True):
         first.setdefault(image, caption)

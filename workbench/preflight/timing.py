@@ -116,14 +116,14 @@ def time_pairs(cohort: Cohort) -> PairCost:
 
 def _teacher_forward_s(cohort: Cohort, teacher: Teacher) -> float:
     def teacher_forward(num_pairs: int) -> None:
-        batch = _batch(cohort, teacher.form, num_pairs)
+        batch = _batch(cohort, teacher.input_spec, num_pairs)
         teacher.in_chunks_of(num_pairs).embed(batch.student_image_BCHW, batch.student_text_BL)
 
     return _pair_s(cohort, teacher_forward)
 
 
 def _learn_s(cohort: Cohort, member: Member) -> float:
-    train, form = member.config.train, member.state.student.form
+    train, form = member.config.train, member.state.student.input_spec
     member.prepare_step(0)
     member.state.student.eval()  # so that batch-norm statistics do not change
 

@@ -122,10 +122,10 @@ def test_teacher_embeddings_that_are_nan_are_refused(make) -> None:
 
 def test_the_forecast_knows_the_size_and_whether_places_matter(make, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = make()
-    estimate, is_place_free = builder.forecast()
+    estimate, is_position_independent = builder.forecast()
     assert estimate.size_bytes == 60 * 2 * 2 * 24 * 4
     assert estimate.time_s > 0
-    assert is_place_free
+    assert is_position_independent
     honest = builder._teacher.embed_text
     monkeypatch.setattr(
         builder._teacher, "embed_text", lambda text: honest(text) + 1e-7 * torch.arange(len(text)).unsqueeze(1)

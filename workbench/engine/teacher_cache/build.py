@@ -45,7 +45,7 @@ class Builder:
     def __init__(self, config: RunConfig, stream: BatchStream, teacher: Teacher) -> None:
         assert stream.views > 0
         self.identity = Identity.of(config, stream.dataset, teacher)
-        self._stream = replace(stream, student=teacher.form, teacher=None)
+        self._stream = replace(stream, student=teacher.input_spec, teacher=None)
         self._teacher = teacher
         self._device = teacher.scale.device
         rows_per_block = max(ROWS_PER_BLOCK, -(-self.identity.num_pairs * self.identity.views // MAX_BLOCKS))
@@ -77,13 +77,13 @@ class Builder:
         if not views:
             raise ValueError(f"none of {len(seen)} images can be used, such as {seen[0]}")
         images, texts = (torch.cat(some)[: teacher.chunk_size].to(self._device) for some in zip(*views, strict=True))
-        is_place_free = teacher.is_place_free(images, texts)
+        is_position_independent = teacher.is_position_independent(images, texts)
         start_s = now_s(self._device)
         teacher.embed(images, texts)
         forward_s = now_s(self._device) - start_s
         num_pairs = sum(len(self._blocks[number]) for number in self.missing())
         pair_s = decode_s + forward_s * num_views / teacher.chunk_size
-        return CacheEstimate(self.manifest.size_bytes, num_pairs * pair_s), is_place_free
+        return CacheEstimate(self.manifest.size_bytes, num_pairs * pair_s), is_position_independent
 
     def missing(self) -> list[int]:
         """The blocks that are not computed yet."""

@@ -81,9 +81,9 @@ def repair(config: RunConfig, stream: BatchStream, teacher: Teacher) -> TeacherC
 
 
 def _build(builder: Builder, why: str) -> TeacherCache:
-    estimate, is_place_free = builder.forecast()
+    estimate, is_position_independent = builder.forecast()
     print_error(f"workbench: teacher cache: {why}; building it takes {estimate}")
-    if not is_place_free and builder.identity.dtype == "float32":
+    if not is_position_independent and builder.identity.dtype == "float32":
         # Fewer rows than now, never more: a forward has at most one batch.
         rows = max(16, (builder.identity.teacher.chunk_size - 1) // 16 * 16)
         print_error(

@@ -48,13 +48,13 @@ class TeacherIdentity(BaseModel):
 
     @classmethod
     def of(cls, teacher: "Teacher") -> Self:
-        described = json.dumps([teacher.architecture, teacher.normalisation], sort_keys=True)
+        described = json.dumps([teacher.architecture, teacher.normalization], sort_keys=True)
         return cls(
             format=FORMAT,
             weights=teacher.fingerprint(),
             architecture=sha256(described.encode()).hexdigest(),
-            image_size=teacher.form.image_size,
-            tokenizer=teacher.form.tokenizer_id,
+            image_size=teacher.input_spec.image_size,
+            tokenizer=teacher.input_spec.tokenizer_id,
             precision=teacher.precision,
             chunk_size=teacher.chunk_size,
             decoder=decoder(),

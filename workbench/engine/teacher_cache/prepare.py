@@ -54,7 +54,7 @@ def _open(config: RunConfig, runs_dir: Path) -> tuple[BatchStream, Teacher]:
     dataset = open_dataset(config.data.train, "train", config.data.num_pairs, bad_shards=config.data.bad_shards)
     stream = BatchStream(
         at_working_size(dataset, config.data.working_size),
-        teacher.form,
+        teacher.input_spec,
         None,
         batch_size=config.train.batch_size,
         seed=config.data.seed,

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from workbench.models.export.write import export_model
+from workbench.models.export import export_model
 from workbench.models.folder import WEIGHTS, config_files, save_folder
 from workbench.models.names import find_folder
-from workbench.models.source import load_student
+from workbench.models.spec import load_student
 from workbench.models.weights import read_weights
 from workbench.runs.checkpoints import write_checkpoint
 from workbench.runs.directory import create_run
@@ -116,7 +116,7 @@ def test_an_export_is_read_without_the_workbench(make_clip, tmp_path, tokenizer,
     """open_clip where no workbench is imported, then ``load_student`` where nothing that trains is."""
     from workbench.config.inheritance import TowerShape
     from workbench.models.clip import Clip
-    from workbench.models.shapes import with_shape
+    from workbench.models.configs import with_shape
 
     plain = make_clip(1)
     shape = TowerShape(width=32, head_width=16, heads=(2, 0), channels=(0, 7))

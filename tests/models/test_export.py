@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 import zlib
@@ -15,13 +16,52 @@ from safetensors.torch import load_file
 
 from workbench import files
 from workbench.config.inheritance import TowerShape
+from workbench.models import export
 from workbench.models.clip import Clip
-from workbench.models.export import native
-from workbench.models.export.native import MismatchError, tokenizer_document
-from workbench.models.export.write import as_uniform, export_model, write_open_clip
+from workbench.models.configs import TABLES, tower_shape, with_shape
+from workbench.models.export import (
+    MismatchError,
+    Writer,
+    as_uniform,
+    export_model,
+    largest_difference,
+    write_open_clip,
+)
 from workbench.models.folder import CONFIG, TOKENIZER, WEIGHTS, load_folder
-from workbench.models.shapes import TABLES, tower_shape, with_shape
-from workbench.models.tokenizers import WordTokenizer, make_tokenizer
+from workbench.models.tokenizers import WordTokenizer, make_tokenizer, tokenizer_document
+
+
+def test_the_largest_difference_of_either_tower_at_any_batch_size(make_clip):
+    model = make_clip()
+
+    def embed(image_BCHW, text_BL):
+        found = model.embed(image_BCHW, text_BL)
+        image_BD, text_BD = found.image_BD.clone(), found.text_BD.clone()
+        image_BD[0, 1] -= 0.125
+        text_BD[2:, 3] += 0.25
+        return image_BD, text_BD
+
+    assert largest_difference(model, embed) == pytest.approx(0.25)
+    assert largest_difference(model, embed, (1, 2)) == pytest.approx(0.125)
+    assert largest_difference(model, embed, (1, 3)) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("tower", [0, 1])
+def test_nan_in_either_tower_is_seen_and_never_tolerated(make_clip, tmp_path, monkeypatch, tower):
+    def write(model, *_):
+        def embed(image_BCHW, text_BL):
+            found = model.embed(image_BCHW, text_BL)
+            both = found.image_BD.clone(), found.text_BD.clone()
+            both[tower][0, 0] = math.nan
+            return both
+
+        return embed
+
+    monkeypatch.setitem(export.WRITERS, "native", Writer(write, "a reader", 1.0))
+    with pytest.raises(MismatchError, match=r"as a reader reads it.* by nan, more than 1"):
+        export_model(make_clip(), tmp_path / "out", "native")
+    assert list(tmp_path.iterdir()) == []
+
 
 KINDS = ("plain", "sliced", "resnet", "bpe")
 
@@ -32,7 +72,11 @@ def test_native_comes_back_to_the_bit(make_student, tmp_path, kind):
     exported = export_model(student, tmp_path / "a" / "out", "native")
     loaded = load_folder(exported.folder)
     assert exported.max_abs_difference == 0
-    assert (loaded.config, loaded.tokenizer, loaded.form) == (student.config, student.tokenizer, student.form)
+    assert (loaded.config, loaded.tokenizer, loaded.input_spec) == (
+        student.config,
+        student.tokenizer,
+        student.input_spec,
+    )
     for name, tensor in student.towers.state_dict().items():
         assert torch.equal(loaded.towers.state_dict()[name], tensor), name
     assert exported.sizes == {name: (exported.folder / name).stat().st_size for name in (CONFIG, WEIGHTS, TOKENIZER)}
@@ -119,7 +163,7 @@ def test_a_full_disk_leaves_nothing(make_clip, tmp_path, monkeypatch):
 
 
 def test_what_does_not_read_back_is_not_kept(make_clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(native, "load_folder", lambda _: make_clip(1))
+    monkeypatch.setattr(export, "load_folder", lambda _: make_clip(1))
     with pytest.raises(MismatchError, match="as the workbench reads it"):
         export_model(make_clip(0), tmp_path / "out", "native")
     assert list(tmp_path.iterdir()) == []
@@ -133,7 +177,7 @@ def test_what_does_not_read_back_is_not_kept(make_clip, tmp_path, monkeypatch):
 def test_the_rule_in_words_is_the_tokenizer(caption, context_length, num_buckets):
     """tokenizer.json alone, read by someone who has no workbench."""
     tokenizer = WordTokenizer(("a", "red", "été"), context_length, num_buckets)
-    document = json.loads(json.dumps(tokenizer_document(tokenizer)))
+    document = json.loads(tokenizer_document(tokenizer))
     words = document["words"]
     ids = [
         1 + words.index(word) if word in words else 1 + len(words) + zlib.crc32(word.encode()) % document["num_buckets"]
@@ -153,12 +197,12 @@ def test_a_plain_tower_in_a_table_is_open_clips_own(make_clip, tokenizer, images
         config = with_shape(config, tower, tower_shape(config, tower), always_table=True)
     tabled = Clip(config, tokenizer).eval()
     tabled.towers.load_state_dict(plain.towers.state_dict())
-    write = as_uniform(tabled)
-    assert TABLES not in write.config
-    assert write.config == plain.config
+    uniform = as_uniform(tabled)
+    assert TABLES not in uniform.config
+    assert uniform.config == plain.config
     image, text = images(3), tokenizer(captions(3))
-    torch.testing.assert_close(write.encode_image(image), tabled.encode_image(image), atol=1e-6, rtol=0)
-    torch.testing.assert_close(write.encode_text(text), tabled.encode_text(text), atol=1e-6, rtol=0)
+    torch.testing.assert_close(uniform.encode_image(image), tabled.encode_image(image), atol=1e-6, rtol=0)
+    torch.testing.assert_close(uniform.encode_text(text), tabled.encode_text(text), atol=1e-6, rtol=0)
 
 
 def test_a_model_without_tables_is_taken_as_it_is(make_clip):
@@ -203,12 +247,11 @@ def test_a_shape_is_taken_or_refused_as_open_clip_can_build_it(config, tokenizer
 
 
 def test_another_model_in_the_folder_is_noticed(make_clip, tmp_path, monkeypatch):
-    from workbench.models.export import write
-
     def write_another(_: Clip, folder, dtype):
         real(make_clip(1), folder, dtype)
 
-    real = write.write_model_folder
-    monkeypatch.setattr(write, "write_model_folder", write_another)
+    real = export.write_folder
+    monkeypatch.setattr(export, "write_folder", write_another)
     with pytest.raises(MismatchError, match="as open_clip reads it"):
-        write_open_clip(make_clip(0), tmp_path / "out", torch.float32)
+        export_model(make_clip(0), tmp_path / "out", "open_clip")
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from torch import nn
 
 from workbench.embeddings import FeatureKey
 from workbench.models.clip import Clip
-from workbench.models.masking import kept_patches
+from workbench.models.image_tower import kept_patches
 
 RESNET = {"image_size": 64, "layers": [1, 2, 1, 1], "width": 8, "head_width": 16}
 VIT = {"image_size": 32, "layers": 3}

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import Normalize
 
 from workbench.models.clip import Clip
-from workbench.models.masking import keep_blocks, keep_tokens, kept_patches
+from workbench.models.image_tower import keep_blocks, keep_tokens, kept_patches
 
 KEYS = [f"pair{number:04d}" for number in range(12)]
 RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}

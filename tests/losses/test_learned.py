@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from workbench.losses.base import Widths
-from workbench.losses.learnt import LearnedParts
+from workbench.losses.learned import LearnedParts
 from workbench.losses.registry import make_loss
 
 

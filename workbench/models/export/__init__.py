@@ -1,1 +1,0 @@
-"""Export of a trained model: the workbench's own folder, open_clip's, or ONNX."""
