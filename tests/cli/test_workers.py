@@ -7,62 +7,65 @@ import pytest
 
 from workbench.cli import output
 from workbench.cli.workers import print_results
-from workbench.statistics.intervals import seed_gain, seed_mean
 from workbench.sweeps.ledger import Trial
 from workbench.sweeps.outcome import Outcome
-from workbench.sweeps.results import CellResult, cell_results
-
-
-def cell(name: str, values: list[float], baseline: list[float] | None = None) -> CellResult:
-    outcomes = {
-        seed: Outcome(run=f"{name}-s{seed}", host="here", state="finished", metrics={"image_to_text_r1": value})
-        for seed, value in enumerate(values)
-    }
-    gains = {"image_to_text_r1": seed_gain(baseline, values)} if baseline else {}
-    return CellResult(name, 0, {}, "finished", outcomes, {"image_to_text_r1": seed_mean(values)}, gains)
-
-
-@pytest.fixture
-def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def show(*results: CellResult) -> str:
-        monkeypatch.setattr(output, "console", output.PlainConsole(width=80))
-        objectives = [SimpleNamespace(metric="image_to_text_r1", direction="maximize")]
-        study = SimpleNamespace(objectives=objectives, search=None, baseline="0")
-        print_results(SimpleNamespace(results=lambda: list(results), study=study, started_confirmation=None))
-        return capsys.readouterr().out
-
-    return show
-
-
-def test_one_seed_has_no_interval_and_that_is_printed_once(printed) -> None:
-    out = printed(cell("0", [0.3]), cell("5", [0.35], [0.3]))
-    assert "\N{EN DASH}" not in out
-    assert not re.search(r"\d to ", out)
-    assert "95 %" not in out
-    assert out.count("--seeds 3") == 1
-    assert [line.split() for line in out.splitlines()[1:3]] == [["0", "1", "30.0"], ["5", "1", "35.0", "+5.0"]]
-
-
-def test_intervals_of_several_seeds_stay_within_the_metrics_range(printed) -> None:
-    out = printed(cell("0", [0.01, 0.05]), cell("5", [0.02, 0.04], [0.01, 0.05]))
-    assert "--seeds" not in out
-    assert "0.0 to " in out
-    assert out.splitlines()[0].split("95 %")[0].split() == ["seeds", "image→text", "R@1", "(%)"]
-
-
-def test_names_of_cells_steer_no_terminal(printed) -> None:
-    out = printed(cell("a\x1b[2J\n[red]", [0.3, 0.4]))
-    assert r"a\x1b[2J\n[red]" in out
 
 
 def trial(number: int, name: str, outcomes: dict[int, Outcome]) -> Trial:
-    return Trial(number, name, {}, (0, 1), outcomes, True, "COMPLETE", None)
+    return Trial(number, name, {}, tuple(outcomes), outcomes, True, "finished", None)
+
+
+def cell(name: str, values: list[float]) -> Trial:
+    return trial(0, name, {seed: outcome(f"{name}-s{seed}", "finished", value) for seed, value in enumerate(values)})
 
 
 def outcome(run: str, state: str, recall: float | None = None) -> Outcome:
     metrics = {} if recall is None else {"image_to_text_r1": recall}
     reason = "" if recall is not None else "disk full at runs: needs about 3.0 MB, has 0.1 MB"
     return Outcome(run=run, host="here", state=state, reason=reason, metrics=metrics)
+
+
+def sweep_of(*trials: Trial) -> SimpleNamespace:
+    objectives = [SimpleNamespace(metric="image_to_text_r1", direction="maximize")]
+    study = SimpleNamespace(
+        objectives=objectives, search=None, baseline="0", warm_start=[], paper=None, question="Which?"
+    )
+    request = SimpleNamespace(study_name="mine")
+    return SimpleNamespace(trials=list(trials), study=study, request=request, started_confirmation=None)
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def show(*trials: Trial) -> str:
+        monkeypatch.setattr(output, "console", output.PlainConsole(width=80))
+        print_results(sweep_of(*trials))
+        return capsys.readouterr().out
+
+    return show
+
+
+def test_one_seed_has_no_interval_and_that_is_printed_once(printed) -> None:
+    out = printed(cell("0", [0.3]), cell("5", [0.35]))
+    assert "\N{EN DASH}" not in out
+    assert not re.search(r"\d to ", out)
+    assert "95 %" not in out
+    assert out.count("--seeds 3") == 1
+    assert [line.split() for line in out.splitlines()[1:3]] == [
+        ["0", "1", "of", "1", "30.0"],
+        ["5", "1", "of", "1", "35.0", "+5.0"],
+    ]
+
+
+def test_intervals_of_several_seeds_stay_within_the_metrics_range(printed) -> None:
+    out = printed(cell("0", [0.01, 0.05]), cell("5", [0.02, 0.04]))
+    assert "--seeds" not in out
+    assert "0.0 to " in out
+    assert out.splitlines()[0].split("95 %")[0].split() == ["cell", "seeds", "image→text", "R@1", "(%)"]
+
+
+def test_names_of_cells_steer_no_terminal(printed) -> None:
+    out = printed(cell("a\x1b[2J\n[red]", [0.3, 0.4]))
+    assert r"a\x1b[2J\n[red]" in out
 
 
 @pytest.mark.parametrize("columns", ["200", "30"])
@@ -72,10 +75,7 @@ def test_a_baseline_that_failed_leaves_a_table_without_differences(capsys, monke
         trial(0, "0", {seed: outcome(f"zero-{seed}", "failed") for seed in (0, 1)}),
         trial(1, "5", {seed: outcome(f"five-{seed}", "finished", 0.25 + seed / 4) for seed in (0, 1)}),
     ]
-    study = SimpleNamespace(search=None, baseline="0", objectives=[SimpleNamespace(metric="image_to_text_r1")])
-    results = cell_results(trials, "0")
-    assert not any(result.gains for result in results)
-    print_results(SimpleNamespace(results=lambda: results, study=study, started_confirmation=None))
+    print_results(sweep_of(*trials))
     out = capsys.readouterr().out
     assert "difference " not in out
     assert "37.5" in out

@@ -16,8 +16,7 @@ from workbench.statistics.intervals import Gain
 from workbench.statistics.pooled import Effect
 from workbench.statistics.rank_agreement import rank_agreement
 from workbench.views.metrics import metric_label
-from workbench.views.parallel import Parallel, ParallelAxis
-from workbench.views.study import Point, SearchPoint
+from workbench.views.study import Parallel, ParallelAxis, Point, SearchPoint
 
 METRIC = metric_label("image_to_text_r1")
 

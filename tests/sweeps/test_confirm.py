@@ -3,6 +3,7 @@
 import pytest
 
 from workbench.config.cells import Changes, cells_of, make_cell
+from workbench.results.trials import sweep_document
 from workbench.runs.studies import load_study, runs_of_study
 from workbench.runs.summary import summarize
 from workbench.sweeps.confirm import confirming, tuning
@@ -92,7 +93,7 @@ def test_the_best_is_trained_once_with_fresh_seeds_and_paired_with_its_rivals(pl
     assert cells[-1] == best
     assert "alone tuned" in cells
     assert {(one.origin.cell, one.origin.seed) for one in confirmed} == {(c, s) for c in cells for s in (1, 2)}
-    document = sweep.to_json()
+    document = sweep_document(sweep)
     assert document["confirmed"]["study"] == "search-best-of-2"
     assert [answer["rival"] for answer in document["answers"]] == cells[:-1]
     found = {one.origin.cell: {} for one in confirmed}
@@ -103,5 +104,5 @@ def test_the_best_is_trained_once_with_fresh_seeds_and_paired_with_its_rivals(pl
         assert answer["gain"]["per_seed"] == pytest.approx(gain)
     again = planned(search.name)
     again.work()
-    assert again.to_json() == document
+    assert sweep_document(again) == document
     assert len(runs_of_study(folder / "runs", "search-best-of-2")) == len(confirmed) == 2 * len(cells)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from workbench.process import this_host
+from workbench.results.trials import sweep_document
 from workbench.sweeps import sweep as sweeps
 from workbench.sweeps.outcome import Outcome
 from workbench.sweeps.search import by_seed, residual_spread, should_prune
@@ -170,7 +171,7 @@ def test_rivals_are_tuned_with_the_same_budget_and_beaten_on_the_test_pairs(sear
     }
     assert {seed for _, _, seed in asked["search-best-of-5"]} == {2, 3, 4, 5}
     (best,) = sweep.best
-    document = sweep.to_json()
+    document = sweep_document(sweep)
     assert {one["name"] for one in document["confirmed"]["cells"]} == {"alone", "alone tuned", "tiny", best}
     (tuned,) = (cell for cell in sweep.confirmation.cells if cell.name == "alone tuned")
     (tuning,) = sweep.tunings.values()
@@ -193,7 +194,7 @@ def test_a_warm_start_that_no_trial_beats_is_reported(search, pretended):
     assert sweep.unbeaten == ["tiny"]
     cells = [cell.name for cell in sweep.confirmation.cells]
     assert cells == ["alone tuned", "t0000"]  # what its tuning left as it was comes once, and so does the warm start
-    assert search(confirmed(SEARCH)).to_json() == sweep.to_json()
+    assert sweep_document(search(confirmed(SEARCH))) == sweep_document(sweep)
 
 
 @pytest.mark.slow
@@ -203,7 +204,7 @@ def test_when_time_is_up_rivals_get_as_many_trials_as_there_were(search, pretend
     sweep.work()
     assert sweep.ledger.num_tried() == 3
     assert [tuning.ledger.num_tried() for tuning in sweep.tunings.values()] == [3]
-    assert sweep.to_json()["confirmed"]["study"] == "search-best-of-3"
+    assert sweep_document(sweep)["confirmed"]["study"] == "search-best-of-3"
     assert not sweep.is_done
 
 

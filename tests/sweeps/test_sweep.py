@@ -10,6 +10,7 @@ from scipy import stats
 
 from workbench.config.study import read_origin
 from workbench.events import RunFinished, RunStarted, StepDone
+from workbench.results.trials import sweep_document, trials_table
 from workbench.runs.directory import list_runs
 from workbench.runs.log import read_events
 from workbench.runs.studies import runs_of_study
@@ -56,20 +57,20 @@ def test_a_grid_trains_every_cell_at_every_seed_once_and_pairs_them(planned, fol
     }
     assert [starts(one.run) for one in found] == [1] * 6
     assert {one.origin.values["loss.fd.weight"] for one in found} == {0, 1, 5}
-    zero, _, five = sweep.results()
-    assert zero.metrics["image_to_text_r1"].covers == "seeds and items"
-    assert zero.metrics["cka"].covers == "seeds"
-    assert zero.outcomes[0].num_items == 40
-    pairs = np.array([[one.outcomes[seed].metrics["image_to_text_r1"] for seed in (0, 1)] for one in sweep.results()])
-    gain = five.gains["image_to_text_r1"]
+    entries = trials_table(sweep, sweep.trials).entries
+    assert entries["0"]["image_to_text_r1"].mean.covers == "seeds and items"
+    assert entries["0"]["cka"].mean.covers == "seeds"
+    assert sweep.trials[0].outcomes[0].num_items == 40
+    pairs = np.array([[one.outcomes[seed].metrics["cka"] for seed in (0, 1)] for one in sweep.trials])
+    gain = entries["5"]["cka"].gain
     assert gain.per_seed == tuple(np.subtract(pairs[2], pairs[0]))
     residual = pairs - np.mean(pairs, 1, keepdims=True) - np.mean(pairs, 0) + np.mean(pairs)
     half = stats.t.ppf(0.975, 2) * np.sqrt(2 * (residual**2).sum() / 2 / 2)  # pooled over three cells, two seeds
     assert (gain.low, gain.high) == pytest.approx((gain.mean - half, gain.mean + half))
-    assert zero.metrics["image_to_text_r1"].mean == pytest.approx(np.mean(pairs[0]))
+    assert entries["0"]["cka"].mean.mean == pytest.approx(np.mean(pairs[0]))
     again = planned("grid.toml")
     again.work()
-    assert again.to_json() == sweep.to_json()
+    assert sweep_document(again) == sweep_document(sweep)
     assert [starts(one.run) for one in found] == [1] * 6
 
 
@@ -82,21 +83,21 @@ def test_more_seeds_cost_only_the_new_ones(planned, folder):
     runs = runs_of_study(folder / "runs", "grid")
     assert Counter(one.origin.seed for one in runs) == {0: 3, 1: 3, 2: 3}
     assert all(starts(one.run) == 1 for one in runs)
-    assert [list(result.outcomes) for result in more.results()] == [[0, 1, 2]] * 3
+    assert [list(result.outcomes) for result in more.trials] == [[0, 1, 2]] * 3
 
 
 def test_a_lost_database_is_made_again_from_the_runs(planned, folder, finished):
-    before = finished.to_json()
+    before = sweep_document(finished)
     shutil.rmtree(folder / "runs" / "studies")
     again = planned("grid.toml")
     again.work()
-    assert again.to_json() == before
+    assert sweep_document(again) == before
     assert len(list_runs(folder / "runs")) == 6
 
 
 @pytest.mark.filterwarnings("ignore:cannot read")
 def test_an_unreadable_run_is_kept_and_trained_again(planned, folder, finished):
-    before = finished.to_json()
+    before = sweep_document(finished)
     damaged = next(one.run for one in runs_of_study(folder / "runs", "grid") if one.origin.cell == "5")
     damaged.events_file.unlink()
     os.mkfifo(damaged.events_file)
@@ -106,7 +107,7 @@ def test_an_unreadable_run_is_kept_and_trained_again(planned, folder, finished):
     assert again.is_done
     assert not damaged.events_file.is_file()
     assert {one.id for one in list_runs(folder / "runs")} == {*runs_named(before), f"{damaged.id}-try2"}
-    assert again.to_json()["cells"][2]["metrics"] == before["cells"][2]["metrics"]
+    assert sweep_document(again)["cells"][2]["metrics"] == before["cells"][2]["metrics"]
 
 
 def runs_named(document):
@@ -118,13 +119,16 @@ def test_what_fails_is_stated_and_the_rest_stands(planned, folder):
     sweep = planned("cells.toml")
     sweep.work()
     assert sweep.is_done
-    fine, diverged, failed = sweep.results()
-    assert [one.state for one in (fine, diverged, failed)] == ["finished", "diverged", "failed"]
+    fine, diverged, failed = sweep.trials
+    assert [one.shown_state for one in (fine, diverged, failed)] == ["finished", "diverged", "failed"]
     assert "demanding was not finite at step 2" in diverged.outcomes[0].reason
     assert failed.outcomes[0].reason.startswith("out of memory")
-    assert fine.metrics["image_to_text_r1"].mean >= 0
-    assert not diverged.metrics
-    assert not failed.metrics
+    entries = trials_table(sweep, sweep.trials).entries
+    assert {name: of["image_to_text_r1"].mean is not None for name, of in entries.items()} == {
+        "fine": True,
+        "not a number": False,
+        "too large": False,
+    }
     assert sweep.ledger.optuna.best_trial.user_attrs["name"] == "fine"
     assert sorted(run.id for run in list_runs(folder / "runs")) == [
         "cells-fine-s0",
@@ -144,7 +148,7 @@ def test_what_failed_is_tried_again_only_if_asked(planned, folder):
     retried = planned("cells.toml", resumes=True)
     retried.retry()
     retried.work()
-    assert [one.state for one in retried.results()] == ["finished", "diverged", "finished"]
+    assert [one.shown_state for one in retried.trials] == ["finished", "diverged", "finished"]
 
 
 def stopping_after(steps):
@@ -166,7 +170,7 @@ def endings(folder):
 
 @pytest.mark.slow
 def test_an_interrupted_grid_goes_on_to_the_same_bits(planned, folder, finished):
-    shas = {(one.name, seed): out.weights_sha256 for one in finished.results() for seed, out in one.outcomes.items()}
+    shas = {(one.name, seed): out.weights_sha256 for one in finished.trials for seed, out in one.outcomes.items()}
     shutil.move(folder / "runs", folder / "whole")
     stop, watch = stopping_after(2)
     planned("grid.toml").work(stop, watch)
@@ -177,7 +181,7 @@ def test_an_interrupted_grid_goes_on_to_the_same_bits(planned, folder, finished)
     resumed.work(watch=lambda events, _: cohorts.append(1) or events)
     assert resumed.is_done
     assert len(cohorts) == 2  # the three that were interrupted went on together, and the other seed's as ever
-    again = {(one.name, seed): out.weights_sha256 for one in resumed.results() for seed, out in one.outcomes.items()}
+    again = {(one.name, seed): out.weights_sha256 for one in resumed.trials for seed, out in one.outcomes.items()}
     assert again == shas
 
 
@@ -197,8 +201,9 @@ def test_an_interrupted_search_goes_on_with_the_same_sequence(planned, folder):
     resumed.work()
     assert [trial.values for trial in resumed.ledger.trials()] == points
     assert resumed.is_done
-    assert resumed.to_json()["best"] == whole.to_json()["best"]
-    assert [one.metrics for one in resumed.results()] == [one.metrics for one in whole.results()]
+    assert sweep_document(resumed)["best"] == sweep_document(whole)["best"]
+    metrics = [[cell["metrics"] for cell in sweep_document(sweep)["cells"]] for sweep in (resumed, whole)]
+    assert metrics[0] == metrics[1]
 
 
 def test_another_space_is_refused_with_the_difference(planned, folder):
@@ -258,9 +263,9 @@ def test_diverged_trials_are_reported_and_the_budget_holds(planned, folder):
     sweep = planned("search.toml")
     sweep.work()
     assert sweep.is_done
-    states = {one.values["loss.demanding.mode"]: one.state for one in sweep.results()}
+    states = {one.values["loss.demanding.mode"]: one.shown_state for one in sweep.trials}
     assert states == {"fine": "finished", "nan": "diverged"}
-    assert sweep.to_json()["best"] == []  # all have more parameters than the budget allows
+    assert sweep_document(sweep)["best"] == []  # all have more parameters than the budget allows
     for trial in sweep.ledger.trials():
         broken = {"nan": "diverged", "fine": "num_params"}[trial.values["loss.demanding.mode"]]
         assert trial.frozen.constraints[broken] > 0

@@ -32,7 +32,7 @@ def complete_study(context: typer.Context) -> Candidates:
 
 
 def complete_report_format() -> list[str]:
-    from workbench.report.write import FIGURE_FORMATS, TEXT_FORMATS
+    from workbench.results.write import FIGURE_FORMATS, TEXT_FORMATS
 
     return [*TEXT_FORMATS, *FIGURE_FORMATS]
 

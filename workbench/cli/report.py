@@ -10,12 +10,11 @@ from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 from workbench.cli.output import console, errors, print_json, print_line, print_rows
 from workbench.config.study import QUICK
 from workbench.errors import visible
-from workbench.report.markdown import legend, shown_cells
-from workbench.report.results import is_answered, write_results
-from workbench.report.study import StudyReport, report_on
-from workbench.report.tables import grid
-from workbench.report.words import findings, progress, troubles
-from workbench.report.write import DEFAULT_FORMATS, check_formats, document, write_report
+from workbench.results.export import document, grid
+from workbench.results.markdown import legend, shown_cells
+from workbench.results.report import StudyReport, report_on
+from workbench.results.words import findings, progress, troubles
+from workbench.results.write import DEFAULT_FORMATS, check_formats, is_answered, write_report, write_results
 from workbench.runs.studies import find_study, known_studies, stored_name, studies_with_runs
 
 REPORTS = Path("reports")
@@ -136,9 +135,8 @@ def _print(found: StudyReport) -> None:
     write(found.table.question or NO_STUDY_FILE)
     write(progress(found.table.cells))
     if found.main:
-        table = grid(found.table, found.main, shown_cells(found))
         write("")
-        print_rows(list(table.columns), [list(row) for row in table.rows])
+        print_rows(*grid(found.table, found.main, shown_cells(found)))
     write("")
     for line in (*findings(found), *troubles(found.table.cells)):
         write(f"- {line}")

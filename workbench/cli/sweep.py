@@ -15,7 +15,7 @@ from workbench.config.cells import Changes, cells_of, example_cell
 from workbench.config.study import QUICK, Study
 from workbench.preflight.precheck import check_configs, check_objectives
 from workbench.process import check_single_process, usable_cores
-from workbench.report.facts import report_command
+from workbench.results.facts import report_command
 from workbench.runs.studies import find_trainable, stored_name
 from workbench.sweeps.by_hand import check_by_hand, queue_again, queue_values
 from workbench.sweeps.request import Request
@@ -139,11 +139,13 @@ def _work_alone(planned: "Sweep") -> None:
 
 
 def _work_and_report(planned: "Sweep", name_or_file: str, quick: bool, json: bool) -> None:
+    from workbench.results.trials import sweep_document
+
     errors.print(planned.study.question, markup=False, soft_wrap=True)
     with interruptible() as interrupt:
         _work(planned, interrupt, lambda: _worker_command(name_or_file, planned.request, quick))
     if json:
-        print_json(planned.to_json())
+        print_json(sweep_document(planned))
     else:
         _print_found(planned, name_or_file)
     _end(planned, interrupt)

@@ -13,9 +13,9 @@ from workbench.cli.output import errors, indented, print_line, print_rows
 from workbench.cli.progress import Interrupt
 from workbench.config.cells import cell_name
 from workbench.errors import visible
-from workbench.statistics.intervals import Estimate
-from workbench.sweeps.results import CellResult
-from workbench.views.metrics import MetricLabel, metric_label
+from workbench.results.export import grid
+from workbench.results.table import SHOWN, best_first
+from workbench.views.study import StudyTable
 
 if TYPE_CHECKING:
     from workbench.sweeps.sweep import Sweep
@@ -88,8 +88,8 @@ def _forward(number: int, lines: IO[str] | None) -> None:
         errors.print(f"{number}: {line.rstrip()}", markup=False, soft_wrap=True)
 
 
-SHOWN = ("image_to_text_r1", "text_to_image_r1", "zero_shot_top1")
 MOST_TRIALS = 15
+COLUMNS = ("cell", "seeds", "mean", "95 %", "difference", "95 % of difference")
 
 
 def print_results(sweep: "Sweep") -> None:
@@ -97,93 +97,61 @@ def print_results(sweep: "Sweep") -> None:
 
     A search has two parts: its trials, and the best of them against the baselines on held-out seeds.
     """
-    results = sweep.results()
-    if not any(result.outcomes for result in results):
+    from workbench.results.trials import trials_table
+
+    trials = sweep.trials
+    if not any(trial.outcomes for trial in trials):
         print_line("no run has finished yet")
         return
-    names = [name for name in _metrics(sweep) if any(name in result.metrics for result in results)]
-    shown = _best_first(sweep, results)[:MOST_TRIALS] if sweep.study.search else results
-    for name in names:
-        label = metric_label(name)
-        columns, rows = ["", "seeds", label.title, "95 %", "difference", "95 %"], [_row(one, label) for one in shown]
-        # Without a baseline there are no differences, and one seed has no interval: drop the empty columns.
-        kept = [place for place in range(len(columns)) if place < 3 or any(row[place] for row in rows)]
-        print_rows([columns[place] for place in kept], [[row[place] for place in kept] for row in rows])
-        print_line("")
-    for result in results:
-        if result.state not in ("finished", "dropped", "waiting"):
-            reason = next((outcome.reason for outcome in result.outcomes.values() if outcome.reason), "")
-            print_line(f"{visible(result.name)}: {result.state}{': ' + indented(reason) if reason else ''}")
-    _print_legend(sweep, results)
+    table = trials_table(sweep, trials)
+    labels = {metric.name: metric for metric in table.metrics}
+    shown = best_first(sweep.study, table.cells)[: MOST_TRIALS if sweep.study.search else None]
+    for name in dict.fromkeys((*(objective.metric for objective in sweep.study.objectives), *SHOWN)):
+        if name in labels:
+            print_rows(*grid(table, labels[name], shown, COLUMNS))
+            print_line("")
+    for trial in trials:
+        if trial.shown_state not in ("finished", "dropped", "waiting"):
+            reason = next((outcome.reason for outcome in trial.outcomes.values() if outcome.reason), "")
+            print_line(f"{visible(trial.name)}: {trial.shown_state}{': ' + indented(reason) if reason else ''}")
+    _print_legend(sweep, table)
     if confirmation := sweep.started_confirmation:
         _print_confirmed(sweep, confirmation)
 
 
 def _print_confirmed(search: "Sweep", confirmation: "Sweep") -> None:
     """Print the best trials and the baselines on held-out seeds, and the answer in words."""
+    from workbench.results.trials import answers
+
     seeds = ", ".join(map(str, confirmation.request.seeds))
     print_line(f"\nconfirmed on held-out seeds ({seeds})\n")
     print_results(confirmation)
+    best = search.best
     for cell in confirmation.cells:
-        if cell.values and cell.name not in search.best:
+        if cell.values and cell.name not in best:
             print_line(f"{cell.name}: {cell_name(cell.values)}")
     print_line("")
     for recipe in search.unbeaten:
         print_line(f"on validation pairs no trial is better than '{recipe}', the first trial")
-    for answer in search.answers(confirmation):
+    for answer in answers(search.study.objectives, confirmation.trials, best):
         print_line(answer.text)
 
 
-def _metrics(sweep: "Sweep") -> list[str]:
-    objectives = [objective.metric for objective in sweep.study.objectives]
-    return list(dict.fromkeys((*objectives, *SHOWN)))
-
-
-def _row(result: CellResult, label: MetricLabel) -> list[str]:
-    found, gain = result.metrics.get(label.name), result.gains.get(label.name)
-    num_seeds = len(found.per_seed) if found else 0
-    return [result.name, str(num_seeds), *_interval(label, found), *(_interval(label, gain, signed=True))]
-
-
-def _interval(label: MetricLabel, found: Estimate | None, *, signed: bool = False) -> list[str]:
-    if found is None:
-        return ["", ""] if signed else [label.number(None), ""]
-    return [label.number(found.mean, signed=signed), label.interval(found.low, found.high, signed=signed)]
-
-
-def _best_first(sweep: "Sweep", results: list[CellResult]) -> list[CellResult]:
-    objective = sweep.study.objectives[0]
-    sign = -1 if objective.direction == "maximize" else 1
-
-    def rank(result: CellResult) -> tuple[int, float]:
-        found = [outcome.value(objective.metric) for outcome in result.outcomes.values() if outcome.state == "finished"]
-        values = [value for value in found if value is not None]
-        # Trials with more finished seeds come first: a mean over one seed may be luck.
-        return -len(values), sign * sum(values) / len(values) if values else 0.0
-
-    return sorted(results, key=rank)
-
-
-def _covered(results: list[CellResult]) -> str:
-    covered = {found.covers for result in results for found in result.metrics.values()}
-    return "seeds and items" if "seeds and items" in covered else "seeds"
-
-
-def _print_legend(sweep: "Sweep", results: list[CellResult]) -> None:
-    tested = any(outcome.test_metrics for result in results for outcome in result.outcomes.values())
-    pairs = "test" if tested else "validation"
-    has_seeds = any(len(found.per_seed) > 1 for result in results for found in result.metrics.values())
+def _print_legend(sweep: "Sweep", table: StudyTable) -> None:
+    means = [entry.mean for of in table.entries.values() for entry in of.values() if entry.mean]
+    has_seeds = any(len(mean.per_seed) > 1 for mean in means)
+    covers = "seeds and items" if any(mean.covers == "seeds and items" for mean in means) else "seeds"
     if has_seeds:
-        print_line(f"{pairs} pairs; means with 95 % intervals over {_covered(results)}")
+        print_line(f"{table.split} pairs; means with 95 % intervals over {covers}")
     else:
-        print_line(f"{pairs} pairs; an interval over seeds needs several: --seeds 3 or more")
+        print_line(f"{table.split} pairs; an interval over seeds needs several: --seeds 3 or more")
     if sweep.study.search:
         best = sweep.best
         chosen = ", ".join(f"{objective.direction} {objective.metric}" for objective in sweep.study.objectives)
         print_line(f"best on validation pairs ({chosen}): {', '.join(best) or 'none'}")
-        for result in results:
-            if result.name in best:
-                print_line(f"{result.name}: {cell_name(result.values)}")
-    elif sweep.study.baseline:
+        for cell in table.cells:
+            if cell.name in best:
+                print_line(f"{cell.name}: {cell_name(cell.values)}")
+    elif table.baseline:
         over_seeds = "; their intervals are over seeds" if has_seeds else ""
-        print_line(f"differences to '{sweep.study.baseline}', paired by seed{over_seeds}")
+        print_line(f"differences to '{table.baseline}', paired by seed{over_seeds}")

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from workbench.statistics.pooled import Effect
     from workbench.statistics.rank_agreement import Agreement
     from workbench.views.metrics import MetricLabel
-    from workbench.views.parallel import Parallel, ParallelAxis
-    from workbench.views.study import Point, SearchPoint
+    from workbench.views.study import Parallel, ParallelAxis, Point, SearchPoint
 
 DOTS: Options = {"marker": "o", "color": BLUE, "linestyle": ""}
 WITHOUT_SPLIT = ("num_params", "elapsed_s")

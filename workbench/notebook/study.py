@@ -18,14 +18,13 @@ from workbench.notebook.study_table import read_table
 from workbench.resources import find_resource
 from workbench.runs.studies import find_study, load_study, studies
 from workbench.views.metrics import MetricLabel
-from workbench.views.parallel import Limits, Parallel, parallel
-from workbench.views.study import Point, StudyCell, StudyTable, pareto
+from workbench.views.study import Limits, Parallel, Point, StudyCell, StudyTable, parallel, pareto
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-    from workbench.report.study import StudyReport
+    from workbench.results.report import StudyReport
 
 SHOWN = ("cells", "differences", "parallel", "trade-off", "effects", "learning", "forecast")
 RESULTS = Path("studies") / "results"
@@ -133,7 +132,7 @@ class StudyExplorer(Explorer):
         """The results as a table: means, differences with intervals and verdicts, and the paper's values."""
         from pandas import DataFrame
 
-        from workbench.report.tables import interval
+        from workbench.results.export import texts
 
         self.check()
         rows = []
@@ -141,18 +140,11 @@ class StudyExplorer(Explorer):
             for metric in self._metrics:
                 entry = self.table.entry(cell, metric)
                 if entry.mean:
-                    gained = metric.number(entry.gain.mean, signed=True) if entry.gain else ""
+                    own = texts(self.table, cell, metric)
                     rows.append(
-                        {
-                            "cell": cell.name,
-                            "metric": metric.title,
-                            "mean": metric.number(entry.mean.mean),
-                            "95 %": interval(metric, entry.mean),
-                            "difference": gained,
-                            "95 % of it": interval(metric, entry.gain, signed=True),
-                            "verdict": entry.verdict,
-                            "paper": "" if entry.paper is None else f"{entry.paper:g}",
-                        }
+                        {"cell": cell.name, "metric": metric.title, "mean": own["mean"], "95 %": own["95 %"]}
+                        | {"difference": own["difference"], "95 % of it": own["95 % of difference"]}
+                        | {"verdict": entry.verdict, "paper": "" if entry.paper is None else f"{entry.paper:g}"}
                     )
         return DataFrame(rows)
 
@@ -162,7 +154,7 @@ class StudyExplorer(Explorer):
         folder = Path(self._source)
         if (folder / "cells.csv").is_file():
             return read_table(folder, _study_of(folder.name)), None
-        from workbench.report.study import report_on
+        from workbench.results.report import report_on
 
         runs_dir = default_runs_dir() if self._runs_dir is None else self._runs_dir
         study = find_study(str(self._source), runs_dir).study

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from workbench.config.study import Study
-from workbench.report.tables import CELLS_HEAD, RUNS_HEAD
+from workbench.results.export import CELLS_HEAD, RUNS_HEAD
 from workbench.statistics.intervals import Estimate, Gain
 from workbench.views.metrics import MetricLabel, metric_label
 from workbench.views.study import Entry, Replicate, StudyCell, StudyTable

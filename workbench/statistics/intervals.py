@@ -56,6 +56,11 @@ class Gain(Estimate):
         """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
+    def __neg__(self) -> "Gain":
+        """The gain with the two sides exchanged."""
+        # 0 - x instead of -x, which would write -0.0.
+        return Gain(0 - self.mean, 0 - self.high, 0 - self.low, tuple(0 - one for one in self.per_seed), self.covers)
+
 
 def seed_mean(
     value_S: ArrayLike, error_S: ArrayLike | None = None, *, num_items: int = 0, level: float = 0.95

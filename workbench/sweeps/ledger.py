@@ -66,6 +66,14 @@ class Trial:
         """Seeds that have not ended."""
         return tuple(seed for seed in self.seeds if seed not in self.outcomes)
 
+    @property
+    def shown_state(self) -> str:
+        """The state of its first run that did not finish, or else its own."""
+        ends = [outcome.state for outcome in self.outcomes.values() if outcome.state != "finished"]
+        if ends:
+            return ends[0]
+        return self.state if self.is_settled else ("unfinished" if self.outcomes else "waiting")
+
 
 class Ledger:
     """One study in one database."""

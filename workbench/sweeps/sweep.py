@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.config.cells import Cell, base_config, cells_of, example_cells, with_steps
 from workbench.config.study import Study
@@ -30,7 +30,6 @@ from workbench.sweeps.ledger import Ledger, Trial, has_study, open_ledger
 from workbench.sweeps.plan import check_study, groups
 from workbench.sweeps.replicate import ReplicateTrainer, Stop, Watch
 from workbench.sweeps.request import NO_CHANGES, Request
-from workbench.sweeps.results import CellResult, RivalComparison, answers, cell_results, gains_on_rivals
 from workbench.sweeps.search import SearchWorker
 from workbench.sweeps.space import identity
 from workbench.sweeps.storage import default_file, open_storage
@@ -110,9 +109,7 @@ class Sweep:
         if not self.study.search:
             left = cells_ahead(cells, self.request.seeds, at_once, ended)
             return make_forecast(left, self._costs, room, num_done=len(ended), workers=workers)
-        num_tuned = (
-            {recipe: part.ledger.num_tried() for recipe, part in self._started_tunings.items()} if trials else {}
-        )
+        num_tuned = {recipe: part.ledger.num_tried() for recipe, part in self.started_tunings.items()} if trials else {}
         return make_forecast(
             trials_ahead(self.study, cells[0], self.ledger.num_tried() if trials else 0),
             self._costs,
@@ -178,7 +175,8 @@ class Sweep:
         return {recipe: self._part(study, short_name(recipe)) for recipe, study in studies.items()}
 
     @property
-    def _started_tunings(self) -> dict[str, "Sweep"]:
+    def started_tunings(self) -> dict[str, "Sweep"]:
+        """Those of :attr:`tunings` that have started."""
         storage = self.ledger.storage
         return {recipe: part for recipe, part in self.tunings.items() if has_study(storage, part.request.study_name)}
 
@@ -186,7 +184,7 @@ class Sweep:
     def confirmation(self) -> "Sweep | None":
         """The confirmation of the best trials on held-out seeds; None if not requested or the rivals are not tuned."""
         best = best_trials(self.ledger) if self.study.confirm_seeds else []
-        started = self._started_tunings
+        started = self.started_tunings
         if not best or len(started) < len(self.study.tuned) or not all(part.is_done for part in started.values()):
             return None
         tuned = {recipe: best_trials(part.ledger) for recipe, part in started.items()}
@@ -235,7 +233,7 @@ class Sweep:
                 self.ledger.reset_failures()
             else:
                 self.ledger.queue(self.cells, self.request.seeds, retries=[cell.name for cell in self.cells])
-        for part in (*self._started_tunings.values(), self.started_confirmation):
+        for part in (*self.started_tunings.values(), self.started_confirmation):
             if part:
                 part.retry()
 
@@ -246,12 +244,6 @@ class Sweep:
             return [trial for trial in self.ledger.trials() if trial.outcomes or trial.is_settled]
         newest = self.ledger.by_name()
         return [newest[cell.name] for cell in self.cells if cell.name in newest]
-
-    def results(self) -> list[CellResult]:
-        """The result of each trial, compared with the study's baseline, or a search's first warm start."""
-        trials = self.trials
-        first = trials[0].name if self.study.warm_start and trials else ""
-        return cell_results(trials, self.study.baseline or first)
 
     @property
     def started_confirmation(self) -> "Sweep | None":
@@ -269,10 +261,6 @@ class Sweep:
         """Names of the warm starts that no trial beats on the validation pairs."""
         return [short_name(recipe) for recipe in unbeaten(self.study, self.request.changes, best_trials(self.ledger))]
 
-    def answers(self, confirmation: "Sweep") -> list[RivalComparison]:
-        """The confirmation's comparisons of the best with each rival."""
-        return answers(self.study.objectives, confirmation.trials, self.best)
-
     @property
     def is_done(self) -> bool:
         """Whether all requested runs have ended."""
@@ -286,20 +274,3 @@ class Sweep:
     def _is_confirmed(self) -> bool:
         confirmation = self.started_confirmation
         return confirmation is not None and confirmation.is_done
-
-    def to_json(self) -> dict[str, Any]:
-        """The document of ``--json``."""
-        document: dict[str, Any] = {
-            "study": self.request.study_name,
-            "question": self.study.question,
-            "baseline": self.study.baseline,
-            "cells": [result.to_json() for result in self.results()],
-        }
-        if self.study.search:
-            document |= {"best": self.best, "unbeaten": self.unbeaten}
-            document["tuned"] = {short_name(recipe): part.to_json() for recipe, part in self._started_tunings.items()}
-            if confirmation := self.started_confirmation:
-                gains = gains_on_rivals(confirmation.trials, self.best)
-                document["confirmed"] = confirmation.to_json() | {"gains_on": gains}
-                document["answers"] = [answer.to_json() for answer in self.answers(confirmation)]
-        return document

@@ -3,14 +3,20 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.statistics.intervals import Estimate, Gain
+from workbench.views.comparison import setting_text
 from workbench.views.metrics import MetricLabel, metric_label
 
-if TYPE_CHECKING:
-    from workbench.statistics.intervals import Estimate, Gain
-
 MISSING, DROPPED = "missing", "dropped"
+SEVERITY = (
+    *("diverged", "failed", "unreadable", "dead", "silent", "stopped", "interrupted", "paused", "running", "new"),
+    *(MISSING, DROPPED),
+)
 
 
 @dataclass(frozen=True)
@@ -64,27 +70,18 @@ class StudyCell:
     @property
     def state(self) -> str:
         """ "finished" if all replicates are, else the most severe state of the others."""
-        order = (
-            "diverged",
-            "failed",
-            "unreadable",
-            "dead",
-            "silent",
-            "stopped",
-            "interrupted",
-            "paused",
-            "running",
-            "new",
-            MISSING,
-            DROPPED,
-        )
         others = {one.state for one in self.replicates if not one.is_finished}
-        return next((state for state in order if state in others), "finished")
+        return next((state for state in SEVERITY if state in others), "finished")
 
     def by_seed(self, metric: str, *, validation: bool = False) -> dict[int, float]:
         """The metric by seed, for finished replicates with a finite value."""
         found = {one.seed: (one.validation if validation else one.metrics).get(metric) for one in self.finished}
         return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
+
+    def validation_mean(self, metric: str) -> float | None:
+        """The mean over seeds on the validation pairs; None without a finished seed."""
+        values = self.by_seed(metric, validation=True).values()
+        return sum(values) / len(values) if values else None
 
 
 @dataclass(frozen=True)
@@ -94,8 +91,8 @@ class Entry:
     ``paper`` and ``paper_gain`` are in the displayed unit of the metric's label.
     """
 
-    mean: "Estimate | None" = None
-    gain: "Gain | None" = None
+    mean: Estimate | None = None
+    gain: Gain | None = None
     p_value: float | None = None
     verdict: str = ""
     paper: float | None = None
@@ -196,14 +193,94 @@ class SearchPoint:
 
 def history(cells: Sequence[StudyCell], metric: str, direction: str) -> list[SearchPoint]:
     """A search's configurations in the order of their trials, with validation means; None without a finished seed."""
-
     sign = 1 if direction == "maximize" else -1
     found: list[SearchPoint] = []
     best: float | None = None
     for cell in sorted((cell for cell in cells if cell.trial is not None), key=lambda cell: cell.trial or 0):
-        values = list(cell.by_seed(metric, validation=True).values())
-        mean = sum(values) / len(values) if values else None
+        mean, num_seeds = cell.validation_mean(metric), len(cell.by_seed(metric, validation=True))
         if mean is not None and cell.is_complete and (best is None or sign * mean > sign * best):
             best = mean
-        found.append(SearchPoint(cell.trial or 0, cell.name, mean, best, cell.state, len(values)))
+        found.append(SearchPoint(cell.trial or 0, cell.name, mean, best, cell.state, num_seeds))
     return found
+
+
+# Parallel coordinates: one axis for each setting or metric, one line for each cell.
+# Shape letters: N lines.
+
+Limits = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class ParallelAxis:
+    """One axis.
+
+    Args:
+        value_N: float64 in the unit of the label; for a categorical axis, indices into ``words``; NaN if missing.
+        words: the categories; empty for a numeric axis.
+    """
+
+    name: str
+    label: str
+    value_N: NDArray[np.float64]
+    words: tuple[str, ...] = ()
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The minimum and maximum, widened if all values are equal."""
+        known_N = self.value_N[np.isfinite(self.value_N)]
+        low, high = (float(known_N.min()), float(known_N.max())) if len(known_N) else (0.0, 1.0)
+        return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+    @property
+    def height_N(self) -> NDArray[np.float64]:
+        """The height at which each line crosses the axis, in [0, 1]."""
+        low, high = self.limits
+        heights: NDArray[np.float64] = (self.value_N - low) / (high - low)
+        return heights
+
+
+@dataclass(frozen=True, eq=False)
+class Parallel:
+    """N lines over A axes."""
+
+    lines: tuple[str, ...]
+    axes: tuple[ParallelAxis, ...]
+
+    def kept_N(self, limits: Limits) -> NDArray[np.bool_]:
+        """Which lines are within the limits of every limited axis, bool [N]; a missing value is outside."""
+        kept_N = np.ones(len(self.lines), dtype=bool)
+        for axis in self.axes:
+            if axis.name in limits:
+                low, high = limits[axis.name]
+                tolerance = 1e-9 * max(1.0, abs(low), abs(high))  # sliders round their ends
+                kept_N &= (axis.value_N >= low - tolerance) & (axis.value_N <= high + tolerance)
+        return kept_N
+
+
+def parallel(table: StudyTable) -> Parallel:
+    """One line for each cell with a finished run: its settings, then its mean of every metric.
+
+    Raises:
+        ValueError: no cell has finished.
+    """
+    cells = [cell for cell in table.cells if cell.finished]
+    if not cells:
+        raise ValueError(f"nothing to draw: no run of study '{table.name}' has finished")
+    settings = dict.fromkeys(setting for cell in cells for setting in cell.values)
+    axes = [_setting_axis(setting, [cell.values.get(setting) for cell in cells]) for setting in settings]
+    if len(settings) > 1 and any(set(cell.values) != set(settings) for cell in cells):
+        axes = [_setting_axis("cell", [cell.name for cell in cells])]  # cells without common settings: by name
+    for metric in table.metrics:
+        means = [table.entry(cell, metric).mean for cell in cells]
+        if any(means):
+            value_N = metric.factor * np.array([mean.mean if mean else math.nan for mean in means], dtype=np.float64)
+            axes.append(ParallelAxis(metric.name, metric.title, value_N))
+    return Parallel(tuple(cell.name for cell in cells), tuple(axes))
+
+
+def _setting_axis(name: str, values: Sequence[Any]) -> ParallelAxis:
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return ParallelAxis(name, name, np.array(values, dtype=np.float64))
+    texts = [setting_text(value) for value in values]
+    words = tuple(dict.fromkeys(texts))
+    return ParallelAxis(name, name, np.array([words.index(text) for text in texts], dtype=np.float64), words)

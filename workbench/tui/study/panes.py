@@ -10,17 +10,18 @@ from rich.text import Text
 from workbench.errors import visible
 from workbench.figures.style import palette
 from workbench.formatting import shortened
-from workbench.report.comparison import MOST_CURVES
-from workbench.report.markdown import best_first, markdown, unescape
-from workbench.report.tables import interval
-from workbench.report.words import progress
+from workbench.results.analysis import MOST_CURVES
+from workbench.results.export import texts
+from workbench.results.markdown import markdown, unescape
+from workbench.results.table import best_first
+from workbench.results.words import progress
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.tui.charts.plot import INK, Curve, Plot
 from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
 from workbench.tui.study.state import StudyState
 from workbench.tui.text import NOTHING, TONES, columns_text
 from workbench.views.metrics import MetricLabel
-from workbench.views.study import Replicate, SearchPoint, StudyCell, history, paper_in_our_unit
+from workbench.views.study import Replicate, SearchPoint, StudyCell, history
 
 TABLE_BAR = re.compile(r"(?<!\\)\|")
 NO_HISTORY = f"no curves: they need two evaluations of every finished run, and no more than {MOST_CURVES} cells"
@@ -170,32 +171,26 @@ def table_lines(found: StudyState, metric: MetricLabel, headings: list[Heading],
             for heading in headings
             for text, tone in [_cell_texts(found, cell, metric)[heading.text]]
         )
-        for cell in best_first(found.report)
+        for cell in best_first(found.report.study, found.report.table.cells)
     }
 
 
 def _cell_texts(found: StudyState, cell: StudyCell, metric: MetricLabel) -> Mapping[str, tuple[str, str]]:
     table = found.report.table
-    entry = table.entry(cell, metric)
+    entry, own = table.entry(cell, metric), texts(table, cell, metric)
     star = "★ " if cell.name == found.report.best else "  "
     why = next((one.why.partition(":")[0].partition(" ")[0] for one in found.ended if one.cell == cell.name), "")
     state = why if why and cell.state not in TAKES_COMMANDS else cell.state
-    paper = "" if entry.paper is None else paper_in_our_unit(metric, entry.paper)
-    theirs = "" if entry.paper_gain is None else metric.number(entry.paper_gain / metric.factor, signed=True)
-    is_baseline = cell.name == table.baseline
     return {
         "cell": (star + cell.name, "accent" if star.strip() else ""),
         "seeds": ("".join(map(replicate_sign, cell.replicates)), state_color(cell.state)),
-        "ours": (metric.number(entry.mean.mean) if entry.mean else NOTHING, ""),
-        "95 %": (interval(metric, entry.mean) if entry.mean else state, "text-muted"),
-        "paper": (paper, "text-muted"),
-        "differs": (
-            "baseline" if is_baseline else metric.number(entry.gain.mean, signed=True) if entry.gain else "",
-            "",
-        ),
-        "95 % ": (interval(metric, entry.gain, signed=True) if entry.gain else "", "text-muted"),
+        "ours": (own["mean"] if entry.mean else NOTHING, ""),
+        "95 %": (own["95 %"] if entry.mean else state, "text-muted"),
+        "paper": (own["paper"], "text-muted"),
+        "differs": ("baseline" if cell.name == table.baseline else own["difference"], ""),
+        "95 % ": (own["95 % of difference"], "text-muted"),
         "verdict": (entry.verdict, TONE_OF_VERDICT.get(entry.verdict, "")),
-        "paper's": (theirs, "text-muted"),
+        "paper's": (own["paper's difference"], "text-muted"),
     }
 
 

@@ -165,7 +165,7 @@ class StudyScreen(StudyActions):
         """The data to export or copy: all cells and metrics, all runs, the points of the curves, or the report."""
         import csv
 
-        from workbench.report.tables import cells_csv, runs_csv
+        from workbench.results.export import cells_csv, runs_csv
 
         if self.study_state is None:
             return ["line"], []

@@ -17,9 +17,8 @@ from workbench.config.cells import as_text, make_cell, parse_values
 from workbench.config.study import Study
 from workbench.events import RunFinished, StepDone
 from workbench.formatting import duration
-from workbench.report.collect import collect
-from workbench.report.comparison import learning_of, validation_curves
-from workbench.report.study import StudyReport, report_on
+from workbench.results.analysis import learning_of, validation_curves
+from workbench.results.report import StudyReport, report_on
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.runs.log import last_events
@@ -106,15 +105,11 @@ def read_study(name: str, runs_dir: Path, metric: str = "") -> StudyState:
         source=source,
         ended=tuple(ended_trials(default_file(runs_dir, name), name)),
         queued=tuple(queued_trials(default_file(runs_dir, name), name)),
-        learning=_learning(study, name, runs_dir, metric) if is_other else report.learning,
+        learning=learning_of(validation_curves(report.found, metric), metric) if is_other else report.learning,
         learning_metric=metric or main,
         left_s=seconds_left(report, runs),
         num_live=sum(state in TAKES_COMMANDS for state in states),
     )
-
-
-def _learning(study: Study, name: str, runs_dir: Path, metric: str) -> LearningView | None:
-    return learning_of(validation_curves(collect(study, name, runs_dir), metric), metric)
 
 
 def _find_study(name: str, runs_dir: Path) -> tuple[Study, str]:

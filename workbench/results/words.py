@@ -1,16 +1,20 @@
-"""The findings of a study as sentences."""
+"""A study's results in words: verdicts, the best of a search against its rivals, and the state of the runs."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from workbench.report.comparison import Interpretation, interpret_against
-from workbench.report.study import SHOWN, StudyReport
+from workbench.results.report import StudyReport
+from workbench.results.table import SHOWN, Interpretation, interpret_against
+from workbench.statistics.intervals import Gain
 from workbench.statistics.rank_agreement import Agreement
+from workbench.statistics.verdict import Verdict
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
 
 SEEN = ("better", "worse", "higher", "lower")
-OPPOSITE = {"better": "worse", "worse": "better", "higher": "lower", "lower": "higher"}
+OPPOSITE: Mapping[Verdict, Verdict] = {"better": "worse", "worse": "better", "higher": "lower", "lower": "higher"}
 MOST_NAMED = 10
 SURE = 0.05
 
@@ -19,7 +23,7 @@ def findings(report: StudyReport) -> list[str]:
     """Verdicts, minimum detectable effect, and agreement with the paper's order; the main metric first."""
     metric = report.main
     compared = report.to_baseline.get(metric.name) if metric else None
-    lines = list(confirmation_lines(report))
+    lines = confirmation_lines(report)
     if metric and compared:
         lines += verdict_lines(metric, compared)
     if metric and (best := report.to_best.get(metric.name)) and report.best != report.table.baseline:
@@ -37,22 +41,103 @@ def findings(report: StudyReport) -> list[str]:
     return lines + list(_forecast(report))
 
 
-def confirmation_lines(report: StudyReport) -> Iterator[str]:
-    """Gains of a search's best over each rival on held-out seeds, Holm-corrected over the rivals."""
-    confirmed, metric = report.confirmed, report.main
-    if confirmed is None or metric is None:
-        return
-    rows = confirmed.table.cells
-    tried = {cell.name for cell in report.table.cells}
-    for best in (cell.name for cell in rows if cell.name in tried):
-        compared = interpret_against((metric,), rows, best).get(metric.name)
-        for rival, gain in compared.gains.items() if compared else ():
-            bounds = metric.interval(-gain.high, -gain.low, signed=True)
-            verdict = OPPOSITE.get(compared.verdicts[rival], compared.verdicts[rival]) if compared else ""
-            yield (
-                f"{metric.label} on {len(gain.per_seed)} held-out seeds: {best} against {rival} "
-                f"{metric.number(-gain.mean, signed=True)}{f' ({bounds})' if bounds else ''}: {verdict}."
+PHRASES: Mapping[Verdict, str] = {
+    "better": "beats {rival}",
+    "worse": "does not beat {rival}, which is better",
+    "no difference seen": "is not significantly different from {rival}",
+    "not enough seeds": "cannot be compared with {rival} with so few seeds",
+}
+
+
+@dataclass(frozen=True)
+class RivalComparison:
+    """A best configuration against one rival, in one metric.
+
+    ``gain`` is that of the best over the rival, on the held-out seeds that both finished; None if there are none.
+    ``p_value`` is Holm-adjusted over the rivals; ``num_seeds_needed`` is the number of seeds for 80 % power at a
+    difference as large as the measured one.
+    """
+
+    best: str
+    rival: str
+    metric: MetricLabel
+    verdict: Verdict = "not enough seeds"
+    gain: Gain | None = None
+    p_value: float = 1.0
+    num_seeds_needed: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The result as a sentence."""
+        claim = f"{self.best} {PHRASES[self.verdict].format(rival=repr(self.rival))}"
+        if self.gain is None:
+            return f"{claim}: no seed finished for both"
+        mean, bounds = self.metric.number(self.gain.mean, signed=True), self._bounds
+        size = f"{mean} {self.metric.difference_unit}".rstrip()
+        seeds = f"({f'95 % {bounds}, ' if bounds else ''}{_seeds(len(self.gain.per_seed))})"
+        more = self.verdict == "no difference seen" and self.num_seeds_needed
+        needed = f"; about {more} seeds needed if the true difference is that large" if more else ""
+        return f"{claim}: {self.metric.label} {size} {seeds}{needed}"
+
+    @property
+    def line(self) -> str:
+        """The result as a line of a report; empty without a shared seed."""
+        if self.gain is None:
+            return ""
+        mean, bounds = self.metric.number(self.gain.mean, signed=True), self._bounds
+        where = f"{self.metric.label} on {len(self.gain.per_seed)} held-out seeds"
+        return f"{where}: {self.best} against {self.rival} {mean}{f' ({bounds})' if bounds else ''}: {self.verdict}."
+
+    @property
+    def _bounds(self) -> str:
+        return self.metric.interval(self.gain.low, self.gain.high, signed=True) if self.gain else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of ``answers`` in ``--json``."""
+        return {
+            "best": self.best,
+            "rival": self.rival,
+            "metric": self.metric.name,
+            "verdict": self.verdict,
+            "gain": self.gain.to_json() if self.gain else None,
+            "p_value": self.p_value,
+            "seeds_needed": self.num_seeds_needed,
+            "text": self.text,
+        }
+
+
+def against_rivals(metric: MetricLabel, cells: Sequence[StudyCell], best: Sequence[str]) -> list[RivalComparison]:
+    """Every best configuration against every rival: all other cells of the confirmation."""
+    rivals = [cell.name for cell in cells if cell.name not in best]
+    found = []
+    for name in best:
+        compared = interpret_against((metric,), cells, name, rivals).get(metric.name)
+        for rival in rivals:
+            if compared is None or rival not in compared.gains:
+                found.append(RivalComparison(name, rival, metric))
+                continue
+            verdict = compared.verdicts[rival]
+            found.append(
+                RivalComparison(
+                    name,
+                    rival,
+                    metric,
+                    OPPOSITE.get(verdict, verdict),
+                    -compared.gains[rival],
+                    compared.p_values[rival],
+                    compared.seeds_needed(rival),
+                )
             )
+    return found
+
+
+def confirmation_lines(report: StudyReport) -> list[str]:
+    """Gains of a search's best over each rival on held-out seeds, Holm-corrected over the rivals."""
+    if report.confirmed is None or report.main is None:
+        return []
+    cells, tried = report.confirmed.table.cells, {cell.name for cell in report.table.cells}
+    best = [cell.name for cell in cells if cell.name in tried]
+    return [one.line for one in against_rivals(report.main, cells, best) if one.line]
 
 
 def verdict_lines(metric: MetricLabel, compared: Interpretation) -> Iterator[str]:
@@ -65,7 +150,7 @@ def verdict_lines(metric: MetricLabel, compared: Interpretation) -> Iterator[str
         elif verdict == "not enough seeds":
             yield f"{metric.label}: not enough seeds to compare {_named(cells)} with {compared.against}."
         else:
-            against = f"{compared.against} with {_seeds(compared)}"
+            against = f"{compared.against} with {_seeds(compared.num_seeds)}"
             yield f"{metric.label}: not significantly different from {against}: {sizes}."
 
 
@@ -85,16 +170,15 @@ def _near_the_best(metric: MetricLabel, compared: Interpretation) -> Iterator[st
     if by_need.get(None):
         parts.append(_named(by_need[None]))
     yield (
-        f"{metric.label}: with {_seeds(compared)}, {compared.against}, the best by validation, is not significantly "
-        f"different from {'; '.join(parts)}."
+        f"{metric.label}: with {_seeds(compared.num_seeds)}, {compared.against}, the best by validation, is not "
+        f"significantly different from {'; '.join(parts)}."
     )
 
 
 def power_line(metric: MetricLabel, compared: Interpretation) -> str:
     """The minimum detectable effect."""
-    unit = "points" if metric.unit == "%" else metric.unit
-    size = f"{metric.number(compared.detectable)} {unit}".rstrip()
-    return f"{metric.label}: the minimum detectable effect with {_seeds(compared)} is {size} (80 % power)."
+    size = f"{metric.number(compared.detectable)} {metric.difference_unit}".rstrip()
+    return f"{metric.label}: the minimum detectable effect with {_seeds(compared.num_seeds)} is {size} (80 % power)."
 
 
 def agreement_line(metric: MetricLabel, agreed: Agreement) -> str:
@@ -143,8 +227,8 @@ def troubles(cells: Sequence[StudyCell]) -> list[str]:
     ]
 
 
-def _seeds(compared: Interpretation) -> str:
-    return f"{compared.num_seeds} seed" + ("s" if compared.num_seeds != 1 else "")
+def _seeds(number: int) -> str:
+    return f"{number} seed" + ("s" if number != 1 else "")
 
 
 def _named(cells: Sequence[str]) -> str:

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from workbench.config.study import StudyObjective
+from workbench.results.trials import answers, gains_on_rivals
 from workbench.sweeps.ledger import Trial
 from workbench.sweeps.outcome import Outcome
-from workbench.sweeps.results import answers, gains_on_rivals
 
 RECALL = [StudyObjective(metric="image_to_text_r1")]
 

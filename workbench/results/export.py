@@ -1,65 +1,62 @@
-"""A study's table as text for the terminal and Markdown, as CSV, and as LaTeX."""
+"""A study's table as text in columns, CSV, LaTeX and JSON."""
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from statistics import stdev
+from typing import Any
 
 from workbench.config.cells import as_text
 from workbench.errors import visible
 from workbench.formatting import to_csv
+from workbench.results.report import StudyReport
+from workbench.results.words import findings
 from workbench.statistics.intervals import Estimate
 from workbench.views.comparison import NOTHING
 from workbench.views.metrics import MetricLabel
-from workbench.views.study import StudyCell, StudyTable, paper_in_our_unit
+from workbench.views.study import Entry, StudyCell, StudyTable, paper_in_our_unit
+
+COLUMNS = (
+    *("cell", "seeds", "mean", "sd", "95 %", "difference", "95 % of difference", "verdict"),
+    *("paper", "paper's difference"),
+)
+ALWAYS = ("cell", "seeds", "mean", "sd")
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """One metric's table as text: column headings, and one row per cell."""
-
-    metric: MetricLabel
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-def grid(table: StudyTable, metric: MetricLabel, cells: Sequence[StudyCell]) -> TextTable:
-    """The table of one metric, without empty columns."""
-    rows = [_row(table, cell, metric) for cell in cells]
-    columns = ("seeds", metric.title, "sd", "95 %", "difference", "95 % ", "verdict", "paper", "paper's difference")
-    keep = [place for place in range(len(columns)) if place < 3 or any(row[place + 1] for row in rows)]
-    return TextTable(
-        metric,
-        (table.setting if table.levels else "cell", *(columns[place].strip() for place in keep)),
-        tuple((row[0], *(row[place + 1] for place in keep)) for row in rows),
-    )
-
-
-def _row(table: StudyTable, cell: StudyCell, metric: MetricLabel) -> tuple[str, ...]:
+def texts(table: StudyTable, cell: StudyCell, metric: MetricLabel) -> dict[str, str]:
+    """A cell's row in the table of one metric, by column; unknown values are empty."""
     entry = table.entry(cell, metric)
-    seeds = f"{len(entry.mean.per_seed) if entry.mean else 0} of {len(cell.replicates)}"
-    mean = metric.number(entry.mean.mean) if entry.mean else _nothing(cell)
-    gained = metric.number(entry.gain.mean, signed=True) if entry.gain else ""
-    paper = "" if entry.paper is None else paper_in_our_unit(metric, entry.paper)
-    theirs = "" if entry.paper_gain is None else metric.number(entry.paper_gain / metric.factor, signed=True)
-    return (
-        cell.name,
-        seeds,
-        mean,
-        metric.number(sd) if (sd := spread(entry.mean)) is not None else "",
-        interval(metric, entry.mean),
-        gained,
-        interval(metric, entry.gain, signed=True),
-        entry.verdict,
-        paper,
-        theirs,
-    )
+    # Without a value: the cell's state, or a dash if the metric does not apply.
+    nothing = NOTHING if cell.state == "finished" else cell.state
+    sd = spread(entry.mean)
+    return {
+        "cell": cell.name,
+        "seeds": f"{len(entry.mean.per_seed) if entry.mean else 0} of {len(cell.replicates)}",
+        "mean": metric.number(entry.mean.mean) if entry.mean else nothing,
+        "sd": "" if sd is None else metric.number(sd),
+        "95 %": interval(metric, entry.mean),
+        "difference": metric.number(entry.gain.mean, signed=True) if entry.gain else "",
+        "95 % of difference": interval(metric, entry.gain, signed=True),
+        "verdict": entry.verdict,
+        "paper": "" if entry.paper is None else paper_in_our_unit(metric, entry.paper),
+        "paper's difference": (
+            "" if entry.paper_gain is None else metric.number(entry.paper_gain / metric.factor, signed=True)
+        ),
+    }
 
 
-def _nothing(cell: StudyCell) -> str:
-    """Placeholder for a missing value: the cell's state, or a dash if the metric does not apply."""
-    return NOTHING if cell.state == "finished" else cell.state
+def grid(
+    table: StudyTable,
+    metric: MetricLabel,
+    cells: Sequence[StudyCell],
+    columns: Sequence[str] = COLUMNS,
+) -> tuple[list[str], list[list[str]]]:
+    """(headings, one row per cell) of one metric, without empty columns; ``columns`` as in :func:`texts`."""
+    rows = [texts(table, cell, metric) for cell in cells]
+    shown = [column for column in columns if column in ALWAYS or any(row[column] for row in rows)]
+    headings = {"cell": table.setting if table.levels else "cell", "mean": metric.title, "95 % of difference": "95 %"}
+    return [headings.get(column, column) for column in shown], [[row[column] for column in shown] for row in rows]
 
 
 def spread(found: Estimate | None) -> float | None:
@@ -194,3 +191,59 @@ def _latex_mean(metric: MetricLabel, mean: Estimate | None, state: str) -> str:
     half = (mean.high - mean.low) / 2
     spread = rf" $\pm$ {metric.number(half)}" if math.isfinite(half) else ""
     return latex_escape(metric.number(mean.mean)) + spread
+
+
+def document(report: StudyReport, files: Sequence[str] = ()) -> dict[str, Any]:
+    """The document of ``--json``; values in the units of the logs, the paper's as printed."""
+    table = report.table
+    return {
+        "study": table.name,
+        "question": table.question,
+        "baseline": table.baseline,
+        "best": report.best,
+        "split": table.split,
+        "cells": [_cell(cell, table.entries[cell.name]) for cell in table.cells],
+        "paper": table.paper_source,
+        "agreement": {metric: asdict(agreed) for metric, agreed in report.agreement.items()},
+        "detectable": {
+            metric: compared.detectable if compared.spread.df and compared.num_seeds else None
+            for metric, compared in report.to_baseline.items()
+        },
+        "rank_forecast": {str(step): agreed.tau for step, agreed in report.forecast.items()},
+        "effects": {
+            metric: [{"setting": one.setting, "value": one.level, **one.gain.to_json()} for one in effects]
+            for metric, effects in report.effects.items()
+        },
+        "importance": {
+            "shares": dict(report.importance.shares),
+            "num_trials": report.importance.num_trials,
+            "is_guess": report.importance.is_guess,
+        },
+        "front": [point.cell for point in report.front if point.on_front],
+        "history": [asdict(one) for one in report.tried],
+        "confirmed": document(report.confirmed) if report.confirmed else None,
+        "findings": findings(report),
+        "made_on": report.made_on.to_json(),
+        "files": list(files),
+    }
+
+
+def _cell(cell: StudyCell, entries: Mapping[str, Entry]) -> dict[str, Any]:
+    return {
+        "name": cell.name,
+        "values": dict(cell.values),
+        "state": cell.state,
+        "runs": [one.run for one in cell.replicates if one.run],
+        "seeds": {str(one.seed): one.state for one in cell.replicates},
+        "metrics": {
+            metric: {**entry.mean.to_json(), "sd": spread(entry.mean)}
+            for metric, entry in entries.items()
+            if entry.mean
+        },
+        "gains": {
+            metric: {**entry.gain.to_json(), "p_holm": entry.p_value, "verdict": entry.verdict}
+            for metric, entry in entries.items()
+            if entry.gain
+        },
+        "paper": {metric: entry.paper for metric, entry in entries.items() if entry.paper is not None},
+    }

@@ -1,6 +1,5 @@
-"""Comparing cells: gains and verdicts against one cell, learning curves, and how early the final order is known."""
+"""Beyond the table: learning curves, order early and in the paper, main effects, Pareto front, importance."""
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,84 +9,14 @@ import numpy as np
 
 from workbench.config.study import Study
 from workbench.events import EvalDone
-from workbench.report.collect import LOSSES, Collected
+from workbench.results.table import COSTS, LOSSES, Collected
 from workbench.runs.log import read_history
-from workbench.statistics.intervals import Gain
-from workbench.statistics.pooled import Spread, Values, gain_on, pooled_spread
+from workbench.statistics.pooled import Effect, main_effects, pooled_spread
 from workbench.statistics.rank_agreement import Agreement, rank_agreement
-from workbench.statistics.verdict import FEWEST_SEEDS, Verdict, detectable, seeds_needed, verdicts
 from workbench.sweeps.space import distributions
 from workbench.views.curves import Curves, LearningView, Series, curves, learning_view
 from workbench.views.metrics import MetricLabel
-from workbench.views.study import StudyCell
-
-
-@dataclass(frozen=True)
-class Interpretation:
-    """Comparison of all cells with one, on one metric: gains, Holm-adjusted p-values and verdicts.
-
-    ``spread`` is the standard deviation pooled over all cells.
-    """
-
-    against: str
-    gains: Mapping[str, Gain]
-    p_values: Mapping[str, float]
-    verdicts: Mapping[str, Verdict]
-    spread: Spread
-
-    @property
-    def num_seeds(self) -> int:
-        """Smallest number of shared seeds, among comparisons with enough seeds."""
-        found = [len(gain.per_seed) for gain in self.gains.values()]
-        return min((number for number in found if number >= FEWEST_SEEDS), default=max(found, default=0))
-
-    @property
-    def num_tests(self) -> int:
-        """Number of comparisons in the Holm correction."""
-        return max(1, sum(len(gain.per_seed) >= FEWEST_SEEDS for gain in self.gains.values()))
-
-    @property
-    def detectable(self) -> float:
-        """Minimum detectable effect at 80 % power, corrected for the number of comparisons."""
-        return detectable(self.spread, self.num_seeds, num_tests=self.num_tests)
-
-    def seeds_needed(self, cell: str) -> int | None:
-        """Approximate number of seeds needed for 80 % power if the true difference is the measured one."""
-        gain = self.gains[cell]
-        return seeds_needed(gain.mean, self.spread, len(gain.per_seed), num_tests=self.num_tests)
-
-
-def interpret_against(
-    metrics: Sequence[MetricLabel], cells: Sequence[StudyCell], against: str
-) -> dict[str, Interpretation]:
-    """Comparisons with the cell ``against``, for every metric that it has."""
-    compared = {}
-    for metric in metrics:
-        values = {cell.name: found for cell in cells if (found := cell.by_seed(metric.name))}
-        # Loss values with different weights are not comparable.
-        if against not in values or len(values) < 2 or metric.name in LOSSES:
-            continue
-        spread = _spread(values, cells, metric.name)
-        others = {cell: gain_on(values, against, cell, spread) for cell in values if cell != against}
-        gains = {cell: gain for cell, gain in others.items() if gain is not None}
-        p_values = {cell: spread.p_value(gain.mean, len(gain.per_seed)) for cell, gain in gains.items()}
-        judged = verdicts(gains, p_values, metric.higher_is_better)
-        compared[metric.name] = Interpretation(
-            against,
-            gains,
-            {cell: p_value for cell, (p_value, _) in judged.items()},
-            {cell: found for cell, (_, found) in judged.items()},
-            spread,
-        )
-    return compared
-
-
-def _spread(values: Values, cells: Sequence[StudyCell], metric: str) -> Spread:
-    """Pooled over all cells; unknown if it is zero by coincidence, which happens with few test pairs."""
-    spread = pooled_spread(values)
-    is_mean_over_items = any(metric in one.errors for cell in cells for one in cell.finished)
-    return Spread(math.nan, 0) if spread.sd == 0 and is_mean_over_items else spread
-
+from workbench.views.study import Point, StudyCell, pareto
 
 SPLIT = "validation"
 SHARES = (0.1, 0.2, 0.5)  # of training
@@ -135,6 +64,56 @@ def rank_forecast(drawn: CurvesByCell, metric: str) -> dict[int, Agreement]:
 def _mean_curve(seeds: Sequence[Series]) -> Mapping[int, float]:
     steps = set.intersection(*(set(series.step.tolist()) for series in seeds))
     return {step: float(np.mean([series.value[series.step == step][0] for series in seeds])) for step in sorted(steps)}
+
+
+def agreement_with_paper(
+    study: Study, metrics: Sequence[MetricLabel], cells: Sequence[StudyCell]
+) -> dict[str, Agreement]:
+    """Agreement of our order with the paper's, over the cells that both have, by metric."""
+    found = {}
+    for metric in metrics if study.paper else ():
+        if metric.name in (*LOSSES, *COSTS):  # their order follows from the settings, not from training
+            continue
+        assert study.paper is not None
+        values = {cell.name: of for cell in cells if (of := cell.by_seed(metric.name))}
+        both = [cell for cell in values if metric.name in study.paper.cells.get(cell, {})]
+        means = [fmean(values[cell].values()) for cell in both]
+        theirs = [study.paper.cells[cell][metric.name] for cell in both]
+        spread = pooled_spread(values)
+        fewest = min((len(values[cell]) for cell in both), default=1)
+        if agreed := rank_agreement(means, theirs, spread.sd / (2 * fewest) ** 0.5, spread.df):
+            found[metric.name] = agreed
+    return found
+
+
+def effects_of(study: Study, metrics: Sequence[MetricLabel], cells: Sequence[StudyCell]) -> dict[str, list[Effect]]:
+    """The main effects of a grid of several settings, by metric."""
+    if len(study.grid) < 2:
+        return {}
+    levels = {cell.name: {key: _hashable(value) for key, value in cell.values.items()} for cell in cells}
+    levels = {name: of for name, of in levels.items() if of.keys() == study.grid.keys()}
+    found = {
+        metric.name: main_effects({cell.name: cell.by_seed(metric.name) for cell in cells}, levels)
+        for metric in metrics
+    }
+    return {metric: effects for metric, effects in found.items() if effects}
+
+
+def _hashable(value: object) -> object:
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def front_of(study: Study, cells: Sequence[StudyCell]) -> list[Point]:
+    """The complete cells in the space of several objectives, on the validation pairs."""
+    if len(study.objectives) < 2:
+        return []
+    values = {}
+    for cell in cells:
+        means = [cell.validation_mean(objective.metric) for objective in study.objectives]
+        known = [mean for mean in means if mean is not None]
+        if cell.is_complete and len(known) == len(means):
+            values[cell.name] = known
+    return pareto(values, [objective.direction for objective in study.objectives])
 
 
 FEWEST_TRIALS = 30  # with fewer, the shares are unreliable

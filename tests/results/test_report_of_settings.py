@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from workbench.report.markdown import markdown
-from workbench.report.study import StudyReport, report_on
+from workbench.results.markdown import markdown
+from workbench.results.report import StudyReport, report_on
 from workbench.runs.studies import load_study
 
 GRID = """

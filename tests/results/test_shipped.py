@@ -64,5 +64,5 @@ def test_the_tables_of_clip_kd_are_as_printed():
 
 
 def test_a_report_loads_no_torch():
-    program = "import sys; from workbench.report import write, study; assert 'torch' not in sys.modules"
+    program = "import sys; from workbench.results import write; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -10,12 +10,12 @@ from statistics import stdev
 
 import pytest
 
-from workbench.report.comparison import interpret_against
-from workbench.report.markdown import markdown
-from workbench.report.study import StudyReport, report_on
-from workbench.report.tables import cells_csv, grid, latex, latex_escape, runs_csv
-from workbench.report.words import findings, progress, troubles
-from workbench.report.write import document, write_report
+from workbench.results.export import cells_csv, document, grid, latex, latex_escape, runs_csv
+from workbench.results.markdown import markdown
+from workbench.results.report import StudyReport, report_on
+from workbench.results.table import interpret_against
+from workbench.results.words import findings, progress, troubles
+from workbench.results.write import write_report
 from workbench.runs.checkpoints import write_checkpoint
 from workbench.runs.studies import load_study
 from workbench.statistics.intervals import seed_gain
@@ -181,7 +181,7 @@ def test_teacher_data_and_code_are_named_by_their_fingerprints(record, study):
 
 def test_the_command_has_the_sweeps_overrides(record, study, monkeypatch):
     from workbench.config.cells import Changes, cells_of
-    from workbench.report import facts
+    from workbench.results import facts
 
     changed = cells_of(study, Changes(("data.num_pairs=300", "optimizer.betas=[0.9, 0.95]"), steps=40))[0].config
     run = record(study, "0", 0, {"image_to_text_r1": 0.3})
@@ -239,8 +239,8 @@ def test_one_seed_has_no_interval_and_null_in_json(record, study):
     found = json.loads(json.dumps(document(report), allow_nan=False))
     assert found["cells"][0]["metrics"]["image_to_text_r1"]["low"] is None
     assert found["detectable"]["image_to_text_r1"] is None
-    (row, *_) = grid(report.table, report.table.metrics[0], report.table.cells).rows
-    assert row[:4] == ("0", "1 of 3", "30.0", "")
+    _, (row, *_) = grid(report.table, report.table.metrics[0], report.table.cells)
+    assert row[:4] == ["0", "1 of 3", "30.0", ""]
     assert found["cells"][0]["metrics"]["image_to_text_r1"]["sd"] is None
 
 

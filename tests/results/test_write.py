@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from workbench.cli.app import main
-from workbench.report.results import is_answered, read_answers, short_answer, write_results
-from workbench.report.study import report_on
-from workbench.report.words import confirmation_lines, progress
+from workbench.results.report import report_on
+from workbench.results.words import confirmation_lines, progress
+from workbench.results.write import is_answered, read_answers, short_answer, write_results
 from workbench.runs.studies import load_study
 
 STUDIES = {"mine": "0 and 10?", "other": "0 and 100?"}

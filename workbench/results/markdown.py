@@ -1,16 +1,15 @@
 """A study's report in Markdown."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from workbench.config.cells import as_text, cell_name
 from workbench.errors import visible
-from workbench.report.facts import NO_TEACHER
-from workbench.report.study import StudyReport
-from workbench.report.tables import TextTable, grid, interval
-from workbench.report.words import findings, progress, troubles
-from workbench.statistics.intervals import Gain
-from workbench.views.metrics import MetricLabel
+from workbench.results.export import grid, interval
+from workbench.results.facts import NO_TEACHER
+from workbench.results.report import StudyReport
+from workbench.results.table import best_first
+from workbench.results.words import findings, progress, troubles
 from workbench.views.study import StudyCell
 
 SPECIAL = re.compile(r"[\\`|<]|!?\[(?=[^\[\]]*\]\()")
@@ -35,8 +34,8 @@ def _lines(report: StudyReport, figures: Sequence[str]) -> Iterator[str]:
         yield from (f"![{figure.rpartition('.')[0].replace('_', ' ')}]({figure})", "")
     yield from ("## Cells", "")
     for metric in table.metrics:
-        found = grid(table, metric, shown_cells(report))
-        yield from (f"### {escape(metric.title)}", "", *_table(found), "")
+        columns, rows = grid(table, metric, shown_cells(report))
+        yield from (f"### {escape(metric.title)}", "", *_table(columns, rows), "")
     yield from (*(f"- {escape(line)}" for line in legend(report)), "")
     yield from _confirmed(report)
     yield from _beyond(report)
@@ -47,21 +46,7 @@ def _lines(report: StudyReport, figures: Sequence[str]) -> Iterator[str]:
 
 def shown_cells(report: StudyReport) -> list[StudyCell]:
     """All cells; for a search, the best ``MOST_SHOWN`` by validation."""
-    return best_first(report)[:MOST_SHOWN] if report.study.search else best_first(report)
-
-
-def best_first(report: StudyReport) -> list[StudyCell]:
-    """All cells in order; for a search, the best by validation first."""
-    if not report.study.search:
-        return list(report.table.cells)
-    objective = report.study.objectives[0]
-    sign = -1 if objective.direction == "maximize" else 1
-
-    def rank(cell: StudyCell) -> tuple[int, float]:
-        values = list(cell.by_seed(objective.metric, validation=True).values())
-        return -len(values), sign * sum(values) / len(values) if values else 0.0
-
-    return sorted(report.table.cells, key=rank)
+    return best_first(report.study, report.table.cells)[: MOST_SHOWN if report.study.search else None]
 
 
 def legend(report: StudyReport) -> Iterator[str]:
@@ -83,10 +68,10 @@ def legend(report: StudyReport) -> Iterator[str]:
         yield f"The {MOST_SHOWN} best by validation of {len(table.cells)}; all are in cells.csv and runs.csv."
 
 
-def _table(found: TextTable) -> Iterator[str]:
-    yield _line(found.columns)
-    yield _line(["---" if place == 0 else "---:" for place in range(len(found.columns))])
-    yield from map(_line, found.rows)
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield _line(columns)
+    yield _line(["---" if place == 0 else "---:" for place in range(len(columns))])
+    yield from map(_line, rows)
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -114,7 +99,7 @@ def _confirmed(report: StudyReport) -> Iterator[str]:
         )
         table = report.confirmed.table
         for metric in table.metrics:
-            yield from (f"### {metric.title}", "", *_table(grid(table, metric, table.cells)), "")
+            yield from (f"### {metric.title}", "", *_table(*grid(table, metric, table.cells)), "")
         yield from (f"Differences: from {escape(table.baseline)}.", "")
 
 
@@ -130,22 +115,23 @@ def _beyond(report: StudyReport) -> Iterator[str]:
             "",
         )
         rows = [
-            (one.setting, as_text(one.level), metric.number(one.gain.mean, signed=True), _bounds(metric, one.gain))
+            (
+                one.setting,
+                as_text(one.level),
+                metric.number(one.gain.mean, signed=True),
+                interval(metric, one.gain, signed=True),
+            )
             for one in effects
         ]
-        yield from (*_table(TextTable(metric, ("setting", "value", "effect", "95 %"), tuple(rows))), "")
+        yield from (*_table(("setting", "value", "effect", "95 %"), rows), "")
     if metric and report.importance.shares:
         yield from ("## Importance of the settings", "", f"{report.importance.note}.", "")
-        shares = tuple((setting, f"{share:.0%}") for setting, share in report.importance.shares.items())
-        yield from (*_table(TextTable(metric, ("setting", "share"), shares)), "")
+        shares = [(setting, f"{share:.0%}") for setting, share in report.importance.shares.items()]
+        yield from (*_table(("setting", "share"), shares), "")
     if report.front:
         best = ", ".join(point.cell for point in report.front if point.on_front)
         names = ", ".join(objective.metric for objective in report.study.objectives)
         yield from (f"No other cell is better in all of {names}, by validation: {escape(best)}.", "")
-
-
-def _bounds(metric: MetricLabel, gain: Gain) -> str:
-    return interval(metric, gain, signed=True)
 
 
 def _made_on(report: StudyReport) -> Iterator[str]:

@@ -1,0 +1,152 @@
+"""A study's report as plain data: the table and what goes beyond it, computed from its runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.config.study import Study
+from workbench.results.analysis import (
+    Importance,
+    agreement_with_paper,
+    effects_of,
+    front_of,
+    importance,
+    learning_of,
+    rank_forecast,
+    validation_curves,
+)
+from workbench.results.facts import Facts, facts
+from workbench.results.table import (
+    COSTS,
+    SHOWN,
+    Collected,
+    Interpretation,
+    collect,
+    confirmation_name,
+    interpret_against,
+    study_table,
+)
+from workbench.statistics.pooled import Effect
+from workbench.statistics.rank_agreement import Agreement
+from workbench.views.curves import LearningView
+from workbench.views.metrics import MetricLabel
+from workbench.views.study import Point, SearchPoint, StudyCell, StudyTable, history, shown_metrics
+
+TEACHING = ("similarity_single", "similarity_cross", "cka", "affinity_kl")
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """The content of a report.
+
+    Attributes:
+        found: the runs that it was computed from.
+        to_baseline, to_best: comparisons by metric; the best is by the first objective on the validation pairs.
+        agreement: agreement of our order of the cells with the paper's, by metric.
+        forecast: agreement of the order at a training step with the final one, by step, of the first objective.
+        effects: main effects by metric, for a grid of several settings.
+        front: Pareto front, for a study with several objectives.
+        tried: trials of a search, in order.
+        confirmed: the confirmation of a search (best and rivals on held-out seeds), once it has started.
+    """
+
+    study: Study
+    found: Collected
+    table: StudyTable
+    best: str
+    to_baseline: Mapping[str, Interpretation]
+    to_best: Mapping[str, Interpretation]
+    agreement: Mapping[str, Agreement]
+    forecast: Mapping[int, Agreement]
+    effects: Mapping[str, list[Effect]]
+    front: Sequence[Point]
+    tried: Sequence[SearchPoint]
+    learning: LearningView | None
+    made_on: Facts
+    importance: Importance
+    confirmed: "StudyReport | None"
+
+    @property
+    def has_runs(self) -> bool:
+        return any(one.run for cell in self.table.cells for one in cell.replicates)
+
+    @property
+    def main(self) -> MetricLabel | None:
+        """The study's main metric: its first objective, or else the first measured metric."""
+        labels, wanted = self.table.metrics, self.study.objectives[0].metric
+        return next((label for label in labels if label.name == wanted), next(iter(labels), None))
+
+
+def report_on(study: Study, name: str, runs_dir: Path, source: str = "") -> StudyReport:
+    """The report of a study from its runs so far.
+
+    Args:
+        name: the name that the runs have, see ``--name``.
+        source: the study's name or file as given by the user; default its name.
+
+    Raises:
+        ValueError: a cell of the study is invalid, or the folder cannot be read.
+    """
+    found = collect(study, name, runs_dir)
+    objective, cells = study.objectives[0], found.cells
+    drawn = validation_curves(found, objective.metric)
+    baseline, best = _baseline(study, cells), best_cell(study, cells)
+    metrics = shown_metrics(_wanted(study), cells)
+    to_baseline = interpret_against(metrics, cells, baseline)
+    return StudyReport(
+        study=study,
+        found=found,
+        table=study_table(study, name, cells, found.split, baseline, metrics, to_baseline),
+        best=best,
+        to_baseline=to_baseline,
+        to_best=interpret_against(metrics, cells, best),
+        agreement=agreement_with_paper(study, metrics, cells),
+        forecast=rank_forecast(drawn, objective.metric),
+        effects=effects_of(study, metrics, cells),
+        front=front_of(study, cells),
+        tried=history(cells, objective.metric, objective.direction) if study.search else (),
+        learning=learning_of(drawn, objective.metric),
+        made_on=facts(study, name, source or study.name, found.runs),
+        importance=importance(study, cells),
+        confirmed=_confirmed(study, name, runs_dir),
+    )
+
+
+def _confirmed(study: Study, name: str, runs_dir: Path) -> StudyReport | None:
+    called = confirmation_name(name, runs_dir) if study.confirm_seeds else ""
+    held_out = {"first_seed": study.first_seed + study.seeds, "seeds": study.confirm_seeds, "confirm_seeds": 0}
+    return report_on(study.model_copy(update=held_out), called, runs_dir) if called else None
+
+
+def best_cell(study: Study, cells: Sequence[StudyCell]) -> str:
+    """The cell with the best validation mean among complete ones within the budget; empty if there is none."""
+    objective = study.objectives[0]
+    sign = 1 if objective.direction == "maximize" else -1
+    known = {
+        cell.name: sign * mean
+        for cell in cells
+        if cell.is_complete and _is_within_budget(study, cell)
+        if (mean := cell.validation_mean(objective.metric)) is not None
+    }
+    return max(known, key=lambda name: known[name], default="")
+
+
+def _is_within_budget(study: Study, cell: StudyCell) -> bool:
+    means = {metric: cell.validation_mean(metric) for metric in study.budget}
+    return all(mean is not None and mean <= study.budget[metric] for metric, mean in means.items())
+
+
+def _baseline(study: Study, cells: Sequence[StudyCell]) -> str:
+    """The study's baseline; for a warm-started search, its first trial."""
+    if study.baseline or not (study.search and study.warm_start):
+        return study.baseline
+    tried = [cell for cell in cells if cell.trial is not None]
+    return min(tried, key=lambda cell: cell.trial or 0).name if tried else ""
+
+
+def _wanted(study: Study) -> list[str]:
+    """The metrics to show: objectives, standard metrics, published ones; costs last."""
+    published = [metric for of in study.paper.cells.values() for metric in of] if study.paper else []
+    teaching = TEACHING if set(TEACHING) & set(published) else ()
+    wanted = [*(objective.metric for objective in study.objectives), *SHOWN, *published, *teaching]
+    return sorted(wanted, key=lambda metric: metric in COSTS)
