@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workbench.bench.contest import Row, choose_cases, peak_mb
-from workbench.bench.losses import CASES, LossBench, LossCase, RandomPairs
+from workbench.bench.losses import CASES, LossCase, LossMeasurement, RandomPairs
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def all_cores() -> Iterator[None]:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", ["clip", "fd", "gd-paper", "mixture"])
 def test_a_case_has_a_row_for_each_form(name: str) -> None:
-    rows = LossBench(8, CPU, 16).rows(CASES[name], 16)
+    rows = LossMeasurement(8, CPU, 16).rows(CASES[name], 16)
     assert [(row.case, row.size) for row in rows] == [(f"{name}, dense", 16), (f"{name}, chunked 4", 16)]
     for row in rows:
         assert row.time_s > 0
@@ -39,7 +39,7 @@ def test_a_case_has_a_row_for_each_form(name: str) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_the_straightforward_form_stops_at_its_batch() -> None:
-    (dense, _) = LossBench(8, CPU, 15).rows(CASES["gd"], 16)
+    (dense, _) = LossMeasurement(8, CPU, 15).rows(CASES["gd"], 16)
     assert dense.ratio is None
     assert dense.floor_ratio is not None
 
@@ -63,7 +63,7 @@ def test_an_unknown_case_offers_the_nearest() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("all_cores")
 def test_the_mixture_is_near_its_products_and_far_from_the_straightforward() -> None:
-    bench = LossBench(512, CPU, 512)
+    bench = LossMeasurement(512, CPU, 512)
 
     def reaches(case: str, goal: Callable[[Row], bool]) -> bool:
         """In one of three turns: another test on the second core can only make a turn look worse."""
@@ -77,7 +77,7 @@ def test_the_mixture_is_near_its_products_and_far_from_the_straightforward() -> 
 @pytest.mark.usefixtures("all_cores")
 @pytest.mark.timeout(1800)
 def test_a_batch_of_8192_fits_chunked() -> None:
-    (chunked,) = LossBench(512, CPU, 512).rows(CASES["mixture"], 8192)
+    (chunked,) = LossMeasurement(512, CPU, 512).rows(CASES["mixture"], 8192)
     assert chunked.time_s <= 180
     assert chunked.peak_mb is None or chunked.peak_mb <= 1500
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from workbench.bench.losses import CASES, LossBench
+from workbench.bench.losses import CASES, LossMeasurement
 from workbench.bench.references import PRODUCTS, STRAIGHTFORWARD, floor
 from workbench.embeddings import Embeddings
 from workbench.losses import LOSSES
@@ -35,7 +35,7 @@ def test_every_loss_that_compares_pairs_is_counted() -> None:
 def test_the_dense_form_does_no_fewer_products_and_hardly_more(name: str) -> None:
     """Counted by torch, so that a wrong table shows: too high a floor would flatter us."""
     case, size, width = CASES[name], 32, 16
-    ours = flops(LossBench(width, CPU, 0).contenders(case, size)["dense"])
+    ours = flops(LossMeasurement(width, CPU, 0).contenders(case, size)["dense"])
     alone = floor(case.losses, case.convention, size, width, CPU)
     assert alone is not None
     assert 1 <= ours / flops(alone) <= 1.4

@@ -10,15 +10,20 @@ from workbench.bench import step
 from workbench.bench.step import (
     BARE,
     LIVE,
+    NUM_STEPS,
+    NUM_WARM_UP_STEPS,
+    OUTSIDE,
     PARTS,
     PREPARED,
     WHOLE,
     StepByParts,
+    check_trace_path,
     step_config,
     step_rows,
     steps,
+    trace,
+    whole_step,
 )
-from workbench.bench.trace import NUM_STEPS, NUM_WARM_UP_STEPS, OUTSIDE, check_trace_path, trace
 from workbench.config.run import RunConfig
 from workbench.engine.build import build_cohort
 
@@ -63,7 +68,7 @@ def test_prepared_batches_are_the_live_ones(config: RunConfig) -> None:
 def test_a_step_by_parts_is_the_engines(config: RunConfig) -> None:
     """Weights and optimizer state are bit-identical: the parts omit and repeat nothing."""
     apart, whole = (build_cohort({"run": config}) for _ in range(2))
-    by_parts, at_once = StepByParts(apart), step._whole(whole)
+    by_parts, at_once = StepByParts(apart), whole_step(whole, step._steps_of(whole))
     for _ in range(3):
         by_parts()
         at_once()
@@ -77,7 +82,7 @@ def test_a_step_by_parts_is_the_engines(config: RunConfig) -> None:
 def test_the_bare_loop_does_the_same_arithmetic(config: RunConfig) -> None:
     bare, whole = (build_cohort({"run": config}) for _ in range(2))
     step._bare(bare)()
-    step._whole(whole)()
+    whole_step(whole, step._steps_of(whole))()
     found, expected = (list(cohort.members[0].state.parameters()) for cohort in (bare, whole))
     assert found
     for one, other in zip(found, expected, strict=True):

@@ -4,10 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from workbench.bench.contest import Row
-from workbench.cli.bench import app
-from workbench.cli.bench.everything import _benches
-from workbench.cli.bench.report import Bench
+from workbench.bench.contest import Bench, Row
+from workbench.cli.bench import _benches, app
 
 SMALL = ("bench", "losses", "--batch", "8", "--batch", "4", "--dim", "6")
 
@@ -101,7 +99,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
         "step": [Row("bare loop", 100, 1.0, 40.0, 1.05, 2.0)],
     }
     benches = {name: Bench({name: lambda name=name: rows[name]}, f"what {name} means", "wall") for name in rows}
-    monkeypatch.setattr("workbench.cli.bench.everything._benches", lambda _device: benches)
+    monkeypatch.setattr("workbench.cli.bench._benches", lambda _device: benches)
 
 
 @pytest.mark.usefixtures("found")
@@ -159,7 +157,7 @@ def test_what_cannot_be_measured_is_one_line(workbench, arguments: list[str], re
 
 
 def test_a_peer_that_is_not_installed_is_named(workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.bench.program.find_spec", lambda _package: None)
+    monkeypatch.setattr("workbench.bench.peer.find_spec", lambda _package: None)
     result = workbench("bench", "peer")
     assert result.code == 2
     assert "pip install 'clip-distillation-workbench[peer]'" in result.err

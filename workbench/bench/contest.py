@@ -11,49 +11,18 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_recipe
 from workbench.engine import device as machine
 from workbench.errors import unknown
 
 PROCESS = Path("/proc/self")  # Linux only
 RESET_PEAK = "5"  # written to clear_refs, it resets VmHWM (peak resident memory) to the current value
+MIN_REPEATS, MIN_S = 5, 0.3  # a contender repeats until it has reached both of these ...
+ENOUGH_REPEATS, ENOUGH_S = 100, 3.0  # ... or one of these
 
-
-def peak_mb(work: Callable[[], object], device: torch.device) -> float | None:
-    """Run ``work`` once; peak memory in MiB above that held before, of the GPU's allocator or of the process.
-
-    None on a CPU on systems other than Linux.
-    """
-    if device.type == "cuda":
-        return _cuda_peak_mb(work, device)
-    if not (PROCESS / "clear_refs").exists():
-        work()
-        return None
-    _return_free_memory()
-    (PROCESS / "clear_refs").write_text(RESET_PEAK)
-    before_mb = _status_mb("VmRSS")
-    work()
-    return max(0.0, _status_mb("VmHWM") - before_mb)
-
-
-def _cuda_peak_mb(work: Callable[[], object], device: torch.device) -> float:
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    work()
-    return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-
-
-def _return_free_memory() -> None:
-    """Return freed memory to the system, so that reusing it is counted."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-    if trim is not None:
-        trim(0)
-
-
-def _status_mb(field: str) -> float:
-    for line in (PROCESS / "status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return float(line.split()[1]) / 2**10  # the kernel's "kB" are KiB
-    raise AssertionError(f"/proc/self/status has no {field}")
+Clock = Literal["cpu", "wall"]
+Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -61,14 +30,12 @@ class Row:
     """One row of a benchmark: table line and JSON object. None means not measured.
 
     Args:
-        case: name of the case.
         size: number of pairs in a batch.
         time_s: seconds of the benchmark's ``clock``.
         peak_mb: peak memory, MiB above the memory held before.
         ratio: time of the naive implementation divided by this one's, in the same run.
         floor_ratio: this one's time divided by the lower bound's, in the same run.
         share: fraction of the total of the parts.
-        pairs_per_s: pairs per second.
     """
 
     case: str
@@ -84,10 +51,18 @@ class Row:
         return asdict(self)
 
 
-MIN_REPEATS, MIN_S = 5, 0.3  # a contender repeats until it has reached both of these ...
-ENOUGH_REPEATS, ENOUGH_S = 100, 3.0  # ... or one of these
+@dataclass(frozen=True)
+class Bench:
+    """The measurements of a command, and how to read its table.
 
-Clock = Literal["cpu", "wall"]
+    Args:
+        entries: by label, a function that measures some rows.
+        meaning: explains the columns of ratios, in one line.
+    """
+
+    entries: Mapping[str, Callable[[], list[Row]]]
+    meaning: str
+    clock: Clock
 
 
 @dataclass(frozen=True)
@@ -98,7 +73,21 @@ class Timing:
     peak_mb: float | None
 
 
-def measure(contenders: Mapping[str, Callable[[], object]], device: torch.device, least: int = 1) -> dict[str, Timing]:
+def bench_config(recipe: str, batch_size: int, num_batches: int, device: torch.device, **sections: Any) -> RunConfig:
+    """A recipe's run on a few batches, without evaluation; ``sections`` are TOML tables of more settings."""
+    tables: dict[str, dict[str, Any]] = {
+        "data": {"num_pairs": num_batches * batch_size, "validation": '""', "test": '""'},
+        "teacher": {"chunk_size": batch_size},
+        "train": {"num_steps": num_batches, "batch_size": batch_size, "device": device.type},
+    }
+    for section, settings in sections.items():
+        tables[section] = tables.get(section, {}) | settings
+    return load_recipe(
+        recipe, [f"{section}.{key}={value}" for section, table in tables.items() for key, value in table.items()]
+    )
+
+
+def measure(contenders: Mapping[str, Work], device: torch.device, least: int = 1) -> dict[str, Timing]:
     """Time and peak memory of every contender, by name.
 
     The first call of each is an untimed warm-up that measures memory. After it contenders take turns, so that other
@@ -112,24 +101,10 @@ def measure(contenders: Mapping[str, Callable[[], object]], device: torch.device
     times_s: dict[str, list[float]] = {name: [] for name in contenders}
     while waiting := [name for name, times in times_s.items() if not _is_enough(times, least)]:
         for name in waiting:
-            times_s[name].append(_time_s(contenders[name], device))
+            start_s = now_s(device)
+            contenders[name]()
+            times_s[name].append(now_s(device) - start_s)
     return {name: Timing(statistics.median(times_s[name]), peaks_mb[name]) for name in contenders}
-
-
-def compared(measured: Mapping[str, Timing], case: str, size: int, *, against: str, floor: str) -> list[Row]:
-    """One row per contender, "CASE, CONTENDER", with ratios to the contenders ``against`` and ``floor``."""
-    slow_s, floor_s = measured[against].time_s, measured[floor].time_s
-    return [
-        Row(
-            case=f"{case}, {name}",
-            size=size,
-            time_s=one.time_s,
-            peak_mb=one.peak_mb,
-            ratio=slow_s / one.time_s,
-            floor_ratio=one.time_s / floor_s,
-        )
-        for name, one in measured.items()
-    ]
 
 
 def _is_enough(times_s: list[float], least: int) -> bool:
@@ -138,6 +113,15 @@ def _is_enough(times_s: list[float], least: int) -> bool:
         return True
     is_short = num_repeats >= MIN_REPEATS and total_s >= MIN_S
     return num_repeats >= least and (is_short or total_s >= ENOUGH_S)
+
+
+def compared(measured: Mapping[str, Timing], case: str, size: int, *, against: str, floor: str) -> list[Row]:
+    """One row per contender, "CASE, CONTENDER", with ratios to the contenders ``against`` and ``floor``."""
+    slow_s, floor_s = measured[against].time_s, measured[floor].time_s
+    return [
+        Row(f"{case}, {name}", size, one.time_s, one.peak_mb, slow_s / one.time_s, one.time_s / floor_s)
+        for name, one in measured.items()
+    ]
 
 
 def clock(device: torch.device) -> Clock:
@@ -153,10 +137,33 @@ def now_s(device: torch.device) -> float:
     return time.process_time() if clock(device) == "cpu" else machine.now_s(device)
 
 
-def _time_s(work: Callable[[], object], device: torch.device) -> float:
-    start_s = now_s(device)
+def peak_mb(work: Work, device: torch.device) -> float | None:
+    """Run ``work`` once; peak memory in MiB above that held before, of the GPU's allocator or of the process.
+
+    None on a CPU on systems other than Linux.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    if not (PROCESS / "clear_refs").exists():
+        work()
+        return None
+    # Freed memory goes back to the system first, so that reusing it is counted.
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc only
+        trim(0)
+    (PROCESS / "clear_refs").write_text(RESET_PEAK)
+    before_mb = _status_mb("VmRSS")
     work()
-    return now_s(device) - start_s
+    return max(0.0, _status_mb("VmHWM") - before_mb)
+
+
+def _status_mb(field: str) -> float:
+    for line in (PROCESS / "status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return float(line.split()[1]) / 2**10  # the kernel's "kB" are KiB
+    raise AssertionError(f"/proc/self/status has no {field}")
 
 
 Case = TypeVar("Case")

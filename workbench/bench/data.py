@@ -5,6 +5,7 @@ Shape letters: B pairs · C channels · H, W pixels.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from workbench.bench.contest import Row, compared, measure
+from workbench.bench.contest import Bench, Row, Work, choose_cases, clock, compared, measure
 from workbench.data.batches import BatchStream
 from workbench.data.cached.store import Kind, PreparedDataset, Source, Store
 from workbench.data.cached.writer import write_store
@@ -21,9 +22,10 @@ from workbench.data.dataset import Dataset
 from workbench.data.images import at_working_size
 from workbench.data.samples.registry import sample_set
 from workbench.data.sources.csv import open_csv
-from workbench.embeddings import Batch, InputSpec
+from workbench.embeddings import InputSpec
 from workbench.models.tokenizers import named_tokenizer
 
+MEANING = "Times faster than live decoding; times the lower bound, copying as many bytes."
 LIVE, COPIED = "live", "copied"
 PHOTOGRAPH = (500, 375)  # width and height, typical of COCO and Flickr30k
 COARSEST, NUM_OCTAVES = 4, 6
@@ -70,7 +72,6 @@ def photographs(num_images: int) -> Iterator[tuple[Image.Image, str]]:
         yield Image.fromarray(pixels_HWC), f"a photograph of nothing, number {number}, in all colors"
 
 
-Work = Callable[[DataCase, Dataset, int], Callable[[], object]]
 CASES: dict[str, DataCase] = {
     case.name: case
     for case in (
@@ -79,6 +80,12 @@ CASES: dict[str, DataCase] = {
         DataCase("photographs-256", photographs, 256, 224, "bpe", 77, working_size=256),
     )
 }
+
+
+def data_bench(cases: list[str], batch_size: int = 128) -> Bench:
+    """The benchmark of these data cases, or of all if none are given."""
+    entries = {f"data, {case.name}": partial(data_rows, case, batch_size) for case in choose_cases(cases, CASES)}
+    return Bench(entries, MEANING, clock(torch.device("cpu")))
 
 
 def data_rows(case: DataCase, batch_size: int) -> list[Row]:
@@ -92,29 +99,20 @@ def data_rows(case: DataCase, batch_size: int) -> list[Row]:
     """
     if batch_size > case.num_images:
         raise ValueError(f"--batch is at most {case.num_images} for {case.name} (got {batch_size})")
-    parts: tuple[tuple[str, Work, int], ...]
+    rows = []
     with TemporaryDirectory(prefix="workbench-bench-") as folder:
         datasets = _datasets(case, Path(folder))
-        parts = (
-            ("pictures", _reading, _image_bytes(datasets[LIVE], batch_size)),
-            ("batches", _batching, _batch_bytes(case, batch_size)),
-        )
-        return [
-            row
-            for part, work, num_bytes in parts
-            for row in _rows(
-                f"{case.name}, {part}",
-                {kept: work(case, dataset, batch_size) for kept, dataset in datasets.items()},
-                num_bytes,
-                batch_size,
-            )
-        ]
-
-
-def _rows(name: str, contenders: dict[str, Callable[[], object]], num_bytes: int, batch_size: int) -> list[Row]:
-    measured = measure(contenders | {COPIED: _copying(num_bytes)}, torch.device("cpu"))
-    rows = compared(measured, name, batch_size, against=LIVE, floor=COPIED)
-    return [row for row, contender in zip(rows, measured, strict=True) if contender != COPIED]
+        width, height = datasets[LIVE][0].image.size
+        for part, work, num_pixels in (
+            ("pictures", _reading, width * height),
+            ("batches", _batching, case.image_size**2),
+        ):
+            contenders = {kept: work(case, dataset, batch_size) for kept, dataset in datasets.items()}
+            contenders[COPIED] = _copying(batch_size * num_pixels * 3)
+            measured = measure(contenders, torch.device("cpu"))
+            *found, _ = compared(measured, f"{case.name}, {part}", batch_size, against=LIVE, floor=COPIED)
+            rows += found
+    return rows
 
 
 def _datasets(case: DataCase, folder: Path) -> dict[str, Dataset]:
@@ -146,28 +144,19 @@ def _form(case: DataCase) -> InputSpec:
     return InputSpec(case.image_size, named_tokenizer(case.tokenizer, case.context_length), case.tokenizer)
 
 
-def _reading(case: DataCase, dataset: Dataset, batch_size: int) -> Callable[[], object]:
+def _reading(case: DataCase, dataset: Dataset, batch_size: int) -> Work:
     """Reads the next ``batch_size`` images in a random order."""
     order = cycle(np.random.default_rng(0).permutation(case.num_images).tolist())
     return lambda: [dataset[index].image for index in islice(order, batch_size)]
 
 
-def _batching(case: DataCase, dataset: Dataset, batch_size: int) -> Callable[[], Batch]:
+def _batching(case: DataCase, dataset: Dataset, batch_size: int) -> Work:
     """Makes the next batch as in a run without a teacher."""
     stream = BatchStream(dataset, _form(case), None, batch_size=batch_size, seed=0)
     steps = count()
     return lambda: stream.batch(next(steps))
 
 
-def _copying(num_bytes: int) -> Callable[[], object]:
+def _copying(num_bytes: int) -> Work:
     source, target = np.zeros(num_bytes, np.uint8), np.ones(num_bytes, np.uint8)
     return lambda: np.copyto(target, source)
-
-
-def _image_bytes(dataset: Dataset, batch_size: int) -> int:
-    width, height = dataset[0].image.size
-    return batch_size * width * height * 3
-
-
-def _batch_bytes(case: DataCase, batch_size: int) -> int:
-    return batch_size * case.image_size**2 * 3

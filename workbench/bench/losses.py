@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.bench.contest import Row, measure
+from workbench.bench.contest import Bench, Row, Work, choose_cases, clock, measure
 from workbench.bench.references import STRAIGHTFORWARD, floor
 from workbench.config.run import LossConfig
 from workbench.embeddings import Embeddings
@@ -18,6 +19,7 @@ from workbench.losses.learned import LearnedParts
 from workbench.losses.logits import BLOCK_ROWS
 from workbench.losses.objective import Objective
 
+MEANING = "Times faster than a naive implementation; times the lower bound (matrix products); peak: extra memory."
 CLIP_KD = ("clip", "crd", "fd", "gd", "icl", "afd")  # mfd costs the same as fd: masking happens in the tower
 TINYCLIP = ("affinity", "cross_modal", "single_modal")
 STUDENT_SCALE, TEACHER_SCALE = 14.3, 50.0
@@ -46,7 +48,7 @@ CASES: dict[str, LossCase] = {
 
 
 @dataclass(frozen=True)
-class LossBench:
+class LossMeasurement:
     """Measures cases on random pairs.
 
     Args:
@@ -64,21 +66,20 @@ class LossBench:
             load()  # warm-up: lazily loaded code must not count as the case's memory
         contenders = self.contenders(case, batch_size)
         measured = measure(contenders, self.device)
-        straightforward, products = (measured.get(other) for other in (STRAIGHTFORWARD_FORM, PRODUCTS_ALONE))
+        naive, products = measured.pop(STRAIGHTFORWARD_FORM, None), measured.pop(PRODUCTS_ALONE, None)
         return [
             Row(
-                case=f"{case.name}, {form}",
-                size=batch_size,
-                time_s=measured[form].time_s,
-                peak_mb=measured[form].peak_mb,
-                ratio=straightforward.time_s / measured[form].time_s if straightforward else None,
-                floor_ratio=measured[form].time_s / products.time_s if products else None,
+                f"{case.name}, {form}",
+                batch_size,
+                one.time_s,
+                one.peak_mb,
+                ratio=naive.time_s / one.time_s if naive else None,
+                floor_ratio=one.time_s / products.time_s if products else None,
             )
-            for form in contenders
-            if form not in (STRAIGHTFORWARD_FORM, PRODUCTS_ALONE)
+            for form, one in measured.items()
         ]
 
-    def contenders(self, case: LossCase, batch_size: int) -> dict[str, Callable[[], None]]:
+    def contenders(self, case: LossCase, batch_size: int) -> dict[str, Work]:
         """The contenders by name: our forms, and :data:`PRODUCTS_ALONE` and :data:`STRAIGHTFORWARD_FORM` if any."""
         pairs = RandomPairs(case, batch_size, self.width, self.device)
         # At least four chunks, so that a small batch measures chunking, too.
@@ -92,6 +93,16 @@ class LossBench:
         if batch_size <= self.straightforward_up_to and case.convention == "released":
             contenders[STRAIGHTFORWARD_FORM] = pairs.work(pairs.straightforward)
         return contenders
+
+
+def losses_bench(measurement: LossMeasurement, cases: list[str], sizes: list[int]) -> Bench:
+    """The benchmark of these losses, or of all if none are given, at these batch sizes."""
+    entries = {
+        f"losses, {case.name}, B = {size}": partial(measurement.rows, case, size)
+        for case in choose_cases(cases, CASES)
+        for size in sizes
+    }
+    return Bench(entries, MEANING, clock(measurement.device))
 
 
 class RandomPairs:
@@ -122,7 +133,7 @@ class RandomPairs:
         weights = self._objective.weights
         return torch.stack([weight * STRAIGHTFORWARD[name](comparison) for name, weight in weights.items()]).sum()
 
-    def work(self, total: Callable[[Comparison], Tensor], chunk_size: int = 0) -> Callable[[], None]:
+    def work(self, total: Callable[[Comparison], Tensor], chunk_size: int = 0) -> Work:
         """A call that runs forward and backward once."""
         learning = [self._student.image_BD, self._student.text_BD, self._student.scale, *self._parts.parameters()]
 

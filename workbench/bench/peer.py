@@ -6,27 +6,36 @@ logits, each at its learned scale, averaged over both directions: affinity mimic
 """
 
 import os
+import re
+import signal
 import statistics
+import subprocess
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import NoReturn
 
 import torch
 
-from workbench.bench.contest import Row
+from workbench.adapters.sink import PROJECT
+from workbench.bench.contest import Bench, Row, bench_config
 from workbench.bench.data import scenes
-from workbench.bench.program import check_program, running
 from workbench.config.run import RunConfig
-from workbench.config.toml import load_recipe
 from workbench.engine.build import build_cohort
 from workbench.engine.loop import train
 from workbench.events import StepDone
 from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
 
+MEANING = "Times faster than open_clip's training program, in float32 with the same number of threads."
 TEACHER_SIZE, STUDENT_SIZE = "mini-w128", "mini-w64"
 NUM_BATCHES = 8  # batches of different pairs
 NUM_IGNORED = 3  # first steps of every turn: they include the other's turn, or use batches prefetched during it
@@ -61,6 +70,11 @@ class Match:
         return self.num_turns * (NUM_IGNORED + self.num_steps)
 
 
+def peer_bench(match: Match) -> Bench:
+    """The benchmark of this match."""
+    return Bench({f"peer, {MODULE}, B = {match.batch_size}": partial(peer_rows, match)}, MEANING, "wall")
+
+
 def peer_rows(match: Match) -> list[Row]:
     """Pairs per second of both, and our speed-up.
 
@@ -68,14 +82,9 @@ def peer_rows(match: Match) -> list[Row]:
         ValueError: open_clip's program is not installed, or ends early.
     """
     speeds = play(match)
+    size = match.batch_size
     return [
-        Row(
-            name,
-            match.batch_size,
-            match.batch_size / pairs_per_s,
-            ratio=pairs_per_s / speeds[THEIRS],
-            pairs_per_s=pairs_per_s,
-        )
+        Row(name, size, size / pairs_per_s, ratio=pairs_per_s / speeds[THEIRS], pairs_per_s=pairs_per_s)
         for name, pairs_per_s in speeds.items()
     ]
 
@@ -146,29 +155,21 @@ def arguments(match: Match) -> list[str]:
 def match_config(match: Match, folder: Path, prepare: str, cache: str) -> RunConfig:
     """The same run as a workbench config; one view per image with a cache, else new crops every epoch."""
     affinity = "{convention = 'released', weight_at = 'here', scale = 'student', teacher_scale = 'teacher'}"
-    settings = {
-        "loss.affinity": affinity,
-        "data.train": folder / PAIRS,
-        "data.num_pairs": 0,
-        "data.validation": '""',
-        "data.test": '""',
-        "data.views": 1 if cache == "on" else 0,
-        "data.num_workers": match.num_workers,
-        "data.prepare": prepare,
-        "student.model": folder / STUDENT,
-        "teacher.model": folder / TEACHER,
-        "teacher.chunk_size": match.batch_size,
-        "teacher.cache": cache,
-        "train.num_steps": match.num_steps_in_all,
-        "train.batch_size": match.batch_size,
-        "train.precision": "fp32",
-        "train.device": match.device.type,
-        "log.every_steps": 1,
-        "log.checkpoint_every_steps": 0,
-        "evaluate.every_steps": 0,
-        "optimizer.learning_rate": RunConfig().optimizer.learning_rate,
-    }
-    return load_recipe("baseline", [f"{key}={value}" for key, value in settings.items()])
+    data = {"train": folder / PAIRS, "num_pairs": 0, "views": 1 if cache == "on" else 0, "prepare": prepare}
+    return bench_config(
+        "baseline",
+        match.batch_size,
+        match.num_steps_in_all,
+        match.device,
+        loss={"affinity": affinity},
+        data=data | {"num_workers": match.num_workers},
+        student={"model": folder / STUDENT},
+        teacher={"model": folder / TEACHER, "cache": cache},
+        train={"precision": "fp32"},
+        log={"every_steps": 1, "checkpoint_every_steps": 0},
+        evaluate={"every_steps": 0},
+        optimizer={"learning_rate": RunConfig().optimizer.learning_rate},
+    )
 
 
 def _ours(config: RunConfig) -> Callable[[int], list[float]]:
@@ -189,3 +190,96 @@ def _cache_in(folder: Path) -> Iterator[None]:
         os.environ.pop("WORKBENCH_CACHE")
         if before is not None:
             os.environ["WORKBENCH_CACHE"] = before
+
+
+MODULE = "open_clip_train.main"
+NEEDED = ("open_clip_train", "pandas", "webdataset", "braceexpand")  # its imports in addition to open_clip
+STEP = re.compile(r"Train Epoch: .* ([0-9.e+]+)/s, .*\bLoss: ([0-9.e+-]+|nan)")  # pairs per second and loss of a step
+
+
+def check_program() -> None:
+    """Check that the program can run.
+
+    Raises:
+        ValueError: a required package is missing, with the remedy.
+    """
+    missing = [package for package in NEEDED if find_spec(package) is None]
+    if missing:
+        raise ValueError(
+            f"open_clip's training program needs {', '.join(missing)}, which is not installed: "
+            f"pip install '{PROJECT}[peer]'"
+        )
+
+
+class Program:
+    """The running program; its steps are read from its log.
+
+    Args:
+        arguments: its command line; --log-every-n-steps is 1.
+        folder: its working directory and logs.
+        num_threads: OMP_NUM_THREADS.
+    """
+
+    def __init__(self, arguments: list[str], folder: Path, num_threads: int) -> None:
+        quiet = {"WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", MODULE, "--log-every-n-steps", "1", "--logs", str(folder / "logs"), *arguments],
+            cwd=folder,
+            env=os.environ | quiet | {"OMP_NUM_THREADS": str(num_threads)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,  # signals must reach its workers, too
+        )
+        self._last = deque[str](maxlen=3)
+        self.losses: list[float] = []  # of all its steps so far
+
+    def steps(self, num_steps: int) -> list[float]:
+        """Resume it for so many steps; pairs per second of each. The first includes the time that it was paused.
+
+        Raises:
+            ValueError: it has ended, with its last output.
+        """
+        self._signal(signal.SIGCONT)
+        found = list(islice(self._speeds(), num_steps))
+        self._signal(signal.SIGSTOP)
+        return found
+
+    def close(self) -> None:
+        """Kill it and its workers."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+    def _speeds(self) -> Iterator[float]:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if step := STEP.search(line):
+                self.losses.append(float(step[2]))
+                yield float(step[1])
+            elif line.strip():
+                self._last.append(line.strip())
+        output = " / ".join(self._last) or "nothing"
+        raise ValueError(f"open_clip's training program ended early; its last output: {output}")
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+@contextmanager
+def running(arguments: list[str], folder: Path, num_threads: int) -> Iterator[Program]:
+    """The program, killed on exit. SIGTERM is handled, since it would end this process without its child."""
+    before = signal.signal(signal.SIGTERM, _leave)
+    program = Program(arguments, folder, num_threads)
+    try:
+        yield program
+    finally:
+        program.close()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)

@@ -6,13 +6,13 @@ have no released code and follow the interpretation of its Table 10 given there.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench.bench.contest import Work
 from workbench.embeddings import Embeddings
 from workbench.losses.base import Convention
 from workbench.losses.comparison import Comparison
@@ -21,50 +21,39 @@ from workbench.losses.comparison import Comparison
 # and copies.
 
 
-@dataclass(frozen=True)
-class Products:
-    """``count`` products of a [rows, inner] with an [inner, columns] matrix, given as shape letters.
-
-    B: batch size, D: embedding width of both models, E: 2 D.
-    """
-
-    why: str
-    rows: str
-    inner: str
-    columns: str
-    count: int
-
-
-STUDENT = (
-    Products("the student's cosines", "B", "D", "B", 1),
-    Products("their gradient, to its images and texts", "B", "B", "D", 2),
+# What is multiplied, the shapes of the two matrices as three letters, and how often: "BDB" is a [B, D] with a [D, B]
+# matrix. B: batch size, D: embedding width of both models, E: 2 D. The description tells apart products of one shape.
+Products = tuple[str, str, int]
+STUDENT: tuple[Products, ...] = (
+    ("the student's cosines", "BDB", 1),
+    ("their gradient, to its images and texts", "BBD", 2),
 )
-TEACHER = (Products("the teacher's cosines", "B", "D", "B", 1),)
-MIXED = (
-    Products("the student's images with the teacher's texts, and the reverse", "B", "D", "B", 2),
-    Products("the gradient of mixed cosines, to the student alone", "B", "B", "D", 2),
+TEACHER: tuple[Products, ...] = (("the teacher's cosines", "BDB", 1),)
+MIXED: tuple[Products, ...] = (
+    ("the student's images with the teacher's texts, and the reverse", "BDB", 2),
+    ("the gradient of mixed cosines, to the student alone", "BBD", 2),
 )
-FUSED = (
-    Products("the fusion of either modality", "B", "E", "D", 2),
-    Products("fused cosines", "B", "D", "B", 1),
-    Products("the gradient of fused cosines, to images and texts", "B", "B", "D", 2),
-    Products("the gradient of either fusion, to its weights", "D", "B", "E", 2),
-    Products("the gradient of either fusion, to the student", "B", "D", "D", 2),
+FUSED: tuple[Products, ...] = (
+    ("the fusion of either modality", "BED", 2),
+    ("fused cosines", "BDB", 1),
+    ("the gradient of fused cosines, to images and texts", "BBD", 2),
+    ("the gradient of either fusion, to its weights", "DBE", 2),
+    ("the gradient of either fusion, to the student", "BDD", 2),
 )
-WITHIN = (
-    Products("the student's cosines within either modality", "B", "D", "B", 2),
-    Products("the teacher's cosines within either modality", "B", "D", "B", 2),
-    Products("the gradient of cosines within, which are symmetric", "B", "B", "D", 2),
+WITHIN: tuple[Products, ...] = (
+    ("the student's cosines within either modality", "BDB", 2),
+    ("the teacher's cosines within either modality", "BDB", 2),
+    ("the gradient of cosines within, which are symmetric", "BBD", 2),
 )
 # The softmaxes over rows and over columns are added before they meet the embeddings ...
-GRADIENTS = (
-    Products("the teacher's contrastive gradients, of images and texts", "B", "B", "D", 2),
-    Products("the student's contrastive gradients, of images and texts", "B", "B", "D", 2),
-    Products("their gradient, to the softmaxes", "B", "D", "B", 2),
-    Products("their gradient, to the embeddings they weight", "B", "B", "D", 2),
+GRADIENTS: tuple[Products, ...] = (
+    ("the teacher's contrastive gradients, of images and texts", "BBD", 2),
+    ("the student's contrastive gradients, of images and texts", "BBD", 2),
+    ("their gradient, to the softmaxes", "BDB", 2),
+    ("their gradient, to the embeddings they weight", "BBD", 2),
 )
 # ... unless the two directions are compared one by one.
-GRADIENTS_APART = tuple(replace(products, count=2 * products.count) for products in GRADIENTS)
+GRADIENTS_APART = tuple((what, shapes, 2 * count) for what, shapes, count in GRADIENTS)
 
 RELEASED: dict[str, tuple[Products, ...]] = {
     "clip": STUDENT,
@@ -85,7 +74,7 @@ PRODUCTS: dict[Convention, dict[str, tuple[Products, ...]]] = {
 
 def floor(
     losses: Collection[str], convention: Convention, batch_size: int, width: int, device: torch.device
-) -> Callable[[], None] | None:
+) -> Work | None:
     """A call that computes the products these losses need together, on random float32 matrices; None if there are none.
 
     Products that several losses need are computed once.
@@ -95,13 +84,10 @@ def floor(
         return None
     lengths = {"B": batch_size, "D": width, "E": 2 * width}
 
-    def matrix(rows: str, columns: str) -> torch.Tensor:
-        return torch.randn(lengths[rows], lengths[columns], device=device)
+    def matrix(shape: str) -> Tensor:
+        return torch.randn(*(lengths[letter] for letter in shape), device=device)
 
-    work = [
-        (matrix(one.rows, one.inner), matrix(one.inner, one.columns), matrix(one.rows, one.columns), one.count)
-        for one in needed
-    ]
+    work = [(matrix(shapes[:2]), matrix(shapes[1:]), matrix(shapes[::2]), count) for _, shapes, count in needed]
 
     def multiply() -> None:
         for left, right, out, count in work:

@@ -1,19 +1,21 @@
-"""Time of one training step by part, against a minimal loop and the student's towers alone."""
+"""Time of one training step by part, against a minimal loop and the student's towers alone; and its profiler trace."""
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
-from torch.profiler import record_function
+from torch.profiler import ProfilerActivity, profile, record_function
 
-from workbench.bench.contest import Row, measure, now_s
+from workbench.bench.contest import Bench, Row, Work, clock, measure, now_s
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe, with_settings
 from workbench.data.batches import BatchStream
@@ -23,22 +25,21 @@ from workbench.data.dataset import Dataset
 from workbench.data.images import at_working_size
 from workbench.data.mixture import map_parts
 from workbench.data.spec import open_dataset
-from workbench.embeddings import Batch
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
+from workbench.engine.device import resolve_device
 from workbench.engine.step import compare, encode
 from workbench.engine.teacher_outputs import TeacherOutputs
+from workbench.files import new_file
 
+MEANING = (
+    "Share of the step; times faster: prepared than live data, a bare loop than the engine; "
+    "times the lower bound, the student's towers alone; peak: extra memory."
+)
 NUM_BATCHES = 8  # the steps cycle through these
 LEAST_TURNS = 9
-BATCH, TEACHER, FORWARD, LOSSES, BACKWARD, UPDATE = PARTS = (
-    "batch",
-    "teacher",
-    "student forward",
-    "losses",
-    "student backward",
-    "update",
-)
+PARTS = "batch", "teacher", "student forward", "losses", "student backward", "update"
+BATCH, TEACHER, FORWARD, LOSSES, BACKWARD, UPDATE = PARTS
 LIVE, PREPARED = f"{BATCH}, live", f"{BATCH}, prepared"
 BY_PARTS, WHOLE, BARE, TOWERS = "by parts", "whole step", "bare loop", "towers alone"
 
@@ -55,6 +56,12 @@ def step_config(recipe: str, overrides: list[str]) -> RunConfig:
     batches = NUM_BATCHES * config.train.batch_size
     num_pairs = min(config.data.num_pairs or batches, batches)
     return with_settings(config, {"data": {"num_pairs": num_pairs, "validation": "", "test": ""}})
+
+
+def step_bench(config: RunConfig) -> Bench:
+    """The benchmark of one training step of this config."""
+    label = f"step, {config.recipe}, B = {config.train.batch_size}"
+    return Bench({label: partial(step_rows, config)}, MEANING, clock(resolve_device(config.train.device)))
 
 
 def step_rows(config: RunConfig) -> list[Row]:
@@ -79,19 +86,24 @@ def step_rows(config: RunConfig) -> list[Row]:
 
 
 @contextmanager
-def steps(config: RunConfig) -> Iterator[tuple[dict[str, Callable[[], object]], "StepByParts"]]:
+def steps(config: RunConfig) -> Iterator[tuple[dict[str, Work], "StepByParts"]]:
     """The contenders by name, and the step by parts, which records their times."""
     with TemporaryDirectory(prefix="workbench-bench-") as folder:
         cohort = build_cohort({"engine": with_settings(config, {"data": {"prepare": "off"}})})
         live = cohort.stream
-        contenders: dict[str, Callable[[], object]] = {LIVE: _batching(live, cohort)}
+        contenders: dict[str, Work] = {LIVE: _batching(live, cohort)}
         if config.data.prepare != "off":
             cohort.stream = replace(live, dataset=prepared(config, live, Path(folder)))
             contenders[PREPARED] = _batching(cohort.stream, cohort)
         parts = StepByParts(cohort)
         bare, towers = (build_cohort({name: cohort.members[0].config}, like=cohort) for name in (BARE, TOWERS))
         bare.stream = cohort.stream
-        contenders |= {BY_PARTS: parts, WHOLE: _whole(cohort), BARE: _bare(bare), TOWERS: _towers(towers)}
+        contenders |= {
+            BY_PARTS: parts,
+            WHOLE: whole_step(cohort, _steps_of(cohort)),
+            BARE: _bare(bare),
+            TOWERS: _towers(towers),
+        }
         yield contenders, parts
 
 
@@ -154,30 +166,28 @@ class StepByParts:
 
 
 def _steps_of(cohort: Cohort) -> Iterator[int]:
-    """Steps of the second half of the first phase, after the loss weights' ramps, in a cycle."""
-    # After warm-up ramps of loss weights, which would make early steps cheaper.
+    """Steps of the second half of the first phase, in a cycle: ramps of loss weights make early steps cheaper."""
     phase = cohort.members[0].phase(0)
     return cycle(range(phase.end // 2, phase.end))
 
 
-def _batching(stream: BatchStream, cohort: Cohort) -> Callable[[], Batch]:
-    numbers = _steps_of(cohort)
-    return lambda: stream.batch(next(numbers)).to(cohort.device)
+def _batching(stream: BatchStream, cohort: Cohort) -> Work:
+    steps = _steps_of(cohort)
+    return lambda: stream.batch(next(steps)).to(cohort.device)
 
 
-def _whole(cohort: Cohort) -> Callable[[], None]:
-    """The engine's step."""
-    numbers = _steps_of(cohort)
+def whole_step(cohort: Cohort, steps: Iterator[int], outputs: TeacherOutputs | None = None) -> Work:
+    """The engine's step, at the next of ``steps``; with ``outputs`` instead of a teacher if given."""
 
     def work() -> None:
-        step = next(numbers)
+        step = next(steps)
         batch = cohort.stream.batch(step).to(cohort.device)
-        cohort.train_step(batch, cohort.teacher_forward(batch, step), step)
+        cohort.train_step(batch, outputs or cohort.teacher_forward(batch, step), step)
 
     return work
 
 
-def _bare(cohort: Cohort) -> Callable[[], None]:
+def _bare(cohort: Cohort) -> Work:
     """The same arithmetic as a minimal loop, without logging, measuring or scheduling."""
     (member,), numbers = cohort.members, _steps_of(cohort)
     state, objective, clip_norm = member.state, member.objective, member.config.optimizer.clip_norm
@@ -200,7 +210,7 @@ def _bare(cohort: Cohort) -> Callable[[], None]:
     return work
 
 
-def _towers(cohort: Cohort) -> Callable[[], None]:
+def _towers(cohort: Cohort) -> Work:
     """The student's towers, forward and backward on one batch, and a plain optimizer step."""
     (member,), step = cohort.members, next(_steps_of(cohort))
     state, loss_inputs = member.state, member.objective.loss_inputs(step)
@@ -216,3 +226,82 @@ def _towers(cohort: Cohort) -> Callable[[], None]:
         optimizer.zero_grad(set_to_none=True)
 
     return work
+
+
+NUM_STEPS = 5
+NUM_WARM_UP_STEPS = 2
+NUM_HEAVIEST = 10
+OUTSIDE = "outside operators"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Self time of one operator.
+
+    Args:
+        calls: calls per step.
+        time_s: seconds per step; device time on a GPU.
+        share: fraction of the traced time.
+    """
+
+    name: str
+    calls: float
+    time_s: float
+    share: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_trace_path(path: Path) -> None:
+    """Check that a trace can be written there.
+
+    Raises:
+        ValueError: its folder does not exist, or its suffix is not .json.
+    """
+    if path.suffix != ".json":
+        raise ValueError(f"--trace writes JSON: name the file {path.name or path}.json")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"--trace {path}: name a file in an existing folder")
+
+
+def traced(config: RunConfig, path: Path) -> list[Operator]:
+    """The operators with the most self time in a few steps, whose trace is written to ``path``."""
+    with steps(config) as (_, parts):
+        return trace(parts, path, parts.cohort.device)
+
+
+def trace(step: Work, path: Path, device: torch.device) -> list[Operator]:
+    """Trace a few steps, write the trace (for ui.perfetto.dev), and return the operators with the most self time.
+
+    On a CPU, the last entry is "outside operators": time in Python, Pillow, NumPy etc.
+    """
+    for _ in range(NUM_WARM_UP_STEPS):
+        step()
+    is_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_gpu else [])]
+    with profile(activities=activities) as found:
+        for _ in range(NUM_STEPS):
+            step()
+    with new_file(path) as temporary:
+        found.export_chrome_trace(str(temporary))
+    return _heaviest(found, is_gpu)
+
+
+def _heaviest(found: profile, is_gpu: bool) -> list[Operator]:
+    events = found.key_averages()
+    times_us = {
+        event.key: event.self_device_time_total if is_gpu else event.self_cpu_time_total
+        for event in events
+        if not event.is_user_annotation
+    }
+    annotated_us = 0 if is_gpu else sum(event.self_cpu_time_total for event in events if event.is_user_annotation)
+    total_us = sum(times_us.values()) + annotated_us
+    calls = {event.key: event.count for event in events} | {OUTSIDE: NUM_STEPS}
+    heaviest = sorted(times_us.items(), key=lambda item: -item[1])[:NUM_HEAVIEST]
+    if not is_gpu:
+        heaviest.append((OUTSIDE, annotated_us))
+    return [
+        Operator(name, calls[name] / NUM_STEPS, time_us / NUM_STEPS / 1e6, time_us / total_us)
+        for name, time_us in heaviest
+    ]

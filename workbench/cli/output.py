@@ -19,7 +19,8 @@ from workbench.views.metrics import metric_label
 GAP = 2  # between columns
 SHORT_NAME = 16  # a first cell up to this width stays in its column
 LONG_WORD = 32  # a longer word, such as a path, may be broken
-NOTHING = ("", "-", "\N{EN DASH}")  # empty cells
+DASH = "\N{EN DASH}"
+NOTHING = ("", "-", DASH)  # empty cells
 
 
 class PlainConsole(Console):
@@ -60,6 +61,11 @@ def print_wrapped(text: str, indent: str = "") -> None:
 def print_line(text: str) -> None:
     """Print a line of plain text, unwrapped, so that paths can be copied."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def print_note(text: str) -> None:
+    """Print a line of plain text to stderr, unwrapped."""
+    errors.print(text, markup=False, soft_wrap=True)
 
 
 def print_step(text: str) -> None:
