@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.embeddings import Embeddings
-    from workbench.engine.loading import load_run
     from workbench.models.spec import load_student
+    from workbench.runs.summary import load_run
 
 __all__ = ["Embeddings", "load_run", "load_student"]
 
 _HOMES = {
     "Embeddings": "workbench.embeddings",
-    "load_run": "workbench.engine.loading",
+    "load_run": "workbench.runs.summary",
     "load_student": "workbench.models.spec",
 }
 

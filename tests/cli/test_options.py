@@ -108,10 +108,10 @@ def test_a_partial_model_beside_other_files_is_not_to_be_removed(tmp_path: Path,
 
 
 def test_the_records_of_a_teacher_are_known() -> None:
-    from workbench.engine import publish
+    from workbench.engine import remeasure
     from workbench.preflight import import_teacher
 
-    assert {publish.METRICS, publish.CONFIG, publish.LOG, import_teacher.RECORD} == set(RECORDS)
+    assert {remeasure.METRICS, remeasure.CONFIG, remeasure.LOG, import_teacher.RECORD} == set(RECORDS)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,13 @@ import torch
 from workbench.engine.build import build_cohort
 from workbench.engine.fork import plan_fork
 from workbench.engine.launch import launch, relaunch
-from workbench.engine.loading import load_run
 from workbench.engine.loop import train
 from workbench.events import Forked, RunResumed, RunStarted, StepDone, Warned
 from workbench.models.weights import weights_sha256
 from workbench.runs.directory import RunDirectory, find_run
 from workbench.runs.liveness import run_status
 from workbench.runs.log import read_events
-from workbench.runs.summary import read_summary
+from workbench.runs.summary import load_run, read_summary
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from workbench.config.toml import load_recipe, recipes
 from workbench.engine import loop
 from workbench.engine.build import build_cohort
-from workbench.engine.contributions import examine
+from workbench.engine.gradients import examine
 from workbench.engine.loop import train
 from workbench.events import StepDone, Warned
 

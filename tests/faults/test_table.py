@@ -378,7 +378,7 @@ FAULTS = [
         "warned of wherever the folder is opened, with the file that names them",
         "data/sources/test_folder.py::test_numbers_and_ids_as_class_names_are_a_warning",
         "cli/test_data.py::test_numbers_for_class_names_are_warned_of_and_zero_shot_comes_first",
-        "preflight/test_checks.py::test_what_was_left_out_is_a_warning",
+        "preflight/test_data_checks.py::test_what_was_left_out_is_a_warning",
     ),
     fault(
         "few images, a few of which are bad",
@@ -419,11 +419,11 @@ FAULTS = [
     fault(
         "settings at which a loss contributes nothing to the gradient, or everything",
         "warned of by doctor and at the first report, with the settings; never for a shipped recipe",
-        "engine/test_contributions.py::test_a_loss_at_a_scale_of_nothing_is_named_with_its_scale_at_the_first_report",
-        "engine/test_contributions.py::test_a_loss_with_everything_is_named_with_its_weight",
-        "engine/test_contributions.py::test_a_single_loss_whose_gradient_adamw_does_not_feel_is_named",
-        "engine/test_contributions.py::test_a_loss_that_is_merely_small_or_large_is_not_named",
-        "engine/test_contributions.py::test_doctor_reports_it_too",
+        "engine/test_gradients.py::test_a_loss_at_a_scale_of_nothing_is_named_with_its_scale_at_the_first_report",
+        "engine/test_gradients.py::test_a_loss_with_everything_is_named_with_its_weight",
+        "engine/test_gradients.py::test_a_single_loss_whose_gradient_adamw_does_not_feel_is_named",
+        "engine/test_gradients.py::test_a_loss_that_is_merely_small_or_large_is_not_named",
+        "engine/test_gradients.py::test_doctor_reports_it_too",
         "engine/test_trace.py::test_every_loss_of_a_recipe_contributes_at_every_step",
     ),
     fault(
@@ -458,11 +458,11 @@ FAULTS = [
     fault(
         "a run whose teacher, pairs or loss file are not on this machine, or lie elsewhere now",
         "evaluated without agreement, and a note; resumed with new paths, if the fingerprints are the same",
-        "engine/test_loading.py::test_a_run_copied_without_its_teacher_is_measured_without_agreement",
-        "engine/test_loading.py::test_a_teacher_with_other_weights_is_not_compared_with",
-        "engine/test_paths.py::test_a_moved_run_resumes_with_new_paths_and_records_them",
-        "engine/test_paths.py::test_new_paths_must_lead_to_the_same_files",
-        "engine/test_paths.py::test_a_run_with_relative_paths_resumes_from_any_folder",
+        "engine/test_remeasure.py::test_a_run_copied_without_its_teacher_is_measured_without_agreement",
+        "engine/test_remeasure.py::test_a_teacher_with_other_weights_is_not_compared_with",
+        "engine/test_settings.py::test_a_moved_run_resumes_with_new_paths_and_records_them",
+        "engine/test_settings.py::test_new_paths_must_lead_to_the_same_files",
+        "engine/test_settings.py::test_a_run_with_relative_paths_resumes_from_any_folder",
     ),
     fault(
         "a recipe or a run's folder of somebody else's that names a loss file",
@@ -490,10 +490,10 @@ FAULTS = [
     fault(
         "a fork whose --steps move it to another place of its schedules",
         "learning rate, loss weights and masks that jump are reported with both values; another phase is refused",
-        "engine/test_schedule_jumps.py::test_a_longer_fork_warns_how_far_its_learning_rate_rises",
-        "engine/test_schedule_jumps.py::test_a_weight_that_ramps_goes_back_with_a_warning",
-        "engine/test_schedule_jumps.py::test_masks_whose_target_goes_back_say_so",
-        "engine/test_schedule_jumps.py::test_a_fork_that_would_be_in_another_phase_is_refused",
+        "engine/test_cadence.py::test_a_longer_fork_warns_how_far_its_learning_rate_rises",
+        "engine/test_cadence.py::test_a_weight_that_ramps_goes_back_with_a_warning",
+        "engine/test_cadence.py::test_masks_whose_target_goes_back_say_so",
+        "engine/test_cadence.py::test_a_fork_that_would_be_in_another_phase_is_refused",
     ),
     fault(
         "a run's folder deleted, moved or replaced while it trains",

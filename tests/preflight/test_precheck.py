@@ -8,7 +8,7 @@ from workbench.config.cells import Cell, cells_of
 from workbench.config.study import Study
 from workbench.config.toml import load_recipe, recipes
 from workbench.engine.build import build_cohort
-from workbench.preflight.precheck import check_config, check_configs, check_objectives
+from workbench.preflight.precheck import check_config, check_objectives
 from workbench.runs.studies import load_study, studies
 
 OF_ONES_OWN = ["data.train=samples:scenes", "data.validation=", "data.test=", "teacher.model=sample:scenes"]
@@ -22,7 +22,8 @@ def test_every_recipe_passes(name: str) -> None:
 
 def test_every_cell_of_every_study_passes() -> None:
     for name in studies():
-        check_configs([cell.config for cell in cells_of(load_study(name))], Path("runs"))
+        for cell in cells_of(load_study(name)):
+            check_config(cell.config, Path("runs"))
 
 
 def test_every_metric_that_is_measured_can_be_an_objective(tiny) -> None:

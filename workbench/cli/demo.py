@@ -9,7 +9,7 @@ from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Steps
 from workbench.cli.output import console, errors, print_json, print_line, print_rows
 from workbench.cli.progress import interruptible, show
 from workbench.config.toml import load_recipe
-from workbench.preflight.precheck import check_configs
+from workbench.preflight.precheck import check_config
 from workbench.process import check_single_process
 from workbench.views.metrics import metric_label
 from workbench.views.results import results_view
@@ -68,7 +68,8 @@ def demo(
     """
     check_single_process()
     chosen = tuple(dict.fromkeys(recipes or ["clip-kd"]))
-    check_configs([load_recipe(recipe, steps=steps) for recipe in chosen], runs)
+    for recipe in chosen:
+        check_config(load_recipe(recipe, steps=steps), runs)
     # After the checks: this imports torch.
     from workbench.demo import Demo
 

@@ -90,14 +90,14 @@ def inherit(
     if figure:
         check_suffix(figure)
     check_model(teacher, runs, needs_weights=True)
-    _check_learning(teacher, data, auto, steps, plan, settings, runs)
+    learning = _learning(teacher, data, auto, steps, plan, settings, runs)
     from workbench.models.folder import save_folder
     from workbench.models.spec import load_model
 
     before = load_model(teacher, runs_dir=runs)
     after, inheritance_map = _by_plan(before, plan)
-    if auto is not None:
-        after, inheritance_map = _by_masks(teacher, data or "", auto, steps or STEPS, plan, settings, runs)
+    if learning:
+        after, inheritance_map = _by_masks(learning, runs)
     view = architecture(inheritance_map.snapshot(step=0, stage=0))
     if figure:
         write_figure(architecture_figure(view), figure)
@@ -123,14 +123,14 @@ def _by_plan(teacher: "Clip", plan: Plan) -> "tuple[Clip, InheritanceMap]":
     return inherit(teacher, plan), planned_map(teacher, plan)
 
 
-def _check_learning(
+def _learning(
     teacher: str, data: str | None, auto: float | None, steps: int | None, plan: Plan, settings: Table, runs: Path
-) -> None:
-    """Check the options of ``--auto``, and that its data exists; without ``--auto``, refuse them."""
+) -> RunConfig | None:
+    """The config of the run that learns the masks of ``--auto``, checked; None without ``--auto``."""
     if auto is None:
         if data is not None or steps is not None:
             raise ValueError("--data and --steps need --auto: give a target sparsity, e.g. --auto 0.5")
-        return
+        return None
     if data is None:
         raise ValueError("--auto needs training pairs: add --data SPEC, e.g. --data samples:scenes")
     if steps is not None and steps < 1:
@@ -138,23 +138,17 @@ def _check_learning(
     if not 0 < auto < 1:
         raise ValueError(f"--auto must be above 0 and below 1 (got {auto:g}): it is the target sparsity")
     try:
-        check_config(masks_config(teacher, data, auto, steps or STEPS, plan.model_dump(mode="json"), settings), runs)
+        config = masks_config(teacher, data, auto, steps or STEPS, plan.model_dump(mode="json"), settings)
+        check_config(config, runs)
     except ValueError as error:
         # The remedy must name the option of this command.
         raise ValueError(str(error).replace("--set data.train=SPEC", "--data SPEC")) from None
+    return config
 
 
-def _by_masks(
-    teacher: str,
-    data: str,
-    sparsity: float,
-    num_steps: int,
-    plan: Plan,
-    settings: Table,
-    runs: Path,
-) -> "tuple[Clip, InheritanceMap]":
-    learning = MaskLearning(teacher, data, sparsity, num_steps, plan.model_dump(mode="json"), settings, runs)
-    for _ in show(learning, num_steps):
+def _by_masks(config: RunConfig, runs: Path) -> "tuple[Clip, InheritanceMap]":
+    learning = MaskLearning(config, runs)
+    for _ in show(learning, learning.num_steps):
         pass
     return learning.student, learning.inheritance_map
 

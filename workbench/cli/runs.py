@@ -188,7 +188,7 @@ def resume(
         raise ValueError(f"run {directory.id} is finished: there is nothing to resume")
     config = load_run_config(directory.config_file)
     if overrides:
-        from workbench.engine.paths import moved
+        from workbench.engine.settings import moved
 
         config, _ = moved(directory, overrides)
     check_config(config, directory.path.parent)

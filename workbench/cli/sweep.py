@@ -13,7 +13,7 @@ from workbench.cli.progress import Interrupt, interruptible, show
 from workbench.cli.workers import print_results, work_together
 from workbench.config.cells import Changes, cells_of, example_cell
 from workbench.config.study import QUICK, Study
-from workbench.preflight.precheck import check_configs, check_objectives
+from workbench.preflight.precheck import check_config, check_objectives
 from workbench.process import check_single_process, usable_cores
 from workbench.results.facts import report_command
 from workbench.runs.studies import find_trainable, stored_name
@@ -101,7 +101,8 @@ def sweep(
     changes = Changes(tuple(overrides or ()), steps)
     cells = cells_of(study, changes)
     examples = cells or [example_cell(study, changes)]
-    check_configs([cell.config for cell in examples], runs)
+    for cell in examples:
+        check_config(cell.config, runs)
     check_objectives(study, examples)
     if values or retry:
         check_by_hand(study, cells, values or (), retry)

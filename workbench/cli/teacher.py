@@ -65,7 +65,7 @@ def train_(
     run_id, config = checked_run(recipe, without_test(overrides, no_test), steps, seed, name, runs)
     # After the checks: these import torch.
     from workbench.engine.launch import launch
-    from workbench.engine.publish import publish_teacher
+    from workbench.engine.remeasure import publish_teacher
 
     follow(launch({run_id: config}, runs), json, prints=out is None)
     if out is None:

@@ -12,7 +12,6 @@ from workbench.data.batches import BatchStream
 from workbench.data.cached.prepare import CachePolicy, Prepare, cached
 from workbench.data.check import preflight
 from workbench.data.evaluation_set import open_evaluation_set
-from workbench.data.sources.tar import BadShards
 from workbench.data.spec import Role, evaluated_splits, open_dataset, sample_set_of
 from workbench.engine.cadence import Phase
 from workbench.engine.checkpoint import check_room
@@ -20,7 +19,7 @@ from workbench.engine.cohort import Cohort
 from workbench.engine.device import has_batch_norm, placed, resolve_device, resolved
 from workbench.engine.evaluate import Evaluator
 from workbench.engine.member import Member
-from workbench.engine.resume import Start, check_same_inputs, check_same_losses, restore_together
+from workbench.engine.resume import Start, check_same_inputs, restore_together
 from workbench.engine.stages import inherited_student, make_state
 from workbench.engine.state import TrainState
 from workbench.engine.teacher_cache.choice import open_cache
@@ -71,7 +70,11 @@ def build_cohort(
     members = [_member(run, config, teacher, device, directories.get(run), runs_dir) for run, config in configs.items()]
     check_room(members)  # before the data are opened, which may take minutes
     stream, data_notes = _open_training_data(first, members, teacher)
-    _set_inputs(members, stream.dataset.fingerprint, teacher, resume=resume)
+    for member in members:
+        member.data_fingerprint = stream.dataset.fingerprint
+        member.teacher = teacher.facts() if teacher else {}
+        if resume and member.directory:
+            check_same_inputs(member.directory, member)
     teacher_cache = open_cache(first, stream, teacher, [member.objective for member in members])
     remarks = preflight(stream.dataset, stream.student, first.train.batch_size)
     evaluators = reused.evaluators if reused else _evaluators(first, teacher, device)
@@ -88,16 +91,6 @@ def build_cohort(
         device=device,
         notes=(*_notes(first.data, len(stream.dataset), evaluators), *remarks, *data_notes, *teacher_cache.notes),
     )
-
-
-def _set_inputs(members: Sequence[Member], fingerprint: str, teacher: Teacher | None, *, resume: bool) -> None:
-    """Record the data and the teacher in the members, and compare them with those of a resumed run."""
-    for member in members:
-        member.data_fingerprint = fingerprint
-        member.teacher = teacher.facts() if teacher else {}
-        if resume and member.directory:
-            check_same_inputs(member.directory, fingerprint, member.teacher)
-            check_same_losses(member.directory, member)
 
 
 def _open_training_data(
@@ -174,27 +167,27 @@ def _evaluators(config: RunConfig, teacher: Teacher | None, device: torch.device
     made: dict[Role, Evaluator] = {}
     for split, spec, number in evaluated_splits(config.data):
         with set_by(f"data.{split}"):
-            block_size, data = config.evaluate.block_size, config.data
             made[split] = make_evaluator(
-                spec, split, number, teacher, block_size, device, data.prepare, config.teacher.cache, data.bad_shards
+                config, spec, split, number, teacher, device, prepare=config.data.prepare, cache=config.teacher.cache
             )
     return made
 
 
 def make_evaluator(
+    config: RunConfig,
     spec: str,
     role: Role,
     num_pairs: int,
     teacher: Teacher | None,
-    block_size: int,
     device: torch.device,
+    *,
     prepare: Prepare = "off",
     cache: Literal["auto", "on", "off"] = "off",
-    bad_shards: BadShards = "refuse",
 ) -> Evaluator:
-    """An evaluator on the pairs of a SPEC."""
+    """An evaluator on the pairs of a SPEC, with the retrieval gallery of the config."""
     with phase(f"opening the {role} pairs, {spec}"):
-        pairs = open_evaluation_set(spec, role, num_pairs, prepare, bad_shards)
+        pairs = open_evaluation_set(spec, role, num_pairs, prepare, config.data.bad_shards)
+    block_size = config.evaluate.block_size
     return Evaluator(pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache, name=role)
 
 
@@ -246,8 +239,8 @@ def _learned_parts(config: RunConfig, objective: Objective, student: Clip, teach
     # A seed of their own, so that initializing them leaves the global random state, and with it the run, unchanged.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "learnt parts"))
-        learnt = LearnedParts(objective.losses, learned_widths(objective, student, teacher))
-    return learnt.to(student.scale.device)
+        learned = LearnedParts(objective.losses, learned_widths(objective, student, teacher))
+    return learned.to(student.scale.device)
 
 
 def make_objective(config: RunConfig, teacher: Teacher | None) -> Objective:

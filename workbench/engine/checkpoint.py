@@ -75,10 +75,7 @@ def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
 def load_checkpoint(
     member: Member, checkpoint: Path, fitting: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 ) -> int:
-    """Restore the member from a checkpoint; returns the number of steps taken.
-
-    Args:
-        fitting: selects the training tensors to restore; all by default.
+    """Restore the training tensors that ``fitting`` selects, by default all; returns the number of steps taken.
 
     Raises:
         ValueError: the checkpoint is damaged, belongs to another architecture, or holds weights that are not finite.

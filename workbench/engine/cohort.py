@@ -4,6 +4,7 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -15,7 +16,6 @@ from workbench.embeddings import Batch
 from workbench.engine import stages
 from workbench.engine.evaluate import Evaluator, Measured
 from workbench.engine.member import Member
-from workbench.engine.probe import save_probe
 from workbench.engine.resume import Start
 from workbench.engine.stack import Stacks
 from workbench.engine.teacher_outputs import CachedOutputs, TeacherForward, TeacherOutputs
@@ -167,4 +167,4 @@ class Cohort:
                 self.measured[member.run, split] = measured
                 yield measured.event(member.run, step, split)
                 if split == "validation" and measured.probe:
-                    yield from save_probe(member, replace(measured.probe, step=step))
+                    yield from member.save_snapshot(step, "probe pairs", partial(replace, measured.probe, step=step))

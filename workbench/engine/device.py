@@ -5,13 +5,16 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from workbench.config.run import RunConfig
-from workbench.engine.paths import with_absolute_paths
+from workbench.engine.settings import with_absolute_paths
 from workbench.models.clip import Clip
+
+BITS = ("torch", "device", "num_threads")  # machine facts that decide the last bits of the numbers
 
 
 def placed(model: Clip, device: torch.device) -> Clip:
@@ -67,7 +70,7 @@ def now_s(device: torch.device) -> float:
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:
-    """Host, versions, device and threads, for ``run.toml``; they decide the last bits of a run's numbers."""
+    """Host, versions, device and threads, for ``run.toml``."""
     return {
         "host": platform.node(),
         "pid": os.getpid(),
@@ -76,3 +79,8 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "num_threads": torch.get_num_threads(),
     }
+
+
+def changed_facts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The :func:`machine_facts` that decide the last bits of a run's numbers and differ, each as text."""
+    return [f"{key} was {before[key]} and is {now[key]}" for key in BITS if before.get(key, now[key]) != now[key]]

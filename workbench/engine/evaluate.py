@@ -15,7 +15,6 @@ from torch import Tensor
 from workbench.data.dataset import ZeroShotTask
 from workbench.data.evaluation_set import EvaluationSet
 from workbench.embeddings import Embeddings, InputSpec
-from workbench.engine.probe import first_pairs
 from workbench.engine.teacher_cache.store import keep_held_out, recall_held_out
 from workbench.evaluation.agreement import agreement, mutual_information_bounds
 from workbench.evaluation.chance import (
@@ -33,7 +32,7 @@ from workbench.losses.learned import LearnedParts
 from workbench.models.clip import Clip
 from workbench.models.teacher import Teacher
 from workbench.progress import phase
-from workbench.runs.snapshots import MOST_PAIRS, Probe
+from workbench.runs.snapshots import MOST_PAIRS, Probe, ProbeOutputs
 
 CHUNK = 256  # images or captions in one forward
 
@@ -126,35 +125,44 @@ class Evaluator:
         self._tokens: dict[str, Tensor] = {}  # of all captions, by the tokenizer's identity
 
     def measure(
-        self, student: Clip, learnt: LearnedParts | None = None, losses: Mapping[str, Loss] | None = None
+        self, student: Clip, learned: LearnedParts | None = None, losses: Mapping[str, Loss] | None = None
     ) -> Measured:
         """All metrics of a student.
 
         Args:
-            learnt: the learned parts of its losses; without its projection some agreement metrics are left out.
+            learned: the learned parts of its losses; without its projection some agreement metrics are left out.
             losses: those it trains with; with icl among them, mutual-information bounds are measured too.
         """
-        start = time.perf_counter()
+        start_s = time.perf_counter()
         was_training = student.training
         student.eval()
         with torch.no_grad():
             encoder = _Encoder(student.input_spec, student.encode_image, student.encode_text, student.scale)
             encoded = self._encode(encoder)
-            projected = learnt.project(encoded.image_ND, *self._paired(encoded)[1:]) if learnt else None
-            measured = self._score(encoded, encoder, projected, start)
-            bounds = self._information(encoded, projected, learnt, (losses or {}).get("icl"))
-            teacher = self.teacher_pairs() if self._teacher else None
-            probe = first_pairs(self.first_captions(MOST_PAIRS), Embeddings.from_raw(*self._paired(encoded)), teacher)
+            raw = self._paired(encoded)
+            own, projected = Embeddings.from_raw(*raw), learned.project(*raw) if learned else None
+            measured = self._score(encoded, encoder)
+            metrics, teacher = dict(measured.metrics), self.teacher_pairs() if self._teacher else None
+            if teacher:
+                metrics |= agreement(own, teacher, projected)
+            if teacher and learned and losses and (icl := losses.get("icl")):
+                assert icl.scale is not None
+                scale = icl.scale.value(own.scale, teacher.scale, learned.parts.get(icl.name))
+                metrics |= mutual_information_bounds(projected or own, teacher, float(scale))
+            captions = tuple(self.first_captions(MOST_PAIRS))
+            probe = Probe(0, captions, _first_outputs(own), _first_outputs(teacher) if teacher else None)
         # An evaluation during training must leave dropout and batch norm as they were.
         student.train(was_training)
         recall = self.teacher_recall if self._teacher else {}
-        return replace(measured, metrics=measured.metrics | bounds, teacher=recall, probe=probe)
+        elapsed_s = time.perf_counter() - start_s
+        return replace(measured, metrics=metrics, elapsed_s=elapsed_s, teacher=recall, probe=probe)
 
     def measure_teacher(self) -> Measured:
         """Retrieval and zero-shot of the teacher."""
         assert self._teacher is not None
-        start = time.perf_counter()
-        return self._score(self._encode_teacher(), _teacher_encoder(self._teacher), None, start, compare=False)
+        start_s = time.perf_counter()
+        measured = self._score(self._encode_teacher(), _teacher_encoder(self._teacher))
+        return replace(measured, elapsed_s=time.perf_counter() - start_s)
 
     def teacher_pairs(self) -> Embeddings:
         """The teacher's embeddings of each image and its first caption, [N, D] each."""
@@ -164,7 +172,7 @@ class Evaluator:
     def teacher_recall(self) -> dict[str, float]:
         """R@k of the teacher in both directions, by metric name."""
         encoded = self._encode_teacher()
-        return retrieval(encoded.image_ND, encoded.text_MD, *self._groups(), block_size=self._block_size).metrics
+        return retrieval(encoded.image_ND, encoded.text_MD, *self.groups, block_size=self._block_size).metrics
 
     @property
     def knows_teacher(self) -> bool:
@@ -173,26 +181,18 @@ class Evaluator:
 
     def blind(self) -> dict[str, float]:
         """Chance level by metric name: the score of the best constant prediction."""
-        found = constant_recall(*self._groups(), block_size=self._block_size)
-        return found if self._task is None else found | constant_accuracy(self._labels())
+        recall = constant_recall(*self.groups, block_size=self._block_size)
+        return recall if self._task is None else recall | constant_accuracy(self._labels())
 
-    def _score(
-        self,
-        encoded: _Encoded,
-        encoder: _Encoder,
-        projected: Embeddings | None,
-        start: float,
-        *,
-        compare: bool = True,
-    ) -> Measured:
+    def _score(self, encoded: _Encoded, encoder: _Encoder) -> Measured:
+        """Retrieval and zero-shot; the time is not measured yet."""
         image_ND, text_MD = F.normalize(encoded.image_ND, dim=1), F.normalize(encoded.text_MD, dim=1)
-        groups = self._groups()
-        found = retrieval(image_ND, text_MD, *groups, block_size=self._block_size)
-        ceiling = false_negative_ceiling(*groups, block_size=self._block_size)
-        metrics, errors, hits = dict(found.metrics), dict(found.errors), dict(found.hits)
+        recall = retrieval(image_ND, text_MD, *self.groups, block_size=self._block_size)
+        ceiling = false_negative_ceiling(*self.groups, block_size=self._block_size)
+        metrics, errors, hits = dict(recall.metrics), dict(recall.errors), dict(recall.hits)
         if self._task is not None:
             classifier_KD = build_classifier(
-                lambda prompts: self._encode_prompts(encoder, encoder.input_spec.tokenize(prompts)),
+                lambda prompts: self._encode_texts(encoder, encoder.input_spec.tokenize(prompts), "class prompts"),
                 self._task.classes,
                 self._task.templates,
             )
@@ -201,65 +201,43 @@ class Evaluator:
             metrics = scored.metrics | metrics if self.pairs.is_class_folder else metrics | scored.metrics
             errors |= scored.errors
             hits |= scored.hits
-        if compare and self._teacher is not None:
-            metrics |= agreement(Embeddings.from_raw(*self._paired(encoded)), self.teacher_pairs(), projected)
         chance = {name: value for name, value in self._chance.items() if name in metrics}
-        return Measured(self.pairs.num_images, time.perf_counter() - start, metrics, errors, ceiling, hits, chance)
+        return Measured(self.pairs.num_images, 0.0, metrics, errors, ceiling, hits, chance)
 
     @cached_property
     def _chance(self) -> dict[str, float]:
-        found = random_recall(*self._groups(), self.pairs.captions, block_size=self._block_size)
-        return found if self._task is None else found | random_accuracy(len(self._task.classes))
-
-    def _information(
-        self, encoded: _Encoded, projected: Embeddings | None, learnt: LearnedParts | None, icl: Loss | None
-    ) -> dict[str, float]:
-        """Bounds on the mutual information that icl maximizes, at its scale; empty without it."""
-        if icl is None or learnt is None or self._teacher is None:
-            return {}
-        assert icl.scale is not None
-        student, teacher = Embeddings.from_raw(*self._paired(encoded)), self.teacher_pairs()
-        scale = icl.scale.value(student.scale, teacher.scale, learnt.parts.get(icl.name))
-        return mutual_information_bounds(projected or student, teacher, float(scale))
+        recall = random_recall(*self.groups, self.pairs.captions, block_size=self._block_size)
+        return recall if self._task is None else recall | random_accuracy(len(self._task.classes))
 
     def _encode_teacher(self) -> _Encoded:
-        assert self._teacher is not None
+        teacher = self._teacher
+        assert teacher is not None
         if self._teacher_encoded is None:
-            kept = recall_held_out(self.pairs, self._teacher) if self._cache != "off" else None
-            self._teacher_encoded = _Encoded(*kept, self._teacher.scale) if kept else self._run_teacher(self._teacher)
+            kept = recall_held_out(self.pairs, teacher) if self._cache != "off" else None
+            if kept:
+                self._teacher_encoded = _Encoded(*kept, teacher.scale)
+            else:
+                self._teacher_encoded = self._encode(_teacher_encoder(teacher), " by the teacher")
+                if self._cache == "on":
+                    keep_held_out(self.pairs, teacher, self._teacher_encoded.image_ND, self._teacher_encoded.text_MD)
         return self._teacher_encoded
-
-    def _run_teacher(self, teacher: Teacher) -> _Encoded:
-        encoded = self._encode(_teacher_encoder(teacher), "by the teacher")
-        if self._cache == "on":
-            keep_held_out(self.pairs, teacher, encoded.image_ND, encoded.text_MD)
-        return encoded
 
     def _encode(self, encoder: _Encoder, who: str = "") -> _Encoded:
         form = encoder.input_spec
         if form.tokenizer_id not in self._tokens:
             self._tokens[form.tokenizer_id] = form.tokenize(self.pairs.captions)
         chunks = self.pairs.image_chunks(form.image_size, CHUNK)
-        image_ND = self._in_chunks(encoder.encode_image, chunks, self._doing("images", who), self.pairs.num_images)
-        tokens_ML = self._tokens[form.tokenizer_id]
-        text_MD = self._in_chunks(
-            encoder.encode_text, torch.split(tokens_ML, CHUNK), self._doing("captions", who), len(tokens_ML)
-        )
+        image_ND = self._in_chunks(encoder.encode_image, chunks, f"images{who}", self.pairs.num_images)
+        text_MD = self._encode_texts(encoder, self._tokens[form.tokenizer_id], f"captions{who}")
         return _Encoded(image_ND, text_MD, encoder.scale.detach())
 
-    def _encode_prompts(self, encoder: _Encoder, tokens_ML: Tensor) -> Tensor:
-        chunks = torch.split(tokens_ML, CHUNK)
-        return self._in_chunks(encoder.encode_text, chunks, self._doing("class prompts"), len(tokens_ML))
+    def _encode_texts(self, encoder: _Encoder, tokens_ML: Tensor, what: str) -> Tensor:
+        return self._in_chunks(encoder.encode_text, torch.split(tokens_ML, CHUNK), what, len(tokens_ML))
 
-    def _doing(self, what: str, who: str = "") -> str:
-        return " ".join(filter(None, ("encoding", self._name, what, who)))
-
-    def _in_chunks(
-        self, encode: Callable[[Tensor], Tensor], chunks: Iterable[Tensor], doing: str, total: int
-    ) -> Tensor:
+    def _in_chunks(self, encode: Callable[[Tensor], Tensor], chunks: Iterable[Tensor], what: str, total: int) -> Tensor:
         """All chunks encoded and concatenated, with progress."""
         rows = []
-        with phase(doing, total) as shown:
+        with phase(" ".join(filter(None, ("encoding", self._name, what))), total) as shown:
             for chunk in chunks:
                 rows.append(encode(chunk.to(self._device)))
                 shown.advance(len(chunk))
@@ -282,7 +260,8 @@ class Evaluator:
         """The first caption of each of the first images."""
         return [self.pairs.captions[caption] for caption in self._first_caption_N[:num_images]]
 
-    def _groups(self) -> tuple[Tensor, Tensor]:
+    @cached_property
+    def groups(self) -> tuple[Tensor, Tensor]:
         """Group numbers of images, [N], and of captions, [M]; a caption is correct for every image of its group."""
         numbers = {group: number for number, group in enumerate(dict.fromkeys(self.pairs.image_group_N))}
 
@@ -299,3 +278,9 @@ class Evaluator:
 
 def _teacher_encoder(teacher: Teacher) -> _Encoder:
     return _Encoder(teacher.input_spec, teacher.embed_image, teacher.embed_text, teacher.scale)
+
+
+def _first_outputs(embeddings: Embeddings) -> ProbeOutputs:
+    """Embeddings of the first pairs, at most 32; keeping them costs a file and no extra forward."""
+    image_PD, text_PD = (part[:MOST_PAIRS].half().cpu().numpy() for part in (embeddings.image_BD, embeddings.text_BD))
+    return ProbeOutputs(image_PD, text_PD, float(embeddings.scale))

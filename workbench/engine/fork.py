@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from workbench.config.run import RunConfig, StudentConfig
 from workbench.config.toml import at_length, load_run_config, with_overrides
-from workbench.engine.schedule_jumps import check_phase
-from workbench.engine.steering import applied_overrides
+from workbench.engine.cadence import check_phase
+from workbench.engine.settings import applied_overrides
 from workbench.runs.checkpoints import checkpoint_step, checkpoints, create_fork, find_checkpoint
 from workbench.runs.directory import RunDirectory
 
@@ -45,7 +45,7 @@ class Fork:
         return candidate
 
     def create(self, run_id: str) -> RunDirectory:
-        """Create the run's directory; it is trained by :func:`~workbench.engine.launch.relaunch`.
+        """Create the run's directory; :func:`start_fork` trains it.
 
         Raises:
             ValueError: the id is taken, or the folder cannot be used.
@@ -56,11 +56,7 @@ class Fork:
         return create_fork(self.parent, run_id, resolved_toml(self.config), self.checkpoint)
 
     def launch(self, run_id: str) -> "Launch":
-        """Create the run and build it.
-
-        Raises:
-            ValueError: as :meth:`create`, or an invalid setting; no directory is left behind.
-        """
+        """:meth:`create`, then :func:`start_fork`."""
         return start_fork(self.create(run_id))
 
 

@@ -1,56 +1,58 @@
-"""Per-loss gradient norms and pairwise inner products, from which cosine similarities follow.
+"""Per-loss gradient norms and pairwise inner products, from which cosine similarities follow; and warnings about losses
+whose gradient has no effect, as with a scale of 1e-30 or another loss's weight of 1e20.
 
 Shape letters: K losses, P weights of one parameter."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from workbench.config.run import LossConfig, RunConfig
 from workbench.embeddings import Batch
+from workbench.engine.member import Member
 from workbench.engine.state import TrainState
 from workbench.engine.step import Encoded, compare, encode, micro_batches, take_rows
 from workbench.engine.teacher_outputs import TeacherOutputs
-from workbench.events import Event, Warned
+from workbench.events import Event
 from workbench.losses.objective import Objective
 from workbench.losses.registry import compute_loss
 from workbench.models.clip import Clip
-from workbench.runs.snapshots import Gradients, Place, write_snapshot
+from workbench.runs.snapshots import Gradients, Place
 
-if TYPE_CHECKING:
-    from workbench.engine.member import Member
-
+# Share of the summed norms. Below it a loss hardly changes a bit of a float32 gradient, whose resolution is 6e-8. The
+# smallest share of a loss in a shipped recipe, over its first 20 steps, is 4e-4 (gd).
+MIN_SHARE = 1e-6
+# Fraction of optimizer.eps. AdamW divides by the root of the second moment plus eps, so a gradient this small moves a
+# weight by at most this fraction of the learning rate.
+MIN_OF_EPS = 1e-3
 
 Named = dict[str, Tensor]  # the student's raw outputs, or a gradient with respect to each
 
 
-def save_gradients(
-    member: "Member", batch: Batch, teacher_outputs: TeacherOutputs | None, step: int
-) -> Iterator[Event]:
-    """Save a gradient snapshot of the member on the batch of step ``step`` (from 1).
-
-    A failure is a warning, since training can continue.
-    """
-    assert member.directory is not None
-    if not member.objective.weights_at(step - 1):
-        return
-    train = member.config.train
-    try:
-        gradients = diagnose(
-            member.state,
-            member.masked(batch, step - 1),
-            teacher_outputs,
-            member.objective,
-            step - 1,
-            train.precision,
-            micro_batch_size=train.micro_batch_size,
+def save_gradients(member: Member, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> Iterator[Event]:
+    """Save a gradient snapshot of the member on the batch of step ``step`` (from 1)."""
+    if member.objective.weights_at(step - 1):
+        yield from member.save_snapshot(
+            step, "gradients", lambda: member_gradients(member, batch, teacher_outputs, step - 1)
         )
-        write_snapshot(member.directory, gradients)
-    except (OSError, ValueError, torch.OutOfMemoryError) as error:
-        yield Warned(run=member.run, step=step, message=f"gradients not saved: {error}")
+
+
+def member_gradients(member: Member, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> Gradients:
+    """:func:`diagnose` for a member as it trains, with its patches masked."""
+    train, masked = member.config.train, member.masked(batch, step)
+    return diagnose(
+        member.state,
+        masked,
+        teacher_outputs,
+        member.objective,
+        step,
+        train.precision,
+        micro_batch_size=train.micro_batch_size,
+    )
 
 
 def diagnose(
@@ -73,16 +75,16 @@ def diagnose(
         batch, teacher_outputs: as for :func:`~workbench.engine.step.backward`.
         micro_batch_size: as there; the result is the same.
     """
-    rows = list(micro_batches(len(batch), micro_batch_size or len(batch)))
+    slices = list(micro_batches(len(batch), micro_batch_size or len(batch)))
     loss_inputs, weights = objective.loss_inputs(step), objective.weights_at(step)
 
-    def forward(some: slice) -> Encoded:
-        return encode(state, take_rows(batch, some), loss_inputs, precision)
+    def forward(rows: slice) -> Encoded:
+        return encode(state, take_rows(batch, rows), loss_inputs, precision)
 
     with _unchanged(state):
         state.student.train()
-        with torch.set_grad_enabled(len(rows) == 1):
-            chunks = [forward(some) for some in rows]
+        with torch.set_grad_enabled(len(slices) == 1):
+            chunks = [forward(rows) for rows in slices]
         per_loss = _output_gradients(state, Encoded.leaves(chunks), teacher_outputs, objective, step, weights)
         products: dict[Place, Tensor] = {
             "image": _products([[named[name] for name in ("image", "masked") if name in named] for named in per_loss]),
@@ -90,9 +92,11 @@ def diagnose(
         }
         # Tower by tower, so that only the gradients of one are in memory; micro-batches are embedded again for each.
         for tower, parameters in _towers(state.student).items():
-            encoded = ((some, chunks[0] if len(rows) == 1 else forward(some)) for some in rows)
+            encoded = ((rows, chunks[0] if len(slices) == 1 else forward(rows)) for rows in slices)
             products[tower] = _products(_weight_gradients(per_loss, encoded, parameters))
-    return Gradients(step + 1, tuple(weights), {place: found_KK.cpu().numpy() for place, found_KK in products.items()})
+    return Gradients(
+        step + 1, tuple(weights), {place: products_KK.cpu().numpy() for place, products_KK in products.items()}
+    )
 
 
 def output_norms(
@@ -109,12 +113,12 @@ def output_norms(
 
     It costs one forward and no backward through a tower. Nothing changes, as in :func:`diagnose`.
     """
-    rows = micro_batches(len(batch), micro_batch_size or len(batch))
+    slices = micro_batches(len(batch), micro_batch_size or len(batch))
     loss_inputs = objective.loss_inputs(step)
     with _unchanged(state):
         state.student.train()
         with torch.no_grad():
-            chunks = [encode(state, take_rows(batch, some), loss_inputs, precision) for some in rows]
+            chunks = [encode(state, take_rows(batch, rows), loss_inputs, precision) for rows in slices]
         names = list(objective.weights_at(step))
         per_loss = _output_gradients(
             state, Encoded.leaves(chunks), teacher_outputs, objective, step, dict.fromkeys(names, 1.0)
@@ -149,8 +153,8 @@ def _weight_gradients(
     for rows, chunk in encoded:
         outputs = chunk.tensors()
         for named, gradient in zip(per_loss, gradients, strict=True):
-            found = _gradients([*outputs.values()], [named[name][rows] for name in outputs], parameters)
-            for total, term in zip(gradient, found, strict=True):
+            of_chunk = _gradients([*outputs.values()], [named[name][rows] for name in outputs], parameters)
+            for total, term in zip(gradient, of_chunk, strict=True):
                 total.add_(term)
     return gradients
 
@@ -197,3 +201,88 @@ def _unchanged(state: TrainState) -> Iterator[None]:
                 for buffer, before in buffers.items():
                     buffer.copy_(before)
             state.student.train(was_training)
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Losses without effect, and the settings that decide it, as ``--set`` writes them."""
+
+    message: str
+    settings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.message}; check {', '.join(self.settings)}"
+
+
+def examine(member: Member, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> list[Remark]:
+    """Remarks on the losses that are on at ``step`` (from 0), after it was taken."""
+    # While masks are learned the student still equals its teacher, so that small gradients are expected. Out-of-memory
+    # and non-finite norms are reported elsewhere.
+    weights = member.objective.weights_at(step)
+    if not weights or member.state.gates:
+        return []
+    train = member.config.train
+    try:
+        norms = output_norms(
+            member.state,
+            member.masked(batch, step),
+            teacher_outputs,
+            member.objective.for_measurement(),
+            step,
+            train.precision,
+            micro_batch_size=train.micro_batch_size,
+        )
+    except torch.OutOfMemoryError:
+        return []
+    largest = {name: member.objective.terms[name].largest_weight for name in norms}
+    remarks = _without_share({name: largest[name] * norm for name, norm in norms.items()}, member.config)
+    if all(weights[name] == largest[name] for name in weights):  # during a ramp a small gradient is expected
+        num_weights = sum(parameter.numel() for parameter in member.state.weights)
+        remarks += _vanishing(member.grad_norm, num_weights, list(weights), member.config)
+    return remarks
+
+
+def new_remarks(member: Member, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> list[Remark]:
+    """:func:`examine` at the first report after a loss is switched on or its weight changed; empty at others."""
+    names = member.objective.weights_at(step).keys()
+    if member.state.gates or names <= member.examined:
+        return []
+    member.examined |= names
+    return examine(member, batch, teacher_outputs, step)
+
+
+def _without_share(norms: Mapping[str, float], config: RunConfig) -> list[Remark]:
+    """Losses with a negligible share of the summed gradient norms."""
+    total = sum(norms.values())
+    if not 0 < total < math.inf:
+        return []
+    small = [name for name, norm in norms.items() if norm < MIN_SHARE * total]
+    if not small:
+        return []
+    most = max(norms, key=lambda name: norms[name])
+    listed = " and ".join(f"loss.{name} ({norms[name] / total:.1g} of the gradient)" for name in small)
+    verb = "contributes" if len(small) == 1 else "contribute"
+    settings = [text for name in (*small, most) for text in settings_of(name, config.loss[name])]
+    return [Remark(f"{listed} {verb} nothing, loss.{most} nearly all", tuple(settings))]
+
+
+def _vanishing(grad_norm: float, num_weights: int, losses: list[str], config: RunConfig) -> list[Remark]:
+    """Whether the total gradient is so small that AdamW does not move the weights."""
+    optimizer = config.optimizer
+    norm = min(grad_norm, optimizer.clip_norm or math.inf)
+    mean = norm / math.sqrt(num_weights) if num_weights else math.inf
+    if not mean < MIN_OF_EPS * optimizer.eps:
+        return []
+    settings = [text for name in losses for text in settings_of(name, config.loss[name])]
+    settings.append(f"optimizer.eps={optimizer.eps:g}")
+    if norm < grad_norm:
+        settings.append(f"optimizer.clip_norm={optimizer.clip_norm:g}")
+    return [
+        Remark(f"nothing is learned: the gradient is {mean:.1g} per weight, far below optimizer.eps", tuple(settings))
+    ]
+
+
+def settings_of(name: str, loss: LossConfig) -> list[str]:
+    """The numeric settings of a loss, its weight last."""
+    options = {key: value for key, value in loss.options().items() if type(value) in (int, float)}
+    return [f"loss.{name}.{key}={value:g}" for key, value in {**options, "weight": loss.schedule.largest}.items()]

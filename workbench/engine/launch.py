@@ -14,8 +14,8 @@ from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import machine_facts, resolve_device, resolved
 from workbench.engine.loop import train
-from workbench.engine.paths import moved, moved_before, record_move
 from workbench.engine.resume import check_moved, check_unchanged, remarks
+from workbench.engine.settings import moved, moved_before, record_move
 from workbench.engine.start_checks import start_warnings
 from workbench.events import Event, RunResumed, Warned
 from workbench.resources import code_sha256
@@ -64,7 +64,7 @@ def launch(
 
     Args:
         like: an earlier cohort, whose teacher and evaluators may be reused.
-        origins: the place of each run in a study, by id.
+        origins: the study, cell and seed of each run, by id.
 
     Raises:
         ValueError: an invalid setting, a taken id, or an unusable folder; no directory is left behind.
@@ -99,21 +99,24 @@ def relaunch(*runs: RunDirectory, like: Cohort | None = None, overrides: Sequenc
             an override changes more than paths; or the runs cannot be one cohort.
     """
     directories = {run.id: run for run in runs}
-    found = {run.id: moved(run, overrides) for run in runs}
-    configs = {run: config for run, (config, _) in found.items()}
+    configs: dict[str, RunConfig] = {}
+    changed: dict[str, dict[str, str]] = {}  # the old paths of files that have moved
+    for run in runs:
+        configs[run.id], changed[run.id] = moved(run, overrides)
     with ExitStack() as locks:
         notes: dict[str, list[str]] = {}
         for run in runs:
             locks.enter_context(RunLock(run))
-            check_unchanged(run, configs[run.id], {*found[run.id][1], *moved_before(run)})
+            # Edited settings are refused before the models and data are loaded, other content of the files after it.
+            check_unchanged(run, configs[run.id], {*changed[run.id], *moved_before(run)})
             notes[run.id] = list(remarks(run, configs[run.id]))
             take_commands(run)  # discards those left for the process that died
         cohort = build_cohort(configs, directories, runs_dir=runs[0].path.parent, resume=True, like=like)
         members = {member.run: member for member in cohort.members}
         for run in runs:
-            if changed := found[run.id][1]:
-                notes[run.id] += check_moved(run, members[run.id], changed)
-                record_move(run, configs[run.id], changed)
+            if changed[run.id]:
+                notes[run.id] += check_moved(run, members[run.id], changed[run.id])
+                record_move(run, configs[run.id], changed[run.id])
         if not cohort.is_resumed:
             cohort.notes += tuple(start_warnings(cohort))
         return Launch(cohort, directories, locks.pop_all(), notes)

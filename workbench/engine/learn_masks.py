@@ -27,7 +27,15 @@ OWN = {  # settings with a dedicated option
 def masks_config(
     teacher: str, data: str, sparsity: float, num_steps: int, plan: Mapping[str, Any], settings: Table
 ) -> RunConfig:
-    """The config of the run that learns the masks; arguments as for :class:`MaskLearning`.
+    """The config of a run that learns masks: the mask phase of the recipe tinyclip-auto on other models and pairs.
+
+    Args:
+        teacher: SPEC of the model to inherit from.
+        data: SPEC of the pairs to learn the masks on.
+        sparsity: target sparsity of the attention and FFN weights.
+        num_steps: training steps for the masks.
+        plan: pruning before the masks are learned, as a table of ``[inheritance]``.
+        settings: other settings of the training, as tables.
 
     Raises:
         ValueError: invalid settings, with the remedy.
@@ -56,15 +64,7 @@ def masks_config(
 
 
 class MaskLearning:
-    """The mask phase of the recipe tinyclip-auto on other models and pairs; iterate it, then take :attr:`student`.
-
-    Args:
-        teacher: SPEC of the model to inherit from.
-        data: SPEC of the pairs to learn the masks on.
-        sparsity: target sparsity of the attention and FFN weights.
-        num_steps: training steps for the masks.
-        plan: pruning before the masks are learned, as a table of ``[inheritance]``.
-        settings: other settings of the training, as tables.
+    """The mask phase of a run of :func:`masks_config`; iterate it, then take :attr:`student`.
 
     Raises:
         ValueError: invalid settings, with the remedy.
@@ -73,20 +73,10 @@ class MaskLearning:
     student: "Clip"
     inheritance_map: "InheritanceMap"
 
-    def __init__(
-        self,
-        teacher: str,
-        data: str,
-        sparsity: float,
-        num_steps: int,
-        plan: Mapping[str, Any],
-        settings: Table,
-        runs_dir: Path,
-    ) -> None:
+    def __init__(self, config: RunConfig, runs_dir: Path) -> None:
         from workbench.engine.build import build_cohort
 
-        self.num_steps = num_steps
-        config = masks_config(teacher, data, sparsity, num_steps, plan, settings)
+        self.num_steps = config.train.num_steps - 1  # the last step is of the phase after the masks
         self._cohort = build_cohort({"masks": config}, runs_dir=runs_dir)
 
     def __iter__(self) -> Iterator[Event]:

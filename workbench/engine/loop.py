@@ -12,12 +12,10 @@ import torch
 from workbench.embeddings import Batch
 from workbench.engine.checkpoint import save_checkpoint
 from workbench.engine.cohort import Cohort
-from workbench.engine.contributions import new_remarks
 from workbench.engine.device import peak_memory_mb
-from workbench.engine.gradients import save_gradients
+from workbench.engine.gradients import new_remarks, save_gradients
 from workbench.engine.member import Member
 from workbench.engine.stages import advance_stage, save_masks
-from workbench.engine.steering import change
 from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import Commanded, Event, RunFinished, RunState, Warned
 from workbench.runs.checkpoints import newest_checkpoint
@@ -63,7 +61,8 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
                 group.update(values, batch, step)  # clip, optimizer step; skipped on the device if not finite
             done = step + 1
             clock.tick(cohort.active)
-            yield from end_deleted(cohort, done)
+            for member in [member for member in cohort.active if member.folder_is_gone]:
+                yield from finish(cohort, member, done, "failed")  # the others continue
             if cohort.reports_at(done):
                 step_time_s = clock.mean_step_s(done)
                 yield from cohort.warn_of_bad_images(done)
@@ -117,12 +116,6 @@ def measure_and_save(cohort: Cohort, member: Member, step: int) -> Iterator[Even
         yield from save(member, step)
 
 
-def end_deleted(cohort: Cohort, step: int) -> Iterator[Event]:
-    """End the members whose folders were deleted during training; the others continue."""
-    for member in [one for one in cohort.active if one.folder_is_gone]:
-        yield from finish(cohort, member, step, "failed")
-
-
 def between_steps(cohort: Cohort, step: int, interrupted: Callable[[], bool], clock: "StepClock") -> Iterator[Event]:
     """Carry out commands, wait while paused, and end all members after an interruption."""
     for member in list(cohort.active):
@@ -140,7 +133,7 @@ def handle_commands(cohort: Cohort, member: Member, step: int) -> Iterator[Event
     for command in take_commands(member.directory) if member.directory else ():
         if command.kind == "set":
             try:
-                change(member, command.arguments)
+                member.change(command.arguments)
             except ValueError as error:
                 yield Warned(run=member.run, step=step, message=f"not changed: {error}")
                 continue

@@ -1,6 +1,6 @@
 """One student in training: its state, its objective, and its training step in two halves, backward and update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,17 +9,19 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from workbench.config.run import RunConfig
+from workbench.config.toml import RATE, check_changes
 from workbench.embeddings import Batch
 from workbench.engine.cadence import Cadence, Phase
 from workbench.engine.state import TrainState
 from workbench.engine.step import DivergenceMonitor, SpikeMonitor, backward
 from workbench.engine.teacher_outputs import TeacherOutputs
-from workbench.events import StepDone
+from workbench.events import Event, StepDone, Warned
 from workbench.inheritance.inheritance_map import InheritanceMap
 from workbench.losses.objective import Objective, Values
 from workbench.models.clip import Clip
 from workbench.models.image_tower import kept_patches
 from workbench.runs.directory import RunDirectory
+from workbench.runs.snapshots import Snapshot, write_snapshot
 
 
 class Member:
@@ -76,6 +78,38 @@ class Member:
         """Start, or resume, the phase of step ``step`` (from 0), with a fresh optimizer."""
         self.inheritance_map = inheritance_map
         self.state = self._make_state(student, self.phase(step), inheritance_map)
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Change settings from the next step on; a resumed run changes them again.
+
+        A learning rate is the peak of the schedule. A weight is translated to this run's batch and width, as in a
+        recipe, and replaces any schedule.
+
+        Raises:
+            ValueError: a setting that is fixed, or an invalid value; nothing has changed then.
+        """
+        check_changes(self.config, changes)
+        optimizer, objective = self.optimizer_config, self.objective
+        for setting, value in changes.items():
+            if setting == RATE:
+                optimizer = optimizer.model_copy(update={"learning_rate": float(value)})
+            else:
+                objective = objective.reweighed(setting.split(".")[1], value)
+        if objective is not self.objective:
+            self.examined.clear()
+        self.optimizer_config, self.objective = optimizer, objective
+
+    def save_snapshot(self, step: int, what: str, take: Callable[[], Snapshot]) -> Iterator[Event]:
+        """Take a snapshot and save it, if the run has a directory.
+
+        A failure is a warning, since training can continue.
+        """
+        if self.directory is None:
+            return
+        try:
+            write_snapshot(self.directory, take())
+        except (OSError, ValueError, torch.OutOfMemoryError) as error:
+            yield Warned(run=self.run, step=step, message=f"{what} not saved: {error}")
 
     @property
     def folder_is_gone(self) -> bool:

@@ -1,29 +1,36 @@
-"""Evaluate an existing model: a run, one of its checkpoints, or any model SPEC."""
+"""Evaluate an existing model (a run, one of its checkpoints, or any SPEC), and publish a run as a model folder."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from workbench.config.run import RunConfig
-from workbench.config.toml import load_run_config
+from workbench.config.toml import load_run_config, with_settings
 from workbench.data.spec import evaluated_splits, no_held_out_pairs
 from workbench.engine.build import learned_widths, load_teacher, make_evaluator, make_objective
 from workbench.engine.checkpoint import TRAINING, load_learned
 from workbench.engine.device import resolve_device
 from workbench.engine.evaluate import Measured
+from workbench.evaluation.chance import beats_chance, mean_recall
+from workbench.events import StepDone
+from workbench.files import new_folder
 from workbench.losses.learned import LearnedParts
 from workbench.losses.objective import Objective
-from workbench.models.clip import Clip
+from workbench.models.clip import Clip, count_parameters
+from workbench.models.folder import load_folder, save_folder
 from workbench.models.names import find_folder
-from workbench.models.spec import load_student
+from workbench.models.spec import load_model, load_student
 from workbench.models.teacher import Teacher
 from workbench.models.weights import load_weights
 from workbench.progress import phase
 from workbench.runs.checkpoints import read_manifest
 from workbench.runs.directory import RunDirectory
+from workbench.runs.log import read_history
 
 
 def remeasure(
@@ -49,23 +56,23 @@ def remeasure(
     """
     folder = find_folder(source, runs_dir)
     checkpoint = folder.absolute() if folder and (folder / TRAINING).is_file() else None
-    run = _run_of(checkpoint) if checkpoint else None
+    directory = RunDirectory(checkpoint.parent.parent) if checkpoint else None
+    run = directory if directory and directory.exists else None
     config = load_run_config(run.config_file) if run else RunConfig()
     device = resolve_device(config.train.device if run else "auto")
     with phase(f"loading {source}"):
         student = load_student(source, runs_dir).to(device)
     teacher, missing = _teacher(run, config, device, checkpoint) if run and checkpoint else (None, "")
     objective = make_objective(config, teacher) if run and not missing else None
-    learnt = _learned(objective, student, teacher, checkpoint).to(device) if objective and checkpoint else None
+    learned = _learned(objective, student, teacher, checkpoint).to(device) if objective and checkpoint else None
     with _remedied(data):
         spec, default = (data, 0) if data else _validation(config, source, bool(run))
         number = default if num_pairs is None else num_pairs
-        block_size, own = block_size or config.evaluate.block_size, config.data
-        evaluator = make_evaluator(
-            spec, "validation", number, teacher, block_size, device, own.prepare, bad_shards=own.bad_shards
-        )
+        if block_size:
+            config = with_settings(config, {"evaluate": {"block_size": block_size}})
+        evaluator = make_evaluator(config, spec, "validation", number, teacher, device, prepare=config.data.prepare)
     notes = (f"agreement with the teacher is left out: {missing}",) if missing else ()
-    return replace(evaluator.measure(student, learnt, objective.losses if objective else {}), notes=notes)
+    return replace(evaluator.measure(student, learned, objective.losses if objective else {}), notes=notes)
 
 
 def _teacher(
@@ -95,11 +102,6 @@ def _remedied(data: str | None) -> Iterator[None]:
         raise ValueError(f"{error}{remedy}") from None
 
 
-def _run_of(checkpoint: Path) -> RunDirectory | None:
-    run = RunDirectory(checkpoint.parent.parent)
-    return run if run.exists else None
-
-
 def _validation(config: RunConfig, source: str, is_run: bool) -> tuple[str, int]:
     """The SPEC of a run's validation pairs, and their number; 0 for all."""
     for split, spec, number in evaluated_splits(config.data) if is_run else ():
@@ -109,6 +111,64 @@ def _validation(config: RunConfig, source: str, is_run: bool) -> tuple[str, int]
 
 
 def _learned(objective: Objective, student: Clip, teacher: Teacher | None, checkpoint: Path) -> LearnedParts:
-    learnt = LearnedParts(objective.losses, learned_widths(objective, student, teacher))
-    load_weights(learnt, load_learned(checkpoint), str(checkpoint / TRAINING))
-    return learnt
+    learned = LearnedParts(objective.losses, learned_widths(objective, student, teacher))
+    load_weights(learned, load_learned(checkpoint), str(checkpoint / TRAINING))
+    return learned
+
+
+METRICS, LOG, CONFIG = "metrics.json", "log.jsonl", "run.toml"
+NUM_LOGGED = 100  # steps of the thinned log, about
+
+
+def publish_teacher(run: RunDirectory, folder: Path) -> dict[str, Any]:
+    """Write the run's model to ``folder`` in half precision, and evaluate what was written.
+
+    The folder also has ``metrics.json`` (measured after rounding), ``run.toml`` and a thinned ``log.jsonl``.
+
+    Returns:
+        the content of ``metrics.json``.
+
+    Raises:
+        ValueError: the run has no checkpoint, or names no held-out pairs.
+        OSError: the folder is not empty, cannot be written, or the disk is full; nothing is left of it.
+    """
+    config = load_run_config(run.config_file)
+    steps = read_history(run, (StepDone,)).events
+    thinned = steps[:: max(1, len(steps) // NUM_LOGGED)]
+    with new_folder(folder) as building:
+        save_folder(load_model(f"run:{run.path}"), building, torch.float16)
+        document = measure_teacher(building, config)
+        texts = {
+            METRICS: json.dumps(document, indent=2) + "\n",
+            CONFIG: run.config_file.read_text(encoding="utf-8"),
+            LOG: "".join(step.to_line() + "\n" for step in thinned),
+        }
+        for name, text in texts.items():
+            (building / name).write_text(text, encoding="utf-8")
+    return document
+
+
+def measure_teacher(folder: Path, config: RunConfig) -> dict[str, Any]:
+    """Size and metrics of the model in ``folder`` on the splits that its config evaluates.
+
+    ``at_chance`` names the splits on which it is no better than chance.
+    """
+    device = resolve_device(config.train.device)
+    teacher_model = load_folder(folder).to(device)
+    sizes = count_parameters(teacher_model)
+    teacher = Teacher(teacher_model)
+    document: dict[str, Any] = {"num_params": sizes, "weights_sha256": teacher.fingerprint(), "at_chance": []}
+    for split, spec, number in evaluated_splits(config.data):
+        evaluator = make_evaluator(config, spec, split, number, teacher, device)
+        measured = evaluator.measure_teacher()
+        document[split] = {
+            "data": spec,
+            "num_pairs": measured.num_pairs,
+            "metrics": measured.metrics,
+            "errors": measured.errors,
+            "chance": measured.chance,
+        }
+        recall, chance = mean_recall(measured.metrics), mean_recall(evaluator.blind())
+        if beats_chance(recall, chance, measured.num_pairs) is False:
+            document["at_chance"].append(split)
+    return document

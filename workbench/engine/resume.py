@@ -12,13 +12,12 @@ from torch import Tensor
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import read_toml, with_overrides
+from workbench.engine.cadence import jumps
 from workbench.engine.checkpoint import LEARNED, LOSS_FILES, OPTIMIZER, load_checkpoint, training_tensors
-from workbench.engine.device import machine_facts, resolve_device
+from workbench.engine.device import changed_facts, machine_facts, resolve_device
 from workbench.engine.member import Member
-from workbench.engine.paths import LOSS_FILE, absolute_table, with_absolute_paths
-from workbench.engine.schedule_jumps import jumps
+from workbench.engine.settings import LOSS_FILE, absolute_table, applied_overrides, with_absolute_paths
 from workbench.engine.state import TrainState
-from workbench.engine.steering import applied_overrides, change
 from workbench.events import Forked
 from workbench.losses.learned import LearnedParts
 from workbench.models.folder import CONFIG, TOKENIZER, config_files
@@ -48,15 +47,15 @@ def restore(member: Member) -> Start:
     assert member.directory is not None
     start = _load_newest(member, member.directory)
     if changes := applied_overrides(member.directory, start.step):
-        change(member, changes)
+        member.change(changes)
     return start
 
 
 def restore_together(members: Sequence[Member]) -> Start:
-    """Restore the members of a cohort, which must be at the same step.
+    """:func:`restore` the members of a cohort.
 
     Raises:
-        ValueError: as :func:`restore`, or the runs are at different steps.
+        ValueError: as there, or the runs are at different steps.
     """
     starts = [restore(member) for member in members]
     first = starts[0]
@@ -84,9 +83,10 @@ def _load_newest(member: Member, run: RunDirectory) -> Start:
         return start_of(run)
     if checkpoint is None:
         raise ValueError(f"run {run.id} has lost the checkpoint that it was forked from: fork it from its parent again")
-    is_resumed = len(first_events(run.events_file)) > 1
+    is_resumed = len(first_events(run.events_file)) > 1  # the first event, Forked, is there from its creation on
     if checkpoint_step(checkpoint) > forked.parent_step:
         return Start(load_checkpoint(member, checkpoint), is_resumed)
+    # Otherwise it is the parent's, whose losses and optimizer may differ from those of this fork.
     notes = _load_parent(member, checkpoint)
     if changed := _changed_losses(member, checkpoint):
         files = ", ".join(f"loss.{name}.file ({file})" for name, file in changed.items())
@@ -114,13 +114,11 @@ def _load_parent(member: Member, checkpoint: Path) -> tuple[str, ...]:
     def fitting(training: Tensors) -> Tensors:
         shapes.update(_shapes(member.state))  # here, since the student has the parent's architecture only by now
         for name, value in training.items():
-            place, shaped = name, value
+            owner, shaped = name, value
             if name.startswith(OPTIMIZER):
-                place = name.rpartition("/")[0]
-                shaped = training[
-                    f"{place}/exp_avg"
-                ]  # the step count is a scalar, so the shape of the first moment decides
-            (taken if shapes.get(place) == shaped.shape else left)[name] = value
+                owner = name.rpartition("/")[0]
+                shaped = training[f"{owner}/exp_avg"]  # the step count is a scalar: the first moment's shape decides
+            (taken if shapes.get(owner) == shaped.shape else left)[name] = value
         return {LEARNED + name: value for name, value in member.state.learnt.state_dict().items()} | taken
 
     load_checkpoint(member, checkpoint, fitting)
@@ -155,7 +153,6 @@ FREE = (
     "train.micro_batch_size",
     "evaluate.",
 )  # settings that do not change a training step
-BITS = ("torch", "device", "num_threads")  # machine facts that decide the last bits of the numbers
 MAX_SHOWN = 5
 
 
@@ -187,37 +184,27 @@ def check_unchanged(run: RunDirectory, config: RunConfig, moved: Collection[str]
         )
 
 
-def check_same_inputs(run: RunDirectory, data_fingerprint: str, teacher: Mapping[str, Any]) -> None:
-    """Refuse to resume with training pairs or a teacher that differ from those of the run's newest checkpoint.
+def check_same_inputs(run: RunDirectory, member: Member) -> None:
+    """Refuse to resume with other training pairs, teacher or user's losses than those of the newest checkpoint.
+
+    Whether the files have moved does not matter.
 
     Raises:
-        ValueError: data.train or teacher.model now has other content.
+        ValueError: data.train, teacher.model or loss.NAME.file now has other content.
     """
     checkpoint = _own_checkpoint(run)
     if checkpoint is None:
         return
-    manifest = read_manifest(checkpoint)
-    weights = teacher.get("weights_sha256")
+    manifest, weights = read_manifest(checkpoint), "weights_sha256"
     for what, now, before in (
-        ("the pairs of data.train have", data_fingerprint, manifest.get("data_fingerprint")),
-        ("the weights of teacher.model have", weights, manifest.get("teacher", {}).get("weights_sha256")),
+        ("the pairs of data.train have", member.data_fingerprint, manifest.get("data_fingerprint")),
+        ("the weights of teacher.model have", member.teacher.get(weights), manifest.get("teacher", {}).get(weights)),
     ):
         if before and now != before:
             raise ValueError(
                 f"{what} changed since {checkpoint.name}: put them back, or use these in a new run: "
                 f"workbench runs fork {run.id}"
             )
-
-
-def check_same_losses(run: RunDirectory, member: Member) -> None:
-    """Refuse to resume with a user's loss whose file differs from that of the run's newest checkpoint, moved or not.
-
-    Raises:
-        ValueError: loss.NAME.file now has other content.
-    """
-    checkpoint = _own_checkpoint(run)
-    if checkpoint is None:
-        return
     for name, file in _changed_losses(member, checkpoint).items():
         raise ValueError(
             f"loss.{name}.file, {file}, has changed since {checkpoint.name}: put it back, or use it in a new run: "
@@ -226,23 +213,15 @@ def check_same_losses(run: RunDirectory, member: Member) -> None:
 
 
 def _changed_losses(member: Member, checkpoint: Path) -> dict[str, str]:
-    """The files of users' losses whose recorded SHA-256 is another, by loss."""
-    before = _recorded_losses(checkpoint)
-    now = member.loss_files
+    """The files of users' losses whose recorded SHA-256 is another, by loss; an older version recorded none."""
+    before, now = read_manifest(checkpoint).get(LOSS_FILES, {}), member.loss_files
     return {name: member.objective.losses[name].file for name in now if before.get(name, now[name]) != now[name]}
-
-
-def _recorded_losses(checkpoint: Path) -> dict[str, str]:
-    """SHA-256 of the files of users' losses in a checkpoint; empty for one of an older version."""
-    found = read_manifest(checkpoint).get(LOSS_FILES, {})
-    return found if isinstance(found, dict) else {}
 
 
 def check_moved(run: RunDirectory, member: Member, changed: Collection[str]) -> list[str]:
     """Refuse new paths of held-out pairs or of a student whose content differs from before.
 
-    Training pairs and the teacher are compared by :func:`check_same_inputs`, and the files of users' losses by
-    :func:`check_same_losses`, whether they have moved or not.
+    :func:`check_same_inputs` compares all others.
 
     Args:
         changed: the settings whose files have moved.
@@ -298,6 +277,5 @@ def remarks(run: RunDirectory, config: RunConfig) -> Iterator[str]:
     if checkpoint and unknown and LOSS_FILES not in read_manifest(checkpoint):
         yield f"no SHA-256 was recorded to compare with, make sure it has not changed: {', '.join(unknown)}"
     before, now = read_toml(run.config_file).get("machine", {}), machine_facts(resolve_device(config.train.device))
-    moved = [f"{key} was {before[key]} and is {now[key]}" for key in BITS if before.get(key, now[key]) != now[key]]
-    if moved:
-        yield f"not bit for bit reproducible, since the machine differs: {'; '.join(moved)}"
+    if changed := changed_facts(before, now):
+        yield f"not bit for bit reproducible, since the machine differs: {'; '.join(changed)}"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from workbench.embeddings import Batch
+from workbench.engine.device import has_batch_norm
 from workbench.engine.member import Member
 from workbench.engine.step import Encoded, compare
 from workbench.engine.teacher_outputs import TeacherOutputs
@@ -39,49 +40,49 @@ class StackedLosses:
         on = [tuple(member.objective.weights_at(step)) for member in self._members]
         if on != self._on:
             self._on, self._groups = on, self._grouped(on)
-        found: dict[int, Values] = {}
+        by_index: dict[int, Values] = {}
         totals = []
-        for places in self._groups:
-            if len(places) == 1:
-                (place,) = places
+        for indices in self._groups:
+            if len(indices) == 1:
+                (index,) = indices
                 values = [
-                    self._alone(place, Encoded(image_MBD[place], text_MBD[place], None, {}), teacher_outputs, step)
+                    self._alone(index, Encoded(image_MBD[index], text_MBD[index], None, {}), teacher_outputs, step)
                 ]
                 total = values[0].total
             else:
-                image, text = (torch.stack([of_MBD[place] for place in places]) for of_MBD in (image_MBD, text_MBD))
-                total, values = self._vmapped(places, image, text, teacher_outputs, step)
+                image, text = (torch.stack([of_MBD[index] for index in indices]) for of_MBD in (image_MBD, text_MBD))
+                total, values = self._vmapped(indices, image, text, teacher_outputs, step)
             totals.append(total)
-            found |= dict(zip(places, values, strict=True))
-        return torch.stack(totals).sum(), [found[place] for place in range(len(self._members))]
+            by_index |= dict(zip(indices, values, strict=True))
+        return torch.stack(totals).sum(), [by_index[index] for index in range(len(self._members))]
 
     def _grouped(self, on: Sequence[tuple[str, ...]]) -> list[list[int]]:
         """Indices of members, grouped by equal losses; a member whose losses cannot be vmapped is a group of one."""
         # Under vmap no code may branch on a value, as a user's loss (``file``) or one in blocks of rows might.
         groups: dict[object, list[int]] = {}
-        for place, (member, names) in enumerate(zip(self._members, on, strict=True)):
+        for index, (member, names) in enumerate(zip(self._members, on, strict=True)):
             configs = {name: member.config.loss[name] for name in names}
             is_separate = not configs or member.objective.chunk_size or any(config.file for config in configs.values())
             settings = {name: config.options() for name, config in configs.items()}
-            key = place if is_separate else f"{settings} learning {sorted(self._own[place])}"
-            groups.setdefault(key, []).append(place)
+            key = index if is_separate else f"{settings} learning {sorted(self._own[index])}"
+            groups.setdefault(key, []).append(index)
         return list(groups.values())
 
-    def _alone(self, place: int, encoded: Encoded, teacher_outputs: TeacherOutputs | None, step: int) -> Values:
-        member = self._members[place]
+    def _alone(self, index: int, encoded: Encoded, teacher_outputs: TeacherOutputs | None, step: int) -> Values:
+        member = self._members[index]
         return member.objective(compare(member.state, encoded, teacher_outputs, member.objective, step), step)
 
     def _vmapped(
         self,
-        places: Sequence[int],
+        indices: Sequence[int],
         image_MBD: Tensor,
         text_MBD: Tensor,
         teacher_outputs: TeacherOutputs | None,
         step: int,
     ) -> tuple[Tensor, list[Values]]:
-        own = [self._own[place] for place in places]
+        own = [self._own[index] for index in indices]
         stacked = {name: torch.stack([parameters[name] for parameters in own]) for name in own[0]}
-        losses = _Losses(self._members[places[0]], teacher_outputs, step)
+        losses = _Losses(self._members[indices[0]], teacher_outputs, step)
 
         def values_of(parameters: dict[str, Tensor], image_BD: Tensor, text_BD: Tensor) -> Tensor:
             values_K: Tensor = functional_call(losses, parameters, (image_BD, text_BD))
@@ -89,8 +90,10 @@ class StackedLosses:
 
         values_MK = vmap(values_of)(stacked, image_MBD, text_MBD)
         # Members differ in weights only, so the weighting happens after vmap.
-        weights = [self._members[place].objective.weights_at(step) for place in places]
-        weights_MK = torch.tensor([list(one.values()) for one in weights]).to(values_MK.device, non_blocking=True)
+        weights = [self._members[index].objective.weights_at(step) for index in indices]
+        weights_MK = torch.tensor([list(by_name.values()) for by_name in weights]).to(
+            values_MK.device, non_blocking=True
+        )
         totals_M = (weights_MK * values_MK).sum(1)
         return totals_M.sum(), [
             Values(total, dict(zip(names, values_K, strict=True)))
@@ -154,13 +157,13 @@ class Stack:
         # Leaves share the memory of the stacked parameters; their gradients are handed to the members row by row.
         leaves = {name: rows_MP.detach().requires_grad_() for name, rows_MP in self._stacked.items()}
         image_MBD, text_MBD = self._encode(leaves, batch, step)
-        total, found = self._losses(image_MBD, text_MBD, teacher_outputs, step)
+        total, values = self._losses(image_MBD, text_MBD, teacher_outputs, step)
         total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         for name, leaf_MP in leaves.items():
             assert leaf_MP.grad is not None
             for parameters, gradient_P in zip(self._parameters, leaf_MP.grad, strict=True):
                 parameters[name].grad = gradient_P
-        return found
+        return values
 
     def update(self, values: list[Values], batch: Batch, step: int) -> None:
         """Clip each member's gradients and take its optimizer step."""
@@ -174,14 +177,14 @@ class Stack:
         kept_MBK = None if kept[0] is None else torch.stack([keep_BK for keep_BK in kept if keep_BK is not None])
 
         def encode(parameters: dict[str, Tensor], keep_BK: Tensor | None) -> tuple[Tensor, Tensor]:
-            found: tuple[Tensor, Tensor] = functional_call(self._both, parameters, (images_BCHW, text_BL, keep_BK))
-            return found
+            raw: tuple[Tensor, Tensor] = functional_call(self._both, parameters, (images_BCHW, text_BL, keep_BK))
+            return raw
 
         in_dims = (dict.fromkeys(leaves, 0), None if kept_MBK is None else 0)
         precision = self.members[0].config.train.precision
         with torch.autocast(images_BCHW.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            found: tuple[Tensor, Tensor] = vmap(encode, in_dims=in_dims)(leaves, kept_MBK)
-        return found
+            stacked: tuple[Tensor, Tensor] = vmap(encode, in_dims=in_dims)(leaves, kept_MBK)
+        return stacked
 
 
 class Stacks:
@@ -215,10 +218,8 @@ def stackable(member: Member, step: int) -> str:
     state, loss_inputs = member.state, member.objective.loss_inputs(step)
     if state.gates or state.student.frozen or member.config.train.micro_batch_size or loss_inputs.features:
         return ""
-    if any(isinstance(module, nn.BatchNorm2d) for module in state.student.modules()):
-        return ""
     masking = loss_inputs.masking
-    if masking and not masking.feeds_all:
+    if has_batch_norm(state.student) or (masking and not masking.feeds_all):
         return ""
     return f"{state.student.config} masked by {masking.ratio if masking else 0}"
 

@@ -14,7 +14,6 @@ from workbench.inheritance.inheritance_map import InheritanceMap, planned_map
 from workbench.inheritance.slicing import with_random_weights
 from workbench.losses.learned import LearnedParts
 from workbench.models.clip import Clip, count_parameters
-from workbench.runs.snapshots import write_snapshot
 
 
 def inherited_student(config: RunConfig, source: Clip) -> tuple[Clip, InheritanceMap]:
@@ -32,7 +31,7 @@ def inherited_student(config: RunConfig, source: Clip) -> tuple[Clip, Inheritanc
 
 
 def make_state(
-    student: Clip, learnt: LearnedParts, config: RunConfig, phase: Phase, inheritance_map: InheritanceMap | None = None
+    student: Clip, learned: LearnedParts, config: RunConfig, phase: Phase, inheritance_map: InheritanceMap | None = None
 ) -> TrainState:
     """The train state of a phase that starts with this student.
 
@@ -41,28 +40,34 @@ def make_state(
     """
     device = student.scale.device
     if phase.gates is None:
-        return TrainState(student, learnt, config.optimizer)
+        return TrainState(student, learned, config.optimizer)
     assert inheritance_map is not None
     gated = gate(student, phase.gates, inheritance_map.num_weights)
-    return TrainState(placed(gated.clip, device), learnt, config.optimizer, gated.gates.to(device))
+    return TrainState(placed(gated.clip, device), learned, config.optimizer, gated.gates.to(device))
 
 
 def advance_stage(member: Member, step: int) -> Iterator[Event]:
     """Move the member into the phase that starts after ``step`` steps, if one does: masks are fixed and cut out."""
     if not member.cadence.enters_stage_at(step):
         return
-    state, inheritance_map = member.state, member.inheritance_map
+    before, inheritance_map = member.state, member.inheritance_map
     assert inheritance_map is not None
-    student = state.student
-    if state.gates:
-        masks = state.gates.final_masks()
-        state.gates.fix(masks)
-        student = placed(slice_gated(Gated(student, state.gates)), student.scale.device)
+    student = before.student
+    if before.gates:
+        # Learned gates meet the sparsity only in expectation, the final masks exactly. Slicing removes what they close
+        # and multiplies open gates into the weights.
+        masks = before.gates.final_masks()
+        before.gates.fix(masks)
+        student = placed(slice_gated(Gated(student, before.gates)), student.scale.device)
         inheritance_map = inheritance_map.after(masks)
+    # The optimizer starts again: its moments have the shapes from before the pruning. What losses have learned, such as
+    # projections and scales, continues where its shape is unchanged.
     member.enter(student, inheritance_map, step)
-    reset = _take_over(member.state.learnt, state.learnt)
+    own, earlier = member.state.learnt.state_dict(), before.learnt.state_dict()
+    fitting = {name: tensor for name, tensor in earlier.items() if tensor.shape == own[name].shape}
+    member.state.learnt.load_state_dict(fitting, strict=False)
     yield started(member, step)
-    if reset:
+    if reset := LearnedParts.owners(own.keys() - fitting.keys()):
         yield Warned(run=member.run, step=step, message=f"shape changed, re-initialized: {', '.join(reset)}")
 
 
@@ -85,14 +90,13 @@ def started(member: Member, step: int) -> StageStarted:
 
 
 def save_masks(member: Member, step: int) -> Iterator[Event]:
-    """Save a mask snapshot; a failure is a warning, since training can continue."""
-    assert member.inheritance_map is not None and member.directory is not None
-    phase, gates = member.phase(step), member.state.gates
+    """Save a mask snapshot."""
+    inheritance_map, phase, gates = member.inheritance_map, member.phase(step), member.state.gates
+    assert inheritance_map is not None
     target = gates.target(step - phase.start) if gates else None
-    try:
-        write_snapshot(member.directory, member.inheritance_map.snapshot(step, phase.stage or 0, gates, target))
-    except (OSError, ValueError) as error:
-        yield Warned(run=member.run, step=step, message=f"masks not saved: {error}")
+    yield from member.save_snapshot(
+        step, "masks", lambda: inheritance_map.snapshot(step, phase.stage or 0, gates, target)
+    )
 
 
 def document(member: Member) -> dict[str, Any]:
@@ -107,15 +111,8 @@ def reenter(member: Member, manifest: Mapping[str, Any], step: int) -> None:
     if "inheritance" not in manifest:
         return
     before = member.state.student
+    # The config describes the student before its first step; how it was pruned since is in the manifest alone.
     student = Clip(manifest["inheritance"]["model"], before.tokenizer, mean=before.mean, std=before.std)
     for tower in before.frozen:
         student.freeze(tower)
     member.enter(placed(student, before.scale.device), InheritanceMap.from_document(manifest["inheritance"]), step)
-
-
-def _take_over(learnt: LearnedParts, earlier: LearnedParts) -> list[str]:
-    """Copy the learned parts of the losses whose shapes still fit; returns the names of those that do not."""
-    own, before = learnt.state_dict(), earlier.state_dict()
-    fitting = {name: tensor for name, tensor in before.items() if tensor.shape == own[name].shape}
-    learnt.load_state_dict(fitting, strict=False)
-    return LearnedParts.owners(own.keys() - fitting.keys())

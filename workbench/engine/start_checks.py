@@ -64,6 +64,11 @@ class Finding:
         """One of the ``findings`` of ``--json``."""
         return asdict(self)
 
+    @staticmethod
+    def warn_if(is_bad: bool, check: str, message: str, remedy: str) -> "Finding":
+        """A warning with its remedy if something is bad, else ok."""
+        return Finding(check, "warning", message, remedy) if is_bad else Finding(check, "ok", message)
+
 
 def start_warnings(cohort: Cohort) -> Iterator[str]:
     """One line, with the remedy, for each problem that is likely to waste the run."""
@@ -74,7 +79,7 @@ def start_warnings(cohort: Cohort) -> Iterator[str]:
     if teacher and cohort.evaluators:
         split, evaluator = next(iter(cohort.evaluators.items()))
         level = teacher_level(evaluator, teacher)
-        group_N, captions = _groups(evaluator, level.num_pairs), evaluator.first_captions(level.num_pairs)
+        group_N, captions = evaluator.groups[0][: level.num_pairs], evaluator.first_captions(level.num_pairs)
         chance = mean_recall(random_recall(group_N, group_N, captions, block_size=level.num_pairs))
         findings.append(teacher_finding(level.recall, chance, level.num_pairs, split))
     yield from (f"{found.check}: {found.message}; {found.remedy}" for found in findings if found.level != "ok")
@@ -126,7 +131,7 @@ def _measure(evaluator: Evaluator, teacher: Teacher) -> TeacherLevel:
     needs_all = evaluator.knows_teacher or evaluator.pairs.num_images <= NUM_PAIRS
     pairs = evaluator.teacher_pairs() if needs_all else _embed_few(evaluator, teacher.in_chunks_of(CHUNK))
     image_ND, text_ND = pairs.image_BD[:NUM_PAIRS], pairs.text_BD[:NUM_PAIRS]
-    group_N = _groups(evaluator, len(image_ND)).to(image_ND.device)
+    group_N = evaluator.groups[0][: len(image_ND)]
     metrics = retrieval(image_ND, text_ND, group_N, group_N, block_size=len(image_ND)).metrics
     return TeacherLevel(num_pairs=len(image_ND), recall=mean_recall(metrics))
 
@@ -148,13 +153,6 @@ def _embed_few(evaluator: Evaluator, teacher: Teacher) -> Embeddings:
                 break
     image_ND, text_ND = torch.cat([part.image_BD for part in parts]), torch.cat([part.text_BD for part in parts])
     return Embeddings(image_ND, text_ND, teacher.scale)
-
-
-def _groups(evaluator: Evaluator, num_pairs: int) -> Tensor:
-    """Group numbers of the first images, [N]; the captions of a group are correct for all of its images."""
-    groups = evaluator.pairs.image_group_N[:num_pairs]
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    return torch.tensor([numbers[group] for group in groups])
 
 
 def word_findings(dataset: Dataset, student: Clip, teacher: Teacher | None, student_spec: str) -> Iterator[Finding]:

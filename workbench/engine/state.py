@@ -20,13 +20,13 @@ class TrainState(nn.Module):
     """
 
     def __init__(
-        self, student: Clip, learnt: LearnedParts, config: OptimizerConfig, gates: Gates | None = None
+        self, student: Clip, learned: LearnedParts, config: OptimizerConfig, gates: Gates | None = None
     ) -> None:
         super().__init__()
         self.student = student
-        self.learnt = learnt
+        self.learnt = learned  # this name begins the names of its tensors in checkpoints, so it stays
         self.gates = gates
-        self.weights = [p for module in (student, learnt) for p in module.parameters() if p.requires_grad]
+        self.weights = [p for module in (student, learned) for p in module.parameters() if p.requires_grad]
         self.optimizer = _make_optimizer(self.weights, gates, config)
 
     def set_learning_rate(self, rate: float) -> None:

@@ -71,17 +71,17 @@ def backward(
     # A contrastive loss needs every pair of the batch, so gradients cannot be summed over micro-batches. Instead embed
     # all pairs without a graph, differentiate the objective with respect to the embeddings, then embed each micro-batch
     # again with a graph and backpropagate the gradient of its rows.
-    rows = list(micro_batches(len(batch), micro_batch_size))
+    slices = list(micro_batches(len(batch), micro_batch_size))
     with torch.no_grad():
-        chunks = [encode(state, take_rows(batch, some), loss_inputs, precision) for some in rows]
+        chunks = [encode(state, take_rows(batch, rows), loss_inputs, precision) for rows in slices]
     leaves = Encoded.leaves(chunks)
     values = objective(compare(state, leaves, teacher_outputs, objective, step), step)
     values.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     gradients = {name: tensor.grad for name, tensor in leaves.tensors().items()}
-    for some in rows:
-        again = encode(state, take_rows(batch, some), loss_inputs, precision).tensors()
+    for rows in slices:
+        again = encode(state, take_rows(batch, rows), loss_inputs, precision).tensors()
         pairs = [
-            (again[name], gradient[some])
+            (again[name], gradient[rows])
             for name, gradient in gradients.items()
             if gradient is not None and again[name].requires_grad  # false for a frozen tower
         ]
@@ -141,8 +141,7 @@ def _matched(encoded: Encoded, teacher_outputs: TeacherOutputs | None, loss_inpu
 
 def micro_batches(num_pairs: int, size: int) -> Iterator[slice]:
     """The rows of each micro-batch."""
-    for start in range(0, num_pairs, size):
-        yield slice(start, start + size)
+    return (slice(start, start + size) for start in range(0, num_pairs, size))
 
 
 def take_rows(batch: Batch, rows: slice) -> Batch:

@@ -166,24 +166,14 @@ def measure_norms(cohort: "Cohort", expected_s: float = 0.0) -> dict[str, float]
     Args:
         expected_s: expected seconds, for progress; 0 if not known.
     """
-    from workbench.engine.gradients import diagnose
+    from workbench.engine.gradients import member_gradients
 
     (member,) = cohort.members
-    config = member.config.train
     norms = []
     doing = "measuring the gradients of batches" + (f", about {duration(expected_s)}" if expected_s else "")
     with closing(cohort.batches()) as batches, phase(doing, cohort.num_steps) as shown:
         for step, batch in batches:
-            gradients = diagnose(
-                member.state,
-                member.masked(batch, step),
-                cohort.teacher_forward(batch, step),
-                member.objective,
-                step,
-                config.precision,
-                micro_batch_size=config.micro_batch_size,
-            )
-            norms.append(gradients.tower_norm_K)
+            norms.append(member_gradients(member, batch, cohort.teacher_forward(batch, step), step).tower_norm_K)
             shown.advance()
     return dict(zip(member.objective.terms, np.mean(norms, axis=0).tolist(), strict=True))
 
@@ -224,12 +214,12 @@ def _to_measure(config: RunConfig, num_batches: int) -> RunConfig:
 def _published(objective: "Objective", cohort: "Cohort") -> dict[str, float]:
     """Published weights, translated to this batch and width; losses without one are left out."""
     width = cohort.teacher.width if cohort.teacher else 1
-    found = {}
+    weights = {}
     for name, loss in objective.losses.items():
         if loss.convention in loss.published_weight:
             factor = loss.translation(cohort.batch_size, width)
-            found[name] = loss.published_weight[loss.convention] * factor
-    return found
+            weights[name] = loss.published_weight[loss.convention] * factor
+    return weights
 
 
 def _weighed(norms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, WeightedShare]:

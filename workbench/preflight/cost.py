@@ -13,7 +13,7 @@ from workbench.engine.device import peak_memory_mb, resolve_device
 from workbench.engine.member import Member
 from workbench.engine.teacher_outputs import fits_in_memory
 from workbench.formatting import duration
-from workbench.preflight.checks import NUM_PAIRS as NUM_AFFINITY_PAIRS
+from workbench.preflight.data_checks import NUM_PAIRS as NUM_AFFINITY_PAIRS
 from workbench.preflight.timing import FORWARD, PairCost, StepTiming, time_pairs
 from workbench.preflight.trial import LEAST_STEPS, EvaluationTrial, StepTrial, take_steps, try_evaluation
 from workbench.process import MIB, memory_mb

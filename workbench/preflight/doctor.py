@@ -11,16 +11,16 @@ from workbench.engine.cohort import Cohort
 from workbench.engine.start_checks import Finding, teacher_finding
 from workbench.evaluation.chance import mean_recall
 from workbench.formatting import duration
-from workbench.preflight.checks import (
+from workbench.preflight.cost import Pace, RunEstimate, RunForecast, estimate_run, forecast_runs, room_mb
+from workbench.preflight.data_checks import (
     affinity_finding,
     image_finding,
     input_findings,
     measure_affinities,
     reading_findings,
 )
-from workbench.preflight.cost import Pace, RunEstimate, RunForecast, estimate_run, forecast_runs, room_mb
 from workbench.preflight.machine import Machine, inspect_machine, machine_findings
-from workbench.preflight.settings import (
+from workbench.preflight.run_checks import (
     does_not_fit,
     estimate_finding,
     forecast_findings,
@@ -88,26 +88,26 @@ def examine_run(
     report("building the run")
     teacher = config.teacher.model_copy(update={"cache": "off"})  # the teacher itself is examined, not its cache
     cohort = build_cohort({"doctor": config.model_copy(update={"teacher": teacher})}, runs_dir=runs_dir)
-    found = [*machine_findings(machine), *_before_training(cohort, machine, report)]
+    findings = [*machine_findings(machine), *_before_training(cohort, machine, report)]
     expected = estimate_run(cohort, num_measured(cohort))
     if max_time_s and expected.trial_s > max_time_s:
-        return Diagnosis(machine, (*found, estimate_finding(expected, cohort)), estimate=expected)
+        return Diagnosis(machine, (*findings, estimate_finding(expected, cohort)), estimate=expected)
     if expected.trial_s > WORTH_REPORTING_S:
         report(f"examining the run takes about {duration(expected.trial_s)}")
     if cohort.members[0].objective.needs_teacher:
         report("measuring the teacher's affinities")
-        found += map(affinity_finding, measure_affinities(cohort))
+        findings += map(affinity_finding, measure_affinities(cohort))
     report(f"taking a few steps with batches of {cohort.batch_size:,}")
     trial = try_steps(cohort)
     if trial is None:
-        return Diagnosis(machine, (*found, does_not_fit(cohort)))
+        return Diagnosis(machine, (*findings, does_not_fit(cohort)))
     if cohort.evaluators:
         report(f"measuring on {num_measured(cohort):,} {next(iter(cohort.evaluators))} pairs")
     evaluation = try_evaluation(cohort, num_measured(cohort))
     forecast = forecast_runs(cohort, Pace.of(trial).with_evaluation(evaluation), free_mb)["doctor"]
-    found += forecast_findings(forecast, cohort, machine.storage["runs"].free_mb)
-    found += [image_finding(trial), *_of_trial(cohort, trial), *_of_evaluation(cohort, evaluation)]
-    return Diagnosis(machine, tuple(found), forecast)
+    findings += forecast_findings(forecast, cohort, machine.storage["runs"].free_mb)
+    findings += [image_finding(trial), *_of_trial(cohort, trial), *_of_evaluation(cohort, evaluation)]
+    return Diagnosis(machine, tuple(findings), forecast)
 
 
 def _before_training(cohort: Cohort, machine: Machine, report: Report) -> Iterator[Finding]:

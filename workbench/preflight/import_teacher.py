@@ -126,7 +126,9 @@ class ImportedTeacher:
             "tokenizer": {"kind": model.tokenizer.spec["kind"], "vocab_size": model.tokenizer.vocab_size},
             "quick_gelu": self.uses_quick_gelu,
             "metrics_with_the_other_activation": self.other.measured.metrics if self.other else None,
-            "metrics_with_other_normalizations": {name: one.measured.metrics for name, one in self.normalized.items()},
+            "metrics_with_other_normalizations": {
+                name: other.measured.metrics for name, other in self.normalized.items()
+            },
             "data": self.data,
             "data_fingerprint": pairs.fingerprint,
             "num_pairs": measured.num_pairs,
@@ -191,13 +193,11 @@ def _leaves_activation_open(spec: str) -> bool:
     return spec.startswith("open_clip:") and Path(spec.partition("@")[2]).is_file()
 
 
-def _name_in(spec: str) -> str:
-    return spec.removeprefix("open_clip:").partition("@")[0].replace("/", "-")
-
-
 def _open_normalizations(spec: str) -> tuple[Normalization, ...]:
     """Normalizations of pretrained weights of the architecture, where the SPEC is a bare file and they differ."""
-    known = normalizations_of(_name_in(spec)) if _leaves_activation_open(spec) else ()
+    if not _leaves_activation_open(spec):
+        return ()
+    known = normalizations_of(spec.removeprefix("open_clip:").partition("@")[0].replace("/", "-"))
     return known if len(known) > 1 else ()
 
 
@@ -208,9 +208,9 @@ def _best_normalized(candidate: Candidate, choices: Sequence[Normalization]) -> 
         if choice not in candidates:
             candidates[choice] = Candidate(_variant(candidate.model, **choice._asdict()), candidate.evaluator.pairs)
     best = candidate
-    for one in candidates.values():
-        best = one if best.is_clearly_below(one) else best
-    return best, {str(choice): one for choice, one in candidates.items() if one is not best}
+    for other in candidates.values():
+        best = other if best.is_clearly_below(other) else best
+    return best, {str(choice): other for choice, other in candidates.items() if other is not best}
 
 
 def _variant(model: Clip, **changes: Any) -> Clip:
@@ -226,7 +226,7 @@ def _variant(model: Clip, **changes: Any) -> Clip:
 
 def _diagnosis(candidate: Candidate, other: Candidate | None) -> str:
     """The likely cause for a model that is no better than chance."""
-    found = f"R@1 {candidate.recall} of {candidate.measured.num_pairs:,} pairs"
+    measured = f"R@1 {candidate.recall} of {candidate.measured.num_pairs:,} pairs"
     activation = "with quick_gelu or without; " if other else ""
     for name, choice in NORMALIZATIONS.items():
         if choice == (candidate.model.mean, candidate.model.std):
@@ -234,12 +234,12 @@ def _diagnosis(candidate: Candidate, other: Candidate | None) -> str:
         normalized = Candidate(_variant(candidate.model, **choice._asdict()), candidate.evaluator.pairs)
         if normalized.margin >= CLEARLY:
             return (
-                f"{found}; its images were normalized otherwise: with {name} it has {normalized.recall}; write "
+                f"{measured}; its images were normalized otherwise: with {name} it has {normalized.recall}; write "
                 "these values into preprocess_cfg of a model folder"
             )
     tokenizer = candidate.model.tokenizer
     return (
-        f"{found}, {activation}other normalizations do not help: likely causes are another tokenizer than its own "
+        f"{measured}, {activation}other normalizations do not help: likely causes are another tokenizer than its own "
         f"({tokenizer.spec['kind']}, {tokenizer.vocab_size:,} ids), weights that were never trained, or pairs unlike "
         "its training data: name others with --data SPEC"
     )

@@ -118,45 +118,31 @@ def _device(machine: Machine) -> Finding:
     if not machine.driver_gpus:
         return Finding("device", "ok", f"CPU ({machine.system}); there is no NVIDIA GPU")
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return Finding(
-            "device",
-            "warning",
-            "CUDA_VISIBLE_DEVICES hides this machine's GPU from torch",
-            "unset CUDA_VISIBLE_DEVICES",
-        )
-    why = f"torch is built for CUDA {machine.torch_cuda}, which the driver may be too old for"
-    if machine.torch_cuda is None:
-        why = "torch is built without CUDA"
-    return Finding(
-        "device",
-        "problem",
-        f"nvidia-smi lists {machine.driver_gpus[0]}, but torch does not see it: {why}",
-        "install the torch that https://pytorch.org/get-started/locally names for this driver",
-    )
+        message = "CUDA_VISIBLE_DEVICES hides this machine's GPU from torch"
+        return Finding("device", "warning", message, "unset CUDA_VISIBLE_DEVICES")
+    why = "torch is built without CUDA"
+    if machine.torch_cuda:
+        why = f"torch is built for CUDA {machine.torch_cuda}, which the driver may be too old for"
+    message = f"nvidia-smi lists {machine.driver_gpus[0]}, but torch does not see it: {why}"
+    remedy = "install the torch that https://pytorch.org/get-started/locally names for this driver"
+    return Finding("device", "problem", message, remedy)
 
 
 def _memory(machine: Machine) -> Finding:
-    found = f"{machine.free_memory_mb / 2**10:.1f} of {machine.memory_mb / 2**10:.1f} GB free"
-    if machine.free_memory_mb < LEAST_MEMORY_MB:
-        return Finding("RAM", "warning", found, "stop other programs")
-    return Finding("RAM", "ok", found)
+    message = f"{machine.free_memory_mb / 2**10:.1f} of {machine.memory_mb / 2**10:.1f} GB free"
+    return Finding.warn_if(machine.free_memory_mb < LEAST_MEMORY_MB, "RAM", message, "stop other programs")
 
 
 def _threads(machine: Machine) -> Finding:
-    found = f"{machine.threads} for {machine.cores} cores"
-    if machine.threads > machine.cores:
-        return Finding(
-            "threads", "warning", f"{found}: they slow each other down", f"export OMP_NUM_THREADS={machine.cores}"
-        )
-    return Finding("threads", "ok", found)
+    too_many, message = machine.threads > machine.cores, f"{machine.threads} for {machine.cores} cores"
+    slowed = f"{message}: they slow each other down" if too_many else message
+    return Finding.warn_if(too_many, "threads", slowed, f"export OMP_NUM_THREADS={machine.cores}")
 
 
 def _load(machine: Machine) -> Finding:
-    found = f"load average {machine.load:.1f} on {machine.all_cores} cores"
-    if machine.load > BUSY * machine.all_cores:
-        remedy = "measured times are too long: stop other programs, or try again later"
-        return Finding("load", "warning", found, remedy)
-    return Finding("load", "ok", found)
+    message = f"load average {machine.load:.1f} on {machine.all_cores} cores"
+    remedy = "measured times are too long: stop other programs, or try again later"
+    return Finding.warn_if(machine.load > BUSY * machine.all_cores, "load", message, remedy)
 
 
 def _storage(machine: Machine) -> Iterator[Finding]:
@@ -166,8 +152,8 @@ def _storage(machine: Machine) -> Iterator[Finding]:
         if not storage.is_writable:
             yield Finding(check, "problem", f"{storage.folder} cannot be written to", elsewhere)
         elif storage.free_mb < LEAST_DISK_MB:
-            found = f"only {storage.free_mb / 2**10:.1f} GB are free at {storage.folder}"
-            yield Finding(check, "problem", found, f"free some, or {elsewhere}")
+            message = f"only {storage.free_mb / 2**10:.1f} GB are free at {storage.folder}"
+            yield Finding(check, "problem", message, f"free some, or {elsewhere}")
         else:
             yield Finding(check, "ok", f"{storage.free_mb / 2**10:,.0f} GB free at {storage.folder}")
 

@@ -3,7 +3,7 @@
 Building a run checks the same and more; these report a typo in a fraction of a second.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.config.cells import Cell
@@ -43,16 +43,6 @@ def check_config(config: RunConfig, runs_dir: Path) -> None:
     for split, spec, _ in evaluated_splits(config.data):
         with set_by(f"data.{split}"):
             check_spec(spec, split)
-
-
-def check_configs(configs: Iterable[RunConfig], runs_dir: Path) -> None:
-    """:func:`check_config` for each.
-
-    Raises:
-        ValueError: as there.
-    """
-    for config in configs:
-        check_config(config, runs_dir)
 
 
 def check_objectives(study: Study, cells: Sequence[Cell]) -> None:

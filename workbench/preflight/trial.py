@@ -11,10 +11,9 @@ from workbench.data.spec import Role, evaluated_splits
 from workbench.embeddings import Batch
 from workbench.engine.build import make_evaluator
 from workbench.engine.cohort import Cohort
-from workbench.engine.contributions import Remark, examine
 from workbench.engine.device import now_s, peak_memory_mb
 from workbench.engine.evaluate import Measured
-from workbench.engine.gradients import diagnose
+from workbench.engine.gradients import Remark, examine, member_gradients
 from workbench.engine.loop import is_out_of_memory
 from workbench.engine.step import Divergence
 from workbench.engine.teacher_outputs import TeacherOutputs
@@ -139,8 +138,7 @@ def try_evaluation(cohort: Cohort, num_pairs: int) -> EvaluationTrial | None:
         if teacher and num_pairs < teacher.chunk_size:
             teacher = teacher.in_chunks_of(num_pairs)
         _, spec, _ = evaluated_splits(member.config.data)[0]
-        block_size, bad_shards = member.config.evaluate.block_size, member.config.data.bad_shards
-        evaluator = make_evaluator(spec, split, num_pairs, teacher, block_size, cohort.device, bad_shards=bad_shards)
+        evaluator = make_evaluator(member.config, spec, split, num_pairs, teacher, cohort.device)
     # The teacher first: its embeddings are then ready for the student's agreement with it.
     of_teacher = evaluator.measure_teacher() if teacher else None
     of_student = evaluator.measure(member.state.student, member.state.learnt, member.objective.losses)
@@ -168,14 +166,5 @@ def _shares(cohort: Cohort, batch: Batch, teacher_outputs: TeacherOutputs | None
     (member,) = cohort.members
     if len(member.objective.weights_at(0)) < 2:
         return {}
-    train = member.config.train
-    gradients = diagnose(
-        member.state,
-        member.masked(batch, 0),
-        teacher_outputs,
-        member.objective,
-        0,
-        train.precision,
-        micro_batch_size=train.micro_batch_size,
-    )
+    gradients = member_gradients(member, batch, teacher_outputs, 0)
     return dict(zip(gradients.losses, gradients.share_K.tolist(), strict=True))

@@ -1,11 +1,15 @@
-"""The summary of a run, and recording a training loop's events in its log and summary."""
+"""The summary of a run, recording a training loop's events in its log and summary, and loading what was recorded."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from workbench.config.run import RunConfig
+from workbench.config.toml import load_run_config
 from workbench.documents import read_file, strict_numbers
 from workbench.errors import print_error
 from workbench.events import (
@@ -20,7 +24,7 @@ from workbench.events import (
     Warned,
 )
 from workbench.files import write_atomically
-from workbench.runs.directory import RunDirectory
+from workbench.runs.directory import RunDirectory, find_run
 from workbench.runs.liveness import State, run_status
 from workbench.runs.log import EventLog, last_events, read_history
 
@@ -199,3 +203,29 @@ class _Recorder:
     def close(self) -> None:
         if self._log is not None:
             self._log.close()
+
+
+@dataclass(frozen=True, repr=False)
+class RunRecord:
+    """A run on disk: its config, its events, and their summary."""
+
+    directory: RunDirectory
+    config: RunConfig
+    events: list[Event]
+    summary: Summary
+
+    def __repr__(self) -> str:
+        """One line, since all events would fill a notebook."""
+        end = self.summary
+        return f"<run {end.id}: {end.state} at step {end.step} of {end.num_steps}, {len(self.events):,} events>"
+
+
+def load_run(run: str | Path, runs_dir: Path = Path("runs")) -> RunRecord:
+    """The record of a run, by id or directory, running or ended.
+
+    Raises:
+        ValueError: there is no such run; names the nearest id.
+    """
+    directory = find_run(runs_dir, run)
+    events = read_history(directory).events
+    return RunRecord(directory, load_run_config(directory.config_file), events, summarize(directory))

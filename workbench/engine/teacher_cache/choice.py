@@ -6,7 +6,7 @@ from typing import NamedTuple
 from workbench.cache.entries import require_room
 from workbench.config.run import RunConfig, check_cacheable
 from workbench.data.batches import BatchStream
-from workbench.engine.device import machine_facts
+from workbench.engine.device import changed_facts, machine_facts
 from workbench.engine.teacher_cache.build import Builder
 from workbench.engine.teacher_cache.manifest import CACHES, Identity, why_missing
 from workbench.engine.teacher_cache.store import TeacherCache, find_cache
@@ -19,7 +19,6 @@ from workbench.models.teacher import Teacher
 
 AUTO_BYTES = 10_000_000_000  # the largest cache that ``auto`` builds
 SPARE = 2  # times its size must be free for that
-BITS = ("torch", "device", "num_threads")  # machine facts that decide the last bits of an embedding
 
 
 class Opened(NamedTuple):
@@ -130,8 +129,7 @@ def check_keepable(config: RunConfig, objectives: Sequence[Objective]) -> None:
 
 def _with_note(cache: TeacherCache, teacher: Teacher) -> Opened:
     """The cache, and a note where it was built on another machine."""
-    made_on, here = cache.manifest.machine, machine_facts(teacher.scale.device)
-    other = [f"{key} was {made_on.get(key)} and is {here[key]}" for key in BITS if made_on.get(key) != here[key]]
-    if not other or cache.manifest.identity.dtype != "float32":
+    changed = changed_facts(cache.manifest.machine, machine_facts(teacher.scale.device))
+    if not changed or cache.manifest.identity.dtype != "float32":
         return Opened(cache)
-    return Opened(cache, (f"teacher cache: last bits may differ from a live teacher: {'; '.join(other)}",))
+    return Opened(cache, (f"teacher cache: last bits may differ from a live teacher: {'; '.join(changed)}",))

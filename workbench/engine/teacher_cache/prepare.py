@@ -32,16 +32,7 @@ def prepare_cache(config: RunConfig, runs_dir: Path = Path("runs")) -> Prepared:
     cache = repair(config, stream, teacher)
     num_held_out: dict[str, int] = {}
     for split, spec, number in evaluated_splits(config.data):
-        evaluator = make_evaluator(
-            spec,
-            split,
-            number,
-            teacher,
-            config.evaluate.block_size,
-            teacher.scale.device,
-            cache="on",
-            bad_shards=config.data.bad_shards,
-        )
+        evaluator = make_evaluator(config, spec, split, number, teacher, teacher.scale.device, cache="on")
         num_held_out[split] = len(evaluator.teacher_pairs())
     return Prepared(cache, num_held_out)
 

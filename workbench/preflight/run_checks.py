@@ -67,10 +67,8 @@ def _length(config: RunConfig, num_pairs: int) -> Finding:
     if epochs < 1:
         message = f"{steps:,} steps of {batch:,} cover only {epochs:.0%} of {num_pairs:,} pairs"
         return Finding("length", "warning", message, f"--set train.num_steps={-(-num_pairs // batch)} covers all once")
-    if epochs > MANY_EPOCHS:
-        remedy = "give more pairs, or fewer steps with --set train.num_steps=N (the papers: 25 to 32 times)"
-        return Finding("length", "warning", message, remedy)
-    return Finding("length", "ok", message)
+    remedy = "give more pairs, or fewer steps with --set train.num_steps=N (the papers: 25 to 32 times)"
+    return Finding.warn_if(epochs > MANY_EPOCHS, "length", message, remedy)
 
 
 def _warmup(config: RunConfig) -> Finding:
@@ -82,9 +80,7 @@ def _warmup(config: RunConfig) -> Finding:
     if warmup < LEAST_WARMUP_STEPS and steps >= SHORT:
         remedy = f"--set optimizer.warmup_fraction={max(0.025, math.ceil(1000 * LEAST_WARMUP_STEPS / steps) / 1000):g}"
         return Finding("warm-up", "warning", f"{message}: training starts at the peak rate", remedy)
-    if fraction > MOST_WARMUP:
-        return Finding("warm-up", "warning", message, "--set optimizer.warmup_fraction=0.025")
-    return Finding("warm-up", "ok", message)
+    return Finding.warn_if(fraction > MOST_WARMUP, "warm-up", message, "--set optimizer.warmup_fraction=0.025")
 
 
 def _precision(config: RunConfig, precisions: tuple[str, ...]) -> Finding:
@@ -122,19 +118,12 @@ def forecast_findings(forecast: RunForecast, cohort: Cohort, free_disk_mb: float
     if forecast.training_s > LONG_S and forecast.waiting_s > MUCH_WAITING * forecast.training_s:
         share = forecast.waiting_s / forecast.training_s
         workers = max(4, 2 * cohort.members[0].config.data.num_workers)
-        yield Finding(
-            "data rate",
-            "warning",
-            f"{share:.0%} of a step is spent waiting for data",
-            f"--set data.num_workers={workers}",
-        )
+        message = f"{share:.0%} of a step is spent waiting for data"
+        yield Finding("data rate", "warning", message, f"--set data.num_workers={workers}")
     if forecast.evaluation_s > max(LONG_S, forecast.training_s):
-        yield Finding(
-            "evaluation time",
-            "warning",
-            f"evaluation takes longer than training ({duration(forecast.evaluation_s)})",
-            "--set evaluate.every_steps=N evaluates less often, --set data.num_validation_pairs=N fewer pairs",
-        )
+        message = f"evaluation takes longer than training ({duration(forecast.evaluation_s)})"
+        remedy = "--set evaluate.every_steps=N evaluates less often, --set data.num_validation_pairs=N fewer pairs"
+        yield Finding("evaluation time", "warning", message, remedy)
 
 
 def estimate_finding(estimate: RunEstimate, cohort: Cohort) -> Finding:
@@ -143,8 +132,8 @@ def estimate_finding(estimate: RunEstimate, cohort: Cohort) -> Finding:
         f"this machine would need about {duration(estimate.total_s)} for {cohort.num_steps:,} steps of "
         f"{cohort.batch_size:,} pairs, estimated from a few pairs; a trial would take {duration(estimate.trial_s)}"
     )
-    found = _how_long(message, estimate.total_s)
-    return found if found.remedy else Finding("time", "warning", message, f"--max-time 0 tries it; {FASTER}")
+    finding = _how_long(message, estimate.total_s)
+    return finding if finding.remedy else Finding("time", "warning", message, f"--max-time 0 tries it; {FASTER}")
 
 
 def _how_long(message: str, total_s: float) -> Finding:

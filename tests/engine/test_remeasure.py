@@ -9,8 +9,7 @@ import workbench
 from workbench.config.toml import read_toml
 from workbench.engine.device import resolved
 from workbench.engine.launch import launch
-from workbench.engine.publish import publish_teacher
-from workbench.engine.remeasure import remeasure
+from workbench.engine.remeasure import publish_teacher, remeasure
 from workbench.models.folder import load_folder
 from workbench.runs.directory import find_run
 

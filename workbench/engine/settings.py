@@ -1,4 +1,4 @@
-"""Settings of a run that are paths: made absolute when recorded, and changed when files have moved."""
+"""A run's settings after its recipe: paths made absolute, files that have moved, and changes during training."""
 
 import os
 import re
@@ -12,9 +12,11 @@ from workbench.config.run import INHERITED, RunConfig
 from workbench.config.study import flat, nested
 from workbench.config.toml import load_run_config, merge, read_toml, with_overrides, with_settings
 from workbench.data import spec as data
+from workbench.events import Commanded, RunResumed
 from workbench.files import write_atomically
 from workbench.models import spec as models
 from workbench.runs.directory import RunDirectory
+from workbench.runs.log import effective_events, read_events
 
 PATHS = {
     **dict.fromkeys(("data.train", "data.validation", "data.test"), data.absolute_spec),
@@ -69,8 +71,8 @@ def moved(run: RunDirectory, overrides: Sequence[str]) -> tuple[RunConfig, dict[
 
 def moved_before(run: RunDirectory) -> Mapping[str, Any]:
     """The original paths of files that have moved since the run started, by setting."""
-    found = read_toml(run.config_file).get("machine", {}).get("moved", {})
-    return found if isinstance(found, dict) else {}
+    recorded = read_toml(run.config_file).get("machine", {}).get("moved", {})
+    return recorded if isinstance(recorded, dict) else {}
 
 
 def record_move(run: RunDirectory, config: RunConfig, changed: Mapping[str, str]) -> None:
@@ -85,3 +87,13 @@ def record_move(run: RunDirectory, config: RunConfig, changed: Mapping[str, str]
     stat = run.config_file.stat()
     write_atomically(run.config_file, tomli_w.dumps(table))
     os.utime(run.config_file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # runs are listed by this time
+
+
+def applied_overrides(run: RunDirectory, until_step: float) -> dict[str, Any]:
+    """Settings changed in the run's own log up to a step; the last value of each."""
+    events = effective_events(read_events(run.events_file, (Commanded, RunResumed)).events)
+    changes: dict[str, Any] = {}
+    for event in events:
+        if isinstance(event, Commanded) and event.command == "set" and event.step <= until_step:
+            changes |= event.arguments
+    return changes

@@ -15,7 +15,7 @@ from workbench.data.dataset import Dataset
 from workbench.data.unusable import MAX_SHARE, Reading
 from workbench.embeddings import Embeddings, InputSpec
 from workbench.engine.cohort import Cohort
-from workbench.engine.start_checks import Finding, word_findings
+from workbench.engine.start_checks import Finding, Level, word_findings
 from workbench.evaluation.agreement import affinity_entropy
 from workbench.losses.base import Loss
 from workbench.losses.scale import ScaleChoice
@@ -46,14 +46,13 @@ def reading_findings(name: str, reading: Reading) -> Iterator[Finding]:
 
 def image_finding(trial: StepTrial) -> Finding:
     """Whether the images of the trial steps were good."""
-    if trial.num_replaced > SOME_REPLACED * trial.num_pairs:
-        return Finding(
-            "images",
-            "problem" if trial.num_replaced > MAX_SHARE * trial.num_pairs else "warning",
-            f"{trial.num_replaced:,} of the first {trial.num_pairs:,} cannot be used, and others replace them",
-            "`workbench data check SPEC --all` lists them",
-        )
-    return Finding("images", "ok", f"{trial.num_replaced:,} of the first {trial.num_pairs:,} cannot be used")
+    message = f"{trial.num_replaced:,} of the first {trial.num_pairs:,} cannot be used"
+    if trial.num_replaced <= SOME_REPLACED * trial.num_pairs:
+        return Finding("images", "ok", message)
+    level: Level = "problem" if trial.num_replaced > MAX_SHARE * trial.num_pairs else "warning"
+    return Finding(
+        "images", level, f"{message}, and others replace them", "`workbench data check SPEC --all` lists them"
+    )
 
 
 def _duplicates(dataset: Dataset, batch_size: int) -> Finding:
@@ -63,17 +62,15 @@ def _duplicates(dataset: Dataset, batch_size: int) -> Finding:
         f"{len(captions.text_M):,}, {captions.num_distinct:,} of them different: "
         f"{expected:.2g} of a pair's {batch_size - 1:,} negatives in a batch have its caption"
     )
-    if expected >= MANY_FALSE_NEGATIVES:
-        return Finding("captions", "warning", message, "lower train.batch_size, or give more specific captions")
-    return Finding("captions", "ok", message)
+    remedy = "lower train.batch_size, or give more specific captions"
+    return Finding.warn_if(expected >= MANY_FALSE_NEGATIVES, "captions", message, remedy)
 
 
 def _lengths(dataset: Dataset, form: InputSpec) -> Finding:
     filling = share_filling(dataset, form.tokenize)
     message = f"{filling:.0%} fill the {form.tokenize(['']).shape[1]} tokens that the student reads, or are truncated"
-    if filling >= MANY_CUT:
-        return Finding("caption length", "warning", message, "take a student with a longer context, or shorten them")
-    return Finding("caption length", "ok", message)
+    remedy = "take a student with a longer context, or shorten them"
+    return Finding.warn_if(filling >= MANY_CUT, "caption length", message, remedy)
 
 
 def _forms(student: Clip, teacher: Teacher) -> Finding:
@@ -87,9 +84,8 @@ def _forms(student: Clip, teacher: Teacher) -> Finding:
     if (student.mean, student.std) != teacher.normalization:
         (red, *_), _ = teacher.normalization
         differing.append(f"normalization (mean red {student.mean[0]:.3g} and {red:.3g})")
-    if not differing:
-        return Finding("model inputs", "ok", "student and teacher have the same input")
-    return Finding("model inputs", "ok", f"student and teacher differ in {', '.join(differing)}: each gets its own")
+    message = f"student and teacher differ in {', '.join(differing)}: each gets its own"
+    return Finding("model inputs", "ok", message if differing else "student and teacher have the same input")
 
 
 def _described(tokenize: object) -> str:
@@ -131,31 +127,32 @@ def measure_affinities(cohort: Cohort) -> list[Affinities]:
     training = _training_pairs(cohort, teacher)
     held_out = _held_out_pairs(cohort, teacher, len(training))
     num_pairs = len(held_out) if held_out else len(training)
-    found = []
+    measured = []
     for scale, losses in _target_scales(member.objective.losses, member.state.student.scale, teacher.scale).items():
         entropies = [
-            affinity_entropy(_first(some, num_pairs, scale)) if some else None for some in (training, held_out)
+            affinity_entropy(_first(pairs, num_pairs, scale)) if pairs else None for pairs in (training, held_out)
         ]
         assert entropies[0] is not None
-        found.append(Affinities(losses, scale, num_pairs, entropies[0], entropies[1]))
-    return found
+        measured.append(Affinities(losses, scale, num_pairs, entropies[0], entropies[1]))
+    return measured
 
 
-def affinity_finding(found: Affinities) -> Finding:
+def affinity_finding(affinities: Affinities) -> Finding:
     """Whether affinities are so sharp that they add nothing to the contrastive labels."""
-    held_out = "" if found.held_out is None else f", {found.held_out:.2f} on held-out ones"
+    held_out = "" if affinities.held_out is None else f", {affinities.held_out:.2f} on held-out ones"
     message = (
-        f"entropy {found.training:.2f} nats on training pairs{held_out}; uniform over {found.num_pairs:,} is "
-        f"{found.uniform:.2f} (scale {found.scale:.3g})"
+        f"entropy {affinities.training:.2f} nats on training pairs{held_out}; uniform over {affinities.num_pairs:,} is "
+        f"{affinities.uniform:.2f} (scale {affinities.scale:.3g})"
     )
-    check = " ".join(("affinities", *found.losses))
-    if not found.losses or found.training > NEAR_ONE_HOT * found.uniform:
+    check = " ".join(("affinities", *affinities.losses))
+    if not affinities.losses or affinities.training > NEAR_ONE_HOT * affinities.uniform:
         return Finding(check, "ok", message)
     return Finding(
         check,
         "warning",
         f"nearly one-hot, so they add nothing to the contrastive labels: {message}",
-        f"--set loss.{found.losses[0]}.teacher_scale='0.5 x teacher', or a teacher that was not trained on these pairs",
+        f"--set loss.{affinities.losses[0]}.teacher_scale='0.5 x teacher', or a teacher that was not trained on these "
+        "pairs",
     )
 
 
@@ -163,13 +160,13 @@ def _target_scales(
     losses: Mapping[str, Loss], student_scale: Tensor, teacher_scale: Tensor
 ) -> dict[float, tuple[str, ...]]:
     """Losses whose target is the teacher's affinities, by the scale they use."""
-    found: dict[float, tuple[str, ...]] = {}
+    by_scale: dict[float, tuple[str, ...]] = {}
     for name in AFFINITY_LOSSES:
         choice = getattr(losses.get(name), "teacher_scale", None)
         if isinstance(choice, ScaleChoice):
             scale = float(choice.value(student_scale.detach(), teacher_scale, None))
-            found[scale] = (*found.get(scale, ()), name)
-    return found or {float(teacher_scale): ()}
+            by_scale[scale] = (*by_scale.get(scale, ()), name)
+    return by_scale or {float(teacher_scale): ()}
 
 
 def _training_pairs(cohort: Cohort, teacher: Teacher) -> Embeddings:
@@ -182,8 +179,8 @@ def _training_pairs(cohort: Cohort, teacher: Teacher) -> Embeddings:
         assert batch.teacher_image_BCHW is not None and batch.teacher_text_BL is not None
         images, texts = batch.teacher_image_BCHW[:NUM_PAIRS], batch.teacher_text_BL[:NUM_PAIRS]
         embedded.append(teacher.embed(images, texts))
-    image_ND = torch.cat([one.image_BD for one in embedded])[:NUM_PAIRS]
-    text_ND = torch.cat([one.text_BD for one in embedded])[:NUM_PAIRS]
+    image_ND = torch.cat([batch.image_BD for batch in embedded])[:NUM_PAIRS]
+    text_ND = torch.cat([batch.text_BD for batch in embedded])[:NUM_PAIRS]
     return Embeddings(image_ND, text_ND, teacher.scale)
 
 

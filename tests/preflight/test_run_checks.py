@@ -5,7 +5,7 @@ import pytest
 from workbench.engine.build import build_cohort, make_objective
 from workbench.engine.device import resolved
 from workbench.preflight.cost import RunForecast
-from workbench.preflight.settings import does_not_fit, forecast_findings, setting_findings, share_findings
+from workbench.preflight.run_checks import does_not_fit, forecast_findings, setting_findings, share_findings
 
 
 def findings(config, num_pairs: int = 60, precisions: tuple[str, ...] = ("fp32",)):

@@ -12,8 +12,8 @@ from workbench.evaluation.chance import mean_recall
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 from workbench.models.tokenizers import BytePairTokenizer, WordTokenizer
-from workbench.preflight import checks
-from workbench.preflight.checks import (
+from workbench.preflight import data_checks
+from workbench.preflight.data_checks import (
     Affinities,
     affinity_finding,
     image_finding,
@@ -139,7 +139,7 @@ def test_entropies_are_those_of_the_teachers_own_embeddings(healthy) -> None:
 
 
 def test_every_scale_at_which_affinities_are_a_target_is_looked_at(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "NUM_PAIRS", 25)  # no multiple of the batch
+    monkeypatch.setattr(data_checks, "NUM_PAIRS", 25)  # no multiple of the batch
     config = tiny(
         loss={"affinity": {"teacher_scale": 50}, "cross_modal": {"teacher_scale": 50}}, data={"validation": ""}
     )
