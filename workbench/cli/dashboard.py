@@ -15,8 +15,9 @@ from workbench.runs.directory import RunDirectory, find_run, list_runs
 from workbench.runs.studies import studies_with_runs
 from workbench.tui.app import show
 from workbench.tui.home.board import Board, Row
-from workbench.tui.home.table import cell_texts, headline, ordered
+from workbench.tui.home.table import headline, ordered, run_cells
 from workbench.tui.preferences import Preferences
+from workbench.tui.rows import Cell
 from workbench.views.metrics import metric_label
 
 ONCE_S = 3600.0  # time limit of a poll: long enough to read every log to its end
@@ -99,11 +100,11 @@ def print_once(runs: Path, only: str | None, json: bool, study: str = "") -> Non
 
 def _lines(board: Board, memory: Any, rows: list[Row]) -> list[list[str]]:
     metric = headline(board, memory)
-    shown = [cell_texts(row, metric) for row in rows]
+    shown = [run_cells(row, metric) for row in rows]
     for row, one in zip(rows, shown, strict=True):
         if row.problem:  # printed in full below the table
-            one["state"] = ("unreadable" if row.status is None else row.status.state, "")
-    return [[one[key][0].strip() for key in ("name", "state", "progress", "left", "metric", "loss")] for one in shown]
+            one["state"] = Cell(row.state or "unreadable")
+    return [[one[key].text.strip() for key in ("name", "state", "progress", "left", "metric", "loss")] for one in shown]
 
 
 def _document(row: Row) -> dict[str, Any]:

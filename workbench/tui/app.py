@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -18,11 +20,12 @@ from textual.screen import Screen
 from textual.theme import Theme
 
 from workbench.errors import visible
+from workbench.files import explained, write_atomically
 from workbench.formatting import to_csv
 from workbench.runs.directory import RunDirectory
-from workbench.tui.export import Table, write_export
+from workbench.tui.dialogs import GLOBAL_ACTIONS, Keys
 from workbench.tui.host import Host, OpenComparison, OpenNewRun, OpenRun, OpenStudy
-from workbench.tui.keys import GLOBAL_ACTIONS, Keys
+from workbench.tui.text import Table
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # Okabe and Ito's colors, as in all figures: success, warning and error differ for the color-blind too.
@@ -129,13 +132,13 @@ class Workbench(Host):
 
     @on(OpenComparison)
     def _open_comparison(self, message: OpenComparison) -> None:
-        from workbench.tui.compare.screen import CompareScreen
+        from workbench.tui.compare import CompareScreen
 
         self.push_screen(CompareScreen(message.runs))
 
     @on(OpenNewRun)
     def _open_new_run(self, message: OpenNewRun) -> None:
-        from workbench.tui.new_run.screen import NewRunScreen
+        from workbench.tui.new_run import NewRunScreen
 
         self.push_screen(NewRunScreen(message.runs_dir))
 
@@ -176,9 +179,14 @@ class Workbench(Host):
     def action_export(self) -> None:
         if (table := self._table()) is None:
             return
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", getattr(self.screen, "export_name", "screen"))
+        stem = f"workbench-{name}-{time.strftime('%m%d-%H%M%S')}"
+        contents = {f"{stem}.svg": self.export_screenshot(), f"{stem}.csv": to_csv(*table)}
         try:
-            paths = write_export(getattr(self.screen, "export_name", "screen"), self.export_screenshot(), table)
-            self.show_notice("saved " + ", ".join(map(str, paths)))
+            for file, content in contents.items():
+                with explained(Path.cwd(), "start the dashboard in another folder"):
+                    write_atomically(Path.cwd() / file, content)
+            self.show_notice("saved " + ", ".join(str(Path.cwd() / file) for file in contents))
         except ValueError as error:
             self.show_notice(str(error), is_error=True)
 

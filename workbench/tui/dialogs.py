@@ -1,4 +1,4 @@
-"""Dialogs over a screen: a confirmation, and a form whose fields are checked while they are filled in."""
+"""Dialogs over a screen (a confirmation, a form that is checked while it is filled in, all keys) and the footer."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -8,8 +8,9 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Button, Footer, Input, Static
+from textual.widgets._footer import FooterKey
 
 from workbench.errors import visible
 
@@ -31,13 +32,19 @@ FRAME = """
 """
 
 
+def _buttons(confirm_key: str, cancel_key: str) -> ComposeResult:
+    with Horizontal(id="buttons"):
+        yield Button(f"Confirm ({confirm_key})", variant="warning", id="yes", compact=True)
+        yield Button(f"Cancel ({cancel_key})", id="no", compact=True)
+
+
 class Confirm(ModalScreen[bool]):
     """Asks for confirmation; the result is True for "Confirm"."""
 
     DEFAULT_CSS = FRAME.format(name="Confirm")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "confirm", show=False),
-        Binding("n,escape", "answer(False)", "cancel", show=False),
+        Binding("y", "dismiss(True)", "confirm", show=False),
+        Binding("n,escape", "dismiss(False)", "cancel", show=False),
     ]
 
     def __init__(self, title: str, effect: str) -> None:
@@ -45,13 +52,10 @@ class Confirm(ModalScreen[bool]):
         self._title, self._effect = title, effect
 
     def compose(self) -> ComposeResult:
-        """The question and two buttons; "Cancel" has the focus."""
         with Vertical(id="frame"):
             yield Static(visible(self._title), id="title", markup=False)
             yield Static(self._effect, classes="label", markup=False)
-            with Horizontal(id="buttons"):
-                yield Button("Confirm (y)", variant="warning", id="yes", compact=True)
-                yield Button("Cancel (n)", id="no", compact=True)
+            yield from _buttons("y", "n")
 
     def on_mount(self) -> None:
         self.app.clear_notifications()  # they would cover the buttons
@@ -59,9 +63,6 @@ class Confirm(ModalScreen[bool]):
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         self.dismiss(event.button.id == "yes")
-
-    def action_answer(self, yes: bool) -> None:
-        self.dismiss(yes)
 
 
 class Form(ModalScreen[dict[str, str] | None]):
@@ -79,7 +80,7 @@ Form #verdict.-wrong { color: $error; }
 """
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel", "cancel", show=False),
+        Binding("escape", "dismiss(None)", "cancel", show=False),
         Binding("ctrl+s", "submit", "confirm", show=False, priority=True),
     ]
 
@@ -88,18 +89,15 @@ Form #verdict.-wrong { color: $error; }
         self._title, self._fields, self._check = title, fields, check
 
     def compose(self) -> ComposeResult:
-        """Labels, inputs, the result of the check and two buttons."""
         with Vertical(id="frame"):
             yield Static(visible(self._title), id="title", markup=False)
             with VerticalScroll(id="fields", can_focus=False):
-                for name, (label, value) in self._fields.items():
+                for label, value in self._fields.values():
                     with Vertical(classes="field"):
                         yield Static(label, classes="label", markup=False)
-                        yield Input(value, id=name, compact=True)
+                        yield Input(value, compact=True)
             yield Static("", id="verdict", markup=False)
-            with Horizontal(id="buttons"):
-                yield Button("Confirm (ctrl+s)", variant="warning", id="yes", compact=True)
-                yield Button("Cancel (esc)", id="no", compact=True)
+            yield from _buttons("ctrl+s", "esc")
 
     def on_mount(self) -> None:
         self.app.clear_notifications()
@@ -119,7 +117,7 @@ Form #verdict.-wrong { color: $error; }
     @property
     def filled(self) -> dict[str, str]:
         """The fields' values by name."""
-        return {str(field.id): field.value.strip() for field in self.query(Input)}
+        return dict(zip(self._fields, (field.value.strip() for field in self.query(Input)), strict=True))
 
     def run_check(self) -> None:
         """Show what submitting does, or the error."""
@@ -149,5 +147,73 @@ Form #verdict.-wrong { color: $error; }
         if not self.query_one("#yes", Button).disabled:
             self.dismiss(self.filled)
 
-    def action_cancel(self) -> None:
-        self.dismiss(None)
+
+GLOBAL_ACTIONS = {binding.action for binding in Screen.BINDINGS if isinstance(binding, Binding)}
+HEADINGS = {
+    "Workbench": "everywhere",
+    "Chart": "in a chart",
+    "Rows": "in the table",
+    "Heat": "in the matrices",
+    "AffinityPane": "in the matrices",
+    "Reading": "in the text",
+    "HomeScreen": "the runs",
+    "NewRunScreen": "new run",
+    "StudyScreen": "the study",
+}
+
+
+class KeyFooter(Footer):
+    """The keys that apply at the focus. ``?`` stays visible however narrow the terminal is."""
+
+    def __init__(self) -> None:
+        super().__init__(show_command_palette=False)
+
+    def compose(self) -> ComposeResult:
+        for widget in super().compose():
+            if isinstance(widget, FooterKey) and widget.key == "question_mark":
+                widget.add_class("-command-palette")  # Textual's class for a key that stays at the right
+            yield widget
+
+
+class Keys(ModalScreen[None]):
+    """Every key that is active on the screen below."""
+
+    DEFAULT_CSS = FRAME.format(name="Keys")
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q,enter", "dismiss", "close", show=False),
+        Binding("j", "scroll(1)", "down", show=False),
+        Binding("k", "scroll(-1)", "up", show=False),
+    ]
+
+    def __init__(self, screen: Screen[object]) -> None:
+        super().__init__()
+        self._text = keys_text(screen)
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="frame"):
+            yield Static(self._text)
+
+    def action_scroll(self, lines: int) -> None:
+        self.query_one("#frame").scroll_relative(y=lines, animate=False)
+
+
+def keys_text(screen: Screen[object]) -> Text:
+    """The active keys, grouped by where they apply: in the focused widget, on the screen, everywhere."""
+    by_heading: dict[str, dict[str, list[str]]] = {}
+    for key, active in screen.active_bindings.items():
+        if active.binding.description and active.enabled:
+            owner = "Workbench" if active.binding.action in GLOBAL_ACTIONS else type(active.node).__name__
+            heading = HEADINGS.get(owner, owner.removesuffix("Screen").lower())
+            shown = screen.app.get_key_display(active.binding) if active.binding.key == key else key
+            description = active.binding.description
+            # Textual's own descriptions are in title case.
+            description = description.lower() if description.istitle() else description[0].lower() + description[1:]
+            by_heading.setdefault(heading, {}).setdefault(description, []).append(shown)
+    text = Text()
+    for heading, actions in sorted(by_heading.items(), key=lambda item: item[0] == HEADINGS["Workbench"]):
+        text.append(f"{heading}\n", "bold")
+        for description, keys in actions.items():
+            text.append(f"  {' or '.join(dict.fromkeys(keys))[:18]:20}{description}\n")
+        text.append("\n")
+    text.append("keys that change a run or a study ask for confirmation first; all others only display", "italic")
+    return text

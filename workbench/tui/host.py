@@ -1,51 +1,52 @@
 """What screens need of the application that runs them, and the messages that open other screens."""
 
+import asyncio
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from textual.app import App
 from textual.message import Message
 
 from workbench.errors import visible
+from workbench.process import ERROR_PREFIX, BackgroundProcess, last_line, start_background, why_failed
 from workbench.runs.directory import RunDirectory
 from workbench.tui.dialogs import Check, Confirm, Fields, Form
 from workbench.tui.preferences import read_preferences, write_preferences
 
-if TYPE_CHECKING:
-    from workbench.process import BackgroundProcess
+POLL_S = 0.5
+SEPARATELY = "in a separate process that keeps running when the dashboard is closed"
 
 
+@dataclass
 class OpenRun(Message):
     """Open the screen of one run."""
 
-    def __init__(self, run: RunDirectory) -> None:
-        super().__init__()
-        self.run = run
+    run: RunDirectory
 
 
+@dataclass
 class OpenStudy(Message):
     """Open the screen of one study."""
 
-    def __init__(self, name: str, runs_dir: Path) -> None:
-        super().__init__()
-        self.name, self.runs_dir = name, runs_dir
+    name: str
+    runs_dir: Path
 
 
+@dataclass
 class OpenComparison(Message):
     """Open two or more runs side by side."""
 
-    def __init__(self, runs: Sequence[RunDirectory]) -> None:
-        super().__init__()
-        self.runs = runs
+    runs: Sequence[RunDirectory]
 
 
+@dataclass
 class OpenNewRun(Message):
     """Open the screen on which a run is configured and started."""
 
-    def __init__(self, runs_dir: Path) -> None:
-        super().__init__()
-        self.runs_dir = runs_dir
+    runs_dir: Path
 
 
 # A base class and not a Protocol: screens also use Textual's own App methods, and `Screen.app` must stay an App.
@@ -89,14 +90,62 @@ class Host(App[None]):
         except ValueError as error:
             self.show_notice(str(error), is_error=True)
 
-    def watch_process(self, title: str, process: "BackgroundProcess") -> None:
-        """Notify that a process has started, and of its error if it fails while the dashboard is open."""
+    def run_command(self, arguments: list[str], done: Callable[[str], None], failed: str = "") -> None:
+        """Run a ``workbench`` command, then call ``done`` with its stdout. An error is shown after ``failed``."""
 
-        async def report_failure() -> None:
-            from workbench.tui.commands import failure_of
+        async def run() -> None:
+            try:
+                done(await call(arguments))
+            except ValueError as error:
+                self.show_notice(f"{failed}{error}", is_error=True)
 
-            if error := await failure_of(process):
-                self.show_notice(f"{title}: failed: {error}", is_error=True)
+        self.run_worker(run(), group="commands", exit_on_error=False)
 
-        self.show_notice(f"{title}; its output is in {process.output}")
-        self.run_worker(report_failure(), group="processes", exit_on_error=False)
+    def start_process(self, title: str, arguments: list[str], output: Path) -> None:
+        """Start a ``workbench`` command that outlives the dashboard; its error is shown if it fails before that.
+
+        Raises:
+            ValueError: it cannot be started, or ``output`` cannot be written.
+        """
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"cannot write to {output.parent}: {error.strerror or error}") from None
+        process = start_background(arguments, output)
+        self.show_notice(f"{title}; its output is in {output}")
+        self.run_worker(self._report_failure(title, process), group="processes", exit_on_error=False)
+
+    async def _report_failure(self, title: str, process: BackgroundProcess) -> None:
+        while process.is_alive:
+            await asyncio.sleep(POLL_S)
+        if (last := process.last_line).startswith(ERROR_PREFIX):
+            self.show_notice(f"{title}: failed: {why_failed(last)}", is_error=True)
+
+    def start_sweep(self, title: str, arguments: list[str], runs_dir: Path, study: str) -> None:
+        """Start a sweep as a process; its output goes to a ``.log`` next to the study's storage.
+
+        Raises:
+            ValueError: as :meth:`start_process`.
+        """
+        from workbench.sweeps.storage import default_file  # slow to import, and the first screen does not need it
+
+        self.start_process(title, arguments, default_file(runs_dir, study).with_suffix(".log"))
+
+
+async def call(arguments: list[str]) -> str:
+    """Run a ``workbench`` command in a subprocess and return its stdout.
+
+    Raises:
+        ValueError: the command failed; the message is its last line on stderr.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "workbench", *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C in the dashboard's terminal must not reach the command
+    )
+    out, err = await process.communicate()
+    if process.returncode:
+        raise ValueError(why_failed(last_line(err.decode(errors="replace"))))
+    return out.decode(errors="replace")

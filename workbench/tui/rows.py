@@ -1,6 +1,6 @@
-"""A table with a cursor. Unlike Textual's DataTable it redraws only the rows that change."""
+"""A table with a cursor. Unlike Textual's DataTable it redraws only rows that change, and a single click opens none."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from rich.cells import set_cell_size
@@ -13,19 +13,34 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from workbench.errors import visible
+from workbench.tui.text import hex_of
+
 GAP = 2
 SCROLLBAR = 2  # cells reserved for the scrollbar
 
 
+class Column(NamedTuple):
+    """A column: the key of its cells, its heading, and its width in terminal cells."""
+
+    key: str
+    heading: str
+    width: int
+
+
 class Cell(NamedTuple):
-    """Text in ``width`` terminal cells; ``color`` is ``#rrggbb``, or empty for the default."""
+    """Text, with a color name of the theme, or none for the default. Text from files is shown literally."""
 
     text: str
-    width: int
-    color: str
+    color: str = ""
 
 
 Line = tuple[Cell, ...]
+
+
+def headings_text(columns: Sequence[Column]) -> str:
+    """The header line of a table."""
+    return "".join(" " * GAP + clipped(one.heading, one.width) for one in columns)[GAP - 1 :]
 
 
 class Rows(ScrollView, can_focus=True, inherit_bindings=False):
@@ -33,7 +48,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--cursor"}
     DEFAULT_CSS = """
-    Rows { background: $background; }
+    Rows { background: $background; height: 1fr; scrollbar-size-horizontal: 0; }
     Rows > .rows--cursor { background: $panel-lighten-2; text-style: bold; }
     Rows:focus > .rows--cursor { background: $primary 35%; text-style: bold; }
     """
@@ -56,6 +71,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self.cursor = 0
+        self._widths: list[int] = []
         self._keys: list[str] = []
         self._lines: dict[str, Line] = {}
 
@@ -69,33 +85,34 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         """The rows by key, from top to bottom."""
         return self._lines
 
-    def show(self, lines: dict[str, Line]) -> None:
+    def show(self, columns: Sequence[Column], lines: dict[str, Line]) -> None:
         """Replace the rows; if the keys and their order are unchanged, only rows that differ are redrawn."""
         keys, before, at_cursor = list(lines), self._lines, self.key
+        widths = [one.width for one in columns]
         self._lines = lines
-        if keys == self._keys:
+        if keys == self._keys and widths == self._widths:
             for place, key in enumerate(keys):
                 if lines[key] != before[key]:
                     self.refresh_line(place)
             return
-        self._keys = keys
+        self._keys, self._widths = keys, widths
         self.cursor = keys.index(at_cursor) if at_cursor in lines else min(self.cursor, max(0, len(keys) - 1))
         self.virtual_size = Size(self.size.width, len(keys))
         self.refresh()
         self._scroll_to_cursor()
 
     def render_line(self, y: int) -> Strip:
-        """The line at ``y`` of the visible region."""
         place = y + self.scroll_offset.y
         width, base = self.size.width, self.rich_style
         if place >= len(self._keys):
             return Strip.blank(width, base)
         if place == self.cursor:
             base += self.get_component_rich_style("rows--cursor")
+        colors = self.app.theme_variables
         segments = [Segment(" ", base)]
-        for text, size, color in self._lines[self._keys[place]]:
-            style = base + Style(color=color) if color else base
-            segments += [Segment(clipped(text, size), style), Segment(" " * GAP, base)]
+        for (text, color), size in zip(self._lines[self._keys[place]], self._widths, strict=True):
+            style = base + Style(color=hex_of(colors, color) or None) if color else base
+            segments += [Segment(clipped(visible(text), size), style), Segment(" " * GAP, base)]
         return Strip(segments).adjust_cell_length(width, base)
 
     def move_to(self, place: int) -> None:

@@ -8,7 +8,7 @@ from textual.screen import Screen
 from textual.widgets import Tab, TabbedContent, TabPane
 
 from workbench.tui.charts.chart import Chart, Charts
-from workbench.tui.charts.plot import Lens
+from workbench.tui.charts.plot import Lens, Plot
 from workbench.tui.host import Host
 
 TAB_PADDING = 2  # cells
@@ -77,14 +77,19 @@ def fitted(names: list[str], front: int, room: int) -> list[str]:
     return cut
 
 
+LENS = ("is_log", "smoothing", "axis")  # settings of a lens that are kept as preferences
+LENS_KEYS = [
+    Binding("y", "log", "log axis"),
+    Binding("s", "smoothing", "smooth"),
+    Binding("x", "axis", "step/time"),
+]
+
+
 def pane_keys(panes: tuple[str, ...]) -> list[Binding]:
-    """Key bindings: a number for each pane, brackets for the next and the previous one."""
-    numbers = [
-        Binding(str(number), f"pane('{pane}')", f"pane: {pane}", show=False)
-        for number, pane in enumerate(panes, start=1)
-    ]
+    """Escape leaves the screen; a number opens each pane, brackets the next and the previous one."""
     return [
-        *numbers,
+        Binding("escape,backspace", "app.pop_screen", "back", key_display="esc"),
+        *(Binding(str(place), f"pane('{pane}')", f"pane: {pane}", show=False) for place, pane in enumerate(panes, 1)),
         Binding("right_square_bracket", "next_pane(1)", "next pane", show=False, key_display="]"),
         Binding("left_square_bracket", "next_pane(-1)", "previous pane", show=False, key_display="["),
     ]
@@ -101,17 +106,12 @@ class PanedScreen(Screen[None]):
     PanedScreen Reading > Static { height: auto; }
     PanedScreen Reading > Charts { margin-bottom: 1; }
     """
-    LENS_KEYS: ClassVar[list[Binding]] = [
-        Binding("y", "log", "log axis"),
-        Binding("s", "smoothing", "smooth"),
-        Binding("x", "axis", "step/time"),
-    ]
     PANES: ClassVar[tuple[str, ...]]
     app: Host
-    lens: Lens
 
     def __init__(self) -> None:
         super().__init__()
+        self.lens = Lens()
         self._lens_keys = dict.fromkeys(("log", "smoothing", "axis"), False)  # whether each applies to the active pane
 
     @property
@@ -119,14 +119,15 @@ class PanedScreen(Screen[None]):
         """The id of the active pane."""
         return self.query_one(Panes).active or self.PANES[0]
 
+    @property
+    def plots(self) -> list[Plot]:
+        """The plots of the active pane."""
+        return [plot for charts in self.query_one(f"#{self.pane}").query(Charts) for plot in charts.plots]
+
     def apply_preferences(self) -> None:
         """Set the lens to the saved preferences."""
-        preferences = self.app.preferences
-        self.lens.is_log, self.lens.smoothing, self.lens.axis = (
-            preferences.is_log,
-            preferences.smoothing,
-            preferences.axis,
-        )
+        for name in LENS:
+            setattr(self.lens, name, getattr(self.app.preferences, name))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide the keys of the lens where they have no effect."""
@@ -134,8 +135,7 @@ class PanedScreen(Screen[None]):
 
     def update_lens_keys(self) -> None:
         """Enable the keys of the lens that apply to the active pane. Call it after the pane is drawn."""
-        plots = [plot for charts in self.query_one(f"#{self.pane}").query(Charts) for plot in charts.plots]
-        drawn = [plot for plot in plots if plot.curves]
+        drawn = [plot for plot in self.plots if plot.curves]
         lens_keys = {
             "log": any(plot.may_log for plot in drawn),
             "smoothing": any(plot.may_smooth for plot in drawn),
@@ -183,11 +183,7 @@ class PanedScreen(Screen[None]):
         self._keep_lens()
 
     def _keep_lens(self) -> None:
-        preferences = self.app.preferences
-        preferences.is_log, preferences.smoothing, preferences.axis = (
-            self.lens.is_log,
-            self.lens.smoothing,
-            self.lens.axis,
-        )
+        for name in LENS:
+            setattr(self.app.preferences, name, getattr(self.lens, name))
         self.app.save_preferences()
         self.redraw_charts()

@@ -1,7 +1,7 @@
 """Text that all screens share: a run's state, progress bars, sparklines, numbers and tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
@@ -10,12 +10,13 @@ from workbench.errors import visible
 from workbench.formatting import duration
 from workbench.runs.liveness import SILENT_AFTER_S, RunStatus
 
+Table = tuple[Sequence[str], Iterable[Sequence[str]]]  # the data of a screen to export or copy: headings, rows
 COLUMN_GAP = 2  # cells
 NOTHING = "\N{EN DASH}"
 QUIET_AFTER_S = 15.0  # at least: a run that logs every second is not silent after three
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR = " ▏▎▍▌▋▊▉█"
-TONES = {
+COLORS = {
     "running": "success",
     "new": "primary",
     "paused": "warning",
@@ -55,7 +56,7 @@ def state_color(status: RunStatus | None, *, is_quiet: bool) -> str:
     """The theme's color name for a state; empty for the default color."""
     if status is None:
         return ""
-    return "warning" if is_quiet else TONES.get(status.state, "")
+    return "warning" if is_quiet else COLORS.get(status.state, "")
 
 
 def bar(share: float, width: int) -> str:
@@ -95,7 +96,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def hex_of(colors: dict[str, str], name: str) -> str:
+def hex_of(colors: Mapping[str, str], name: str) -> str:
     """A theme's color as ``#rrggbb``; empty if it is not given in hex."""
     color = colors.get(name, "")
     return color[:7] if color.startswith("#") else ""

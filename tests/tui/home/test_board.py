@@ -8,9 +8,9 @@ import time
 import pytest
 
 from workbench.runs.directory import RunDirectory
+from workbench.tui.follow import RunFollower
 from workbench.tui.home.board import Board
 from workbench.tui.rows import Rows
-from workbench.tui.run.follow import RunFollower
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 from rich.cells import cell_len
 
 from workbench.formatting import shortened
+from workbench.tui.dialogs import keys_text
 from workbench.tui.home.screen import HomeScreen
 from workbench.tui.home.table import Needs, columns
-from workbench.tui.keys import keys_text
 from workbench.tui.preferences import read_preferences
 from workbench.tui.rows import GAP, SCROLLBAR, Rows
 

@@ -7,8 +7,20 @@ from rich.style import Style
 
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Probe, ProbeOutputs, read_snapshot_history, write_snapshot
-from workbench.tui.charts.heat import CURSOR, HIGH, LOW, MINUS, NAMES, PLUS, Grid, Heat, colors
-from workbench.tui.charts.images import Images, fitted, half_blocks
+from workbench.tui.charts.heat import (
+    CURSOR,
+    HIGH,
+    LOW,
+    MINUS,
+    NAMES,
+    PLUS,
+    Grid,
+    Heat,
+    Images,
+    colors,
+    fitted,
+    half_blocks,
+)
 from workbench.tui.run.affinity import AffinityPane, placement_of, read_images
 
 

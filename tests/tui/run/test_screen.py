@@ -234,7 +234,7 @@ def test_help_lists_every_key_of_the_screen(record, drive) -> None:
     run = record("one")
 
     async def steps(pilot) -> None:
-        from workbench.tui.keys import keys_text
+        from workbench.tui.dialogs import keys_text
 
         text = keys_text(pilot.app.screen).plain
         for active in pilot.app.screen.active_bindings.values():

@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch):
         found["called"].append(arguments)
         return "queued\n"
 
-    monkeypatch.setattr("workbench.tui.commands.call", call)
+    monkeypatch.setattr("workbench.tui.study.actions.call", call)
     monkeypatch.setattr("workbench.process.start_detached", lambda argv, _: found["started"].append(argv[3:]))
     return found
 
@@ -141,7 +141,7 @@ def test_an_error_of_the_queue_is_shown(record, drive, soon, asked, notices, sto
         await asyncio.sleep(0)
         raise ValueError("the storage is damaged")
 
-    monkeypatch.setattr("workbench.tui.commands.call", refuse)
+    monkeypatch.setattr("workbench.tui.study.actions.call", refuse)
 
     async def steps(pilot) -> None:
         await read(pilot, soon)

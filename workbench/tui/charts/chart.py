@@ -5,25 +5,59 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.color import Color
 from textual.containers import Grid
 from textual.message import Message
 from textual.strip import Strip
+from textual.widget import Widget
 
 from workbench.tui.charts.drawing import CURSOR, FAINT, MARK, TITLE, Drawing, draw
-from workbench.tui.charts.images import Enlarged
 from workbench.tui.charts.plot import INK, Lens, Plot
 
 WIDE = 110  # columns from which charts are placed in two columns
 ZOOM = 0.5
 PAN = 0.25
 FAINTNESS = 0.55
-DIM = 0.3  # darker colors than this are lightened on a dark background
+DARK = 0.4  # colors of less brightness are lightened on a dark background
 
 
-class Chart(Enlarged, can_focus=True):
+class Canvas(Widget):
+    """A widget whose lines are drawn all at once, and again only after a change of data, size, focus or theme."""
+
+    ALLOW_MAXIMIZE = True
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._strips: list[Strip] = []
+        self._base = Style()
+
+    def strips(self, base: Style) -> list[Strip]:
+        """All lines on the background ``base``; a subclass draws them."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Draw again, after a change that the widget cannot notice."""
+        self._strips = []
+        self.refresh()
+
+    def on_resize(self) -> None:
+        self.redraw()
+
+    def render_line(self, y: int) -> Strip:
+        base = self.rich_style
+        if not self._strips or base != self._base:  # the focus or the theme changed
+            self._base, self._strips = base, self.strips(base)
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.content_size.width, base)
+
+    def action_toggle_maximize(self) -> None:
+        if self.screen.maximized is self:
+            self.screen.minimize()
+        else:
+            self.screen.maximize(self, container=False)
+
+
+class Chart(Canvas, can_focus=True):
     """Draws one plot; keys and mouse change the lens."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"chart--title", "chart--cursor", "chart--mark"}
@@ -50,13 +84,11 @@ class Chart(Enlarged, can_focus=True):
     class Moved(Message):
         """The lens has changed."""
 
-    def __init__(self, lens: Lens, plot: Plot | None = None, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, lens: Lens, plot: Plot) -> None:
+        super().__init__()
         self.lens = lens
-        self.plot = plot or Plot("")
+        self.plot = plot
         self._drawing: Drawing | None = None
-        self._strips: list[Strip] = []
-        self._base = Style()
 
     def show(self, plot: Plot) -> None:
         """Show another plot."""
@@ -64,35 +96,22 @@ class Chart(Enlarged, can_focus=True):
         self.redraw()
 
     def redraw(self) -> None:
-        """Draw again, after a change of the lens or the colors."""
         self._drawing = None
-        self.refresh()
-
-    def on_resize(self) -> None:
-        self.redraw()
+        super().redraw()
 
     @property
     def drawing(self) -> Drawing:
         """The drawing of the plot at the current size, cached until the next :meth:`redraw`."""
         if self._drawing is None:
             self._drawing = draw(self.plot, self.lens, self.content_size.width, self.content_size.height)
-            self._strips = []
         return self._drawing
 
-    def render_line(self, y: int) -> Strip:
-        """One row of the widget, for Textual."""
-        rows, base = self.drawing.rows, self.rich_style
-        width = self.content_size.width
-        if not self._strips or base != self._base:  # the focus or the theme changed
-            styles: dict[str, Style] = {}
-            for color in {color for row in rows for _, color in row}:
-                styles[color] = base + self._style(color)
-            self._base = base
-            self._strips = [
-                Strip([Segment(text, styles[color]) for text, color in row]).adjust_cell_length(width, base)
-                for row in rows
-            ]
-        return self._strips[y] if y < len(self._strips) else Strip.blank(width, base)
+    def strips(self, base: Style) -> list[Strip]:
+        rows, width = self.drawing.rows, self.content_size.width
+        styles = {color: base + self._style(color) for color in {color for row in rows for _, color in row}}
+        return [
+            Strip([Segment(text, styles[color]) for text, color in row]).adjust_cell_length(width, base) for row in rows
+        ]
 
     def _style(self, color: str) -> Style:
         if color == FAINT:
@@ -100,11 +119,15 @@ class Chart(Enlarged, can_focus=True):
             return Style(color=background.blend(foreground, FAINTNESS).hex)
         if color in (TITLE, CURSOR, MARK):
             return self.get_component_rich_style(f"chart--{color}", partial=True)
-        return Style() if color == INK else Style(color=on_screen(color, is_dark=self.app.current_theme.dark))
+        if color == INK:
+            return Style()
+        shown = Color.parse(color)
+        # The figures' darkest colors are made for white paper.
+        is_lost = self.app.current_theme.dark and shown.brightness < DARK
+        return Style(color=(shown.lighten(0.2) if is_lost else shown).hex)
 
     def action_cursor(self, columns: int) -> None:
-        drawing = self.drawing
-        self.lens.move_cursor(columns, drawing.num_columns, drawing.full)
+        self.lens.move_cursor(columns, self.drawing.num_columns, self.drawing.full)
         self.post_message(self.Moved())
 
     def action_zoom(self, closer: bool) -> None:
@@ -132,14 +155,16 @@ class Chart(Enlarged, can_focus=True):
             self.post_message(self.Moved())
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        if event.ctrl or self.screen.maximized is self:
-            event.stop()
-            self.action_zoom(True)
+        self._zoom_by_wheel(event, closer=True)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self._zoom_by_wheel(event, closer=False)
+
+    def _zoom_by_wheel(self, event: events.MouseEvent, *, closer: bool) -> None:
+        # The wheel alone scrolls the pane, unless the chart fills the screen.
         if event.ctrl or self.screen.maximized is self:
             event.stop()
-            self.action_zoom(False)
+            self.action_zoom(closer)
 
 
 class Charts(Grid):
@@ -156,18 +181,14 @@ class Charts(Grid):
     def __init__(self, lens: Lens, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.lens = lens
-        self._plots: list[Plot] = []
+        self.plots: list[Plot] = []
 
-    def compose(self) -> ComposeResult:
-        """Nothing: :meth:`show` mounts the charts."""
-        yield from ()
-
-    def on_resize(self, event: events.Resize) -> None:
-        self.set_class(event.size.width >= WIDE and len(self._plots) > 1, "-wide")
+    def on_resize(self) -> None:
+        self.set_class(self.size.width >= WIDE and len(self.plots) > 1, "-wide")
 
     def show(self, plots: list[Plot]) -> None:
         """Show these plots. Charts are reused, so that the focus stays where it is."""
-        self._plots = plots
+        self.plots = plots
         charts = list(self.query(Chart))
         for chart, plot in zip(charts, plots, strict=False):
             chart.show(plot)
@@ -175,17 +196,4 @@ class Charts(Grid):
             chart.remove()
         if len(plots) > len(charts):
             self.mount_all([Chart(self.lens, plot) for plot in plots[len(charts) :]])
-        self.set_class(self.size.width >= WIDE and len(plots) > 1, "-wide")
-
-    @property
-    def plots(self) -> list[Plot]:
-        """The plots shown."""
-        return self._plots
-
-
-def on_screen(color: str, *, is_dark: bool) -> str:
-    """A figure's color, lightened if it is too dark for a dark background."""
-    found = Color.parse(color)
-    if is_dark and found.brightness < DIM + 0.1:
-        return found.lighten(0.2).hex
-    return found.hex
+        self.on_resize()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.errors import visible
-from workbench.tui.charts.plot import INK, LETTERS, Curve, Lens, Plot, full_range, seen
+from workbench.tui.charts.plot import INK, LETTERS, Lens, Plot, full_range, smoothed
 from workbench.tui.charts.raster import (
     Floats,
     Range,
@@ -42,29 +42,42 @@ class Drawing:
     full: Range
 
 
+@dataclass(frozen=True)
+class Area:
+    """Where the curves are drawn: its size in cells and its ranges; ``y_range`` in powers of ten if ``is_log``."""
+
+    num_columns: int
+    num_rows: int
+    x_range: Range
+    y_range: Range
+    is_log: bool
+
+    def column(self, x: float) -> int | None:
+        """The column of cells at ``x``; None outside the area."""
+        column = column_of(x, self.x_range, self.num_columns) if math.isfinite(x) else -1
+        return column if 0 <= column < self.num_columns else None
+
+
 def draw(plot: Plot, lens: Lens, width: int, height: int) -> Drawing:
     """Draw the plot in ``width`` × ``height`` cells; if these are too few, only the heading."""
-    plot = seen(plot, lens)
+    plot = smoothed(plot, lens)
     full = full_range(plot, lens.axis)
-    heading = _heading(plot, lens, width)
-    if height < LEAST_HEIGHT or width < LEAST_WIDTH or (full == (0.0, 0.0) and not any(map(_len, plot.curves))):
-        rows = [*heading, [(plot.empty, FAINT)]] if not any(map(_len, plot.curves)) else heading
+    x_range = lens.window or full
+    if not x_range[1] > x_range[0]:
+        x_range = (x_range[0] - 0.5, x_range[1] + 0.5)
+    heading = _heading(plot, lens, x_range, width)
+    if height < LEAST_HEIGHT or width < LEAST_WIDTH or not plot.has_points:
+        rows = heading if plot.has_points else [*heading, [(plot.empty, FAINT)]]
         return Drawing(_filled(rows, width, height), 0, width, (0.0, 1.0), full)
     heading = heading[: max(1, min(MOST_HEADINGS, height - 4))]
     num_rows, num_columns = height - len(heading) - 2, width - LABEL_WIDTH - 3
-    x_range = lens.window or full
-    x_range = x_range if x_range[1] > x_range[0] else (x_range[0] - 0.5, x_range[1] + 0.5)
     y_range, is_log = _y_range(plot, lens, x_range)
-    body = _body(plot, lens, x_range, y_range, is_log, num_columns, num_rows)
-    rows = [*heading, *body, *_across(plot, lens, x_range, num_columns)]
+    area = Area(num_columns, num_rows, x_range, y_range, is_log)
+    rows = [*heading, *_body(plot, lens, area), *_x_axis(plot.x_name or lens.axis, area)]
     return Drawing(_filled(rows, width, height), LABEL_WIDTH + 1, num_columns, x_range, full)
 
 
-def _len(curve: Curve) -> int:
-    return len(curve.value)
-
-
-def _heading(plot: Plot, lens: Lens, width: int) -> list[Row]:
+def _heading(plot: Plot, lens: Lens, x_range: Range, width: int) -> list[Row]:
     """The title, and each curve's letter, name and value: at the cursor, or the newest."""
     notes = [plot.unit] if plot.unit else []
     if plot.may_log and lens.is_log:
@@ -72,38 +85,27 @@ def _heading(plot: Plot, lens: Lens, width: int) -> list[Row]:
         notes.append("log axis" + (f", {num_below} values ≤ 0 not on it" if num_below else ""))
     if plot.may_smooth and lens.smoothing:
         notes.append(f"smoothed {lens.smoothing:g}")
-    title = visible(plot.title) + (f" ({', '.join(notes)})" if notes else "")
-    pieces: list[list[Piece]] = [[(title, TITLE)]]
+    pieces: list[Row] = [[(visible(plot.title) + (f" ({', '.join(notes)})" if notes else ""), TITLE)]]
     for letter, one in zip(_letters(plot), plot.curves, strict=True):
         if len(one.value):
-            value = one.value[_nearest(one, lens)]
+            x = one.along(lens.axis)
+            value = one.value[-1 if lens.cursor is None else int(np.abs(x - lens.cursor).argmin())]
             pieces.append([(f"{letter} {visible(one.name)} ", one.color), (number(float(value)), INK)])
-    if lens.cursor is not None and any(map(_len, plot.curves)):
-        name = x_name(plot, lens)
+    if lens.cursor is not None and plot.has_points:
+        name = plot.x_name or lens.axis
         where = time_text(lens.cursor) if name == "time" else f"{name} {lens.cursor:,.0f}"
         pieces.append([(f"@ {where}", CURSOR)])
-        span = (lens.window or full_range(plot, lens.axis))[1] - (lens.window or full_range(plot, lens.axis))[0]
-        near = [mark for mark in plot.marks if abs(mark.along(lens.axis) - lens.cursor) <= 0.01 * span]
+        distance = 0.01 * (x_range[1] - x_range[0])
+        near = [mark for mark in plot.marks if abs(mark.along(lens.axis) - lens.cursor) <= distance]
         pieces += [[(f"┊ {visible(mark.text)}", MARK)] for mark in near[:1]]
     return _wrapped(pieces, width)
-
-
-def x_name(plot: Plot, lens: Lens) -> str:
-    """The label of the x axis: "step", "time", or the plot's ``x_name``."""
-    return plot.x_name or lens.axis
 
 
 def _letters(plot: Plot) -> str:
     return (LETTERS * (1 + len(plot.curves) // len(LETTERS)))[: len(plot.curves)]
 
 
-def _nearest(curve: Curve, lens: Lens) -> int:
-    if lens.cursor is None:
-        return len(curve.value) - 1
-    return int(np.abs(curve.along(lens.axis) - lens.cursor).argmin())
-
-
-def _wrapped(pieces: list[list[Piece]], width: int) -> list[Row]:
+def _wrapped(pieces: list[Row], width: int) -> list[Row]:
     rows: list[Row] = [[]]
     room = width
     for piece in pieces:
@@ -117,18 +119,16 @@ def _wrapped(pieces: list[list[Piece]], width: int) -> list[Row]:
 
 
 def _y_range(plot: Plot, lens: Lens, x_range: Range) -> tuple[Range, bool]:
-    """The range of the visible values, and whether the axis is logarithmic: only if a value is above 0."""
+    """The range of the visible values, in powers of ten if a log axis is wanted and a value is above 0."""
     found = []
     for one in plot.curves:
         x = one.along(lens.axis)
         near = (x >= x_range[0]) & (x <= x_range[1])
+        finite = np.isfinite(one.value)
+        found.append(one.value[near])
         # If no point is visible, a line between two outside points may be: take its values at the edges.
-        edges = (
-            np.interp(x_range, x[np.isfinite(one.value)], one.value[np.isfinite(one.value)])
-            if len(x) > 1 and (np.isfinite(one.value).any())
-            else np.array([])
-        )
-        found.append(np.concatenate([one.value[near], edges if not near.any() else np.array([])]))
+        if len(x) > 1 and finite.any() and not near.any():
+            found.append(np.interp(x_range, x[finite], one.value[finite]))
     values = np.concatenate(found)
     values = values[np.isfinite(values)]
     is_log = plot.may_log and lens.is_log and bool((values > 0).any())
@@ -136,79 +136,57 @@ def _y_range(plot: Plot, lens: Lens, x_range: Range) -> tuple[Range, bool]:
         values = values[values > 0]
     if not len(values):
         return (0.0, 1.0), False
-    return with_room(float(values.min()), float(values.max()), is_log=is_log), is_log
+    low, high = with_room(float(values.min()), float(values.max()), is_log=is_log)
+    return ((math.log10(low), math.log10(high)) if is_log else (low, high)), is_log
 
 
-def _scaled(value: float, is_log: bool) -> float:
-    return math.log10(value) if is_log else value
-
-
-def _body(
-    plot: Plot, lens: Lens, x_range: Range, y_range: Range, is_log: bool, num_columns: int, num_rows: int
-) -> list[Row]:
-    """The rows between the heading and the axis below."""
-    scaled = (_scaled(y_range[0], is_log), _scaled(y_range[1], is_log))
+def _body(plot: Plot, lens: Lens, area: Area) -> list[Row]:
+    """The rows between the heading and the x axis."""
     lines = []
     for one in plot.curves:
-        value = one.value
-        if is_log:
-            value = np.log10(np.where(value > 0, value, np.nan))
+        value = np.log10(np.where(one.value > 0, one.value, np.nan)) if area.is_log else one.value
         lines.append((one.along(lens.axis), value))
-    raster = rasterize(lines, x_range, scaled, num_columns, num_rows)
-    cells: list[list[Piece]] = [
+    raster = rasterize(lines, area.x_range, area.y_range, area.num_columns, area.num_rows)
+    cells: list[Row] = [
         [
-            (chr(code) if owner >= 0 else " ", plot.curves[owner].color if owner >= 0 else INK)
+            (chr(code), plot.curves[owner].color) if owner >= 0 else (" ", INK)
             for code, owner in zip(codes, owners, strict=True)
         ]
         for codes, owners in zip(raster.codes_HW.tolist(), raster.owner_HW.tolist(), strict=True)
     ]
-    _draw_upright(cells, plot, lens, x_range)
-    _draw_nonfinite(cells, plot, lens, x_range)
-    labels = _labels(y_range, scaled, is_log, num_rows)
-    ends = _ends(plot, lines, x_range, scaled, num_rows)
+    _draw_upright(cells, plot, lens, area)
+    for one in plot.curves:  # a cross at the top wherever a value is not finite
+        for x in one.along(lens.axis)[~np.isfinite(one.value)].tolist():
+            if (column := area.column(x)) is not None:
+                cells[0][column] = ("×", one.color)
+    labels, ends = _y_labels(area), _ends(plot, lines, area)
     rows = []
-    for row in range(num_rows):
-        label: Row = [(labels.get(row, "").rjust(LABEL_WIDTH), FAINT), ("┤" if row in labels else "│", FAINT)]
-        rows.append([*label, *_joined(cells[row]), (" ", INK), ends.get(row, (" ", INK))])
+    for place, row in enumerate(cells):
+        label: Row = [(labels.get(place, "").rjust(LABEL_WIDTH), FAINT), ("┤" if place in labels else "│", FAINT)]
+        rows.append([*label, *_joined(row), (" ", INK), ends.get(place, (" ", INK))])
     return rows
 
 
-def _draw_upright(cells: list[list[Piece]], plot: Plot, lens: Lens, x_range: Range) -> None:
+def _draw_upright(cells: list[Row], plot: Plot, lens: Lens, area: Area) -> None:
     """Draw marks and the cursor as vertical lines behind the curves."""
-    width = len(cells[0])
     uprights = [(mark.along(lens.axis), "┊", MARK) for mark in plot.marks]
     uprights += [(lens.cursor, "│", CURSOR)] if lens.cursor is not None else []
     for x, character, color in uprights:
-        column = column_of(x, x_range, width) if math.isfinite(x) else -1
-        if 0 <= column < width:
+        if (column := area.column(x)) is not None:
             for row in cells:
                 if row[column][0] == " ":
                     row[column] = (character, color)
 
 
-def _draw_nonfinite(cells: list[list[Piece]], plot: Plot, lens: Lens, x_range: Range) -> None:
-    """Draw a cross at the top wherever a value is not finite."""
-    width = len(cells[0])
-    for one in plot.curves:
-        for x in one.along(lens.axis)[~np.isfinite(one.value)].tolist():
-            column = column_of(x, x_range, width) if math.isfinite(x) else -1
-            if 0 <= column < width:
-                cells[0][column] = ("×", one.color)
+def _y_labels(area: Area) -> dict[int, str]:
+    low, high = area.y_range
+    most = max(3, area.num_rows // 3)
+    found = log_ticks(10.0**low, 10.0**high, most) if area.is_log else ticks(low, high, most)
+    rows = {row_of(math.log10(one) if area.is_log else one, area.y_range, area.num_rows): one for one in found}
+    return {row: tick_text(value) for row, value in rows.items() if 0 <= row < area.num_rows}
 
 
-def _labels(y_range: Range, scaled: Range, is_log: bool, num_rows: int) -> dict[int, str]:
-    find = log_ticks if is_log else ticks
-    found = {}
-    for value in find(*y_range, max(3, num_rows // 3)):
-        row = row_of(_scaled(value, is_log), scaled, num_rows)
-        if 0 <= row < num_rows:
-            found[row] = tick_text(value)
-    return found
-
-
-def _ends(
-    plot: Plot, lines: list[tuple[Floats, Floats]], x_range: Range, scaled: Range, num_rows: int
-) -> dict[int, Piece]:
+def _ends(plot: Plot, lines: list[tuple[Floats, Floats]], area: Area) -> dict[int, Piece]:
     """Each curve's letter at the row of its last visible point, so that curves differ in more than color.
 
     Letters that would share a row are moved to the rows below, in the order of their values; one that would end up more
@@ -218,9 +196,9 @@ def _ends(
         return {}
     wanted: list[tuple[int, float, Piece]] = []
     for letter, one, (x, value) in zip(_letters(plot), plot.curves, lines, strict=True):
-        shown = value[np.isfinite(value) & (x <= x_range[1])]
+        shown = value[np.isfinite(value) & (x <= area.x_range[1])]
         if len(shown):
-            row = min(num_rows - 1, max(0, row_of(float(shown[-1]), scaled, num_rows)))
+            row = min(area.num_rows - 1, max(0, row_of(float(shown[-1]), area.y_range, area.num_rows)))
             wanted.append((row, -float(shown[-1]), (letter, one.color)))
     wanted.sort()
     # First push letters down until no two share a row, then push those below the chart up again.
@@ -228,21 +206,20 @@ def _ends(
     for row, _, _ in wanted:
         rows.append(max(row, rows[-1] + 1) if rows else row)
     for place in reversed(range(len(rows))):
-        below = rows[place + 1] if place + 1 < len(rows) else num_rows
+        below = rows[place + 1] if place + 1 < len(rows) else area.num_rows
         rows[place] = min(rows[place], below - 1)
     pairs = zip(rows, wanted, strict=True)
     return {row: piece for row, (near, _, piece) in pairs if row >= 0 and abs(row - near) <= FARTHEST}
 
 
-def _across(plot: Plot, lens: Lens, x_range: Range, width: int) -> list[Row]:
+def _x_axis(name: str, area: Area) -> list[Row]:
     """The x axis and its tick labels."""
-    name = x_name(plot, lens)
-    text = time_text if name == "time" else tick_text
+    text, width = time_text if name == "time" else tick_text, area.num_columns
     line, labels, free_from = ["─"] * width, [" "] * (width + 3), 0
-    found = ticks(*x_range, max(2, width // 10))
+    found = ticks(*area.x_range, max(2, width // 10))
     # Steps and trials are whole numbers; a tick at half a step would mislead.
     for value in found if name == "time" else [value for value in found if value == round(value)]:
-        column = column_of(value, x_range, width)
+        column = column_of(value, area.x_range, width)
         label = text(value)
         start = max(0, column - len(label) // 2)
         if not 0 <= column < width or start < free_from or start + len(label) > width + 2:
@@ -256,7 +233,7 @@ def _across(plot: Plot, lens: Lens, x_range: Range, width: int) -> list[Row]:
     ]
 
 
-def _joined(cells: list[Piece]) -> Row:
+def _joined(cells: Row) -> Row:
     """Adjacent cells of one color merged into one piece."""
     row: Row = []
     for text, color in cells:

@@ -1,11 +1,13 @@
 """A plot's data, and the lens: axis, smoothing, zoom and cursor, shared by the charts of a screen."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from workbench.tui.charts.raster import Floats, Range
 from workbench.tui.preferences import Axis
+from workbench.tui.text import Table
 from workbench.views.curves import Trace, smooth
 
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.98)
@@ -43,7 +45,6 @@ class Mark:
     text: str
 
     def along(self, axis: Axis) -> float:
-        """The x coordinate."""
         return self.step if axis == "step" else self.elapsed_s
 
 
@@ -64,6 +65,10 @@ class Plot:
     empty: str = "nothing yet"
     x_name: str = ""
 
+    @property
+    def has_points(self) -> bool:
+        return any(len(one.value) for one in self.curves)
+
 
 @dataclass
 class Lens:
@@ -77,7 +82,6 @@ class Lens:
     axis: Axis = "step"
     window: Range | None = None
     cursor: float | None = None
-    version: int = field(default=0, compare=False)
 
     def turn_axis(self) -> None:
         """Switch between steps and time, and reset zoom and cursor."""
@@ -128,15 +132,23 @@ def _within(window: Range, full: Range) -> Range:
 
 def full_range(plot: Plot, axis: Axis) -> Range:
     """The x range of all curves; (0, 0) without points."""
-    ends = [found for one in plot.curves if len(found := one.along(axis)[np.isfinite(one.along(axis))])]
-    if not ends:
-        return (0.0, 0.0)
-    return float(min(found[0] for found in ends)), float(max(found[-1] for found in ends))
+    ends = [x for one in plot.curves if len(x := one.along(axis)[np.isfinite(one.along(axis))])]
+    return (float(min(x[0] for x in ends)), float(max(x[-1] for x in ends))) if ends else (0.0, 0.0)
 
 
-def seen(plot: Plot, lens: Lens) -> Plot:
+def smoothed(plot: Plot, lens: Lens) -> Plot:
     """The plot with its curves smoothed by the lens's setting."""
     if not (plot.may_smooth and lens.smoothing):
         return plot
-    curves = tuple(replace(one, value=smooth(one.value, lens.smoothing)) for one in plot.curves)
-    return replace(plot, curves=curves)
+    return replace(plot, curves=tuple(replace(one, value=smooth(one.value, lens.smoothing)) for one in plot.curves))
+
+
+def plots_table(plots: Iterable[Plot]) -> Table:
+    """The data to export: every point with its plot, curve, step, seconds of training, value and unit."""
+    rows = [
+        [plot.title, one.name, f"{step:.0f}", f"{elapsed_s:.3f}", repr(value), plot.unit]
+        for plot in plots
+        for one in plot.curves
+        for step, elapsed_s, value in zip(one.step.tolist(), one.elapsed_s.tolist(), one.value.tolist(), strict=True)
+    ]
+    return ["plot", "curve", "step", "elapsed_s", "value", "unit"], rows

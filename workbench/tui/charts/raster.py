@@ -98,11 +98,7 @@ def rasterize(lines: list[tuple[Floats, Floats]], x_range: Range, y_range: Range
 
     Every column of dots covers a line's range of values there, from minimum to maximum, however many points fall into
     it: spikes stay visible. Points that are not finite are left out.
-
-    Args:
-        lines: x_N (not decreasing) and y_N of each line.
-        x_range: visible range, low < high.
-        y_range: visible range, low < high.
+    ``lines`` are x_N (not decreasing) and y_N of each.
     """
     codes_HW = np.zeros((height, width), dtype=np.int64)
     owner_HW = np.full((height, width), -1, dtype=np.int64)

@@ -36,18 +36,23 @@ class Row:
     version: int = 0  # increases with every change
     _offset: int = 0
     _split: str = ""
-    _seen: object = None
+    _seen: object = None  # of its files, at the last update
     _has_origin: bool = False
+
+    @property
+    def state(self) -> str:
+        """The state of the run; empty before it is known."""
+        return self.status.state if self.status else ""
 
     @property
     def is_live(self) -> bool:
         """Whether the run takes commands: it runs, or is about to."""
-        return self.status is not None and self.status.state in TAKES_COMMANDS
+        return self.state in TAKES_COMMANDS
 
     @property
-    def is_paused(self) -> bool:
-        """Whether the run is paused."""
-        return self.status is not None and self.status.state == "paused"
+    def share(self) -> float | None:
+        """The fraction of its steps that is done; None if unknown."""
+        return self.status.step / self.status.num_steps if self.status and self.status.num_steps else None
 
     @property
     def left_s(self) -> float | None:
@@ -70,22 +75,19 @@ class Row:
             if seen == self._seen and not self.is_live:
                 return
             if stat.st_size < self._offset:
-                self._start_over()  # the log was replaced by a shorter one
+                # The log was replaced by a shorter one.
+                self._offset, self._split, self.metrics, self._has_origin = 0, "", {}, False
             self.status = run_status(self.run)
-            self._take_last()
+            steps = [event for event in last_events(self.run.events_file) if isinstance(event, StepDone)]
+            if steps:
+                self.loss, self.step_time_s = steps[-1].loss, steps[-1].step_time_s
+            if len(steps) > 1:
+                self.log_every_s = max(0.0, steps[-1].time_s - steps[-2].time_s)
             self._seen = seen
             self.problem = ""
         except (OSError, ValueError) as error:
             self.problem = getattr(error, "strerror", None) or str(error)
         self.version += 1
-
-    def _take_last(self) -> None:
-        last = last_events(self.run.events_file)
-        steps = [event for event in last if isinstance(event, StepDone)]
-        if steps:
-            self.loss, self.step_time_s = steps[-1].loss, steps[-1].step_time_s
-        if len(steps) > 1:
-            self.log_every_s = max(0.0, steps[-1].time_s - steps[-2].time_s)
 
     def read_on(self) -> bool:
         """Read another piece of the log for its evaluations; return whether there is more."""
@@ -125,9 +127,6 @@ class Row:
             self._split, self.metrics = event.split, {}
         for name, value in event.metrics.items():
             self.metrics.setdefault(name, Trace(MOST_POINTS)).add(event.step, 0.0, value)
-
-    def _start_over(self) -> None:
-        self._offset, self._split, self.metrics, self._has_origin = 0, "", {}, False
 
 
 class Board:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import ClassVar, get_args
 
 from rich.text import Text
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -12,15 +11,25 @@ from textual.widgets import Input, Static
 
 from workbench.errors import visible
 from workbench.runs.directory import RunDirectory
-from workbench.tui.export import Table
+from workbench.tui.dialogs import KeyFooter
 from workbench.tui.home.board import Board, Row
-from workbench.tui.home.studies import KEY, studies_of, study_line
-from workbench.tui.home.table import SORTS, Column, columns, headline, line, needs, next_metric, ordered, values
+from workbench.tui.home.table import (
+    KEY,
+    SORTS,
+    columns,
+    headline,
+    needs,
+    next_metric,
+    ordered,
+    run_line,
+    runs_table,
+    studies_of,
+    study_line,
+)
 from workbench.tui.host import Host, OpenComparison, OpenNewRun, OpenRun, OpenStudy
-from workbench.tui.keys import KeyFooter
 from workbench.tui.preferences import View
-from workbench.tui.rows import GAP, Line, Rows, clipped
-from workbench.tui.text import hex_of
+from workbench.tui.rows import Column, Line, Rows, headings_text
+from workbench.tui.text import Table
 from workbench.views.metrics import metric_label
 
 REFRESH_S = 1.0
@@ -37,7 +46,6 @@ class HomeScreen(Screen[None]):
     DEFAULT_CSS = """
     HomeScreen #about { height: 1; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
     HomeScreen #headings { height: 1; text-style: bold; background: $surface; text-wrap: nowrap; text-overflow: clip; }
-    HomeScreen #runs { height: 1fr; scrollbar-size-horizontal: 0; }
     HomeScreen #empty { display: none; height: 1fr; padding: 1 2; }
     HomeScreen #filter { display: none; border: none; height: 1; padding: 0 1; background: $surface; }
     HomeScreen.-filtering #filter { display: block; }
@@ -64,17 +72,12 @@ class HomeScreen(Screen[None]):
         self._line_cache: dict[str, tuple[object, Line]] = {}  # by run: what its line depends on, and the line
 
     def compose(self) -> ComposeResult:
-        """A summary of the folder, the table, the filter and the keys."""
         yield Static("", id="about", markup=False)
         yield Static("", id="headings", markup=False)
         yield Rows(id="runs")
         yield Static("", id="empty", markup=False)
-        yield Input(
-            placeholder="words in name, state, recipe, study or cell",
-            id="filter",
-            compact=True,
-            select_on_focus=False,
-        )
+        placeholder = "words in name, state, recipe, study or cell"
+        yield Input(placeholder=placeholder, id="filter", compact=True, select_on_focus=False)
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -86,8 +89,7 @@ class HomeScreen(Screen[None]):
         """Refresh when the screen is shown, for the first time or again."""
         self.tick()
 
-    def on_resize(self, event: events.Resize) -> None:
-        del event
+    def on_resize(self) -> None:
         self.draw()
 
     def tick(self) -> None:
@@ -112,21 +114,19 @@ class HomeScreen(Screen[None]):
         if not lines:
             self.query_one("#empty", Static).update(Text(self._why_empty()))
         self.query_one("#about", Static).update(self._about(rows), layout=False)
-        heading = "".join(" " * GAP + clipped(column.heading, column.width) for column in shown)[GAP - 1 :]
-        self.query_one("#headings", Static).update(Text(heading), layout=False)
-        self.query_one(Rows).show(lines)
+        self.query_one("#headings", Static).update(Text(headings_text(shown)), layout=False)
+        self.query_one(Rows).show(shown, lines)
 
     def _lines(self, rows: list[Row], shown: list[Column], metric: str) -> dict[str, Line]:
         """The lines of the view: runs, studies, or each study followed by its runs."""
         view = self.app.preferences.view
         if view == "runs":
             return self._run_lines(rows, shown, metric)
-        colors = self.app.get_css_variables()
         lines: dict[str, Line] = {}
         for study in studies_of(self.board, self.app.preferences.filter if view == "studies" else ""):
             own = [row for row in rows if row.origin and row.origin.study == study.name]
             if view == "studies" or own:
-                lines[study.key] = study_line(study, shown, metric, tones=lambda name: hex_of(colors, name))
+                lines[KEY + study.name] = study_line(study, shown, metric)
             if view == "by study":
                 lines |= self._run_lines(own, shown, metric)
         if view == "by study":
@@ -135,16 +135,14 @@ class HomeScreen(Screen[None]):
 
     def _run_lines(self, rows: list[Row], shown: list[Column], metric: str) -> dict[str, Line]:
         """The lines of runs. Lines of ended runs are cached: with hundreds of runs, most lines never change."""
-        colors = self.app.get_css_variables()
-        style = (shown, metric, self.app.theme)
         lines: dict[str, Line] = {}
         for row in rows:
             is_marked = row.run.id in self.marked
-            basis = (style, row.version, is_marked)
+            basis = (shown, metric, row.version, is_marked)
             before = self._line_cache.get(row.run.id)
             if row.is_live or before is None or before[0] != basis:
-                made = line(row, shown, metric, is_marked=is_marked, tones=lambda name: hex_of(colors, name))
-                self._line_cache[row.run.id] = before = (basis, made)
+                before = (basis, run_line(row, shown, metric, is_marked=is_marked))
+                self._line_cache[row.run.id] = before
             lines[row.run.id] = before[1]
         return lines
 
@@ -185,7 +183,7 @@ class HomeScreen(Screen[None]):
 
     def table(self) -> Table:
         """The data to export or copy."""
-        return values(self.board, self.app.preferences)
+        return runs_table(self.board, self.app.preferences)
 
     def on_rows_chosen(self) -> None:
         key = self.query_one(Rows).key or ""
@@ -256,15 +254,14 @@ class HomeScreen(Screen[None]):
             self.post_message(OpenNewRun(self.board.runs_dir))
 
     def _new_sweep(self) -> None:
-        # Imported late: the config modules behind these are slow to import, and the first screen does not need them.
-        from workbench.tui.commands import start_sweep
-        from workbench.tui.new_run.draft import SWEEP_FIELDS, sweep_command, sweep_summary
+        # Imported late: the config modules behind it are slow to import, and the first screen does not need them.
+        from workbench.tui.new_run import SWEEP_FIELDS, sweep_command, sweep_summary
 
         runs_dir = self.board.runs_dir
 
         def start(filled: dict[str, str]) -> None:
-            name = Path(filled["study"]).stem
-            self.app.watch_process("sweep started", start_sweep(sweep_command(filled, runs_dir), runs_dir, name))
+            arguments = sweep_command(filled, runs_dir)
+            self.app.start_sweep("sweep started", arguments, runs_dir, Path(filled["study"]).stem)
 
         self.app.fill_form("start a sweep", SWEEP_FIELDS, lambda filled: sweep_summary(filled, runs_dir), start)
 

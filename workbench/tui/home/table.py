@@ -1,15 +1,22 @@
-"""The table of runs: its columns at a width, the order of its rows, and their cells."""
+"""The table of runs and studies: its columns at a width, the order of its rows, and their cells."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from workbench.errors import visible
 from workbench.formatting import duration, shortened
 from workbench.tui.home.board import Board, Row
 from workbench.tui.preferences import Preferences
-from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
-from workbench.tui.text import NOTHING, SORTS_FIRST, bar, number, sparkline, state_color, state_text
+from workbench.tui.rows import GAP, SCROLLBAR, Cell, Column, Line
+from workbench.tui.text import NOTHING, SORTS_FIRST, Table, bar, number, sparkline, state_color, state_text
 from workbench.views.metrics import METRIC_LABELS, metric_label
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workbench.config.study import Study
 
 SORTS = ("newest", "name", "state", "progress", "metric", "loss", "time left")
 HEADLINE = "image_to_text_r1"
@@ -18,17 +25,7 @@ BAR_WIDTH = 8
 LEAST_NAME, MOST_NAME = 14, 48
 WIDE = 100
 LAST = float("inf")
-
-Tones = Callable[[str], str]  # the hex color of a theme's color name
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its heading, and its width in cells (0: the rest)."""
-
-    key: str
-    heading: str
-    width: int
+KEY = "study/"  # prefix of the key of a study's line; run names contain no slash
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def needs(board: Board, *, of_studies: bool = False) -> Needs:
         name=max(map(len, names), default=0),
         has_live=any(row.is_live for row in rows),
         has_left=any(row.left_s is not None for row in rows),
-        has_open=any(row.status is not None and row.status.state != "finished" for row in rows),
+        has_open=any(row.state not in ("", "finished") for row in rows),
         has_studies=any(row.origin for row in rows),
         of_studies=of_studies,
     )
@@ -61,12 +58,11 @@ def columns(width: int, metric: str, need: Needs) -> list[Column]:
     """The columns that fit into ``width`` cells; optional ones are added while the names keep enough space."""
     label, is_wide = metric_label(metric), width >= WIDE
     heading = label.title if is_wide else label.label.replace("image", "I").replace("text", "T")
-    has_bar = is_wide and need.has_open
     found = [
         Column("mark", "", 1),
         Column("name", "study" if need.of_studies else "run", 0),
         Column("state", "state", 14 if need.has_live else 11),
-        Column("progress", "done", BAR_WIDTH + 5 if has_bar else 5),
+        Column("progress", "done", BAR_WIDTH + 5 if is_wide and need.has_open else 5),
         *([Column("left", "left", 8)] if need.has_left and width >= 66 else []),
         Column("metric", heading[:18], min(18, max(7, len(heading)))),
     ]
@@ -83,7 +79,7 @@ def columns(width: int, metric: str, need: Needs) -> list[Column]:
             found.append(column)
             room -= column.width + GAP
     length = max(LEAST_NAME, min(MOST_NAME, need.name, room))
-    return [replace(column, width=length) if column.key == "name" else column for column in found]
+    return [column._replace(width=length) if column.key == "name" else column for column in found]
 
 
 def headline(board: Board, preferences: Preferences) -> str:
@@ -107,7 +103,7 @@ def ordered(board: Board, preferences: Preferences) -> list[Row]:
     metric = headline(board, preferences)
     words = preferences.filter.lower().split()
     rows = [row for row in board.rows.values() if all(word in _searched(row) for word in words)]
-    rows.sort(key=lambda row: (not row.is_live, _key(row, preferences.sort, metric), row.age))
+    rows.sort(key=lambda row: (not row.is_live, _sort_key(row, preferences.sort, metric), row.age))
     # The sort is stable: within a study, cells and seeds in the order of the study.
     if preferences.view == "by study":
         rows.sort(key=lambda row: (row.origin.study, row.origin.trial, row.origin.seed) if row.origin else ("", 0, 0))
@@ -121,15 +117,14 @@ def _searched(row: Row) -> str:
     return " ".join([*parts, *([origin.study, origin.cell] if origin else [])]).lower()
 
 
-def _key(row: Row, sort: str, metric: str) -> object:
-    """The sort key of a row; unknown values come last."""
-    status, trace = row.status, row.metrics.get(metric)
-    state = status.state if status else "~"
+def _sort_key(row: Row, sort: str, metric: str) -> object:
+    trace = row.metrics.get(metric)
+    state = row.state or "~"
     worse_first = metric_label(metric).higher_is_better is False
     keys: dict[str, object] = {
         "name": row.run.id.lower(),
         "state": (state not in SORTS_FIRST, state),
-        "progress": -(status.step / status.num_steps) if status and status.num_steps else LAST,
+        "progress": LAST if row.share is None else -row.share,
         "metric": _finite(trace.last if trace else None, 1 if worse_first else -1),
         "loss": _finite(row.loss, 1),
         "time left": _finite(row.left_s, 1),
@@ -141,73 +136,165 @@ def _finite(value: float | None, sign: int) -> float:
     return LAST if value is None or value != value else sign * value  # noqa: PLR0124 - NaN is last, whatever the sign
 
 
-def line(row: Row, shown: Sequence[Column], metric: str, *, is_marked: bool, tones: Tones) -> Line:
-    """A row's cells. Text from files is shown literally, with unprintable characters escaped."""
-    words = cell_texts(row, metric)
-    words["mark"] = ("●" if is_marked else " ", "accent")
+def line(cells: Mapping[str, Cell], shown: Sequence[Column], share: float | None) -> Line:
+    """The cells of the columns shown, cut to their widths; ``share`` of a progress bar, None for no bar."""
     found = []
     for column in shown:
-        text, color = words[column.key]
+        cell = cells.get(column.key, Cell(""))
         if column.key == "name":
-            text = shortened(visible(text), column.width)
+            cell = cell._replace(text=shortened(visible(cell.text), column.width))
         elif column.key == "spark":
-            text = text[-column.width :]
+            cell = cell._replace(text=cell.text[-column.width :])
         elif column.key == "progress" and column.width > BAR_WIDTH:
-            text = f"{_bar(row)} {text}"
-        found.append(Cell(visible(text), column.width, tones(color) if color else ""))
+            progress = " " * BAR_WIDTH if share is None else bar(share, BAR_WIDTH)
+            cell = cell._replace(text=f"{progress} {cell.text}")
+        found.append(cell)
     return tuple(found)
 
 
-def _bar(row: Row) -> str:
-    """The progress bar of an unfinished run; blank for a finished one."""
-    status = row.status
-    if status is None or not status.num_steps or status.state == "finished":
-        return " " * BAR_WIDTH
-    return bar(status.step / status.num_steps, BAR_WIDTH)
+def run_line(row: Row, shown: Sequence[Column], metric: str, *, is_marked: bool) -> Line:
+    """A run's line."""
+    mark = Cell("●" if is_marked else " ", "accent")
+    return line(run_cells(row, metric) | {"mark": mark}, shown, None if row.state == "finished" else row.share)
 
 
-def cell_texts(row: Row, metric: str) -> dict[str, tuple[str, str]]:
-    """The text and the theme's color name of each column."""
+def run_cells(row: Row, metric: str) -> dict[str, Cell]:
+    """A run's cells by the keys of their columns."""
     status, label, trace = row.status, metric_label(metric), row.metrics.get(metric)
-    share = status.step / status.num_steps if status and status.num_steps else None
-    state = state_text(status, is_quiet=row.is_quiet)
+    spark = sparkline(trace.series.value.tolist(), SPARK_WIDTH) if trace and len(trace) > 1 else ""
     study = f"{row.origin.study} {row.origin.cell} s{row.origin.seed}" if row.origin else ""
+    state = Cell(state_text(status, is_quiet=row.is_quiet), state_color(status, is_quiet=row.is_quiet))
     return {
-        "name": (row.run.id, ""),
-        "state": (row.problem or state, "error" if row.problem else row_tone(row)),
-        "progress": (f"{NOTHING:>4}" if share is None else f"{share:4.0%}", ""),
-        "left": (NOTHING if row.left_s is None or row.is_paused else duration(row.left_s), ""),
-        "metric": (label.number(trace.last if trace else None), ""),
-        "spark": (sparkline(trace.series.value.tolist(), SPARK_WIDTH) if trace and len(trace) > 1 else "", "primary"),
-        "loss": (number(row.loss), ""),
-        "recipe": (status.recipe if status else "", "text-muted"),
-        "study": (study, "text-muted"),
+        "name": Cell(row.run.id),
+        "state": Cell(row.problem, "error") if row.problem else state,
+        "progress": Cell(f"{NOTHING:>4}" if row.share is None else f"{row.share:4.0%}"),
+        "left": Cell(NOTHING if row.left_s is None or row.state == "paused" else duration(row.left_s)),
+        "metric": Cell(label.number(trace.last if trace else None)),
+        "spark": Cell(spark, "primary"),
+        "loss": Cell(number(row.loss)),
+        "recipe": Cell(status.recipe if status else "", "text-muted"),
+        "study": Cell(study, "text-muted"),
     }
 
 
-def row_tone(row: Row) -> str:
-    """The theme's color name for a run's state."""
-    return state_color(row.status, is_quiet=row.is_quiet)
-
-
-def values(board: Board, preferences: Preferences) -> tuple[list[str], list[list[str]]]:
-    """The data to export or copy: headings, and a row per run with all metrics."""
+def runs_table(board: Board, preferences: Preferences) -> Table:
+    """The data to export or copy: a row per run with all metrics."""
     names = [name for name in METRIC_LABELS if name in board.metric_names]
     headings = ["run", "state", "step", "num_steps", "loss", "left_s", "recipe", "study", "cell", "seed", *names]
     rows = []
     for row in ordered(board, preferences):
         status, origin = row.status, row.origin
-        metrics = [row.metrics[name].last if name in row.metrics else None for name in names]
         found = [
             row.run.id,
-            status.state if status else "unreadable",
-            status.step if status else None,
-            status.num_steps if status else None,
-            row.loss,
-            row.left_s,
-            status.recipe if status else None,
-            *([origin.study, origin.cell, origin.seed] if origin else [None] * 3),
-            *metrics,
+            *((status.state, status.step, status.num_steps) if status else ("unreadable", None, None)),
+            *(row.loss, row.left_s, status.recipe if status else None),
+            *((origin.study, origin.cell, origin.seed) if origin else (None, None, None)),
+            *(row.metrics[name].last if name in row.metrics else None for name in names),
         ]
         rows.append(["" if value is None else str(value) for value in found])
     return headings, rows
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One study with the newest attempt of each cell and seed. ``plan`` is None if only its runs are known."""
+
+    name: str
+    rows: tuple[Row, ...]
+    plan: "Study | None"
+
+    @property
+    def num_planned(self) -> int:
+        return max(len(self.rows), self.plan.num_runs if self.plan else 0)
+
+    @property
+    def num_finished(self) -> int:
+        return sum(row.state == "finished" for row in self.rows)
+
+    @property
+    def num_tried(self) -> int:
+        """The number of cells with a finished run and no live one."""
+        cells = self._by_cell.values()
+        return sum(any(row.state == "finished" for row in of) and not any(row.is_live for row in of) for of in cells)
+
+    @property
+    def _by_cell(self) -> dict[str, list[Row]]:
+        by_cell: dict[str, list[Row]] = {}
+        for row in self.rows:
+            by_cell.setdefault(row.origin.cell if row.origin else "", []).append(row)
+        return by_cell
+
+    @property
+    def share(self) -> float:
+        """The fraction that is done: of the planned runs, or of the trials of a search.
+
+        Trials are counted because racing may drop one before its last seed.
+        """
+        if self.plan and self.plan.search:
+            return min(1.0, self.num_tried / self.plan.trials)
+        return self.num_finished / self.num_planned
+
+    @property
+    def progress_text(self) -> str:
+        """The progress in numbers of cells or trials, and runs."""
+        if self.plan and self.plan.search:
+            return f"{self.num_tried} of {self.plan.trials} trials, {self.num_finished} runs"
+        return f"{len(self._by_cell)} cells, {self.num_finished}/{self.num_planned} runs"
+
+    @property
+    def is_live(self) -> bool:
+        return any(row.is_live for row in self.rows)
+
+    def best(self, metric: str) -> tuple[str, float] | None:
+        """The cell with the best mean over finished seeds, and that mean; None without a finished run."""
+        means = {}
+        for cell, rows in self._by_cell.items():
+            traces = [row.metrics.get(metric) for row in rows if row.state == "finished"]
+            values = [trace.last for trace in traces if trace and trace.last is not None]
+            if values:
+                means[cell] = sum(values) / len(values)
+        sign = -1 if metric_label(metric).higher_is_better is False else 1
+        return max(means.items(), key=lambda item: sign * item[1], default=None)
+
+
+def studies_of(board: Board, wanted: str = "") -> list[StudyRow]:
+    """The studies of the board's runs with all words of ``wanted`` in their names; live ones first, then the newest."""
+    newest: dict[tuple[str, str, int], Row] = {}
+    for row in sorted(board.rows.values(), key=lambda row: row.origin.attempt if row.origin else 0):
+        if row.origin:
+            newest[row.origin.study, row.origin.cell, row.origin.seed] = row
+    groups: dict[str, list[Row]] = {}
+    for (study, _, _), row in newest.items():
+        if all(word in study.lower() for word in wanted.lower().split()):
+            groups.setdefault(study, []).append(row)
+    found = [StudyRow(name, tuple(rows), _plan(name, board.runs_dir)) for name, rows in groups.items()]
+    return sorted(found, key=lambda one: (not one.is_live, min(row.age for row in one.rows)))
+
+
+@functools.cache
+def _plan(name: str, runs_dir: "Path") -> "Study | None":
+    from workbench.runs.studies import find_study
+
+    try:
+        found = find_study(name, runs_dir)
+    except ValueError:
+        return None
+    return found.study if found.has_file else None
+
+
+def study_line(study: StudyRow, shown: Sequence[Column], metric: str) -> Line:
+    """A study's line in the columns of the runs table."""
+    best, left_s = study.best(metric), [row.left_s for row in study.rows if row.left_s is not None]
+    is_done = study.share == 1
+    state = Cell("running", "success") if study.is_live else Cell("finished") if is_done else Cell("open", "warning")
+    cells = {
+        "mark": Cell("▸", "accent"),
+        "name": Cell(study.name, "accent"),
+        "state": state,
+        "progress": Cell(f"{study.share:4.0%}"),
+        "left": Cell(duration(max(left_s)) if left_s else NOTHING),
+        "metric": Cell(metric_label(metric).number(best[1] if best else None)),
+        "recipe": Cell(best[0] if best else "", "text-muted"),
+        "study": Cell(study.progress_text, "text-muted"),
+    }
+    return line(cells, shown, study.share if study.share < 1 else None)

@@ -2,22 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.widgets import Static
 
 from workbench.errors import visible
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Probe
-from workbench.tui.charts.heat import Grid, Heat, grid_of
-from workbench.tui.charts.images import Images, Pixels, TitledImage
-from workbench.tui.export import Table
+from workbench.tui.charts.heat import Grid, Heat, Images, Pixels, grid_of
 from workbench.tui.host import Host
-from workbench.tui.text import number
+from workbench.tui.text import Table, number
 from workbench.views.affinity import MEASURES, AffinityView, Measure, affinity_view
 
 MOST_PX = 160  # of a thumbnail's side: no terminal shows more
@@ -85,6 +84,14 @@ class AffinityPane(Vertical):
     AffinityPane #both.-below Images, AffinityPane #both.-right Images { display: block; }
     AffinityPane #cell { height: 3; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("less_than_sign,comma", "scrub(-1)", "earlier"),
+        Binding("greater_than_sign,full_stop", "scrub(1)", "later"),
+        Binding("0", "newest", "follow the newest", show=False),
+        Binding("v", "measure", "affinity/cosine"),
+        Binding("i", "images", "images"),
+        Binding("enter", "maximize", "maximize, restore", show=False),
+    ]
     app: Host
 
     def __init__(self, run: RunDirectory, id: str | None = None) -> None:
@@ -99,7 +106,6 @@ class AffinityPane(Vertical):
         self._are_wanted: bool | None = None
 
     def compose(self) -> ComposeResult:
-        """The step, the matrices with the pair's images, and the values and captions of the cell at the cursor."""
         yield Static("", id="when", markup=False)
         with Container(id="both"):
             yield Heat(id="heat")
@@ -137,9 +143,7 @@ class AffinityPane(Vertical):
         return bool(self._images or self._no_images_reason or not self._probes)
 
     def _draw(self) -> None:
-        probe = self.probe
-        heat = self.query_one(Heat)
-        heat.show(affinity_view(probe, self._measure) if probe else None)
+        self.query_one(Heat).show(affinity_view(self.probe, self._measure) if self.probe else None)
         self._place_images()
         self._draw_cell()
 
@@ -173,32 +177,39 @@ class AffinityPane(Vertical):
         shown_text = cell_text(heat.view, image, text) if heat.view else Text()
         self.query_one("#cell", Static).update(shown_text, layout=False)
         if self._images and heat.view and heat.view.captions == self._captions:
-            shown = [TitledImage(f"image {image + 1}", self._images[image])]
+            shown = {f"image {image + 1}": self._images[image]}
             if image != text:
-                shown.append(TitledImage(f"of text {text + 1}", self._images[text]))
-            self.query_one(Images).show(*shown)
+                shown[f"of text {text + 1}"] = self._images[text]
+            self.query_one(Images).show(shown)
 
     def on_heat_moved(self) -> None:
         self._draw_cell()
 
-    def on_heat_scrubbed(self, event: Heat.Scrubbed) -> None:
+    def action_scrub(self, by: int) -> None:
         """Show an earlier or later probe. Scrubbing to the newest follows new ones again."""
         last = len(self._probes) - 1
         now = last if self._at is None else self._at
-        self._at = max(0, now + event.by) if event.by and now + event.by < last else None
+        self._at = max(0, now + by) if now + by < last else None
         self._draw()
 
-    def on_heat_turned(self) -> None:
+    def action_newest(self) -> None:
+        self._at = None
+        self._draw()
+
+    def action_measure(self) -> None:
         self._measure = MEASURES[(MEASURES.index(self._measure) + 1) % len(MEASURES)]
         self._draw()
 
-    def on_heat_images_toggled(self) -> None:
+    def action_images(self) -> None:
         if not self._images:
             why = self._no_images_reason or "still loading"
             self.app.show_notice(f"no images: {why}", is_error=bool(self._no_images_reason))
             return
         self._are_wanted = not self.query_one(Images).display
         self._place_images()
+
+    def action_maximize(self) -> None:
+        self.query_one(Heat).action_toggle_maximize()
 
     def table(self) -> Table:
         """The data to export or copy: every cell of the matrices."""

@@ -11,7 +11,7 @@ from workbench.events import Commanded, RunFinished, Warned
 from workbench.formatting import clock, duration, size
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
-from workbench.tui.run.follow import MOST_NOTES, RunFollower, RunHistory, SnapshotReader
+from workbench.tui.follow import MOST_NOTES, RunFollower, RunHistory, SnapshotReader
 from workbench.tui.run.plots import NO_GRADIENTS, NO_MASKS, note_text
 from workbench.tui.text import bar, is_quiet, number, state_color, state_text
 from workbench.views.architecture import architecture

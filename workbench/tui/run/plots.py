@@ -12,7 +12,7 @@ from workbench.events import Commanded, EvalDone, Event, StageStarted
 from workbench.figures.style import palette
 from workbench.tui.charts.plot import INK, Curve, Mark, Plot, curve
 from workbench.tui.charts.raster import Floats
-from workbench.tui.run.follow import RunHistory
+from workbench.tui.follow import RunHistory
 from workbench.views.curves import Trace
 from workbench.views.gradients import GradientsView
 from workbench.views.metrics import MetricLabel, in_order, metric_label

@@ -13,14 +13,11 @@ from textual.widgets import Static, TabPane
 from workbench.events import Commanded, RunFinished, Warned
 from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
-from workbench.tui.charts.plot import Lens
-from workbench.tui.commands import call
-from workbench.tui.export import Table, plots_table
-from workbench.tui.host import Host
-from workbench.tui.keys import KeyFooter
+from workbench.tui.charts.plot import plots_table
+from workbench.tui.dialogs import KeyFooter
+from workbench.tui.follow import SnapshotReader
 from workbench.tui.run.actions import RunActions
 from workbench.tui.run.affinity import AffinityPane
-from workbench.tui.run.follow import RunFollower, SnapshotReader
 from workbench.tui.run.panes import config_text, events_text, gradients_text, head_text, layers_text, paper_text
 from workbench.tui.run.plots import (
     loss_plots,
@@ -31,7 +28,8 @@ from workbench.tui.run.plots import (
     speed_plots,
     step_at,
 )
-from workbench.tui.tabs import PanedScreen, Panes, Reading, pane_keys
+from workbench.tui.tabs import LENS_KEYS, Panes, Reading, pane_keys
+from workbench.tui.text import Table
 
 ROOM_FOR_TWO = 30  # rows of the terminal
 REFRESH_S = 1.0
@@ -48,28 +46,22 @@ class RunScreen(RunActions):
     RunScreen #head { height: 2; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,backspace", "app.pop_screen", "back", key_display="esc"),
         *pane_keys(PANES),
-        *PanedScreen.LENS_KEYS,
+        *LENS_KEYS,
         Binding("p", "paper", "differences from the paper's settings", show=False),
         *RunActions.KEYS,
     ]
     PANES = PANES
-    app: Host
 
     def __init__(self, run: RunDirectory) -> None:
-        super().__init__()
-        self.run_directory = run
-        self.follower = RunFollower(run)
+        super().__init__(run)
         self.snapshot_reader = SnapshotReader(run)
-        self.lens = Lens()
         self._drawn: dict[str, object] = {}  # the versions of the data that each pane was drawn from
         self._num_notes = -1  # notes so far; -1 until the log's past has been read: only new notes are notified
         self._snapshots_read_s = 0.0
         self._paper: Text | None = None
 
     def compose(self) -> ComposeResult:
-        """A header, the panes and the keys."""
         yield Static("", id="head", markup=False)
         with Panes(id="panes"):
             with TabPane("1 loss", id="loss"):
@@ -89,7 +81,7 @@ class RunScreen(RunActions):
             with TabPane("7 config", id="config"), Reading():
                 yield Static("", id="settings", markup=False)
             with TabPane("8 events", id="events"), Reading():
-                yield Static("", id="said", markup=False)
+                yield Static("", id="notes", markup=False)
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -131,8 +123,8 @@ class RunScreen(RunActions):
         """Update the header and the active pane; the pane only if its data changed, unless forced."""
         if not self.children:
             return  # the screen is being closed
-        head = self.query_one("#head", Static)
-        head.update(head_text(self.follower, self.size.width, self.app.get_css_variables()), layout=False)
+        head = head_text(self.follower, self.size.width, self.app.theme_variables)
+        self.query_one("#head", Static).update(head, layout=False)
         pane = self.pane
         if pane in WITH_SNAPSHOTS:
             self._read_snapshots()
@@ -189,7 +181,7 @@ class RunScreen(RunActions):
         self.query_one("#settings", Static).update(text)
 
     def _draw_events(self) -> None:
-        self.query_one("#said", Static).update(events_text(self.follower.history, self.follower.problem))
+        self.query_one("#notes", Static).update(events_text(self.follower.history, self.follower.problem))
 
     def redraw_charts(self) -> None:
         """Draw the charts again, and the layers at the cursor's step."""
@@ -204,8 +196,7 @@ class RunScreen(RunActions):
 
     def table(self) -> Table:
         """The data to export or copy: the points of the charts, or the lines of the pane."""
-        pane = self.query_one(f"#{self.pane}")
-        if plots := [plot for charts in pane.query(Charts) for plot in charts.plots]:
+        if plots := self.plots:
             return plots_table(plots)
         if self.pane == "affinity":
             return self.query_one(AffinityPane).table()
@@ -215,13 +206,9 @@ class RunScreen(RunActions):
     def action_paper(self) -> None:
         self.action_pane("config")
         self.app.show_notice("comparing with the paper's settings; this takes a few seconds")
-        self.run_worker(self._compare_with_paper(), exclusive=True, group="paper", exit_on_error=False)
+        command = ["runs", "show", str(self.run_directory.path), "--departures", "--json"]
+        self.app.run_command(command, self._show_paper)
 
-    async def _compare_with_paper(self) -> None:
-        try:
-            answer = await call(["runs", "show", str(self.run_directory.path), "--departures", "--json"])
-        except ValueError as error:
-            self.app.show_notice(str(error), is_error=True)
-            return
+    def _show_paper(self, answer: str) -> None:
         self._paper = paper_text(json.loads(answer)["departures"])
         self.draw()

@@ -8,11 +8,9 @@ from textual.binding import Binding
 
 from workbench.config.cells import about
 from workbench.runs.directory import RunDirectory
-from workbench.runs.liveness import TAKES_COMMANDS, run_status
+from workbench.runs.liveness import TAKES_COMMANDS, run_status, send_command
 from workbench.sweeps.storage import default_file
-from workbench.tui import commands
-from workbench.tui.commands import SEPARATELY
-from workbench.tui.host import Host
+from workbench.tui.host import SEPARATELY, call
 from workbench.tui.study.state import StudyState, overrides, read_study, typed
 from workbench.tui.tabs import PanedScreen
 from workbench.views.study import StudyCell
@@ -30,10 +28,11 @@ class StudyActions(PanedScreen):
         Binding("O", "again", "retry the cell at the cursor", show=False),
         Binding("X", "cancel", "stop the run at the cursor", show=False),
     ]
-    app: Host
-    study_name: str
-    runs_dir: Path
-    study_state: StudyState | None
+
+    def __init__(self, name: str, runs_dir: Path) -> None:
+        super().__init__()
+        self.study_name, self.runs_dir = name, runs_dir
+        self.study_state: StudyState | None = None
 
     def cells_at_cursor(self) -> tuple[list[StudyCell], list[str]]:
         """The cell at the cursor, if any, and the ids of its runs."""
@@ -49,7 +48,7 @@ class StudyActions(PanedScreen):
 
         def stop() -> None:
             for run in live:
-                commands.STOP.send(run)
+                send_command(run, "stop")
             self.app.show_notice(f"stop sent to {len(live)} run{'s' if len(live) > 1 else ''}, after the current step")
 
         effect = (
@@ -81,8 +80,8 @@ class StudyActions(PanedScreen):
                 self.app.show_notice("all runs have finished: press A to add seeds")
                 return
             command = [*found.command, "--resume"]
-            effect = f"Trains the missing runs and retries failed and stopped ones, {SEPARATELY}"
-            effect = f"{effect}:\n\nworkbench {' '.join(command)}"
+            effect = "Trains the missing runs and retries failed and stopped ones"
+            effect = f"{effect}, {SEPARATELY}:\n\nworkbench {' '.join(command)}"
             self.app.confirm(f"{self.study_name}: resume?", effect, lambda: self._start(command))
 
     def action_add_seeds(self) -> None:
@@ -101,11 +100,13 @@ class StudyActions(PanedScreen):
             more = (int(num_seeds) - now) * len(found.report.table.cells)
             return f"Trains {more} more runs, {SEPARATELY}."
 
-        def start(filled: dict[str, str]) -> None:
-            self._start(with_seeds(found.command, filled["seeds"]))
-
         fields = {"seeds": ("seeds per cell", str(now + 2))}
-        self.app.fill_form(f"{self.study_name}: more seeds", fields, check, start)
+        self.app.fill_form(
+            f"{self.study_name}: more seeds",
+            fields,
+            check,
+            lambda filled: self._start(with_seeds(found.command, filled["seeds"])),
+        )
 
     def action_try_values(self) -> None:
         """Add a trial: a form with the values of the trial at the cursor, or of the best one so far."""
@@ -122,24 +123,18 @@ class StudyActions(PanedScreen):
         cells, _ = self.cells_at_cursor()
         best = [cell for cell in found.report.table.cells if cell.name == found.report.best]
         like = next(iter([*cells, *best]), None)
-        keys = list(study.search)
-
-        def given(filled: dict[str, str]) -> list[str]:
-            return overrides(study, dict(zip(keys, filled.values(), strict=True)))
 
         def check(filled: dict[str, str]) -> str:
-            given(filled)
-            then = "a running worker trains it" if found.num_live else f"the study resumes with it, {SEPARATELY}"
+            overrides(study, filled)
             more = ", each baseline gets one more trial" if study.tuned else ""
             more += ", and the best trial is confirmed again" if study.confirm_seeds else ""
-            return f"The trial comes before those of the sampler, at {study.seeds} seeds: {then}{more}."
+            before = f"The trial comes before those of the sampler, at {study.seeds} seeds"
+            return f"{before}: {_trained_by(found)}{more}."
 
         def queue(filled: dict[str, str]) -> None:
-            self._queue(found, [word for one in given(filled) for word in ("--try", one)])
+            self._queue(found, [word for one in overrides(study, filled) for word in ("--try", one)])
 
-        fields = {
-            f"field-{place}": (f"{key}: {about(study.search[key])}", typed(like, key)) for place, key in enumerate(keys)
-        }
+        fields = {key: (f"{key}: {about(space)}", typed(like, key)) for key, space in study.search.items()}
         self.app.fill_form(f"{self.study_name}: add a trial", fields, check, queue)
 
     def action_again(self) -> None:
@@ -155,8 +150,8 @@ class StudyActions(PanedScreen):
             self.app.show_notice(f"no run of {name} failed or was stopped", is_error=True)
         else:
             seeds = ", ".join(str(one.seed) for one in cell.replicates if one.state in TO_RETRY)
-            then = "a running worker trains it" if found.num_live else f"the study resumes with it, {SEPARATELY}"
-            effect = f"Its runs at seed {seeds} resume from their last checkpoints, or restart without one: {then}."
+            effect = f"Its runs at seed {seeds} resume from their last checkpoints, or restart without one"
+            effect = f"{effect}: {_trained_by(found)}."
             self.app.confirm(
                 f"{self.study_name}: retry {cell.name}?", effect, lambda: self._queue(found, ["--retry", cell.name])
             )
@@ -167,7 +162,7 @@ class StudyActions(PanedScreen):
 
     async def _queue_and_resume(self, found: StudyState, more: list[str]) -> None:
         try:
-            output = await commands.call([*found.command, *more, "--runs", str(self.runs_dir)])
+            output = await call([*found.command, *more, "--runs", str(self.runs_dir)])
             self.app.show_notice(output.strip())
             now = await asyncio.to_thread(read_study, self.study_name, self.runs_dir)
             # The workers may have ended in the meantime. If one starts at the same moment, the two share the queue.
@@ -177,8 +172,12 @@ class StudyActions(PanedScreen):
             self.app.show_notice(f"{self.study_name}: {error}", is_error=True)
 
     def _start(self, command: list[str]) -> None:
-        process = commands.start_sweep([*command, "--runs", str(self.runs_dir)], self.runs_dir, self.study_name)
-        self.app.watch_process(f"{self.study_name} resumed", process)
+        arguments = [*command, "--runs", str(self.runs_dir)]
+        self.app.start_sweep(f"{self.study_name} resumed", arguments, self.runs_dir, self.study_name)
+
+
+def _trained_by(found: StudyState) -> str:
+    return "a running worker trains it" if found.num_live else f"the study resumes with it, {SEPARATELY}"
 
 
 def with_seeds(command: list[str], seeds: str) -> list[str]:

@@ -1,8 +1,7 @@
 """Contents of a study's panes: header, report, curves, the table of cells and the table of runs."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from rich.text import Text
@@ -17,11 +16,11 @@ from workbench.results.table import best_first
 from workbench.results.words import progress
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.tui.charts.plot import INK, Curve, Plot
-from workbench.tui.rows import GAP, SCROLLBAR, Cell, Line
+from workbench.tui.rows import GAP, SCROLLBAR, Cell, Column, Line
 from workbench.tui.study.state import StudyState
-from workbench.tui.text import NOTHING, TONES, columns_text
+from workbench.tui.text import COLORS, NOTHING, columns_text
 from workbench.views.metrics import MetricLabel
-from workbench.views.study import Replicate, SearchPoint, StudyCell, history
+from workbench.views.study import SearchPoint, StudyCell, history
 
 TABLE_BAR = re.compile(r"(?<!\\)\|")
 NO_HISTORY = f"no curves: they need two evaluations of every finished run, and no more than {MOST_CURVES} cells"
@@ -119,122 +118,98 @@ SIGNS |= {"finished": "●", "missing": "·", "dropped": "–"}
 FAILED = "×"
 LEGEND = "● finished  ▸ training  ○ stopped  × failed  – dropped  · planned  ★ best"
 LEAST_NAME, MOST_NAME = 10, 40
-TONE_OF_VERDICT = {"better": "success", "worse": "error"}
-
-Tones = Callable[[str], str]  # the hex color of a theme's color name
+COLOR_OF_VERDICT = {"better": "success", "worse": "error"}
 
 
-@dataclass(frozen=True)
-class Heading:
-    """A column's heading and width in cells."""
-
-    text: str
-    width: int
-
-
-def replicate_sign(one: Replicate) -> str:
-    """A replicate's state as one character, see ``LEGEND``."""
-    return SIGNS.get(one.state, FAILED)
-
-
-def table_headings(found: StudyState, metric: MetricLabel, width: int) -> list[Heading]:
+def cell_columns(found: StudyState, metric: MetricLabel, width: int) -> list[Column]:
     """The columns that fit into ``width`` cells, the most important first; paper columns only if a paper is known."""
     table = found.report.table
     num_seeds = max((len(cell.replicates) for cell in table.cells), default=1)
     published = any(table.entry(cell, metric).paper is not None for cell in table.cells)
     differs = any(table.entry(cell, metric).gain for cell in table.cells)
     wanted = [
-        Heading("seeds", max(5, min(12, num_seeds))),
-        Heading("ours", 7),
-        Heading("95 %", 16),
-        *([Heading("paper", 6)] if published else []),
-        *([Heading("differs", 8), Heading("95 % ", 16), Heading("verdict", 18)] if differs else []),
-        *([Heading("paper's", 7)] if published and differs else []),
+        Column("seeds", "seeds", max(5, min(12, num_seeds))),
+        Column("mean", "ours", 7),
+        Column("95 %", "95 %", 16),
+        *([Column("paper", "paper", 6)] if published else []),
+        *([Column("difference", "differs", 8), Column("95 % of difference", "95 %", 16)] if differs else []),
+        *([Column("verdict", "verdict", 18)] if differs else []),
+        *([Column("paper's difference", "paper's", 7)] if published and differs else []),
     ]
     names = [len(visible(cell.name)) + 2 for cell in table.cells]
     least = max(LEAST_NAME, min(MOST_NAME, max(names, default=0), width // 3))
-    shown: list[Heading] = []
+    shown = [Column("cell", "cell", least)]
     room = width - least - GAP - 1 - SCROLLBAR
-    for heading in wanted:
-        room -= heading.width + GAP
+    for column in wanted:
+        room -= column.width + GAP
         if room < 0:
             break
-        shown.append(heading)
-    return [Heading("cell", least), *shown]
+        shown.append(column)
+    return shown
 
 
-def table_lines(found: StudyState, metric: MetricLabel, headings: list[Heading], tones: Tones) -> dict[str, Line]:
+def cell_lines(found: StudyState, metric: MetricLabel, shown: Sequence[Column]) -> dict[str, Line]:
     """A line per cell, by the cell's name; for a search the best first."""
-    return {
-        cell.name: tuple(
-            Cell(visible(text), heading.width, tones(tone) if tone else "")
-            for heading in headings
-            for text, tone in [_cell_texts(found, cell, metric)[heading.text]]
-        )
-        for cell in best_first(found.report.study, found.report.table.cells)
-    }
+    lines = {}
+    for cell in best_first(found.report.study, found.report.table.cells):
+        cells = _cells(found, cell, metric)
+        lines[cell.name] = tuple(cells[column.key] for column in shown)
+    return lines
 
 
-def _cell_texts(found: StudyState, cell: StudyCell, metric: MetricLabel) -> Mapping[str, tuple[str, str]]:
+def _cells(found: StudyState, cell: StudyCell, metric: MetricLabel) -> dict[str, Cell]:
     table = found.report.table
     entry, own = table.entry(cell, metric), texts(table, cell, metric)
-    star = "★ " if cell.name == found.report.best else "  "
+    is_best = cell.name == found.report.best
     why = next((one.why.partition(":")[0].partition(" ")[0] for one in found.ended if one.cell == cell.name), "")
     state = why if why and cell.state not in TAKES_COMMANDS else cell.state
+    signs = "".join(SIGNS.get(one.state, FAILED) for one in cell.replicates)
     return {
-        "cell": (star + cell.name, "accent" if star.strip() else ""),
-        "seeds": ("".join(map(replicate_sign, cell.replicates)), state_color(cell.state)),
-        "ours": (own["mean"] if entry.mean else NOTHING, ""),
-        "95 %": (own["95 %"] if entry.mean else state, "text-muted"),
-        "paper": (own["paper"], "text-muted"),
-        "differs": ("baseline" if cell.name == table.baseline else own["difference"], ""),
-        "95 % ": (own["95 % of difference"], "text-muted"),
-        "verdict": (entry.verdict, TONE_OF_VERDICT.get(entry.verdict, "")),
-        "paper's": (own["paper's difference"], "text-muted"),
+        "cell": Cell(("★ " if is_best else "  ") + cell.name, "accent" if is_best else ""),
+        "seeds": Cell(signs, state_color(cell.state)),
+        "mean": Cell(own["mean"] if entry.mean else NOTHING),
+        "95 %": Cell(own["95 %"] if entry.mean else state, "text-muted"),
+        "paper": Cell(own["paper"], "text-muted"),
+        "difference": Cell("baseline" if cell.name == table.baseline else own["difference"]),
+        "95 % of difference": Cell(own["95 % of difference"], "text-muted"),
+        "verdict": Cell(entry.verdict, COLOR_OF_VERDICT.get(entry.verdict, "")),
+        "paper's difference": Cell(own["paper's difference"], "text-muted"),
     }
 
 
-def run_headings(found: StudyState, metric: MetricLabel, width: int) -> list[Heading]:
+def run_columns(found: StudyState, metric: MetricLabel, width: int) -> list[Column]:
     """The columns of the table of runs, as wide as their contents."""
     label = metric.title if width >= 100 else metric.label
     cells = found.report.table.cells
     states = [len(one.state_text) for cell in cells for one in cell.replicates]
     fixed = [
-        Heading("seed", 4),
-        Heading("state", min(24, max(8, *states, 0))),
-        Heading(label[:18], min(18, len(label))),
+        Column("seed", "seed", 4),
+        Column("state", "state", min(24, max(8, *states, 0))),
+        Column("metric", label[:18], min(18, len(label))),
     ]
     room = width - sum(one.width + GAP for one in fixed) - 2 * GAP - 1 - SCROLLBAR
     name = max(LEAST_NAME, min(max((len(visible(cell.name)) for cell in cells), default=0), room // 2))
-    return [Heading("cell", name), *fixed, Heading("run, or reason", max(LEAST_NAME, room - name))]
+    run = Column("run", "run, or reason", max(LEAST_NAME, room - name))
+    return [Column("cell", "cell", name), *fixed, run]
 
 
-def run_lines(found: StudyState, metric: MetricLabel, headings: list[Heading], tones: Tones) -> dict[str, Line]:
+def run_lines(found: StudyState, metric: MetricLabel, shown: Sequence[Column]) -> dict[str, Line]:
     """A line per run, by its id; unfinished runs first. Runs that have not started are left out."""
     why = {one.cell: one.why for one in found.ended}
     every = [(cell, one) for cell in found.report.table.cells for one in cell.replicates if one.run]
-    lines = {}
+    lines: dict[str, Line] = {}
     for cell, one in sorted(every, key=lambda pair: pair[1].is_finished):
         reason = one.reason or ("" if one.is_finished and cell.is_complete else why.get(cell.name, ""))
-        texts = [
-            (cell.name, ""),
-            (str(one.seed), ""),
-            (one.state_text, state_color(one.state)),
-            (metric.number(one.metrics.get(metric.name)), ""),
-            (reason or shortened(one.run, headings[-1].width), "" if reason else "text-muted"),
-        ]
-        lines[one.run] = tuple(
-            Cell(visible(text), heading.width, tones(tone) if tone else "")
-            for (text, tone), heading in zip(texts, headings, strict=True)
+        lines[one.run] = (
+            Cell(cell.name),
+            Cell(str(one.seed)),
+            Cell(one.state_text, state_color(one.state)),
+            Cell(metric.number(one.metrics.get(metric.name))),
+            Cell(reason) if reason else Cell(shortened(one.run, shown[-1].width), "text-muted"),
         )
     return lines
 
 
 def state_color(state: str) -> str:
     """The theme's color name for a state; empty for the default color."""
-    return "text-muted" if state in ("missing", "dropped") else TONES.get(state, "")
-
-
-def heading_text(headings: list[Heading]) -> str:
-    """The header line of a table."""
-    return " " + "".join(heading.text[: heading.width].ljust(heading.width + GAP) for heading in headings)
+    return "text-muted" if state in ("missing", "dropped") else COLORS.get(state, "")

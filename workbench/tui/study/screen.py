@@ -11,26 +11,24 @@ from textual.widgets import Static, TabPane
 
 from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
-from workbench.tui.charts.plot import Lens
-from workbench.tui.export import Table, plots_table
-from workbench.tui.host import Host, OpenComparison, OpenRun
-from workbench.tui.keys import KeyFooter
-from workbench.tui.rows import Rows
+from workbench.tui.charts.plot import plots_table
+from workbench.tui.dialogs import KeyFooter
+from workbench.tui.host import OpenComparison, OpenRun
+from workbench.tui.rows import Rows, headings_text
 from workbench.tui.study.actions import StudyActions
 from workbench.tui.study.panes import (
     LEGEND,
+    cell_columns,
+    cell_lines,
     found_text,
     head_text,
-    heading_text,
     history_plots,
-    run_headings,
+    run_columns,
     run_lines,
-    table_headings,
-    table_lines,
 )
 from workbench.tui.study.state import StudyState, read_study
 from workbench.tui.tabs import Panes, Reading, pane_keys
-from workbench.tui.text import hex_of
+from workbench.tui.text import Table
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
 
@@ -47,29 +45,22 @@ class StudyScreen(StudyActions):
     StudyScreen #head { height: 2; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
     StudyScreen .headings { height: 1; text-style: bold; background: $surface; text-wrap: nowrap; text-overflow: clip; }
     StudyScreen #legend { height: 1; padding: 0 1; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
-    StudyScreen Rows { height: 1fr; scrollbar-size-horizontal: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,backspace", "app.pop_screen", "back", key_display="esc"),
         *pane_keys(PANES),
         Binding("m", "metric(1)", "metric"),
         Binding("M", "metric(-1)", "previous metric", show=False),
         *StudyActions.KEYS,
     ]
     PANES = PANES
-    app: Host
 
     def __init__(self, name: str, runs_dir: Path) -> None:
-        super().__init__()
-        self.study_name, self.runs_dir = name, runs_dir
-        self.study_state: StudyState | None = None
-        self.lens = Lens()
+        super().__init__(name, runs_dir)
         self._problem = ""
         self._metric = ""
         self._next_read_s = 0.0  # monotonic time
 
     def compose(self) -> ComposeResult:
-        """A header, the panes and the keys."""
         yield Static("", id="head", markup=False)
         with Panes(id="panes"):
             with TabPane("1 table", id="table"):
@@ -80,7 +71,7 @@ class StudyScreen(StudyActions):
                 yield Static("", id="each-headings", classes="headings", markup=False)
                 yield Rows(id="each")
             with TabPane("3 found", id="found"), Reading():
-                yield Static("", id="said", markup=False)
+                yield Static("", id="report", markup=False)
             with TabPane("4 history", id="history"):
                 yield Charts(self.lens, classes="-filling", id="curves")
         yield KeyFooter()
@@ -135,25 +126,20 @@ class StudyScreen(StudyActions):
         if found is not None:
             getattr(self, f"_draw_{self.pane}")(found)
 
-    def _tones(self, name: str) -> str:
-        return hex_of(self.app.get_css_variables(), name)
-
     def _draw_table(self, found: StudyState) -> None:
-        if (metric := self.metric) is None:
-            return
-        headings = table_headings(found, metric, self.size.width)
-        self.query_one("#cells-headings", Static).update(heading_text(headings), layout=False)
-        self.query_one("#cells", Rows).show(table_lines(found, metric, headings, self._tones))
+        if (metric := self.metric) is not None:
+            columns = cell_columns(found, metric, self.size.width)
+            self.query_one("#cells-headings", Static).update(headings_text(columns), layout=False)
+            self.query_one("#cells", Rows).show(columns, cell_lines(found, metric, columns))
 
     def _draw_runs(self, found: StudyState) -> None:
-        if (metric := self.metric) is None:
-            return
-        headings = run_headings(found, metric, self.size.width)
-        self.query_one("#each-headings", Static).update(heading_text(headings), layout=False)
-        self.query_one("#each", Rows).show(run_lines(found, metric, headings, self._tones))
+        if (metric := self.metric) is not None:
+            columns = run_columns(found, metric, self.size.width)
+            self.query_one("#each-headings", Static).update(headings_text(columns), layout=False)
+            self.query_one("#each", Rows).show(columns, run_lines(found, metric, columns))
 
     def _draw_found(self, found: StudyState) -> None:
-        self.query_one("#said", Static).update(found_text(found, self.size.width - 4))
+        self.query_one("#report", Static).update(found_text(found, self.size.width - 4))
 
     def _draw_history(self, found: StudyState) -> None:
         self.query_one("#curves", Charts).show(history_plots(found, self.metric))
@@ -170,7 +156,7 @@ class StudyScreen(StudyActions):
         if self.study_state is None:
             return ["line"], []
         if self.pane == "history":
-            return plots_table(self.query_one("#curves", Charts).plots)
+            return plots_table(self.plots)
         if self.pane == "found":
             return ["line"], [[line] for line in found_text(self.study_state, 1000).plain.splitlines()]
         make = cells_csv if self.pane == "table" else runs_csv

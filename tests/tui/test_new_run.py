@@ -1,7 +1,7 @@
 import pytest
 
 from workbench.config.toml import load_recipe
-from workbench.tui.new_run.draft import Draft, setting_help, sweep_command, sweep_summary
+from workbench.tui.new_run import Draft, setting_help, sweep_command, sweep_summary
 
 
 def test_every_setting_of_the_recipe_is_listed_with_help(tmp_path) -> None:
@@ -63,7 +63,7 @@ def test_a_run_is_edited_checked_and_started(drive, seen, notices, soon, monkeyp
         asked.append(command)
         return '{"id": "mine"}'
 
-    monkeypatch.setattr("workbench.tui.new_run.screen.call", call)
+    monkeypatch.setattr("workbench.tui.host.call", call)
 
     async def steps(pilot) -> None:
         await pilot.press("N")

@@ -1,1 +1,0 @@
-"""The screen on which a run is configured and started."""
