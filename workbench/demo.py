@@ -22,7 +22,7 @@ from workbench.runs.directory import RunDirectory, new_run_id
 from workbench.runs.log import read_events
 from workbench.statistics.intervals import Gain, paired_gain, seed_gain
 from workbench.views.curves import Curves, curves, learning_view
-from workbench.views.results import PairedView, ResultRow, paired_view
+from workbench.views.results import ResultRow, paired_view
 
 BASELINE = "baseline"
 SPLIT: Role = "test"
@@ -45,13 +45,13 @@ class Demo:
     recipes: tuple[str, ...] = ("clip-kd",)
     num_steps: int | None = None
     rows: list[ResultRow] = field(default_factory=list)
+    num_test_pairs: int = 0
+    chance: dict[str, float] = field(default_factory=dict)
+    """Chance level of each metric on the test pairs."""
     elapsed_s: float = 0.0
     _hits: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     _curves: dict[str, list[Curves]] = field(default_factory=dict)
     _teacher: dict[str, float] = field(default_factory=dict)
-    _num_test_pairs: int = 0
-    chance: dict[str, float] = field(default_factory=dict)
-    """Chance level of each metric on the test pairs."""
 
     @property
     def steps(self) -> int:
@@ -62,11 +62,6 @@ class Demo:
     def config(self) -> RunConfig:
         """The baseline's config at the first seed; all runs share its data and number of steps."""
         return self._config(BASELINE, self.seeds[0])
-
-    @property
-    def num_test_pairs(self) -> int:
-        """Number of test pairs."""
-        return self._num_test_pairs
 
     def events(self, interrupted: Callable[[], bool]) -> Iterator[Event]:
         """Train the students of each seed as one cohort; ends early when interrupted."""
@@ -102,18 +97,16 @@ class Demo:
 
     def save_figure(self) -> Path:
         """Write demo.png into the runs folder: curves and gain of one recipe, or the gains of several."""
-        views = {recipe: self._pairs(recipe) for recipe in self.recipes}
+        views = {}
+        for recipe in self.recipes:
+            gains = self.gains(recipe)
+            views[recipe] = [paired_view(self.rows, metric, BASELINE, recipe, gains[metric]) for metric in GAINED]
         if len(views) > 1:
             figure = gains_figure(views)
         else:
             learning = learning_view(self._curves, DRAWN, "validation", teacher=self._teacher.get(DRAWN))
-            (pairs,) = views.values()
-            figure = demo_figure(learning, pairs)
+            figure = demo_figure(learning, views[self.recipes[0]])
         return save_figure(figure, self.runs_dir / "demo.png")
-
-    def _pairs(self, recipe: str) -> list[PairedView]:
-        gains = self.gains(recipe)
-        return [paired_view(self.rows, metric, BASELINE, recipe, gains[metric]) for metric in GAINED]
 
     def to_json(self) -> dict[str, Any]:
         """The results; ``gain`` is that of the first recipe, ``gains`` of all."""
@@ -135,22 +128,17 @@ class Demo:
     def _collect(self, cohort: Cohort, model: str, seed: int, run: RunDirectory) -> None:
         member = next(member for member in cohort.members if member.run == run.id)
         if not self.rows:
-            self._measure_teacher(cohort)
+            assert cohort.teacher is not None
+            self._teacher = cohort.evaluators["validation"].measure_teacher().metrics
+            self._add_row("teacher", None, cohort.evaluators[SPLIT].measure_teacher(), cohort.teacher.num_parameters)
         measured = cohort.measured.get((run.id, SPLIT))
         if measured is None:
             raise RuntimeError(f"run {run.id} did not finish: see `workbench runs show {run.path}`")
-        self.rows.append(_row(model, seed, measured, count_parameters(member.state.student)))
-        self._num_test_pairs = measured.num_pairs
+        self._add_row(model, seed, measured, count_parameters(member.state.student))
+        self.num_test_pairs = measured.num_pairs
         self.chance = measured.chance
         self._hits.setdefault(model, []).append({name: hit.numpy() for name, hit in measured.hits.items()})
         self._curves.setdefault(model, []).append(curves(read_events(run.events_file).events))
 
-    def _measure_teacher(self, cohort: Cohort) -> None:
-        assert cohort.teacher is not None
-        measured = cohort.evaluators[SPLIT].measure_teacher()
-        self._teacher = cohort.evaluators["validation"].measure_teacher().metrics
-        self.rows.append(_row("teacher", None, measured, cohort.teacher.num_parameters))
-
-
-def _row(model: str, seed: int | None, measured: Measured, num_params: dict[str, int]) -> ResultRow:
-    return ResultRow(model, seed, measured.metrics, measured.errors, num_params)
+    def _add_row(self, model: str, seed: int | None, measured: Measured, num_params: dict[str, int]) -> None:
+        self.rows.append(ResultRow(model, seed, measured.metrics, measured.errors, num_params))
