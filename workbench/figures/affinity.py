@@ -14,6 +14,7 @@ from workbench.figures.style import BLUE, INK, ORANGE, annotate, finish, mark_le
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
     from workbench.views.affinity import Floats, Sharpness
 
@@ -51,16 +52,14 @@ def affinity_figure(
         chosen: row and column of the cell to mark.
         earlier: updated in place, in half the time, if its panels have the same sizes and kinds and the same label.
     """
-    import seaborn
-
     if earlier and earlier.get_gid() == label and _kinds(earlier) == [_kind(panel) for panel in panels]:
-        with style():
-            for axes, panel in zip(_shown(earlier), panels, strict=True):
-                axes.images[0].set_data(panel.matrix_MM)
-                axes.images[0].set_clim(*_limits(panels, panel.is_difference))
+        for axes, panel in zip(_shown(earlier), panels, strict=True):
+            axes.images[0].set_data(panel.matrix_MM)
+            axes.images[0].set_clim(*_limits(panels, panel.is_difference))
+            with style():
                 axes.set_title(panel.title, fontsize=TITLE_PT)
-            if chosen is not None:
-                mark(earlier, chosen)
+        if chosen is not None:
+            mark(earlier, chosen)
         return earlier
     num_bars = 1 + any(panel.is_difference for panel in panels)
     width = PANEL_IN * len(panels) + BAR_IN * num_bars
@@ -70,18 +69,13 @@ def affinity_figure(
         for number, panel in enumerate(panels):
             axes = figure.add_axes((place / width, 0.04, (PANEL_IN - 0.12) / width, 0.84))
             place += PANEL_IN
-            vmin, vmax = _limits(panels, panel.is_difference)
-            cmap = seaborn.color_palette(DIVERGING if panel.is_difference else SEQUENTIAL, as_cmap=True)
-            shade = axes.imshow(
-                panel.matrix_MM, cmap=cmap, interpolation="nearest", aspect="auto", vmin=vmin, vmax=vmax
-            )
-            _frame(axes, panel)
+            shade = _draw_panel(axes, panel, _limits(panels, panel.is_difference))
             is_last_of_kind = number + 1 == len(panels) or panels[number + 1].is_difference != panel.is_difference
             if is_last_of_kind:
                 bar_axes = figure.add_axes((place / width, 0.04, 0.1 / width, 0.84))
                 figure.colorbar(shade, cax=bar_axes).outline.set_visible(False)
                 bar_axes.tick_params(labelsize=7)
-                bar_axes.set_title("difference" if panel.is_difference else label, fontsize=7, weight="normal")
+                bar_axes.set_title(DIFFERENCE if panel.is_difference else label, fontsize=7, weight="normal")
                 place += BAR_IN
         if chosen is not None:
             mark(figure, chosen)
@@ -115,7 +109,12 @@ def _limits(panels: Sequence[Panel], is_difference: bool) -> tuple[float, float]
     return (-reach, reach) if is_difference else (low, high)
 
 
-def _frame(axes: "Axes", panel: Panel) -> None:
+def _draw_panel(axes: "Axes", panel: Panel, limits: tuple[float, float]) -> "AxesImage":
+    import seaborn
+
+    shades = seaborn.color_palette(DIVERGING if panel.is_difference else SEQUENTIAL, as_cmap=True)
+    low, high = limits
+    shade = axes.imshow(panel.matrix_MM, shades, interpolation="nearest", aspect="auto", vmin=low, vmax=high)
     axes.set_title(panel.title, fontsize=TITLE_PT)
     axes.set_gid(DIFFERENCE if panel.is_difference else None)
     axes.set(xticks=[], yticks=[])
@@ -124,6 +123,7 @@ def _frame(axes: "Axes", panel: Panel) -> None:
         middle = len(panel.matrix_MM) / 2 - 0.5
         axes.axhline(middle, color="white", linewidth=1.6)
         axes.axvline(middle, color="white", linewidth=1.6)
+    return shade
 
 
 def panel_at(figure: "Figure", x: float, y: float) -> tuple[int, int] | None:

@@ -154,18 +154,32 @@ class AffinityExplorer(Explorer):
     def selection(self) -> dict[str, Any]:
         """The selected cell: row and column as items ("image 3", "text 7") with captions, and each model's value."""
         self.check()
-        first, second = self._items()
-        views = self.views
-        at = tuple(self._place(number) for number in self._chosen)
+        views, items = self.views, self._items()
+        # Of "all", the matrix has the images first and then the texts.
+        at = tuple(number + (kind == "text") * self._has_both * len(self._order) for kind, number in items)
         teacher_PP = views[0].teacher_PP
         return {
             "step": self.probe.step,
-            "row": first,
-            "column": second,
-            "captions": tuple(self.probe.captions[int(item.split()[1])] for item in (first, second)),
+            "row": f"{items[0][0]} {items[0][1]}",
+            "column": f"{items[1][0]} {items[1][1]}",
+            "captions": tuple(self.probe.captions[number] for _, number in items),
             "teacher": None if teacher_PP is None else float(teacher_PP[at]),
             "students": {name: float(view.student_PP[at]) for name, view in zip(self._names, views, strict=True)},
         }
+
+    @property
+    def _has_both(self) -> bool:
+        """Whether rows and columns are both images and texts."""
+        return bool(self.between.value == "all")
+
+    def _items(self) -> list[tuple[str, int]]:
+        """Kind and index in the probe of the selected row and column."""
+        num_pairs = len(self._order)
+        kinds = [("image", "text")] * 2 if self._has_both else [(kind,) for kind in self.between.value.split("-")]
+        return [
+            (kinds_of[number // num_pairs], self._order[number % num_pairs])
+            for kinds_of, number in zip(kinds, self._chosen, strict=True)
+        ]
 
     def choose(self, row: int, column: int) -> None:
         """Select a cell by its row and column in the figure, and show its items.
@@ -180,7 +194,7 @@ class AffinityExplorer(Explorer):
         self._show_items()
         if self._figure is not None and self.show.value == "matrices":
             mark(self._figure, self._chosen)
-            self._show(self._figure)
+            self.show_figure(self._figure)
 
     def _read(self, source: Source) -> tuple[str, list[Probe]]:
         """A student's name and its probes by step. The first run is followed while it trains."""
@@ -204,19 +218,21 @@ class AffinityExplorer(Explorer):
         return ordered(last.captions, self.order.value, cosine_PP, self.words.value.lower().split())
 
     def _panels(self) -> list[Panel]:
-        views = self.views
-        panels, differences, halves = [], [], self.between.value == "all"
+        views, panels, differences = self.views, [], []
         probes = [nearest(probes, self.step.value) for probes in self._probes]
+
+        def panel(title: str, matrix_PP: Any, *, is_difference: bool = False) -> Panel:
+            return Panel(title, in_order(matrix_PP, self._order), is_difference, self._has_both)
+
         if views[0].teacher_PP is not None and probes[0].teacher:
-            title = f"teacher   R@1 {recall_at_1(probes[0].teacher):.0%}"
-            panels.append(Panel(title, in_order(views[0].teacher_PP, self._order), halves=halves))
+            panels.append(panel(f"teacher   R@1 {recall_at_1(probes[0].teacher):.0%}", views[0].teacher_PP))
         for name, view, probe in zip(self._names, views, probes, strict=True):
             title = f"{name}, step {probe.step:,}   R@1 {recall_at_1(probe.student):.0%}"
-            panels.append(Panel(title, in_order(view.student_PP, self._order), halves=halves))
+            panels.append(panel(title, view.student_PP))
             if view.difference_PP is not None:
                 kl = divergence(view)
                 title = "student \N{MINUS SIGN} teacher" + ("" if kl is None else f"   KL {kl:.2f} nats")
-                differences.append(Panel(title, in_order(view.difference_PP, self._order), True, halves))
+                differences.append(panel(title, view.difference_PP, is_difference=True))
         return panels + differences
 
     def _click(self) -> None:
@@ -225,39 +241,20 @@ class AffinityExplorer(Explorer):
             if cell is not None:
                 self.choose(*cell)
 
-    def _place(self, number: int) -> int:
-        """The index in the probe of a row or column of the figure."""
-        num_pairs = len(self._order)
-        return self._order[number % num_pairs] + (num_pairs if number >= num_pairs else 0)
-
-    def _items(self) -> tuple[str, str]:
-        """The selected row and column as items such as "image 3", "text 7", with indices of the probe."""
-        kinds = ("image", "text") if self.between.value == "all" else ()
-        sides = (kinds, kinds) if kinds else tuple((kind,) for kind in self.between.value.split("-"))
-        num_pairs = len(self._order)
-        row_item, column_item = (
-            f"{side[number // num_pairs]} {self._order[number % num_pairs]}"
-            for side, number in zip(sides, self._chosen, strict=True)
-        )
-        return row_item, column_item
-
     def _show_items(self) -> None:
         """Show both items of the selected cell as cards, and each model's value."""
-        chosen = self.selection
-        cards = []
-        for item, caption in zip((chosen["row"], chosen["column"]), chosen["captions"], strict=True):
-            kind, number = item.split()
-            image = self._images[int(number)] if self._images and kind == "image" else None
-            cards.append(card(item, image, caption))
+        chosen, cards = self.selection, []
+        for kind, number in self._items():
+            image = self._images[number] if self._images and kind == "image" else None
+            cards.append(card(f"{kind} {number}", image, self.probe.captions[number]))
         by_model = {"teacher": chosen["teacher"]} | chosen["students"]
         values = ", ".join(f"{escape(name)} {value:.3f}" for name, value in by_model.items() if value is not None)
         self.cards.value = f'<div style="margin:6px 0">{"".join(cards)}</div>{self.measure.value}: {values}'
 
     def _describe(self) -> None:
         """Show the selected cell, the sharpness of the affinities, and the flips."""
-        side = len(self._order) * (2 if self.between.value == "all" else 1)
-        self._chosen = (min(self._chosen[0], side - 1), min(self._chosen[1], side - 1))
-        self._error = None  # a previous error; it would be raised by ``selection``
+        last = len(self._order) * (1 + self._has_both) - 1
+        self._chosen = (min(self._chosen[0], last), min(self._chosen[1], last))
         self._show_items()
         found = flips(nearest(self._probes[0], self.since.value), self.probe)
         lines = [sharpness_line(self.probe, None if self.own_scale.value else self.scale.value)]
@@ -268,20 +265,15 @@ class AffinityExplorer(Explorer):
 
 def sharpness_line(probe: Probe, scale: float | None) -> str:
     """The effective number of texts in each model's affinities, at scale 1/τ or at each model's learned scale."""
-    parts = []
+    parts, num_pairs = [], len(probe.captions)
     for name, model in (("teacher", probe.teacher), ("student", probe.student)):
         if model is not None:
             at = model.scale if scale is None else scale
             num_texts = float(sharpness(Probe(0, probe.captions, model), [at]).student_N[0])
-            parts.append(f"{name} at 1/τ = {at:.3g}: {num_texts:.1f}{sharpness_hint(num_texts, len(probe.captions))}")
-    return f"effective number of texts in an image's affinity, of {len(probe.captions)}: " + "; ".join(parts)
-
-
-def sharpness_hint(num_texts: float, num_pairs: int) -> str:
-    """A hint for affinities that are almost uniform or almost one-hot; else empty."""
-    if num_texts > FLAT * num_pairs:
-        return " (almost uniform: little information)"
-    return " (almost one-hot: little more than the label)" if num_texts < ONE_HOT else ""
+            hint = " (almost one-hot: little more than the label)" if num_texts < ONE_HOT else ""
+            hint = " (almost uniform: little information)" if num_texts > FLAT * num_pairs else hint
+            parts.append(f"{name} at 1/τ = {at:.3g}: {num_texts:.1f}{hint}")
+    return f"effective number of texts in an image's affinity, of {num_pairs}: " + "; ".join(parts)
 
 
 def flip_line(title: str, found: Sequence[Flip]) -> str:

@@ -89,7 +89,8 @@ class Explorer(ABC):
         self._figure: Figure | None = None
         self.earlier: Figure | None = None
         """The current figure, for :meth:`draw` to update in half the time; None if there is new data."""
-        self._error: Exception | None = None
+        self.error: Exception | None = None
+        """The exception shown below the figure, with its traceback; None without an error."""
         self._is_loading = False
         self._follower: asyncio.Task[None] | None = None
 
@@ -115,11 +116,6 @@ class Explorer(ABC):
         return sorted(source, key=lambda one: one.step)
 
     @property
-    def error(self) -> Exception | None:
-        """The exception shown below the figure, with its traceback; None without an error."""
-        return self._error
-
-    @property
     def figure(self) -> "Figure":
         """The current matplotlib figure. Raises the current :attr:`error`."""
         self.check()
@@ -132,20 +128,25 @@ class Explorer(ABC):
 
     def check(self) -> None:
         """Raise the current :attr:`error`, if any, so that properties never return stale or empty results."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     def refresh(self) -> None:
         """Read the data again and draw it. A run in training is followed from then on."""
         seen = self.stamp()  # before reading: a change in between leads to another refresh, not a missed one
         with self._errors_shown():
-            with self._loading():
+            self._is_loading = True  # controls that it changes do not redraw
+            try:
                 self.load()
+            finally:
+                self._is_loading = False
             seen = seen or self.stamp()
             self.earlier = None
-            self._show(self.draw())
-        if seen:
-            self._follow(seen)
+            self.redraw()
+        if seen and self._follower is None:
+            with contextlib.suppress(RuntimeError):  # no event loop: not in a notebook
+                # A weak reference: the task must not keep an explorer alive whose cell was run again.
+                self._follower = asyncio.get_running_loop().create_task(_refresh_on_change(weakref.ref(self), seen))
 
     def stamp(self) -> Stamp:
         """A value that changes when there is new data; empty for fixed data."""
@@ -164,8 +165,13 @@ class Explorer(ABC):
 
     def watch(self, *controls: Any) -> None:
         """Redraw whenever one of these controls changes its value."""
+
+        def change() -> None:
+            if not self._is_loading:
+                self.redraw()
+
         for control in controls:
-            control.observe(self._changed, names="value")
+            control.observe(self.guard(change), names="value")
 
     def watch_scale(self, slider: Any) -> None:
         """Redraw when a :func:`scale_slider` changes; moving the slider unticks its box."""
@@ -174,7 +180,7 @@ class Explorer(ABC):
             if slider.own.value:
                 slider.own.value = False
             else:
-                self.follow_controls()
+                self.redraw()
 
         slider.observe(self.guard(choose), names="value")
         self.watch(slider.own)
@@ -188,48 +194,30 @@ class Explorer(ABC):
 
         return called
 
-    def _changed(self, change: Any) -> None:
-        if not self._is_loading:
-            self.guard(self.follow_controls)(change)
+    def redraw(self) -> None:
+        """Draw the figure for the controls' values and show it."""
+        self.show_figure(self.draw())
 
-    def follow_controls(self) -> None:
-        """Show the controls' values."""
-        self._show(self.draw())
-
-    def _show(self, figure: "Figure") -> None:
+    def show_figure(self, figure: "Figure") -> None:
+        """Show a figure, or the current one after a change."""
         self._figure = self.earlier = figure
         self.image.value = to_png(figure)
         self.image.layout.display = "block"
         self.image.layout.width = f"{figure.get_figwidth() * INCH_PX:.0f}px"
 
     @contextlib.contextmanager
-    def _loading(self) -> Any:
-        """Context in which changes of controls do not redraw."""
-        self._is_loading = True
-        try:
-            yield
-        finally:
-            self._is_loading = False
-
-    @contextlib.contextmanager
     def _errors_shown(self) -> Any:
         """Context that shows and keeps an exception, or clears the previous one."""
+        self.error = None  # now: properties that drawing reads would raise it
         try:
             yield
         except Exception as error:  # also a bug: widget callbacks would swallow it silently
             is_bug = not isinstance(error, ValueError | OSError)
             text = f"{type(error).__name__}: {error} (see .error)" if is_bug else str(error)
-            self._error = error
+            self.error = error
             self.message.value = f'<span style="color:#B03A00">{escape(" ".join(text.split()))}</span>'
         else:
-            self._error, self.message.value = None, ""
-
-    def _follow(self, seen: Stamp) -> None:
-        """Start the polling task, once, if there is a running event loop."""
-        if self._follower is None:
-            with contextlib.suppress(RuntimeError):  # no event loop: not in a notebook
-                # A weak reference: the task must not keep an explorer alive whose cell was run again.
-                self._follower = asyncio.get_running_loop().create_task(_refresh_on_change(weakref.ref(self), seen))
+            self.error, self.message.value = None, ""  # again: nested contexts may have failed
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """The widget, with the figure as a png for front ends without widgets, such as print and export."""

@@ -158,7 +158,7 @@ class MaskExplorer(Explorer):
     def _choose_threshold(self) -> None:
         """Moving the slider turns pruning at the threshold on."""
         if self.cut.value or self.show.value != "layers":
-            self.follow_controls()
+            self.redraw()
         else:
             self.cut.value = True
 

@@ -1,6 +1,6 @@
 """``StudyExplorer``: a study's results as figures and tables."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,7 @@ class StudyExplorer(Explorer):
         self._table: StudyTable | None = None
         self.report: StudyReport | None = None
         self.brushes: dict[str, Any] = {}
+        self._figures: dict[str, Callable[[], Figure]] = {}
         self.show = buttons(SHOWN, show)
         self.color = widgets.Dropdown(options=[("", "")], description="color by")
         self.upward = widgets.Dropdown(options=[("", "")], description="more of")
@@ -68,33 +69,54 @@ class StudyExplorer(Explorer):
         self._table, self.report = self._read()
         self._set_figures()
         view = parallel(self.table)
-        names = [(axis.label, axis.name) for axis in view.axes]
+        names = [axis.name for axis in view.axes]
         metrics = [(metric.title, metric.name) for metric in self._metrics]
         for control, options, place in (
-            (self.color, names, self._first_metric(view)),
+            (self.color, [(axis.label, axis.name) for axis in view.axes], names.index(self._metrics[0].name)),
             (self.upward, metrics, 0),
             (self.across, metrics, min(1, len(metrics) - 1)),
         ):
             before = control.value
             control.options = options
             control.value = before if before in dict(options).values() else options[place][1]
-        if list(self.brushes) != [axis.name for axis in view.axes]:
+        if list(self.brushes) != names:
             self._set_brushes(view)
 
     def draw(self) -> "Figure":
         shown = self.show.value
         self._brushing.layout.display = "flex" if shown == "parallel" else "none"
         self._trading.layout.display = "flex" if shown == "trade-off" else "none"
-        self._describe()
-        if shown in ("cells", "differences"):
-            return (study_figure if shown == "cells" else differences_figure)(self.table)
-        if shown == "parallel":
-            view = parallel(self.table)
-            return parallel_figure(view, view.kept_N(self._limits(view)), self.color.value)
-        if shown == "trade-off":
-            metrics = [self._metric(self.upward.value), self._metric(self.across.value)]
-            return pareto_figure(self.front, metrics, self.table.split)
-        return self._figure_of_runs(shown)
+        finished = sum(len(cell.finished) for cell in self.table.cells)
+        wanted = sum(len(cell.replicates) for cell in self.table.cells)
+        source = "" if self.report else " (reported results)"
+        self.note.value = escape(f"{self.table.question} {finished} of {wanted} runs finished{source}.")
+        return self._figures[shown]()
+
+    def _set_figures(self) -> None:
+        """Offer the figures for which the study has data."""
+        table, report = self.table, self.report
+        self._figures = {"cells": lambda: study_figure(table)}
+        if any(entry.gain for of in table.entries.values() for entry in of.values()):
+            self._figures["differences"] = lambda: differences_figure(table)
+        self._figures["parallel"] = self._draw_parallel
+        if len(self._metrics) > 1:
+            self._figures["trade-off"] = lambda: pareto_figure(self.front, self._traded, table.split)
+        if report and (main := report.main) and (effects := report.effects.get(main.name)):
+            self._figures["effects"] = lambda: effects_figure(effects, main)
+        if report and (learning := report.learning):
+            self._figures["learning"] = lambda: learning_figure(learning)
+        if report and (forecast := report.forecast):
+            self._figures["forecast"] = lambda: forecast_figure(forecast)
+        if self._wanted not in self._figures:
+            why = "it needs runs, and these are reported results" if report is None else "too few finished runs"
+            raise ValueError(f"no figure '{self._wanted}' for study '{table.name}': {why}")
+        before = self.show.value
+        self.show.options = list(self._figures)
+        self.show.value = before if before in self._figures else self._wanted
+
+    def _draw_parallel(self) -> "Figure":
+        view = parallel(self.table)
+        return parallel_figure(view, view.kept_N(self._limits(view)), self.color.value)
 
     @property
     def table(self) -> StudyTable:
@@ -107,7 +129,7 @@ class StudyExplorer(Explorer):
     @property
     def front(self) -> list[Point]:
         """The cells by the two metrics of the trade-off, with the Pareto front marked."""
-        metrics = [self._metric(self.upward.value), self._metric(self.across.value)]
+        metrics = self._traded
         values = {}
         for cell in self.table.cells:
             means = [self.table.entry(cell, metric).mean for metric in metrics]
@@ -168,29 +190,17 @@ class StudyExplorer(Explorer):
             f"--study {study.name}"
         )
 
-    def _figure_of_runs(self, shown: str) -> "Figure":
-        """A figure that needs runs; ``show`` offers it only with runs."""
-        report = self.report
-        assert report is not None and report.main is not None
-        if shown == "learning":
-            assert report.learning is not None
-            return learning_figure(report.learning)
-        if shown == "forecast":
-            return forecast_figure(report.forecast)
-        return effects_figure(report.effects[report.main.name], report.main)
-
     @property
     def _metrics(self) -> list[MetricLabel]:
         """The metrics that any cell has."""
         cells = self.table.cells
         return [metric for metric in self.table.metrics if any(self.table.entry(cell, metric).mean for cell in cells)]
 
-    def _metric(self, name: str) -> MetricLabel:
-        return next(metric for metric in self._metrics if metric.name == name)
-
-    def _first_metric(self, view: Parallel) -> int:
-        names = [axis.name for axis in view.axes]
-        return names.index(self._metrics[0].name)
+    @property
+    def _traded(self) -> list[MetricLabel]:
+        """The two metrics of the trade-off."""
+        by_name = {metric.name: metric for metric in self._metrics}
+        return [by_name[self.upward.value], by_name[self.across.value]]
 
     def _means(self, cell: StudyCell) -> Mapping[str, float]:
         means = {metric: self.table.entry(cell, metric).mean for metric in self._metrics}
@@ -204,48 +214,17 @@ class StudyExplorer(Explorer):
             if tuple(self.brushes[axis.name].value) != axis.limits
         }
 
-    def _set_figures(self) -> None:
-        """Offer the figures for which the study has data."""
-        report, main = self.report, self.report.main if self.report else None
-        has_data = {
-            "cells": True,
-            "differences": any(entry.gain for of in self.table.entries.values() for entry in of.values()),
-            "parallel": True,
-            "trade-off": len(self._metrics) > 1,
-            "effects": bool(report and main and report.effects.get(main.name)),
-            "learning": bool(report and report.learning),
-            "forecast": bool(report and report.forecast),
-        }
-        if not has_data[self._wanted]:
-            why = "it needs runs, and these are reported results" if report is None else "too few finished runs"
-            raise ValueError(f"no figure '{self._wanted}' for study '{self.table.name}': {why}")
-        before = self.show.value
-        self.show.options = [name for name in SHOWN if has_data[name]]
-        self.show.value = before if has_data[before] else self._wanted
-
     def _set_brushes(self, view: Parallel) -> None:
         self.brushes = {}
         for axis in view.axes:
             low, high = axis.limits
-            brush = widgets.FloatRangeSlider(
-                value=(low, high),
-                min=low,
-                max=high,
-                step=(high - low) / 100,
-                description=axis.label,
-                readout_format="g",
-            )
+            ends: dict[str, Any] = {"value": (low, high), "min": low, "max": high, "step": (high - low) / 100}
+            brush = widgets.FloatRangeSlider(**ends, description=axis.label, readout_format="g")
             brush.style.description_width = "150px"
             brush.layout.width = "430px"
             self.brushes[axis.name] = brush
         self.watch(*self.brushes.values())
         self._brushing.children = (self.color, *self.brushes.values())
-
-    def _describe(self) -> None:
-        finished = sum(len(cell.finished) for cell in self.table.cells)
-        wanted = sum(len(cell.replicates) for cell in self.table.cells)
-        source = "" if self.report else " (reported results)"
-        self.note.value = escape(f"{self.table.question} {finished} of {wanted} runs finished{source}.")
 
 
 def _study_of(name: str) -> Study:

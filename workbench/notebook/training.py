@@ -4,12 +4,13 @@ import shutil
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from workbench.config.study import Origin, Study, read_origin
+from workbench.config.study import Study
 from workbench.config.toml import load_recipe
 from workbench.events import EvalDone, Event, RunFinished, StepDone
 from workbench.figures.training import learning_figure, training_figure
@@ -17,10 +18,10 @@ from workbench.formatting import duration
 from workbench.notebook.controls import Bar, row
 from workbench.notebook.explorer import Explorer, Stamp, default_runs_dir, open_run, stamp_of
 from workbench.notebook.process import Child
-from workbench.runs.directory import RunDirectory, list_runs, new_run_id
+from workbench.runs.directory import RunDirectory, new_run_id
 from workbench.runs.liveness import TAKES_COMMANDS, RunStatus, run_status, send_command
 from workbench.runs.log import read_history
-from workbench.runs.studies import StudyRun, counted, find_trainable
+from workbench.runs.studies import StudyRun, counted, find_trainable, runs_of_study
 from workbench.views.curves import Curves, Series, curves, learning_view, smooth
 from workbench.views.metrics import in_order, metric_label
 
@@ -139,8 +140,13 @@ class TrainingExplorer(ProcessExplorer):
         found = curves(logged) if logged else None
         splits = list(found.metrics) if found else []
         split = "validation" if "validation" in splits or not splits else splits[0]
-        shown = _smoothed(found, self.smoothing.value) if found else None
-        return training_figure(shown, metric_label(self.metric.value), split, run_status(self.directory).num_steps)
+        if found:
+            weighted = {name: self._smoothed(series) for name, series in found.weighted.items()}
+            found = replace(found, loss=self._smoothed(found.loss), weighted=weighted)
+        return training_figure(found, metric_label(self.metric.value), split, run_status(self.directory).num_steps)
+
+    def _smoothed(self, series: Series) -> Series:
+        return Series(series.step, smooth(series.value, self.smoothing.value))
 
     def stamp(self) -> Stamp:
         return (*stamp_of(self.directory), int(self._is_alive))
@@ -193,16 +199,6 @@ class TrainingExplorer(ProcessExplorer):
             self._bar.set_text("starting: loading models and data")
 
 
-def _smoothed(found: Curves, amount: float) -> Curves:
-    """The curves with smoothed losses."""
-
-    def smoothed(series: Series) -> Series:
-        return Series(series.step, smooth(series.value, amount))
-
-    weighted = {name: smoothed(series) for name, series in found.weighted.items()}
-    return Curves(found.run, smoothed(found.loss), weighted, found.metrics)
-
-
 def sweep(study: str, *, seeds: int | None = None, runs_dir: Path | None = None) -> "SweepExplorer":
     """Run a study in a child process, which stops when the kernel ends, and follow it. Finished runs are kept.
 
@@ -239,13 +235,12 @@ class SweepExplorer(ProcessExplorer):
     def __init__(self, study: Study, child: Child, runs_dir: Path) -> None:
         super().__init__(None, child, "steps of all runs")
         self.study, self._process, self._runs_dir = study, child, runs_dir
-        self._origins: dict[str, Origin | None] = {}
         self._found: list[StudyRun] = []
         self._start = time.monotonic()
         self.refresh()
 
     def load(self) -> None:
-        self._found = counted(_runs(self._runs_dir, self.study.name, self._origins))
+        self._found = counted(runs_of_study(self._runs_dir, self.study.name))
         self._show_progress()
         if not self._is_alive and self._process.exit_code not in (0, 143):  # 143: stopped by SIGTERM
             raise ValueError(f"the sweep failed: {self._process.last_line} (more in {self._process.output})")
@@ -276,7 +271,7 @@ class SweepExplorer(ProcessExplorer):
     def selection(self) -> dict[str, Any]:
         """The number of runs in total and by state."""
         self.check()
-        found = _runs(self._runs_dir, self.study.name, self._origins)
+        found = runs_of_study(self._runs_dir, self.study.name)
         states = [status.state if (status := _status(one.run)) else "unreadable" for one in found]
         return {"runs": self.study.num_runs, **{state: states.count(state) for state in dict.fromkeys(states)}}
 
@@ -298,26 +293,9 @@ class SweepExplorer(ProcessExplorer):
             self._bar.end(text, success=ended == self.study.num_runs)
 
 
-def _runs(runs_dir: Path, study: str, origins: dict[str, Origin | None]) -> list[StudyRun]:
-    """The study's runs by cell, seed and attempt. ``origins`` caches each run's origin between calls."""
-    for run in list_runs(runs_dir):
-        if run.id not in origins:
-            origins[run.id] = _origin(run)
-    named = [(run, origin) for run, origin in origins.items() if origin is not None and origin.study == study]
-    found = [StudyRun(RunDirectory(runs_dir / run), origin) for run, origin in named]
-    return sorted(found, key=lambda one: (one.origin.trial, one.origin.seed, one.origin.attempt))
-
-
 def _status(run: RunDirectory) -> RunStatus | None:
     """A run's status; None if it cannot be read."""
     try:
         return run_status(run)
     except (OSError, ValueError):
-        return None
-
-
-def _origin(run: RunDirectory) -> Origin | None:
-    try:
-        return read_origin(run.config_file)
-    except ValueError:
         return None
