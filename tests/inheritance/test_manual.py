@@ -5,11 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from workbench.config.inheritance import Plan, TowerShape
+from workbench.config.inheritance import Plan
 from workbench.inheritance import inherit
 from workbench.inheritance.inheritance_map import planned_map
-from workbench.inheritance.manual import choose, overlaps, overlaps_with_rule, select_by_rule
-from workbench.inheritance.selection import TowerSelection, full_selection
+from workbench.inheritance.manual import choose, overlaps_with_rule
 from workbench.models.configs import TABLES, tower_shape
 from workbench.runs.snapshots import MaskSnapshot
 
@@ -143,42 +142,6 @@ def test_only_the_tower_that_changes_must_be_a_transformer(make_teacher, inputs)
     assert same_function(student, teacher, inputs) == (True, False)
     with pytest.raises(ValueError, match="the image tower has ls_init_value: choose a model with"):
         inherit(teacher, Plan.parse({"image": {"depth": 1}}))
-
-
-SHAPE = TowerShape(width=4, head_width=2, heads=(4, 4), channels=(10, 20))
-ONE = TowerSelection(layers=(0, 1), embedding=(0, 1), heads=((0, 1, 2), (3,)), channels=((0, 1), tuple(range(10))))
-OTHER = TowerSelection(layers=(1,), embedding=(1, 2, 3), heads=((0, 3),), channels=(tuple(range(8, 20)),))
-
-
-def test_shares_and_chances_are_those_of_the_sets():
-    found = overlaps(ONE, OTHER, SHAPE)
-    assert found["embedding"].shared == 1 / 2
-    assert found["embedding"].chance == pytest.approx(3 / 4)
-    assert found["heads"].shared == 1 / 4
-    assert found["heads"].chance == pytest.approx((0 + 1 * 2 / 4) / 4)
-    assert found["channels"].shared == 2 / 12
-    assert found["channels"].chance == pytest.approx((0 + 10 * 12 / 20) / 12)
-
-
-def test_a_selection_shares_all_with_itself_and_with_everything():
-    for other in (ONE, full_selection(SHAPE)):
-        assert {overlap.shared for overlap in overlaps(ONE, other, SHAPE).values()} == {1.0}
-    assert overlaps(ONE, full_selection(SHAPE), SHAPE)["channels"].chance == 1
-    nothing = ONE.model_copy(update={"heads": ((), ())})
-    assert overlaps(nothing, ONE, SHAPE)["heads"].shared == 1
-
-
-@pytest.mark.parametrize("rule", ["leading", "magnitude"])
-def test_a_rule_chooses_as_many_of_each(make_teacher, rule):
-    teacher = make_teacher()
-    source = tower_shape(teacher.config, "text")
-    learned = full_selection(source).model_copy(
-        update={"embedding": (3, 7, 8), "heads": ((0,), (), (1, 3)), "channels": ((5, 9), (0, 1, 95), ())}
-    )
-    chosen = select_by_rule(teacher, {"text": learned}, rule)["text"]
-    assert chosen.shape(source) == learned.shape(source)
-    assert (chosen.embedding == (0, 1, 2)) == (rule == "leading")
-    assert 0 <= overlaps(learned, chosen, source)["heads"].shared <= 1
 
 
 def test_what_a_rule_chose_is_all_that_the_rule_would_keep(make_teacher):

@@ -30,13 +30,11 @@ SECOND = TowerSelection(layers=(1,), embedding=(1, 3), heads=((1,),), channels=(
 
 def test_everything_is_the_shape_itself():
     assert full_selection(SHAPE).shape(SHAPE) == SHAPE
-    assert full_selection(SHAPE).by_source_layer(SHAPE) == SHAPE
     assert full_selection(SHAPE).then(FIRST) == FIRST
 
 
-def test_layers_that_went_hold_nothing():
+def test_the_shape_counts_what_stays():
     assert FIRST.shape(SHAPE) == TowerShape(width=4, head_width=4, heads=(2, 2), channels=(3, 2))
-    assert FIRST.by_source_layer(SHAPE) == TowerShape(width=4, head_width=4, heads=(2, 0, 2), channels=(3, 0, 2))
 
 
 def test_one_after_another_counts_from_the_first_source():

@@ -9,10 +9,10 @@ import torch
 from open_clip import factory
 from torchvision.transforms import Normalize
 
-from workbench.models import preprocessing
+from workbench.models import architectures
+from workbench.models.architectures import Normalization
 from workbench.models.clip import Clip
 from workbench.models.folder import CONFIG, TOKENIZER, WEIGHTS, load_folder, save_folder
-from workbench.models.preprocessing import Normalization
 from workbench.models.tokenizers import BytePairTokenizer
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -179,6 +179,6 @@ def test_a_folder_without_normalization_has_that_of_its_architectures_pretrained
     (folder / CONFIG).write_text(json.dumps(config))
     mobile = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     monkeypatch.setitem(factory._MODEL_CONFIGS, "MobileCLIP-tiny", config["model_cfg"])
-    monkeypatch.setattr(preprocessing, "normalizations_of", lambda name: (mobile,) * (name == "MobileCLIP-tiny"))
+    monkeypatch.setattr(architectures, "normalizations_of", lambda name: (mobile,) * (name == "MobileCLIP-tiny"))
     model = load_folder(folder)
     assert (model.mean, model.std) == mobile

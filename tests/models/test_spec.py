@@ -11,9 +11,9 @@ import torch
 from open_clip import factory
 from safetensors.torch import save_file
 
+from workbench.models.architectures import NormalizationWarning, normalizations_of
 from workbench.models.clip import Clip
 from workbench.models.folder import CONFIG, WEIGHTS, config_files, save_folder
-from workbench.models.preprocessing import NormalizationWarning, normalizations_of
 from workbench.models.spec import load_model, spec_of_file
 from workbench.models.tokenizers import BytePairTokenizer, named_tokenizer
 from workbench.resources import find_resource

@@ -9,11 +9,11 @@ from open_clip import factory
 from safetensors.torch import save_file
 
 from workbench.engine.launch import launch
-from workbench.models import preprocessing
+from workbench.models import architectures
+from workbench.models.architectures import Normalization
 from workbench.models.clip import Clip
 from workbench.models.folder import load_folder
 from workbench.models.names import folder_name
-from workbench.models.preprocessing import Normalization
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
 from workbench.preflight import import_teacher as module
@@ -116,8 +116,8 @@ def test_the_normalization_that_finds_clearly_more_is_taken(file: str, monkeypat
     monkeypatch.setattr(module, "normalizations_of", lambda name: (usual, wrong) if name == "mini-w128" else ())
     kept = import_teacher(file, DATA, num_pairs=100)
     assert (kept.trial.model.mean, list(kept.normalized)) == (usual.mean, [str(wrong)])
-    monkeypatch.setattr(preprocessing, "OPENAI", wrong)
-    monkeypatch.setattr(preprocessing, "normalizations_of", lambda _: (usual, wrong))
+    monkeypatch.setattr(architectures, "OPENAI", wrong)
+    monkeypatch.setattr(architectures, "normalizations_of", lambda _: (usual, wrong))
     changed = import_teacher(file, DATA, num_pairs=100)  # loaded as the wrong default has it, without the warning
     assert (changed.trial.model.mean, list(changed.normalized)) == (usual.mean, [str(wrong)])
     assert list(changed.record()["metrics_with_other_normalizations"]) == [str(wrong)]

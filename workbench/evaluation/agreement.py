@@ -23,9 +23,6 @@ def mutual_information_bounds(student: Embeddings, teacher: Embeddings, scale: f
         student: at the teacher's width.
         teacher: of the same pairs.
         scale: 1/τ of the contrastive loss.
-
-    Raises:
-        ValueError: fewer than 2 pairs, or different numbers of pairs.
     """
     if len(student) != len(teacher) or len(student) < 2:
         raise ValueError(f"the bounds need the same pairs, at least 2: student {len(student)}, teacher {len(teacher)}")
@@ -64,9 +61,6 @@ def agreement(student: Embeddings, teacher: Embeddings, projected: Embeddings | 
         teacher: of the same pairs.
         projected: the student at the teacher's width, if it has a learned projection. By default, cosines use the
             student's own embeddings, and are left out where the widths differ.
-
-    Raises:
-        ValueError: fewer than 4 pairs, or different numbers of pairs.
     """
     if len(student) != len(teacher) or len(student) < 4:
         raise ValueError(f"agreement needs the same pairs, at least 4: student {len(student)}, teacher {len(teacher)}")

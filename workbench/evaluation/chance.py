@@ -44,9 +44,6 @@ def constant_recall(
 
     Args:
         image_group_N, text_group_M, block_size, ks: as for :func:`~workbench.evaluation.retrieval.retrieval`.
-
-    Raises:
-        ValueError: no items, or captions that are not in the order of their images.
     """
     blocks = paired_blocks(image_group_N, text_group_M, block_size)
     queries = {
@@ -76,9 +73,6 @@ def random_recall(
 
     Args:
         captions: the M captions; all distinct by default.
-
-    Raises:
-        ValueError: captions that are not in the order of their images.
     """
     to_text: dict[int, list[float]] = {k: [] for k in ks}
     to_image: dict[int, list[Tensor]] = {k: [] for k in ks}
@@ -156,9 +150,6 @@ def false_negative_ceiling(
 
     Such a model ranks the captions of a group in random order. With ``own`` captions among ``true`` of the group, a
     query hits with probability 1 − C(true − own, k) / C(true, k). The distance from 1 is the cost of false negatives.
-
-    Raises:
-        ValueError: captions that are not in the order of their images.
     """
     owner_M = caption_owner(image_group_N, text_group_M)
     num_own_N = torch.bincount(owner_M, minlength=len(image_group_N))

@@ -101,9 +101,6 @@ def block_slices(num_items: int, block_size: int) -> list[slice]:
 
     No item is dropped: a last block of fewer than half of ``block_size`` is merged into its predecessor. So block sizes
     range from 0.5 to 1.5 times ``block_size``.
-
-    Raises:
-        ValueError: no items, or a negative block size.
     """
     if num_items == 0:
         raise ValueError("there is nothing to evaluate: the dataset is empty")
@@ -116,11 +113,7 @@ def block_slices(num_items: int, block_size: int) -> list[slice]:
 
 
 def paired_blocks(image_group_N: Tensor, text_group_M: Tensor, block_size: int) -> list[Block]:
-    """Blocks of images with the captions that belong to them.
-
-    Raises:
-        ValueError: several blocks, and captions that are not in the order of their images.
-    """
+    """Blocks of images with the captions that belong to them."""
     images = block_slices(len(image_group_N), block_size)
     if len(images) == 1:
         return [Block(images[0], slice(0, len(text_group_M)))]
@@ -135,9 +128,6 @@ def caption_owner(image_group_N: Tensor, text_group_M: Tensor) -> Tensor:
 
     Captions must be in the order of their images. Where consecutive images share a group, its captions are distributed
     evenly among them, which is exact if each has the same number.
-
-    Raises:
-        ValueError: the groups of the captions are not in the order of those of the images.
     """
     image_runs, image_counts = torch.unique_consecutive(image_group_N.cpu(), return_counts=True)
     text_runs, text_run_M, text_counts = torch.unique_consecutive(
@@ -171,9 +161,6 @@ def best_ranks(query_ND: Tensor, candidate_MD: Tensor, query_group_N: Tensor, ca
 
     A candidate is correct if it has the query's group. The score is the dot product (the cosine for unit rows).
     Incorrect candidates that tie with the best correct one rank above it, so that a collapsed model scores 0.
-
-    Raises:
-        ValueError: a query has no correct candidate.
     """
     # At least float32: in bfloat16 many scores tie, and ties count against the model.
     dtype = torch.promote_types(query_ND.dtype, torch.float32)

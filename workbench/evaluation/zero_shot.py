@@ -34,9 +34,6 @@ def build_classifier(
         encode_text: maps M prompts to embeddings [M, D] of any length.
         classes: the names of each class; all of them are used.
         templates: prompts with one ``{}`` for the name; the article in "a {}" is adapted to the name.
-
-    Raises:
-        ValueError: no class, a class without a name, or a template without exactly one ``{}``.
     """
     if not classes or not all(classes):
         raise ValueError("zero-shot classification needs at least one class, and a name for every class")
@@ -63,9 +60,6 @@ def zero_shot(image_ND: Tensor, classifier_KD: Tensor, labels_N: Tensor) -> Item
         image_ND: unit-length image embeddings.
         classifier_KD: unit-length rows from :func:`build_classifier`.
         labels_N: int64, the correct class of each image.
-
-    Raises:
-        ValueError: embeddings that are not finite, or labels that do not match images and classes.
     """
     check_embeddings(image=image_ND, classifier=classifier_KD)
     num_classes = len(classifier_KD)

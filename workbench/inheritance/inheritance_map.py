@@ -89,11 +89,7 @@ class InheritanceMap:
 
 
 def planned_map(source: Clip, plan: Plan) -> InheritanceMap:
-    """The map of a plan, for every transformer tower that is not frozen.
-
-    Raises:
-        ValueError: the plan does not fit the source, with the reason.
-    """
+    """The map of a plan, for every transformer tower that is not frozen."""
     towers = [tower for tower in TOWERS if tower != plan.frozen and not why_not_a_transformer(source.config, tower)]
     shapes = {tower: tower_shape(source.config, tower) for tower in towers}
     return InheritanceMap(

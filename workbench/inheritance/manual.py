@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from workbench.config.inheritance import TOWERS, Plan, Tower, TowerPlan, TowerShape, WidthRule
 from workbench.inheritance.resnet import shrink_resnet
 from workbench.inheritance.selection import (
-    Numbers,
     Selection,
     TowerSelection,
     choose_channels,
@@ -42,11 +41,7 @@ def inherit(teacher: Clip, plan: Plan, importance: Scores | None = None) -> Clip
 
 
 def choose(teacher: Clip, plan: Plan, importance: Scores | None = None) -> Selection:
-    """The parts of the teacher's transformer towers that a plan keeps; unchanged towers and ResNets are left out.
-
-    Raises:
-        ValueError: as :func:`inherit`.
-    """
+    """The parts of the teacher's transformer towers that a plan keeps; unchanged towers and ResNets are left out."""
     selection: Selection = {}
     for tower in TOWERS:
         tower_plan: TowerPlan = getattr(plan, tower)
@@ -102,46 +97,14 @@ def _about(tower: Tower) -> Iterator[None]:
         raise ValueError(f"{tower} tower: {error}") from None
 
 
-def overlaps(one: TowerSelection, other: TowerSelection, source: TowerShape) -> dict[str, Overlap]:
-    """Share of the parts in ``one`` that ``other`` keeps too, for "embedding", "heads" and "channels"."""
-    return tower_overlaps(_by_source_layer(one, source), _by_source_layer(other, source), source)
-
-
-def select_by_rule(teacher: Clip, learned: Selection, rule: WidthRule) -> Selection:
-    """The parts that a rule would keep of the teacher, with the same number per layer as ``learned``."""
-    chosen: Selection = {}
-    for tower, selection in learned.items():
-        source = tower_shape(teacher.config, tower)
-        blocks = blocks_of(teacher, tower)
-        kept = [blocks[layer] for layer in selection.layers]
-        chosen[tower] = choose_channels(rule, source, selection.shape(source), selection.layers, kept)
-    return chosen
-
-
 def overlaps_with_rule(teacher: Clip, snapshot: MaskSnapshot, rule: WidthRule) -> dict[Tower, dict[str, Overlap]]:
-    """Share of the parts kept by a run's masks that a rule would keep too, with the same number per layer.
-
-    Raises:
-        ValueError: the masks are of another teacher.
-    """
+    """Share of the parts kept by a run's masks that a rule would keep too, with the same number per layer."""
+    found: dict[Tower, dict[str, Overlap]] = {}
     for tower, mask in snapshot.towers.items():
         if tower_shape(teacher.config, tower) != mask.teacher:
             raise ValueError(f"the {tower} tower of the teacher has changed since: the masks do not fit it")
-    learned = {tower: _selection(mask.kept) for tower, mask in snapshot.towers.items()}
-    ruled = select_by_rule(teacher, learned, rule)
-    return {tower: overlaps(learned[tower], ruled[tower], mask.teacher) for tower, mask in snapshot.towers.items()}
-
-
-def _selection(kept: KeptIndices) -> TowerSelection:
-    layers = tuple(range(len(kept.heads)))
-    return TowerSelection(layers=layers, embedding=kept.embedding, heads=kept.heads, channels=kept.channels)
-
-
-def _by_source_layer(selection: TowerSelection, source: TowerShape) -> KeptIndices:
-    """Kept parts by layer of the source; empty for removed layers."""
-    at = {layer: number for number, layer in enumerate(selection.layers)}
-
-    def placed(parts: tuple[Numbers, ...]) -> tuple[Numbers, ...]:
-        return tuple(parts[at[layer]] if layer in at else () for layer in range(source.num_layers))
-
-    return KeptIndices(selection.embedding, placed(selection.heads), placed(selection.channels))
+        layers = tuple(range(mask.teacher.num_layers))
+        ruled = choose_channels(rule, mask.teacher, mask.student, layers, blocks_of(teacher, tower))
+        kept_by_rule = KeptIndices(ruled.embedding, ruled.heads, ruled.channels)
+        found[tower] = tower_overlaps(mask.kept, kept_by_rule, mask.teacher)
+    return found

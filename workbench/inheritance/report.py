@@ -145,9 +145,6 @@ def student_at(snapshot: MaskSnapshot, source: Clip, newest: Clip) -> Clip:
         source: the model that it inherits from.
         newest: the current student; returned if it has these shapes. Otherwise the weights are random, and layers
             without heads and channels are left out, biases included.
-
-    Raises:
-        ValueError: the source does not match the masks.
     """
     for tower, mask in snapshot.towers.items():
         if why_not_a_transformer(source.config, tower) or tower_shape(source.config, tower) != mask.teacher:

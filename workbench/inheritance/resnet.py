@@ -30,11 +30,7 @@ class Convolution(NamedTuple):
 
 
 def shrink_resnet(weights: Weights, config: Config, plan: TowerPlan) -> tuple[Config, Weights]:
-    """The model config and the image tower's weights of a ModifiedResNet reduced by a plan.
-
-    Raises:
-        ValueError: the plan does not fit, with the reason.
-    """
+    """The model config and the image tower's weights of a ModifiedResNet reduced by a plan."""
     vision = tower_settings(config, "image")
     if plan.heads or plan.channels:
         raise ValueError("heads and channels of a ResNet follow its width: leave them out")

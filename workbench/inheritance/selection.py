@@ -17,11 +17,7 @@ from workbench.models.towers import tower_module
 
 
 def num_kept_of(setting: str, wanted: int | float, available: int, what: str) -> int:
-    """How many of ``available`` parts a plan keeps: 0 keeps all, a float is a share.
-
-    Raises:
-        ValueError: there are fewer.
-    """
+    """How many of ``available`` parts a plan keeps: 0 keeps all, a float is a share."""
     if not wanted:
         return available
     if isinstance(wanted, float):
@@ -36,9 +32,6 @@ def choose_layers(plan: TowerPlan, num_layers: int, scores: Sequence[float]) -> 
 
     Args:
         scores: importance of each layer, for the rule "importance".
-
-    Raises:
-        ValueError: the tower does not have these layers.
     """
     if isinstance(plan.depth, tuple):
         return _checked(plan.depth, num_layers)
@@ -166,15 +159,6 @@ class TowerSelection(Config):
             channels=tuple(len(channels) for channels in self.channels),
         )
 
-    def by_source_layer(self, source: TowerShape) -> TowerShape:
-        """The remaining shape with an entry per layer of the source, empty for removed layers."""
-        heads, channels = [0] * source.num_layers, [0] * source.num_layers
-        for layer, own_heads, own_channels in zip(self.layers, self.heads, self.channels, strict=True):
-            heads[layer], channels[layer] = len(own_heads), len(own_channels)
-        return TowerShape(
-            width=len(self.embedding), head_width=source.head_width, heads=tuple(heads), channels=tuple(channels)
-        )
-
     def then(self, later: "TowerSelection") -> "TowerSelection":
         """The parts of the source that remain after ``later`` selects from the remaining parts."""
         return TowerSelection(
@@ -205,11 +189,7 @@ def _among(left: Numbers, numbers: Numbers) -> Numbers:
 
 
 def choose_widths(plan: TowerPlan, shape: TowerShape, layers: Numbers) -> TowerShape:
-    """The shape that a plan leaves of these layers.
-
-    Raises:
-        ValueError: the plan keeps more than there is, or a width that is not a multiple of the head size.
-    """
+    """The shape that a plan leaves of these layers."""
     width = num_kept_of("width", plan.width, shape.width, "embedding channels")
     # In a plain tower heads and FFN shrink with the width, unless the plan sets them.
     follows = shape.is_plain and width < shape.width

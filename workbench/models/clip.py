@@ -109,9 +109,6 @@ class Clip(nn.Module):
             image_BCHW: the images.
             keep_BK: int64, the patches that each image keeps, out of :attr:`num_patches`; all by default. A ViT drops
                 the other tokens and keeps the class token. For other towers, the other pixels get the mean color.
-
-        Raises:
-            ValueError: ``keep_BK`` is given and the model's own config drops patches too.
         """
         if keep_BK is not None and (own := self.config["vision_cfg"].get("patch_dropout")):
             raise ValueError(
@@ -131,9 +128,6 @@ class Clip(nn.Module):
             image_BCHW: uint8 images.
             keys: which blocks, in which form.
             keep_BK: as in :meth:`encode_image`; a ViT's kept tokens have features in the form "pooled" only.
-
-        Raises:
-            ValueError: an unknown block or form, a form that kept tokens do not have, or as in :meth:`encode_image`.
         """
         with collected(self.towers.visual, keys) as features:
             raw_BD = self.encode_image(image_BCHW, keep_BK)
@@ -143,9 +137,6 @@ class Clip(nn.Module):
         """Features of some blocks, as in :meth:`encode_image_with_features`, without running later blocks.
 
         A convolutional tower accepts images of any size (from 32 pixels), a ViT only its own ``image_size``.
-
-        Raises:
-            ValueError: an unknown block or form, or images of a size that the ViT has no positions for.
         """
         visual, size = self.towers.visual, (self.image_size, self.image_size)
         if drops_tokens(visual) and image_BCHW.shape[2:] != size:

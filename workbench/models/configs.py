@@ -33,11 +33,7 @@ ODD_SETTINGS = (
 
 
 def tower_shape(config: Config, tower: Tower) -> TowerShape:
-    """The shape of one tower.
-
-    Raises:
-        ValueError: not a transformer with standard blocks, or a table that does not match.
-    """
+    """The shape of one tower."""
     if trouble := why_not_a_transformer(config, tower):
         raise ValueError(f"the {tower} tower {trouble}: choose a model with open_clip's plain transformer there")
     settings = tower_settings(config, tower)
@@ -103,11 +99,7 @@ def _set_plain(config: Config, tower: Tower, shape: TowerShape) -> None:
 
 
 def tower_settings(config: Config, tower: Tower) -> Any:
-    """A tower's settings as an open_clip config object, with defaults.
-
-    Raises:
-        ValueError: a setting that open_clip does not have.
-    """
+    """A tower's settings as an open_clip config object, with defaults."""
     try:
         return (CLIPVisionCfg if tower == "image" else CLIPTextCfg)(**config[SECTIONS[tower]])
     except TypeError as error:
@@ -126,11 +118,7 @@ SEVERAL = ("layers", "image_size", "patch_size")  # of an image tower: also a li
 
 
 def check_counts(config: Mapping[str, Any]) -> None:
-    """Check that layers, widths and the like are positive integers, since open_clip's own errors name no setting.
-
-    Raises:
-        ValueError: the setting and its value.
-    """
+    """Check that layers, widths and the like are positive integers, since open_clip's own errors name no setting."""
     _check_count("embed_dim", config.get("embed_dim"))
     for tower in TOWERS:
         section = config.get(SECTIONS[tower])
@@ -154,9 +142,6 @@ def check_size(config: Mapping[str, Any]) -> None:
     """Check that the weights of a config, in float32, fit into the memory that the process may use.
 
     Settings that are not numbers are skipped: open_clip rejects them by type.
-
-    Raises:
-        ValueError: the number of parameters, and the available memory.
     """
     try:
         num_parameters, num_blocks = estimate(config)

@@ -134,11 +134,7 @@ def write_native(model: Clip, folder: Path, dtype: torch.dtype) -> Embed:
 
 
 def write_open_clip(model: Clip, folder: Path, dtype: torch.dtype) -> Embed:
-    """A folder for ``open_clip.create_model("local-dir:...")``.
-
-    Raises:
-        ValueError: open_clip has no such architecture.
-    """
+    """A folder for ``open_clip.create_model("local-dir:...")``."""
     write_folder(as_uniform(model), folder, dtype)
     theirs = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True).eval()
     preprocess = open_clip.get_model_preprocess_cfg(theirs)

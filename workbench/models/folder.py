@@ -14,9 +14,9 @@ from safetensors.torch import save
 from workbench.documents import read_json
 from workbench.errors import reason
 from workbench.files import write_atomically
+from workbench.models.architectures import architecture_name, usual_normalization
 from workbench.models.clip import Clip
 from workbench.models.names import CONFIG, OLDER_WEIGHTS, TOKENIZER, WEIGHTS
-from workbench.models.preprocessing import architecture_name, usual_normalization
 from workbench.models.tokenizers import make_tokenizer
 from workbench.models.weights import load_weights, read_weights
 

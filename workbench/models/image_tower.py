@@ -33,9 +33,6 @@ def kept_patches(keys: Sequence[str], num_patches: int, ratio: float, seed: int,
 
     A pair's patches depend only on (seed, step, key), not on its batch. The patches kept at a higher ratio are a subset
     of those kept at a lower one. None if nothing is dropped.
-
-    Raises:
-        ValueError: the ratio is outside [0, 1).
     """
     if not 0 <= ratio < 1:
         raise ValueError(f"mask ratio {ratio}: choose at least 0 (drop nothing) and less than 1 (drop all)")
@@ -103,11 +100,7 @@ def keep_blocks(pixels_BCHW: Tensor, keep_BK: Tensor) -> Tensor:
 
 
 def tower_blocks(visual: nn.Module) -> list[nn.Module]:
-    """Blocks of an image tower, first to last.
-
-    Raises:
-        ValueError: a tower of another kind.
-    """
+    """Blocks of an image tower, first to last."""
     if isinstance(visual, VisionTransformer):
         return list(visual.transformer.resblocks)
     if isinstance(visual, ModifiedResNet):
@@ -127,11 +120,7 @@ def block_widths(visual: nn.Module) -> tuple[int, ...]:
 
 
 def block_number(visual: nn.Module, block: int) -> int:
-    """``block`` as a number from 0; negative numbers count from the end.
-
-    Raises:
-        ValueError: an unknown block, or a tower of another kind.
-    """
+    """``block`` as a number from 0; negative numbers count from the end."""
     num_blocks = len(tower_blocks(visual))
     if not -num_blocks <= block < num_blocks:
         raise ValueError(
@@ -143,11 +132,7 @@ def block_number(visual: nn.Module, block: int) -> int:
 
 @contextmanager
 def collected(visual: nn.Module, keys: Sequence[FeatureKey]) -> Iterator[dict[FeatureKey, Tensor]]:
-    """Context in which every forward of the image tower stores its features in the dictionary: float32, with graph.
-
-    Raises:
-        ValueError: an unknown block or form, or a form that this forward does not have.
-    """
+    """Context in which every forward of the image tower stores its features in the dictionary: float32, with graph."""
     features: dict[FeatureKey, Tensor] = {}
     with ExitStack() as hooks:
         for key in keys:

@@ -111,11 +111,7 @@ def check_source(source: str, runs_dir: Path) -> None:
 
 
 def find_folder(source: str | Path, runs_dir: Path = Path("runs")) -> Path | None:
-    """The folder of a source's model; None if the source is another kind of SPEC.
-
-    Raises:
-        ValueError: a run without a complete checkpoint, a damaged checkpoint, or a misspelled run.
-    """
+    """The folder of a source's model; None if the source is another kind of SPEC."""
     name, folder = str(source), Path(source)
     if is_run(name, runs_dir):
         return run_folder(name.removeprefix("run:"), runs_dir)
@@ -133,11 +129,7 @@ def is_run(source: str, runs_dir: Path) -> bool:
 
 
 def run_folder(run_id: str, runs_dir: Path | None) -> Path:
-    """The newest complete checkpoint of a run, by id or directory; a checkpoint is a model folder.
-
-    Raises:
-        ValueError: no such run, or no checkpoint.
-    """
+    """The newest complete checkpoint of a run, by id or directory; a checkpoint is a model folder."""
     run = find_run(runs_dir or Path("runs"), run_id)
     if (checkpoint := newest_checkpoint(run)) is None:
         raise _no_checkpoint(run)

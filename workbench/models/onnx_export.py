@@ -107,11 +107,7 @@ def describe(model: Clip) -> dict[str, Any]:
 
 
 def to_onnx(model: Clip, tower: Tower, document: dict[str, Any]) -> bytes:
-    """One tower as an ONNX model in bytes, with dynamic batch size and its part of ``document`` as metadata.
-
-    Raises:
-        ValueError: too many weights for one file, or torch cannot convert it.
-    """
+    """One tower as an ONNX model in bytes, with dynamic batch size and its part of ``document`` as metadata."""
     import onnx
 
     num_bytes = sum(4 * p.numel() for name, p in model.towers.named_parameters() if split_name(name)[0] == tower)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from workbench.documents import read_json
 from workbench.errors import reason, unknown
+from workbench.models.architectures import architecture_name, fitting_architectures, usual_normalization
 from workbench.models.clip import Clip
 from workbench.models.configs import check_counts
 from workbench.models.folder import load_folder
@@ -32,10 +33,9 @@ from workbench.models.names import (
     sample_folder,
     size_names,
 )
-from workbench.models.preprocessing import architecture_name, usual_normalization
 from workbench.models.tokenizers import named_tokenizer
 from workbench.models.towers import check_buildable
-from workbench.models.weights import MisfitError, fitting_architectures, load_weights, read_weights
+from workbench.models.weights import MisfitError, load_weights, read_weights
 
 
 def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_dir: Path | None = None) -> Clip:

@@ -85,9 +85,6 @@ class Teacher:
         """The embeddings of :meth:`embed`, bitwise, and image-tower features of the B images from the same forward.
 
         Features are float32, without gradient, and have B rows (:mod:`workbench.models.image_tower`).
-
-        Raises:
-            ValueError: an unknown block or form.
         """
         chunks: dict[FeatureKey, list[Tensor]] = {key: [] for key in keys}
 

@@ -122,11 +122,7 @@ def make_tokenizer(spec: dict[str, Any]) -> Tokenizer:
 
 
 def named_tokenizer(name: str, context_length: int) -> Tokenizer:
-    """``words:scenes``, ``words:emoji`` (word lists of the sample datasets) or ``bpe``.
-
-    Raises:
-        ValueError: an unknown tokenizer.
-    """
+    """``words:scenes``, ``words:emoji`` (word lists of the sample datasets) or ``bpe``."""
     if name == "bpe":
         return BytePairTokenizer(context_length)
     kind, _, sample = name.partition(":")

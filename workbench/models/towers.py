@@ -128,12 +128,7 @@ def build_towers(config: dict[str, Any]) -> Any:
 
 
 def check_buildable(config: Mapping[str, Any]) -> None:
-    """Refuse unsupported configs before anything is allocated or downloaded.
-
-    Raises:
-        ValueError: a part that the workbench does not support, a number of layers (or the like) that is not a positive
-            integer, or a model that does not fit into memory.
-    """
+    """Refuse unsupported configs before anything is allocated or downloaded."""
     check_supported(config)
     vision = found if isinstance(found := config.get("vision_cfg"), dict) else {}
     if name := vision.get("timm_model_name"):

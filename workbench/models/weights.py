@@ -1,20 +1,25 @@
-"""Reading weights files: wrappers are removed, mismatches are listed in a table, shapes identify architectures."""
+"""Reading weights files: wrappers are removed, mismatches are listed in a table."""
 
 import hashlib
 import pickle
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workbench.errors import reason
 from workbench.models.names import check_weights
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "student")
+PREFIXES = ("module.", "_orig_mod.", "towers.")
+SHOWN = 8  # lines per kind in a mismatch table
+FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+CONSTANTS = ("attn_mask", "input_resolution", "context_length", "vocab_size")  # in OpenAI's files, not weights
+SCALARS = ("logit_scale", "logit_bias")  # stored as [] or as [1]
 
 
 @torch.no_grad()
@@ -29,20 +34,6 @@ def weights_sha256(module: nn.Module) -> str:
         content = tensor.cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(name.encode() + content.numpy().tobytes())
     return digest.hexdigest()
-
-
-WRAPPERS = ("state_dict", "model_state_dict", "model", "student")
-PREFIXES = ("module.", "_orig_mod.", "towers.")
-SHOWN = 8  # lines per kind in a mismatch table
-FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-CONSTANTS = ("attn_mask", "input_resolution", "context_length", "vocab_size")  # in OpenAI's files, not weights
-SCALARS = ("logit_scale", "logit_bias")  # stored as [] or as [1]
-
-Description = tuple[Any, ...]
-
-_TEXT_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
-_VISION_BLOCK = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.")
-_STAGE = re.compile(r"visual\.layer([1-4])\.(\d+)\.")
 
 
 class MisfitError(ValueError):
@@ -172,61 +163,3 @@ def _first_of(found: list[str]) -> str:
 def _shortened(rows: list[str]) -> list[str]:
     more = len(rows) - SHOWN
     return rows if more <= 0 else [*rows[:SHOWN], f"... and {more} more {rows[0].split()[0]}"]
-
-
-def fitting_architectures(tensors: Mapping[str, Tensor], configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Names of the configs whose shapes are those of the weights, without QuickGELU first.
-
-    Shapes leave open the activation and the number of heads.
-    """
-    found = _described(tensors)
-    names = [name for name, config in configs.items() if found and _description(config) == found]
-    return sorted(names, key=lambda name: bool(configs[name].get("quick_gelu")))
-
-
-def _description(config: Mapping[str, Any]) -> Description | None:
-    """The shapes that a config describes; None for towers from other libraries."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    if vision.get("timm_model_name") or text.get("hf_model_name"):
-        return None
-    image, caption = (
-        {name: section.get(name, getattr(defaults, name)) for name in names}
-        for section, defaults, names in (
-            (vision, CLIPVisionCfg(), ("image_size", "patch_size", "width", "layers")),
-            (text, CLIPTextCfg(), ("vocab_size", "context_length", "width", "layers")),
-        )
-    )
-    if isinstance(image["layers"], list):
-        image |= {"patch_size": None, "layers": tuple(image["layers"])}
-    return (config["embed_dim"], *image.values(), *caption.values())
-
-
-def _described(tensors: Mapping[str, Tensor]) -> Description | None:
-    """The same for weights; None if the names are not open_clip's."""
-    named = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
-    try:
-        vocab_size, text_width = named["token_embedding.weight"].shape
-        text = (vocab_size, len(named["positional_embedding"]), text_width, _count(_TEXT_BLOCK, named))
-        image = _resnet(named) if "visual.layer1.0.conv1.weight" in named else _vit(named)
-        return (named["text_projection"].shape[1], *image, *text)
-    except (KeyError, ValueError, IndexError):
-        return None
-
-
-def _vit(named: Mapping[str, Tensor]) -> Description:
-    width, _, patch_size, _ = named["visual.conv1.weight"].shape
-    # One position per patch, plus the class token.
-    side = round((len(named["visual.positional_embedding"]) - 1) ** 0.5)
-    return (side * patch_size, patch_size, width, _count(_VISION_BLOCK, named))
-
-
-def _resnet(named: Mapping[str, Tensor]) -> Description:
-    width = 2 * len(named["visual.conv1.weight"])  # the first stem convolution has half the width
-    side = round((len(named["visual.attnpool.positional_embedding"]) - 1) ** 0.5)
-    blocks = {match.groups() for name in named if (match := _STAGE.match(name))}
-    stages = [stage for stage, _ in blocks]
-    return (side * 32, None, width, tuple(stages.count(stage) for stage in "1234"))
-
-
-def _count(block: re.Pattern[str], names: Mapping[str, Tensor]) -> int:
-    return len({match[1] for name in names if (match := block.match(name))})

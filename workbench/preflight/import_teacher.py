@@ -18,10 +18,10 @@ from workbench.engine.evaluate import Evaluator
 from workbench.evaluation.agreement import BLOCK_SIZE, affinity_entropy
 from workbench.evaluation.chance import CLEARLY, errors_above_chance
 from workbench.files import new_folder
+from workbench.models.architectures import NORMALIZATIONS, Normalization, NormalizationWarning, normalizations_of
 from workbench.models.clip import Clip, count_parameters
 from workbench.models.folder import save_folder
 from workbench.models.names import is_weights_file
-from workbench.models.preprocessing import NORMALIZATIONS, Normalization, NormalizationWarning, normalizations_of
 from workbench.models.spec import load_model, spec_of_file
 from workbench.models.teacher import Teacher
 from workbench.progress import phase

@@ -1,4 +1,4 @@
-"""Shapes of a weights file identify its architecture."""
+"""Shapes and configs identify their architecture, and its pretrained weights their normalization."""
 
 import open_clip
 import pytest
@@ -6,7 +6,13 @@ import torch
 from open_clip.factory import get_model_config
 from torch import Tensor
 
-from workbench.models.weights import fitting_architectures
+from workbench.models.architectures import (
+    OPENAI,
+    architecture_name,
+    fitting_architectures,
+    normalizations_of,
+    usual_normalization,
+)
 
 CONFIGS = {name: get_model_config(name) for name in open_clip.list_models()}
 
@@ -43,3 +49,17 @@ def test_other_shapes_fit_nothing(change: dict[str, tuple[int, ...]]) -> None:
 @pytest.mark.parametrize("names", [{}, {"vision_model.embeddings.class_embedding": torch.zeros(3)}])
 def test_other_names_fit_nothing(names: dict[str, Tensor]) -> None:
     assert fitting(names) == []
+
+
+def test_the_tags_of_an_architecture() -> None:
+    assert normalizations_of("ViT-B-32") == (OPENAI,)
+    assert normalizations_of("MobileCLIP-S1") == (((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),)
+    assert [one == OPENAI for one in normalizations_of("ViT-L-14")] == [True, False]  # laion2b_s32b_b82k has 0.5
+    assert normalizations_of("ViT-S-32") == ()
+    assert usual_normalization("ViT-S-32", "w.pt") == OPENAI
+
+
+def test_a_config_is_known_by_its_content_but_for_the_activation() -> None:
+    config = get_model_config("MobileCLIP-S1")
+    assert architecture_name(config | {"quick_gelu": True}) == "MobileCLIP-S1"
+    assert architecture_name(config | {"embed_dim": 3}) == ""

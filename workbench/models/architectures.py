@@ -1,0 +1,140 @@
+"""Which open_clip architecture a config or a weights file has, and the normalization of its pretrained weights."""
+
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import open_clip
+from open_clip.constants import IMAGENET_MEAN, IMAGENET_STD, INCEPTION_MEAN, INCEPTION_STD
+from open_clip.factory import get_model_config
+from torch import Tensor
+
+from workbench.models.configs import tower_settings
+
+_TEXT_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
+_VISION_BLOCK = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.")
+_STAGE = re.compile(r"visual\.layer([1-4])\.(\d+)\.")
+
+
+class Normalization(NamedTuple):
+    """Mean and std of the three color channels, in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return f"mean {_short(self.mean)} and std {_short(self.std)}"
+
+
+class NormalizationWarning(UserWarning):
+    """A default is used because the right mean and std are not known."""
+
+
+OPENAI = Normalization(tuple(open_clip.OPENAI_DATASET_MEAN), tuple(open_clip.OPENAI_DATASET_STD))
+NORMALIZATIONS = {
+    "ImageNet's mean and std": Normalization(IMAGENET_MEAN, IMAGENET_STD),
+    "mean and std 0.5": Normalization(INCEPTION_MEAN, INCEPTION_STD),
+    "mean 0 and std 1": Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "OpenAI's mean and std": OPENAI,
+}
+
+
+@cache
+def normalizations_of(name: str) -> tuple[Normalization, ...]:
+    """Normalizations of an architecture's pretrained tags in open_clip, OpenAI's first; empty without tags."""
+    found = set()
+    for tag in open_clip.list_pretrained_tags_by_model(name):
+        cfg = open_clip.get_pretrained_cfg(name, tag)
+        found.add(Normalization(tuple(cfg.get("mean") or OPENAI.mean), tuple(cfg.get("std") or OPENAI.std)))
+    return tuple(sorted(found, key=lambda one: (one != OPENAI, one)))
+
+
+def usual_normalization(name: str, source: str) -> Normalization:
+    """The normalization of an architecture's pretrained tags, for weights without their own; OpenAI's without tags.
+
+    If the tags disagree it is OpenAI's, with a NormalizationWarning that names the setting.
+    """
+    known = normalizations_of(name)
+    if len(known) > 1:
+        warnings.warn(
+            f"{source}: pretrained weights of {name} in open_clip differ in image normalization "
+            f"({' or '.join(map(str, known))}), and {OPENAI} is used; `workbench teacher import` measures which is "
+            "right, or set preprocess_cfg.mean and .std in a config:FILE.json",
+            NormalizationWarning,
+            stacklevel=2,
+        )
+    return known[0] if len(known) == 1 else OPENAI
+
+
+def architecture_name(config: Mapping[str, Any]) -> str:
+    """The open_clip name of this config, ignoring the activation; empty if there is none."""
+    wanted = _comparable(config)
+    for name in open_clip.list_models():
+        if _comparable(get_model_config(name)) == wanted and normalizations_of(name):
+            return str(name)
+    return ""
+
+
+def _comparable(config: Mapping[str, Any]) -> str:
+    # The activation does not affect normalization.
+    return json.dumps({key: value for key, value in config.items() if key != "quick_gelu"}, sort_keys=True)
+
+
+def _short(values: tuple[float, ...]) -> str:
+    return f"{values[0]:.3g}" if len(set(values)) == 1 else f"({', '.join(f'{value:.3g}' for value in values)})"
+
+
+def fitting_architectures(tensors: Mapping[str, Tensor], configs: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Names of the configs whose shapes are those of the weights, without QuickGELU first.
+
+    Shapes leave open the activation and the number of heads.
+    """
+    found = _sizes_of_weights(tensors)
+    names = [name for name, config in configs.items() if found and _sizes_of_config(config) == found]
+    return sorted(names, key=lambda name: bool(configs[name].get("quick_gelu")))
+
+
+def _sizes_of_config(config: dict[str, Any]) -> tuple[Any, ...] | None:
+    """The sizes that shapes of weights show; None for towers from other libraries."""
+    if config["vision_cfg"].get("timm_model_name") or config["text_cfg"].get("hf_model_name"):
+        return None
+    vision, text = tower_settings(config, "image"), tower_settings(config, "text")
+    # A ResNet has no patches, and a number of blocks for each of its stages.
+    is_resnet = isinstance(vision.layers, list)
+    patch_size, layers = (None, tuple(vision.layers)) if is_resnet else (vision.patch_size, vision.layers)
+    image = vision.image_size, patch_size, vision.width, layers
+    return (config["embed_dim"], *image, text.vocab_size, text.context_length, text.width, text.layers)
+
+
+def _sizes_of_weights(tensors: Mapping[str, Tensor]) -> tuple[Any, ...] | None:
+    """The same for weights; None if the names are not open_clip's."""
+    named = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
+    try:
+        image = _resnet_sizes(named) if "visual.layer1.0.conv1.weight" in named else _vit_sizes(named)
+        vocab_size, text_width = named["token_embedding.weight"].shape
+        text = (vocab_size, len(named["positional_embedding"]), text_width, _count(_TEXT_BLOCK, named))
+        return (named["text_projection"].shape[1], *image, *text)
+    except (KeyError, ValueError, IndexError):
+        return None
+
+
+def _vit_sizes(named: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    width, _, patch_size, _ = named["visual.conv1.weight"].shape
+    # One position per patch, plus the class token.
+    side = round((len(named["visual.positional_embedding"]) - 1) ** 0.5)
+    return (side * patch_size, patch_size, width, _count(_VISION_BLOCK, named))
+
+
+def _resnet_sizes(named: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    width = 2 * len(named["visual.conv1.weight"])  # the first stem convolution has half the width
+    side = round((len(named["visual.attnpool.positional_embedding"]) - 1) ** 0.5)
+    blocks = {match.groups() for name in named if (match := _STAGE.match(name))}
+    stages = [stage for stage, _ in blocks]
+    return (side * 32, None, width, tuple(stages.count(stage) for stage in "1234"))
+
+
+def _count(block: re.Pattern[str], names: Mapping[str, Tensor]) -> int:
+    return len({match[1] for name in names if (match := block.match(name))})
