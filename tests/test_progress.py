@@ -103,3 +103,16 @@ def test_items_pass_through_and_one_line_is_printed(capsys):
 def test_items_with_a_bar_in_a_terminal(capsys):
     assert list(progress.progress(range(200), 0, "drawing letters")) == list(range(200))
     assert "drawing letters" in capsys.readouterr().err
+
+
+def test_details_are_in_the_first_line(capsys):
+    assert list(progress.progress("ab", 2, "preparing", "letters", details="2 bytes")) == ["a", "b"]
+    assert capsys.readouterr().err == "preparing 2 bytes (2 letters)\n"
+
+
+@pytest.mark.usefixtures("terminal")
+def test_in_a_terminal_the_details_precede_the_bar(capsys):
+    assert list(progress.progress("ab", 2, "preparing", details="2 bytes")) == ["a", "b"]
+    printed = capsys.readouterr().err
+    assert printed.startswith("preparing 2 bytes\n")
+    assert printed.count("2 bytes") == 1

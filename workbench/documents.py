@@ -40,7 +40,7 @@ def read_file(path: Path, most_bytes: int) -> bytes:
         FileNotFoundError: no such file.
         UnreadableError: not a regular file, larger than ``most_bytes``, or not readable.
     """
-    content = read_part(path, 0, most_bytes + 1)
+    content = read_part(path, 0, most_bytes + 1)  # one more, to notice a longer file without reading all of it
     if len(content) > most_bytes:
         raise UnreadableError(path, f"larger than {most_bytes:,} bytes")
     return content
@@ -71,9 +71,9 @@ def file_size(path: Path) -> int:
         UnreadableError: not a regular file, or not readable.
     """
     with _explained(path):
-        found = path.stat()
-    _check_plain(path, found.st_mode)
-    return found.st_size
+        status = path.stat()
+    _check_plain(path, status.st_mode)
+    return status.st_size
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def _check_plain(path: Path, mode: int) -> None:
 MIB = 2**20
 MOST_TOML_BYTES = MIB  # the largest run.toml has 10 kB
 MOST_JSON_BYTES = 64 * MIB  # the largest tokenizer of open_clip has 17
-MOST_LEVELS = 64
+MOST_LEVELS = 64  # far below Python's recursion limit, since merging and dumping recurse
 LARGEST_INTEGER = 2**63 - 1
 # tomllib needs time and memory quadratic in the number of parts of a dotted key.
 LONG_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MOST_LEVELS}}}""")
@@ -169,21 +169,21 @@ def check_bounds(value: Any, name: str, *, finite: bool = False) -> None:
         finite: also refuse nan and inf.
 
     Raises:
-        ValueError: with the place in ``value``.
+        ValueError: with the dotted path within ``value``.
     """
     # A stack instead of recursion: the nesting that is to be refused would exceed Python's limit.
     waiting: list[tuple[Any, str, int]] = [(value, "", 1)]
     while waiting:
-        item, place, level = waiting.pop()
+        item, path, level = waiting.pop()
         if isinstance(item, dict | list | tuple):
             if level > MOST_LEVELS:
                 raise too_deep(name)
             inner = item.items() if isinstance(item, dict) else enumerate(item)
-            waiting.extend((child, f"{place}.{key}" if place else str(key), level + 1) for key, child in inner)
+            waiting.extend((child, f"{path}.{key}" if path else str(key), level + 1) for key, child in inner)
         elif isinstance(item, int) and not -LARGEST_INTEGER - 1 <= item <= LARGEST_INTEGER:
-            raise ValueError(f"{name}: {truncated(place) or 'the value'} is an integer that does not fit 64 bits")
+            raise ValueError(f"{name}: {truncated(path) or 'the value'} is an integer that does not fit 64 bits")
         elif finite and isinstance(item, float) and not math.isfinite(item):
-            raise ValueError(f"{name}: {truncated(place) or 'the value'} is {item}, which is not a finite number")
+            raise ValueError(f"{name}: {truncated(path) or 'the value'} is {item}, which is not a finite number")
 
 
 def strict_numbers(value: Any) -> Any:

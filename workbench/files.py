@@ -54,19 +54,20 @@ def resolved(path: Path) -> Path:
 
 
 @contextmanager
-def explained(place: Path, remedy: str) -> Iterator[None]:
-    """Turn an OSError while writing to ``place`` into a ValueError of one line with the remedy."""
+def explained(path: Path, remedy: str) -> Iterator[None]:
+    """Turn an OSError while writing to ``path`` into a ValueError of one line with the remedy."""
     try:
         yield
     except OSError as error:
         room = "make room there, or " if error.errno in FULL else ""
-        raise ValueError(f"cannot write {place}: {write_failure(error)}; {room}{remedy}") from None
+        raise ValueError(f"cannot write {path}: {write_failure(error)}; {room}{remedy}") from None
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write ``data`` (text as UTF-8) to ``path``; see :func:`new_file`."""
     content = data.encode() if isinstance(data, str) else data
     with new_file(path, num_bytes=len(content)) as temporary:
+        # O_EXCL follows no link that someone may have put there.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             rest = memoryview(content)
@@ -130,7 +131,7 @@ def _removed_on_error(temporary: Path, path: Path, num_bytes: int) -> Iterator[N
     """On an error, remove the partial file or folder; a full disk becomes a DiskFullError."""
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # also an interrupt from the keyboard
         written = _num_bytes(temporary)  # before it is removed: the size that did not fit
         remove(temporary)
         if isinstance(error, OSError) and error.errno in FULL:
@@ -269,7 +270,7 @@ def _is_cleared(entry: Path, is_ours: bool) -> bool:
     return True
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024)  # listing the folder before every write would be slow
 def _sweep_once(folder: Path) -> None:
     sweep(folder)
 

@@ -58,7 +58,7 @@ def _nearest(path: Path) -> Path:
     """The path itself, or the first of its parents that exists."""
     path = path.absolute()
     # os.access: Path.exists raises in folders that may not be searched.
-    return next(place for place in (path, *path.parents) if os.access(place, os.F_OK))
+    return next(parent for parent in (path, *path.parents) if os.access(parent, os.F_OK))
 
 
 def _read(file: Path) -> str:

@@ -27,11 +27,11 @@ def find_resource(relative: str) -> Path | None:
 
 def list_resources(folder: str, suffix: str) -> dict[str, Path]:
     """Every ``folder/*suffix`` by stem; a file in an earlier root hides one of the same name in a later root."""
-    found: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for root in roots():
         for path in sorted((root / folder).glob(f"*{suffix}")):
-            found.setdefault(path.name.removesuffix(suffix), path)
-    return found
+            by_name.setdefault(path.name.removesuffix(suffix), path)
+    return by_name
 
 
 def cache_dir() -> Path:

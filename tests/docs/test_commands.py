@@ -10,10 +10,11 @@ import pytest
 from typer.main import get_command
 
 from workbench.cli.app import app
+from workbench.config.cells import Changes, base_config
 from workbench.config.inheritance import Plan
 from workbench.config.run import RunConfig
-from workbench.config.study import Study, nested
-from workbench.config.toml import load_recipe, parse_override, with_settings
+from workbench.config.study import Study
+from workbench.config.toml import load_recipe, parse_override
 from workbench.losses import LOSSES
 from workbench.losses.registry import make_loss
 from workbench.runs.studies import load_study
@@ -49,10 +50,7 @@ def check_losses(config: RunConfig) -> None:
 
 
 def configured(study: Study, overrides: list[str]) -> None:
-    config = with_settings(load_recipe(study.recipe), nested(study.settings))
-    for override in overrides:
-        config = with_settings(config, parse_override(override))
-    check_losses(config)
+    check_losses(base_config(study, Changes(tuple(overrides))))
 
 
 def test_a_command_exists_with_its_options(command, words_of) -> None:

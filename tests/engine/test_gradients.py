@@ -191,7 +191,7 @@ def test_a_run_ends_with_the_same_weights_with_and_without(resnet, tmp_path: Pat
             if diagnosed:
                 assert list(save_gradients(member, batch, teacher_outputs, step + 1)) == []
         ends.append(weights_sha256(member.state))
-        assert len(read_snapshots(member.directory, Gradients).found) == (12 if diagnosed else 0)
+        assert len(read_snapshots(member.directory, Gradients).snapshots) == (12 if diagnosed else 0)
     assert ends[0] == ends[1]
 
 
@@ -214,7 +214,7 @@ def test_a_gradient_that_is_not_finite_is_a_warning(tiny, tmp_path: Path, monkey
     member.directory = create_run(tmp_path, "run", "")
     (warned,) = save_gradients(member, batch, teacher_outputs, 1)
     assert "non-finite" in warned.message
-    assert read_snapshots(member.directory, Gradients).found == []
+    assert read_snapshots(member.directory, Gradients).snapshots == []
 
 
 def warned(config) -> list[tuple[int, str]]:

@@ -188,7 +188,7 @@ def test_diagnoses_leave_snapshots_and_no_other_trace(tiny, tmp_path) -> None:
         for _ in started.events():
             pass
         ends.append(weights(started.cohort, name))
-        steps = [gradients.step for gradients in read_snapshots(started.directories[name], Gradients).found]
+        steps = [gradients.step for gradients in read_snapshots(started.directories[name], Gradients).snapshots]
         assert steps == ([1, 6, 12] if every_steps else [])
     assert ends[0] == ends[1]
 

@@ -95,7 +95,7 @@ def test_while_masks_are_learned_the_log_has_their_sparsity(heir, tmp_path: Path
     assert [step for step, numbers in masks.items() if numbers] == [1, 2, 3, 4, 5, 8, 9, 10]
     assert [masks[step]["target"] for step in (1, 3, 5)] == pytest.approx([0.1, 0.3, 0.3])
     assert masks[5]["sparsity"] > masks[1]["sparsity"] >= 0
-    snapshots = read_snapshots(find_run(tmp_path, "run"), MaskSnapshot).found
+    snapshots = read_snapshots(find_run(tmp_path, "run"), MaskSnapshot).snapshots
     assert [(kept.step, kept.stage, kept.learning) for kept in snapshots] == [
         *[(step, 0, True) for step in range(5)],
         (5, 0, False),
@@ -112,7 +112,7 @@ def test_while_masks_are_learned_the_log_has_their_sparsity(heir, tmp_path: Path
 def test_what_one_stage_cut_off_stays_off_in_the_next(heir, tmp_path: Path) -> None:
     trained(heir(stages=STAGES), tmp_path)
     first, last, _ = (
-        kept for kept in read_snapshots(find_run(tmp_path, "run"), MaskSnapshot).found if not kept.learning
+        kept for kept in read_snapshots(find_run(tmp_path, "run"), MaskSnapshot).snapshots if not kept.learning
     )
     assert (first.stage, last.stage) == (0, 1)
     assert first.sparsity >= 0.3
@@ -134,7 +134,7 @@ def test_before_its_first_step_the_student_is_measured(heir, source: str, tmp_pa
     first = next(event for event in events if isinstance(event, EvalDone))
     assert first.step == 0
     assert isinstance(events[0], RunStarted)
-    (kept,) = read_snapshots(find_run(tmp_path, "run"), MaskSnapshot).found
+    (kept,) = read_snapshots(find_run(tmp_path, "run"), MaskSnapshot).snapshots
     assert (kept.step, kept.learning) == (0, False)
     assert [layer.sum() for layer in kept.towers["image"].heads] == [4, 0, 4]
     assert [layer.sum() for layer in kept.towers["text"].heads] == [2, 2]

@@ -123,7 +123,7 @@ def test_a_shipped_run_has_its_images_and_several_students() -> None:
     assert len(explorer.selection["students"]) == 2
     assert len([axes for axes in explorer.figure.axes if axes.images]) == 5
     assert Image.open(io.BytesIO(explorer.image.value)).size[0] > 1500
-    steps = [probe.step for probe in read_snapshot_history(open_run("example-clip-kd"), Probe).found]
+    steps = [probe.step for probe in read_snapshot_history(open_run("example-clip-kd"), Probe).snapshots]
     assert [step for _, step in explorer.step.options] == steps
 
 

@@ -49,7 +49,7 @@ def test_weights_give_the_target_shares() -> None:
 def test_the_weights_of_a_run_are_those_it_was_trained_with() -> None:
     run = open_run("example-clip-kd")
     explorer = GradientExplorer(run)
-    last = read_snapshot_history(run, Gradients).found[-1]
+    last = read_snapshot_history(run, Gradients).snapshots[-1]
     for loss, share in zip(last.losses, last.share_K.tolist(), strict=True):
         explorer.wanted[loss].value = share
     shares = {loss: slider.value for loss, slider in explorer.wanted.items()}

@@ -18,7 +18,7 @@ def explorer() -> MaskExplorer:
 
 
 def test_moving_the_slider_shows_the_masks_at_that_step(explorer: MaskExplorer) -> None:
-    snapshots = read_snapshot_history(open_run(RUN), MaskSnapshot).found
+    snapshots = read_snapshot_history(open_run(RUN), MaskSnapshot).snapshots
     for place in (0, len(snapshots) // 2, len(snapshots) - 1):
         explorer.step.index = place
         view = architecture(snapshots[place])
@@ -58,7 +58,9 @@ def test_every_figure_is_different(explorer: MaskExplorer) -> None:
 
 def test_moving_the_threshold_prunes_until_the_box_is_unticked(explorer: MaskExplorer) -> None:
     learning = next(
-        i for i, one in enumerate(read_snapshot_history(open_run(RUN), MaskSnapshot).found) if one.learning and one.step
+        i
+        for i, one in enumerate(read_snapshot_history(open_run(RUN), MaskSnapshot).snapshots)
+        if one.learning and one.step
     )
     explorer.step.index = learning
     expected = explorer.selection["left"]
@@ -75,7 +77,7 @@ def test_removed_shares_add_up(explorer: MaskExplorer) -> None:
     weights = table[table.part == "weights"]
     for _, rows in weights.groupby("tower"):
         assert rows.before.tolist()[1:] == rows.after.tolist()[:-1]
-    last = read_snapshot_history(open_run(RUN), MaskSnapshot).found[-1]
+    last = read_snapshot_history(open_run(RUN), MaskSnapshot).snapshots[-1]
     after = weights[weights.stage == 3].after.sum()
     assert after == sum(mask.student.block_weights for mask in last.towers.values())
 
@@ -83,7 +85,7 @@ def test_removed_shares_add_up(explorer: MaskExplorer) -> None:
 def test_a_run_overlaps_fully_with_itself_and_snapshots_have_no_accuracy() -> None:
     explorer = MaskExplorer(RUN)
     assert set(explorer.overlap(RUN)["shared (%)"]) == {100.0}
-    alone = MaskExplorer(read_snapshot_history(open_run(RUN), MaskSnapshot).found)
+    alone = MaskExplorer(read_snapshot_history(open_run(RUN), MaskSnapshot).snapshots)
     assert alone.error is None
     alone.show.value = "accuracy"
     assert "pass its id" in alone.message.value

@@ -84,17 +84,17 @@ def assert_equal(one: Snapshot, other: Snapshot) -> None:
 def test_what_is_written_is_read_by_step_and_a_step_can_be_overwritten(run, make) -> None:
     run.snapshots.rmdir()
     kind = type(make(1))
-    assert read_snapshots(run, kind).found == []
+    assert read_snapshots(run, kind).snapshots == []
     write_snapshot(run, replace(make(7), step=120))
     steps = (120, 1, 100_000_000, 240)
     for step in steps:
         write_snapshot(run, make(step))
     read = read_snapshots(run, kind)
     assert read.num_skipped == 0
-    assert [one.step for one in read.found] == sorted(steps)
-    for one in read.found:
+    assert [one.step for one in read.snapshots] == sorted(steps)
+    for one in read.snapshots:
         assert_equal(one, make(one.step))
-    assert [one.step for one in read_snapshots(run, kind, until_step=120).found] == [1, 120]
+    assert [one.step for one in read_snapshots(run, kind, until_step=120).snapshots] == [1, 120]
 
 
 @kinds
@@ -104,7 +104,7 @@ def test_the_history_ends_at_the_runs_step(run, started, make) -> None:
         log.append(RunFinished(run=run.id, step=100, state="finished", elapsed_s=1.0))
     for step in (50, 100, 150):
         write_snapshot(run, make(step))
-    assert [one.step for one in read_snapshot_history(run, type(make(1))).found] == [50, 100]
+    assert [one.step for one in read_snapshot_history(run, type(make(1))).snapshots] == [50, 100]
 
 
 @kinds
@@ -126,7 +126,7 @@ def test_torn_and_foreign_files_are_counted_and_others_are_passed_over(run, make
     (run.snapshots / f".tmp-{name}-00000008.safetensors-0a").write_bytes(content)
     (run.snapshots / "others-00000001.safetensors").write_bytes(content)
     read = read_snapshots(run, type(make(1)))
-    assert [one.step for one in read.found] == [1]
+    assert [one.step for one in read.snapshots] == [1]
     assert read.num_skipped == 7
 
 
@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_the_old_snapshot_or_none(run, failing, make) -> None
     for step in (1, 2):
         with failing(2, errno.ENOSPC), pytest.raises(OSError, match="disk full"):
             write_snapshot(run, replace(make(9), step=step))
-    (kept,) = read_snapshots(run, type(make(1))).found
+    (kept,) = read_snapshots(run, type(make(1))).snapshots
     assert_equal(kept, make(1))
     assert len(list(run.snapshots.iterdir())) == 1
 
@@ -174,7 +174,7 @@ def test_reading_loads_no_torch(run) -> None:
     program = (
         "import sys; from pathlib import Path; from workbench.runs.directory import RunDirectory; "
         "from workbench.runs.snapshots import Gradients, read_snapshots; "
-        f"assert read_snapshots(RunDirectory(Path({str(run.path)!r})), Gradients).found; "
+        f"assert read_snapshots(RunDirectory(Path({str(run.path)!r})), Gradients).snapshots; "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -233,7 +233,7 @@ any_masks = st.builds(
 def test_masks_of_any_shape_are_read_as_written(tmp_path_factory, written: MaskSnapshot) -> None:
     run = RunDirectory(tmp_path_factory.mktemp("run"))
     write_snapshot(run, written)
-    (read,) = read_snapshots(run, MaskSnapshot).found
+    (read,) = read_snapshots(run, MaskSnapshot).snapshots
     assert_equal(read, written)
     assert all(mask.teacher == written.towers[tower].teacher for tower, mask in read.towers.items())
 

@@ -69,7 +69,7 @@ def _trim(run: RunDirectory) -> None:
     write_atomically(run.events_file, "".join(kept))
     summary = json.loads(run.summary_file.read_text(encoding="utf-8"))
     write_atomically(run.summary_file, json.dumps(summary | {"dir": f"data_samples/runs/{run.id}"}, indent=2) + "\n")
-    masks = read_snapshots(run, MaskSnapshot).found
+    masks = read_snapshots(run, MaskSnapshot).snapshots
     changes = {
         one.step for before, after in pairwise(masks) if _phase(before) != _phase(after) for one in (before, after)
     }
@@ -80,7 +80,7 @@ def _trim(run: RunDirectory) -> None:
 
 def _thin_probes(run: RunDirectory) -> None:
     """Keep a few evenly spaced probes with as few dimensions as possible."""
-    probes = read_snapshot_history(run, Probe).found
+    probes = read_snapshot_history(run, Probe).snapshots
     kept = np.linspace(0, len(probes) - 1, min(MOST_PROBES[run.id], len(probes))).round().astype(int).tolist()
     for place, probe in enumerate(probes):
         if place in kept:

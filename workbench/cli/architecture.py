@@ -86,11 +86,11 @@ def show_architecture(
         ValueError: the run inherits nothing, the stage does not exist, or it cannot be compared or drawn.
     """
     masks = read_snapshot_history(run, MaskSnapshot)
-    if masks.num_skipped and not masks.found:
+    if masks.num_skipped and not masks.snapshots:
         raise ValueError(f"the {masks.num_skipped} snapshots of masks in {run.snapshots} are damaged")
-    snapshot = pick(masks.found, options.stage)
+    snapshot = pick(masks.snapshots, options.stage)
     view = architecture(snapshot)
-    timeline = mask_timeline(masks.found) if options.over_time else None
+    timeline = mask_timeline(masks.snapshots) if options.over_time else None
     overlaps = _overlaps(run, snapshot, options.against, runs_dir)
     costs = _costs(run, snapshot, runs_dir) if options.costs else None
     if prints:
@@ -176,7 +176,7 @@ def _overlaps(run: RunDirectory, snapshot: MaskSnapshot, against: str, runs_dir:
         return overlaps_with_rule(load_source(run, runs_dir), snapshot, cast("WidthRule", against))
     other = find_run(runs_dir, against)
     try:
-        return overlap_of_runs(snapshot, pick(read_snapshot_history(other, MaskSnapshot).found))
+        return overlap_of_runs(snapshot, pick(read_snapshot_history(other, MaskSnapshot).snapshots))
     except ValueError as error:
         raise ValueError(f"--against {against}: {error}") from None
 

@@ -29,7 +29,7 @@ def show_gradients(run: RunDirectory, figure: Path | None, *, prints: bool) -> d
         ValueError: the run has no diagnostics yet, or the figure cannot be written.
     """
     gradients = read_snapshot_history(run, Gradients)
-    view = gradients_view(gradients.found)
+    view = gradients_view(gradients.snapshots)
     if prints:
         _print_norms(view)
         _print_cosines(view)

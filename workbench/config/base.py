@@ -41,11 +41,11 @@ class Config(BaseModel):
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"]]
-    place = ".".join(part for part in parts if not part.startswith("<"))  # <kind>: which of several types was tried
+    setting = ".".join(part for part in parts if not part.startswith("<"))  # <kind>: which of several types was tried
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] != "value_error":
         message = f"{message[0].lower()}{message[1:]} (got {truncated(repr(first['input']))})"
-    return f"{truncated(place)}: {message}" if place else message
+    return f"{truncated(setting)}: {message}" if setting else message
 
 
 class Schedule(Config):

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 from workbench.config.base import Axis, Config
 from workbench.config.toml import merge, nested_key, read_toml
@@ -21,6 +21,31 @@ QUICK_STEPS, QUICK_PAIRS, QUICK_TRIALS = 6, 100, 3
 QUICK = "-quick"
 
 
+def flat(table: Mapping[str, Any], prefix: str = "", stop: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Nested tables as settings by dotted name; a table with a key in ``stop`` is a value.
+
+    >>> flat({"loss": {"fd": {"weight": 2}}, "train.num_steps": 3})
+    {'loss.fd.weight': 2, 'train.num_steps': 3}
+    """
+    settings: dict[str, Any] = {}
+    for key, value in table.items():
+        is_table = isinstance(value, Mapping) and value and not any(name in value for name in stop)
+        settings |= flat(value, f"{prefix}{key}.", stop) if is_table else {f"{prefix}{key}": value}
+    return settings
+
+
+def _flat_table(table: Any) -> Any:
+    return flat(table) if isinstance(table, dict) else table
+
+
+def _flat_axes(table: Any) -> Any:
+    return flat(table, stop=AXIS) if isinstance(table, dict) else table
+
+
+Settings = Annotated[dict[str, Any], BeforeValidator(_flat_table)]
+Axes = Annotated[dict[str, Axis], BeforeValidator(_flat_axes)]
+
+
 class CellConfig(Config):
     """One explicitly listed cell."""
 
@@ -28,13 +53,8 @@ class CellConfig(Config):
     """Name of the cell in tables and run ids."""
     recipe: str = ""
     """Recipe of the cell; "" for the study's."""
-    settings: dict[str, Any] = {}
+    settings: Settings = {}
     """Settings that the cell changes."""
-
-    @field_validator("settings", mode="before")
-    @classmethod
-    def _flat(cls, settings: Any) -> Any:
-        return flat(settings) if isinstance(settings, dict) else settings
 
 
 class Origin(Config):
@@ -83,7 +103,7 @@ class Study(Config):
     """The question that the study answers, in one line."""
     recipe: str = "baseline"
     """Base recipe of all cells: a name or a file."""
-    settings: dict[str, Any] = {}
+    settings: Settings = {}
     """Changes to the recipe, shared by all cells."""
     steps: int = Field(0, ge=0)
     """Number of steps of every run; 0 keeps the recipe's."""
@@ -91,11 +111,11 @@ class Study(Config):
     """Number of seeds (replicates) of every cell."""
     first_seed: int = Field(0, ge=0)
     """Seed of the first replicate; the others use consecutive seeds."""
-    grid: dict[str, list[Any]] = {}
+    grid: Annotated[dict[str, list[Any]], BeforeValidator(_flat_table)] = {}
     """Values by setting; several settings are combined in a full grid."""
     cells: list[CellConfig] = []
     """Explicitly listed cells."""
-    search: dict[str, Axis] = {}
+    search: Axes = {}
     """Search space, by setting."""
     trials: int = Field(0, ge=0)
     """Number of configurations that a search tries."""
@@ -110,7 +130,7 @@ class Study(Config):
     ``warm_start`` and ``tuned`` afterwards; the default for a search is 5, 0 skips the comparison."""
     against: list[str] = []
     """Recipes to compare the best configuration with, in addition to those in ``warm_start``."""
-    tuned: dict[str, dict[str, Axis]] = {}
+    tuned: dict[str, Axes] = {}
     """Recipes to compare with after tuning, with a search space each: as many trials, seeds and steps as the search
     itself."""
     budget: dict[str, float] = {}
@@ -123,21 +143,6 @@ class Study(Config):
     """Expected cost, and on which hardware."""
     paper: PublishedTable | None = None
     """Published figures."""
-
-    @field_validator("settings", "grid", mode="before")
-    @classmethod
-    def _flat(cls, table: Any) -> Any:
-        return flat(table) if isinstance(table, dict) else table
-
-    @field_validator("search", mode="before")
-    @classmethod
-    def _flat_axes(cls, table: Any) -> Any:
-        return flat(table, stop=AXIS) if isinstance(table, dict) else table
-
-    @field_validator("tuned", mode="before")
-    @classmethod
-    def _flat_axes_by_recipe(cls, table: Any) -> Any:
-        return {recipe: cls._flat_axes(axes) for recipe, axes in table.items()} if isinstance(table, dict) else table
 
     @model_validator(mode="before")
     @classmethod
@@ -207,19 +212,6 @@ class Study(Config):
     def varied(self) -> set[str]:
         """The settings in which cells differ."""
         return {*self.grid, *self.search, *(key for cell in self.cells for key in cell.settings)}
-
-
-def flat(table: Mapping[str, Any], prefix: str = "", stop: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Nested tables as settings by dotted name; a table with a key in ``stop`` is a value.
-
-    >>> flat({"loss": {"fd": {"weight": 2}}, "train.num_steps": 3})
-    {'loss.fd.weight': 2, 'train.num_steps': 3}
-    """
-    settings: dict[str, Any] = {}
-    for key, value in table.items():
-        is_table = isinstance(value, Mapping) and value and not any(name in value for name in stop)
-        settings |= flat(value, f"{prefix}{key}.", stop) if is_table else {f"{prefix}{key}": value}
-    return settings
 
 
 def nested(settings: Mapping[str, Any]) -> Table:

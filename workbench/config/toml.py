@@ -71,14 +71,13 @@ def recipes() -> dict[str, Path]:
 
 def recipe_table(name_or_file: str) -> Table:
     """A recipe merged with everything that it extends; files in ``extends`` are relative to its folder."""
-    return extended_table(name_or_file, "recipe", _recipe_path, _with_absolute_paths)
+    return extended_table(name_or_file, "recipe", _recipe_path)
 
 
 def extended_table(
     name_or_file: str,
     kind: str,
     find: Callable[[str], Path],
-    resolve_paths: Callable[[Table, Path], Table],
     find_parent: Callable[[str], Path] | None = None,
 ) -> Table:
     """The table of a recipe or study, merged with everything that it extends.
@@ -87,7 +86,6 @@ def extended_table(
         kind: "recipe" or "study".
         find: maps a name to its file.
         find_parent: the same for names in ``extends``; default ``find``.
-        resolve_paths: makes the paths in a table absolute, given its folder.
 
     Raises:
         ValueError: a file cannot be read or extends itself, or the chain is too long.
@@ -97,12 +95,12 @@ def extended_table(
     path = find(name_or_file)
     while True:
         table = read_toml(path)
-        place = resolved(path)
-        if place in seen:
+        file = resolved(path)
+        if file in seen:
             raise ValueError(f"{kind} '{names[-1]}' extends itself: {' -> '.join(names)}")
-        seen.add(place)
+        seen.add(file)
         parent = table.pop("extends", None)
-        tables.append(resolve_paths(table, path.parent))
+        tables.append(_with_absolute_paths(table, path.parent))
         if parent is None:
             break
         if not isinstance(parent, str):
@@ -115,12 +113,21 @@ def extended_table(
 
 
 def _with_absolute_paths(table: Table, folder: Path) -> Table:
-    """Make ``loss.NAME.file`` absolute; it is relative to the recipe's folder."""
-    losses = table.get("loss")
-    for loss in losses.values() if isinstance(losses, dict) else ():
-        if isinstance(loss, dict) and isinstance(loss.get("file"), str) and loss["file"]:
-            loss["file"] = str(resolved(folder / loss["file"]))
-    return table
+    """Make the paths of recipe and loss files in a recipe or study absolute; they are relative to its folder."""
+
+    def resolve(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            names_files = key == ".tuned"
+            return {absolute(name, names_files): resolve(inner, f"{key}.{name}") for name, inner in value.items()}
+        if isinstance(value, list):
+            return [resolve(inner, key) for inner in value]
+        return absolute(value, key.endswith((".recipe", ".warm_start", ".against", ".file")))
+
+    def absolute(value: Any, names_file: bool) -> Any:
+        is_file = names_file and isinstance(value, str) and value.endswith((".toml", ".py"))
+        return str(resolved(folder / value)) if is_file else value
+
+    return {key: resolve(value, f".{key}") for key, value in table.items()}
 
 
 def _recipe_path(name_or_file: str) -> Path:

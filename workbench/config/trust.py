@@ -44,5 +44,5 @@ def check_trusted(file: Path) -> None:
     runs = [folder for folder in path.parents if (folder / "run.toml").exists()]
     if working in path.parents and working != working.parent and not runs:
         return
-    place = f"in the folder of run {runs[0].name}" if runs else f"outside the working directory {working}"
-    raise ValueError(f"the loss file {path} is {place}: loading it runs its code; read it, then add --trust")
+    where = f"in the folder of run {runs[0].name}" if runs else f"outside the working directory {working}"
+    raise ValueError(f"the loss file {path} is {where}: loading it runs its code; read it, then add --trust")

@@ -202,7 +202,7 @@ class AffinityExplorer(Explorer):
             return "student", sorted(source, key=lambda probe: probe.step)
         run = open_run(source, self._runs_dir)
         self.run = self.run or run
-        probes = read_snapshot_history(run, Probe).found
+        probes = read_snapshot_history(run, Probe).snapshots
         if not probes:
             raise ValueError(
                 f"run {run.id} has no probe pairs: train with validation data and --set evaluate.every_steps=20"

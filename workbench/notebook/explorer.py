@@ -112,7 +112,7 @@ class Explorer(ABC):
         """The snapshots of a run, which becomes :attr:`run`; or those given, by step."""
         if isinstance(source, str | Path | RunDirectory):
             self.run = open_run(source, runs_dir)
-            return read_snapshot_history(self.run, kind).found
+            return read_snapshot_history(self.run, kind).snapshots
         return sorted(source, key=lambda one: one.step)
 
     @property

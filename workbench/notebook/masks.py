@@ -143,7 +143,7 @@ class MaskExplorer(Explorer):
 
     def _overlaps(self, other: str | Path) -> Any:
         if other not in ("magnitude", "leading"):
-            snapshots = read_snapshot_history(open_run(other, self._runs_dir), MaskSnapshot).found
+            snapshots = read_snapshot_history(open_run(other, self._runs_dir), MaskSnapshot).snapshots
             return overlap_of_runs(self.snapshot, pick(snapshots))
         from workbench.config.toml import load_run_config
         from workbench.inheritance.manual import overlaps_with_rule

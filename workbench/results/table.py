@@ -117,7 +117,7 @@ def _properties(study: Study, one: StudyRun) -> Iterator[tuple[str, float]]:
 
 def _kept(one: StudyRun) -> Iterator[tuple[str, float]]:
     """Fractions of its teacher that an inherited student keeps, by tower: the rows of TinyCLIP's Table 9."""
-    snapshots = read_snapshot_history(one.run, MaskSnapshot).found
+    snapshots = read_snapshot_history(one.run, MaskSnapshot).snapshots
     for tower, change in architecture(snapshots[-1]).towers.items() if snapshots else ():
         assert tower in TOWERS
         yield f"{tower}_width_kept", change.kept_shares.embedding

@@ -134,12 +134,12 @@ def find_checkpoint(run: RunDirectory, step: int | None = None) -> Path:
         if newest is None:
             raise ValueError(f"run {run.id} has no checkpoint yet: wait for one, or resume it")
         return newest
-    there = {checkpoint_step(path): path for path in checkpoints(run)}
-    if step not in there:
-        steps = ", ".join(map(str, sorted(there))) or "none"
+    by_step = {checkpoint_step(path): path for path in checkpoints(run)}
+    if step not in by_step:
+        steps = ", ".join(map(str, sorted(by_step))) or "none"
         raise ValueError(f"run {run.id} has no checkpoint at step {step}; available: {steps}")
-    read_manifest(there[step])
-    return there[step]
+    read_manifest(by_step[step])
+    return by_step[step]
 
 
 def create_fork(parent: RunDirectory, run_id: str, resolved_toml: str, checkpoint: Path) -> RunDirectory:

@@ -55,10 +55,10 @@ class RunDirectory:
     def identity(self) -> tuple[int, int] | None:
         """(device, inode) of the log, which changes if the folder is replaced; None if it is gone."""
         try:
-            found = self.events_file.stat()
+            status = self.events_file.stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
 
 def create_run(
@@ -96,8 +96,8 @@ def check_can_create(runs_dir: Path, run_id: str) -> None:
     if final.path.exists():
         raise _exists(final)
     if not is_writable(runs_dir):
-        there = next(path for path in (runs_dir, *runs_dir.absolute().parents) if path.exists())
-        number = errno.EACCES if there.is_dir() else errno.ENOTDIR
+        nearest = next(path for path in (runs_dir, *runs_dir.absolute().parents) if path.exists())
+        number = errno.EACCES if nearest.is_dir() else errno.ENOTDIR
         raise ValueError(_why_not(OSError(number, os.strerror(number)), runs_dir, 0))
 
 
@@ -164,8 +164,8 @@ def list_runs(runs_dir: Path) -> list[RunDirectory]:
         entries = list(runs_dir.absolute().iterdir())
     except OSError as error:
         raise _unreadable(runs_dir, error) from None
-    found = [RunDirectory(path) for path in entries if not path.name.startswith(TEMPORARY)]
-    created = [(time_ns, run.id) for run in found if (time_ns := _created_ns(run)) is not None]
+    runs = [RunDirectory(path) for path in entries if not path.name.startswith(TEMPORARY)]
+    created = [(time_ns, run.id) for run in runs if (time_ns := _created_ns(run)) is not None]
     return [RunDirectory(runs_dir.absolute() / run_id) for _, run_id in sorted(created, reverse=True)]
 
 

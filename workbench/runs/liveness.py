@@ -199,6 +199,7 @@ def run_status(run: RunDirectory) -> RunStatus:
 def _ending(run: RunDirectory, last: list[Event], owner: Owner | None) -> State | None:
     """The final state of the run, unless a process has resumed it since."""
     finished = [event for event in effective_events(last) if isinstance(event, RunFinished)]
+    # A lock that was taken since then belongs to a process that resumes the run.
     if not finished or (owner and owner.since_s > finished[-1].time_s and owner.is_alive(run)):
         return None
     return finished[-1].state
@@ -207,7 +208,7 @@ def _ending(run: RunDirectory, last: list[Event], owner: Owner | None) -> State 
 def _going(run: RunDirectory, events: Sequence[Event], owner: Owner | None, quiet: float | None) -> State:
     """The state of a run that has not ended."""
     if owner and owner.is_alive(run):
-        return "running" if events else "new"
+        return "running" if events else "new"  # it loads data and models before its first event
     if owner is None and not events:
         return "new"
     hosts = [event.host for event in events if isinstance(event, RunStarted | RunResumed)]

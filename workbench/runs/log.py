@@ -45,7 +45,7 @@ class EventLog:
         """
         line = event.to_line().encode() + b"\n"
         rest = b"\n" + line if self._is_torn else line
-        self._is_torn = True
+        self._is_torn = True  # until all of it is written: an error leaves part of a line
         while rest:  # more than once only if the disk fills up within the line
             rest = rest[os.write(self._descriptor, rest) :]
         self._is_torn = False
@@ -96,14 +96,14 @@ def tail_events(
     size = _size(path)
     if size > MOST_LOG_BYTES:
         raise UnreadableError(path, f"it has {size:,} bytes, more than the {MOST_LOG_BYTES:,} of the longest log")
-    if from_offset > size:
+    if from_offset > size:  # a new run of the same name
         from_offset = 0
     events: list[Event] = []
     num_skipped = 0
     while complete := _lines(path, from_offset, max_bytes or CHUNK_BYTES):
-        found = _parse(complete, kinds)
-        events += found.events
-        num_skipped += found.num_skipped
+        part = _parse(complete, kinds)
+        events += part.events
+        num_skipped += part.num_skipped
         from_offset += len(complete)
         if max_bytes is not None:
             break
@@ -135,6 +135,7 @@ def last_events(path: Path) -> list[Event]:
     size = _size(path)
     num_bytes = END_BYTES
     while True:
+        # END_BYTES more, for lines that were written since the size was read.
         events = _parse(_read(path, max(0, size - num_bytes), num_bytes + END_BYTES), ()).events
         if events or num_bytes >= size:
             return events
@@ -214,12 +215,12 @@ def forked_from(run: RunDirectory) -> Forked | None:
 
 def lineage(run: RunDirectory) -> list[Past]:
     """The run's readable ancestors, oldest first, and the run itself."""
-    found = [Past(run, math.inf)]
-    while (forked := forked_from(found[0].run)) and (parent := _parent(found[0].run, forked)):
-        if any(parent == past.run for past in found):  # a cycle of logs that name each other
+    pasts = [Past(run, math.inf)]
+    while (forked := forked_from(pasts[0].run)) and (parent := _parent(pasts[0].run, forked)):
+        if any(parent == past.run for past in pasts):  # a cycle of logs that name each other
             break
-        found.insert(0, Past(parent, forked.parent_step))
-    return found
+        pasts.insert(0, Past(parent, forked.parent_step))
+    return pasts
 
 
 def read_history(run: RunDirectory, kinds: Collection[type[Event]] = ()) -> ReadResult:
@@ -239,16 +240,17 @@ def read_history(run: RunDirectory, kinds: Collection[type[Event]] = ()) -> Read
     for past in pasts:
         is_own = past.run == run
         try:
-            found = read_events(past.run.events_file, {*kinds, RunResumed} if kinds else ())
+            # A RunResumed decides which of the other events count.
+            part = read_events(past.run.events_file, {*kinds, RunResumed} if kinds else ())
         except UnreadableError as error:
             if is_own:
                 raise
             events.append(Warned(run=past.run.id, step=int(past.until_step), message=f"its history is lost: {error}"))
             continue
-        num_skipped += found.num_skipped
+        num_skipped += part.num_skipped
         events += [
             event
-            for event in effective_events(found.events)
+            for event in effective_events(part.events)
             if is_own or (event.step <= past.until_step and not isinstance(event, RunFinished))
         ]
     wanted = [event for event in events if not kinds or type(event) in kinds]

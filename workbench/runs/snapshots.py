@@ -54,7 +54,7 @@ class Snapshot(ABC):
 class Snapshots(Generic[AnySnapshot]):
     """The snapshots of one kind by step, and the number of unreadable files."""
 
-    found: list[AnySnapshot]
+    snapshots: list[AnySnapshot]
     num_skipped: int
 
 
@@ -78,7 +78,7 @@ def write_snapshot(run: RunDirectory, snapshot: Snapshot) -> Path:
 
 def read_snapshots(run: RunDirectory, kind: type[AnySnapshot], until_step: float = math.inf) -> Snapshots[AnySnapshot]:
     """The run's own snapshots of a kind up to a step. Unreadable files are counted, not raised."""
-    found: dict[int, AnySnapshot] = {}
+    by_step: dict[int, AnySnapshot] = {}
     num_skipped = 0
     for path in run.snapshots.glob(f"{kind.KIND}-*"):
         try:
@@ -87,10 +87,10 @@ def read_snapshots(run: RunDirectory, kind: type[AnySnapshot], until_step: float
             if step < 0:
                 raise ValueError(f"{path} is not a {kind.KIND} snapshot")
             if step <= until_step:
-                found[step] = kind.unpack(step, *_read(path))
+                by_step[step] = kind.unpack(step, *_read(path))
         except NOT_OURS:
             num_skipped += 1
-    return Snapshots([found[step] for step in sorted(found)], num_skipped)
+    return Snapshots([by_step[step] for step in sorted(by_step)], num_skipped)
 
 
 def read_snapshot_history(run: RunDirectory, kind: type[AnySnapshot]) -> Snapshots[AnySnapshot]:
@@ -98,7 +98,7 @@ def read_snapshot_history(run: RunDirectory, kind: type[AnySnapshot]) -> Snapsho
     # A run resumed from an earlier checkpoint still has snapshots of later steps.
     last_step = run_status(run).step
     parts = [read_snapshots(past.run, kind, min(past.until_step, last_step)) for past in lineage(run)]
-    return Snapshots([one for part in parts for one in part.found], sum(part.num_skipped for part in parts))
+    return Snapshots([one for part in parts for one in part.snapshots], sum(part.num_skipped for part in parts))
 
 
 def _read(path: Path) -> tuple[Arrays, Metadata]:
@@ -122,10 +122,10 @@ def _are_finite(arrays: Arrays) -> bool:
 
 
 def _strings(text: str) -> tuple[str, ...]:
-    found = parse_json(text, "names")
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+    names = parse_json(text, "names")
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
         raise ValueError("not a list of strings")
-    return tuple(found)
+    return tuple(names)
 
 
 MOST_PAIRS = 32
@@ -329,8 +329,8 @@ class MaskSnapshot(Snapshot):
         def by_layer(name: str, sizes: Numbers) -> tuple[GateValues, ...]:
             return tuple(np.split(arrays[name], np.cumsum(sizes)[:-1]))
 
-        found = parse_json(metadata["towers"], "towers")
-        teachers = {tower: TowerShape.parse(found[tower]) for tower in TOWERS if tower in found}
+        shapes = parse_json(metadata["towers"], "towers")
+        teachers = {tower: TowerShape.parse(shapes[tower]) for tower in TOWERS if tower in shapes}
         masks = {
             tower: TowerMask(
                 teacher,

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tomli_w
 
 from workbench.config.study import QUICK, QUICK_STEPS, VARIED, CellConfig, Origin, Study, read_origin
 from workbench.config.toml import MOST_EXTENDED, extended_table, read_toml
-from workbench.documents import Table
 from workbench.errors import unknown
 from workbench.files import resolved, write_atomically
 from workbench.resources import find_resource, list_resources
@@ -48,7 +47,7 @@ def load_study(name_or_file: str) -> Study:
     """The study of this name or in this file, with everything that it extends merged."""
     path = _study_path(name_or_file)
     table = {"name": path.name.removesuffix(".toml")}
-    table |= extended_table(name_or_file, "study", _study_path, _with_absolute_paths, _named)
+    table |= extended_table(name_or_file, "study", _study_path, _named)
     try:
         return Study.parse(table)
     except ValueError as error:
@@ -58,24 +57,6 @@ def load_study(name_or_file: str) -> Study:
 def stored_name(study: Study, name: str = "", *, quick: bool = False) -> str:
     """Name of a study in the runs folder: its own or the given one; rehearsals have a suffix."""
     return (name or study.name) + (QUICK if quick else "")
-
-
-def _with_absolute_paths(table: Table, folder: Path) -> Table:
-    """Make paths of recipe and loss files absolute; they are relative to the study's folder."""
-
-    def resolve(value: Any, key: str) -> Any:
-        if isinstance(value, dict):
-            names_files = key == ".tuned"
-            return {absolute(name, names_files): resolve(inner, f"{key}.{name}") for name, inner in value.items()}
-        if isinstance(value, list):
-            return [resolve(inner, key) for inner in value]
-        return absolute(value, key.endswith((".recipe", ".warm_start", ".against", ".file")))
-
-    def absolute(value: Any, names_file: bool) -> Any:
-        is_file = isinstance(value, str) and value.endswith((".toml", ".py"))
-        return str(resolved(folder / value)) if is_file and names_file else value
-
-    return {key: resolve(value, f".{key}") for key, value in table.items()}
 
 
 def _named(parent: str) -> Path:
@@ -131,8 +112,8 @@ def find_study(name_or_file: str, runs_dir: Path) -> Found:
         return Found(load_study(own).quick(), own)
     if kept := _from_copy(name_or_file, runs_dir):
         return kept
-    if found := counted(runs_of_study(runs_dir, name_or_file)):
-        return Found(_from_runs(name_or_file, found), name_or_file, has_file=False)
+    if runs := counted(runs_of_study(runs_dir, name_or_file)):
+        return Found(_from_runs(name_or_file, runs), name_or_file, has_file=False)
     raise unknown("study", name_or_file, known_studies(runs_dir))
 
 
@@ -141,11 +122,11 @@ def find_trainable(name_or_file: str, runs_dir: Path) -> Study:
 
     A rehearsal has its own name, with the suffix, so that its runs do not mix with those of its study.
     """
-    found = find_study(name_or_file, runs_dir)
-    if not found.has_file:
+    match = find_study(name_or_file, runs_dir)
+    if not match.has_file:
         raise ValueError(f"{runs_dir} has runs of study '{name_or_file}', but its file was not found: name FILE.toml")
-    is_rehearsal = found.source != name_or_file
-    return found.study.model_copy(update={"name": name_or_file}) if is_rehearsal else found.study
+    is_rehearsal = match.source != name_or_file
+    return match.study.model_copy(update={"name": name_or_file}) if is_rehearsal else match.study
 
 
 def known_studies(runs_dir: Path) -> list[str]:
@@ -153,9 +134,10 @@ def known_studies(runs_dir: Path) -> list[str]:
     files = (runs_dir / FOLDER).glob("*.toml")
     copies = {path.stem.removesuffix(QUICK) if _is_rehearsal(path) else path.stem for path in files}
     known = {*studies(), *copies}
+    # The parts of a search, such as its tuned rivals, are studies whose names start with its own.
     alone = [name for name in studies_with_runs(runs_dir) if not any(name.startswith(f"{one}-") for one in known)]
-    found = [*known, *(name for name in alone if not any(name.startswith(f"{other}-") for other in alone))]
-    return sorted({name for name in found if name.removesuffix(QUICK) == name or name.removesuffix(QUICK) not in known})
+    names = [*known, *(name for name in alone if not any(name.startswith(f"{other}-") for other in alone))]
+    return sorted({name for name in names if name.removesuffix(QUICK) == name or name.removesuffix(QUICK) not in known})
 
 
 def copy_of(name: str, runs_dir: Path) -> Path:
@@ -181,8 +163,8 @@ def _from_copy(name: str, runs_dir: Path) -> Found | None:
     if copy.is_file() and not _is_rehearsal(copy):
         return Found(load_study(str(copy)), name)
     if _is_rehearsal(quick):
-        found = load_study(str(quick)).model_copy(update={"name": own})
-        return Found(found, own, has_file=name != own)
+        study = load_study(str(quick)).model_copy(update={"name": own})
+        return Found(study, own, has_file=name != own)
     if copy_of(own, runs_dir).is_file():
         return Found(load_study(str(copy_of(own, runs_dir))).quick(), own)
     return None
@@ -196,11 +178,11 @@ def _is_rehearsal(copy: Path) -> bool:
         return False
 
 
-def _from_runs(name: str, found: list[StudyRun]) -> Study:
+def _from_runs(name: str, runs: list[StudyRun]) -> Study:
     """A study reconstructed from its runs."""
-    cells = {one.origin.cell: CellConfig(name=one.origin.cell, settings=one.origin.values) for one in found}
-    seeds = {one.origin.seed for one in found}
-    recipe = str(read_toml(found[0].run.config_file).get("recipe", "baseline"))
+    cells = {one.origin.cell: CellConfig(name=one.origin.cell, settings=one.origin.values) for one in runs}
+    seeds = {one.origin.seed for one in runs}
+    recipe = str(read_toml(runs[0].run.config_file).get("recipe", "baseline"))
     return Study(name=name, question="", recipe=recipe, cells=list(cells.values()), seeds=len(seeds))
 
 
@@ -209,8 +191,8 @@ def runs_of_study(runs_dir: Path, study: str) -> list[StudyRun]:
 
     A cell and seed may have several attempts; those before the last were abandoned.
     """
-    found = [one for one in _runs_of_studies(runs_dir) if one.origin.study == study]
-    return sorted(found, key=lambda one: (one.origin.trial, one.origin.seed, one.origin.attempt))
+    runs = [one for one in _runs_of_studies(runs_dir) if one.origin.study == study]
+    return sorted(runs, key=lambda one: (one.origin.trial, one.origin.seed, one.origin.attempt))
 
 
 def studies_with_runs(runs_dir: Path) -> list[str]:
@@ -228,6 +210,6 @@ def _runs_of_studies(runs_dir: Path) -> Iterator[StudyRun]:
             yield StudyRun(run, origin)
 
 
-def counted(found: list[StudyRun]) -> list[StudyRun]:
+def counted(runs: list[StudyRun]) -> list[StudyRun]:
     """One run per cell and seed: the last attempt, which is the one that its trial records."""
-    return list({(one.origin.cell, one.origin.seed): one for one in found}.values())
+    return list({(one.origin.cell, one.origin.seed): one for one in runs}.values())

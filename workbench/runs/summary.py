@@ -122,12 +122,12 @@ def read_summary(run: RunDirectory) -> Summary:
     """
     status = run_status(run)
     try:
-        found = Summary.model_validate_json(read_file(run.summary_file, MOST_BYTES))
+        summary = Summary.model_validate_json(read_file(run.summary_file, MOST_BYTES))
     except (FileNotFoundError, ValueError):
         return summarize(run)
-    if (found.state, found.step, found.num_steps) != (status.state, status.step, status.num_steps):
+    if (summary.state, summary.step, summary.num_steps) != (status.state, status.step, status.num_steps):
         return summarize(run)  # the log was damaged or replaced since; the dashboard and reports read only the log
-    return found.model_copy(update={"id": run.id, "dir": str(run.path)})  # the run may have been moved since
+    return summary.model_copy(update={"id": run.id, "dir": str(run.path)})  # the run may have been moved since
 
 
 def summary_or_reason(run: RunDirectory, *, from_log: bool = False) -> Summary:

@@ -223,8 +223,8 @@ class SnapshotReader:
             return
         self._seen = seen
         self.num_skipped = gradients.num_skipped + masks.num_skipped + probes.num_skipped
-        self.gradients = gradients_view(gradients.found) if gradients.found else None
-        self.masks, self.probes = tuple(masks.found), tuple(probes.found)
+        self.gradients = gradients_view(gradients.snapshots) if gradients.snapshots else None
+        self.masks, self.probes = tuple(masks.snapshots), tuple(probes.snapshots)
         self.timeline = mask_timeline(self.masks) if len(self.masks) > 1 else None
         self.num_readings += 1  # last, because this runs in a thread and the screen redraws when the count changes
 

@@ -160,19 +160,19 @@ def _leaves(cosine_PP: Floats) -> list[int]:
 
 def in_order(matrix: Floats, order: Sequence[int]) -> Floats:
     """``matrix`` with rows and columns permuted; for a [2P, 2P] matrix, both halves in the same order."""
-    places = np.array(order)
-    if len(matrix) == 2 * len(places):
-        places = np.concatenate([places, places + len(order)])
-    placed: Floats = matrix[np.ix_(places, places)]
-    return placed
+    indices = np.array(order)
+    if len(matrix) == 2 * len(indices):
+        indices = np.concatenate([indices, indices + len(order)])
+    permuted: Floats = matrix[np.ix_(indices, indices)]
+    return permuted
 
 
 def ranks(outputs: "ProbeOutputs") -> NDArray[np.int64]:
     """The rank, from 1, of each image's own text among the probe's texts, int64 [P]; ties rank it last."""
     cosine_PP = outputs.image_PD.astype(np.float64) @ outputs.text_PD.astype(np.float64).T
     own_P = np.diag(cosine_PP)
-    placed: NDArray[np.int64] = (cosine_PP >= own_P[:, None]).sum(1)
-    return placed
+    rank_P: NDArray[np.int64] = (cosine_PP >= own_P[:, None]).sum(1)
+    return rank_P
 
 
 def recall_at_1(outputs: "ProbeOutputs") -> float:
@@ -185,8 +185,8 @@ def flips(before: "Probe", after: "Probe") -> list[Flip]:
     if before.captions != after.captions:
         raise ValueError("the two checkpoints have different probe pairs: choose two checkpoints of one run")
     both = zip(before.captions, ranks(before.student).tolist(), ranks(after.student).tolist(), strict=True)
-    found = [Flip(pair, *of) for pair, of in enumerate(both) if (of[1] == 1) != (of[2] == 1)]
-    return sorted(found, key=lambda flip: (not flip.is_gain, flip.pair))
+    changed = [Flip(pair, *of) for pair, of in enumerate(both) if (of[1] == 1) != (of[2] == 1)]
+    return sorted(changed, key=lambda flip: (not flip.is_gain, flip.pair))
 
 
 def divergence(view: AffinityView) -> float | None:
@@ -213,9 +213,9 @@ def sharpness(probe: "Probe", scales: Sequence[float]) -> Sharpness:
 
 def _spread(outputs: "ProbeOutputs", scales: Sequence[float]) -> Floats:
     cosine_PP = outputs.image_PD.astype(np.float64) @ outputs.text_PD.astype(np.float64).T
-    found = []
+    sizes = []
     for scale in scales:
         affinity_PP = softmax(scale * cosine_PP)
         entropy_P = -(affinity_PP * np.log(np.maximum(affinity_PP, 1e-300))).sum(1)
-        found.append(float(np.exp(entropy_P).mean()))
-    return np.array(found)
+        sizes.append(float(np.exp(entropy_P).mean()))
+    return np.array(sizes)

@@ -152,11 +152,11 @@ def pick(snapshots: "Sequence[MaskSnapshot]", stage: int | None = None) -> "Mask
         raise ValueError(
             "this run's student inherits nothing, or has not started: see --recipe tinyclip-manual or tinyclip-auto"
         )
-    found = [snapshot for snapshot in snapshots if stage in (None, snapshot.stage + 1)]
-    if not found:
-        there = ", ".join(str(number) for number in sorted({snapshot.stage + 1 for snapshot in snapshots}))
-        raise ValueError(f"no stage {stage} here; there are masks of: {there}")
-    return found[-1]
+    matches = [snapshot for snapshot in snapshots if stage in (None, snapshot.stage + 1)]
+    if not matches:
+        stages = ", ".join(str(number) for number in sorted({snapshot.stage + 1 for snapshot in snapshots}))
+        raise ValueError(f"no stage {stage} here; there are masks of: {stages}")
+    return matches[-1]
 
 
 def overlap_of_runs(one: "MaskSnapshot", other: "MaskSnapshot") -> dict[Tower, OverlapByGroup]:
@@ -174,7 +174,7 @@ def overlap_of_runs(one: "MaskSnapshot", other: "MaskSnapshot") -> dict[Tower, O
 
 def overlaps_to_json(overlaps: dict[Tower, OverlapByGroup]) -> dict[str, Any]:
     """The overlaps in ``--json``."""
-    return {tower: {group: asdict(found) for group, found in of.items()} for tower, of in overlaps.items()}
+    return {tower: {group: asdict(shares) for group, shares in of.items()} for tower, of in overlaps.items()}
 
 
 def _share(after: tuple[int, ...], before: tuple[int, ...]) -> NDArray[np.float64]:

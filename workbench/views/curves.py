@@ -150,8 +150,8 @@ class Trace:
 
     def cut(self, step: int) -> None:
         """Drop all points after ``step``."""
-        place = bisect_right(self._steps, step)
-        del self._steps[place:], self._elapsed_s[place:], self._values[place:]
+        end = bisect_right(self._steps, step)
+        del self._steps[end:], self._elapsed_s[end:], self._values[end:]
 
     @property
     def last(self) -> float | None:
@@ -175,11 +175,11 @@ class Trace:
         values = np.array(self._values[:num_grouped]).reshape(-1, GROUP)
         values[~np.isfinite(values)] = np.inf
         first = np.arange(len(values)) * GROUP
-        places = np.unique(np.concatenate([first + values.argmin(1), first + values.argmax(1)]))
-        kept = [*places.tolist(), *range(num_grouped, len(self._values))]
-        self._steps = [self._steps[place] for place in kept]
-        self._elapsed_s = [self._elapsed_s[place] for place in kept]
-        self._values = [self._values[place] for place in kept]
+        extremes = np.unique(np.concatenate([first + values.argmin(1), first + values.argmax(1)]))
+        kept = [*extremes.tolist(), *range(num_grouped, len(self._values))]
+        self._steps = [self._steps[index] for index in kept]
+        self._elapsed_s = [self._elapsed_s[index] for index in kept]
+        self._values = [self._values[index] for index in kept]
 
 
 def smooth(values: NDArray[np.float64], amount: float) -> NDArray[np.float64]:
@@ -193,9 +193,9 @@ def smooth(values: NDArray[np.float64], amount: float) -> NDArray[np.float64]:
         return values
     average = weight = 0.0
     smoothed = values.copy()
-    for place, value in enumerate(values.tolist()):
+    for index, value in enumerate(values.tolist()):
         if np.isfinite(value):
             average = amount * average + (1 - amount) * value
             weight = amount * weight + (1 - amount)
-            smoothed[place] = average / weight  # weight < 1 at the start: corrects the bias toward 0
+            smoothed[index] = average / weight  # weight < 1 at the start: corrects the bias toward 0
     return smoothed

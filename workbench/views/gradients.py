@@ -74,8 +74,10 @@ class GradientsView:
     def conflicts(self) -> list[GradientConflict]:
         """The pairs of losses with a negative cosine at the tower weights, the most negative first."""
         pairs = combinations(range(len(self.losses)), 2)
-        found = [GradientConflict(self.losses[a], self.losses[b], float(self.tower_cosine_KK[a, b])) for a, b in pairs]
-        return sorted((pair for pair in found if pair.cosine < 0), key=lambda pair: pair.cosine)
+        cosines = [
+            GradientConflict(self.losses[a], self.losses[b], float(self.tower_cosine_KK[a, b])) for a, b in pairs
+        ]
+        return sorted((pair for pair in cosines if pair.cosine < 0), key=lambda pair: pair.cosine)
 
     def to_json(self) -> dict[str, Any]:
         """The ``gradients`` of ``runs show --gradients --json``."""
@@ -100,8 +102,8 @@ def gradients_view(snapshots: "Sequence[Gradients]", step: int | None = None) ->
     losses = list(dict.fromkeys(one.loss for one in norms))
     chosen = next((one for one in snapshots if one.step == step), snapshots[-1] if step is None else None)
     if chosen is None:
-        there = ", ".join(str(one.step) for one in snapshots)
-        raise ValueError(f"no gradient snapshot after step {step}; there are snapshots after {there}")
+        steps = ", ".join(str(one.step) for one in snapshots)
+        raise ValueError(f"no gradient snapshot after step {step}; there are snapshots after {steps}")
     return GradientsView(
         tuple(norms),
         {loss: _share(norms, loss) for loss in losses},

@@ -50,8 +50,8 @@ class MaskTimeline:
     @property
     def steps(self) -> list[int]:
         """The steps of the snapshots, ascending."""
-        found: list[int] = self.sparsity.step.tolist()
-        return found
+        steps: list[int] = self.sparsity.step.tolist()
+        return steps
 
     def thinned(self, number: int) -> list[int]:
         """Indices of at most ``number`` evenly spaced snapshots, including the first and the last."""
@@ -81,13 +81,13 @@ def mask_timeline(snapshots: "Sequence[MaskSnapshot]") -> MaskTimeline:
     if len(snapshots) < 2:
         raise ValueError("masks do not change in this run: --recipe tinyclip-auto learns masks")
     steps = np.array([snapshot.step for snapshot in snapshots], dtype=np.int64)
-    there = [tower for tower in TOWERS if all(tower in snapshot.towers for snapshot in snapshots)]
+    towers = [tower for tower in TOWERS if all(tower in snapshot.towers for snapshot in snapshots)]
     return MaskTimeline(
         Series(steps, np.array([snapshot.sparsity for snapshot in snapshots])),
         Series(steps, np.array([snapshot.target for snapshot in snapshots])),
         np.array([snapshot.learning for snapshot in snapshots]),
         np.array([snapshot.stage + 1 for snapshot in snapshots]),
-        {tower: _densities([snapshot.towers[tower] for snapshot in snapshots]) for tower in there},
+        {tower: _densities([snapshot.towers[tower] for snapshot in snapshots]) for tower in towers},
     )
 
 
@@ -174,7 +174,7 @@ def removed(snapshots: "Sequence[MaskSnapshot]") -> list[Removed]:
     Args:
         snapshots: ascending by step.
     """
-    found = []
+    rows = []
     before: dict[tuple[Tower, str], float] = {}
     for stage in sorted({snapshot.stage for snapshot in snapshots}):
         last = [snapshot for snapshot in snapshots if snapshot.stage == stage][-1]
@@ -182,9 +182,9 @@ def removed(snapshots: "Sequence[MaskSnapshot]") -> list[Removed]:
             source, kept = means(mask.teacher), means(mask.student)
             for part in GROUPS:
                 teacher, after = float(getattr(source, part)), float(getattr(kept, part))
-                found.append(Removed(stage + 1, tower, part, before.get((tower, part), teacher), after, teacher))
+                rows.append(Removed(stage + 1, tower, part, before.get((tower, part), teacher), after, teacher))
                 before[tower, part] = after
-    return found
+    return rows
 
 
 # While masks are learned, a run keeps as many parts of each layer as it expects to stay. One threshold on P(z ≠ 0) for

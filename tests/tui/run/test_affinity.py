@@ -144,7 +144,7 @@ def test_each_character_shows_two_pixels() -> None:
 def test_the_images_are_those_of_the_dataset(example) -> None:
     from workbench.data.spec import open_dataset
 
-    captions = read_snapshot_history(example, Probe).found[-1].captions
+    captions = read_snapshot_history(example, Probe).snapshots[-1].captions
     dataset = open_dataset("samples:scenes", "validation", len(captions))
     found = read_images(example, captions)
     assert len(found) == len(captions)
