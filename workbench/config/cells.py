@@ -50,6 +50,7 @@ def base_config(study: Study, changes: Changes = Changes(), recipe: str = "") ->
 
 
 def _overlap(one: str, other: str) -> bool:
+    # With the dots, loss.fd overlaps loss.fd.weight, but not loss.fd2.
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
@@ -91,6 +92,7 @@ def _check_losses(keys: Iterable[str], base: RunConfig) -> None:
 def cells_of(study: Study, changes: Changes = Changes()) -> tuple[Cell, ...]:
     """All cells of a grid or list, in order; none for a search, whose cells are sampled."""
     if study.search:
+        # Raises for settings and recipes that are wrong: before the first trial, not at it.
         example_cell(study, changes)
         for recipe in (*study.against, *study.tuned):
             load_recipe(recipe)
@@ -126,6 +128,7 @@ def example_cells(study: Study, changes: Changes = Changes()) -> list[Cell]:
 
 
 def _check_names(study: Study, names: Sequence[str]) -> None:
+    # Different names can give one run id, and the runs of two cells would mix.
     ids = [plain(name) for name in names]
     for name, plain_name in zip(names, ids, strict=True):
         if ids.count(plain_name) > 1:

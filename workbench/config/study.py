@@ -147,6 +147,7 @@ class Study(Config):
     @model_validator(mode="before")
     @classmethod
     def _searches_by_tpe(cls, table: Any) -> Any:
+        # Defaults of a search only; a grid that names a sampler is refused below.
         is_search = isinstance(table, dict) and table.get("search")
         return {"sampler": "tpe", "confirm_seeds": CONFIRM_SEEDS} | table if is_search else table
 
@@ -200,6 +201,7 @@ class Study(Config):
     @property
     def num_later_runs(self) -> int:
         """Number of runs after a search: to tune the ``tuned`` recipes, and to confirm the result."""
+        # Tuned recipes are rivals in the confirmation; without one, they are not tuned.
         num_tunings = len(self.tuned) if self.confirm_seeds else 0
         return num_tunings * self.trials * self.seeds + self.num_confirmed * self.confirm_seeds
 

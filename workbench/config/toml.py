@@ -109,6 +109,7 @@ def extended_table(
             raise ValueError(f"{kind} '{name_or_file}' extends a chain of more than {MOST_EXTENDED} files: merge some")
         path = resolved(path.parent / parent) if parent.endswith(".toml") else (find_parent or find)(parent)
         names.append(str(path) if parent.endswith(".toml") else parent)
+    # From the oldest ancestor, so that each file overrides what it extends.
     return reduce(merge, reversed(tables))
 
 
@@ -210,6 +211,7 @@ def _change(override: str, losses: Any) -> Table:
 def load_run_config(path: Path) -> RunConfig:
     """The config in a run directory's ``run.toml``, without its ``[machine]`` and ``[sweep]`` tables."""
     table = read_toml(path)
+    # They describe where and why the run was started, and are no settings.
     for extra in ("machine", "sweep"):
         table.pop(extra, None)
     return RunConfig.parse(table)

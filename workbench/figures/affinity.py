@@ -61,8 +61,7 @@ def affinity_figure(
         if chosen is not None:
             mark(earlier, chosen)
         return earlier
-    num_bars = 1 + any(panel.is_difference for panel in panels)
-    width = PANEL_IN * len(panels) + BAR_IN * num_bars
+    width = PANEL_IN * len(panels) + BAR_IN * len({panel.is_difference for panel in panels})
     with new_figure(width, PANEL_IN + TOP_IN, is_placed=True) as figure:
         figure.set_gid(label)
         place = 0.02

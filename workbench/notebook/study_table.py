@@ -2,11 +2,8 @@
 
 import csv
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from workbench.config.study import Study
 from workbench.results.export import CELLS_HEAD, RUNS_HEAD
@@ -15,6 +12,7 @@ from workbench.views.metrics import MetricLabel, metric_label
 from workbench.views.study import Entry, Replicate, StudyCell, StudyTable
 
 Line = dict[str, str]
+UNKNOWN = (math.nan, -math.inf, math.inf)  # mean, low and high of an empty field
 
 
 def read_table(folder: Path, study: Study) -> StudyTable:
@@ -43,22 +41,23 @@ def _read(file: Path, head: tuple[str, ...]) -> list[Line]:
 
 def _table(cells: list[Line], runs: list[Line], study: Study) -> StudyTable:
     metrics = tuple(metric_label(name) for name in dict.fromkeys(line["metric"] for line in cells))
-    found = tuple(_cell(name, runs) for name in dict.fromkeys(line["cell"] for line in cells))
-    values = {cell.name: {metric.name: cell.by_seed(metric.name) for metric in metrics} for cell in found}
-    entries: dict[str, dict[str, Entry]] = {}
+    found = {name: _cell(name, runs) for name in dict.fromkeys(line["cell"] for line in cells)}
+    entries: dict[str, dict[str, Entry]] = {name: {} for name in found}
     for line in cells:
-        entry = _entry(line, metric_label(line["metric"]), values[line["cell"]], values.get(study.baseline, {}))
-        entries.setdefault(line["cell"], {})[line["metric"]] = entry
+        metric = line["metric"]
+        theirs = found[study.baseline].by_seed(metric) if study.baseline in found else {}
+        entries[line["cell"]][metric] = _entry(line, metric_label(metric), found[line["cell"]].by_seed(metric), theirs)
     source = study.paper.source if study.paper else ""
-    return StudyTable(study.name, study.question, study.baseline, "test", metrics, found, entries, source)
+    cells_found = tuple(found.values())
+    return StudyTable(study.name, study.question, study.baseline, "test", metrics, cells_found, entries, source)
 
 
 def _cell(name: str, runs: list[Line]) -> StudyCell:
     mine = [line for line in runs if line["cell"] == name]
-    # Behind the fixed columns: settings, whose dotted names contain a point, and metrics, whose names do not.
-    names = list(mine[0])
-    own = [key for key in names[len(RUNS_HEAD) :] if "." in key]
-    settings = {key: _plain(mine[0][key]) for key in own if mine[0][key] != ""}
+    first = mine[0]
+    # After the fixed columns: settings, whose dotted names contain a point, and metrics, whose names do not.
+    others = list(first)[len(RUNS_HEAD) :]
+    settings = {key: _plain(first[key]) for key in others if "." in key and first[key] != ""}
     replicates = tuple(
         Replicate(
             seed=int(line["seed"]),
@@ -67,38 +66,32 @@ def _cell(name: str, runs: list[Line]) -> StudyCell:
             step=int(line["step"]),
             num_steps=int(line["num_steps"]),
             reason=line["reason"],
-            metrics={key: float(line[key]) for key in names[len(RUNS_HEAD) :] if key not in own and line[key] != ""},
+            metrics={key: float(line[key]) for key in others if "." not in key and line[key] != ""},
         )
         for line in mine
     )
-    trial = mine[0]["trial"]
-    return StudyCell(name, settings, replicates, int(trial) if trial else None)
+    return StudyCell(name, settings, replicates, int(first["trial"]) if first["trial"] else None)
 
 
-def _entry(
-    line: Line, metric: MetricLabel, values: Mapping[str, dict[int, float]], baseline: Mapping[str, dict[int, float]]
-) -> Entry:
-    own, theirs = values[metric.name], baseline.get(metric.name, {})
-    gained = tuple(own[seed] - theirs[seed] for seed in own if seed in theirs)
-    mean = _bounds(line, ("mean", "low", "high"), metric.factor)
-    gain = _bounds(line, ("difference", "difference_low", "difference_high"), metric.factor)
+def _entry(line: Line, metric: MetricLabel, own: dict[int, float], baseline: dict[int, float]) -> Entry:
+    """A cell's metric; the values of seeds, in the units of the log, are those of the runs."""
+
+    def bounds(middle: str, low: str, high: str) -> tuple[float, float, float]:
+        """Three columns in the stored unit; an unknown bound is infinite."""
+        found = (_number(line[middle]), _number(line[low]), _number(line[high]))
+        mean, least, most = (end if known is None else known for known, end in zip(found, UNKNOWN, strict=True))
+        return mean / metric.factor, least / metric.factor, most / metric.factor
+
+    mean, gain = bounds("mean", "low", "high"), bounds("difference", "difference_low", "difference_high")
+    gained = tuple(own[seed] - baseline[seed] for seed in own if seed in baseline)
     return Entry(
-        mean=Estimate(*mean, tuple(own.values()), "seeds") if mean else None,
-        gain=Gain(*gain, gained, "seeds") if gain else None,
+        mean=Estimate(*mean, tuple(own.values()), "seeds") if line["mean"] else None,
+        gain=Gain(*gain, gained, "seeds") if line["difference"] else None,
         p_value=_number(line["p_holm"]),
         verdict=line["verdict"],
         paper=_number(line["paper"]),
         paper_gain=_number(line["paper_difference"]),
     )
-
-
-def _bounds(line: Line, columns: tuple[str, str, str], factor: float) -> tuple[float, float, float] | None:
-    """The three columns in the stored unit; an unknown bound is infinite; None without a mean."""
-    middle, low, high = (_number(line[column]) for column in columns)
-    if middle is None:
-        return None
-    bounds = np.array([middle, -math.inf if low is None else low, math.inf if high is None else high]) / factor
-    return float(bounds[0]), float(bounds[1]), float(bounds[2])
 
 
 def _number(text: str) -> float | None:

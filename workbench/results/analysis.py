@@ -37,6 +37,7 @@ def validation_curves(found: Collected, metric: str) -> CurvesByCell:
 
 def learning_of(drawn: CurvesByCell, metric: str) -> LearningView | None:
     """The learning curves of the cells; None if there are too many to distinguish, or none."""
+    # With more cells, lines and their names overlap; with one evaluation there is no curve.
     if not 0 < len(drawn) <= MOST_CURVES:
         return None
     if min(len(one.metrics[SPLIT][metric]) for of in drawn.values() for one in of) < FEWEST_POINTS:
@@ -56,12 +57,14 @@ def rank_forecast(drawn: CurvesByCell, metric: str) -> dict[int, Agreement]:
     end = max(max(of) for of in means.values())
     before = [step for step in steps if step < end]
     wanted = sorted({min(before, key=lambda step: abs(step - share * end)) for share in SHARES}) if before else []
+    # Runs of different lengths: the final order is by the last evaluation of each cell.
     last = [of[max(of)] for of in means.values()]
     agreed = {step: rank_agreement([of[step] for of in means.values()], last) for step in wanted}
     return {step: agreement for step, agreement in agreed.items() if agreement}
 
 
 def _mean_curve(seeds: Sequence[Series]) -> Mapping[int, float]:
+    # Only steps that all seeds share: a mean over fewer seeds would jump.
     steps = set.intersection(*(set(series.step.tolist()) for series in seeds))
     return {step: float(np.mean([series.value[series.step == step][0] for series in seeds])) for step in sorted(steps)}
 
@@ -80,6 +83,7 @@ def agreement_with_paper(
         means = [fmean(values[cell].values()) for cell in both]
         theirs = [study.paper.cells[cell][metric.name] for cell in both]
         spread = pooled_spread(values)
+        # One noise level for all cells: that of the cell with the fewest seeds, which is the largest.
         fewest = min((len(values[cell]) for cell in both), default=1)
         if agreed := rank_agreement(means, theirs, spread.sd / (2 * fewest) ** 0.5, spread.df):
             found[metric.name] = agreed
@@ -91,6 +95,7 @@ def effects_of(study: Study, metrics: Sequence[MetricLabel], cells: Sequence[Stu
     if len(study.grid) < 2:
         return {}
     levels = {cell.name: {key: _hashable(value) for key, value in cell.values.items()} for cell in cells}
+    # Cells of an earlier version of the study may lack a setting of the grid, or have others.
     levels = {name: of for name, of in levels.items() if of.keys() == study.grid.keys()}
     found = {
         metric.name: main_effects({cell.name: cell.by_seed(metric.name) for cell in cells}, levels)
@@ -111,6 +116,7 @@ def front_of(study: Study, cells: Sequence[StudyCell]) -> list[Point]:
     for cell in cells:
         means = [cell.validation_mean(objective.metric) for objective in study.objectives]
         known = [mean for mean in means if mean is not None]
+        # A cell that lacks seeds could be on the front by luck.
         if cell.is_complete and len(known) == len(means):
             values[cell.name] = known
     return pareto(values, [objective.direction for objective in study.objectives])
@@ -164,6 +170,7 @@ def importance(study: Study, cells: Sequence[StudyCell]) -> Importance:
     space = distributions(study)
     tried = optuna.create_study(direction=objective.direction)
     for cell in cells:
+        # Optuna accepts a trial only with exactly the settings of the space.
         if cell.name in known and cell.values.keys() == space.keys():
             tried.add_trial(optuna.create_trial(params=dict(cell.values), distributions=space, value=known[cell.name]))
     num_trials = len(tried.trials)

@@ -63,6 +63,7 @@ def facts(study: Study, name: str, source: str, runs: Sequence[StudyRun]) -> Fac
     pairs = _each(f"{config.data.num_pairs or 'all'} of {config.data.train}" for config in every)
     teacher = _each(config.teacher.model or NO_TEACHER for config in every)
     recorded = _recorded(runs)
+    # Facts of one checkpoint describe all runs only if they share the teacher.
     taught_by = recorded.get("teacher", {}) if len(teacher) == 1 else {}
     return Facts(
         machines=_each(_machine(one.run) for one in runs),
@@ -143,6 +144,7 @@ def _changes(study: Study, runs: Sequence[StudyRun], configs: dict[str, RunConfi
     options = ["--seeds", str(seeds)] if seeds != study.seeds else []
     one = runs[0]
     config = configs[one.run.id]
+    # Steps first: --steps scales phases and intervals, which are then no changes of their own.
     planned = _planned(study, one, Changes())
     if config.train.num_steps != planned.train.num_steps:
         options += ["--steps", str(config.train.num_steps)]

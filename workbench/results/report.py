@@ -114,6 +114,7 @@ def report_on(study: Study, name: str, runs_dir: Path, source: str = "") -> Stud
 
 def _confirmed(study: Study, name: str, runs_dir: Path) -> StudyReport | None:
     called = confirmation_name(name, runs_dir) if study.confirm_seeds else ""
+    # The confirmation uses seeds that chose nothing, after those of the search.
     held_out = {"first_seed": study.first_seed + study.seeds, "seeds": study.confirm_seeds, "confirm_seeds": 0}
     return report_on(study.model_copy(update=held_out), called, runs_dir) if called else None
 
@@ -121,6 +122,7 @@ def _confirmed(study: Study, name: str, runs_dir: Path) -> StudyReport | None:
 def best_cell(study: Study, cells: Sequence[StudyCell]) -> str:
     """The cell with the best validation mean among complete ones within the budget; empty if there is none."""
     objective = study.objectives[0]
+    # Complete cells only: the best mean of few seeds is too good by selection.
     sign = 1 if objective.direction == "maximize" else -1
     known = {
         cell.name: sign * mean

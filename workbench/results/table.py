@@ -260,6 +260,7 @@ def _estimate(cell: StudyCell, metric: str) -> Estimate | None:
         return None
     found = [one for one in cell.finished if one.seed in values]
     errors = [one.errors[metric] for one in found if metric in one.errors]
+    # Runs of earlier versions recorded no errors; mixed intervals would not be comparable.
     if len(errors) < len(found):
         return seed_mean(list(values.values()))
     return seed_mean(list(values.values()), errors, num_items=min(one.num_items for one in found))

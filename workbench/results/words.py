@@ -113,6 +113,7 @@ def against_rivals(metric: MetricLabel, cells: Sequence[StudyCell], best: Sequen
     for name in best:
         compared = interpret_against((metric,), cells, name, rivals).get(metric.name)
         for rival in rivals:
+            # Without a seed that both finished, the pair is still listed, as not comparable.
             if compared is None or rival not in compared.gains:
                 found.append(RivalComparison(name, rival, metric))
                 continue
@@ -122,6 +123,7 @@ def against_rivals(metric: MetricLabel, cells: Sequence[StudyCell], best: Sequen
                     name,
                     rival,
                     metric,
+                    # The comparison is of each rival with the best; the sentence is about the best.
                     OPPOSITE.get(verdict, verdict),
                     -compared.gains[rival],
                     compared.p_values[rival],
@@ -162,6 +164,7 @@ def _near_the_best(metric: MetricLabel, compared: Interpretation) -> Iterator[st
         return
     by_need: dict[int | None, list[str]] = {}
     for cell in alike:
+        # One seed has no spread, from which a number of seeds could be estimated.
         by_need.setdefault(compared.seeds_needed(cell) if compared.num_seeds > 1 else None, []).append(cell)
     parts = [
         f"{_named(by_need[needed])} (about {needed} seeds needed)"
@@ -193,6 +196,7 @@ def agreement_word(agreed: Agreement) -> str:
     """Verdict on two orders; none if even the strongest agreement would not be significant."""
     if agreed.p_value < SURE and agreed.low * agreed.high > 0:
         return "they agree" if agreed.low > 0 else "they are reversed"
+    # With three cells, even the same order has p = 1/3 (two-sided), so no test can succeed.
     return "too few cells for a test" if agreed.least_p_value >= SURE else "no significant agreement"
 
 

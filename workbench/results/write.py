@@ -156,6 +156,7 @@ def write_results(reports: Sequence[StudyReport], folder: Path, formats: Sequenc
     Raises:
         ValueError: an unknown format, the folder cannot be written to, or its index is invalid.
     """
+    # Studies that are not reported now keep their entry in the index.
     answers = read_answers(folder)
     written = []
     for report in reports:
@@ -183,6 +184,7 @@ def read_answers(folder: Path) -> dict[str, Answer]:
     file = folder / ANSWERS
     try:
         return _ANSWERS.validate_json(file.read_bytes())
+    # A folder without an index is a new one.
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValidationError):
@@ -208,6 +210,7 @@ def short_answer(folder: Path, study: str, answer: Answer) -> str:
 def _answer(report: StudyReport, files: Sequence[str]) -> Answer:
     name = report.table.name
     replicates = [one for cell in report.table.cells for one in cell.replicates]
+    # In reverse order of names, history precedes differences, and these precede cells.
     figures = [file for file in files if file.startswith(("differences.", "history.", "cells.")) and "csv" not in file]
     return Answer(
         question=report.table.question,
