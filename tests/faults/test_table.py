@@ -356,7 +356,7 @@ FAULTS = [
         "data/sources/test_csv.py::test_too_many_rows_without_a_caption_are_refused",
         "data/sources/test_csv.py::test_words_that_pandas_reads_as_missing_are_captions",
         "data/sources/test_coco.py::test_unusable_captions_are_left_out_and_counted",
-        "data/sources/test_coco.py::test_unusable_captions_are_left_out_and_counted",
+        "data/sources/test_coco.py::test_unusable_sentences_are_left_out_and_counted",
         "data/test_mixture.py::test_every_part_counts_its_unusable_captions",
     ),
     fault(

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,6 @@ from workbench.cli.completion import complete_data
 from workbench.cli.options import Json, SkipBadShards, writing
 from workbench.cli.output import print_json, print_line, print_rows
 from workbench.cli.prepare import prepare
-from workbench.data.check import Report
 from workbench.data.check import check as check_data
 from workbench.data.contact_sheet import write_sheet
 from workbench.data.samples.registry import check_drawable, draw_shards, sample_set
@@ -24,19 +23,18 @@ NUM_CLASSES = 10  # classes shown from each end of a long list
 LONGEST = 100  # characters shown of a caption
 
 
-def print_report(report: Report) -> None:
+def print_report(document: Mapping[str, Any]) -> None:
     """Print tables of captions, images and classes, and the problems found."""
-    document = report.to_document()
     images, duplicates = document["pictures"], document["duplicate_captions"]
     rows = [
-        ["pairs", f"{report.num_pairs:,}"],
+        ["pairs", f"{document['num_pairs']:,}"],
         ["captions", f"{document['num_captions']:,}, {document['num_distinct_captions']:,} of them distinct"],
         ["words per caption", _spread(document["words_per_caption"])],
-        ["cut at 77 tokens", f"{report.share_cut:.1%}"],
+        ["cut at 77 tokens", f"{document['share_cut_at_77_tokens']:.1%}"],
         ["captions not UTF-8", f"{document['num_captions_not_utf8']:,}"],
         ["captions with line breaks", f"{document['num_captions_with_line_breaks']:,}"],
-        ["captions left out", _left_out(report.reading.left_out)],
-        ["shards left out", f"{len(report.reading.skipped_shards):,}"],
+        ["captions left out", _left_out(document["captions_left_out"])],
+        ["shards left out", f"{len(document['skipped_shards']):,}"],
         ["pairs that share a caption", f"{duplicates['num_pairs']:,}"],
         [
             "  R@1 of a perfect model",
@@ -49,7 +47,7 @@ def print_report(report: Report) -> None:
         ["unusable images", f"{images['num_unusable']:,}"],
     ]
     print_rows(["", "found"], rows, num_words=2)
-    if report.reading.lines_are_captions:
+    if document["lines_are_captions"]:
         print_line("most .txt files have several lines: each line is read as a caption")
     for example in duplicates["most_shared"]:
         print_line(f"  {example['num_pictures']:,} images: {_shown(example['caption'])}")
@@ -57,8 +55,8 @@ def print_report(report: Report) -> None:
         print_line(f"  identical images: {', '.join(map(_shown, keys[:4]))}{', ...' if len(keys) > 4 else ''}")
     for reason, count in images["unusable"].items():
         print_line(f"  {count:,} {reason}, such as {images['unusable_examples'][reason]}")
-    if report.class_sizes:
-        _print_classes(report.class_sizes)
+    if document["classes"]:
+        _print_classes(document["classes"])
 
 
 def _print_classes(sizes: Mapping[str, int]) -> None:
@@ -178,13 +176,13 @@ def check(
     if sheet is not None:
         write_sheet(dataset, sheet)
     if json:
-        print_json({"spec": spec} | report.to_document() | {"sheet": str(sheet.absolute()) if sheet else None})
+        print_json({"spec": spec} | report | {"sheet": str(sheet.absolute()) if sheet else None})
     else:
         print_report(report)
         if sheet is not None:
             print_line(f"some images with captions: {sheet}")
-    if report.problem:
-        raise _refused(report.problem)
+    if report["problem"]:
+        raise _refused(report["problem"])
 
 
 def _refused(problem: str) -> typer.Exit:

@@ -31,12 +31,9 @@ def prefetch(make: Callable[[int], Batch], steps: range, *, num_workers: int) ->
     """``map(make, steps)``, computed ahead, in pinned memory if there is a GPU. Closing the iterator ends its workers.
 
     Args:
-        make: makes the batch of a step from the step alone; picklable if processes are spawned.
-        steps: the steps, in order.
+        make: makes the batch of a step from the step alone; picklable if processes are spawned. Its ValueError is
+            raised at that step's position.
         num_workers: number of processes; 0 for one thread, enough if decoding is faster than training.
-
-    Raises:
-        ValueError: raised by ``make``, at that step's position.
     """
     pin = torch.cuda.is_available()
     if num_workers:
@@ -48,7 +45,7 @@ def prefetch(make: Callable[[int], Batch], steps: range, *, num_workers: int) ->
 
 def pinned(batch: Batch) -> Batch:
     """The batch in pinned memory, which a GPU copies asynchronously; shared tensors stay shared."""
-    done: dict[int, Tensor] = {}
+    done: dict[int, Tensor] = {}  # by id: pinning a tensor that the models share twice would make two of it
 
     def pin(tensor: Tensor) -> Tensor:
         if id(tensor) not in done:
@@ -141,10 +138,6 @@ class BatchStream:
     decoded is replaced by another of the same source, and listed in ``Batch.replaced``.
 
     Args:
-        dataset: the samples.
-        student: the student's input spec.
-        teacher: the teacher's input spec; None without a teacher.
-        batch_size: pairs in a batch.
         seed: the data seed; determines order, crops, captions and replacements.
         views: number of reproducible views of a sample; epoch e uses view e modulo ``views``. 0: a new view each epoch.
         crop_scale: smallest and largest share of an image's area that a crop keeps.
@@ -165,7 +158,7 @@ class BatchStream:
     num_workers: int = 0
 
     def __post_init__(self) -> None:
-        assert self.order.counts
+        assert self.order.counts  # made now, so that data that do not fill a batch are refused here
 
     @cached_property
     def order(self) -> Order:
@@ -173,13 +166,7 @@ class BatchStream:
         return Order(self.dataset, self.batch_size, self.seed, self.views)
 
     def batches(self, start_step: int, end_step: int) -> Generator[Batch, None, None]:
-        """The batches of steps ``start_step`` to ``end_step`` (exclusive), computed ahead.
-
-        Closing the iterator ends its thread or processes.
-
-        Raises:
-            ValueError: as :meth:`batch`, at that batch's position.
-        """
+        """The batches of steps ``start_step`` to ``end_step`` (exclusive), computed ahead; see :func:`prefetch`."""
         return prefetch(self.batch, range(start_step, end_step), num_workers=self.num_workers)
 
     def batch(self, step: int) -> Batch:

@@ -27,17 +27,13 @@ _LINE_END = re.compile(r"[\r\n]+")
 
 
 class Texts(NamedTuple):
-    """The text of one sample: ``key.txt`` and ``key.json``.
+    """The text of one sample: ``key.txt`` and ``key.json``."""
 
-    ``captions`` is empty if none is usable; ``left_out`` has the reasons. ``is_txt``: the only caption is the content
-    of a .txt, in which each line may be a separate caption.
-    """
-
-    captions: tuple[str, ...]
+    captions: tuple[str, ...]  # empty if none is usable
     group: str | None = None
     label: str | None = None
-    is_txt: bool = False
-    left_out: tuple[LeftOut, ...] = ()
+    is_txt: bool = False  # the only caption is the content of a .txt, in which each line may be a separate caption
+    left_out: tuple[LeftOut, ...] = ()  # why the others are unusable
 
 
 def read_texts(txt: bytes | None, document: bytes | None) -> Texts:
@@ -70,16 +66,11 @@ def usable_captions(listed: list[Any]) -> tuple[tuple[str, ...], tuple[LeftOut, 
         text = cleaned(caption) if isinstance(caption, str) else ""
         if text:
             kept.append(text)
+        elif isinstance(caption, str):
+            left_out.append(("blank", "the caption is blank"))
         else:
-            left_out.append(_why_left_out(caption))
+            left_out.append(("null" if caption is None else "not text", f"the caption is {_quoted(caption)}"))
     return tuple(kept), tuple(left_out)
-
-
-def _why_left_out(caption: Any) -> LeftOut:
-    """Why a value is not a caption."""
-    if isinstance(caption, str):
-        return "blank", "the caption is blank"
-    return ("null" if caption is None else "not text"), f"the caption is {_quoted(caption)}"
 
 
 def lines_of(text: str) -> Iterator[str]:
@@ -88,7 +79,6 @@ def lines_of(text: str) -> Iterator[str]:
 
 
 def has_line_break(text: str) -> bool:
-    """Whether a text has more than one line."""
     return _LINE_END.search(text) is not None
 
 
@@ -132,25 +122,15 @@ UNDECODED = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True)
 class Captions:
-    """The captions of a dataset as hashes: 32 bytes per caption.
+    """The captions of a dataset as hashes: 32 bytes per caption."""
 
-    Attributes:
-        text_M: hash of each caption.
-        owner_M: index of each caption's image.
-        group_N: hash of each image's group.
-        num_words_M: words in each caption.
-        num_undecoded: captions with bytes that were not UTF-8.
-        num_with_line_breaks: captions of more than one line.
-        first: the first caption of all.
-    """
-
-    text_M: Numbers
-    owner_M: Numbers
-    group_N: Numbers
+    text_M: Numbers  # hash of each caption
+    owner_M: Numbers  # index of each caption's image
+    group_N: Numbers  # hash of each image's group
     num_words_M: Numbers
-    num_undecoded: int
+    num_undecoded: int  # captions with bytes that were not UTF-8
     num_with_line_breaks: int
-    first: str
+    first: str  # the first caption of all
 
     @property
     def num_distinct(self) -> int:
@@ -159,9 +139,12 @@ class Captions:
     @cached_property
     def num_sharing_M(self) -> Numbers:
         """Number of images with each caption."""
-        _, first_of_pair = np.unique(_mixed(self.text_M, self.owner_M), return_index=True)
-        texts, counts = np.unique(self.text_M[first_of_pair], return_counts=True)
-        return np.asarray(counts[np.searchsorted(texts, self.text_M)], np.int64)
+        return _counts(self.text_M, self._once)
+
+    @cached_property
+    def _once(self) -> Numbers:
+        """The captions without those that repeat another one of their image."""
+        return np.unique(_mixed(self.text_M, self.owner_M), return_index=True)[1]
 
     @property
     def num_pairs_sharing(self) -> int:
@@ -189,9 +172,8 @@ class Captions:
         """
         # A caption's best R@1: of the images in its block with the same text, the share in its own group.
         block_M, group_M = self.owner_M // BLOCK, self.group_N[self.owner_M]
-        _, once = np.unique(_mixed(self.text_M, self.owner_M), return_index=True)
-        true_M = _counts(_mixed(self.text_M, block_M), once)
-        right_M = _counts(_mixed(self.text_M, block_M, group_M), once)
+        true_M = _counts(_mixed(self.text_M, block_M), self._once)
+        right_M = _counts(_mixed(self.text_M, block_M, group_M), self._once)
         return float((right_M / true_M).mean())
 
 

@@ -8,31 +8,76 @@ from hashlib import sha256
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from workbench.data.captions import BLOCK, Captions, captions_of, most_shared, share_filling
 from workbench.data.dataset import Dataset, Sample
 from workbench.data.parallel import each_image
 from workbench.data.sources.files import spread
-from workbench.data.unusable import BadImageCount, Reading
+from workbench.data.unusable import BadImageCount
 from workbench.embeddings import BadImage, InputSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+NUM_SHOWN_IMAGES = 48
+NUM_EXAMPLES = 3
+MANY_FALSE_NEGATIVES = 0.5  # expected per pair and batch
+MANY_CUT = 0.2  # share of the captions
+
+
+def preflight(dataset: Dataset, form: InputSpec, batch_size: int) -> list[str]:
+    """Notes on the training pairs before a run: a few lines, or none.
+
+    Compares all captions, and decodes a few dozen images spread over the dataset.
+
+    Args:
+        form: the student's input spec; its tokenizer decides which captions are too long.
+
+    Raises:
+        ValueError: a model cannot learn from the pairs: all captions or all images are the same, or too many images
+            are unusable.
+    """
+    captions = captions_of(dataset)
+    _check_captions(captions)
+    images = survey_images(dataset, spread(len(dataset), NUM_SHOWN_IMAGES))
+    images.check()
+    notes = list(_notes(dataset, captions, form, batch_size))
+    if images.tally.num_unusable:
+        notes.append(f"of a sample of the images, some cannot be used: {images.tally.describe()}")
+    return notes
+
+
+def _check_captions(captions: Captions) -> None:
+    """Raises ValueError if all pairs have the same caption."""
+    if len(captions.group_N) > 1 and captions.num_distinct == 1:
+        raise ValueError(
+            f"all {len(captions.group_N):,} pairs have the same caption, {captions.first[:60]!r}: "
+            "check where the captions are read from"
+        )
+
+
+def _notes(dataset: Dataset, captions: Captions, form: InputSpec, batch_size: int) -> Iterator[str]:
+    expected = captions.false_negative_share * (batch_size - 1)
+    if expected >= MANY_FALSE_NEGATIVES:
+        yield (
+            f"{len(captions.group_N):,} pairs share {captions.num_distinct:,} captions: in a batch of {batch_size}, "
+            f"{expected:.1f} of a pair's {batch_size - 1} negatives have its caption on average"
+        )
+    filling = share_filling(dataset, form.tokenize)
+    if filling >= MANY_CUT:
+        length = form.tokenize([captions.first]).shape[1]
+        yield (
+            f"about {filling:.0%} of the captions fill the {length} tokens that the student reads, or are cut there: "
+            "one with a longer text_cfg.context_length reads more"
+        )
+
+
 @dataclass(frozen=True)
 class ImageSurvey:
-    """Facts about the decoded images of a dataset.
+    """Facts about the decoded images of a dataset."""
 
-    Attributes:
-        sizes: width and height of each, in pixels.
-        copies: groups of keys whose images are equal in every pixel.
-        tally: count of unusable images.
-    """
-
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    copies: list[list[str]] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)  # width and height, in pixels
+    copies: list[list[str]] = field(default_factory=list)  # groups of keys whose images are equal in every pixel
     tally: BadImageCount = field(default_factory=BadImageCount)
 
     @property
@@ -41,11 +86,7 @@ class ImageSurvey:
         return sum(len(keys) - 1 for keys in self.copies)
 
     def check(self) -> None:
-        """Refuses images that a model cannot learn from.
-
-        Raises:
-            ValueError: too many are unusable, or all are the same.
-        """
+        """Raises ValueError if a model cannot learn from the images: too many are unusable, or all are the same."""
         self.tally.check()
         if len(self.sizes) > 1 and self.num_copies == len(self.sizes) - 1:
             raise ValueError(
@@ -71,154 +112,58 @@ def survey_images(dataset: Dataset, indices: Sequence[int]) -> ImageSurvey:
 
 
 def _facts(sample: Sample) -> tuple[str, tuple[int, int], bytes]:
-    return sample.key, sample.image.size, _digest(sample.image)
+    """Key, size and a digest of size and pixels."""
+    size = sample.image.size
+    return sample.key, size, sha256(repr(size).encode() + sample.image.tobytes()).digest()
 
 
-def _digest(image: Image.Image) -> bytes:
-    return sha256(repr(image.size).encode() + image.tobytes()).digest()
-
-
-NUM_SHOWN_IMAGES = 48
-MANY_FALSE_NEGATIVES = 0.5  # expected per pair and batch
-MANY_CUT = 0.2  # share of the captions
-
-
-def preflight(dataset: Dataset, form: InputSpec, batch_size: int) -> list[str]:
-    """Notes on the training pairs before a run: a few lines, or none.
-
-    Compares all captions, and decodes a few dozen images spread over the dataset.
-
-    Args:
-        form: the student's input spec; its tokenizer decides which captions are too long.
-
-    Raises:
-        ValueError: a model cannot learn from the pairs: all captions or all images are the same, or too many images
-            are unusable.
-    """
-    captions = captions_of(dataset)
-    check_captions(captions)
-    images = survey_images(dataset, spread(len(dataset), NUM_SHOWN_IMAGES))
-    images.check()
-    notes = list(_notes(dataset, captions, form, batch_size))
-    if images.tally.num_unusable:
-        notes.append(f"of a sample of the images, some cannot be used: {images.tally.describe()}")
-    return notes
-
-
-def check_captions(captions: Captions) -> None:
-    """Refuses captions that are all the same.
-
-    Raises:
-        ValueError: they are.
-    """
-    if len(captions.group_N) > 1 and captions.num_distinct == 1:
-        raise ValueError(
-            f"all {len(captions.group_N):,} pairs have the same caption, {captions.first[:60]!r}: "
-            "check where the captions are read from"
-        )
-
-
-def _notes(dataset: Dataset, captions: Captions, form: InputSpec, batch_size: int) -> Iterator[str]:
-    expected = captions.false_negative_share * (batch_size - 1)
-    if expected >= MANY_FALSE_NEGATIVES:
-        yield (
-            f"{len(captions.group_N):,} pairs share {captions.num_distinct:,} captions: in a batch of {batch_size}, "
-            f"{expected:.1f} of a pair's {batch_size - 1} negatives have its caption on average"
-        )
-    filling = share_filling(dataset, form.tokenize)
-    if filling >= MANY_CUT:
-        length = form.tokenize([captions.first]).shape[1]
-        yield (
-            f"about {filling:.0%} of the captions fill the {length} tokens that the student reads, or are cut there: "
-            "one with a longer text_cfg.context_length reads more"
-        )
-
-
-NUM_EXAMPLES = 3
-
-
-@dataclass(frozen=True)
-class Report:
-    """The report of `workbench data check`.
-
-    Attributes:
-        shared: the most frequent captions of several images, with the number of images.
-        share_cut: share of captions that 77 tokens would cut.
-        class_sizes: images of each class, by its first name; None if the data have no classes.
-        reading: what was left out when the data were opened.
-        problem: why training would refuse the data; empty if it accepts them.
-    """
-
-    num_pairs: int
-    captions: Captions
-    shared: list[tuple[str, int]]
-    share_cut: float
-    images: ImageSurvey
-    class_sizes: dict[str, int] | None
-    reading: Reading
-    problem: str
-
-    def to_document(self) -> dict[str, Any]:
-        """The report as JSON."""
-        tally = self.images.tally
-        return {
-            "num_pairs": self.num_pairs,
-            "num_captions": len(self.captions.text_M),
-            "num_distinct_captions": self.captions.num_distinct,
-            "words_per_caption": spread_of(self.captions.num_words_M.tolist()),
-            "share_cut_at_77_tokens": self.share_cut,
-            "num_captions_not_utf8": self.captions.num_undecoded,
-            "num_captions_with_line_breaks": self.captions.num_with_line_breaks,
-            "captions_left_out": dict(self.reading.left_out),
-            "lines_are_captions": self.reading.lines_are_captions,
-            "skipped_shards": list(self.reading.skipped_shards),
-            "notes": list(self.reading.notes),
-            "duplicate_captions": {
-                "num_pairs": self.captions.num_pairs_sharing,
-                "false_negative_share": self.captions.false_negative_share,
-                "ceiling_text_to_image_r1": self.captions.ceiling,
-                "block_size": BLOCK,
-                "most_shared": [{"caption": caption, "num_pictures": count} for caption, count in self.shared],
-            },
-            "pictures": {
-                "num_looked_at": tally.num_seen,
-                "width_px": spread_of([width for width, _ in self.images.sizes]),
-                "height_px": spread_of([height for _, height in self.images.sizes]),
-                "num_duplicates": self.images.num_copies,
-                "duplicates": self.images.copies[:NUM_EXAMPLES],
-                "num_unusable": tally.num_unusable,
-                "unusable": dict(tally.reasons.most_common()),
-                "unusable_examples": tally.examples,
-            },
-            "classes": self.class_sizes,
-            "problem": self.problem,
-        }
-
-
-def check(dataset: Dataset, num_images: int, tokenize: Callable[[Sequence[str]], "Tensor"]) -> Report:
-    """Reads all captions, and decodes some images.
+def check(dataset: Dataset, num_images: int, tokenize: Callable[[Sequence[str]], "Tensor"]) -> dict[str, Any]:
+    """The report of `workbench data check`, as JSON: reads all captions, and decodes some images.
 
     Args:
         num_images: how many, a fixed random sample; 0 for all.
         tokenize: gives rows of one token more than models read, so that a full row is a caption that they cut.
     """
-    captions = captions_of(dataset)
+    captions, reading = captions_of(dataset), dataset.reading
     chosen = _chosen(len(dataset), num_images)
     images = survey_images(dataset, chosen)
-    return Report(
-        num_pairs=len(dataset),
-        captions=captions,
-        shared=most_shared(dataset, captions, NUM_EXAMPLES),
-        share_cut=share_filling(dataset, tokenize),
-        images=images,
-        class_sizes=_class_sizes(dataset),
-        reading=dataset.reading,
-        problem=_problem(captions, images, are_all=len(chosen) == len(dataset)),
-    )
+    tally = images.tally
+    shared = most_shared(dataset, captions, NUM_EXAMPLES)
+    return {
+        "num_pairs": len(dataset),
+        "num_captions": len(captions.text_M),
+        "num_distinct_captions": captions.num_distinct,
+        "words_per_caption": _spread_of(captions.num_words_M.tolist()),
+        "share_cut_at_77_tokens": share_filling(dataset, tokenize),
+        "num_captions_not_utf8": captions.num_undecoded,
+        "num_captions_with_line_breaks": captions.num_with_line_breaks,
+        "captions_left_out": dict(reading.left_out),
+        "lines_are_captions": reading.lines_are_captions,
+        "skipped_shards": list(reading.skipped_shards),
+        "notes": list(reading.notes),
+        "duplicate_captions": {
+            "num_pairs": captions.num_pairs_sharing,
+            "false_negative_share": captions.false_negative_share,
+            "ceiling_text_to_image_r1": captions.ceiling,
+            "block_size": BLOCK,
+            "most_shared": [{"caption": caption, "num_pictures": count} for caption, count in shared],
+        },
+        "pictures": {
+            "num_looked_at": tally.num_seen,
+            "width_px": _spread_of([width for width, _ in images.sizes]),
+            "height_px": _spread_of([height for _, height in images.sizes]),
+            "num_duplicates": images.num_copies,
+            "duplicates": images.copies[:NUM_EXAMPLES],
+            "num_unusable": tally.num_unusable,
+            "unusable": dict(tally.reasons.most_common()),
+            "unusable_examples": tally.examples,
+        },
+        "classes": _class_sizes(dataset),  # images of each class, by its first name
+        "problem": _problem(captions, images, are_all=len(chosen) == len(dataset)),
+    }
 
 
-def spread_of(values: Sequence[int]) -> dict[str, float] | None:
-    """Minimum, median and maximum; None if empty."""
+def _spread_of(values: Sequence[int]) -> dict[str, float] | None:
     return {"min": min(values), "median": median(values), "max": max(values)} if values else None
 
 
@@ -243,7 +188,7 @@ def _problem(captions: Captions, images: ImageSurvey, *, are_all: bool) -> str:
     to stop it, even if these are fewer than ``FEW``.
     """
     try:
-        check_captions(captions)
+        _check_captions(captions)
         images.check()
         if are_all:
             images.tally.check(few=0)

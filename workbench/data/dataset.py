@@ -45,22 +45,21 @@ class Source(NamedTuple):
 
 
 class Dataset(Protocol):
-    """Samples in a fixed order, readable at random from several threads and processes; picklable."""
+    """Samples in a fixed order, readable at random from several threads and processes; picklable.
+
+    Attributes:
+        fingerprint: hexadecimal content hash; independent of where the files are.
+        name: SPEC, split and number of pairs, as ``open_dataset`` was asked for them; names the dataset's store.
+        reading: what was left out when the data were opened.
+        classes: every class with its names, if the data have classes; a sample's label is the first of its class.
+        templates: zero-shot prompt templates, each with one ``{}``, if the data have classes.
+    """
 
     fingerprint: str
-    """Hexadecimal content hash; independent of where the files are."""
-
     name: str = ""
-    """SPEC, split and number of pairs, as ``open_dataset`` was asked for them; names the dataset's store."""
-
     reading: Reading = Reading()
-    """What was left out when the data were opened."""
-
     classes: tuple[tuple[str, ...], ...] | None = None
-    """Every class with its names, if the data have classes; a sample's label is the first name of its class."""
-
     templates: tuple[str, ...] = ()
-    """Zero-shot prompt templates, each with one ``{}``, if the data have classes."""
 
     def __len__(self) -> int:
         """Number of samples, at least 1."""
@@ -152,11 +151,7 @@ def no_such_path(path: Path) -> ValueError:
 
 
 def existing(text: str, kind: str) -> Path:
-    """The path of a "file" or "folder" in a SPEC.
-
-    Raises:
-        ValueError: the path does not exist, or is the other kind.
-    """
+    """The path of a "file" or "folder" in a SPEC. Raises ValueError if it does not exist, or is the other kind."""
     path = Path(text).expanduser()
     if not path.exists():
         raise no_such_path(path)

@@ -70,9 +70,6 @@ class EvaluationSet:
         """The images in order, uint8 [n, C, H, W], with n = ``chunk`` except in the last chunk.
 
         The shorter side is resized to ``image_size`` (bicubic), then the center is cropped, as in open_clip.
-
-        Raises:
-            ValueError: an image cannot be read or decoded.
         """
         starts = range(0, self.num_images, IMAGES_PER_CALL)
         decode = partial(self._images, image_size)
@@ -144,9 +141,12 @@ def readable(dataset: Dataset) -> tuple[Dataset, str]:
     """
     entry = cache_dir() / "readable" / f"{dataset.fingerprint}.json"
     known = _load(entry, len(dataset))
-    broken = unusable(dataset, range(len(dataset)) if known is None else known)
+    decoded = each_image(dataset, range(len(dataset)) if known is None else known, lambda _: None)
+    broken = {index: found for index, found in decoded if isinstance(found, BadImage)}
     if known is None:
-        _store(entry, list(broken))
+        with contextlib.suppress(OSError):  # not writable: all images are decoded again the next time
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(entry, json.dumps(list(broken)))
     if not broken:
         return dataset, ""
     tally = BadImageCount()
@@ -156,15 +156,6 @@ def readable(dataset: Dataset) -> tuple[Dataset, str]:
     return Subset(dataset, kept), f"images that cannot be used are not evaluated: {tally.describe()}"
 
 
-def unusable(dataset: Dataset, indices: Sequence[int]) -> dict[int, BadImage]:
-    """The samples whose images cannot be used, by index."""
-    return {index: found for index, found in each_image(dataset, indices, _nothing) if isinstance(found, BadImage)}
-
-
-def _nothing(_: Sample) -> None:
-    """Decoding alone is the test."""
-
-
 def _load(entry: Path, num_samples: int) -> list[int] | None:
     """The cached indices of unusable images; None if there are none or the file is damaged."""
     try:
@@ -172,10 +163,3 @@ def _load(entry: Path, num_samples: int) -> list[int] | None:
         return indices if all(0 <= index < num_samples for index in indices) else None
     except (OSError, ValueError, TypeError):
         return None
-
-
-def _store(entry: Path, indices: list[int]) -> None:
-    """Caches the indices. If the cache is not writable, all images are decoded again the next time."""
-    with contextlib.suppress(OSError):
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(entry, json.dumps(indices))

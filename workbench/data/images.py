@@ -84,7 +84,6 @@ class Scaled(DatasetView):
         self.fingerprint = sha256(f"{dataset.fingerprint} {working_size}".encode()).hexdigest()
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads, decodes and scales one sample; see :class:`~workbench.data.dataset.Dataset`."""
         sample = self._dataset[index]
         return replace(sample, image=scaled(sample.image, self._working_size))
 

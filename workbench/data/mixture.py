@@ -31,9 +31,6 @@ def mixture_parts(spec: str) -> list[Part]:
     """The parts of a mixture; empty if the SPEC is not a mixture.
 
     The default ratio is 1. An existing path is not a mixture, whatever its name.
-
-    Raises:
-        ValueError: a ratio that is not a positive number.
     """
     pieces = _PLUS.split(spec.strip())
     if len(pieces) < 2 or Path(spec).exists():
@@ -55,11 +52,7 @@ def _part(piece: str) -> Part:
 
 
 def split_pairs(num_pairs: int, parts: Sequence[Part]) -> list[int]:
-    """How many pairs each part contributes, in proportion to the ratios; 0 for all.
-
-    Raises:
-        ValueError: a part would have none.
-    """
+    """How many pairs each part contributes, in proportion to the ratios; 0 for all."""
     if not num_pairs:
         return [0] * len(parts)
     numbers = largest_remainder(num_pairs, [part.ratio for part in parts])
@@ -82,7 +75,6 @@ class Mixture(Dataset):
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads and decodes one sample; see :class:`~workbench.data.dataset.Dataset`."""
         number, inner = self._locate(index)
         try:
             sample = self.parts[number][inner]
@@ -91,22 +83,18 @@ class Mixture(Dataset):
         return replace(sample, key=_named(number, sample.key), group=_named(number, sample.group))
 
     def text(self, index: int) -> SampleText:
-        """One sample without its image."""
         number, inner = self._locate(index)
         text = self.parts[number].text(inner)
         return replace(text, key=_named(number, text.key), group=_named(number, text.group))
 
     def encoded(self, index: int) -> bytes:
-        """The image file's bytes; see :class:`~workbench.data.dataset.Dataset`."""
         number, inner = self._locate(index)
         return self.parts[number].encoded(inner)
 
     def stamp(self) -> str:
-        """Hash of the parts' stamps."""
         return sha256(" ".join(part.stamp() for part in self.parts).encode()).hexdigest()
 
     def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
-        """Cached tokens of one caption, if the part has them."""
         number, inner = self._locate(index)
         return self.parts[number].tokens(inner, caption, tokenizer_id)
 

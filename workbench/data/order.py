@@ -21,6 +21,7 @@ def largest_remainder(total: int, ratios: Sequence[float]) -> list[int]:
     >>> largest_remainder(128, [2, 1])
     [85, 43]
     """
+    # Not rounding each share: their sum would miss the batch size.
     exact = [total * ratio / sum(ratios) for ratio in ratios]
     counts = [floor(share) for share in exact]
     losses = sorted(range(len(ratios)), key=lambda index: counts[index] - exact[index])
@@ -35,6 +36,7 @@ Indices = npt.NDArray[np.int64]
 def epoch_order(num_samples: int, seed: int, epoch: int, source: int = 0) -> Indices:
     """The permutation of 0..N-1 that orders a source's samples in one epoch; read-only."""
     keys = (epoch, source) if source else (epoch,)  # source 0 has the order that it has alone
+    # PCG64 by name: numpy may change what default_rng is, and a resumed run must find its order again.
     order_N = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", *keys))).permutation(num_samples)
     order_N.flags.writeable = False
     return order_N
@@ -95,6 +97,7 @@ class Order:
     def _source_rows(self, step: int, number: int, source: Source, count: int) -> Iterator[BatchRow]:
         epoch, batch = divmod(step, source.num_samples // count)
         order_N = self._order(source, number, epoch)
+        # Epochs that share a view have equal images, so that teacher embeddings can be read instead of computed.
         view = epoch % self.views if self.views else epoch
         for index in order_N[batch * count : (batch + 1) * count].tolist():
             yield BatchRow(source.start + index, view, source)

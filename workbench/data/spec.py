@@ -8,7 +8,7 @@ images, and :class:`workbench.data.batches.BatchStream` makes batches of it.
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, NoReturn
 
 from workbench.config.run import DataConfig
 from workbench.data.dataset import FORMS, Dataset, existing
@@ -25,12 +25,7 @@ Role = Literal["train", "validation", "test", "teacher"]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9_+.-]*):")
 
 
-def open_dataset(
-    spec: str,
-    role: Role,
-    num_pairs: int = 0,
-    bad_shards: BadShards = "refuse",
-) -> Dataset:
+def open_dataset(spec: str, role: Role, num_pairs: int = 0, bad_shards: BadShards = "refuse") -> Dataset:
     """Opens the data that a SPEC names.
 
     Args:
@@ -63,22 +58,8 @@ def check_spec(spec: str, role: Role) -> None:
     if not spec:
         raise ValueError(f"no data given: a SPEC is {FORMS}")
     for part in [part.spec for part in mixture_parts(spec)] or [spec]:
-        scheme, rest = _scheme(part)
-        if scheme == "samples":
-            name, slash, split = rest.partition("/")
-            check_split(name, split if slash else role)
-        elif scheme == "coco":
-            coco_paths(rest)
-        elif scheme == "karpathy":
-            karpathy_paths(rest, role)
-        elif scheme == "folder":
-            existing(rest, "folder")
-        elif Path(part).suffix.lower() == ".json":
-            _refuse_json(part, 0)
-        elif Path(part).suffix.lower() in SUFFIXES:
-            existing(part, "file")
-        else:
-            shard_paths(part)
+        form, rest = _form(part)
+        form.check(rest, role)
 
 
 def evaluated_splits(data: DataConfig) -> list[tuple[Role, str, int]]:
@@ -135,45 +116,39 @@ def _name(spec: str, role: Role, num_pairs: int) -> str:
 
 
 def _open_single(spec: str, role: Role, num_pairs: int, bad_shards: BadShards) -> Dataset:
-    scheme, rest = _scheme(spec)
-    suffix = Path(spec).suffix.lower()
-    if scheme:
-        dataset = SCHEMES[scheme](rest, role, num_pairs)
-    elif suffix in SUFFIXES:
-        dataset = SUFFIXES[suffix](spec, num_pairs)
-    else:
-        dataset = _open_shards(spec, num_pairs, bad_shards)
+    form, rest = _form(spec)
+    dataset = form.open(rest, role, num_pairs, bad_shards)
     dataset.name = _name(spec, role, num_pairs)
     return dataset
 
 
-def _scheme(spec: str) -> tuple[str, str]:
-    """Splits ``SCHEME:REST``; the scheme is empty if the SPEC is a path.
+def _form(spec: str) -> tuple["Form", str]:
+    """The form of a SPEC, and its text without the scheme.
 
     Raises:
         ValueError: unknown scheme.
     """
     match = _SCHEME.match(spec)
     if match is None or Path(spec).exists():  # a file may have a colon in its name
-        return "", spec
+        return SUFFIXES.get(Path(spec).suffix.lower(), SHARDS), spec
     scheme = match[1]
     if scheme not in SCHEMES:
         raise ValueError(f"{unknown('data', scheme + ':', [f'{name}:' for name in SCHEMES])}; a SPEC is {FORMS}")
-    return scheme, spec.removeprefix(f"{scheme}:")
+    return SCHEMES[scheme], spec.removeprefix(f"{scheme}:")
 
 
-def _open_samples(name: str, role: Role, num_pairs: int) -> Dataset:
+def _open_samples(text: str, role: Role, num_pairs: int, _bad_shards: BadShards) -> Dataset:
     """``NAME[/SPLIT]`` of a sample set; its shards are drawn if they do not exist yet."""
-    name, slash, split = name.partition("/")
-    folder = sample_shards(name, split if slash else role, num_pairs)
-    return _open_shards(str(folder), num_pairs)
+    folder = sample_shards(*_name_and_split(text, role), num_pairs)
+    return ShardDataset(shard_paths(str(folder)), num_pairs)
 
 
-def _open_shards(spec: str, num_pairs: int, bad_shards: BadShards = "refuse") -> Dataset:
-    return ShardDataset(shard_paths(spec), num_pairs, bad_shards)
+def _name_and_split(text: str, role: Role) -> tuple[str, str]:
+    name, slash, split = text.partition("/")
+    return name, split if slash else role
 
 
-def _refuse_json(spec: str, _num_pairs: int) -> Dataset:
+def _refuse_json(spec: str, *_: object) -> NoReturn:
     existing(spec, "file")
     raise ValueError(
         f"'{spec}' lists captions but not the folder of their images: write coco:{spec}@DIR for a file with "
@@ -181,15 +156,24 @@ def _refuse_json(spec: str, _num_pairs: int) -> Dataset:
     )
 
 
-SCHEMES: dict[str, Callable[[str, Role, int], Dataset]] = {
-    "samples": _open_samples,
-    "karpathy": open_karpathy,
-    "coco": lambda spec, _role, num_pairs: open_coco(spec, num_pairs),
-    "folder": lambda spec, _role, num_pairs: open_folder(spec, num_pairs),
-}
-SUFFIXES: dict[str, Callable[[str, int], Dataset]] = {
-    ".csv": open_csv,
-    ".tsv": open_csv,
-    ".txt": open_csv,
-    ".json": _refuse_json,
+class Form(NamedTuple):
+    """A form of SPECs: how one is opened, and how it is checked without reading files."""
+
+    open: Callable[[str, Role, int, BadShards], Dataset]
+    check: Callable[[str, Role], object]
+
+
+SHARDS = Form(
+    lambda spec, _role, num_pairs, bad_shards: ShardDataset(shard_paths(spec), num_pairs, bad_shards),
+    lambda spec, _role: shard_paths(spec),
+)
+TABLE = Form(lambda spec, _role, num_pairs, _: open_csv(spec, num_pairs), lambda spec, _role: existing(spec, "file"))
+SUFFIXES = {".csv": TABLE, ".tsv": TABLE, ".txt": TABLE, ".json": Form(_refuse_json, _refuse_json)}
+SCHEMES = {
+    "samples": Form(_open_samples, lambda text, role: check_split(*_name_and_split(text, role))),
+    "karpathy": Form(lambda spec, role, num_pairs, _: open_karpathy(spec, role, num_pairs), karpathy_paths),
+    "coco": Form(lambda spec, _role, num_pairs, _: open_coco(spec, num_pairs), lambda spec, _role: coco_paths(spec)),
+    "folder": Form(
+        lambda spec, _role, num_pairs, _: open_folder(spec, num_pairs), lambda spec, _role: existing(spec, "folder")
+    ),
 }

@@ -15,16 +15,15 @@ class ImageError(ValueError):
     """One image cannot be read or decoded. ``reason`` is a fixed category, the text names the image."""
 
     def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(reason, message)
+        super().__init__(reason, message)  # both, so that the error can be pickled
         self.reason = reason
-        self._message = message
 
     def __str__(self) -> str:
-        return self._message
+        return str(self.args[1])
 
     def at(self, place: str) -> "ImageError":
         """The same error with the image's location in front of its text."""
-        return ImageError(self.reason, f"{place}: {self._message}")
+        return ImageError(self.reason, f"{place}: {self}")
 
 
 class RefusedError(ValueError):
@@ -37,12 +36,7 @@ REMEDY = "repair or remove them (`workbench data check SPEC` counts them)"
 
 
 class BadImageCount:
-    """Counts unusable images (or captions) by reason, among all seen.
-
-    Args:
-        things: what is counted, as messages call it.
-        remedy: what to do if too many are unusable, as the error says.
-    """
+    """Counts unusable images (or other ``things``) by reason, among all seen."""
 
     def __init__(self, things: str = "images", remedy: str = REMEDY) -> None:
         self.things = things
@@ -72,14 +66,7 @@ class BadImageCount:
             self.examples.setdefault(reason, message)
 
     def check(self, few: int = FEW) -> None:
-        """Raises if too many are unusable.
-
-        Args:
-            few: always tolerated, whatever their share.
-
-        Raises:
-            RefusedError: with reasons and examples.
-        """
+        """Raises RefusedError if too many are unusable; ``few`` are tolerated whatever their share."""
         if self._is_beyond(few):
             raise RefusedError(
                 f"too many {self.things} cannot be used, {self.describe(every=True)}; "
@@ -106,19 +93,12 @@ CAPTION_REMEDY = "give each image a caption that is text, or remove it from the 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was left out when a dataset was opened.
+    """What was left out when a dataset was opened."""
 
-    Attributes:
-        left_out: number of unusable captions, by reason.
-        skipped_shards: names of unreadable shards, if ``data.bad_shards`` allows that.
-        lines_are_captions: whether every line of a .txt is a caption.
-        notes: the warnings issued when the data were opened.
-    """
-
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    skipped_shards: tuple[str, ...] = ()
-    lines_are_captions: bool = False
-    notes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)  # number of unusable captions, by reason
+    skipped_shards: tuple[str, ...] = ()  # names of unreadable shards, if ``data.bad_shards`` allows that
+    lines_are_captions: bool = False  # whether every line of a .txt is a caption
+    notes: tuple[str, ...] = ()  # the warnings issued when the data were opened
 
     def warn(self) -> "Reading":
         """Issues every note as a warning, which commands print to stderr; returns self."""
@@ -133,10 +113,10 @@ def caption_tally(source: str) -> BadImageCount:
 
 
 def reading_of(captions: BadImageCount, *notes: str, skipped: Iterable[str] = (), by_line: bool = False) -> Reading:
-    """Builds the ``Reading`` of a dataset, and warns about unusable captions and of every note that is not empty.
+    """The ``Reading`` of a dataset. Warns of unusable captions and of every note that is not empty.
 
     Raises:
-        RefusedError: too many captions are unusable; see :class:`BadImageCount`.
+        RefusedError: too many captions are unusable.
     """
     captions.check()
     left_out = f"left out {captions.things}: {captions.describe()}" if captions.num_unusable else ""

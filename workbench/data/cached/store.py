@@ -206,7 +206,6 @@ class PreparedDataset(Dataset):
         return len(self.store)
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads one sample; see :class:`~workbench.data.dataset.Dataset`."""
         return self.store.sample(index)
 
     def text(self, index: int) -> SampleText:
@@ -220,7 +219,6 @@ class PreparedDataset(Dataset):
         return self.store.manifest.source.stamp
 
     def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
-        """Cached tokens of one caption, if there are any for this tokenizer."""
         rows = self._tokens.get(tokenizer_id)
         if rows is None:
             return None

@@ -109,6 +109,9 @@ def _serves(shipped: Path, default: int, wanted: int) -> bool:
     return held > 0 and (default == 0 or held >= wanted)
 
 
+# Imported only when drawn: the shipped shards need neither.
+
+
 def _draw_scenes(split: str, num_pairs: int) -> Iterator[DrawnSample]:
     from workbench.data.samples import scenes
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from PIL import Image
 
+from workbench.cache.entries import require_room
 from workbench.errors import unknown
-from workbench.files import DiskFullError, new_folder
-from workbench.process import free_bytes
+from workbench.files import new_folder
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,13 @@ def write_shards(
     checksums = ""
     try:
         with new_folder(folder) as unfinished:
-            checksums = _write_into(unfinished, _shards(samples, image_format, pairs_per_shard), num_pairs)
+            checksums = _write_into(unfinished, iter(samples), image_format, pairs_per_shard, num_pairs)
     except FileExistsError:
-        _check_same(folder, checksums)
+        theirs = folder / CHECKSUMS
+        if not theirs.is_file():
+            raise ValueError(f"{folder} is in the way: remove it, or choose another folder") from None
+        if theirs.read_text() != checksums:
+            raise ValueError(f"{folder} holds other samples: remove it, or choose another folder") from None
     return folder
 
 
@@ -86,34 +90,25 @@ def fault_of_samples(folder: Path) -> str | None:
     return next((f"{name} is missing" for name in names if not (folder / name).is_file()), None)
 
 
-def _shards(samples: Iterable[DrawnSample], image_format: str, pairs_per_shard: int) -> Iterator[tuple[int, bytes]]:
-    """Each shard's number of pairs and content."""
-    remaining = iter(samples)
-    while shard := list(islice(remaining, pairs_per_shard)):
-        yield len(shard), _shard(shard, image_format)
-
-
-def _write_into(folder: Path, shards: Iterator[tuple[int, bytes]], num_pairs: int) -> str:
+def _write_into(
+    folder: Path, samples: Iterator[DrawnSample], image_format: str, pairs_per_shard: int, num_pairs: int
+) -> str:
     """Writes shards, checksums and index; returns the text of the checksums."""
     checksums: list[str] = []
     num_written = 0
-    for count, content in shards:
+    while shard := list(islice(samples, pairs_per_shard)):
+        content = _shard(shard, image_format)
         if not checksums:
-            _check_room(folder, len(content) * max(1.0, num_pairs / count))
+            require_room(folder, round(len(content) * max(1.0, num_pairs / len(shard))))
         name = f"{len(checksums):05d}.tar"
         (folder / name).write_bytes(content)
         checksums.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
-        num_written += count
+        num_written += len(shard)
     if not checksums:
         raise ValueError("no samples to write: ask for at least one")
     (folder / CHECKSUMS).write_text("".join(checksums))
     (folder / INDEX).write_text(json.dumps({"num_pairs": num_written}) + "\n")
     return "".join(checksums)
-
-
-def _check_room(folder: Path, num_bytes: float) -> None:
-    if free_bytes(folder) < num_bytes:
-        raise DiskFullError(folder, round(num_bytes))
 
 
 def _shard(samples: Iterable[DrawnSample], image_format: str) -> bytes:
@@ -143,12 +138,3 @@ def _member(name: str, content: bytes) -> bytes:
     header[148:156] = b" " * 8  # tar computes the checksum with blanks in its place
     header[148:155] = b"%06o\0" % sum(header)
     return bytes(header) + content + bytes(-len(content) % BLOCK)
-
-
-def _check_same(folder: Path, checksums: str) -> None:
-    """Raises ValueError unless the folder already holds the same samples."""
-    theirs = folder / CHECKSUMS
-    if not theirs.is_file():
-        raise ValueError(f"{folder} is in the way: remove it, or choose another folder")
-    if theirs.read_text() != checksums:
-        raise ValueError(f"{folder} holds other samples: remove it, or choose another folder")

@@ -42,9 +42,6 @@ def rows_of(file: TextIO, layout: Layout, path: Path) -> Iterator[Row]:
 
     Quotation marks around a complete field are removed. An unclosed mark, or one whose field would include other rows,
     is a plain character in a TSV and an error elsewhere. Text after the closing mark means that the field is unquoted.
-
-    Raises:
-        ValueError: with the line number: more fields than columns, or an unclosed quotation mark.
     """
     lines = _Lines(file)
     for line in lines:
@@ -79,7 +76,6 @@ class _Lines:
         return line
 
     def put_back(self, lines: list[str]) -> None:
-        """Makes these lines the next ones again."""
         self._lines = chain(lines, self._lines)
         self.number -= len(lines)
 
@@ -94,11 +90,7 @@ def _quoted(text: str, layout: Layout) -> list[str] | None:
 
 
 def _over_lines(line: str, lines: _Lines, layout: Layout, path: Path) -> list[str] | None:
-    """The fields of a row whose quoted caption has line breaks; None if the row is a single line.
-
-    Raises:
-        ValueError: unclosed quotation mark, except in a TSV.
-    """
+    """The fields of a row whose quoted caption has line breaks; None if the row is a single line."""
     if not _is_open(line, layout):
         return None
     start, taken = lines.number, [line]
@@ -162,7 +154,7 @@ CAPTION_COLUMNS = ("title", "caption", "text", "comment")
 IMAGE_FOLDERS = ("images", "Images")  # next to the table, as in Kaggle's Flickr8k
 MAX_LISTED = 12
 MAX_HEADER = 2**16  # characters
-_UNDECODED = re.compile("[\udc80-\udcff]")
+_UNDECODED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of bytes that are not UTF-8
 
 
 def open_csv(spec: str, num_pairs: int = 0) -> ImageFiles:
@@ -214,11 +206,7 @@ def _encoding(path: Path) -> str:
 
 
 def _layout(file: TextIO, path: Path) -> Layout:
-    """Reads the header.
-
-    Raises:
-        ValueError: not text, or not exactly one image and one caption column; the message lists the columns.
-    """
+    """The first separator that gives exactly one image and one caption column in the header."""
     header = file.readline(MAX_HEADER)
     columns = {separator: _columns(header, separator) for separator in SEPARATORS}
     for separator, names in columns.items():
@@ -255,9 +243,5 @@ def _pair(fields: list[str], layout: Layout, path: Path) -> tuple[str, str]:
     name = fields[layout.image].strip() if layout.image < len(fields) else ""
     if name.startswith(("http://", "https://")):
         raise ValueError(f"'{path}' lists images by URL, first {name[:80]!r}: download them first")
-    return name, _text(fields[layout.caption]) if layout.caption < len(fields) else ""
-
-
-def _text(field: str) -> str:
-    """A caption, with U+FFFD for bytes that are not UTF-8."""
-    return cleaned(field if field.isascii() else _UNDECODED.sub("\ufffd", field))
+    caption = fields[layout.caption] if layout.caption < len(fields) else ""
+    return name, cleaned(caption if caption.isascii() else _UNDECODED.sub("\ufffd", caption))

@@ -6,7 +6,7 @@ Shape letters: N images · M captions.
 import os
 import stat
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -125,36 +125,25 @@ class ImageFiles(Dataset):
         return len(self._names)
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads and decodes one sample.
-
-        Raises:
-            IndexError: there is no such sample.
-            ImageError: the file is missing, unreadable or not decodable.
-        """
         text, data = self.text(index), self.encoded(index)
         try:
             image = decode_image(data)
         except ImageError as error:
             raise error.at(f"{self._source}, image {text.key!r}") from error
-        return Sample(text.key, text.captions, text.group, text.label, image)
+        return Sample(**vars(text), image=image)
 
     def text(self, index: int) -> SampleText:
-        """One sample without its image, from memory."""
         if not 0 <= index < len(self):
             raise IndexError(f"no sample {index} among {len(self)}")
         key = self._names[index].decode("utf-8", "backslashreplace")
-        captions = tuple(caption.decode() for caption in self._captions_of(index))
+        rows = self._caption_M[self._first_N[index] : self._first_N[index + 1]]
+        captions = tuple(self._captions[row].decode() for row in rows)
         if self._class_N is None or self.classes is None:
             return SampleText(key, captions, key, None)
         label = self.classes[self._class_N[index]][0]
         return SampleText(key, captions, label, label)
 
     def encoded(self, index: int) -> bytes:
-        """The image file's bytes.
-
-        Raises:
-            ImageError: the file is missing or unreadable.
-        """
         try:
             return _read(self._path(index))
         except ImageError as error:
@@ -170,10 +159,6 @@ class ImageFiles(Dataset):
 
     def _path(self, index: int) -> Path:
         return path_of(self._folder, self._names[index])
-
-    def _captions_of(self, index: int) -> Iterator[bytes]:
-        for place in range(self._first_N[index], self._first_N[index + 1]):
-            yield self._captions[self._caption_M[place]]
 
     def _fingerprint(self) -> str:
         """Hash of all names, captions and classes, and of size and first bytes of 256 files.
@@ -202,11 +187,7 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def base_folder(listed: ImageList, folders: Sequence[Path], source: str) -> Path:
-    """The first of the folders in which any of 256 sampled names of the list exists.
-
-    Raises:
-        ValueError: none exists in any folder.
-    """
+    """The first of the folders in which any of 256 sampled names of the list exists."""
     names = [listed.names[index] for index in spread(len(listed), NUM_SAMPLED)]
     for folder in folders:
         if any(path_of(folder, name).exists() for name in names):

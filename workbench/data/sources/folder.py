@@ -71,15 +71,17 @@ def class_task(dataset: Dataset) -> ZeroShotTask | None:
 
 
 def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """The names of each sub-folder's class, in sorted order, and warnings about them.
-
-    Raises:
-        ValueError: two classes share a name.
-    """
+    """The names of each sub-folder's class, in sorted order, and warnings about them."""
     folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     given = _given_names(folder / NAMES_FILE)
     unnamed = [name for name in folders if name not in given]
-    notes = _odd_names(folder, unnamed, len(folders))
+    notes = []
+    if ids := [name for name in unnamed if is_id(name)]:
+        notes.append(
+            f"{len(ids):,} of {len(folders):,} classes of '{folder}' have a number or an id for a name, first "
+            f"{ids[0]!r}, which means nothing to a model: name them in {folder / NAMES_FILE}, as in "
+            f'{{{json.dumps(ids[0])}: "dog"}}'
+        )
     if given and unnamed:
         notes.append(f"{NAMES_FILE} names none of {len(unnamed):,} sub-folders, first {unnamed[0]!r}")
     names = {name: given.get(name) or (words_of(cleaned(name)) or name,) for name in folders}
@@ -91,17 +93,6 @@ def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
             f"give them different names in {NAMES_FILE}"
         )
     return names, notes
-
-
-def _odd_names(folder: Path, unnamed: Sequence[str], num_folders: int) -> list[str]:
-    """A warning if a class name is a number or a WordNet id."""
-    ids = [name for name in unnamed if is_id(name)]
-    if not ids:
-        return []
-    return [
-        f"{len(ids):,} of {num_folders:,} classes of '{folder}' have a number or an id for a name, first {ids[0]!r}, "
-        f'which means nothing to a model: name them in {folder / NAMES_FILE}, as in {{{json.dumps(ids[0])}: "dog"}}'
-    ]
 
 
 def _templates(path: Path) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Webdataset tar shards (a file, a folder, or a brace range) as a dataset: indexed once, then read at random."""
 
 import itertools
-import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Literal
 
+from workbench.cache.arrays import RandomFile
 from workbench.data.captions import has_line_break, lines_of
 from workbench.data.dataset import FORMS, Dataset, Sample, SampleText, no_such_path
 from workbench.data.images import decode_image
@@ -34,12 +34,7 @@ class ShardDataset(Dataset):
     """
 
     def __init__(self, paths: Sequence[Path], num_pairs: int = 0, bad_shards: BadShards = "refuse") -> None:
-        """Indexes the shards, or loads their cached indices.
-
-        Args:
-            paths: the shards, in order.
-            num_pairs: use only the first so many pairs; 0 for all. Later shards are not read.
-            bad_shards: what to do with shards that are missing or unreadable.
+        """Indexes the shards, or loads their cached indices; those after the first ``num_pairs`` pairs are not read.
 
         Raises:
             ValueError: a missing or unusable shard, no pairs, or too many images without a caption.
@@ -66,32 +61,26 @@ class ShardDataset(Dataset):
         return self._num_pairs
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads and decodes one sample.
-
-        Raises:
-            IndexError: there is no such sample.
-            ImageError: the image cannot be decoded.
-            ValueError: the shard has changed since it was indexed.
-        """
+        """Reads and decodes one sample. Raises ValueError if the shard has changed since it was indexed."""
         shard, sample = self._locate(index)
         try:
             image = decode_image(self.encoded(index))
         except ImageError as error:
             raise error.at(f"shard '{shard.path}', image of {sample.key!r}") from error
-        text = self._text(shard, sample)
-        return Sample(text.key, text.captions, text.group, text.label, image)
+        return Sample(**vars(self._text(shard, sample)), image=image)
 
     def text(self, index: int) -> SampleText:
-        """One sample without its image, from memory."""
         return self._text(*self._locate(index))
 
     def encoded(self, index: int) -> bytes:
-        """The image file's bytes."""
         shard, sample = self._locate(index)
-        return _open_shard(shard.path, shard.size, shard.mtime_ns).read(sample.offset, sample.size)
+        file = _open_shard(shard.path, shard.size, shard.mtime_ns)
+        data = file.read(sample.offset, sample.offset + sample.size)
+        if len(data) != sample.size:
+            raise _has_changed(shard.path)
+        return data
 
     def stamp(self) -> str:
-        """Hash of the shards' sizes and modification times."""
         return sha256(repr([(shard.size, shard.mtime_ns) for shard in self._shards]).encode()).hexdigest()
 
     def _text(self, shard: ShardIndex, sample: IndexedSample) -> SampleText:
@@ -125,12 +114,7 @@ class ShardDataset(Dataset):
 
 
 def _indices(paths: Sequence[Path], num_pairs: int, bad_shards: BadShards) -> tuple[list[ShardIndex], dict[Path, str]]:
-    """The indices of the shards, up to the one that completes ``num_pairs``; and why others are unusable.
-
-    Raises:
-        RefusedError: some are unusable and ``bad_shards`` is "refuse".
-        ValueError: all are unusable.
-    """
+    """The indices of the shards, up to the one that completes ``num_pairs``; and why others are unusable."""
     found: list[ShardIndex] = []
     bad = {path: f"shard '{path}' is missing: copy it, or correct the range" for path in paths if not path.exists()}
     total = 0
@@ -165,14 +149,17 @@ def _refused(bad: Mapping[Path, str], num_shards: int, *, can_skip: bool) -> Val
 
 def _captioned(shards: Sequence[ShardIndex], *, by_line: bool) -> list[ShardIndex]:
     """The shards without samples that have no caption; with ``by_line``, every line of a .txt is a caption."""
+    captioned = []
+    for shard in shards:
+        samples = (sample for sample in shard.samples if sample.captions)
+        if by_line:
+            samples = (_split(sample) if sample.is_txt else sample for sample in samples)
+        captioned.append(replace(shard, samples=tuple(samples)))
+    return captioned
 
-    def read(sample: IndexedSample) -> IndexedSample:
-        is_split = by_line and sample.is_txt
-        return sample._replace(captions=tuple(lines_of(sample.captions[0]))) if is_split else sample
 
-    return [
-        replace(shard, samples=tuple(read(sample) for sample in shard.samples if sample.captions)) for shard in shards
-    ]
+def _split(sample: IndexedSample) -> IndexedSample:
+    return sample._replace(captions=tuple(lines_of(sample.captions[0])))
 
 
 def _lines_are_captions(shards: Sequence[ShardIndex]) -> bool:
@@ -200,51 +187,26 @@ def _notes(shards: Sequence[ShardIndex], bad: Mapping[Path, str], num_shards: in
         yield f"left out {len(bad)} of {num_shards} shards (data.bad_shards=skip); {next(iter(bad.values()))}"
 
 
-class _OpenShard:
-    """A shard's file descriptor, closed with its last reference.
-
-    ``pread`` does not use the file position, so that threads and forked processes share a descriptor without a lock.
-    """
-
-    def __init__(self, path: Path, size: int, mtime_ns: int) -> None:
-        self._descriptor = -1
-        self._path = path
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            status = os.fstat(self._descriptor)
-        except OSError as error:
-            raise ValueError(f"shard '{path}' can no longer be read ({error.strerror}): restore it") from error
-        if (status.st_size, status.st_mtime_ns) != (size, mtime_ns):
-            raise self._changed()
-
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-
-    def read(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._descriptor, size, offset)
-        if len(data) != size:
-            raise self._changed()
-        return data
-
-    def _changed(self) -> ValueError:
-        return ValueError(f"shard '{self._path}' has changed since it was indexed: start again")
+@lru_cache(MAX_OPEN_SHARDS)  # a shard that falls out is closed with its last reader
+def _open_shard(path: Path, size: int, mtime_ns: int) -> RandomFile:
+    try:
+        file = RandomFile(path)
+    except OSError as error:
+        raise ValueError(f"shard '{path}' can no longer be read ({error.strerror}): restore it") from error
+    if (file.status.st_size, file.status.st_mtime_ns) != (size, mtime_ns):
+        raise _has_changed(path)
+    return file
 
 
-@lru_cache(MAX_OPEN_SHARDS)
-def _open_shard(path: Path, size: int, mtime_ns: int) -> _OpenShard:
-    return _OpenShard(path, size, mtime_ns)
+def _has_changed(path: Path) -> ValueError:
+    return ValueError(f"shard '{path}' has changed since it was indexed: start again")
 
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def shard_paths(spec: str) -> list[Path]:
-    """The shards of a path, folder or brace range, in order; some of a range may be missing.
-
-    Raises:
-        ValueError: none exists, or they are not tars.
-    """
+    """The shards of a path, folder or brace range, in order; some of a range may be missing, but not all."""
     paths = [Path(text).expanduser() for text in _expand(spec)]
     if not any(path.exists() for path in paths):
         if len(paths) == 1:
@@ -269,11 +231,7 @@ def _no_shards(folder: Path) -> ValueError:
 
 
 def _expand(spec: str) -> list[str]:
-    """Expands ranges such as ``{00000..00099}``, with leading zeros.
-
-    Raises:
-        ValueError: a descending range.
-    """
+    """Expands ranges such as ``{00000..00099}``, with leading zeros."""
     pieces = _RANGE.split(spec)
     choices: list[list[str]] = [[pieces[0]]]
     for first, last, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):

@@ -56,9 +56,7 @@ class ShardIndex:
     ignored: tuple[str, ...]
 
 
-class _Span(NamedTuple):
-    offset: int
-    size: int
+_Spans = dict[str, tuple[int, int]]  # "image", "txt" and "json" of a sample -> offset and size
 
 
 def index_shard(path: Path) -> ShardIndex:
@@ -69,7 +67,7 @@ def index_shard(path: Path) -> ShardIndex:
             or two texts of one kind with the same key.
     """
     ignored: list[str] = []
-    members: dict[str, dict[str, _Span]] = {}
+    members: dict[str, _Spans] = {}
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         for member in _plain_files(file, path, status.st_size, ignored):
@@ -86,8 +84,10 @@ def _plain_files(file: BinaryIO, path: Path, size: int, ignored: list[str]) -> I
         # backslashreplace: names that are not UTF-8 stay printable, hashable and distinct.
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="backslashreplace") as archive:
             while (member := archive.next()) is not None:
+                # A corrupted size field would otherwise make later members overlap, and images read as others' bytes.
                 if member.size < 0 or member.offset_data < end:
                     raise tarfile.ReadError("overlapping members")
+                # A sparse member's size is that of the unpacked file, not of its data in the archive.
                 end = member.offset_data + (0 if member.issparse() else member.size)
                 if reason := _refusal(member):
                     ignored.append(f"{member.name!r} ({reason})")
@@ -129,7 +129,7 @@ def _check_end(file: BinaryIO, path: Path, end: int, size: int) -> None:
             )
 
 
-def _add(members: dict[str, dict[str, _Span]], member: tarfile.TarInfo, path: Path) -> None:
+def _add(members: dict[str, _Spans], member: tarfile.TarInfo, path: Path) -> None:
     """Adds a member to the sample of its key, if it is an image or a text."""
     folder, slash, name = member.name.removeprefix("./").rpartition("/")
     stem, _, extension = name.partition(".")
@@ -141,30 +141,33 @@ def _add(members: dict[str, dict[str, _Span]], member: tarfile.TarInfo, path: Pa
     parts = members.setdefault(key, {})
     if slot in parts:
         raise ValueError(f"shard '{path}' holds a second {slot} for {key!r}: give each sample its own key")
-    parts[slot] = _Span(member.offset_data, member.size)
+    parts[slot] = member.offset_data, member.size
 
 
-def _samples(file: BinaryIO, members: dict[str, dict[str, _Span]], ignored: list[str]) -> Iterator[IndexedSample]:
+def _samples(file: BinaryIO, members: dict[str, _Spans], ignored: list[str]) -> Iterator[IndexedSample]:
     for key, parts in members.items():
-        if "image" not in parts:
+        if "image" in parts:
+            offset, size = parts["image"]
+            yield IndexedSample(key, offset, size, *_read_texts(file, parts))
+        else:
             ignored.append(f"{key!r} (no image)")
-            continue
-        image = parts["image"]
-        yield IndexedSample(key, image.offset, image.size, *_read_texts(file, parts))
 
 
-def _read_texts(file: BinaryIO, parts: dict[str, _Span]) -> Texts:
-    spans = {slot: parts[slot] for slot in TEXT_EXTENSIONS if slot in parts}
-    for slot, span in spans.items():
-        if span.size > MAX_TEXT_BYTES:
-            message = f"its .{slot} has {span.size} bytes, and at most {MAX_TEXT_BYTES} are read"
+def _read_texts(file: BinaryIO, parts: _Spans) -> Texts:
+    read: dict[str, bytes] = {}
+    for slot in TEXT_EXTENSIONS:
+        offset, size = parts.get(slot, (0, 0))
+        if size > MAX_TEXT_BYTES:
+            message = f"its .{slot} has {size} bytes, and at most {MAX_TEXT_BYTES} are read"
             return Texts((), left_out=(("too long", message),))
-    read = {slot: os.pread(file.fileno(), span.size, span.offset) for slot, span in spans.items()}
+        if slot in parts:
+            read[slot] = os.pread(file.fileno(), size, offset)
     return read_texts(read.get("txt"), read.get("json"))
 
 
 def _digest(file: BinaryIO, name: str, size: int, samples: tuple[IndexedSample, ...]) -> str:
-    # Only the first six fields: more would change the fingerprints that existing runs have recorded.
+    # Only the first six fields, without is_txt and left_out: more would change the fingerprints that existing runs
+    # have recorded.
     digest = hashlib.sha256(json.dumps([name, size, [sample[:6] for sample in samples]]).encode())
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, 0))
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, max(0, size - DIGEST_BYTES)))
@@ -177,10 +180,8 @@ FORMAT = 2  # increase it when the index of the same shard changes
 def cached_index(path: Path) -> ShardIndex:
     """The index of a shard: cached if size and modification time are unchanged, else newly made and cached.
 
-    An unwritable cache is not an error; the index is then made again at every start.
-
     Raises:
-        ValueError: the shard is unreadable or unusable; see :func:`~workbench.data.sources.tar_index.index_shard`.
+        ValueError: the shard is unreadable or unusable; see :func:`index_shard`.
     """
     path = path.absolute()
     entry = cache_dir() / "index" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
@@ -191,8 +192,11 @@ def cached_index(path: Path) -> ShardIndex:
         index = index_shard(path)
     except OSError as error:
         raise ValueError(f"shard '{path}' cannot be read ({error.strerror}): check its type and permissions") from error
-    with contextlib.suppress(OSError):
-        _store(entry, index)
+    with contextlib.suppress(OSError):  # an unwritable cache: the index is made again at every start
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        identity = _identity(path, index.size, index.mtime_ns)
+        document = {"shard": identity, "digest": index.digest, "ignored": index.ignored, "samples": index.samples}
+        write_atomically(entry, json.dumps(document))
     return index
 
 
@@ -204,27 +208,16 @@ def _load(entry: Path, path: Path) -> ShardIndex | None:
         document = json.loads(entry.read_bytes())
         if document["shard"] != wanted:
             return None
-        rows, digest, ignored = document["samples"], document["digest"], document["ignored"]
         samples = tuple(
             IndexedSample(
                 key, offset, size, tuple(captions), group, label, is_txt, tuple((why, line) for why, line in left_out)
             )
-            for key, offset, size, captions, group, label, is_txt, left_out in rows
+            for key, offset, size, captions, group, label, is_txt, left_out in document["samples"]
         )
+        digest, ignored = document["digest"], tuple(document["ignored"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return ShardIndex(path, status.st_size, status.st_mtime_ns, digest, samples, tuple(ignored))
-
-
-def _store(entry: Path, index: ShardIndex) -> None:
-    document = {
-        "shard": _identity(index.path, index.size, index.mtime_ns),
-        "digest": index.digest,
-        "ignored": index.ignored,
-        "samples": index.samples,
-    }
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(entry, json.dumps(document))
+    return ShardIndex(path, status.st_size, status.st_mtime_ns, digest, samples, ignored)
 
 
 def _identity(path: Path, size: int, mtime_ns: int) -> dict[str, Any]:
