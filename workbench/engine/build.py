@@ -101,24 +101,24 @@ def _open_training_data(
     Raises:
         ValueError: the students need different inputs, or the data cannot be opened.
     """
-    form = members[0].state.student.input_spec
-    if any(member.state.student.input_spec != form for member in members):
+    student_spec = members[0].state.student.input_spec
+    if any(member.state.student.input_spec != student_spec for member in members):
         raise ValueError("students of one cohort need the same image size and tokenizer: train them separately")
-    teacher_form = teacher.input_spec if teacher and any(member.objective.needs_teacher for member in members) else None
+    teacher_spec = teacher.input_spec if teacher and any(member.objective.needs_teacher for member in members) else None
     data, train = config.data, config.train
     policy = CachePolicy(
         data.prepare,
         data.working_size,
         num_reads=train.num_steps * train.batch_size,
-        input_specs=(form, teacher_form) if teacher_form else (form,),
+        input_specs=(student_spec, teacher_spec) if teacher_spec else (student_spec,),
     )
     with set_by("data.train"), phase(f"opening the training pairs, {data.train}"):
         opened = open_dataset(data.train, "train", data.num_pairs, data.bad_shards)
         dataset, notes = cached(opened, policy)
     stream = BatchStream(
         dataset,
-        form,
-        teacher_form,
+        student_spec,
+        teacher_spec,
         batch_size=train.batch_size,
         seed=data.seed,
         views=data.views,

@@ -18,7 +18,8 @@ from workbench.engine.evaluate import Evaluator, Measured
 from workbench.engine.member import Member
 from workbench.engine.resume import Start
 from workbench.engine.stack import Stacks
-from workbench.engine.teacher_outputs import CachedOutputs, TeacherForward, TeacherOutputs
+from workbench.engine.teacher_cache.store import TeacherCache
+from workbench.engine.teacher_outputs import TeacherForward, TeacherOutputs
 from workbench.events import EvalStarted, Event, RunResumed, RunStarted, Warned
 from workbench.models.clip import count_parameters
 from workbench.models.teacher import Teacher
@@ -56,7 +57,7 @@ class Cohort:
         teacher: Teacher | None,
         evaluators: dict[Role, Evaluator],
         *,
-        cached: CachedOutputs | None = None,
+        cached: TeacherCache | None = None,
         num_pairs: int,
         start: Start,
         device: torch.device,
@@ -89,6 +90,8 @@ class Cohort:
         for member in self.members:
             if self.is_resumed:
                 yield RunResumed(run=member.run, step=self.start_step, host=this_host(), pid=os.getpid())
+                for note in member.notes:
+                    yield Warned(run=member.run, step=self.start_step, message=note)
                 continue
             sizes = count_parameters(member.state.student)
             yield RunStarted(

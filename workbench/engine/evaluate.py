@@ -179,7 +179,7 @@ class Evaluator:
         """Whether the teacher's embeddings of the set are in memory already."""
         return self._teacher_encoded is not None
 
-    def blind(self) -> dict[str, float]:
+    def constant_baseline(self) -> dict[str, float]:
         """Chance level by metric name: the score of the best constant prediction."""
         recall = constant_recall(*self.groups, block_size=self._block_size)
         return recall if self._task is None else recall | constant_accuracy(self._labels())
@@ -223,12 +223,12 @@ class Evaluator:
         return self._teacher_encoded
 
     def _encode(self, encoder: _Encoder, who: str = "") -> _Encoded:
-        form = encoder.input_spec
-        if form.tokenizer_id not in self._tokens:
-            self._tokens[form.tokenizer_id] = form.tokenize(self.pairs.captions)
-        chunks = self.pairs.image_chunks(form.image_size, CHUNK)
+        spec = encoder.input_spec
+        if spec.tokenizer_id not in self._tokens:
+            self._tokens[spec.tokenizer_id] = spec.tokenize(self.pairs.captions)
+        chunks = self.pairs.image_chunks(spec.image_size, CHUNK)
         image_ND = self._in_chunks(encoder.encode_image, chunks, f"images{who}", self.pairs.num_images)
-        text_MD = self._encode_texts(encoder, self._tokens[form.tokenizer_id], f"captions{who}")
+        text_MD = self._encode_texts(encoder, self._tokens[spec.tokenizer_id], f"captions{who}")
         return _Encoded(image_ND, text_MD, encoder.scale.detach())
 
     def _encode_texts(self, encoder: _Encoder, tokens_ML: Tensor, what: str) -> Tensor:

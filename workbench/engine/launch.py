@@ -1,7 +1,7 @@
 """Start and resume recorded runs: directories, locks, the cohort, and the log."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from workbench.engine.loop import train
 from workbench.engine.resume import check_moved, check_unchanged, remarks
 from workbench.engine.settings import moved, moved_before, record_move
 from workbench.engine.start_checks import start_warnings
-from workbench.events import Event, RunResumed, Warned
+from workbench.events import Event
 from workbench.resources import code_sha256
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.liveness import RunLock, take_commands
@@ -29,29 +29,15 @@ Interrupted = Callable[[], bool]
 class Launch:
     """Runs with directories, ready to train; iterate :meth:`events` to train and record them."""
 
-    def __init__(
-        self,
-        cohort: Cohort,
-        directories: Mapping[str, RunDirectory],
-        locks: ExitStack,
-        remarks: Mapping[str, Iterable[str]] | None = None,
-    ) -> None:
+    def __init__(self, cohort: Cohort, directories: Mapping[str, RunDirectory], locks: ExitStack) -> None:
         self.cohort = cohort
         self.directories = directories
         self._locks = locks
-        self._remarks = {run: tuple(messages) for run, messages in (remarks or {}).items()}
 
     def events(self, interrupted: Interrupted = lambda: False) -> Iterator[Event]:
         """Train; each event is in the run's log before it is yielded. Locks are held until the end."""
         with self._locks:
-            yield from record(self._train(interrupted), self.directories)
-
-    def _train(self, interrupted: Interrupted) -> Iterator[Event]:
-        for event in train(self.cohort, interrupted):
-            yield event
-            if isinstance(event, RunResumed):
-                messages = self._remarks.get(event.run, ())
-                yield from (Warned(run=event.run, step=event.step, message=message) for message in messages)
+            yield from record(train(self.cohort, interrupted), self.directories)
 
 
 def launch(
@@ -112,14 +98,14 @@ def relaunch(*runs: RunDirectory, like: Cohort | None = None, overrides: Sequenc
             notes[run.id] = list(remarks(run, configs[run.id]))
             take_commands(run)  # discards those left for the process that died
         cohort = build_cohort(configs, directories, runs_dir=runs[0].path.parent, resume=True, like=like)
-        members = {member.run: member for member in cohort.members}
-        for run in runs:
+        for member, run in zip(cohort.members, runs, strict=True):
+            member.notes = notes[run.id]
             if changed[run.id]:
-                notes[run.id] += check_moved(run, members[run.id], changed[run.id])
+                member.notes += check_moved(run, member, changed[run.id])
                 record_move(run, configs[run.id], changed[run.id])
         if not cohort.is_resumed:
             cohort.notes += tuple(start_warnings(cohort))
-        return Launch(cohort, directories, locks.pop_all(), notes)
+        return Launch(cohort, directories, locks.pop_all())
 
 
 def create(run: str, config: RunConfig, runs_dir: Path, origin: Origin | None = None) -> RunDirectory:

@@ -60,6 +60,7 @@ class Member:
         self.data_fingerprint = ""  # of the training pairs
         self.held_out: dict[str, str] = {}  # fingerprints of the evaluation pairs, by split
         self.teacher: dict[str, Any] = {}  # its weights' SHA-256 and its scale
+        self.notes: list[str] = []  # warnings about its resume
         self.step = 0  # steps taken
         self.saved_step = -1  # of the last attempt to save
         self.unsaved = ""  # why that attempt failed; empty if it did not

@@ -168,7 +168,7 @@ def measure_teacher(folder: Path, config: RunConfig) -> dict[str, Any]:
             "errors": measured.errors,
             "chance": measured.chance,
         }
-        recall, chance = mean_recall(measured.metrics), mean_recall(evaluator.blind())
+        recall, chance = mean_recall(measured.metrics), mean_recall(evaluator.constant_baseline())
         if beats_chance(recall, chance, measured.num_pairs) is False:
             document["at_chance"].append(split)
     return document

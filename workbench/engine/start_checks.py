@@ -163,8 +163,8 @@ def word_findings(dataset: Dataset, student: Clip, teacher: Teacher | None, stud
         "student": "start from a student whose tokenizer knows them" if has_weights else "--set student.tokenizer=bpe",
         "teacher": "name a teacher whose tokenizer knows them with --set teacher.model=SPEC",
     }
-    for model, form in (("student", student.input_spec), ("teacher", teacher.input_spec if teacher else None)):
-        unknown = share_unknown(form.tokenize, texts) if form else None
+    for model, input_spec in (("student", student.input_spec), ("teacher", teacher.input_spec if teacher else None)):
+        unknown = share_unknown(input_spec.tokenize, texts) if input_spec else None
         if unknown is None:
             continue
         message = f"{unknown:.1%} of the captions' words are unknown to the {model}'s word list"

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from workbench.embeddings import Batch, Embeddings, FeatureKey
+from workbench.engine.teacher_cache.store import TeacherCache
 from workbench.models.teacher import Teacher
 
 MEMORY_MB = 512  # embeddings that take more are computed again in every epoch
@@ -19,13 +19,6 @@ class TeacherOutputs:
 
     embeddings: Embeddings
     features: dict[FeatureKey, Tensor] = field(default_factory=dict)
-
-
-class CachedOutputs(Protocol):
-    """Teacher embeddings of every view, computed beforehand, such as a cache on disk."""
-
-    def embeddings(self, rows_B: Tensor, scale: Tensor) -> Embeddings:
-        """The embeddings of some rows, on the device of ``scale``; row n · K + k is view k of pair n."""
 
 
 class TeacherForward:
@@ -40,7 +33,7 @@ class TeacherForward:
         cached: embeddings of all views; batches then need no teacher images.
     """
 
-    def __init__(self, teacher: Teacher, num_views: int, num_pairs: int, cached: CachedOutputs | None = None) -> None:
+    def __init__(self, teacher: Teacher, num_views: int, num_pairs: int, cached: TeacherCache | None = None) -> None:
         self._teacher = teacher
         self._num_views = num_views
         self._num_rows = num_views * num_pairs

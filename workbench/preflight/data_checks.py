@@ -66,9 +66,9 @@ def _duplicates(dataset: Dataset, batch_size: int) -> Finding:
     return Finding.warn_if(expected >= MANY_FALSE_NEGATIVES, "captions", message, remedy)
 
 
-def _lengths(dataset: Dataset, form: InputSpec) -> Finding:
-    filling = share_filling(dataset, form.tokenize)
-    message = f"{filling:.0%} fill the {form.tokenize(['']).shape[1]} tokens that the student reads, or are truncated"
+def _lengths(dataset: Dataset, input_spec: InputSpec) -> Finding:
+    filling, num_tokens = share_filling(dataset, input_spec.tokenize), input_spec.tokenize([""]).shape[1]
+    message = f"{filling:.0%} fill the {num_tokens} tokens that the student reads, or are truncated"
     remedy = "take a student with a longer context, or shorten them"
     return Finding.warn_if(filling >= MANY_CUT, "caption length", message, remedy)
 

@@ -43,7 +43,7 @@ class Candidate:
         teacher = Teacher(model.to(device), chunk_size=CHUNK)
         self.evaluator = Evaluator(pairs, teacher, pairs.task, block_size=BLOCK_SIZE, device=device)
         self.measured = self.evaluator.measure_teacher()
-        self.blind = self.evaluator.blind()
+        self.chance = self.evaluator.constant_baseline()
 
     @property
     def margin(self) -> float:
@@ -57,10 +57,10 @@ class Candidate:
 
     @property
     def _names(self) -> set[str]:
-        return self.blind.keys() & self.measured.metrics.keys()
+        return self.chance.keys() & self.measured.metrics.keys()
 
     def _margin(self, name: str, value: float, error: float) -> float:
-        return errors_above_chance(value, self.blind[name], len(self.measured.hits[name]), error)
+        return errors_above_chance(value, self.chance[name], len(self.measured.hits[name]), error)
 
     @cached_property
     def entropy(self) -> float:
@@ -80,7 +80,7 @@ class Candidate:
     @property
     def recall(self) -> str:
         """R@1 in both directions, each with its chance level, as text."""
-        both = (f"{self.measured.metrics[name]:.1%} (guessing {self.blind[name]:.1%})" for name in DIRECTIONS)
+        both = (f"{self.measured.metrics[name]:.1%} (guessing {self.chance[name]:.1%})" for name in DIRECTIONS)
         return " and ".join(both)
 
 
@@ -134,7 +134,7 @@ class ImportedTeacher:
             "num_pairs": measured.num_pairs,
             "metrics": measured.metrics | {"affinity_entropy": self.trial.entropy},
             "errors": measured.errors,
-            "guessing": self.trial.blind,
+            "guessing": self.trial.chance,
         }
 
 

@@ -123,12 +123,12 @@ def _teacher_forward_s(cohort: Cohort, teacher: Teacher) -> float:
 
 
 def _learn_s(cohort: Cohort, member: Member) -> float:
-    train, form = member.config.train, member.state.student.input_spec
+    train, input_spec = member.config.train, member.state.student.input_spec
     member.prepare_step(0)
     member.state.student.eval()  # so that batch-norm statistics do not change
 
     def learn(num_pairs: int) -> None:
-        batch = _batch(cohort, form, num_pairs)
+        batch = _batch(cohort, input_spec, num_pairs)
         encoded = encode(member.state, member.masked(batch, 0), member.objective.loss_inputs(0), train.precision)
         total = torch.stack([tensor.float().sum() for tensor in encoded.tensors().values()]).sum()
         total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -140,13 +140,13 @@ def _learn_s(cohort: Cohort, member: Member) -> float:
     return pair_s * (1 + again)
 
 
-def _batch(cohort: Cohort, form: InputSpec, num_pairs: int) -> Batch:
+def _batch(cohort: Cohort, input_spec: InputSpec, num_pairs: int) -> Batch:
     """Blank images and captions of the data; the time of a step does not depend on their content."""
     dataset = cohort.stream.dataset
     captions = [dataset.text(index % len(dataset)).captions[0] for index in range(num_pairs)]
-    image_BCHW = torch.zeros(num_pairs, 3, form.image_size, form.image_size, dtype=torch.uint8)
+    image_BCHW = torch.zeros(num_pairs, 3, input_spec.image_size, input_spec.image_size, dtype=torch.uint8)
     keys = tuple(str(number) for number in range(num_pairs))
-    return Batch(keys, image_BCHW, form.tokenize(captions)).to(cohort.device)
+    return Batch(keys, image_BCHW, input_spec.tokenize(captions)).to(cohort.device)
 
 
 def _pair_s(cohort: Cohort, work: Callable[[int], object]) -> float:
