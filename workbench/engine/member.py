@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from workbench.config.run import RunConfig
@@ -199,7 +198,8 @@ class Member:
 
     def step_done(self, step: int, batch_size: int, step_time_s: float, peak_mb: float) -> StepDone:
         """The event of the last step; waits for the device."""
-        terms = {name: value for name, value in self._named(self._terms).items() if name in self._weights}
+        values = dict(zip(self.objective.terms, self._terms.tolist(), strict=True))
+        terms = {name: value for name, value in values.items() if name in self._weights}
         weighted = {name: self._weights[name] * value for name, value in terms.items()}
         return StepDone(
             run=self.run,
@@ -229,6 +229,3 @@ class Member:
             "linear_multiplier": linear,
             "quadratic_multiplier": quadratic,
         }
-
-    def _named(self, values: Tensor) -> dict[str, float]:
-        return dict(zip(self.objective.terms, values.tolist(), strict=True))

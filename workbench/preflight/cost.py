@@ -10,7 +10,6 @@ from workbench.config.run import RunConfig
 from workbench.engine.checkpoint import checkpoints_bytes
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import peak_memory_mb, resolve_device
-from workbench.engine.member import Member
 from workbench.engine.teacher_outputs import fits_in_memory
 from workbench.formatting import duration
 from workbench.preflight.data_checks import NUM_PAIRS as NUM_AFFINITY_PAIRS
@@ -118,7 +117,10 @@ def forecast_runs(cohort: Cohort, pace: Pace, room_mb: float) -> dict[str, RunFo
     sizes = {split: evaluator.pairs.num_images for split, evaluator in cohort.evaluators.items()}
     num_validation, num_test = sizes.get("validation", 0), sizes.get("test", 0)
     again_s = min(pace.teacher_again_s, step.teacher_forward_s)
-    states_mb = {member.run: _state_mb(member) for member in cohort.members}
+    states_mb = {
+        member.run: STATE_COPIES * sum(p.numel() * p.element_size() for p in member.state.parameters()) / MIB
+        for member in cohort.members
+    }
     forecasts = {}
     for member in cohort.members:
         # The student is evaluated whenever it is due, the teacher once per split.
@@ -224,7 +226,3 @@ def room_mb(device: str) -> float:
         return torch.cuda.mem_get_info(chosen)[0] / MIB + peak_memory_mb(chosen)
     total_mb, free_mb = memory_mb()
     return min(total_mb, free_mb + peak_memory_mb(chosen))
-
-
-def _state_mb(member: Member) -> float:
-    return STATE_COPIES * sum(p.numel() * p.element_size() for p in member.state.parameters()) / MIB

@@ -127,14 +127,15 @@ def measure_affinities(cohort: Cohort) -> list[Affinities]:
     training = _training_pairs(cohort, teacher)
     held_out = _held_out_pairs(cohort, teacher, len(training))
     num_pairs = len(held_out) if held_out else len(training)
-    measured = []
-    for scale, losses in _target_scales(member.objective.losses, member.state.student.scale, teacher.scale).items():
-        entropies = [
-            affinity_entropy(_first(pairs, num_pairs, scale)) if pairs else None for pairs in (training, held_out)
-        ]
-        assert entropies[0] is not None
-        measured.append(Affinities(losses, scale, num_pairs, entropies[0], entropies[1]))
-    return measured
+
+    def entropy(pairs: Embeddings, scale: float) -> float:
+        return affinity_entropy(Embeddings(pairs.image_BD[:num_pairs], pairs.text_BD[:num_pairs], torch.tensor(scale)))
+
+    scales = _target_scales(member.objective.losses, member.state.student.scale, teacher.scale)
+    return [
+        Affinities(losses, scale, num_pairs, entropy(training, scale), entropy(held_out, scale) if held_out else None)
+        for scale, losses in scales.items()
+    ]
 
 
 def affinity_finding(affinities: Affinities) -> Finding:
@@ -196,7 +197,3 @@ def _held_out_pairs(cohort: Cohort, teacher: Teacher, num_pairs: int) -> Embeddi
         first.setdefault(image, caption)
     text_NL = teacher.tokenize([first[image] for image in range(len(image_NCHW))])
     return teacher.embed(image_NCHW.to(cohort.device), text_NL.to(cohort.device))
-
-
-def _first(embeddings: Embeddings, num_pairs: int, scale: float) -> Embeddings:
-    return Embeddings(embeddings.image_BD[:num_pairs], embeddings.text_BD[:num_pairs], torch.tensor(scale))
