@@ -51,7 +51,6 @@ def build_cohort(
 
     Args:
         directories: of each run; a run without one saves nothing.
-        runs_dir: of ``run:ID`` models.
         resume: continue from each run's newest intact checkpoint, or from its parent's if it is a fork.
         like: an earlier cohort, such as another seed's, whose teacher and evaluators are reused if they can be.
 
@@ -76,20 +75,16 @@ def build_cohort(
         if resume and member.directory:
             check_same_inputs(member.directory, member)
     teacher_cache = open_cache(first, stream, teacher, [member.objective for member in members])
-    remarks = preflight(stream.dataset, stream.student, first.train.batch_size)
     evaluators = reused.evaluators if reused else _evaluators(first, teacher, device)
-    for member in members:
-        member.held_out = {split: evaluator.pairs.fingerprint for split, evaluator in evaluators.items()}
     return Cohort(
         members,
         replace(stream, teacher=None) if teacher_cache.cache else stream,  # no teacher images are decoded then
         teacher,
         evaluators,
         cached=teacher_cache.cache,
-        num_pairs=len(stream.dataset),
         start=restore_together(members) if resume else Start(),
         device=device,
-        notes=(*_notes(first.data, len(stream.dataset), evaluators), *remarks, *data_notes, *teacher_cache.notes),
+        notes=(*_notes(first.data, len(stream.dataset), evaluators), *data_notes, *teacher_cache.notes),
     )
 
 
@@ -125,7 +120,7 @@ def _open_training_data(
         crop_scale=data.crop_scale,
         num_workers=data.num_workers,
     )
-    return stream, tuple(notes)
+    return stream, (*preflight(dataset, student_spec, train.batch_size), *notes)
 
 
 def _same_evaluation(one: RunConfig, other: RunConfig) -> bool:

@@ -45,7 +45,6 @@ class Cohort:
         members: with the same data, teacher, batch size, number of steps and device; ``build_cohort`` checks that.
         evaluators: one per evaluated split.
         cached: teacher embeddings of every view, read from disk; None if the teacher runs live.
-        num_pairs: training pairs.
         start: the steps already taken.
         notes: warnings for the start of every run's log.
     """
@@ -58,7 +57,6 @@ class Cohort:
         evaluators: dict[Role, Evaluator],
         *,
         cached: TeacherCache | None = None,
-        num_pairs: int,
         start: Start,
         device: torch.device,
         notes: tuple[str, ...] = (),
@@ -68,6 +66,8 @@ class Cohort:
         self.paused: set[str] = set()  # run ids
         self.teacher = teacher
         self.evaluators = evaluators
+        for member in members:
+            member.held_out = {split: evaluator.pairs.fingerprint for split, evaluator in evaluators.items()}
         self.device = device
         self.start_step = start.step
         self.num_steps = members[0].config.train.num_steps
@@ -77,9 +77,8 @@ class Cohort:
         self.cached = cached
         self._bad_images = BadImageCount()
         self._teacher_forward = (
-            TeacherForward(teacher, members[0].config.data.views, num_pairs, cached) if teacher else None
+            TeacherForward(teacher, members[0].config.data.views, len(stream.dataset), cached) if teacher else None
         )
-        self._num_pairs = num_pairs
         stacked = members[0].config.train.stacked
         self._stacks = Stacks() if stacked == "on" or (stacked == "auto" and device.type == "cuda") else None
         self.is_resumed = start.is_resumed
@@ -99,7 +98,7 @@ class Cohort:
                 step=self.start_step,
                 num_steps=self.num_steps,
                 batch_size=self.batch_size,
-                num_pairs=self._num_pairs,
+                num_pairs=len(self.stream.dataset),
                 num_parameters=sizes["total"],
                 num_embedding_parameters=sizes["embeddings"],
                 kept_fraction=member.kept_fraction,
