@@ -167,13 +167,18 @@ def test_running_out_of_memory_is_not_called_a_mistake_of_the_loss(embeddings, t
         assert not isinstance(caught.value, ValueError)
 
 
-def test_learned_parts_are_a_module(embeddings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hook", ["learned", "learnt"])
+def test_learned_parts_are_a_module_under_either_name_of_the_hook(embeddings, tmp_path: Path, hook: str) -> None:
     path = tmp_path / "cosine.py"
+    path.write_text(f"{COSINE}\n    def {hook}(self, widths):\n        return torch.nn.Linear(widths.student, 2)\n")
+    loss = build_loss("mine", file=str(path))
+    loss(embeddings(1), embeddings(2))
+    assert loss.learned.parts["mine"].weight.shape == (2, embeddings(1).width)
     for instead, message in (
-        ("3", "learned returns a int, not an nn.Module"),
+        ("3", f"{hook} returns a int, not an nn.Module"),
         ("widths.teachr", "line 19: AttributeError"),
     ):
-        path.write_text(f"{COSINE}\n    def learned(self, widths):\n        return {instead}\n")
+        path.write_text(f"{COSINE}\n    def {hook}(self, widths):\n        return {instead}\n")
         with pytest.raises(ValueError, match=rf"^loss\.mine: .*cosine\.py.*{message}"):
             build_loss("mine", file=str(path))(embeddings(1), embeddings(2))
 

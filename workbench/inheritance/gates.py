@@ -59,6 +59,8 @@ class TowerGates(nn.Module):
         Once masks are fixed, the deterministic values are used in training too.
         """
         if training and self.fixed is None:
+            # Noise is drawn once per step and not here: the forwards of a step (micro-batches, a masked view) must see
+            # the same subnetwork.
             assert self.noise, "call gates.sample_noise(seed, step) before the forward of a step"
             values = {group: sample_gates(self.log_alpha(group), self.noise[group]) for group in GROUPS}
         else:
@@ -144,6 +146,7 @@ class Gates(nn.Module):
 
         Minimized over log α and maximized over λ. In the released code it is 0 once s reaches q.
         """
+        # Positive while too little is pruned. Ascent on λ raises the price of a violation until the constraint holds.
         missing = self.target(step) - self.expected_sparsity()
         linear, quadratic = self.multipliers
         penalty = linear * missing + quadratic * missing**2

@@ -56,6 +56,7 @@ class InheritanceMap:
                 gates, kept parts are 1.
             target: the current sparsity target of the gates.
         """
+        # While gates are learned, sparsity is an expectation; weights leave the model only at the end of the stage.
         sparsity = float(gates.expected_sparsity().detach()) if gates else self.sparsity
         probabilities = gates.open_probabilities() if gates else {}
         towers = {tower: self._mask(tower, probabilities) for tower in self.source}

@@ -78,6 +78,7 @@ def expected_masks(shape: TowerShape, log_alphas: LogAlphas, shift: float = 0.0)
     Args:
         shift: subtracted from every log α first.
     """
+    # A common shift multiplies the odds of every gate being open by the same factor.
     embedding, heads, channels = (log_alphas[group] - shift for group in GROUPS)
     return TowerMasks(
         _expected_mask(embedding, (shape.width,), at_least=1),

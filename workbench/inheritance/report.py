@@ -1,60 +1,18 @@
 """Size, shape, multiply-accumulates and latency of a model's towers."""
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
-from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.config.inheritance import TOWERS, Tower, TowerShape
 from workbench.models.clip import Clip, count_parameters
-from workbench.models.configs import Config, tower_settings, tower_shape, why_not_a_transformer, with_shape
+from workbench.models.configs import tower_shape, why_not_a_transformer, with_shape
 from workbench.runs.snapshots import MaskSnapshot
-
-
-def multiply_accumulates(config: Config, tower: Tower) -> int:
-    """Multiply-accumulates of one forward of one tower: matrix products and convolutions, no norms or activations.
-
-    Text attention is counted over all pairs of tokens, as it is computed in spite of the causal mask.
-
-    Raises:
-        ValueError: the tower is neither open_clip's transformer nor its ResNet.
-    """
-    settings = tower_settings(config, tower)
-    if tower == "image" and isinstance(settings.layers, list | tuple):
-        return _resnet(settings, config["embed_dim"])
-    shape = tower_shape(config, tower)
-    projection: int = shape.width * config["embed_dim"]
-    if tower == "text":
-        return transformer(shape, settings.context_length) + projection
-    size = settings.image_size if isinstance(settings.image_size, int) else settings.image_size[0]
-    num_patches: int = (size // settings.patch_size) ** 2
-    patches: int = num_patches * 3 * settings.patch_size**2 * shape.width
-    return patches + transformer(shape, num_patches + 1) + projection
-
-
-def transformer(shape: TowerShape, num_tokens: int) -> int:
-    """Multiply-accumulates of the blocks, for one sequence."""
-    attended = 2 * num_tokens**2 * shape.head_width * sum(shape.heads)
-    return num_tokens * shape.block_weights + attended
-
-
-def _resnet(settings: Any, embed_dim: int) -> int:
-    width, side = settings.width, settings.image_size // 2
-    total = side**2 * 9 * (3 * (width // 2) + (width // 2) ** 2 + (width // 2) * width)
-    side, before = side // 2, width
-    for stage, num_blocks in enumerate(settings.layers):
-        inner = width * 2**stage
-        for block in range(num_blocks):
-            total += side**2 * (before * inner + 9 * inner**2)
-            side //= 2 if stage and not block else 1
-            total += side**2 * 4 * inner * (inner if block else inner + before)
-            before = 4 * inner
-    num_tokens = side**2 + 1
-    return int(total + num_tokens * (3 * before**2 + 2 * num_tokens * before + before * embed_dim))
-
 
 WARM_UPS = 3  # untimed forwards
 
@@ -76,13 +34,25 @@ def describe(model: Clip) -> dict[Tower, TowerReport]:
 
 def _describe_tower(model: Clip, tower: Tower) -> TowerReport:
     sizes = count_parameters(model, tower)
-    is_transformer = not why_not_a_transformer(model.config, tower)
-    try:
-        cost = multiply_accumulates(model.config, tower)
-    except ValueError:
-        cost = None
-    shape = tower_shape(model.config, tower) if is_transformer else None
+    shape = None if why_not_a_transformer(model.config, tower) else tower_shape(model.config, tower)
+    is_foreign = tower == "image" and model.config["vision_cfg"].get("timm_model_name")
+    cost = None if is_foreign else multiply_accumulates(model, tower)
     return TowerReport(shape, sizes["blocks"], sizes["embeddings"], cost)
+
+
+def multiply_accumulates(model: Clip, tower: Tower) -> int:
+    """Multiply-accumulates of one forward of one tower: matrix products and convolutions, no norms or activations.
+
+    Text attention is counted over all pairs of tokens, as it is computed in spite of the causal mask.
+    """
+    with torch.device("meta"):  # shapes alone: no memory, no arithmetic
+        twin = Clip(copy.deepcopy(model.config), model.tokenizer).eval()
+        image = torch.zeros(1, 3, model.image_size, model.image_size, dtype=torch.uint8)
+        text = torch.zeros(1, model.tokenizer.context_length, dtype=torch.int64)
+        # With gradients: torch's fused attention of inference is unknown to the counter.
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+            _ = twin.encode_image(image) if tower == "image" else twin.encode_text(text)
+    return int(counter.get_total_flops() // 2)  # a multiplication and an addition each
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def _choose_blocks(weights: Weights, plan: TowerPlan, layers: tuple[int, ...]) -
     for stage, (depth, num_blocks) in enumerate(zip(_depths(plan, len(layers)), layers, strict=True), start=1):
         num_kept = num_kept_of(f"depth of stage {stage}", depth, num_blocks, "blocks")
         gains = [float(weights[f"layer{stage}.{block}.bn3.weight"].norm()) for block in range(1, num_blocks)]
+        # The last batch norm of a block scales all that it adds to the residual stream: its norm is the importance.
         stage_plan = plan.model_copy(update={"depth": num_kept})
         kept.append(choose_layers(stage_plan, num_blocks, [float("inf"), *gains]))
     return kept
@@ -115,6 +116,7 @@ def _choose_channels(
         scores = values.reshape(-1, unit).sum(dim=1)
         if rule == "leading":
             scores = -torch.arange(len(scores), device=scores.device)
+        # Stable, so that ties go to the first; then ascending, as the channels keep their order.
         chosen = scores.argsort(descending=True, stable=True)[: round(share * len(scores))].sort().values
         kept[stream] = (chosen[:, None] * unit + torch.arange(unit, device=chosen.device)).flatten()
     return kept

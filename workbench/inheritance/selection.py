@@ -34,7 +34,11 @@ def choose_layers(plan: TowerPlan, num_layers: int, scores: Sequence[float]) -> 
         scores: importance of each layer, for the rule "importance".
     """
     if isinstance(plan.depth, tuple):
-        return _checked(plan.depth, num_layers)
+        if missing := [layer for layer in plan.depth if layer >= num_layers]:
+            raise ValueError(f"depth names layer {missing[0]}: the teacher has layers 0 to {num_layers - 1}")
+        if list(plan.depth) != sorted(set(plan.depth)):
+            raise ValueError(f"depth names layers {list(plan.depth)}: name each once, in ascending order")
+        return plan.depth
     num_kept = num_kept_of("depth", plan.depth, num_layers, "layers")
     match plan.depth_rule:
         case "released_stride":
@@ -54,14 +58,6 @@ def choose_layers(plan: TowerPlan, num_layers: int, scores: Sequence[float]) -> 
             )
 
 
-def _checked(layers: tuple[int, ...], num_layers: int) -> tuple[int, ...]:
-    if missing := [layer for layer in layers if layer >= num_layers]:
-        raise ValueError(f"depth names layer {missing[0]}: the teacher has layers 0 to {num_layers - 1}")
-    if list(layers) != sorted(set(layers)):
-        raise ValueError(f"depth names layers {list(layers)}: name each once, in ascending order")
-    return layers
-
-
 Weights = Mapping[str, Tensor]
 
 
@@ -73,6 +69,8 @@ def weight_importance(block: Weights) -> float:
     """
     total = 0.0
     if "attn.out_proj.weight" in block:
+        # The rows of queries, keys and values are stacked. Only values flow to the output; the other two choose among
+        # tokens, and do not scale it.
         inward = block["attn.in_proj_weight"].chunk(3)[2] * block["ln_1.weight"]
         total += float(inward.norm() * block["attn.out_proj.weight"].norm()) ** 2
     if "mlp.c_proj.weight" in block:
@@ -93,6 +91,7 @@ def embedding_magnitudes(blocks: Sequence[Weights]) -> Tensor:
 def head_magnitudes(block: Weights, head_width: int) -> Tensor:
     """[H]: norm over a head's rows of the query, key and value matrices and its columns of the output matrix."""
     inward, outward = block["attn.in_proj_weight"], block["attn.out_proj.weight"]
+    # A head has as many consecutive rows in each of the three matrices as columns in the output matrix.
     rows = inward.square().sum(dim=1).reshape(3, -1, head_width).sum(dim=(0, 2))
     columns = outward.square().sum(dim=0).reshape(-1, head_width).sum(dim=1)
     return (rows + columns).sqrt()
@@ -210,12 +209,7 @@ def choose_channels(
 ) -> TowerSelection:
     """The channels and heads to keep of these layers, with weights ``blocks``, to get the target's shape."""
     if rule == "leading":
-        return TowerSelection(
-            layers=layers,
-            embedding=tuple(range(target.width)),
-            heads=tuple(tuple(range(heads)) for heads in target.heads),
-            channels=tuple(tuple(range(channels)) for channels in target.channels),
-        )
+        return full_selection(target).model_copy(update={"layers": layers})
     embedding = _largest(embedding_magnitudes(blocks).tolist(), target.width)
     heads, channels = [], []
     for number, block in enumerate(blocks):

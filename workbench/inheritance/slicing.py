@@ -38,6 +38,7 @@ def slice_towers(teacher: Clip, selection: Selection, weights: Mapping[str, Tens
         weights: of the towers; by default the teacher's own.
     """
     config = teacher.config
+    # By tower, as the same name ("positional_embedding") may be a weight of both.
     parts = split_weights(teacher.towers.state_dict() if weights is None else weights)
     for tower, chosen in selection.items():
         shape = tower_shape(teacher.config, tower)
@@ -81,7 +82,8 @@ def _slice_attention(block: Weights, head_width: int, heads: Tensor, embedding_C
     inner = block["attn.out_proj.weight"].shape[1]
     within = torch.arange(head_width, device=heads.device)
     columns = (heads[:, None] * head_width + within).flatten()
-    rows = torch.cat([columns, columns + inner, columns + 2 * inner])  # of queries, keys and values
+    # Queries, keys and values are stacked in one matrix of 3 · inner rows: a head has rows in each third.
+    rows = torch.cat([columns, columns + inner, columns + 2 * inner])
     return _slice_norm(block, "ln_1", embedding_C) | {
         "attn.in_proj_weight": block["attn.in_proj_weight"][rows][:, embedding_C],
         "attn.in_proj_bias": block["attn.in_proj_bias"][rows],
@@ -112,11 +114,7 @@ def _only_bias(block: Weights, branch: str, output: str, embedding_C: Tensor) ->
 
 
 def with_random_weights(student: Clip, seed: int) -> Clip:
-    """A model like ``student`` with random weights, the baseline of inheritance; frozen towers keep theirs, frozen.
-
-    Args:
-        seed: of the initialization.
-    """
+    """A model like ``student`` with random weights, the baseline of inheritance; frozen towers keep theirs, frozen."""
     fresh = Clip(student.config, student.tokenizer, mean=student.mean, std=student.std, seed=seed)
     parts = split_weights(fresh.towers.state_dict())
     for tower in student.frozen:

@@ -82,7 +82,8 @@ class Logits:
 
     @property
     def diagonal_B(self) -> Tensor:
-        """The logits of matched pairs, [B], in O(B · D)."""
+        """The logits of matched pairs, [B]."""
+        # From the rows, not from the matrix: O(B · D), and the same with and without blocks.
         return self.scale * (self.first_BD * self.second_BD).sum(1)
 
     @cached_property

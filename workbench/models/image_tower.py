@@ -44,6 +44,7 @@ def kept_patches(keys: Sequence[str], num_patches: int, ratio: float, seed: int,
     for key in keys:  # one seed per pair: a pair is masked alike in every batch, on every rank and after a resume
         generator.manual_seed(derive_seed(seed, "kept patches", step, key))
         rows.append(torch.randperm(num_patches, generator=generator))
+    # The first K of a permutation: a prefix, so that a higher ratio keeps a subset.
     return torch.stack(rows)[:, :num_kept].sort(dim=1).values
 
 
@@ -86,6 +87,7 @@ def kept_only(visual: nn.Module, keep_BK: Tensor | None) -> Iterator[None]:
 def keep_tokens(tokens_BTC: Tensor, keep_BK: Tensor) -> Tensor:
     """The class token, which comes first, and the kept patch tokens in the given order: [B, 1 + K, C]."""
     assert len(tokens_BTC) == len(keep_BK)
+    # Patch p is token p + 1; the padding in front is token 0, the class token.
     index_BT = F.pad(keep_BK.to(tokens_BTC.device, non_blocking=True) + 1, (1, 0))
     return torch.take_along_dim(tokens_BTC, index_BT[:, :, None], dim=1)
 

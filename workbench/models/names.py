@@ -20,7 +20,6 @@ from workbench.runs.directory import RunDirectory, find_run, list_runs
 
 CONFIG, WEIGHTS, TOKENIZER = "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"
 OLDER_WEIGHTS = "open_clip_pytorch_model.bin"  # in folders from the hub
-HEADER_BYTES = 8  # at the start of a safetensors file: the length of the header
 SIZES = PACKAGE / "models" / "sizes"
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 SAMPLES = ("scenes", "emoji")
@@ -189,26 +188,21 @@ def check_weights(path: Path) -> None:
 
 def fault_of_folder(folder: Path) -> str | None:
     """What is wrong with a model folder; None if it is complete. Weights are checked by size only."""
+    from safetensors import SafetensorError, safe_open
+
+    weights = WEIGHTS if (folder / WEIGHTS).exists() else OLDER_WEIGHTS
+    if absent := [name for name in (CONFIG, weights) if not (folder / name).is_file()]:
+        return f"{WEIGHTS if absent[0] == weights else CONFIG} is missing"
     try:
         json.loads((folder / CONFIG).read_bytes())
-        is_whole = (folder / OLDER_WEIGHTS).is_file() or _are_whole(folder / WEIGHTS)
-        return None if is_whole else f"{WEIGHTS} is cut short"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError):
-        return f"{CONFIG} or {WEIGHTS} is damaged"
-
-
-def _are_whole(path: Path) -> bool:
-    """Whether a safetensors file has the size that its header implies."""
-    with path.open("rb") as file:
-        num_header = int.from_bytes(file.read(HEADER_BYTES), "little")
-        if num_header > path.stat().st_size:
-            return False
-        tensors = json.loads(file.read(num_header))
-    # A copy that was interrupted is shorter than its header implies; reading gigabytes to find out would be slow.
-    ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
-    return path.stat().st_size == HEADER_BYTES + num_header + max(ends, default=0)
+        if weights == WEIGHTS:
+            # Reads the header alone, and compares the size that it implies with the file's: an interrupted copy is
+            # shorter, and reading gigabytes to find out would be slow.
+            with safe_open(folder / WEIGHTS, "numpy"):
+                return None
+    except (OSError, ValueError, SafetensorError):
+        return f"{CONFIG} or {WEIGHTS} is damaged, or cut short"
+    return None
 
 
 def check_supported(config: Mapping[str, Any]) -> None:

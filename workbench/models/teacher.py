@@ -33,7 +33,6 @@ class Teacher:
 
     @property
     def num_parameters(self) -> dict[str, int]:
-        """Parameter counts (:func:`~workbench.models.clip.count_parameters`)."""
         return count_parameters(self._model)
 
     @property

@@ -92,6 +92,7 @@ class Block(nn.Module):
         make_activation: Callable[[], nn.Module],
     ) -> None:
         super().__init__()
+        # A branch that is only a bias needs no norm: its input does not matter.
         self.ln_1 = make_norm(width) if heads else nn.Identity()
         self.attn: nn.Module = Attention(width, heads, head_width) if heads else Constant(width)
         self.ln_2 = make_norm(width) if channels else nn.Identity()
