@@ -1,4 +1,4 @@
-"""A student, a teacher and a run small enough for seconds on one core, on the shipped sample pictures."""
+"""A student, a teacher and a run small enough for seconds on one core, on the shipped sample images."""
 
 import json
 import multiprocessing
@@ -104,6 +104,16 @@ def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     return run
 
 
+@pytest.fixture
+def workbench(
+    command_line: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Result]:
+    """``workbench("runs", "list")`` in an empty working directory; the result's ``code``, ``out`` and ``err``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return command_line
+
+
 @contextmanager
 def _forked(work: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
     process = FORK.Process(target=work, args=arguments)
@@ -151,7 +161,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextMan
 
         def wrap(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
             def wrapped(*arguments: Any, **options: Any) -> Any:
-                if name == "open" and arguments[1] & os.O_NONBLOCK:  # how files are read: see workbench/reading.py
+                if name == "open" and arguments[1] & os.O_NONBLOCK:  # how files are read: see workbench/documents.py
                     return real(*arguments, **options)
                 called.append(name)
                 if len(called) == nth:

@@ -50,7 +50,7 @@ def test_a_head_is_no_formula_either() -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_bytes", "said"),
+    ("num_bytes", "text"),
     [
         (0, "0 bytes"),
         (512, "512 bytes"),
@@ -64,20 +64,20 @@ def test_a_head_is_no_formula_either() -> None:
         (4_000e9, "4,000 GB"),
     ],
 )
-def test_sizes_are_said_as_people_say_them(num_bytes: float, said: str) -> None:
-    assert size(num_bytes) == said
+def test_sizes_as_text(num_bytes: float, text: str) -> None:
+    assert size(num_bytes) == text
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.2, "0 s"), (59, "59 s"), (90, "1.5 min"), (7_200, "2.0 h")])
-def test_durations_as_text(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (59, "59 s"), (90, "1.5 min"), (7_200, "2.0 h")])
+def test_durations_as_text(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("per_s", "said"), [(0.004, "0.00"), (0.43, "0.43"), (0.996, "1.0"), (5.24, "5.2"), (9.96, "10"), (1234.4, "1,234")]
+    ("per_s", "text"), [(0.004, "0.00"), (0.43, "0.43"), (0.996, "1.0"), (5.24, "5.2"), (9.96, "10"), (1234.4, "1,234")]
 )
-def test_a_rate_has_two_digits_at_least(per_s: float, said: str) -> None:
-    assert rate(per_s) == f"{said} pairs/s"
+def test_a_rate_has_two_digits_at_least(per_s: float, text: str) -> None:
+    assert rate(per_s) == f"{text} pairs/s"
 
 
 @pytest.mark.parametrize("time_s", [math.nan, math.inf, -math.inf, 1e300])

@@ -143,7 +143,7 @@ def test_of_a_pid_that_belongs_to_another_process_now_it_has_ended(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("message", "why"),
     [
         ("step 1\nworkbench: no such data\n\n", "no such data"),
         ("step 1\rworkbench: no such data", "no such data"),
@@ -151,8 +151,8 @@ def test_of_a_pid_that_belongs_to_another_process_now_it_has_ended(tmp_path: Pat
         (" \n", "it printed no message"),
     ],
 )
-def test_why_a_command_failed_is_its_last_line(said: str, why: str) -> None:
-    assert why_failed(last_line(said)) == why
+def test_why_a_command_failed_is_its_last_line(message: str, why: str) -> None:
+    assert why_failed(last_line(message)) == why
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Values that a search is asked to try, and what is said of those that it would not."""
+"""Values that a search is asked to try, and the messages for those that it refuses."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_values_are_read_as_they_are_typed(study):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"loss.fd.weight": 200}, r"^loss.fd.weight = 200 is outside 1 to 100, log scale$"),
         ({"loss.fd.weight": 5, "loss.crd.weight": 3}, "in steps of 2"),
@@ -44,6 +44,6 @@ def test_values_are_read_as_they_are_typed(study):
         ({"loss.fd.wieght": 5}, "unknown setting of the search 'loss.fd.wieght': did you mean 'loss.fd.weight'"),
     ],
 )
-def test_what_a_search_would_not_try_is_refused(study, values, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_a_search_would_not_try_is_refused(study, values, message):
+    with pytest.raises(ValueError, match=message):
         check_values(study, values)

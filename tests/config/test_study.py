@@ -1,4 +1,4 @@
-"""Study files: what they may say, and what is said of those that say something else."""
+"""Study files: what they may hold, and the messages for those that hold something else."""
 
 import pytest
 
@@ -86,7 +86,7 @@ def test_a_study_extends_another(written):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("question", "quetsion"), "unknown setting 'quetsion': did you mean 'question'"),
         (("loss.fd.weight", "optimizer.learning_rat"), "did you mean 'learning_rate'"),
@@ -101,8 +101,8 @@ def test_a_study_extends_another(written):
         (('"fd"', '"fdd"'), "unknown recipe 'fdd'"),
     ],
 )  # fmt: skip
-def test_a_slip_is_named(written, change, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_slip_is_named(written, change, message):
+    with pytest.raises(ValueError, match=message):
         cells_of(load_study(written(GRID.replace(*change))))
 
 
@@ -112,7 +112,7 @@ SEARCH = (
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (('sampler = "tpe"\n', ""), None),
         (('"tpe"', '"grid"'), "choose tpe, gp"),
@@ -132,14 +132,14 @@ SEARCH = (
         (("loss.fd.weight", "train.num_step"), "did you mean 'num_steps'"),
     ],
 )
-def test_a_search_is_checked_before_it_starts(written, change, said):
+def test_a_search_is_checked_before_it_starts(written, change, message):
     text = SEARCH.replace(*change)
-    if said is None:
+    if message is None:
         study = load_study(written(text))
         assert study.sampler == "tpe"
         assert cells_of(study) == ()
         return
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         cells_of(load_study(written(text)))
 
 

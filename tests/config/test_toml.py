@@ -255,7 +255,7 @@ def test_a_long_chain_of_recipes_is_refused_and_one_within_the_bound_is_read(wri
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         (f"train.batch_size={'9' * 400}", "train.batch_size: value is an integer that does not fit 64 bits"),
         (f"train.batch_size={'9' * 5000}", "train.batch_size holds an integer that does not fit 64 bits"),
@@ -267,8 +267,8 @@ def test_a_long_chain_of_recipes_is_refused_and_one_within_the_bound_is_read(wri
     ],
     ids=["400 digits", "5000 digits", "in a float", "arrays", "key", "text", "no TOML"],
 )
-def test_an_override_beyond_the_bounds_is_one_short_line(override, said):
-    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+def test_an_override_beyond_the_bounds_is_one_short_line(override, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         load_recipe("fd", [override])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300

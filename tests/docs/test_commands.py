@@ -10,11 +10,10 @@ import pytest
 from typer.main import get_command
 
 from workbench.cli.app import app
-from workbench.config.cells import Changes, base_config
+from workbench.config.cells import base_config
 from workbench.config.inheritance import Plan
 from workbench.config.run import RunConfig
-from workbench.config.study import Study
-from workbench.config.toml import load_recipe, parse_override
+from workbench.config.toml import load_recipe, parse_override, with_overrides
 from workbench.losses import LOSSES
 from workbench.losses.registry import make_loss
 from workbench.runs.studies import load_study
@@ -49,10 +48,6 @@ def check_losses(config: RunConfig) -> None:
             make_loss(name, **loss.options())
 
 
-def configured(study: Study, overrides: list[str]) -> None:
-    check_losses(base_config(study, Changes(tuple(overrides))))
-
-
 def test_a_command_exists_with_its_options(command, words_of) -> None:
     parsed(words_of(command))
 
@@ -79,7 +74,7 @@ def check_names(name: str, given: dict[str, Any]) -> None:
         for override in overrides:
             Plan.parse(parse_override(override))
     elif study and not study.endswith(".toml"):
-        configured(load_study(study), overrides)
+        check_losses(with_overrides(base_config(load_study(study)), overrides))
     else:
         for recipe in [chosen] if isinstance(chosen, str) else chosen:
             if not recipe.endswith(".toml"):
@@ -114,14 +109,6 @@ def test_shares_and_steered_settings_are_of_losses_that_exist(command, words_of)
 def test_a_mistake_would_be_found(mistake: str) -> None:
     with pytest.raises(Exception, match=r"[Nn]o such|Missing|unknown"):
         check_names(*parsed(mistake.split()))
-
-
-@pytest.fixture
-def workbench(command_line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """``workbench("runs", "list")`` in an empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return command_line
 
 
 def test_the_listing_commands_run(workbench) -> None:

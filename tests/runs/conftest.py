@@ -20,8 +20,8 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 @pytest.fixture
-def say(run: RunDirectory) -> Callable[..., None]:
-    """``say(*events)`` appends them to the run's log."""
+def append(run: RunDirectory) -> Callable[..., None]:
+    """``append(*events)`` appends them to the run's log."""
 
     def append(*events: Event) -> None:
         with EventLog(run.events_file) as log:

@@ -15,7 +15,7 @@ from workbench.runs.summary import summarize
 from workbench.views.curves import curves
 
 
-def say(run: RunDirectory, *events) -> None:
+def append(run: RunDirectory, *events) -> None:
     with EventLog(run.events_file) as log:
         for event in events:
             log.append(event.model_copy(update={"run": run.id}))
@@ -32,8 +32,8 @@ def saved(step: int, digest: str) -> CheckpointSaved:
 @pytest.fixture
 def parent(tmp_path: Path, started, step_done, finished) -> RunDirectory:
     run = create_run(tmp_path, "one", "seed = 0\n")
-    say(run, started(), step_done(10, loss=3.0), evaluated(10, 0.1), saved(10, "ten"))
-    say(run, step_done(20, loss=2.0), evaluated(20, 0.2), saved(20, "twenty"), finished(20))
+    append(run, started(), step_done(10, loss=3.0), evaluated(10, 0.1), saved(10, "ten"))
+    append(run, step_done(20, loss=2.0), evaluated(20, 0.2), saved(20, "twenty"), finished(20))
     for step in (10, 20):
         write_checkpoint(run, step, {"weights": bytes(step)}, {"elapsed_s": 1.0})
     return run
@@ -49,7 +49,7 @@ def messages(run: RunDirectory) -> list[str]:
 
 def test_the_history_is_the_parents_up_to_the_fork_then_its_own(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
-    say(two, started(step=10), step_done(20, loss=9.0))
+    append(two, started(step=10), step_done(20, loss=9.0))
     assert messages(two) == [
         *("RunStarted 0", "StepDone 10", "EvalDone 10", "CheckpointSaved 10"),
         *("Forked 10", "RunStarted 10", "StepDone 20"),
@@ -66,8 +66,8 @@ def test_a_fork_at_the_end_has_no_end_of_its_parents(parent) -> None:
 
 def test_only_some_kinds_are_the_same_as_all_of_them_filtered(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
-    say(two, started(step=10), step_done(20), step_done(25))
-    say(two, RunResumed(run="two", step=20, host="h", pid=1), step_done(25), step_done(30))
+    append(two, started(step=10), step_done(20), step_done(25))
+    append(two, RunResumed(run="two", step=20, host="h", pid=1), step_done(25), step_done(30))
     every = read_history(two).events
     for kinds in ((StepDone,), (EvalDone, CheckpointSaved), (Forked,)):
         assert read_history(two, kinds).events == [event for event in every if isinstance(event, kinds)]
@@ -78,14 +78,14 @@ def test_a_summary_has_the_parents_metrics_until_its_own(parent, started, step_d
     two = fork(parent, "two", 10)
     summary = summarize(two)
     assert (summary.state, summary.step, summary.metrics, summary.weights_sha256) == ("new", 10, {"cka": 0.1}, "ten")
-    say(two, started(step=10), step_done(20), evaluated(20, 0.7))
+    append(two, started(step=10), step_done(20), evaluated(20, 0.7))
     assert summarize(two).metrics == {"cka": 0.7}
     assert summarize(two).num_steps == 600
 
 
 def test_a_fork_of_a_fork_has_the_history_of_all_three(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
-    say(two, started(step=10), step_done(15, loss=1.0), step_done(20, loss=1.0))
+    append(two, started(step=10), step_done(15, loss=1.0), step_done(20, loss=1.0))
     write_checkpoint(two, 15, {"weights": b""}, {"elapsed_s": 1.0})
     three = fork(two, "three", 15)
     assert [past.run.id for past in lineage(three)] == ["one", "two", "three"]
@@ -94,7 +94,7 @@ def test_a_fork_of_a_fork_has_the_history_of_all_three(parent, started, step_don
 
 def test_a_fork_without_its_parent_has_a_warning_and_its_own_events(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
-    say(two, started(step=10), step_done(20))
+    append(two, started(step=10), step_done(20))
     shutil.rmtree(parent.path)
     lost, *own = read_history(two).events
     assert isinstance(lost, Warned)
@@ -106,7 +106,7 @@ def test_a_fork_without_its_parent_has_a_warning_and_its_own_events(parent, star
 def test_a_later_run_of_the_parents_name_is_another(parent, started, step_done) -> None:
     two = fork(parent, "two", 10)
     shutil.rmtree(parent.path)
-    say(create_run(parent.path.parent, "one", ""), started(), step_done(5, loss=99.0))
+    append(create_run(parent.path.parent, "one", ""), started(), step_done(5, loss=99.0))
     assert "which is missing" in read_history(two).events[0].message
     two.path.rename(parent.path.parent / "moved")
     moved = RunDirectory(parent.path.parent / "moved")

@@ -29,47 +29,49 @@ def test_a_new_run(run):
         assert run_status(run).state == "new"
 
 
-def test_a_run_of_a_live_process(run, say, started, step_done):
+def test_a_run_of_a_live_process(run, append, started, step_done):
     with RunLock(run):
-        say(started(), step_done(40, time_s=time.time() - 5))
+        append(started(), step_done(40, time_s=time.time() - 5))
         status = run_status(run)
     assert (status.state, status.step, status.num_steps) == ("running", 40, 600)
     assert status.quiet_s == pytest.approx(5, abs=2)
     assert status.owner.pid == os.getpid()
 
 
-def test_a_live_process_is_running_without_a_heartbeat_timeout(run, say, started):
+def test_a_live_process_is_running_without_a_heartbeat_timeout(run, append, started):
     with RunLock(run):
-        say(started(time_s=time.time() - 5000))
+        append(started(time_s=time.time() - 5000))
         assert run_status(run).state == "running"
 
 
-def test_a_live_run_shows_the_split_under_evaluation(run, say, started):
+def test_a_live_run_shows_the_split_under_evaluation(run, append, started):
     begun = EvalStarted(run="one", step=40, split="test", num_pairs=5000, time_s=time.time() - 76)
     with RunLock(run):
-        say(started(), begun)
+        append(started(), begun)
         assert run_status(run).evaluating == "test"
         assert not is_quiet(run_status(run), 1.0)
         assert state_text(run_status(run), is_quiet=False) == "evaluating"
-        say(EvalDone(run="one", step=40, split="test", num_pairs=5000, metrics={}, elapsed_s=76, time_s=begun.time_s))
+        append(
+            EvalDone(run="one", step=40, split="test", num_pairs=5000, metrics={}, elapsed_s=76, time_s=begun.time_s)
+        )
         assert run_status(run).evaluating == ""
         assert is_quiet(run_status(run), 1.0)
-    say(begun)
+    append(begun)
     assert run_status(run).evaluating == ""  # its process is gone
 
 
 @pytest.mark.parametrize("state", ["finished", "stopped", "interrupted", "diverged", "failed"])
-def test_an_ended_run_has_its_logged_state(run, say, started, step_done, finished, state):
+def test_an_ended_run_has_its_logged_state(run, append, started, step_done, finished, state):
     with RunLock(run):
-        say(started(), step_done(10), finished(10, state=state))
+        append(started(), step_done(10), finished(10, state=state))
         assert run_status(run).state == state
     assert run_status(run).state == state
 
 
-def test_a_killed_process_leaves_a_dead_run(run, say, started, step_done, forked):
+def test_a_killed_process_leaves_a_dead_run(run, append, started, step_done, forked):
     def train():
         with RunLock(run):
-            say(started(), step_done(10))
+            append(started(), step_done(10))
             time.sleep(60)
 
     with forked(train) as process:
@@ -81,11 +83,11 @@ def test_a_killed_process_leaves_a_dead_run(run, say, started, step_done, forked
         assert run_status(run).state == "dead"
 
 
-def test_a_killed_process_that_is_not_yet_buried_is_dead(run, say, started):
+def test_a_killed_process_that_is_not_yet_buried_is_dead(run, append, started):
     child = os.fork()
     if child == 0:
         RunLock(run).__enter__()
-        say(started())
+        append(started())
         os.kill(os.getpid(), 9)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it is a zombie now
     assert run_status(run).state == "dead"
@@ -103,35 +105,35 @@ def test_a_process_that_died_before_its_first_event(run, forked):
     assert run_status(run).state == "dead"
 
 
-def test_an_orderly_end_without_a_word_is_dead(run, say, started):
+def test_an_orderly_end_without_an_event_is_dead(run, append, started):
     with RunLock(run):
-        say(started())
+        append(started())
     assert run_status(run).state == "dead"
 
 
-def test_another_hosts_run_is_running_until_its_heartbeat_times_out(run, say, started, step_done, finished):
+def test_another_hosts_run_is_running_until_its_heartbeat_times_out(run, append, started, step_done, finished):
     elsewhere(run)
     assert run_status(run).state == "silent"
-    say(started(host="elsewhere"), step_done(3, time_s=time.time() - 599))
+    append(started(host="elsewhere"), step_done(3, time_s=time.time() - 599))
     assert run_status(run).state == "running"
-    say(step_done(4, time_s=time.time() - 601))
+    append(step_done(4, time_s=time.time() - 601))
     assert run_status(run).state == "silent"
-    say(finished(4, time_s=time.time() - 600))
+    append(finished(4, time_s=time.time() - 600))
     assert run_status(run).state == "finished"
 
 
-def test_another_hosts_run_copied_here_without_its_lock(run, say, started):
-    say(started(host="elsewhere", time_s=time.time() - 90))
+def test_another_hosts_run_copied_here_without_its_lock(run, append, started):
+    append(started(host="elsewhere", time_s=time.time() - 90))
     assert run_status(run).state == "running"
-    say(RunResumed(run=run.id, step=0, host=this_host(), pid=1, time_s=time.time() - 90))
+    append(RunResumed(run=run.id, step=0, host=this_host(), pid=1, time_s=time.time() - 90))
     assert run_status(run).state == "dead"
 
 
-def test_a_resumed_run_is_no_longer_what_it_ended_as(run, say, started, step_done, finished):
-    say(started(), step_done(10), finished(10, state="stopped", time_s=time.time() - 50))
+def test_a_resumed_run_is_no_longer_what_it_ended_as(run, append, started, step_done, finished):
+    append(started(), step_done(10), finished(10, state="stopped", time_s=time.time() - 50))
     with RunLock(run):
         assert run_status(run).state == "running"  # models are loading: not a word yet
-        say(RunResumed(run=run.id, step=8, host=this_host(), pid=os.getpid()))
+        append(RunResumed(run=run.id, step=8, host=this_host(), pid=os.getpid()))
         status = run_status(run)
         assert (status.state, status.step) == ("running", 8)
     assert run_status(run).state == "dead"

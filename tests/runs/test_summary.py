@@ -33,8 +33,8 @@ def saved(step, digest):
     return CheckpointSaved(run="a", step=step, path=f"checkpoints/{step}", weights_sha256=digest)
 
 
-def test_the_document_has_what_the_surface_promises(run, say, started, step_done, finished):
-    say(
+def test_the_document_has_what_the_surface_promises(run, append, started, step_done, finished):
+    append(
         started(num_steps=20),
         evaluated(10, "validation", zero_shot_top1=0.1),
         step_done(20),
@@ -64,8 +64,8 @@ def test_the_document_has_what_the_surface_promises(run, say, started, step_done
     }
 
 
-def test_without_a_validation_split_the_last_evaluation_counts(run, say):
-    say(evaluated(1, "test", a=1.0), evaluated(2, "photos", a=2.0))
+def test_without_a_validation_split_the_last_evaluation_counts(run, append):
+    append(evaluated(1, "test", a=1.0), evaluated(2, "photos", a=2.0))
     summary = summarize(run)
     assert (summary.metrics, summary.test_metrics) == ({"a": 2.0}, {"a": 1.0})
 
@@ -76,23 +76,23 @@ def test_a_run_without_events_has_an_empty_summary(run):
     assert (summary.elapsed_s, summary.reason) == (0.0, "")
 
 
-def test_a_dead_run_shows_its_last_step(run, say, started, step_done):
-    say(started(), step_done(7, elapsed_s=3.5))
+def test_a_dead_run_shows_its_last_step(run, append, started, step_done):
+    append(started(), step_done(7, elapsed_s=3.5))
     summary = read_summary(run)
     assert (summary.state, summary.step, summary.elapsed_s) == ("dead", 7, 3.5)
 
 
-def test_superseded_evaluations_and_checkpoints_do_not_count(run, say, started, finished):
-    say(started(), evaluated(10, "validation", a=1.0), saved(10, "ten"))
-    say(evaluated(20, "validation", a=2.0), saved(20, "twenty"), finished(20))
-    say(RunResumed(run="a", step=10, host="elsewhere", pid=1))
+def test_superseded_evaluations_and_checkpoints_do_not_count(run, append, started, finished):
+    append(started(), evaluated(10, "validation", a=1.0), saved(10, "ten"))
+    append(evaluated(20, "validation", a=2.0), saved(20, "twenty"), finished(20))
+    append(RunResumed(run="a", step=10, host="elsewhere", pid=1))
     summary = summarize(run)
     assert (summary.metrics, summary.weights_sha256) == ({"a": 1.0}, "ten")
     assert summary.state != "finished"
 
 
-def test_non_finite_metrics_are_strict_json_and_come_back(run, say, finished):
-    say(evaluated(1, "validation", a=float("nan"), b=float("-inf")), finished(1, state="diverged"))
+def test_non_finite_metrics_are_strict_json_and_come_back(run, append, finished):
+    append(evaluated(1, "validation", a=float("nan"), b=float("-inf")), finished(1, state="diverged"))
     write_summary(run)
 
     def refuse(token):
@@ -106,8 +106,8 @@ def test_non_finite_metrics_are_strict_json_and_come_back(run, say, finished):
     assert metrics["b"] == float("-inf")
 
 
-def test_a_written_summary_is_read_and_a_damaged_one_is_recomputed(run, say, finished):
-    say(finished(5))
+def test_a_written_summary_is_read_and_a_damaged_one_is_recomputed(run, append, finished):
+    append(finished(5))
     write_summary(run)
     assert read_summary(run) == summarize(run)
     content = run.summary_file.read_text()
@@ -120,8 +120,8 @@ def test_a_written_summary_is_read_and_a_damaged_one_is_recomputed(run, say, fin
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2])
-def test_a_summary_that_the_log_contradicts_does_not_count(run, say, started, step_done, finished, kept):
-    say(started(), step_done(5), finished(5))
+def test_a_summary_that_the_log_contradicts_does_not_count(run, append, started, step_done, finished, kept):
+    append(started(), step_done(5), finished(5))
     write_summary(run)
     lines = run.events_file.read_text().splitlines(keepends=True)
     run.events_file.write_text("".join(lines[:kept]))
@@ -131,8 +131,8 @@ def test_a_summary_that_the_log_contradicts_does_not_count(run, say, started, st
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
 @pytest.mark.parametrize("name", ["run.toml", "events.jsonl"])
-def test_a_run_whose_files_are_no_plain_files_is_unreadable(run, say, finished, name, make):
-    say(finished(600))
+def test_a_run_whose_files_are_no_plain_files_is_unreadable(run, append, finished, name, make):
+    append(finished(600))
     write_summary(run)
     (run.path / name).unlink()
     make(run.path / name)
@@ -142,23 +142,23 @@ def test_a_run_whose_files_are_no_plain_files_is_unreadable(run, say, finished, 
         assert (found.state, name in found.reason) == ("unreadable", True)
 
 
-def test_a_summary_in_a_folder_whose_name_is_not_utf8(run, say, finished):
-    say(finished(600))
+def test_a_summary_in_a_folder_whose_name_is_not_utf8(run, append, finished):
+    append(finished(600))
     moved = RunDirectory(run.path.rename(os.fsdecode(os.fsencode(run.path) + b"\xff")))
     write_summary(moved)
     assert read_summary(moved) == summarize(moved)
     assert json.loads(json.dumps(summarize(moved).to_document()))["dir"] == str(moved.path)
 
 
-def test_the_summary_of_a_run_that_was_moved_names_its_new_place(run, say, finished):
-    say(finished(600))
+def test_the_summary_of_a_run_that_was_moved_names_its_new_place(run, append, finished):
+    append(finished(600))
     write_summary(run)
     moved = RunDirectory(run.path.rename(run.path.with_name("moved")))
     assert (read_summary(moved).id, read_summary(moved).dir) == ("moved", str(moved.path))
 
 
-def test_an_unreadable_run_has_a_summary_with_the_reason(run, say, finished):
-    say(finished(600))
+def test_an_unreadable_run_has_a_summary_with_the_reason(run, append, finished):
+    append(finished(600))
     assert summary_or_reason(run) == read_summary(run)
     run.events_file.unlink()
     run.events_file.mkdir()
