@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from workbench.cli import output
+from workbench.cli import report as command
 from workbench.runs.studies import load_study, save_copy
 
 VALUES = {"0": 0.30, "10": 0.305, "100": 0.36, "1000": 0.38}
@@ -73,7 +74,9 @@ def test_json_is_alone_on_stdout_and_writes_only_where_it_is_told(report):
 
 @pytest.mark.parametrize("columns", [40, 80, 140])
 def test_it_fits_any_terminal(report, monkeypatch, columns):
-    monkeypatch.setattr(output, "console", Console(highlight=False, width=columns))
+    console = Console(highlight=False, width=columns)
+    for module in (output, command):
+        monkeypatch.setattr(module, "console", console)
     out = report("mine.toml", "--format", "tex").out
     assert max(map(len, out.splitlines())) <= columns
     assert "+6.2" in out.split("\n\n")[1]

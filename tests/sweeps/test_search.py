@@ -13,7 +13,7 @@ from workbench.process import this_host
 from workbench.results.trials import sweep_document
 from workbench.sweeps import sweep as sweeps
 from workbench.sweeps.outcome import Outcome
-from workbench.sweeps.search import by_seed, residual_spread, should_prune
+from workbench.sweeps.search import by_seed, should_prune
 
 SEARCH = """
 question = "Which weight?"
@@ -266,14 +266,6 @@ def trials(effects, seeds, noise, generator):
         {seed: effect + seed_effects[index] + generator.normal(0, noise) for index, seed in enumerate(seeds)}
         for effect in effects
     ]
-
-
-def test_the_spread_is_that_of_the_paired_differences():
-    """Of two trials, the variance of their difference over seeds is 2 s²."""
-    one, other = {0: 1.0, 1: 4.0, 2: 2.0}, {0: 0.5, 1: 2.0, 2: 3.5}
-    spread, df = residual_spread([one, other])
-    assert df == 2
-    assert 2 * spread**2 == pytest.approx(np.var([one[seed] - other[seed] for seed in one], ddof=1))
 
 
 def test_equal_configurations_are_seldom_dropped_and_bad_ones_are():

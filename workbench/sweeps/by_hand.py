@@ -53,7 +53,7 @@ def queue_values(sweep: "Sweep", overrides: Sequence[str]) -> str:
     """
     check_by_hand(sweep.study, sweep.cells, overrides, "")
     values = _values(sweep, overrides)
-    with Leases(sweep.ledger.engine, sweep.request.grace_s) as leases, leases.alone(f"{sweep.ledger.name}/queue"):
+    with Leases(sweep.ledger.engine, sweep.request.grace_s) as leases, leases.alone(sweep.ledger.queue_key):
         sweep.ledger.optuna.enqueue_trial(values, user_attrs={BY_HAND: True})
     return " ".join(f"{key}={as_text(value)}" for key, value in values.items())
 
@@ -73,7 +73,7 @@ def queue_again(sweep: "Sweep", cell: str) -> str:
     """
     check_by_hand(sweep.study, sweep.cells, (), cell)
     ledger = sweep.ledger
-    with Leases(ledger.engine, sweep.request.grace_s) as leases, leases.alone(f"{ledger.name}/queue"):
+    with Leases(ledger.engine, sweep.request.grace_s) as leases, leases.alone(ledger.queue_key):
         seeds = _to_retry(ledger.by_name().get(cell))
         if not seeds:
             raise ValueError(

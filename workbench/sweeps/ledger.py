@@ -89,6 +89,11 @@ class Ledger:
         """The connection to the database."""
         return self.storage.engine
 
+    @property
+    def queue_key(self) -> str:
+        """The lease to hold while queuing or sampling trials."""
+        return f"{self.name}/queue"
+
     def trials(self) -> list[Trial]:
         """All trials, by number."""
         return [_read(frozen) for frozen in self.optuna.get_trials(deepcopy=False)]

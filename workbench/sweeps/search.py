@@ -1,66 +1,39 @@
-"""A worker on a search: take over abandoned trials or sample the next configuration, and train it seed by seed."""
+"""The rule of a search to claim runs: an abandoned trial or the next one, seed by seed until racing prunes it."""
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from workbench.config.cells import Cell, Changes, base_config, check_values, make_cell
 from workbench.config.study import Study, flat
 from workbench.config.toml import load_recipe
-from workbench.sweeps.forecast import Clock
-from workbench.sweeps.leases import Leases
-from workbench.sweeps.ledger import Ledger, Trial
+from workbench.statistics.pooled import pooled_spread
+from workbench.sweeps.ledger import Trial
 from workbench.sweeps.outcome import Outcome
-from workbench.sweeps.replicate import Job, ReplicateTrainer, Stop
+from workbench.sweeps.plan import Group
+from workbench.sweeps.replicate import Stop
 from workbench.sweeps.space import distributions
-from workbench.sweeps.worker import MAX_DEATHS, WAIT_S, Notify, retry_while_unreachable
+from workbench.sweeps.worker import MAX_DEATHS, Claim, Worker
 
 if TYPE_CHECKING:
     import optuna
 
 
-# Racing: after each seed, prune a configuration that is unlikely to beat the best one.
-#
-# Two configurations at one seed share their batches, so their difference is paired. Its variance over seeds is
-# estimated from all finished trials: with v[t, s] the objective of trial t at seed s,
-#
-#     v[t, s] = trial[t] + seed[s] + residual[t, s],        s² = Σ residual² / ((T - 1)(S - 1))
-#
-# and after k seeds a trial is pruned if  mean difference to the best + t((T-1)(S-1)) · √(2 s² / k)  is below 0.
-
 LEVEL = 0.99  # one-sided; strict, because the best so far is biased by selection and compared with many
 LEAST_DF = 4
 
-BySeed = Mapping[int, float]
 
+def should_prune(own: Mapping[int, float], finished: Sequence[Mapping[int, float]], *, maximize: bool) -> bool:
+    """Racing: whether a trial is significantly worse than the best finished one on its seeds so far.
 
-def residual_spread(finished: Sequence[BySeed]) -> tuple[float, int]:
-    """(s, degrees of freedom) of the residuals of the two-way model above, over the seeds that all trials share."""
-    if not finished:
-        return math.nan, 0
-    seeds = sorted(set.intersection(*(set(values) for values in finished)))
-    value_TS = np.array([[values[seed] for seed in seeds] for values in finished])
-    df = max(0, (len(finished) - 1) * (len(seeds) - 1))
-    if not df:
-        return math.nan, 0
-    # Remove trial and seed effects (two-way centering); what is left is noise that pairing does not cancel.
-    residual_TS = value_TS - value_TS.mean(1, keepdims=True) - value_TS.mean(0, keepdims=True) + value_TS.mean()
-    return math.sqrt(float((residual_TS**2).sum()) / df), df
+    Two trials at one seed share their batches, so their difference is paired; its variance over seeds is pooled over
+    all finished trials (see :func:`pooled_spread`). False until they give at least four degrees of freedom.
 
-
-def should_prune(own: BySeed, finished: Sequence[BySeed], *, maximize: bool) -> bool:
-    """Whether the trial is significantly worse than the best finished one on the seeds so far.
-
-    False until the finished trials give at least four degrees of freedom for the variance.
+    Args:
+        own, finished: values of the objective by seed.
     """
-    from scipy.special import stdtrit
-
-    spread, df = residual_spread(finished)
-    if df < LEAST_DF or not own:
+    spread = pooled_spread({str(number): values for number, values in enumerate(finished)})
+    if spread.df < LEAST_DF:
         return False
     sign = 1 if maximize else -1
     best = max(finished, key=lambda values: sign * sum(values.values()) / len(values))
@@ -68,16 +41,16 @@ def should_prune(own: BySeed, finished: Sequence[BySeed], *, maximize: bool) -> 
     if not seeds:
         return False
     difference = sign * sum(own[seed] - best[seed] for seed in seeds) / len(seeds)
-    reach = float(stdtrit(df, LEVEL)) * spread * math.sqrt(2 / len(seeds))
-    return difference + reach < 0
+    # The bounds of a two-sided interval at this level are one-sided ones at LEVEL.
+    return difference + spread.half_width(len(seeds), 2 * LEVEL - 1) < 0
 
 
 MOST_FAILURES = 3  # consecutive ones after which a search stops: the next would fail too
 
 
 @dataclass
-class SearchWorker:
-    """Trains the configurations of a search, together with any other workers.
+class SearchWorker(Worker):
+    """Claims the trials of a search, one seed after the other: an abandoned one, or the next queued or sampled one.
 
     Args:
         asks: whether to sample new configurations, e.g. False after a deadline.
@@ -85,37 +58,37 @@ class SearchWorker:
 
     study: Study
     changes: Changes
-    ledger: Ledger
-    leases: Leases
-    replicates: ReplicateTrainer
     asks: Stop = lambda: True
-    notify: Notify = lambda _: None
-    clock: Clock = field(default_factory=Clock)
+    _held: "tuple[optuna.Trial, Cell] | None" = field(init=False, default=None)  # leased until its last seed has ended
 
     def __post_init__(self) -> None:
         self._distributions = distributions(self.study)
-        self._is_waiting = False
 
-    def work(self, stop: Stop) -> None:
-        """Train configurations until the study's number of trials has ended, or until ``stop``."""
-        retry_while_unreachable(lambda: self._step(stop), stop, self.notify)
+    def _claim(self) -> Claim | None:
+        while True:
+            if self._held and not self.leases.holds([self._key(self._held[0].number)]):
+                self._held = None
+            if self._held is None:
+                # Serialized across workers: otherwise two could enqueue the warm starts twice or exceed the number of
+                # trials.
+                with self.leases.alone(self.ledger.queue_key):
+                    self._queue_warm_starts()
+                    trial = self._left_behind() or self._next()
+                if trial is None:
+                    return None
+                self._held = self._begin(trial)
+            else:
+                handle, cell = self._held
+                trial = self.ledger.trial(handle.number)
+                if trial.missing and not trial.is_settled:
+                    key = self._key(trial.number)
+                    return Claim(Group(trial.missing[0], (cell,)), {cell.name: trial}, {cell.name: key})
+                self._settle(trial, handle)
+                self.leases.release(self._key(trial.number))
 
-    def _step(self, stop: Stop) -> bool:
-        """Train one configuration, or wait for other workers; False once none is left."""
-        # Serialized across workers: otherwise two could enqueue the warm starts twice or exceed the number of trials.
-        with self.leases.alone(f"{self.ledger.name}/queue"):
-            self._queue_warm_starts()
-            trial = self._left_behind() or self._next()
-        if trial is not None:
-            self._try(trial, stop)
-        elif not any(self._is_open(other) for other in self.ledger.trials()):
-            return False
-        else:
-            if not self._is_waiting:
-                self.notify("waiting for the trials of other workers")
-            time.sleep(WAIT_S)
-        self._is_waiting = trial is None
-        return True
+    def _left_to_others(self) -> str:
+        is_any = any(self._is_open(trial) for trial in self.ledger.trials())
+        return "the trials of other workers" if is_any else ""
 
     def _queue_warm_starts(self) -> None:
         if not self.ledger.trials():
@@ -128,23 +101,22 @@ class SearchWorker:
         for trial in self.ledger.trials():
             if not self._is_open(trial):
                 continue
-            taken = self.leases.take(self._key(trial))
+            key = self._key(trial.number)
+            taken = self.leases.take(key)
             if taken is None:
                 continue
             now = self.ledger.trial(trial.number)
-            if now.is_settled:
-                self.leases.release(self._key(trial))
-            elif taken.num_deaths >= MAX_DEATHS:
-                self._fail(now, f"its worker died {taken.num_deaths} times: probably out of memory")
-                self.leases.release(self._key(trial))
-            else:
+            if not now.is_settled and taken.num_deaths < MAX_DEATHS:
                 return now
+            if not now.is_settled:
+                self._fail(now, f"its worker died {taken.num_deaths} times: probably out of memory")
+            self.leases.release(key)
         return None
 
     def _next(self) -> Trial | None:
         """The next queued or sampled trial; None if there are enough, or the last ones all failed."""
         trials = self.ledger.trials()
-        counted = [trial for trial in trials if trial.is_tried or trial.frozen.state.name == "RUNNING"]
+        counted = [trial for trial in trials if trial.is_tried or self._is_open(trial)]
         are_enough = len(counted) >= self.study.trials and not any(trial.is_queued for trial in trials)
         if are_enough or not self.asks():
             return None
@@ -152,21 +124,29 @@ class SearchWorker:
         if len(last) == MOST_FAILURES and all(trial.has_failed for trial in last):
             self.notify(f"the last {MOST_FAILURES} trials failed: stopping; retry with --resume")
             return None
-        number = self.ledger.optuna.ask(self._distributions).number
-        trial = self.ledger.trial(number)
-        self.leases.take(self._key(trial))
+        trial = self.ledger.trial(self.ledger.optuna.ask(self._distributions).number)
+        self.leases.take(self._key(trial.number))
         return trial
 
-    def _try(self, trial: Trial, stop: Stop) -> None:
-        key = self._key(trial)
-        handle = self._complete(trial)
-        cell = self._cell(trial, dict(handle.params))
-        if cell is not None:
-            self.notify(f"{cell.name}: {_shown(cell.values)}{self.clock.left((), self._num_left())}")
-            seeds = trial.seeds or tuple(range(self.study.seeds))
-            self.ledger.describe(trial, cell, seeds)
-            self._try_seeds(self.ledger.trial(trial.number), handle, cell, stop)
-        self.leases.release(key)
+    def _begin(self, trial: Trial) -> "tuple[optuna.Trial, Cell] | None":
+        """The trial with all parameters, and its cell; None if its values are invalid, which fails it."""
+        import optuna
+
+        handle = optuna.Trial(self.ledger.optuna, trial.frozen._trial_id)
+        for name, distribution in self._distributions.items():
+            # Its first worker may have died before all were suggested; those that are stored are returned again.
+            handle._suggest(name, distribution)
+        name = f"t{trial.number:04d}"
+        try:
+            cell = make_cell(self.study, name, handle.params, self.changes)
+        except ValueError as error:
+            self.notify(f"{name}: {error}")
+            self._fail(trial, str(error))
+            self.leases.release(self._key(trial.number))
+            return None
+        self.notify(f"{cell.name}: {_shown(cell.values)}{self.clock.left((), self._num_left())}")
+        self.ledger.describe(trial, cell, trial.seeds or tuple(range(self.study.seeds)))
+        return handle, cell
 
     def _num_left(self) -> float:
         """Estimated number of remaining runs, at the mean number of seeds per trial so far."""
@@ -176,44 +156,18 @@ class SearchWorker:
         started = sum(len(trial.outcomes) for trial in trials if self._is_open(trial))
         return max(0.0, (self.study.trials - len(tried)) * num_seeds - started)
 
-    def _complete(self, trial: Trial) -> "optuna.Trial":
-        """The trial with all parameters suggested; its first worker may have died before finishing that."""
-        import optuna
-
-        handle = optuna.Trial(self.ledger.optuna, trial.frozen._trial_id)
-        for name, distribution in self._distributions.items():
-            handle._suggest(name, distribution)  # idempotent: returns values that are already stored
-        return handle
-
-    def _cell(self, trial: Trial, values: Mapping[str, Any]) -> Cell | None:
-        name = f"t{trial.number:04d}"
-        try:
-            return make_cell(self.study, name, values, self.changes)
-        except ValueError as error:
-            self.notify(f"{name}: {error}")
-            self._fail(trial, str(error))
-            return None
-
-    def _try_seeds(self, trial: Trial, handle: "optuna.Trial", cell: Cell, stop: Stop) -> None:
-        key = self._key(trial)
-        for seed in trial.missing:
-            job = Job(cell, seed, trial.number)
-            self.clock.start()
-            outcomes = self.replicates.train([job], lambda: stop() or not self.leases.holds([key]))
-            if not self.leases.holds([key]):
-                self.notify(f"{cell.name}: heartbeat timed out; reassigned to another worker")
-                return
-            if cell.name not in outcomes:  # interrupted
-                return
-            self.clock.stop([cell.name])
-            self.ledger.record(trial, seed, outcomes[cell.name])
-            trial = self.ledger.trial(trial.number)
-            if outcomes[cell.name].state != "finished":
-                self._fail_by(trial, handle, outcomes[cell.name])
-                return
-            if trial.missing and self._drops(trial, handle):
-                return
-        self._settle(trial, handle)
+    def _record(self, trial: Trial, seed: int, outcome: Outcome) -> bool:
+        assert self._held is not None
+        handle, _ = self._held
+        self.ledger.record(trial, seed, outcome)
+        now = self.ledger.trial(trial.number)
+        if outcome.state != "finished":
+            self._fail_by(now, handle, outcome)
+        elif not now.missing:
+            self._settle(now, handle)
+        else:
+            return not self._drops(now, handle)
+        return False
 
     def _fail_by(self, trial: Trial, handle: "optuna.Trial", outcome: Outcome) -> None:
         """End the trial after a failed seed. The sampler learns from divergence, not from other failures."""
@@ -263,8 +217,8 @@ class SearchWorker:
     def _is_open(trial: Trial) -> bool:
         return trial.frozen.state.name == "RUNNING"
 
-    def _key(self, trial: Trial) -> str:
-        return f"{self.ledger.name}/{trial.number}"
+    def _key(self, number: int) -> str:
+        return f"{self.ledger.name}/{number}"
 
 
 def by_seed(trial: Trial, metric: str) -> dict[int, float]:

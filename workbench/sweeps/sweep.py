@@ -33,7 +33,7 @@ from workbench.sweeps.request import NO_CHANGES, Request
 from workbench.sweeps.search import SearchWorker
 from workbench.sweeps.space import identity
 from workbench.sweeps.storage import default_file, open_storage
-from workbench.sweeps.worker import GridWorker, Notify
+from workbench.sweeps.worker import GridWorker, Notify, Worker
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -133,10 +133,7 @@ class Sweep:
         end = time.monotonic() + self.request.timeout_s if self.request.timeout_s else math.inf
         with Leases(self.ledger.engine, self.request.grace_s) as leases:
             replicates = ReplicateTrainer(self.request.study_name, self.request.runs_dir, watch)
-            if self.study.search:
-                self._searcher(leases, replicates, notify, end).work(stop)
-            else:
-                self._grid_worker(leases, replicates, notify).work(stop)
+            self._worker(leases, replicates, notify, end).work(stop)
         is_over = self._is_searched or time.monotonic() > end
         if self.study.confirm_seeds and is_over and not stop() and self.best:
             self._confirm(stop, watch, notify)
@@ -196,39 +193,21 @@ class Sweep:
         request = replace(self.request, study=study, changes=NO_CHANGES, timeout_s=0.0, resumes=False)
         return Sweep(replace(request, name=f"{self.request.study_name}-{name}"), self.ledger.storage)
 
-    def _grid_worker(self, leases: Leases, replicates: ReplicateTrainer, notify: Notify) -> GridWorker:
-        return GridWorker(
-            self.ledger,
-            leases,
-            replicates,
-            self.cells,
-            self.request.seeds,
-            at_once=self.request.at_once,
-            notify=notify,
-            clock=self._clock(),
-        )
-
     def _clock(self) -> Clock:
         workers, forecast = self.request.workers, self._forecast
         if forecast is None:  # one of several workers, which did not measure costs
             return Clock(later_s=self.study.num_later_runs, workers=workers)
         return Clock(forecast.run_s, forecast.later_s, workers)
 
-    def _searcher(self, leases: Leases, replicates: ReplicateTrainer, notify: Notify, end: float) -> SearchWorker:
-        return SearchWorker(
-            self.study,
-            self.request.changes,
-            self.ledger,
-            leases,
-            replicates,
-            asks=lambda: time.monotonic() < end,
-            notify=notify,
-            clock=self._clock(),
-        )
+    def _worker(self, leases: Leases, replicates: ReplicateTrainer, notify: Notify, end: float) -> Worker:
+        shared = (self.ledger, leases, replicates, notify, self._clock())
+        if not self.study.search:
+            return GridWorker(*shared, self.cells, self.request.seeds, self.request.at_once)
+        return SearchWorker(*shared, self.study, self.request.changes, lambda: time.monotonic() < end)
 
     def retry(self) -> None:
         """Queue failed and stopped runs again, for all workers."""
-        with Leases(self.ledger.engine, self.request.grace_s) as leases, leases.alone(f"{self.ledger.name}/queue"):
+        with Leases(self.ledger.engine, self.request.grace_s) as leases, leases.alone(self.ledger.queue_key):
             if self.study.search:
                 self.ledger.reset_failures()
             else:

@@ -1,7 +1,11 @@
-"""A worker on a grid: claim a group of runs, train it, record the outcomes, repeat until all is done."""
+"""Workers claim runs that train together, train them, record the outcomes, and repeat until all is done.
+
+The rule of a grid to claim runs is here, that of a search in search.py.
+"""
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -59,10 +63,11 @@ WAIT_S = 1.0
 
 @dataclass(frozen=True)
 class Claim:
-    """Runs leased by this worker: a group of cells, and the trial of each by name."""
+    """Runs leased by this worker: a group of cells, and the trial of each by name, with the key of its lease."""
 
     group: Group
     trials: Mapping[str, Trial]
+    keys: Mapping[str, str]
 
     @property
     def jobs(self) -> list[Job]:
@@ -70,41 +75,108 @@ class Claim:
 
 
 @dataclass
-class GridWorker:
-    """Works through the cells of a grid, together with any other workers.
+class Worker(ABC):
+    """Works through a study, together with any other workers; subclasses decide what to claim next."""
+
+    ledger: Ledger
+    leases: Leases
+    replicates: ReplicateTrainer
+    notify: Notify
+    clock: Clock
+    _is_waiting: bool = field(init=False, default=False)
+
+    def work(self, stop: Stop) -> None:
+        """Train until everything has ended, on any worker, or until ``stop``."""
+        retry_while_unreachable(lambda: self._step(stop), stop, self.notify)
+
+    @abstractmethod
+    def _claim(self) -> Claim | None:
+        """Lease the next runs and announce them; None if there is nothing to lease."""
+
+    @abstractmethod
+    def _left_to_others(self) -> str:
+        """What other workers are still training, in words; empty if everything has ended."""
+
+    @abstractmethod
+    def _record(self, trial: Trial, seed: int, outcome: Outcome) -> bool:
+        """Store the outcome of a run; returns whether the lease is kept for another run of the trial."""
+
+    def _step(self, stop: Stop) -> bool:
+        """Train one group, or wait for other workers; False once nothing is left."""
+        claim = self._claim()
+        if claim:
+            self._train(claim, stop)
+        elif others := self._left_to_others():
+            if not self._is_waiting:
+                self.notify(f"waiting for {others}")
+            time.sleep(WAIT_S)
+        else:
+            return False
+        self._is_waiting = claim is None
+        return True
+
+    def _train(self, claim: Claim, stop: Stop) -> None:
+        seed, keys = claim.group.seed, claim.keys
+        self.clock.start()
+        for trial in claim.trials.values():
+            self.ledger.mark_running(trial)
+        outcomes = self.replicates.train(claim.jobs, lambda: stop() or not self.leases.holds(keys.values()))
+        # An interrupted group would distort the forecast's correction.
+        if not stop():
+            self.clock.stop(keys)
+        for name, key in keys.items():
+            is_kept = False
+            if not self.leases.holds([key]):
+                self.notify(f"{name}, seed {seed}: heartbeat timed out; reassigned to another worker")
+            elif name in outcomes:
+                is_kept = self._record(claim.trials[name], seed, outcomes[name])
+            if not is_kept:
+                self.leases.release(key)
+
+
+@dataclass
+class GridWorker(Worker):
+    """Claims the largest group of a grid's cells that train together at one seed.
 
     Args:
         seeds: requested seeds; a queued trial keeps its own.
         at_once: maximum number of cells that train together; 0 for all with the same cohort settings.
     """
 
-    ledger: Ledger
-    leases: Leases
-    replicates: ReplicateTrainer
     cells: Sequence[Cell]
     seeds: Sequence[int]
     at_once: int = 0
-    notify: Notify = lambda _: None
-    clock: Clock = field(default_factory=Clock)
-    _is_waiting: bool = field(init=False, default=False)
 
-    def work(self, stop: Stop) -> None:
-        """Train until every cell has ended at every seed, on any worker, or until ``stop``."""
-        retry_while_unreachable(lambda: self._step(stop), stop, self.notify)
+    def _claim(self) -> Claim | None:
+        """Lease the largest group of runs without a worker.
 
-    def _step(self, stop: Stop) -> bool:
-        """Train one group, or wait for other workers; False once nothing is pending."""
+        First runs with no dead worker, then with one. After two dead workers, runs train one at a time, since one of a
+        group may be the cause.
+        """
         pending = self._pending()
-        claim = self._claim(pending)
-        if claim:
-            self._announce(claim, pending)
-            self._train(claim, stop)
-        elif pending:
-            if not self._is_waiting:
-                self.notify(f"waiting for {len(pending)} runs of {self._others(pending)}")
-            time.sleep(WAIT_S)
-        self._is_waiting = claim is None
-        return bool(pending)
+        seeds = sorted({seed for _, seed in pending})
+        # A group is leased run by run; runs that another worker holds are simply not part of it.
+        for most_deaths, at_once in ((0, self.at_once), (1, self.at_once), (math.inf, 1)):
+            for group in groups(self.cells, seeds, at_once):
+                trials = {trial.name: trial for trial, seed in pending if seed == group.seed}
+                taken = [
+                    cell
+                    for cell in group.cells
+                    if cell.name in trials and self._take(trials[cell.name], group.seed, most_deaths)
+                ]
+                if taken:
+                    left = self.clock.left(trial.name for trial, _ in pending)
+                    names = ", ".join(cell.name for cell in taken)
+                    self.notify(f"seed {group.seed}: {names} ({len(pending)} runs left{left})")
+                    mine = {cell.name: trials[cell.name] for cell in taken}
+                    keys = {name: self._key(trial, group.seed) for name, trial in mine.items()}
+                    return Claim(Group(group.seed, tuple(taken)), mine, keys)
+        return None
+
+    def _left_to_others(self) -> str:
+        pending = self._pending()
+        owners = {self.leases.owner_of(self._key(trial, seed)) for trial, seed in pending} - {""}
+        return f"{len(pending)} runs of {', '.join(sorted(owners)) or 'another worker'}" if pending else ""
 
     def _pending(self) -> list[tuple[Trial, int]]:
         """(trial, seed) of every run that has not ended; settles trials with all seeds.
@@ -113,7 +185,7 @@ class GridWorker:
         """
         pending = self._unsettled()
         if not pending:
-            with self.leases.alone(f"{self.ledger.name}/queue"):
+            with self.leases.alone(self.ledger.queue_key):
                 self.ledger.queue(self.cells, self.seeds)
             pending = self._unsettled()
         return pending
@@ -129,26 +201,6 @@ class GridWorker:
             pending += [(trial, seed) for seed in trial.missing]
         return pending
 
-    def _claim(self, pending: Sequence[tuple[Trial, int]]) -> Claim | None:
-        """Lease the largest group of runs without a worker.
-
-        First runs with no dead worker, then with one. After two dead workers, runs train one at a time, since one of a
-        group may be the cause.
-        """
-        seeds = sorted({seed for _, seed in pending})
-        # A group is leased run by run; runs that another worker holds are simply not part of it.
-        for most_deaths, at_once in ((0, self.at_once), (1, self.at_once), (math.inf, 1)):
-            for group in groups(self.cells, seeds, at_once):
-                trials = {trial.name: trial for trial, seed in pending if seed == group.seed}
-                taken = [
-                    cell
-                    for cell in group.cells
-                    if cell.name in trials and self._take(trials[cell.name], group.seed, most_deaths)
-                ]
-                if taken:
-                    return Claim(Group(group.seed, tuple(taken)), {cell.name: trials[cell.name] for cell in taken})
-        return None
-
     def _take(self, trial: Trial, seed: int, most_deaths: float) -> bool:
         key = self._key(trial, seed)
         taken = self.leases.take(key, most_deaths=most_deaths)
@@ -163,40 +215,14 @@ class GridWorker:
             self.leases.release(key)
         return is_open
 
-    def _train(self, claim: Claim, stop: Stop) -> None:
-        seed = claim.group.seed
-        keys = {name: self._key(trial, seed) for name, trial in claim.trials.items()}
-        self.clock.start()
-        for trial in claim.trials.values():
-            self.ledger.mark_running(trial)
-        outcomes = self.replicates.train(claim.jobs, lambda: stop() or not self.leases.holds(keys.values()))
-        for job in claim.jobs:
-            key, trial = keys[job.cell.name], claim.trials[job.cell.name]
-            if not self.leases.holds([key]):
-                self.notify(f"{job.cell.name}, seed {seed}: heartbeat timed out; reassigned to another worker")
-            elif job.cell.name in outcomes:
-                self._record(trial, seed, outcomes[job.cell.name])
-            self.leases.release(key)
-        # An interrupted group would distort the forecast's correction.
-        if not stop():
-            self.clock.stop(keys)
-
-    def _announce(self, claim: Claim, pending: Sequence[tuple[Trial, int]]) -> None:
-        left = self.clock.left(trial.name for trial, _ in pending)
-        names = ", ".join(cell.name for cell in claim.group.cells)
-        self.notify(f"seed {claim.group.seed}: {names} ({len(pending)} runs left{left})")
-
-    def _record(self, trial: Trial, seed: int, outcome: Outcome) -> None:
+    def _record(self, trial: Trial, seed: int, outcome: Outcome) -> bool:
         if outcome.state != "finished":
             self.notify(f"{trial.name}, seed {seed}: {outcome.state}: {outcome.reason}")
         self.ledger.record(trial, seed, outcome)
         now = self.ledger.trial(trial.number)
         if not now.missing and not now.is_settled:
             self.ledger.settle(now)
+        return False
 
     def _key(self, trial: Trial, seed: int) -> str:
         return f"{self.ledger.name}/{trial.number}/{seed}"
-
-    def _others(self, pending: Sequence[tuple[Trial, int]]) -> str:
-        owners = {self.leases.owner_of(self._key(trial, seed)) for trial, seed in pending} - {""}
-        return ", ".join(sorted(owners)) or "another worker"
