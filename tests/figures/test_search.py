@@ -13,8 +13,8 @@ from workbench.figures.search import (
     pareto_figure,
 )
 from workbench.statistics.intervals import Gain
-from workbench.statistics.pooled import Effect
 from workbench.statistics.rank_agreement import rank_agreement
+from workbench.statistics.verdict import Effect
 from workbench.views.metrics import metric_label
 from workbench.views.study import Parallel, ParallelAxis, Point, SearchPoint
 

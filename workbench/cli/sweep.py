@@ -17,8 +17,7 @@ from workbench.preflight.precheck import check_config, check_objectives
 from workbench.process import check_single_process, usable_cores
 from workbench.results.facts import report_command
 from workbench.runs.studies import find_trainable, stored_name
-from workbench.sweeps.by_hand import check_by_hand, queue_again, queue_values
-from workbench.sweeps.request import Request
+from workbench.sweeps.request import Request, check_by_hand
 
 if TYPE_CHECKING:
     from workbench.sweeps.sweep import Sweep
@@ -202,7 +201,7 @@ def _worker_command(name_or_file: str, request: Request, quick: bool) -> list[st
 
 def _queue(planned: "Sweep", values: list[str], retry: str, json: bool) -> None:
     """Queue a trial or a retry; running workers take it, or the next sweep of the study."""
-    queued = queue_values(planned, values) if values else queue_again(planned, retry)
+    queued = planned.queue_values(values) if values else planned.queue_again(retry)
     name = planned.request.study_name
     if json:
         print_json({"study": name, "queued": queued})

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from workbench.statistics.pooled import Effect
     from workbench.statistics.rank_agreement import Agreement
+    from workbench.statistics.verdict import Effect
     from workbench.views.metrics import MetricLabel
     from workbench.views.study import Parallel, ParallelAxis, Point, SearchPoint
 

@@ -11,8 +11,8 @@ from workbench.config.study import Study
 from workbench.events import EvalDone
 from workbench.results.table import COSTS, LOSSES, Collected
 from workbench.runs.log import read_history
-from workbench.statistics.pooled import Effect, main_effects, pooled_spread
 from workbench.statistics.rank_agreement import Agreement, rank_agreement
+from workbench.statistics.verdict import Effect, main_effects, pooled_spread
 from workbench.sweeps.space import distributions
 from workbench.views.curves import Curves, LearningView, Series, curves, learning_view
 from workbench.views.metrics import MetricLabel

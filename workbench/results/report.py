@@ -26,8 +26,8 @@ from workbench.results.table import (
     interpret_against,
     study_table,
 )
-from workbench.statistics.pooled import Effect
 from workbench.statistics.rank_agreement import Agreement
+from workbench.statistics.verdict import Effect
 from workbench.views.curves import LearningView
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import Point, SearchPoint, StudyCell, StudyTable, history, shown_metrics

@@ -20,8 +20,16 @@ from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
 from workbench.runs.studies import StudyRun, counted, runs_of_study, studies_with_runs
 from workbench.runs.summary import Summary, summary_or_reason
 from workbench.statistics.intervals import Estimate, Gain, seed_mean
-from workbench.statistics.pooled import Spread, gain_on, pooled_spread
-from workbench.statistics.verdict import FEWEST_SEEDS, Verdict, detectable, seeds_needed, verdicts
+from workbench.statistics.verdict import (
+    FEWEST_SEEDS,
+    Spread,
+    Verdict,
+    detectable,
+    gain_on,
+    pooled_spread,
+    seeds_needed,
+    verdicts,
+)
 from workbench.views.architecture import architecture
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import DROPPED, MISSING, Entry, Replicate, StudyCell, StudyTable

@@ -1,10 +1,12 @@
-"""The options of a sweep."""
+"""The options of a sweep, and checks of what is queued by hand: values to try (``--try``), or a cell (``--retry``)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.config.cells import Changes
+from workbench.config.cells import Cell, Changes, parse_values
 from workbench.config.study import Study
+from workbench.errors import unknown
 from workbench.sweeps.leases import DEFAULT_GRACE_S
 from workbench.sweeps.storage import default_file
 
@@ -57,3 +59,25 @@ class Request:
     @property
     def seeds(self) -> range:
         return range(self.study.first_seed, self.study.first_seed + self.study.seeds)
+
+
+def check_by_hand(study: Study, cells: Sequence[Cell], overrides: Sequence[str], cell: str) -> None:
+    """Check values (``KEY=VALUE``) for a search, or a cell of a grid.
+
+    Raises:
+        ValueError: both are given, or one that does not apply to this kind of study; a setting that is not searched, a
+            value outside the search space, or no such cell.
+    """
+    if overrides and cell:
+        raise ValueError("--try is for searches and --retry for grids: use one of the two")
+    if overrides and not study.search:
+        raise ValueError(
+            f"study '{study.name}' is a fixed list of cells; --try is for searches. To add cells, write a study that "
+            f'extends it: extends = "{study.name}"'
+        )
+    if cell and study.search:
+        raise ValueError("--retry is for grids: a search retries failed trials with --resume, or use --try KEY=VALUE")
+    parse_values(study, overrides)
+    names = [one.name for one in cells]
+    if cell and cell not in names:
+        raise unknown("cell", cell, names)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.config.cells import Cell, Changes, base_config, check_values, make_cell
 from workbench.config.study import Study, flat
 from workbench.config.toml import load_recipe
-from workbench.statistics.pooled import pooled_spread
+from workbench.statistics.verdict import pooled_spread
 from workbench.sweeps.ledger import Trial
 from workbench.sweeps.outcome import Outcome
 from workbench.sweeps.plan import Group

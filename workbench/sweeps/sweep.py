@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from workbench.config.cells import Cell, base_config, cells_of, example_cells, with_steps
+from workbench.config.cells import Cell, as_text, base_config, cells_of, example_cells, parse_values, with_steps
 from workbench.config.study import Study
 from workbench.errors import unknown
 from workbench.preflight.cost import RunForecast, room_mb
@@ -24,14 +25,14 @@ from workbench.sweeps.confirm import (
     tuning,
     unbeaten,
 )
-from workbench.sweeps.forecast import Clock, SweepForecast, make_forecast, measure_costs, most_at_once
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial, has_study, open_ledger
-from workbench.sweeps.plan import check_study, groups
+from workbench.sweeps.outcome import END
+from workbench.sweeps.plan import Clock, SweepForecast, check_study, groups, make_forecast, measure_costs, most_at_once
 from workbench.sweeps.replicate import ReplicateTrainer, Stop, Watch
-from workbench.sweeps.request import NO_CHANGES, Request
+from workbench.sweeps.request import NO_CHANGES, Request, check_by_hand
 from workbench.sweeps.search import SearchWorker
-from workbench.sweeps.space import identity
+from workbench.sweeps.space import distributions, identity
 from workbench.sweeps.storage import default_file, open_storage
 from workbench.sweeps.worker import GridWorker, Notify, Worker
 
@@ -205,9 +206,15 @@ class Sweep:
             return GridWorker(*shared, self.cells, self.request.seeds, self.request.at_once)
         return SearchWorker(*shared, self.study, self.request.changes, lambda: time.monotonic() < end)
 
+    @contextmanager
+    def _queueing(self) -> Iterator[None]:
+        """Hold the queue's lease, so that no worker queues or samples trials meanwhile."""
+        with Leases(self.ledger.engine, self.request.grace_s) as leases, leases.alone(self.ledger.queue_key):
+            yield
+
     def retry(self) -> None:
         """Queue failed and stopped runs again, for all workers."""
-        with Leases(self.ledger.engine, self.request.grace_s) as leases, leases.alone(self.ledger.queue_key):
+        with self._queueing():
             if self.study.search:
                 self.ledger.reset_failures()
             else:
@@ -215,6 +222,46 @@ class Sweep:
         for part in (*self.started_tunings.values(), self.started_confirmation):
             if part:
                 part.retry()
+
+    def queue_values(self, overrides: Sequence[str]) -> str:
+        """Queue values (``KEY=VALUE``) for a search, before its next sampled trial; returns them as text.
+
+        The sampler chooses the settings that are left out. The trial replaces a sampled one; a search whose trials are
+        done runs it in addition.
+
+        Raises:
+            ValueError: the study is not a search or has not started; a setting that is not searched, or a value outside
+                the search space.
+        """
+        check_by_hand(self.study, self.cells, overrides, "")
+        known = distributions(self.study)
+        values = {
+            key: known[key].to_external_repr(known[key].to_internal_repr(value))
+            for key, value in parse_values(self.study, overrides).items()
+        }
+        with self._queueing():
+            self.ledger.optuna.enqueue_trial(values, user_attrs={"by hand": True})
+        return " ".join(f"{key}={as_text(value)}" for key, value in values.items())
+
+    def queue_again(self, cell: str) -> str:
+        """Queue the failed and stopped runs of one cell of a grid, once all its seeds have ended; returns them as text.
+
+        Raises:
+            ValueError: the study is a search or has not started; no such cell, or none of its runs failed or was
+                stopped.
+        """
+        check_by_hand(self.study, self.cells, (), cell)
+        with self._queueing():
+            trial = self.ledger.by_name().get(cell)
+            outcomes = trial.outcomes if trial and trial.is_settled else {}
+            seeds = [seed for seed, outcome in outcomes.items() if outcome.state not in END]
+            if not seeds:
+                raise ValueError(
+                    f"cell '{cell}' has no failed or stopped run: finished and diverged runs would end the same way, "
+                    f"and missing ones are trained by workbench sweep"
+                )
+            self.ledger.queue(self.cells, self.request.seeds, retries=[cell])
+        return f"{cell} at seed {', '.join(map(str, seeds))}"
 
     @property
     def trials(self) -> list[Trial]:

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 
 from workbench.config.cells import Cell
 from workbench.process import this_host
-from workbench.sweeps.forecast import Clock
 from workbench.sweeps.leases import Leases
 from workbench.sweeps.ledger import Ledger, Trial
 from workbench.sweeps.outcome import Outcome
-from workbench.sweeps.plan import Group, groups
+from workbench.sweeps.plan import Clock, Group, groups
 from workbench.sweeps.replicate import Job, ReplicateTrainer, Stop
 
 MOST_TRIES = 8

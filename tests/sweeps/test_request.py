@@ -6,7 +6,6 @@ import pytest
 
 from workbench.process import this_host
 from workbench.sweeps import sweep as sweeps
-from workbench.sweeps.by_hand import queue_again, queue_values
 from workbench.sweeps.outcome import Outcome
 
 SEARCH = """
@@ -60,7 +59,7 @@ def values(sweep):
 @pytest.mark.usefixtures("ends")
 def test_values_are_tried_in_place_of_the_samplers_next(search):
     search().work(lambda: len(search().trials) > 0)
-    assert queue_values(search(), ["loss.fd.weight=7", "loss.crd.weight=4"]) == "loss.fd.weight=7 loss.crd.weight=4"
+    assert search().queue_values(["loss.fd.weight=7", "loss.crd.weight=4"]) == "loss.fd.weight=7 loss.crd.weight=4"
     search().work()
     assert values(search())[1] == (7.0, 4)
     assert len(values(search())) == 2
@@ -70,8 +69,8 @@ def test_values_are_tried_in_place_of_the_samplers_next(search):
 def test_a_search_that_has_had_its_trials_tries_them_all_the_same(search):
     search().work()
     assert search().is_done
-    queue_values(search(), ["loss.fd.weight=7"])
-    queue_values(search(), ["loss.fd.weight=8"])
+    search().queue_values(["loss.fd.weight=7"])
+    search().queue_values(["loss.fd.weight=8"])
     assert not search().is_done
     search().work()
     assert [weight for weight, _ in values(search())[2:]] == [7.0, 8.0]
@@ -92,7 +91,7 @@ def test_a_search_that_has_had_its_trials_tries_them_all_the_same(search):
 def test_what_a_search_would_not_try_is_refused_and_not_queued(search, override, said):
     search().work()
     with pytest.raises(ValueError, match=said):
-        queue_values(search(), [override])
+        search().queue_values([override])
     assert search().is_done
 
 
@@ -101,11 +100,11 @@ def test_one_cell_is_tried_again_and_no_other(planned, ends):
     planned("grid.toml").work()
     ends.states = {}
     ends.jobs.clear()
-    assert queue_again(planned("grid.toml"), "1") == "1 at seed 0, 1"
+    assert planned("grid.toml").queue_again("1") == "1 at seed 0, 1"
     planned("grid.toml").work()
     assert sorted(ends.jobs) == [("1", 0), ("1", 1)]
     ends.jobs.clear()
-    assert queue_again(planned("grid.toml"), "5") == "5 at seed 1"
+    assert planned("grid.toml").queue_again("5") == "5 at seed 1"
     planned("grid.toml").work()
     assert ends.jobs == [("5", 1)]
 
@@ -116,16 +115,16 @@ def test_what_would_end_the_same_way_is_not_tried_again(planned, ends, search):
     planned("grid.toml").work()
     for cell in ("0", "1"):
         with pytest.raises(ValueError, match="no failed or stopped run"):
-            queue_again(planned("grid.toml"), cell)
+            planned("grid.toml").queue_again(cell)
     with pytest.raises(ValueError, match="unknown cell '7'"):
-        queue_again(planned("grid.toml"), "7")
+        planned("grid.toml").queue_again("7")
     with pytest.raises(ValueError, match="--try is for searches"):
-        queue_values(planned("grid.toml"), ["loss.fd.weight=1"])
+        planned("grid.toml").queue_values(["loss.fd.weight=1"])
     with pytest.raises(ValueError, match="--retry is for grids"):
-        queue_again(search(), "t0000")
+        search().queue_again("t0000")
 
 
 def test_nothing_is_queued_for_a_study_that_was_not_started(planned, folder):
     with pytest.raises(ValueError, match="there is no study 'grid' to resume: drop"):
-        queue_again(planned("grid.toml", resumes=True), "1")
+        planned("grid.toml", resumes=True).queue_again("1")
     assert not (folder / "runs").exists()
