@@ -14,7 +14,7 @@ from workbench.config.toml import load_run_config, merge, read_toml, with_overri
 from workbench.data import spec as data
 from workbench.events import Commanded, RunResumed
 from workbench.files import write_atomically
-from workbench.models import spec as models
+from workbench.models import names as models
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import effective_events, read_events
 

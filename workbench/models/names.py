@@ -66,6 +66,22 @@ def parse_model(spec: str) -> ModelSpec:
     return ModelSpec("weights", "", spec) if is_weights_file(spec) else ModelSpec("", spec)
 
 
+def absolute_spec(spec: str) -> str:
+    """The SPEC with absolute paths, valid from every working directory."""
+    kind, name, weights = parse_model(spec)
+    if kind in ("open_clip", "config"):
+        named = _absolute(name) if kind == "config" else name
+        return f"{kind}:{named}@{_absolute(weights)}" if weights else f"{kind}:{named}"
+    if kind == "run":
+        return f"run:{_absolute(name)}" if "/" in name else spec
+    return _absolute(spec) if kind == "folder" else spec
+
+
+def _absolute(path: str) -> str:
+    """Paths that do not exist stay as they are: they are names, or an error will quote them."""
+    return str(Path(path).absolute()) if Path(path).exists() else path
+
+
 def check_model(spec: str, runs_dir: Path | None = None, *, needs_weights: bool = False) -> None:
     """Check that a SPEC names something that exists and is supported; of files, only model configs are read.
 

@@ -83,22 +83,6 @@ def load_student(source: str | Path, runs_dir: Path = Path("runs")) -> Clip:
     return (load_folder(folder) if folder else load_model(str(source), runs_dir=runs_dir)).eval()
 
 
-def absolute_spec(spec: str) -> str:
-    """The SPEC with absolute paths, valid from every working directory."""
-    kind, name, weights = parse_model(spec)
-    if kind in ("open_clip", "config"):
-        named = _absolute(name) if kind == "config" else name
-        return f"{kind}:{named}@{_absolute(weights)}" if weights else f"{kind}:{named}"
-    if kind == "run":
-        return f"run:{_absolute(name)}" if "/" in name else spec
-    return _absolute(spec) if kind == "folder" else spec
-
-
-def _absolute(path: str) -> str:
-    """Paths that do not exist stay as they are: they are names, or an error will quote them."""
-    return str(Path(path).absolute()) if Path(path).exists() else path
-
-
 def spec_of_file(path: Path) -> str:
     """The SPEC of a weights file, with the architecture identified by its shapes (not its activation).
 
