@@ -404,7 +404,7 @@ FAULTS = [
         "refused before anything is built, with the setting's name",
         "config/test_run.py::test_no_setting_of_any_group_or_loss_is_infinite_or_undefined",
         "config/test_base.py::test_an_axis_of_no_finite_numbers_is_refused_with_its_name",
-        "cli/test_control.py::test_a_refused_command_is_one_line",
+        "cli/test_runs.py::test_a_refused_command_is_one_line",
         "cli/test_inherit.py::test_an_odd_request_is_one_line",
     ),
     fault(
@@ -539,6 +539,8 @@ FAULTS = [
         "preflight/test_doctor.py::test_a_run_that_this_machine_cannot_do_is_estimated_and_not_tried",
         "cli/test_doctor.py::test_a_trial_beyond_the_bound_is_left_out_and_the_run_estimated",
         "sweeps/test_plan.py::test_a_step_that_takes_long_is_estimated_and_not_taken",
+        "cli/test_preflight.py::test_a_trial_beyond_the_bound_is_left_out_and_the_run_estimated",
+        "sweeps/test_forecast.py::test_a_step_that_takes_long_is_estimated_and_not_taken",
         "preflight/test_calibrate.py::test_what_would_take_this_machine_hours_is_refused_with_the_ways_out",
         "preflight/test_estimate.py::test_the_training_after_it_is_the_same",
     ),

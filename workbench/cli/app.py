@@ -29,7 +29,7 @@ PANELS = {
         "train": ("train:train", "Train one student with the losses of a recipe."),
         "evaluate": ("evaluate:evaluate", "Evaluate a model: retrieval, zero-shot, and agreement with its teacher."),
         "calibrate": (
-            "calibrate:calibrate",
+            "preflight:calibrate",
             "Choose loss weights by their share of the gradient, and write them as a recipe.",
         ),
         "runs": ("runs:app", "See, compare, stop, resume and fork runs."),
@@ -57,7 +57,7 @@ PANELS = {
     },
     "Data": {"data": ("data:app", "Make, inspect and prepare data.")},
     "This machine": {
-        "doctor": ("doctor:doctor", "Check this machine, and find problems of a run before training it."),
+        "doctor": ("preflight:doctor", "Check this machine, and find problems of a run before training it."),
         "bench": ("bench:app", "Measure speed and memory."),
     },
 }

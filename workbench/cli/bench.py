@@ -62,9 +62,7 @@ def losses(
     Examples:
 
         workbench bench losses
-
         workbench bench losses --case mixture --batch 8192
-
         workbench bench losses --case gd --case gd-paper --batch 256 --dim 64 --json
     """
     sizes = sorted(set(batch or (128, 512, 1024, 2048)))
@@ -93,9 +91,7 @@ def step(
     Examples:
 
         workbench bench step
-
         workbench bench step --recipe tinyclip-affinity --set train.batch_size=64
-
         workbench bench step --trace step.json
     """
     check_config(load_recipe(recipe, overrides), DEFAULT_RUNS)
@@ -138,7 +134,6 @@ def data(
     Examples:
 
         workbench bench data
-
         workbench bench data --case samples --batch 512 --json
     """
     _check(1, "--batch", batch)
@@ -163,7 +158,6 @@ def cache(
     Examples:
 
         workbench bench cache
-
         workbench bench cache --size real --batch 16 --json
     """
     from workbench.bench.training import cache_bench, choose_size
@@ -190,7 +184,6 @@ def cohort(
     Examples:
 
         workbench bench cohort
-
         workbench bench cohort --members 4 --batch 64 --json
     """
     _check(2, "--members", members)
@@ -219,7 +212,6 @@ def peer(
     Examples:
 
         workbench bench peer
-
         workbench bench peer --batch 64 --workers 0 --json
     """
     _check(2, "--batch", batch)
@@ -241,7 +233,6 @@ def everything(device: Device = "cpu", json: Json = False) -> None:
     Examples:
 
         workbench bench all
-
         COLUMNS=110 workbench bench all > tables.txt
     """
     from workbench.bench.goals import reached

@@ -26,7 +26,6 @@ def losses(
     Examples:
 
         workbench losses
-
         workbench losses --batch 256 --dim 128
     """
     from workbench.losses import LOSSES  # imports torch
@@ -87,7 +86,6 @@ def recipes(json: Json = False) -> None:
     Examples:
 
         workbench recipes
-
         workbench train --recipe fd --steps 100
     """
     configs = {name: load_recipe(name) for name in sorted(all_recipes())}
@@ -113,9 +111,7 @@ def studies(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     Examples:
 
         workbench studies
-
         workbench sweep --study icl_weight
-
         workbench report icl_weight
     """
     found = [find_study(name, runs).study for name in known_studies(runs)]

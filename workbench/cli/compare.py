@@ -43,7 +43,6 @@ def compare(
     Examples:
 
         workbench runs compare baseline-s0-1122-1405 clip-kd-s0-1122-1405
-
         workbench runs compare one two three four --json
     """
     # A damaged run must not keep the others from being compared.

@@ -44,11 +44,8 @@ def tui(
     Examples:
 
         workbench tui
-
         workbench tui clip-kd-s0-1122-1405
-
         workbench tui icl_weight
-
         workbench tui --once >> status.log
     """
     if json and not once:
@@ -143,7 +140,6 @@ def notebook(
     Examples:
 
         workbench notebook
-
         workbench notebook --copy ~/clip/notebooks --no-browser
     """
     check_jupyterlab()

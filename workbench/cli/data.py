@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.cli.caches import prepare
 from workbench.cli.completion import complete_data
 from workbench.cli.options import Json, SkipBadShards, writing
 from workbench.cli.output import print_json, print_line, print_rows
-from workbench.cli.prepare import prepare
 from workbench.data.check import check as check_data
 from workbench.data.contact_sheet import write_sheet
 from workbench.data.samples.registry import check_drawable, draw_shards, sample_set
@@ -110,7 +110,6 @@ def samples(
     Examples:
 
         workbench data samples scenes --out pairs --split train --pairs 100000
-
         workbench data samples emoji --out emoji
     """
     splits = split or list(sample_set(name).default_pairs)
@@ -155,11 +154,8 @@ def check(
     Examples:
 
         workbench data check pairs.csv --sheet pairs.png
-
         workbench data check coco:captions_val2017.json@val2017 --all
-
         workbench data check "folder:flowers*2 + pairs/{0000..0009}.tar*1" --json
-
         workbench data check "pairs/{0000..0009}.tar" --skip-bad-shards
     """
     if sheet is not None and sheet.suffix.lower() != ".png":

@@ -61,9 +61,7 @@ def demo(
     Examples:
 
         workbench demo
-
         workbench demo --seeds 2 --steps 100
-
         workbench demo --recipe crd --recipe fd --recipe icl
     """
     check_single_process()

@@ -51,9 +51,7 @@ def evaluate(
     Examples:
 
         workbench evaluate clip-kd-s0-1122-1405
-
         workbench evaluate clip-kd-s0-1122-1405 --data held-out.tar --json
-
         workbench evaluate sample:scenes --data samples:scenes/test --pairs 500
     """
     check_measurement(source, data, runs)

@@ -1,18 +1,27 @@
-"""``workbench export``: write a trained model as safetensors, an open_clip folder or ONNX."""
+"""``workbench export`` and ``runs export``: a model for use elsewhere, and a run's log for other tools."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.cli.completion import complete_format, complete_source
-from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, check_free, writing
+from workbench.adapters.export import TOOLS, check_tool, export_command, open_sink, start_export
+from workbench.adapters.export import export as copy
+from workbench.cli.completion import complete_format, complete_source, complete_tool
+from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, check_free, writing
 from workbench.cli.output import errors, print_json, print_line, print_rows
-from workbench.errors import print_error
+from workbench.errors import print_error, reason
 from workbench.models.names import check_format, check_source, find_folder
+from workbench.runs.directory import RunDirectory, find_run
 
 if TYPE_CHECKING:
     from workbench.models.export import Exported
+
+
+# ``workbench export``: write a trained model as safetensors, an open_clip folder or ONNX.
 
 
 def export(
@@ -42,9 +51,7 @@ def export(
     Examples:
 
         workbench export clip-kd-s0-1122-1405 --out student
-
         workbench export half --format onnx --out deployed
-
         workbench export runs/ID/checkpoints/step-00000600 --format open_clip --half --out student
     """
     check_format(format, half=half)
@@ -71,12 +78,12 @@ def export(
         difference = {"max_abs_difference": exported.max_abs_difference}
         print_json({**about, **sizes, "num_params": num_params, **difference, "use": use})
         return
-    _print(source, format, before_mb, num_params["total"], exported)
+    _print_exported(source, format, before_mb, num_params["total"], exported)
     for line in use:
         print(line)
 
 
-def _print(source: str, format: str, before_mb: float | None, num_params: int, exported: "Exported") -> None:
+def _print_exported(source: str, format: str, before_mb: float | None, num_params: int, exported: "Exported") -> None:
     print_rows(["file", "MB"], [[name, f"{size / 1e6:,.3f}"] for name, size in exported.sizes.items()])
     before = "" if before_mb is None else f" ({source}: {before_mb:,.3f} MB)"
     print_line(f"{exported.folder}: {exported.size_mb:,.3f} MB{before}; {num_params:,} parameters")
@@ -105,3 +112,96 @@ def _use(out: Path, format: str, tokenizer: str) -> list[str]:
 
 def _size_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+# ``workbench runs export`` and ``--log-to``: a run in TensorBoard, Weights & Biases or trackio.
+
+OUTCOME_WAIT_S = 10.0
+NICENESS = 10
+
+LogTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log-to",
+        metavar="TOOL",
+        help="Also log to tensorboard, wandb or trackio, from a separate process. Repeatable.",
+        autocompletion=complete_tool,
+    ),
+]
+
+
+def check_tools(tools: list[str] | None) -> None:
+    """Refuse a tool that is unknown or not installed, before training starts."""
+    for tool in tools or []:
+        check_tool(tool)
+
+
+def export_run(
+    run: Run,
+    tool: Annotated[
+        str, typer.Option("--to", metavar="TOOL", help="tensorboard, wandb or trackio.", autocompletion=complete_tool)
+    ],
+    follow: Annotated[bool, typer.Option("--follow", help="Follow the run until it ends.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write to DIR/TOOL.", show_default="the run's folder's parent"),
+    ] = None,
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Export a run's log to TensorBoard, Weights & Biases (offline) or trackio.
+
+    Includes config, losses, weighted losses, scales, learning rate, speed and metrics; replaces an earlier export.
+
+    To log while training: workbench train --log-to tensorboard
+
+    Examples:
+
+        workbench runs export clip-kd-s0-1122-1405 --to tensorboard
+        workbench runs export clip-kd-s0-1122-1405 --to wandb --follow
+    """
+    directory = find_run(runs, run)
+    check_tool(tool)
+    if follow:
+        os.nice(NICENESS)  # training has priority
+        if errors.is_terminal:
+            errors.print(f"following {directory.id} until it ends; Ctrl-C stops the export, not the run", markup=False)
+    folder = out or directory.path.parent
+    try:
+        exported = copy(directory, lambda: open_sink(tool, directory, folder), follows=follow)
+    except Exception as error:  # a third-party tool may raise anything
+        if os.environ.get("WORKBENCH_DEBUG"):
+            raise
+        again = f"retry with: {export_command(directory, tool)} [--out DIR]"
+        print_error(f"workbench: {_failure(tool, error)}; the run is not affected; {again}")
+        raise typer.Exit(1) from None
+    if json:
+        print_json({"id": directory.id, "to": tool, **exported._asdict()})
+        return
+    print_line(f"{directory.id} is in {TOOLS[tool]} up to step {exported.step}; {exported.next}")
+
+
+def _failure(tool: str, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{tool} failed: {error.strerror}" + (f": {error.filename}" if error.filename else "")
+    return f"{tool} failed: {reason(error)}"
+
+
+@contextmanager
+def logging_to(directory: RunDirectory, tools: list[str] | None) -> Iterator[None]:
+    """While the run trains, export processes follow it; their results are printed to stderr at the end."""
+    copies = []
+    for tool in dict.fromkeys(tools or []):
+        try:
+            copies.append(start_export(directory, tool))
+        except (ValueError, OSError) as error:
+            print_error(f"workbench: warning: {error}; the run continues without {tool}")
+    code = None
+    try:
+        yield
+    except typer.Exit as exit_:
+        code = exit_
+    for process in copies:
+        print_error(process.outcome(OUTCOME_WAIT_S))
+    if code:
+        raise code

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.cli.architecture import print_architecture
+from workbench.cli.architecture import describe_both, print_architecture
 from workbench.cli.completion import complete_model
-from workbench.cli.costs import describe_both
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, check_free, write_figure, writing
 from workbench.cli.output import print_json, print_line
 from workbench.cli.progress import show
@@ -76,13 +75,9 @@ def inherit(
     Examples:
 
         workbench inherit --teacher sample:scenes --depth 0.5 --out half
-
         workbench inherit --teacher sample:scenes --set image.width=64 --set image.width_rule=magnitude --out narrow
-
         workbench inherit --teacher sample:scenes --auto 0.5 --data samples:scenes --out learned
-
         workbench evaluate half --data samples:scenes/test
-
         workbench train --recipe clip-kd --set student.model=half
     """
     plan, settings = _plan(depth, width, overrides or [], is_auto=auto is not None)

@@ -62,11 +62,8 @@ def report(
     Examples:
 
         workbench report icl_weight
-
         workbench report icl_weight --out paper/tables --format tex --format pdf
-
         workbench report clip_kd_search --json
-
         workbench report --all --out studies/results
     """
     if misnamed:

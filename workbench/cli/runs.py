@@ -1,41 +1,27 @@
-"""``workbench runs``: list, show, stop and resume runs; the other commands of the group come from their modules."""
+"""``workbench runs``: list, show, compare, steer, stop, resume and fork runs."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.architecture import (
-    Against,
-    ArchitectureFlag,
-    ArchitectureOptions,
-    CostsFlag,
-    OverTime,
-    Stage,
-    architecture_options,
-    show_architecture,
-)
 from workbench.cli.compare import compare
 from workbench.cli.completion import complete_setting
-from workbench.cli.control import checkpoint, fork, go_on, pause, set_
-from workbench.cli.export_logs import LogTo, check_tools, export
-from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, Trust
+from workbench.cli.export import LogTo, check_tools, export_run
+from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Run, RunsDir, Trust
 from workbench.cli.output import indented, print_json, print_line, print_rows
-from workbench.cli.show import show_departures, show_gradients
-from workbench.cli.train import follow, print_summary
-from workbench.config.toml import load_run_config
+from workbench.cli.show import show
+from workbench.cli.train import Detach, follow, start_detached_run
+from workbench.config.toml import check_changes, load_run_config, split_override
+from workbench.engine.fork import Fork, plan_fork, start_fork
 from workbench.errors import visible
-from workbench.events import EvalDone, Warned
-from workbench.formatting import clock
 from workbench.preflight.precheck import check_config
 from workbench.process import check_single_process
-from workbench.runs.directory import find_run, list_runs
+from workbench.runs.checkpoints import CheckpointRemovedError
+from workbench.runs.directory import check_can_create, find_run, list_runs
 from workbench.runs.liveness import run_status, send_command
-from workbench.runs.log import read_history
-from workbench.runs.summary import summarize, summary_or_reason
+from workbench.runs.summary import summary_or_reason
 from workbench.views.metrics import metric_label
 
 app = typer.Typer(help="See, compare, stop, resume and fork runs.", no_args_is_help=True)
@@ -48,7 +34,6 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     Examples:
 
         workbench runs list
-
         workbench runs list --runs other/runs --json
     """
     summaries = [summary_or_reason(run) for run in list_runs(runs)]
@@ -58,81 +43,19 @@ def list_(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     if not summaries:
         print_line(f"{runs} holds no runs yet; start one with: workbench train --recipe clip-kd")
         return
-    rows = [
-        [
-            summary.id,
-            summary.state,
-            f"{summary.step}/{summary.num_steps}",
-            *(
-                metric_label(name).number(summary.metrics.get(name))
-                for name in ("image_to_text_r1", "text_to_image_r1", "zero_shot_top1")
-            ),
-            f"{summary.elapsed_s:.0f} s",
-        ]
-        for summary in summaries
-    ]
+    labels = [metric_label(name) for name in ("image_to_text_r1", "text_to_image_r1", "zero_shot_top1")]
+    rows = []
+    for summary in summaries:
+        metrics = [label.number(summary.metrics.get(label.name)) for label in labels]
+        progress = f"{summary.step}/{summary.num_steps}"
+        rows.append([summary.id, summary.state, progress, *metrics, f"{summary.elapsed_s:.0f} s"])
     print_rows(["run", "state", "step", "I→T R@1 %", "T→I R@1 %", "zero-shot %", "trained"], rows, num_words=2)
     for summary in summaries:
         if summary.state == "unreadable":
             print_line(f"{visible(summary.id)}: {indented(summary.reason)}")
 
 
-@app.command()
-def show(
-    run: Run,
-    gradients: Annotated[
-        bool, typer.Option("--gradients", help="Gradient norm of each loss, and gradient conflicts between losses.")
-    ] = False,
-    architecture: ArchitectureFlag = False,
-    stage: Stage = None,
-    over_time: OverTime = False,
-    against: Against = "",
-    costs: CostsFlag = False,
-    figure: Annotated[
-        Path | None,
-        typer.Option(
-            "--figure", metavar="FILE", help="With --gradients or --architecture: write a figure (png, svg or pdf)."
-        ),
-    ] = None,
-    departures: Annotated[
-        bool, typer.Option("--departures", help="List settings that differ from the paper, and why they matter.")
-    ] = False,
-    runs: RunsDir = DEFAULT_RUNS,
-    json: Json = False,
-) -> None:
-    """Show one run: its state, metrics and warnings, or the chosen reports.
-
-    Examples:
-
-        workbench runs show one --gradients --figure gradients.png
-
-        workbench runs show small --architecture --against manual --figure layers.pdf
-    """
-    if figure and gradients == architecture:
-        raise ValueError("--figure needs exactly one of --gradients and --architecture")
-    shown = architecture_options(architecture, ArchitectureOptions(stage, against, costs, over_time))
-    directory = find_run(runs, run)
-    # Each report returns its JSON document, and prints itself if asked to.
-    reports: dict[str, Callable[..., Any]] = {
-        **({"gradients": partial(show_gradients, directory, figure)} if gradients else {}),
-        **({"architecture": partial(show_architecture, directory, shown, figure, runs)} if shown else {}),
-        **({"departures": partial(show_departures, directory)} if departures else {}),
-    }
-    found = read_history(directory, (EvalDone, Warned))
-    evaluations = [event for event in found.events if isinstance(event, EvalDone)]
-    if json:
-        history = [{"step": event.step, "split": event.split, "metrics": event.metrics} for event in evaluations]
-        document = summarize(directory).to_document() | {"evaluations": history, "num_unreadable": found.num_skipped}
-        print_json(document | {name: report(prints=False) for name, report in reports.items()})
-        return
-    print_summary(directory, json=False, metrics_too=not reports)
-    for event in found.events if not reports else ():
-        if isinstance(event, Warned):
-            print_line(f"{clock(event.time_s)} step {event.step}: {indented(event.message)}")
-    if found.num_skipped:
-        print_line(f"{found.num_skipped} lines of the log could not be read")
-    for report in reports.values():
-        report(prints=True)
+app.command()(show)
 
 
 @app.command()
@@ -176,9 +99,7 @@ def resume(
     Examples:
 
         workbench runs resume clip-kd-s0-1122-1405
-
         workbench runs resume clip-kd-s0-1122-1405 --log-to tensorboard
-
         workbench runs resume copied/run --set "data.train=/data/pairs.tar" --set teacher.model=teachers/mine
     """
     check_single_process()
@@ -199,9 +120,129 @@ def resume(
 
 
 app.command()(compare)
-app.command()(fork)
-app.command()(pause)
-app.command("continue")(go_on)
-app.command()(checkpoint)
-app.command("set")(set_)
-app.command()(export)
+
+
+@app.command()
+def fork(
+    run: Run,
+    at: Annotated[
+        int | None, typer.Option("--at", metavar="STEP", help="The checkpoint's step; the newest if not given.")
+    ] = None,
+    overrides: Overrides = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="The fork's last step, counted from its parent's start; schedules scale with it."),
+    ] = None,
+    name: Name = None,
+    runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
+    detach: Detach = False,
+    log_to: LogTo = None,
+    json: Json = False,
+) -> None:
+    """Start a new run from another run's checkpoint, with changed settings.
+
+    It continues with its parent's weights, optimizer state and data order, and
+    shares its history. All settings except the student's may change.
+
+    Examples:
+
+        workbench runs fork clip-kd-s0-1122-1405 --at 40 --set loss.fd.weight=500
+        workbench runs fork clip-kd-s0-1122-1405 --steps 160 --name longer
+    """
+    check_single_process()
+    check_tools(log_to)
+    parent = find_run(runs, run)
+
+    def plan() -> tuple[Fork, str]:
+        planned = plan_fork(parent, at=at, overrides=overrides, num_steps=steps)
+        run_id = name or planned.new_id()
+        check_can_create(parent.path.parent, run_id)
+        check_config(planned.config, parent.path.parent)
+        return planned, run_id
+
+    planned, run_id = plan()
+    try:
+        directory = planned.create(run_id)
+    except CheckpointRemovedError:
+        if at is not None:
+            raise
+        # A run that saves often replaced its newest checkpoint while torch was imported, which is done now.
+        planned, run_id = plan()
+        directory = planned.create(run_id)
+    if detach:
+        start_detached_run(directory, json, log_to)
+    else:
+        follow(start_fork(directory), json, log_to)
+
+
+@app.command()
+def pause(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+    """Pause a run after its current step; its process stays in memory.
+
+    Runs in the same cohort (the other cells of a sweep's seed) pause with it.
+
+    Examples:
+
+        workbench runs pause clip-kd-s0-1122-1405
+    """
+    outcome = f"pauses after its current step; continue with: workbench runs continue {quote(run)}"
+    _send(runs, run, json, "pause", outcome)
+
+
+@app.command("continue")
+def go_on(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+    """Continue a paused run.
+
+    Examples:
+
+        workbench runs continue clip-kd-s0-1122-1405
+    """
+    _send(runs, run, json, "continue", "continues")
+
+
+@app.command()
+def checkpoint(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
+    """Save a checkpoint after the current step.
+
+    Examples:
+
+        workbench runs checkpoint clip-kd-s0-1122-1405
+    """
+    _send(runs, run, json, "checkpoint", "saves a checkpoint after its current step")
+
+
+@app.command("set")
+def set_(
+    run: Run,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="optimizer.learning_rate or loss.NAME.weight.")
+    ],
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Change the peak learning rate or a loss weight from the next step on.
+
+    The change is logged as an event, and a resumed run applies it again; run.toml stays unchanged.
+
+    Examples:
+
+        workbench runs set fd-long optimizer.learning_rate=5e-4
+        workbench runs set fd-long loss.fd.weight=500 loss.clip.weight=0.5
+    """
+    # Checked here too: the run itself could only report a bad value in its log.
+    settings = dict(split_override(change) for change in changes)
+    check_changes(load_run_config(find_run(runs, run).config_file), settings)
+    _send(runs, run, json, "set", f"applies {', '.join(changes)} from its next step on", settings)
+
+
+def _send(runs: Path, run: str, json: bool, kind: str, outcome: str, arguments: dict[str, Any] | None = None) -> None:
+    directory = find_run(runs, run)
+    send_command(directory, kind, **(arguments or {}))
+    if json:
+        print_json({"id": directory.id, "command": kind, "arguments": arguments or {}})
+        return
+    print_line(f"{directory.id} {outcome}")
+
+
+app.command("export")(export_run)

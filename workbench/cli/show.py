@@ -1,25 +1,103 @@
-"""Reports of ``workbench runs show``: ``--gradients``, and ``--departures`` from the paper's settings."""
+"""``workbench runs show``: a run, its gradients, and its departures from the paper's settings."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from workbench.cli.options import write_figure
-from workbench.cli.output import print_line, print_rows, print_wrapped
+import typer
+
+from workbench.cli.architecture import (
+    Against,
+    ArchitectureFlag,
+    ArchitectureOptions,
+    CostsFlag,
+    OverTime,
+    Stage,
+    architecture_options,
+    show_architecture,
+)
+from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, write_figure
+from workbench.cli.output import indented, print_json, print_line, print_rows, print_wrapped
+from workbench.cli.train import print_summary
 from workbench.config.run import LossConfig, RunConfig
 from workbench.config.toml import load_recipe, load_run_config
 from workbench.documents import read_json
 from workbench.errors import visible
+from workbench.events import EvalDone, Warned
 from workbench.figures.gradients import gradients_figure
+from workbench.formatting import clock
 from workbench.losses.declared import declared_losses
 from workbench.models.names import CONFIG
 from workbench.runs.checkpoints import newest_checkpoint
-from workbench.runs.directory import RunDirectory
+from workbench.runs.directory import RunDirectory, find_run
+from workbench.runs.log import read_history
 from workbench.runs.snapshots import Gradients, read_snapshot_history
+from workbench.runs.summary import summarize
 from workbench.views.comparison import setting_text
 from workbench.views.departures import Departures, Paper, departures, papers
 from workbench.views.gradients import GradientsView, gradients_view
 
+GradientsFlag = Annotated[
+    bool, typer.Option("--gradients", help="Gradient norm of each loss, and gradient conflicts between losses.")
+]
+DeparturesFlag = Annotated[
+    bool, typer.Option("--departures", help="List settings that differ from the paper, and why they matter.")
+]
+ShowFigure = Annotated[
+    Path | None,
+    typer.Option(
+        "--figure", metavar="FILE", help="With --gradients or --architecture: write a figure (png, svg or pdf)."
+    ),
+]
 NUM_SHOWN = 8  # steps with gradient diagnostics; --json has all
+
+
+def show(
+    run: Run,
+    gradients: GradientsFlag = False,
+    architecture: ArchitectureFlag = False,
+    stage: Stage = None,
+    over_time: OverTime = False,
+    against: Against = "",
+    costs: CostsFlag = False,
+    figure: ShowFigure = None,
+    departures: DeparturesFlag = False,
+    runs: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+) -> None:
+    """Show one run: its state, metrics and warnings, or the chosen reports.
+
+    Examples:
+
+        workbench runs show one --gradients --figure gradients.png
+        workbench runs show small --architecture --against manual --figure layers.pdf
+    """
+    if figure and gradients == architecture:
+        raise ValueError("--figure needs exactly one of --gradients and --architecture")
+    shown = architecture_options(architecture, ArchitectureOptions(stage, against, costs, over_time))
+    directory = find_run(runs, run)
+    # Each report returns its JSON document, and prints itself if asked to.
+    reports: dict[str, Callable[..., Any]] = {
+        **({"gradients": partial(show_gradients, directory, figure)} if gradients else {}),
+        **({"architecture": partial(show_architecture, directory, shown, figure, runs)} if shown else {}),
+        **({"departures": partial(show_departures, directory)} if departures else {}),
+    }
+    found = read_history(directory, (EvalDone, Warned))
+    evaluations = [event for event in found.events if isinstance(event, EvalDone)]
+    if json:
+        history = [{"step": event.step, "split": event.split, "metrics": event.metrics} for event in evaluations]
+        document = summarize(directory).to_document() | {"evaluations": history, "num_unreadable": found.num_skipped}
+        print_json(document | {name: report(prints=False) for name, report in reports.items()})
+        return
+    print_summary(directory, json=False, metrics_too=not reports)
+    for event in found.events if not reports else ():
+        if isinstance(event, Warned):
+            print_line(f"{clock(event.time_s)} step {event.step}: {indented(event.message)}")
+    if found.num_skipped:
+        print_line(f"{found.num_skipped} lines of the log could not be read")
+    for report in reports.values():
+        report(prints=True)
 
 
 def show_gradients(run: RunDirectory, figure: Path | None, *, prints: bool) -> dict[str, Any]:

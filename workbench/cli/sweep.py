@@ -86,13 +86,9 @@ def sweep(
     Examples:
 
         workbench sweep --study icl_weight
-
         workbench sweep --study icl_weight --dry-run
-
         workbench sweep --study clip_kd_search --trials 40 --workers 2
-
         workbench sweep --study clip_kd_search --storage postgresql://user@host/db
-
         workbench sweep --study clip_kd_search --try loss.icl.weight=2 --try loss.fd.weight=500
     """
     check_single_process()

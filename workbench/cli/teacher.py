@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.cli import teacher_cache
+from workbench.cli.caches import cache
 from workbench.cli.options import (
     DEFAULT_RUNS,
     Json,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from workbench.preflight.import_teacher import ImportedTeacher
 
 app = typer.Typer(help="Train, import and cache teachers.", no_args_is_help=True)
-app.command()(teacher_cache.cache)
+app.command()(cache)
 
 
 @app.command("train")
@@ -56,7 +56,6 @@ def train_(
     Examples:
 
         workbench teacher train --recipe teacher-scenes --out my-teacher
-
         workbench train --recipe clip-kd --set teacher.model=my-teacher
     """
     if out is not None:
@@ -115,9 +114,7 @@ def import_(
     Examples:
 
         workbench teacher import open_clip:ViT-B-16@laion400m_e32
-
         workbench teacher import teacher.pt --data held-out.tar --out my-teacher
-
         workbench teacher import config:model.json@teacher.pt --data held-out.csv
     """
     folder = out or Path("teachers") / folder_name(source)

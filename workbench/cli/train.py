@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from workbench.cli.calibrate import calibrated
-from workbench.cli.export_logs import LogTo, check_tools, logging_to
+from workbench.cli.export import LogTo, check_tools, logging_to
 from workbench.cli.options import (
     DEFAULT_RUNS,
     Json,
@@ -25,11 +24,11 @@ from workbench.cli.options import (
     without_test,
 )
 from workbench.cli.output import errors, indented, print_json, print_line, print_metrics
+from workbench.cli.preflight import calibrated
 from workbench.cli.progress import interruptible, show
-from workbench.cli.teacher_cache import CacheTeacher, with_cache
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe
-from workbench.errors import print_error
+from workbench.errors import print_error, unknown
 from workbench.events import RunFinished
 from workbench.preflight.precheck import check_config
 from workbench.process import check_single_process, start_background, why_failed
@@ -41,6 +40,17 @@ from workbench.runs.summary import Summary, summarize
 if TYPE_CHECKING:
     from workbench.engine.launch import Launch
 
+MODES = ("auto", "on", "off")
+CacheTeacher = Annotated[
+    str | None,
+    typer.Option(
+        "--cache-teacher",
+        metavar="|".join(MODES),
+        help="Read teacher embeddings from disk; on creates the cache, auto only if it saves time (teacher.cache).",
+    ),
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Train in a background process and return.")]
+
 
 def train(
     recipe: Recipe = "clip-kd",
@@ -51,7 +61,7 @@ def train(
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     no_test: NoTest = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Train in a background process and return.")] = False,
+    detach: Detach = False,
     calibrate: Annotated[
         bool,
         typer.Option("--calibrate", help="Set the loss weights for equal shares of the gradient."),
@@ -65,15 +75,10 @@ def train(
     Examples:
 
         workbench train --recipe clip-kd
-
         workbench train --recipe clip-kd --set loss.icl.weight=2 --steps 100
-
         workbench train --recipe clip-kd --steps 20 --no-test
-
         workbench train --recipe clip-kd --calibrate
-
         workbench train --recipe clip-kd --log-to tensorboard
-
         workbench train --set "data.train=pairs/{0000..0009}.tar" --set data.validation=held-out.tar
     """
     check_tools(log_to)
@@ -89,6 +94,15 @@ def train(
         start_detached_run(create(run_id, config, runs), json, log_to)
         return
     follow(launch({run_id: config}, runs), json, log_to)
+
+
+def with_cache(overrides: list[str] | None, cache_teacher: str | None) -> list[str] | None:
+    """The overrides with that of ``--cache-teacher``."""
+    if cache_teacher is None:
+        return overrides
+    if cache_teacher not in MODES:
+        raise unknown("--cache-teacher", cache_teacher, MODES)
+    return [*(overrides or []), f"teacher.cache={cache_teacher}"]
 
 
 def checked_run(

@@ -1,4 +1,4 @@
-"""``workbench calibrate``: loss weights from gradient norms, written as a recipe."""
+"""``workbench doctor`` and ``workbench calibrate``: before a run is trained."""
 
 import os
 import shlex
@@ -6,14 +6,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.cli.completion import complete_recipe
 from workbench.cli.options import (
     DEFAULT_RUNS,
     MADE_BY,
     OUT_FILE,
+    RECIPE_HELP,
     Json,
     Overrides,
     Recipe,
@@ -23,7 +25,7 @@ from workbench.cli.options import (
     check_free,
     writing,
 )
-from workbench.cli.output import print_json, print_line, print_rows
+from workbench.cli.output import print_json, print_line, print_rows, print_step
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe, merge, parse_override
 from workbench.errors import print_error
@@ -31,6 +33,99 @@ from workbench.files import resolved, write_atomically
 from workbench.preflight.calibrate import Calibration, WeightedShare, shares_of
 from workbench.preflight.calibrate import calibrate as propose
 from workbench.preflight.precheck import check_config
+from workbench.progress import phase
+
+if TYPE_CHECKING:
+    from workbench.preflight.doctor import Diagnosis
+    from workbench.preflight.machine import Machine
+
+
+# ``workbench doctor``: check this machine, and a run before it is trained.
+
+
+def doctor(
+    recipe: Annotated[str | None, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=complete_recipe)] = None,
+    overrides: Overrides = None,
+    max_time_s: Annotated[
+        float,
+        typer.Option(
+            "--max-time",
+            min=0,
+            metavar="S",
+            help="Skip test steps that would take longer than S seconds, and estimate instead; 0 for no limit.",
+        ),
+    ] = 120,
+    runs: RunsDir = DEFAULT_RUNS,
+    _trust: Trust = False,
+    json: Json = False,
+) -> None:
+    """Check this machine, and find problems of a run before training it.
+
+    With a recipe, builds the run and trains a few steps without keeping
+    anything: memory, training time, captions, teacher, and the effect of every
+    loss.
+
+    Exit status 1 for problems, 0 for warnings only, 2 for settings that
+    training would refuse.
+
+    Examples:
+
+        workbench doctor
+        workbench doctor --recipe clip-kd
+        workbench doctor --recipe clip-kd --set data.train=pairs.csv --json
+    """
+    diagnosis = _examine(recipe, overrides, runs, max_time_s)
+    if json:
+        print_json({"recipe": recipe} | diagnosis.to_json())
+    else:
+        _print_diagnosis(diagnosis)
+    if diagnosis.has_problem:
+        raise typer.Exit(1)
+
+
+def _examine(recipe: str | None, overrides: list[str] | None, runs: Path, max_time_s: float) -> "Diagnosis":
+    if recipe is None:
+        if overrides:
+            raise ValueError("--set changes a recipe: name one with --recipe, e.g. --recipe clip-kd")
+        from workbench.preflight.doctor import examine_machine
+
+        return examine_machine(runs)
+
+    config = load_recipe(recipe, overrides)
+
+    check_config(config, runs)
+
+    with phase("loading PyTorch"):
+        from workbench.preflight.doctor import examine_run
+
+    return examine_run(config, runs, print_step, max_time_s)
+
+
+def _print_diagnosis(diagnosis: "Diagnosis") -> None:
+    print_line(_versions(diagnosis.machine))
+    rows = []
+    for finding in diagnosis.findings:
+        mark = "ok" if finding.level == "ok" else finding.level.upper()
+        rows.append([mark, finding.check, finding.message])
+        if finding.remedy:
+            rows.append(["", "", f"-> {finding.remedy}"])
+    print_rows(["", "check", "finding"], rows, num_words=3)
+    print_line(_verdict(diagnosis))
+
+
+def _versions(machine: "Machine") -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    return f"{machine.host}: {versions}; precision {' or '.join(machine.precisions)}"
+
+
+def _verdict(diagnosis: "Diagnosis") -> str:
+    levels = [finding.level for finding in diagnosis.findings]
+    counts = ((levels.count(level), level) for level in ("problem", "warning"))
+    found = [f"{count} {level}{'s' if count > 1 else ''}" for count, level in counts if count]
+    return " and ".join(found) if found else "no problems found"
+
+
+# ``workbench calibrate``: loss weights from gradient norms, written as a recipe.
 
 
 def calibrate(
@@ -62,7 +157,6 @@ def calibrate(
     Examples:
 
         workbench calibrate --recipe clip-kd
-
         workbench calibrate --recipe clip-kd --share clip=0.5 --share fd=0.3 --out mine.toml
     """
     config = load_recipe(recipe, overrides, seed=seed)
@@ -75,9 +169,9 @@ def calibrate(
     calibration = propose(config, chosen, num_batches=batches, runs_dir=runs)
     _write(file, _recipe_table(calibration, recipe, overrides or [], file))
     if json:
-        print_json({"recipe": recipe, "file": str(file), "num_batches": batches} | _document(calibration))
+        print_json({"recipe": recipe, "file": str(file), "num_batches": batches} | _calibration_document(calibration))
         return
-    _print_table(calibration)
+    _print_calibration(calibration)
     print_line(f"written to {file}; train with: workbench train --recipe {shlex.quote(str(file))}")
 
 
@@ -129,11 +223,11 @@ def _write(file: Path, table: Mapping[str, Any]) -> None:
         write_atomically(file, f"{MADE_BY} {command}\n{tomli_w.dumps(table)}")
 
 
-def _document(calibration: Calibration) -> dict[str, Any]:
+def _calibration_document(calibration: Calibration) -> dict[str, Any]:
     return {"losses": [asdict(loss) for loss in calibration.losses]}
 
 
-def _print_table(calibration: Calibration) -> None:
+def _print_calibration(calibration: Calibration) -> None:
     rows = [
         [loss.name, f"{loss.norm:.3g}", *_cells(loss.published), *_cells(loss.recipe), *_cells(loss.proposed)]
         for loss in calibration.losses
