@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from workbench import load_student
-from workbench.cli import export
+from workbench.cli import export as command
 from workbench.files import DiskFullError
 from workbench.models import export
 from workbench.models.export import MismatchError
@@ -200,7 +200,7 @@ def test_a_tool_that_fails_never_touches_the_run(
     workbench, tiny_recipe: str, fake_trackio, weights: str, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     fake_trackio(FAULTS[fault])
-    monkeypatch.setattr(export, "OUTCOME_WAIT_S", 1.0 if fault == "hangs" else 30.0)
+    monkeypatch.setattr(command, "OUTCOME_WAIT_S", 1.0 if fault == "hangs" else 30.0)
     result = workbench("train", "--recipe", tiny_recipe, "--name", "one", "--log-to", "trackio", "--json")
     last = result.err.strip().splitlines()[-1]
     assert (result.code, json.loads(result.out)["weights_sha256"]) == (0, weights)

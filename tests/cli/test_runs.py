@@ -165,15 +165,15 @@ def test_the_parents_evaluations_are_the_forks_too(workbench, tiny_recipe: str) 
 
 
 def test_a_newest_checkpoint_that_is_replaced_meanwhile_is_followed(finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.runs import log
+    from workbench.runs import checkpoints
 
     def copy_after_removal(checkpoint: Path, copy: Path) -> None:
         if checkpoint.name == "step-00000012":
             shutil.rmtree(checkpoint)  # as by its run, which is a step further
         real(checkpoint, copy)
 
-    real = log._copy
-    monkeypatch.setattr(log, "_copy", copy_after_removal)
+    real = checkpoints._copy
+    monkeypatch.setattr(checkpoints, "_copy", copy_after_removal)
     steps = ("--steps", "24")
     result = finished("runs", "fork", "one", *steps, "--json")
     assert result.code == 0, result.err
@@ -183,7 +183,7 @@ def test_a_newest_checkpoint_that_is_replaced_meanwhile_is_followed(finished, mo
         shutil.rmtree(checkpoint)
         real(checkpoint, copy)
 
-    monkeypatch.setattr(log, "_copy", copy_too_late)
+    monkeypatch.setattr(checkpoints, "_copy", copy_too_late)
     refused = finished("runs", "fork", "one", "--at", "8", "--name", "three", *steps)
     assert refused.code == 2
     assert "was just removed" in refused.err

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from workbench.models.clip import Clip
 
 
-# Costs of a teacher and its student: parameters, multiply-accumulates and latency, per tower.
-
 SIDES = ("teacher", "student")
 
 
@@ -61,13 +59,13 @@ class Costs:
 
     def to_json(self) -> dict[str, Any]:
         """By side and tower, with ``latency`` if measured."""
-        return {
-            side: {
-                tower: _plain(report) | ({"latency": asdict(self.latencies[side][tower])} if self.latencies else {})
-                for tower, report in self.reports[side].items()
-            }
-            for side in SIDES
-        }
+        document: dict[str, Any] = {side: {} for side in SIDES}
+        for side, reports in self.reports.items():
+            for tower, report in reports.items():
+                shape = {"shape": report.shape.model_dump(mode="json") if report.shape else None}
+                latency = {"latency": asdict(self.latencies[side][tower])} if self.latencies else {}
+                document[side][tower] = asdict(report) | shape | latency
+        return document
 
 
 def describe_both(teacher: "Clip", student: "Clip") -> Costs:
@@ -103,15 +101,9 @@ def comparison_row(name: str, teacher: float, student: float, digits: int = 0) -
     return [name, f"{teacher:,.{digits}f}", f"{student:,.{digits}f}", f"{student / teacher:.0%}" if teacher else ""]
 
 
-def _plain(report: "TowerReport") -> dict[str, Any]:
-    return asdict(report) | {"shape": report.shape.model_dump(mode="json") if report.shape else None}
-
-
 def _middle(latency: "Latency") -> str:
     return f"{latency.low_ms:.3g}-{latency.high_ms:.3g}"
 
-
-# Tables of an inherited architecture, for ``workbench runs show --architecture`` and ``workbench inherit``.
 
 NUM_SHOWN = 12  # snapshots; --json has all
 RULES = ("leading", "magnitude")
@@ -141,31 +133,16 @@ CostsFlag = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class ArchitectureOptions:
-    """The options of ``--architecture``."""
-
-    stage: int | None = None
-    against: str = ""
-    costs: bool = False
-    over_time: bool = False
-
-
-def architecture_options(architecture: bool, given: ArchitectureOptions) -> ArchitectureOptions | None:
-    """The given options, or None without ``--architecture``.
-
-    Raises:
-        ValueError: an option that needs ``--architecture`` is given without it.
-    """
-    default = ArchitectureOptions()
-    if architecture or given == default:
-        return given if architecture else None
-    changed = next(name for name, value in asdict(given).items() if value != getattr(default, name))
-    raise ValueError(f"--{changed.replace('_', '-')} needs --architecture")
-
-
 def show_architecture(
-    run: RunDirectory, options: ArchitectureOptions, figure: Path | None, runs_dir: Path, *, prints: bool
+    run: RunDirectory,
+    stage: int | None,
+    over_time: bool,
+    against: str,
+    with_costs: bool,
+    figure: Path | None,
+    runs_dir: Path,
+    *,
+    prints: bool,
 ) -> dict[str, Any]:
     """The run's inherited architecture as a JSON document; also drawn to ``figure`` and printed if asked for.
 
@@ -175,15 +152,15 @@ def show_architecture(
     masks = read_snapshot_history(run, MaskSnapshot)
     if masks.num_skipped and not masks.snapshots:
         raise ValueError(f"the {masks.num_skipped} snapshots of masks in {run.snapshots} are damaged")
-    snapshot = pick(masks.snapshots, options.stage)
+    snapshot = pick(masks.snapshots, stage)
     view = architecture(snapshot)
-    timeline = mask_timeline(masks.snapshots) if options.over_time else None
-    overlaps = _overlaps(run, snapshot, options.against, runs_dir)
-    costs = _costs(run, snapshot, runs_dir) if options.costs else None
+    timeline = mask_timeline(masks.snapshots) if over_time else None
+    overlaps = _overlaps(run, snapshot, against, runs_dir)
+    costs = _costs(run, snapshot, runs_dir) if with_costs else None
     if prints:
         print_architecture(view, costs)
         _print_masks(snapshot)
-        _print_overlaps(overlaps, options.against)
+        _print_overlaps(overlaps, against)
         _print_timeline(timeline)
         if masks.num_skipped:
             print_line(f"{masks.num_skipped} snapshots could not be read")

@@ -46,8 +46,7 @@ def losses(
         list[str] | None, typer.Option("--case", help="A loss, gd-paper or mixture; all if not given. Repeatable.")
     ] = None,
     straightforward_up_to: Annotated[
-        int,
-        typer.Option("--straightforward-up-to", help="Largest naive batch: gd needs 16 x B x B x D bytes."),
+        int, typer.Option("--straightforward-up-to", help="Largest naive batch: gd needs 16 x B x B x D bytes.")
     ] = STRAIGHTFORWARD_UP_TO,
     device: Device = "auto",
     json: Json = False,

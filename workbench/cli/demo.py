@@ -6,7 +6,7 @@ import typer
 
 from workbench.cli.completion import complete_recipe
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Steps
-from workbench.cli.output import console, errors, print_json, print_line, print_rows
+from workbench.cli.output import console, print_json, print_line, print_note, print_rows
 from workbench.cli.progress import interruptible, show
 from workbench.config.toml import load_recipe
 from workbench.preflight.precheck import check_config
@@ -72,7 +72,7 @@ def demo(
     from workbench.demo import Demo
 
     tour = Demo(runs, tuple(range(seeds)), chosen, steps)
-    errors.print(
+    print_note(
         f"{1 + len(chosen)} students per seed, with the same architecture, batches and "
         f"{tour.config.data.num_pairs:,} pairs: one trains without a teacher, the others with one."
     )
@@ -81,10 +81,10 @@ def demo(
             for _ in show(tour.events(interrupt), tour.steps):
                 pass
         except RuntimeError as error:
-            errors.print(f"workbench: {error}", markup=False, soft_wrap=True)
+            print_note(f"workbench: {error}")
             raise typer.Exit(1) from None
     if interrupt.exit_code:
-        errors.print("stopped; finished runs are kept, see: workbench runs list")
+        print_note("stopped; finished runs are kept, see: workbench runs list")
         raise typer.Exit(interrupt.exit_code)
     figure = tour.save_figure()
     if json:
@@ -92,7 +92,7 @@ def demo(
         return
     _print_results(tour) if len(chosen) == 1 else _print_gains(tour)
     took = f"{tour.elapsed_s:.0f} s for {(1 + len(chosen)) * seeds} students"
-    errors.print(f"figure: {figure}    {took}", markup=False)
+    print_note(f"figure: {figure}    {took}")
 
 
 def _print_results(tour: "Demo") -> None:

@@ -12,16 +12,13 @@ from workbench.adapters.export import TOOLS, check_tool, export_command, open_si
 from workbench.adapters.export import export as copy
 from workbench.cli.completion import complete_format, complete_source, complete_tool
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, check_free, writing
-from workbench.cli.output import errors, print_json, print_line, print_rows
+from workbench.cli.output import errors, print_json, print_line, print_note, print_rows
 from workbench.errors import print_error, reason
 from workbench.models.names import check_format, check_source, find_folder
 from workbench.runs.directory import RunDirectory, find_run
 
 if TYPE_CHECKING:
     from workbench.models.export import Exported
-
-
-# ``workbench export``: write a trained model as safetensors, an open_clip folder or ONNX.
 
 
 def export(
@@ -165,7 +162,7 @@ def export_run(
     if follow:
         os.nice(NICENESS)  # training has priority
         if errors.is_terminal:
-            errors.print(f"following {directory.id} until it ends; Ctrl-C stops the export, not the run", markup=False)
+            print_note(f"following {directory.id} until it ends; Ctrl-C stops the export, not the run")
     folder = out or directory.path.parent
     try:
         exported = copy(directory, lambda: open_sink(tool, directory, folder), follows=follow)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,18 +23,13 @@ from workbench.models.names import check_model
 from workbench.preflight.precheck import check_config
 from workbench.views.architecture import architecture
 
-if TYPE_CHECKING:
-    from workbench.inheritance.inheritance_map import InheritanceMap
-    from workbench.models.clip import Clip
-
 STEPS = 80  # as in the mask phase of the recipe tinyclip-auto
 AMOUNT = "A number or a fraction (0.5), for both towers."
 
 
 def inherit(
     teacher: Annotated[
-        str,
-        typer.Option("--teacher", metavar="SPEC", help="The model to inherit from.", autocompletion=complete_model),
+        str, typer.Option("--teacher", metavar="SPEC", help="The model to inherit from.", autocompletion=complete_model)
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder of the smaller model.")],
     depth: Annotated[str, typer.Option("--depth", metavar="AMOUNT", help=f"Layers to keep. {AMOUNT}")] = "",
@@ -59,8 +54,7 @@ def inherit(
         int | None, typer.Option("--steps", help=f"With --auto: training steps; {STEPS} if not given.")
     ] = None,
     figure: Annotated[
-        Path | None,
-        typer.Option("--figure", metavar="FILE", help="Draw what each layer keeps (png, svg or pdf)."),
+        Path | None, typer.Option("--figure", metavar="FILE", help="Draw what each layer keeps (png, svg or pdf).")
     ] = None,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
@@ -85,14 +79,19 @@ def inherit(
     if figure:
         check_suffix(figure)
     check_model(teacher, runs, needs_weights=True)
-    learning = _learning(teacher, data, auto, steps, plan, settings, runs)
+    config = _masks_config(teacher, data, auto, steps, plan, settings, runs)
+    from workbench import inheritance
+    from workbench.inheritance.inheritance_map import planned_map
     from workbench.models.folder import save_folder
     from workbench.models.spec import load_model
 
     before = load_model(teacher, runs_dir=runs)
-    after, inheritance_map = _by_plan(before, plan)
-    if learning:
-        after, inheritance_map = _by_masks(learning, runs)
+    after, inheritance_map = inheritance.inherit(before, plan), planned_map(before, plan)
+    if config:
+        learning = MaskLearning(config, runs)
+        for _ in show(learning, learning.num_steps):
+            pass
+        after, inheritance_map = learning.student, learning.inheritance_map
     view = architecture(inheritance_map.snapshot(step=0, stage=0))
     if figure:
         write_figure(architecture_figure(view), figure)
@@ -106,19 +105,11 @@ def inherit(
     print_architecture(view, costs)
     if figure:
         print_line(f"figure: {figure}")
-    print_line(
-        f"evaluate: workbench evaluate {quote(str(out))} --data SPEC; train: --set student.model={quote(str(out))}"
-    )
+    name = quote(str(out))
+    print_line(f"evaluate: workbench evaluate {name} --data SPEC; train: --set student.model={name}")
 
 
-def _by_plan(teacher: "Clip", plan: Plan) -> "tuple[Clip, InheritanceMap]":
-    from workbench.inheritance import inherit
-    from workbench.inheritance.inheritance_map import planned_map
-
-    return inherit(teacher, plan), planned_map(teacher, plan)
-
-
-def _learning(
+def _masks_config(
     teacher: str, data: str | None, auto: float | None, steps: int | None, plan: Plan, settings: Table, runs: Path
 ) -> RunConfig | None:
     """The config of the run that learns the masks of ``--auto``, checked; None without ``--auto``."""
@@ -139,13 +130,6 @@ def _learning(
         # The remedy must name the option of this command.
         raise ValueError(str(error).replace("--set data.train=SPEC", "--data SPEC")) from None
     return config
-
-
-def _by_masks(config: RunConfig, runs: Path) -> "tuple[Clip, InheritanceMap]":
-    learning = MaskLearning(config, runs)
-    for _ in show(learning, learning.num_steps):
-        pass
-    return learning.student, learning.inheritance_map
 
 
 def _plan(depth: str, width: str, overrides: list[str], *, is_auto: bool) -> tuple[Plan, Table]:

@@ -56,8 +56,7 @@ Name = Annotated[str | None, typer.Option("--name", metavar="ID", help="The run'
 RunsDir = Annotated[Path, typer.Option("--runs", envvar="WORKBENCH_RUNS", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 SkipBadShards = Annotated[
-    bool,
-    typer.Option("--skip-bad-shards", help="Skip missing or truncated shards, as data.bad_shards=skip does."),
+    bool, typer.Option("--skip-bad-shards", help="Skip missing or truncated shards, as data.bad_shards=skip does.")
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id or directory.", autocompletion=complete_run)]
 # A command declares it as `_trust: Trust = False`: its callback takes effect when it is parsed.

@@ -82,12 +82,7 @@ def indented(text: str) -> str:
 
 
 def print_rows(
-    columns: list[str],
-    rows: list[list[str]],
-    title: str | None = None,
-    *,
-    num_words: int = 1,
-    lines: bool = False,
+    columns: list[str], rows: list[list[str]], title: str | None = None, *, num_words: int = 1, lines: bool = False
 ) -> None:
     """Print a plain table, the only one of the command line.
 

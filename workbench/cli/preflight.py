@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from workbench.preflight.machine import Machine
 
 
-# ``workbench doctor``: check this machine, and a run before it is trained.
-
-
 def doctor(
     recipe: Annotated[str | None, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=complete_recipe)] = None,
     overrides: Overrides = None,
@@ -125,18 +122,13 @@ def _verdict(diagnosis: "Diagnosis") -> str:
     return " and ".join(found) if found else "no problems found"
 
 
-# ``workbench calibrate``: loss weights from gradient norms, written as a recipe.
-
-
 def calibrate(
     recipe: Recipe = "clip-kd",
     overrides: Overrides = None,
     shares: Annotated[
         list[str] | None,
         typer.Option(
-            "--share",
-            metavar="LOSS=SHARE",
-            help="Share of the gradient, e.g. fd=0.3; the others split the rest.",
+            "--share", metavar="LOSS=SHARE", help="Share of the gradient, e.g. fd=0.3; the others split the rest."
         ),
     ] = None,
     batches: Annotated[int, typer.Option("--batches", min=1, help="Number of batches to average over.")] = 4,
@@ -203,10 +195,7 @@ def _recipe_table(calibration: Calibration, recipe: str, overrides: list[str], f
     # "extends" is relative to the new file, not to the current folder.
     parent = os.path.relpath(resolved(Path(recipe)), resolved(file).parent) if is_file else recipe
     shares = ", ".join(f"{loss.name} {loss.proposed.share:.0%}" for loss in calibration.losses)
-    table: dict[str, Any] = {
-        "extends": parent,
-        "question": f"What if the losses' gradient shares are {shares}?",
-    }
+    table: dict[str, Any] = {"extends": parent, "question": f"What if the losses' gradient shares are {shares}?"}
     for override in overrides:
         table = merge(table, parse_override(override))
     for name in (loss.name for loss in calibration.losses):

@@ -7,7 +7,7 @@ import typer
 
 from workbench.cli.completion import complete_report_format, complete_study
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
-from workbench.cli.output import console, errors, print_json, print_line, print_rows
+from workbench.cli.output import console, print_json, print_line, print_note, print_rows
 from workbench.config.study import QUICK
 from workbench.errors import visible
 from workbench.results.export import document, grid
@@ -112,7 +112,7 @@ def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ..
     for found in every:
         if found not in answered:
             note = f"skipped {found.table.name}, which is not finished: {progress(found.table.cells)}"
-            errors.print(note, markup=False)
+            print_note(note)
     if not answered:
         raise ValueError(f"{runs} has no finished study: `workbench report STUDY` reports an unfinished one")
     files = write_results(answered, out or REPORTS, formats) if out or not json else []

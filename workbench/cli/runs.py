@@ -14,7 +14,6 @@ from workbench.cli.output import indented, print_json, print_line, print_rows
 from workbench.cli.show import show
 from workbench.cli.train import Detach, follow, start_detached_run
 from workbench.config.toml import check_changes, load_run_config, split_override
-from workbench.engine.fork import Fork, plan_fork, start_fork
 from workbench.errors import visible
 from workbench.preflight.precheck import check_config
 from workbench.process import check_single_process
@@ -153,6 +152,7 @@ def fork(
     check_single_process()
     check_tools(log_to)
     parent = find_run(runs, run)
+    from workbench.engine.fork import Fork, plan_fork, start_fork  # imports torch
 
     def plan() -> tuple[Fork, str]:
         planned = plan_fork(parent, at=at, overrides=overrides, num_steps=steps)
@@ -167,7 +167,7 @@ def fork(
     except CheckpointRemovedError:
         if at is not None:
             raise
-        # A run that saves often replaced its newest checkpoint while torch was imported, which is done now.
+        # A run that saves often has replaced its newest checkpoint since.
         planned, run_id = plan()
         directory = planned.create(run_id)
     if detach:

@@ -10,11 +10,9 @@ import typer
 from workbench.cli.architecture import (
     Against,
     ArchitectureFlag,
-    ArchitectureOptions,
     CostsFlag,
     OverTime,
     Stage,
-    architecture_options,
     show_architecture,
 )
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, write_figure
@@ -75,29 +73,46 @@ def show(
     """
     if figure and gradients == architecture:
         raise ValueError("--figure needs exactly one of --gradients and --architecture")
-    shown = architecture_options(architecture, ArchitectureOptions(stage, against, costs, over_time))
+    given = {"--stage": stage is not None, "--over-time": over_time, "--against": against, "--costs": costs}
+    if not architecture and any(given.values()):
+        raise ValueError(f"{next(filter(given.get, given))} needs --architecture")
     directory = find_run(runs, run)
     # Each report returns its JSON document, and prints itself if asked to.
-    reports: dict[str, Callable[..., Any]] = {
-        **({"gradients": partial(show_gradients, directory, figure)} if gradients else {}),
-        **({"architecture": partial(show_architecture, directory, shown, figure, runs)} if shown else {}),
-        **({"departures": partial(show_departures, directory)} if departures else {}),
-    }
-    found = read_history(directory, (EvalDone, Warned))
-    evaluations = [event for event in found.events if isinstance(event, EvalDone)]
+    reports: dict[str, Callable[..., Any]] = {}
+    if gradients:
+        reports["gradients"] = partial(show_gradients, directory, figure)
+    if architecture:
+        reports["architecture"] = partial(
+            show_architecture, directory, stage, over_time, against, costs, figure, runs_dir=runs
+        )
+    if departures:
+        reports["departures"] = partial(show_departures, directory)
     if json:
-        history = [{"step": event.step, "split": event.split, "metrics": event.metrics} for event in evaluations]
-        document = summarize(directory).to_document() | {"evaluations": history, "num_unreadable": found.num_skipped}
-        print_json(document | {name: report(prints=False) for name, report in reports.items()})
+        print_json(_document(directory) | {name: report(prints=False) for name, report in reports.items()})
         return
-    print_summary(directory, json=False, metrics_too=not reports)
-    for event in found.events if not reports else ():
+    _print_run(directory, only_state=bool(reports))
+    for report in reports.values():
+        report(prints=True)
+
+
+def _document(directory: RunDirectory) -> dict[str, Any]:
+    found = read_history(directory, (EvalDone, Warned))
+    history = [
+        {"step": event.step, "split": event.split, "metrics": event.metrics}
+        for event in found.events
+        if isinstance(event, EvalDone)
+    ]
+    return summarize(directory).to_document() | {"evaluations": history, "num_unreadable": found.num_skipped}
+
+
+def _print_run(directory: RunDirectory, *, only_state: bool) -> None:
+    print_summary(directory, json=False, metrics_too=not only_state)
+    found = read_history(directory, (EvalDone, Warned))
+    for event in found.events if not only_state else ():
         if isinstance(event, Warned):
             print_line(f"{clock(event.time_s)} step {event.step}: {indented(event.message)}")
     if found.num_skipped:
         print_line(f"{found.num_skipped} lines of the log could not be read")
-    for report in reports.values():
-        report(prints=True)
 
 
 def show_gradients(run: RunDirectory, figure: Path | None, *, prints: bool) -> dict[str, Any]:

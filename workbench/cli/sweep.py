@@ -8,7 +8,7 @@ import typer
 
 from workbench.cli.completion import complete_study
 from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, Trust, finite_option
-from workbench.cli.output import errors, print_json, print_line, print_step
+from workbench.cli.output import print_json, print_line, print_note, print_step
 from workbench.cli.progress import Interrupt, interruptible, show
 from workbench.cli.workers import print_results, work_together
 from workbench.config.cells import Changes, cells_of, example_cell
@@ -27,10 +27,7 @@ def sweep(
     name_or_file: Annotated[
         str,
         typer.Option(
-            "--study",
-            metavar="NAME|FILE",
-            help="A study; see `workbench studies`.",
-            autocompletion=complete_study,
+            "--study", metavar="NAME|FILE", help="A study; see `workbench studies`.", autocompletion=complete_study
         ),
     ],
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Seeds (replicates) of every cell.")] = None,
@@ -137,7 +134,7 @@ def _work_alone(planned: "Sweep") -> None:
 def _work_and_report(planned: "Sweep", name_or_file: str, quick: bool, json: bool) -> None:
     from workbench.results.trials import sweep_document
 
-    errors.print(planned.study.question, markup=False, soft_wrap=True)
+    print_note(planned.study.question)
     with interruptible() as interrupt:
         _work(planned, interrupt, lambda: _worker_command(name_or_file, planned.request, quick))
     if json:
@@ -157,12 +154,7 @@ def _print_found(planned: "Sweep", name_or_file: str) -> None:
 
 
 def _configured(
-    study: Study,
-    quick: bool,
-    seeds: int | None,
-    trials: int | None,
-    timeout: float | None,
-    confirm: int | None,
+    study: Study, quick: bool, seeds: int | None, trials: int | None, timeout: float | None, confirm: int | None
 ) -> Study:
     """The study with the numbers given on the command line."""
     if not study.search and any(option is not None for option in (trials, timeout, confirm)):
@@ -231,13 +223,13 @@ def _work(planned: "Sweep", interrupt: Interrupt, worker_command: Callable[[], l
 def _end(planned: "Sweep", interrupt: Interrupt) -> None:
     """Print how to continue, and exit with the status of the sweep."""
     if interrupt.exit_code:
-        errors.print("stopped; run the same command again to continue")
+        print_note("stopped; run the same command again to continue")
         raise typer.Exit(interrupt.exit_code)
     # Exit status 1 only if nothing succeeded or runs are missing: a failed cell is a result of the study.
     outcomes = [outcome for trial in planned.trials for outcome in trial.outcomes.values()]
     if outcomes and all(outcome.state == "failed" for outcome in outcomes):
-        errors.print("every run failed; fix the cause, then retry with --resume")
+        print_note("every run failed; fix the cause, then retry with --resume")
         raise typer.Exit(1)
     if not planned.is_done and not planned.request.timeout_s:
-        errors.print("the study is incomplete; --resume continues it and retries failed runs")
+        print_note("the study is incomplete; --resume continues it and retries failed runs")
         raise typer.Exit(1)

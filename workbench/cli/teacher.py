@@ -22,7 +22,7 @@ from workbench.cli.options import (
     without_test,
     writing,
 )
-from workbench.cli.output import errors, print_json, print_line, print_metrics
+from workbench.cli.output import print_json, print_line, print_metrics, print_note
 from workbench.cli.train import checked_run, follow
 from workbench.data.spec import check_spec
 from workbench.models.names import check_model, folder_name
@@ -72,11 +72,9 @@ def train_(
     with writing(out):
         document = publish_teacher(find_run(runs, run_id), out)
     for split in document["at_chance"]:
-        errors.print(
+        print_note(
             f"{out} is not better than chance on the {split} pairs and cannot teach: "
-            "train it longer with --steps N, or on more pairs",
-            markup=False,
-            soft_wrap=True,
+            "train it longer with --steps N, or on more pairs"
         )
     if json:
         print_json({"id": run_id, "folder": str(out.absolute()), **document})

@@ -63,8 +63,7 @@ def train(
     no_test: NoTest = False,
     detach: Detach = False,
     calibrate: Annotated[
-        bool,
-        typer.Option("--calibrate", help="Set the loss weights for equal shares of the gradient."),
+        bool, typer.Option("--calibrate", help="Set the loss weights for equal shares of the gradient.")
     ] = False,
     cache_teacher: CacheTeacher = None,
     log_to: LogTo = None,

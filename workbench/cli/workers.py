@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
-from workbench.cli.output import errors, indented, print_line, print_rows
+from workbench.cli.output import indented, print_line, print_note, print_rows
 from workbench.cli.progress import Interrupt
 from workbench.config.cells import cell_name
 from workbench.errors import visible
@@ -72,7 +72,7 @@ def _wait(workers: Sequence[subprocess.Popen[str]], interrupt: Interrupt) -> Non
                 continue
             del alive[number]
             if code < 0:
-                errors.print(f"worker {number} was killed by signal {-code}: the others take over its runs")
+                print_note(f"worker {number} was killed by signal {-code}: the others take over its runs")
         time.sleep(POLL_S)
 
 
@@ -85,7 +85,7 @@ def _signal(workers: Sequence[subprocess.Popen[str]], number: int) -> None:
 def _forward(number: int, lines: IO[str] | None) -> None:
     assert lines is not None
     for line in lines:
-        errors.print(f"{number}: {line.rstrip()}", markup=False, soft_wrap=True)
+        print_note(f"{number}: {line.rstrip()}")
 
 
 MOST_TRIALS = 15
