@@ -30,7 +30,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(digest: str, data: str) -> Path:
-    folder = KIND.place(digest)
+    folder = KIND.folder(digest)
     folder.mkdir(parents=True)
     (folder / "thing.json").write_text(Manifest(data=data).model_dump_json())
     (folder / "rows").write_bytes(bytes(100))

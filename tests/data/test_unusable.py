@@ -1,6 +1,8 @@
+from contextlib import nullcontext
+
 import pytest
 
-from workbench.data.unusable import BadImageCount
+from workbench.data.unusable import BadImageCount, RefusedError
 from workbench.embeddings import BadImage
 
 CUT, MISSING = BadImage("cut short or damaged", "a.jpg: truncated"), BadImage("missing file", "there is no b.jpg")
@@ -19,7 +21,9 @@ def tally(num_seen: int, *unusable: BadImage) -> BadImageCount:
 def test_too_many_is_more_than_five_per_cent_and_more_than_chance(
     num_seen: int, num_unusable: int, is_too_many: bool
 ) -> None:
-    assert tally(num_seen, *[CUT] * num_unusable).is_too_many is is_too_many
+    counted = tally(num_seen, *[CUT] * num_unusable)
+    with pytest.raises(RefusedError) if is_too_many else nullcontext():
+        counted.check()
 
 
 def test_too_many_raise_with_reasons_and_examples() -> None:

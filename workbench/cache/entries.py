@@ -47,7 +47,7 @@ class EntryKind(Generic[Manifest]):
         """The folder of all entries."""
         return cache_dir() / self.name
 
-    def place(self, digest: str) -> Path:
+    def folder(self, digest: str) -> Path:
         """The folder of an entry, whether it exists or not."""
         return self.home / digest / self.path
 

@@ -208,10 +208,10 @@ def most_shared(dataset: Dataset, captions: Captions, count: int = 3) -> list[tu
     first.sort()
     common = first[np.argsort(-captions.num_sharing_M[first], kind="stable")][:count]
     found = []
-    for place in common[captions.num_sharing_M[common] > 1]:
-        owner = int(captions.owner_M[place])
-        inner = int(place - np.searchsorted(captions.owner_M, owner))
-        found.append((dataset.text(owner).captions[inner], int(captions.num_sharing_M[place])))
+    for caption in common[captions.num_sharing_M[common] > 1]:
+        owner = int(captions.owner_M[caption])
+        inner = int(caption - np.searchsorted(captions.owner_M, owner))
+        found.append((dataset.text(owner).captions[inner], int(captions.num_sharing_M[caption])))
     return found
 
 

@@ -29,12 +29,12 @@ def probe_images(run: RunDirectory, captions: Sequence[str]) -> list[bytes]:
 
 def _indices(dataset: Dataset, captions: Sequence[str]) -> Iterator[int]:
     """Indices of the captions, in order. Only undecodable images, which evaluation skips, may lie between them."""
-    place = 0
+    num_found = 0
     for index in range(len(dataset)):
-        if place == len(captions):
+        if num_found == len(captions):
             return
-        if dataset.text(index).captions[0] == captions[place]:
-            place += 1
+        if dataset.text(index).captions[0] == captions[num_found]:
+            num_found += 1
             yield index
         elif _is_usable(dataset, index):
             return

@@ -50,14 +50,6 @@ class BadImageCount:
     def num_unusable(self) -> int:
         return self.reasons.total()
 
-    @property
-    def is_too_many(self) -> bool:
-        """Whether more are unusable than ``FEW`` and ``MAX_SHARE`` tolerate."""
-        return self._is_beyond(FEW)
-
-    def _is_beyond(self, few: int) -> bool:
-        return self.num_unusable > max(few, MAX_SHARE * self.num_seen) or 0 < self.num_seen == self.num_unusable
-
     def add(self, num_seen: int, unusable: Iterable[tuple[str, str]]) -> None:
         """Adds ``num_seen`` images, with (reason, message) of each unusable one."""
         self.num_seen += num_seen
@@ -67,7 +59,8 @@ class BadImageCount:
 
     def check(self, few: int = FEW) -> None:
         """Raises RefusedError if too many are unusable; ``few`` are tolerated whatever their share."""
-        if self._is_beyond(few):
+        is_beyond = self.num_unusable > max(few, MAX_SHARE * self.num_seen)
+        if is_beyond or 0 < self.num_seen == self.num_unusable:
             raise RefusedError(
                 f"too many {self.things} cannot be used, {self.describe(every=True)}; "
                 f"up to {MAX_SHARE:.0%} would be skipped: {self._remedy}"

@@ -51,7 +51,7 @@ def estimate_store(dataset: Dataset, kind: Kind) -> CacheEstimate:
 
 def find_store(dataset: Dataset, kind: Kind) -> Store | None:
     """The dataset's store; None if there is none, or if it is stale or damaged."""
-    folder = _place(dataset, kind)
+    folder = _folder(dataset, kind)
     if not folder.exists():
         return None
     with suppress(ValueError):
@@ -70,13 +70,13 @@ def make_store(dataset: Dataset, kind: Kind, *, spec: str, num_bytes: int, show:
     Args:
         num_bytes: estimated size, for the error if the disk is full.
     """
-    folder = _place(dataset, kind)
+    folder = _folder(dataset, kind)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder.parent, "prepares the same data"):
         if (found := find_store(dataset, kind)) is not None:  # another process made it while this one waited
             return found
-        for place in STORES.home.iterdir():
-            sweep(place)
+        for parent in STORES.home.iterdir():
+            sweep(parent)
         with new_folder(folder, num_bytes=num_bytes, replace=True) as temporary:
             write_store(dataset, Source.of(dataset, kind), temporary, spec=spec, show=show)
     store = Store(folder)
@@ -129,8 +129,8 @@ def content_of(dataset: Dataset, kind: Kind, index: int) -> Content | BadImage:
     return or_bad_image(read)
 
 
-def _place(dataset: Dataset, kind: Kind) -> Path:
-    return STORES.place(digest_of(f"{kind} {dataset.fingerprint}"))
+def _folder(dataset: Dataset, kind: Kind) -> Path:
+    return STORES.folder(digest_of(f"{kind} {dataset.fingerprint}"))
 
 
 def _name(manifest: Manifest) -> tuple[str, str, str]:

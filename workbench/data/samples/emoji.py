@@ -176,8 +176,8 @@ def held_out() -> dict[str, Split]:
     """The split of every concept that is not in training; cached, since it processes all emoji."""
     captions = dict(captions_by_sequence(NEWEST))
     names = {concept: captions[s][0] for concept, s in one_each(captions).items() if not is_country_flag(s)}
-    places: tuple[Split, ...] = ("validation", "test") * CONCEPTS_PER_SPLIT
-    return dict(zip(sparable(names), places, strict=False))
+    splits: tuple[Split, ...] = ("validation", "test") * CONCEPTS_PER_SPLIT
+    return dict(zip(sparable(names), splits, strict=False))
 
 
 def sparable(names: Mapping[str, str]) -> Iterator[str]:

@@ -182,8 +182,7 @@ def path_of(folder: Path, name: bytes) -> Path:
 
 def spread(total: int, count: int) -> list[int]:
     """At most ``count`` evenly spaced integers from 0 to ``total`` - 1."""
-    places = np.linspace(0, total - 1, min(count, total))
-    return [int(place) for place in np.unique(places.round())]
+    return [int(index) for index in np.unique(np.linspace(0, total - 1, min(count, total)).round())]
 
 
 def base_folder(listed: ImageList, folders: Sequence[Path], source: str) -> Path:
@@ -193,9 +192,9 @@ def base_folder(listed: ImageList, folders: Sequence[Path], source: str) -> Path
         if any(path_of(folder, name).exists() for name in names):
             return folder
     first = listed.names[0].decode("utf-8", "backslashreplace")
-    places = " or ".join(f"'{folder}'" for folder in folders)
+    searched = " or ".join(f"'{folder}'" for folder in folders)
     raise ValueError(
-        f"no image of {source} exists in {places}, first {first!r}: write paths relative to that, or absolute ones"
+        f"no image of {source} exists in {searched}, first {first!r}: write paths relative to that, or absolute ones"
     )
 
 

@@ -140,8 +140,8 @@ def _aliases(names: object) -> tuple[str, ...]:
 
 def _images(folder: Path, name: str) -> Iterator[str]:
     """The images of a class, relative to the folder; includes nested folders."""
-    for place, _, files in os.walk(folder / name):
-        inner = os.path.relpath(place, folder)
+    for parent, _, files in os.walk(folder / name):
+        inner = os.path.relpath(parent, folder)
         yield from (f"{inner}/{file}" for file in files if _is_image(file))
 
 

@@ -58,7 +58,7 @@ class Builder:
             machine=machine_facts(self._device),
         )
         self._blocks = self.manifest.blocks
-        self.folder = CACHES.place(digest_of(self.identity))
+        self.folder = CACHES.folder(digest_of(self.identity))
 
     def forecast(self) -> tuple[CacheEstimate, bool]:
         """Size, and time of the missing blocks, from one forward on pairs spread over the data.

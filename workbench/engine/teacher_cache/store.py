@@ -74,7 +74,7 @@ def _on_device(raw_B2D: Tensor, scale: Tensor) -> Embeddings:
 def find_cache(identity: Identity) -> TeacherCache | None:
     """The complete cache of this identity; None if it is missing or incomplete."""
     with suppress(ValueError):
-        cache = TeacherCache(CACHES.place(digest_of(identity)))
+        cache = TeacherCache(CACHES.folder(digest_of(identity)))
         return cache if cache.manifest.identity == identity else None
     return None
 

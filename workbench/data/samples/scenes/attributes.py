@@ -89,17 +89,17 @@ def uniforms(seeds_N: NDArray[np.uint64], num: int) -> NDArray[np.float64]:
 
 # The words of a relation for each placeholder of PHRASINGS.
 _PLACES = {
-    "left of": {"of": "to the left of", "beside": "left of", "its": "on its left", "end": "on the left"},
-    "right of": {"of": "to the right of", "beside": "right of", "its": "on its right", "end": "on the right"},
-    "above": {"of": "above", "beside": "over", "its": "above it", "end": "at the top"},
-    "below": {"of": "below", "beside": "under", "its": "below it", "end": "at the bottom"},
+    "left of": {"of": "to the left of", "next_to": "left of", "its": "on its left", "end": "on the left"},
+    "right of": {"of": "to the right of", "next_to": "right of", "its": "on its right", "end": "on the right"},
+    "above": {"of": "above", "next_to": "over", "its": "above it", "end": "at the top"},
+    "below": {"of": "below", "next_to": "under", "its": "below it", "end": "at the bottom"},
 }
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 # `one` is in the named relation to `two`; `back_` words are the opposite relation, of `two` to `one`.
 PHRASINGS = (
     "{one} {of} {two}",
-    "{one} {beside} {two}",
+    "{one} {next_to} {two}",
     "{one} and {back_its} {two}",
     "{one} {end} and {two} {back_end}",
 )

@@ -135,8 +135,8 @@ def _captions(
     if split not in SPLITS_OF_MANY_CAPTIONS:
         return [attributes.full(first, relation, second, phrasings[0], mirrored[0])]
     texts = [
-        attributes.full(first, relation, second, phrasings[place], mirrored[place])
-        for place in range(NUM_FULL_CAPTIONS)
+        attributes.full(first, relation, second, phrasings[number], mirrored[number])
+        for number in range(NUM_FULL_CAPTIONS)
     ]
     texts.append(attributes.without_size_and_texture(first, relation, second, mirrored[-2]))
     shapes = (second.shape, first.shape) if mirrored[-1] else (first.shape, second.shape)

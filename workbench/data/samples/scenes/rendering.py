@@ -208,13 +208,13 @@ def _composite(canvas_N3HW: Field, windows: Windows, which: int) -> None:
     shade_NPP = 1 - SHADOW * shade_NPP * shade_NPP
     views = sliding_window_view(canvas_N3HW, (WINDOW_PX, WINDOW_PX), axis=(2, 3), writeable=True)
     x_N, y_N = windows.corner_M2[which::2].T
-    place = (np.arange(len(canvas_N3HW)), slice(None), y_N, x_N)
-    patch_N3PP = views[place]
+    windows_N = (np.arange(len(canvas_N3HW)), slice(None), y_N, x_N)
+    patch_N3PP = views[windows_N]
     patch_N3PP *= shade_NPP
     change_N3PP = windows.color_M3PP[which::2] - patch_N3PP
     change_N3PP *= cover_NPP
     patch_N3PP += change_N3PP
-    views[place] = patch_N3PP
+    views[windows_N] = patch_N3PP
 
 
 def _develop(canvas_N3HW: Field, draws_N3: NDArray[np.float64], seeds_N: NDArray[np.uint64]) -> NDArray[np.uint8]:

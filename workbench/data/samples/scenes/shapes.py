@@ -15,9 +15,9 @@ Field = NDArray[np.floating[Any]]
 
 def ramps(slope_N2: NDArray[np.float64]) -> Field:
     """Linear fields, 0 in the middle, with slopes along x and y as the change from edge to edge, [N, H, W]."""
-    place = ((np.arange(SIDE_PX) + 0.5) / SIDE_PX - 0.5).astype(np.float32)
+    axis = ((np.arange(SIDE_PX) + 0.5) / SIDE_PX - 0.5).astype(np.float32)
     slope_N211 = slope_N2.astype(np.float32)[..., None, None]
-    out_NHW: Field = slope_N211[:, 0] * place + slope_N211[:, 1] * place[:, None]
+    out_NHW: Field = slope_N211[:, 0] * axis + slope_N211[:, 1] * axis[:, None]
     return out_NHW
 
 
@@ -129,7 +129,7 @@ def striped(x: Field, y: Field) -> Field:
 
 def dotted(x: Field, y: Field) -> Field:
     """Dots on a square lattice."""
-    x, y = (place - np.rint(place / DOT_PERIOD_PX) * DOT_PERIOD_PX for place in (x, y))
+    x, y = (axis - np.rint(axis / DOT_PERIOD_PX) * DOT_PERIOD_PX for axis in (x, y))
     return _soft_edge(DOT_RADIUS_PX - np.sqrt(x * x + y * y))
 
 
@@ -191,9 +191,9 @@ def _gradients(direction_N2: NDArray[np.float64]) -> Field:
 def _clouds(knots_NG: NDArray[np.float64]) -> Field:
     """Value noise: random values on a coarse grid, smoothly interpolated, 0 to 1, [N, H, W]."""
     knots_NGG = knots_NG[:, -GRID * GRID :].astype(np.float32).reshape(-1, GRID, GRID)
-    place = np.linspace(0, GRID - 1, SIDE_PX)
-    cell = np.minimum(place.astype(np.int64), GRID - 2)
-    part = place - cell
+    position = np.linspace(0, GRID - 1, SIDE_PX)
+    cell = np.minimum(position.astype(np.int64), GRID - 2)
+    part = position - cell
     ease = (part * part * (3 - 2 * part)).astype(np.float32)
     rows_NHG = knots_NGG[:, cell] + ease[None, :, None] * (knots_NGG[:, cell + 1] - knots_NGG[:, cell])
     left_NHW, right_NHW = rows_NHG[:, :, cell], rows_NHG[:, :, cell + 1]
