@@ -159,12 +159,6 @@ def test_half_precision_weights_become_the_modules_own_precision(tmp_path):
         assert torch.equal(tensor, module.state_dict()[name].half().float())
 
 
-def test_the_names_of_transformers_are_recognized(tmp_path):
-    torch.save({"vision_model.embeddings.class_embedding": torch.ones(3)}, tmp_path / "w.bin")
-    with pytest.raises(ValueError, match=r"w\.bin has the names of transformers: use .* in open_clip's format"):
-        read_weights(tmp_path / "w.bin")
-
-
 def test_weights_that_do_not_fit_are_listed_in_a_table():
     weights = small().state_dict()
     weights["0.weight"] = torch.ones(5, 7)

@@ -48,6 +48,10 @@ PANELS = {
         "report": ("report:report", "Report a study's results: tables with intervals, next to the paper's numbers."),
     },
     "Models": {
+        "inspect": (
+            "inspect:inspect",
+            "Show what a model is: architecture, parameters by tower, and the heads and FFN channels of each layer.",
+        ),
         "teacher": ("teacher:app", "Train, import and cache teachers."),
         "inherit": (
             "inherit:inherit",

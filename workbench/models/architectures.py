@@ -8,15 +8,20 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import open_clip
+import torch
 from open_clip.constants import IMAGENET_MEAN, IMAGENET_STD, INCEPTION_MEAN, INCEPTION_STD
 from open_clip.factory import get_model_config
 from torch import Tensor
 
-from workbench.models.configs import tower_settings
+from workbench.config.inheritance import TOWERS, Tower, TowerShape
+from workbench.models.configs import SECTIONS, tower_settings, with_shape
 
 _TEXT_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
 _VISION_BLOCK = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.")
 _STAGE = re.compile(r"visual\.layer([1-4])\.(\d+)\.")
+HEAD_WIDTH = 64  # of every ViT and text tower of CLIP up to ViT-L, and of all that TinyCLIP prunes from them
+BLOCK = re.compile(r"(visual\.|text\.)?transformer\.resblocks\.(\d+)\.")
+BRANCHES = {"attn": "ln_1", "mlp": "ln_2"}  # of a block, with their norms
 
 
 class Normalization(NamedTuple):
@@ -29,8 +34,8 @@ class Normalization(NamedTuple):
         return f"mean {_short(self.mean)} and std {_short(self.std)}"
 
 
-class NormalizationWarning(UserWarning):
-    """A default is used because the right mean and std are not known."""
+class WeightsWarning(UserWarning):
+    """A weights file leaves something open, such as its activation or normalization, and a default is used."""
 
 
 OPENAI = Normalization(tuple(open_clip.OPENAI_DATASET_MEAN), tuple(open_clip.OPENAI_DATASET_STD))
@@ -55,7 +60,7 @@ def normalizations_of(name: str) -> tuple[Normalization, ...]:
 def usual_normalization(name: str, source: str) -> Normalization:
     """The normalization of an architecture's pretrained tags, for weights without their own; OpenAI's without tags.
 
-    If the tags disagree it is OpenAI's, with a NormalizationWarning that names the setting.
+    If the tags disagree it is OpenAI's, with a WeightsWarning that names the setting.
     """
     known = normalizations_of(name)
     if len(known) > 1:
@@ -63,7 +68,7 @@ def usual_normalization(name: str, source: str) -> Normalization:
             f"{source}: pretrained weights of {name} in open_clip differ in image normalization "
             f"({' or '.join(map(str, known))}), and {OPENAI} is used; `workbench teacher import` measures which is "
             "right, or set preprocess_cfg.mean and .std in a config:FILE.json",
-            NormalizationWarning,
+            WeightsWarning,
             stacklevel=2,
         )
     return known[0] if len(known) == 1 else OPENAI
@@ -138,3 +143,78 @@ def _resnet_sizes(named: Mapping[str, Tensor]) -> tuple[Any, ...]:
 
 def _count(block: re.Pattern[str], names: Mapping[str, Tensor]) -> int:
     return len({match[1] for name in names if (match := block.match(name))})
+
+
+def config_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The model config of two transformer towers, in open_clip's names, with heads of 64 channels.
+
+    Layers may differ in heads and FFN channels, as those of TinyCLIP's automatic inheritance; a layer without any
+    tensors of a branch has lost all of its heads or channels. The activation cannot be read off: it is GELU.
+
+    Raises:
+        ValueError: the image tower is no ViT, or the text tower no transformer of open_clip.
+    """
+    text = "text." if "text.token_embedding.weight" in tensors else ""
+    try:
+        width, _, patch_size, _ = tensors["visual.conv1.weight"].shape
+        positions = len(tensors["visual.positional_embedding"])
+        embed_dim = tensors["visual.proj"].shape[1]
+        vocab_size, text_width = tensors[f"{text}token_embedding.weight"].shape
+        context_length = len(tensors[f"{text}positional_embedding"])
+        shapes: dict[Tower, TowerShape] = {
+            "image": _tower_shape(tensors, "visual.", width),
+            "text": _tower_shape(tensors, text, text_width),
+        }
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"the tensors are not those of a ViT and a text transformer of open_clip ({error})") from None
+    config: dict[str, Any] = {
+        "embed_dim": embed_dim,
+        # One position per patch, plus the class token.
+        "vision_cfg": {"image_size": round((positions - 1) ** 0.5) * patch_size, "patch_size": patch_size},
+        "text_cfg": {"context_length": context_length, "vocab_size": vocab_size},
+    }
+    for tower in TOWERS:
+        shape = shapes[tower]
+        config[SECTIONS[tower]] |= {"width": shape.width, "layers": shape.num_layers}
+        config = with_shape(config, tower, shape)
+    return config
+
+
+def with_empty_branches(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors with a zero bias for each branch that lost all heads or channels, and the names of these biases.
+
+    The released files drop such a branch whole; its output bias, which the model added before, is not in the file.
+    """
+    widths = {prefix: len(tensors[name]) for prefix in ("visual.", "text.", "") if (name := _norm(prefix)) in tensors}
+    added = {
+        f"{prefix}transformer.resblocks.{layer}.{branch}.bias": torch.zeros(width)
+        for prefix, width in widths.items()
+        for layer in range(_num_layers(tensors, prefix))
+        for branch in BRANCHES
+        if not any(name.startswith(f"{prefix}transformer.resblocks.{layer}.{branch}.") for name in tensors)
+    }
+    return {**tensors, **added}, list(added)
+
+
+def _norm(prefix: str) -> str:
+    """The name of a tower's last norm, which every transformer of CLIP has."""
+    return "visual.ln_post.weight" if prefix == "visual." else f"{prefix}ln_final.weight"
+
+
+def _num_layers(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    numbers = [int(match[2]) for name in tensors if (match := BLOCK.match(name)) and (match[1] or "") == prefix]
+    return max(numbers, default=-1) + 1
+
+
+def _tower_shape(tensors: Mapping[str, Tensor], prefix: str, width: int) -> TowerShape:
+    layers = range(_num_layers(tensors, prefix))
+    blocks = [f"{prefix}transformer.resblocks.{layer}." for layer in layers]
+    rows = [len(tensors.get(f"{block}attn.in_proj_weight", ())) for block in blocks]
+    if any(count % (3 * HEAD_WIDTH) for count in rows):
+        raise ValueError(f"attention of {max(rows) // 3} channels, which are no heads of {HEAD_WIDTH}")
+    return TowerShape(
+        width=width,
+        head_width=HEAD_WIDTH,
+        heads=tuple(count // (3 * HEAD_WIDTH) for count in rows),
+        channels=tuple(len(tensors.get(f"{block}mlp.c_fc.weight", ())) for block in blocks),
+    )

@@ -74,7 +74,7 @@ def absolute_spec(spec: str) -> str:
         return f"{kind}:{named}@{_absolute(weights)}" if weights else f"{kind}:{named}"
     if kind == "run":
         return f"run:{_absolute(name)}" if "/" in name else spec
-    return _absolute(spec) if kind == "folder" else spec
+    return _absolute(spec) if kind in ("folder", "weights") else spec
 
 
 def _absolute(path: str) -> str:

@@ -1,6 +1,7 @@
 """Loading models: built-in sizes, open_clip names, config files, sample teachers, runs, checkpoints and folders."""
 
 import socket
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,14 @@ from torch import Tensor
 
 from workbench.documents import read_json
 from workbench.errors import reason, unknown
-from workbench.models.architectures import architecture_name, fitting_architectures, usual_normalization
+from workbench.models.architectures import (
+    WeightsWarning,
+    architecture_name,
+    config_of,
+    fitting_architectures,
+    usual_normalization,
+    with_empty_branches,
+)
 from workbench.models.clip import Clip
 from workbench.models.configs import check_counts
 from workbench.models.folder import load_folder
@@ -54,10 +62,7 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
     check_model(spec, runs_dir, needs_weights=seed is None)
     parsed = parse_model(spec)
     if parsed.kind == "weights":
-        raise ValueError(
-            f"{spec} holds weights only; name their architecture: {' or '.join(_fitting(Path(spec)))}; "
-            f"`workbench teacher import {spec}` finds out which"
-        )
+        return _weights_alone(Path(spec), tokenizer)
     if parsed.is_architecture:
         config, preprocess = _config_of(parsed)
         return _from_config(config, spec, seed or 0, tokenizer, preprocess)
@@ -68,6 +73,37 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
     if parsed.kind == "run":
         return load_folder(run_folder(parsed.name, runs_dir))
     return load_folder(sample_folder(parsed.name) if parsed.kind == "sample" else Path(parsed.name))
+
+
+def _weights_alone(path: Path, tokenizer: str) -> Clip:
+    """A weights file without a name: its shapes decide the architecture, and its activation is taken as GELU."""
+    tensors = read_weights(path)
+    known = _without_quick_gelu(_fitting(tensors, path))
+    if len(known) > 1:
+        raise ValueError(f"the weights in {path} fit several architectures: name one, {' or '.join(known)}")
+    if known:
+        model = load_model(known[0], tokenizer=tokenizer)
+    else:
+        if tokenizer:
+            raise ValueError(f"{path} comes with its weights and tokenizer: drop student.tokenizer")
+        model = _from_config(_recognized(tensors, path), str(path), 0, "", {})
+        tensors, added = with_empty_branches(tensors)
+        load_weights(model.towers, tensors, str(path))
+        if added:
+            warnings.warn(
+                f"{path}: the output bias of layers that lost their attention or FFN is not in the file and taken as 0 "
+                f"({', '.join(added)})",
+                WeightsWarning,
+                stacklevel=2,
+            )
+    if not model.config.get("quick_gelu"):
+        warnings.warn(
+            f"{path} does not tell its activation, and GELU is used; `workbench teacher import {path}` measures "
+            "whether it or QuickGELU is right, and writes a model folder",
+            WeightsWarning,
+            stacklevel=2,
+        )
+    return model
 
 
 def load_student(source: str | Path, runs_dir: Path = Path("runs")) -> Clip:
@@ -89,22 +125,35 @@ def spec_of_file(path: Path) -> str:
     Raises:
         ValueError: a missing file, or shapes of no known architecture or of several.
     """
-    # The activation cannot be read from shapes: `teacher import` measures which one is right.
-    specs = [spec for spec in _fitting(path) if "quickgelu" not in spec]
-    if len(specs) != 1:
+    tensors = read_weights(path)
+    specs = _without_quick_gelu(_fitting(tensors, path))
+    if len(specs) > 1:
         raise ValueError(f"the weights in {path} fit several architectures: name one, {' or '.join(specs)}")
-    return specs[0]
+    if not specs:
+        _recognized(tensors, path)
+    return specs[0] if specs else str(path)
 
 
-def _fitting(path: Path) -> list[str]:
-    """SPECs that a weights file would fit."""
-    names = fitting_architectures(read_weights(path), _architectures())
-    if not names:
+def _without_quick_gelu(specs: list[str]) -> list[str]:
+    # The activation cannot be read from shapes: `teacher import` measures which one is right.
+    return [spec for spec in specs if "quickgelu" not in spec]
+
+
+def _fitting(tensors: Mapping[str, Tensor], path: Path) -> list[str]:
+    """SPECs of the known architectures that a weights file fits."""
+    return [f"open_clip:{name}@{path}" for name in fitting_architectures(tensors, _architectures())]
+
+
+def _recognized(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+    """The config of weights that fit no known architecture, such as an unevenly pruned student's."""
+    try:
+        return config_of(tensors)
+    except ValueError as error:
         raise ValueError(
-            f"the shapes in {path} are those of no architecture known here: name its config, config:FILE.json@{path}, "
-            f"or put it into a model folder with {CONFIG} and {WEIGHTS}, as open_clip writes them"
-        )
-    return [f"open_clip:{name}@{path}" for name in names]
+            f"the shapes in {path} are those of no architecture known here ({error}): name its config, "
+            f"config:FILE.json@{path}, or put it into a model folder with {CONFIG} and {WEIGHTS}, as open_clip writes "
+            "them"
+        ) from None
 
 
 def _architectures() -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Reading weights files: wrappers are removed, mismatches are listed in a table."""
 
+import argparse
 import hashlib
 import pickle
 import warnings
@@ -7,15 +8,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workbench.errors import reason
 from workbench.models.names import check_weights
+from workbench.models.released import in_open_clips_names, renamed_swin
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "student")
-PREFIXES = ("module.", "_orig_mod.", "towers.")
+# EMA weights are taken where a file has no others; timm calls them state_dict_ema, older code model_ema.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "student", "state_dict_ema", "model_ema")
+# Training scripts pickle their options and last metrics with the weights; none of these runs code when it is loaded.
+_NUMPY_SCALAR: Any = np.float64().__reduce__()[0]  # the function that unpickles one; numpy 1 has it in another module
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")),
+    _NUMPY_SCALAR,
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+]
 SHOWN = 8  # lines per kind in a mismatch table
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 CONSTANTS = ("attn_mask", "input_resolution", "context_length", "vocab_size")  # in OpenAI's files, not weights
@@ -58,9 +70,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 "save its state_dict alone, best as .safetensors"
             ) from None
         raise ValueError(f"cannot read weights from {path}: {reason(error)}; copy or download it again") from None
-    tensors = unwrap(content)
-    if any(name.startswith("vision_model.") for name in tensors):
-        raise ValueError(f"{path} has the names of transformers: use the same model's file in open_clip's format")
+    try:
+        tensors = unwrap(content)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is refused: {reason(error)}") from None
     if not tensors:
         raise ValueError(f"{path} holds no tensors under any of the usual names ({', '.join(WRAPPERS)})")
     return tensors
@@ -69,22 +82,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def _content(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
         warnings.simplefilter("ignore")  # torch warns about odd files, and then raises
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def unwrap(content: Any) -> dict[str, Tensor]:
-    """The innermost mapping of names to tensors, without prefixes that all names share."""
+    """The innermost mapping of names to tensors, in open_clip's names."""
     if not isinstance(content, Mapping):  # a list, a tensor
         return {}
     while inside := next((w for w in WRAPPERS if isinstance(content.get(w), Mapping)), None):
         content = content[inside]
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    # Prefixes nest: DDP around a compiled model gives module._orig_mod.
-    while prefix := next((p for p in PREFIXES if tensors and all(n.startswith(p) for n in tensors)), None):
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+    return in_open_clips_names({str(name): value for name, value in content.items() if isinstance(value, Tensor)})
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -98,7 +107,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
             positive and finite.
     """
     wanted = module.state_dict()
-    tensors = _without_constants(tensors, wanted)
+    tensors = _without_constants(renamed_swin(_with_text_prefix_of(wanted, tensors)), wanted)
     missing = [f"missing     {name}" for name in wanted if name not in tensors]
     unexpected = [f"unexpected  {name}" for name in tensors if name not in wanted]
     reshaped = [
@@ -115,6 +124,17 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     _check_dtypes(tensors, wanted, source)
     _check_values(tensors, wanted, source)
     module.load_state_dict(dict(tensors))
+
+
+def _with_text_prefix_of(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The text tower's weights with or without ``text.``, as the model names them: both classes of open_clip do."""
+    if "logit_scale" not in wanted:  # not a CLIP, but a part of one
+        return dict(tensors)
+    prefix = "text." if any(name.startswith("text.") for name in wanted) else ""
+    return {
+        name if name.startswith("visual.") or name in SCALARS else prefix + name.removeprefix("text."): value
+        for name, value in tensors.items()
+    }
 
 
 def _without_constants(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from workbench.engine.evaluate import Evaluator
 from workbench.evaluation.agreement import BLOCK_SIZE, affinity_entropy
 from workbench.evaluation.chance import CLEARLY, errors_above_chance
 from workbench.files import new_folder
-from workbench.models.architectures import NORMALIZATIONS, Normalization, NormalizationWarning, normalizations_of
+from workbench.models.architectures import NORMALIZATIONS, Normalization, WeightsWarning, normalizations_of
 from workbench.models.clip import Clip, count_parameters
 from workbench.models.folder import save_folder
 from workbench.models.names import is_weights_file
@@ -159,7 +159,7 @@ def import_teacher(
     # and the wrong one lowers recall without an error. All are measured, and the significantly best is taken.
     spec = spec_of_file(Path(source)) if is_weights_file(source) else source
     with phase(f"loading {source}"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NormalizationWarning)  # the normalization is measured below
+        warnings.simplefilter("ignore", WeightsWarning)  # both are measured below
         model = load_model(spec, runs_dir=runs_dir)
     data = data or _own_data(spec, runs_dir)
     with phase(f"opening {data}"):
@@ -190,7 +190,7 @@ def _own_data(spec: str, runs_dir: Path) -> str:
 
 def _leaves_activation_open(spec: str) -> bool:
     """Whether the weights are a bare file; tags, runs and folders name their activation."""
-    return spec.startswith("open_clip:") and Path(spec.partition("@")[2]).is_file()
+    return is_weights_file(spec) or (spec.startswith("open_clip:") and Path(spec.partition("@")[2]).is_file())
 
 
 def _open_normalizations(spec: str) -> tuple[Normalization, ...]:
