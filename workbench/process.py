@@ -153,13 +153,19 @@ def folder_lock(folder: Path, doing: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def check_single_process() -> None:
-    """Refuse to train under a launcher such as torchrun: every rank would train a separate run."""
+def launched_rank() -> int | None:
+    """This process's rank among those that torchrun, or a launcher with its variables, started; None if it is alone."""
     size = os.environ.get("WORLD_SIZE", "1")
-    if size.isdecimal() and int(size) > 1:
+    return int(os.environ.get("RANK", "0")) if size.isdecimal() and int(size) > 1 else None
+
+
+def check_single_process() -> None:
+    """Refuse a launcher such as torchrun where a command does not train one run: every rank would do the same."""
+    if launched_rank() is not None:
         raise ValueError(
-            f"WORLD_SIZE is {size}, and training runs in one process: start it without torchrun (or unset WORLD_SIZE); "
-            "for several runs at once: workbench sweep --workers N"
+            "WORLD_SIZE is above 1, and this command runs in one process: start it without torchrun (or unset "
+            "WORLD_SIZE). Several ranks train one run with `workbench train` and `workbench runs resume`; for several "
+            "runs at once: workbench sweep --workers N"
         )
 
 

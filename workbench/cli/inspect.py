@@ -41,7 +41,7 @@ def inspect(
 
     spec = spec_of_file(Path(model)) if is_weights_file(model) else model
     loaded = load_model(spec, seed=0, runs_dir=runs)
-    document = {
+    document: dict[str, Any] = {
         "source": model,
         "model": spec,
         "embed_dim": loaded.width,

@@ -55,7 +55,7 @@ class Interrupt:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interrupt]:
+def interruptible(*, prints: bool = True) -> Iterator[Interrupt]:
     """While the block runs, record the first signal instead of ending; the handlers are restored at the end.
 
     SIGHUP stays ignored where it was ignored, as under ``nohup``. Output to a closed terminal or pipe is dropped, since
@@ -69,7 +69,8 @@ def interruptible() -> Iterator[Interrupt]:
                 return
             raise KeyboardInterrupt
         interrupt.number = number
-        print("\nfinishing this step and saving; press again to quit at once", file=sys.stderr)
+        if prints:
+            print("\nfinishing this step and saving; press again to quit at once", file=sys.stderr)
 
     handled = [one for one in SIGNALS if one != HANGUP or signal.getsignal(one) != signal.SIG_IGN]
     streams = sys.stdout, sys.stderr

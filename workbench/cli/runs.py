@@ -11,12 +11,13 @@ from workbench.cli.completion import complete_setting
 from workbench.cli.export import LogTo, check_tools, export_run
 from workbench.cli.options import DEFAULT_RUNS, Json, Name, Overrides, Run, RunsDir, Trust
 from workbench.cli.output import indented, print_json, print_line, print_rows
+from workbench.cli.ranks import Gpus, train_on
 from workbench.cli.show import show
-from workbench.cli.train import Detach, follow, start_detached_run
+from workbench.cli.train import Detach, follow, start_detached_run, train_as_other_rank
 from workbench.config.toml import check_changes, load_run_config, split_override
 from workbench.errors import visible
 from workbench.preflight.precheck import check_config
-from workbench.process import check_single_process
+from workbench.process import check_single_process, launched_rank
 from workbench.runs.checkpoints import CheckpointRemovedError
 from workbench.runs.directory import check_can_create, find_run, list_runs
 from workbench.runs.liveness import run_status, send_command
@@ -86,6 +87,7 @@ def resume(
         ),
     ] = None,
     log_to: LogTo = None,
+    gpus: Gpus = 1,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
@@ -101,7 +103,9 @@ def resume(
         workbench runs resume clip-kd-s0-1122-1405 --log-to tensorboard
         workbench runs resume copied/run --set "data.train=/data/pairs.tar" --set teacher.model=teachers/mine
     """
-    check_single_process()
+    if launched_rank():
+        train_as_other_rank()
+        return
     check_tools(log_to)
     directory = find_run(runs, run)
     if run_status(directory).state == "finished":
@@ -112,10 +116,14 @@ def resume(
 
         config, _ = moved(directory, overrides)
     check_config(config, directory.path.parent)
+    if train_on(gpus):
+        return
     # After the checks: this imports torch.
+    from workbench.engine.distributed import joined
     from workbench.engine.launch import relaunch
 
-    follow(relaunch(directory, overrides=overrides or []), json, log_to)
+    with joined() as ranks:
+        follow(relaunch(directory, overrides=overrides or [], ranks=ranks), json, log_to)
 
 
 app.command()(compare)

@@ -26,6 +26,7 @@ from workbench.cli.output import print_json, print_line, print_metrics, print_no
 from workbench.cli.train import checked_run, follow
 from workbench.data.spec import check_spec
 from workbench.models.names import check_model, folder_name
+from workbench.process import check_single_process
 from workbench.progress import phase
 from workbench.runs.directory import find_run
 
@@ -61,6 +62,7 @@ def train_(
     if out is not None:
         check_free(out)
 
+    check_single_process()
     run_id, config = checked_run(recipe, without_test(overrides, no_test), steps, seed, name, runs)
     # After the checks: these import torch.
     from workbench.engine.launch import launch

@@ -26,12 +26,13 @@ from workbench.cli.options import (
 from workbench.cli.output import errors, indented, print_json, print_line, print_metrics
 from workbench.cli.preflight import calibrated
 from workbench.cli.progress import interruptible, show
+from workbench.cli.ranks import Gpus, train_on
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe
 from workbench.errors import print_error, unknown
 from workbench.events import RunFinished
 from workbench.preflight.precheck import check_config
-from workbench.process import check_single_process, start_background, why_failed
+from workbench.process import launched_rank, start_background, why_failed
 from workbench.progress import phase
 from workbench.runs.directory import RunDirectory, check_can_create, new_run_id
 from workbench.runs.liveness import run_status
@@ -67,6 +68,7 @@ def train(
     ] = False,
     cache_teacher: CacheTeacher = None,
     log_to: LogTo = None,
+    gpus: Gpus = 1,
     json: Json = False,
 ) -> None:
     """Train one student with the losses of a recipe.
@@ -79,20 +81,44 @@ def train(
         workbench train --recipe clip-kd --calibrate
         workbench train --recipe clip-kd --log-to tensorboard
         workbench train --set "data.train=pairs/{0000..0009}.tar" --set data.validation=held-out.tar
+        workbench train --recipe clip-kd --gpus 2
+        torchrun --nproc-per-node 2 -m workbench train --recipe clip-kd
     """
+    if launched_rank():
+        train_as_other_rank()
+        return
     check_tools(log_to)
     overrides = without_test(with_cache(overrides, cache_teacher), no_test)
     run_id, config = checked_run(recipe, overrides, steps, seed, name, runs)
     if calibrate:
         config = calibrated(config, runs)
+    if not detach and train_on(gpus):
+        return
 
     with phase("loading PyTorch"):  # after the checks, so that a typo is reported at once
+        from workbench.engine.distributed import joined
         from workbench.engine.launch import create, launch
 
     if detach:
         start_detached_run(create(run_id, config, runs), json, log_to)
         return
-    follow(launch({run_id: config}, runs), json, log_to)
+    with joined() as ranks:
+        follow(launch({run_id: config}, runs, ranks=ranks), json, log_to)
+
+
+def train_as_other_rank() -> None:
+    """Train with rank 0, which prints and writes everything."""
+    from workbench.engine.distributed import joined
+    from workbench.engine.launch import train_along
+
+    with interruptible(prints=False) as interrupt, joined() as ranks:
+        try:
+            train_along(ranks, interrupt)
+        except RuntimeError as error:
+            # In most cases another rank has ended, which has said why; rank 0 reports what concerns all of them.
+            raise typer.Exit(1) from error
+    if interrupt.exit_code:
+        raise typer.Exit(interrupt.exit_code)
 
 
 def with_cache(overrides: list[str] | None, cache_teacher: str | None) -> list[str] | None:
@@ -112,7 +138,6 @@ def checked_run(
     Raises:
         ValueError: the run cannot be created, or its config cannot be trained.
     """
-    check_single_process()
     config = load_recipe(recipe, overrides, seed=seed, steps=steps)
     run_id = name or new_run_id(recipe, config.seed, runs)
     check_can_create(runs, run_id)

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -142,6 +142,7 @@ class BatchStream:
         views: number of reproducible views of a sample; epoch e uses view e modulo ``views``. 0: a new view each epoch.
         crop_scale: smallest and largest share of an image's area that a crop keeps.
         num_workers: processes that make batches; 0 for one thread. Does not change any batch.
+        part: the rows of every batch to make, where other ranks make the others; all by default.
 
     Raises:
         ValueError: the data do not fill one batch.
@@ -156,6 +157,7 @@ class BatchStream:
     views: int = 0
     crop_scale: tuple[float, float] = (0.9, 1.0)
     num_workers: int = 0
+    part: slice = field(default_factory=lambda: slice(None))
 
     def __post_init__(self) -> None:
         assert self.order.counts  # made now, so that data that do not fill a batch are refused here
@@ -175,8 +177,8 @@ class BatchStream:
         Raises:
             ValueError: the files have changed since they were opened, or no image can be decoded.
         """
-        rows = self.order.rows(step)
-        in_batch = {row.sample for row in rows}
+        whole = self.order.rows(step)
+        rows, in_batch = whole[self.part], {row.sample for row in whole}
         replaced: list[BadImage] = []
         keys, captions = [], []
         chosen: list[tuple[int, int]] = []
@@ -211,6 +213,7 @@ class BatchStream:
         """A row's sample; if its image is unusable, another one drawn by seed, step and key.
 
         The first half of the draws skips samples that are in the batch already: a duplicate would be a false negative.
+        Other rows' substitutes are not skipped, so that a row does not depend on which rank makes the others.
         """
         try:
             return row.sample, self.dataset[row.sample]
@@ -226,7 +229,6 @@ class BatchStream:
                 sample = self.dataset[index]
             except ImageError:
                 continue
-            in_batch.add(index)
             return index, sample
         raise ValueError(
             f"too many images cannot be used: {NUM_SUBSTITUTES} substitutes failed for {replaced[-1].message}"

@@ -17,6 +17,7 @@ from workbench.engine.cadence import Phase
 from workbench.engine.checkpoint import check_room
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import has_batch_norm, placed, resolve_device, resolved
+from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.evaluate import Evaluator
 from workbench.engine.member import Member
 from workbench.engine.resume import Start, check_same_inputs, restore_together
@@ -31,7 +32,6 @@ from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
-from workbench.process import check_single_process
 from workbench.progress import phase
 from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
@@ -46,6 +46,7 @@ def build_cohort(
     runs_dir: Path = Path("runs"),
     resume: bool = False,
     like: Cohort | None = None,
+    ranks: Ranks = ALONE,
 ) -> Cohort:
     """The runs in ``configs``, by id, as one cohort.
 
@@ -53,11 +54,11 @@ def build_cohort(
         directories: of each run; a run without one saves nothing.
         resume: continue from each run's newest intact checkpoint, or from its parent's if it is a fork.
         like: an earlier cohort, such as another seed's, whose teacher and evaluators are reused if they can be.
+        ranks: the processes that train it together. All read the runs' directories, and the first alone writes there.
 
     Raises:
-        ValueError: invalid settings or members that cannot share, with the remedy; or one of several ranks.
+        ValueError: invalid settings or members that cannot share, with the remedy.
     """
-    check_single_process()
     directories = directories or {}
     configs = {run: resolved(config) for run, config in configs.items()}
     first = next(iter(configs.values()))
@@ -66,8 +67,13 @@ def build_cohort(
     reused = like if like and _same_evaluation(like.members[0].config, first) else None
     with set_by("teacher.model"):
         teacher = reused.teacher if reused else load_teacher(first, device, runs_dir)
-    members = [_member(run, config, teacher, device, directories.get(run), runs_dir) for run, config in configs.items()]
+    ranks = replace(ranks, batch_size=first.train.batch_size)
+    members = [
+        _member(run, config, teacher, device, directories.get(run), runs_dir, ranks) for run, config in configs.items()
+    ]
     check_room(members)  # before the data are opened, which may take minutes
+    if not ranks.is_first:
+        ranks.of_first(None)  # waits until rank 0 has made the caches that it will read
     stream, data_notes = _open_training_data(first, members, teacher)
     for member in members:
         member.data_fingerprint = stream.dataset.fingerprint
@@ -75,15 +81,22 @@ def build_cohort(
         if resume and member.directory:
             check_same_inputs(member.directory, member)
     teacher_cache = open_cache(first, stream, teacher, [member.objective for member in members])
-    evaluators = reused.evaluators if reused else _evaluators(first, teacher, device)
+    if ranks.is_first:
+        ranks.of_first(None)
+    evaluators = reused.evaluators if reused else _evaluators(first, teacher, device) if ranks.is_first else {}
+    start = restore_together(members) if resume else Start()
+    if not ranks.is_first:
+        for member in members:
+            member.directory = None
     return Cohort(
         members,
         replace(stream, teacher=None) if teacher_cache.cache else stream,  # no teacher images are decoded then
         teacher,
         evaluators,
         cached=teacher_cache.cache,
-        start=restore_together(members) if resume else Start(),
+        start=start,
         device=device,
+        ranks=ranks,
         notes=(*_notes(first.data, len(stream.dataset), evaluators), *data_notes, *teacher_cache.notes),
     )
 
@@ -100,7 +113,7 @@ def _open_training_data(
     if any(member.state.student.input_spec != student_spec for member in members):
         raise ValueError("students of one cohort need the same image size and tokenizer: train them separately")
     teacher_spec = teacher.input_spec if teacher and any(member.objective.needs_teacher for member in members) else None
-    data, train = config.data, config.train
+    data, train, ranks = config.data, config.train, members[0].ranks
     policy = CachePolicy(
         data.prepare,
         data.working_size,
@@ -119,6 +132,7 @@ def _open_training_data(
         views=data.views,
         crop_scale=data.crop_scale,
         num_workers=data.num_workers,
+        part=ranks.rows(train.batch_size),
     )
     return stream, (*preflight(dataset, student_spec, train.batch_size), *notes)
 
@@ -201,9 +215,15 @@ def _member(
     device: torch.device,
     directory: RunDirectory | None,
     runs_dir: Path,
+    ranks: Ranks,
 ) -> Member:
     objective = make_objective(config, teacher)
     student, inheritance_map = _student(config, runs_dir)
+    if ranks.size > 1 and has_batch_norm(student):
+        raise ValueError(
+            "batch normalization over several ranks would use each rank's statistics: train this student on one GPU, "
+            "or choose a tower without batch normalization, such as a ViT"
+        )
     if config.train.micro_batch_size and has_batch_norm(student):
         raise ValueError(
             "micro-batches are not exact for a tower with batch normalization: set train.micro_batch_size=0"
@@ -213,7 +233,7 @@ def _member(
     def state_of(student: Clip, phase: Phase, inheritance_map: InheritanceMap | None) -> TrainState:
         return make_state(student, _learned_parts(config, objective, student, teacher), config, phase, inheritance_map)
 
-    member = Member(run, config, placed(student, device), objective, state_of, directory, inheritance_map)
+    member = Member(run, config, placed(student, device), objective, state_of, directory, inheritance_map, ranks)
     widths = student.width, teacher.width if teacher else None
     objective.try_users_losses(member.state.learnt, config.train.batch_size, widths, device)
     return member

@@ -1,7 +1,7 @@
 """Students that train on the same batches and teacher outputs, so that decoding, augmentation and teacher run once."""
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ from workbench.data.spec import Role
 from workbench.data.unusable import BadImageCount
 from workbench.embeddings import Batch
 from workbench.engine import stages
+from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.evaluate import Evaluator, Measured
 from workbench.engine.member import Member
 from workbench.engine.resume import Start
@@ -24,6 +25,7 @@ from workbench.events import EvalStarted, Event, RunResumed, RunStarted, Warned
 from workbench.models.clip import count_parameters
 from workbench.models.teacher import Teacher
 from workbench.process import this_host
+from workbench.runs.liveness import Command, take_commands
 
 LossValues = TypeVar("LossValues")
 
@@ -47,6 +49,7 @@ class Cohort:
         cached: teacher embeddings of every view, read from disk; None if the teacher runs live.
         start: the steps already taken.
         notes: warnings for the start of every run's log.
+        ranks: the processes that train these members together.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class Cohort:
         start: Start,
         device: torch.device,
         notes: tuple[str, ...] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.members = members
         self.active = list(members)
         self.paused: set[str] = set()  # run ids
@@ -80,7 +85,8 @@ class Cohort:
             TeacherForward(teacher, members[0].config.data.views, len(stream.dataset), cached) if teacher else None
         )
         stacked = members[0].config.train.stacked
-        self._stacks = Stacks() if stacked == "on" or (stacked == "auto" and device.type == "cuda") else None
+        is_stacked = stacked == "on" or (stacked == "auto" and device.type == "cuda" and ranks.size == 1)
+        self._stacks = Stacks() if is_stacked else None
         self.is_resumed = start.is_resumed
         self.notes = (*notes, *start.notes)
 
@@ -129,9 +135,24 @@ class Cohort:
         """
         with closing(self.stream.batches(self.start_step, self.num_steps)) as batches:
             for step, batch in enumerate(batches, start=self.start_step):
-                self._bad_images.add(len(batch), batch.replaced)
+                self._bad_images.add(
+                    self.batch_size, [bad for part in self.ranks.of_all(batch.replaced) for bad in part]
+                )
                 self._bad_images.check()
                 yield step, batch.to(self.device)
+
+    def deleted(self) -> list[Member]:
+        """The active members whose folders were deleted during training."""
+        gone = self.ranks.of_first([member.run for member in self.active if member.folder_is_gone])
+        return [member for member in self.active if member.run in gone]
+
+    def take_commands(self) -> dict[str, list[Command]]:
+        """The commands that other processes left for the active members, by run; the same on every rank."""
+        return self.ranks.of_first({m.run: take_commands(m.directory) for m in self.active if m.directory})
+
+    def is_interrupted(self, interrupted: Callable[[], bool]) -> bool:
+        """Whether a signal has asked any rank to stop."""
+        return any(self.ranks.of_all(interrupted()))
 
     def warn_of_bad_images(self, step: int) -> Iterator[Event]:
         """Warn every active member of bad images since the last warning."""
@@ -144,8 +165,9 @@ class Cohort:
         loss_inputs = [member.objective.loss_inputs(step) for member in self.active]
         if self._teacher_forward is None or not any(inputs.teacher for inputs in loss_inputs):
             return None
-        features = {key for inputs in loss_inputs for key in inputs.teacher_features}
-        return self._teacher_forward(batch, tuple(features))
+        # In one order on every rank, since the features of all ranks are gathered in this order.
+        features = sorted({key for inputs in loss_inputs for key in inputs.teacher_features})
+        return self._teacher_forward(batch, features).gathered(self.ranks)
 
     def groups(self, step: int) -> "Sequence[TrainingGroup[Any]]":
         """The active members at step ``step`` (from 0), those of one architecture stacked under ``train.stacked``."""
@@ -161,7 +183,9 @@ class Cohort:
         return step == self.num_steps or any(member.cadence.reports_at(step) for member in self.active)
 
     def evaluate(self, member: Member, step: int) -> Iterator[Event]:
-        """Evaluate the member on validation, and at the last step on the other splits too."""
+        """Evaluate the member on validation, and at the last step on the other splits too; on rank 0 alone."""
+        if not self.ranks.is_first:
+            return
         for split, evaluator in self.evaluators.items():
             if split == "validation" or step == self.num_steps:
                 yield EvalStarted(run=member.run, step=step, split=split, num_pairs=evaluator.pairs.num_images)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from workbench.config.run import LossConfig, RunConfig
 from workbench.embeddings import Batch
+from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.member import Member
 from workbench.engine.state import TrainState
 from workbench.engine.step import Encoded, compare, encode, micro_batches, take_rows
@@ -52,6 +53,7 @@ def member_gradients(member: Member, batch: Batch, teacher_outputs: TeacherOutpu
         step,
         train.precision,
         micro_batch_size=train.micro_batch_size,
+        ranks=member.ranks,
     )
 
 
@@ -64,6 +66,7 @@ def diagnose(
     precision: str = "fp32",
     *,
     micro_batch_size: int = 0,
+    ranks: Ranks = ALONE,
 ) -> Gradients:
     """Inner products of the weighted gradients of the losses that are on at ``step`` (from 0), [K, K] per place.
 
@@ -72,8 +75,8 @@ def diagnose(
     ``.grad``, no batch-norm statistic, no random state. Memory: a training step and K gradients of one tower.
 
     Args:
-        batch, teacher_outputs: as for :func:`~workbench.engine.step.backward`.
-        micro_batch_size: as there; the result is the same.
+        batch, teacher_outputs, micro_batch_size, ranks: as for :func:`~workbench.engine.step.backward`; on every rank
+            the result is that of the whole batch.
     """
     slices = list(micro_batches(len(batch), micro_batch_size or len(batch)))
     loss_inputs, weights = objective.loss_inputs(step), objective.weights_at(step)
@@ -85,15 +88,21 @@ def diagnose(
         state.student.train()
         with torch.set_grad_enabled(len(slices) == 1):
             chunks = [forward(rows) for rows in slices]
-        per_loss = _output_gradients(state, Encoded.leaves(chunks), teacher_outputs, objective, step, weights)
+        leaves = Encoded.leaves(chunks, ranks)
+        per_loss = _output_gradients(state, leaves, teacher_outputs, objective, step, weights)
         products: dict[Place, Tensor] = {
             "image": _products([[named[name] for name in ("image", "masked") if name in named] for named in per_loss]),
             "text": _products([[named["text"]] for named in per_loss]),
         }
+        own = ranks.rows(len(leaves.text_BD))
+        per_loss = [{name: gradient[own] for name, gradient in named.items()} for named in per_loss]
         # Tower by tower, so that only the gradients of one are in memory; micro-batches are embedded again for each.
         for tower, parameters in _towers(state.student).items():
             encoded = ((rows, chunks[0] if len(slices) == 1 else forward(rows)) for rows in slices)
-            products[tower] = _products(_weight_gradients(per_loss, encoded, parameters))
+            gradients = _weight_gradients(per_loss, encoded, parameters)
+            for of_loss in gradients:
+                ranks.sum_(of_loss)
+            products[tower] = _products(gradients)
     return Gradients(
         step + 1, tuple(weights), {place: products_KK.cpu().numpy() for place, products_KK in products.items()}
     )
@@ -108,6 +117,7 @@ def output_norms(
     precision: str = "fp32",
     *,
     micro_batch_size: int = 0,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Gradient norm at the student's raw outputs, at weight 1, of each loss that is on at ``step``.
 
@@ -121,7 +131,7 @@ def output_norms(
             chunks = [encode(state, take_rows(batch, rows), loss_inputs, precision) for rows in slices]
         names = list(objective.weights_at(step))
         per_loss = _output_gradients(
-            state, Encoded.leaves(chunks), teacher_outputs, objective, step, dict.fromkeys(names, 1.0)
+            state, Encoded.leaves(chunks, ranks), teacher_outputs, objective, step, dict.fromkeys(names, 1.0)
         )
     squares = [sum(float(tensor.double().square().sum()) for tensor in named.values()) for named in per_loss]
     return {name: math.sqrt(square) for name, square in zip(names, squares, strict=True)}
@@ -231,6 +241,7 @@ def examine(member: Member, batch: Batch, teacher_outputs: TeacherOutputs | None
             step,
             train.precision,
             micro_batch_size=train.micro_batch_size,
+            ranks=member.ranks,
         )
     except torch.OutOfMemoryError:
         return []

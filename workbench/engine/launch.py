@@ -3,8 +3,9 @@
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tomli_w
 
@@ -13,6 +14,7 @@ from workbench.config.study import Origin
 from workbench.engine.build import build_cohort
 from workbench.engine.cohort import Cohort
 from workbench.engine.device import machine_facts, resolve_device, resolved
+from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.loop import train
 from workbench.engine.resume import check_moved, check_unchanged, remarks
 from workbench.engine.settings import moved, moved_before, record_move
@@ -40,17 +42,43 @@ class Launch:
             yield from record(train(self.cohort, interrupted), self.directories)
 
 
+@dataclass(frozen=True)
+class Order:
+    """What every rank needs to build the same cohort as rank 0."""
+
+    configs: Mapping[str, RunConfig]
+    directories: Mapping[str, Path]
+    runs_dir: Path
+    resume: bool
+
+
+def train_along(ranks: Ranks, interrupted: Interrupted = lambda: False) -> None:
+    """Train the runs that rank 0 launches or relaunches, without writing or reporting anything.
+
+    Raises:
+        ValueError: this rank cannot open the data, the teacher or the checkpoints.
+        RuntimeError: another rank has ended.
+    """
+    order = ranks.of_first(cast(Order, None))
+    directories = {run: RunDirectory(path) for run, path in order.directories.items()}
+    cohort = build_cohort(order.configs, directories, runs_dir=order.runs_dir, resume=order.resume, ranks=ranks)
+    for _ in train(cohort, interrupted):
+        pass
+
+
 def launch(
     configs: Mapping[str, RunConfig],
     runs_dir: Path,
     like: Cohort | None = None,
     origins: Mapping[str, Origin] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Launch:
     """Create the runs in ``configs``, by id, as one cohort.
 
     Args:
         like: an earlier cohort, whose teacher and evaluators may be reused.
         origins: the study, cell and seed of each run, by id.
+        ranks: the processes that train it together; the others call :func:`train_along`.
 
     Raises:
         ValueError: an invalid setting, a taken id, or an unusable folder; no directory is left behind.
@@ -61,7 +89,8 @@ def launch(
             for run, config in configs.items():
                 directories[run] = create(run, config, runs_dir, origins[run] if origins else None)
                 locks.enter_context(RunLock(directories[run]))
-            cohort = build_cohort(configs, directories, runs_dir=runs_dir, like=like)
+            _send_order(ranks, configs, directories, runs_dir, resume=False)
+            cohort = build_cohort(configs, directories, runs_dir=runs_dir, like=like, ranks=ranks)
             cohort.notes += tuple(start_warnings(cohort))
         except BaseException:
             # Nothing was trained yet, so a failed start leaves no run behind.
@@ -71,13 +100,16 @@ def launch(
         return Launch(cohort, directories, locks.pop_all())
 
 
-def relaunch(*runs: RunDirectory, like: Cohort | None = None, overrides: Sequence[str] = ()) -> Launch:
+def relaunch(
+    *runs: RunDirectory, like: Cohort | None = None, overrides: Sequence[str] = (), ranks: Ranks = ALONE
+) -> Launch:
     """Resume runs that stopped, were interrupted or died, from their newest intact checkpoints; or start new ones.
 
     Several runs resume as one cohort, if they could train as one and are at the same step.
 
     Args:
         like: an earlier cohort, whose teacher and evaluators may be reused.
+        ranks: as for :func:`launch`; their number may differ from that of the run's start.
         overrides: new paths of files that have moved, ``KEY=VALUE`` as for ``--set``; recorded in ``run.toml``.
 
     Raises:
@@ -97,7 +129,9 @@ def relaunch(*runs: RunDirectory, like: Cohort | None = None, overrides: Sequenc
             check_unchanged(run, configs[run.id], {*changed[run.id], *moved_before(run)})
             notes[run.id] = list(remarks(run, configs[run.id]))
             take_commands(run)  # discards those left for the process that died
-        cohort = build_cohort(configs, directories, runs_dir=runs[0].path.parent, resume=True, like=like)
+        runs_dir = runs[0].path.parent
+        _send_order(ranks, configs, directories, runs_dir, resume=True)
+        cohort = build_cohort(configs, directories, runs_dir=runs_dir, resume=True, like=like, ranks=ranks)
         for member, run in zip(cohort.members, runs, strict=True):
             member.notes = notes[run.id]
             if changed[run.id]:
@@ -106,6 +140,19 @@ def relaunch(*runs: RunDirectory, like: Cohort | None = None, overrides: Sequenc
         if not cohort.is_resumed:
             cohort.notes += tuple(start_warnings(cohort))
         return Launch(cohort, directories, locks.pop_all())
+
+
+def _send_order(
+    ranks: Ranks,
+    configs: Mapping[str, RunConfig],
+    directories: Mapping[str, RunDirectory],
+    runs_dir: Path,
+    *,
+    resume: bool,
+) -> None:
+    """Tell the other ranks, which wait in :func:`train_along`, what to build."""
+    paths = {run: directory.path.absolute() for run, directory in directories.items()}
+    ranks.of_first(Order(configs, paths, runs_dir.absolute(), resume))
 
 
 def create(run: str, config: RunConfig, runs_dir: Path, origin: Origin | None = None) -> RunDirectory:

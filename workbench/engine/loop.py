@@ -4,7 +4,7 @@
 them. The members of a cohort train in lockstep on the same batches and the same teacher outputs."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 import torch
@@ -19,7 +19,7 @@ from workbench.engine.stages import advance_stage, save_masks
 from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import Commanded, Event, RunFinished, RunState, Warned
 from workbench.runs.checkpoints import newest_checkpoint
-from workbench.runs.liveness import take_commands
+from workbench.runs.liveness import Command
 
 CPU_MESSAGES = ("allocate memory", "not enough memory")  # in bare RuntimeErrors of PyTorch's CPU allocator
 POLL_S = 0.2  # seconds between two reads of the commands while paused
@@ -61,7 +61,7 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
                 group.update(values, batch, step)  # clip, optimizer step; skipped on the device if not finite
             done = step + 1
             clock.tick(cohort.active)
-            for member in [member for member in cohort.active if member.folder_is_gone]:
+            for member in cohort.deleted():
                 yield from finish(cohort, member, done, "failed")  # the others continue
             if cohort.reports_at(done):
                 step_time_s = clock.mean_step_s(done)
@@ -118,19 +118,25 @@ def measure_and_save(cohort: Cohort, member: Member, step: int) -> Iterator[Even
 
 def between_steps(cohort: Cohort, step: int, interrupted: Callable[[], bool], clock: "StepClock") -> Iterator[Event]:
     """Carry out commands, wait while paused, and end all members after an interruption."""
-    for member in list(cohort.active):
-        yield from handle_commands(cohort, member, step)
+    yield from handle_commands(cohort, step)
     if cohort.paused:
         yield from wait(cohort, step, interrupted)
         clock.skip()
-    if interrupted():
+    if cohort.is_interrupted(interrupted):
         for member in list(cohort.active):
             yield from finish(cohort, member, step, "interrupted", "asked to stop by a signal")
 
 
-def handle_commands(cohort: Cohort, member: Member, step: int) -> Iterator[Event]:
-    """Carry out the commands that other processes left in the run's ``control/`` folder."""
-    for command in take_commands(member.directory) if member.directory else ():
+def handle_commands(cohort: Cohort, step: int) -> Iterator[Event]:
+    """Carry out the commands that other processes left in the runs' ``control/`` folders."""
+    commands = cohort.take_commands()
+    for member in list(cohort.active):
+        yield from handle_commands_to(member, commands.get(member.run, ()), cohort, step)
+
+
+def handle_commands_to(member: Member, commands: Iterable[Command], cohort: Cohort, step: int) -> Iterator[Event]:
+    """Carry out the commands to one member."""
+    for command in commands:
         if command.kind == "set":
             try:
                 member.change(command.arguments)
@@ -156,10 +162,9 @@ def handle_commands(cohort: Cohort, member: Member, step: int) -> Iterator[Event
 
 def wait(cohort: Cohort, step: int, interrupted: Callable[[], bool]) -> Iterator[Event]:
     """Block while any member is paused, since members train in lockstep; commands are still carried out."""
-    while cohort.paused and not interrupted():
+    while cohort.paused and not cohort.is_interrupted(interrupted):
         time.sleep(POLL_S)
-        for member in list(cohort.active):
-            yield from handle_commands(cohort, member, step)
+        yield from handle_commands(cohort, step)
 
 
 def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: str = "") -> Iterator[Event]:

@@ -11,6 +11,7 @@ from workbench.config.run import RunConfig
 from workbench.config.toml import RATE, check_changes
 from workbench.embeddings import Batch
 from workbench.engine.cadence import Cadence, Phase
+from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.state import TrainState
 from workbench.engine.step import DivergenceMonitor, SpikeMonitor, backward
 from workbench.engine.teacher_outputs import TeacherOutputs
@@ -31,6 +32,7 @@ class Member:
         make_state: makes the train state of a phase from the student at its start.
         directory: of its checkpoints and commands; None keeps nothing.
         inheritance_map: which parts of the source model the student keeps; None if it inherits nothing.
+        ranks: the processes that train this student together.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class Member:
         make_state: Callable[[Clip, Phase, InheritanceMap | None], TrainState],
         directory: RunDirectory | None,
         inheritance_map: InheritanceMap | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.run = run
+        self.ranks = ranks
         self.config = config
         self.optimizer_config, self.objective = config.optimizer, objective  # commands may change either
         self.directory = directory
@@ -104,10 +108,12 @@ class Member:
 
         A failure is a warning, since training can continue.
         """
-        if self.directory is None:
+        if self.directory is None and self.ranks.size == 1:
             return
         try:
-            write_snapshot(self.directory, take())
+            snapshot = take()  # on every rank, since it may need all of them
+            if self.directory is not None:
+                write_snapshot(self.directory, snapshot)
         except (OSError, ValueError, torch.OutOfMemoryError) as error:
             yield Warned(run=self.run, step=step, message=f"{what} not saved: {error}")
 
@@ -148,6 +154,7 @@ class Member:
             step,
             micro_batch_size=self.config.train.micro_batch_size,
             precision=self.config.train.precision,
+            ranks=self.ranks,
         )
 
     def prepare_step(self, step: int) -> None:
@@ -160,7 +167,8 @@ class Member:
     def update(self, values: Values, batch: Batch, step: int) -> None:
         """Clip the gradients and take the optimizer step; a loss or gradient that is not finite skips it."""
         config, state, phase = self.config, self.state, self.phase(step)
-        if state.gates:
+        self.ranks.sum_gradients(parameter for parameter in state.parameters() if parameter.requires_grad)
+        if state.gates:  # after the sum: every rank has the whole penalty
             state.gates.penalty(step - phase.start).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._norm = get_total_norm([p.grad for p in state.weights if p.grad is not None])
         # Before clipping: it multiplies all gradients by one factor, and a NaN norm would spread to all of them.

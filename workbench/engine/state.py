@@ -46,6 +46,16 @@ class TrainState(nn.Module):
         """Every learned logit scale by name, 0-d, detached; that of the student is "student"."""
         return {"student": self.student.scale.detach(), **self.learnt.scales()}
 
+    def zero_whole_batch_gradients(self) -> None:
+        """Zero the gradients that every rank has whole, so that their sum over ranks counts rank 0's alone.
+
+        They are those of the scale and of the losses' learned parts, which the loss of the whole batch depends on
+        directly; the gradients of the towers are sums over pairs.
+        """
+        for parameter in (self.student.towers.logit_scale, *self.learnt.parameters()):
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """The optimizer's state as flat named tensors: ``{parameter}/{quantity}``."""
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.named_parameters()}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.embeddings import Batch, Embeddings, FeatureKey
+from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.state import TrainState
 from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import StepDone
@@ -33,11 +34,11 @@ class Encoded:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     @staticmethod
-    def leaves(chunks: list["Encoded"]) -> "Encoded":
-        """Chunks of a batch joined and detached: leaves to differentiate with respect to."""
+    def leaves(chunks: list["Encoded"], ranks: Ranks = ALONE) -> "Encoded":
+        """The whole batch, from the chunks of every rank, detached: leaves to differentiate with respect to."""
 
         def joined(tensors: list[Tensor]) -> Tensor:
-            return torch.cat(tensors).detach().requires_grad_()
+            return ranks.gather(torch.cat(tensors)).requires_grad_()
 
         masked = [chunk.masked_BD for chunk in chunks if chunk.masked_BD is not None]
         return Encoded(
@@ -57,29 +58,39 @@ def backward(
     *,
     micro_batch_size: int = 0,
     precision: str = "fp32",
+    ranks: Ranks = ALONE,
 ) -> Values:
-    """Accumulate the gradient of the objective on ``batch`` at ``step`` into the state's parameters.
+    """Accumulate the gradient of the objective at ``step`` into the state's parameters.
 
     With micro-batches the gradient is the same, for one more forward and the activations of one micro-batch only.
+
+    Args:
+        batch: the pairs of this rank.
+        teacher_outputs: for the pairs of all ranks, as the values are.
+        ranks: with several, each holds its part of the gradient afterwards; :meth:`Ranks.sum_gradients` joins them.
     """
     loss_inputs = objective.loss_inputs(step)
-    if not 0 < micro_batch_size < len(batch):
+    if ranks.size == 1 and not 0 < micro_batch_size < len(batch):
         comparison = compare(state, encode(state, batch, loss_inputs, precision), teacher_outputs, objective, step)
         values = objective(comparison, step)
         values.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return values
     # A contrastive loss needs every pair of the batch, so gradients cannot be summed over micro-batches. Instead embed
     # all pairs without a graph, differentiate the objective with respect to the embeddings, then embed each micro-batch
-    # again with a graph and backpropagate the gradient of its rows.
-    slices = list(micro_batches(len(batch), micro_batch_size))
-    with torch.no_grad():
+    # again with a graph and backpropagate the gradient of its rows. Several ranks do the same with each other's rows.
+    slices = list(micro_batches(len(batch), micro_batch_size or len(batch)))
+    keeps_graph = len(slices) == 1
+    with torch.set_grad_enabled(keeps_graph):
         chunks = [encode(state, take_rows(batch, rows), loss_inputs, precision) for rows in slices]
-    leaves = Encoded.leaves(chunks)
+    leaves = Encoded.leaves(chunks, ranks)
     values = objective(compare(state, leaves, teacher_outputs, objective, step), step)
     values.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    gradients = {name: tensor.grad for name, tensor in leaves.tensors().items()}
-    for rows in slices:
-        again = encode(state, take_rows(batch, rows), loss_inputs, precision).tensors()
+    if not ranks.is_first:
+        state.zero_whole_batch_gradients()
+    own = ranks.rows(len(leaves.text_BD))
+    gradients = {name: None if x.grad is None else x.grad[own] for name, x in leaves.tensors().items()}
+    for rows, chunk in zip(slices, chunks, strict=True):
+        again = (chunk if keeps_graph else encode(state, take_rows(batch, rows), loss_inputs, precision)).tensors()
         pairs = [
             (again[name], gradient[rows])
             for name, gradient in gradients.items()

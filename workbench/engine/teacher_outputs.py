@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from workbench.embeddings import Batch, Embeddings, FeatureKey
+from workbench.engine.distributed import Ranks
 from workbench.engine.teacher_cache.store import TeacherCache
 from workbench.models.teacher import Teacher
 
@@ -19,6 +20,14 @@ class TeacherOutputs:
 
     embeddings: Embeddings
     features: dict[FeatureKey, Tensor] = field(default_factory=dict)
+
+    def gathered(self, ranks: Ranks) -> "TeacherOutputs":
+        """The outputs for the pairs of all ranks."""
+        if ranks.size == 1:
+            return self
+        own = self.embeddings
+        whole = Embeddings(ranks.gather(own.image_BD), ranks.gather(own.text_BD), own.scale)
+        return TeacherOutputs(whole, {key: ranks.gather(feature) for key, feature in self.features.items()})
 
 
 class TeacherForward:
