@@ -2,8 +2,8 @@
 
 Shape letters, everywhere in this project:
     B  pairs in a batch          D  embedding width           L  tokens of a text
-    N  items (images)          M  captions                  K  classes
-    C  color channels           H, W  pixels                 T  tokens of a tower
+    N  items (images)            M  captions                  K  classes
+    C  color channels            H, W  pixels                 T  tokens of a tower
 """
 
 from __future__ import annotations

@@ -66,18 +66,11 @@ def retrieval(
             f"{len(image_ND)} images and {len(text_MD)} captions have {len(image_group_N)} and "
             f"{len(text_group_M)} groups: give one group to each"
         )
-    to_text, to_image = [], []
     blocks = paired_blocks(image_group_N, text_group_M, block_size)
-    for block in blocks:
-        images = image_ND[block.images], image_group_N[block.images]
-        texts = text_MD[block.texts], text_group_M[block.texts]
-        to_text.append(best_ranks(images[0], texts[0], images[1], texts[1]))
-        to_image.append(best_ranks(texts[0], images[0], texts[1], images[1]))
+    to_text, to_image = _ranks_by_block(blocks, image_ND, text_MD, image_group_N, text_group_M)
     result = ItemScores({}, {}, {})
-    for direction, ranks, group_Q in (
-        ("image_to_text", to_text, image_group_N),
-        ("text_to_image", to_image, text_group_M),
-    ):
+    directions = {"image_to_text": (to_text, image_group_N), "text_to_image": (to_image, text_group_M)}
+    for direction, (ranks, group_Q) in directions.items():
         rank_Q, sizes = torch.cat(ranks), torch.tensor([len(part) for part in ranks])
         block_Q = torch.arange(len(blocks)).repeat_interleave(sizes)
         for k in ks:
@@ -86,6 +79,18 @@ def retrieval(
             result.metrics[f"{direction}_r{k}"] = float(hit_Q.double().mean())
             result.errors[f"{direction}_r{k}"] = _standard_error(hit_Q.double(), block_Q, group_Q.cpu())
     return result
+
+
+def _ranks_by_block(
+    blocks: Sequence[Block], image_ND: Tensor, text_MD: Tensor, image_group_N: Tensor, text_group_M: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    to_text, to_image = [], []
+    for block in blocks:
+        image_BD, image_group_B = image_ND[block.images], image_group_N[block.images]
+        text_CD, text_group_C = text_MD[block.texts], text_group_M[block.texts]
+        to_text.append(best_ranks(image_BD, text_CD, image_group_B, text_group_C))
+        to_image.append(best_ranks(text_CD, image_BD, text_group_C, image_group_B))
+    return to_text, to_image
 
 
 def _standard_error(hit_Q: Tensor, block_Q: Tensor, group_Q: Tensor) -> float:

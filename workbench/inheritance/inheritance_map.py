@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from workbench.config.inheritance import TOWERS, Plan, Tower, TowerShape
@@ -14,7 +15,7 @@ from workbench.inheritance.masks import Masks
 from workbench.inheritance.selection import Numbers, Selection, TowerSelection, full_selection
 from workbench.models.clip import Clip
 from workbench.models.configs import tower_shape, why_not_a_transformer
-from workbench.runs.snapshots import GateValues, MaskSnapshot, TowerMask
+from workbench.runs.snapshots import MaskSnapshot, TowerMask
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def planned_map(source: Clip, plan: Plan) -> InheritanceMap:
 
 def _in_source_positions(
     sizes: Numbers, layers: Numbers, kept: Sequence[Numbers], probabilities: Tensor | None
-) -> tuple[GateValues, ...]:
+) -> tuple[NDArray[np.float32], ...]:
     """Values of kept parts at their positions in the source: their open probability, or 1; 0 for removed parts."""
     counts = [len(numbers) for numbers in kept]
     values = np.ones(sum(counts), np.float32) if probabilities is None else probabilities.cpu().numpy()

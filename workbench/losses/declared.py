@@ -53,17 +53,17 @@ def settings_in_file(file: str) -> list[str] | None:
     if not path.is_file():
         raise no_loss_file(file)
     try:
-        theirs = _Source([path]).classes
+        users = _Source([path]).classes
     except (SyntaxError, ValueError, OSError, RecursionError, MemoryError):
         return None
     source = _Source(PACKAGE.glob("*.py"))
-    source.classes |= theirs
-    losses = [name for name in theirs if ROOT in source.ancestors(name)]
-    if len(losses) != 1 or ROOT in theirs:
+    source.classes |= users
+    losses = [name for name in users if ROOT in source.ancestors(name)]
+    if len(losses) != 1 or ROOT in users:
         return None
     init = source.constructor(losses[0])
     # A decorator or **kwargs may change the signature.
-    is_open = theirs[losses[0]].decorator_list or init.decorator_list or init.args.kwarg or init.args.vararg
+    is_open = users[losses[0]].decorator_list or init.decorator_list or init.args.kwarg or init.args.vararg
     return None if is_open else list(source.settings(losses[0]))
 
 

@@ -58,8 +58,8 @@ class GdLoss(TargetLoss):
         per_direction = self.convention == "released"
         with torch.no_grad():  # the teacher's gradients are the target
             targets = contrastive_gradients(teacher, per_direction=per_direction)
-        ours = contrastive_gradients(student, per_direction=per_direction)
-        differences = [(one - other).square() for one, other in zip(ours, targets, strict=True)]
+        gradients = contrastive_gradients(student, per_direction=per_direction)
+        differences = [(one - other).square() for one, other in zip(gradients, targets, strict=True)]
         if per_direction:
             # The release divides each gradient by B, hence B² once squared.
             return torch.stack([difference.mean() for difference in differences]).sum() / len(student) ** 2

@@ -55,21 +55,16 @@ class IntermediateLoss(Loss):
         )
 
     def learned(self, widths: Widths) -> nn.ModuleList:
-        pairs = zip(self.features.student, self.features.teacher, strict=True)
-        return nn.ModuleList(
-            nn.Linear(
-                _channels("student", widths.student_blocks, ours.block),
-                _channels("teacher", widths.teacher_blocks, theirs.block),
-            )
-            for ours, theirs in pairs
-        )
+        inputs = [_channels("student", widths.student_blocks, key.block) for key in self.features.student]
+        outputs = [_channels("teacher", widths.teacher_blocks, key.block) for key in self.features.teacher]
+        return nn.ModuleList(nn.Linear(*shape) for shape in zip(inputs, outputs, strict=True))
 
     def __call__(self, comparison: Comparison) -> Tensor:
         maps, found = comparison.parts[self.name], comparison.features[self.name]
         assert isinstance(maps, nn.ModuleList)
         losses = []
-        for linear, ours, theirs in zip(maps, found.student, found.teacher, strict=True):
-            student, teacher = _same_grid(ours, theirs)
+        for linear, *pair in zip(maps, found.student, found.teacher, strict=True):
+            student, teacher = _same_grid(*pair)
             losses.append(F.mse_loss(linear(student), teacher))
         return torch.stack(losses).mean()
 
@@ -78,6 +73,7 @@ def _same_grid(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Feature maps [B, C, H, W] as tokens [B, T, C] on the coarser of the two grids; pooled features unchanged."""
     if student.ndim == 2:
         return student, teacher
+    # The coarser of the two: averaging loses detail, but invents none as interpolation would.
     grid = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
     student, teacher = (F.adaptive_avg_pool2d(features, grid).flatten(2).mT for features in (student, teacher))
     return student, teacher

@@ -163,7 +163,7 @@ def _architectures() -> dict[str, dict[str, Any]]:
 
 
 def _config_of(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The model config that a SPEC names, and the preprocessing beside it in a model folder's file."""
+    """The model config that a SPEC names, and the preprocessing that a model folder's file has next to it."""
     if spec.kind == "config":
         return _read_config(Path(spec.name)), _read_json(Path(spec.name)).get("preprocess_cfg", {})
     name = spec.name.replace("/", "-")
