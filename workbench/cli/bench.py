@@ -36,18 +36,23 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 app = typer.Typer(help="Measure speed and memory.", no_args_is_help=True)
 
 
+BatchOption = Annotated[
+    list[int] | None, typer.Option("--batch", help="Batch size; 128, 512, 1024 and 2048 if not given. Repeatable.")
+]
+Case = Annotated[
+    list[str] | None, typer.Option("--case", help="A loss, gd-paper or mixture; all if not given. Repeatable.")
+]
+StraightforwardUpTo = Annotated[
+    int, typer.Option("--straightforward-up-to", help="Largest naive batch: gd needs 16 x B x B x D bytes.")
+]
+
+
 @app.command()
 def losses(
-    batch: Annotated[
-        list[int] | None, typer.Option("--batch", help="Batch size; 128, 512, 1024 and 2048 if not given. Repeatable.")
-    ] = None,
+    batch: BatchOption = None,
     dim: Annotated[int, typer.Option("--dim", help="Embedding width of both models.")] = LOSS_WIDTH,
-    case: Annotated[
-        list[str] | None, typer.Option("--case", help="A loss, gd-paper or mixture; all if not given. Repeatable.")
-    ] = None,
-    straightforward_up_to: Annotated[
-        int, typer.Option("--straightforward-up-to", help="Largest naive batch: gd needs 16 x B x B x D bytes.")
-    ] = STRAIGHTFORWARD_UP_TO,
+    case: Case = None,
+    straightforward_up_to: StraightforwardUpTo = STRAIGHTFORWARD_UP_TO,
     device: Device = "auto",
     json: Json = False,
 ) -> None:

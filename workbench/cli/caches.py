@@ -39,11 +39,12 @@ PreparedData = Annotated[
 Document = dict[str, Any]
 
 
+Keep = Annotated[str | None, typer.Option("--keep", help="pixels (default), or jpeg: images in their original format.")]
+
+
 def prepare(
     spec: PreparedData = None,
-    keep: Annotated[
-        str | None, typer.Option("--keep", help="pixels (default), or jpeg: images in their original format.")
-    ] = None,
+    keep: Keep = None,
     working_size: Annotated[int, typer.Option("--working-size", min=0, help="The data.working_size of the runs.")] = 0,
     num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="Use the first N pairs; 0 for all.")] = 0,
     listing: Annotated[bool, typer.Option("--list", help="List prepared data.")] = False,
@@ -143,17 +144,17 @@ def _reasons(manifest: StoreManifest) -> dict[str, int]:
     return dict(Counter(reason for reason, _ in manifest.unusable.values()).most_common())
 
 
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32 (default), or float16 at half the size.")]
+Removing = Annotated[str | None, typer.Option("--remove", metavar="ID|all", help="Remove one cache, or all.")]
+
+
 def cache(
     recipe: Annotated[str | None, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=complete_recipe)] = None,
     overrides: Overrides = None,
     seed: Seed = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32 (default), or float16 at half the size.")
-    ] = None,
+    dtype: Dtype = None,
     listing: Annotated[bool, typer.Option("--list", help="List the caches.")] = False,
-    removing: Annotated[
-        str | None, typer.Option("--remove", metavar="ID|all", help="Remove one cache, or all.")
-    ] = None,
+    removing: Removing = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,

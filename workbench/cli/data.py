@@ -95,13 +95,16 @@ def _group() -> None:
     """Make, inspect and prepare data."""
 
 
+Split = Annotated[
+    list[str] | None, typer.Option("--split", help="train, teacher, validation or test; all four if not given.")
+]
+
+
 @app.command()
 def samples(
     name: Annotated[str, typer.Argument(metavar="NAME", help="scenes or emoji.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the splits.")],
-    split: Annotated[
-        list[str] | None, typer.Option("--split", help="train, teacher, validation or test; all four if not given.")
-    ] = None,
+    split: Split = None,
     num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="Pairs per split; 0 for the default size.")] = 0,
     json: Json = False,
 ) -> None:
@@ -128,21 +131,25 @@ def samples(
     print_line(f"train on them: workbench train --set data.train={quote(str(out / splits[0]))}")
 
 
+Spec = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC",
+        help="Data: a path, samples:, coco:, karpathy:, folder:, or a mixture.",
+        autocompletion=complete_data,
+    ),
+]
+Sheet = Annotated[
+    Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a sheet of some images with captions.")
+]
+
+
 @app.command()
 def check(
-    spec: Annotated[
-        str,
-        typer.Argument(
-            metavar="SPEC",
-            help="Data: a path, samples:, coco:, karpathy:, folder:, or a mixture.",
-            autocompletion=complete_data,
-        ),
-    ],
+    spec: Spec,
     num_images: Annotated[int, typer.Option("--num", min=1, help="Number of images to check, drawn at random.")] = 1000,
     every_image: Annotated[bool, typer.Option("--all", help="Check every image.")] = False,
-    sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a sheet of some images with captions.")
-    ] = None,
+    sheet: Sheet = None,
     skip_bad_shards: SkipBadShards = False,
     json: Json = False,
 ) -> None:

@@ -37,17 +37,20 @@ What to try next
   workbench train --set data.train=SHARDS --set data.validation=SHARDS"""
 
 
+Recipes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="Recipe to compare with the baseline. Repeatable.",
+        show_default="clip-kd",
+        autocompletion=complete_recipe,
+    ),
+]
+
+
 def demo(
-    recipes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--recipe",
-            metavar="NAME|FILE",
-            help="Recipe to compare with the baseline. Repeatable.",
-            show_default="clip-kd",
-            autocompletion=complete_recipe,
-        ),
-    ] = None,
+    recipes: Recipes = None,
     seeds: Annotated[int, typer.Option("--seeds", min=2, help="Number of seeds; gains are paired by seed.")] = 3,
     steps: Steps = None,
     runs: RunsDir = DEFAULT_RUNS,

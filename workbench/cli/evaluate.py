@@ -10,35 +10,39 @@ from workbench.cli.output import print_json, print_line, print_metrics
 from workbench.preflight.precheck import check_measurement
 from workbench.progress import phase
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|CHECKPOINT",
+        help="A run's id or directory, a model folder, or a model SPEC.",
+        autocompletion=complete_source,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="SPEC",
+        help="Pairs to evaluate on; by default, the run's validation pairs.",
+        autocompletion=complete_data,
+    ),
+]
+NumPairs = Annotated[
+    int | None,
+    typer.Option(
+        "--pairs",
+        min=0,
+        metavar="N",
+        help="Use the first N pairs; 0 for all.",
+        show_default="the run's number of validation pairs; all of --data",
+    ),
+]
+
 
 def evaluate(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN|CHECKPOINT",
-            help="A run's id or directory, a model folder, or a model SPEC.",
-            autocompletion=complete_source,
-        ),
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="SPEC",
-            help="Pairs to evaluate on; by default, the run's validation pairs.",
-            autocompletion=complete_data,
-        ),
-    ] = None,
-    num_pairs: Annotated[
-        int | None,
-        typer.Option(
-            "--pairs",
-            min=0,
-            metavar="N",
-            help="Use the first N pairs; 0 for all.",
-            show_default="the run's number of validation pairs; all of --data",
-        ),
-    ] = None,
+    source: Source,
+    data: Data = None,
+    num_pairs: NumPairs = None,
     block_size: Annotated[int | None, typer.Option("--block-size", min=2, help="Retrieval gallery size.")] = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,

@@ -21,20 +21,24 @@ if TYPE_CHECKING:
     from workbench.models.export import Exported
 
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|MODEL",
+        help="A run's id or directory (its newest checkpoint), a checkpoint, a model folder, or a model SPEC.",
+        autocompletion=complete_source,
+    ),
+]
+Format = Annotated[
+    str,
+    typer.Option("--format", metavar="FORMAT", help="native, open_clip or onnx.", autocompletion=complete_format),
+]
+
+
 def export(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN|MODEL",
-            help="A run's id or directory (its newest checkpoint), a checkpoint, a model folder, or a model SPEC.",
-            autocompletion=complete_source,
-        ),
-    ],
+    source: Source,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder; new or empty.")],
-    format: Annotated[
-        str,
-        typer.Option("--format", metavar="FORMAT", help="native, open_clip or onnx.", autocompletion=complete_format),
-    ] = "native",
+    format: Format = "native",
     half: Annotated[bool, typer.Option("--half", help="Round the weights to float16 (native and open_clip).")] = False,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
@@ -133,16 +137,20 @@ def check_tools(tools: list[str] | None) -> None:
         check_tool(tool)
 
 
+Tool = Annotated[
+    str, typer.Option("--to", metavar="TOOL", help="tensorboard, wandb or trackio.", autocompletion=complete_tool)
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Write to DIR/TOOL.", show_default="the run's folder's parent"),
+]
+
+
 def export_run(
     run: Run,
-    tool: Annotated[
-        str, typer.Option("--to", metavar="TOOL", help="tensorboard, wandb or trackio.", autocompletion=complete_tool)
-    ],
+    tool: Tool,
     follow: Annotated[bool, typer.Option("--follow", help="Follow the run until it ends.")] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Write to DIR/TOOL.", show_default="the run's folder's parent"),
-    ] = None,
+    out: Out = None,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:

@@ -27,35 +27,39 @@ STEPS = 80  # as in the mask phase of the recipe tinyclip-auto
 AMOUNT = "A number or a fraction (0.5), for both towers."
 
 
+Teacher = Annotated[
+    str, typer.Option("--teacher", metavar="SPEC", help="The model to inherit from.", autocompletion=complete_model)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Plan of one tower, e.g. 'image.depth=[0,2,3]'; with --auto also training settings, e.g. "
+        "train.batch_size=32. Repeatable.",
+    ),
+]
+Auto = Annotated[
+    float | None,
+    typer.Option("--auto", metavar="SHARE", help="Target sparsity of attention and FFN weights for learned masks."),
+]
+Data = Annotated[str | None, typer.Option("--data", metavar="SPEC", help="With --auto: training pairs for the masks.")]
+Steps = Annotated[int | None, typer.Option("--steps", help=f"With --auto: training steps; {STEPS} if not given.")]
+Figure = Annotated[
+    Path | None, typer.Option("--figure", metavar="FILE", help="Draw what each layer keeps (png, svg or pdf).")
+]
+
+
 def inherit(
-    teacher: Annotated[
-        str, typer.Option("--teacher", metavar="SPEC", help="The model to inherit from.", autocompletion=complete_model)
-    ],
+    teacher: Teacher,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder of the smaller model.")],
     depth: Annotated[str, typer.Option("--depth", metavar="AMOUNT", help=f"Layers to keep. {AMOUNT}")] = "",
     width: Annotated[str, typer.Option("--width", metavar="AMOUNT", help=f"Embedding channels to keep. {AMOUNT}")] = "",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Plan of one tower, e.g. 'image.depth=[0,2,3]'; with --auto also training settings, e.g. "
-            "train.batch_size=32. Repeatable.",
-        ),
-    ] = None,
-    auto: Annotated[
-        float | None,
-        typer.Option("--auto", metavar="SHARE", help="Target sparsity of attention and FFN weights for learned masks."),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="SPEC", help="With --auto: training pairs for the masks.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", help=f"With --auto: training steps; {STEPS} if not given.")
-    ] = None,
-    figure: Annotated[
-        Path | None, typer.Option("--figure", metavar="FILE", help="Draw what each layer keeps (png, svg or pdf).")
-    ] = None,
+    overrides: Overrides = None,
+    auto: Auto = None,
+    data: Data = None,
+    steps: Steps = None,
+    figure: Figure = None,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:

@@ -12,10 +12,10 @@ import typer
 
 from workbench.cli.completion import complete_recipe, complete_run, complete_setting
 from workbench.config.trust import RULE, trust_everything
+from workbench.documents import read_part
+from workbench.files import explained
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.figure import Figure
 
 
@@ -84,16 +84,15 @@ def without_test(overrides: list[str] | None, no_test: bool) -> list[str] | None
     return [*(overrides or []), "data.test="]
 
 
-def write_figure(figure: "Figure", file: "Path") -> None:
+def write_figure(figure: "Figure", file: Path) -> None:
     """Write ``figure`` to the path of ``--figure``.
 
     Raises:
         ValueError: the file cannot be written, or its suffix is unknown.
     """
     from workbench.figures.style import save_figure
-    from workbench.files import explained
 
-    with explained(file, "name another with --figure FILE"):
+    with writing(file, "--figure FILE"):
         save_figure(figure, file)
 
 
@@ -121,8 +120,6 @@ def check_free(out: Path, option: str = OUT_DIR) -> None:
 
 def writing(out: Path, option: str = OUT_DIR) -> AbstractContextManager[None]:
     """``with writing(out)``: an OSError becomes a one-line ValueError with ``out`` and the option."""
-    from workbench.files import explained
-
     return explained(out, f"name another with {option}")
 
 
@@ -155,8 +152,11 @@ def _examined(out: Path, option: str) -> tuple[str, str | None]:
 
     name, model = shlex.quote(str(out)), (CONFIG, WEIGHTS, TOKENIZER, *RECORDS)
     if option == OUT_FILE:
-        is_ours = out.is_file() and _is_made_here(out)
-        return (f"train with it (workbench train --recipe {name})", _fault_of_recipe(out)) if is_ours else ("", None)
+        return (
+            (f"train with it (workbench train --recipe {name})", _fault_of_recipe(out))
+            if _is_made_here(out)
+            else ("", None)
+        )
     if has(CONFIG, WEIGHTS):
         return found(f"evaluate it (workbench evaluate {name} --data SPEC)", fault_of_folder(out), model)
     if has(*ONNX[:2]):
@@ -168,9 +168,7 @@ def _examined(out: Path, option: str) -> tuple[str, str | None]:
 
 
 def _is_made_here(recipe: Path) -> bool:
-    from workbench.documents import read_part
-
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):  # of a folder, or of anything that cannot be read
         return read_part(recipe, 0, len(MADE_BY)) == MADE_BY.encode()
     return False
 

@@ -40,18 +40,21 @@ if TYPE_CHECKING:
     from workbench.preflight.machine import Machine
 
 
+MaxTimeS = Annotated[
+    float,
+    typer.Option(
+        "--max-time",
+        min=0,
+        metavar="S",
+        help="Skip test steps that would take longer than S seconds, and estimate instead; 0 for no limit.",
+    ),
+]
+
+
 def doctor(
     recipe: Annotated[str | None, typer.Option("--recipe", help=RECIPE_HELP, autocompletion=complete_recipe)] = None,
     overrides: Overrides = None,
-    max_time_s: Annotated[
-        float,
-        typer.Option(
-            "--max-time",
-            min=0,
-            metavar="S",
-            help="Skip test steps that would take longer than S seconds, and estimate instead; 0 for no limit.",
-        ),
-    ] = 120,
+    max_time_s: MaxTimeS = 120,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
@@ -122,20 +125,24 @@ def _verdict(diagnosis: "Diagnosis") -> str:
     return " and ".join(found) if found else "no problems found"
 
 
+Shares = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--share", metavar="LOSS=SHARE", help="Share of the gradient, e.g. fd=0.3; the others split the rest."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="The recipe to write.", show_default="RECIPE-calibrated.toml"),
+]
+
+
 def calibrate(
     recipe: Recipe = "clip-kd",
     overrides: Overrides = None,
-    shares: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--share", metavar="LOSS=SHARE", help="Share of the gradient, e.g. fd=0.3; the others split the rest."
-        ),
-    ] = None,
+    shares: Shares = None,
     batches: Annotated[int, typer.Option("--batches", min=1, help="Number of batches to average over.")] = 4,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="The recipe to write.", show_default="RECIPE-calibrated.toml"),
-    ] = None,
+    out: Out = None,
     seed: Seed = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,

@@ -27,27 +27,30 @@ Study = Annotated[
 ]
 
 
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Output folder; reports/NAME if not given.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        metavar="md|csv|tex|png|svg|pdf",
+        help="Output format; tex is LaTeX. Repeatable.",
+        show_default="md, csv, tex, png",
+        autocompletion=complete_report_format,
+    ),
+]
+Misnamed = Annotated[
+    bool, typer.Option("--latex", "--tex", "--csv", "--markdown", "--md", "--png", "--svg", "--pdf", hidden=True)
+]
+
+
 def report(
     name_or_file: Study = "",
     all_studies: Annotated[bool, typer.Option("--all", help="Report all finished studies, with an index.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Report the rehearsal made by `sweep --quick`.")] = False,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="The sweep's --name.")] = "",
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Output folder; reports/NAME if not given.")
-    ] = None,
-    formats: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            metavar="md|csv|tex|png|svg|pdf",
-            help="Output format; tex is LaTeX. Repeatable.",
-            show_default="md, csv, tex, png",
-            autocompletion=complete_report_format,
-        ),
-    ] = None,
-    misnamed: Annotated[
-        bool, typer.Option("--latex", "--tex", "--csv", "--markdown", "--md", "--png", "--svg", "--pdf", hidden=True)
-    ] = False,
+    out: Out = None,
+    formats: Formats = None,
+    misnamed: Misnamed = False,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:

@@ -74,18 +74,21 @@ def stop(run: Run, runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
     print_line(f"{directory.id} will stop after its current step; resume it with: workbench runs resume {quote(run)}")
 
 
+OverridesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="New path of moved files, e.g. data.train or teacher.model. Repeatable.",
+        autocompletion=complete_setting,
+    ),
+]
+
+
 @app.command()
 def resume(
     run: Run,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="New path of moved files, e.g. data.train or teacher.model. Repeatable.",
-            autocompletion=complete_setting,
-        ),
-    ] = None,
+    overrides: OverridesOption = None,
     log_to: LogTo = None,
     gpus: Gpus = 1,
     runs: RunsDir = DEFAULT_RUNS,
@@ -129,17 +132,19 @@ def resume(
 app.command()(compare)
 
 
+At = Annotated[int | None, typer.Option("--at", metavar="STEP", help="The checkpoint's step; the newest if not given.")]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", help="The fork's last step, counted from its parent's start; schedules scale with it."),
+]
+
+
 @app.command()
 def fork(
     run: Run,
-    at: Annotated[
-        int | None, typer.Option("--at", metavar="STEP", help="The checkpoint's step; the newest if not given.")
-    ] = None,
+    at: At = None,
     overrides: Overrides = None,
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", help="The fork's last step, counted from its parent's start; schedules scale with it."),
-    ] = None,
+    steps: Steps = None,
     name: Name = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,

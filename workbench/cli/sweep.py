@@ -23,52 +23,56 @@ if TYPE_CHECKING:
     from workbench.sweeps.sweep import Sweep
 
 
+NameOrFile = Annotated[
+    str,
+    typer.Option(
+        "--study", metavar="NAME|FILE", help="A study; see `workbench studies`.", autocompletion=complete_study
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", min=1, metavar="S", help="Stop sampling new trials after S seconds.", callback=finite_option
+    ),
+]
+Confirm = Annotated[
+    int | None,
+    typer.Option("--confirm", min=0, metavar="N", help="Held-out seeds for confirming the best trial of a search."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a study and retry failed or stopped runs.")]
+Values = Annotated[
+    list[str] | None,
+    typer.Option("--try", metavar="KEY=VALUE", help="Queue a trial with these values in a started search."),
+]
+Retry = Annotated[str, typer.Option("--retry", metavar="CELL", help="Queue the cell's failed and stopped runs again.")]
+AtOnce = Annotated[
+    int | None,
+    typer.Option("--at-once", min=1, help="Maximum number of cells per cohort; if not given, all that fit."),
+]
+Grace = Annotated[
+    float,
+    typer.Option("--grace", min=1, metavar="S", help="Worker heartbeat timeout, in seconds.", callback=finite_option),
+]
+
+
 def sweep(
-    name_or_file: Annotated[
-        str,
-        typer.Option(
-            "--study", metavar="NAME|FILE", help="A study; see `workbench studies`.", autocompletion=complete_study
-        ),
-    ],
+    name_or_file: NameOrFile,
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Seeds (replicates) of every cell.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps of every run.")] = None,
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Number of trials of a search.")] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout", min=1, metavar="S", help="Stop sampling new trials after S seconds.", callback=finite_option
-        ),
-    ] = None,
-    confirm: Annotated[
-        int | None,
-        typer.Option("--confirm", min=0, metavar="N", help="Held-out seeds for confirming the best trial of a search."),
-    ] = None,
+    timeout: Timeout = None,
+    confirm: Confirm = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes on this machine.")] = 1,
     storage: Annotated[str, typer.Option("--storage", metavar="URL", help="Database shared with other machines.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Rehearse the study with few steps and two seeds.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and memory, and exit.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a study and retry failed or stopped runs.")
-    ] = False,
-    values: Annotated[
-        list[str] | None,
-        typer.Option("--try", metavar="KEY=VALUE", help="Queue a trial with these values in a started search."),
-    ] = None,
-    retry: Annotated[
-        str, typer.Option("--retry", metavar="CELL", help="Queue the cell's failed and stopped runs again.")
-    ] = "",
+    resume: Resume = False,
+    values: Values = None,
+    retry: Retry = "",
     overrides: Overrides = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Keep the results under another name.")] = "",
-    at_once: Annotated[
-        int | None,
-        typer.Option("--at-once", min=1, help="Maximum number of cells per cohort; if not given, all that fit."),
-    ] = None,
-    grace: Annotated[
-        float,
-        typer.Option(
-            "--grace", min=1, metavar="S", help="Worker heartbeat timeout, in seconds.", callback=finite_option
-        ),
-    ] = 120,
+    at_once: AtOnce = None,
+    grace: Grace = 120,
     is_worker: Annotated[bool, typer.Option("--as-worker", hidden=True)] = False,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,

@@ -37,12 +37,15 @@ app = typer.Typer(help="Train, import and cache teachers.", no_args_is_help=True
 app.command()(cache)
 
 
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Output folder for the model, its metrics and its log.")
+]
+
+
 @app.command("train")
 def train_(
     recipe: Recipe = "teacher-scenes",
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Output folder for the model, its metrics and its log.")
-    ] = None,
+    out: OutOption = None,
     overrides: Overrides = None,
     steps: Steps = None,
     seed: Seed = None,
@@ -89,19 +92,22 @@ def train_(
         print_line(f"distill from it: workbench train --recipe clip-kd --set teacher.model={quote(str(out))}")
 
 
+Source = Annotated[
+    str, typer.Argument(metavar="SPEC", help="A model SPEC, such as open_clip:NAME@FILE, or a weights file.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="SPEC", help="Held-out pairs to check it on; samples:emoji if it has none."),
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Output folder.", show_default="teachers/NAME")]
+
+
 @app.command("import")
 def import_(
-    source: Annotated[
-        str, typer.Argument(metavar="SPEC", help="A model SPEC, such as open_clip:NAME@FILE, or a weights file.")
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="SPEC", help="Held-out pairs to check it on; samples:emoji if it has none."),
-    ] = None,
+    source: Source,
+    data: Data = None,
     num_pairs: Annotated[int, typer.Option("--pairs", min=0, help="Use the first N pairs; 0 for all.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Output folder.", show_default="teachers/NAME")
-    ] = None,
+    out: Out = None,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
