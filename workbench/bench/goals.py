@@ -64,6 +64,7 @@ def reached(tables: Mapping[str, Sequence[Row]]) -> list[Reached]:
     for goal in GOALS:
         for row in tables.get(goal.bench, ()):
             measured = _figure(row, goal.column)
+            # A row's case begins with its size or its data, which the goal leaves open.
             if row.case.endswith(goal.case) and measured is not None:
                 is_reached = measured <= goal.wanted if goal.at_most else measured >= goal.wanted
                 found.append(Reached(goal.name, goal.wanted, goal.at_most, measured, is_reached))

@@ -89,6 +89,7 @@ def step_rows(config: RunConfig) -> list[Row]:
 def steps(config: RunConfig) -> Iterator[tuple[dict[str, Work], "StepByParts"]]:
     """The contenders by name, and the step by parts, which records their times."""
     with TemporaryDirectory(prefix="workbench-bench-") as folder:
+        # "off": else the engine would fill the user's cache, and live batches could not be timed.
         cohort = build_cohort({"engine": with_settings(config, {"data": {"prepare": "off"}})})
         live = cohort.stream
         contenders: dict[str, Work] = {LIVE: _batching(live, cohort)}
@@ -97,7 +98,7 @@ def steps(config: RunConfig) -> Iterator[tuple[dict[str, Work], "StepByParts"]]:
             contenders[PREPARED] = _batching(cohort.stream, cohort)
         parts = StepByParts(cohort)
         bare, towers = (build_cohort({name: cohort.members[0].config}, like=cohort) for name in (BARE, TOWERS))
-        bare.stream = cohort.stream
+        bare.stream = cohort.stream  # the same kind of batches as the engine's step
         contenders |= {
             BY_PARTS: parts,
             WHOLE: whole_step(cohort, _steps_of(cohort)),
@@ -221,6 +222,7 @@ def _towers(cohort: Cohort) -> Work:
 
     def work() -> None:
         outputs = [one for one in encode(state, batch, loss_inputs, precision).tensors().values() if one.requires_grad]
+        # Ones instead of a loss's gradient: the cost of backward does not depend on the values.
         torch.autograd.backward(outputs, [torch.ones_like(one) for one in outputs])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

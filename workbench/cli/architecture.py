@@ -79,6 +79,7 @@ def measure_costs(teacher: "Clip", student: "Clip") -> Costs:
     """Costs of both, with the latency of a single image and text measured on this machine."""
     from workbench.inheritance.report import measure_latency
 
+    # Both models in turns, so that other load on the machine affects them equally.
     timed = {tower: dict(zip(SIDES, measure_latency([teacher, student], tower), strict=True)) for tower in TOWERS}
     latencies = {side: {tower: timed[tower][side] for tower in TOWERS} for side in SIDES}
     return Costs(describe_both(teacher, student).reports, latencies)

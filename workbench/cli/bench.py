@@ -252,7 +252,7 @@ def everything(device: Device = "cpu", json: Json = False) -> None:
         print_line(f"{date}, {machine['device']}, torch {machine['torch']}, {machine['num_threads']} threads")
     for name, bench in benches.items():
         tables[name] = _measured(bench)
-        if not json:
+        if not json:  # each at once: all of them take up to an hour
             print_line("")
             _print_table(tables[name], bench, title=name)
     goals = reached(tables)

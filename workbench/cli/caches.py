@@ -86,7 +86,7 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
         raise unknown("--keep", keep, KINDS)
     if keep == "jpeg" and working_size:
         raise ValueError("--keep jpeg keeps images at full size: drop --working-size")
-    before = {one.manifest.id for one in STORES.entries()}
+    before = {one.manifest.id for one in STORES.entries()}  # to tell new ones from those that are reused
     dataset = open_dataset(spec, "train", num_pairs, bad_shards)
     parts = dataset.parts if isinstance(dataset, Mixture) else (dataset,)
     made = {prepare_data(part, "jpeg" if keep == "jpeg" else "pixels", working_size).manifest.id for part in parts}
@@ -230,7 +230,7 @@ def _remove_caches(name: str, json: bool) -> None:
         raise unknown("teacher cache", name, [one.folder.name[:8] for one in every])
     if len(found) > 1 and name != "all":
         raise ValueError(f"{name} matches {len(found)} caches: give more characters, see --list")
-    documents = [_cache_document(one) for one in found]
+    documents = [_cache_document(one) for one in found]  # before removal: they read the folders
     if name == "all":
         remove_all()
     else:

@@ -140,6 +140,7 @@ def _print_legend(tour: "Demo") -> None:
     labels = [metric_label(name) for name in ("zero_shot_top1", *GAINED) if name in tour.chance]
     chance = ", ".join(f"{label.title} {label.number(tour.chance[label.name])}" for label in labels)
     print_line(f"Chance: {chance}.")
+    # Fewer pairs than a block are one block.
     block = min(tour.config.evaluate.block_size, tour.num_test_pairs)
     print_line(f"{tour.num_test_pairs:,} held-out pairs; R@k in blocks of {block:,}; ± one standard error over pairs.")
     print_line("Gains are paired by seed; their intervals cover seeds and pairs.")

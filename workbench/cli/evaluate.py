@@ -82,6 +82,7 @@ def evaluate(
     print_metrics(measured.metrics, measured.errors, title, teacher=measured.teacher, chance=measured.chance)
     for note in measured.notes:
         print_line(note)
+    # The best R@1 if only a caption's own image counted: below 1 where several images share a caption.
     own_only = measured.ceiling["image_to_text_r1"]
     if own_only < 1:
         print_line(f"shared captions match any of their images; otherwise R@1 could not exceed {own_only:.1%}")

@@ -91,7 +91,7 @@ def _report_on(name_or_file: str, quick: bool, name: str, runs: Path) -> StudyRe
     study = known.study.quick() if quick else known.study
     full_name = stored_name(study, name, quick=quick)
     found = report_on(study, full_name, runs, known.source)
-    if not found.has_runs:
+    if not found.has_runs:  # its rehearsal is stored under another name
         rehearsed = not quick and stored_name(study, name, quick=True) in studies_with_runs(runs)
         remedy = "only its rehearsal has, add --quick" if rehearsed else f"start it with {found.made_on.command}"
         raise ValueError(f"{runs} has no run of study '{full_name}' yet: {remedy}")
