@@ -1,15 +1,18 @@
 """The rules of the house, checked by the tools that know them: format, lint, types, and which floor imports which."""
 
+import ast
 import graphlib
 import resource
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import grimp
 import pytest
 
 ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "workbench").rglob("*.py"))
 TOP_LEVEL = {
     "workbench",
     "notebooks",
@@ -41,6 +44,25 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     )
     sorter.prepare()  # raises CycleError, which lists the modules of a cycle; imports for typing count
+
+
+def test_functions_and_files_stay_short() -> None:
+    nodes = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = sorted((node.end_lineno or 0) - node.lineno + 1 for node in functions)
+    assert lengths[int(0.99 * len(lengths))] <= 40
+    assert max(len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES) <= 400
+
+
+def test_a_comment_in_fifty_lines_of_code_states_why() -> None:
+    num_lines = num_comments = 0
+    for path in SOURCES:
+        with path.open("rb") as file:
+            tokens = list(tokenize.tokenize(file.readline))
+        comments = [token.string for token in tokens if token.type == tokenize.COMMENT]
+        num_comments += sum(not text.startswith(("# noqa", "# type:")) for text in comments)  # those are for tools
+        num_lines += len({token.start[0] for token in tokens if token.string.strip()})
+    assert num_comments >= num_lines / 50
 
 
 def test_the_top_level_holds_what_was_agreed() -> None:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench.errors import print_error
+
 # A container's limits of cores and memory are often below the machine's.
 CGROUP = Path("/sys/fs/cgroup")  # Linux cgroups, version 2 or 1
 MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
@@ -69,6 +71,7 @@ def _read(file: Path) -> str:
 
 
 PROC = Path("/proc")
+ERROR_PREFIX = "workbench: "  # starts the line in which a command reports its error
 LOCK = "lock"  # the file in a folder that holds its lock
 
 
@@ -144,7 +147,7 @@ def folder_lock(folder: Path, doing: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"workbench: waiting for another process that {doing}", file=sys.stderr)
+            print_error(f"{ERROR_PREFIX}waiting for another process that {doing}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError:  # a file system without locks: both processes write, and the last rename wins
             pass
@@ -167,9 +170,6 @@ def check_single_process() -> None:
             "WORLD_SIZE). Several ranks train one run with `workbench train` and `workbench runs resume`; for several "
             "runs at once: workbench sweep --workers N"
         )
-
-
-ERROR_PREFIX = "workbench: "  # starts the line in which a command reports its error
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Code reports its work with :func:`phase` or :func:`track`, at any depth. Work under half a second shows nothing.
 """
 
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -150,7 +149,7 @@ class _Reporter:
         if self.host is None and not self._is_terminal:
             if self._open and now_s - max(self._busy_since_s, self._printed_s) >= LINE_EVERY_S:
                 self._printed_s = now_s
-                print(self._open[-1], file=sys.stderr, flush=True)
+                print_error(str(self._open[-1]))
             return
         bars, fields = self.host or (self._bars(), {})
         for one in self._open:
