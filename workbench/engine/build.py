@@ -104,11 +104,7 @@ def build_cohort(
 def _open_training_data(
     config: RunConfig, members: Sequence[Member], teacher: Teacher | None
 ) -> tuple[BatchStream, tuple[str, ...]]:
-    """The batches of a cohort, and notes about its data.
-
-    Raises:
-        ValueError: the students need different inputs, or the data cannot be opened.
-    """
+    """The batches of a cohort, and notes about its data."""
     student_spec = members[0].state.student.input_spec
     if any(member.state.student.input_spec != student_spec for member in members):
         raise ValueError("students of one cohort need the same image size and tokenizer: train them separately")

@@ -156,11 +156,7 @@ TOLERANCE = 0.01  # relative; a smaller difference is no jump
 
 
 def check_phase(before: RunConfig, after: RunConfig, step: int) -> None:
-    """Refuse a fork whose phase after ``step`` steps differs from that of its parent's checkpoint.
-
-    Raises:
-        ValueError: only one of them learns masks, or they are in different stages.
-    """
+    """Refuse a fork whose phase after ``step`` steps differs from that of its parent's checkpoint."""
     was, now = (phase_at(phases(config), step) for config in (before, after))
     if (was.stage, was.gates is None) != (now.stage, now.gates is None):
         raise ValueError(

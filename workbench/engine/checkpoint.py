@@ -145,11 +145,7 @@ def remedy(config: RunConfig) -> str:
 
 
 def check_room(members: Sequence[Member]) -> None:
-    """Refuse runs whose checkpoints would fill the disk; those that a resumed run already has count as room.
-
-    Raises:
-        ValueError: more bytes are needed than are free.
-    """
+    """Refuse runs whose checkpoints would fill the disk; those that a resumed run already has count as room."""
     kept = {member.directory: member for member in members if member.directory}
     if not kept:
         return

@@ -156,11 +156,7 @@ def _send_order(
 
 
 def create(run: str, config: RunConfig, runs_dir: Path, origin: Origin | None = None) -> RunDirectory:
-    """Create the directory of a new run.
-
-    Raises:
-        ValueError: the id is taken, or the folder cannot be used.
-    """
+    """Create the directory of a new run."""
     return create_run(runs_dir, run, resolved_toml(config, origin))
 
 

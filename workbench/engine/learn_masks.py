@@ -64,11 +64,7 @@ def masks_config(
 
 
 class MaskLearning:
-    """The mask phase of a run of :func:`masks_config`; iterate it, then take :attr:`student`.
-
-    Raises:
-        ValueError: invalid settings, with the remedy.
-    """
+    """The mask phase of a run of :func:`masks_config`; iterate it, then take :attr:`student`."""
 
     student: "Clip"
     inheritance_map: "InheritanceMap"

@@ -39,11 +39,7 @@ class Start:
 
 
 def restore(member: Member) -> Start:
-    """Restore the member from its directory, with the settings changed during training.
-
-    Raises:
-        ValueError: the checkpoint belongs to another architecture, or the checkpoint of a fork is gone.
-    """
+    """Restore the member from its directory, with the settings changed during training."""
     assert member.directory is not None
     start = _load_newest(member, member.directory)
     if changes := applied_overrides(member.directory, start.step):
@@ -52,11 +48,7 @@ def restore(member: Member) -> Start:
 
 
 def restore_together(members: Sequence[Member]) -> Start:
-    """:func:`restore` the members of a cohort.
-
-    Raises:
-        ValueError: as there, or the runs are at different steps.
-    """
+    """:func:`restore` the members of a cohort, which must be at the same step."""
     starts = [restore(member) for member in members]
     first = starts[0]
     for member, start in zip(members, starts, strict=True):
@@ -161,9 +153,6 @@ def check_unchanged(run: RunDirectory, config: RunConfig, moved: Collection[str]
 
     Args:
         moved: path settings that may differ; :func:`check_same_inputs` compares the files themselves.
-
-    Raises:
-        ValueError: ``run.toml`` was edited since, in a setting that changes training.
     """
     checkpoint = _own_checkpoint(run)
     if checkpoint is None:
@@ -188,9 +177,6 @@ def check_same_inputs(run: RunDirectory, member: Member) -> None:
     """Refuse to resume with other training pairs, teacher or user's losses than those of the newest checkpoint.
 
     Whether the files have moved does not matter.
-
-    Raises:
-        ValueError: data.train, teacher.model or loss.NAME.file now has other content.
     """
     checkpoint = _own_checkpoint(run)
     if checkpoint is None:
@@ -228,9 +214,6 @@ def check_moved(run: RunDirectory, member: Member, changed: Collection[str]) -> 
 
     Returns:
         a note on paths without a recorded fingerprint to compare with.
-
-    Raises:
-        ValueError: the files differ from those of the run's newest checkpoint.
     """
     checkpoint = _own_checkpoint(run)
     recorded = read_manifest(checkpoint).get("held_out", {}) if checkpoint else {}

@@ -76,11 +76,7 @@ def moved_before(run: RunDirectory) -> Mapping[str, Any]:
 
 
 def record_move(run: RunDirectory, config: RunConfig, changed: Mapping[str, str]) -> None:
-    """Write the new paths into ``run.toml``, and the original ones under ``machine.moved``.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write the new paths into ``run.toml``, and the original ones under ``machine.moved``."""
     now = flat(config.model_dump(mode="json"))
     table = merge(read_toml(run.config_file), nested({name: now[name] for name in changed}))
     table = merge(table, {"machine": {"moved": {**changed, **moved_before(run)}}})

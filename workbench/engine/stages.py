@@ -17,11 +17,7 @@ from workbench.models.clip import Clip, count_parameters
 
 
 def inherited_student(config: RunConfig, source: Clip) -> tuple[Clip, InheritanceMap]:
-    """The student that ``[inheritance]`` describes, before its first step, and its map to the source model.
-
-    Raises:
-        ValueError: the plan does not fit the source, with the reason.
-    """
+    """The student that ``[inheritance]`` describes, before its first step, and its map to the source model."""
     assert config.student.model == INHERITED
     plan = config.inheritance
     student = inherit(source, plan)

@@ -157,11 +157,7 @@ def num_new_steps(cohort: Cohort) -> int:
 
 
 def measure_runs(cohort: Cohort, notify: Callable[[str], None]) -> dict[str, RunForecast]:
-    """Forecast the runs of a cohort, by id, from three steps and an evaluation; slow ones from a few pairs.
-
-    Raises:
-        ValueError: too many bad images.
-    """
+    """Forecast the runs of a cohort, by id, from three steps and an evaluation; slow ones from a few pairs."""
     pairs = time_pairs(cohort)
     step_s = pairs.timing(cohort.batch_size).step_s
     expected_s = LEAST_STEPS * step_s + pairs.teacher_s(SOME_PAIRS) + SOME_PAIRS * pairs.student_s()

@@ -35,11 +35,7 @@ class StepTiming:
 
 
 def step_timings(cohort: Cohort) -> Generator[tuple[Batch, TeacherOutputs | None, StepTiming], None, None]:
-    """Train the cohort, one member after another, and time every step; close the generator to stop.
-
-    Raises:
-        ValueError: too many bad images.
-    """
+    """Train the cohort, one member after another, and time every step; close the generator to stop."""
     with closing(cohort.batches()) as batches:
         start_s = now_s(cohort.device)
         for step, batch in batches:

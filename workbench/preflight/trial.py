@@ -55,11 +55,7 @@ class StepTrial:
 
 
 def try_steps(cohort: Cohort) -> StepTrial | None:
-    """Take a few steps of a cohort of one, and restore its weights; None if memory runs out.
-
-    Raises:
-        ValueError: too many bad images.
-    """
+    """Take a few steps of a cohort of one, and restore its weights; None if memory runs out."""
     (member,) = cohort.members
     # On the CPU: a second copy on the GPU would count as peak memory.
     initial = {name: tensor.cpu().clone() for name, tensor in member.state.state_dict().items()}
@@ -75,11 +71,7 @@ def try_steps(cohort: Cohort) -> StepTrial | None:
 
 
 def take_steps(cohort: Cohort, most_steps: int = MOST_STEPS) -> tuple[StepTrial, FirstBatch]:
-    """The trial without shares and remarks, and the first batch with its teacher outputs; weights are not restored.
-
-    Raises:
-        ValueError: too many bad images.
-    """
+    """The trial without shares and remarks, and the first batch with its teacher outputs; weights are not restored."""
     taken: list[StepTiming] = []
     first: FirstBatch | None = None
     num_replaced = 0

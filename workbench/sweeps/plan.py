@@ -15,6 +15,7 @@ from workbench.formatting import duration, size
 from workbench.losses.objective import Objective
 from workbench.preflight.cost import RunForecast, measure_runs
 from workbench.preflight.precheck import check_objectives
+from workbench.preflight.trial import LEAST_STEPS
 from workbench.process import MIB, MUCH_OF_MEMORY
 
 
@@ -107,7 +108,7 @@ def measure_costs(groups: Iterable[Group], runs_dir: Path, notify: Callable[[str
     for group in groups:
         cells = [cell for cell in group.cells if cell.name not in costs][: MOST_CELLS - len(costs)]
         if cells:
-            notify(f"measuring a few steps of {', '.join(cell.name for cell in cells)}")
+            notify(f"measuring {LEAST_STEPS} steps of {', '.join(cell.name for cell in cells)}")
             cohort = build_cohort({cell.name: cell.at(group.seed) for cell in cells}, runs_dir=runs_dir)
             costs |= measure_runs(cohort, notify)
     return costs
