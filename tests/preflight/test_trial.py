@@ -75,7 +75,7 @@ def test_a_diagnosis_that_does_not_fit_is_left_out(tiny, monkeypatch: pytest.Mon
     def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trial, "diagnose", fail)
+    monkeypatch.setattr(trial, "member_gradients", fail)
     found = trial.try_steps(build_cohort({"run": tiny()}))
     assert found is not None
     assert found.shares == {}
