@@ -23,6 +23,12 @@ def test_short_names_and_a_single_name_keep_their_prefix() -> None:
     assert distinct_names(["a" * 20, "a" * 20 + "b"], 8) == ["aaa…aaaa", "aaa…aaab"]
 
 
+def test_a_name_is_shortened_in_its_middle() -> None:
+    assert shortened("abcdefgh", 8) == "abcdefgh"
+    assert shortened("abcdefgh", 5) == "ab…gh"
+    assert cell_len(shortened("\N{FOX FACE}" * 9, 8)) <= 8
+
+
 def only_cell(value: object) -> str:
     ((_,), (cell,)) = csv.reader(to_csv(["head"], [[value]]).splitlines())
     return cell

@@ -120,7 +120,7 @@ def record(tmp_path: Path) -> Recorder:
 
 
 @pytest.fixture(autouse=True)
-def _own_habits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_preferences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Preferences and exports go to the test's own folder."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)

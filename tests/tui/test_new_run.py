@@ -45,14 +45,14 @@ def test_a_sweep_is_checked_like_its_command(tmp_path) -> None:
     assert sweep_command(filled, tmp_path) == ["sweep", "--study", "icl_weight", "--runs", str(tmp_path)]
     assert "15 runs" in sweep_summary(filled, tmp_path)
     assert "25 runs" in sweep_summary(filled | {"seeds": "5"}, tmp_path)
-    for wrong, said in (
+    for wrong, named in (
         ({"study": "icl_wait"}, "icl_weight"),
         ({"study": ""}, "study's name"),
         ({"seeds": "0"}, "seeds must be"),
         ({"changes": "train.batch_sise=3"}, "batch_size"),
         ({"changes": "loss.icl.weight=3"}, "varies"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=named):
             sweep_command(filled | wrong, tmp_path)
 
 

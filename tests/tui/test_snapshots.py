@@ -29,12 +29,12 @@ CELLS = {f"{weight}": {"loss.fd.weight": weight} for weight in (0, 10, 100)}
 
 
 @pytest.fixture
-def told(record, monkeypatch: pytest.MonkeyPatch):
+def full(record, monkeypatch: pytest.MonkeyPatch):
     """A run with every kind of data, and a study."""
     monkeypatch.setenv("TZ", "UTC")
     record.study("fd_weight", CELLS)
-    told = Commanded(run="told", step=50, command="set", arguments={"loss.icl.weight": 2.0}, time_s=1e9)
-    run = record("told", extra=[told, Warned(run="told", step=60, message="a [/b] warning", time_s=1e9)])
+    command = Commanded(run="full", step=50, command="set", arguments={"loss.icl.weight": 2.0}, time_s=1e9)
+    run = record("full", extra=[command, Warned(run="full", step=60, message="a [/b] warning", time_s=1e9)])
     products = dict.fromkeys(PLACES, np.array([[4.0, -1.0], [-1.0, 1.0]]))
     for step in (1, 50, 100):
         write_snapshot(run, Gradients(step, ("clip", "fd"), products))
@@ -64,7 +64,7 @@ def compare(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("target", ["home", "run", "study"])
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_screens_match_their_snapshots(told, drive, seen, soon, size, target: str) -> None:
+def test_screens_match_their_snapshots(full, drive, seen, soon, size, target: str) -> None:
     found: dict[str, str] = {}
     ready = {
         "home": lambda pilot: "loading" not in seen(pilot),
@@ -82,6 +82,6 @@ def test_screens_match_their_snapshots(told, drive, seen, soon, size, target: st
                 await pilot.pause(0.1)
                 found[f"{name}-{size[0]}x{size[1]}"] = as_stored(seen(pilot))
 
-    drive(steps, told if target == "run" else None, size, "fd_weight" if target == "study" else "")
+    drive(steps, full if target == "run" else None, size, "fd_weight" if target == "study" else "")
     for name, text in found.items():
         compare(name, text)

@@ -84,7 +84,6 @@ class Workbench(Host):
     """Displays and controls runs. Runs are processes of their own: quitting the dashboard does not affect them."""
 
     TITLE = "workbench"
-    ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "keys", "keys", key_display="?"),
         Binding("q", "quit", "quit"),
@@ -182,13 +181,10 @@ class Workbench(Host):
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", getattr(self.screen, "export_name", "screen"))
         stem = f"workbench-{name}-{time.strftime('%m%d-%H%M%S')}"
         contents = {f"{stem}.svg": self.export_screenshot(), f"{stem}.csv": to_csv(*table)}
-        try:
-            for file, content in contents.items():
-                with explained(Path.cwd(), "start the dashboard in another folder"):
-                    write_atomically(Path.cwd() / file, content)
-            self.show_notice("saved " + ", ".join(str(Path.cwd() / file) for file in contents))
-        except ValueError as error:
-            self.show_notice(str(error), is_error=True)
+        for file, content in contents.items():
+            with explained(Path.cwd(), "start the dashboard in another folder"):
+                write_atomically(Path.cwd() / file, content)
+        self.show_notice("saved " + ", ".join(str(Path.cwd() / file) for file in contents))
 
     def action_copy(self) -> None:
         if (table := self._table()) is None:

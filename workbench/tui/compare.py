@@ -1,7 +1,6 @@
 """The screen that compares several runs: their curves, settings and metrics, with repeats paired by seed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -30,15 +29,6 @@ CATCH_UP_S = 0.1
 IGNORED = ("recipe", "seed", "data.seed")  # settings that do not decide whether runs are repeats of one another
 LABELS = ("machine.", "sweep.", "log.")  # nor do settings that begin so
 SPLIT = "validation"
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """Two sets of repeats, named by their differing settings, and the paired differences per metric."""
-
-    baseline: str
-    treated: str
-    views: tuple[PairedView, ...]
 
 
 class RunGroup:
@@ -97,8 +87,11 @@ class RunGroup:
         """The comparison of all runs."""
         return compare_runs(self.compared())
 
-    def pairings(self) -> list[Pairing]:
-        """The first set of repeats against each other one, where they share seeds and metrics."""
+    def pairings(self) -> list[list[PairedView]]:
+        """The first set of repeats against each other one, metric by metric, where they share seeds.
+
+        A set is named by its settings that differ.
+        """
         groups: dict[str, dict[int, dict[str, float]]] = {}
         deciding = [
             setting
@@ -111,8 +104,7 @@ class RunGroup:
             if isinstance(seed := run.settings.get("seed"), int) and evaluated:
                 groups.setdefault(name, {})[seed] = dict(evaluated.metrics)
         first, *others = groups or [""]
-        found = [Pairing(first, other, tuple(_paired(first, other, groups))) for other in others]
-        return [pairing for pairing in found if pairing.views]
+        return [views for other in others if (views := _paired(first, other, groups))]
 
 
 def _paired(first: str, other: str, groups: dict[str, dict[int, dict[str, float]]]) -> list[PairedView]:
@@ -279,10 +271,9 @@ def differences_text(comparison: Comparison, group: RunGroup, width: int) -> Tex
         text.append("\n")
     if not comparison.splits:
         text.append("no run has been evaluated yet\n", "italic")
-    for pairing in group.pairings():
-        text.append("paired by seed: ", "bold")
-        text.append(f"{visible(pairing.treated)} against {visible(pairing.baseline)}\n", "bold")
-        for view in pairing.views:
+    for views in group.pairings():
+        text.append(f"paired by seed: {visible(views[0].treated)} against {visible(views[0].baseline)}\n", "bold")
+        for view in views:
             seeds = f"{len(view.seed_S)} seed{'s' if len(view.seed_S) > 1 else ''}"
             interval = view.interval_text if len(view.seed_S) > 1 else "no interval from one seed"
             text.append(f"  {view.metric.label:24} {view.gain_text:>14}   {interval}, {seeds}\n")

@@ -6,16 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workbench.events import (
-    EvalDone,
-    EvalStarted,
-    Event,
-    RunFinished,
-    RunResumed,
-    RunStarted,
-    StepDone,
-    Warned,
-)
+from workbench.events import EvalDone, EvalStarted, Event, RunFinished, RunResumed, StepDone, Warned
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import RunStatus, run_status
 from workbench.runs.log import Past, lineage, tail_events
@@ -43,12 +34,17 @@ class RunHistory:
     notes: deque[Event] = field(default_factory=lambda: deque(maxlen=MOST_NOTES))
     num_notes_lost: int = 0
     num_skipped: int = 0
-    started: RunStarted | None = None
     elapsed_s: float = 0.0
 
     def group(self, name: str) -> dict[str, Trace]:
         """The non-empty curves of a group by name, ordered by their first point."""
         return {curve: trace for (group, curve), trace in self.traces.items() if group == name and len(trace)}
+
+    @property
+    def log_every_s(self) -> float | None:
+        """Seconds of training between the last two logged steps; None before the second."""
+        total = self.traces.get(("loss", "total"))
+        return float(total.elapsed_s[-1] - total.elapsed_s[-2]) if total is not None and len(total) > 1 else None
 
     @property
     def splits(self) -> list[str]:
@@ -65,8 +61,6 @@ class RunHistory:
             for name, value in event.metrics.items():
                 self._add(f"metrics/{event.split}", name, event.step, value)
         elif not isinstance(event, EvalStarted):
-            if isinstance(event, RunStarted):
-                self.started = event
             if isinstance(event, RunResumed):
                 self._rewind(event.step)
             self.num_notes_lost += len(self.notes) == MOST_NOTES
@@ -121,7 +115,8 @@ class RunFollower:
         """The fraction of the log that was read; 0 while the logs of a fork's parents are being read."""
         if len(self._pasts) > 1:
             return 0.0
-        return min(1.0, self._offset / size) if (size := _size(self.run.events_file)) else 1.0
+        stat = _stat(self.run.events_file)
+        return min(1.0, self._offset / stat.st_size) if stat and stat.st_size else 1.0
 
     def poll(self, budget_s: float = 0.04) -> bool:
         """Read for about ``budget_s`` seconds; return whether there is more to read now."""
@@ -135,7 +130,8 @@ class RunFollower:
             self.status = run_status(self.run)
             if not self._pasts:
                 self._pasts = lineage(self.run)
-                self._identity = _identity(self.run.events_file)
+                stat = _stat(self.run.events_file)
+                self._identity = (stat.st_dev, stat.st_ino) if stat else None
         except (OSError, ValueError) as error:
             self.problem = str(error)
             return False
@@ -169,11 +165,11 @@ class RunFollower:
 
     def _was_replaced(self) -> bool:
         # A run with the same name but another inode, or a log shorter than what was read, is a different run.
-        identity = _identity(self.run.events_file)
-        if self._identity is None or identity is None:
+        stat = _stat(self.run.events_file)
+        if self._identity is None or stat is None:
             return False
         is_own = len(self._pasts) == 1
-        return identity != self._identity or (is_own and _size(self.run.events_file) < self._offset)
+        return (stat.st_dev, stat.st_ino) != self._identity or (is_own and stat.st_size < self._offset)
 
     @property
     def warnings(self) -> list[Warned]:
@@ -181,19 +177,11 @@ class RunFollower:
         return [event for event in self.history.notes if isinstance(event, Warned)]
 
 
-def _size(path: Path) -> int:
+def _stat(path: Path) -> os.stat_result | None:
     try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
+        return path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
 
 
 @dataclass
@@ -205,7 +193,6 @@ class SnapshotReader:
     masks: tuple[MaskSnapshot, ...] = ()
     timeline: MaskTimeline | None = None
     probes: tuple[Probe, ...] = ()
-    num_skipped: int = 0
     num_readings: int = 0
     _seen: frozenset[str] | None = None
 
@@ -222,7 +209,6 @@ class SnapshotReader:
         except (OSError, ValueError):  # the run is being removed or is unreadable, which RunFollower reports
             return
         self._seen = seen
-        self.num_skipped = gradients.num_skipped + masks.num_skipped + probes.num_skipped
         self.gradients = gradients_view(gradients.snapshots) if gradients.snapshots else None
         self.masks, self.probes = tuple(masks.snapshots), tuple(probes.snapshots)
         self.timeline = mask_timeline(self.masks) if len(self.masks) > 1 else None

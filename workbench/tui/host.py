@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from textual.app import App
 from textual.message import Message
@@ -66,6 +66,14 @@ class Host(App[None]):
         severity: Literal["error", "information"] = "error" if is_error else "information"
         self.notify(visible(text, lines=True), severity=severity, timeout=8, markup=False)
 
+    async def run_action(self, *args: Any, **kwargs: Any) -> bool:
+        """Run an action of Textual. A ValueError becomes a notice: actions raise one where they cannot apply."""
+        try:
+            return await super().run_action(*args, **kwargs)
+        except ValueError as error:
+            self.show_notice(str(error), is_error=True)
+            return True
+
     def confirm(self, title: str, effect: str, action: Callable[[], None]) -> None:
         """Ask for confirmation, then call ``action``. A ValueError becomes a notice."""
 
@@ -122,11 +130,7 @@ class Host(App[None]):
             self.show_notice(f"{title}: failed: {why_failed(last)}", is_error=True)
 
     def start_sweep(self, title: str, arguments: list[str], runs_dir: Path, study: str) -> None:
-        """Start a sweep as a process; its output goes to a ``.log`` next to the study's storage.
-
-        Raises:
-            ValueError: as :meth:`start_process`.
-        """
+        """Start a sweep by :meth:`start_process`; its output goes to a ``.log`` next to the study's storage."""
         from workbench.sweeps.storage import default_file  # slow to import, and the first screen does not need it
 
         self.start_process(title, arguments, default_file(runs_dir, study).with_suffix(".log"))

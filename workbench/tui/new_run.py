@@ -232,8 +232,7 @@ class NewRunScreen(Screen[None]):
 
     def action_start(self) -> None:
         if self._error:
-            self.app.show_notice(self._error, is_error=True)
-            return
+            raise ValueError(self._error)
         command = self.draft.command()
 
         def start() -> None:
@@ -258,11 +257,7 @@ SWEEP_FIELDS = {
 
 
 def sweep_command(filled: dict[str, str], runs_dir: Path) -> list[str]:
-    """The ``workbench`` arguments of a sweep, from a form's fields.
-
-    Raises:
-        ValueError: there is no such study, or a field is invalid.
-    """
+    """The ``workbench`` arguments of a sweep, from the fields of a form. Raises ValueError if one is invalid."""
     if not filled["study"]:
         raise ValueError("enter a study's name; list them with: workbench studies")
     study = find_trainable(filled["study"], runs_dir)

@@ -1,10 +1,11 @@
 """Where curves, ticks and letters fall: on one another, whatever the size."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.tui.charts.raster import BLANK, column_of, rasterize, row_of
+from workbench.tui.charts.raster import BLANK, column_of, rasterize, row_of, ticks
 
 
 @given(
@@ -25,3 +26,13 @@ def test_the_greatest_is_on_top_and_the_last_at_the_right() -> None:
     assert [row_of(y, (0, 1), 10) for y in (0, 0.5, 1)] == [9, 5, 0]
     assert [column_of(x, (0, 1), 10) for x in (0, 0.5, 1)] == [0, 5, 9]
     assert row_of(2, (0, 1), 10) < 0
+
+
+@pytest.mark.parametrize(("low", "high"), [(6.16, 35.7), (0, 1), (-3, 7), (1e-9, 2e-9), (0.31, 0.92), (1, 1e6)])
+@pytest.mark.parametrize("most", [3, 5, 12])
+def test_an_axis_has_at_least_one_tick_and_no_more_than_fit(low: float, high: float, most: int) -> None:
+    found = ticks(low, high, most)
+    assert 1 <= len(found) <= most + 2
+    assert len(found) > 1 or most < 5
+    assert all(low - 1e-9 <= value <= high * (1 + 1e-9) for value in found)
+    assert np.allclose(np.diff(found), (found[1] - found[0]) if len(found) > 1 else 0)

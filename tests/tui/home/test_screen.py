@@ -3,14 +3,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from rich.cells import cell_len
 
-from workbench.formatting import shortened
 from workbench.tui.dialogs import keys_text
 from workbench.tui.home.screen import HomeScreen
-from workbench.tui.home.table import Needs, columns
 from workbench.tui.preferences import read_preferences
-from workbench.tui.rows import GAP, SCROLLBAR, Rows
+from workbench.tui.rows import Rows
 
 
 def shown(pilot) -> list[str]:
@@ -169,13 +166,13 @@ def test_what_lies_behind_a_dialog_goes_on(record, drive, done, soon, opens: boo
     run = record("one", last=40, state=None)
 
     async def steps(pilot) -> None:
-        def in_sight() -> str:
+        def screenshot() -> str:
             return str(pilot.app.export_screenshot().replace("&#160;", " "))
 
-        await soon(lambda: " 40%" in in_sight())
+        await soon(lambda: " 40%" in screenshot())
         await pilot.press("question_mark")
         record.log("one", done("one", 70))
-        await soon(lambda: " 70%" in in_sight())
+        await soon(lambda: " 70%" in screenshot())
         assert pilot.app.screen.is_modal
 
     drive(steps, run=run if opens else None, size=(120, 40))
@@ -266,7 +263,7 @@ def test_a_folder_that_is_a_file_is_said(drive, seen, record) -> None:
     drive(steps)
 
 
-def test_broken_habits_are_forgotten(record, drive, seen, tmp_path: Path) -> None:
+def test_broken_preferences_are_ignored(record, drive, seen, tmp_path: Path) -> None:
     record("one")
     (tmp_path / "state/workbench").mkdir(parents=True)
     (tmp_path / "state/workbench/tui.json").write_text('{"theme": "no such", "pane": 7')
@@ -307,22 +304,7 @@ def test_names_that_differ_at_their_ends_can_be_told_apart(record, drive, seen, 
     drive(steps, size=size)
 
 
-@pytest.mark.parametrize(("width", "wanted"), [(60, 20), (80, 28), (140, 46), (200, 48)])
-def test_columns_fit_beside_the_scrollbar_and_come_after_the_names(width: int, wanted: int) -> None:
-    for need in (Needs(36), Needs(12, has_live=True, has_left=True, has_open=True, has_studies=True), Needs(90)):
-        shown = columns(width, "image_to_text_r1", need)
-        assert sum(column.width + GAP for column in shown) + 1 <= width - SCROLLBAR or width == 60
-        (name,) = (column.width for column in shown if column.key == "name")
-        assert name >= min(need.name, wanted) or need.has_live
-
-
-def test_a_name_is_shortened_in_its_middle() -> None:
-    assert shortened("abcdefgh", 8) == "abcdefgh"
-    assert shortened("abcdefgh", 5) == "ab…gh"
-    assert cell_len(shortened("\N{FOX FACE}" * 9, 8)) <= 8
-
-
-def test_the_keys_at_the_foot_stay_in_sight_on_a_narrow_terminal(record, drive, seen) -> None:
+def test_the_keys_at_the_foot_stay_visible_on_a_narrow_terminal(record, drive, seen) -> None:
     record("one")
 
     async def steps(pilot) -> None:

@@ -64,8 +64,8 @@ async def send_commands(pilot, run, seen, soon) -> None:
     await pilot.pause()
     await pilot.press("ctrl+u", *"0.0005", "enter")
     await soon(lambda: any(event.command == "set" for event in events_of(run, Commanded)), 120)
-    (told,) = [event for event in events_of(run, Commanded) if event.command == "set"]
-    assert told.arguments == {"optimizer.learning_rate": 0.0005}
+    (command,) = [event for event in events_of(run, Commanded) if event.command == "set"]
+    assert command.arguments == {"optimizer.learning_rate": 0.0005}
 
 
 async def fork(pilot, run, seen, soon, notices) -> None:

@@ -3,45 +3,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.style import Style
 
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Probe, ProbeOutputs, read_snapshot_history, write_snapshot
 from workbench.tui.charts.heat import (
     CURSOR,
-    HIGH,
-    LOW,
-    MINUS,
     NAMES,
-    PLUS,
     Grid,
     Heat,
     Images,
-    colors,
-    fitted,
-    half_blocks,
 )
 from workbench.tui.run.affinity import AffinityPane, placement_of, read_images
 
 
 def probe(step: int, num_pairs: int = 32) -> Probe:
-    """The student's cosine of every picture with its own text is ``step`` of 128, the teacher's 0.75; others are 0."""
+    """The student's cosine of every image with its own text is ``step`` of 128, the teacher's 0.75; others are 0."""
 
-    def said(cosine: float, scale: float) -> ProbeOutputs:
+    def outputs(cosine: float, scale: float) -> ProbeOutputs:
         return ProbeOutputs(np.eye(num_pairs, dtype=np.float16), cosine * np.eye(num_pairs, dtype=np.float16), scale)
 
     captions = tuple(f"caption [/b] {number}" for number in range(num_pairs))
-    return Probe(step, captions, said(step / 128, 10.0), said(0.75, 20.0))
-
-
-def test_colors_span_the_values_and_a_difference_is_signed() -> None:
-    found = colors(np.array([[0.0, 2.0], [1.0, 2.0]]), is_difference=False)
-    assert found[0, 0].tolist() == list(LOW)
-    assert found[0, 1].tolist() == list(HIGH)
-    apart = colors(np.array([[-2.0, 0.0], [0.5, 2.0]]), is_difference=True)
-    assert apart[0, 0].tolist() == list(MINUS)
-    assert apart[1, 1].tolist() == list(PLUS)
-    assert apart[0, 1].max() < 40
+    return Probe(step, captions, outputs(step / 128, 10.0), outputs(0.75, 20.0))
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 20), (30, 12)])
@@ -61,10 +43,10 @@ def test_the_matrices_the_cell_and_its_captions(record, drive, seen, soon, size)
         if size[0] > 50:
             assert "image 2: caption [/b] 1" in seen(pilot)
             assert "text 3: caption [/b] 2" in seen(pilot)
-        shades = [segment.style.color.triplet for segment in heat.render_line(1) if segment.text == "▀"]
+        above = [segment.style.color.triplet for segment in heat.render_line(1) if segment.text == "▀"]
         below = [segment.style.bgcolor.triplet for segment in heat.render_line(1) if segment.text == "▀"]
         assert tuple(below[2]) == CURSOR  # the second row's third column
-        assert CURSOR not in map(tuple, shades)
+        assert CURSOR not in map(tuple, above)
         await pilot.press("d", "v")
         assert "cosines" in seen(pilot) or size[0] < 50
         assert "student 0.781  teacher 0.75" in seen(pilot)
@@ -110,35 +92,24 @@ def test_the_images_of_the_cell_are_shown(example, drive, seen, soon, size) -> N
         await pilot.press("6")
         pane = pilot.app.screen.query_one(AffinityPane)
         await soon(lambda: len(pane._images) == 32)
-        pictures = pilot.app.screen.query_one(Images)
-        assert pictures.display == (size[1] > 40)  # where there is room, without being asked for
-        if not pictures.display:
+        images = pilot.app.screen.query_one(Images)
+        assert images.display == (size[1] > 40)  # where there is room, without being asked for
+        if not images.display:
             await pilot.press("i")
         await pilot.pause()
-        assert pictures.display
-        assert pictures.region.right <= size[0]
+        assert images.display
+        assert images.region.right <= size[0]
         assert "image 1" in seen(pilot)
         await pilot.press("l", "l", "l")
         assert " of text 4" in seen(pilot)
         await pilot.press("i")
         await pilot.pause()
-        assert not pictures.display
+        assert not images.display
         await pilot.resize_terminal(30, 12)
         await pilot.press("i", "G", "escape")
         await pilot.pause()
 
     drive(steps, example, size)
-
-
-def test_each_character_shows_two_pixels() -> None:
-    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(3, 2, 3)
-    rows = half_blocks(pixels, Style(bgcolor="#123456"))
-    assert len(rows) == 2
-    upper, lower = rows[0][1].style.color, rows[0][1].style.bgcolor
-    assert tuple(upper.triplet) == tuple(pixels[0, 1])
-    assert tuple(lower.triplet) == tuple(pixels[1, 1])
-    assert tuple(rows[1][0].style.color.triplet) == tuple(pixels[2, 0])
-    assert rows[1][0].style.bgcolor.triplet.hex == "#123456"
 
 
 def test_the_images_are_those_of_the_dataset(example) -> None:
@@ -184,13 +155,6 @@ def test_the_cursor_moves_into_a_smaller_grid(record, drive, seen, soon) -> None
         assert f"image {heat.grid.num_pairs}: caption" in seen(pilot)
 
     drive(steps, run, (140, 45))
-
-
-def test_an_image_keeps_its_aspect_ratio_and_fills_one_side() -> None:
-    tall = np.zeros((60, 20, 3), dtype=np.uint8)
-    assert fitted(tall, 40, 30).shape == (30, 10, 3)
-    assert fitted(tall, 5, 30).shape == (15, 5, 3)
-    assert fitted(np.zeros((4, 8, 3), dtype=np.uint8), 32, 64).shape == (16, 32, 3)
 
 
 def test_images_go_where_the_matrices_leave_room() -> None:

@@ -8,9 +8,6 @@ from workbench.config.inheritance import TowerShape
 from workbench.events import Commanded, RunResumed, StageStarted, Warned
 from workbench.runs.snapshots import PLACES, Gradients, MaskSnapshot, TowerMask, write_snapshot
 from workbench.tui.charts.chart import Chart
-from workbench.tui.charts.drawing import draw
-from workbench.tui.charts.plot import Curve, Lens, Plot
-from workbench.tui.charts.raster import ticks
 from workbench.tui.preferences import read_preferences
 from workbench.tui.run.screen import PANES
 
@@ -77,8 +74,8 @@ def test_zoom_pan_log_smoothing_and_time(record, drive, seen) -> None:
         await pilot.press("x")
         assert chart.drawing.x_range == (1.0, 10.0)
         assert "time" in seen(pilot)
-        habits = read_preferences()
-        assert (habits.is_log, habits.smoothing, habits.axis) == (True, 0.6, "time")
+        preferences = read_preferences()
+        assert (preferences.is_log, preferences.smoothing, preferences.axis) == (True, 0.6, "time")
 
     drive(steps, run)
 
@@ -150,8 +147,8 @@ def test_non_finite_numbers_are_marked(record, drive, seen, done) -> None:
 
 
 def test_a_set_command_is_marked_on_the_curves(record, drive, seen) -> None:
-    told = Commanded(run="one", step=50, command="set", arguments={"loss.icl.weight": 2.0})
-    run = record("one", extra=[told])
+    command = Commanded(run="one", step=50, command="set", arguments={"loss.icl.weight": 2.0})
+    run = record("one", extra=[command])
 
     async def steps(pilot) -> None:
         assert "┊" in seen(pilot)
@@ -323,23 +320,6 @@ def test_the_numbers_of_all_panes_stay_visible(record, drive, seen, soon, width:
         await soon(lambda: tabs() == names)
 
     drive(steps, run=run, size=(width, 20))
-
-
-@pytest.mark.parametrize(("low", "high"), [(6.16, 35.7), (0, 1), (-3, 7), (1e-9, 2e-9), (0.31, 0.92), (1, 1e6)])
-@pytest.mark.parametrize("most", [3, 5, 12])
-def test_an_axis_has_at_least_one_tick_and_no_more_than_fit(low: float, high: float, most: int) -> None:
-    found = ticks(low, high, most)
-    assert 1 <= len(found) <= most + 2
-    assert len(found) > 1 or most < 5
-    assert all(low - 1e-9 <= value <= high * (1 + 1e-9) for value in found)
-    assert np.allclose(np.diff(found), (found[1] - found[0]) if len(found) > 1 else 0)
-
-
-def test_steps_are_counted_in_whole_numbers() -> None:
-    one = np.array([1.0])
-    drawing = draw(Plot("share", (Curve("clip", "#ffffff", one, one, one),)), Lens(), 60, 12)
-    numbers = "".join(text for text, _ in drawing.rows[-1]).split()[1:]
-    assert numbers == ["1"]
 
 
 def test_the_error_of_a_process_started_here_is_shown(record, drive, notices, soon) -> None:

@@ -219,7 +219,7 @@ def test_queued_values_are_read_from_the_storage(tmp_path) -> None:
 
 @pytest.mark.usefixtures("hunt")
 @pytest.mark.parametrize(
-    ("filled", "said"),
+    ("filled", "named"),
     [
         ({}, "at least one value"),
         ({"loss.fd.weight": "0.5"}, "1 to 100"),
@@ -230,9 +230,9 @@ def test_queued_values_are_read_from_the_storage(tmp_path) -> None:
         ({"loss.mfd.mask_ratio": "0.3"}, "one of 0.25, 0.5"),
     ],
 )
-def test_values_outside_the_search_space_are_refused(filled, said) -> None:
+def test_values_outside_the_search_space_are_refused(filled, named) -> None:
     from workbench.runs.studies import load_study
 
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=named):
         overrides(load_study("hunt"), filled)
     assert overrides(load_study("hunt"), {"loss.crd.weight": "4", "loss.fd.weight": ""}) == ["loss.crd.weight=4"]

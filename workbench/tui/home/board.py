@@ -137,7 +137,6 @@ class Board:
         self.rows: dict[str, Row] = {}
         self.problem = ""
         self._unread: list[Row] = []
-        self._num_unseen = 0
 
     def poll(self, budget_s: float = 0.1) -> bool:
         """Update all runs and read their logs for about ``budget_s`` seconds; return whether there is more to read."""
@@ -149,12 +148,12 @@ class Board:
             self.problem = str(error)
             return False
         self.rows = {run.id: self.rows.get(run.id) or Row(run) for run in runs}
-        self._num_unseen = 0
+        num_unseen = 0
         for age, row in enumerate(self.rows.values()):
             row.age = age
             # New runs wait for the next poll once the budget is used; known ones are always updated, as it is cheap.
             if row.status is None and not row.problem and time.perf_counter() > until:
-                self._num_unseen += 1
+                num_unseen += 1
                 continue
             version = row.version
             row.update_status()
@@ -164,7 +163,7 @@ class Board:
         while self._unread and time.perf_counter() < until:
             if not self._unread[0].read_on():
                 del self._unread[0]
-        return bool(self._unread) or self._num_unseen > 0
+        return bool(self._unread) or num_unseen > 0
 
     @property
     def metric_names(self) -> list[str]:

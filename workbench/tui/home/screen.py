@@ -153,16 +153,14 @@ class HomeScreen(Screen[None]):
         count = total if len(rows) == len(board.rows) else f"{len(rows)} of {total}"
         parts = [
             visible(board.problem) or count,
-            *([f"{num_live} live"] if num_live else []),
-            *([f"{len(self.marked)} marked"] if self.marked else []),
-            *([preferences.view] if preferences.view != "runs" else []),
-            *([f"by {preferences.sort}"] if preferences.view != "studies" else []),
-            *([f"filter: {visible(preferences.filter)}"] if preferences.filter else []),
+            f"{num_live} live" if num_live else "",
+            f"{len(self.marked)} marked" if self.marked else "",
+            preferences.view if preferences.view != "runs" else "",
+            f"by {preferences.sort}" if preferences.view != "studies" else "",
+            f"filter: {visible(preferences.filter)}" if preferences.filter else "",
             metric_label(headline(board, preferences)).title,
         ]
-        text = Text(" · ".join(parts))
-        text.append(f"  {visible(str(board.runs_dir))}", "dim")
-        return text
+        return Text(" · ".join(filter(None, parts))).append(f"  {visible(str(board.runs_dir))}", "dim")
 
     def _why_empty(self) -> str:
         if self.board.problem:

@@ -58,11 +58,7 @@ CONTINUE = Command("continue", "continue", "The run continues with its next step
 
 
 def changeable_settings(run: RunDirectory) -> dict[str, str]:
-    """The settings that can change during training, with their initial values as text.
-
-    Raises:
-        ValueError: the run's ``config.toml`` is unreadable.
-    """
+    """The settings that can change during training, with their initial values as text."""
     config = load_run_config(run.config_file)
     values = {"optimizer.learning_rate": config.optimizer.learning_rate}
     values |= {f"loss.{name}.weight": loss.schedule.value for name, loss in config.loss.items()}
@@ -70,11 +66,7 @@ def changeable_settings(run: RunDirectory) -> dict[str, str]:
 
 
 def change_command(run: RunDirectory, overrides: list[str]) -> Command:
-    """The command that changes settings (``name=value``) from the next step on.
-
-    Raises:
-        ValueError: a setting cannot change during training, or its value is invalid.
-    """
+    """The command that changes settings (``name=value``) from the next step on. Raises ValueError if one is invalid."""
     changes = dict(map(split_override, overrides))
     check_changes(load_run_config(run.config_file), changes)
     values = {name: number(value) if isinstance(value, float) else value for name, value in changes.items()}
@@ -84,11 +76,7 @@ def change_command(run: RunDirectory, overrides: list[str]) -> Command:
 
 
 def fork_command(run: RunDirectory, filled: Mapping[str, str]) -> list[str]:
-    """The command line of a fork, from a form's ``at``, ``changes``, ``steps`` and ``name``.
-
-    Raises:
-        ValueError: there is no such checkpoint, or a setting is invalid.
-    """
+    """The command line of a fork, from the fields of a form. Raises ValueError if one is invalid."""
     steps = sorted(map(checkpoint_step, checkpoints(run)))
     if not steps:
         raise ValueError("this run has no checkpoint yet: press C to save one")
@@ -114,7 +102,7 @@ def fork_command(run: RunDirectory, filled: Mapping[str, str]) -> list[str]:
 
 
 def fork_summary(run: RunDirectory, filled: Mapping[str, str]) -> str:
-    """A summary of the fork. Raises ValueError as :func:`fork_command`."""
+    """The fork in words. Raises ValueError as :func:`fork_command`."""
     fork_command(run, filled)
     at = f"after step {filled['at']}" if filled["at"] else "after its newest checkpoint"
     changes = filled["changes"] or "the same settings"
@@ -142,18 +130,15 @@ class RunActions(PanedScreen):
     def _state(self) -> str:
         return self.follower.status.state if self.follower.status else "unreadable"
 
-    def _takes_commands(self) -> bool:
-        """Whether the run takes commands; a notice gives the reason if not."""
-        if self._state in TAKES_COMMANDS:
-            return True
-        hint = "; press R to resume it" if self._state in ENDED else ""
-        self.app.show_notice(f"{self.run_directory.id} is not running (state: {self._state}){hint}", is_error=True)
-        return False
+    def _check_takes_commands(self) -> None:
+        if self._state not in TAKES_COMMANDS:
+            hint = "; press R to resume it" if self._state in ENDED else ""
+            raise ValueError(f"{self.run_directory.id} is not running (state: {self._state}){hint}")
 
     def _confirm(self, command: Command) -> None:
-        if self._takes_commands():
-            title = f"{self.run_directory.id}: {command.title}?"
-            self.app.confirm(title, command.effect, lambda: self._send(command))
+        self._check_takes_commands()
+        title = f"{self.run_directory.id}: {command.title}?"
+        self.app.confirm(title, command.effect, lambda: self._send(command))
 
     def _send(self, command: Command) -> None:
         send_command(self.run_directory, command.kind, **command.arguments)
@@ -169,13 +154,8 @@ class RunActions(PanedScreen):
         self._confirm(CONTINUE if self._state == "paused" else PAUSE)
 
     def action_change(self) -> None:
-        if not self._takes_commands():
-            return
-        try:
-            settings = self._settings()
-        except ValueError as error:
-            self.app.show_notice(str(error), is_error=True)
-            return
+        self._check_takes_commands()
+        settings = self._settings()
 
         def command(filled: dict[str, str]) -> Command:
             changed = [f"{name}={text}" for name, text in filled.items() if text != settings[name]]
@@ -218,10 +198,7 @@ class RunActions(PanedScreen):
     def action_resume(self) -> None:
         run = self.run_directory
         if self._state not in ENDED:
-            self.app.show_notice(
-                f"{run.id} cannot be resumed (state: {self._state}): it has not been interrupted", is_error=True
-            )
-            return
+            raise ValueError(f"{run.id} cannot be resumed (state: {self._state}): it has not been interrupted")
 
         def resume() -> None:
             self.app.start_process(f"resuming {run.id}", ["runs", "resume", str(run.path)], run.output_file)

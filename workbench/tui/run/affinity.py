@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from rich.text import Text
@@ -24,13 +24,6 @@ LEAST_ROWS, LEAST_COLUMNS = 9, 18
 MARGIN = 2  # cells left and right of the matrices together
 
 
-class Placement(NamedTuple):
-    """Where the images are shown, in how many rows (below) or columns (right); ``where`` is empty if hidden."""
-
-    where: Literal["", "below", "right"]
-    size: int = 0
-
-
 def read_images(run: RunDirectory, captions: Sequence[str]) -> list[Pixels]:
     """The thumbnails of the probe pairs, uint8 [H, W, C] each. It may take seconds.
 
@@ -49,20 +42,20 @@ def read_images(run: RunDirectory, captions: Sequence[str]) -> list[Pixels]:
     return found
 
 
-def placement_of(width: int, height: int, grid: Grid, *, are_wanted: bool | None) -> Placement:
+def placement_of(width: int, height: int, grid: Grid, *, are_wanted: bool | None) -> tuple[str, int]:
     """Where the images go in a pane of ``width`` × ``height`` cells whose matrices take ``grid``.
+
+    ("below", number of rows), ("right", number of columns), or ("", 0) if they are hidden.
 
     Args:
         are_wanted: whether the user asked for them; None shows them only where the matrices leave enough space.
     """
-    if are_wanted is False:
-        return Placement("")
     left_below, left_right = height - grid.rows, width - grid.columns - MARGIN
-    if left_below >= LEAST_ROWS:
-        return Placement("below", left_below)
-    if left_right >= LEAST_COLUMNS:
-        return Placement("right", left_right)
-    return Placement("right", max(LEAST_COLUMNS, min(height, width // 3))) if are_wanted else Placement("")
+    if are_wanted is not False and left_below >= LEAST_ROWS:
+        return "below", left_below
+    if are_wanted is not False and left_right >= LEAST_COLUMNS:
+        return "right", left_right
+    return ("right", max(LEAST_COLUMNS, min(height, width // 3))) if are_wanted else ("", 0)
 
 
 MEASURE_NAMES: dict[Measure, tuple[str, str]] = {
@@ -76,7 +69,7 @@ class AffinityPane(Vertical):
     """Shows the newest probe, or an earlier one after scrubbing back."""
 
     DEFAULT_CSS = """
-    AffinityPane #when { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    AffinityPane #heading { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     AffinityPane #both { height: 1fr; layout: horizontal; }
     AffinityPane #both.-below { layout: vertical; }
     AffinityPane Heat { width: 1fr; }
@@ -106,10 +99,10 @@ class AffinityPane(Vertical):
         self._are_wanted: bool | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static("", id="when", markup=False)
+        yield Static("", id="heading", markup=False)
         with Container(id="both"):
             yield Heat(id="heat")
-            yield Images(id="pictures")
+            yield Images(id="images")
         yield Static("", id="cell", markup=False)
 
     def show(self, probes: tuple[Probe, ...]) -> None:
@@ -139,7 +132,7 @@ class AffinityPane(Vertical):
 
     @property
     def has_tried_images(self) -> bool:
-        """Whether reading the images has ended, in success or failure, or there are no probes."""
+        """Whether reading the images has ended, in success or failure, or there are none to read."""
         return bool(self._images or self._no_images_reason or not self._probes)
 
     def _draw(self) -> None:
@@ -160,8 +153,8 @@ class AffinityPane(Vertical):
         images.styles.height = size if where == "below" else "100%"
         images.styles.width = size if where == "right" else "100%"
 
-    def _when(self, probe: Probe | None) -> Text:
-        if probe is None:
+    def _heading(self) -> Text:
+        if (probe := self.probe) is None:
             return Text(NO_PROBES, "italic")
         place = self._probes.index(probe) + 1
         shown, pairs = self.query_one(Heat).grid.num_pairs, len(probe.captions)
@@ -173,9 +166,8 @@ class AffinityPane(Vertical):
     def _draw_cell(self) -> None:
         heat = self.query_one(Heat)
         image, text = heat.place
-        self.query_one("#when", Static).update(self._when(self.probe), layout=False)
-        shown_text = cell_text(heat.view, image, text) if heat.view else Text()
-        self.query_one("#cell", Static).update(shown_text, layout=False)
+        self.query_one("#heading", Static).update(self._heading(), layout=False)
+        self.query_one("#cell", Static).update(cell_text(heat.view, image, text) if heat.view else "", layout=False)
         if self._images and heat.view and heat.view.captions == self._captions:
             shown = {f"image {image + 1}": self._images[image]}
             if image != text:

@@ -13,7 +13,7 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
 from workbench.tui.follow import MOST_NOTES, RunFollower, RunHistory, SnapshotReader
 from workbench.tui.run.plots import NO_GRADIENTS, NO_MASKS, note_text
-from workbench.tui.text import bar, is_quiet, number, state_color, state_text
+from workbench.tui.text import bar, hex_of, is_quiet, number, state_color, state_text
 from workbench.views.architecture import architecture
 from workbench.views.comparison import ComparedRun, Setting, compare_runs, setting_text
 from workbench.views.gradients import GradientsView
@@ -31,48 +31,35 @@ def head_text(follower: RunFollower, width: int, colors: Mapping[str, str]) -> T
     status, history = follower.status, follower.history
     if status is None:
         return text.append(f"  {visible(follower.problem)}" if follower.problem else "  loading")
-    total = history.group("loss").get("total")
     step_time = history.group("speed").get("step_time_s")
     is_live = status.state in TAKES_COMMANDS and not follower.is_removed
     waits = is_live and status.state == "paused"
-    quiet = is_live and is_quiet(status, log_every_s(follower))
+    quiet = is_live and is_quiet(status, history.log_every_s)
     state = "removed" if follower.is_removed else state_text(status, is_quiet=quiet)
-    color = colors.get("warning" if follower.is_removed else state_color(status, is_quiet=quiet), "")[:7]
-    text.append("  ")
-    text.append(state, f"bold {color}" if color.startswith("#") else "bold")
+    color = hex_of(colors, "warning" if follower.is_removed else state_color(status, is_quiet=quiet))
+    text.append("  ").append(state, f"bold {color}")
     if status.num_steps:
         share = status.step / status.num_steps
         text.append(f"  {bar(share, PROGRESS_WIDTH)}" if width >= 90 and share < 1 else "")
         text.append(f" {share:.0%}, step {status.step:,} of {status.num_steps:,}")
         if is_live and not waits and step_time is not None and step_time.last is not None:
             text.append(f", {duration(max(0, status.num_steps - status.step) * step_time.last)} left")
-    text.append("\n")
-    text.append(_second_line(follower, number(total.last) if total else ""))
-    return text
+    return text.append("\n").append(_second_line(follower))
 
 
-def log_every_s(follower: RunFollower) -> float | None:
-    """Seconds of training between the last two logged steps; None before the second."""
-    total = follower.history.group("loss").get("total")
-    if total is None or len(total) < 2:
-        return None
-    elapsed_s = total.elapsed_s
-    return float(elapsed_s[-1] - elapsed_s[-2])
-
-
-def _second_line(follower: RunFollower, loss: str) -> Text:
+def _second_line(follower: RunFollower) -> Text:
     history = follower.history
     if follower.problem:
         return Text(visible(follower.problem), "bold")
     if follower.share_read < 1:
         return Text(f"reading its log: {follower.share_read:.0%}", "italic")
-    parts = [f"loss {loss}"] if loss else []
+    total, speed = history.group("loss").get("total"), history.group("speed")
+    parts = [f"loss {number(total.last)}"] if total else []
     if history.evaluations:
         event = history.evaluations.get("validation") or next(iter(history.evaluations.values()))
         for name in in_order(set(event.metrics))[:3:2]:
             label = metric_label(name)
             parts.append(f"{label.label} {label.number(event.metrics[name])}{' %' if label.unit == '%' else ''}")
-    speed = history.group("speed")
     if "pairs_per_s" in speed:
         parts.append(f"{number(speed['pairs_per_s'].last, 3)} pairs/s")
     if "peak_mb" in speed:
@@ -105,10 +92,8 @@ def layers_text(reader: SnapshotReader, step: float | None, width: int) -> Text:
         for layer in range(change.teacher.num_layers):
             heads = f"{change.student.heads[layer]}/{change.teacher.heads[layer]}"
             channels = f"{change.student.channels[layer]}/{change.teacher.channels[layer]}"
-            text.append(f"  {layer + 1:>2}  heads ")
-            text.append(bar(float(remains.heads_K[layer]), bar_width), BLUE)
-            text.append(f" {heads:<6}  FFN ")
-            text.append(bar(float(remains.channels_K[layer]), bar_width), BLUE)
+            text.append(f"  {layer + 1:>2}  heads ").append(bar(float(remains.heads_K[layer]), bar_width), BLUE)
+            text.append(f" {heads:<6}  FFN ").append(bar(float(remains.channels_K[layer]), bar_width), BLUE)
             text.append(f" {channels}\n")
     if reader.timeline is not None:
         num_columns = max(8, min(width - 18, 96))
@@ -124,8 +109,7 @@ def _over_time(tower: str, densities: Densities, places: list[int]) -> Text:
     for group, layers in (("heads", densities.heads_KN), ("FFN", densities.channels_KN)):
         for layer_number, layer in enumerate(layers, start=1):
             shades = "".join(SHADES[round(float(layer[place]) * (len(SHADES) - 1))] for place in places)
-            text.append(f"  {tower:5} {layer_number:>2} {group:5} ")
-            text.append(shades + "\n", BLUE)
+            text.append(f"  {tower:5} {layer_number:>2} {group:5} ").append(shades + "\n", BLUE)
     return text
 
 
@@ -133,33 +117,29 @@ def gradients_text(view: GradientsView | None) -> Text:
     """The cosine between any two losses' gradients, and the pairs in conflict (negative cosine)."""
     if view is None:
         return Text(NO_GRADIENTS, "italic")
+    if len(view.losses) < 2:
+        return Text("a single loss: no gradient conflict is possible", "italic")
+    names = [visible(loss) for loss in view.losses]
+    widths = [max(6, len(name)) for name in names]
     text = Text()
-    if len(view.losses) > 1:
-        text.append(f"cosine between the losses' gradients at the towers' weights, after step {view.step:,}\n", "bold")
-        widths = [max(6, len(visible(loss))) for loss in view.losses]
-        first = max(widths)
-        text.append(" " * first)
-        for loss, width in zip(view.losses, widths, strict=True):
-            text.append(f"  {visible(loss):>{width}}")
+    text.append(f"cosine between the losses' gradients at the towers' weights, after step {view.step:,}\n", "bold")
+    headings = "".join(f"  {name:>{width}}" for name, width in zip(names, widths, strict=True))
+    text.append(" " * max(widths) + headings + "\n")
+    for row, name in enumerate(names):
+        text.append(f"{name:{max(widths)}}")
+        for column, width in enumerate(widths):
+            cosine = float(view.tower_cosine_KK[row, column])
+            shown = "1" if row == column else _cosine(cosine)
+            text.append("  ").append(f"{shown:>{width}}", "dim" if row == column else _cosine_style(cosine))
         text.append("\n")
-        for row, loss in enumerate(view.losses):
-            text.append(f"{visible(loss):{first}}")
-            for column, width in enumerate(widths):
-                cosine = float(view.tower_cosine_KK[row, column])
-                shown = f"{cosine:.2f}".replace("-", MINUS) if row != column else "1"
-                text.append("  ")
-                text.append(f"{shown:>{width}}", _cosine_style(cosine) if row != column else "dim")
-            text.append("\n")
-        conflicts = ", ".join(
-            f"{visible(one.first)} and {visible(one.second)} ({one.cosine:.2f})".replace("-", MINUS)
-            for one in view.conflicts
-        )
-        text.append(
-            f"\ngradient conflicts: {conflicts}" if conflicts else "\nno gradient conflict: no cosine is below 0"
-        )
-    else:
-        text.append("a single loss: no gradient conflict is possible", "italic")
-    return text
+    conflicts = [f"{visible(one.first)} and {visible(one.second)} ({_cosine(one.cosine)})" for one in view.conflicts]
+    if conflicts:
+        return text.append(f"\ngradient conflicts: {', '.join(conflicts)}")
+    return text.append("\nno gradient conflict: no cosine is below 0")
+
+
+def _cosine(value: float) -> str:
+    return f"{value:.2f}".replace("-", MINUS)
 
 
 def _cosine_style(cosine: float) -> str:

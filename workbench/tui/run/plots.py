@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.events import Commanded, EvalDone, Event, StageStarted
+from workbench.events import Commanded, Event, StageStarted
 from workbench.figures.style import palette
 from workbench.tui.charts.plot import INK, Curve, Mark, Plot, curve
 from workbench.tui.charts.raster import Floats
@@ -69,7 +68,7 @@ def colored(traces: Mapping[str, Trace], factor: float = 1.0) -> tuple[Curve, ..
 
 def loss_plots(history: RunHistory) -> list[Plot]:
     """The loss with its weighted terms; and the terms before weighting, if any weight differs from 1."""
-    marks = tuple(_marks(history))
+    marks = _marks(history)
     weighted, unweighted = history.group("loss"), history.group("unweighted")
     plots = [
         Plot(
@@ -88,18 +87,18 @@ def loss_plots(history: RunHistory) -> list[Plot]:
 
 def metric_plots(history: RunHistory) -> list[Plot]:
     """A plot per family of metrics, such as R@1, R@5 and R@10 of one direction, on every split."""
-    families: dict[str, list[Curve]] = {}
-    units: dict[str, str] = {}
+    families: dict[str, tuple[MetricLabel, dict[str, Trace]]] = {}
     for split in history.splits:
         traces = history.group(f"metrics/{split}")
         for name in in_order(set(traces)):
             label = metric_label(name)
             family, short = _family(label)
-            units[family] = label.unit
             shown_as = short if split == "validation" and short else f"{short} {split}".strip()
-            families.setdefault(family, []).append(curve(shown_as, INK, traces[name], label.factor))
-    marks = tuple(_marks(history))
-    plots = [Plot(family, _recolored(curves), units[family], marks) for family, curves in families.items()]
+            families.setdefault(family, (label, {}))[1][shown_as] = traces[name]
+    marks = _marks(history)
+    plots = [
+        Plot(family, colored(traces, label.factor), label.unit, marks) for family, (label, traces) in families.items()
+    ]
     return plots or [Plot("metrics", empty="no evaluation yet: set evaluate.every_steps to evaluate during training")]
 
 
@@ -111,15 +110,10 @@ def _family(label: MetricLabel) -> tuple[str, str]:
     return label.label, ""
 
 
-def _recolored(curves: list[Curve]) -> tuple[Curve, ...]:
-    colors = palette([one.name for one in curves])
-    return tuple(replace(one, color=colors[one.name]) for one in curves)
-
-
 def speed_plots(history: RunHistory) -> list[Plot]:
     """Throughput, step time, memory, learning rate, gradient norm and scales."""
     speed, scales = history.group("speed"), history.group("scales")
-    marks = tuple(_marks(history))
+    marks = _marks(history)
     plots = [
         Plot(
             title,
@@ -144,31 +138,26 @@ def mask_plots(history: RunHistory) -> list[Plot]:
     multipliers = {
         name.removesuffix("_multiplier"): trace for name, trace in masks.items() if name.endswith("_multiplier")
     }
-    marks = tuple(_marks(history))
+    marks = _marks(history)
     plots = [Plot("sparsity", colored(wanted, 100), "%", marks)] if wanted else []
     if multipliers:
         plots.append(Plot("multipliers of the constraint", colored(multipliers), marks=marks))
     return plots
 
 
-def _marks(history: RunHistory) -> list[Mark]:
+def _marks(history: RunHistory) -> tuple[Mark, ...]:
     """Marks for commands and stages, at the training time of the next logged step."""
     found = [event for event in history.notes if isinstance(event, Commanded | StageStarted) and event.step]
     total = history.traces.get(("loss", "total"))
     if not found or total is None or not len(total):
-        return []
-    steps, elapsed_s = total.series.step, total.elapsed_s
-    places = [min(len(steps) - 1, int(steps.searchsorted(event.step))) for event in found]
-    return [
-        Mark(float(event.step), float(elapsed_s[place]), note_text(event))
-        for event, place in zip(found, places, strict=True)
-    ]
+        return ()
+    places = np.minimum(total.series.step.searchsorted([event.step for event in found]), len(total) - 1)
+    times_s = total.elapsed_s[places].tolist()
+    return tuple(Mark(event.step, time_s, note_text(event)) for event, time_s in zip(found, times_s, strict=True))
 
 
 def note_text(event: Event) -> str:
     """An event in one line."""
-    if isinstance(event, EvalDone):
-        return f"evaluated on {event.split}"
     if isinstance(event, StageStarted):
         return event.name
     if isinstance(event, Commanded):

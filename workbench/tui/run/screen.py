@@ -13,7 +13,7 @@ from textual.widgets import Static, TabPane
 from workbench.events import Commanded, RunFinished, Warned
 from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
-from workbench.tui.charts.plot import plots_table
+from workbench.tui.charts.plot import Plot, plots_table
 from workbench.tui.dialogs import KeyFooter
 from workbench.tui.follow import SnapshotReader
 from workbench.tui.run.actions import RunActions
@@ -114,9 +114,8 @@ class RunScreen(RunActions):
         if 0 <= self._num_notes < num_notes:
             for event in list(history.notes)[self._num_notes - num_notes :]:
                 if isinstance(event, Commanded | Warned | RunFinished):
-                    self.app.show_notice(
-                        f"{self.run_directory.id}: {note_text(event)}", is_error=isinstance(event, Warned)
-                    )
+                    text = f"{self.run_directory.id}: {note_text(event)}"
+                    self.app.show_notice(text, is_error=isinstance(event, Warned))
         self._num_notes = num_notes
 
     def draw(self, *, force: bool = False) -> None:
@@ -144,18 +143,21 @@ class RunScreen(RunActions):
         await asyncio.to_thread(self.snapshot_reader.read)
         self.draw()
 
+    def _show_charts(self, plots: list[Plot]) -> None:
+        self.query_one(f"#{self.pane}-charts", Charts).show(plots)
+
     def _draw_loss(self) -> None:
         plots = loss_plots(self.follower.history)
-        self.query_one("#loss-charts", Charts).show(plots if self.size.height >= ROOM_FOR_TWO else plots[:1])
+        self._show_charts(plots if self.size.height >= ROOM_FOR_TWO else plots[:1])
 
     def _draw_metrics(self) -> None:
-        self.query_one("#metrics-charts", Charts).show(metric_plots(self.follower.history))
+        self._show_charts(metric_plots(self.follower.history))
 
     def _draw_speed(self) -> None:
-        self.query_one("#speed-charts", Charts).show(speed_plots(self.follower.history))
+        self._show_charts(speed_plots(self.follower.history))
 
     def _draw_masks(self) -> None:
-        self.query_one("#masks-charts", Charts).show(mask_plots(self.follower.history))
+        self._show_charts(mask_plots(self.follower.history))
         self._draw_layers()
 
     def _draw_layers(self) -> None:
@@ -166,9 +168,7 @@ class RunScreen(RunActions):
         layers.update(layers_text(self.snapshot_reader, step, max(20, self.size.width - 4)))
 
     def _draw_gradients(self) -> None:
-        self.query_one("#gradients-charts", Charts).show(
-            [share_plot(self.snapshot_reader.gradients, self.follower.history)]
-        )
+        self._show_charts([share_plot(self.snapshot_reader.gradients, self.follower.history)])
         self.query_one("#cosines", Static).update(gradients_text(self.snapshot_reader.gradients))
 
     def _draw_affinity(self) -> None:

@@ -40,11 +40,10 @@ class StudyActions(PanedScreen):
 
     def action_cancel(self) -> None:
         _, runs = self.cells_at_cursor()
-        live = [RunDirectory(self.runs_dir.absolute() / run) for run in runs]
-        live = [run for run in live if run.exists and run_status(run).state in TAKES_COMMANDS]
+        found = [RunDirectory(self.runs_dir.absolute() / run) for run in runs]
+        live = [run for run in found if run.exists and run_status(run).state in TAKES_COMMANDS]
         if not live:
-            self.app.show_notice("no run at the cursor is running", is_error=True)
-            return
+            raise ValueError("no run at the cursor is running")
 
         def stop() -> None:
             for run in live:
@@ -57,10 +56,9 @@ class StudyActions(PanedScreen):
         )
         self.app.confirm(f"stop {', '.join(run.id for run in live)}?", effect, stop)
 
-    def _resumable(self, *, while_live: bool = False) -> StudyState | None:
-        """The study if its sweep can be resumed from here; else None, and a notice says why."""
-        found, why = self.study_state, ""
-        if found is None:
+    def _resumable(self, *, while_live: bool = False) -> StudyState:
+        """The study. Raises ValueError if its sweep cannot be resumed from here."""
+        if (found := self.study_state) is None:
             why = "still loading"
         elif not found.source:
             why = "no study file of this name found: run the original sweep command with --resume"
@@ -68,58 +66,46 @@ class StudyActions(PanedScreen):
             why = "its storage is not in this folder: run the original sweep command with --resume and --storage"
         elif found.num_live and not while_live:
             why = f"{found.num_live} of its runs are still running: wait until they end"
-        if why:
-            self.app.show_notice(f"{self.study_name}: {why}", is_error=True)
-            return None
-        return found
+        else:
+            return found
+        raise ValueError(f"{self.study_name}: {why}")
 
     def action_resume(self) -> None:
-        if found := self._resumable():
-            states = {one.state for cell in found.report.table.cells for one in cell.replicates}
-            if states == {"finished"} and not found.report.study.search:
-                self.app.show_notice("all runs have finished: press A to add seeds")
-                return
-            command = [*found.command, "--resume"]
-            effect = "Trains the missing runs and retries failed and stopped ones"
-            effect = f"{effect}, {SEPARATELY}:\n\nworkbench {' '.join(command)}"
-            self.app.confirm(f"{self.study_name}: resume?", effect, lambda: self._start(command))
+        found = self._resumable()
+        states = {one.state for cell in found.report.table.cells for one in cell.replicates}
+        if states == {"finished"} and not found.report.study.search:
+            self.app.show_notice("all runs have finished: press A to add seeds")
+            return
+        command = [*found.command, "--resume"]
+        effect = "Trains the missing runs and retries failed and stopped ones"
+        effect = f"{effect}, {SEPARATELY}:\n\nworkbench {' '.join(command)}"
+        self.app.confirm(f"{self.study_name}: resume?", effect, lambda: self._start(command))
 
     def action_add_seeds(self) -> None:
         found = self._resumable()
-        if found is None:
-            return
         if found.report.study.search:
-            self.app.show_notice("the number of seeds of a search cannot change", is_error=True)
-            return
-        now = max(len(cell.replicates) for cell in found.report.table.cells)
+            raise ValueError("the number of seeds of a search cannot change")
+        cells = found.report.table.cells
+        now = max(len(cell.replicates) for cell in cells)
 
         def check(filled: dict[str, str]) -> str:
             num_seeds = filled["seeds"]
             if not num_seeds.isdecimal() or int(num_seeds) <= now:
                 raise ValueError(f"the study has {now} seeds: enter a larger number")
-            more = (int(num_seeds) - now) * len(found.report.table.cells)
-            return f"Trains {more} more runs, {SEPARATELY}."
+            return f"Trains {(int(num_seeds) - now) * len(cells)} more runs, {SEPARATELY}."
+
+        def start(filled: dict[str, str]) -> None:
+            self._start(with_seeds(found.command, filled["seeds"]))
 
         fields = {"seeds": ("seeds per cell", str(now + 2))}
-        self.app.fill_form(
-            f"{self.study_name}: more seeds",
-            fields,
-            check,
-            lambda filled: self._start(with_seeds(found.command, filled["seeds"])),
-        )
+        self.app.fill_form(f"{self.study_name}: more seeds", fields, check, start)
 
     def action_try_values(self) -> None:
         """Add a trial: a form with the values of the trial at the cursor, or of the best one so far."""
         found = self._resumable(while_live=True)
-        if found is None:
-            return
         study = found.report.study
         if not study.search:
-            self.app.show_notice(
-                "only a search can try other values; the cells of a grid are fixed, press A to add seeds",
-                is_error=True,
-            )
-            return
+            raise ValueError("only a search can try other values; the cells of a grid are fixed, press A to add seeds")
         cells, _ = self.cells_at_cursor()
         best = [cell for cell in found.report.table.cells if cell.name == found.report.best]
         like = next(iter([*cells, *best]), None)
@@ -139,22 +125,18 @@ class StudyActions(PanedScreen):
 
     def action_again(self) -> None:
         found = self._resumable(while_live=True)
-        if found is None:
-            return
-        cells, _ = self.cells_at_cursor()
-        cell = next(iter(cells), None)
         if found.report.study.search:
-            self.app.show_notice("press T to repeat a trial's values, or R to retry all failed trials", is_error=True)
-        elif cell is None or not [one for one in cell.replicates if one.state in TO_RETRY]:
-            name = f"cell {cell.name}" if cell else "the cell at the cursor"
-            self.app.show_notice(f"no run of {name} failed or was stopped", is_error=True)
-        else:
-            seeds = ", ".join(str(one.seed) for one in cell.replicates if one.state in TO_RETRY)
-            effect = f"Its runs at seed {seeds} resume from their last checkpoints, or restart without one"
-            effect = f"{effect}: {_trained_by(found)}."
-            self.app.confirm(
-                f"{self.study_name}: retry {cell.name}?", effect, lambda: self._queue(found, ["--retry", cell.name])
-            )
+            raise ValueError("press T to repeat a trial's values, or R to retry all failed trials")
+        cells, _ = self.cells_at_cursor()
+        name = cells[0].name if cells else ""
+        seeds = ", ".join(str(one.seed) for cell in cells for one in cell.replicates if one.state in TO_RETRY)
+        if not seeds:
+            where = f"cell {name}" if name else "the cell at the cursor"
+            raise ValueError(f"no run of {where} failed or was stopped")
+        effect = f"Its runs at seed {seeds} resume from their last checkpoints, or restart without one"
+        effect = f"{effect}: {_trained_by(found)}."
+        title = f"{self.study_name}: retry {name}?"
+        self.app.confirm(title, effect, lambda: self._queue(found, ["--retry", name]))
 
     def _queue(self, found: StudyState, more: list[str]) -> None:
         self.app.show_notice("adding to the queue; this takes a few seconds")

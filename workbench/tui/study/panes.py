@@ -45,16 +45,11 @@ def head_text(found: StudyState | None, name: str, problem: str, metric: MetricL
 def found_text(found: StudyState, width: int) -> Text:
     """The trials without a result, the queued trials, then the full report."""
     text = Text()
-    if found.ended:
-        text.append("trials without a result, and why\n", "bold")
-        for one in found.ended:
-            text.append(f"  {visible(one.cell)}: {visible(one.why)}\n")
-        text.append("\n")
-    if found.queued:
-        text.append("queued trials\n", "bold")
-        for values in found.queued:
-            text.append(f"  {visible(values)}\n")
-        text.append("\n")
+    ended = [f"{cell}: {why}" for cell, why in found.ended.items()]
+    for title, lines in (("trials without a result, and why", ended), ("queued trials", found.queued)):
+        if lines:
+            text.append(f"{title}\n", "bold")
+            text.append("".join(f"  {visible(line)}\n" for line in lines) + "\n")
     return text.append(report_text(markdown(found.report), width))
 
 
@@ -161,7 +156,7 @@ def _cells(found: StudyState, cell: StudyCell, metric: MetricLabel) -> dict[str,
     table = found.report.table
     entry, own = table.entry(cell, metric), texts(table, cell, metric)
     is_best = cell.name == found.report.best
-    why = next((one.why.partition(":")[0].partition(" ")[0] for one in found.ended if one.cell == cell.name), "")
+    why = found.ended.get(cell.name, "").partition(":")[0].partition(" ")[0]  # its first word
     state = why if why and cell.state not in TAKES_COMMANDS else cell.state
     signs = "".join(SIGNS.get(one.state, FAILED) for one in cell.replicates)
     return {
@@ -195,11 +190,10 @@ def run_columns(found: StudyState, metric: MetricLabel, width: int) -> list[Colu
 
 def run_lines(found: StudyState, metric: MetricLabel, shown: Sequence[Column]) -> dict[str, Line]:
     """A line per run, by its id; unfinished runs first. Runs that have not started are left out."""
-    why = {one.cell: one.why for one in found.ended}
     every = [(cell, one) for cell in found.report.table.cells for one in cell.replicates if one.run]
     lines: dict[str, Line] = {}
     for cell, one in sorted(every, key=lambda pair: pair[1].is_finished):
-        reason = one.reason or ("" if one.is_finished and cell.is_complete else why.get(cell.name, ""))
+        reason = one.reason or ("" if one.is_finished and cell.is_complete else found.ended.get(cell.name, ""))
         lines[one.run] = (
             Cell(cell.name),
             Cell(str(one.seed)),

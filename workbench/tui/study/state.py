@@ -44,20 +44,12 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class EndedTrial:
-    """A trial that ended without a result, and why."""
-
-    number: int
-    cell: str
-    why: str
-
-
-@dataclass(frozen=True)
 class StudyState:
     """The state of a study.
 
     Attributes:
         source: the study's name or file on a command line; empty if it has no file and only its runs are known.
+        ended: why a trial has ended without a result, by cell.
         queued: the values of the trials that wait in a search's queue.
         learning: learning curves of the cells in ``learning_metric``; None if there are none.
         left_s: seconds of training left at the pace so far; None if unknown.
@@ -65,7 +57,7 @@ class StudyState:
 
     report: StudyReport
     source: str
-    ended: tuple[EndedTrial, ...]
+    ended: Mapping[str, str]
     queued: tuple[str, ...]
     learning: LearningView | None
     learning_metric: str
@@ -94,8 +86,9 @@ def read_study(name: str, runs_dir: Path, metric: str = "") -> StudyState:
     Raises:
         ValueError: no run belongs to the study, or its cells are invalid.
     """
-    study, source = _find_study(name, runs_dir)
-    report = report_on(study, name, runs_dir, source)
+    study = find_study(name, runs_dir)
+    source = study.source if study.has_file else ""
+    report, storage = report_on(study.study, name, runs_dir, source), default_file(runs_dir, name)
     runs = [one.run for one in counted(runs_of_study(runs_dir, name))]
     states = [one.state for cell in report.table.cells for one in cell.replicates]
     main = report.main.name if report.main else ""
@@ -103,8 +96,8 @@ def read_study(name: str, runs_dir: Path, metric: str = "") -> StudyState:
     return StudyState(
         report=report,
         source=source,
-        ended=tuple(ended_trials(default_file(runs_dir, name), name)),
-        queued=tuple(queued_trials(default_file(runs_dir, name), name)),
+        ended=ended_trials(storage, name),
+        queued=tuple(queued_trials(storage, name)),
         learning=learning_of(validation_curves(report.found, metric), metric) if is_other else report.learning,
         learning_metric=metric or main,
         left_s=seconds_left(report, runs),
@@ -112,22 +105,16 @@ def read_study(name: str, runs_dir: Path, metric: str = "") -> StudyState:
     )
 
 
-def _find_study(name: str, runs_dir: Path) -> tuple[Study, str]:
-    """The study and its ``source``, see :class:`StudyState`."""
-    found = find_study(name, runs_dir)
-    return found.study, found.source if found.has_file else ""
-
-
-def ended_trials(file: Path, name: str) -> list[EndedTrial]:
-    """The trials without a result, from the storage's SQLite file; none if the file is missing, locked or damaged.
+def ended_trials(file: Path, name: str) -> dict[str, str]:
+    """Why a trial has no result, by cell, from the storage's SQLite file; empty if that is missing, locked or damaged.
 
     If a cell was queued again, its last trial counts.
     """
     about: dict[int, dict[str, str]] = {}
     for number, state, key, value in _query(file, TRIALS, name):
         about.setdefault(number, {"state": state})[key] = str(json.loads(value))
-    newest = {row.get("name", f"t{number:04d}"): (number, row) for number, row in about.items()}
-    return [EndedTrial(number, name, _reason(row)) for name, (number, row) in newest.items() if row["state"] in LOST]
+    newest = {row.get("name", f"t{number:04d}"): row for number, row in about.items()}
+    return {cell: _reason(row) for cell, row in newest.items() if row["state"] in LOST}
 
 
 def queued_trials(file: Path, name: str) -> list[str]:
@@ -140,9 +127,8 @@ def _query(file: Path, query: str, name: str) -> list[tuple[Any, ...]]:
     if not file.is_file():
         return []
     try:
-        with closing(
-            sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=LOCK_TIMEOUT_S)
-        ) as connection:
+        uri = f"file:{quote(str(file))}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT_S)) as connection:
             return connection.execute(query, (name,)).fetchall()
     except sqlite3.Error:  # locked, damaged, or not an Optuna storage: the table then shows the runs alone
         return []
