@@ -32,8 +32,7 @@ from workbench.runs.directory import RunDirectory, find_run
 from workbench.runs.log import read_history
 from workbench.runs.snapshots import Gradients, read_snapshot_history
 from workbench.runs.summary import summarize
-from workbench.views.comparison import setting_text
-from workbench.views.departures import Departures, Paper, departures, papers
+from workbench.views.comparison import Departures, Paper, departures, papers, setting_text
 from workbench.views.gradients import GradientsView, gradients_view
 
 GradientsFlag = Annotated[

@@ -29,6 +29,7 @@ def validation_curves(found: Collected, metric: str) -> CurvesByCell:
     finished = {one.run for cell in found.cells for one in cell.finished}
     by_cell: dict[str, list[Curves]] = {cell.name: [] for cell in found.cells}
     for one in found.runs:
+        # Unfinished runs would shorten the steps that all curves share.
         events = read_history(one.run, (EvalDone,)).events if one.run.id in finished else []
         if events and metric in (drawn := curves(events)).metrics.get(SPLIT, {}):
             by_cell[one.origin.cell].append(drawn)
@@ -168,6 +169,7 @@ def importance(study: Study, cells: Sequence[StudyCell]) -> Importance:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = distributions(study)
+    # Not the study's database, which has no values of pruned trials and may be on another machine.
     tried = optuna.create_study(direction=objective.direction)
     for cell in cells:
         # Optuna accepts a trial only with exactly the settings of the space.

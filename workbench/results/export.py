@@ -100,6 +100,7 @@ def cells_csv(table: StudyTable) -> str:
 def runs_csv(table: StudyTable) -> str:
     """One line per run, with its settings and metrics in the units of the log."""
     settings = list(dict.fromkeys(key for cell in table.cells for key in cell.values))
+    # Settings have a point in their names and metrics have none: the notebook tells the columns apart by it.
     names = sorted({name for cell in table.cells for one in cell.replicates for name in one.metrics})
     lines: list[list[object]] = []
     for cell in table.cells:
@@ -126,6 +127,7 @@ LATEX_VERDICTS = {"better": r"$^{+}$", "worse": r"$^{-}$", "higher": r"$^{\uparr
 
 def latex_escape(text: str) -> str:
     """Text escaped for LaTeX."""
+    # One pass: a backslash that an escape writes must not be escaped again.
     return re.sub("|".join(map(re.escape, LATEX_SPECIAL)), lambda found: LATEX_SPECIAL[found[0]], visible(text))
 
 
@@ -138,10 +140,10 @@ def latex(table: StudyTable, cells: Sequence[StudyCell]) -> str:
     twice = {metric.name: table.has_paper(metric) for metric in metrics}
     spans = [2 if twice[metric.name] else 1 for metric in metrics]
     heads = [rf"\multicolumn{{{n}}}{{c}}{{{latex_escape(m.title)}}}" for m, n in zip(metrics, spans, strict=True)]
-    rules, place = [], 2
+    rules, column = [], 2
     for span in spans:
-        rules.append(rf"\cmidrule(lr){{{place}-{place + span - 1}}}")
-        place += span
+        rules.append(rf"\cmidrule(lr){{{column}-{column + span - 1}}}")
+        column += span
     unders = [word for metric in metrics for word in (("ours", "paper") if twice[metric.name] else ("ours",))]
     lines = [
         r"% \usepackage{booktabs} in the preamble",

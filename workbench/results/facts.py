@@ -145,6 +145,7 @@ def _changes(study: Study, runs: Sequence[StudyRun], configs: dict[str, RunConfi
     one = runs[0]
     config = configs[one.run.id]
     # Steps first: --steps scales phases and intervals, which are then no changes of their own.
+    # Steps first: --steps also rescales schedules and intervals, which --set must not repeat.
     planned = _planned(study, one, Changes())
     if config.train.num_steps != planned.train.num_steps:
         options += ["--steps", str(config.train.num_steps)]

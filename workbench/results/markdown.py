@@ -70,7 +70,7 @@ def legend(report: StudyReport) -> Iterator[str]:
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield _line(columns)
-    yield _line(["---" if place == 0 else "---:" for place in range(len(columns))])
+    yield _line(["---", *(["---:"] * (len(columns) - 1))])
     yield from map(_line, rows)
 
 

@@ -151,4 +151,5 @@ def _wanted(study: Study) -> list[str]:
     published = [metric for of in study.paper.cells.values() for metric in of] if study.paper else []
     teaching = TEACHING if set(TEACHING) & set(published) else ()
     wanted = [*(objective.metric for objective in study.objectives), *SHOWN, *published, *teaching]
+    # sorted() is stable: the others keep their order.
     return sorted(wanted, key=lambda metric: metric in COSTS)

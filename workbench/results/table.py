@@ -85,6 +85,7 @@ def collect(study: Study, name: str, runs_dir: Path) -> Collected:
 
 def confirmation_name(name: str, runs_dir: Path) -> str:
     """Name of the confirmation of a search after the most trials; empty if there is none."""
+    # As numbers: best-of-10 is later than best-of-9.
     found = [re.fullmatch(rf"{re.escape(name)}-best-of-(\d+)", study) for study in studies_with_runs(runs_dir)]
     return max((match for match in found if match), key=lambda match: int(match[1]), default=("",))[0]
 

@@ -64,6 +64,7 @@ def _write(report: StudyReport, folder: Path, formats: Sequence[str]) -> list[Pa
         "csv": {"cells.csv": lambda: cells_csv(report.table), "runs.csv": lambda: runs_csv(report.table)},
         "tex": {"table.tex": lambda: latex(report.table, shown_cells(report))},
     }
+    # Figures come first, because the Markdown links them.
     for name in TEXT_FORMATS:
         for file, text in texts[name].items() if name in formats else ():
             write_atomically(folder / file, text())

@@ -71,6 +71,7 @@ def pooled_spread(values: Values) -> Spread:
     if not df:
         return Spread(math.nan, 0)
     residual_N = value_N - value_N.mean() - design @ fitted
+    # Twice, because a difference of two cells has the residuals of both.
     sd = math.sqrt(2 * float(residual_N @ residual_N) / df)
     return Spread(sd if sd > NOISE * float(np.abs(value_N).max()) else 0.0, df)
 
@@ -108,12 +109,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     The k-th smallest of m becomes the maximum over i ≤ k of (m - i + 1) times the i-th smallest, at most 1.
     """
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
     return adjusted
 
 

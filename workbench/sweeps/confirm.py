@@ -153,6 +153,7 @@ def measured_cells(study: Study, changes: Changes) -> tuple[Cell, ...]:
     example = _example(study, changes)
     if not study.confirm_seeds:
         return (example,)
+    # An untuned rival costs as much as a tuned one, and its trials do not exist yet.
     untuned = study.model_copy(update={"against": list(dict.fromkeys((*study.against, *study.tuned)))})
     rivals = {cell.name: cell for cell in cells_of(confirming(untuned, changes, []))}
     return (example, *(cell for name, cell in rivals.items() if name != example.name))

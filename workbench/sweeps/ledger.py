@@ -52,6 +52,11 @@ class Trial:
         return self.frozen.state.name == "WAITING"
 
     @property
+    def is_running(self) -> bool:
+        """Whether a worker has started it, which may have died since."""
+        return self.frozen.state.name == "RUNNING"
+
+    @property
     def has_failed(self) -> bool:
         """Whether it has no result and may be retried."""
         return self.frozen.state.name == "FAIL"

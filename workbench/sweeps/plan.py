@@ -30,6 +30,7 @@ def check_study(study: Study, cells: Sequence[Cell]) -> None:
     """
     check_objectives(study, cells)
     for cell in _of_different_losses(cells):
+        # Any width will do: it only scales weights. None refuses losses that need a teacher.
         width = 1 if cell.config.teacher.model else None
         try:
             Objective(cell.config.loss, cell.config.train.batch_size, width)

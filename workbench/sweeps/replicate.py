@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.config.cells import Cell, as_text, plain
-from workbench.config.run import RunConfig
 from workbench.config.study import Origin
 from workbench.config.toml import load_run_config, read_toml
 from workbench.engine.cohort import Cohort
@@ -45,10 +44,6 @@ class JobRun:
     run: RunDirectory
     attempt: int
 
-    @property
-    def config(self) -> RunConfig:
-        return self.job.cell.at(self.job.seed)
-
 
 class ReplicateTrainer:
     """Trains the jobs of a study on this machine.
@@ -76,31 +71,31 @@ class ReplicateTrainer:
         outcomes: dict[str, Outcome] = {}
         left: dict[Start | None, list[JobRun]] = {}
         for job in jobs:
-            place = self._place(job)
-            found = outcome_of(place.run) if place.run.exists else None
+            one = self._run_of(job)
+            found = outcome_of(one.run) if one.run.exists else None
             if found and found.state in END:
                 outcomes[job.cell.name] = found
             else:
-                left.setdefault(start_of(place.run) if place.run.exists else None, []).append(place)
+                left.setdefault(start_of(one.run) if one.run.exists else None, []).append(one)
         for cohort in left.values():
             outcomes |= self._train_together(cohort, stop)
         return outcomes
 
-    def _train_together(self, places: Sequence[JobRun], stop: Stop) -> dict[str, Outcome]:
+    def _train_together(self, group: Sequence[JobRun], stop: Stop) -> dict[str, Outcome]:
         if stop():
             return {}
-        error = self._train_cohort(places, stop)
-        if error is None or len(places) == 1:
-            return _outcomes(places, error)
+        error = self._train_cohort(group, stop)
+        if error is None or len(group) == 1:
+            return _outcomes(group, error)
         outcomes: dict[str, Outcome] = {}
-        for place in places:
-            outcomes |= self._train_together([place], stop)
+        for one in group:
+            outcomes |= self._train_together([one], stop)
         return outcomes
 
-    def _train_cohort(self, places: Sequence[JobRun], stop: Stop) -> Exception | None:
+    def _train_cohort(self, group: Sequence[JobRun], stop: Stop) -> Exception | None:
         """Start new runs or resume existing ones; returns the error that ended them, if any."""
         try:
-            started = self._launch(places)
+            started = self._launch(group)
             for _ in self._watch(started.events(stop), started.cohort.num_steps):
                 pass
         except FAILURES as error:
@@ -109,25 +104,24 @@ class ReplicateTrainer:
         self._before = started.cohort
         return None
 
-    def _launch(self, places: Sequence[JobRun]) -> Launch:
-        if places[0].run.exists:
-            return relaunch(*(place.run for place in places), like=self._before)
-        configs = {place.run.id: place.config for place in places}
-        origins = {place.run.id: self._origin(place) for place in places}
+    def _launch(self, group: Sequence[JobRun]) -> Launch:
+        if group[0].run.exists:
+            return relaunch(*(one.run for one in group), like=self._before)
+        configs = {one.run.id: one.job.cell.at(one.job.seed) for one in group}
+        origins = {
+            one.run.id: Origin(
+                study=self.name,
+                cell=one.job.cell.name,
+                values=dict(one.job.cell.values),
+                seed=one.job.seed,
+                trial=one.job.trial,
+                attempt=one.attempt,
+            )
+            for one in group
+        }
         return launch(configs, self.runs_dir, self._before, origins)
 
-    def _origin(self, place: JobRun) -> Origin:
-        job = place.job
-        return Origin(
-            study=self.name,
-            cell=job.cell.name,
-            values=dict(job.cell.values),
-            seed=job.seed,
-            trial=job.trial,
-            attempt=place.attempt,
-        )
-
-    def _place(self, job: Job) -> JobRun:
+    def _run_of(self, job: Job) -> JobRun:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             run = RunDirectory(self.runs_dir.absolute() / run_id(self.name, job.cell.name, job.seed, attempt))
             if not run.exists:
@@ -175,20 +169,20 @@ def run_id(study: str, cell: str, seed: int, attempt: int = 1) -> str:
     return stem + ending
 
 
-def _outcomes(places: Sequence[JobRun], error: Exception | None) -> dict[str, Outcome]:
+def _outcomes(group: Sequence[JobRun], error: Exception | None) -> dict[str, Outcome]:
     """The outcomes of the runs; one that logged no end although an error ended it has failed."""
     found: dict[str, Outcome] = {}
-    for place in places:
-        outcome = outcome_of(place.run) if place.run.exists else None
+    for one in group:
+        outcome = outcome_of(one.run) if one.run.exists else None
         if error is not None and outcome is None:
-            outcome = Outcome(run=place.run.id, host=this_host(), state="failed")
+            outcome = Outcome(run=one.run.id, host=this_host(), state="failed")
         if error is not None and outcome is not None and outcome.state == "failed":
             outcome = outcome.model_copy(update={"reason": _in_one_line(error)})
-        if outcome is None and not place.run.exists:  # it existed when training started
-            reason = f"its folder {place.run.path} was deleted or moved during training"
-            outcome = Outcome(run=place.run.id, host=this_host(), state="failed", reason=reason)
+        if outcome is None and not one.run.exists:  # it existed when training started
+            reason = f"its folder {one.run.path} was deleted or moved during training"
+            outcome = Outcome(run=one.run.id, host=this_host(), state="failed", reason=reason)
         if outcome is not None:
-            found[place.job.cell.name] = outcome
+            found[one.job.cell.name] = outcome
     return found
 
 

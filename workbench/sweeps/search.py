@@ -87,7 +87,7 @@ class SearchWorker(Worker):
                 self.leases.release(self._key(trial.number))
 
     def _left_to_others(self) -> str:
-        is_any = any(self._is_open(trial) for trial in self.ledger.trials())
+        is_any = any(trial.is_running for trial in self.ledger.trials())
         return "the trials of other workers" if is_any else ""
 
     def _queue_warm_starts(self) -> None:
@@ -99,7 +99,7 @@ class SearchWorker(Worker):
     def _left_behind(self) -> Trial | None:
         """A running trial without a live worker, leased to this one."""
         for trial in self.ledger.trials():
-            if not self._is_open(trial):
+            if not trial.is_running:
                 continue
             key = self._key(trial.number)
             taken = self.leases.take(key)
@@ -116,7 +116,7 @@ class SearchWorker(Worker):
     def _next(self) -> Trial | None:
         """The next queued or sampled trial; None if there are enough, or the last ones all failed."""
         trials = self.ledger.trials()
-        counted = [trial for trial in trials if trial.is_tried or self._is_open(trial)]
+        counted = [trial for trial in trials if trial.is_tried or trial.is_running]
         are_enough = len(counted) >= self.study.trials and not any(trial.is_queued for trial in trials)
         if are_enough or not self.asks():
             return None
@@ -153,7 +153,7 @@ class SearchWorker(Worker):
         trials = self.ledger.trials()
         tried = [trial for trial in trials if trial.is_tried]
         num_seeds = sum(len(trial.outcomes) for trial in tried) / len(tried) if tried else self.study.seeds
-        started = sum(len(trial.outcomes) for trial in trials if self._is_open(trial))
+        started = sum(len(trial.outcomes) for trial in trials if trial.is_running)
         return max(0.0, (self.study.trials - len(tried)) * num_seeds - started)
 
     def _record(self, trial: Trial, seed: int, outcome: Outcome) -> bool:
@@ -212,10 +212,6 @@ class SearchWorker(Worker):
 
         self.ledger.explain(trial, reason)
         self.ledger.end(trial, TrialState.FAIL, "failed")
-
-    @staticmethod
-    def _is_open(trial: Trial) -> bool:
-        return trial.frozen.state.name == "RUNNING"
 
     def _key(self, number: int) -> str:
         return f"{self.ledger.name}/{number}"

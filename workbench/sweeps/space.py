@@ -68,6 +68,7 @@ def identity(study: Study, base: RunConfig, cells: Sequence[Cell]) -> dict[str, 
         "objectives": ", ".join(f"{objective.direction} {objective.metric}" for objective in study.objectives)
     }
     found |= {f"search of {key}": repr(_distribution(axis)) for key, axis in study.search.items()}
+    # By name and difference, so that the error of a changed study names the cell and the setting.
     for cell in cells:
         own = settings_of(cell.config)
         changes = [f"{key}={as_text(value)}" for key, value in own.items() if shared.get(key) != value]
