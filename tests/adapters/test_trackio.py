@@ -34,8 +34,8 @@ def read(folder: Path, metric: str) -> dict[int, float]:
     program = Path(sys.executable).with_name("trackio")
     command = [program, "get", "metric", "--project", PROJECT, "--run", "one", "--metric", metric, "--json"]
     environment = os.environ | {"TRACKIO_DIR": str(folder)}
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    return {entry["step"]: entry["value"] for entry in json.loads(said)["values"]}
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    return {entry["step"]: entry["value"] for entry in json.loads(printed)["values"]}
 
 
 def test_metrics_are_read_back_at_their_steps(exported, make) -> None:

@@ -66,9 +66,9 @@ def test_metrics_config_and_outcome_are_in_the_offline_run(exported, make) -> No
     found = exported(make.started(), step, make.eval_done(10, 0.5), make.finished(10, "diverged"))
     (moment,) = history(found).values()
     assert moment.items() >= {"train/loss": 3.0, "weighted/fd": 0.5, "validation/image_to_text_r1": 0.5}.items()
-    (begun,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
-    config = {item.key: json.loads(item.value_json) for item in begun.config.update}
-    assert (begun.run_id, begun.display_name) == ("one", "one")
+    (started,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
+    config = {item.key: json.loads(item.value_json) for item in started.config.update}
+    assert (started.run_id, started.display_name) == ("one", "one")
     assert (config["loss"], config["seed"]) == ({"fd": {"weight": 2.5}}, 3)
     assert [record.exit.exit_code for record in found if record.WhichOneof("record_type") == "exit"] == [1]
 

@@ -47,11 +47,6 @@ def retrieval(
     blocks of ``block_size`` images, with all their captions, are searched separately, as in the COCO-1K protocol; 0
     means a single block. A short last block is merged (:func:`block_slices`). Metrics are means over all queries.
 
-    The standard error is binomial within each block; the blocks themselves are taken as fixed. Queries of one block and
-    group (captions of one image, for example) are not independent and count as one item: with residuals
-    r = hit − block mean, SE = sqrt(Σ_items (Σ_queries r)²) / queries. With one query per item, this is
-    sqrt(Σ_blocks n_b p_b (1 − p_b)) / n.
-
     Args:
         image_ND, text_MD: unit-length embeddings; captions in the order of their images.
         image_group_N, text_group_M: int64; pairs with the same group are correct for each other.
@@ -94,6 +89,12 @@ def _ranks_by_block(
 
 
 def _standard_error(hit_Q: Tensor, block_Q: Tensor, group_Q: Tensor) -> float:
+    """Binomial within each block; the blocks themselves are taken as fixed.
+
+    Queries of one block and group (captions of one image, for example) are not independent and count as one item: with
+    residuals r = hit − block mean, SE = sqrt(Σ_items (Σ_queries r)²) / queries. With one query per item, this is
+    sqrt(Σ_blocks n_b p_b (1 − p_b)) / n.
+    """
     residual_Q = hit_Q - (torch.bincount(block_Q, weights=hit_Q) / torch.bincount(block_Q))[block_Q]
     # Queries of one block and group are one item. Residuals within it are summed before squaring: correlated queries do
     # not average out.

@@ -244,7 +244,7 @@ def pruned_figure(view: "Pruned") -> "Figure":
         for stage, learning in kinds:
             mine = [at for at, p in zip(path, view.points, strict=True) if (p.stage, p.learning) == (stage, learning)]
             color = STAGES[(stage - 1) % len(STAGES)]
-            look: Options = {
+            options: Options = {
                 "color": color,
                 "markerfacecolor": "white" if learning else color,
                 "markersize": 6,
@@ -252,7 +252,7 @@ def pruned_figure(view: "Pruned") -> "Figure":
             }
             label = f"stage {stage}, masks {'learning' if learning else 'fixed'}"
             if mine:
-                axes.plot(*zip(*mine, strict=True), marker="o", linestyle="", label=label, **look)
+                axes.plot(*zip(*mine, strict=True), marker="o", linestyle="", label=label, **options)
         axes.set(xlabel="sparsity: removed attention and FFN weights of the teacher (%)", xlim=(0, 100))
         axes.set(ylabel=f"{view.metric.title}, {view.split}", ylim=(0, None))
         axes.set_title("Student quality by sparsity")

@@ -94,8 +94,8 @@ def draw_cosines_over_time(axes: "Axes", view: "GradientsView") -> None:
     names = {pair: f"{pair[0]}, {pair[1]}" for pair, series in view.cosines.items() if len(series)}
     colors = palette(list(names.values()))
     for (pair, name), marker in zip(names.items(), cycle(MARKERS), strict=False):
-        look: Options = {"color": colors[name], "linewidth": 1.4, "marker": marker, "markersize": 4.5}
-        axes.plot(view.cosines[pair].step, view.cosines[pair].value, label=name, **look | LINE)
+        options: Options = {"color": colors[name], "linewidth": 1.4, "marker": marker, "markersize": 4.5}
+        axes.plot(view.cosines[pair].step, view.cosines[pair].value, label=name, **options | LINE)
     axes.axhspan(-1, 0, color="#F6ECEA", linewidth=0, zorder=0)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set(ylabel="cosine", ylim=(-1, 1), yticks=[-1, -0.5, 0, 0.5, 1])
@@ -116,8 +116,8 @@ def draw_shares(axes: "Axes", view: "GradientsView") -> None:
         color = colors[loss]
         stroke = STROKES[uses[color] % len(STROKES)]  # more losses than colors: lines of one color differ in stroke
         uses[color] += 1
-        look: Options = {"color": color, "linestyle": stroke, "linewidth": 1.8, "marker": marker, "markersize": 5.5}
-        axes.plot(series.step, 100 * series.value, label=loss, **look | LINE)
+        options: Options = {"color": color, "linestyle": stroke, "linewidth": 1.8, "marker": marker, "markersize": 5.5}
+        axes.plot(series.step, 100 * series.value, label=loss, **options | LINE)
     axes.set(ylabel="share of the gradient norm (%)", ylim=(0, None))
     count_steps(axes, view.steps[-1])
     axes.set_title("Gradient norm at the tower weights, by loss")
@@ -216,8 +216,8 @@ def _draw_field(figure: "Figure", axes: "Axes", view: "GradientField") -> None:
     length_NN = np.linalg.norm(view.descent_NND, axis=-1)
     unit_NND = view.descent_NND / np.maximum(length_NN, 1e-12)[..., None]
     alpha_NN = 0.15 + 0.85 * np.sqrt(length_NN / max(length_NN.max(), 1e-12))
-    look: Options = {"color": INK, "alpha": alpha_NN.ravel(), "scale": 34, "width": 0.003, "pivot": "mid"}
-    axes.quiver(view.axis_N, view.axis_N, unit_NND[..., 0], unit_NND[..., 1], **look)
+    options: Options = {"color": INK, "alpha": alpha_NN.ravel(), "scale": 34, "width": 0.003, "pivot": "mid"}
+    axes.quiver(view.axis_N, view.axis_N, unit_NND[..., 0], unit_NND[..., 1], **options)
 
 
 def _draw_pairs(axes: "Axes", pairs: "Pairs", index: int, color: str) -> None:

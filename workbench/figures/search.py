@@ -171,7 +171,7 @@ def _draw_lines(axes: "Axes", view: "Parallel", by: "ParallelAxis", kept_N: "NDA
         # 0.92: the brightest end of the colormap is too pale for a line on white.
         color = shades(0.92 * (height if np.isfinite(height) else 0)) if kept_N[line] else FADED
         width, zorder = (2.0, 3) if kept_N[line] else (1.0, 2)
-        look: Options = {
+        options: Options = {
             "color": color,
             "linewidth": width,
             "zorder": zorder,
@@ -179,7 +179,7 @@ def _draw_lines(axes: "Axes", view: "Parallel", by: "ParallelAxis", kept_N: "NDA
             "markersize": 4,
             "clip_on": False,
         }
-        axes.plot(range(len(view.axes)), height_AN[:, line], **look)
+        axes.plot(range(len(view.axes)), height_AN[:, line], **options)
 
 
 def _draw_axis(axes: "Axes", axis: "ParallelAxis", place: int) -> None:

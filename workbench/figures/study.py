@@ -93,8 +93,8 @@ def _draw_ours(axes: "Axes", table: "StudyTable", metric: "MetricLabel", upright
     for place, cell in zip(_places(table, upright), table.cells, strict=True):
         mean = table.entry(cell, metric).mean
         if mean is None and upright:
-            look: Options = {"rotation": 90, "ha": "center", "va": "bottom", "transform": axes.get_xaxis_transform()}
-            axes.text(place, 0.03, cell.state, fontsize=7, color=FAINT, **look)
+            options: Options = {"rotation": 90, "ha": "center", "va": "bottom", "transform": axes.get_xaxis_transform()}
+            axes.text(place, 0.03, cell.state, fontsize=7, color=FAINT, **options)
         elif mean is None:
             axes.text(
                 0.03, place, cell.state, fontsize=7, color=FAINT, va="center", transform=axes.get_yaxis_transform()

@@ -77,7 +77,7 @@ def palette(models: Sequence[str]) -> dict[str, str]:
     """
     colors: dict[str, str] = {}
     for model in models:
-        first = derive_seed(0, "colour", model) % len(OTHERS)
+        first = derive_seed(0, "colour", model) % len(OTHERS)  # another spelling would give other colors
         candidates = [*OTHERS[first:], *OTHERS[:first]]
         free = [color for color in candidates if color not in colors.values()]
         colors[model] = KNOWN.get(model) or (free or candidates)[0]

@@ -48,13 +48,13 @@ class Child:
         return self._process.pid
 
     @property
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    @property
     def exit_code(self) -> int | None:
         """None while it runs; negative if it was ended by a signal."""
         return self._process.poll()
+
+    @property
+    def is_alive(self) -> bool:
+        return self.exit_code is None
 
     @property
     def last_line(self) -> str:
