@@ -67,6 +67,8 @@ def words_of():
 
     def words(command: Piece) -> list[str]:
         program, *arguments = shlex.split(command.text, comments=True)
+        if program == "torchrun":  # torchrun OPTIONS -m workbench ARGUMENTS
+            program, *arguments = arguments[arguments.index("-m") + 1 :]
         assert program.removeprefix(".venv/bin/") == "workbench", f"{command}: not a command of the workbench"
         return arguments
 
