@@ -88,6 +88,7 @@ class Result:
 @pytest.fixture
 def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """``command_line("runs", "list")``: what ``workbench runs list`` prints in this process, and its exit status."""
+    import workbench.cli.output  # noqa: F401  # before a test sets COLUMNS: a console keeps the width of its import
     from workbench.cli.app import main
 
     def run(*arguments: str) -> Result:
