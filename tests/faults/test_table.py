@@ -541,6 +541,8 @@ FAULTS = [
         "sweeps/test_plan.py::test_a_step_that_takes_long_is_estimated_and_not_taken",
         "cli/test_preflight.py::test_a_trial_beyond_the_bound_is_left_out_and_the_run_estimated",
         "sweeps/test_plan.py::test_a_step_that_takes_long_is_estimated_and_not_taken",
+        "sweeps/test_plan.py::test_a_step_that_takes_long_is_estimated_and_not_taken",
+        "cli/test_preflight.py::test_a_trial_beyond_the_bound_is_left_out_and_the_run_estimated",
         "preflight/test_calibrate.py::test_what_would_take_this_machine_hours_is_refused_with_the_ways_out",
         "preflight/test_timing.py::test_the_training_after_it_is_the_same",
     ),
