@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 import tomli_w
 import torch
-import typer
-from typer.main import get_command
 
-from workbench.cli.app import app
+from workbench.cli.app import loaded
 from workbench.config.trust import VARIABLE
 
 README = Path(__file__).parents[2] / "README.md"
@@ -178,8 +176,9 @@ def test_a_strangers_loss_runs_only_with_trust(
     ],
 )
 def test_every_command_that_loads_a_loss_has_the_option(path: str) -> None:
-    command = get_command(app)
-    for name in path.split():
-        command = command.get_command(typer.Context(command), name)  # loads its module
+    first, *rest = path.split()
+    command = loaded(first)
+    for name in rest:
+        command = command.commands[name]
     (option,) = (param for param in command.params if "--trust" in param.opts)
     assert "in the working directory or below it" in option.help
