@@ -30,14 +30,16 @@ def is_id(folder: str) -> bool:
     return _ID.fullmatch(folder.strip()) is not None
 
 
-def fill(template: str, name: str) -> str:
+def fill(template: str, name: str, *, verbatim: bool = False) -> str:
     """Inserts the name at ``{}``; "a {}" becomes "an {}" before a vowel sound and "{}" before a plural.
 
     >>> fill("a photo of a {}.", "ibex"), fill("a photo of a {}.", "airplanes")
     ('a photo of an ibex.', 'a photo of airplanes.')
 
-    A plural is recognized by the ending of the last word; mass nouns ("water") are not.
+    A plural is recognized by the ending of the last word; mass nouns ("water") are not. ``verbatim`` keeps the article.
     """
+    if verbatim:
+        return template.replace("{}", name)
     if _HAS_ARTICLE.match(name) or _is_plural(name):
         written = _ARTICLE.sub("{}", template)
     else:

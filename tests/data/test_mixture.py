@@ -150,7 +150,7 @@ def test_every_kind_of_spec_can_be_mixed(
     ]
     dataset = open_dataset(" + ".join(parts), "train", 20)
     assert [source.num_samples for source in dataset.sources] == [4, 4, 4, 4, 4]
-    assert dataset.classes is None
+    assert dataset.task is None
     assert dataset.text(14).label == "a"
 
 

@@ -89,6 +89,14 @@ def test_equal_classes_score_zero() -> None:
     ]
 
 
+def test_of_classes_with_one_name_the_first_is_the_answer() -> None:
+    image, classifier = torch.eye(3), torch.eye(3)[[0, 1, 1, 2]]
+    scored = zero_shot(image, classifier, torch.tensor([0, 1, 3]), [("a",), ("b",), ("b",), ("c",)])
+    assert scored.hits["zero_shot_top1"].tolist() == [True, True, True]
+    scored = zero_shot(image, classifier, torch.tensor([0, 2, 3]), [("a",), ("b",), ("b",), ("c",)])
+    assert scored.hits["zero_shot_top1"].tolist() == [True, False, True]
+
+
 def test_labels_must_fit() -> None:
     with pytest.raises(ValueError, match="one label from 0 to 2"):
         zero_shot(torch.eye(3), torch.eye(3), torch.tensor([0, 1, 3]))

@@ -175,7 +175,7 @@ def _chosen(total: int, count: int) -> Sequence[int]:
 
 def _class_sizes(dataset: Dataset) -> dict[str, int] | None:
     """Images by class, largest first, with the classes that have none."""
-    sizes = Counter({names[0]: 0 for names in dataset.classes or ()})
+    sizes = Counter(dict.fromkeys(dataset.task.labels if dataset.task else (), 0))
     labels = (dataset.text(index).label for index in range(len(dataset)))
     sizes.update(label for label in labels if label is not None)
     return dict(sizes.most_common()) or None

@@ -6,8 +6,10 @@ A SPEC becomes a ``Dataset`` in :mod:`workbench.data.spec`, and a ``Dataset`` be
 
 import difflib
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -51,15 +53,13 @@ class Dataset(Protocol):
         fingerprint: hexadecimal content hash; independent of where the files are.
         name: SPEC, split and number of pairs, as ``open_dataset`` was asked for them; names the dataset's store.
         reading: what was left out when the data were opened.
-        classes: every class with its names, if the data have classes; a sample's label is the first of its class.
-        templates: zero-shot prompt templates, each with one ``{}``, if the data have classes.
+        task: classes and prompts of zero-shot classification, if captions are made from class names.
     """
 
     fingerprint: str
     name: str = ""
     reading: Reading = Reading()
-    classes: tuple[tuple[str, ...], ...] | None = None
-    templates: tuple[str, ...] = ()
+    task: "ZeroShotTask | None" = None
 
     def __len__(self) -> int:
         """Number of samples, at least 1."""
@@ -95,8 +95,7 @@ class DatasetView(Dataset):
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self.fingerprint = dataset.fingerprint
-        self.name, self.reading = dataset.name, dataset.reading
-        self.classes, self.templates = dataset.classes, dataset.templates
+        self.name, self.reading, self.task = dataset.name, dataset.reading, dataset.task
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -121,11 +120,25 @@ class DatasetView(Dataset):
 class ZeroShotTask:
     """Classes with their aliases, and prompt templates with one `{}` for the class name.
 
-    A sample's "class" is the first alias of its class.
+    Prompts are the templates ``verbatim``, as the papers have them, or with an article that suits the name.
     """
 
     classes: tuple[tuple[str, ...], ...]
     templates: tuple[str, ...]
+    verbatim: bool = False
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The label of each class: its first alias, with a number if an earlier class has the same.
+
+        ImageNet has two classes each that open_clip calls "missile" and "sunglasses".
+        """
+        uses: Counter[str] = Counter()
+        labels = []
+        for name, *_ in self.classes:
+            uses[name] += 1
+            labels.append(name if uses[name] == 1 else f"{name} ({uses[name]})")
+        return tuple(labels)
 
     def class_index(self, name: str) -> int:
         """Index of the class with the alias `name`. Raises ValueError with the closest alias if there is none."""

@@ -20,7 +20,6 @@ from workbench.data.dataset import Dataset, DatasetView, Sample, SampleText, Zer
 from workbench.data.images import evaluation_HWC
 from workbench.data.parallel import each_image, look_ahead
 from workbench.data.samples.registry import zero_shot_task
-from workbench.data.sources.folder import class_task
 from workbench.data.sources.tar import BadShards
 from workbench.data.spec import Role, open_dataset, sample_set_of
 from workbench.data.unusable import BadImageCount
@@ -64,7 +63,7 @@ class EvaluationSet:
         self.note = note
         self.fingerprint = dataset.fingerprint
         self.reading = dataset.reading
-        self.is_class_folder = dataset.classes is not None
+        self.is_class_folder = dataset.task is not None
 
     def image_chunks(self, image_size: int, chunk: int = 256) -> Generator[Tensor, None, None]:
         """The images in order, uint8 [n, C, H, W], with n = ``chunk`` except in the last chunk.
@@ -104,7 +103,7 @@ def open_evaluation_set(
     """
     dataset, note = readable(cached(open_dataset(spec, role, num_pairs, bad_shards), CachePolicy(prepare)).dataset)
     name = sample_set_of(spec)
-    return EvaluationSet(dataset, zero_shot_task(name) if name else class_task(dataset), note)
+    return EvaluationSet(dataset, zero_shot_task(name) if name else dataset.task, note)
 
 
 class Subset(DatasetView):

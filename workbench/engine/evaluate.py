@@ -195,8 +195,9 @@ class Evaluator:
                 lambda prompts: self._encode_texts(encoder, encoder.input_spec.tokenize(prompts), "class prompts"),
                 self._task.classes,
                 self._task.templates,
+                verbatim=self._task.verbatim,
             )
-            scored = zero_shot(image_ND, classifier_KD, self._labels())
+            scored = zero_shot(image_ND, classifier_KD, self._labels(), self._task.classes)
             # The captions of a class folder are prompts, so zero-shot is its main metric and comes first.
             metrics = scored.metrics | metrics if self.pairs.is_class_folder else metrics | scored.metrics
             errors |= scored.errors
@@ -273,6 +274,7 @@ class Evaluator:
     def _labels(self) -> Tensor:
         assert self._task is not None and self.pairs.classes_N is not None
         numbers = {name: number for number, names in enumerate(self._task.classes) for name in names}
+        numbers |= {label: number for number, label in enumerate(self._task.labels)}
         return torch.tensor([numbers[name] for name in self.pairs.classes_N], device=self._device)
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workbench.data.dataset import ZeroShotTask
 from workbench.data.images import decode_image
 from workbench.data.sources.files import ImageFiles, ImageList, Strings, base_folder, spread
 from workbench.data.unusable import ImageError
@@ -104,9 +105,15 @@ def test_the_fingerprint_follows_the_content(
     others = [
         ImageFiles(listed(names, ["x", "y", "z", "w"]), tmp_path, "a list").fingerprint,
         ImageFiles(listed(names[:3]), tmp_path, "a list").fingerprint,
-        ImageFiles(listed(names), tmp_path, "", class_N=[0, 1, 0, 1], classes=(("a",), ("b",))).fingerprint,
-        ImageFiles(listed(names), tmp_path, "", class_N=[0, 1, 1, 1], classes=(("a",), ("b",))).fingerprint,
-        ImageFiles(listed(names), tmp_path, "", class_N=[0, 1, 0, 1], classes=(("a",), ("c",))).fingerprint,
+        ImageFiles(
+            listed(names), tmp_path, "", class_N=[0, 1, 0, 1], task=ZeroShotTask((("a",), ("b",)), ())
+        ).fingerprint,
+        ImageFiles(
+            listed(names), tmp_path, "", class_N=[0, 1, 1, 1], task=ZeroShotTask((("a",), ("b",)), ())
+        ).fingerprint,
+        ImageFiles(
+            listed(names), tmp_path, "", class_N=[0, 1, 0, 1], task=ZeroShotTask((("a",), ("c",)), ())
+        ).fingerprint,
     ]
     write_images(1, size=(41, 32))
     others.append(ImageFiles(listed(names), tmp_path, "a list").fingerprint)

@@ -28,7 +28,7 @@ def name_classes(folder: Path, names: object) -> None:
 
 def test_classes_are_sub_folders_and_interleaved(folder: Path) -> None:
     dataset = open_dataset(f"folder:{folder}", "train")
-    assert dataset.classes == (("dog",), ("grey cat",), ("tree",))
+    assert dataset.task.classes == (("dog",), ("grey cat",), ("tree",))
     texts = [dataset.text(index) for index in range(len(dataset))]
     assert [text.key for text in texts] == [
         "dog/k004.jpg",
@@ -48,7 +48,7 @@ def test_classes_are_sub_folders_and_interleaved(folder: Path) -> None:
 def test_names_come_from_a_file(folder: Path) -> None:
     name_classes(folder, {"dog": ["dog", "hound"], "grey_cat": "cat", "tree": ["tree {x}"], "fish": "fish"})
     dataset = open_dataset(f"folder:{folder}", "train")
-    assert dataset.classes == (("dog", "hound"), ("cat",), ("tree {x}",))
+    assert dataset.task.classes == (("dog", "hound"), ("cat",), ("tree {x}",))
     assert dataset.text(0).captions == ("a photo of a dog.", "a photo of a hound.")
     assert dataset.text(2).captions == ("a photo of a tree {x}.",)
     assert dataset.text(0).label == "dog"
@@ -57,7 +57,7 @@ def test_names_come_from_a_file(folder: Path) -> None:
 def test_a_class_missing_in_the_file_is_a_warning(folder: Path) -> None:
     name_classes(folder, {"dog": "dog", "gray_cat": "cat"})
     with pytest.warns(UserWarning, match=r"classes\.json names none of 2 sub-folders, first 'grey_cat'"):
-        assert open_dataset(f"folder:{folder}", "train").classes == (("dog",), ("grey cat",), ("tree",))
+        assert open_dataset(f"folder:{folder}", "train").task.classes == (("dog",), ("grey cat",), ("tree",))
 
 
 def test_evaluation_knows_classes_and_prompts(folder: Path) -> None:

@@ -185,8 +185,7 @@ class PreparedDataset(Dataset):
     def __init__(self, store: Store, dataset: Dataset | None = None) -> None:
         self.store = store
         if dataset is not None:
-            self.name, self.reading = dataset.name, dataset.reading
-            self.classes, self.templates = dataset.classes, dataset.templates
+            self.name, self.reading, self.task = dataset.name, dataset.reading, dataset.task
         self.fingerprint = store.manifest.source.fingerprint
         self._tokens: dict[str, RandomFile] = {}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.data.dataset import Dataset, Sample, SampleText
+from workbench.data.dataset import Dataset, Sample, SampleText, ZeroShotTask
 from workbench.data.images import decode_image
 from workbench.data.unusable import ImageError, Reading
 from workbench.progress import with_bar
@@ -96,8 +96,7 @@ class ImageFiles(Dataset):
         source: str,
         *,
         class_N: Sequence[int] | None = None,
-        classes: tuple[tuple[str, ...], ...] | None = None,
-        templates: tuple[str, ...] = (),
+        task: ZeroShotTask | None = None,
         reading: Reading | None = None,
     ) -> None:
         """Takes over a collected list.
@@ -106,8 +105,7 @@ class ImageFiles(Dataset):
             folder: the folder that names are relative to.
             source: the list, as errors name it.
             class_N: class index of each image; images and captions of one class are positives of each other.
-            classes: the names of each class.
-            templates: zero-shot prompt templates.
+            task: the classes and their prompts.
             reading: what was left out of the list.
         """
         assert len(listed) > 0
@@ -117,7 +115,7 @@ class ImageFiles(Dataset):
         self._first_N = np.searchsorted(owner_M[self._caption_M], np.arange(len(listed) + 1))
         self._folder, self._source = folder, source
         self._class_N = class_N
-        self.classes, self.templates = classes, templates
+        self.task = task
         self.reading = reading or Reading()
         self.fingerprint = self._fingerprint()
 
@@ -138,10 +136,10 @@ class ImageFiles(Dataset):
         key = self._names[index].decode("utf-8", "backslashreplace")
         rows = self._caption_M[self._first_N[index] : self._first_N[index + 1]]
         captions = tuple(self._captions[row].decode() for row in rows)
-        if self._class_N is None or self.classes is None:
+        if self._class_N is None or self.task is None:
             return SampleText(key, captions, key, None)
-        label = self.classes[self._class_N[index]][0]
-        return SampleText(key, captions, label, label)
+        number = self._class_N[index]
+        return SampleText(key, captions, self.task.classes[number][0], self.task.labels[number])
 
     def encoded(self, index: int) -> bytes:
         try:
@@ -165,7 +163,7 @@ class ImageFiles(Dataset):
 
         A change of other files goes unnoticed: reading each of millions would take minutes.
         """
-        digest = sha256(repr((len(self), self.classes)).encode())
+        digest = sha256(repr((len(self), self.task and self.task.classes)).encode())
         for part in (self._names.joined(), self._captions.joined(), self._caption_M.tobytes(), self._first_N.tobytes()):
             digest.update(part)
         if self._class_N is not None:

@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 from workbench.data.captions import cleaned
-from workbench.data.dataset import Dataset, ZeroShotTask, existing
+from workbench.data.dataset import ZeroShotTask, existing
 from workbench.data.sources.files import ImageFiles, ImageList
+from workbench.data.sources.imagenet import imagenet_names, imagenet_templates
 from workbench.data.sources.tar_index import IMAGE_EXTENSIONS
 from workbench.data.unusable import Reading
 from workbench.documents import read_json
@@ -28,7 +29,8 @@ def open_folder(spec: str, num_pairs: int = 0) -> ImageFiles:
 
     Class names come from ``classes.json`` in the folder (``{"n02084071": ["dog", "hound"]}``), else from the
     sub-folder's name as lower-case words. Captions are "a photo of a NAME." for each name of the class. Zero-shot
-    templates are the same, or those in ``templates.json`` (``["a photo of a {}.", "a drawing of a {}."]``).
+    templates are the same, or those in ``templates.json`` (``["a photo of a {}.", "a drawing of a {}."]``). The
+    sub-folders of ImageNet and its variants get the papers' names and templates, unless these files have others.
 
     Args:
         num_pairs: use only the first so many images; 0 for all.
@@ -38,7 +40,8 @@ def open_folder(spec: str, num_pairs: int = 0) -> ImageFiles:
             without ``{}``.
     """
     folder = existing(spec, "folder")
-    names, notes = _class_names(folder)
+    names, imagenet, notes = _class_names(folder)
+    given = _templates(folder / TEMPLATES_FILE)
     images = {name: sorted(_images(folder, name)) for name in with_bar(list(names), "listing images", MANY_FOLDERS)}
     filled = [name for name in names if images[name]]
     if len(filled) < 2:
@@ -49,31 +52,32 @@ def open_folder(spec: str, num_pairs: int = 0) -> ImageFiles:
     loose = sum(_is_image(entry.name) for entry in folder.iterdir())
     ignored = [f"left out {loose:,} images of '{folder}' that are in no sub-folder"] if loose else []
     listed, class_N = ImageList(num_pairs), array("q")
-    aliases = tuple(names.values())
+    templates = given or (imagenet_templates() if imagenet else (CAPTION,))
+    task = ZeroShotTask(tuple(names.values()), templates, verbatim=imagenet and not given)
     for number, file in islice(_interleaved(list(images.values())), num_pairs or None):
         class_N.append(number)
-        for alias in aliases[number]:
+        for alias in task.classes[number]:
             listed.add(file, fill(CAPTION, alias))
     return ImageFiles(
         listed,
         folder,
         f"folder:{spec}",
         class_N=class_N,
-        classes=aliases,
-        templates=_templates(folder / TEMPLATES_FILE),
+        task=task,
         reading=Reading(notes=(*notes, *ignored)).warn(),
     )
 
 
-def class_task(dataset: Dataset) -> ZeroShotTask | None:
-    """The zero-shot task of a dataset with classes, with its templates or that of its captions; else None."""
-    return ZeroShotTask(dataset.classes, dataset.templates or (CAPTION,)) if dataset.classes else None
-
-
-def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """The names of each sub-folder's class, in sorted order, and warnings about them."""
+def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], bool, list[str]]:
+    """The names of each sub-folder's class, in order, whether they are ImageNet's, and notes about them."""
     folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     given = _given_names(folder / NAMES_FILE)
+    if not given and (imagenet := imagenet_names(folders)):
+        note = (
+            f"'{folder}' has {len(imagenet):,} classes of ImageNet-1k: zero-shot takes open_clip's class names and "
+            f"OpenAI's 80 templates, as the papers do ({NAMES_FILE} and {TEMPLATES_FILE} can name others)"
+        )
+        return {name: (words,) for name, words in imagenet.items()}, True, [note]
     unnamed = [name for name in folders if name not in given]
     notes = []
     if ids := [name for name in unnamed if is_id(name)]:
@@ -92,7 +96,7 @@ def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
             f"the sub-folders {owners[0]!r} and {owners[1]!r} of '{folder}' are both called {shared[0]!r}: "
             f"give them different names in {NAMES_FILE}"
         )
-    return names, notes
+    return names, False, notes
 
 
 def _templates(path: Path) -> tuple[str, ...]:
