@@ -2,6 +2,8 @@
 
 import re
 
+CAPTION = "a photo of a {}."  # of an image of which only the class is known
+
 # "001.Black_footed_Albatross" (CUB-200, Caltech-256) and "n02085620-Chihuahua" (Stanford Dogs).
 _NUMBERING = re.compile(r"^(?:\d+\.|n\d{8}[-_ ])(?=.*[^\W\d_])")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")

@@ -50,6 +50,14 @@ def test_a_key_is_the_path_up_to_the_first_dot_of_the_name(write_tar: Callable[.
     ]
 
 
+def test_class_numbers_are_read(write_tar: Callable[..., Path]) -> None:
+    texts = [b"3", b" 12\n", b"cat", b"-1", b"", b"9" * 5000]
+    members = {f"{index}.jpg": b"x" for index in range(6)} | {f"{index}.cls": text for index, text in enumerate(texts)}
+    path = write_tar(members)
+    assert [sample.number for sample in cached_index(path).samples] == [3, 12, None, None, None, None]
+    assert cached_index(path) == index_shard(path)
+
+
 def test_members_of_a_sample_need_not_be_adjacent(write_tar: Callable[..., Path]) -> None:
     index = index_shard(write_tar({"b.jpg": b"1", "a.txt": b"x", "a.jpg": b"2", "b.txt": b"y"}))
     assert [(sample.key, sample.captions) for sample in index.samples] == [("b", ("y",)), ("a", ("x",))]

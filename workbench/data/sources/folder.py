@@ -16,9 +16,8 @@ from workbench.data.sources.tar_index import IMAGE_EXTENSIONS
 from workbench.data.unusable import Reading
 from workbench.documents import read_json
 from workbench.progress import with_bar
-from workbench.prompts import fill, is_id, words_of
+from workbench.prompts import CAPTION, fill, is_id, words_of
 
-CAPTION = "a photo of a {}."
 NAMES_FILE = "classes.json"
 TEMPLATES_FILE = "templates.json"
 MANY_FOLDERS = 50

@@ -15,6 +15,7 @@ from workbench.cache.arrays import RandomFile
 from workbench.data.captions import has_line_break, lines_of
 from workbench.data.dataset import FORMS, Dataset, Sample, SampleText, no_such_path
 from workbench.data.images import decode_image
+from workbench.data.sources.clip_benchmark import read_task, with_prompts
 from workbench.data.sources.tar_index import IndexedSample, ShardIndex, cached_index
 from workbench.data.unusable import BadImageCount, ImageError, RefusedError, caption_tally, reading_of
 from workbench.progress import with_bar
@@ -30,7 +31,8 @@ class ShardDataset(Dataset):
 
     Keys are those of the members; if two shards share a key, every key gets its shard's name as prefix. Texts are in
     memory; images are read and decoded on access, safely from several threads and processes. Images without a caption
-    are left out. If most .txt files have several lines, every line is a caption.
+    are left out. If most .txt files have several lines, every line is a caption. Shards with class numbers instead of
+    captions are read as CLIP_benchmark's, see :mod:`workbench.data.sources.clip_benchmark`.
     """
 
     def __init__(self, paths: Sequence[Path], num_pairs: int = 0, bad_shards: BadShards = "refuse") -> None:
@@ -42,6 +44,9 @@ class ShardDataset(Dataset):
         assert num_pairs >= 0
         shards, bad = _indices(paths, num_pairs, bad_shards)
         where = f"'{paths[0]}'{' and other shards' if len(paths) > 1 else ''}"
+        self.task = read_task(shards)
+        if self.task:
+            shards = [with_prompts(shard, self.task) for shard in shards]
         by_line = _lines_are_captions(shards)
         self.reading = reading_of(
             _tally(shards, where),
@@ -109,6 +114,9 @@ class ShardDataset(Dataset):
         # Options are added only where they are not the default, so that fingerprints of older runs stay valid.
         parts = [*(shard.digest for shard in self._shards), str(self._num_pairs)]
         parts += ["a caption a line"] if self.reading.lines_are_captions else []
+        if self.task:
+            numbers = [sample.number for shard in self._shards for sample in shard.samples]
+            parts.append(f"classes {self.task.classes} {numbers}")
         parts += [f"skipped {name}" for name in sorted(self.reading.skipped_shards)]
         return sha256(" ".join(parts).encode()).hexdigest()
 

@@ -20,14 +20,16 @@ from workbench.resources import cache_dir
 BLOCK_BYTES = 512
 DIGEST_BYTES = 65536
 MAX_TEXT_BYTES = 1 << 20
+MAX_DIGITS = 10  # of a class number
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TEXT_EXTENSIONS = ("txt", "json")
+CLASS_EXTENSION = "cls"  # the number of the class, as text
 # Exceptions of tarfile on damaged headers.
 DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError)
 
 
 class IndexedSample(NamedTuple):
-    """Offset and size of an image in its shard, in bytes, and the sample's texts; see ``captions.Texts``."""
+    """Offset and size of an image in its shard, in bytes, the sample's texts (``captions.Texts``) and class number."""
 
     key: str
     offset: int
@@ -37,6 +39,7 @@ class IndexedSample(NamedTuple):
     label: str | None
     is_txt: bool = False
     left_out: tuple[LeftOut, ...] = ()
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class ShardIndex:
     ignored: tuple[str, ...]
 
 
-_Spans = dict[str, tuple[int, int]]  # "image", "txt" and "json" of a sample -> offset and size
+_Spans = dict[str, tuple[int, int]]  # "image", "txt", "json" and "cls" of a sample -> offset and size
 
 
 def index_shard(path: Path) -> ShardIndex:
@@ -134,7 +137,7 @@ def _add(members: dict[str, _Spans], member: tarfile.TarInfo, path: Path) -> Non
     folder, slash, name = member.name.removeprefix("./").rpartition("/")
     stem, _, extension = name.partition(".")
     extension = extension.lower()
-    if not stem or extension not in IMAGE_EXTENSIONS + TEXT_EXTENSIONS:
+    if not stem or extension not in (*IMAGE_EXTENSIONS, *TEXT_EXTENSIONS, CLASS_EXTENSION):
         return
     slot = "image" if extension in IMAGE_EXTENSIONS else extension
     key = folder + slash + stem
@@ -148,7 +151,7 @@ def _samples(file: BinaryIO, members: dict[str, _Spans], ignored: list[str]) -> 
     for key, parts in members.items():
         if "image" in parts:
             offset, size = parts["image"]
-            yield IndexedSample(key, offset, size, *_read_texts(file, parts))
+            yield IndexedSample(key, offset, size, *_read_texts(file, parts), _class_number(file, parts))
         else:
             ignored.append(f"{key!r} (no image)")
 
@@ -165,16 +168,23 @@ def _read_texts(file: BinaryIO, parts: _Spans) -> Texts:
     return read_texts(read.get("txt"), read.get("json"))
 
 
+def _class_number(file: BinaryIO, parts: _Spans) -> int | None:
+    """The content of the .cls; None without one, or if it is no number."""
+    offset, size = parts.get(CLASS_EXTENSION, (0, 0))
+    text = os.pread(file.fileno(), min(size, BLOCK_BYTES), offset).strip()
+    return int(text) if text.isdigit() and len(text) < MAX_DIGITS else None
+
+
 def _digest(file: BinaryIO, name: str, size: int, samples: tuple[IndexedSample, ...]) -> str:
-    # Only the first six fields, without is_txt and left_out: more would change the fingerprints that existing runs
-    # have recorded.
+    # Only the first six fields, without is_txt, left_out and number: more would change the fingerprints that existing
+    # runs have recorded.
     digest = hashlib.sha256(json.dumps([name, size, [sample[:6] for sample in samples]]).encode())
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, 0))
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, max(0, size - DIGEST_BYTES)))
     return digest.hexdigest()
 
 
-FORMAT = 2  # increase it when the index of the same shard changes
+FORMAT = 3  # increase it when the index of the same shard changes
 
 
 def cached_index(path: Path) -> ShardIndex:
@@ -210,9 +220,11 @@ def _load(entry: Path, path: Path) -> ShardIndex | None:
             return None
         samples = tuple(
             IndexedSample(
-                key, offset, size, tuple(captions), group, label, is_txt, tuple((why, line) for why, line in left_out)
+                *(key, offset, size, tuple(captions), group, label, is_txt),
+                tuple((why, line) for why, line in left_out),
+                number,
             )
-            for key, offset, size, captions, group, label, is_txt, left_out in document["samples"]
+            for key, offset, size, captions, group, label, is_txt, left_out, number in document["samples"]
         )
         digest, ignored = document["digest"], tuple(document["ignored"])
     except (OSError, ValueError, KeyError, TypeError):
