@@ -159,6 +159,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[torch.devic
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self)
+    # As PyTorch starts. What runs change process-wide ends with the test.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     # Its teacher embeddings may differ in their last bits: keep them out of the caches of other tests.
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     torch._C._ensureCUDADeviceGuardSet()
@@ -167,6 +171,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[torch.devic
         with Pretending():
             yield GPU
     finally:
+        torch.use_deterministic_algorithms(False)
         torch._C._set_only_lift_cpu_tensors(False)
 
 

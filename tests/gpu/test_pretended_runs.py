@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from workbench.config.run import RunConfig
-from workbench.config.toml import merge
+from workbench.config.toml import merge, read_toml
 from workbench.engine.build import build_cohort
 from workbench.engine.launch import Launch, launch, relaunch
 from workbench.events import EvalDone, RunFinished, StepDone
@@ -34,6 +34,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "log": {"diagnose_every_steps": 2},
     },
     "worker processes": {"data": {"num_workers": 1}},
+    "deterministic": {"train": {"deterministic": True}, "loss": EVERY_LOSS},
     "clipped gradients": {"optimizer": {"clip_norm": 0.1}, "train": {"max_skipped_steps": 2}},
 }
 
@@ -82,6 +83,22 @@ def test_a_run_computes_on_the_gpu_what_it_does_on_the_cpu(gpu, on, tmp_path: Pa
         assert one == pytest.approx(
             other, rel=2e-3, abs=1e-5
         )  # attention is put together otherwise there, in the last bits
+
+
+def test_float32_is_not_rounded_to_tf32_and_the_run_records_it(gpu, on, tmp_path: Path) -> None:
+    assert torch.backends.cudnn.allow_tf32
+    started = launch({"run": on(gpu.type, {})}, tmp_path)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert read_toml(started.directories["run"].config_file)["machine"]["tf32"] is False
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_run_is_deterministic_on_the_gpu_if_it_says_so(gpu, on, device: str) -> None:
+    del gpu
+    for deterministic in (True, False):
+        build_cohort({"run": on(device, {"train": {"deterministic": deterministic}})})
+        assert torch.are_deterministic_algorithms_enabled() == (deterministic and device == "cuda")
 
 
 def state_of(started: Launch) -> dict[str, torch.Tensor]:

@@ -195,6 +195,9 @@ class TrainConfig(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the towers; auto is bf16 on a GPU that supports it, and the resolved value is recorded.
     Normalization, logits and losses are always float32."""
+    deterministic: bool = False
+    """Use only deterministic operators on a GPU, which is slower: repeated or resumed runs are then bit-identical, as
+    they always are on a CPU."""
     loss_chunk_size: CountOrAuto = "auto"
     """Rows of the B × B logit matrices in memory at once; 0 is all rows; auto is all rows up to 2,048 pairs and 512
     above."""

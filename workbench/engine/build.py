@@ -16,7 +16,7 @@ from workbench.data.spec import Role, evaluated_splits, open_dataset, sample_set
 from workbench.engine.cadence import Phase
 from workbench.engine.checkpoint import check_room
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import has_batch_norm, placed, resolve_device, resolved
+from workbench.engine.device import has_batch_norm, placed, resolve_device, resolved, set_determinism
 from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.evaluate import Evaluator
 from workbench.engine.member import Member
@@ -64,6 +64,7 @@ def build_cohort(
     first = next(iter(configs.values()))
     _check_shared(configs)
     device = resolve_device(first.train.device)
+    set_determinism(first.train.deterministic, device)
     reused = like if like and _same_evaluation(like.members[0].config, first) else None
     with set_by("teacher.model"):
         teacher = reused.teacher if reused else load_teacher(first, device, runs_dir)

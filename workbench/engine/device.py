@@ -14,7 +14,7 @@ from workbench.config.run import RunConfig
 from workbench.engine.settings import with_absolute_paths
 from workbench.models.clip import Clip
 
-BITS = ("torch", "device", "num_threads")  # machine facts that decide the last bits of the numbers
+BITS = ("torch", "device", "num_threads", "tf32")  # machine facts that decide the last bits of the numbers
 
 
 def placed(model: Clip, device: torch.device) -> Clip:
@@ -39,7 +39,22 @@ def resolve_device(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ValueError("train.device is cuda and this machine has no GPU that torch sees: use auto or cpu")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
+    if not available or name == "cpu":
+        return torch.device("cpu")
+    # PyTorch lets cuDNN's convolutions round float32 to TF32 (10 bits), so precision = "fp32" would not be fp32, and
+    # teacher outputs of ResNets would not be either. Process-wide and for good: no run asks for TF32.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.device("cuda")
+
+
+def set_determinism(deterministic: bool, device: torch.device) -> None:
+    """Apply ``train.deterministic``, process-wide until the next cohort is built; on a CPU nothing changes."""
+    if device.type != "cuda":  # the CPU's operators that training uses are deterministic
+        return
+    if deterministic:  # cuBLAS reads it when it starts, and PyTorch refuses its products without it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)  # also chooses the deterministic backward of attention
+    torch.backends.cudnn.benchmark = False  # it would choose the fastest convolution of the moment, on other bits
 
 
 def resolved(config: RunConfig) -> RunConfig:
@@ -71,6 +86,7 @@ def now_s(device: torch.device) -> float:
 
 def machine_facts(device: torch.device) -> dict[str, Any]:
     """Host, versions, device and threads, for ``run.toml``."""
+    facts = {"tf32": torch.backends.cudnn.allow_tf32} if device.type == "cuda" else {}
     return {
         "host": platform.node(),
         "pid": os.getpid(),
@@ -78,9 +94,11 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "num_threads": torch.get_num_threads(),
+        **facts,
     }
 
 
 def changed_facts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The :func:`machine_facts` that decide the last bits of a run's numbers and differ, each as text."""
-    return [f"{key} was {before[key]} and is {now[key]}" for key in BITS if before.get(key, now[key]) != now[key]]
+    known = [key for key in BITS if key in before and key in now]  # a CPU records fewer, and so did older versions
+    return [f"{key} was {before[key]} and is {now[key]}" for key in known if before[key] != now[key]]
