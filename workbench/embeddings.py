@@ -9,8 +9,8 @@ Shape letters, everywhere in this project:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class BadImage(NamedTuple):
     message: str
 
 
+MaskKey = tuple[int, float, int]  # patches of an image, share that is dropped, and run seed
+
+
 @dataclass(frozen=True)
 class Batch:
     """One batch, in the student's and the teacher's resolution and tokens (the same tensors if these agree).
@@ -50,6 +53,7 @@ class Batch:
     teacher_text_BL: Tensor | None = None
     indices: tuple[int, ...] = ()  # of the pairs in their dataset
     views: tuple[int, ...] = ()  # the view of each pair; equal (key, view) have equal images and captions
+    masks: Mapping[MaskKey, Tensor] = field(default_factory=dict)  # int64 [B, K]: patches that are kept, by mask
     kept_BK: Tensor | None = None  # int64: image patches that the student keeps; None for all
     replaced: tuple[BadImage, ...] = ()
 
@@ -58,22 +62,29 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``; shared tensors stay shared."""
-        moved: dict[int, Tensor] = {}  # by id, so that a tensor of both models is copied once
+        return self.mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(tensor: Tensor | None) -> Tensor | None:
-            if tensor is not None and id(tensor) not in moved:
-                moved[id(tensor)] = tensor.to(device, non_blocking=True)
-            return None if tensor is None else moved[id(tensor)]
+    def pinned(self) -> Batch:
+        """The batch in pinned memory, which a GPU copies asynchronously; shared tensors stay shared."""
+        return self.mapped(lambda tensor: tensor.pin_memory())
 
-        student_image, student_text = move(self.student_image_BCHW), move(self.student_text_BL)
-        assert student_image is not None and student_text is not None
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with each tensor replaced by ``function`` of it, called once for a tensor that models share."""
+        done: dict[int, Tensor] = {}  # by id
+
+        def of(tensor: Tensor) -> Tensor:
+            if id(tensor) not in done:
+                done[id(tensor)] = function(tensor)
+            return done[id(tensor)]
+
         return replace(
             self,
-            student_image_BCHW=student_image,
-            student_text_BL=student_text,
-            teacher_image_BCHW=move(self.teacher_image_BCHW),
-            teacher_text_BL=move(self.teacher_text_BL),
-            kept_BK=move(self.kept_BK),
+            student_image_BCHW=of(self.student_image_BCHW),
+            student_text_BL=of(self.student_text_BL),
+            teacher_image_BCHW=None if self.teacher_image_BCHW is None else of(self.teacher_image_BCHW),
+            teacher_text_BL=None if self.teacher_text_BL is None else of(self.teacher_text_BL),
+            masks={key: of(kept_BK) for key, kept_BK in self.masks.items()},
+            kept_BK=None if self.kept_BK is None else of(self.kept_BK),
         )
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from workbench.data.batches import BatchStream, pinned, prefetch
+from workbench.data.batches import BatchStream, prefetch
 from workbench.data.images import crop_box, crop_HWC
 from workbench.data.order import epoch_order
 from workbench.data.sources.tar import ShardDataset
@@ -243,13 +243,13 @@ def test_pinning_keeps_shared_tensors_shared(monkeypatch: pytest.MonkeyPatch) ->
         alone.keys, alone.student_image_BCHW, alone.student_text_BL, alone.student_image_BCHW, torch.ones(1, 2)
     )
     for batch in (alone, shared):
-        copy = pinned(batch)
+        copy = batch.pinned()
         assert copy.keys == batch.keys
         assert copy.student_image_BCHW is not batch.student_image_BCHW
         assert torch.equal(copy.student_image_BCHW, batch.student_image_BCHW)
         assert torch.equal(copy.student_text_BL, batch.student_text_BL)
-    assert pinned(alone).teacher_image_BCHW is None
-    copy = pinned(shared)
+    assert alone.pinned().teacher_image_BCHW is None
+    copy = shared.pinned()
     assert copy.teacher_image_BCHW is copy.student_image_BCHW
     assert copy.teacher_text_BL is not None
     assert copy.teacher_text_BL is not shared.teacher_text_BL

@@ -1,13 +1,17 @@
 import math
+import os
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
+from workbench.engine import member
 from workbench.engine.build import build_cohort
 from workbench.engine.launch import launch
 from workbench.engine.loop import train
 from workbench.events import EvalDone, RunFinished, RunStarted, StepDone
+from workbench.models.image_tower import kept_patches
 from workbench.models.weights import weights_sha256
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.summary import read_summary
@@ -132,6 +136,30 @@ def test_a_mask_ratio_of_0_is_feature_distillation_to_the_bit(tiny) -> None:
     _, mfd = run_alone(tiny(loss=off | {"fd": {"weight": 0}, "mfd": {"weight": 5.0, "mask_ratio": 0}}))
     _, masked = run_alone(tiny(loss=off | {"fd": {"weight": 0}, "mfd": {"weight": 5.0, "mask_ratio": 0.5}}))
     assert fd == mfd != masked
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_masks_of_every_ratio_are_made_with_the_batch(tiny, monkeypatch, num_workers: int) -> None:
+    made_here = []  # on the thread that trains, which a GPU waits for
+
+    def recorded(*arguments):
+        if threading.current_thread() is threading.main_thread() and os.getpid() == parent:
+            made_here.append(arguments)
+        return kept_patches(*arguments)
+
+    parent = os.getpid()
+    monkeypatch.setattr(member, "kept_patches", recorded)
+    configs = {
+        str(ratio): tiny(data={"num_workers": num_workers}, loss={"mfd": {"weight": 5.0, "mask_ratio": ratio}})
+        for ratio in (0.5, 0.75)
+    }
+    cohort = build_cohort(configs)
+    assert {len(kept_BK[0]) for kept_BK in cohort.stream.batch(0).masks.values()} == {1, 2}
+    made_here.clear()
+    assert [event.state for event in train(cohort) if isinstance(event, RunFinished)] == ["finished"] * 2
+    assert made_here == []
+    for run, config in configs.items():
+        assert run_alone(config)[1] == weights(cohort, run)
 
 
 def test_the_masks_are_the_seeds(tiny) -> None:

@@ -6,7 +6,7 @@ Shape letters: B pairs of a batch · L tokens · C channels · H, W pixels.
 import os
 import random
 import signal
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 
@@ -21,7 +21,7 @@ from workbench.data.images import Pixels, crop_box, crop_HWC
 from workbench.data.order import BatchRow, Order
 from workbench.data.parallel import look_ahead
 from workbench.data.unusable import ImageError
-from workbench.embeddings import BadImage, Batch, InputSpec
+from workbench.embeddings import BadImage, Batch, InputSpec, MaskKey
 from workbench.randomness import derive_seed
 
 NUM_BATCHES_AHEAD = 2
@@ -39,25 +39,7 @@ def prefetch(make: Callable[[int], Batch], steps: range, *, num_workers: int) ->
     if num_workers:
         return _from_workers(make, steps, num_workers, pin)
     return look_ahead(
-        lambda step: pinned(make(step)) if pin else make(step), steps, num_threads=1, depth=NUM_BATCHES_AHEAD
-    )
-
-
-def pinned(batch: Batch) -> Batch:
-    """The batch in pinned memory, which a GPU copies asynchronously; shared tensors stay shared."""
-    done: dict[int, Tensor] = {}  # by id: pinning a tensor that the models share twice would make two of it
-
-    def pin(tensor: Tensor) -> Tensor:
-        if id(tensor) not in done:
-            done[id(tensor)] = tensor.pin_memory()
-        return done[id(tensor)]
-
-    return replace(
-        batch,
-        student_image_BCHW=pin(batch.student_image_BCHW),
-        student_text_BL=pin(batch.student_text_BL),
-        teacher_image_BCHW=None if batch.teacher_image_BCHW is None else pin(batch.teacher_image_BCHW),
-        teacher_text_BL=None if batch.teacher_text_BL is None else pin(batch.teacher_text_BL),
+        lambda step: make(step).pinned() if pin else make(step), steps, num_threads=1, depth=NUM_BATCHES_AHEAD
     )
 
 
@@ -73,7 +55,7 @@ class _WorkerResult:
 
     def pin_memory(self) -> "_WorkerResult":
         """Called by the DataLoader's pinning thread."""
-        return self if self.batch is None else _WorkerResult(pinned(self.batch))
+        return self if self.batch is None else _WorkerResult(self.batch.pinned())
 
 
 @dataclass(frozen=True)
@@ -142,6 +124,7 @@ class BatchStream:
         views: number of reproducible views of a sample; epoch e uses view e modulo ``views``. 0: a new view each epoch.
         crop_scale: smallest and largest share of an image's area that a crop keeps.
         num_workers: processes that make batches; 0 for one thread. Does not change any batch.
+        masks: makes the masks of a batch from the keys of its pairs and the step; None for one that drops nothing.
         part: the rows of every batch to make, where other ranks make the others; all by default.
 
     Raises:
@@ -157,6 +140,7 @@ class BatchStream:
     views: int = 0
     crop_scale: tuple[float, float] = (0.9, 1.0)
     num_workers: int = 0
+    masks: Mapping[MaskKey, Callable[[Sequence[str], int], Tensor | None]] = field(default_factory=dict)
     part: slice = field(default_factory=lambda: slice(None))
 
     def __post_init__(self) -> None:
@@ -192,8 +176,15 @@ class BatchStream:
             for of_size, crop in zip(crops, self._cropped(sample, row.view), strict=True):
                 of_size.append(crop)
         batch = self._assemble(tuple(keys), crops, captions, chosen)
-        indices = tuple(index for index, _ in chosen)
-        return replace(batch, indices=indices, views=tuple(row.view for row in rows), replaced=tuple(replaced))
+        # Made here, ahead of the step: a row takes 30 us, for which the training thread would keep a GPU waiting.
+        masks = {key: make(batch.keys, step) for key, make in self.masks.items()}
+        return replace(
+            batch,
+            indices=tuple(index for index, _ in chosen),
+            views=tuple(row.view for row in rows),
+            masks={key: kept_BK for key, kept_BK in masks.items() if kept_BK is not None},
+            replaced=tuple(replaced),
+        )
 
     def every_view(self, index: int) -> tuple[Tensor, Tensor]:
         """All K views of one sample for the student: uint8 [K, C, H, W] and tokens, int64 [K, L].

@@ -129,6 +129,7 @@ def _open_training_data(
         views=data.views,
         crop_scale=data.crop_scale,
         num_workers=data.num_workers,
+        masks={key: make for member in members for key, make in member.masks.items()},
         part=ranks.rows(train.batch_size),
     )
     return stream, (*preflight(dataset, student_spec, train.batch_size), *notes)

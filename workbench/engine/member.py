@@ -1,15 +1,17 @@
 """One student in training: its state, its objective, and its training step in two halves, backward and update."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import RATE, check_changes
-from workbench.embeddings import Batch
+from workbench.embeddings import Batch, MaskKey
 from workbench.engine.cadence import Cadence, Phase
 from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.state import TrainState
@@ -199,10 +201,19 @@ class Member:
         if masking is None:
             return batch
         # Seeded by pair, run seed and step, so that a resumed run masks the same patches.
-        kept_BK = kept_patches(batch.keys, self.state.student.num_patches, masking.ratio, self.config.seed, step)
-        if kept_BK is None:
-            return batch
-        return replace(batch, kept_BK=kept_BK.to(batch.student_image_BCHW.device, non_blocking=True))
+        ((key, make),) = self.masks.items()
+        kept_BK = batch.masks.get(key)
+        if kept_BK is None and (made_BK := make(batch.keys, step)) is not None:  # the batch is of another cohort
+            kept_BK = made_BK.to(batch.student_image_BCHW.device)
+        return replace(batch, kept_BK=kept_BK)
+
+    @property
+    def masks(self) -> dict[MaskKey, Callable[[Sequence[str], int], Tensor | None]]:
+        """The mask of this student's images, if a loss has one, as batches are made with it."""
+        if self.objective.masking is None:
+            return {}
+        key = self.state.student.num_patches, self.objective.masking.ratio, self.config.seed
+        return {key: partial(_kept_patches, key)}
 
     def step_done(self, step: int, batch_size: int, step_time_s: float, peak_mb: float) -> StepDone:
         """The event of the last step; waits for the device."""
@@ -237,3 +248,9 @@ class Member:
             "linear_multiplier": linear,
             "quadratic_multiplier": quadratic,
         }
+
+
+def _kept_patches(key: MaskKey, keys: Sequence[str], step: int) -> Tensor | None:
+    """:func:`kept_patches` of a mask."""
+    num_patches, ratio, seed = key
+    return kept_patches(keys, num_patches, ratio, seed, step)
