@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -21,6 +22,7 @@ from workbench.events import RunFinished, StepDone
 from workbench.runs.log import read_events
 from workbench.runs.studies import runs_of_study
 from workbench.sweeps.leases import Leases
+from workbench.sweeps.storage import open_storage
 
 pytestmark = pytest.mark.slow
 
@@ -102,6 +104,32 @@ def test_timed_out_workers_lose_their_lease_whatever_their_clocks_and_time_zones
     sleeper.beat()
     assert not sleeper.holds(["a"])
     assert other.holds(["a"])
+
+
+def test_64_workers_that_start_at_once_fit_in_the_connections_of_a_server(url):
+    number = 64
+    together, taken = threading.Barrier(number), []
+
+    def work(key):
+        together.wait()
+        engine = open_storage(url).engine
+        leases = Leases(engine)
+        taken.append((leases.take(key), leases.take("of all"), engine))
+        leases.beat()
+
+    threads = [threading.Thread(target=work, args=(f"run {worker}",)) for worker in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == number
+    assert all(own for own, _, _ in taken)
+    assert sum(shared is not None for _, shared, _ in taken) == 1
+    with taken[0][2].connect() as connection:
+        count = sqlalchemy.text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        assert connection.execute(count).scalar() <= number
+    for _, _, engine in taken:
+        engine.dispose()
 
 
 def start(folder, url, *options):

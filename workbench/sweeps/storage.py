@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_S = 60.0
 MAX_ATTEMPTS, RETRY_S = 10, 0.3
+# The second and third: PostgreSQL, when as many workers start at the same moment.
+CONTESTED = ("already exists", "too many clients", "connection slots are reserved")
 SERVERS = ("postgresql", "mysql", "mariadb")
 POSTGRES = "psycopg"  # the driver installed by the [postgres] extra
+# A worker keeps one connection, and opens a second one only while its heartbeat or Optuna's version check overlaps with
+# another query: 64 workers stay below the 100 connections that PostgreSQL allows by default.
+SERVER_POOL = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": True}
 
 
 def default_file(runs_dir: Path, study: str) -> Path:
@@ -54,7 +59,7 @@ def _open(url: str, kind: str) -> "RDBStorage":
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if kind == "sqlite" else {"pool_pre_ping": True}
+    options = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if kind == "sqlite" else SERVER_POOL
     shown = url.rpartition("@")[2]  # without user and password
     try:
         return _retry_if_contested(lambda: RDBStorage(url, engine_kwargs=options))
@@ -69,7 +74,7 @@ def _open(url: str, kind: str) -> "RDBStorage":
 
 
 def _retry_if_contested(make: "Callable[[], RDBStorage]") -> "RDBStorage":
-    """Open the storage, retrying while another process creates its tables."""
+    """Open the storage, retrying while other processes create its tables or use all connections of a server."""
     for _ in range(MAX_ATTEMPTS - 1):
         try:
             return make()
@@ -81,11 +86,11 @@ def _retry_if_contested(make: "Callable[[], RDBStorage]") -> "RDBStorage":
 
 
 def _is_contested(error: Exception) -> bool:
-    """Whether another process created the same table or row at the same time."""
+    """Whether another process created the same table or row at the same time, or the server is full for a moment."""
     from sqlalchemy.exc import IntegrityError
 
     chain = (error, error.__cause__)
-    return any(isinstance(one, IntegrityError) or "already exists" in str(one) for one in chain)
+    return any(isinstance(one, IntegrityError) or any(text in str(one) for text in CONTESTED) for one in chain)
 
 
 def _check_sqlite(file: Path) -> None:
