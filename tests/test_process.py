@@ -18,6 +18,7 @@ from workbench.process import (
     start_background,
     start_detached,
     started_at,
+    visible_gpus,
     why_failed,
 )
 
@@ -194,3 +195,50 @@ def test_free_memory_is_the_kernels(container: Path, monkeypatch: pytest.MonkeyP
     assert free_mb == 50
     meminfo.unlink()  # macOS
     assert process.memory_mb() == (total_mb, total_mb)
+
+
+GPU = "GPU-6f0d0c4e-0000-4a9a-9b7e-7f2b8b1f0c0"
+LISTED = f"""GPU 0: NVIDIA H200 (UUID: {GPU}0)
+GPU 1: NVIDIA H200 (UUID: {GPU}1)
+  MIG 3g.71gb     Device  0: (UUID: MIG-aaaaaaaa-0000)
+  MIG 1g.18gb     Device  1: (UUID: MIG-{GPU}1/2/0)
+GPU 2: NVIDIA H200 (UUID: {GPU}2)
+"""
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """``nvidia_smi(text, code)``: such a program on the PATH, and no CUDA_VISIBLE_DEVICES."""
+
+    def install(text, code=0):
+        (tmp_path / "listed").write_text(text)
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f'#!/bin/sh\n[ "$1" = -L ] && /bin/cat {tmp_path}/listed\nexit {code}\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return install
+
+
+def test_gpus_are_listed_and_the_parts_of_a_divided_one(nvidia_smi):
+    nvidia_smi(LISTED)
+    assert visible_gpus() == [f"{GPU}0", "MIG-aaaaaaaa-0000", f"MIG-{GPU}1/2/0", f"{GPU}2"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "gpus"),
+    [("2,3", ["2", "3"]), (f"{GPU}1, MIG-b", [f"{GPU}1", "MIG-b"]), ("", []), ("-1", []), ("1,-1,2", ["1"])],
+)
+def test_gpus_that_were_chosen_have_priority(nvidia_smi, monkeypatch, chosen, gpus):
+    nvidia_smi(LISTED)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert visible_gpus() == gpus
+
+
+@pytest.mark.parametrize(("text", "code"), [("", 0), ("No devices found.\n", 6), ("NVIDIA-SMI has failed\n", 9)])
+def test_without_a_gpu_none_is_listed(nvidia_smi, monkeypatch, text, code):
+    nvidia_smi(text, code)
+    assert visible_gpus() == []
+    monkeypatch.setenv("PATH", "")
+    assert visible_gpus() == []

@@ -1,9 +1,11 @@
-"""Processes of this machine: the cores, memory and disk they may use, identity, locks, and starting a detached one."""
+"""Processes of this machine: the cores, GPUs, memory and disk they may use, identity, locks, and detached ones."""
 
 import fcntl
 import functools
+import itertools
 import math
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -21,6 +23,8 @@ CGROUP = Path("/sys/fs/cgroup")  # Linux cgroups, version 2 or 1
 MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 MEMINFO = Path("/proc/meminfo")
 MIB = 2**20
+GPU_UUID = re.compile(r"UUID: ((?:GPU|MIG)-[\w/-]+)")  # in a line of nvidia-smi -L
+NVIDIA_SMI_S = 20.0  # it takes seconds if no process keeps the driver loaded
 MUCH_OF_MEMORY = 0.85  # share of the memory that plans may use
 
 
@@ -30,6 +34,25 @@ def usable_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, _, period = _read(CGROUP / "cpu.max").partition(" ")  # microseconds of CPU time per period, or "max"
     return min(cores, math.ceil(int(quota) / int(period))) if quota.isdigit() else cores
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that the process may use, as CUDA_VISIBLE_DEVICES names them; empty if there are none or it is unknown.
+
+    The variable itself has priority over what nvidia-smi lists. Of a GPU split by MIG, its instances are listed.
+    """
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:  # CUDA ignores what follows the first name that it does not know
+        return list(itertools.takewhile(lambda name: name not in ("", "-1"), map(str.strip, chosen.split(","))))
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=NVIDIA_SMI_S
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    # UUIDs, since CUDA may count in another order than nvidia-smi. A GPU's MIG instances are listed after it.
+    names = GPU_UUID.findall(listed)
+    return [name for name, following in itertools.pairwise([*names, ""]) if "MIG-" in name or "MIG-" not in following]
 
 
 def memory_mb() -> tuple[float, float]:

@@ -1,7 +1,9 @@
 """Output of ``workbench sweep`` and ``workbench studies``."""
 
 import json
+import shlex
 import sqlite3
+import subprocess
 from contextlib import closing
 
 import pytest
@@ -97,6 +99,9 @@ def test_a_dry_run_prints_the_estimate_and_leaves_nothing(workbench, study, tmp_
         (("--study", "icl_weight", "--trials", "3"), "are for searches"),
         (("--study", "icl_weight", "--set", "loss.icl.weight=3"), "study 'icl_weight' varies loss.icl.weight"),
         (("--study", "icl_weight", "--set", "data.sed=3"), "did you mean 'seed'?"),
+        (("--study", "icl_weight", "--slurm", "--dry-run", "--json"), "drop --dry-run, --json"),
+        (("--study", "icl_weight", "--slurm", "--resume"), "drop --resume"),
+        (("--study", "icl_wieght", "--slurm"), "did you mean 'icl_weight'?"),
         (("--study", "icl_weight", "--resume"), "there is no study 'icl_weight' to resume"),
     ],
 )
@@ -105,6 +110,58 @@ def test_a_slip_is_one_line(workbench, options, said):
     assert refused.code == 2
     assert said in refused.err.splitlines()[-1]
     assert "Traceback" not in refused.err
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", ""])
+def test_a_number_of_workers_is_auto_or_at_least_one(workbench, value):
+    refused = workbench("sweep", "--study", "icl_weight", "--workers", value)
+    assert refused.code == 2
+    assert "--workers" in refused.err
+    assert "must be auto, or a number from 1" in refused.err
+
+
+@pytest.mark.parametrize(("options", "number"), [((), "3"), (("--workers", "auto"), "3"), (("--workers", "2"), "2")])
+def test_there_is_a_worker_for_every_gpu_unless_a_number_is_given(workbench, study, monkeypatch, options, number):
+    started = []
+    monkeypatch.setattr("workbench.cli.sweep.gpus_for", lambda device: ["4", "5", "6"] if device == "cpu" else [])
+    monkeypatch.setattr("workbench.cli.sweep.work_together", lambda *given: started.append(given))
+    workbench("sweep", "--study", study, "--quick", *options)
+    ((command, num_workers, gpus, _),) = started
+    assert command[command.index("--workers") + 1] == str(num_workers) == number
+    assert command[-1] == "--as-worker"
+    assert gpus == ["4", "5", "6"]
+
+
+def test_a_job_array_is_printed_with_the_options_of_the_sweep(workbench, study, tmp_path):
+    shared = ("--storage", "postgresql://me@host/db", "--seeds", "3", "--set", "train.device=cuda", "--trust")
+    printed = workbench("sweep", "--study", "grid.toml", *shared, "--workers", "2", "--slurm")
+    assert (printed.code, printed.err) == (0, "")
+    assert subprocess.run(["bash", "-n"], input=printed.out, text=True, check=False).returncode == 0
+    lines = printed.out.splitlines()
+    settings = dict(line.removeprefix("#SBATCH --").partition("=")[::2] for line in lines if line[:8] == "#SBATCH ")
+    assert settings["array"] == "0-1"
+    assert settings["gpus-per-task"] == "1"
+    assert settings["signal"] == "USR1@120"
+    assert settings["open-mode"] == "append"
+    assert settings["chdir"] == str(tmp_path)
+    assert "requeue" in settings
+    worker = shlex.split(next(line for line in lines if "-m workbench" in line))
+    assert worker[1:6] == ["-m", "workbench", "sweep", "--study", study]
+    given = dict(zip(worker[4::2], worker[5::2], strict=False))
+    assert given["--runs"] == str(tmp_path / "runs")
+    assert given["--storage"] == "postgresql://me@host/db"
+    assert (given["--seeds"], given["--workers"], given["--set"]) == ("3", "1", "train.device=cuda")
+    assert given["--at-once"] == "3"  # two cells at three seeds, on two workers
+    assert "--trust" in worker
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_job_array_on_an_sqlite_file_has_a_warning_and_no_more_tasks_than_runs(workbench, study):
+    for storage in ((), ("--storage", "sqlite:///shared.db")):
+        printed = workbench("sweep", "--study", study, *storage, "--slurm")
+        assert "#SBATCH --array=0-3\n" in printed.out
+        assert "--storage postgresql://" in printed.err
+    assert "#SBATCH --array=0-7\n" in workbench("sweep", "--study", "clip_kd_search", "--slurm").out
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,67 @@
-"""The table of a study's results, for made-up results."""
+"""The GPUs of worker processes; and the table of a study's results, for made-up results."""
 
+import io
 import re
 from types import SimpleNamespace
 
 import pytest
 
-from workbench.cli import output
-from workbench.cli.workers import print_results
+from workbench.cli import output, workers
+from workbench.cli.progress import Interrupt
+from workbench.cli.workers import gpus_for, print_results, work_together
 from workbench.sweeps.ledger import Trial
 from workbench.sweeps.outcome import Outcome
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """``started(3, ["0", "1"])``: the environments of three workers that share two GPUs."""
+
+    def start(number, gpus):
+        environments = []
+
+        def end_at_once(*_, env, **__):
+            environments.append(env)
+            return SimpleNamespace(stderr=io.StringIO(), poll=lambda: 0)
+
+        monkeypatch.setattr(workers.subprocess, "Popen", end_at_once)
+        work_together(["sweep"], number, gpus, Interrupt())
+        return environments
+
+    return start
+
+
+def test_each_worker_has_a_gpu_of_its_own(started, capsys):
+    environments = started(3, ["GPU-a", "MIG-b", "2"])
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in environments] == ["GPU-a", "MIG-b", "2"]
+    assert capsys.readouterr().err == ""
+
+
+def test_more_workers_than_gpus_share_them_and_that_is_stated(started, capsys):
+    environments = started(3, ["0", "1"])
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in environments] == ["0", "1", "0"]
+    assert "--workers auto" in capsys.readouterr().err
+
+
+def test_workers_on_a_cpu_keep_their_environment(started, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in started(2, [])] == ["5", "5"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cpu", []), ("cuda", ["7", "8"]), ("auto", ["7", "8"])])
+def test_gpus_are_used_where_training_uses_one(monkeypatch, device, gpus):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,8")
+    assert gpus_for(device) == gpus
+
+
+def test_without_nvidia_smi_torch_counts(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert gpus_for("auto") == ["0", "1"]
 
 
 def trial(number: int, name: str, outcomes: dict[int, Outcome]) -> Trial:

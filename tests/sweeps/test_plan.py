@@ -19,6 +19,7 @@ from workbench.runs.studies import load_study, studies
 from workbench.sweeps import plan
 from workbench.sweeps.confirm import measured_cells, rivals_ahead, trials_ahead
 from workbench.sweeps.plan import Clock, Group, check_study, groups, make_forecast, may_train_together, measure_costs
+from workbench.sweeps.request import Request
 
 BATCHES = st.sampled_from([32, 64, 128])
 STUDENTS = st.sampled_from(["mini-w64", "mini-w96"])
@@ -147,12 +148,15 @@ def cells():
     return [Cell(name, {}, config) for name in "ab"]
 
 
+@pytest.mark.parametrize("gpus", [0, 1, 2])
 @pytest.mark.parametrize(("workers", "total_s"), [(1, 210), (2, 105), (3, 70), (9, 70)])
-def test_processes_share_the_seeds_but_none_is_split(cells, workers, total_s):
-    made = make_forecast(list(groups(cells, range(3))), COSTS, 1000.0, workers=workers)
+def test_processes_share_the_seeds_but_none_is_split(cells, workers, total_s, gpus):
+    on_one = Request(load_study("icl_weight"), workers=workers, gpus=gpus).workers_per_device
+    made = make_forecast(list(groups(cells, range(3))), COSTS, 1000.0, workers=workers, workers_per_device=on_one)
     assert made.total_s == pytest.approx(total_s)  # a seed is 10 s shared, 20 s and 40 s
     assert made.num_runs == 6
-    assert made.peak_mb == workers * 105
+    assert on_one == (workers if gpus < 2 else (workers + 1) // 2)
+    assert made.peak_mb == on_one * 105
     assert made.run_s == {"a": 25.0, "b": 45.0}
 
 

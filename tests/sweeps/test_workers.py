@@ -100,6 +100,35 @@ def test_several_workers_share_the_seeds_and_ctrl_c_ends_them_all(long_runs):
     assert Counter((one.origin.cell, one.origin.seed) for one in runs).most_common(1)[0][1] == 1
 
 
+def test_a_job_array_trains_the_study_and_is_requeued_when_time_is_up(long_runs, monkeypatch):
+    folder = long_runs
+    programs = folder / "bin"
+    programs.mkdir()
+    for name, text in {
+        "srun": f'echo $$ > {folder}/pid; while [[ "$1" == --* ]]; do shift; done; exec "$@"',
+        "scontrol": f'echo "$@" >> {folder}/requeued',
+    }.items():
+        (programs / name).write_text(f"#!/bin/bash\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    printed = start(folder, "--workers", "2", "--slurm")
+    script = printed.communicate(timeout=100)[0]
+    (folder / "job.sh").write_text(script)
+    assert "--storage postgresql://" in (folder / "workers.log").read_text()
+    task = subprocess.Popen(["bash", "job.sh"], cwd=folder)
+    wait_until(lambda: steps_taken(folder, 0) >= 3)
+    os.kill(int((folder / "pid").read_text()), signal.SIGUSR1)
+    assert task.wait(timeout=100) == 138
+    assert (folder / "requeued").read_text() == "requeue 7_0\n"
+    assert subprocess.run(["bash", "job.sh"], cwd=folder, check=False, timeout=500).returncode == 0
+    assert (folder / "requeued").read_text() == "requeue 7_0\n"
+    runs = [one.run for one in runs_of_study(folder / "runs", "grid")]
+    assert len(runs) == 9
+    assert all(set(trained_steps(run).values()) == {1} for run in runs)  # resumed, not trained again
+
+
 def test_two_commands_at_once_train_nothing_twice(folder):
     both = [start(folder, "--json") for _ in range(2)]
     documents = [json.loads(one.communicate(timeout=500)[0]) for one in both]

@@ -1,7 +1,10 @@
 """``workbench sweep``: train a study's runs, on one or several workers."""
 
+import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,11 +13,12 @@ from workbench.cli.completion import complete_study
 from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, Trust, finite_option
 from workbench.cli.output import print_json, print_line, print_note, print_step
 from workbench.cli.progress import Interrupt, interruptible, show
-from workbench.cli.workers import print_results, work_together
-from workbench.config.cells import Changes, cells_of, example_cell
+from workbench.cli.slurm import DEFAULT_TASKS, job_array
+from workbench.cli.workers import gpus_for, print_results, work_together
+from workbench.config.cells import Changes, cells_of, example_cell, plain
 from workbench.config.study import QUICK, Study
 from workbench.preflight.precheck import check_config, check_objectives
-from workbench.process import check_single_process, usable_cores
+from workbench.process import check_single_process
 from workbench.results.facts import report_command
 from workbench.runs.studies import find_trainable, stored_name
 from workbench.sweeps.request import Request, check_by_hand
@@ -39,6 +43,9 @@ Confirm = Annotated[
     int | None,
     typer.Option("--confirm", min=0, metavar="N", help="Held-out seeds for confirming the best trial of a search."),
 ]
+Slurm = Annotated[
+    bool, typer.Option("--slurm", help="Print an sbatch script that runs --workers (8) as a job array, and exit.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue a study and retry failed or stopped runs.")]
 Values = Annotated[
     list[str] | None,
@@ -48,6 +55,26 @@ Retry = Annotated[str, typer.Option("--retry", metavar="CELL", help="Queue the c
 AtOnce = Annotated[
     int | None,
     typer.Option("--at-once", min=1, help="Maximum number of cells per cohort; if not given, all that fit."),
+]
+
+
+def _number_of_workers(value: str) -> int | None:
+    """Parser of ``--workers``; None for "auto"."""
+    if value == "auto":
+        return None
+    if not (value.isdecimal() and int(value)):
+        raise typer.BadParameter(f"must be auto, or a number from 1 (got {value})")
+    return int(value)
+
+
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N|auto",
+        parser=_number_of_workers,
+        help="Worker processes on this machine; auto, the default, is one a GPU, or one without a GPU.",
+    ),
 ]
 Grace = Annotated[
     float,
@@ -62,10 +89,11 @@ def sweep(
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Number of trials of a search.")] = None,
     timeout: Timeout = None,
     confirm: Confirm = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes on this machine.")] = 1,
+    workers: Workers = None,
     storage: Annotated[str, typer.Option("--storage", metavar="URL", help="Database shared with other machines.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Rehearse the study with few steps and two seeds.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and memory, and exit.")] = False,
+    slurm: Slurm = False,
     resume: Resume = False,
     values: Values = None,
     retry: Retry = "",
@@ -75,7 +103,7 @@ def sweep(
     grace: Grace = 120,
     is_worker: Annotated[bool, typer.Option("--as-worker", hidden=True)] = False,
     runs: RunsDir = DEFAULT_RUNS,
-    _trust: Trust = False,
+    trust: Trust = False,
     json: Json = False,
 ) -> None:
     """Run a study: every cell at several seeds, as a table with intervals.
@@ -90,9 +118,14 @@ def sweep(
         workbench sweep --study icl_weight --dry-run
         workbench sweep --study clip_kd_search --trials 40 --workers 2
         workbench sweep --study clip_kd_search --storage postgresql://user@host/db
+        workbench sweep --study icl_weight --workers 8 --slurm > icl_weight.sbatch
         workbench sweep --study clip_kd_search --try loss.icl.weight=2 --try loss.fd.weight=500
     """
     check_single_process()
+    if slurm:
+        _check_prints_only(
+            {"--dry-run": dry_run, "--resume": resume, "--try": values, "--retry": retry, "--json": json}
+        )
     study = _configured(find_trainable(name_or_file, runs), quick, seeds, trials, timeout, confirm)
     changes = Changes(tuple(overrides or ()), steps)
     cells = cells_of(study, changes)
@@ -111,21 +144,24 @@ def sweep(
         grace_s=grace,
         at_once=at_once or 0,
         timeout_s=timeout or 0.0,
-        workers=workers,
         resumes=resume or bool(values or retry),
     )
     request.check_can_resume()
     from workbench.sweeps.sweep import Sweep  # imports torch, so it waits until all checks have passed
 
-    planned = Sweep(request)
+    trains_here = not (values or retry or slurm or is_worker)
+    gpus = gpus_for(examples[0].config.train.device) if trains_here else []
+    planned = Sweep(replace(request, workers=workers or max(1, len(gpus)), gpus=len(gpus)))
     if values or retry:
         _queue(planned, values or [], retry, json)
+    elif slurm:
+        _print_job_array(planned, name_or_file, quick, workers, trust)
     elif dry_run:
         _print_forecast(planned, json)
     elif is_worker:
         _work_alone(planned)
     else:
-        _work_and_report(planned, name_or_file, quick, json)
+        _work_and_report(planned, name_or_file, quick, gpus, json)
 
 
 def _work_alone(planned: "Sweep") -> None:
@@ -135,12 +171,12 @@ def _work_alone(planned: "Sweep") -> None:
     raise typer.Exit(interrupt.exit_code)
 
 
-def _work_and_report(planned: "Sweep", name_or_file: str, quick: bool, json: bool) -> None:
+def _work_and_report(planned: "Sweep", name_or_file: str, quick: bool, gpus: Sequence[str], json: bool) -> None:
     from workbench.results.trials import sweep_document
 
     print_note(planned.study.question)
     with interruptible() as interrupt:
-        _work(planned, interrupt, lambda: _worker_command(name_or_file, planned.request, quick))
+        _work(planned, interrupt, gpus, lambda: [*_worker_command(name_or_file, planned.request, quick), "--as-worker"])
     if json:
         print_json(sweep_document(planned))
     else:
@@ -170,7 +206,7 @@ def _configured(
 
 
 def _worker_command(name_or_file: str, request: Request, quick: bool) -> list[str]:
-    """The command line of one worker process; ``--at-once`` is the number of cells that the forecast allows."""
+    """The command line of one worker process, for ``workbench``."""
     study = request.study
     given = {
         "--study": name_or_file,
@@ -182,13 +218,47 @@ def _worker_command(name_or_file: str, request: Request, quick: bool) -> list[st
         "--storage": request.storage or None,
         "--grace": request.grace_s,
         "--timeout": request.timeout_s or None,
-        "--at-once": request.at_once,
+        "--at-once": request.at_once or None,
         "--workers": request.workers,
         "--runs": request.runs_dir,
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     sets = [word for override in request.changes.overrides for word in ("--set", override)]
-    return ["sweep", *options, *sets, *(["--quick"] if quick else []), "--as-worker"]
+    return ["sweep", *options, *sets, *(["--quick"] if quick else [])]
+
+
+def _check_prints_only(others: Mapping[str, object]) -> None:
+    given = [option for option, value in others.items() if value]
+    if given:
+        raise ValueError(
+            f"--slurm only prints a script, which starts or continues the study: drop {', '.join(given)}, or use it "
+            f"without --slurm"
+        )
+
+
+def _print_job_array(planned: "Sweep", name_or_file: str, quick: bool, workers: int | None, trust: bool) -> None:
+    """Print the sbatch script, and to stderr a warning if its tasks would share an SQLite file."""
+    request, seeds = planned.request, planned.study.seeds
+    num_runs = len(planned.cells) * seeds
+    num_tasks = workers or min(DEFAULT_TASKS, num_runs or planned.study.trials)
+    # As a forecast for several workers does: the cells of a seed are split, so that no task is left without a run.
+    share = math.ceil(num_runs / num_tasks) or request.at_once
+    path, is_file = request.storage.removeprefix("sqlite:///"), request.storage.startswith("sqlite:///")
+    request = replace(
+        request,
+        workers=1,
+        runs_dir=request.runs_dir.absolute(),
+        storage=f"sqlite:///{Path(path).absolute()}" if is_file else request.storage,
+        at_once=min(share, request.at_once or share),
+    )
+    study = str(Path(name_or_file).absolute()) if name_or_file.endswith(".toml") else name_or_file
+    command = [*_worker_command(study, request, quick), *(["--trust"] if trust else [])]
+    print(job_array(command, plain(request.study_name), num_tasks), end="")
+    if not request.storage or is_file:
+        print_note(
+            "warning: these tasks share an SQLite file, which is not reliable on a network file system: name a server "
+            "with --storage postgresql://USER@HOST/DATABASE"
+        )
 
 
 def _queue(planned: "Sweep", values: list[str], retry: str, json: bool) -> None:
@@ -210,7 +280,7 @@ def _print_forecast(planned: "Sweep", json: bool) -> None:
     print_line(str(forecast))
 
 
-def _work(planned: "Sweep", interrupt: Interrupt, worker_command: Callable[[], list[str]]) -> None:
+def _work(planned: "Sweep", interrupt: Interrupt, gpus: Sequence[str], worker_command: Callable[[], list[str]]) -> None:
     if planned.request.resumes:
         planned.retry()
     if planned.is_done:
@@ -221,7 +291,11 @@ def _work(planned: "Sweep", interrupt: Interrupt, worker_command: Callable[[], l
         planned.work(interrupt, show, print_step)
         return
 
-    work_together(worker_command(), workers, max(1, usable_cores() // workers), interrupt)
+    if gpus:
+        import torch
+
+        torch.cuda.empty_cache()  # the forecast's memory on the first GPU, where a worker needs it
+    work_together(worker_command(), workers, gpus, interrupt)
 
 
 def _end(planned: "Sweep", interrupt: Interrupt) -> None:

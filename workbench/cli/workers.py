@@ -13,6 +13,7 @@ from workbench.cli.output import indented, print_line, print_note, print_rows
 from workbench.cli.progress import Interrupt
 from workbench.config.cells import cell_name
 from workbench.errors import visible
+from workbench.process import usable_cores, visible_gpus
 from workbench.results.export import grid
 from workbench.results.table import SHOWN, best_first
 from workbench.views.study import StudyTable
@@ -23,15 +24,31 @@ if TYPE_CHECKING:
 POLL_S = 0.2
 
 
-def work_together(command: Sequence[str], num_workers: int, num_threads: int, interrupt: Interrupt) -> None:
+def gpus_for(device: str) -> list[str]:
+    """The GPUs to distribute workers over, as CUDA_VISIBLE_DEVICES names them; empty if ``train.device`` is a CPU."""
+    import torch
+
+    from workbench.engine.device import resolve_device
+
+    if resolve_device(device).type != "cuda":
+        return []
+    # Without nvidia-smi, as in some containers, torch still knows how many there are.
+    return visible_gpus() or [str(index) for index in range(torch.cuda.device_count())]
+
+
+def work_together(command: Sequence[str], num_workers: int, gpus: Sequence[str], interrupt: Interrupt) -> None:
     """Run ``workbench COMMAND`` in several processes until all have ended; their stderr is forwarded.
+
+    Each gets its share of the cores, and one of ``gpus``, if there are any.
 
     A signal to this process is forwarded to every worker once. A worker that dies is reported; the others take over
     its runs.
     """
     argv = [sys.executable, "-m", "workbench", *command]
     # Without it every worker would use all cores; the user's own value has priority.
-    environment = {"OMP_NUM_THREADS": str(num_threads)} | os.environ
+    environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // num_workers))} | os.environ
+    if 0 < len(gpus) < num_workers:
+        print_note(f"warning: {num_workers} workers share {len(gpus)} GPU(s); --workers auto starts one for each")
     workers = [
         subprocess.Popen(
             argv,
@@ -40,10 +57,10 @@ def work_together(command: Sequence[str], num_workers: int, num_threads: int, in
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env=environment,
+            env=environment | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}),
             start_new_session=True,  # else Ctrl-C reaches it from the terminal too, and a second signal ends it at once
         )
-        for _ in range(num_workers)
+        for number in range(num_workers)
     ]
     readers = [
         threading.Thread(target=_forward, args=(number, worker.stderr), daemon=True)

@@ -165,6 +165,7 @@ def make_forecast(
     later: Sequence[Group] = (),
     num_done: int = 0,
     workers: int = 1,
+    workers_per_device: int = 1,
 ) -> SweepForecast:
     """The forecast for the remaining groups; cells that were not measured get the mean cost.
 
@@ -172,6 +173,7 @@ def make_forecast(
 
     Args:
         later: groups that can only start after the others.
+        workers_per_device: processes that share the memory, ``room_mb``.
     """
     group_s = [_group_s(group, costs) for group in groups]
     later_s = [_group_s(group, costs) for group in later]
@@ -184,7 +186,7 @@ def make_forecast(
         at_once=at_once,
         total_s=sum(max(sum(part_s) / workers, *part_s, 0.0) for part_s in (group_s, later_s)),
         # One member's peak covers data, teacher and activations; each further member adds its persistent state.
-        peak_mb=workers * (peak_mb + (at_once - 1) * state_mb),
+        peak_mb=workers_per_device * (peak_mb + (at_once - 1) * state_mb),
         room_mb=room_mb,
         run_s={cell.name: _run_s(cell.name, group, costs) for group in groups for cell in group.cells},
         later_s=sum(later_s),

@@ -1,5 +1,6 @@
 """The options of a sweep, and checks of what is queued by hand: values to try (``--try``), or a cell (``--retry``)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ class Request:
         at_once: maximum number of cells that train together; 0 for as many as fit in memory.
         timeout_s: seconds after which a search starts no more trials; 0 for no limit.
         workers: processes that share the work and this machine's memory.
+        gpus: GPUs that the workers are distributed over; 0 on a CPU.
         resumes: continue an existing study, and retry failed runs.
     """
 
@@ -36,11 +38,17 @@ class Request:
     at_once: int = 0
     timeout_s: float = 0.0
     workers: int = 1
+    gpus: int = 0
     resumes: bool = False
 
     @property
     def study_name(self) -> str:
         return self.name or self.study.name
+
+    @property
+    def workers_per_device(self) -> int:
+        """How many workers share the memory of one GPU, or of the machine."""
+        return math.ceil(self.workers / max(1, self.gpus))
 
     def check_can_resume(self) -> None:
         """Check that a study to resume has a database; only for files, other databases are checked when opened.

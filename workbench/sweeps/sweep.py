@@ -99,17 +99,19 @@ class Sweep:
 
     def _make_forecast(self, cells: Sequence[Cell], trials: Sequence[Trial]) -> SweepForecast:
         """The forecast from measured costs; also decides how many cells train together."""
-        workers, num_seeds = self.request.workers, self.study.seeds
+        workers, sharing, num_seeds = self.request.workers, self.request.workers_per_device, self.study.seeds
         most = len(self.cells) or max(1, self.study.num_confirmed)
         room = room_mb(cells[0].config.train.device)
-        at_once = min(most_at_once(self._costs, room / workers), self.request.at_once or most)
+        at_once = min(most_at_once(self._costs, room / sharing), self.request.at_once or most)
         if workers > num_seeds and self.cells:  # split the cells of a seed among workers
             at_once = min(at_once, math.ceil(most * num_seeds / workers))
         self.request = replace(self.request, at_once=at_once)
         ended = {(trial.name, seed) for trial in trials for seed in trial.outcomes}
         if not self.study.search:
             left = cells_ahead(cells, self.request.seeds, at_once, ended)
-            return make_forecast(left, self._costs, room, num_done=len(ended), workers=workers)
+            return make_forecast(
+                left, self._costs, room, num_done=len(ended), workers=workers, workers_per_device=sharing
+            )
         num_tuned = {recipe: part.ledger.num_tried() for recipe, part in self.started_tunings.items()} if trials else {}
         return make_forecast(
             trials_ahead(self.study, cells[0], self.ledger.num_tried() if trials else 0),
@@ -118,6 +120,7 @@ class Sweep:
             later=list(rivals_ahead(self.study, cells, num_tuned, at_once)),
             num_done=len(ended),
             workers=workers,
+            workers_per_device=sharing,
         )
 
     def _check_objectives(self, costs: Mapping[str, RunForecast]) -> None:
