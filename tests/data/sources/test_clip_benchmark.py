@@ -71,6 +71,17 @@ def test_shards_with_captions_keep_them(folder: Path, write_tar: WriteTar, image
     assert dataset.text(0).label is None
 
 
+def test_a_shard_with_class_numbers_alone_is_left_out_next_to_captions(
+    folder: Path, write_tar: WriteTar, pairs: Callable[..., dict[str, bytes]]
+) -> None:
+    write_tar(pairs(200), "data/test/0.tar")
+    with pytest.warns(UserWarning, match=r"left out captions of .*: 3 of 203 \(3 missing.* 1\.tar, 's10'"):
+        dataset = open_dataset(str(folder), "test")
+    assert dataset.task is None
+    assert [dataset.text(index).key for index in (0, 199)] == ["k000", "k199"]
+    assert len(dataset) == 200
+
+
 def test_few_images_without_a_number_are_left_out(folder: Path, write_tar: WriteTar, image: Encode) -> None:
     write_tar({"a.jpg": image(0), "a.cls": b"0", "b.jpg": image(1), "b.cls": b"cat"}, "data/test/0.tar")
     with pytest.warns(UserWarning, match=r"left out captions of .*: 1 of 5 \(1 missing"):

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 from workbench.data.dataset import ZeroShotTask
-from workbench.data.sources.tar_index import IndexedSample, ShardIndex
+from workbench.data.sources.tar_index import IndexedSample
+from workbench.data.sources.tar_table import ShardTable
 from workbench.documents import read_file
 from workbench.prompts import CAPTION, fill
 
@@ -15,7 +15,7 @@ TEMPLATES_FILE = "zeroshot_classification_templates.txt"
 MAX_BYTES = 1 << 24
 
 
-def read_task(shards: Sequence[ShardIndex]) -> ZeroShotTask | None:
+def read_task(shards: Sequence[ShardTable]) -> ZeroShotTask | None:
     """The classes of shards whose samples have class numbers and no captions; None for shards with captions.
 
     The text files are in the folder of the shards or in its parent.
@@ -23,7 +23,8 @@ def read_task(shards: Sequence[ShardIndex]) -> ZeroShotTask | None:
     Raises:
         ValueError: there is no ``classnames.txt``, or one of the two files cannot be used.
     """
-    if any(sample.captions for sample in _samples(shards)) or all(one.number is None for one in _samples(shards)):
+    has_captions = any(len(shard) and not shard.summary.numbers for shard in shards)
+    if has_captions or not any(shard.summary.numbers for shard in shards):
         return None
     inner = shards[0].path.parent
     folder = next((one for one in (inner, inner.parent) if (one / NAMES_FILE).exists()), None)
@@ -45,30 +46,29 @@ def read_task(shards: Sequence[ShardIndex]) -> ZeroShotTask | None:
     return ZeroShotTask(classes, tuple(line.replace("{c}", "{}") for line in templates), verbatim=True)
 
 
-def with_prompts(shard: ShardIndex, task: ZeroShotTask) -> ShardIndex:
-    """The shard with a class-name prompt as the caption of every sample that has a class number.
+def checked(shard: ShardTable, task: ZeroShotTask | None) -> ShardTable:
+    """The shard, without its samples if they have class numbers and the others have captions.
 
     Raises:
         ValueError: a number without a name.
     """
-    return replace(shard, samples=tuple(_prompted(sample, shard.path, task) for sample in shard.samples))
-
-
-def _prompted(sample: IndexedSample, path: Path, task: ZeroShotTask) -> IndexedSample:
-    number = sample.number
-    if number is None:
-        return sample
-    if not 0 <= number < len(task.classes):
+    numbers = shard.summary.numbers
+    if numbers and not task:
+        return replace(shard, num_pairs=0)
+    if task and max(numbers, default=0) >= len(task.classes):
+        sample = shard[numbers.index(max(numbers))]
         raise ValueError(
-            f"shard '{path}', {sample.key!r}: class {number} is not one of the {len(task.classes)} in {NAMES_FILE}, "
-            "which are numbered from 0"
+            f"shard '{shard.path}', {sample.key!r}: class {sample.number} is not one of the {len(task.classes)} in "
+            f"{NAMES_FILE}, which are numbered from 0"
         )
-    (name,) = task.classes[number]
-    return sample._replace(captions=(fill(CAPTION, name),), group=name, label=task.labels[number], left_out=())
+    return shard
 
 
-def _samples(shards: Sequence[ShardIndex]) -> chain[IndexedSample]:
-    return chain.from_iterable(shard.samples for shard in shards)
+def prompted(sample: IndexedSample, task: ZeroShotTask) -> IndexedSample:
+    """A sample with a class number, with a class-name prompt as its caption."""
+    assert sample.number is not None
+    (name,) = task.classes[sample.number]
+    return sample._replace(captions=(fill(CAPTION, name),), group=name, label=task.labels[sample.number])
 
 
 def _lines(path: Path) -> list[str]:

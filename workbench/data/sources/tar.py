@@ -3,36 +3,36 @@
 import itertools
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import lru_cache
 from hashlib import sha256
-from itertools import accumulate, chain
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
 from workbench.cache.arrays import RandomFile
-from workbench.data.captions import has_line_break, lines_of
+from workbench.data.captions import lines_of
 from workbench.data.dataset import FORMS, Dataset, Sample, SampleText, no_such_path
 from workbench.data.images import decode_image
-from workbench.data.sources.clip_benchmark import read_task, with_prompts
-from workbench.data.sources.tar_index import IndexedSample, ShardIndex, cached_index
+from workbench.data.sources.clip_benchmark import checked, prompted, read_task
+from workbench.data.sources.tar_index import IndexedSample
+from workbench.data.sources.tar_table import MANY_SHARDS, CaptionCount, ShardTable, repeats_keys, shard_tables
 from workbench.data.unusable import BadImageCount, ImageError, RefusedError, caption_tally, reading_of
 from workbench.progress import with_bar
 
 BadShards = Literal["refuse", "skip"]
 
 MAX_OPEN_SHARDS = 256  # the usual limit of a process is 1,024
-MANY_SHARDS = 8
 
 
 class ShardDataset(Dataset):
     """The pairs of tar shards, in order.
 
-    Keys are those of the members; if two shards share a key, every key gets its shard's name as prefix. Texts are in
-    memory; images are read and decoded on access, safely from several threads and processes. Images without a caption
-    are left out. If most .txt files have several lines, every line is a caption. Shards with class numbers instead of
-    captions are read as CLIP_benchmark's, see :mod:`workbench.data.sources.clip_benchmark`.
+    Keys are those of the members; if two shards share a key, every key gets its shard's name as prefix. Texts are read
+    from the indices, and images decoded, on access, safely from several threads and processes. Images without a
+    caption are left out. If most .txt files have several lines, every line is a caption. Shards with class numbers
+    instead of captions are read as CLIP_benchmark's, see :mod:`workbench.data.sources.clip_benchmark`.
     """
 
     def __init__(self, paths: Sequence[Path], num_pairs: int = 0, bad_shards: BadShards = "refuse") -> None:
@@ -45,17 +45,18 @@ class ShardDataset(Dataset):
         shards, bad = _indices(paths, num_pairs, bad_shards)
         where = f"'{paths[0]}'{' and other shards' if len(paths) > 1 else ''}"
         self.task = read_task(shards)
-        if self.task:
-            shards = [with_prompts(shard, self.task) for shard in shards]
-        by_line = _lines_are_captions(shards)
+        shards = [checked(shard, self.task) for shard in shards]
+        by_line = 2 * sum(shard.summary.num_with_line_breaks for shard in shards) > sum(
+            shard.summary.num_txt for shard in shards
+        )
         self.reading = reading_of(
-            _tally(shards, where),
+            _tally([shard.summary.of_classes if self.task else shard.summary.of_captions for shard in shards], where),
             *_notes(shards, bad, len(paths)),
             skipped=[path.name for path in bad],
             by_line=by_line,
         )
-        self._shards = _captioned(shards, by_line=by_line)
-        self._ends = list(accumulate(len(shard.samples) for shard in self._shards))
+        self._shards = shards
+        self._ends = list(accumulate(map(len, shards)))
         self._num_pairs = min(self._ends[-1], num_pairs or self._ends[-1])
         if not self._num_pairs:
             raise ValueError(f"no pairs in {where}: a pair is KEY.jpg, .png or .webp with KEY.txt or KEY.json")
@@ -79,30 +80,33 @@ class ShardDataset(Dataset):
 
     def encoded(self, index: int) -> bytes:
         shard, sample = self._locate(index)
-        file = _open_shard(shard.path, shard.size, shard.mtime_ns)
+        file = _open_shard(shard.path, shard.summary.size, shard.summary.mtime_ns)
         data = file.read(sample.offset, sample.offset + sample.size)
         if len(data) != sample.size:
             raise _has_changed(shard.path)
         return data
 
     def stamp(self) -> str:
-        return sha256(repr([(shard.size, shard.mtime_ns) for shard in self._shards]).encode()).hexdigest()
+        return sha256(
+            repr([(shard.summary.size, shard.summary.mtime_ns) for shard in self._shards]).encode()
+        ).hexdigest()
 
-    def _text(self, shard: ShardIndex, sample: IndexedSample) -> SampleText:
+    def _text(self, shard: ShardTable, sample: IndexedSample) -> SampleText:
+        sample = prompted(sample, self.task) if self.task else sample
         key = f"{shard.path.stem}/{sample.key}" if self._shard_in_key else sample.key
-        return SampleText(key, sample.captions, key if sample.group is None else sample.group, sample.label)
+        by_line = sample.is_txt and self.reading.lines_are_captions
+        captions = tuple(lines_of(sample.captions[0])) if by_line else sample.captions
+        return SampleText(key, captions, key if sample.group is None else sample.group, sample.label)
 
-    def _locate(self, index: int) -> tuple[ShardIndex, IndexedSample]:
+    def _locate(self, index: int) -> tuple[ShardTable, IndexedSample]:
         if not 0 <= index < self._num_pairs:
             raise IndexError(f"no sample {index} among {self._num_pairs}")
         number = bisect_right(self._ends, index)
         shard = self._shards[number]
-        return shard, shard.samples[index - self._ends[number] + len(shard.samples)]
+        return shard, shard[index - self._ends[number] + len(shard)]
 
     def _keys_repeat(self) -> bool:
-        """Whether two shards share a key. Within a shard, keys are unique."""
-        samples = chain.from_iterable(shard.samples for shard in self._shards)
-        if len({sample.key for sample in samples}) == self._ends[-1]:
+        if not repeats_keys(self._shards):
             return False
         names = [shard.path.stem for shard in self._shards]
         if len(set(names)) < len(names):
@@ -112,31 +116,31 @@ class ShardDataset(Dataset):
     def _fingerprint(self) -> str:
         """Hash of the shards' content, and of options that change what is read from it."""
         # Options are added only where they are not the default, so that fingerprints of older runs stay valid.
-        parts = [*(shard.digest for shard in self._shards), str(self._num_pairs)]
+        parts = [*(shard.summary.digest for shard in self._shards), str(self._num_pairs)]
         parts += ["a caption a line"] if self.reading.lines_are_captions else []
         if self.task:
-            numbers = [sample.number for shard in self._shards for sample in shard.samples]
+            numbers = [number for shard in self._shards for number in shard.summary.numbers]
             parts.append(f"classes {self.task.classes} {numbers}")
         parts += [f"skipped {name}" for name in sorted(self.reading.skipped_shards)]
         return sha256(" ".join(parts).encode()).hexdigest()
 
 
-def _indices(paths: Sequence[Path], num_pairs: int, bad_shards: BadShards) -> tuple[list[ShardIndex], dict[Path, str]]:
+def _indices(paths: Sequence[Path], num_pairs: int, bad_shards: BadShards) -> tuple[list[ShardTable], dict[Path, str]]:
     """The indices of the shards, up to the one that completes ``num_pairs``; and why others are unusable."""
-    found: list[ShardIndex] = []
+    found: list[ShardTable] = []
     bad = {path: f"shard '{path}' is missing: copy it, or correct the range" for path in paths if not path.exists()}
+    existing = [path for path in paths if path not in bad]
     total = 0
-    for path in with_bar(paths, "indexing shards", MANY_SHARDS):
-        if path in bad:
-            continue
-        try:
-            found.append(cached_index(path))
-        except ValueError as error:
-            bad[path] = str(error)
-            continue
-        total += sum(1 for sample in found[-1].samples if sample.captions)
-        if num_pairs and total >= num_pairs:
-            break
+    # Closed when enough pairs are found: later shards are not needed.
+    with closing(shard_tables(existing)) as tables:
+        for path, table in zip(with_bar(existing, "indexing shards", MANY_SHARDS), tables, strict=True):
+            if isinstance(table, ValueError):
+                bad[path] = str(table)
+                continue
+            found.append(table)
+            total += 0 if table.summary.numbers else len(table)
+            if num_pairs and total >= num_pairs:
+                break
     if bad and (bad_shards == "refuse" or not found):
         raise _refused(bad, len(paths), can_skip=bool(found))
     return found, bad
@@ -155,42 +159,21 @@ def _refused(bad: Mapping[Path, str], num_shards: int, *, can_skip: bool) -> Val
     )
 
 
-def _captioned(shards: Sequence[ShardIndex], *, by_line: bool) -> list[ShardIndex]:
-    """The shards without samples that have no caption; with ``by_line``, every line of a .txt is a caption."""
-    captioned = []
-    for shard in shards:
-        samples = (sample for sample in shard.samples if sample.captions)
-        if by_line:
-            samples = (_split(sample) if sample.is_txt else sample for sample in samples)
-        captioned.append(replace(shard, samples=tuple(samples)))
-    return captioned
-
-
-def _split(sample: IndexedSample) -> IndexedSample:
-    return sample._replace(captions=tuple(lines_of(sample.captions[0])))
-
-
-def _lines_are_captions(shards: Sequence[ShardIndex]) -> bool:
-    """Whether most .txt files have several lines, as in CLIP_benchmark's retrieval sets: one caption per line."""
-    samples = chain.from_iterable(shard.samples for shard in shards)
-    are_several = [has_line_break(sample.captions[0]) for sample in samples if sample.is_txt and sample.captions]
-    return 2 * sum(are_several) > len(are_several)
-
-
-def _tally(shards: Sequence[ShardIndex], where: str) -> BadImageCount:
-    """Counts the shards' captions, and the unusable ones."""
+def _tally(counts: Iterable[CaptionCount], where: str) -> BadImageCount:
+    """The captions of all shards, and the unusable ones."""
     tally = caption_tally(where)
-    for shard in shards:
-        for sample in shard.samples:
-            at = f"{shard.path.name}, {sample.key!r}"
-            left_out = [(reason, f"{at}: {message}") for reason, message in sample.left_out]
-            tally.add(len(sample.captions) + len(left_out), left_out)
+    for one in counts:
+        tally.num_seen += one.num_seen
+        for reason, (count, first) in one.left_out.items():
+            tally.reasons[reason] += count
+            tally.examples.setdefault(reason, first)
     return tally
 
 
-def _notes(shards: Sequence[ShardIndex], bad: Mapping[Path, str], num_shards: int) -> Iterator[str]:
-    if ignored := [f"{shard.path.name}: {name}" for shard in shards for name in shard.ignored]:
-        yield f"left out {len(ignored)} members of shards, first {ignored[0]}"
+def _notes(shards: Sequence[ShardTable], bad: Mapping[Path, str], num_shards: int) -> Iterator[str]:
+    if ignored := [shard for shard in shards if shard.summary.num_ignored]:
+        count = sum(shard.summary.num_ignored for shard in ignored)
+        yield f"left out {count} members of shards, first {ignored[0].path.name}: {ignored[0].summary.first_ignored}"
     if bad:
         yield f"left out {len(bad)} of {num_shards} shards (data.bad_shards=skip); {next(iter(bad.values()))}"
 

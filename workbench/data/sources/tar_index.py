@@ -1,9 +1,8 @@
-"""Indexes tar shards (offset of each image, texts of each sample), and caches the indices on disk.
+"""Indexes a tar shard: offset of each image, texts of each sample. Nothing is extracted or unpickled.
 
-Nothing is extracted or unpickled.
+:mod:`workbench.data.sources.tar_table` keeps indices on disk.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -11,11 +10,9 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from workbench.data.captions import LeftOut, Texts, read_texts
-from workbench.files import write_atomically
-from workbench.resources import cache_dir
 
 BLOCK_BYTES = 512
 DIGEST_BYTES = 65536
@@ -87,6 +84,7 @@ def _plain_files(file: BinaryIO, path: Path, size: int, ignored: list[str]) -> I
         # backslashreplace: names that are not UTF-8 stay printable, hashable and distinct.
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="backslashreplace") as archive:
             while (member := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined] # it keeps every header, which takes much memory
                 # A corrupted size field would otherwise make later members overlap, and images read as others' bytes.
                 if member.size < 0 or member.offset_data < end:
                     raise tarfile.ReadError("overlapping members")
@@ -182,55 +180,3 @@ def _digest(file: BinaryIO, name: str, size: int, samples: tuple[IndexedSample, 
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, 0))
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, max(0, size - DIGEST_BYTES)))
     return digest.hexdigest()
-
-
-FORMAT = 3  # increase it when the index of the same shard changes
-
-
-def cached_index(path: Path) -> ShardIndex:
-    """The index of a shard: cached if size and modification time are unchanged, else newly made and cached.
-
-    Raises:
-        ValueError: the shard is unreadable or unusable; see :func:`index_shard`.
-    """
-    path = path.absolute()
-    entry = cache_dir() / "index" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
-    try:
-        known = _load(entry, path)
-        if known is not None:
-            return known
-        index = index_shard(path)
-    except OSError as error:
-        raise ValueError(f"shard '{path}' cannot be read ({error.strerror}): check its type and permissions") from error
-    with contextlib.suppress(OSError):  # an unwritable cache: the index is made again at every start
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        identity = _identity(path, index.size, index.mtime_ns)
-        document = {"shard": identity, "digest": index.digest, "ignored": index.ignored, "samples": index.samples}
-        write_atomically(entry, json.dumps(document))
-    return index
-
-
-def _load(entry: Path, path: Path) -> ShardIndex | None:
-    """The cached index; None if it is missing, stale or damaged."""
-    status = path.stat()
-    wanted = _identity(path, status.st_size, status.st_mtime_ns)
-    try:
-        document = json.loads(entry.read_bytes())
-        if document["shard"] != wanted:
-            return None
-        samples = tuple(
-            IndexedSample(
-                *(key, offset, size, tuple(captions), group, label, is_txt),
-                tuple((why, line) for why, line in left_out),
-                number,
-            )
-            for key, offset, size, captions, group, label, is_txt, left_out, number in document["samples"]
-        )
-        digest, ignored = document["digest"], tuple(document["ignored"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return ShardIndex(path, status.st_size, status.st_mtime_ns, digest, samples, ignored)
-
-
-def _identity(path: Path, size: int, mtime_ns: int) -> dict[str, Any]:
-    return {"format": FORMAT, "path": os.fsencode(path).hex(), "size": size, "mtime_ns": mtime_ns}
