@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+from PIL import Image
+
 
 def test_a_run_is_measured_on_as_many_pairs_as_it_validates_on(workbench, tiny_recipe: str) -> None:
     document = json.loads(workbench("train", "--recipe", tiny_recipe, "--name", "one", "--json").out)
@@ -33,3 +35,23 @@ def test_without_a_teacher_there_is_chance_alone(workbench) -> None:
     document = json.loads(workbench("evaluate", *arguments, "--json").out)
     assert document["teacher_metrics"] == {}
     assert document["chance"]["text_to_image_r1"] < 0.1
+
+
+def test_linear_probes_are_a_table_next_to_zero_shot(workbench, tiny_models: dict[str, str]) -> None:
+    for number in range(24):
+        path = Path("things", ("red", "blue")[number % 2], f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (250, 8 * number, 0) if number % 2 else (0, 8 * number, 250)).save(path)
+    arguments = [tiny_models["teacher"], "--data", "folder:things", "--pairs", "20"]
+    arguments += ["--linear-probe", "folder:things", "--shots", "2,all", "--seeds", "2"]
+    document = json.loads(workbench("evaluate", *arguments, "--json").out)
+    assert (document["num_pairs"], document["num_train"], document["num_classes"]) == (20, 24, 2)
+    assert document["metrics"].keys() == {"zero_shot_top1"}
+    two, every = document["linear_probe"]
+    assert (two["shots"], every["shots"], every["accuracy"]["mean"]) == (2, "all", 1)
+    assert len(two["accuracy"]["per_seed"]) == len(two["l2"]) == 2
+    *_, zero_shot, first, last = workbench("evaluate", *arguments).out.splitlines()
+    assert zero_shot.split() == ["zero-shot", f"{100 * document['metrics']['zero_shot_top1']:.1f}"]
+    assert first.split()[:2] == ["2-shot", f"{100 * two['accuracy']['mean']:.1f}"]
+    assert last.split() == ["all", "images", "100.0", "1"]
+    assert workbench("evaluate", *arguments[:-4], "--shots", "13").code == 2

@@ -1,14 +1,16 @@
 """``workbench evaluate``: metrics of a run or a model on any pairs."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workbench.cli.completion import complete_data, complete_source
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
-from workbench.cli.output import print_json, print_line, print_metrics
+from workbench.cli.output import print_json, print_line, print_metrics, print_rows
 from workbench.preflight.precheck import check_measurement
 from workbench.progress import phase
+from workbench.views.metrics import metric_label
 
 Source = Annotated[
     str,
@@ -38,12 +40,45 @@ NumPairs = Annotated[
     ),
 ]
 
+DEFAULT_SHOTS, DEFAULT_SEEDS = "1,2,4,8,16,all", 3
+LinearProbe = Annotated[
+    str | None,
+    typer.Option(
+        "--linear-probe",
+        metavar="TRAIN_SPEC",
+        help="Fit linear probes on these images, which have classes, instead of measuring retrieval.",
+        autocompletion=complete_data,
+    ),
+]
+Shots = Annotated[
+    str | None,
+    typer.Option(
+        "--shots",
+        metavar="LIST",
+        help="With --linear-probe: training images per class.",
+        show_default=DEFAULT_SHOTS,
+    ),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        min=1,
+        metavar="N",
+        help="With --linear-probe: how often these images are drawn.",
+        show_default=str(DEFAULT_SEEDS),
+    ),
+]
+
 
 def evaluate(
     source: Source,
     data: Data = None,
     num_pairs: NumPairs = None,
     block_size: Annotated[int | None, typer.Option("--block-size", min=2, help="Retrieval gallery size.")] = None,
+    linear_probe: LinearProbe = None,
+    shots: Shots = None,
+    seeds: Seeds = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
@@ -57,8 +92,24 @@ def evaluate(
         workbench evaluate clip-kd-s0-1122-1405
         workbench evaluate clip-kd-s0-1122-1405 --data held-out.tar --json
         workbench evaluate sample:scenes --data samples:scenes/test --pairs 500
+        workbench evaluate clip-kd-s0-1122-1405 --linear-probe folder:train --data folder:val --shots 1,4,all
     """
-    check_measurement(source, data, runs)
+    num_shots = _parsed(shots or DEFAULT_SHOTS)
+    if linear_probe is None and (shots or seeds):
+        raise ValueError("--shots and --seeds need --linear-probe TRAIN_SPEC")
+    if linear_probe is not None and block_size:
+        raise ValueError("--block-size has no effect with --linear-probe, which measures no retrieval")
+    check_measurement(source, data, runs, linear_probe)
+    if linear_probe is not None:
+        _probe(source, linear_probe, data, num_shots, seeds or DEFAULT_SEEDS, num_pairs, runs, json=json)
+        return
+    _measure(source, data, num_pairs, block_size, runs, json=json)
+
+
+def _measure(
+    source: str, data: str | None, num_pairs: int | None, block_size: int | None, runs: Path, *, json: bool
+) -> None:
+    """Measure and print retrieval, zero-shot and agreement."""
     with phase("loading PyTorch"):
         from workbench.engine.remeasure import remeasure
 
@@ -86,3 +137,58 @@ def evaluate(
     own_only = measured.ceiling["image_to_text_r1"]
     if own_only < 1:
         print_line(f"shared captions match any of their images; otherwise R@1 could not exceed {own_only:.1%}")
+
+
+def _parsed(shots: str) -> list[int]:
+    """The numbers in a list such as "1,4,all"; 0 for all."""
+    words = [word.strip() for word in shots.split(",")]
+    if not all(word == "all" or (word.isdecimal() and int(word)) for word in words) or len({*words}) < len(words):
+        raise ValueError(f"--shots {shots}: give different numbers above 0, or all, as in --shots {DEFAULT_SHOTS}")
+    return [0 if word == "all" else int(word) for word in words]
+
+
+def _probe(
+    source: str,
+    train: str,
+    data: str | None,
+    shots: list[int],
+    num_seeds: int,
+    num_pairs: int | None,
+    runs: Path,
+    *,
+    json: bool,
+) -> None:
+    """Fit and print linear probes, with zero-shot for comparison."""
+    with phase("loading PyTorch"):
+        from workbench.engine.linear_probe import probe_source
+
+    probed = probe_source(source, train, data, shots=shots, num_seeds=num_seeds, num_pairs=num_pairs, runs_dir=runs)
+    metrics, errors = (probed.zero_shot.metrics, probed.zero_shot.errors) if probed.zero_shot else ({}, {})
+    if json:
+        print_json(
+            {
+                "source": source,
+                "train": train,
+                "num_train": probed.num_train,
+                "num_pairs": probed.num_test,
+                "num_classes": probed.num_classes,
+                "metrics": metrics,
+                "errors": errors,
+                "linear_probe": [
+                    {"shots": one.shots or "all", "accuracy": one.estimate.to_json(), "l2": list(one.l2)}
+                    for one in probed.accuracies
+                ],
+                "elapsed_s": probed.elapsed_s,
+            }
+        )
+        return
+    label = metric_label("zero_shot_top1")
+    rows = [["zero-shot", label.number(metrics.get(label.name)), "", ""]]
+    for one in probed.accuracies:
+        mean, low, high = one.estimate.mean, one.estimate.low, one.estimate.high
+        name = f"{one.shots}-shot" if one.shots else "all images"
+        rows.append([name, label.number(mean), label.interval(low, high), str(len(one.l2))])
+    title = (
+        f"{source}: {probed.num_test:,} test images of {probed.num_classes:,} classes, {probed.num_train:,} to train"
+    )
+    print_rows(["linear probe", "top-1 (%)", "95 % over seeds", "seeds"], rows, title)

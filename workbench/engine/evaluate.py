@@ -24,7 +24,7 @@ from workbench.evaluation.chance import (
     random_accuracy,
     random_recall,
 )
-from workbench.evaluation.retrieval import retrieval
+from workbench.evaluation.retrieval import ItemScores, retrieval
 from workbench.evaluation.zero_shot import build_classifier, zero_shot
 from workbench.events import EvalDone
 from workbench.losses.base import Loss
@@ -137,7 +137,7 @@ class Evaluator:
         was_training = student.training
         student.eval()
         with torch.no_grad():
-            encoder = _Encoder(student.input_spec, student.encode_image, student.encode_text, student.scale)
+            encoder = _student_encoder(student)
             encoded = self._encode(encoder)
             raw = self._paired(encoded)
             own, projected = Embeddings.from_raw(*raw), learned.project(*raw) if learned else None
@@ -190,20 +190,35 @@ class Evaluator:
         recall = retrieval(image_ND, text_MD, *self.groups, block_size=self._block_size)
         ceiling = false_negative_ceiling(*self.groups, block_size=self._block_size)
         metrics, errors, hits = dict(recall.metrics), dict(recall.errors), dict(recall.hits)
-        if self._task is not None:
-            classifier_KD = build_classifier(
-                lambda prompts: self._encode_texts(encoder, encoder.input_spec.tokenize(prompts), "class prompts"),
-                self._task.classes,
-                self._task.templates,
-                verbatim=self._task.verbatim,
-            )
-            scored = zero_shot(image_ND, classifier_KD, self._labels(), self._task.classes)
+        if scored := self._zero_shot(image_ND, encoder):
             # The captions of a class folder are prompts, so zero-shot is its main metric and comes first.
             metrics = scored.metrics | metrics if self.pairs.is_class_folder else metrics | scored.metrics
             errors |= scored.errors
             hits |= scored.hits
         chance = {name: value for name, value in self._chance.items() if name in metrics}
         return Measured(self.pairs.num_images, 0.0, metrics, errors, ceiling, hits, chance)
+
+    def _zero_shot(self, image_ND: Tensor, encoder: _Encoder) -> ItemScores | None:
+        """Zero-shot classification of unit-length image embeddings; None if the data name no classes."""
+        if self._task is None:
+            return None
+        classifier_KD = build_classifier(
+            lambda prompts: self._encode_texts(encoder, encoder.input_spec.tokenize(prompts), "class prompts"),
+            self._task.classes,
+            self._task.templates,
+            verbatim=self._task.verbatim,
+        )
+        return zero_shot(image_ND, classifier_KD, self._labels(), self._task.classes)
+
+    @torch.no_grad()
+    def image_features(self, student: Clip) -> Tensor:
+        """The raw embeddings [N, D] of all images, by a student in eval mode."""
+        return self._encode_images(_student_encoder(student))
+
+    @torch.no_grad()
+    def zero_shot(self, student: Clip, feature_ND: Tensor) -> ItemScores | None:
+        """Zero-shot classification of :meth:`image_features`; None if the data name no classes."""
+        return self._zero_shot(F.normalize(feature_ND, dim=1), _student_encoder(student))
 
     @cached_property
     def _chance(self) -> dict[str, float]:
@@ -227,10 +242,13 @@ class Evaluator:
         spec = encoder.input_spec
         if spec.tokenizer_id not in self._tokens:
             self._tokens[spec.tokenizer_id] = spec.tokenize(self.pairs.captions)
-        chunks = self.pairs.image_chunks(spec.image_size, CHUNK)
-        image_ND = self._in_chunks(encoder.encode_image, chunks, f"images{who}", self.pairs.num_images)
+        image_ND = self._encode_images(encoder, who)
         text_MD = self._encode_texts(encoder, self._tokens[spec.tokenizer_id], f"captions{who}")
         return _Encoded(image_ND, text_MD, encoder.scale.detach())
+
+    def _encode_images(self, encoder: _Encoder, who: str = "") -> Tensor:
+        chunks = self.pairs.image_chunks(encoder.input_spec.image_size, CHUNK)
+        return self._in_chunks(encoder.encode_image, chunks, f"images{who}", self.pairs.num_images)
 
     def _encode_texts(self, encoder: _Encoder, tokens_ML: Tensor, what: str) -> Tensor:
         return self._in_chunks(encoder.encode_text, torch.split(tokens_ML, CHUNK), what, len(tokens_ML))
@@ -276,6 +294,10 @@ class Evaluator:
         numbers = {name: number for number, names in enumerate(self._task.classes) for name in names}
         numbers |= {label: number for number, label in enumerate(self._task.labels)}
         return torch.tensor([numbers[name] for name in self.pairs.classes_N], device=self._device)
+
+
+def _student_encoder(student: Clip) -> _Encoder:
+    return _Encoder(student.input_spec, student.encode_image, student.encode_text, student.scale)
 
 
 def _teacher_encoder(teacher: Teacher) -> _Encoder:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,7 +15,7 @@ from workbench.data.spec import evaluated_splits, no_held_out_pairs
 from workbench.engine.build import learned_widths, load_teacher, make_evaluator, make_objective
 from workbench.engine.checkpoint import TRAINING, load_learned
 from workbench.engine.device import resolve_device
-from workbench.engine.evaluate import Measured
+from workbench.engine.evaluate import Evaluator, Measured
 from workbench.evaluation.chance import beats_chance, mean_recall
 from workbench.events import StepDone
 from workbench.files import new_folder
@@ -31,6 +31,52 @@ from workbench.progress import phase
 from workbench.runs.checkpoints import read_manifest
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import read_history
+
+
+class Source(NamedTuple):
+    """A model to evaluate, and the run that it was trained in, if any."""
+
+    name: str
+    student: Clip
+    device: torch.device
+    config: RunConfig  # the defaults without a run
+    run: RunDirectory | None
+    checkpoint: Path | None
+
+
+def open_source(source: str, runs_dir: Path) -> Source:
+    """The model at a run's id or directory (its newest checkpoint), a checkpoint folder, or a model SPEC.
+
+    Raises:
+        ValueError: there is no model.
+    """
+    folder = find_folder(source, runs_dir)
+    checkpoint = folder.absolute() if folder and (folder / TRAINING).is_file() else None
+    directory = RunDirectory(checkpoint.parent.parent) if checkpoint else None
+    run = directory if directory and directory.exists else None
+    config = load_run_config(run.config_file) if run else RunConfig()
+    device = resolve_device(config.train.device if run else "auto")
+    with phase(f"loading {source}"):
+        student = load_student(source, runs_dir).to(device)
+    return Source(source, student, device, config, run, checkpoint)
+
+
+def open_pairs(
+    model: Source,
+    data: str | None,
+    num_pairs: int | None,
+    *,
+    teacher: Teacher | None = None,
+    block_size: int | None = None,
+) -> Evaluator:
+    """The evaluator of the pairs of ``data``, as for :func:`remeasure`."""
+    with _remedied(data):
+        spec, default = (data, 0) if data else _validation(model.config, model.name, bool(model.run))
+        number = default if num_pairs is None else num_pairs
+        config = model.config
+        if block_size:
+            config = with_settings(config, {"evaluate": {"block_size": block_size}})
+        return make_evaluator(config, spec, "validation", number, teacher, model.device, prepare=config.data.prepare)
 
 
 def remeasure(
@@ -54,23 +100,12 @@ def remeasure(
     Raises:
         ValueError: there is no model at ``source``, or no pairs.
     """
-    folder = find_folder(source, runs_dir)
-    checkpoint = folder.absolute() if folder and (folder / TRAINING).is_file() else None
-    directory = RunDirectory(checkpoint.parent.parent) if checkpoint else None
-    run = directory if directory and directory.exists else None
-    config = load_run_config(run.config_file) if run else RunConfig()
-    device = resolve_device(config.train.device if run else "auto")
-    with phase(f"loading {source}"):
-        student = load_student(source, runs_dir).to(device)
+    model = open_source(source, runs_dir)
+    _, student, device, config, run, checkpoint = model
     teacher, missing = _teacher(run, config, device, checkpoint) if run and checkpoint else (None, "")
     objective = make_objective(config, teacher) if run and not missing else None
     learned = _learned(objective, student, teacher, checkpoint).to(device) if objective and checkpoint else None
-    with _remedied(data):
-        spec, default = (data, 0) if data else _validation(config, source, bool(run))
-        number = default if num_pairs is None else num_pairs
-        if block_size:
-            config = with_settings(config, {"evaluate": {"block_size": block_size}})
-        evaluator = make_evaluator(config, spec, "validation", number, teacher, device, prepare=config.data.prepare)
+    evaluator = open_pairs(model, data, num_pairs, teacher=teacher, block_size=block_size)
     notes = (f"agreement with the teacher is left out: {missing}",) if missing else ()
     return replace(evaluator.measure(student, learned, objective.losses if objective else {}), notes=notes)
 

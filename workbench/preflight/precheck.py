@@ -76,8 +76,8 @@ def _check_measured(kind: str, name: str, cells: Sequence[Cell]) -> None:
             )
 
 
-def check_measurement(source: str, data: str | None, runs_dir: Path) -> None:
-    """Refuse to evaluate a model or pairs that do not exist.
+def check_measurement(source: str, data: str | None, runs_dir: Path, train: str | None = None) -> None:
+    """Refuse to evaluate a model or pairs that do not exist, or to train a linear probe on such data.
 
     Raises:
         ValueError: one line with the remedy.
@@ -87,3 +87,5 @@ def check_measurement(source: str, data: str | None, runs_dir: Path) -> None:
         check_spec(data, "validation")
     elif not is_run(source, runs_dir) and not Path(source).is_dir():
         raise no_held_out_pairs(source)
+    if train is not None:
+        check_spec(train, "train")
