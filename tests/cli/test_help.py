@@ -61,6 +61,8 @@ def test_an_example_is_one_shell_command_without_expansion(example: str) -> None
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_names_a_command_with_options_that_it_has(example: str) -> None:
     program, *words = shlex.split(SETTING.sub("", REDIRECTION.sub("", example)))
+    if program == "torchrun":  # torchrun OPTIONS -m workbench COMMAND
+        program, *words = words[words.index("-m") + 1 :]
     assert program == "workbench"
     path = next(path for path in COMMANDS if tuple(words[: len(path)]) == path)
     known = {option for parameter in COMMANDS[path].params for option in parameter.opts + parameter.secondary_opts}

@@ -176,15 +176,24 @@ def _streams_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", sys.stderr)
 
 
-@pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGTERM])
-def test_a_second_hangup_changes_nothing(first: signal.Signals) -> None:
+@pytest.mark.parametrize("second", [signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1])
+def test_a_second_hangup_or_warning_of_a_cluster_changes_nothing(first: signal.Signals, second: signal.Signals) -> None:
     with interruptible() as interrupt:
         os.kill(os.getpid(), first)
-        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), second)
         assert interrupt.exit_code == 128 + first
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+def test_a_rank_that_gets_sigterm_itself_and_from_its_launcher_saves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with interruptible() as interrupt:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.exit_code == 143
 
 
 def test_under_nohup_a_hangup_is_ignored() -> None:

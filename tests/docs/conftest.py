@@ -1,6 +1,6 @@
 """Every page of the manual, and what can be checked in it.
 
-A test that takes ``page``, ``command``, ``code`` or ``toml`` runs once for each.
+A test that takes ``page``, ``command``, ``code``, ``toml`` or ``script`` runs once for each.
 """
 
 import re
@@ -13,9 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "workbench" / "docs").glob("*.md"))]
 INSTALLS = re.compile(r"python3 -m venv|\.venv/bin/pip|\.venv/bin/python")
+LAUNCHED = re.compile(r'^ *"\$\{launch\[@\]\}" (.*)$', re.MULTILINE)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`]+)`")
-ARGUMENTS = {"code": "python", "toml": "toml"}
+ARGUMENTS = {"code": "python", "toml": "toml", "script": "sh"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ def blocks(page: Path, language: str) -> list[Piece]:
     return [Piece(str(page.relative_to(ROOT)), text) for kind, text in found if kind == language]
 
 
+def launched(script: Piece) -> list[Piece]:
+    """The commands of a script that it starts as ``"${launch[@]}" COMMAND``."""
+    return [Piece(script.page, f"workbench {command}") for command in LAUNCHED.findall(script.text)]
+
+
 def commands(page: Path) -> list[Piece]:
     """Every line of the bash blocks, continuation lines joined, and every ``workbench ...`` in the text."""
     name = str(page.relative_to(ROOT))
@@ -48,7 +54,8 @@ def commands(page: Path) -> list[Piece]:
     spans = (" ".join(span.split()) for span in INLINE.findall(text))
     inline = [span for span in spans if re.match(r"workbench [a-z-]", span) and "..." not in span]
     parts = [part.strip() for line in [*lines, *inline] for part in line.split("&&")]
-    return [Piece(name, part) for part in dict.fromkeys(parts) if not INSTALLS.match(part)]
+    found = [Piece(name, part) for part in dict.fromkeys(parts) if not INSTALLS.match(part)]
+    return found + [one for script in blocks(page, "sh") for one in launched(script)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

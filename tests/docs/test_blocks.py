@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -39,3 +40,7 @@ def test_the_files_that_a_recipe_names_are_on_its_page(toml) -> None:
     page = (Path(__file__).parents[2] / toml.page).read_text()
     for file in re.findall(r'^file = "(.*?)"', toml.text, re.MULTILINE):
         assert f"```python\n# {file}\n" in page
+
+
+def test_a_script_is_one_that_bash_parses(script) -> None:
+    assert subprocess.run(["bash", "-n"], input=script.text, text=True, check=False).returncode == 0

@@ -26,15 +26,18 @@ from workbench.events import (
     Warned,
 )
 from workbench.formatting import distinct_names, duration, rate
+from workbench.process import launched_rank
 from workbench.progress import hosted
 from workbench.views.metrics import metric_label
 
 # Ctrl-C, SIGTERM, SIGHUP (the terminal closes) and SIGUSR1 (a cluster's warning before the time limit) stop a run: it
 # finishes its step and saves. A second signal ends it at once, except SIGHUP: shells and kernels send that one twice,
-# and after SIGTERM.
+# and after SIGTERM; SIGUSR1, since Slurm sends it to every process of a job, and launchers also pass it on; and, in the
+# ranks of a launcher, SIGTERM, for the same reason.
 
 T = TypeVar("T")
 HANGUP = getattr(signal, "SIGHUP", None)  # Windows has neither this nor SIGUSR1
+REPEATED = (HANGUP, getattr(signal, "SIGUSR1", None))
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 GONE = (errno.EIO, errno.EPIPE)  # a closed terminal, and a pipe whose reader has ended
 
@@ -65,7 +68,7 @@ def interruptible(*, prints: bool = True) -> Iterator[Interrupt]:
 
     def handle(number: int, _: FrameType | None) -> None:
         if interrupt():
-            if number == HANGUP:
+            if number in REPEATED or (number == signal.SIGTERM and launched_rank() is not None):
                 return
             raise KeyboardInterrupt
         interrupt.number = number

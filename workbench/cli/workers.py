@@ -39,10 +39,8 @@ def gpus_for(device: str) -> list[str]:
 def work_together(command: Sequence[str], num_workers: int, gpus: Sequence[str], interrupt: Interrupt) -> None:
     """Run ``workbench COMMAND`` in several processes until all have ended; their stderr is forwarded.
 
-    Each gets its share of the cores, and one of ``gpus``, if there are any.
-
-    A signal to this process is forwarded to every worker once. A worker that dies is reported; the others take over
-    its runs.
+    Each gets its share of the cores, and one of ``gpus``, if there are any. A signal to this process makes every worker
+    finish its step and save. A worker that dies is reported; the others take over its runs.
     """
     argv = [sys.executable, "-m", "workbench", *command]
     # Without it every worker would use all cores; the user's own value has priority.
@@ -82,7 +80,8 @@ def _wait(workers: Sequence[subprocess.Popen[str]], interrupt: Interrupt) -> Non
     while alive:
         if interrupt() and not is_forwarded:
             is_forwarded = True
-            _signal(workers, signal.SIGTERM)
+            # Not the signal itself: at shutdown all processes get SIGTERM, and a second one would end a worker at once.
+            _signal(workers, signal.SIGUSR1)
         for number, worker in list(alive.items()):
             code = worker.poll()
             if code is None:
