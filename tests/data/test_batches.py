@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from workbench.data.batches import BatchStream, prefetch
+from workbench.data import batches as module
+from workbench.data.batches import BatchStream, Part, prefetch
 from workbench.data.images import crop_box, crop_HWC
 from workbench.data.order import epoch_order
 from workbench.data.sources.tar import ShardDataset
@@ -67,6 +68,44 @@ def test_batches_do_not_depend_on_workers_nor_on_the_start(dataset: ShardDataset
         for expected, batch in zip(alone[start:], made, strict=True):
             assert_equal(expected, batch)
     assert left_running() == 0
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 5])
+@pytest.mark.parametrize("part", [slice(None), slice(1, 5), slice(2, 3)])
+def test_batches_do_not_depend_on_the_size_of_the_parts_that_processes_make(
+    broken: ShardDataset, monkeypatch: pytest.MonkeyPatch, rows: int, part: slice
+) -> None:
+    alone = [BatchStream(broken, STUDENT, STUDENT, batch_size=5, seed=3, part=part).batch(step) for step in range(4)]
+    monkeypatch.setattr(module, "MAX_PART_ROWS", rows)
+    made = list(BatchStream(broken, STUDENT, STUDENT, batch_size=5, seed=3, part=part, num_workers=3).batches(0, 4))
+    assert any(batch.replaced for batch in alone)
+    for expected, batch in zip(alone, made, strict=True):
+        assert_equal(expected, batch)
+        assert (batch.indices, batch.views, batch.replaced) == (expected.indices, expected.views, expected.replaced)
+        assert batch.teacher_image_BCHW is batch.student_image_BCHW
+    assert left_running() == 0
+
+
+def test_parts_are_bounded_by_rows_and_bytes(dataset: ShardDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def without_processes(_: object, items: Iterable[Part], **options: int) -> list[Batch]:
+        seen.extend(len(item.rows) for item in items)
+        assert options == {"num_workers": min(2, len(seen)), "num_parts": len(seen)}
+        return []
+
+    monkeypatch.setattr(module, "prefetch", without_processes)
+    for max_rows, max_bytes, expected in (
+        (256, 40_000_000, [23]),
+        (10, 40_000_000, [10, 10, 3]),
+        (256, 3 * 8 * (16**2 + 24**2), [8, 8, 7]),
+        (256, 1, [1] * 23),
+    ):
+        monkeypatch.setattr(module, "MAX_PART_ROWS", max_rows)
+        monkeypatch.setattr(module, "MAX_PART_BYTES", max_bytes)
+        seen.clear()
+        stream(dataset, batch_size=23, num_workers=2).batches(0, 1)
+        assert seen == expected
 
 
 def test_a_batch_holds_the_crop_and_caption_of_its_keys(dataset: ShardDataset) -> None:
@@ -257,8 +296,12 @@ def test_pinning_keeps_shared_tensors_shared(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_batches_are_in_pinned_memory_with_a_gpu(num_workers: int) -> None:
-    for step, batch in enumerate(prefetch(batch_of, range(4), num_workers=num_workers)):
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_batches_are_in_pinned_memory_with_a_gpu(num_workers: int, num_parts: int) -> None:
+    made = prefetch(batch_of, range(4), num_workers=num_workers, num_parts=num_parts)
+    for step, batch in enumerate(made):
         assert batch.student_image_BCHW.is_pinned()
         assert batch.student_text_BL.is_pinned()
-        assert torch.equal(batch.student_image_BCHW, batch_of(step).student_image_BCHW)
+        steps = range(step * num_parts, (step + 1) * num_parts)
+        assert batch.keys == tuple(map(str, steps))
+        assert torch.equal(batch.student_text_BL, torch.tensor([[step] for step in steps]))

@@ -3,12 +3,16 @@
 Shape letters: B pairs of a batch · L tokens · C channels · H, W pixels.
 """
 
+import math
 import os
 import random
 import signal
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain, count, islice
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,22 +29,70 @@ from workbench.embeddings import BadImage, Batch, InputSpec, MaskKey
 from workbench.randomness import derive_seed
 
 NUM_BATCHES_AHEAD = 2
+# A process makes a part of a batch at a time: whole batches of thousands of photographs would fill /dev/shm.
+MAX_PART_ROWS, MAX_PART_BYTES = 256, 40_000_000
+
+Item = TypeVar("Item")
 
 
-def prefetch(make: Callable[[int], Batch], steps: range, *, num_workers: int) -> Generator[Batch, None, None]:
-    """``map(make, steps)``, computed ahead, in pinned memory if there is a GPU. Closing the iterator ends its workers.
+def prefetch(
+    make: Callable[[Item], Batch], items: Iterable[Item], *, num_workers: int, num_parts: int = 1
+) -> Generator[Batch, None, None]:
+    """``map(make, items)``, computed ahead, in pinned memory if there is a GPU. Closing the iterator ends its workers.
+
+    In memory are at most two parts a process, and three whole batches.
 
     Args:
-        make: makes the batch of a step from the step alone; picklable if processes are spawned. Its ValueError is
-            raised at that step's position.
+        make: makes a batch, or a part of one, from its item alone; picklable if processes are spawned. Its ValueError
+            is raised at that batch's position.
         num_workers: number of processes; 0 for one thread, enough if decoding is faster than training.
+        num_parts: number of successive items whose batches are joined into one.
     """
+    parts = _from_workers(make, items, num_workers) if num_workers else (make(item) for item in items)
     pin = torch.cuda.is_available()
-    if num_workers:
-        return _from_workers(make, steps, num_workers, pin)
-    return look_ahead(
-        lambda step: make(step).pinned() if pin else make(step), steps, num_threads=1, depth=NUM_BATCHES_AHEAD
+
+    def next_batch(_: int) -> Batch | None:
+        group = list(islice(parts, num_parts))
+        return joined(group, pin=pin) if group else None
+
+    try:
+        with closing(look_ahead(next_batch, count(), num_threads=1, depth=NUM_BATCHES_AHEAD)) as batches:
+            yield from iter(partial(next, batches), None)
+    finally:
+        parts.close()
+
+
+def joined(parts: Sequence[Batch], *, pin: bool) -> Batch:
+    """One batch of all rows of the parts, in pinned memory if asked for; tensors that the models share stay shared."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first.pinned() if pin else first
+
+    def join(tensors: tuple[Tensor, ...]) -> Tensor:
+        # Joined where it will be pinned: a copy less of each image.
+        shape = (sum(map(len, tensors)), *tensors[0].shape[1:])
+        return torch.cat(tensors, out=torch.empty(shape, dtype=tensors[0].dtype, pin_memory=pin))
+
+    whole = map(join, zip(*map(_tensors, parts), strict=True))
+    return replace(
+        first.mapped(lambda _: next(whole)),
+        keys=tuple(chain.from_iterable(part.keys for part in parts)),
+        indices=tuple(chain.from_iterable(part.indices for part in parts)),
+        views=tuple(chain.from_iterable(part.views for part in parts)),
+        replaced=tuple(chain.from_iterable(part.replaced for part in parts)),
     )
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    """The tensors of a batch in the order of ``Batch.mapped``, each once."""
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    batch.mapped(note)
+    return found
 
 
 @dataclass(frozen=True)
@@ -53,42 +105,44 @@ class _WorkerResult:
     batch: Batch | None = None
     error: str = ""
 
-    def pin_memory(self) -> "_WorkerResult":
-        """Called by the DataLoader's pinning thread."""
-        return self if self.batch is None else _WorkerResult(self.batch.pinned())
-
 
 @dataclass(frozen=True)
-class _Steps(TorchDataset[_WorkerResult]):
-    """Steps as the DataLoader's samples: it decides neither order nor content."""
+class _Items(TorchDataset[_WorkerResult]):
+    """Items as the DataLoader's samples: it decides neither order nor content."""
 
-    make: Callable[[int], Batch]
+    make: Callable[[Any], Batch]
 
-    def __getitem__(self, step: int) -> _WorkerResult:
+    def __getitem__(self, item: Any) -> _WorkerResult:
         try:
-            return _WorkerResult(self.make(step))
+            return _WorkerResult(self.make(item))
         except ValueError as error:
             return _WorkerResult(error=str(error))
 
 
 def _from_workers(
-    make: Callable[[int], Batch], steps: range, num_workers: int, pin: bool
+    make: Callable[[Item], Batch], items: Iterable[Item], num_workers: int
 ) -> Generator[Batch, None, None]:
-    # batch_size=None: a step already is a batch. The generator keeps the DataLoader from drawing its base seed from
-    # torch's global one. Its processes end when the loop below is left, also by an exception.
+    # batch_size=None: an item already is a batch. The generator keeps the DataLoader from drawing its base seed from
+    # torch's global one.
     loader = DataLoader(
-        _Steps(make),
-        sampler=steps,
+        _Items(make),
+        sampler=items,
         batch_size=None,
-        num_workers=min(num_workers, max(1, len(steps))),
-        pin_memory=pin,
+        num_workers=num_workers,
         worker_init_fn=_ignore_signals,
         generator=torch.Generator(),
     )
-    for result in loader:
-        if result.batch is None:
-            raise ValueError(result.error)
-        yield result.batch
+    return _batches_of(iter(loader))  # processes are started here, not in the thread that reads from them
+
+
+def _batches_of(results: Iterator[_WorkerResult]) -> Generator[Batch, None, None]:
+    try:
+        for result in results:
+            if result.batch is None:
+                raise ValueError(result.error)
+            yield result.batch
+    finally:
+        del results  # ends the processes, although an error may keep this frame
 
 
 def _ignore_signals(_worker: int) -> None:
@@ -109,6 +163,13 @@ def stack_BCHW(images_HWC: Sequence[Pixels]) -> Tensor:
 
 
 NUM_SUBSTITUTES = 100  # pairs tried instead of one with an unusable image
+
+
+class Part(NamedTuple):
+    """Some rows of a step's batch, which a process makes."""
+
+    step: int
+    rows: Sequence[BatchRow]
 
 
 @dataclass(frozen=True)
@@ -153,7 +214,20 @@ class BatchStream:
 
     def batches(self, start_step: int, end_step: int) -> Generator[Batch, None, None]:
         """The batches of steps ``start_step`` to ``end_step`` (exclusive), computed ahead; see :func:`prefetch`."""
-        return prefetch(self.batch, range(start_step, end_step), num_workers=self.num_workers)
+        steps = range(start_step, end_step)
+        if not (self.num_workers and steps):
+            return prefetch(self.batch, steps, num_workers=0)
+        num_rows = len(range(self.batch_size)[self.part])
+        num_parts = max(1, math.ceil(num_rows / self._part_rows))
+        # Rows travel with their part: a process need not hold the order, 8 bytes a pair of all data.
+        parts = (
+            Part(step, rows[start : start + self._part_rows])
+            for step in steps
+            for rows in [self.order.rows(step)[self.part]]
+            for start in range(0, num_parts * self._part_rows, self._part_rows)
+        )
+        num_workers = min(self.num_workers, num_parts * len(steps))
+        return prefetch(self.make_part, parts, num_workers=num_workers, num_parts=num_parts)
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, from 0.
@@ -161,14 +235,16 @@ class BatchStream:
         Raises:
             ValueError: the files have changed since they were opened, or no image can be decoded.
         """
-        whole = self.order.rows(step)
-        rows, in_batch = whole[self.part], {row.sample for row in whole}
+        return self.make_part(Part(step, self.order.rows(step)[self.part]))
+
+    def make_part(self, part: Part) -> Batch:
+        """Some rows of a step's batch, as a batch. Raises ValueError as :meth:`batch` does."""
         replaced: list[BadImage] = []
         keys, captions = [], []
         chosen: list[tuple[int, int]] = []
         crops: list[list[Pixels]] = [[] for _ in self._image_sizes]  # by image size, then by row
-        for row in rows:
-            index, sample = self._sample_or_substitute(row, step, in_batch, replaced)
+        for row in part.rows:
+            index, sample = self._sample_or_substitute(row, part.step, replaced)
             caption = self._choose(sample, row.view)
             keys.append(sample.key)
             chosen.append((index, caption))
@@ -177,11 +253,11 @@ class BatchStream:
                 of_size.append(crop)
         batch = self._assemble(tuple(keys), crops, captions, chosen)
         # Made here, ahead of the step: a row takes 30 us, for which the training thread would keep a GPU waiting.
-        masks = {key: make(batch.keys, step) for key, make in self.masks.items()}
+        masks = {key: make(batch.keys, part.step) for key, make in self.masks.items()}
         return replace(
             batch,
             indices=tuple(index for index, _ in chosen),
-            views=tuple(row.view for row in rows),
+            views=tuple(row.view for row in part.rows),
             masks={key: kept_BK for key, kept_BK in masks.items() if kept_BK is not None},
             replaced=tuple(replaced),
         )
@@ -198,9 +274,7 @@ class BatchStream:
         texts = [sample.captions[caption] for caption in captions]
         return stack_BCHW(images), self._tokens(self.student, texts, [(index, caption) for caption in captions])
 
-    def _sample_or_substitute(
-        self, row: BatchRow, step: int, in_batch: set[int], replaced: list[BadImage]
-    ) -> tuple[int, Sample]:
+    def _sample_or_substitute(self, row: BatchRow, step: int, replaced: list[BadImage]) -> tuple[int, Sample]:
         """A row's sample; if its image is unusable, another one drawn by seed, step and key.
 
         The first half of the draws skips samples that are in the batch already: a duplicate would be a false negative.
@@ -210,6 +284,7 @@ class BatchStream:
             return row.sample, self.dataset[row.sample]
         except ImageError as error:
             replaced.append(BadImage(error.reason, str(error)))
+        in_batch = {other.sample for other in self.order.rows(step)}
         # Seeded by step and key, not by earlier failures: batches do not depend on workers or on resuming.
         draws = random.Random(derive_seed(self.seed, "substitute", step, self.dataset.text(row.sample).key))
         for attempt in range(NUM_SUBSTITUTES):
@@ -233,6 +308,11 @@ class BatchStream:
         """The crop of a view at each image size."""
         box = crop_box(self.seed, sample.key, view, sample.image.size, self.crop_scale)
         return [crop_HWC(sample.image, size, box) for size in self._image_sizes]
+
+    @property
+    def _part_rows(self) -> int:
+        row_bytes = sum(3 * size**2 for size in self._image_sizes)
+        return max(1, min(MAX_PART_ROWS, MAX_PART_BYTES // row_bytes))
 
     @property
     def _image_sizes(self) -> tuple[int, ...]:
