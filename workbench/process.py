@@ -189,9 +189,8 @@ def check_single_process() -> None:
     """Refuse a launcher such as torchrun where a command does not train one run: every rank would do the same."""
     if launched_rank() is not None:
         raise ValueError(
-            "WORLD_SIZE is above 1, and this command runs in one process: start it without torchrun (or unset "
-            "WORLD_SIZE). Several ranks train one run with `workbench train` and `workbench runs resume`; for several "
-            "runs at once: workbench sweep --workers N"
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, and this command runs in one process: start it without "
+            "torchrun (or unset WORLD_SIZE); for several runs at once: workbench sweep --workers N"
         )
 
 

@@ -113,10 +113,7 @@ def test_a_diverged_run_exits_with_1_and_names_the_step(workbench, tiny_recipe: 
 @pytest.mark.parametrize(
     "command",
     [
-        "train --recipe RECIPE",
         "train --recipe RECIPE --detach",
-        "train --recipe RECIPE --calibrate",
-        "runs resume one",
         "runs fork one --steps 24",
         "demo --steps 2",
         "sweep --study icl_weight",
@@ -125,7 +122,9 @@ def test_a_diverged_run_exits_with_1_and_names_the_step(workbench, tiny_recipe: 
         "calibrate --recipe RECIPE",
     ],
 )
-def test_several_ranks_are_refused(workbench, tiny_recipe: str, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_commands_of_one_process_refuse_ranks(
+    workbench, tiny_recipe: str, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     if command.startswith("runs"):
         assert workbench("train", "--recipe", tiny_recipe, "--name", "one").code == 0
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -137,13 +136,26 @@ def test_several_ranks_are_refused(workbench, tiny_recipe: str, monkeypatch: pyt
     assert [path.name for path in Path("runs").glob("*")] in ([], ["one"])
 
 
+@pytest.mark.parametrize("command", ["train --recipe RECIPE", "runs resume one"])
+def test_an_incomplete_launcher_is_named(workbench, tiny_recipe: str, monkeypatch, command: str) -> None:
+    if command.startswith("runs"):
+        assert workbench("train", "--recipe", tiny_recipe, "--name", "one", "--set", "train.num_steps=2").code == 0
+        Path("runs/one/summary.json").unlink()
+        Path("runs/one/events.jsonl").write_text("")  # as of a run that was killed at its start
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = workbench(*command.replace("RECIPE", tiny_recipe).split())
+    assert result.code == 2
+    assert "without RANK and MASTER_ADDR and MASTER_PORT" in result.err.splitlines()[-1]
+    assert "torchrun" in result.err
+
+
 def test_one_rank_trains(workbench, tiny_recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert workbench("train", "--recipe", tiny_recipe, "--name", "one").code == 0
 
 
 def test_a_run_whose_folder_is_deleted_fails(workbench, tiny_recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.cli import progress
+    from workbench.cli import train
     from workbench.events import StepDone
 
     def show(events, _):
@@ -152,7 +164,7 @@ def test_a_run_whose_folder_is_deleted_fails(workbench, tiny_recipe: str, monkey
                 shutil.rmtree("runs/one")
             yield event
 
-    monkeypatch.setattr(progress, "show", show)
+    monkeypatch.setattr(train, "show", show)
     result = workbench("train", "--recipe", tiny_recipe, "--name", "one")
     assert result.code == 1
     (line,) = result.err.splitlines()

@@ -91,7 +91,7 @@ def on_ranks(name: str, size: int, folder: Path) -> list[tuple[list[float], dict
     return [torch.load(folder / f"{rank}.pt") for rank in range(size)]
 
 
-@pytest.mark.parametrize("name", ["every loss", "teacher in memory"])
+@pytest.mark.parametrize("name", ["every loss", pytest.param("teacher in memory", marks=pytest.mark.slow)])
 def test_two_ranks_are_bit_identical_to_micro_batches_of_half_the_batch(name: str, tmp_path: Path) -> None:
     both = on_ranks(name, 2, tmp_path)
     losses, weights = train(name, ALONE, as_ranks=2, **{"train.micro_batch_size": BATCH // 2})
@@ -100,6 +100,7 @@ def test_two_ranks_are_bit_identical_to_micro_batches_of_half_the_batch(name: st
         assert all(torch.equal(rank_weights[key], weights[key]) for key in weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("every loss", 3), ("micro-batches", 2)])
 def test_uneven_ranks_and_micro_batches_have_the_losses_of_one_process(name: str, size: int, tmp_path: Path) -> None:
     # Sums over pairs are in another order, so the last bits differ.

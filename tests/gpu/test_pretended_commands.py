@@ -42,6 +42,8 @@ def test_a_command_computes_on_the_gpu(
     command: str,
 ) -> None:
     del gpu
+    # Costs are counted on the meta device, which the simulated GPU takes for its own.
+    monkeypatch.setattr("workbench.inheritance.report.multiply_accumulates", lambda *_: 1)
     monkeypatch.chdir(tmp_path)
     train = {"num_steps": 4, "batch_size": 20, "device": "auto", "precision": "fp32"}
     recipe = {key: value for key, value in tiny_table.items() if key != "recipe"} | {"question": "?", "train": train}

@@ -33,6 +33,7 @@ from workbench.files import resolved, write_atomically
 from workbench.preflight.calibrate import Calibration, WeightedShare, shares_of
 from workbench.preflight.calibrate import calibrate as propose
 from workbench.preflight.precheck import check_config
+from workbench.process import check_single_process
 from workbench.progress import phase
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def calibrate(
         workbench calibrate --recipe clip-kd
         workbench calibrate --recipe clip-kd --share clip=0.5 --share fd=0.3 --out mine.toml
     """
+    check_single_process()
     config = load_recipe(recipe, overrides, seed=seed)
     chosen = dict(_parse_share(share) for share in shares or [])
     file = out or Path(f"{Path(recipe).name.removesuffix('.toml')}-calibrated.toml")

@@ -32,7 +32,7 @@ from workbench.config.toml import load_recipe
 from workbench.errors import print_error, unknown
 from workbench.events import RunFinished
 from workbench.preflight.precheck import check_config
-from workbench.process import launched_rank, start_background, why_failed
+from workbench.process import check_single_process, launched_rank, start_background, why_failed
 from workbench.progress import phase
 from workbench.runs.directory import RunDirectory, check_can_create, new_run_id
 from workbench.runs.liveness import run_status
@@ -89,18 +89,20 @@ def train(
         return
     check_tools(log_to)
     overrides = without_test(with_cache(overrides, cache_teacher), no_test)
+    if detach:
+        check_single_process()  # the process in the background starts its own ranks, with --gpus
     run_id, config = checked_run(recipe, overrides, steps, seed, name, runs)
-    if calibrate:
-        config = calibrated(config, runs)
     if not detach and train_on(gpus):
         return
+    if calibrate:
+        config = calibrated(config, runs)
 
     with phase("loading PyTorch"):  # after the checks, so that a typo is reported at once
         from workbench.engine.distributed import joined
         from workbench.engine.launch import create, launch
 
     if detach:
-        start_detached_run(create(run_id, config, runs), json, log_to)
+        start_detached_run(create(run_id, config, runs), json, log_to, gpus)
         return
     with joined() as ranks:
         follow(launch({run_id: config}, runs, ranks=ranks), json, log_to)
@@ -193,15 +195,15 @@ def print_summary(directory: RunDirectory, json: bool, *, metrics_too: bool = Tr
     return summary
 
 
-def start_detached_run(directory: RunDirectory, json: bool, log_to: list[str] | None = None) -> None:
+def start_detached_run(directory: RunDirectory, json: bool, log_to: list[str] | None = None, gpus: int = 1) -> None:
     """Train a new run in a background process that outlives this terminal.
 
     Raises:
         ValueError: the process ended before training started, with the reason; the run's folder is removed.
     """
     # A new run is "resumed" from step 0: its folder and config exist already.
-    copies = [f"--log-to={tool}" for tool in log_to or []]
-    process = start_background(["runs", "resume", str(directory.path), *copies], directory.output_file)
+    options = [*(f"--log-to={tool}" for tool in log_to or []), f"--gpus={gpus}"]
+    process = start_background(["runs", "resume", str(directory.path), *options], directory.output_file)
     with errors.status(Text(f"starting {directory.id}")):
         while not run_status(directory).num_steps and process.is_alive:
             time.sleep(0.1)

@@ -112,6 +112,11 @@ def joined() -> Iterator[Ranks]:
     if rank is None:
         yield ALONE
         return
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise ValueError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} without {' and '.join(missing)}: start the ranks with torchrun, "
+            "or unset WORLD_SIZE"
+        )
     size, local = int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", rank))
     backend = "gloo"
     if "WORKBENCH_GPUS" in os.environ and not torch.cuda.is_available():
