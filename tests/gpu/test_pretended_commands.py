@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import tomli_w
+from PIL import Image
 
 COMMANDS = {
     "doctor": "doctor --recipe tiny.toml",
@@ -14,6 +15,7 @@ COMMANDS = {
     "inherit, learnt": "inherit --teacher TEACHER --auto 0.3 --data samples:scenes --steps 4 --out learnt",
     "teacher cache": "teacher cache --recipe tiny.toml --set data.views=1",
     "evaluate": "evaluate TEACHER --data samples:scenes/validation --pairs 100",
+    "linear probe": "evaluate TEACHER --data folder:things --linear-probe folder:things --shots 2 --seeds 1",
     "bench step": "bench step --recipe tiny.toml",
     "bench losses": "bench losses --batch 8 --case mixture",
     "sweep": "sweep --study grid.toml --quick",
@@ -49,5 +51,9 @@ def test_a_command_computes_on_the_gpu(
     recipe = {key: value for key, value in tiny_table.items() if key != "recipe"} | {"question": "?", "train": train}
     Path("tiny.toml").write_text(tomli_w.dumps(recipe))
     Path("grid.toml").write_text(GRID)
+    for number in range(6):
+        path = Path("things", ("red", "blue")[number % 2], f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (40 * number, 0, 200 * (number % 2))).save(path)
     done = command_line(*command.replace("TEACHER", tiny_models["teacher"]).split())
     assert done.code == command.startswith("doctor"), done.err  # which finds that a random teacher has nothing to teach

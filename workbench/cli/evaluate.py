@@ -94,8 +94,8 @@ def evaluate(
         workbench evaluate sample:scenes --data samples:scenes/test --pairs 500
         workbench evaluate clip-kd-s0-1122-1405 --linear-probe folder:train --data folder:val --shots 1,4,all
     """
-    num_shots = _parsed(shots or DEFAULT_SHOTS)
-    if linear_probe is None and (shots or seeds):
+    num_shots = _parsed(DEFAULT_SHOTS if shots is None else shots)
+    if linear_probe is None and (shots is not None or seeds):
         raise ValueError("--shots and --seeds need --linear-probe TRAIN_SPEC")
     if linear_probe is not None and block_size:
         raise ValueError("--block-size has no effect with --linear-probe, which measures no retrieval")
@@ -142,9 +142,10 @@ def _measure(
 def _parsed(shots: str) -> list[int]:
     """The numbers in a list such as "1,4,all"; 0 for all."""
     words = [word.strip() for word in shots.split(",")]
-    if not all(word == "all" or (word.isdecimal() and int(word)) for word in words) or len({*words}) < len(words):
-        raise ValueError(f"--shots {shots}: give different numbers above 0, or all, as in --shots {DEFAULT_SHOTS}")
-    return [0 if word == "all" else int(word) for word in words]
+    numbers = [int(word) if word.isdecimal() else 0 for word in words]
+    if any(not number and word != "all" for number, word in zip(numbers, words, strict=True)):
+        raise ValueError(f"--shots {shots}: give numbers above 0, or all, as in --shots {DEFAULT_SHOTS}")
+    return list(dict.fromkeys(numbers))
 
 
 def _probe(
