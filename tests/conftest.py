@@ -21,10 +21,12 @@ from PIL import Image
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import merge
+from workbench.runs import liveness
 
 # One thread: small models gain nothing from two, and bit-identical runs are promised for equal thread counts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+liveness.POLL_S = 0.001  # shorter than any step, so that a command is carried out after the step in which it is sent
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and a console that is made then keeps it whatever a test says
 
 FORK = multiprocessing.get_context("fork")

@@ -75,7 +75,9 @@ class StageStarted(Event):
 class StepDone(Event):
     """``terms`` are the unweighted losses, ``weighted`` their contributions to the total ``loss``.
 
-    ``masks``, while they are learned: expected sparsity, target sparsity, and the two Lagrange multipliers.
+    ``step_time_s`` is the mean since the last report, without evaluations, checkpoints and pauses; ``elapsed_s`` leaves
+    out pauses only. ``peak_mb`` is the peak since the run started here: of the GPU's allocator, or on a CPU of the
+    process. ``masks``, while they are learned: expected sparsity, target sparsity, and the two Lagrange multipliers.
     """
 
     loss: float

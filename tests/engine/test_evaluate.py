@@ -72,6 +72,36 @@ def test_the_teacher_is_encoded_once(cohort, monkeypatch: pytest.MonkeyPatch) ->
     assert evaluator.measure(student).metrics == before
 
 
+def test_a_student_is_evaluated_in_the_precision_it_trains_in(tiny) -> None:
+    def probe(precision: str) -> Probe:
+        cohort = build_cohort({"run": tiny(train={"precision": precision})})
+        return cohort.evaluators["validation"].measure(cohort.members[0].state.student).probe
+
+    cohort = build_cohort({"run": tiny(train={"precision": "bf16"})})
+    student, pairs = cohort.members[0].state.student.eval(), cohort.evaluators["validation"].pairs
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        raw = torch.cat([student.encode_image(chunk) for chunk in pairs.image_chunks(16)])[:MOST_PAIRS]
+    assert (probe("bf16").student.image_PD == F.normalize(raw, dim=1).half().numpy()).all()
+    assert (probe("bf16").student.image_PD != probe("fp32").student.image_PD).any()
+    assert raw.dtype == torch.float32
+
+
+def test_members_evaluated_at_one_step_share_the_decoded_images(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = build_cohort({str(seed): tiny(seed=seed, evaluate={"every_steps": 6}) for seed in range(3)})
+    evaluator, decoded = cohort.evaluators["validation"], []
+    evaluator.teacher_pairs()  # the teacher decodes them once more
+    honest = evaluator.pairs.image_chunks
+    monkeypatch.setattr(evaluator.pairs, "image_chunks", lambda *size: decoded.append(size) or honest(*size))
+    events = list(train(cohort))
+    assert [(event.run, event.step) for event in events if isinstance(event, EvalDone)] == [
+        (run, step) for step in (6, 12) for run in "012"
+    ]
+    assert len(decoded) == 2
+    for member in cohort.members:
+        alone = evaluator.measure(member.state.student, member.state.learnt, member.objective.losses)
+        assert alone.metrics == cohort.measured[member.run, "validation"].metrics
+
+
 def test_chance_and_the_teachers_recall_are_those_of_the_same_pairs(cohort) -> None:
     evaluator = cohort.evaluators["validation"]
     measured = evaluator.measure(cohort.members[0].state.student)

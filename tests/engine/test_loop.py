@@ -1,13 +1,15 @@
 import math
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from workbench.engine import member
+from workbench.engine import loop, member
 from workbench.engine.build import build_cohort
+from workbench.engine.distributed import Ranks
 from workbench.engine.launch import launch
 from workbench.engine.loop import train
 from workbench.events import EvalDone, RunFinished, RunStarted, StepDone
@@ -260,6 +262,31 @@ def test_too_little_memory_is_one_line_with_the_remedy(
     assert (summary.state, summary.reason) == ("failed", f"MemoryError: {refused.value}")
     assert newest_checkpoint(run) == run.checkpoints / "step-00000004"
     assert cohort.batch_size == 20
+
+
+def test_the_remedy_fits_the_model_and_the_ranks(tiny) -> None:
+    cohort = build_cohort({"run": tiny()})
+    cohort.ranks = Ranks(size=3)
+    assert str(loop.out_of_memory_hint(MemoryError(), cohort)).endswith(
+        "try --set train.micro_batch_size=3, which leaves the gradients as they are, or more than 3 ranks"
+    )
+    cohort.members[0].state.student.towers.visual.norm = torch.nn.BatchNorm2d(1)
+    assert str(loop.out_of_memory_hint(MemoryError(), cohort)).endswith(
+        "try a smaller train.batch_size or student, since batch normalization allows no micro-batches"
+    )
+
+
+def test_evaluations_checkpoints_and_snapshots_are_no_part_of_a_step(tiny, tmp_path: Path, monkeypatch) -> None:
+    slow_s = 0.3
+    config = tiny(evaluate={"every_steps": 6}, log={"every_steps": 1, "checkpoint_every_steps": 6})
+    started = launch({"run": config}, tmp_path)
+    evaluator = started.cohort.evaluators["validation"]
+    for owner, name in ((evaluator, "measure_together"), (loop, "save_checkpoint"), (loop, "save_gradients")):
+        honest = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, honest=honest: time.sleep(slow_s) or honest(*given))
+    steps = {event.step: event for event in started.events() if isinstance(event, StepDone)}
+    assert steps[7].step_time_s < slow_s
+    assert steps[7].elapsed_s - steps[6].elapsed_s > 2 * slow_s
 
 
 def test_other_errors_are_raised_as_they_are(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

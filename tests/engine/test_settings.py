@@ -20,6 +20,7 @@ from workbench.events import CheckpointSaved, Commanded, RunFinished, RunResumed
 from workbench.models.folder import save_folder
 from workbench.models.spec import load_model
 from workbench.models.weights import weights_sha256
+from workbench.runs import liveness
 from workbench.runs.directory import RunDirectory, find_run
 from workbench.runs.liveness import run_status, send_command
 
@@ -265,8 +266,18 @@ def test_what_cannot_be_changed_is_refused_and_the_run_continues(tiny, tmp_path:
     assert events[-1].state == "finished"
 
 
-def test_a_paused_run_takes_commands_and_continues_unchanged(tiny, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(loop, "POLL_S", 0.01)
+def test_commands_are_looked_for_before_the_first_step_ends_and_then_from_time_to_time(
+    tiny, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(liveness, "POLL_S", 3600)
+    started = launch({"run": tiny(**EVERY_STEP)}, tmp_path)
+    send_command(started.directories["run"], "checkpoint")
+    events = steer(started, 4, ("stop", {}))
+    assert [event.command for event in events if isinstance(event, Commanded)] == ["checkpoint"]
+    assert events[-1].state == "finished"
+
+
+def test_a_paused_run_takes_commands_and_continues_unchanged(tiny, tmp_path: Path) -> None:
     started = launch({"run": tiny(**EVERY_STEP)}, tmp_path)
     run, seen = started.directories["run"], []
 
@@ -296,8 +307,7 @@ def test_a_paused_run_takes_commands_and_continues_unchanged(tiny, tmp_path: Pat
 
 
 @pytest.mark.parametrize("ending", ["stop", "signal"])
-def test_a_paused_run_can_be_ended(tiny, tmp_path: Path, monkeypatch, ending: str) -> None:
-    monkeypatch.setattr(loop, "POLL_S", 0.01)
+def test_a_paused_run_can_be_ended(tiny, tmp_path: Path, ending: str) -> None:
     started = launch({"run": tiny(**EVERY_STEP)}, tmp_path)
     run = started.directories["run"]
     states, polls = [], iter(range(1000))

@@ -140,7 +140,8 @@ def _same_evaluation(one: RunConfig, other: RunConfig) -> bool:
     same_pairs = evaluated_splits(one.data) == evaluated_splits(other.data)
     same_parts = all(getattr(one, part) == getattr(other, part) for part in ("teacher", "evaluate"))
     same_rows = teacher_rows(one) == teacher_rows(other)
-    return same_pairs and same_parts and same_rows and one.train.device == other.train.device
+    same_device = one.train.device == other.train.device and one.train.precision == other.train.precision
+    return same_pairs and same_parts and same_rows and same_device
 
 
 def _notes(data: DataConfig, num_pairs: int, evaluators: Mapping[Role, Evaluator]) -> Iterator[str]:
@@ -195,7 +196,10 @@ def make_evaluator(
     with phase(f"opening the {role} pairs, {spec}"):
         pairs = open_evaluation_set(spec, role, num_pairs, prepare, config.data.bad_shards)
     block_size = config.evaluate.block_size
-    return Evaluator(pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache, name=role)
+    precision = config.train.precision
+    return Evaluator(
+        pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache, name=role, precision=precision
+    )
 
 
 def _check_shared(configs: Mapping[str, RunConfig]) -> None:

@@ -1,6 +1,7 @@
 """Students that train on the same batches and teacher outputs, so that decoding, augmentation and teacher run once."""
 
 import os
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -25,6 +26,7 @@ from workbench.events import EvalStarted, Event, RunResumed, RunStarted, Warned
 from workbench.models.clip import count_parameters
 from workbench.models.teacher import Teacher
 from workbench.process import this_host
+from workbench.runs import liveness
 from workbench.runs.liveness import Command, take_commands
 
 LossValues = TypeVar("LossValues")
@@ -80,6 +82,7 @@ class Cohort:
         self.measured: dict[tuple[str, str], Measured] = {}  # the newest, by run id and split
         self.stream = stream
         self.cached = cached
+        self._next_poll_s = 0.0  # when commands are read again, on the monotonic clock
         self._bad_images = BadImageCount()
         self._teacher_forward = (
             TeacherForward(teacher, members[0].config.data.views, len(stream.dataset), cached) if teacher else None
@@ -114,18 +117,12 @@ class Cohort:
             )
             for note in self.notes:
                 yield Warned(run=member.run, step=self.start_step, message=note)
-            if self.start_step == 0:
-                yield from self._measure_inherited(member)
-
-    def _measure_inherited(self, member: Member) -> Iterator[Event]:
-        """Stage, masks and evaluation of a student that inherits, before its first step."""
-        if member.inheritance_map is None:
-            return
-        if member.phase(0).stage is not None:
-            yield stages.started(member, 0)
-        if member.cadence.masks_due_at(0):
-            yield from stages.save_masks(member, 0)
-        yield from self.evaluate(member, 0)
+            if self.start_step == 0 and member.phase(0).stage is not None:
+                yield stages.started(member, 0)
+            if self.start_step == 0 and member.cadence.masks_due_at(0):
+                yield from stages.save_masks(member, 0)
+        if self.start_step == 0 and not self.is_resumed:
+            yield from self.evaluate([one for one in self.members if one.inheritance_map is not None], 0)
 
     def batches(self) -> Generator[tuple[int, Batch], None, None]:
         """(step, batch on the device), steps counted from 0; closing it ends the loader.
@@ -148,7 +145,11 @@ class Cohort:
 
     def take_commands(self) -> dict[str, list[Command]]:
         """The commands that other processes left for the active members, by run; the same on every rank."""
-        return self.ranks.of_first({m.run: take_commands(m.directory) for m in self.active if m.directory})
+        found: dict[str, list[Command]] = {}
+        if time.monotonic() >= self._next_poll_s:  # on a network disk, listing a folder may take longer than a step
+            found = {member.run: take_commands(member.directory) for member in self.active if member.directory}
+            self._next_poll_s = time.monotonic() + liveness.POLL_S
+        return self.ranks.of_first(found)
 
     def is_interrupted(self, interrupted: Callable[[], bool]) -> bool:
         """Whether a signal has asked any rank to stop."""
@@ -182,14 +183,19 @@ class Cohort:
         """Whether anything is due for any member after ``step`` steps."""
         return step == self.num_steps or any(member.cadence.reports_at(step) for member in self.active)
 
-    def evaluate(self, member: Member, step: int) -> Iterator[Event]:
-        """Evaluate the member on validation, and at the last step on the other splits too; on rank 0 alone."""
-        if not self.ranks.is_first:
+    def evaluate(self, members: Sequence[Member], step: int) -> Iterator[Event]:
+        """Evaluate the members on validation, and at the last step on the other splits too; on rank 0 alone."""
+        if not members or not self.ranks.is_first:
             return
         for split, evaluator in self.evaluators.items():
-            if split == "validation" or step == self.num_steps:
+            if split != "validation" and step != self.num_steps:
+                continue
+            for member in members:
                 yield EvalStarted(run=member.run, step=step, split=split, num_pairs=evaluator.pairs.num_images)
-                measured = evaluator.measure(member.state.student, member.state.learnt, member.objective.losses)
+            results = evaluator.measure_together(
+                [(member.state.student, member.state.learnt, member.objective.losses) for member in members]
+            )
+            for member, measured in zip(members, results, strict=True):
                 self.measured[member.run, split] = measured
                 yield measured.event(member.run, step, split)
                 if split == "validation" and measured.probe:

@@ -70,11 +70,17 @@ def resolved(config: RunConfig) -> RunConfig:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory so far, MiB: of the GPU's allocator, or of the whole process on a CPU."""
+    """Peak memory, MiB: of the GPU's allocator since :func:`reset_peak_memory`, or of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new peak of the GPU's allocator, so that a run's peak is not that of an earlier run in this process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def now_s(device: torch.device) -> float:

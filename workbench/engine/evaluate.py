@@ -101,6 +101,7 @@ class Evaluator:
         cache: whether the teacher's embeddings of the set are read from disk, and saved there (on); see
             ``teacher.cache``.
         name: of the set, for progress, such as "validation".
+        precision: of the students' towers, as they train; a teacher has its own.
     """
 
     def __init__(
@@ -113,8 +114,10 @@ class Evaluator:
         device: torch.device,
         cache: Literal["auto", "on", "off"] = "off",
         name: str = "",
+        precision: str = "fp32",
     ) -> None:
         self.pairs = pairs
+        self._precision = precision
         self._name = name
         self._teacher = teacher
         self._task = task if pairs.classes_N is not None else None
@@ -133,29 +136,65 @@ class Evaluator:
             learned: the learned parts of its losses; without its projection some agreement metrics are left out.
             losses: those it trains with; with icl among them, mutual-information bounds are measured too.
         """
+        return self.measure_together([(student, learned, losses)])[0]
+
+    def measure_together(
+        self, students: Sequence[tuple[Clip, LearnedParts | None, Mapping[str, Loss] | None]]
+    ) -> list[Measured]:
+        """:meth:`measure` of several students with equal input specs, for which every image is decoded once."""
         start_s = time.perf_counter()
-        was_training = student.training
-        student.eval()
+        modes = [student.training for student, _, _ in students]
         with torch.no_grad():
-            encoder = _student_encoder(student)
-            encoded = self._encode(encoder)
-            raw = self._paired(encoded)
-            own, projected = Embeddings.from_raw(*raw), learned.project(*raw) if learned else None
-            measured = self._score(encoded, encoder)
-            metrics, teacher = dict(measured.metrics), self.teacher_pairs() if self._teacher else None
-            if teacher:
-                metrics |= agreement(own, teacher, projected)
-            if teacher and learned and losses and (icl := losses.get("icl")):
-                assert icl.scale is not None
-                scale = icl.scale.value(own.scale, teacher.scale, learned.parts.get(icl.name))
-                metrics |= mutual_information_bounds(projected or own, teacher, float(scale))
-            captions = tuple(self.first_captions(MOST_PAIRS))
-            probe = Probe(0, captions, _first_outputs(own), _first_outputs(teacher) if teacher else None)
+            encoders = [self._student_encoder(student.eval()) for student, _, _ in students]
+            encoded = self._encode(encoders)
+            encoding_s = (time.perf_counter() - start_s) / len(students)
+            measured = [
+                self._measure(own, encoder, learned, losses or {}, encoding_s)
+                for own, encoder, (_, learned, losses) in zip(encoded, encoders, students, strict=True)
+            ]
         # An evaluation during training must leave dropout and batch norm as they were.
-        student.train(was_training)
+        for (student, _, _), was_training in zip(students, modes, strict=True):
+            student.train(was_training)
+        return measured
+
+    def _measure(
+        self,
+        encoded: _Encoded,
+        encoder: _Encoder,
+        learned: LearnedParts | None,
+        losses: Mapping[str, Loss],
+        encoding_s: float,
+    ) -> Measured:
+        """All metrics of a student whose images and captions are encoded, which took ``encoding_s``."""
+        start_s = time.perf_counter()
+        raw = self._paired(encoded)
+        own, projected = Embeddings.from_raw(*raw), learned.project(*raw) if learned else None
+        measured = self._score(encoded, encoder)
+        metrics, teacher = dict(measured.metrics), self.teacher_pairs() if self._teacher else None
+        if teacher:
+            metrics |= agreement(own, teacher, projected)
+        if teacher and learned and (icl := losses.get("icl")):
+            assert icl.scale is not None
+            scale = icl.scale.value(own.scale, teacher.scale, learned.parts.get(icl.name))
+            metrics |= mutual_information_bounds(projected or own, teacher, float(scale))
+        captions = tuple(self.first_captions(MOST_PAIRS))
+        probe = Probe(0, captions, _first_outputs(own), _first_outputs(teacher) if teacher else None)
         recall = self.teacher_recall if self._teacher else {}
-        elapsed_s = time.perf_counter() - start_s
+        elapsed_s = encoding_s + time.perf_counter() - start_s
         return replace(measured, metrics=metrics, elapsed_s=elapsed_s, teacher=recall, probe=probe)
+
+    def _student_encoder(self, student: Clip) -> _Encoder:
+        """The student's towers in the precision that they train in; its raw embeddings are float32 in either case."""
+
+        def in_precision(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+            def encoded(inputs: Tensor) -> Tensor:
+                with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16"):
+                    return encode(inputs)
+
+            return encoded
+
+        image, text = in_precision(student.encode_image), in_precision(student.encode_text)
+        return _Encoder(student.input_spec, image, text, student.scale)
 
     def measure_teacher(self) -> Measured:
         """Retrieval and zero-shot of the teacher."""
@@ -203,7 +242,7 @@ class Evaluator:
         if self._task is None:
             return None
         classifier_KD = build_classifier(
-            lambda prompts: self._encode_texts(encoder, encoder.input_spec.tokenize(prompts), "class prompts"),
+            lambda prompts: self._encode_texts([encoder], encoder.input_spec.tokenize(prompts), "class prompts")[0],
             self._task.classes,
             self._task.templates,
             verbatim=self._task.verbatim,
@@ -213,12 +252,12 @@ class Evaluator:
     @torch.no_grad()
     def image_features(self, student: Clip) -> Tensor:
         """The raw embeddings [N, D] of all images, by a student in eval mode."""
-        return self._encode_images(_student_encoder(student))
+        return self._encode_images([self._student_encoder(student)])[0]
 
     @torch.no_grad()
     def zero_shot(self, student: Clip, feature_ND: Tensor) -> ItemScores | None:
         """Zero-shot classification of :meth:`image_features`; None if the data name no classes."""
-        return self._zero_shot(F.normalize(feature_ND, dim=1), _student_encoder(student))
+        return self._zero_shot(F.normalize(feature_ND, dim=1), self._student_encoder(student))
 
     @cached_property
     def _chance(self) -> dict[str, float]:
@@ -233,34 +272,44 @@ class Evaluator:
             if kept:
                 self._teacher_encoded = _Encoded(*kept, teacher.scale)
             else:
-                self._teacher_encoded = self._encode(_teacher_encoder(teacher), " by the teacher")
+                (self._teacher_encoded,) = self._encode([_teacher_encoder(teacher)], " by the teacher")
                 if self._cache == "on":
                     keep_held_out(self.pairs, teacher, self._teacher_encoded.image_ND, self._teacher_encoded.text_MD)
         return self._teacher_encoded
 
-    def _encode(self, encoder: _Encoder, who: str = "") -> _Encoded:
-        spec = encoder.input_spec
+    def _encode(self, encoders: Sequence[_Encoder], who: str = "") -> list[_Encoded]:
+        """All images and captions by each of the encoders, whose input specs are equal."""
+        spec = encoders[0].input_spec
         if spec.tokenizer_id not in self._tokens:
             self._tokens[spec.tokenizer_id] = spec.tokenize(self.pairs.captions)
-        image_ND = self._encode_images(encoder, who)
-        text_MD = self._encode_texts(encoder, self._tokens[spec.tokenizer_id], f"captions{who}")
-        return _Encoded(image_ND, text_MD, encoder.scale.detach())
+        images = self._encode_images(encoders, who)
+        texts = self._encode_texts(encoders, self._tokens[spec.tokenizer_id], f"captions{who}")
+        return [
+            _Encoded(image_ND, text_MD, encoder.scale.detach())
+            for image_ND, text_MD, encoder in zip(images, texts, encoders, strict=True)
+        ]
 
-    def _encode_images(self, encoder: _Encoder, who: str = "") -> Tensor:
-        chunks = self.pairs.image_chunks(encoder.input_spec.image_size, CHUNK)
-        return self._in_chunks(encoder.encode_image, chunks, f"images{who}", self.pairs.num_images)
+    def _encode_images(self, encoders: Sequence[_Encoder], who: str = "") -> list[Tensor]:
+        chunks = self.pairs.image_chunks(encoders[0].input_spec.image_size, CHUNK)
+        encode_image = [encoder.encode_image for encoder in encoders]
+        return self._in_chunks(encode_image, chunks, f"images{who}", self.pairs.num_images)
 
-    def _encode_texts(self, encoder: _Encoder, tokens_ML: Tensor, what: str) -> Tensor:
-        return self._in_chunks(encoder.encode_text, torch.split(tokens_ML, CHUNK), what, len(tokens_ML))
+    def _encode_texts(self, encoders: Sequence[_Encoder], tokens_ML: Tensor, what: str) -> list[Tensor]:
+        encode_text = [encoder.encode_text for encoder in encoders]
+        return self._in_chunks(encode_text, torch.split(tokens_ML, CHUNK), what, len(tokens_ML))
 
-    def _in_chunks(self, encode: Callable[[Tensor], Tensor], chunks: Iterable[Tensor], what: str, total: int) -> Tensor:
-        """All chunks encoded and concatenated, with progress."""
-        rows = []
+    def _in_chunks(
+        self, encode: Sequence[Callable[[Tensor], Tensor]], chunks: Iterable[Tensor], what: str, total: int
+    ) -> list[Tensor]:
+        """All chunks encoded and concatenated, by each function, with progress."""
+        rows: list[list[Tensor]] = [[] for _ in encode]
         with phase(" ".join(filter(None, ("encoding", self._name, what))), total) as shown:
             for chunk in chunks:
-                rows.append(encode(chunk.to(self._device)))
+                inputs = chunk.to(self._device)
+                for own, function in zip(rows, encode, strict=True):
+                    own.append(function(inputs))
                 shown.advance(len(chunk))
-        return torch.cat(rows)
+        return [torch.cat(own) for own in rows]
 
     def _paired(self, encoded: _Encoded) -> tuple[Tensor, Tensor, Tensor]:
         """Each image and its first caption, [N, D] each, and the scale."""
@@ -294,10 +343,6 @@ class Evaluator:
         numbers = {name: number for number, names in enumerate(self._task.classes) for name in names}
         numbers |= {label: number for number, label in enumerate(self._task.labels)}
         return torch.tensor([numbers[name] for name in self.pairs.classes_N], device=self._device)
-
-
-def _student_encoder(student: Clip) -> _Encoder:
-    return _Encoder(student.input_spec, student.encode_image, student.encode_text, student.scale)
 
 
 def _teacher_encoder(teacher: Teacher) -> _Encoder:

@@ -12,17 +12,17 @@ import torch
 from workbench.embeddings import Batch
 from workbench.engine.checkpoint import save_checkpoint
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import peak_memory_mb
+from workbench.engine.device import has_batch_norm, now_s, peak_memory_mb, reset_peak_memory
 from workbench.engine.gradients import new_remarks, save_gradients
 from workbench.engine.member import Member
 from workbench.engine.stages import advance_stage, save_masks
 from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import Commanded, Event, RunFinished, RunState, Warned
+from workbench.runs import liveness
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.liveness import Command
 
 CPU_MESSAGES = ("allocate memory", "not enough memory")  # in bare RuntimeErrors of PyTorch's CPU allocator
-POLL_S = 0.2  # seconds between two reads of the commands while paused
 
 
 def train(cohort: Cohort, interrupted: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -35,6 +35,7 @@ def train(cohort: Cohort, interrupted: Callable[[], bool] = lambda: False) -> It
         events, as they happen. A member that diverges or is stopped ends alone. An error ends all members, each with
         its own :class:`~workbench.events.RunFinished`, and is raised again.
     """
+    reset_peak_memory(cohort.device)
     try:
         yield from cohort.announce()
         yield from take_steps(cohort, interrupted)
@@ -52,7 +53,7 @@ def train(cohort: Cohort, interrupted: Callable[[], bool] = lambda: False) -> It
 
 def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Event]:
     """Every step of every member, from the cohort's start to its end."""
-    clock = StepClock(cohort.start_step)
+    clock = StepClock(cohort.start_step, cohort.device)
     with closing(cohort.batches()) as batches:
         for step, batch in batches:
             teacher_outputs = cohort.teacher_forward(batch, step)  # frozen; None where no loss needs it
@@ -60,10 +61,11 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
                 values = group.backward(batch, teacher_outputs, step)  # student forward, losses, backward
                 group.update(values, batch, step)  # clip, optimizer step; skipped on the device if not finite
             done = step + 1
-            clock.tick(cohort.active)
+            is_reported = cohort.reports_at(done)
+            clock.tick(cohort.active, waits=is_reported)
             for member in cohort.deleted():
                 yield from finish(cohort, member, done, "failed")  # the others continue
-            if cohort.reports_at(done):
+            if is_reported:
                 step_time_s = clock.mean_step_s(done)
                 yield from cohort.warn_of_bad_images(done)
                 for member in list(cohort.active):
@@ -72,13 +74,15 @@ def take_steps(cohort: Cohort, interrupted: Callable[[], bool]) -> Iterator[Even
                         yield from finish(cohort, member, done, "diverged")
                         continue
                     yield from advance_stage(member, done)  # prunes the student between two stages
-                    yield from measure_and_save(cohort, member, done)
+                yield from measure_and_save(cohort, done)
             yield from between_steps(cohort, done, interrupted, clock)  # commands, pause, interruption
             if not cohort.active:
                 return
-    for member in list(cohort.active):
+            clock.leave_out()
+    for member in cohort.active:
         yield from save(member, cohort.num_steps)
-        yield from cohort.evaluate(member, cohort.num_steps)
+    yield from cohort.evaluate(cohort.active, cohort.num_steps)
+    for member in list(cohort.active):
         yield from finish(cohort, member, cohort.num_steps, "finished")
 
 
@@ -104,16 +108,17 @@ def log_step(
         yield from save_gradients(member, batch, teacher_outputs, step)
 
 
-def measure_and_save(cohort: Cohort, member: Member, step: int) -> Iterator[Event]:
-    """The mask snapshot, the evaluation and the checkpoint that are due; the last step's follow after the loop."""
-    if member.cadence.masks_due_at(step):
-        yield from save_masks(member, step)
+def measure_and_save(cohort: Cohort, step: int) -> Iterator[Event]:
+    """The mask snapshots, evaluations and checkpoints that are due; those of the last step follow after the loop."""
+    for member in cohort.active:
+        if member.cadence.masks_due_at(step):
+            yield from save_masks(member, step)
     if step == cohort.num_steps:
         return
-    if member.cadence.evaluates_at(step):
-        yield from cohort.evaluate(member, step)
-    if member.cadence.saves_at(step):
-        yield from save(member, step)
+    yield from cohort.evaluate([member for member in cohort.active if member.cadence.evaluates_at(step)], step)
+    for member in cohort.active:
+        if member.cadence.saves_at(step):
+            yield from save(member, step)
 
 
 def between_steps(cohort: Cohort, step: int, interrupted: Callable[[], bool], clock: "StepClock") -> Iterator[Event]:
@@ -163,7 +168,7 @@ def handle_commands_to(member: Member, commands: Iterable[Command], cohort: Coho
 def wait(cohort: Cohort, step: int, interrupted: Callable[[], bool]) -> Iterator[Event]:
     """Block while any member is paused, since members train in lockstep; commands are still carried out."""
     while cohort.paused and not cohort.is_interrupted(interrupted):
-        time.sleep(POLL_S)
+        time.sleep(liveness.POLL_S)
         yield from handle_commands(cohort, step)
 
 
@@ -213,12 +218,17 @@ def out_of_memory_hint(error: Exception, cohort: Cohort) -> Exception:
     if not is_out_of_memory(error):
         return error
     # The batch is never made smaller automatically: its size decides the negatives of the contrastive losses.
-    chunk_size = cohort.members[0].config.train.micro_batch_size or cohort.batch_size
+    ranks = cohort.ranks
+    chunk_size = cohort.members[0].config.train.micro_batch_size or -(-cohort.batch_size // ranks.size)
     peak_mb = peak_memory_mb(cohort.device)
+    remedy = f"--set train.micro_batch_size={max(1, chunk_size // 2)}, which leaves the gradients as they are"
+    if any(has_batch_norm(member.state.student) for member in cohort.members):  # neither micro-batches nor ranks
+        remedy = "a smaller train.batch_size or student, since batch normalization allows no micro-batches"
+    elif ranks.size > 1:
+        remedy += f", or more than {ranks.size} ranks"
     return MemoryError(
         f"out of memory on {cohort.device} after step {cohort.members[0].step} (batch {cohort.batch_size}, "
-        f"{chunk_size} at a time, peak {peak_mb:,.0f} MB): checkpoints are kept; "
-        f"try --set train.micro_batch_size={max(1, chunk_size // 2)}, which leaves the gradients as they are"
+        f"{chunk_size} at a time, peak {peak_mb:,.0f} MB): checkpoints are kept; try {remedy}"
     )
 
 
@@ -230,28 +240,39 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 class StepClock:
-    """Measures steps: elapsed time for the members, and the mean time of a step between two reports."""
+    """Measures steps: elapsed time for the members, and the mean time of a step between two reports.
 
-    def __init__(self, start_step: int) -> None:
+    A step's time is that of its batch, forward, backward and update. Elapsed time has what happens between steps too
+    (evaluation, checkpoints, gradient snapshots), and neither has pauses.
+    """
+
+    def __init__(self, start_step: int, device: torch.device) -> None:
+        self._device = device
         self._last_tick = self._last_report = time.perf_counter()
         self._step = start_step
 
-    def tick(self, members: list[Member]) -> None:
-        """Add the time since the last tick to the members' elapsed time."""
-        now = time.perf_counter()
+    def tick(self, members: list[Member], *, waits: bool) -> None:
+        """Add the time since the last tick to the members' elapsed time.
+
+        Args:
+            waits: for the device, whose queued steps would otherwise be counted as the report that waits for them.
+        """
+        now = now_s(self._device) if waits else time.perf_counter()
         for member in members:
             member.elapsed_s += now - self._last_tick
         self._last_tick = now
 
     def skip(self) -> None:
-        """Leave out the time since the last tick, in which no step ran."""
-        now = time.perf_counter()
-        self._last_report += now - self._last_tick
-        self._last_tick = now
+        """Leave out the time since the last tick, a pause, of elapsed time too."""
+        self.leave_out()
+        self._last_tick = time.perf_counter()
+
+    def leave_out(self) -> None:
+        """Leave out the time since the last tick, in which no step ran, of the steps' time."""
+        self._last_report += time.perf_counter() - self._last_tick
 
     def mean_step_s(self, step: int) -> float:
-        """Mean seconds per step since the last call."""
-        now = time.perf_counter()
-        mean_s = (now - self._last_report) / (step - self._step)
-        self._last_report, self._step = now, step
+        """Mean seconds per step from the last call to the last tick."""
+        mean_s = (self._last_tick - self._last_report) / (step - self._step)
+        self._last_report, self._step = self._last_tick, step
         return mean_s

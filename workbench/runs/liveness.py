@@ -241,6 +241,9 @@ def _recipe(run: RunDirectory) -> str:
 
 
 MAX_BYTES = 64 * 1024
+POLL_S = (
+    0.2  # seconds between two looks for commands, at most: an answer at once for a person, no cost for a short step
+)
 
 
 class Command(BaseModel):
