@@ -25,9 +25,32 @@ def test_on_a_gpu_auto_is_bf16_where_there_is_such(monkeypatch, has_bf16: bool, 
 def test_on_a_cpu_auto_is_float32_and_what_is_asked_for_stays() -> None:
     assert resolved(config("auto", "cpu")).train.precision == "fp32"
     assert resolved(config("bf16", "cpu")).train.precision == "bf16"
-    assert resolved(config("auto", "cpu")).model_copy(update={"train": config("auto", "cpu").train}) == config(
-        "auto", "cpu"
+    assert resolved(config("auto", "cpu")).model_dump(exclude={"train": {"precision"}, "data": {"num_workers"}}) == (
+        config("auto", "cpu").model_dump(exclude={"train": {"precision"}, "data": {"num_workers"}})
     )
+
+
+@pytest.mark.parametrize(
+    ("where", "cores", "ranks", "expected"),
+    [
+        ("cpu", 8, 1, 0),
+        ("cuda", 8, 1, 7),
+        ("cuda", 8, 4, 1),
+        ("cuda", 1, 1, 0),
+        ("cuda", 100, 1, 16),
+    ],
+)
+def test_the_number_of_workers_is_chosen_by_cores_and_recorded(
+    monkeypatch, where: str, cores: int, ranks: int, expected: int
+) -> None:
+    monkeypatch.setattr(device, "resolve_device", lambda _: torch.device(where))
+    monkeypatch.setattr(device, "usable_cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    assert resolved(config("fp32")).data.num_workers == expected
+    assert resolved(RunConfig.parse({"data": {"num_workers": 3}})).data.num_workers == 3
+    monkeypatch.setenv("WORKBENCH_CORES", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    assert resolved(config("fp32")).data.num_workers == (where == "cuda")
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch) -> None:

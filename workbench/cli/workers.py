@@ -44,7 +44,8 @@ def work_together(command: Sequence[str], num_workers: int, gpus: Sequence[str],
     """
     argv = [sys.executable, "-m", "workbench", *command]
     # Without it every worker would use all cores; the user's own value has priority.
-    environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // num_workers))} | os.environ
+    cores = str(max(1, usable_cores() // num_workers))
+    environment = {"OMP_NUM_THREADS": cores, "WORKBENCH_CORES": cores} | os.environ
     if 0 < len(gpus) < num_workers:
         print_note(f"warning: {num_workers} workers share {len(gpus)} GPU(s); --workers auto starts one for each")
     workers = [

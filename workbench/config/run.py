@@ -67,9 +67,9 @@ class DataConfig(Config):
     prepare: Literal["auto", "off", "pixels", "jpeg"] = "auto"
     """Cache training images on disk: decoded (pixels) or in their own format (jpeg). auto caches up to 2 GB of pixels
     if images are read more than once. Batches are the same either way."""
-    num_workers: int = Field(0, ge=0)
-    """Number of worker processes that decode images; 0 decodes in a thread of the run. Order and crops are the same
-    either way."""
+    num_workers: CountOrAuto = "auto"
+    """Number of worker processes that decode images; 0 decodes in a thread of the run. auto is 0 on a CPU, and with a
+    GPU one less than the process's share of the cores, up to 16. Order and crops are the same either way."""
 
     @field_validator("crop_scale")
     @classmethod

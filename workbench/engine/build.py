@@ -111,6 +111,7 @@ def _open_training_data(
         raise ValueError("students of one cohort need the same image size and tokenizer: train them separately")
     teacher_spec = teacher.input_spec if teacher and any(member.objective.needs_teacher for member in members) else None
     data, train, ranks = config.data, config.train, members[0].ranks
+    assert data.num_workers != "auto"  # resolved
     policy = CachePolicy(
         data.prepare,
         data.working_size,

@@ -13,8 +13,12 @@ import torch
 from workbench.config.run import RunConfig
 from workbench.engine.settings import with_absolute_paths
 from workbench.models.clip import Clip
+from workbench.process import usable_cores
 
 BITS = ("torch", "device", "num_threads", "tf32")  # machine facts that decide the last bits of the numbers
+
+
+MAX_WORKERS = 16
 
 
 def placed(model: Clip, device: torch.device) -> Clip:
@@ -58,15 +62,26 @@ def set_determinism(deterministic: bool, device: torch.device) -> None:
 
 
 def resolved(config: RunConfig) -> RunConfig:
-    """The config as it is recorded, so that the run can be repeated: absolute paths, and no ``precision = auto``."""
+    """The config as it is recorded, so that the run can be repeated: absolute paths, and no "auto" of these."""
     config = with_absolute_paths(config)
-    if config.train.precision != "auto":
+    data, train = config.data, config.train
+    if train.precision != "auto" and data.num_workers != "auto":
         return config
-    # bfloat16 where the GPU computes it natively, which makes towers several times faster; float32 elsewhere: on CPUs
-    # bfloat16 was measured at half the speed.
-    is_gpu = resolve_device(config.train.device).type == "cuda"
-    precision = "bf16" if is_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+    is_gpu = resolve_device(train.device).type == "cuda"
+    if train.precision == "auto":
+        # bfloat16 where the GPU computes it natively, which makes towers several times faster; float32 elsewhere: on
+        # CPUs bfloat16 was measured at half the speed.
+        is_bf16 = is_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        train = train.model_copy(update={"precision": "bf16" if is_bf16 else "fp32"})
+    if data.num_workers == "auto":
+        data = data.model_copy(update={"num_workers": _num_workers() if is_gpu else 0})
+    return config.model_copy(update={"data": data, "train": train})
+
+
+def _num_workers() -> int:
+    """Processes that make batches for a GPU: this rank's share of the cores, less one for the training thread."""
+    cores = int(os.environ.get("WORKBENCH_CORES", usable_cores()))  # a sweep divides them among its workers
+    return min(MAX_WORKERS, max(0, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 def peak_memory_mb(device: torch.device) -> float:

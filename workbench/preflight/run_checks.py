@@ -117,7 +117,7 @@ def forecast_findings(forecast: RunForecast, cohort: Cohort, free_disk_mb: float
     yield _how_long(_time(forecast), forecast.total_s)
     if forecast.training_s > LONG_S and forecast.waiting_s > MUCH_WAITING * forecast.training_s:
         share = forecast.waiting_s / forecast.training_s
-        workers = max(4, 2 * cohort.members[0].config.data.num_workers)
+        workers = max(4, 2 * cohort.stream.num_workers)
         message = f"{share:.0%} of a step is spent waiting for data"
         yield Finding("data rate", "warning", message, f"--set data.num_workers={workers}")
     if forecast.evaluation_s > max(LONG_S, forecast.training_s):

@@ -161,14 +161,13 @@ def repeats_keys(tables: Sequence[ShardTable]) -> bool:
     hashes = np.concatenate([table.key_hashes() for table in tables])
     ordered = np.sort(hashes)
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    ends = np.cumsum([len(table) for table in tables])
-    seen: set[str] = set()
-    for index in np.flatnonzero(np.isin(hashes, twice)):  # hardly more than two: different keys rarely share a hash
-        number = int(np.searchsorted(ends, index, side="right"))
-        key = tables[number][int(index - ends[number]) + len(tables[number])].key
-        if key in seen:
+    starts = np.cumsum([0, *map(len, tables)])
+    for value in twice:  # the first is a repeated key, unless two keys happen to share a hash
+        indices = np.flatnonzero(hashes == value)
+        numbers = np.searchsorted(starts, indices, side="right") - 1
+        keys = {tables[number][int(index - starts[number])].key for number, index in zip(numbers, indices, strict=True)}
+        if len(keys) < len(indices):
             return True
-        seen.add(key)
     return False
 
 
