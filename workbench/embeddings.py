@@ -88,6 +88,13 @@ class Batch:
         )
 
 
+def onto(device: torch.device, tensor: Tensor) -> Tensor:
+    """The tensor on the device; a copy to a GPU starts from pinned memory, for which alone Python does not wait."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 class FeatureKey(NamedTuple):
     """An intermediate feature of an image tower: block number (negative from the end), and map, tokens or pooled."""
 

@@ -7,11 +7,14 @@ two devices, and that a step does not make Python wait for the device.
 
 import traceback
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -19,6 +22,7 @@ GPU = torch.device("cuda", 0)
 COPIES = ("aten::_to_copy", "aten::copy_")
 INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 READING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal")
+AUTOCAST = torch.autocast
 waits: list[str] = []
 
 
@@ -37,6 +41,16 @@ class PretendedTensor(torch.Tensor):
     device = property(lambda _: GPU)  # type: ignore[assignment]  # torch declares attributes
     is_cuda = property(lambda _: True)  # type: ignore[assignment]
     is_meta = property(lambda _: False)  # type: ignore[assignment]
+
+    @property
+    def data(self) -> torch.Tensor:
+        return torch.Tensor.data.__get__(self)  # type: ignore[attr-defined]  # torch declares an attribute
+
+    @data.setter
+    def data(self, value: torch.Tensor) -> None:
+        torch.Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
+        if is_there(value):  # as stacking does, whose parameters share the stacked tensor's memory from then on
+            self.held = value.held
 
     @classmethod
     def __torch_dispatch__(cls, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -117,7 +131,47 @@ def is_waited_for(name: str, args: Any, kwargs: dict[str, Any], *, onto_gpu: boo
     if name not in COPIES:
         return name in READING
     source, rest = args[name == "aten::copy_"], args[2:]
-    return is_there(source) != onto_gpu and not kwargs.get("non_blocking") and not any(rest)
+    if is_there(source) == onto_gpu:
+        return False
+    # CUDA first copies what is not pinned into a buffer of its own, for which Python waits whatever it asked for.
+    is_pinned = not onto_gpu or hasattr(source, "is_pretended_pinned")
+    return not (is_pinned and (kwargs.get("non_blocking") or any(rest)))
+
+
+def pretended_pinned(tensor: torch.Tensor, *_: Any) -> torch.Tensor:
+    """A copy that :func:`is_waited_for` takes for one in pinned memory."""
+    if is_there(tensor):
+        raise RuntimeError("cannot pin a tensor on cuda:0: only dense CPU tensors can be pinned")
+    copy = tensor.clone()
+    copy.is_pretended_pinned = True  # type: ignore[attr-defined]
+    return copy
+
+
+IN_BF16 = {F.linear, F.conv2d, F.scaled_dot_product_attention, torch.matmul, torch.bmm, torch.Tensor.matmul}
+IN_BF16 |= {torch.Tensor.__matmul__, torch.Tensor.__rmatmul__}
+IN_FLOAT32 = {torch.layer_norm, torch.softmax, torch.Tensor.softmax}
+
+
+class PretendedAutocast(TorchFunctionMode):
+    """CUDA's autocast to bfloat16. PyTorch's own takes the pretended tensors for ones of the meta device."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        dtype = torch.bfloat16 if function in IN_BF16 else torch.float32 if function in IN_FLOAT32 else None
+        if dtype is None:
+            return function(*args, **kwargs)
+
+        def cast(one: torch.Tensor) -> torch.Tensor:
+            return one.to(dtype) if one.is_floating_point() else one
+
+        args, kwargs = tree_map_only(torch.Tensor, cast, (args, kwargs))
+        return function(*args, **kwargs)
+
+
+def pretended_autocast(device_type: str, dtype: torch.dtype | None = None, enabled: bool = True, **rest: Any) -> Any:
+    if device_type != "cuda":
+        return AUTOCAST(device_type, dtype=dtype, enabled=enabled, **rest)
+    return PretendedAutocast() if enabled else nullcontext()
 
 
 def note_wait(name: str) -> None:
@@ -158,7 +212,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[torch.devic
     }
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pretended_pinned)
+    monkeypatch.setattr(torch, "autocast", pretended_autocast)
+    for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):
+        monkeypatch.setattr(F, name, lambda *_: False)  # functions written in Python show the mode what they call
     # As PyTorch starts. What runs change process-wide ends with the test.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")

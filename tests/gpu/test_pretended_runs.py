@@ -85,6 +85,22 @@ def test_a_run_computes_on_the_gpu_what_it_does_on_the_cpu(gpu, on, tmp_path: Pa
         )  # attention is put together otherwise there, in the last bits
 
 
+def test_stacked_members_in_bfloat16_compute_what_they_do_on_the_cpu(gpu, on, tmp_path: Path) -> None:
+    """What a GPU does by default."""
+
+    def run(device: str, precision: str) -> list[list[dict[str, float]]]:
+        runs_dir = tmp_path / f"{device} {precision}"
+        settings = merge(RUNS["every loss"], {"train": {"precision": precision, "stacked": "on"}})
+        run_on(device, {name: on(device, settings | {"seed": seed}) for seed, name in enumerate("ab")}, runs_dir)
+        return [steps_of(RunDirectory(runs_dir / name)) for name in "ab"]
+
+    there, here, whole = run(gpu.type, "bf16"), run("cpu", "bf16"), run(gpu.type, "fp32")
+    for one, other, in_float32 in zip(there, here, whole, strict=True):
+        assert one != in_float32
+        for step, same in zip(one, other, strict=True):
+            assert step == pytest.approx(same, rel=5e-2, abs=1e-2)
+
+
 def test_float32_is_not_rounded_to_tf32_and_the_run_records_it(gpu, on, tmp_path: Path) -> None:
     assert torch.backends.cudnn.allow_tf32
     started = launch({"run": on(gpu.type, {})}, tmp_path)
@@ -153,9 +169,11 @@ def test_tensors_of_two_devices_do_not_meet(gpu) -> None:
 
 
 @pytest.mark.parametrize("changes", RUNS.values(), ids=RUNS.keys())
-@pytest.mark.parametrize("stacked", ["off", "on"])
-def test_a_step_does_not_wait_for_the_gpu(gpu, waited, tiny, changes: dict[str, Any], stacked: str) -> None:
-    train = {"train": {"num_steps": 6, "device": gpu.type, "precision": "fp32", "stacked": stacked}}
+@pytest.mark.parametrize(("stacked", "precision"), [("off", "fp32"), ("on", "bf16")])
+def test_a_step_does_not_wait_for_the_gpu(
+    gpu, waited, tiny, changes: dict[str, Any], stacked: str, precision: str
+) -> None:
+    train = {"train": {"num_steps": 6, "device": gpu.type, "precision": precision, "stacked": stacked}}
     cohort = build_cohort({name: tiny(**merge(train, changes), seed=seed) for seed, name in enumerate("ab")})
     with closing(cohort.batches()) as batches:
         for step, batch in batches:
@@ -180,6 +198,8 @@ def test_waits_are_noticed(gpu, waited) -> None:
         wait()
         assert name in waited[0]
     waited.clear()
-    quiet = torch.ones(3).to(gpu, non_blocking=True) + there
-    quiet[torch.tensor([0]).to(gpu, non_blocking=True)] = 2
+    quiet = torch.ones(3).pin_memory().to(gpu, non_blocking=True) + there
+    quiet[torch.tensor([0]).pin_memory().to(gpu, non_blocking=True)] = 2
     assert waited == []
+    torch.ones(3).to(gpu, non_blocking=True)
+    assert "_to_copy" in waited[0]

@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from workbench.config.run import RunConfig
 from workbench.config.toml import RATE, check_changes
-from workbench.embeddings import Batch, MaskKey
+from workbench.embeddings import Batch, MaskKey, onto
 from workbench.engine.cadence import Cadence, Phase
 from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.state import TrainState
@@ -204,7 +204,7 @@ class Member:
         ((key, make),) = self.masks.items()
         kept_BK = batch.masks.get(key)
         if kept_BK is None and (made_BK := make(batch.keys, step)) is not None:  # the batch is of another cohort
-            kept_BK = made_BK.to(batch.student_image_BCHW.device)
+            kept_BK = onto(batch.student_image_BCHW.device, made_BK)
         return replace(batch, kept_BK=kept_BK)
 
     @property

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from workbench.embeddings import Batch
+from workbench.embeddings import Batch, onto
 from workbench.engine.device import has_batch_norm
 from workbench.engine.member import Member
 from workbench.engine.step import Encoded, compare
@@ -91,9 +91,7 @@ class StackedLosses:
         values_MK = vmap(values_of)(stacked, image_MBD, text_MBD)
         # Members differ in weights only, so the weighting happens after vmap.
         weights = [self._members[index].objective.weights_at(step) for index in indices]
-        weights_MK = torch.tensor([list(by_name.values()) for by_name in weights]).to(
-            values_MK.device, non_blocking=True
-        )
+        weights_MK = onto(values_MK.device, torch.tensor([list(by_name.values()) for by_name in weights]))
         totals_M = (weights_MK * values_MK).sum(1)
         return totals_M.sum(), [
             Values(total, dict(zip(names, values_K, strict=True)))

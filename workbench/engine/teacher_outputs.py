@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from workbench.embeddings import Batch, Embeddings, FeatureKey
+from workbench.embeddings import Batch, Embeddings, FeatureKey, onto
 from workbench.engine.distributed import Ranks
 from workbench.engine.teacher_cache.store import TeacherCache
 from workbench.models.teacher import Teacher
@@ -65,7 +65,7 @@ class TeacherForward:
         self._memory = self._memory or _Memory(self._teacher, self._num_rows)
         new = self._memory.is_new(rows_B).nonzero()[:, 0]  # on the CPU: counting on a GPU would wait for it
         if len(new):
-            there = new.to(batch.teacher_image_BCHW.device, non_blocking=True)
+            there = onto(batch.teacher_image_BCHW.device, new)
             fresh = self._teacher.embed(batch.teacher_image_BCHW[there], batch.teacher_text_BL[there])
             self._memory.store(rows_B[new], fresh)
         return TeacherOutputs(self._memory.embeddings(rows_B, self._teacher.scale))
@@ -90,10 +90,10 @@ class _Memory:
 
     def store(self, rows_B: Tensor, fresh: Embeddings) -> None:
         self._seen[rows_B] = True
-        there = rows_B.to(fresh.image_BD.device, non_blocking=True)
+        there = onto(fresh.image_BD.device, rows_B)
         self._image_ND[there] = fresh.image_BD
         self._text_ND[there] = fresh.text_BD
 
     def embeddings(self, rows_B: Tensor, scale: Tensor) -> Embeddings:
-        rows_B = rows_B.to(scale.device, non_blocking=True)
+        rows_B = onto(scale.device, rows_B)
         return Embeddings(self._image_ND[rows_B], self._text_ND[rows_B], scale)

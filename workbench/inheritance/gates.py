@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.config.inheritance import GatesConfig, Tower, TowerShape
+from workbench.embeddings import onto
 from workbench.inheritance.masks import (
     GROUPS,
     INITIAL_LOG_ALPHA,
@@ -129,7 +130,7 @@ class Gates(nn.Module):
                 log_alpha = gates.log_alpha(group)
                 # On the CPU, so that every device sees the same noise.
                 noise = torch.rand(log_alpha.shape, generator=generator)
-                gates.noise[group] = noise.to(log_alpha.device, non_blocking=True)
+                gates.noise[group] = onto(log_alpha.device, noise)
 
     def expected_sparsity(self) -> Tensor:
         """Expected share of the teacher's attention and FFN weights that is removed, 0-d, differentiable."""

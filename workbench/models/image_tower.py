@@ -20,7 +20,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from workbench.embeddings import FeatureKey
+from workbench.embeddings import FeatureKey, onto
 from workbench.errors import unknown
 from workbench.randomness import derive_seed
 
@@ -88,14 +88,14 @@ def keep_tokens(tokens_BTC: Tensor, keep_BK: Tensor) -> Tensor:
     """The class token, which comes first, and the kept patch tokens in the given order: [B, 1 + K, C]."""
     assert len(tokens_BTC) == len(keep_BK)
     # Patch p is token p + 1; the padding in front is token 0, the class token.
-    index_BT = F.pad(keep_BK.to(tokens_BTC.device, non_blocking=True) + 1, (1, 0))
+    index_BT = F.pad(onto(tokens_BTC.device, keep_BK) + 1, (1, 0))
     return torch.take_along_dim(tokens_BTC, index_BT[:, :, None], dim=1)
 
 
 def keep_blocks(pixels_BCHW: Tensor, keep_BK: Tensor) -> Tensor:
     """Normalized images with 0, the mean color, outside the kept blocks of a 7 x 7 grid."""
     assert len(pixels_BCHW) == len(keep_BK)
-    kept_BK = keep_BK.to(pixels_BCHW.device, non_blocking=True)
+    kept_BK = onto(pixels_BCHW.device, keep_BK)
     grid = pixels_BCHW.new_zeros(len(kept_BK), BLANKING_SIDE**2).scatter_(1, kept_BK, 1)
     grid = grid.view(-1, 1, BLANKING_SIDE, BLANKING_SIDE)
     return pixels_BCHW * F.interpolate(grid, size=pixels_BCHW.shape[2:], mode="nearest")

@@ -16,7 +16,7 @@ from torch import Tensor
 from workbench.cache.arrays import DIGEST_BYTES, BlockReader
 from workbench.cache.identity import digest_of
 from workbench.data.evaluation_set import EvaluationSet
-from workbench.embeddings import Embeddings
+from workbench.embeddings import Embeddings, onto
 from workbench.engine.teacher_cache.manifest import CACHES, HeldOutIdentity, Identity
 from workbench.files import write_atomically
 from workbench.models.teacher import Teacher
@@ -63,8 +63,7 @@ class TeacherCache:
 
 
 def _on_device(raw_B2D: Tensor, scale: Tensor) -> Embeddings:
-    if scale.device.type == "cuda":
-        raw_B2D = raw_B2D.pin_memory().to(scale.device, non_blocking=True)
+    raw_B2D = onto(scale.device, raw_B2D)
     if raw_B2D.dtype != torch.float32:  # rounding to float16 has changed the norms
         raw_B2D = F.normalize(raw_B2D.float(), dim=-1)
     image_BD, text_BD = raw_B2D.unbind(1)
