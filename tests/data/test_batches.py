@@ -262,6 +262,21 @@ def test_workers_ignore_ctrl_c() -> None:
     assert [batch.keys[0] for batch in batches] == [str(step) for step in range(2, 50)]
 
 
+def slow_batch_of(step: int) -> Batch:
+    time.sleep(0.0 if step < 50 else 0.2)
+    return batch_of(step)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_closing_does_not_wait_for_the_other_parts_of_a_batch(num_workers: int) -> None:
+    batches = prefetch(slow_batch_of, range(500), num_workers=num_workers, num_parts=50)
+    assert len(next(batches)) == 50  # the next one takes 10 seconds
+    start_s = time.monotonic()
+    batches.close()
+    assert time.monotonic() - start_s < 5
+    assert left_running() == 0
+
+
 def test_sigterm_ends_workers_quietly() -> None:
     batches = prefetch(batch_of, range(1000), num_workers=2)
     assert [next(batches).keys for _ in range(2)] == [("0",), ("1",)]

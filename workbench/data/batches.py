@@ -7,11 +7,11 @@ import math
 import os
 import random
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property, partial
-from itertools import chain, count, islice
+from itertools import chain, count
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -50,15 +50,20 @@ def prefetch(
     """
     parts = _from_workers(make, items, num_workers) if num_workers else (make(item) for item in items)
     pin = torch.cuda.is_available()
+    is_over = threading.Event()
 
     def next_batch(_: int) -> Batch | None:
-        group = list(islice(parts, num_parts))
+        group: list[Batch] = []
+        while len(group) < num_parts and not is_over.is_set() and (part := next(parts, None)) is not None:
+            group.append(part)
         return joined(group, pin=pin) if group else None
 
+    batches = look_ahead(next_batch, count(), num_threads=1, depth=NUM_BATCHES_AHEAD)
     try:
-        with closing(look_ahead(next_batch, count(), num_threads=1, depth=NUM_BATCHES_AHEAD)) as batches:
-            yield from iter(partial(next, batches), None)
+        yield from iter(partial(next, batches), None)
     finally:
+        is_over.set()  # a batch in the making ends with its current part
+        batches.close()
         parts.close()
 
 
