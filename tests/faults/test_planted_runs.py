@@ -298,6 +298,7 @@ def test_a_study_is_reported_without_what_cannot_be_read(damaged) -> None:
     assert workbench("studies").code == 0
 
 
+@pytest.mark.slow
 def test_the_dashboards_screens_open_on_every_damaged_run(damaged) -> None:
     from workbench.tui.app import Workbench
     from workbench.tui.run.screen import PANES
@@ -408,6 +409,7 @@ def test_control_characters_are_shown(hostile) -> None:
     assert HOSTILE_ID in {run["id"] for run in strictly(hostile("runs", "list", "--json").out)["runs"]}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hostile")
 def test_no_name_of_a_file_steers_the_dashboard() -> None:
     from workbench.tui.app import Workbench

@@ -504,8 +504,16 @@ FAULTS = [
     ),
     fault(
         "a launcher that starts several ranks",
-        "refused in one line by every command that trains, before anything is written",
-        "cli/test_train.py::test_several_ranks_are_refused",
+        "they train one run together; every other command refuses in one line, before anything is written",
+        "cli/test_train.py::test_commands_of_one_process_refuse_ranks",
+        "cli/test_train.py::test_an_incomplete_launcher_is_named",
+        "cli/test_ranks.py::test_two_ranks_end_with_the_weights_of_one_process",
+    ),
+    fault(
+        "a rank that dies, or a signal to one of several ranks",
+        "all end with a checkpoint, and the run goes on with any number of ranks",
+        "cli/test_ranks.py::test_a_killed_rank_ends_all_and_another_number_of_ranks_goes_on",
+        "cli/test_ranks.py::test_a_signal_to_any_rank_saves_and_ends_all",
     ),
     fault(
         "batches of a few pairs, whose rows a library may sum in another order by their place",

@@ -2,6 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from workbench.events import RunFinished
 from workbench.runs.directory import create_run
 from workbench.runs.log import EventLog
@@ -10,6 +12,7 @@ TOOL = Path(__file__).with_name("screens.py")
 ORIGIN = '[sweep]\nstudy = "mine"\ncell = "a"\nseed = 0\ntrial = 0\n'
 
 
+@pytest.mark.slow
 def test_the_screenshots_need_no_web_font(tmp_path: Path) -> None:
     run = create_run(tmp_path / "runs", "one", f'recipe = "clip-kd"\nseed = 0\n{ORIGIN}')
     EventLog(run.events_file).append(RunFinished(run="one", step=10, state="finished", elapsed_s=1.0))
