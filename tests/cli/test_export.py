@@ -124,7 +124,7 @@ def test_the_formats_and_sources_are_completed_without_torch() -> None:
 
     program = (
         "import sys; from workbench.cli.completion import complete_format; "
-        "assert [name for name, _ in complete_format()] == ['native', 'open_clip', 'onnx']; "
+        "assert [name for name, _ in complete_format()] == ['native', 'open_clip', 'transformers', 'onnx']; "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -31,7 +31,9 @@ Source = Annotated[
 ]
 Format = Annotated[
     str,
-    typer.Option("--format", metavar="FORMAT", help="native, open_clip or onnx.", autocompletion=complete_format),
+    typer.Option(
+        "--format", metavar="FORMAT", help="native, open_clip, transformers or onnx.", autocompletion=complete_format
+    ),
 ]
 
 
@@ -39,7 +41,7 @@ def export(
     source: Source,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder; new or empty.")],
     format: Format = "native",
-    half: Annotated[bool, typer.Option("--half", help="Round the weights to float16 (native and open_clip).")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Round the weights to float16 (all but onnx).")] = False,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
@@ -47,6 +49,7 @@ def export(
 
     native: safetensors and JSON for workbench.load_student.
     open_clip: a folder that open_clip loads; all layers must have the same shape.
+    transformers: a folder that transformers' CLIPModel loads; two plain towers.
     onnx: image.onnx, text.onnx and config.json, for any layer shapes; checked with onnxruntime.
 
     Examples:
@@ -104,6 +107,16 @@ def _use(out: Path, format: str, tokenizer: str) -> list[str]:
         rule = f"# tokenize captions by the rule in {out / 'tokenizer.json'}, not with open_clip's tokenizer"
         theirs = f"tokenizer = open_clip.get_tokenizer({f'local-dir:{out}'!r})"
         return ["import open_clip", f"model, _, preprocess = {made}", theirs if tokenizer == "bpe" else rule]
+    if format == "transformers":
+        lines = ["from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer"]
+        lines.append(
+            f"model, preprocess = (one.from_pretrained({str(out)!r}) for one in (CLIPModel, CLIPImageProcessor))"
+        )
+        theirs = "tokenizer = CLIPTokenizer.from_pretrained('openai/clip-vit-base-patch32')"
+        return [
+            *lines,
+            theirs if tokenizer == "bpe" else "# tokenize captions with the workbench: it has its own vocabulary",
+        ]
     return [
         "import onnxruntime",
         f"tower = onnxruntime.InferenceSession({str(out / 'image.onnx')!r})",

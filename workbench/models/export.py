@@ -18,6 +18,7 @@ from workbench.models.folder import TOKENIZER, load_folder, save_folder
 from workbench.models.names import check_format
 from workbench.models.onnx_export import Embed, write_onnx
 from workbench.models.tokenizers import tokenizer_document
+from workbench.models.transformers_export import write_transformers
 
 CAPTIONS = (
     "",
@@ -150,6 +151,7 @@ def write_open_clip(model: Clip, folder: Path, dtype: torch.dtype) -> Embed:
 WRITERS = {
     "native": Writer(write_native, "the workbench", 1e-6),
     "open_clip": Writer(write_open_clip, "open_clip", 1e-5),
+    "transformers": Writer(lambda model, *rest: write_transformers(as_uniform(model), *rest), "transformers", 1e-5),
     "onnx": Writer(write_onnx, "onnxruntime", 1e-4, batch_sizes=(1, 3, len(CAPTIONS))),  # its batch size is dynamic
 }
 

@@ -297,6 +297,7 @@ def _prefixed(spec: str) -> str:
 FORMATS = {
     "native": "a folder for workbench.load_student, any architecture",
     "open_clip": "a folder for open_clip alone, uniform architectures",
+    "transformers": "a folder for transformers' CLIPModel, two plain transformers",
     "onnx": "a file for each tower, any architecture",
 }
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
