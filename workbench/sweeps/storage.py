@@ -1,5 +1,7 @@
 """The database of a study: an SQLite file in the runs folder, or any database that Optuna supports, by URL."""
 
+import gc
+import random
 import sqlite3
 import time
 from contextlib import closing
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 LOCK_TIMEOUT_S = 60.0
-MAX_ATTEMPTS, RETRY_S = 10, 0.3
-# The second and third: PostgreSQL, when as many workers start at the same moment.
-CONTESTED = ("already exists", "too many clients", "connection slots are reserved")
+MAX_ATTEMPTS, RETRY_S = 40, 0.3
+FULL = ("too many clients", "connection slots are reserved")  # PostgreSQL, when many workers start at one moment
+CONTESTED = ("already exists", *FULL)
 SERVERS = ("postgresql", "mysql", "mariadb")
 POSTGRES = "psycopg"  # the driver installed by the [postgres] extra
 # A worker keeps one connection, and opens a second one only while its heartbeat or Optuna's version check overlaps with
@@ -81,7 +83,10 @@ def _retry_if_contested(make: "Callable[[], RDBStorage]") -> "RDBStorage":
         except Exception as error:
             if not _is_contested(error):
                 raise
-            time.sleep(RETRY_S)
+            is_full = any(text in str(error) for text in FULL)
+        if is_full:
+            gc.collect()  # the engine that failed is in reference cycles, and keeps its connections until collected
+        time.sleep(RETRY_S * random.uniform(0.5, 1.5))  # not in step with the others
     return make()
 
 
