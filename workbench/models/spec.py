@@ -78,11 +78,11 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
 def _weights_alone(path: Path, tokenizer: str) -> Clip:
     """A weights file without a name: its shapes decide the architecture, and its activation is taken as GELU."""
     tensors = read_weights(path)
-    known = _without_quick_gelu(_fitting(tensors, path))
-    if len(known) > 1:
-        raise ValueError(f"the weights in {path} fit several architectures: name one, {' or '.join(known)}")
-    if known:
-        model = load_model(known[0], tokenizer=tokenizer)
+    spec = _spec_of(tensors, path)
+    if spec != str(path):
+        if tokenizer:
+            raise ValueError(f"{spec} comes with its weights and tokenizer: drop student.tokenizer")
+        model = _with_weights(parse_model(spec), spec, tensors)
     else:
         if tokenizer:
             raise ValueError(f"{path} comes with its weights and tokenizer: drop student.tokenizer")
@@ -125,23 +125,19 @@ def spec_of_file(path: Path) -> str:
     Raises:
         ValueError: a missing file, or shapes of no known architecture or of several.
     """
-    tensors = read_weights(path)
-    specs = _without_quick_gelu(_fitting(tensors, path))
+    return _spec_of(read_weights(path), path)
+
+
+def _spec_of(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """:func:`spec_of_file` of a file whose tensors are read already."""
+    # The activation cannot be read from shapes: `teacher import` measures which one is right.
+    names = [name for name in fitting_architectures(tensors, _architectures()) if "quickgelu" not in name]
+    specs = [f"open_clip:{name}@{path}" for name in names]
     if len(specs) > 1:
         raise ValueError(f"the weights in {path} fit several architectures: name one, {' or '.join(specs)}")
     if not specs:
         _recognized(tensors, path)
     return specs[0] if specs else str(path)
-
-
-def _without_quick_gelu(specs: list[str]) -> list[str]:
-    # The activation cannot be read from shapes: `teacher import` measures which one is right.
-    return [spec for spec in specs if "quickgelu" not in spec]
-
-
-def _fitting(tensors: Mapping[str, Tensor], path: Path) -> list[str]:
-    """SPECs of the known architectures that a weights file fits."""
-    return [f"open_clip:{name}@{path}" for name in fitting_architectures(tensors, _architectures())]
 
 
 def _recognized(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
@@ -170,8 +166,8 @@ def _config_of(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     return get_model_config(name) if name in open_clip_names() else _read_config(SIZES / f"{name}.json"), {}
 
 
-def _with_weights(parsed: ModelSpec, spec: str) -> Clip:
-    """``open_clip:NAME@WEIGHTS`` or ``config:FILE.json@WEIGHTS``."""
+def _with_weights(parsed: ModelSpec, spec: str, tensors: Mapping[str, Tensor] | None = None) -> Clip:
+    """``open_clip:NAME@WEIGHTS`` or ``config:FILE.json@WEIGHTS``; ``tensors`` of the file, if it is read already."""
     config, preprocess = _config_of(parsed)
     path, name = parsed.weights_file or Path(), parsed.name.replace("/", "-")
     if parsed.kind == "open_clip":
@@ -182,7 +178,7 @@ def _with_weights(parsed: ModelSpec, spec: str) -> Clip:
         if preprocess.get("quick_gelu"):
             config = config | {"quick_gelu": True}
     preprocess = preprocess or usual_normalization(architecture_name(config), spec)._asdict()
-    tensors = read_weights(path)
+    tensors = tensors or read_weights(path)
     model = _from_config(config, spec, 0, "", preprocess)
     try:
         load_weights(model.towers, tensors, str(path))
