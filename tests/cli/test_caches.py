@@ -6,7 +6,11 @@ import pytest
 
 from workbench.cli.caches import _readers
 from workbench.cli.train import with_cache
+from workbench.data.cached.prepare import CachePolicy, cached
+from workbench.data.spec import open_dataset
+from workbench.embeddings import InputSpec
 from workbench.engine.teacher_cache.manifest import remove_all
+from workbench.models.tokenizers import named_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +63,9 @@ def test_bad_input_is_one_line(workbench, arguments: list[str], remedy: str) -> 
 
 def test_a_run_prepares_by_itself_and_ends_with_the_same_weights(workbench, tiny_recipe: str) -> None:
     found = {}
-    for kept in ("off", "auto", "jpeg", "pixels"):
+    held_out = "samples:scenes/validation, first 40"
+    views = "samples:scenes/train, first 60, 2 views of 16 px, data seed 0"
+    for kept in ("off", "auto", "jpeg", "pixels", "views"):
         result = workbench(
             "train",
             "--recipe",
@@ -75,11 +81,24 @@ def test_a_run_prepares_by_itself_and_ends_with_the_same_weights(workbench, tiny
         assert result.code == 0, result.err
         found[kept] = json.loads(result.out)
         stores = json.loads(workbench("data", "prepare", "--list", "--json").out)["stores"]
+        training = {"jpeg": {"samples:scenes/train, first 60"}, "pixels": {"samples:scenes/train, first 60"}}
         assert {one["data"] for one in stores} == (
-            set() if kept == "off" else {"samples:scenes/train, first 60", "samples:scenes/validation, first 40"}
-        )
+            set() if kept == "off" else {held_out, *training.get(kept, {views})}
+        ), kept
+        assert workbench("data", "prepare", "--remove").code == 0
     assert len({document["weights_sha256"] for document in found.values()}) == 1
     assert len({json.dumps(document["metrics"]) for document in found.values()}) == 1
+
+
+def test_views_of_a_mixture_are_removed_by_its_spec(workbench) -> None:
+    spec = "samples:scenes*2 + samples:emoji*1"
+    form = InputSpec(16, named_tokenizer("words:scenes", 20), "words:scenes")
+    cached(open_dataset(spec, "train", 30), CachePolicy("views", num_reads=99, input_specs=(form,), num_views=2))
+    [listed] = json.loads(workbench("data", "prepare", "--list", "--json").out)["stores"]
+    assert (listed["data"], listed["keep"]) == (f"{spec}, first 30, 2 views of 16 px, data seed 0", "views")
+    assert listed["size_bytes"] > 30 * 2 * 16 * 16 * 3
+    assert workbench("data", "prepare", "samples:scenes", "--remove").code == 2
+    assert "removed 1 prepared data set" in workbench("data", "prepare", spec, "--remove").out
 
 
 def test_a_working_size_that_blurs_is_refused(workbench, tiny_recipe: str) -> None:

@@ -114,6 +114,12 @@ def test_the_moments_decay(betas):
         RunConfig.parse(nested("optimizer.betas", betas))
 
 
+def test_views_are_kept_only_where_their_number_is_fixed() -> None:
+    with pytest.raises(ValueError, match=r"^data: prepare = .*set data\.views"):
+        RunConfig.parse(nested("data.prepare", "views"))
+    assert RunConfig.parse({"data": {"prepare": "views", "views": 2}}).data.prepare == "views"
+
+
 @pytest.mark.parametrize("crop", [[0.0, 1.0], [0.9, 0.5], [0.5, 1.1], [-1.0, 1.0]])
 def test_the_crop_scale_is_a_range_within_the_image(crop):
     with pytest.raises(ValueError, match=r"^data\.crop_scale: must rise from above 0 to at most 1 \(got "):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workbench.data import batches as module
 from workbench.data.batches import BatchStream, Part, prefetch
-from workbench.data.images import crop_box, crop_HWC
+from workbench.data.crops import crop_box, crop_HWC
 from workbench.data.order import epoch_order
 from workbench.data.sources.tar import ShardDataset
 from workbench.embeddings import Batch, InputSpec

@@ -634,6 +634,15 @@ FAULTS = [
         "evaluation/test_chance.py::test_equal_captions_take_consecutive_ranks_at_chance",
         "evaluation/test_chance.py::test_chance_of_a_class_folder_is_one_in_its_classes",
     ),
+    fault(
+        "a store of crops: killed in the making, made twice at once, a full disk, changed data",
+        "none or a complete one; one process makes it and the other waits; the run decodes live, or one line with the"
+        " remedy if the store was asked for; crops of the data as they are now",
+        "data/cached/test_prepare.py::test_a_killed_preparation_leaves_no_store",
+        "data/cached/test_prepare.py::test_of_two_at_once_one_prepares_and_the_other_waits",
+        "data/cached/test_prepare.py::test_a_full_disk_is_one_line_and_does_not_stop_auto",
+        "data/cached/test_prepare.py::test_changed_data_have_new_crops",
+    ),
 ]
 
 

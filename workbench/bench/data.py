@@ -16,8 +16,9 @@ from PIL import Image
 
 from workbench.bench.contest import Bench, Row, Work, choose_cases, clock, compared, measure
 from workbench.data.batches import BatchStream
-from workbench.data.cached.store import Kind, PreparedDataset, Source, Store
+from workbench.data.cached.store import CroppedDataset, Kind, PreparedDataset, Source, Store, Views
 from workbench.data.cached.writer import write_store
+from workbench.data.crops import CropSpec
 from workbench.data.dataset import Dataset
 from workbench.data.images import at_working_size
 from workbench.data.samples.registry import sample_set
@@ -30,7 +31,9 @@ LIVE, COPIED = "live", "copied"
 PHOTOGRAPH = (500, 375)  # width and height, typical of COCO and Flickr30k
 COARSEST, NUM_OCTAVES = 4, 6
 GRAIN = 16  # standard deviation, of 256 levels
-KINDS: tuple[Kind, ...] = ("pixels", "jpeg")
+NUM_VIEWS = 3
+VIEWS = "views"
+KINDS = ("pixels", "jpeg", VIEWS)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def data_bench(cases: list[str], batch_size: int = 128) -> Bench:
 
 
 def data_rows(case: DataCase, batch_size: int) -> list[Row]:
-    """Reading images, then full batches (with crops and tokens): live, and from both kinds of cache.
+    """Reading images, then full batches (with crops and tokens): live, and from every kind of cache.
 
     ``ratio`` is the time of live decoding divided by theirs; ``floor_ratio`` theirs divided by that of copying as many
     bytes.
@@ -107,7 +110,12 @@ def data_rows(case: DataCase, batch_size: int) -> list[Row]:
             ("pictures", _reading, width * height),
             ("batches", _batching, case.image_size**2),
         ):
-            contenders = {kept: work(case, dataset, batch_size) for kept, dataset in datasets.items()}
+            # A store of views has no whole images.
+            contenders = {
+                kept: work(case, dataset, batch_size)
+                for kept, dataset in datasets.items()
+                if kept != VIEWS or work is _batching
+            }
             contenders[COPIED] = _copying(batch_size * num_pixels * 3)
             measured = measure(contenders, torch.device("cpu"))
             *found, _ = compared(measured, f"{case.name}, {part}", batch_size, against=LIVE, floor=COPIED)
@@ -120,13 +128,16 @@ def _datasets(case: DataCase, folder: Path) -> dict[str, Dataset]:
     files = _listed(case, folder)
     live = at_working_size(files, case.working_size)
     found = {LIVE: live}
-    for kind in KINDS:
-        (folder / kind).mkdir()
-        kept = live if kind == "pixels" else files
-        write_store(kept, Source.of(kept, kind), folder / kind, spec=case.name)
-        prepared = PreparedDataset(Store(folder / kind))
+    views = Views(num_views=NUM_VIEWS, crop=CropSpec(seed=0, scale=(0.9, 1.0), image_size=case.image_size))
+    kinds: tuple[Kind, ...] = ("pixels", "jpeg", views)
+    for name, kind in zip(KINDS, kinds, strict=True):
+        (folder / name).mkdir()
+        kept = files if kind == "jpeg" else live
+        write_store(kept, Source.of(kept, kind), folder / name, spec=case.name)
+        store = Store(folder / name)
+        prepared = CroppedDataset([store], live) if name == VIEWS else PreparedDataset(store)
         prepared.keep_tokens(_form(case))
-        found[kind] = prepared if kind == "pixels" else at_working_size(prepared, case.working_size)
+        found[name] = at_working_size(prepared, case.working_size) if kind == "jpeg" else prepared
     return found
 
 
@@ -153,7 +164,7 @@ def _reading(case: DataCase, dataset: Dataset, batch_size: int) -> Work:
 
 def _batching(case: DataCase, dataset: Dataset, batch_size: int) -> Work:
     """Makes the next batch as in a run without a teacher."""
-    stream = BatchStream(dataset, _form(case), None, batch_size=batch_size, seed=0)
+    stream = BatchStream(dataset, _form(case), None, batch_size=batch_size, seed=0, views=NUM_VIEWS)
     steps = count()
     return lambda: stream.batch(next(steps))
 

@@ -53,6 +53,7 @@ GOALS = (
     ),
     Goal("ViT-B-16 cached, of what no teacher allows", "cache", f"real, {training.CACHED}", "of the floor", 0.9),
     Goal("pictures of 48 px, against decoding", "data", "samples, pictures, pixels", "ratio", 10.0),
+    Goal("batches of 48 px views, against decoding", "data", "samples, batches, views", "ratio", 12.0),
     Goal("photographs at 256 px, against decoding", "data", "photographs-256, pictures, pixels", "ratio", 10.0),
     Goal("the engine's step, in bare loops", "step", step.BARE, "ratio", 1.03, at_most=True),
 )

@@ -129,7 +129,7 @@ def data(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Time of reading images and making batches: live, and prepared as pixels or jpeg.
+    """Time of reading images and making batches: live, and prepared as pixels, jpeg or crops of three views.
 
     Samples have 48 px. Photographs have 500 x 375 px, cropped to 224 px; -256 uses a working size of 256.
 

@@ -105,7 +105,8 @@ def _prepare(spec: str, keep: str, working_size: int, num_pairs: int, bad_shards
 
 
 def _remove_stores(spec: str | None, json: bool) -> None:
-    names = [part.spec for part in mixture_parts(spec)] or [spec] if spec else []
+    # The views of a mixture are those of the whole SPEC.
+    names = [spec, *(part.spec for part in mixture_parts(spec))] if spec else []
     found = [one for one in STORES.entries() if not names or any(_is_of(name, one.manifest) for name in names)]
     if spec and not found:
         raise ValueError(f"nothing is prepared for '{spec}': see workbench data prepare --list")

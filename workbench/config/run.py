@@ -64,9 +64,10 @@ class DataConfig(Config):
     working_size: int = Field(0, ge=0)
     """Resize training images so that the shorter side has at most this many pixels before cropping, whether they are
     cached or not; 0 does not resize."""
-    prepare: Literal["auto", "off", "pixels", "jpeg"] = "auto"
-    """Cache training images on disk: decoded (pixels) or in their own format (jpeg). auto caches up to 2 GB of pixels
-    if images are read more than once. Batches are the same either way."""
+    prepare: Literal["auto", "off", "pixels", "jpeg", "views"] = "auto"
+    """Cache training images on disk: decoded (pixels), in their own format (jpeg), or the crops of all data.views
+    (views). auto caches up to 2 GB of views if each is read more than once, else of pixels if images are read more than
+    once. Batches are the same either way."""
     num_workers: CountOrAuto = "auto"
     """Number of worker processes that decode images; 0 decodes in a thread of the run. auto is 0 on a CPU, and with a
     GPU one less than the process's share of the cores, up to 16. Order and crops are the same either way."""
@@ -78,6 +79,12 @@ class DataConfig(Config):
         if not 0 < low <= high <= 1:
             raise ValueError(f"must rise from above 0 to at most 1 (got {low}, {high})")
         return crop_scale
+
+    @model_validator(mode="after")
+    def _check_prepare(self) -> "DataConfig":
+        if self.prepare == "views" and not self.views:
+            raise ValueError('prepare = "views" needs fixed views: set data.views to their number, or choose "pixels"')
+        return self
 
 
 class StudentConfig(Config):

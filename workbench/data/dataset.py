@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from workbench.data.crops import CropSpec, Pixels
 from workbench.data.unusable import Reading
 from workbench.errors import unknown
 
@@ -81,6 +82,14 @@ class Dataset(Protocol):
 
     def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:  # noqa: ARG002
         """Cached tokens of one caption, int32 [L]; None if the caller has to tokenize."""
+        return None
+
+    def crop(self, index: int, view: int, spec: CropSpec) -> Pixels | None:  # noqa: ARG002
+        """Cached training crop of a sample's view, uint8 [H, W, 3]; None if the caller has to crop its image.
+
+        Raises:
+            ImageError: the image was unusable when crops were cached.
+        """
         return None
 
     @property

@@ -1,4 +1,4 @@
-"""Decodes images, scales them to a working size, and crops them for training and evaluation.
+"""Decodes images, scales them to a working size, and crops them for evaluation.
 
 ``data.working_size`` scales large images down before they are cropped, which saves disk and time. It changes crops
 slightly, and applies in the same way to cached images and live decoding. 0 and smaller images: no change.
@@ -7,19 +7,16 @@ Shape letters: H, W pixels · C color channels.
 """
 
 import contextlib
-import math
-import random
 from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from workbench.data.crops import Pixels, pixels_HWC
 from workbench.data.dataset import Dataset, DatasetView, Sample
 from workbench.data.unusable import ImageError
-from workbench.randomness import derive_seed
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 64_000_000  # 192 MB decoded; Pillow itself refuses only above 179 million
@@ -105,54 +102,7 @@ def scaled(image: Image.Image, working_size: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-Pixels = npt.NDArray[np.uint8]
-
-ASPECTS = (3 / 4, 4 / 3)
-NUM_TRIES = 10
 MAX_ASPECT = 16
-
-
-def crop_box(
-    seed: int, key: str, view: int, size: tuple[int, int], scale: tuple[float, float] = (0.9, 1.0)
-) -> tuple[int, int, int, int]:
-    """The box of a training crop, distributed as torchvision's ``RandomResizedCrop`` but a function of the arguments.
-
-    The area is uniform in ``scale`` (shares of the image), the aspect ratio log-uniform from 3:4 to 4:3, the position
-    uniform. If ten draws do not fit into the image, it is the largest centered crop of an allowed aspect ratio.
-
-    Args:
-        seed: the data seed.
-        key: the sample's key.
-        view: number of the view.
-        size: width and height of the image, in pixels.
-        scale: smallest and largest share of the area, from (0, 1].
-
-    Returns:
-        Left, top, right and bottom, in pixels.
-    """
-    draws = random.Random(derive_seed(seed, "crop", key, view))
-    full_width, full_height = size
-    for _ in range(NUM_TRIES):  # the order of the draws is part of every recorded run: do not change it
-        area = full_width * full_height * draws.uniform(*scale)
-        aspect = math.exp(draws.uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1])))
-        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < width <= full_width and 0 < height <= full_height:
-            left = draws.randint(0, full_width - width)
-            top = draws.randint(0, full_height - height)
-            return left, top, left + width, top + height
-    return _largest_crop(full_width, full_height)
-
-
-def _largest_crop(full_width: int, full_height: int) -> tuple[int, int, int, int]:
-    width = min(full_width, round(full_height * ASPECTS[1]))
-    height = min(full_height, round(full_width / ASPECTS[0]))
-    left, top = (full_width - width) // 2, (full_height - height) // 2
-    return left, top, left + width, top + height
-
-
-def crop_HWC(image: Image.Image, image_size: int, box: tuple[int, int, int, int]) -> Pixels:
-    """Resizes a box of an RGB image to a square of ``image_size`` pixels (bicubic, antialiased), uint8."""
-    return _pixels_HWC(image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box))
 
 
 def evaluation_HWC(image: Image.Image, image_size: int) -> Pixels:
@@ -161,7 +111,7 @@ def evaluation_HWC(image: Image.Image, image_size: int) -> Pixels:
     width, height = (int(image_size * side / min(image.size)) for side in image.size)
     left, top = round((width - image_size) / 2), round((height - image_size) / 2)
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    return _pixels_HWC(resized.crop((left, top, left + image_size, top + image_size)))
+    return pixels_HWC(resized.crop((left, top, left + image_size, top + image_size)))
 
 
 def _crop_extreme_aspect(image: Image.Image) -> Image.Image:
@@ -170,7 +120,3 @@ def _crop_extreme_aspect(image: Image.Image) -> Image.Image:
     width, height = (min(side, longest) for side in image.size)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image if max(image.size) <= longest else image.crop((left, top, left + width, top + height))
-
-
-def _pixels_HWC(image: Image.Image) -> Pixels:
-    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)

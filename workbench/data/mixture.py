@@ -118,7 +118,9 @@ def map_parts(dataset: Dataset, function: Callable[[Dataset, float], Dataset]) -
         return function(dataset, 1.0)
     total = sum(dataset.ratios)
     parts = [function(part, ratio / total) for part, ratio in zip(dataset.parts, dataset.ratios, strict=True)]
-    return Mixture(parts, dataset.ratios)
+    mixture = Mixture(parts, dataset.ratios)
+    mixture.name = dataset.name
+    return mixture
 
 
 def _named(number: int, name: str) -> str:

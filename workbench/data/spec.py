@@ -46,7 +46,9 @@ def open_dataset(spec: str, role: Role, num_pairs: int = 0, bad_shards: BadShard
         return _open_single(spec, role, num_pairs, bad_shards)
     numbers = split_pairs(num_pairs, parts)
     opened = [_open_single(part.spec, role, number, bad_shards) for part, number in zip(parts, numbers, strict=True)]
-    return Mixture(opened, [part.ratio for part in parts])
+    mixture = Mixture(opened, [part.ratio for part in parts])
+    mixture.name = f"{spec}{_first(num_pairs)}"
+    return mixture
 
 
 def check_spec(spec: str, role: Role) -> None:
@@ -112,7 +114,11 @@ def _name(spec: str, role: Role, num_pairs: int) -> str:
     """SPEC, split and number of pairs: unique among the datasets of one SPEC."""
     split = f"/{role}" if spec.startswith("samples:") and "/" not in spec else ""
     split = f", {role}" if spec.startswith("karpathy:") else split
-    return f"{spec}{split}" + (f", first {num_pairs:,}" if num_pairs else "")
+    return f"{spec}{split}{_first(num_pairs)}"
+
+
+def _first(num_pairs: int) -> str:
+    return f", first {num_pairs:,}" if num_pairs else ""
 
 
 def _open_single(spec: str, role: Role, num_pairs: int, bad_shards: BadShards) -> Dataset:

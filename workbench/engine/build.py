@@ -117,6 +117,9 @@ def _open_training_data(
         data.working_size,
         num_reads=train.num_steps * train.batch_size,
         input_specs=(student_spec, teacher_spec) if teacher_spec else (student_spec,),
+        num_views=data.views,
+        seed=data.seed,
+        crop_scale=data.crop_scale,
     )
     with set_by("data.train"), phase(f"opening the training pairs, {data.train}"):
         opened = open_dataset(data.train, "train", data.num_pairs, data.bad_shards)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -22,7 +23,16 @@ from workbench.data.batches import BatchStream
 from workbench.data.cached import prepare as preparing
 from workbench.data.cached import writer
 from workbench.data.cached.prepare import Cached, CachePolicy, Prepare, cached, prepare
-from workbench.data.cached.store import IMAGES, INDEX, MANIFEST, STORES, TEXTS, Manifest, PreparedDataset
+from workbench.data.cached.store import (
+    IMAGES,
+    INDEX,
+    MANIFEST,
+    STORES,
+    TEXTS,
+    CroppedDataset,
+    Manifest,
+    PreparedDataset,
+)
 from workbench.data.cached.writer import estimate_store
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.images import Scaled
@@ -103,9 +113,91 @@ def test_batches_equal_live_decoding(specs: dict[str, str], form: str) -> None:
             assert_same(live, batches(specs[form], policy), same_lines=kind == "pixels")
 
 
-@pytest.mark.parametrize("kind", ["pixels", "jpeg"])
+@pytest.mark.parametrize("form", ["shards", "csv", "coco", "folder", "samples", "mixture"])
+def test_cached_crops_equal_live_ones(specs: dict[str, str], form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = batches(specs[form], CachePolicy())
+    batches(specs[form], views_of(3))  # with the store in the making
+    with monkeypatch.context() as patch:
+        for source in ("sources.files", "sources.tar", "cached.store"):
+            patch.setattr(f"workbench.data.{source}.decode_image", None)  # nothing is decoded
+        assert_same(live, batches(specs[form], views_of(3)))
+    assert {one.manifest.source.kind for one in STORES.entries()} == {"views"}
+    assert len(STORES.entries()) == 2  # one of each image size, also of a mixture
+
+
+def views_of(num_views: int, prepare: Prepare = "views", *, num_reads: int = 10**6, seed: int = 5) -> CachePolicy:
+    """The policy of a run with fixed views; ``batches`` has three with the data seed 5."""
+    return CachePolicy(prepare, num_reads=num_reads, input_specs=(FORM, TEACHER), num_views=num_views, seed=seed)
+
+
+def test_crops_at_a_working_size_come_from_scaled_images(specs: dict[str, str]) -> None:
+    live = batches(specs["mixture"], CachePolicy(working_size=28))
+    assert_same(live, batches(specs["mixture"], replace(views_of(3), working_size=28)))
+    assert_same(batches(specs["mixture"], CachePolicy()), batches(specs["mixture"], views_of(3)))
+
+
+def test_every_view_comes_from_the_store(specs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def stream(policy: CachePolicy) -> BatchStream:
+        return BatchStream(opened(specs["shards"], policy).dataset, TEACHER, None, batch_size=8, seed=5, views=3)
+
+    images_KCHW, text_KL = stream(CachePolicy()).every_view(6)
+    cropped = stream(views_of(3))
+    monkeypatch.setattr("workbench.data.sources.tar.decode_image", None)
+    found_KCHW, found_KL = cropped.every_view(6)
+    assert torch.equal(found_KCHW, images_KCHW)
+    assert torch.equal(found_KL, text_KL)
+    assert images_KCHW.shape == (3, 3, 24, 24)
+
+
+def kinds() -> list[str]:
+    return sorted(one.manifest.source.kind for one in STORES.entries())
+
+
+def test_auto_caches_crops_that_are_read_more_than_once(specs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_cropped(num_reads: int, **options: Any) -> bool:
+        dataset, notes = opened(specs["csv"], views_of(3, "auto", num_reads=num_reads, **options))
+        assert notes == []
+        assert dataset.fingerprint == opened(specs["csv"], CachePolicy()).dataset.fingerprint
+        assert dataset.stamp() == opened(specs["csv"], CachePolicy()).dataset.stamp()
+        return isinstance(dataset, CroppedDataset)
+
+    assert not is_cropped(20)
+    assert kinds() == []
+    assert not is_cropped(60)  # each view once: pixels save as much, and serve other seeds
+    assert kinds() == ["pixels"]
+    monkeypatch.setattr("workbench.data.sources.files.decode_image", None)  # crops are made of the stored pixels
+    assert is_cropped(61)
+    assert kinds() == ["pixels", "views", "views"]
+    assert is_cropped(1)  # there they are
+    assert not is_cropped(1, seed=6)
+    assert is_cropped(61, seed=6)
+    assert kinds() == ["pixels", *["views"] * 4]
+    assert not isinstance(opened(specs["csv"], views_of(3, "pixels")).dataset, CroppedDataset)
+
+
+def test_auto_caches_no_crops_beyond_its_limit(specs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = [estimate_store(open_dataset(specs["csv"], "train"), views).size_bytes for views in views_of(9).views]
+    assert needed[0] == pytest.approx(20 * 9 * 16 * 16 * 3, rel=0.2)
+    monkeypatch.setattr(preparing, "AUTO_BYTES", sum(needed) - 1)
+    opened(specs["csv"], views_of(9, "auto"))
+    assert kinds() == ["pixels"]
+    monkeypatch.setattr(preparing, "AUTO_BYTES", sum(needed))
+    opened(specs["csv"], views_of(9, "auto"))
+    assert kinds() == ["pixels", "views", "views"]
+
+
+def test_changed_data_have_new_crops(specs: dict[str, str], tmp_path: Path) -> None:
+    opened(specs["csv"], views_of(3))
+    ids = {one.manifest.id for one in STORES.entries()}
+    shutil.copy(tmp_path / "images/k009.jpg", tmp_path / "images/k008.jpg")
+    assert_same(batches(specs["csv"], CachePolicy()), batches(specs["csv"], views_of(3)))
+    assert len(STORES.entries()) == 2
+    assert ids.isdisjoint(one.manifest.id for one in STORES.entries())
+
+
+@pytest.mark.parametrize("kind", ["pixels", "jpeg", "views"])
 def test_workers_give_the_same_batches(specs: dict[str, str], kind: Prepare) -> None:
-    policy = CachePolicy(kind, input_specs=(FORM, TEACHER), num_reads=10**6)
+    policy = replace(views_of(3), prepare=kind)
     live = batches(specs["mixture"], CachePolicy(), num_steps=6)
     assert_same(live, batches(specs["mixture"], policy, num_workers=2, num_steps=6), same_lines=kind == "pixels")
 
@@ -223,7 +315,7 @@ def test_a_store_with_a_missing_file_is_replaced(specs: dict[str, str]) -> None:
     assert made(specs["shards"])[0].key == "k000"
 
 
-def _prepare_slowly(pause_s: float, answer: "Queue[str]") -> None:
+def _prepare_slowly(policy: CachePolicy, pause_s: float, answer: "Queue[str]") -> None:
     honest = writer.content_of
 
     def slowly(*arguments: Any) -> Any:
@@ -231,19 +323,26 @@ def _prepare_slowly(pause_s: float, answer: "Queue[str]") -> None:
         return honest(*arguments)
 
     writer.content_of = slowly
-    answer.put(made("a.tar").store.manifest.id)
+    dataset = opened("a.tar", policy).dataset
+    assert isinstance(dataset, PreparedDataset)
+    answer.put(dataset.store.manifest.id)
 
 
-def preparing_process(pause_s: float) -> tuple[BaseProcess, "Queue[str]"]:
+PIXELS = CachePolicy("pixels")
+CROPS = CachePolicy("views", input_specs=(FORM,), num_views=3, seed=5)
+
+
+def preparing_process(policy: CachePolicy, pause_s: float) -> tuple[BaseProcess, "Queue[str]"]:
     context = multiprocessing.get_context("fork")
     answer: Queue[str] = context.Queue()
-    process = context.Process(target=_prepare_slowly, args=(pause_s, answer))
+    process = context.Process(target=_prepare_slowly, args=(policy, pause_s, answer))
     process.start()
     return process, answer
 
 
-def test_a_killed_preparation_leaves_no_store(specs: dict[str, str], cache: Path) -> None:
-    process, _ = preparing_process(0.2)
+@pytest.mark.parametrize("policy", [PIXELS, CROPS], ids=["pixels", "views"])
+def test_a_killed_preparation_leaves_no_store(specs: dict[str, str], cache: Path, policy: CachePolicy) -> None:
+    process, _ = preparing_process(policy, 0.05)
     deadline = time.monotonic() + 30
     while not list((cache / "prepared").glob(f"*/.tmp-*/{IMAGES}")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -251,7 +350,7 @@ def test_a_killed_preparation_leaves_no_store(specs: dict[str, str], cache: Path
     process.join()
     assert list((cache / "prepared").glob("*/.tmp-*"))
     assert STORES.entries() == []
-    made(specs["shards"])
+    assert isinstance(opened(specs["shards"], policy).dataset, PreparedDataset)
     assert len(STORES.entries()) == 1
     assert not list((cache / "prepared").glob("*/.tmp-*"))
 
@@ -269,8 +368,11 @@ def test_leftovers_of_a_killed_preparation_are_removed(
 
 
 @pytest.mark.usefixtures("specs")
-def test_of_two_at_once_one_prepares_and_the_other_waits(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    started = [preparing_process(0.1) for _ in range(2)]
+@pytest.mark.parametrize("policy", [PIXELS, CROPS], ids=["pixels", "views"])
+def test_of_two_at_once_one_prepares_and_the_other_waits(
+    cache: Path, capfd: pytest.CaptureFixture[str], policy: CachePolicy
+) -> None:
+    started = [preparing_process(policy, 0.05) for _ in range(2)]
     assert len({answer.get(timeout=60) for _, answer in started}) == 1
     for process, _ in started:
         process.join()
@@ -298,9 +400,12 @@ def test_a_full_disk_is_one_line_and_does_not_stop_auto(
     monkeypatch.setattr(writer, "write_store", full)
     with pytest.raises(ValueError, match=r"^a.tar cannot be prepared \(disk full at [^\n]*WORKBENCH_CACHE[^\n]*$"):
         opened(specs["shards"], CachePolicy("pixels"))
-    dataset, [note] = opened(specs["shards"], CachePolicy("auto"))
-    assert not isinstance(dataset, PreparedDataset)
-    assert "disk full" in note
+    with pytest.raises(ValueError, match=r"^a.tar cannot be prepared \(disk full at [^\n]*WORKBENCH_CACHE[^\n]*$"):
+        opened(specs["shards"], views_of(3))
+    for policy in (CachePolicy("auto"), views_of(3, "auto")):
+        dataset, [note] = opened(specs["shards"], policy)
+        assert not isinstance(dataset, PreparedDataset)
+        assert "disk full" in note
     assert not list((cache / "prepared").glob("*/.tmp-*"))
 
 

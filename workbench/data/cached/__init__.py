@@ -1,1 +1,1 @@
-"""Stores: images decoded once, written to disk, and read from there by every later run."""
+"""Stores: images decoded, or cropped, once, written to disk, and read from there by every later run."""

@@ -1,6 +1,7 @@
-"""A store: the decoded images (or original files) and texts of a dataset, and the dataset that reads it.
+"""A store: the images and texts of a dataset, and the datasets that read it.
 
-- ``pictures.bin``: all images, concatenated: pixels (uint8 [H, W, 3]) or the bytes of the original files.
+- ``pictures.bin``: all images, concatenated: pixels (uint8 [H, W, 3]), the bytes of the original files, or the crops of
+  all views (uint8 [K, 3, S, S] of S pixels).
 - ``texts.bin``: a JSON list per image: key, captions, group, class.
 - ``index.bin``: five int64 per image, after a row of zeros: end of its bytes, width and height (0 if unknown), end of
   its text, number of captions up to and including it.
@@ -10,7 +11,7 @@
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,9 @@ from pydantic import BaseModel, ConfigDict
 from workbench.cache.arrays import RandomFile
 from workbench.cache.entries import EntryKind
 from workbench.cache.identity import decoder
+from workbench.data.crops import CropSpec, Pixels
 from workbench.data.dataset import Dataset, Sample, SampleText
+from workbench.data.dataset import Source as BatchSource
 from workbench.data.images import decode_image
 from workbench.data.unusable import ImageError, Reason
 from workbench.embeddings import InputSpec
@@ -35,10 +38,25 @@ FORMAT = 1  # increase it when the files of the same data change
 IMAGES, TEXTS, INDEX, MANIFEST = "pictures.bin", "texts.bin", "index.bin", "store.json"
 ROW, TWO_ROWS = struct.Struct("<5q"), struct.Struct("<10q")
 HASHED_BYTES = 1 << 20
+MAX_HELD_BYTES = 1 << 25
 PER_CALL = 1024  # captions that are tokenized at once
 MANY = 50_000  # captions that deserve a progress bar
 
-Kind = Literal["pixels", "jpeg"]
+
+class Views(BaseModel):
+    """The crops of every image that a run with ``data.views`` = ``num_views`` repeats."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_views: int
+    crop: CropSpec
+
+    def __str__(self) -> str:
+        number = f"{self.num_views} view" + "s" * (self.num_views != 1)
+        return f"{number} of {self.crop.image_size} px, data seed {self.crop.seed}"
+
+
+Kind = Literal["pixels", "jpeg"] | Views  # what a store keeps of each image
 
 
 class Source(BaseModel):
@@ -47,7 +65,8 @@ class Source(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format: int
-    kind: Kind
+    kind: Literal["pixels", "jpeg", "views"]
+    views: Views | None = None
     fingerprint: str  # Dataset.fingerprint
     stamp: str  # Dataset.stamp
     decoder: str
@@ -55,7 +74,21 @@ class Source(BaseModel):
     @classmethod
     def of(cls, dataset: Dataset, kind: Kind) -> Self:
         """The identity of the dataset as it is now."""
-        return cls(format=FORMAT, kind=kind, fingerprint=dataset.fingerprint, stamp=dataset.stamp(), decoder=decoder())
+        views = kind if isinstance(kind, Views) else None
+        return cls(
+            format=FORMAT,
+            kind="views" if isinstance(kind, Views) else kind,
+            views=views,
+            fingerprint=dataset.fingerprint,
+            stamp=dataset.stamp(),
+            decoder=decoder(),
+        )
+
+    @property
+    def keeps(self) -> Kind:
+        """What the store keeps of each image."""
+        assert self.kind != "views" or self.views is not None
+        return self.views if self.kind == "views" and self.views else "jpeg" if self.kind == "jpeg" else "pixels"
 
 
 class Manifest(BaseModel):
@@ -105,6 +138,8 @@ class Store:
         sizes = {IMAGES: len(self._images), TEXTS: len(self._texts), INDEX: len(self._index)}
         if sizes != self.manifest.sizes or self._index_sha256() != self.manifest.index_sha256:
             raise ValueError(f"the store in '{folder}' is damaged")
+        # A small index is held, since a batch looks up each pair thrice: its crop, its text and its tokens.
+        self._rows = self._index.read(0, sizes[INDEX]) if sizes[INDEX] <= MAX_HELD_BYTES else b""
 
     def __len__(self) -> int:
         return self.manifest.num_pairs
@@ -120,6 +155,18 @@ class Store:
         """
         span = self._span(index)
         return Sample(*self._fields(span), self._image(index, span))
+
+    def crop(self, index: int, view: int) -> Pixels:
+        """The crop of a view, uint8 [H, W, 3], if the store holds crops. Raises ImageError as ``sample`` does."""
+        views = self.manifest.source.views
+        assert views is not None
+        size = views.crop.image_size
+        if broken := self.manifest.unusable.get(index):
+            raise ImageError(*broken)
+        start = self._span(index).image[0] + view * 3 * size**2
+        data = self._images.read(start, start + 3 * size**2)
+        # Channels first in the file, as in a batch, into which the bytes are copied as they are.
+        return np.frombuffer(data, np.uint8).reshape(3, size, size).transpose(1, 2, 0)
 
     def encoded(self, index: int) -> bytes:
         """The image file, if the store holds files."""
@@ -140,12 +187,12 @@ class Store:
         start = index * ROW.size
         # Image i is between the ends in rows i and i + 1; its size is in row i + 1.
         image_start, _, _, text_start, first_caption, image_end, width, height, text_end, _ = TWO_ROWS.unpack(
-            self._index.read(start, start + TWO_ROWS.size)
+            self._rows[start : start + TWO_ROWS.size] or self._index.read(start, start + TWO_ROWS.size)
         )
         return _Span((image_start, image_end), (width, height), (text_start, text_end), first_caption)
 
     def _fields(self, span: _Span) -> tuple[str, tuple[str, ...], str, str | None]:
-        key, captions, group, label = json.loads(self._texts.read(*span.text))
+        key, captions, group, label = json.loads(self._texts.read(*span.text).decode())
         return key, tuple(captions), group, label
 
     def _image(self, index: int, span: _Span) -> Image.Image:
@@ -224,6 +271,30 @@ class PreparedDataset(Dataset):
         row_bytes = len(rows) // self.store.manifest.num_captions
         start = (self.store.first_caption(index) + caption) * row_bytes
         return np.frombuffer(rows.read(start, start + row_bytes), np.int32)
+
+
+class CroppedDataset(PreparedDataset):
+    """A dataset with cached training crops; whole images are read from the dataset itself."""
+
+    def __init__(self, stores: Sequence[Store], dataset: Dataset) -> None:
+        """Takes stores of the same views in each image size; texts and tokens are those of the first."""
+        super().__init__(stores[0], dataset)
+        self._dataset = dataset
+        self._crops = {views.crop: store for store in stores if (views := store.manifest.source.views)}
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._dataset[index]
+
+    def encoded(self, index: int) -> bytes:
+        return self._dataset.encoded(index)
+
+    def crop(self, index: int, view: int, spec: CropSpec) -> Pixels | None:
+        store = self._crops.get(spec)
+        return store.crop(index, view) if store else None
+
+    @property
+    def sources(self) -> Sequence[BatchSource]:
+        return self._dataset.sources
 
 
 def _write_tokens(path: Path, store: Store, form: InputSpec) -> None:

@@ -12,7 +12,19 @@ from typing import BinaryIO, NamedTuple
 
 from workbench.cache.entries import CacheEstimate
 from workbench.cache.identity import digest_of
-from workbench.data.cached.store import IMAGES, INDEX, MANIFEST, ROW, STORES, TEXTS, Kind, Manifest, Source, Store
+from workbench.data.cached.store import (
+    IMAGES,
+    INDEX,
+    MANIFEST,
+    ROW,
+    STORES,
+    TEXTS,
+    Kind,
+    Manifest,
+    Source,
+    Store,
+    Views,
+)
 from workbench.data.dataset import Dataset
 from workbench.data.parallel import decoding_threads, look_ahead, or_bad_image
 from workbench.data.sources.files import spread
@@ -99,7 +111,7 @@ def write_store(dataset: Dataset, source: Source, folder: Path, *, spec: str, sh
         OSError: the disk is full, or not writable.
     """
     start = time.perf_counter()
-    rows, unusable = _write_data(dataset, source.kind, folder, show)
+    rows, unusable = _write_data(dataset, source.keeps, folder, show)
     manifest = Manifest.model_validate(
         {
             "source": source,
@@ -123,19 +135,23 @@ def content_of(dataset: Dataset, kind: Kind, index: int) -> Content | BadImage:
     def read() -> Content:
         if kind == "jpeg":
             return Content(dataset.encoded(index))
-        image = dataset[index].image
-        return Content(image.tobytes(), *image.size)
+        sample = dataset[index]
+        if isinstance(kind, Views):
+            crops = [kind.crop.cropped_HWC(sample.image, sample.key, view) for view in range(kind.num_views)]
+            return Content(b"".join(crop_HWC.transpose(2, 0, 1).tobytes() for crop_HWC in crops))
+        return Content(sample.image.tobytes(), *sample.image.size)
 
     return or_bad_image(read)
 
 
 def _folder(dataset: Dataset, kind: Kind) -> Path:
-    return STORES.folder(digest_of(f"{kind} {dataset.fingerprint}"))
+    name = kind.model_dump_json() if isinstance(kind, Views) else kind
+    return STORES.folder(digest_of(f"{name} {dataset.fingerprint}"))
 
 
-def _name(manifest: Manifest) -> tuple[str, str, str]:
+def _name(manifest: Manifest) -> tuple[str, str, str, Views | None]:
     """Equal for stores of one SPEC, folder and kind, whose data may have changed in between."""
-    return manifest.spec, manifest.place, manifest.source.kind
+    return manifest.spec, manifest.place, manifest.source.kind, manifest.source.views
 
 
 def _is_readable_now(dataset: Dataset, store: Store) -> bool:
