@@ -1,4 +1,4 @@
-"""Code in the documentation compiles and imports what exists; TOML loads as the recipe or study that it is."""
+"""Code in the documentation compiles and imports what exists; TOML loads as the recipe, study or suite that it is."""
 
 import ast
 import importlib
@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 from workbench.config.cells import cells_of
+from workbench.config.suite import load_suite
 from workbench.config.toml import load_recipe
 from workbench.losses.registry import make_loss
 from workbench.runs.studies import load_study
@@ -22,9 +23,12 @@ def test_code_compiles_and_its_imports_exist(code) -> None:
             assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
-def test_toml_is_a_recipe_or_a_study(toml, tmp_path: Path) -> None:
+def test_toml_is_a_recipe_a_study_or_a_suite(toml, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(toml.text)
+    if "evaluations" in tomllib.loads(toml.text):
+        assert load_suite(str(file)).evaluations
+        return
     if STUDY_KEYS & tomllib.loads(toml.text).keys():
         study = load_study(str(file))
         names = {cell.name for cell in cells_of(study)} if not study.search else set()

@@ -17,7 +17,9 @@ from workbench.results.table import interpret_against
 from workbench.results.words import findings, progress, troubles
 from workbench.results.write import write_report
 from workbench.runs.checkpoints import write_checkpoint
+from workbench.runs.directory import RunDirectory
 from workbench.runs.studies import load_study
+from workbench.runs.suites import SuiteResult, keep_result
 from workbench.statistics.intervals import seed_gain
 from workbench.tui.study.panes import report_text
 from workbench.views.metrics import metric_label
@@ -66,6 +68,35 @@ def test_every_cell_has_its_mean_interval_difference_and_verdict(fill):
     assert entries["1000"].paper_gain == pytest.approx(6)
     assert report.best == "1000"
     assert report.agreement["image_to_text_r1"].tau == 1
+
+
+def test_suites_measured_at_the_last_weights_are_columns(fill):
+    fill()
+    for run in Path("runs").iterdir():
+        cell, seed = run.name.removeprefix("mine-").rsplit("-s", 1)
+        # One seed of the last cell was trained further since its suite was measured.
+        weights = "" if (cell, seed) != ("1000", "2") else "earlier"
+        result = SuiteResult(
+            suite="papers",
+            name="ImageNet",
+            task="zero-shot",
+            data="x",
+            identity="i",
+            weights_sha256=weights,
+            num_images=1000,
+            metrics={"zero_shot_top1": VALUES[cell][int(seed)] / 2, "zero_shot_top5": 0.9},
+            errors={"zero_shot_top1": 0.01},
+        )
+        keep_result(RunDirectory(run).suites, result)
+    report = report_on(load_study("mine.toml"), "mine", Path("runs"), "mine.toml")
+    metric = report.table.metrics[-1]
+    assert [label.name for label in report.table.metrics[2:]] == ["ImageNet/zero_shot_top1"]
+    entries = {cell.name: report.table.entry(cell, metric) for cell in report.table.cells}
+    assert entries["100"].mean.per_seed == pytest.approx([value / 2 for value in VALUES["100"]])
+    assert entries["100"].mean.covers == "seeds and items"
+    assert entries["1000"].mean.per_seed == pytest.approx([value / 2 for value in VALUES["1000"][:2]])
+    assert entries["100"].verdict == "better"
+    assert "### ImageNet: zero-shot top-1 (%)" in markdown(report)
 
 
 def test_figures_are_of_the_test_pairs_and_the_choice_is_of_the_validation_pairs(fill):

@@ -59,6 +59,7 @@ def test_the_document_has_what_the_surface_promises(run, append, started, step_d
         "test_teacher_metrics": {},
         "weights_sha256": "abc",
         "kept_fraction": 1.0,
+        "suites": [],
         "elapsed_s": 61.5,
         "reason": "the end",
     }

@@ -1,6 +1,7 @@
 """``workbench runs compare``: settings and metrics of several runs, with differences to the first."""
 
 import string
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from workbench.events import EvalDone
 from workbench.runs.directory import RunDirectory, find_run
 from workbench.runs.liveness import run_status
 from workbench.runs.log import forked_from, read_history
+from workbench.runs.suites import read_results
 from workbench.views.comparison import (
     NOTHING,
     ComparedRun,
@@ -24,6 +26,7 @@ from workbench.views.comparison import (
     compare_runs,
     setting_text,
 )
+from workbench.views.suite import flattened
 
 MOST_COLUMNS = 3  # runs that fit next to each other in 80 columns; more become rows
 
@@ -76,6 +79,10 @@ def _compared(directory: RunDirectory) -> ComparedRun:
     evaluations = {
         split: Evaluated(event.step, event.num_pairs, event.metrics, event.errors) for split, event in last.items()
     }
+    for suite, results in groupby(read_results(directory.suites), key=lambda result: result.suite):
+        measured = list(results)
+        num_images = sum(result.num_images for result in measured)
+        evaluations[suite] = Evaluated(measured[-1].step or 0, num_images, *flattened(measured))
     return ComparedRun(directory.id, read_toml(directory.config_file), evaluations)
 
 

@@ -75,6 +75,18 @@ def complete_format() -> Candidates:
     return list(FORMATS.items())
 
 
+def complete_suite() -> Candidates:
+    from workbench.config.suite import load_suite, suites
+
+    found = []
+    for name in suites():
+        try:
+            found.append((name, _quotable(load_suite(name).question)))
+        except ValueError:  # completion must not print errors
+            continue
+    return [*found]
+
+
 def complete_data() -> list[str]:
     from workbench.data.samples.registry import SAMPLE_SETS
 

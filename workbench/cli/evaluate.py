@@ -8,6 +8,9 @@ import typer
 from workbench.cli.completion import complete_data, complete_source
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
 from workbench.cli.output import print_json, print_line, print_metrics, print_rows
+from workbench.cli.suite import Only, Root, SuiteName, chosen_suite, evaluate_suite
+from workbench.config.suite import parse_shots
+from workbench.models.names import check_source
 from workbench.preflight.precheck import check_measurement
 from workbench.progress import phase
 from workbench.views.metrics import metric_label
@@ -79,6 +82,9 @@ def evaluate(
     linear_probe: LinearProbe = None,
     shots: Shots = None,
     seeds: Seeds = None,
+    suite: SuiteName = None,
+    root: Root = None,
+    only: Only = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
@@ -86,6 +92,7 @@ def evaluate(
     """Evaluate a model: retrieval, zero-shot, and agreement with its teacher.
 
     Agreement is skipped, with a note, if the run's teacher is not on this machine.
+    A suite's results are kept with the run; what was measured before is reused.
 
     Examples:
 
@@ -93,7 +100,25 @@ def evaluate(
         workbench evaluate clip-kd-s0-1122-1405 --data held-out.tar --json
         workbench evaluate sample:scenes --data samples:scenes/test --pairs 500
         workbench evaluate clip-kd-s0-1122-1405 --linear-probe folder:train --data folder:val --shots 1,4,all
+        workbench evaluate clip-kd-s0-1122-1405 --suite papers --root /data
     """
+    if suite is not None:
+        given = {
+            "--data": data,
+            "--pairs": num_pairs,
+            "--block-size": block_size,
+            "--linear-probe": linear_probe,
+            "--shots": shots,
+            "--seeds": seeds,
+        }
+        if refused := next((option for option, value in given.items() if value is not None), ""):
+            raise ValueError(f"{refused} has no effect with --suite: set it in the suite's file")
+        listed = chosen_suite(suite, only)
+        check_source(source, runs)
+        evaluate_suite(source, listed, root, runs, json=json)
+        return
+    if only:
+        raise ValueError("--only needs --suite NAME")
     num_shots = _parsed(DEFAULT_SHOTS if shots is None else shots)
     if linear_probe is None and (shots is not None or seeds):
         raise ValueError("--shots and --seeds need --linear-probe TRAIN_SPEC")
@@ -141,11 +166,10 @@ def _measure(
 
 def _parsed(shots: str) -> list[int]:
     """The numbers in a list such as "1,4,all"; 0 for all."""
-    words = [word.strip() for word in shots.split(",")]
-    numbers = [int(word) if word.isdecimal() else 0 for word in words]
-    if any(not number and word != "all" for number, word in zip(numbers, words, strict=True)):
-        raise ValueError(f"--shots {shots}: give numbers above 0, or all, as in --shots {DEFAULT_SHOTS}")
-    return list(dict.fromkeys(numbers))
+    try:
+        return list(parse_shots(shots))
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
 
 
 def _probe(

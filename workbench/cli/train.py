@@ -27,6 +27,7 @@ from workbench.cli.output import errors, indented, print_json, print_line, print
 from workbench.cli.preflight import calibrated
 from workbench.cli.progress import interruptible, show
 from workbench.cli.ranks import Gpus, train_on
+from workbench.cli.suite import print_results
 from workbench.config.run import RunConfig
 from workbench.config.toml import load_recipe
 from workbench.errors import print_error, unknown
@@ -190,6 +191,8 @@ def print_summary(directory: RunDirectory, json: bool, *, metrics_too: bool = Tr
     ):
         if metrics and metrics_too:
             print_metrics(metrics, standard_errors, split, **levels)
+    if metrics_too:
+        print_results(summary.suites)
     if summary.state in ("stopped", "interrupted"):
         print_line(f"resume it with: workbench runs resume {quote(str(directory.path))}")
     return summary

@@ -130,11 +130,13 @@ class ZeroShotTask:
     """Classes with their aliases, and prompt templates with one `{}` for the class name.
 
     Prompts are the templates ``verbatim``, as the papers have them, or with an article that suits the name.
+    ``num_unnamed`` classes are called by a number or an id, which means nothing to a model.
     """
 
     classes: tuple[tuple[str, ...], ...]
     templates: tuple[str, ...]
     verbatim: bool = False
+    num_unnamed: int = 0
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

@@ -195,11 +195,16 @@ def make_evaluator(
     *,
     prepare: Prepare = "off",
     cache: Literal["auto", "on", "off"] = "off",
+    block_size: int | None = None,
 ) -> Evaluator:
-    """An evaluator on the pairs of a SPEC, with the retrieval gallery of the config."""
+    """An evaluator on the pairs of a SPEC.
+
+    Args:
+        block_size: retrieval gallery size, 0 for all images; by default the config's.
+    """
     with phase(f"opening the {role} pairs, {spec}"):
         pairs = open_evaluation_set(spec, role, num_pairs, prepare, config.data.bad_shards)
-    block_size = config.evaluate.block_size
+    block_size = config.evaluate.block_size if block_size is None else block_size
     precision = config.train.precision
     return Evaluator(
         pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache, name=role, precision=precision

@@ -3,14 +3,15 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import variance
 
 import torch
 
 from workbench.engine.build import make_evaluator
 from workbench.engine.evaluate import Evaluator
-from workbench.engine.remeasure import open_pairs, open_source
+from workbench.engine.remeasure import Source, open_pairs, open_source
 from workbench.evaluation.linear_probe import Labeled, Probe, probes
 from workbench.evaluation.retrieval import ItemScores
 from workbench.statistics.intervals import Estimate, seed_mean
@@ -23,11 +24,13 @@ class Accuracy:
     Attributes:
         shots: labeled images per class; 0 for all, with one seed.
         l2: the chosen penalty of each seed.
+        error: standard error over seeds and test images: √(sd² / S + mean of p (1 − p) / N over the S seeds).
     """
 
     shots: int
     estimate: Estimate
     l2: tuple[float, ...]
+    error: float
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,26 @@ def probe_source(
     tested = open_pairs(model, data, num_pairs)
     config = model.config
     trained = make_evaluator(config, train, "train", 0, None, model.device, prepare=config.data.prepare)
-    train_names = _classes(trained, f"--linear-probe {train}")
-    test_names = _classes(tested, f"--data {data}" if data else "the run's validation pairs")
-    numbers = _numbered(train_names, test_names, train, max(shots))
+    called = f"--linear-probe {train}", f"--data {data}" if data else "the run's validation pairs"
+    return replace(
+        probe_evaluators(model, trained, tested, called, shots=shots, num_seeds=num_seeds),
+        elapsed_s=time.perf_counter() - start_s,
+    )
+
+
+def probe_evaluators(
+    model: Source,
+    trained: Evaluator,
+    tested: Evaluator,
+    called: tuple[str, str],
+    *,
+    shots: Sequence[int],
+    num_seeds: int,
+) -> Probed:
+    """The probes of :func:`probe_source` on opened images; ``called`` names the two sets in errors."""
+    start_s = time.perf_counter()
+    train_names, test_names = (_classes(pairs, what) for pairs, what in zip((trained, tested), called, strict=True))
+    numbers = _numbered(train_names, test_names, called[0], max(shots))
     train_set, test_set = (
         Labeled(pairs.image_features(model.student), torch.tensor([numbers[name] for name in names]).to(model.device))
         for pairs, names in ((trained, train_names), (tested, test_names))
@@ -94,24 +114,27 @@ def _classes(evaluator: Evaluator, what: str) -> list[str]:
     return evaluator.pairs.classes_N
 
 
-def _numbered(train: Sequence[str], test: Sequence[str], spec: str, most_shots: int) -> dict[str, int]:
+def _numbered(train: Sequence[str], test: Sequence[str], called: str, most_shots: int) -> dict[str, int]:
     """The number of each class of the training images, after checking that there are enough of each."""
     counts = Counter(train)
     if missing := sorted(set(test) - counts.keys()):
         raise ValueError(
-            f"--linear-probe {spec} has no images of {len(missing)} classes of the test images, first {missing[0]!r}: "
+            f"{called} has no images of {len(missing)} classes of the test images, first {missing[0]!r}: "
             "give training images of the same classes, with the same names"
         )
     rare = min(counts, key=counts.__getitem__)
     if counts[rare] < most_shots:
         raise ValueError(
-            f"--linear-probe {spec} has {counts[rare]} images of the class {rare!r}, fewer than {most_shots} shots: "
+            f"{called} has {counts[rare]} images of the class {rare!r}, fewer than {most_shots} shots: "
             "lower --shots, or add images"
         )
     if len(counts) < 2:
-        raise ValueError(f"--linear-probe {spec} has images of one class only, {rare!r}: at least two are needed")
+        raise ValueError(f"{called} has images of one class only, {rare!r}: at least two are needed")
     return {name: number for number, name in enumerate(sorted(counts))}
 
 
 def _accuracy(shots: int, found: Sequence[Probe]) -> Accuracy:
-    return Accuracy(shots, seed_mean([probe.accuracy for probe in found]), tuple(probe.l2 for probe in found))
+    estimate = seed_mean([probe.accuracy for probe in found])
+    of_items = sum(probe.accuracy * (1 - probe.accuracy) / len(probe.hit_N) for probe in found) / len(found)
+    of_seeds = variance(estimate.per_seed) / len(found) if len(found) > 1 else 0.0
+    return Accuracy(shots, estimate, tuple(probe.l2 for probe in found), (of_seeds + of_items) ** 0.5)

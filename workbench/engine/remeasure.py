@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from workbench.config.run import RunConfig
-from workbench.config.toml import load_run_config, with_settings
+from workbench.config.toml import load_run_config
 from workbench.data.spec import evaluated_splits, no_held_out_pairs
 from workbench.engine.build import learned_widths, load_teacher, make_evaluator, make_objective
 from workbench.engine.checkpoint import TRAINING, load_learned
@@ -73,10 +73,10 @@ def open_pairs(
     with _remedied(data):
         spec, default = (data, 0) if data else _validation(model.config, model.name, bool(model.run))
         number = default if num_pairs is None else num_pairs
-        config = model.config
-        if block_size:
-            config = with_settings(config, {"evaluate": {"block_size": block_size}})
-        return make_evaluator(config, spec, "validation", number, teacher, model.device, prepare=config.data.prepare)
+        prepare = model.config.data.prepare
+        return make_evaluator(
+            model.config, spec, "validation", number, teacher, model.device, prepare=prepare, block_size=block_size
+        )
 
 
 def remeasure(

@@ -91,7 +91,7 @@ def report_on(study: Study, name: str, runs_dir: Path, source: str = "") -> Stud
     objective, cells = study.objectives[0], found.cells
     drawn = validation_curves(found, objective.metric)
     baseline, best = _baseline(study, cells), best_cell(study, cells)
-    metrics = shown_metrics(_wanted(study), cells)
+    metrics = shown_metrics([*_wanted(study), *_of_suites(cells)], cells)
     to_baseline = interpret_against(metrics, cells, baseline)
     return StudyReport(
         study=study,
@@ -144,6 +144,12 @@ def _baseline(study: Study, cells: Sequence[StudyCell]) -> str:
         return study.baseline
     tried = [cell for cell in cells if cell.trial is not None]
     return min(tried, key=lambda cell: cell.trial or 0).name if tried else ""
+
+
+def _of_suites(cells: Sequence[StudyCell]) -> list[str]:
+    """The metrics that ``evaluate --suite`` measured of these runs."""
+    measured = [name for cell in cells for one in cell.finished for name in one.metrics]
+    return [name for name in dict.fromkeys(measured) if "/" in name]
 
 
 def _wanted(study: Study) -> list[str]:

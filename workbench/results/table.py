@@ -33,6 +33,7 @@ from workbench.statistics.verdict import (
 from workbench.views.architecture import architecture
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import DROPPED, MISSING, Entry, Replicate, StudyCell, StudyTable
+from workbench.views.suite import flattened
 
 if TYPE_CHECKING:
     from workbench.sweeps.ledger import Trial
@@ -96,6 +97,8 @@ def _from_run(study: Study, one: StudyRun, summary: Summary, split: str) -> Repl
     last = last_events(one.run.events_file)
     num_items = [event.num_pairs for event in last if isinstance(event, EvalDone) and event.split == split]
     own = {"elapsed_s": summary.elapsed_s, **dict(_properties(study, one))}
+    # A run that was resumed since then has other weights than those a suite has measured.
+    suites, suite_errors = flattened(of for of in summary.suites if of.weights_sha256 == summary.weights_sha256)
     return Replicate(
         seed=one.origin.seed,
         state=summary.state,
@@ -103,8 +106,8 @@ def _from_run(study: Study, one: StudyRun, summary: Summary, split: str) -> Repl
         step=summary.step,
         num_steps=summary.num_steps,
         reason=summary.reason,
-        metrics=_finite({**(summary.test_metrics if split == "test" else summary.metrics), **own}),
-        errors=_finite(summary.test_errors if split == "test" else summary.errors),
+        metrics=_finite({**(summary.test_metrics if split == "test" else summary.metrics), **own, **suites}),
+        errors=_finite({**(summary.test_errors if split == "test" else summary.errors), **suite_errors}),
         validation=_finite({**summary.metrics, **own}),
         num_items=num_items[-1] if num_items else 0,
     )

@@ -37,6 +37,7 @@ class RunDirectory:
     events_file = _Entry("events.jsonl")  # one event per line, see workbench/events.py
     checkpoints = _Entry("checkpoints")  # one folder per checkpoint
     snapshots = _Entry("snapshots")  # embeddings of the probe pairs, gradients and masks, by step
+    suites = _Entry("suites")  # results of `evaluate --suite`, one file per evaluation
     control = _Entry("control")  # commands waiting to be read by the run
     summary_file = _Entry("summary.json")  # the results, written when the run ends
     output_file = _Entry("output.log")  # terminal output of a detached run

@@ -27,6 +27,7 @@ from workbench.files import write_atomically
 from workbench.runs.directory import RunDirectory, find_run
 from workbench.runs.liveness import State, run_status
 from workbench.runs.log import EventLog, last_events, read_history
+from workbench.runs.suites import SuiteResult, read_results
 
 MOST_BYTES = 2**20
 SIZED = (RunStarted, StageStarted)  # events with the size of the student
@@ -61,6 +62,8 @@ class Summary(BaseModel):
     """Hash of the last checkpoint's weights; empty before the first."""
     kept_fraction: float = 1.0
     """Fraction of its source's attention and FFN weights that an inherited student has; 1 for other students."""
+    suites: list[SuiteResult] = []
+    """Results of ``evaluate --suite``."""
     elapsed_s: float = 0.0
     reason: str = ""
 
@@ -104,6 +107,7 @@ def summarize(run: RunDirectory) -> Summary:
         test_teacher_metrics=test.teacher,
         weights_sha256=checkpoints[-1].weights_sha256 if checkpoints else "",
         kept_fraction=sizes[-1] if sizes else 1.0,
+        suites=read_results(run.suites),
         elapsed_s=timed[-1].elapsed_s if timed else 0.0,
         reason=ends[-1].reason if ends else "",
     )

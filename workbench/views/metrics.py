@@ -1,7 +1,8 @@
 """The label, unit and better direction of each metric, for all tables and figures."""
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from workbench.errors import visible
 
@@ -92,8 +93,19 @@ METRIC_LABELS: dict[str, MetricLabel] = {
 
 
 def metric_label(name: str) -> MetricLabel:
-    """The label of ``name``; a metric that is not in ``METRIC_LABELS`` is labeled with its name."""
-    return METRIC_LABELS.get(name) or MetricLabel(name, visible(name.replace("_", " ")), higher_is_better=None)
+    """The label of ``name``; a metric that is not in ``METRIC_LABELS`` is labeled with its name.
+
+    ``ImageNet/zero_shot_top1`` is a metric of a suite's evaluation, ``linear_probe_16`` one of a 16-shot probe.
+    """
+    if name in METRIC_LABELS:
+        return METRIC_LABELS[name]
+    evaluation, slash, metric = name.rpartition("/")
+    if slash:
+        label = metric_label(metric)
+        return replace(label, name=name, label=f"{visible(evaluation)}: {label.label}")
+    if shots := re.fullmatch(r"linear_probe_(all|\d+)", name):
+        return _share(name, "linear probe" if shots[1] == "all" else f"{shots[1]}-shot linear probe")
+    return MetricLabel(name, visible(name.replace("_", " ")), higher_is_better=None)
 
 
 def in_order(names: set[str]) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from workbench.config.inheritance import TowerShape
 from workbench.events import Commanded, RunResumed, StageStarted, Warned
 from workbench.runs.snapshots import PLACES, Gradients, MaskSnapshot, TowerMask, write_snapshot
+from workbench.runs.suites import SuiteResult, keep_result
 from workbench.tui.charts.chart import Chart
 from workbench.tui.preferences import read_preferences
 from workbench.tui.run.screen import PANES
@@ -38,6 +39,23 @@ def test_every_pane_shows_something(record, drive, seen, size) -> None:
         assert read_preferences().pane == "events"
 
     drive(steps, run, size)
+
+
+def test_a_suite_measured_while_the_run_is_shown_is_below_its_metrics(record, drive, seen, soon) -> None:
+    run = record("one")
+    fields = {"suite": "papers", "data": "x", "identity": "i", "weights_sha256": "w", "step": 100, "num_images": 50_000}
+    top1 = {"zero_shot_top1": 0.345}
+    result = SuiteResult(name="[ImageNet", task="zero-shot", metrics=top1, errors={"zero_shot_top1": 0.002}, **fields)
+
+    async def steps(pilot) -> None:
+        await pilot.press("2")
+        await pilot.pause()
+        assert "suite papers" not in seen(pilot)
+        keep_result(run.suites, result)
+        await soon(lambda: "suite papers, step 100" in seen(pilot))
+        assert re.search(r"\[ImageNet +zero-shot top-1 \(%\) +34\.5 +± 0\.2 +50,000", seen(pilot))
+
+    drive(steps, run, (120, 60))
 
 
 def test_the_cursor_reads_the_values_that_were_logged(record, drive, seen) -> None:

@@ -52,7 +52,8 @@ def open_folder(spec: str, num_pairs: int = 0) -> ImageFiles:
     ignored = [f"left out {loose:,} images of '{folder}' that are in no sub-folder"] if loose else []
     listed, class_N = ImageList(num_pairs), array("q")
     templates = given or (imagenet_templates() if imagenet else (CAPTION,))
-    task = ZeroShotTask(tuple(names.values()), templates, verbatim=imagenet and not given)
+    unnamed = sum(is_id(name) and aliases == (words_of(name),) for name, aliases in names.items())
+    task = ZeroShotTask(tuple(names.values()), templates, verbatim=imagenet and not given, num_unnamed=unnamed)
     for number, file in islice(_interleaved(list(images.values())), num_pairs or None):
         class_N.append(number)
         for alias in task.classes[number]:

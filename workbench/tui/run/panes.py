@@ -1,8 +1,9 @@
 """Text of a run's panes: header, layers, gradients, settings, events."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from workbench.config.toml import load_recipe, read_toml
@@ -11,6 +12,7 @@ from workbench.events import Commanded, RunFinished, Warned
 from workbench.formatting import clock, duration, size
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import TAKES_COMMANDS
+from workbench.runs.suites import SuiteResult
 from workbench.tui.follow import MOST_NOTES, RunFollower, RunHistory, SnapshotReader
 from workbench.tui.run.plots import NO_GRADIENTS, NO_MASKS, note_text
 from workbench.tui.text import bar, hex_of, is_quiet, number, state_color, state_text
@@ -19,6 +21,7 @@ from workbench.views.comparison import ComparedRun, Setting, compare_runs, setti
 from workbench.views.gradients import GradientsView
 from workbench.views.masks import Densities
 from workbench.views.metrics import in_order, metric_label
+from workbench.views.suite import COLUMNS, suite_views
 
 PROGRESS_WIDTH = 12
 MB = 1e6
@@ -209,6 +212,21 @@ def paper_text(reports: list[dict[str, Any]]) -> Text:
         text.append(
             f"  {report['num_compared'] - len(settings)} of {report['num_compared']} settings match the paper\n"
         )
+    return text
+
+
+def suites_text(results: Sequence[SuiteResult]) -> Text:
+    """The tables of `evaluate --suite`; empty if none was run."""
+    text = Text()
+    for view in suite_views(results):
+        rows = [COLUMNS, *view.table()]
+        widths = [max(cell_len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+        text.append(f"\nsuite {visible(view.name)}\n", "bold")
+        for row in rows:
+            cells = [visible(cell) for cell in row]
+            words = [f"{cell:<{width}}" for cell, width in zip(cells[:2], widths[:2], strict=True)]
+            numbers = [f"{cell:>{width}}" for cell, width in zip(cells[2:], widths[2:], strict=True)]
+            text.append("  ".join([*words, *numbers]).rstrip() + "\n", "italic" if row is COLUMNS else "")
     return text
 
 

@@ -12,13 +12,22 @@ from textual.widgets import Static, TabPane
 
 from workbench.events import Commanded, RunFinished, Warned
 from workbench.runs.directory import RunDirectory
+from workbench.runs.suites import modified_ns, read_results
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import Plot, plots_table
 from workbench.tui.dialogs import KeyFooter
 from workbench.tui.follow import SnapshotReader
 from workbench.tui.run.actions import RunActions
 from workbench.tui.run.affinity import AffinityPane
-from workbench.tui.run.panes import config_text, events_text, gradients_text, head_text, layers_text, paper_text
+from workbench.tui.run.panes import (
+    config_text,
+    events_text,
+    gradients_text,
+    head_text,
+    layers_text,
+    paper_text,
+    suites_text,
+)
 from workbench.tui.run.plots import (
     loss_plots,
     mask_plots,
@@ -68,6 +77,7 @@ class RunScreen(RunActions):
                 yield Charts(self.lens, classes="-filling", id="loss-charts")
             with TabPane("2 metrics", id="metrics"), Reading(can_focus=False):
                 yield Charts(self.lens, id="metrics-charts")
+                yield Static("", id="suites", markup=False)
             with TabPane("3 speed", id="speed"), Reading(can_focus=False):
                 yield Charts(self.lens, id="speed-charts")
             with TabPane("4 masks", id="masks"), Reading():
@@ -127,7 +137,8 @@ class RunScreen(RunActions):
         pane = self.pane
         if pane in WITH_SNAPSHOTS:
             self._read_snapshots()
-        basis = (self.follower.num_polls, self.follower.problem, self.snapshot_reader.num_readings, self._paper)
+        readings = self.follower.num_polls, self.snapshot_reader.num_readings, modified_ns(self.run_directory.suites)
+        basis = (*readings, self.follower.problem, self._paper)
         if force or self._drawn.get(pane) != basis:
             self._drawn[pane] = basis
             getattr(self, f"_draw_{pane}")()
@@ -152,6 +163,13 @@ class RunScreen(RunActions):
 
     def _draw_metrics(self) -> None:
         self._show_charts(metric_plots(self.follower.history))
+        self._draw_suites()
+
+    def _draw_suites(self) -> None:
+        # Their files are written long after the run has ended, by another process.
+        shown, text = self.query_one("#suites", Static), suites_text(read_results(self.run_directory.suites))
+        shown.display = bool(text)
+        shown.update(text)
 
     def _draw_speed(self) -> None:
         self._show_charts(speed_plots(self.follower.history))
