@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 
 from workbench.bench import step
 from workbench.bench.step import (
@@ -12,9 +13,11 @@ from workbench.bench.step import (
     LIVE,
     NUM_STEPS,
     NUM_WARM_UP_STEPS,
+    OPEN_CLIP,
     OUTSIDE,
     PARTS,
     PREPARED,
+    TOWERS,
     WHOLE,
     StepByParts,
     check_trace_path,
@@ -26,6 +29,7 @@ from workbench.bench.step import (
 )
 from workbench.config.run import RunConfig
 from workbench.engine.build import build_cohort
+from workbench.models.towers import restore_open_clips_blocks
 
 CPU = torch.device("cpu")
 Tiny = Callable[..., RunConfig]
@@ -44,11 +48,12 @@ def config(tiny: Tiny) -> RunConfig:
 
 def test_every_part_has_a_row_and_the_shares_are_of_all_parts(config: RunConfig) -> None:
     rows = {row.case: row for row in step_rows(config)}
-    assert list(rows) == [LIVE, PREPARED, *PARTS, WHOLE, BARE]
+    assert list(rows) == [LIVE, PREPARED, *PARTS, WHOLE, BARE, TOWERS, OPEN_CLIP]
     assert sum(rows[part].share for part in PARTS) == pytest.approx(1)
     assert rows[PREPARED].ratio == pytest.approx(rows[LIVE].time_s / rows[PREPARED].time_s)
     assert rows[BARE].ratio == pytest.approx(rows[WHOLE].time_s / rows[BARE].time_s)
     assert rows[WHOLE].floor_ratio / rows[BARE].floor_ratio == pytest.approx(rows[BARE].ratio)
+    assert rows[TOWERS].ratio == rows[OPEN_CLIP].floor_ratio
     assert rows[WHOLE].floor_ratio > 1  # the teacher and the batch come on top of the student's towers
 
 
@@ -87,6 +92,19 @@ def test_the_bare_loop_does_the_same_arithmetic(config: RunConfig) -> None:
     assert found
     for one, other in zip(found, expected, strict=True):
         assert one.grad.equal(other.grad)
+
+
+def test_open_clips_towers_do_the_same_work(config: RunConfig) -> None:
+    ours, theirs = (build_cohort({"run": config}) for _ in range(2))
+    student = theirs.members[0].state.student
+    assert restore_open_clips_blocks(student.towers, student.config)
+    assert type(student.towers.visual.transformer.resblocks[0]) is ResidualAttentionBlock
+    for cohort in (ours, theirs):
+        step._towers(cohort)()
+    found, expected = (cohort.members[0].state.student for cohort in (ours, theirs))
+    for (name, one), other in zip(found.named_parameters(), expected.parameters(), strict=True):
+        if not name.endswith("in_proj_bias"):  # a key's bias has no gradient, and Adam scales its rounding up
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=0, msg=name)
 
 
 def test_the_run_keeps_its_teacher_live_and_small_data() -> None:

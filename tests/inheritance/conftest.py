@@ -91,7 +91,7 @@ class Oracle:
         num_tokens = tokens.shape[1]
         mask = torch.full((num_tokens, num_tokens), float("-inf")).triu(1) if tower == "text" else torch.zeros(1)
         for layer, block in enumerate(transformer.resblocks):
-            width = block.attn.embed_dim // block.attn.num_heads
+            width = block.attn.head_width
             normed = self._norm(tokens, block.ln_1, gate_values.embedding_C)
             projected = normed @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
             output = block.attn.out_proj.bias

@@ -1,15 +1,16 @@
 """A tiny CLIP, and students of every kind that can be exported."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 
-from workbench.config.inheritance import GatesConfig
+from workbench.config.inheritance import GatesConfig, Tower, TowerShape
 from workbench.inheritance import gate, slice_gated
 from workbench.models.clip import Clip
+from workbench.models.configs import TABLES, tower_shape, with_shape
 from workbench.models.tokenizers import BytePairTokenizer, WordTokenizer
 
 TOKENIZER = WordTokenizer(words=("a", "blue", "circle", "red", "square"), context_length=8, num_buckets=4)
@@ -41,6 +42,28 @@ def make_clip() -> Callable[..., Clip]:
         return Clip(copy.deepcopy(CONFIG), TOKENIZER, seed=seed, **arguments).eval()
 
     return make
+
+
+@pytest.fixture
+def with_table() -> Callable[..., dict[str, Any]]:
+    """``with_table(config, tower, shape)``: the config with a table of the tower's shape, plain or not."""
+
+    def tabled(config: dict[str, Any], tower: Tower, shape: TowerShape | None = None) -> dict[str, Any]:
+        shape = shape or tower_shape(config, tower)
+        config = copy.deepcopy(with_shape(config, tower, shape))
+        table = {"head_width": shape.head_width, "heads": list(shape.heads), "channels": list(shape.channels)}
+        config[TABLES] = config.get(TABLES, {}) | {tower: table}
+        return config
+
+    return tabled
+
+
+@pytest.fixture
+def no_fast_path() -> Iterator[None]:
+    """open_clip's blocks compute in evaluation as in training: torch's kernel for inference rounds differently."""
+    torch.backends.mha.set_fastpath_enabled(False)
+    yield
+    torch.backends.mha.set_fastpath_enabled(True)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ def same_weights(first, second):
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("no_fast_path")
 @pytest.mark.parametrize("custom_text", [False, True])
 def test_embeddings_are_open_clips_on_the_normalized_pixels(config, tokenizer, images, captions, custom_text):
     model = Clip(config | {"custom_text": custom_text}, tokenizer, mean=MEAN, std=STD, seed=3).eval()

@@ -55,10 +55,10 @@ def test_the_shapes_of_open_clips_vit_b():
 
 
 @pytest.mark.parametrize("tower", ["image", "text"])
-def test_the_same_shape_is_the_same_config(config, tower):
+def test_the_same_shape_is_the_same_config(config, tower, with_table):
     before = copy.deepcopy(config)
     assert with_shape(config, tower, tower_shape(config, tower)) == before
-    tabled = with_shape(config, tower, tower_shape(config, tower), always_table=True)
+    tabled = with_table(config, tower)
     assert tower in tabled[TABLES]
     assert tower_shape(tabled, tower) == tower_shape(before, tower)
     assert with_shape(tabled, tower, tower_shape(before, tower)) == before

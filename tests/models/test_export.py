@@ -190,11 +190,11 @@ def test_the_rule_in_words_is_the_tokenizer(caption, context_length, num_buckets
     assert make_tokenizer(document) == tokenizer
 
 
-def test_a_plain_tower_in_a_table_is_open_clips_own(make_clip, tokenizer, images, captions):
+def test_a_plain_tower_in_a_table_is_open_clips_own(make_clip, tokenizer, images, captions, with_table):
     plain = make_clip(3)
     config = plain.config
     for tower in ("image", "text"):
-        config = with_shape(config, tower, tower_shape(config, tower), always_table=True)
+        config = with_table(config, tower)
     tabled = Clip(config, tokenizer).eval()
     tabled.towers.load_state_dict(plain.towers.state_dict())
     uniform = as_uniform(tabled)
@@ -234,11 +234,11 @@ def test_an_odd_tower_is_refused_in_one_line(make_clip, tokenizer, tmp_path, hea
     layers=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=3),
     width=st.sampled_from([8, 16, 24]),
 )
-def test_a_shape_is_taken_or_refused_as_open_clip_can_build_it(config, tokenizer, layers, width):
+def test_a_shape_is_taken_or_refused_as_open_clip_can_build_it(config, tokenizer, with_table, layers, width):
     heads, channels = zip(*layers, strict=True)
     shape = TowerShape(width=width, head_width=8, heads=heads, channels=channels)
     can_be = len(set(layers)) == 1 and heads[0] * 8 == width and channels[0] > 0
-    model = Clip(with_shape(config, "text", shape, always_table=True), tokenizer)
+    model = Clip(with_table(config, "text", shape), tokenizer)
     if can_be:
         assert tower_shape(as_uniform(model).config, "text") == shape
     else:

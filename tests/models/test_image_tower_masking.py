@@ -128,7 +128,8 @@ def test_compute_falls_in_proportion_to_the_kept_tokens(make_vit, images):
             model.encode_image(image, keep)
         counts = counter.get_flop_counts()["Global"]
         assert counts
-        return sum(count for operator, count in counts.items() if "convolution" not in str(operator))
+        # The convolution runs before tokens are dropped, and attention falls with their square.
+        return sum(count for operator, count in counts.items() if "mm" in str(operator))
 
     whole = flops(64)
     for num_kept in (16, 32, 48):

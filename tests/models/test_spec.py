@@ -97,6 +97,7 @@ def test_an_architecture_of_open_clips(tiny):
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("no_fast_path")
 def test_an_open_clip_name_with_a_file_wrapped_as_the_papers_wrap_theirs(tiny, papers_file, images):
     path, reference = papers_file(5)
     model = load_model(f"open_clip:{tiny}@{path}").eval()

@@ -1,22 +1,24 @@
-"""Towers with uneven layers work like all others: seeding, saving, loading, features, masking and training."""
+"""Towers are open_clip's with other blocks, and those with uneven layers work like all others."""
 
+import copy
 from functools import partial
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+from open_clip.transformer import CustomResidualAttentionBlock, QuickGELU, ResidualAttentionBlock
 from torch import nn
 
 from workbench.config.inheritance import TowerShape
 from workbench.embeddings import FeatureKey
 from workbench.models.clip import Clip
-from workbench.models.configs import tower_shape, with_shape
+from workbench.models.configs import with_shape
 from workbench.models.folder import load_folder, save_folder
 from workbench.models.image_tower import kept_patches
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
-from workbench.models.towers import Block, join_weights, split_weights
+from workbench.models.towers import Block, build_towers, join_weights, restore_open_clips_blocks, split_weights
 
 IMAGE = TowerShape(width=18, head_width=8, heads=(3, 0, 1), channels=(5, 40, 0))
 TEXT = TowerShape(width=10, head_width=4, heads=(0, 2), channels=(0, 9))
@@ -36,11 +38,10 @@ def test_the_seed_alone_decides_the_weights(uneven):
     assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
 
 
-def test_a_text_tower_starts_as_open_clips_does(config, tokenizer):
+def test_a_text_tower_starts_as_open_clips_does(config, tokenizer, with_table):
     config["text_cfg"] |= {"width": 128, "heads": 4, "layers": 3}
     theirs = Clip(config, tokenizer).towers.transformer.state_dict()
-    tabled = with_shape(config, "text", tower_shape(config, "text"), always_table=True)
-    ours = Clip(tabled, tokenizer).towers.transformer.state_dict()
+    ours = Clip(with_table(config, "text"), tokenizer).towers.transformer.state_dict()
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         assert float(tensor.std()) == pytest.approx(float(theirs[name].std()), rel=0.1, abs=2e-3), name
@@ -187,3 +188,84 @@ def test_bfloat16_autocast_runs_it():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = block(tokens_BTC, attn_mask=causal(5))
     torch.testing.assert_close(rounded.float(), block(tokens_BTC, attn_mask=causal(5)), atol=0.1, rtol=0.1)
+
+
+# Towers of open_clip, by what is special about them. The text tower with a class token has a mask for each pair.
+NATIVE = {
+    "plain": {},
+    "custom text": {"custom_text": True},
+    "quick gelu": {"quick_gelu": True},
+    "without a class token": {"vision_cfg": {"pool_type": "avg", "final_ln_after_pool": True}},
+    "attention pooling": {"vision_cfg": {"attentional_pool": True, "attn_pooler_queries": 4, "attn_pooler_heads": 2}},
+    "masked padding": {"custom_text": True, "text_cfg": {"embed_cls": True, "pad_id": 0}},
+    "norms without bias": {"vision_cfg": {"norm_kwargs": {"bias": False, "eps": 1e-6}}},
+}
+
+
+def both(config, tokenizer, changes):
+    """The workbench's model and open_clip's with the same weights, both in training mode."""
+    for section, change in changes.items():
+        config[section] = config.get(section, {}) | change if isinstance(change, dict) else change
+    model = Clip(config, tokenizer, seed=3).train()
+    build = open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP
+    theirs = build(**{key: value for key, value in config.items() if key != "custom_text"}).train()
+    theirs.load_state_dict(model.towers.state_dict())
+    return model.towers, theirs
+
+
+def embeddings_and_gradients(towers, pixels_BCHW, text_BL):
+    """Raw embeddings, and the gradients of CLIP's loss by parameter."""
+    image_BD, text_BD = towers.encode_image(pixels_BCHW), towers.encode_text(text_BL)
+    logits_BB = 10 * F.normalize(image_BD, dim=1) @ F.normalize(text_BD, dim=1).T
+    F.cross_entropy(logits_BB, torch.arange(len(logits_BB))).backward()
+    return image_BD, text_BD, {name: p.grad for name, p in towers.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("changes", NATIVE.values(), ids=NATIVE)
+def test_native_towers_compute_what_open_clips_do(config, tokenizer, images, captions, changes):
+    ours, theirs = both(config, tokenizer, changes)
+    for tower in (ours.visual, getattr(ours, "text", ours)):
+        assert all(type(block) is Block for block in tower.transformer.resblocks)
+    assert list(ours.state_dict()) == list(theirs.state_dict())  # and in the same order, as optimizers number them
+    text_BL = tokenizer(captions(6))
+    for dtype, tolerance in ((torch.float32, 8e-7), (torch.float64, 1e-12)):
+        pixels_BCHW = images(6).to(dtype) / 64 - 2
+        models = [copy.deepcopy(towers).to(dtype) for towers in (ours, theirs)]
+        image_BD, text_BD, gradients = embeddings_and_gradients(models[0], pixels_BCHW, text_BL)
+        their_image_BD, their_text_BD, expected = embeddings_and_gradients(models[1], pixels_BCHW, text_BL)
+        if dtype == torch.float32:  # in float64, products of few rows depend on the order of rows, which is another
+            assert torch.equal(image_BD, their_image_BD)
+            assert torch.equal(text_BD, their_text_BD)
+        torch.testing.assert_close((image_BD, text_BD), (their_image_BD, their_text_BD), atol=tolerance, rtol=0)
+        assert gradients.keys() == expected.keys()
+        largest = max(float(gradient.abs().max()) for gradient in expected.values())
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, expected[name], atol=tolerance * largest, rtol=0, msg=name)
+
+
+def test_blocks_of_other_functions_stay_open_clips(config, tokenizer):
+    config["vision_cfg"] |= {"ls_init_value": 0.1}
+    config["text_cfg"] |= {"qk_norm": True, "block_type": "custom"}
+    ours, theirs = both(config, tokenizer, {"custom_text": True})
+    assert type(ours.visual.transformer.resblocks[0]) is ResidualAttentionBlock
+    assert type(ours.text.transformer.resblocks[0]) is CustomResidualAttentionBlock
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+
+
+def test_open_clips_blocks_come_back_where_it_has_such_towers(uneven, config, tokenizer):
+    model, shaped = Clip(config, tokenizer), uneven()
+    before = model.state_dict()
+    assert restore_open_clips_blocks(model.towers, config)
+    assert type(model.towers.visual.transformer.resblocks[0]) is ResidualAttentionBlock
+    torch.testing.assert_close(model.state_dict(), before, atol=0, rtol=0)
+    assert not restore_open_clips_blocks(shaped.towers, shaped.config)
+    assert type(shaped.towers.visual.transformer.resblocks[0]) is Block
+
+
+def test_the_initial_weights_are_open_clips(config):
+    torch.manual_seed(7)
+    ours = build_towers(config).state_dict()
+    torch.manual_seed(7)
+    theirs = open_clip.CLIP(**config).state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -31,10 +31,11 @@ from workbench.engine.device import resolve_device
 from workbench.engine.step import compare, encode
 from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.files import new_file
+from workbench.models.towers import restore_open_clips_blocks
 
 MEANING = (
-    "Share of the step; times faster: prepared than live data, a bare loop than the engine; "
-    "times the lower bound, the student's towers alone; peak: extra memory."
+    "Share of the step; times faster: prepared than live data, a bare loop than the engine, the student's blocks than "
+    "open_clip's; times the lower bound, the student's towers alone; peak: extra memory."
 )
 NUM_BATCHES = 8  # the steps cycle through these
 LEAST_TURNS = 9
@@ -42,6 +43,7 @@ PARTS = "batch", "teacher", "student forward", "losses", "student backward", "up
 BATCH, TEACHER, FORWARD, LOSSES, BACKWARD, UPDATE = PARTS
 LIVE, PREPARED = f"{BATCH}, live", f"{BATCH}, prepared"
 BY_PARTS, WHOLE, BARE, TOWERS = "by parts", "whole step", "bare loop", "towers alone"
+OPEN_CLIP = "open_clip's blocks"
 
 
 def step_config(recipe: str, overrides: list[str]) -> RunConfig:
@@ -68,8 +70,9 @@ def step_rows(config: RunConfig) -> list[Row]:
     """The parts of a step, the engine's full step, and the same arithmetic in a minimal loop.
 
     Unlike in training, loading does not overlap with computing. Batches come from a cache unless ``data.prepare`` is
-    off. ``share`` is of all parts; ``ratio`` is live over cached loading, and engine over minimal loop. The floor is
-    forward and backward of the student's towers on a batch in memory, and a plain fused AdamW.
+    off. ``share`` is of all parts; ``ratio`` is live over cached loading, engine over minimal loop, and open_clip's
+    towers over the student's, where open_clip can build such towers. The floor is forward and backward of the student's
+    towers on a batch in memory, and a plain fused AdamW.
     """
     with steps(config) as (contenders, parts):
         measured = measure(contenders, parts.cohort.device, LEAST_TURNS)
@@ -82,6 +85,10 @@ def step_rows(config: RunConfig) -> list[Row]:
     rows += [Row(part, size, time_s, share=time_s / sum(parts_s.values())) for part, time_s in parts_s.items()]
     rows.append(Row(WHOLE, size, whole.time_s, whole.peak_mb, floor_ratio=whole.time_s / floor_s))
     rows.append(Row(BARE, size, bare.time_s, bare.peak_mb, whole.time_s / bare.time_s, bare.time_s / floor_s))
+    if theirs := measured.get(OPEN_CLIP):
+        ratio = theirs.time_s / floor_s
+        rows.append(Row(TOWERS, size, floor_s, measured[TOWERS].peak_mb, ratio, floor_ratio=1.0))
+        rows.append(Row(OPEN_CLIP, size, theirs.time_s, theirs.peak_mb, floor_ratio=ratio))
     return rows
 
 
@@ -97,7 +104,9 @@ def steps(config: RunConfig) -> Iterator[tuple[dict[str, Work], "StepByParts"]]:
             cohort.stream = replace(live, dataset=prepared(config, live, Path(folder)))
             contenders[PREPARED] = _batching(cohort.stream, cohort)
         parts = StepByParts(cohort)
-        bare, towers = (build_cohort({name: cohort.members[0].config}, like=cohort) for name in (BARE, TOWERS))
+        config = cohort.members[0].config
+        bare, towers, theirs = (build_cohort({name: config}, like=cohort) for name in (BARE, TOWERS, OPEN_CLIP))
+        student = theirs.members[0].state.student
         bare.stream = cohort.stream  # the same kind of batches as the engine's step
         contenders |= {
             BY_PARTS: parts,
@@ -105,6 +114,8 @@ def steps(config: RunConfig) -> Iterator[tuple[dict[str, Work], "StepByParts"]]:
             BARE: _bare(bare),
             TOWERS: _towers(towers),
         }
+        if restore_open_clips_blocks(student.towers, student.config):
+            contenders[OPEN_CLIP] = _towers(theirs)
         yield contenders, parts
 
 

@@ -17,7 +17,7 @@ from workbench.config.inheritance import TOWERS, GatesConfig, Tower
 from workbench.inheritance.gates import Gates, GateValues, TowerGates
 from workbench.inheritance.slicing import EMBEDDING_AXES, build_student, slice_towers
 from workbench.models.clip import Clip
-from workbench.models.configs import tower_shape, with_shape
+from workbench.models.configs import tower_shape
 from workbench.models.towers import Attention, Block, Constant, Perceptron, join_weights, split_weights, tower_module
 
 GetGates = Callable[[], GateValues]
@@ -106,10 +106,7 @@ def gate(clip: Clip, config: GatesConfig, teacher_weights: int | None = None) ->
     towers = [tower for tower in TOWERS if tower not in clip.frozen]
     shapes = {tower: tower_shape(clip.config, tower) for tower in towers}
     gates = Gates(shapes, config, teacher_weights or block_weights(clip, towers))
-    model_config = clip.config
-    for tower, shape in shapes.items():  # gates need the workbench's own blocks, also where open_clip's would do
-        model_config = with_shape(model_config, tower, shape, always_table=True)
-    gated = build_student(clip, model_config, split_weights(clip.towers.state_dict()))
+    gated = build_student(clip, clip.config, split_weights(clip.towers.state_dict()))
     for tower in clip.frozen:
         gated.freeze(tower)
     for tower in towers:

@@ -65,12 +65,8 @@ def why_not_a_transformer(config: Config, tower: Tower) -> str:
     return f"has {odd[0]}" if odd else ""
 
 
-def with_shape(config: Config, tower: Tower, shape: TowerShape, *, always_table: bool = False) -> Config:
-    """The config with one tower in another shape, in open_clip's own settings if they can express it.
-
-    Args:
-        always_table: use a table for a plain tower too, so that it is built from the workbench's own blocks.
-    """
+def with_shape(config: Config, tower: Tower, shape: TowerShape) -> Config:
+    """The config with one tower in another shape, in open_clip's own settings if they can express it."""
     config = copy.deepcopy(config)
     section = config[SECTIONS[tower]]
     tables = config.pop(TABLES, {})
@@ -78,7 +74,7 @@ def with_shape(config: Config, tower: Tower, shape: TowerShape, *, always_table:
     for name, value in (("width", shape.width), ("layers", shape.num_layers)):
         if getattr(tower_settings(config, tower), name) != value:
             section[name] = value
-    if shape.is_plain and not always_table:
+    if shape.is_plain:
         _set_plain(config, tower, shape)
     else:
         tables[tower] = {"head_width": shape.head_width, "heads": list(shape.heads), "channels": list(shape.channels)}

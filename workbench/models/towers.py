@@ -1,9 +1,13 @@
-"""Building the two towers of a model config: open_clip's own, or with the workbench's blocks for other shapes.
+"""Building the two towers of a model config: open_clip's, with the workbench's transformer blocks in them.
 
-The workbench's block has any number of heads and FFN channels, whatever the width of its tower. Heads keep their own
-width, so that a tower can lose embedding channels without shrinking its heads (``nn.MultiheadAttention`` ties the two).
-Weights are named as in open_clip. A branch without heads or channels is its output bias. Shape letters: H heads,
-W channels of a head, F FFN channels.
+A block has any number of heads and FFN channels, whatever the width of its tower. Heads keep their own width, so that a
+tower can lose embedding channels without shrinking its heads (``nn.MultiheadAttention`` ties the two). Weights are
+named as in open_clip. A branch without heads or channels is its output bias.
+
+A block computes what open_clip's does from the same weights, in float32 at the usual sizes to the last bit, and takes
+less time: ``nn.MultiheadAttention`` copies its input and output to put the sequence first.
+
+Shape letters: H heads, W channels of a head, F FFN channels.
 """
 
 import copy
@@ -14,6 +18,7 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock, Transformer
 from torch import Tensor, nn
 
 from workbench.config.inheritance import TOWERS, Tower, TowerShape
@@ -48,10 +53,15 @@ class Attention(nn.Module):
 
     def forward(self, tokens_BTC: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         projected = F.linear(tokens_BTC, self.in_proj_weight, self.in_proj_bias)
-        split_BT3HW = projected.reshape(*tokens_BTC.shape[:2], 3, -1, self.head_width)
-        query, key, value = split_BT3HW.permute(2, 0, 3, 1, 4)
+        # Three views, not one tensor with an axis of 3: their gradients are joined by one copy instead of two.
+        query, key, value = (
+            part.reshape(*tokens_BTC.shape[:2], -1, self.head_width).transpose(1, 2)
+            for part in projected.chunk(3, dim=2)
+        )
         # open_clip keeps its causal mask in float32, which scaled_dot_product_attention refuses under autocast.
         mask = None if attn_mask is None else attn_mask.to(query.dtype)
+        if mask is not None and mask.ndim == 3:  # [B · heads, T, T], open_clip's where it masks padding
+            mask = mask.reshape(len(tokens_BTC), -1, *mask.shape[1:])
         context_BHTW = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         output: Tensor = self.out_proj(context_BHTW.transpose(1, 2).flatten(2))
         return output
@@ -108,9 +118,6 @@ class Block(nn.Module):
         return next(self.parameters()).dtype
 
 
-# Building the two towers of a model config: open_clip's own, or with the workbench's blocks for other shapes.
-
-
 def build_towers(config: dict[str, Any]) -> Any:
     """An open_clip model (untyped), randomly initialized from torch's global random state.
 
@@ -122,9 +129,13 @@ def build_towers(config: dict[str, Any]) -> Any:
     """
     check_buildable(config)
     shapes = {tower: tower_shape(config, tower) for tower in _tabled(config)}
-    towers = _build(_with_template_blocks(config, shapes))
-    for tower, shape in shapes.items():
-        _put_blocks(towers, tower, shape)
+    towers = open_clip_towers(_with_template_blocks(config, shapes))
+    for tower in TOWERS:
+        transformer = getattr(tower_module(towers, tower), "transformer", None)
+        if tower in shapes:
+            _put_blocks(transformer, tower, shapes[tower])
+        elif isinstance(transformer, Transformer):  # not a ResNet, and not a tower of timm
+            _exchange_blocks(transformer)
     return towers
 
 
@@ -194,7 +205,8 @@ def _with_template_blocks(config: dict[str, Any], shapes: dict[Tower, TowerShape
     return config
 
 
-def _build(config: dict[str, Any]) -> Any:
+def open_clip_towers(config: dict[str, Any]) -> Any:
+    """open_clip's own model of a config without shape tables, randomly initialized."""
     custom_text = config.get("custom_text") or "hf_model_name" in config["text_cfg"]
     build = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
@@ -204,20 +216,11 @@ def _build(config: dict[str, Any]) -> Any:
         raise ValueError(f"open_clip cannot build this model config: {reason(error)}") from error
 
 
-def _put_blocks(towers: Any, tower: Tower, shape: TowerShape) -> None:
+def _put_blocks(transformer: Transformer, tower: Tower, shape: TowerShape) -> None:
     """Replace the template block by blocks of the given shape, with its norm and activation."""
-    transformer = tower_module(towers, tower).transformer
-    template = transformer.resblocks[0]
-    norm = template.ln_1
+    (template,) = transformer.resblocks
     blocks = [
-        Block(
-            shape.width,
-            heads,
-            channels,
-            head_width=shape.head_width,
-            make_norm=partial(norm.__class__, eps=norm.eps),
-            make_activation=partial(copy.deepcopy, template.mlp.gelu),
-        )
+        _block(template, shape.width, heads, channels, shape.head_width)
         for heads, channels in zip(shape.heads, shape.channels, strict=True)
     ]
     if tower == "text":
@@ -225,6 +228,56 @@ def _put_blocks(towers: Any, tower: Tower, shape: TowerShape) -> None:
             _init_as_text(block, shape)
     transformer.resblocks = nn.ModuleList(blocks)
     transformer.layers = shape.num_layers
+
+
+def _exchange_blocks(transformer: Transformer) -> None:
+    """Replace open_clip's blocks by the workbench's, with the same parameters; blocks of other functions stay."""
+    for number, theirs in enumerate(transformer.resblocks):
+        is_plain = isinstance(theirs, ResidualAttentionBlock) and isinstance(theirs.ls_1, nn.Identity)
+        if not is_plain:  # LayerScale, or open_clip's custom block (qk_norm, scale_attn and so on)
+            continue
+        with torch.device("meta"):  # a shell: open_clip has drawn the initial weights
+            block = _block(
+                theirs,
+                theirs.attn.embed_dim,
+                theirs.attn.num_heads,
+                theirs.mlp.c_fc.out_features,
+                theirs.attn.head_dim,
+            )
+        block.load_state_dict(theirs.state_dict(keep_vars=True), assign=True)
+        transformer.resblocks[number] = block
+
+
+def restore_open_clips_blocks(towers: Any, config: dict[str, Any]) -> bool:
+    """Give the transformers open_clip's own blocks, with the same parameters, to compare them with.
+
+    False, and no change, where open_clip cannot build such a tower, or no tower is a transformer.
+    """
+    if TABLES in config:
+        return False
+    theirs = open_clip_towers(config)
+    found = False
+    for tower in TOWERS:
+        own, other = (getattr(tower_module(one, tower), "transformer", None) for one in (towers, theirs))
+        if isinstance(own, Transformer) and isinstance(other, Transformer):
+            other.load_state_dict(own.state_dict(keep_vars=True), assign=True)
+            own.resblocks, found = other.resblocks, True
+    return found
+
+
+def _block(template: ResidualAttentionBlock, width: int, heads: int, channels: int, head_width: int) -> Block:
+    """A block of this shape with the norm and the activation of open_clip's."""
+    norm = template.ln_1
+    return Block(
+        width,
+        heads,
+        channels,
+        head_width=head_width,
+        make_norm=partial(
+            norm.__class__, eps=norm.eps, elementwise_affine=norm.elementwise_affine, bias=norm.bias is not None
+        ),
+        make_activation=partial(copy.deepcopy, template.mlp.gelu),
+    )
 
 
 def _init_as_text(block: Block, shape: TowerShape) -> None:
