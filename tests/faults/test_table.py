@@ -635,6 +635,17 @@ FAULTS = [
         "evaluation/test_chance.py::test_chance_of_a_class_folder_is_one_in_its_classes",
     ),
     fault(
+        "a teacher cache with a flipped bit, an exchanged row or a damaged checksum",
+        "found when the row is first read, in one line with the command that makes its block again; nothing is read"
+        " before, and caches of earlier versions are verified by blocks",
+        "cache/test_arrays.py::test_a_damaged_row_is_found_at_its_first_read",
+        "cache/test_arrays.py::test_two_rows_that_were_exchanged_are_found",
+        "cache/test_arrays.py::test_a_damaged_checksum_is_mended_with_its_block",
+        "cache/test_arrays.py::test_rows_without_checksums_are_verified_by_their_blocks",
+        "cache/test_arrays.py::test_opening_reads_no_row",
+        "engine/teacher_cache/test_cached_runs.py::test_a_flipped_bit_stops_the_run_and_the_command_mends_it",
+    ),
+    fault(
         "a store of crops: killed in the making, made twice at once, a full disk, changed data",
         "none or a complete one; one process makes it and the other waits; the run decodes live, or one line with the"
         " remedy if the store was asked for; crops of the data as they are now",

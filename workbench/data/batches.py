@@ -4,27 +4,24 @@ Shape letters: B pairs of a batch · L tokens · C channels · H, W pixels.
 """
 
 import math
-import os
 import random
-import signal
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain, count
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from workbench.data.crops import CropSpec, Pixels
 from workbench.data.dataset import Dataset, SampleText
 from workbench.data.order import BatchRow, Order
 from workbench.data.parallel import look_ahead
 from workbench.data.unusable import ImageError
+from workbench.data.workers import from_workers
 from workbench.embeddings import BadImage, Batch, InputSpec, MaskKey
 from workbench.randomness import derive_seed
 
@@ -48,7 +45,7 @@ def prefetch(
         num_workers: number of processes; 0 for one thread, enough if decoding is faster than training.
         num_parts: number of successive items whose batches are joined into one.
     """
-    parts = _from_workers(make, items, num_workers) if num_workers else (make(item) for item in items)
+    parts = from_workers(make, items, num_workers) if num_workers else (make(item) for item in items)
     pin = torch.cuda.is_available()
     is_over = threading.Event()
 
@@ -98,68 +95,6 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
     batch.mapped(note)
     return found
-
-
-@dataclass(frozen=True)
-class _WorkerResult:
-    """A batch, or the error message instead of it.
-
-    The DataLoader would wrap an exception in the worker's traceback; a message stays one line.
-    """
-
-    batch: Batch | None = None
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class _Items(TorchDataset[_WorkerResult]):
-    """Items as the DataLoader's samples: it decides neither order nor content."""
-
-    make: Callable[[Any], Batch]
-
-    def __getitem__(self, item: Any) -> _WorkerResult:
-        try:
-            return _WorkerResult(self.make(item))
-        except ValueError as error:
-            return _WorkerResult(error=str(error))
-
-
-def _from_workers(
-    make: Callable[[Item], Batch], items: Iterable[Item], num_workers: int
-) -> Generator[Batch, None, None]:
-    # batch_size=None: an item already is a batch. The generator keeps the DataLoader from drawing its base seed from
-    # torch's global one.
-    loader = DataLoader(
-        _Items(make),
-        sampler=items,
-        batch_size=None,
-        num_workers=num_workers,
-        worker_init_fn=_ignore_signals,
-        generator=torch.Generator(),
-    )
-    return _batches_of(iter(loader))  # processes are started here, not in the thread that reads from them
-
-
-def _batches_of(results: Iterator[_WorkerResult]) -> Generator[Batch, None, None]:
-    try:
-        for result in results:
-            if result.batch is None:
-                raise ValueError(result.error)
-            yield result.batch
-    finally:
-        del results  # ends the processes, although an error may keep this frame
-
-
-def _ignore_signals(_worker: int) -> None:
-    """Ignores the signals that the main process handles by saving and stopping.
-
-    They reach the whole process group. A worker that died of one would make the DataLoader raise before the main
-    process has saved; so Ctrl-C, SIGHUP and SIGUSR1 are ignored, and SIGTERM exits without a traceback.
-    """
-    for name in ("SIGINT", "SIGHUP", "SIGUSR1"):
-        if number := getattr(signal, name, None):  # Windows has only the first
-            signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def stack_BCHW(images_HWC: Sequence[Pixels]) -> Tensor:

@@ -1,15 +1,18 @@
 """A cache is built block by block, and each block counts only when it is complete."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tomli_w
 import torch
+from PIL import Image
 
 from workbench.cache.arrays import DIGESTS, ROWS
 from workbench.cache.identity import digest_of
@@ -48,6 +51,28 @@ def test_every_row_is_the_teacher_embedding_of_that_view(make) -> None:
     rows = np.fromfile(cache.folder / ROWS, np.float32).reshape(60, 2, 2, 24)
     assert np.isfinite(rows).all()
     assert (rows[:, 0] != rows[:, 1]).any()  # the views differ
+
+
+def test_worker_processes_build_the_same_rows(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tarfile.open(tmp_path / "pairs.tar", "w") as archive:
+        for number in range(60):
+            image = io.BytesIO()
+            Image.new("RGB", (16 + number % 3, 16), (4 * number, 9, 99)).save(image, "PNG")
+            content = b"<html>" if number in (7, 31, 32) else image.getvalue()
+            for name, data in ((f"{number:03d}.png", content), (f"{number:03d}.txt", b"number %d" % number)):
+                header = tarfile.TarInfo(name)
+                header.size = len(data)
+                archive.addfile(header, io.BytesIO(data))
+    pairs = {"train": str(tmp_path / "pairs.tar"), "validation": "", "num_pairs": 0}
+    # Four pairs a part.
+    monkeypatch.setattr("workbench.engine.teacher_cache.build.PART_BYTES", 4 * 2 * 3 * 16**2)
+    built = []
+    for num_workers in (0, 2):
+        remove_all()
+        built.append((make(data=pairs | {"num_workers": num_workers}).build("test").folder / ROWS).read_bytes())
+    assert built[0] == built[1]
+    rows = np.frombuffer(built[0], np.float32).reshape(60, -1)
+    assert np.flatnonzero(np.isnan(rows[:, 0])).tolist() == [7, 31, 32]
 
 
 def test_a_builder_that_fails_half_way_is_gone_on_with(make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,11 @@ Shape letters: R pairs of a block · K views · D the teacher's width.
 """
 
 import time
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,7 @@ from workbench.data.batches import BatchStream
 from workbench.data.parallel import decoding_threads, look_ahead, or_bad_image
 from workbench.data.sources.files import spread
 from workbench.data.unusable import BadImageCount
+from workbench.data.workers import from_workers
 from workbench.embeddings import BadImage
 from workbench.engine.device import machine_facts, now_s
 from workbench.engine.teacher_cache.manifest import CACHES, MANIFEST, Identity, Manifest
@@ -31,6 +35,7 @@ from workbench.progress import progress
 
 ROWS_PER_BLOCK = 1024  # at least; a kill loses at most one block
 MAX_BLOCKS = 4096
+PART_BYTES = 8_000_000  # of images that a process makes at a time; it has up to two such parts in /dev/shm
 
 Views = tuple[Tensor, Tensor]  # images [K, C, H, W] and tokens [K, L] of one pair
 
@@ -39,7 +44,7 @@ class Builder:
     """Builds the cache of one run's teacher and training pairs.
 
     Args:
-        stream: the run's batches; only its pairs and views matter.
+        stream: the run's batches; only its pairs, its views and its number of worker processes matter.
     """
 
     def __init__(self, config: RunConfig, stream: BatchStream, teacher: Teacher) -> None:
@@ -120,7 +125,7 @@ class Builder:
 
     def _write_blocks(self, missing: list[int], label: str) -> None:
         pairs = [index for number in missing for index in self._blocks[number]]
-        decoded = look_ahead(self._views, pairs, depth=4 * decoding_threads())
+        decoded = self._decoded(pairs)
         shown = progress(decoded, len(pairs), label)
         bad_images = BadImageCount()
         with ExitStack() as files:
@@ -130,6 +135,17 @@ class Builder:
             for number in missing:
                 block = [next(shown) for _ in self._blocks[number]]
                 writer.write(number, self._embed(block, bad_images).tobytes())
+
+    def _decoded(self, pairs: Sequence[int]) -> Generator[Views | BadImage, None, None]:
+        """The views of each pair, decoded ahead: by processes where the run has them, else by threads."""
+        stream = self._stream
+        if not stream.num_workers:
+            return look_ahead(self._views, pairs, depth=4 * decoding_threads())
+        pair_bytes = 3 * stream.student.image_size**2 * stream.views
+        length = max(1, PART_BYTES // pair_bytes)
+        parts = [pairs[start : start + length] for start in range(0, len(pairs), length)]
+        made = from_workers(partial(_views_of, stream), parts, min(stream.num_workers, len(parts)))
+        return _each(made, stream.views)
 
     def _views(self, index: int) -> Views | BadImage:
         return or_bad_image(self._stream.every_view, index)
@@ -153,3 +169,29 @@ class Builder:
             is_good = [not isinstance(one, BadImage) for one in block]
             rows[is_good] = embedded.cpu().numpy().reshape(len(views), *rows.shape[1:])
         return rows
+
+
+class _Part(NamedTuple):
+    """The views of some pairs in two tensors: each tensor that a process sends back takes a file descriptor."""
+
+    images: Tensor | None  # [pairs · K, C, H, W]; None if all images are bad
+    texts: Tensor | None  # [pairs · K, L]
+    bad: list[BadImage | None]  # of each pair
+
+
+def _views_of(stream: BatchStream, indices: Sequence[int]) -> _Part:
+    """The views of some pairs, made by a worker process."""
+    found = [or_bad_image(stream.every_view, index) for index in indices]
+    views = [one for one in found if not isinstance(one, BadImage)]
+    images, texts = (torch.cat(some) for some in zip(*views, strict=True)) if views else (None, None)
+    return _Part(images, texts, [one if isinstance(one, BadImage) else None for one in found])
+
+
+def _each(parts: Generator[_Part, None, None], num_views: int) -> Generator[Views | BadImage, None, None]:
+    """The pairs of the parts, one after another."""
+    with closing(parts):
+        for part in parts:
+            images = iter(() if part.images is None else torch.split(part.images, num_views))
+            texts = iter(() if part.texts is None else torch.split(part.texts, num_views))
+            for bad in part.bad:
+                yield bad or (next(images), next(texts))

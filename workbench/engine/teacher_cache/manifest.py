@@ -1,8 +1,8 @@
 """What a teacher cache is: the identity of its embeddings, and its manifest. Needs no torch.
 
 ``rows.bin`` has a row for every view of every pair, view k of pair n at n · K + k: the unit-length embeddings of image
-and caption, [2, D] of float32 or float16; NaN for a bad image. ``digests.bin`` has the SHA-256 of every block of pairs
-(see :mod:`workbench.cache.arrays`). ``cache.json`` is the manifest.
+and caption, [2, D] of float32 or float16; NaN for a bad image. ``checksums.bin`` and ``digests.bin`` tell whether rows
+and blocks of pairs are intact (see :mod:`workbench.cache.arrays`). ``cache.json`` is the manifest.
 
 Shape letters: K views · D the teacher's width.
 """
@@ -121,7 +121,7 @@ class Manifest(BaseModel):
     @property
     def blocks(self) -> Blocks:
         pair_bytes = self.identity.views * 2 * self.width * np.dtype(self.identity.dtype).itemsize
-        return Blocks(self.identity.num_pairs, pair_bytes, self.pairs_per_block)
+        return Blocks(self.identity.num_pairs, pair_bytes, self.pairs_per_block, self.identity.views)
 
     @property
     def size_bytes(self) -> int:

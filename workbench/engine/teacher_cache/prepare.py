@@ -8,7 +8,7 @@ from workbench.data.batches import BatchStream
 from workbench.data.images import at_working_size
 from workbench.data.spec import evaluated_splits, open_dataset
 from workbench.engine.build import load_teacher, make_evaluator, make_objective
-from workbench.engine.device import resolve_device
+from workbench.engine.device import resolve_device, resolved
 from workbench.engine.teacher_cache.choice import check_keepable, repair
 from workbench.engine.teacher_cache.store import TeacherCache
 from workbench.models.teacher import Teacher
@@ -41,7 +41,8 @@ def _open(config: RunConfig, runs_dir: Path) -> tuple[BatchStream, Teacher]:
     """The training pairs and the teacher."""
     teacher = load_teacher(config, resolve_device(config.train.device), runs_dir)
     check_keepable(config, [make_objective(config, teacher)])
-    assert teacher is not None
+    num_workers = resolved(config).data.num_workers
+    assert teacher is not None and num_workers != "auto"
     dataset = open_dataset(config.data.train, "train", config.data.num_pairs, bad_shards=config.data.bad_shards)
     stream = BatchStream(
         at_working_size(dataset, config.data.working_size),
@@ -51,5 +52,6 @@ def _open(config: RunConfig, runs_dir: Path) -> tuple[BatchStream, Teacher]:
         seed=config.data.seed,
         views=config.data.views,
         crop_scale=config.data.crop_scale,
+        num_workers=num_workers,
     )
     return stream, teacher

@@ -25,7 +25,7 @@ REBUILD = "rebuild it with: workbench teacher cache, and the run's --recipe and 
 
 
 class TeacherCache:
-    """The rows of a complete cache; each block is verified at its first read."""
+    """The rows of a complete cache; each is verified at its first read."""
 
     def __init__(self, folder: Path) -> None:
         """Open a cache.
@@ -45,11 +45,11 @@ class TeacherCache:
         """The embeddings of some rows, on the device of ``scale``; the copy to a GPU is asynchronous.
 
         Raises:
-            ValueError: a block is damaged, or the image of a pair was bad when the cache was built.
+            ValueError: a row is damaged, or the image of a pair was bad when the cache was built.
         """
         rows, identity = rows_B.tolist(), self.manifest.identity
         try:
-            content = self._reader.read(rows, identity.views)
+            content = self._reader.read(rows)
         except ValueError as error:
             raise ValueError(f"teacher cache: {error}: {REBUILD}") from None
         raw_B2D = np.frombuffer(content, identity.dtype).reshape(len(rows), 2, self.manifest.width)
