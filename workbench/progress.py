@@ -211,14 +211,14 @@ def with_bar(items: Sequence[Item], label: str, many: int) -> Iterable[Item]:
     return items if len(items) < many else track(items, label, len(items))
 
 
-def open_with_bar(path: Path, encoding: str, errors: str) -> AbstractContextManager[TextIO]:
-    """Open a text file with its line ends unchanged, with a progress bar if it is large."""
+def open_with_bar(path: Path, encoding: str, newline: str, errors: str) -> AbstractContextManager[TextIO]:
+    """Open a text file, whose lines end with ``newline``, unchanged; with a progress bar if it is large."""
     from rich import progress
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(stderr=True)
     if path.stat().st_size < LARGE_BYTES or not console.is_terminal:
-        return path.open(encoding=encoding, errors=errors, newline="")
+        return path.open(encoding=encoding, errors=errors, newline=newline)
     what = f"reading {escape(visible(path.name))}"
-    return progress.open(path, "r", -1, encoding, errors, "", description=what, console=console, transient=True)
+    return progress.open(path, "r", -1, encoding, errors, newline, description=what, console=console, transient=True)

@@ -151,9 +151,27 @@ def test_a_quotation_mark_in_a_tsv_is_a_plain_character(write_images: WriteImage
     rows = [f"{name}\t{caption}" for name, caption in zip(names, RAW, strict=True)]
     for header in ("filepath\ttitle", "filepath\ttitle\tid"):
         dataset = open_csv(write("\n".join([header, *rows]), "pairs.tsv"))
-        assert [dataset.text(index).captions for index in range(len(dataset))] == [
-            (caption,) for caption in [*RAW[:4], "Stop" if header.endswith("title") else '"Stop"', RAW[5]]
-        ]
+        assert [dataset.text(index).captions for index in range(len(dataset))] == [(caption,) for caption in RAW]
+
+
+def test_marks_around_a_field_of_a_tsv_quote_if_the_header_is_quoted_or_the_row_needs_them(
+    names: list[str], write: Callable[..., str]
+) -> None:
+    fields = [f'{names[0]}\t"Stop, now"', f'{names[1]}\t"a ""b"" c"', f"{names[2]}\tlast"]
+    for header, first in (("filepath\ttitle", '"Stop, now"'), ('"filepath"\t"title"', "Stop, now")):
+        dataset = open_csv(write("\n".join([header, *fields])))
+        assert [dataset.text(index).captions for index in range(3)] == [(first,), ('a "b" c',), ("last",)]
+    dataset = open_csv(write("\n".join(["filepath\ttitle", *(f'{name}\t"a, b"' for name in names)])))
+    assert [dataset.text(index).captions for index in range(3)] == [("a, b",)] * 3
+
+
+def test_a_carriage_return_ends_lines_only_in_a_file_without_line_feeds(
+    names: list[str], write: Callable[..., str]
+) -> None:
+    rows = ["filepath\ttitle", *(f"{name}\ta dog" for name in names)]
+    assert len(open_csv(write("\r".join(rows)))) == 3
+    dataset = open_csv(write("\r\n".join(rows).replace("a dog", "a\rdog")))
+    assert [dataset.text(index).captions for index in range(3)] == [("a\rdog",)] * 3
 
 
 def test_an_unclosed_quotation_mark_in_a_csv_is_refused_with_its_line(

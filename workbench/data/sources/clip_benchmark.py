@@ -76,4 +76,4 @@ def _lines(path: Path) -> list[str]:
         text = read_file(path, MAX_BYTES).decode("utf-8-sig", errors="replace")
     except FileNotFoundError as error:
         raise ValueError(f"there is no '{path}': copy it from CLIP_benchmark's data") from error
-    return [line.strip() for line in text.splitlines()]
+    return [line.strip() for line in text.rstrip().split("\n")]  # splitlines would also end lines at U+2028

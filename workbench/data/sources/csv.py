@@ -11,37 +11,42 @@ from workbench.data.captions import cleaned
 from workbench.data.dataset import existing
 from workbench.data.sources.files import ImageFiles, ImageList, base_folder
 from workbench.data.sources.tar_index import IMAGE_EXTENSIONS
-from workbench.data.unusable import caption_tally, reading_of
+from workbench.data.unusable import BadImageCount, caption_tally, reading_of
 from workbench.progress import open_with_bar
 
 # Python's csv module treats a quotation mark at the start of a field as opening, and reads on through any number of
 # rows until the next one. Captions often start with a quotation mark, and most TSV files are written without quoting.
-# So a field may span several lines only if none of these lines is a row itself.
+# So a field may span several lines only if none of these lines is a row itself, and in a TSV a mark is a letter unless
+# a writer that quotes must have put it there.
 
 MAX_LINES = 200  # of a quoted caption
+_NEEDS_QUOTES = re.compile(r'["\t\r\n]')  # in a field of a TSV
 
 
 class Layout(NamedTuple):
-    """Separator, number of columns, and the indices of the image and caption columns."""
+    """Separator, number of columns, the indices of the image and caption columns, and whether all fields are quoted."""
 
     separator: str
     num_columns: int
     image: int
     caption: int
+    quotes_all: bool = False
 
 
 class Row(NamedTuple):
-    """The fields of a row, and the number of its first line in the file."""
+    """The fields of a row, the number of its first line in the file, and whether quotation marks were removed."""
 
     line: int
     fields: list[str]
+    is_quoted: bool
 
 
 def rows_of(file: TextIO, layout: Layout, path: Path) -> Iterator[Row]:
     """The rows after the header that are not blank.
 
-    Quotation marks around a complete field are removed. An unclosed mark, or one whose field would include other rows,
-    is a plain character in a TSV and an error elsewhere. Text after the closing mark means that the field is unquoted.
+    Quotation marks around a complete field are removed; in a TSV, only if all fields are quoted, or one of the row has
+    a tab, a line break or a doubled mark. An unclosed mark, or one whose field would include other rows, is a plain
+    character in a TSV and an error elsewhere. Text after the closing mark means that the field is unquoted.
     """
     lines = _Lines(file)
     for line in lines:
@@ -49,15 +54,14 @@ def rows_of(file: TextIO, layout: Layout, path: Path) -> Iterator[Row]:
         text = line.rstrip("\r\n")
         if not text:
             continue
-        fields = text.split(layout.separator)
-        if '"' in text:
-            fields = _quoted(text, layout) or _over_lines(line, lines, layout, path) or fields
+        quoted = (_quoted(text, layout) or _over_lines(line, lines, layout, path)) if '"' in text else None
+        fields = quoted or text.split(layout.separator)
         if len(fields) > layout.num_columns:
             raise ValueError(
                 f"'{path}', line {start}: {len(fields)} fields, but the header has "
                 f"{layout.num_columns}: put captions with the separator in them in quotation marks"
             )
-        yield Row(start, fields)
+        yield Row(start, fields, quoted is not None)
 
 
 class _Lines:
@@ -81,12 +85,16 @@ class _Lines:
 
 
 def _quoted(text: str, layout: Layout) -> list[str] | None:
-    """The fields of a row if its quotes are balanced and, in a TSV, give the right number of columns; else None."""
+    """The fields of a row if its quotation marks are balanced and, in a TSV, quote; else None."""
     try:
         fields = next(csv.reader([text], delimiter=layout.separator, strict=True))
     except csv.Error:
         return None
-    return fields if layout.separator != "\t" or len(fields) == layout.num_columns else None
+    if layout.separator != "\t":
+        return fields
+    # Writers quote either all fields, the header's too, or those that cannot be written otherwise.
+    is_quoted = layout.quotes_all or any(_NEEDS_QUOTES.search(field) for field in fields)
+    return fields if is_quoted and len(fields) == layout.num_columns else None
 
 
 def _over_lines(line: str, lines: _Lines, layout: Layout, path: Path) -> list[str] | None:
@@ -138,6 +146,8 @@ def _is_row(line: str, layout: Layout, kinds: set[str]) -> bool:
     """Whether a line is a row by itself: the right number of fields and, unless tab-separated, an image name."""
     if len(line.rstrip("\r\n").split(layout.separator)) != layout.num_columns:
         return False
+    if layout.quotes_all and not line.startswith('"'):
+        return False
     return layout.separator == "\t" or _kind(line, layout) in kinds
 
 
@@ -153,7 +163,7 @@ IMAGE_COLUMNS = ("filepath", "image", "image_path", "path", "file", "filename", 
 CAPTION_COLUMNS = ("title", "caption", "text", "comment")
 IMAGE_FOLDERS = ("images", "Images")  # next to the table, as in Kaggle's Flickr8k
 MAX_LISTED = 12
-MAX_HEADER = 2**16  # characters
+MAX_HEADER = 2**16  # characters, and bytes of the first look
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of bytes that are not UTF-8
 
 
@@ -172,14 +182,32 @@ def open_csv(spec: str, num_pairs: int = 0) -> ImageFiles:
             images found.
     """
     path = existing(spec, "file")
+    listed, captions, is_quoted = _read(path, num_pairs)
+    if is_quoted:
+        listed, captions, _ = _read(path, num_pairs, quotes_all=True)
+    reading = reading_of(captions)
+    image_folders = [path.parent / name for name in IMAGE_FOLDERS if (path.parent / name).is_dir()]
+    return ImageFiles(
+        listed, base_folder(listed, (path.parent, Path.cwd(), *image_folders), f"'{path}'"), path.name, reading=reading
+    )
+
+
+def _read(path: Path, num_pairs: int, *, quotes_all: bool = False) -> tuple[ImageList, BadImageCount, bool]:
+    """The pairs of a table, its captions counted, and whether all captions had marks, of which some are still there.
+
+    Args:
+        quotes_all: whether to remove such marks in a TSV, whatever its header has.
+    """
     listed, captions = ImageList(num_pairs), caption_tally(f"'{path}'")
-    num_rows = 0
+    num_rows = num_quoted = num_marked = 0
     try:
-        with open_with_bar(path, _encoding(path), "surrogateescape") as file:
-            layout = _layout(file, path)
-            for line, fields in rows_of(file, layout, path):
+        with open_with_bar(path, *_encoding(path), "surrogateescape") as file:
+            layout = _layout(file, path, quotes_all)
+            for line, fields, is_quoted in rows_of(file, layout, path):
                 num_rows += 1
+                num_quoted += is_quoted
                 name, caption = _pair(fields, layout, path)
+                num_marked += not is_quoted and len(caption) > 1 and caption[0] == caption[-1] == '"'
                 if name and caption:
                     listed.add(name, caption)
                 else:
@@ -189,23 +217,25 @@ def open_csv(spec: str, num_pairs: int = 0) -> ImageFiles:
     if not listed:
         raise ValueError(f"'{path}' has no row with both a path and a caption: a row is an image path and its caption")
     captions.add(num_rows, [])
-    reading = reading_of(captions)
-    image_folders = [path.parent / name for name in IMAGE_FOLDERS if (path.parent / name).is_dir()]
-    return ImageFiles(
-        listed, base_folder(listed, (path.parent, Path.cwd(), *image_folders), f"'{path}'"), path.name, reading=reading
-    )
+    return listed, captions, 0 < num_marked == num_rows - num_quoted and layout.separator == "\t" and not quotes_all
 
 
-def _encoding(path: Path) -> str:
-    """UTF-8 with or without a byte order mark, or UTF-16, which spreadsheets write."""
+def _encoding(path: Path) -> tuple[str, str]:
+    """The encoding, UTF-8 with or without a byte order mark or UTF-16, which spreadsheets write; and the line end.
+
+    A carriage return ends lines only in a file without line feeds. Elsewhere it is part of a caption.
+    """
     try:
         with path.open("rb") as file:
-            return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+            head = file.read(MAX_HEADER)
     except OSError as error:
         raise ValueError(f"'{path}' cannot be read ({error.strerror}): check its permissions") from error
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    text = head.decode(encoding, "replace")
+    return encoding, "\r" if "\r" in text and "\n" not in text else "\n"
 
 
-def _layout(file: TextIO, path: Path) -> Layout:
+def _layout(file: TextIO, path: Path, quotes_all: bool) -> Layout:
     """The first separator that gives exactly one image and one caption column in the header."""
     header = file.readline(MAX_HEADER)
     columns = {separator: _columns(header, separator) for separator in SEPARATORS}
@@ -213,7 +243,8 @@ def _layout(file: TextIO, path: Path) -> Layout:
         images = [index for index, name in enumerate(names) if name in IMAGE_COLUMNS]
         captions = [index for index, name in enumerate(names) if name in CAPTION_COLUMNS]
         if len(images) == len(captions) == 1:
-            return Layout(separator, len(names), images[0], captions[0])
+            has_marks = all(field.strip().startswith('"') for field in header.split(separator))
+            return Layout(separator, len(names), images[0], captions[0], quotes_all or has_marks)
     if len(header) == MAX_HEADER or not header.rstrip().replace("\t", " ").isprintable():
         raise _not_a_table(path)
     found = max(columns.values(), key=len)
