@@ -20,6 +20,21 @@ if TYPE_CHECKING:
 MAX_LOG_SCALE = math.log(100)  # CLIP clamps every learned scale to 1 ≤ 1/τ ≤ 100
 
 
+class Resizing(NamedTuple):
+    """How an image becomes a square for evaluation, in the words of open_clip's pretrained tags.
+
+    Attributes:
+        mode: "shortest" resizes the shorter side and crops the center; "squash" resizes both sides, as SigLIP does.
+        interpolation: "bicubic" or "bilinear", antialiased.
+    """
+
+    mode: str = "shortest"
+    interpolation: str = "bicubic"
+
+
+CLIPS_RESIZING = Resizing()
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """Input spec of a model: square images of ``image_size`` pixels, and a tokenizer."""
@@ -27,6 +42,7 @@ class InputSpec:
     image_size: int
     tokenize: Callable[[Sequence[str]], Tensor]  # B captions -> int64 [B, L]
     tokenizer_id: str  # equal ids give equal tokens, so that student and teacher can share them
+    resizing: Resizing = CLIPS_RESIZING  # for evaluation; training crops are resized bicubically, as in open_clip
 
 
 class BadImage(NamedTuple):

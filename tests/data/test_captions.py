@@ -98,6 +98,12 @@ def test_share_of_filled_rows() -> None:
 
     assert share_filling(dataset, tokenize) == 0.3
 
+    def padded_with_the_end_token(captions: list[str]) -> torch.Tensor:  # as SigLIP's tokenizer
+        rows = [[5] * min(7, caption.count("word")) for caption in captions]
+        return torch.tensor([row + [1] * (8 - len(row)) for row in rows])
+
+    assert share_filling(dataset, padded_with_the_end_token) == 0.4
+
 
 def test_of_shards(write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes]]) -> None:
     record = json.dumps({"captions": ["caption 0", "caption 2"]}).encode()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from open_clip import image_transform
 from PIL import Image, ImageOps
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
@@ -176,6 +177,16 @@ def test_the_evaluation_transform_is_torchvisions(size: tuple[int, int], image_s
     image = noise_image(size)
     reference = Compose([Resize(image_size, InterpolationMode.BICUBIC), CenterCrop(image_size)])(image)
     np.testing.assert_array_equal(evaluation_HWC(image, image_size), np.asarray(reference))
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [(50, 40), (33, 90), (20, 20), (300, 31)])
+def test_every_resizing_is_open_clips(mode: str, interpolation: str, size: tuple[int, int]) -> None:
+    image, plain = noise_image(size), {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    theirs = image_transform(32, is_train=False, resize_mode=mode, interpolation=interpolation, **plain)
+    reference_HWC = (theirs(image).permute(1, 2, 0).numpy() * 255).round()
+    np.testing.assert_array_equal(evaluation_HWC(image, 32, mode, interpolation), reference_HWC)
 
 
 @pytest.mark.parametrize("size", [(1, 640), (500, 2)])

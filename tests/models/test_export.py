@@ -28,7 +28,7 @@ from workbench.models.export import (
     write_open_clip,
 )
 from workbench.models.folder import CONFIG, TOKENIZER, WEIGHTS, load_folder
-from workbench.models.tokenizers import WordTokenizer, make_tokenizer, tokenizer_document
+from workbench.models.tokenizers import WordTokenizer, make_tokenizer, tokenizer_files
 
 
 def test_the_largest_difference_of_either_tower_at_any_batch_size(make_clip):
@@ -177,7 +177,7 @@ def test_what_does_not_read_back_is_not_kept(make_clip, tmp_path, monkeypatch):
 def test_the_rule_in_words_is_the_tokenizer(caption, context_length, num_buckets):
     """tokenizer.json alone, read by someone who has no workbench."""
     tokenizer = WordTokenizer(("a", "red", "été"), context_length, num_buckets)
-    document = json.loads(tokenizer_document(tokenizer))
+    document = json.loads(tokenizer_files(tokenizer, with_rule=True)["tokenizer.json"])
     words = document["words"]
     ids = [
         1 + words.index(word) if word in words else 1 + len(words) + zlib.crc32(word.encode()) % document["num_buckets"]

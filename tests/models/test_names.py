@@ -7,6 +7,7 @@ import open_clip
 import pytest
 
 from workbench.engine.launch import create
+from workbench.models import tokenizer_files
 from workbench.models.configs import check_counts
 from workbench.models.names import (
     FORMATS,
@@ -79,7 +80,6 @@ def test_a_spec_that_names_nothing_is_refused_as_the_loader_refuses_it(spec: str
     [
         ("coca_ViT-B-32", "multimodal_cfg.* choose a CLIP"),
         ("roberta-ViT-B-32", "roberta-base of transformers, which is not supported"),
-        ("ViT-B-16-SigLIP", "needs the tokenizer .* which is not supported"),
     ],
 )
 def test_an_unsupported_architecture_is_refused_as_such_with_and_without_weights(name: str, says: str) -> None:
@@ -90,6 +90,29 @@ def test_an_unsupported_architecture_is_refused_as_such_with_and_without_weights
             for needs_weights in (False, True):
                 with pytest.raises(ValueError, match=says):
                     check_model(form, needs_weights=needs_weights)
+
+
+def test_a_file_of_weights_without_its_hugging_face_tokenizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("some.pt").write_bytes(b"x")
+    check_model("open_clip:ViT-B-16-SigLIP")
+    with pytest.raises(ValueError, match=r"needs the tokenizer timm/ViT-B-16-SigLIP: put its tokenizer\.json"):
+        check_model("open_clip:ViT-B-16-SigLIP@some.pt")
+    Path("tokenizer.json").write_text('{"kind": "bpe", "context_length": 77}')  # one of the workbench
+    with pytest.raises(ValueError, match="needs the tokenizer"):
+        check_model("open_clip:ViT-B-16-SigLIP@some.pt")
+    Path("tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
+    check_model("open_clip:ViT-B-16-SigLIP@some.pt")
+    monkeypatch.setattr(tokenizer_files, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"pip install 'clip-distillation-workbench\[hf\]'"):
+        check_model("open_clip:ViT-B-16-SigLIP@some.pt")
+
+
+def test_options_of_a_tokenizer_that_are_not_known_are_refused() -> None:
+    config = open_clip.get_model_config("ViT-B-16-SigLIP")
+    config["text_cfg"]["tokenizer_kwargs"] = {"clean": "lower", "language": "de"}
+    Path("other.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"tokenizer_kwargs has language"):
+        check_model("config:other.json")
 
 
 def test_the_numbers_of_every_shipped_architecture_are_accepted() -> None:

@@ -106,7 +106,11 @@ def _use(out: Path, format: str, tokenizer: str) -> list[str]:
         made = f"open_clip.create_model_and_transforms({f'local-dir:{out}'!r})"
         rule = f"# tokenize captions by the rule in {out / 'tokenizer.json'}, not with open_clip's tokenizer"
         theirs = f"tokenizer = open_clip.get_tokenizer({f'local-dir:{out}'!r})"
-        return ["import open_clip", f"model, _, preprocess = {made}", theirs if tokenizer == "bpe" else rule]
+        return [
+            "import open_clip",
+            f"model, _, preprocess = {made}",
+            theirs if tokenizer in ("bpe", "huggingface") else rule,
+        ]
     if format == "transformers":
         lines = ["from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer"]
         lines.append(

@@ -22,13 +22,16 @@ def inspect(
     """Show what a model is: architecture, parameters by tower, and the heads and FFN channels of each layer.
 
     Weights are read in the layouts of open_clip, OpenAI, CLIP-KD, TinyCLIP
-    (manual and automatic inheritance) and transformers. Nothing is trained.
+    (manual and automatic inheritance) and transformers, and in those of SigLIP
+    and MobileCLIP as open_clip has them. Nothing is trained.
 
     Examples:
 
         workbench inspect TinyCLIP-ViT-8M-16-Text-3M-YFCC15M.pt
 
         workbench inspect open_clip:ViT-T-16@clip-kd.pt --json
+
+        workbench inspect open_clip:ViT-B-16-SigLIP2@siglip2/open_clip_model.safetensors
     """
     from workbench.cli.output import print_json, print_line, print_rows
     from workbench.models.names import check_model, is_weights_file
@@ -48,20 +51,30 @@ def inspect(
         "image_size": loaded.image_size,
         "mean": loaded.mean,
         "std": loaded.std,
+        "resize_mode": loaded.resizing.mode,
+        "interpolation": loaded.resizing.interpolation,
         "quick_gelu": bool(loaded.config.get("quick_gelu")),
-        "tokenizer": {"kind": loaded.tokenizer.spec["kind"], "vocab_size": loaded.tokenizer.vocab_size},
+        "tokenizer": {
+            "kind": loaded.tokenizer.spec["kind"],
+            "vocab_size": loaded.tokenizer.vocab_size,
+            "context_length": loaded.tokenizer.context_length,
+        },
         "scale": loaded.scale.item(),
+        "bias": None if loaded.bias is None else loaded.bias.item(),
         "towers": {tower: _tower(loaded, tower) for tower in TOWERS},
     }
     if json:
         print_json(document)
         return
     print_line(f"{model}: {'an unevenly pruned CLIP' if spec == model and is_weights_file(model) else spec}")
+    bias = "" if loaded.bias is None else f", bias {document['bias']:.1f} (sigmoid loss)"
     print_line(
-        f"embeddings of {loaded.width}; images of {loaded.image_size} x {loaded.image_size}, mean "
+        f"embeddings of {loaded.width}; images of {loaded.image_size} x {loaded.image_size} "
+        f"({loaded.resizing.mode}, {loaded.resizing.interpolation}), mean "
         f"{_short(loaded.mean)}, std {_short(loaded.std)}; activation "
-        f"{'QuickGELU' if document['quick_gelu'] else 'GELU'}; scale {document['scale']:.1f}"
+        f"{'QuickGELU' if document['quick_gelu'] else 'GELU'}; scale {document['scale']:.1f}{bias}"
     )
+    print_line("captions: {kind}, {vocab_size:,} tokens, rows of {context_length}".format(**document["tokenizer"]))
     towers = document["towers"]
     print_line("")
     print_rows(["", "image", "text"], [[row, *(_cell(towers[tower], row) for tower in TOWERS)] for row in ROWS])

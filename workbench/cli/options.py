@@ -141,7 +141,8 @@ def _examined(out: Path, option: str) -> tuple[str, str | None]:
     A fault leads to a command that removes the path, so only what these commands write has one.
     """
     from workbench.data.samples.write import CHECKSUMS, INDEX, fault_of_samples
-    from workbench.models.names import CONFIG, TOKENIZER, WEIGHTS, fault_of_folder
+    from workbench.models.names import CONFIG, WEIGHTS, fault_of_folder
+    from workbench.models.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG
 
     def has(*files: str) -> bool:
         return any((out / file).is_file() for file in files)
@@ -150,7 +151,7 @@ def _examined(out: Path, option: str) -> tuple[str, str | None]:
         is_ours = all(path.name in files for path in out.iterdir())
         return ("", None) if fault and not is_ours else (use, fault)
 
-    name, model = shlex.quote(str(out)), (CONFIG, WEIGHTS, TOKENIZER, *RECORDS)
+    name, model = shlex.quote(str(out)), (CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG, *RECORDS)
     if option == OUT_FILE:
         return (
             (f"train with it (workbench train --recipe {name})", _fault_of_recipe(out))

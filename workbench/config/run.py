@@ -94,7 +94,8 @@ class StudentConfig(Config):
     """SPEC of the student: a built-in size, open_clip:NAME[@weights], config:FILE, run:ID or sample:NAME; inherited
     builds it from the teacher as [inheritance] describes."""
     tokenizer: str = ""
-    """Tokenizer: words:scenes, words:emoji or bpe; "" uses the model's default."""
+    """Tokenizer: words:scenes, words:emoji, bpe, or the path of a Hugging Face tokenizer.json; "" uses the model's
+    default."""
 
 
 class TeacherConfig(Config):

@@ -218,7 +218,10 @@ def most_shared(dataset: Dataset, captions: Captions, count: int = 3) -> list[tu
 def share_filling(dataset: Dataset, tokenize: Callable[[Sequence[str]], "Tensor"]) -> float:
     """Share of captions whose tokens fill a row completely, from the first captions of 1,000 images."""
     texts = [dataset.text(index).captions[0] for index in spread(len(dataset), NUM_TOKENIZED)]
-    return float((tokenize(texts)[:, -1] != 0).double().mean())
+    pad = tokenize([""])[0, -1]
+    # SigLIP pads with its end token, which also ends a row that is full: there the token before it decides.
+    ends_with_pad = tokenize([" ".join(["word"] * 1000)])[0, -1] == pad
+    return float((tokenize(texts)[:, -2 if ends_with_pad else -1] != pad).double().mean())
 
 
 def _mixed(*columns: Numbers) -> Numbers:

@@ -23,7 +23,7 @@ from workbench.data.samples.registry import zero_shot_task
 from workbench.data.sources.tar import BadShards
 from workbench.data.spec import Role, open_dataset, sample_set_of
 from workbench.data.unusable import BadImageCount
-from workbench.embeddings import BadImage
+from workbench.embeddings import CLIPS_RESIZING, BadImage, Resizing
 from workbench.files import write_atomically
 from workbench.resources import cache_dir
 
@@ -65,13 +65,15 @@ class EvaluationSet:
         self.reading = dataset.reading
         self.is_class_folder = dataset.task is not None
 
-    def image_chunks(self, image_size: int, chunk: int = 256) -> Generator[Tensor, None, None]:
+    def image_chunks(
+        self, image_size: int, chunk: int = 256, resizing: Resizing = CLIPS_RESIZING
+    ) -> Generator[Tensor, None, None]:
         """The images in order, uint8 [n, C, H, W], with n = ``chunk`` except in the last chunk.
 
-        The shorter side is resized to ``image_size`` (bicubic), then the center is cropped, as in open_clip.
+        They become squares as in open_clip: see :func:`~workbench.data.images.evaluation_HWC`.
         """
         starts = range(0, self.num_images, IMAGES_PER_CALL)
-        decode = partial(self._images, image_size)
+        decode = partial(self._images, image_size, resizing)
         held: list[Tensor] = []
         for images_nCHW in look_ahead(decode, starts):
             held.extend(images_nCHW)
@@ -81,10 +83,10 @@ class EvaluationSet:
         if held:
             yield torch.stack(held)
 
-    def _images(self, image_size: int, start: int) -> Tensor:
+    def _images(self, image_size: int, resizing: Resizing, start: int) -> Tensor:
         """``IMAGES_PER_CALL`` images: enough work to outweigh the cost of a task."""
         end = min(start + IMAGES_PER_CALL, self.num_images)
-        return stack_BCHW([evaluation_HWC(self._dataset[i].image, image_size) for i in range(start, end)])
+        return stack_BCHW([evaluation_HWC(self._dataset[i].image, image_size, *resizing) for i in range(start, end)])
 
 
 def open_evaluation_set(

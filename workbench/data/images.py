@@ -105,12 +105,25 @@ def scaled(image: Image.Image, working_size: int) -> Image.Image:
 MAX_ASPECT = 16
 
 
-def evaluation_HWC(image: Image.Image, image_size: int) -> Pixels:
-    """open_clip's evaluation transform: shorter side to ``image_size`` (bicubic), then center crop; uint8."""
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def evaluation_HWC(
+    image: Image.Image, image_size: int, mode: str = "shortest", interpolation: str = "bicubic"
+) -> Pixels:
+    """open_clip's evaluation transform, to a square of uint8.
+
+    Args:
+        mode: "shortest" resizes the shorter side to ``image_size`` and crops the center, "squash" resizes both sides.
+        interpolation: "bicubic" or "bilinear", antialiased.
+    """
+    resample = FILTERS[interpolation]
+    if mode == "squash":
+        return pixels_HWC(image.resize((image_size, image_size), resample))
     image = _crop_extreme_aspect(image)
     width, height = (int(image_size * side / min(image.size)) for side in image.size)
     left, top = round((width - image_size) / 2), round((height - image_size) / 2)
-    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    resized = image.resize((width, height), resample)
     return pixels_HWC(resized.crop((left, top, left + image_size, top + image_size)))
 
 

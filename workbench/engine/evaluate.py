@@ -290,7 +290,8 @@ class Evaluator:
         ]
 
     def _encode_images(self, encoders: Sequence[_Encoder], who: str = "") -> list[Tensor]:
-        chunks = self.pairs.image_chunks(encoders[0].input_spec.image_size, CHUNK)
+        spec = encoders[0].input_spec
+        chunks = self.pairs.image_chunks(spec.image_size, CHUNK, spec.resizing)
         encode_image = [encoder.encode_image for encoder in encoders]
         return self._in_chunks(encode_image, chunks, f"images{who}", self.pairs.num_images)
 

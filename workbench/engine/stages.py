@@ -108,7 +108,7 @@ def reenter(member: Member, manifest: Mapping[str, Any], step: int) -> None:
         return
     before = member.state.student
     # The config describes the student before its first step; how it was pruned since is in the manifest alone.
-    student = Clip(manifest["inheritance"]["model"], before.tokenizer, mean=before.mean, std=before.std)
+    student = Clip(manifest["inheritance"]["model"], before.tokenizer, **before.preprocessing)
     for tower in before.frozen:
         student.freeze(tower)
     member.enter(placed(student, before.scale.device), InheritanceMap.from_document(manifest["inheritance"]), step)

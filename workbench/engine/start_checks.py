@@ -140,9 +140,9 @@ def _embed_few(evaluator: Evaluator, teacher: Teacher) -> Embeddings:
     """Teacher embeddings of the first pairs, in small forwards; fewer pairs if it is slow."""
     captions, device = evaluator.first_captions(NUM_PAIRS), teacher.scale.device
     parts: list[Embeddings] = []
-    until_s = time.perf_counter() + ENOUGH_S
+    until_s, spec = time.perf_counter() + ENOUGH_S, teacher.input_spec
     with (
-        closing(evaluator.pairs.image_chunks(teacher.input_spec.image_size, CHUNK)) as chunks,
+        closing(evaluator.pairs.image_chunks(spec.image_size, CHUNK, spec.resizing)) as chunks,
         phase("measuring the teacher", NUM_PAIRS) as shown,
     ):
         for start, image_BCHW in zip(range(0, NUM_PAIRS, CHUNK), chunks, strict=False):

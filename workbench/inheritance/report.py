@@ -125,7 +125,7 @@ def student_at(snapshot: MaskSnapshot, source: Clip, newest: Clip) -> Clip:
     config = newest.config
     for tower, shape in shapes.items():
         config = with_shape(config, tower, shape)
-    return Clip(config, newest.tokenizer, mean=newest.mean, std=newest.std)
+    return Clip(config, newest.tokenizer, **newest.preprocessing)
 
 
 def _without_empty_layers(shape: TowerShape) -> TowerShape:

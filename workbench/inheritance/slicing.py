@@ -49,7 +49,7 @@ def slice_towers(teacher: Clip, selection: Selection, weights: Mapping[str, Tens
 
 def build_student(teacher: Clip, config: dict[str, object], parts: Mapping[Tower | None, Weights]) -> Clip:
     """A model of this config with the teacher's tokenizer and normalization and these weights, in evaluation mode."""
-    student = Clip(config, teacher.tokenizer, mean=teacher.mean, std=teacher.std)
+    student = Clip(config, teacher.tokenizer, **teacher.preprocessing)
     student.towers.load_state_dict(join_weights(parts, student.towers))
     return student.eval()
 
@@ -115,7 +115,7 @@ def _only_bias(block: Weights, branch: str, output: str, embedding_C: Tensor) ->
 
 def with_random_weights(student: Clip, seed: int) -> Clip:
     """A model like ``student`` with random weights, the baseline of inheritance; frozen towers keep theirs, frozen."""
-    fresh = Clip(student.config, student.tokenizer, mean=student.mean, std=student.std, seed=seed)
+    fresh = Clip(student.config, student.tokenizer, **student.preprocessing, seed=seed)
     parts = split_weights(fresh.towers.state_dict())
     for tower in student.frozen:
         parts[tower] = split_weights(student.towers.state_dict())[tower]

@@ -14,7 +14,10 @@ from open_clip.factory import get_model_config
 from torch import Tensor
 
 from workbench.config.inheritance import TOWERS, Tower, TowerShape
+from workbench.embeddings import CLIPS_RESIZING, Resizing
 from workbench.models.configs import SECTIONS, tower_settings, with_shape
+from workbench.models.towers import build_towers
+from workbench.models.weights import CONSTANTS, SCALARS
 
 _TEXT_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
 _VISION_BLOCK = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.")
@@ -57,6 +60,29 @@ def normalizations_of(name: str) -> tuple[Normalization, ...]:
     return tuple(sorted(found, key=lambda one: (one != OPENAI, one)))
 
 
+def usual_resizing(name: str) -> Resizing:
+    """The resizing of an architecture's pretrained tags; where they disagree or there are none, CLIP's own."""
+    tags = (open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name))
+    found = {preprocessing_of(cfg).get("resizing", CLIPS_RESIZING) for cfg in tags}
+    return found.pop() if len(found) == 1 else CLIPS_RESIZING
+
+
+def usual_preprocessing(name: str, source: str) -> dict[str, Any]:
+    """Mean, std and resizing of an architecture's pretrained tags, for weights without their own.
+
+    If the tags disagree in mean and std, there is a WeightsWarning (:func:`usual_normalization`).
+    """
+    return {**usual_normalization(name, source)._asdict(), "resizing": usual_resizing(name)}
+
+
+def preprocessing_of(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean, std and resizing as a pretrained tag or a ``preprocess_cfg`` states them, without those that it lacks."""
+    given = {key: cfg[key] for key in ("mean", "std") if key in cfg}
+    if "resize_mode" in cfg or "interpolation" in cfg:
+        given["resizing"] = Resizing(cfg.get("resize_mode") or "shortest", cfg.get("interpolation") or "bicubic")
+    return given
+
+
 def usual_normalization(name: str, source: str) -> Normalization:
     """The normalization of an architecture's pretrained tags, for weights without their own; OpenAI's without tags.
 
@@ -72,6 +98,11 @@ def usual_normalization(name: str, source: str) -> Normalization:
             stacklevel=2,
         )
     return known[0] if len(known) == 1 else OPENAI
+
+
+def leaves_activation_open(name: str) -> bool:
+    """Whether weights of this architecture may have GELU or QuickGELU; open_clip has two names for most of these."""
+    return not normalizations_of(name) or f"{name}-quickgelu" in open_clip.list_models()
 
 
 def architecture_name(config: Mapping[str, Any]) -> str:
@@ -97,8 +128,11 @@ def fitting_architectures(tensors: Mapping[str, Tensor], configs: Mapping[str, d
 
     Shapes leave open the activation and the number of heads.
     """
-    found = _sizes_of_weights(tensors)
-    names = [name for name, config in configs.items() if found and _sizes_of_config(config) == found]
+    if any(name.startswith("visual.trunk.") for name in tensors):
+        names = [name for name, config in configs.items() if _has_timm_shapes(config, tensors)]
+    else:
+        found = _sizes_of_weights(tensors)
+        names = [name for name, config in configs.items() if found and _sizes_of_config(config) == found]
     return sorted(names, key=lambda name: bool(configs[name].get("quick_gelu")))
 
 
@@ -112,6 +146,28 @@ def _sizes_of_config(config: dict[str, Any]) -> tuple[Any, ...] | None:
     patch_size, layers = (None, tuple(vision.layers)) if is_resnet else (vision.patch_size, vision.layers)
     image = vision.image_size, patch_size, vision.width, layers
     return (config["embed_dim"], *image, text.vocab_size, text.context_length, text.width, text.layers)
+
+
+def _has_timm_shapes(config: dict[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a config with a tower of timm has exactly the weights, such as SigLIP's or MobileCLIP's."""
+    named, text = _shapes(tensors), tower_settings(config, "text")
+    tables = {
+        "token_embedding.weight": (text.vocab_size, text.width),
+        "positional_embedding": (text.context_length, text.width),
+    }
+    # A quick look first: only timm knows the shapes of its towers, and each takes it a fraction of a second to make.
+    is_other = not config["vision_cfg"].get("timm_model_name") or config["text_cfg"].get("hf_model_name")
+    if is_other or "multimodal_cfg" in config or any(named.get(name) != own for name, own in tables.items()):
+        return False
+    with torch.device("meta"):  # no memory is allocated
+        expected = build_towers(config).state_dict()
+    return _shapes(expected) == named and ("logit_bias" in expected) == ("logit_bias" in tensors)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shapes of all weights but scalars, which are stored as [] or [1], with the text tower's names in short."""
+    kept = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name not in (*SCALARS, *CONSTANTS)}
+    return {name.removeprefix("text."): shape for name, shape in kept.items()}
 
 
 def _sizes_of_weights(tensors: Mapping[str, Tensor]) -> tuple[Any, ...] | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.config.inheritance import Tower
-from workbench.embeddings import MAX_LOG_SCALE, Embeddings, FeatureKey, InputSpec
+from workbench.embeddings import CLIPS_RESIZING, MAX_LOG_SCALE, Embeddings, FeatureKey, InputSpec, Resizing
 from workbench.models.image_tower import (
     block_number,
     block_widths,
@@ -25,6 +25,8 @@ from workbench.models.tokenizers import Tokenizer
 from workbench.models.towers import build_towers, split_name
 from workbench.randomness import derive_seed
 
+RESIZINGS = (("shortest", "squash"), ("bicubic", "bilinear"))  # modes and interpolations
+
 
 class Clip(nn.Module):
     """Two open_clip towers with their tokenizer and image normalization.
@@ -33,6 +35,7 @@ class Clip(nn.Module):
         config: an open_clip model config: embed_dim, vision_cfg, text_cfg and so on.
         tokenizer: must match the config's vocabulary and context length.
         mean, std: of the three color channels, in [0, 1].
+        resizing: how evaluation images become squares.
         seed: of the initialization; torch's global random state is not changed.
 
     Raises:
@@ -50,12 +53,14 @@ class Clip(nn.Module):
         *,
         mean: tuple[float, ...] = open_clip.OPENAI_DATASET_MEAN,
         std: tuple[float, ...] = open_clip.OPENAI_DATASET_STD,
+        resizing: Resizing = CLIPS_RESIZING,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
         self.mean, self.std = _channels(mean, "mean"), _channels(std, "std")
+        self.resizing = _checked(resizing)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "initial weights"))
             self.towers = build_towers(config)
@@ -77,15 +82,26 @@ class Clip(nn.Module):
 
     @property
     def input_spec(self) -> InputSpec:
-        """The model's inputs: image size and tokenizer."""
+        """The model's inputs: image size, tokenizer and resizing."""
         identity = hashlib.sha256(json.dumps(self.tokenizer.spec, sort_keys=True).encode()).hexdigest()
-        return InputSpec(self.image_size, self.tokenizer, identity)
+        return InputSpec(self.image_size, self.tokenizer, identity, self.resizing)
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """Mean, std and resizing, as arguments of another model with the same inputs."""
+        return {"mean": self.mean, "std": self.std, "resizing": self.resizing}
 
     @property
     def scale(self) -> Tensor:
         """The learned scale 1/τ, positive, 0-d."""
         scale: Tensor = self.towers.logit_scale.exp().reshape(())
         return scale
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The learned bias of the logits, 0-d, of a model trained with the sigmoid loss; None for others."""
+        bias: Tensor | None = getattr(self.towers, "logit_bias", None)
+        return None if bias is None else bias.reshape(())
 
     @property
     def num_patches(self) -> int:
@@ -196,6 +212,13 @@ def _channels(values: Sequence[float], name: str) -> tuple[float, ...]:
             f"channel (got {values!r}): check preprocess_cfg.{name}"
         )
     return tuple(values)
+
+
+def _checked(resizing: Resizing) -> Resizing:
+    for name, value, known in zip(("resize_mode", "interpolation"), resizing, RESIZINGS, strict=True):
+        if value not in known:
+            raise ValueError(f"preprocess_cfg.{name} is {value!r}, and the workbench knows {' and '.join(known)}")
+    return resizing
 
 
 def _check_fit(tokenizer: Tokenizer, text: dict[str, Any]) -> None:

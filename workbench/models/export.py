@@ -14,10 +14,10 @@ from workbench.config.inheritance import TowerShape
 from workbench.files import new_folder, resolved, write_atomically
 from workbench.models.clip import Clip
 from workbench.models.configs import TABLES, tower_shape, with_shape
-from workbench.models.folder import TOKENIZER, load_folder, save_folder
+from workbench.models.folder import load_folder, save_folder
 from workbench.models.names import check_format
 from workbench.models.onnx_export import Embed, write_onnx
-from workbench.models.tokenizers import tokenizer_document
+from workbench.models.tokenizers import tokenizer_files
 from workbench.models.transformers_export import write_transformers
 
 CAPTIONS = (
@@ -123,9 +123,10 @@ def _embed(model: Clip) -> Embed:
 
 
 def write_folder(model: Clip, folder: Path, dtype: torch.dtype) -> None:
-    """Write a model folder whose ``tokenizer.json`` also describes the tokenizer in words."""
+    """Write a model folder whose ``tokenizer.json``, unless it is Hugging Face's, also has its rule in words."""
     save_folder(model, folder, dtype)
-    write_atomically(folder / TOKENIZER, tokenizer_document(model.tokenizer))
+    for name, content in tokenizer_files(model.tokenizer, with_rule=True).items():
+        write_atomically(folder / name, content)
 
 
 def write_native(model: Clip, folder: Path, dtype: torch.dtype) -> Embed:
@@ -170,7 +171,7 @@ def as_uniform(model: Clip) -> Clip:
         config = with_shape(config, tower, shape)
     if config is model.config:
         return model
-    same = Clip(config, model.tokenizer, mean=model.mean, std=model.std)
+    same = Clip(config, model.tokenizer, **model.preprocessing)
     same.towers.load_state_dict(model.towers.state_dict())
     return same.eval()
 

@@ -1,7 +1,7 @@
 """Model folders in open_clip's own layout, which ``open_clip.create_model("local-dir:...")`` reads too.
 
-``open_clip_config.json`` holds architecture and image normalization, ``open_clip_model.safetensors`` the weights, and
-``tokenizer.json`` the tokenizer.
+``open_clip_config.json`` holds architecture and image preprocessing, ``open_clip_model.safetensors`` the weights, and
+``tokenizer.json`` the tokenizer: the workbench's own, or Hugging Face's with its ``tokenizer_config.json``.
 """
 
 import json
@@ -12,12 +12,20 @@ import torch
 from safetensors.torch import save
 
 from workbench.documents import read_json
+from workbench.embeddings import CLIPS_RESIZING
 from workbench.errors import reason
 from workbench.files import write_atomically
-from workbench.models.architectures import architecture_name, usual_normalization
+from workbench.models.architectures import architecture_name, preprocessing_of, usual_preprocessing
 from workbench.models.clip import Clip
-from workbench.models.names import CONFIG, OLDER_WEIGHTS, TOKENIZER, WEIGHTS
-from workbench.models.tokenizers import make_tokenizer
+from workbench.models.names import CONFIG, OLDER_WEIGHTS, WEIGHTS
+from workbench.models.tokenizer_files import TOKENIZER, find_tokenizer
+from workbench.models.tokenizers import (
+    BytePairTokenizer,
+    Tokenizer,
+    hugging_face_tokenizer,
+    make_tokenizer,
+    tokenizer_files,
+)
 from workbench.models.weights import load_weights, read_weights
 
 __all__ = ["CONFIG", "TOKENIZER", "WEIGHTS", "config_files", "load_folder", "save_folder"]
@@ -26,11 +34,10 @@ __all__ = ["CONFIG", "TOKENIZER", "WEIGHTS", "config_files", "load_folder", "sav
 def config_files(model: Clip) -> dict[str, bytes]:
     """The folder's small files by name: all but the weights."""
     preprocess = {"size": model.input_spec.image_size, "mean": model.mean, "std": model.std}
+    if model.resizing != CLIPS_RESIZING:
+        preprocess |= {"resize_mode": model.resizing.mode, "interpolation": model.resizing.interpolation}
     config = {"model_cfg": model.config, "preprocess_cfg": preprocess}
-    return {
-        CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
-        TOKENIZER: (json.dumps(model.tokenizer.spec) + "\n").encode(),
-    }
+    return {CONFIG: (json.dumps(config, indent=2) + "\n").encode(), **tokenizer_files(model.tokenizer)}
 
 
 def save_folder(model: Clip, folder: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -58,8 +65,8 @@ def load_folder(folder: Path) -> Clip:
     try:
         model = Clip(
             config["model_cfg"],
-            make_tokenizer(tokenizer if "kind" in tokenizer else _clips_tokenizer(config["model_cfg"]["text_cfg"])),
-            **_normalization(config, str(folder)),
+            make_tokenizer(tokenizer) if "kind" in tokenizer else _tokenizer(config["model_cfg"]["text_cfg"], folder),
+            **_preprocessing(config, str(folder)),
         )
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} is not a model folder, or is damaged: {reason(error)}") from None
@@ -69,19 +76,19 @@ def load_folder(folder: Path) -> Clip:
     return model
 
 
-def _normalization(config: dict[str, Any], source: str) -> dict[str, Any]:
-    """Mean and std from the folder, otherwise those of its architecture's pretrained weights."""
-    given = {key: value for key, value in config.get("preprocess_cfg", {}).items() if key in ("mean", "std")}
-    if len(given) == 2:
+def _preprocessing(config: dict[str, Any], source: str) -> dict[str, Any]:
+    """Mean, std and resizing from the folder; without mean and std, those of its architecture's pretrained weights."""
+    given = preprocessing_of(config.get("preprocess_cfg", {}))
+    if given.keys() >= {"mean", "std"}:
         return given
-    return usual_normalization(architecture_name(config["model_cfg"]), source)._asdict() | given
+    return usual_preprocessing(architecture_name(config["model_cfg"]), source) | given
 
 
-def _clips_tokenizer(text: dict[str, Any]) -> dict[str, Any]:
-    """The spec of CLIP's byte-pair tokenizer, the default for folders without a tokenizer of the workbench."""
-    if foreign := text.get("hf_tokenizer_name"):
-        raise ValueError(f"it needs the tokenizer {foreign}, which is not supported")
-    return {"kind": "bpe", "context_length": text.get("context_length", 77)}
+def _tokenizer(text: dict[str, Any], folder: Path) -> Tokenizer:
+    """The tokenizer of a folder without one of the workbench: Hugging Face's files, or CLIP's byte pairs."""
+    if text.get("hf_tokenizer_name"):
+        return hugging_face_tokenizer(find_tokenizer(text, folder), text)
+    return BytePairTokenizer(text.get("context_length", 77))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

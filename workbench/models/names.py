@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from workbench.documents import read_json
-from workbench.errors import unknown
+from workbench.errors import reason, unknown
+from workbench.models.tokenizer_files import check_installed, find_tokenizer, tokenizer_options
 from workbench.resources import PACKAGE, find_resource
 from workbench.runs.checkpoints import MANIFEST, checkpoints, newest_checkpoint, read_manifest
 from workbench.runs.directory import RunDirectory, find_run, list_runs
 
-CONFIG, WEIGHTS, TOKENIZER = "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 OLDER_WEIGHTS = "open_clip_pytorch_model.bin"  # in folders from the hub
 SIZES = PACKAGE / "models" / "sizes"
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
@@ -108,7 +109,7 @@ def check_model(spec: str, runs_dir: Path | None = None, *, needs_weights: bool 
         check_weights(parsed.weights_file)
     if config := _config_of(parsed):
         check_supported(config)
-        check_tokenizer(config, spec)
+        check_tokenizer(config, spec, parsed.weights_file)
     if needs_weights and parsed.is_architecture:
         raise ValueError(
             f"{spec} names an architecture without weights: name sample:scenes, run:ID, a model folder, "
@@ -235,10 +236,22 @@ def check_supported(config: Mapping[str, Any]) -> None:
         )
 
 
-def check_tokenizer(config: Mapping[str, Any], spec: str) -> None:
-    """Raise ValueError for model configs with a tokenizer of transformers, with its name."""
-    if foreign := _text_settings(config).get("hf_tokenizer_name"):
-        raise ValueError(f"{spec} needs the tokenizer {foreign}, which is not supported; choose a CLIP architecture")
+def check_tokenizer(config: Mapping[str, Any], spec: str, weights: Path | None = None) -> None:
+    """Check that the tokenizer of Hugging Face that a config names can be used, and is found for a weights file.
+
+    Raises:
+        ValueError: in one line with the remedy.
+    """
+    text = _text_settings(config)
+    if not text.get("hf_tokenizer_name"):
+        return
+    try:
+        check_installed(str(text["hf_tokenizer_name"]))
+        tokenizer_options(text)
+        if weights:  # that of a pretrained tag is downloaded with its weights
+            find_tokenizer(text, weights.parent)
+    except ValueError as error:
+        raise ValueError(f"{spec}: {reason(error)}") from None
 
 
 def _text_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:

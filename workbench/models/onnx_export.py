@@ -21,7 +21,7 @@ from workbench.errors import reason
 from workbench.files import write_atomically
 from workbench.models.clip import Clip
 from workbench.models.folder import TOKENIZER
-from workbench.models.tokenizers import tokenizer_document
+from workbench.models.tokenizers import tokenizer_files
 from workbench.models.towers import split_name
 
 CONFIG = "config.json"
@@ -59,7 +59,8 @@ def write_onnx(model: Clip, folder: Path, dtype: torch.dtype = torch.float32) ->
     for tower in TOWERS:
         write_atomically(folder / f"{tower}.onnx", to_onnx(model, tower, document))
     write_atomically(folder / CONFIG, json.dumps(document, indent=2) + "\n")
-    write_atomically(folder / TOKENIZER, tokenizer_document(model.tokenizer))
+    for name, content in tokenizer_files(model.tokenizer, with_rule=True).items():
+        write_atomically(folder / name, content)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     image, text = (
@@ -79,6 +80,9 @@ def write_onnx(model: Clip, folder: Path, dtype: torch.dtype = torch.float32) ->
     return embed
 
 
+RESIZED = {"shortest": "the shorter side to size, then the centre square", "squash": "both sides to size"}
+
+
 def describe(model: Clip) -> dict[str, Any]:
     """The content of ``config.json``: preprocessing of the inputs, and how to compare the outputs."""
     size, bias = model.image_size, getattr(model.towers, "logit_bias", None)
@@ -87,7 +91,7 @@ def describe(model: Clip) -> dict[str, Any]:
             "file": "image.onnx",
             "input": "image: float32 [B, 3, H, W], RGB, (pixel / 255 - mean) / std",
             "size": size,
-            "resize": "bicubic, the shorter side to size, then the centre square",
+            "resize": f"{model.resizing.interpolation}, {RESIZED[model.resizing.mode]}",
             "mean": list(model.mean),
             "std": list(model.std),
         },

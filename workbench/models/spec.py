@@ -20,7 +20,9 @@ from workbench.models.architectures import (
     architecture_name,
     config_of,
     fitting_architectures,
-    usual_normalization,
+    leaves_activation_open,
+    preprocessing_of,
+    usual_preprocessing,
     with_empty_branches,
 )
 from workbench.models.clip import Clip
@@ -41,7 +43,8 @@ from workbench.models.names import (
     sample_folder,
     size_names,
 )
-from workbench.models.tokenizers import named_tokenizer
+from workbench.models.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, check_installed, find_tokenizer, in_folder
+from workbench.models.tokenizers import Tokenizer, hugging_face_tokenizer, named_tokenizer
 from workbench.models.towers import check_buildable
 from workbench.models.weights import MisfitError, load_weights, read_weights
 
@@ -65,7 +68,7 @@ def load_model(spec: str, *, seed: int | None = None, tokenizer: str = "", runs_
         return _weights_alone(Path(spec), tokenizer)
     if parsed.is_architecture:
         config, preprocess = _config_of(parsed)
-        return _from_config(config, spec, seed or 0, tokenizer, preprocess)
+        return _from_config(config, spec, seed or 0, tokenizer, preprocessing_of(preprocess))
     if tokenizer:
         raise ValueError(f"{spec} comes with its weights and tokenizer: drop student.tokenizer")
     if parsed.weights:
@@ -96,7 +99,7 @@ def _weights_alone(path: Path, tokenizer: str) -> Clip:
                 WeightsWarning,
                 stacklevel=2,
             )
-    if not model.config.get("quick_gelu"):
+    if not model.config.get("quick_gelu") and leaves_activation_open(parse_model(spec).name):
         warnings.warn(
             f"{path} does not tell its activation, and GELU is used; `workbench teacher import {path}` measures "
             "whether it or QuickGELU is right, and writes a model folder",
@@ -177,9 +180,12 @@ def _with_weights(parsed: ModelSpec, spec: str, tensors: Mapping[str, Tensor] | 
         # The tag knows the activation of its weights; shapes do not show it, and the wrong one only lowers accuracy.
         if preprocess.get("quick_gelu"):
             config = config | {"quick_gelu": True}
-    preprocess = preprocess or usual_normalization(architecture_name(config), spec)._asdict()
+        if not parsed.weights_file:
+            _download_tokenizer(config["text_cfg"].get("hf_tokenizer_name", ""))
+    known = name if parsed.kind == "open_clip" else architecture_name(config)
+    preprocess = preprocessing_of(preprocess) or usual_preprocessing(known, spec)
     tensors = tensors or read_weights(path)
-    model = _from_config(config, spec, 0, "", preprocess)
+    model = _from_config(config, spec, 0, "", preprocess, path.parent)
     try:
         load_weights(model.towers, tensors, str(path))
     except MisfitError as error:
@@ -202,10 +208,10 @@ def _what_would_fit(name: str, model: Clip, tensors: Mapping[str, Tensor], path:
 
 
 def _weights_file(name: str, spec: ModelSpec) -> tuple[Path, dict[str, Any]]:
-    """A local file, or the file that open_clip downloads for a pretrained tag, with the tag's preprocessing."""
+    """A local file, or the file that open_clip downloads for a pretrained tag, with the tag's settings."""
     weights = spec.weights
     if spec.weights_file:
-        return spec.weights_file, usual_normalization(name, f"open_clip:{name}@{weights}")._asdict()
+        return spec.weights_file, {}
     tags = open_clip.list_pretrained_tags_by_model(name)
     if weights not in tags:
         raise unknown(f"pretrained tag of {name} (or weights file)", weights, tags)
@@ -217,6 +223,23 @@ def _weights_file(name: str, spec: ModelSpec) -> tuple[Path, dict[str, Any]]:
         raise ValueError(
             f"cannot download {name}@{weights} ({reason(error)[:120]}): "
             f"name a local file, open_clip:{name}@/path/to/weights"
+        ) from None
+
+
+def _download_tokenizer(repository: str) -> None:
+    """Bring a tokenizer of Hugging Face's hub into its cache, where :func:`find_tokenizer` finds it."""
+    if not repository or Path(repository).exists():
+        return
+    from huggingface_hub import hf_hub_download
+
+    try:
+        with offline_if_unreachable():
+            for name in (TOKENIZER, TOKENIZER_CONFIG):
+                hf_hub_download(repository, name)
+    except Exception as error:  # the hub client and the network raise many kinds
+        raise ValueError(
+            f"cannot download the tokenizer {repository} ({reason(error)[:120]}): put its {TOKENIZER} and "
+            f"{TOKENIZER_CONFIG} next to a weights file, and name that with open_clip:NAME@/path/to/weights"
         ) from None
 
 
@@ -239,15 +262,44 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _from_config(config: dict[str, Any], spec: str, seed: int, tokenizer: str, preprocess: Mapping[str, Any]) -> Clip:
+def _from_config(
+    config: dict[str, Any],
+    spec: str,
+    seed: int,
+    tokenizer: str,
+    preprocess: Mapping[str, Any],
+    near: Path | None = None,
+) -> Clip:
+    """A model with random weights. Its tokenizer is the named one, else the config's own.
+
+    Args:
+        preprocess: arguments of :class:`Clip`: mean, std and resizing.
+        near: the folder of the weights, where a tokenizer of Hugging Face is searched first.
+    """
     own = config.pop("tokenizer", "bpe")  # named by built-in sizes; open_clip's configs imply its byte-pair tokenizer
     text = config["text_cfg"]
     check_tokenizer(config, spec)
     check_counts(config)  # before the tokenizer reads context_length
-    made = named_tokenizer(tokenizer or own, text.get("context_length", 77))
+    made = _tokenizer(text, tokenizer, own, spec, near)
     text["vocab_size"], text["context_length"] = made.vocab_size, made.context_length
-    normalization = {key: preprocess[key] for key in ("mean", "std") if key in preprocess}
-    return Clip(config, made, seed=seed, **normalization)
+    return Clip(config, made, seed=seed, **preprocess)
+
+
+def _tokenizer(text: dict[str, Any], named: str, own: str, spec: str, near: Path | None) -> Tokenizer:
+    """The tokenizer called ``named``, or the one that a ``text_cfg`` implies; ``text`` then names the right one."""
+    if text.get("hf_tokenizer_name") and not named:
+        try:
+            return hugging_face_tokenizer(find_tokenizer(text, near), text)
+        except ValueError as error:
+            hint = "" if near else "; or name another with student.tokenizer"
+            raise ValueError(f"{spec}: {reason(error)}{hint}") from None
+    if file := in_folder(Path(named)) if named else None:
+        check_installed(named)
+        text["hf_tokenizer_name"] = str(file.parent)
+        return hugging_face_tokenizer(file, text | {"vocab_size": 0})
+    for setting in ("hf_tokenizer_name", "tokenizer_kwargs"):  # open_clip reads them from an exported model
+        text.pop(setting, None)
+    return named_tokenizer(named or own, text.get("context_length", 77))
 
 
 @contextmanager

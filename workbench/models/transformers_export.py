@@ -19,7 +19,7 @@ from workbench.models.released import to_transformers
 from workbench.models.weights import load_weights, read_weights
 
 WEIGHTS = "model.safetensors"
-BICUBIC = 3  # Pillow's number, which transformers stores
+RESAMPLES = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers, which transformers stores
 # transformers pools the text at the highest token id, as open_clip does, where this is the end token's id.
 END_OF_HIGHEST_ID = 2
 
@@ -93,14 +93,15 @@ def _config(model: Clip) -> dict[str, Any]:
 
 
 def _preprocessor(model: Clip) -> dict[str, Any]:
-    size = model.image_size
+    square = {"height": model.image_size, "width": model.image_size}
+    is_squashed = model.resizing.mode == "squash"
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
-        "size": {"shortest_edge": size},
-        "resample": BICUBIC,
-        "do_center_crop": True,
-        "crop_size": {"height": size, "width": size},
+        "size": square if is_squashed else {"shortest_edge": model.image_size},
+        "resample": RESAMPLES[model.resizing.interpolation],
+        "do_center_crop": not is_squashed,
+        "crop_size": square,
         "do_rescale": True,
         "do_normalize": True,
         "image_mean": list(model.mean),
@@ -109,7 +110,7 @@ def _preprocessor(model: Clip) -> dict[str, Any]:
 
 
 def _read_by_us(model: Clip, folder: Path) -> Embed:
-    again = Clip(model.config, model.tokenizer, mean=model.mean, std=model.std).eval()
+    again = Clip(model.config, model.tokenizer, **model.preprocessing).eval()
     load_weights(again.towers, read_weights(folder / WEIGHTS), str(folder / WEIGHTS))
 
     def embed(image_BCHW: Tensor, text_BL: Tensor) -> tuple[Tensor, Tensor]:

@@ -225,7 +225,8 @@ def _encode(
     bar = Bar(pairs.num_images, f"encoding pairs by the {name}")
     display(bar.widget)  # type: ignore[no-untyped-call]  # IPython's
     parts: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []
-    for chunks in zip(pairs.image_chunks(form.image_size, CHUNK), torch.split(tokens_PL, CHUNK), strict=True):
+    images_PCHW = pairs.image_chunks(form.image_size, CHUNK, form.resizing)
+    for chunks in zip(images_PCHW, torch.split(tokens_PL, CHUNK), strict=True):
         for part, tower, chunk in zip(parts, encode, chunks, strict=True):
             part.append(tower(chunk.to(device)).cpu())
         bar.add(len(chunks[1]))

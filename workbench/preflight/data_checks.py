@@ -21,7 +21,7 @@ from workbench.losses.base import Loss
 from workbench.losses.scale import ScaleChoice
 from workbench.models.clip import Clip
 from workbench.models.teacher import Teacher
-from workbench.models.tokenizers import WordTokenizer
+from workbench.models.tokenizers import BytePairTokenizer, WordTokenizer
 from workbench.preflight.trial import StepTrial
 
 SOME_REPLACED = 0.01  # of the images
@@ -81,6 +81,9 @@ def _forms(student: Clip, teacher: Teacher) -> Finding:
         differing.append(f"images of {ours.image_size} and {theirs.image_size} pixels")
     if ours.tokenizer_id != theirs.tokenizer_id:
         differing.append(f"tokenizers ({_described(ours.tokenize)} and {_described(theirs.tokenize)})")
+    if ours.resizing != theirs.resizing:
+        modes = (f"{one.mode}, {one.interpolation}" for one in (ours.resizing, theirs.resizing))
+        differing.append(f"resizing of evaluation images ({' and '.join(modes)})")
     if (student.mean, student.std) != teacher.normalization:
         (red, *_), _ = teacher.normalization
         differing.append(f"normalization (mean red {student.mean[0]:.3g} and {red:.3g})")
@@ -91,7 +94,8 @@ def _forms(student: Clip, teacher: Teacher) -> Finding:
 def _described(tokenize: object) -> str:
     if isinstance(tokenize, WordTokenizer):
         return f"{len(tokenize.words):,} words in {tokenize.context_length} tokens"
-    return f"{getattr(tokenize, 'vocab_size', 0):,} byte pairs in {getattr(tokenize, 'context_length', 0)} tokens"
+    pieces = "byte pairs" if isinstance(tokenize, BytePairTokenizer) else "subwords"
+    return f"{getattr(tokenize, 'vocab_size', 0):,} {pieces} in {getattr(tokenize, 'context_length', 0)} tokens"
 
 
 NUM_PAIRS = 500  # pairs for the entropy of the affinities
@@ -190,8 +194,8 @@ def _held_out_pairs(cohort: Cohort, teacher: Teacher, num_pairs: int) -> Embeddi
     evaluator = next(iter(cohort.evaluators.values()), None)
     if evaluator is None:
         return None
-    pairs = evaluator.pairs
-    image_NCHW = next(pairs.image_chunks(teacher.input_spec.image_size, num_pairs))
+    pairs, spec = evaluator.pairs, teacher.input_spec
+    image_NCHW = next(pairs.image_chunks(spec.image_size, num_pairs, spec.resizing))
     first: dict[int, str] = {}
     for image, caption in zip(pairs.caption_image_index_M.tolist(), pairs.captions, strict=True):
         first.setdefault(image, caption)

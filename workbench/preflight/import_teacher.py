@@ -18,7 +18,13 @@ from workbench.engine.evaluate import Evaluator
 from workbench.evaluation.agreement import BLOCK_SIZE, affinity_entropy
 from workbench.evaluation.chance import CLEARLY, errors_above_chance
 from workbench.files import new_folder
-from workbench.models.architectures import NORMALIZATIONS, Normalization, WeightsWarning, normalizations_of
+from workbench.models.architectures import (
+    NORMALIZATIONS,
+    Normalization,
+    WeightsWarning,
+    leaves_activation_open,
+    normalizations_of,
+)
 from workbench.models.clip import Clip, count_parameters
 from workbench.models.folder import save_folder
 from workbench.models.names import is_weights_file
@@ -122,7 +128,14 @@ class ImportedTeacher:
             "num_params": count_parameters(model),
             "width": model.width,
             "scale": float(model.scale),
-            "preprocessing": {"image_size": model.image_size, "mean": model.mean, "std": model.std},
+            "bias": None if model.bias is None else float(model.bias),
+            "preprocessing": {
+                "image_size": model.image_size,
+                "mean": model.mean,
+                "std": model.std,
+                "resize_mode": model.resizing.mode,
+                "interpolation": model.resizing.interpolation,
+            },
             "tokenizer": {"kind": model.tokenizer.spec["kind"], "vocab_size": model.tokenizer.vocab_size},
             "quick_gelu": self.uses_quick_gelu,
             "metrics_with_the_other_activation": self.other.measured.metrics if self.other else None,
@@ -189,15 +202,23 @@ def _own_data(spec: str, runs_dir: Path) -> str:
 
 
 def _leaves_activation_open(spec: str) -> bool:
-    """Whether the weights are a bare file; tags, runs and folders name their activation."""
-    return is_weights_file(spec) or (spec.startswith("open_clip:") and Path(spec.partition("@")[2]).is_file())
+    """Whether the weights are a bare file; tags, runs, folders and some architectures imply their activation."""
+    return is_weights_file(spec) or (_is_open_clips_file(spec) and leaves_activation_open(_architecture(spec)))
+
+
+def _is_open_clips_file(spec: str) -> bool:
+    return spec.startswith("open_clip:") and Path(spec.partition("@")[2]).is_file()
+
+
+def _architecture(spec: str) -> str:
+    return spec.removeprefix("open_clip:").partition("@")[0].replace("/", "-")
 
 
 def _open_normalizations(spec: str) -> tuple[Normalization, ...]:
     """Normalizations of pretrained weights of the architecture, where the SPEC is a bare file and they differ."""
-    if not _leaves_activation_open(spec):
+    if not _is_open_clips_file(spec):
         return ()
-    known = normalizations_of(spec.removeprefix("open_clip:").partition("@")[0].replace("/", "-"))
+    known = normalizations_of(_architecture(spec))
     return known if len(known) > 1 else ()
 
 
@@ -215,7 +236,7 @@ def _best_normalized(candidate: Candidate, choices: Sequence[Normalization]) -> 
 
 def _variant(model: Clip, **changes: Any) -> Clip:
     """The same weights with another activation or normalization."""
-    own = {"config": model.config, "mean": model.mean, "std": model.std}
+    own = {"config": model.config} | model.preprocessing
     if "quick_gelu" in changes:
         changes["config"] = model.config | {"quick_gelu": changes.pop("quick_gelu")}
     arguments = own | changes

@@ -21,6 +21,7 @@ from workbench.cache.entries import EntryKind
 from workbench.cache.identity import decoder, differences
 from workbench.config.run import RunConfig
 from workbench.data.dataset import Dataset
+from workbench.embeddings import CLIPS_RESIZING
 from workbench.files import remove
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class TeacherIdentity(BaseModel):
 
     format: int
     weights: str  # SHA-256 of the teacher's
-    architecture: str  # SHA-256 of its config and image normalization
+    architecture: str  # SHA-256 of its config, image normalization and resizing
     image_size: int
     tokenizer: str
     precision: str
@@ -48,7 +49,10 @@ class TeacherIdentity(BaseModel):
 
     @classmethod
     def of(cls, teacher: "Teacher") -> Self:
-        described = json.dumps([teacher.architecture, teacher.normalization], sort_keys=True)
+        parts: list[Any] = [teacher.architecture, teacher.normalization]
+        if (resizing := teacher.input_spec.resizing) != CLIPS_RESIZING:  # the default was not part of older identities
+            parts.append(resizing)
+        described = json.dumps(parts, sort_keys=True)
         return cls(
             format=FORMAT,
             weights=teacher.fingerprint(),
