@@ -97,6 +97,7 @@ def test_a_dry_run_prints_the_estimate_and_leaves_nothing(workbench, study, tmp_
         (("--study", "icl_wieght"), "unknown study 'icl_wieght': did you mean 'icl_weight'?"),
         (("--study", "gone.toml"), "cannot read gone.toml"),
         (("--study", "icl_weight", "--trials", "3"), "are for searches"),
+        (("--study", "clip_kd_search", "--seeds", "auto"), "is a search: name N"),
         (("--study", "icl_weight", "--set", "loss.icl.weight=3"), "study 'icl_weight' varies loss.icl.weight"),
         (("--study", "icl_weight", "--set", "data.sed=3"), "did you mean 'seed'?"),
         (("--study", "icl_weight", "--slurm", "--dry-run", "--json"), "drop --dry-run, --json"),
@@ -113,11 +114,28 @@ def test_a_slip_is_one_line(workbench, options, said):
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", ""])
-def test_a_number_of_workers_is_auto_or_at_least_one(workbench, value):
-    refused = workbench("sweep", "--study", "icl_weight", "--workers", value)
+@pytest.mark.parametrize("option", ["--workers", "--seeds"])
+def test_a_number_of_workers_or_seeds_is_auto_or_at_least_one(workbench, option, value):
+    refused = workbench("sweep", "--study", "icl_weight", option, value)
     assert refused.code == 2
-    assert "--workers" in refused.err
+    assert option in refused.err
     assert "must be auto, or a number from 1" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--margin", "nan", "--margin"),
+        ("--margin", "-1", "--margin"),
+        ("--budget", "2 days", "30m or 2h"),
+        ("--budget", "nan", "30m or 2h"),
+        ("--budget", "0.5", "at least a second"),
+    ],
+)
+def test_a_margin_and_a_budget_are_numbers(workbench, option, value, said):
+    refused = workbench("sweep", "--study", "icl_weight", option, value)
+    assert refused.code == 2
+    assert said in refused.err
 
 
 @pytest.mark.parametrize(("options", "number"), [((), "3"), (("--workers", "auto"), "3"), (("--workers", "2"), "2")])

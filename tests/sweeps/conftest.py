@@ -62,10 +62,11 @@ def folder(tiny_table: dict[str, object], tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 def planned(folder: Path) -> Callable[..., Sweep]:
     """``planned("grid.toml", steps=..., seeds=...)``: the sweep of a study of that folder."""
+    of_the_study = ("seeds", "most_seeds", "margin")
 
-    def plan(file: str, *, steps: int | None = None, seeds: int | None = None, **options: object) -> Sweep:
-        study = load_study(str(folder / file))
-        asked = study if seeds is None else study.model_copy(update={"seeds": seeds})
+    def plan(file: str, *, steps: int | None = None, **options: object) -> Sweep:
+        given = {name: options.pop(name) for name in of_the_study if name in options}
+        asked = load_study(str(folder / file)).model_copy(update=given)
         return Sweep(Request(asked, Changes(steps=steps), folder / "runs", **options))
 
     return plan

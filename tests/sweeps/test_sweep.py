@@ -10,6 +10,7 @@ from scipy import stats
 
 from workbench.config.study import read_origin
 from workbench.events import RunFinished, RunStarted, StepDone
+from workbench.results.report import report_on
 from workbench.results.trials import sweep_document, trials_table
 from workbench.runs.directory import list_runs
 from workbench.runs.log import read_events
@@ -84,6 +85,33 @@ def test_more_seeds_cost_only_the_new_ones(planned, folder):
     assert Counter(one.origin.seed for one in runs) == {0: 3, 1: 3, 2: 3}
     assert all(starts(one.run) == 1 for one in runs)
     assert [list(result.outcomes) for result in more.trials] == [[0, 1, 2]] * 3
+
+
+@pytest.mark.usefixtures("finished")
+def test_open_cells_get_more_seeds_until_the_most_or_a_verdict(planned, folder):
+    # Six steps teach nothing: within a margin of 100 points all is settled, within 0 little can be.
+    sequential = {"most_seeds": 4, "margin": 100.0}
+    settled = planned("grid.toml", **sequential)
+    settled.work()
+    assert settled.is_done
+    assert len(runs_of_study(folder / "runs", "grid")) == 6
+    still_open = planned("grid.toml", **sequential | {"margin": 0.0})
+    assert not still_open.is_done
+    still_open.work()
+    assert still_open.is_done
+    seeds = {trial.name: list(trial.outcomes) for trial in still_open.trials}
+    assert seeds["0"] == [0, 1, 2, 3]
+    assert {len(of) for of in seeds.values()} <= {2, 3, 4}
+    report = report_on(still_open.study, "grid", folder / "runs", "grid.toml")
+    assert {cell.name: len(cell.replicates) for cell in report.table.cells} == {k: len(v) for k, v in seeds.items()}
+    assert report.made_on.command == "workbench sweep --study grid.toml --seeds auto --margin 0"
+
+
+def test_nothing_is_started_after_the_budget(planned, folder):
+    late = planned("grid.toml", timeout_s=1e-9)
+    late.work()
+    assert not late.is_done
+    assert not runs_of_study(folder / "runs", "grid")
 
 
 def test_a_lost_database_is_made_again_from_the_runs(planned, folder, finished):

@@ -26,6 +26,8 @@ from workbench.sweeps.request import Request, check_by_hand
 if TYPE_CHECKING:
     from workbench.sweeps.sweep import Sweep
 
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+MOST_SEEDS = 30  # of --seeds auto: beyond this, a difference near the margin costs more than it is worth
 
 NameOrFile = Annotated[
     str,
@@ -33,10 +35,57 @@ NameOrFile = Annotated[
         "--study", metavar="NAME|FILE", help="A study; see `workbench studies`.", autocompletion=complete_study
     ),
 ]
+
+
+def _seconds(value: str) -> float:
+    """Parser of a duration: seconds, or a number with a unit, such as 90s, 30m or 2h."""
+    number, factor = (value[:-1], UNITS[value[-1]]) if value[-1:] in UNITS else (value, 1.0)
+    try:
+        seconds = factor * float(number)
+    except ValueError:
+        seconds = math.nan
+    if not 1 <= seconds < math.inf:
+        raise typer.BadParameter(f"must be at least a second, such as 90s, 30m or 2h (got {value})")
+    return seconds
+
+
 Timeout = Annotated[
     float | None,
     typer.Option(
-        "--timeout", min=1, metavar="S", help="Stop sampling new trials after S seconds.", callback=finite_option
+        *("--budget", "--timeout"),
+        metavar="TIME",
+        parser=_seconds,
+        help="Start no more runs (trials of a search) after this time, e.g. 30m or 2h; a number is in seconds.",
+    ),
+]
+
+
+def _number_of_seeds(value: str) -> int:
+    """Parser of ``--seeds``; 0 for "auto"."""
+    if value == "auto":
+        return 0
+    if not (value.isdecimal() and int(value)):
+        raise typer.BadParameter(f"must be auto, or a number from 1 (got {value})")
+    return int(value)
+
+
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        "--seeds",
+        metavar="N|auto",
+        parser=_number_of_seeds,
+        help="Seeds (replicates) of every cell; auto adds seeds until every comparison with the baseline is settled.",
+    ),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        "--margin",
+        min=0,
+        metavar="POINTS",
+        help="Smallest difference that matters, in percentage points (1): smaller ones are equivalent to none.",
+        callback=finite_option,
     ),
 ]
 Confirm = Annotated[
@@ -84,7 +133,8 @@ Grace = Annotated[
 
 def sweep(
     name_or_file: NameOrFile,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Seeds (replicates) of every cell.")] = None,
+    seeds: Seeds = None,
+    margin: Margin = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps of every run.")] = None,
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Number of trials of a search.")] = None,
     timeout: Timeout = None,
@@ -116,6 +166,7 @@ def sweep(
 
         workbench sweep --study icl_weight
         workbench sweep --study icl_weight --dry-run
+        workbench sweep --study icl_weight --seeds auto --margin 1 --budget 2h
         workbench sweep --study clip_kd_search --trials 40 --workers 2
         workbench sweep --study clip_kd_search --storage postgresql://user@host/db
         workbench sweep --study icl_weight --workers 8 --slurm > icl_weight.sbatch
@@ -126,7 +177,7 @@ def sweep(
         _check_prints_only(
             {"--dry-run": dry_run, "--resume": resume, "--try": values, "--retry": retry, "--json": json}
         )
-    study = _configured(find_trainable(name_or_file, runs), quick, seeds, trials, timeout, confirm)
+    study = _configured(find_trainable(name_or_file, runs), quick, seeds, margin, trials, confirm)
     changes = Changes(tuple(overrides or ()), steps)
     cells = cells_of(study, changes)
     examples = cells or [example_cell(study, changes)]
@@ -194,14 +245,18 @@ def _print_found(planned: "Sweep", name_or_file: str) -> None:
 
 
 def _configured(
-    study: Study, quick: bool, seeds: int | None, trials: int | None, timeout: float | None, confirm: int | None
+    study: Study, quick: bool, seeds: int | None, margin: float | None, trials: int | None, confirm: int | None
 ) -> Study:
     """The study with the numbers given on the command line."""
-    if not study.search and any(option is not None for option in (trials, timeout, confirm)):
-        raise ValueError(f"--trials, --timeout and --confirm are for searches, and study '{study.name}' is a grid")
+    if not study.search and any(option is not None for option in (trials, confirm)):
+        raise ValueError(f"--trials and --confirm are for searches, and study '{study.name}' is a grid")
+    if seeds == 0 and not study.baseline:
+        what = "is a search" if study.search else "has no baseline"
+        raise ValueError(f"--seeds auto settles comparisons with a baseline, and study '{study.name}' {what}: name N")
     # After quick(), so that --seeds and --trials also apply to a rehearsal.
     chosen = study.quick() if quick else study
-    given = {"seeds": seeds, "trials": trials, "confirm_seeds": confirm}
+    most = max(study.most_seeds, MOST_SEEDS) if seeds == 0 else 0 if seeds else None
+    given = {"seeds": seeds or None, "most_seeds": most, "margin": margin, "trials": trials, "confirm_seeds": confirm}
     return chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
@@ -211,13 +266,14 @@ def _worker_command(name_or_file: str, request: Request, quick: bool) -> list[st
     given = {
         "--study": name_or_file,
         "--name": request.study_name.removesuffix(QUICK) if quick else request.study_name,
-        "--seeds": study.seeds,
+        "--seeds": "auto" if study.is_sequential else study.seeds,
+        "--margin": study.margin,
         "--steps": request.changes.steps,
         "--trials": study.trials or None,
         "--confirm": study.confirm_seeds if study.search else None,
         "--storage": request.storage or None,
         "--grace": request.grace_s,
-        "--timeout": request.timeout_s or None,
+        "--budget": request.timeout_s or None,
         "--at-once": request.at_once or None,
         "--workers": request.workers,
         "--runs": request.runs_dir,

@@ -123,9 +123,10 @@ def print_results(sweep: "Sweep") -> None:
     table = trials_table(sweep, trials)
     labels = {metric.name: metric for metric in table.metrics}
     shown = best_first(sweep.study, table.cells)[: MOST_TRIALS if sweep.study.search else None]
+    columns = (*COLUMNS, "verdict") if sweep.study.is_sequential else COLUMNS
     for name in dict.fromkeys((*(objective.metric for objective in sweep.study.objectives), *SHOWN)):
         if name in labels:
-            print_rows(*grid(table, labels[name], shown, COLUMNS))
+            print_rows(*grid(table, labels[name], shown, columns))
             print_line("")
     for trial in trials:
         if trial.shown_state not in ("finished", "dropped", "waiting"):
@@ -150,7 +151,7 @@ def _print_confirmed(search: "Sweep", confirmation: "Sweep") -> None:
     print_line("")
     for recipe in search.unbeaten:
         print_line(f"on validation pairs no trial is better than '{recipe}', the first trial")
-    for answer in answers(search.study.objectives, confirmation.trials, best):
+    for answer in answers(search.study, confirmation.trials, best):
         print_line(answer.text)
 
 

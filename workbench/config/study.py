@@ -109,6 +109,12 @@ class Study(Config):
     """Number of steps of every run; 0 keeps the recipe's."""
     seeds: PositiveInt = 3
     """Number of seeds (replicates) of every cell."""
+    most_seeds: int = Field(0, ge=0)
+    """If more than ``seeds``: after these, further seeds are added to the cells whose comparison with the baseline is
+    still open, up to this number (``--seeds auto``)."""
+    margin: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """The smallest difference that matters, in percentage points: smaller ones are equivalent to none; 0 for no test of
+    equivalence."""
     first_seed: int = Field(0, ge=0)
     """Seed of the first replicate; the others use consecutive seeds."""
     grid: Annotated[dict[str, list[Any]], BeforeValidator(_flat_table)] = {}
@@ -161,9 +167,13 @@ class Study(Config):
             raise ValueError(f"{given[0]} belongs to [search]: drop it")
         if any(not values for values in self.grid.values()):
             raise ValueError(f"grid: {next(key for key, values in self.grid.items() if not values)} has no values")
+        if self.is_sequential and not self.baseline:
+            raise ValueError("most_seeds compares cells with a baseline: name it with baseline, or drop most_seeds")
         return self
 
     def _check_search(self) -> None:
+        if self.most_seeds:
+            raise ValueError("most_seeds is for grids; a search compares its best with rivals on confirm_seeds seeds")
         if self.baseline:
             raise ValueError("a search is compared with recipes: use against = [...] instead of baseline")
         if not self.confirm_seeds and (given := next((name for name in RIVALS if getattr(self, name)), "")):
@@ -186,11 +196,17 @@ class Study(Config):
             update={
                 "steps": QUICK_STEPS,
                 "seeds": min(self.seeds, 2),
+                "most_seeds": 0,
                 "trials": min(self.trials, QUICK_TRIALS),
                 "confirm_seeds": min(self.confirm_seeds, 2),
                 "settings": self.settings | few,
             }
         )
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether the results decide on the number of seeds."""
+        return self.most_seeds > self.seeds
 
     @property
     def num_runs(self) -> int:

@@ -19,6 +19,7 @@ from workbench.figures.style import (
     finish,
     new_figure,
 )
+from workbench.statistics.verdict import SETTLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -205,7 +206,7 @@ def differences_figure(table: "StudyTable") -> "Figure":
 def _draw_difference(axes: "Axes", table: "StudyTable", cell: str, metric: "MetricLabel", place: int) -> None:
     entry = table.entries[cell].get(metric.name)
     if entry and entry.gain:
-        face = OURS if entry.verdict in ("better", "worse", "higher", "lower") else "white"
+        face = OURS if entry.verdict in SETTLED else "white"
         draw_interval(axes, place + 0.1, entry.gain, metric.factor, face=face)
         draw_seeds(axes, place + 0.1, entry.gain.per_seed, metric.factor)
     if entry and entry.paper_gain is not None:

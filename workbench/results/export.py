@@ -38,7 +38,7 @@ def texts(table: StudyTable, cell: StudyCell, metric: MetricLabel) -> dict[str, 
         "95 %": interval(metric, entry.mean),
         "difference": metric.number(entry.gain.mean, signed=True) if entry.gain else "",
         "95 % of difference": interval(metric, entry.gain, signed=True),
-        "verdict": entry.verdict,
+        "verdict": entry.verdict_text,
         "paper": "" if entry.paper is None else paper_in_our_unit(metric, entry.paper),
         "paper's difference": (
             "" if entry.paper_gain is None else metric.number(entry.paper_gain / metric.factor, signed=True)
@@ -122,7 +122,13 @@ LATEX_SPECIAL = {
     ">": "$>$", "|": r"\textbar{}",
 }  # fmt: skip
 MOST_LATEX_METRICS = 3
-LATEX_VERDICTS = {"better": r"$^{+}$", "worse": r"$^{-}$", "higher": r"$^{\uparrow}$", "lower": r"$^{\downarrow}$"}
+LATEX_VERDICTS = {
+    "better": r"$^{+}$",
+    "worse": r"$^{-}$",
+    "higher": r"$^{\uparrow}$",
+    "lower": r"$^{\downarrow}$",
+    "equivalent": r"$^{\approx}$",
+}
 
 
 def latex_escape(text: str) -> str:
@@ -243,7 +249,10 @@ def _cell(cell: StudyCell, entries: Mapping[str, Entry]) -> dict[str, Any]:
             if entry.mean
         },
         "gains": {
-            metric: {**entry.gain.to_json(), "p_holm": entry.p_value, "verdict": entry.verdict}
+            metric: {
+                **entry.gain.to_json(),
+                **{"p_holm": entry.p_value, "verdict": entry.verdict, "seeds_needed": entry.seeds_needed},
+            }
             for metric, entry in entries.items()
             if entry.gain
         },

@@ -140,11 +140,9 @@ def _changes(study: Study, runs: Sequence[StudyRun], configs: dict[str, RunConfi
     """The options that reproduce these runs from the study's file: seeds, steps and overrides."""
     if not runs:
         return []
-    seeds = len({one.origin.seed for one in runs})
-    options = ["--seeds", str(seeds)] if seeds != study.seeds else []
+    options = _seed_options(study, len({one.origin.seed for one in runs}))
     one = runs[0]
     config = configs[one.run.id]
-    # Steps first: --steps scales phases and intervals, which are then no changes of their own.
     # Steps first: --steps also rescales schedules and intervals, which --set must not repeat.
     planned = _planned(study, one, Changes())
     if config.train.num_steps != planned.train.num_steps:
@@ -155,6 +153,13 @@ def _changes(study: Study, runs: Sequence[StudyRun], configs: dict[str, RunConfi
         if key in before and value != before[key] and before[key] != "auto" and key not in ("recipe", "question"):
             options += ["--set", f"{key}={_as_toml(value)}"]
     return options
+
+
+def _seed_options(study: Study, num_seeds: int) -> list[str]:
+    if not study.is_sequential:
+        return ["--seeds", str(num_seeds)] if num_seeds != study.seeds else []
+    default = Study.model_fields["margin"].default
+    return ["--seeds", "auto", *(["--margin", f"{study.margin:g}"] if study.margin != default else [])]
 
 
 def _planned(study: Study, one: StudyRun, changes: Changes) -> RunConfig:

@@ -61,11 +61,21 @@ def legend(report: StudyReport) -> Iterator[str]:
         yield (
             f"Differences: from {table.baseline}{first}, paired by seed on the same pairs; intervals cover seeds, "
             "uncorrected, with the variance pooled over all cells; verdicts are Holm-corrected over the cells at 0.05."
+            + _margin_note(report.study.margin)
+        )
+    if report.study.is_sequential:
+        yield (
+            "Seeds were added until each comparison was settled; intervals and verdicts are sequential (Lai's t-test), "
+            "valid however often one looks."
         )
     if table.paper_source:
         yield f"Paper: {table.paper_source}. Other models and data: compare orders and signs, not sizes."
     if report.study.search and len(table.cells) > MOST_SHOWN:
         yield f"The {MOST_SHOWN} best by validation of {len(table.cells)}; all are in cells.csv and runs.csv."
+
+
+def _margin_note(margin: float) -> str:
+    return f" Equivalent: the difference is smaller than {margin:g} points (two one-sided tests)." if margin else ""
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

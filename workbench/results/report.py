@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from workbench.config.study import Study
@@ -92,14 +93,15 @@ def report_on(study: Study, name: str, runs_dir: Path, source: str = "") -> Stud
     drawn = validation_curves(found, objective.metric)
     baseline, best = _baseline(study, cells), best_cell(study, cells)
     metrics = shown_metrics([*_wanted(study), *_of_suites(cells)], cells)
-    to_baseline = interpret_against(metrics, cells, baseline)
+    compare = partial(interpret_against, metrics, cells, margin=study.margin, sequential=study.is_sequential)
+    to_baseline = compare(baseline)
     return StudyReport(
         study=study,
         found=found,
         table=study_table(study, name, cells, found.split, baseline, metrics, to_baseline),
         best=best,
         to_baseline=to_baseline,
-        to_best=interpret_against(metrics, cells, best),
+        to_best=compare(best),
         agreement=agreement_with_paper(study, metrics, cells),
         forecast=rank_forecast(drawn, objective.metric),
         effects=effects_of(study, metrics, cells),

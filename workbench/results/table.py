@@ -20,16 +20,8 @@ from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
 from workbench.runs.studies import StudyRun, counted, runs_of_study, studies_with_runs
 from workbench.runs.summary import Summary, summary_or_reason
 from workbench.statistics.intervals import Estimate, Gain, seed_mean
-from workbench.statistics.verdict import (
-    FEWEST_SEEDS,
-    Spread,
-    Verdict,
-    detectable,
-    gain_on,
-    pooled_spread,
-    seeds_needed,
-    verdicts,
-)
+from workbench.statistics.power import detectable, seeds_needed
+from workbench.statistics.verdict import FEWEST_SEEDS, Spread, Verdict, judge, pooled_spread
 from workbench.views.architecture import architecture
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import DROPPED, MISSING, Entry, Replicate, StudyCell, StudyTable
@@ -66,7 +58,7 @@ def collect(study: Study, name: str, runs_dir: Path) -> Collected:
     replicates = {
         (one.origin.cell, one.origin.seed): _from_run(study, one, summaries[one.run.id], split) for one in found
     }
-    seeds = sorted({*range(study.first_seed, study.first_seed + study.seeds), *(one.origin.seed for one in found)})
+    every = {*range(study.first_seed, study.first_seed + study.seeds), *(one.origin.seed for one in found)}
     trials = {one.origin.cell: one.origin.trial for one in found}
     # Seeds that a search had not started when its confirmation started were pruned by racing.
     without_run = DROPPED if study.pruner == "racing" and confirmation_name(name, runs_dir) else MISSING
@@ -76,7 +68,12 @@ def collect(study: Study, name: str, runs_dir: Path) -> Collected:
         StudyCell(
             cell,
             values[cell],
-            tuple(replicates.get((cell, seed), Replicate(seed, without_run)) for seed in seeds),
+            tuple(
+                replicates.get((cell, seed), Replicate(seed, without_run))
+                for seed in sorted(every)
+                # A settled cell of a sequential study gets no further seeds, which are therefore not missing.
+                if not study.is_sequential or seed < study.first_seed + study.seeds or (cell, seed) in replicates
+            ),
             trials.get(cell),
         )
         for cell in values
@@ -177,7 +174,8 @@ def _from_trial(trial: "Trial", seed: int) -> Replicate:
 class Interpretation:
     """Comparison of all cells with one, on one metric: gains, Holm-adjusted p-values and verdicts.
 
-    ``spread`` is the standard deviation pooled over all cells.
+    ``spread`` is the standard deviation pooled over all cells; ``margin`` the smallest difference that matters, in the
+    metric's stored unit, 0 if equivalence was not tested.
     """
 
     against: str
@@ -185,6 +183,7 @@ class Interpretation:
     p_values: Mapping[str, float]
     verdicts: Mapping[str, Verdict]
     spread: Spread
+    margin: float = 0.0
 
     @property
     def num_seeds(self) -> int:
@@ -199,39 +198,51 @@ class Interpretation:
 
     @property
     def detectable(self) -> float:
-        """Minimum detectable effect at 80 % power, corrected for the number of comparisons."""
+        """Minimum detectable effect at 80 % power of a fixed number of seeds, corrected for the comparisons."""
         return detectable(self.spread, self.num_seeds, num_tests=self.num_tests)
 
     def seeds_needed(self, cell: str) -> int | None:
-        """Approximate number of seeds needed for 80 % power if the true difference is the measured one."""
+        """Approximate number of seeds needed for a verdict if the true difference is the measured one."""
         gain = self.gains[cell]
-        return seeds_needed(gain.mean, self.spread, len(gain.per_seed), num_tests=self.num_tests)
+        num_seeds, num_tests = len(gain.per_seed), self.num_tests
+        return seeds_needed(gain.mean, self.spread, num_seeds, num_tests=num_tests, margin=self.margin)
 
 
 def interpret_against(
-    metrics: Sequence[MetricLabel], cells: Sequence[StudyCell], against: str, rivals: Sequence[str] | None = None
+    metrics: Sequence[MetricLabel],
+    cells: Sequence[StudyCell],
+    against: str,
+    rivals: Sequence[str] | None = None,
+    *,
+    margin: float = 0.0,
+    sequential: bool = False,
 ) -> dict[str, Interpretation]:
-    """Comparisons of cells (by default all) with the cell ``against``, for every metric that it has."""
+    """Comparisons of cells (by default all) with the cell ``against``, for every metric that it has.
+
+    Args:
+        margin: the smallest difference that matters, in percentage points; 0 for no test of equivalence.
+        sequential: whether the results decided on the number of seeds.
+    """
     found = {}
     for metric in metrics:
         values = {cell.name: of for cell in cells if (of := cell.by_seed(metric.name))}
         # Loss values with different weights are not comparable.
         if against not in values or len(values) < 2 or metric.name in LOSSES:
             continue
-        spread = pooled_spread(values)
+        spread = pooled_spread(values, sequential=sequential)
         if spread.sd == 0 and any(metric.name in one.errors for cell in cells for one in cell.finished):
             # Means over few test pairs can agree at all seeds by coincidence, which proves nothing.
             spread = Spread(math.nan, 0)
-        others = [cell for cell in values if cell != against and (rivals is None or cell in rivals)]
-        gains = {cell: gain for cell in others if (gain := gain_on(values, against, cell, spread)) is not None}
-        p_values = {cell: spread.p_value(gain.mean, len(gain.per_seed)) for cell, gain in gains.items()}
-        judged = verdicts(gains, p_values, metric.higher_is_better)
+        compared = {cell: of for cell, of in values.items() if cell == against or rivals is None or cell in rivals}
+        least = metric.margin(margin)
+        judged = judge(compared, against, spread, metric.higher_is_better, margin=least)
         found[metric.name] = Interpretation(
             against,
-            gains,
-            {cell: p_value for cell, (p_value, _) in judged.items()},
-            {cell: verdict for cell, (_, verdict) in judged.items()},
+            {cell: one.gain for cell, one in judged.items()},
+            {cell: one.p_value for cell, one in judged.items()},
+            {cell: one.verdict for cell, one in judged.items()},
             spread,
+            least,
         )
     return found
 
@@ -252,11 +263,13 @@ def study_table(
     def entry(cell: StudyCell, metric: MetricLabel) -> Entry:
         paper, theirs = (published.get(one, {}).get(metric.name) for one in (cell.name, baseline))
         against = compared.get(metric.name)
+        verdict = against.verdicts.get(cell.name, "") if against else ""
         return Entry(
             mean=_estimate(cell, metric.name),
             gain=against.gains.get(cell.name) if against else None,
             p_value=against.p_values.get(cell.name) if against else None,
-            verdict=against.verdicts.get(cell.name, "") if against else "",
+            verdict=verdict,
+            seeds_needed=against.seeds_needed(cell.name) if against and verdict == "open" else None,
             paper=paper,
             paper_gain=None if paper is None or theirs is None or cell.name == baseline else paper - theirs,
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from workbench.config.study import StudyObjective
+from workbench.config.study import Study
 from workbench.results.table import COSTS, cells_of_trials, interpret_against, study_table
 from workbench.results.words import RivalComparison, against_rivals
 from workbench.sweeps.confirm import short_name
@@ -22,20 +22,20 @@ def trials_table(sweep: Sweep, trials: Sequence[Trial]) -> StudyTable:
     first = trials[0].name if sweep.study.warm_start and trials else ""
     baseline = sweep.study.baseline or first
     tested = any(outcome.test_metrics for trial in trials for outcome in trial.outcomes.values())
-    compared = interpret_against(metrics, cells, baseline)
+    study = sweep.study
+    compared = interpret_against(metrics, cells, baseline, margin=study.margin, sequential=study.is_sequential)
     split = "test" if tested else "validation"
     return study_table(sweep.study, sweep.request.study_name, cells, split, baseline, metrics, compared)
 
 
-def answers(
-    objectives: Sequence[StudyObjective], trials: Sequence[Trial], best: Sequence[str]
-) -> list[RivalComparison]:
+def answers(study: Study, trials: Sequence[Trial], best: Sequence[str]) -> list[RivalComparison]:
     """Every best configuration against every rival of the confirmation, by objective."""
     labels = [
         replace(metric_label(one.metric), higher_is_better=one.direction == "maximize")  # the user's direction counts
-        for one in objectives
+        for one in study.objectives
     ]
-    return [answer for label in labels for answer in against_rivals(label, cells_of_trials(trials), best)]
+    cells = cells_of_trials(trials)
+    return [answer for label in labels for answer in against_rivals(label, cells, best, study.margin)]
 
 
 def gains_on_rivals(trials: Sequence[Trial], best: Sequence[str]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def sweep_document(sweep: Sweep) -> dict[str, Any]:
         if confirmation := sweep.started_confirmation:
             held_out = confirmation.trials
             document["confirmed"] = sweep_document(confirmation) | {"gains_on": gains_on_rivals(held_out, best)}
-            document["answers"] = [one.to_json() for one in answers(sweep.study.objectives, held_out, best)]
+            document["answers"] = [one.to_json() for one in answers(sweep.study, held_out, best)]
     return document
 
 

@@ -9,11 +9,10 @@ from workbench.results.report import StudyReport
 from workbench.results.table import SHOWN, Interpretation, interpret_against
 from workbench.statistics.intervals import Gain
 from workbench.statistics.rank_agreement import Agreement
-from workbench.statistics.verdict import Verdict
+from workbench.statistics.verdict import DIFFERENT, Verdict
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
 
-SEEN = ("better", "worse", "higher", "lower")
 OPPOSITE: Mapping[Verdict, Verdict] = {"better": "worse", "worse": "better", "higher": "lower", "lower": "higher"}
 MOST_NAMED = 10
 SURE = 0.05
@@ -28,7 +27,8 @@ def findings(report: StudyReport) -> list[str]:
         lines += verdict_lines(metric, compared)
     if metric and (best := report.to_best.get(metric.name)) and report.best != report.table.baseline:
         lines += _near_the_best(metric, best)
-    if metric and compared and math.isfinite(compared.detectable):
+    # Of a fixed number of seeds; a sequential study adds seeds to what is open instead.
+    if metric and compared and not compared.spread.sequential and math.isfinite(compared.detectable):
         lines.append(power_line(metric, compared))
     for label in report.table.metrics:
         if label.name in SHOWN and label != metric and label.name in report.to_baseline:
@@ -44,7 +44,8 @@ def findings(report: StudyReport) -> list[str]:
 PHRASES: Mapping[Verdict, str] = {
     "better": "beats {rival}",
     "worse": "does not beat {rival}, which is better",
-    "no difference seen": "is not significantly different from {rival}",
+    "equivalent": "is equivalent to {rival}",
+    "open": "is not significantly different from {rival}",
     "not enough seeds": "cannot be compared with {rival} with so few seeds",
 }
 
@@ -54,8 +55,8 @@ class RivalComparison:
     """A best configuration against one rival, in one metric.
 
     ``gain`` is that of the best over the rival, on the held-out seeds that both finished; None if there are none.
-    ``p_value`` is Holm-adjusted over the rivals; ``num_seeds_needed`` is the number of seeds for 80 % power at a
-    difference as large as the measured one.
+    ``p_value`` is Holm-adjusted over the rivals; ``num_seeds_needed`` is the number of seeds for a verdict with 80 %
+    power if the true difference is the measured one.
     """
 
     best: str
@@ -75,7 +76,7 @@ class RivalComparison:
         mean, bounds = self.metric.number(self.gain.mean, signed=True), self._bounds
         size = f"{mean} {self.metric.difference_unit}".rstrip()
         seeds = f"({f'95 % {bounds}, ' if bounds else ''}{_seeds(len(self.gain.per_seed))})"
-        more = self.verdict == "no difference seen" and self.num_seeds_needed
+        more = self.verdict == "open" and self.num_seeds_needed
         needed = f"; about {more} seeds needed if the true difference is that large" if more else ""
         return f"{claim}: {self.metric.label} {size} {seeds}{needed}"
 
@@ -106,12 +107,14 @@ class RivalComparison:
         }
 
 
-def against_rivals(metric: MetricLabel, cells: Sequence[StudyCell], best: Sequence[str]) -> list[RivalComparison]:
-    """Every best configuration against every rival: all other cells of the confirmation."""
+def against_rivals(
+    metric: MetricLabel, cells: Sequence[StudyCell], best: Sequence[str], margin: float
+) -> list[RivalComparison]:
+    """Every best configuration against every rival: all other cells of the confirmation; ``margin`` in points."""
     rivals = [cell.name for cell in cells if cell.name not in best]
     found = []
     for name in best:
-        compared = interpret_against((metric,), cells, name, rivals).get(metric.name)
+        compared = interpret_against((metric,), cells, name, rivals, margin=margin).get(metric.name)
         for rival in rivals:
             # Without a seed that both finished, the pair is still listed, as not comparable.
             if compared is None or rival not in compared.gains:
@@ -139,26 +142,44 @@ def confirmation_lines(report: StudyReport) -> list[str]:
         return []
     cells, tried = report.confirmed.table.cells, {cell.name for cell in report.table.cells}
     best = [cell.name for cell in cells if cell.name in tried]
-    return [one.line for one in against_rivals(report.main, cells, best) if one.line]
+    return [one.line for one in against_rivals(report.main, cells, best, report.study.margin) if one.line]
 
 
 def verdict_lines(metric: MetricLabel, compared: Interpretation) -> Iterator[str]:
-    """Which cells differ from the reference cell, and by how much."""
-    for verdict in sorted(set(compared.verdicts.values()), key=lambda one: (one not in SEEN, one)):
+    """Which cells differ from the reference cell, and by how much; for the others, what would settle it."""
+    for verdict in sorted(set(compared.verdicts.values()), key=lambda one: (one not in DIFFERENT, one)):
         cells = [cell for cell, found in compared.verdicts.items() if found == verdict]
         sizes = _named([f"{cell} ({metric.number(compared.gains[cell].mean, signed=True)})" for cell in cells])
-        if verdict in SEEN:
+        if verdict in DIFFERENT:
             yield f"{metric.label}: {verdict} than {compared.against}: {sizes}."
         elif verdict == "not enough seeds":
             yield f"{metric.label}: not enough seeds to compare {_named(cells)} with {compared.against}."
+        elif verdict == "equivalent":
+            margin = f"{metric.number(compared.margin)} {metric.difference_unit}"
+            yield f"{metric.label}: equivalent to {compared.against}, within {margin}: {sizes}."
         else:
             against = f"{compared.against} with {_seeds(compared.num_seeds)}"
-            yield f"{metric.label}: not significantly different from {against}: {sizes}."
+            yield f"{metric.label}: not significantly different from {against}: {_open_cells(metric, compared, cells)}."
+
+
+def _open_cells(metric: MetricLabel, compared: Interpretation, cells: Sequence[str]) -> str:
+    """Each cell's difference, the bound on its size, and the number of seeds that would settle it."""
+
+    def one(cell: str) -> str:
+        gain = compared.gains[cell]
+        bound = max(abs(gain.low), abs(gain.high))
+        parts = [metric.number(gain.mean, signed=True)]
+        parts += [f"at most {metric.number(bound)} either way"] if math.isfinite(bound) else []
+        needed = compared.seeds_needed(cell)
+        parts.append(f"about {needed} seeds needed" if needed else "more than a thousand seeds needed")
+        return f"{cell} ({', '.join(parts)})"
+
+    return _named([one(cell) for cell in cells])
 
 
 def _near_the_best(metric: MetricLabel, compared: Interpretation) -> Iterator[str]:
     """Which cells are not significantly different from the best, and how many seeds are needed."""
-    alike = [cell for cell, verdict in compared.verdicts.items() if verdict not in SEEN]
+    alike = [cell for cell, verdict in compared.verdicts.items() if verdict not in DIFFERENT]
     if not alike:
         yield f"{metric.label}: {compared.against}, the best by validation, differs significantly from all other cells."
         return

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.statistics.intervals import Gain
+from workbench.statistics.sequential import sequential_half_width, sequential_p_value
 
 Values = Mapping[str, Mapping[int, float]]  # by cell, then by seed
 NOISE = 1e-12  # relative to the values: a smaller standard deviation is rounding error
@@ -27,10 +28,15 @@ NOISE = 1e-12  # relative to the values: a smaller standard deviation is roundin
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviation ``sd`` of one seed's difference between two cells, with its degrees of freedom."""
+    """Standard deviation ``sd`` of one seed's difference between two cells, with its degrees of freedom.
+
+    ``sequential``: whether p-values and intervals hold after every seed, as needed if the results decide on the number
+    of seeds; otherwise they are Student's, for a number of seeds that was fixed in advance.
+    """
 
     sd: float
     df: int
+    sequential: bool = False
 
     def p_value(self, difference: float, num_seeds: int) -> float:
         """Two-sided p-value of a mean difference over so many seeds."""
@@ -40,7 +46,22 @@ class Spread:
             return 1.0
         if self.sd == 0:
             return float(difference == 0)
+        if self.sequential:
+            return sequential_p_value(difference, self.sd, self.df, num_seeds)
         return 2 * float(stdtr(self.df, -abs(difference) * math.sqrt(num_seeds) / self.sd))
+
+    def equivalence_p_value(self, difference: float, num_seeds: int, margin: float) -> float:
+        """p-value of "the true difference is at least ``margin``", in either direction.
+
+        The larger of two one-sided tests (TOST; Schuirmann 1987).
+        """
+        distance = margin - abs(difference)  # to the nearer margin, whose p-value is the larger
+        if distance <= 0 or not self.df or not num_seeds:
+            return 1.0
+        if self.sd == 0:
+            return 0.0
+        p_value = self.p_value(distance, num_seeds)
+        return p_value if self.sequential else p_value / 2  # the sequential test has no one-sided form
 
     def half_width(self, num_seeds: int, level: float = 0.95) -> float:
         """Half width of the interval of a mean difference over so many seeds."""
@@ -48,10 +69,14 @@ class Spread:
 
         if not self.df or not num_seeds:
             return math.inf
+        if self.sd == 0:
+            return 0.0
+        if self.sequential:
+            return sequential_half_width(self.sd, self.df, num_seeds, level)
         return float(stdtrit(self.df, (1 + level) / 2)) * self.sd / math.sqrt(num_seeds)
 
 
-def pooled_spread(values: Values) -> Spread:
+def pooled_spread(values: Values, *, sequential: bool = False) -> Spread:
     """√2 · σ from all cells and seeds, which may be an incomplete table; 0 degrees of freedom if there are too few.
 
     Raises:
@@ -73,7 +98,7 @@ def pooled_spread(values: Values) -> Spread:
     residual_N = value_N - value_N.mean() - design @ fitted
     # Twice, because a difference of two cells has the residuals of both.
     sd = math.sqrt(2 * float(residual_N @ residual_N) / df)
-    return Spread(sd if sd > NOISE * float(np.abs(value_N).max()) else 0.0, df)
+    return Spread(sd if sd > NOISE * float(np.abs(value_N).max()) else 0.0, df, sequential)
 
 
 def gain_on(values: Values, baseline: str, treated: str, spread: Spread, *, level: float = 0.95) -> Gain | None:
@@ -99,7 +124,9 @@ def _table(values: Values) -> NDArray[np.float64]:
     )
 
 
-Verdict = Literal["better", "worse", "higher", "lower", "no difference seen", "not enough seeds"]
+Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "open", "not enough seeds"]
+DIFFERENT: tuple[Verdict, ...] = ("better", "worse", "higher", "lower")
+SETTLED: tuple[Verdict, ...] = (*DIFFERENT, "equivalent")
 ALPHA = 0.05
 FEWEST_SEEDS = 2
 
@@ -118,96 +145,61 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(gain: Gain, p_value: float, higher_is_better: bool | None, *, alpha: float = ALPHA) -> Verdict:
-    """The verdict on a difference, given its adjusted p-value; better or worse if the metric has a direction.
+def verdict(
+    gain: Gain,
+    p_value: float,
+    higher_is_better: bool | None,
+    *,
+    equivalence_p_value: float = 1.0,
+    alpha: float = ALPHA,
+) -> Verdict:
+    """The verdict on a difference, given its adjusted p-values; better or worse if the metric has a direction.
 
-    "no difference seen" does not mean equality; see :func:`detectable` for the minimum detectable effect.
+    A clear difference comes first, even if it is smaller than the margin of equivalence. "open" is neither: the
+    difference may be zero, and it may be larger than the margin; see :func:`~workbench.statistics.power.seeds_needed`.
     """
     if len(gain.per_seed) < FEWEST_SEEDS:
         return "not enough seeds"
     if p_value >= alpha:
-        return "no difference seen"
+        return "equivalent" if equivalence_p_value < alpha else "open"
     if higher_is_better is None:
         return "higher" if gain.mean > 0 else "lower"
     return "better" if (gain.mean > 0) == higher_is_better else "worse"
 
 
-def verdicts(
-    gains: Mapping[str, Gain], p_values: Mapping[str, float], higher_is_better: bool | None
-) -> dict[str, tuple[float, Verdict]]:
-    """(adjusted p-value, verdict) of every cell; those with too few seeds are not counted in the correction."""
-    tested = [name for name, gain in gains.items() if len(gain.per_seed) >= FEWEST_SEEDS]
-    adjusted = dict(zip(tested, holm([p_values[name] for name in tested]), strict=True))
-    return {
-        name: (adjusted.get(name, 1.0), verdict(gain, adjusted.get(name, 1.0), higher_is_better))
-        for name, gain in gains.items()
-    }
+@dataclass(frozen=True)
+class Judgment:
+    """The verdict on a cell's gain over the baseline, and the Holm-adjusted p-value of a difference."""
+
+    gain: Gain
+    p_value: float
+    verdict: Verdict
 
 
-POWER = 0.8
-MOST_SEEDS = 1000
+def judge(
+    values: Values, baseline: str, spread: Spread, higher_is_better: bool | None, *, margin: float = 0.0
+) -> dict[str, Judgment]:
+    """The verdict on every cell that shares a seed with ``baseline``; those with too few seeds are not corrected for.
 
-
-def power(difference: float, spread: Spread, num_seeds: int, *, num_tests: int = 1) -> float:
-    """Power of a two-sided t-test at 0.05 / ``num_tests``, the strictest step of Holm's correction."""
-    from scipy.special import stdtrit
-
-    if not spread.df or not num_seeds:
-        return 0.0
-    if spread.sd == 0:
-        return float(difference != 0)
-    critical = float(stdtrit(spread.df, 1 - ALPHA / num_tests / 2))
-    shift = abs(difference) * math.sqrt(num_seeds) / spread.sd
-    return 1 - _noncentral_t(spread.df, shift, critical) + _noncentral_t(spread.df, shift, -critical)
-
-
-def _noncentral_t(df: int, shift: float, bound: float) -> float:
-    """CDF of the noncentral t distribution; scipy's is NaN at some points where it is below 1e-9."""
-    from scipy.special import nctdtr
-
-    found = float(nctdtr(df, shift, bound))
-    return 0.0 if math.isnan(found) else found
-
-
-def detectable(spread: Spread, num_seeds: int, *, num_tests: int = 1) -> float:
-    """Minimum detectable effect at 80 % power with so many seeds; infinite with too few."""
-    from scipy.optimize import brentq
-
-    if not spread.df or not num_seeds:
-        return math.inf
-    if spread.sd == 0:
-        return 0.0
-    # Bracket the root: power increases with the difference.
-    high = spread.sd
-    while power(high, spread, num_seeds, num_tests=num_tests) < POWER:
-        high *= 2
-    root: float = brentq(lambda size: power(size, spread, num_seeds, num_tests=num_tests) - POWER, 0, high)
-    return root
-
-
-def seeds_needed(difference: float, spread: Spread, num_seeds: int, *, num_tests: int = 1) -> int | None:
-    """Seeds needed for 80 % power at this difference; None if more than a thousand or unknown.
+    Differences and equivalences are corrected as two families, since a cell cannot be wrongly found different and
+    wrongly found equivalent: without any difference, a false verdict has probability 0.05 at most.
 
     Args:
-        num_seeds: number of seeds behind ``spread``; degrees of freedom scale in proportion.
+        margin: differences smaller than this do not matter; 0 for no test of equivalence.
     """
-    if num_seeds < 2 or not spread.df:
-        return None
-
-    def has_power(number: int) -> bool:
-        df = max(1, spread.df * (number - 1) // (num_seeds - 1))
-        return power(difference, Spread(spread.sd, df), number, num_tests=num_tests) >= POWER
-
-    # Double until there is enough power, then bisect; power increases with the number of seeds.
-    few, many = 1, 2
-    while not has_power(many):
-        few, many = many, 2 * many
-        if few >= MOST_SEEDS:
-            return None
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if has_power(middle) else (middle, many)
-    return many
+    gains = {cell: gain for cell in values if cell != baseline and (gain := gain_on(values, baseline, cell, spread))}
+    tested = {cell: gain for cell, gain in gains.items() if len(gain.per_seed) >= FEWEST_SEEDS}
+    sizes = [(gain.mean, len(gain.per_seed)) for gain in tested.values()]
+    different = dict(zip(tested, holm([spread.p_value(*size) for size in sizes]), strict=True))
+    equivalent = dict(zip(tested, holm([spread.equivalence_p_value(*size, margin) for size in sizes]), strict=True))
+    return {
+        cell: Judgment(
+            gain,
+            p_value := different.get(cell, 1.0),
+            verdict(gain, p_value, higher_is_better, equivalence_p_value=equivalent.get(cell, 1.0)),
+        )
+        for cell, gain in gains.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,7 @@ def confirming(
         cells=list(cells.values()),
         objectives=study.objectives,
         baseline=rivals[0] if rivals else "",
+        margin=study.margin,
     )
 
 

@@ -116,10 +116,13 @@ class Ledger:
         """The latest trial of every cell, by cell name."""
         return {trial.name: trial for trial in self.trials()}
 
-    def queue(self, cells: Sequence[Cell], seeds: Sequence[int], *, retries: Collection[str] = ()) -> None:
+    def queue(
+        self, cells: Sequence[Cell], wanted: Mapping[str, Sequence[int]], *, retries: Collection[str] = ()
+    ) -> None:
         """Queue missing trials: of cells without one or with fewer seeds. Call it while holding the queue lease.
 
         Args:
+            wanted: seeds by cell.
             retries: names of cells whose failed or stopped runs are resumed.
         """
         from optuna.trial import TrialState, create_trial
@@ -128,15 +131,15 @@ class Ledger:
         space = distributions(self.study, cells)
         for cell in cells:
             known = _kept(newest.get(cell.name), cell.name in retries)
-            if known is not None and (not known.is_settled or not set(seeds) - known.outcomes.keys()):
+            if known is not None and (not known.is_settled or not set(wanted[cell.name]) - known.outcomes.keys()):
                 continue
             outcomes = known.outcomes if known else {}
-            wanted = sorted({*seeds, *outcomes})
+            seeds = sorted({*wanted[cell.name], *outcomes})
             queued = create_trial(
                 state=TrialState.WAITING,
                 params=parameters(self.study, cell),
                 distributions=space,
-                user_attrs=_attributes(cell, wanted, outcomes),
+                user_attrs=_attributes(cell, seeds, outcomes),
             )
             self.optuna.add_trial(queued)
 

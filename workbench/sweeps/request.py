@@ -23,7 +23,7 @@ class Request:
         storage: URL of a database; empty for a file in the runs folder.
         grace_s: worker heartbeat timeout, seconds.
         at_once: maximum number of cells that train together; 0 for as many as fit in memory.
-        timeout_s: seconds after which a search starts no more trials; 0 for no limit.
+        timeout_s: seconds after which no more runs of a grid, or trials of a search, are started; 0 for no limit.
         workers: processes that share the work and this machine's memory.
         gpus: GPUs that the workers are distributed over; 0 on a CPU.
         resumes: continue an existing study, and retry failed runs.

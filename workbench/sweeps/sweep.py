@@ -32,6 +32,7 @@ from workbench.sweeps.plan import Clock, SweepForecast, check_study, groups, mak
 from workbench.sweeps.replicate import ReplicateTrainer, Stop, Watch
 from workbench.sweeps.request import NO_CHANGES, Request, check_by_hand
 from workbench.sweeps.search import SearchWorker
+from workbench.sweeps.settle import ended, wanted_seeds
 from workbench.sweeps.space import distributions, identity
 from workbench.sweeps.storage import default_file, open_storage
 from workbench.sweeps.worker import GridWorker, Notify, Worker
@@ -106,11 +107,11 @@ class Sweep:
         if workers > num_seeds and self.cells:  # split the cells of a seed among workers
             at_once = min(at_once, math.ceil(most * num_seeds / workers))
         self.request = replace(self.request, at_once=at_once)
-        ended = {(trial.name, seed) for trial in trials for seed in trial.outcomes}
+        done = {(trial.name, seed) for trial in trials for seed in trial.outcomes}
         if not self.study.search:
-            left = cells_ahead(cells, self.request.seeds, at_once, ended)
+            left = cells_ahead(cells, self.request.seeds, at_once, done)
             return make_forecast(
-                left, self._costs, room, num_done=len(ended), workers=workers, workers_per_device=sharing
+                left, self._costs, room, num_done=len(done), workers=workers, workers_per_device=sharing
             )
         num_tuned = {recipe: part.ledger.num_tried() for recipe, part in self.started_tunings.items()} if trials else {}
         return make_forecast(
@@ -118,7 +119,7 @@ class Sweep:
             self._costs,
             room,
             later=list(rivals_ahead(self.study, cells, num_tuned, at_once)),
-            num_done=len(ended),
+            num_done=len(done),
             workers=workers,
             workers_per_device=sharing,
         )
@@ -205,9 +206,18 @@ class Sweep:
 
     def _worker(self, leases: Leases, replicates: ReplicateTrainer, notify: Notify, end: float) -> Worker:
         shared = (self.ledger, leases, replicates, notify, self._clock())
+
+        def may_start() -> bool:
+            return time.monotonic() < end
+
         if not self.study.search:
-            return GridWorker(*shared, self.cells, self.request.seeds, self.request.at_once)
-        return SearchWorker(*shared, self.study, self.request.changes, lambda: time.monotonic() < end)
+            return GridWorker(*shared, self.cells, self.wanted_seeds, may_start, self.request.at_once)
+        return SearchWorker(*shared, self.study, self.request.changes, may_start)
+
+    def wanted_seeds(self) -> Mapping[str, range]:
+        """The seeds of every cell of a grid, as decided by the runs that have ended."""
+        # A seed for each worker, so that none is left without a run.
+        return wanted_seeds(self.study, self.cells, self.ledger.by_name(), self.request.workers)
 
     @contextmanager
     def _queueing(self) -> Iterator[None]:
@@ -221,7 +231,7 @@ class Sweep:
             if self.study.search:
                 self.ledger.reset_failures()
             else:
-                self.ledger.queue(self.cells, self.request.seeds, retries=[cell.name for cell in self.cells])
+                self.ledger.queue(self.cells, self.wanted_seeds(), retries=[cell.name for cell in self.cells])
         for part in (*self.started_tunings.values(), self.started_confirmation):
             if part:
                 part.retry()
@@ -263,7 +273,7 @@ class Sweep:
                     f"cell '{cell}' has no failed or stopped run: finished and diverged runs would end the same way, "
                     f"and missing ones are trained by workbench sweep"
                 )
-            self.ledger.queue(self.cells, self.request.seeds, retries=[cell])
+            self.ledger.queue(self.cells, self.wanted_seeds(), retries=[cell])
         return f"{cell} at seed {', '.join(map(str, seeds))}"
 
     @property
@@ -296,8 +306,7 @@ class Sweep:
         if self.study.search:
             return self._is_searched and (not self.study.confirm_seeds or not self.best or self._is_confirmed)
         newest = self.ledger.by_name()
-        wanted = set(self.request.seeds)
-        return all(cell.name in newest and wanted <= newest[cell.name].outcomes.keys() for cell in self.cells)
+        return all(set(seeds) <= ended(newest.get(cell)) for cell, seeds in self.wanted_seeds().items())
 
     @property
     def _is_confirmed(self) -> bool:

@@ -138,12 +138,14 @@ class GridWorker(Worker):
     """Claims the largest group of a grid's cells that train together at one seed.
 
     Args:
-        seeds: requested seeds; a queued trial keeps its own.
+        wanted: the seeds of every cell, given the newest trials; a queued trial keeps its own.
+        may_start: whether runs may still be started.
         at_once: maximum number of cells that train together; 0 for all with the same cohort settings.
     """
 
     cells: Sequence[Cell]
-    seeds: Sequence[int]
+    wanted: Callable[[], Mapping[str, range]]
+    may_start: Callable[[], bool] = lambda: True
     at_once: int = 0
 
     def _claim(self) -> Claim | None:
@@ -152,7 +154,7 @@ class GridWorker(Worker):
         First runs with no dead worker, then with one. After two dead workers, runs train one at a time, since one of a
         group may be the cause.
         """
-        pending = self._pending()
+        pending = self._pending() if self.may_start() else []
         seeds = sorted({seed for _, seed in pending})
         # A group is leased run by run; runs that another worker holds are simply not part of it.
         for most_deaths, at_once in ((0, self.at_once), (1, self.at_once), (math.inf, 1)):
@@ -173,7 +175,7 @@ class GridWorker(Worker):
         return None
 
     def _left_to_others(self) -> str:
-        pending = self._pending()
+        pending = self._pending() if self.may_start() else []
         owners = {self.leases.owner_of(self._key(trial, seed)) for trial, seed in pending} - {""}
         return f"{len(pending)} runs of {', '.join(sorted(owners)) or 'another worker'}" if pending else ""
 
@@ -185,7 +187,7 @@ class GridWorker(Worker):
         pending = self._unsettled()
         if not pending:
             with self.leases.alone(self.ledger.queue_key):
-                self.ledger.queue(self.cells, self.seeds)
+                self.ledger.queue(self.cells, self.wanted())
             pending = self._unsettled()
         return pending
 

@@ -34,6 +34,10 @@ class MetricLabel:
         """The unit of a difference: a difference of percentages is in points."""
         return "points" if self.unit == "%" else self.unit
 
+    def margin(self, points: float) -> float:
+        """A margin in percentage points, in the stored unit; 0 for a metric that is not a percentage."""
+        return points / self.factor if self.unit == "%" else 0.0
+
     def number(self, value: float | None, *, signed: bool = False) -> str:
         """``value`` in ``unit``; a dash if it is None or not finite."""
         if value is None or not math.isfinite(value):

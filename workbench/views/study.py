@@ -88,6 +88,7 @@ class StudyCell:
 class Entry:
     """One cell's value of one metric, in the metric's stored unit; None if unknown.
 
+    ``seeds_needed`` is the number that would settle an open comparison if the true difference is the measured one.
     ``paper`` and ``paper_gain`` are in the displayed unit of the metric's label.
     """
 
@@ -97,6 +98,12 @@ class Entry:
     verdict: str = ""
     paper: float | None = None
     paper_gain: float | None = None
+    seeds_needed: int | None = None
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict, such as "better", or "open, 9 seeds" with the number needed."""
+        return f"{self.verdict}, {self.seeds_needed} seeds" if self.seeds_needed else self.verdict
 
 
 @dataclass(frozen=True)

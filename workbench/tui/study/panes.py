@@ -167,7 +167,7 @@ def _cells(found: StudyState, cell: StudyCell, metric: MetricLabel) -> dict[str,
         "paper": Cell(own["paper"], "text-muted"),
         "difference": Cell("baseline" if cell.name == table.baseline else own["difference"]),
         "95 % of difference": Cell(own["95 % of difference"], "text-muted"),
-        "verdict": Cell(entry.verdict, COLOR_OF_VERDICT.get(entry.verdict, "")),
+        "verdict": Cell(entry.verdict_text, COLOR_OF_VERDICT.get(entry.verdict, "")),
         "paper's difference": Cell(own["paper's difference"], "text-muted"),
     }
 
