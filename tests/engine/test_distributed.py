@@ -31,6 +31,9 @@ EVERY_LOSS = {
     "loss.mfd.convention": "released",
     "loss.afd.weight": 1,
     "loss.affinity.weight": 1,
+    "loss.vrd.weight": 1,
+    "loss.xrd.weight": 1,
+    "loss.dark.weight": 1,
 }
 RECIPES = {
     "every loss": ("clip-kd", EVERY_LOSS),

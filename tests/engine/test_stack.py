@@ -37,6 +37,7 @@ def gradients(member):
 def weighed(tiny, **options):
     """Members that differ in nothing but their start and the weights of their losses, which are all there are."""
     names = ("clip", "crd", "fd", "gd", "icl", "afd", "affinity", "single_modal", "cross_modal")
+    names += ("vrd", "xrd", "dark")
     losses = {name: {"weight": 1.0, **options} for name in names}
     return [tiny(seed=n, loss=losses | {"fd": {"weight": n + 1.0, **options}}) for n in range(3)]
 

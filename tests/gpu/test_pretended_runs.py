@@ -23,6 +23,7 @@ STAGE = {"sparsity": 0.3, "num_steps": 6, "mask_steps": 4, "ramp_steps": 2}
 RUNS: dict[str, dict[str, Any]] = {
     "every loss": {"loss": EVERY_LOSS},
     "single and cross modal": {"loss": {"single_modal": {"weight": 1.0}, "cross_modal": {"weight": 1.0}}},
+    "after the two papers": {"loss": {name: {"weight": 1.0} for name in ("vrd", "xrd", "dark")}},
     "inner features": {"loss": {"intermediate": {"weight": 1.0, "student_blocks": [-1], "teacher_blocks": [-1]}}},
     "losses in blocks": {"loss": EVERY_LOSS, "train": {"loss_chunk_size": 7}},
     "micro-batches": {"loss": EVERY_LOSS, "train": {"micro_batch_size": 8}},

@@ -232,6 +232,42 @@ class BruteForce:
             for ours_BD, theirs_BD in ((student.image_BD, teacher.image_BD), (student.text_BD, teacher.text_BD))
         )
 
+    @classmethod
+    def dark(
+        cls, student: Embeddings, teacher: Embeddings, scale: float, teacher_scale: float, beta: float = 2.0
+    ) -> float:
+        """Cross-entropies, the mean of both directions; terms of unmatched pairs are weighted by beta."""
+        total = 0.0
+        for anchors_of in BOTH_DIRECTIONS:
+            target = cls.log_affinity(*anchors_of(teacher), teacher_scale)
+            ours = cls.log_affinity(*anchors_of(student), scale)
+            for k, (t, o) in enumerate(zip(target, ours, strict=True)):
+                total -= sum((1 if k == b else beta) * math.exp(t[b]) * o[b] for b in range(len(ours)))
+        return total / 2 / len(student.image_BD)
+
+    @classmethod
+    def vrd(cls, student: Embeddings, teacher: Embeddings, scale: float, _teacher_scale: object = None) -> float:
+        """The four logit matrices of the released code, each modality with student and with teacher anchors."""
+        total = 0.0
+        for anchors, others in ((student, teacher), (teacher, student)):
+            image = cls.log_affinity(anchors.image_BD, others.image_BD, scale)
+            text = cls.log_affinity(anchors.text_BD, others.text_BD, scale)
+            matched = sum(-table[k][k] for table in (image, text) for k in range(len(image))) / len(image)
+            total += (matched + cls.kl(text, image)) / 2
+        return total
+
+    @classmethod
+    def xrd(cls, student: Embeddings, teacher: Embeddings, scale: float, _teacher_scale: object = None) -> float:
+        """Teacher images with student captions against teacher captions with student images, and the reverse."""
+        teachers = [cls.log_affinity(*pair, scale) for pair in zip(both(teacher), reversed(both(student)), strict=True)]
+        students = [cls.log_affinity(*pair, scale) for pair in zip(both(student), reversed(both(teacher)), strict=True)]
+        return sum(cls.kl(one, other) + cls.kl(other, one) for one, other in (teachers, students)) / 4
+
+
+def both(side: Embeddings) -> tuple[Tensor, Tensor]:
+    """The images and the captions."""
+    return side.image_BD, side.text_BD
+
 
 BOTH_DIRECTIONS: tuple[Callable[[Embeddings], tuple[Tensor, Tensor]], ...] = (
     lambda side: (side.image_BD, side.text_BD),

@@ -11,8 +11,10 @@ from workbench.losses.base import Convention, Loss, numbered
 from workbench.losses.comparison import Features
 
 NAMES = ["clip", "crd", "fd", "mfd", "gd", "icl", "afd", "affinity", "cross_modal", "single_modal", "intermediate"]
+NAMES += ["vrd", "xrd", "dark"]
 BOTH = [(name, convention) for name in NAMES for convention in get_args(Convention)]
 ZERO_WHEN_EQUAL = ["crd", "fd", "mfd", "gd"]
+MOVING_TARGETS = ["vrd", "xrd"]  # constant in the gradient but not in finite differences; see their own tests
 
 
 def test_these_are_the_losses() -> None:
@@ -54,7 +56,7 @@ def test_the_order_of_the_pairs_does_not_matter(arguments, name: str, convention
     assert found.item() == pytest.approx(loss(student, teacher, features).item(), rel=1e-10)
 
 
-@pytest.mark.parametrize(("name", "convention"), BOTH)
+@pytest.mark.parametrize(("name", "convention"), [pair for pair in BOTH if pair[0] not in MOVING_TARGETS])
 def test_its_gradients_are_those_of_finite_differences(arguments, leaves, name: str, convention: str) -> None:
     loss, given = build_loss(name, convention=convention), arguments(name, num_pairs=4)
     size = loss(*given).item()  # the released gd is of the order of 1e-7: too small to be measured as it is

@@ -22,6 +22,9 @@ MIXTURE = {
     "cross_modal": {"teacher_scale": "teacher"},
     "single_modal": {},
     "intermediate": {},
+    "vrd": {},
+    "xrd": {"scale": 50},
+    "dark": {"teacher_scale": "teacher"},
 }
 
 

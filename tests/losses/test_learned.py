@@ -17,7 +17,13 @@ from workbench.losses.registry import make_loss
         (["gd"], 8, True),
         (["icl"], 8, True),
         (["cross_modal"], 8, True),
-        (["clip", "crd", "afd", "affinity", "single_modal"], 8, False),  # these compare at the student's own width
+        (["vrd"], 8, True),
+        (["xrd"], 8, True),
+        (
+            ["clip", "crd", "afd", "affinity", "single_modal", "dark"],
+            8,
+            False,
+        ),  # these compare at their own width
     ],
 )
 def test_projections_are_made_only_where_needed(names: list[str], teacher_width: int | None, projects: bool) -> None:
@@ -40,13 +46,13 @@ def test_every_scale_is_found_clamped_and_reported_also_inside_a_fusion() -> Non
         "afd": make_loss("afd"),
         "crd": make_loss("crd", scale="own"),
         "affinity": make_loss("affinity"),
+        "vrd": make_loss("vrd"),
     }
     learned = LearnedParts(losses, Widths(4, 8))
-    assert set(learned.scales()) == {"icl", "afd", "crd"}
+    own = {"icl", "afd", "crd", "vrd image", "vrd text"}  # one for each modality
+    assert set(learned.scales()) == own
     for name, parameter in learned.named_parameters():
         if name.endswith("logit_scale"):
             parameter.data.fill_(9.0)
     learned.clamp_()
-    assert {name: scale.item() for name, scale in learned.scales().items()} == pytest.approx(
-        dict.fromkeys(losses.keys() - {"affinity"}, 100.0)
-    )
+    assert {name: scale.item() for name, scale in learned.scales().items()} == pytest.approx(dict.fromkeys(own, 100.0))

@@ -17,10 +17,12 @@ from workbench.losses import build_loss
 from workbench.losses.logits import Logits, cross_entropy, default_chunk_size, matched_pairs_loss
 
 PAIRWISE = ["clip", "crd", "gd", "icl", "afd", "affinity", "cross_modal", "single_modal"]
+PAIRWISE += ["vrd", "xrd", "dark"]
 CASES = [(name, {"convention": convention}) for name in PAIRWISE for convention in ("paper", "released")]
 CASES += [
     ("single_modal", {"keep_diagonal": False}),
     ("clip", {"scale": 30}),
+    ("dark", {"first": -0.8}),
     ("gd", {"scale": 30, "teacher_scale": 20}),
 ]
 

@@ -10,12 +10,12 @@ from workbench.losses import LOSSES, build_loss
 from workbench.losses.registry import make_loss, option_names
 from workbench.losses.scale import LearnedScale, ScaleChoice
 
-WITH_TARGETS = ["crd", "gd", "affinity", "cross_modal", "single_modal"]
+WITH_TARGETS = ["crd", "gd", "affinity", "cross_modal", "single_modal", "dark"]
 CHOICES = [("student", 14.3), ("teacher", 30.0), (5, 5.0), (0.5, 0.5), ("1.5 x teacher", 45.0), ("0.5x teacher", 15.0)]
 
 
 @pytest.mark.parametrize(("setting", "scale"), CHOICES)
-@pytest.mark.parametrize("name", ["clip", "icl", *WITH_TARGETS])
+@pytest.mark.parametrize("name", ["clip", "icl", "vrd", "xrd", *WITH_TARGETS])
 def test_every_loss_uses_the_scale_it_is_given(embeddings, brute_force, name: str, setting, scale: float) -> None:
     student, teacher = embeddings(1, scale=14.3), embeddings(2, scale=30.0)
     options = {"teacher_scale": 20} if name in WITH_TARGETS else {}

@@ -271,9 +271,9 @@ def _learned_parts(config: RunConfig, objective: Objective, student: Clip, teach
 
 def make_objective(config: RunConfig, teacher: Teacher | None) -> Objective:
     """The losses of a run, their weights translated to its batch size and teacher width."""
-    chunk_size = config.train.loss_chunk_size
-    width = teacher.width if teacher else None
-    return Objective(config.loss, config.train.batch_size, width, None if chunk_size == "auto" else chunk_size)
+    train, width = config.train, teacher.width if teacher else None
+    chunk_size = None if train.loss_chunk_size == "auto" else train.loss_chunk_size
+    return Objective(config.loss, train.batch_size, width, chunk_size, train.num_steps)
 
 
 def learned_widths(objective: Objective, student: Clip, teacher: Teacher | None) -> Widths:

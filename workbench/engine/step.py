@@ -134,6 +134,7 @@ def compare(
         masked,
         _matched(encoded, teacher_outputs, objective.loss_inputs(step)),
         objective.chunk_size,
+        objective.progress(step),
     )
 
 

@@ -36,6 +36,7 @@ class Comparison:
         masked: ``projected`` for images with patches removed; None if ``projected`` itself is masked, or nothing is.
         features: image-tower features, by the name of the loss that requested them.
         chunk_size: rows of a B × B matrix in memory at once; 0 keeps the dense matrix.
+        progress: share of the training steps that are taken, from 0 to 1, for losses that change during training.
     """
 
     student: Embeddings
@@ -45,6 +46,7 @@ class Comparison:
     masked: Embeddings | None = None
     features: Mapping[str, Features] = field(default_factory=dict)
     chunk_size: int = 0
+    progress: float = 0.0
     _cosines: dict[tuple[Row, Row], Tensor] = field(default_factory=dict, repr=False)
     _logits: dict[tuple[object, ...], Logits] = field(default_factory=dict, repr=False)
 
@@ -61,10 +63,18 @@ class Comparison:
             raise ValueError("this loss compares with a teacher: name one with --set teacher.model=SPEC")
         return embeddings
 
-    def scale(self, choice: ScaleChoice, loss: str = "") -> Tensor | float:
-        """The value of a loss's scale setting. ``loss`` is the name under which ``parts`` holds a learned scale."""
+    def scale(self, choice: ScaleChoice, loss: str = "", which: Modality | None = None) -> Tensor | float:
+        """The value of a loss's scale setting.
+
+        Args:
+            loss: the name under which ``parts`` holds a learned scale, or a ModuleDict with the scale of each modality.
+            which: the modality, for a loss that learns a scale for each.
+        """
         teacher_scale = self.embeddings("teacher").scale if choice.needs_teacher else None
-        return choice.value(self.student.scale, teacher_scale, self.parts.get(loss))
+        own = self.parts.get(loss)
+        if which and isinstance(own, nn.ModuleDict):
+            own = own[which]
+        return choice.value(self.student.scale, teacher_scale, own)
 
     def logits(self, rows: Row, columns: Row, scale: Tensor | float) -> Logits:
         """Scaled cosines of one side's images or captions with another's.

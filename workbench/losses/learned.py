@@ -54,7 +54,7 @@ class LearnedParts(nn.Module):
             scale.clamp_()
 
     def scales(self) -> dict[str, Tensor]:
-        """The losses' own scales by loss name, 0-d, detached."""
+        """The losses' own scales, 0-d, detached, by loss name (``vrd image``, ``vrd text`` where it has several)."""
         return {name: scale().detach() for name, scale in self._scales().items()}
 
     @staticmethod
@@ -63,8 +63,11 @@ class LearnedParts(nn.Module):
         return sorted({name.removeprefix("_parts.").split(".")[0] for name in names})
 
     def _scales(self) -> dict[str, LearnedScale]:
-        found = ((name, module) for name, part in self.parts.items() for module in part.modules())
-        return {name: module for name, module in found if isinstance(module, LearnedScale)}
+        found: dict[str, LearnedScale] = {}
+        for name, part in self.parts.items():
+            own = {path: module for path, module in part.named_modules() if isinstance(module, LearnedScale)}
+            found |= {f"{name} {path}" if len(own) > 1 else name: module for path, module in own.items()}
+        return found
 
 
 def _make_part(loss: Loss, widths: Widths) -> nn.Module | None:

@@ -74,6 +74,14 @@ class Logits:
         arguments = (self.first_BD, self.second_BD, self.scale, self._chunk_size, self._cosines_BB)
         return Logits(*arguments, keep_diagonal=False)
 
+    def constant(self) -> "Logits":
+        """The same matrix without gradient, as the target of another."""
+        # Not this object under no_grad: its cached reductions would have no gradient for the losses that share it.
+        scale = self.scale.detach() if isinstance(self.scale, Tensor) else self.scale
+        cosines_BB = None if self._cosines_BB is None else self._cosines_BB.detach()
+        arguments = (self.first_BD.detach(), self.second_BD.detach(), scale, self._chunk_size, cosines_BB)
+        return Logits(*arguments, keep_diagonal=self._keep_diagonal)
+
     @cached_property
     def matrix_BB(self) -> Tensor:
         """The dense matrix, whatever the chunk size: O(B²) memory."""

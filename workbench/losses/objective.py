@@ -73,6 +73,7 @@ class Objective:
         batch_size, width: batch size and teacher width that published weights are converted to; ``width`` is None
             without a teacher.
         chunk_size: rows of a B × B matrix in memory at once; 0 keeps the dense matrix, None chooses by batch size.
+        num_steps: steps of the run, for losses that change during training.
 
     Raises:
         ValueError: an unknown loss or setting, an invalid weight, no loss at all, two losses that mask patches, or a
@@ -85,7 +86,9 @@ class Objective:
         batch_size: int,
         width: int | None,
         chunk_size: int | None = None,
+        num_steps: int = 0,
     ) -> None:
+        self._num_steps = num_steps
         self.chunk_size = default_chunk_size(batch_size) if chunk_size is None else checked_chunk_size(chunk_size)
         self.terms: dict[str, Term] = {}
         for name, config in configs.items():
@@ -148,6 +151,10 @@ class Objective:
     def features(self) -> dict[str, FeatureRequest]:
         """Image-tower features that losses need at any step, by loss name."""
         return {name: loss.features for name, loss in self.losses.items() if loss.features}
+
+    def progress(self, step: int) -> float:
+        """The share of the run's steps that precede ``step`` (from 0)."""
+        return step / self._num_steps if self._num_steps else 0.0
 
     def loss_inputs(self, step: int) -> LossInputs:
         """Inputs that the losses in effect at ``step`` need."""

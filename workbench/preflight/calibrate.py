@@ -75,7 +75,10 @@ def calibrate(
     from workbench.engine.build import build_cohort, make_objective
 
     shares = shares_of(config, shares or {})
-    cohort = build_cohort({"calibration": _to_measure(config, num_batches)}, runs_dir=runs_dir)
+    measured = _to_measure(config, num_batches)
+    cohort = build_cohort({"calibration": measured}, runs_dir=runs_dir)
+    # A loss that changes during training is measured at the start of a run of its true length.
+    cohort.members[0].objective = make_objective(config.model_copy(update={"loss": measured.loss}), cohort.teacher)
     objective = make_objective(config, cohort.teacher)
     norms = measure_norms(cohort, _checked_time_s(cohort))
     given = {name: term.largest_weight for name, term in objective.terms.items()}
