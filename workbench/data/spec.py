@@ -174,7 +174,7 @@ SHARDS = Form(
     lambda spec, _role: shard_paths(spec),
 )
 TABLE = Form(lambda spec, _role, num_pairs, _: open_csv(spec, num_pairs), lambda spec, _role: existing(spec, "file"))
-SUFFIXES = {".csv": TABLE, ".tsv": TABLE, ".txt": TABLE, ".json": Form(_refuse_json, _refuse_json)}
+SUFFIXES = {".csv": TABLE, ".tsv": TABLE, ".txt": TABLE, ".token": TABLE, ".json": Form(_refuse_json, _refuse_json)}
 SCHEMES = {
     "samples": Form(_open_samples, lambda text, role: check_split(*_name_and_split(text, role))),
     "karpathy": Form(lambda spec, role, num_pairs, _: open_karpathy(spec, role, num_pairs), karpathy_paths),

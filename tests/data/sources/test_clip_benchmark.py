@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from workbench.data.evaluation_set import open_evaluation_set
-from workbench.data.sources.clip_benchmark import NAMES_FILE, TEMPLATES_FILE
+from workbench.data.sources.clip_benchmark import NAMES_FILE, TEMPLATES_FILE, TYPE_FILE
 from workbench.data.spec import open_dataset
 
 WriteTar = Callable[..., Path]
@@ -106,3 +106,20 @@ def test_unusable_files_are_one_line(folder: Path, file: str, content: str | Non
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         open_dataset(str(folder), "test")
+
+
+@pytest.mark.parametrize("inner", [True, False])
+def test_a_declared_retrieval_set_has_a_caption_a_line(
+    write_tar: WriteTar, pairs: Callable[..., dict[str, bytes]], tmp_path: Path, inner: bool
+) -> None:
+    """As its own reader splits them, also where most images have one caption."""
+    tar = write_tar(pairs(9) | {"k004.txt": b"a dog\na hound"}, "wds_flickr/test/0.tar")
+    assert open_dataset(str(tar.parent), "test").text(4).captions == ("a dog\na hound",)
+    declared = tmp_path / "wds_flickr" / ("test" if inner else ".") / TYPE_FILE
+    declared.write_text("retrieval\n")
+    dataset = open_dataset(str(tar.parent), "test")
+    assert dataset.text(4).captions == ("a dog", "a hound")
+    assert dataset.text(3).captions == ("caption 3",)
+    assert dataset.reading.lines_are_captions
+    declared.write_text("classification\n")
+    assert open_dataset(str(tar.parent), "test").text(4).captions == ("a dog\na hound",)

@@ -125,7 +125,9 @@ def test_rows_without_a_path_or_a_caption_are_reported(names: list[str], write: 
         ("url\ttext\nhttp://x/a.jpg\ta\n", "its columns are 'url', 'text'"),
         ("image,text\nhttp://x/a.jpg,a\n", "by URL, first 'http://x/a.jpg': download them first"),
         ("filepath,title,caption\na.jpg,a,b\n", "one 'title' or 'caption' .* 'filepath', 'title', 'caption'"),
-        ("filepath,title\na.jpg,a dog, asleep\n", "line 2: 3 fields, but the header has 2: put captions"),
+        ("title,filepath\na dog, asleep,a.jpg\n", "line 2: 3 fields, but the header has 2: put captions"),
+        ("filepath,title,n\na.jpg,a dog, asleep,1\n", "line 2: 4 fields, but the header has 3: put captions"),
+        ("filepath,title\na dog,asleep,a.jpg\n", "line 2: 3 fields, but the header has 2: put captions"),
         ('filepath,title\na.jpg,"open\n' + "b.jpg,more\n" * 20_000, "line 2: unclosed quotation mark"),
         ("filepath,title\na.jpg,a dog\n", "no image of '.*' exists in '.*' or '.*', first 'a.jpg'"),
         ("filepath,title\n\x1b[31m.jpg,a dog\n", r"exists in .*, first '\\x1b\[31m.jpg'"),
@@ -228,3 +230,42 @@ def test_captions_txt_of_flickr8k_is_a_table(
     (tmp_path / "notes.txt").write_text("not a table\n")
     with pytest.raises(ValueError, match="needs one column 'filepath'"):
         open_dataset(str(tmp_path / "notes.txt"), "train")
+
+
+def test_the_lists_of_clip_benchmark_have_bare_commas_in_captions(
+    write_images: WriteImages, write: Callable[..., str]
+) -> None:
+    """Its flickr30k_test_karpathy.txt quotes nothing."""
+    write_images(2, "Images")
+    lines = ["image,caption", "k000.jpg,A dog , asleep , on grass .", 'k000.jpg,"Hot", it reads .', "k001.jpg,A cat ."]
+    spec = write("\n".join(lines), "flickr30k_test_karpathy.txt")
+    with pytest.warns(UserWarning, match=r"^2 rows of '.*' have more separators than columns"):
+        dataset = open_dataset(spec, "test")
+    assert dataset.text(0).captions == ("A dog , asleep , on grass .", '"Hot", it reads .')
+    assert dataset.text(1).captions == ("A cat .",)
+
+
+@pytest.mark.parametrize("name", ["results_20130124.token", "Flickr8k.token.txt"])
+@pytest.mark.parametrize("folder", ["flickr30k-images", "Flicker8k_Dataset", "."])
+def test_flickrs_token_files_have_no_header(
+    write_images: WriteImages, write: Callable[..., str], name: str, folder: str
+) -> None:
+    write_images(2, folder)
+    captions = ['Two men , one "tall" .', "None", "A #1 fan ."]
+    rows = [f"k00{number}.jpg#{place}\t{caption}\r" for number in range(2) for place, caption in enumerate(captions)]
+    dataset = open_dataset(write("\n".join(rows), name), "test")
+    assert [dataset.text(index).captions for index in range(2)] == [tuple(captions)] * 2
+    assert dataset[1].image.size == (40, 32)
+
+
+def test_results_csv_of_flickr30k_is_a_table(write_images: WriteImages, write: Callable[..., str]) -> None:
+    write_images(2, "flickr30k_images")
+    rows = [f"k00{number}.jpg| {place}| caption {place} , with a comma ." for number in range(2) for place in range(5)]
+    # The published file has one such row.
+    rows[4] = "k000.jpg| 4   caption 4 ."
+    spec = write("\n".join(["image_name| comment_number| comment", *rows, *rows[5:] * 3]), "results.csv")
+    with pytest.warns(UserWarning, match=r"left out captions of '.*': 1 of 25 \(1 blank; .*line 6"):
+        dataset = open_dataset(spec, "test")
+    expected = [f"caption {place} , with a comma ." for place in range(5)]
+    assert dataset.text(0).captions == tuple(expected[:4])
+    assert dataset.text(1).captions[:5] == tuple(expected)

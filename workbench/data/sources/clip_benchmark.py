@@ -1,4 +1,6 @@
-"""CLIP_benchmark's zero-shot webdatasets: class numbers (``.cls``) in shards, names and templates in two text files."""
+"""CLIP_benchmark's webdatasets: class numbers (``.cls``) in shards with names and templates in two text files, or
+several captions an image.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +14,8 @@ from workbench.prompts import CAPTION, fill
 
 NAMES_FILE = "classnames.txt"
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"
+TYPE_FILE = "dataset_type.txt"
+RETRIEVAL = "retrieval"  # in that file: every line of a .txt is a caption
 MAX_BYTES = 1 << 24
 
 
@@ -26,12 +30,11 @@ def read_task(shards: Sequence[ShardTable]) -> ZeroShotTask | None:
     has_captions = any(len(shard) and not shard.summary.numbers for shard in shards)
     if has_captions or not any(shard.summary.numbers for shard in shards):
         return None
-    inner = shards[0].path.parent
-    folder = next((one for one in (inner, inner.parent) if (one / NAMES_FILE).exists()), None)
+    folder = _folder_with(NAMES_FILE, shards)
     if folder is None:
         raise ValueError(
-            f"the shards in '{inner}' have class numbers (.cls) and no captions: put CLIP_benchmark's {NAMES_FILE} and "
-            f"{TEMPLATES_FILE} into that folder"
+            f"the shards in '{shards[0].path.parent}' have class numbers (.cls) and no captions: put CLIP_benchmark's "
+            f"{NAMES_FILE} and {TEMPLATES_FILE} into that folder"
         )
     names = _lines(folder / NAMES_FILE)
     if not all(names):
@@ -44,6 +47,17 @@ def read_task(shards: Sequence[ShardTable]) -> ZeroShotTask | None:
         )
     classes = tuple((name,) for name in names)
     return ZeroShotTask(classes, tuple(line.replace("{c}", "{}") for line in templates), verbatim=True)
+
+
+def is_retrieval(shards: Sequence[ShardTable]) -> bool:
+    """Whether ``dataset_type.txt``, in the folder of the shards or in its parent, declares captions line by line."""
+    folder = _folder_with(TYPE_FILE, shards)
+    return folder is not None and _lines(folder / TYPE_FILE)[:1] == [RETRIEVAL]
+
+
+def _folder_with(name: str, shards: Sequence[ShardTable]) -> Path | None:
+    inner = shards[0].path.parent
+    return next((one for one in (inner, inner.parent) if (one / name).exists()), None)
 
 
 def checked(shard: ShardTable, task: ZeroShotTask | None) -> ShardTable:

@@ -24,13 +24,17 @@ _NEEDS_QUOTES = re.compile(r'["\t\r\n]')  # in a field of a TSV
 
 
 class Layout(NamedTuple):
-    """Separator, number of columns, the indices of the image and caption columns, and whether all fields are quoted."""
+    """Separator, number of columns, the indices of the image and caption columns, and whether all fields are quoted.
+
+    ``numbers_captions``: image names end in "#" and the number of the caption, which is no part of the name.
+    """
 
     separator: str
     num_columns: int
     image: int
     caption: int
     quotes_all: bool = False
+    numbers_captions: bool = False
 
 
 class Row(NamedTuple):
@@ -41,14 +45,17 @@ class Row(NamedTuple):
     is_quoted: bool
 
 
-def rows_of(file: TextIO, layout: Layout, path: Path) -> Iterator[Row]:
-    """The rows after the header that are not blank.
+def rows_of(file: TextIO, layout: Layout, path: Path, first: str = "") -> Iterator[Row]:
+    """The rows after the header that are not blank; ``first`` is a row that was read in search of a header.
 
     Quotation marks around a complete field are removed; in a TSV, only if all fields are quoted, or one of the row has
     a tab, a line break or a doubled mark. An unclosed mark, or one whose field would include other rows, is a plain
-    character in a TSV and an error elsewhere. Text after the closing mark means that the field is unquoted.
+    character in a TSV and an error elsewhere. Text after the closing mark means that the field is unquoted. In a table
+    of an image and then a caption, further separators belong to the caption.
     """
     lines = _Lines(file)
+    if first:
+        lines.put_back([first])
     for line in lines:
         start = lines.number
         text = line.rstrip("\r\n")
@@ -56,12 +63,19 @@ def rows_of(file: TextIO, layout: Layout, path: Path) -> Iterator[Row]:
             continue
         quoted = (_quoted(text, layout) or _over_lines(line, lines, layout, path)) if '"' in text else None
         fields = quoted or text.split(layout.separator)
+        if len(fields) > layout.num_columns == 2 and layout.image == 0 and _names_an_image(fields[0]):
+            # The lists that CLIP_benchmark downloads for Flickr quote nothing.
+            fields, quoted = [fields[0], text.partition(layout.separator)[2]], None
         if len(fields) > layout.num_columns:
             raise ValueError(
                 f"'{path}', line {start}: {len(fields)} fields, but the header has "
                 f"{layout.num_columns}: put captions with the separator in them in quotation marks"
             )
         yield Row(start, fields, quoted is not None)
+
+
+def _names_an_image(field: str) -> bool:
+    return field.strip().rpartition(".")[2].lower() in IMAGE_EXTENSIONS
 
 
 class _Lines:
@@ -161,14 +175,17 @@ def _kind(line: str, layout: Layout) -> str:
 SEPARATORS = "\t,;|"
 IMAGE_COLUMNS = ("filepath", "image", "image_path", "path", "file", "filename", "file_name", "image_name")
 CAPTION_COLUMNS = ("title", "caption", "text", "comment")
-IMAGE_FOLDERS = ("images", "Images")  # next to the table, as in Kaggle's Flickr8k
+# Next to the table: Kaggle's Flickr8k and Flickr30k, and the folders in which both were first published.
+IMAGE_FOLDERS = ("images", "Images", "flickr30k_images", "flickr30k-images", "Flicker8k_Dataset")
+TOKENS = Layout("\t", 2, 0, 1, numbers_captions=True)  # Flickr's token files: NAME.jpg#0, a tab, and the caption
+_TOKEN_ROW = re.compile(rf"[^\t]+\.({'|'.join(IMAGE_EXTENSIONS)})#\d+\t.*", re.IGNORECASE)
 MAX_LISTED = 12
 MAX_HEADER = 2**16  # characters, and bytes of the first look
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of bytes that are not UTF-8
 
 
 def open_csv(spec: str, num_pairs: int = 0) -> ImageFiles:
-    """The images of a CSV or TSV file with a header.
+    """The images of a CSV or TSV file with a header, or of Flickr's token file, which has none.
 
     The separator (tab, comma, semicolon or bar) is the one that gives the expected column names. Rows with the same
     path are captions of one image. Relative paths are relative to the file's folder, else to the working directory or
@@ -182,31 +199,43 @@ def open_csv(spec: str, num_pairs: int = 0) -> ImageFiles:
             images found.
     """
     path = existing(spec, "file")
-    listed, captions, is_quoted = _read(path, num_pairs)
+    listed, captions, is_quoted, num_joined = _read(path, num_pairs)
     if is_quoted:
-        listed, captions, _ = _read(path, num_pairs, quotes_all=True)
-    reading = reading_of(captions)
+        listed, captions, _, num_joined = _read(path, num_pairs, quotes_all=True)
+    joined = f"{num_joined:,} rows of '{path}' have more separators than columns: all after the first is the caption"
+    reading = reading_of(captions, joined if num_joined else "")
     image_folders = [path.parent / name for name in IMAGE_FOLDERS if (path.parent / name).is_dir()]
     return ImageFiles(
         listed, base_folder(listed, (path.parent, Path.cwd(), *image_folders), f"'{path}'"), path.name, reading=reading
     )
 
 
-def _read(path: Path, num_pairs: int, *, quotes_all: bool = False) -> tuple[ImageList, BadImageCount, bool]:
-    """The pairs of a table, its captions counted, and whether all captions had marks, of which some are still there.
+class _Table(NamedTuple):
+    """The pairs of a table, its captions counted, whether all captions had marks, of which some are still there, and
+    the number of captions with separators that are not quoted."""
+
+    listed: ImageList
+    captions: BadImageCount
+    is_quoted: bool
+    num_joined: int
+
+
+def _read(path: Path, num_pairs: int, *, quotes_all: bool = False) -> _Table:
+    """Reads a table.
 
     Args:
         quotes_all: whether to remove such marks in a TSV, whatever its header has.
     """
     listed, captions = ImageList(num_pairs), caption_tally(f"'{path}'")
-    num_rows = num_quoted = num_marked = 0
+    num_rows = num_quoted = num_marked = num_joined = 0
     try:
         with open_with_bar(path, *_encoding(path), "surrogateescape") as file:
-            layout = _layout(file, path, quotes_all)
-            for line, fields, is_quoted in rows_of(file, layout, path):
+            layout, first = _layout(file, path, quotes_all)
+            for line, fields, is_quoted in rows_of(file, layout, path, first):
                 num_rows += 1
                 num_quoted += is_quoted
                 name, caption = _pair(fields, layout, path)
+                num_joined += not is_quoted and layout.separator in caption
                 num_marked += not is_quoted and len(caption) > 1 and caption[0] == caption[-1] == '"'
                 if name and caption:
                     listed.add(name, caption)
@@ -217,7 +246,8 @@ def _read(path: Path, num_pairs: int, *, quotes_all: bool = False) -> tuple[Imag
     if not listed:
         raise ValueError(f"'{path}' has no row with both a path and a caption: a row is an image path and its caption")
     captions.add(num_rows, [])
-    return listed, captions, 0 < num_marked == num_rows - num_quoted and layout.separator == "\t" and not quotes_all
+    is_quoted = 0 < num_marked == num_rows - num_quoted and layout.separator == "\t" and not quotes_all
+    return _Table(listed, captions, is_quoted, num_joined)
 
 
 def _encoding(path: Path) -> tuple[str, str]:
@@ -235,16 +265,21 @@ def _encoding(path: Path) -> tuple[str, str]:
     return encoding, "\r" if "\r" in text and "\n" not in text else "\n"
 
 
-def _layout(file: TextIO, path: Path, quotes_all: bool) -> Layout:
-    """The first separator that gives exactly one image and one caption column in the header."""
+def _layout(file: TextIO, path: Path, quotes_all: bool) -> tuple[Layout, str]:
+    """The first separator that gives exactly one image and one caption column in the header.
+
+    Of a file without a header, that of its kind and the first line, which is a row.
+    """
     header = file.readline(MAX_HEADER)
+    if _TOKEN_ROW.fullmatch(header.rstrip("\r\n")):
+        return TOKENS._replace(quotes_all=quotes_all), header
     columns = {separator: _columns(header, separator) for separator in SEPARATORS}
     for separator, names in columns.items():
         images = [index for index, name in enumerate(names) if name in IMAGE_COLUMNS]
         captions = [index for index, name in enumerate(names) if name in CAPTION_COLUMNS]
         if len(images) == len(captions) == 1:
             has_marks = all(field.strip().startswith('"') for field in header.split(separator))
-            return Layout(separator, len(names), images[0], captions[0], quotes_all or has_marks)
+            return Layout(separator, len(names), images[0], captions[0], quotes_all or has_marks), ""
     if len(header) == MAX_HEADER or not header.rstrip().replace("\t", " ").isprintable():
         raise _not_a_table(path)
     found = max(columns.values(), key=len)
@@ -272,6 +307,7 @@ def _columns(header: str, separator: str) -> list[str]:
 def _pair(fields: list[str], layout: Layout, path: Path) -> tuple[str, str]:
     """Path and caption of a row; empty if missing."""
     name = fields[layout.image].strip() if layout.image < len(fields) else ""
+    name = name.rpartition("#")[0] if layout.numbers_captions else name
     if name.startswith(("http://", "https://")):
         raise ValueError(f"'{path}' lists images by URL, first {name[:80]!r}: download them first")
     caption = fields[layout.caption] if layout.caption < len(fields) else ""

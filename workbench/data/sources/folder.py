@@ -12,6 +12,7 @@ from workbench.data.captions import cleaned
 from workbench.data.dataset import ZeroShotTask, existing
 from workbench.data.sources.files import ImageFiles, ImageList
 from workbench.data.sources.imagenet import imagenet_names, imagenet_templates
+from workbench.data.sources.objectnet import objectnet_names
 from workbench.data.sources.tar_index import IMAGE_EXTENSIONS
 from workbench.data.unusable import Reading
 from workbench.documents import read_json
@@ -29,7 +30,8 @@ def open_folder(spec: str, num_pairs: int = 0) -> ImageFiles:
     Class names come from ``classes.json`` in the folder (``{"n02084071": ["dog", "hound"]}``), else from the
     sub-folder's name as lower-case words. Captions are "a photo of a NAME." for each name of the class. Zero-shot
     templates are the same, or those in ``templates.json`` (``["a photo of a {}.", "a drawing of a {}."]``). The
-    sub-folders of ImageNet and its variants get the papers' names and templates, unless these files have others.
+    sub-folders of ImageNet, its variants and ObjectNet get the papers' names and templates, unless these files have
+    others.
 
     Args:
         num_pairs: use only the first so many images; 0 for all.
@@ -69,7 +71,7 @@ def open_folder(spec: str, num_pairs: int = 0) -> ImageFiles:
 
 
 def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], bool, list[str]]:
-    """The names of each sub-folder's class, in order, whether they are ImageNet's, and notes about them."""
+    """The names of each sub-folder's class, in order, whether prompts are ImageNet's, and notes about them."""
     folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     given = _given_names(folder / NAMES_FILE)
     if not given and (imagenet := imagenet_names(folders)):
@@ -78,6 +80,12 @@ def _class_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], bool, list[s
             f"OpenAI's 80 templates, as the papers do ({NAMES_FILE} and {TEMPLATES_FILE} can name others)"
         )
         return {name: (words,) for name, words in imagenet.items()}, True, [note]
+    if not given and (objects := objectnet_names(folder, folders)):
+        note = (
+            f"'{folder}' is ObjectNet: {len(objects):,} of its {len(folders):,} classes are ImageNet's, and only these "
+            f"are read, with OpenAI's 80 templates ({NAMES_FILE} and {TEMPLATES_FILE} can name others)"
+        )
+        return {name: (words,) for name, words in objects.items()}, True, [note]
     unnamed = [name for name in folders if name not in given]
     notes = []
     if ids := [name for name in unnamed if is_id(name)]:

@@ -15,7 +15,7 @@ from workbench.cache.arrays import RandomFile
 from workbench.data.captions import lines_of
 from workbench.data.dataset import FORMS, Dataset, Sample, SampleText, no_such_path
 from workbench.data.images import decode_image
-from workbench.data.sources.clip_benchmark import checked, prompted, read_task
+from workbench.data.sources.clip_benchmark import checked, is_retrieval, prompted, read_task
 from workbench.data.sources.tar_index import IndexedSample
 from workbench.data.sources.tar_table import MANY_SHARDS, CaptionCount, ShardTable, repeats_keys, shard_tables
 from workbench.data.unusable import BadImageCount, ImageError, RefusedError, caption_tally, reading_of
@@ -31,7 +31,8 @@ class ShardDataset(Dataset):
 
     Keys are those of the members; if two shards share a key, every key gets its shard's name as prefix. Texts are read
     from the indices, and images decoded, on access, safely from several threads and processes. Images without a
-    caption are left out. If most .txt files have several lines, every line is a caption. Shards with class numbers
+    caption are left out. If most .txt files have several lines, or CLIP_benchmark's ``dataset_type.txt`` says
+    "retrieval", every line is a caption. Shards with class numbers
     instead of captions are read as CLIP_benchmark's, see :mod:`workbench.data.sources.clip_benchmark`.
     """
 
@@ -46,9 +47,10 @@ class ShardDataset(Dataset):
         where = f"'{paths[0]}'{' and other shards' if len(paths) > 1 else ''}"
         self.task = read_task(shards)
         shards = [checked(shard, self.task) for shard in shards]
-        by_line = 2 * sum(shard.summary.num_with_line_breaks for shard in shards) > sum(
-            shard.summary.num_txt for shard in shards
+        num_with_lines, num_txt = (
+            sum(getattr(shard.summary, name) for shard in shards) for name in ("num_with_line_breaks", "num_txt")
         )
+        by_line = num_with_lines > 0 and (2 * num_with_lines > num_txt or is_retrieval(shards))
         self.reading = reading_of(
             _tally([shard.summary.of_classes if self.task else shard.summary.of_captions for shard in shards], where),
             *_notes(shards, bad, len(paths)),
