@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ import torch
 from torch import Tensor
 
 from workbench.data import batches as module
-from workbench.data.batches import BatchStream, Part, prefetch
+from workbench.data.batches import BatchStream, Part, joined, prefetch
 from workbench.data.crops import crop_box, crop_HWC
 from workbench.data.order import epoch_order
 from workbench.data.sources.tar import ShardDataset
 from workbench.embeddings import Batch, InputSpec
+from workbench.engine.distributed import Ranks
 
 
 def as_numbers(captions: Sequence[str]) -> Tensor:
@@ -59,15 +61,27 @@ def left_running() -> int:
     )
 
 
-@pytest.mark.parametrize("num_workers", [0, 1, 2])
-def test_batches_do_not_depend_on_workers_nor_on_the_start(dataset: ShardDataset, num_workers: int) -> None:
-    alone = [stream(dataset).batch(step) for step in range(10)]
+@pytest.mark.parametrize(("num_workers", "window"), [(0, 0), (1, 0), (2, 0), (0, 7), (2, 7)])
+def test_batches_do_not_depend_on_workers_nor_on_the_start(
+    dataset: ShardDataset, num_workers: int, window: int
+) -> None:
+    alone = [stream(dataset, window=window).batch(step) for step in range(10)]
     for start in (0, 3):
-        made = list(stream(dataset, num_workers=num_workers).batches(start, 10))
+        made = list(stream(dataset, num_workers=num_workers, window=window).batches(start, 10))
         assert len(made) == 10 - start
         for expected, batch in zip(alone[start:], made, strict=True):
             assert_equal(expected, batch)
     assert left_running() == 0
+
+
+@pytest.mark.parametrize("window", [0, 7])
+def test_the_slices_of_ranks_partition_a_batch(broken: ShardDataset, window: int) -> None:
+    whole = BatchStream(broken, STUDENT, STUDENT, batch_size=5, seed=3, window=window)
+    for step in range(8):
+        batch = whole.batch(step)
+        slices = [replace(whole, part=Ranks(rank, 3, batch_size=5).rows(5)).batch(step) for rank in range(3)]
+        assert_equal(batch, joined(slices, pin=False))
+        assert batch.keys == tuple(key for of_rank in slices for key in of_rank.keys)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 5])

@@ -129,3 +129,40 @@ def test_shares_add_up_and_are_off_by_less_than_one(total: int, ratios: list[int
     assert sum(shares) == total
     exact = [Fraction(total * ratio, sum(ratios)) for ratio in ratios]
     assert all(abs(share - one) < 1 for share, one in zip(shares, exact, strict=True))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    parts=st.lists(st.tuples(st.integers(24, 90), st.sampled_from([0.5, 1.0, 2.0])), min_size=1, max_size=3),
+    window=st.integers(1, 100),
+    start=st.integers(0, 20),
+)
+def test_with_windows_a_run_may_start_anywhere_and_samples_are_announced(
+    parts: list[tuple[int, float]], window: int, start: int
+) -> None:
+    dataset = Sized(*parts)
+    order, resumed = Order(dataset, 24, 1, window=window), Order(dataset, 24, 1, window=window)
+    announced: set[int] = set()
+    for step in range(start, start + 12):
+        for place in resumed.needed(step, is_first=step == start):
+            announced.update(place)
+        rows = resumed.rows(step)
+        assert rows == order.rows(step)
+        assert {row.sample for row in rows} <= announced
+    for number, (source, count) in enumerate(zip(dataset.sources, order.counts, strict=True)):
+        steps = source.num_samples // count
+        epoch = [row.sample for step in range(steps) for row in order.rows(step) if row.source == source]
+        assert len(set(epoch)) == len(epoch) == steps * count
+        assert set(epoch) <= set(range(source.start, source.start + source.num_samples)), number
+
+
+def test_without_windows_nothing_is_announced() -> None:
+    assert list(Order(Sized((50, 1.0)), 10, 0).needed(0, is_first=True)) == []
+
+
+def test_a_window_is_announced_once_while_the_one_before_is_read() -> None:
+    order = Order(Sized((1000, 1.0)), 50, 0, window=100)
+    lengths = [sum(map(len, order.needed(step, is_first=step == 0))) for step in range(20)]
+    assert lengths[0] == 200
+    assert lengths[1:] == [0, *[100, 0] * 8, 0, 0]
+    assert sum(map(len, order.needed(7, is_first=True))) == 200

@@ -52,6 +52,11 @@ class RandomFile:
         """The bytes from ``start`` to ``end`` (exclusive); fewer at the end of the file."""
         return os.pread(self._descriptor, end - start, start)
 
+    def will_need(self, start: int, end: int) -> None:
+        """Announces a read of these bytes, which the system then reads ahead in their order on the disk."""
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            os.posix_fadvise(self._descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
+
 
 @dataclass(frozen=True)
 class Blocks:

@@ -54,6 +54,11 @@ class DataConfig(Config):
     """Number of test pairs to use; 0 uses all."""
     seed: int = 0
     """Random seed of the data order, the crops and the choice of caption. All runs of a cohort share it."""
+    order: Literal["auto", "shuffle", "windows"] = "auto"
+    """Order of the training pairs in an epoch: shuffle draws it from all pairs; windows permutes the shards and
+    shuffles within windows of them, so that shards are read one after another. auto is shuffle."""
+    shuffle_window: PositiveInt = 65_536
+    """Pairs that order = "windows" shuffles together. The images of two windows should fit in memory."""
     bad_shards: Literal["refuse", "skip"] = "refuse"
     """What to do with missing or unreadable shards, in training and held-out data: refuse stops with an error, skip
     drops them with a warning. The dropped shards are part of the data's fingerprint."""

@@ -6,7 +6,7 @@ Shape letters: B pairs of a batch · L tokens · C channels · H, W pixels.
 import math
 import random
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain, count
@@ -130,6 +130,7 @@ class BatchStream:
         views: number of reproducible views of a sample; epoch e uses view e modulo ``views``. 0: a new view each epoch.
         crop_scale: smallest and largest share of an image's area that a crop keeps.
         num_workers: processes that make batches; 0 for one thread. Does not change any batch.
+        window: samples that are shuffled together; 0 for all.
         masks: makes the masks of a batch from the keys of its pairs and the step; None for one that drops nothing.
         part: the rows of every batch to make, where other ranks make the others; all by default.
 
@@ -146,6 +147,7 @@ class BatchStream:
     views: int = 0
     crop_scale: tuple[float, float] = (0.9, 1.0)
     num_workers: int = 0
+    window: int = 0
     masks: Mapping[MaskKey, Callable[[Sequence[str], int], Tensor | None]] = field(default_factory=dict)
     part: slice = field(default_factory=lambda: slice(None))
 
@@ -155,24 +157,31 @@ class BatchStream:
     @cached_property
     def order(self) -> Order:
         """The samples and views of each step."""
-        return Order(self.dataset, self.batch_size, self.seed, self.views)
+        return Order(self.dataset, self.batch_size, self.seed, self.views, self.window)
 
     def batches(self, start_step: int, end_step: int) -> Generator[Batch, None, None]:
         """The batches of steps ``start_step`` to ``end_step`` (exclusive), computed ahead; see :func:`prefetch`."""
         steps = range(start_step, end_step)
         if not (self.num_workers and steps):
-            return prefetch(self.batch, steps, num_workers=0)
+            return prefetch(self.batch, self._announced(steps), num_workers=0)
         num_rows = len(range(self.batch_size)[self.part])
         num_parts = max(1, math.ceil(num_rows / self._part_rows))
         # Rows travel with their part: a process need not hold the order, 8 bytes a pair of all data.
         parts = (
             Part(step, rows[start : start + self._part_rows])
-            for step in steps
+            for step in self._announced(steps)
             for rows in [self.order.rows(step)[self.part]]
             for start in range(0, num_parts * self._part_rows, self._part_rows)
         )
         num_workers = min(self.num_workers, num_parts * len(steps))
         return prefetch(self.make_part, parts, num_workers=num_workers, num_parts=num_parts)
+
+    def _announced(self, steps: range) -> Iterator[int]:
+        """The steps; before each, the dataset is told what to read ahead."""
+        for step in steps:
+            for samples in self.order.needed(step, is_first=step == steps.start):
+                self.dataset.will_need(samples)
+            yield step
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, from 0.

@@ -93,6 +93,15 @@ class Dataset(Protocol):
         return None
 
     @property
+    def shard_sizes(self) -> Sequence[Sequence[int]]:
+        """For each source, the number of samples of each shard, in order; none for data without shards."""
+        return tuple(() for _ in self.sources)
+
+    def will_need(self, samples: range) -> None:  # noqa: ARG002
+        """Announces that these samples will be read soon, so that their files can be fetched ahead. Does not wait."""
+        return
+
+    @property
     def sources(self) -> Sequence[Source]:
         """What every batch is sampled from in a fixed ratio: the parts of a mixture, else the one dataset."""
         return (Source(0, len(self), 1.0),)

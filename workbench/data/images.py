@@ -7,6 +7,7 @@ Shape letters: H, W pixels · C color channels.
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
@@ -83,6 +84,13 @@ class Scaled(DatasetView):
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]
         return replace(sample, image=scaled(sample.image, self._working_size))
+
+    @property
+    def shard_sizes(self) -> Sequence[Sequence[int]]:
+        return self._dataset.shard_sizes
+
+    def will_need(self, samples: range) -> None:
+        self._dataset.will_need(samples)
 
 
 def at_working_size(dataset: Dataset, working_size: int) -> Dataset:

@@ -99,6 +99,16 @@ class Mixture(Dataset):
         return self.parts[number].tokens(inner, caption, tokenizer_id)
 
     @property
+    def shard_sizes(self) -> tuple[Sequence[int], ...]:
+        return tuple(part.shard_sizes[0] for part in self.parts)
+
+    def will_need(self, samples: range) -> None:
+        for start, part in zip([0, *self._ends], self.parts, strict=False):
+            inside = range(max(samples.start - start, 0), min(samples.stop - start, len(part)))
+            if inside:
+                part.will_need(inside)
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         starts = [0, *self._ends]
         return tuple(

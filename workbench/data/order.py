@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 from math import floor
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from workbench.data.dataset import Dataset, Source
-from workbench.randomness import derive_seed
+from workbench.data.windows import Indices, WindowOrder, generator
 
 
 def largest_remainder(total: int, ratios: Sequence[float]) -> list[int]:
@@ -30,14 +27,10 @@ def largest_remainder(total: int, ratios: Sequence[float]) -> list[int]:
     return counts
 
 
-Indices = npt.NDArray[np.int64]
-
-
 def epoch_order(num_samples: int, seed: int, epoch: int, source: int = 0) -> Indices:
     """The permutation of 0..N-1 that orders a source's samples in one epoch; read-only."""
     keys = (epoch, source) if source else (epoch,)  # source 0 has the order that it has alone
-    # PCG64 by name: numpy may change what default_rng is, and a resumed run must find its order again.
-    order_N = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", *keys))).permutation(num_samples)
+    order_N = generator(seed, "order", *keys).permutation(num_samples)
     order_N.flags.writeable = False
     return order_N
 
@@ -59,6 +52,7 @@ class Order:
 
     Args:
         views: number of reproducible views of a sample; epoch e uses view e modulo ``views``. 0: a new view each epoch.
+        window: samples of a source that are shuffled together, see :mod:`workbench.data.windows`; 0 for all.
 
     Raises:
         ValueError: a source has fewer samples than its rows of one batch, or would have no rows.
@@ -68,7 +62,10 @@ class Order:
     batch_size: int
     seed: int
     views: int = 0
-    _newest: dict[int, tuple[int, Indices]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    window: int = 0
+    _newest: dict[int, tuple[int, Indices | WindowOrder]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         sources = self.dataset.sources
@@ -102,9 +99,32 @@ class Order:
         for index in order_N[batch * count : (batch + 1) * count].tolist():
             yield BatchRow(source.start + index, view, source)
 
-    def _order(self, source: Source, number: int, epoch: int) -> Indices:
+    def needed(self, step: int, *, is_first: bool = False) -> Iterator[range]:
+        """The samples to read ahead at a step: those of the window after its own, if the step before had another.
+
+        Args:
+            is_first: the first step of a run, which needs its own windows too.
+        """
+        for number, (source, count) in enumerate(zip(self.dataset.sources, self.counts, strict=True)):
+            epoch, batch = divmod(step, source.num_samples // count)
+            order = self._order(source, number, epoch)
+            if not isinstance(order, WindowOrder):
+                continue
+            own = order.windows(batch * count, (batch + 1) * count)
+            before = order.windows((batch - 1) * count, batch * count)
+            for window in range(own.start if is_first or not batch else before.stop + 1, own.stop + 1):
+                for place in order.places(window):
+                    yield range(source.start + place.start, source.start + place.stop)
+
+    def _order(self, source: Source, number: int, epoch: int) -> Indices | WindowOrder:
         """The source's order in an epoch. The newest is cached: a permutation of 10 million takes a second."""
         known = self._newest.get(number)
         if known is None or known[0] != epoch:
-            known = self._newest[number] = (epoch, epoch_order(source.num_samples, self.seed, epoch, number))
+            known = self._newest[number] = (epoch, self._new_order(source, number, epoch))
         return known[1]
+
+    def _new_order(self, source: Source, number: int, epoch: int) -> Indices | WindowOrder:
+        if not self.window:
+            return epoch_order(source.num_samples, self.seed, epoch, number)
+        sizes = self.dataset.shard_sizes[number]
+        return WindowOrder(sizes, source.num_samples, self.window, self.seed, epoch, number)

@@ -133,6 +133,7 @@ def _open_training_data(
         views=data.views,
         crop_scale=data.crop_scale,
         num_workers=data.num_workers,
+        window=data.shuffle_window if data.order == "windows" else 0,
         masks={key: make for member in members for key, make in member.masks.items()},
         part=ranks.rows(train.batch_size),
     )

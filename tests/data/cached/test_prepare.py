@@ -130,6 +130,17 @@ def views_of(num_views: int, prepare: Prepare = "views", *, num_reads: int = 10*
     return CachePolicy(prepare, num_reads=num_reads, input_specs=(FORM, TEACHER), num_views=num_views, seed=seed)
 
 
+@pytest.mark.parametrize("form", ["shards", "mixture"])
+def test_windows_are_those_of_the_live_data(specs: dict[str, str], form: str) -> None:
+    def order(policy: CachePolicy) -> list[tuple[str, ...]]:
+        stream = BatchStream(opened(specs[form], policy).dataset, FORM, None, batch_size=8, seed=5, views=3, window=6)
+        return [batch.keys for batch in stream.batches(0, 5)]
+
+    live = order(CachePolicy())
+    assert order(CachePolicy("pixels")) == order(CachePolicy("jpeg", working_size=28)) == live
+    assert order(views_of(3)) == live
+
+
 def test_crops_at_a_working_size_come_from_scaled_images(specs: dict[str, str]) -> None:
     live = batches(specs["mixture"], CachePolicy(working_size=28))
     assert_same(live, batches(specs["mixture"], replace(views_of(3), working_size=28)))

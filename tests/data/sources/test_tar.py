@@ -201,3 +201,20 @@ def test_a_dataset_is_picklable(write_tar: WriteTar, pairs: Pairs) -> None:
     copy = pickle.loads(pickle.dumps(dataset))
     assert copy.fingerprint == dataset.fingerprint
     np.testing.assert_array_equal(np.asarray(copy[1].image), np.asarray(dataset[1].image))
+
+
+def test_images_that_will_be_needed_are_announced_in_their_shards(
+    write_tar: WriteTar, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [write_tar(pairs(number, start=100 * number), f"{number}.tar") for number in (5, 3, 4)]
+    dataset = ShardDataset(shards, num_pairs=11)
+    assert dataset.shard_sizes == ([5, 3, 4],)
+    spans: list[tuple[int, int]] = []
+    monkeypatch.setattr("os.posix_fadvise", lambda _file, start, length, _advice: spans.append((start, start + length)))
+    dataset.will_need(range(3, 9))
+    rows = [dataset._locate(index)[1] for index in (3, 4, 5, 7, 8)]
+    assert spans == [
+        (rows[0].offset, rows[1].offset + rows[1].size),
+        (rows[2].offset, rows[3].offset + rows[3].size),
+        (rows[4].offset, rows[4].offset + rows[4].size),
+    ]

@@ -144,6 +144,10 @@ class Store:
     def __len__(self) -> int:
         return self.manifest.num_pairs
 
+    def will_need(self, samples: range) -> None:
+        """Announces that the images of these samples will be read soon."""
+        self._images.will_need(self._span(samples.start).image[0], self._span(samples.stop - 1).image[1])
+
     def __reduce__(self) -> tuple[object, tuple[Path, str]]:
         return _reopened, (self.folder, self.manifest.id)
 
@@ -233,6 +237,8 @@ class PreparedDataset(Dataset):
         self.store = store
         if dataset is not None:
             self.name, self.reading, self.task = dataset.name, dataset.reading, dataset.task
+        # The order of the data that it was made from, whose images lie in the same order here.
+        self._shard_sizes = dataset.shard_sizes if dataset is not None else ((),)
         self.fingerprint = store.manifest.source.fingerprint
         self._tokens: dict[str, RandomFile] = {}
 
@@ -264,6 +270,13 @@ class PreparedDataset(Dataset):
         """The stamp of the data when the store was made."""
         return self.store.manifest.source.stamp
 
+    @property
+    def shard_sizes(self) -> Sequence[Sequence[int]]:
+        return self._shard_sizes
+
+    def will_need(self, samples: range) -> None:
+        self.store.will_need(samples)
+
     def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:
         rows = self._tokens.get(tokenizer_id)
         if rows is None:
@@ -287,6 +300,9 @@ class CroppedDataset(PreparedDataset):
 
     def encoded(self, index: int) -> bytes:
         return self._dataset.encoded(index)
+
+    def will_need(self, samples: range) -> None:
+        """Announces nothing: the crops of all views lie together, and only one of each is needed."""
 
     def crop(self, index: int, view: int, spec: CropSpec) -> Pixels | None:
         store = self._crops.get(spec)

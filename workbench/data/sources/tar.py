@@ -93,6 +93,21 @@ class ShardDataset(Dataset):
             repr([(shard.summary.size, shard.summary.mtime_ns) for shard in self._shards]).encode()
         ).hexdigest()
 
+    @property
+    def shard_sizes(self) -> tuple[list[int]]:
+        return ([len(shard) for shard in self._shards],)
+
+    def will_need(self, samples: range) -> None:
+        number = bisect_right(self._ends, samples.start)
+        while number < len(self._shards) and (start := self._ends[number] - len(self._shards[number])) < samples.stop:
+            shard = self._shards[number]
+            inside = range(max(samples.start - start, 0), min(samples.stop - start, len(shard)))
+            if inside:  # a shard may have no pairs
+                first, last = shard[inside[0]], shard[inside[-1]]
+                file = _open_shard(shard.path, shard.summary.size, shard.summary.mtime_ns)
+                file.will_need(first.offset, last.offset + last.size)
+            number += 1
+
     def _text(self, shard: ShardTable, sample: IndexedSample) -> SampleText:
         sample = prompted(sample, self.task) if self.task else sample
         key = f"{shard.path.stem}/{sample.key}" if self._shard_in_key else sample.key
