@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from workbench.data.dataset import ZeroShotTask
 from workbench.data.evaluation_set import EvaluationSet, open_evaluation_set, readable
 from workbench.data.images import evaluation_HWC
 from workbench.data.sources.tar import ShardDataset
@@ -32,13 +33,21 @@ def test_captions_know_their_images_and_groups(write_tar: WriteTar, pairs: Pairs
     assert evaluation.image_group_N == ["k000", "g", "g"]
     assert evaluation.caption_group_M == ["k000", "k000", "g", "g", "g", "g"]
     assert evaluation.classes_N == ["duck", "goose", "3"]
+    assert evaluation.answers_N == [("duck",), ("goose",), ("3",)]
     assert evaluation.fingerprint == ShardDataset([path]).fingerprint
     assert open_evaluation_set(str(path), "validation", 2).captions == list("abc")
 
 
 def test_without_a_class_for_all_there_are_none(write_tar: WriteTar, pairs: Pairs) -> None:
     path = write_tar(pairs(2) | {"k000.json": b'{"class": "duck"}'})
-    assert EvaluationSet(ShardDataset([path])).classes_N is None
+    evaluation = EvaluationSet(ShardDataset([path]))
+    assert (evaluation.classes_N, evaluation.answers_N) == (None, None)
+
+
+def test_a_task_may_name_several_correct_classes(write_tar: WriteTar, pairs: Pairs) -> None:
+    task = ZeroShotTask((("a",), ("b",)), ("{}",), answers=lambda text: ("a", "b") if text.key == "k000" else ("b",))
+    evaluation = EvaluationSet(ShardDataset([write_tar(pairs(2))]), task)
+    assert evaluation.answers_N == [("a", "b"), ("b",)]
 
 
 @pytest.mark.parametrize("chunk", [1, 32, 50, 256])

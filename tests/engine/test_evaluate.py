@@ -1,14 +1,19 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from workbench.embeddings import Embeddings
+from workbench.engine import linear_probe
 from workbench.engine.build import build_cohort
 from workbench.engine.evaluate import Evaluator
 from workbench.engine.launch import launch
 from workbench.engine.loop import train
+from workbench.engine.remeasure import open_source
 from workbench.events import EvalDone, EvalStarted
+from workbench.models.spec import load_student
 from workbench.runs.directory import create_run
 from workbench.runs.snapshots import MOST_PAIRS, Probe, read_snapshot_history
 
@@ -64,6 +69,26 @@ def test_zero_shot_has_chance_level_for_a_random_student(cohort) -> None:
     assert measured.hits["zero_shot_top1"].float().mean().item() == pytest.approx(measured.metrics["zero_shot_top1"])
 
 
+def test_the_scenes_teacher_names_objects_and_probes_learn_shapes(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {"train": "samples:scenes", "num_pairs": 100, "num_validation_pairs": 300}
+    evaluator = build_cohort({"run": tiny(data=data, teacher={"model": "sample:scenes"})}).evaluators["validation"]
+    measured = evaluator.measure_teacher()
+    assert measured.metrics["image_to_text_r1"] > 0.9
+    assert measured.metrics["zero_shot_top1"] > 0.58
+    # Of 48 classes two are correct, or one where both objects are equal in color and shape.
+    assert 1 / 48 < measured.chance["zero_shot_top1"] < 2 / 48
+    assert len(set(evaluator.pairs.classes_N)) <= 21
+    student = load_student("sample:scenes")
+    scored = evaluator.zero_shot(student, evaluator.image_features(student))
+    assert scored.metrics["zero_shot_top1"] == pytest.approx(measured.metrics["zero_shot_top1"], abs=0.01)
+    monkeypatch.setattr(linear_probe, "probes", lambda *_: [])  # fitting them takes long
+    source = open_source("sample:scenes", Path("runs"))
+    # The probes' classes are the labels, pairs of shapes, so that zero-shot would be no comparison.
+    assert (
+        linear_probe.probe_evaluators(source, evaluator, evaluator, ("", ""), shots=(1,), num_seeds=1).zero_shot is None
+    )
+
+
 def test_the_teacher_is_encoded_once(cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator: Evaluator = cohort.evaluators["validation"]
     student = cohort.members[0].state.student
@@ -109,7 +134,9 @@ def test_chance_and_the_teachers_recall_are_those_of_the_same_pairs(cohort) -> N
     assert measured.teacher == {name: value for name, value in own.items() if "_r" in name}
     assert measured.chance.keys() == {*measured.teacher, "zero_shot_top1", "zero_shot_top5"}
     assert measured.chance["image_to_text_r1"] == pytest.approx(1 / 40, abs=0.005)
-    assert measured.chance["zero_shot_top1"] == pytest.approx(1 / len(evaluator.pairs.task.classes))
+    num_correct = sum(len(names) for names in evaluator.pairs.answers_N)
+    num_guesses = len(evaluator.pairs.answers_N) * len(evaluator.pairs.task.classes)
+    assert measured.chance["zero_shot_top1"] == pytest.approx(num_correct / num_guesses)
     event = measured.event("run", 3, "validation")
     assert (event.chance, event.teacher) == (measured.chance, measured.teacher)
 

@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.evaluation.chance import constant_accuracy, constant_recall, false_negative_ceiling, random_recall
+from workbench.evaluation.chance import (
+    constant_accuracy,
+    constant_recall,
+    false_negative_ceiling,
+    random_accuracy,
+    random_recall,
+)
 from workbench.evaluation.retrieval import retrieval
 
 
@@ -43,6 +49,20 @@ def test_a_model_that_is_nearly_collapsed_scores_no_more() -> None:
 
 def test_more_predictions_than_classes_are_always_correct() -> None:
     assert constant_accuracy(torch.tensor([0, 0, 1])) == {"zero_shot_top1": pytest.approx(2 / 3), "zero_shot_top5": 1.0}
+
+
+def test_a_guess_may_be_any_of_several_classes() -> None:
+    """Against all guesses of one class and of five classes out of six."""
+    labels, num_classes = torch.tensor([[0, 1], [0, 0], [2, 0], [3, 3]]), 6
+    for name, k in (("zero_shot_top1", 1), ("zero_shot_top5", 5)):
+        hits = [
+            bool(set(guess) & set(correct))
+            for guess in itertools.combinations(range(num_classes), k)
+            for correct in labels.tolist()
+        ]
+        assert random_accuracy(labels, num_classes)[name] == pytest.approx(statistics.mean(hits))
+    assert constant_accuracy(labels) == {"zero_shot_top1": 3 / 4, "zero_shot_top5": 1.0}
+    assert random_accuracy(torch.tensor([0, 1, 1]), 4) == {"zero_shot_top1": 1 / 4, "zero_shot_top5": 1.0}
 
 
 def test_chance_is_one_in_a_block() -> None:

@@ -102,3 +102,24 @@ def test_labels_must_fit() -> None:
         zero_shot(torch.eye(3), torch.eye(3), torch.tensor([0, 1, 3]))
     with pytest.raises(ValueError, match="not finite"):
         zero_shot(torch.eye(3) / 0, torch.eye(3), torch.tensor([0, 1, 2]))
+
+
+def test_of_several_correct_classes_any_counts() -> None:
+    generator = torch.Generator().manual_seed(0)
+    classifier, image = (F.normalize(torch.randn(rows, 8, generator=generator), dim=1) for rows in (12, 300))
+    labels = torch.randint(12, (300, 2), generator=generator)
+    labels[::5, 1] = labels[::5, 0]
+    result = zero_shot(image, classifier, labels)
+    best = (image @ classifier.T).topk(5, dim=1).indices
+    for name, k in (("zero_shot_top1", 1), ("zero_shot_top5", 5)):
+        hits = [
+            bool(set(found) & set(correct))
+            for found, correct in zip(best[:, :k].tolist(), labels.tolist(), strict=True)
+        ]
+        assert result.hits[name].tolist() == hits
+        assert 0.1 < result.metrics[name] < 0.95
+
+
+def test_correct_classes_that_tie_do_not_outrank_each_other() -> None:
+    classifier = torch.eye(3)[[0, 0, 2]]
+    assert zero_shot(torch.eye(3)[:1], classifier, torch.tensor([[0, 1]])).metrics["zero_shot_top1"] == 1

@@ -7,7 +7,7 @@ A SPEC becomes a ``Dataset`` in :mod:`workbench.data.spec`, and a ``Dataset`` be
 import difflib
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,12 +140,16 @@ class ZeroShotTask:
 
     Prompts are the templates ``verbatim``, as the papers have them, or with an article that suits the name.
     ``num_unnamed`` classes are called by a number or an id, which means nothing to a model.
+
+    Attributes:
+        answers: the correct classes of an image by name, at least one, any of which counts; None for its label.
     """
 
     classes: tuple[tuple[str, ...], ...]
     templates: tuple[str, ...]
     verbatim: bool = False
     num_unnamed: int = 0
+    answers: Callable[[SampleText], tuple[str, ...]] | None = None
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ class EvaluationSet:
         image_group_N: the group of each image; a caption is a positive of every image of its group.
         caption_group_M: the group of each caption's image.
         classes_N: the class of each image; None if any image has none.
+        answers_N: the correct classes of each image in zero-shot classification; None if any image has none.
         task: classes and prompts of zero-shot classification; None if the data have no classes.
         note: a message about images that were left out; empty if none were.
         fingerprint: the dataset's fingerprint.
@@ -59,6 +60,11 @@ class EvaluationSet:
         self.image_group_N = [text.group for text in texts]
         self.caption_group_M = [text.group for text in texts for _ in text.captions]
         self.classes_N = labels if len(labels) == len(texts) else None
+        self.answers_N: list[tuple[str, ...]] | None = None
+        if task and task.answers:
+            self.answers_N = [task.answers(text) for text in texts]
+        elif self.classes_N:
+            self.answers_N = [(label,) for label in self.classes_N]
         self.task = task
         self.note = note
         self.fingerprint = dataset.fingerprint

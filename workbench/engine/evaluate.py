@@ -120,7 +120,7 @@ class Evaluator:
         self._precision = precision
         self._name = name
         self._teacher = teacher
-        self._task = task if pairs.classes_N is not None else None
+        self._task = task if pairs.answers_N is not None else None
         self._block_size = block_size
         self._device = device
         self._cache = cache
@@ -259,10 +259,14 @@ class Evaluator:
         """Zero-shot classification of :meth:`image_features`; None if the data name no classes."""
         return self._zero_shot(F.normalize(feature_ND, dim=1), self._student_encoder(student))
 
+    def zero_shot_chance(self) -> dict[str, float]:
+        """The expected accuracy of a random guess, by metric name; empty if the data name no classes."""
+        return random_accuracy(self._labels(), len(self._task.classes)) if self._task else {}
+
     @cached_property
     def _chance(self) -> dict[str, float]:
         recall = random_recall(*self.groups, self.pairs.captions, block_size=self._block_size)
-        return recall if self._task is None else recall | random_accuracy(len(self._task.classes))
+        return recall | self.zero_shot_chance()
 
     def _encode_teacher(self) -> _Encoded:
         teacher = self._teacher
@@ -340,10 +344,14 @@ class Evaluator:
         return numbered(self.pairs.image_group_N), numbered(self.pairs.caption_group_M)
 
     def _labels(self) -> Tensor:
-        assert self._task is not None and self.pairs.classes_N is not None
+        """The numbers of each image's correct classes, [N, A]; one is repeated where an image has fewer than A."""
+        answers_N = self.pairs.answers_N
+        assert self._task is not None and answers_N is not None
         numbers = {name: number for number, names in enumerate(self._task.classes) for name in names}
         numbers |= {label: number for number, label in enumerate(self._task.labels)}
-        return torch.tensor([numbers[name] for name in self.pairs.classes_N], device=self._device)
+        most = max(map(len, answers_N))
+        rows = [[numbers[name] for name in names] + [numbers[names[0]]] * (most - len(names)) for names in answers_N]
+        return torch.tensor(rows, device=self._device)
 
 
 def _teacher_encoder(teacher: Teacher) -> _Encoder:

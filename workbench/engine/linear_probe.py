@@ -40,7 +40,7 @@ class Probed:
     num_train: int
     num_test: int
     num_classes: int
-    zero_shot: ItemScores | None  # None if the test data have no class prompts
+    zero_shot: ItemScores | None  # None if the test data have no class prompts, or prompts of other classes
     accuracies: tuple[Accuracy, ...]
     elapsed_s: float
 
@@ -97,11 +97,12 @@ def probe_evaluators(
         for pairs, names in ((trained, train_names), (tested, test_names))
     )
     found = probes(train_set, test_set, len(numbers), shots, range(num_seeds))
+    task = tested.pairs.task
     return Probed(
         num_train=len(train_names),
         num_test=len(test_names),
         num_classes=len(numbers),
-        zero_shot=tested.zero_shot(model.student, test_set.features_ND),
+        zero_shot=None if task and task.answers else tested.zero_shot(model.student, test_set.features_ND),
         accuracies=tuple(_accuracy(k, [probe for probe in found if probe.shots == k]) for k in shots),
         elapsed_s=time.perf_counter() - start_s,
     )

@@ -12,7 +12,6 @@ from workbench.engine.build import make_evaluator
 from workbench.engine.evaluate import Evaluator
 from workbench.engine.linear_probe import probe_evaluators
 from workbench.engine.remeasure import Source, open_source
-from workbench.evaluation.chance import random_accuracy
 from workbench.models.weights import weights_sha256
 from workbench.progress import phase
 from workbench.runs.checkpoints import read_manifest
@@ -161,8 +160,8 @@ class _Measuring:
         student = self._model.student
         if evaluation.task == "zero-shot":
             scored = tested.zero_shot(student, tested.image_features(student))
-            assert scored is not None and tested.pairs.task is not None
-            chance = random_accuracy(len(tested.pairs.task.classes))
+            assert scored is not None
+            chance = tested.zero_shot_chance()
             return scored.metrics, scored.errors, {name: chance[name] for name in scored.metrics}
         if trained is None:
             measured = tested.measure(student)
@@ -188,7 +187,7 @@ def _check_data(evaluation: Evaluation, tested: Evaluator) -> None:
         raise ValueError(f"{evaluation.data} has classes and no captions, which retrieval needs")
     if evaluation.task == "retrieval":
         return
-    if task is None or pairs.classes_N is None:
+    if task is None or (pairs.answers_N if evaluation.task == "zero-shot" else pairs.classes_N) is None:
         raise ValueError(f"{evaluation.data} has images without a class, and {evaluation.task} needs one for each")
     if evaluation.task == "zero-shot" and task.num_unnamed:
         raise ValueError(

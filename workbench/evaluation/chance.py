@@ -54,8 +54,14 @@ def constant_recall(
 
 
 def constant_accuracy(label_N: Tensor, ks: Sequence[int] = (1, 5)) -> dict[str, float]:
-    """The zero-shot accuracy of always predicting the k most frequent classes, by metric name."""
-    return {f"zero_shot_top{k}": _share_of_most_frequent([label_N], k) for k in ks}
+    """The zero-shot accuracy of always predicting the k most frequent classes, by metric name.
+
+    Args:
+        label_N: as for :func:`~workbench.evaluation.zero_shot.zero_shot`, [N] or [N, A].
+    """
+    correct_NK = _correct_classes(label_N)
+    order_K = correct_NK.sum(0).argsort(descending=True)
+    return {f"zero_shot_top{k}": float(correct_NK[:, order_K[:k]].any(1).double().mean()) for k in ks}
 
 
 def random_recall(
@@ -138,9 +144,21 @@ def _hits(num_wrong: Sequence[int], others: Mapping[int, int], ks: Sequence[int]
     return hits
 
 
-def random_accuracy(num_classes: int) -> dict[str, float]:
-    """The expected accuracy of a random guess, by metric name: k of the K classes."""
-    return {f"zero_shot_top{k}": min(1.0, k / num_classes) for k in (1, 5)}
+def random_accuracy(label_N: Tensor, num_classes: int) -> dict[str, float]:
+    """The expected accuracy of guessing k of the K classes at random, by metric name.
+
+    Args:
+        label_N: as for :func:`~workbench.evaluation.zero_shot.zero_shot`, [N] or [N, A].
+    """
+    num_correct_N = _correct_classes(label_N).sum(1)
+    num_classes_N = torch.full_like(num_correct_N, num_classes)
+    return {f"zero_shot_top{k}": float(hit_probability(num_correct_N, num_classes_N, k).mean()) for k in (1, 5)}
+
+
+def _correct_classes(label_N: Tensor) -> Tensor:
+    """Whether each class is correct for each image, bool [N, K], K the largest label + 1."""
+    label_NA = label_N.cpu().view(len(label_N), -1)
+    return torch.zeros(len(label_NA), int(label_NA.max()) + 1, dtype=torch.bool).scatter_(1, label_NA, True)
 
 
 def false_negative_ceiling(

@@ -165,7 +165,7 @@ def check_embeddings(**named_ND: Tensor) -> None:
 def best_ranks(query_ND: Tensor, candidate_MD: Tensor, query_group_N: Tensor, candidate_group_M: Tensor) -> Tensor:
     """The rank of each query's best correct candidate, int64 [N] on the CPU; 1 is the top.
 
-    A candidate is correct if it has the query's group. The score is the dot product (the cosine for unit rows).
+    A candidate is correct if it has the query's group, or one of its A groups, [N, A]. The score is the dot product.
     Incorrect candidates that tie with the best correct one rank above it, so that a collapsed model scores 0.
     """
     # At least float32: in bfloat16 many scores tie, and ties count against the model.
@@ -177,7 +177,8 @@ def best_ranks(query_ND: Tensor, candidate_MD: Tensor, query_group_N: Tensor, ca
     rank_N = torch.empty(len(query_ND), dtype=torch.int64)  # preallocated: pieces between chunks fragment the heap
     for start in range(0, len(query_ND), num_rows):
         rows = slice(start, start + num_rows)
-        correct_CM = query_group_N[rows, None] == candidate_group_M
+        # [C, 1, M], or [C, A, M] of several groups.
+        correct_CM = (query_group_N[rows].view(len(query_ND[rows]), -1, 1) == candidate_group_M).any(1)
         rank_N[rows] = _rank_chunk(query_ND[rows] @ candidate_DM, correct_CM)
     return rank_N
 

@@ -59,12 +59,14 @@ def zero_shot(
 ) -> ItemScores:
     """``zero_shot_top1``, and ``zero_shot_top5`` for more than 10 classes, with binomial standard errors.
 
-    A class that ties with the correct one ranks above it.
+    A class that ties with the correct one ranks above it. Of an image with several correct classes any one counts
+    (Beyer et al. 2020, "Are we done with ImageNet?").
 
     Args:
         image_ND: unit-length image embeddings.
         classifier_KD: unit-length rows from :func:`build_classifier`.
-        labels_N: int64, the correct class of each image.
+        labels_N: int64, the correct class of each image, [N], or its A correct classes, [N, A], of which some may be
+            equal.
         classes: the names of each class; of several with the same names, the first ranks above the others.
     """
     check_embeddings(image=image_ND, classifier=classifier_KD)
@@ -79,7 +81,8 @@ def zero_shot(
     for indices in same.values():
         first_K[indices], earlier_K[indices] = indices[0], torch.arange(len(indices))
     labels_N = labels_N.cpu()
-    rank_N = best_ranks(image_ND, classifier_KD, first_K[labels_N], first_K) + earlier_K[labels_N]
+    rank_N = best_ranks(image_ND, classifier_KD, first_K[labels_N], first_K)
+    rank_N += earlier_K[labels_N].view(len(rank_N), -1).amin(1)
     hits = {f"zero_shot_top{k}": rank_N <= k for k in ((1, 5) if num_classes >= TOP5_MIN_CLASSES else (1,))}
     metrics = {name: float(hit_N.double().mean()) for name, hit_N in hits.items()}
     errors = {name: (share * (1 - share) / len(image_ND)) ** 0.5 for name, share in metrics.items()}

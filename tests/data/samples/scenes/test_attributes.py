@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.data.samples.scenes import draw, zero_shot, zero_shot_class
+from workbench.data.dataset import SampleText
+from workbench.data.samples.scenes import draw, zero_shot
 from workbench.data.samples.scenes.attributes import (
     COLORS,
     OPPOSITE,
@@ -28,6 +29,7 @@ from workbench.data.samples.scenes.attributes import (
     uniforms,
     without_size_and_texture,
 )
+from workbench.prompts import fill
 
 VALUES = (COLORS, TEXTURES, SHAPES)
 
@@ -186,34 +188,51 @@ def test_captions_are_lower_case_words_and_nothing_else():
     assert all(word.isascii() and word.isalpha() and word.islower() for word in WORDS)
 
 
-def test_a_class_for_every_unordered_pair_of_shapes():
+def prompts():
     task = zero_shot()
-    assert len(task.classes) == 6 * 7 // 2
-    assert ("circle and a square", "square and a circle") in task.classes
-    assert ("circle and another circle",) in task.classes
-    names = list(itertools.chain.from_iterable(task.classes))
-    assert len(names) == len(set(names)) == 6 * 6
+    return [fill(template, name) for template in task.templates for names in task.classes for name in names]
 
 
-def test_prompts_use_known_words_only():
-    task = zero_shot()
-    for template, names in itertools.product(task.templates, task.classes):
-        for name in names:
-            assert set(template.format(name).split()) <= set(WORDS)
+def test_a_class_for_every_color_and_shape():
+    expected = {f"{color} {shape}" for color, shape in itertools.product(COLORS, SHAPES)}
+    assert [len(names) for names in zero_shot().classes] == [1] * 48
+    assert {name for (name,) in zero_shot().classes} == expected
 
 
-def test_the_first_template_is_the_shortest_training_caption():
-    task = zero_shot()
-    for sample in draw("train", 0, 200):
-        names = task.classes[zero_shot_class(sample.record)]
-        assert sample.record["captions"][4] in [task.templates[0].format(name) for name in names]
+def test_prompts_are_captions_of_scenes():
+    """Word for word those without size and texture, for which "small" and "plain" stand in here."""
+    things = [SceneObject("small", color, "plain", shape) for color, shape in itertools.product(COLORS, SHAPES)]
+    captions = {
+        without_size_and_texture(one, relation, two, False)
+        for one, relation, two in itertools.product(things, OPPOSITE, things)
+    }
+    assert set(prompts()) <= captions
 
 
-def test_an_image_is_of_the_class_of_its_shapes():
-    task = zero_shot()
-    for sample in draw("validation", 0, 200):
-        first, second = (thing["shape"] for thing in sample.record["objects"])
-        names = task.classes[zero_shot_class(sample.record)]
-        assert sample.record["class"] == names[0]
-        assert all(first in name and second in name for name in names)
-        assert {word for word in names[0].split() if word in SHAPES} == {first, second}
+def test_templates_name_every_relation_color_and_shape():
+    words = Counter(word for template in zero_shot().templates for word in template.split())
+    assert {words[color] for color in COLORS} == {1}
+    assert {words[relation] for relation in ("left", "right", "above", "below")} == {2}
+    assert {words[shape] for shape in SHAPES} == {1, 2}
+
+
+@given(THINGS, st.sampled_from(tuple(OPPOSITE)), THINGS)
+def test_both_objects_of_a_scene_are_correct(first, relation, second):
+    text = SampleText("key", ("caption",), meaning(first, relation, second), None)
+    answers = zero_shot().answers(text)
+    assert set(answers) == {f"{thing.colour} {thing.shape}" for thing in (first, second)}
+    assert len(answers) == len(set(answers))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_the_drawn_objects_are_the_correct_classes(split):
+    for sample in draw(split, 0, 100):
+        text = SampleText(sample.key, tuple(sample.record["captions"]), sample.record["group"], sample.record["class"])
+        drawn = {f"{thing['colour']} {thing['shape']}" for thing in sample.record["objects"]}
+        assert set(zero_shot().answers(text)) == drawn
+
+
+def test_the_label_is_the_pair_of_shapes_in_a_fixed_order():
+    for sample in draw("validation", 0, 100):
+        first, second = sorted((thing["shape"] for thing in sample.record["objects"]), key=SHAPES.index)
+        assert sample.record["class"] == shapes_only(first, second)

@@ -76,7 +76,7 @@ def draw(split: str, start: int, count: int) -> Iterator[DrawnSample]:
     - captions: in train and teacher three full ones in different phrasings, one without size and texture, and
       one of the two shapes alone; else one full one
     - group: the meaning of the full captions, which are true of every image of the same group
-    - class: the zero-shot class, an unordered pair of shapes
+    - class: the unordered pair of shapes, a label for linear probes
     - relation: of the first object to the second
     - objects: size, color, texture, shape, box [x0, y0, x1, y1] in pixels (x1 and y1 exclusive) and mask (run
       lengths, which `mask_of` decodes)
