@@ -377,6 +377,15 @@ FAULTS = [
         "cli/test_data.py::test_bad_shards_are_refused_unless_they_may_be_skipped",
     ),
     fault(
+        "Parquet without usable columns, with several, torn, changed under a run, or without pyarrow",
+        "one line that lists the columns there are, or names the file and the remedy",
+        "data/sources/test_columns.py::test_what_cannot_be_found_lists_the_columns_there_are",
+        "data/sources/test_parquet.py::test_torn_and_missing_files_are_refused_or_skipped_and_counted",
+        "data/sources/test_parquet.py::test_a_file_that_changes_under_a_run_is_refused",
+        "data/sources/test_parquet.py::test_an_image_that_is_null_is_unusable",
+        "data/sources/test_parquet.py::test_without_pyarrow_the_remedy_is_the_extra",
+    ),
+    fault(
         "class folders named by numbers or WordNet ids",
         "warned of wherever the folder is opened, with the file that names them",
         "data/sources/test_folder.py::test_numbers_and_ids_as_class_names_are_a_warning",
@@ -656,6 +665,8 @@ FAULTS = [
         "data/cached/test_prepare.py::test_of_two_at_once_one_prepares_and_the_other_waits",
         "data/cached/test_prepare.py::test_a_full_disk_is_one_line_and_does_not_stop_auto",
         "data/cached/test_prepare.py::test_changed_data_have_new_crops",
+    ),
+    fault(
         "a teacher with another tokenizer and resizing than CLIP's, such as SigLIP",
         "its captions and images are prepared as open_clip does; without its tokenizer it is refused with the remedy",
         "models/test_siglip.py::test_embeddings_are_those_of_open_clip",

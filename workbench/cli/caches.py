@@ -17,8 +17,8 @@ from workbench.data.cached.prepare import prepare as prepare_data
 from workbench.data.cached.store import STORES
 from workbench.data.cached.store import Manifest as StoreManifest
 from workbench.data.mixture import Mixture, mixture_parts
-from workbench.data.sources.tar import BadShards
 from workbench.data.spec import open_dataset
+from workbench.data.unusable import BadShards
 from workbench.engine.teacher_cache.manifest import CACHES, num_built, remove_all
 from workbench.engine.teacher_cache.manifest import Manifest as CacheManifest
 from workbench.errors import unknown
@@ -32,7 +32,7 @@ PreparedData = Annotated[
     str | None,
     typer.Argument(
         metavar="SPEC",
-        help="Data: a path, samples:NAME/SPLIT, coco:, karpathy:, folder:, or a mixture.",
+        help="Data: a path, samples:NAME/SPLIT, coco:, karpathy:, folder:, datasets:, or a mixture.",
         autocompletion=complete_data,
     ),
 ]

@@ -135,7 +135,7 @@ Spec = Annotated[
     str,
     typer.Argument(
         metavar="SPEC",
-        help="Data: a path, samples:, coco:, karpathy:, folder:, or a mixture.",
+        help="Data: a path, samples:, coco:, karpathy:, folder:, datasets:, or a mixture.",
         autocompletion=complete_data,
     ),
 ]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from workbench.data.dataset import Dataset
 from workbench.data.sources.files import spread
+from workbench.data.unusable import BadImageCount
 from workbench.progress import with_bar
 
 if TYPE_CHECKING:
@@ -71,6 +72,15 @@ def usable_captions(listed: list[Any]) -> tuple[tuple[str, ...], tuple[LeftOut, 
         else:
             left_out.append(("null" if caption is None else "not text", f"the caption is {_quoted(caption)}"))
     return tuple(kept), tuple(left_out)
+
+
+def tallied_captions(listed: list[Any], tally: BadImageCount, where: str, missing: str = "") -> tuple[str, ...]:
+    """The usable captions of an image, all of them counted; ``missing`` is why there are none."""
+    kept, left_out = usable_captions(listed)
+    if missing:
+        left_out = (("missing", missing),)
+    tally.add(len(kept) + len(left_out), [(reason, f"{message}, {where}") for reason, message in left_out])
+    return kept
 
 
 def lines_of(text: str) -> Iterator[str]:

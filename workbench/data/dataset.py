@@ -174,7 +174,8 @@ class ZeroShotTask:
 
 FORMS = (
     "samples:NAME[/SPLIT], FILE.tar, a folder of .tar files, DIR/{00000..00099}.tar, FILE.csv, FILE.tsv, FILE.txt, "
-    "coco:FILE.json@DIR, karpathy:FILE.json[/SPLIT]@DIR, folder:DIR, or a mixture such as 'SPEC*2 + SPEC*1'"
+    "coco:FILE.json@DIR, karpathy:FILE.json[/SPLIT]@DIR, folder:DIR, parquet:PATH[@DIR], "
+    "datasets:DIR, or a mixture such as 'SPEC*2 + SPEC*1'"
 )
 
 

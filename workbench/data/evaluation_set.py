@@ -20,9 +20,8 @@ from workbench.data.dataset import Dataset, DatasetView, Sample, SampleText, Zer
 from workbench.data.images import evaluation_HWC
 from workbench.data.parallel import each_image, look_ahead
 from workbench.data.samples.registry import zero_shot_task
-from workbench.data.sources.tar import BadShards
 from workbench.data.spec import Role, open_dataset, sample_set_of
-from workbench.data.unusable import BadImageCount
+from workbench.data.unusable import BadImageCount, BadShards
 from workbench.embeddings import CLIPS_RESIZING, BadImage, Resizing
 from workbench.files import write_atomically
 from workbench.resources import cache_dir

@@ -40,7 +40,7 @@ def mixture_parts(spec: str) -> list[Part]:
 
 def _part(piece: str) -> Part:
     match = _RATIO.fullmatch(piece)
-    if match is None or Path(piece).exists():
+    if match is None or Path(piece).exists() or match["ratio"].endswith(".parquet"):  # a glob: train-*.parquet
         return Part(piece, 1.0)
     try:
         ratio = float(match["ratio"])

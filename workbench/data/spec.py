@@ -17,7 +17,9 @@ from workbench.data.samples.registry import check_split, sample_shards
 from workbench.data.sources.coco import coco_paths, karpathy_paths, open_coco, open_karpathy
 from workbench.data.sources.csv import open_csv
 from workbench.data.sources.folder import open_folder
-from workbench.data.sources.tar import BadShards, ShardDataset, shard_paths
+from workbench.data.sources.parquet import open_parquet, open_saved, parquet_paths, saved_paths
+from workbench.data.sources.tar import ShardDataset, shard_paths
+from workbench.data.unusable import BadShards
 from workbench.errors import unknown
 
 Role = Literal["train", "validation", "test", "teacher"]
@@ -101,13 +103,17 @@ def absolute_spec(spec: str) -> str:
         file, at, folder = rest.partition("@")
         name, suffix, split = file.partition(".json")  # karpathy:FILE.json/SPLIT@DIR
         return f"{scheme}:{_absolute(name + suffix)}{split}@{_absolute(folder)}" if at and folder else spec
+    if scheme in ("parquet", "datasets"):
+        path, at, folder = rest.rpartition("@")
+        name, mark, columns = (path if at else rest).partition("#")
+        return f"{scheme}:{_absolute(name)}{mark}{columns}" + (f"@{_absolute(folder)}" if at else "")
     return f"folder:{_absolute(rest)}" if scheme == "folder" and rest else spec
 
 
 def _absolute(path: str) -> str:
     """A missing path stays as it was written, so that the error quotes it."""
     expanded = Path(path).expanduser()
-    return str(expanded.absolute()) if expanded.exists() or "{" in path else path
+    return str(expanded.absolute()) if expanded.exists() or "{" in path or "*" in path else path
 
 
 def _name(spec: str, role: Role, num_pairs: int) -> str:
@@ -174,11 +180,15 @@ SHARDS = Form(
     lambda spec, _role: shard_paths(spec),
 )
 TABLE = Form(lambda spec, _role, num_pairs, _: open_csv(spec, num_pairs), lambda spec, _role: existing(spec, "file"))
-SUFFIXES = {".csv": TABLE, ".tsv": TABLE, ".txt": TABLE, ".token": TABLE, ".json": Form(_refuse_json, _refuse_json)}
+PARQUET = Form(open_parquet, parquet_paths)
+TABLES = dict.fromkeys((".csv", ".tsv", ".txt", ".token"), TABLE)
+SUFFIXES = {**TABLES, ".parquet": PARQUET, ".json": Form(_refuse_json, _refuse_json)}
 SCHEMES = {
     "samples": Form(_open_samples, lambda text, role: check_split(*_name_and_split(text, role))),
     "karpathy": Form(lambda spec, role, num_pairs, _: open_karpathy(spec, role, num_pairs), karpathy_paths),
     "coco": Form(lambda spec, _role, num_pairs, _: open_coco(spec, num_pairs), lambda spec, _role: coco_paths(spec)),
+    "parquet": PARQUET,
+    "datasets": Form(open_saved, saved_paths),
     "folder": Form(
         lambda spec, _role, num_pairs, _: open_folder(spec, num_pairs), lambda spec, _role: existing(spec, "folder")
     ),

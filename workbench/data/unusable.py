@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +24,9 @@ class ImageError(ValueError):
     def at(self, place: str) -> "ImageError":
         """The same error with the image's location in front of its text."""
         return ImageError(self.reason, f"{place}: {self}")
+
+
+BadShards = Literal["refuse", "skip"]
 
 
 class RefusedError(ValueError):
@@ -115,6 +118,24 @@ def reading_of(captions: BadImageCount, *notes: str, skipped: Iterable[str] = ()
     left_out = f"left out {captions.things}: {captions.describe()}" if captions.num_unusable else ""
     all_notes = tuple(note for note in (left_out, *notes) if note)
     return Reading(dict(captions.reasons.most_common()), tuple(skipped), by_line, all_notes).warn()
+
+
+def refused_shards(reasons: Sequence[str], num_shards: int, *, can_skip: bool) -> ValueError:
+    """The error for shards that cannot be used, with the reason for each; RefusedError if they could be skipped."""
+    if num_shards == 1:
+        return ValueError(reasons[0])
+    message = f"{len(reasons)} of {num_shards} shards cannot be used; {reasons[0]}"
+    if not can_skip:
+        return ValueError(message)
+    return RefusedError(
+        f"{message}. Runs leave such shards out, which is counted and warned of, with --set data.bad_shards=skip, "
+        "and `workbench data` with --skip-bad-shards"
+    )
+
+
+def skipped_shards(reasons: Sequence[str], num_shards: int) -> str:
+    """The note about shards that were skipped; empty if none were."""
+    return f"left out {len(reasons)} of {num_shards} shards (data.bad_shards=skip); {reasons[0]}" if reasons else ""
 
 
 def joined(readings: Iterable[Reading]) -> Reading:

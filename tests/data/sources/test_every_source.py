@@ -6,14 +6,17 @@ Each writer below writes image names and captions as the format's usual tools do
 import csv
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from tests.data.sources import hub_files as hub
 from workbench.data.captions import cleaned, lines_of
 from workbench.data.dataset import Dataset
 from workbench.data.spec import open_dataset
@@ -73,6 +76,15 @@ def _shard(extension: str, encode: Callable[[str], bytes]) -> Writer:
     return write
 
 
+def _hub_table(names: Texts, captions: Texts) -> pa.Table:
+    images = [{"bytes": IMAGE, "path": name} for name in names]
+    return pa.table({"image": pa.array(images, hub.IMAGE_TYPE), "caption": pa.array(captions, pa.string())})
+
+
+def _path_table(folder: Path, names: Texts, captions: Texts) -> str:
+    return hub.write_parquet(folder / "paths.parquet", pa.table({"image_path": names, "text": captions}))
+
+
 WRITERS: dict[str, Writer] = {
     "csv": _table("pairs.csv", ","),
     "quoted tsv": _table("quoted.tsv", "\t", csv.QUOTE_ALL),
@@ -80,6 +92,9 @@ WRITERS: dict[str, Writer] = {
     "plain tsv": _plain_tsv,
     "coco": _coco,
     "karpathy": _karpathy,
+    "parquet": lambda folder, *pairs: hub.write_parquet(folder / "pairs.parquet", _hub_table(*pairs)),
+    "parquet of paths": _path_table,
+    "saved dataset": lambda folder, *pairs: hub.write_saved(folder / "saved", _hub_table(*pairs)),
     "shard of txt": _shard("txt", str.encode),
     "shard of json": _shard("json", lambda caption: json.dumps({"caption": caption}).encode()),
 }
@@ -112,9 +127,10 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Texts], st
     return write
 
 
-def read(dataset: Dataset) -> dict[str, tuple[str, ...]]:
+def read(dataset: Dataset) -> dict[int, tuple[str, ...]]:
+    """Captions by the number of the image, with which every writer's keys end."""
     texts = [dataset.text(index) for index in range(len(dataset))]
-    return {text.key.removesuffix(".jpg"): text.captions for text in texts}
+    return {int(re.findall(r"\d+", text.key)[-1]): text.captions for text in texts}
 
 
 def is_ambiguous(caption: str) -> bool:
@@ -138,7 +154,7 @@ def test_any_caption_is_read_as_it_was_written(kind: str, write: Callable[..., s
         assume(not any(map(is_ambiguous, captions)) and not all(map(is_in_marks, captions)))
     if kind == "pandas tsv":  # a tab in the second line of a caption makes that line a row
         captions = [" ".join(lines_of(caption)) if "\t" in caption else caption for caption in captions]
-    kept = {f"k{number:03d}": (cleaned(text),) for number, text in enumerate(captions) if cleaned(text)}
+    kept = {number: (cleaned(text),) for number, text in enumerate(captions) if cleaned(text)}
     assume(kept)
     dataset = open_dataset(write(kind, captions), "train")
     assert read(dataset) == kept

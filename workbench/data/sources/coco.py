@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.data.captions import cleaned, usable_captions
+from workbench.data.captions import cleaned, tallied_captions
 from workbench.data.dataset import existing
 from workbench.data.sources.files import ImageFiles, ImageList, base_folder
 from workbench.data.unusable import BadImageCount, caption_tally, reading_of
@@ -148,7 +148,7 @@ def _captions_by_image(annotations: list[Any], path: Path, tally: BadImageCount)
     for annotation in annotations:
         image = _field(annotation, "image_id", "annotation", path)
         missing = "" if "caption" in annotation else f"an annotation without 'caption' ({_fields(annotation)})"
-        if kept := _usable([annotation.get("caption")], tally, f"image {image}", missing):
+        if kept := tallied_captions([annotation.get("caption")], tally, f"image {image}", missing):
             captions.setdefault(image, []).extend(kept)
     return captions
 
@@ -159,17 +159,8 @@ def _add(listed: ImageList, image: dict[str, Any], path: Path, tally: BadImageCo
     if not isinstance(name, str) or not isinstance(folder, str) or not isinstance(sentences, list):
         raise ValueError(f"'{path}': an image without 'filename' and 'sentences': {GIVE_KARPATHY}")
     raw = [sentence.get("raw") if isinstance(sentence, dict) else sentence for sentence in sentences]
-    for text in _usable(raw, tally, f"image {name!r}", "" if raw else "there are no sentences"):
+    for text in tallied_captions(raw, tally, f"image {name!r}", "" if raw else "there are no sentences"):
         listed.add(cleaned(f"{folder}/{name}" if folder else name), text)
-
-
-def _usable(listed: list[Any], tally: BadImageCount, where: str, missing: str) -> tuple[str, ...]:
-    """The usable captions of an image, all of them counted; ``missing`` is why there are none."""
-    kept, left_out = usable_captions(listed)
-    if missing:
-        left_out = (("missing", missing),)
-    tally.add(len(kept) + len(left_out), [(reason, f"{message}, {where}") for reason, message in left_out])
-    return kept
 
 
 def _field(entry: Any, name: str, kind: str, path: Path) -> str | int:

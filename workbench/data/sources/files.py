@@ -1,4 +1,4 @@
-"""``ImageFiles``: a dataset of image files with captions from a list; the base of CSV, COCO and class folders.
+"""``ImageFiles``: a dataset of image files with captions from a list; the base of CSV, COCO, Parquet and class folders.
 
 Shape letters: N images · M captions.
 """
@@ -6,7 +6,7 @@ Shape letters: N images · M captions.
 import os
 import stat
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -168,9 +168,13 @@ class ImageFiles(Dataset):
             digest.update(part)
         if self._class_N is not None:
             digest.update(np.array(self._class_N, np.int64).tobytes())
-        for index in spread(len(self), NUM_SAMPLED):
-            digest.update(_head(self._path(index)))
+        for part in self._image_parts():
+            digest.update(part)
         return digest.hexdigest()
+
+    def _image_parts(self) -> Iterable[bytes]:
+        """What the fingerprint covers of the images."""
+        return (_head(self._path(index)) for index in spread(len(self), NUM_SAMPLED))
 
 
 def path_of(folder: Path, name: bytes) -> Path:

@@ -9,7 +9,6 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
 
 from workbench.cache.arrays import RandomFile
 from workbench.data.captions import lines_of
@@ -18,10 +17,16 @@ from workbench.data.images import decode_image
 from workbench.data.sources.clip_benchmark import checked, is_retrieval, prompted, read_task
 from workbench.data.sources.tar_index import IndexedSample
 from workbench.data.sources.tar_table import MANY_SHARDS, CaptionCount, ShardTable, repeats_keys, shard_tables
-from workbench.data.unusable import BadImageCount, ImageError, RefusedError, caption_tally, reading_of
+from workbench.data.unusable import (
+    BadImageCount,
+    BadShards,
+    ImageError,
+    caption_tally,
+    reading_of,
+    refused_shards,
+    skipped_shards,
+)
 from workbench.progress import with_bar
-
-BadShards = Literal["refuse", "skip"]
 
 MAX_OPEN_SHARDS = 256  # the usual limit of a process is 1,024
 
@@ -159,21 +164,8 @@ def _indices(paths: Sequence[Path], num_pairs: int, bad_shards: BadShards) -> tu
             if num_pairs and total >= num_pairs:
                 break
     if bad and (bad_shards == "refuse" or not found):
-        raise _refused(bad, len(paths), can_skip=bool(found))
+        raise refused_shards(list(bad.values()), len(paths), can_skip=bool(found))
     return found, bad
-
-
-def _refused(bad: Mapping[Path, str], num_shards: int, *, can_skip: bool) -> ValueError:
-    first = next(iter(bad.values()))
-    if num_shards == 1:
-        return ValueError(first)
-    message = f"{len(bad)} of {num_shards} shards cannot be used; {first}"
-    if not can_skip:
-        return ValueError(message)
-    return RefusedError(
-        f"{message}. Runs leave such shards out, which is counted and warned of, with --set data.bad_shards=skip, "
-        "and `workbench data` with --skip-bad-shards"
-    )
 
 
 def _tally(counts: Iterable[CaptionCount], where: str) -> BadImageCount:
@@ -191,8 +183,7 @@ def _notes(shards: Sequence[ShardTable], bad: Mapping[Path, str], num_shards: in
     if ignored := [shard for shard in shards if shard.summary.num_ignored]:
         count = sum(shard.summary.num_ignored for shard in ignored)
         yield f"left out {count} members of shards, first {ignored[0].path.name}: {ignored[0].summary.first_ignored}"
-    if bad:
-        yield f"left out {len(bad)} of {num_shards} shards (data.bad_shards=skip); {next(iter(bad.values()))}"
+    yield skipped_shards(list(bad.values()), num_shards)
 
 
 @lru_cache(MAX_OPEN_SHARDS)  # a shard that falls out is closed with its last reader
@@ -215,7 +206,7 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 def shard_paths(spec: str) -> list[Path]:
     """The shards of a path, folder or brace range, in order; some of a range may be missing, but not all."""
-    paths = [Path(text).expanduser() for text in _expand(spec)]
+    paths = [Path(text).expanduser() for text in expand_ranges(spec)]
     if not any(path.exists() for path in paths):
         if len(paths) == 1:
             raise no_such_path(paths[0])
@@ -238,7 +229,7 @@ def _no_shards(folder: Path) -> ValueError:
     return ValueError(f"no .tar files in the folder '{folder}': {remedy}")
 
 
-def _expand(spec: str) -> list[str]:
+def expand_ranges(spec: str) -> list[str]:
     """Expands ranges such as ``{00000..00099}``, with leading zeros."""
     pieces = _RANGE.split(spec)
     choices: list[list[str]] = [[pieces[0]]]
