@@ -88,7 +88,7 @@ def test_a_seed_and_a_number_of_steps_fit_64_bits(number):
         ("train.num_steps", 0),
         ("train.batch_size", 1),
         ("train.micro_batch_size", -1),
-        ("train.precision", "fp16"),
+        ("train.precision", "fp8"),
         ("train.device", "gpu"),
         ("data.views", -1),
         ("data.num_pairs", 1.5),

@@ -149,7 +149,7 @@ def test_an_infinite_gradient_is_traced_to_its_parameter_and_pairs():
     module = nn.Linear(2, 1)
     module.weight.grad, module.bias.grad = torch.zeros(1, 2), torch.tensor([math.inf])
     found = watch()
-    found.locate(module, torch.tensor(math.inf), ("a", "b", "c", "d"))
+    found.locate(module, torch.tensor(True), ("a", "b", "c", "d"))
     found.record(1, BAD, torch.tensor([1.0, 2.0]))
     assert str(found.found()) == (
         "gradient norm was not finite at step 1 (first in the gradient of bias; pairs a, b, c, ...)"

@@ -515,6 +515,20 @@ FAULTS = [
         "cli/test_train.py::test_a_run_whose_folder_is_deleted_fails",
     ),
     fault(
+        "gradients that overflow float16",
+        "the step is skipped, the loss scale falls, and schedule and AdamW's count stay right; other members go on",
+        "engine/test_loss_scale.py::test_it_is_torchs_grad_scaler",
+        "engine/test_loss_scale.py::test_a_skipped_step_moves_neither_the_schedule_nor_adamws_count",
+        "engine/test_loss_scale.py::test_an_overflow_of_one_member_is_not_one_of_the_others",
+        "engine/test_loss_scale.py::test_a_resumed_run_ends_bit_identical_with_its_scale",
+    ),
+    fault(
+        "a model or a device that cannot compute in float16",
+        "refused before training, with the precisions that fit",
+        "engine/test_loss_scale.py::test_what_cannot_run_in_float16_is_refused_with_a_remedy",
+        "engine/test_loss_scale.py::test_embeddings_beyond_float16_are_refused",
+    ),
+    fault(
         "a launcher that starts several ranks",
         "they train one run together; every other command refuses in one line, before anything is written",
         "cli/test_train.py::test_commands_of_one_process_refuse_ranks",

@@ -147,17 +147,21 @@ def pretended_pinned(tensor: torch.Tensor, *_: Any) -> torch.Tensor:
     return copy
 
 
-IN_BF16 = {F.linear, F.conv2d, F.scaled_dot_product_attention, torch.matmul, torch.bmm, torch.Tensor.matmul}
-IN_BF16 |= {torch.Tensor.__matmul__, torch.Tensor.__rmatmul__}
+IN_HALF = {F.linear, F.conv2d, F.scaled_dot_product_attention, torch.matmul, torch.bmm, torch.Tensor.matmul}
+IN_HALF |= {torch.Tensor.__matmul__, torch.Tensor.__rmatmul__}
 IN_FLOAT32 = {torch.layer_norm, torch.softmax, torch.Tensor.softmax}
 
 
 class PretendedAutocast(TorchFunctionMode):
-    """CUDA's autocast to bfloat16. PyTorch's own takes the pretended tensors for ones of the meta device."""
+    """CUDA's autocast to half precision. PyTorch's own takes the pretended tensors for ones of the meta device."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        dtype = torch.bfloat16 if function in IN_BF16 else torch.float32 if function in IN_FLOAT32 else None
+        dtype = self.dtype if function in IN_HALF else torch.float32 if function in IN_FLOAT32 else None
         if dtype is None:
             return function(*args, **kwargs)
 
@@ -171,7 +175,7 @@ class PretendedAutocast(TorchFunctionMode):
 def pretended_autocast(device_type: str, dtype: torch.dtype | None = None, enabled: bool = True, **rest: Any) -> Any:
     if device_type != "cuda":
         return AUTOCAST(device_type, dtype=dtype, enabled=enabled, **rest)
-    return PretendedAutocast() if enabled else nullcontext()
+    return PretendedAutocast(dtype or torch.float16) if enabled else nullcontext()
 
 
 def note_wait(name: str) -> None:
@@ -200,6 +204,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[torch.devic
         "current_device": 0,
         "get_device_name": "a GPU that is not there",
         "is_bf16_supported": True,
+        "get_device_capability": (9, 0),
         "synchronize": None,
         "max_memory_allocated": 0,
         "memory_allocated": 0,

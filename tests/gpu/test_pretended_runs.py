@@ -123,7 +123,12 @@ def state_of(started: Launch) -> dict[str, torch.Tensor]:
     return {**state.state_dict(), **state.optimizer_tensors()}
 
 
-@pytest.mark.parametrize("changes", [RUNS["every loss"], RUNS["gradients and masks"]], ids=["every loss", "masks"])
+HALF = merge(RUNS["every loss"], {"train": {"precision": "fp16"}})
+
+
+@pytest.mark.parametrize(
+    "changes", [RUNS["every loss"], RUNS["gradients and masks"], HALF], ids=["every loss", "masks", "float16"]
+)
 def test_a_run_resumed_on_the_gpu_ends_bit_identical(gpu, on, tmp_path: Path, changes: dict[str, Any]) -> None:
     config, calls = on(gpu.type, changes), iter(range(100))
     whole, broken = (launch({name: config}, tmp_path) for name in ("whole", "broken"))
@@ -173,6 +178,18 @@ def test_tensors_of_two_devices_do_not_meet(gpu) -> None:
 @pytest.mark.parametrize(("stacked", "precision"), [("off", "fp32"), ("on", "bf16")])
 def test_a_step_does_not_wait_for_the_gpu(
     gpu, waited, tiny, changes: dict[str, Any], stacked: str, precision: str
+) -> None:
+    steps_without_waits(gpu, waited, tiny, changes, stacked, precision)
+
+
+@pytest.mark.parametrize("stacked", ["off", "on"])
+def test_a_step_in_float16_does_not_wait_for_the_gpu_either(gpu, waited, tiny, stacked: str) -> None:
+    """Its loss scale, skipped steps and all of its counts stay on the device."""
+    steps_without_waits(gpu, waited, tiny, RUNS["clipped gradients"], stacked, "fp16")
+
+
+def steps_without_waits(
+    gpu: Any, waited: list[str], tiny: Any, changes: dict[str, Any], stacked: str, precision: str
 ) -> None:
     train = {"train": {"num_steps": 6, "device": gpu.type, "precision": precision, "stacked": stacked}}
     cohort = build_cohort({name: tiny(**merge(train, changes), seed=seed) for seed, name in enumerate("ab")})

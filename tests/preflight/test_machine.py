@@ -3,9 +3,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from workbench.engine.start_checks import Finding
-from workbench.preflight.machine import Gpu, Machine, Storage, inspect_machine, machine_findings
+from workbench.preflight.machine import Gpu, Machine, Storage, inspect_machine, machine_findings, native_precisions
 
 PLENTY_MB = 100_000.0
 
@@ -105,3 +106,13 @@ def test_what_is_wrong_has_a_remedy_and_what_is_right_has_none() -> None:
         Finding("device", "problem", "no GPU")
     with pytest.raises(AssertionError):
         Finding("device", "ok", "a GPU", "buy another")
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "capability", "expected"),
+    [(True, (8, 0), ("fp32", "fp16", "bf16")), (False, (7, 5), ("fp32", "fp16")), (False, (6, 1), ("fp32",))],
+)
+def test_native_precisions_of_a_gpu(monkeypatch, has_bf16: bool, capability: tuple[int, int], expected) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert native_precisions() == expected

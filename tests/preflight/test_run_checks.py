@@ -54,6 +54,11 @@ def test_the_proposed_warm_up_is_enough(tiny, one) -> None:
 
 def test_precision_is_that_of_the_device(tiny, one) -> None:
     assert one(findings(tiny(train={"precision": "bf16"}), precisions=("fp32", "bf16")), "precision").level == "ok"
+    before_ampere = ("fp32", "fp16")
+    assert one(findings(tiny(train={"precision": "fp16"}), precisions=before_ampere), "precision").level == "ok"
+    for slow in ("bf16", "fp32"):
+        found = one(findings(tiny(train={"precision": slow}), precisions=before_ampere), "precision")
+        assert (found.level, "--set train.precision=fp16" in found.remedy) == ("warning", True)
 
 
 def test_published_weights_are_translated_or_warned_of(tiny, one) -> None:

@@ -160,7 +160,7 @@ class StepByParts:
         with self._part(LOSSES):
             values = objective(compare(state, encoded, teacher_outputs, objective, step), step)
         with self._part(BACKWARD):
-            values.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            member.scaled(values.total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         with self._part(UPDATE):
             member.update(values, batch, step)
 
@@ -211,7 +211,10 @@ def _bare(cohort: Cohort) -> Work:
         teacher_outputs: TeacherOutputs | None = cohort.teacher_forward(batch, step)
         member.prepare_step(step)
         encoded = encode(state, member.masked(batch, step), objective.loss_inputs(step), precision)
-        objective(compare(state, encoded, teacher_outputs, objective, step), step).total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        total = objective(compare(state, encoded, teacher_outputs, objective, step), step).total
+        member.scaled(total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if member.loss_scale:
+            member.loss_scale.unscale_(state.parameters())
         if state.gates:
             state.gates.penalty(step - member.phase(step).start).backward()  # type: ignore[no-untyped-call]  # the same
         if clip_norm > 0:

@@ -205,9 +205,9 @@ class TrainConfig(Config):
     max_skipped_steps: int = Field(0, ge=0)
     """Number of steps with a non-finite loss or gradient to skip, each with a warning; one more ends the run as
     diverged."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the towers; auto is bf16 on a GPU that supports it, and the resolved value is recorded.
-    Normalization, logits and losses are always float32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of the towers; auto is bf16 on a GPU that supports it, else fp32, and the resolved value is recorded.
+    fp16, with a loss scale, is for GPUs before Ampere. Normalization, logits and losses are always float32."""
     deterministic: bool = False
     """Use only deterministic operators on a GPU, which is slower: repeated or resumed runs are then bit-identical, as
     they always are on a CPU."""

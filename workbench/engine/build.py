@@ -16,7 +16,7 @@ from workbench.data.spec import Role, evaluated_splits, open_dataset, sample_set
 from workbench.engine.cadence import Phase
 from workbench.engine.checkpoint import check_room
 from workbench.engine.cohort import Cohort
-from workbench.engine.device import has_batch_norm, placed, resolve_device, resolved, set_determinism
+from workbench.engine.device import check_half, has_batch_norm, placed, resolve_device, resolved, set_determinism
 from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.evaluate import Evaluator
 from workbench.engine.member import Member
@@ -164,7 +164,10 @@ def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Tea
         return None
     with phase(f"loading the teacher, {config.teacher.model}"):
         model = load_model(config.teacher.model, runs_dir=runs_dir)
-    return Teacher(placed(model, device), teacher_rows(config), resolved(config).train.precision)
+    precision = resolved(config).train.precision
+    if precision == "fp16":
+        check_half(placed(model, device), device, f"the teacher {config.teacher.model}")
+    return Teacher(placed(model, device), teacher_rows(config), precision)
 
 
 def teacher_rows(config: RunConfig) -> int:
@@ -245,6 +248,8 @@ def _member(
     def state_of(student: Clip, phase: Phase, inheritance_map: InheritanceMap | None) -> TrainState:
         return make_state(student, _learned_parts(config, objective, student, teacher), config, phase, inheritance_map)
 
+    if config.train.precision == "fp16":
+        check_half(placed(student, device), device, f"the student {config.student.model}")
     member = Member(run, config, placed(student, device), objective, state_of, directory, inheritance_map, ranks)
     widths = student.width, teacher.width if teacher else None
     objective.try_users_losses(member.state.learnt, config.train.batch_size, widths, device)

@@ -27,7 +27,7 @@ TRAINING = "training.safetensors"
 LOSS_FILES = "loss_files"  # key of the manifest: SHA-256 of the files of users' losses
 # Prefixes of its tensor names. For a student with gates the unpruned towers are there too, since the model folder holds
 # the student as the current masks would prune it.
-LEARNED, OPTIMIZER, TOWERS, GATES = "learnt/", "optimizer/", "towers/", "gates/"
+LEARNED, OPTIMIZER, TOWERS, GATES, LOSS_SCALE = "learnt/", "optimizer/", "towers/", "gates/", "loss_scale/"
 
 
 def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
@@ -43,11 +43,13 @@ def save_checkpoint(member: Member, step: int) -> CheckpointSaved | None:
     if name := first_not_finite(state.state_dict() | state.optimizer_tensors()):
         raise ValueError(f"{name} is not finite")
     student = slice_gated(Gated(state.student, state.gates)) if state.gates else state.student
-    optimizer = {OPTIMIZER + name: tensor for name, tensor in state.optimizer_tensors().items()}
+    rest = {OPTIMIZER + name: tensor for name, tensor in state.optimizer_tensors().items()}
+    if member.loss_scale:
+        rest |= {LOSS_SCALE + name: tensor for name, tensor in member.loss_scale.tensors().items()}
     files = {
         **config_files(student),
         WEIGHTS: _to_bytes(student.towers.state_dict()),
-        TRAINING: _to_bytes(training_tensors(state) | optimizer),
+        TRAINING: _to_bytes(training_tensors(state) | rest),
     }
     digest = weights_sha256(student.towers)
     facts = {
@@ -85,7 +87,10 @@ def load_checkpoint(
     member.elapsed_s = float(manifest["elapsed_s"])
     stages.reenter(member, manifest, member.step)
     state, source = member.state, str(checkpoint / TRAINING)
-    training = fitting(load((checkpoint / TRAINING).read_bytes()))
+    saved = load((checkpoint / TRAINING).read_bytes())
+    if member.loss_scale and (scale := _under(LOSS_SCALE, saved)):  # none where the parent of a fork was not float16
+        member.loss_scale.load(scale)
+    training = fitting(saved)
     if state.gates:
         load_weights(state.student.towers, _under(TOWERS, training), source)
         load_weights(state.gates, _under(GATES, training), source)

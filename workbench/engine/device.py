@@ -12,7 +12,9 @@ import torch
 
 from workbench.config.run import RunConfig
 from workbench.engine.settings import with_absolute_paths
+from workbench.errors import reason
 from workbench.models.clip import Clip
+from workbench.models.precision import autocast
 from workbench.process import usable_cores
 
 BITS = ("torch", "device", "num_threads", "tf32")  # machine facts that decide the last bits of the numbers
@@ -76,6 +78,34 @@ def resolved(config: RunConfig) -> RunConfig:
     if data.num_workers == "auto":
         data = data.model_copy(update={"num_workers": _num_workers() if is_gpu else 0})
     return config.model_copy(update={"data": data, "train": train})
+
+
+def check_half(model: Clip, device: torch.device, name: str) -> None:
+    """Check that a model's towers run in float16 on its device, forward and backward, on two blank images.
+
+    Raises:
+        ValueError: an operator has no float16 there, or an output is not finite: float16 ends at 65,504.
+    """
+    refused = f"train.precision=fp16 does not fit {name} on {device.type}"
+    remedy = "set train.precision=bf16 on a GPU from Ampere on, or fp32"
+    image_BCHW = torch.zeros(2, 3, model.image_size, model.image_size, dtype=torch.uint8, device=device)
+    text_BL = model.tokenizer(["", "a"]).to(device)
+    was_training = model.training
+    model.eval()  # no statistic of a batch norm changes
+    try:
+        with autocast(device, "fp16"):
+            outputs = torch.cat([model.encode_image(image_BCHW), model.encode_text(text_BL)])
+        if outputs.requires_grad:
+            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            torch.autograd.grad(outputs.sum(), trained, allow_unused=True)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(f"{refused} ({reason(error)}): {remedy}") from None
+    finally:
+        model.train(was_training)
+    if not outputs.isfinite().all():
+        raise ValueError(f"{refused}: its embeddings overflow; {remedy}")
 
 
 def _num_workers() -> int:

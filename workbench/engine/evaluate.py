@@ -30,6 +30,7 @@ from workbench.events import EvalDone
 from workbench.losses.base import Loss
 from workbench.losses.learned import LearnedParts
 from workbench.models.clip import Clip
+from workbench.models.precision import autocast
 from workbench.models.teacher import Teacher
 from workbench.progress import phase
 from workbench.runs.snapshots import MOST_PAIRS, Probe, ProbeOutputs
@@ -188,7 +189,7 @@ class Evaluator:
 
         def in_precision(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
             def encoded(inputs: Tensor) -> Tensor:
-                with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16"):
+                with autocast(inputs.device, self._precision):
                     return encode(inputs)
 
             return encoded

@@ -99,7 +99,7 @@ def diagnose(
         # Tower by tower, so that only the gradients of one are in memory; micro-batches are embedded again for each.
         for tower, parameters in _towers(state.student).items():
             encoded = ((rows, chunks[0] if len(slices) == 1 else forward(rows)) for rows in slices)
-            gradients = _weight_gradients(per_loss, encoded, parameters)
+            gradients = _weight_gradients(per_loss, encoded, parameters, is_scaled=precision == "fp16")
             for of_loss in gradients:
                 ranks.sum_(of_loss)
             products[tower] = _products(gradients)
@@ -156,17 +156,32 @@ def _output_gradients(
 
 
 def _weight_gradients(
-    per_loss: list[Named], encoded: Iterable[tuple[slice, Encoded]], parameters: list[nn.Parameter]
+    per_loss: list[Named],
+    encoded: Iterable[tuple[slice, Encoded]],
+    parameters: list[nn.Parameter],
+    *,
+    is_scaled: bool,
 ) -> list[list[Tensor]]:
-    """The gradient of each loss with respect to the parameters, summed over micro-batches, by backpropagation."""
+    """The gradient of each loss with respect to the parameters, summed over micro-batches, by backpropagation.
+
+    Args:
+        is_scaled: bring the largest gradient of every loss to about 1 on its way through the towers, for float16.
+    """
+    factors = [_power_of_two_to_one(named) if is_scaled else 1.0 for named in per_loss]
     gradients = [[torch.zeros_like(parameter) for parameter in parameters] for _ in per_loss]
     for rows, chunk in encoded:
         outputs = chunk.tensors()
-        for named, gradient in zip(per_loss, gradients, strict=True):
-            of_chunk = _gradients([*outputs.values()], [named[name][rows] for name in outputs], parameters)
-            for total, term in zip(gradient, of_chunk, strict=True):
-                total.add_(term)
+        for named, gradient, factor in zip(per_loss, gradients, factors, strict=True):
+            directions = [factor * named[name][rows] for name in outputs]
+            for total, term in zip(gradient, _gradients([*outputs.values()], directions, parameters), strict=True):
+                total.add_(term, alpha=1 / factor)
     return gradients
+
+
+def _power_of_two_to_one(named: Named) -> float:
+    """The power of two that brings the largest of some gradients to between 0.5 and 1; 1 if all are 0."""
+    largest = max((float(gradient.abs().max()) for gradient in named.values() if gradient.numel()), default=0.0)
+    return 2.0 ** -math.frexp(largest)[1] if 0 < largest < math.inf else 1.0
 
 
 def _gradients(values: list[Tensor], factors: Sequence[Tensor | None], inputs: Sequence[Tensor]) -> list[Tensor]:

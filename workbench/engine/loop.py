@@ -101,7 +101,8 @@ def log_step(
         return
     done = member.step_done(step, cohort.batch_size, step_time_s, peak_memory_mb(cohort.device))
     yield done
-    for warning in (member.spikes.new_warning(done), member.divergence.new_warning()):
+    scale = member.loss_scale.new_warning() if member.loss_scale else ""
+    for warning in (member.spikes.new_warning(done), member.divergence.new_warning(), scale):
         if warning:
             yield Warned(run=member.run, step=step, message=warning)
     if member.cadence.diagnoses_at(step):
@@ -184,7 +185,8 @@ def finish(cohort: Cohort, member: Member, step: int, state: RunState, reason: s
     elif (bad := member.divergence.found()) is not None:
         state = "diverged"
         last = newest_checkpoint(member.directory) if member.directory else None
-        reason = f"{bad}; last good checkpoint: {last or 'none'}; lower the learning rate or the term's weight"
+        half = ", or --set train.precision=fp32" if member.loss_scale else ""
+        reason = f"{bad}; last good checkpoint: {last or 'none'}; lower the learning rate or the term's weight{half}"
     else:
         yield from save(member, step)
     if state == "finished" and member.unsaved:

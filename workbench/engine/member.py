@@ -14,6 +14,7 @@ from workbench.config.toml import RATE, check_changes
 from workbench.embeddings import Batch, MaskKey, onto
 from workbench.engine.cadence import Cadence, Phase
 from workbench.engine.distributed import ALONE, Ranks
+from workbench.engine.loss_scale import LossScale
 from workbench.engine.state import TrainState
 from workbench.engine.step import DivergenceMonitor, SpikeMonitor, backward
 from workbench.engine.teacher_outputs import TeacherOutputs
@@ -74,6 +75,8 @@ class Member:
         self.examined: set[str] = set()  # losses already checked for a contribution to the gradient
         device = self.state.student.scale.device
         self.divergence = DivergenceMonitor(tuple(objective.terms), config.train.max_skipped_steps, device)
+        is_half = config.train.precision == "fp16"
+        self.loss_scale = LossScale(device) if is_half else None  # over all phases, unlike the optimizer
         # Results of the last step. They stay on the device until a step is logged, so that no step waits for a GPU.
         self._terms = torch.zeros(len(objective.terms), device=device)
         self._norm = torch.zeros((), device=device)
@@ -156,8 +159,13 @@ class Member:
             step,
             micro_batch_size=self.config.train.micro_batch_size,
             precision=self.config.train.precision,
+            scaled=self.scaled,
             ranks=self.ranks,
         )
+
+    def scaled(self, total: Tensor) -> Tensor:
+        """The objective times the loss scale, to backpropagate; as it is without one."""
+        return self.loss_scale.scaled(total) if self.loss_scale else total
 
     def prepare_step(self, step: int) -> None:
         """Train mode, no gradients, and the gates sampled for this step."""
@@ -170,11 +178,19 @@ class Member:
         """Clip the gradients and take the optimizer step; a loss or gradient that is not finite skips it."""
         config, state, phase = self.config, self.state, self.phase(step)
         self.ranks.sum_gradients(parameter for parameter in state.parameters() if parameter.requires_grad)
+        if self.loss_scale:  # before anything else reads or adds a gradient
+            self.loss_scale.unscale_(state.parameters())
         if state.gates:  # after the sum: every rank has the whole penalty
             state.gates.penalty(step - phase.start).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._norm = get_total_norm([p.grad for p in state.weights if p.grad is not None])
+        is_bad = ~(self._norm.isfinite() & values.total.detach().isfinite())
+        counts = is_bad  # as a step that is not finite
+        if self.loss_scale:
+            is_overflow = self.loss_scale.is_overflow(is_bad, values.total.detach())
+            self.loss_scale.update_(is_bad, is_overflow)
+            counts = is_bad & ~is_overflow
         # Before clipping: it multiplies all gradients by one factor, and a NaN norm would spread to all of them.
-        self.divergence.locate(state, self._norm, batch.keys)
+        self.divergence.locate(state, counts, batch.keys)
         if config.optimizer.clip_norm > 0:
             clip_grads_with_norm_(state.weights, config.optimizer.clip_norm, self._norm)
         self._rate = phase.learning_rate(step, self.optimizer_config)
@@ -182,13 +198,12 @@ class Member:
         self._weights = self.objective.weights_at(step)
         off = torch.zeros_like(self._norm)
         self._terms = torch.stack([values.terms.get(name, off) for name in self.objective.terms])
-        is_bad = ~(self._norm.isfinite() & values.total.detach().isfinite())
         # The fused kernel reads ``found_inf`` on the device and then skips the update; an ``if`` would wait for a GPU.
         state.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
         state.optimizer.step()
         state.clamp_()
         self.step = step + 1
-        self.divergence.record(step + 1, is_bad, self._terms)
+        self.divergence.record(step + 1, counts, self._terms)
 
     @property
     def grad_norm(self) -> float:

@@ -16,6 +16,7 @@ from workbench.engine.step import Encoded, compare
 from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.losses.objective import Values
 from workbench.models.clip import Clip
+from workbench.models.precision import autocast
 
 
 class StackedLosses:
@@ -36,7 +37,7 @@ class StackedLosses:
     def __call__(
         self, image_MBD: Tensor, text_MBD: Tensor, teacher_outputs: TeacherOutputs | None, step: int
     ) -> tuple[Tensor, list[Values]]:
-        """The sum of the members' objectives at ``step``, to differentiate, and the values of each member."""
+        """The sum of the members' objectives at ``step``, scaled, to differentiate, and the values of each member."""
         on = [tuple(member.objective.weights_at(step)) for member in self._members]
         if on != self._on:
             self._on, self._groups = on, self._grouped(on)
@@ -48,7 +49,7 @@ class StackedLosses:
                 values = [
                     self._alone(index, Encoded(image_MBD[index], text_MBD[index], None, {}), teacher_outputs, step)
                 ]
-                total = values[0].total
+                total = self._members[index].scaled(values[0].total)
             else:
                 image, text = (torch.stack([of_MBD[index] for index in indices]) for of_MBD in (image_MBD, text_MBD))
                 total, values = self._vmapped(indices, image, text, teacher_outputs, step)
@@ -93,7 +94,10 @@ class StackedLosses:
         weights = [self._members[index].objective.weights_at(step) for index in indices]
         weights_MK = onto(values_MK.device, torch.tensor([list(by_name.values()) for by_name in weights]))
         totals_M = (weights_MK * values_MK).sum(1)
-        return totals_M.sum(), [
+        scaled = [self._members[index].scaled(total) for index, total in zip(indices, totals_M, strict=True)]
+        # Without loss scales one sum, not one operator for each member.
+        total = torch.stack(scaled).sum() if self._members[indices[0]].loss_scale else totals_M.sum()
+        return total, [
             Values(total, dict(zip(names, values_K, strict=True)))
             for names, total, values_K in zip(weights, totals_M.detach(), values_MK.detach(), strict=True)
         ]
@@ -180,7 +184,7 @@ class Stack:
 
         in_dims = (dict.fromkeys(leaves, 0), None if kept_MBK is None else 0)
         precision = self.members[0].config.train.precision
-        with torch.autocast(images_BCHW.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(images_BCHW.device, precision):
             stacked: tuple[Tensor, Tensor] = vmap(encode, in_dims=in_dims)(leaves, kept_MBK)
         return stacked
 

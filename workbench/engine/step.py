@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -16,6 +16,7 @@ from workbench.engine.teacher_outputs import TeacherOutputs
 from workbench.events import StepDone
 from workbench.losses.comparison import Comparison, Features
 from workbench.losses.objective import LossInputs, Objective, Values
+from workbench.models.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def backward(
     *,
     micro_batch_size: int = 0,
     precision: str = "fp32",
+    scaled: Callable[[Tensor], Tensor] = lambda total: total,
     ranks: Ranks = ALONE,
 ) -> Values:
     """Accumulate the gradient of the objective at ``step`` into the state's parameters.
@@ -67,13 +69,14 @@ def backward(
     Args:
         batch: the pairs of this rank.
         teacher_outputs: for the pairs of all ranks, as the values are.
+        scaled: multiplies the objective by the loss scale, and with it every gradient.
         ranks: with several, each holds its part of the gradient afterwards; :meth:`Ranks.sum_gradients` joins them.
     """
     loss_inputs = objective.loss_inputs(step)
     if ranks.size == 1 and not 0 < micro_batch_size < len(batch):
         comparison = compare(state, encode(state, batch, loss_inputs, precision), teacher_outputs, objective, step)
         values = objective(comparison, step)
-        values.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        scaled(values.total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return values
     # A contrastive loss needs every pair of the batch, so gradients cannot be summed over micro-batches. Instead embed
     # all pairs without a graph, differentiate the objective with respect to the embeddings, then embed each micro-batch
@@ -84,7 +87,7 @@ def backward(
         chunks = [encode(state, take_rows(batch, rows), loss_inputs, precision) for rows in slices]
     leaves = Encoded.leaves(chunks, ranks)
     values = objective(compare(state, leaves, teacher_outputs, objective, step), step)
-    values.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    scaled(values.total).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     if not ranks.is_first:
         state.zero_whole_batch_gradients()
     own = ranks.rows(len(leaves.text_BD))
@@ -106,7 +109,7 @@ def encode(state: TrainState, batch: Batch, loss_inputs: LossInputs, precision: 
     images_BCHW, kept_BK = batch.student_image_BCHW, batch.kept_BK
     # Where only one loss compares masked images, the image tower runs twice: on all patches and on the kept ones.
     is_extra = loss_inputs.masking is not None and not loss_inputs.masking.feeds_all
-    with torch.autocast(images_BCHW.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(images_BCHW.device, precision):
         image_BD, features = student.encode_image_with_features(images_BCHW, keys, None if is_extra else kept_BK)
         masked_BD = student.encode_image(images_BCHW, kept_BK) if is_extra else None
         text_BD = student.encode_text(batch.student_text_BL)
@@ -209,9 +212,9 @@ class DivergenceMonitor:
         self._num_reported = 0
         self._weights: Divergence | None = None
 
-    def locate(self, module: nn.Module, norm: Tensor, keys: tuple[str, ...]) -> None:
+    def locate(self, module: nn.Module, is_bad: Tensor, keys: tuple[str, ...]) -> None:
         """Remember the first parameter whose gradient is not finite, and the pairs of that batch; on a CPU only."""
-        if norm.device.type != "cpu" or self._keys or norm.isfinite():
+        if is_bad.device.type != "cpu" or self._keys or not is_bad:
             return
         gradients = ((name, p.grad) for name, p in module.named_parameters() if p.grad is not None)
         self._parameter = next((name for name, grad in gradients if not grad.isfinite().all()), "none alone")

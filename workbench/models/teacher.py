@@ -10,6 +10,7 @@ from torch import Tensor
 from workbench.embeddings import Embeddings, FeatureKey, InputSpec
 from workbench.models.clip import Clip, count_parameters
 from workbench.models.image_tower import collected
+from workbench.models.precision import autocast
 from workbench.models.weights import weights_sha256
 
 
@@ -19,7 +20,7 @@ class Teacher:
     Args:
         model: used without copying its weights; it must not be trained elsewhere.
         chunk_size: rows per forward; the last chunk is padded, so that every forward has the same shape.
-        precision: "bf16" runs the towers under autocast; outputs are float32 in either case.
+        precision: "bf16" and "fp16" run the towers under autocast; outputs are float32 in any case.
     """
 
     def __init__(self, model: Clip, chunk_size: int = 256, precision: str = "fp32") -> None:
@@ -121,13 +122,12 @@ class Teacher:
     @torch.no_grad()
     def _in_chunks(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         chunks = []
-        bf16 = self.precision == "bf16"
         for chunk in torch.split(inputs, self.chunk_size):
             # Padded to a fixed shape: kernels are chosen by shape and round differently. Without padding, a row's last
             # bits would depend on the number of rows, and cached rows would differ from live ones.
             missing = self.chunk_size - len(chunk)
             padded = torch.cat([chunk, chunk[:1].expand(missing, *chunk.shape[1:])]) if missing else chunk
-            with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=bf16):
+            with autocast(inputs.device, self.precision):
                 raw = encode(padded)[: len(chunk)]
             chunks.append(F.normalize(raw.float(), dim=1))
         return torch.cat(chunks)

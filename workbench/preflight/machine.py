@@ -93,7 +93,7 @@ def inspect_machine(runs_dir: Path) -> Machine:
         threads=torch.get_num_threads(),
         memory_mb=total_mb,
         free_memory_mb=free_mb,
-        precisions=("fp32", "bf16") if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else ("fp32",),
+        precisions=native_precisions() if gpu else ("fp32",),
         versions={
             "workbench": version("clip-distillation-workbench"),
             "python": platform.python_version(),
@@ -105,6 +105,13 @@ def inspect_machine(runs_dir: Path) -> Machine:
             for name, folder in folders.items()
         },
     )
+
+
+def native_precisions() -> tuple[str, ...]:
+    """Values of ``train.precision`` that this GPU computes natively: bf16 from Ampere on, fp16 from Volta on."""
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return ("fp32", "fp16", "bf16")
+    return ("fp32", "fp16") if torch.cuda.get_device_capability() >= (7, 0) else ("fp32",)
 
 
 def machine_findings(machine: Machine) -> list[Finding]:

@@ -86,7 +86,11 @@ def _warmup(config: RunConfig) -> Finding:
 def _precision(config: RunConfig, precisions: tuple[str, ...]) -> Finding:
     chosen = config.train.precision
     if chosen not in precisions:
-        return Finding("precision", "warning", f"{chosen} is slow on this device", "--set train.precision=fp32")
+        remedy = f"--set train.precision={precisions[-1]}"
+        return Finding("precision", "warning", f"{chosen} is slow on this device", remedy)
+    if chosen == "fp32" and precisions == ("fp32", "fp16"):  # tensor cores of a GPU before Ampere, without bfloat16
+        message = "fp32 leaves this GPU's tensor cores idle"
+        return Finding("precision", "warning", message, "--set train.precision=fp16, with a loss scale")
     return Finding("precision", "ok", chosen)
 
 
