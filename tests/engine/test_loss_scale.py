@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from workbench.config.run import RunConfig
 from workbench.engine import loss_scale as module
-from workbench.engine.build import build_cohort
+from workbench.engine.build import build_cohort, load_teacher
 from workbench.engine.checkpoint import LOSS_SCALE, TRAINING
 from workbench.engine.cohort import Cohort
 from workbench.engine.gradients import diagnose
@@ -22,7 +22,6 @@ from workbench.engine.loop import train
 from workbench.engine.loss_scale import LossScale
 from workbench.events import RunFinished, StepDone, Warned
 from workbench.models.precision import DTYPES, autocast
-from workbench.models.teacher import Teacher
 from workbench.runs.checkpoints import newest_checkpoint
 from workbench.runs.directory import find_run
 
@@ -222,7 +221,9 @@ def test_a_teacher_in_float16_embeds_as_in_float32(half: Tiny) -> None:
     _, batch = next(cohort.batches())
     assert cohort.teacher is not None
     assert cohort.teacher.precision == "fp16"
-    exact = Teacher(cohort.teacher._model, cohort.teacher.chunk_size, "fp32")
+    exact = load_teacher(half(train={"precision": "fp32"}), CPU, Path("runs"))
+    assert exact is not None
+    assert cohort.teacher.fingerprint() == exact.fingerprint()
     inputs = batch.teacher_image_BCHW, batch.teacher_text_BL
     rough = cohort.teacher.embed(*inputs).image_BD
     assert rough.dtype == torch.float32

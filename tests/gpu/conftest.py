@@ -6,8 +6,9 @@ two devices, and that a step does not make Python wait for the device.
 """
 
 import traceback
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ class PretendedTensor(torch.Tensor):
     def __torch_dispatch__(cls, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return dispatched(operator, args, kwargs or {})
 
+    def record_stream(self, stream: "PretendedStream") -> None:
+        """Nothing is freed early here."""
+
     def tolist(self) -> Any:
         note_wait("tolist")
         return self.held.detach().tolist()
@@ -93,6 +97,10 @@ def dispatched(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     args, kwargs = tree_map_only(PretendedTensor, lambda one: one.held, (args, kwargs))
     kwargs |= {} if place is None else {"device": torch.device("cpu")}
     kwargs |= {"pin_memory": False} if "pin_memory" in kwargs else {}
+    stream = PretendedStream.current
+    if name == "aten::copy_" and stream is not PretendedStream.default:
+        stream.queue.append(lambda: operator(*args, **kwargs))
+        return there[0]
     result = operator(*args, **kwargs)
     if not onto_gpu:
         return result
@@ -102,6 +110,49 @@ def dispatched(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return known[id(held)] if id(held) in known else PretendedTensor(held)
 
     return tree_map_only(torch.Tensor, put_there, result)
+
+
+class PretendedStream:
+    """A stream next to the default one, whose copies happen as late as they may: when another stream waits for them.
+
+    The default stream computes at once.
+    """
+
+    default: "PretendedStream"
+    current: "PretendedStream"
+    device = GPU
+
+    def __init__(self, *_: Any) -> None:
+        self.queue: list[Callable[[], object]] = []
+        self.waited_for: list[PretendedEvent] = []
+
+    def record_event(self) -> "PretendedEvent":
+        return PretendedEvent(self, len(self.queue))
+
+    def wait_event(self, event: "PretendedEvent") -> None:
+        self.waited_for.append(event)
+        done, event.stream.queue[: event.position] = event.stream.queue[: event.position], []
+        for work in done:
+            work()
+
+
+@dataclass(frozen=True)
+class PretendedEvent:
+    stream: PretendedStream
+    position: int  # in the stream's queue; exact as long as its events are waited for in order
+
+
+PretendedStream.default = PretendedStream.current = PretendedStream()
+
+
+@contextmanager
+def pretended_stream(stream: PretendedStream) -> Iterator[None]:
+    """torch.cuda.stream."""
+    before, PretendedStream.current = PretendedStream.current, stream
+    try:
+        yield
+    finally:
+        PretendedStream.current = before
 
 
 def is_there(tensor: Any) -> bool:
@@ -217,6 +268,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[torch.devic
     }
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
+    monkeypatch.setattr(torch.cuda, "Stream", PretendedStream)
+    monkeypatch.setattr(torch.cuda, "stream", pretended_stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: PretendedStream.current)
     monkeypatch.setattr(torch.Tensor, "pin_memory", pretended_pinned)
     monkeypatch.setattr(torch, "autocast", pretended_autocast)
     for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"):

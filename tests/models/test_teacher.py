@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from tests.models.conftest import CONFIG, RESNET
 from workbench.embeddings import FeatureKey
-from workbench.models.clip import count_parameters
+from workbench.models.clip import Clip, count_parameters
+from workbench.models.precision import autocast
 from workbench.models.teacher import Teacher
 from workbench.models.weights import weights_sha256
 
@@ -161,3 +164,38 @@ def test_half_precision_stays_inside(make_teacher, images, captions):
         assert not torch.equal(half, full)
         torch.testing.assert_close((half * full).sum(dim=1), torch.ones(5), atol=1e-3, rtol=0)
         torch.testing.assert_close(half.norm(dim=1), torch.ones(5), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"custom_text": True},
+        {"quick_gelu": True},
+        {"vision_cfg": RESNET},
+        {"vision_cfg": {**CONFIG["vision_cfg"], "attentional_pool": True, "attn_pooler_queries": 4}},
+        {"vision_cfg": {**CONFIG["vision_cfg"], "ls_init_value": 0.1}},
+    ],
+    ids=["plain", "custom text", "quick gelu", "resnet", "attention pooling", "layer scale"],
+)
+@torch.no_grad()
+def test_weights_held_in_half_precision_change_no_bit(images, captions, tokenizer, precision, changes):
+    """Autocast rounds them to the same values before each use."""
+    model = Clip(CONFIG | changes, tokenizer, seed=1).eval()
+    image, text = images(5, model.image_size), tokenizer(captions(5))
+    sha256, num_bytes = weights_sha256(model.towers), sum(p.nbytes for p in model.towers.parameters())
+    with autocast(image.device, precision):
+        expected = model.encode_image(image), model.encode_text(text)
+    teacher = Teacher(model, 5, precision)
+    assert torch.equal(teacher.embed_image(image), F.normalize(expected[0], dim=1))
+    assert torch.equal(teacher.embed_text(text), F.normalize(expected[1], dim=1))
+    assert teacher.fingerprint() == teacher.in_chunks_of(2).fingerprint() == sha256
+    assert sum(p.nbytes for p in model.towers.parameters()) < 0.9 * num_bytes
+    assert teacher.scale.dtype == torch.float32
+
+
+def test_a_float32_teacher_keeps_its_weights(make_clip):
+    model = make_clip(1)
+    Teacher(model)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

@@ -15,6 +15,7 @@ from workbench.data.spec import Role
 from workbench.data.unusable import BadImageCount
 from workbench.embeddings import Batch
 from workbench.engine import stages
+from workbench.engine.copies import on_device
 from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.evaluate import Evaluator, Measured
 from workbench.engine.member import Member
@@ -131,12 +132,12 @@ class Cohort:
             ValueError: too many bad images; see :class:`~workbench.data.unusable.BadImageCount`.
         """
         with closing(self.stream.batches(self.start_step, self.num_steps)) as batches:
-            for step, batch in enumerate(batches, start=self.start_step):
+            for step, batch in enumerate(on_device(batches, self.device), start=self.start_step):
                 self._bad_images.add(
                     self.batch_size, [bad for part in self.ranks.of_all(batch.replaced) for bad in part]
                 )
                 self._bad_images.check()
-                yield step, batch.to(self.device)
+                yield step, batch
 
     def deleted(self) -> list[Member]:
         """The active members whose folders were deleted during training."""

@@ -1,5 +1,6 @@
 """The teacher: a frozen model."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from workbench.embeddings import Embeddings, FeatureKey, InputSpec
 from workbench.models.clip import Clip, count_parameters
 from workbench.models.image_tower import collected
-from workbench.models.precision import autocast
+from workbench.models.precision import DTYPES, autocast, hold_weights
 from workbench.models.weights import weights_sha256
 
 
@@ -18,13 +19,16 @@ class Teacher:
     """A frozen CLIP. It is not a module: it has no training mode, and an optimizer cannot find its parameters.
 
     Args:
-        model: used without copying its weights; it must not be trained elsewhere.
+        model: its weights are not copied, and held in ``precision`` from now on; it must not be used elsewhere.
         chunk_size: rows per forward; the last chunk is padded, so that every forward has the same shape.
         precision: "bf16" and "fp16" run the towers under autocast; outputs are float32 in any case.
     """
 
     def __init__(self, model: Clip, chunk_size: int = 256, precision: str = "fp32") -> None:
         self._model = model.eval().requires_grad_(False)
+        # Of the weights as they were loaded, whatever the precision: caches and checkpoints name a teacher by it.
+        self._sha256 = weights_sha256(model.towers) if precision in DTYPES else ""
+        hold_weights(model.towers, precision)
         self.chunk_size = chunk_size
         self.precision = precision
 
@@ -60,8 +64,8 @@ class Teacher:
         return self._model.config
 
     def fingerprint(self) -> str:
-        """SHA-256 of the weights, hex."""
-        return weights_sha256(self._model.towers)
+        """SHA-256 of the weights as they were loaded, hex."""
+        return self._sha256 or weights_sha256(self._model.towers)
 
     def facts(self) -> dict[str, Any]:
         """What checkpoints record of a teacher: the SHA-256 of its weights, and its scale 1/τ."""
@@ -69,7 +73,9 @@ class Teacher:
 
     def in_chunks_of(self, chunk_size: int) -> "Teacher":
         """The same model with another chunk size, for small inputs where the last bits do not matter."""
-        return Teacher(self._model, chunk_size, self.precision)
+        other = copy.copy(self)  # not a new teacher, which would take the rounded weights for the loaded ones
+        other.chunk_size = chunk_size
+        return other
 
     def tokenize(self, captions: Sequence[str]) -> Tensor:
         """M captions -> token ids [M, L] in the teacher's vocabulary."""
