@@ -159,18 +159,19 @@ def start_detached(argv: Sequence[str], log: Path) -> int:
 
 
 @contextmanager
-def folder_lock(folder: Path, doing: str) -> Iterator[None]:
+def folder_lock(folder: Path, doing: str | None) -> Iterator[None]:
     """Hold an exclusive lock on a folder; the kernel releases it when the process ends.
 
     Args:
-        doing: what another holder does, for the message while waiting, such as "prepares the same data".
+        doing: what another holder does, for the message while waiting, such as "prepares the same data"; None for none.
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print_error(f"{ERROR_PREFIX}waiting for another process that {doing}")
+            if doing is not None:
+                print_error(f"{ERROR_PREFIX}waiting for another process that {doing}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError:  # a file system without locks: both processes write, and the last rename wins
             pass

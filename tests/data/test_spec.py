@@ -77,7 +77,7 @@ def test_num_pairs_is_a_limit() -> None:
         (".", r"no .tar files in the folder '\.': give one of its folders, such as shards"),
         ("sample:scenes", "did you mean 'samples:'.*a SPEC is"),
         ("pipe:cat shards/00000.tar", "unknown data 'pipe:'.*a SPEC is"),
-        ("https://example.org/00000.tar", "unknown data 'https:'"),
+        ("ftp://example.org/00000.tar", "unknown data 'ftp:'"),
         ("samples:scene", "did you mean 'scenes'"),
         ("samples:scenes/trian", "did you mean 'train'"),
     ],

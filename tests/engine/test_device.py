@@ -57,3 +57,16 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no GPU that torch sees: use auto or cpu"):
         resolve_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("train", "order", "expected"),
+    [
+        ("https://host/{0..9}.tar", "auto", "windows"),
+        ("samples:scenes + s3://bucket/{0..9}.tar", "auto", "windows"),
+        ("https://host/{0..9}.tar", "shuffle", "shuffle"),
+        ("samples:scenes", "auto", "auto"),  # as earlier versions recorded it
+    ],
+)
+def test_shards_on_other_machines_are_read_in_windows(train: str, order: str, expected: str) -> None:
+    assert resolved(RunConfig.parse({"data": {"train": train, "order": order}})).data.order == expected

@@ -672,6 +672,20 @@ FAULTS = [
         "engine/teacher_cache/test_cached_runs.py::test_a_flipped_bit_stops_the_run_and_the_command_mends_it",
     ),
     fault(
+        "shards on other machines: no answer, no such shard, a broken copy, other content than before, no room",
+        "one line with the remedy, exit status 2; a copy is continued where it stopped, and verified; the copies that"
+        " were not read for longest are deleted; of two processes one copies",
+        "data/sources/test_remote.py::test_a_server_that_does_not_answer_is_one_line",
+        "data/sources/test_remote.py::test_no_such_shard_is_one_line",
+        "data/sources/test_remote.py::test_a_broken_copy_goes_on_where_it_stopped",
+        "data/sources/test_remote.py::test_a_part_of_an_earlier_content_is_not_continued",
+        "data/sources/test_remote.py::test_a_changed_shard_is_refused_and_then_read_anew",
+        "data/sources/test_remote.py::test_copies_stay_within_their_limit_and_are_made_again",
+        "data/sources/test_remote.py::test_of_two_processes_one_copies_a_shard",
+        "data/sources/test_remote.py::test_a_full_disk_is_named",
+        "data/sources/test_remote.py::test_the_extra_is_named_where_it_is_missing",
+    ),
+    fault(
         "a store of crops: killed in the making, made twice at once, a full disk, changed data",
         "none or a complete one; one process makes it and the other waits; the run decodes live, or one line with the"
         " remedy if the store was asked for; crops of the data as they are now",

@@ -56,7 +56,8 @@ class DataConfig(Config):
     """Random seed of the data order, the crops and the choice of caption. All runs of a cohort share it."""
     order: Literal["auto", "shuffle", "windows"] = "auto"
     """Order of the training pairs in an epoch: shuffle draws it from all pairs; windows permutes the shards and
-    shuffles within windows of them, so that shards are read one after another. auto is shuffle."""
+    shuffles within windows of them, so that shards are read one after another. auto is windows for shards on other
+    machines, else shuffle."""
     shuffle_window: PositiveInt = 65_536
     """Pairs that order = "windows" shuffles together. The images of two windows should fit in memory."""
     bad_shards: Literal["refuse", "skip"] = "refuse"

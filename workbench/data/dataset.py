@@ -173,7 +173,8 @@ class ZeroShotTask:
 
 
 FORMS = (
-    "samples:NAME[/SPLIT], FILE.tar, a folder of .tar files, DIR/{00000..00099}.tar, FILE.csv, FILE.tsv, FILE.txt, "
+    "samples:NAME[/SPLIT], FILE.tar, a folder of .tar files, DIR/{00000..00099}.tar, "
+    "https://HOST/{00000..00099}.tar (or s3://, hf://), FILE.csv, FILE.tsv, FILE.txt, "
     "coco:FILE.json@DIR, karpathy:FILE.json[/SPLIT]@DIR, folder:DIR, parquet:PATH[@DIR], "
     "datasets:DIR, or a mixture such as 'SPEC*2 + SPEC*1'"
 )

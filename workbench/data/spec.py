@@ -18,6 +18,8 @@ from workbench.data.sources.coco import coco_paths, karpathy_paths, open_coco, o
 from workbench.data.sources.csv import open_csv
 from workbench.data.sources.folder import open_folder
 from workbench.data.sources.parquet import open_parquet, open_saved, parquet_paths, saved_paths
+from workbench.data.sources.remote import SCHEMES as REMOTE
+from workbench.data.sources.remote import check_remote, remote_shards
 from workbench.data.sources.tar import ShardDataset, shard_paths
 from workbench.data.unusable import BadShards
 from workbench.errors import unknown
@@ -87,6 +89,12 @@ def sample_set_of(spec: str) -> str:
     """The NAME of a SPEC that is ``samples:NAME[/SPLIT]``; empty for any other."""
     is_sample = spec.startswith("samples:") and not mixture_parts(spec)
     return spec.removeprefix("samples:").split("/")[0] if is_sample else ""
+
+
+def is_remote(spec: str) -> bool:
+    """Whether any data of a SPEC are on other machines."""
+    names = [part.spec for part in mixture_parts(spec)] or [spec]
+    return any(name.startswith(tuple(f"{scheme}:" for scheme in REMOTE)) for name in names)
 
 
 def absolute_spec(spec: str) -> str:
@@ -179,6 +187,18 @@ SHARDS = Form(
     lambda spec, _role, num_pairs, bad_shards: ShardDataset(shard_paths(spec), num_pairs, bad_shards),
     lambda spec, _role: shard_paths(spec),
 )
+
+
+def _remote(scheme: str) -> Form:
+    """The form of shards on other machines, of which ``scheme:`` begins the URL."""
+    return Form(
+        lambda text, _role, num_pairs, bad_shards: ShardDataset(
+            remote_shards(f"{scheme}:{text}"), num_pairs, bad_shards
+        ),
+        lambda text, _role: check_remote(f"{scheme}:{text}"),
+    )
+
+
 TABLE = Form(lambda spec, _role, num_pairs, _: open_csv(spec, num_pairs), lambda spec, _role: existing(spec, "file"))
 PARQUET = Form(open_parquet, parquet_paths)
 TABLES = dict.fromkeys((".csv", ".tsv", ".txt", ".token"), TABLE)
@@ -192,4 +212,5 @@ SCHEMES = {
     "folder": Form(
         lambda spec, _role, num_pairs, _: open_folder(spec, num_pairs), lambda spec, _role: existing(spec, "folder")
     ),
+    **{scheme: _remote(scheme) for scheme in REMOTE},
 }

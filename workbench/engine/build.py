@@ -12,7 +12,7 @@ from workbench.data.batches import BatchStream
 from workbench.data.cached.prepare import CachePolicy, Prepare, cached
 from workbench.data.check import preflight
 from workbench.data.evaluation_set import open_evaluation_set
-from workbench.data.spec import Role, evaluated_splits, open_dataset, sample_set_of
+from workbench.data.spec import Role, evaluated_splits, is_remote, open_dataset, sample_set_of
 from workbench.engine.cadence import Phase
 from workbench.engine.checkpoint import check_room
 from workbench.engine.cohort import Cohort
@@ -154,6 +154,8 @@ def _notes(data: DataConfig, num_pairs: int, evaluators: Mapping[Role, Evaluator
     yield from (f"{split}: {evaluator.pairs.note}" for split, evaluator in evaluators.items() if evaluator.pairs.note)
     if not evaluators:
         yield "nothing is evaluated: name held-out pairs with --set data.validation=SPEC"
+    if data.order == "shuffle" and is_remote(data.train):
+        yield "unless WORKBENCH_REMOTE_GB holds all shards, they are copied again and again: --set data.order=windows"
     if num_pairs == data.num_pairs and not sample_set_of(data.train):
         yield f"only the first {num_pairs:,} pairs are trained on: --set data.num_pairs=0 takes all"
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from workbench.config.run import RunConfig
+from workbench.data.spec import is_remote
 from workbench.engine.settings import with_absolute_paths
 from workbench.errors import reason
 from workbench.models.clip import Clip
@@ -67,8 +68,9 @@ def resolved(config: RunConfig) -> RunConfig:
     """The config as it is recorded, so that the run can be repeated: absolute paths, and no "auto" of these."""
     config = with_absolute_paths(config)
     data, train = config.data, config.train
-    if train.precision != "auto" and data.num_workers != "auto":
-        return config
+    if data.order == "auto" and is_remote(data.train):
+        # Every shard is copied once an epoch. "auto" stays for other data, as earlier versions recorded it.
+        data = data.model_copy(update={"order": "windows"})
     is_gpu = resolve_device(train.device).type == "cuda"
     if train.precision == "auto":
         # bfloat16 where the GPU computes it natively, which makes towers several times faster; float32 elsewhere: on

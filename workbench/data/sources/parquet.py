@@ -18,8 +18,8 @@ from workbench.data.dataset import FORMS, existing, no_such_path
 from workbench.data.sources.columns import Columns, find_columns, parse_table_spec
 from workbench.data.sources.csv import IMAGE_FOLDERS
 from workbench.data.sources.files import ImageFiles, ImageList, base_folder
+from workbench.data.sources.ranges import expand_ranges
 from workbench.data.sources.tables import TableFile, digest, open_table, require_pyarrow
-from workbench.data.sources.tar import expand_ranges
 from workbench.data.unusable import (
     BadShards,
     ImageError,

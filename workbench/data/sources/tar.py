@@ -1,7 +1,5 @@
 """Webdataset tar shards (a file, a folder, or a brace range) as a dataset: indexed once, then read at random."""
 
-import itertools
-import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -14,7 +12,10 @@ from workbench.cache.arrays import RandomFile
 from workbench.data.captions import lines_of
 from workbench.data.dataset import FORMS, Dataset, Sample, SampleText, no_such_path
 from workbench.data.images import decode_image
+from workbench.data.sources.ahead import COPYING_AHEAD
 from workbench.data.sources.clip_benchmark import checked, is_retrieval, prompted, read_task
+from workbench.data.sources.ranges import expand_ranges
+from workbench.data.sources.remote import ensure_copied, is_copy
 from workbench.data.sources.tar_index import IndexedSample
 from workbench.data.sources.tar_table import MANY_SHARDS, CaptionCount, ShardTable, repeats_keys, shard_tables
 from workbench.data.unusable import (
@@ -29,6 +30,8 @@ from workbench.data.unusable import (
 from workbench.progress import with_bar
 
 MAX_OPEN_SHARDS = 256  # the usual limit of a process is 1,024
+MAX_OPEN_COPIES = 8  # a deleted copy takes disk space until it is closed
+MAX_COPIES = 3  # of a shard before it is read
 
 
 class ShardDataset(Dataset):
@@ -87,8 +90,7 @@ class ShardDataset(Dataset):
 
     def encoded(self, index: int) -> bytes:
         shard, sample = self._locate(index)
-        file = _open_shard(shard.path, shard.summary.size, shard.summary.mtime_ns)
-        data = file.read(sample.offset, sample.offset + sample.size)
+        data = _open_table(shard).read(sample.offset, sample.offset + sample.size)
         if len(data) != sample.size:
             raise _has_changed(shard.path)
         return data
@@ -107,10 +109,11 @@ class ShardDataset(Dataset):
         while number < len(self._shards) and (start := self._ends[number] - len(self._shards[number])) < samples.stop:
             shard = self._shards[number]
             inside = range(max(samples.start - start, 0), min(samples.stop - start, len(shard)))
-            if inside:  # a shard may have no pairs
+            if shard.is_copy:
+                COPYING_AHEAD.announce(shard.path)
+            elif inside:  # a shard may have no pairs
                 first, last = shard[inside[0]], shard[inside[-1]]
-                file = _open_shard(shard.path, shard.summary.size, shard.summary.mtime_ns)
-                file.will_need(first.offset, last.offset + last.size)
+                _open_table(shard).will_need(first.offset, last.offset + last.size)
             number += 1
 
     def _text(self, shard: ShardTable, sample: IndexedSample) -> SampleText:
@@ -150,7 +153,8 @@ class ShardDataset(Dataset):
 def _indices(paths: Sequence[Path], num_pairs: int, bad_shards: BadShards) -> tuple[list[ShardTable], dict[Path, str]]:
     """The indices of the shards, up to the one that completes ``num_pairs``; and why others are unusable."""
     found: list[ShardTable] = []
-    bad = {path: f"shard '{path}' is missing: copy it, or correct the range" for path in paths if not path.exists()}
+    missing = (path for path in paths if not (path.exists() or is_copy(path)))
+    bad = {path: f"shard '{path}' is missing: copy it, or correct the range" for path in missing}
     existing = [path for path in paths if path not in bad]
     total = 0
     # Closed when enough pairs are found: later shards are not needed.
@@ -186,8 +190,27 @@ def _notes(shards: Sequence[ShardTable], bad: Mapping[Path, str], num_shards: in
     yield skipped_shards(list(bad.values()), num_shards)
 
 
+def _open_table(shard: ShardTable) -> RandomFile:
+    opened = _open_copy if shard.is_copy else _open_shard
+    return opened(shard.path, shard.summary.size, shard.summary.mtime_ns)
+
+
+@lru_cache(MAX_OPEN_COPIES)
+def _open_copy(path: Path, size: int, mtime_ns: int) -> RandomFile:
+    """Opens the copy of a remote shard, which another process may delete at any time to make room."""
+    for _ in range(MAX_COPIES):
+        ensure_copied(path)
+        if path.exists():
+            break
+    return _opened(path, size, mtime_ns)
+
+
 @lru_cache(MAX_OPEN_SHARDS)  # a shard that falls out is closed with its last reader
 def _open_shard(path: Path, size: int, mtime_ns: int) -> RandomFile:
+    return _opened(path, size, mtime_ns)
+
+
+def _opened(path: Path, size: int, mtime_ns: int) -> RandomFile:
     try:
         file = RandomFile(path)
     except OSError as error:
@@ -199,9 +222,6 @@ def _open_shard(path: Path, size: int, mtime_ns: int) -> RandomFile:
 
 def _has_changed(path: Path) -> ValueError:
     return ValueError(f"shard '{path}' has changed since it was indexed: start again")
-
-
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def shard_paths(spec: str) -> list[Path]:
@@ -227,15 +247,3 @@ def _no_shards(folder: Path) -> ValueError:
     splits = sorted({file.parent.name for file in folder.glob("*/*.tar")}, key=lambda name: (name != "train", name))
     remedy = f"give one of its folders, such as {folder / splits[0]}" if splits else f"a SPEC is {FORMS}"
     return ValueError(f"no .tar files in the folder '{folder}': {remedy}")
-
-
-def expand_ranges(spec: str) -> list[str]:
-    """Expands ranges such as ``{00000..00099}``, with leading zeros."""
-    pieces = _RANGE.split(spec)
-    choices: list[list[str]] = [[pieces[0]]]
-    for first, last, after in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-        if int(first) > int(last):
-            raise ValueError(f"the range {{{first}..{last}}} is descending: write the smaller number first")
-        choices.append([f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)])
-        choices.append([after])
-    return ["".join(parts) for parts in itertools.product(*choices)]

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from queue import Empty, LifoQueue
@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict
 
 from workbench.cache.arrays import RandomFile
 from workbench.data.captions import has_line_break
+from workbench.data.sources.remote import ensure_copied, is_copy, known_status
 from workbench.data.sources.tar_index import IndexedSample, ShardIndex, index_shard
 from workbench.files import write_atomically
 from workbench.process import usable_cores
@@ -133,6 +134,11 @@ class ShardTable:
     def __len__(self) -> int:
         return self.num_pairs
 
+    @cached_property
+    def is_copy(self) -> bool:
+        """Whether the shard is on another machine, and the path that of its copy."""
+        return is_copy(self.path)
+
     def __getitem__(self, index: int) -> IndexedSample:
         """One pair. Raises ValueError if the index file has changed or is gone."""
         offset, size, start, end = ROW.unpack(self._read(index * ROW.size, (index + 1) * ROW.size))
@@ -183,6 +189,8 @@ def shard_table(path: Path) -> ShardTable:
         known = _load(file, path)
         if known is not None:
             return known
+        if is_copy(path):
+            ensure_copied(path)
         index = index_shard(path)
     except OSError as error:
         raise ValueError(f"shard '{path}' cannot be read ({error.strerror}): check its type and permissions") from error
@@ -215,7 +223,9 @@ def _packed(index: ShardIndex) -> tuple[Summary, bytes]:
 
 def _load(file: Path, path: Path) -> ShardTable | None:
     """The index in a file; None if it is missing, stale, truncated or damaged."""
-    status = path.stat()
+    status = known_status(path)
+    if status is None:
+        return None
     try:
         content = RandomFile(file)
         [length] = LENGTH.unpack(content.read(0, LENGTH.size))
@@ -224,7 +234,7 @@ def _load(file: Path, path: Path) -> ShardTable | None:
     except (OSError, ValueError, struct.error):
         return None
     is_whole = len(content) == LENGTH.size + len(header) + summary.num_bytes
-    is_current = summary.model_dump().items() >= _identity(path, status.st_size, status.st_mtime_ns).items()
+    is_current = summary.model_dump().items() >= _identity(path, *status).items()
     return ShardTable(path, file, header, summary, summary.num_pairs) if is_whole and is_current else None
 
 
