@@ -135,6 +135,9 @@ class PretendedStream:
         for work in done:
             work()
 
+    def wait_stream(self, stream: "PretendedStream") -> None:
+        self.wait_event(stream.record_event())
+
 
 @dataclass(frozen=True)
 class PretendedEvent:

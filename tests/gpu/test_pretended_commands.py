@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 import tomli_w
+import torch
 from PIL import Image
+
+from workbench.bench import gpu as bench
+from workbench.bench.training import Size
 
 COMMANDS = {
     "doctor": "doctor --recipe tiny.toml",
@@ -57,3 +61,19 @@ def test_a_command_computes_on_the_gpu(
         Image.new("RGB", (16, 16), (40 * number, 0, 200 * (number % 2))).save(path)
     done = command_line(*command.replace("TEACHER", tiny_models["teacher"]).split())
     assert done.code == command.startswith("doctor"), done.err  # which finds that a random teacher has nothing to teach
+
+
+def test_what_bench_gpu_measures_runs_there(gpu, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the capture of a graph and the compilers."""
+    monkeypatch.setattr("workbench.bench.contest.ENOUGH_REPEATS", 1)
+    size = Size("tiny", tiny_models["teacher"], tiny_models["student"], 8)
+    figures = [
+        bench.rate(size, 8, gpu, precision="fp32"),
+        bench.rate(size, 8, gpu, is_live=True),
+        bench.blocks_ratio(size, 8, gpu),
+        bench.losses_s(16, gpu, tf32=True),
+    ]
+    assert all(figure > 0 for figure in figures)
+    assert not torch.backends.cuda.matmul.allow_tf32
+    (row,) = bench.Estimate("a graph", "s", 1, 1, lambda device: bench.rate(size, 8, device, how="graph")).rows(gpu)
+    assert (row.measured, bool(row.failed)) == (None, True)  # no stand-in captures

@@ -3,8 +3,9 @@
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # The modules of workbench.bench import torch, so each command imports them after its checks.
 
+Line = TypeVar("Line")  # of a table
 DEVICES = ("auto", "cpu", "cuda")
 LOSS_WIDTH, STRAIGHTFORWARD_UP_TO = 512, 512
 
@@ -106,7 +108,7 @@ def step(
         check_trace_path(trace)
     config = step_config(recipe, overrides or [])
     bench = step_bench(config)
-    rows = _measured(bench)
+    rows = _measured(bench.entries)
     operators = traced(config, trace) if trace else []
     if json:
         listed = {"operators": [one.to_json() for one in operators]} if trace else {}
@@ -227,6 +229,31 @@ def peer(
     _report(peer_bench(Match(batch, workers, place, turns)), place, json, num_workers=workers)
 
 
+@app.command()
+def gpu(json: Json = False) -> None:
+    """What was predicted of a GPU (one H200), next to what this GPU does.
+
+    Steps of small and larger students, eager, compiled and as a CUDA graph; stacking, bf16, the losses at 32,768 pairs.
+    What cannot run is a row with the reason. Takes some minutes, and needs a GPU.
+
+    Examples:
+
+        workbench bench gpu
+        workbench bench gpu --json > gpu.json
+    """
+    from workbench.bench.gpu import MEANING, check_gpu, estimates
+    from workbench.engine.device import machine_facts
+
+    place = check_gpu()
+    found = _measured({one.case: partial(one.rows, place) for one in estimates()})
+    facts = machine_facts(place)
+    if json:
+        print_json({"machine": facts, "rows": [one.to_json() for one in found]})
+        return
+    print_rows(["case", "unit", "predicted", "measured"], [one.cells() for one in found], title=facts["device"])
+    print_line(MEANING)
+
+
 @app.command("all")
 def everything(device: Device = "cpu", json: Json = False) -> None:
     """Run all benchmarks at their default sizes, and compare the results with the goals.
@@ -251,7 +278,7 @@ def everything(device: Device = "cpu", json: Json = False) -> None:
     if not json:
         print_line(f"{date}, {machine['device']}, torch {machine['torch']}, {machine['num_threads']} threads")
     for name, bench in benches.items():
-        tables[name] = _measured(bench)
+        tables[name] = _measured(bench.entries)
         if not json:  # each at once: all of them take up to an hour
             print_line("")
             _print_table(tables[name], bench, title=name)
@@ -308,7 +335,7 @@ def _check(least: int, option: str, value: int) -> None:
 
 def _report(bench: "Bench", place: "torch.device", json: bool, **facts: object) -> None:
     """Measure, then print a table, or facts and rows as JSON."""
-    rows = _measured(bench)
+    rows = _measured(bench.entries)
     if json:
         print_json(_document(bench, place, rows, **facts))
     else:
@@ -321,12 +348,12 @@ def _document(bench: "Bench", place: "torch.device", rows: "list[Row]", **facts:
     return {"machine": machine_facts(place), **facts, "clock": bench.clock, "rows": [row.to_json() for row in rows]}
 
 
-def _measured(bench: "Bench") -> "list[Row]":
+def _measured(entries: Mapping[str, Callable[[], list[Line]]]) -> list[Line]:
     """The rows of all entries, with progress on stderr: a bar in a terminal, a line per entry elsewhere."""
-    rows = []
+    rows: list[Line] = []
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("", total=len(bench.entries))
-        for label, measure in bench.entries.items():
+        task = progress.add_task("", total=len(entries))
+        for label, measure in entries.items():
             progress.update(task, description=escape(label))
             if not errors.is_terminal:
                 print_note(label)
