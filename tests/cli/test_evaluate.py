@@ -55,3 +55,19 @@ def test_linear_probes_are_a_table_next_to_zero_shot(workbench, tiny_models: dic
     assert first.split()[:2] == ["2-shot", f"{100 * two['accuracy']['mean']:.1f}"]
     assert last.split() == ["all", "images", "100.0", "1"]
     assert workbench("evaluate", *arguments[:-4], "--shots", "13").code == 2
+
+
+def test_several_models_are_columns_with_their_differences(workbench, tiny_recipe: str, tiny_models) -> None:
+    assert workbench("train", "--recipe", tiny_recipe, "--name", "one").code == 0
+    arguments = ["one", "sample:scenes", "--teacher", tiny_models["teacher"], "--pairs", "40"]
+    document = json.loads(workbench("evaluate", *arguments, "--json").out)
+    one, scenes = document["models"]
+    assert (one["differences"], one["nearer"]) == ({}, None)
+    difference = scenes["differences"]["image_to_text_r1"]
+    assert difference["low"] < difference["mean"] < difference["high"]
+    assert difference["mean"] == scenes["metrics"]["image_to_text_r1"] - one["metrics"]["image_to_text_r1"]
+    assert {*scenes["nearer"]["first"], *scenes["nearer"]["unclear"]} >= {"cka"}
+    shown = workbench("evaluate", *arguments).out.splitlines()
+    assert shown[0].startswith("A  one: ")
+    assert shown[3].split()[:4] == ["metric", "teacher", "A", "B"]
+    assert any(line.startswith("A is nearer to the teacher by ") for line in shown)

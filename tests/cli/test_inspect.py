@@ -1,6 +1,7 @@
 """``workbench inspect``: what a weights file is."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,3 +53,47 @@ def test_what_is_no_model_is_one_line(workbench, tmp_path) -> None:
         assert result.code == 2
         assert remedy in result.err
         assert "Traceback" not in result.err
+
+
+@pytest.fixture
+def inherited(workbench) -> str:
+    """A model folder with half of the teacher's heads, and fewer channels of both kinds."""
+    arguments = [
+        "--teacher",
+        "sample:scenes",
+        "--width",
+        "64",
+        "--set",
+        "image.width_rule=magnitude",
+        "--set",
+        "text.width_rule=magnitude",
+        "--out",
+        "small",
+    ]
+    result = workbench("inherit", *arguments)
+    assert result.code == 0, result.err
+    return "small"
+
+
+def test_a_student_without_a_run_is_read_as_parts_of_its_teacher(workbench, inherited: str) -> None:
+    arguments = ["inspect", inherited, "--teacher", "sample:scenes", "--against"]
+    found = json.loads(workbench(*arguments, "magnitude", "--json").out)["inheritance"]
+    for tower in ("image", "text"):
+        assert found["towers"][tower]["student"]["width"] == 64
+        assert all(match["cosine"] > 0.999 and match["is_clear"] for match in found["matches"][tower].values())
+        assert [one["shared"] for one in found["overlaps"][tower].values()] == [1.0] * 3
+    shown = workbench(*arguments, inherited, "--figure", "kept.png")
+    assert shown.code == 0, shown.err
+    assert "Mean cosine" in shown.out
+    assert shown.out.count("100.0%") == 6
+    assert Path("kept.png").stat().st_size > 5000
+
+
+def test_a_model_that_inherited_nothing_is_named(workbench, inherited: str) -> None:
+    stranger = workbench("inspect", "mini-w64", "--teacher", "sample:scenes")
+    assert stranger.code == 0, stranger.err
+    assert "the image tower does not resemble" in stranger.out
+    refused = workbench("inspect", "open_clip:RN50", "--teacher", "sample:scenes")
+    assert refused.code == 2
+    assert len(refused.err.splitlines()) == 1
+    assert "--teacher" in workbench("inspect", inherited, "--against", "leading").err

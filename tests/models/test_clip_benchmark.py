@@ -14,6 +14,7 @@ from PIL import Image
 
 from workbench.config.inheritance import TowerShape
 from workbench.config.suite import Evaluation, Suite
+from workbench.embeddings import Resizing
 from workbench.engine.suite import run_suite
 from workbench.models import clip_benchmark
 from workbench.models.clip import Clip
@@ -41,8 +42,9 @@ def student(tmp_path: Path) -> Path:
     image = TowerShape(width=16, head_width=8, heads=(2, 1), channels=(40, 7))
     text = TowerShape(width=16, head_width=8, heads=(1, 0), channels=(0, 33))
     config = with_shape(with_shape(config, "image", image), "text", text)
-    # Another normalization than the default of either side.
-    model = Clip(config, named_tokenizer("bpe", 77), seed=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
+    # Another normalization and resizing than the default of either side.
+    preprocessing = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.25), "resizing": Resizing("squash", "bilinear")}
+    model = Clip(config, named_tokenizer("bpe", 77), seed=3, **preprocessing)
     save_folder(model, tmp_path / "student")
     return tmp_path / "student"
 

@@ -1,6 +1,8 @@
 """Tables of an inherited architecture and its costs, for ``runs show --architecture`` and ``workbench inherit``."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -12,6 +14,7 @@ from workbench.cli.output import print_line, print_rows
 from workbench.config.inheritance import TOWERS, Tower, WidthRule
 from workbench.config.toml import load_run_config
 from workbench.figures.architecture import architecture_figure, mask_timeline_figure
+from workbench.models.names import is_run, parse_model
 from workbench.runs.directory import RunDirectory, find_run
 from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
 from workbench.views.architecture import (
@@ -121,8 +124,8 @@ Against = Annotated[
     str,
     typer.Option(
         "--against",
-        metavar="RUN|RULE",
-        help="With --architecture: overlap with another run, or with a rule (leading, magnitude).",
+        metavar="RUN|RULE|SPEC",
+        help="With --architecture: overlap with another run, a rule (leading, magnitude), or another model.",
         autocompletion=complete_run,
     ),
 ]
@@ -156,12 +159,12 @@ def show_architecture(
     snapshot = pick(masks.snapshots, stage)
     view = architecture(snapshot)
     timeline = mask_timeline(masks.snapshots) if over_time else None
-    overlaps = _overlaps(run, snapshot, against, runs_dir)
+    overlaps = overlaps_with(snapshot, against, partial(load_source, run, runs_dir), runs_dir)
     costs = _costs(run, snapshot, runs_dir) if with_costs else None
     if prints:
         print_architecture(view, costs)
         _print_masks(snapshot)
-        _print_overlaps(overlaps, against)
+        print_overlaps(overlaps, against)
         _print_timeline(timeline)
         if masks.num_skipped:
             print_line(f"{masks.num_skipped} snapshots could not be read")
@@ -231,22 +234,38 @@ def _print_masks(snapshot: MaskSnapshot) -> None:
         print_line(f"{where}: {snapshot.sparsity:.1%} of the teacher's attention and FFN weights are removed")
 
 
-def _overlaps(run: RunDirectory, snapshot: MaskSnapshot, against: str, runs_dir: Path) -> dict[Tower, OverlapByGroup]:
-    """Overlap of the kept units with those of another run or a rule; empty if neither is given."""
+def overlaps_with(
+    snapshot: MaskSnapshot, against: str, teacher: "Callable[[], Clip]", runs_dir: Path
+) -> dict[Tower, OverlapByGroup]:
+    """Overlap of the kept units with those of a rule, a run or any other model; empty if there is nothing to compare.
+
+    Args:
+        against: a rule, a run's id or directory, or a model SPEC, whose units are recovered from its weights.
+        teacher: loads the model that both inherit from.
+
+    Raises:
+        ValueError: there is no such run or model, or it cannot be compared.
+    """
     if not against:
         return {}
     if against in RULES:
         from workbench.inheritance.manual import overlaps_with_rule
 
-        return overlaps_with_rule(load_source(run, runs_dir), snapshot, cast("WidthRule", against))
-    other = find_run(runs_dir, against)
+        return overlaps_with_rule(teacher(), snapshot, cast("WidthRule", against))
     try:
-        return overlap_of_runs(snapshot, pick(read_snapshot_history(other, MaskSnapshot).snapshots))
+        if is_run(against, runs_dir) or not parse_model(against).kind:
+            masks = read_snapshot_history(find_run(runs_dir, against), MaskSnapshot).snapshots
+            return overlap_of_runs(snapshot, pick(masks))
+        from workbench.inheritance.recovery import recover
+        from workbench.models.spec import load_model
+
+        return overlap_of_runs(snapshot, recover(load_model(against, runs_dir=runs_dir), teacher()).snapshot)
     except ValueError as error:
         raise ValueError(f"--against {against}: {error}") from None
 
 
-def _print_overlaps(overlaps: dict[Tower, OverlapByGroup], against: str) -> None:
+def print_overlaps(overlaps: dict[Tower, OverlapByGroup], against: str) -> None:
+    """Print the overlaps with ``against``, if any."""
     if not overlaps:
         return
     rows = [

@@ -5,21 +5,22 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.completion import complete_data, complete_source
+from workbench.cli.completion import complete_data, complete_model, complete_source
+from workbench.cli.models import evaluate_models
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
 from workbench.cli.output import print_json, print_line, print_metrics, print_rows
 from workbench.cli.suite import Only, Root, SuiteName, chosen_suite, evaluate_suite
 from workbench.config.suite import parse_shots
-from workbench.models.names import check_source
-from workbench.preflight.precheck import check_measurement
+from workbench.models.names import check_model, check_source
+from workbench.preflight.precheck import check_measurement, check_models
 from workbench.progress import phase
 from workbench.views.metrics import metric_label
 
-Source = Annotated[
-    str,
+Sources = Annotated[
+    list[str],
     typer.Argument(
-        metavar="RUN|CHECKPOINT",
-        help="A run's id or directory, a model folder, or a model SPEC.",
+        metavar="RUN|CHECKPOINT...",
+        help="A run's id or directory, a model folder, or a model SPEC; several are compared with the first.",
         autocompletion=complete_source,
     ),
 ]
@@ -30,6 +31,16 @@ Data = Annotated[
         metavar="SPEC",
         help="Pairs to evaluate on; by default, the run's validation pairs.",
         autocompletion=complete_data,
+    ),
+]
+TeacherSpec = Annotated[
+    str,
+    typer.Option(
+        "--teacher",
+        metavar="SPEC",
+        help="The model to agree with.",
+        show_default="the teacher of the run",
+        autocompletion=complete_model,
     ),
 ]
 NumPairs = Annotated[
@@ -75,8 +86,9 @@ Seeds = Annotated[
 
 
 def evaluate(
-    source: Source,
+    sources: Sources,
     data: Data = None,
+    teacher: TeacherSpec = "",
     num_pairs: NumPairs = None,
     block_size: Annotated[int | None, typer.Option("--block-size", min=2, help="Retrieval gallery size.")] = None,
     linear_probe: LinearProbe = None,
@@ -101,44 +113,75 @@ def evaluate(
         workbench evaluate sample:scenes --data samples:scenes/test --pairs 500
         workbench evaluate clip-kd-s0-1122-1405 --linear-probe folder:train --data folder:val --shots 1,4,all
         workbench evaluate clip-kd-s0-1122-1405 --suite papers --root /data
+        workbench evaluate clip-kd-s0-1122-1405 published.pt --teacher teacher.pt --data held-out.tar
     """
+    given = {
+        "--data": data,
+        "--teacher": teacher or None,
+        "--pairs": num_pairs,
+        "--block-size": block_size,
+        "--shots": shots,
+        "--seeds": seeds,
+        "--only": only,
+    }
+    mode = "--suite" if suite is not None else "--linear-probe" if linear_probe is not None else ""
+    _check_options(mode, [option for option, value in given.items() if value], len(sources))
+    source = sources[0]
     if suite is not None:
-        given = {
-            "--data": data,
-            "--pairs": num_pairs,
-            "--block-size": block_size,
-            "--linear-probe": linear_probe,
-            "--shots": shots,
-            "--seeds": seeds,
-        }
-        if refused := next((option for option, value in given.items() if value is not None), ""):
-            raise ValueError(f"{refused} has no effect with --suite: set it in the suite's file")
         listed = chosen_suite(suite, only)
         check_source(source, runs)
         evaluate_suite(source, listed, root, runs, json=json)
-        return
-    if only:
-        raise ValueError("--only needs --suite NAME")
-    num_shots = _parsed(DEFAULT_SHOTS if shots is None else shots)
-    if linear_probe is None and (shots is not None or seeds):
-        raise ValueError("--shots and --seeds need --linear-probe TRAIN_SPEC")
-    if linear_probe is not None and block_size:
-        raise ValueError("--block-size has no effect with --linear-probe, which measures no retrieval")
-    check_measurement(source, data, runs, linear_probe)
-    if linear_probe is not None:
+    elif linear_probe is not None:
+        num_shots = _parsed(DEFAULT_SHOTS if shots is None else shots)
+        check_measurement(source, data, runs, linear_probe)
         _probe(source, linear_probe, data, num_shots, seeds or DEFAULT_SEEDS, num_pairs, runs, json=json)
-        return
-    _measure(source, data, num_pairs, block_size, runs, json=json)
+    else:
+        if teacher:
+            check_model(teacher, runs, needs_weights=True)
+        check_models(sources, data, runs)
+        if len(sources) > 1:
+            evaluate_models(sources, data, teacher, num_pairs, block_size, runs, json=json)
+        else:
+            _measure(source, data, teacher, num_pairs, block_size, runs, json=json)
+
+
+# What can be measured, and the options of each.
+OPTIONS = {
+    "": ("--data", "--teacher", "--pairs", "--block-size"),
+    "--linear-probe": ("--data", "--pairs", "--shots", "--seeds"),
+    "--suite": ("--only",),  # a suite's file has the rest
+}
+
+
+def _check_options(mode: str, given: list[str], num_sources: int) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ValueError: one line with the option.
+    """
+    if mode and num_sources > 1:
+        raise ValueError(f"{mode} measures one model: run it for each")
+    if useless := next((option for option in given if option not in OPTIONS[mode]), ""):
+        needed = next(other for other, options in OPTIONS.items() if useless in options)
+        remedy = f"has no effect with {mode}" if mode else f"needs {needed}"
+        raise ValueError(f"{useless} {remedy}: drop it")
 
 
 def _measure(
-    source: str, data: str | None, num_pairs: int | None, block_size: int | None, runs: Path, *, json: bool
+    source: str,
+    data: str | None,
+    teacher: str,
+    num_pairs: int | None,
+    block_size: int | None,
+    runs: Path,
+    *,
+    json: bool,
 ) -> None:
     """Measure and print retrieval, zero-shot and agreement."""
     with phase("loading PyTorch"):
         from workbench.engine.remeasure import remeasure
 
-    measured = remeasure(source, data, num_pairs=num_pairs, block_size=block_size, runs_dir=runs)
+    measured = remeasure(source, data, num_pairs=num_pairs, block_size=block_size, teacher=teacher, runs_dir=runs)
     if json:
         print_json(
             {

@@ -1,21 +1,47 @@
 """``workbench inspect``: what a model or a weights file is, without using it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.cli.completion import complete_model, complete_source
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 
 if TYPE_CHECKING:
     from workbench.config.inheritance import Tower
+    from workbench.inheritance.recovery import Recovered
     from workbench.models.clip import Clip
+    from workbench.views.architecture import Architecture, OverlapByGroup
 
 
 def inspect(
     model: Annotated[
         str, typer.Argument(metavar="FILE|SPEC", help="A weights file, a model folder, run:ID, or another model SPEC.")
     ],
+    teacher: Annotated[
+        str,
+        typer.Option(
+            "--teacher",
+            metavar="SPEC",
+            help="Find the layers, heads and channels of this model that it has, by the weights.",
+            autocompletion=complete_model,
+        ),
+    ] = "",
+    against: Annotated[
+        str,
+        typer.Option(
+            "--against",
+            metavar="RUN|RULE|SPEC",
+            help="With --teacher: overlap with a run, a rule (leading, magnitude), or another model.",
+            autocompletion=complete_source,
+        ),
+    ] = "",
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", metavar="FILE", help="With --teacher: draw what each layer kept (png, svg or pdf)."),
+    ] = None,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
@@ -32,12 +58,18 @@ def inspect(
         workbench inspect open_clip:ViT-T-16@clip-kd.pt --json
 
         workbench inspect open_clip:ViT-B-16-SigLIP2@siglip2/open_clip_model.safetensors
+
+        workbench inspect student.pt --teacher open_clip:ViT-B-16@teacher.pt --against magnitude
     """
+    if not teacher and (against or figure):
+        raise ValueError(f"{'--against' if against else '--figure'} needs --teacher SPEC")
     from workbench.cli.output import print_json, print_line, print_rows
     from workbench.models.names import check_model, is_weights_file
     from workbench.progress import phase
 
     check_model(model, runs)
+    if teacher:
+        check_model(teacher, runs, needs_weights=True)
     with phase("loading PyTorch"):
         from workbench.config.inheritance import TOWERS
         from workbench.models.spec import load_model, spec_of_file
@@ -63,8 +95,9 @@ def inspect(
         "bias": None if loaded.bias is None else loaded.bias.item(),
         "towers": {tower: _tower(loaded, tower) for tower in TOWERS},
     }
+    inherited = _inherited(loaded, teacher, against, figure, runs) if teacher else None
     if json:
-        print_json(document)
+        print_json(document | ({"inheritance": inherited.to_json()} if inherited else {}))
         return
     print_line(f"{model}: {'an unevenly pruned CLIP' if spec == model and is_weights_file(model) else spec}")
     bias = "" if loaded.bias is None else f", bias {document['bias']:.1f} (sigmoid loss)"
@@ -84,6 +117,61 @@ def inspect(
             print_line("")
             rows = [[str(layer), f"{heads}", f"{channels:,}"] for layer, (heads, channels) in enumerate(layers)]
             print_rows([f"layer of the {tower} tower", "heads", "FFN channels"], rows)
+
+    if inherited:
+        inherited.print(against)
+        if figure:
+            print_line(f"figure: {figure}")
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """What a model has of its teacher, and the overlap with another selection of the teacher's parts."""
+
+    view: "Architecture"
+    recovered: "Recovered"
+    overlaps: "dict[Tower, OverlapByGroup]"
+
+    def to_json(self) -> dict[str, Any]:
+        """``inheritance`` in ``--json``."""
+        from workbench.views.architecture import overlaps_to_json
+
+        overlaps = {"overlaps": overlaps_to_json(self.overlaps)} if self.overlaps else {}
+        return {**self.view.to_json(), "matches": self.recovered.to_json(), **overlaps}
+
+    def print(self, against: str) -> None:
+        """Print the tables of ``runs show --architecture``, and how well the weights match."""
+        from workbench.cli.architecture import GROUPS, print_architecture, print_overlaps
+        from workbench.cli.output import print_line, print_rows
+
+        print_architecture(self.view)
+        rows = [
+            [f"{tower} tower", GROUPS[group], f"{match.cosine:.2f}", f"{match.chance:.2f}"]
+            for tower, groups in self.recovered.matches.items()
+            for group, match in groups.items()
+        ]
+        print_line("\nMean cosine between these weights and those of the teacher that they match best:")
+        print_rows(["", "", "cosine", "by chance"], rows, num_words=2)
+        for tower in self.recovered.unlike:
+            print_line(f"the {tower} tower does not resemble the teacher's: what is kept there means nothing")
+        print_overlaps(self.overlaps, against)
+
+
+def _inherited(model: "Clip", teacher: str, against: str, figure: Path | None, runs: Path) -> Inherited:
+    from workbench.cli.architecture import overlaps_with
+    from workbench.cli.options import write_figure
+    from workbench.inheritance.recovery import recover
+    from workbench.models.spec import load_model
+    from workbench.views.architecture import architecture
+
+    source = load_model(teacher, runs_dir=runs)
+    recovered = recover(model, source)
+    view = architecture(recovered.snapshot)
+    if figure:
+        from workbench.figures.architecture import architecture_figure
+
+        write_figure(architecture_figure(view), figure)
+    return Inherited(view, recovered, overlaps_with(recovered.snapshot, against, lambda: source, runs))
 
 
 ROWS = ("kind", "layers", "width", "heads", "FFN channels", "parameters", "of them embeddings")

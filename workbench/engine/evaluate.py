@@ -16,7 +16,7 @@ from workbench.data.dataset import ZeroShotTask
 from workbench.data.evaluation_set import EvaluationSet
 from workbench.embeddings import Embeddings, InputSpec
 from workbench.engine.teacher_cache.store import keep_held_out, recall_held_out
-from workbench.evaluation.agreement import agreement, mutual_information_bounds
+from workbench.evaluation.agreement import agreement, agreement_by_pair, mutual_information_bounds
 from workbench.evaluation.chance import (
     constant_accuracy,
     constant_recall,
@@ -45,7 +45,8 @@ class Measured:
     ``errors`` are standard errors, ``hits`` the outcome of each query. ``ceiling`` is the score of a perfect model if
     only an image's own caption counted as correct, which shows how much shared captions matter. ``chance`` is the
     expected score of random answers, ``teacher`` the recall of the teacher, if any. ``probe`` has the embeddings of the
-    first pairs. ``notes`` name what could not be measured.
+    first pairs. ``agreement_by_pair`` has each pair's agreement with the teacher. ``notes`` name what could not be
+    measured.
     """
 
     num_pairs: int
@@ -57,6 +58,7 @@ class Measured:
     chance: dict[str, float] = field(default_factory=dict)
     teacher: dict[str, float] = field(default_factory=dict)
     probe: Probe | None = field(default=None, repr=False)
+    agreement_by_pair: dict[str, Tensor] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
     def event(self, run: str, step: int, split: str) -> EvalDone:
@@ -172,8 +174,9 @@ class Evaluator:
         own, projected = Embeddings.from_raw(*raw), learned.project(*raw) if learned else None
         measured = self._score(encoded, encoder)
         metrics, teacher = dict(measured.metrics), self.teacher_pairs() if self._teacher else None
+        by_pair = agreement_by_pair(own, teacher, projected) if teacher else {}
         if teacher:
-            metrics |= agreement(own, teacher, projected)
+            metrics |= agreement(own, teacher, projected, by_pair)
         if teacher and learned and (icl := losses.get("icl")):
             assert icl.scale is not None
             scale = icl.scale.value(own.scale, teacher.scale, learned.parts.get(icl.name))
@@ -182,7 +185,9 @@ class Evaluator:
         probe = Probe(0, captions, _first_outputs(own), _first_outputs(teacher) if teacher else None)
         recall = self.teacher_recall if self._teacher else {}
         elapsed_s = encoding_s + time.perf_counter() - start_s
-        return replace(measured, metrics=metrics, elapsed_s=elapsed_s, teacher=recall, probe=probe)
+        return replace(
+            measured, metrics=metrics, elapsed_s=elapsed_s, teacher=recall, probe=probe, agreement_by_pair=by_pair
+        )
 
     def _student_encoder(self, student: Clip) -> _Encoder:
         """The student's towers in the precision that they train in; its raw embeddings are float32 in either case."""

@@ -19,6 +19,7 @@ from workbench.engine.evaluate import Evaluator, Measured
 from workbench.evaluation.chance import beats_chance, mean_recall
 from workbench.events import StepDone
 from workbench.files import new_folder
+from workbench.losses.base import Loss
 from workbench.losses.learned import LearnedParts
 from workbench.losses.objective import Objective
 from workbench.models.clip import Clip, count_parameters
@@ -85,6 +86,7 @@ def remeasure(
     *,
     num_pairs: int | None = None,
     block_size: int | None = None,
+    teacher: str = "",
     runs_dir: Path = Path("runs"),
 ) -> Measured:
     """All metrics of the model at ``source`` on the pairs of the SPEC ``data``.
@@ -96,18 +98,49 @@ def remeasure(
         data: None takes the run's validation pairs.
         num_pairs: the first ones, at most; 0 for all. None takes as many validation pairs as the run does, and all of
             any other ``data``.
+        teacher: SPEC of the model to agree with; by default the run's teacher.
 
     Raises:
         ValueError: there is no model at ``source``, or no pairs.
     """
     model = open_source(source, runs_dir)
-    _, student, device, config, run, checkpoint = model
-    teacher, missing = _teacher(run, config, device, checkpoint) if run and checkpoint else (None, "")
-    objective = make_objective(config, teacher) if run and not missing else None
-    learned = _learned(objective, student, teacher, checkpoint).to(device) if objective and checkpoint else None
-    evaluator = open_pairs(model, data, num_pairs, teacher=teacher, block_size=block_size)
+    own, missing = find_teacher(model, teacher, runs_dir)
+    evaluator = open_pairs(model, data, num_pairs, teacher=own, block_size=block_size)
     notes = (f"agreement with the teacher is left out: {missing}",) if missing else ()
-    return replace(evaluator.measure(student, learned, objective.losses if objective else {}), notes=notes)
+    learned, losses = (None, {}) if missing else learned_parts(model, own, is_own=not teacher)
+    return replace(evaluator.measure(model.student, learned, losses), notes=notes)
+
+
+def find_teacher(model: Source, spec: str, runs_dir: Path) -> tuple[Teacher | None, str]:
+    """The model that ``spec`` names, or by default the run's teacher; None with the reason if the latter is missing.
+
+    Raises:
+        ValueError: the SPEC names no model.
+    """
+    if spec:
+        with phase(f"loading the teacher, {spec}"):
+            return Teacher(load_model(spec, runs_dir=runs_dir).to(model.device)), ""
+    if model.run and model.checkpoint:
+        return _teacher(model.run, model.config, model.device, model.checkpoint)
+    return None, ""
+
+
+def learned_parts(
+    model: Source, teacher: Teacher | None, *, is_own: bool
+) -> tuple[LearnedParts | None, dict[str, Loss]]:
+    """The learned parts of a run's losses, and its losses; none for a model without a run, or with another teacher.
+
+    Args:
+        is_own: whether it is known to be the run's own teacher.
+    """
+    if model.run is None or model.checkpoint is None:
+        return None, {}
+    known = read_manifest(model.checkpoint).get("teacher", {}).get("weights_sha256")
+    # A projection maps to the space of the teacher that it was trained with.
+    if not is_own and not (teacher and known == teacher.fingerprint()):
+        return None, {}
+    objective = make_objective(model.config, teacher)
+    return _learned(objective, model.student, teacher, model.checkpoint).to(model.device), objective.losses
 
 
 def _teacher(

@@ -146,7 +146,7 @@ class _Measuring:
         probe = [trained.pairs.fingerprint, evaluation.shots, evaluation.seeds] if trained else []
         return {
             "weights": self._weights,
-            "model": [student.config, student.mean, student.std, student.input_spec.tokenizer_id],
+            "model": [student.config, student.mean, student.std, student.resizing, student.input_spec.tokenizer_id],
             "precision": self._model.config.train.precision,
             "data": [tested.pairs.fingerprint, tested.pairs.num_images, evaluation.pairs],
             "task": [evaluation.task, evaluation.gallery, *probe],

@@ -1,6 +1,7 @@
 """Agreement of a student with its teacher: cosines, and measures that are invariant to rotation."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,29 @@ CONSTANT = 1e-12  # a relative variance below this is float32 rounding of a cons
 
 
 @torch.no_grad()
-def agreement(student: Embeddings, teacher: Embeddings, projected: Embeddings | None = None) -> dict[str, float]:
+def agreement_by_pair(
+    student: Embeddings, teacher: Embeddings, projected: Embeddings | None = None
+) -> dict[str, Tensor]:
+    """The measures of :func:`agreement` that are means over the N pairs, float64 [N] on the CPU, by metric name."""
+    aligned = projected or student
+    found = {}
+    # Cosines between different widths are undefined.
+    if aligned.width == teacher.width:
+        image_N, text_N = _cosines(aligned.image_BD, teacher.image_BD), _cosines(aligned.text_BD, teacher.text_BD)
+        found["similarity_single"] = (image_N + text_N) / 2
+        image_N, text_N = _cosines(aligned.image_BD, teacher.text_BD), _cosines(aligned.text_BD, teacher.image_BD)
+        found["similarity_cross"] = (image_N + text_N) / 2
+    found["affinity_kl"] = _affinity_kl_by_pair(student, teacher)
+    return found
+
+
+@torch.no_grad()
+def agreement(
+    student: Embeddings,
+    teacher: Embeddings,
+    projected: Embeddings | None = None,
+    by_pair: Mapping[str, Tensor] | None = None,
+) -> dict[str, float]:
     """Four measures of agreement on the same N pairs, by metric name.
 
     ``similarity_single`` and ``similarity_cross`` are the columns of TinyCLIP's Table 10 (supplement): the mean cosine
@@ -61,23 +84,16 @@ def agreement(student: Embeddings, teacher: Embeddings, projected: Embeddings | 
         teacher: of the same pairs.
         projected: the student at the teacher's width, if it has a learned projection. By default, cosines use the
             student's own embeddings, and are left out where the widths differ.
+        by_pair: :func:`agreement_by_pair` of the same, if it is known.
     """
     if len(student) != len(teacher) or len(student) < 4:
         raise ValueError(f"agreement needs the same pairs, at least 4: student {len(student)}, teacher {len(teacher)}")
-    found = {}
-    aligned = projected or student
-    # Cosines between different widths are undefined; the other measures use similarities within each model.
-    if aligned.width == teacher.width:
-        found["similarity_single"] = (
-            _mean_cosine(aligned.image_BD, teacher.image_BD) + _mean_cosine(aligned.text_BD, teacher.text_BD)
-        ) / 2
-        found["similarity_cross"] = (
-            _mean_cosine(aligned.image_BD, teacher.text_BD) + _mean_cosine(aligned.text_BD, teacher.image_BD)
-        ) / 2
+    by_pair = by_pair or agreement_by_pair(student, teacher, projected)
+    found = {name: float(values_N.mean()) for name, values_N in by_pair.items()}
+    kl = found.pop("affinity_kl")
     image_cka = linear_cka(student.image_BD, teacher.image_BD)
     found["cka"] = (image_cka + linear_cka(student.text_BD, teacher.text_BD)) / 2
-    found["affinity_kl"] = affinity_kl(student, teacher)
-    return found
+    return found | {"affinity_kl": kl}
 
 
 def linear_cka(first_ND: Tensor, second_NE: Tensor) -> float:
@@ -119,11 +135,16 @@ def affinity_kl(student: Embeddings, teacher: Embeddings) -> float:
     Affinities are softmax rows of the cosines times each model's own scale, within blocks of 1,000 pairs, so that the
     value does not depend on the number of pairs (from 1,000 on).
     """
-    total = 0.0
+    return float(_affinity_kl_by_pair(student, teacher).mean())
+
+
+def _affinity_kl_by_pair(student: Embeddings, teacher: Embeddings) -> Tensor:
+    """float64 [N]: the mean of each pair's image row and text row."""
+    parts = []
     for block in block_slices(len(student), BLOCK_SIZE):
         student_BB, teacher_BB = _logits(student, block), _logits(teacher, block)
-        total += _kl_sum(student_BB, teacher_BB) + _kl_sum(student_BB.T, teacher_BB.T)
-    return total / (2 * len(student))
+        parts.append((_kl_rows(student_BB, teacher_BB) + _kl_rows(student_BB.T, teacher_BB.T)) / 2)
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -139,8 +160,8 @@ def affinity_entropy(embeddings: Embeddings) -> float:
     return total / len(embeddings)
 
 
-def _mean_cosine(first_ND: Tensor, second_ND: Tensor) -> float:
-    return float(F.cosine_similarity(first_ND.float(), second_ND.float().to(first_ND.device), dim=1).mean())
+def _cosines(first_ND: Tensor, second_ND: Tensor) -> Tensor:
+    return F.cosine_similarity(first_ND.float(), second_ND.float().to(first_ND.device), dim=1).double().cpu()
 
 
 def _logits(embeddings: Embeddings, block: slice) -> Tensor:
@@ -148,7 +169,8 @@ def _logits(embeddings: Embeddings, block: slice) -> Tensor:
     return embeddings.scale.to(cosine_BB) * cosine_BB
 
 
-def _kl_sum(student_BB: Tensor, teacher_BB: Tensor) -> float:
+def _kl_rows(student_BB: Tensor, teacher_BB: Tensor) -> Tensor:
     student_log_BB = student_BB.log_softmax(1)
     teacher_log_BB = teacher_BB.to(student_BB.device).log_softmax(1)
-    return float(F.kl_div(student_log_BB, teacher_log_BB, reduction="sum", log_target=True))
+    kl_B = F.kl_div(student_log_BB, teacher_log_BB, reduction="none", log_target=True).sum(1)
+    return kl_B.double().cpu()

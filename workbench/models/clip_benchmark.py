@@ -25,8 +25,8 @@ def load_for_clip_benchmark(
 ) -> tuple[nn.Module, Callable[[Any], Tensor], Tokenize]:
     """The model, its evaluation transform and its tokenizer, as CLIP_benchmark's ``load_clip`` returns them.
 
-    The towers take normalized images [B, 3, H, W] and token ids [B, L]. The transform resizes the shorter side
-    (bicubic), crops the center and normalizes, which is what ``workbench evaluate`` does.
+    The towers take normalized images [B, 3, H, W] and token ids [B, L]. The transform is open_clip's, with the model's
+    own size, resizing and normalization, as ``workbench evaluate`` has them.
 
     Args:
         model_name: only names the model in results.
@@ -38,7 +38,14 @@ def load_for_clip_benchmark(
     """
     del model_name, cache_dir
     student = load_student(pretrained)
-    transform = open_clip.image_transform(student.image_size, is_train=False, mean=student.mean, std=student.std)
+    transform = open_clip.image_transform(
+        student.image_size,
+        is_train=False,
+        mean=student.mean,
+        std=student.std,
+        resize_mode=student.resizing.mode,
+        interpolation=student.resizing.interpolation,
+    )
     return student.towers.to(device), transform, student.tokenizer
 
 

@@ -76,16 +76,27 @@ def _check_measured(kind: str, name: str, cells: Sequence[Cell]) -> None:
             )
 
 
-def check_measurement(source: str, data: str | None, runs_dir: Path, train: str | None = None) -> None:
-    """Refuse to evaluate a model or pairs that do not exist, or to train a linear probe on such data.
+def check_measurement(source: str, data: str | None, runs_dir: Path, train: str) -> None:
+    """Refuse to fit a linear probe of a model, or on data, that do not exist.
 
     Raises:
         ValueError: one line with the remedy.
     """
-    check_source(source, runs_dir)
+    check_models([source], data, runs_dir)
+    check_spec(train, "train")
+
+
+def check_models(sources: Sequence[str], data: str | None, runs_dir: Path) -> None:
+    """Refuse to measure models on the same pairs that do not exist, or of which one is named twice.
+
+    Raises:
+        ValueError: one line with the remedy.
+    """
+    for source in sources:
+        check_source(source, runs_dir)
+    if len(set(sources)) < len(sources):
+        raise ValueError(f"the same model is named twice among {', '.join(sources)}: name different ones")
     if data is not None:
         check_spec(data, "validation")
-    elif not is_run(source, runs_dir) and not Path(source).is_dir():
-        raise no_held_out_pairs(source)
-    if train is not None:
-        check_spec(train, "train")
+    elif not any(is_run(source, runs_dir) or Path(source).is_dir() for source in sources):
+        raise no_held_out_pairs(sources[0])
