@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from workbench.engine.evaluate import Evaluator, Measured
 from workbench.engine.remeasure import find_teacher, learned_parts, open_pairs, open_source
@@ -85,12 +84,10 @@ def _gains(evaluator: Evaluator, first: Measured, other: Measured) -> dict[str, 
     gains = {}
     for one, two in ((first.hits, other.hits), (first.agreement_by_pair, other.agreement_by_pair)):
         for name in one.keys() & two.keys():
-            # Captions of one image, and images of one caption, are one item: they do not average out.
-            item_N: Tensor = text_group_M if name.startswith("text_to_image") else image_group_N
+            # Captions of one image, and images of one caption, are one item: they do not average out. Zero-shot has no
+            # captions, and an error of its own for each image.
+            item_N = text_group_M if name.startswith("text_to_image") else image_group_N
+            item_N = torch.arange(len(one[name])) if name.startswith("zero_shot") else item_N
             baseline_SN, treated_SN = (values[name].double().numpy()[None] for values in (one, two))
-            gains[name] = paired_gain(baseline_SN, treated_SN, item_N=_numbered(item_N).numpy())
+            gains[name] = paired_gain(baseline_SN, treated_SN, item_N=item_N.numpy())
     return gains
-
-
-def _numbered(group_N: Tensor) -> Tensor:
-    return torch.unique(group_N, return_inverse=True)[1]

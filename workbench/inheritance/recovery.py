@@ -230,7 +230,7 @@ def _match_of(cosine_PP: Tensor, permuted_PP: Tensor) -> Match:
 def _assigned(cosine_PP: Tensor) -> Tensor:
     """int64 [P]: a different column for each row, with the highest sum."""
     best_P = cosine_PP.argmax(1)
-    if len(best_P.unique()) == len(best_P):
+    if len(set(best_P.tolist())) == len(best_P):
         return best_P  # the usual case, and much faster than the assignment problem
     from scipy.optimize import linear_sum_assignment
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from workbench.data.probe_images import probe_images
 from workbench.figures.affinity import Panel, affinity_figure, mark, panel_at, sharpness_figure
+from workbench.models.names import folder_name
 from workbench.notebook.controls import ClickableImage, buttons, card, row, scale_slider, set_steps, step_slider
-from workbench.notebook.explorer import Explorer, nearest, open_run
+from workbench.notebook.explorer import Explorer, default_runs_dir, nearest, open_run
+from workbench.notebook.released import is_model, model_probe
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Probe, read_snapshot_history
 from workbench.views.affinity import (
@@ -50,13 +52,16 @@ class AffinityExplorer(Explorer):
     A click on a cell shows both of its items.
 
     Args:
-        source: a run's id or path, a :class:`RunDirectory`, or probes (see :func:`probe_of` for embeddings).
+        source: a run's id or path, a :class:`RunDirectory`, probes (see :func:`probe_of` for embeddings), or the SPEC
+            of a model without a run, such as a released student's file.
         others: more students, each with its teacher, at the step nearest to the selected one.
         between: "image-text", "image-image", "text-text", or "all" (the 2P × 2P matrix).
         measure: "affinity" (softmax) or "cosine".
         order: "index", "words" or "cluster" (by the teacher's similarities).
         words: for order "words", pairs are grouped by the first of these words in their captions.
         runs_dir: the runs folder; ``runs`` if not given.
+        data: SPEC of the pairs that models without a run encode; by default the first run's validation pairs.
+        teacher: SPEC of their teacher; by default the first run's.
 
     Attributes:
         selection: the selected cell: its two items, and each model's value.
@@ -71,9 +76,13 @@ class AffinityExplorer(Explorer):
         order: Order = "cluster",
         words: str = WORDS,
         runs_dir: Path | None = None,
+        data: str = "",
+        teacher: str = "",
     ) -> None:
         super().__init__()
         self._sources, self._runs_dir = (source, *others), runs_dir
+        self._data, self._teacher = data, teacher
+        self._of_models: dict[str, Probe] = {}  # they do not change while a run is followed
         self._probes: list[list[Probe]] = []
         self._names: list[str] = []
         self._order: list[int] = []
@@ -109,7 +118,9 @@ class AffinityExplorer(Explorer):
         self.image.observe(self.guard(self._click), names="clicked")
 
     def load(self) -> None:
-        found = [self._read(source) for source in self._sources]
+        found: list[tuple[str, list[Probe]]] = []
+        for source in self._sources:
+            found.append(self._read(source, found[0][1][0].captions if found else ()))
         self._names, self._probes = [name for name, _ in found], [probes for _, probes in found]
         set_steps(self.step, [probe.step for probe in self._probes[0]])
         before = self.since.value
@@ -196,10 +207,20 @@ class AffinityExplorer(Explorer):
             mark(self._figure, self._chosen)
             self.show_figure(self._figure)
 
-    def _read(self, source: Source) -> tuple[str, list[Probe]]:
-        """A student's name and its probes by step. The first run is followed while it trains."""
+    def _read(self, source: Source, captions: Sequence[str]) -> tuple[str, list[Probe]]:
+        """A student's name and its probes by step. The first run is followed while it trains.
+
+        Args:
+            captions: of the probe pairs before it; none for the first source.
+        """
         if not isinstance(source, str | Path | RunDirectory):
             return "student", sorted(source, key=lambda probe: probe.step)
+        runs_dir = self._runs_dir or default_runs_dir()
+        if not isinstance(source, RunDirectory) and is_model(source, runs_dir):
+            name = str(source)
+            if name not in self._of_models:
+                self._of_models[name] = model_probe(name, self._data, self._teacher, runs_dir, self.run, captions)
+            return folder_name(name), [self._of_models[name]]
         run = open_run(source, self._runs_dir)
         self.run = self.run or run
         probes = read_snapshot_history(run, Probe).snapshots

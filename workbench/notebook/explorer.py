@@ -16,6 +16,7 @@ import ipywidgets as widgets
 
 from workbench.errors import unknown
 from workbench.figures.style import disable_math_text, save_figure, style
+from workbench.notebook.released import SHIPPED, is_model
 from workbench.resources import find_resource, roots
 from workbench.runs.directory import RunDirectory, find_run, list_runs
 from workbench.runs.liveness import TAKES_COMMANDS, run_status
@@ -32,7 +33,6 @@ REFRESH_EVERY_S = 2.0
 POLL_S = 0.2
 Stamp = tuple[int, ...]
 SLOT = "workbench-error"  # CSS class of the error line
-SHIPPED = Path("data_samples") / "runs"
 USUAL = (Path("runs"), Path("..") / "runs")  # next to the notebook, or to its folder
 
 
@@ -109,7 +109,13 @@ class Explorer(ABC):
     def read(
         self, source: str | Path | RunDirectory | Sequence[AnySnapshot], runs_dir: Path | None, kind: type[AnySnapshot]
     ) -> list[AnySnapshot]:
-        """The snapshots of a run, which becomes :attr:`run`; or those given, by step."""
+        """The snapshots of a run, which becomes :attr:`run`; or those given, by step.
+
+        Raises:
+            ValueError: there is no such run, or it is a model without one, and this explorer needs a run.
+        """
+        if isinstance(source, str | Path) and is_model(source, runs_dir or default_runs_dir()):
+            raise ValueError(f"{source} is a model without a run, which has no {kind.KIND}: name a run")
         if isinstance(source, str | Path | RunDirectory):
             self.run = open_run(source, runs_dir)
             return read_snapshot_history(self.run, kind).snapshots

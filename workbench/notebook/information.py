@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.events import EvalDone, Event, RunStarted, StepDone
 from workbench.figures.information import information_over_time_figure
 from workbench.notebook.controls import Bar, row, scale_slider, set_steps, step_slider
-from workbench.notebook.explorer import Explorer, nearest, open_run
+from workbench.notebook.explorer import Explorer, default_runs_dir, nearest, open_run
+from workbench.notebook.released import is_model, model_probe
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import read_history
 from workbench.runs.snapshots import Probe
@@ -61,16 +62,25 @@ class InformationExplorer(Explorer):
     """ICL's bound on the mutual information of student and teacher, on training batches, held-out and probe pairs.
 
     Args:
-        source: a run's id or path, a :class:`RunDirectory`, or probes.
+        source: a run's id or path, a :class:`RunDirectory`, probes, or the SPEC of a model without a run.
         runs_dir: the runs folder; ``runs`` if not given.
+        data: SPEC of the pairs that a model without a run encodes.
+        teacher: SPEC of its teacher.
 
     Attributes:
         selection: the step, 1/τ, and each pairing's bound with the most negatives.
     """
 
-    def __init__(self, source: str | Path | RunDirectory | Sequence[Probe], runs_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        source: str | Path | RunDirectory | Sequence[Probe],
+        runs_dir: Path | None = None,
+        data: str = "",
+        teacher: str = "",
+    ) -> None:
         super().__init__()
         self._source, self._runs_dir = source, runs_dir
+        self._data, self._teacher = data, teacher
         self._probes: list[Probe] = []
         self._over_time: InformationOverTime | None = None
         self._learned_scales: dict[int, float] = {}
@@ -83,7 +93,10 @@ class InformationExplorer(Explorer):
         self.refresh()
 
     def load(self) -> None:
-        self._probes = self.read(self._source, self._runs_dir, Probe)
+        source, runs_dir = self._source, self._runs_dir or default_runs_dir()
+        if isinstance(source, str | Path) and is_model(source, runs_dir):
+            source = [model_probe(str(source), self._data, self._teacher, runs_dir, None)]
+        self._probes = self.read(source, self._runs_dir, Probe)
         if self.run:
             events = read_history(self.run, (RunStarted, StepDone, EvalDone)).events
             steps = [event for event in events if isinstance(event, StepDone)]

@@ -15,7 +15,8 @@ from workbench.figures.architecture import (
     threshold_figure,
 )
 from workbench.notebook.controls import buttons, row, set_steps, step_slider
-from workbench.notebook.explorer import Explorer, open_run
+from workbench.notebook.explorer import Explorer, default_runs_dir, open_run
+from workbench.notebook.released import is_model, model_masks
 from workbench.runs.directory import RunDirectory
 from workbench.runs.log import read_history
 from workbench.runs.snapshots import MaskSnapshot, read_snapshot_history
@@ -35,9 +36,11 @@ class MaskExplorer(Explorer):
     """What the student of a run with weight inheritance keeps of its teacher, at each mask snapshot.
 
     Args:
-        source: a run's id or path, a :class:`RunDirectory`, or the snapshots themselves.
+        source: a run's id or path, a :class:`RunDirectory`, the snapshots themselves, or the SPEC of a model without a
+            run, whose parts are recovered from its weights and the teacher's.
         show: "layers" (TinyCLIP's figure 8), "over time", "size by threshold" or "accuracy" (against sparsity).
         runs_dir: the runs folder; ``runs`` if not given.
+        teacher: SPEC of the model that a model without a run inherits from.
 
     Attributes:
         selection: the step, the shapes of the pruned towers, and the kept share of the weights.
@@ -51,11 +54,12 @@ class MaskExplorer(Explorer):
         source: str | Path | RunDirectory | Sequence[MaskSnapshot],
         show: Show = "layers",
         runs_dir: Path | None = None,
+        teacher: str = "",
     ) -> None:
         super().__init__()
         if show not in get_args(Show):
             raise unknown("figure", show, get_args(Show))
-        self._source, self._runs_dir = source, runs_dir
+        self._source, self._runs_dir, self._teacher = source, runs_dir, teacher
         self._snapshots: list[MaskSnapshot] = []
         self.show = buttons(get_args(Show), show)
         self.step = step_slider()
@@ -68,7 +72,10 @@ class MaskExplorer(Explorer):
         self.refresh()
 
     def load(self) -> None:
-        self._snapshots = self.read(self._source, self._runs_dir, MaskSnapshot)
+        source, runs_dir = self._source, self._runs_dir or default_runs_dir()
+        if isinstance(source, str | Path) and is_model(source, runs_dir):
+            source = [model_masks(str(source), self._teacher, runs_dir)]
+        self._snapshots = self.read(source, self._runs_dir, MaskSnapshot)
         pick(self._snapshots)
         set_steps(self.step, [snapshot.step for snapshot in self._snapshots])
 
@@ -126,7 +133,8 @@ class MaskExplorer(Explorer):
         """The share of the kept parts that another run or rule also keeps, next to its expectation by chance.
 
         Args:
-            other: a run's id or path; or the rule "magnitude" or "leading", which need the run's teacher.
+            other: a run's id or path; the rule "magnitude" or "leading", which need the teacher; or the SPEC of a model
+                without a run, with ``teacher``.
 
         Raises:
             ValueError: the two cannot be compared.
@@ -142,6 +150,9 @@ class MaskExplorer(Explorer):
         return DataFrame(rows, columns=["tower", "part", "shared (%)", "by chance (%)"])
 
     def _overlaps(self, other: str | Path) -> Any:
+        runs_dir = self._runs_dir or default_runs_dir()
+        if other not in ("magnitude", "leading") and is_model(other, runs_dir):
+            return overlap_of_runs(self.snapshot, model_masks(str(other), self._teacher, runs_dir))
         if other not in ("magnitude", "leading"):
             snapshots = read_snapshot_history(open_run(other, self._runs_dir), MaskSnapshot).snapshots
             return overlap_of_runs(self.snapshot, pick(snapshots))
@@ -149,10 +160,14 @@ class MaskExplorer(Explorer):
         from workbench.inheritance.manual import overlaps_with_rule
         from workbench.models.spec import load_model
 
-        if self.run is None:
+        if self.run is None and not self._teacher:
             raise ValueError(f"rule '{other}' needs the teacher's weights: pass a run instead of snapshots")
-        config = load_run_config(self.run.config_file)
-        teacher = load_model(config.inheritance.source or config.teacher.model, runs_dir=self.run.path.parent)
+        if self.run is None:
+            spec, runs_dir = self._teacher, self._runs_dir or default_runs_dir()
+        else:
+            config, runs_dir = load_run_config(self.run.config_file), self.run.path.parent
+            spec = config.inheritance.source or config.teacher.model
+        teacher = load_model(spec, runs_dir=runs_dir)
         return overlaps_with_rule(teacher, self.snapshot, "magnitude" if other == "magnitude" else "leading")
 
     def _choose_threshold(self) -> None:
