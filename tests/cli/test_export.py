@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from tests.adapters.hub_server import TOKEN, local_hub
 from workbench import load_student
 from workbench.cli import export as command
 from workbench.files import DiskFullError
@@ -46,6 +47,45 @@ def test_a_run_becomes_a_small_folder(trained) -> None:
     trained_weights = load_student("alone").towers.state_dict()
     assert all(torch.equal(tensor, trained_weights[name]) for name, tensor in student.towers.state_dict().items())
     assert trained("evaluate", "student", "--data", "samples:scenes/validation", "--pairs", "20").code == 0
+
+
+def test_a_card_goes_with_the_folder_and_both_to_the_hub_in_one_commit(trained, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    with local_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        options = ("--card", "--push", "hf:me/student", "--private", "--json")
+        result = trained("export", "alone", "--out", "student", *options)
+    assert result.code == 0
+    document = json.loads(result.out)
+    assert document["url"] == f"{hub.url}/me/student/commit/{'0' * 40}"
+    files = {path.name: path.read_bytes() for path in Path("student").iterdir()}
+    assert [commit["files"] for commit in hub.commits] == [files]
+    assert hub.created == {"me/student": True}
+    card = files["README.md"].decode()
+    assert "hf download me/student --local-dir student" in card
+    assert "12 of 12, batch 20" in card
+    assert load_student("student").image_size == load_student("alone").image_size
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--card",), "--card needs a run"),
+        (("--private",), "--private needs --push"),
+        (("--push", "me/student"), "--push takes hf:USER/NAME"),
+        (("--push", "hf:me/student"), "cannot reach the Hugging Face Hub"),
+    ],
+)
+def test_what_a_card_and_an_upload_need_is_one_line_and_nothing_is_written(
+    workbench, tiny_models, monkeypatch, options: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    result = workbench("export", tiny_models["teacher"], "--out", "out", *options)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert message in result.err
+    assert not Path("out").exists()
 
 
 def test_what_a_person_reads_ends_in_lines_of_python_that_run(workbench, tiny_models) -> None:

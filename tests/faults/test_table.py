@@ -377,6 +377,20 @@ FAULTS = [
         "cli/test_data.py::test_bad_shards_are_refused_unless_they_may_be_skipped",
     ),
     fault(
+        "--push without a token or network, a refused token, an upload that fails in the middle",
+        "one line with the remedy, before anything is written; one commit or none; the export stays",
+        "adapters/test_hub.py::test_a_token_that_is_missing_or_refused_is_a_line_with_the_remedy",
+        "adapters/test_hub.py::test_without_a_network_it_is_a_line_with_the_remedy",
+        "adapters/test_hub.py::test_an_upload_that_is_refused_leaves_nothing_half_done",
+        "cli/test_export.py::test_what_a_card_and_an_upload_need_is_one_line_and_nothing_is_written",
+    ),
+    fault(
+        "a model card of another step's results, or with paths of this machine",
+        "only evaluations of the exported weights; paths lose their folders",
+        "results/test_card.py::test_only_the_weights_own_evaluations_are_listed",
+        "results/test_card.py::test_the_settings_are_all_there_and_nothing_of_this_machine",
+    ),
+    fault(
         "Parquet without usable columns, with several, torn, changed under a run, or without pyarrow",
         "one line that lists the columns there are, or names the file and the remedy",
         "data/sources/test_columns.py::test_what_cannot_be_found_lists_the_columns_there_are",

@@ -10,14 +10,18 @@ import typer
 
 from workbench.adapters.export import TOOLS, check_tool, export_command, open_sink, start_export
 from workbench.adapters.export import export as copy
+from workbench.adapters.hub import check_login, push_folder, repo_of
 from workbench.cli.completion import complete_format, complete_source, complete_tool
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, check_free, writing
 from workbench.cli.output import errors, print_json, print_line, print_note, print_rows
+from workbench.config.inheritance import TOWERS
 from workbench.errors import print_error, reason
 from workbench.models.names import check_format, check_source, find_folder
+from workbench.runs.checkpoints import checkpoint_step
 from workbench.runs.directory import RunDirectory, find_run
 
 if TYPE_CHECKING:
+    from workbench.models.clip import Clip
     from workbench.models.export import Exported
 
 
@@ -37,11 +41,24 @@ Format = Annotated[
 ]
 
 
+Card = Annotated[
+    bool,
+    typer.Option("--card", help="Add a model card, README.md: data, recipe, metrics with intervals, departures."),
+]
+Push = Annotated[
+    str | None,
+    typer.Option("--push", metavar="hf:USER/NAME", help="Upload the folder to the Hugging Face Hub, in one commit."),
+]
+
+
 def export(
     source: Source,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder; new or empty.")],
     format: Format = "native",
     half: Annotated[bool, typer.Option("--half", help="Round the weights to float16 (all but onnx).")] = False,
+    card: Card = False,
+    push: Push = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: create a private repository.")] = False,
     runs: RunsDir = DEFAULT_RUNS,
     json: Json = False,
 ) -> None:
@@ -57,34 +74,87 @@ def export(
         workbench export clip-kd-s0-1122-1405 --out student
         workbench export half --format onnx --out deployed
         workbench export runs/ID/checkpoints/step-00000600 --format open_clip --half --out student
+        workbench export clip-kd-s0-1122-1405 --format open_clip --card --push hf:me/small-clip --out student
     """
     check_format(format, half=half)
     check_free(out)
     check_source(source, runs)
+    repo = _checked_repo(push, private=private)
     from workbench.models.clip import count_parameters
     from workbench.models.export import MismatchError, export_model
     from workbench.models.spec import load_student
 
     folder = find_folder(source, runs)
     before_mb = _size_mb(folder) if folder else None
+    checkpoint = _run_checkpoint(source, folder) if card else None
     model = load_student(folder or source, runs)
+    use = _use(out, format, model.tokenizer.spec["kind"])
+    documents = _card(model, checkpoint, format, repo) if checkpoint else {}
     try:
         with errors.status(f"writing and checking {format}"), writing(out):
-            exported = export_model(model, out, format, half=half)
+            exported = export_model(model, out, format, half=half, documents=documents)
     except MismatchError as error:
         print_error(f"workbench: {error}")
         raise typer.Exit(1) from None
     num_params = count_parameters(model)
-    use = _use(out, format, model.tokenizer.spec["kind"])
+    url = _pushed(out, repo, source, private=private)
     if json:
         about = {"source": source, "dir": str(out.absolute()), "format": format, "half": half}
         sizes = {"files": exported.sizes, "size_mb": exported.size_mb, "source_size_mb": before_mb}
         difference = {"max_abs_difference": exported.max_abs_difference}
-        print_json({**about, **sizes, "num_params": num_params, **difference, "use": use})
+        print_json({**about, **sizes, "num_params": num_params, **difference, "use": use, "url": url})
         return
     _print_exported(source, format, before_mb, num_params["total"], exported)
     for line in use:
         print(line)
+    if url:
+        print_line(f"uploaded: {url}")
+
+
+def _checked_repo(push: str | None, *, private: bool) -> str:
+    """The repository of ``--push``, once the Hub has accepted the token; empty without the option."""
+    if push is None:
+        if private:
+            raise ValueError("--private needs --push hf:USER/NAME")
+        return ""
+    repo = repo_of(push)
+    with errors.status("asking the Hugging Face Hub"):
+        check_login(repo)
+    return repo
+
+
+def _run_checkpoint(source: str, folder: Path | None) -> Path:
+    """The checkpoint of a run, whose log and config a card needs."""
+    if folder is None or not RunDirectory(folder.absolute().parents[1]).exists:
+        raise ValueError(f"--card needs a run, since its log has the results, and {source} is a model: drop --card")
+    return folder.absolute()
+
+
+def _card(model: "Clip", checkpoint: Path, format: str, repo: str) -> dict[str, bytes]:
+    """The model card as a file of the exported folder."""
+    from workbench.models.clip import count_parameters
+    from workbench.results.card import CARD, model_card
+
+    run, home = RunDirectory(checkpoint.parents[1]), Path(repo.partition("/")[2] or "student")
+    num_params = {"total": count_parameters(model)["total"]}
+    num_params |= {tower: count_parameters(model, tower)["total"] for tower in TOWERS}
+    use = _use(home, format, model.tokenizer.spec["kind"])
+    if repo:
+        use = [f"# hf download {repo} --local-dir {home}", *use]
+    step = checkpoint_step(checkpoint)
+    card = model_card(run, step, num_params=num_params, format=format, use=use, size_px=model.image_size)
+    return {CARD: card.encode()}
+
+
+def _pushed(out: Path, repo: str, source: str, *, private: bool) -> str:
+    """Uploads the folder, and returns the commit's URL; empty without a repository."""
+    if not repo:
+        return ""
+    try:
+        with errors.status(f"uploading to {repo}"):
+            return push_folder(out, repo, f"workbench export {Path(source).name}", private=private)
+    except ValueError as error:
+        raise ValueError(f"{error}; the export is complete in {out}") from None
 
 
 def _print_exported(source: str, format: str, before_mb: float | None, num_params: int, exported: "Exported") -> None:

@@ -18,21 +18,16 @@ from workbench.cli.architecture import (
 from workbench.cli.options import DEFAULT_RUNS, Json, Run, RunsDir, write_figure
 from workbench.cli.output import indented, print_json, print_line, print_rows, print_wrapped
 from workbench.cli.train import print_summary
-from workbench.config.run import LossConfig, RunConfig
-from workbench.config.toml import load_recipe, load_run_config
-from workbench.documents import read_json
 from workbench.errors import visible
 from workbench.events import EvalDone, Warned
 from workbench.figures.gradients import gradients_figure
 from workbench.formatting import clock
-from workbench.losses.declared import declared_losses
-from workbench.models.names import CONFIG
-from workbench.runs.checkpoints import newest_checkpoint
+from workbench.results.departures import run_departures
 from workbench.runs.directory import RunDirectory, find_run
 from workbench.runs.log import read_history
 from workbench.runs.snapshots import Gradients, read_snapshot_history
 from workbench.runs.summary import summarize
-from workbench.views.comparison import Departures, Paper, departures, papers, setting_text
+from workbench.views.comparison import Departures, setting_text
 from workbench.views.gradients import GradientsView, gradients_view
 
 GradientsFlag = Annotated[
@@ -171,58 +166,11 @@ INDENT = "    "
 
 def show_departures(run: RunDirectory, *, prints: bool) -> list[dict[str, Any]]:
     """Settings that differ from each paper whose losses the run uses, as a JSON document; printed if asked for."""
-    config = load_run_config(run.config_file)
-    known = papers()
-    used = [paper for paper in known if _distilling(config, paper)] or known[:1]  # no losses: CLIP-KD's baseline
-    found = [_departures(run, config, paper) for paper in used]
+    found = run_departures(run)
     if prints:
         for departures in found:
             _print(departures)
     return [departures.to_json() for departures in found]
-
-
-def _distilling(config: RunConfig, paper: Paper) -> dict[str, LossConfig]:
-    """The run's losses from the paper, without the CLIP loss, which both papers use."""
-    theirs = {name for name, loss in declared_losses().items() if loss.paper.startswith(paper.name)} - {"clip"}
-    return {name: loss for name, loss in config.loss.items() if loss.schedule.is_ever_on and name in theirs}
-
-
-def _departures(run: RunDirectory, config: RunConfig, paper: Paper) -> Departures:
-    recipe = load_recipe(paper.recipe)
-    losses = {name: config.loss[name] for name in ("clip", *_distilling(config, paper)) if name in config.loss}
-    published, ours = recipe.model_dump(), config.model_dump()
-    published["loss"] = {
-        name: _settings(name, recipe.loss.get(name) or _published(name, loss)) for name, loss in losses.items()
-    }
-    ours["loss"] = {name: _settings(name, loss) for name, loss in losses.items()}
-    # The image size is part of the model's folder, not of the run's config.
-    if (checkpoint := newest_checkpoint(run)) is not None:
-        published["student"]["image_size"] = paper.image_size
-        ours["student"]["image_size"] = _image_size(checkpoint)
-    if losses.keys() <= {"clip"}:  # the teacher has no effect
-        del published["teacher"], ours["teacher"]
-    return departures(paper, published, ours)
-
-
-def _published(name: str, loss: LossConfig) -> LossConfig:
-    """A loss of the paper that its recipe does not use, at its published weight, or else at the run's."""
-    known = declared_losses()[name].published_weight
-    for convention, weight in sorted(known.items(), reverse=True):  # "released" before "paper"
-        return LossConfig.parse({"weight": weight, "convention": convention})
-    return LossConfig(weight=loss.weight)
-
-
-def _settings(name: str, loss: LossConfig) -> dict[str, Any]:
-    """All settings of a loss, including those at their defaults."""
-    defaults = declared_losses()[name].settings
-    return defaults | loss.options() | {"weight": loss.model_dump()["weight"], "weight_at": loss.weight_at}
-
-
-def _image_size(checkpoint: Path) -> int:
-    """The student's image size, in pixels."""
-    content = read_json(checkpoint / CONFIG)
-    size: int = content["model_cfg"]["vision_cfg"]["image_size"]
-    return size
 
 
 def _print(found: Departures) -> None:

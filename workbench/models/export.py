@@ -1,7 +1,7 @@
 """Export of a model: written to a temporary folder, read back as users will, and renamed if the outputs match."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,9 @@ class Writer:
     batch_sizes: tuple[int, ...] = (len(CAPTIONS),)
 
 
-def export_model(model: Clip, folder: Path, format: str, *, half: bool = False) -> Exported:
+def export_model(
+    model: Clip, folder: Path, format: str, *, half: bool = False, documents: Mapping[str, bytes] | None = None
+) -> Exported:
     """Write a model, without what only training needs, to a new folder.
 
     Args:
@@ -70,6 +72,7 @@ def export_model(model: Clip, folder: Path, format: str, *, half: bool = False) 
         folder: new, or empty.
         format: one of :data:`~workbench.models.names.FORMATS`.
         half: store weights in float16; they are read back as float32.
+        documents: other files to put into the folder, by name, such as a model card.
 
     Raises:
         ValueError: an unknown format or one that cannot hold this model, weights that are not finite, or an existing
@@ -92,6 +95,8 @@ def export_model(model: Clip, folder: Path, format: str, *, half: bool = False) 
                     f"as {writer.reader} reads it, the exported unit-length embeddings differ from the model's by "
                     f"{difference:.2g}, more than {writer.tolerance:g}: nothing was written; try another --format"
                 )
+            for name, content in (documents or {}).items():
+                write_atomically(building / name, content)
     except FileExistsError:
         raise ValueError(f"{folder} exists already: name another with --out DIR") from None
     sizes = {path.name: path.stat().st_size for path in sorted(target.iterdir())}

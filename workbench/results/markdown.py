@@ -35,7 +35,7 @@ def _lines(report: StudyReport, figures: Sequence[str]) -> Iterator[str]:
     yield from ("## Cells", "")
     for metric in table.metrics:
         columns, rows = grid(table, metric, shown_cells(report))
-        yield from (f"### {escape(metric.title)}", "", *_table(columns, rows), "")
+        yield from (f"### {escape(metric.title)}", "", *table_lines(columns, rows), "")
     yield from (*(f"- {escape(line)}" for line in legend(report)), "")
     yield from _confirmed(report)
     yield from _beyond(report)
@@ -78,9 +78,10 @@ def _margin_note(margin: float) -> str:
     return f" Equivalent: the difference is smaller than {margin:g} points (two one-sided tests)." if margin else ""
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def table_lines(columns: Sequence[str], rows: Iterable[Sequence[str]], num_words: int = 1) -> Iterator[str]:
+    """A table whose first ``num_words`` columns are words; numbers are aligned to the right."""
     yield _line(columns)
-    yield _line(["---", *(["---:"] * (len(columns) - 1))])
+    yield _line(["---"] * num_words + ["---:"] * (len(columns) - num_words))
     yield from map(_line, rows)
 
 
@@ -109,7 +110,7 @@ def _confirmed(report: StudyReport) -> Iterator[str]:
         )
         table = report.confirmed.table
         for metric in table.metrics:
-            yield from (f"### {metric.title}", "", *_table(*grid(table, metric, table.cells)), "")
+            yield from (f"### {metric.title}", "", *table_lines(*grid(table, metric, table.cells)), "")
         yield from (f"Differences: from {escape(table.baseline)}.", "")
 
 
@@ -133,11 +134,11 @@ def _beyond(report: StudyReport) -> Iterator[str]:
             )
             for one in effects
         ]
-        yield from (*_table(("setting", "value", "effect", "95 %"), rows), "")
+        yield from (*table_lines(("setting", "value", "effect", "95 %"), rows), "")
     if metric and report.importance.shares:
         yield from ("## Importance of the settings", "", f"{report.importance.note}.", "")
         shares = [(setting, f"{share:.0%}") for setting, share in report.importance.shares.items()]
-        yield from (*_table(("setting", "share"), shares), "")
+        yield from (*table_lines(("setting", "share"), shares), "")
     if report.front:
         best = ", ".join(point.cell for point in report.front if point.on_front)
         names = ", ".join(objective.metric for objective in report.study.objectives)
