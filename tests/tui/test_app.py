@@ -1,4 +1,4 @@
-"""The dashboard in a pseudo-terminal: the terminal is restored however it ends."""
+"""The dashboard in a pseudo-terminal: it is restored however the dashboard ends, and idle if nothing happens."""
 
 import os
 import pty
@@ -38,6 +38,14 @@ class Terminal:
             assert time.monotonic() < until, self.written[-2000:]
             if select.select([self.master], [], [], 0.1)[0]:
                 self.written += os.read(self.master, 65536)
+
+    def read_for(self, seconds: float) -> int:
+        """Read for so long; returns the number of bytes."""
+        before, until = len(self.written), time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if select.select([self.master], [], [], left)[0]:
+                self.written += os.read(self.master, 65536)
+        return len(self.written) - before
 
     def end(self) -> int:
         self.read_until(lambda: self.process.poll() is not None)
@@ -97,6 +105,21 @@ from workbench.cli.app import main
 sys.argv = ["workbench", "tui", *sys.argv[1:]]
 main()
 """
+
+
+BYTES_PER_S = 1024  # over ssh, a screen on which nothing changes must be as good as silent
+WATCHED_S = 4.0
+
+
+def test_a_finished_run_sends_next_to_nothing(open_terminal) -> None:
+    terminal = open_terminal()
+    terminal.read_until(lambda: b"finished" in terminal.written)
+    os.write(terminal.master, b"\r")  # opens the run; the table of runs stays below
+    terminal.read_until(lambda: b"metrics" in terminal.written)
+    terminal.read_for(3.0)  # the first drawing comes in pieces
+    assert terminal.read_for(WATCHED_S) < WATCHED_S * BYTES_PER_S
+    os.write(terminal.master, b"2")  # it is alive
+    terminal.read_until(lambda: b"R@1" in terminal.written)
 
 
 def test_a_crash_is_reported_on_a_restored_terminal(open_terminal) -> None:

@@ -1,12 +1,12 @@
 """The screen that compares several runs: their curves, settings and metrics, with repeats paired by seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Static, TabPane
+from textual.widgets import TabPane
 
 from workbench.config.toml import read_toml
 from workbench.errors import visible
@@ -14,10 +14,11 @@ from workbench.figures.style import palette
 from workbench.runs.directory import RunDirectory
 from workbench.statistics.intervals import seed_gain
 from workbench.tui.charts.chart import Charts
-from workbench.tui.charts.plot import LETTERS, Plot, curve, plots_table
+from workbench.tui.charts.plot import Plot, curve, letter_of, plots_table
 from workbench.tui.dialogs import KeyFooter
 from workbench.tui.follow import Name, RunFollower
-from workbench.tui.tabs import LENS_KEYS, PanedScreen, Panes, Reading, pane_keys
+from workbench.tui.host import is_in_view
+from workbench.tui.tabs import LENS_KEYS, Label, PanedScreen, Panes, Reading, pane_keys
 from workbench.tui.text import Table, columns_text, state_text
 from workbench.views.comparison import ComparedRun, Comparison, Evaluated, MetricRow, compare_runs, setting_text
 from workbench.views.metrics import in_order, metric_label
@@ -29,6 +30,7 @@ CATCH_UP_S = 0.1
 IGNORED = ("recipe", "seed", "data.seed")  # settings that do not decide whether runs are repeats of one another
 LABELS = ("machine.", "sweep.", "log.")  # nor do settings that begin so
 SPLIT = "validation"
+MOST_LINES = 6  # of the header with a line for each run
 
 
 class RunGroup:
@@ -36,6 +38,7 @@ class RunGroup:
 
     def __init__(self, runs: Sequence[RunDirectory]) -> None:
         self.followers = [RunFollower(run) for run in runs]
+        self.colors = palette([run.id for run in runs])
 
     def poll(self) -> bool:
         """Read all runs for a while; return whether there is more to read now."""
@@ -62,12 +65,12 @@ class RunGroup:
         """A plot of one curve of every run that has it."""
         group, what = name
         label = metric_label(what) if group.startswith("metrics/") else None
-        ids = [follower.run.id for follower in self.followers]
-        colors = palette(ids)
+        factor = label.factor if label else 1.0
+        # A run keeps its letter and color in every plot, also where another run lacks the curve.
         curves = [
-            curve(run, colors[run], follower.history.traces[name], label.factor if label else 1.0)
-            for run, follower in zip(ids, self.followers, strict=True)
-            if name in follower.history.traces
+            curve(one.run.id, self.colors[one.run.id], one.history.traces[name], factor, letter_of(place))
+            for place, one in enumerate(self.followers)
+            if name in one.history.traces
         ]
         title = f"{label.label} on {group.partition('/')[2]}" if label else _title(group, what)
         return Plot(title, tuple(curves), label.unit if label else "", may_log=group == "loss", may_smooth=not label)
@@ -140,7 +143,7 @@ class CompareScreen(PanedScreen):
 
     DEFAULT_CSS = """
     CompareScreen #head {
-        height: auto; max-height: 6; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis;
+        height: auto; max-height: 40%; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis;
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -159,14 +162,14 @@ class CompareScreen(PanedScreen):
         self._drawn: object = None
 
     def compose(self) -> ComposeResult:
-        yield Static("", id="head", markup=False)
+        yield Label(id="head")
         with Panes(id="panes"):
             with TabPane("1 curves", id="curves"):
                 yield Charts(self.lens, classes="-filling", id="charts")
             with TabPane("2 settings", id="settings"), Reading():
-                yield Static("", id="settings-text", markup=False)
+                yield Label(id="settings-text")
             with TabPane("3 differences", id="differences"), Reading():
-                yield Static("", id="differences-text", markup=False)
+                yield Label(id="differences-text")
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -179,14 +182,14 @@ class CompareScreen(PanedScreen):
         """Read new events of all runs."""
         if self.group.poll():
             self.set_timer(CATCH_UP_S, self.tick)
-        if self.is_current:
+        if is_in_view(self):
             self.draw()
 
     def draw(self) -> None:
         """Update the header and, if its data changed, the active pane."""
         if not self.children:
             return  # the screen is being closed
-        self.query_one("#head", Static).update(self._head())
+        self.query_one("#head", Label).update(self._head())
         basis = (self.group.version, self.pane, self.shown, self.size.width)
         if basis == self._drawn:
             return
@@ -206,18 +209,19 @@ class CompareScreen(PanedScreen):
         width = self.size.width - 4
         is_settings = self.pane == "settings"
         text = settings_text(comparison, width) if is_settings else differences_text(comparison, self.group, width)
-        self.query_one(f"#{self.pane}-text", Static).update(text)
+        self.query_one(f"#{self.pane}-text", Label).update(text)
 
     def _head(self) -> Text:
-        text = Text()
-        for letter, follower in zip(LETTERS, self.group.followers, strict=False):
-            status = follower.status
-            where = f", step {status.step:,} of {status.num_steps:,}" if status and status.num_steps else ""
-            text.append(f"{letter} ", "bold")
-            text.append(visible(follower.run.id))
-            text.append(f"  {visible(follower.problem) or state_text(status, is_quiet=False) + where}\n", "dim")
-        text.rstrip()
-        return text
+        """Every run with its letter and state: a line each, or for many runs as many on a line as fit."""
+        entries = [_entry(place, one, self.group.colors) for place, one in enumerate(self.group.followers)]
+        if len(entries) <= MOST_LINES:
+            return Text("\n").join(entries)
+        width = max(entry.cell_len for entry in entries) + 2
+        per_line = max(1, (self.size.width - 2) // width)
+        for entry in entries:
+            entry.pad_right(width - entry.cell_len)
+        lines = [Text("").join(entries[start : start + per_line]) for start in range(0, len(entries), per_line)]
+        return Text("\n").join(lines)
 
     def table(self) -> Table:
         """The data to export or copy."""
@@ -246,13 +250,28 @@ class CompareScreen(PanedScreen):
             self.draw()
 
 
+def _entry(place: int, follower: RunFollower, colors: Mapping[str, str]) -> Text:
+    """A run's letter in its color, its id, and its state."""
+    status = follower.status
+    where = f", step {status.step:,} of {status.num_steps:,}" if status and status.num_steps else ""
+    if status is not None and status.state == "finished":
+        where = ""
+    text = Text.assemble((f"{letter_of(place)} ", f"bold {colors[follower.run.id]}"), visible(follower.run.id))
+    return text.append(f"  {visible(follower.problem) or state_text(status, is_quiet=False) + where}", "dim")
+
+
+def letters_of(comparison: Comparison) -> list[str]:
+    """The letters of the compared runs."""
+    return [letter_of(place) for place in range(len(comparison.runs))]
+
+
 def settings_text(comparison: Comparison, width: int) -> Text:
     """The settings that differ between runs, then those that are equal."""
     text = Text()
     differing = comparison.differing
     text.append("settings that differ\n" if differing else "no setting differs\n", "bold")
     rows = [[one.name, *map(setting_text, one.values)] for one in differing]
-    text.append(columns_text(["", *LETTERS[: len(comparison.runs)]], rows, width))
+    text.append(columns_text(["", *letters_of(comparison)], rows, width))
     text.append("\nequal settings\n", "bold")
     same = [[one.name, setting_text(one.values[0])] for one in comparison.settings if not one.differs]
     return text.append(columns_text(["", "all"], same, width))
@@ -261,7 +280,7 @@ def settings_text(comparison: Comparison, width: int) -> Text:
 def differences_text(comparison: Comparison, group: RunGroup, width: int) -> Text:
     """Each run's metrics with the differences to the first run; then groups of runs paired by seed."""
     text = Text()
-    letters = LETTERS[: len(comparison.runs)]
+    letters = letters_of(comparison)
     for split in comparison.splits:
         steps = sorted({step for step in split.steps if step is not None})
         text.append(f"{split.split} after step {', '.join(f'{step:,}' for step in steps)}\n", "bold")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from textual.app import App
 from textual.message import Message
+from textual.screen import ModalScreen, Screen
 
 from workbench.errors import visible
 from workbench.process import ERROR_PREFIX, BackgroundProcess, last_line, start_background, why_failed
@@ -47,6 +48,16 @@ class OpenNewRun(Message):
     """Open the screen on which a run is configured and started."""
 
     runs_dir: Path
+
+
+def is_in_view(screen: Screen[Any]) -> bool:
+    """Whether the screen is on top, or has only dialogs above it.
+
+    Textual's ``is_current`` is also true of the screen below an opaque one; what is drawn there repaints all of the one
+    on top.
+    """
+    stack = screen.app.screen_stack
+    return screen in stack and all(isinstance(one, ModalScreen) for one in stack[stack.index(screen) + 1 :])
 
 
 # A base class and not a Protocol: screens also use Textual's own App methods, and `Screen.app` must stay an App.

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workbench.files import write_atomically
 
@@ -19,7 +19,8 @@ class Preferences(BaseModel):
 
     theme: str = "workbench-dark"
     sort: str = "newest"
-    filter: str = ""
+    filter: str = Field("", exclude=True)
+    """Words that select runs; not saved, since another folder has other runs."""
     view: View = "runs"
     metric: str = ""
     """The metric of the runs table; empty for the first one that any run has."""
@@ -40,7 +41,8 @@ def preferences_file() -> Path:
 def read_preferences() -> Preferences:
     """Read the saved preferences, or return the defaults."""
     try:
-        return Preferences.model_validate_json(preferences_file().read_bytes())
+        saved = Preferences.model_validate_json(preferences_file().read_bytes())
+        return saved.model_copy(update={"filter": ""})  # earlier versions saved it
     except (OSError, RuntimeError, ValidationError):
         return Preferences()
 

@@ -22,6 +22,17 @@ def test_a_tick_lies_where_the_curve_has_its_value(value, low, high, width, heig
     assert column == column_of(value, (low, high), width)
 
 
+def test_lines_that_share_cells_are_all_visible() -> None:
+    x, level, rising = np.array([0.0, 1.0]), np.array([0.5, 0.5]), np.array([0.0, 1.0])
+    drawn = rasterize([(x, level), (x, level), (x, rising), (x, level)], (0, 1), (0, 1), 40, 10)
+    shared = drawn.owner_HW[row_of(0.5, (0, 1), 10)]
+    assert {0, 1, 3} <= set(shared.tolist())
+    # Each of the three equal lines has a third of their row.
+    assert min((shared == index).sum() for index in (0, 1, 3)) >= 10
+    alone = rasterize([(x, rising)], (0, 1), (0, 1), 40, 10)
+    assert ((alone.codes_HW != BLANK) == (alone.owner_HW == 0)).all()
+
+
 def test_the_greatest_is_on_top_and_the_last_at_the_right() -> None:
     assert [row_of(y, (0, 1), 10) for y in (0, 0.5, 1)] == [9, 5, 0]
     assert [column_of(x, (0, 1), 10) for x in (0, 0.5, 1)] == [0, 5, 9]

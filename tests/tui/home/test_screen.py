@@ -72,7 +72,7 @@ def test_a_paused_run_is_shown_as_paused(record, drive, seen) -> None:
     drive(steps)
 
 
-def test_the_filter_selects_runs_and_is_saved(record, drive, seen) -> None:
+def test_the_filter_selects_runs_and_is_forgotten_at_the_end(record, drive, seen) -> None:
     for name in ("alpha", "beta", "gamma"):
         record(name)
 
@@ -81,7 +81,9 @@ def test_the_filter_selects_runs_and_is_saved(record, drive, seen) -> None:
         assert shown(pilot) == ["alpha"]
         assert "1 of 3 runs" in seen(pilot)
         await pilot.press("enter")
-        assert read_preferences().filter == "alp"
+        await pilot.press("s")  # saves the other preferences
+        assert read_preferences().sort != "newest"
+        assert read_preferences().filter == ""
         await pilot.press("slash", "z")
         assert "no run matches “alpz”" in seen(pilot)
         await pilot.press("escape")

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from workbench.config.inheritance import TowerShape
-from workbench.events import Commanded, RunResumed, StageStarted, Warned
+from workbench.events import Commanded, RunFinished, RunResumed, StageStarted, Warned
 from workbench.runs.snapshots import PLACES, Gradients, MaskSnapshot, TowerMask, write_snapshot
 from workbench.runs.suites import SuiteResult, keep_result
 from workbench.tui.charts.chart import Chart
+from workbench.tui.follow import RunHistory
 from workbench.tui.preferences import read_preferences
+from workbench.tui.run.plots import metric_plots
 from workbench.tui.run.screen import PANES
 
 SLOW = pytest.mark.slow
@@ -56,6 +58,47 @@ def test_a_suite_measured_while_the_run_is_shown_is_below_its_metrics(record, dr
         assert re.search(r"\[ImageNet +zero-shot top-1 \(%\) +34\.5 +± 0\.2 +50,000", seen(pilot))
 
     drive(steps, run, (120, 60))
+
+
+@pytest.mark.parametrize(
+    ("state", "offered", "not_offered"),
+    [
+        (None, ["stop and save"], ["resume", "fork"]),
+        ("stopped", ["resume", "fork, with"], ["stop and save"]),
+        ("finished", ["fork"], ["resume", "stop and save"]),
+    ],
+)
+def test_the_footer_offers_what_applies_to_the_state(record, drive, seen, soon, state, offered, not_offered) -> None:
+    run = record("one", last=100 if state == "finished" else 50, state=state)
+
+    async def steps(pilot) -> None:
+        def footer() -> str:
+            return seen(pilot).splitlines()[-1]
+
+        await soon(lambda: all(words in footer() for words in offered))
+        assert not any(words in footer() for words in not_offered)
+
+    drive(steps, run, (140, 24))
+
+
+def test_why_a_run_diverged_is_at_the_top_of_every_pane(record, drive, seen) -> None:
+    end = RunFinished(run="one", step=50, state="diverged", reason="the loss is nan at step 50", elapsed_s=1.0)
+    run = record("one", last=50, state="", extra=[end])
+
+    async def steps(pilot) -> None:
+        for pane in "17":
+            await pilot.press(pane)
+            assert "diverged: the loss is nan at step 50" in seen(pilot).splitlines()[1]
+
+    drive(steps, run)
+
+
+def test_a_metric_has_one_color_on_all_splits(evaluated) -> None:
+    history = RunHistory()
+    for split, value in (("validation", 0.2), ("test", 0.3)):
+        history.take(evaluated("one", 50, value, split))
+    colors = {one.name: one.color for plot in metric_plots(history) for one in plot.curves}
+    assert colors["R@1"] == colors["R@1 test"]
 
 
 def test_the_cursor_reads_the_values_that_were_logged(record, drive, seen) -> None:

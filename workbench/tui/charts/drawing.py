@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.errors import visible
-from workbench.tui.charts.plot import INK, LETTERS, Lens, Plot, full_range, smoothed
+from workbench.tui.charts.plot import INK, Lens, Plot, full_range, letter_of, smoothed
 from workbench.tui.charts.raster import (
     Floats,
     Range,
@@ -101,8 +101,8 @@ def _heading(plot: Plot, lens: Lens, x_range: Range, width: int) -> list[Row]:
     return _wrapped(pieces, width)
 
 
-def _letters(plot: Plot) -> str:
-    return (LETTERS * (1 + len(plot.curves) // len(LETTERS)))[: len(plot.curves)]
+def _letters(plot: Plot) -> list[str]:
+    return [one.letter or letter_of(place) for place, one in enumerate(plot.curves)]
 
 
 def _wrapped(pieces: list[Row], width: int) -> list[Row]:

@@ -12,28 +12,37 @@ from workbench.views.curves import Trace, smooth
 
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.98)
 INK = "ink"  # the text color
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Values over steps and over seconds of training, float64 [N] each; ``color`` is a hex number, or INK."""
+    """Values over steps and over seconds of training, float64 [N] each; ``color`` is a hex number, or INK.
+
+    ``letter`` marks the curve's end; empty for the next letter in its plot.
+    """
 
     name: str
     color: str
     step: Floats
     elapsed_s: Floats
     value: Floats
+    letter: str = ""
 
     def along(self, axis: Axis) -> Floats:
         """The points' x coordinates, float64 [N]."""
         return self.step if axis == "step" else self.elapsed_s
 
 
-def curve(name: str, color: str, trace: Trace, factor: float = 1.0) -> Curve:
+def curve(name: str, color: str, trace: Trace, factor: float = 1.0, letter: str = "") -> Curve:
     """A curve from a logged trace; ``factor`` scales its values."""
     series = trace.series
-    return Curve(name, color, series.step.astype(np.float64), trace.elapsed_s, series.value * factor)
+    return Curve(name, color, series.step.astype(np.float64), trace.elapsed_s, series.value * factor, letter)
+
+
+def letter_of(place: int) -> str:
+    """The letter of curve ``place``, from 0: a to z, then A to Z, and from the start again."""
+    return LETTERS[place % len(LETTERS)]
 
 
 @dataclass(frozen=True)

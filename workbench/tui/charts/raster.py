@@ -87,14 +87,14 @@ DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """Rasterized lines. ``codes_HW``: braille code points; ``owner_HW``: index of the topmost line, -1 for none."""
+    """Rasterized lines. ``codes_HW``: braille code points; ``owner_HW``: the line whose color a cell has, or -1."""
 
     codes_HW: NDArray[np.int64]
     owner_HW: NDArray[np.int64]
 
 
 def rasterize(lines: list[tuple[Floats, Floats]], x_range: Range, y_range: Range, width: int, height: int) -> Raster:
-    """Draw lines over one another, the first on top.
+    """Draw lines over one another. Lines that share cells take turns in them, column by column, so that none vanishes.
 
     Every column of dots covers a line's range of values there, from minimum to maximum, however many points fall into
     it: spikes stay visible. Points that are not finite are left out.
@@ -102,10 +102,14 @@ def rasterize(lines: list[tuple[Floats, Floats]], x_range: Range, y_range: Range
     """
     codes_HW = np.zeros((height, width), dtype=np.int64)
     owner_HW = np.full((height, width), -1, dtype=np.int64)
-    for index in reversed(range(len(lines))):
-        line_HW = _dots(*lines[index], x_range, y_range, width, height)
+    drawn = [_dots(*line, x_range, y_range, width, height) for line in lines]
+    number_HW = sum((line_HW > 0 for line_HW in drawn), np.zeros((height, width), dtype=np.int64))
+    turn_HW = np.arange(width) % np.maximum(number_HW, 1)
+    before_HW = np.zeros((height, width), dtype=np.int64)
+    for index, line_HW in enumerate(drawn):
         codes_HW |= line_HW
-        owner_HW[line_HW > 0] = index
+        owner_HW[(line_HW > 0) & (before_HW == turn_HW)] = index
+        before_HW += line_HW > 0
     return Raster(BLANK + codes_HW, owner_HW)
 
 

@@ -7,7 +7,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from workbench.errors import visible
 from workbench.runs.directory import RunDirectory
@@ -26,9 +26,10 @@ from workbench.tui.home.table import (
     studies_of,
     study_line,
 )
-from workbench.tui.host import Host, OpenComparison, OpenNewRun, OpenRun, OpenStudy
+from workbench.tui.host import Host, OpenComparison, OpenNewRun, OpenRun, OpenStudy, is_in_view
 from workbench.tui.preferences import View
 from workbench.tui.rows import Column, Line, Rows, headings_text
+from workbench.tui.tabs import Label
 from workbench.tui.text import Table
 from workbench.views.metrics import metric_label
 
@@ -72,10 +73,10 @@ class HomeScreen(Screen[None]):
         self._line_cache: dict[str, tuple[object, Line]] = {}  # by run: what its line depends on, and the line
 
     def compose(self) -> ComposeResult:
-        yield Static("", id="about", markup=False)
-        yield Static("", id="headings", markup=False)
+        yield Label(id="about")
+        yield Label(id="headings")
         yield Rows(id="runs")
-        yield Static("", id="empty", markup=False)
+        yield Label(id="empty")
         placeholder = "words in name, state, recipe, study or cell"
         yield Input(placeholder=placeholder, id="filter", compact=True, select_on_focus=False)
         yield KeyFooter()
@@ -94,7 +95,7 @@ class HomeScreen(Screen[None]):
 
     def tick(self) -> None:
         """Poll the folder; if logs are long, continue after a short pause in which keys are handled."""
-        if not self.is_current and self.board.rows:
+        if not is_in_view(self) and self.board.rows:
             return  # another screen covers this one
         if self.board.poll(BUDGET_S if self.board.rows else FIRST_BUDGET_S):
             self.set_timer(CATCH_UP_S, self.tick)
@@ -112,9 +113,9 @@ class HomeScreen(Screen[None]):
         lines = self._lines(rows, shown, metric)
         self.set_class(not lines, "-empty")
         if not lines:
-            self.query_one("#empty", Static).update(Text(self._why_empty()))
-        self.query_one("#about", Static).update(self._about(rows), layout=False)
-        self.query_one("#headings", Static).update(Text(headings_text(shown)), layout=False)
+            self.query_one("#empty", Label).update(Text(self._why_empty()))
+        self.query_one("#about", Label).update(self._about(rows), layout=False)
+        self.query_one("#headings", Label).update(Text(headings_text(shown)), layout=False)
         self.query_one(Rows).show(shown, lines)
 
     def _lines(self, rows: list[Row], shown: list[Column], metric: str) -> dict[str, Line]:

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from textual.binding import Binding
+from textual.binding import ActiveBinding, Binding
 
 from workbench.config.toml import at_length, changeable, check_changes, load_run_config, split_override, with_overrides
 from workbench.events import Commanded
@@ -114,17 +114,27 @@ class RunActions(PanedScreen):
 
     KEYS: ClassVar[list[Binding]] = [
         Binding("C", "save", "save a checkpoint now", show=False),
-        Binding("S", "stop", "stop and save"),
+        Binding("S", "stop", "stop and save", show=False),
         Binding("P", "pause", "pause or continue", show=False),
         Binding("W", "change", "change the learning rate or loss weights", show=False),
-        Binding("F", "fork", "fork from a checkpoint, with changes", show=False),
-        Binding("R", "resume", "resume a run that has ended", show=False),
+        Binding("F", "fork", "fork, with changes", show=False),
+        Binding("R", "resume", "resume", show=False),
     ]
 
     def __init__(self, run: RunDirectory) -> None:
         super().__init__()
         self.run_directory = run
         self.follower = RunFollower(run)
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """Textual's, of which the footer shows those that apply to the run's state; the others say why they do not."""
+        applies = {"stop": self._state in TAKES_COMMANDS, "resume": self._state in ENDED}
+        applies["fork"] = not applies["stop"]
+        return {
+            key: one._replace(binding=replace(one.binding, show=True)) if applies.get(one.binding.action) else one
+            for key, one in super().active_bindings.items()
+        }
 
     @property
     def _state(self) -> str:

@@ -54,6 +54,8 @@ def _second_line(follower: RunFollower) -> Text:
     history = follower.history
     if follower.problem:
         return Text(visible(follower.problem), "bold")
+    if reason := _why_ended(follower):
+        return Text(visible(reason), "bold")
     if follower.share_read < 1:
         return Text(f"reading its log: {follower.share_read:.0%}", "italic")
     total, speed = history.group("loss").get("total"), history.group("speed")
@@ -71,6 +73,14 @@ def _second_line(follower: RunFollower) -> Text:
         count = "a warning" if len(warnings) == 1 else f"{len(warnings)} warnings, the last"
         parts.append(f"{count}: {visible(warnings[-1].message)}")
     return Text("  ".join(parts))
+
+
+def _why_ended(follower: RunFollower) -> str:
+    """Why a run that is not live diverged or failed; empty for any other."""
+    if follower.status is None or follower.status.state not in ("diverged", "failed"):
+        return ""
+    ends = [event.reason for event in follower.history.notes if isinstance(event, RunFinished)]
+    return f"{follower.status.state}: {ends[-1]}" if ends and ends[-1] else ""
 
 
 SHADES = " ░▒▓█"

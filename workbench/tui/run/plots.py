@@ -51,6 +51,7 @@ def step_at(elapsed_s: float, history: RunHistory) -> float:
 
 # Metrics drawn in one plot: (its title, or empty for the first group; pattern of (title, curve name) in the label).
 FAMILIES = (("", r"(.+) (R@\d+|top-\d+)"), ("cosine to the teacher's embeddings", r"()(.+) cosine"))
+TEST = "test"  # ends the name of a curve on the test pairs
 SPEED_PLOTS = (
     ("pairs_per_s", "throughput", "pairs/s", 1.0),
     ("step_time_s", "step time", "ms", 1000.0),
@@ -61,9 +62,10 @@ SPEED_PLOTS = (
 
 
 def colored(traces: Mapping[str, Trace], factor: float = 1.0) -> tuple[Curve, ...]:
-    """Curves in the colors of the figures, by name; "total" in the text color."""
-    colors = palette([name for name in traces if name != "total"])
-    return tuple(curve(name, colors.get(name, INK), trace, factor) for name, trace in traces.items())
+    """Curves in the colors of the figures, by name; "total" in the text color; all splits of a metric in one color."""
+    own = {name: name.removesuffix(TEST).strip() for name in traces}
+    colors = palette([name for name in dict.fromkeys(own.values()) if name != "total"])
+    return tuple(curve(name, colors.get(own[name], INK), trace, factor) for name, trace in traces.items())
 
 
 def loss_plots(history: RunHistory) -> list[Plot]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Static, TabPane
+from textual.widgets import TabPane
 
 from workbench.events import Commanded, RunFinished, Warned
 from workbench.runs.directory import RunDirectory
@@ -17,6 +17,7 @@ from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import Plot, plots_table
 from workbench.tui.dialogs import KeyFooter
 from workbench.tui.follow import SnapshotReader
+from workbench.tui.host import is_in_view
 from workbench.tui.run.actions import RunActions
 from workbench.tui.run.affinity import AffinityPane
 from workbench.tui.run.panes import (
@@ -37,7 +38,7 @@ from workbench.tui.run.plots import (
     speed_plots,
     step_at,
 )
-from workbench.tui.tabs import LENS_KEYS, Panes, Reading, pane_keys
+from workbench.tui.tabs import LENS_KEYS, Label, Panes, Reading, pane_keys
 from workbench.tui.text import Table
 
 ROOM_FOR_TWO = 30  # rows of the terminal
@@ -69,29 +70,30 @@ class RunScreen(RunActions):
         self._num_notes = -1  # notes so far; -1 until the log's past has been read: only new notes are notified
         self._snapshots_read_s = 0.0
         self._paper: Text | None = None
+        self._state_drawn = ""
 
     def compose(self) -> ComposeResult:
-        yield Static("", id="head", markup=False)
+        yield Label(id="head")
         with Panes(id="panes"):
             with TabPane("1 loss", id="loss"):
                 yield Charts(self.lens, classes="-filling", id="loss-charts")
             with TabPane("2 metrics", id="metrics"), Reading(can_focus=False):
                 yield Charts(self.lens, id="metrics-charts")
-                yield Static("", id="suites", markup=False)
+                yield Label(id="suites")
             with TabPane("3 speed", id="speed"), Reading(can_focus=False):
                 yield Charts(self.lens, id="speed-charts")
             with TabPane("4 masks", id="masks"), Reading():
                 yield Charts(self.lens, id="masks-charts")
-                yield Static("", id="layers", markup=False)
+                yield Label(id="layers")
             with TabPane("5 grads", id="gradients"), Reading():
                 yield Charts(self.lens, id="gradients-charts")
-                yield Static("", id="cosines", markup=False)
+                yield Label(id="cosines")
             with TabPane("6 affinity", id="affinity"):
                 yield AffinityPane(self.run_directory, id="pairs")
             with TabPane("7 config", id="config"), Reading():
-                yield Static("", id="settings", markup=False)
+                yield Label(id="settings")
             with TabPane("8 events", id="events"), Reading():
-                yield Static("", id="notes", markup=False)
+                yield Label(id="notes")
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -114,7 +116,7 @@ class RunScreen(RunActions):
             self.set_timer(CATCH_UP_S, self.tick)
         else:
             self._notify_news()
-        if self.is_current:
+        if is_in_view(self):
             self.draw()
 
     def _notify_news(self) -> None:
@@ -133,7 +135,10 @@ class RunScreen(RunActions):
         if not self.children:
             return  # the screen is being closed
         head = head_text(self.follower, self.size.width, self.app.theme_variables)
-        self.query_one("#head", Static).update(head, layout=False)
+        self.query_one("#head", Label).update(head, layout=False)
+        if self._state != self._state_drawn:
+            self._state_drawn = self._state
+            self.refresh_bindings()
         pane = self.pane
         if pane in WITH_SNAPSHOTS:
             self._read_snapshots()
@@ -167,7 +172,7 @@ class RunScreen(RunActions):
 
     def _draw_suites(self) -> None:
         # Their files are written long after the run has ended, by another process.
-        shown, text = self.query_one("#suites", Static), suites_text(read_results(self.run_directory.suites))
+        shown, text = self.query_one("#suites", Label), suites_text(read_results(self.run_directory.suites))
         shown.display = bool(text)
         shown.update(text)
 
@@ -182,12 +187,12 @@ class RunScreen(RunActions):
         step = self.lens.cursor
         if step is not None and self.lens.axis == "time":
             step = step_at(step, self.follower.history)
-        layers = self.query_one("#layers", Static)
+        layers = self.query_one("#layers", Label)
         layers.update(layers_text(self.snapshot_reader, step, max(20, self.size.width - 4)))
 
     def _draw_gradients(self) -> None:
         self._show_charts([share_plot(self.snapshot_reader.gradients, self.follower.history)])
-        self.query_one("#cosines", Static).update(gradients_text(self.snapshot_reader.gradients))
+        self.query_one("#cosines", Label).update(gradients_text(self.snapshot_reader.gradients))
 
     def _draw_affinity(self) -> None:
         self.query_one(AffinityPane).show(self.snapshot_reader.probes)
@@ -196,10 +201,10 @@ class RunScreen(RunActions):
         text = config_text(self.run_directory)
         if self._paper is not None:
             text = Text.assemble(self._paper, "\n", text)
-        self.query_one("#settings", Static).update(text)
+        self.query_one("#settings", Label).update(text)
 
     def _draw_events(self) -> None:
-        self.query_one("#notes", Static).update(events_text(self.follower.history, self.follower.problem))
+        self.query_one("#notes", Label).update(events_text(self.follower.history, self.follower.problem))
 
     def redraw_charts(self) -> None:
         """Draw the charts again, and the layers at the cursor's step."""

@@ -13,7 +13,7 @@ from workbench.runs.directory import RunDirectory
 from workbench.tui.charts.chart import Charts
 from workbench.tui.charts.plot import plots_table
 from workbench.tui.dialogs import KeyFooter
-from workbench.tui.host import OpenComparison, OpenRun
+from workbench.tui.host import OpenComparison, OpenRun, is_in_view
 from workbench.tui.rows import Rows, headings_text
 from workbench.tui.study.actions import StudyActions
 from workbench.tui.study.panes import (
@@ -27,7 +27,7 @@ from workbench.tui.study.panes import (
     run_lines,
 )
 from workbench.tui.study.state import StudyState, read_study
-from workbench.tui.tabs import Panes, Reading, pane_keys
+from workbench.tui.tabs import Label, Panes, Reading, pane_keys
 from workbench.tui.text import Table
 from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
@@ -61,17 +61,17 @@ class StudyScreen(StudyActions):
         self._next_read_s = 0.0  # monotonic time
 
     def compose(self) -> ComposeResult:
-        yield Static("", id="head", markup=False)
+        yield Label(id="head")
         with Panes(id="panes"):
             with TabPane("1 table", id="table"):
-                yield Static("", id="cells-headings", classes="headings", markup=False)
+                yield Label(id="cells-headings", classes="headings")
                 yield Rows(id="cells")
                 yield Static(LEGEND, id="legend", markup=False)
             with TabPane("2 runs", id="runs"):
-                yield Static("", id="each-headings", classes="headings", markup=False)
+                yield Label(id="each-headings", classes="headings")
                 yield Rows(id="each")
             with TabPane("3 found", id="found"), Reading():
-                yield Static("", id="report", markup=False)
+                yield Label(id="report")
             with TabPane("4 history", id="history"):
                 yield Charts(self.lens, classes="-filling", id="curves")
         yield KeyFooter()
@@ -100,7 +100,7 @@ class StudyScreen(StudyActions):
 
     def tick(self) -> None:
         """Read the study again, if the last reading is old enough."""
-        if self.is_current and time.monotonic() >= self._next_read_s:
+        if is_in_view(self) and time.monotonic() >= self._next_read_s:
             self._next_read_s = float("inf")  # until this reading ends
             self.run_worker(self._read(), exclusive=True, group="study", exit_on_error=False)
 
@@ -122,24 +122,24 @@ class StudyScreen(StudyActions):
             return  # the screen is being closed
         found = self.study_state
         head = head_text(found, self.study_name, self._problem, self.metric)
-        self.query_one("#head", Static).update(head, layout=False)
+        self.query_one("#head", Label).update(head, layout=False)
         if found is not None:
             getattr(self, f"_draw_{self.pane}")(found)
 
     def _draw_table(self, found: StudyState) -> None:
         if (metric := self.metric) is not None:
             columns = cell_columns(found, metric, self.size.width)
-            self.query_one("#cells-headings", Static).update(headings_text(columns), layout=False)
+            self.query_one("#cells-headings", Label).update(headings_text(columns), layout=False)
             self.query_one("#cells", Rows).show(columns, cell_lines(found, metric, columns))
 
     def _draw_runs(self, found: StudyState) -> None:
         if (metric := self.metric) is not None:
             columns = run_columns(found, metric, self.size.width)
-            self.query_one("#each-headings", Static).update(headings_text(columns), layout=False)
+            self.query_one("#each-headings", Label).update(headings_text(columns), layout=False)
             self.query_one("#each", Rows).show(columns, run_lines(found, metric, columns))
 
     def _draw_found(self, found: StudyState) -> None:
-        self.query_one("#report", Static).update(found_text(found, self.size.width - 4))
+        self.query_one("#report", Label).update(found_text(found, self.size.width - 4))
 
     def _draw_history(self, found: StudyState) -> None:
         self.query_one("#curves", Charts).show(history_plots(found, self.metric))
