@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_LOG_SCALE = math.log(100)  # CLIP clamps every learned scale to 1 ≤ 1/τ ≤ 100
+SIGMOID_SCALE, SIGMOID_BIAS = 10.0, -10.0  # SigLIP's initial values of its scale and bias
 
 
 class Resizing(NamedTuple):
@@ -120,18 +121,22 @@ class FeatureKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Embeddings:
-    """A model's embeddings of B pairs: unit-length float rows, and its positive logit scale (1/temperature, 0-d)."""
+    """A model's embeddings of B pairs: unit-length float rows, and its positive logit scale (1/temperature, 0-d).
+
+    ``bias`` is that of the logits, 0-d, of a student with the sigmoid loss; None for others.
+    """
 
     image_BD: Tensor
     text_BD: Tensor
     scale: Tensor
+    bias: Tensor | None = None
 
     @classmethod
-    def from_raw(cls, image_BD: Tensor, text_BD: Tensor, scale: Tensor) -> Embeddings:
+    def from_raw(cls, image_BD: Tensor, text_BD: Tensor, scale: Tensor, bias: Tensor | None = None) -> Embeddings:
         """Normalizes rows of any length."""
         import torch.nn.functional as F
 
-        return cls(F.normalize(image_BD, dim=1), F.normalize(text_BD, dim=1), scale)
+        return cls(F.normalize(image_BD, dim=1), F.normalize(text_BD, dim=1), scale, bias)
 
     @property
     def width(self) -> int:

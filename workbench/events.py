@@ -78,6 +78,7 @@ class StepDone(Event):
     ``step_time_s`` is the mean since the last report, without evaluations, checkpoints and pauses; ``elapsed_s`` leaves
     out pauses only. ``peak_mb`` is the peak since the run started here: of the GPU's allocator, or on a CPU of the
     process. ``masks``, while they are learned: expected sparsity, target sparsity, and the two Lagrange multipliers.
+    ``bias`` is that of the student's logits, with the sigmoid loss.
     """
 
     loss: float
@@ -91,6 +92,7 @@ class StepDone(Event):
     elapsed_s: float
     peak_mb: float
     masks: dict[str, float] = {}
+    bias: float | None = None
 
 
 class EvalStarted(Event):

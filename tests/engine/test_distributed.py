@@ -34,6 +34,7 @@ EVERY_LOSS = {
     "loss.vrd.weight": 1,
     "loss.xrd.weight": 1,
     "loss.dark.weight": 1,
+    "loss.sigmoid.weight": 1,
 }
 RECIPES = {
     "every loss": ("clip-kd", EVERY_LOSS),

@@ -48,6 +48,9 @@ MEMBERS = {
     "other weights": weighed,
     "other weights, released": lambda tiny: weighed(tiny, convention="released"),
     "two alike, one not": lambda tiny: [*weighed(tiny)[:2], tiny(seed=5)],
+    "sigmoid": lambda tiny: [
+        tiny(seed=n, loss={"clip": {"weight": 0.0}, "sigmoid": {"weight": 1.0}}) for n in range(2)
+    ],
     "in blocks": lambda tiny: [tiny(seed=n, train={"loss_chunk_size": 7}) for n in range(2)],
 }
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,6 +50,8 @@ def _arguments(
     name: str, num_pairs: int = 6, width: int = 3, teacher_width: int = 4, dtype: torch.dtype = torch.float64
 ) -> Arguments:
     student = _embeddings(1, num_pairs, width, 14.3, dtype)
+    if name == "sigmoid":
+        student = replace(student, bias=torch.tensor(-3.0, dtype=dtype, requires_grad=True))
     teacher = _embeddings(2, num_pairs, teacher_width, 50.0, dtype)
     teacher = Embeddings(teacher.image_BD.detach(), teacher.text_BD.detach(), teacher.scale.detach())
     if name != "intermediate":
@@ -72,6 +75,7 @@ def _leaves(
 ) -> dict[str, Tensor]:
     assert loss.learned is not None
     found = {"image": student.image_BD, "text": student.text_BD, "scale": student.scale}
+    found |= {} if student.bias is None else {"bias": student.bias}
     found |= {f"feature {n}": feature for n, feature in enumerate(features.student if features else ())}
     return found | dict(loss.learned.named_parameters())
 
@@ -157,6 +161,15 @@ class BruteForce:
     def clip(cls, student: Embeddings, _teacher: object, scale: float, _teacher_scale: object = None) -> float:
         image_to_text = cls.info_nce(student.image_BD, student.text_BD, scale)
         return (image_to_text + cls.info_nce(student.text_BD, student.image_BD, scale)) / 2
+
+    @staticmethod
+    def sigmoid(student: Embeddings, scale: float, bias: float) -> float:
+        total = 0.0
+        for k, image in enumerate(student.image_BD.tolist()):
+            for b, text in enumerate(student.text_BD.tolist()):
+                logit = scale * sum(i * t for i, t in zip(image, text, strict=True)) + bias
+                total += math.log1p(math.exp(-logit if k == b else logit))
+        return total / len(student)
 
     @classmethod
     def crd(cls, student: Embeddings, teacher: Embeddings, scale: float, teacher_scale: float) -> float:

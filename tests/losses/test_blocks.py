@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from workbench.losses.blocks import LogSums, SoftmaxWeightedSum, WeightedCosines, block_rows, hide_diagonal_
+from workbench.losses.blocks import LogSums, SigmoidSum, SoftmaxWeightedSum, WeightedCosines, block_rows, hide_diagonal_
 
 
 @pytest.fixture
@@ -33,6 +33,13 @@ def test_softmax_weighted_sums_have_the_gradients_of_finite_differences(inputs, 
     assert torch.autograd.gradcheck(
         lambda *tensors: SoftmaxWeightedSum.apply(*tensors, size, per_direction), [*inputs, *sums]
     )
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_sigmoid_sums_have_the_gradients_of_finite_differences(inputs, size) -> None:
+    bias = torch.tensor(-1.5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *tensors: SigmoidSum.apply(*tensors, size), [*inputs, bias])
+    assert torch.autograd.gradcheck(lambda *tensors: SigmoidSum.apply(*tensors, -1.5, size), inputs)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])

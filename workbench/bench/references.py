@@ -65,6 +65,7 @@ RELEASED: dict[str, tuple[Products, ...]] = {
     "affinity": STUDENT + TEACHER,
     "cross_modal": MIXED + TEACHER,
     "single_modal": WITHIN,
+    "sigmoid": STUDENT,
 }
 PRODUCTS: dict[Convention, dict[str, tuple[Products, ...]]] = {
     "released": RELEASED,

@@ -13,6 +13,7 @@ from workbench.data.cached.prepare import CachePolicy, Prepare, cached
 from workbench.data.check import preflight
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.spec import Role, evaluated_splits, is_remote, open_dataset, sample_set_of
+from workbench.embeddings import SIGMOID_BIAS, SIGMOID_SCALE
 from workbench.engine.cadence import Phase
 from workbench.engine.checkpoint import check_room
 from workbench.engine.cohort import Cohort
@@ -236,6 +237,8 @@ def _member(
 ) -> Member:
     objective = make_objective(config, teacher)
     student, inheritance_map = _student(config, runs_dir)
+    if objective.needs_bias and student.bias is None:
+        student.add_bias_(SIGMOID_SCALE, SIGMOID_BIAS)
     if ranks.size > 1 and has_batch_norm(student):
         raise ValueError(
             "batch normalization over several ranks would use each rank's statistics: train this student on one GPU, "

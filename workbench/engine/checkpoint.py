@@ -95,7 +95,12 @@ def load_checkpoint(
         load_weights(state.student.towers, _under(TOWERS, training), source)
         load_weights(state.gates, _under(GATES, training), source)
     else:
-        load_weights(state.student.towers, load((checkpoint / WEIGHTS).read_bytes()), str(checkpoint / WEIGHTS))
+        weights = load((checkpoint / WEIGHTS).read_bytes())
+        if state.student.bias is not None and "logit_bias" not in weights:
+            # A fork has added the sigmoid loss: scale and bias start as in a new run.
+            own = state.student.towers.state_dict()
+            weights |= {name: own[name] for name in ("logit_scale", "logit_bias")}
+        load_weights(state.student.towers, weights, str(checkpoint / WEIGHTS))
     load_weights(state.learnt, _under(LEARNED, training), source)
     state.load_optimizer_tensors(_under(OPTIMIZER, training))
     if name := first_not_finite(state.state_dict() | state.optimizer_tensors()):

@@ -206,7 +206,7 @@ def _products(gradients: list[list[Tensor]]) -> Tensor:
 def _towers(student: Clip) -> dict[Place, list[nn.Parameter]]:
     """The trainable weights of the image and the text tower."""
     image = list(student.towers.visual.parameters())
-    not_text = {id(parameter) for parameter in (*image, student.towers.logit_scale)}
+    not_text = {id(parameter) for parameter in (*image, *student.logit_parameters)}
     text = [parameter for parameter in student.towers.parameters() if id(parameter) not in not_text]
     towers: dict[Place, list[nn.Parameter]] = {"image_tower": image, "text_tower": text}
     return {place: [p for p in parameters if p.requires_grad] for place, parameters in towers.items()}

@@ -249,6 +249,7 @@ class Member:
             elapsed_s=self.elapsed_s,
             peak_mb=peak_mb,
             masks=self._masks(step),
+            bias=None if (bias := self.state.student.bias) is None else bias.item(),
         )
 
     def _masks(self, step: int) -> dict[str, float]:

@@ -18,6 +18,8 @@ from workbench.losses.objective import Values
 from workbench.models.clip import Clip
 from workbench.models.precision import autocast
 
+SCALARS = ("logit_scale", "logit_bias")  # not stacked: losses use them, towers do not
+
 
 class StackedLosses:
     """The losses of members, from their stacked raw embeddings; vmapped over members that differ in weights only.
@@ -104,11 +106,11 @@ class StackedLosses:
 
 
 def _own_parameters(member: Member) -> dict[str, nn.Parameter]:
-    """Learned parts of the losses and the student's scale, by their names in :class:`_Losses`; frozen ones too."""
+    """Learned parts of the losses, scale and bias of the student, frozen ones too, by names in :class:`_Losses`."""
     return {
         f"state.{name}": parameter
         for name, parameter in member.state.named_parameters()
-        if name.startswith("learnt.") or name == "student.towers.logit_scale"
+        if name.startswith("learnt.") or name.removeprefix("student.towers.") in SCALARS
     }
 
 
@@ -124,9 +126,6 @@ class _Losses(nn.Module):
         encoded = Encoded(image_BD, text_BD, None, {})
         comparison = compare(self.state, encoded, self._teacher_outputs, self._objective, self._step)
         return torch.stack(list(self._objective.unweighted(comparison, self._step).values()))
-
-
-SCALE = "logit_scale"  # not stacked: losses use it, towers do not
 
 
 class Stack:
@@ -240,5 +239,7 @@ class _BothTowers(nn.Module):
 def _stacked_parameters(student: Clip) -> dict[str, nn.Parameter]:
     """The stacked parameters of a student, by their names in :class:`_BothTowers`."""
     return {
-        f"student.towers.{name}": parameter for name, parameter in student.towers.named_parameters() if name != SCALE
+        f"student.towers.{name}": parameter
+        for name, parameter in student.towers.named_parameters()
+        if name not in SCALARS
     }

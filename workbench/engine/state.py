@@ -49,10 +49,10 @@ class TrainState(nn.Module):
     def zero_whole_batch_gradients(self) -> None:
         """Zero the gradients that every rank has whole, so that their sum over ranks counts rank 0's alone.
 
-        They are those of the scale and of the losses' learned parts, which the loss of the whole batch depends on
-        directly; the gradients of the towers are sums over pairs.
+        They are those of the scale, the bias and the losses' learned parts, which the loss of the whole batch depends
+        on directly; the gradients of the towers are sums over pairs.
         """
-        for parameter in (self.student.towers.logit_scale, *self.learnt.parameters()):
+        for parameter in (*self.student.logit_parameters, *self.learnt.parameters()):
             if parameter.grad is not None:
                 parameter.grad.zero_()
 

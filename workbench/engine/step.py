@@ -120,15 +120,15 @@ def compare(
     state: TrainState, encoded: Encoded, teacher_outputs: TeacherOutputs | None, objective: Objective, step: int
 ) -> Comparison:
     """Student and teacher outputs as the losses compare them, embeddings normalized in float32."""
-    scale, text_BD = state.student.scale, encoded.text_BD
+    scale, bias, text_BD = state.student.scale, state.student.bias, encoded.text_BD
 
     def at_teacher_width(image_BD: Tensor) -> Embeddings | None:
-        return state.learnt.project(image_BD, text_BD, scale)
+        return state.learnt.project(image_BD, text_BD, scale, bias)
 
-    student = Embeddings.from_raw(encoded.image_BD, text_BD, scale)
+    student = Embeddings.from_raw(encoded.image_BD, text_BD, scale, bias)
     masked = None
     if encoded.masked_BD is not None:
-        masked = at_teacher_width(encoded.masked_BD) or Embeddings.from_raw(encoded.masked_BD, text_BD, scale)
+        masked = at_teacher_width(encoded.masked_BD) or Embeddings.from_raw(encoded.masked_BD, text_BD, scale, bias)
     return Comparison(
         student,
         teacher_outputs.embeddings if teacher_outputs else None,

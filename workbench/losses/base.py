@@ -80,6 +80,8 @@ class Loss(ABC):
     """The scale of the student's logits, if the loss has one."""
     masking: Masking | None = None
     """Set by a loss that removes patches of the student's images."""
+    needs_bias: bool = False
+    """Whether it uses the learned bias of the student's logits, ``comparison.student.bias``."""
     features: FeatureRequest | None = None
     """Set by a loss that compares image-tower features; the teacher then runs live, not from the cache."""
 

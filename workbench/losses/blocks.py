@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -76,6 +77,43 @@ class LogSums(torch.autograd.Function):
                 to_logits_CB.addcmul_(logits_CB.sub_(columns_B).exp_(), to_columns_B)
             gradients.add(rows, to_logits_CB)
         return (*gradients.result(), None, None, None)
+
+
+def signed(logits_CB: Tensor, first_row: int) -> Tensor:
+    """The logits with those of all other than matched pairs negated: z · logit, SigLIP's z = ±1."""
+    signs_CB = torch.full_like(logits_CB, -1)
+    signs_CB.diagonal(first_row).fill_(1)
+    return signs_CB * logits_CB
+
+
+class SigmoidSum(torch.autograd.Function):
+    """Σ_{k,b} −log σ(z · (logit[k, b] + bias)), 0-d, with z = 1 for matched pairs and −1 for all others."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, first_BD: Tensor, second_BD: Tensor, scale: Tensor | float, bias: Tensor | float, size: int
+    ) -> Tensor:
+        total = first_BD.new_zeros(())
+        for rows in block_rows(len(first_BD), size):
+            logits_CB = block_logits(first_BD, second_BD, scale, rows).add_(bias)
+            total -= F.logsigmoid(signed(logits_CB, rows.start)).sum()
+        ctx.save_for_backward(first_BD, second_BD)
+        ctx.scale, ctx.bias, ctx.size = scale, bias, size
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_total: Tensor) -> tuple[Tensor | None, ...]:
+        first_BD, second_BD = ctx.saved_tensors
+        gradients = _LogitsGradient(ctx, first_BD, second_BD, ctx.scale)
+        to_bias = first_BD.new_zeros(())
+        for rows in block_rows(len(first_BD), ctx.size):
+            # d −log σ(z·x) / dx = σ(x) for unmatched pairs, and σ(x) − 1 for matched ones.
+            to_logits_CB = block_logits(first_BD, second_BD, ctx.scale, rows).add_(ctx.bias).sigmoid_()
+            to_logits_CB.diagonal(rows.start).sub_(1)
+            to_bias += to_logits_CB.mul_(to_total).sum()
+            gradients.add(rows, to_logits_CB)
+        return (*gradients.result(), to_bias if ctx.needs_input_grad[3] else None, None)
 
 
 class WeightedCosines(torch.autograd.Function):

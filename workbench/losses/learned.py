@@ -41,12 +41,14 @@ class LearnedParts(nn.Module):
         """Learned parts of single losses, by loss name."""
         return dict(self._parts.items())
 
-    def project(self, image_BD: Tensor, text_BD: Tensor, scale: Tensor) -> Embeddings | None:
+    def project(
+        self, image_BD: Tensor, text_BD: Tensor, scale: Tensor, bias: Tensor | None = None
+    ) -> Embeddings | None:
         """Raw (not normalized) student embeddings at the teacher's width, unit length; None without projections."""
         if not self.projections:
             return None
         image, text = self.projections["image"](image_BD), self.projections["text"](text_BD)
-        return Embeddings.from_raw(image, text, scale)
+        return Embeddings.from_raw(image, text, scale, bias)
 
     def clamp_(self) -> None:
         """Clamp every learned scale to its range, after an optimizer step."""

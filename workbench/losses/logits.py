@@ -1,23 +1,26 @@
 """Logits (scaled cosines of B rows with B columns) and the reductions that losses need, dense or in blocks of rows.
 
-Every loss on B × B pairs is made of four reductions: the diagonal, the log-sum-exp of the rows, that of the columns,
-and the expectation of one matrix under the softmax of another. Each can be computed from a few rows at a time, so that
-large batches fit in memory (:mod:`workbench.losses.blocks`).
+Every loss on B × B pairs is made of five reductions: the diagonal, the log-sum-exp of the rows, that of the columns,
+the expectation of one matrix under the softmax of another, and the sum of log-sigmoids. Each can be computed from a few
+rows at a time, so that large batches fit in memory (:mod:`workbench.losses.blocks`).
 """
 
 from collections.abc import Iterator
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.losses.blocks import (
     LogSums,
+    SigmoidSum,
     SoftmaxWeightedSum,
     WeightedCosines,
     block_logits,
     block_rows,
     hide_diagonal_,
+    signed,
 )
 
 # Dense up to this batch size: a float32 matrix takes 16 MB, and several losses together save about twenty of them.
@@ -154,6 +157,14 @@ class Logits:
         # value and has that gradient.
         carrier = (student_rows_B + student_columns_B).mean() - self.expectation_of(student)
         return value + (carrier - carrier.detach())
+
+    def sigmoid_loss(self, bias: Tensor | float) -> Tensor:
+        """mean_k Σ_b −log σ(z · (logit[k, b] + bias)), with z = 1 for matched pairs and −1 for all others (SigLIP)."""
+        if self._chunk_size:
+            total: Tensor = SigmoidSum.apply(self.first_BD, self.second_BD, self.scale, bias, self._chunk_size)
+        else:
+            total = -F.logsigmoid(signed(self.matrix_BB + bias, 0)).sum()
+        return total / len(self)
 
     @torch.no_grad()
     def _softmaxes(self, logits_CB: Tensor, rows: slice, both_ways: bool) -> Tensor:

@@ -17,7 +17,8 @@ from workbench.losses.learned import LearnedParts
 from workbench.losses.logits import checked_chunk_size, default_chunk_size
 from workbench.losses.registry import compute_loss, make_loss, user_file_errors
 
-TRIAL_SCALE, TRIAL_TEACHER_SCALE = 14.3, 50.0  # of the random embeddings that users' losses are tried on
+# Of the random embeddings that users' losses are tried on.
+TRIAL_SCALE, TRIAL_TEACHER_SCALE, TRIAL_BIAS = 14.3, 50.0, -10.0
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,11 @@ class Objective:
         return any(loss.needs_teacher for loss in self.losses.values())
 
     @property
+    def needs_bias(self) -> bool:
+        """Whether any loss uses the learned bias of the student's logits."""
+        return any(loss.needs_bias for loss in self.losses.values())
+
+    @property
     def features(self) -> dict[str, FeatureRequest]:
         """Image-tower features that losses need at any step, by loss name."""
         return {name: loss.features for name, loss in self.losses.items() if loss.features}
@@ -235,7 +241,8 @@ def _random(
         torch.randn(num_pairs, width, device=device, requires_grad=True) for _ in range(3)
     ]
     scale = torch.tensor(TRIAL_SCALE, device=device, requires_grad=True)
-    student = Embeddings.from_raw(image_BD, text_BD, scale)
+    bias = torch.tensor(TRIAL_BIAS, device=device)
+    student = Embeddings.from_raw(image_BD, text_BD, scale, bias)
     teacher = None
     if teacher_width is not None:
         teacher_image_BD, teacher_text_BD = torch.randn(2, num_pairs, teacher_width, device=device)

@@ -104,6 +104,21 @@ class Clip(nn.Module):
         return None if bias is None else bias.reshape(())
 
     @property
+    def logit_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the logits, which belong to no tower: log scale, and bias if there is one."""
+        return [value for name, value in self.towers.named_parameters() if split_name(name)[0] is None]
+
+    def add_bias_(self, scale: float, bias: float) -> None:
+        """Give the logits a learned bias, and set the scale: initial values of the sigmoid loss.
+
+        The model config records them, so that open_clip builds this model, too.
+        """
+        self.config = self.config | {"init_logit_scale": math.log(scale), "init_logit_bias": bias}
+        with torch.no_grad():
+            self.towers.logit_scale.fill_(math.log(scale))
+        self.towers.logit_bias = nn.Parameter(torch.full_like(self.towers.logit_scale.detach(), bias))
+
+    @property
     def num_patches(self) -> int:
         """Patches of an image that can be masked: those of a ViT, or 7 x 7 blocks of pixels for other towers."""
         return count_patches(self.towers.visual)
@@ -176,7 +191,7 @@ class Clip(nn.Module):
     def embed(self, image_BCHW: Tensor, text_BL: Tensor) -> Embeddings:
         """Unit-length embeddings of B pairs."""
         image, text = self.encode_image(image_BCHW), self.encode_text(text_BL)
-        return Embeddings.from_raw(image, text, self.scale)
+        return Embeddings.from_raw(image, text, self.scale, self.bias)
 
     def _normalized(self, image_BCHW: Tensor) -> Tensor:
         return (image_BCHW.float() - self._mean) / self._std

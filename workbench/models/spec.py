@@ -14,6 +14,7 @@ from open_clip.factory import get_model_config
 from torch import Tensor
 
 from workbench.documents import read_json
+from workbench.embeddings import SIGMOID_BIAS
 from workbench.errors import reason, unknown
 from workbench.models.architectures import (
     WeightsWarning,
@@ -185,6 +186,8 @@ def _with_weights(parsed: ModelSpec, spec: str, tensors: Mapping[str, Tensor] | 
     known = name if parsed.kind == "open_clip" else architecture_name(config)
     preprocess = preprocessing_of(preprocess) or usual_preprocessing(known, spec)
     tensors = tensors or read_weights(path)
+    if "logit_bias" in tensors:  # open_clip's --siglip trains any architecture with one
+        config = {"init_logit_bias": SIGMOID_BIAS} | config
     model = _from_config(config, spec, 0, "", preprocess, path.parent)
     try:
         load_weights(model.towers, tensors, str(path))

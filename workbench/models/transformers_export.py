@@ -32,6 +32,11 @@ def write_transformers(model: Clip, folder: Path, dtype: torch.dtype) -> Embed:
     Raises:
         ValueError: a tower that CLIPModel does not have: not a plain transformer, or with other settings.
     """
+    if model.bias is not None:
+        raise ValueError(
+            "transformers' CLIPModel has no bias of the logits, as the sigmoid loss trains: use --format native, "
+            "open_clip or onnx"
+        )
     for tower in TOWERS:
         _check_plain(model, tower)
     state = model.towers.state_dict()

@@ -74,6 +74,7 @@ class RunHistory:
             "unweighted": event.terms,
             "scales": event.scales,
             "masks": event.masks,
+            "bias": {} if event.bias is None else {"student": event.bias},
             "speed": {name: float(getattr(event, name)) for name in SPEED},
         }
         for group, values in groups.items():

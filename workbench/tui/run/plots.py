@@ -113,7 +113,7 @@ def _family(label: MetricLabel) -> tuple[str, str]:
 
 
 def speed_plots(history: RunHistory) -> list[Plot]:
-    """Throughput, step time, memory, learning rate, gradient norm and scales."""
+    """Throughput, step time, memory, learning rate, gradient norm, scales and the bias of the sigmoid loss."""
     speed, scales = history.group("speed"), history.group("scales")
     marks = _marks(history)
     plots = [
@@ -130,6 +130,8 @@ def speed_plots(history: RunHistory) -> list[Plot]:
     ]
     if scales:
         plots.append(Plot("scales", colored(scales), "1/τ", marks))
+    if biases := history.group("bias"):
+        plots.append(Plot("bias of the logits", colored(biases), "", marks))
     return plots or [Plot("speed", empty="no step logged yet")]
 
 
