@@ -90,7 +90,7 @@ def test_without_any_data_the_root_is_named(workbench) -> None:
 
 
 def test_data_that_cannot_be_used_fail_after_the_table(measured) -> None:
-    Path("mine.toml").write_text(SUITE.replace("folder:{root}/gone", "samples:emoji") + "pairs = 20\n")
+    Path("mine.toml").write_text(SUITE.replace("folder:{root}/gone", "samples:emoji/train") + "pairs = 20\n")
     found = measured("evaluate", "one", "--suite", "mine.toml", "--root", "data")
     assert found.code == 1
     assert "things" in found.out

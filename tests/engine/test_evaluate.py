@@ -89,6 +89,17 @@ def test_the_scenes_teacher_names_objects_and_probes_learn_shapes(tiny, monkeypa
     assert (probed.num_classes, probed.zero_shot) == (len(set(evaluator.pairs.classes_N)), None)
 
 
+def test_the_emoji_teacher_tells_kinds_better_than_a_constant(tiny) -> None:
+    emoji = {"train": "samples:emoji", "num_pairs": 100, "num_validation_pairs": 0}
+    student = {"model": "mini-w64", "tokenizer": "words:emoji"}
+    config = tiny(data=emoji, student=student, teacher={"model": "sample:emoji"})
+    evaluator = build_cohort({"run": config}).evaluators["validation"]
+    measured, constant = evaluator.measure_teacher(), evaluator.constant_baseline()
+    assert measured.chance["zero_shot_top1"] == pytest.approx(1 / 12)
+    assert constant["zero_shot_top1"] == pytest.approx(29 / 135)
+    assert measured.metrics["zero_shot_top1"] > constant["zero_shot_top1"] + 0.1
+
+
 def test_the_teacher_is_encoded_once(cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator: Evaluator = cohort.evaluators["validation"]
     student = cohort.members[0].state.student

@@ -142,7 +142,7 @@ class ZeroShotTask:
     ``num_unnamed`` classes are called by a number or an id, which means nothing to a model.
 
     Attributes:
-        answers: the correct classes of an image by name, at least one, any of which counts; None for its label.
+        answers: the correct classes of an image by name, any of which counts, or none if unknown; None for its label.
     """
 
     classes: tuple[tuple[str, ...], ...]

@@ -61,7 +61,8 @@ class EvaluationSet:
         self.classes_N = labels if len(labels) == len(texts) else None
         self.answers_N: list[tuple[str, ...]] | None = None
         if task and task.answers:
-            self.answers_N = [task.answers(text) for text in texts]
+            answers_N = [task.answers(text) for text in texts]
+            self.answers_N = answers_N if all(answers_N) else None
         elif self.classes_N:
             self.answers_N = [(label,) for label in self.classes_N]
         self.task = task

@@ -150,10 +150,15 @@ def words() -> tuple[str, ...]:
     Raises:
         ValueError: the shipped list is missing.
     """
-    path = find_resource(f"data_samples/emoji/{WORDS_FILE}")
+    return tuple(shipped_text(WORDS_FILE).split())
+
+
+def shipped_text(name: str) -> str:
+    """The content of a file of ``data_samples/emoji``. Raises ValueError if it is missing."""
+    path = find_resource(f"data_samples/emoji/{name}")
     if path is None:
-        raise ValueError(f"data_samples/emoji/{WORDS_FILE} is missing: install clip-distillation-workbench again")
-    return tuple(path.read_text(encoding="utf-8").split())
+        raise ValueError(f"data_samples/emoji/{name} is missing: install clip-distillation-workbench again")
+    return path.read_text(encoding="utf-8")
 
 
 NEWEST = 15.1  # the last version of Unicode's emoji that font 2.042 covers completely

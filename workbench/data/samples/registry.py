@@ -109,7 +109,7 @@ def _serves(shipped: Path, default: int, wanted: int) -> bool:
     return held > 0 and (default == 0 or held >= wanted)
 
 
-# Imported only when drawn: the shipped shards need neither.
+# Imported only when needed: the shipped shards need neither to be trained on.
 
 
 def _draw_scenes(split: str, num_pairs: int) -> Iterator[DrawnSample]:
@@ -130,6 +130,12 @@ def _draw_emoji(split: str, num_pairs: int) -> Iterator[DrawnSample]:
     return islice(emoji.draw(split), num_pairs or None)
 
 
+def _emoji_task() -> ZeroShotTask:
+    from workbench.data.samples import emoji_kinds
+
+    return emoji_kinds.zero_shot()
+
+
 SAMPLE_SETS: dict[str, SampleSet] = {
     "scenes": SampleSet(
         name="scenes",
@@ -145,5 +151,6 @@ SAMPLE_SETS: dict[str, SampleSet] = {
         image_format="webp",
         default_pairs={"train": 0, "teacher": 0, "validation": 0, "test": 0},
         draw=_draw_emoji,
+        zero_shot=_emoji_task,
     ),
 }
