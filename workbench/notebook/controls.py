@@ -1,5 +1,6 @@
 """Controls of the explorers: rows, buttons, sliders, a progress bar, an image that can be clicked, and cards."""
 
+import math
 import time
 from base64 import b64encode
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ import ipywidgets as widgets
 import traitlets
 
 from workbench.formatting import duration
+
+LOG_STEP = 0.02  # of the powers of ten of a slider
 
 
 def buttons(options: Sequence[str], value: str) -> Any:
@@ -34,9 +37,25 @@ def step_slider(label: str = "step") -> Any:
     return slider
 
 
+def log_slider(value: float, powers: tuple[float, float], description: str, **layout: str) -> Any:
+    """A slider over a range of powers of ten, at the value of its grid that is nearest to ``value``.
+
+    The browser moves any other value to the grid when the slider is displayed, and reports that as a change.
+    """
+    low, high = powers
+    nearest = 10 ** (low + round((math.log10(value) - low) / LOG_STEP) * LOG_STEP)
+    own = widgets.Layout(**layout)
+    return widgets.FloatLogSlider(value=nearest, min=low, max=high, step=LOG_STEP, description=description, layout=own)
+
+
+def is_moved(change: Any) -> bool:
+    """Whether a change of a :func:`log_slider` is at least half a step of its grid; else the browser has rounded it."""
+    return abs(math.log10(change["new"] / change["old"])) > LOG_STEP / 2
+
+
 def scale_slider(scale: float, own: str) -> Any:
     """A slider over 1/τ, with a checkbox labeled ``own`` as ``.own`` that selects the learned scales instead."""
-    slider = widgets.FloatLogSlider(value=scale, min=0, max=2.3, step=0.02, description="1/τ")
+    slider = log_slider(scale, (0, 2.3), "1/τ")
     slider.own = widgets.Checkbox(value=True, description=own, indent=False)
     slider.own.layout.width = "auto"
     return slider

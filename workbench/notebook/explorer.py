@@ -16,6 +16,7 @@ import ipywidgets as widgets
 
 from workbench.errors import unknown
 from workbench.figures.style import disable_math_text, save_figure, style
+from workbench.notebook.controls import is_moved
 from workbench.notebook.released import SHIPPED, is_model
 from workbench.resources import find_resource, roots
 from workbench.runs.directory import RunDirectory, find_run, list_runs
@@ -182,13 +183,15 @@ class Explorer(ABC):
     def watch_scale(self, slider: Any) -> None:
         """Redraw when a :func:`scale_slider` changes; moving the slider unticks its box."""
 
-        def choose() -> None:
+        def choose(change: Any) -> None:
+            if not is_moved(change):
+                return
             if slider.own.value:
                 slider.own.value = False
             else:
                 self.redraw()
 
-        slider.observe(self.guard(choose), names="value")
+        slider.observe(lambda change: self.guard(lambda: choose(change))(change), names="value")
         self.watch(slider.own)
 
     def guard(self, action: Callable[[], None]) -> Callable[[Any], None]:

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from workbench.figures.gradients import gradient_field_figure, gradients_over_time_figure
-from workbench.notebook.controls import row, set_steps, step_slider
+from workbench.notebook.controls import log_slider, row, set_steps, step_slider
 from workbench.notebook.explorer import Explorer
 from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
@@ -146,12 +146,11 @@ class FieldExplorer(Explorer):
         random_student, random_teacher = plane_pairs(num_pairs)
         self._student, self._teacher = student or random_student, teacher or random_teacher
         wide = widgets.Layout(width="360px")
-        scale: dict[str, Any] = {"value": 5, "min": 0, "max": 2, "step": 0.02, "layout": wide}
         self.index = widgets.Dropdown(options=list(range(len(self._student))), description="image")
         self.index.layout.width = "160px"
         self.angle = widgets.FloatSlider(min=-180, max=180, step=1, description="angle", layout=wide)
-        self.scale = widgets.FloatLogSlider(description="student 1/τ", **scale)
-        self.teacher_scale = widgets.FloatLogSlider(description="teacher 1/τ", **scale)
+        self.scale = log_slider(5, (0, 2), "student 1/τ", width="360px")
+        self.teacher_scale = log_slider(5, (0, 2), "teacher 1/τ", width="360px")
         self.controls.children = (row(self.index, self.angle), row(self.scale, self.teacher_scale))
         self.watch(self.index, self.angle, self.scale, self.teacher_scale)
         self.index.observe(self.guard(self._place), names="value")
