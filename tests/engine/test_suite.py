@@ -165,3 +165,15 @@ def test_a_gallery_is_all_images_unless_it_is_given(run: RunSuite) -> None:
     whole, parts = run(RETRIEVAL, RETRIEVAL | {"name": "in tens", "gallery": 10})
     assert whole.result is not None and parts.result is not None
     assert parts.result.metrics["image_to_text_r1"] > whole.result.metrics["image_to_text_r1"]
+
+
+def test_an_interrupted_suite_keeps_what_it_has_measured(run: RunSuite, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("workbench.engine.suite.probe_evaluators", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(ZERO_SHOT, PROBE)
+    assert [outcome.state for outcome in run(ZERO_SHOT, RETRIEVAL)] == ["reused", "measured"]
+
+
+def _interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
