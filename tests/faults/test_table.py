@@ -717,6 +717,13 @@ FAULTS = [
         "models/test_names.py::test_a_file_of_weights_without_its_hugging_face_tokenizer_is_refused",
     ),
     fault(
+        "synthetic captions that are missing, damaged or of another shape, or drawn with another weight",
+        "read, or counted as left out; a weight without any is refused; a teacher cache is of one weight",
+        "data/test_synthetic.py::test_both_layouts_are_read_and_what_is_unusable_is_counted",
+        "data/test_synthetic.py::test_data_without_any_are_refused_where_they_are_asked_for",
+        "data/test_synthetic.py::test_a_cached_teacher_knows_the_caption_of_every_view",
+    ),
+    fault(
         "weights with a bias of the logits, as open_clip's --siglip trains, or a student without one",
         "the bias is read, trained, logged, saved and exported; a new one starts at -10; CLIPModel, which has none, "
         "is refused",

@@ -65,6 +65,9 @@ class DataConfig(Config):
     drops them with a warning. The dropped shards are part of the data's fingerprint."""
     views: int = Field(0, ge=0)
     """Number of fixed augmented views per image, one used per epoch in turn; 0 draws a new crop every epoch."""
+    synthetic_captions: float = Field(0.0, ge=0, le=1)
+    """Probability that a view takes a synthetic caption of its image (KEY.syn.json in tar shards, as in DataCompDR)
+    instead of one of its own; 0 does not use them."""
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Range of the random crop's area, as a fraction of the image area (low, high)."""
     working_size: int = Field(0, ge=0)

@@ -20,6 +20,7 @@ from workbench.data.crops import CropSpec, Pixels
 from workbench.data.dataset import Dataset, SampleText
 from workbench.data.order import BatchRow, Order
 from workbench.data.parallel import look_ahead
+from workbench.data.synthetic import choose_caption
 from workbench.data.unusable import ImageError
 from workbench.data.workers import from_workers
 from workbench.embeddings import BadImage, Batch, InputSpec, MaskKey
@@ -128,6 +129,7 @@ class BatchStream:
     Args:
         seed: the data seed; determines order, crops, captions and replacements.
         views: number of reproducible views of a sample; epoch e uses view e modulo ``views``. 0: a new view each epoch.
+        synthetic_captions: probability that a view has a synthetic caption, where its sample has one.
         crop_scale: smallest and largest share of an image's area that a crop keeps.
         num_workers: processes that make batches; 0 for one thread. Does not change any batch.
         window: samples that are shuffled together; 0 for all.
@@ -146,6 +148,7 @@ class BatchStream:
     seed: int
     views: int = 0
     crop_scale: tuple[float, float] = (0.9, 1.0)
+    synthetic_captions: float = 0.0
     num_workers: int = 0
     window: int = 0
     masks: Mapping[MaskKey, Callable[[Sequence[str], int], Tensor | None]] = field(default_factory=dict)
@@ -260,9 +263,7 @@ class BatchStream:
 
     def _choose(self, text: SampleText, view: int) -> int:
         """Index of the caption of a view."""
-        if len(text.captions) == 1:
-            return 0
-        return derive_seed(self.seed, "caption", text.key, view) % len(text.captions)
+        return choose_caption(text, view, self.seed, self.synthetic_captions)
 
     def _cropped(self, index: int, views: Sequence[int]) -> tuple[SampleText, list[list[Pixels]]]:
         """A sample's text, and the crops of some views, each at all image sizes: cached ones if the dataset has all.

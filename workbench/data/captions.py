@@ -60,6 +60,16 @@ def read_texts(txt: bytes | None, document: bytes | None) -> Texts:
     return Texts(kept, group, label, is_txt, left_out)
 
 
+def read_synthetic(document: bytes) -> tuple[str, ...]:
+    """The usable captions of a ``.syn.json``: DataCompDR's ``{"syn_text": [...]}``, or a list; empty if unreadable."""
+    try:
+        content = json.loads(_decoded(document))
+    except (ValueError, RecursionError):
+        return ()
+    listed = content.get("syn_text") if isinstance(content, dict) else content
+    return usable_captions(listed)[0] if isinstance(listed, list) else ()
+
+
 def usable_captions(listed: list[Any]) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
     """Splits a list into usable captions, stripped, and the reasons for the others."""
     kept, left_out = [], []

@@ -8,7 +8,7 @@ import difflib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -30,6 +30,8 @@ class SampleText:
     captions: tuple[str, ...]  # at least one, none of them blank
     group: str  # pairs of one group are positives of each other; the key if the data have no groups
     label: str | None  # the class, if the data have classes
+    num_synthetic: int = field(default=0, kw_only=True)  # of the captions: the last ones, which a model has written
+    synthetic: tuple[str, ...] = field(default=(), kw_only=True)  # more of these, which are not captions yet
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Dataset(Protocol):
 
         ``fingerprint`` reads the content of some files; this checks all of them without reading any.
         """
+
+    @property
+    def synthetic_digest(self) -> str:
+        """Hexadecimal hash of all synthetic captions; empty if the data have none."""
+        return ""
 
     def tokens(self, index: int, caption: int, tokenizer_id: str) -> npt.NDArray[np.int32] | None:  # noqa: ARG002
         """Cached tokens of one caption, int32 [L]; None if the caller has to tokenize."""

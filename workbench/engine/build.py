@@ -13,6 +13,7 @@ from workbench.data.cached.prepare import CachePolicy, Prepare, cached
 from workbench.data.check import preflight
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.spec import Role, evaluated_splits, is_remote, open_dataset, sample_set_of
+from workbench.data.synthetic import with_synthetic
 from workbench.embeddings import SIGMOID_BIAS, SIGMOID_SCALE
 from workbench.engine.cadence import Phase
 from workbench.engine.checkpoint import check_room
@@ -124,7 +125,7 @@ def _open_training_data(
     )
     with set_by("data.train"), phase(f"opening the training pairs, {data.train}"):
         opened = open_dataset(data.train, "train", data.num_pairs, data.bad_shards)
-        dataset, notes = cached(opened, policy)
+        dataset, notes = cached(with_synthetic(opened, data.synthetic_captions), policy)
     stream = BatchStream(
         dataset,
         student_spec,
@@ -133,6 +134,7 @@ def _open_training_data(
         seed=data.seed,
         views=data.views,
         crop_scale=data.crop_scale,
+        synthetic_captions=data.synthetic_captions,
         num_workers=data.num_workers,
         window=data.shuffle_window if data.order == "windows" else 0,
         masks={key: make for member in members for key, make in member.masks.items()},

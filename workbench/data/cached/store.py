@@ -2,7 +2,7 @@
 
 - ``pictures.bin``: all images, concatenated: pixels (uint8 [H, W, 3]), the bytes of the original files, or the crops of
   all views (uint8 [K, 3, S, S] of S pixels).
-- ``texts.bin``: a JSON list per image: key, captions, group, class.
+- ``texts.bin``: a JSON list per image: key, captions, group, class, number of synthetic captions if there are any.
 - ``index.bin``: five int64 per image, after a row of zeros: end of its bytes, width and height (0 if unknown), end of
   its text, number of captions up to and including it.
 - ``tokens-ID.bin``: the tokens of all captions, int32, for each tokenizer that has read them.
@@ -158,7 +158,7 @@ class Store:
             ImageError: the image was unusable when the store was made.
         """
         span = self._span(index)
-        return Sample(*self._fields(span), self._image(index, span))
+        return Sample(**vars(self._text(span)), image=self._image(index, span))
 
     def crop(self, index: int, view: int) -> Pixels:
         """The crop of a view, uint8 [H, W, 3], if the store holds crops. Raises ImageError as ``sample`` does."""
@@ -179,7 +179,7 @@ class Store:
 
     def text(self, index: int) -> SampleText:
         """One sample without its image."""
-        return SampleText(*self._fields(self._span(index)))
+        return self._text(self._span(index))
 
     def first_caption(self, index: int) -> int:
         """Number of captions of all earlier images."""
@@ -195,9 +195,9 @@ class Store:
         )
         return _Span((image_start, image_end), (width, height), (text_start, text_end), first_caption)
 
-    def _fields(self, span: _Span) -> tuple[str, tuple[str, ...], str, str | None]:
-        key, captions, group, label = json.loads(self._texts.read(*span.text).decode())
-        return key, tuple(captions), group, label
+    def _text(self, span: _Span) -> SampleText:
+        key, captions, group, label, *more = json.loads(self._texts.read(*span.text).decode())
+        return SampleText(key, tuple(captions), group, label, num_synthetic=more[0] if more else 0)
 
     def _image(self, index: int, span: _Span) -> Image.Image:
         data = self._data(index, span)
@@ -208,7 +208,7 @@ class Store:
         try:
             return decode_image(data)
         except ImageError as error:
-            raise error.at(f"{self.manifest.spec}, image of {self._fields(span)[0]!r}") from error
+            raise error.at(f"{self.manifest.spec}, image of {self._text(span).key!r}") from error
 
     def _data(self, index: int, span: _Span) -> bytes:
         if broken := self.manifest.unusable.get(index):

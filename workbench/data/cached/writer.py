@@ -180,7 +180,8 @@ def _write_data(dataset: Dataset, kind: Kind, folder: Path, show: Show) -> tuple
                 count.check()
             content = Content() if isinstance(found, BadImage) else found
             text = dataset.text(number)
-            line = json.dumps([text.key, text.captions, text.group, text.label]).encode()
+            fields = [text.key, text.captions, text.group, text.label]
+            line = json.dumps([*fields, text.num_synthetic] if text.num_synthetic else fields).encode()
             images.write(content.data)
             texts.write(line)
             rows.add(content, len(line), len(text.captions))

@@ -95,6 +95,11 @@ class ShardDataset(Dataset):
             raise _has_changed(shard.path)
         return data
 
+    @property
+    def synthetic_digest(self) -> str:
+        digests = [shard.summary.synthetic_digest for shard in self._shards]
+        return sha256(" ".join(digests).encode()).hexdigest() if any(digests) else ""
+
     def stamp(self) -> str:
         return sha256(
             repr([(shard.summary.size, shard.summary.mtime_ns) for shard in self._shards]).encode()
@@ -121,7 +126,8 @@ class ShardDataset(Dataset):
         key = f"{shard.path.stem}/{sample.key}" if self._shard_in_key else sample.key
         by_line = sample.is_txt and self.reading.lines_are_captions
         captions = tuple(lines_of(sample.captions[0])) if by_line else sample.captions
-        return SampleText(key, captions, key if sample.group is None else sample.group, sample.label)
+        group = key if sample.group is None else sample.group
+        return SampleText(key, captions, group, sample.label, synthetic=sample.synthetic)
 
     def _locate(self, index: int) -> tuple[ShardTable, IndexedSample]:
         if not 0 <= index < self._num_pairs:

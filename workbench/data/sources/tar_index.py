@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from workbench.data.captions import LeftOut, Texts, read_texts
+from workbench.data.captions import LeftOut, Texts, read_synthetic, read_texts
 
 BLOCK_BYTES = 512
 DIGEST_BYTES = 65536
@@ -21,12 +21,16 @@ MAX_DIGITS = 10  # of a class number
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TEXT_EXTENSIONS = ("txt", "json")
 CLASS_EXTENSION = "cls"  # the number of the class, as text
+SYNTHETIC_EXTENSION = "syn.json"  # captions that a model has written, as in DataCompDR
 # Exceptions of tarfile on damaged headers.
 DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError)
 
 
 class IndexedSample(NamedTuple):
-    """Offset and size of an image in its shard, in bytes, the sample's texts (``captions.Texts``) and class number."""
+    """Offset and size of an image in its shard, in bytes, the sample's texts (``captions.Texts``) and class number.
+
+    ``synthetic`` are the captions of its ``.syn.json``.
+    """
 
     key: str
     offset: int
@@ -37,6 +41,7 @@ class IndexedSample(NamedTuple):
     is_txt: bool = False
     left_out: tuple[LeftOut, ...] = ()
     number: int | None = None
+    synthetic: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class ShardIndex:
     ignored: tuple[str, ...]
 
 
-_Spans = dict[str, tuple[int, int]]  # "image", "txt", "json" and "cls" of a sample -> offset and size
+_Spans = dict[str, tuple[int, int]]  # "image", "txt", "json", "cls" and "syn.json" of a sample -> offset and size
 
 
 def index_shard(path: Path) -> ShardIndex:
@@ -135,7 +140,7 @@ def _add(members: dict[str, _Spans], member: tarfile.TarInfo, path: Path) -> Non
     folder, slash, name = member.name.removeprefix("./").rpartition("/")
     stem, _, extension = name.partition(".")
     extension = extension.lower()
-    if not stem or extension not in (*IMAGE_EXTENSIONS, *TEXT_EXTENSIONS, CLASS_EXTENSION):
+    if not stem or extension not in (*IMAGE_EXTENSIONS, *TEXT_EXTENSIONS, CLASS_EXTENSION, SYNTHETIC_EXTENSION):
         return
     slot = "image" if extension in IMAGE_EXTENSIONS else extension
     key = folder + slash + stem
@@ -149,7 +154,8 @@ def _samples(file: BinaryIO, members: dict[str, _Spans], ignored: list[str]) -> 
     for key, parts in members.items():
         if "image" in parts:
             offset, size = parts["image"]
-            yield IndexedSample(key, offset, size, *_read_texts(file, parts), _class_number(file, parts))
+            number, synthetic = _class_number(file, parts), _synthetic(file, parts, key, ignored)
+            yield IndexedSample(key, offset, size, *_read_texts(file, parts), number, synthetic)
         else:
             ignored.append(f"{key!r} (no image)")
 
@@ -166,6 +172,17 @@ def _read_texts(file: BinaryIO, parts: _Spans) -> Texts:
     return read_texts(read.get("txt"), read.get("json"))
 
 
+def _synthetic(file: BinaryIO, parts: _Spans, key: str, ignored: list[str]) -> tuple[str, ...]:
+    """The usable captions of the .syn.json; one that cannot be read, or has none, is added to ``ignored``."""
+    offset, size = parts.get(SYNTHETIC_EXTENSION, (0, 0))
+    if SYNTHETIC_EXTENSION not in parts:
+        return ()
+    captions = read_synthetic(os.pread(file.fileno(), size, offset)) if size <= MAX_TEXT_BYTES else ()
+    if not captions:
+        ignored.append(f"{key + '.' + SYNTHETIC_EXTENSION!r} (no captions in it)")
+    return captions
+
+
 def _class_number(file: BinaryIO, parts: _Spans) -> int | None:
     """The content of the .cls; None without one, or if it is no number."""
     offset, size = parts.get(CLASS_EXTENSION, (0, 0))
@@ -174,8 +191,8 @@ def _class_number(file: BinaryIO, parts: _Spans) -> int | None:
 
 
 def _digest(file: BinaryIO, name: str, size: int, samples: tuple[IndexedSample, ...]) -> str:
-    # Only the first six fields, without is_txt, left_out and number: more would change the fingerprints that existing
-    # runs have recorded.
+    # Only the first six fields, without is_txt, left_out, number and synthetic: more would change the fingerprints that
+    # existing runs have recorded.
     digest = hashlib.sha256(json.dumps([name, size, [sample[:6] for sample in samples]]).encode())
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, 0))
     digest.update(os.pread(file.fileno(), DIGEST_BYTES, max(0, size - DIGEST_BYTES)))

@@ -5,7 +5,8 @@ An index is one file in the cache folder:
 - the length of the header (8 bytes) and the header, a ``Summary`` as JSON;
 - a row of four int64 a pair: offset and size of its image in the shard, start and end of its text;
 - an 8-byte hash of each key;
-- the texts: a JSON list a pair (key, captions, group, label, whether the caption is the content of a .txt).
+- the texts: a JSON list a pair (key, captions, group, label, whether the caption is the content of a .txt, synthetic
+  captions).
 
 Images without a caption are only counted, unless no image of the shard has one and some have class numbers: then it
 holds those, see :mod:`workbench.data.sources.clip_benchmark`. Pairs are read at random and never all held in memory.
@@ -40,7 +41,7 @@ from workbench.files import write_atomically
 from workbench.process import usable_cores
 from workbench.resources import PACKAGE, cache_dir
 
-FORMAT = 4  # increase it when the index of the same shard changes
+FORMAT = 5  # increase it when the index of the same shard changes
 LENGTH, ROW = struct.Struct("<q"), struct.Struct("<4q")
 HASH_BYTES = 8
 MAX_OPEN = 256  # the usual limit of a process is 1,024
@@ -91,6 +92,7 @@ class Summary(BaseModel):
     first_ignored: str
     num_txt: int  # pairs whose caption is the content of a .txt
     num_with_line_breaks: int  # of these
+    synthetic_digest: str  # SHA-256 of all synthetic captions; empty without any
 
     @classmethod
     def of(cls, index: ShardIndex, kept: Sequence[IndexedSample], num_bytes: int) -> Self:
@@ -114,6 +116,7 @@ class Summary(BaseModel):
             first_ignored=index.ignored[0] if index.ignored else "",
             num_txt=len(txt),
             num_with_line_breaks=sum(map(has_line_break, txt)),
+            synthetic_digest=_digest_of([sample.synthetic for sample in kept]),
         )
 
 
@@ -143,9 +146,10 @@ class ShardTable:
         """One pair. Raises ValueError if the index file has changed or is gone."""
         offset, size, start, end = ROW.unpack(self._read(index * ROW.size, (index + 1) * ROW.size))
         texts = self.num_pairs * (ROW.size + HASH_BYTES)
-        key, captions, group, label, is_txt = json.loads(self._read(texts + start, texts + end))
+        key, captions, group, label, is_txt, synthetic = json.loads(self._read(texts + start, texts + end))
         number = self.summary.numbers[index] if self.summary.numbers else None
-        return IndexedSample(key, offset, size, tuple(captions), group, label, is_txt, number=number)
+        texts_of = tuple(captions), group, label, is_txt
+        return IndexedSample(key, offset, size, *texts_of, number=number, synthetic=tuple(synthetic))
 
     def key_hashes(self) -> Hashes:
         """The hash of every key."""
@@ -212,13 +216,17 @@ def _packed(index: ShardIndex) -> tuple[Summary, bytes]:
     kept = kept or [sample for sample in index.samples if sample.number is not None]
     rows, hashes, texts = bytearray(), bytearray(), bytearray()
     for sample in kept:
-        fields = sample.key, sample.captions, sample.group, sample.label, sample.is_txt
+        fields = sample.key, sample.captions, sample.group, sample.label, sample.is_txt, sample.synthetic
         text = json.dumps(fields, ensure_ascii=False).encode(errors="surrogatepass")
         rows += ROW.pack(sample.offset, sample.size, len(texts), len(texts) + len(text))
         hashes += hashlib.blake2b(sample.key.encode(errors="surrogatepass"), digest_size=HASH_BYTES).digest()
         texts += text
     body = bytes(rows + hashes + texts)
     return Summary.of(index, kept, len(body)), body
+
+
+def _digest_of(synthetic: Sequence[tuple[str, ...]]) -> str:
+    return hashlib.sha256(json.dumps(synthetic).encode()).hexdigest() if any(synthetic) else ""
 
 
 def _load(file: Path, path: Path) -> ShardTable | None:

@@ -82,7 +82,7 @@ class Identity(BaseModel):
     @classmethod
     def of(cls, config: RunConfig, dataset: Dataset, teacher: "Teacher") -> Self:
         return cls(
-            data=dataset.fingerprint,
+            data=_drawn_from(dataset, config.data.synthetic_captions),
             files=dataset.stamp(),
             num_pairs=len(dataset),
             views=config.data.views,
@@ -91,6 +91,13 @@ class Identity(BaseModel):
             teacher=TeacherIdentity.of(teacher),
             dtype=config.teacher.cache_dtype,
         )
+
+
+def _drawn_from(dataset: Dataset, synthetic_captions: float) -> str:
+    """The fingerprint of the data, with the weight by which captions are drawn where that is not the default."""
+    if not synthetic_captions:
+        return dataset.fingerprint
+    return sha256(f"{dataset.fingerprint} {synthetic_captions!r}".encode()).hexdigest()
 
 
 class HeldOutIdentity(BaseModel):

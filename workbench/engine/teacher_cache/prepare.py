@@ -7,6 +7,7 @@ from workbench.config.run import RunConfig
 from workbench.data.batches import BatchStream
 from workbench.data.images import at_working_size
 from workbench.data.spec import evaluated_splits, open_dataset
+from workbench.data.synthetic import with_synthetic
 from workbench.engine.build import load_teacher, make_evaluator, make_objective
 from workbench.engine.device import resolve_device, resolved
 from workbench.engine.teacher_cache.choice import check_keepable, repair
@@ -45,13 +46,14 @@ def _open(config: RunConfig, runs_dir: Path) -> tuple[BatchStream, Teacher]:
     assert teacher is not None and num_workers != "auto"
     dataset = open_dataset(config.data.train, "train", config.data.num_pairs, bad_shards=config.data.bad_shards)
     stream = BatchStream(
-        at_working_size(dataset, config.data.working_size),
+        at_working_size(with_synthetic(dataset, config.data.synthetic_captions), config.data.working_size),
         teacher.input_spec,
         None,
         batch_size=config.train.batch_size,
         seed=config.data.seed,
         views=config.data.views,
         crop_scale=config.data.crop_scale,
+        synthetic_captions=config.data.synthetic_captions,
         num_workers=num_workers,
     )
     return stream, teacher
