@@ -40,6 +40,7 @@ RECIPES = {
     "every loss": ("clip-kd", EVERY_LOSS),
     "teacher in memory": ("clip-kd", {"data.views": 2}),
     "micro-batches": ("clip-kd", {"train.micro_batch_size": 4}),
+    "all candidates": ("icl", {"data.views": 2, "teacher.cache": "on", "loss.icl.candidates": "all"}),
 }
 
 
@@ -95,7 +96,10 @@ def on_ranks(name: str, size: int, folder: Path) -> list[tuple[list[float], dict
     return [torch.load(folder / f"{rank}.pt") for rank in range(size)]
 
 
-@pytest.mark.parametrize("name", ["every loss", pytest.param("teacher in memory", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    ["every loss", *(pytest.param(one, marks=pytest.mark.slow) for one in ("teacher in memory", "all candidates"))],
+)
 def test_two_ranks_are_bit_identical_to_micro_batches_of_half_the_batch(name: str, tmp_path: Path) -> None:
     both = on_ranks(name, 2, tmp_path)
     losses, weights = train(name, ALONE, as_ranks=2, **{"train.micro_batch_size": BATCH // 2})

@@ -29,6 +29,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "micro-batches": {"loss": EVERY_LOSS, "train": {"micro_batch_size": 8}},
     "views remembered": {"data": {"views": 2}, "teacher": {"cache": "off"}},
     "a cached teacher": {"data": {"views": 2}, "teacher": {"cache": "on"}},
+    "all pairs as candidates": {
+        "data": {"views": 2},
+        "loss": {name: {"weight": 1.0, "candidates": "all"} for name in ("icl", "cross_modal")},
+    },
     "gradients and masks": {
         "student": {"model": "inherited"},
         "inheritance": {"stages": [STAGE]},

@@ -315,6 +315,24 @@ class RunConfig(Config):
         return self.model_copy(update=update)
 
 
+def check_candidates(config: RunConfig) -> None:
+    """Refuse losses that compare with every training pair in a run whose teacher embeds only the pairs of a batch."""
+    for name, loss in config.loss.items():
+        if loss.file or loss.options().get("candidates") != "all" or not loss.schedule.is_ever_on:
+            continue
+        lacks = {
+            "no teacher": not config.teacher.model,
+            "data.views=0": not config.data.views,
+            "teacher.cache=off": config.teacher.cache == "off",
+        }
+        if live := next((reason for reason, is_so in lacks.items() if is_so), ""):
+            raise ValueError(
+                f"loss.{name}.candidates=all compares with every training pair in the teacher's cache, which a run "
+                f"with {live} has not: name a teacher and set data.views=3 and teacher.cache=on, or set "
+                f"loss.{name}.candidates=batch"
+            )
+
+
 def check_cacheable(config: RunConfig) -> None:
     """Refuse a teacher cache for a run without a teacher, or with a new view in every epoch."""
     if not config.teacher.model:

@@ -202,7 +202,7 @@ class BatchStream:
         crops: list[list[Pixels]] = [[] for _ in self._crop_specs]  # by image size, then by row
         for row in part.rows:
             index, text, cropped = self._view_or_substitute(row, part.step, replaced)
-            caption = self._choose(text, row.view)
+            caption = self.choose(text, row.view)
             keys.append(text.key)
             chosen.append((index, caption))
             captions.append(text.captions[caption])
@@ -226,7 +226,7 @@ class BatchStream:
             ImageError: the image cannot be decoded.
         """
         text, crops = self._cropped(index, range(self.views))
-        captions = [self._choose(text, view) for view in range(self.views)]
+        captions = [self.choose(text, view) for view in range(self.views)]
         texts = [text.captions[caption] for caption in captions]
         images = stack_BCHW([of_view[0] for of_view in crops])
         return images, self._tokens(self.student, texts, [(index, caption) for caption in captions])
@@ -261,8 +261,8 @@ class BatchStream:
             f"too many images cannot be used: {NUM_SUBSTITUTES} substitutes failed for {replaced[-1].message}"
         )
 
-    def _choose(self, text: SampleText, view: int) -> int:
-        """Index of the caption of a view."""
+    def choose(self, text: SampleText, view: int) -> int:
+        """Index of the caption that a sample has in a view."""
         return choose_caption(text, view, self.seed, self.synthetic_captions)
 
     def _cropped(self, index: int, views: Sequence[int]) -> tuple[SampleText, list[list[Pixels]]]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -21,6 +21,7 @@ from workbench.engine.evaluate import Evaluator, Measured
 from workbench.engine.member import Member
 from workbench.engine.resume import Start
 from workbench.engine.stack import Stacks
+from workbench.engine.teacher_cache.candidates import CandidatePairs
 from workbench.engine.teacher_cache.store import TeacherCache
 from workbench.engine.teacher_outputs import TeacherForward, TeacherOutputs
 from workbench.events import EvalStarted, Event, RunResumed, RunStarted, Warned
@@ -169,7 +170,18 @@ class Cohort:
             return None
         # In one order on every rank, since the features of all ranks are gathered in this order.
         features = sorted({key for inputs in loss_inputs for key in inputs.teacher_features})
-        return self._teacher_forward(batch, features).gathered(self.ranks)
+        outputs = self._teacher_forward(batch, features).gathered(self.ranks)
+        if not any(inputs.candidates for inputs in loss_inputs):
+            return outputs
+        parts = self.ranks.of_all((batch.indices, batch.views))
+        indices, views = ([number for part in column for number in part] for column in zip(*parts, strict=True))
+        return replace(outputs, candidates=self._candidates.of(indices, views))
+
+    @cached_property
+    def _candidates(self) -> CandidatePairs:
+        """The teacher's embeddings of all training pairs."""
+        assert self.teacher is not None and self.cached is not None, "checked when the cache was opened"
+        return CandidatePairs(self.cached, self.stream, self.teacher.scale)
 
     def groups(self, step: int) -> "Sequence[TrainingGroup[Any]]":
         """The active members at step ``step`` (from 0), those of one architecture stacked under ``train.stacked``."""

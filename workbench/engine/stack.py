@@ -42,7 +42,7 @@ class StackedLosses:
         """The sum of the members' objectives at ``step``, scaled, to differentiate, and the values of each member."""
         on = [tuple(member.objective.weights_at(step)) for member in self._members]
         if on != self._on:
-            self._on, self._groups = on, self._grouped(on)
+            self._on, self._groups = on, self._grouped(on, step)
         by_index: dict[int, Values] = {}
         totals = []
         for indices in self._groups:
@@ -59,13 +59,15 @@ class StackedLosses:
             by_index |= dict(zip(indices, values, strict=True))
         return torch.stack(totals).sum(), [by_index[index] for index in range(len(self._members))]
 
-    def _grouped(self, on: Sequence[tuple[str, ...]]) -> list[list[int]]:
+    def _grouped(self, on: Sequence[tuple[str, ...]], step: int) -> list[list[int]]:
         """Indices of members, grouped by equal losses; a member whose losses cannot be vmapped is a group of one."""
-        # Under vmap no code may branch on a value, as a user's loss (``file``) or one in blocks of rows might.
+        # Under vmap no code may branch on a value, as a user's loss (``file``) or one in blocks might.
         groups: dict[object, list[int]] = {}
         for index, (member, names) in enumerate(zip(self._members, on, strict=True)):
             configs = {name: member.config.loss[name] for name in names}
-            is_separate = not configs or member.objective.chunk_size or any(config.file for config in configs.values())
+            objective = member.objective
+            is_separate = not configs or objective.chunk_size or objective.loss_inputs(step).candidates
+            is_separate = is_separate or any(config.file for config in configs.values())
             settings = {name: config.options() for name, config in configs.items()}
             key = index if is_separate else f"{settings} learning {sorted(self._own[index])}"
             groups.setdefault(key, []).append(index)

@@ -138,6 +138,7 @@ def compare(
         _matched(encoded, teacher_outputs, objective.loss_inputs(step)),
         objective.chunk_size,
         objective.progress(step),
+        teacher_outputs.candidates if teacher_outputs else None,
     )
 
 

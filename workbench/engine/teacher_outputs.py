@@ -9,6 +9,7 @@ from torch import Tensor
 from workbench.embeddings import Batch, Embeddings, FeatureKey, onto
 from workbench.engine.distributed import Ranks
 from workbench.engine.teacher_cache.store import TeacherCache
+from workbench.losses.candidates import Candidates
 from workbench.models.teacher import Teacher
 
 MEMORY_MB = 512  # embeddings that take more are computed again in every epoch
@@ -16,10 +17,16 @@ MEMORY_MB = 512  # embeddings that take more are computed again in every epoch
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """Teacher outputs for one batch: embeddings, and the intermediate features that losses need."""
+    """Teacher outputs for one batch: embeddings, and what else losses need of it.
+
+    Attributes:
+        features: intermediate features.
+        candidates: all training pairs, for losses that compare a batch with them.
+    """
 
     embeddings: Embeddings
     features: dict[FeatureKey, Tensor] = field(default_factory=dict)
+    candidates: Candidates | None = None
 
     def gathered(self, ranks: Ranks) -> "TeacherOutputs":
         """The outputs for the pairs of all ranks."""

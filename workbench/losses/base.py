@@ -84,6 +84,8 @@ class Loss(ABC):
     """Whether it uses the learned bias of the student's logits, ``comparison.student.bias``."""
     features: FeatureRequest | None = None
     """Set by a loss that compares image-tower features; the teacher then runs live, not from the cache."""
+    candidates: str = "batch"
+    """What an anchor is compared with: the pairs of its batch, or the teacher's embeddings of "all" training pairs."""
 
     def __init__(self, convention: Convention = "paper") -> None:
         check_convention(convention)

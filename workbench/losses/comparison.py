@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from workbench.embeddings import Embeddings
+from workbench.losses.candidates import Candidates
 from workbench.losses.logits import Logits
 from workbench.losses.scale import ScaleChoice
 
@@ -37,6 +38,7 @@ class Comparison:
         features: image-tower features, by the name of the loss that requested them.
         chunk_size: rows of a B × B matrix in memory at once; 0 keeps the dense matrix.
         progress: share of the training steps that are taken, from 0 to 1, for losses that change during training.
+        all_pairs: the teacher's embeddings of every training pair, for losses with ``candidates = "all"``.
     """
 
     student: Embeddings
@@ -47,6 +49,7 @@ class Comparison:
     features: Mapping[str, Features] = field(default_factory=dict)
     chunk_size: int = 0
     progress: float = 0.0
+    all_pairs: Candidates | None = None
     _cosines: dict[tuple[Row, Row], Tensor] = field(default_factory=dict, repr=False)
     _logits: dict[tuple[object, ...], Logits] = field(default_factory=dict, repr=False)
 
@@ -75,6 +78,17 @@ class Comparison:
         if which and isinstance(own, nn.ModuleDict):
             own = own[which]
         return choice.value(self.student.scale, teacher_scale, own)
+
+    @property
+    def candidates(self) -> Candidates:
+        """The teacher's embeddings of every training pair.
+
+        Raises:
+            ValueError: there are none, as outside training.
+        """
+        if self.all_pairs is None:
+            raise ValueError('candidates = "all" compares with every training pair: it works in training only')
+        return self.all_pairs
 
     def logits(self, rows: Row, columns: Row, scale: Tensor | float) -> Logits:
         """Scaled cosines of one side's images or captions with another's.

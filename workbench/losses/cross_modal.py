@@ -4,8 +4,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from workbench.losses.base import Convention, MimickingLoss
-from workbench.losses.comparison import Comparison
+from workbench.losses.base import TINYCLIP_SCALE, Convention, MimickingLoss
+from workbench.losses.comparison import Comparison, Modality
+from workbench.losses.declared import check_candidates
 from workbench.losses.logits import cross_entropy
 
 
@@ -17,8 +18,12 @@ class CrossModalLoss(MimickingLoss):
     student's (projected) embeddings are the teacher's. TinyCLIP's supplement gives no formula: this is our reading, and
     there is no released code to differ from.
 
+    With ``candidates`` = "all" the softmaxes over teacher embeddings, and their targets, are over every training pair.
+    Those over student embeddings stay within the batch, since the others' are not known.
+
     Args:
         scale, teacher_scale: 1/τ of the mixed and of the teacher's logits.
+        candidates: "batch", or "all", which reads the teacher's cache.
     """
 
     name = "cross_modal"
@@ -27,8 +32,32 @@ class CrossModalLoss(MimickingLoss):
     equation = "½ mean_k [H(A_I2Tᵀ, softmax vˢ·sᵀ/τ) + H(A_T2Iᵀ, softmax sᵀ·vˢ/τ)] + the same with roles swapped"
     published_weight: ClassVar[dict[Convention, float]] = {"paper": 1.0, "released": 1.0}
 
+    def __init__(
+        self,
+        convention: Convention = "paper",
+        scale: float | str = TINYCLIP_SCALE,
+        teacher_scale: float | str = TINYCLIP_SCALE,
+        candidates: str = "batch",
+    ) -> None:
+        super().__init__(convention, scale, teacher_scale)
+        check_candidates(candidates)
+        self.candidates = candidates
+
     def __call__(self, comparison: Comparison) -> Tensor:
         scale, teacher = self.scale_of(comparison), self.target(comparison)
+        if self.candidates == "all":
+            image, text = (self._among_all(comparison, *pair) for pair in (("image", "text"), ("text", "image")))
+            return (image + text) / 2
         by_student_images = comparison.logits(("projected", "image"), ("teacher", "text"), scale)
         by_student_texts = comparison.logits(("teacher", "image"), ("projected", "text"), scale)
         return (cross_entropy(teacher, by_student_images) + cross_entropy(teacher, by_student_texts)) / 2
+
+    def _among_all(self, comparison: Comparison, anchor: Modality, other: Modality) -> Tensor:
+        """Student anchors among all of the teacher's candidates; teacher anchors among the student's in the batch."""
+        scale, target = self.scale_of(comparison), self.target(comparison, anchor, other)
+        student = comparison.logits(("projected", anchor), ("teacher", other), scale)
+        among_all = comparison.candidates.cross_entropy(
+            (target.first_BD, target.scale), (student.first_BD, student.scale), other
+        )
+        in_batch = comparison.logits(("teacher", anchor), ("projected", other), scale)
+        return among_all + cross_entropy(target, in_batch, both_ways=False)

@@ -19,6 +19,7 @@ TEMPERATURES = {"temperature": "scale", "tau": "scale", "teacher_temperature": "
 # Here and not in scale.py and base.py, which import torch.
 SCALES = ("student", "teacher", "own")
 CONVENTIONS = ("paper", "released")
+CANDIDATES = ("batch", "all")
 
 
 class Declared(NamedTuple):
@@ -84,11 +85,12 @@ def check_losses(losses: Mapping[str, LossConfig]) -> None:
         known = settings_in_file(config.file) if config.file else list(declared_losses()[name].settings)
         if known is not None:
             check_settings(name, options, known)
-        if not config.file and "convention" in options:
-            try:
-                check_convention(options["convention"])
-            except ValueError as error:
-                raise ValueError(f"loss.{name}: {error}") from None
+        for option, check in {"convention": check_convention, "candidates": check_candidates}.items():
+            if not config.file and option in options:
+                try:
+                    check(options[option])
+                except ValueError as error:
+                    raise ValueError(f"loss.{name}: {error}") from None
 
 
 def check_name(name: str, file: str, known: Iterable[str]) -> None:
@@ -125,6 +127,12 @@ def check_convention(convention: object) -> None:
     """Raise ValueError for an unknown convention, with the nearest known one."""
     if convention not in CONVENTIONS:
         raise unknown("convention", str(convention), CONVENTIONS)
+
+
+def check_candidates(candidates: object) -> None:
+    """Raise ValueError for anything but "batch" and "all"."""
+    if candidates not in CANDIDATES:
+        raise unknown("candidates", str(candidates), CANDIDATES)
 
 
 class _Source:

@@ -5,7 +5,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from workbench.losses.base import Convention, Loss
-from workbench.losses.comparison import Comparison
+from workbench.losses.comparison import Comparison, Modality
+from workbench.losses.declared import check_candidates
 from workbench.losses.logits import matched_pairs_loss
 from workbench.losses.scale import ScaleChoice
 
@@ -18,8 +19,13 @@ class IclLoss(Loss):
     teacher (appendix, equations 8-23), which is measured on held-out pairs at every evaluation. The released code does
     not exponentiate its scale parameter, so its scale starts at 2.66 instead of 14.3.
 
+    With ``candidates`` = "all" the softmax is over the teacher's embeddings of every training pair, whatever the batch
+    size. Candidates that are known to match an anchor (the same caption, or the same image by the data's groups) are
+    no negatives and left out, except its own.
+
     Args:
         scale: 1/τ; by default a parameter of this loss.
+        candidates: "batch", as in the paper, or "all", which reads the teacher's cache.
     """
 
     name = "icl"
@@ -29,12 +35,19 @@ class IclLoss(Loss):
     departure = "the release multiplies by ln(1/τ) where the paper divides by τ"
     published_weight: ClassVar[dict[Convention, float]] = {"paper": 1.0, "released": 1.0}
 
-    def __init__(self, convention: Convention = "paper", scale: float | str = "own") -> None:
+    def __init__(self, convention: Convention = "paper", scale: float | str = "own", candidates: str = "batch") -> None:
         super().__init__(convention)
+        check_candidates(candidates)
+        self.candidates = candidates
         self.scale: ScaleChoice = ScaleChoice(scale, exponential=convention == "paper")
 
     def __call__(self, comparison: Comparison) -> Tensor:
         scale = self.scale_of(comparison)
-        by_images = comparison.logits(("projected", "image"), ("teacher", "text"), scale)
-        by_texts = comparison.logits(("projected", "text"), ("teacher", "image"), scale)
-        return (matched_pairs_loss(by_images, both_ways=False) + matched_pairs_loss(by_texts, both_ways=False)) / 2
+
+        def of(anchor: Modality, other: Modality) -> Tensor:
+            logits = comparison.logits(("projected", anchor), ("teacher", other), scale)
+            if self.candidates == "batch":
+                return matched_pairs_loss(logits, both_ways=False)
+            return comparison.candidates.info_nce(logits.first_BD, logits.second_BD, scale, other)
+
+        return (of("image", "text") + of("text", "image")) / 2

@@ -46,6 +46,7 @@ class LossInputs:
     teacher: bool
     masking: Masking | None
     features: dict[str, FeatureRequest]
+    candidates: bool = False  # the teacher's embeddings of all training pairs
 
     @property
     def student_features(self) -> tuple[FeatureKey, ...]:
@@ -154,6 +155,11 @@ class Objective:
         return any(loss.needs_bias for loss in self.losses.values())
 
     @property
+    def needs_candidates(self) -> bool:
+        """Whether any loss compares with all training pairs at any step."""
+        return any(loss.candidates == "all" for loss in self.losses.values())
+
+    @property
     def features(self) -> dict[str, FeatureRequest]:
         """Image-tower features that losses need at any step, by loss name."""
         return {name: loss.features for name, loss in self.losses.items() if loss.features}
@@ -169,6 +175,7 @@ class Objective:
             teacher=any(loss.needs_teacher for loss in losses.values()),
             masking=self.masking if any(loss.masking for loss in losses.values()) else None,
             features={name: loss.features for name, loss in losses.items() if loss.features},
+            candidates=any(loss.candidates == "all" for loss in losses.values()),
         )
 
     def __call__(self, comparison: Comparison, step: int = 0) -> Values:

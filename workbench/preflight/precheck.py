@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.config.cells import Cell
-from workbench.config.run import INHERITED, RunConfig, check_cacheable
+from workbench.config.run import INHERITED, RunConfig, check_cacheable, check_candidates
 from workbench.config.study import Study
 from workbench.data.spec import check_spec, evaluated_splits, no_held_out_pairs
 from workbench.errors import set_by, unknown
@@ -27,6 +27,7 @@ def check_config(config: RunConfig, runs_dir: Path) -> None:
         ValueError: one line with the remedy and the setting to change.
     """
     check_losses(config.loss)
+    check_candidates(config)
     if config.teacher.cache == "on":
         check_cacheable(config)
     if config.teacher.model:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from workbench.cache.entries import require_room
-from workbench.config.run import RunConfig, check_cacheable
+from workbench.config.run import RunConfig, check_cacheable, check_candidates
 from workbench.data.batches import BatchStream
 from workbench.engine.device import changed_facts, machine_facts
 from workbench.engine.teacher_cache.build import Builder
@@ -33,12 +33,16 @@ def open_cache(
 ) -> Opened:
     """The cache of a run under ``teacher.cache``: a complete one, built now if necessary, or none.
 
-    ``auto`` reads an existing one. It builds one only if :func:`is_worth_building` and the disk has room.
+    ``auto`` reads an existing one. It builds one only if :func:`is_worth_building` and the disk has room, or if a loss
+    compares with all training pairs.
 
     Raises:
         ValueError: ``on``, and the embeddings cannot be cached, with the remedy.
     """
+    check_candidates(config)
     asked = config.teacher.cache
+    if asked == "auto" and any(objective.needs_candidates for objective in objectives):
+        asked = "on"
     if asked == "on":
         check_keepable(config, objectives)
     is_live = any(objective.features for objective in objectives) or not stream.views

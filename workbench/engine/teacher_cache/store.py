@@ -47,19 +47,29 @@ class TeacherCache:
         Raises:
             ValueError: a row is damaged, or the image of a pair was bad when the cache was built.
         """
-        rows, identity = rows_B.tolist(), self.manifest.identity
+        is_good_B, found = self.good_embeddings(rows_B, scale)
+        if len(found) < len(rows_B):
+            pair = int(rows_B[~is_good_B][0]) // self.manifest.identity.views
+            raise ValueError(
+                f"the teacher cache has nothing of pair {pair}, whose image was bad when it was built: {REBUILD}"
+            )
+        return found
+
+    def good_embeddings(self, rows_B: Tensor, scale: Tensor) -> tuple[Tensor, Embeddings]:
+        """Whether each row's image was good when the cache was built, [B] on the CPU; and the embeddings of those.
+
+        Raises:
+            ValueError: a row is damaged.
+        """
         try:
-            content = self._reader.read(rows)
+            content = self._reader.read(rows_B.tolist())
         except ValueError as error:
             raise ValueError(f"teacher cache: {error}: {REBUILD}") from None
-        raw_B2D = np.frombuffer(content, identity.dtype).reshape(len(rows), 2, self.manifest.width)
-        bad_B = np.isnan(raw_B2D[:, 0, 0])
-        if bad_B.any():
-            raise ValueError(
-                f"the teacher cache has nothing of pair {rows[bad_B.argmax()] // identity.views}, whose image was bad "
-                f"when it was built: {REBUILD}"
-            )
-        return _on_device(torch.from_numpy(raw_B2D), scale)
+        raw_B2D = np.frombuffer(content, self.manifest.identity.dtype).reshape(len(rows_B), 2, self.manifest.width)
+        is_good_B = ~np.isnan(raw_B2D[:, 0, 0])
+        if not is_good_B.all():
+            raw_B2D = raw_B2D[is_good_B]
+        return torch.from_numpy(is_good_B), _on_device(torch.from_numpy(raw_B2D), scale)
 
 
 def _on_device(raw_B2D: Tensor, scale: Tensor) -> Embeddings:
