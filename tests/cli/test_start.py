@@ -61,6 +61,8 @@ REFUSED = {
     "train --cache-teacher on --set data.views=0": "data.views",
     "train --recipe icl --set loss.icl.candidates=all --set data.views=0": "data.views=3",
     "train --recipe icl --set loss.icl.candidates=all --cache-teacher off": "teacher.cache=on",
+    "train --recipe acid --set teacher.model=": "curation.method",
+    "train --recipe acid --set curation.num_chunks=200": "curation.num_chunks",
     "train --recipe icl --set loss.icl.candidates=al": "did you mean 'all'",
     "calibrate --share fdd=0.3": "did you mean 'fd'",
     "calibrate --set loss.fd.foo=3": "setting of loss.fd 'foo'",

@@ -37,14 +37,16 @@ SHORT = [
 
 
 def traces(warnings: list[str]) -> dict[str, list[float]]:
-    """The total loss of each step, by recipe. One cohort: its members end as they do alone."""
-    cohort = build_cohort({name: load_recipe(name, SHORT).with_steps(20) for name in RECIPES})
+    """The total loss of each step, by recipe. Two cohorts: their members end as they do alone."""
+    configs = {name: load_recipe(name, SHORT).with_steps(20) for name in RECIPES}
     found: dict[str, list[float]] = {name: [] for name in RECIPES}
-    for event in train(cohort):
-        if isinstance(event, StepDone):
-            found[event.run].append(event.loss)
-        if isinstance(event, Warned):
-            warnings.append(event.message)
+    for method in ("off", "learnability"):
+        cohort = build_cohort({name: config for name, config in configs.items() if config.curation.method == method})
+        for event in train(cohort):
+            if isinstance(event, StepDone):
+                found[event.run].append(event.loss)
+            if isinstance(event, Warned):
+                warnings.append(event.message)
     return found
 
 

@@ -225,6 +225,18 @@ class TrainConfig(Config):
     """Device to train on; auto uses a GPU if available."""
 
 
+class CurationConfig(Config):
+    """Active curation of batches: each is chosen from a larger one by the losses of student and teacher (ACID)."""
+
+    method: Literal["off", "learnability", "easy"] = "off"
+    """How pairs are scored: learnability prefers those that the student finds harder than the teacher does, easy those
+    that the teacher finds easy; off trains on every pair of the data in turn."""
+    drop_ratio: float = Field(0.8, ge=0, lt=1)
+    """Fraction of the larger batch that is dropped; train.batch_size pairs are left (ACID: 0.8)."""
+    num_chunks: PositiveInt = 16
+    """Number of draws that form a batch; each scores the remaining pairs together with those drawn before."""
+
+
 class EvaluateConfig(Config):
     """Evaluation during training."""
 
@@ -264,6 +276,7 @@ class RunConfig(Config):
     loss: dict[str, LossConfig] = {"clip": LossConfig()}
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+    curation: CurationConfig = CurationConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     log: LogConfig = LogConfig()
 
@@ -284,6 +297,29 @@ class RunConfig(Config):
                 f"{inheritance.num_steps} together: make them equal, or stretch the recipe with --steps"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_curation(self) -> "RunConfig":
+        if self.curation.method == "off":
+            return self
+        if not self.teacher.model:
+            raise ValueError(
+                f"curation.method={self.curation.method} scores pairs by the loss of a teacher: name one with "
+                "teacher.model, or set curation.method=off"
+            )
+        if self.curation.num_chunks > self.train.batch_size:
+            raise ValueError(
+                f"curation.num_chunks is {self.curation.num_chunks}, more than the {self.train.batch_size} pairs of a "
+                "batch: lower it"
+            )
+        return self
+
+    @property
+    def pairs_per_step(self) -> int:
+        """Pairs that are read for a step: those of a batch, or of the larger one that it is chosen from."""
+        if self.curation.method == "off":
+            return self.train.batch_size
+        return round(self.train.batch_size / (1 - self.curation.drop_ratio))
 
     def with_seed(self, seed: int) -> "RunConfig":
         """A replicate of the run with another seed for weights, data order, crops and captions."""

@@ -38,7 +38,8 @@ from workbench.progress import phase
 from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
 
-SHARED = ("data", "teacher", "train", "evaluate")  # tables of the config in which members of a cohort must agree
+# Tables of the config in which members of a cohort must agree.
+SHARED = ("data", "teacher", "train", "curation", "evaluate")
 
 
 def build_cohort(
@@ -111,13 +112,14 @@ def _open_training_data(
     student_spec = members[0].state.student.input_spec
     if any(member.state.student.input_spec != student_spec for member in members):
         raise ValueError("students of one cohort need the same image size and tokenizer: train them separately")
-    teacher_spec = teacher.input_spec if teacher and any(member.objective.needs_teacher for member in members) else None
+    needs_teacher = config.curation.method != "off" or any(member.objective.needs_teacher for member in members)
+    teacher_spec = teacher.input_spec if teacher and needs_teacher else None
     data, train, ranks = config.data, config.train, members[0].ranks
     assert data.num_workers != "auto"  # resolved
     policy = CachePolicy(
         data.prepare,
         data.working_size,
-        num_reads=train.num_steps * train.batch_size,
+        num_reads=train.num_steps * config.pairs_per_step,
         input_specs=(student_spec, teacher_spec) if teacher_spec else (student_spec,),
         num_views=data.views,
         seed=data.seed,
@@ -130,7 +132,7 @@ def _open_training_data(
         dataset,
         student_spec,
         teacher_spec,
-        batch_size=train.batch_size,
+        batch_size=config.pairs_per_step,
         seed=data.seed,
         views=data.views,
         crop_scale=data.crop_scale,
@@ -138,9 +140,9 @@ def _open_training_data(
         num_workers=data.num_workers,
         window=data.shuffle_window if data.order == "windows" else 0,
         masks={key: make for member in members for key, make in member.masks.items()},
-        part=ranks.rows(train.batch_size),
+        part=ranks.rows(config.pairs_per_step),
     )
-    return stream, (*preflight(dataset, student_spec, train.batch_size), *notes)
+    return stream, (*preflight(dataset, student_spec, config.pairs_per_step), *notes)
 
 
 def _same_evaluation(one: RunConfig, other: RunConfig) -> bool:
@@ -249,6 +251,11 @@ def _member(
     if config.train.micro_batch_size and has_batch_norm(student):
         raise ValueError(
             "micro-batches are not exact for a tower with batch normalization: set train.micro_batch_size=0"
+        )
+    if ranks.size > 1 and config.curation.method != "off":
+        raise ValueError(
+            "curation chooses a batch among pairs of which each rank holds a part: train this run on one GPU, or set "
+            "curation.method=off"
         )
     _check_masking(objective, student)
 

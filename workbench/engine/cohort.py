@@ -135,7 +135,7 @@ class Cohort:
         with closing(self.stream.batches(self.start_step, self.num_steps)) as batches:
             for step, batch in enumerate(on_device(batches, self.device), start=self.start_step):
                 self._bad_images.add(
-                    self.batch_size, [bad for part in self.ranks.of_all(batch.replaced) for bad in part]
+                    self.stream.batch_size, [bad for part in self.ranks.of_all(batch.replaced) for bad in part]
                 )
                 self._bad_images.check()
                 yield step, batch
@@ -166,7 +166,8 @@ class Cohort:
     def teacher_forward(self, batch: Batch, step: int) -> TeacherOutputs | None:
         """Teacher outputs for the batch; None where no loss of an active member needs them at this step."""
         loss_inputs = [member.objective.loss_inputs(step) for member in self.active]
-        if self._teacher_forward is None or not any(inputs.teacher for inputs in loss_inputs):
+        curates = self.members[0].config.curation.method != "off"
+        if self._teacher_forward is None or not (curates or any(inputs.teacher for inputs in loss_inputs)):
             return None
         # In one order on every rank, since the features of all ranks are gathered in this order.
         features = sorted({key for inputs in loss_inputs for key in inputs.teacher_features})

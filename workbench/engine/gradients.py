@@ -44,10 +44,11 @@ def save_gradients(member: Member, batch: Batch, teacher_outputs: TeacherOutputs
 
 def member_gradients(member: Member, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> Gradients:
     """:func:`diagnose` for a member as it trains, with its patches masked."""
-    train, masked = member.config.train, member.masked(batch, step)
+    batch, teacher_outputs = member.selected(batch, teacher_outputs, step)
+    train = member.config.train
     return diagnose(
         member.state,
-        masked,
+        member.masked(batch, step),
         teacher_outputs,
         member.objective,
         step,
@@ -247,6 +248,7 @@ def examine(member: Member, batch: Batch, teacher_outputs: TeacherOutputs | None
     if not weights or member.state.gates:
         return []
     train = member.config.train
+    batch, teacher_outputs = member.selected(batch, teacher_outputs, step)
     try:
         norms = output_norms(
             member.state,

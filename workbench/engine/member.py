@@ -13,6 +13,7 @@ from workbench.config.run import RunConfig
 from workbench.config.toml import RATE, check_changes
 from workbench.embeddings import Batch, MaskKey, onto
 from workbench.engine.cadence import Cadence, Phase
+from workbench.engine.curation import curate, picked
 from workbench.engine.distributed import ALONE, Ranks
 from workbench.engine.loss_scale import LossScale
 from workbench.engine.state import TrainState
@@ -82,6 +83,7 @@ class Member:
         self._norm = torch.zeros((), device=device)
         self._rate = 0.0
         self._weights: dict[str, float] = {}
+        self._curated: tuple[int, tuple[str, ...], list[int]] = (-1, (), [])  # step, keys and rows of the newest batch
 
     def enter(self, student: Clip, inheritance_map: InheritanceMap | None, step: int) -> None:
         """Start, or resume, the phase of step ``step`` (from 0), with a fresh optimizer."""
@@ -150,6 +152,7 @@ class Member:
 
     def backward(self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int) -> Values:
         """Student forward, losses and backward of one step; the gradients are in the parameters' ``.grad``."""
+        batch, teacher_outputs = self.selected(batch, teacher_outputs, step)
         self.prepare_step(step)
         return backward(
             self.state,
@@ -166,6 +169,20 @@ class Member:
     def scaled(self, total: Tensor) -> Tensor:
         """The objective times the loss scale, to backpropagate; as it is without one."""
         return self.loss_scale.scaled(total) if self.loss_scale else total
+
+    def selected(
+        self, batch: Batch, teacher_outputs: TeacherOutputs | None, step: int
+    ) -> tuple[Batch, TeacherOutputs | None]:
+        """The pairs that this student trains on at ``step`` (from 0); the whole batch unless it is curated.
+
+        The rows of the newest step are kept, since its reports ask for them after the weights have changed.
+        """
+        if self.config.curation.method == "off" or teacher_outputs is None:
+            return batch, teacher_outputs
+        if self._curated[:2] != (step, batch.keys):
+            self._curated = step, batch.keys, curate(self.state, self.config, batch, teacher_outputs, step)
+        rows = self._curated[2]
+        return picked(batch, rows), teacher_outputs.of_rows(rows)
 
     def prepare_step(self, step: int) -> None:
         """Train mode, no gradients, and the gates sampled for this step."""
@@ -190,7 +207,7 @@ class Member:
             self.loss_scale.update_(is_bad, is_overflow)
             counts = is_bad & ~is_overflow
         # Before clipping: it multiplies all gradients by one factor, and a NaN norm would spread to all of them.
-        self.divergence.locate(state, counts, batch.keys)
+        self.divergence.locate(state, counts, self._trained_keys(batch, step))
         if config.optimizer.clip_norm > 0:
             clip_grads_with_norm_(state.weights, config.optimizer.clip_norm, self._norm)
         self._rate = phase.learning_rate(step, self.optimizer_config)
@@ -204,6 +221,11 @@ class Member:
         state.clamp_()
         self.step = step + 1
         self.divergence.record(step + 1, counts, self._terms)
+
+    def _trained_keys(self, batch: Batch, step: int) -> tuple[str, ...]:
+        """The keys of the pairs of a batch that were trained on."""
+        is_curated = self._curated[:2] == (step, batch.keys)
+        return tuple(batch.keys[row] for row in self._curated[2]) if is_curated else batch.keys
 
     @property
     def grad_norm(self) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from workbench.config.run import RunConfig
-from workbench.config.toml import read_toml, with_overrides
+from workbench.config.toml import merge, read_toml, with_overrides
 from workbench.engine.cadence import jumps
 from workbench.engine.checkpoint import LEARNED, LOSS_FILES, OPTIMIZER, load_checkpoint, training_tensors
 from workbench.engine.device import changed_facts, machine_facts, resolve_device
@@ -158,7 +158,9 @@ def check_unchanged(run: RunDirectory, config: RunConfig, moved: Collection[str]
     if checkpoint is None:
         return
     now = with_absolute_paths(config).model_dump(mode="json")
-    before = absolute_table(read_manifest(checkpoint).get("config", now))
+    # A setting that a newer version has added had its default.
+    defaults = RunConfig().model_dump(mode="json", exclude={"loss"})
+    before = merge(defaults, dict(absolute_table(read_manifest(checkpoint).get("config", now))))
     compared = compare_runs([ComparedRun("before", before), ComparedRun("now", now)])
     changed = [
         f"{setting.name} was {setting.values[0]} and is {setting.values[1]}"

@@ -218,6 +218,8 @@ def stackable(member: Member, step: int) -> str:
     """A key that is equal for members that can be stacked at ``step``; empty for one that cannot."""
     # Not supported under vmap: gates inside the towers, frozen towers, batch-norm statistics, micro-batches, which run
     # the towers twice, and intermediate features, which are read by hooks.
+    if member.config.curation.method != "off":  # every member chooses pairs of its own
+        return ""
     state, loss_inputs = member.state, member.objective.loss_inputs(step)
     if state.gates or state.student.frozen or member.config.train.micro_batch_size or loss_inputs.features:
         return ""

@@ -1,7 +1,7 @@
 """Teacher outputs for training batches, computed once per view of a pair where that fits in memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,16 @@ class TeacherOutputs:
     embeddings: Embeddings
     features: dict[FeatureKey, Tensor] = field(default_factory=dict)
     candidates: Candidates | None = None
+
+    def of_rows(self, rows: Sequence[int]) -> "TeacherOutputs":
+        """The outputs for some pairs of the batch, in this order."""
+        own = self.embeddings
+        there = onto(own.image_BD.device, torch.tensor(rows))
+        return TeacherOutputs(
+            replace(own, image_BD=own.image_BD[there], text_BD=own.text_BD[there]),
+            {key: feature[there] for key, feature in self.features.items()},
+            self.candidates.of_rows(there, len(own)) if self.candidates else None,
+        )
 
     def gathered(self, ranks: Ranks) -> "TeacherOutputs":
         """The outputs for the pairs of all ranks."""

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from workbench.embeddings import FeatureKey
-from workbench.losses.comparison import Comparison, Modality
+from workbench.embeddings import FeatureKey, Modality
+from workbench.losses.comparison import Comparison
 from workbench.losses.declared import check_convention
 from workbench.losses.logits import Logits
 from workbench.losses.scale import INITIAL_SCALE, ScaleChoice

@@ -6,14 +6,13 @@ Shape letters: B anchors, one a pair of the batch; C candidates of a block; P kn
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-if TYPE_CHECKING:
-    from workbench.losses.comparison import Modality
+from workbench.embeddings import Modality
 
 Block = tuple[Tensor, Tensor]  # numbers of training pairs, ascending, [C], and their embeddings, [C, D]
 Matches = tuple[Tensor, Tensor]  # rows of the batch and numbers of training pairs, [P] each
@@ -28,10 +27,20 @@ class Candidates:
         matches: the candidates of a modality that are known to match an anchor of the other, its own pair included.
     """
 
-    blocks: Callable[["Modality"], Iterator[Block]]
-    matches: Mapping["Modality", Matches]
+    blocks: Callable[[Modality], Iterator[Block]]
+    matches: Mapping[Modality, Matches]
 
-    def info_nce(self, anchor_BD: Tensor, own_BD: Tensor, scale: Tensor | float, modality: "Modality") -> Tensor:
+    def of_rows(self, rows: Tensor, num_rows: int) -> "Candidates":
+        """The same candidates for some of the ``num_rows`` pairs of the batch, in the order of ``rows``, int64."""
+        position = torch.full((num_rows,), -1, dtype=torch.int64, device=rows.device)
+        position[rows] = torch.arange(len(rows), device=rows.device)
+        matches: dict[Modality, Matches] = {}
+        for modality, (rows_P, pairs_P) in self.matches.items():
+            is_kept_P = position[rows_P] >= 0
+            matches[modality] = position[rows_P][is_kept_P], pairs_P[is_kept_P]
+        return Candidates(self.blocks, matches)
+
+    def info_nce(self, anchor_BD: Tensor, own_BD: Tensor, scale: Tensor | float, modality: Modality) -> Tensor:
         """mean_k −log softmax(anchor k among its own candidate and all that are not known to match)[own], in nats.
 
         Args:
@@ -42,7 +51,7 @@ class Candidates:
         return (torch.logaddexp(own_B, others_B) - own_B).mean()
 
     def cross_entropy(
-        self, target: tuple[Tensor, Tensor | float], student: tuple[Tensor, Tensor | float], modality: "Modality"
+        self, target: tuple[Tensor, Tensor | float], student: tuple[Tensor, Tensor | float], modality: Modality
     ) -> Tensor:
         """mean_k H(softmax of the target's anchor k, softmax of the student's) over all candidates, in nats.
 
@@ -60,14 +69,14 @@ class Candidates:
         return (self.log_sums(student_BD, scale, modality) - expected_logit_B).mean()
 
     def log_sums(
-        self, anchor_BD: Tensor, scale: Tensor | float, modality: "Modality", *, without_matches: bool = False
+        self, anchor_BD: Tensor, scale: Tensor | float, modality: Modality, *, without_matches: bool = False
     ) -> Tensor:
         """Log-sum-exp of every anchor's logits with all candidates, [B]; −∞ for an anchor that all of them match."""
         log_sums_B: Tensor = _LogSums.apply(anchor_BD, scale, self, modality, without_matches)
         return log_sums_B
 
     def _logits(
-        self, anchor_BD: Tensor, scale: Tensor | float, modality: "Modality", *, without_matches: bool = False
+        self, anchor_BD: Tensor, scale: Tensor | float, modality: Modality, *, without_matches: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The logits of a block, [B, C], with −∞ for matches that are left out, and the block's candidates."""
         for pairs_C, stored_CD in self.blocks(modality):
@@ -77,7 +86,7 @@ class Candidates:
                 logits_BC.masked_fill_(self._is_match(pairs_C, logits_BC, modality), -torch.inf)
             yield logits_BC, block_CD
 
-    def _is_match(self, pairs_C: Tensor, logits_BC: Tensor, modality: "Modality") -> Tensor:
+    def _is_match(self, pairs_C: Tensor, logits_BC: Tensor, modality: Modality) -> Tensor:
         rows_P, pairs_P = self.matches[modality]
         column_P = torch.searchsorted(pairs_C, pairs_P)
         in_block_P = pairs_C[column_P.clamp(max=len(pairs_C) - 1)] == pairs_P
@@ -97,7 +106,7 @@ class _LogSums(torch.autograd.Function):
         anchor_BD: Tensor,
         scale: Tensor | float,
         candidates: Candidates,
-        modality: "Modality",
+        modality: Modality,
         without_matches: bool,
     ) -> Tensor:
         log_sums_B = anchor_BD.new_full((len(anchor_BD),), -torch.inf)

@@ -6,13 +6,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from workbench.embeddings import Embeddings
+from workbench.embeddings import Embeddings, Modality
 from workbench.losses.candidates import Candidates
 from workbench.losses.logits import Logits
 from workbench.losses.scale import ScaleChoice
 
 Side = Literal["student", "teacher", "projected", "masked"]
-Modality = Literal["image", "text"]
 Row = tuple[Side, Modality]
 
 

@@ -4,8 +4,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from workbench.embeddings import Modality
 from workbench.losses.base import TINYCLIP_SCALE, Convention, MimickingLoss
-from workbench.losses.comparison import Comparison, Modality
+from workbench.losses.comparison import Comparison
 from workbench.losses.declared import check_candidates
 from workbench.losses.logits import cross_entropy
 

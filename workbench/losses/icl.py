@@ -4,8 +4,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from workbench.embeddings import Modality
 from workbench.losses.base import Convention, Loss
-from workbench.losses.comparison import Comparison, Modality
+from workbench.losses.comparison import Comparison
 from workbench.losses.declared import check_candidates
 from workbench.losses.logits import matched_pairs_loss
 from workbench.losses.scale import ScaleChoice

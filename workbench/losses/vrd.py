@@ -4,8 +4,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from workbench.embeddings import Modality
 from workbench.losses.base import Convention, Loss, Widths
-from workbench.losses.comparison import Comparison, Modality
+from workbench.losses.comparison import Comparison
 from workbench.losses.logits import Logits, matched_pairs_loss
 from workbench.losses.scale import ScaleChoice
 

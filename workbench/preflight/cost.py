@@ -152,7 +152,7 @@ def num_validations(config: RunConfig) -> int:
 def num_new_steps(cohort: Cohort) -> int:
     """Steps with views that the teacher has not embedded yet; if embeddings are stored, only these run the teacher."""
     num_steps, views = cohort.num_steps, cohort.members[0].config.data.views
-    steps_per_view = max(1, len(cohort.stream.dataset) // cohort.batch_size)
+    steps_per_view = max(1, len(cohort.stream.dataset) // cohort.stream.batch_size)
     return min(num_steps, views * steps_per_view) if views else num_steps
 
 

@@ -100,7 +100,7 @@ def _described(tokenize: object) -> str:
 
 NUM_PAIRS = 500  # pairs for the entropy of the affinities
 NEAR_ONE_HOT = 0.05  # of the entropy of uniform affinities
-AFFINITY_LOSSES = ("crd", "affinity", "cross_modal")  # their target is the teacher's image-to-text affinity
+AFFINITY_LOSSES = ("crd", "affinity", "cross_modal", "dark")  # their target is the teacher's image-to-text affinity
 
 
 @dataclass(frozen=True)

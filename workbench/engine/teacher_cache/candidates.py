@@ -12,12 +12,11 @@ from torch import Tensor
 
 from workbench.data.batches import BatchStream
 from workbench.data.known_matches import CaptionsInViews, Integers, KnownMatches
-from workbench.embeddings import Embeddings, onto
+from workbench.embeddings import Embeddings, Modality, onto
 from workbench.engine.teacher_cache.store import TeacherCache
 from workbench.engine.teacher_outputs import fits_in_memory
 from workbench.losses.blocks import block_rows
 from workbench.losses.candidates import Block, Candidates, Matches
-from workbench.losses.comparison import Modality
 
 BLOCK_ROWS = 4096  # candidates compared at once
 

@@ -46,7 +46,8 @@ def open_cache(
     if asked == "on":
         check_keepable(config, objectives)
     is_live = any(objective.features for objective in objectives) or not stream.views
-    if asked == "off" or is_live or teacher is None or not any(one.needs_teacher for one in objectives):
+    needs_teacher = config.curation.method != "off" or any(objective.needs_teacher for objective in objectives)
+    if asked == "off" or is_live or teacher is None or not needs_teacher:
         return Opened()
     if asked == "on":
         builder = Builder(config, stream, teacher)
@@ -54,7 +55,7 @@ def open_cache(
         return _with_note(cache or _build(builder, why_missing(builder.identity)), teacher)
     if CACHES.home.is_dir() and (cache := find_cache(Identity.of(config, stream.dataset, teacher))):
         return _with_note(cache, teacher)
-    num_reads = config.train.num_steps * config.train.batch_size
+    num_reads = config.train.num_steps * config.pairs_per_step
     if not is_worth_building(len(stream.dataset) * stream.views, teacher.width, num_reads):
         return Opened()
     return _build_for_auto(Builder(config, stream, teacher), teacher)
