@@ -38,7 +38,7 @@ def head_text(found: StudyState | None, name: str, problem: str, metric: MetricL
     if found.queued:
         parts.append(f"{len(found.queued)} queued")
     if found.report.best:
-        parts.append(f"best by validation: {visible(found.report.best)}")
+        parts.append(f"best by validation: cell {visible(found.report.best)}")
     return text.append(" · ".join(part for part in parts if part))
 
 
@@ -125,10 +125,10 @@ def cell_columns(found: StudyState, metric: MetricLabel, width: int) -> list[Col
     wanted = [
         Column("seeds", "seeds", max(5, min(12, num_seeds))),
         Column("mean", "ours", 7),
-        Column("95 %", "95 %", 16),
+        *([Column("difference", "differs", 8), Column("verdict", "verdict", 16)] if differs else []),
         *([Column("paper", "paper", 6)] if published else []),
-        *([Column("difference", "differs", 8), Column("95 % of difference", "95 %", 16)] if differs else []),
-        *([Column("verdict", "verdict", 18)] if differs else []),
+        *([Column("95 % of difference", "95 %", 16)] if differs else []),
+        Column("95 %", "95 % of ours", 16),
         *([Column("paper's difference", "paper's", 7)] if published and differs else []),
     ]
     names = [len(visible(cell.name)) + 2 for cell in table.cells]
@@ -167,7 +167,7 @@ def _cells(found: StudyState, cell: StudyCell, metric: MetricLabel) -> dict[str,
         "paper": Cell(own["paper"], "text-muted"),
         "difference": Cell("baseline" if cell.name == table.baseline else own["difference"]),
         "95 % of difference": Cell(own["95 % of difference"], "text-muted"),
-        "verdict": Cell(entry.verdict_text, COLOR_OF_VERDICT.get(entry.verdict, "")),
+        "verdict": Cell(entry.verdict_text, COLOR_OF_VERDICT.get(entry.verdict, "")) if entry.mean else Cell(state),
         "paper's difference": Cell(own["paper's difference"], "text-muted"),
     }
 
