@@ -45,6 +45,16 @@ def test_counts() -> None:
     assert most_shared(dataset, captions) == [("a dog", 3)]
 
 
+def test_counts_of_a_sample() -> None:
+    dataset = InMemoryCaptions(*[(f"number {index % 4}", "extra") for index in range(101)])
+    captions = captions_of(dataset, 51)  # every second image
+    assert len(captions.group_N) == 51
+    assert captions.owner_M.tolist() == [number for number in range(51) for _ in range(2)]
+    assert captions.num_distinct == 3
+    assert captions.false_negative_share == captions_of(InMemoryCaptions(*dataset._captions[::2])).false_negative_share
+    assert len(captions_of(dataset, 101).group_N) == len(captions_of(dataset, 500).group_N) == 101
+
+
 CAPTIONS = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3).map(tuple), min_size=2, max_size=12)
 
 

@@ -207,6 +207,14 @@ def test_shared_captions_are_a_note_if_frequent_in_a_batch(write_tar: WriteTar, 
     assert preflight(dataset, FORM, 4) == []  # 3 * 9 / 59 is below a half
 
 
+def test_of_many_pairs_a_sample_is_compared(write_tar: WriteTar, pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = pairs(60) | {f"k{number:03d}.txt": b"the same" for number in range(1, 60)}
+    dataset = ShardDataset([write_tar(members)])
+    monkeypatch.setattr("workbench.data.check.MOST_COMPARED", 20)
+    [note] = preflight(dataset, FORM, 31)
+    assert note.startswith("a sample of 20 pairs share 2 captions")
+
+
 def test_truncated_captions_are_a_note(write_tar: WriteTar, pairs: Pairs) -> None:
     members = pairs(10) | {f"k{number:03d}.txt": b"word " * 6 + b"%d" % number for number in range(3)}
     assert preflight(ShardDataset([write_tar(members)]), FORM, 4) == [

@@ -166,3 +166,9 @@ def test_every_part_counts_its_unusable_captions(write_tar: WriteTar, pairs: Pai
     bad = write_tar(pairs(30) | {f"k{number:03d}.txt": b"" for number in range(6)}, "bad.tar")
     with pytest.raises(ValueError, match=r"too many captions of '.*bad\.tar' cannot be used, 6 of 30"):
         open_dataset(f"{some} + {bad}*0.01", "train")
+
+
+def test_images_to_judge_a_mixture_by_are_of_all_its_parts(write_tar: WriteTar, pairs: Pairs) -> None:
+    parts = [ShardDataset([write_tar(pairs(number), f"{number}.tar")]) for number in (40, 10)]
+    found = Mixture(parts, [1, 1]).probed(10)
+    assert found == [*parts[0].probed(8), *(40 + index for index in parts[1].probed(2))]

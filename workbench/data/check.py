@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from workbench.data.captions import BLOCK, Captions, captions_of, most_shared, share_filling
 from workbench.data.dataset import Dataset, Sample
 from workbench.data.parallel import each_image
-from workbench.data.sources.files import spread
 from workbench.data.unusable import BadImageCount
 from workbench.embeddings import BadImage, InputSpec
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 
 NUM_SHOWN_IMAGES = 48
+MOST_COMPARED = 500_000  # images whose captions are compared at every start of a run: some seconds
 NUM_EXAMPLES = 3
 MANY_FALSE_NEGATIVES = 0.5  # expected per pair and batch
 MANY_CUT = 0.2  # share of the captions
@@ -28,7 +28,7 @@ MANY_CUT = 0.2  # share of the captions
 def preflight(dataset: Dataset, form: InputSpec, batch_size: int) -> list[str]:
     """Notes on the training pairs before a run: a few lines, or none.
 
-    Compares all captions, and decodes a few dozen images spread over the dataset.
+    Compares the captions of up to half a million images, and decodes a few dozen images, both spread over the dataset.
 
     Args:
         form: the student's input spec; its tokenizer decides which captions are too long.
@@ -37,9 +37,9 @@ def preflight(dataset: Dataset, form: InputSpec, batch_size: int) -> list[str]:
         ValueError: a model cannot learn from the pairs: all captions or all images are the same, or too many images
             are unusable.
     """
-    captions = captions_of(dataset)
+    captions = captions_of(dataset, MOST_COMPARED)
     _check_captions(captions)
-    images = survey_images(dataset, spread(len(dataset), NUM_SHOWN_IMAGES))
+    images = survey_images(dataset, dataset.probed(NUM_SHOWN_IMAGES))
     images.check()
     notes = list(_notes(dataset, captions, form, batch_size))
     if images.tally.num_unusable:
@@ -59,9 +59,11 @@ def _check_captions(captions: Captions) -> None:
 def _notes(dataset: Dataset, captions: Captions, form: InputSpec, batch_size: int) -> Iterator[str]:
     expected = captions.false_negative_share * (batch_size - 1)
     if expected >= MANY_FALSE_NEGATIVES:
+        sample = "a sample of " if len(captions.group_N) < len(dataset) else ""
         yield (
-            f"{len(captions.group_N):,} pairs share {captions.num_distinct:,} captions: in a batch of {batch_size}, "
-            f"{expected:.1f} of a pair's {batch_size - 1} negatives have its caption on average"
+            f"{sample}{len(captions.group_N):,} pairs share {captions.num_distinct:,} captions: "
+            f"in a batch of {batch_size}, {expected:.1f} of a pair's {batch_size - 1} negatives have its caption "
+            "on average"
         )
     filling = share_filling(dataset, form.tokenize)
     if filling >= MANY_CUT:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from workbench.data.dataset import Dataset
-from workbench.data.sources.files import spread
+from workbench.data.dataset import Dataset, spread
 from workbench.data.unusable import ImageError
 from workbench.files import explained, write_atomically
 

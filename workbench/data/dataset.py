@@ -49,6 +49,11 @@ class Source(NamedTuple):
     ratio: float  # relative to the other sources
 
 
+def spread(total: int, count: int) -> list[int]:
+    """At most ``count`` evenly spaced integers from 0 to ``total`` - 1."""
+    return [int(index) for index in np.unique(np.linspace(0, total - 1, min(count, total)).round())]
+
+
 class Dataset(Protocol):
     """Samples in a fixed order, readable at random from several threads and processes; picklable.
 
@@ -103,6 +108,10 @@ class Dataset(Protocol):
     def shard_sizes(self) -> Sequence[Sequence[int]]:
         """For each source, the number of samples of each shard, in order; none for data without shards."""
         return tuple(() for _ in self.sources)
+
+    def probed(self, count: int) -> Sequence[int]:
+        """At most ``count`` indices of images to judge the data by, spread over those that can be read at once."""
+        return spread(len(self), count)
 
     def will_need(self, samples: range) -> None:  # noqa: ARG002
         """Announces that these samples will be read soon, so that their files can be fetched ahead. Does not wait."""

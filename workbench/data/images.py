@@ -89,6 +89,9 @@ class Scaled(DatasetView):
     def shard_sizes(self) -> Sequence[Sequence[int]]:
         return self._dataset.shard_sizes
 
+    def probed(self, count: int) -> Sequence[int]:
+        return self._dataset.probed(count)
+
     def will_need(self, samples: range) -> None:
         self._dataset.will_need(samples)
 

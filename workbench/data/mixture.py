@@ -102,6 +102,12 @@ class Mixture(Dataset):
     def shard_sizes(self) -> tuple[Sequence[int], ...]:
         return tuple(part.shard_sizes[0] for part in self.parts)
 
+    def probed(self, count: int) -> list[int]:
+        starts = [0, *self._ends]
+        counts = largest_remainder(count, [len(part) for part in self.parts])
+        each = zip(starts, self.parts, counts, strict=False)
+        return [start + index for start, part, number in each if number for index in part.probed(number)]
+
     def will_need(self, samples: range) -> None:
         for start, part in zip([0, *self._ends], self.parts, strict=False):
             inside = range(max(samples.start - start, 0), min(samples.stop - start, len(part)))

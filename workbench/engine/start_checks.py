@@ -16,8 +16,7 @@ from torch import Tensor
 
 from workbench.cache.identity import digest_of
 from workbench.data.captions import NUM_TOKENIZED
-from workbench.data.dataset import Dataset
-from workbench.data.sources.files import spread
+from workbench.data.dataset import Dataset, spread
 from workbench.embeddings import Embeddings
 from workbench.engine.cohort import Cohort
 from workbench.engine.evaluate import Evaluator

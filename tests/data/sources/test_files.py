@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.data.dataset import ZeroShotTask
+from workbench.data.dataset import ZeroShotTask, spread
 from workbench.data.images import decode_image
-from workbench.data.sources.files import ImageFiles, ImageList, Strings, base_folder, spread
+from workbench.data.sources.files import ImageFiles, ImageList, Strings, base_folder
 from workbench.data.unusable import ImageError
 
 WriteImages = Callable[..., list[str]]

@@ -187,6 +187,20 @@ def test_shards_are_copied_ahead_where_they_are_announced(server: Server, cache:
     assert [path.name for path in copies(cache)] == ["1.tar", "2.tar", "3.tar"]
 
 
+def test_data_are_judged_by_shards_that_are_copied(server: Server, cache: Path) -> None:
+    dataset = opened(server)
+    assert [index // PER_SHARD for index in dataset.probed(NUM_SHARDS)] == list(range(NUM_SHARDS))
+    for path in copies(cache):
+        if path.stem in ("0", "3"):
+            path.unlink()
+    found = dataset.probed(9)
+    assert (found[0], found[-1], len(found)) == (PER_SHARD, 6 * PER_SHARD - 1, 9)
+    assert {index // PER_SHARD for index in found} == {1, 2, 4, 5}
+    drop_copies(cache)
+    assert {index // PER_SHARD for index in dataset.probed(5)} == {0}
+    assert max(dataset.probed(1000)) < PER_SHARD
+
+
 def test_a_broken_copy_goes_on_where_it_stopped(server: Server, cache: Path) -> None:
     server.breaks_after = 17_000
     with pytest.raises(ValueError, match=r"^shard 'http://[^\n]*/0\.tar' cannot be copied \([^\n]*503[^\n]*$"):
@@ -199,6 +213,7 @@ def test_a_broken_copy_goes_on_where_it_stopped(server: Server, cache: Path) -> 
     assert not list((cache / "remote").glob("*/*/*.part"))
 
 
+@pytest.mark.slow
 def test_a_part_of_an_earlier_content_is_not_continued(server: Server) -> None:
     server.breaks_after = 17_000
     with pytest.raises(ValueError, match="cannot be copied"):
@@ -208,6 +223,7 @@ def test_a_part_of_an_earlier_content_is_not_continued(server: Server) -> None:
     assert opened(server).encoded(0) == ShardDataset([server.folder / "5.tar"]).encoded(0)
 
 
+@pytest.mark.slow
 def test_a_server_without_ranges_sends_whole_files(server: Server) -> None:
     server.has_ranges = False
     assert read_all(opened(server)) == read_all(ShardDataset(shard_paths(str(server.folder))))
@@ -270,6 +286,7 @@ def _copy_slowly(spec: str, answer: Any) -> None:
     answer.put(len(read_all(ShardDataset(remote_shards(spec)))))
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_copies_a_shard(server: Server) -> None:
     context = multiprocessing.get_context("fork")
     answer = context.Queue()

@@ -301,6 +301,9 @@ class CroppedDataset(PreparedDataset):
     def encoded(self, index: int) -> bytes:
         return self._dataset.encoded(index)
 
+    def probed(self, count: int) -> Sequence[int]:
+        return self._dataset.probed(count)
+
     def will_need(self, samples: range) -> None:
         """Announces nothing: the crops of all views lie together, and only one of each is needed."""
 

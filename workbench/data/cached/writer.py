@@ -27,7 +27,6 @@ from workbench.data.cached.store import (
 )
 from workbench.data.dataset import Dataset
 from workbench.data.parallel import decoding_threads, look_ahead, or_bad_image
-from workbench.data.sources.files import spread
 from workbench.data.unusable import BadImageCount, ImageError
 from workbench.embeddings import BadImage
 from workbench.files import new_folder, sweep
@@ -50,7 +49,7 @@ Show = Callable[[Iterable[Content | BadImage]], Iterable[Content | BadImage]]
 
 def estimate_store(dataset: Dataset, kind: Kind) -> CacheEstimate:
     """Estimates size and time of a store from a few images spread over the dataset."""
-    tried = spread(len(dataset), NUM_TRIED)
+    tried = dataset.probed(NUM_TRIED)
     start = time.perf_counter()
     contents = [content_of(dataset, kind, index) for index in tried]
     image_s = (time.perf_counter() - start) / len(tried)

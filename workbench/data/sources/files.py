@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.data.dataset import Dataset, Sample, SampleText, ZeroShotTask
+from workbench.data.dataset import Dataset, Sample, SampleText, ZeroShotTask, spread
 from workbench.data.images import decode_image
 from workbench.data.unusable import ImageError, Reading
 from workbench.progress import with_bar
@@ -180,11 +180,6 @@ class ImageFiles(Dataset):
 def path_of(folder: Path, name: bytes) -> Path:
     """The path of a name relative to a folder."""
     return folder / os.fsdecode(name)
-
-
-def spread(total: int, count: int) -> list[int]:
-    """At most ``count`` evenly spaced integers from 0 to ``total`` - 1."""
-    return [int(index) for index in np.unique(np.linspace(0, total - 1, min(count, total)).round())]
 
 
 def base_folder(listed: ImageList, folders: Sequence[Path], source: str) -> Path:

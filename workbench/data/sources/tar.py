@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workbench.cache.arrays import RandomFile
 from workbench.data.captions import lines_of
-from workbench.data.dataset import FORMS, Dataset, Sample, SampleText, no_such_path
+from workbench.data.dataset import FORMS, Dataset, Sample, SampleText, no_such_path, spread
 from workbench.data.images import decode_image
 from workbench.data.sources.ahead import COPYING_AHEAD
 from workbench.data.sources.clip_benchmark import checked, is_retrieval, prompted, read_task
@@ -108,6 +108,16 @@ class ShardDataset(Dataset):
     @property
     def shard_sizes(self) -> tuple[list[int]]:
         return ([len(shard) for shard in self._shards],)
+
+    def probed(self, count: int) -> list[int]:
+        """Of shards on other machines, only those with a copy, or the first: each may be hundreds of megabytes."""
+        here = [number for number, shard in enumerate(self._shards) if not shard.is_copy or shard.path.exists()] or [0]
+        ends = list(accumulate(len(self._shards[number]) for number in here))
+        found = []
+        for place in spread(ends[-1], count):
+            at = bisect_right(ends, place)
+            found.append(self._ends[here[at]] - ends[at] + place)
+        return [index for index in found if index < self._num_pairs]
 
     def will_need(self, samples: range) -> None:
         number = bisect_right(self._ends, samples.start)

@@ -21,7 +21,6 @@ from workbench.cache.identity import digest_of
 from workbench.config.run import RunConfig
 from workbench.data.batches import BatchStream
 from workbench.data.parallel import decoding_threads, look_ahead, or_bad_image
-from workbench.data.sources.files import spread
 from workbench.data.unusable import BadImageCount
 from workbench.data.workers import from_workers
 from workbench.embeddings import BadImage
@@ -74,7 +73,7 @@ class Builder:
             ValueError: none of these images can be decoded.
         """
         teacher, num_views = self._teacher, self.identity.views
-        tried = spread(self.identity.num_pairs, -(-teacher.chunk_size // num_views))
+        tried = self._stream.dataset.probed(-(-teacher.chunk_size // num_views))
         start = time.perf_counter()
         seen = [self._views(index) for index in tried]
         decode_s = (time.perf_counter() - start) / len(tried) / decoding_threads()
