@@ -67,7 +67,9 @@ def test_several_models_are_columns_with_their_differences(workbench, tiny_recip
     assert difference["low"] < difference["mean"] < difference["high"]
     assert difference["mean"] == scenes["metrics"]["image_to_text_r1"] - one["metrics"]["image_to_text_r1"]
     assert {*scenes["nearer"]["first"], *scenes["nearer"]["unclear"]} >= {"cka"}
-    shown = workbench("evaluate", *arguments).out.splitlines()
+    shown = workbench("evaluate", *arguments, "--figure", "affinity.svg").out.splitlines()
+    drawn = Path("affinity.svg").read_text()
+    assert "<svg" in drawn and drawn.count("KL ") == 2  # a difference to the teacher for each model
     assert shown[0].startswith("A  one: ")
     assert shown[3].split()[:4] == ["metric", "teacher", "A", "B"]
     assert any(line.startswith("A is nearer to the teacher by ") for line in shown)

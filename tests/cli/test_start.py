@@ -85,6 +85,8 @@ REFUSED = {
     "evaluate sample:scenes --data samples:scenes --teacher gone": "unknown model 'gone'",
     "inspect mini-w64 --teacher mini-w64": "architecture without weights",
     "inspect mini-w64 --against leading": "--teacher",
+    "evaluate sample:scenes --suite papers --figure x.png": "--figure",
+    "evaluate sample:scenes --suite papers --pairs 0": "--pairs",
     "evaluate sample:scenes --suite paper": "did you mean 'papers'",
     "evaluate sample:scenes --suite papers --only ImageNett": "did you mean 'ImageNet'",
     "evaluate sample:scenes --suite papers --data samples:scenes": "--data",

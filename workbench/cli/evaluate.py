@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.completion import complete_data, complete_model, complete_source
-from workbench.cli.models import evaluate_models
+from workbench.cli.models import evaluate_models, write_affinities
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
 from workbench.cli.output import print_json, print_line, print_metrics, print_rows
 from workbench.cli.suite import Only, Root, SuiteName, chosen_suite, evaluate_suite
@@ -54,6 +54,15 @@ NumPairs = Annotated[
     ),
 ]
 
+Figure = Annotated[
+    Path | None,
+    typer.Option(
+        "--figure",
+        metavar="FILE",
+        help="Draw the affinities of the first pairs: teacher, models and differences (png, svg or pdf).",
+    ),
+]
+
 DEFAULT_SHOTS, DEFAULT_SEEDS = "1,2,4,8,16,all", 3
 LinearProbe = Annotated[
     str | None,
@@ -97,6 +106,7 @@ def evaluate(
     suite: SuiteName = None,
     root: Root = None,
     only: Only = None,
+    figure: Figure = None,
     runs: RunsDir = DEFAULT_RUNS,
     _trust: Trust = False,
     json: Json = False,
@@ -123,9 +133,10 @@ def evaluate(
         "--shots": shots,
         "--seeds": seeds,
         "--only": only,
+        "--figure": figure,
     }
     mode = "--suite" if suite is not None else "--linear-probe" if linear_probe is not None else ""
-    _check_options(mode, [option for option, value in given.items() if value], len(sources))
+    _check_options(mode, [option for option, value in given.items() if value not in (None, [])], len(sources))
     source = sources[0]
     if suite is not None:
         listed = chosen_suite(suite, only)
@@ -140,14 +151,14 @@ def evaluate(
             check_model(teacher, runs, needs_weights=True)
         check_models(sources, data, runs)
         if len(sources) > 1:
-            evaluate_models(sources, data, teacher, num_pairs, block_size, runs, json=json)
+            evaluate_models(sources, data, teacher, num_pairs, block_size, figure, runs, json=json)
         else:
-            _measure(source, data, teacher, num_pairs, block_size, runs, json=json)
+            _measure(source, data, teacher, num_pairs, block_size, figure, runs, json=json)
 
 
 # What can be measured, and the options of each.
 OPTIONS = {
-    "": ("--data", "--teacher", "--pairs", "--block-size"),
+    "": ("--data", "--teacher", "--pairs", "--block-size", "--figure"),
     "--linear-probe": ("--data", "--pairs", "--shots", "--seeds"),
     "--suite": ("--only",),  # a suite's file has the rest
 }
@@ -173,6 +184,7 @@ def _measure(
     teacher: str,
     num_pairs: int | None,
     block_size: int | None,
+    figure: Path | None,
     runs: Path,
     *,
     json: bool,
@@ -182,6 +194,8 @@ def _measure(
         from workbench.engine.remeasure import remeasure
 
     measured = remeasure(source, data, num_pairs=num_pairs, block_size=block_size, teacher=teacher, runs_dir=runs)
+    if figure:
+        write_affinities({source: measured.probe}, figure)
     if json:
         print_json(
             {
@@ -199,7 +213,7 @@ def _measure(
         return
     title = f"{source}: {measured.num_pairs:,} pairs"
     print_metrics(measured.metrics, measured.errors, title, teacher=measured.teacher, chance=measured.chance)
-    for note in measured.notes:
+    for note in (*measured.notes, *([f"figure: {figure}"] if figure else [])):
         print_line(note)
     # The best R@1 if only a caption's own image counted: below 1 where several images share a caption.
     own_only = measured.ceiling["image_to_text_r1"]

@@ -1,5 +1,6 @@
 """``workbench evaluate MODEL MODEL...``: several models on the same pairs, and their agreement with one teacher."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,25 @@ from workbench.views.models import ModelColumn, model_rows, nearer
 
 if TYPE_CHECKING:
     from workbench.engine.compare_models import ModelsOnPairs
+    from workbench.runs.snapshots import Probe
+
+
+def write_affinities(probes: "Mapping[str, Probe | None]", figure: Path) -> None:
+    """Draw the affinities of the first pairs by the teacher and by models, by name, and their differences.
+
+    Raises:
+        ValueError: the figure cannot be written.
+    """
+    from workbench.cli.options import write_figure
+    from workbench.figures.affinity import affinity_figure, model_panels, probe_order
+    from workbench.models.names import folder_name
+    from workbench.views.affinity import affinity_view
+
+    found = {folder_name(name): probe for name, probe in probes.items() if probe is not None}
+    shown = list(found.values())
+    views = [affinity_view(probe) for probe in shown]
+    panels = model_panels(list(found), shown, views, probe_order(shown[0], "cluster"))
+    write_figure(affinity_figure(panels, "affinity"), figure)
 
 
 def evaluate_models(
@@ -17,6 +37,7 @@ def evaluate_models(
     teacher: str,
     num_pairs: int | None,
     block_size: int | None,
+    figure: Path | None,
     runs: Path,
     *,
     json: bool,
@@ -30,6 +51,8 @@ def evaluate_models(
         from workbench.engine.compare_models import compare_models
 
     found = compare_models(sources, data, teacher=teacher, num_pairs=num_pairs, block_size=block_size, runs_dir=runs)
+    if figure:
+        write_affinities({model.source: model.measured.probe for model in found.models}, figure)
     columns = [ModelColumn(model.source, model.measured.metrics, model.gains) for model in found.models]
     if json:
         print_json(_document(found, columns, teacher))
@@ -49,6 +72,8 @@ def evaluate_models(
             print_line(sentence)
     for note in found.notes:
         print_line(note)
+    if figure:
+        print_line(f"figure: {figure}")
 
 
 def _document(found: "ModelsOnPairs", columns: list[ModelColumn], teacher: str) -> dict[str, Any]:

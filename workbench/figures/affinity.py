@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.figures.style import BLUE, INK, ORANGE, annotate, finish, mark_level, new_figure, palette, style
+from workbench.views.affinity import divergence, in_order, ordered, recall_at_1
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-    from workbench.views.affinity import Floats, Sharpness
+    from workbench.runs.snapshots import Probe
+    from workbench.views.affinity import AffinityView, Floats, Order, Sharpness
 
 PANEL_IN, BAR_IN, TOP_IN = 2.75, 0.62, 0.5
 SEQUENTIAL, DIVERGING = "rocket_r", "vlag"  # readable with color blindness
@@ -37,6 +39,43 @@ class Panel:
     matrix_MM: "Floats"
     is_difference: bool = False
     halves: bool = False
+
+
+def model_panels(
+    names: Sequence[str],
+    probes: "Sequence[Probe]",
+    views: "Sequence[AffinityView]",
+    order: Sequence[int],
+    *,
+    halves: bool = False,
+) -> list[Panel]:
+    """The first model's teacher, then every model, then every model's difference to its teacher.
+
+    Args:
+        names: of the models, for titles, which also have R@1 among the probe's pairs.
+        probes, views: of the models, on the same pairs.
+        order: of the pairs in rows and columns.
+    """
+    panels, differences = [], []
+    if views[0].teacher_PP is not None and probes[0].teacher:
+        title = f"teacher   R@1 {recall_at_1(probes[0].teacher):.0%}"
+        panels.append(Panel(title, in_order(views[0].teacher_PP, order), halves=halves))
+    for name, view, probe in zip(names, views, probes, strict=True):
+        title = f"{name}   R@1 {recall_at_1(probe.student):.0%}"
+        panels.append(Panel(title, in_order(view.student_PP, order), halves=halves))
+        if view.difference_PP is not None:
+            kl = divergence(view)
+            title = "student \N{MINUS SIGN} teacher" + ("" if kl is None else f"   KL {kl:.2f} nats")
+            difference_PP = in_order(view.difference_PP, order)
+            differences.append(Panel(title, difference_PP, is_difference=True, halves=halves))
+    return panels + differences
+
+
+def probe_order(probe: "Probe", by: "Order", *, texts: bool = False, words: Sequence[str] = ()) -> list[int]:
+    """The order of a probe's pairs, by the teacher's similarities of their images (or texts) if it has a teacher."""
+    outputs = probe.teacher or probe.student
+    part_PD = (outputs.text_PD if texts else outputs.image_PD).astype(np.float64)
+    return ordered(probe.captions, by, part_PD @ part_PD.T, words)
 
 
 def affinity_figure(

@@ -9,7 +9,15 @@ import ipywidgets as widgets
 import numpy as np
 
 from workbench.data.probe_images import probe_images
-from workbench.figures.affinity import Panel, affinity_figure, mark, panel_at, sharpness_figure
+from workbench.figures.affinity import (
+    Panel,
+    affinity_figure,
+    mark,
+    model_panels,
+    panel_at,
+    probe_order,
+    sharpness_figure,
+)
 from workbench.models.names import folder_name
 from workbench.notebook.controls import ClickableImage, buttons, card, row, scale_slider, set_steps, step_slider
 from workbench.notebook.explorer import Explorer, default_runs_dir, nearest, open_run
@@ -26,11 +34,7 @@ from workbench.views.affinity import (
     Measure,
     Order,
     affinity_view,
-    divergence,
     flips,
-    in_order,
-    ordered,
-    recall_at_1,
     sharpness,
 )
 
@@ -232,29 +236,13 @@ class AffinityExplorer(Explorer):
 
     def _ordered(self) -> list[int]:
         """The order of the pairs, by the outputs at the last step so that it is the same at every step."""
-        last = self._probes[0][-1]
-        outputs = last.teacher or last.student
-        part = outputs.text_PD if self.between.value == "text-text" else outputs.image_PD
-        cosine_PP = part.astype(np.float64) @ part.astype(np.float64).T
-        return ordered(last.captions, self.order.value, cosine_PP, self.words.value.lower().split())
+        texts, words = self.between.value == "text-text", self.words.value.lower().split()
+        return probe_order(self._probes[0][-1], self.order.value, texts=texts, words=words)
 
     def _panels(self) -> list[Panel]:
-        views, panels, differences = self.views, [], []
         probes = [nearest(probes, self.step.value) for probes in self._probes]
-
-        def panel(title: str, matrix_PP: Any, *, is_difference: bool = False) -> Panel:
-            return Panel(title, in_order(matrix_PP, self._order), is_difference, self._has_both)
-
-        if views[0].teacher_PP is not None and probes[0].teacher:
-            panels.append(panel(f"teacher   R@1 {recall_at_1(probes[0].teacher):.0%}", views[0].teacher_PP))
-        for name, view, probe in zip(self._names, views, probes, strict=True):
-            title = f"{name}, step {probe.step:,}   R@1 {recall_at_1(probe.student):.0%}"
-            panels.append(panel(title, view.student_PP))
-            if view.difference_PP is not None:
-                kl = divergence(view)
-                title = "student \N{MINUS SIGN} teacher" + ("" if kl is None else f"   KL {kl:.2f} nats")
-                differences.append(panel(title, view.difference_PP, is_difference=True))
-        return panels + differences
+        names = [f"{name}, step {probe.step:,}" for name, probe in zip(self._names, probes, strict=True)]
+        return model_panels(names, probes, self.views, self._order, halves=self._has_both)
 
     def _click(self) -> None:
         if self._figure is not None and self.show.value == "matrices":
