@@ -51,7 +51,8 @@ def multiply_accumulates(model: Clip, tower: Tower) -> int:
         text = torch.zeros(1, model.tokenizer.context_length, dtype=torch.int64)
         # With gradients: torch's fused attention of inference is unknown to the counter.
         with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-            _ = twin.encode_image(image) if tower == "image" else twin.encode_text(text)
+            # The towers themselves: as papers count, the last FFN is for all tokens, though encoding skips most.
+            _ = twin.towers.encode_image(image.float()) if tower == "image" else twin.towers.encode_text(text)
     return int(counter.get_total_flops() // 2)  # a multiplication and an addition each
 
 

@@ -21,6 +21,7 @@ from workbench.models.image_tower import (
     kept_only,
     run_blocks,
 )
+from workbench.models.pooling import image_token, pooled_token_only, text_token
 from workbench.models.tokenizers import Tokenizer
 from workbench.models.towers import build_towers, split_name
 from workbench.randomness import derive_seed
@@ -146,7 +147,8 @@ class Clip(nn.Module):
                 f"this model's vision_cfg has patch_dropout {own}, which would drop patches of a masked image "
                 "a second time, independent of the run's seed: set it to 0"
             )
-        with kept_only(self.towers.visual, keep_BK):
+        visual = self.towers.visual
+        with kept_only(visual, keep_BK), pooled_token_only(*image_token(visual, image_BCHW)):
             raw: Tensor = self.towers.encode_image(self._normalized(image_BCHW))
         return raw.float()
 
@@ -185,7 +187,8 @@ class Clip(nn.Module):
 
     def encode_text(self, text_BL: Tensor) -> Tensor:
         """Token ids [B, L] -> raw float32 embeddings [B, D], not normalized."""
-        raw: Tensor = self.towers.encode_text(text_BL)
+        with pooled_token_only(*text_token(self.towers, text_BL)):
+            raw: Tensor = self.towers.encode_text(text_BL)
         return raw.float()
 
     def embed(self, image_BCHW: Tensor, text_BL: Tensor) -> Embeddings:

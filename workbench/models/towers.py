@@ -107,11 +107,19 @@ class Block(nn.Module):
         self.attn: nn.Module = Attention(width, heads, head_width) if heads else Constant(width)
         self.ln_2 = make_norm(width) if channels else nn.Identity()
         self.mlp: nn.Module = Perceptron(width, channels, make_activation()) if channels else Constant(width)
+        # The token of each row that is read behind this block, int64 [B]; set by workbench.models.pooling.
+        self.read_B: Tensor | None = None
 
     def forward(self, tokens_BTC: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         tokens_BTC = tokens_BTC + self.attn(self.ln_1(tokens_BTC), attn_mask)
-        output: Tensor = tokens_BTC + self.mlp(self.ln_2(tokens_BTC))
-        return output
+        if self.read_B is None:
+            every_BTC: Tensor = tokens_BTC + self.mlp(self.ln_2(tokens_BTC))
+            return every_BTC
+        rows_B = torch.arange(len(tokens_BTC), device=tokens_BTC.device)
+        read_B1C = tokens_BTC[rows_B, self.read_B][:, None]
+        output_B1C: Tensor = read_B1C + self.mlp(self.ln_2(read_B1C))
+        # At every place, so that whoever pools it finds it where it was.
+        return output_B1C.expand_as(tokens_BTC)
 
     def get_weight_dtype(self) -> torch.dtype:
         """The dtype that open_clip casts token embeddings to."""
