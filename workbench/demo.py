@@ -36,14 +36,16 @@ class Demo:
 
     Args:
         seeds: one replicate each, with its own initial weights, order and crops.
+        num_steps: steps of every student.
+        settings: of every student, as for ``--set``.
         recipes: compared with the baseline, on the same batches and with the same teacher outputs.
-        num_steps: steps of every student; None for the recipes' own number.
     """
 
     runs_dir: Path
     seeds: tuple[int, ...]
+    num_steps: int
+    settings: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ("clip-kd",)
-    num_steps: int | None = None
     rows: list[ResultRow] = field(default_factory=list)
     num_test_pairs: int = 0
     chance: dict[str, float] = field(default_factory=dict)
@@ -122,8 +124,7 @@ class Demo:
         }
 
     def _config(self, model: str, seed: int) -> RunConfig:
-        config = load_recipe(model).with_seed(seed)
-        return config if self.num_steps is None else config.with_steps(self.num_steps)
+        return load_recipe(model, [*self.settings], seed=seed, steps=self.num_steps)
 
     def _collect(self, cohort: Cohort, model: str, seed: int, run: RunDirectory) -> None:
         member = next(member for member in cohort.members if member.run == run.id)

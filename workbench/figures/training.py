@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MARKERS = "osD^vPX*"
 MANY = 40  # lines with more points have no markers
 NAME_HEIGHT = 0.06  # as a share of the axes' height
+FAR = 1.5  # times the highest value of a model: a teacher above this is drawn beyond a break of the axis
+BREAK, LEVEL = 0.84, 0.95  # where the models end, and where such a teacher is, as shares of the axes' height
 
 
 def training_figure(curves: "Curves | None", metric: "MetricLabel", split: str, num_steps: int) -> "Figure":
@@ -81,26 +83,48 @@ def learning_figure(view: "LearningView") -> "Figure":
 
 
 def draw_learning(axes: "Axes", view: "LearningView") -> None:
-    """A thin line for each seed; the mean bold, with the model's name at its end; the teacher's level dashed."""
+    """A thin line for each seed; the mean bold, with the model's name at its end; the teacher's level dashed.
+
+    The axis is broken below a teacher that is far above all models, so that these fill the panel.
+    """
     factor = view.metric.factor
     colors = palette(["teacher", *(curve.model for curve in view.models)])
-    ends = {}
+    ends, highest = {}, 0.0
     for curve in view.models:
         color = colors[curve.model]
         for series in curve.seeds:
             axes.plot(series.step, series.value * factor, color=color, linewidth=0.8, alpha=0.5)
+            highest = max(highest, float(series.value.max()) * factor)
         mean_E = curve.mean.value * factor
         axes.plot(curve.mean.step, mean_E, color=color, linewidth=2.4)
         ends[curve.model] = float(mean_E[-1])
     last = max(int(curve.mean.step[-1]) for curve in view.models)
     if view.teacher is not None:
-        ends["teacher"] = view.teacher * factor
+        level = view.teacher * factor
+        ends["teacher"] = _broken(axes, level, highest) if level > FAR * highest > 0 else level
         axes.plot([0, last], [ends["teacher"]] * 2, color=colors["teacher"], linewidth=1.2, dashes=(5, 3))
     axes.set(xlabel="training step", ylabel=view.metric.title, xlim=(0, last), ylim=(0, None))
     axes.set_title(f"While training ({view.split} pairs)")
     for model, height in _spaced(ends, NAME_HEIGHT * axes.get_ylim()[1]).items():
         axes.text(last, height, f" {model}", va="center", color=colors[model], weight="bold")
     finish(axes)
+
+
+def _broken(axes: "Axes", level: float, highest: float) -> float:
+    """Break the axis above ``highest``, mark the break, and return the height at which ``level`` is drawn and named."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
+
+    top = highest / BREAK
+    height = top * LEVEL
+    ticks = [tick for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0, highest) if tick <= highest]
+    axes.yaxis.set_major_locator(FixedLocator([*ticks, height]))
+    axes.yaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks] + [f"{level:.0f}"]))
+    mark: dict[str, Any] = {"marker": [(-1, -0.5), (1, 0.5)], "markersize": 9, "linestyle": "", "clip_on": False}
+    middle = (BREAK + LEVEL) / 2
+    for place in (middle - 0.012, middle + 0.012):
+        axes.plot([0], [place], transform=axes.transAxes, color=INK, markeredgecolor=INK, zorder=5, **mark)
+    axes.set_ylim(0, top)
+    return height
 
 
 def _spaced(heights: dict[str, float], gap: float) -> dict[str, float]:
