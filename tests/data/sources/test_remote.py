@@ -300,6 +300,26 @@ def test_of_two_processes_one_copies_a_shard(server: Server) -> None:
         assert server.num_sent(f"{number}.tar") == size_of(server, f"{number}.tar")
 
 
+def test_any_file_system_of_fsspec_will_do(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in memory, which states sizes alone, in place of s3: and hf:, which need the network."""
+    files = pytest.importorskip("fsspec").filesystem("memory")
+    for number in range(2):
+        files.pipe(f"/bucket/{number}.tar", (server.folder / f"{number}.tar").read_bytes())
+    there = ShardDataset(remote_shards("memory://bucket/{0..1}.tar"))
+    assert read_all(there) == read_all(ShardDataset([server.folder / "0.tar", server.folder / "1.tar"]))
+    files.rm("/bucket", recursive=True)
+    assert len(ShardDataset(remote_shards("memory://bucket/{0..1}.tar"))) == 2 * PER_SHARD
+    with pytest.raises(ValueError, match=r"^there is no shard 'memory://bucket/5\.tar': correct its address$"):
+        remote_shards("memory://bucket/5.tar")
+
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("no credentials\nwere found")
+
+    monkeypatch.setattr(type(files), "info", refused)
+    with pytest.raises(ValueError, match=r"cannot be copied \(no credentials were found\): check [^\n]*credentials"):
+        remote_shards("memory://bucket/6.tar")
+
+
 @pytest.mark.parametrize("kept_gb", ["1e-6", "none", "-3"])
 def test_a_limit_that_holds_no_shard_is_named(server: Server, monkeypatch: pytest.MonkeyPatch, kept_gb: str) -> None:
     monkeypatch.setenv(remote.LIMIT, kept_gb)
