@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.config.run import RunConfig
+from workbench.data.captions import captions_of
 from workbench.data.dataset import SampleText
 from workbench.data.evaluation_set import open_evaluation_set
 from workbench.data.spec import open_dataset
@@ -60,6 +61,8 @@ def test_they_are_the_last_captions_in_training_and_absent_in_evaluation(shards:
     mixed = with_synthetic(open_dataset(f"{shards} + samples:scenes", "train", 32), 0.5)
     assert [mixed.text(index).num_synthetic for index in (3, 15, 16)] == [3, 0, 0]
     assert len(mixed.sources) == 2
+    found = captions_of(dataset)
+    assert (len(found.text_M), found.num_synthetic) == (16, 45)
     assert open_evaluation_set(shards, "validation").captions == [f"caption {n}" for n in range(16)]
 
 

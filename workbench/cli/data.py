@@ -29,6 +29,7 @@ def print_report(document: Mapping[str, Any]) -> None:
     rows = [
         ["pairs", f"{document['num_pairs']:,}"],
         ["captions", f"{document['num_captions']:,}, {document['num_distinct_captions']:,} of them distinct"],
+        ["synthetic captions", f"{document['num_synthetic_captions']:,}"],
         ["words per caption", _spread(document["words_per_caption"])],
         ["cut at 77 tokens", f"{document['share_cut_at_77_tokens']:.1%}"],
         ["captions not UTF-8", f"{document['num_captions_not_utf8']:,}"],

@@ -149,6 +149,7 @@ class Captions:
     num_words_M: Numbers
     num_undecoded: int  # captions with bytes that were not UTF-8
     num_with_line_breaks: int
+    num_synthetic: int  # synthetic captions, not among the M
     first: str  # the first caption of all
 
     @property
@@ -204,11 +205,12 @@ def captions_of(dataset: Dataset, max_images: int = 0) -> Captions:
     is_sample = 0 < max_images < len(dataset)
     indices = spread(len(dataset), max_images) if is_sample else range(len(dataset))
     text_M, owner_M, group_N, num_words_M = (array("q") for _ in range(4))
-    num_undecoded = num_with_line_breaks = 0
+    num_undecoded = num_with_line_breaks = num_synthetic = 0
     # Python's hash differs between processes, which is fine: only equality within this call counts.
     for number, index in enumerate(with_bar(indices, "reading captions", MANY_TEXTS)):
         text = dataset.text(index)
         group_N.append(hash(text.group))
+        num_synthetic += len(text.synthetic)
         for caption in text.captions:
             text_M.append(hash(caption))
             owner_M.append(number)
@@ -222,6 +224,7 @@ def captions_of(dataset: Dataset, max_images: int = 0) -> Captions:
         np.array(num_words_M),
         num_undecoded=num_undecoded,
         num_with_line_breaks=num_with_line_breaks,
+        num_synthetic=num_synthetic,
         first=dataset.text(0).captions[0],
     )
 
