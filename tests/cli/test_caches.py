@@ -44,12 +44,12 @@ def test_data_are_prepared_listed_and_removed(workbench) -> None:
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        ([], "name the data"),
+        ([], "SPEC to prepare data, --list, or --remove"),
         (["nowhere.tar"], "no such data 'nowhere.tar'"),
         (["samples:scenes", "--keep", "pixel"], "did you mean 'pixels'"),
         (["samples:scenes", "--keep", "jpeg", "--working-size", "64"], "drop --working-size"),
-        (["--list", "--remove"], "only one of --list and --remove"),
-        (["--list", "--pairs", "7"], "takes no other option"),
+        (["--list", "--remove"], "give one of: SPEC"),
+        (["--list", "--pairs", "7"], "take no other option"),
         (["samples:emoji", "--remove"], "nothing is prepared for 'samples:emoji'"),
     ],
 )

@@ -53,7 +53,7 @@ def test_data_without_held_out_pairs_is_warned_of(tiny) -> None:
 
 def test_widths_differ_only_where_a_projection_bridges_them(tiny) -> None:
     (member,) = build_cohort({"run": tiny()}).members
-    assert member.state.learnt.projections["image"].weight.shape == (24, 16)
+    assert member.state.learned.projections["image"].weight.shape == (24, 16)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_the_student_is_in_train_mode_after_an_evaluation(cohort) -> None:
 
 def test_agreement_needs_a_projection_where_widths_differ(cohort) -> None:
     evaluator, state = cohort.evaluators["validation"], cohort.members[0].state
-    assert "similarity_single" in evaluator.measure(state.student, state.learnt).metrics
+    assert "similarity_single" in evaluator.measure(state.student, state.learned).metrics
     without = evaluator.measure(state.student).metrics
     assert "similarity_single" not in without
     assert {"cka", "affinity_kl"} <= without.keys()
@@ -55,7 +55,7 @@ def test_agreement_needs_a_projection_where_widths_differ(cohort) -> None:
 def test_a_teacher_agrees_with_itself(tiny, tiny_models) -> None:
     cohort = build_cohort({"run": tiny(student={"model": tiny_models["teacher"]})})
     evaluator, student = cohort.evaluators["validation"], cohort.members[0].state.student
-    measured = evaluator.measure(student, cohort.members[0].state.learnt)
+    measured = evaluator.measure(student, cohort.members[0].state.learned)
     assert measured.metrics["similarity_single"] == pytest.approx(1, abs=1e-5)
     assert measured.metrics["cka"] == pytest.approx(1, abs=1e-5)
     assert measured.metrics["affinity_kl"] == pytest.approx(0, abs=1e-6)
@@ -134,7 +134,7 @@ def test_members_evaluated_at_one_step_share_the_decoded_images(tiny, monkeypatc
     ]
     assert len(decoded) == 2
     for member in cohort.members:
-        alone = evaluator.measure(member.state.student, member.state.learnt, member.objective.losses)
+        alone = evaluator.measure(member.state.student, member.state.learned, member.objective.losses)
         assert alone.metrics == cohort.measured[member.run, "validation"].metrics
 
 
@@ -165,7 +165,7 @@ def test_an_evaluation_is_announced_before_it_starts(tiny) -> None:
 
 def test_the_probe_is_what_was_evaluated(cohort) -> None:
     evaluator, member = cohort.evaluators["validation"], cohort.members[0]
-    probe = evaluator.measure(member.state.student, member.state.learnt).probe
+    probe = evaluator.measure(member.state.student, member.state.learned).probe
     pairs, student = evaluator.pairs, member.state.student.eval()
     assert len(probe.captions) == MOST_PAIRS
     assert probe.captions[3] == pairs.captions[pairs.caption_image_index_M.tolist().index(3)]

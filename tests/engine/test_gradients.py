@@ -53,10 +53,10 @@ def test_gradients_are_those_of_each_loss_by_hand_in_float64(tiny) -> None:
     mean, std = (torch.tensor(values).double().view(1, 3, 1, 1) * 255 for values in (student.mean, student.std))
     raw = towers.encode_image((batch.student_image_BCHW - mean) / std), towers.encode_text(batch.student_text_BL)
     v, s = (F.normalize(raw_BD, dim=1) for raw_BD in raw)
-    pv, ps = (F.normalize(state.learnt.projections[n](r), dim=1) for n, r in zip(("image", "text"), raw, strict=True))
+    pv, ps = (F.normalize(state.learned.projections[n](r), dim=1) for n, r in zip(("image", "text"), raw, strict=True))
     tv, ts = teacher_outputs.embeddings.image_BD.double(), teacher_outputs.embeddings.text_BD.double()
     scale, teacher_scale = towers.logit_scale.exp(), teacher_outputs.embeddings.scale.double()
-    own_scale = state.learnt.parts["icl"]()
+    own_scale = state.learned.parts["icl"]()
     target, own = torch.arange(len(batch)), scale * v @ s.T
     wanted = teacher_scale * tv @ ts.T
 

@@ -143,7 +143,7 @@ def test_before_its_first_step_the_student_is_measured(heir, source: str, tmp_pa
     measured = build_cohort({"run": config}).evaluators["validation"]
     member = build_cohort({"run": config}).members[0]
     assert weights_sha256(member.state.student.towers) == weights_sha256(student.towers)
-    again = measured.measure(student, member.state.learnt, member.objective.losses)
+    again = measured.measure(student, member.state.learned, member.objective.losses)
     assert again.metrics == pytest.approx(first.metrics)
 
 

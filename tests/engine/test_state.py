@@ -20,14 +20,14 @@ def test_only_matrices_decay(state) -> None:
 
 def test_projections_and_loss_scales_learn_with_the_student(state) -> None:
     optimised = {id(p) for group in state.optimizer.param_groups for p in group["params"]}
-    assert all(id(parameter) in optimised for parameter in state.learnt.parameters())
-    assert len(list(state.learnt.parameters())) == 5  # two projections with bias, and icl's scale
+    assert all(id(parameter) in optimised for parameter in state.learned.parameters())
+    assert len(list(state.learned.parameters())) == 5  # two projections with bias, and icl's scale
 
 
 def test_every_scale_is_clamped(state) -> None:
     with torch.no_grad():
         state.student.towers.logit_scale.fill_(50)
-        state.learnt.parts["icl"].logit_scale.fill_(-50)
+        state.learned.parts["icl"].logit_scale.fill_(-50)
     state.clamp_()
     scales = {name: float(scale) for name, scale in state.scales().items()}
     assert scales == pytest.approx({"student": 100.0, "icl": 1.0})

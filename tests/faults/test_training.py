@@ -136,7 +136,7 @@ def test_a_checkpoint_whose_weights_are_not_finite_is_neither_saved_nor_gone_on_
     list(started.events(lambda: next(calls) + 1 == 5))
     (member,) = started.cohort.members
     with torch.no_grad():
-        member.state.learnt.projections["image"].bias[0] = math.nan
+        member.state.learned.projections["image"].bias[0] = math.nan
     with pytest.raises(ValueError, match=r"learnt\.projections\.image\.bias is not finite"):
         save_checkpoint(member, 7)
     monkeypatch.setattr(saving, "first_not_finite", lambda _: "")  # as versions before this one saved

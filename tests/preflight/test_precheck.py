@@ -30,7 +30,7 @@ def test_every_metric_that_is_measured_can_be_an_objective(tiny) -> None:
     cohort = build_cohort({"one": tiny()})
     (member,) = cohort.members
     measured = cohort.evaluators["validation"].measure(
-        member.state.student, member.state.learnt, member.objective.losses
+        member.state.student, member.state.learned, member.objective.losses
     )
     table = {"name": "all", "question": "?", "grid": {"seed": [0]}}
     cells = [Cell("one", {}, tiny())]

@@ -67,10 +67,8 @@ def prepare(
         workbench data prepare --list
         workbench data prepare pairs.csv --remove
     """
-    if listing and removing:
-        raise ValueError("give only one of --list and --remove")
-    if (listing or removing) and (keep or working_size or num_pairs or skip_bad_shards or (listing and spec)):
-        raise ValueError(f"{'--list' if listing else '--remove'} takes no other option")
+    is_making = keep or working_size or num_pairs or skip_bad_shards or (spec and not removing)
+    _check_single(is_making, listing, removing, "SPEC to prepare data, --list, or --remove")
     if listing:
         _list(STORES, "stores", _store_document, _store_row, 2, "nothing is prepared", json)
     elif removing:
@@ -177,8 +175,7 @@ def cache(
         workbench teacher cache --remove all
     """
     is_making = recipe is not None or overrides or seed is not None or dtype is not None
-    if sum(map(bool, (is_making, listing, removing))) != 1:
-        raise ValueError("give one of: --recipe NAME to make a cache, --list, or --remove ID")
+    _check_single(is_making, listing, removing, "--recipe NAME to make a cache, --list, or --remove ID")
     if listing:
         _list(CACHES, "caches", _cache_document, _cache_row, 4, "no teacher cache", json)
     elif removing:
@@ -269,6 +266,12 @@ def _cache_row(document: Document) -> dict[str, str]:
         "seed": str(document["data_seed"]),
         "size": size(document["size_bytes"]),
     }
+
+
+def _check_single(is_making: object, listing: object, removing: object, actions: str) -> None:
+    """Refuse a command without exactly one of the three actions, whose options ``actions`` names."""
+    if sum(map(bool, (is_making, listing, removing))) != 1:
+        raise ValueError(f"give one of: {actions}; the last two take no other option")
 
 
 def _list(

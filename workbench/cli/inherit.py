@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,10 @@ from workbench.files import new_folder
 from workbench.models.names import check_model
 from workbench.preflight.precheck import check_config
 from workbench.views.architecture import architecture
+
+if TYPE_CHECKING:
+    from workbench.inheritance.inheritance_map import InheritanceMap
+    from workbench.models.clip import Clip
 
 STEPS = 80  # as in the mask phase of the recipe tinyclip-auto
 AMOUNT = "A number or a fraction (0.5), for both towers."
@@ -84,18 +88,11 @@ def inherit(
         check_suffix(figure)
     check_model(teacher, runs, needs_weights=True)
     config = _masks_config(teacher, data, auto, steps, plan, settings, runs)
-    from workbench import inheritance
-    from workbench.inheritance.inheritance_map import planned_map
     from workbench.models.folder import save_folder
     from workbench.models.spec import load_model
 
     before = load_model(teacher, runs_dir=runs)
-    after, inheritance_map = inheritance.inherit(before, plan), planned_map(before, plan)
-    if config:
-        learning = MaskLearning(config, runs)
-        for _ in show(learning, learning.num_steps):
-            pass
-        after, inheritance_map = learning.student, learning.inheritance_map
+    after, inheritance_map = _learned(config, runs) if config else _planned(before, plan)
     view = architecture(inheritance_map.snapshot(step=0, stage=0))
     if figure:
         write_figure(architecture_figure(view), figure)
@@ -111,6 +108,22 @@ def inherit(
         print_line(f"figure: {figure}")
     name = quote(str(out))
     print_line(f"evaluate: workbench evaluate {name} --data SPEC; train: --set student.model={name}")
+
+
+def _planned(before: "Clip", plan: Plan) -> "tuple[Clip, InheritanceMap]":
+    """The model that a plan makes of another, and what it keeps."""
+    from workbench.inheritance import inherit
+    from workbench.inheritance.inheritance_map import planned_map
+
+    return inherit(before, plan), planned_map(before, plan)
+
+
+def _learned(config: RunConfig, runs: Path) -> "tuple[Clip, InheritanceMap]":
+    """The model that learned masks leave, and what they keep; shows progress."""
+    learning = MaskLearning(config, runs)
+    for _ in show(learning, learning.num_steps):
+        pass
+    return learning.student, learning.inheritance_map
 
 
 def _masks_config(

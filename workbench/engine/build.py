@@ -79,21 +79,14 @@ def build_cohort(
     if not ranks.is_first:
         ranks.of_first(None)  # waits until rank 0 has made the caches that it will read
     stream, data_notes = _open_training_data(first, members, teacher)
-    for member in members:
-        member.data_fingerprint = stream.dataset.fingerprint
-        member.teacher = teacher.facts() if teacher else {}
-        if resume and member.directory:
-            check_same_inputs(member.directory, member)
+    _record_inputs(members, stream, teacher, resume=resume)
     teacher_cache = open_cache(first, stream, teacher, [member.objective for member in members])
     if ranks.is_first:
         ranks.of_first(None)
     evaluators = reused.evaluators if reused else _evaluators(first, teacher, device) if ranks.is_first else {}
     start = restore_together(members) if resume else Start()
-    if not ranks.is_first:
-        for member in members:
-            member.directory = None
     return Cohort(
-        members,
+        members if ranks.is_first else _unsaved(members),
         replace(stream, teacher=None) if teacher_cache.cache else stream,  # no teacher images are decoded then
         teacher,
         evaluators,
@@ -103,6 +96,26 @@ def build_cohort(
         ranks=ranks,
         notes=(*_notes(first.data, len(stream.dataset), evaluators), *data_notes, *teacher_cache.notes),
     )
+
+
+def _record_inputs(members: Sequence[Member], stream: BatchStream, teacher: Teacher | None, *, resume: bool) -> None:
+    """Note the data and the teacher in every member; a resumed one must have had the same.
+
+    Raises:
+        ValueError: they have changed since the run started.
+    """
+    for member in members:
+        member.data_fingerprint = stream.dataset.fingerprint
+        member.teacher = teacher.facts() if teacher else {}
+        if resume and member.directory:
+            check_same_inputs(member.directory, member)
+
+
+def _unsaved(members: list[Member]) -> list[Member]:
+    """The members of a rank that writes nothing."""
+    for member in members:
+        member.directory = None
+    return members
 
 
 def _open_training_data(
@@ -266,7 +279,7 @@ def _member(
         check_half(placed(student, device), device, f"the student {config.student.model}")
     member = Member(run, config, placed(student, device), objective, state_of, directory, inheritance_map, ranks)
     widths = student.width, teacher.width if teacher else None
-    objective.try_users_losses(member.state.learnt, config.train.batch_size, widths, device)
+    objective.try_users_losses(member.state.learned, config.train.batch_size, widths, device)
     return member
 
 

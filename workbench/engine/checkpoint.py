@@ -101,7 +101,7 @@ def load_checkpoint(
             own = state.student.towers.state_dict()
             weights |= {name: own[name] for name in ("logit_scale", "logit_bias")}
         load_weights(state.student.towers, weights, str(checkpoint / WEIGHTS))
-    load_weights(state.learnt, _under(LEARNED, training), source)
+    load_weights(state.learned, _under(LEARNED, training), source)
     state.load_optimizer_tensors(_under(OPTIMIZER, training))
     if name := first_not_finite(state.state_dict() | state.optimizer_tensors()):
         raise ValueError(
@@ -113,7 +113,7 @@ def load_checkpoint(
 
 def training_tensors(state: TrainState) -> dict[str, Tensor]:
     """Tensors that only training needs, without the optimizer's, by their names in a checkpoint."""
-    tensors = {LEARNED + name: tensor for name, tensor in state.learnt.state_dict().items()}
+    tensors = {LEARNED + name: tensor for name, tensor in state.learned.state_dict().items()}
     if state.gates:
         tensors |= {TOWERS + name: tensor for name, tensor in state.student.towers.state_dict().items()}
         tensors |= {GATES + name: tensor for name, tensor in state.gates.state_dict().items()}

@@ -207,7 +207,7 @@ class Cohort:
             for member in members:
                 yield EvalStarted(run=member.run, step=step, split=split, num_pairs=evaluator.pairs.num_images)
             results = evaluator.measure_together(
-                [(member.state.student, member.state.learnt, member.objective.losses) for member in members]
+                [(member.state.student, member.state.learned, member.objective.losses) for member in members]
             )
             for member, measured in zip(members, results, strict=True):
                 self.measured[member.run, split] = measured

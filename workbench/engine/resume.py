@@ -111,7 +111,7 @@ def _load_parent(member: Member, checkpoint: Path) -> tuple[str, ...]:
                 owner = name.rpartition("/")[0]
                 shaped = training[f"{owner}/exp_avg"]  # the step count is a scalar: the first moment's shape decides
             (taken if shapes.get(owner) == shaped.shape else left)[name] = value
-        return {LEARNED + name: value for name, value in member.state.learnt.state_dict().items()} | taken
+        return {LEARNED + name: value for name, value in member.state.learned.state_dict().items()} | taken
 
     load_checkpoint(member, checkpoint, fitting)
     own = {name for name in shapes if name.startswith(LEARNED)}

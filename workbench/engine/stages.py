@@ -59,9 +59,9 @@ def advance_stage(member: Member, step: int) -> Iterator[Event]:
     # The optimizer starts again: its moments have the shapes from before the pruning. What losses have learned, such as
     # projections and scales, continues where its shape is unchanged.
     member.enter(student, inheritance_map, step)
-    own, earlier = member.state.learnt.state_dict(), before.learnt.state_dict()
+    own, earlier = member.state.learned.state_dict(), before.learned.state_dict()
     fitting = {name: tensor for name, tensor in earlier.items() if tensor.shape == own[name].shape}
-    member.state.learnt.load_state_dict(fitting, strict=False)
+    member.state.learned.load_state_dict(fitting, strict=False)
     yield started(member, step)
     if reset := LearnedParts.owners(own.keys() - fitting.keys()):
         yield Warned(run=member.run, step=step, message=f"shape changed, re-initialized: {', '.join(reset)}")

@@ -24,10 +24,17 @@ class TrainState(nn.Module):
     ) -> None:
         super().__init__()
         self.student = student
-        self.learnt = learned  # this name begins the names of its tensors in checkpoints, so it stays
+        self.add_module("learnt", learned)  # as checkpoints name its tensors
         self.gates = gates
         self.weights = [p for module in (student, learned) for p in module.parameters() if p.requires_grad]
         self.optimizer = _make_optimizer(self.weights, gates, config)
+
+    @property
+    def learned(self) -> LearnedParts:
+        """The learned parts of the losses."""
+        parts = self.get_submodule("learnt")
+        assert isinstance(parts, LearnedParts)
+        return parts
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of everything but the gates and their multipliers."""
@@ -38,13 +45,13 @@ class TrainState(nn.Module):
     def clamp_(self) -> None:
         """Clamp every learned scale and gate to its range."""
         self.student.clamp_scale_()
-        self.learnt.clamp_()
+        self.learned.clamp_()
         if self.gates:
             self.gates.clamp_()
 
     def scales(self) -> dict[str, Tensor]:
         """Every learned logit scale by name, 0-d, detached; that of the student is "student"."""
-        return {"student": self.student.scale.detach(), **self.learnt.scales()}
+        return {"student": self.student.scale.detach(), **self.learned.scales()}
 
     def zero_whole_batch_gradients(self) -> None:
         """Zero the gradients that every rank has whole, so that their sum over ranks counts rank 0's alone.
@@ -52,7 +59,7 @@ class TrainState(nn.Module):
         They are those of the scale, the bias and the losses' learned parts, which the loss of the whole batch depends
         on directly; the gradients of the towers are sums over pairs.
         """
-        for parameter in (*self.student.logit_parameters, *self.learnt.parameters()):
+        for parameter in (*self.student.logit_parameters, *self.learned.parameters()):
             if parameter.grad is not None:
                 parameter.grad.zero_()
 

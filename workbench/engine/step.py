@@ -123,7 +123,7 @@ def compare(
     scale, bias, text_BD = state.student.scale, state.student.bias, encoded.text_BD
 
     def at_teacher_width(image_BD: Tensor) -> Embeddings | None:
-        return state.learnt.project(image_BD, text_BD, scale, bias)
+        return state.learned.project(image_BD, text_BD, scale, bias)
 
     student = Embeddings.from_raw(encoded.image_BD, text_BD, scale, bias)
     masked = None
@@ -133,7 +133,7 @@ def compare(
         student,
         teacher_outputs.embeddings if teacher_outputs else None,
         at_teacher_width(encoded.image_BD) or student,
-        state.learnt.parts,
+        state.learned.parts,
         masked,
         _matched(encoded, teacher_outputs, objective.loss_inputs(step)),
         objective.chunk_size,

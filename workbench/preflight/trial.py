@@ -133,7 +133,7 @@ def try_evaluation(cohort: Cohort, num_pairs: int) -> EvaluationTrial | None:
         evaluator = make_evaluator(member.config, spec, split, num_pairs, teacher, cohort.device)
     # The teacher first: its embeddings are then ready for the student's agreement with it.
     of_teacher = evaluator.measure_teacher() if teacher else None
-    of_student = evaluator.measure(member.state.student, member.state.learnt, member.objective.losses)
+    of_student = evaluator.measure(member.state.student, member.state.learned, member.objective.losses)
     return EvaluationTrial(split, of_student, of_teacher)
 
 
