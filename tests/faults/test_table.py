@@ -730,6 +730,8 @@ FAULTS = [
         "losses/test_sigmoid.py::test_weights_of_open_clips_siglip_option_load_for_any_architecture",
         "losses/test_sigmoid.py::test_a_new_student_starts_at_the_papers_scale_and_bias",
         "losses/test_sigmoid.py::test_bias_and_scale_learn_and_are_logged_saved_and_exported",
+    ),
+    fault(
         "a suite of evaluations: data that are missing, incomplete or without names, an interruption, damaged results",
         "missing data are skipped with the reason, unusable ones fail alone with exit status 1; every result is kept"
         " when it is measured, and reused for the same weights and data only",
