@@ -149,7 +149,7 @@ def test_every_import_is_declared_or_comes_with_what_is() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     declared = [*project["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
-    known = set(_with_dependencies([Requirement(line) for line in declared], set()))
+    known = set(_with_dependencies([Requirement(line) for line in declared], {}))
     distributions = importlib.metadata.packages_distributions()
     missing = {
         name
@@ -159,18 +159,20 @@ def test_every_import_is_declared_or_comes_with_what_is() -> None:
     assert missing == set()
 
 
-def _with_dependencies(requirements: list[Requirement], seen: set[str]) -> Iterator[str]:
+def _with_dependencies(requirements: list[Requirement], seen: dict[str, set[str]]) -> Iterator[str]:
     for requirement in requirements:
         name = canonicalize_name(requirement.name)
-        if name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+        extras = {"", *requirement.extras}  # aiohttp comes with fsspec[http]
+        if extras <= seen.setdefault(name, set()):
             continue
-        seen.add(name)
+        seen[name] |= extras
         yield name
         try:
-            further = importlib.metadata.requires(name) or []
+            further = [Requirement(line) for line in importlib.metadata.requires(name) or []]
         except importlib.metadata.PackageNotFoundError:  # an extra that is not installed here
             continue
-        yield from _with_dependencies([Requirement(line) for line in further], seen)
+        needed = [one for one in further if not one.marker or any(one.marker.evaluate({"extra": of}) for of in extras)]
+        yield from _with_dependencies(needed, seen)
 
 
 def _imported() -> set[str]:
