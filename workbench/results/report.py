@@ -27,6 +27,7 @@ from workbench.results.table import (
     interpret_against,
     study_table,
 )
+from workbench.runs.studies import as_run
 from workbench.statistics.rank_agreement import Agreement
 from workbench.statistics.verdict import Effect
 from workbench.views.curves import LearningView
@@ -88,6 +89,7 @@ def report_on(study: Study, name: str, runs_dir: Path, source: str = "") -> Stud
     Raises:
         ValueError: a cell of the study is invalid, or the folder cannot be read.
     """
+    study = as_run(study, name, runs_dir)
     found = collect(study, name, runs_dir)
     objective, cells = study.objectives[0], found.cells
     drawn = validation_curves(found, objective.metric)

@@ -145,9 +145,25 @@ def copy_of(name: str, runs_dir: Path) -> Path:
     return runs_dir / FOLDER / f"{name}.toml"
 
 
+def as_run(study: Study, name: str, runs_dir: Path) -> Study:
+    """The study with the margin, and the rule for the number of seeds, that its runs followed: those of its copy."""
+    copy = _saved(name, runs_dir)
+    return study if copy is None else study.model_copy(update={"margin": copy.margin, "most_seeds": copy.most_seeds})
+
+
+def _saved(name: str, runs_dir: Path) -> Study | None:
+    try:
+        return load_study(str(copy_of(name, runs_dir))) if copy_of(name, runs_dir).is_file() else None
+    except ValueError:  # of another version
+        return None
+
+
 def save_copy(study: Study, name: str, runs_dir: Path) -> None:
     """Save a copy of the study in the runs folder, so that it is found without its own file."""
-    table = study.model_copy(update={"name": name}).model_dump(mode="json", exclude_none=True)
+    before = _saved(name, runs_dir)
+    # Once results have decided on the number of seeds, later seeds do not undo it.
+    most = max(study.most_seeds, before.most_seeds if before else 0)
+    table = study.model_copy(update={"name": name, "most_seeds": most}).model_dump(mode="json", exclude_none=True)
     file = copy_of(name, runs_dir)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, tomli_w.dumps(table))
