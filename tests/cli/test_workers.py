@@ -9,6 +9,7 @@ import pytest
 from workbench.cli import output, workers
 from workbench.cli.progress import Interrupt
 from workbench.cli.workers import gpus_for, print_results, work_together
+from workbench.config.study import CellConfig, Study
 from workbench.sweeps.ledger import Trial
 from workbench.sweeps.outcome import Outcome
 
@@ -79,10 +80,7 @@ def outcome(run: str, state: str, recall: float | None = None) -> Outcome:
 
 
 def sweep_of(*trials: Trial) -> SimpleNamespace:
-    objectives = [SimpleNamespace(metric="image_to_text_r1", direction="maximize")]
-    study = SimpleNamespace(
-        objectives=objectives, search=None, baseline="0", warm_start=[], paper=None, question="Which?"
-    )
+    study = Study(name="mine", question="Which?", cells=[CellConfig(name="0")], baseline="0")
     request = SimpleNamespace(study_name="mine")
     return SimpleNamespace(trials=list(trials), study=study, request=request, started_confirmation=None)
 

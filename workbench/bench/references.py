@@ -33,6 +33,10 @@ MIXED: tuple[Products, ...] = (
     ("the student's images with the teacher's texts, and the reverse", "BDB", 2),
     ("the gradient of mixed cosines, to the student alone", "BBD", 2),
 )
+ALIKE: tuple[Products, ...] = (
+    ("the student's images with the teacher's, and captions with captions", "BDB", 2),
+    ("the gradient of cosines of one modality, to the student alone", "BBD", 2),
+)
 FUSED: tuple[Products, ...] = (
     ("the fusion of either modality", "BED", 2),
     ("fused cosines", "BDB", 1),
@@ -66,6 +70,9 @@ RELEASED: dict[str, tuple[Products, ...]] = {
     "cross_modal": MIXED + TEACHER,
     "single_modal": WITHIN,
     "sigmoid": STUDENT,
+    "vrd": ALIKE,
+    "xrd": MIXED,
+    "dark": STUDENT + TEACHER,
 }
 PRODUCTS: dict[Convention, dict[str, tuple[Products, ...]]] = {
     "released": RELEASED,

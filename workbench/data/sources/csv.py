@@ -106,9 +106,11 @@ def _quoted(text: str, layout: Layout) -> list[str] | None:
         return None
     if layout.separator != "\t":
         return fields
+    if len(fields) != layout.num_columns or fields == text.split(layout.separator):  # no mark was removed
+        return None
     # Writers quote either all fields, the header's too, or those that cannot be written otherwise.
     is_quoted = layout.quotes_all or any(_NEEDS_QUOTES.search(field) for field in fields)
-    return fields if is_quoted and len(fields) == layout.num_columns else None
+    return fields if is_quoted else None
 
 
 def _over_lines(line: str, lines: _Lines, layout: Layout, path: Path) -> list[str] | None:
