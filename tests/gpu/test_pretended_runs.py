@@ -91,6 +91,7 @@ def test_a_run_computes_on_the_gpu_what_it_does_on_the_cpu(gpu, on, tmp_path: Pa
         )  # attention is put together otherwise there, in the last bits
 
 
+@pytest.mark.slow
 def test_stacked_members_in_bfloat16_compute_what_they_do_on_the_cpu(gpu, on, tmp_path: Path) -> None:
     """What a GPU does by default."""
 
@@ -132,7 +133,12 @@ HALF = merge(RUNS["every loss"], {"train": {"precision": "fp16"}})
 
 
 @pytest.mark.parametrize(
-    "changes", [RUNS["every loss"], RUNS["gradients and masks"], HALF], ids=["every loss", "masks", "float16"]
+    "changes",
+    [
+        pytest.param(RUNS["every loss"], id="every loss"),
+        pytest.param(RUNS["gradients and masks"], id="masks", marks=pytest.mark.slow),
+        pytest.param(HALF, id="float16", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_resumed_on_the_gpu_ends_bit_identical(gpu, on, tmp_path: Path, changes: dict[str, Any]) -> None:
     config, calls = on(gpu.type, changes), iter(range(100))
