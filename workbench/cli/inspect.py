@@ -63,7 +63,7 @@ def inspect(
     """
     if not teacher and (against or figure):
         raise ValueError(f"{'--against' if against else '--figure'} needs --teacher SPEC")
-    from workbench.cli.output import print_json, print_line, print_rows
+    from workbench.cli.output import print_json, print_line
     from workbench.models.names import check_model, is_weights_file
     from workbench.progress import phase
 
@@ -71,57 +71,69 @@ def inspect(
     if teacher:
         check_model(teacher, runs, needs_weights=True)
     with phase("loading PyTorch"):
-        from workbench.config.inheritance import TOWERS
         from workbench.models.spec import load_model, spec_of_file
 
     spec = spec_of_file(Path(model)) if is_weights_file(model) else model
     loaded = load_model(spec, seed=0, runs_dir=runs)
-    document: dict[str, Any] = {
-        "source": model,
-        "model": spec,
-        "embed_dim": loaded.width,
-        "image_size": loaded.image_size,
-        "mean": loaded.mean,
-        "std": loaded.std,
-        "resize_mode": loaded.resizing.mode,
-        "interpolation": loaded.resizing.interpolation,
-        "quick_gelu": bool(loaded.config.get("quick_gelu")),
-        "tokenizer": {
-            "kind": loaded.tokenizer.spec["kind"],
-            "vocab_size": loaded.tokenizer.vocab_size,
-            "context_length": loaded.tokenizer.context_length,
-        },
-        "scale": loaded.scale.item(),
-        "bias": None if loaded.bias is None else loaded.bias.item(),
-        "towers": {tower: _tower(loaded, tower) for tower in TOWERS},
-    }
+    document = _document(model, spec, loaded)
     inherited = _inherited(loaded, teacher, against, figure, runs) if teacher else None
     if json:
         print_json(document | ({"inheritance": inherited.to_json()} if inherited else {}))
         return
     print_line(f"{model}: {'an unevenly pruned CLIP' if spec == model and is_weights_file(model) else spec}")
-    bias = "" if loaded.bias is None else f", bias {document['bias']:.1f} (sigmoid loss)"
+    _print_model(document)
+    if inherited:
+        inherited.print(against)
+        if figure:
+            print_line(f"figure: {figure}")
+
+
+def _document(source: str, spec: str, model: "Clip") -> dict[str, Any]:
+    """The document of ``--json``, without what is inherited."""
+    from workbench.config.inheritance import TOWERS
+
+    return {
+        "source": source,
+        "model": spec,
+        "embed_dim": model.width,
+        "image_size": model.image_size,
+        "mean": model.mean,
+        "std": model.std,
+        "resize_mode": model.resizing.mode,
+        "interpolation": model.resizing.interpolation,
+        "quick_gelu": bool(model.config.get("quick_gelu")),
+        "tokenizer": {
+            "kind": model.tokenizer.spec["kind"],
+            "vocab_size": model.tokenizer.vocab_size,
+            "context_length": model.tokenizer.context_length,
+        },
+        "scale": model.scale.item(),
+        "bias": None if model.bias is None else model.bias.item(),
+        "towers": {tower: _tower(model, tower) for tower in TOWERS},
+    }
+
+
+def _print_model(document: dict[str, Any]) -> None:
+    """Print what the document has: inputs and outputs, both towers, and the layers of an uneven one."""
+    from workbench.cli.output import print_line, print_rows
+
+    bias = "" if document["bias"] is None else f", bias {document['bias']:.1f} (sigmoid loss)"
     print_line(
-        f"embeddings of {loaded.width}; images of {loaded.image_size} x {loaded.image_size} "
-        f"({loaded.resizing.mode}, {loaded.resizing.interpolation}), mean "
-        f"{_short(loaded.mean)}, std {_short(loaded.std)}; activation "
+        f"embeddings of {document['embed_dim']}; images of {document['image_size']} x {document['image_size']} "
+        f"({document['resize_mode']}, {document['interpolation']}), mean "
+        f"{_short(document['mean'])}, std {_short(document['std'])}; activation "
         f"{'QuickGELU' if document['quick_gelu'] else 'GELU'}; scale {document['scale']:.1f}{bias}"
     )
     print_line("captions: {kind}, {vocab_size:,} tokens, rows of {context_length}".format(**document["tokenizer"]))
     towers = document["towers"]
     print_line("")
-    print_rows(["", "image", "text"], [[row, *(_cell(towers[tower], row) for tower in TOWERS)] for row in ROWS])
-    for tower in TOWERS:
-        if towers[tower]["heads"] and not towers[tower]["is_plain"]:
-            layers = zip(towers[tower]["heads"], towers[tower]["channels"], strict=True)
+    print_rows(["", *towers], [[row, *(_cell(one, row) for one in towers.values())] for row in ROWS])
+    for tower, one in towers.items():
+        if one["heads"] and not one["is_plain"]:
+            layers = zip(one["heads"], one["channels"], strict=True)
             print_line("")
             rows = [[str(layer), f"{heads}", f"{channels:,}"] for layer, (heads, channels) in enumerate(layers)]
             print_rows([f"layer of the {tower} tower", "heads", "FFN channels"], rows)
-
-    if inherited:
-        inherited.print(against)
-        if figure:
-            print_line(f"figure: {figure}")
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,13 @@ Timeout = Annotated[
 ]
 
 
-def _number_of_seeds(value: str) -> int:
-    """Parser of ``--seeds``; 0 for "auto"."""
+AUTO = 0
+
+
+def _number_or_auto(value: str) -> int:
+    """Parser of ``--seeds`` and ``--workers``."""
     if value == "auto":
-        return 0
+        return AUTO
     if not (value.isdecimal() and int(value)):
         raise typer.BadParameter(f"must be auto, or a number from 1 (got {value})")
     return int(value)
@@ -74,7 +77,7 @@ Seeds = Annotated[
     typer.Option(
         "--seeds",
         metavar="N|auto",
-        parser=_number_of_seeds,
+        parser=_number_or_auto,
         help="Seeds (replicates) of every cell; auto adds seeds until every comparison with the baseline is settled.",
     ),
 ]
@@ -107,21 +110,12 @@ AtOnce = Annotated[
 ]
 
 
-def _number_of_workers(value: str) -> int | None:
-    """Parser of ``--workers``; None for "auto"."""
-    if value == "auto":
-        return None
-    if not (value.isdecimal() and int(value)):
-        raise typer.BadParameter(f"must be auto, or a number from 1 (got {value})")
-    return int(value)
-
-
 Workers = Annotated[
     int | None,
     typer.Option(
         "--workers",
         metavar="N|auto",
-        parser=_number_of_workers,
+        parser=_number_or_auto,
         help="Worker processes on this machine; auto, the default, is one a GPU, or one without a GPU.",
     ),
 ]
@@ -250,12 +244,12 @@ def _configured(
     """The study with the numbers given on the command line."""
     if not study.search and any(option is not None for option in (trials, confirm)):
         raise ValueError(f"--trials and --confirm are for searches, and study '{study.name}' is a grid")
-    if seeds == 0 and not study.baseline:
+    if seeds == AUTO and not study.baseline:
         what = "is a search" if study.search else "has no baseline"
         raise ValueError(f"--seeds auto settles comparisons with a baseline, and study '{study.name}' {what}: name N")
     # After quick(), so that --seeds and --trials also apply to a rehearsal.
     chosen = study.quick() if quick else study
-    most = max(study.most_seeds, MOST_SEEDS) if seeds == 0 else 0 if seeds else None
+    most = max(study.most_seeds, MOST_SEEDS) if seeds == AUTO else 0 if seeds else None
     given = {"seeds": seeds or None, "most_seeds": most, "margin": margin, "trials": trials, "confirm_seeds": confirm}
     return chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
 

@@ -183,15 +183,14 @@ class Explorer(ABC):
     def watch_scale(self, slider: Any) -> None:
         """Redraw when a :func:`scale_slider` changes; moving the slider unticks its box."""
 
-        def choose(change: Any) -> None:
-            if not is_moved(change):
-                return
+        def choose() -> None:
             if slider.own.value:
                 slider.own.value = False
             else:
                 self.redraw()
 
-        slider.observe(lambda change: self.guard(lambda: choose(change))(change), names="value")
+        chosen = self.guard(choose)
+        slider.observe(lambda change: chosen(change) if is_moved(change) else None, names="value")
         self.watch(slider.own)
 
     def guard(self, action: Callable[[], None]) -> Callable[[Any], None]:

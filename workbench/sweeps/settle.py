@@ -31,8 +31,11 @@ def wanted_seeds(study: Study, cells: Sequence[Cell], newest: Mapping[str, Trial
     if any(set(seeds) - ended(newest.get(name)) for name, seeds in asked.items()):
         return asked
     still_open = open_cells(study, newest)
-    last = min(first + study.most_seeds, max(asked[name].stop for name in (study.baseline, *still_open)) + step)
-    return asked | {name: range(first, last) for name in (study.baseline, *still_open) if still_open}
+    if not still_open:
+        return asked
+    extended = (study.baseline, *still_open)
+    last = min(first + study.most_seeds, max(asked[name].stop for name in extended) + step)
+    return asked | {name: range(first, last) for name in extended}
 
 
 def ended(trial: Trial | None) -> set[int]:
