@@ -75,3 +75,30 @@ def test_a_search_has_a_history_a_front_and_shares(search):
     assert "PED-ANOVA over 5 configurations, fewer than 30: unreliable." in text
     assert "Best by validation: **t0002** (fd.weight=900 clip.weight=1.2)" in text
     assert text.index("| t0002 |") < text.index("| t0000 |")
+
+
+ONE_METRIC = """
+question = "Which?"
+recipe = "fd"
+seeds = 2
+[grid]
+loss.fd.weight = [0, 10, 100]
+[paper]
+source = "A paper"
+[paper.cells]
+0 = { zero_shot_top1 = 30 }
+10 = { zero_shot_top1 = 31 }
+100 = { zero_shot_top1 = 32 }
+"""
+
+
+def test_an_order_published_in_one_metric_is_compared_with_ours_in_all(record, study_file):
+    study = load_study(study_file(ONE_METRIC))
+    for cell, (recall, accuracy) in {"0": (0.3, 0.2), "10": (0.2, 0.3), "100": (0.1, 0.4)}.items():
+        for seed in (0, 1):
+            record(study, cell, seed, {"image_to_text_r1": recall, "zero_shot_top1": accuracy})
+    found = report_on(study, "mine", Path("runs")).agreement
+    assert {metric: (agreed.tau, agreed.published) for metric, agreed in found.items()} == {
+        "zero_shot_top1": (pytest.approx(1), ""),
+        "image_to_text_r1": (pytest.approx(-1), "zero_shot_top1"),
+    }

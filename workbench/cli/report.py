@@ -11,10 +11,11 @@ from workbench.cli.output import console, print_json, print_line, print_note, pr
 from workbench.config.study import QUICK
 from workbench.errors import visible
 from workbench.results.export import document, grid
+from workbench.results.index import is_answered, read_answers, write_results
 from workbench.results.markdown import legend, shown_cells
 from workbench.results.report import StudyReport, report_on
 from workbench.results.words import findings, progress, troubles
-from workbench.results.write import DEFAULT_FORMATS, check_formats, is_answered, write_report, write_results
+from workbench.results.write import DEFAULT_FORMATS, check_formats, write_report
 from workbench.runs.studies import find_study, known_studies, stored_name, studies_with_runs
 
 REPORTS = Path("reports")
@@ -116,7 +117,8 @@ def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ..
         if found not in answered:
             note = f"skipped {found.table.name}, which is not finished: {progress(found.table.cells)}"
             print_note(note)
-    if not answered:
+    # Without finished runs, the index alone is written again from the answers that it has.
+    if not answered and not (out and read_answers(out)):
         raise ValueError(f"{runs} has no finished study: `workbench report STUDY` reports an unfinished one")
     files = write_results(answered, out or REPORTS, formats) if out or not json else []
     if json:

@@ -196,7 +196,7 @@ def differences_figure(table: "StudyTable") -> "Figure":
         _add_key(
             figure,
             {**OUR_KEY, "label": "ours, 95 % interval"},
-            {**OUR_KEY, "label": "ours, not significant (Holm)", "markerfacecolor": "white"},
+            {**OUR_KEY, "label": "ours, open: more seeds needed", "markerfacecolor": "white"},
             SEED_KEY,
             *([{**PUBLISHED, "linestyle": "", "label": "the paper's"}] if has_paper else []),
         )

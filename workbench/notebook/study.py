@@ -166,7 +166,7 @@ class StudyExplorer(Explorer):
                     rows.append(
                         {"cell": cell.name, "metric": metric.title, "mean": own["mean"], "95 %": own["95 %"]}
                         | {"difference": own["difference"], "95 % of it": own["95 % of difference"]}
-                        | {"verdict": entry.verdict, "paper": "" if entry.paper is None else f"{entry.paper:g}"}
+                        | {"verdict": entry.verdict_text, "paper": "" if entry.paper is None else f"{entry.paper:g}"}
                     )
         return DataFrame(rows)
 

@@ -2,14 +2,14 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import numpy as np
 
 from workbench.config.study import Study
 from workbench.events import EvalDone
-from workbench.results.table import COSTS, LOSSES, Collected
+from workbench.results.table import COSTS, LOSSES, SHOWN, Collected
 from workbench.runs.log import read_history
 from workbench.statistics.rank_agreement import Agreement, rank_agreement
 from workbench.statistics.verdict import Effect, main_effects, pooled_spread
@@ -73,21 +73,26 @@ def _mean_curve(seeds: Sequence[Series]) -> Mapping[int, float]:
 def agreement_with_paper(
     study: Study, metrics: Sequence[MetricLabel], cells: Sequence[StudyCell]
 ) -> dict[str, Agreement]:
-    """Agreement of our order with the paper's, over the cells that both have, by metric."""
+    """Agreement of our order with the paper's, over the cells that both have, by metric.
+
+    Where a paper orders its cells by one metric alone, our recall and accuracy are all compared with that order.
+    """
+    published = study.paper.cells if study.paper else {}
+    known = [name for name in SHOWN if any(name in of for of in published.values())]
     found = {}
-    for metric in metrics if study.paper else ():
+    for metric in metrics if published else ():
         if metric.name in (*LOSSES, *COSTS):  # their order follows from the settings, not from training
             continue
-        assert study.paper is not None
+        theirs = known[0] if metric.name in SHOWN and metric.name not in known and len(known) == 1 else metric.name
         values = {cell.name: of for cell in cells if (of := cell.by_seed(metric.name))}
-        both = [cell for cell in values if metric.name in study.paper.cells.get(cell, {})]
+        both = [cell for cell in values if theirs in published.get(cell, {})]
         means = [fmean(values[cell].values()) for cell in both]
-        theirs = [study.paper.cells[cell][metric.name] for cell in both]
         spread = pooled_spread(values)
         # One noise level for all cells: that of the cell with the fewest seeds, which is the largest.
         fewest = min((len(values[cell]) for cell in both), default=1)
-        if agreed := rank_agreement(means, theirs, spread.sd / (2 * fewest) ** 0.5, spread.df):
-            found[metric.name] = agreed
+        error = spread.sd / (2 * fewest) ** 0.5
+        if agreed := rank_agreement(means, [published[cell][theirs] for cell in both], error, spread.df):
+            found[metric.name] = replace(agreed, published=theirs if theirs != metric.name else "")
     return found
 
 

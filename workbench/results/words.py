@@ -8,14 +8,14 @@ from typing import Any
 from workbench.results.report import StudyReport
 from workbench.results.table import SHOWN, Interpretation, interpret_against
 from workbench.statistics.intervals import Gain
+from workbench.statistics.power import MOST_SEEDS
 from workbench.statistics.rank_agreement import Agreement
 from workbench.statistics.verdict import DIFFERENT, Verdict
-from workbench.views.metrics import MetricLabel
+from workbench.views.metrics import MetricLabel, metric_label
 from workbench.views.study import StudyCell
 
 OPPOSITE: Mapping[Verdict, Verdict] = {"better": "worse", "worse": "better", "higher": "lower", "lower": "higher"}
 MOST_NAMED = 10
-SURE = 0.05
 
 
 def findings(report: StudyReport) -> list[str]:
@@ -44,8 +44,8 @@ def findings(report: StudyReport) -> list[str]:
 PHRASES: Mapping[Verdict, str] = {
     "better": "beats {rival}",
     "worse": "does not beat {rival}, which is better",
-    "equivalent": "is equivalent to {rival}",
-    "open": "is not significantly different from {rival}",
+    "equivalent": "is equivalent to {rival} within the margin",
+    "open": "against {rival} is open",
     "not enough seeds": "cannot be compared with {rival} with so few seeds",
 }
 
@@ -76,8 +76,7 @@ class RivalComparison:
         mean, bounds = self.metric.number(self.gain.mean, signed=True), self._bounds
         size = f"{mean} {self.metric.difference_unit}".rstrip()
         seeds = f"({f'95 % {bounds}, ' if bounds else ''}{_seeds(len(self.gain.per_seed))})"
-        more = self.verdict == "open" and self.num_seeds_needed
-        needed = f"; about {more} seeds needed if the true difference is that large" if more else ""
+        needed = f"; {self._needed} if the true difference is that large" if self.verdict == "open" else ""
         return f"{claim}: {self.metric.label} {size} {seeds}{needed}"
 
     @property
@@ -87,7 +86,14 @@ class RivalComparison:
             return ""
         mean, bounds = self.metric.number(self.gain.mean, signed=True), self._bounds
         where = f"{self.metric.label} on {len(self.gain.per_seed)} held-out seeds"
-        return f"{where}: {self.best} against {self.rival} {mean}{f' ({bounds})' if bounds else ''}: {self.verdict}."
+        needed = f", {self._needed}" if self.verdict == "open" else ""
+        size = f"{mean}{f' ({bounds})' if bounds else ''}"
+        return f"{where}: {self.best} against {self.rival} {size}: {self.verdict}{needed}."
+
+    @property
+    def _needed(self) -> str:
+        assert self.gain is not None
+        return needed_text(self.num_seeds_needed, self.gain)
 
     @property
     def _bounds(self) -> str:
@@ -136,13 +142,19 @@ def against_rivals(
     return found
 
 
-def confirmation_lines(report: StudyReport) -> list[str]:
-    """Gains of a search's best over each rival on held-out seeds, Holm-corrected over the rivals."""
-    if report.confirmed is None or report.main is None:
+def rival_comparisons(report: StudyReport, metrics: Sequence[MetricLabel]) -> list[RivalComparison]:
+    """A search's best against each rival on held-out seeds, Holm-corrected over the rivals; empty before these."""
+    if report.confirmed is None:
         return []
     cells, tried = report.confirmed.table.cells, {cell.name for cell in report.table.cells}
     best = [cell.name for cell in cells if cell.name in tried]
-    return [one.line for one in against_rivals(report.main, cells, best, report.study.margin) if one.line]
+    return [one for metric in metrics for one in against_rivals(metric, cells, best, report.study.margin)]
+
+
+def confirmation_lines(report: StudyReport) -> list[str]:
+    """Gains of a search's best over each rival on held-out seeds."""
+    metrics = [report.main] if report.main else []
+    return [one.line for one in rival_comparisons(report, metrics) if one.line]
 
 
 def verdict_lines(metric: MetricLabel, compared: Interpretation) -> Iterator[str]:
@@ -159,7 +171,7 @@ def verdict_lines(metric: MetricLabel, compared: Interpretation) -> Iterator[str
             yield f"{metric.label}: equivalent to {compared.against}, within {margin}: {sizes}."
         else:
             against = f"{compared.against} with {_seeds(compared.num_seeds)}"
-            yield f"{metric.label}: not significantly different from {against}: {_open_cells(metric, compared, cells)}."
+            yield f"{metric.label}: open against {against}: {_open_cells(metric, compared, cells)}."
 
 
 def _open_cells(metric: MetricLabel, compared: Interpretation, cells: Sequence[str]) -> str:
@@ -170,33 +182,35 @@ def _open_cells(metric: MetricLabel, compared: Interpretation, cells: Sequence[s
         bound = max(abs(gain.low), abs(gain.high))
         parts = [metric.number(gain.mean, signed=True)]
         parts += [f"at most {metric.number(bound)} either way"] if math.isfinite(bound) else []
-        needed = compared.seeds_needed(cell)
-        parts.append(f"about {needed} seeds needed" if needed else "more than a thousand seeds needed")
+        parts.append(needed_text(compared.seeds_needed(cell), gain))
         return f"{cell} ({', '.join(parts)})"
 
     return _named([one(cell) for cell in cells])
 
 
 def _near_the_best(metric: MetricLabel, compared: Interpretation) -> Iterator[str]:
-    """Which cells are not significantly different from the best, and how many seeds are needed."""
-    alike = [cell for cell, verdict in compared.verdicts.items() if verdict not in DIFFERENT]
-    if not alike:
-        yield f"{metric.label}: {compared.against}, the best by validation, differs significantly from all other cells."
+    """Which cells are equivalent to the best, and how many seeds would decide on the others that may be."""
+    best = f"{compared.against}, the best by validation,"
+    by_verdict = {
+        verdict: [cell for cell, found in compared.verdicts.items() if found == verdict]
+        for verdict in ("equivalent", "open", "not enough seeds")
+    }
+    if not any(by_verdict.values()):
+        yield f"{metric.label}: {best} differs significantly from all other cells."
         return
-    by_need: dict[int | None, list[str]] = {}
-    for cell in alike:
-        # One seed has no spread, from which a number of seeds could be estimated.
-        by_need.setdefault(compared.seeds_needed(cell) if compared.num_seeds > 1 else None, []).append(cell)
-    parts = [
-        f"{_named(by_need[needed])} (about {needed} seeds needed)"
-        for needed in sorted(needed for needed in by_need if needed)[:MOST_NAMED]
-    ]
-    if by_need.get(None):
-        parts.append(_named(by_need[None]))
-    yield (
-        f"{metric.label}: with {_seeds(compared.num_seeds)}, {compared.against}, the best by validation, is not "
-        f"significantly different from {'; '.join(parts)}."
-    )
+    parts = []
+    if alike := by_verdict["equivalent"]:
+        margin = f"{metric.number(compared.margin)} {metric.difference_unit}"
+        parts.append(f"is equivalent to {_named(alike)}, within {margin}")
+    if by_verdict["open"]:
+        by_need: dict[str, list[str]] = {}
+        for cell in sorted(by_verdict["open"], key=lambda cell: compared.seeds_needed(cell) or math.inf):
+            by_need.setdefault(needed_text(compared.seeds_needed(cell), compared.gains[cell]), []).append(cell)
+        groups = [f"{_named(cells)} ({needed})" for needed, cells in list(by_need.items())[:MOST_NAMED]]
+        parts.append(f"is open against {', '.join(groups)}")
+    if few := by_verdict["not enough seeds"]:
+        parts.append(f"shares too few seeds with {_named(few)}")
+    yield f"{metric.label}: with {_seeds(compared.num_seeds)}, {best} {'; '.join(parts)}."
 
 
 def power_line(metric: MetricLabel, compared: Interpretation) -> str:
@@ -209,16 +223,9 @@ def agreement_line(metric: MetricLabel, agreed: Agreement) -> str:
     """Agreement of our order of the cells with the paper's."""
     tau, low, high = map(_signed, (agreed.tau, agreed.low, agreed.high))
     numbers = f"Kendall τ {tau}, 95 % {low} to {high}, permutation p = {agreed.p_value:.2g}"
-    what = f"{metric.label}: our order of {agreed.num_cells} cells against the paper's"
-    return f"{what}: {agreement_word(agreed)} ({numbers})."
-
-
-def agreement_word(agreed: Agreement) -> str:
-    """Verdict on two orders; none if even the strongest agreement would not be significant."""
-    if agreed.p_value < SURE and agreed.low * agreed.high > 0:
-        return "they agree" if agreed.low > 0 else "they are reversed"
-    # With three cells, even the same order has p = 1/3 (two-sided), so no test can succeed.
-    return "too few cells for a test" if agreed.least_p_value >= SURE else "no significant agreement"
+    by = f" by {metric_label(agreed.published).label}" if agreed.published else ""
+    what = f"{metric.label}: our order of {agreed.num_cells} cells against the paper's{by}"
+    return f"{what}: {agreed.verdict} ({numbers})."
 
 
 def _signed(value: float) -> str:
@@ -233,6 +240,13 @@ def _forecast(report: StudyReport) -> Iterator[str]:
             for step, agreed in report.forecast.items()
         ]
         yield f"Order by validation against the final order: after {', after '.join(parts)} (Kendall's τ)."
+
+
+def needed_text(num_seeds: int | None, gain: Gain) -> str:
+    """The number of seeds that would decide an open comparison; unknown without an interval."""
+    if not math.isfinite(gain.high):
+        return "more seeds needed"
+    return f"about {num_seeds:,} seeds needed" if num_seeds else f"more than {MOST_SEEDS:,} seeds needed"
 
 
 def progress(cells: Sequence[StudyCell]) -> str:

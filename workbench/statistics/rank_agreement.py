@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 MOST_PERMUTED = 8  # cells for an exact test: 40,320 orders
 NUM_DRAWS = 4000
+ALPHA = 0.05
+AGREE, REVERSED = "they agree", "they are reversed"
 Floats = NDArray[np.float64]
 
 
@@ -21,7 +23,8 @@ class Agreement:
     """Kendall's τ_b: 1 for the same order, -1 for the reverse.
 
     ``low`` and ``high``: 95 % interval from the uncertainty of our means; the other list is fixed. ``p_value``:
-    two-sided permutation p-value; ``least_p_value`` is the smallest that is possible with these cells.
+    two-sided permutation p-value; ``least_p_value`` is the smallest that is possible with these cells. ``published``:
+    the metric of the published order if it is another one than ours.
     """
 
     tau: float
@@ -30,6 +33,15 @@ class Agreement:
     p_value: float
     least_p_value: float
     num_cells: int
+    published: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the orders agree; "too few cells for a test" if even the same order would have p >= 0.05."""
+        if self.p_value < ALPHA and self.low * self.high > 0:
+            return AGREE if self.low > 0 else REVERSED
+        # With three cells, even the same order has p = 1/3 (two-sided), so no test can succeed.
+        return "too few cells for a test" if self.least_p_value >= ALPHA else "agreement is not shown"
 
 
 def rank_agreement(

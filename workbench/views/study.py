@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.statistics.intervals import Estimate, Gain
+from workbench.statistics.power import MOST_SEEDS
 from workbench.views.comparison import setting_text
 from workbench.views.metrics import MetricLabel, metric_label
 
@@ -103,7 +104,11 @@ class Entry:
     @property
     def verdict_text(self) -> str:
         """The verdict, such as "better", or "open, 9 seeds" with the number needed."""
-        return f"{self.verdict}, {self.seeds_needed} seeds" if self.seeds_needed else self.verdict
+        if self.verdict != "open":
+            return self.verdict
+        is_known = self.gain is not None and math.isfinite(self.gain.high)
+        most = f">{MOST_SEEDS:,}" if is_known else "more"
+        return f"open, {f'{self.seeds_needed:,}' if self.seeds_needed else most} seeds"
 
 
 @dataclass(frozen=True)

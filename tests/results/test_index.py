@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from workbench.cli.app import main
+from workbench.results.index import Difference, is_answered, read_answers, short_answer, verdict_text, write_results
 from workbench.results.report import report_on
 from workbench.results.words import confirmation_lines, progress
-from workbench.results.write import is_answered, read_answers, short_answer, write_results
 from workbench.runs.studies import load_study
 
 STUDIES = {"mine": "0 and 10?", "other": "0 and 100?"}
@@ -119,6 +119,54 @@ def test_what_a_person_wrote_comes_first(run_studies):
     write_results([report_on(load_study("mine"), "mine", Path("runs"))], folder, ["md"])
     assert "Ten is better,\nby a lot.\n\nThe rest is detail.\n" in (folder / "README.md").read_text()
     assert short_answer(folder, "mine", read_answers(folder)["mine"]) == "Ten is better, by a lot."
+
+
+def test_the_index_alone_is_written_again_from_its_answers(run_studies):
+    run_studies()
+    reports = [report_on(load_study(name), name, Path("runs")) for name in STUDIES]
+    write_results(reports, Path("out"), ["md"])
+    first = tree(Path("out"))
+    Path("out/README.md").unlink()
+    assert command("report", "--all", "--runs", "nowhere", "--out", "out", "--format", "md") == 0
+    assert tree(Path("out")) == first
+
+
+def test_the_index_opens_with_every_verdict_and_the_agreement_with_published_orders(record, study_file):
+    study = load_study(study_file())
+    values = {"0": (0.30, 0.31, 0.29), "10": (0.302, 0.311, 0.291), "100": (0.34, 0.30, 0.33), "1000": (0.5, 0.51, 0.5)}
+    for cell, of in values.items():
+        for seed, value in enumerate(of):
+            record(study, cell, seed, {"image_to_text_r1": value})
+    report = report_on(study, "mine", Path("runs"))
+    files = write_results([report], Path("out"), ["md", "svg"])
+    assert Path("out/agreement.svg") in files
+    index = Path("out/README.md").read_text()
+    assert index.index("(agreement.svg)") < index.index("## Verdicts") < index.index("## mine")
+    (line,) = [line for line in index.splitlines() if "| 1000 against 0 | 80 | 3 |" in line]
+    entry = report.table.entries["1000"]["image_to_text_r1"]
+    low, high = (f"{100 * bound:+.1f}".replace("-", "\N{MINUS SIGN}") for bound in (entry.gain.low, entry.gain.high))
+    assert f"better: +20.3 ({low} to {high}); paper +" in line
+    (answer,) = read_answers(Path("out")).values()
+    assert answer.agreement == report.agreement
+    by_cell = {one.cell: one for one in answer.differences}
+    assert {cell: one.verdict for cell, one in by_cell.items()} == {"10": "open", "100": "open", "1000": "better"}
+    assert all(one.seeds_needed and one.seeds_needed > 3 for one in by_cell.values() if one.verdict == "open")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "more", "text"),
+    [
+        ("better", {"paper": 1.5}, "better: +2.0 (+1.0 to +3.0); paper +"),
+        ("worse", {"paper": -1.5}, "worse: +2.0 (+1.0 to +3.0); paper \N{MINUS SIGN}"),
+        ("equivalent", {"margin": 0.025, "paper": 0.0}, "equivalent within 2.5: +2.0 (+1.0 to +3.0); paper 0"),
+        ("open", {"seeds_needed": 12}, "open, about 12 seeds: +2.0 (+1.0 to +3.0)"),
+        ("open", {}, "open, over 1,000 seeds: +2.0 (+1.0 to +3.0)"),
+        ("not enough seeds", {"low": None, "high": None}, "not enough seeds: +2.0"),
+    ],
+)
+def test_a_verdict_has_its_bound_or_the_seeds_that_would_decide(verdict, more, text):
+    about = {"cell": "a", "against": "b", "metric": "image_to_text_r1", "num_seeds": 3, "mean": 0.02}
+    assert verdict_text(Difference(**about | {"low": 0.01, "high": 0.03} | more, verdict=verdict)) == text
 
 
 @pytest.mark.parametrize(
