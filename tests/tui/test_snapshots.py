@@ -19,7 +19,7 @@ SCREENS = {
     "loss": ("run", "1"),
     "metrics": ("run", "2"),
     "gradients": ("run", "5"),
-    "keys": ("run", "6 question_mark"),  # the matrices are color alone: run/test_affinity.py checks them
+    "keys": ("run", "6 o question_mark"),  # the matrices are color alone: run/test_affinity.py checks them
     "study": ("study", "1"),
     "study-runs": ("study", "2"),
     "start": ("home", "N"),

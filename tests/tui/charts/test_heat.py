@@ -1,32 +1,32 @@
 import numpy as np
-from rich.style import Style
+import pytest
 
-from workbench.tui.charts.heat import HIGH, LOW, MINUS, PLUS, colors, fitted, half_blocks
-
-
-def test_colors_span_the_values_and_a_difference_is_signed() -> None:
-    found = colors(np.array([[0.0, 2.0], [1.0, 2.0]]), is_difference=False)
-    assert found[0, 0].tolist() == list(LOW)
-    assert found[0, 1].tolist() == list(HIGH)
-    apart = colors(np.array([[-2.0, 0.0], [0.5, 2.0]]), is_difference=True)
-    assert apart[0, 0].tolist() == list(MINUS)
-    assert apart[1, 1].tolist() == list(PLUS)
-    assert apart[0, 1].max() < 40
+from workbench.tui.charts.heat import NAMES, Grid, grid_of
+from workbench.views.affinity import AffinityView
 
 
-def test_each_character_shows_two_pixels() -> None:
-    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(3, 2, 3)
-    rows = half_blocks(pixels, Style(bgcolor="#123456"))
-    assert len(rows) == 2
-    upper, lower = rows[0][1].style.color, rows[0][1].style.bgcolor
-    assert tuple(upper.triplet) == tuple(pixels[0, 1])
-    assert tuple(lower.triplet) == tuple(pixels[1, 1])
-    assert tuple(rows[1][0].style.color.triplet) == tuple(pixels[2, 0])
-    assert rows[1][0].style.bgcolor.triplet.hex == "#123456"
+def view_of(num_pairs: int, *, has_teacher: bool = True) -> AffinityView:
+    values_PP = np.eye(num_pairs)
+    captions = tuple(map(str, range(num_pairs)))
+    return AffinityView(1, captions, "affinity", values_PP, values_PP if has_teacher else None)
 
 
-def test_an_image_keeps_its_aspect_ratio_and_fills_one_side() -> None:
-    tall = np.zeros((60, 20, 3), dtype=np.uint8)
-    assert fitted(tall, 40, 30).shape == (30, 10, 3)
-    assert fitted(tall, 5, 30).shape == (15, 5, 3)
-    assert fitted(np.zeros((4, 8, 3), dtype=np.uint8), 32, 64).shape == (16, 32, 3)
+@pytest.mark.parametrize("num_pairs", [3, 8, 32, 200])
+@pytest.mark.parametrize("size", [(30, 6), (78, 14), (118, 28), (198, 50)])
+def test_the_grid_fits_and_uses_most_of_the_space(num_pairs: int, size: tuple[int, int]) -> None:
+    grid = grid_of(view_of(num_pairs), *size)
+    assert grid.names == NAMES
+    assert grid.columns <= size[0]
+    assert grid.rows <= max(size[1], 4)
+    # The next half of a pixel for every entry would not have fitted.
+    assert 1.5 * grid.size + 1 > min((size[0] - 8) // 3, 2 * (size[1] - 3)) or grid.num_pairs < num_pairs
+    assert np.array_equal(np.unique(grid.entry_S), np.arange(grid.num_pairs))
+
+
+def test_without_a_teacher_there_is_one_matrix() -> None:
+    assert grid_of(view_of(8, has_teacher=False), 118, 28).names == ("student",)
+
+
+def test_entries_of_a_stretched_matrix_differ_by_a_pixel_at_most() -> None:
+    widths = np.bincount(Grid(32, NAMES, 62).entry_S)
+    assert (widths.min(), widths.max()) == (1, 2)

@@ -6,14 +6,11 @@ import pytest
 
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Probe, ProbeOutputs, read_snapshot_history, write_snapshot
-from workbench.tui.charts.heat import (
-    CURSOR,
-    NAMES,
-    Grid,
-    Heat,
-    Images,
-)
-from workbench.tui.run.affinity import AffinityPane, placement_of, read_images
+from workbench.tui.charts.heat import CURSOR, NAMES, Grid, Heat
+from workbench.tui.charts.images import Images
+from workbench.tui.run.affinity import AffinityPane, read_images
+from workbench.tui.run.pairs import Placement, nearest_text, placement_of
+from workbench.views.affinity import AffinityView
 
 
 def probe(step: int, num_pairs: int = 32) -> Probe:
@@ -34,42 +31,51 @@ def test_the_matrices_the_cell_and_its_captions(record, drive, seen, soon, size)
 
     async def steps(pilot) -> None:
         await pilot.press("6")
-        await soon(lambda: "after step 100" in seen(pilot))
         heat = pilot.app.screen.query_one(Heat)
-        assert heat.grid.names == ("student", "teacher", "difference")
+        await soon(lambda: heat.view is not None)
+        assert "after step 100" in seen(pilot)
+        assert heat.grid.names == ("teacher", "student", "difference")
+        await pilot.press("o")
+        heat.move_to(0, 0)
         assert "(matching pair)" in seen(pilot) or size[0] < 50
         await pilot.press("j", "l", "l")
         assert (heat.place.image, heat.place.text) == (1, 2)
         if size[0] > 50:
             assert "image 2: caption [/b] 1" in seen(pilot)
             assert "text 3: caption [/b] 2" in seen(pilot)
-        above = [segment.style.color.triplet for segment in heat.render_line(1) if segment.text == "▀"]
-        below = [segment.style.bgcolor.triplet for segment in heat.render_line(1) if segment.text == "▀"]
-        assert tuple(below[2]) == CURSOR  # the second row's third column
-        assert CURSOR not in map(tuple, above)
+        row = (heat.grid.entry_S.tolist().index(1) + 2) // 2  # of cells, below the titles
+        shown = [segment.style for segment in heat.render_line(row) if segment.text == "▀"]
+        pixels = [tuple(one.color.triplet) for one in shown], [tuple(one.bgcolor.triplet) for one in shown]
+        at = heat.grid.entry_S.tolist().index(2)  # the third column
+        assert pixels[heat.grid.entry_S.tolist().index(1) % 2][at] == CURSOR
+        assert pixels[0][0] != CURSOR
         await pilot.press("d", "v")
         assert "cosines" in seen(pilot) or size[0] < 50
-        assert "student 0.781  teacher 0.75" in seen(pilot)
+        assert "teacher 0.75  student 0.781" in seen(pilot)
         await pilot.press("comma")
         assert "after step 50" in seen(pilot)
         assert "student 0.391" in seen(pilot)
         await pilot.press("full_stop")
         write_snapshot(run, probe(90))
-        await soon(lambda: "of 3" in seen(pilot) or size[0] < 50)
+        await soon(lambda: "of 3 " in seen(pilot) or size[0] < 50)
 
     drive(steps, run, size)
 
 
-def test_the_mouse_chooses_a_cell_and_the_data_can_be_copied(record, drive, seen, soon) -> None:
+def test_the_mouse_chooses_a_cell_and_the_data_can_be_copied(record, drive, soon) -> None:
     run = record("one")
     write_snapshot(run, probe(100, 8))
 
     async def steps(pilot) -> None:
         await pilot.press("6")
-        await soon(lambda: "after step 100" in seen(pilot))
         heat = pilot.app.screen.query_one(Heat)
-        await pilot.click(Heat, offset=(1 + 3 * heat.grid.zoom, 1 + 2 * heat.grid.zoom // 2))
+        await soon(lambda: heat.view is not None)
+        entry = heat.grid.entry_S.tolist()
+        at = (1 + heat.grid.left + entry.index(3), 1 + (entry.index(2) + 1) // 2)
+        await pilot.click(Heat, offset=at)
         assert (heat.place.image, heat.place.text) == (2, 3)
+        await pilot.click(Heat, offset=(at[0] + heat.grid.size + 2, at[1] - 1))  # in the second matrix
+        assert heat.place.text == 3
         await pilot.press("Y")
         assert len(pilot.app.clipboard.splitlines()) == 1 + 64
 
@@ -101,7 +107,7 @@ def test_the_images_of_the_cell_are_shown(example, drive, seen, soon, size) -> N
         assert images.region.right <= size[0]
         assert "image 1" in seen(pilot)
         await pilot.press("l", "l", "l")
-        assert " of text 4" in seen(pilot)
+        assert f" of text {pane.order[3] + 1} " in seen(pilot)
         await pilot.press("i")
         await pilot.pause()
         assert not images.display
@@ -140,27 +146,90 @@ def test_without_images_a_notice_gives_the_reason(record, drive, soon, notices) 
     drive(steps, run, (140, 45))
 
 
-def test_the_cursor_moves_into_a_smaller_grid(record, drive, seen, soon) -> None:
+def test_where_not_all_pairs_fit_they_scroll_with_the_cursor(record, drive, seen, soon) -> None:
     run = record("one")
     write_snapshot(run, probe(100))
 
     async def steps(pilot) -> None:
         await pilot.press("6")
-        await soon(lambda: "after step 100" in seen(pilot))
         heat = pilot.app.screen.query_one(Heat)
+        await soon(lambda: heat.view is not None)
+        await pilot.press("o")
         heat.move_to(31, 31)
-        await pilot.resize_terminal(60, 20)
-        await soon(lambda: "the first" in seen(pilot))
-        assert max(heat.place) == heat.grid.num_pairs - 1 < 31
-        assert f"image {heat.grid.num_pairs}: caption" in seen(pilot)
+        await pilot.resize_terminal(80, 24)
+        await soon(lambda: heat.grid.num_pairs < 32)
+        await pilot.pause()
+        shown = heat.grid.num_pairs
+        assert 0 < shown < 32
+        assert (heat.place, heat.first) == ((31, 31), (32 - shown, 32 - shown))
+        await soon(lambda: "image 32: caption [/b] 31" in seen(pilot))
+        assert "32▸" in seen(pilot)
+        heat.move_to(0, 31)
+        await pilot.pause()
+        assert heat.first == (0, 32 - shown)
 
     drive(steps, run, (140, 45))
 
 
-def test_images_go_where_the_matrices_leave_room() -> None:
-    grid = Grid(32, NAMES, 1)  # 100 columns, 17 rows
-    assert placement_of(140, 36, grid, are_wanted=None) == ("below", 19)
-    assert placement_of(140, 21, grid, are_wanted=None) == ("right", 38)
-    assert placement_of(110, 21, grid, are_wanted=None) == ("", 0)
-    assert placement_of(110, 21, grid, are_wanted=True) == ("right", 21)
-    assert placement_of(140, 36, grid, are_wanted=False) == ("", 0)
+def test_the_matrices_are_those_of_the_notebook(example, drive, soon) -> None:
+    """The same panels, titles and order of pairs: those of its figure."""
+    from workbench.figures.affinity import model_panels, probe_order
+    from workbench.views.affinity import affinity_view
+
+    of = read_snapshot_history(example, Probe).snapshots[-1]
+    order = probe_order(of, "cluster")
+    panels = model_panels(["student"], [of], [affinity_view(of)], order)
+
+    async def steps(pilot) -> None:
+        await pilot.press("6")
+        heat = pilot.app.screen.query_one(Heat)
+        await soon(lambda: heat.view is not None)
+        for name, panel in zip(heat.grid.names, panels, strict=True):
+            assert np.array_equal(getattr(heat.view, f"{name}_PP"), panel.matrix_MM)
+            assert heat._titles[name].split()[0] == panel.title.split()[0]
+        image = heat.place.image
+        await pilot.press("j", "o")  # the cursor stays at its pair in another order
+        assert heat.place.image == order[image + 1]
+
+    drive(steps, example, (120, 36))
+
+
+def test_in_a_light_theme_next_to_nothing_is_light_and_in_a_dark_one_dark(record, drive, soon) -> None:
+    run = record("one")
+    write_snapshot(run, probe(100))
+
+    async def steps(pilot) -> None:
+        await pilot.press("6")
+        heat = pilot.app.screen.query_one(Heat)
+        await soon(lambda: heat.view is not None)
+        dark = heat._colors("teacher")[0, 5]
+        await pilot.press("t")
+        assert dark.max() < 60
+        assert heat._colors("teacher")[0, 5].min() > 200
+        assert heat._colors("difference")[0, 5].min() > 200
+
+    drive(steps, run, (120, 36))
+
+
+def test_the_items_go_where_the_matrices_leave_most_room() -> None:
+    grid = Grid(32, NAMES, 32, has_axes=True)  # 104 columns, 19 rows
+    assert placement_of(140, 38, grid, are_wanted=None) == Placement("below", 19)
+    assert placement_of(140, 23, grid, are_wanted=None) == Placement("right", 34)
+    assert placement_of(110, 21, grid, are_wanted=None) == Placement()
+    assert placement_of(110, 21, grid, are_wanted=True) == Placement("right", 36, is_forced=True)
+    assert placement_of(140, 38, grid, are_wanted=False) == Placement("below", 19)  # the texts alone
+
+
+def test_the_nearest_texts_are_ranked_by_each_model() -> None:
+    values_PP = np.array([[0.1, 0.7, 0.2], [0.0, 1.0, 0.0], [0.3, 0.3, 0.4]])
+    view = AffinityView(1, ("red", "green", "blue"), "affinity", values_PP, values_PP[:, ::-1].copy())
+    lines = nearest_text(view, 0, 8, 40, 9).plain.splitlines()
+    assert lines[0] == "texts nearest to image 8"
+    assert [line.split() for line in lines[1:5]] == [
+        ["teacher:", "own", "text", "at", "rank", "2"],
+        ["0.700", "green"],
+        ["0.200", "●", "red"],
+        ["0.100", "blue"],
+    ]
+    assert lines[5].split()[-1] == "3"
+    assert len({len(line) for line in nearest_text(view, 0, 8, 100, 4).plain.splitlines()[2:]}) == 1

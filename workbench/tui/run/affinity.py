@@ -1,7 +1,8 @@
-"""The pane of the probe pairs: their affinity matrices over training, with the image and text at the cursor."""
+"""The pane of the probe pairs: their affinity matrices over training, with the items at the cursor."""
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -9,19 +10,37 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
-from textual.widgets import Static
 
-from workbench.errors import visible
+from workbench.figures.affinity import probe_order
 from workbench.runs.directory import RunDirectory
 from workbench.runs.snapshots import Probe
-from workbench.tui.charts.heat import Grid, Heat, Images, Pixels, grid_of
+from workbench.tui.charts.heat import Heat, grid_of
+from workbench.tui.charts.images import Images
+from workbench.tui.charts.shades import Pixels
 from workbench.tui.host import Host
-from workbench.tui.text import Table, number
-from workbench.views.affinity import MEASURES, AffinityView, Measure, affinity_view
+from workbench.tui.run.pairs import Placement, cell_text, nearest_text, pairs_table, placement_of
+from workbench.tui.tabs import Label
+from workbench.tui.text import Table
+from workbench.views.affinity import (
+    MEASURES,
+    AffinityView,
+    Measure,
+    Order,
+    affinity_view,
+    divergence,
+    in_order,
+    recall_at_1,
+)
 
 MOST_PX = 160  # of a thumbnail's side: no terminal shows more
-LEAST_ROWS, LEAST_COLUMNS = 9, 18
-MARGIN = 2  # cells left and right of the matrices together
+IMAGE_ROWS = 14  # of the images above the text; left of it they take all
+NEAREST_COLUMNS = 30  # the least for the text
+ORDERS: dict[Order, str] = {"cluster": "similar images together", "index": "in the data's order"}
+MEASURE_NAMES: dict[Measure, str] = {
+    "affinity": "affinities of images (rows) to texts: softmax over each row",
+    "cosine": "cosines of images (rows) and texts",
+}
+NO_PROBES = "no probe pairs yet: they are saved with every evaluation on validation pairs"
 
 
 def read_images(run: RunDirectory, captions: Sequence[str]) -> list[Pixels]:
@@ -42,29 +61,6 @@ def read_images(run: RunDirectory, captions: Sequence[str]) -> list[Pixels]:
     return found
 
 
-def placement_of(width: int, height: int, grid: Grid, *, are_wanted: bool | None) -> tuple[str, int]:
-    """Where the images go in a pane of ``width`` × ``height`` cells whose matrices take ``grid``.
-
-    ("below", number of rows), ("right", number of columns), or ("", 0) if they are hidden.
-
-    Args:
-        are_wanted: whether the user asked for them; None shows them only where the matrices leave enough space.
-    """
-    left_below, left_right = height - grid.rows, width - grid.columns - MARGIN
-    if are_wanted is not False and left_below >= LEAST_ROWS:
-        return "below", left_below
-    if are_wanted is not False and left_right >= LEAST_COLUMNS:
-        return "right", left_right
-    return ("right", max(LEAST_COLUMNS, min(height, width // 3))) if are_wanted else ("", 0)
-
-
-MEASURE_NAMES: dict[Measure, tuple[str, str]] = {
-    "affinity": ("affinities", ": softmax of an image's cosines over the texts"),
-    "cosine": ("cosines", ""),
-}
-NO_PROBES = "no probe pairs yet: they are saved with every evaluation on validation pairs"
-
-
 class AffinityPane(Vertical):
     """Shows the newest probe, or an earlier one after scrubbing back."""
 
@@ -73,8 +69,11 @@ class AffinityPane(Vertical):
     AffinityPane #both { height: 1fr; layout: horizontal; }
     AffinityPane #both.-below { layout: vertical; }
     AffinityPane Heat { width: 1fr; }
-    AffinityPane Images { display: none; height: 100%; width: 100%; }
-    AffinityPane #both.-below Images, AffinityPane #both.-right Images { display: block; }
+    AffinityPane #items { display: none; layout: vertical; }
+    AffinityPane #both.-below #items { display: block; layout: horizontal; }
+    AffinityPane #both.-right #items { display: block; }
+    AffinityPane Images { display: none; }
+    AffinityPane #nearest { padding: 0 1; width: 1fr; height: 1fr; text-wrap: nowrap; text-overflow: ellipsis; }
     AffinityPane #cell { height: 3; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -82,6 +81,7 @@ class AffinityPane(Vertical):
         Binding("greater_than_sign,full_stop", "scrub(1)", "later"),
         Binding("0", "newest", "follow the newest", show=False),
         Binding("v", "measure", "affinity/cosine"),
+        Binding("o", "order", "order"),
         Binding("i", "images", "images"),
         Binding("enter", "maximize", "maximize, restore", show=False),
     ]
@@ -93,27 +93,34 @@ class AffinityPane(Vertical):
         self._probes: tuple[Probe, ...] = ()
         self._at: int | None = None  # None follows the newest
         self._measure: Measure = "affinity"
+        self._by: Order = "cluster"
+        self._orders: dict[Order, list[int]] = {}
         self._images: list[Pixels] = []
         self._captions: tuple[str, ...] = ()  # of the images that were read last
         self._no_images_reason = ""
         self._are_wanted: bool | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static("", id="heading", markup=False)
+        yield Label(id="heading")
         with Container(id="both"):
             yield Heat(id="heat")
-            yield Images(id="images")
-        yield Static("", id="cell", markup=False)
+            with Container(id="items"):
+                yield Images(id="images")
+                yield Label(id="nearest")
+        yield Label(id="cell")
 
     def show(self, probes: tuple[Probe, ...]) -> None:
-        """Show these probes, ordered by step; read their images if the captions are new."""
+        """Show these probes, ordered by step; order their pairs and read their images if the captions are new."""
         self._probes = probes
         if probes and probes[-1].captions != self._captions:
-            self._captions, self._images = probes[-1].captions, []
-            self.run_worker(self._fetch_images(), exclusive=True, group="images", exit_on_error=False)
+            self._captions, self._images, self._orders = probes[-1].captions, [], {}
+            self.run_worker(self._fetch(probes[-1]), exclusive=True, group="images", exit_on_error=False)
         self._draw()
 
-    async def _fetch_images(self) -> None:
+    async def _fetch(self, probe: Probe) -> None:
+        # Clustering imports scipy, and images are decoded: both in a thread, the matrices first.
+        self._orders = {by: await asyncio.to_thread(probe_order, probe, by) for by in ORDERS}
+        self._draw()
         try:
             self._images = await asyncio.to_thread(read_images, self._run, self._captions)
         except (OSError, ValueError) as error:
@@ -121,7 +128,7 @@ class AffinityPane(Vertical):
         self._draw()
 
     def on_resize(self) -> None:
-        self._place_images()
+        self._place()
 
     @property
     def probe(self) -> Probe | None:
@@ -131,50 +138,86 @@ class AffinityPane(Vertical):
         return self._probes[-1 if self._at is None else min(self._at, len(self._probes) - 1)]
 
     @property
+    def order(self) -> list[int]:
+        """The pairs of rows and columns, from top to bottom; empty until they are ordered."""
+        return self._orders.get(self._by, [])
+
+    @property
     def has_tried_images(self) -> bool:
         """Whether reading the images has ended, in success or failure, or there are none to read."""
         return bool(self._images or self._no_images_reason or not self._probes)
 
     def _draw(self) -> None:
-        self.query_one(Heat).show(affinity_view(self.probe, self._measure) if self.probe else None)
-        self._place_images()
+        heat, probe = self.query_one(Heat), self.probe
+        if probe is None or len(self.order) != len(probe.captions):
+            heat.show(None)
+        else:
+            view = affinity_view(probe, self._measure)
+            heat.show(reordered(view, self.order), titles(probe, view), self.order)
+        self._place()
         self._draw_cell()
 
-    def _place_images(self) -> None:
-        """Show the images below or to the right of the matrices, or hide them."""
+    def _place(self) -> None:
+        """Place the items at the cursor below or to the right of the matrices, or hide them."""
         heat, both, images = self.query_one(Heat), self.query_one("#both"), self.query_one(Images)
-        where, size = "", 0
-        if heat.view is not None and self._images:
-            width, height = both.size
-            grid = grid_of(heat.view, width - 2, height)
-            where, size = placement_of(width, height, grid, are_wanted=self._are_wanted)
-        both.set_class(where == "below", "-below")
-        both.set_class(where == "right", "-right")
-        images.styles.height = size if where == "below" else "100%"
-        images.styles.width = size if where == "right" else "100%"
+        width, height = both.size
+        placed = Placement()
+        if heat.view is not None:
+            heat.room = width - 2, height
+            placed = placement_of(width, height, grid_of(heat.view, *heat.room), are_wanted=self._are_wanted)
+            if placed.is_forced:
+                heat.room = width - 2 - placed.size, height
+        is_below, is_right = placed.where == "below", placed.where == "right"
+        both.set_class(is_below, "-below")
+        both.set_class(is_right, "-right")
+        items = self.query_one("#items")
+        items.styles.height = placed.size if is_below else "100%"
+        items.styles.width = placed.size if is_right else "100%"
+        images.display = bool(self._images and placed.where and self._are_wanted is not False)
+        rows = placed.size if is_below else min(IMAGE_ROWS, height // 2)
+        # Room for two images side by side, so that the text stays where it is when the cursor leaves the diagonal.
+        columns = min(4 * (rows - 1) + 4, width - NEAREST_COLUMNS)
+        images.styles.height = "100%" if is_below else rows
+        images.styles.width = columns if is_below else "100%"
+        if heat.view is not None and placed.where:
+            taken = (columns if is_below else rows) if images.display else 0
+            room = (width - taken, rows) if is_below else (placed.size, height - taken)
+            image = heat.place.image
+            text = nearest_text(heat.view, image, self._number(image), room[0] - 2, room[1])
+            self.query_one("#nearest", Label).update(text, layout=False)
+
+    def _number(self, place: int) -> int:
+        """The number of the pair in a row or column, from 1."""
+        return self.order[place] + 1
 
     def _heading(self) -> Text:
         if (probe := self.probe) is None:
             return Text(NO_PROBES, "italic")
+        heat = self.query_one(Heat)
         place = self._probes.index(probe) + 1
-        shown, pairs = self.query_one(Heat).grid.num_pairs, len(probe.captions)
-        part = f", the first {shown} of {pairs} pairs" if 0 < shown < pairs else ""
-        name, definition = MEASURE_NAMES[self._measure]
+        shown, pairs = heat.grid.num_pairs, len(probe.captions)
+        first = heat.first.image
+        part = f", rows {first + 1} to {first + shown} of {pairs}" if 0 < shown < pairs else ""
         text = Text(f"after step {probe.step:,}", "bold")
-        return text.append(f"  {name}, {place} of {len(self._probes)} by < and >{part}{definition}", "not bold")
+        text.append(f" ({place} of {len(self._probes)} by < and >)  {MEASURE_NAMES[self._measure]}", "not bold")
+        return text.append(f", {ORDERS[self._by]}{part}", "not bold")
 
     def _draw_cell(self) -> None:
         heat = self.query_one(Heat)
-        image, text = heat.place
-        self.query_one("#heading", Static).update(self._heading(), layout=False)
-        self.query_one("#cell", Static).update(cell_text(heat.view, image, text) if heat.view else "", layout=False)
-        if self._images and heat.view and heat.view.captions == self._captions:
-            shown = {f"image {image + 1}": self._images[image]}
+        self.query_one("#heading", Label).update(self._heading(), layout=False)
+        if heat.view is None:
+            self.query_one("#cell", Label).update("", layout=False)
+            return
+        image, text = self._number(heat.place.image), self._number(heat.place.text)
+        self.query_one("#cell", Label).update(cell_text(heat.view, *heat.place, image, text), layout=False)
+        if self._images and self.probe and self.probe.captions == self._captions:
+            shown = {f"image {image}": self._images[image - 1]}
             if image != text:
-                shown[f"of text {text + 1}"] = self._images[text]
+                shown[f"of text {text}"] = self._images[text - 1]
             self.query_one(Images).show(shown)
 
     def on_heat_moved(self) -> None:
+        self._place()
         self._draw_cell()
 
     def action_scrub(self, by: int) -> None:
@@ -192,41 +235,47 @@ class AffinityPane(Vertical):
         self._measure = MEASURES[(MEASURES.index(self._measure) + 1) % len(MEASURES)]
         self._draw()
 
+    def action_order(self) -> None:
+        """Show the pairs in the next order; the cursor stays at its image and text."""
+        heat, before = self.query_one(Heat), self.order
+        at = [before[place] for place in heat.place] if before else []
+        names = list(ORDERS)
+        self._by = names[(names.index(self._by) + 1) % len(names)]
+        self._draw()
+        if at and self.order:
+            heat.move_to(*map(self.order.index, at))
+
     def action_images(self) -> None:
         if not self._images:
             why = self._no_images_reason or "still loading"
             self.app.show_notice(f"no images: {why}", is_error=bool(self._no_images_reason))
             return
         self._are_wanted = not self.query_one(Images).display
-        self._place_images()
+        self._place()
 
     def action_maximize(self) -> None:
         self.query_one(Heat).action_toggle_maximize()
 
     def table(self) -> Table:
-        """The data to export or copy: every cell of the matrices."""
-        view = self.query_one(Heat).view
-        headings = ["step", "measure", "picture", "text", "student", "teacher", "picture_caption", "text_caption"]
-        if view is None:
-            return headings, []
-        rows = [
-            [
-                *(str(view.step), view.measure, str(image), str(text), repr(float(view.student_PP[image, text]))),
-                "" if view.teacher_PP is None else repr(float(view.teacher_PP[image, text])),
-                *(view.captions[image], view.captions[text]),
-            ]
-            for image in range(len(view.captions))
-            for text in range(len(view.captions))
-        ]
-        return headings, rows
+        """The data to export or copy: every cell of the matrices, by the pairs' places in the data."""
+        return pairs_table(None if self.probe is None else affinity_view(self.probe, self._measure))
 
 
-def cell_text(view: AffinityView, image: int, text: int) -> Text:
-    """The values of student, teacher and difference in a cell, and the two captions."""
-    found = Text()
-    values = [("student", view.student_PP), ("teacher", view.teacher_PP), ("difference", view.difference_PP)]
-    numbers = [f"{name} {number(float(value_PP[image, text]), 3)}" for name, value_PP in values if value_PP is not None]
-    found.append("  ".join(numbers) + "\n", "bold")
-    found.append(f"image {image + 1}: ", "dim").append(visible(view.captions[image]) + "\n")
-    found.append(f"text {text + 1}: ", "dim").append(visible(view.captions[text]))
-    return found.append("  (matching pair)" if image == text else "", "dim")
+def reordered(view: AffinityView, order: Sequence[int]) -> AffinityView:
+    """The view with its pairs in another order."""
+    return replace(
+        view,
+        captions=tuple(view.captions[pair] for pair in order),
+        student_PP=in_order(view.student_PP, order),
+        teacher_PP=None if view.teacher_PP is None else in_order(view.teacher_PP, order),
+    )
+
+
+def titles(probe: Probe, view: AffinityView) -> dict[str, str]:
+    """The title of every matrix, as in the notebook: R@1 among the probe pairs, and the divergence in nats."""
+    kl = divergence(view)
+    found = {"difference": "student \N{MINUS SIGN} teacher" + ("" if kl is None else f"  KL {kl:.2f}")}
+    for name, outputs in (("teacher", probe.teacher), ("student", probe.student)):
+        if outputs is not None:
+            found[name] = f"{name}  R@1 {recall_at_1(outputs):.0%} of {len(probe.captions)}"
+    return found
