@@ -5,6 +5,7 @@ import shlex
 import sqlite3
 import subprocess
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -89,9 +90,39 @@ def test_a_dry_run_prints_the_estimate_and_leaves_nothing(workbench, study, tmp_
     assert not (tmp_path / "runs").exists()
 
 
+SWEEPS = '[[sweeps]]\nname = "short"\nsteps = 2\n[[sweeps]]\nname = "grid"\n'
+
+
+def test_a_dry_run_of_several_sweeps_has_the_cost_of_each_and_of_all(workbench, study):
+    Path(study).write_text(Path(study).read_text() + SWEEPS)
+    told = workbench("sweep", "--study", study, "--dry-run", "--json")
+    assert told.code == 0, told.err
+    document = json.loads(told.out)
+    assert [one["study"] for one in document["sweeps"]] == ["short", "grid"]
+    assert [one["forecast"]["num_runs"] for one in document["sweeps"]] == [4, 4]
+
+
+@pytest.mark.slow
+def test_several_sweeps_are_trained_in_turn_and_reported_together(workbench, study, tmp_path):
+    Path(study).write_text(Path(study).read_text() + SWEEPS)
+    done = workbench("sweep", "--study", study, "--quick", "--json")
+    assert done.code == 0, done.err
+    assert [one["study"] for one in json.loads(done.out)["sweeps"]] == ["short-quick", "grid-quick"]
+    assert {run.name for run in (tmp_path / "runs").glob("*-s0")} == {
+        f"{name}-quick-{cell}-s0" for name in ("short", "grid") for cell in (0, 5)
+    }
+    again = workbench("sweep", "--study", study, "--quick", "--workers", "2")  # finds all runs done
+    assert again.code == 0, again.err
+    assert f"workbench report {study} --quick" in again.out
+    reported = workbench("report", study, "--quick", "--json")
+    assert [one["study"] for one in json.loads(reported.out)["sweeps"]] == ["short-quick", "grid-quick"]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (("--study", "budget", "--slurm"), "choose it with --name, of one_loss_80"),
+        (("--study", "budget", "--name", "other"), "--name chooses one sweep of one_loss_80"),
         (("--study", "icl_wieght"), "unknown study 'icl_wieght': did you mean 'icl_weight'?"),
         (("--study", "gone.toml"), "cannot read gone.toml"),
         (("--study", "icl_weight", "--trials", "3"), "are for searches"),

@@ -29,7 +29,7 @@ def test_a_shipped_study_holds_together(name):
     assert study.question.endswith((")", "?"))
     assert study.cost
     cells = cells_of(study)
-    assert len(cells) * study.seeds == (0 if study.search else study.num_runs)
+    assert len(cells) * study.seeds * max(1, len(study.sweeps)) == (0 if study.search else study.num_runs)
     if study.paper:
         assert study.paper.source
 
@@ -98,6 +98,8 @@ def test_a_study_extends_another(written):
         (("[grid]", 'baseline = "200"\n[grid]'), "unknown baseline cell '200': did you mean '2000'"),
         (("[grid]", "[paper]\nsource = 'x'\n[paper.cells]\n3 = {a = 1}\n[grid]"), "cell of the paper's figures '3'"),
         (("[grid]", "[gird]"), "did you mean 'grid'"),
+        (("[grid]", "sweeps = [{name = 'a'}, {name = 'a'}]\n[grid]"), "two sweeps are named 'a'"),
+        (("[grid]", "sweeps = [{name = 'a', stesp = 3}]\n[grid]"), "did you mean 'steps'"),
         (('"fd"', '"fdd"'), "unknown recipe 'fdd'"),
     ],
 )  # fmt: skip
@@ -153,6 +155,31 @@ def test_a_search_counts_the_tuning_of_its_rivals_and_the_confirmation(written):
     assert study.num_confirmed == 4  # the baseline as it stands and tuned, the beginning, and the best
     assert study.num_runs == 3 * 2 + 3 * 2 + 4 * 4
     assert study.model_copy(update={"confirm_seeds": 0}).num_runs == 3 * 2
+
+
+SEVERAL = """
+[[sweeps]]
+name = "short"
+steps = 80
+settings.data.num_pairs = 500
+[[sweeps]]
+name = "study"
+"""
+
+
+def test_a_study_of_several_sweeps_is_a_study_for_each(written):
+    study = load_study(written(GRID + SEVERAL))
+    short, own = study.parts()
+    assert (short.name, short.steps, short.settings["data.num_pairs"]) == ("short", 80, 500)
+    # The sweep of the study's own name is the study without sweeps, whose runs it shares.
+    alone = load_study(written(GRID))
+    assert own == alone.model_copy(update={"name": "study"})
+    assert alone.parts() == (alone,)
+    assert study.num_runs == 2 * alone.num_runs
+    cells, longer = cells_of(short), cells_of(own)
+    assert [cell.name for cell in cells] == [cell.name for cell in longer]
+    assert cells[0].config.train.num_steps == 80
+    assert cells[0].config.data.num_pairs == 500
 
 
 def test_recipes_in_files_lie_beside_the_study(written, tmp_path):

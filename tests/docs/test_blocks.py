@@ -13,7 +13,7 @@ from workbench.config.toml import load_recipe
 from workbench.losses.registry import make_loss
 from workbench.runs.studies import load_study
 
-STUDY_KEYS = {"grid", "cells", "search"}
+STUDY_KEYS = {"sweeps", "grid", "cells", "search"}
 
 
 def test_code_compiles_and_its_imports_exist(code) -> None:

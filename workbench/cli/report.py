@@ -9,14 +9,24 @@ from workbench.cli.completion import complete_report_format, complete_study
 from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir
 from workbench.cli.output import console, print_json, print_line, print_note, print_rows
 from workbench.config.study import QUICK
-from workbench.errors import visible
+from workbench.errors import unknown, visible
 from workbench.results.export import document, grid
 from workbench.results.index import is_answered, read_answers, write_results
 from workbench.results.markdown import legend, shown_cells
 from workbench.results.report import StudyReport, report_on
+from workbench.results.side_by_side import SideBySide, shared_findings, side_by_side
 from workbench.results.words import findings, progress, troubles
 from workbench.results.write import DEFAULT_FORMATS, check_formats, write_report
-from workbench.runs.studies import find_study, known_studies, stored_name, studies_with_runs
+from workbench.results.write_sweeps import sweeps_document, sweeps_table, write_side_by_side
+from workbench.runs.studies import (
+    Found,
+    find_study,
+    known_studies,
+    load_study,
+    stored_name,
+    studies,
+    studies_with_runs,
+)
 
 REPORTS = Path("reports")
 NO_STUDY_FILE = "from its runs alone: name the study's file for its baseline and the paper's numbers"
@@ -81,14 +91,23 @@ def report(
         raise ValueError("name a study (see `workbench studies`), or use --all")
     if all_studies:
         _report_all(runs, out, formats or DEFAULT_FORMATS, json)
-    else:
-        _report_one(_report_on(name_or_file, quick, name, runs), out, formats or DEFAULT_FORMATS, json)
-
-
-def _report_on(name_or_file: str, quick: bool, name: str, runs: Path) -> StudyReport:
+        return
     known = find_study(name_or_file, runs)
     # A name with the suffix of rehearsals was found without it.
     quick = quick or known.source != name_or_file
+    if known.study.sweeps and not name:
+        found = side_by_side(known.study, runs, known.source, quick=quick)
+        _report_side_by_side(found, out, formats or DEFAULT_FORMATS, json)
+    else:
+        _report_one(_report_on(known, quick, name, runs), out, formats or DEFAULT_FORMATS, json)
+
+
+def _report_on(known: Found, quick: bool, name: str, runs: Path) -> StudyReport:
+    if known.study.sweeps:  # the report of one of its sweeps
+        parts = {part.name: part for part in known.study.parts()}
+        if name not in parts:
+            raise unknown("sweep", name, parts)
+        known, name = known._replace(study=parts[name]), ""
     study = known.study.quick() if quick else known.study
     full_name = stored_name(study, name, quick=quick)
     found = report_on(study, full_name, runs, known.source)
@@ -109,8 +128,24 @@ def _report_one(found: StudyReport, out: Path | None, formats: list[str] | tuple
         print_line(str(path))
 
 
+def _report_side_by_side(found: SideBySide, out: Path | None, formats: list[str] | tuple[str, ...], json: bool) -> None:
+    files = write_side_by_side(found, out or REPORTS / found.study.name, formats) if out or not json else []
+    if json:
+        print_json(sweeps_document(found, [str(path) for path in files]))
+        return
+    print_line(visible(found.study.question))
+    print_line("")
+    print_rows(*sweeps_table(found))
+    for line in shared_findings(found):
+        print_line(f"- {visible(line)}")
+    for path in files:
+        print_line(str(path))
+
+
 def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ...], json: bool) -> None:
-    started = [name for name in studies_with_runs(runs) if name in known_studies(runs) and not name.endswith(QUICK)]
+    several, parts = _of_several(runs)
+    known = [name for name in known_studies(runs) if name not in parts and not name.endswith(QUICK)]
+    started = [name for name in studies_with_runs(runs) if name in known]
     every = [report_on(find_study(study, runs).study, study, runs) for study in started]
     answered = [found for found in every if is_answered(found)]
     for found in every:
@@ -118,14 +153,31 @@ def _report_all(runs: Path, out: Path | None, formats: list[str] | tuple[str, ..
             note = f"skipped {found.table.name}, which is not finished: {progress(found.table.cells)}"
             print_note(note)
     # Without finished runs, the index alone is written again from the answers that it has.
-    if not answered and not (out and read_answers(out)):
+    if not (answered or several or (out and read_answers(out))):
         raise ValueError(f"{runs} has no finished study: `workbench report STUDY` reports an unfinished one")
-    files = write_results(answered, out or REPORTS, formats) if out or not json else []
+    files = write_results(answered, out or REPORTS, formats, several) if out or not json else []
     if json:
-        print_json({"reports": [document(found) for found in answered], "files": [str(path) for path in files]})
+        documents = [*map(document, answered), *map(sweeps_document, several)]
+        print_json({"reports": documents, "files": [str(path) for path in files]})
         return
     for path in files:
         print_line(str(path))
+
+
+def _of_several(runs: Path) -> tuple[list[SideBySide], set[str]]:
+    """The finished studies of several sweeps, and the names of sweeps that are no study of their own."""
+    finished, parts = [], set()
+    for name in studies():
+        try:
+            study = load_study(name)
+        except ValueError:  # --all reports what there is
+            continue
+        parts |= {sweep.name for sweep in study.sweeps} - studies().keys()
+        if study.sweeps and {sweep.name for sweep in study.sweeps} <= set(studies_with_runs(runs)):
+            found = side_by_side(study, runs, name)
+            if len(found.reports) == len(study.sweeps) and all(map(is_answered, found.reports)):
+                finished.append(found)
+    return finished, parts
 
 
 def _print(found: StudyReport) -> None:

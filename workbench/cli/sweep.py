@@ -2,21 +2,45 @@
 
 import math
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from workbench.cli.completion import complete_study
-from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, Trust, finite_option
+from workbench.cli.options import DEFAULT_RUNS, Json, Overrides, RunsDir, Trust
 from workbench.cli.output import print_json, print_line, print_note, print_step
 from workbench.cli.progress import Interrupt, interruptible, show
 from workbench.cli.slurm import DEFAULT_TASKS, job_array
+from workbench.cli.sweep_options import (
+    AUTO,
+    AsWorker,
+    AtOnce,
+    Confirm,
+    DryRun,
+    Grace,
+    Margin,
+    Name,
+    NameOrFile,
+    Quick,
+    Resume,
+    Retry,
+    Seeds,
+    Slurm,
+    Steps,
+    Storage,
+    Timeout,
+    Trials,
+    Values,
+    Workers,
+)
 from workbench.cli.workers import gpus_for, print_results, work_together
 from workbench.config.cells import Changes, cells_of, example_cell, plain
 from workbench.config.study import QUICK, Study
+from workbench.formatting import duration
 from workbench.preflight.precheck import check_config, check_objectives
 from workbench.process import check_single_process
 from workbench.results.facts import report_command
@@ -26,126 +50,30 @@ from workbench.sweeps.request import Request, check_by_hand
 if TYPE_CHECKING:
     from workbench.sweeps.sweep import Sweep
 
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 MOST_SEEDS = 30  # of --seeds auto: beyond this, a difference near the margin costs more than it is worth
-
-NameOrFile = Annotated[
-    str,
-    typer.Option(
-        "--study", metavar="NAME|FILE", help="A study; see `workbench studies`.", autocompletion=complete_study
-    ),
-]
-
-
-def _seconds(value: str) -> float:
-    """Parser of a duration: seconds, or a number with a unit, such as 90s, 30m or 2h."""
-    number, factor = (value[:-1], UNITS[value[-1]]) if value[-1:] in UNITS else (value, 1.0)
-    try:
-        seconds = factor * float(number)
-    except ValueError:
-        seconds = math.nan
-    if not 1 <= seconds < math.inf:
-        raise typer.BadParameter(f"must be at least a second, such as 90s, 30m or 2h (got {value})")
-    return seconds
-
-
-Timeout = Annotated[
-    float | None,
-    typer.Option(
-        *("--budget", "--timeout"),
-        metavar="TIME",
-        parser=_seconds,
-        help="Start no more runs (trials of a search) after this time, e.g. 30m or 2h; a number is in seconds.",
-    ),
-]
-
-
-AUTO = 0
-
-
-def _number_or_auto(value: str) -> int:
-    """Parser of ``--seeds`` and ``--workers``."""
-    if value == "auto":
-        return AUTO
-    if not (value.isdecimal() and int(value)):
-        raise typer.BadParameter(f"must be auto, or a number from 1 (got {value})")
-    return int(value)
-
-
-Seeds = Annotated[
-    int | None,
-    typer.Option(
-        "--seeds",
-        metavar="N|auto",
-        parser=_number_or_auto,
-        help="Seeds (replicates) of every cell; auto adds seeds until every comparison with the baseline is settled.",
-    ),
-]
-Margin = Annotated[
-    float | None,
-    typer.Option(
-        "--margin",
-        min=0,
-        metavar="POINTS",
-        help="Smallest difference that matters, in percentage points (1): smaller ones are equivalent to none.",
-        callback=finite_option,
-    ),
-]
-Confirm = Annotated[
-    int | None,
-    typer.Option("--confirm", min=0, metavar="N", help="Held-out seeds for confirming the best trial of a search."),
-]
-Slurm = Annotated[
-    bool, typer.Option("--slurm", help="Print an sbatch script that runs --workers (8) as a job array, and exit.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue a study and retry failed or stopped runs.")]
-Values = Annotated[
-    list[str] | None,
-    typer.Option("--try", metavar="KEY=VALUE", help="Queue a trial with these values in a started search."),
-]
-Retry = Annotated[str, typer.Option("--retry", metavar="CELL", help="Queue the cell's failed and stopped runs again.")]
-AtOnce = Annotated[
-    int | None,
-    typer.Option("--at-once", min=1, help="Maximum number of cells per cohort; if not given, all that fit."),
-]
-
-
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        metavar="N|auto",
-        parser=_number_or_auto,
-        help="Worker processes on this machine; auto, the default, is one a GPU, or one without a GPU.",
-    ),
-]
-Grace = Annotated[
-    float,
-    typer.Option("--grace", min=1, metavar="S", help="Worker heartbeat timeout, in seconds.", callback=finite_option),
-]
 
 
 def sweep(
     name_or_file: NameOrFile,
     seeds: Seeds = None,
     margin: Margin = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps of every run.")] = None,
-    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Number of trials of a search.")] = None,
+    steps: Steps = None,
+    trials: Trials = None,
     timeout: Timeout = None,
     confirm: Confirm = None,
     workers: Workers = None,
-    storage: Annotated[str, typer.Option("--storage", metavar="URL", help="Database shared with other machines.")] = "",
-    quick: Annotated[bool, typer.Option("--quick", help="Rehearse the study with few steps and two seeds.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and memory, and exit.")] = False,
+    storage: Storage = "",
+    quick: Quick = False,
+    dry_run: DryRun = False,
     slurm: Slurm = False,
     resume: Resume = False,
     values: Values = None,
     retry: Retry = "",
     overrides: Overrides = None,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Keep the results under another name.")] = "",
+    name: Name = "",
     at_once: AtOnce = None,
     grace: Grace = 120,
-    is_worker: Annotated[bool, typer.Option("--as-worker", hidden=True)] = False,
+    is_worker: AsWorker = False,
     runs: RunsDir = DEFAULT_RUNS,
     trust: Trust = False,
     json: Json = False,
@@ -171,42 +99,66 @@ def sweep(
         _check_prints_only(
             {"--dry-run": dry_run, "--resume": resume, "--try": values, "--retry": retry, "--json": json}
         )
-    study = _configured(find_trainable(name_or_file, runs), quick, seeds, margin, trials, confirm)
-    changes = Changes(tuple(overrides or ()), steps)
-    cells = cells_of(study, changes)
-    examples = cells or [example_cell(study, changes)]
-    for cell in examples:
-        check_config(cell.config, runs)
-    check_objectives(study, examples)
-    if values or retry:
-        check_by_hand(study, cells, values or (), retry)
-    request = Request(
-        study,
-        changes,
-        runs,
-        name=stored_name(study, name, quick=quick),
-        storage=storage,
-        grace_s=grace,
-        at_once=at_once or 0,
-        timeout_s=timeout or 0.0,
-        resumes=resume or bool(values or retry),
-    )
-    request.check_can_resume()
+    found = find_trainable(name_or_file, runs)
+    is_for_one = bool(slurm or values or retry)
+    requests = [
+        Request(
+            study,
+            Changes(tuple(overrides or ()), steps),
+            runs,
+            name=stored_name(study, own_name, quick=quick),
+            storage=storage,
+            grace_s=grace,
+            at_once=at_once or 0,
+            timeout_s=timeout or 0.0,
+            resumes=resume or bool(values or retry),
+        )
+        for part, own_name in _parts(found, name, is_for_one)
+        for study in (_configured(part, quick, seeds, margin, trials, confirm),)
+    ]
+    devices = {_check(request, values or (), retry) for request in requests}
     from workbench.sweeps.sweep import Sweep  # imports torch, so it waits until all checks have passed
 
-    trains_here = not (values or retry or slurm or is_worker)
-    gpus = gpus_for(examples[0].config.train.device) if trains_here else []
-    planned = Sweep(replace(request, workers=workers or max(1, len(gpus)), gpus=len(gpus)))
+    gpus = [] if is_for_one or is_worker else gpus_for(devices.pop())
+    sweeps = [Sweep(replace(one, workers=workers or max(1, len(gpus)), gpus=len(gpus))) for one in requests]
     if values or retry:
-        _queue(planned, values or [], retry, json)
+        _queue(sweeps[0], values or [], retry, json)
     elif slurm:
-        _print_job_array(planned, name_or_file, quick, workers, trust)
+        _print_job_array(sweeps[0], name_or_file, quick, workers, trust)
     elif dry_run:
-        _print_forecast(planned, json)
+        _print_forecasts(sweeps, found, json)
     elif is_worker:
-        _work_alone(planned)
+        _work_alone(sweeps[0])
     else:
-        _work_and_report(planned, name_or_file, quick, gpus, json)
+        _work_and_report(sweeps, found, name_or_file, quick, gpus, json)
+
+
+def _parts(study: Study, name: str, is_for_one: bool) -> list[tuple[Study, str]]:
+    """The sweeps of a study to run, each with the ``--name`` that it is stored under, if it is another than its own."""
+    if not study.sweeps:
+        return [(study, name)]
+    parts = {part.name: part for part in study.parts()}
+    if name and name not in parts:
+        raise ValueError(f"study '{study.name}' has its own names: --name chooses one sweep of {', '.join(parts)}")
+    if is_for_one and not name:
+        raise ValueError(
+            f"study '{study.name}' is {len(parts)} sweeps, and --slurm, --try and --retry are for one: choose it with "
+            f"--name, of {', '.join(parts)}"
+        )
+    return [(part, "") for part in parts.values() if name in ("", part.name)]
+
+
+def _check(request: Request, values: Sequence[str], retry: str) -> str:
+    """Check everything that can be checked without torch; returns the device that the runs ask for."""
+    cells = cells_of(request.study, request.changes)
+    examples = cells or [example_cell(request.study, request.changes)]
+    for cell in examples:
+        check_config(cell.config, request.runs_dir)
+    check_objectives(request.study, examples)
+    if values or retry:
+        check_by_hand(request.study, cells, values, retry)
+    request.check_can_resume()
+    return examples[0].config.train.device
 
 
 def _work_alone(planned: "Sweep") -> None:
@@ -216,16 +168,27 @@ def _work_alone(planned: "Sweep") -> None:
     raise typer.Exit(interrupt.exit_code)
 
 
-def _work_and_report(planned: "Sweep", name_or_file: str, quick: bool, gpus: Sequence[str], json: bool) -> None:
+def _work_and_report(
+    sweeps: "Sequence[Sweep]", study: Study, name_or_file: str, quick: bool, gpus: Sequence[str], json: bool
+) -> None:
+    """Train the sweeps one after another; ``--budget`` is for all of them together."""
     from workbench.results.trials import sweep_document
 
-    print_note(planned.study.question)
-    with interruptible() as interrupt:
-        _work(planned, interrupt, gpus, lambda: [*_worker_command(name_or_file, planned.request, quick), "--as-worker"])
+    documents: list[dict[str, Any]] = []
+    start_s, interrupt = time.monotonic(), Interrupt()
+    for number, planned in enumerate(sweeps, 1):
+        left_s = planned.request.timeout_s - (time.monotonic() - start_s)
+        if interrupt.exit_code or (planned.request.timeout_s and left_s < 1):
+            break
+        planned.request = replace(planned.request, timeout_s=left_s if planned.request.timeout_s else 0.0)
+        print_note(f"sweep {number} of {len(sweeps)}: {planned.request.study_name}" if study.sweeps else study.question)
+        with interruptible() as interrupt:
+            _work(planned, interrupt, gpus, partial(_worker_process, planned, name_or_file, quick))
+        documents.append(sweep_document(planned) if json else {})
+        if not json:
+            _print_found(planned, name_or_file)
     if json:
-        print_json(sweep_document(planned))
-    else:
-        _print_found(planned, name_or_file)
+        print_json({"study": study.name, "sweeps": documents} if study.sweeps else documents[0])
     _end(planned, interrupt)
 
 
@@ -277,6 +240,11 @@ def _worker_command(name_or_file: str, request: Request, quick: bool) -> list[st
     return ["sweep", *options, *sets, *(["--quick"] if quick else [])]
 
 
+def _worker_process(planned: "Sweep", name_or_file: str, quick: bool) -> list[str]:
+    """The command line of a process that works on this sweep; after the forecast, which decides on the cohorts."""
+    return [*_worker_command(name_or_file, planned.request, quick), "--as-worker"]
+
+
 def _check_prints_only(others: Mapping[str, object]) -> None:
     given = [option for option, value in others.items() if value]
     if given:
@@ -321,13 +289,18 @@ def _queue(planned: "Sweep", values: list[str], retry: str, json: bool) -> None:
         print_line(f"queued for {name}: {queued}")
 
 
-def _print_forecast(planned: "Sweep", json: bool) -> None:
-    forecast = planned.forecast(print_step)
+def _print_forecasts(sweeps: "Sequence[Sweep]", study: Study, json: bool) -> None:
+    """Print the cost of each sweep, and of all of them together."""
+    found = [(one.request.study_name, one.forecast(print_step, trials=one.started_trials())) for one in sweeps]
+    documents = [{"study": name, "forecast": forecast.to_json()} for name, forecast in found]
     if json:
-        print_json({"study": planned.request.study_name, "forecast": forecast.to_json()})
+        print_json({"study": study.name, "sweeps": documents} if study.sweeps else documents[0])
         return
-    print_line(f"{planned.request.study_name}: {planned.study.question}")
-    print_line(str(forecast))
+    for name, forecast in found:
+        print_line(f"{name}: {forecast}" if study.sweeps else f"{name}: {study.question}\n{forecast}")
+    if study.sweeps:
+        total_s = sum(forecast.total_s for _, forecast in found)
+        print_line(f"{study.name}: {sum(one.num_runs for _, one in found)} runs, about {duration(total_s)}")
 
 
 def _work(planned: "Sweep", interrupt: Interrupt, gpus: Sequence[str], worker_command: Callable[[], list[str]]) -> None:

@@ -94,6 +94,17 @@ class PublishedTable(Config):
     """Figures by cell and metric; metrics in [0, 1] are given in percent."""
 
 
+class SweepConfig(Config):
+    """One sweep of a study that is made of several: the same cells, trained for longer or on other data."""
+
+    name: str = Field(min_length=1)
+    """Name of its results. That of another study shares its runs, if the settings are the same."""
+    steps: int = Field(0, ge=0)
+    """Number of steps of every run; 0 for the study's."""
+    settings: Settings = {}
+    """Changes to the study's settings."""
+
+
 class Study(Config):
     """A question, and the experiment that answers it. Exactly one of ``grid``, ``cells`` and ``search`` is set."""
 
@@ -145,6 +156,8 @@ class Study(Config):
     """What a search optimizes, and the first columns of a table of cells."""
     baseline: str = ""
     """Cell that the others are compared with; "" for none. Searches use ``against``."""
+    sweeps: list[SweepConfig] = []
+    """The sweeps that the study is made of, compared side by side; without any, the study is one sweep."""
     cost: str = ""
     """Expected cost, and on which hardware."""
     paper: PublishedTable | None = None
@@ -167,6 +180,11 @@ class Study(Config):
             raise ValueError(f"{given[0]} belongs to [search]: drop it")
         if any(not values for values in self.grid.values()):
             raise ValueError(f"grid: {next(key for key, values in self.grid.items() if not values)} has no values")
+        names = [sweep.name for sweep in self.sweeps]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise ValueError(f"two sweeps are named '{twice}': rename one")
+        if self.sweeps and self.search:
+            raise ValueError("sweeps are for grids and cells: drop sweeps, or write a search for each")
         if self.is_sequential and not self.baseline:
             raise ValueError("most_seeds compares cells with a baseline: name it with baseline, or drop most_seeds")
         return self
@@ -188,6 +206,20 @@ class Study(Config):
             raise ValueError("racing compares one objective over at least 2 seeds: set pruner to none")
         if self.sampler == "cma-es" and len(self.objectives) > 1:
             raise ValueError("cma-es supports one objective: choose tpe, gp or random")
+
+    def parts(self) -> "tuple[Study, ...]":
+        """The study of each sweep, under its name; the study itself if it is one sweep."""
+        return tuple(
+            self.model_copy(
+                update={
+                    "name": sweep.name,
+                    "steps": sweep.steps or self.steps,
+                    "settings": self.settings | sweep.settings,
+                    "sweeps": [],
+                }
+            )
+            for sweep in self.sweeps
+        ) or (self,)
 
     def quick(self) -> "Study":
         """A rehearsal of the study: few steps, few held-out pairs, at most two seeds and three trials."""
@@ -212,7 +244,7 @@ class Study(Config):
     def num_runs(self) -> int:
         """Number of runs of the study if none is pruned."""
         num_cells = self.trials or len(self.cells) or math.prod(len(values) for values in self.grid.values())
-        return num_cells * self.seeds + self.num_later_runs
+        return (num_cells * self.seeds + self.num_later_runs) * max(1, len(self.sweeps))
 
     @property
     def num_later_runs(self) -> int:

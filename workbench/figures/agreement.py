@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.figures.style import BLUE, FAINT, INK, ORANGE, Options, finish, new_figure
-from workbench.statistics.rank_agreement import AGREE, REVERSED
+from workbench.statistics.rank_agreement import AGREE, REVERSED, tau_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,8 +83,7 @@ def _draw(axes: "Axes", row: AgreementRow, place: float) -> None:
     agreed, drawn = row.agreed, STYLES[_word(row.agreed)]
     axes.plot([agreed.low, agreed.high], [place] * 2, color=drawn["color"], linewidth=1.6, solid_capstyle="butt")
     axes.plot(agreed.tau, place, markersize=6, linestyle="", zorder=6, clip_on=False, **drawn)
-    tau, low, high = (_signed(value) for value in (agreed.tau, agreed.low, agreed.high))
-    axes.text(TEXT_AT, place, f"{tau} ({low} to {high}), {agreed.num_cells}", fontsize=8, va="center")
+    axes.text(TEXT_AT, place, f"{tau_text(agreed)}, {agreed.num_cells}", fontsize=8, va="center")
 
 
 def _name_study(axes: "Axes", study: str, places: Sequence[float], number: int) -> None:
@@ -101,10 +100,6 @@ def _name_study(axes: "Axes", study: str, places: Sequence[float], number: int) 
     axes.text(0.012, places[0], name, fontsize=8.5, weight="bold", va="center", **across)
     if steps:
         axes.text(0.012, places[0] + 1, steps, fontsize=8, color=FAINT, va="center", **across)
-
-
-def _signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _add_key(figure: "Figure", rows: Sequence[AgreementRow]) -> None:

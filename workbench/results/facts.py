@@ -76,7 +76,7 @@ def facts(study: Study, name: str, source: str, runs: Sequence[StudyRun]) -> Fac
         teacher_sha256=str(taught_by.get("weights_sha256", "")),
         config_sha256=_fingerprint(every),
         data_sha256=str(recorded.get("data_fingerprint", "")) if len(pairs) == 1 else "",
-        code_sha256=_each(code for one in runs if (code := _machine_of(one.run).get("code_sha256"))),
+        code_sha256=_each(code for one in runs if (code := machine_of(one.run).get("code_sha256"))),
         command=shlex.join(["workbench", "sweep", "--study", *given, *_changes(study, runs, configs)]),
         report=report_command(study, source, name),
     )
@@ -107,12 +107,12 @@ def _config(run: RunDirectory) -> RunConfig | None:
 
 
 def _machine(run: RunDirectory) -> str:
-    machine = _machine_of(run)
+    machine = machine_of(run)
     found = [f"{key.replace('num_', '')} {machine[key]}" for key in MACHINE if key in machine]
     return ", ".join(found) or "unknown"
 
 
-def _machine_of(run: RunDirectory) -> dict[str, Any]:
+def machine_of(run: RunDirectory) -> dict[str, Any]:
     """The ``[machine]`` table of a run: machine and code version."""
     machine: dict[str, Any] = read_toml(run.config_file).get("machine", {})
     return machine

@@ -16,9 +16,11 @@ from workbench.files import explained, write_atomically
 from workbench.resources import find_resource
 from workbench.results.markdown import escape, table_lines
 from workbench.results.report import StudyReport
+from workbench.results.side_by_side import SideBySide, shared_findings
 from workbench.results.table import SHOWN
 from workbench.results.words import findings, rival_comparisons
 from workbench.results.write import DEFAULT_FORMATS, FIGURE_FORMATS, OTHER_OUT, write_report
+from workbench.results.write_sweeps import write_side_by_side
 from workbench.statistics.power import MOST_SEEDS
 from workbench.statistics.rank_agreement import Agreement
 from workbench.views.metrics import in_order, metric_label
@@ -97,8 +99,16 @@ def is_settled(report: StudyReport) -> bool:
     return all(one.state in SETTLED for cell in report.table.cells for one in cell.replicates)
 
 
-def write_results(reports: Sequence[StudyReport], folder: Path, formats: Sequence[str] = DEFAULT_FORMATS) -> list[Path]:
+def write_results(
+    reports: Sequence[StudyReport],
+    folder: Path,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    of_several: Sequence[SideBySide] = (),
+) -> list[Path]:
     """Write every report to a folder named for its study, and the index of these and existing ones.
+
+    Args:
+        of_several: the studies that are made of several sweeps.
 
     Raises:
         ValueError: an unknown format, the folder cannot be written to, or its index is invalid.
@@ -110,6 +120,10 @@ def write_results(reports: Sequence[StudyReport], folder: Path, formats: Sequenc
         files = write_report(report, folder / report.table.name, formats)
         written += files
         answers[report.table.name] = _answer(report, [path.name for path in files])
+    for side in of_several:
+        files = write_side_by_side(side, folder / side.study.name, formats)
+        written += files
+        answers[side.study.name] = _answer_of_several(side, [path.name for path in files])
     answers = dict(sorted(answers.items()))
     return written + _write_index(folder, answers, [kind for kind in FIGURE_FORMATS if kind in formats])
 
@@ -196,6 +210,20 @@ def _answer(report: StudyReport, files: Sequence[str]) -> Answer:
         figure=f"{name}/{sorted(figures, reverse=True)[0]}" if figures else "",
         agreement=dict(report.agreement),
         differences=list(differences(report)),
+    )
+
+
+def _answer_of_several(side: SideBySide, files: Sequence[str]) -> Answer:
+    name, runs = side.study.name, [one for report in side.reports for one in report.found.runs]
+    figures = [file for file in files if file.startswith(("agreement.", "differences."))]
+    return Answer(
+        question=side.study.question,
+        num_runs=len(runs),
+        num_seeds=len({one.origin.seed for one in runs}),
+        steps=sorted({steps for report in side.reports for steps in report.made_on.steps}),
+        findings=shared_findings(side),
+        report=f"{name}/report.md" if "report.md" in files else "",
+        figure=f"{name}/{sorted(figures)[0]}" if figures else "",
     )
 
 

@@ -44,6 +44,13 @@ class Agreement:
         return "too few cells for a test" if self.least_p_value >= ALPHA else "agreement is not shown"
 
 
+def tau_text(agreed: Agreement) -> str:
+    """τ with its interval, such as "+0.79 (+0.50 to +0.93)"."""
+    rounded = (f"{round(value, 2) + 0.0:+.2f}" for value in (agreed.tau, agreed.low, agreed.high))
+    tau, low, high = (value.replace("-", "\N{MINUS SIGN}") for value in rounded)
+    return f"{tau} ({low} to {high})"
+
+
 def rank_agreement(
     ours_C: Sequence[float], theirs_C: Sequence[float], error: float = math.nan, df: int = 0
 ) -> Agreement | None:

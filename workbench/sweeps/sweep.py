@@ -83,6 +83,12 @@ class Sweep:
             self._ledger = open_ledger(self.study, request.study_name, storage, settings)
         return self._ledger
 
+    def started_trials(self) -> list[Trial]:
+        """The trials in the database; none, without creating it, if the study has not started."""
+        request = self.request
+        has_started = request.storage or default_file(request.runs_dir, request.study_name).exists()
+        return self.ledger.trials() if has_started else []
+
     def forecast(self, notify: Notify = ignore, *, trials: Sequence[Trial] = ()) -> SweepForecast:
         """Cost of the remaining study, measured on a few steps.
 
