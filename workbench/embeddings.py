@@ -53,12 +53,19 @@ class BadImage(NamedTuple):
     message: str
 
 
+class ModelInputs(NamedTuple):
+    """What a model embeds of B pairs: images at its resolution, and captions in its tokens."""
+
+    image_BCHW: Tensor  # uint8
+    text_BL: Tensor  # int64
+
+
 MaskKey = tuple[int, float, int]  # patches of an image, share that is dropped, and run seed
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch, in the student's and the teacher's resolution and tokens (the same tensors if these agree).
+    """One batch, in the resolution and tokens of the student and of each teacher (the same tensors if these agree).
 
     Images are uint8 in [0, 255], normalized by each model. Texts are int64 token ids.
     """
@@ -66,8 +73,7 @@ class Batch:
     keys: tuple[str, ...]
     student_image_BCHW: Tensor
     student_text_BL: Tensor
-    teacher_image_BCHW: Tensor | None = None
-    teacher_text_BL: Tensor | None = None
+    teachers: tuple[ModelInputs, ...] = ()  # of each teacher that runs live
     indices: tuple[int, ...] = ()  # of the pairs in their dataset
     views: tuple[int, ...] = ()  # the view of each pair; equal (key, view) have equal images and captions
     masks: Mapping[MaskKey, Tensor] = field(default_factory=dict)  # int64 [B, K]: patches that are kept, by mask
@@ -98,8 +104,7 @@ class Batch:
             self,
             student_image_BCHW=of(self.student_image_BCHW),
             student_text_BL=of(self.student_text_BL),
-            teacher_image_BCHW=None if self.teacher_image_BCHW is None else of(self.teacher_image_BCHW),
-            teacher_text_BL=None if self.teacher_text_BL is None else of(self.teacher_text_BL),
+            teachers=tuple(ModelInputs(of(inputs.image_BCHW), of(inputs.text_BL)) for inputs in self.teachers),
             masks={key: of(kept_BK) for key, kept_BK in self.masks.items()},
             kept_BK=None if self.kept_BK is None else of(self.kept_BK),
         )

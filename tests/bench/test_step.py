@@ -67,7 +67,7 @@ def test_prepared_batches_are_the_live_ones(config: RunConfig) -> None:
         live, kept = contenders[LIVE](), contenders[PREPARED]()
     assert live.keys == kept.keys
     assert live.student_image_BCHW.equal(kept.student_image_BCHW)
-    assert live.teacher_text_BL.equal(kept.teacher_text_BL)
+    assert live.teachers[0].text_BL.equal(kept.teachers[0].text_BL)
 
 
 def test_a_step_by_parts_is_the_engines(config: RunConfig) -> None:

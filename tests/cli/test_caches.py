@@ -1,5 +1,6 @@
 import json
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,24 @@ def test_a_cache_is_made_listed_read_and_removed(workbench, tiny_recipe: str) ->
     assert "23 kB" in listed and "all" in listed
     assert "removed 1 teacher cache, 23 kB" in workbench("teacher", "cache", "--remove", document["id"][:6]).out
     assert "no teacher cache in" in workbench("teacher", "cache", "--list").out
+
+
+def test_each_of_several_teachers_has_a_cache_of_its_own(workbench, tiny_recipe: str, tiny_models) -> None:
+    """A JSON list on the command line; the cache of one serves every run with that teacher."""
+    both = ["--set", f'teacher.model=["sample:scenes", "{tiny_models["teacher"]}*3"]', "--set", "data.views=2"]
+    document = json.loads(workbench("teacher", "cache", "--recipe", tiny_recipe, *both, "--json").out)
+    assert [one["teacher"] for one in document["caches"]] == ["sample:scenes", tiny_models["teacher"]]
+    assert document["num_held_out"] == {"validation": 40}
+    trained = workbench("train", "--recipe", tiny_recipe, *both, "--name", "both", "--steps", "2", "--json")
+    assert trained.code == 0, trained.err
+    assert "teacher cache" not in trained.err  # none is built
+    recorded = tomllib.loads(Path("runs/both/run.toml").read_text())["teacher"]["model"]
+    assert recorded == f"sample:scenes + {tiny_models['teacher']}*3.0"
+    refused = workbench("train", "--recipe", tiny_recipe, "--set", "teacher.model=sample:scenes + nowhere.pt")
+    assert (refused.code, "no weights at nowhere.pt" in refused.err) == (2, True)
+    listed = json.loads(workbench("teacher", "cache", "--list", "--json").out)["caches"]
+    assert {one["id"] for one in listed} >= {one["id"] for one in document["caches"]}
+    workbench("teacher", "cache", "--remove", "all")
 
 
 @pytest.mark.parametrize(

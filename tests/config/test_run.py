@@ -206,3 +206,38 @@ def test_cadences_scale_in_proportion_and_never_to_0(before, after, every):
 def test_a_run_has_a_step(steps):
     with pytest.raises(ValueError, match=rf"^--steps must be at least 1 \(got {steps}\)$"):
         RunConfig().with_steps(steps)
+
+
+def test_several_teachers_are_a_list_or_a_text_and_recorded_as_one_text() -> None:
+    listed = RunConfig.parse({"teacher": {"model": ["a.pt*2", " b.pt "], "scales": [100, 50], "combine": "embeddings"}})
+    assert listed == RunConfig.parse(
+        {"teacher": {"model": "a.pt*2 + b.pt", "scales": [100, 50], "combine": "embeddings"}}
+    )
+    assert listed.teacher.teachers == (("a.pt", 2.0), ("b.pt", 1.0))
+    assert RunConfig.parse(listed.model_dump(mode="json")) == listed
+    assert RunConfig.parse({"teacher": {"model": ["a.pt"]}}).teacher.teachers == (("a.pt", 1.0),)
+    assert RunConfig().teacher.teachers == ()
+
+
+@pytest.mark.parametrize(
+    ("teacher", "remedy"),
+    [
+        ({"model": ["a.pt", ""]}, "no SPEC"),
+        ({"model": "a.pt*0 + b.pt"}, "numbers above 0"),
+        ({"model": "a.pt + b.pt", "scales": [50]}, "one of each"),
+        ({"model": "a.pt + b.pt", "scales": [50, 0]}, "greater than 0"),
+        ({"model": "a.pt", "scales": [50]}, "teacher_scale"),
+        ({"model": "a.pt", "combine": "embeddings"}, "several teachers"),
+        ({"model": "a.pt + b.pt", "combine": "product"}, "combine"),
+    ],
+)
+def test_teachers_that_cannot_be_combined_are_refused_with_the_remedy(teacher, remedy) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        RunConfig.parse({"teacher": teacher})
+
+
+def test_an_inherited_student_names_the_one_model_that_it_inherits_from() -> None:
+    table = {"teacher": {"model": "a.pt + b.pt"}, "student": {"model": "inherited"}}
+    with pytest.raises(ValueError, match=r"set inheritance\.source"):
+        RunConfig.parse(table)
+    assert RunConfig.parse(table | {"inheritance": {"source": "a.pt"}}).inheritance.source == "a.pt"

@@ -21,7 +21,7 @@ from workbench.data.batches import BatchStream, Part, joined, prefetch
 from workbench.data.crops import crop_box, crop_HWC
 from workbench.data.order import epoch_order
 from workbench.data.sources.tar import ShardDataset
-from workbench.embeddings import Batch, InputSpec
+from workbench.embeddings import Batch, InputSpec, ModelInputs
 from workbench.engine.distributed import Ranks
 
 
@@ -45,7 +45,8 @@ def dataset(write_tar: Callable[..., Path], pairs: Callable[..., dict[str, bytes
 
 
 def stream(dataset: ShardDataset, teacher: InputSpec | None = TEACHER, **options: int) -> BatchStream:
-    return BatchStream(dataset, STUDENT, teacher, **({"batch_size": 5, "seed": 3} | options))
+    teachers = (teacher,) if teacher else ()
+    return BatchStream(dataset, STUDENT, teachers, **({"batch_size": 5, "seed": 3} | options))
 
 
 def assert_equal(one: Batch, other: Batch) -> None:
@@ -76,7 +77,7 @@ def test_batches_do_not_depend_on_workers_nor_on_the_start(
 
 @pytest.mark.parametrize("window", [0, 7])
 def test_the_slices_of_ranks_partition_a_batch(broken: ShardDataset, window: int) -> None:
-    whole = BatchStream(broken, STUDENT, STUDENT, batch_size=5, seed=3, window=window)
+    whole = BatchStream(broken, STUDENT, (STUDENT,), batch_size=5, seed=3, window=window)
     for step in range(8):
         batch = whole.batch(step)
         slices = [replace(whole, part=Ranks(rank, 3, batch_size=5).rows(5)).batch(step) for rank in range(3)]
@@ -89,14 +90,14 @@ def test_the_slices_of_ranks_partition_a_batch(broken: ShardDataset, window: int
 def test_batches_do_not_depend_on_the_size_of_the_parts_that_processes_make(
     broken: ShardDataset, monkeypatch: pytest.MonkeyPatch, rows: int, part: slice
 ) -> None:
-    alone = [BatchStream(broken, STUDENT, STUDENT, batch_size=5, seed=3, part=part).batch(step) for step in range(4)]
+    alone = [BatchStream(broken, STUDENT, (STUDENT,), batch_size=5, seed=3, part=part).batch(step) for step in range(4)]
     monkeypatch.setattr(module, "MAX_PART_ROWS", rows)
-    made = list(BatchStream(broken, STUDENT, STUDENT, batch_size=5, seed=3, part=part, num_workers=3).batches(0, 4))
+    made = list(BatchStream(broken, STUDENT, (STUDENT,), batch_size=5, seed=3, part=part, num_workers=3).batches(0, 4))
     assert any(batch.replaced for batch in alone)
     for expected, batch in zip(alone, made, strict=True):
         assert_equal(expected, batch)
         assert (batch.indices, batch.views, batch.replaced) == (expected.indices, expected.views, expected.replaced)
-        assert batch.teacher_image_BCHW is batch.student_image_BCHW
+        assert batch.teachers[0].image_BCHW is batch.student_image_BCHW
     assert left_running() == 0
 
 
@@ -127,11 +128,10 @@ def test_a_batch_holds_the_crop_and_caption_of_its_keys(dataset: ShardDataset) -
     order_N = epoch_order(23, 3, 1)
     assert batch.keys == tuple(f"k{number:03d}" for number in order_N[10:15])
     assert batch.student_text_BL.flatten().tolist() == order_N[10:15].tolist()
-    assert batch.teacher_text_BL is not None
-    assert batch.teacher_text_BL.tolist() == [[len(f"caption {number}"), 7] for number in order_N[10:15]]
+    assert batch.teachers[0].text_BL.tolist() == [[len(f"caption {number}"), 7] for number in order_N[10:15]]
     image = dataset[int(order_N[12])].image
     box = crop_box(3, batch.keys[2], 1, image.size)
-    for images_BCHW, size in ((batch.student_image_BCHW, 16), (batch.teacher_image_BCHW, 24)):
+    for images_BCHW, size in ((batch.student_image_BCHW, 16), (batch.teachers[0].image_BCHW, 24)):
         assert images_BCHW is not None
         assert images_BCHW.dtype == torch.uint8
         assert images_BCHW.shape == (5, 3, size, size)
@@ -174,19 +174,18 @@ def test_equal_input_specs_share_tensors(dataset: ShardDataset) -> None:
 
     form = InputSpec(16, counted, "counted")
     for batch in (stream(dataset, STUDENT).batch(0), *stream(dataset, STUDENT, num_workers=1).batches(0, 1)):
-        assert batch.teacher_image_BCHW is batch.student_image_BCHW
-        assert batch.teacher_text_BL is batch.student_text_BL
-    BatchStream(dataset, form, form, batch_size=5, seed=0).batch(0)
+        assert batch.teachers[0].image_BCHW is batch.student_image_BCHW
+        assert batch.teachers[0].text_BL is batch.student_text_BL
+    BatchStream(dataset, form, (form,), batch_size=5, seed=0).batch(0)
     assert calls == [5]
     other_size = stream(dataset, InputSpec(24, as_numbers, "numbers")).batch(0)
-    assert other_size.teacher_text_BL is other_size.student_text_BL
-    assert other_size.teacher_image_BCHW is not other_size.student_image_BCHW
+    assert other_size.teachers[0].text_BL is other_size.student_text_BL
+    assert other_size.teachers[0].image_BCHW is not other_size.student_image_BCHW
 
 
 def test_without_a_teacher_there_is_none(dataset: ShardDataset) -> None:
     batch = stream(dataset, None).batch(0)
-    assert batch.teacher_image_BCHW is None
-    assert batch.teacher_text_BL is None
+    assert batch.teachers == ()
 
 
 def test_a_batch_larger_than_the_data_is_refused_at_once(dataset: ShardDataset) -> None:
@@ -307,20 +306,18 @@ def test_pinning_keeps_shared_tensors_shared(monkeypatch: pytest.MonkeyPatch) ->
     """Copies stand in for pinned memory, which torch has only where there is a GPU."""
     monkeypatch.setattr(Tensor, "pin_memory", Tensor.clone)
     alone = batch_of(3)
-    shared = Batch(
-        alone.keys, alone.student_image_BCHW, alone.student_text_BL, alone.student_image_BCHW, torch.ones(1, 2)
-    )
+    inputs = ModelInputs(alone.student_image_BCHW, torch.ones(1, 2))
+    shared = Batch(alone.keys, alone.student_image_BCHW, alone.student_text_BL, (inputs,))
     for batch in (alone, shared):
         copy = batch.pinned()
         assert copy.keys == batch.keys
         assert copy.student_image_BCHW is not batch.student_image_BCHW
         assert torch.equal(copy.student_image_BCHW, batch.student_image_BCHW)
         assert torch.equal(copy.student_text_BL, batch.student_text_BL)
-    assert alone.pinned().teacher_image_BCHW is None
+    assert alone.pinned().teachers == ()
     copy = shared.pinned()
-    assert copy.teacher_image_BCHW is copy.student_image_BCHW
-    assert copy.teacher_text_BL is not None
-    assert copy.teacher_text_BL is not shared.teacher_text_BL
+    assert copy.teachers[0].image_BCHW is copy.student_image_BCHW
+    assert copy.teachers[0].text_BL is not shared.teachers[0].text_BL
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

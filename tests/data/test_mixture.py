@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from workbench.config.mixture import Part, mixture_parts
 from workbench.data.batches import BatchStream
 from workbench.data.evaluation_set import open_evaluation_set
-from workbench.data.mixture import Mixture, Part, mixture_parts
+from workbench.data.mixture import Mixture
 from workbench.data.sources.tar import ShardDataset
 from workbench.data.spec import open_dataset, sample_set_of
 from workbench.data.unusable import ImageError
@@ -92,7 +93,7 @@ def test_keys_and_groups_are_unique_and_samples_equal_the_parts(three: str) -> N
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_the_ratio_is_kept_in_every_batch(three: str, num_workers: int) -> None:
     dataset = open_dataset(three, "train")
-    stream = BatchStream(dataset, form(8), form(12), batch_size=11, seed=0, views=2, num_workers=num_workers)
+    stream = BatchStream(dataset, form(8), (form(12),), batch_size=11, seed=0, views=2, num_workers=num_workers)
     shown: Counter[tuple[str, int]] = Counter()
     for step, batch in enumerate(stream.batches(0, 12)):
         assert Counter(key[0] for key in batch.keys) == {"1": 5, "2": 3, "3": 3}  # 5.5, 2.75 and 2.75

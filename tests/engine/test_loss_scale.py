@@ -224,7 +224,7 @@ def test_a_teacher_in_float16_embeds_as_in_float32(half: Tiny) -> None:
     exact = load_teacher(half(train={"precision": "fp32"}), CPU, Path("runs"))
     assert exact is not None
     assert cohort.teacher.fingerprint() == exact.fingerprint()
-    inputs = batch.teacher_image_BCHW, batch.teacher_text_BL
+    (inputs,) = batch.teachers
     rough = cohort.teacher.embed(*inputs).image_BD
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough, exact.embed(*inputs).image_BD, atol=5e-3, rtol=0)

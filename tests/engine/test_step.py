@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from workbench.embeddings import Batch
+from workbench.embeddings import Batch, ModelInputs
 from workbench.engine.build import build_cohort
 from workbench.engine.step import DivergenceMonitor, SpikeMonitor, backward
 from workbench.events import StepDone, Warned
@@ -49,7 +49,7 @@ def test_a_teacherless_objective_ignores_the_teacher(tiny) -> None:
     cohort = build_cohort({"run": tiny(loss={"crd": {"weight": 0}, "fd": {"weight": 0}, "icl": {"weight": 0}})})
     _, batch = next(cohort.batches())
     assert cohort.teacher_forward(batch, 0) is None
-    assert batch.teacher_image_BCHW is None
+    assert batch.teachers == ()
 
 
 def test_bf16_towers_keep_float32_losses(parts) -> None:
@@ -64,8 +64,8 @@ def test_bf16_towers_keep_float32_losses(parts) -> None:
 
 def test_a_batch_moves_with_its_shared_tensors_shared() -> None:
     image, text = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, 5, dtype=torch.int64)
-    moved = Batch(("a", "b"), image, text, image, text).to(torch.device("cpu"))
-    assert moved.student_image_BCHW is moved.teacher_image_BCHW
+    moved = Batch(("a", "b"), image, text, (ModelInputs(image, text),)).to(torch.device("cpu"))
+    assert moved.student_image_BCHW is moved.teachers[0].image_BCHW
 
 
 MASKED = {"mfd": {"weight": 5.0, "mask_ratio": 0.5}, "fd": {"weight": 0}}

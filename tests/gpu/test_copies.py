@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.gpu.conftest import PretendedEvent, PretendedStream
-from workbench.embeddings import Batch
+from workbench.embeddings import Batch, ModelInputs
 from workbench.engine.copies import on_device
 
 
@@ -17,7 +17,7 @@ def batches(number: int, size: int = 3) -> Iterator[Batch]:
         text = torch.full((size, 4), value)
         keys = tuple(f"{value} {row}" for row in range(size))
         mask = torch.full((size, 2), value)
-        batch = Batch(keys, image, text, image, text + 1, masks={(4, 0.5, 0): mask})
+        batch = Batch(keys, image, text, (ModelInputs(image, text + 1),), masks={(4, 0.5, 0): mask})
         yield batch.pinned() if torch.cuda.is_available() else batch
 
 
@@ -25,12 +25,12 @@ def test_each_batch_is_whole_when_it_is_read(gpu, waited) -> None:
     for value, (here, there) in enumerate(zip(batches(5), on_device(batches(5), gpu), strict=True), start=1):
         assert there.keys == here.keys
         assert there.student_image_BCHW.device == gpu
-        assert there.student_image_BCHW is there.teacher_image_BCHW
+        assert there.student_image_BCHW is there.teachers[0].image_BCHW
         assert waited == []
         for tensor, expected in (
             (there.student_image_BCHW, value),
             (there.student_text_BL, value),
-            (there.teacher_text_BL, value + 1),
+            (there.teachers[0].text_BL, value + 1),
             (there.masks[4, 0.5, 0], value),
         ):
             assert set(tensor.flatten().tolist()) == {expected}

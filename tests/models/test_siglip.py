@@ -183,9 +183,9 @@ def test_a_run_gives_student_and_teacher_their_own_tokens_live_and_cached(siglip
             batch = stream.batch(0)
             texts = [stream.dataset.text(index) for index in batch.indices]
             captions = [text.captions[derive_seed(0, "caption", text.key, 0) % len(text.captions)] for text in texts]
-            assert torch.equal(batch.teacher_text_BL, teacher.tokenizer(captions))
+            assert torch.equal(batch.teachers[0].text_BL, teacher.tokenizer(captions))
             assert torch.equal(batch.student_text_BL, cohort.members[0].state.student.tokenizer(captions))
-            outputs = cohort.teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL)
+            outputs = cohort.teacher.embed(*batch.teachers[0])
             with torch.no_grad():
                 expected = F.normalize(theirs.encode_text(teacher.tokenizer(captions)), dim=1)
             torch.testing.assert_close(outputs.text_BD, expected, atol=1e-6, rtol=0)

@@ -130,7 +130,7 @@ def test_entropies_are_those_of_the_teachers_own_embeddings(healthy) -> None:
     assert (found.losses, found.num_pairs) == (("crd",), 40)
     assert found.scale == pytest.approx(float(cohort.teacher.scale))
     batches = [cohort.stream.batch(step) for step in (0, 1)]
-    parts = [cohort.teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL) for batch in batches]
+    parts = [cohort.teacher.embed(*batch.teachers[0]) for batch in batches]
     image_ND, text_ND = (torch.cat([getattr(e, name) for e in parts]) for name in ("image_BD", "text_BD"))
     assert found.training == pytest.approx(
         affinity_entropy(Embeddings(image_ND, text_ND, cohort.teacher.scale)), rel=1e-4

@@ -165,7 +165,15 @@ def test_a_cell_of_several_seeds_has_means_over_them(study_file: Callable[..., s
         ("samples:scenes/test", "samples:scenes/test"),
         ("pairs/a.tsv", "pairs/a.tsv"),
         ("open_clip:ViT-B/16@laion400m_e32", "open_clip:ViT-B/16@laion400m_e32"),
+        ("open_clip:ViT-B-16@/home/me/b.pt*2 + /home/me/siglip", "open_clip:ViT-B-16@b.pt*2 + siglip"),
     ],
 )
 def test_specs_lose_the_folders_of_this_machine(spec: str, expected: str) -> None:
     assert public(spec) == expected
+
+
+def test_every_teacher_is_named(run: Callable[..., RunDirectory]) -> None:
+    spec = "open_clip:ViT-B-16@/home/me/b.pt*2 + /home/me/siglip"
+    text = card_of(run(evaluated(), teacher={"model": spec, "scales": [100.0, 50.0]}))
+    assert text.replace("\\", "").count("open_clip:ViT-B-16@b.pt*2 + siglip") >= 3  # introduction, table, settings
+    assert re.search(r"scales = \[\s*100\.0,\s*50\.0,?\s*\]", text)

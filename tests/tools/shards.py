@@ -70,7 +70,7 @@ def opened(folder: str) -> dict[str, float]:
     form = InputSpec(16, named_tokenizer("words:scenes", 20), "words:scenes")
     before_mb = private_mb(os.getpid())
     for order, window in (("windows", WINDOW), ("shuffle", 0)):
-        stream = BatchStream(dataset, form, None, batch_size=BATCH_SIZE, seed=0, num_workers=NUM_WORKERS, window=window)
+        stream = BatchStream(dataset, form, (), batch_size=BATCH_SIZE, seed=0, num_workers=NUM_WORKERS, window=window)
         batches = stream.batches(0, 20)
         timed(f"{order}_first_batch_s", lambda batches=batches: next(batches))
         timed(f"{order}_next_9_s", lambda batches=batches: [next(batches) for _ in range(9)])

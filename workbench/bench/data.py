@@ -164,7 +164,7 @@ def _reading(case: DataCase, dataset: Dataset, batch_size: int) -> Work:
 
 def _batching(case: DataCase, dataset: Dataset, batch_size: int) -> Work:
     """Makes the next batch as in a run without a teacher."""
-    stream = BatchStream(dataset, _form(case), None, batch_size=batch_size, seed=0, views=NUM_VIEWS)
+    stream = BatchStream(dataset, _form(case), (), batch_size=batch_size, seed=0, views=NUM_VIEWS)
     steps = count()
     return lambda: stream.batch(next(steps))
 

@@ -128,9 +128,8 @@ def prepared(config: RunConfig, live: BatchStream, folder: Path) -> Dataset:
         scaled = at_working_size(dataset, config.data.working_size)
         write_store(scaled, Source.of(scaled, "pixels"), place, spec=dataset.name)
         kept = PreparedDataset(Store(place), dataset)
-        for form in (live.student, live.teacher):
-            if form is not None:
-                kept.keep_tokens(form)
+        for form in (live.student, *live.teachers):
+            kept.keep_tokens(form)
         return kept
 
     dataset = open_dataset(config.data.train, "train", config.data.num_pairs, config.data.bad_shards)

@@ -12,11 +12,12 @@ from workbench.cache.entries import Entry, EntryKind
 from workbench.cli.completion import complete_data, complete_recipe
 from workbench.cli.options import DEFAULT_RUNS, RECIPE_HELP, Json, Overrides, RunsDir, Seed, SkipBadShards, Trust
 from workbench.cli.output import print_json, print_line, print_rows
+from workbench.config.mixture import mixture_parts
 from workbench.config.toml import load_recipe
 from workbench.data.cached.prepare import prepare as prepare_data
 from workbench.data.cached.store import STORES
 from workbench.data.cached.store import Manifest as StoreManifest
-from workbench.data.mixture import Mixture, mixture_parts
+from workbench.data.mixture import Mixture
 from workbench.data.spec import open_dataset
 from workbench.data.unusable import BadShards
 from workbench.engine.teacher_cache.manifest import CACHES, num_built, remove_all
@@ -198,13 +199,18 @@ def _make_cache(
     from workbench.engine.teacher_cache.prepare import prepare_cache
 
     prepared = prepare_cache(config, runs)
-    (one,) = (one for one in CACHES.entries() if one.folder == prepared.cache.folder)
+    entries = {one.folder: one for one in CACHES.entries()}
+    made = [entries[cache.folder] for cache in prepared.caches]
     if json:
-        print_json(_cache_document(one) | {"num_held_out": prepared.num_held_out})
+        documents = [_cache_document(one) for one in made]
+        found = documents[0] if len(made) == 1 else {"caches": documents}  # one of each of several teachers
+        print_json(found | {"num_held_out": prepared.num_held_out})
         return
-    identity = one.manifest.identity
-    what = f"{identity.num_pairs:,} pairs in {identity.views} views, {identity.dtype}, {size(one.manifest.size_bytes)}"
-    print_line(f"{one.manifest.teacher} on {one.manifest.data}: {what}, in {one.folder}")
+    for one in made:
+        identity = one.manifest.identity
+        views = f"{identity.num_pairs:,} pairs in {identity.views} views"
+        what = f"{views}, {identity.dtype}, {size(one.manifest.size_bytes)}"
+        print_line(f"{one.manifest.teacher} on {one.manifest.data}: {what}, in {one.folder}")
     for split, number in prepared.num_held_out.items():
         print_line(f"{split}: {number:,} pairs")
     how = "with" if identity.dtype == "float16" else "automatically"

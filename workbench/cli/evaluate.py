@@ -11,7 +11,7 @@ from workbench.cli.options import DEFAULT_RUNS, Json, RunsDir, Trust
 from workbench.cli.output import print_json, print_line, print_metrics, print_rows
 from workbench.cli.suite import Only, Root, SuiteName, chosen_suite, evaluate_suite
 from workbench.config.suite import parse_shots
-from workbench.models.names import check_model, check_source
+from workbench.models.names import check_source, check_teacher
 from workbench.preflight.precheck import check_measurement, check_models
 from workbench.progress import phase
 from workbench.views.metrics import metric_label
@@ -38,7 +38,7 @@ TeacherSpec = Annotated[
     typer.Option(
         "--teacher",
         metavar="SPEC",
-        help="The model to agree with.",
+        help="The model to agree with; several as 'SPEC*2 + SPEC'.",
         show_default="the teacher of the run",
         autocompletion=complete_model,
     ),
@@ -148,7 +148,7 @@ def evaluate(
         _probe(source, linear_probe, data, num_shots, seeds or DEFAULT_SEEDS, num_pairs, runs, json=json)
     else:
         if teacher:
-            check_model(teacher, runs, needs_weights=True)
+            check_teacher(teacher, runs)
         check_models(sources, data, runs)
         if len(sources) > 1:
             evaluate_models(sources, data, teacher, num_pairs, block_size, figure, runs, json=json)

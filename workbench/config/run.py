@@ -17,6 +17,7 @@ from pydantic import (
 
 from workbench.config.base import Config, Schedule
 from workbench.config.inheritance import InheritanceConfig
+from workbench.config.teacher import TeacherConfig
 from workbench.documents import check_bounds, finite
 
 INHERITED = "inherited"  # value of student.model that takes the student from [inheritance]
@@ -105,28 +106,6 @@ class StudentConfig(Config):
     tokenizer: str = ""
     """Tokenizer: words:scenes, words:emoji, bpe, or the path of a Hugging Face tokenizer.json; "" uses the model's
     default."""
-
-
-class TeacherConfig(Config):
-    """The frozen teacher model."""
-
-    model: str = ""
-    """SPEC of the teacher; "" trains without a teacher."""
-    chunk_size: PositiveInt = 256
-    """Maximum number of pairs in one teacher forward pass, at most the batch size. Every pass has the same number of
-    rows, padded if necessary (batches of 5 to 11 pairs to 12 rows)."""
-    cache: Literal["auto", "on", "off"] = "auto"
-    """Cache of teacher embeddings on disk, for all data.views: on computes missing entries before training; auto does
-    so only if that reduces teacher compute, and reads existing entries."""
-    cache_dtype: Literal["float32", "float16"] = "float32"
-    """Data type of the cached embeddings: float32 gives identical weights on a CPU; float16 takes half the space and
-    needs cache = "on"."""
-
-    @model_validator(mode="after")
-    def _check_cache_dtype(self) -> "TeacherConfig":
-        if self.cache_dtype == "float16" and self.cache != "on":
-            raise ValueError(f'cache_dtype = "float16" needs cache = "on" (it is "{self.cache}")')
-        return self
 
 
 def with_scale(values: Any) -> Any:
@@ -289,6 +268,8 @@ class RunConfig(Config):
             return self
         if not (inheritance.source or self.teacher.model):
             raise ValueError("inherit from which model? Set inheritance.source or teacher.model")
+        if not inheritance.source and len(self.teacher.teachers) > 1:
+            raise ValueError("a student inherits from one model: set inheritance.source to one of the teachers")
         if self.student.tokenizer:
             raise ValueError("an inherited student keeps its source's tokenizer: drop student.tokenizer")
         if inheritance.stages and inheritance.num_steps != self.train.num_steps:

@@ -23,7 +23,7 @@ from workbench.data.parallel import look_ahead
 from workbench.data.synthetic import choose_caption
 from workbench.data.unusable import ImageError
 from workbench.data.workers import from_workers
-from workbench.embeddings import BadImage, Batch, InputSpec, MaskKey
+from workbench.embeddings import BadImage, Batch, InputSpec, MaskKey, ModelInputs
 from workbench.randomness import derive_seed
 
 NUM_BATCHES_AHEAD = 2
@@ -120,9 +120,9 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchStream:
-    """The training batches of a run, for student and teacher.
+    """The training batches of a run, for student and teachers.
 
-    Every epoch has a new order; see :class:`~workbench.data.order.Order`. Both models get the same crop and caption,
+    Every epoch has a new order; see :class:`~workbench.data.order.Order`. All models get the same crop and caption,
     each at its own resolution and with its own tokens; equal ones are shared tensors. A pair whose image cannot be
     decoded is replaced by another of the same source, and listed in ``Batch.replaced``.
 
@@ -142,7 +142,7 @@ class BatchStream:
 
     dataset: Dataset
     student: InputSpec
-    teacher: InputSpec | None
+    teachers: tuple[InputSpec, ...]
     _: KW_ONLY
     batch_size: int
     seed: int
@@ -286,8 +286,8 @@ class BatchStream:
 
     @cached_property
     def _crop_specs(self) -> tuple[CropSpec, ...]:
-        """The student's crops, then the teacher's if their size differs."""
-        sizes = [form.image_size for form in (self.student, self.teacher) if form]
+        """The student's crops, then those of teachers with other sizes."""
+        sizes = [form.image_size for form in (self.student, *self.teachers)]
         return tuple(CropSpec(seed=self.seed, scale=self.crop_scale, image_size=size) for size in dict.fromkeys(sizes))
 
     def _assemble(
@@ -297,18 +297,14 @@ class BatchStream:
         captions: Sequence[str],
         chosen: Sequence[tuple[int, int]],
     ) -> Batch:
-        images = [stack_BCHW(row) for row in crops]
-        text_BL = self._tokens(self.student, captions, chosen)
-        if self.teacher is None:
-            return Batch(keys, images[0], text_BL)
-        same_tokens = self.teacher.tokenizer_id == self.student.tokenizer_id
-        return Batch(
-            keys,
-            student_image_BCHW=images[0],
-            student_text_BL=text_BL,
-            teacher_image_BCHW=images[-1],
-            teacher_text_BL=text_BL if same_tokens else self._tokens(self.teacher, captions, chosen),
-        )
+        images = {spec.image_size: stack_BCHW(row) for spec, row in zip(self._crop_specs, crops, strict=True)}
+        texts: dict[str, Tensor] = {}  # by tokenizer: models with equal ones share the tensor
+        for form in (self.student, *self.teachers):
+            if form.tokenizer_id not in texts:
+                texts[form.tokenizer_id] = self._tokens(form, captions, chosen)
+        inputs = [ModelInputs(images[form.image_size], texts[form.tokenizer_id]) for form in self.teachers]
+        student = self.student
+        return Batch(keys, images[student.image_size], texts[student.tokenizer_id], tuple(inputs))
 
     def _tokens(self, form: InputSpec, captions: Sequence[str], chosen: Sequence[tuple[int, int]]) -> Tensor:
         """Tokens of the captions, int64 [B, L]: cached ones if the dataset has them for all pairs."""

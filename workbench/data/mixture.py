@@ -1,54 +1,18 @@
 """``SPEC*2 + SPEC*1``: several datasets, each with a fixed share of every batch."""
 
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import accumulate
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from workbench.config.mixture import Part
 from workbench.data.dataset import Dataset, Sample, SampleText, Source
 from workbench.data.order import largest_remainder
 from workbench.data.unusable import ImageError, joined
-
-_PLUS = re.compile(r"\s+\+\s+")
-_RATIO = re.compile(r"(?P<spec>.+?)\s*\*\s*(?P<ratio>[^*/\s]+)")
-
-
-class Part(NamedTuple):
-    """One SPEC of a mixture, and its weight in every batch."""
-
-    spec: str
-    ratio: float
-
-
-def mixture_parts(spec: str) -> list[Part]:
-    """The parts of a mixture; empty if the SPEC is not a mixture.
-
-    The default ratio is 1. An existing path is not a mixture, whatever its name.
-    """
-    pieces = _PLUS.split(spec.strip())
-    if len(pieces) < 2 or Path(spec).exists():
-        return []
-    return [_part(piece) for piece in pieces]
-
-
-def _part(piece: str) -> Part:
-    match = _RATIO.fullmatch(piece)
-    if match is None or Path(piece).exists() or match["ratio"].endswith(".parquet"):  # a glob: train-*.parquet
-        return Part(piece, 1.0)
-    try:
-        ratio = float(match["ratio"])
-    except ValueError:
-        ratio = 0.0
-    if not 0 < ratio < float("inf"):
-        raise ValueError(f"'*{match['ratio']}' is not a ratio: a mixture is 'SPEC*2 + SPEC*1', with numbers above 0")
-    return Part(match["spec"], ratio)
 
 
 def split_pairs(num_pairs: int, parts: Sequence[Part]) -> list[int]:

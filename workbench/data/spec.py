@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
+from workbench.config.mixture import Part, mixture_parts, mixture_spec
 from workbench.config.run import DataConfig
 from workbench.data.dataset import FORMS, Dataset, existing
-from workbench.data.mixture import Mixture, mixture_parts, split_pairs
+from workbench.data.mixture import Mixture, split_pairs
 from workbench.data.samples.registry import check_split, sample_shards
 from workbench.data.sources.coco import coco_paths, karpathy_paths, open_coco, open_karpathy
 from workbench.data.sources.csv import open_csv
@@ -100,7 +101,7 @@ def is_remote(spec: str) -> bool:
 def absolute_spec(spec: str) -> str:
     """The SPEC with absolute paths, valid from every working directory."""
     if parts := mixture_parts(spec):
-        return " + ".join(absolute_spec(part.spec) + ("" if part.ratio == 1 else f"*{part.ratio!r}") for part in parts)
+        return mixture_spec([Part(absolute_spec(spec), ratio) for spec, ratio in parts])
     match = _SCHEME.match(spec)
     if not spec or spec == "auto":
         return spec

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from workbench.config.run import INHERITED, DataConfig, RunConfig
+from workbench.config.teacher import TeacherConfig
 from workbench.data.batches import BatchStream
 from workbench.data.cached.prepare import CachePolicy, Prepare, cached
 from workbench.data.check import preflight
@@ -25,7 +26,7 @@ from workbench.engine.member import Member
 from workbench.engine.resume import Start, check_same_inputs, restore_together
 from workbench.engine.stages import inherited_student, make_state
 from workbench.engine.state import TrainState
-from workbench.engine.teacher_cache.choice import open_cache
+from workbench.engine.teacher_cache.choice import open_caches
 from workbench.errors import set_by
 from workbench.inheritance.inheritance_map import InheritanceMap
 from workbench.losses.base import Widths, numbered
@@ -34,6 +35,7 @@ from workbench.losses.objective import Objective
 from workbench.models.clip import Clip
 from workbench.models.spec import load_model
 from workbench.models.teacher import Teacher
+from workbench.models.teacher_group import TeacherGroup, Teachers
 from workbench.progress import phase
 from workbench.randomness import derive_seed
 from workbench.runs.directory import RunDirectory
@@ -80,25 +82,31 @@ def build_cohort(
         ranks.of_first(None)  # waits until rank 0 has made the caches that it will read
     stream, data_notes = _open_training_data(first, members, teacher)
     _record_inputs(members, stream, teacher, resume=resume)
-    teacher_cache = open_cache(first, stream, teacher, [member.objective for member in members])
+    opened = open_caches(first, stream, teacher, [member.objective for member in members])
+    # No images are decoded for a teacher whose embeddings are on disk.
+    live = tuple(spec for spec, one in zip(stream.teachers, opened, strict=False) if one.cache is None)
     if ranks.is_first:
         ranks.of_first(None)
     evaluators = reused.evaluators if reused else _evaluators(first, teacher, device) if ranks.is_first else {}
     start = restore_together(members) if resume else Start()
     return Cohort(
         members if ranks.is_first else _unsaved(members),
-        replace(stream, teacher=None) if teacher_cache.cache else stream,  # no teacher images are decoded then
+        replace(stream, teachers=live),
         teacher,
         evaluators,
-        cached=teacher_cache.cache,
+        caches=[one.cache for one in opened],
         start=start,
         device=device,
         ranks=ranks,
-        notes=(*_notes(first.data, len(stream.dataset), evaluators), *data_notes, *teacher_cache.notes),
+        notes=(
+            *_notes(first.data, len(stream.dataset), evaluators),
+            *data_notes,
+            *(note for one in opened for note in one.notes),
+        ),
     )
 
 
-def _record_inputs(members: Sequence[Member], stream: BatchStream, teacher: Teacher | None, *, resume: bool) -> None:
+def _record_inputs(members: Sequence[Member], stream: BatchStream, teacher: Teachers | None, *, resume: bool) -> None:
     """Note the data and the teacher in every member; a resumed one must have had the same.
 
     Raises:
@@ -119,21 +127,21 @@ def _unsaved(members: list[Member]) -> list[Member]:
 
 
 def _open_training_data(
-    config: RunConfig, members: Sequence[Member], teacher: Teacher | None
+    config: RunConfig, members: Sequence[Member], teacher: Teachers | None
 ) -> tuple[BatchStream, tuple[str, ...]]:
     """The batches of a cohort, and notes about its data."""
     student_spec = members[0].state.student.input_spec
     if any(member.state.student.input_spec != student_spec for member in members):
         raise ValueError("students of one cohort need the same image size and tokenizer: train them separately")
     needs_teacher = config.curation.method != "off" or any(member.objective.needs_teacher for member in members)
-    teacher_spec = teacher.input_spec if teacher and needs_teacher else None
+    teacher_specs = tuple(one.input_spec for one in teacher.members) if teacher and needs_teacher else ()
     data, train, ranks = config.data, config.train, members[0].ranks
     assert data.num_workers != "auto"  # resolved
     policy = CachePolicy(
         data.prepare,
         data.working_size,
         num_reads=train.num_steps * config.pairs_per_step,
-        input_specs=(student_spec, teacher_spec) if teacher_spec else (student_spec,),
+        input_specs=(student_spec, *teacher_specs),
         num_views=data.views,
         seed=data.seed,
         crop_scale=data.crop_scale,
@@ -144,7 +152,7 @@ def _open_training_data(
     stream = BatchStream(
         dataset,
         student_spec,
-        teacher_spec,
+        teacher_specs,
         batch_size=config.pairs_per_step,
         seed=data.seed,
         views=data.views,
@@ -178,16 +186,24 @@ def _notes(data: DataConfig, num_pairs: int, evaluators: Mapping[Role, Evaluator
         yield f"only the first {num_pairs:,} pairs are trained on: --set data.num_pairs=0 takes all"
 
 
-def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Teacher | None:
-    """The teacher of a config, on the device; None where it names none."""
-    if not config.teacher.model:
-        return None
-    with phase(f"loading the teacher, {config.teacher.model}"):
-        model = load_model(config.teacher.model, runs_dir=runs_dir)
-    precision = resolved(config).train.precision
-    if precision == "fp16":
-        check_half(placed(model, device), device, f"the teacher {config.teacher.model}")
-    return Teacher(placed(model, device), teacher_rows(config), precision)
+def load_teacher(config: RunConfig, device: torch.device, runs_dir: Path) -> Teachers | None:
+    """The teacher of a config, on the device, or the group of its teachers; None where it names none."""
+    precision, rows = resolved(config).train.precision, teacher_rows(config)
+    members = []
+    for spec, _ in config.teacher.teachers:
+        with phase(f"loading the teacher, {spec}"):
+            model = placed(load_model(spec, runs_dir=runs_dir), device)
+        if precision == "fp16":
+            check_half(model, device, f"the teacher {spec}")
+        members.append(Teacher(model, rows, precision))
+    return grouped(members, config.teacher)
+
+
+def grouped(members: Sequence[Teacher], config: TeacherConfig) -> Teachers | None:
+    """The teachers as one; None if there is none."""
+    if len(members) < 2:
+        return members[0] if members else None
+    return TeacherGroup(members, [part.ratio for part in config.teachers], config.scales, config.combine)
 
 
 def teacher_rows(config: RunConfig) -> int:
@@ -198,7 +214,7 @@ def teacher_rows(config: RunConfig) -> int:
     return min(config.teacher.chunk_size, 12 if 4 < batch_size < 12 else batch_size)
 
 
-def _evaluators(config: RunConfig, teacher: Teacher | None, device: torch.device) -> dict[Role, Evaluator]:
+def _evaluators(config: RunConfig, teacher: Teachers | None, device: torch.device) -> dict[Role, Evaluator]:
     """The evaluators of a run, by split."""
     made: dict[Role, Evaluator] = {}
     for split, spec, number in evaluated_splits(config.data):
@@ -214,7 +230,7 @@ def make_evaluator(
     spec: str,
     role: Role,
     num_pairs: int,
-    teacher: Teacher | None,
+    teacher: Teachers | None,
     device: torch.device,
     *,
     prepare: Prepare = "off",
@@ -246,7 +262,7 @@ def _check_shared(configs: Mapping[str, RunConfig]) -> None:
 def _member(
     run: str,
     config: RunConfig,
-    teacher: Teacher | None,
+    teacher: Teachers | None,
     device: torch.device,
     directory: RunDirectory | None,
     runs_dir: Path,
@@ -294,7 +310,7 @@ def _student(config: RunConfig, runs_dir: Path) -> tuple[Clip, InheritanceMap | 
         return load_model(model, seed=config.seed, tokenizer=tokenizer, runs_dir=runs_dir), None
 
 
-def _learned_parts(config: RunConfig, objective: Objective, student: Clip, teacher: Teacher | None) -> LearnedParts:
+def _learned_parts(config: RunConfig, objective: Objective, student: Clip, teacher: Teachers | None) -> LearnedParts:
     # A seed of their own, so that initializing them leaves the global random state, and with it the run, unchanged.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "learnt parts"))
@@ -302,14 +318,14 @@ def _learned_parts(config: RunConfig, objective: Objective, student: Clip, teach
     return learned.to(student.scale.device)
 
 
-def make_objective(config: RunConfig, teacher: Teacher | None) -> Objective:
+def make_objective(config: RunConfig, teacher: Teachers | None) -> Objective:
     """The losses of a run, their weights translated to its batch size and teacher width."""
     train, width = config.train, teacher.width if teacher else None
     chunk_size = None if train.loss_chunk_size == "auto" else train.loss_chunk_size
     return Objective(config.loss, train.batch_size, width, chunk_size, train.num_steps)
 
 
-def learned_widths(objective: Objective, student: Clip, teacher: Teacher | None) -> Widths:
+def learned_widths(objective: Objective, student: Clip, teacher: Teachers | None) -> Widths:
     """Widths for the learned parts of losses; those of blocks only where a loss compares intermediate features."""
     width = teacher.width if teacher else None
     if not objective.features or teacher is None:

@@ -22,11 +22,11 @@ from workbench.engine.member import Member
 from workbench.engine.resume import Start
 from workbench.engine.stack import Stacks
 from workbench.engine.teacher_cache.candidates import CandidatePairs
-from workbench.engine.teacher_cache.store import TeacherCache
+from workbench.engine.teacher_cache.store import JoinedCaches, TeacherCache
 from workbench.engine.teacher_outputs import TeacherForward, TeacherOutputs
 from workbench.events import EvalStarted, Event, RunResumed, RunStarted, Warned
 from workbench.models.clip import count_parameters
-from workbench.models.teacher import Teacher
+from workbench.models.teacher_group import TeacherGroup, Teachers
 from workbench.process import this_host
 from workbench.runs import liveness
 from workbench.runs.liveness import Command, take_commands
@@ -50,7 +50,7 @@ class Cohort:
     Args:
         members: with the same data, teacher, batch size, number of steps and device; ``build_cohort`` checks that.
         evaluators: one per evaluated split.
-        cached: teacher embeddings of every view, read from disk; None if the teacher runs live.
+        caches: of each of the teacher's members, with its embeddings of every view; None if it runs live.
         start: the steps already taken.
         notes: warnings for the start of every run's log.
         ranks: the processes that train these members together.
@@ -60,10 +60,10 @@ class Cohort:
         self,
         members: list[Member],
         stream: BatchStream,
-        teacher: Teacher | None,
+        teacher: Teachers | None,
         evaluators: dict[Role, Evaluator],
         *,
-        cached: TeacherCache | None = None,
+        caches: Sequence[TeacherCache | None] = (),
         start: Start,
         device: torch.device,
         notes: tuple[str, ...] = (),
@@ -83,11 +83,11 @@ class Cohort:
         self.batch_size = members[0].config.train.batch_size
         self.measured: dict[tuple[str, str], Measured] = {}  # the newest, by run id and split
         self.stream = stream
-        self.cached = cached
+        self.caches = caches
         self._next_poll_s = 0.0  # when commands are read again, on the monotonic clock
         self._bad_images = BadImageCount()
         self._teacher_forward = (
-            TeacherForward(teacher, members[0].config.data.views, len(stream.dataset), cached) if teacher else None
+            TeacherForward(teacher, members[0].config.data.views, len(stream.dataset), caches) if teacher else None
         )
         stacked = members[0].config.train.stacked
         is_stacked = stacked == "on" or (stacked == "auto" and device.type == "cuda" and ranks.size == 1)
@@ -178,11 +178,20 @@ class Cohort:
         indices, views = ([number for part in column for number in part] for column in zip(*parts, strict=True))
         return replace(outputs, candidates=self._candidates.of(indices, views))
 
+    @property
+    def cached(self) -> TeacherCache | JoinedCaches | None:
+        """The teacher's embeddings of all training pairs, on disk; None if any of its members runs live."""
+        found = [cache for cache in self.caches if cache]
+        if self.teacher is None or len(found) < len(self.teacher.members):
+            return None
+        return JoinedCaches(found, self.teacher) if isinstance(self.teacher, TeacherGroup) else found[0]
+
     @cached_property
     def _candidates(self) -> CandidatePairs:
         """The teacher's embeddings of all training pairs."""
-        assert self.teacher is not None and self.cached is not None, "checked when the cache was opened"
-        return CandidatePairs(self.cached, self.stream, self.teacher.scale)
+        cached = self.cached
+        assert self.teacher is not None and cached is not None, "checked when the caches were opened"
+        return CandidatePairs(cached, self.stream, self.teacher.scale)
 
     def groups(self, step: int) -> "Sequence[TrainingGroup[Any]]":
         """The active members at step ``step`` (from 0), those of one architecture stacked under ``train.stacked``."""

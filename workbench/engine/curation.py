@@ -111,15 +111,14 @@ def _embedded(state: TrainState, config: RunConfig, batch: Batch) -> Embeddings:
 
 
 def picked(batch: Batch, rows: list[int]) -> Batch:
-    """Some pairs of a batch, in this order, without the teacher's inputs."""
+    """Some pairs of a batch, in this order, without the teachers' inputs."""
     there = onto(batch.student_image_BCHW.device, torch.tensor(rows))
     return replace(
         batch,
         keys=tuple(batch.keys[row] for row in rows),
         student_image_BCHW=batch.student_image_BCHW[there],
         student_text_BL=batch.student_text_BL[there],
-        teacher_image_BCHW=None,
-        teacher_text_BL=None,
+        teachers=(),
         indices=tuple(batch.indices[row] for row in rows),
         views=tuple(batch.views[row] for row in rows),
         masks={key: kept_BK[there] for key, kept_BK in batch.masks.items()},

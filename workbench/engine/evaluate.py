@@ -32,6 +32,7 @@ from workbench.losses.learned import LearnedParts
 from workbench.models.clip import Clip
 from workbench.models.precision import autocast
 from workbench.models.teacher import Teacher
+from workbench.models.teacher_group import Teachers
 from workbench.progress import phase
 from workbench.runs.snapshots import MOST_PAIRS, Probe, ProbeOutputs
 
@@ -94,6 +95,14 @@ class _Encoded:
     scale: Tensor
 
 
+Joined = Callable[[Sequence[Tensor]], Tensor]  # of several encoders' embeddings, Teacher.joined
+
+
+def _only(parts: Sequence[Tensor]) -> Tensor:
+    (own_ND,) = parts
+    return own_ND
+
+
 class Evaluator:
     """Evaluates students on one set of pairs; the teacher's embeddings of the set are computed once.
 
@@ -110,7 +119,7 @@ class Evaluator:
     def __init__(
         self,
         pairs: EvaluationSet,
-        teacher: Teacher | None,
+        teacher: Teachers | None,
         task: ZeroShotTask | None,
         *,
         block_size: int,
@@ -172,7 +181,7 @@ class Evaluator:
         start_s = time.perf_counter()
         raw = self._paired(encoded)
         own, projected = Embeddings.from_raw(*raw), learned.project(*raw) if learned else None
-        measured = self._score(encoded, encoder)
+        measured = self._score(encoded, [encoder])
         metrics, teacher = dict(measured.metrics), self.teacher_pairs() if self._teacher else None
         by_pair = agreement_by_pair(own, teacher, projected) if teacher else {}
         if teacher:
@@ -206,7 +215,8 @@ class Evaluator:
         """Retrieval and zero-shot of the teacher."""
         assert self._teacher is not None
         start_s = time.perf_counter()
-        measured = self._score(self._encode_teacher(), _teacher_encoder(self._teacher))
+        encoders = [_teacher_encoder(member) for member in self._teacher.members]
+        measured = self._score(self._encode_teacher(), encoders, self._teacher.joined)
         return replace(measured, elapsed_s=time.perf_counter() - start_s)
 
     def teacher_pairs(self) -> Embeddings:
@@ -229,13 +239,13 @@ class Evaluator:
         recall = constant_recall(*self.groups, block_size=self._block_size)
         return recall if self._task is None else recall | constant_accuracy(self._labels())
 
-    def _score(self, encoded: _Encoded, encoder: _Encoder) -> Measured:
+    def _score(self, encoded: _Encoded, encoders: Sequence[_Encoder], joined: Joined = _only) -> Measured:
         """Retrieval and zero-shot; the time is not measured yet."""
         image_ND, text_MD = F.normalize(encoded.image_ND, dim=1), F.normalize(encoded.text_MD, dim=1)
         recall = retrieval(image_ND, text_MD, *self.groups, block_size=self._block_size)
         ceiling = false_negative_ceiling(*self.groups, block_size=self._block_size)
         metrics, errors, hits = dict(recall.metrics), dict(recall.errors), dict(recall.hits)
-        if scored := self._zero_shot(image_ND, encoder):
+        if scored := self._zero_shot(image_ND, encoders, joined):
             # The captions of a class folder are prompts, so zero-shot is its main metric and comes first.
             metrics = scored.metrics | metrics if self.pairs.is_class_folder else metrics | scored.metrics
             errors |= scored.errors
@@ -243,12 +253,22 @@ class Evaluator:
         chance = {name: value for name, value in self._chance.items() if name in metrics}
         return Measured(self.pairs.num_images, 0.0, metrics, errors, ceiling, hits, chance)
 
-    def _zero_shot(self, image_ND: Tensor, encoder: _Encoder) -> ItemScores | None:
+    def _zero_shot(self, image_ND: Tensor, encoders: Sequence[_Encoder], joined: Joined = _only) -> ItemScores | None:
         """Zero-shot classification of unit-length image embeddings; None if the data name no classes."""
         if self._task is None:
             return None
+
+        def encode(prompts: Sequence[str]) -> Tensor:
+            tokens = [encoder.input_spec.tokenize(prompts) for encoder in encoders]
+            return joined(
+                [
+                    self._encode_texts([encoder], own, "class prompts")[0]
+                    for encoder, own in zip(encoders, tokens, strict=True)
+                ]
+            )
+
         classifier_KD = build_classifier(
-            lambda prompts: self._encode_texts([encoder], encoder.input_spec.tokenize(prompts), "class prompts")[0],
+            encode,
             self._task.classes,
             self._task.templates,
             verbatim=self._task.verbatim,
@@ -263,7 +283,7 @@ class Evaluator:
     @torch.no_grad()
     def zero_shot(self, student: Clip, feature_ND: Tensor) -> ItemScores | None:
         """Zero-shot classification of :meth:`image_features`; None if the data name no classes."""
-        return self._zero_shot(F.normalize(feature_ND, dim=1), self._student_encoder(student))
+        return self._zero_shot(F.normalize(feature_ND, dim=1), [self._student_encoder(student)])
 
     def zero_shot_chance(self) -> dict[str, float]:
         """The expected accuracy of a random guess, by metric name; empty if the data name no classes."""
@@ -278,14 +298,18 @@ class Evaluator:
         teacher = self._teacher
         assert teacher is not None
         if self._teacher_encoded is None:
-            kept = recall_held_out(self.pairs, teacher) if self._cache != "off" else None
-            if kept:
-                self._teacher_encoded = _Encoded(*kept, teacher.scale)
-            else:
-                (self._teacher_encoded,) = self._encode([_teacher_encoder(teacher)], " by the teacher")
-                if self._cache == "on":
-                    keep_held_out(self.pairs, teacher, self._teacher_encoded.image_ND, self._teacher_encoded.text_MD)
+            images, texts = zip(*map(self._encode_member, teacher.members), strict=True)
+            self._teacher_encoded = _Encoded(teacher.joined(images), teacher.joined(texts), teacher.scale)
         return self._teacher_encoded
+
+    def _encode_member(self, teacher: Teacher) -> tuple[Tensor, Tensor]:
+        """All images and captions by one teacher, read from disk if they were saved there."""
+        if self._cache != "off" and (kept := recall_held_out(self.pairs, teacher)):
+            return kept
+        (encoded,) = self._encode([_teacher_encoder(teacher)], " by the teacher")
+        if self._cache == "on":
+            keep_held_out(self.pairs, teacher, encoded.image_ND, encoded.text_MD)
+        return encoded.image_ND, encoded.text_MD
 
     def _encode(self, encoders: Sequence[_Encoder], who: str = "") -> list[_Encoded]:
         """All images and captions by each of the encoders, whose input specs are equal."""

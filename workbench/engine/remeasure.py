@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import torch
 
 from workbench.config.run import RunConfig
+from workbench.config.teacher import TeacherConfig
 from workbench.config.toml import load_run_config
 from workbench.data.spec import evaluated_splits, no_held_out_pairs
-from workbench.engine.build import learned_widths, load_teacher, make_evaluator, make_objective
+from workbench.engine.build import grouped, learned_widths, load_teacher, make_evaluator, make_objective
 from workbench.engine.checkpoint import TRAINING, load_learned
 from workbench.engine.device import resolve_device
 from workbench.engine.evaluate import Evaluator, Measured
@@ -27,6 +28,7 @@ from workbench.models.folder import load_folder, save_folder
 from workbench.models.names import find_folder
 from workbench.models.spec import load_model, load_student
 from workbench.models.teacher import Teacher
+from workbench.models.teacher_group import Teachers
 from workbench.models.weights import load_weights
 from workbench.progress import phase
 from workbench.runs.checkpoints import read_manifest
@@ -67,7 +69,7 @@ def open_pairs(
     data: str | None,
     num_pairs: int | None,
     *,
-    teacher: Teacher | None = None,
+    teacher: Teachers | None = None,
     block_size: int | None = None,
 ) -> Evaluator:
     """The evaluator of the pairs of ``data``, as for :func:`remeasure`."""
@@ -111,22 +113,26 @@ def remeasure(
     return replace(evaluator.measure(model.student, learned, losses), notes=notes)
 
 
-def find_teacher(model: Source, spec: str, runs_dir: Path) -> tuple[Teacher | None, str]:
+def find_teacher(model: Source, spec: str, runs_dir: Path) -> tuple[Teachers | None, str]:
     """The model that ``spec`` names, or by default the run's teacher; None with the reason if the latter is missing.
 
     Raises:
         ValueError: the SPEC names no model.
     """
     if spec:
-        with phase(f"loading the teacher, {spec}"):
-            return Teacher(load_model(spec, runs_dir=runs_dir).to(model.device)), ""
+        config = TeacherConfig(model=spec)
+        members = []
+        for one, _ in config.teachers:
+            with phase(f"loading the teacher, {one}"):
+                members.append(Teacher(load_model(one, runs_dir=runs_dir).to(model.device)))
+        return grouped(members, config), ""
     if model.run and model.checkpoint:
         return _teacher(model.run, model.config, model.device, model.checkpoint)
     return None, ""
 
 
 def learned_parts(
-    model: Source, teacher: Teacher | None, *, is_own: bool
+    model: Source, teacher: Teachers | None, *, is_own: bool
 ) -> tuple[LearnedParts | None, dict[str, Loss]]:
     """The learned parts of a run's losses, and its losses; none for a model without a run, or with another teacher.
 
@@ -145,7 +151,7 @@ def learned_parts(
 
 def _teacher(
     run: RunDirectory, config: RunConfig, device: torch.device, checkpoint: Path
-) -> tuple[Teacher | None, str]:
+) -> tuple[Teachers | None, str]:
     """The teacher that the run was trained with, or None and the reason."""
     for name, loss in config.loss.items():
         if loss.file and not Path(loss.file).is_file():
@@ -178,7 +184,7 @@ def _validation(config: RunConfig, source: str, is_run: bool) -> tuple[str, int]
     raise no_held_out_pairs(source)
 
 
-def _learned(objective: Objective, student: Clip, teacher: Teacher | None, checkpoint: Path) -> LearnedParts:
+def _learned(objective: Objective, student: Clip, teacher: Teachers | None, checkpoint: Path) -> LearnedParts:
     learned = LearnedParts(objective.losses, learned_widths(objective, student, teacher))
     load_weights(learned, load_learned(checkpoint), str(checkpoint / TRAINING))
     return learned

@@ -6,7 +6,8 @@ They take little time and do not change the run's numbers; ``workbench doctor`` 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,7 @@ from workbench.evaluation.retrieval import retrieval
 from workbench.files import write_atomically
 from workbench.models.clip import Clip
 from workbench.models.teacher import Teacher
+from workbench.models.teacher_group import Teachers, joined_embeddings
 from workbench.models.tokenizers import WordTokenizer
 from workbench.progress import phase
 from workbench.resources import cache_dir
@@ -106,12 +108,19 @@ class TeacherLevel(BaseModel):
     recall: float
 
 
-def teacher_level(evaluator: Evaluator, teacher: Teacher) -> TeacherLevel:
+def teacher_level(evaluator: Evaluator, teacher: Teachers) -> TeacherLevel:
     """Recall of the teacher on a few held-out pairs, read from disk if it was saved there."""
     folder = cache_dir() / "teacher-levels"
 
     def file() -> Path:
-        return folder / f"{digest_of(HeldOutIdentity.of(evaluator.pairs, teacher))}.json"
+        digests = [digest_of(HeldOutIdentity.of(evaluator.pairs, member)) for member in teacher.members]
+        # The level of several depends on how they are combined, too.
+        name = (
+            digests[0]
+            if len(digests) == 1
+            else sha256(" ".join([*digests, teacher.fingerprint()]).encode()).hexdigest()
+        )
+        return folder / f"{name}.json"
 
     if folder.is_dir():
         with suppress(OSError, ValueError):
@@ -125,14 +134,23 @@ def teacher_level(evaluator: Evaluator, teacher: Teacher) -> TeacherLevel:
     return level
 
 
-def _measure(evaluator: Evaluator, teacher: Teacher) -> TeacherLevel:
+def _measure(evaluator: Evaluator, teacher: Teachers) -> TeacherLevel:
     # The run needs the embeddings of all pairs anyway; a small set, or one that is ready, is not embedded twice.
     needs_all = evaluator.knows_teacher or evaluator.pairs.num_images <= NUM_PAIRS
-    pairs = evaluator.teacher_pairs() if needs_all else _embed_few(evaluator, teacher.in_chunks_of(CHUNK))
+    pairs = evaluator.teacher_pairs() if needs_all else _first_pairs(evaluator, teacher.in_chunks_of(CHUNK))
     image_ND, text_ND = pairs.image_BD[:NUM_PAIRS], pairs.text_BD[:NUM_PAIRS]
     group_N = evaluator.groups[0][: len(image_ND)]
     metrics = retrieval(image_ND, text_ND, group_N, group_N, block_size=len(image_ND)).metrics
     return TeacherLevel(num_pairs=len(image_ND), recall=mean_recall(metrics))
+
+
+def _first_pairs(evaluator: Evaluator, teacher: Teachers) -> Embeddings:
+    """Teacher embeddings of the first pairs: of as many as the slowest of several teachers embeds."""
+    parts = [_embed_few(evaluator, member) for member in teacher.members]
+    rows = slice(min(map(len, parts)))
+    return joined_embeddings(
+        teacher, [replace(part, image_BD=part.image_BD[rows], text_BD=part.text_BD[rows]) for part in parts]
+    )
 
 
 def _embed_few(evaluator: Evaluator, teacher: Teacher) -> Embeddings:
@@ -154,7 +172,7 @@ def _embed_few(evaluator: Evaluator, teacher: Teacher) -> Embeddings:
     return Embeddings(image_ND, text_ND, teacher.scale)
 
 
-def word_findings(dataset: Dataset, student: Clip, teacher: Teacher | None, student_spec: str) -> Iterator[Finding]:
+def word_findings(dataset: Dataset, student: Clip, teacher: Teachers | None, student_spec: str) -> Iterator[Finding]:
     """Whether the word list of each model has the words of some captions."""
     texts = [dataset.text(index).captions[0] for index in spread(len(dataset), NUM_TOKENIZED)]
     has_weights = "@" in student_spec or student_spec.startswith(("run:", "sample:")) or Path(student_spec).is_dir()
@@ -162,8 +180,9 @@ def word_findings(dataset: Dataset, student: Clip, teacher: Teacher | None, stud
         "student": "start from a student whose tokenizer knows them" if has_weights else "--set student.tokenizer=bpe",
         "teacher": "name a teacher whose tokenizer knows them with --set teacher.model=SPEC",
     }
-    for model, input_spec in (("student", student.input_spec), ("teacher", teacher.input_spec if teacher else None)):
-        unknown = share_unknown(input_spec.tokenize, texts) if input_spec else None
+    teachers = [("teacher", member.input_spec) for member in teacher.members] if teacher else []
+    for model, input_spec in (("student", student.input_spec), *teachers):
+        unknown = share_unknown(input_spec.tokenize, texts)
         if unknown is None:
             continue
         message = f"{unknown:.1%} of the captions' words are unknown to the {model}'s word list"

@@ -161,7 +161,7 @@ def micro_batches(num_pairs: int, size: int) -> Iterator[slice]:
 
 
 def take_rows(batch: Batch, rows: slice) -> Batch:
-    """Some pairs of a batch, without the teacher's inputs."""
+    """Some pairs of a batch, without the teachers' inputs."""
     kept_BK = None if batch.kept_BK is None else batch.kept_BK[rows]
     return Batch(batch.keys[rows], batch.student_image_BCHW[rows], batch.student_text_BL[rows], kept_BK=kept_BK)
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from workbench.embeddings import Batch, Embeddings, FeatureKey, onto
+from workbench.embeddings import Batch, Embeddings, FeatureKey, ModelInputs, onto
 from workbench.engine.distributed import Ranks
 from workbench.engine.teacher_cache.store import TeacherCache
 from workbench.losses.candidates import Candidates
 from workbench.models.teacher import Teacher
+from workbench.models.teacher_group import Teachers, joined_embeddings
 
 MEMORY_MB = 512  # embeddings that take more are computed again in every epoch
 
@@ -56,36 +57,45 @@ class TeacherForward:
     Args:
         num_views: K; 0 for a new view in every epoch, where nothing is stored.
         num_pairs: training pairs.
-        cached: embeddings of all views; batches then need no teacher images.
+        caches: of each of the teacher's members, with the embeddings of all views; None or none at all for those that
+            run live. Batches have inputs for the latter only.
     """
 
-    def __init__(self, teacher: Teacher, num_views: int, num_pairs: int, cached: TeacherCache | None = None) -> None:
+    def __init__(
+        self, teacher: Teachers, num_views: int, num_pairs: int, caches: Sequence[TeacherCache | None] = ()
+    ) -> None:
         self._teacher = teacher
         self._num_views = num_views
         self._num_rows = num_views * num_pairs
-        self._memory: _Memory | None = None
-        self._cached = cached
+        self._memories: dict[int, _Memory] = {}  # by member
+        self._caches = caches or [None] * len(teacher.members)
 
     def __call__(self, batch: Batch, features: Sequence[FeatureKey] = ()) -> TeacherOutputs:
         """Embeddings of the batch, and intermediate features, which are never stored."""
         rows_B = torch.tensor(batch.indices) * self._num_views + torch.tensor(batch.views)
-        if self._cached:
-            assert not features
-            return TeacherOutputs(self._cached.embeddings(rows_B, self._teacher.scale))
-        assert batch.teacher_image_BCHW is not None and batch.teacher_text_BL is not None
         if features:
-            return TeacherOutputs(
-                *self._teacher.embed_with_features(batch.teacher_image_BCHW, batch.teacher_text_BL, features)
-            )
+            (member,), (inputs,) = self._teacher.members, batch.teachers  # features are those of one teacher
+            return TeacherOutputs(*member.embed_with_features(*inputs, features))
+        live = iter(batch.teachers)
+        found = [
+            cache.embeddings(rows_B, member.scale) if cache else self._embed(number, next(live), rows_B)
+            for number, (member, cache) in enumerate(zip(self._teacher.members, self._caches, strict=True))
+        ]
+        return TeacherOutputs(joined_embeddings(self._teacher, found))
+
+    def _embed(self, number: int, inputs: ModelInputs, rows_B: Tensor) -> Embeddings:
+        """Embeddings by one of the teacher's members, of rows that are not in memory yet."""
+        member = self._teacher.members[number]
         if not fits_in_memory(self._num_rows, self._teacher.width):
-            return TeacherOutputs(self._teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL))
-        self._memory = self._memory or _Memory(self._teacher, self._num_rows)
-        new = self._memory.is_new(rows_B).nonzero()[:, 0]  # on the CPU: counting on a GPU would wait for it
+            return member.embed(*inputs)
+        if number not in self._memories:
+            self._memories[number] = _Memory(member, self._num_rows)
+        memory = self._memories[number]
+        new = memory.is_new(rows_B).nonzero()[:, 0]  # on the CPU: counting on a GPU would wait for it
         if len(new):
-            there = onto(batch.teacher_image_BCHW.device, new)
-            fresh = self._teacher.embed(batch.teacher_image_BCHW[there], batch.teacher_text_BL[there])
-            self._memory.store(rows_B[new], fresh)
-        return TeacherOutputs(self._memory.embeddings(rows_B, self._teacher.scale))
+            there = onto(inputs.image_BCHW.device, new)
+            memory.store(rows_B[new], member.embed(inputs.image_BCHW[there], inputs.text_BL[there]))
+        return memory.embeddings(rows_B, member.scale)
 
 
 def fits_in_memory(num_rows: int, width: int) -> bool:

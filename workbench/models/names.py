@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from workbench.config.mixture import Part, mixture_parts, mixture_spec
 from workbench.documents import read_json
 from workbench.errors import reason, unknown
 from workbench.models.tokenizer_files import check_installed, find_tokenizer, tokenizer_options
@@ -69,6 +70,8 @@ def parse_model(spec: str) -> ModelSpec:
 
 def absolute_spec(spec: str) -> str:
     """The SPEC with absolute paths, valid from every working directory."""
+    if parts := mixture_parts(spec):
+        return mixture_spec([Part(absolute_spec(one), weight) for one, weight in parts])
     kind, name, weights = parse_model(spec)
     if kind in ("open_clip", "config"):
         named = _absolute(name) if kind == "config" else name
@@ -102,6 +105,10 @@ def check_model(spec: str, runs_dir: Path | None = None, *, needs_weights: bool 
             sample_folder(parsed.name)
         case "run":
             _check_has_checkpoint(parsed.name, runs_dir)
+        case "" if len(mixture_parts(spec)) > 1:
+            raise ValueError(
+                f"{spec} names several models, as only teacher.model and --teacher of evaluate may: name one"
+            )
         case "":
             close = unknown("model", spec, [prefixed] if (prefixed := _prefixed(spec)) else size_names())
             raise ValueError(f"{close} (a model is {KINDS})")
@@ -115,6 +122,12 @@ def check_model(spec: str, runs_dir: Path | None = None, *, needs_weights: bool 
             f"{spec} names an architecture without weights: name sample:scenes, run:ID, a model folder, "
             "open_clip:NAME@/path/to/weights or config:FILE.json@/path/to/weights"
         )
+
+
+def check_teacher(spec: str, runs_dir: Path | None = None) -> None:
+    """:func:`check_model` of a teacher, or of each one in ``SPEC*2 + SPEC``, with weights."""
+    for one in mixture_parts(spec) or [Part(spec, 1.0)]:
+        check_model(one.spec, runs_dir, needs_weights=True)
 
 
 def check_source(source: str, runs_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""The teacher: a frozen model."""
+"""The teacher: a frozen model. Several of them are a :class:`~workbench.models.teacher_group.TeacherGroup`."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -31,6 +31,16 @@ class Teacher:
         hold_weights(model.towers, precision)
         self.chunk_size = chunk_size
         self.precision = precision
+
+    @property
+    def members(self) -> "tuple[Teacher, ...]":
+        """The models that run: here this one alone."""
+        return (self,)
+
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """Embeddings by each of :attr:`members`, as one tensor [N, D]."""
+        (own_ND,) = parts
+        return own_ND
 
     @property
     def width(self) -> int:

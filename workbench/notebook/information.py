@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from workbench.data.evaluation_set import EvaluationSet
     from workbench.embeddings import Embeddings, InputSpec
     from workbench.models.clip import Clip
-    from workbench.models.teacher import Teacher
+    from workbench.models.teacher_group import Teachers
 
 PROBE_DRAWS = 200  # random batches; cheap for the few pairs of a probe
 CHUNK = 250  # pairs in one forward pass
@@ -215,10 +215,14 @@ def encode_pairs(
     data = config.data
     pairs = open_evaluation_set(spec, role, min(num_pairs, num_evaluated or num_pairs), data.prepare, data.bad_shards)
     with torch.no_grad():
-        targets = _encode(pairs, teacher.input_spec, (teacher.embed_image, teacher.embed_text), device, "teacher")
+        parts = [
+            _encode(pairs, member.input_spec, (member.embed_image, member.embed_text), device, "teacher")
+            for member in teacher.members
+        ]
+        target_image_PD, target_text_PD = (teacher.joined(some) for some in zip(*parts, strict=True))
         raw = _encode(pairs, student.input_spec, (student.encode_image, student.encode_text), device, "student")
         projected, scale = _projected(run, config, student, teacher, raw)
-    return EncodedPairs(run.id, projected, Embeddings(*targets, teacher.scale.cpu()), scale)
+    return EncodedPairs(run.id, projected, Embeddings(target_image_PD, target_text_PD, teacher.scale.cpu()), scale)
 
 
 def _encode(
@@ -248,7 +252,7 @@ def _encode(
 
 
 def _projected(
-    run: RunDirectory, config: "RunConfig", student: "Clip", teacher: "Teacher", raw: "tuple[Tensor, Tensor]"
+    run: RunDirectory, config: "RunConfig", student: "Clip", teacher: "Teachers", raw: "tuple[Tensor, Tensor]"
 ) -> "tuple[Embeddings, float]":
     """The student's embeddings at the teacher's width, and 1/τ between the two models."""
     from workbench.embeddings import Embeddings

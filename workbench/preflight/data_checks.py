@@ -21,6 +21,7 @@ from workbench.losses.base import Loss
 from workbench.losses.scale import ScaleChoice
 from workbench.models.clip import Clip
 from workbench.models.teacher import Teacher
+from workbench.models.teacher_group import Teachers, joined_embeddings
 from workbench.models.tokenizers import BytePairTokenizer, WordTokenizer
 from workbench.preflight.trial import StepTrial
 
@@ -28,15 +29,15 @@ SOME_REPLACED = 0.01  # of the images
 
 
 def input_findings(
-    dataset: Dataset, student: Clip, teacher: Teacher | None, batch_size: int, student_spec: str
+    dataset: Dataset, student: Clip, teacher: Teachers | None, batch_size: int, student_spec: str
 ) -> Iterator[Finding]:
     """Checks of the captions, and of how each model reads them."""
     yield from reading_findings("training data", dataset.reading)
     yield _duplicates(dataset, batch_size)
     yield _lengths(dataset, student.input_spec)
     yield from word_findings(dataset, student, teacher, student_spec)
-    if teacher:
-        yield _forms(student, teacher)
+    for member in teacher.members if teacher else ():
+        yield _forms(student, member)
 
 
 def reading_findings(name: str, reading: Reading) -> Iterator[Finding]:
@@ -174,30 +175,32 @@ def _target_scales(
     return by_scale or {float(teacher_scale): ()}
 
 
-def _training_pairs(cohort: Cohort, teacher: Teacher) -> Embeddings:
+def _training_pairs(cohort: Cohort, teacher: Teachers) -> Embeddings:
     """Teacher embeddings of the pairs of the first batches, each pair once."""
     stream = cohort.stream
     num_batches = min(-(-NUM_PAIRS // cohort.batch_size), max(1, len(stream.dataset) // cohort.batch_size))
     embedded = []
     for step in range(num_batches):
         batch = stream.batch(step).to(cohort.device)
-        assert batch.teacher_image_BCHW is not None and batch.teacher_text_BL is not None
-        images, texts = batch.teacher_image_BCHW[:NUM_PAIRS], batch.teacher_text_BL[:NUM_PAIRS]
-        embedded.append(teacher.embed(images, texts))
+        parts = [
+            member.embed(inputs.image_BCHW[:NUM_PAIRS], inputs.text_BL[:NUM_PAIRS])
+            for member, inputs in zip(teacher.members, batch.teachers, strict=True)
+        ]
+        embedded.append(joined_embeddings(teacher, parts))
     image_ND = torch.cat([batch.image_BD for batch in embedded])[:NUM_PAIRS]
     text_ND = torch.cat([batch.text_BD for batch in embedded])[:NUM_PAIRS]
     return Embeddings(image_ND, text_ND, teacher.scale)
 
 
-def _held_out_pairs(cohort: Cohort, teacher: Teacher, num_pairs: int) -> Embeddings | None:
+def _held_out_pairs(cohort: Cohort, teacher: Teachers, num_pairs: int) -> Embeddings | None:
     """Teacher embeddings of held-out pairs, each image with its first caption; None if the run has none."""
     evaluator = next(iter(cohort.evaluators.values()), None)
     if evaluator is None:
         return None
-    pairs, spec = evaluator.pairs, teacher.input_spec
-    image_NCHW = next(pairs.image_chunks(spec.image_size, num_pairs, spec.resizing))
-    first: dict[int, str] = {}
-    for image, caption in zip(pairs.caption_image_index_M.tolist(), pairs.captions, strict=True):
-        first.setdefault(image, caption)
-    text_NL = teacher.tokenize([first[image] for image in range(len(image_NCHW))])
-    return teacher.embed(image_NCHW.to(cohort.device), text_NL.to(cohort.device))
+    captions, parts = evaluator.first_captions(num_pairs), []
+    for member in teacher.members:
+        spec = member.input_spec
+        image_NCHW = next(evaluator.pairs.image_chunks(spec.image_size, num_pairs, spec.resizing))
+        text_NL = member.tokenize(captions[: len(image_NCHW)])
+        parts.append(member.embed(image_NCHW.to(cohort.device), text_NL.to(cohort.device)))
+    return joined_embeddings(teacher, parts)

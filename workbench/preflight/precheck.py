@@ -12,7 +12,7 @@ from workbench.config.study import Study
 from workbench.data.spec import check_spec, evaluated_splits, no_held_out_pairs
 from workbench.errors import set_by, unknown
 from workbench.losses.declared import check_losses
-from workbench.models.names import check_model, check_source, is_run
+from workbench.models.names import check_model, check_source, check_teacher, is_run
 from workbench.views.metrics import METRIC_LABELS
 
 OF_THE_RUN = {"num_params", "elapsed_s"}  # objectives that are not evaluation metrics
@@ -32,7 +32,7 @@ def check_config(config: RunConfig, runs_dir: Path) -> None:
         check_cacheable(config)
     if config.teacher.model:
         with set_by("teacher.model"):
-            check_model(config.teacher.model, runs_dir, needs_weights=True)
+            check_teacher(config.teacher.model, runs_dir)
     if config.student.model == INHERITED:
         with set_by("inheritance.source"):
             check_model(config.inheritance.source or config.teacher.model, runs_dir, needs_weights=True)

@@ -100,7 +100,8 @@ def time_pairs(cohort: Cohort) -> PairCost:
     with phase("timing a few pairs", len(cohort.members) + bool(teacher)) as shown:
         teacher_forward_s = 0.0
         if teacher:
-            teacher_forward_s = _teacher_forward_s(cohort, teacher)
+            live = [member for member, cache in zip(teacher.members, cohort.caches, strict=True) if cache is None]
+            teacher_forward_s = sum(_teacher_forward_s(cohort, member) for member in live)
             shown.advance()
         learn_s = {}
         for member in cohort.members:

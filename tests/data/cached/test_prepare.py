@@ -84,7 +84,7 @@ def opened(spec: str, policy: CachePolicy, num_pairs: int = 0) -> Cached:
 def batches(spec: str, policy: CachePolicy, num_workers: int = 0, num_steps: int = 8) -> list[Batch]:
     """Some epochs of a dataset, with its unusable images replaced."""
     dataset = opened(spec, policy, 20 if spec.startswith("samples") else 0).dataset
-    stream = BatchStream(dataset, FORM, TEACHER, batch_size=8, seed=5, views=3, num_workers=num_workers)
+    stream = BatchStream(dataset, FORM, (TEACHER,), batch_size=8, seed=5, views=3, num_workers=num_workers)
     return list(stream.batches(0, num_steps))
 
 
@@ -133,7 +133,7 @@ def views_of(num_views: int, prepare: Prepare = "views", *, num_reads: int = 10*
 @pytest.mark.parametrize("form", ["shards", "mixture"])
 def test_windows_are_those_of_the_live_data(specs: dict[str, str], form: str) -> None:
     def order(policy: CachePolicy) -> list[tuple[str, ...]]:
-        stream = BatchStream(opened(specs[form], policy).dataset, FORM, None, batch_size=8, seed=5, views=3, window=6)
+        stream = BatchStream(opened(specs[form], policy).dataset, FORM, (), batch_size=8, seed=5, views=3, window=6)
         return [batch.keys for batch in stream.batches(0, 5)]
 
     live = order(CachePolicy())
@@ -149,7 +149,7 @@ def test_crops_at_a_working_size_come_from_scaled_images(specs: dict[str, str]) 
 
 def test_every_view_comes_from_the_store(specs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     def stream(policy: CachePolicy) -> BatchStream:
-        return BatchStream(opened(specs["shards"], policy).dataset, TEACHER, None, batch_size=8, seed=5, views=3)
+        return BatchStream(opened(specs["shards"], policy).dataset, TEACHER, (), batch_size=8, seed=5, views=3)
 
     images_KCHW, text_KL = stream(CachePolicy()).every_view(6)
     cropped = stream(views_of(3))
@@ -488,7 +488,7 @@ def resident_mb():
 form = InputSpec(16, WordTokenizer(("a",), 8), "id")
 policy = CachePolicy("pixels", input_specs=(form,), num_reads=10**9)
 dataset = cached(open_dataset(sys.argv[1], "train"), policy).dataset
-stream = BatchStream(dataset, form, None, batch_size=50, seed=0)
+stream = BatchStream(dataset, form, (), batch_size=50, seed=0)
 for _ in stream.batches(0, 4):
     pass
 before = resident_mb()

@@ -144,7 +144,7 @@ def test_copies_stay_within_their_limit_and_are_made_again(
     monkeypatch.setenv(remote.LIMIT, str(limit / 1e9))
     dataset = opened(server)
     stamp = dataset.stamp()
-    stream = BatchStream(dataset, FORM, None, batch_size=5, seed=0, window=PER_SHARD)
+    stream = BatchStream(dataset, FORM, (), batch_size=5, seed=0, window=PER_SHARD)
     keys = []
     for step in range(12):
         keys += stream.batch(step).keys
@@ -155,7 +155,7 @@ def test_copies_stay_within_their_limit_and_are_made_again(
     assert keys == [
         key
         for step in range(12)
-        for key in BatchStream(local, FORM, None, batch_size=5, seed=0, window=PER_SHARD).batch(step).keys
+        for key in BatchStream(local, FORM, (), batch_size=5, seed=0, window=PER_SHARD).batch(step).keys
     ]
     # Once for the index, and once for the epoch: windows need no shard twice.
     assert all(server.num_sent(f"{number}.tar") <= 2 * size_of(server, f"{number}.tar") for number in range(NUM_SHARDS))

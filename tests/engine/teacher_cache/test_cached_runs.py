@@ -36,7 +36,7 @@ def test_a_cached_run_ends_with_the_weights_of_a_live_one(tiny: Callable[..., Ru
     for cache in ("off", "on"):
         settings = {"train": {"batch_size": batch_size}, "teacher": {"cache": cache}, "data": {"views": 2}}
         ends[cache], cohort = trained(tiny(**settings))
-        assert (cohort.stream.teacher is None) == (cohort.cached is not None) == (cache == "on")
+        assert (not cohort.stream.teachers) == (cohort.cached is not None) == (cache == "on")
     assert ends["on"] == ends["off"]
 
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_kept_is_refused_with_the_remedy(tiny) -> None:
     refused("loss.intermediate.weight=0", teacher={"cache": "on"}, data={"views": 2}, loss=losses)
     refused('needs cache = "on"', teacher={"cache_dtype": "float16"})
     live = build_cohort({"run": tiny(data={"views": 2}, loss=losses)})
-    assert live.stream.teacher is not None
+    assert live.stream.teachers
 
 
 def test_held_out_pairs_are_asked_about_once(tiny, caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,5 +217,5 @@ def test_rows_of_a_memory_are_those_of_the_teacher(tiny) -> None:
     forward = TeacherForward(cohort.teacher, 2, 60)
     for step in (0, 4, 0, 2, 4):
         batch = cohort.stream.batch(step)
-        fresh = cohort.teacher.embed(batch.teacher_image_BCHW, batch.teacher_text_BL)
+        fresh = cohort.teacher.embed(*batch.teachers[0])
         assert torch.equal(forward(batch).embeddings.image_BD, fresh.image_BD)

@@ -49,7 +49,7 @@ class Builder:
     def __init__(self, config: RunConfig, stream: BatchStream, teacher: Teacher) -> None:
         assert stream.views > 0
         self.identity = Identity.of(config, stream.dataset, teacher)
-        self._stream = replace(stream, student=teacher.input_spec, teacher=None)
+        self._stream = replace(stream, student=teacher.input_spec, teachers=())
         self._teacher = teacher
         self._device = teacher.scale.device
         rows_per_block = max(ROWS_PER_BLOCK, -(-self.identity.num_pairs * self.identity.views // MAX_BLOCKS))

@@ -13,7 +13,7 @@ from torch import Tensor
 from workbench.data.batches import BatchStream
 from workbench.data.known_matches import CaptionsInViews, Integers, KnownMatches
 from workbench.embeddings import Embeddings, Modality, onto
-from workbench.engine.teacher_cache.store import TeacherCache
+from workbench.engine.teacher_cache.store import JoinedCaches, TeacherCache
 from workbench.engine.teacher_outputs import fits_in_memory
 from workbench.losses.blocks import block_rows
 from workbench.losses.candidates import Block, Candidates, Matches
@@ -31,7 +31,7 @@ class CandidatePairs:
     one view stay in memory up to the limit of :func:`fits_in_memory`; larger ones are read from disk at every use.
     """
 
-    def __init__(self, cache: TeacherCache, stream: BatchStream, scale: Tensor) -> None:
+    def __init__(self, cache: TeacherCache | JoinedCaches, stream: BatchStream, scale: Tensor) -> None:
         self._cache, self._stream, self._scale = cache, stream, scale
         self._known = KnownMatches(stream.dataset, stream.choose)
         self._views: tuple[int, ...] = ()  # of each source in the newest batch
@@ -49,7 +49,7 @@ class CandidatePairs:
             sources = zip(self._stream.dataset.sources, now, strict=True)
             views_N = np.concatenate([np.full(source.num_samples, view) for source, view in sources])
             self._views, self._captions, self._kept = now, self._known.captions(views_N), None
-            if fits_in_memory(len(views_N), self._cache.manifest.width):
+            if fits_in_memory(len(views_N), self._cache.width):
                 self._kept = list(self._read(now))
         pairs_B = np.array(indices)
         return Candidates(

@@ -1,6 +1,6 @@
 """Decide whether a run reads teacher embeddings from disk, and whether they are computed first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from workbench.cache.entries import require_room
@@ -16,22 +16,30 @@ from workbench.files import write_failure
 from workbench.formatting import size
 from workbench.losses.objective import Objective
 from workbench.models.teacher import Teacher
+from workbench.models.teacher_group import Teachers
 
 AUTO_BYTES = 10_000_000_000  # the largest cache that ``auto`` builds
 SPARE = 2  # times its size must be free for that
 
 
 class Opened(NamedTuple):
-    """The cache that a run reads, if any, and warnings about it."""
+    """The cache of a teacher that a run reads, if any, and warnings about it."""
 
     cache: TeacherCache | None = None
     notes: tuple[str, ...] = ()
 
 
-def open_cache(
-    config: RunConfig, stream: BatchStream, teacher: Teacher | None, objectives: Sequence[Objective]
-) -> Opened:
-    """The cache of a run under ``teacher.cache``: a complete one, built now if necessary, or none.
+def each_teacher(config: RunConfig, teacher: Teachers) -> Iterator[tuple[RunConfig, Teacher]]:
+    """Each of the run's teachers, with the config of a run that has this one alone: their caches are the same."""
+    for part, member in zip(config.teacher.teachers, teacher.members, strict=True):
+        own = config.teacher.model_copy(update={"model": part.spec})
+        yield config.model_copy(update={"teacher": own}), member
+
+
+def open_caches(
+    config: RunConfig, stream: BatchStream, teacher: Teachers | None, objectives: Sequence[Objective]
+) -> list[Opened]:
+    """The cache of each of a run's teachers under ``teacher.cache``: a complete one, built now if necessary, or none.
 
     ``auto`` reads an existing one. It builds one only if :func:`is_worth_building` and the disk has room, or if a loss
     compares with all training pairs.
@@ -47,9 +55,15 @@ def open_cache(
         check_keepable(config, objectives)
     is_live = any(objective.features for objective in objectives) or not stream.views
     needs_teacher = config.curation.method != "off" or any(objective.needs_teacher for objective in objectives)
-    if asked == "off" or is_live or teacher is None or not needs_teacher:
-        return Opened()
-    if asked == "on":
+    if teacher is None:
+        return []
+    if asked == "off" or is_live or not needs_teacher:
+        return [Opened() for _ in teacher.members]
+    return [_open(own, stream, member, is_asked=asked == "on") for own, member in each_teacher(config, teacher)]
+
+
+def _open(config: RunConfig, stream: BatchStream, teacher: Teacher, *, is_asked: bool) -> Opened:
+    if is_asked:
         builder = Builder(config, stream, teacher)
         cache = find_cache(builder.identity)
         return _with_note(cache or _build(builder, why_missing(builder.identity)), teacher)

@@ -3,7 +3,9 @@
 Shape letters: N images · M captions · B rows of a batch · D the teacher's width.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from workbench.embeddings import Embeddings, onto
 from workbench.engine.teacher_cache.manifest import CACHES, HeldOutIdentity, Identity
 from workbench.files import write_atomically
 from workbench.models.teacher import Teacher
+from workbench.models.teacher_group import TeacherGroup, joined_embeddings
 
 REBUILD = "rebuild it with: workbench teacher cache, and the run's --recipe and --set"
 
@@ -40,6 +43,7 @@ class TeacherCache:
         except (OSError, ValueError) as error:
             raise ValueError(f"no complete teacher cache in '{folder}': {REBUILD}") from error
         self.damaged = self._reader.damaged
+        self.width = self.manifest.width
 
     def embeddings(self, rows_B: Tensor, scale: Tensor) -> Embeddings:
         """The embeddings of some rows, on the device of ``scale``; the copy to a GPU is asynchronous.
@@ -70,6 +74,24 @@ class TeacherCache:
         if not is_good_B.all():
             raw_B2D = raw_B2D[is_good_B]
         return torch.from_numpy(is_good_B), _on_device(torch.from_numpy(raw_B2D), scale)
+
+
+class JoinedCaches:
+    """The complete caches of several teachers, read as that of their group."""
+
+    def __init__(self, caches: Sequence[TeacherCache], teacher: TeacherGroup) -> None:
+        self._caches, self._teacher = caches, teacher
+        self.width = teacher.width
+
+    def good_embeddings(self, rows_B: Tensor, scale: Tensor) -> tuple[Tensor, Embeddings]:
+        """As :meth:`TeacherCache.good_embeddings`, of the rows that are good in every cache."""
+        found = [cache.good_embeddings(rows_B, scale) for cache in self._caches]
+        is_good_B = torch.stack([is_good_B for is_good_B, _ in found]).all(0)
+        parts = []
+        for own_B, own in found:
+            kept = onto(scale.device, is_good_B[own_B])  # of the rows that this cache has
+            parts.append(replace(own, image_BD=own.image_BD[kept], text_BD=own.text_BD[kept]))
+        return is_good_B, joined_embeddings(self._teacher, parts)
 
 
 def _on_device(raw_B2D: Tensor, scale: Tensor) -> Embeddings:
