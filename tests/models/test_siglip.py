@@ -230,9 +230,44 @@ def test_a_missing_or_foreign_tokenizer_is_one_line_with_the_remedy(siglip, tmp_
         load_model(f"open_clip:{NAMES[kind]}@{alone}")
 
 
-def test_a_new_student_may_have_such_a_tokenizer(siglip):
+@pytest.mark.parametrize("name", ["spiece.model", "tokenizer.model"])
+def test_a_sentencepiece_model_is_refused_with_the_command_that_converts_it(siglip, tmp_path, name):
+    kind, folder, _ = siglip
+    (tmp_path / WEIGHTS).symlink_to(folder / WEIGHTS)
+    (tmp_path / name).write_bytes(b"\x0a\x0e\x0a\x05<unk>")
+    remedy = (
+        rf"\A[^\n]*{name}[^\n]*write its tokenizer\.json with transformers[^\n]*from_pretrained\('{tmp_path}'\)[^\n]*\Z"
+    )
+    with pytest.raises(ValueError, match=remedy):
+        load_model(f"open_clip:{NAMES[kind]}@{tmp_path / WEIGHTS}")
+    for given in (tmp_path / name, tmp_path):
+        with pytest.raises(ValueError, match=remedy):
+            load_model("mini-w64", seed=0, tokenizer=str(given))
+    write_tokenizer(tmp_path, kind)  # what the command leaves next to it
+    assert load_model(f"open_clip:{NAMES[kind]}@{tmp_path / WEIGHTS}").tokenizer.vocab_size
+
+
+def test_a_tokenizer_json_alone_pads_as_it_states(siglip, tmp_path):
+    """Without tokenizer_config.json, as transformers' PreTrainedTokenizerFast."""
+    kind, _, _ = siglip
+    write_tokenizer(tmp_path, kind)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())["pad_token"]
+    token = settings["content"] if isinstance(settings, dict) else settings
+    (tmp_path / "tokenizer_config.json").unlink()
+    with pytest.raises(ValueError, match="no pad_token"):
+        load_model("mini-w64", seed=0, tokenizer=str(tmp_path))
+    backend = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    pad = backend.token_to_id(token)
+    backend.enable_padding(pad_id=pad, pad_token=token)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    student = load_model("mini-w64", seed=0, tokenizer=str(tmp_path / "tokenizer.json"))
+    assert (student.tokenizer(["a"])[0, -5:] == pad).all()
+
+
+@pytest.mark.parametrize("named", ["", "tokenizer.json"])  # a folder, or the file
+def test_a_new_student_may_have_such_a_tokenizer(siglip, named):
     _, folder, _ = siglip
-    student = load_model("mini-w64", seed=0, tokenizer=str(folder / "tokenizer.json"))
+    student = load_model("mini-w64", seed=0, tokenizer=str(folder / named))
     teacher = load_model(str(folder))
     assert student.tokenizer(CAPTIONS)[:, :CONTEXT].shape == teacher.tokenizer(CAPTIONS).shape
     assert student.towers.token_embedding.weight.shape[0] == teacher.tokenizer.vocab_size

@@ -42,6 +42,9 @@ def find_tokenizer(text: Mapping[str, Any], near: Path | None = None) -> Path:
             return found
     if cached := _in_hub_cache(name):
         return cached
+    for folder in (near, Path(name)):
+        if folder is not None:
+            refuse_sentencepiece(folder)
     raise ValueError(
         f"it needs the tokenizer {name}: put its {TOKENIZER} and {TOKENIZER_CONFIG} next to the weights, or name a "
         "folder that has them as text_cfg.hf_tokenizer_name of a config:FILE.json"
@@ -56,6 +59,26 @@ def in_folder(path: Path) -> Path | None:
         content = json.loads(file.read_bytes())
         return file if isinstance(content, dict) and isinstance(content.get("model"), dict) else None
     return None
+
+
+def refuse_sentencepiece(path: Path) -> None:
+    """Refuse a SentencePiece model, or a folder with one, that has no ``tokenizer.json``.
+
+    The file has the pieces only; which tokens are added, and how captions are cleaned before, is in transformers' code.
+
+    Raises:
+        ValueError: with the command that writes ``tokenizer.json``.
+    """
+    found = (
+        next(iter(sorted(path.glob("*.model"))), None) if path.is_dir() else path if path.suffix == ".model" else None
+    )
+    if found and found.is_file():
+        folder = found.parent
+        raise ValueError(
+            f"{found} is SentencePiece's own format, without the special tokens that the model was trained with: write "
+            f'its {TOKENIZER} with transformers, python -c "from transformers import AutoTokenizer; '
+            f"AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
+        )
 
 
 def check_installed(name: str) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import reason, unknown
-from workbench.models.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, tokenizer_options
+from workbench.models.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, refuse_sentencepiece, tokenizer_options
 from workbench.resources import find_resource
 
 PAD = 0
@@ -190,7 +190,9 @@ class HuggingFaceTokenizer:
         backend = Backend.from_str(self.content.decode())
         side = {name: self._settings.get(f"{name}_side", "right") for name in ("padding", "truncation")}
         backend.enable_truncation(self.context_length, direction=side["truncation"])
-        pad = self._special_id("pad_token", backend)
+        # As transformers does: without tokenizer_config.json, the padding that tokenizer.json itself states.
+        own = None if "pad_token" in self._settings else backend.padding
+        pad = own["pad_id"] if own else self._special_id("pad_token", backend)
         backend.enable_padding(length=self.context_length, pad_id=pad, direction=side["padding"])
         return backend
 
@@ -244,6 +246,7 @@ def named_tokenizer(name: str, context_length: int) -> Tokenizer:
     kind, _, sample = name.partition(":")
     path = find_resource(f"data_samples/{sample}/words.txt") if kind == "words" and sample else None
     if path is None:
+        refuse_sentencepiece(Path(name))
         raise unknown("tokenizer", name, ["words:scenes", "words:emoji", "bpe", f"PATH of a {TOKENIZER}"])
     return WordTokenizer(tuple(path.read_text(encoding="utf-8").split()), context_length)
 
