@@ -127,6 +127,9 @@ SEARCH = (
             ("[search]", "confirm_seeds = 0\ntuned.baseline.seed = { low = 1, high = 2 }\n[search]"),
             "tuned needs confirm_",
         ),
+        (("[search]", "lengths = [9, 3]\n[search]"), "lengths must increase"),
+        (("[search]", "lengths = [3, 9]\nsteps = 9\n[search]"), "drop steps"),
+        (("[search]", "lengths = [3, 9]\nbudget = {num_params = 9}\n[search]"), "one objective"),
         (("[search]", "tuned.baseline = {}\n[search]"), "tuned: baseline has no search space"),
         (("[search]", "tuned.basline.seed = { low = 1, high = 2 }\n[search]"), "unknown recipe 'basline'"),
         (("[search]", "tuned.baseline.seed = { low = 2, high = 1 }\n[search]"), "low must be below high"),
@@ -155,6 +158,8 @@ def test_a_search_counts_the_tuning_of_its_rivals_and_the_confirmation(written):
     assert study.num_confirmed == 4  # the baseline as it stands and tuned, the beginning, and the best
     assert study.num_runs == 3 * 2 + 3 * 2 + 4 * 4
     assert study.model_copy(update={"confirm_seeds": 0}).num_runs == 3 * 2
+    # Of three trials one trains for longer, and then once more; the rival's tuning likewise.
+    assert study.model_copy(update={"lengths": [1, 2, 3]}).num_runs == 2 * (3 + 1 + 1) * 2 + 4 * 4
 
 
 SEVERAL = """

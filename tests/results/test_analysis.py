@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from workbench.results.index import is_answered
 from workbench.results.markdown import markdown
 from workbench.results.report import StudyReport, report_on
 from workbench.runs.studies import load_study
@@ -75,6 +76,31 @@ def test_a_search_has_a_history_a_front_and_shares(search):
     assert "PED-ANOVA over 5 configurations, fewer than 30: unreliable." in text
     assert "Best by validation: **t0002** (fd.weight=900 clip.weight=1.2)" in text
     assert text.index("| t0002 |") < text.index("| t0000 |")
+
+
+def test_a_search_of_several_lengths_reports_its_best_at_the_last(record, study_file):
+    text = SEARCH.replace("trials = 6", "trials = 9\nlengths = [20, 40, 80]\nconfirm_seeds = 0")
+    study = load_study(study_file(text[: text.index('[[objectives]]\nmetric = "num_params"')]))
+    configurations = {f"t{n:04d}": (10.0 * (n + 1), 0.5 + n / 10) for n in range(9)}
+    short = {name: 0.1 + 0.01 * number for number, name in enumerate(configurations)}
+    longer = {"t0008": 0.4, "t0007": 0.5, "t0006": 0.45}
+    parts = {"mine": short, "mine-40-steps-of-9": longer, "mine-80-steps-of-9": {"t0007": 0.6}}
+    for name, values in parts.items():
+        for cell, value in values.items():
+            weight, clip = configurations[cell]
+            settings = {"loss.fd.weight": weight, "loss.clip.weight": clip}
+            for seed in (0, 1):
+                metrics = {"image_to_text_r1": value + seed / 1000}
+                record(study, cell, seed, metrics, values=settings, trial=int(cell[1:]), name=name)
+    report = report_on(study, "mine", Path("runs"), "mine.toml")
+    assert report.best == "t0007"
+    assert [stage.table.name for stage in report.stages] == ["mine-40-steps-of-9", "mine-80-steps-of-9"]
+    text = markdown(report)
+    lines = [line for line in text.splitlines() if line.startswith("| t000") and "fd.weight=" in line]
+    assert [line.split(" | ")[0] for line in lines] == ["| t0007", "| t0006", "| t0008"]
+    assert lines[0].endswith("| 16.7 | 49.0 | 58.8 |")  # validation is 98 % of the test pairs here
+    assert "- The order after 40 steps and before: Kendall τ -0.33, 3 configurations." in text
+    assert is_answered(report)
 
 
 ONE_METRIC = """

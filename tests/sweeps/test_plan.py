@@ -144,7 +144,7 @@ COSTS = {"a": run(20.0), "b": run(40.0)}
 
 @pytest.fixture
 def cells():
-    config = RunConfig.parse({})
+    config = RunConfig.parse({"train": {"num_steps": 12}})
     return [Cell(name, {}, config) for name in "ab"]
 
 

@@ -149,6 +149,68 @@ def confirmed(text):
     return text.replace("confirm_seeds = 0", 'confirm_seeds = 4\nagainst = ["alone.toml"]') + TUNED
 
 
+LENGTHS = SEARCH.replace("trials = 5", "trials = 9\nlengths = [2, 4, 6]")
+
+
+def test_the_best_third_trains_for_longer_each_time_and_the_longest_decides(search, pretended):
+    """Short training prefers weights near 10, long training small ones: of those that are left, the smallest wins."""
+    steps = {}
+
+    def ends(job):
+        steps[pretended.name, job.cell.name] = job.cell.config.train.num_steps
+        value = worth(job) if job.cell.config.train.num_steps < 4 else 1 / fd_weight(job)
+        return {"metrics": {"image_to_text_r1": value}}
+
+    pretended.ends = ends
+    sweep = search(LENGTHS)
+    sweep.work()
+    assert sweep.is_done
+    counts = {name: sum(job[0] == name for job in pretended.jobs) for name, _, _ in pretended.jobs}
+    assert counts == {"search": 9 * 2, "search-4-steps-of-9": 3 * 2, "search-6-steps-of-9": 1 * 2}
+    assert {(name, num) for (name, _), num in steps.items()} == {
+        ("search", 2),
+        ("search-4-steps-of-9", 4),
+        ("search-6-steps-of-9", 6),
+    }
+    trials = {trial.name: trial for trial in sweep.ledger.trials()}
+    short = sorted(trials, key=lambda name: -trials[name].frozen.values[0])[:3]
+    weights = {name: trials[name].values["loss.fd.weight"] for name in short}
+    assert sweep.best == [min(weights, key=weights.get)]
+    again = search(LENGTHS)
+    again.work()
+    assert again.is_done
+    assert len(pretended.jobs) == sum(counts.values())  # nothing is trained twice
+    assert sweep.study.num_runs == sum(counts.values())
+
+
+def test_a_given_number_of_steps_is_that_of_every_configuration(search, pretended):
+    sweep = search(LENGTHS, steps=5)
+    sweep.work()
+    assert {name for name, _, _ in pretended.jobs} == {"search"}
+    assert sweep.is_done
+
+
+@pytest.mark.slow
+def test_rivals_are_tuned_at_the_same_lengths_and_confirmed_at_the_last(search, pretended):
+    steps = {}
+
+    def ends(job):
+        steps.setdefault(pretended.name, set()).add(job.cell.config.train.num_steps)
+        rate = job.cell.config.optimizer.learning_rate
+        value = worth(job) if "fd" in job.cell.config.loss else rate / 10
+        return {"metrics": {"image_to_text_r1": value}}
+
+    pretended.ends = ends
+    sweep = search(confirmed(LENGTHS))
+    sweep.work()
+    assert sweep.is_done
+    assert steps == {
+        "search": {2}, "search-4-steps-of-9": {4}, "search-6-steps-of-9": {6},
+        "search-alone": {2}, "search-alone-4-steps-of-9": {4}, "search-alone-6-steps-of-9": {6},
+        "search-best-of-9": {6},
+    }  # fmt: skip
+
+
 def test_rivals_are_tuned_with_the_same_budget_and_beaten_on_the_test_pairs(search, pretended):
     """The search is best by validation, but the tuned rival on the test pairs; the text reports the latter."""
 

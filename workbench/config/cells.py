@@ -70,13 +70,14 @@ def make_cell(
 
 def with_steps(study: Study, config: RunConfig, changes: Changes) -> RunConfig:
     """The run config with the number of steps from the command line, else from the study."""
-    steps = steps_of(study, changes)
+    steps = study.lengths[0] if study.lengths and changes.steps is None else steps_of(study, changes)
     return at_length(config, steps, changes.overrides) if steps else config
 
 
 def steps_of(study: Study, changes: Changes) -> int:
-    """Number of steps from the command line, else from the study; 0 keeps the recipe's."""
-    return study.steps if changes.steps is None else changes.steps
+    """Number of steps from the command line, else the study's, the last of several; 0 keeps the recipe's."""
+    own = study.lengths[-1] if study.lengths else study.steps
+    return own if changes.steps is None else changes.steps
 
 
 def _check_losses(keys: Iterable[str], base: RunConfig) -> None:

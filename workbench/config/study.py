@@ -12,7 +12,7 @@ from workbench.config.toml import merge, nested_key, read_toml
 from workbench.documents import Table
 
 SAMPLERS = ("tpe", "gp", "cma-es", "random")
-SEARCH_ONLY = ("sampler", "pruner", "trials", "warm_start", "confirm_seeds", "against", "tuned", "budget")
+SEARCH_ONLY = ("sampler", "pruner", "trials", "lengths", "warm_start", "confirm_seeds", "against", "tuned", "budget")
 RIVALS = ("against", "tuned")
 VARIED = ("grid", "cells", "search")
 AXIS = ("low", "high", "choices")
@@ -136,6 +136,9 @@ class Study(Config):
     """Search space, by setting."""
     trials: int = Field(0, ge=0)
     """Number of configurations that a search tries."""
+    lengths: list[PositiveInt] = []
+    """Numbers of training steps of a search: all configurations train for the first, the best third of them for the
+    second, and so on, each time from the start (successive halving; Jamieson & Talwalkar 2016)."""
     sampler: Literal["grid", "tpe", "gp", "cma-es", "random"] = "grid"
     """How a search samples configurations (default tpe); grids and cells use grid, which runs all."""
     pruner: Literal["none", "racing"] = "none"
@@ -202,10 +205,21 @@ class Study(Config):
             raise ValueError(f"a search cannot use sampler grid: choose {', '.join(SAMPLERS)}")
         if not self.trials:
             raise ValueError("a search needs a number of trials, e.g. trials = 40")
+        self._check_lengths()
         if self.pruner == "racing" and (len(self.objectives) > 1 or self.seeds < 2):
             raise ValueError("racing compares one objective over at least 2 seeds: set pruner to none")
         if self.sampler == "cma-es" and len(self.objectives) > 1:
             raise ValueError("cma-es supports one objective: choose tpe, gp or random")
+
+    def _check_lengths(self) -> None:
+        if not self.lengths:
+            return
+        if self.steps:
+            raise ValueError("lengths gives the numbers of steps: drop steps")
+        if sorted(set(self.lengths)) != self.lengths:
+            raise ValueError(f"lengths must increase (got {', '.join(map(str, self.lengths))})")
+        if len(self.objectives) > 1 or self.budget:
+            raise ValueError("lengths ranks configurations by one objective: drop the other objectives, and budget")
 
     def parts(self) -> "tuple[Study, ...]":
         """The study of each sweep, under its name; the study itself if it is one sweep."""
@@ -229,6 +243,7 @@ class Study(Config):
                 "steps": QUICK_STEPS,
                 "seeds": min(self.seeds, 2),
                 "most_seeds": 0,
+                "lengths": [],
                 "trials": min(self.trials, QUICK_TRIALS),
                 "confirm_seeds": min(self.confirm_seeds, 2),
                 "settings": self.settings | few,
@@ -251,7 +266,9 @@ class Study(Config):
         """Number of runs after a search: to tune the ``tuned`` recipes, and to confirm the result."""
         # Tuned recipes are rivals in the confirmation; without one, they are not tuned.
         num_tunings = len(self.tuned) if self.confirm_seeds else 0
-        return num_tunings * self.trials * self.seeds + self.num_confirmed * self.confirm_seeds
+        num_longer = sum(kept_at_lengths(self.trials, len(self.lengths)))
+        num_tuned = num_tunings * (self.trials + num_longer)
+        return (num_longer + num_tuned) * self.seeds + self.num_confirmed * self.confirm_seeds
 
     @property
     def num_confirmed(self) -> int:
@@ -262,6 +279,21 @@ class Study(Config):
     def varied(self) -> set[str]:
         """The settings in which cells differ."""
         return {*self.grid, *self.search, *(key for cell in self.cells for key in cell.settings)}
+
+
+KEPT = 3  # of so many configurations, the best one trains for longer
+
+
+def kept_at_lengths(num_trials: int, num_lengths: int) -> list[int]:
+    """How many configurations are left at each length after the first.
+
+    >>> kept_at_lengths(40, 3)
+    [13, 4]
+    """
+    kept: list[int] = []
+    for _ in range(1, num_lengths):
+        kept.append(max(1, (kept[-1] if kept else num_trials) // KEPT))
+    return kept
 
 
 def nested(settings: Mapping[str, Any]) -> Table:

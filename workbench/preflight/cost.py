@@ -75,6 +75,12 @@ class RunForecast:
     def pairs_per_s(self) -> float:
         return self.num_steps * self.batch_size / self.training_s
 
+    def at(self, num_steps: int) -> "RunForecast":
+        """The forecast of the same run with another number of steps, and as many evaluations."""
+        ratio = num_steps / self.num_steps
+        seconds = {name: ratio * getattr(self, name) for name in ("learn_s", "waiting_s", "teacher_s")}
+        return replace(self, num_steps=num_steps, **seconds)
+
     def to_json(self) -> dict[str, Any]:
         """The ``forecast`` of ``doctor --json``."""
         times = ("total_s", "num_steps", "pairs_per_s", "waiting_s", "training_s", "evaluation_s", "num_evaluations")

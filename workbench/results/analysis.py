@@ -1,16 +1,20 @@
 """Beyond the table: learning curves, order early and in the paper, main effects, Pareto front, importance."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
+from workbench.config.base import Axis, Choices
 from workbench.config.study import Study
 from workbench.events import EvalDone
 from workbench.results.table import COSTS, LOSSES, SHOWN, Collected
 from workbench.runs.log import read_history
+from workbench.statistics.interactions import Interaction, interactions
 from workbench.statistics.rank_agreement import Agreement, rank_agreement
 from workbench.statistics.verdict import Effect, main_effects, pooled_spread
 from workbench.sweeps.space import distributions
@@ -153,22 +157,12 @@ class Importance:
 def importance(study: Study, cells: Sequence[StudyCell]) -> Importance:
     """PED-ANOVA (Watanabe et al. 2023) of the first objective on validation; empty shares with too few trials.
 
-    The value of a configuration is the mean over its seeds of the difference from that seed's mean over complete
-    configurations, so that pruned ones are included without bias from their seeds.
+    The value of a configuration is that of :func:`relative_values`.
     """
     objective = study.objectives[0]
     if not study.search:
         return Importance()
-    by_seed = {cell.name: cell.by_seed(objective.metric, validation=True) for cell in cells}
-    complete = [by_seed[cell.name] for cell in cells if cell.is_complete]
-    level = {
-        seed: fmean(of[seed] for of in complete if seed in of) for seed in {seed for of in complete for seed in of}
-    }
-    known = {
-        cell.name: fmean(of[seed] - level[seed] for seed in of if seed in level)
-        for cell in cells
-        if (of := by_seed[cell.name]) and of.keys() & level.keys()
-    }
+    known = relative_values(study, cells)
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -190,3 +184,38 @@ def importance(study: Study, cells: Sequence[StudyCell]) -> Importance:
         except ValueError:  # all configurations are equal
             shares = {}
     return Importance(shares, num_trials)
+
+
+def relative_values(study: Study, cells: Sequence[StudyCell]) -> dict[str, float]:
+    """The first objective of each configuration on validation, as a difference from its seeds' mean over complete ones.
+
+    Pruned configurations are included without bias from their seeds.
+    """
+    objective = study.objectives[0]
+    by_seed = {cell.name: cell.by_seed(objective.metric, validation=True) for cell in cells}
+    complete = [by_seed[cell.name] for cell in cells if cell.is_complete]
+    level = {
+        seed: fmean(of[seed] for of in complete if seed in of) for seed in {seed for of in complete for seed in of}
+    }
+    return {
+        cell.name: fmean(of[seed] - level[seed] for seed in of if seed in level)
+        for cell in cells
+        if (of := by_seed[cell.name]) and of.keys() & level.keys()
+    }
+
+
+def interactions_of(study: Study, cells: Sequence[StudyCell]) -> list[tuple[str, str, Interaction]]:
+    """The pairs of settings of a search by name, with the test of their interaction, the largest share first."""
+    known = relative_values(study, cells) if study.search else {}
+    settings = list(study.search)
+    tried = [cell for cell in cells if cell.name in known and set(settings) <= cell.values.keys()]
+    rows = [[_on_axis(study.search[key], cell.values[key]) for key in settings] for cell in tried]
+    found = interactions(np.array(rows).reshape(len(tried), len(settings)), [known[cell.name] for cell in tried])
+    return [(settings[one.first], settings[one.second], one) for one in found]
+
+
+def _on_axis(axis: Axis, value: Any) -> float:
+    """A value as a number in which effects are smooth: choices by their order, which is that of the file."""
+    if isinstance(axis, Choices):
+        return float(axis.choices.index(value)) if value in axis.choices else math.nan
+    return math.log(value) if axis.log else float(value)

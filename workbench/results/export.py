@@ -227,6 +227,11 @@ def document(report: StudyReport, files: Sequence[str] = ()) -> dict[str, Any]:
             "num_trials": report.importance.num_trials,
             "is_guess": report.importance.is_guess,
         },
+        "interactions": [
+            {"settings": [first, second], "share": one.share, "together": one.together, "p_holm": one.p_value}
+            for first, second, one in report.interactions
+        ],
+        "longer": [document(stage) for stage in report.stages],
         "front": [point.cell for point in report.front if point.on_front],
         "history": [asdict(one) for one in report.tried],
         "confirmed": document(report.confirmed) if report.confirmed else None,

@@ -90,7 +90,8 @@ def is_answered(report: StudyReport) -> bool:
     cells = report.table.cells
     if report.study.search:
         confirmed = not report.study.confirm_seeds or (report.confirmed is not None and is_settled(report.confirmed))
-        return len(report.tried) >= report.study.trials and confirmed
+        stages = len(report.stages) >= len(report.study.lengths) - 1 and all(map(is_settled, report.stages))
+        return len(report.tried) >= report.study.trials and stages and confirmed
     return is_settled(report) and any(cell.finished for cell in cells)
 
 

@@ -10,6 +10,8 @@ from workbench.results.facts import NO_TEACHER
 from workbench.results.report import StudyReport
 from workbench.results.table import best_first
 from workbench.results.words import findings, progress, troubles
+from workbench.statistics.rank_agreement import rank_agreement
+from workbench.views.metrics import MetricLabel
 from workbench.views.study import StudyCell
 
 SPECIAL = re.compile(r"[\\`|<]|!?\[(?=[^\[\]]*\]\()")
@@ -38,6 +40,7 @@ def _lines(report: StudyReport, figures: Sequence[str]) -> Iterator[str]:
         yield from (f"### {escape(metric.title)}", "", *table_lines(columns, rows), "")
     yield from (*(f"- {escape(line)}" for line in legend(report)), "")
     yield from _confirmed(report)
+    yield from _longer(report)
     yield from _beyond(report)
     if wrong := troubles(table.cells):
         yield from ("## Runs that have not finished", "", *(f"- {escape(line)}" for line in wrong), "")
@@ -114,6 +117,40 @@ def _confirmed(report: StudyReport) -> Iterator[str]:
         yield from (f"Differences: from {escape(table.baseline)}.", "")
 
 
+def _longer(report: StudyReport) -> Iterator[str]:
+    """The best configurations of a search at each length, and whether the order at one predicts that at the next."""
+    metric = report.main
+    if not report.stages or metric is None:
+        return
+    lengths = [report, *report.stages]
+    means = [{cell.name: cell.validation_mean(metric.name) for cell in one.table.cells} for one in lengths]
+    columns = ["configuration", "settings", *(f"{steps:,} steps" for steps in report.study.lengths[: len(lengths)])]
+    # Those that trained longest first, the best of each length on top.
+    ranked = [cell for one in reversed(lengths) for cell in _by_mean(one, metric)]
+    values = {cell.name: cell.values for cell in report.table.cells}
+    rows = [
+        [name, cell_name(values.get(name, {})), *(metric.number(of[name]) if name in of else "" for of in means)]
+        for name in dict.fromkeys(ranked)
+        if name in means[1]
+    ]
+    yield from ("## Longer training", "", f"Validation {metric.title}, mean over seeds.", "")
+    yield from (*table_lines(columns, rows, num_words=2), "")
+    for before, after, steps in zip(means, means[1:], report.study.lengths[1:], strict=False):
+        both = [name for name, mean in after.items() if mean is not None and before.get(name) is not None]
+        if agreed := rank_agreement([before[name] or 0.0 for name in both], [after[name] or 0.0 for name in both]):
+            about = f"Kendall τ {agreed.tau:+.2f}, {len(both)} configurations"
+            yield f"- The order after {steps:,} steps and before: {about}."
+    yield ""
+
+
+def _by_mean(report: StudyReport, metric: MetricLabel) -> list[str]:
+    """Names of the cells with a validation mean, the best first."""
+    sign = 1 if report.study.objectives[0].direction == "maximize" else -1
+    means = {cell.name: cell.validation_mean(metric.name) for cell in report.table.cells}
+    known = {name: sign * mean for name, mean in means.items() if mean is not None}
+    return sorted(known, key=lambda name: -known[name])
+
+
 def _beyond(report: StudyReport) -> Iterator[str]:
     """Main effects, importance and Pareto front, if the study has them."""
     metric = report.main
@@ -139,6 +176,21 @@ def _beyond(report: StudyReport) -> Iterator[str]:
         yield from ("## Importance of the settings", "", f"{report.importance.note}.", "")
         shares = [(setting, f"{share:.0%}") for setting, share in report.importance.shares.items()]
         yield from (*table_lines(("setting", "share"), shares), "")
+    if report.interactions:
+        yield from (
+            "## Interactions of the settings",
+            "",
+            "Share of the variance beyond each setting's own effect that the product of two settings explains; "
+            "p-values of F-tests, Holm-corrected over the pairs. Sign: both higher together is better (+) or worse.",
+            "",
+        )
+        sign = {1: "+", -1: "\N{MINUS SIGN}", 0: ""}
+        better = 1 if report.study.objectives[0].direction == "maximize" else -1
+        pairs = [
+            (first, second, f"{one.share:.0%}", sign[better * one.together], f"{one.p_value:.2g}")
+            for first, second, one in report.interactions
+        ]
+        yield from (*table_lines(("setting", "and", "share", "sign", "p"), pairs, num_words=2), "")
     if report.front:
         best = ", ".join(point.cell for point in report.front if point.on_front)
         names = ", ".join(objective.metric for objective in report.study.objectives)

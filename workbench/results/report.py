@@ -1,5 +1,6 @@
 """A study's report as plain data: the table and what goes beyond it, computed from its runs."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from workbench.results.analysis import (
     effects_of,
     front_of,
     importance,
+    interactions_of,
     learning_of,
     rank_forecast,
     validation_curves,
@@ -27,7 +29,8 @@ from workbench.results.table import (
     interpret_against,
     study_table,
 )
-from workbench.runs.studies import as_run
+from workbench.runs.studies import as_run, find_study, studies_with_runs
+from workbench.statistics.interactions import Interaction
 from workbench.statistics.rank_agreement import Agreement
 from workbench.statistics.verdict import Effect
 from workbench.views.curves import LearningView
@@ -49,6 +52,8 @@ class StudyReport:
         effects: main effects by metric, for a grid of several settings.
         front: Pareto front, for a study with several objectives.
         tried: trials of a search, in order.
+        interactions: pairs of a search's settings, with the test of their interaction.
+        stages: the best configurations of a search at its later lengths, as far as they have started.
         confirmed: the confirmation of a search (best and rivals on held-out seeds), once it has started.
     """
 
@@ -66,6 +71,8 @@ class StudyReport:
     learning: LearningView | None
     made_on: Facts
     importance: Importance
+    interactions: Sequence[tuple[str, str, Interaction]]
+    stages: "tuple[StudyReport, ...]"
     confirmed: "StudyReport | None"
 
     @property
@@ -93,7 +100,10 @@ def report_on(study: Study, name: str, runs_dir: Path, source: str = "") -> Stud
     found = collect(study, name, runs_dir)
     objective, cells = study.objectives[0], found.cells
     drawn = validation_curves(found, objective.metric)
-    baseline, best = _baseline(study, cells), best_cell(study, cells)
+    stages = _stages(study, name, runs_dir)
+    # Of a search with several lengths, the best is that of the last one.
+    last = stages[-1] if stages and len(stages) == len(study.lengths) - 1 else None
+    baseline, best = _baseline(study, cells), (last.best if last else "") or best_cell(study, cells)
     metrics = shown_metrics([*_wanted(study), *_of_suites(cells)], cells)
     compare = partial(interpret_against, metrics, cells, margin=study.margin, sequential=study.is_sequential)
     to_baseline = compare(baseline)
@@ -112,8 +122,21 @@ def report_on(study: Study, name: str, runs_dir: Path, source: str = "") -> Stud
         learning=learning_of(drawn, objective.metric),
         made_on=facts(study, name, source or study.name, found.runs),
         importance=importance(study, cells),
+        interactions=interactions_of(study, cells),
+        stages=stages,
         confirmed=_confirmed(study, name, runs_dir),
     )
+
+
+def _stages(study: Study, name: str, runs_dir: Path) -> tuple[StudyReport, ...]:
+    """The reports of a search's later lengths; of several numbers of trials, those of the most."""
+    if len(study.lengths) < 2:
+        return ()
+    matches = [re.fullmatch(rf"{re.escape(name)}-(\d+)-steps-of-(\d+)", one) for one in studies_with_runs(runs_dir)]
+    found = [match for match in matches if match]
+    most = max((int(match[2]) for match in found), default=0)
+    names = sorted((int(match[1]), match[0]) for match in found if int(match[2]) == most)
+    return tuple(report_on(find_study(stage, runs_dir).study, stage, runs_dir) for _, stage in names)
 
 
 def _confirmed(study: Study, name: str, runs_dir: Path) -> StudyReport | None:

@@ -25,7 +25,8 @@ def findings(report: StudyReport) -> list[str]:
     lines = confirmation_lines(report)
     if metric and compared:
         lines += verdict_lines(metric, compared)
-    if metric and (best := report.to_best.get(metric.name)) and report.best != report.table.baseline:
+    last = report.stages[-1] if report.stages else report  # configurations are compared at the last length
+    if metric and (best := last.to_best.get(metric.name)) and last.best != last.table.baseline:
         lines += _near_the_best(metric, best)
     # Of a fixed number of seeds; a sequential study adds seeds to what is open instead.
     if metric and compared and not compared.spread.sequential and math.isfinite(compared.detectable):

@@ -6,17 +6,45 @@ are, and with those in ``tuned`` after a search with as many trials.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from workbench.config.cells import Cell, Changes, cells_of, example_cell, make_cell, steps_of
-from workbench.config.study import CellConfig, Study, flat
-from workbench.config.toml import parse_override
+from workbench.config.study import CellConfig, Study, flat, kept_at_lengths
+from workbench.config.toml import at_length, parse_override
 from workbench.sweeps.ledger import Ledger, Trial
 from workbench.sweeps.plan import Group, groups
 from workbench.sweeps.search import warm_start
 
 NO_CHANGES = Changes()
+
+
+def kept_trials(ledger: Ledger, num_kept: int) -> list[Trial]:
+    """The best trials with a result, which train for longer; the best first."""
+    from optuna.trial import TrialState
+
+    complete = [trial for trial in ledger.trials() if trial.frozen.state == TrialState.COMPLETE]
+    sign = -1 if ledger.study.objectives[0].direction == "maximize" else 1
+    # Ties go to the earlier trial, since sorted() is stable.
+    return sorted(complete, key=lambda trial: sign * (trial.frozen.values or [0.0])[0])[:num_kept]
+
+
+def longer(study: Study, changes: Changes, steps: int, kept: Sequence[Trial]) -> Study:
+    """The study that trains the best configurations of a search, from the start, for so many steps."""
+    shared, own = _settings(study, changes)
+    return Study(
+        name=study.name,
+        question=f"Which configurations are best after {steps:,} steps? ({study.question})",
+        recipe=study.recipe,
+        settings=shared | own,
+        steps=steps,
+        first_seed=study.first_seed,
+        seeds=study.seeds,
+        cells=[CellConfig(name=trial.name, settings=dict(trial.values)) for trial in kept],
+        objectives=study.objectives,
+        margin=study.margin,
+    )
 
 
 def best_trials(ledger: Ledger) -> list[Trial]:
@@ -43,7 +71,8 @@ def tuning(study: Study, changes: Changes, recipe: str, num_trials: int) -> Stud
         question=f"How good is {short_name(recipe)}, tuned with as many trials? ({study.question})",
         recipe=recipe,
         settings=shared,
-        steps=steps_of(study, changes),
+        steps=0 if study.lengths else steps_of(study, changes),
+        lengths=study.lengths,
         first_seed=study.first_seed,
         seeds=study.seeds,
         search=study.tuned[recipe],
@@ -186,17 +215,32 @@ def trials_ahead(study: Study, example: Cell, num_tried: int) -> list[Group]:
 
 
 def rivals_ahead(study: Study, cells: Sequence[Cell], num_tuned: Mapping[str, int], at_once: int) -> Iterator[Group]:
-    """The runs after a search: the trials that tune its rivals, and the confirmation.
+    """The runs after a search: longer ones of the best, the trials that tune its rivals, and the confirmation.
 
     Args:
         cells: those of :func:`measured_cells`.
         num_tuned: number of tuning trials already done, by recipe.
     """
     if not study.confirm_seeds:
+        yield from longer_ahead(study, cells[0])
         return
     example, by_name = cells[0], {cell.name: cell for cell in cells}
+    yield from longer_ahead(study, example)
     for recipe in study.tuned:
-        yield from trials_ahead(study, by_name[short_name(recipe)], num_tuned.get(recipe, 0))
+        rival = by_name[short_name(recipe)]
+        yield from trials_ahead(study, _at(rival, *study.lengths[:1]), num_tuned.get(recipe, 0))
+        yield from longer_ahead(study, rival)
     recipes = [*study.against, *study.tuned, *study.warm_start]
-    final = [example, *(by_name[short_name(recipe)] for recipe in recipes)]
+    final = [_at(example, *study.lengths[-1:]), *(by_name[short_name(recipe)] for recipe in recipes)]
     yield from groups(final, range(study.confirm_seeds), at_once)
+
+
+def longer_ahead(study: Study, cell: Cell) -> Iterator[Group]:
+    """The runs of the configurations that a search keeps at its later lengths; ``cell`` is any of them."""
+    seeds = range(study.first_seed, study.first_seed + study.seeds)
+    for steps, num_kept in zip(study.lengths[1:], kept_at_lengths(study.trials, len(study.lengths)), strict=True):
+        yield from list(groups([_at(cell, steps)], seeds)) * num_kept
+
+
+def _at(cell: Cell, steps: int = 0) -> Cell:
+    return replace(cell, config=at_length(cell.config, steps, ())) if steps else cell

@@ -198,7 +198,11 @@ def _group_s(group: Group, costs: Costs) -> float:
 
 
 def _run_s(name: str, group: Group, costs: Costs) -> float:
-    """A cell's own seconds plus its part of the cohort's shared ones; those of an unmeasured cell are typical ones."""
+    """A cell's own seconds plus its part of the cohort's shared ones; those of an unmeasured cell are typical ones.
+
+    A cost that was measured in a run of another length is scaled.
+    """
+    costs = {cell: cost.at(group.num_steps) for cell, cost in costs.items()}
     own_s = costs[name].own_s if name in costs else fmean(cost.own_s for cost in costs.values())
     most_shared_s = max(cost.shared_s for cost in costs.values())
     shared_s = max(costs[cell.name].shared_s if cell.name in costs else most_shared_s for cell in group.cells)

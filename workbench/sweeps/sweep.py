@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from workbench.config.cells import Cell, as_text, base_config, cells_of, example_cells, parse_values, with_steps
-from workbench.config.study import Study
+from workbench.config.study import Study, kept_at_lengths
 from workbench.errors import unknown
 from workbench.preflight.cost import RunForecast, room_mb
 from workbench.preflight.precheck import OF_THE_RUN
@@ -18,6 +18,8 @@ from workbench.sweeps.confirm import (
     cells_ahead,
     check_warm_starts,
     confirming,
+    kept_trials,
+    longer,
     measured_cells,
     rivals_ahead,
     short_name,
@@ -53,6 +55,8 @@ class Sweep:
     """
 
     def __init__(self, request: Request, storage: "RDBStorage | None" = None) -> None:
+        if request.changes.steps is not None:  # one length for all configurations of a search
+            request = replace(request, study=request.study.model_copy(update={"lengths": []}))
         self.request = request
         self.study = request.study
         self.cells: tuple[Cell, ...] = cells_of(request.study, request.changes)
@@ -145,7 +149,10 @@ class Sweep:
         with Leases(self.ledger.engine, self.request.grace_s) as leases:
             replicates = ReplicateTrainer(self.request.study_name, self.request.runs_dir, watch)
             self._worker(leases, replicates, notify, end).work(stop)
-        is_over = self._is_searched or time.monotonic() > end
+        is_over = self._are_trials_done or time.monotonic() > end
+        for number in range(1, len(self.study.lengths)):
+            if is_over and len(stages := self.stages) >= number:
+                stages[number - 1].work_as_part(self._costs, stop, watch, notify)
         if self.study.confirm_seeds and is_over and not stop() and self.best:
             self._confirm(stop, watch, notify)
 
@@ -168,7 +175,37 @@ class Sweep:
         self.work(stop, watch, notify)
 
     @property
+    def stages(self) -> list["Sweep"]:
+        """The best configurations of a search at its later lengths; a stage is there once the one before has ended."""
+        num_tried, found, before = self.ledger.num_tried(), list[Sweep](), self
+        kept = kept_at_lengths(num_tried, len(self.study.lengths))
+        for steps, num_kept in zip(self.study.lengths[1:], kept, strict=True):
+            best = kept_trials(before.ledger, num_kept)
+            if not best or (found and not before.is_done):
+                break
+            part = longer(self.study, self.request.changes, steps, best)
+            before = self._part(part, f"{steps}-steps-of-{num_tried}")
+            found.append(before)
+        return found
+
+    @property
+    def _last_stage(self) -> "Sweep | None":
+        """The search at its last length, once that has ended; itself, if it has a single length."""
+        stages = [self, *self.stages]
+        if len(stages) < max(1, len(self.study.lengths)):
+            return None
+        return stages[-1] if len(stages) == 1 or stages[-1].is_done else None
+
+    def best_trials(self) -> list[Trial]:
+        """The best trials so far; of a search with several lengths, at the last one once that has ended."""
+        return best_trials((self._last_stage or self).ledger)
+
+    @property
     def _is_searched(self) -> bool:
+        return self._are_trials_done and self._last_stage is not None
+
+    @property
+    def _are_trials_done(self) -> bool:
         trials = self.ledger.trials()
         num_tried = sum(trial.is_tried for trial in trials)
         return num_tried >= self.study.trials and not any(trial.is_queued for trial in trials)
@@ -191,11 +228,11 @@ class Sweep:
     @property
     def confirmation(self) -> "Sweep | None":
         """The confirmation of the best trials on held-out seeds; None if not requested or the rivals are not tuned."""
-        best = best_trials(self.ledger) if self.study.confirm_seeds else []
+        best = self.best_trials() if self.study.confirm_seeds and self._last_stage else []
         started = self.started_tunings
         if not best or len(started) < len(self.study.tuned) or not all(part.is_done for part in started.values()):
             return None
-        tuned = {recipe: best_trials(part.ledger) for recipe, part in started.items()}
+        tuned = {recipe: part.best_trials() for recipe, part in started.items()}
         study = confirming(self.study, self.request.changes, best, tuned)
         return self._part(study, f"best-of-{self.ledger.num_tried()}")
 
@@ -238,7 +275,8 @@ class Sweep:
                 self.ledger.reset_failures()
             else:
                 self.ledger.queue(self.cells, self.wanted_seeds(), retries=[cell.name for cell in self.cells])
-        for part in (*self.started_tunings.values(), self.started_confirmation):
+        stages = [part for part in self.stages if has_study(self.ledger.storage, part.request.study_name)]
+        for part in (*stages, *self.started_tunings.values(), self.started_confirmation):
             if part:
                 part.retry()
 
@@ -299,12 +337,12 @@ class Sweep:
     @property
     def best(self) -> list[str]:
         """Names of the best trials."""
-        return [trial.name for trial in best_trials(self.ledger)]
+        return [trial.name for trial in self.best_trials()]
 
     @property
     def unbeaten(self) -> list[str]:
         """Names of the warm starts that no trial beats on the validation pairs."""
-        return [short_name(recipe) for recipe in unbeaten(self.study, self.request.changes, best_trials(self.ledger))]
+        return [short_name(recipe) for recipe in unbeaten(self.study, self.request.changes, self.best_trials())]
 
     @property
     def is_done(self) -> bool:
