@@ -3,15 +3,16 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.engine.test_distributed import spawn
+from tests.engine.test_distributed import free_port, spawn
 from workbench.cli.ranks import run_ranks
-from workbench.events import CheckpointSaved, RunFinished
+from workbench.events import CheckpointSaved, EvalDone, EvalStarted, Event, RunFinished
 from workbench.runs.directory import RunDirectory
 from workbench.runs.liveness import run_status, send_command
 from workbench.runs.log import read_events
@@ -29,7 +30,7 @@ def arguments(name: str, *more: str, recipe: str = "clip-kd") -> list[str]:
     return [*WORKBENCH, "train", "--recipe", recipe, "--name", name, *SETTINGS, *more]
 
 
-def ends(processes, timeout_s: float = 120) -> list[int]:
+def ends(processes, timeout_s: float = 300) -> list[int]:
     codes = []
     for process in processes:
         out, err = process.communicate(timeout=timeout_s)
@@ -42,7 +43,16 @@ def weights(name: str) -> str:
     return json.loads(Path(f"runs/{name}/summary.json").read_text())["weights_sha256"]
 
 
-def until(condition, timeout_s: float = 120) -> None:
+def events(name: str) -> list[Event]:
+    file = Path(f"runs/{name}/events.jsonl")
+    return read_events(file).events if file.is_file() else []
+
+
+def measured(name: str) -> list[tuple[int, dict[str, float]]]:
+    return [(event.step, event.metrics) for event in events(name) if isinstance(event, EvalDone)]
+
+
+def until(condition, timeout_s: float = 300) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timed out"
@@ -50,8 +60,7 @@ def until(condition, timeout_s: float = 120) -> None:
 
 
 def has_saved(name: str) -> bool:
-    file = Path(f"runs/{name}/events.jsonl")
-    return file.is_file() and any(isinstance(event, CheckpointSaved) for event in read_events(file).events)
+    return any(isinstance(event, CheckpointSaved) for event in events(name))
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +77,7 @@ def test_two_ranks_end_with_the_weights_of_one_process(workbench, recipe: str) -
     micro = ("--set", "train.micro_batch_size=8")
     assert workbench("train", "--recipe", recipe, "--name", "one", *SETTINGS, "--steps", "10", *micro).code == 0
     assert weights("two") == weights("one")
+    assert measured("two") == measured("one") != []
 
 
 @pytest.mark.slow
@@ -98,10 +108,56 @@ def test_a_signal_to_any_rank_saves_and_ends_all(who: tuple[int, ...]) -> None:
     for rank in who:
         processes[rank].send_signal(signal.SIGTERM)
     ends(processes)
-    events = read_events(Path("runs/two/events.jsonl")).events
-    assert isinstance(events[-1], RunFinished)
-    assert events[-1].state == "interrupted"
-    assert any(isinstance(event, CheckpointSaved) and event.step == events[-1].step for event in events)
+    last = events("two")[-1]
+    assert isinstance(last, RunFinished)
+    assert last.state == "interrupted"
+    assert any(isinstance(event, CheckpointSaved) and event.step == last.step for event in events("two"))
+
+
+@pytest.mark.slow
+def test_a_signal_during_an_evaluation_finishes_and_saves_it() -> None:
+    # Three chunks of images, so that both ranks encode some, after every step.
+    often = ("--set", "data.num_validation_pairs=600", "--set", "evaluate.every_steps=1")
+    processes = spawn(2, arguments("two", *LONG, *often))
+    until(lambda: isinstance([None, *events("two")][-1], EvalStarted))
+    processes[1].send_signal(signal.SIGTERM)
+    ends(processes)
+    *_, saved, last = events("two")
+    assert isinstance(last, RunFinished)
+    assert isinstance(saved, CheckpointSaved)
+    assert (last.state, last.step) == ("interrupted", saved.step)
+    assert [step for step, _ in measured("two")] == list(range(1, last.step + 1))
+
+
+def node(number: int, port: int, command: list[str], before: str = "true") -> "subprocess.Popen[str]":
+    """One of two machines, each with a torchrun of its own, a rank and a cache; ``before`` is a shell command."""
+    options = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "two"]
+    options += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", "127.0.0.1"]
+    words = [sys.executable, "-m", "torch.distributed.run", *options, *command]
+    cache = Path(f"cache-{number}").absolute()
+    return subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", f'{before} && exec "$@"', "sh", *words],
+        env=os.environ | {"WORKBENCH_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_two_ranks_on_one() -> None:
+    Path("runs").mkdir()
+    hidden = f"mount -t tmpfs none {Path('runs').absolute()}"  # the second machine has a runs folder of its own
+    if subprocess.run(["unshare", "-m", "sh", "-c", hidden], check=False).returncode:
+        pytest.skip("mount namespaces need root")
+    cached = ("--steps", "10", "--set", "data.views=2", "--cache-teacher", "on")
+    assert ends(spawn(2, arguments("one", *cached))) == [0, 0]
+    port = free_port()
+    command = arguments("two", *cached)
+    assert ends([node(0, port, command), node(1, port, command, hidden)]) == [0, 0]
+    assert weights("two") == weights("one")
+    assert measured("two") == measured("one") != []
+    assert all(any(Path(f"cache-{number}").rglob("*.bin")) for number in range(2))
 
 
 @pytest.mark.slow

@@ -554,6 +554,13 @@ FAULTS = [
         "all end with a checkpoint, and the run goes on with any number of ranks",
         "cli/test_ranks.py::test_a_killed_rank_ends_all_and_another_number_of_ranks_goes_on",
         "cli/test_ranks.py::test_a_signal_to_any_rank_saves_and_ends_all",
+        "cli/test_ranks.py::test_a_signal_during_an_evaluation_finishes_and_saves_it",
+    ),
+    fault(
+        "ranks on two machines whose disks hold other data or checkpoints under the same path",
+        "refused on every rank before the first step, with what differs",
+        "engine/test_distributed.py::test_ranks_with_other_pairs_are_refused",
+        "engine/test_distributed.py::test_a_rank_resumes_from_the_same_checkpoint_or_not_at_all",
     ),
     fault(
         "batches of a few pairs, whose rows a library may sum in another order by their place",

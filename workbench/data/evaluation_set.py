@@ -72,16 +72,24 @@ class EvaluationSet:
         self.is_class_folder = dataset.task is not None
 
     def image_chunks(
-        self, image_size: int, chunk: int = 256, resizing: Resizing = CLIPS_RESIZING
+        self,
+        image_size: int,
+        chunk: int = 256,
+        resizing: Resizing = CLIPS_RESIZING,
+        rows: slice = slice(None),
     ) -> Generator[Tensor, None, None]:
         """The images in order, uint8 [n, C, H, W], with n = ``chunk`` except in the last chunk.
 
         They become squares as in open_clip: see :func:`~workbench.data.images.evaluation_HWC`.
+
+        Args:
+            rows: consecutive images to decode; all by default.
         """
-        starts = range(0, self.num_images, IMAGES_PER_CALL)
+        own = range(self.num_images)[rows]
         decode = partial(self._images, image_size, resizing)
         held: list[Tensor] = []
-        for images_nCHW in look_ahead(decode, starts):
+        calls = (own[start : start + IMAGES_PER_CALL] for start in range(0, len(own), IMAGES_PER_CALL))
+        for images_nCHW in look_ahead(decode, calls):
             held.extend(images_nCHW)
             while len(held) >= chunk:
                 yield torch.stack(held[:chunk])
@@ -89,10 +97,9 @@ class EvaluationSet:
         if held:
             yield torch.stack(held)
 
-    def _images(self, image_size: int, resizing: Resizing, start: int) -> Tensor:
-        """``IMAGES_PER_CALL`` images: enough work to outweigh the cost of a task."""
-        end = min(start + IMAGES_PER_CALL, self.num_images)
-        return stack_BCHW([evaluation_HWC(self._dataset[i].image, image_size, *resizing) for i in range(start, end)])
+    def _images(self, image_size: int, resizing: Resizing, indices: Sequence[int]) -> Tensor:
+        """Some images, ``IMAGES_PER_CALL`` at most: enough work to outweigh the cost of a task."""
+        return stack_BCHW([evaluation_HWC(self._dataset[i].image, image_size, *resizing) for i in indices])
 
 
 def open_evaluation_set(

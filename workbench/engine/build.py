@@ -85,10 +85,12 @@ def build_cohort(
     opened = open_caches(first, stream, teacher, [member.objective for member in members])
     # No images are decoded for a teacher whose embeddings are on disk.
     live = tuple(spec for spec, one in zip(stream.teachers, opened, strict=False) if one.cache is None)
+    evaluators = reused.evaluators if reused else _evaluators(first, teacher, device, ranks)
     if ranks.is_first:
         ranks.of_first(None)
-    evaluators = reused.evaluators if reused else _evaluators(first, teacher, device) if ranks.is_first else {}
+    _check_same_data(ranks, stream, evaluators)
     start = restore_together(members) if resume else Start()
+    ranks.check_equal("checkpoints of the run", start.step)  # an old copy of the runs folder, on another machine
     return Cohort(
         members if ranks.is_first else _unsaved(members),
         replace(stream, teachers=live),
@@ -214,13 +216,30 @@ def teacher_rows(config: RunConfig) -> int:
     return min(config.teacher.chunk_size, 12 if 4 < batch_size < 12 else batch_size)
 
 
-def _evaluators(config: RunConfig, teacher: Teachers | None, device: torch.device) -> dict[Role, Evaluator]:
+def _check_same_data(ranks: Ranks, stream: BatchStream, evaluators: Mapping[Role, Evaluator]) -> None:
+    """Refuse ranks whose pairs differ, since each reads some rows of what must be one batch or one set."""
+    ranks.check_equal("pairs of data.train", (stream.dataset.fingerprint, len(stream.dataset)))
+    for split, evaluator in evaluators.items():  # the number: an image may be unreadable on one machine alone
+        ranks.check_equal(f"pairs of data.{split}", (evaluator.pairs.fingerprint, evaluator.pairs.num_images))
+
+
+def _evaluators(
+    config: RunConfig, teacher: Teachers | None, device: torch.device, ranks: Ranks
+) -> dict[Role, Evaluator]:
     """The evaluators of a run, by split."""
     made: dict[Role, Evaluator] = {}
     for split, spec, number in evaluated_splits(config.data):
         with set_by(f"data.{split}"):
             made[split] = make_evaluator(
-                config, spec, split, number, teacher, device, prepare=config.data.prepare, cache=config.teacher.cache
+                config,
+                spec,
+                split,
+                number,
+                teacher,
+                device,
+                prepare=config.data.prepare,
+                cache=config.teacher.cache,
+                ranks=ranks,
             )
     return made
 
@@ -236,6 +255,7 @@ def make_evaluator(
     prepare: Prepare = "off",
     cache: Literal["auto", "on", "off"] = "off",
     block_size: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluator:
     """An evaluator on the pairs of a SPEC.
 
@@ -245,9 +265,16 @@ def make_evaluator(
     with phase(f"opening the {role} pairs, {spec}"):
         pairs = open_evaluation_set(spec, role, num_pairs, prepare, config.data.bad_shards)
     block_size = config.evaluate.block_size if block_size is None else block_size
-    precision = config.train.precision
     return Evaluator(
-        pairs, teacher, pairs.task, block_size=block_size, device=device, cache=cache, name=role, precision=precision
+        pairs,
+        teacher,
+        pairs.task,
+        block_size=block_size,
+        device=device,
+        cache=cache,
+        name=role,
+        precision=config.train.precision,
+        ranks=ranks,
     )
 
 

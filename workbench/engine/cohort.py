@@ -207,8 +207,11 @@ class Cohort:
         return step == self.num_steps or any(member.cadence.reports_at(step) for member in self.active)
 
     def evaluate(self, members: Sequence[Member], step: int) -> Iterator[Event]:
-        """Evaluate the members on validation, and at the last step on the other splits too; on rank 0 alone."""
-        if not members or not self.ranks.is_first:
+        """Evaluate the members on validation, and at the last step on the other splits too.
+
+        Every rank encodes a slice of the pairs; rank 0 alone has results.
+        """
+        if not members:
             return
         for split, evaluator in self.evaluators.items():
             if split != "validation" and step != self.num_steps:
@@ -218,6 +221,8 @@ class Cohort:
             results = evaluator.measure_together(
                 [(member.state.student, member.state.learned, member.objective.losses) for member in members]
             )
+            if not self.ranks.is_first:
+                continue
             for member, measured in zip(members, results, strict=True):
                 self.measured[member.run, split] = measured
                 yield measured.event(member.run, step, split)

@@ -45,18 +45,27 @@ class Ranks:
         """Whether this process writes the run's files and prints."""
         return self.rank == 0
 
-    def rows(self, num_rows: int) -> slice:
-        """This rank's rows of a batch; the numbers of rows differ by at most one between ranks."""
-        ends = self._ends(num_rows)
+    def rows(self, num_rows: int, unit: int = 1) -> slice:
+        """This rank's rows of a batch or a set.
+
+        Args:
+            unit: rows that stay together; only the last unit may be shorter. The numbers of units differ by at most one
+                between ranks.
+        """
+        ends = self._ends(num_rows, unit)
         return slice(ends[self.rank], ends[self.rank + 1])
 
-    def gather(self, own: Tensor) -> Tensor:
-        """The rows of a batch, [B, ...], in order and without a graph, from this rank's rows, [n, ...]."""
+    def gather(self, own: Tensor, num_rows: int = 0, unit: int = 1) -> Tensor:
+        """All rows, [B, ...], in order and without a graph, from this rank's :meth:`rows` of them, [n, ...].
+
+        Args:
+            num_rows: B; 0 for a batch.
+        """
         if self.size == 1:
             return own.detach()
-        ends = self._ends(self.batch_size)
+        ends = self._ends(num_rows or self.batch_size, unit)
         counts = [end - start for start, end in pairwise(ends)]
-        # Backends gather equal shapes only: the missing row of a shorter part is padded.
+        # Backends gather equal shapes only: the missing rows of a shorter part are padded.
         padded = own.detach().new_zeros(max(counts), *own.shape[1:])
         padded[: len(own)] = own.detach()
         parts = [torch.empty_like(padded) for _ in counts]
@@ -93,9 +102,24 @@ class Ranks:
         dist.all_gather_object(values, value, group=self.control)
         return values
 
-    def _ends(self, num_rows: int) -> list[int]:
-        share, rest = divmod(num_rows, self.size)
-        return [0, *accumulate(share + (rank < rest) for rank in range(self.size))]
+    def check_equal(self, what: str, own: object) -> None:
+        """Refuse ranks that have opened different data under the same name, as machines with disks of their own may.
+
+        Raises:
+            ValueError: on every rank.
+        """
+        values = self.of_all(own)
+        if different := [rank for rank, value in enumerate(values) if value != values[0]]:
+            raise ValueError(
+                f"rank {different[0]} has other {what} than rank 0: give every machine the same files under the same "
+                "path"
+            )
+
+    def _ends(self, num_rows: int, unit: int = 1) -> list[int]:
+        """The first row of each rank, and the end of the last."""
+        share, rest = divmod(-(-num_rows // unit), self.size)
+        units = accumulate(share + (rank < rest) for rank in range(self.size))
+        return [0, *(min(num_rows, unit * end) for end in units)]
 
 
 ALONE = Ranks()

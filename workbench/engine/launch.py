@@ -20,6 +20,7 @@ from workbench.engine.resume import check_moved, check_unchanged, remarks
 from workbench.engine.settings import moved, moved_before, record_move
 from workbench.engine.start_checks import start_warnings
 from workbench.events import Event
+from workbench.process import this_host
 from workbench.resources import code_sha256
 from workbench.runs.directory import RunDirectory, create_run
 from workbench.runs.liveness import RunLock, take_commands
@@ -55,12 +56,20 @@ class Order:
 def train_along(ranks: Ranks, interrupted: Interrupted = lambda: False) -> None:
     """Train the runs that rank 0 launches or relaunches, without writing or reporting anything.
 
+    A new run's folder need not be on this machine, a resumed one's must be: every rank reads the checkpoint.
+
     Raises:
         ValueError: this rank cannot open the data, the teacher or the checkpoints.
         RuntimeError: another rank has ended.
     """
     order = ranks.of_first(cast(Order, None))
     directories = {run: RunDirectory(path) for run, path in order.directories.items()}
+    for directory in directories.values():
+        if order.resume and directory.identity is None:
+            raise ValueError(
+                f"rank {ranks.rank} on {this_host()} cannot read {directory.path}, from which the run goes on: share "
+                "the runs folder between the machines, or copy this run there"
+            )
     cohort = build_cohort(order.configs, directories, runs_dir=order.runs_dir, resume=order.resume, ranks=ranks)
     for _ in train(cohort, interrupted):
         pass
