@@ -259,6 +259,6 @@ def test_what_can_be_asked(workbench):
     listed = workbench("studies", "--json")
     documents = {one["name"]: one for one in json.loads(listed.out)["studies"]}
     assert documents["icl_weight"]["num_runs"] == 15
-    assert documents["clip_kd_search"]["num_runs"] == 2 * 80 + 4 * 5
+    assert documents["clip_kd_search"]["num_runs"] == 2 * (40 + 13 + 4) * 2 + 4 * 5
     assert all(one["question"] and one["cost"] for one in documents.values())
     assert "icl_weight" in workbench("studies").out

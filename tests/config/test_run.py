@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workbench.config.base import Config, Schedule
 from workbench.config.run import LossConfig, RunConfig
-from workbench.config.toml import merge
+from workbench.config.toml import merge, with_overrides
 
 GROUPS = {
     name: field.annotation
@@ -50,6 +50,25 @@ def test_every_setting_is_documented():
     # The groups of a run speak for themselves in their class's docstring.
     assert undocumented == [f"RunConfig.{group}" for group in (*list(GROUPS)[:4], "loss", *list(GROUPS)[4:])]
     assert all(kind.__doc__ for kind in GROUPS.values())
+
+
+@pytest.mark.parametrize(("num_steps", "times", "every"), [(80, 10, 8), (600, 10, 60), (1001, 10, 100), (5, 10, 1)])
+def test_a_number_of_evaluations_is_an_interval_that_scales_with_the_length(num_steps, times, every):
+    table = {"train": {"num_steps": num_steps}, "evaluate": {"times": times, "every_steps": 25}}
+    config = RunConfig.parse(table)
+    assert (config.evaluate.every_steps, config.evaluate.times) == (every, 0)
+    assert through_toml(config) == config
+    assert config.with_steps(10 * num_steps).evaluate.every_steps == 10 * every
+    changed = with_overrides(config, ["evaluate.every_steps=7"])
+    assert changed.evaluate.every_steps == 7
+    assert with_overrides(changed, ["evaluate.times=1"]).evaluate.every_steps == num_steps
+    assert RunConfig.parse({"evaluate": {"times": 6}}).evaluate.every_steps == 100  # of the default 600 steps
+
+
+@pytest.mark.parametrize("times", [-1, 1.5, "ten"])
+def test_a_number_of_evaluations_is_a_whole_number(times):
+    with pytest.raises(ValueError, match=r"^evaluate\.times: "):
+        RunConfig.parse({"evaluate": {"times": times}})
 
 
 @pytest.mark.parametrize("path", FLOATS)

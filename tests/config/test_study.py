@@ -162,6 +162,20 @@ def test_a_search_counts_the_tuning_of_its_rivals_and_the_confirmation(written):
     assert study.model_copy(update={"lengths": [1, 2, 3]}).num_runs == 2 * (3 + 1 + 1) * 2 + 4 * 4
 
 
+def test_seeds_may_be_added_until_the_comparisons_are_settled(written):
+    auto = load_study(written(GRID.replace("[grid]", 'seeds = "auto"\nbaseline = "0"\n[grid]'), "base.toml"))
+    assert (auto.seeds, auto.most_seeds, auto.is_sequential) == (3, 30, True)
+    assert not auto.quick().is_sequential
+    fixed = load_study(written('extends = "base.toml"\nseeds = 5\n'))
+    assert (fixed.seeds, fixed.is_sequential) == (5, False)
+    fewer = load_study(written('extends = "base.toml"\nmost_seeds = 8\n'))
+    assert (fewer.seeds, fewer.most_seeds) == (3, 8)
+    with pytest.raises(ValueError, match="name it with baseline"):
+        load_study(written(GRID.replace("[grid]", 'seeds = "auto"\n[grid]')))
+    with pytest.raises(ValueError, match="confirm_seeds"):
+        load_study(written(SEARCH.replace("[search]", 'seeds = "auto"\n[search]')))
+
+
 SEVERAL = """
 [[sweeps]]
 name = "short"

@@ -18,7 +18,7 @@ from workbench.results.words import findings, progress, troubles
 from workbench.results.write import write_report
 from workbench.runs.checkpoints import write_checkpoint
 from workbench.runs.directory import RunDirectory
-from workbench.runs.studies import load_study
+from workbench.runs.studies import load_study, save_copy
 from workbench.runs.suites import SuiteResult, keep_result
 from workbench.statistics.intervals import seed_gain
 from workbench.tui.study.panes import report_text
@@ -192,6 +192,21 @@ def test_it_has_provenance_and_the_commands_to_repeat_it(fill):
     assert made.report == "workbench report mine.toml"
     assert len(made.config_sha256) == 64
     assert "- code: not recorded" in markdown(report)
+
+
+def test_the_command_has_the_rule_for_seeds_that_the_runs_followed(fill, study_file):
+    study_file(Path("mine.toml").read_text().replace("seeds = 3", 'seeds = "auto"'))
+    fill()
+    auto = load_study("mine.toml")
+    assert report_on(auto, "mine", Path("runs"), "mine.toml").made_on.command == "workbench sweep --study mine.toml"
+    fixed = auto.model_copy(update={"most_seeds": 0})
+    save_copy(fixed, "mine", Path("runs"))
+    report = report_on(auto, "mine", Path("runs"), "mine.toml")
+    assert report.made_on.command == "workbench sweep --study mine.toml --seeds 3"
+    assert not report.study.is_sequential
+    save_copy(auto.model_copy(update={"margin": 2.0}), "mine", Path("runs"))
+    command = report_on(auto, "mine", Path("runs"), "mine.toml").made_on.command
+    assert command == "workbench sweep --study mine.toml --margin 2"
 
 
 def test_teacher_data_and_code_are_named_by_their_fingerprints(record, study):

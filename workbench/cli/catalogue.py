@@ -129,7 +129,8 @@ def studies(runs: RunsDir = DEFAULT_RUNS, json: Json = False) -> None:
         ]
         print_json({"studies": documents})
         return
-    rows = [[study.name, str(study.num_runs), study.question] for study in found]
+    # Sequential studies add seeds to what is open.
+    rows = [[study.name, f"{study.num_runs}{'+' * study.is_sequential}", study.question] for study in found]
     print_rows(["study", "runs", "question"], rows, num_words=3)
     if answers:
         print_line("")

@@ -39,7 +39,7 @@ from workbench.cli.sweep_options import (
 )
 from workbench.cli.workers import gpus_for, print_results, work_together
 from workbench.config.cells import Changes, cells_of, example_cell, plain
-from workbench.config.study import QUICK, Study
+from workbench.config.study import MOST_SEEDS, QUICK, Study
 from workbench.formatting import duration
 from workbench.preflight.precheck import check_config, check_objectives
 from workbench.process import check_single_process
@@ -49,8 +49,6 @@ from workbench.sweeps.request import Request, check_by_hand
 
 if TYPE_CHECKING:
     from workbench.sweeps.sweep import Sweep
-
-MOST_SEEDS = 30  # of --seeds auto: beyond this, a difference near the margin costs more than it is worth
 
 
 def sweep(
@@ -309,6 +307,11 @@ def _work(planned: "Sweep", interrupt: Interrupt, gpus: Sequence[str], worker_co
     if planned.is_done:
         return
     print_step(str(planned.forecast(print_step, trials=planned.ledger.trials())))
+    if planned.study.is_sequential:
+        print_step(
+            f"then more seeds for the cells whose comparison with '{planned.study.baseline}' is open, at most "
+            f"{planned.study.most_seeds} in all (--seeds {planned.study.seeds} fixes the number)"
+        )
     workers = planned.request.workers
     if workers == 1:
         planned.work(interrupt, show, print_step)

@@ -58,7 +58,8 @@ Seeds = Annotated[
         "--seeds",
         metavar="N|auto",
         parser=_number_or_auto,
-        help="Seeds (replicates) of every cell; auto adds seeds until every comparison with the baseline is settled.",
+        help="Seeds (replicates) of every cell; auto adds seeds until every comparison with the baseline is settled. "
+        "If not given, the study's.",
     ),
 ]
 Margin = Annotated[

@@ -221,6 +221,8 @@ class EvaluateConfig(Config):
 
     every_steps: int = Field(0, ge=0)
     """Steps between evaluations on the validation pairs; 0 evaluates only at the end."""
+    times: int = Field(0, ge=0)
+    """Number of evaluations, evenly spaced, the last at the end; sets every_steps for the run's length."""
     block_size: PositiveInt = 1000
     """Retrieval gallery size: number of images (or captions) that each query is ranked against."""
 
@@ -258,6 +260,19 @@ class RunConfig(Config):
     curation: CurationConfig = CurationConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     log: LogConfig = LogConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _space_evaluations(cls, values: Any) -> Any:
+        """``evaluate.times`` as ``every_steps``, so that runs have one interval, which scales with their length."""
+        evaluate, train = (values.get(group, {}) if isinstance(values, dict) else {} for group in ("evaluate", "train"))
+        if not (isinstance(evaluate, dict) and isinstance(train, dict)):
+            return values
+        times, steps = evaluate.get("times", 0), train.get("num_steps", TrainConfig().num_steps)
+        # What is no positive number is left to the checks of its own field.
+        if any(not isinstance(one, int) or isinstance(one, bool) or one <= 0 for one in (times, steps)):
+            return values
+        return {**values, "evaluate": {**evaluate, "times": 0, "every_steps": max(1, round(steps / times))}}
 
     @model_validator(mode="after")
     def _check_inheritance(self) -> "RunConfig":

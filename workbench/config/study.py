@@ -19,6 +19,9 @@ AXIS = ("low", "high", "choices")
 CONFIRM_SEEDS = 5
 QUICK_STEPS, QUICK_PAIRS, QUICK_TRIALS = 6, 100, 3
 QUICK = "-quick"
+AUTO = "auto"  # of seeds: until every comparison with the baseline is settled
+FEWEST_SEEDS = 3  # with fewer, the spread over seeds is unknown
+MOST_SEEDS = 30  # beyond this, a difference near the margin costs more than it is worth
 
 
 def flat(table: Mapping[str, Any], prefix: str = "", stop: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -119,7 +122,7 @@ class Study(Config):
     steps: int = Field(0, ge=0)
     """Number of steps of every run; 0 keeps the recipe's."""
     seeds: PositiveInt = 3
-    """Number of seeds (replicates) of every cell."""
+    """Number of seeds (replicates) of every cell; "auto" is three, with most_seeds = 30."""
     most_seeds: int = Field(0, ge=0)
     """If more than ``seeds``: after these, further seeds are added to the cells whose comparison with the baseline is
     still open, up to this number (``--seeds auto``)."""
@@ -168,6 +171,12 @@ class Study(Config):
 
     @model_validator(mode="before")
     @classmethod
+    def _adds_seeds(cls, table: Any) -> Any:
+        is_auto = isinstance(table, dict) and table.get("seeds") == AUTO
+        return {"most_seeds": MOST_SEEDS} | table | {"seeds": FEWEST_SEEDS} if is_auto else table
+
+    @model_validator(mode="before")
+    @classmethod
     def _searches_by_tpe(cls, table: Any) -> Any:
         # Defaults of a search only; a grid that names a sampler is refused below.
         is_search = isinstance(table, dict) and table.get("search")
@@ -189,12 +198,18 @@ class Study(Config):
         if self.sweeps and self.search:
             raise ValueError("sweeps are for grids and cells: drop sweeps, or write a search for each")
         if self.is_sequential and not self.baseline:
-            raise ValueError("most_seeds compares cells with a baseline: name it with baseline, or drop most_seeds")
+            raise ValueError(
+                'seeds = "auto" and most_seeds compare cells with a baseline: name it with baseline, or give a number '
+                "of seeds"
+            )
         return self
 
     def _check_search(self) -> None:
         if self.most_seeds:
-            raise ValueError("most_seeds is for grids; a search compares its best with rivals on confirm_seeds seeds")
+            raise ValueError(
+                'seeds = "auto" and most_seeds are for grids; a search compares its best with rivals on confirm_seeds '
+                "seeds"
+            )
         if self.baseline:
             raise ValueError("a search is compared with recipes: use against = [...] instead of baseline")
         if not self.confirm_seeds and (given := next((name for name in RIVALS if getattr(self, name)), "")):

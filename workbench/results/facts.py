@@ -48,13 +48,15 @@ class Facts:
         return asdict(self)
 
 
-def facts(study: Study, name: str, source: str, runs: Sequence[StudyRun]) -> Facts:
+def facts(study: Study, name: str, source: str, runs: Sequence[StudyRun], default: Study | None = None) -> Facts:
     """The facts recorded by the runs; where runs differ, all values.
 
     Args:
         name: the name that the runs have.
         source: the study's name or file as given by the user.
+        default: the study as in its file, which a command starts from; ``study`` if not given.
     """
+    default = default or study
     read = {one.run.id: _config(one.run) for one in runs}
     configs = {run: config for run, config in read.items() if config is not None}
     runs = [one for one in runs if one.run.id in configs]
@@ -77,7 +79,7 @@ def facts(study: Study, name: str, source: str, runs: Sequence[StudyRun]) -> Fac
         config_sha256=_fingerprint(every),
         data_sha256=str(recorded.get("data_fingerprint", "")) if len(pairs) == 1 else "",
         code_sha256=_each(code for one in runs if (code := machine_of(one.run).get("code_sha256"))),
-        command=shlex.join(["workbench", "sweep", "--study", *given, *_changes(study, runs, configs)]),
+        command=shlex.join(["workbench", "sweep", "--study", *given, *_changes(study, default, runs, configs)]),
         report=report_command(study, source, name),
     )
 
@@ -136,11 +138,11 @@ def _fingerprint(configs: Sequence[RunConfig]) -> str:
     return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
 
 
-def _changes(study: Study, runs: Sequence[StudyRun], configs: dict[str, RunConfig]) -> list[str]:
+def _changes(study: Study, default: Study, runs: Sequence[StudyRun], configs: dict[str, RunConfig]) -> list[str]:
     """The options that reproduce these runs from the study's file: seeds, steps and overrides."""
     if not runs:
         return []
-    options = _seed_options(study, len({one.origin.seed for one in runs}))
+    options = _seed_options(study, default, len({one.origin.seed for one in runs}))
     one = runs[0]
     config = configs[one.run.id]
     # Steps first: --steps also rescales schedules and intervals, which --set must not repeat.
@@ -155,11 +157,12 @@ def _changes(study: Study, runs: Sequence[StudyRun], configs: dict[str, RunConfi
     return options
 
 
-def _seed_options(study: Study, num_seeds: int) -> list[str]:
+def _seed_options(study: Study, default: Study, num_seeds: int) -> list[str]:
+    """The rule for the number of seeds that the runs followed, where it is not that of the study's file."""
     if not study.is_sequential:
-        return ["--seeds", str(num_seeds)] if num_seeds != study.seeds else []
-    default = Study.model_fields["margin"].default
-    return ["--seeds", "auto", *(["--margin", f"{study.margin:g}"] if study.margin != default else [])]
+        return ["--seeds", str(num_seeds)] if default.is_sequential or num_seeds != study.seeds else []
+    margin = ["--margin", f"{study.margin:g}"] if study.margin != default.margin else []
+    return [*([] if default.is_sequential else ["--seeds", "auto"]), *margin]
 
 
 def _planned(study: Study, one: StudyRun, changes: Changes) -> RunConfig:

@@ -96,7 +96,7 @@ def report_on(study: Study, name: str, runs_dir: Path, source: str = "") -> Stud
     Raises:
         ValueError: a cell of the study is invalid, or the folder cannot be read.
     """
-    study = as_run(study, name, runs_dir)
+    default, study = study, as_run(study, name, runs_dir)
     found = collect(study, name, runs_dir)
     objective, cells = study.objectives[0], found.cells
     drawn = validation_curves(found, objective.metric)
@@ -120,7 +120,7 @@ def report_on(study: Study, name: str, runs_dir: Path, source: str = "") -> Stud
         front=front_of(study, cells),
         tried=history(cells, objective.metric, objective.direction) if study.search else (),
         learning=learning_of(drawn, objective.metric),
-        made_on=facts(study, name, source or study.name, found.runs),
+        made_on=facts(study, name, source or study.name, found.runs, default),
         importance=importance(study, cells),
         interactions=interactions_of(study, cells),
         stages=stages,

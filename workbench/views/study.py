@@ -107,7 +107,7 @@ class Entry:
         if self.verdict != "open":
             return self.verdict
         is_known = self.gain is not None and math.isfinite(self.gain.high)
-        most = f">{MOST_SEEDS:,}" if is_known else "more"
+        most = f">{MOST_SEEDS // 1000}k" if is_known else "more"  # short, for the dashboard's column
         return f"open, {f'{self.seeds_needed:,}' if self.seeds_needed else most} seeds"
 
 

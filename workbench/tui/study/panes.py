@@ -125,7 +125,7 @@ def cell_columns(found: StudyState, metric: MetricLabel, width: int) -> list[Col
     wanted = [
         Column("seeds", "seeds", max(5, min(12, num_seeds))),
         Column("mean", "ours", 7),
-        *([Column("difference", "differs", 8), Column("verdict", "verdict", 18)] if differs else []),
+        *([Column("difference", "differs", 8), Column("verdict", "verdict", 16)] if differs else []),
         *([Column("paper", "paper", 6)] if published else []),
         *([Column("95 % of difference", "95 %", 16)] if differs else []),
         Column("95 %", "95 % of ours", 16),
