@@ -1,5 +1,6 @@
 """Several sweeps of one study: agreement of their orders against cost, and their differences side by side."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ SERIES: tuple[Options, ...] = (
     {"color": PINK, "marker": "^"},
 )
 PANEL_IN, HEIGHT_IN, ROW_IN = 3.7, 3.3, 0.34
-SHIFT = 1.06  # between the series of one sweep, as a factor on the logarithmic axis
+SHIFT = 0.012  # between the series of one sweep, as a share of the logarithmic axis
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def _draw_series(
     axes: "Axes", points: Sequence[BudgetPoint], agreed: "Sequence[Agreement | None]", shift: float, number: int
 ) -> None:
     style = SERIES[number % len(SERIES)]
-    known = [(one.cpu_s * SHIFT**shift, of) for one, of in zip(points, agreed, strict=True) if of]
+    axis = math.log(max(one.cpu_s for one in points) / min(one.cpu_s for one in points))
+    known = [(one.cpu_s * math.exp(SHIFT * axis * shift), of) for one, of in zip(points, agreed, strict=True) if of]
     for place, of in known:
         axes.plot([place] * 2, [of.low, of.high], color=style["color"], linewidth=1.4, solid_capstyle="butt")
     axes.plot([place for place, _ in known], [of.tau for _, of in known], linewidth=1.0, markersize=5.5, **style)

@@ -67,11 +67,26 @@ def sweep_command(study: Study, source: str) -> str:
     return f"workbench sweep --study {source or study.name}"
 
 
-def cpu_s(report: StudyReport) -> float:
-    """CPU seconds of one seed of all cells; the least over seeds, since other processes slow a run.
+def cpu_s(side: SideBySide) -> dict[str, float]:
+    """CPU seconds of one seed of all cells, by sweep: its steps at the fastest pace of any; 0 if unknown.
 
-    Members of a cohort share its time, which counts once.
+    Runs record elapsed time, which other processes stretch, so the pace is the least of all seeds of all sweeps with
+    the same student, teacher and batch. The test at the end is in it.
     """
+    kinds = {
+        name: (one.made_on.student, one.made_on.teacher, one.made_on.batch_size) for name, one in side.by_name.items()
+    }
+    steps = {name: fmean(one.made_on.steps) for name, one in side.by_name.items()}
+    own = {name: _elapsed_s(one) / steps[name] for name, one in side.by_name.items()}
+    paces = {
+        kind: min((own[name] for name in own if own[name] and kinds[name] == kind), default=0)
+        for kind in kinds.values()
+    }
+    return {name: steps[name] * paces[kind] for name, kind in kinds.items()}
+
+
+def _elapsed_s(report: StudyReport) -> float:
+    """The least time of one seed of all cells, times the threads; the time that a cohort shares counts once."""
     by_seed: dict[int, set[tuple[float, int]]] = {}
     runs = {one.run.id: one.run for one in report.found.runs}
     for cell in report.table.cells:

@@ -28,7 +28,8 @@ def figures_of(side: SideBySide) -> "Iterator[tuple[str, Figure]]":
     from workbench.figures.side_by_side import BudgetPoint, budget_figure, side_by_side_figure
 
     lengths = {report.made_on.steps for report in side.reports}
-    if len(lengths) > 1 and all(cpu_s(report) for report in side.reports):
+    seconds = cpu_s(side)
+    if len(lengths) > 1 and all(seconds.values()):
         labels, final = {label.name: label.label for label in side.metrics}, to_last(side)
 
         def named(of: Mapping[str, Agreement]) -> dict[str, Agreement]:
@@ -38,7 +39,9 @@ def figures_of(side: SideBySide) -> "Iterator[tuple[str, Figure]]":
             "agreement",
             budget_figure(
                 [
-                    BudgetPoint(_steps(one), cpu_s(one), named(one.agreement), named(final.get(one.table.name, {})))
+                    BudgetPoint(
+                        _steps(one), seconds[one.table.name], named(one.agreement), named(final.get(one.table.name, {}))
+                    )
                     for one in side.reports
                 ]
             ),
@@ -72,7 +75,8 @@ def _lines(side: SideBySide, figures: Sequence[str]) -> Iterator[str]:
     yield from ("## Findings", "", *(f"- {escape(line)}" for line in shared_findings(side)), "")
     for figure in figures:
         yield from (f"![{figure.rpartition('.')[0]}]({figure})", "")
-    yield from ("## Sweeps", "", *table_lines(*sweeps_table(side), num_words=2), "")
+    yield from ("## Sweeps", "", "CPU time: one seed of all cells, at the fastest pace of these sweeps.", "")
+    yield from (*table_lines(*sweeps_table(side), num_words=2), "")
     for metric in side.metrics:
         same = same_verdicts(side, metric.name)
         if same:
@@ -98,7 +102,7 @@ def sweeps_table(side: SideBySide) -> tuple[list[str], list[list[str]]]:
     columns += [f"τ with the last, {metric.label}" for metric in side.metrics]
     rows = []
     for name, report in side.by_name.items():
-        made, seconds = report.made_on, cpu_s(report)
+        made, seconds = report.made_on, cpu_s(side)[name]
         about = [name, "; ".join(made.pairs), _steps(report), duration(seconds) if seconds else ""]
         orders = [report.agreement.get(metric.name) for metric in with_paper]
         orders += [final.get(name, {}).get(metric.name) for metric in side.metrics]
@@ -148,7 +152,7 @@ def sweeps_document(side: SideBySide, files: Sequence[str] = ()) -> dict[str, An
     return {
         "study": side.study.name,
         "question": side.study.question,
-        "sweeps": [document(report) | {"cpu_s": cpu_s(report)} for report in side.reports],
+        "sweeps": [document(report) | {"cpu_s": cpu_s(side)[report.table.name]} for report in side.reports],
         "same_verdicts": {metric.name: same_verdicts(side, metric.name) for metric in side.metrics},
         "findings": shared_findings(side),
         "files": list(files),
